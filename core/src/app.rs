@@ -1,0 +1,191 @@
+//! The contract between the platform and a client's app: environment, lines on stdout, exit codes.
+//!
+//! `docs/app-contract.md` is the same for people who write apps in any language.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Names of the environment variables that an app is given. Nothing else is inherited but `PATH` and what the config lists.
+pub mod env {
+    pub const CLIENT_ID: &str = "MYSIMBDP_CLIENT_ID";
+    pub const COREDMS: &str = "MYSIMBDP_COREDMS";
+    pub const DATABASE: &str = "MYSIMBDP_DATABASE";
+    /// Where the app's records go, as the config names it.
+    pub const COLLECTION: &str = "MYSIMBDP_COLLECTION";
+    /// How records get their `_id`: `platform`, `key`, `object` or `none`.
+    pub const IDS: &str = "MYSIMBDP_IDS";
+    /// With `ids: "key"`: the names of the key fields, separated by commas.
+    pub const RECORD_KEY: &str = "MYSIMBDP_RECORD_KEY";
+
+    pub const INGESTION: &str = "MYSIMBDP_INGESTION";
+    pub const FILE: &str = "MYSIMBDP_FILE";
+    pub const FORMAT: &str = "MYSIMBDP_FORMAT";
+    pub const ENCODING: &str = "MYSIMBDP_ENCODING";
+    pub const BATCH_INDEX: &str = "MYSIMBDP_BATCH_INDEX";
+    pub const BATCH_COUNT: &str = "MYSIMBDP_BATCH_COUNT";
+    pub const FIRST_RECORD: &str = "MYSIMBDP_FIRST_RECORD";
+    pub const RECORDS: &str = "MYSIMBDP_RECORDS";
+    /// Of the unit's first byte in the file, without the prefix.
+    pub const OFFSET: &str = "MYSIMBDP_OFFSET";
+    /// Bytes that stdin will carry, prefix included.
+    pub const LENGTH: &str = "MYSIMBDP_LENGTH";
+    /// Bytes of the whole file.
+    pub const FILE_BYTES: &str = "MYSIMBDP_FILE_BYTES";
+    pub const RECEIVED_AT: &str = "MYSIMBDP_RECEIVED_AT";
+    pub const ATTEMPT: &str = "MYSIMBDP_ATTEMPT";
+    /// `ingest`, or `join` for the unit that commits what ranges stored.
+    pub const PHASE: &str = "MYSIMBDP_PHASE";
+    /// `stdin` or `worker`.
+    pub const PROTOCOL: &str = "MYSIMBDP_PROTOCOL";
+
+    pub const BROKER: &str = "MYSIMBDP_BROKER";
+    pub const TOPIC_FILTER: &str = "MYSIMBDP_TOPIC_FILTER";
+    pub const REPORT_TOPIC: &str = "MYSIMBDP_REPORT_TOPIC";
+    /// Retained status of this instance; its will goes there too.
+    pub const INSTANCE_TOPIC: &str = "MYSIMBDP_INSTANCE_TOPIC";
+    /// The fixed MQTT client id of the slot.
+    pub const INSTANCE: &str = "MYSIMBDP_INSTANCE";
+    pub const SLOT: &str = "MYSIMBDP_SLOT";
+    pub const REPORT_SECONDS: &str = "MYSIMBDP_REPORT_SECONDS";
+    pub const BATCH_MESSAGES: &str = "MYSIMBDP_BATCH_MESSAGES";
+    pub const BATCH_MILLIS: &str = "MYSIMBDP_BATCH_MILLIS";
+    pub const DRAIN_QUIET_MILLIS: &str = "MYSIMBDP_DRAIN_QUIET_MILLIS";
+    /// The client's ingest message structure, a JSON Schema; absent where every JSON object is taken.
+    pub const MESSAGE_SCHEMA: &str = "MYSIMBDP_MESSAGE_SCHEMA";
+    pub const REJECTED_COLLECTION: &str = "MYSIMBDP_REJECTED_COLLECTION";
+}
+
+/// What an app is given at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Prefix and one micro-batch.
+    #[default]
+    MicroBatch,
+    /// The whole file, byte for byte.
+    File,
+    /// Raw ranges at multiples of the GridFS chunk size, in parallel, then one more unit with the phase `join`.
+    Range,
+}
+
+/// How a unit reaches the app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// One process per unit, which arrives on stdin.
+    #[default]
+    Stdin,
+    /// The process stays and gets unit after unit: a JSON header line, then exactly `length` bytes.
+    Worker,
+}
+
+/// Where the `_id` of a record comes from, and so what a repeat does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ids {
+    /// Ingestion and record number: each record exactly once.
+    #[default]
+    Platform,
+    /// The client's `record_key` fields: newer replaces older, never the other way round.
+    Key,
+    /// A GridFS file whose id is the ingestion.
+    Object,
+    /// The app's own: at least once, and the history says `audited: false`.
+    None,
+}
+
+impl Ids {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::Key => "key",
+            Self::Object => "object",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Which part of a unit's work is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    #[default]
+    Ingest,
+    Join,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Join => "join",
+        }
+    }
+}
+
+/// The unit's description: the environment of a `stdin` app, the header line of a `worker`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnitHeader {
+    pub client_id: String,
+    pub ingestion: String,
+    pub file: String,
+    pub format: crate::manifest::Format,
+    pub encoding: String,
+    pub batch_index: u32,
+    pub batch_count: u32,
+    pub first_record: u64,
+    pub records: u64,
+    pub offset: u64,
+    /// Bytes that follow: prefix and range.
+    pub length: u64,
+    pub file_bytes: u64,
+    pub received_at: jiff::Timestamp,
+    pub attempt: u32,
+    pub phase: Phase,
+}
+
+impl UnitHeader {
+    /// The same as environment variables.
+    pub fn to_env(&self) -> Vec<(&'static str, String)> {
+        vec![
+            (env::CLIENT_ID, self.client_id.clone()),
+            (env::INGESTION, self.ingestion.clone()),
+            (env::FILE, self.file.clone()),
+            (env::FORMAT, self.format.as_str().to_owned()),
+            (env::ENCODING, self.encoding.clone()),
+            (env::BATCH_INDEX, self.batch_index.to_string()),
+            (env::BATCH_COUNT, self.batch_count.to_string()),
+            (env::FIRST_RECORD, self.first_record.to_string()),
+            (env::RECORDS, self.records.to_string()),
+            (env::OFFSET, self.offset.to_string()),
+            (env::LENGTH, self.length.to_string()),
+            (env::FILE_BYTES, self.file_bytes.to_string()),
+            (env::RECEIVED_AT, self.received_at.to_string()),
+            (env::ATTEMPT, self.attempt.to_string()),
+            (env::PHASE, self.phase.as_str().to_owned()),
+        ]
+    }
+}
+
+/// One line that an app writes to stdout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Line {
+    /// So far; for people.
+    Progress {
+        #[serde(default)]
+        records: u64,
+    },
+    /// One record could not be stored; `record` is its number in the whole file.
+    Reject { record: u64, reason: String },
+    /// The last line: the unit is durable.
+    Done {
+        stored: u64,
+        #[serde(default)]
+        duplicates: u64,
+        #[serde(default)]
+        rejected: u64,
+    },
+    /// Worker only, in place of `done`: this unit failed; `retry` as exit 75, else as exit 65.
+    Failed { retry: bool, reason: String },
+}

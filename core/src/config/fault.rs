@@ -1,0 +1,50 @@
+//! Faults of a config, each with its place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One thing that is wrong with a config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// Where it is, as `clients[0].apps[1].command`; empty for the file as a whole.
+    pub path: String,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// Everything that is wrong with a config file, in the order of the file.
+#[derive(Debug)]
+pub struct Faults {
+    pub file: PathBuf,
+    pub faults: Vec<Fault>,
+}
+
+impl Faults {
+    pub(super) fn new(file: &Path, mut faults: Vec<Fault>) -> Self {
+        faults.sort_by_key(|fault| (fault.line, fault.column));
+        faults.dedup();
+        Self { file: file.to_owned(), faults }
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, fault) in self.faults.iter().enumerate() {
+            if position > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}:{}:{}: ", self.file.display(), fault.line, fault.column)?;
+            if !fault.path.is_empty() {
+                write!(f, "{}: ", fault.path)?;
+            }
+            write!(f, "{}", fault.message)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! The configuration: written as [`settings`], used as [`Config`], refused as [`Faults`].
+//!
+//! 1. [`load`] reads `config.json` and the environment, without any effect;
+//! 2. syntax, schema and meaning are checked, and *all* faults are listed with line, column and what is allowed;
+//! 3. what comes out cannot be wrong any more: globs and expressions are compiled, references are resolved.
+
+mod fault;
+mod place;
+mod schema;
+pub mod settings;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use globset::GlobSet;
+use regex::Regex;
+
+pub use fault::{Fault, Faults};
+pub use schema::schema_json;
+
+use crate::client::ClientId;
+use crate::layout::Layout;
+use crate::manifest::Format;
+use crate::topic::Topics;
+
+/// The environment variables that go before `config.json`.
+pub const BROKER_VARIABLE: &str = "MYSIMBDP_BROKER";
+pub const COREDMS_VARIABLE: &str = "MYSIMBDP_COREDMS";
+
+/// A configuration that has been checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub layout: Layout,
+    pub topics: Topics,
+    /// Without it the embedded broker is used, where `state/broker.json` says.
+    pub broker_url: Option<String>,
+    pub broker_keep_alive: Duration,
+    /// `mongodb://…` or `sqlite:<absolute directory>`.
+    pub coredms_url: String,
+    pub rules: Rules,
+    pub settings: settings::Settings,
+    pub clients: BTreeMap<ClientId, Client>,
+}
+
+/// The generic rules, compiled.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub file_bytes_max: u64,
+    pub file_name_bytes_max: usize,
+    pub file_name_pattern: Regex,
+}
+
+/// A tenant, its rules compiled.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub id: ClientId,
+    /// Its own database in coredms.
+    pub database: String,
+    pub globs: GlobSet,
+    pub pattern: Option<Regex>,
+    /// In lower case.
+    pub extensions: Option<Vec<String>>,
+    pub settle: Duration,
+    /// In bytes; `None` where the client has no micro-batching.
+    pub block_bytes_max: Option<u64>,
+    pub apps: Vec<App>,
+    pub streams: Vec<Stream>,
+    pub settings: settings::Client,
+}
+
+/// A batch app, its globs compiled.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub name: String,
+    pub files: GlobSet,
+    pub collection: String,
+    pub settings: settings::App,
+}
+
+/// A stream app, its defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    pub name: String,
+    pub topic_filter: String,
+    pub collection: String,
+    pub settings: settings::Stream,
+}
+
+impl Config {
+    /// Reads and checks `file`; `variable` looks up the environment.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the file and of the two variables. Whoever starts with a config that has faults exits with
+    /// [`crate::exit::CONFIG`].
+    pub fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
+        validate::load(file, variable)
+    }
+
+    pub fn client(&self, id: &ClientId) -> Option<&Client> {
+        self.clients.get(id)
+    }
+}
+
+impl Client {
+    /// The app that a file of this name goes to: the first whose globs match.
+    pub fn app_for(&self, file_name: &str) -> Option<&App> {
+        self.apps.iter().find(|app| app.files.is_match(file_name))
+    }
+
+    pub fn app(&self, name: &str) -> Option<&App> {
+        self.apps.iter().find(|app| app.name == name)
+    }
+
+    pub fn stream(&self, name: &str) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+}
+
+impl App {
+    /// The format of a file of this name, for this app.
+    pub fn format_of(&self, file_name: &str) -> Format {
+        self.settings.format.unwrap_or_else(|| Format::of_file_name(file_name))
+    }
+}

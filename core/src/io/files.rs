@@ -1,0 +1,196 @@
+//! The door to the file system: what is durable, what is atomic, and names the path in each error.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+pub use std::fs::{FileType, Metadata};
+
+/// What went wrong, and with which path.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}", path.display())]
+pub struct FileError {
+    pub action: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub source: io::Error,
+}
+
+impl FileError {
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// The rename's two paths lie on different file systems.
+    pub fn is_cross_device(&self) -> bool {
+        self.source.kind() == io::ErrorKind::CrossesDevices
+    }
+}
+
+pub type Result<T> = std::result::Result<T, FileError>;
+
+fn error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FileError + 'a {
+    move |source| FileError { action, path: path.to_owned(), source }
+}
+
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(error("read", path))
+}
+
+pub fn read_to_string(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(error("read", path))
+}
+
+/// Opens a file for reading; never follows a symlink in its last component and never waits for a FIFO's writer.
+pub fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(error("open", path))
+}
+
+/// Opens a file for appending and creates it where it is missing.
+pub fn append(path: &Path) -> Result<File> {
+    OpenOptions::new().append(true).create(true).open(path).map_err(error("open", path))
+}
+
+/// Creates a file that must not be there yet.
+pub fn create_new(path: &Path) -> Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path).map_err(error("create", path))
+}
+
+/// Metadata of the path itself, not of what a symlink points to.
+pub fn metadata(path: &Path) -> Result<Metadata> {
+    fs::symlink_metadata(path).map_err(error("look at", path))
+}
+
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+pub fn create_dir_all(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(error("create directory", path))
+}
+
+/// The entries of a directory in name order; none where it does not exist.
+pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(error("list", path)(source)),
+    };
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(error("list", path))?;
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// Moves within a file system, atomically, replacing what is there.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(error("move", from))
+}
+
+pub fn remove_file(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(error("remove", path))
+}
+
+pub fn remove_dir_all(path: &Path) -> Result<()> {
+    fs::remove_dir_all(path).map_err(error("remove", path))
+}
+
+/// Removes a file; it may be gone already.
+pub fn remove_file_if_there(path: &Path) -> Result<()> {
+    match remove_file(path) {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a whole file so that readers see the old content or the new, and not half of either.
+pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
+    replace(path, content, false)
+}
+
+/// The same, and on disk when this returns; the name itself only after [`sync_dir`] of its directory.
+pub fn write_durable(path: &Path, content: &[u8]) -> Result<()> {
+    replace(path, content, true)
+}
+
+fn replace(path: &Path, content: &[u8], durable: bool) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".tmp");
+    let unseen = path.with_file_name(name);
+    let mut file = File::create(&unseen).map_err(error("create", &unseen))?;
+    file.write_all(content).map_err(error("write", &unseen))?;
+    if durable {
+        file.sync_all().map_err(error("sync", &unseen))?;
+    }
+    rename(&unseen, path)
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(error("sync", path))
+}
+
+/// Copies `length` bytes at `offset` of an open file into a new file, durable when this returns.
+pub fn copy_range_durable(from: &File, offset: u64, length: u64, to: &Path) -> Result<()> {
+    let mut source = from.try_clone().map_err(error("copy to", to))?;
+    source.seek(SeekFrom::Start(offset)).map_err(error("copy to", to))?;
+    let mut file = File::create(to).map_err(error("create", to))?;
+    let copied = io::copy(&mut source.take(length), &mut file).map_err(error("write", to))?;
+    if copied != length {
+        return Err(error("copy to", to)(io::ErrorKind::UnexpectedEof.into()));
+    }
+    file.sync_all().map_err(error("sync", to))
+}
+
+/// Moves a file, also to another file system: there it is copied, synced and only then removed here.
+pub fn move_file(from: &Path, to: &Path) -> Result<()> {
+    match rename(from, to) {
+        Err(error) if error.is_cross_device() => {}
+        other => return other,
+    }
+    let source = open(from)?;
+    let length = source.metadata().map_err(error("look at", from))?.len();
+    copy_range_durable(&source, 0, length, to)?;
+    if let Some(directory) = to.parent() {
+        sync_dir(directory)?;
+    }
+    remove_file(from)
+}
+
+/// Fills `buffer` from `offset` of an open file; returns how many bytes there were.
+pub fn read_at(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(source) if source.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(error("read", path)(source)),
+        }
+    }
+    Ok(filled)
+}
+
+/// Whether two metadata tell of the same file with the same content, as far as metadata can tell.
+pub fn unchanged(before: &Metadata, after: &Metadata) -> bool {
+    let key = |m: &Metadata| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
+    key(before) == key(after)
+}
+
+/// A reader with a buffer large enough that system calls do not count: 256 KiB.
+pub fn buffered(file: File) -> BufReader<File> {
+    BufReader::with_capacity(256 << 10, file)
+}
+
+/// A writer with the same.
+pub fn buffered_writer(file: File) -> BufWriter<File> {
+    BufWriter::with_capacity(256 << 10, file)
+}

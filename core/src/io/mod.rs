@@ -1,0 +1,13 @@
+//! The only doors to the outside: everything with an effect is here, and clippy refuses it elsewhere.
+
+pub mod address;
+pub mod broker;
+pub mod clock;
+pub mod coredms;
+pub mod embedded_broker;
+pub mod files;
+pub mod lease;
+pub mod lock;
+pub mod process;
+pub mod random;
+pub mod staging;

@@ -1,0 +1,165 @@
+//! What a staged file was split into: `staging/<client>/<ingestion>/manifest.json`.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::client::ClientId;
+use crate::ingestion::IngestionId;
+
+/// The version that this build writes and reads.
+pub const VERSION: u32 = 1;
+
+/// A staged file and its micro-batches.
+///
+/// `prefix` and the micro-batches cover the content exactly, in order, with nothing between them: their concatenation
+/// is the file. The same content under the same settings always gives the same micro-batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub version: u32,
+    pub ingestion: IngestionId,
+    pub client: ClientId,
+    pub lane: Lane,
+    /// The name under which it was dropped.
+    pub file: String,
+    pub bytes: u64,
+    pub records: u64,
+    /// Of the content, without the client: hexadecimal.
+    pub blake3: String,
+    pub format: Format,
+    /// Byte order mark and CSV header: fed to the app in front of each micro-batch.
+    pub prefix: Prefix,
+    /// Name of the app in the client's `apps`.
+    pub app: String,
+    pub received_at: Timestamp,
+    pub staged_at: Timestamp,
+    pub micro_batches: Vec<MicroBatch>,
+}
+
+/// The first bytes of the file, which belong to every micro-batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prefix {
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// A range of the file that begins and ends on a record boundary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MicroBatch {
+    pub index: u32,
+    /// Relative to the manifest: the file's own name, or `parts/NNNNN` where each micro-batch lies in a file of its own.
+    pub path: String,
+    /// Of its first byte in the whole file; in a part file the range is the whole part.
+    pub offset: u64,
+    pub length: u64,
+    /// The number of its first record in the whole file, from 0.
+    pub first_record: u64,
+    pub records: u64,
+    /// XXH3-64 of the range, hexadecimal.
+    pub xxh3: String,
+}
+
+/// How records are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// Comma-separated values with a header line; quoted fields may hold line breaks.
+    Csv,
+    /// One JSON value a line.
+    Ndjson,
+    /// One JSON array whose elements are the records.
+    Json,
+    /// Bytes; the whole file counts as one record.
+    Binary,
+}
+
+impl Format {
+    /// The format that a file name stands for: `csv`, `ndjson` or `jsonl`, `json`; anything else is binary.
+    pub fn of_file_name(name: &str) -> Self {
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+        match extension.as_deref() {
+            Some("csv") => Self::Csv,
+            Some("ndjson" | "jsonl") => Self::Ndjson,
+            Some("json") => Self::Json,
+            _ => Self::Binary,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+            Self::Json => "json",
+            Self::Binary => "binary",
+        }
+    }
+}
+
+/// Which queue a file waits in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lane {
+    #[default]
+    Live,
+    Backfill,
+    Retry,
+}
+
+impl Manifest {
+    /// The manifest as `manifest.json` holds it.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(self).expect("a manifest has no map with keys other than text");
+        json.push(b'\n');
+        json
+    }
+
+    /// Reads a manifest and checks what the type cannot: version, and that prefix and micro-batches cover the file.
+    pub fn from_json(json: &[u8]) -> Result<Self, ManifestError> {
+        let manifest: Self = serde_json::from_slice(json).map_err(ManifestError::Json)?;
+        if manifest.version != VERSION {
+            return Err(ManifestError::Version(manifest.version));
+        }
+        manifest.check_cover()?;
+        Ok(manifest)
+    }
+
+    fn check_cover(&self) -> Result<(), ManifestError> {
+        let mut offset = self.prefix.offset.saturating_add(self.prefix.length);
+        let mut record = 0;
+        for (position, batch) in self.micro_batches.iter().enumerate() {
+            if batch.index as usize != position || batch.offset != offset || batch.first_record != record {
+                return Err(ManifestError::Gap { index: batch.index });
+            }
+            if !path_is_inside(&batch.path) {
+                return Err(ManifestError::Path(batch.path.clone()));
+            }
+            offset = offset.saturating_add(batch.length);
+            record = record.saturating_add(batch.records);
+        }
+        if self.prefix.offset != 0 || offset != self.bytes || record != self.records {
+            return Err(ManifestError::Cover { covered: offset, bytes: self.bytes });
+        }
+        Ok(())
+    }
+}
+
+/// Neither absolute nor upwards: a manifest can name only what lies beside it.
+fn path_is_inside(path: &str) -> bool {
+    use std::path::Component;
+    !path.is_empty() && std::path::Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// The bytes are no manifest of this version.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("manifest is not valid JSON of its kind")]
+    Json(#[source] serde_json::Error),
+    #[error("manifest has version {0}, this build reads version {VERSION}")]
+    Version(u32),
+    #[error("micro-batch {index} does not follow the one before it")]
+    Gap { index: u32 },
+    #[error("micro-batches cover {covered} of {bytes} bytes, or another number of records")]
+    Cover { covered: u64, bytes: u64 },
+    #[error("micro-batch path {0:?} leads out of the staged directory")]
+    Path(String),
+}

@@ -1,0 +1,93 @@
+//! What became of one work unit: `staging/<client>/<ingestion>/outcomes/NNNNN.json`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::Lane;
+
+/// The result of a work unit that an app has done. Always `received = stored + duplicates + rejected`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub version: u32,
+    /// Index of the work unit; of the micro-batch where the app's unit is the micro-batch.
+    pub index: u32,
+    pub attempt: u32,
+    #[serde(flatten)]
+    pub counts: Counts,
+    pub bytes: u64,
+    pub seconds: f64,
+    pub finished_at: Timestamp,
+    /// Whether the app said what it stored; a program that knows nothing of the contract is believed by its exit status.
+    pub audited: bool,
+}
+
+/// Records by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub received: u64,
+    pub stored: u64,
+    /// Already there before this run; what an earlier attempt of the same run stored counts as stored.
+    pub duplicates: u64,
+    pub rejected: u64,
+}
+
+impl Counts {
+    pub fn balances(&self) -> bool {
+        self.stored.checked_add(self.duplicates).and_then(|sum| sum.checked_add(self.rejected)) == Some(self.received)
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.stored += other.stored;
+        self.duplicates += other.duplicates;
+        self.rejected += other.rejected;
+    }
+}
+
+/// How an ingestion ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FinalState {
+    Ingested,
+    Held,
+    Discarded,
+}
+
+/// The history document of one run, in the platform's database, collection [`Run::COLLECTION`].
+///
+/// Its `_id` is [`Run::id`], which follows from the manifest, so writing it again changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    #[serde(rename = "_id")]
+    pub id: String,
+    pub ingestion: String,
+    pub client: String,
+    pub app: String,
+    pub lane: Lane,
+    pub file: String,
+    pub bytes: u64,
+    pub blake3: String,
+    pub micro_batches: u32,
+    pub received: i64,
+    pub stored: i64,
+    pub duplicates: i64,
+    pub rejected: i64,
+    /// False where the app did not say what it stored.
+    pub audited: bool,
+    pub state: FinalState,
+    pub received_at: bson::DateTime,
+    pub staged_at: bson::DateTime,
+    pub finished_at: bson::DateTime,
+    pub seconds: f64,
+}
+
+impl Run {
+    pub const COLLECTION: &'static str = "ingestions";
+
+    /// Ingestion and time of staging: the same content staged again is another run.
+    pub fn id(ingestion: crate::ingestion::IngestionId, staged_at: Timestamp) -> String {
+        format!("{ingestion}-{}", staged_at.strftime("%Y%m%dT%H%M%S%.3fZ"))
+    }
+}

@@ -1,0 +1,79 @@
+//! One line per stage, found by `grep TIMING logs/*.log`.
+//!
+//! A line is logfmt behind the word `TIMING`: `TIMING stage=split client=client1 … seconds=0.021 mb_s=512.3`.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The stages that are timed, in flow order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    Settle,
+    Validate,
+    Split,
+    Stage,
+    Notify,
+    Queue,
+    Spawn,
+    Ingest,
+    Finish,
+    Whole,
+    /// Stream: one batch of messages, from the first one's arrival to the acknowledgement of all.
+    Batch,
+    /// Stream: one interval of an instance.
+    Report,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Settle => "settle",
+            Self::Validate => "validate",
+            Self::Split => "split",
+            Self::Stage => "stage",
+            Self::Notify => "notify",
+            Self::Queue => "queue",
+            Self::Spawn => "spawn",
+            Self::Ingest => "ingest",
+            Self::Finish => "finish",
+            Self::Whole => "whole",
+            Self::Batch => "batch",
+            Self::Report => "report",
+        })
+    }
+}
+
+/// What was timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing<'a> {
+    pub stage: Stage,
+    pub client: &'a str,
+    /// The ingestion, or the stream instance.
+    pub ingestion: &'a str,
+    /// The file, or the topic filter.
+    pub file: &'a str,
+    pub bytes: u64,
+    pub records: u64,
+    pub took: Duration,
+}
+
+impl Timing<'_> {
+    /// Writes the line at INFO, with the rates that follow from it.
+    pub fn log(&self) {
+        let seconds = self.took.as_secs_f64();
+        // A stage faster than the clock's microsecond has no meaningful rate.
+        let per_second = |amount: f64| if seconds >= 1e-6 { amount / seconds } else { 0.0 };
+        tracing::info!(
+            stage = %self.stage,
+            client = self.client,
+            ingestion = self.ingestion,
+            file = self.file,
+            bytes = self.bytes,
+            records = self.records,
+            seconds = %format_args!("{seconds:.6}"),
+            mb_s = %format_args!("{:.3}", per_second(self.bytes as f64 / 1e6)),
+            records_s = %format_args!("{:.1}", per_second(self.records as f64)),
+            "TIMING"
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! The MQTT topics, below one configurable prefix.
+
+use crate::client::ClientId;
+
+/// Builds the topics of one platform and recognises them when they arrive.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    prefix: String,
+}
+
+impl Topics {
+    /// `prefix` without a slash at its end; the config has made sure that it holds no wildcard.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    pub fn staged(&self, client: &ClientId) -> String {
+        format!("{}/batch/staged/{client}", self.prefix)
+    }
+
+    pub fn all_staged(&self) -> String {
+        format!("{}/batch/staged/+", self.prefix)
+    }
+
+    pub fn finished(&self, client: &ClientId) -> String {
+        format!("{}/batch/finished/{client}", self.prefix)
+    }
+
+    pub fn all_finished(&self) -> String {
+        format!("{}/batch/finished/+", self.prefix)
+    }
+
+    pub fn reports(&self, client: &ClientId) -> String {
+        format!("{}/stream/reports/{client}", self.prefix)
+    }
+
+    pub fn all_reports(&self) -> String {
+        format!("{}/stream/reports/+", self.prefix)
+    }
+
+    pub fn control(&self) -> String {
+        format!("{}/stream/control", self.prefix)
+    }
+
+    pub fn instance(&self, client: &ClientId, stream: &str, slot: u32) -> String {
+        format!("{}/stream/instances/{client}/{stream}-{slot}", self.prefix)
+    }
+
+    /// What a client's stream apps listen to where the config names no filter.
+    pub fn ingest_filter(&self, client: &ClientId) -> String {
+        format!("{}/ingest/{client}/#", self.prefix)
+    }
+
+    /// The client that `topic` ends in, where it is `filter` with that client in place of the `+`.
+    pub fn client_of(&self, filter: &str, topic: &str) -> Option<ClientId> {
+        let level = topic.strip_prefix(filter.strip_suffix('+')?)?;
+        level.parse().ok()
+    }
+}
+
+/// Whether `filter` is a topic filter that MQTT allows: `+` alone in its level, `#` alone in the last.
+pub fn is_filter(filter: &str) -> bool {
+    let levels: Vec<&str> = filter.split('/').collect();
+    let last = levels.len() - 1;
+    !filter.is_empty()
+        && filter.len() <= 65_535
+        && !filter.contains('\0')
+        && levels.iter().enumerate().all(|(position, level)| match *level {
+            "+" => true,
+            "#" => position == last,
+            other => !other.contains(['+', '#']),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_gives_its_client_and_a_forged_one_gives_none() {
+        let topics = Topics::new("mysimbdp");
+        let of = |topic| topics.client_of(&topics.all_reports(), topic).map(String::from);
+        assert_eq!(of("mysimbdp/stream/reports/client1").as_deref(), Some("client1"));
+        for forged in ["mysimbdp/stream/reports/", "mysimbdp/stream/reports/a/b", "x/stream/reports/a", "mysimbdp/stream/reports/.."] {
+            assert_eq!(of(forged), None, "{forged}");
+        }
+    }
+
+    #[test]
+    fn filters_follow_the_rules_of_mqtt() {
+        for good in ["a", "a/+/b", "#", "a/#", "+", "/", "a//b"] {
+            assert!(is_filter(good), "{good}");
+        }
+        for bad in ["", "a#", "a/#/b", "a+", "+a/b", "a\0"] {
+            assert!(!is_filter(bad), "{bad:?}");
+        }
+    }
+}
