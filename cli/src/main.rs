@@ -1,1 +1,115 @@
-fn main() {}
+//! The `mysimbdp` command: parse, load the config, run one command, end with an exit code of `sysexits.h`.
+//!
+//! - [`commands`]: one module per command; [`demo`]: the guided tour;
+//! - [`supervise`]: the platform's processes as children, for `up` and `demo`;
+//! - [`fate`]: what became of a file; [`table`], [`signals`], [`error`]: what several commands share.
+
+mod args;
+mod commands;
+mod conformance;
+mod demo;
+mod error;
+mod fate;
+mod signals;
+mod supervise;
+mod table;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use mysimbdp_core::config::{self, Config};
+use mysimbdp_core::exit;
+
+use args::{Check, CheckCommand, Cli, Command};
+use error::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(words(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed terminal is no reason for another exit code.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(Err(Failure::of(exit::SOFTWARE, &error))),
+    };
+    end(runtime.block_on(Box::pin(run(cli))))
+}
+
+/// Called as `stream-manager start …` it is `mysimbdp stream-manager start …`.
+fn words(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let called = words.next().unwrap_or_else(|| "mysimbdp".into());
+    let name = Path::new(&called).file_name().unwrap_or_default().to_owned();
+    let stage = commands::links::STAGES.iter().find(|stage| name == **stage).map(OsString::from);
+    std::iter::once(called).chain(stage).chain(words).collect()
+}
+
+fn end(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(failure) => {
+            eprintln!("mysimbdp: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let file = cli.config.as_path();
+    let load = || Config::load(file, |name| std::env::var(name).ok()).map_err(Failure::from);
+    match cli.command {
+        Command::Up => commands::up::run(&load()?, file).await,
+        Command::Demo(args) => demo::run(&args).await,
+        Command::Check(Check { command: None }) => commands::check::run(&load()?, file),
+        Command::Check(Check { command: Some(CheckCommand::App { protocol, command }) }) => {
+            commands::check_app::run(&protocol, &command).await
+        }
+        Command::Drop(args) => commands::drop_files::run(&load()?, &args).await,
+        Command::Status { json } => commands::status::run(&load()?, json).await,
+        Command::Retry { id } => commands::retry::run(&load()?, &id),
+        Command::Timing { client, json } => {
+            commands::timing::run(&load()?, client.as_ref().map(|id| id.as_str()), json)
+        }
+        Command::Stream(command) | Command::StreamManager { command: Some(command) } => {
+            commands::stream::run(&load()?, command).await
+        }
+        Command::Fetchdata => commands::role::fetchdata(load()?).await,
+        Command::BatchManager => commands::role::batch_manager(load()?).await,
+        Command::StreamManager { command: None } => commands::role::stream_manager(load()?).await,
+        Command::Broker { port } => commands::role::broker(load()?, port).await,
+        Command::Schema => {
+            print!("{}", config::schema_json());
+            Ok(())
+        }
+        Command::InstallLinks { directory } => commands::links::run(directory),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "mysimbdp", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn called_by_a_stages_name_it_is_that_stage() {
+        let words = |line: &str| words(line.split(' ').map(OsString::from)).join(&OsString::from(" "));
+        assert_eq!(
+            words("/opt/stream-manager start client1 0"),
+            "/opt/stream-manager stream-manager start client1 0"
+        );
+        assert_eq!(words("target/debug/mysimbdp up"), "target/debug/mysimbdp up");
+    }
+}

@@ -52,6 +52,8 @@ pub mod env {
     pub const DRAIN_QUIET_MILLIS: &str = "MYSIMBDP_DRAIN_QUIET_MILLIS";
     /// The client's ingest message structure, a JSON Schema; absent where every JSON object is taken.
     pub const MESSAGE_SCHEMA: &str = "MYSIMBDP_MESSAGE_SCHEMA";
+    /// Inherited by all that the app starts, so that nothing of it is left behind. Of no meaning to the app.
+    pub const MARK: &str = "MYSIMBDP_MARK";
     pub const REJECTED_COLLECTION: &str = "MYSIMBDP_REJECTED_COLLECTION";
 }
 
@@ -77,6 +79,15 @@ pub enum Protocol {
     Stdin,
     /// The process stays and gets unit after unit: a JSON header line, then exactly `length` bytes.
     Worker,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdin => "stdin",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// Where the `_id` of a record comes from, and so what a repeat does.

@@ -12,11 +12,20 @@ use serde::{Deserialize, Serialize};
 /// in all three: MongoDB compares database names without case, and allows 63 bytes for them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct ClientId(#[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_-]{0,31}$"))] String);
+#[schemars(
+    with = "String",
+    extend(
+        "pattern" = "^[a-z0-9][a-z0-9_-]{0,31}$",
+        "patternErrorMessage" = "1 to 32 characters of a-z, 0-9, - and _, the first a letter or a digit"
+    )
+)]
+pub struct ClientId(String);
 
 /// The text is no client id.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no client id: allowed are 1 to 32 characters of a-z, 0-9, - and _, the first a letter or a digit")]
+#[error(
+    "{0:?} is no client id: allowed are 1 to 32 characters of a-z, 0-9, - and _, the first a letter or a digit"
+)]
 pub struct ClientIdError(String);
 
 impl ClientId {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use blake3::Hasher;
+
 use crate::client::ClientId;
 
 /// The identity of one content of one client: the first 16 bytes of BLAKE3(client id, content).
@@ -21,7 +23,7 @@ pub struct IngestionIdError(String);
 
 impl IngestionId {
     /// The id of what a hasher from [`IngestionId::hasher`] has been fed.
-    pub fn from_hasher(hasher: &blake3::Hasher) -> Self {
+    pub fn from_hasher(hasher: &Hasher) -> Self {
         let mut id = [0; 16];
         id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self(id)
@@ -30,8 +32,8 @@ impl IngestionId {
     /// A hasher that already holds the client; feed it the whole content.
     ///
     /// The length in front keeps (`a`, `bc`) and (`ab`, `c`) apart.
-    pub fn hasher(client: &ClientId) -> blake3::Hasher {
-        let mut hasher = blake3::Hasher::new();
+    pub fn hasher(client: &ClientId) -> Hasher {
+        let mut hasher = Hasher::new();
         hasher.update(&(client.as_str().len() as u64).to_be_bytes());
         hasher.update(client.as_str().as_bytes());
         hasher

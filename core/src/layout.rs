@@ -17,6 +17,8 @@ impl Layout {
     pub const MANIFEST: &'static str = "manifest.json";
     pub const OUTCOMES: &'static str = "outcomes";
     pub const PARTS: &'static str = "parts";
+    /// The file in [`Layout::PARTS`] that holds the prefix of the parts, where they have one.
+    pub const PREFIX_PART: &'static str = "prefix";
     pub const BACKFILL: &'static str = "backfill";
     /// Holds what no client's rules claim.
     pub const UNROUTED: &'static str = "_unrouted";

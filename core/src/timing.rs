@@ -5,6 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// The target of these events, by which a subscriber knows them.
+pub const TARGET: &str = "mysimbdp::timing";
+
 /// The stages that are timed, in flow order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -64,6 +67,7 @@ impl Timing<'_> {
         // A stage faster than the clock's microsecond has no meaningful rate.
         let per_second = |amount: f64| if seconds >= 1e-6 { amount / seconds } else { 0.0 };
         tracing::info!(
+            target: TARGET,
             stage = %self.stage,
             client = self.client,
             ingestion = self.ingestion,

@@ -6,24 +6,48 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-const SIZES: [(&str, u64); 7] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000), ("B", 1)];
-const PERIODS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("ms", 1), ("m", 60_000), ("s", 1_000)];
+const SIZES: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+const PERIODS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("ms", 1), ("m", 60_000), ("s", 1_000)];
 
 /// A size in bytes, written as a whole number and one of `B`, `kB`, `MB`, `GB`, `KiB`, `MiB`, `GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct ByteSize(#[schemars(with = "String", regex(pattern = r"^[0-9]{1,12}(B|kB|MB|GB|KiB|MiB|GiB)$"))] u64);
+#[schemars(
+    with = "String",
+    extend(
+        "pattern" = "^[0-9]{1,10}(B|kB|MB|GB|KiB|MiB|GiB)$",
+        "patternErrorMessage" = "a whole number and B, kB, MB, GB, KiB, MiB or GiB, such as \"10MiB\""
+    )
+)]
+pub struct ByteSize(u64);
 
 /// A duration, written as a whole number and one of `ms`, `s`, `m`, `h`, `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct Period(#[schemars(with = "String", regex(pattern = r"^[0-9]{1,9}(ms|s|m|h|d)$"))] Duration);
+#[schemars(
+    with = "String",
+    extend(
+        "pattern" = "^[0-9]{1,9}(ms|s|m|h|d)$",
+        "patternErrorMessage" = "a whole number and ms, s, m, h or d, such as \"2s\""
+    )
+)]
+pub struct Period(Duration);
 
 /// The text is no size or duration.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
-    #[error("{0:?} is no size: allowed is a whole number and B, kB, MB, GB, KiB, MiB or GiB, such as \"10MiB\"")]
+    #[error(
+        "{0:?} is no size: allowed is a whole number and B, kB, MB, GB, KiB, MiB or GiB, such as \"10MiB\""
+    )]
     Size(String),
     #[error("{0:?} is no duration: allowed is a whole number and ms, s, m, h or d, such as \"2s\"")]
     Period(String),
@@ -65,7 +89,9 @@ impl TryFrom<String> for Period {
     type Error = UnitError;
 
     fn try_from(text: String) -> Result<Self, UnitError> {
-        scaled(&text, &PERIODS).map(|millis| Self(Duration::from_millis(millis))).ok_or(UnitError::Period(text))
+        scaled(&text, &PERIODS)
+            .map(|millis| Self(Duration::from_millis(millis)))
+            .ok_or(UnitError::Period(text))
     }
 }
 
@@ -90,7 +116,10 @@ impl fmt::Display for Period {
 
 /// Writes the number with the largest unit that divides it.
 fn write_scaled(f: &mut fmt::Formatter<'_>, number: u64, units: &[(&str, u64)]) -> fmt::Result {
-    let unit = units.iter().filter(|(_, factor)| number != 0 && number.is_multiple_of(*factor)).max_by_key(|unit| unit.1);
+    let unit = units
+        .iter()
+        .filter(|(_, factor)| number != 0 && number.is_multiple_of(*factor))
+        .max_by_key(|unit| unit.1);
     let (name, factor) = unit.unwrap_or(&units[units.len() - 1]);
     write!(f, "{}{name}", number / factor)
 }
@@ -113,7 +142,9 @@ mod tests {
 
     #[test]
     fn sizes_and_durations_round_trip_in_their_largest_unit() {
-        for (text, bytes) in [("10MiB", 10 << 20), ("10MB", 10_000_000), ("0B", 0), ("1kB", 1000), ("1025B", 1025)] {
+        for (text, bytes) in
+            [("10MiB", 10 << 20), ("10MB", 10_000_000), ("0B", 0), ("1kB", 1000), ("1025B", 1025)]
+        {
             let size = ByteSize::try_from(text.to_owned()).expect(text);
             assert_eq!((size.as_u64(), size.to_string().as_str()), (bytes, text));
         }
@@ -125,7 +156,17 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for bad in ["", "10", "MB", "-1MB", "1.5MB", "10 MB", "10mb", "99999999999999999999B", "18446744073709551615GB"] {
+        for bad in [
+            "",
+            "10",
+            "MB",
+            "-1MB",
+            "1.5MB",
+            "10 MB",
+            "10mb",
+            "99999999999999999999B",
+            "18446744073709551615GB",
+        ] {
             assert!(ByteSize::try_from(bad.to_owned()).is_err(), "{bad:?}");
         }
         for bad in ["", "2", "s", "-2s", "2 s", "2sec", "18446744073709551615d"] {

@@ -1,1 +1,100 @@
+//! Takes what clients drop into the drop point, and stages it for batch-manager.
 //!
+//! A file goes through these steps, one module each:
+//!
+//! 1. [`watch`] wakes, and [`scan`] walks the drop point; [`route`] says whose each file is;
+//! 2. [`settle`] decides when a file is complete; [`intake`] takes a few of them at a time;
+//! 3. [`validate`] judges kind, name and size, [`split`] the content while it finds the micro-batches; [`judge`] does
+//!    both on one descriptor that nobody else writes to;
+//! 4. [`duplicate`] seeks the same content in staging, held and history;
+//! 5. [`stage`] makes it visible to batch-manager, [`notify_staged`] rings the bell;
+//! 6. or else [`discard`] puts it aside with all reasons.
+//!
+//! A file's state is where it lies, so there is nothing to restore after a crash but what was cut off in between:
+//! [`recover`] finishes or undoes it at start.
+
+mod capture;
+mod discard;
+mod duplicate;
+mod intake;
+mod judge;
+mod names;
+mod notify_staged;
+mod recover;
+mod route;
+mod scan;
+mod settle;
+mod split;
+mod stage;
+mod take;
+mod validate;
+mod watch;
+
+use std::sync::Arc;
+
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::lock::{Lock, LockError};
+use mysimbdp_core::layout::Layout;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::intake::Intake;
+use crate::take::Taker;
+use crate::watch::Watch;
+
+/// The name under which it locks the drop point and writes its log.
+pub const ROLE: &str = "fetchdata";
+
+/// Why fetchdata does not run, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("cannot prepare the directories")]
+    Prepare(#[source] FileError),
+    #[error("cannot recover what was cut off")]
+    Recover(#[source] FileError),
+    #[error("a task has crashed")]
+    Crashed(#[source] JoinError),
+}
+
+impl Error {
+    /// The exit code of the process.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Lock(LockError::Held { .. }) => exit::NO_PERMISSION,
+            Self::Lock(LockError::Io { .. }) | Self::Prepare(_) | Self::Recover(_) => exit::IO,
+            Self::Crashed(_) => exit::SOFTWARE,
+        }
+    }
+}
+
+/// Runs until `shutdown` is true (or its sender is gone), then finishes the files in work.
+///
+/// # Errors
+///
+/// Another fetchdata works on the same drop point, or the directories cannot be prepared. A file that cannot be taken
+/// is no error: it is logged, and tried again.
+pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<bool>) -> Result<(), Error> {
+    let _lock = Lock::take(&config.layout.drop_point(), ROLE)?;
+    let prepared = Arc::clone(&config);
+    spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
+    // Before the first walk: what comes in between is seen by the one or wakes the next.
+    let watch = Watch::start(&config.layout.drop_point());
+    let taker = Arc::new(Taker::new(Arc::clone(&config)));
+    tracing::info!(drop_point = %config.layout.drop_point().display(), clients = config.clients.len(), "started");
+    let ended = Intake::new(config, Arc::clone(&taker)).run(&watch, shutdown).await;
+    taker.close().await;
+    tracing::info!("stopped");
+    ended
+}
+
+fn prepare(config: &Config) -> Result<(), Error> {
+    for client in config.clients.keys() {
+        let backfill = config.layout.client_drop_point(client).join(Layout::BACKFILL);
+        files::create_dir_all(&backfill).map_err(Error::Prepare)?;
+        files::create_dir_all(&config.layout.staging().join(client.as_str())).map_err(Error::Prepare)?;
+    }
+    recover::all(&config.layout).map_err(Error::Recover)
+}

@@ -1,1 +1,39 @@
+//! Real brokers, databases and processes for the tests.
 //!
+//! - [`mongodb`] and [`mosquitto`] give the servers that all tests share: those of the environment (`cargo xtask test`
+//!   starts them once), else ones that this test process starts for itself;
+//! - [`Mongod`] and [`Mosquitto`] are a test's own, to be killed, paused and started again on the same port and data;
+//! - [`Root`] is a data root in a temporary directory, [`Daemon`] a process of ours on it, [`Platform`] a root whose
+//!   config names the servers;
+//! - [`sample`] makes files, [`mqtt`] publishes and listens, [`store`] looks at what has arrived;
+//! - [`until`] waits for a condition; nothing here sleeps and hopes.
+//!
+//! Every process dies with the test that started it, however that ends. A missing server is a failure. This crate knows
+//! none of the platform's own: it sees the platform as an operator does.
+
+#![allow(clippy::disallowed_methods, reason = "tests start processes and write files themselves")]
+
+mod daemon;
+mod mongod;
+mod mosquitto;
+pub mod mqtt;
+mod name;
+mod platform;
+mod process;
+mod program;
+mod root;
+pub mod sample;
+mod shared;
+pub mod store;
+mod wait;
+
+pub use daemon::Daemon;
+pub use mongod::Mongod;
+pub use mosquitto::Mosquitto;
+pub use name::{free_port, unique};
+pub use platform::Platform;
+pub use process::{Process, become_reaper, descendants, is_running};
+pub use program::{binary, program, python};
+pub use root::Root;
+pub use shared::{MongoHandle, MosquittoHandle, mongodb, mosquitto};
+pub use wait::{until, until_async};

@@ -1,1 +1,48 @@
-fn main() {}
+//! `cargo xtask <command>`: what a developer, a new user and CI run, each as one command.
+//!
+//! - [`demo`] builds the platform and shows it at work;
+//! - [`setup`] installs what the tests need and is missing;
+//! - [`test`] does that, then checks formatting, lints, tests and documentation.
+
+#![allow(clippy::disallowed_methods, reason = "the platform's doors are the platform's")]
+
+mod demo;
+mod machine;
+mod run;
+mod setup;
+mod test;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use run::Failure;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  demo [arguments…]  build the platform and run `mysimbdp demo`
+  setup              install what the tests need: mosquitto, mongod, and Python packages
+  test               setup, then formatting, lints, all tests and documentation";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    let command = words.next().unwrap_or_default();
+    let arguments: Vec<OsString> = words.collect();
+    let result = match (command.to_str(), arguments.is_empty()) {
+        (Some("demo"), _) => demo::demo(&arguments),
+        (Some("setup"), true) => setup::setup(),
+        (Some("test"), true) => test::test(),
+        (Some("help" | "--help" | "-h"), _) => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(Failure { code: 64, message: USAGE.to_owned() }),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}

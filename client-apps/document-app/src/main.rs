@@ -1,1 +1,94 @@
-fn main() {}
+//! Reference batch app: CSV, NDJSON and JSON arrays to documents.
+//!
+//! 1. [`arguments`]: how values are read, from the command line in the config;
+//! 2. [`csv`], [`lines`], [`elements`]: the unit's bytes to records, each rejected or stored exactly;
+//! 3. the SDK's sink numbers, stores and counts them.
+//!
+//! No document is ever built as a tree of values: each record goes from the input's bytes to BSON's in one step.
+//! Memory is bounded, whatever the file holds: a record over [`RECORD_BYTES_MAX`] is rejected without being kept.
+
+mod arguments;
+mod csv;
+mod elements;
+mod lines;
+mod text;
+
+use std::io::BufRead;
+use std::process::ExitCode;
+
+use clap::Parser;
+use mysimbdp_sdk::batch::{self, Sink, Unit};
+use mysimbdp_sdk::record::{Fields, RECORD_BYTES_MAX, json};
+use mysimbdp_sdk::{Counts, Failure, Format};
+
+use arguments::Arguments;
+use text::Encoding;
+
+fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(arguments) => batch::run(|unit| convert(&arguments, unit)),
+        Err(error) => arguments::report(&error),
+    }
+}
+
+fn convert(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure> {
+    let encoding = Encoding::named(&unit.header.encoding)?;
+    let format = unit.header.format;
+    let mut input = encoding.without_mark(&mut unit.input)?;
+    match format {
+        Format::Csv => csv::convert(arguments, encoding, &mut input, &mut unit.sink)?,
+        Format::Ndjson => convert_lines(encoding, &mut input, &mut unit.sink)?,
+        Format::Json => convert_elements(encoding, &mut input, &mut unit.sink)?,
+        Format::Binary => {
+            let allowed = "allowed are csv, ndjson and json; for whole files there is object-app";
+            return Err(Failure::Config(format!("file {:?} is binary, {allowed}", unit.header.file)));
+        }
+    }
+    unit.sink.finish()
+}
+
+fn convert_lines(encoding: Encoding, input: &mut impl BufRead, sink: &mut Sink<'_>) -> Result<(), Failure> {
+    let mut lines = lines::Lines::new(input);
+    let mut fields = Fields::new();
+    while let Some(line) = lines.next()? {
+        store_json(encoding, line, &mut fields, sink)?;
+    }
+    Ok(())
+}
+
+fn convert_elements(
+    encoding: Encoding,
+    input: &mut impl BufRead,
+    sink: &mut Sink<'_>,
+) -> Result<(), Failure> {
+    let mut elements = elements::Elements::new(input);
+    let mut fields = Fields::new();
+    while let Some(element) = elements.next()? {
+        store_json(encoding, element, &mut fields, sink)?;
+    }
+    Ok(())
+}
+
+/// The text of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Record<'a> {
+    Text(&'a [u8]),
+    /// Longer than [`RECORD_BYTES_MAX`]; it has been skipped.
+    TooLarge,
+}
+
+fn store_json(
+    encoding: Encoding,
+    record: Record<'_>,
+    fields: &mut Fields,
+    sink: &mut Sink<'_>,
+) -> Result<(), Failure> {
+    let Record::Text(text) = record else {
+        return sink.reject(format!("record is longer than {RECORD_BYTES_MAX} bytes"));
+    };
+    fields.clear();
+    match json::append_object(fields, &encoding.to_utf8(text)) {
+        Ok(()) => sink.record(fields),
+        Err(reason) => sink.reject(reason),
+    }
+}

@@ -1,1 +1,42 @@
+//! The client app contract as a crate.
 //!
+//! A **batch app** gets work units and stores their records: give [`batch::run`] a function that reads a unit's bytes
+//! and puts [`record::Fields`] into its [`batch::Sink`]. A **stream app** gets messages: give [`stream::run`] a function
+//! that turns one into fields. The crate does the rest of the contract: both batch protocols, counts, rejects, exit
+//! codes, the `_id` of each record ([`identity`]), acknowledgement after durability, reports, stop and drain.
+//!
+//! `docs/app-contract.md` has the same contract for apps in any language.
+//!
+//! ```no_run
+//! use std::io::{BufRead, Read};
+//! use std::process::ExitCode;
+//!
+//! use mysimbdp_sdk::{batch, record::Fields};
+//!
+//! /// Stores each line as a document with one field.
+//! fn main() -> ExitCode {
+//!     batch::run(|unit| {
+//!         let mut fields = Fields::new();
+//!         for line in unit.input.by_ref().lines() {
+//!             fields.clear();
+//!             fields.string("line", &line?);
+//!             unit.sink.record(&fields)?;
+//!         }
+//!         unit.sink.finish()
+//!     })
+//! }
+//! ```
+
+pub mod batch;
+mod environment;
+pub mod failure;
+pub mod identity;
+pub mod record;
+pub mod stream;
+
+pub use failure::Failure;
+pub use mysimbdp_core::app::{Ids, Phase, UnitHeader};
+pub use mysimbdp_core::ingestion::IngestionId;
+pub use mysimbdp_core::io::coredms;
+pub use mysimbdp_core::manifest::Format;
+pub use mysimbdp_core::outcome::Counts;

@@ -1,1 +1,48 @@
-fn main() {}
+//! Reference stream app: MQTT messages to documents.
+//!
+//! All of the contract is in the SDK; what is left is how a message becomes a document.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mysimbdp_sdk::record::{Fields, check_name};
+use mysimbdp_sdk::stream::{self, Message};
+
+/// `EX_USAGE` of `sysexits.h`.
+const USAGE: u8 = 64;
+
+/// Stores each message, a JSON object, as a document.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "stream-app", version)]
+struct Arguments {
+    /// Name of a field that is added and holds the message's topic.
+    #[arg(long, value_parser = field_name)]
+    topic_field: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(Arguments { topic_field }) => stream::run(&move |message: &Message, fields: &mut Fields| {
+            stream::from_json(message, fields)?;
+            topic_field.as_deref().map_or(Ok(()), |name| add_topic(name, message, fields))
+        }),
+        Err(error) => {
+            // Nothing can be done where even this cannot be printed.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+fn add_topic(name: &str, message: &Message, fields: &mut Fields) -> Result<(), String> {
+    if fields.get(name).is_some() {
+        return Err(format!("field {name:?} is in the message already, and was to hold its topic"));
+    }
+    fields.string(name, &message.topic);
+    Ok(())
+}
+
+fn field_name(name: &str) -> Result<String, String> {
+    check_name(name)?;
+    if name.is_empty() { Err("a name has at least one character".to_owned()) } else { Ok(name.to_owned()) }
+}

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::place::Place;
+
 /// One thing that is wrong with a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -14,6 +16,12 @@ pub struct Fault {
     pub path: String,
     /// What is wrong and what is allowed.
     pub message: String,
+}
+
+impl Fault {
+    pub(super) fn new(place: Place, path: &super::place::Path, message: impl Into<String>) -> Self {
+        Self { line: place.line, column: place.column, path: path.to_string(), message: message.into() }
+    }
 }
 
 /// Everything that is wrong with a config file, in the order of the file.

@@ -4,10 +4,18 @@
 //! 2. syntax, schema and meaning are checked, and *all* faults are listed with line, column and what is allowed;
 //! 3. what comes out cannot be wrong any more: globs and expressions are compiled, references are resolved.
 
+mod explain;
 mod fault;
+mod findings;
+mod meaning;
 mod place;
+mod program;
 mod schema;
 pub mod settings;
+mod shape;
+mod tenant;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -19,6 +27,7 @@ use regex::Regex;
 
 pub use fault::{Fault, Faults};
 pub use schema::schema_json;
+pub use tenant::REJECTED;
 
 use crate::client::ClientId;
 use crate::layout::Layout;

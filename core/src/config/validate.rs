@@ -1,9 +1,48 @@
-//! (being written)
+//! From a file to a [`Config`], or to everything that is wrong with it.
+//!
+//! 1. syntax: the first fault ends it, as nothing behind it can be trusted;
+//! 2. [`shape`]: keys, types, ranges, as the schema has them;
+//! 3. [`meaning`]: of all that has the right shape, whatever was found elsewhere.
 
-use std::path::Path;
+use std::path::Path as FilePath;
 
-use super::{Config, Fault, Faults};
+use super::findings::Findings;
+use super::place::{Path, Place, Source};
+use super::{Config, Fault, Faults, meaning, schema, shape};
+use crate::io::files;
 
-pub(super) fn load(file: &Path, _variable: impl Fn(&str) -> Option<String>) -> Result<Config, Faults> {
-    Err(Faults::new(file, vec![Fault { line: 1, column: 1, path: String::new(), message: "being written".into() }]))
+pub(super) fn load(file: &FilePath, variable: impl Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+    let text = files::read_to_string(file).map_err(|error| {
+        let fault = Fault::new(Place::START, &Path::default(), crate::chain(&error));
+        Faults::new(file, vec![fault])
+    })?;
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => FilePath::new("."),
+    };
+    check(&text, folder, variable).map_err(|faults| Faults::new(file, faults))
+}
+
+fn check(
+    text: &str,
+    folder: &FilePath,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Vec<Fault>> {
+    let source = Source::parse(text).map_err(|fault| vec![fault])?;
+    let value = serde_json::from_str(text).map_err(|error| {
+        // Its own text repeats the place, which stands in front already.
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+        let place = Place { line: error.line().max(1), column: error.column().max(1) };
+        vec![Fault::new(place, &Path::default(), format!("is no valid JSON: {message}"))]
+    })?;
+    let mut findings = Findings::new(&source);
+    let readable = shape::check(&mut findings, &schema::schema(), &value);
+    match readable.map(|readable| meaning::compile(&mut findings, readable, folder, variable)) {
+        Some(config) => findings.into_result(config),
+        // Unreadable as a whole, and why has been found; still an error if ever it was not.
+        None => findings.into_result(()).and_then(|()| {
+            Err(vec![Fault::new(Place::START, &Path::default(), "is no object: expected is a JSON object")])
+        }),
+    }
 }

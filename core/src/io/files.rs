@@ -70,6 +70,20 @@ pub fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// The path, absolute and without symlinks; what does not exist yet is kept as it is written.
+pub fn canonical(path: &Path) -> Result<PathBuf> {
+    match fs::canonicalize(path).map_err(error("resolve", path)) {
+        Err(error) if error.is_not_found() => match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if parent.as_os_str().is_empty() => {
+                Ok(canonical(Path::new("."))?.join(name))
+            }
+            (Some(parent), Some(name)) => Ok(canonical(parent)?.join(name)),
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
+
 pub fn create_dir_all(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(error("create directory", path))
 }
@@ -92,6 +106,12 @@ pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
 /// Moves within a file system, atomically, replacing what is there.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(error("move", from))
+}
+
+/// Moves within a file system, atomically; where something has that name already it fails and changes nothing.
+pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
+    rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, rustix::fs::RenameFlags::NOREPLACE)
+        .map_err(|errno| error("move to", to)(errno.into()))
 }
 
 pub fn remove_file(path: &Path) -> Result<()> {
@@ -165,6 +185,20 @@ pub fn move_file(from: &Path, to: &Path) -> Result<()> {
     remove_file(from)
 }
 
+/// Moves what a file holds into the new file `to`, and leaves the file itself, which others may hold open, empty.
+///
+/// What is appended between the end of the copy and the emptying is lost.
+pub fn copy_and_empty(path: &Path, to: &Path) -> Result<()> {
+    let mut from = OpenOptions::new().read(true).write(true).open(path).map_err(error("open", path))?;
+    let mut file = create_new(to)?;
+    if let Err(source) = io::copy(&mut from, &mut file) {
+        // Half a copy of what is still there would only fill the disk.
+        remove_file(to)?;
+        return Err(error("write", to)(source));
+    }
+    from.set_len(0).map_err(error("empty", path))
+}
+
 /// Fills `buffer` from `offset` of an open file; returns how many bytes there were.
 pub fn read_at(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -> Result<usize> {
     let mut filled = 0;
@@ -181,7 +215,8 @@ pub fn read_at(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -> Resu
 
 /// Whether two metadata tell of the same file with the same content, as far as metadata can tell.
 pub fn unchanged(before: &Metadata, after: &Metadata) -> bool {
-    let key = |m: &Metadata| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
+    let key =
+        |m: &Metadata| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
     key(before) == key(after)
 }
 

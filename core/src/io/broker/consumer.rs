@@ -1,1 +1,167 @@
-//! (being written)
+//! A connection for stream apps: a message is acknowledged only when the app says so, after it has been stored.
+//!
+//! The broker keeps the session while the app is away and delivers again what was not acknowledged. How many messages
+//! may be on their way is the Receive Maximum, which is the only brake: an app that takes no messages gets no more of
+//! them than that, so it should be as large as a batch, and the broker's own limit no smaller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rumqttc::v5::mqttbytes::v5::Packet;
+use rumqttc::v5::{ConnectionError, Event};
+use tokio::time::timeout;
+
+use super::connection::{Connection, Phase};
+use super::deliveries::{Queue, deliveries};
+use super::options::Dialer;
+use super::{BrokerError, ConnectOptions, Publish};
+
+pub use super::connection::AckToken;
+pub use super::deliveries::{Deliveries, Delivery};
+
+/// How long [`end_session`] tries to reach the broker.
+const END_SESSION_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection for stream apps. It ends when it is dropped; [`Consumer::disconnect`] also waits for that.
+///
+/// While the broker is away it reconnects with back-off and jitter. When another process connects with the same client
+/// id it gives way instead: [`Deliveries::recv`] gives `None` and [`Consumer::ended`] says why.
+#[derive(Debug)]
+pub struct Consumer {
+    connection: Connection,
+    queue: Arc<Queue>,
+    dialer: Dialer,
+    session_is_kept: bool,
+}
+
+/// Where a consumer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsumerStats {
+    /// Connected, and all subscriptions are acknowledged.
+    pub connected: bool,
+    /// Counts connections, from 1.
+    pub generation: u64,
+    /// QoS 1 messages that arrived on this connection and are not acknowledged yet.
+    pub unacknowledged: usize,
+    /// Messages that wait in [`Deliveries`].
+    pub waiting: usize,
+    /// QoS 0 messages that were dropped because too many were waiting.
+    pub lost: u64,
+}
+
+impl Consumer {
+    /// Starts connecting and returns at once: that the broker cannot be reached is no error, a wrong address or filter
+    /// is. Must be called within a tokio runtime.
+    pub fn connect(options: ConnectOptions, filters: Vec<String>) -> Result<(Self, Deliveries), BrokerError> {
+        let dialer = Dialer::new(&options, true)?;
+        let (queue, deliveries) = deliveries(options.receive_maximum);
+        let connection = Connection::start(dialer.clone(), filters, true, Arc::clone(&queue))?;
+        let session_is_kept = options.session_expiry.is_some();
+        Ok((Self { connection, queue, dialer, session_is_kept }, deliveries))
+    }
+
+    /// Waits until the consumer is connected and its subscriptions are acknowledged.
+    pub async fn wait_connected(&self, deadline: Duration) -> Result<(), BrokerError> {
+        self.connection.wait_connected(deadline).await
+    }
+
+    /// Acknowledges messages that are stored, and returns how many of them could be. One that arrived on an earlier
+    /// connection cannot: the broker delivers it again.
+    pub fn acknowledge(&self, tokens: impl IntoIterator<Item = AckToken>) -> usize {
+        self.connection.acknowledge(tokens)
+    }
+
+    /// Publishes with QoS 1 and waits for the broker's acknowledgement, at most 10 s. Without a connection it fails at
+    /// once. After an error the message may still have been delivered.
+    pub async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
+        self.connection.publish(publish).await
+    }
+
+    /// Ends all subscriptions and waits for the broker's acknowledgement; messages that the session already holds go
+    /// on arriving. After an error it may be called again, and is made good on the next connection in any case.
+    pub async fn unsubscribe(&self) -> Result<(), BrokerError> {
+        let filters: Vec<String> = {
+            let state = self.connection.shared().state();
+            // Those too whose end a call before has asked for, without seeing it acknowledged.
+            state.wanted.iter().chain(&state.unwanted).cloned().collect()
+        };
+        let mut result = Ok(());
+        for filter in filters {
+            result = result.and(self.connection.unsubscribe(&filter, self.session_is_kept).await);
+        }
+        result
+    }
+
+    /// Sends the acknowledgements that have been handed over, disconnects, and waits for the end, at most 5 s. With
+    /// `end_session` the broker then forgets the session, and everything that it still holds for it.
+    pub async fn disconnect(&self, end_session: bool) -> Result<(), BrokerError> {
+        self.queue.close();
+        self.connection.close().await;
+        if end_session { end(&self.dialer).await } else { Ok(()) }
+    }
+
+    pub fn stats(&self) -> ConsumerStats {
+        let shared = self.connection.shared();
+        let connected = self.connection.is_connected();
+        let state = shared.state();
+        ConsumerStats {
+            connected,
+            generation: state.generation,
+            unacknowledged: state.live.as_ref().map_or(0, |live| live.unacknowledged),
+            waiting: self.queue.len(),
+            lost: self.queue.lost(),
+        }
+    }
+
+    /// Why the consumer has ended, if it has.
+    pub fn ended(&self) -> Option<BrokerError> {
+        match &*self.connection.shared().phase.borrow() {
+            Phase::Ended(error) => Some(error.clone()),
+            Phase::Connecting | Phase::Connected => None,
+        }
+    }
+}
+
+/// Makes the session of `options` and its subscriptions, so that the broker queues messages from now on. Whatever the
+/// session already holds stays in it.
+pub async fn create_session(
+    options: ConnectOptions,
+    filters: Vec<String>,
+    deadline: Duration,
+) -> Result<(), BrokerError> {
+    let (consumer, _deliveries) = Consumer::connect(options, filters)?;
+    let connected = consumer.wait_connected(deadline).await;
+    consumer.disconnect(false).await?;
+    connected
+}
+
+/// Ends the session of `options`: the broker forgets it, and everything that it still holds for it.
+pub async fn end_session(options: &ConnectOptions) -> Result<(), BrokerError> {
+    end(&Dialer::new(options, true)?).await
+}
+
+/// The library's DISCONNECT cannot carry a session expiry. A clean start discards the session just as well, and the
+/// new one ends with its connection.
+async fn end(dialer: &Dialer) -> Result<(), BrokerError> {
+    let (client, mut eventloop) = dialer.without_session().dial();
+    let ended = async {
+        let mut discarded = false;
+        loop {
+            match eventloop.poll().await {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                    discarded = true;
+                    // An empty queue has room.
+                    let _ = client.try_disconnect();
+                }
+                Ok(_) => {}
+                // The broker closes when it has read the DISCONNECT.
+                Err(_) if discarded => return Ok::<(), ConnectionError>(()),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    match timeout(END_SESSION_DEADLINE, ended).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(BrokerError::NotConnected { address: dialer.address.to_string() }),
+    }
+}

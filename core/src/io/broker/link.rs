@@ -1,10 +1,33 @@
-//! (being written)
+//! A connection for the managers: bells, reports and control messages, few and small.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use rumqttc::v5::mqttbytes::v5 as packet;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
-/// A connection for the managers.
+use super::connection::Connection;
+use super::options::Dialer;
+use super::poller::Inbox;
+use super::{BrokerError, ConnectOptions, Publish};
+
+/// Events that may wait for a slow receiver. What comes beyond is dropped, as waiting would cost the connection: a
+/// manager scans on its own clock too, so a lost message costs it time only.
+const EVENTS_MAX: usize = 1024;
+
+/// What happens on a link.
 #[derive(Clone, Debug)]
-pub struct BrokerLink;
+pub enum LinkEvent {
+    /// Connected, and all subscriptions are acknowledged.
+    Connected,
+    Disconnected {
+        reason: String,
+    },
+    Message(Incoming),
+}
 
 /// A message that has arrived.
 #[derive(Clone, Debug)]
@@ -18,10 +41,116 @@ pub struct Incoming {
     pub user_properties: Vec<(String, String)>,
 }
 
-/// What happens on a link.
+/// A connection for the managers. Clones share it; it ends when the last one is dropped.
+///
+/// Messages are acknowledged as they arrive. While the broker is away it reconnects with back-off and jitter, and
+/// subscribes again to everything.
 #[derive(Clone, Debug)]
-pub enum LinkEvent {
-    Connected,
-    Disconnected { reason: String },
-    Message(Incoming),
+pub struct BrokerLink {
+    connection: Arc<Connection>,
+}
+
+impl BrokerLink {
+    /// Starts connecting and returns at once: that the broker cannot be reached is no error, a wrong address is.
+    ///
+    /// The receiver ends when the link is closed. Must be called within a tokio runtime.
+    pub fn connect(
+        options: ConnectOptions,
+        subscriptions: Vec<String>,
+    ) -> Result<(Self, mpsc::Receiver<LinkEvent>), BrokerError> {
+        let dialer = Dialer::new(&options, false)?;
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let inbox = Events { events, dropped: AtomicU64::new(0) };
+        let connection = Arc::new(Connection::start(dialer, subscriptions, false, inbox)?);
+        Ok((Self { connection }, receiver))
+    }
+
+    /// Publishes with QoS 1 and waits for the broker's acknowledgement, at most 10 s. Without a connection it fails at
+    /// once. After an error the message may still have been delivered.
+    pub async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
+        self.connection.publish(publish).await
+    }
+
+    /// [`BrokerLink::publish`] with nothing but a topic and a payload.
+    pub async fn publish_to(
+        &self,
+        topic: impl Into<String>,
+        payload: impl Into<Bytes>,
+    ) -> Result<(), BrokerError> {
+        self.publish(Publish::new(topic, payload)).await
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_connected()
+    }
+
+    /// Waits until the link is connected and its subscriptions are acknowledged.
+    pub async fn wait_connected(&self, deadline: Duration) -> Result<(), BrokerError> {
+        self.connection.wait_connected(deadline).await
+    }
+
+    /// Subscribes, and waits for the broker's acknowledgement. After an error the subscription is still made on the
+    /// next connection.
+    pub async fn subscribe(&self, filter: &str) -> Result<(), BrokerError> {
+        self.connection.subscribe(filter).await
+    }
+
+    /// Unsubscribes, and waits for the broker's acknowledgement. After an error it is still not subscribed to again.
+    pub async fn unsubscribe(&self, filter: &str) -> Result<(), BrokerError> {
+        self.connection.unsubscribe(filter, false).await
+    }
+
+    /// Disconnects and waits for the end, at most 5 s.
+    pub async fn close(&self) {
+        self.connection.close().await;
+    }
+}
+
+/// The sending side of the receiver that [`BrokerLink::connect`] gives.
+struct Events {
+    events: mpsc::Sender<LinkEvent>,
+    /// How many were dropped since the receiver was last fast enough.
+    dropped: AtomicU64,
+}
+
+impl Events {
+    fn send(&self, event: LinkEvent) {
+        match self.events.try_send(event) {
+            Ok(()) => {
+                let dropped = self.dropped.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
+                    tracing::warn!(dropped, "messages from the broker were dropped, as they came too fast");
+                }
+            }
+            Err(TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            // Nobody listens: a link that only publishes.
+            Err(TrySendError::Closed(_)) => {}
+        }
+    }
+}
+
+impl Inbox for Events {
+    fn connected(&self) {
+        self.send(LinkEvent::Connected);
+    }
+
+    fn disconnected(&self, reason: &str) {
+        self.send(LinkEvent::Disconnected { reason: reason.to_owned() });
+    }
+
+    fn message(&self, message: packet::Publish, _generation: u64) {
+        // The protocol wants UTF-8; a broker that lets something else through must not stop what is well-formed.
+        let Ok(topic) = String::from_utf8(message.topic.to_vec()) else { return };
+        let properties = message.properties.unwrap_or_default();
+        self.send(LinkEvent::Message(Incoming {
+            topic,
+            payload: message.payload,
+            retained: message.retain,
+            response_topic: properties.response_topic,
+            correlation: properties.correlation_data,
+            user_properties: properties.user_properties,
+        }));
+    }
 }

@@ -2,6 +2,28 @@
 
 use std::time::Duration;
 
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill};
+use rumqttc::v5::{AsyncClient, EventLoop, MqttOptions};
+
+use super::{Address, BrokerError};
+
+/// Largest message that is taken, in bytes. The library's own limit of 10 KiB would end the connection at the first
+/// larger message, again and again. No document of more than 16 MiB can be stored, so larger ones need not arrive.
+pub(super) const PACKET_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// Messages of ours that may be unacknowledged at a time. The broker may allow less, which the library obeys.
+pub(super) const PUBLISHES_MAX: u16 = 64;
+
+/// Requests that may wait for the connection: an acknowledgement of every packet identifier that there is, all of our own
+/// messages and as many subscriptions. So handing over a request never has to wait. It is no memory until it is used.
+const REQUESTS_MAX: usize = u16::MAX as usize + 2 * PUBLISHES_MAX as usize;
+
+/// The library refuses shorter ones.
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(5);
+/// The protocol knows no longer ones.
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(u16::MAX as u64);
+
 /// Published by the broker when the connection is lost without a DISCONNECT.
 #[derive(Clone, Debug)]
 pub struct Will {
@@ -15,10 +37,88 @@ pub struct Will {
 pub struct ConnectOptions {
     pub url: String,
     pub client_id: String,
+    /// A dead connection is noticed after at most twice this time. Shorter than 5 s counts as 5 s.
     pub keep_alive: Duration,
     /// `None`: the session ends with the connection; else it is resumed, and kept this long.
     pub session_expiry: Option<Duration>,
     /// Messages that may be unacknowledged at a time.
     pub receive_maximum: u16,
     pub will: Option<Will>,
+}
+
+impl ConnectOptions {
+    /// A connection without session and will, for a few messages at a time.
+    pub fn new(url: impl Into<String>, client_id: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            client_id: client_id.into(),
+            keep_alive: Duration::from_secs(15),
+            session_expiry: None,
+            receive_maximum: 100,
+            will: None,
+        }
+    }
+}
+
+/// Options that have been checked, from which every new connection is made.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    pub(super) address: Address,
+    pub(super) client_id: String,
+    mqtt: MqttOptions,
+}
+
+impl Dialer {
+    pub(super) fn new(options: &ConnectOptions, manual_acks: bool) -> Result<Self, BrokerError> {
+        let address: Address = options.url.parse()?;
+        let mut mqtt = MqttOptions::new(&options.client_id, &address.host, address.port);
+        mqtt.set_transport(address.transport()?);
+        mqtt.set_keep_alive(options.keep_alive.clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX));
+        mqtt.set_clean_start(options.session_expiry.is_none());
+        mqtt.set_manual_acks(manual_acks);
+        mqtt.set_outgoing_inflight_upper_limit(PUBLISHES_MAX);
+        if let Some((user, password)) = &address.credentials {
+            mqtt.set_credentials(user, password);
+        }
+        if let Some(will) = &options.will {
+            mqtt.set_last_will(LastWill::new(
+                &will.topic,
+                will.payload.clone(),
+                QoS::AtLeastOnce,
+                will.retain,
+                None,
+            ));
+        }
+        mqtt.set_connect_properties(ConnectProperties {
+            session_expiry_interval: options.session_expiry.map(seconds),
+            // MQTT knows no window of 0.
+            receive_maximum: Some(options.receive_maximum.max(1)),
+            max_packet_size: Some(PACKET_BYTES_MAX),
+            ..ConnectProperties::new()
+        });
+        Ok(Self { address, client_id: options.client_id.clone(), mqtt })
+    }
+
+    /// A dialer whose connection ends the session that `self` keeps.
+    pub(super) fn without_session(&self) -> Self {
+        let mut dialer = self.clone();
+        dialer.mqtt.set_clean_start(true);
+        dialer.mqtt.set_session_expiry_interval(None);
+        dialer
+    }
+
+    /// A client for one connection. Each connection gets a new one: what the library carries over from the last
+    /// connection (half-read events, packet identifiers, acknowledgements) has no meaning, or another one, on the next.
+    pub(super) fn dial(&self) -> (AsyncClient, EventLoop) {
+        AsyncClient::new(self.mqtt.clone(), REQUESTS_MAX)
+    }
+
+    /// A healthy connection shows some event within each keep-alive interval; what is silent longer hangs in a write.
+    pub(super) fn silence_max(&self) -> Duration {
+        self.mqtt.keep_alive() * 2 + Duration::from_secs(1)
+    }
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }

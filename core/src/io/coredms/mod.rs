@@ -1,20 +1,22 @@
 //! The door to the core data store: MongoDB, or the embedded store of a laptop.
 //!
-//! Both keep the same promises, and one contract suite runs on both:
+//! Both keep the same promises, and one contract suite (`core/tests/coredms`) runs on both:
 //!
 //! - what is reported as stored has been acknowledged durably (MongoDB: majority and journal; embedded: synced);
 //! - every write may be repeated: an `_id` that is there already is a duplicate, never an error;
-//! - one document that the store refuses does not stop the others.
+//! - one document that the store refuses does not stop the others;
+//! - every call ends: a store that does not answer is [`CoredmsError::Unavailable`].
 
 mod embedded;
+mod form;
 mod mongo;
-
-
+mod stamp;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bson::{Document, RawDocumentBuf};
+use bytes::Bytes;
 
 use crate::ingestion::{IngestionId, RecordId};
 
@@ -28,9 +30,9 @@ pub const CHUNK_BYTES: u32 = 255 * 1024;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
     pub stored: u64,
-    /// Positions, in what was given, of documents whose `_id` was there already (or which were not newer).
+    /// Positions, in what was given and ascending, of documents whose `_id` was there already (or which were not newer).
     pub duplicates: Vec<usize>,
-    /// Position and reason of each document that the store refused: validator, size, form.
+    /// Position, ascending, and reason of each document that the store refused: validator, size, form.
     pub rejected: Vec<(usize, String)>,
 }
 
@@ -44,16 +46,31 @@ pub struct Object {
     pub metadata: Document,
 }
 
+/// What caused a [`CoredmsError`]: an error of the driver, of SQLite or of the file system, or a sentence.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
 /// What went wrong at the store, and whether trying again may help.
 #[derive(Debug, thiserror::Error)]
 pub enum CoredmsError {
     /// Not reachable, no primary, time-out: try again later.
-    #[error("coredms at {address} is not available: {operation}")]
-    Unavailable { address: String, operation: &'static str, #[source] source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("coredms at {address} is not available: cannot {operation}")]
+    Unavailable {
+        address: String,
+        operation: &'static str,
+        #[source]
+        source: Source,
+    },
     /// The store refuses, and will refuse again.
-    #[error("coredms refuses: {operation}")]
-    Refused { operation: &'static str, #[source] source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("{0:?} is no address of a store: allowed are mongodb://…, mongodb+srv://… and sqlite:<directory>")]
+    #[error("coredms at {address} refuses: cannot {operation}")]
+    Refused {
+        address: String,
+        operation: &'static str,
+        #[source]
+        source: Source,
+    },
+    #[error(
+        "{0:?} is no address of a store: allowed are mongodb://…, mongodb+srv://… and sqlite:<directory>"
+    )]
     Address(String),
     /// A GridFS file whose chunks are not all there, or another length than announced.
     #[error("object {id} is incomplete: {found} of {expected} bytes")]
@@ -73,21 +90,47 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
     async fn ping(&self) -> Result<(), CoredmsError>;
 
     /// Creates the collection where it is missing, and gives it the `$jsonSchema` validator (or takes it away).
-    async fn ensure_collection(&self, collection: &str, validator: Option<&Document>) -> Result<(), CoredmsError>;
+    ///
+    /// `validator` is the schema itself, or a document whose only field is `$jsonSchema`. Documents that are there
+    /// already are not looked at.
+    async fn ensure_collection(
+        &self,
+        collection: &str,
+        validator: Option<&Document>,
+    ) -> Result<(), CoredmsError>;
+
+    /// Makes [`Coredms::find`] by these fields fast. The embedded store scans, and does nothing here.
+    async fn ensure_index(&self, collection: &str, fields: &[&str]) -> Result<(), CoredmsError>;
 
     /// Inserts documents, each with its `_id` first. Goes on after a duplicate or a refused one.
-    async fn insert_many(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<Written, CoredmsError>;
+    async fn insert_many(
+        &self,
+        collection: &str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<Written, CoredmsError>;
 
     /// Writes documents of the batch layer under a key `_id`: each replaces what is there only if it is newer by
-    /// `_ingest` = {layer, received_at, ingestion} (batch over stream, then time, then id). Not newer = duplicate.
-    async fn replace_older(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<Written, CoredmsError>;
+    /// `_ingest` = {layer, received_at, ingestion, record} (batch over stream, then time, ingestion, record).
+    ///
+    /// Not newer = duplicate; the very same record again = stored; what is there without `_ingest` is older.
+    async fn replace_older(
+        &self,
+        collection: &str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<Written, CoredmsError>;
 
     /// Inserts or replaces one document of the platform's own by its `_id`.
     async fn put(&self, collection: &str, document: Document) -> Result<(), CoredmsError>;
 
     /// Documents whose top-level fields equal those of `filter`, in `_id` order, at most `limit`.
-    async fn find(&self, collection: &str, filter: Document, limit: i64) -> Result<Vec<Document>, CoredmsError>;
+    async fn find(
+        &self,
+        collection: &str,
+        filter: Document,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError>;
 
+    /// How many documents there are, counted and not estimated.
     async fn count(&self, collection: &str) -> Result<u64, CoredmsError>;
 
     /// Documents whose `_id` is a platform id in `first..end`.
@@ -95,9 +138,17 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
 
     /// Stores the bytes at `offset` of the object, a multiple of [`CHUNK_BYTES`]; what lies there is replaced.
     /// `content` is whole chunks, but for the last of the object.
-    async fn put_chunks(&self, bucket: &str, id: IngestionId, offset: u64, content: bytes::Bytes) -> Result<(), CoredmsError>;
+    async fn put_chunks(
+        &self,
+        bucket: &str,
+        id: IngestionId,
+        offset: u64,
+        content: Bytes,
+    ) -> Result<(), CoredmsError>;
 
     /// Makes the object visible, when all its chunks are there and have its length; true if it was not there before.
+    ///
+    /// In both stores it then is a document of the collection `<bucket>.files`.
     async fn commit_object(&self, bucket: &str, object: &Object) -> Result<bool, CoredmsError>;
 
     /// The bytes of a committed object, or `None`.
@@ -107,7 +158,50 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
     async fn close(&self);
 }
 
-/// Opens a database (being written).
-pub async fn open(url: &str, _database: &str) -> Result<Arc<dyn Coredms>, CoredmsError> {
-    Err(CoredmsError::Address(url.to_owned()))
+/// Opens a database of the store at `url` (`mongodb://…` or `sqlite:<directory>`). Connects on first use.
+///
+/// # Errors
+///
+/// [`CoredmsError::Address`] where the address is none; the embedded store also where its directory cannot be made.
+pub async fn open(url: &str, database: &str) -> Result<Arc<dyn Coredms>, CoredmsError> {
+    if url.starts_with("mongodb://") || url.starts_with("mongodb+srv://") {
+        return Ok(Arc::new(MongoStore::open(url, database).await?));
+    }
+    match url.strip_prefix("sqlite:") {
+        Some(directory) if !directory.is_empty() => Ok(Arc::new(EmbeddedStore::open(directory, database)?)),
+        _ => Err(CoredmsError::Address(url.to_owned())),
+    }
+}
+
+/// The schema in what [`Coredms::ensure_collection`] was given.
+fn schema_of(validator: &Document) -> &Document {
+    match validator.get_document("$jsonSchema") {
+        Ok(schema) if validator.len() == 1 => schema,
+        _ => validator,
+    }
+}
+
+/// The document of an object in `<bucket>.files`, as GridFS has it.
+fn file_document(object: &Object) -> Document {
+    bson::doc! {
+        "_id": object_id(object.id),
+        "length": i64::try_from(object.bytes).unwrap_or(i64::MAX),
+        "chunkSize": CHUNK_BYTES as i32,
+        "uploadDate": bson::DateTime::from_millis(crate::io::clock::now().as_millisecond()),
+        "filename": &object.name,
+        "metadata": &object.metadata,
+    }
+}
+
+fn object_id(id: IngestionId) -> bson::Binary {
+    bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: id.as_bytes().to_vec() }
+}
+
+/// Refuses an offset that would shift every chunk after it.
+fn first_chunk(offset: u64) -> Result<u32, String> {
+    let chunk = u64::from(CHUNK_BYTES);
+    if !offset.is_multiple_of(chunk) {
+        return Err(format!("offset {offset} is no multiple of {chunk}"));
+    }
+    u32::try_from(offset / chunk).map_err(|_| format!("offset {offset} is beyond what GridFS can number"))
 }

@@ -1,0 +1,186 @@
+//! One attempt at a work unit: from the baseline to the outcome.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::app::{Ids, Protocol};
+use mysimbdp_core::chain;
+use mysimbdp_core::io::clock;
+use mysimbdp_core::io::coredms::CoredmsError;
+use mysimbdp_core::io::files::FileError;
+use mysimbdp_core::io::process::ProcessError;
+use mysimbdp_core::io::staging::{Attempt, RejectsWriter, write_attempt, write_outcome};
+use mysimbdp_core::outcome::Outcome;
+use mysimbdp_core::timing::Stage;
+
+use crate::blocking::blocking;
+use crate::context::Context;
+use crate::feed::{Feed, FeedError};
+use crate::judge::{Evidence, judge};
+use crate::observe::Work;
+use crate::run::{Ran, Verdict, run_unit};
+use crate::timing;
+use crate::unit::{Input, WorkUnit};
+
+/// What became of an attempt; with what is to be known at the next one.
+#[derive(Debug)]
+pub(crate) enum Attempted {
+    Done(Outcome),
+    /// It is the app's fault: so often only.
+    Failed { attempt: Attempt, reason: String },
+    /// Something that is needed is not there: as long as that takes.
+    Later { attempt: Attempt, reason: String },
+    /// It will never succeed.
+    Hopeless { attempt: Attempt, reason: String },
+    /// By the shutdown: the next start runs it again.
+    Stopped,
+}
+
+/// Why an attempt could not be made; none of these is the app's fault.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Store(#[from] CoredmsError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+}
+
+/// Makes the next attempt after `before`.
+pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, before: Attempt) -> Attempted {
+    let since = Instant::now();
+    let unit = &work.units[unit];
+    let program = match context.program(work.client(), work.app()) {
+        Ok(program) => program,
+        Err(error) => return not_startable(work, unit, before, &error).await,
+    };
+    let (attempt, feed) = match prepare(context, work, unit, before.clone()).await {
+        Ok(prepared) => prepared,
+        Err(Obstacle::Feed(error @ FeedError::Changed { .. })) => {
+            return Attempted::Hopeless { attempt: before, reason: error.to_string() };
+        }
+        Err(error) => return Attempted::Later { attempt: before, reason: chain(&error) },
+    };
+    let encoding = work.client().settings.files.encoding.as_str();
+    let header = unit.header(&work.manifest, encoding, attempt.attempt, feed.length());
+    if attempt.attempt == 1 {
+        timing::of_unit(Stage::Queue, work, unit, timing::since(work.manifest.staged_at));
+    }
+    let rejects = RejectsWriter::new(&work.directory, unit.index);
+    let stop = context.stop.subscribe();
+    let ran = match program.protocol {
+        Protocol::Stdin => run_unit(&program, &header, feed, rejects, stop).await,
+        Protocol::Worker => {
+            let key = Context::worker_key(work.client(), work.app());
+            context.workers.run(&key, &program, &header, feed, rejects, stop).await
+        }
+    };
+    if ran.spawn > Duration::ZERO {
+        timing::of_unit(Stage::Spawn, work, unit, ran.spawn);
+    }
+    conclude(work, unit, attempt, ran, since).await
+}
+
+/// Counts what is there already, notes that the unit is begun, and verifies its bytes.
+async fn prepare(
+    context: &Context,
+    work: &Arc<Work>,
+    unit: &WorkUnit,
+    before: Attempt,
+) -> Result<(Attempt, Feed), Obstacle> {
+    // Also where nothing is counted: the collections must be as the config says.
+    let store = context.stores.client(work.client()).await?;
+    let first = before.attempt == 0;
+    let baseline = if first { baseline(store.as_ref(), work, unit).await? } else { before.baseline };
+    let attempt = Attempt { attempt: before.attempt + 1, baseline, ..before };
+    let (shared, unit, noted) = (Arc::clone(work), unit.clone(), attempt.clone());
+    let feed = blocking(move || {
+        let feed = Feed::verified(&shared.directory, &shared.manifest, &unit)?;
+        write_attempt(&shared.directory, unit.index, &noted)?;
+        Ok::<_, Obstacle>(feed)
+    });
+    Ok((attempt, feed.await?))
+}
+
+/// How many of the unit's records are in coredms before this run has written any; `None` where that cannot be told.
+async fn baseline(
+    store: &dyn mysimbdp_core::io::coredms::Coredms,
+    work: &Work,
+    unit: &WorkUnit,
+) -> Result<Option<u64>, CoredmsError> {
+    let ingestion = work.manifest.ingestion;
+    match (work.app().settings.ids, unit.input) {
+        (Ids::Platform, _) => {
+            let first = ingestion.record_id(unit.first_record);
+            let end = ingestion.record_id(unit.first_record + unit.records);
+            store.count_ids(&work.app().collection, first, end).await.map(Some)
+        }
+        (Ids::Object, Input::File | Input::Join) => {
+            let id = bson::Binary {
+                subtype: bson::spec::BinarySubtype::Generic,
+                bytes: ingestion.as_bytes().to_vec(),
+            };
+            let found = store.find(&format!("{}.files", work.app().collection), bson::doc! { "_id": id }, 1).await?;
+            Ok(Some(if found.is_empty() { 0 } else { unit.records }))
+        }
+        (Ids::Object | Ids::Key | Ids::None, _) => Ok(None),
+    }
+}
+
+/// The program is not there: a fault that a person must mend, which a few attempts leave time for.
+async fn not_startable(work: &Work, unit: &WorkUnit, before: Attempt, error: &ProcessError) -> Attempted {
+    fail(work, unit.index, before, chain(error)).await
+}
+
+async fn conclude(work: &Work, unit: &WorkUnit, attempt: Attempt, ran: Ran, since: Instant) -> Attempted {
+    let evidence =
+        Evidence { ids: work.app().settings.ids, attempt: attempt.attempt, baseline: attempt.baseline };
+    let claim = match ran.verdict {
+        Verdict::Done(claim) => claim,
+        Verdict::BadData(reason) => return Attempted::Hopeless { attempt, reason },
+        Verdict::TryLater(reason) => return Attempted::Later { attempt, reason },
+        Verdict::Crashed(reason) => return fail(work, unit.index, attempt, reason).await,
+        Verdict::Stopped => return Attempted::Stopped,
+    };
+    let judgement = match judge(unit, &claim, evidence) {
+        Ok(judgement) => judgement,
+        Err(reason) => return fail(work, unit.index, attempt, format!("app is not believed: it {reason}")).await,
+    };
+    let took = since.elapsed();
+    let outcome = Outcome {
+        version: mysimbdp_core::manifest::VERSION,
+        index: unit.index,
+        attempt: attempt.attempt,
+        counts: judgement.counts,
+        bytes: unit.bytes(&work.manifest),
+        seconds: took.as_secs_f64(),
+        finished_at: clock::now(),
+        audited: judgement.audited,
+    };
+    let (directory, written) = (work.directory.clone(), outcome.clone());
+    match blocking(move || record(&directory, ran.rejects, &written)).await {
+        Ok(()) => {
+            timing::of_unit(Stage::Ingest, work, unit, took);
+            Attempted::Done(outcome)
+        }
+        // It is run again, and finds its records there.
+        Err(error) => Attempted::Later { attempt, reason: chain(&error) },
+    }
+}
+
+fn record(directory: &Path, rejects: RejectsWriter, outcome: &Outcome) -> Result<(), FileError> {
+    rejects.commit()?;
+    write_outcome(directory, outcome)
+}
+
+async fn fail(work: &Work, index: u32, attempt: Attempt, reason: String) -> Attempted {
+    let attempt = Attempt { failures: attempt.failures + 1, reason: Some(reason.clone()), ..attempt };
+    let (directory, noted) = (work.directory.clone(), attempt.clone());
+    if let Err(error) = blocking(move || write_attempt(&directory, index, &noted)).await {
+        // Counted in memory all the same.
+        tracing::warn!(ingestion = %work.manifest.ingestion, error = chain(&error), "a failed attempt is not written down");
+    }
+    Attempted::Failed { attempt, reason }
+}

@@ -1,0 +1,137 @@
+//! What rings: messages that something has been staged. Losing one costs latency, never data.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::io::address;
+use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent};
+use mysimbdp_core::io::random;
+use mysimbdp_core::message::Staged;
+use tokio::sync::mpsc;
+
+/// The connection to the broker, if there is one.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    config: Arc<Config>,
+    rope: Option<Rope>,
+    /// That there is no address has been said.
+    said_so: bool,
+    /// Messages since the last [`Bell::renew`] that were none.
+    forged: u64,
+}
+
+#[derive(Debug)]
+struct Rope {
+    url: String,
+    link: BrokerLink,
+    events: mpsc::Receiver<LinkEvent>,
+}
+
+/// What the bell says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    /// Look at these clients now.
+    Clients(BTreeSet<ClientId>),
+    /// The broker is there, or there again: look everywhere, as messages may have been lost.
+    Connected,
+}
+
+impl Bell {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        Self { config, rope: None, said_so: false, forged: 0 }
+    }
+
+    pub(crate) fn link(&self) -> Option<&BrokerLink> {
+        self.rope.as_ref().map(|rope| &rope.link)
+    }
+
+    /// Connects where there is no connection, or the broker has another address now.
+    pub(crate) async fn renew(&mut self) {
+        if std::mem::take(&mut self.forged) > 1 {
+            tracing::warn!("more messages were refused since the last one that was logged");
+        }
+        let url = match address::broker(&self.config) {
+            Ok(url) => url,
+            Err(error) => {
+                // One that cannot be found any more may still be connected.
+                if self.rope.is_none() && !std::mem::replace(&mut self.said_so, true) {
+                    let error = mysimbdp_core::chain(&error);
+                    tracing::warn!(error, "no broker, staging is scanned on the clock only");
+                }
+                return;
+            }
+        };
+        if self.rope.as_ref().is_some_and(|rope| rope.url == url) {
+            return;
+        }
+        self.close().await;
+        let name = self.config.settings.broker.topic_prefix.replace('/', "-");
+        let mut options = ConnectOptions::new(url.clone(), format!("{name}-batch-manager-{:08x}", random::number() as u32));
+        options.keep_alive = self.config.broker_keep_alive;
+        match BrokerLink::connect(options, vec![self.config.topics.all_staged()]) {
+            Ok((link, events)) => {
+                self.said_so = false;
+                self.rope = Some(Rope { url, link, events });
+            }
+            Err(error) => {
+                let error = mysimbdp_core::chain(&error);
+                tracing::error!(error, "cannot connect to the broker, staging is scanned on the clock only");
+            }
+        }
+    }
+
+    /// Waits for the next ring; for ever without a connection. May be dropped and called again.
+    pub(crate) async fn next(&mut self) -> Ring {
+        loop {
+            let Some(rope) = &mut self.rope else { return std::future::pending().await };
+            let Some(event) = rope.events.recv().await else {
+                self.rope = None;
+                continue;
+            };
+            let mut clients = BTreeSet::new();
+            let mut event = Some(event);
+            // A burst of messages is one look.
+            while let Some(next) = event {
+                match next {
+                    LinkEvent::Connected => return Ring::Connected,
+                    LinkEvent::Disconnected { .. } => {}
+                    LinkEvent::Message(message) => match parse(&self.config, &message) {
+                        Ok(client) => {
+                            clients.insert(client);
+                        }
+                        Err(reason) => {
+                            self.forged += 1;
+                            if self.forged == 1 {
+                                tracing::warn!(topic = message.topic, reason, "refused a message");
+                            }
+                        }
+                    },
+                }
+                event = rope.events.try_recv().ok();
+            }
+            if !clients.is_empty() {
+                return Ring::Clients(clients);
+            }
+        }
+    }
+
+    pub(crate) async fn close(&mut self) {
+        if let Some(rope) = self.rope.take() {
+            rope.link.close().await;
+        }
+    }
+}
+
+/// The client that a message is about, where it is one of ours.
+fn parse(config: &Config, message: &Incoming) -> Result<ClientId, String> {
+    let client = Staged::parse(&message.payload).map_err(|error| mysimbdp_core::chain(&error))?;
+    if config.topics.client_of(&config.topics.all_staged(), &message.topic).as_ref() != Some(&client) {
+        return Err(format!("it names client {client}, which its topic does not"));
+    }
+    if config.client(&client).is_none() {
+        return Err(format!("the config has no client {client}"));
+    }
+    Ok(client)
+}

@@ -1,0 +1,74 @@
+//! What all tasks of the manager share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mysimbdp_core::app::Protocol;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{App, Client, Config};
+use mysimbdp_core::io::process::ProcessError;
+use mysimbdp_core::logging::ClientLog;
+use tokio::sync::watch;
+
+use crate::outbox::Outbox;
+use crate::run::{AppLog, Program, Workers};
+use crate::stores::Stores;
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) config: Arc<Config>,
+    /// Under this name the started processes are found again.
+    pub(crate) owner: String,
+    pub(crate) stores: Stores,
+    pub(crate) workers: Workers,
+    pub(crate) outbox: Outbox,
+    /// Turns true when running apps are to be stopped.
+    pub(crate) stop: watch::Sender<bool>,
+    logs: Mutex<BTreeMap<ClientId, AppLog>>,
+}
+
+impl Context {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        Self {
+            owner: format!("{} {}", crate::ROLE, config.layout.staging().display()),
+            stores: Stores::new(Arc::clone(&config)),
+            workers: Workers::default(),
+            outbox: Outbox::new(&config.layout, config.topics.clone()),
+            stop: watch::Sender::new(false),
+            logs: Mutex::default(),
+            config,
+        }
+    }
+
+    pub(crate) fn program(&self, client: &Client, app: &App) -> Result<Program, ProcessError> {
+        Program::of_app(&self.config, client, app, self.owner.clone(), self.log(client))
+    }
+
+    /// The key under which workers of an app wait.
+    pub(crate) fn worker_key(client: &Client, app: &App) -> String {
+        debug_assert_eq!(app.settings.protocol, Protocol::Worker);
+        format!("{}/{}", client.id, app.name)
+    }
+
+    /// The log of the client's batch apps. Where it cannot be opened the lines go to the manager's own.
+    fn log(&self, client: &Client) -> AppLog {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = logs.get(&client.id) {
+            return log.clone();
+        }
+        let path = self.config.layout.client_logs(&client.id).join("batch.log");
+        let log = match ClientLog::open(&path, &self.config.settings.logs) {
+            Ok(log) => AppLog::new(move |line| log.line(line)),
+            Err(error) => {
+                let error = mysimbdp_core::chain(&error);
+                tracing::warn!(client = %client.id, error, "no log for the client's apps, their lines go here");
+                let client = client.id.clone();
+                AppLog::new(move |line| {
+                    tracing::info!(%client, line = %String::from_utf8_lossy(line), "app wrote");
+                })
+            }
+        };
+        logs.insert(client.id.clone(), log.clone());
+        log
+    }
+}

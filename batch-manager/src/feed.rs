@@ -1,0 +1,307 @@
+//! The bytes of a work unit: verified before the first is fed, and never more than a few buffers in memory.
+//!
+//! A file that is changed between the two passes is found out at the end, when the whole is verified once more.
+
+use std::path::{Path, PathBuf};
+
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::manifest::{Format, Manifest, MicroBatch};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::unit::{Input, WorkUnit};
+
+/// Large enough that system calls do not count, and four pipes' worth.
+const BUFFER_BYTES: usize = 256 << 10;
+/// Buffers that may wait for a slow app.
+const BUFFERS_WAITING_MAX: usize = 2;
+
+/// What an app is to be fed.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    pieces: Vec<Piece>,
+    length: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Bytes(Vec<u8>),
+    Segment(Segment),
+}
+
+/// A range of one file in the staged directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Segment {
+    path: PathBuf,
+    offset: u64,
+    length: u64,
+}
+
+/// Why a unit's bytes cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// Not what was staged: it will never be right again.
+    #[error("{}: content changed after it was staged: {what}", path.display())]
+    Changed { path: PathBuf, what: String },
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Why an app has not been fed to the end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FeedingError {
+    #[error("its input cannot be read")]
+    Read(#[source] FeedError),
+    #[error("it took only {fed} of {length} bytes")]
+    Refused { fed: u64, length: u64 },
+}
+
+impl Feed {
+    /// Bytes that are given as they are.
+    pub fn of_bytes(bytes: Vec<u8>) -> Self {
+        let length = bytes.len() as u64;
+        Self { pieces: vec![Piece::Bytes(bytes)], length }
+    }
+
+    /// The bytes of a unit, after its checksums have been verified. Reads each byte once, and blocks.
+    ///
+    /// # Errors
+    ///
+    /// The content is not what was staged, or cannot be read.
+    pub fn verified(directory: &Path, manifest: &Manifest, unit: &WorkUnit) -> Result<Self, FeedError> {
+        let pieces = match unit.input {
+            Input::MicroBatch(index) => {
+                let batch = &manifest.micro_batches[index];
+                verify_micro_batch(directory, batch)?;
+                let range = segment_of(directory, batch);
+                if manifest.format == Format::Json {
+                    json_elements(range, index + 1 == manifest.micro_batches.len())?
+                } else {
+                    let prefix = segments(directory, manifest, 0, manifest.prefix.length);
+                    prefix.into_iter().chain([range]).map(Piece::Segment).collect()
+                }
+            }
+            Input::File => {
+                verify_whole(directory, manifest)?;
+                segments(directory, manifest, 0, manifest.bytes).into_iter().map(Piece::Segment).collect()
+            }
+            Input::Range { offset, length } => {
+                let touched = |batch: &&MicroBatch| {
+                    batch.offset < offset + length && offset < batch.offset + batch.length
+                };
+                manifest.micro_batches.iter().filter(touched).try_for_each(|batch| verify_micro_batch(directory, batch))?;
+                segments(directory, manifest, offset, length).into_iter().map(Piece::Segment).collect()
+            }
+            Input::Join => {
+                verify_whole(directory, manifest)?;
+                Vec::new()
+            }
+        };
+        Ok(Self::of_pieces(pieces))
+    }
+
+    fn of_pieces(pieces: Vec<Piece>) -> Self {
+        let length = pieces.iter().map(Piece::length).sum();
+        Self { pieces, length }
+    }
+
+    /// Bytes that will be fed.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Writes all of it. On [`FeedingError::Read`] `to` must not be closed before its reader has been killed, which
+    /// would take the end for that of the unit.
+    pub(crate) async fn write_to(self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), FeedingError> {
+        let length = self.length;
+        let (buffers, mut read) = mpsc::channel(BUFFERS_WAITING_MAX);
+        // Ends with the channel, whichever side ends first.
+        let reading = tokio::task::spawn_blocking(move || self.read_into(&buffers));
+        let mut fed = 0;
+        while let Some(buffer) = read.recv().await {
+            let buffer: Vec<u8> = buffer;
+            if to.write_all(&buffer).await.is_err() {
+                return Err(FeedingError::Refused { fed, length });
+            }
+            fed += buffer.len() as u64;
+        }
+        match reading.await {
+            Ok(Err(error)) => Err(FeedingError::Read(error)),
+            Ok(Ok(())) if to.flush().await.is_err() || fed != length => Err(FeedingError::Refused { fed, length }),
+            Ok(Ok(())) => Ok(()),
+            // The reading task never panics, and is not cancelled before the runtime ends.
+            Err(_) => Err(FeedingError::Refused { fed, length }),
+        }
+    }
+
+    fn read_into(self, buffers: &mpsc::Sender<Vec<u8>>) -> Result<(), FeedError> {
+        for piece in self.pieces {
+            let mut send = |buffer: &[u8]| buffers.blocking_send(buffer.to_vec()).is_ok();
+            let goes_on = match piece {
+                Piece::Bytes(bytes) => bytes.chunks(BUFFER_BYTES).all(send),
+                Piece::Segment(segment) => segment.read(&mut send)?,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Piece {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Segment(segment) => segment.length,
+        }
+    }
+}
+
+impl Segment {
+    /// Gives the range to `take`, buffer by buffer, until that returns false; returns whether it never did.
+    fn read(&self, take: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, FeedError> {
+        let file = files::open(&self.path)?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut read = 0;
+        while read < self.length {
+            let wanted = (self.length - read).min(BUFFER_BYTES as u64) as usize;
+            let count = files::read_at(&file, &self.path, &mut buffer[..wanted], self.offset + read)?;
+            if count < wanted {
+                return Err(self.changed(format!("it is shorter than {} bytes", self.offset + self.length)));
+            }
+            if !take(&buffer[..count]) {
+                return Ok(false);
+            }
+            read += count as u64;
+        }
+        Ok(true)
+    }
+
+    fn changed(&self, what: String) -> FeedError {
+        FeedError::Changed { path: self.path.clone(), what }
+    }
+}
+
+/// Verifies the whole file against its BLAKE3. Blocks.
+///
+/// # Errors
+///
+/// The content is not what was staged, or cannot be read.
+pub(crate) fn verify_whole(directory: &Path, manifest: &Manifest) -> Result<(), FeedError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut take = |buffer: &[u8]| {
+        hasher.update(buffer);
+        true
+    };
+    for segment in segments(directory, manifest, 0, manifest.bytes) {
+        segment.read(&mut take)?;
+    }
+    let found = hasher.finalize().to_hex();
+    if found.as_str() == manifest.blake3 {
+        return Ok(());
+    }
+    let what = format!("its BLAKE3 is {found}, it was {}", manifest.blake3);
+    Err(FeedError::Changed { path: directory.join(&manifest.file), what })
+}
+
+fn verify_micro_batch(directory: &Path, batch: &MicroBatch) -> Result<(), FeedError> {
+    let range = segment_of(directory, batch);
+    let mut hasher = Xxh3::new();
+    range.read(&mut |buffer: &[u8]| {
+        hasher.update(buffer);
+        true
+    })?;
+    let found = format!("{:016x}", hasher.digest());
+    if found == batch.xxh3 {
+        return Ok(());
+    }
+    Err(range.changed(format!("XXH3 of micro-batch {} is {found}, it was {}", batch.index, batch.xxh3)))
+}
+
+/// Where a micro-batch lies: as a range of the file, or as a part of its own.
+fn segment_of(directory: &Path, batch: &MicroBatch) -> Segment {
+    let offset = if is_part(batch) { 0 } else { batch.offset };
+    Segment { path: directory.join(&batch.path), offset, length: batch.length }
+}
+
+fn is_part(batch: &MicroBatch) -> bool {
+    Path::new(&batch.path).starts_with(Layout::PARTS)
+}
+
+/// Where `length` bytes at `offset` of the whole file lie.
+fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64) -> Vec<Segment> {
+    let end = offset + length;
+    let prefix = manifest.micro_batches.first().map(|first| Segment {
+        path: directory.join(if is_part(first) {
+            Path::new(Layout::PARTS).join(Layout::PREFIX_PART)
+        } else {
+            first.path.as_str().into()
+        }),
+        offset: 0,
+        length: manifest.prefix.length,
+    });
+    // Without any micro-batch there is nothing but the prefix.
+    let prefix = prefix.unwrap_or_else(|| Segment {
+        path: directory.join(&manifest.file),
+        offset: 0,
+        length: manifest.prefix.length,
+    });
+    let batches = manifest.micro_batches.iter().map(|batch| (batch.offset, segment_of(directory, batch)));
+    let all = [(0, prefix)].into_iter().chain(batches);
+    let mut found: Vec<Segment> = Vec::new();
+    for (begins, segment) in all {
+        let from = begins.max(offset);
+        let to = (begins + segment.length).min(end);
+        if from >= to {
+            continue;
+        }
+        let part = Segment { offset: segment.offset + (from - begins), length: to - from, path: segment.path };
+        match found.last_mut() {
+            // Ranges of one file that follow each other are read as one.
+            Some(last) if last.path == part.path && last.offset + last.length == part.offset => {
+                last.length += part.length;
+            }
+            _ => found.push(part),
+        }
+    }
+    found
+}
+
+/// The elements of a range of a JSON array as an array of their own. A range ends with the comma behind its last
+/// element, the last one with the closing bracket, and either may be followed by white space.
+fn json_elements(range: Segment, is_last: bool) -> Result<Vec<Piece>, FeedError> {
+    let expected = if is_last { b']' } else { b',' };
+    let elements = match last_visible(&range)? {
+        Some((byte, position)) if byte == expected => Segment { length: position, ..range },
+        _ => {
+            let what = format!("a range of elements does not end with {:?}", char::from(expected));
+            return Err(range.changed(what));
+        }
+    };
+    Ok(vec![Piece::Bytes(b"[".to_vec()), Piece::Segment(elements), Piece::Bytes(b"]".to_vec())])
+}
+
+/// The last byte of the range that is no white space, and its position in it.
+fn last_visible(range: &Segment) -> Result<Option<(u8, u64)>, FeedError> {
+    const STEP: u64 = 4096;
+    let file = files::open(&range.path)?;
+    let mut end = range.length;
+    while end > 0 {
+        let begin = end.saturating_sub(STEP);
+        let mut buffer = vec![0; (end - begin) as usize];
+        let count = files::read_at(&file, &range.path, &mut buffer, range.offset + begin)?;
+        let visible = buffer[..count].iter().rposition(|byte| !byte.is_ascii_whitespace());
+        if let Some(position) = visible {
+            return Ok(Some((buffer[position], begin + position as u64)));
+        }
+        end = begin;
+    }
+    Ok(None)
+}
+
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! The end of an ingestion. Each step may be repeated, and is when a later one failed:
+//!
+//! 1. the whole is verified once more: what was changed while it was staged is held;
+//! 2. the rejected records go to the client's collection `rejected`;
+//! 3. the history document of the run goes to the platform's database;
+//! 4. the receipt lies at the drop point, if the client asks for it;
+//! 5. the message `Finished` is in the outbox;
+//! 6. the file is archived or removed. Only now bytes are destroyed, and coredms has acknowledged all of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bson::{RawDocumentBuf, rawdoc};
+use jiff::Timestamp;
+use mysimbdp_core::chain;
+use mysimbdp_core::config::REJECTED;
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::staging::{self, StagingError, read_rejects};
+use mysimbdp_core::io::clock;
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::manifest::{Lane, Manifest};
+use mysimbdp_core::message::{self, Finished};
+use mysimbdp_core::outcome::{Counts, FinalState, Outcome, Run};
+use mysimbdp_core::reason::Reason;
+use mysimbdp_core::timing::Stage;
+
+use crate::blocking::blocking;
+use crate::context::Context;
+use crate::feed::{FeedError, verify_whole};
+use crate::observe::Work;
+use crate::timing;
+
+/// Rejected records that are inserted at a time.
+const REJECTS_AT_A_TIME: usize = 1000;
+
+/// How the end went.
+#[derive(Debug)]
+pub(crate) enum Finish {
+    Ingested(Counts),
+    /// The content is not what was staged: to be held.
+    Changed(String),
+}
+
+/// Why the end has to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FinishError {
+    #[error(transparent)]
+    Store(#[from] CoredmsError),
+    #[error("the history of the run is no document")]
+    History(#[source] bson::error::Error),
+    #[error("coredms refuses the rejected record {record}: {reason}")]
+    RejectRefused { record: u64, reason: String },
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+}
+
+/// Ends an ingestion whose units are all done.
+pub(crate) async fn finish(
+    context: &Context,
+    work: &Arc<Work>,
+    outcomes: &[Outcome],
+) -> Result<Finish, FinishError> {
+    let since = Instant::now();
+    let verified = Arc::clone(work);
+    match blocking(move || verify_whole(&verified.directory, &verified.manifest)).await {
+        Ok(()) => {}
+        Err(error @ FeedError::Changed { .. }) => return Ok(Finish::Changed(error.to_string())),
+        Err(error) => return Err(error.into()),
+    }
+    let manifest = &work.manifest;
+    let mut counts = Counts::default();
+    outcomes.iter().for_each(|outcome| counts += outcome.counts);
+    // What ranges received is counted by the join.
+    if counts.rejected > 0 {
+        insert_rejects(context, work, outcomes).await?;
+    }
+    // The last outcome's time, not this one: the run's document is the same however often it is written.
+    let finished_at = outcomes.iter().map(|outcome| outcome.finished_at).max().unwrap_or(manifest.staged_at);
+    let ended = Ended {
+        counts,
+        audited: outcomes.iter().all(|outcome| outcome.audited),
+        state: FinalState::Ingested,
+        at: finished_at,
+        reason: None,
+    };
+    put_run(context, manifest, &ended).await?;
+    let message = ended.message(manifest);
+    let (layout, outbox, run) = (context.config.layout.clone(), context.outbox.clone(), run_id(manifest));
+    let (shared, client) = (Arc::clone(work), work.client().clone());
+    blocking(move || {
+        if client.settings.receipt {
+            write_receipt(&layout, &shared.manifest, &message)?;
+        }
+        outbox.put(&run, &message)?;
+        let (client_id, ingestion) = (&shared.manifest.client, shared.manifest.ingestion);
+        match client.settings.archive {
+            Some(_) => staging::archive(&layout, client_id, ingestion),
+            None => staging::remove(&layout, client_id, ingestion),
+        }
+    })
+    .await?;
+    timing::of_file(Stage::Finish, manifest, since.elapsed());
+    timing::of_file(Stage::Whole, manifest, timing::since(manifest.received_at));
+    Ok(Finish::Ingested(counts))
+}
+
+/// Moves an ingestion that was given up to `held/`. Where the store is away, its history is not written: where it
+/// lies says the same.
+pub(crate) async fn hold(
+    context: &Context,
+    work: &Arc<Work>,
+    reasons: Vec<String>,
+    outcomes: &[Outcome],
+) -> Result<(), FinishError> {
+    let manifest = &work.manifest;
+    let mut counts = Counts::default();
+    outcomes.iter().for_each(|outcome| counts += outcome.counts);
+    let at = clock::now();
+    let reason = Some(reasons.join("; "));
+    let ended = Ended { counts, audited: false, state: FinalState::Held, at, reason };
+    let message = ended.message(manifest);
+    let reason = Reason {
+        file: manifest.file.clone(),
+        client: Some(manifest.client.to_string()),
+        ingestion: Some(manifest.ingestion.to_string()),
+        dropped_at: dropped_at(manifest).join(&manifest.file).to_string_lossy().into_owned(),
+        bytes: manifest.bytes,
+        received_at: manifest.received_at,
+        decided_at: at,
+        reasons,
+    };
+    let (layout, outbox, run, shared) =
+        (context.config.layout.clone(), context.outbox.clone(), run_id(manifest), Arc::clone(work));
+    blocking(move || {
+        outbox.put(&run, &message)?;
+        staging::hold(&layout, &shared.manifest.client, shared.manifest.ingestion, &reason)
+    })
+    .await?;
+    if let Err(error) = put_run(context, manifest, &ended).await {
+        tracing::warn!(ingestion = %manifest.ingestion, error = chain(&error), "the history of a held file is not written");
+    }
+    Ok(())
+}
+
+/// How a run ended.
+struct Ended {
+    counts: Counts,
+    audited: bool,
+    state: FinalState,
+    at: Timestamp,
+    reason: Option<String>,
+}
+
+impl Ended {
+    fn seconds(&self, manifest: &Manifest) -> f64 {
+        self.at.duration_since(manifest.received_at).as_secs_f64().max(0.0)
+    }
+
+    fn message(&self, manifest: &Manifest) -> Finished {
+        Finished {
+            version: message::VERSION,
+            client_id: manifest.client.clone(),
+            ingestion: manifest.ingestion,
+            file: manifest.file.clone(),
+            bytes: manifest.bytes,
+            micro_batches: manifest.micro_batches.len() as u32,
+            counts: self.counts,
+            seconds: self.seconds(manifest),
+            state: self.state,
+            reason: self.reason.clone(),
+        }
+    }
+
+    fn run(&self, manifest: &Manifest) -> Run {
+        // No file has more than 2^63 records.
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        Run {
+            id: run_id(manifest),
+            ingestion: manifest.ingestion.to_string(),
+            client: manifest.client.to_string(),
+            app: manifest.app.clone(),
+            lane: manifest.lane,
+            file: manifest.file.clone(),
+            bytes: manifest.bytes,
+            blake3: manifest.blake3.clone(),
+            micro_batches: manifest.micro_batches.len() as u32,
+            received: signed(self.counts.received),
+            stored: signed(self.counts.stored),
+            duplicates: signed(self.counts.duplicates),
+            rejected: signed(self.counts.rejected),
+            audited: self.audited,
+            state: self.state,
+            received_at: date(manifest.received_at),
+            staged_at: date(manifest.staged_at),
+            finished_at: date(self.at),
+            seconds: self.seconds(manifest),
+        }
+    }
+}
+
+fn run_id(manifest: &Manifest) -> String {
+    Run::id(manifest.ingestion, manifest.staged_at)
+}
+
+fn date(time: Timestamp) -> bson::DateTime {
+    bson::DateTime::from_millis(time.as_millisecond())
+}
+
+async fn put_run(context: &Context, manifest: &Manifest, ended: &Ended) -> Result<(), FinishError> {
+    let run = bson::serialize_to_document(&ended.run(manifest)).map_err(FinishError::History)?;
+    Ok(context.stores.platform().await?.put(Run::COLLECTION, run).await?)
+}
+
+async fn insert_rejects(context: &Context, work: &Work, outcomes: &[Outcome]) -> Result<(), FinishError> {
+    let store = context.stores.client(work.client()).await?;
+    for outcome in outcomes.iter().filter(|outcome| outcome.counts.rejected > 0) {
+        let mut documents = Vec::new();
+        let mut records = Vec::new();
+        for reject in read_rejects(&work.directory, outcome.index)? {
+            let reject = reject?;
+            documents.push(rejected(&work.manifest, reject.record, &reject.reason, outcome.finished_at));
+            records.push(reject.record);
+            if documents.len() == REJECTS_AT_A_TIME {
+                insert(store.as_ref(), std::mem::take(&mut documents), &std::mem::take(&mut records)).await?;
+            }
+        }
+        insert(store.as_ref(), documents, &records).await?;
+    }
+    Ok(())
+}
+
+async fn insert(store: &dyn Coredms, documents: Vec<RawDocumentBuf>, records: &[u64]) -> Result<(), FinishError> {
+    if documents.is_empty() {
+        return Ok(());
+    }
+    let written = store.insert_many(REJECTED, documents).await?;
+    match written.rejected.into_iter().next() {
+        None => Ok(()),
+        Some((position, reason)) => Err(FinishError::RejectRefused { record: records[position], reason }),
+    }
+}
+
+fn rejected(manifest: &Manifest, record: u64, reason: &str, at: Timestamp) -> RawDocumentBuf {
+    rawdoc! {
+        "_id": bson::Binary::from(manifest.ingestion.record_id(record)),
+        "ingestion": manifest.ingestion.to_string(),
+        "file": manifest.file.as_str(),
+        "record": i64::try_from(record).unwrap_or(i64::MAX),
+        "reason": reason,
+        "rejected_at": date(at),
+    }
+}
+
+/// Beside where the file was dropped, under a name that the drop point does not take for a file.
+fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Result<(), FileError> {
+    let directory = layout.root().join(dropped_at(manifest));
+    files::create_dir_all(&directory)?;
+    let mut json = serde_json::to_vec_pretty(message).expect("a message has no map");
+    json.push(b'\n');
+    files::write_atomic(&directory.join(format!("{}.receipt.json", manifest.file)), &json)
+}
+
+/// The client's own drop point, whatever way the file was routed.
+fn dropped_at(manifest: &Manifest) -> PathBuf {
+    let client = Layout::new("").client_drop_point(&manifest.client);
+    if manifest.lane == Lane::Backfill { client.join(Layout::BACKFILL) } else { client }
+}

@@ -1,0 +1,215 @@
+//! The state of one ingestion's work, as the plan sees it.
+//!
+//! A [`Job`] holds no file and no process: what it says is only changed by its own methods, each a legal move.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::manifest::Lane;
+
+/// One staged ingestion: its work units, and what comes after them.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) ingestion: IngestionId,
+    pub(crate) lane: Lane,
+    pub(crate) staged_at: Timestamp,
+    /// Name of the app in the client's `apps`.
+    pub(crate) app: String,
+    /// Units of this app, over all jobs, that may run at the same time.
+    pub(crate) concurrency: usize,
+    /// One unit after the other.
+    pub(crate) ordered: bool,
+    /// The last unit waits for all others.
+    pub(crate) joins: bool,
+    pub(crate) stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    Units(Vec<UnitState>),
+    /// Every unit is done.
+    ToFinish(Wait),
+    Finishing { failures: u32 },
+    /// Given up, for these reasons; units that still run are waited for.
+    ToHold { reasons: Vec<String>, running: BTreeSet<usize>, wait: Wait },
+    Holding { reasons: Vec<String>, failures: u32 },
+    Gone,
+}
+
+/// Something that is to be done, now or after a back-off.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wait {
+    pub(crate) not_before: Option<Instant>,
+    /// In a row.
+    pub(crate) failures: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum UnitState {
+    Waiting(Wait),
+    Running { failures: u32 },
+    Done,
+}
+
+impl Wait {
+    fn is_over(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|until| until <= now)
+    }
+}
+
+impl Job {
+    /// Gives the job its units; those in `done` have an outcome already.
+    pub(crate) fn stage_of(units: usize, done: &BTreeSet<usize>) -> Stage {
+        let state = |index| if done.contains(&index) { UnitState::Done } else { UnitState::Waiting(Wait::default()) };
+        finished_or(Stage::Units((0..units).map(state).collect()))
+    }
+
+    /// The units that may be started now, in order.
+    pub(crate) fn startable(&self, now: Instant) -> impl Iterator<Item = usize> {
+        let units: &[UnitState] = if let Stage::Units(units) = &self.stage { units } else { &[] };
+        let first_open = units.iter().position(|unit| !matches!(unit, UnitState::Done));
+        units.iter().enumerate().filter_map(move |(index, unit)| {
+            let UnitState::Waiting(wait) = unit else { return None };
+            let alone = self.ordered || (self.joins && index + 1 == units.len());
+            (wait.is_over(now) && (!alone || first_open == Some(index))).then_some(index)
+        })
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        match &self.stage {
+            Stage::Units(units) => units.iter().filter(|unit| matches!(unit, UnitState::Running { .. })).count(),
+            Stage::ToHold { running, .. } => running.len(),
+            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Gone => 0,
+        }
+    }
+
+    pub(crate) fn may_finish(&self, now: Instant) -> bool {
+        matches!(&self.stage, Stage::ToFinish(wait) if wait.is_over(now))
+    }
+
+    pub(crate) fn may_hold(&self, now: Instant) -> bool {
+        matches!(&self.stage, Stage::ToHold { running, wait, .. } if running.is_empty() && wait.is_over(now))
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Finishing { .. } | Stage::Holding { .. })
+    }
+
+    /// When the next back-off ends that is not over yet.
+    pub(crate) fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        let next = match &self.stage {
+            Stage::Units(units) => units.iter().filter_map(|unit| unit.wakes_at(now)).min(),
+            Stage::ToFinish(wait) | Stage::ToHold { wait, .. } => wait.not_before,
+            Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Gone => None,
+        };
+        next.filter(|until| *until > now)
+    }
+
+    pub(crate) fn start(&mut self, index: usize) {
+        if let Some(unit) = self.unit(index)
+            && let UnitState::Waiting(Wait { failures, .. }) = *unit
+        {
+            *unit = UnitState::Running { failures };
+        }
+    }
+
+    pub(crate) fn done(&mut self, index: usize) {
+        match &mut self.stage {
+            Stage::Units(units) => {
+                if let Some(unit) = units.get_mut(index) {
+                    *unit = UnitState::Done;
+                }
+            }
+            Stage::ToHold { running, .. } => {
+                running.remove(&index);
+            }
+            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Gone => {}
+        }
+        self.stage = finished_or(std::mem::replace(&mut self.stage, Stage::Gone));
+    }
+
+    /// The unit did not succeed; `until` gives the end of the back-off after so many failures in a row.
+    pub(crate) fn again(&mut self, index: usize, until: impl Fn(u32) -> Instant) {
+        if let Stage::ToHold { running, .. } = &mut self.stage {
+            running.remove(&index);
+        } else if let Some(unit) = self.unit(index)
+            && let UnitState::Running { failures } = *unit
+        {
+            *unit = UnitState::Waiting(wait_after(failures, until));
+        }
+    }
+
+    /// The job is given up because of this unit, or as a whole.
+    pub(crate) fn give_up(&mut self, index: Option<usize>, reason: String) {
+        match &mut self.stage {
+            Stage::ToHold { reasons, running, .. } => {
+                reasons.push(reason);
+                if let Some(index) = index {
+                    running.remove(&index);
+                }
+            }
+            Stage::Units(units) => {
+                let is_running = |(at, unit): (usize, &UnitState)| {
+                    (matches!(unit, UnitState::Running { .. }) && Some(at) != index).then_some(at)
+                };
+                let running = units.iter().enumerate().filter_map(is_running).collect();
+                self.stage = Stage::ToHold { reasons: vec![reason], running, wait: Wait::default() };
+            }
+            Stage::ToFinish(_) | Stage::Finishing { .. } => {
+                self.stage = Stage::ToHold { reasons: vec![reason], running: BTreeSet::new(), wait: Wait::default() };
+            }
+            Stage::Holding { .. } | Stage::Gone => {}
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        if let Stage::ToFinish(wait) = self.stage {
+            self.stage = Stage::Finishing { failures: wait.failures };
+        }
+    }
+
+    /// Begins the hold; returns the reasons for it.
+    pub(crate) fn hold(&mut self) -> Vec<String> {
+        let Stage::ToHold { reasons, wait, .. } = &self.stage else { return Vec::new() };
+        let (reasons, failures) = (reasons.clone(), wait.failures);
+        self.stage = Stage::Holding { reasons: reasons.clone(), failures };
+        reasons
+    }
+
+    /// Finishing or holding did not succeed; it is tried again.
+    pub(crate) fn end_again(&mut self, until: impl Fn(u32) -> Instant) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Gone) {
+            Stage::Finishing { failures } => Stage::ToFinish(wait_after(failures, until)),
+            Stage::Holding { reasons, failures } => {
+                Stage::ToHold { reasons, running: BTreeSet::new(), wait: wait_after(failures, until) }
+            }
+            other => other,
+        };
+    }
+
+    fn unit(&mut self, index: usize) -> Option<&mut UnitState> {
+        if let Stage::Units(units) = &mut self.stage { units.get_mut(index) } else { None }
+    }
+}
+
+impl UnitState {
+    fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        if let Self::Waiting(wait) = self { wait.not_before.filter(|until| *until > now) } else { None }
+    }
+}
+
+fn wait_after(failures: u32, until: impl Fn(u32) -> Instant) -> Wait {
+    let failures = failures.saturating_add(1);
+    Wait { not_before: Some(until(failures)), failures }
+}
+
+fn finished_or(stage: Stage) -> Stage {
+    match stage {
+        Stage::Units(units) if units.iter().all(|unit| matches!(unit, UnitState::Done)) => {
+            Stage::ToFinish(Wait::default())
+        }
+        other => other,
+    }
+}

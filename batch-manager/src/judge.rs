@@ -1,0 +1,149 @@
+//! Judges what an app says it did with a unit. Pure.
+//!
+//! The splitter's count is authoritative: a claim that does not add up to it is not believed, and the attempt fails.
+
+use mysimbdp_core::app::Ids;
+use mysimbdp_core::outcome::Counts;
+
+use crate::run::Claim;
+use crate::unit::WorkUnit;
+
+/// What is believed of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    pub(crate) counts: Counts,
+    /// False where the app did not say what it did and its exit status was believed.
+    pub(crate) audited: bool,
+}
+
+/// What the claim is held against, beside the unit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evidence {
+    pub(crate) ids: Ids,
+    /// From 1.
+    pub(crate) attempt: u32,
+    /// The unit's records that were in coredms before this run's first attempt.
+    pub(crate) baseline: Option<u64>,
+}
+
+/// The counts of a unit whose app has ended well, or why it is not believed.
+pub(crate) fn judge(unit: &WorkUnit, claim: &Claim, evidence: Evidence) -> Result<Judgement, String> {
+    let Some(done) = claim.done else {
+        return match evidence.ids {
+            Ids::None => Ok(Judgement {
+                counts: Counts { received: unit.records, stored: unit.records, ..Counts::default() },
+                audited: false,
+            }),
+            Ids::Platform | Ids::Key | Ids::Object => Err("ended without saying what it stored (no line of type done)".to_owned()),
+        };
+    };
+    let claimed = Counts {
+        received: unit.records,
+        stored: done.stored,
+        duplicates: done.duplicates,
+        rejected: done.rejected,
+    };
+    if !claimed.balances() {
+        return Err(format!(
+            "says it stored {}, found {} duplicates and rejected {}, which is not the {} records that it was given",
+            done.stored, done.duplicates, done.rejected, unit.records
+        ));
+    }
+    if let Some(record) = claim.rejects.foreign {
+        return Err(format!("says it rejected record {record}, which it was not given"));
+    }
+    if claim.rejects.listed != done.rejected {
+        return Err(format!("says it rejected {} records and lists {}", done.rejected, claim.rejects.listed));
+    }
+    Ok(Judgement { counts: without_own_repeats(claimed, evidence), audited: true })
+}
+
+/// Takes what an earlier attempt of the same run stored out of the duplicates: those are at most what was there before.
+fn without_own_repeats(claimed: Counts, evidence: Evidence) -> Counts {
+    let (2.., Some(baseline)) = (evidence.attempt, evidence.baseline) else { return claimed };
+    let duplicates = claimed.duplicates.min(baseline);
+    Counts { stored: claimed.stored + claimed.duplicates - duplicates, duplicates, ..claimed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Done, Rejects};
+    use crate::unit::Input;
+
+    const FIRST: Evidence = Evidence { ids: Ids::Platform, attempt: 1, baseline: Some(0) };
+
+    fn unit(records: u64) -> WorkUnit {
+        WorkUnit { index: 0, count: 1, first_record: 100, records, input: Input::MicroBatch(0) }
+    }
+
+    fn claim(stored: u64, duplicates: u64, rejected: u64) -> Claim {
+        Claim {
+            done: Some(Done { stored, duplicates, rejected }),
+            rejects: Rejects { listed: rejected, foreign: None },
+        }
+    }
+
+    fn counts(stored: u64, duplicates: u64, rejected: u64) -> Counts {
+        Counts { received: stored + duplicates + rejected, stored, duplicates, rejected }
+    }
+
+    #[test]
+    fn a_claim_that_adds_up_is_believed() {
+        let judged = judge(&unit(10), &claim(7, 2, 1), FIRST).expect("adds up");
+        assert_eq!(judged, Judgement { counts: counts(7, 2, 1), audited: true });
+        assert!(judge(&unit(0), &claim(0, 0, 0), FIRST).is_ok());
+    }
+
+    #[test]
+    fn a_count_of_one_more_or_one_less_is_not_believed() {
+        for (claim, fragment) in [
+            (claim(11, 0, 0), "stored 11"),
+            (claim(9, 0, 0), "the 10 records"),
+            (claim(10, 1, 0), "found 1 duplicates"),
+            (claim(u64::MAX, u64::MAX, 12), "not the 10 records"),
+            (claim(0, 0, 0), "stored 0"),
+        ] {
+            let error = judge(&unit(10), &claim, FIRST).expect_err("does not add up");
+            assert!(error.contains(fragment), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_reject_must_be_listed_and_its_own() {
+        let unlisted = Claim { rejects: Rejects { listed: 1, foreign: None }, ..claim(8, 0, 2) };
+        assert!(judge(&unit(10), &unlisted, FIRST).expect_err("one is not listed").contains("lists 1"));
+        let foreign = Claim { rejects: Rejects { listed: 2, foreign: Some(3) }, ..claim(8, 0, 2) };
+        assert!(judge(&unit(10), &foreign, FIRST).expect_err("not its own").contains("record 3"));
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_stored_is_no_duplicate() {
+        for (attempt, baseline, believed) in [
+            // The first attempt is believed: what it found was there before.
+            (1, Some(0), counts(4, 6, 0)),
+            (2, Some(0), counts(10, 0, 0)),
+            (2, Some(5), counts(5, 5, 0)),
+            (9, Some(8), counts(4, 6, 0)),
+            // Without a baseline nothing is known better than what the app says.
+            (2, None, counts(4, 6, 0)),
+        ] {
+            let evidence = Evidence { attempt, baseline, ..FIRST };
+            let judged = judge(&unit(10), &claim(4, 6, 0), evidence).expect("adds up");
+            assert_eq!(judged.counts, believed, "attempt {attempt}, baseline {baseline:?}");
+            assert!(judged.counts.balances());
+        }
+    }
+
+    #[test]
+    fn only_a_program_with_ids_of_its_own_may_be_silent() {
+        let silent = Claim { done: None, rejects: Rejects::default() };
+        for ids in [Ids::Platform, Ids::Key, Ids::Object] {
+            assert!(judge(&unit(10), &silent, Evidence { ids, ..FIRST }).is_err(), "{ids:?}");
+        }
+        let own = Evidence { ids: Ids::None, ..FIRST };
+        let judged = judge(&unit(10), &silent, own).expect("judged by its exit status");
+        assert_eq!(judged, Judgement { counts: counts(10, 0, 0), audited: false });
+        assert!(judge(&unit(10), &claim(9, 0, 0), own).is_err(), "what it does say must add up");
+    }
+}

@@ -1,0 +1,423 @@
+//! The reconcile loop: looks, plans, and carries out, until the shutdown.
+//!
+//! Level-triggered: a ring, the clock and the end of a task only make it look and plan sooner. What it knows beyond
+//! what lies in staging are back-offs and running tasks, which a restart forgets without harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::chain;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{Config, settings};
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::staging::{self, Attempt, Staged};
+use mysimbdp_core::io::{clock, random};
+use mysimbdp_core::outcome::{Counts, Outcome};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::attempt::{Attempted, attempt};
+use crate::backoff;
+use crate::bell::{Bell, Ring};
+use crate::blocking::blocking;
+use crate::context::Context;
+use crate::finish::{Finish, FinishError, finish, hold};
+use crate::job::Job;
+use crate::observe::{Look, Work, look};
+use crate::outbox::OutboxError;
+use crate::plan::{Action, Policy, Served, plan};
+
+/// Workers that had nothing to do for so long are ended.
+const WORKER_IDLE_MAX: Duration = Duration::from_secs(60);
+/// The archive's age counts in days.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// What a shutdown may take beyond the grace of the apps: the steps of a finish, whose store may be away.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
+
+type Key = (ClientId, IngestionId);
+
+/// One staged ingestion.
+#[derive(Debug)]
+struct Ingestion {
+    job: Job,
+    work: Arc<Work>,
+    attempts: BTreeMap<u32, Attempt>,
+    outcomes: BTreeMap<u32, Outcome>,
+}
+
+/// What has come to an end.
+#[derive(Debug)]
+enum Ended {
+    Attempt { key: Key, unit: usize, attempted: Attempted },
+    Finish { key: Key, result: Result<Finish, FinishError> },
+    Hold { key: Key, reasons: Vec<String>, result: Result<(), FinishError> },
+    Published(Result<(), OutboxError>),
+    Swept,
+}
+
+#[derive(Debug)]
+pub(crate) struct Manager {
+    config: Arc<Config>,
+    context: Arc<Context>,
+    bell: Bell,
+    ingestions: BTreeMap<Key, Ingestion>,
+    served: Served,
+    tasks: JoinSet<Ended>,
+    /// Directories of which it has been said that they cannot be read.
+    unreadable: BTreeSet<Key>,
+    /// Apps, by client and name, whose work waits for something; and how often it was tried since.
+    waiting: BTreeMap<(ClientId, String), u64>,
+    /// The outbox is being published, or was found not to be publishable until the next ring.
+    publishing: bool,
+    swept_at: Option<Instant>,
+}
+
+impl Manager {
+    pub(crate) fn new(config: Arc<Config>, context: Arc<Context>) -> Self {
+        Self {
+            bell: Bell::new(Arc::clone(&config)),
+            config,
+            context,
+            ingestions: BTreeMap::new(),
+            served: Served::default(),
+            tasks: JoinSet::new(),
+            unreadable: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            publishing: false,
+            swept_at: None,
+        }
+    }
+
+    /// Runs until `shutdown` is true, or nobody can turn it any more.
+    pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), JoinError> {
+        let mut tick = tokio::time::interval(self.settings().scan_every.duration());
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.start_planned();
+            let wake = self.wakes_at();
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                _ = tick.tick() => self.look_everywhere().await,
+                ring = self.bell.next() => self.heard(ring).await,
+                Some(ended) = self.tasks.join_next() => self.ended(ended?),
+                () = at(wake) => {}
+            }
+        }
+        self.shut_down().await
+    }
+
+    fn settings(&self) -> &settings::BatchManager {
+        &self.config.settings.batch_manager
+    }
+
+    async fn heard(&mut self, ring: Ring) {
+        match ring {
+            Ring::Connected => self.look_everywhere().await,
+            Ring::Clients(clients) => {
+                for client in clients {
+                    self.look_at(&client).await;
+                }
+            }
+        }
+    }
+
+    async fn look_everywhere(&mut self) {
+        self.bell.renew().await;
+        let layout = self.config.layout.clone();
+        match blocking(move || staging::clients(&layout)).await {
+            Ok(clients) => {
+                // Those whose directory is gone are looked at too.
+                let known = self.ingestions.keys().map(|(client, _)| client.clone());
+                let all: BTreeSet<ClientId> = clients.into_iter().chain(known).collect();
+                for client in all {
+                    self.look_at(&client).await;
+                }
+            }
+            Err(error) => tracing::error!(error = chain(&error), "cannot look at staging"),
+        }
+        self.publish_outbox();
+        self.sweep();
+    }
+
+    async fn look_at(&mut self, client: &ClientId) {
+        let known: BTreeSet<IngestionId> = self.of_client(client).map(|(_, ingestion)| ingestion).collect();
+        let (config, looked_at) = (Arc::clone(&self.config), client.clone());
+        match blocking(move || look(&config, &looked_at, &known)).await {
+            Ok(found) => self.take_up(client, found),
+            Err(error) => tracing::error!(%client, error = chain(&error), "cannot look at a client's staging"),
+        }
+    }
+
+    fn of_client(&self, client: &ClientId) -> impl Iterator<Item = Key> {
+        let client = client.clone();
+        self.ingestions.keys().filter(move |(of, _)| *of == client).cloned()
+    }
+
+    fn take_up(&mut self, client: &ClientId, found: Look) {
+        for ingestion in found.gone {
+            let key = (client.clone(), ingestion);
+            // Tasks that still work on it find out by themselves.
+            let idle = |found: &Ingestion| found.job.running() == 0 && !found.job.is_ending();
+            if self.ingestions.get(&key).is_some_and(idle) {
+                self.ingestions.remove(&key);
+            }
+        }
+        let broken: BTreeSet<Key> = found.unreadable.iter().map(|(ingestion, _)| (client.clone(), *ingestion)).collect();
+        for (ingestion, error) in found.unreadable {
+            if !self.unreadable.contains(&(client.clone(), ingestion)) {
+                tracing::error!(%client, %ingestion, error = chain(&error), "a staged file is left where it is");
+            }
+        }
+        self.unreadable.retain(|(of, _)| of != client);
+        self.unreadable.extend(broken);
+        for (staged, work) in found.new {
+            let job = work.job(&staged);
+            let Staged { outcomes, attempts, manifest, .. } = staged;
+            let key = (manifest.client, manifest.ingestion);
+            self.ingestions.insert(key, Ingestion { job, work: Arc::new(work), attempts, outcomes });
+        }
+    }
+
+    /// Plans until there is nothing to start, and starts it.
+    fn start_planned(&mut self) {
+        let policy = Policy { units_in_parallel: self.settings().units_in_parallel as usize };
+        loop {
+            let jobs = self.ingestions.iter().map(|((client, _), ingestion)| (client, &ingestion.job));
+            let actions = plan(jobs, policy, &mut self.served, Instant::now());
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.start(action);
+            }
+        }
+    }
+
+    fn start(&mut self, action: Action) {
+        let (Action::Start { client, ingestion, .. }
+        | Action::Finish { client, ingestion }
+        | Action::Hold { client, ingestion }) = &action;
+        let key = (client.clone(), *ingestion);
+        let Some(found) = self.ingestions.get_mut(&key) else { return };
+        let (context, work) = (Arc::clone(&self.context), Arc::clone(&found.work));
+        match action {
+            Action::Start { unit, .. } => {
+                found.job.start(unit);
+                let before = found.attempts.get(&work.units[unit].index).cloned().unwrap_or_default();
+                self.tasks.spawn(async move {
+                    let attempted = attempt(&context, &work, unit, before).await;
+                    Ended::Attempt { key, unit, attempted }
+                });
+            }
+            Action::Finish { .. } => {
+                found.job.finish();
+                let outcomes = found.outcomes_of_units();
+                self.tasks.spawn(async move {
+                    let result = finish(&context, &work, &outcomes).await;
+                    Ended::Finish { key, result }
+                });
+            }
+            Action::Hold { .. } => {
+                let reasons = found.job.hold();
+                let outcomes = found.outcomes_of_units();
+                self.tasks.spawn(async move {
+                    let result = hold(&context, &work, reasons.clone(), &outcomes).await;
+                    Ended::Hold { key, reasons, result }
+                });
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Attempt { key, unit, attempted } => self.attempted(&key, unit, attempted),
+            Ended::Finish { key, result } => self.finished(&key, result),
+            Ended::Hold { key, reasons, result } => self.held(&key, &reasons, result),
+            Ended::Published(result) => {
+                self.publishing = false;
+                if let Err(error) = result {
+                    // Not said louder: the next connection, or the clock, tries again.
+                    tracing::debug!(error = chain(&error), "messages wait for the broker");
+                }
+            }
+            Ended::Swept => {}
+        }
+    }
+
+    fn attempted(&mut self, key: &Key, unit: usize, attempted: Attempted) {
+        let settings = self.config.settings.batch_manager.clone();
+        let Some(found) = self.ingestions.get_mut(key) else { return };
+        let (index, file) = (found.work.units[unit].index, found.work.manifest.file.clone());
+        let (client, ingestion) = key;
+        let app = (client.clone(), found.job.app.clone());
+        match attempted {
+            Attempted::Done(outcome) => {
+                found.outcomes.insert(index, outcome);
+                found.job.done(unit);
+                if let Some(tries) = self.waiting.remove(&app) {
+                    tracing::info!(%client, app = app.1, tries, "work goes on again");
+                }
+            }
+            Attempted::Failed { attempt, reason } if attempt.failures >= settings.attempts_max => {
+                let failures = attempt.failures;
+                found.attempts.insert(index, attempt);
+                found.job.give_up(Some(unit), format!("unit {index} failed {failures} times, last: {reason}"));
+            }
+            Attempted::Failed { attempt, reason } => {
+                let failures = attempt.failures;
+                tracing::warn!(%client, %ingestion, file, unit = index, failures, reason, "a unit failed, it is tried again");
+                found.attempts.insert(index, attempt);
+                found.job.again(unit, |_| later(&settings, failures));
+            }
+            Attempted::Later { attempt, reason } => {
+                found.attempts.insert(index, attempt);
+                found.job.again(unit, |tries| later(&settings, tries));
+                let tries = self.waiting.entry(app).or_default();
+                *tries += 1;
+                // Once for a whole outage: each try of each unit would say the same.
+                if *tries == 1 {
+                    tracing::warn!(%client, %ingestion, file, unit = index, reason, "work waits and is tried again");
+                } else {
+                    tracing::debug!(%client, %ingestion, file, unit = index, reason, "work waits and is tried again");
+                }
+            }
+            Attempted::Hopeless { attempt, reason } => {
+                found.attempts.insert(index, attempt);
+                found.job.give_up(Some(unit), format!("unit {index}: {reason}"));
+            }
+            Attempted::Stopped => found.job.again(unit, |tries| later(&settings, tries)),
+        }
+    }
+
+    fn finished(&mut self, key: &Key, result: Result<Finish, FinishError>) {
+        let settings = self.config.settings.batch_manager.clone();
+        let (client, ingestion) = key;
+        let Some(found) = self.ingestions.get_mut(key) else { return };
+        let manifest = &found.work.manifest;
+        match result {
+            Ok(Finish::Ingested(counts)) => {
+                let Counts { received, stored, duplicates, rejected } = counts;
+                tracing::info!(
+                    %client, %ingestion, file = manifest.file, received, stored, duplicates, rejected, "ingested"
+                );
+                self.ingestions.remove(key);
+                self.publish_outbox();
+            }
+            Ok(Finish::Changed(reason)) => found.job.give_up(None, reason),
+            Err(error) => {
+                tracing::warn!(%client, %ingestion, file = manifest.file, error = chain(&error), "cannot finish yet");
+                found.job.end_again(|tries| later(&settings, tries));
+            }
+        }
+    }
+
+    fn held(&mut self, key: &Key, reasons: &[String], result: Result<(), FinishError>) {
+        let settings = self.config.settings.batch_manager.clone();
+        let (client, ingestion) = key;
+        let Some(found) = self.ingestions.get_mut(key) else { return };
+        let file = found.work.manifest.file.clone();
+        match result {
+            Ok(()) => {
+                let reason = reasons.join("; ");
+                tracing::error!(%client, %ingestion, file, reason, "held");
+                self.ingestions.remove(key);
+                self.publish_outbox();
+            }
+            Err(error) => {
+                tracing::warn!(%client, %ingestion, file, error = chain(&error), "cannot hold yet");
+                found.job.end_again(|tries| later(&settings, tries));
+            }
+        }
+    }
+
+    fn publish_outbox(&mut self) {
+        let Some(link) = self.bell.link().filter(|link| link.is_connected()).cloned() else { return };
+        if std::mem::replace(&mut self.publishing, true) {
+            return;
+        }
+        let outbox = self.context.outbox.clone();
+        self.tasks.spawn(async move { Ended::Published(outbox.publish(&link).await) });
+    }
+
+    /// Ends workers that nobody needs, and removes from the archive what is old enough.
+    fn sweep(&mut self) {
+        let sweep_archive = self.swept_at.is_none_or(|swept_at| swept_at.elapsed() >= SWEEP_EVERY);
+        if sweep_archive {
+            self.swept_at = Some(Instant::now());
+        }
+        let (context, config) = (Arc::clone(&self.context), Arc::clone(&self.config));
+        self.tasks.spawn(async move {
+            context.workers.end_idle(WORKER_IDLE_MAX).await;
+            if sweep_archive {
+                blocking(move || sweep_all(&config)).await;
+            }
+            Ended::Swept
+        });
+    }
+
+    fn wakes_at(&self) -> Option<Instant> {
+        let now = Instant::now();
+        // What is over already waits for a slot, not for the clock.
+        self.ingestions.values().filter_map(|found| found.job.wakes_at(now)).min()
+    }
+
+    /// Nothing is started any more, and what runs is stopped.
+    async fn shut_down(mut self) -> Result<(), JoinError> {
+        self.context.stop.send_replace(true);
+        let deadline = self.settings().stop_grace.duration() + SHUTDOWN_MAX;
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                self.ended(ended?);
+            }
+            Ok(())
+        };
+        let joined = tokio::time::timeout(deadline, all).await.unwrap_or_else(|_| {
+            tracing::warn!("some work did not end in time and is cut off, the next start does it again");
+            Ok(())
+        });
+        // Children of what is cut off are killed as they are dropped.
+        self.tasks.shutdown().await;
+        self.context.workers.end_all().await;
+        self.bell.close().await;
+        self.context.stores.close().await;
+        joined
+    }
+}
+
+impl Ingestion {
+    /// Those of this config's units, not of another's.
+    fn outcomes_of_units(&self) -> Vec<Outcome> {
+        let is_done_by = |outcome: &&Outcome| {
+            self.work.units.iter().any(|unit| unit.is_done_by(outcome, &self.work.manifest))
+        };
+        self.outcomes.values().filter(is_done_by).cloned().collect()
+    }
+}
+
+fn later(settings: &settings::BatchManager, failures: u32) -> Instant {
+    Instant::now() + backoff::delay(settings, failures, random::jitter())
+}
+
+async fn at(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn sweep_all(config: &Config) {
+    for client in config.clients.values() {
+        let removed = staging::sweep_removed(&config.layout, &client.id);
+        let archived = match client.settings.archive {
+            Some(age) => jiff::SignedDuration::try_from(age.duration())
+                .map_or(Ok(0), |age| staging::sweep_archive(&config.layout, &client.id, age, clock::now())),
+            None => Ok(0),
+        };
+        match removed.and(archived) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(client = %client.id, count, "removed old files from the archive"),
+            Err(error) => tracing::warn!(client = %client.id, error = chain(&error), "cannot sweep"),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Looks at staging: what is there that was not known, and what is gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{App, Client, Config};
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::staging::{self, Staged, StagingError};
+use mysimbdp_core::manifest::Manifest;
+
+use crate::job::Job;
+use crate::unit::WorkUnit;
+
+/// What does not change about an ingestion while it is staged.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) directory: std::path::PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) units: Vec<WorkUnit>,
+    config: Arc<Config>,
+    app: usize,
+}
+
+/// One client's staging, compared with what was known of it.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    pub(crate) new: Vec<(Staged, Work)>,
+    pub(crate) gone: Vec<IngestionId>,
+    pub(crate) unreadable: Vec<(IngestionId, Unreadable)>,
+}
+
+/// Why a staged directory is left where it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    #[error("the config has no client {0} any more")]
+    NoClient(ClientId),
+    #[error("client {client} has no app {app:?} any more, which {file:?} was staged for")]
+    NoApp { client: ClientId, app: String, file: String },
+}
+
+impl Work {
+    fn of(config: &Arc<Config>, staged: &Staged) -> Result<Self, Unreadable> {
+        let manifest = staged.manifest.clone();
+        let Some(client) = config.client(&manifest.client) else {
+            return Err(Unreadable::NoClient(manifest.client));
+        };
+        let Some(app) = client.apps.iter().position(|app| app.name == manifest.app) else {
+            return Err(Unreadable::NoApp { client: manifest.client, app: manifest.app, file: manifest.file });
+        };
+        let units = WorkUnit::all(&manifest, client.apps[app].settings.unit, client.block_bytes_max);
+        Ok(Self { directory: staged.directory.clone(), manifest, units, config: Arc::clone(config), app })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.config.clients[&self.manifest.client]
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        &self.client().apps[self.app]
+    }
+
+    /// The state of this work: units that have an outcome are done.
+    pub(crate) fn job(&self, staged: &Staged) -> Job {
+        let done: BTreeSet<usize> = (0..)
+            .zip(&self.units)
+            .filter(|(_, unit)| {
+                staged.outcomes.get(&unit.index).is_some_and(|outcome| unit.is_done_by(outcome, &self.manifest))
+            })
+            .map(|(position, _)| position)
+            .collect();
+        let app = &self.app().settings;
+        Job {
+            ingestion: self.manifest.ingestion,
+            lane: self.manifest.lane,
+            staged_at: self.manifest.staged_at,
+            app: app.name.clone(),
+            concurrency: app.concurrency as usize,
+            ordered: app.ordered,
+            joins: app.unit == mysimbdp_core::app::Unit::Range,
+            stage: Job::stage_of(self.units.len(), &done),
+        }
+    }
+}
+
+/// Looks at one client's staging. Blocks.
+///
+/// # Errors
+///
+/// Its directory cannot be listed; what is in it does not fail the look.
+pub(crate) fn look(
+    config: &Arc<Config>,
+    client: &ClientId,
+    known: &BTreeSet<IngestionId>,
+) -> Result<Look, StagingError> {
+    let there: BTreeSet<IngestionId> = staging::ingestions(&config.layout, client)?.into_iter().collect();
+    let mut look = Look { gone: known.difference(&there).copied().collect(), ..Look::default() };
+    for ingestion in there.difference(known).copied() {
+        match take_up(config, client, ingestion) {
+            Ok(found) => look.new.push(found),
+            // Held or retried by hand between the two looks.
+            Err(Unreadable::Staging(StagingError::File(error))) if error.is_not_found() => {}
+            Err(error) => look.unreadable.push((ingestion, error)),
+        }
+    }
+    Ok(look)
+}
+
+fn take_up(config: &Arc<Config>, client: &ClientId, ingestion: IngestionId) -> Result<(Staged, Work), Unreadable> {
+    let staged = staging::read(&config.layout, client, ingestion)?;
+    let work = Work::of(config, &staged)?;
+    Ok((staged, work))
+}

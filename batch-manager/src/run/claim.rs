@@ -1,0 +1,219 @@
+//! What a program says on stdout about a unit.
+
+use mysimbdp_core::app::{Line, UnitHeader};
+use mysimbdp_core::io::files::FileError;
+use mysimbdp_core::io::staging::{Reject, RejectsWriter};
+use tokio::io::AsyncRead;
+
+use super::lines::{Lines, Text};
+use super::program::AppLog;
+
+/// Lines that are none of the contract, logged as they are; more are only counted.
+const STRAY_LINES_LOGGED: u64 = 10;
+
+/// Bytes of a reject's reason that are kept.
+const REASON_BYTES_MAX: usize = 2000;
+
+/// What a program says it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    pub done: Option<Done>,
+    pub rejects: Rejects,
+}
+
+/// The last line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    pub stored: u64,
+    pub duplicates: u64,
+    pub rejected: u64,
+}
+
+/// The records that it lists as rejected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rejects {
+    /// Different records of the unit.
+    pub listed: u64,
+    /// A record that is not of the unit.
+    pub foreign: Option<u64>,
+}
+
+/// How a reading ended.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Done,
+    /// Worker only.
+    Failed { retry: bool, reason: String },
+    /// stdout has been closed.
+    End,
+}
+
+/// Collects a claim line by line.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    claim: Claim,
+    first_record: u64,
+    /// One bit for each record of the unit that has been listed.
+    listed: Vec<u64>,
+    records: u64,
+    rejects: RejectsWriter,
+    /// The disk did not take what was rejected.
+    failure: Option<FileError>,
+    stray: u64,
+    log: AppLog,
+}
+
+impl Hearing {
+    pub(super) fn new(header: &UnitHeader, rejects: RejectsWriter, log: AppLog) -> Self {
+        Self {
+            claim: Claim::default(),
+            first_record: header.first_record,
+            listed: Vec::new(),
+            records: header.records,
+            rejects,
+            failure: None,
+            stray: 0,
+            log,
+        }
+    }
+
+    /// Reads until the unit is answered: of a worker its first line `done` or `failed`.
+    pub(super) async fn answer(&mut self, lines: &mut Lines<impl AsyncRead + Unpin>) -> Heard {
+        while let Some(text) = lines.next().await {
+            if let Some(heard) = self.take(&text) {
+                return heard;
+            }
+        }
+        Heard::End
+    }
+
+    /// Reads to the end of stdout.
+    pub(super) async fn all(&mut self, lines: &mut Lines<impl AsyncRead + Unpin>) {
+        while let Some(text) = lines.next().await {
+            // Only the exit status ends a process that is run once; of several `done` the last one counts.
+            self.take(&text);
+        }
+    }
+
+    /// The claim, or what kept it from being recorded.
+    pub(super) fn finish(self) -> (Result<Claim, FileError>, RejectsWriter) {
+        if self.stray > STRAY_LINES_LOGGED {
+            self.log.line(format!("{} lines on stdout were none of the contract", self.stray).as_bytes());
+        }
+        let result = match self.failure {
+            Some(error) => Err(error),
+            None => Ok(self.claim),
+        };
+        (result, self.rejects)
+    }
+
+    fn take(&mut self, text: &Text) -> Option<Heard> {
+        if text.bytes.iter().all(u8::is_ascii_whitespace) {
+            return None;
+        }
+        match serde_json::from_slice(&text.bytes) {
+            Ok(Line::Progress { .. }) => None,
+            Ok(Line::Reject { record, reason }) => {
+                self.reject(record, reason);
+                None
+            }
+            Ok(Line::Done { stored, duplicates, rejected }) => {
+                self.claim.done = Some(Done { stored, duplicates, rejected });
+                Some(Heard::Done)
+            }
+            Ok(Line::Failed { retry, reason }) => Some(Heard::Failed { retry, reason: shortened(reason) }),
+            Err(_) => {
+                self.stray += 1;
+                if self.stray <= STRAY_LINES_LOGGED {
+                    self.log.line(&text.bytes);
+                }
+                None
+            }
+        }
+    }
+
+    fn reject(&mut self, record: u64, reason: String) {
+        let Some(position) = record.checked_sub(self.first_record).filter(|position| *position < self.records) else {
+            self.claim.rejects.foreign.get_or_insert(record);
+            return;
+        };
+        let (word, bit) = ((position / 64) as usize, 1u64 << (position % 64));
+        if self.listed.len() <= word {
+            self.listed.resize(word + 1, 0);
+        }
+        if self.listed[word] & bit != 0 || self.failure.is_some() {
+            return;
+        }
+        self.listed[word] |= bit;
+        self.claim.rejects.listed += 1;
+        self.failure = self.rejects.write(&Reject { record, reason: shortened(reason) }).err();
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use mysimbdp_core::io::staging::read_rejects;
+
+    use super::*;
+    use crate::testing::manifest;
+    use crate::unit::WorkUnit;
+
+    async fn heard(text: &str) -> (Claim, Vec<Reject>) {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let manifest = manifest(&[(10, 3), (10, 100)]);
+        let unit = WorkUnit::all(&manifest, mysimbdp_core::app::Unit::MicroBatch, None).remove(1);
+        let header = unit.header(&manifest, "utf-8", 1, 10);
+        let rejects = RejectsWriter::new(directory.path(), 1);
+        let mut hearing = Hearing::new(&header, rejects, AppLog::new(|_| {}));
+        hearing.all(&mut Lines::new(text.as_bytes())).await;
+        let (claim, rejects) = hearing.finish();
+        rejects.commit().expect("commit");
+        let listed = read_rejects(directory.path(), 1).expect("open").collect::<Result<_, _>>().expect("read");
+        (claim.expect("recorded"), listed)
+    }
+
+    #[tokio::test]
+    async fn rejects_are_recorded_once_each_and_foreign_ones_not() {
+        let (claim, listed) = heard(concat!(
+            "{\"type\":\"progress\",\"records\":50}\n",
+            "{\"type\":\"reject\",\"record\":3,\"reason\":\"first\"}\n",
+            "{\"type\":\"reject\",\"record\":102,\"reason\":\"last\"}\n",
+            "{\"type\":\"reject\",\"record\":3,\"reason\":\"again\"}\n",
+            "{\"type\":\"reject\",\"record\":2,\"reason\":\"of the micro-batch before\"}\n",
+            "{\"type\":\"reject\",\"record\":103,\"reason\":\"behind the end\"}\n",
+            "{\"type\":\"done\",\"stored\":98,\"rejected\":2}\n",
+        ))
+        .await;
+        assert_eq!(claim.done, Some(Done { stored: 98, duplicates: 0, rejected: 2 }));
+        assert_eq!(claim.rejects, Rejects { listed: 2, foreign: Some(2) });
+        let reject = |record, reason: &str| Reject { record, reason: reason.to_owned() };
+        assert_eq!(listed, [reject(3, "first"), reject(102, "last")]);
+    }
+
+    #[tokio::test]
+    async fn what_is_none_of_the_contract_is_ignored() {
+        let (claim, listed) = heard("hello\n{\"type\":\"unknown\"}\n[]\n{\"type\":\"done\",\"stored\":-1}\n\n{\"type\":").await;
+        assert_eq!((claim, listed), (Claim::default(), vec![]));
+    }
+
+    #[tokio::test]
+    async fn of_several_last_lines_the_last_counts() {
+        let (claim, _) = heard("{\"type\":\"done\",\"stored\":1}\n{\"type\":\"done\",\"stored\":2}").await;
+        assert_eq!(claim.done.map(|done| done.stored), Some(2));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let text = shortened("ü".repeat(REASON_BYTES_MAX));
+        assert!(text.len() <= REASON_BYTES_MAX + 3 && text.ends_with("ü…"), "{}", text.len());
+    }
+}

@@ -1,0 +1,143 @@
+//! Runs a client's program on one work unit.
+//!
+//! 1. [`Program`] is what the config names; [`stdin`] runs it once per unit, [`worker`] keeps it for many;
+//! 2. the unit is fed while [`claim`] reads what it says on stdout and [`stderr`] logs the rest, all at the same time,
+//!    so neither side can block the other;
+//! 3. the way it ended becomes a [`Verdict`]. Whether a claim is believed is judged elsewhere.
+
+mod claim;
+mod lines;
+mod pool;
+mod program;
+mod stderr;
+mod stdin;
+mod worker;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use mysimbdp_core::app::{Protocol, UnitHeader};
+use mysimbdp_core::exit;
+use mysimbdp_core::io::process::ProcessError;
+use mysimbdp_core::io::staging::RejectsWriter;
+use tokio::sync::watch;
+
+pub use claim::{Claim, Done, Rejects};
+pub use pool::Workers;
+pub use program::{AppLog, Program};
+
+use crate::feed::{Feed, FeedingError};
+
+/// How a program ended with a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It says that it is done, and ended well.
+    Done(Claim),
+    /// Exit 65: the data is bad, and will be.
+    BadData(String),
+    /// Exit 75: it may work later.
+    TryLater(String),
+    /// Anything else: it ended otherwise, took too long, or did not keep the contract.
+    Crashed(String),
+    /// The platform is being shut down.
+    Stopped,
+}
+
+/// One run of a program on one unit.
+#[derive(Debug)]
+pub struct Ran {
+    pub verdict: Verdict,
+    /// What it rejected; only of [`Verdict::Done`] it counts.
+    pub rejects: RejectsWriter,
+    /// Until the process could be fed; none where it was running already.
+    pub spawn: Duration,
+}
+
+/// Runs `program` on a unit. A worker is started for it and ended after it; [`Workers`] keeps them.
+///
+/// `stop` turning true ends the program as at shutdown.
+pub async fn run_unit(
+    program: &Program,
+    header: &UnitHeader,
+    feed: Feed,
+    rejects: RejectsWriter,
+    stop: watch::Receiver<bool>,
+) -> Ran {
+    match program.protocol {
+        Protocol::Stdin => stdin::run(program, header, feed, rejects, stop).await,
+        Protocol::Worker => {
+            let workers = Workers::default();
+            let ran = workers.run("only", program, header, feed, rejects, stop).await;
+            workers.end_all().await;
+            ran
+        }
+    }
+}
+
+/// What the exit status of a program means, where it was not stopped.
+fn verdict_of(status: ExitStatus, claim: Claim, last_words: &str) -> Verdict {
+    let said = if last_words.is_empty() { String::new() } else { format!(": {last_words}") };
+    match (status.code().map(u8::try_from), status.signal()) {
+        (Some(Ok(exit::OK)), _) => Verdict::Done(claim),
+        (Some(Ok(exit::DATA)), _) => Verdict::BadData(format!("app says that the data is bad{said}")),
+        (Some(Ok(exit::TEMPORARY)), _) => Verdict::TryLater(format!("app asks to be tried later{said}")),
+        (_, Some(signal)) => Verdict::Crashed(format!("app was ended by signal {signal}{said}")),
+        _ => Verdict::Crashed(format!("app ended with {}{said}", status.code().unwrap_or(-1))),
+    }
+}
+
+/// The verdict on a program that has ended, or answered, well: it must also have been fed to the end.
+fn with_feeding(verdict: Verdict, fed: Result<(), FeedingError>) -> Verdict {
+    match (verdict, fed) {
+        (Verdict::Done(_), Err(error)) => not_fed(&error),
+        (verdict, _) => verdict,
+    }
+}
+
+fn not_fed(error: &FeedingError) -> Verdict {
+    let text = mysimbdp_core::chain(error);
+    match error {
+        FeedingError::Read(_) => Verdict::TryLater(text),
+        FeedingError::Refused { .. } => Verdict::Crashed(format!("app says it is done, but {text}")),
+    }
+}
+
+fn not_started(error: &ProcessError) -> Verdict {
+    Verdict::Crashed(mysimbdp_core::chain(error))
+}
+
+fn took_too_long(program: &Program) -> Verdict {
+    Verdict::Crashed(format!("app took longer than {} s and was stopped", program.timeout.as_secs_f64()))
+}
+
+/// Waits until `stop` turns true; for ever where nobody can turn it any more.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_exit_status_has_its_meaning() {
+        let of = |raw| verdict_of(ExitStatus::from_raw(raw), Claim::default(), "last words");
+        assert_eq!(of(0), Verdict::Done(Claim::default()));
+        assert!(matches!(of(65 << 8), Verdict::BadData(reason) if reason.ends_with(": last words")));
+        assert!(matches!(of(75 << 8), Verdict::TryLater(_)));
+        assert!(matches!(of(1 << 8), Verdict::Crashed(reason) if reason.contains("with 1")));
+        assert!(matches!(of(11), Verdict::Crashed(reason) if reason.contains("signal 11")));
+    }
+
+    #[test]
+    fn done_without_having_read_everything_is_a_crash() {
+        let refused = || Err(FeedingError::Refused { fed: 1, length: 9 });
+        let verdict = with_feeding(Verdict::Done(Claim::default()), refused());
+        assert!(matches!(verdict, Verdict::Crashed(reason) if reason.contains("1 of 9 bytes")));
+        let bad = Verdict::BadData("bad".to_owned());
+        assert_eq!(with_feeding(bad.clone(), refused()), bad, "who stops reading at the first bad byte may say so");
+    }
+}

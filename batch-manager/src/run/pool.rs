@@ -1,0 +1,83 @@
+//! The workers that wait for units.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::app::UnitHeader;
+use mysimbdp_core::io::staging::RejectsWriter;
+use tokio::sync::watch;
+
+use super::program::Program;
+use super::worker::Worker;
+use super::{Ran, not_started};
+use crate::feed::Feed;
+
+/// Idle workers by the app that they are of. There are never more of an app than units of it have run at a time.
+#[derive(Debug, Default)]
+pub struct Workers {
+    idle: Mutex<BTreeMap<String, Vec<Worker>>>,
+}
+
+impl Workers {
+    /// Runs a unit on an idle worker of the app `key`, or on a new one.
+    pub async fn run(
+        &self,
+        key: &str,
+        program: &Program,
+        header: &UnitHeader,
+        feed: Feed,
+        rejects: RejectsWriter,
+        stop: watch::Receiver<bool>,
+    ) -> Ran {
+        let since = Instant::now();
+        let (worker, spawn) = match self.take(key).await {
+            Some(worker) => (worker, Duration::ZERO),
+            None => match Worker::start(program).await {
+                Ok(worker) => (worker, since.elapsed()),
+                Err(error) => return Ran { verdict: not_started(&error), rejects, spawn: since.elapsed() },
+            },
+        };
+        let worked = worker.work(header, feed, rejects, stop).await;
+        if let Some(worker) = worked.worker {
+            self.idle().entry(key.to_owned()).or_default().push(worker);
+        }
+        Ran { verdict: worked.verdict, rejects: worked.rejects, spawn }
+    }
+
+    /// Ends the workers that have been idle for `age`.
+    pub async fn end_idle(&self, age: Duration) {
+        let mut old = Vec::new();
+        for workers in self.idle().values_mut() {
+            old.extend(workers.extract_if(.., |worker| worker.idle_since.elapsed() >= age));
+        }
+        end(old).await;
+    }
+
+    /// Ends all of them.
+    pub async fn end_all(&self) {
+        let all = std::mem::take(&mut *self.idle());
+        end(all.into_values().flatten().collect()).await;
+    }
+
+    /// The worker that was idle last, so that those which are not needed grow old.
+    async fn take(&self, key: &str) -> Option<Worker> {
+        loop {
+            let mut worker = self.idle().get_mut(key)?.pop()?;
+            if worker.is_alive().await {
+                return Some(worker);
+            }
+        }
+    }
+
+    /// A lock that a panic has poisoned still guards a whole map here.
+    fn idle(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Worker>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All at once: each takes up to its grace.
+async fn end(workers: Vec<Worker>) {
+    let mut ending: tokio::task::JoinSet<()> = workers.into_iter().map(Worker::end).collect();
+    while ending.join_next().await.is_some() {}
+}

@@ -1,0 +1,96 @@
+//! What a program writes for people goes to the client's log.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::process::ChildStderr;
+use tokio::task::JoinHandle;
+
+use super::lines::Lines;
+use super::program::AppLog;
+
+/// Bytes that one unit may write to the log: a program that floods stderr fills no disk.
+const UNIT_BYTES_MAX: usize = 1 << 20;
+
+/// Characters of the last line that become part of a reason.
+const LAST_WORDS_MAX: usize = 300;
+
+/// The reading of a program's stderr, which goes on until it is closed.
+#[derive(Debug)]
+pub(super) struct Stderr {
+    reading: JoinHandle<()>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_words: String,
+    logged: usize,
+    dropped: usize,
+}
+
+impl Stderr {
+    pub(super) fn read(stderr: Option<ChildStderr>, log: AppLog) -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let reading = tokio::spawn(async move {
+            let Some(stderr) = stderr else { return };
+            let mut lines = Lines::new(stderr);
+            while let Some(text) = lines.next().await {
+                lock(&shared).take(&text.bytes, &log);
+            }
+            lock(&shared).end_unit(&log);
+        });
+        Self { reading, state }
+    }
+
+    /// Begins a new unit, for a program that outlives one.
+    pub(super) fn begin_unit(&self, log: &AppLog) {
+        lock(&self.state).end_unit(log);
+    }
+
+    /// The last line so far.
+    pub(super) fn last_words(&self) -> String {
+        lock(&self.state).last_words.clone()
+    }
+
+    /// Reads what is left; the program must have ended. Returns its last line.
+    pub(super) async fn end(&mut self) -> String {
+        // A panic in it would have been one of the log's.
+        let _ = (&mut self.reading).await;
+        self.last_words()
+    }
+}
+
+impl Drop for Stderr {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl State {
+    fn take(&mut self, line: &[u8], log: &AppLog) {
+        let text = String::from_utf8_lossy(line);
+        let text = text.trim();
+        if !text.is_empty() {
+            self.last_words = text.chars().take(LAST_WORDS_MAX).collect();
+        }
+        if self.logged + line.len() > UNIT_BYTES_MAX {
+            self.dropped += 1;
+            return;
+        }
+        self.logged += line.len();
+        log.line(line);
+    }
+
+    fn end_unit(&mut self, log: &AppLog) {
+        if self.dropped > 0 {
+            log.line(format!("{} more lines on stderr were not kept", self.dropped).as_bytes());
+        }
+        *self = Self::default();
+    }
+}
+
+/// A lock that a panic has poisoned still guards whole values here.
+fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,125 @@
+//! The protocol `stdin`: one process per unit.
+
+use std::pin::pin;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::app::UnitHeader;
+use mysimbdp_core::io::files::FileError;
+use mysimbdp_core::io::process::{Child, ProcessError, ProcessId, Signal};
+use mysimbdp_core::io::staging::RejectsWriter;
+use tokio::process::ChildStdin;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::claim::{Claim, Hearing};
+use super::lines::Lines;
+use super::program::Program;
+use super::stderr::Stderr;
+use super::{Ran, Verdict, not_fed, not_started, stopped, took_too_long, verdict_of, with_feeding};
+use crate::feed::{Feed, FeedingError};
+
+/// A killed process is gone at once, unless it hangs in a device.
+const KILLED_WAIT: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(
+    program: &Program,
+    header: &UnitHeader,
+    feed: Feed,
+    rejects: RejectsWriter,
+    mut stop: watch::Receiver<bool>,
+) -> Ran {
+    let since = Instant::now();
+    let mut child = match program.spawn(header.to_env()).start().await {
+        Ok(child) => child,
+        Err(error) => return Ran { verdict: not_started(&error), rejects, spawn: since.elapsed() },
+    };
+    let spawn = since.elapsed();
+    let mut stderr = Stderr::read(child.stderr.take(), program.log.clone());
+    let mut hearing = Hearing::new(header, rejects, program.log.clone());
+    let id = child.id();
+    let ended = {
+        let mut work = pin!(work(&mut child, feed, &mut hearing));
+        tokio::select! {
+            ended = &mut work => Ended::Itself(ended),
+            () = tokio::time::sleep(program.timeout) => Ended::Late(stop_it(id, program, work).await),
+            () = stopped(&mut stop) => Ended::Stopped(stop_it(id, program, work).await),
+        }
+    };
+    // Only now, as it kills what is still there and holds the pipes.
+    drop(child);
+    let last_words = stderr.end().await;
+    let (claim, rejects) = hearing.finish();
+    Ran { verdict: verdict(program, ended, claim, &last_words), rejects, spawn }
+}
+
+type Work = (Result<(), FeedingError>, Result<ExitStatus, ProcessError>);
+
+/// How a process ended; `None` where not even SIGKILL ended it.
+enum Ended {
+    Itself(Work),
+    Late(Option<Work>),
+    Stopped(Option<Work>),
+}
+
+/// Feeds, listens and waits at the same time, until the process has ended.
+async fn work(child: &mut Child, feed: Feed, hearing: &mut Hearing) -> Work {
+    let id = child.id();
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let listening = async {
+        if let Some(stdout) = stdout {
+            hearing.all(&mut Lines::new(stdout)).await;
+        }
+    };
+    let (fed, (), status) = tokio::join!(feed_it(stdin, feed, id), listening, child.wait());
+    (fed, status)
+}
+
+async fn feed_it(stdin: Option<ChildStdin>, feed: Feed, id: ProcessId) -> Result<(), FeedingError> {
+    let length = feed.length();
+    let Some(mut stdin) = stdin else { return Err(FeedingError::Refused { fed: 0, length }) };
+    let fed = feed.write_to(&mut stdin).await;
+    if let Err(FeedingError::Read(_)) = fed {
+        // Killed before stdin is closed: it must not take a short input for a whole one.
+        let _ = id.signal_group(Signal::KILL);
+        id.wait_gone(KILLED_WAIT).await;
+    }
+    fed
+}
+
+/// SIGTERM, after the grace SIGKILL; all the while it is read from.
+async fn stop_it(
+    id: ProcessId,
+    program: &Program,
+    mut work: std::pin::Pin<&mut impl Future<Output = Work>>,
+) -> Option<Work> {
+    // An error means that it has ended meanwhile, which `work` tells.
+    let _ = id.signal_group(Signal::TERM);
+    if let Ok(ended) = timeout(program.stop_grace, &mut work).await {
+        return Some(ended);
+    }
+    let _ = id.signal_group(Signal::KILL);
+    timeout(KILLED_WAIT, work).await.ok()
+}
+
+fn verdict(program: &Program, ended: Ended, claim: Result<Claim, FileError>, last_words: &str) -> Verdict {
+    let claim = match claim {
+        Ok(claim) => claim,
+        Err(error) => return Verdict::TryLater(mysimbdp_core::chain(&error)),
+    };
+    let of = |(fed, status): Work| match status {
+        _ if matches!(fed, Err(FeedingError::Read(_))) => fed.map_or_else(|error| not_fed(&error), |()| Verdict::Stopped),
+        Err(error) => Verdict::Crashed(mysimbdp_core::chain(&error)),
+        Ok(status) => with_feeding(verdict_of(status, claim, last_words), fed),
+    };
+    // What was done in spite of the signal is done.
+    let unless_done = |work: Option<Work>, otherwise: Verdict| match work.map(of) {
+        Some(Verdict::Done(claim)) if claim.done.is_some() => Verdict::Done(claim),
+        _ => otherwise,
+    };
+    match ended {
+        Ended::Itself(work) => of(work),
+        Ended::Late(work) => unless_done(work, took_too_long(program)),
+        Ended::Stopped(work) => unless_done(work, Verdict::Stopped),
+    }
+}

@@ -1,0 +1,179 @@
+//! Turns a manifest into work units: what an app is given at a time, and what it is told about it.
+
+use mysimbdp_core::app::{Phase, Unit, UnitHeader};
+use mysimbdp_core::io::coredms::CHUNK_BYTES;
+use mysimbdp_core::manifest::Manifest;
+use mysimbdp_core::outcome::Outcome;
+
+/// Length of a range where the client has no block size.
+const RANGE_BYTES: u64 = 8 << 20;
+
+/// Before a range is fed, the micro-batches that it touches are verified as a whole. Ranges are not made smaller than
+/// this part of the largest one, so that no file is read more often than that.
+const RANGES_PER_MICRO_BATCH: u64 = 16;
+
+/// A part of an ingestion that an app does at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkUnit {
+    pub index: u32,
+    /// Of all units of the ingestion.
+    pub count: u32,
+    pub first_record: u64,
+    pub records: u64,
+    pub input: Input,
+}
+
+/// What is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The prefix and this micro-batch.
+    MicroBatch(usize),
+    /// The whole file, byte for byte.
+    File,
+    /// A raw range of the file.
+    Range { offset: u64, length: u64 },
+    /// Nothing: what the ranges stored is to be committed.
+    Join,
+}
+
+impl WorkUnit {
+    /// The units of an ingestion, in file order. `block_bytes` is the client's block size.
+    pub fn all(manifest: &Manifest, kind: Unit, block_bytes: Option<u64>) -> Vec<Self> {
+        let inputs: Vec<Input> = match kind {
+            Unit::MicroBatch => (0..manifest.micro_batches.len()).map(Input::MicroBatch).collect(),
+            Unit::File => vec![Input::File],
+            Unit::Range => {
+                let step = range_bytes(manifest, block_bytes);
+                let offsets = (0..manifest.bytes.div_ceil(step)).map(|number| number * step);
+                let range = |offset| Input::Range { offset, length: step.min(manifest.bytes - offset) };
+                offsets.map(range).chain([Input::Join]).collect()
+            }
+        };
+        let count = inputs.len() as u32;
+        let unit = |(index, input)| {
+            let (first_record, records) = match input {
+                Input::MicroBatch(batch) => {
+                    (manifest.micro_batches[batch].first_record, manifest.micro_batches[batch].records)
+                }
+                Input::File | Input::Join => (0, manifest.records),
+                // Which records lie in it is not known; the join answers for all of them.
+                Input::Range { .. } => (0, 0),
+            };
+            Self { index, count, first_record, records, input }
+        };
+        (0..).zip(inputs).map(unit).collect()
+    }
+
+    /// Whether this outcome is of this very unit: the config may have changed since it was written.
+    pub fn is_done_by(&self, outcome: &Outcome, manifest: &Manifest) -> bool {
+        outcome.index == self.index
+            && outcome.counts.received == self.records
+            && outcome.counts.balances()
+            && outcome.bytes == self.bytes(manifest)
+    }
+
+    /// Bytes of the file that the unit is about, without the prefix.
+    pub fn bytes(&self, manifest: &Manifest) -> u64 {
+        match self.input {
+            Input::MicroBatch(batch) => manifest.micro_batches[batch].length,
+            Input::File => manifest.bytes,
+            Input::Range { length, .. } => length,
+            Input::Join => 0,
+        }
+    }
+
+    /// What the app is told; `length` is the number of bytes that it will be fed.
+    pub fn header(&self, manifest: &Manifest, encoding: &str, attempt: u32, length: u64) -> UnitHeader {
+        UnitHeader {
+            client_id: manifest.client.to_string(),
+            ingestion: manifest.ingestion.to_string(),
+            file: manifest.file.clone(),
+            format: manifest.format,
+            encoding: encoding.to_owned(),
+            batch_index: self.index,
+            batch_count: self.count,
+            first_record: self.first_record,
+            records: self.records,
+            offset: match self.input {
+                Input::MicroBatch(batch) => manifest.micro_batches[batch].offset,
+                Input::Range { offset, .. } => offset,
+                Input::File | Input::Join => 0,
+            },
+            length,
+            file_bytes: manifest.bytes,
+            received_at: manifest.received_at,
+            attempt,
+            phase: if self.input == Input::Join { Phase::Join } else { Phase::Ingest },
+        }
+    }
+}
+
+/// A multiple of the chunk size, so that no chunk is written by two units.
+fn range_bytes(manifest: &Manifest, block_bytes: Option<u64>) -> u64 {
+    let largest = manifest.micro_batches.iter().map(|batch| batch.length).max().unwrap_or(0);
+    let wanted = block_bytes.unwrap_or(RANGE_BYTES).max(largest / RANGES_PER_MICRO_BATCH);
+    let chunk = u64::from(CHUNK_BYTES);
+    (wanted / chunk).max(1) * chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::manifest;
+
+    #[test]
+    fn each_micro_batch_is_a_unit_with_its_own_records() {
+        let manifest = manifest(&[(100, 4), (50, 2)]);
+        let units = WorkUnit::all(&manifest, Unit::MicroBatch, None);
+        assert_eq!(units.len(), 2);
+        let header = units[1].header(&manifest, "utf-8", 3, 60);
+        assert_eq!((header.first_record, header.records, header.offset), (4, 2, manifest.prefix.length + 100));
+        assert_eq!((header.batch_index, header.batch_count, header.length, header.attempt), (1, 2, 60, 3));
+        assert_eq!((header.phase, header.file_bytes), (Phase::Ingest, manifest.bytes));
+    }
+
+    #[test]
+    fn a_file_is_one_unit_and_nothing_to_split_is_none() {
+        let manifest = manifest(&[(100, 4), (50, 2)]);
+        let units = WorkUnit::all(&manifest, Unit::File, None);
+        assert_eq!(units.len(), 1);
+        assert_eq!((units[0].records, units[0].bytes(&manifest)), (6, manifest.bytes));
+        assert_eq!(WorkUnit::all(&crate::testing::manifest(&[]), Unit::MicroBatch, None), []);
+    }
+
+    #[test]
+    fn an_outcome_of_other_settings_is_of_no_unit() {
+        let manifest = manifest(&[(100, 4), (50, 2)]);
+        let batch = WorkUnit::all(&manifest, Unit::MicroBatch, None).remove(0);
+        let file = WorkUnit::all(&manifest, Unit::File, None).remove(0);
+        let outcome = crate::testing::outcome(&batch, &manifest);
+        assert!(batch.is_done_by(&outcome, &manifest));
+        assert!(!file.is_done_by(&outcome, &manifest));
+        let forged = Outcome { counts: mysimbdp_core::outcome::Counts { stored: 9, ..outcome.counts }, ..outcome };
+        assert!(!batch.is_done_by(&forged, &manifest));
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_cover_the_file_in_whole_chunks_and_the_join_answers_for_all(
+            lengths in prop::collection::vec(0..40_000_000u64, 0..5),
+            block in prop::option::of(1..20_000_000u64),
+        ) {
+            let batches: Vec<(u64, u64)> = lengths.into_iter().map(|length| (length, 1)).collect();
+            let manifest = manifest(&batches);
+            let mut units = WorkUnit::all(&manifest, Unit::Range, block);
+            let join = units.pop().expect("there is always a join");
+            prop_assert_eq!((join.input, join.records), (Input::Join, manifest.records));
+            prop_assert_eq!(join.header(&manifest, "utf-8", 1, 0).phase, Phase::Join);
+            let mut covered = 0;
+            for unit in units {
+                let Input::Range { offset, length } = unit.input else { panic!("{unit:?}") };
+                prop_assert!(offset == covered && offset % u64::from(CHUNK_BYTES) == 0 && length > 0);
+                covered += length;
+            }
+            prop_assert_eq!(covered, manifest.bytes);
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! `mysimbdp check`: is the configuration right, and would its programs be found?
+
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::process;
+
+use crate::error::Failure;
+
+pub fn run(config: &Config, file: &std::path::Path) -> Result<(), Failure> {
+    let mut missing = Vec::new();
+    let root = config.layout.root();
+    for client in config.clients.values() {
+        let batch = client.apps.iter().map(|app| ("app", &app.name, &app.settings.command));
+        let stream = client.streams.iter().map(|stream| ("stream", &stream.name, &stream.settings.command));
+        for (kind, name, command) in batch.chain(stream) {
+            if let Some(program) = command.first()
+                && let Err(error) = process::find_program(program, root)
+            {
+                missing.push(format!(
+                    "client {}: {kind} {name:?}: {}",
+                    client.id,
+                    mysimbdp_core::chain(&error)
+                ));
+            }
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Failure::new(exit::CONFIG, missing.join("\n")));
+    }
+    println!("{}: {} clients, no faults", file.display(), config.clients.len());
+    Ok(())
+}

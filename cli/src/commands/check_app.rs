@@ -1,0 +1,25 @@
+//! `mysimbdp check app`: the conformance cases of the app contract, against any program.
+
+use mysimbdp_core::app::Protocol;
+use mysimbdp_core::exit;
+
+use crate::conformance::{self, Bench};
+use crate::error::Failure;
+
+pub async fn run(protocol: &str, command: &[String]) -> Result<(), Failure> {
+    let protocol = if protocol == "worker" { Protocol::Worker } else { Protocol::Stdin };
+    let bench = Bench::open(protocol, command).await?;
+    let mut failed = 0;
+    let cases = conformance::cases(&bench).await?;
+    for case in &cases {
+        match &case.result {
+            Ok(()) => println!("ok      {}", case.name),
+            Err(reason) => {
+                failed += 1;
+                println!("FAILED  {}: {reason}", case.name);
+            }
+        }
+    }
+    println!("{} passed, {failed} failed", cases.len() - failed);
+    if failed == 0 { Ok(()) } else { Err(Failure::new(exit::DATA, "the app does not keep the contract")) }
+}

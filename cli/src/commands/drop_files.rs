@@ -1,0 +1,154 @@
+//! `mysimbdp drop`: a safe copy into a client's drop point, and on request the wait for its end.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::files;
+
+use crate::args::DropFiles;
+use crate::error::Failure;
+use crate::fate::{self, Fate};
+
+/// Large enough that system calls do not count.
+const COPY_BYTES: usize = 256 << 10;
+/// Between two looks at the directories; a person does not notice it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
+    if config.client(&args.client).is_none() {
+        return Err(unknown_client(config, args.client.as_str()));
+    }
+    let drop_point = match args.backfill {
+        true => config.layout.client_drop_point(&args.client).join(mysimbdp_core::layout::Layout::BACKFILL),
+        false => config.layout.client_drop_point(&args.client),
+    };
+    files::create_dir_all(&drop_point)?;
+    let since = mysimbdp_core::io::clock::now();
+    let mut dropped = Vec::new();
+    for file in &args.files {
+        dropped.push(drop_one(config, args, file, &drop_point)?);
+    }
+    if !args.wait {
+        return Ok(());
+    }
+    let deadline = Instant::now() + args.timeout;
+    let mut bad = 0;
+    for one in &dropped {
+        let fate = wait(config, args, one, since, deadline).await?;
+        println!("{}: {fate}", one.target.display());
+        bad += u32::from(!matches!(fate, Fate::Ingested { .. }));
+    }
+    match bad {
+        0 => Ok(()),
+        count => Err(Failure::new(exit::DATA, format!("{count} of {} files not ingested", dropped.len()))),
+    }
+}
+
+/// The error for a client that the config does not have.
+pub fn unknown_client(config: &Config, id: &str) -> Failure {
+    let known: Vec<&str> = config.clients.keys().map(|id| id.as_str()).collect();
+    Failure::new(exit::NO_INPUT, format!("there is no client {id:?}; configured are: {}", known.join(", ")))
+}
+
+#[derive(Debug)]
+struct Dropped {
+    target: PathBuf,
+    ingestion: IngestionId,
+}
+
+/// Copies under a name that fetchdata ignores, makes it durable, and renames it only where nothing is in the way.
+fn drop_one(config: &Config, args: &DropFiles, file: &Path, drop_point: &Path) -> Result<Dropped, Failure> {
+    let name = file
+        .file_name()
+        .ok_or_else(|| Failure::new(exit::USAGE, format!("{} has no file name", file.display())))?;
+    let mut source = files::open(file)?;
+    let metadata = source.metadata().map_err(|error| Failure::of(exit::IO, &error))?;
+    if !metadata.is_file() {
+        return Err(Failure::new(exit::NO_INPUT, format!("{} is not a regular file", file.display())));
+    }
+    let bar = progress_bar(metadata.len(), &name.to_string_lossy());
+    let mut unseen_name = std::ffi::OsString::from(".");
+    unseen_name.push(name);
+    unseen_name.push(format!(".{:08x}.part", mysimbdp_core::io::random::number() as u32));
+    let unseen = drop_point.join(unseen_name);
+    let target = drop_point.join(name);
+
+    let copied = copy(&mut source, &unseen, &bar, IngestionId::hasher(&args.client));
+    let moved = copied.and_then(|ingestion| {
+        files::rename_new(&unseen, &target)?;
+        files::sync_dir(drop_point)?;
+        Ok(Dropped {
+            target: target.strip_prefix(config.layout.root()).unwrap_or(&target).to_owned(),
+            ingestion,
+        })
+    });
+    if moved.is_err() {
+        files::remove_file_if_there(&unseen)?;
+    }
+    bar.finish_and_clear();
+    moved
+}
+
+fn copy(
+    source: &mut impl Read,
+    unseen: &Path,
+    bar: &ProgressBar,
+    mut hasher: mysimbdp_core::ingestion::Hasher,
+) -> Result<IngestionId, Failure> {
+    let io_failure = |error: std::io::Error| Failure::of(exit::IO, &error);
+    let mut target = files::create_new(unseen)?;
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let count = source.read(&mut buffer).map_err(io_failure)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        target.write_all(&buffer[..count]).map_err(io_failure)?;
+        bar.inc(count as u64);
+    }
+    target.sync_all().map_err(io_failure)?;
+    Ok(IngestionId::from_hasher(&hasher))
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+fn progress_bar(bytes: u64, name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    MultiProgress::new()
+        .add(ProgressBar::new(bytes))
+        .with_style(style)
+        .with_message(name.escape_debug().to_string())
+}
+
+async fn wait(
+    config: &Config,
+    args: &DropFiles,
+    dropped: &Dropped,
+    since: jiff::Timestamp,
+    deadline: Instant,
+) -> Result<Fate, Failure> {
+    loop {
+        if let Some(fate) =
+            fate::look(config, &args.client, dropped.ingestion, &dropped.target, since).await?
+        {
+            return Ok(fate);
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::new(
+                exit::TEMPORARY,
+                format!(
+                    "{} has not ended within {:?}; `mysimbdp status` shows where it is",
+                    dropped.target.display(),
+                    args.timeout
+                ),
+            ));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

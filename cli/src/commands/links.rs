@@ -1,0 +1,30 @@
+//! `mysimbdp install-links`: the stages under their own names, so that each runs alone on its own host.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use mysimbdp_core::exit;
+
+use crate::error::Failure;
+
+/// Names by which this executable is a stage; `main` looks at argv[0].
+pub const STAGES: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
+
+pub fn run(directory: Option<PathBuf>) -> Result<(), Failure> {
+    let executable = std::env::current_exe().map_err(|error| Failure::of(exit::IO, &error))?;
+    let directory = match directory {
+        Some(directory) => directory,
+        None => executable.parent().unwrap_or(Path::new("/")).to_owned(),
+    };
+    for stage in STAGES {
+        let link = directory.join(stage);
+        let points_here = std::fs::canonicalize(&link).is_ok_and(|target| target == executable);
+        if !points_here {
+            symlink(&executable, &link).map_err(|error| {
+                Failure::new(exit::IO, format!("cannot make the link {}: {error}", link.display()))
+            })?;
+        }
+        println!("{}", link.display());
+    }
+    Ok(())
+}

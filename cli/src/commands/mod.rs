@@ -1,0 +1,12 @@
+//! One module per command.
+
+pub mod check;
+pub mod check_app;
+pub mod drop_files;
+pub mod links;
+pub mod retry;
+pub mod role;
+pub mod status;
+pub mod stream;
+pub mod timing;
+pub mod up;

@@ -1,0 +1,53 @@
+//! The platform's processes, each as this one.
+
+use std::sync::Arc;
+
+use mysimbdp_core::config::Config;
+use mysimbdp_core::io::address::{AddressError, BrokerState};
+use mysimbdp_core::io::embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
+use mysimbdp_core::io::lock::LockError;
+use mysimbdp_core::{exit, logging};
+
+use crate::error::Failure;
+use crate::signals;
+
+pub async fn fetchdata(config: Config) -> Result<(), Failure> {
+    let _log = logging::init("fetchdata", &config.layout, &config.settings.logs, true)?;
+    let shutdown = signals::shutdown()?;
+    mysimbdp_fetchdata::run(Arc::new(config), shutdown)
+        .await
+        .map_err(|error| Failure::of(error.exit_code(), &error))
+}
+
+pub async fn batch_manager(config: Config) -> Result<(), Failure> {
+    let _log = logging::init("batch-manager", &config.layout, &config.settings.logs, true)?;
+    let shutdown = signals::shutdown()?;
+    mysimbdp_batch_manager::run(Arc::new(config), shutdown)
+        .await
+        .map_err(|error| Failure::of(error.exit_code(), &error))
+}
+
+pub async fn stream_manager(config: Config) -> Result<(), Failure> {
+    let _log = logging::init("stream-manager", &config.layout, &config.settings.logs, true)?;
+    let shutdown = signals::shutdown()?;
+    mysimbdp_stream_manager::run(Arc::new(config), shutdown)
+        .await
+        .map_err(|error| Failure::of(error.exit_code(), &error))
+}
+
+/// The embedded broker; writes its address to `state/broker.json` and takes it back at the end.
+pub async fn broker(config: Config, port: Option<u16>) -> Result<(), Failure> {
+    let _log = logging::init("broker", &config.layout, &config.settings.logs, true)?;
+    let directory = config.layout.embedded_broker();
+    let shutdown = signals::shutdown()?;
+    let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { directory, port }).await.map_err(|error| {
+        let held = matches!(error, EmbeddedBrokerError::Lock(LockError::Held { .. }));
+        Failure::of(if held { exit::NO_PERMISSION } else { exit::UNAVAILABLE }, &error)
+    })?;
+    let failure = |error: AddressError| Failure::of(exit::IO, &error);
+    let state = BrokerState::of_this_process(broker.url.clone());
+    state.write(&config.layout).map_err(failure)?;
+    let ended = broker.run(shutdown).await.map_err(|error| Failure::of(exit::SOFTWARE, &error));
+    state.remove(&config.layout).map_err(failure)?;
+    ended
+}

@@ -1,0 +1,176 @@
+//! `mysimbdp status`: files by state, the queue, the running instances. Reads directories, so it works with everything down.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::{files, staging};
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::manifest::Lane;
+use mysimbdp_stream_manager::control::StreamStatus;
+use serde::Serialize;
+
+use crate::commands::stream;
+use crate::error::Failure;
+use crate::fate;
+use crate::table;
+
+#[derive(Debug, Serialize)]
+struct Status {
+    clients: BTreeMap<String, ClientStatus>,
+    /// Discarded files that no client's rules claimed.
+    unrouted: Vec<Parked>,
+    /// `None` where no stream-manager runs.
+    streams: Option<Vec<StreamStatus>>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct ClientStatus {
+    /// Files in the drop point that are not yet taken.
+    dropped: usize,
+    staged: Vec<Staged>,
+    held: Vec<Parked>,
+    discarded: Vec<Parked>,
+    archived: usize,
+}
+
+/// A file in the queue.
+#[derive(Debug, Serialize)]
+struct Staged {
+    ingestion: String,
+    file: String,
+    lane: Lane,
+    bytes: u64,
+    records: u64,
+    units_done: usize,
+    micro_batches: usize,
+}
+
+/// A file that waits for a person.
+#[derive(Debug, Serialize)]
+struct Parked {
+    /// What `mysimbdp retry` takes.
+    id: String,
+    file: String,
+    bytes: u64,
+    reasons: Vec<String>,
+}
+
+pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
+    let status = look(config).await?;
+    if json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&status).map_err(|error| Failure::of(exit::SOFTWARE, &error))?
+        );
+    } else {
+        print(&status);
+    }
+    Ok(())
+}
+
+async fn look(config: &Config) -> Result<Status, Failure> {
+    let layout = &config.layout;
+    let mut clients = BTreeMap::new();
+    for id in config.clients.keys() {
+        clients.insert(id.to_string(), look_at_client(layout, id)?);
+    }
+    Ok(Status {
+        clients,
+        unrouted: parked(&layout.discarded_root().join(Layout::UNROUTED))?,
+        streams: stream::streams(config, None).await,
+    })
+}
+
+fn look_at_client(layout: &Layout, id: &ClientId) -> Result<ClientStatus, Failure> {
+    let drop_point = layout.client_drop_point(id);
+    Ok(ClientStatus {
+        dropped: files_in(&drop_point)? + files_in(&drop_point.join(Layout::BACKFILL))?,
+        staged: staged(layout, id)?,
+        held: parked(&layout.held_root().join(id.as_str()))?,
+        discarded: parked(&layout.discarded_root().join(id.as_str()))?,
+        archived: files::list(&layout.archive_root().join(id.as_str()))?.len(),
+    })
+}
+
+fn files_in(directory: &Path) -> Result<usize, Failure> {
+    let mut count = 0;
+    for path in files::list(directory)? {
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        // It may be taken while we look.
+        count += usize::from(!hidden && files::metadata(&path).is_ok_and(|metadata| !metadata.is_dir()));
+    }
+    Ok(count)
+}
+
+fn staged(layout: &Layout, id: &ClientId) -> Result<Vec<Staged>, Failure> {
+    let mut queue = Vec::new();
+    for ingestion in staging::ingestions(layout, id).map_err(|error| Failure::of(exit::IO, &error))? {
+        // It may be finished while we look; batch-manager's log says more of one that is not readable.
+        let Ok(staged) = staging::read(layout, id, ingestion) else { continue };
+        queue.push(Staged {
+            ingestion: ingestion.to_string(),
+            file: staged.manifest.file,
+            lane: staged.manifest.lane,
+            bytes: staged.manifest.bytes,
+            records: staged.manifest.records,
+            units_done: staged.outcomes.len(),
+            micro_batches: staged.manifest.micro_batches.len(),
+        });
+    }
+    Ok(queue)
+}
+
+fn parked(directory: &Path) -> Result<Vec<Parked>, Failure> {
+    let mut found = Vec::new();
+    for path in visible(directory)? {
+        let id = path.file_name().unwrap_or_default().display().to_string();
+        if let Some(reason) = fate::reason_in(&path)? {
+            found.push(Parked { id, file: reason.file, bytes: reason.bytes, reasons: reason.reasons });
+        }
+    }
+    Ok(found)
+}
+
+fn visible(directory: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
+    let mut paths = files::list(directory)?;
+    paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
+    Ok(paths)
+}
+
+fn print(status: &Status) {
+    let rows = status.clients.iter().map(|(id, client)| {
+        vec![
+            id.clone(),
+            client.dropped.to_string(),
+            client.staged.len().to_string(),
+            client.held.len().to_string(),
+            client.discarded.len().to_string(),
+            client.archived.to_string(),
+        ]
+    });
+    println!("{}", table::render(&["client", "dropped", "staged", "held", "discarded", "archived"], rows));
+    for (id, client) in &status.clients {
+        for file in &client.staged {
+            println!(
+                "staged    {id} {} {:?} {} of {} units",
+                file.ingestion, file.file, file.units_done, file.micro_batches
+            );
+        }
+        print_parked("held     ", id, &client.held);
+        print_parked("discarded", id, &client.discarded);
+    }
+    print_parked("discarded", Layout::UNROUTED, &status.unrouted);
+    match &status.streams {
+        Some(streams) => println!("{}", stream::instance_table(streams)),
+        None => println!("no stream-manager is running"),
+    }
+}
+
+fn print_parked(state: &str, client: &str, files: &[Parked]) {
+    for file in files {
+        println!("{state} {client} {} {:?}: {}", file.id, file.file, file.reasons.join("; "));
+    }
+}

@@ -1,0 +1,263 @@
+//! Runs the program under test on one unit and looks at what it stored.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysimbdp_core::app::{Ids, Line, Phase, Protocol, UnitHeader, env};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::COREDMS_VARIABLE;
+use mysimbdp_core::exit;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_core::io::process::{Child, Output, Signal, Spawn, Stdin, find_program};
+use mysimbdp_core::io::{clock, files, random};
+use mysimbdp_core::manifest::Format;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+use crate::demo::WEATHER;
+use crate::error::Failure;
+
+/// Longer than any honest program needs for fifty rows.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const CLIENT: &str = "check";
+const COLLECTION: &str = "check";
+/// A line of an honest program is far shorter.
+const LINE_BYTES_MAX: u64 = 64 << 10;
+
+/// The program under test and its store.
+#[derive(Debug)]
+pub struct Bench {
+    program: PathBuf,
+    args: Vec<OsString>,
+    protocol: Protocol,
+    coredms_url: String,
+    database: String,
+    store: Arc<dyn Coredms>,
+    directory: PathBuf,
+}
+
+/// One unit of work.
+#[derive(Debug)]
+pub struct Unit {
+    pub header: UnitHeader,
+    ingestion: IngestionId,
+    content: Vec<u8>,
+    /// As many as it really has.
+    records: u64,
+}
+
+/// How much of the unit the program gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    Whole,
+    Half,
+}
+
+/// What the program answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// `None` for a worker that goes on.
+    pub exit: Option<i32>,
+    pub last: Option<Line>,
+    pub records: u64,
+    stderr: String,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.exit {
+            Some(code) => write!(f, "it exited {code}")?,
+            None => write!(f, "it went on")?,
+        }
+        match &self.last {
+            Some(line) => write!(f, " after {line:?}")?,
+            None => write!(f, " without a last line")?,
+        }
+        match self.stderr.lines().last() {
+            Some(line) => write!(f, "; it wrote {line:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Unit {
+    /// The header line and `records` rows of the sample, announced as the records from `first_record` on.
+    pub fn sample(first_record: u64, records: u64) -> Self {
+        let lines: Vec<&str> = WEATHER.lines().take(records as usize + 1).collect();
+        Self::new(first_record, records, format!("{}\n", lines.join("\n")).into_bytes())
+    }
+
+    /// Bytes that are no UTF-8, with an open quote.
+    pub fn garbage() -> Self {
+        Self::new(0, 2, b"a,b\n\"\xff\xfe,1\n\x00\x01".to_vec())
+    }
+
+    fn new(first_record: u64, records: u64, content: Vec<u8>) -> Self {
+        let client: ClientId = CLIENT.parse().expect("a client id");
+        let mut hasher = IngestionId::hasher(&client);
+        hasher.update(&random::number().to_be_bytes());
+        let ingestion = IngestionId::from_hasher(&hasher);
+        let header = UnitHeader {
+            client_id: CLIENT.to_owned(),
+            ingestion: ingestion.to_string(),
+            file: "sample.csv".to_owned(),
+            format: Format::Csv,
+            encoding: "utf-8".to_owned(),
+            batch_index: 0,
+            batch_count: 1,
+            first_record,
+            records,
+            offset: 0,
+            length: content.len() as u64,
+            file_bytes: content.len() as u64,
+            received_at: clock::now(),
+            attempt: 1,
+            phase: Phase::Ingest,
+        };
+        Self { header, ingestion, content, records }
+    }
+}
+
+impl Bench {
+    pub async fn open(protocol: Protocol, command: &[String]) -> Result<Self, Failure> {
+        let directory = std::env::temp_dir().join(format!("mysimbdp-check-{:08x}", random::number() as u32));
+        files::create_dir_all(&directory)?;
+        let here = std::env::current_dir().map_err(|error| Failure::of(exit::IO, &error))?;
+        let Some((program, args)) = command.split_first() else {
+            return Err(Failure::new(exit::USAGE, "no command given"));
+        };
+        let program = find_program(program, &here).map_err(|error| Failure::of(exit::NO_INPUT, &error))?;
+        let coredms_url = std::env::var(COREDMS_VARIABLE)
+            .unwrap_or_else(|_| format!("sqlite:{}", directory.join("coredms").display()));
+        let database = format!("mysimbdp_check_{:08x}", random::number() as u32);
+        let store = coredms::open(&coredms_url, &database).await?;
+        let args = args.iter().map(OsString::from).collect();
+        Ok(Self { program, args, protocol, coredms_url, database, store, directory })
+    }
+
+    /// How many documents carry the ids of the records that the unit announces.
+    pub async fn stored(&self, unit: &Unit) -> Result<u64, Failure> {
+        let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
+        let range = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
+        Ok(self.store.count_ids(COLLECTION, range.0, range.1).await?)
+    }
+
+    /// How many documents there are.
+    pub async fn total(&self) -> Result<u64, Failure> {
+        Ok(self.store.count(COLLECTION).await?)
+    }
+
+    /// Gives the program one unit and hears its answer.
+    pub async fn run(&self, unit: &Unit, feed: Feed) -> Result<Answer, Failure> {
+        let mut child = self.start(&unit.header).await?;
+        let heard = tokio::time::timeout(TIMEOUT, self.converse(&mut child, unit, feed)).await;
+        match heard {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.stop(&mut child).await?;
+                let stderr = format!("nothing within {} s", TIMEOUT.as_secs());
+                Ok(Answer { exit: Some(-1), last: None, records: unit.records, stderr })
+            }
+        }
+    }
+
+    async fn start(&self, header: &UnitHeader) -> Result<Child, Failure> {
+        let own = [
+            (env::COREDMS, self.coredms_url.as_str()),
+            (env::DATABASE, &self.database),
+            (env::COLLECTION, COLLECTION),
+            (env::IDS, Ids::Platform.as_str()),
+            (env::PROTOCOL, if self.protocol == Protocol::Worker { "worker" } else { "stdin" }),
+        ];
+        let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let unit = header.to_env().into_iter().map(|(name, value)| (name.into(), value.into()));
+        Spawn {
+            program: self.program.clone(),
+            args: self.args.clone(),
+            env: own.chain(unit).collect(),
+            directory: self.directory.clone(),
+            stdin: Stdin::Feed,
+            output: Output::Piped,
+            dies_with_parent: Some(Signal::KILL),
+            owner: "check-app".to_owned(),
+        }
+        .start()
+        .await
+        .map_err(|error| Failure::of(exit::NO_INPUT, &error))
+    }
+
+    async fn converse(&self, child: &mut Child, unit: &Unit, feed: Feed) -> Result<Answer, Failure> {
+        let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Failure::new(exit::SOFTWARE, "the program has no pipes"));
+        };
+        let mut bytes = Vec::new();
+        if self.protocol == Protocol::Worker {
+            bytes = serde_json::to_vec(&unit.header).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+            bytes.push(b'\n');
+        }
+        let length = if feed == Feed::Whole { unit.content.len() } else { unit.content.len() / 2 };
+        bytes.extend_from_slice(&unit.content[..length]);
+
+        let write = async move {
+            // A program may refuse before it has read everything.
+            let _ = stdin.write_all(&bytes).await;
+            drop(stdin);
+        };
+        let mut complaint = Vec::new();
+        let listen = async { (&mut stderr).take(LINE_BYTES_MAX).read_to_end(&mut complaint).await };
+        let (_, last, _) = tokio::join!(write, last_line(stdout), listen);
+        let status = self.wait(child).await?;
+        let stderr = String::from_utf8_lossy(&complaint).into_owned();
+        // Where a worker answered and then ended with its input, the answer counts.
+        let answered = self.protocol == Protocol::Worker && status.success() && last.is_some();
+        Ok(Answer { exit: if answered { None } else { status.code() }, last, records: unit.records, stderr })
+    }
+
+    async fn wait(&self, child: &mut Child) -> Result<ExitStatus, Failure> {
+        child.wait().await.map_err(|error| Failure::of(exit::SOFTWARE, &error))
+    }
+
+    async fn stop(&self, child: &mut Child) -> Result<ExitStatus, Failure> {
+        child.stop(Duration::from_secs(1)).await.map_err(|error| Failure::of(exit::SOFTWARE, &error))
+    }
+
+    /// Whether the program, waiting for its input, ends when it is asked to.
+    pub async fn terminates(&self) -> Result<Result<(), String>, Failure> {
+        let unit = Unit::sample(0, 1);
+        let mut child = self.start(&unit.header).await?;
+        child.signal(Signal::TERM).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+        match tokio::time::timeout(TIMEOUT, self.wait(&mut child)).await {
+            Ok(status) => status.map(|_| Ok(())),
+            Err(_) => {
+                self.stop(&mut child).await?;
+                Ok(Err(format!("it still ran {} s later", TIMEOUT.as_secs())))
+            }
+        }
+    }
+}
+
+/// The last line of the contract that was written; others are skipped, as the platform does.
+async fn last_line(stdout: impl tokio::io::AsyncRead + Unpin) -> Option<Line> {
+    let mut lines = BufReader::new(stdout).lines();
+    let mut last = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        match serde_json::from_str(&line) {
+            Ok(Line::Progress { .. } | Line::Reject { .. }) | Err(_) => {}
+            Ok(line) => last = Some(line),
+        }
+    }
+    last
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // Only a temporary directory: nothing depends on its end.
+        let _ = files::remove_dir_all(&self.directory);
+    }
+}

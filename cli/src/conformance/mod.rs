@@ -1,0 +1,141 @@
+//! The app contract as cases that any program can be put through; `docs/app-contract.md` lists them for its author.
+//!
+//! The sample is CSV; the store is `MYSIMBDP_COREDMS`, or an embedded one in a temporary directory.
+
+mod bench;
+
+use mysimbdp_core::app::Line;
+use mysimbdp_core::exit;
+
+pub use bench::Bench;
+
+use crate::error::Failure;
+use bench::{Answer, Feed, Unit};
+
+/// Rows of the sample unit; small, so that the cases take seconds.
+const RECORDS: u64 = 50;
+
+/// One case and whether the program passed, or why it did not.
+#[derive(Debug)]
+pub struct Case {
+    pub name: &'static str,
+    pub result: Result<(), String>,
+}
+
+/// Runs all cases, one after the other.
+pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
+    Ok(vec![
+        Case { name: "a unit is stored and its counts add up", result: whole(bench).await? },
+        Case { name: "the same unit again stores nothing twice", result: repeated(bench).await? },
+        Case { name: "a later micro-batch gets the numbers of its records", result: later(bench).await? },
+        Case {
+            name: "more records announced than sent: refused as bad data",
+            result: miscounted(bench, RECORDS + 1).await?,
+        },
+        Case {
+            name: "fewer records announced than sent: refused as bad data",
+            result: miscounted(bench, RECORDS - 1).await?,
+        },
+        Case { name: "input that ends early is a failure", result: short(bench).await? },
+        Case { name: "input that is no data is rejected or refused", result: garbage(bench).await? },
+        Case { name: "SIGTERM ends it", result: bench.terminates().await? },
+    ])
+}
+
+type Verdict = Result<Result<(), String>, Failure>;
+
+async fn whole(bench: &Bench) -> Verdict {
+    let unit = Unit::sample(0, RECORDS);
+    let answer = bench.run(&unit, Feed::Whole).await?;
+    let stored = bench.stored(&unit).await?;
+    Ok(balanced(&answer).and_then(|counts| match counts {
+        (0, _, _) => Err("it stored none of the sample's records".to_owned()),
+        (said, _, _) if said != stored => {
+            Err(format!("it says that it stored {said}, the store has {stored}"))
+        }
+        _ => Ok(()),
+    }))
+}
+
+async fn repeated(bench: &Bench) -> Verdict {
+    let unit = Unit::sample(0, RECORDS);
+    let first = bench.run(&unit, Feed::Whole).await?;
+    let before = bench.total().await?;
+    let second = bench.run(&unit, Feed::Whole).await?;
+    let after = bench.total().await?;
+    Ok(balanced(&first).and_then(|_| balanced(&second)).and_then(|counts| match counts {
+        _ if before != after => {
+            Err(format!("the store had {before} documents after the first time, {after} after the second"))
+        }
+        (0, _, _) => Ok(()),
+        (stored, _, _) => Err(format!("it says that it stored {stored} records the second time")),
+    }))
+}
+
+async fn later(bench: &Bench) -> Verdict {
+    let unit = Unit::sample(1000, RECORDS);
+    let answer = bench.run(&unit, Feed::Whole).await?;
+    let stored = bench.stored(&unit).await?;
+    Ok(balanced(&answer).and_then(|(said, _, _)| {
+        if said == stored {
+            Ok(())
+        } else {
+            Err(format!(
+                "it says that it stored {said}, of the ids from record 1000 on the store has {stored}"
+            ))
+        }
+    }))
+}
+
+async fn miscounted(bench: &Bench, announced: u64) -> Verdict {
+    let mut unit = Unit::sample(0, RECORDS);
+    unit.header.records = announced;
+    let before = bench.total().await?;
+    let answer = bench.run(&unit, Feed::Whole).await?;
+    let outside = bench.total().await? - before - bench.stored(&unit).await?;
+    Ok(match answer {
+        _ if outside > 0 => Err(format!("it stored {outside} records outside of those announced")),
+        Answer { exit: Some(code), .. } if code == i32::from(exit::DATA) => Ok(()),
+        Answer { last: Some(Line::Failed { retry: false, .. }), .. } => Ok(()),
+        other => Err(format!("it must exit {} and {other}", exit::DATA)),
+    })
+}
+
+async fn short(bench: &Bench) -> Verdict {
+    let answer = bench.run(&Unit::sample(0, RECORDS), Feed::Half).await?;
+    Ok(match answer {
+        Answer { exit: Some(0), .. } => {
+            Err(format!("it must not take this for an end of file, but {answer}"))
+        }
+        Answer { last: Some(Line::Done { .. }), .. } => Err("it said that it was done".to_owned()),
+        _ => Ok(()),
+    })
+}
+
+async fn garbage(bench: &Bench) -> Verdict {
+    let unit = Unit::garbage();
+    let answer = bench.run(&unit, Feed::Whole).await?;
+    Ok(match answer {
+        Answer { exit: Some(code), .. } if code == i32::from(exit::DATA) => Ok(()),
+        Answer { last: Some(Line::Failed { retry: false, .. }), .. } => Ok(()),
+        answer => balanced(&answer).map(|_| ()),
+    })
+}
+
+/// The counts of a unit that went well.
+fn balanced(answer: &Answer) -> Result<(u64, u64, u64), String> {
+    match (answer.exit, &answer.last) {
+        (None | Some(0), Some(Line::Done { stored, duplicates, rejected })) => {
+            let sum = stored + duplicates + rejected;
+            if sum == answer.records {
+                Ok((*stored, *duplicates, *rejected))
+            } else {
+                Err(format!(
+                    "stored {stored} + duplicates {duplicates} + rejected {rejected} are not {} records",
+                    answer.records
+                ))
+            }
+        }
+        _ => Err(format!("it must end with a done line and exit 0, but {answer}")),
+    }
+}

@@ -1,0 +1,116 @@
+//! The rows of the weather file as a live stream.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::address;
+use mysimbdp_core::io::broker::{BrokerError, BrokerLink, ConnectOptions, Publish};
+use mysimbdp_core::io::random;
+use mysimbdp_stream_manager::control::Command;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::scene::{STREAM, Scene, WEATHER};
+use crate::commands::stream;
+use crate::error::Failure;
+
+/// The stream is sent in bursts this far apart.
+const BURST_EVERY: Duration = Duration::from_millis(20);
+/// A message that is not acknowledged is sent again, so often.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Publishes every row as a JSON message, numbered, `rate` of them a second; returns how many.
+pub async fn rows(scene: &Scene, rate: u32, shutdown: watch::Receiver<bool>) -> Result<u64, Failure> {
+    let failure = |error: BrokerError| Failure::of(exit::UNAVAILABLE, &error);
+    let url = address::broker(&scene.config).map_err(|error| Failure::of(exit::UNAVAILABLE, &error))?;
+    let epoch = random::number();
+    let options = ConnectOptions::new(url, format!("{}-publisher", scene.config.settings.coredms.database));
+    let (link, _events) = BrokerLink::connect(options, Vec::new()).map_err(failure)?;
+    link.wait_connected(Duration::from_secs(10)).await.map_err(failure)?;
+
+    let topic = format!("{}/ingest/{STREAM}/weather", scene.config.settings.broker.topic_prefix);
+    let messages: Vec<Publish> = messages(&topic, epoch);
+    let burst = (f64::from(rate) * BURST_EVERY.as_secs_f64()).ceil() as usize;
+    let mut clock = tokio::time::interval(Duration::from_secs_f64(burst as f64 / f64::from(rate)));
+    for burst in messages.chunks(burst) {
+        if *shutdown.borrow() {
+            break;
+        }
+        clock.tick().await;
+        try_join_all(burst.iter().map(|message| publish(&link, message))).await.map_err(failure)?;
+    }
+    link.close().await;
+    Ok(messages.len() as u64)
+}
+
+/// Sending again is harmless: the number tells the store that it is the same message.
+async fn publish(link: &BrokerLink, message: &Publish) -> Result<(), BrokerError> {
+    let mut attempt = 1;
+    loop {
+        match link.publish(message.clone()).await {
+            Err(_) if attempt < ATTEMPTS_MAX => {
+                attempt += 1;
+                link.wait_connected(Duration::from_secs(10)).await?;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn messages(topic: &str, epoch: u64) -> Vec<Publish> {
+    let mut lines = WEATHER.lines();
+    let columns: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
+    lines
+        .enumerate()
+        .map(|(number, line)| Publish {
+            topic: topic.to_owned(),
+            payload: Value::Object(reading(&columns, line)).to_string().into(),
+            user_properties: vec![
+                ("source".to_owned(), "weather.csv".to_owned()),
+                ("epoch".to_owned(), epoch.to_string()),
+                ("seq".to_owned(), number.to_string()),
+            ],
+            ..Publish::default()
+        })
+        .collect()
+}
+
+/// A row as a sensor would send it: numbers as numbers, what is not available as null. The file has no quoted fields.
+fn reading(columns: &[&str], line: &str) -> Map<String, Value> {
+    let value = |field: &str| match field {
+        "NA" => Value::Null,
+        _ => serde_json::from_str::<serde_json::Number>(field)
+            .map_or_else(|_| Value::from(field), Value::Number),
+    };
+    columns.iter().zip(line.split(',')).map(|(column, field)| ((*column).to_owned(), value(field))).collect()
+}
+
+/// Ends the demo's sessions, for which a real broker would go on queuing.
+pub async fn end_sessions(scene: &Scene) -> Result<(), Failure> {
+    for stream in stream::streams(&scene.config, None).await.unwrap_or_default() {
+        for pid in stream.instances.iter().filter_map(|instance| instance.pid) {
+            stream::ask(&scene.config, Command::Stop { client: stream.client.clone(), pid, forget: true })
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_has_numbers_nulls_and_text() {
+        let reading = reading(&["origin", "temp", "wind_gust"], "EWR,39.02,NA");
+        assert_eq!(Value::Object(reading).to_string(), r#"{"origin":"EWR","temp":39.02,"wind_gust":null}"#);
+    }
+
+    #[test]
+    fn every_row_of_the_sample_becomes_a_message_with_its_own_number() {
+        let messages = messages("t", 7);
+        assert_eq!(messages.len(), 26_115);
+        assert_eq!(messages[26_114].user_properties[2].1, "26114");
+    }
+}

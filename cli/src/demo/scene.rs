@@ -1,0 +1,101 @@
+//! The demo's data root, configuration and files.
+
+use std::path::{Path, PathBuf};
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::{files, random};
+use serde_json::{Value, json};
+
+use crate::error::Failure;
+
+/// The configuration that the project ships.
+const CONFIG: &str = include_str!("../../../config.json");
+/// Hourly weather at three New York airports in 2013, 26,115 rows.
+pub const WEATHER: &str = include_str!("../../../samples/weather.csv");
+
+pub const OBJECTS: &str = "client1";
+pub const DOCUMENTS: &str = "client2";
+pub const STREAM: &str = "client3";
+
+/// What a demo runs on.
+#[derive(Debug)]
+pub struct Scene {
+    pub config: Config,
+    pub config_file: PathBuf,
+    /// Made by the demo, and so removed by it.
+    temporary: bool,
+}
+
+impl Scene {
+    /// Makes the data root. Database and topics have names of their own, so that a real server is not disturbed and the
+    /// demo can be repeated there.
+    pub fn prepare(data_root: Option<&Path>) -> Result<Self, Failure> {
+        let name = format!("mysimbdp_demo_{:08x}", random::number() as u32);
+        let root = data_root.map_or_else(|| std::env::temp_dir().join(&name), Path::to_owned);
+        files::create_dir_all(&root)?;
+        let config_file = root.join("config.json");
+        if files::exists(&config_file) {
+            return Err(Failure::new(
+                exit::USAGE,
+                format!("{} is a data root already; give the demo an empty directory", root.display()),
+            ));
+        }
+        files::write_atomic(&config_file, &Self::config_text(&name)?)?;
+        let config = Config::load(&config_file, |name| std::env::var(name).ok())?;
+        Ok(Self { config, config_file, temporary: data_root.is_none() })
+    }
+
+    fn config_text(name: &str) -> Result<Vec<u8>, Failure> {
+        let mut config: Value =
+            serde_json::from_str(CONFIG).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+        if let Some(settings) = config.as_object_mut() {
+            settings.remove("$schema");
+            settings.remove("data_root");
+        }
+        config["coredms"]["database"] = json!(name);
+        config["broker"]["topic_prefix"] = json!(name);
+        // Small, so that a file of two megabytes becomes several micro-batches.
+        config["clients"][1]["micro_batching"]["block_size"] = json!("500kB");
+        // So that the table at the end has some.
+        config["stream_manager"]["report_every"] = json!("2s");
+        serde_json::to_vec_pretty(&config).map_err(|error| Failure::of(exit::SOFTWARE, &error))
+    }
+
+    /// One file for each batch client, and one that its rules refuse.
+    pub fn drop_files(&self) -> Result<(), Failure> {
+        self.drop_file(OBJECTS, "weather.csv", WEATHER.as_bytes())?;
+        self.drop_file(DOCUMENTS, "weather.csv", WEATHER.as_bytes())?;
+        self.drop_file(DOCUMENTS, "weather.pdf", b"%PDF-1.4 is no extension that client2 may send")
+    }
+
+    fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> Result<(), Failure> {
+        let directory = self.config.layout.drop_point().join(client);
+        files::create_dir_all(&directory)?;
+        Ok(files::write_atomic(&directory.join(name), content)?)
+    }
+
+    pub fn rows(&self) -> u64 {
+        WEATHER.lines().count() as u64 - 1
+    }
+
+    pub fn client(&self, id: &str) -> Result<&mysimbdp_core::config::Client, Failure> {
+        let id: ClientId = id.parse().map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+        self.config
+            .client(&id)
+            .ok_or_else(|| Failure::new(exit::SOFTWARE, format!("the demo's config has no client {id}")))
+    }
+
+    pub fn remove(self) -> Result<(), Failure> {
+        if self.temporary {
+            files::remove_dir_all(self.config.layout.root())?;
+        }
+        Ok(())
+    }
+
+    /// The data root, which is left as it is.
+    pub fn keep(self) -> PathBuf {
+        self.config.layout.root().to_owned()
+    }
+}

@@ -1,0 +1,189 @@
+//! What has arrived, counted in the store itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bson::doc;
+use mysimbdp_core::config::Client;
+use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_core::io::files;
+use mysimbdp_core::outcome::{Counts, Run};
+
+use super::scene::{DOCUMENTS, OBJECTS, STREAM, Scene, WEATHER};
+use crate::error::Failure;
+use crate::table;
+
+/// One client's line of the table.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Row {
+    files: u64,
+    micro_batches: u64,
+    counts: Counts,
+    discarded: u64,
+    /// Documents in the client's collection; for objects, files that read back byte-identical.
+    in_coredms: u64,
+    seconds: f64,
+}
+
+/// What has arrived so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    rows: BTreeMap<&'static str, Row>,
+}
+
+impl Tally {
+    fn row(&self, client: &str) -> Row {
+        self.rows.get(client).cloned().unwrap_or_default()
+    }
+
+    pub fn documents_stored(&self) -> u64 {
+        self.row(DOCUMENTS).in_coredms
+    }
+
+    pub fn messages_stored(&self) -> u64 {
+        self.row(STREAM).in_coredms
+    }
+
+    /// Everything has ended, well or badly.
+    pub fn is_complete(&self, scene: &Scene) -> bool {
+        let stream = self.row(STREAM);
+        self.row(OBJECTS).files == 1
+            && self.row(DOCUMENTS).files == 1
+            && self.row(DOCUMENTS).discarded == 1
+            && stream.in_coredms + stream.counts.rejected >= scene.rows()
+    }
+
+    pub fn table(&self) -> String {
+        let header = [
+            "client",
+            "files",
+            "micro-batches",
+            "received",
+            "stored",
+            "duplicates",
+            "rejected",
+            "discarded files",
+            "in coredms",
+            "seconds",
+        ];
+        let rows = self.rows.iter().map(|(client, row)| {
+            let what = match *client {
+                OBJECTS => "objects",
+                DOCUMENTS => "documents",
+                _ => "stream",
+            };
+            vec![
+                format!("{client} ({what})"),
+                row.files.to_string(),
+                row.micro_batches.to_string(),
+                row.counts.received.to_string(),
+                row.counts.stored.to_string(),
+                row.counts.duplicates.to_string(),
+                row.counts.rejected.to_string(),
+                row.discarded.to_string(),
+                row.in_coredms.to_string(),
+                format!("{:.2}", row.seconds),
+            ]
+        });
+        table::render(&header, rows)
+    }
+
+    /// Everything that is not as it must be.
+    pub fn faults(&self, scene: &Scene) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut expect = |client: &str, what: &str, is: u64, must_be: u64| {
+            if is != must_be {
+                faults.push(format!("{client}: {what}: {is}, must be {must_be}"));
+            }
+        };
+        for (client, row) in &self.rows {
+            let sum = row.counts.stored + row.counts.duplicates + row.counts.rejected;
+            expect(client, "stored + duplicates + rejected", sum, row.counts.received);
+            expect(client, "received", row.counts.received, scene.rows());
+            expect(client, "discarded files", row.discarded, u64::from(*client == DOCUMENTS));
+            let in_coredms = if *client == OBJECTS { 1 } else { row.counts.stored };
+            expect(client, "in coredms", row.in_coredms, in_coredms);
+        }
+        faults
+    }
+}
+
+/// Open databases, and what is needed to look again and again.
+#[derive(Debug)]
+pub struct Looks<'a> {
+    scene: &'a Scene,
+    started: Instant,
+    platform: Arc<dyn Coredms>,
+    clients: BTreeMap<&'static str, (Arc<dyn Coredms>, &'a Client)>,
+    stream_seconds: Option<f64>,
+}
+
+impl<'a> Looks<'a> {
+    pub async fn open(scene: &'a Scene, started: Instant) -> Result<Self, Failure> {
+        let url = &scene.config.coredms_url;
+        let platform = coredms::open(url, &scene.config.settings.coredms.database).await?;
+        let mut clients = BTreeMap::new();
+        for id in [OBJECTS, DOCUMENTS, STREAM] {
+            let client = scene.client(id)?;
+            clients.insert(id, (coredms::open(url, &client.database).await?, client));
+        }
+        Ok(Self { scene, started, platform, clients, stream_seconds: None })
+    }
+
+    pub async fn look(&mut self) -> Result<Tally, Failure> {
+        let mut tally = Tally::default();
+        for id in [OBJECTS, DOCUMENTS] {
+            tally.rows.insert(id, self.batch(id).await?);
+        }
+        tally.rows.insert(STREAM, self.stream().await?);
+        Ok(tally)
+    }
+
+    async fn batch(&self, id: &str) -> Result<Row, Failure> {
+        let (store, client) = &self.clients[id];
+        let mut row = Row::default();
+        for run in self.platform.find(Run::COLLECTION, doc! {"client": id}, 100).await? {
+            let Ok(run) = bson::deserialize_from_document::<Run>(run) else { continue };
+            row.files += 1;
+            row.micro_batches += u64::from(run.micro_batches);
+            row.counts += Counts {
+                received: run.received as u64,
+                stored: run.stored as u64,
+                duplicates: run.duplicates as u64,
+                rejected: run.rejected as u64,
+            };
+            row.seconds += run.seconds;
+            if id == OBJECTS
+                && let Some(app) = client.apps.first()
+                && let Ok(ingestion) = run.ingestion.parse()
+            {
+                let content = store.object(&app.collection, ingestion).await?;
+                row.in_coredms += u64::from(content.as_deref() == Some(WEATHER.as_bytes()));
+            }
+        }
+        if id == DOCUMENTS
+            && let Some(app) = client.apps.first()
+        {
+            row.in_coredms = store.count(&app.collection).await?;
+        }
+        row.discarded = files::list(&self.scene.config.layout.discarded_root().join(id))?.len() as u64;
+        Ok(row)
+    }
+
+    async fn stream(&mut self) -> Result<Row, Failure> {
+        let (store, client) = &self.clients[STREAM];
+        let mut row = Row::default();
+        if let Some(stream) = client.streams.first() {
+            row.in_coredms = store.count(&stream.collection).await?;
+        }
+        let rejected = store.count("rejected").await?;
+        // What is not in the store has not been received, as far as anyone may rely on it.
+        row.counts =
+            Counts { received: row.in_coredms + rejected, stored: row.in_coredms, duplicates: 0, rejected };
+        if row.counts.received >= self.scene.rows() {
+            row.seconds = *self.stream_seconds.get_or_insert(self.started.elapsed().as_secs_f64());
+        }
+        Ok(row)
+    }
+}

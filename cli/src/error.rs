@@ -1,0 +1,48 @@
+//! What a command ends with when it cannot do what it was asked.
+
+use std::error::Error;
+use std::fmt;
+
+use mysimbdp_core::{chain, exit};
+
+/// A message for a person, and the exit code of `sysexits.h` for their scripts.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    message: String,
+}
+
+impl Failure {
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The error with its causes.
+    pub fn of(code: u8, error: &(dyn Error + 'static)) -> Self {
+        Self::new(code, chain(error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<mysimbdp_core::config::Faults> for Failure {
+    fn from(faults: mysimbdp_core::config::Faults) -> Self {
+        Self::new(exit::CONFIG, faults.to_string())
+    }
+}
+
+impl From<mysimbdp_core::io::files::FileError> for Failure {
+    fn from(error: mysimbdp_core::io::files::FileError) -> Self {
+        Self::of(if error.is_not_found() { exit::NO_INPUT } else { exit::IO }, &error)
+    }
+}
+
+impl From<mysimbdp_core::io::coredms::CoredmsError> for Failure {
+    fn from(error: mysimbdp_core::io::coredms::CoredmsError) -> Self {
+        Self::of(exit::UNAVAILABLE, &error)
+    }
+}

@@ -1,0 +1,28 @@
+//! SIGINT and SIGTERM ask for an orderly end.
+
+use mysimbdp_core::exit;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::error::Failure;
+
+/// Turns true at the first SIGINT or SIGTERM. A second one ends the process at once: the first was not answered.
+pub fn shutdown() -> Result<watch::Receiver<bool>, Failure> {
+    let failure = |error: std::io::Error| Failure::of(exit::SOFTWARE, &error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failure)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failure)?;
+    let (sender, receiver) = watch::channel(false);
+    // Lives as long as the process, on purpose.
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if sender.send_replace(true) {
+                std::process::exit(i32::from(exit::TEMPORARY));
+            }
+        }
+    });
+    Ok(receiver)
+}

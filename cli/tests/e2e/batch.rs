@@ -1,0 +1,129 @@
+//! Files, from the drop point to the database.
+
+use bson::{Bson, Document, doc};
+use futures::io::AsyncReadExt;
+use mongodb::gridfs::GridFsBucket;
+use mongodb::options::GridFsBucketOptions;
+use mysimbdp_testbed::{mongodb, mosquitto, until};
+use serde_json::json;
+
+use crate::support::{LOADED, Platform, SOON, documents, number, objects, readings};
+
+const FIFTY_MB: usize = 50_000_000;
+
+/// Two clients, one whose files are objects and one whose files are documents, with 50 MB each; and every kind of file
+/// that must be discarded.
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_two_clients_with_fifty_megabytes_each_and_all_that_must_be_discarded() {
+    let mut client2 = documents("client2");
+    client2["files"]["file_name_bytes_max"] = json!(30);
+    let platform =
+        Platform::new(mongodb().url(), mosquitto().url(), json!([objects("client1"), client2])).await;
+    let (content, rows) = readings(FIFTY_MB);
+    platform.root.drop_file("client1", "year.csv", &content);
+    platform.root.drop_file("client2", "year.csv", &content);
+    // Lying there already when the platform starts, like the rest of these.
+    platform.root.drop_file("client1", "year.txt", b"wrong extension");
+    platform.root.drop_file("client2", "a-name-that-is-longer-than-this-client-may-send.exe", b"two reasons");
+    platform.root.drop_file("client2", "huge.csv", &vec![b'x'; 100_000_001]);
+    platform.root.drop_file("", "claimed-by-nobody.bin", b"no client's globs match");
+
+    let _fetchdata = platform.start("fetchdata");
+    let _batch_manager = platform.start("batch-manager");
+
+    let client1 = &platform.ingested("client1", 1, LOADED).await[0];
+    assert_eq!(client1.get_str("state").expect("state"), "ingested");
+    assert_eq!(stored_object(&platform).await, content, "the GridFS file is byte-identical");
+
+    let client2 = &platform.ingested("client2", 1, LOADED).await[0];
+    assert_eq!(number(client2, "received"), rows as i64);
+    assert_eq!(number(client2, "stored"), rows as i64);
+    assert_eq!(number(client2, "micro_batches"), 6, "blocks of at most 10 MB, the header in front of each");
+    assert_eq!(platform.count("client2", "readings").await, rows);
+    types_are_right(&platform, rows).await;
+
+    all_reasons_are_given(&platform);
+    the_same_content_under_another_name_is_recognised(&platform, &content);
+}
+
+async fn stored_object(platform: &Platform) -> Vec<u8> {
+    let options = GridFsBucketOptions::builder().bucket_name("files".to_owned()).build();
+    let bucket: GridFsBucket = platform.client_database("client1").gridfs_bucket(options);
+    let mut stream = bucket.open_download_stream_by_name("year.csv").await.expect("the file is there");
+    let mut content = Vec::new();
+    stream.read_to_end(&mut content).await.expect("read the file back");
+    content
+}
+
+/// Numbers are numbers, `NA` is null, a declared date is a date.
+async fn types_are_right(platform: &Platform, rows: u64) {
+    let readings = platform.client_database("client2").collection::<Document>("readings");
+    let filter = doc! {"visib": (rows - 1) as i64};
+    let last = readings.find_one(filter).await.expect("ask").expect("the last row is there");
+    assert_eq!(last.get_str("origin").expect("text"), ["EWR", "JFK", "LGA"][(rows - 1) as usize % 3]);
+    assert_eq!(number(&last, "year"), 2013);
+    assert!(matches!(last.get("temp"), Some(Bson::Double(_))), "{last}");
+    assert!(matches!(last.get("time_hour"), Some(Bson::DateTime(_))), "{last}");
+    for field in ["origin", "year", "temp", "visib", "time_hour"] {
+        let missing = readings.count_documents(doc! {field: Bson::Null}).await.expect("count");
+        assert_eq!(missing, 0, "{field}");
+    }
+    let without_gust = readings.count_documents(doc! {"wind_gust": Bson::Null}).await.expect("count");
+    assert_eq!(without_gust, rows.div_ceil(4), "every fourth is NA");
+}
+
+fn all_reasons_are_given(platform: &Platform) {
+    let reasons = |client: &str| -> Vec<String> {
+        let discarded = platform.root.reasons("discarded", client);
+        discarded.iter().map(|reason| format!("{} {}", reason["file"], reason["reasons"])).collect()
+    };
+    until(SOON, "everything that must be is discarded", || {
+        [("client1", 1), ("client2", 2), ("_unrouted", 1)]
+            .iter()
+            .all(|(client, count)| reasons(client).len() == *count)
+    });
+    let all = [reasons("client1"), reasons("client2"), reasons("_unrouted")].concat();
+    let discarded =
+        |file: &str| all.iter().find(|line| line.contains(file)).unwrap_or_else(|| panic!("{file}: {all:?}"));
+    assert!(discarded("year.txt").contains("txt"), "{all:?}");
+    let long = discarded("a-name-that-is");
+    assert!(long.contains("exe") && long.contains("30"), "both reasons: {long}");
+    assert!(discarded("huge.csv").contains("100"), "{all:?}");
+    discarded("claimed-by-nobody.bin");
+}
+
+fn the_same_content_under_another_name_is_recognised(platform: &Platform, content: &[u8]) {
+    platform.root.drop_file("client2", "again.csv", content);
+    until(SOON, "the copy is discarded", || {
+        let discarded = platform.root.reasons("discarded", "client2");
+        let again = discarded.iter().find(|reason| reason["file"] == "again.csv");
+        again.is_some_and(|reason| reason["reasons"].to_string().contains("year.csv"))
+    });
+}
+
+/// Every row is there once, although batch-manager was killed in the middle of the load.
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_kill_9_of_batch_manager_in_the_middle_of_fifty_megabytes() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
+    let (content, rows) = readings(FIFTY_MB);
+    let _fetchdata = platform.start("fetchdata");
+    let mut batch_manager = platform.start("batch-manager");
+    platform.root.drop_file("client2", "year.csv", &content);
+    let half_way = async || platform.count("client2", "readings").await > rows / 3;
+    mysimbdp_testbed::until_async(LOADED, "a third is stored", half_way).await;
+    batch_manager.kill9();
+    assert!(platform.history("client2").await.is_empty(), "killed before the end");
+
+    let _batch_manager = platform.start("batch-manager");
+    let run = &platform.ingested("client2", 1, LOADED).await[0];
+    assert_eq!((number(run, "received"), number(run, "stored")), (rows as i64, rows as i64));
+    assert_eq!(
+        (number(run, "duplicates"), number(run, "rejected")),
+        (0, 0),
+        "what the killed run stored counts as stored"
+    );
+    assert_eq!(platform.count("client2", "readings").await, rows);
+    assert!(
+        platform.root.list("staging/client2").is_empty() && platform.root.list("held/client2").is_empty()
+    );
+}

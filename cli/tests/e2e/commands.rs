@@ -1,0 +1,154 @@
+//! The command line, on embedded defaults: what it prints and how it ends.
+
+use std::time::Duration;
+
+use mysimbdp_testbed::{Daemon, Root, binary, mongodb, python, until};
+use serde_json::{Value, json};
+
+use crate::support::{documents, objects, readings};
+
+fn run(root: &Root, code: i32, words: &[&str]) -> String {
+    let output = Daemon::run(root, words, &[]);
+    let printed =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{printed}");
+    printed
+}
+
+fn embedded(clients: &Value) -> Root {
+    let root = Root::new(&json!({
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        "batch_manager": {"scan_every": "1s", "backoff_first": "100ms"},
+        "clients": clients,
+    }));
+    // Several run at a time, so the usual port would be a matter of luck.
+    root
+}
+
+#[test]
+fn a_faulty_config_starts_nothing_and_every_fault_has_its_place() {
+    let root = embedded(&json!([documents("client2")]));
+    let text = std::fs::read_to_string(root.config()).expect("read");
+    let faulty = text.replace("\"100ms\"", "\"100 ms\"").replace("\"batch_manager\"", "\"batchmanager\"");
+    std::fs::write(root.config(), faulty).expect("write");
+    for command in ["check", "up", "fetchdata", "batch-manager", "stream-manager", "status"] {
+        let printed = run(&root, 78, &[command]);
+        assert!(printed.contains("config.json:") && printed.contains("batchmanager"), "{command}: {printed}");
+        assert!(
+            printed.contains("100 ms") && printed.contains("batch_manager"),
+            "all faults, what is allowed: {printed}"
+        );
+    }
+    assert!(
+        root.list("").iter().all(|name| !name.starts_with("s")),
+        "no staging, no state: {:?}",
+        root.list("")
+    );
+}
+
+#[test]
+fn the_shipped_config_is_right() {
+    let shipped = include_str!("../../../config.json");
+    let root = Root::new(&serde_json::from_str(shipped).expect("JSON"));
+    assert!(run(&root, 0, &["check"]).contains("no faults"));
+}
+
+#[test]
+fn a_wrong_command_line_exits_64_and_help_0() {
+    let root = embedded(&json!([documents("client2")]));
+    run(&root, 64, &["drop"]);
+    run(&root, 64, &["dorp", "client2"]);
+    run(&root, 64, &["start", "No Client"]);
+    assert!(run(&root, 0, &["--help"]).contains("demo"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&root, 0, &["completions", shell]).contains("mysimbdp"));
+    }
+}
+
+#[test]
+fn drop_waits_for_the_end_status_shows_it_and_retry_returns_it() {
+    let root = embedded(&json!([documents("client2"), objects("client1")]));
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    until(Duration::from_secs(30), "up is ready", || up.output().contains("ready after") || !up.is_running());
+    assert!(up.is_running(), "{}", up.output());
+
+    let (content, rows) = readings(200_000);
+    let file = root.path().join("weather.csv");
+    std::fs::write(&file, content).expect("write");
+    let file = file.to_str().expect("UTF-8");
+    let printed = run(&root, 0, &["drop", "client2", file, "--wait"]);
+    assert!(printed.contains(&format!("stored {rows}")), "{printed}");
+    assert!(run(&root, 0, &["drop", "client1", file, "--wait"]).contains("ingested"));
+    let again = run(&root, 65, &["drop", "client2", file, "--wait"]);
+    assert!(again.contains("discarded") && again.contains("weather.csv"), "{again}");
+    run(&root, 66, &["drop", "nobody", file]);
+    run(&root, 66, &["drop", "client2", "/no/such/file.csv"]);
+
+    let status: Value = serde_json::from_str(&run(&root, 0, &["status", "--json"])).expect("JSON");
+    let discarded = &status["clients"]["client2"]["discarded"];
+    assert_eq!(discarded.as_array().map(Vec::len), Some(1), "{status:#}");
+    let id = discarded[0]["id"].as_str().expect("an id").to_owned();
+    run(&root, 0, &["retry", &id]);
+    until(Duration::from_secs(30), "it is judged afresh, and discarded again", || {
+        root.list("discarded/client2").first().is_some_and(|other| *other != id)
+    });
+    run(&root, 66, &["retry", "../../etc"]);
+
+    let table = run(&root, 0, &["timing"]);
+    for stage in
+        ["settle", "validate", "split", "stage", "notify", "queue", "spawn", "ingest", "finish", "whole"]
+    {
+        assert!(table.contains(stage), "{stage} is missing:\n{table}");
+    }
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
+#[test]
+fn the_second_of_two_platforms_on_one_data_root_says_who_holds_it() {
+    let root = embedded(&json!([documents("client2")]));
+    let mut first = Daemon::start(&root, &["batch-manager"], &[]);
+    let holder = format!("pid {}", first.pid());
+    until(Duration::from_secs(30), "the first holds its lock", || {
+        std::fs::read_to_string(root.path().join("staging/.batch-manager.lock"))
+            .is_ok_and(|text| text.contains(&holder))
+    });
+    assert!(run(&root, 77, &["batch-manager"]).contains(&holder));
+    assert!(first.terminate().success());
+}
+
+#[test]
+fn the_demo_balances() {
+    let root = embedded(&json!([documents("client2")]));
+    let data_root = root.path().join("demo");
+    let printed =
+        run(&root, 0, &["demo", "--rate", "20000", "--data-root", data_root.to_str().expect("UTF-8")]);
+    assert!(printed.contains("everything balances"), "{printed}");
+    for count in ["26115", "client1 (objects)", "client2 (documents)", "client3 (stream)"] {
+        assert!(printed.contains(count), "{count}: {printed}");
+    }
+}
+
+#[test]
+fn the_reference_apps_keep_the_contract() {
+    let root = embedded(&json!([documents("client2")]));
+    let app = binary("document-app");
+    let app = app.to_str().expect("UTF-8");
+    for protocol in ["stdin", "worker"] {
+        let printed = run(&root, 0, &["check", "app", "--protocol", protocol, app]);
+        assert!(printed.contains("8 passed, 0 failed"), "{printed}");
+    }
+    let printed = run(&root, 65, &["check", "app", "cat"]);
+    assert!(printed.contains("FAILED"), "cat is no app: {printed}");
+}
+
+#[test]
+fn an_app_in_python_keeps_the_contract() {
+    let root = embedded(&json!([documents("client2")]));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../client-apps/python/batch_app.py");
+    let python = python();
+    let words = ["check", "app", python.to_str().expect("UTF-8"), script];
+    let output = Daemon::run(&root, &words, &[("MYSIMBDP_COREDMS", mongodb().url())]);
+    let printed =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && printed.contains("8 passed, 0 failed"), "{printed}");
+}

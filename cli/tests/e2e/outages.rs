@@ -1,0 +1,105 @@
+//! The broker or the database goes away and comes back.
+
+use mysimbdp_testbed::{Mongod, Mosquitto, mongodb, mosquitto, until};
+use serde_json::json;
+
+use crate::support::{LOADED, Platform, SOON, documents, messages, number, readings, stream};
+
+/// The bell cannot be rung: batch-manager finds the work by its own scan.
+#[tokio::test(flavor = "multi_thread")]
+async fn broker_down_after_the_file_is_staged_and_before_the_notification() {
+    let mut broker = Mosquitto::start();
+    let url = broker.url();
+    let platform = Platform::new(mongodb().url(), &url, json!([documents("client2")])).await;
+    broker.kill9();
+    let (content, rows) = readings(100_000);
+    platform.root.drop_file("client2", "weather.csv", &content);
+    let _fetchdata = platform.start("fetchdata");
+    until(SOON, "the file is staged", || platform.root.list("staging/client2").len() == 1);
+    let _batch_manager = platform.start("batch-manager");
+    platform.ingested("client2", 1, SOON).await;
+    assert_eq!(platform.count("client2", "readings").await, rows);
+}
+
+/// A producer that keeps what it could not publish, and a broker that is away between two hours of data.
+#[tokio::test(flavor = "multi_thread")]
+async fn broker_down_between_two_hours_of_data() {
+    let mut broker = Mosquitto::start();
+    let url = broker.url();
+    let platform = Platform::new(mongodb().url(), &url, json!([stream("client3", json!({}))])).await;
+    let topic = platform.ingest_topic("client3");
+    let _stream_manager = platform.start("stream-manager");
+    platform.instances("client3", 1).await;
+
+    Mosquitto::publish(&url, &topic, &messages(0, 500));
+    platform.stored("client3", "readings", 500, SOON).await;
+    broker.stop();
+    broker.restart();
+    Mosquitto::publish(&url, &topic, &messages(500, 500));
+    platform.stored("client3", "readings", 1000, SOON).await;
+}
+
+/// Nothing is acknowledged that the database has not got, and nothing is lost or held because it was away.
+#[tokio::test(flavor = "multi_thread")]
+async fn database_down_when_data_is_to_be_stored() {
+    let mut database = Mongod::start();
+    let clients = json!([documents("client2"), stream("client3", json!({}))]);
+    let platform = Platform::new(&database.url(), mosquitto().url(), clients).await;
+    let topic = platform.ingest_topic("client3");
+    let _daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|role| platform.start(role));
+    platform.instances("client3", 1).await;
+
+    database.kill9();
+    let (content, rows) = readings(500_000);
+    platform.root.drop_file("client2", "weather.csv", &content);
+    Mosquitto::publish(mosquitto().url(), &topic, &messages(0, 2000));
+    until(SOON, "the file waits in staging", || platform.root.list("staging/client2").len() == 1);
+
+    database.restart();
+    let run = &platform.ingested("client2", 1, LOADED).await[0];
+    assert_eq!((number(run, "stored"), number(run, "rejected")), (rows as i64, 0));
+    assert_eq!(platform.count("client2", "readings").await, rows);
+    // Without numbers a message whose acknowledgement was lost is stored again: at least once.
+    let what = "all messages are stored";
+    mysimbdp_testbed::until_async(LOADED, what, async || distinct(&platform, "client3").await == 2000).await;
+    assert!(platform.root.list("held/client2").is_empty());
+}
+
+async fn distinct(platform: &Platform, client: &str) -> usize {
+    let readings = platform.client_database(client).collection::<bson::Document>("readings");
+    readings.distinct("number", bson::doc! {}).await.map_or(0, |numbers| numbers.len())
+}
+
+/// 24 files and 24 bursts, an hour each, with nothing going wrong: everything is stored, and nobody is warned.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_outage_at_all_a_whole_day_of_data() {
+    let clients = json!([documents("client2"), stream("client3", json!({}))]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let topic = platform.ingest_topic("client3");
+    let mut daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|role| platform.start(role));
+    platform.instances("client3", 1).await;
+    let mut rows = 0;
+    for hour in 0..24 {
+        // Each hour's file is another content.
+        let (content, count) = readings(20_000 + hour * 100);
+        platform.root.drop_file("client2", &format!("hour-{hour:02}.csv"), &content);
+        Mosquitto::publish(mosquitto().url(), &topic, &messages(hour as u64 * 100, 100));
+        rows += count;
+    }
+    platform.ingested("client2", 24, SOON).await;
+    platform.stored("client2", "readings", rows, SOON).await;
+    platform.stored("client3", "readings", 2400, SOON).await;
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+    for log in ["fetchdata.log", "batch-manager.log", "stream-manager.log", "clients/client3/stream.log"] {
+        let warnings: Vec<String> = platform
+            .root
+            .log(log)
+            .lines()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+            .map(str::to_owned)
+            .collect();
+        assert!(warnings.is_empty(), "{log}: {warnings:#?}");
+    }
+}

@@ -1,0 +1,177 @@
+//! What the end-to-end tests share: a configured data root, the processes on it, and looks into the database.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, doc};
+use futures::TryStreamExt;
+use mongodb::Client;
+use mysimbdp_testbed::{Daemon, Root, unique, until_async};
+use serde_json::{Value, json};
+
+/// Long enough for a 50 MB load on a machine that is busy with other tests.
+pub const LOADED: Duration = Duration::from_secs(180);
+/// Long enough for anything small.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A platform on real servers: its data root, its database, its topics.
+#[derive(Debug)]
+pub struct Platform {
+    pub root: Root,
+    pub database: String,
+    pub topic_prefix: String,
+    client: Client,
+}
+
+impl Platform {
+    /// Makes a data root for these clients, with short waits.
+    pub async fn new(mongodb: &str, broker: &str, clients: Value) -> Self {
+        let (database, topic_prefix) = (unique("e2e"), unique("e2e"));
+        let root = Root::new(&json!({
+            "broker": {"url": broker, "topic_prefix": topic_prefix, "keep_alive": "2s"},
+            "coredms": {"url": mongodb, "database": database},
+            "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+            "batch_manager": {"scan_every": "1s", "backoff_first": "100ms", "backoff_max": "1s", "stop_grace": "5s"},
+            "stream_manager": {
+                "report_every": "1s", "backoff_first": "100ms", "backoff_max": "2s", "stop_grace": "5s", "drain_quiet": "500ms",
+            },
+            "clients": clients,
+        }));
+        let client = Client::with_uri_str(mongodb).await.expect("a valid address");
+        Self { root, database, topic_prefix, client }
+    }
+
+    /// Starts one of the platform's processes.
+    pub fn start(&self, role: &str) -> Daemon {
+        Daemon::start(&self.root, &[role], &[])
+    }
+
+    /// Runs a command to its end and gives its stdout; its exit code must be `code`.
+    #[track_caller]
+    pub fn command(&self, code: i32, words: &[&str]) -> String {
+        let output = Daemon::run(&self.root, words, &[]);
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{stdout}\n{stderr}");
+        format!("{stdout}{stderr}")
+    }
+
+    pub fn client_database(&self, client: &str) -> mongodb::Database {
+        self.client.database(&format!("{}_{client}", self.database))
+    }
+
+    pub async fn count(&self, client: &str, collection: &str) -> u64 {
+        let documents = self.client_database(client).collection::<Document>(collection);
+        documents.count_documents(doc! {}).await.expect("count documents")
+    }
+
+    /// The history of a client's ingestions.
+    pub async fn history(&self, client: &str) -> Vec<Document> {
+        let runs = self.client.database(&self.database).collection::<Document>("ingestions");
+        let found = runs.find(doc! {"client": client}).await.expect("read the history");
+        found.try_collect().await.expect("read the history")
+    }
+
+    /// Waits until so many files of the client are ingested.
+    pub async fn ingested(&self, client: &str, files: usize, deadline: Duration) -> Vec<Document> {
+        let what = format!("{files} files of {client} are ingested");
+        until_async(deadline, &what, async || self.history(client).await.len() >= files).await;
+        self.history(client).await
+    }
+
+    /// Waits until the collection has exactly so many documents.
+    pub async fn stored(&self, client: &str, collection: &str, documents: u64, deadline: Duration) {
+        let what = format!("{client} has {documents} documents in {collection}");
+        until_async(deadline, &what, async || self.count(client, collection).await >= documents).await;
+        assert_eq!(self.count(client, collection).await, documents, "{what}, not more");
+    }
+
+    /// The topic that a client's stream app listens to.
+    pub fn ingest_topic(&self, client: &str) -> String {
+        format!("{}/ingest/{client}/readings", self.topic_prefix)
+    }
+
+    /// Waits until so many instances of the client's stream run, and gives their pids.
+    pub async fn instances(&self, client: &str, count: usize) -> Vec<u32> {
+        let what = format!("{client} has {count} instances");
+        until_async(SOON, &what, async || self.running(client).len() == count).await;
+        self.running(client)
+    }
+
+    /// The pids of the client's running instances.
+    pub fn running(&self, client: &str) -> Vec<u32> {
+        let output = Daemon::run(&self.root, &["list", client, "--json"], &[]);
+        let Ok(Value::Array(instances)) = serde_json::from_slice(&output.stdout) else { return Vec::new() };
+        let running = instances.iter().filter(|instance| instance["state"] == "running");
+        running.filter_map(|instance| instance["pid"].as_u64()?.try_into().ok()).collect()
+    }
+}
+
+/// A number of a document, whatever integer type it has.
+pub fn number(document: &Document, field: &str) -> i64 {
+    match document.get(field) {
+        Some(Bson::Int32(value)) => i64::from(*value),
+        Some(Bson::Int64(value)) => *value,
+        other => panic!("{field} is {other:?}, no integer"),
+    }
+}
+
+/// A batch client that stores documents.
+pub fn documents(id: &str) -> Value {
+    json!({
+        "id": id,
+        "files": {"globs": ["*.csv", "*.ndjson", "*.json"], "extensions": ["csv", "ndjson", "json"]},
+        "micro_batching": {"block_size": "10MB"},
+        "apps": [{
+            "name": "documents",
+            "command": ["document-app", "--null", "NA", "--type", "time_hour=date"],
+            "collection": "readings",
+        }],
+    })
+}
+
+/// A batch client that stores whole files.
+pub fn objects(id: &str) -> Value {
+    json!({
+        "id": id,
+        "files": {"globs": ["*.csv"], "extensions": ["csv"]},
+        "micro_batching": {"block_size": "10MB"},
+        "apps": [{"name": "objects", "command": ["object-app"], "unit": "file", "ids": "object", "collection": "files"}],
+    })
+}
+
+/// A stream client; `stream` is merged over the defaults.
+pub fn stream(id: &str, stream: Value) -> Value {
+    let mut settings =
+        json!({"command": ["stream-app"], "collection": "readings", "instances": {"min": 1, "max": 3}});
+    for (name, value) in stream.as_object().expect("an object") {
+        settings[name] = value.clone();
+    }
+    json!({"id": id, "streams": [settings]})
+}
+
+/// A CSV file of about so many bytes, and its number of rows: numbers, text, `NA` and a time, always the same.
+pub fn readings(bytes: usize) -> (Vec<u8>, u64) {
+    use std::io::Write;
+    let mut file = b"origin,year,temp,wind_gust,visib,time_hour\n".to_vec();
+    let mut rows = 0;
+    while file.len() < bytes {
+        let origin = ["EWR", "JFK", "LGA"][rows as usize % 3];
+        let gust = if rows % 4 == 0 { "NA".to_owned() } else { format!("{}.25", rows % 40) };
+        let (day, hour, minute) = (rows / 1440 % 28 + 1, rows / 60 % 24, rows % 60);
+        writeln!(
+            file,
+            "{origin},2013,{}.5,{gust},{rows},2013-01-{day:02}T{hour:02}:{minute:02}:00Z",
+            rows % 100
+        )
+        .expect("write to memory");
+        rows += 1;
+    }
+    (file, rows)
+}
+
+/// JSON messages, one a line, numbered from `first` on.
+pub fn messages(first: u64, count: u64) -> String {
+    (first..first + count)
+        .map(|number| format!("{{\"number\":{number},\"temp\":{}.5}}\n", number % 40))
+        .collect()
+}

@@ -1,0 +1,48 @@
+//! CSV: one record a row, its fields named by the header.
+
+mod columns;
+mod rows;
+mod value;
+
+use std::io::BufRead;
+
+use mysimbdp_sdk::Failure;
+use mysimbdp_sdk::batch::Sink;
+use mysimbdp_sdk::record::{Fields, RECORD_BYTES_MAX};
+
+use crate::arguments::Arguments;
+use crate::text::Encoding;
+use columns::Columns;
+use rows::{COLUMNS_MAX, Row, Rows};
+
+/// Stores the rows of `input`; the first is the header.
+pub(crate) fn convert(
+    arguments: &Arguments,
+    encoding: Encoding,
+    input: &mut impl BufRead,
+    sink: &mut Sink<'_>,
+) -> Result<(), Failure> {
+    let mut rows = Rows::new(input);
+    let columns = match rows.next()? {
+        Some(Row::Fields(header)) => Columns::of_header(arguments, encoding, header)?,
+        Some(Row::TooLarge | Row::TooMany) => {
+            let allowed = format!("{COLUMNS_MAX} columns and {RECORD_BYTES_MAX} bytes");
+            return Err(Failure::Data(format!("CSV header is too large, allowed are {allowed}")));
+        }
+        None => return Err(Failure::Data("CSV has no header".to_owned())),
+    };
+    rows.limit_fields(columns.len());
+    let mut fields = Fields::new();
+    while let Some(row) = rows.next()? {
+        let written = match row {
+            Row::Fields(row) => columns.write(encoding, row, &mut fields),
+            Row::TooMany => Err(format!("row has more than the {} fields of the header", columns.len())),
+            Row::TooLarge => Err(format!("row is longer than {RECORD_BYTES_MAX} bytes")),
+        };
+        match written {
+            Ok(()) => sink.record(&fields)?,
+            Err(reason) => sink.reject(reason)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! A JSON array: each element is a record.
+//!
+//! Only the places between the elements are looked for here; what an element holds is checked when it is converted,
+//! so that one that is wrong does not take the others with it.
+
+use std::io::BufRead;
+
+use mysimbdp_sdk::Failure;
+use mysimbdp_sdk::record::RECORD_BYTES_MAX;
+
+use crate::Record;
+
+/// The elements of an array.
+pub(crate) struct Elements<R> {
+    input: R,
+    element: Vec<u8>,
+    place: Place,
+}
+
+/// Where in the array the reading stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    BeforeArray,
+    /// After the `[`.
+    First,
+    /// After a comma.
+    Next,
+    AfterArray,
+}
+
+/// Inside an element: how deep, and whether in a string.
+#[derive(Default)]
+struct Nesting {
+    depth: u64,
+    in_string: bool,
+    is_escaped: bool,
+}
+
+/// What ended an element.
+enum End {
+    Comma,
+    Bracket,
+}
+
+impl<R: BufRead> Elements<R> {
+    pub(crate) fn new(input: R) -> Self {
+        Self { input, element: Vec::new(), place: Place::BeforeArray }
+    }
+
+    /// The next element; `None` after the `]`, when the rest has been found to be blank.
+    pub(crate) fn next(&mut self) -> Result<Option<Record<'_>>, Failure> {
+        if self.place == Place::BeforeArray {
+            self.open_array()?;
+        }
+        if self.place == Place::AfterArray {
+            return Ok(None);
+        }
+        let (end, too_large) = self.read_element()?;
+        let is_blank = !too_large && self.element.iter().all(u8::is_ascii_whitespace);
+        let is_first = self.place == Place::First;
+        self.place = match end {
+            End::Comma => Place::Next,
+            End::Bracket => Place::AfterArray,
+        };
+        if self.place == Place::AfterArray {
+            self.expect_blank_rest()?;
+            if is_blank && is_first {
+                return Ok(None);
+            }
+        }
+        match (is_blank, too_large) {
+            (true, _) => Err(Failure::Data("JSON array has a comma without an element".to_owned())),
+            (false, true) => Ok(Some(Record::TooLarge)),
+            (false, false) => Ok(Some(Record::Text(&self.element))),
+        }
+    }
+
+    fn open_array(&mut self) -> Result<(), Failure> {
+        match self.skip_blank()? {
+            Some(b'[') => {
+                self.input.consume(1);
+                self.place = Place::First;
+                Ok(())
+            }
+            Some(_) => Err(Failure::Data("JSON is not an array: it does not begin with [".to_owned())),
+            None => Err(Failure::Data("JSON is empty".to_owned())),
+        }
+    }
+
+    fn expect_blank_rest(&mut self) -> Result<(), Failure> {
+        match self.skip_blank()? {
+            None => Ok(()),
+            Some(_) => Err(Failure::Data("JSON goes on after the end of its array".to_owned())),
+        }
+    }
+
+    /// The next byte that is not blank, which is not consumed.
+    fn skip_blank(&mut self) -> Result<Option<u8>, Failure> {
+        loop {
+            let buffer = self.input.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(None);
+            }
+            let blank = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let next = buffer.get(blank).copied();
+            self.input.consume(blank);
+            if next.is_some() {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// Reads up to and with the comma or bracket that ends the element; and says whether it was too large to keep.
+    fn read_element(&mut self) -> Result<(End, bool), Failure> {
+        self.element.clear();
+        let mut nesting = Nesting::default();
+        let mut too_large = false;
+        loop {
+            let buffer = self.input.fill_buf()?;
+            if buffer.is_empty() {
+                return Err(Failure::Data("JSON array has no end: its ] is missing".to_owned()));
+            }
+            let end =
+                buffer.iter().enumerate().find_map(|(at, &byte)| nesting.end(byte).map(|end| (at, end)));
+            let piece = &buffer[..end.as_ref().map_or(buffer.len(), |(at, _)| *at)];
+            too_large |= self.element.len() + piece.len() > RECORD_BYTES_MAX;
+            if !too_large {
+                self.element.extend_from_slice(piece);
+            }
+            let consumed = piece.len() + usize::from(end.is_some());
+            self.input.consume(consumed);
+            if let Some((_, end)) = end {
+                return Ok((end, too_large));
+            }
+        }
+    }
+}
+
+impl Nesting {
+    /// What `byte` ends, where it ends the element.
+    fn end(&mut self, byte: u8) -> Option<End> {
+        if self.in_string {
+            match byte {
+                _ if self.is_escaped => self.is_escaped = false,
+                b'\\' => self.is_escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return None;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'[' | b'{' => self.depth += 1,
+            b']' if self.depth == 0 => return Some(End::Bracket),
+            b',' if self.depth == 0 => return Some(End::Comma),
+            b']' | b'}' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(text: &str, buffer_bytes: usize) -> Result<Vec<String>, Failure> {
+        let mut elements = Elements::new(std::io::BufReader::with_capacity(buffer_bytes, text.as_bytes()));
+        let mut all = Vec::new();
+        while let Some(element) = elements.next()? {
+            all.push(match element {
+                Record::Text(text) => String::from_utf8_lossy(text).trim().to_owned(),
+                Record::TooLarge => "too large".to_owned(),
+            });
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn commas_and_brackets_in_strings_and_inside_elements_end_nothing() {
+        let text = " [ {\"a\":[1,2]} , \"x,]\\\"\\\\\" ,3] \n";
+        for buffer_bytes in [1, 2, 7, 100] {
+            assert_eq!(all(text, buffer_bytes).expect("an array"), ["{\"a\":[1,2]}", "\"x,]\\\"\\\\\"", "3"]);
+        }
+        for empty in ["[]", " [ ] "] {
+            assert!(all(empty, 100).expect("an array").is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_no_array_is_bad_data() {
+        for bad in ["", " ", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1,,2]", "[1] x", "[1]]", "[\"x]"] {
+            assert!(matches!(all(bad, 100), Err(Failure::Data(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_element_that_is_too_large_is_skipped_and_the_next_is_read() {
+        let text = format!("[\"{}\",2]", "x".repeat(RECORD_BYTES_MAX));
+        assert_eq!(all(&text, 64 * 1024).expect("an array"), ["too large", "2"]);
+    }
+
+    proptest! {
+        #[test]
+        fn elements_are_those_that_serde_json_finds(
+            values in prop::collection::vec(prop_oneof![
+                any::<i64>().prop_map(serde_json::Value::from),
+                ".{0,12}".prop_map(serde_json::Value::from),
+                prop::collection::vec(".{0,4}", 0..3).prop_map(serde_json::Value::from),
+            ], 0..8),
+            buffer_bytes in 1_usize..40,
+        ) {
+            let text = serde_json::to_string_pretty(&values).expect("json");
+            let found: Vec<serde_json::Value> = all(&text, buffer_bytes)
+                .expect("an array")
+                .iter()
+                .map(|element| serde_json::from_str(element).expect("an element is a value"))
+                .collect();
+            prop_assert_eq!(found, values);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Runs batch apps as the platform does: their environment, their stdin, their answer.
+
+#![allow(clippy::disallowed_methods, reason = "tests start processes themselves")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::Arc;
+
+use mysimbdp_core::app::{Line, Phase, UnitHeader};
+use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_core::manifest::Format;
+use mysimbdp_testbed as testbed;
+use tempfile::TempDir;
+
+pub const INGESTION: &str = "000102030405060708090a0b0c0d0e0f";
+
+/// A database of a test's own, in one of the two stores.
+pub struct Store {
+    pub url: String,
+    pub database: String,
+    pub coredms: Arc<dyn Coredms>,
+    _directory: Option<TempDir>,
+}
+
+impl Store {
+    pub async fn embedded() -> Self {
+        let directory = TempDir::with_prefix("mysimbdp-app-").expect("temporary directory");
+        Self::at(format!("sqlite:{}", directory.path().display()), Some(directory)).await
+    }
+
+    pub async fn mongodb() -> Self {
+        Self::at(testbed::mongodb().url().to_owned(), None).await
+    }
+
+    async fn at(url: String, directory: Option<TempDir>) -> Self {
+        let database = testbed::unique("app");
+        let coredms = coredms::open(&url, &database).await.expect("the store opens");
+        Self { url, database, coredms, _directory: directory }
+    }
+}
+
+/// A unit that is the whole of a file.
+pub fn whole(file: &str, bytes: &[u8], records: u64) -> UnitHeader {
+    UnitHeader {
+        client_id: "client1".to_owned(),
+        ingestion: INGESTION.to_owned(),
+        file: file.to_owned(),
+        format: Format::of_file_name(file),
+        encoding: "utf-8".to_owned(),
+        batch_index: 0,
+        batch_count: 1,
+        first_record: 0,
+        records,
+        offset: 0,
+        length: bytes.len() as u64,
+        file_bytes: bytes.len() as u64,
+        received_at: "2026-11-21T03:22:11Z".parse().expect("a time"),
+        attempt: 1,
+        phase: Phase::Ingest,
+    }
+}
+
+/// A program, and how it is run for a client.
+pub struct App<'a> {
+    pub program: &'a Path,
+    pub arguments: &'a [&'a str],
+    /// Beside what follows from store and unit: `MYSIMBDP_IDS` and the like.
+    pub env: Vec<(&'a str, String)>,
+}
+
+/// What an app has answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: Option<i32>,
+    pub lines: Vec<Line>,
+    pub stderr: String,
+}
+
+impl Answer {
+    /// stored, duplicates, rejected of the `done` line, which must be the last.
+    #[track_caller]
+    pub fn done(&self) -> (u64, u64, u64) {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        match self.lines.last() {
+            Some(Line::Done { stored, duplicates, rejected }) => (*stored, *duplicates, *rejected),
+            _ => panic!("the last line is not done: {self:?}"),
+        }
+    }
+
+    pub fn rejects(&self) -> Vec<(u64, &str)> {
+        let mut rejects: Vec<(u64, &str)> = self
+            .lines
+            .iter()
+            .filter_map(|line| match line {
+                Line::Reject { record, reason } => Some((*record, reason.as_str())),
+                _ => None,
+            })
+            .collect();
+        rejects.sort_unstable();
+        rejects
+    }
+}
+
+impl App<'_> {
+    /// Runs it for one unit, `protocol: "stdin"`.
+    pub fn stdin(&self, store: &Store, header: &UnitHeader, bytes: &[u8]) -> Answer {
+        let mut command = self.command(store);
+        command.envs(header.to_env());
+        let mut child = command.spawn().expect("the app starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        let output: Output = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // An app that refuses its input does not read all of it.
+                let _ = stdin.write_all(bytes);
+            });
+            child.wait_with_output().expect("the app ends")
+        });
+        let lines = output.stdout.lines().map(|line| parse(&line.expect("UTF-8"))).collect();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Answer { code: output.status.code(), lines, stderr }
+    }
+
+    /// Starts it as `protocol: "worker"`.
+    pub fn worker(&self, store: &Store) -> Worker {
+        let mut child =
+            self.command(store).env("MYSIMBDP_PROTOCOL", "worker").spawn().expect("the app starts");
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        Worker { child, stdin, stdout }
+    }
+
+    pub fn command(&self, store: &Store) -> Command {
+        let mut command = Command::new(self.program);
+        command.args(self.arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("MYSIMBDP_COREDMS", &store.url).env("MYSIMBDP_DATABASE", &store.database);
+        command
+            .env("MYSIMBDP_COLLECTION", "records")
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+/// A lasting process; ended when dropped.
+pub struct Worker {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    /// Gives it a unit and returns its answer up to `done` or `failed`.
+    pub fn unit(&mut self, header: &UnitHeader, bytes: &[u8]) -> Vec<Line> {
+        let stdin = self.stdin.as_mut().expect("open until the end");
+        let mut unit = serde_json::to_vec(header).expect("JSON");
+        unit.push(b'\n');
+        unit.extend_from_slice(bytes);
+        stdin.write_all(&unit).expect("the worker reads");
+        stdin.flush().expect("the worker reads");
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.stdout.read_line(&mut line).expect("the worker answers");
+            assert!(!line.is_empty(), "the worker has ended: {}", self.stderr());
+            lines.push(parse(&line));
+            if matches!(lines.last(), Some(Line::Done { .. } | Line::Failed { .. })) {
+                return lines;
+            }
+        }
+    }
+
+    /// Closes its stdin and returns its exit code.
+    pub fn end(mut self) -> Option<i32> {
+        self.stdin = None;
+        self.child.wait().expect("the worker ends").code()
+    }
+
+    fn stderr(&mut self) -> String {
+        self.stdin = None;
+        let mut text = String::new();
+        self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut text));
+        text
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn parse(line: &str) -> Line {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?} is no line of the contract: {error}"))
+}

@@ -1,0 +1,126 @@
+//! The object app as the platform runs it, on both stores.
+
+#[path = "../../document-app/tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+
+use bson::doc;
+use mysimbdp_core::app::{Phase, UnitHeader};
+use mysimbdp_core::io::coredms::CHUNK_BYTES;
+use support::{Answer, App, INGESTION, Store, whole};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_object-app");
+const CHUNK: usize = CHUNK_BYTES as usize;
+
+fn app<'a>() -> App<'a> {
+    App { program: Path::new(PROGRAM), arguments: &[], env: vec![("MYSIMBDP_IDS", "object".to_owned())] }
+}
+
+async fn both() -> [Store; 2] {
+    [Store::embedded().await, Store::mongodb().await]
+}
+
+/// Bytes that no two chunks share.
+fn content(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|place| (place / 7 + place * place) as u8).collect()
+}
+
+async fn object(store: &Store) -> Option<Vec<u8>> {
+    store.coredms.object("records", INGESTION.parse().expect("32 digits")).await.expect("the store answers")
+}
+
+fn range(store: &Store, bytes: &[u8], offset: usize, length: usize) -> Answer {
+    let piece = &bytes[offset..offset + length];
+    let unit = UnitHeader {
+        batch_count: 3,
+        offset: offset as u64,
+        file_bytes: bytes.len() as u64,
+        ..whole("a.bin", piece, 0)
+    };
+    app().stdin(store, &unit, piece)
+}
+
+fn join(store: &Store, bytes: &[u8]) -> Answer {
+    let file_bytes = bytes.len() as u64;
+    let unit = UnitHeader {
+        batch_index: 2,
+        batch_count: 3,
+        file_bytes,
+        offset: file_bytes,
+        phase: Phase::Join,
+        ..whole("a.bin", b"", 1)
+    };
+    app().stdin(store, &unit, b"")
+}
+
+#[tokio::test]
+async fn a_whole_file_is_stored_byte_for_byte_and_once() {
+    // More than two pieces, and a last chunk that is not full.
+    let bytes = content(40 * CHUNK + 12_345);
+    for store in both().await {
+        let unit = whole("weather.csv", &bytes, 26_115);
+        assert_eq!(app().stdin(&store, &unit, &bytes).done(), (26_115, 0, 0));
+        assert!(object(&store).await.is_some_and(|stored| stored == bytes));
+        let mut file = store.coredms.find("records.files", doc! {}, 2).await.expect("documents").remove(0);
+        let metadata = file.get_document_mut("metadata").expect("a document");
+        // The embedded store does not tell integers of 32 and 64 bits apart.
+        assert_eq!(metadata.remove("records").map(|records| records.as_i64().or(records.as_i32().map(i64::from))), Some(Some(26_115)));
+        let expected = doc! {
+            "client": "client1", "ingestion": INGESTION, "file": "weather.csv",
+            "received_at": bson::DateTime::from_millis(1_795_231_331_000), "content_type": "text/csv",
+        };
+        assert_eq!(*metadata, expected);
+        // A further attempt of the same drop has stored it itself; a later drop has not.
+        assert_eq!(app().stdin(&store, &unit, &bytes).done(), (26_115, 0, 0));
+        let later = UnitHeader { received_at: "2026-11-22T00:00:00Z".parse().expect("a time"), ..unit };
+        assert_eq!(app().stdin(&store, &later, &bytes).done(), (0, 26_115, 0));
+        assert!(object(&store).await.is_some_and(|stored| stored == bytes));
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_is_an_object_too() {
+    for store in both().await {
+        assert_eq!(app().stdin(&store, &whole("a.bin", b"", 1), b"").done(), (1, 0, 0));
+        assert_eq!(object(&store).await, Some(Vec::new()));
+    }
+}
+
+#[tokio::test]
+async fn ranges_in_any_order_become_one_object_when_they_are_joined() {
+    let bytes = content(20 * CHUNK + 5);
+    for store in both().await {
+        assert_eq!(range(&store, &bytes, 17 * CHUNK, 3 * CHUNK + 5).done(), (0, 0, 0));
+        let early = join(&store, &bytes);
+        assert_eq!(early.code, Some(70), "{early:?}");
+        assert!(early.stderr.contains("incomplete"), "{early:?}");
+        assert_eq!(object(&store).await, None);
+        assert_eq!(range(&store, &bytes, 0, 17 * CHUNK).done(), (0, 0, 0));
+        assert_eq!(join(&store, &bytes).done(), (1, 0, 0));
+        assert!(object(&store).await.is_some_and(|stored| stored == bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_short_stdin_leaves_nothing_visible() {
+    let bytes = content(3 * CHUNK);
+    for store in both().await {
+        let answer = app().stdin(&store, &whole("a.bin", &bytes, 1), &bytes[..2 * CHUNK]);
+        assert_eq!(answer.code, Some(75), "{answer:?}");
+        assert_eq!(object(&store).await, None);
+    }
+}
+
+#[tokio::test]
+async fn units_that_are_no_part_of_an_object_are_refused() {
+    let store = Store::embedded().await;
+    let micro_batch = range(&store, &content(3 * CHUNK), 100, 50);
+    assert_eq!(micro_batch.code, Some(78));
+    assert!(micro_batch.stderr.contains("needs unit \"file\" or \"range\""), "{micro_batch:?}");
+    let mut records = app();
+    records.env.clear();
+    let answer = records.stdin(&store, &whole("a.bin", b"x", 1), b"x");
+    assert_eq!(answer.code, Some(78));
+    assert!(answer.stderr.contains("needs \"object\""), "{answer:?}");
+}

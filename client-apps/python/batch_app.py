@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""A batch app in Python: the records of a CSV, NDJSON or JSON work unit to documents in MongoDB.
+
+It keeps the contract of docs/app-contract.md with `protocol: "stdin"`, `unit: "micro-batch"` and `ids: "platform"`.
+"""
+import csv, io, json, os, re, sys
+import bson, pymongo
+from pymongo.errors import BulkWriteError, PyMongoError
+
+DATA, TRY_LATER = 65, 75  # exit codes: hold this unit; try it again
+
+
+def env(name):
+    return os.environ["MYSIMBDP_" + name]
+
+
+def fail(code, reason):
+    print(reason, file=sys.stderr)  # stderr is the client's log
+    sys.exit(code)
+
+
+def say(**line):
+    print(json.dumps(line), flush=True)
+
+
+def exact_float(text):
+    if abs(float(text)) == float("inf"):
+        raise ValueError(f"{text} is out of range")
+    return float(text)
+
+
+def no_constant(text):
+    raise ValueError(f"{text} is not JSON")
+
+
+def from_json(text):
+    record = json.loads(text, parse_float=exact_float, parse_constant=no_constant)
+    if not isinstance(record, dict):
+        raise ValueError("record is no JSON object")
+    return record
+
+
+def from_csv(value):
+    if re.fullmatch(r"-?(0|[1-9]\d{0,17})", value):
+        return int(value)
+    return float(value) if re.fullmatch(r"-?(0|[1-9]\d{0,14})\.\d{1,15}", value) else value or None
+
+
+def records(text):
+    """Yields each record as a function that makes its document, or raises what is wrong with it."""
+    if env("FORMAT") == "csv":
+        header, *rows = filter(None, csv.reader(io.StringIO(text, newline="")))
+        return [lambda row=row: {k: from_csv(v) for k, v in zip(header, row, strict=True)} for row in rows]
+    if env("FORMAT") == "json":
+        return [lambda item=item: from_json(json.dumps(item)) for item in json.loads(text)]
+    return [lambda line=line: from_json(line) for line in text.split("\n") if line.strip()]
+
+
+def main():
+    length, first, announced = int(env("LENGTH")), int(env("FIRST_RECORD")), int(env("RECORDS"))
+    data = sys.stdin.buffer.read(length + 1)
+    if len(data) != length:  # A broken pipe would else look like a shorter file.
+        fail(TRY_LATER if len(data) < length else DATA, f"stdin has not the {length} bytes announced")
+    try:
+        found = records(data.decode("utf-8-sig" if env("ENCODING") == "utf-8" else env("ENCODING")))
+    except ValueError as error:
+        fail(DATA, f"unit is no {env('FORMAT')}: {error}")
+    if len(found) != announced:  # Before anything is written: the ids of other units must not be touched.
+        fail(DATA, f"unit holds {len(found)} records, announced were {announced}")
+
+    documents, numbers, rejects, duplicates = [], [], [], 0
+    for number, make in enumerate(found, first):
+        try:
+            record_id = bytes.fromhex(env("INGESTION"))[:8] + number.to_bytes(8, "big")
+            document = {"_id": record_id, **make()}
+            bson.encode(document)  # raises what cannot be stored, such as integers of more than 64 bits
+            documents.append(document)
+            numbers.append(number)
+        except (ValueError, OverflowError, RecursionError, bson.errors.BSONError) as error:
+            rejects.append((number, str(error)))
+
+    client = pymongo.MongoClient(env("COREDMS"), w="majority", journal=True, serverSelectionTimeoutMS=5000)
+    try:
+        if documents:
+            client[env("DATABASE")][env("COLLECTION")].insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        for fault in error.details["writeErrors"]:
+            if fault["code"] == 11000 and "_id" in fault.get("keyPattern", {}):
+                duplicates += 1  # stored before: by an earlier attempt, or an earlier drop
+            else:
+                rejects.append((numbers[fault["index"]], fault["errmsg"]))
+    except PyMongoError as error:
+        fail(TRY_LATER, error)
+    for number, reason in rejects:
+        say(type="reject", record=number, reason=reason)
+    say(type="done", stored=announced - duplicates - len(rejects), duplicates=duplicates, rejected=len(rejects))
+
+
+if __name__ == "__main__":
+    main()

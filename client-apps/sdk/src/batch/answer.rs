@@ -1,0 +1,61 @@
+//! What the app tells the platform: JSON lines on stdout.
+
+use std::io::{BufWriter, Write};
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::app::Line;
+use mysimbdp_core::outcome::Counts;
+
+use crate::failure::Failure;
+
+/// Progress is for people: more often than this nobody looks.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Writes the lines of the contract.
+pub struct Answer {
+    out: BufWriter<Box<dyn Write>>,
+    progress_at: Instant,
+}
+
+impl Answer {
+    pub(crate) fn new(out: Box<dyn Write>) -> Self {
+        Self { out: BufWriter::new(out), progress_at: Instant::now() }
+    }
+
+    /// Says how many records are done so far, at most once a second.
+    pub fn progress(&mut self, records: u64) -> Result<(), Failure> {
+        if self.progress_at.elapsed() < PROGRESS_EVERY {
+            return Ok(());
+        }
+        self.progress_at = Instant::now();
+        self.line(&Line::Progress { records })?;
+        Ok(self.out.flush()?)
+    }
+
+    /// Lists a record that could not be stored; `record` is its number in the whole file.
+    pub fn reject(&mut self, record: u64, reason: String) -> Result<(), Failure> {
+        self.line(&Line::Reject { record, reason })
+    }
+
+    pub(crate) fn done(&mut self, counts: Counts) -> Result<(), Failure> {
+        let Counts { stored, duplicates, rejected, .. } = counts;
+        self.line(&Line::Done { stored, duplicates, rejected })?;
+        Ok(self.out.flush()?)
+    }
+
+    pub(crate) fn failed(&mut self, retry: bool, reason: String) -> Result<(), Failure> {
+        self.line(&Line::Failed { retry, reason })?;
+        Ok(self.out.flush()?)
+    }
+
+    fn line(&mut self, line: &Line) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.out, line).map_err(std::io::Error::from)?;
+        Ok(self.out.write_all(b"\n")?)
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! The bytes of a unit: exactly as many as announced.
+
+use std::io::{self, BufRead, Read};
+
+/// Reads the bytes of a unit.
+///
+/// An end of file before the announced length is an error and never an end: a pipe that broke would else look like a
+/// shorter file.
+pub struct Input<'a> {
+    bytes: &'a mut dyn BufRead,
+    left: u64,
+    length: u64,
+}
+
+impl<'a> Input<'a> {
+    pub(crate) fn new(bytes: &'a mut dyn BufRead, length: u64) -> Self {
+        Self { bytes, left: length, length }
+    }
+
+    /// Bytes that have not been read yet.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+}
+
+impl BufRead for Input<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let buffer = self.bytes.fill_buf()?;
+        if buffer.is_empty() {
+            let read = self.length - self.left;
+            let text = format!("stdin ended after {read} of {} bytes", self.length);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        let end = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        Ok(&buffer[..end])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.bytes.consume(amount);
+        self.left -= amount as u64;
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let amount = self.fill_buf()?.read(target)?;
+        self.consume(amount);
+        Ok(amount)
+    }
+}
+
+impl std::fmt::Debug for Input<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input")
+            .field("left", &self.left)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_ends_where_the_unit_ends_and_not_before() {
+        let mut bytes: &[u8] = b"unit and more";
+        let mut text = String::new();
+        Input::new(&mut bytes, 4).read_to_string(&mut text).expect("four bytes are there");
+        assert_eq!((text.as_str(), bytes), ("unit", b" and more".as_slice()));
+    }
+
+    #[test]
+    fn a_short_stdin_is_an_error_and_no_end() {
+        let mut bytes: &[u8] = b"uni";
+        let error = Input::new(&mut bytes, 4).read_to_end(&mut Vec::new()).expect_err("one byte is missing");
+        assert_eq!(error.to_string(), "stdin ended after 3 of 4 bytes");
+    }
+}

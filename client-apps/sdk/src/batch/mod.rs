@@ -1,0 +1,172 @@
+//! Runs a batch app: gives it unit after unit and answers the platform.
+//!
+//! 1. [`Settings`]: what stays the same for the process, from its environment;
+//! 2. [`UnitHeader`]: what this unit is, from the environment (`stdin`) or a header line (`worker`);
+//! 3. [`Input`]: the unit's bytes, exactly as many as announced;
+//! 4. the app reads records and gives them to the [`Sink`], or stores what it reads by itself;
+//! 5. [`Answer`]: progress, rejects, and at the end the line that says what became of the unit.
+
+mod answer;
+mod input;
+mod settings;
+mod sink;
+mod store;
+
+use std::io::{BufRead, Read, Take, Write};
+use std::process::ExitCode;
+
+use mysimbdp_core::app::{Protocol, UnitHeader};
+use mysimbdp_core::outcome::Counts;
+
+use crate::failure::Failure;
+
+pub use answer::Answer;
+pub use input::Input;
+pub use settings::Settings;
+pub use sink::Sink;
+pub use store::Store;
+
+/// A header line of the `worker` protocol is never longer than this.
+const HEADER_BYTES_MAX: u64 = 64 * 1024;
+
+/// A work unit as an app gets it.
+#[derive(Debug)]
+pub struct Unit<'a> {
+    pub header: &'a UnitHeader,
+    pub settings: &'a Settings,
+    /// Its bytes. They must be read to their end.
+    pub input: Input<'a>,
+    /// Where its records go.
+    pub sink: Sink<'a>,
+    /// The store itself, for apps that do not write records.
+    pub store: &'a Store,
+}
+
+/// Runs `app` for each unit that the platform gives to this process, and returns the process's exit code.
+///
+/// `app` returns what became of the unit's records, which is [`Sink::finish`] for apps that use the sink. When it
+/// returns `Ok`, everything must be durable. The counts are checked against the header, as is that the whole input has
+/// been read; the `done` line is written only then. On an error nothing is reported as done, and what had been stored
+/// is harmless, because the unit's next attempt writes the same ids.
+pub fn run(mut app: impl FnMut(&mut Unit<'_>) -> Result<Counts, Failure>) -> ExitCode {
+    let served = Settings::from_environment(&crate::environment::of_process).and_then(|settings| {
+        serve(&settings, &mut std::io::stdin().lock(), Box::new(std::io::stdout()), &mut app)
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // stderr is the client's log.
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+type App<'a> = dyn FnMut(&mut Unit<'_>) -> Result<Counts, Failure> + 'a;
+
+fn serve<R: BufRead>(
+    settings: &Settings,
+    stdin: &mut R,
+    stdout: Box<dyn Write>,
+    app: &mut App<'_>,
+) -> Result<(), Failure> {
+    let store = Store::open(settings)?;
+    let mut answer = Answer::new(stdout);
+    let result = match settings.protocol {
+        Protocol::Stdin => {
+            let header = settings::header_from_environment(&crate::environment::of_process)?;
+            serve_one(settings, &header, &store, stdin, &mut answer, app)
+        }
+        Protocol::Worker => serve_worker(settings, &store, stdin, &mut answer, app),
+    };
+    store.close();
+    result
+}
+
+fn serve_one<R: BufRead>(
+    settings: &Settings,
+    header: &UnitHeader,
+    store: &Store,
+    stdin: &mut R,
+    answer: &mut Answer,
+    app: &mut App<'_>,
+) -> Result<(), Failure> {
+    let counts = do_unit(settings, header, store, stdin, answer, app)?;
+    if !stdin.fill_buf()?.is_empty() {
+        return Err(Failure::Data(format!("stdin holds more than the {} bytes announced", header.length)));
+    }
+    answer.done(counts)
+}
+
+/// Unit after unit until stdin ends. A unit that failed is answered as such, and its remaining bytes are skipped.
+fn serve_worker<R: BufRead>(
+    settings: &Settings,
+    store: &Store,
+    stdin: &mut R,
+    answer: &mut Answer,
+    app: &mut App<'_>,
+) -> Result<(), Failure> {
+    while let Some(header) = read_header(stdin)? {
+        let mut unit_bytes = Read::take(&mut *stdin, header.length);
+        let result = do_unit(settings, &header, store, &mut unit_bytes, answer, app);
+        match result {
+            Ok(counts) => answer.done(counts)?,
+            Err(Failure::Data(reason)) => {
+                skip_rest(&mut unit_bytes)?;
+                answer.failed(false, reason)?;
+            }
+            Err(Failure::Temporary(reason)) => {
+                skip_rest(&mut unit_bytes)?;
+                answer.failed(true, reason)?;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+fn do_unit(
+    settings: &Settings,
+    header: &UnitHeader,
+    store: &Store,
+    bytes: &mut dyn BufRead,
+    answer: &mut Answer,
+    app: &mut App<'_>,
+) -> Result<Counts, Failure> {
+    let sink = Sink::new(settings, header, store, answer);
+    let mut unit = Unit { header, settings, input: Input::new(bytes, header.length), sink, store };
+    let counts = app(&mut unit)?;
+    if unit.input.left() > 0 {
+        return Err(Failure::Data(format!("{} of {} bytes were not read", unit.input.left(), header.length)));
+    }
+    if counts.received != header.records || !counts.balances() {
+        return Err(Failure::Data(format!(
+            "counts {counts:?} do not fit the {} records announced",
+            header.records
+        )));
+    }
+    Ok(counts)
+}
+
+/// The next header line, or `None` at the end of stdin.
+fn read_header<R: BufRead>(stdin: &mut R) -> Result<Option<UnitHeader>, Failure> {
+    let mut line = Vec::new();
+    stdin.take(HEADER_BYTES_MAX).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&line)
+        .map(Some)
+        .map_err(|error| Failure::Fault(format!("header line is not what the contract says: {error}")))
+}
+
+fn skip_rest<R: BufRead>(bytes: &mut Take<R>) -> Result<(), Failure> {
+    std::io::copy(bytes, &mut std::io::sink())?;
+    match bytes.limit() {
+        0 => Ok(()),
+        missing => Err(Failure::Temporary(format!("stdin ended {missing} bytes before the end of the unit"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

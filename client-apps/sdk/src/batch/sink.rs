@@ -1,0 +1,180 @@
+//! Stores records in batches, two at a time, and keeps the account of each record.
+
+use mysimbdp_core::app::{Ids, UnitHeader};
+use mysimbdp_core::io::coredms::{CoredmsError, Written};
+use mysimbdp_core::outcome::Counts;
+use tokio::task::JoinSet;
+
+use bson::RawDocumentBuf;
+
+use super::{Answer, Settings, Store};
+use crate::failure::Failure;
+use crate::identity::Identity;
+use crate::record::Fields;
+
+/// Documents of one write. More gain nothing: the driver's time per document is flat from a few hundred on.
+const BATCH_DOCUMENTS: usize = 1_000;
+
+/// Bytes of one write: far below the 48 MB of a MongoDB message, and three of them are all that the sink holds.
+const BATCH_BYTES: usize = 8_000_000;
+
+/// While one batch waits for the store's journal, another can be on its way.
+const WRITERS: usize = 2;
+
+/// Takes the records of a unit, in file order, and numbers them.
+///
+/// It never writes outside `[first_record, first_record + records)` of the unit's header.
+#[derive(Debug)]
+pub struct Sink<'a> {
+    settings: &'a Settings,
+    header: &'a UnitHeader,
+    store: &'a Store,
+    answer: &'a mut Answer,
+    /// Made at the first record: apps that store whole files have none.
+    identity: Option<Identity>,
+    counts: Counts,
+    batch: Batch,
+    writing: JoinSet<(Vec<u64>, Result<Written, CoredmsError>)>,
+}
+
+/// Documents that go to the store together, and the number of each in the file.
+#[derive(Debug, Default)]
+struct Batch {
+    documents: Vec<RawDocumentBuf>,
+    numbers: Vec<u64>,
+    bytes: usize,
+}
+
+impl<'a> Sink<'a> {
+    pub(crate) fn new(
+        settings: &'a Settings,
+        header: &'a UnitHeader,
+        store: &'a Store,
+        answer: &'a mut Answer,
+    ) -> Self {
+        Self {
+            settings,
+            header,
+            store,
+            answer,
+            identity: None,
+            counts: Counts::default(),
+            batch: Batch::default(),
+            writing: JoinSet::new(),
+        }
+    }
+
+    /// Takes the next record. It is durable when [`Sink::finish`] has returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Data`] where it is one more than the header announces; failures of the store.
+    pub fn record(&mut self, fields: &Fields) -> Result<(), Failure> {
+        let number = self.next_number()?;
+        let identity = match &mut self.identity {
+            Some(identity) => identity,
+            none => none.insert(self.settings.identity(self.header)?),
+        };
+        match identity.document(number, fields) {
+            Ok(document) => self.batch.push(number, document),
+            Err(reason) => return self.note_reject(number, reason),
+        }
+        if self.batch.is_full() { self.write() } else { Ok(()) }
+    }
+
+    /// Takes the next record as one that cannot be stored, and says why.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Data`] where it is one more than the header announces.
+    pub fn reject(&mut self, reason: impl Into<String>) -> Result<(), Failure> {
+        let number = self.next_number()?;
+        self.note_reject(number, reason.into())
+    }
+
+    /// Waits until all records are durable, and returns what became of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Data`] where there were fewer records than the header announces; failures of the store.
+    pub fn finish(&mut self) -> Result<Counts, Failure> {
+        if self.counts.received != self.header.records {
+            let Counts { received, .. } = self.counts;
+            return Err(Failure::Data(format!(
+                "holds {received} records, announced were {}",
+                self.header.records
+            )));
+        }
+        self.write()?;
+        while !self.writing.is_empty() {
+            self.settle_one()?;
+        }
+        Ok(self.counts)
+    }
+
+    fn next_number(&mut self) -> Result<u64, Failure> {
+        if self.counts.received >= self.header.records {
+            return Err(Failure::Data(format!(
+                "holds more than the {} records announced",
+                self.header.records
+            )));
+        }
+        let number = self.header.first_record + self.counts.received;
+        self.counts.received += 1;
+        Ok(number)
+    }
+
+    fn note_reject(&mut self, number: u64, reason: String) -> Result<(), Failure> {
+        self.counts.rejected += 1;
+        self.answer.reject(number, reason)
+    }
+
+    /// Sends the batch on its way, when a writer is free.
+    fn write(&mut self) -> Result<(), Failure> {
+        if self.batch.documents.is_empty() {
+            return Ok(());
+        }
+        while self.writing.len() >= WRITERS {
+            self.settle_one()?;
+        }
+        let Batch { documents, numbers, .. } = std::mem::take(&mut self.batch);
+        let coredms = self.store.coredms.clone();
+        let collection = self.settings.collection.clone();
+        let by_key = self.settings.ids == Ids::Key;
+        let write = async move {
+            let written = if by_key {
+                coredms.replace_older(&collection, documents).await
+            } else {
+                coredms.insert_many(&collection, documents).await
+            };
+            (numbers, written)
+        };
+        self.writing.spawn_on(write, self.store.handle());
+        Ok(())
+    }
+
+    /// Waits for one of the writes and books its result.
+    fn settle_one(&mut self) -> Result<(), Failure> {
+        let Some(ended) = self.store.block_on(self.writing.join_next()) else { return Ok(()) };
+        let (numbers, written) = ended.map_err(|error| Failure::Fault(format!("writer failed: {error}")))?;
+        let written = written?;
+        self.counts.stored += written.stored;
+        self.counts.duplicates += written.duplicates.len() as u64;
+        for (position, reason) in written.rejected {
+            self.note_reject(numbers[position], reason)?;
+        }
+        self.answer.progress(self.counts.received)
+    }
+}
+
+impl Batch {
+    fn push(&mut self, number: u64, document: RawDocumentBuf) {
+        self.bytes += document.as_bytes().len();
+        self.documents.push(document);
+        self.numbers.push(number);
+    }
+
+    fn is_full(&self) -> bool {
+        self.documents.len() >= BATCH_DOCUMENTS || self.bytes >= BATCH_BYTES
+    }
+}

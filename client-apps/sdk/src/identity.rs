@@ -1,0 +1,233 @@
+//! The `_id` of a record, and with it the guarantee that a repeat does no harm.
+
+use bson::RawDocumentBuf;
+use bson::oid::ObjectId;
+use bson::spec::ElementType;
+use jiff::Timestamp;
+use mysimbdp_core::ingestion::{IngestionId, RecordId};
+
+use crate::record::{DOCUMENT_BYTES_MAX, Element, Fields};
+
+/// The field that holds the `_id`.
+pub const ID: &str = "_id";
+
+/// The field of documents with key ids that says which of two is the newer.
+pub const PROVENANCE: &str = "_ingest";
+
+/// Where the `_id` of an app's records comes from.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// `ids: "platform"`: ingestion and record number.
+    Platform(IngestionId),
+    /// `ids: "key"`: the named fields of the record.
+    Key { fields: Vec<String>, provenance: Provenance },
+    /// `ids: "none"`: the record's own `_id`, else a new ObjectId.
+    Own,
+}
+
+/// Where a document with a key id came from. Newer is greater by layer, then time, then ingestion, then record.
+#[derive(Clone, Debug)]
+pub enum Provenance {
+    /// From a file: corrects what the speed layer said.
+    Batch { received_at: Timestamp, ingestion: IngestionId },
+    /// From a message.
+    Stream { received_at: Timestamp },
+}
+
+impl Identity {
+    /// The document of record number `record`: its `_id` first, then its fields.
+    ///
+    /// # Errors
+    ///
+    /// The reason for the record's reject: a field named `_id` or `_ingest` that the platform gives itself, a key field
+    /// that is missing, null or an array, or a document over 16 MiB.
+    pub fn document(&self, record: u64, fields: &Fields) -> Result<RawDocumentBuf, String> {
+        match self {
+            Self::Platform(ingestion) => with_record_id(ingestion.record_id(record), fields),
+            Self::Key { fields: names, provenance } => {
+                // A record whose key is its own `_id` has that field only once, in front.
+                let is_own_id = names.len() == 1 && names[0] == ID;
+                refuse_names(fields, if is_own_id { &[PROVENANCE] } else { &[ID, PROVENANCE] })?;
+                let mut head = Fields::new();
+                write_key(&mut head, names, fields)?;
+                provenance.write(&mut head, record);
+                finish(head, fields)
+            }
+            Self::Own => {
+                let mut head = Fields::new();
+                match fields.get(ID) {
+                    Some(id) => head.copy(ID, id),
+                    None => head.object_id(ID, ObjectId::new()),
+                }
+                finish(head, fields)
+            }
+        }
+    }
+}
+
+/// A document under a 16-byte id.
+///
+/// # Errors
+///
+/// The reason for the record's reject: it has an `_id` of its own, or is over 16 MiB.
+pub(crate) fn with_record_id(id: RecordId, fields: &Fields) -> Result<RawDocumentBuf, String> {
+    refuse_names(fields, &[ID])?;
+    let mut head = Fields::new();
+    head.binary(ID, &id.0);
+    finish(head, fields)
+}
+
+impl Provenance {
+    fn write(&self, head: &mut Fields, record: u64) {
+        head.begin_document(PROVENANCE);
+        match self {
+            Self::Batch { received_at, ingestion } => {
+                head.string("layer", "batch");
+                head.date("received_at", received_at.as_millisecond());
+                head.string("ingestion", &ingestion.to_string());
+                head.int64("record", record as i64);
+            }
+            // A message belongs to no ingestion; the fields are there so that the two can be compared.
+            Self::Stream { received_at } => {
+                head.string("layer", "stream");
+                head.date("received_at", received_at.as_millisecond());
+                head.string("ingestion", "");
+                head.int64("record", 0);
+            }
+        }
+        head.end();
+    }
+}
+
+/// The `_id` under key ids: the value of the one field, or a document of the several in configured order.
+fn write_key(head: &mut Fields, names: &[String], fields: &Fields) -> Result<(), String> {
+    if let [name] = names {
+        head.copy(ID, key_element(fields, name)?);
+        return Ok(());
+    }
+    head.begin_document(ID);
+    for name in names {
+        head.copy(name, key_element(fields, name)?);
+    }
+    head.end();
+    Ok(())
+}
+
+fn key_element<'f>(fields: &'f Fields, name: &str) -> Result<Element<'f>, String> {
+    let element = fields.get(name).ok_or_else(|| format!("key field {name:?} is missing"))?;
+    match element.kind {
+        ElementType::Null => Err(format!("key field {name:?} is null")),
+        // MongoDB allows no array as `_id`, and queries would read one inside a key as many values.
+        ElementType::Array => Err(format!("key field {name:?} is an array")),
+        _ => Ok(element),
+    }
+}
+
+fn refuse_names(fields: &Fields, names: &[&str]) -> Result<(), String> {
+    match fields.iter().find(|element| names.contains(&element.name)) {
+        None => Ok(()),
+        Some(element) => Err(format!(
+            "field {:?} is given by the platform; data that has an _id of its own needs ids \"key\" and record_key [\"_id\"]",
+            element.name
+        )),
+    }
+}
+
+/// The head, then the fields, but for an `_id` that the head has already.
+fn finish(mut head: Fields, fields: &Fields) -> Result<RawDocumentBuf, String> {
+    if fields.get(ID).is_some() {
+        fields
+            .iter()
+            .filter(|element| element.name != ID)
+            .for_each(|element| head.copy(element.name, element));
+    } else {
+        head.append(fields);
+    }
+    let document = head.to_document();
+    if document.len() > DOCUMENT_BYTES_MAX {
+        return Err(format!("document has {} bytes, allowed are {DOCUMENT_BYTES_MAX}", document.len()));
+    }
+    RawDocumentBuf::from_bytes(document).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Bson, Document, doc};
+
+    use super::*;
+    use crate::record::json;
+
+    fn ingestion() -> IngestionId {
+        "000102030405060708090a0b0c0d0e0f".parse().expect("32 digits")
+    }
+
+    fn document(identity: &Identity, record: u64, text: &str) -> Result<Document, String> {
+        let mut fields = Fields::new();
+        json::append_object(&mut fields, text.as_bytes())?;
+        let raw = identity.document(record, &fields)?;
+        Ok(bson::deserialize_from_slice(raw.as_bytes()).expect("valid BSON"))
+    }
+
+    fn keyed(names: &[&str]) -> Identity {
+        let received_at = "2026-11-21T03:22:11Z".parse().expect("a time");
+        Identity::Key {
+            fields: names.iter().map(|&name| name.to_owned()).collect(),
+            provenance: Provenance::Batch { received_at, ingestion: ingestion() },
+        }
+    }
+
+    #[test]
+    fn platform_ids_are_ingestion_and_record_number_and_come_first() {
+        let document = document(&Identity::Platform(ingestion()), 258, r#"{"a":1}"#).expect("document");
+        let id = vec![0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 1, 2];
+        let id = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: id };
+        assert_eq!(document.iter().next(), Some((&"_id".to_owned(), &Bson::Binary(id))));
+        assert_eq!(document.get("a"), Some(&Bson::Int32(1)));
+    }
+
+    #[test]
+    fn a_key_is_the_one_field_or_a_document_of_several_in_configured_order() {
+        let one = document(&keyed(&["b"]), 7, r#"{"a":1,"b":"x"}"#).expect("document");
+        let provenance = doc! {
+            "layer": "batch", "received_at": bson::DateTime::from_millis(1_795_231_331_000),
+            "ingestion": ingestion().to_string(), "record": 7_i64,
+        };
+        assert_eq!(one, doc! { "_id": "x", "_ingest": provenance, "a": 1, "b": "x" });
+        let two = document(&keyed(&["b", "a"]), 7, r#"{"a":1,"b":"x"}"#).expect("document");
+        let names: Vec<&String> = two.get_document("_id").expect("a document").keys().collect();
+        assert_eq!(names, ["b", "a"]);
+    }
+
+    #[test]
+    fn data_with_an_id_of_its_own_keeps_it_where_that_is_the_key() {
+        let own = document(&keyed(&["_id"]), 0, r#"{"a":1,"_id":5}"#).expect("document");
+        assert_eq!((own.get("_id"), own.len()), (Some(&Bson::Int32(5)), 3));
+        let none = document(&Identity::Own, 0, r#"{"a":1,"_id":5}"#).expect("document");
+        assert_eq!(none, doc! { "_id": 5, "a": 1 });
+        let new = document(&Identity::Own, 0, r#"{"a":1}"#).expect("document");
+        assert!(new.get_object_id("_id").is_ok());
+    }
+
+    #[test]
+    fn records_without_a_usable_key_or_with_the_platforms_fields_are_rejected() {
+        for (identity, text, reason) in [
+            (keyed(&["k"]), r#"{"a":1}"#, "\"k\" is missing"),
+            (keyed(&["a", "k"]), r#"{"a":1,"k":null}"#, "\"k\" is null"),
+            (keyed(&["k"]), r#"{"k":[1]}"#, "\"k\" is an array"),
+            (keyed(&["k"]), r#"{"k":1,"_id":2}"#, "\"_id\" is given by the platform"),
+            (keyed(&["k"]), r#"{"k":1,"_ingest":2}"#, "\"_ingest\" is given by the platform"),
+            (Identity::Platform(ingestion()), r#"{"_id":2}"#, "\"_id\" is given by the platform"),
+        ] {
+            let error = document(&identity, 0, text).expect_err("rejected");
+            assert!(error.contains(reason), "{error:?} does not say {reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_over_16_mib_is_rejected() {
+        let mut fields = Fields::new();
+        fields.string("a", &"x".repeat(DOCUMENT_BYTES_MAX));
+        let error = Identity::Platform(ingestion()).document(0, &fields).expect_err("rejected");
+        assert!(error.contains("allowed are 16777216"), "{error}");
+    }
+}

@@ -1,0 +1,164 @@
+//! A message on its way into a document, or into the rejects.
+
+use std::time::Instant;
+
+use bson::spec::{BinarySubtype, ElementType};
+use bson::{Binary, Bson, DateTime, RawDocumentBuf, doc, oid::ObjectId};
+use bytes::Bytes;
+use jsonschema::Validator;
+use mysimbdp_core::app::Ids;
+use mysimbdp_core::ingestion::RecordId;
+use mysimbdp_core::io::broker::consumer::{AckToken, Delivery};
+use mysimbdp_core::io::clock;
+
+use super::numbered::{EPOCH, Number, SEQUENCE, SOURCE};
+use super::{Convert, Settings};
+use crate::failure::Failure;
+use crate::identity::{Identity, Provenance, with_record_id};
+use crate::record::{Element, Fields};
+
+/// A reject keeps this much of its message, so that it can always be stored itself.
+const REJECT_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Faults of one message against its schema that are listed.
+const SCHEMA_FAULTS_MAX: usize = 5;
+
+/// A message as an app's conversion sees it.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub topic: String,
+    pub payload: Bytes,
+    pub user_properties: Vec<(String, String)>,
+}
+
+impl Message {
+    /// The value of the first user property of this name.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.user_properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A message, what it becomes, and the right to acknowledge it.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) message: Message,
+    pub(crate) received_at: Instant,
+    pub(crate) ack: AckToken,
+    pub(crate) fate: Fate,
+}
+
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Store { document: RawDocumentBuf, number: Option<RecordId> },
+    Reject { reason: String },
+}
+
+/// Turns messages into documents.
+pub(crate) struct Converter<'a> {
+    settings: &'a Settings,
+    convert: &'a Convert,
+    schema: Option<Validator>,
+    fields: Fields,
+}
+
+impl<'a> Converter<'a> {
+    /// # Errors
+    ///
+    /// [`Failure::Config`] where the schema is none.
+    pub(crate) fn new(settings: &'a Settings, convert: &'a Convert) -> Result<Self, Failure> {
+        let schema = match &settings.message_schema {
+            None => None,
+            Some(schema) => Some(jsonschema::validator_for(schema).map_err(|error| {
+                Failure::Config(format!("the message schema is no JSON Schema: {error}"))
+            })?),
+        };
+        Ok(Self { settings, convert, schema, fields: Fields::new() })
+    }
+
+    pub(crate) fn item(&mut self, delivery: Delivery) -> Item {
+        let Delivery { topic, payload, user_properties, received_at, ack, .. } = delivery;
+        let message = Message { topic, payload, user_properties };
+        let fate = match self.document(&message) {
+            Ok((document, number)) => Fate::Store { document, number },
+            Err(reason) => Fate::Reject { reason },
+        };
+        Item { message, received_at, ack, fate }
+    }
+
+    fn document(&mut self, message: &Message) -> Result<(RawDocumentBuf, Option<RecordId>), String> {
+        if let Some(schema) = &self.schema {
+            check(schema, &message.payload)?;
+        }
+        self.fields.clear();
+        (self.convert)(message, &mut self.fields)?;
+        match self.settings.ids {
+            Ids::Key => {
+                let provenance = Provenance::Stream { received_at: clock::now() };
+                let identity = Identity::Key { fields: self.settings.record_key.clone(), provenance };
+                Ok((identity.document(0, &self.fields)?, None))
+            }
+            Ids::Platform => match self.number(message)? {
+                Some(number) => {
+                    let id = number.id(&self.settings.client);
+                    Ok((with_record_id(id, &self.fields)?, Some(id)))
+                }
+                None => Ok((Identity::Own.document(0, &self.fields)?, None)),
+            },
+            Ids::Object | Ids::None => Ok((Identity::Own.document(0, &self.fields)?, None)),
+        }
+    }
+
+    fn number(&self, message: &Message) -> Result<Option<Number>, String> {
+        match &self.settings.number_fields {
+            None => {
+                Number::read([SOURCE, EPOCH, SEQUENCE].map(|name| message.property(name).map(str::to_owned)))
+            }
+            Some(names) => Number::read(names.each_ref().map(|name| self.fields.get(name).and_then(text))),
+        }
+    }
+}
+
+/// The text of a field that holds part of a message's number.
+fn text(element: Element<'_>) -> Option<String> {
+    match (element.kind, element.value) {
+        (ElementType::Int32, value) => Some(i32::from_le_bytes(value.try_into().ok()?).to_string()),
+        (ElementType::Int64, value) => Some(i64::from_le_bytes(value.try_into().ok()?).to_string()),
+        // After its length, and before the NUL that ends it.
+        (ElementType::String, [_, _, _, _, text @ .., 0]) => String::from_utf8(text.to_vec()).ok(),
+        _ => None,
+    }
+}
+
+fn check(schema: &Validator, payload: &[u8]) -> Result<(), String> {
+    let value = serde_json::from_slice(payload).map_err(|error| format!("not JSON: {error}"))?;
+    let faults: Vec<String> = schema
+        .iter_errors(&value)
+        .take(SCHEMA_FAULTS_MAX)
+        .map(|fault| match fault.instance_path().as_str() {
+            "" => fault.to_string(),
+            path => format!("{path}: {fault}"),
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+}
+
+/// The document of a message that cannot be stored.
+///
+/// Its `_id` is made once per arrival: a message that the broker delivers again after a crash can be listed twice.
+pub(crate) fn reject_document(message: &Message, reason: &str) -> Result<RawDocumentBuf, Failure> {
+    let kept = &message.payload[..message.payload.len().min(REJECT_PAYLOAD_BYTES_MAX)];
+    let payload = match std::str::from_utf8(kept) {
+        Ok(text) => Bson::String(text.to_owned()),
+        Err(_) => Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: kept.to_vec() }),
+    };
+    let document = doc! {
+        "_id": ObjectId::new(),
+        "topic": &message.topic,
+        "payload": payload,
+        "payload_bytes": i64::try_from(message.payload.len()).unwrap_or(i64::MAX),
+        "reason": reason,
+        "rejected_at": DateTime::from_millis(clock::now().as_millisecond()),
+    };
+    RawDocumentBuf::try_from(&document)
+        .map_err(|error| Failure::Fault(format!("a reject is no document: {error}")))
+}

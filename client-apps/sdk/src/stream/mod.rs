@@ -1,0 +1,95 @@
+//! Runs a stream app: MQTT messages to documents, each acknowledged only after it is durable.
+//!
+//! 1. [`Settings`] from the environment; the message schema compiled; store and broker opened;
+//! 2. messages are converted as they arrive, and collected into a batch;
+//! 3. one batch at a time is written, while the next one collects: it closes when it is full, when it is old enough,
+//!    or when the write before it has returned and it holds anything, so batches grow with the load by themselves;
+//! 4. when a batch is durable its messages are acknowledged. While the store is away nothing is acknowledged, and the
+//!    broker's window (twice a batch) bounds what is held in memory;
+//! 5. reports go out at their interval; the retained status says that the instance lives.
+//!
+//! SIGTERM and SIGINT stop: what has been taken is stored and acknowledged, the session stays. SIGUSR1 drains: the
+//! subscription ends, what the session still holds is stored, then the session ends too.
+
+mod instance;
+mod message;
+mod numbered;
+mod report;
+mod settings;
+mod signals;
+mod status;
+mod window;
+mod write;
+
+use std::process::ExitCode;
+
+use mysimbdp_core::config::settings::LogLevel;
+use mysimbdp_core::io::coredms;
+
+use crate::failure::Failure;
+use crate::record::{Fields, json};
+use instance::Instance;
+use message::Converter;
+use signals::Signals;
+
+pub use message::Message;
+pub use settings::Settings;
+
+/// Turns a message into the fields of its document, or says why it cannot be one.
+pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + Sync;
+
+/// Runs until a signal ends it, and returns the process's exit code: 0 after stop and drain, 75 when another process
+/// has taken over the session, 78 where the environment is wrong, 70 otherwise.
+///
+/// `convert` sees each message that fits the client's schema. A message that it refuses goes to the rejects with the
+/// reason, and is acknowledged. The `_id` comes from the platform (see [`crate::identity`]): for a message with the user
+/// properties `source`, `epoch` and `seq` from these, so that it is stored exactly once; else it is a new ObjectId, and
+/// the message is stored at least once. With `ids: "key"` it is the key, and the first message of a key stays until
+/// the batch layer corrects it.
+pub fn run(convert: &Convert) -> ExitCode {
+    mysimbdp_core::logging::init_stderr("stream-app", LogLevel::Info);
+    let ended = Settings::from_environment(&crate::environment::of_process).and_then(|settings| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(serve(&settings, convert))
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!(error = %failure, "instance ended");
+            failure.exit_code()
+        }
+    }
+}
+
+/// The conversion of JSON objects: each member becomes a field, exactly or not at all.
+///
+/// # Errors
+///
+/// The reason for the message's reject.
+pub fn from_json(message: &Message, fields: &mut Fields) -> Result<(), String> {
+    json::append_object(fields, &message.payload)
+}
+
+async fn serve(settings: &Settings, convert: &Convert) -> Result<(), Failure> {
+    // Before the connection: a signal that comes while it is made must not end the process half-way.
+    let signals = Signals::new()?;
+    let converter = Converter::new(settings, convert)?;
+    let coredms = coredms::open(&settings.coredms, &settings.database).await?;
+    let instance = Instance::connect(settings, converter, coredms.clone())?;
+    let ended = instance.run(signals).await;
+    coredms.close().await;
+    ended
+}
+
+#[cfg(test)]
+fn test_settings() -> Settings {
+    use mysimbdp_core::app::env;
+    let get = |name: &str| match name {
+        env::CLIENT_ID => Some("client1".to_owned()),
+        env::BROKER => Some("mqtt://127.0.0.1:1".to_owned()),
+        env::COREDMS => Some("sqlite:/nowhere".to_owned()),
+        env::TOPIC_FILTER | env::INSTANCE | env::DATABASE | env::COLLECTION => Some("x".to_owned()),
+        _ => None,
+    };
+    Settings::from_environment(&get).expect("complete")
+}

@@ -1,0 +1,121 @@
+//! What a stream app is told in its environment.
+
+use std::time::Duration;
+
+use mysimbdp_core::app::{Ids, env};
+use mysimbdp_core::client::ClientId;
+
+use crate::environment::Environment;
+use crate::failure::Failure;
+
+/// Of an app's own, given in the stream's `env`: names of three fields, separated by commas.
+const NUMBER_FIELDS: &str = "MYSIMBDP_NUMBER_FIELDS";
+
+/// The settings of one instance of a stream app.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub client: ClientId,
+    /// Address of the broker: `mqtt://host:port`.
+    pub broker: String,
+    /// The complete filter, `$share/<client>/…`.
+    pub topic_filter: String,
+    /// Client id of the MQTT session, which belongs to the slot and outlives the process.
+    pub instance: String,
+    pub instance_topic: Option<String>,
+    pub report_topic: Option<String>,
+    pub report_every: Duration,
+    /// A batch is written when it holds this many messages …
+    pub batch_messages_max: usize,
+    /// … or when its first message is this old.
+    pub batch_wait_max: Duration,
+    /// A drained instance ends when nothing has come for this long.
+    pub drain_quiet: Duration,
+    /// Address of the store: `mongodb://…` or `sqlite:<directory>`.
+    pub coredms: String,
+    /// The client's database.
+    pub database: String,
+    pub collection: String,
+    /// Where messages go that cannot be stored.
+    pub rejected_collection: String,
+    pub ids: Ids,
+    /// With `ids: "key"`: the fields that identify a message.
+    pub record_key: Vec<String>,
+    /// The message's own fields that hold source, epoch and sequence number; without it they are user properties.
+    pub number_fields: Option<[String; 3]>,
+    /// The client's message structure, a JSON Schema.
+    pub message_schema: Option<serde_json::Value>,
+}
+
+impl Settings {
+    /// Reads them from an environment, given as a function from name to value.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Config`] with all that is missing or wrong.
+    pub fn from_environment(get: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        let mut read = Environment::new(get);
+        let (ids, record_key) = read.ids(env::IDS, env::RECORD_KEY);
+        if ids == Ids::Object {
+            read.fault(format!("{} is \"object\", allowed are platform, key and none", env::IDS));
+        }
+        let client = read.required(env::CLIENT_ID);
+        let message_schema = read.optional(env::MESSAGE_SCHEMA).and_then(|text| {
+            serde_json::from_str(&text)
+                .map_err(|error| read.fault(format!("{}: {error}", env::MESSAGE_SCHEMA)))
+                .ok()
+        });
+        let number_fields = read.optional(NUMBER_FIELDS).and_then(|names| {
+            let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+            let count = names.len();
+            names
+                .try_into()
+                .map_err(|_| read.fault(format!("{NUMBER_FIELDS} has {count} names, allowed are 3")))
+                .ok()
+        });
+        let settings = client.map(|client| Self {
+            client,
+            broker: read.text(env::BROKER),
+            topic_filter: read.text(env::TOPIC_FILTER),
+            instance: read.text(env::INSTANCE),
+            instance_topic: read.optional(env::INSTANCE_TOPIC),
+            report_topic: read.optional(env::REPORT_TOPIC),
+            report_every: Duration::from_secs(read.parsed(env::REPORT_SECONDS, 60).max(1)),
+            batch_messages_max: read.parsed(env::BATCH_MESSAGES, 1000).clamp(1, 10_000),
+            batch_wait_max: Duration::from_millis(read.parsed(env::BATCH_MILLIS, 20)),
+            drain_quiet: Duration::from_millis(read.parsed(env::DRAIN_QUIET_MILLIS, 2000)),
+            coredms: read.text(env::COREDMS),
+            database: read.text(env::DATABASE),
+            collection: read.text(env::COLLECTION),
+            rejected_collection: read
+                .optional(env::REJECTED_COLLECTION)
+                .unwrap_or_else(|| "rejected".to_owned()),
+            ids,
+            record_key,
+            number_fields,
+            message_schema,
+        });
+        read.finish(settings)?.ok_or_else(|| Failure::Config(format!("{} is missing", env::CLIENT_ID)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let get = |name: &str| match name {
+            env::CLIENT_ID => Some("client1".to_owned()),
+            env::IDS => Some("object".to_owned()),
+            env::MESSAGE_SCHEMA => Some("{".to_owned()),
+            env::BATCH_MESSAGES => Some("many".to_owned()),
+            _ => None,
+        };
+        let error = Settings::from_environment(&get).expect_err("much is wrong").to_string();
+        for name in
+            [env::IDS, env::MESSAGE_SCHEMA, env::BATCH_MESSAGES, env::BROKER, env::COREDMS, env::TOPIC_FILTER]
+        {
+            assert!(error.contains(name), "{error:?} does not name {name}");
+        }
+    }
+}

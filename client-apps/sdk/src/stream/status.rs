@@ -1,0 +1,39 @@
+//! The retained status of an instance, and the will that takes its place when the connection is lost.
+
+use mysimbdp_core::io::broker::{Publish, Will};
+use mysimbdp_core::io::process::ProcessId;
+use serde::Serialize;
+
+/// Where an instance stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum State {
+    Running,
+    Draining,
+    /// Ended; the session stays.
+    Stopped,
+    /// Ended, and the session with it.
+    Drained,
+    /// The will: the connection has gone without a word.
+    Lost,
+}
+
+#[derive(Serialize)]
+struct Status {
+    #[serde(flatten)]
+    process: ProcessId,
+    state: State,
+}
+
+pub(crate) fn publish(topic: &str, state: State) -> Publish {
+    Publish { retain: true, ..Publish::new(topic, payload(state)) }
+}
+
+pub(crate) fn will(topic: &str) -> Will {
+    Will { topic: topic.to_owned(), payload: payload(State::Lost), retain: true }
+}
+
+fn payload(state: State) -> Vec<u8> {
+    let status = Status { process: ProcessId::current(), state };
+    serde_json::to_vec(&status).expect("a status has no map with keys other than text")
+}

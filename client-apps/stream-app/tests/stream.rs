@@ -1,0 +1,260 @@
+//! The stream app as the platform runs it: its promises towards broker and store.
+
+mod support;
+
+use std::path::Path;
+
+use mysimbdp_core::message::Report;
+use mysimbdp_testbed::{Mongod, Mosquitto, until_async};
+use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_stream-app");
+
+async fn stream(broker: &str, store: &str) -> Stream {
+    Stream::new(&[Path::new(PROGRAM)], broker, store).await
+}
+
+fn message(number: u64) -> String {
+    format!("{{\"n\":{number},\"temp\":39.02}}")
+}
+
+#[tokio::test]
+async fn messages_become_documents_and_reports_tell_how_many() {
+    for store in ["embedded", &shared_store()] {
+        let stream = stream(&shared_broker(), store).await;
+        let mut app = stream.start().await;
+        let (_link, mut reports) = connect(&stream.broker, vec![format!("{}/reports", stream.client)]).await;
+        for number in 0..50 {
+            stream.publish(message(number)).await;
+        }
+        stream.until_count("messages", 50).await;
+        let mut reported = (0, 0);
+        while reported.0 < 50 {
+            let (_, payload, _) = next_message(&mut reports).await;
+            let report = Report::parse(&payload).expect("a report");
+            assert_eq!(report.instance, Some(format!("{}-0", stream.client)));
+            assert!(report.utilization.is_some_and(|share| (0.0..=1.0).contains(&share)));
+            assert!(report.total_number_of_messages_ingested == 0 || report.average_processing_time > 0.0);
+            reported.0 += report.total_number_of_messages_ingested;
+            reported.1 += report.total_size_of_messages_ingested;
+        }
+        assert_eq!(reported, (50, (0..50).map(|number| message(number).len() as u64).sum()));
+        let log = stream.log();
+        assert!(
+            log.contains("TIMING") && log.contains("stage=batch") && log.contains("stage=report"),
+            "{log}"
+        );
+        assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_goes_to_the_rejects_and_is_acknowledged() {
+    let mut stream = stream(&shared_broker(), &shared_store()).await;
+    let schema = r#"{"type":"object","required":["n"],"properties":{"n":{"type":"integer"}}}"#;
+    stream.set("MESSAGE_SCHEMA", schema);
+    let mut app = stream.start().await;
+    let bad: [(&[u8], &str); 6] = [
+        (b"not json", "not JSON"),
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"{\"n\":\"one\"}", "/n: "),
+        (b"{\"n\":1,\"n\":2}", "\"n\" is there twice"),
+        (b"{\"n\":1,\"a.b\":2}", "\"a.b\" is not allowed"),
+    ];
+    for (payload, _) in bad {
+        stream.publish(payload).await;
+    }
+    stream.publish(message(1)).await;
+    stream.until_count("rejected", bad.len() as u64).await;
+    stream.until_count("messages", 1).await;
+    let rejected = stream.documents("rejected").await;
+    for (payload, reason) in bad {
+        let found = rejected.iter().any(|reject| {
+            let same = match (reject.get_str("payload"), reject.get_binary_generic("payload")) {
+                (Ok(text), _) => text.as_bytes() == payload,
+                (_, Ok(bytes)) => bytes == payload,
+                _ => false,
+            };
+            same && reject.get_str("reason").is_ok_and(|text| text.contains(reason))
+        });
+        assert!(found, "{:?} with {reason:?} is not in {rejected:#?}", String::from_utf8_lossy(payload));
+    }
+    assert!(
+        rejected.iter().all(|reject| reject.get_str("topic").is_ok_and(|topic| topic.ends_with("/data/x")))
+    );
+    // Acknowledged: a new instance gets none of them again.
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    let mut app = stream.start().await;
+    stream.publish(message(2)).await;
+    stream.until_count("messages", 2).await;
+    assert_eq!(stream.count("rejected").await, bad.len() as u64);
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_known_number_is_stored_once_and_with_other_content_rejected() {
+    for store in ["embedded", &shared_store()] {
+        let stream = stream(&shared_broker(), store).await;
+        let mut app = stream.start().await;
+        for number in [1, 2, 1, 1] {
+            stream.publish_numbered("s", number, message(number)).await;
+        }
+        stream.publish_numbered("s", 2, message(99)).await;
+        stream.publish_numbered("t", 2, message(2)).await;
+        stream.until_count("rejected", 1).await;
+        stream.until_count("messages", 3).await;
+        let reject = stream.documents("rejected").await.remove(0);
+        assert_eq!(reject.get_str("payload").ok(), Some(message(99).as_str()));
+        assert!(
+            reject.get_str("reason").is_ok_and(|reason| reason.contains("known with other content")),
+            "{reject}"
+        );
+        assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+        assert_eq!(stream.count("messages").await, 3);
+    }
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_and_started_again_nothing_is_lost_or_twice() {
+    const MESSAGES: u64 = 1500;
+    let stream = stream(&shared_broker(), &shared_store()).await;
+    let mut app = stream.start().await;
+    let publish = async {
+        for number in 0..MESSAGES {
+            stream.publish_numbered("s", number, message(number)).await;
+        }
+    };
+    let kill = async {
+        let what = "some messages are stored";
+        until_async(DEADLINE, what, async || stream.count("messages").await > MESSAGES / 5).await;
+        app.kill9();
+    };
+    tokio::join!(publish, kill);
+    assert!(stream.count("messages").await < MESSAGES, "it was to be killed in the middle");
+    let mut app = stream.start().await;
+    stream.until_count("messages", MESSAGES).await;
+    assert_eq!(stream.count("rejected").await, 0);
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_keeps_the_session_and_what_comes_meanwhile() {
+    let stream = stream(&shared_broker(), &shared_store()).await;
+    let mut app = stream.start().await;
+    stream.publish(message(0)).await;
+    stream.until_count("messages", 1).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    stream.until_status(&app, "stopped").await;
+    for number in 1..30 {
+        stream.publish(message(number)).await;
+    }
+    let mut app = stream.start().await;
+    stream.until_count("messages", 30).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigusr1_stores_what_the_session_holds_and_ends_it() {
+    let stream = stream(&shared_broker(), &shared_store()).await;
+    // A backlog that arrives after the subscription has ended.
+    let mut app = stream.start().await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    for number in 0..2_000 {
+        stream.publish(message(number)).await;
+    }
+    let mut app = stream.start().await;
+    app.signal(rustix::process::Signal::USR1);
+    assert_eq!(app.wait(DEADLINE).code(), Some(0));
+    assert_eq!(stream.count("messages").await, 2_000);
+    stream.until_status(&app, "drained").await;
+    // No session: nothing was queued for the next instance.
+    stream.publish(message(9_999)).await;
+    let mut app = stream.start().await;
+    stream.publish(message(10_000)).await;
+    stream.until_count("messages", 2_001).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_nothing_is_acknowledged_and_then_nothing_is_missing() {
+    let mut mongod = Mongod::start();
+    let store = format!("{}&socketTimeoutMS=1000&serverSelectionTimeoutMS=1000", mongod.url());
+    let stream = stream(&shared_broker(), &store).await;
+    let mut app = stream.start().await;
+    stream.publish_numbered("s", 0, message(0)).await;
+    stream.until_count("messages", 1).await;
+    mongod.pause();
+    for number in 1..500 {
+        stream.publish_numbered("s", number, message(number)).await;
+    }
+    stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
+    // Killed with all of it unacknowledged: the next instance gets it again.
+    app.kill9();
+    let mut app = stream.start().await;
+    stream.until_log("the outage is logged again", |log| log.matches("store is away").count() >= 2).await;
+    mongod.resume();
+    stream.until_count("messages", 500).await;
+    stream.until_log("the end of the outage is logged", |log| log.contains("store is available again")).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    assert_eq!(stream.count("messages").await, 500);
+}
+
+#[tokio::test]
+async fn a_stop_while_the_store_is_away_ends_in_time_and_loses_nothing() {
+    let mut mongod = Mongod::start();
+    let store = format!("{}&socketTimeoutMS=1000&serverSelectionTimeoutMS=1000", mongod.url());
+    let stream = stream(&shared_broker(), &store).await;
+    let mut app = stream.start().await;
+    mongod.pause();
+    for number in 0..20 {
+        stream.publish(message(number)).await;
+    }
+    stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    mongod.resume();
+    let mut app = stream.start().await;
+    until_async(DEADLINE, "all are stored", async || stream.count("messages").await >= 20).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_broker_that_goes_and_comes_back_costs_nothing() {
+    let mut broker = Mosquitto::start();
+    let stream = stream(&broker.url(), &shared_store()).await;
+    let mut app = stream.start().await;
+    for number in 0..20 {
+        stream.publish_numbered("s", number, message(number)).await;
+    }
+    broker.restart();
+    stream.until_status(&app, "running").await;
+    for number in 20..40 {
+        stream.publish_numbered("s", number, message(number)).await;
+    }
+    stream.until_count("messages", 40).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn of_two_processes_with_one_client_id_the_first_gives_way() {
+    let stream = stream(&shared_broker(), &shared_store()).await;
+    let mut first = stream.start().await;
+    let mut second = stream.start().await;
+    assert_eq!(first.wait(DEADLINE).code(), Some(75));
+    stream.publish(message(0)).await;
+    stream.until_count("messages", 1).await;
+    assert!(second.is_running());
+    assert!(stream.log().contains("another process has connected"), "{}", stream.log());
+    assert_eq!(second.terminate(DEADLINE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_wrong_environment_is_said_at_once_and_exits_78() {
+    let mut stream = stream(&shared_broker(), "embedded").await;
+    stream.set("IDS", "object");
+    stream.set("MESSAGE_SCHEMA", "{");
+    let mut app = stream.spawn();
+    assert_eq!(app.wait(DEADLINE).code(), Some(78));
+    let log = stream.log();
+    assert!(log.contains("MYSIMBDP_IDS") && log.contains("MYSIMBDP_MESSAGE_SCHEMA"), "{log}");
+}

@@ -1,0 +1,220 @@
+//! What a config of the right shape means: compiled, resolved against each other, and refused where it cannot work.
+
+use std::path::{Path as FilePath, PathBuf};
+
+use mongodb::options::ConnectionString;
+use regex::Regex;
+
+use super::findings::Findings;
+use super::place::Path;
+use super::settings::{Broker, Settings};
+use super::shape::Readable;
+use super::{BROKER_VARIABLE, COREDMS_VARIABLE, Client, Config, Rules, tenant};
+use crate::io::{broker, files};
+use crate::layout::Layout;
+use crate::topic::Topics;
+use crate::units::Period;
+
+/// Makes the config. Where something has been found its parts are left empty, and nobody may use it.
+pub(super) fn compile(
+    findings: &mut Findings<'_>,
+    readable: Readable,
+    folder: &FilePath,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Config {
+    let Readable { settings, client_paths } = readable;
+    let root = data_root(findings, &settings, folder);
+    durations(findings, &settings);
+    instances(findings, &settings);
+    let topics = Topics::new(settings.broker.topic_prefix.as_str());
+    let clients = settings.clients.iter().zip(&client_paths).map(|(client, path)| {
+        let client = tenant::compile(findings, path, client, &settings, &topics);
+        (path, client)
+    });
+    let clients: Vec<(&Path, Client)> = clients.collect();
+    unique(findings, clients.iter().map(|(path, client)| (*path, client.id.as_str())), "id");
+    Config {
+        broker_url: broker_url(findings, &settings, &variable),
+        broker_keep_alive: settings.broker.keep_alive.duration(),
+        coredms_url: coredms_url(findings, &settings, &root, &variable),
+        rules: Rules {
+            file_bytes_max: settings.rules.file_bytes_max.as_u64(),
+            file_name_bytes_max: settings.rules.file_name_bytes_max as usize,
+            file_name_pattern: pattern(
+                findings,
+                &Path::default().key("rules").key("file_name_pattern"),
+                &settings.rules.file_name_pattern,
+            ),
+        },
+        layout: Layout::new(root),
+        clients: clients.into_iter().map(|(_, client)| (client.id.clone(), client)).collect(),
+        topics,
+        settings,
+    }
+}
+
+/// Where all directories lie: absolute, so that it means the same to every process.
+fn data_root(findings: &mut Findings<'_>, settings: &Settings, folder: &FilePath) -> PathBuf {
+    let path = Path::default().key("data_root");
+    let written = settings.data_root.as_deref().unwrap_or_default();
+    let root = match files::canonical(&folder.join(written)) {
+        Ok(root) => root,
+        Err(error) => {
+            findings.value(&path, crate::chain(&error));
+            return PathBuf::new();
+        }
+    };
+    if root.to_str().is_none() {
+        findings.value(
+            &path,
+            format!("{} is not UTF-8, so it cannot stand in the store's address", root.display()),
+        );
+    }
+    if files::metadata(&root).is_ok_and(|metadata| !metadata.is_dir()) {
+        findings.value(&path, format!("{} is no directory", root.display()));
+    }
+    root
+}
+
+/// Refuses waits of no length, which would turn a loop into a busy one, and limits below their own start.
+fn durations(findings: &mut Findings<'_>, settings: &Settings) {
+    let (batch, stream) = (&settings.batch_manager, &settings.stream_manager);
+    for (section, key, period) in [
+        ("broker", "keep_alive", settings.broker.keep_alive),
+        ("fetchdata", "settle", settings.fetchdata.settle),
+        ("fetchdata", "scan_every", settings.fetchdata.scan_every),
+        ("batch_manager", "scan_every", batch.scan_every),
+        ("batch_manager", "backoff_first", batch.backoff_first),
+        ("stream_manager", "report_every", stream.report_every),
+        ("stream_manager", "backoff_first", stream.backoff_first),
+        ("stream_manager", "drain_quiet", stream.drain_quiet),
+        ("logs", "retention", settings.logs.retention),
+    ] {
+        not_zero(findings, &Path::default().key(section).key(key), period);
+    }
+    for (section, first, max) in [
+        ("batch_manager", batch.backoff_first, batch.backoff_max),
+        ("stream_manager", stream.backoff_first, stream.backoff_max),
+    ] {
+        if max < first {
+            let path = Path::default().key(section).key("backoff_max");
+            findings
+                .value(&path, format!("{max} is shorter than backoff_first: allowed is {first} and more"));
+        }
+    }
+    let Broker { keep_alive, .. } = settings.broker;
+    if keep_alive > Period::seconds(u16::MAX.into()) {
+        let path = Path::default().key("broker").key("keep_alive");
+        findings.value(&path, format!("{keep_alive} is longer than MQTT can say: allowed is up to 65535s"));
+    }
+}
+
+/// Every stream is promised its `min`: together they must fit.
+fn instances(findings: &mut Findings<'_>, settings: &Settings) {
+    let streams = settings.clients.iter().flat_map(|client| &client.streams);
+    let promised: u32 = streams.map(|stream| stream.instances.min).sum();
+    let max = settings.stream_manager.instances_max;
+    if promised > max {
+        findings.value(
+            &Path::default().key("stream_manager").key("instances_max"),
+            format!("{max} is less than the {promised} instances that the streams' min add up to"),
+        );
+    }
+}
+
+fn broker_url(
+    findings: &mut Findings<'_>,
+    settings: &Settings,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let check = |url: &str| url.parse::<broker::Address>().err().map(|error| error.to_string());
+    let given = variable(BROKER_VARIABLE).filter(|url| !url.is_empty());
+    if let Some(fault) = given.as_deref().and_then(check) {
+        findings.variable(BROKER_VARIABLE, fault);
+    }
+    if let Some(fault) = settings.broker.url.as_deref().and_then(check) {
+        findings.value(&Path::default().key("broker").key("url"), fault);
+    }
+    given.or_else(|| settings.broker.url.clone())
+}
+
+fn coredms_url(
+    findings: &mut Findings<'_>,
+    settings: &Settings,
+    root: &FilePath,
+    variable: impl Fn(&str) -> Option<String>,
+) -> String {
+    let given = variable(COREDMS_VARIABLE).filter(|url| !url.is_empty()).map(|url| store(&url, root));
+    let written = settings.coredms.url.as_deref().map(|url| store(url, root));
+    if let Some(Err(fault)) = &given {
+        findings.variable(COREDMS_VARIABLE, fault);
+    }
+    if let Some(Err(fault)) = &written {
+        findings.value(&Path::default().key("coredms").key("url"), fault);
+    }
+    let chosen = given.or(written).and_then(Result::ok);
+    chosen.unwrap_or_else(|| format!("sqlite:{}", Layout::new(root).embedded_store().display()))
+}
+
+/// The address of a store, complete. What is wrong with it is said without quoting it: it may hold a password.
+fn store(url: &str, root: &FilePath) -> Result<String, String> {
+    const ALLOWED: &str = "allowed are mongodb://…, mongodb+srv://… and sqlite:<directory>";
+    if let Some(directory) = url.strip_prefix("sqlite:") {
+        if directory.is_empty() {
+            return Err(format!("names no directory: {ALLOWED}"));
+        }
+        let directory = files::canonical(&root.join(directory)).map_err(|error| crate::chain(&error))?;
+        return Ok(format!("sqlite:{}", directory.display()));
+    }
+    if !url.starts_with("mongodb://") && !url.starts_with("mongodb+srv://") {
+        return Err(format!("is no address of a store: {ALLOWED}"));
+    }
+    match ConnectionString::parse(url) {
+        Ok(_) => Ok(url.to_owned()),
+        Err(error) => Err(format!("is no address of a MongoDB: {}", error.kind)),
+    }
+}
+
+/// A regular expression that the whole name must match.
+pub(super) fn pattern(findings: &mut Findings<'_>, path: &Path, pattern: &str) -> Regex {
+    // First as it is written: in `a)|(b` the parentheses of the anchored form would match up.
+    let compiled = Regex::new(pattern).and_then(|_| Regex::new(&format!(r"\A(?:{pattern})\z")));
+    compiled.unwrap_or_else(|error| {
+        let text = error.to_string();
+        // The library draws where it happened, over several lines; the last says what.
+        let what = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        findings.value(path, format!("{pattern:?} is no regular expression: {what}"));
+        never()
+    })
+}
+
+/// Matches no text: stands in for what could not be compiled.
+fn never() -> Regex {
+    Regex::new(r"[^\s\S]").expect("an empty class is a valid expression")
+}
+
+pub(super) fn not_zero(findings: &mut Findings<'_>, path: &Path, period: Period) {
+    if period.duration().is_zero() {
+        findings.value(path, "must be longer than 0");
+    }
+}
+
+/// What is said of each of `parts` under `key` must be said of no other; reports the second.
+pub(super) fn unique<'a>(
+    findings: &mut Findings<'_>,
+    parts: impl IntoIterator<Item = (&'a Path, &'a str)>,
+    key: &str,
+) {
+    let mut seen: Vec<(&Path, &str)> = Vec::new();
+    for (path, name) in parts {
+        match seen.iter().find(|(_, earlier)| *earlier == name) {
+            Some((first, _)) => {
+                findings.value(
+                    &path.key(key),
+                    format!("{name:?} is the {} of {first} already", key.replace('_', " ")),
+                );
+            }
+            None => seen.push((path, name)),
+        }
+    }
+}

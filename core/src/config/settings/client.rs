@@ -1,0 +1,146 @@
+//! A tenant: its rules for files, its apps and streams.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{App, Stream};
+use crate::client::ClientId;
+use crate::units::{ByteSize, Period};
+
+/// One tenant.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    pub id: ClientId,
+    #[serde(default)]
+    pub files: Files,
+    /// Where it is given, files larger than a block are split; without it every file is one micro-batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batching: Option<MicroBatching>,
+    #[serde(default)]
+    pub on_duplicate: OnDuplicate,
+    /// Whether `<file>.receipt.json` is written to the drop point at the end.
+    #[serde(default)]
+    pub receipt: bool,
+    /// How long an ingested file is kept in `archive/`; without it the file is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Period>,
+    /// Batch apps; a file goes to the first whose `files` match.
+    #[serde(default)]
+    pub apps: Vec<App>,
+    /// Stream apps.
+    #[serde(default)]
+    pub streams: Vec<Stream>,
+    /// What coredms itself enforces, by collection.
+    #[serde(default)]
+    pub collections: BTreeMap<String, Collection>,
+}
+
+/// The client's rules for dropped files.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Files {
+    /// A name must match one of these; they also route what is dropped without a client's folder.
+    #[schemars(length(min = 1))]
+    pub globs: Vec<String>,
+    /// Regular expression that the whole name must match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// Allowed extensions, without the dot; compared without case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub extensions: Option<Vec<String>>,
+    /// In addition to the generic limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes_max: Option<ByteSize>,
+    /// In addition to the generic limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 255))]
+    pub file_name_bytes_max: Option<u32>,
+    /// Names of the columns that a CSV file must have, in this order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub header: Option<Vec<String>>,
+    pub encoding: Encoding,
+    /// In place of the generic `settle`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle: Option<Period>,
+    /// With it `x.csv` is taken only when `x.csv.done` lies beside it, which is then removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        regex(pattern = r"^\.[A-Za-z0-9_-]+$"),
+        extend("patternErrorMessage" = "a dot and characters of A-Z, a-z, 0-9, - and _")
+    )]
+    pub sentinel: Option<String>,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            globs: vec!["*".to_owned()],
+            pattern: None,
+            extensions: None,
+            file_bytes_max: None,
+            file_name_bytes_max: None,
+            header: None,
+            encoding: Encoding::Utf8,
+            settle: None,
+            sentinel: None,
+        }
+    }
+}
+
+/// Encoding of the client's text files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Encoding {
+    #[serde(rename = "utf-8")]
+    Utf8,
+    #[serde(rename = "iso-8859-1")]
+    Latin1,
+}
+
+impl Encoding {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Utf8 => "utf-8",
+            Self::Latin1 => "iso-8859-1",
+        }
+    }
+}
+
+/// Splitting of large files.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MicroBatching {
+    /// No micro-batch is larger, unless a single record is.
+    #[serde(default = "MicroBatching::block_size")]
+    pub block_size: ByteSize,
+}
+
+impl MicroBatching {
+    fn block_size() -> ByteSize {
+        ByteSize::bytes(10_000_000)
+    }
+}
+
+/// What happens to content that this client has already had ingested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDuplicate {
+    /// It is discarded; the reason names the first.
+    #[default]
+    Discard,
+    /// It is run again: restores what is missing, adds nothing twice.
+    Reload,
+}
+
+/// A collection of the client's database.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Collection {
+    /// MongoDB's `$jsonSchema`; a document that does not fit is rejected by the store itself.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub validator: serde_json::Value,
+}

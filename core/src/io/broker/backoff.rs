@@ -1,0 +1,46 @@
+//! How long to wait before the next attempt.
+
+use std::time::Duration;
+
+use crate::io::random;
+
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Waits that double from 100 ms to 10 s, each spread by chance so that many clients do not come back as one.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        Self { next: SHORTEST }
+    }
+
+    /// The next wait, never longer than 10 s.
+    pub(super) fn wait(&mut self) -> Duration {
+        let wait = self.next.mul_f64(random::jitter()).min(LONGEST);
+        self.next = (self.next * 2).min(LONGEST);
+        wait
+    }
+
+    pub(super) fn reset(&mut self) {
+        *self = Self::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_stay_within_bounds() {
+        let mut backoff = Backoff::new();
+        let waits: Vec<Duration> = (0..20).map(|_| backoff.wait()).collect();
+        assert!(waits.iter().all(|wait| *wait >= SHORTEST / 2 && *wait <= LONGEST), "{waits:?}");
+        assert!(waits[10..].iter().all(|wait| *wait >= LONGEST / 2), "{waits:?}");
+        backoff.reset();
+        assert!(backoff.wait() <= SHORTEST * 2);
+    }
+}

@@ -1,0 +1,309 @@
+//! One connection with all its reconnects, as link and consumer use it.
+//!
+//! The [`Connection`] is the side of the callers; the side of the network is the task in [`super::poller`]. They meet
+//! in [`Shared`]. A caller hands a request over, notes itself in [`Pending`] and waits; the task sees the answer come
+//! in. When the connection is lost, everybody who waits on it is told so: nothing is carried over to the next one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{self as packet, PublishProperties};
+use rumqttc::v5::{AsyncClient, ClientError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::options::{Dialer, PUBLISHES_MAX};
+use super::pending::{Pending, Waiter};
+use super::poller::{Inbox, Poller, subscription};
+use super::{BrokerError, Publish};
+
+/// How long the broker may take to acknowledge something.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where a connection stands.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Connecting,
+    /// Connected, and all subscriptions are acknowledged.
+    Connected,
+    Ended(BrokerError),
+}
+
+/// What callers and task share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) dialer: Dialer,
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) stop: watch::Sender<bool>,
+    state: Mutex<State>,
+    permits: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Counts connections: packet identifiers mean something on their own connection only.
+    pub(super) generation: u64,
+    /// The connection that is up; `None` while there is none.
+    pub(super) live: Option<Live>,
+    /// What each new connection subscribes to.
+    pub(super) wanted: Vec<String>,
+    /// What a kept session may still hold and each new connection unsubscribes from.
+    pub(super) unwanted: Vec<String>,
+}
+
+/// The connection that is up.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) client: AsyncClient,
+    pub(super) packet_bytes_max: usize,
+    pub(super) publishes: Pending,
+    pub(super) subscribes: Pending,
+    pub(super) unsubscribes: Pending,
+    /// Subscriptions that have to be acknowledged before the connection counts as such.
+    pub(super) setup: usize,
+    /// Messages that have arrived on this connection and await [`Connection::acknowledge`].
+    pub(super) unacknowledged: usize,
+}
+
+/// Entitles to acknowledge one message, on the connection on which it arrived.
+#[derive(Debug)]
+pub struct AckToken {
+    pub(super) generation: u64,
+    /// 0: the message needs no acknowledgement.
+    pub(super) packet_id: u16,
+}
+
+impl Shared {
+    /// The lock is held for moments only, never across an await.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why there is no connection.
+    fn down(&self) -> BrokerError {
+        match &*self.phase.borrow() {
+            Phase::Ended(error) => error.clone(),
+            Phase::Connecting | Phase::Connected => {
+                BrokerError::NotConnected { address: self.dialer.address.to_string() }
+            }
+        }
+    }
+
+    fn not_acknowledged(&self) -> BrokerError {
+        BrokerError::NotAcknowledged {
+            address: self.dialer.address.to_string(),
+            seconds: ANSWER_DEADLINE.as_secs(),
+        }
+    }
+}
+
+/// The callers' side. Dropping it ends the connection too, but only [`Connection::close`] waits for the end.
+#[derive(Debug)]
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Connection {
+    /// Starts connecting. `gives_way`: whether to stop when another process takes the client id over.
+    pub(super) fn start(
+        dialer: Dialer,
+        filters: Vec<String>,
+        gives_way: bool,
+        inbox: impl Inbox,
+    ) -> Result<Self, BrokerError> {
+        for filter in &filters {
+            check_filter(filter)?;
+        }
+        let shared = Arc::new(Shared {
+            dialer,
+            phase: watch::Sender::new(Phase::Connecting),
+            stop: watch::Sender::new(false),
+            state: Mutex::new(State { wanted: filters, ..State::default() }),
+            permits: Arc::new(Semaphore::new(usize::from(PUBLISHES_MAX))),
+        });
+        let task = tokio::spawn(Poller::new(Arc::clone(&shared), inbox, gives_way).run());
+        Ok(Self { shared, task: tokio::sync::Mutex::new(Some(task)) })
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(*self.shared.phase.borrow(), Phase::Connected)
+    }
+
+    /// Waits until the connection is up and its subscriptions are acknowledged.
+    pub(super) async fn wait_connected(&self, deadline: Duration) -> Result<(), BrokerError> {
+        let mut phase = self.shared.phase.subscribe();
+        let settled = phase.wait_for(|phase| !matches!(phase, Phase::Connecting));
+        match timeout(deadline, settled).await {
+            Ok(Ok(phase)) if matches!(*phase, Phase::Connected) => Ok(()),
+            _ => Err(self.shared.down()),
+        }
+    }
+
+    /// Publishes with QoS 1 and waits for the acknowledgement.
+    pub(super) async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
+        let Publish { topic, payload, retain, response_topic, correlation, user_properties, expires } =
+            publish;
+        check_topic(&topic)?;
+        let properties = PublishProperties {
+            message_expiry_interval: expires
+                .map(|expires| u32::try_from(expires.as_secs().max(1)).unwrap_or(u32::MAX)),
+            response_topic,
+            correlation_data: correlation,
+            user_properties,
+            ..PublishProperties::default()
+        };
+        // Asked before the permit is: without a connection the answer is at once.
+        let packet_bytes_max = match &self.shared.state().live {
+            Some(live) => live.packet_bytes_max,
+            None => return Err(self.shared.down()),
+        };
+        let bytes = packet_bytes(&topic, payload.clone(), properties.clone());
+        if bytes > packet_bytes_max {
+            return Err(BrokerError::TooLarge { topic, bytes, bytes_max: packet_bytes_max });
+        }
+        let answered = async {
+            let Ok(permit) = Arc::clone(&self.shared.permits).acquire_owned().await else {
+                return Err(self.shared.down());
+            };
+            let object = format!("message to {topic:?}");
+            let answer = self.hand_over(Some(permit), |live| {
+                let client = &live.client;
+                let sent =
+                    client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties);
+                (sent, &mut live.publishes)
+            })?;
+            self.answer(object, answer).await
+        };
+        timeout(ANSWER_DEADLINE, answered).await.unwrap_or_else(|_| Err(self.shared.not_acknowledged()))
+    }
+
+    /// Subscribes now and on every later connection.
+    pub(super) async fn subscribe(&self, filter: &str) -> Result<(), BrokerError> {
+        check_filter(filter)?;
+        {
+            let mut state = self.shared.state();
+            state.unwanted.retain(|unwanted| unwanted != filter);
+            if !state.wanted.iter().any(|wanted| wanted == filter) {
+                state.wanted.push(filter.to_owned());
+            }
+        }
+        let answer = self.hand_over(None, |live| {
+            (live.client.try_subscribe_many([subscription(filter)]), &mut live.subscribes)
+        })?;
+        self.answer(format!("subscription to {filter:?}"), answer).await
+    }
+
+    /// Unsubscribes now; if the session is kept, also on every later connection, in case this one is lost first.
+    pub(super) async fn unsubscribe(&self, filter: &str, session_is_kept: bool) -> Result<(), BrokerError> {
+        {
+            let mut state = self.shared.state();
+            state.wanted.retain(|wanted| wanted != filter);
+            if session_is_kept && !state.unwanted.iter().any(|unwanted| unwanted == filter) {
+                state.unwanted.push(filter.to_owned());
+            }
+        }
+        let answer =
+            self.hand_over(None, |live| (live.client.try_unsubscribe(filter), &mut live.unsubscribes))?;
+        self.answer(format!("end of the subscription to {filter:?}"), answer).await
+    }
+
+    /// Acknowledges messages, and returns how many of them could be: one that arrived on an earlier connection
+    /// cannot, as its identifier may now belong to another message. The broker delivers it again.
+    pub(super) fn acknowledge(&self, tokens: impl IntoIterator<Item = AckToken>) -> usize {
+        let mut state = self.shared.state();
+        let State { generation, live: Some(live), .. } = &mut *state else { return 0 };
+        let mut acknowledged = 0;
+        for token in tokens {
+            if token.packet_id == 0 || token.generation != *generation {
+                continue;
+            }
+            let message = packet::Publish {
+                pkid: token.packet_id,
+                qos: QoS::AtLeastOnce,
+                ..packet::Publish::default()
+            };
+            // There is room for the whole window, so this fails only when the connection is being lost.
+            if live.client.try_ack(&message).is_ok() {
+                live.unacknowledged = live.unacknowledged.saturating_sub(1);
+                acknowledged += 1;
+            }
+        }
+        acknowledged
+    }
+
+    /// Sends DISCONNECT after all that has been handed over, and waits for the task to end.
+    pub(super) async fn close(&self) {
+        self.shared.stop.send_replace(true);
+        let mut task = self.task.lock().await;
+        if let Some(task) = task.take()
+            && let Err(error) = task.await
+        {
+            tracing::error!(error = %error, "the task of a broker connection has failed");
+        }
+    }
+
+    /// Hands a request over and notes who waits for it, in one step: both queues must have the same order.
+    fn hand_over(
+        &self,
+        permit: Option<OwnedSemaphorePermit>,
+        request: impl FnOnce(&mut Live) -> (Result<(), ClientError>, &mut Pending),
+    ) -> Result<oneshot::Receiver<Result<(), String>>, BrokerError> {
+        let mut state = self.shared.state();
+        let Some(live) = &mut state.live else {
+            drop(state);
+            return Err(self.shared.down());
+        };
+        let (sent, pending) = request(live);
+        // The topic has been checked, so the queue is full, which means that the broker does not answer.
+        sent.map_err(|_| self.shared.not_acknowledged())?;
+        let (answer, receiver) = oneshot::channel();
+        pending.handed_over(Waiter::Caller { answer, _permit: permit });
+        Ok(receiver)
+    }
+
+    async fn answer(
+        &self,
+        object: String,
+        answer: oneshot::Receiver<Result<(), String>>,
+    ) -> Result<(), BrokerError> {
+        match timeout(ANSWER_DEADLINE, answer).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(reason))) => {
+                Err(BrokerError::Refused { address: self.shared.dialer.address.to_string(), object, reason })
+            }
+            Ok(Err(_)) => Err(self.shared.down()),
+            Err(_) => Err(self.shared.not_acknowledged()),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.stop.send_replace(true);
+    }
+}
+
+fn packet_bytes(topic: &str, payload: Bytes, properties: PublishProperties) -> usize {
+    let mut message = packet::Publish::new(topic, QoS::AtLeastOnce, payload, Some(properties));
+    message.pkid = 1;
+    message.size()
+}
+
+fn check_topic(topic: &str) -> Result<(), BrokerError> {
+    if topic.is_empty() || topic.len() > usize::from(u16::MAX) || topic.contains(['+', '#', '\0']) {
+        return Err(BrokerError::Topic(topic.to_owned()));
+    }
+    Ok(())
+}
+
+fn check_filter(filter: &str) -> Result<(), BrokerError> {
+    if crate::topic::is_filter(filter) { Ok(()) } else { Err(BrokerError::Filter(filter.to_owned())) }
+}

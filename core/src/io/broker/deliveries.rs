@@ -1,0 +1,230 @@
+//! The messages that wait for a stream app.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5 as packet;
+use tokio::sync::Notify;
+
+use super::connection::AckToken;
+use super::poller::Inbox;
+
+/// A message that has arrived and is this process's to store.
+#[derive(Debug)]
+pub struct Delivery {
+    pub topic: String,
+    pub payload: Bytes,
+    /// 0 or 1. Only QoS 1 can be acknowledged, and is delivered again until it is.
+    pub qos: u8,
+    /// The broker has sent it before.
+    pub duplicate: bool,
+    pub retained: bool,
+    pub user_properties: Vec<(String, String)>,
+    pub received_at: Instant,
+    /// For [`super::consumer::Consumer::acknowledge`], once the message is stored.
+    pub ack: AckToken,
+}
+
+/// The receiving end of a consumer, in order of arrival.
+///
+/// A message that waits here when the connection is lost is taken out again: it can no longer be acknowledged, and
+/// the broker delivers it anew.
+#[derive(Debug)]
+pub struct Deliveries {
+    queue: Arc<Queue>,
+}
+
+impl Deliveries {
+    /// The next message; `None` when the consumer has ended. May be dropped at any await without losing a message.
+    pub async fn recv(&mut self) -> Option<Delivery> {
+        loop {
+            let arrived = self.queue.arrived.notified();
+            {
+                let mut waiting = self.queue.waiting();
+                if let Some(delivery) = waiting.deliveries.pop_front() {
+                    self.queue.taken.notify_one();
+                    return Some(delivery);
+                }
+                if waiting.ended {
+                    return None;
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    /// The next message if one is waiting.
+    pub fn try_recv(&mut self) -> Option<Delivery> {
+        self.queue.taken.notify_one();
+        self.queue.waiting().deliveries.pop_front()
+    }
+
+    /// Moves messages that are waiting into `batch`, at most `max`, and returns how many there were.
+    pub fn drain_into(&mut self, batch: &mut Vec<Delivery>, max: usize) -> usize {
+        let mut waiting = self.queue.waiting();
+        let count = waiting.deliveries.len().min(max);
+        batch.extend(waiting.deliveries.drain(..count));
+        self.queue.taken.notify_one();
+        count
+    }
+}
+
+/// Bounded by the window: without acknowledgements the broker sends no more QoS 1 messages than that.
+///
+/// Not every broker keeps to it. mosquitto 2.0 was seen to send 1,700 messages into a window of 10 while some of them
+/// were being acknowledged. So when two windows are waiting, nothing more is read from the network for a while.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    taken: Notify,
+    window: usize,
+    lost: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    deliveries: VecDeque<Delivery>,
+    closing: bool,
+    ended: bool,
+}
+
+impl Queue {
+    pub(super) fn new(receive_maximum: u16) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            taken: Notify::new(),
+            window: usize::from(receive_maximum.max(1)),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting().deliveries.len()
+    }
+
+    /// QoS 0 messages that came while the queue was full.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Takes nothing more: what has not been taken out yet is left to the session.
+    pub(super) fn close(&self) {
+        let mut waiting = self.waiting();
+        waiting.closing = true;
+        waiting.deliveries.clear();
+        drop(waiting);
+        self.taken.notify_one();
+    }
+
+    fn is_overfull(&self) -> bool {
+        self.waiting().deliveries.len() >= 2 * self.window
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Both halves of a queue.
+pub(super) fn deliveries(receive_maximum: u16) -> (Arc<Queue>, Deliveries) {
+    let queue = Arc::new(Queue::new(receive_maximum));
+    (Arc::clone(&queue), Deliveries { queue })
+}
+
+impl Inbox for Arc<Queue> {
+    fn disconnected(&self, _reason: &str) {
+        self.waiting().deliveries.clear();
+    }
+
+    async fn room(&self) {
+        while self.is_overfull() {
+            self.taken.notified().await;
+        }
+    }
+
+    fn message(&self, message: packet::Publish, generation: u64) {
+        let at_most_once = message.qos == QoS::AtMostOnce;
+        let mut waiting = self.waiting();
+        if waiting.closing {
+            return;
+        }
+        if at_most_once && waiting.deliveries.len() >= self.window {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let properties = message.properties.unwrap_or_default();
+        waiting.deliveries.push_back(Delivery {
+            topic: String::from_utf8_lossy(&message.topic).into_owned(),
+            payload: message.payload,
+            qos: message.qos as u8,
+            duplicate: message.dup,
+            retained: message.retain,
+            user_properties: properties.user_properties,
+            received_at: Instant::now(),
+            ack: AckToken { generation, packet_id: if at_most_once { 0 } else { message.pkid } },
+        });
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    fn ended(&self) {
+        self.waiting().ended = true;
+        self.arrived.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn message(qos: QoS, id: u16) -> packet::Publish {
+        packet::Publish { qos, pkid: id, topic: Bytes::from_static(b"t"), ..packet::Publish::default() }
+    }
+
+    #[test]
+    fn qos_0_is_dropped_when_the_window_is_full_and_qos_1_is_not() {
+        let (queue, mut deliveries) = deliveries(2);
+        for _ in 0..5 {
+            queue.message(message(QoS::AtMostOnce, 0), 1);
+        }
+        assert_eq!((queue.len(), queue.lost()), (2, 3));
+        queue.message(message(QoS::AtLeastOnce, 1), 1);
+        let mut batch = Vec::new();
+        assert_eq!(deliveries.drain_into(&mut batch, 5), 3);
+        assert_eq!(batch.iter().map(|delivery| delivery.ack.packet_id).collect::<Vec<_>>(), [0, 0, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_sends_beyond_the_window_is_no_longer_read() {
+        let (queue, mut deliveries) = deliveries(2);
+        for id in 1..=4 {
+            assert!(queue.room().now_or_never().is_some(), "room for message {id}");
+            queue.message(message(QoS::AtLeastOnce, id), 1);
+        }
+        assert!(queue.room().now_or_never().is_none());
+        let (delivery, ()) = tokio::join!(deliveries.recv(), queue.room());
+        assert_eq!(delivery.map(|delivery| delivery.ack.packet_id), Some(1));
+        queue.message(message(QoS::AtLeastOnce, 5), 1);
+        queue.close();
+        assert!(queue.room().now_or_never().is_some(), "it must be able to end");
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_the_connection_is_lost_is_taken_out_again() {
+        let (queue, mut deliveries) = deliveries(2);
+        queue.message(message(QoS::AtLeastOnce, 1), 1);
+        queue.disconnected("test");
+        queue.message(message(QoS::AtLeastOnce, 1), 2);
+        queue.ended();
+        assert_eq!(deliveries.recv().await.map(|delivery| delivery.ack.generation), Some(2));
+        assert!(deliveries.recv().await.is_none());
+    }
+}

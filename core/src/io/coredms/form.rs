@@ -1,0 +1,120 @@
+//! What no store takes, told before anything is sent: one such document would otherwise fail a whole message.
+
+use bson::RawDocument;
+use bson::raw::RawBsonRef;
+use bson::spec::ElementType;
+
+/// MongoDB's limit for a document.
+pub(super) const DOCUMENT_BYTES_MAX: usize = 16 << 20;
+
+/// MongoDB's limit for documents within documents, the outermost counted.
+const DEPTH_MAX: usize = 100;
+
+/// Why a document cannot be stored, or `None`.
+pub(super) fn refusal(document: &RawDocument) -> Option<String> {
+    let bytes = document.as_bytes().len();
+    if bytes > DOCUMENT_BYTES_MAX {
+        return Some(format!("document has {bytes} bytes, allowed are {DOCUMENT_BYTES_MAX}"));
+    }
+    refusal_of_id(document).or_else(|| refusal_of_depth(document, DEPTH_MAX))
+}
+
+fn refusal_of_id(document: &RawDocument) -> Option<String> {
+    match document.iter().next() {
+        Some(Ok((key, value))) if key == "_id" => match value {
+            RawBsonRef::Array(_) | RawBsonRef::RegularExpression(_) | RawBsonRef::Undefined => Some(
+                "the _id is an array, a regular expression or undefined, which cannot identify".to_owned(),
+            ),
+            RawBsonRef::Document(id) => id.iter_elements().find_map(|element| match element {
+                Ok(element) if element.key().as_str().starts_with('$') => Some(format!(
+                    "the _id has the field {:?}: its fields cannot begin with $",
+                    element.key().as_str()
+                )),
+                Ok(_) => None,
+                Err(error) => Some(malformed(&error)),
+            }),
+            _ => None,
+        },
+        Some(Ok((key, _))) => Some(format!("the first field is {:?}, it must be the _id", key.as_str())),
+        Some(Err(error)) => Some(malformed(&error)),
+        None => Some("the document is empty, it must have an _id".to_owned()),
+    }
+}
+
+fn refusal_of_depth(document: &RawDocument, levels: usize) -> Option<String> {
+    if levels == 0 {
+        return Some(format!("documents are nested more than {DEPTH_MAX} levels deep"));
+    }
+    document.iter_elements().find_map(|element| {
+        let element = match element {
+            Ok(element) => element,
+            Err(error) => return Some(malformed(&error)),
+        };
+        if !matches!(element.element_type(), ElementType::EmbeddedDocument | ElementType::Array) {
+            return None;
+        }
+        match element.value() {
+            Ok(RawBsonRef::Document(inner)) => refusal_of_depth(inner, levels - 1),
+            Ok(RawBsonRef::Array(inner)) => match RawDocument::from_bytes(inner.as_bytes()) {
+                Ok(inner) => refusal_of_depth(inner, levels - 1),
+                Err(error) => Some(malformed(&error)),
+            },
+            Ok(_) => None,
+            Err(error) => Some(malformed(&error)),
+        }
+    })
+}
+
+pub(super) fn malformed(error: &bson::error::Error) -> String {
+    format!("the document is no valid BSON: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::raw::cstr;
+    use bson::{Bson, Document, RawDocumentBuf, doc};
+
+    use super::*;
+
+    fn refused(document: &Document) -> Option<String> {
+        refusal(&RawDocumentBuf::try_from(document).expect("encodable"))
+    }
+
+    #[test]
+    fn the_id_comes_first_and_is_something_that_identifies() {
+        for good in [doc! { "_id": 1, "a": [] }, doc! { "_id": { "a": 1 } }, doc! { "_id": null }] {
+            assert_eq!(refused(&good), None, "{good}");
+        }
+        let expression = bson::Regex { pattern: cstr!("a").into(), options: cstr!("").into() };
+        for bad in [
+            doc! {},
+            doc! { "a": 1, "_id": 1 },
+            doc! { "_id": [1] },
+            doc! { "_id": expression },
+            doc! { "_id": { "$a": 1 } },
+        ] {
+            assert!(refused(&bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nesting_and_size_end_where_mongodb_ends() {
+        let nested = |levels: usize| {
+            // The innermost level is the document {x: 1}; arrays count as levels too.
+            let inner = (0..levels - 2).fold(Bson::Document(doc! { "x": 1 }), |inner, level| {
+                if level % 2 == 0 { Bson::Array(vec![inner]) } else { Bson::Document(doc! { "d": inner }) }
+            });
+            doc! { "_id": 1, "d": inner }
+        };
+        assert_eq!(refused(&nested(DEPTH_MAX)), None);
+        assert!(refused(&nested(DEPTH_MAX + 1)).is_some());
+
+        let sized = |bytes: usize| {
+            let empty = doc! { "_id": 1, "x": "" };
+            let fixed = RawDocumentBuf::try_from(&empty).expect("encodable").as_bytes().len();
+            doc! { "_id": 1, "x": "x".repeat(bytes - fixed) }
+        };
+        assert_eq!(refused(&sized(DOCUMENT_BYTES_MAX)), None);
+        assert!(refused(&sized(DOCUMENT_BYTES_MAX + 1)).is_some());
+    }
+}

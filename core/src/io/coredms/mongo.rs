@@ -1,5 +1,0 @@
-//! (being written)
-
-/// (being written)
-#[derive(Debug)]
-pub struct MongoStore;

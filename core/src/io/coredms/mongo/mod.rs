@@ -1,0 +1,315 @@
+//! MongoDB: acknowledged by the majority and its journals, in raw BSON.
+//!
+//! 1. here: connection, collections, and the reads;
+//! 2. [`write`]: records in messages, and what became of each;
+//! 3. [`objects`]: GridFS;
+//! 4. [`failure`]: which errors may be retried; [`refusal`]: the validator's answer in words.
+
+mod failure;
+mod objects;
+mod refusal;
+mod write;
+
+use std::collections::BTreeSet;
+use std::future::IntoFuture;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bson::{Document, RawDocumentBuf, doc};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use mongodb::error::Result as DriverResult;
+use mongodb::options::{
+    Acknowledgment, ClientOptions, Compressor, IndexOptions, ServerAddress, WriteConcern,
+};
+use mongodb::{Client, Collection, Database, IndexModel};
+
+use super::{Coredms, CoredmsError, Object, Source, Written};
+use crate::ingestion::{IngestionId, RecordId};
+
+/// Unless the address says otherwise: long enough for an election, short enough for an app to say what is wrong.
+const SERVER_SELECTION_SECONDS: u64 = 5;
+
+/// Likewise; the driver's 10 s would hide behind the selection anyway.
+const CONNECT_SECONDS: u64 = 5;
+
+/// One message to the server and its answer. The driver itself waits without end for a server that is there and does
+/// not answer.
+const MESSAGE_SECONDS: u64 = 30;
+
+/// What goes through a whole collection or object: counting, checking the chunks.
+const SCAN_SECONDS: u64 = 600;
+
+/// `NamespaceExists`.
+const COLLECTION_EXISTS: i32 = 48;
+
+/// A database of a MongoDB.
+#[derive(Debug)]
+pub struct MongoStore {
+    client: Client,
+    database: Database,
+    /// The hosts, for messages; the address itself may hold a password.
+    address: String,
+    message_time: Duration,
+    /// Buckets that have their indexes, so that not every range asks for them.
+    indexed_buckets: Mutex<BTreeSet<String>>,
+}
+
+impl MongoStore {
+    /// Connects on first use.
+    ///
+    /// # Errors
+    ///
+    /// [`CoredmsError::Refused`] where the address is malformed, [`CoredmsError::Unavailable`] where the hosts of a
+    /// `mongodb+srv` address cannot be looked up.
+    pub async fn open(url: &str, database: &str) -> Result<Self, CoredmsError> {
+        // Only the part that cannot hold a password.
+        let shown = shown(url);
+        let failed = |error| failure::classify(&shown, "use the address", error);
+        let mut options = Box::pin(ClientOptions::parse(url).into_future()).await.map_err(failed)?;
+        complete(&mut options);
+        let client = Client::with_options(options).map_err(failed)?;
+        let database = client.database(database);
+        Ok(Self { client, database, address: shown, message_time: Duration::from_secs(MESSAGE_SECONDS), indexed_buckets: Mutex::default() })
+    }
+
+    /// Gives up on a message after `time` and not after 30 s.
+    pub fn answering_within(self, time: Duration) -> Self {
+        Self { message_time: time, ..self }
+    }
+
+    fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
+        self.database.collection(name)
+    }
+
+    /// Runs one operation within its time; the outer error is the time-out.
+    async fn within<T>(
+        &self,
+        time: Duration,
+        operation: &'static str,
+        action: impl IntoFuture<Output = DriverResult<T>>,
+    ) -> Result<DriverResult<T>, CoredmsError> {
+        tokio::time::timeout(time, action.into_future()).await.map_err(|_| CoredmsError::Unavailable {
+            address: self.address.clone(),
+            operation,
+            source: format!("no answer within {} s", time.as_secs_f64()).into(),
+        })
+    }
+
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        action: impl IntoFuture<Output = DriverResult<T>>,
+    ) -> Result<T, CoredmsError> {
+        self.within(self.message_time, operation, action)
+            .await?
+            .map_err(|error| self.failed(operation, error))
+    }
+
+    async fn scan<T>(
+        &self,
+        operation: &'static str,
+        action: impl IntoFuture<Output = DriverResult<T>>,
+    ) -> Result<T, CoredmsError> {
+        self.within(Duration::from_secs(SCAN_SECONDS), operation, action)
+            .await?
+            .map_err(|error| self.failed(operation, error))
+    }
+
+    fn failed(&self, operation: &'static str, error: mongodb::error::Error) -> CoredmsError {
+        failure::classify(&self.address, operation, error)
+    }
+
+    fn refused(&self, operation: &'static str, source: impl Into<Source>) -> CoredmsError {
+        CoredmsError::Refused { address: self.address.clone(), operation, source: source.into() }
+    }
+
+    /// The options that the collection has, or `None` where it is missing.
+    async fn validator_of(&self, collection: &str) -> Result<Option<Document>, CoredmsError> {
+        let list = async {
+            let cursor = self.database.list_collections().filter(doc! { "name": collection }).await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        let found = self.call("look at a collection", list).await?;
+        Ok(found.into_iter().next().map(|found| found.options.validator.unwrap_or_default()))
+    }
+}
+
+/// Fills in what the address leaves open, and insists on durability whatever it says.
+fn complete(options: &mut ClientOptions) {
+    let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
+    options.write_concern = Some(durable);
+    options.app_name.get_or_insert_with(|| "mysimbdp".to_owned());
+    options.server_selection_timeout.get_or_insert(Duration::from_secs(SERVER_SELECTION_SECONDS));
+    options.connect_timeout.get_or_insert(Duration::from_secs(CONNECT_SECONDS));
+    // Compression costs time and saves network; within a host there is no network to save.
+    if options.compressors.is_none() && !options.hosts.iter().all(is_loopback) {
+        options.compressors = Some(vec![Compressor::Snappy]);
+    }
+}
+
+fn is_loopback(host: &ServerAddress) -> bool {
+    match host {
+        ServerAddress::Tcp { host, .. } => {
+            let name = host.trim_matches(['[', ']']);
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        // A Unix socket.
+        _ => true,
+    }
+}
+
+/// Scheme and hosts of an address, without user, password and options.
+fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("mongodb", url));
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    // A password that is not encoded may hold a slash: then what follows it may be part of the password.
+    let hosts = match (rest.rsplit_once('@'), authority.rsplit_once('@')) {
+        (_, Some((_, hosts))) => hosts,
+        (Some(_), None) => "…",
+        (None, None) => authority,
+    };
+    format!("{scheme}://{hosts}")
+}
+
+#[async_trait]
+impl Coredms for MongoStore {
+    async fn ping(&self) -> Result<(), CoredmsError> {
+        let operation = "be reached";
+        let hello = self.call(operation, self.database.run_command(doc! { "hello": 1 })).await?;
+        if hello.get_bool("isWritablePrimary").unwrap_or(false) {
+            return Ok(());
+        }
+        let source = "the server is no primary, it takes no writes".into();
+        Err(CoredmsError::Unavailable { address: self.address.clone(), operation, source })
+    }
+
+    async fn ensure_collection(
+        &self,
+        collection: &str,
+        validator: Option<&Document>,
+    ) -> Result<(), CoredmsError> {
+        let operation = "create a collection or change its validator";
+        let wanted =
+            validator.map(|schema| doc! { "$jsonSchema": super::schema_of(schema) }).unwrap_or_default();
+        match self.validator_of(collection).await? {
+            Some(current) if current == wanted => return Ok(()),
+            Some(_) => {}
+            None => {
+                let create =
+                    self.database.create_collection(collection).validator(wanted.clone()).into_future();
+                match self.within(self.message_time, operation, create).await? {
+                    Ok(()) => return Ok(()),
+                    // Another process was faster, perhaps with another validator.
+                    Err(error) if failure::code(&error) == Some(COLLECTION_EXISTS) => {}
+                    Err(error) => return Err(self.failed(operation, error)),
+                }
+            }
+        }
+        let change = doc! {
+            "collMod": collection,
+            "validator": wanted,
+            "validationLevel": "strict",
+            "validationAction": "error",
+            "writeConcern": { "w": "majority", "j": true },
+        };
+        self.call(operation, self.database.run_command(change)).await.map(drop)
+    }
+
+    async fn ensure_index(&self, collection: &str, fields: &[&str]) -> Result<(), CoredmsError> {
+        let keys = fields.iter().map(|field| ((*field).to_owned(), 1.into())).collect::<Document>();
+        self.create_index(collection, keys, false).await
+    }
+
+    async fn insert_many(
+        &self,
+        collection: &str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<Written, CoredmsError> {
+        write::insert(self, collection, documents).await
+    }
+
+    async fn replace_older(
+        &self,
+        collection: &str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<Written, CoredmsError> {
+        write::replace_older(self, collection, documents).await
+    }
+
+    async fn put(&self, collection: &str, document: Document) -> Result<(), CoredmsError> {
+        let operation = "put a document";
+        let Some(id) = document.get("_id") else {
+            return Err(self.refused(operation, "it has no _id"));
+        };
+        let filter = doc! { "_id": { "$eq": id } };
+        let documents = self.collection::<Document>(collection);
+        self.call(operation, documents.replace_one(filter, &document).upsert(true)).await.map(drop)
+    }
+
+    async fn find(
+        &self,
+        collection: &str,
+        filter: Document,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError> {
+        // To the server 0 would mean all.
+        if limit <= 0 {
+            return Ok(Vec::new());
+        }
+        // Equality for whatever the value is, a document with operators included.
+        let filter = filter
+            .into_iter()
+            .map(|(field, value)| (field, doc! { "$eq": value }.into()))
+            .collect::<Document>();
+        let documents = self.collection::<Document>(collection);
+        let find =
+            async { documents.find(filter).sort(doc! { "_id": 1 }).limit(limit).await?.try_collect().await };
+        self.scan("find documents", find).await
+    }
+
+    async fn count(&self, collection: &str) -> Result<u64, CoredmsError> {
+        let documents = self.collection::<Document>(collection);
+        self.scan("count documents", documents.count_documents(doc! {})).await
+    }
+
+    async fn count_ids(&self, collection: &str, first: RecordId, end: RecordId) -> Result<u64, CoredmsError> {
+        let (first, end) = (bson::Binary::from(first), bson::Binary::from(end));
+        let documents = self.collection::<Document>(collection);
+        let range = doc! { "_id": { "$gte": first, "$lt": end } };
+        self.scan("count records", documents.count_documents(range)).await
+    }
+
+    async fn put_chunks(
+        &self,
+        bucket: &str,
+        id: IngestionId,
+        offset: u64,
+        content: Bytes,
+    ) -> Result<(), CoredmsError> {
+        objects::put_chunks(self, bucket, id, offset, content).await
+    }
+
+    async fn commit_object(&self, bucket: &str, object: &Object) -> Result<bool, CoredmsError> {
+        objects::commit(self, bucket, object).await
+    }
+
+    async fn object(&self, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, CoredmsError> {
+        objects::read(self, bucket, id).await
+    }
+
+    async fn close(&self) {
+        // Immediately: nobody else holds what would have to be waited for.
+        self.client.clone().shutdown().immediate(true).await;
+    }
+}
+
+impl MongoStore {
+    async fn create_index(&self, collection: &str, keys: Document, unique: bool) -> Result<(), CoredmsError> {
+        let options = unique.then(|| IndexOptions::builder().unique(true).build());
+        let model = IndexModel::builder().keys(keys).options(options).build();
+        let documents = self.collection::<Document>(collection);
+        self.scan("create an index", documents.create_index(model)).await.map(drop)
+    }
+}

@@ -1,0 +1,103 @@
+//! Why the server refused a document, in words that the client's programmer can act on.
+//!
+//! "Document failed validation" says nothing; the reply's `errInfo` names each rule that was not met, as a tree.
+
+use std::fmt::Write;
+
+use bson::{Bson, Document};
+use mongodb::error::IndexedWriteError;
+
+/// A document may break hundreds of rules; these many make the reason readable.
+const RULES_MAX: usize = 5;
+
+/// So much of a value is shown.
+const VALUE_CHARS_MAX: usize = 60;
+
+pub(super) fn reason(error: &IndexedWriteError) -> String {
+    let rules = error.details.as_ref().and_then(|info| info.get_document("details").ok());
+    let mut broken = Vec::new();
+    if let Some(rules) = rules {
+        collect(rules, "", &mut broken);
+    }
+    if broken.is_empty() {
+        return if error.message.is_empty() {
+            format!("server error {}", error.code)
+        } else {
+            error.message.clone()
+        };
+    }
+    let more = broken.len().saturating_sub(RULES_MAX);
+    broken.truncate(RULES_MAX);
+    let mut reason = broken.join("; ");
+    if more > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(reason, "; and {more} more");
+    }
+    reason
+}
+
+/// Walks down to the rules that have no rules below them.
+fn collect(rule: &Document, path: &str, broken: &mut Vec<String>) {
+    let before = broken.len();
+    for (key, value) in rule {
+        match (key.as_str(), value) {
+            ("schemaRulesNotSatisfied" | "details" | "schemasNotSatisfied", Bson::Array(rules)) => {
+                documents(rules).for_each(|rule| collect(rule, path, broken));
+            }
+            ("details", Bson::Document(rule)) => collect(rule, path, broken),
+            ("propertiesNotSatisfied", Bson::Array(properties)) => {
+                for property in documents(properties) {
+                    let name = property.get_str("propertyName").unwrap_or("?");
+                    let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                    collect(property, &path, broken);
+                }
+            }
+            ("missingProperties", Bson::Array(names)) => {
+                broken.push(format!("{}is missing {}", place(path), list(names)));
+            }
+            ("additionalProperties", Bson::Array(names)) => {
+                broken.push(format!("{}has {}, which is not allowed", place(path), list(names)));
+            }
+            _ => {}
+        }
+    }
+    if broken.len() == before
+        && let Ok(operator) = rule.get_str("operatorName")
+    {
+        broken.push(leaf(rule, operator, path));
+    }
+}
+
+fn leaf(rule: &Document, operator: &str, path: &str) -> String {
+    let mut text = format!("{}breaks {operator}", place(path));
+    if let Some(specified) = rule.get_document("specifiedAs").ok().and_then(|rule| rule.get(operator)) {
+        let _ = write!(text, " {}", short(specified));
+    }
+    if let Some(value) = rule.get("consideredValue") {
+        let _ = write!(text, ": it is {}", short(value));
+    }
+    if let Ok(kind) = rule.get_str("consideredType") {
+        let _ = write!(text, " ({kind})");
+    }
+    text
+}
+
+fn place(path: &str) -> String {
+    if path.is_empty() { "document ".to_owned() } else { format!("{path} ") }
+}
+
+fn documents(array: &[Bson]) -> impl Iterator<Item = &Document> {
+    array.iter().filter_map(Bson::as_document)
+}
+
+fn list(names: &[Bson]) -> String {
+    names.iter().map(|name| name.as_str().unwrap_or("?")).collect::<Vec<_>>().join(", ")
+}
+
+fn short(value: &Bson) -> String {
+    let text = value.clone().into_relaxed_extjson().to_string();
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

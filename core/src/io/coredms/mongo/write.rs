@@ -1,0 +1,261 @@
+//! Records in messages, and what became of each.
+//!
+//! Messages are cut here and not by the driver, so that each has its own time, and no reply outgrows its limit.
+
+use bson::raw::RawBsonRef;
+use bson::{Bson, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, doc, rawdoc};
+use mongodb::error::{ErrorKind, IndexedWriteError, WriteConcernError};
+use serde::Deserialize;
+
+use super::super::form;
+use super::super::stamp::{self, Stamp};
+use super::super::{CoredmsError, Written};
+use super::failure::{DUPLICATE_KEY, is_transient_code};
+use super::{MongoStore, refusal};
+
+/// Half of what a command without its own payload section may have, as an update is; larger ones gain nothing.
+const MESSAGE_BYTES: usize = 8 << 20;
+
+/// Each may come back as an error with its rule, and the reply has a limit of 16 MiB.
+const MESSAGE_DOCUMENTS: usize = 2000;
+
+/// The server takes commands 16 KiB larger than documents: an update that replaces has its filter in that.
+const STATEMENT_BYTES_MAX: usize = form::DOCUMENT_BYTES_MAX + (14 << 10);
+
+/// `Unauthorized`: no fault of the document.
+const UNAUTHORIZED: i32 = 13;
+
+/// Documents, or statements made of them, that go together, with their positions in what was given.
+struct Message {
+    positions: Vec<usize>,
+    documents: Vec<RawDocumentBuf>,
+    bytes: usize,
+}
+
+pub(super) async fn insert(
+    store: &MongoStore,
+    collection: &str,
+    documents: Vec<RawDocumentBuf>,
+) -> Result<Written, CoredmsError> {
+    let mut written = Written::default();
+    let sound = sift(documents, &mut written);
+    for message in messages(sound) {
+        let errors = insert_message(store, collection, &message.documents).await?;
+        settle(store, collection, &message, id_of_document, errors, &mut written).await?;
+    }
+    sort(&mut written);
+    Ok(written)
+}
+
+pub(super) async fn replace_older(
+    store: &MongoStore,
+    collection: &str,
+    documents: Vec<RawDocumentBuf>,
+) -> Result<Written, CoredmsError> {
+    let mut written = Written::default();
+    let mut statements = Vec::with_capacity(documents.len());
+    for (position, document) in sift(documents, &mut written) {
+        match replacement(&document) {
+            Ok(statement) => statements.push((position, statement)),
+            Err(reason) => written.rejected.push((position, reason)),
+        }
+    }
+    for message in messages(statements) {
+        let mut errors = update_message(store, collection, &message.documents).await?;
+        // A duplicate key means that the key is there and was not to be replaced; or that another process inserted it
+        // at this very moment, and then it may well be older. The second time it is there for certain.
+        let again = errors
+            .extract_if(.., |error| error.code == DUPLICATE_KEY)
+            .map(|error| error.index)
+            .collect::<Vec<_>>();
+        let statements = again.iter().map(|&index| message.documents[index].clone()).collect::<Vec<_>>();
+        let later = update_message(store, collection, &statements).await?;
+        errors.extend(later.into_iter().map(|error| at(error, |index| again[index])));
+        settle(store, collection, &message, id_of_statement, errors, &mut written).await?;
+    }
+    sort(&mut written);
+    Ok(written)
+}
+
+/// Takes out what no server would accept.
+fn sift(documents: Vec<RawDocumentBuf>, written: &mut Written) -> Vec<(usize, RawDocumentBuf)> {
+    let mut sound = Vec::with_capacity(documents.len());
+    for (position, document) in documents.into_iter().enumerate() {
+        match form::refusal(&document) {
+            Some(reason) => written.rejected.push((position, reason)),
+            None => sound.push((position, document)),
+        }
+    }
+    sound
+}
+
+fn messages(documents: Vec<(usize, RawDocumentBuf)>) -> Vec<Message> {
+    let mut messages: Vec<Message> = Vec::new();
+    for (position, document) in documents {
+        let bytes = document.as_bytes().len();
+        match messages.last_mut() {
+            Some(message)
+                if message.documents.len() < MESSAGE_DOCUMENTS && message.bytes + bytes <= MESSAGE_BYTES =>
+            {
+                message.positions.push(position);
+                message.documents.push(document);
+                message.bytes += bytes;
+            }
+            _ => messages.push(Message { positions: vec![position], documents: vec![document], bytes }),
+        }
+    }
+    messages
+}
+
+async fn insert_message(
+    store: &MongoStore,
+    collection: &str,
+    documents: &[RawDocumentBuf],
+) -> Result<Vec<IndexedWriteError>, CoredmsError> {
+    let operation = "insert documents";
+    let collection = store.collection::<RawDocumentBuf>(collection);
+    let insert = collection.insert_many(documents).ordered(false);
+    let Err(error) = store.within(store.message_time, operation, insert).await? else {
+        return Ok(Vec::new());
+    };
+    match error.kind.as_ref() {
+        ErrorKind::InsertMany(failure) if failure.write_concern_error.is_none() => {
+            checked(store, operation, failure.write_errors.clone().unwrap_or_default())
+        }
+        _ => Err(store.failed(operation, error)),
+    }
+}
+
+/// The statement that writes a document where nothing newer is.
+fn replacement(document: &RawDocumentBuf) -> Result<RawDocumentBuf, String> {
+    let stamp = Stamp::of_batch(document).ok_or(stamp::NEEDED)?;
+    let malformed = |error: bson::error::Error| format!("the document is no valid BSON: {error}");
+    let id = document.get("_id").map_err(malformed)?.unwrap_or(RawBsonRef::Null);
+    let mut filter = rawdoc! { "_id": { "$eq": id } };
+    for (key, value) in &stamp.replaceable() {
+        let key = bson::raw::CString::try_from(key.as_str()).map_err(malformed)?;
+        filter.append(key, RawBson::try_from(value.clone()).map_err(malformed)?);
+    }
+    let statement = rawdoc! { "q": filter, "u": RawBsonRef::Document(document), "upsert": true };
+    match statement.as_bytes().len() {
+        bytes if bytes > STATEMENT_BYTES_MAX => {
+            Err(format!("document and key have {bytes} bytes, which is too much"))
+        }
+        _ => Ok(statement),
+    }
+}
+
+/// `bulk_write` needs a server of version 8; the command beneath it is in every one.
+async fn update_message(
+    store: &MongoStore,
+    collection: &str,
+    statements: &[RawDocumentBuf],
+) -> Result<Vec<IndexedWriteError>, CoredmsError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Reply {
+        #[serde(default)]
+        write_errors: Vec<IndexedWriteError>,
+        write_concern_error: Option<WriteConcernError>,
+    }
+
+    if statements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let operation = "replace documents";
+    let mut updates = RawArrayBuf::new();
+    statements.iter().for_each(|statement| updates.push(statement.as_ref()));
+    let command = rawdoc! {
+        "update": collection,
+        "updates": updates,
+        "ordered": false,
+        "writeConcern": { "w": "majority", "j": true },
+    };
+    let reply = store.call(operation, store.database.run_raw_command(command)).await?;
+    let reply: Reply =
+        bson::deserialize_from_document(reply).map_err(|error| store.refused(operation, error))?;
+    if let Some(error) = reply.write_concern_error {
+        let source = format!("the write concern was not met: {} ({})", error.message, error.code).into();
+        return Err(CoredmsError::Unavailable { address: store.address.clone(), operation, source });
+    }
+    checked(store, operation, reply.write_errors)
+}
+
+/// Lets errors through that are about their document; the others are about the server, and fail the message.
+fn checked(
+    store: &MongoStore,
+    operation: &'static str,
+    errors: Vec<IndexedWriteError>,
+) -> Result<Vec<IndexedWriteError>, CoredmsError> {
+    let address = || store.address.clone();
+    for error in &errors {
+        let source = || error.message.clone().into();
+        if is_transient_code(error.code) {
+            return Err(CoredmsError::Unavailable { address: address(), operation, source: source() });
+        }
+        if error.code == UNAUTHORIZED {
+            return Err(store.refused(operation, error.message.clone()));
+        }
+    }
+    Ok(errors)
+}
+
+/// Counts a message: what has no error is stored, what is there already is a duplicate, the rest is rejected.
+async fn settle(
+    store: &MongoStore,
+    collection: &str,
+    message: &Message,
+    id_of: fn(&RawDocument) -> Option<RawBson>,
+    errors: Vec<IndexedWriteError>,
+    written: &mut Written,
+) -> Result<(), CoredmsError> {
+    written.stored += (message.documents.len() - errors.len()) as u64;
+    for error in errors {
+        let position = message.positions[error.index];
+        let id = || id_of(&message.documents[error.index]);
+        if error.code == DUPLICATE_KEY && is_id_there(store, collection, id(), &error).await? {
+            written.duplicates.push(position);
+        } else {
+            written.rejected.push((position, refusal::reason(&error)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the key that is there twice is the `_id`, and not that of another unique index of the client's.
+///
+/// The message tells, but for long replies, in which the server leaves it out.
+async fn is_id_there(
+    store: &MongoStore,
+    collection: &str,
+    id: Option<RawBson>,
+    error: &IndexedWriteError,
+) -> Result<bool, CoredmsError> {
+    if error.message.contains(" index: _id_ ") {
+        return Ok(true);
+    }
+    let operation = "look for a duplicate";
+    let id = Bson::try_from(id.unwrap_or(RawBson::Null)).map_err(|error| store.refused(operation, error))?;
+    let documents = store.collection::<RawDocumentBuf>(collection);
+    let find = documents.find_one(doc! { "_id": { "$eq": id } }).projection(doc! { "_id": 1 });
+    Ok(store.call(operation, find).await?.is_some())
+}
+
+fn id_of_document(document: &RawDocument) -> Option<RawBson> {
+    document.get("_id").ok()?.map(RawBson::from)
+}
+
+fn id_of_statement(statement: &RawDocument) -> Option<RawBson> {
+    statement.get_document("q").ok()?.get_document("_id").ok()?.get("$eq").ok()?.map(RawBson::from)
+}
+
+fn at(error: IndexedWriteError, position: impl Fn(usize) -> usize) -> IndexedWriteError {
+    let mut error = error;
+    error.index = position(error.index);
+    error
+}
+
+fn sort(written: &mut Written) {
+    written.duplicates.sort_unstable();
+    written.rejected.sort_unstable();
+}

@@ -1,0 +1,310 @@
+//! A process that this one has started.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{ProcessError, ProcessId, mark};
+use crate::app::env::MARK;
+use crate::io::files;
+
+/// The kernel ends a killed process at once, unless it hangs in a device or a network mount.
+pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// Starts that may wait for the spawning thread; each takes about a millisecond.
+const STARTS_WAITING_MAX: usize = 64;
+
+/// A process to start: in a group of its own, with an environment of `PATH`, `env` and a mark.
+#[derive(Clone, Debug)]
+pub struct Spawn {
+    /// From [`super::find_program`].
+    pub program: PathBuf,
+    pub args: Vec<OsString>,
+    pub env: Vec<(OsString, OsString)>,
+    pub directory: PathBuf,
+    pub stdin: Stdin,
+    pub output: Output,
+    /// Sent by the kernel when this process ends, however it does.
+    pub dies_with_parent: Option<Signal>,
+    /// Who cleans up what is left when this process could not: see [`super::kill_left_behind`].
+    pub owner: String,
+}
+
+/// What a process reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// [`Child::stdin`].
+    Feed,
+    /// Nothing: an immediate end of file.
+    Null,
+}
+
+/// Where stdout and stderr go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// [`Child::stdout`] and [`Child::stderr`], which must be read all the while, else the process blocks.
+    Piped,
+    /// Both into one file, which outlives this process; its directory is made where it is missing.
+    AppendTo(PathBuf),
+    /// To where those of this process go.
+    Inherit,
+}
+
+/// A running process. Dropping it kills it and its group, but for one that is to [`Child::outlive`] this process.
+#[derive(Debug)]
+pub struct Child {
+    pub stdin: Option<ChildStdin>,
+    pub stdout: Option<ChildStdout>,
+    pub stderr: Option<ChildStderr>,
+    id: ProcessId,
+    group: Pid,
+    mark: String,
+    process: tokio::process::Child,
+    /// Readable when the process has ended, which leaves it to be reaped.
+    ended: AsyncFd<std::os::fd::OwnedFd>,
+    state: State,
+    outlives: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Running, or not reaped: pid and group are still its own.
+    Running,
+    /// Reaped; what had left the group may still be there.
+    Reaped(ExitStatus),
+    Cleaned(ExitStatus),
+}
+
+impl Spawn {
+    /// Starts the process.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be run, or its output not be opened.
+    pub async fn start(self) -> Result<Child, ProcessError> {
+        let program = self.program.clone();
+        let gone = move || ProcessError::Spawn {
+            program,
+            source: io::Error::other("the spawning thread has ended"),
+        };
+        let spawner = match spawner() {
+            Ok(spawner) => spawner,
+            Err(source) => return Err(ProcessError::Spawn { program: self.program, source }),
+        };
+        let (reply, answer) = oneshot::channel();
+        let start = Start { spawn: self, runtime: tokio::runtime::Handle::current(), reply };
+        if spawner.send(start).await.is_err() {
+            return Err(gone());
+        }
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn start_here(self) -> Result<Child, ProcessError> {
+        let program = self.program.clone();
+        let error = |source| ProcessError::Spawn { program: program.clone(), source };
+        let mark = mark::new(&self.owner);
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).current_dir(&self.directory).process_group(0);
+        let path = std::env::var_os("PATH").unwrap_or_else(|| super::program::DEFAULT_PATH.into());
+        command.env_clear().env("PATH", path).envs(self.env).env(MARK, &mark);
+        command.stdin(if self.stdin == Stdin::Feed { Stdio::piped() } else { Stdio::null() });
+        let (stdout, stderr) = self.output.open().map_err(|source| output_error(&program, source))?;
+        command.stdout(stdout).stderr(stderr);
+        if let Some(signal) = self.dies_with_parent {
+            die_with_parent(&mut command, signal);
+        }
+        let mut process = tokio::process::Command::from(command).spawn().map_err(error)?;
+        // It is not reaped before it is waited for, so the pid is its own whatever it has done meanwhile.
+        let pid = process.id().unwrap_or_default();
+        let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let group = group.ok_or_else(|| error(io::Error::other("the new process has no pid")))?;
+        let ended = pidfd_open(group, PidfdFlags::empty()).map_err(io::Error::from);
+        let ended = ended.and_then(super::identity::end_of);
+        let ended = ended.inspect_err(|_| kill_group(group, Signal::KILL)).map_err(error)?;
+        let start_time = super::identity::Stat::of(pid).map_or(0, |stat| stat.start_time);
+        Ok(Child {
+            stdin: process.stdin.take(),
+            stdout: process.stdout.take(),
+            stderr: process.stderr.take(),
+            id: ProcessId { pid, start_time },
+            group,
+            mark,
+            process,
+            ended,
+            state: State::Running,
+            outlives: false,
+        })
+    }
+}
+
+impl Output {
+    fn open(&self) -> Result<(Stdio, Stdio), files::FileError> {
+        match self {
+            Self::Piped => Ok((Stdio::piped(), Stdio::piped())),
+            Self::Inherit => Ok((Stdio::inherit(), Stdio::inherit())),
+            Self::AppendTo(path) => {
+                if let Some(directory) = path.parent() {
+                    files::create_dir_all(directory)?;
+                }
+                Ok((files::append(path)?.into(), files::append(path)?.into()))
+            }
+        }
+    }
+}
+
+fn output_error(program: &std::path::Path, source: files::FileError) -> ProcessError {
+    ProcessError::Output { program: program.to_owned(), source }
+}
+
+/// Has the kernel send `signal` to the new process when the thread that starts it ends.
+#[allow(unsafe_code)]
+fn die_with_parent(command: &mut std::process::Command, signal: Signal) {
+    let parent = rustix::process::getpid();
+    let in_child = move || {
+        rustix::process::set_parent_process_death_signal(Some(signal))?;
+        // Had the parent died before that call, no signal would ever come.
+        if rustix::process::getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::ESRCH))
+        }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(in_child) };
+}
+
+impl Child {
+    pub fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    /// From now on dropping it leaves the process alone, so that it goes on when this process fails, as it does when
+    /// this one is killed. Who starts next finds it by its [`ProcessId`].
+    pub fn outlive(mut self) -> Self {
+        self.outlives = true;
+        self
+    }
+
+    /// Sends a signal to the process alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Gone`] where it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        self.id.signal(signal)
+    }
+
+    /// Waits for the end of the process, kills what is left of its group and of its children, and reaps it.
+    ///
+    /// May be dropped and called again.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not tell how it ended.
+    pub async fn wait(&mut self) -> Result<ExitStatus, ProcessError> {
+        if let State::Running = self.state {
+            let _readable = self.ended.readable().await.map_err(|source| self.error(source))?;
+            // Not reaped yet: the group cannot be another's.
+            kill_group(self.group, Signal::KILL);
+            let status = self.process.wait().await.map_err(|source| self.error(source))?;
+            self.state = State::Reaped(status);
+        }
+        if let State::Reaped(status) = self.state {
+            mark::kill_marked(&self.mark).await;
+            self.state = State::Cleaned(status);
+        }
+        match self.state {
+            State::Cleaned(status) => Ok(status),
+            State::Running | State::Reaped(_) => Err(self.error(io::Error::other("not reaped"))),
+        }
+    }
+
+    /// Ends it: SIGTERM to the group, after `grace` SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// As [`Child::wait`]; [`ProcessError::Survived`] where even SIGKILL did not end it.
+    pub async fn stop(&mut self, grace: Duration) -> Result<ExitStatus, ProcessError> {
+        if let State::Running = self.state {
+            kill_group(self.group, Signal::TERM);
+            if let Ok(ended) = tokio::time::timeout(grace, self.wait()).await {
+                return ended;
+            }
+            if let State::Running = self.state {
+                kill_group(self.group, Signal::KILL);
+            }
+        }
+        match tokio::time::timeout(KILL_WAIT, self.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => Err(ProcessError::Survived { pid: self.id.pid, seconds: KILL_WAIT.as_secs() }),
+        }
+    }
+
+    fn error(&self, source: io::Error) -> ProcessError {
+        ProcessError::Control { action: "wait for", pid: self.id.pid, source }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        match self.state {
+            // The runtime reaps it, should it end before this process does.
+            State::Running if self.outlives => {}
+            // The runtime reaps it.
+            State::Running => {
+                kill_group(self.group, Signal::KILL);
+                mark::kill_marked_now(&self.mark);
+            }
+            State::Reaped(_) => {
+                mark::kill_marked_now(&self.mark);
+            }
+            State::Cleaned(_) => {}
+        }
+    }
+}
+
+/// Signals a group whose leader has not been reaped.
+fn kill_group(group: Pid, signal: Signal) {
+    match kill_process_group(group, signal) {
+        // Gone, or nothing left but the leader that waits to be reaped.
+        Ok(()) | Err(Errno::SRCH | Errno::PERM) => {}
+        Err(error) => {
+            tracing::warn!(group = group.as_raw_nonzero().get(), %error, "cannot signal a process group")
+        }
+    }
+}
+
+struct Start {
+    spawn: Spawn,
+    runtime: tokio::runtime::Handle,
+    reply: oneshot::Sender<Result<Child, ProcessError>>,
+}
+
+/// The one thread that starts processes. It lasts as long as this process, because the signal of
+/// [`Spawn::dies_with_parent`] comes when the thread that has started the child ends, and a runtime's threads do.
+fn spawner() -> io::Result<mpsc::Sender<Start>> {
+    static SPAWNER: OnceLock<mpsc::Sender<Start>> = OnceLock::new();
+    if let Some(spawner) = SPAWNER.get() {
+        return Ok(spawner.clone());
+    }
+    let (starts, mut waiting) = mpsc::channel::<Start>(STARTS_WAITING_MAX);
+    std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+        while let Some(Start { spawn, runtime, reply }) = waiting.blocking_recv() {
+            let _runtime = runtime.enter();
+            // Nobody waits any more: the child is killed as it is dropped.
+            let _ = reply.send(spawn.start_here());
+        }
+    })?;
+    // Of two that come here at once one wins; the other's channel closes and its thread ends before it has started any.
+    Ok(SPAWNER.get_or_init(|| starts).clone())
+}

@@ -1,0 +1,223 @@
+//! A process, told from a later one with the same pid.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::{ProcessError, mark};
+
+/// A process: its pid, and its start in clock ticks since boot, which a later process of the same pid does not share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    pub pid: u32,
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// This process.
+    pub fn current() -> Self {
+        let pid = std::process::id();
+        Self { pid, start_time: Stat::of(pid).map_or(0, |stat| stat.start_time) }
+    }
+
+    /// The process that has this pid now, if one runs.
+    pub fn of_pid(pid: u32) -> Option<Self> {
+        let stat = Stat::of(pid)?;
+        (!stat.ended).then_some(Self { pid, start_time: stat.start_time })
+    }
+
+    /// Whether it runs. A zombie does not: where nobody reaps, it would be there for ever.
+    pub fn alive(&self) -> bool {
+        Self::of_pid(self.pid) == Some(*self)
+    }
+
+    /// Whether the process has a handler for `signal`; without one, most signals would end it.
+    pub fn listens_to(&self, signal: Signal) -> bool {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid)) else { return false };
+        // Looked at afterwards: what was read is of this very process.
+        self.alive() && caught(&status) & (1 << (signal.as_raw() - 1)) != 0
+    }
+
+    /// Signals this very process, and never one that has its pid now.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Gone`] where it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
+        let handle = self.handle()?;
+        pidfd_send_signal(&handle, signal).map_err(|error| self.error("signal", error))
+    }
+
+    /// Signals each process of the group that this one leads, as long as it lives.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Gone`] where the leader has ended.
+    pub fn signal_group(&self, signal: Signal) -> Result<(), ProcessError> {
+        // Held until the end: while it is there and alive, the group is this one's.
+        let leader = self.handle()?;
+        let members = processes(|stat, pid| stat.group == self.pid && pid != self.pid);
+        pidfd_send_signal(&leader, signal).map_err(|error| self.error("signal", error))?;
+        for (_, member) in members {
+            // One that has ended meanwhile needs no signal.
+            let _ = pidfd_send_signal(member, signal);
+        }
+        Ok(())
+    }
+
+    /// Waits until it has ended; false if it still runs after `deadline`.
+    pub async fn wait_gone(&self, deadline: Duration) -> bool {
+        let Ok(handle) = self.handle() else { return true };
+        let Ok(ended) = end_of(handle) else { return !self.alive() };
+        tokio::time::timeout(deadline, ended.readable()).await.is_ok()
+    }
+
+    /// Ends a process that this one has not started, and its group: SIGTERM, after `grace` SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Survived`] where even that did not end it; that it has ended already is none.
+    pub async fn stop(&self, grace: Duration) -> Result<(), ProcessError> {
+        let mark = mark::of(self.pid);
+        match self.signal_group(Signal::TERM) {
+            Err(ProcessError::Gone { .. }) => {}
+            Err(error) => return Err(error),
+            Ok(()) => self.end_within(grace).await?,
+        }
+        if let Some(mark) = mark {
+            mark::kill_marked(&mark).await;
+        }
+        Ok(())
+    }
+
+    async fn end_within(&self, grace: Duration) -> Result<(), ProcessError> {
+        if self.wait_gone(grace).await {
+            return Ok(());
+        }
+        match self.signal_group(Signal::KILL) {
+            Err(ProcessError::Gone { .. }) => return Ok(()),
+            other => other?,
+        }
+        if self.wait_gone(super::child::KILL_WAIT).await {
+            return Ok(());
+        }
+        Err(ProcessError::Survived { pid: self.pid, seconds: super::child::KILL_WAIT.as_secs() })
+    }
+
+    /// A descriptor that means this process for as long as it is open. The start time is compared after opening: had
+    /// the pid been given away in between, it would differ.
+    fn handle(&self) -> Result<OwnedFd, ProcessError> {
+        let gone = ProcessError::Gone { pid: self.pid };
+        let pid = match i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            Some(pid) => pid,
+            None => return Err(gone),
+        };
+        let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| self.error("open", error))?;
+        if self.alive() { Ok(handle) } else { Err(gone) }
+    }
+
+    fn error(&self, action: &'static str, error: Errno) -> ProcessError {
+        match error {
+            Errno::SRCH => ProcessError::Gone { pid: self.pid },
+            other => ProcessError::Control { action, pid: self.pid, source: io::Error::from(other) },
+        }
+    }
+}
+
+/// The mask of handled signals in `/proc/<pid>/status`.
+fn caught(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Becomes readable when the process of the pidfd `handle` ends, whoever is its parent.
+#[allow(unsafe_code)]
+pub(super) fn end_of(handle: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by what is returned, which is all that ever closes it.
+    unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+/// What `/proc/<pid>/stat` tells.
+#[derive(Debug, PartialEq)]
+pub(super) struct Stat {
+    pub(super) ended: bool,
+    pub(super) group: u32,
+    pub(super) start_time: u64,
+}
+
+impl Stat {
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Self::parse(&line)
+    }
+
+    /// The name, in parentheses, may hold anything; what follows the last one is numbers: state, parent, group, …,
+    /// and as 20th field from there the start time.
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.get(line.rfind(')')? + 1..)?.split_ascii_whitespace();
+        let ended = matches!(fields.next()?, "Z" | "X" | "x");
+        let group = fields.nth(1)?.parse().ok()?;
+        let start_time = fields.nth(16)?.parse().ok()?;
+        Some(Self { ended, group, start_time })
+    }
+}
+
+/// The processes that `accept` takes, each as a descriptor that can mean no other.
+pub(super) fn processes(accept: impl Fn(&Stat, u32) -> bool) -> Vec<(u32, OwnedFd)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|number| {
+        let pid = number.cast_unsigned();
+        // Cheap refusal first; then once more with the descriptor open, so that pid and descriptor are one process.
+        let taken = || Stat::of(pid).is_some_and(|stat| !stat.ended && accept(&stat, pid));
+        if !taken() {
+            return None;
+        }
+        let handle = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
+        taken().then_some((pid, handle))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let line = "42 (a) R 9 (b) S 1 40 40 0 -1 4194304 1 0 0 0 5 6 7 8 20 0 1 0 987654 1000 2";
+        assert_eq!(Stat::parse(line), Some(Stat { ended: false, group: 40, start_time: 987_654 }));
+        assert_eq!(Stat::parse("42 (a) S 1"), None);
+        assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn another_process_with_the_same_pid_is_never_signalled() {
+        let current = ProcessId::current();
+        assert!(current.alive());
+        let earlier = ProcessId { start_time: current.start_time - 1, ..current };
+        assert!(!earlier.alive());
+        // Were it delivered, it would end this test.
+        for result in [earlier.signal(Signal::KILL), earlier.signal_group(Signal::KILL)] {
+            assert!(matches!(result, Err(ProcessError::Gone { pid }) if pid == current.pid), "{result:?}");
+        }
+        for pid in [0, u32::MAX] {
+            let never = ProcessId { pid, start_time: 0 };
+            assert!(matches!(never.signal(Signal::KILL), Err(ProcessError::Gone { .. })));
+        }
+    }
+
+    #[test]
+    fn a_process_listens_to_the_signals_that_it_handles() {
+        let status = "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000a00\n";
+        assert_eq!(caught(status), 1 << (Signal::USR1.as_raw() - 1) | 1 << (Signal::USR2.as_raw() - 1));
+        assert_eq!(caught("Name:\tx\n"), 0);
+        assert!(!ProcessId { pid: 1, start_time: u64::MAX }.listens_to(Signal::USR1));
+    }
+}

@@ -1,0 +1,59 @@
+//! The door to processes: programs of clients are started, told apart, stopped and cleaned up here.
+//!
+//! 1. [`find_program`] finds what a config names;
+//! 2. [`Spawn::start`] runs it in a process group of its own, with nothing inherited but `PATH`;
+//! 3. [`Child`] is one that this process has started: waited for, stopped, and never left behind;
+//! 4. [`ProcessId`] is any process, told from a later one with the same pid by its start time;
+//! 5. [`kill_left_behind`] finds what an owner that was killed could not clean up.
+//!
+//! **Nothing of an app is left.** When the first process of a group has ended, the rest of the group is killed. What
+//! has left the group (`setsid`) is found by a mark in its environment, which children inherit. A process that both
+//! leaves its group and wipes its environment escapes; only a control group would hold it.
+
+mod child;
+mod identity;
+mod mark;
+mod program;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use child::{Child, Output, Spawn, Stdin};
+pub use identity::ProcessId;
+pub use mark::kill_left_behind;
+pub use program::find_program;
+pub use rustix::process::Signal;
+
+/// What went wrong with a process.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("program {command:?} is not found or not executable: sought {}", listed(sought))]
+    NotFound { command: String, sought: Vec<PathBuf> },
+    #[error("cannot start {}", program.display())]
+    Spawn {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open the output of {}", program.display())]
+    Output {
+        program: PathBuf,
+        #[source]
+        source: super::files::FileError,
+    },
+    #[error("process {pid} does not run any more")]
+    Gone { pid: u32 },
+    #[error("cannot {action} process {pid}")]
+    Control {
+        action: &'static str,
+        pid: u32,
+        #[source]
+        source: io::Error,
+    },
+    #[error("process {pid} is still there {seconds} s after SIGKILL")]
+    Survived { pid: u32, seconds: u64 },
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}

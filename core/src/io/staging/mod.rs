@@ -1,0 +1,113 @@
+//! The door to staged work: `staging/`, `held/` and `archive/`, where a directory's place is its state.
+//!
+//! 1. [`clients`] and [`ingestions`] list what is visible, and so complete; [`read`] takes one up;
+//! 2. [`progress`]: attempts, outcomes and rejected records of its work units, written as they happen;
+//! 3. [`moves`]: to `held/` and back, to `archive/`, or away.
+//!
+//! Only batch-manager writes below a visible directory, so what it has read stays true until it changes it itself.
+
+pub mod moves;
+pub mod progress;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::files::{self, FileError};
+use crate::client::ClientId;
+use crate::ingestion::IngestionId;
+use crate::layout::Layout;
+use crate::manifest::{Manifest, ManifestError};
+use crate::outcome::Outcome;
+
+pub use moves::{archive, find_held, held_reason, hold, remove, retry_held, sweep_archive, sweep_removed};
+pub use progress::{Attempt, Reject, RejectsWriter, read_rejects, write_attempt, write_outcome};
+
+/// A staged ingestion and how far it has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Staged {
+    pub directory: PathBuf,
+    pub manifest: Manifest,
+    /// Of the work units that are done, by index.
+    pub outcomes: BTreeMap<u32, Outcome>,
+    /// Of the work units that were begun, by index.
+    pub attempts: BTreeMap<u32, Attempt>,
+}
+
+/// What went wrong with a staged, held or archived directory.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{} is not readable", path.display())]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: ManifestError,
+    },
+    #[error("{} is the manifest of ingestion {ingestion} of {client}, which belongs elsewhere", path.display())]
+    Misplaced { path: PathBuf, client: ClientId, ingestion: IngestionId },
+    #[error("{} is not valid", path.display())]
+    Json {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("ingestion {ingestion} of {client} is not held")]
+    NotHeld { client: ClientId, ingestion: IngestionId },
+    #[error("ingestion {ingestion} of {client} is staged already")]
+    AlreadyStaged { client: ClientId, ingestion: IngestionId },
+}
+
+/// The clients that have a directory in staging.
+///
+/// # Errors
+///
+/// Staging cannot be listed; that it does not exist is no error.
+pub fn clients(layout: &Layout) -> Result<Vec<ClientId>, StagingError> {
+    Ok(names(&layout.staging())?)
+}
+
+/// The visible ingestions of a client, in name order.
+///
+/// # Errors
+///
+/// As [`clients`].
+pub fn ingestions(layout: &Layout, client: &ClientId) -> Result<Vec<IngestionId>, StagingError> {
+    Ok(names(&layout.staging().join(client.as_str()))?)
+}
+
+/// Reads a staged ingestion. Files that a power cut has torn are removed: their unit is run again.
+///
+/// # Errors
+///
+/// The manifest is not readable, is another's, or the directory cannot be read.
+pub fn read(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
+    let directory = layout.staged(client, ingestion);
+    let manifest = read_manifest(&directory)?;
+    if manifest.client != *client || manifest.ingestion != ingestion {
+        let path = directory.join(Layout::MANIFEST);
+        return Err(StagingError::Misplaced { path, client: manifest.client, ingestion: manifest.ingestion });
+    }
+    let (outcomes, attempts) = progress::read(&directory)?;
+    Ok(Staged { directory, manifest, outcomes, attempts })
+}
+
+/// The manifest in a staged, held or archived directory.
+///
+/// # Errors
+///
+/// It is not there or not valid.
+pub fn read_manifest(directory: &Path) -> Result<Manifest, StagingError> {
+    let path = directory.join(Layout::MANIFEST);
+    let json = files::read(&path)?;
+    Manifest::from_json(&json).map_err(|source| StagingError::Manifest { path, source })
+}
+
+/// The entries of a directory whose names are of the kind that is sought there.
+fn names<T: std::str::FromStr>(directory: &Path) -> Result<Vec<T>, FileError> {
+    let entries = files::list(directory)?;
+    Ok(entries.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Changes of state: a staged directory is moved to `held/` or `archive/`, back from `held/`, or removed.
+//!
+//! Each is one rename. Where staging is another file system the directory is copied under a name that begins with a
+//! dot, synced, renamed and only then removed here; cut off in between, it is repeated and finds the copy.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{StagingError, names, progress, read_manifest};
+use crate::client::ClientId;
+use crate::ingestion::IngestionId;
+use crate::io::files::{self, FileError};
+use crate::layout::Layout;
+use crate::manifest::Lane;
+use crate::reason::Reason;
+
+/// Where a directory that is being removed is put out of sight first, so that nobody sees half of one.
+const REMOVED: &str = ".removed-";
+/// A copy that is not whole yet.
+const COPY: &str = ".copy-";
+
+/// Moves a staged ingestion to `held/`, with the reason. Nothing of it is removed.
+///
+/// # Errors
+///
+/// A file cannot be written or moved; it may be called again.
+pub fn hold(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+    reason: &Reason,
+) -> Result<(), StagingError> {
+    let staged = layout.staged(client, ingestion);
+    let json = serde_json::to_vec_pretty(reason).expect("a reason has no map");
+    files::write_atomic(&staged.join(Reason::FILE), &json)?;
+    move_run(&staged, &layout.held(client, ingestion))
+}
+
+/// Moves an ingestion that has been finished to `archive/`.
+///
+/// # Errors
+///
+/// A file cannot be moved; it may be called again.
+pub fn archive(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<(), StagingError> {
+    move_run(&layout.staged(client, ingestion), &layout.archived(client, ingestion))
+}
+
+/// Removes an ingestion that has been finished.
+///
+/// # Errors
+///
+/// A file cannot be removed; [`sweep_removed`] removes what is left.
+pub fn remove(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<(), StagingError> {
+    Ok(remove_dir(&layout.staged(client, ingestion))?)
+}
+
+/// Removes what a [`remove`] that was cut off has left in the client's staging.
+///
+/// # Errors
+///
+/// The directory cannot be listed, or one of them not be removed.
+pub fn sweep_removed(layout: &Layout, client: &ClientId) -> Result<(), StagingError> {
+    for path in files::list(&layout.staging().join(client.as_str()))? {
+        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(REMOVED)) {
+            files::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the client's archived ingestions that came there longer than `age` ago; returns how many.
+///
+/// # Errors
+///
+/// The archive cannot be listed, or one of them not be removed.
+pub fn sweep_archive(
+    layout: &Layout,
+    client: &ClientId,
+    age: SignedDuration,
+    now: Timestamp,
+) -> Result<usize, StagingError> {
+    let mut removed = 0;
+    for ingestion in names::<IngestionId>(&layout.archive_root().join(client.as_str()))? {
+        let directory = layout.archived(client, ingestion);
+        // The status change time: a rename sets it, so it is when the directory came here.
+        let since = Timestamp::from_second(files::metadata(&directory)?.ctime());
+        if since.is_ok_and(|since| now.duration_since(since) > age) {
+            remove_dir(&directory)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Returns a held ingestion to staging, in the lane `retry`. Its units' failures are forgotten, their outcomes and
+/// baselines stay: what is done is not done again.
+///
+/// # Errors
+///
+/// It is not held, is staged already, or a file cannot be written or moved.
+pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<(), StagingError> {
+    let held = layout.held(client, ingestion);
+    let staged = layout.staged(client, ingestion);
+    if !files::exists(&held) {
+        return Err(StagingError::NotHeld { client: client.clone(), ingestion });
+    }
+    if files::exists(&staged) {
+        return Err(StagingError::AlreadyStaged { client: client.clone(), ingestion });
+    }
+    let mut manifest = read_manifest(&held)?;
+    manifest.lane = Lane::Retry;
+    files::write_atomic(&held.join(Layout::MANIFEST), &manifest.to_json())?;
+    for (index, attempt) in progress::read(&held)?.1 {
+        let attempt = progress::Attempt { failures: 0, reason: None, ..attempt };
+        progress::write_attempt(&held, index, &attempt)?;
+    }
+    move_run(&held, &staged)?;
+    files::remove_file_if_there(&staged.join(Reason::FILE))?;
+    Ok(())
+}
+
+/// The clients that hold an ingestion of this id; more than one only by a forged directory.
+///
+/// # Errors
+///
+/// `held/` cannot be listed.
+pub fn find_held(layout: &Layout, ingestion: IngestionId) -> Result<Vec<ClientId>, StagingError> {
+    let clients: Vec<ClientId> = names(&layout.held_root())?;
+    Ok(clients.into_iter().filter(|client| files::exists(&layout.held(client, ingestion))).collect())
+}
+
+/// Why an ingestion is held.
+///
+/// # Errors
+///
+/// It is not held, or its reason cannot be read.
+pub fn held_reason(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+) -> Result<Reason, StagingError> {
+    let path = layout.held(client, ingestion).join(Reason::FILE);
+    let json = files::read(&path)?;
+    serde_json::from_slice(&json).map_err(|source| StagingError::Json { path, source })
+}
+
+fn move_run(from: &Path, to: &Path) -> Result<(), StagingError> {
+    if files::exists(to) {
+        if is_same_run(from, to) {
+            // The copy to another file system had been made; the original was not removed yet.
+            return Ok(remove_dir(from)?);
+        }
+        // Another run of the same content lies there. It is kept, under another name.
+        files::rename(to, &beside(to, &format!("-earlier-{:016x}", crate::io::random::number())))?;
+    }
+    if let Some(parent) = to.parent() {
+        files::create_dir_all(parent)?;
+    }
+    match files::rename(from, to) {
+        Err(error) if error.is_cross_device() => {}
+        other => return Ok(other?),
+    }
+    let unseen = hidden(to, COPY);
+    if files::exists(&unseen) {
+        files::remove_dir_all(&unseen)?;
+    }
+    copy_dir_durable(from, &unseen)?;
+    files::rename(&unseen, to)?;
+    if let Some(parent) = to.parent() {
+        files::sync_dir(parent)?;
+    }
+    Ok(remove_dir(from)?)
+}
+
+fn is_same_run(one: &Path, other: &Path) -> bool {
+    let run = |directory| read_manifest(directory).ok().map(|found| (found.ingestion, found.staged_at));
+    run(one).is_some_and(|found| run(other) == Some(found))
+}
+
+fn copy_dir_durable(from: &Path, to: &Path) -> Result<(), FileError> {
+    files::create_dir_all(to)?;
+    for path in files::list(from)? {
+        let target = to.join(path.file_name().unwrap_or_default());
+        let metadata = files::metadata(&path)?;
+        if metadata.is_dir() {
+            copy_dir_durable(&path, &target)?;
+        } else {
+            files::copy_range_durable(&files::open(&path)?, 0, metadata.len(), &target)?;
+        }
+    }
+    files::sync_dir(to)
+}
+
+fn remove_dir(directory: &Path) -> Result<(), FileError> {
+    let unseen = hidden(directory, REMOVED);
+    if files::exists(&unseen) {
+        files::remove_dir_all(&unseen)?;
+    }
+    files::rename(directory, &unseen)?;
+    files::remove_dir_all(&unseen)
+}
+
+fn hidden(path: &Path, prefix: &str) -> std::path::PathBuf {
+    let mut name = std::ffi::OsString::from(prefix);
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
+}
+
+fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}

@@ -1,0 +1,66 @@
+//! What every store promises, shown on each: a real MongoDB and the embedded store.
+
+#![allow(clippy::disallowed_methods, reason = "tests look at files themselves")]
+
+mod collections;
+mod embedded;
+mod keys;
+mod mongo;
+mod objects;
+mod place;
+mod records;
+
+/// Each case becomes two tests.
+macro_rules! on_both {
+    ($($module:ident::$case:ident,)*) => {
+        mod on_mongodb {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let place = crate::place::Place::mongodb();
+                crate::$module::$case(&place).await;
+                place.remove().await;
+            })*
+        }
+
+        mod on_embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let place = crate::place::Place::embedded();
+                crate::$module::$case(&place).await;
+                place.remove().await;
+            })*
+        }
+    };
+}
+
+on_both! {
+    records::what_is_there_already_is_a_duplicate,
+    records::an_id_twice_in_one_call_is_stored_once,
+    records::ten_thousand_records_are_stored_and_counted_by_id,
+    records::a_document_over_16_mib_is_rejected_alone,
+    records::documents_that_no_store_takes_are_rejected_with_their_positions,
+    records::values_survive,
+    records::fields_with_dollars_and_dots_survive,
+    records::nothing_to_write_is_nothing_written,
+    records::what_has_been_stored_is_there_after_opening_again,
+    records::two_who_write_at_once_store_each_record_once,
+    collections::what_breaks_the_validator_is_rejected_with_its_position_and_field,
+    collections::a_validator_can_be_given_again_changed_and_taken_away,
+    collections::a_validator_with_an_unknown_keyword_is_refused,
+    collections::two_who_create_a_collection_at_once_both_succeed,
+    collections::put_inserts_and_replaces,
+    collections::find_returns_what_equals_in_order_of_ids,
+    collections::a_collection_that_is_not_there_is_empty,
+    keys::older_never_replaces_newer_in_whatever_order_they_come,
+    keys::the_batch_layer_replaces_the_speed_layer_and_not_the_other_way,
+    keys::the_same_record_again_is_stored,
+    keys::what_has_no_stamp_replaces_nothing_and_is_replaced,
+    keys::a_replacement_that_breaks_the_validator_leaves_what_was_there,
+    keys::writers_at_the_same_time_leave_the_newest,
+    objects::ranges_in_any_order_make_the_same_bytes,
+    objects::a_range_can_be_stored_again_after_half_of_it,
+    objects::an_object_with_a_hole_or_of_another_length_is_refused,
+    objects::the_second_commit_changes_nothing,
+    objects::an_object_may_be_empty,
+    objects::an_offset_between_chunks_is_refused,
+}

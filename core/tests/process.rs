@@ -1,0 +1,214 @@
+//! Real children: they ignore SIGTERM, fork, leave their group, crash and flood their output.
+#![allow(clippy::disallowed_methods)]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::io::process::{
+    Child, Output, ProcessError, ProcessId, Signal, Spawn, Stdin, find_program, kill_left_behind,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn sh(script: &str) -> Spawn {
+    Spawn {
+        program: find_program("sh", Path::new("/")).expect("sh is on the PATH"),
+        args: vec!["-c".into(), script.into()],
+        env: vec![("GIVEN".into(), "yes".into())],
+        directory: std::env::temp_dir(),
+        stdin: Stdin::Feed,
+        output: Output::Piped,
+        dies_with_parent: Some(Signal::KILL),
+        owner: owner(),
+    }
+}
+
+fn owner() -> String {
+    format!("process-test {} {:?}", std::process::id(), std::thread::current().id())
+}
+
+async fn started(script: &str) -> Child {
+    sh(script).start().await.expect("start sh")
+}
+
+/// Reads the first line, a pid.
+async fn announced(child: &mut Child) -> ProcessId {
+    let stdout = child.stdout.take().expect("piped");
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).await.expect("read stdout");
+    ProcessId::of_pid(line.trim().parse().expect("a pid")).expect("the announced process runs")
+}
+
+async fn until_gone(process: ProcessId) {
+    assert!(process.wait_gone(DEADLINE).await, "{process:?} is still there");
+}
+
+#[tokio::test]
+async fn only_the_path_and_what_is_given_is_inherited() {
+    let mut child = started("env; echo to stderr >&2; cat; exit 7").await;
+    let mut stdin = child.stdin.take().expect("fed");
+    stdin.write_all(b"fed\n").await.expect("feed");
+    drop(stdin);
+    let (mut text, mut errors) = (String::new(), String::new());
+    child.stdout.take().expect("piped").read_to_string(&mut text).await.expect("read stdout");
+    child.stderr.take().expect("piped").read_to_string(&mut errors).await.expect("read stderr");
+    assert_eq!(child.wait().await.expect("wait").code(), Some(7));
+    let names: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    for name in &names {
+        // PWD and the like are the shell's own.
+        assert!(
+            ["PATH", "GIVEN", "MYSIMBDP_MARK", "PWD", "OLDPWD", "SHLVL", "_"].contains(name),
+            "{name} is inherited"
+        );
+    }
+    assert!(names.contains(&"PATH") && names.contains(&"GIVEN"));
+    assert!(text.ends_with("fed\n") && errors == "to stderr\n", "{text} {errors}");
+}
+
+#[tokio::test]
+async fn one_that_ignores_sigterm_is_killed_after_its_grace_with_its_group() {
+    let mut child = started("trap '' TERM; sleep 300 & echo $!; while :; do wait; done").await;
+    let sleeper = announced(&mut child).await;
+    let since = Instant::now();
+    let status = child.stop(Duration::from_millis(200)).await.expect("stop");
+    assert!(since.elapsed() >= Duration::from_millis(200));
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::KILL.as_raw()));
+    until_gone(sleeper).await;
+    assert!(!child.id().alive());
+    assert_eq!(child.stop(DEADLINE).await.expect("a second stop changes nothing"), status);
+}
+
+#[tokio::test]
+async fn one_that_keeps_sigterm_is_not_killed() {
+    let mut child = started("trap 'exit 75' TERM; echo $$; while :; do sleep 0.01; done").await;
+    announced(&mut child).await;
+    assert_eq!(child.stop(DEADLINE).await.expect("stop").code(), Some(75));
+}
+
+#[tokio::test]
+async fn what_it_forked_away_ends_with_it_even_in_another_session() {
+    // The fork ignores SIGTERM, is in a session of its own, and its parent has ended: it is init's child now.
+    let mut child = started("(trap '' TERM HUP; setsid sh -c 'echo $$; exec sleep 300' &) ; sleep 300").await;
+    let forked = announced(&mut child).await;
+    child.stop(Duration::from_millis(100)).await.expect("stop");
+    until_gone(forked).await;
+
+    let mut child = started("(setsid sh -c 'echo $$; exec sleep 300' &); exit 3").await;
+    let forked = announced(&mut child).await;
+    assert_eq!(child.wait().await.expect("wait").code(), Some(3));
+    until_gone(forked).await;
+}
+
+#[tokio::test]
+async fn a_dropped_child_leaves_nothing() {
+    let mut child = started("setsid sh -c 'echo $$; exec sleep 300' & wait").await;
+    let forked = announced(&mut child).await;
+    let id = child.id();
+    drop(child);
+    until_gone(id).await;
+    until_gone(forked).await;
+}
+
+#[tokio::test]
+async fn a_crash_and_its_signal_are_told() {
+    let mut child = started("kill -SEGV $$").await;
+    let status = child.wait().await.expect("wait");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGSEGV));
+    assert!(matches!(child.signal(Signal::TERM), Err(ProcessError::Gone { .. })));
+}
+
+#[tokio::test]
+async fn a_flood_of_output_is_read_to_its_end() {
+    let mut child = started("head -c 20000000 /dev/zero; head -c 20000000 /dev/zero >&2").await;
+    let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    let (mut into, mut errors_into) = (tokio::io::sink(), tokio::io::sink());
+    let mut stdout = BufReader::new(stdout);
+    let mut stderr = BufReader::new(stderr);
+    let (bytes, errors) =
+        tokio::join!(tokio::io::copy(&mut stdout, &mut into), tokio::io::copy(&mut stderr, &mut errors_into));
+    assert_eq!((bytes.expect("stdout"), errors.expect("stderr")), (20_000_000, 20_000_000));
+    assert!(child.wait().await.expect("wait").success());
+}
+
+#[tokio::test]
+async fn output_is_appended_to_a_file_whose_directory_is_made() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let path = directory.path().join("deep/er/app.log");
+    for _ in 0..2 {
+        let spawn = Spawn {
+            output: Output::AppendTo(path.clone()),
+            stdin: Stdin::Null,
+            ..sh("cat; echo out; echo err >&2")
+        };
+        assert!(spawn.start().await.expect("start").wait().await.expect("wait").success());
+    }
+    assert_eq!(std::fs::read_to_string(&path).expect("read log"), "out\nerr\nout\nerr\n");
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_run_is_named() {
+    let spawn = Spawn { program: PathBuf::from("/no/such/program"), ..sh("") };
+    let error = spawn.start().await.expect_err("no such program").to_string();
+    assert!(error.contains("/no/such/program"), "{error}");
+}
+
+#[tokio::test]
+async fn a_process_of_others_is_stopped_by_its_id_with_its_group() {
+    // Not ours to reap: the shell in between stays its parent.
+    let mut parent =
+        started("setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & wait").await;
+    let stranger = announced(&mut parent).await;
+    assert!(stranger.alive());
+    stranger.stop(Duration::from_millis(100)).await.expect("stop by id");
+    assert!(!stranger.alive());
+    stranger.stop(DEADLINE).await.expect("already gone is fine");
+    assert!(matches!(stranger.signal_group(Signal::TERM), Err(ProcessError::Gone { .. })));
+}
+
+#[tokio::test]
+async fn what_an_owner_left_behind_is_killed_and_nothing_else() {
+    let kept = Spawn { owner: format!("{}x", owner()), ..sh("exec sleep 300") }.start().await.expect("start");
+    let mut left = started("echo $$; exec sleep 300").await;
+    let id = announced(&mut left).await;
+    assert_eq!(kill_left_behind(&owner()).await, 1);
+    until_gone(id).await;
+    assert!(kept.id().alive());
+}
+
+/// The file that tells the next test's second process what to do.
+const CHILD_OF_KILLED: &str = "MYSIMBDP_TEST_SPAWN_AND_WAIT";
+
+/// Not a test of its own: the process that the test below kills.
+#[tokio::test]
+async fn spawns_and_waits_when_asked_to() {
+    let Some(path) = std::env::var_os(CHILD_OF_KILLED) else { return };
+    let child = Spawn { output: Output::Inherit, ..sh("exec sleep 300") }.start().await.expect("start");
+    std::fs::write(&path, serde_json::to_string(&child.id()).expect("json")).expect("tell the id");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_child_dies_with_its_killed_parent() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let told = directory.path().join("id.json");
+    let mut parent = std::process::Command::new(std::env::current_exe().expect("own path"))
+        .args(["--exact", "spawns_and_waits_when_asked_to", "--nocapture"])
+        .env(CHILD_OF_KILLED, &told)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("start this test again");
+    let since = Instant::now();
+    let id: ProcessId = loop {
+        if let Some(id) = std::fs::read(&told).ok().and_then(|json| serde_json::from_slice(&json).ok()) {
+            break id;
+        }
+        assert!(since.elapsed() < DEADLINE, "the child was not started");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(id.alive());
+    parent.kill().expect("kill -9");
+    parent.wait().expect("reap");
+    until_gone(id).await;
+}

@@ -1,0 +1,102 @@
+//! Whether the same content of this client is known already: staged, held, or ingested.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bson::doc;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
+use mysimbdp_core::io::files;
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::outcome::Run;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// After a failure the history is left alone for this long, as each look at a store that is away costs seconds.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Where the same content is.
+#[derive(Debug)]
+pub(crate) enum Known {
+    No,
+    Staged,
+    Held,
+    Ingested(Box<Run>),
+}
+
+/// Looks in the order in which an ingestion moves, so that one which moves meanwhile is found.
+pub(crate) async fn seek(layout: &Layout, history: &History, client: &ClientId, ingestion: IngestionId) -> Known {
+    if files::exists(&layout.staged(client, ingestion)) {
+        return Known::Staged;
+    }
+    if files::exists(&layout.held(client, ingestion)) {
+        return Known::Held;
+    }
+    history.run_of(client, ingestion).await.map_or(Known::No, |run| Known::Ingested(Box::new(run)))
+}
+
+/// What coredms knows of earlier ingestions. While it is away nothing is known: the ids make a repeat harmless.
+#[derive(Debug)]
+pub(crate) struct History {
+    url: String,
+    database: String,
+    store: OnceCell<Arc<dyn Coredms>>,
+    /// When it was last found to be away.
+    away_since: Mutex<Option<Instant>>,
+}
+
+impl History {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            url: config.coredms_url.clone(),
+            database: config.settings.coredms.database.clone(),
+            store: OnceCell::new(),
+            away_since: Mutex::new(None),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        if let Some(store) = self.store.get() {
+            store.close().await;
+        }
+    }
+
+    async fn run_of(&self, client: &ClientId, ingestion: IngestionId) -> Option<Run> {
+        let last_failure = *self.lock();
+        if last_failure.is_some_and(|at| at.elapsed() < OUTAGE_PAUSE) {
+            return None;
+        }
+        let found = self.find(client, ingestion).await;
+        let before = std::mem::replace(&mut *self.lock(), found.is_err().then(Instant::now));
+        match found {
+            Ok(run) => {
+                if before.is_some() {
+                    tracing::info!("history is available again");
+                }
+                run
+            }
+            Err(error) => {
+                if before.is_none() {
+                    tracing::warn!(
+                        error = mysimbdp_core::chain(&error),
+                        "history is not available, what was ingested before is staged again"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    async fn find(&self, client: &ClientId, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
+        let store = self.store.get_or_try_init(|| coredms::open(&self.url, &self.database)).await?;
+        let filter = doc! { "ingestion": ingestion.to_string(), "client": client.as_str(), "state": "ingested" };
+        let found = store.find(Run::COLLECTION, filter, 1).await?;
+        Ok(found.into_iter().find_map(|run| bson::deserialize_from_document(run).ok()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.away_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,183 @@
+//! Judges one settled file by itself: claims, validates and splits it. Reads, and changes nothing.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{Client, Config};
+use mysimbdp_core::io::clock;
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::lease::{self, Writers};
+use mysimbdp_core::manifest::{self, Format, Manifest, MicroBatch};
+use mysimbdp_core::timing::{Stage, Timing};
+
+use crate::route;
+use crate::scan::{Kind, Look, Stamp};
+use crate::settle::Ready;
+use crate::split::{self, Split, SplitError};
+use crate::validate;
+
+/// What can be said of a file without a look at others.
+pub(crate) enum Judgement {
+    /// It is open for writing, or has changed.
+    Busy,
+    /// The kernel cannot say whether it is open for writing.
+    LeasesDoNotWork,
+    /// It breaks these rules.
+    Refused(Vec<String>),
+    Accepted(Box<Accepted>),
+}
+
+/// A file that keeps all rules.
+pub(crate) struct Accepted {
+    pub(crate) look: Look,
+    pub(crate) file: File,
+    pub(crate) client: ClientId,
+    pub(crate) split: Split,
+    pub(crate) received_at: Timestamp,
+    format: Format,
+    app: String,
+}
+
+/// Judges the file; nothing is read of one that its kind, name or size already exclude.
+///
+/// # Errors
+///
+/// It cannot be opened or read; that is no fault of the file, and says nothing about it.
+pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileError> {
+    let look = &ready.look;
+    let received_at = clock::now();
+    let name = look.path.file_name().unwrap_or_default();
+    let client = match route::client(config, &look.place, name) {
+        Ok(client) => client,
+        Err(why) => {
+            if look.kind == Kind::File
+                && let Err(judgement) = claim(ready)?
+            {
+                return Ok(judgement);
+            }
+            let reasons = validate::judge_unrouted(&config.rules, name, look.kind, look.stamp.bytes, why);
+            return Ok(Judgement::Refused(reasons));
+        }
+    };
+    let started = Instant::now();
+    let reasons = validate::judge(&config.rules, client, name, look.kind, look.stamp.bytes);
+    let validated = started.elapsed();
+    if look.kind != Kind::File {
+        return Ok(Judgement::Refused(reasons));
+    }
+    let file = match claim(ready)? {
+        Ok(file) => file,
+        Err(judgement) => return Ok(judgement),
+    };
+    let (true, Some(name)) = (reasons.is_empty(), name.to_str()) else {
+        return Ok(Judgement::Refused(reasons));
+    };
+    let Some(app) = client.app_for(name) else {
+        return Ok(Judgement::Refused(vec![validate::no_app(client)]));
+    };
+    let format = app.format_of(name);
+    let started = Instant::now();
+    let split = split::split(&file, &rules(client, format, look.stamp.bytes));
+    let took = started.elapsed();
+    // Not before the split: what a writer was in the middle of must be neither staged nor refused.
+    if !is_untouched(look, &file)? {
+        return Ok(Judgement::Busy);
+    }
+    let split = match split {
+        Ok(split) => split,
+        Err(SplitError::Content(reasons)) => return Ok(Judgement::Refused(reasons)),
+        Err(SplitError::Read(source)) => {
+            return Err(FileError { action: "read", path: look.path.clone(), source });
+        }
+    };
+    let (look, client, app) = (look.clone(), client.id.clone(), app.name.clone());
+    let accepted = Accepted { look, file, client, split, received_at, format, app };
+    accepted.log_timing(Stage::Settle, ready.settled_for);
+    accepted.log_timing(Stage::Validate, validated);
+    accepted.log_timing(Stage::Split, took);
+    Ok(Judgement::Accepted(Box::new(accepted)))
+}
+
+/// Opens the file, where it is still what was seen, and complete.
+fn claim(ready: &Ready) -> Result<Result<File, Judgement>, FileError> {
+    let path = &ready.look.path;
+    let file = files::open(path)?;
+    let error = |source| FileError { action: "look at", path: path.clone(), source };
+    if Stamp::of(&file.metadata().map_err(error)?) != ready.look.stamp {
+        return Ok(Err(Judgement::Busy));
+    }
+    Ok(match lease::writers(&file).map_err(error)? {
+        Writers::Some => Err(Judgement::Busy),
+        Writers::Unknown if ready.leases_work => Err(Judgement::LeasesDoNotWork),
+        Writers::Unknown | Writers::None => Ok(file),
+    })
+}
+
+/// Whether nothing has been written since the file was claimed, and nobody is about to.
+fn is_untouched(look: &Look, file: &File) -> Result<bool, FileError> {
+    let error = |source| FileError { action: "look at", path: look.path.clone(), source };
+    let same = Stamp::of(&file.metadata().map_err(error)?) == look.stamp;
+    Ok(same && lease::writers(file).map_err(error)? != Writers::Some)
+}
+
+fn rules(client: &Client, format: Format, bytes: u64) -> split::Rules<'_> {
+    split::Rules {
+        client: &client.id,
+        format,
+        encoding: client.settings.files.encoding,
+        block_bytes_max: client.block_bytes_max,
+        header: client.settings.files.header.as_deref(),
+        bytes,
+    }
+}
+
+impl Accepted {
+    pub(crate) fn name(&self) -> &str {
+        self.look.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// The manifest of the file as one that is moved to staging whole.
+    pub(crate) fn manifest(&self) -> Manifest {
+        let file = self.name().to_owned();
+        let micro_batch = |(index, range): (usize, &split::Range)| MicroBatch {
+            index: index as u32,
+            path: file.clone(),
+            offset: range.offset,
+            length: range.length,
+            first_record: range.first_record,
+            records: range.records,
+            xxh3: format!("{:016x}", range.xxh3),
+        };
+        Manifest {
+            version: manifest::VERSION,
+            ingestion: self.split.ingestion,
+            client: self.client.clone(),
+            lane: route::lane(&self.look.place),
+            bytes: self.split.bytes,
+            records: self.split.records,
+            blake3: self.split.blake3.clone(),
+            format: self.format,
+            prefix: self.split.prefix,
+            app: self.app.clone(),
+            received_at: self.received_at,
+            staged_at: clock::now(),
+            micro_batches: self.split.ranges.iter().enumerate().map(micro_batch).collect(),
+            file,
+        }
+    }
+
+    pub(crate) fn log_timing(&self, stage: Stage, took: Duration) {
+        Timing {
+            stage,
+            client: self.client.as_str(),
+            ingestion: &self.split.ingestion.to_string(),
+            file: self.name(),
+            bytes: self.split.bytes,
+            records: self.split.records,
+            took,
+        }
+        .log();
+    }
+}

@@ -1,0 +1,183 @@
+//! Finishes or undoes what was cut off: a directory under a name with a dot, in staging or among the discarded, and an
+//! original that waits for its removal.
+//!
+//! Runs at start, before anything else, and may itself be cut off anywhere.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::staging;
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::manifest::{Lane, Manifest};
+use mysimbdp_core::reason::Reason;
+
+use crate::capture::{self, TAKEN_PREFIX};
+
+/// Originals out of sight: the directory that each waits in.
+type Hidden = HashMap<IngestionId, PathBuf>;
+
+/// Recovers everything.
+pub(crate) fn all(layout: &Layout) -> Result<(), FileError> {
+    let mut hidden = Hidden::new();
+    find_hidden(&layout.drop_point(), &mut hidden)?;
+    for client in clients_in(&layout.staging())? {
+        for path in files::list(&layout.staging().join(client.as_str()))? {
+            if let Some(ingestion) = unseen_ingestion(&path) {
+                directory(layout, &client, ingestion, &mut hidden)?;
+            }
+        }
+    }
+    for (ingestion, directory) in hidden {
+        original(layout, ingestion, &directory)?;
+    }
+    discards(layout)
+}
+
+/// Recovers one directory in staging.
+pub(crate) fn leftover(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<(), FileError> {
+    let mut hidden = Hidden::new();
+    find_hidden(&layout.drop_point(), &mut hidden)?;
+    directory(layout, client, ingestion, &mut hidden)
+}
+
+/// Whether the bytes in a staged or held directory are those that its manifest tells of.
+pub(crate) fn matches(manifest: &Manifest, directory: &Path) -> Result<bool, FileError> {
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = 0;
+    for path in content(manifest, directory) {
+        let file = match files::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let counted = io::copy(&mut files::buffered(file).take(manifest.bytes + 1), &mut hasher);
+        bytes += counted.map_err(|source| FileError { action: "read", path, source })?;
+    }
+    Ok(bytes == manifest.bytes && hasher.finalize().to_string() == manifest.blake3)
+}
+
+/// The files that together are the content, in order.
+fn content(manifest: &Manifest, directory: &Path) -> Vec<PathBuf> {
+    if !has_parts(manifest) {
+        return vec![directory.join(&manifest.file)];
+    }
+    let prefix = (manifest.prefix.length > 0).then(|| directory.join(Layout::PARTS).join(Layout::PREFIX_PART));
+    prefix.into_iter().chain(manifest.micro_batches.iter().map(|batch| directory.join(&batch.path))).collect()
+}
+
+fn has_parts(manifest: &Manifest) -> bool {
+    manifest.micro_batches.iter().any(|batch| batch.path != manifest.file)
+}
+
+fn directory(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+    hidden: &mut Hidden,
+) -> Result<(), FileError> {
+    let unseen = layout.staged_unseen(client, ingestion);
+    let visible = layout.staged(client, ingestion);
+    let manifest = staging::read_manifest(&unseen).ok().filter(|m| m.client == *client && m.ingestion == ingestion);
+    if let Some(manifest) = &manifest
+        && !files::exists(&visible)
+        // Parts whose original still lies at the drop point are made again from it.
+        && (!has_parts(manifest) || hidden.contains_key(&ingestion))
+        && matches(manifest, &unseen)?
+    {
+        files::rename(&unseen, &visible)?;
+        files::sync_dir(visible.parent().unwrap_or(&visible))?;
+        if let Some(original) = hidden.remove(&ingestion) {
+            files::remove_dir_all(&original)?;
+        }
+        tracing::info!(client = %client, ingestion = %ingestion, file = manifest.file, "staging was cut off, completed");
+        return Ok(());
+    }
+    let lane = manifest.map_or(Lane::Live, |manifest| manifest.lane);
+    return_data(layout, client, lane, &unseen)?;
+    if let Some(original) = hidden.remove(&ingestion) {
+        capture::unhide(&original)?;
+    }
+    files::remove_dir_all(&unseen)?;
+    tracing::warn!(client = %client, ingestion = %ingestion, "staging was cut off, its file lies at the drop point again");
+    Ok(())
+}
+
+/// Moves what is a sender's file, and not ours, to the drop point.
+fn return_data(layout: &Layout, client: &ClientId, lane: Lane, unseen: &Path) -> Result<(), FileError> {
+    let mut drop_point = layout.client_drop_point(client);
+    if lane == Lane::Backfill {
+        drop_point.push(Layout::BACKFILL);
+    }
+    for path in files::list(unseen)? {
+        let name = path.file_name().unwrap_or_default();
+        let ours = name == Layout::MANIFEST || crate::names::is_temporary(name) || files::metadata(&path)?.is_dir();
+        if !ours {
+            capture::put_back(&path, &drop_point.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// An original whose directory in staging has its name already, or is gone again.
+fn original(layout: &Layout, ingestion: IngestionId, hidden: &Path) -> Result<(), FileError> {
+    let mut kept = false;
+    for client in clients_in(&layout.staging())?.into_iter().chain(clients_in(&layout.archive_root())?) {
+        kept |= files::exists(&layout.staged(&client, ingestion)) || files::exists(&layout.archived(&client, ingestion));
+    }
+    if kept {
+        return files::remove_dir_all(hidden);
+    }
+    // Whatever has become of it, it is judged again, and the history knows whether it was ingested.
+    capture::unhide(hidden)
+}
+
+fn discards(layout: &Layout) -> Result<(), FileError> {
+    for client in directories(&layout.discarded_root())? {
+        for path in directories(&client)? {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else { continue };
+            let is_complete = files::list(&path)?.iter().any(|inner| {
+                inner.file_name().is_some_and(|name| name != Reason::FILE && !crate::names::is_temporary(name))
+            });
+            if is_complete {
+                files::rename(&path, &client.join(name))?;
+            } else {
+                files::remove_dir_all(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find_hidden(directory: &Path, hidden: &mut Hidden) -> Result<(), FileError> {
+    for path in directories(directory)? {
+        let Some(name) = path.file_name() else { continue };
+        match name.to_str().and_then(|name| name.strip_prefix(TAKEN_PREFIX)).and_then(|id| id.parse().ok()) {
+            Some(ingestion) => {
+                hidden.insert(ingestion, path);
+            }
+            None if crate::names::is_temporary(name) => {}
+            None => find_hidden(&path, hidden)?,
+        }
+    }
+    Ok(())
+}
+
+/// The directories in a directory.
+fn directories(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut paths = files::list(directory)?;
+    paths.retain(|path| files::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
+    Ok(paths)
+}
+
+fn clients_in(directory: &Path) -> Result<Vec<ClientId>, FileError> {
+    let paths = files::list(directory)?;
+    Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
+}
+
+fn unseen_ingestion(path: &Path) -> Option<IngestionId> {
+    path.file_name()?.to_str()?.strip_prefix('.')?.parse().ok()
+}

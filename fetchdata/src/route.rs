@@ -1,0 +1,54 @@
+//! Decides whose file a dropped file is, and which lane it takes.
+//!
+//! Pure: where it lies, or else its name, says so.
+
+use std::ffi::OsStr;
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{Client, Config};
+use mysimbdp_core::manifest::Lane;
+
+/// Where in the drop point a file lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a client's folder, or in a directory that was moved into it.
+    Client(ClientId),
+    /// The same, in its `backfill/`.
+    Backfill(ClientId),
+    /// Beside the clients' folders, or in a directory there that is no client's.
+    Shared,
+}
+
+/// The client that a file belongs to, or why it belongs to none.
+pub(crate) fn client<'a>(config: &'a Config, place: &Place, name: &OsStr) -> Result<&'a Client, String> {
+    match place {
+        Place::Client(id) | Place::Backfill(id) => {
+            config.client(id).ok_or_else(|| format!("{id} is no configured client"))
+        }
+        Place::Shared => by_name(config, name),
+    }
+}
+
+pub(crate) fn lane(place: &Place) -> Lane {
+    match place {
+        Place::Backfill(_) => Lane::Backfill,
+        Place::Client(_) | Place::Shared => Lane::Live,
+    }
+}
+
+fn by_name<'a>(config: &'a Config, name: &OsStr) -> Result<&'a Client, String> {
+    let matching: Vec<&Client> = config.clients.values().filter(|client| client.globs.is_match(name)).collect();
+    match matching.as_slice() {
+        [client] => Ok(client),
+        [] => Err(format!("no client's globs match the name; allowed are {}", all_globs(config))),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|client| client.id.as_str()).collect();
+            Err(format!("the globs of {} match the name, exactly one client's must", ids.join(" and ")))
+        }
+    }
+}
+
+fn all_globs(config: &Config) -> String {
+    let of = |client: &Client| format!("{} for {}", client.settings.files.globs.join(", "), client.id);
+    config.clients.values().map(of).collect::<Vec<_>>().join("; ")
+}

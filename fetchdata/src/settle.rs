@@ -1,0 +1,208 @@
+//! Decides when a dropped file is complete.
+//!
+//! Pure: looks and the time in, files that are ready out. A file is ready when two looks, at least `settle` apart,
+//! have seen it the same; events only make looks come sooner. Whether somebody still has it open is asked
+//! afterwards, by whoever takes it, and the answer comes back here as [`Ended`].
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::ingestion::IngestionId;
+
+use crate::scan::{Look, Stamp};
+
+/// Where the kernel cannot say whether a file is open for writing, it must rest this many times as long.
+const LONGER: u32 = 5;
+
+/// Wait after the first failure; it doubles with each further one.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the staged file of the same content has ended.
+const TWIN_WAIT: Duration = Duration::from_secs(1);
+
+/// All files that lie at the drop point.
+#[derive(Debug, Default)]
+pub(crate) struct Tracker {
+    files: HashMap<PathBuf, State>,
+}
+
+/// Where a dropped file is on its way.
+#[derive(Clone, Debug)]
+enum State {
+    Settling { first_seen: Instant, stamp: Stamp, since: Instant, until: Instant, leases_work: bool },
+    /// In work.
+    Taken(Rested),
+    /// Settled, and to be taken again at a certain time.
+    Waiting { rested: Rested, until: Instant, why: Why },
+}
+
+/// A file that has settled.
+#[derive(Clone, Copy, Debug)]
+struct Rested {
+    first_seen: Instant,
+    stamp: Stamp,
+    since: Instant,
+    settle: Duration,
+    leases_work: bool,
+    /// In a row.
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    Failed,
+    Twin(IngestionId),
+}
+
+/// A file to take.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) look: Look,
+    /// From when it was first seen.
+    pub(crate) settled_for: Duration,
+    /// False: it has rested so long because the kernel cannot say whether it is open for writing.
+    pub(crate) leases_work: bool,
+    /// It was found to be the content of this ingestion, which was staged at that time.
+    pub(crate) twin: Option<IngestionId>,
+}
+
+/// What became of a file that was taken.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It no longer lies at the drop point.
+    Gone,
+    /// It is open for writing, or has changed.
+    Busy,
+    /// It rests, but the kernel cannot say whether it is open for writing.
+    LeasesDoNotWork,
+    /// The same content is staged, and must end first.
+    Twin(IngestionId),
+    /// Something with an effect did not work; it still lies there.
+    Failed,
+}
+
+impl Tracker {
+    /// Takes up a complete walk and returns the files that may be taken now.
+    pub(crate) fn observe(&mut self, now: Instant, looks: Vec<Look>) -> Vec<Ready> {
+        let mut before = std::mem::take(&mut self.files);
+        let mut ready = Vec::new();
+        for look in looks {
+            let state = match before.remove(&look.path) {
+                Some(state) => state.seen(&look, now),
+                None => State::settling(&look, now, now),
+            };
+            ready.extend(state.ready(&look, now));
+            self.files.insert(look.path, state);
+        }
+        // What is in work has perhaps been moved already; its end is yet to come.
+        self.files.extend(before.into_iter().filter(|(_, state)| matches!(state, State::Taken(_))));
+        ready
+    }
+
+    /// Marks a file as in work, where it is still as `ready` says.
+    pub(crate) fn take(&mut self, ready: &Ready) -> bool {
+        let Some(state) = self.files.get_mut(&ready.look.path) else { return false };
+        let Some(rested) = state.rested(ready.look.settle).filter(|rested| rested.stamp == ready.look.stamp) else {
+            return false;
+        };
+        *state = State::Taken(rested);
+        true
+    }
+
+    /// Says what became of a file that was in work.
+    pub(crate) fn ended(&mut self, path: &Path, ended: Ended, now: Instant) {
+        let Entry::Occupied(mut entry) = self.files.entry(path.to_owned()) else { return };
+        let State::Taken(rested) = *entry.get() else { return };
+        let next = match ended {
+            Ended::Gone => {
+                entry.remove();
+                return;
+            }
+            Ended::Busy => rested.settle_again(now),
+            Ended::LeasesDoNotWork => rested.settle_longer(),
+            Ended::Twin(ingestion) => {
+                let rested = Rested { failures: 0, ..rested };
+                State::Waiting { rested, until: now + TWIN_WAIT, why: Why::Twin(ingestion) }
+            }
+            Ended::Failed => {
+                let until = now + backoff(rested.failures);
+                let rested = Rested { failures: rested.failures.saturating_add(1), ..rested };
+                State::Waiting { rested, until, why: Why::Failed }
+            }
+        };
+        entry.insert(next);
+    }
+
+    /// When the next file is to be looked at again.
+    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let until = |state: &State| match state {
+            State::Settling { until, .. } | State::Waiting { until, .. } => Some(*until),
+            State::Taken(_) => None,
+        };
+        // What is due already waits for a free hand and not for the time.
+        self.files.values().filter_map(until).filter(|until| *until > now).min()
+    }
+}
+
+impl State {
+    fn settling(look: &Look, first_seen: Instant, now: Instant) -> Self {
+        Self::Settling { first_seen, stamp: look.stamp, since: now, until: now + look.settle, leases_work: true }
+    }
+
+    fn seen(self, look: &Look, now: Instant) -> Self {
+        let (first_seen, stamp) = match &self {
+            Self::Settling { first_seen, stamp, .. } => (*first_seen, *stamp),
+            Self::Waiting { rested, .. } => (rested.first_seen, rested.stamp),
+            Self::Taken(_) => return self,
+        };
+        if stamp == look.stamp { self } else { Self::settling(look, first_seen, now) }
+    }
+
+    fn ready(&self, look: &Look, now: Instant) -> Option<Ready> {
+        let (until, first_seen, leases_work, twin) = match *self {
+            Self::Settling { until, first_seen, leases_work, .. } => (until, first_seen, leases_work, None),
+            Self::Waiting { rested, until, why } => {
+                let twin = match why {
+                    Why::Twin(ingestion) => Some(ingestion),
+                    Why::Failed => None,
+                };
+                (until, rested.first_seen, rested.leases_work, twin)
+            }
+            Self::Taken(_) => return None,
+        };
+        (until <= now).then(|| Ready { look: look.clone(), settled_for: now - first_seen, leases_work, twin })
+    }
+
+    fn rested(&self, settle: Duration) -> Option<Rested> {
+        match *self {
+            Self::Settling { first_seen, stamp, since, leases_work, .. } => {
+                Some(Rested { first_seen, stamp, since, settle, leases_work, failures: 0 })
+            }
+            Self::Waiting { rested, .. } => Some(rested),
+            Self::Taken(_) => None,
+        }
+    }
+}
+
+impl Rested {
+    fn settle_again(self, now: Instant) -> State {
+        let Self { first_seen, stamp, settle, leases_work, .. } = self;
+        let settle = if leases_work { settle } else { settle * LONGER };
+        State::Settling { first_seen, stamp, since: now, until: now + settle, leases_work }
+    }
+
+    fn settle_longer(self) -> State {
+        let Self { first_seen, stamp, since, settle, .. } = self;
+        State::Settling { first_seen, stamp, since, until: since + settle * LONGER, leases_work: false }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    BACKOFF_FIRST.saturating_mul(1 << failures.min(6)).min(BACKOFF_MAX)
+}
+
+#[cfg(test)]
+mod tests;

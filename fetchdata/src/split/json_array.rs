@@ -1,0 +1,142 @@
+//! A JSON array whose elements are the records.
+//!
+//! Follows brackets and strings, which is enough to tell elements apart. What lies within an element is for the app to
+//! judge, but for two things: it must not be nested without bound, and its brackets must match, as otherwise its end
+//! could not be found.
+
+use memchr::memchr2;
+
+use super::cutter::Cutter;
+
+/// Deeper than any real document: MongoDB allows 100 levels, most parsers stop at 128 or 512.
+const DEPTH_MAX: usize = 1_000;
+
+pub(super) struct JsonArray {
+    state: State,
+    /// The closing brackets that the open ones in this element wait for.
+    closers: Vec<u8>,
+    /// Elements that have ended.
+    elements: u64,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// In front of the array.
+    Start,
+    /// Behind its opening bracket; the prefix goes on.
+    Opened,
+    /// Behind a comma between elements.
+    AfterComma,
+    Element,
+    String,
+    /// Behind a backslash in a string.
+    Escape,
+    /// Behind the closing bracket.
+    Closed,
+}
+
+impl JsonArray {
+    pub(super) fn new() -> Self {
+        Self { state: State::Start, closers: Vec::new(), elements: 0 }
+    }
+
+    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), String> {
+        while let Some(&byte) = chunk.get(at) {
+            match self.state {
+                State::String => {
+                    let Some(length) = memchr2(b'"', b'\\', &chunk[at..]) else { break };
+                    at += length;
+                    self.state = if chunk[at] == b'"' { State::Element } else { State::Escape };
+                }
+                State::Escape => self.state = State::String,
+                State::Element => {
+                    let ends = self.element_byte(byte).map_err(|fault| self.place(fault, at, cutter))?;
+                    if ends {
+                        self.end_element(byte, chunk, at, cutter);
+                    }
+                }
+                _ if is_blank(byte) => {}
+                State::Start if byte == b'[' => self.state = State::Opened,
+                State::Start => return Err("is no JSON array: it does not begin with [".to_owned()),
+                State::Opened => {
+                    cutter.end_prefix(at);
+                    if byte == b']' {
+                        self.state = State::Closed;
+                    } else {
+                        self.begin_element(byte, at, cutter)?;
+                        continue;
+                    }
+                }
+                State::AfterComma => {
+                    self.begin_element(byte, at, cutter)?;
+                    continue;
+                }
+                State::Closed => {
+                    return Err(self.place("something follows the end of the array".to_owned(), at, cutter));
+                }
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), String> {
+        match self.state {
+            State::Closed => {
+                cutter.boundary(&[], 0, u64::from(self.elements > 0));
+                Ok(())
+            }
+            State::Start => Err("is no JSON array: it is blank".to_owned()),
+            _ => Err(format!("is no complete JSON array: it ends within element {}", self.elements)),
+        }
+    }
+
+    /// At the first byte of an element, or at what stands in its place. Consumes nothing.
+    fn begin_element(&mut self, byte: u8, at: usize, cutter: &Cutter) -> Result<(), String> {
+        if matches!(byte, b',' | b']') {
+            return Err(self.place(format!("element {} is missing", self.elements), at, cutter));
+        }
+        self.state = State::Element;
+        Ok(())
+    }
+
+    /// Whether `byte` ends the element: a comma or the array's own closing bracket.
+    fn element_byte(&mut self, byte: u8) -> Result<bool, String> {
+        match byte {
+            b'"' => self.state = State::String,
+            b'{' | b'[' => {
+                if self.closers.len() == DEPTH_MAX {
+                    return Err(format!("element {} is nested deeper than {DEPTH_MAX} levels", self.elements));
+                }
+                self.closers.push(if byte == b'{' { b'}' } else { b']' });
+            }
+            b'}' | b']' => match self.closers.pop() {
+                None if byte == b']' => return Ok(true),
+                Some(closer) if closer == byte => {}
+                _ => return Err(format!("element {} has an unmatched {}", self.elements, char::from(byte))),
+            },
+            b',' => return Ok(self.closers.is_empty()),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn end_element(&mut self, byte: u8, chunk: &[u8], at: usize, cutter: &mut Cutter) {
+        self.elements += 1;
+        if byte == b']' {
+            // No boundary yet: the bracket, and what white space follows it, stays with the last element.
+            self.state = State::Closed;
+        } else {
+            self.state = State::AfterComma;
+            cutter.boundary(chunk, at + 1, 1);
+        }
+    }
+
+    fn place(&self, fault: String, at: usize, cutter: &Cutter) -> String {
+        format!("{fault}, at byte {}", cutter.chunk_start() + at as u64)
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}

@@ -1,0 +1,242 @@
+//! Finds the micro-batches of a file in one pass, whatever its size, in bounded memory.
+//!
+//! 1. [`text`] looks for what makes bytes no text of the client's encoding;
+//! 2. [`csv`], [`ndjson`] and [`json_array`] follow the format and say where records end;
+//! 3. [`cutter`] turns record ends into ranges of at most a block and their checksums.
+//!
+//! None of them keeps a record: a line of a gigabyte costs no more memory than a short one.
+
+mod csv;
+mod cutter;
+mod json_array;
+mod ndjson;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read};
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::settings::Encoding;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::manifest::{Format, Prefix};
+
+use cutter::Cutter;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// A read of a mebibyte costs its system call nothing, and stays within the second-level cache of small machines.
+const READ_BYTES: usize = 1 << 20;
+
+/// Part files have names of five digits. Ranges are filled greedily, so any two neighbours are larger than a block
+/// together, and blocks of at least this fraction of the file give at most 99,999 of them.
+const BLOCKS_MAX: u64 = 49_999;
+
+/// What decides how a file is split, and whether it is what it claims to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    pub(crate) client: &'a ClientId,
+    pub(crate) format: Format,
+    pub(crate) encoding: Encoding,
+    /// `None`: the whole file is one micro-batch.
+    pub(crate) block_bytes_max: Option<u64>,
+    /// The columns that a CSV file must have.
+    pub(crate) header: Option<&'a [String]>,
+    /// Of the whole file.
+    pub(crate) bytes: u64,
+}
+
+/// A file's micro-batches: `prefix` and the ranges cover it exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Split {
+    pub(crate) prefix: Prefix,
+    /// At least one; a file without records has one without records.
+    pub(crate) ranges: Vec<Range>,
+    pub(crate) bytes: u64,
+    pub(crate) records: u64,
+    /// Of the content, hexadecimal.
+    pub(crate) blake3: String,
+    pub(crate) ingestion: IngestionId,
+}
+
+/// A range that begins and ends on a record boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) first_record: u64,
+    pub(crate) records: u64,
+    pub(crate) xxh3: u64,
+}
+
+/// Why there is no [`Split`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SplitError {
+    #[error("cannot read the content")]
+    Read(#[source] io::Error),
+    /// The content breaks rules: all that were found.
+    #[error("content breaks rules: {}", .0.join("; "))]
+    Content(Vec<String>),
+}
+
+/// Splits what `reader` gives, to its end.
+///
+/// A CSV file with a header and no row has no record, and neither has `[]`: each is one micro-batch of none, so that
+/// it is ingested like any other. A file of no bytes at all is refused.
+///
+/// # Errors
+///
+/// [`SplitError::Content`] where it is no text of its encoding, or not of its format as a whole. Whether each single
+/// record is right is for the app to judge.
+pub(crate) fn split(reader: impl Read, rules: &Rules) -> Result<Split, SplitError> {
+    split_by(reader, rules, READ_BYTES)
+}
+
+/// `read_bytes` is how much is looked at in one go, and changes nothing in the result.
+fn split_by(mut reader: impl Read, rules: &Rules, read_bytes: usize) -> Result<Split, SplitError> {
+    // The marks of the encoding must lie in the first read.
+    let mut buffer = vec![0; read_bytes.max(BYTE_ORDER_MARK.len())];
+    let mut content = blake3::Hasher::new();
+    let mut identity = IngestionId::hasher(rules.client);
+    let mut pass = Pass::new(rules);
+    loop {
+        let filled = fill(&mut reader, &mut buffer).map_err(SplitError::Read)?;
+        let chunk = &buffer[..filled];
+        if chunk.is_empty() {
+            break;
+        }
+        content.update(chunk);
+        identity.update(chunk);
+        if pass.feed(chunk).is_break() {
+            break;
+        }
+    }
+    let (cutter, reasons) = pass.end();
+    if !reasons.is_empty() {
+        return Err(SplitError::Content(reasons));
+    }
+    let cut = cutter.finish();
+    Ok(Split {
+        prefix: Prefix { offset: 0, length: cut.prefix },
+        bytes: cut.bytes,
+        records: cut.records,
+        ranges: cut.ranges,
+        blake3: content.finalize().to_string(),
+        ingestion: IngestionId::from_hasher(&identity),
+    })
+}
+
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// What is known of the content so far. The text and the structure are judged apart, each up to its first fault.
+struct Pass {
+    text: Option<text::Text>,
+    records: Records,
+    cutter: Cutter,
+    text_fault: Option<String>,
+    structure_fault: Option<String>,
+    header_fault: Option<String>,
+}
+
+/// Follows one format.
+enum Records {
+    Csv(csv::Csv),
+    Ndjson(ndjson::Ndjson),
+    JsonArray(json_array::JsonArray),
+    /// No boundaries but those of the blocks.
+    Binary,
+}
+
+impl Pass {
+    fn new(rules: &Rules) -> Self {
+        let block = rules.block_bytes_max.map_or(u64::MAX, |block| block.max(rules.bytes.div_ceil(BLOCKS_MAX)).max(1));
+        let records = match rules.format {
+            Format::Csv => Records::Csv(csv::Csv::new(rules.header, rules.encoding)),
+            Format::Ndjson => Records::Ndjson(ndjson::Ndjson::new()),
+            Format::Json => Records::JsonArray(json_array::JsonArray::new()),
+            Format::Binary => Records::Binary,
+        };
+        let text = (rules.format != Format::Binary).then(|| text::Text::new(rules.encoding));
+        Self { text, records, cutter: Cutter::new(block), text_fault: None, structure_fault: None, header_fault: None }
+    }
+
+    /// Breaks where nothing more can be learnt.
+    fn feed(&mut self, chunk: &[u8]) -> std::ops::ControlFlow<()> {
+        let first = self.cutter.chunk_start() == 0;
+        if let Some(text) = &mut self.text
+            && self.text_fault.is_none()
+        {
+            if first && text.is_utf8() && UTF16_MARKS.iter().any(|mark| chunk.starts_with(mark)) {
+                self.text_fault = Some("is UTF-16, allowed is UTF-8".to_owned());
+                // All else that would be said follows from this.
+                return std::ops::ControlFlow::Break(());
+            }
+            self.text_fault = text.feed(chunk).err();
+        }
+        if self.structure_fault.is_none() {
+            let at = if first && chunk.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+            let cutter = &mut self.cutter;
+            let followed = match &mut self.records {
+                Records::Csv(csv) => csv.feed(chunk, at, cutter),
+                Records::Ndjson(ndjson) => {
+                    ndjson.feed(chunk, at, cutter);
+                    Ok(())
+                }
+                Records::JsonArray(array) => array.feed(chunk, at, cutter),
+                Records::Binary => {
+                    cutter.cut_blocks(chunk);
+                    Ok(())
+                }
+            };
+            self.structure_fault = followed.err();
+        }
+        self.cutter.end_chunk(chunk);
+        let done = self.structure_fault.is_some() && (self.text.is_none() || self.text_fault.is_some());
+        if done { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+    }
+
+    fn end(mut self) -> (Cutter, Vec<String>) {
+        if self.cutter.chunk_start() == 0 && self.text_fault.is_none() {
+            return (self.cutter, vec!["is empty".to_owned()]);
+        }
+        if let Some(text) = &self.text
+            && self.text_fault.is_none()
+        {
+            self.text_fault = text.end().err();
+        }
+        if self.structure_fault.is_none() && self.text_fault.is_none() {
+            let cutter = &mut self.cutter;
+            let ended = match &mut self.records {
+                Records::Csv(csv) => csv.end(cutter),
+                Records::Ndjson(ndjson) => {
+                    ndjson.end(cutter);
+                    Ok(())
+                }
+                Records::JsonArray(array) => array.end(cutter),
+                Records::Binary => {
+                    cutter.end_blocks();
+                    Ok(())
+                }
+            };
+            self.structure_fault = ended.err();
+        }
+        if let Records::Csv(csv) = &mut self.records {
+            self.header_fault = csv.header_fault();
+        }
+        let reasons = [self.text_fault, self.header_fault, self.structure_fault].into_iter().flatten().collect();
+        (self.cutter, reasons)
+    }
+}

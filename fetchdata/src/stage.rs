@@ -1,0 +1,155 @@
+//! Makes a split file visible to batch-manager: `staging/<client>/<ingestion>/`.
+//!
+//! On the same file system the file itself is moved and its micro-batches are ranges of it; elsewhere, or where the
+//! config says so, each becomes a part of its own. Either way the directory is put together under a name with a dot
+//! and becomes visible by one rename, so what can be seen is complete:
+//!
+//! 1. the manifest, synced (parts: first the parts, each synced);
+//! 2. the file is moved in (parts: the original is put out of sight);
+//! 3. the directory gets its name, and its parent is synced;
+//! 4. parts: only now the original is removed.
+//!
+//! Without parts no byte is destroyed, and so the file itself is not synced: what a power cut tears is found by its checksums.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use mysimbdp_core::config::settings::StagingParts;
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::layout::{Layout, part_file};
+use mysimbdp_core::manifest::Manifest;
+
+use crate::capture::{self, Captured};
+use crate::recover;
+use crate::scan::Stamp;
+use crate::validate;
+
+/// A file at the drop point that has been split and accepted.
+#[derive(Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) file: &'a File,
+    pub(crate) stamp: Stamp,
+}
+
+/// What came of staging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Staging {
+    Done,
+    /// Another file lies in its place.
+    Replaced,
+    /// The same content has become visible meanwhile.
+    Twin,
+}
+
+/// Stages the file. `manifest` describes it as one that is moved; where there are parts their paths are changed.
+///
+/// # Errors
+///
+/// The file then lies at the drop point as before.
+pub(crate) fn stage(
+    layout: &Layout,
+    parts: StagingParts,
+    source: &Source,
+    manifest: &mut Manifest,
+) -> Result<Staging, FileError> {
+    let unseen = layout.staged_unseen(&manifest.client, manifest.ingestion);
+    if files::exists(&unseen) {
+        // Left behind by an attempt that could not even be undone.
+        recover::leftover(layout, &manifest.client, manifest.ingestion)?;
+    }
+    let visible = layout.staged(&manifest.client, manifest.ingestion);
+    if files::exists(&visible) {
+        return Ok(Staging::Twin);
+    }
+    files::create_dir_all(&unseen)?;
+    let paths = Paths { unseen, visible };
+    let staged = paths.fill_and_show(parts, source, manifest);
+    if !matches!(staged, Ok(Staging::Done)) && files::exists(&paths.unseen) {
+        paths.undo(source, manifest)?;
+    }
+    staged
+}
+
+struct Paths {
+    unseen: PathBuf,
+    visible: PathBuf,
+}
+
+impl Paths {
+    fn fill_and_show(
+        &self,
+        parts: StagingParts,
+        source: &Source,
+        manifest: &mut Manifest,
+    ) -> Result<Staging, FileError> {
+        let reserved = source.path.file_name().is_none_or(validate::is_reserved);
+        let elsewhere = Stamp::of(&files::metadata(&self.unseen)?).device != source.stamp.device;
+        if parts == StagingParts::Files || reserved || elsewhere {
+            return self.by_parts(source, manifest);
+        }
+        match self.by_move(source, manifest) {
+            // Two mounts of one file system look like one.
+            Err(error) if error.is_cross_device() => self.by_parts(source, manifest),
+            staged => staged,
+        }
+    }
+
+    fn by_move(&self, source: &Source, manifest: &Manifest) -> Result<Staging, FileError> {
+        files::write_durable(&self.unseen.join(Layout::MANIFEST), &manifest.to_json())?;
+        match capture::capture(source.path, &self.unseen.join(&manifest.file), &source.stamp)? {
+            Captured::Yes => self.show(),
+            Captured::Replaced => Ok(Staging::Replaced),
+        }
+    }
+
+    fn by_parts(&self, source: &Source, manifest: &mut Manifest) -> Result<Staging, FileError> {
+        let parts = self.unseen.join(Layout::PARTS);
+        files::create_dir_all(&parts)?;
+        if manifest.prefix.length > 0 {
+            let to = parts.join(Layout::PREFIX_PART);
+            files::copy_range_durable(source.file, manifest.prefix.offset, manifest.prefix.length, &to)?;
+        }
+        for batch in &mut manifest.micro_batches {
+            let to = parts.join(part_file(batch.index));
+            files::copy_range_durable(source.file, batch.offset, batch.length, &to)?;
+            batch.path = format!("{}/{}", Layout::PARTS, part_file(batch.index));
+        }
+        files::sync_dir(&parts)?;
+        files::write_durable(&self.unseen.join(Layout::MANIFEST), &manifest.to_json())?;
+        files::sync_dir(&self.unseen)?;
+        files::sync_dir(self.unseen.parent().unwrap_or(&self.unseen))?;
+        let Some(hidden) = capture::hide(source.path, manifest.ingestion, &source.stamp)? else {
+            return Ok(Staging::Replaced);
+        };
+        let shown = self.show()?;
+        if shown == Staging::Done {
+            files::remove_dir_all(&hidden)?;
+        }
+        Ok(shown)
+    }
+
+    fn show(&self) -> Result<Staging, FileError> {
+        files::sync_dir(&self.unseen)?;
+        if files::exists(&self.visible) {
+            return Ok(Staging::Twin);
+        }
+        files::rename(&self.unseen, &self.visible)?;
+        files::sync_dir(self.visible.parent().unwrap_or(&self.visible))?;
+        Ok(Staging::Done)
+    }
+
+    /// Returns the file to the drop point, and only then removes what was made of it.
+    fn undo(&self, source: &Source, manifest: &Manifest) -> Result<(), FileError> {
+        let moved = self.unseen.join(&manifest.file);
+        if !validate::is_reserved(manifest.file.as_ref()) && files::exists(&moved) {
+            capture::put_back(&moved, source.path)?;
+        }
+        let hidden = source.path.with_file_name(format!("{}{}", capture::TAKEN_PREFIX, manifest.ingestion));
+        if files::exists(&hidden) {
+            capture::unhide(&hidden)?;
+        }
+        files::remove_dir_all(&self.unseen)
+    }
+}

@@ -1,0 +1,265 @@
+//! Takes one settled file through its steps, to staging or to `discarded/`.
+//!
+//! 1. judge it by itself: claim, validate, split ([`crate::judge`]);
+//! 2. the same content is known: wait for it, retry it, refuse it, or go on;
+//! 3. stage, notify.
+//!
+//! Whatever does not work leaves the file where it lies, to be taken again later.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::config::settings::OnDuplicate;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::staging::{self, StagingError};
+use mysimbdp_core::io::{clock, random};
+use mysimbdp_core::outcome::Run;
+use mysimbdp_core::timing::Stage;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::capture::{self, Captured};
+use crate::discard::{Refused, discard};
+use crate::duplicate::{self, History, Known};
+use crate::judge::{Accepted, Judgement, judge};
+use crate::names;
+use crate::notify_staged::Bell;
+use crate::recover;
+use crate::route;
+use crate::scan::Look;
+use crate::settle::{Ended, Ready};
+use crate::stage::{self, Source, Staging};
+
+/// What all files share.
+#[derive(Debug)]
+pub(crate) struct Taker {
+    config: Arc<Config>,
+    history: History,
+    bell: Bell,
+    /// Contents in work: the same content dropped twice is not staged twice at once.
+    claims: Mutex<HashSet<(ClientId, IngestionId)>>,
+}
+
+/// Why a file could not be taken through.
+#[derive(Debug, thiserror::Error)]
+enum TakeError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("cannot return the held ingestion to staging")]
+    Retry(#[from] StagingError),
+    #[error("a step has crashed")]
+    Crashed(#[from] JoinError),
+}
+
+impl Taker {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        let history = History::new(&config);
+        let bell = Bell::new(Arc::clone(&config));
+        Self { config, history, bell, claims: Mutex::default() }
+    }
+
+    pub(crate) async fn close(&self) {
+        self.bell.close().await;
+        self.history.close().await;
+    }
+
+    /// Takes a file as far as it goes. What goes wrong is logged here, and the file is taken again later.
+    pub(crate) async fn take(self: Arc<Self>, ready: Ready) -> Ended {
+        let path = ready.look.path.clone();
+        match self.steps(ready).await {
+            Ok(ended) => ended,
+            // Its sender has taken it back.
+            Err(TakeError::File(error)) if error.is_not_found() && !files::exists(&path) => Ended::Gone,
+            Err(error) => {
+                let file = names::plain(path.as_os_str());
+                let error = mysimbdp_core::chain(&error);
+                tracing::warn!(file, error, "file could not be taken, it is tried again later");
+                Ended::Failed
+            }
+        }
+    }
+
+    async fn steps(self: Arc<Self>, ready: Ready) -> Result<Ended, TakeError> {
+        if let Some(twin) = ready.twin
+            && self.is_staged(&ready.look, twin)
+        {
+            return Ok(Ended::Twin(twin));
+        }
+        let taker = Arc::clone(&self);
+        let accepted = match spawn_blocking(move || taker.judge(&ready)).await?? {
+            Ok(accepted) => Arc::new(accepted),
+            Err(ended) => return Ok(ended),
+        };
+        let (client, ingestion) = (&accepted.client, accepted.split.ingestion);
+        let Some(_claim) = Claim::take(&self.claims, client, ingestion) else { return Ok(Ended::Twin(ingestion)) };
+        match duplicate::seek(&self.config.layout, &self.history, client, ingestion).await {
+            Known::Staged => return Ok(Ended::Twin(ingestion)),
+            Known::Held => {
+                let (taker, accepted) = (Arc::clone(&self), Arc::clone(&accepted));
+                if let Some(ended) = spawn_blocking(move || taker.retry_held(&accepted)).await?? {
+                    return Ok(ended);
+                }
+            }
+            Known::Ingested(run) if self.on_duplicate(client) == OnDuplicate::Discard => {
+                let (taker, accepted) = (Arc::clone(&self), Arc::clone(&accepted));
+                return spawn_blocking(move || taker.refuse_repeat(&accepted, &run)).await?;
+            }
+            Known::Ingested(_) | Known::No => {}
+        }
+        self.stage(accepted).await
+    }
+
+    fn judge(&self, ready: &Ready) -> Result<Result<Accepted, Ended>, TakeError> {
+        Ok(Err(match judge(&self.config, ready)? {
+            Judgement::Accepted(accepted) => return Ok(Ok(*accepted)),
+            Judgement::Busy => Ended::Busy,
+            Judgement::LeasesDoNotWork => Ended::LeasesDoNotWork,
+            Judgement::Refused(reasons) => self.refuse(&ready.look, None, clock::now(), reasons)?,
+        }))
+    }
+
+    fn refuse_repeat(&self, accepted: &Accepted, first: &Run) -> Result<Ended, TakeError> {
+        let when = Timestamp::from_millisecond(first.finished_at.timestamp_millis()).unwrap_or_default();
+        let reason = format!("same content as {:?}, ingested {when:.0}", first.file);
+        self.refuse(&accepted.look, Some(accepted.split.ingestion), accepted.received_at, vec![reason])
+    }
+
+    fn refuse(
+        &self,
+        look: &Look,
+        ingestion: Option<IngestionId>,
+        received_at: Timestamp,
+        reasons: Vec<String>,
+    ) -> Result<Ended, TakeError> {
+        let client = self.client_id(look);
+        let refused = Refused { look, client: client.as_ref(), ingestion, received_at, reasons };
+        Ok(match discard(&self.config.layout, refused)? {
+            Captured::Yes => {
+                remove_sentinel(look);
+                Ended::Gone
+            }
+            Captured::Replaced => Ended::Busy,
+        })
+    }
+
+    /// The drop of what is held acts as `retry`. `None` where what is held is damaged, and so makes room for the drop.
+    fn retry_held(&self, accepted: &Accepted) -> Result<Option<Ended>, TakeError> {
+        let (layout, client, ingestion) = (&self.config.layout, &accepted.client, accepted.split.ingestion);
+        let held = layout.held(client, ingestion);
+        let is_whole = match staging::read_manifest(&held) {
+            Ok(manifest) => recover::matches(&manifest, &held)?,
+            Err(_) => false,
+        };
+        if !is_whole {
+            put_aside(&held, client, ingestion)?;
+            return Ok(None);
+        }
+        // Out of sight until the held one is staged: were this cut off, the file would be found and judged once more.
+        let Some(hidden) = capture::hide(&accepted.look.path, ingestion, &accepted.look.stamp)? else {
+            return Ok(Some(Ended::Busy));
+        };
+        if let Err(error) = staging::retry_held(layout, client, ingestion) {
+            capture::unhide(&hidden)?;
+            return Err(error.into());
+        }
+        files::remove_dir_all(&hidden)?;
+        remove_sentinel(&accepted.look);
+        let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
+        tracing::info!(client, ingestion, file, "what is held was dropped again, retried");
+        Ok(Some(Ended::Gone))
+    }
+
+    async fn stage(self: &Arc<Self>, accepted: Arc<Accepted>) -> Result<Ended, TakeError> {
+        let mut manifest = accepted.manifest();
+        let started = Instant::now();
+        let (taker, source) = (Arc::clone(self), Arc::clone(&accepted));
+        let (staging, manifest) = spawn_blocking(move || {
+            let file = Source { path: &source.look.path, file: &source.file, stamp: source.look.stamp };
+            let parts = taker.config.settings.fetchdata.staging_parts;
+            stage::stage(&taker.config.layout, parts, &file, &mut manifest).map(|staging| (staging, manifest))
+        })
+        .await??;
+        match staging {
+            Staging::Replaced => return Ok(Ended::Busy),
+            Staging::Twin => return Ok(Ended::Twin(manifest.ingestion)),
+            Staging::Done => {}
+        }
+        accepted.log_timing(Stage::Stage, started.elapsed());
+        tracing::info!(
+            client = %manifest.client,
+            ingestion = %manifest.ingestion,
+            file = manifest.file,
+            bytes = manifest.bytes,
+            records = manifest.records,
+            micro_batches = manifest.micro_batches.len(),
+            "staged"
+        );
+        remove_sentinel(&accepted.look);
+        let started = Instant::now();
+        self.bell.ring(&manifest).await;
+        accepted.log_timing(Stage::Notify, started.elapsed());
+        Ok(Ended::Gone)
+    }
+
+    fn is_staged(&self, look: &Look, ingestion: IngestionId) -> bool {
+        self.client_id(look).is_some_and(|client| files::exists(&self.config.layout.staged(&client, ingestion)))
+    }
+
+    fn client_id(&self, look: &Look) -> Option<ClientId> {
+        let name = look.path.file_name().unwrap_or_default();
+        route::client(&self.config, &look.place, name).ok().map(|client| client.id.clone())
+    }
+
+    fn on_duplicate(&self, client: &ClientId) -> OnDuplicate {
+        self.config.client(client).map(|client| client.settings.on_duplicate).unwrap_or_default()
+    }
+}
+
+fn put_aside(held: &Path, client: &ClientId, ingestion: IngestionId) -> Result<(), FileError> {
+    let aside = held.with_file_name(format!("{ingestion}-damaged-{:016x}", random::number()));
+    files::rename(held, &aside)?;
+    let (client, directory) = (client.as_str(), aside.display());
+    tracing::warn!(client, %directory, "held content is damaged, put aside for the same content dropped again");
+    Ok(())
+}
+
+/// Last of all: a file without its sentinel would never be taken.
+fn remove_sentinel(look: &Look) {
+    if let Some(sentinel) = &look.sentinel
+        && let Err(error) = files::remove_file_if_there(sentinel)
+    {
+        tracing::warn!(error = mysimbdp_core::chain(&error), "sentinel is left behind, the next file of its name will not wait for one");
+    }
+}
+
+/// The right to work on a content, given back when dropped.
+struct Claim<'a> {
+    claims: &'a Mutex<HashSet<(ClientId, IngestionId)>>,
+    key: (ClientId, IngestionId),
+}
+
+impl<'a> Claim<'a> {
+    fn take(
+        claims: &'a Mutex<HashSet<(ClientId, IngestionId)>>,
+        client: &ClientId,
+        ingestion: IngestionId,
+    ) -> Option<Self> {
+        let key = (client.clone(), ingestion);
+        lock(claims).insert(key.clone()).then_some(Self { claims, key })
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(self.claims).remove(&self.key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

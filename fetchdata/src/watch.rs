@@ -1,0 +1,90 @@
+//! Wakes the scanner when something happens at the drop point. Nothing but a hint: what has happened, the scanner sees
+//! for itself, and what is missed here it finds on its own clock.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+use crate::names;
+
+/// The watch on the drop point and all directories in it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    wakes: Arc<Notify>,
+    /// Without it the scans on the clock find everything, later.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+impl Watch {
+    pub(crate) fn start(directory: &Path) -> Self {
+        let wakes = Arc::new(Notify::new());
+        let watcher = watcher(directory, Arc::clone(&wakes))
+            .inspect_err(|error| {
+                tracing::warn!(error = mysimbdp_core::chain(error), "drop point cannot be watched, files are found by scans alone");
+            })
+            .ok();
+        Self { wakes, _watcher: watcher }
+    }
+
+    /// Returns when something has happened since it last returned.
+    pub(crate) async fn woken(&self) {
+        self.wakes.notified().await;
+    }
+}
+
+fn watcher(directory: &Path, wakes: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // An error or an overflow means that events were lost, so there is something to look at.
+        if event.is_err() || event.is_ok_and(|event| is_hint(&event)) {
+            wakes.notify_one();
+        }
+    })?;
+    watcher.watch(directory, RecursiveMode::Recursive)?;
+    Ok(watcher)
+}
+
+/// Reading and taking away are what we do ourselves: to wake on them would never end.
+fn is_hint(event: &Event) -> bool {
+    if event.need_rescan() {
+        return true;
+    }
+    let of_interest = match event.kind {
+        EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => false,
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => true,
+    };
+    of_interest && event.paths.iter().any(|path| path.file_name().is_none_or(|name| !names::is_temporary(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, Flag, RemoveKind};
+
+    use super::*;
+
+    #[test]
+    fn what_may_mean_a_new_file_wakes_and_our_own_doing_does_not() {
+        let at = |kind, path: &str| Event::new(kind).add_path(path.into());
+        for event in [
+            at(EventKind::Create(CreateKind::File), "/in/a.csv"),
+            at(EventKind::Create(CreateKind::Folder), "/in/directory"),
+            at(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "/in/a.csv"),
+            at(EventKind::Access(AccessKind::Close(AccessMode::Write)), "/in/a.csv"),
+            Event::new(EventKind::Other).set_flag(Flag::Rescan),
+        ] {
+            assert!(is_hint(&event), "{event:?}");
+        }
+        for event in [
+            at(EventKind::Access(AccessKind::Open(AccessMode::Read)), "/in/a.csv"),
+            at(EventKind::Access(AccessKind::Close(AccessMode::Read)), "/in/a.csv"),
+            at(EventKind::Modify(ModifyKind::Name(RenameMode::From)), "/in/a.csv"),
+            at(EventKind::Remove(RemoveKind::File), "/in/a.csv"),
+            at(EventKind::Create(CreateKind::File), "/in/.a.csv.X8s7"),
+        ] {
+            assert!(!is_hint(&event), "{event:?}");
+        }
+    }
+}

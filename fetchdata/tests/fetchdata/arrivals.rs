@@ -1,0 +1,303 @@
+//! However a file arrives, it is taken once, whole, and into the right lane.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::manifest::{Format, Lane};
+use mysimbdp_testbed::{Root, python, until, until_async};
+use serde_json::json;
+
+use crate::running::{DEADLINE, Running, SETTLE, config, dropped, staged};
+
+const ROWS: &[u8] = b"a,b\n1,2\n3,4\n";
+
+/// `count` rows, all different.
+fn rows(count: usize) -> Vec<u8> {
+    let mut content = b"number,text\n".to_vec();
+    for row in 0..count {
+        writeln!(content, "{row},\"text of row\n{row}\"").expect("write to memory");
+    }
+    content
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_there_at_start_and_what_comes_later_is_staged_with_its_manifest() {
+    let root = Root::new(&config(json!({"micro_batching": {"block_size": "1kB"}})));
+    let content = rows(1_000);
+    root.drop_file("client1", "before.csv", &content);
+    let running = Running::on(root);
+    let first = running.one_staged().await;
+    assert_eq!(first.content(), content);
+    let manifest = &first.manifest;
+    assert_eq!((manifest.file.as_str(), manifest.app.as_str()), ("before.csv", "documents"));
+    assert_eq!((manifest.records, manifest.format, manifest.lane), (1_000, Format::Csv, Lane::Live));
+    assert!(manifest.micro_batches.len() > 20 && manifest.micro_batches.iter().all(|batch| batch.length <= 1_000));
+    assert!(first.directory.ends_with(format!("client1/{}", manifest.ingestion)));
+
+    running.root.drop_file("client1", "later.csv", ROWS);
+    running.until_staged(2).await;
+    assert_eq!(dropped(&running.root), [] as [std::path::PathBuf; 0]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_or_else_the_globs_say_whose_file_it_is() {
+    let app = json!({"name": "documents", "command": ["document-app"]});
+    let client = |id: &str, glob: &str| json!({"id": id, "apps": [app], "files": {"globs": [glob, "both*"]}});
+    let mut all = config(json!({}));
+    all["clients"] = json!([client("one", "one*"), client("two", "two*")]);
+    let running = Running::with(&all);
+    running.root.drop_file("", "one.csv", b"a\n1\n");
+    running.root.drop_file("two", "both.csv", b"a\n2\n");
+    running.root.drop_file("two/backfill", "two-old.csv", b"a\n3\n");
+    running.root.drop_file("moved-in/deep", "two-deep.csv", b"a\n4\n");
+    running.root.drop_file("", "both.csv", b"a\n5\n");
+    running.root.drop_file("", "nobody.csv", b"a\n6\n");
+    let unrouted = running.until_discarded("_unrouted", 2).await;
+    let mut staged: Vec<_> = running.until_staged(4).await.into_iter().map(|staged| staged.manifest).collect();
+    staged.sort_by(|one, other| one.file.cmp(&other.file));
+    let ends: Vec<_> = staged.iter().map(|m| (m.file.as_str(), m.client.as_str(), m.lane)).collect();
+    assert_eq!(
+        ends,
+        [
+            ("both.csv", "two", Lane::Live),
+            ("one.csv", "one", Lane::Live),
+            ("two-deep.csv", "two", Lane::Live),
+            ("two-old.csv", "two", Lane::Backfill),
+        ]
+    );
+    for reason in unrouted {
+        let expected = match reason["file"].as_str() {
+            Some("both.csv") => "the globs of one and two match the name, exactly one client's must",
+            _ => "no client's globs match the name; allowed are one*, both* for one; two*, both* for two",
+        };
+        assert_eq!(reason["reasons"], json!([expected]));
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staging_on_another_file_system_gets_synced_parts_and_the_original_goes() {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
+    let root = Root::new(&config(json!({"micro_batching": {"block_size": "1kB"}})));
+    let device = |path| fs::metadata(path).expect("metadata").dev();
+    assert_ne!(device(elsewhere.path()), device(root.path()), "the test needs two file systems");
+    std::os::unix::fs::symlink(elsewhere.path(), root.path().join("staging")).expect("symlink");
+    let content = rows(500);
+    root.drop_file("client1", "far.csv", &content);
+    let running = Running::on(root);
+    let staged = running.one_staged().await;
+    assert_eq!(staged.content(), content);
+    assert!(staged.manifest.micro_batches.iter().all(|batch| batch.path == format!("parts/{:05}", batch.index)));
+    until(DEADLINE, "the original is gone", || {
+        fs::read_dir(running.root.drop_point("client1")).expect("drop point").count() == 1
+    });
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_made_where_the_config_says_so_and_for_names_that_mean_something_else_in_staging() {
+    let mut all = config(json!({}));
+    all["fetchdata"]["staging_parts"] = json!("files");
+    let running = Running::with(&all);
+    running.root.drop_file("client1", "wanted.csv", ROWS);
+    let staged = running.one_staged().await;
+    assert_eq!((staged.content(), staged.manifest.micro_batches[0].path.as_str()), (ROWS.to_vec(), "parts/00000"));
+    running.stop().await;
+
+    let running = Running::start();
+    running.root.drop_file("client1", "manifest.json", b"[1, 2]");
+    let staged = running.one_staged().await;
+    assert_eq!((staged.content(), staged.manifest.file.as_str()), (b"[1, 2]".to_vec(), "manifest.json"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_files_are_found_when_the_queue_of_the_watcher_overflows() {
+    /// The kernel reads it when a watcher is made, so only ours has so short a queue.
+    struct ShortQueue(Vec<u8>);
+    const QUEUE: &str = "/proc/sys/fs/inotify/max_queued_events";
+    impl Drop for ShortQueue {
+        fn drop(&mut self) {
+            let _ = fs::write(QUEUE, &self.0);
+        }
+    }
+
+    let short = ShortQueue(fs::read(QUEUE).expect("kernel with inotify"));
+    // Only root may; else the flood alone has to do.
+    let _ = fs::write(QUEUE, "16");
+    let mut all = config(json!({}));
+    all["fetchdata"]["files_in_parallel"] = json!(4);
+    let running = Running::with(&all);
+    running.root.drop_file("client1", "first.csv", ROWS);
+    running.one_staged().await;
+    drop(short);
+    let directory = running.root.drop_point("client1");
+    for number in 0..600 {
+        fs::write(directory.join(format!("{number}.csv")), format!("a\n{number}\n")).expect("write a file");
+    }
+    let staged = running.until_staged(601).await;
+    assert_eq!(staged.len(), 601);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hard_links_and_files_in_directories_that_are_moved_in_are_found() {
+    let running = Running::start();
+    until(DEADLINE, "the drop point is there", || running.root.drop_point("client1").join("backfill").exists());
+    let outside = running.root.path().join("outside");
+    fs::create_dir_all(outside.join("inner")).expect("directory");
+    fs::write(outside.join("linked.csv"), b"a\n1\n").expect("file");
+    fs::hard_link(outside.join("linked.csv"), running.root.drop_point("client1").join("linked.csv")).expect("link");
+    running.one_staged().await;
+
+    fs::write(outside.join("moved.csv"), b"a\n2\n").expect("file");
+    fs::write(outside.join("inner/deeper.csv"), b"a\n3\n").expect("file");
+    fs::remove_file(outside.join("linked.csv")).expect("remove");
+    fs::rename(&outside, running.root.drop_point("client1").join("moved-in")).expect("move in");
+    let staged = running.until_staged(3).await;
+    let mut files: Vec<_> = staged.iter().map(|staged| staged.manifest.file.as_str()).collect();
+    files.sort_unstable();
+    assert_eq!(files, ["deeper.csv", "linked.csv", "moved.csv"]);
+    running.stop().await;
+}
+
+/// Half of a file would be another content, and so another ingestion beside the whole one.
+async fn assert_taken_once(running: Running, name: &str, content: &[u8]) {
+    let staged_file = running.one_staged().await;
+    assert_eq!((staged_file.manifest.file.as_str(), staged_file.content()), (name, content.to_vec()));
+    let root = running.stop().await;
+    assert_eq!(staged(&root).len(), 1);
+    assert_eq!(root.list("discarded"), [] as [&str; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_writer_is_waited_for_however_long_its_pauses() {
+    let running = Running::start();
+    let path = running.root.drop_file("client1", ".slow.csv.part", b"");
+    let path = path.with_file_name("slow.csv");
+    let mut file = File::create(&path).expect("new file");
+    let content = rows(40);
+    for piece in content.chunks(content.len() / 4 + 1) {
+        file.write_all(piece).expect("write");
+        // Not a guess: the pause is what is tested.
+        tokio::time::sleep(SETTLE * 3).await;
+        assert!(staged(&running.root).is_empty(), "taken while it is open");
+    }
+    drop(file);
+    assert_taken_once(running, "slow.csv", &content).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_through_a_memory_map_is_waited_for() {
+    const WRITER: &str = "
+import mmap, sys
+file = open(sys.argv[1], 'r+b')
+view = mmap.mmap(file.fileno(), 0)
+file.close()
+print('mapped', flush=True)
+sys.stdin.readline()
+view[4:5] = b'9'
+view.close()
+";
+    let running = Running::start();
+    let unseen = running.root.drop_file("client1", ".mapped.part", b"a,b\n1,2\n");
+    let path = unseen.with_file_name("mapped.csv");
+    let mut writer = Command::new(python());
+    writer.args(["-c", WRITER]).arg(&unseen).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut writer = writer.spawn().expect("python runs");
+    let mut line = String::new();
+    BufReader::new(writer.stdout.as_mut().expect("piped")).read_line(&mut line).expect("its first line");
+    assert_eq!(line, "mapped\n");
+    fs::rename(&unseen, &path).expect("rename");
+    // Not a guess: it must not be taken in this time.
+    tokio::time::sleep(SETTLE * 4).await;
+    assert!(staged(&running.root).is_empty(), "taken while it is mapped");
+    drop(writer.stdin.take());
+    assert!(writer.wait().expect("its end").success());
+    assert_taken_once(running, "mapped.csv", b"a,b\n9,2\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_temporary_name_is_not_taken_until_it_is_renamed() {
+    let running = Running::start();
+    let temporary = ["weather.csv.part", "weather.csv.filepart", "weather.csv.tmp", "weather.csv~", ".weather.csv.8sKd2a"];
+    let directory = running.root.drop_file("client1", ".first.part", b"").with_file_name("");
+    for name in temporary {
+        fs::write(directory.join(name), b"a,b\n1").expect("file");
+    }
+    running.root.drop_file("client1", "witness.csv", b"a\n1\n");
+    running.until_staged(1).await;
+    // A whole settle time and a scan after something else was taken, they still lie there.
+    tokio::time::sleep(SETTLE * 2).await;
+    assert_eq!(running.one_staged().await.manifest.file, "witness.csv");
+    let last = directory.join(temporary[4]);
+    OpenOptions::new().append(true).open(&last).and_then(|mut file| file.write_all(b",2\n")).expect("append");
+    fs::rename(&last, directory.join("weather.csv")).expect("rename");
+    let staged = running.until_staged(2).await;
+    let renamed = staged.iter().find(|staged| staged.manifest.file == "weather.csv").expect("the renamed file");
+    assert_eq!(renamed.content(), b"a,b\n1,2\n");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appending_by_opening_anew_within_the_settle_time_starts_it_anew() {
+    let mut all = config(json!({}));
+    all["fetchdata"]["settle"] = json!("600ms");
+    let running = Running::with(&all);
+    let directory = running.root.drop_file("client1", ".first.part", b"").with_file_name("");
+    let path = directory.join("appended.csv");
+    fs::write(&path, b"number\n").expect("new file");
+    let mut content = b"number\n".to_vec();
+    let started = Instant::now();
+    let mut number = 0;
+    while started.elapsed() < Duration::from_secs(2) {
+        let line = format!("{number}\n");
+        number += 1;
+        OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(line.as_bytes())).expect("append");
+        content.extend_from_slice(line.as_bytes());
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    assert_taken_once(running, "appended.csv", &content).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_sentinel_a_file_waits_for_it_and_takes_it_along() {
+    let running = Running::with(&config(json!({"files": {"sentinel": ".done"}})));
+    let path = running.root.drop_file("client1", "waiting.csv", ROWS);
+    tokio::time::sleep(SETTLE * 4).await;
+    assert!(staged(&running.root).is_empty(), "taken without its sentinel");
+    fs::write(path.with_file_name("waiting.csv.done"), b"").expect("sentinel");
+    assert_eq!(running.one_staged().await.content(), ROWS);
+    until_async(DEADLINE, "the sentinel is gone", async || dropped(&running.root).is_empty()).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_of_the_platform_are_no_files_of_the_client() {
+    let running = Running::with(&config(json!({"receipt": true})));
+    let receipt = running.root.drop_file("client1", "old.csv.receipt.json", b"{}");
+    running.root.drop_file("client1", "new.csv", ROWS);
+    running.one_staged().await;
+    running.root.drop_file("client1", "next.csv", b"a\n7\n");
+    running.until_staged(2).await;
+    assert_eq!(dropped(&running.root), [receipt]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_opened_holds_up_no_other_and_is_taken_when_it_can() {
+    let running = Running::start();
+    // A directory without permissions would not stop root; a name longer than the path limit stops everybody.
+    let deep = (0..18).fold(running.root.drop_point("client1"), |path, _| path.join("d"));
+    fs::create_dir_all(&deep).expect("directories");
+    fs::write(deep.join("deep.csv"), b"a\n1\n").expect("file");
+    running.root.drop_file("client1", "other.csv", ROWS);
+    assert_eq!(running.one_staged().await.manifest.file, "other.csv");
+    fs::rename(deep.join("deep.csv"), running.root.drop_point("client1").join("deep.csv")).expect("move up");
+    running.until_staged(2).await;
+    running.stop().await;
+}

@@ -1,0 +1,204 @@
+//! Cut off between any two steps, the next start finishes or undoes them; and two never work at once.
+
+use std::fs;
+use std::path::PathBuf;
+
+use mysimbdp_core::layout::Layout;
+use mysimbdp_fetchdata::{Error, ROLE};
+use mysimbdp_testbed::{Root, until};
+use serde_json::{Value, json};
+
+use crate::running::{DEADLINE, Running, Staged, config, dropped, staged};
+
+const ROWS: &[u8] = b"a,b\n1,2\n3,4\n";
+
+/// A root whose one file has been staged, and fetchdata stopped.
+async fn after_staging(config: &Value) -> (Root, Staged) {
+    let running = Running::with(config);
+    running.root.drop_file("client1", "cut.csv", ROWS);
+    let staged = running.one_staged().await;
+    (running.stop().await, staged)
+}
+
+/// The staged directory as it is before it becomes visible.
+fn make_unseen(staged: &Staged) -> PathBuf {
+    let unseen = staged.directory.with_file_name(format!(".{}", staged.manifest.ingestion));
+    fs::rename(&staged.directory, &unseen).expect("rename");
+    unseen
+}
+
+fn with_parts() -> Value {
+    let mut all = config(json!({}));
+    all["fetchdata"]["staging_parts"] = json!("files");
+    all
+}
+
+fn drop_point(root: &Root, name: &str) -> PathBuf {
+    root.drop_point("client1").join(name)
+}
+
+async fn assert_staged_once(root: Root, why: &str) {
+    let running = Running::on(root);
+    let found = running.one_staged().await;
+    assert_eq!(found.content(), ROWS, "{why}");
+    until(DEADLINE, "nothing is left at the drop point", || dropped(&running.root).is_empty());
+    let root = running.stop().await;
+    assert_eq!(staged(&root).len(), 1, "{why}");
+    assert_eq!(root.list("discarded/client1"), [] as [&str; 0], "{why}");
+    for directory in ["staging/client1", "client-input-directory/client1"] {
+        let hidden: Vec<_> = fs::read_dir(root.path().join(directory))
+            .expect("directory")
+            .map(|entry| entry.expect("entry").file_name())
+            .filter(|name| name.to_string_lossy().starts_with('.'))
+            .collect();
+        assert!(hidden.is_empty(), "{why}: {hidden:?} is left in {directory}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_file_was_moved_in() {
+    let (root, staged) = after_staging(&config(json!({}))).await;
+    let unseen = make_unseen(&staged);
+    fs::rename(unseen.join("cut.csv"), drop_point(&root, "cut.csv")).expect("rename");
+    assert_staged_once(root, "a manifest without data is removed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_directory_became_visible() {
+    let (root, staged) = after_staging(&config(json!({}))).await;
+    make_unseen(&staged);
+    assert_staged_once(root, "complete, so it becomes visible").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_manifest_that_is_torn() {
+    let (root, staged) = after_staging(&config(json!({}))).await;
+    let unseen = make_unseen(&staged);
+    fs::write(unseen.join(Layout::MANIFEST), b"{\"version\":1,").expect("tear");
+    assert_staged_once(root, "the data returns and is staged anew").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_data_that_does_not_match_while_its_name_is_in_use_again() {
+    let (root, staged) = after_staging(&config(json!({}))).await;
+    let unseen = make_unseen(&staged);
+    fs::write(unseen.join("cut.csv"), b"a,b\n9,9\n").expect("change");
+    fs::write(drop_point(&root, "cut.csv"), ROWS).expect("drop again");
+    let running = Running::on(root);
+    let found = running.until_staged(2).await;
+    let mut contents: Vec<_> = found.iter().map(Staged::content).collect();
+    contents.sort();
+    assert_eq!(contents, [ROWS.to_vec(), b"a,b\n9,9\n".to_vec()]);
+    assert!(found.iter().all(|staged| staged.manifest.file == "cut.csv"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_middle_of_the_parts() {
+    let (root, staged) = after_staging(&with_parts()).await;
+    let unseen = make_unseen(&staged);
+    fs::remove_file(unseen.join(Layout::MANIFEST)).expect("remove");
+    fs::write(drop_point(&root, "cut.csv"), ROWS).expect("the original");
+    assert_staged_once(root, "parts without a manifest are made again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_all_parts_before_the_original_was_out_of_sight() {
+    let (root, staged) = after_staging(&with_parts()).await;
+    make_unseen(&staged);
+    fs::write(drop_point(&root, "cut.csv"), ROWS).expect("the original");
+    assert_staged_once(root, "parts beside their original are made again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_all_parts_and_the_original_out_of_sight() {
+    let (root, staged) = after_staging(&with_parts()).await;
+    make_unseen(&staged);
+    hide(&root, &staged);
+    assert_staged_once(root, "complete, so it becomes visible and the original goes").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_torn_parts_and_the_original_out_of_sight() {
+    let (root, staged) = after_staging(&with_parts()).await;
+    let unseen = make_unseen(&staged);
+    fs::write(unseen.join("parts/00000"), b"1,").expect("tear");
+    hide(&root, &staged);
+    assert_staged_once(root, "the original returns and is staged anew").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_original_was_removed() {
+    let (root, staged) = after_staging(&with_parts()).await;
+    hide(&root, &staged);
+    assert_staged_once(root, "the parts are visible, so the original goes").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_original_out_of_sight_and_nothing_staged() {
+    let (root, staged) = after_staging(&with_parts()).await;
+    hide(&root, &staged);
+    fs::remove_dir_all(&staged.directory).expect("remove");
+    assert_staged_once(root, "nobody knows it, so it is judged once more").await;
+}
+
+fn hide(root: &Root, staged: &Staged) {
+    let hidden = drop_point(root, &format!(".taken-{}", staged.manifest.ingestion));
+    fs::create_dir(&hidden).expect("directory");
+    fs::write(hidden.join("cut.csv"), ROWS).expect("the original");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_middle_of_a_discard() {
+    let running = Running::start();
+    running.root.drop_file("client1", "wrong.exe", ROWS);
+    running.one_discarded("client1").await;
+    let root = running.stop().await;
+    let discarded = root.path().join("discarded/client1");
+    let name = root.list("discarded/client1").remove(0);
+    fs::rename(discarded.join(&name), discarded.join(format!(".{name}"))).expect("rename");
+    fs::create_dir(discarded.join(".empty")).expect("directory");
+    fs::write(discarded.join(".empty/reason.json"), b"{}").expect("reason");
+    let running = Running::on(root);
+    running.one_discarded("client1").await;
+    let root = running.stop().await;
+    assert_eq!(root.list("discarded/client1"), [name]);
+    assert_eq!(fs::read_dir(discarded).expect("directory").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_and_started_again_while_files_keep_coming() {
+    let mut root = Root::new(&config(json!({})));
+    let mut number = 0;
+    for _ in 0..4 {
+        let running = Running::on(root);
+        for _ in 0..25 {
+            running.root.drop_file("client1", &format!("{number}.csv"), format!("a\n{number}\n").as_bytes());
+            number += 1;
+        }
+        running.until_staged(number / 2).await;
+        root = running.stop().await;
+    }
+    let running = Running::on(root);
+    let found = running.until_staged(number).await;
+    assert_eq!(found.len(), number);
+    assert!(dropped(&running.root).is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_fetchdata_is_told_who_holds_the_drop_point() {
+    let running = Running::start();
+    running.root.drop_file("client1", "first.csv", ROWS);
+    running.one_staged().await;
+    let config = mysimbdp_core::config::Config::load(&running.root.config(), |_| None).expect("config");
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    match mysimbdp_fetchdata::run(config.into(), stopped).await {
+        Err(Error::Lock(error)) => {
+            let text = error.to_string();
+            assert!(text.contains(&format!("another {ROLE}")) && text.contains(&std::process::id().to_string()), "{text}");
+        }
+        other => panic!("expected the lock to be held, got {other:?}"),
+    }
+    running.stop().await;
+}

@@ -1,0 +1,10 @@
+//! fetchdata as a whole, on real directories: what is dropped ends up staged or discarded, once and never half.
+
+#![allow(clippy::disallowed_methods, reason = "tests drop files as senders do")]
+
+mod arrivals;
+mod cut_off;
+mod names;
+mod refusals;
+mod repeats;
+mod running;

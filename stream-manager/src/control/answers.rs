@@ -1,0 +1,125 @@
+//! The last answers: a request that comes again is answered again, not run again.
+
+use std::collections::VecDeque;
+
+use tokio::sync::oneshot;
+
+use super::Outcome;
+
+/// Requests that are remembered. QoS 1 repeats within seconds, people within minutes.
+const REMEMBERED_MAX: usize = 256;
+
+/// Repeats that may wait for one answer.
+const REPEATS_MAX: usize = 16;
+
+/// Requests by id, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    entries: VecDeque<(String, Entry)>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Awaited(Vec<oneshot::Sender<Outcome>>),
+    Given(Outcome),
+}
+
+/// Whether a request is to be run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    New,
+    /// It has been answered, or will be when the first one is.
+    Before,
+    /// Not even one answer can be promised.
+    TooMany,
+}
+
+impl Answers {
+    /// Takes who waits for the answer to request `id`.
+    pub(crate) fn ask(&mut self, id: &str, reply: oneshot::Sender<Outcome>) -> Seen {
+        if let Some((_, entry)) = self.entries.iter_mut().find(|(known, _)| known == id) {
+            match entry {
+                Entry::Given(outcome) => give(reply, outcome.clone()),
+                Entry::Awaited(replies) if replies.len() < REPEATS_MAX => replies.push(reply),
+                // Dropping it tells who waits.
+                Entry::Awaited(_) => {}
+            }
+            return Seen::Before;
+        }
+        if self.entries.len() >= REMEMBERED_MAX {
+            let oldest = self.entries.iter().position(|(_, entry)| matches!(entry, Entry::Given(_)));
+            match oldest {
+                Some(oldest) => drop(self.entries.remove(oldest)),
+                None => {
+                    give(reply, super::Refusal::Busy.into());
+                    return Seen::TooMany;
+                }
+            }
+        }
+        self.entries.push_back((id.to_owned(), Entry::Awaited(vec![reply])));
+        Seen::New
+    }
+
+    /// Answers all who wait for request `id`.
+    pub(crate) fn answer(&mut self, id: &str, outcome: Outcome) {
+        if let Some((_, entry)) = self.entries.iter_mut().find(|(known, _)| known == id)
+            && let Entry::Awaited(replies) = std::mem::replace(entry, Entry::Given(outcome.clone()))
+        {
+            replies.into_iter().for_each(|reply| give(reply, outcome.clone()));
+        }
+    }
+}
+
+fn give(reply: oneshot::Sender<Outcome>, outcome: Outcome) {
+    // Who asked may have gone: then nobody misses the answer.
+    let _ = reply.send(outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Refusal;
+    use super::*;
+
+    #[test]
+    fn a_repeat_gets_the_first_answer_before_and_after_it_is_given() {
+        let mut answers = Answers::default();
+        let (mut receivers, ask) = (Vec::new(), |answers: &mut Answers| {
+            let (reply, receiver) = oneshot::channel();
+            (answers.ask("1", reply), receiver)
+        });
+        for expected in [Seen::New, Seen::Before] {
+            let (seen, receiver) = ask(&mut answers);
+            assert_eq!(seen, expected);
+            receivers.push(receiver);
+        }
+        answers.answer("1", Refusal::Expired.into());
+        let (seen, receiver) = ask(&mut answers);
+        assert_eq!(seen, Seen::Before);
+        receivers.push(receiver);
+        for mut receiver in receivers {
+            assert_eq!(receiver.try_recv(), Ok(Refusal::Expired.into()));
+        }
+    }
+
+    #[test]
+    fn the_oldest_answers_are_forgotten_and_open_requests_never() {
+        let mut answers = Answers::default();
+        let mut open = Vec::new();
+        for number in 0..REMEMBERED_MAX {
+            let (reply, receiver) = oneshot::channel();
+            assert_eq!(answers.ask(&number.to_string(), reply), Seen::New);
+            open.push(receiver);
+        }
+        let (reply, mut refused) = oneshot::channel();
+        assert_eq!(answers.ask("one more", reply), Seen::TooMany);
+        assert_eq!(refused.try_recv(), Ok(Refusal::Busy.into()));
+
+        answers.answer("5", Refusal::Expired.into());
+        let (reply, _receiver) = oneshot::channel();
+        assert_eq!(answers.ask("one more", reply), Seen::New);
+        let (reply, _receiver) = oneshot::channel();
+        assert_eq!(answers.ask("5", reply), Seen::TooMany, "its answer was forgotten to make room");
+        answers.answer("6", Refusal::Expired.into());
+        assert_eq!(open[6].try_recv(), Ok(Refusal::Expired.into()));
+    }
+}

@@ -1,0 +1,291 @@
+//! What a running manager can be asked, and what it answers: JSON, over the socket of its host or over MQTT.
+//!
+//! 1. [`client`] is the asking side, which the command line uses;
+//! 2. [`socket`] and [`mqtt`] take requests in and give them to the manager's loop as [`Call`]s;
+//! 3. [`answers`] keeps what was answered: a request that comes again is answered again, not run again.
+
+pub(crate) mod answers;
+pub mod client;
+pub(crate) mod mqtt;
+mod refusal;
+pub(crate) mod socket;
+pub(crate) mod waiting;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::io::{clock, random};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+pub use refusal::Refusal;
+
+/// Bytes of a request or an answer; a list of a thousand instances fits.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Characters of a request's id.
+const ID_MAX: usize = 128;
+
+/// One thing asked of the manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the asker, up to 128 characters. A request with the same id is answered again, not run again.
+    pub id: String,
+    /// After this time it is not run any more, and who asked no longer waits.
+    pub expires_at: Timestamp,
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub enum Command {
+    /// Start one more instance, in the lowest free slot. `pid` is 0: there is no process yet.
+    Start {
+        client: ClientId,
+        #[serde(default)]
+        pid: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<String>,
+    },
+    /// Drain the instance and wait until it is gone. The client's last one is stopped instead, and its session stays, but
+    /// for `forget`.
+    Stop {
+        client: ClientId,
+        pid: u32,
+        #[serde(default)]
+        forget: bool,
+    },
+    /// The same, without waiting.
+    Drain { client: ClientId, pid: u32 },
+    /// Pin the number of instances, or hand it back to the policy.
+    Scale {
+        client: ClientId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<String>,
+        instances: Scale,
+    },
+    /// What there is, of one client or of all.
+    List {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<ClientId>,
+    },
+}
+
+/// A number of instances, or `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scale {
+    Count(u32),
+    Auto(Auto),
+}
+
+/// The word `auto`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Auto {
+    #[serde(rename = "auto")]
+    Auto,
+}
+
+/// The manager's answer to a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    pub id: String,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Answer(Answer),
+    Refused {
+        #[serde(flatten)]
+        refusal: Refusal,
+        /// The same in words.
+        message: String,
+    },
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "did", rename_all = "kebab-case")]
+pub enum Answer {
+    Started { client: ClientId, stream: String, slot: u32, pid: u32 },
+    Stopped { client: ClientId, stream: String, slot: u32, pid: u32, end: End },
+    Draining { client: ClientId, stream: String, slot: u32, pid: u32 },
+    Scaled { client: ClientId, stream: String, wanted: u32, pinned: bool },
+    Listed { streams: Vec<StreamStatus> },
+}
+
+/// How a stopped instance ended, and what is left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// All that it had taken is stored, and its session is ended.
+    Drained,
+    /// It was the last: the broker goes on queuing for the client until it is started again.
+    SessionKept,
+    /// It did not end in order, or nobody knows: its slot runs once more to take what may be left.
+    Unfinished,
+    /// Its session is ended as asked; what comes from now on is not kept for the client.
+    Forgotten,
+}
+
+/// A stream, as `list` shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamStatus {
+    pub client: ClientId,
+    pub stream: String,
+    pub wanted: u32,
+    /// By a person; else the policy decides.
+    pub pinned: bool,
+    pub min: u32,
+    pub max: u32,
+    /// Whether store and broker are there, so that instances can be started.
+    pub ready: bool,
+    /// All slots but the empty ones.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// A slot that is not empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    pub slot: u32,
+    pub state: String,
+    pub pid: Option<u32>,
+    pub started_at: Option<Timestamp>,
+    pub uptime_seconds: Option<u64>,
+    pub adopted: bool,
+    /// Reported since the manager started.
+    pub messages: u64,
+    /// Of the last report.
+    pub messages_per_second: f64,
+    /// Of the last report.
+    pub average_processing_seconds: f64,
+    /// Crashes since the manager started.
+    pub restarts: u32,
+}
+
+/// A request on its way through the manager.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) request: Request,
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+impl Request {
+    /// A new request that expires after `timeout`.
+    pub fn new(command: Command, timeout: Duration) -> Self {
+        let id = format!("{:016x}{:016x}", random::number(), random::number());
+        let timeout = SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
+        let expires_at = clock::now().checked_add(timeout).unwrap_or(Timestamp::MAX);
+        Self { id, expires_at, command }
+    }
+
+    /// Reads a request; what is none changes nothing.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        let request: Self = serde_json::from_slice(payload).ok()?;
+        let id = 1..=ID_MAX;
+        id.contains(&request.id.chars().count()).then_some(request)
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        Self::Refused { refusal, message }
+    }
+}
+
+impl FromStr for Scale {
+    type Err = ScaleError;
+
+    fn from_str(text: &str) -> Result<Self, ScaleError> {
+        match text {
+            "auto" => Ok(Self::Auto(Auto::Auto)),
+            number => number.parse().map(Self::Count).map_err(|_| ScaleError(number.to_owned())),
+        }
+    }
+}
+
+/// The text is no number of instances.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no number of instances: allowed are a whole number and auto")]
+pub struct ScaleError(String);
+
+/// For people: what became of the instance and its session.
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drained => "drained; its session is ended",
+            Self::SessionKept => {
+                "stopped; it was the last, so its session is kept and the broker goes on queuing (stop --forget ends it)"
+            }
+            Self::Unfinished => "ended, but not in order; its slot is started once more to take what is left",
+            Self::Forgotten => "ended, and its session with it; what is published from now on is not kept for the client",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_as_documented() {
+        let parse = |text: &str| Request::parse(text.as_bytes()).map(|request| request.command);
+        let client: ClientId = "client1".parse().expect("valid");
+        let head = r#""id":"1","expires_at":"2030-01-01T00:00:00Z","client":"client1""#;
+        let start = Command::Start { client: client.clone(), pid: 0, stream: None };
+        assert_eq!(parse(&format!(r#"{{{head},"verb":"start"}}"#)), Some(start));
+        let scale = |instances| Some(Command::Scale { client: client.clone(), stream: None, instances });
+        assert_eq!(parse(&format!(r#"{{{head},"verb":"scale","instances":3}}"#)), scale(Scale::Count(3)));
+        assert_eq!(
+            parse(&format!(r#"{{{head},"verb":"scale","instances":"auto"}}"#)),
+            scale(Scale::Auto(Auto::Auto))
+        );
+        let stop = Command::Stop { client: client.clone(), pid: 7, forget: false };
+        assert_eq!(parse(&format!(r#"{{{head},"verb":"stop","pid":7}}"#)), Some(stop));
+        assert_eq!(
+            parse(&format!(r#"{{{head},"verb":"list"}}"#)),
+            Some(Command::List { client: Some(client.clone()) })
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_is_none() {
+        let long = "x".repeat(ID_MAX + 1);
+        for forged in [
+            String::new(),
+            "start".to_owned(),
+            r#"{"verb":"start","client":"client1"}"#.to_owned(),
+            r##"{"id":"1","expires_at":"2030-01-01T00:00:00Z","verb":"start","client":"#"}"##.to_owned(),
+            r#"{"id":"","expires_at":"2030-01-01T00:00:00Z","verb":"list"}"#.to_owned(),
+            r#"{"id":"1","expires_at":"2030-01-01T00:00:00Z","verb":"exec"}"#.to_owned(),
+            r#"{"id":"1","expires_at":"2030-01-01T00:00:00Z","verb":"stop","client":"a","pid":-1}"#
+                .to_owned(),
+            r#"{"id":"1","expires_at":"2030-01-01T00:00:00Z","verb":"scale","client":"a","instances":"all"}"#
+                .to_owned(),
+            format!(r#"{{"id":"{long}","expires_at":"2030-01-01T00:00:00Z","verb":"list"}}"#),
+        ] {
+            assert_eq!(Request::parse(forged.as_bytes()), None, "{forged}");
+        }
+    }
+
+    #[test]
+    fn answers_and_refusals_survive_the_way() {
+        let client: ClientId = "client1".parse().expect("valid");
+        let answer = Answer::Started { client: client.clone(), stream: "stream".to_owned(), slot: 0, pid: 7 };
+        let refusal = Refusal::NotOurs { pid: 1, client, ours: vec![7, 8] };
+        for outcome in [Outcome::Answer(answer), refusal.into()] {
+            let response = Response { id: "1".to_owned(), outcome };
+            let text = serde_json::to_string(&response).expect("serialises");
+            assert_eq!(serde_json::from_str::<Response>(&text).expect("parses"), response, "{text}");
+        }
+    }
+}

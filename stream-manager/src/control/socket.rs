@@ -1,0 +1,74 @@
+//! Takes requests from the socket: a JSON line in, a JSON line out, one request for each connection.
+
+use std::time::Duration;
+
+use mysimbdp_core::chain;
+use mysimbdp_core::io::socket::Listener;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{Call, MESSAGE_BYTES_MAX, Outcome, Refusal, Request, Response};
+
+/// Connections at a time; what comes beyond waits in the kernel.
+const CONNECTIONS_MAX: usize = 32;
+
+/// A local program writes its line at once.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Serves until it is dropped, and its connections with it.
+pub(crate) async fn serve(listener: Listener, calls: mpsc::Sender<Call>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok(stream) => {
+                    connections.spawn(converse(stream, calls.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "control connection not accepted");
+                    // Out of descriptors: they come back when something closes, and not sooner for trying.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "control connection failed");
+                }
+            }
+        }
+    }
+}
+
+async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>) {
+    if let Some(response) = answer(&mut stream, &calls).await {
+        // These types have nothing that JSON could refuse.
+        let mut line = serde_json::to_vec(&response).unwrap_or_default();
+        line.push(b'\n');
+        // Who asked may have gone: then nobody misses the answer.
+        let _ = timeout(WRITE_DEADLINE, stream.write_all(&line)).await;
+    }
+}
+
+/// `None` where nobody waits for an answer.
+async fn answer(stream: &mut UnixStream, calls: &mpsc::Sender<Call>) -> Option<Response> {
+    let mut line = Vec::new();
+    let mut reader = BufReader::new((&mut *stream).take(MESSAGE_BYTES_MAX as u64));
+    let read = timeout(READ_DEADLINE, reader.read_until(b'\n', &mut line)).await;
+    if line.is_empty() || !matches!(read, Ok(Ok(_))) {
+        return None;
+    }
+    let Some(request) = Request::parse(&line) else {
+        return Some(Response { id: String::new(), outcome: Refusal::NotARequest.into() });
+    };
+    let (reply, answered) = oneshot::channel();
+    let id = request.id.clone();
+    if calls.send(Call { request, reply }).await.is_err() {
+        return Some(Response { id, outcome: Refusal::ShuttingDown.into() });
+    }
+    let outcome = answered.await.unwrap_or_else(|_| Outcome::from(Refusal::ShuttingDown));
+    Some(Response { id, outcome })
+}

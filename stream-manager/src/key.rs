@@ -1,0 +1,48 @@
+//! Which stream, and which slot of it.
+
+use std::fmt;
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use serde::{Deserialize, Serialize};
+
+/// A stream of a client.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StreamKey {
+    pub client: ClientId,
+    pub stream: String,
+}
+
+/// A slot of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SlotKey {
+    #[serde(flatten)]
+    pub stream: StreamKey,
+    pub slot: u32,
+}
+
+impl StreamKey {
+    pub fn slot(&self, slot: u32) -> SlotKey {
+        SlotKey { stream: self.clone(), slot }
+    }
+}
+
+impl SlotKey {
+    /// The fixed MQTT client id of the slot, which is also the name that its instance reports under.
+    pub fn instance(&self, config: &Config) -> String {
+        format!("{}-{self}", config.settings.broker.topic_prefix.replace('/', "-"))
+    }
+}
+
+/// `<client>.<stream>`: neither can hold a dot, so no two streams have the same name.
+impl fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.client, self.stream)
+    }
+}
+
+impl fmt::Display for SlotKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.stream, self.slot)
+    }
+}

@@ -1,0 +1,246 @@
+//! Does what the plan says, and takes in what comes of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use mysimbdp_core::chain;
+use mysimbdp_core::io::process::{Child, ProcessError, ProcessId, Signal};
+use mysimbdp_core::io::{clock, random};
+use tokio::task::JoinError;
+
+use super::{KILLED_WITHIN, Manager, Prepared, ProcessEnd};
+use crate::instances::{Record, Started};
+use crate::key::{SlotKey, StreamKey};
+use crate::plan::Action;
+use crate::prepare::forget;
+use crate::slot::{Ended, Event, Instance, Restart, Slot};
+use crate::spawn::Launch;
+
+impl Manager {
+    pub(super) async fn act(&mut self, key: &StreamKey, action: Action, broker_url: Option<&str>) {
+        match action {
+            Action::Start(slot) => self.start_instance(&key.slot(slot), broker_url).await,
+            Action::Drain(slot) => self.apply(&key.slot(slot), Event::Drain),
+            Action::Tell(slot) => self.tell(&key.slot(slot)),
+            Action::Stop(slot) => self.stop(&key.slot(slot)),
+            Action::Kill(slot) => self.kill(&key.slot(slot)),
+            Action::Park(slot) => self.apply(&key.slot(slot), Event::Park),
+        }
+    }
+
+    async fn start_instance(&mut self, key: &SlotKey, broker_url: Option<&str>) {
+        let Some((stream, broker_url)) = self.streams.get(&key.stream).zip(broker_url) else { return };
+        let launch = Launch::new(&self.config, &stream.client, &stream.config, broker_url);
+        let fingerprint = launch.fingerprint();
+        // First the record that there is a session, then the process that makes it.
+        let recorded = self.registry.write(&Record { key: key.clone(), process: None });
+        let started = match recorded {
+            Ok(()) => launch.start(key).await.map_err(|error| chain(&error)),
+            Err(error) => Err(chain(&error)),
+        };
+        match started {
+            Ok(child) => self.started(key, child, fingerprint),
+            Err(error) => {
+                tracing::warn!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, error, "instance not started");
+                if let Some(stream) = self.streams.get_mut(&key.stream) {
+                    stream.start_error = Some(error);
+                }
+                self.apply(key, Event::StartFailed);
+            }
+        }
+    }
+
+    fn started(&mut self, key: &SlotKey, child: Child, fingerprint: u64) {
+        let process = child.id();
+        let started = Started { id: process, at: clock::now(), fingerprint };
+        if let Err(error) = self.registry.write(&Record { key: key.clone(), process: Some(started) }) {
+            // A manager that starts after this one would find it by its mark, and end it.
+            tracing::error!(instance = %key, pid = process.pid, error = %chain(&error), "instance not recorded");
+        }
+        let Some(stream) = self.streams.get_mut(&key.stream) else { return };
+        stream.start_error = None;
+        let crashes = stream.slots.get(key.slot as usize).map_or(0, Slot::crashes);
+        let instance = Instance {
+            process,
+            started_at: started.at,
+            since: Instant::now(),
+            adopted: false,
+            crashes,
+            fingerprint,
+        };
+        tracing::info!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, pid = process.pid, "instance started");
+        self.processes.spawn(own_end(key.clone(), child));
+        self.apply(key, Event::Started(instance));
+    }
+
+    /// Signals the drain.
+    fn tell(&mut self, key: &SlotKey) {
+        let Some((process, told)) =
+            self.process(key).zip(self.streams.get(&key.stream).map(|s| s.told(Instant::now())))
+        else {
+            return;
+        };
+        tracing::info!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, pid = process.pid, "instance drains");
+        report_signal(key, process, process.signal(Signal::USR1));
+        self.apply(key, Event::Told(told));
+    }
+
+    /// Ends the process and keeps the session.
+    pub(super) fn stop(&mut self, key: &SlotKey) {
+        let Some(process) = self.process(key) else { return };
+        let kill_at = Instant::now() + self.config.settings.stream_manager.stop_grace.duration();
+        tracing::info!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, pid = process.pid, "instance stops");
+        report_signal(key, process, process.signal_group(Signal::TERM));
+        self.apply(key, Event::Stop { kill_at });
+    }
+
+    /// Ends what was asked to end and did not. It still moves by its end, which is noticed.
+    pub(super) fn kill(&mut self, key: &SlotKey) {
+        let Some(process) = self.process(key) else { return };
+        tracing::warn!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, pid = process.pid, "instance did not end in time, killed");
+        report_signal(key, process, process.signal_group(Signal::KILL));
+        let again = Instant::now() + KILLED_WITHIN;
+        let Some(slot) = self.slot_mut(key) else { return };
+        match slot {
+            Slot::Draining { told: Some(told), .. } => told.kill_at = again,
+            Slot::Stopping { kill_at, .. } => *kill_at = again,
+            _ => {}
+        }
+    }
+
+    /// Moves the slot, and remembers whether there is a session.
+    pub(super) fn apply(&mut self, key: &SlotKey, event: Event) {
+        let restart = Restart::of(&self.config.settings.stream_manager, random::jitter());
+        let Some(slot) = self.slot_mut(key) else { return };
+        match slot.after(event, &restart, Instant::now()) {
+            Ok(after) => *slot = after,
+            Err(error) => tracing::error!(instance = %key, error = %chain(&error), "slot not moved"),
+        }
+    }
+
+    pub(super) fn process_ended(&mut self, ended: Result<ProcessEnd, JoinError>) {
+        let Ok(ProcessEnd { key, process, ended, status }) = ended.inspect_err(|error| {
+            // Only the runtime's end cancels these.
+            tracing::error!(%error, "instance is no longer watched");
+        }) else {
+            return;
+        };
+        if self.process(&key) != Some(process) {
+            return;
+        }
+        self.apply(&key, Event::Ended(ended));
+        let Some(slot) = self.slot_mut(&key).cloned() else { return };
+        let recorded = match slot {
+            Slot::Empty => self.registry.remove(&key),
+            _ => self.registry.write(&Record { key: key.clone(), process: None }),
+        };
+        if let Err(error) = recorded {
+            tracing::error!(instance = %key, error = %chain(&error), "end of an instance not recorded");
+        }
+        self.tell_end(&key, process, &slot, &status);
+        if self.forgetting.remove(&key) && slot != Slot::Empty {
+            self.begin_to_forget(&key);
+        }
+        self.answer_waiting();
+    }
+
+    fn tell_end(&mut self, key: &SlotKey, process: ProcessId, slot: &Slot, status: &str) {
+        let (client, stream, number, pid) = (&key.stream.client, &key.stream.stream, key.slot, process.pid);
+        match slot {
+            Slot::BackingOff { until, crashes } => {
+                let wait = until.saturating_duration_since(Instant::now()).as_secs_f64();
+                tracing::warn!(%client, stream, slot = number, pid, status, crashes, wait_seconds = %format_args!("{wait:.3}"), "instance crashed, is started again");
+            }
+            Slot::GivenUp { crashes } => {
+                tracing::error!(%client, stream, slot = number, pid, status, crashes, "instance crashed too often, given up until start or scale");
+            }
+            other => {
+                tracing::info!(%client, stream, slot = number, pid, status, state = other.name(), "instance ended")
+            }
+        }
+        if slot.crashes() > 0
+            && let Some(stream) = self.streams.get_mut(&key.stream)
+        {
+            stream.count_restart(key.slot);
+        }
+    }
+
+    fn begin_to_forget(&mut self, key: &SlotKey) {
+        let Some(stream) = self.streams.get_mut(&key.stream) else { return };
+        // Nothing may be started in the slot meanwhile: it would have the same client id.
+        stream.prepared = false;
+        let (config, client, settings) =
+            (Arc::clone(&self.config), stream.client.clone(), stream.config.clone());
+        let key = key.clone();
+        self.preparations.spawn(async move {
+            forget(config, client, settings, key.clone()).await;
+            Prepared::Forgotten { key }
+        });
+    }
+
+    pub(super) fn prepared(&mut self, prepared: Result<Prepared, JoinError>) {
+        match prepared {
+            Ok(Prepared::Stream { key, session }) => {
+                if let Some(session) = session {
+                    if let Err(error) = self.registry.write(&Record { key: session.clone(), process: None }) {
+                        tracing::error!(instance = %session, error = %chain(&error), "session not recorded");
+                    }
+                    self.apply(&session, Event::Park);
+                }
+                if let Some(stream) = self.streams.get_mut(&key) {
+                    stream.prepared = true;
+                }
+            }
+            Ok(Prepared::Forgotten { key }) => {
+                self.apply(&key, Event::Forgotten);
+                if let Err(error) = self.registry.remove(&key) {
+                    tracing::error!(instance = %key, error = %chain(&error), "end of a session not recorded");
+                }
+                if let Some(stream) = self.streams.get_mut(&key.stream) {
+                    stream.prepared = true;
+                }
+                self.answer_waiting();
+            }
+            Ok(Prepared::Orphan) => {}
+            // Only the runtime's end cancels these.
+            Err(error) => tracing::error!(%error, "preparation failed"),
+        }
+    }
+
+    pub(super) fn process(&self, key: &SlotKey) -> Option<ProcessId> {
+        let slot = self.streams.get(&key.stream)?.slots.get(key.slot as usize)?;
+        slot.instance().map(|instance| instance.process)
+    }
+
+    fn slot_mut(&mut self, key: &SlotKey) -> Option<&mut Slot> {
+        self.streams.get_mut(&key.stream)?.slots.get_mut(key.slot as usize)
+    }
+
+    /// So that a manager that starts anew goes on with the same number.
+    pub(super) fn remember_wanted(&self, key: &StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
+        if let Err(error) = self.registry.want(&stream.wanted()) {
+            tracing::error!(stream = %key, error = %chain(&error), "wanted number not recorded");
+        }
+    }
+}
+
+/// That it has ended already is noticed by who waits for it.
+fn report_signal(key: &SlotKey, process: ProcessId, result: Result<(), ProcessError>) {
+    match result {
+        Ok(()) | Err(ProcessError::Gone { .. }) => {}
+        Err(error) => {
+            tracing::error!(instance = %key, pid = process.pid, error = %chain(&error), "instance not signalled")
+        }
+    }
+}
+
+async fn own_end(key: SlotKey, mut child: Child) -> ProcessEnd {
+    let process = child.id();
+    let (ended, status) = match child.wait().await {
+        Ok(status) if status.success() => (Ended::Clean, status.to_string()),
+        Ok(status) => (Ended::Failed, status.to_string()),
+        Err(error) => (Ended::Unknown, chain(&error)),
+    };
+    ProcessEnd { key, process, ended, status }
+}

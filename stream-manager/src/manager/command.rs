@@ -1,0 +1,271 @@
+//! Carries out what a person asks for.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::io::clock;
+use mysimbdp_core::io::process::ProcessId;
+
+use super::Manager;
+use super::stream::Stream;
+use crate::control::answers::Seen;
+use crate::control::waiting::{Waiting, What};
+use crate::control::{Answer, Auto, Call, Command, End, Outcome, Refusal, Request, Scale};
+use crate::key::{SlotKey, StreamKey};
+use crate::slot::{Event, Slot};
+
+/// A command is answered now, or when something has happened.
+enum Step {
+    Done(Answer),
+    Wait(What),
+}
+
+impl Manager {
+    pub(super) fn take(&mut self, Call { request, reply }: Call) {
+        if self.answers.ask(&request.id, reply) != Seen::New {
+            return;
+        }
+        let Request { id, expires_at, command } = request;
+        let left = Duration::try_from(expires_at.duration_since(clock::now())).unwrap_or_default();
+        if left.is_zero() {
+            return self.answers.answer(&id, Refusal::Expired.into());
+        }
+        tracing::info!(id, ?command, "asked");
+        match self.run(command) {
+            Ok(Step::Done(answer)) => self.answers.answer(&id, Outcome::Answer(answer)),
+            Ok(Step::Wait(what)) => self.waiting.push(Waiting { id, until: Instant::now() + left, what }),
+            Err(refusal) => self.answers.answer(&id, refusal.into()),
+        }
+    }
+
+    fn run(&mut self, command: Command) -> Result<Step, Refusal> {
+        match command {
+            Command::Start { client, pid, stream } => self.start_one(&client, pid, stream),
+            Command::Stop { client, pid, forget } => {
+                let (key, process) = self.leave(&client, pid, forget)?;
+                Ok(Step::Wait(What::Stop { key, process, forget }))
+            }
+            Command::Drain { client, pid } => {
+                let (SlotKey { stream, slot }, _) = self.leave(&client, pid, false)?;
+                Ok(Step::Done(Answer::Draining { client, stream: stream.stream, slot, pid }))
+            }
+            Command::Scale { client, stream, instances } => {
+                self.scale_to(&client, stream, instances).map(Step::Done)
+            }
+            Command::List { client } => self.list(client.as_ref()).map(Step::Done),
+        }
+    }
+
+    fn start_one(&mut self, client: &ClientId, pid: u32, stream: Option<String>) -> Result<Step, Refusal> {
+        if pid != 0 {
+            return Err(Refusal::PidOfNone { pid });
+        }
+        let all_max = self.config.settings.stream_manager.instances_max;
+        let may_start = self.may_start();
+        let key = self.stream_of(client, stream)?;
+        let stream = self.streams.get_mut(&key).ok_or_else(|| no_streams(client))?;
+        let before: BTreeSet<u32> =
+            stream.slots.iter().filter_map(Slot::instance).map(|instance| instance.process.pid).collect();
+        let given_up =
+            stream.numbered().find(|(_, slot)| matches!(slot, Slot::GivenUp { .. })).map(|(slot, _)| slot);
+        if may_start == 0 {
+            return Err(Refusal::AllMaxReached { max: all_max });
+        }
+        match given_up {
+            // There is a place for it already.
+            Some(slot) => self.apply(&key.slot(slot), Event::Revive),
+            None if stream.memory.wanted >= stream.policy.bounds.max => {
+                let max = stream.policy.bounds.max;
+                return Err(Refusal::MaxReached { client: key.client, stream: key.stream, max });
+            }
+            None => {
+                let wanted = stream.memory.wanted + 1;
+                self.pin(&key, wanted);
+            }
+        }
+        if let Some(stream) = self.streams.get_mut(&key) {
+            stream.start_error = None;
+        }
+        Ok(Step::Wait(What::Start { stream: key, before }))
+    }
+
+    /// Has the instance with this pid leave, and one fewer wanted.
+    fn leave(&mut self, client: &ClientId, pid: u32, forget: bool) -> Result<(SlotKey, ProcessId), Refusal> {
+        self.streams_of(client)?;
+        let of_client = |key: &SlotKey| key.stream.client == *client;
+        let instances = self.slots().filter_map(|(key, state)| Some((key, state.instance()?.process)));
+        let ours: Vec<(SlotKey, ProcessId)> = instances.filter(|(key, _)| of_client(key)).collect();
+        let Some((key, process)) = ours.iter().find(|(_, process)| process.pid == pid && pid != 0).cloned()
+        else {
+            let (ours, client) = (ours.iter().map(|(_, process)| process.pid).collect(), client.clone());
+            return Err(if pid == 0 {
+                Refusal::NoPid { client, ours }
+            } else {
+                Refusal::NotOurs { pid, client, ours }
+            });
+        };
+        let Some(stream) = self.streams.get(&key.stream) else { return Err(no_streams(client)) };
+        let is_last = stream.is_last(key.slot);
+        if stream.running().contains(&key.slot) {
+            let others = stream.count(Slot::serves).saturating_sub(1);
+            let wanted = stream.memory.wanted.saturating_sub(1).min(others);
+            self.pin(&key.stream, wanted);
+            if forget {
+                self.forgetting.insert(key.clone());
+            }
+            if is_last && forget {
+                tracing::warn!(instance = %key, pid, "last session ends: what is published from now on is not kept for the client");
+            }
+            if is_last && !forget { self.stop(&key) } else { self.apply(&key, Event::Drain) }
+        }
+        Ok((key, process))
+    }
+
+    fn scale_to(&mut self, client: &ClientId, stream: Option<String>, to: Scale) -> Result<Answer, Refusal> {
+        let key = self.stream_of(client, stream)?;
+        let stream = self.streams.get_mut(&key).ok_or_else(|| no_streams(client))?;
+        let bounds = stream.policy.bounds;
+        let given_up: Vec<u32> = stream
+            .numbered()
+            .filter(|(_, slot)| matches!(slot, Slot::GivenUp { .. }))
+            .map(|(slot, _)| slot)
+            .collect();
+        match to {
+            Scale::Count(wanted) if wanted > bounds.max => {
+                return Err(Refusal::MaxReached { client: key.client, stream: key.stream, max: bounds.max });
+            }
+            Scale::Count(wanted) => self.pin(&key, wanted),
+            Scale::Auto(Auto::Auto) => {
+                stream.pinned = false;
+                let wanted = bounds.clamp(stream.memory.wanted);
+                stream.memory.set(wanted, Instant::now());
+                let forgotten = wanted == 0 && stream.count(Slot::keeps_session) == 0;
+                self.remember_wanted(&key);
+                if forgotten {
+                    self.begin_to_prepare(&key);
+                }
+            }
+        }
+        for slot in given_up {
+            self.apply(&key.slot(slot), Event::Revive);
+        }
+        let stream = self.streams.get(&key).ok_or_else(|| no_streams(client))?;
+        let (wanted, pinned) = (stream.memory.wanted, stream.pinned);
+        Ok(Answer::Scaled { client: key.client, stream: key.stream, wanted, pinned })
+    }
+
+    fn list(&self, client: Option<&ClientId>) -> Result<Answer, Refusal> {
+        if let Some(client) = client {
+            self.streams_of(client)?;
+        }
+        let broker_known = self.ear.is_some();
+        let streams =
+            self.streams.values().filter(|stream| client.is_none_or(|client| stream.key.client == *client));
+        Ok(Answer::Listed { streams: streams.map(|stream| stream.status(broker_known)).collect() })
+    }
+
+    fn pin(&mut self, key: &StreamKey, wanted: u32) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        tracing::info!(client = %key.client, stream = key.stream, from = stream.memory.wanted, to = wanted, "pinned");
+        stream.memory.set(wanted, Instant::now());
+        stream.pinned = true;
+        self.remember_wanted(key);
+    }
+
+    fn stream_of(&self, client: &ClientId, stream: Option<String>) -> Result<StreamKey, Refusal> {
+        let mut streams = self.streams_of(client)?;
+        match stream {
+            Some(stream) if streams.contains(&stream) => Ok(StreamKey { client: client.clone(), stream }),
+            Some(stream) => Err(Refusal::UnknownStream { client: client.clone(), stream, streams }),
+            None if streams.len() > 1 => Err(Refusal::WhichStream { client: client.clone(), streams }),
+            None => {
+                let stream = streams.pop().ok_or_else(|| no_streams(client))?;
+                Ok(StreamKey { client: client.clone(), stream })
+            }
+        }
+    }
+
+    /// The names of the client's streams: at least one.
+    fn streams_of(&self, client: &ClientId) -> Result<Vec<String>, Refusal> {
+        let Some(config) = self.config.client(client) else {
+            let known = self.config.clients.keys().cloned().collect();
+            return Err(Refusal::UnknownClient { client: client.clone(), known });
+        };
+        let names: Vec<String> = config.streams.iter().map(|stream| stream.name.clone()).collect();
+        if names.is_empty() { Err(no_streams(client)) } else { Ok(names) }
+    }
+
+    /// Answers the requests for which what they wait for has happened, or whose time is over.
+    pub(super) fn answer_waiting(&mut self) {
+        let now = Instant::now();
+        let mut claimed = BTreeSet::new();
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            if let What::Start { before, .. } = &mut waiting.what {
+                // Two who asked at once each get a process of their own.
+                before.extend(&claimed);
+            }
+            match self.outcome(&waiting.what, now >= waiting.until) {
+                Some(outcome) => {
+                    if let Outcome::Answer(Answer::Started { pid, .. }) = &outcome {
+                        claimed.insert(*pid);
+                    }
+                    self.answers.answer(&waiting.id, outcome);
+                }
+                None => self.waiting.push(waiting),
+            }
+        }
+    }
+
+    fn outcome(&self, what: &What, expired: bool) -> Option<Outcome> {
+        match what {
+            What::Start { stream: key, before } => {
+                self.start_outcome(self.streams.get(key)?, before, expired)
+            }
+            What::Stop { key, process, forget } => {
+                let (SlotKey { stream: StreamKey { client, stream }, slot }, pid) =
+                    (key.clone(), process.pid);
+                if self.process(key) == Some(*process) {
+                    return expired.then(|| Refusal::StillDraining { client, pid }.into());
+                }
+                let state = self.streams.get(&key.stream)?.slots.get(slot as usize)?;
+                let end = match state {
+                    Slot::Empty if *forget => End::Forgotten,
+                    Slot::Empty => End::Drained,
+                    // The broker has yet to be told.
+                    _ if *forget && !expired => return None,
+                    Slot::Parked => End::SessionKept,
+                    _ => End::Unfinished,
+                };
+                Some(Outcome::Answer(Answer::Stopped { client, stream, slot, pid, end }))
+            }
+        }
+    }
+
+    fn start_outcome(&self, stream: &Stream, before: &BTreeSet<u32>, expired: bool) -> Option<Outcome> {
+        let StreamKey { client, stream: name } = stream.key.clone();
+        let new = stream.numbered().find_map(|(slot, state)| match state {
+            Slot::Running(instance) if !before.contains(&instance.process.pid) => {
+                Some((slot, instance.process.pid))
+            }
+            _ => None,
+        });
+        if let Some((slot, pid)) = new {
+            return Some(Outcome::Answer(Answer::Started { client, stream: name, slot, pid }));
+        }
+        if let Some(reason) = stream.start_error.clone() {
+            return Some(Refusal::CannotStart { client, stream: name, reason }.into());
+        }
+        let waits_for = match (stream.prepared, self.ear.is_some()) {
+            (false, _) => "the store is not available",
+            (true, false) => "there is no broker",
+            (true, true) => "its slot is not free yet",
+        };
+        expired
+            .then(|| Refusal::StillStarting { client, stream: name, waits_for: waits_for.to_owned() }.into())
+    }
+}
+
+fn no_streams(client: &ClientId) -> Refusal {
+    Refusal::NoStreams { client: client.clone() }
+}

@@ -1,0 +1,63 @@
+//! Takes in what has arrived over MQTT.
+
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::io::broker::Incoming;
+use mysimbdp_core::message::Report;
+use mysimbdp_core::timing::{Stage, Timing};
+use tokio::sync::oneshot;
+
+use super::Manager;
+use crate::control::Call;
+use crate::key::StreamKey;
+use crate::observe::{Observed, observe};
+
+impl Manager {
+    pub(super) fn hear(&mut self, messages: Vec<Incoming>) {
+        for incoming in messages {
+            let topic = incoming.topic.clone();
+            match observe(incoming, &self.config, |report| self.about(report)) {
+                Ok(Observed::Report { report, stream, slot }) => self.take_report(&report, &stream, slot),
+                Ok(Observed::Request { request, from }) => {
+                    let (reply, answered) = oneshot::channel();
+                    if let Some(ear) = &self.ear {
+                        self.replies.expect(request.id.clone(), from, ear.link(), answered);
+                    }
+                    self.take(Call { request, reply });
+                }
+                Err(forged) => self.forged.count(&forged, &topic, Instant::now()),
+            }
+        }
+    }
+
+    /// The stream that a report is about, and the slot if it names its instance. One without a name is about the
+    /// client's only stream; a name must be that of a process that runs.
+    fn about(&self, report: &Report) -> Option<(StreamKey, Option<u32>)> {
+        let mut streams = self.streams.values().filter(|stream| stream.key.client == report.client_name);
+        let Some(instance) = &report.instance else {
+            let only = streams.next()?;
+            return streams.next().is_none().then(|| (only.key.clone(), None));
+        };
+        streams.find_map(|stream| {
+            let mut slots = stream.numbered().filter(|(_, state)| state.instance().is_some());
+            let named = slots.find(|(slot, _)| stream.key.slot(*slot).instance(&self.config) == *instance);
+            named.map(|(slot, _)| (stream.key.clone(), Some(slot)))
+        })
+    }
+
+    fn take_report(&mut self, report: &Report, key: &StreamKey, slot: Option<u32>) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.take(report, slot, Instant::now());
+        let every = self.config.settings.stream_manager.report_every.duration();
+        Timing {
+            stage: Stage::Report,
+            client: key.client.as_str(),
+            ingestion: report.instance.as_deref().unwrap_or(&key.stream),
+            file: &stream.config.topic_filter,
+            bytes: report.total_size_of_messages_ingested,
+            records: report.total_number_of_messages_ingested,
+            took: report.interval.map_or(every, Duration::from_secs_f64),
+        }
+        .log();
+    }
+}

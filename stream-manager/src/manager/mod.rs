@@ -1,0 +1,225 @@
+//! The loop: look at everything, decide, do what is due, wait for something to happen.
+
+mod act;
+mod adopt;
+mod command;
+mod hear;
+mod stream;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::config::Config;
+use mysimbdp_core::io::process::ProcessId;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::control::Call;
+use crate::control::answers::Answers;
+use crate::control::mqtt::Replies;
+use crate::control::waiting::Waiting;
+use crate::instances::Registry;
+use crate::key::{SlotKey, StreamKey};
+use crate::observe::{Burst, Ear};
+use crate::plan::{Snapshot, plan};
+use crate::scaling::{Decision, Reason, decide};
+use crate::slot::{Ended, Slot};
+use crate::spawn::Launch;
+use stream::Stream;
+
+/// A pass is made this often even if nothing happens: it costs a stat and a short file read.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Given to what was killed, before the next start may have to wait for it no longer.
+const KILLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The manager.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    config: Arc<Config>,
+    registry: Registry,
+    streams: BTreeMap<StreamKey, Stream>,
+    /// One for each process, own or adopted; ends with it.
+    processes: JoinSet<ProcessEnd>,
+    /// Each ends when a stream is prepared, or a session forgotten.
+    preparations: JoinSet<Prepared>,
+    ear: Option<Ear>,
+    forged: Burst,
+    answers: Answers,
+    waiting: Vec<Waiting>,
+    /// Slots whose session is to be ended with their process.
+    forgetting: BTreeSet<SlotKey>,
+    replies: Replies,
+}
+
+/// A process of a slot has ended.
+#[derive(Debug)]
+struct ProcessEnd {
+    key: SlotKey,
+    process: ProcessId,
+    ended: Ended,
+    /// For people.
+    status: String,
+}
+
+/// What was waited for is there.
+#[derive(Debug)]
+enum Prepared {
+    /// Collections, and the session of the slot if one was asked for.
+    Stream { key: StreamKey, session: Option<SlotKey> },
+    /// The broker has forgotten the session.
+    Forgotten { key: SlotKey },
+    /// Processes of a stream that is not configured any more have ended.
+    Orphan,
+}
+
+impl Manager {
+    /// How many streams there are.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Works until `shutdown` is true, or its sender is gone.
+    pub(crate) async fn work(
+        &mut self,
+        mut calls: mpsc::Receiver<Call>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        while !*shutdown.borrow_and_update() {
+            let due = self.reconcile().await;
+            tokio::select! {
+                changed = shutdown.changed() => if changed.is_err() { return },
+                Some(call) = calls.recv() => self.take(call),
+                messages = Ear::hear(&mut self.ear) => self.hear(messages),
+                Some(ended) = self.processes.join_next() => self.process_ended(ended),
+                Some(prepared) = self.preparations.join_next() => self.prepared(prepared),
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+        }
+    }
+
+    /// One pass; returns when the next is due at the latest.
+    async fn reconcile(&mut self) -> Instant {
+        self.ear = Ear::keep(self.ear.take(), &self.config).await;
+        let keys: Vec<StreamKey> = self.streams.keys().cloned().collect();
+        for key in &keys {
+            self.scale(key);
+            self.carry_out_plan(key).await;
+        }
+        self.answer_waiting();
+        let now = Instant::now();
+        let due = self.streams.values().filter_map(|stream| stream.due(now));
+        let waiting = self.waiting.iter().map(|waiting| waiting.until);
+        due.chain(waiting).min().map_or(now + TICK, |due| due.clamp(now, now + TICK))
+    }
+
+    /// Has the policy decide, unless a person has.
+    fn scale(&mut self, key: &StreamKey) {
+        let may_start = self.may_start();
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.pinned {
+            return;
+        }
+        let now = Instant::now();
+        let load = stream.load.of(&stream.running(), stream.memory.changed_at, now);
+        let decision = decide(&load, &stream.policy, &stream.memory, now);
+        let (before, wanted) = (stream.memory.wanted, decision.wanted);
+        // More than all clients together may have is not wanted, or it would come as a surprise when others make room.
+        let no_room = wanted > before && may_start == 0 && decision.reason != Reason::OutOfBounds;
+        if wanted == before || no_room {
+            tracing::debug!(stream = %key, wanted = before, reason = %decision.reason, no_room, ?load, "held");
+            stream.memory.note(&Decision { wanted: before, ..decision }, &stream.policy, now);
+            return;
+        }
+        stream.memory.note(&decision, &stream.policy, now);
+        tracing::info!(
+            client = %key.client,
+            stream = key.stream,
+            from = before,
+            to = wanted,
+            reason = %decision.reason,
+            running = load.running,
+            reporting = load.reporting,
+            busy = %format_args!("{:.3}", load.busy),
+            processing_seconds = %format_args!("{:.6}", load.processing_seconds),
+            messages_per_report = %format_args!("{:.1}", load.messages_per_report),
+            "scaled"
+        );
+        self.remember_wanted(key);
+    }
+
+    async fn carry_out_plan(&mut self, key: &StreamKey) {
+        let now = Instant::now();
+        let may_start = self.may_start();
+        let Some(stream) = self.streams.get(key) else { return };
+        let broker_url = self.ear.as_ref().map(|ear| ear.url().to_owned());
+        let launch = broker_url.as_ref().filter(|_| stream.prepared);
+        let launch = launch.map(|url| Launch::new(&self.config, &stream.client, &stream.config, url));
+        let listening = stream.listening(now);
+        let fingerprint = launch.as_ref().map(Launch::fingerprint);
+        let snapshot = Snapshot {
+            slots: &stream.slots,
+            wanted: stream.memory.wanted,
+            may_start,
+            listening: &listening,
+            fingerprint,
+        };
+        let actions = plan(&snapshot, now);
+        for action in actions {
+            self.act(key, action, broker_url.as_deref()).await;
+        }
+    }
+
+    /// Processes that may be started, over all clients. One that is about to be started again has its place already.
+    fn may_start(&self) -> u32 {
+        let takes_place = |slot: &Slot| slot.instance().is_some() || matches!(slot, Slot::BackingOff { .. });
+        let there = self.slots().filter(|(_, state)| takes_place(state)).count() as u32;
+        self.config.settings.stream_manager.instances_max.saturating_sub(there)
+    }
+
+    /// Stops all instances and waits until they have ended, within `stop_grace` and a moment for what has to be killed.
+    pub(crate) async fn stop_all(&mut self) {
+        self.preparations.shutdown().await;
+        let keys: Vec<SlotKey> = self.occupied();
+        for key in &keys {
+            self.stop(key);
+        }
+        let grace = self.config.settings.stream_manager.stop_grace.duration();
+        if !self.all_ended(grace).await {
+            for key in self.occupied() {
+                self.kill(&key);
+            }
+            if !self.all_ended(KILLED_WITHIN).await {
+                tracing::error!(instances = self.occupied().len(), "instances are still there after SIGKILL");
+            }
+        }
+        // What the kernel could not end is left for the next manager to adopt.
+        self.processes.shutdown().await;
+        Ear::close(self.ear.take()).await;
+    }
+
+    async fn all_ended(&mut self, within: Duration) -> bool {
+        let all = async {
+            while !self.occupied().is_empty() {
+                match self.processes.join_next().await {
+                    Some(ended) => self.process_ended(ended),
+                    None => return,
+                }
+            }
+        };
+        tokio::time::timeout(within, all).await.is_ok()
+    }
+
+    /// All slots of all streams.
+    fn slots(&self) -> impl Iterator<Item = (SlotKey, &Slot)> {
+        self.streams
+            .values()
+            .flat_map(|stream| stream.numbered().map(move |(slot, state)| (stream.key.slot(slot), state)))
+    }
+
+    /// Slots in which there is a process.
+    fn occupied(&self) -> Vec<SlotKey> {
+        self.slots().filter(|(_, state)| state.instance().is_some()).map(|(key, _)| key).collect()
+    }
+}

@@ -1,0 +1,142 @@
+//! What must be there before the first instance of a stream is started: the client's collections with the validators that
+//! the config gives, and for a stream that may have no instance at all a session, so that the broker queues for it.
+//!
+//! Store and broker may be away for as long as they like: it is tried again until it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysimbdp_core::chain;
+use mysimbdp_core::config::{Client, Config, REJECTED, Stream};
+use mysimbdp_core::io::address::{self, AddressError};
+use mysimbdp_core::io::broker::consumer::{create_session, end_session};
+use mysimbdp_core::io::broker::{BrokerError, ConnectOptions};
+use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
+use mysimbdp_core::io::random;
+
+use crate::key::SlotKey;
+use crate::spawn::topic_filter;
+
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+const BROKER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a broker keeps a session that nobody reads, and what it has queued for it: 7 days, a long weekend and more.
+pub(crate) const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 86_400);
+
+/// What is not there yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error("collection {collection:?} cannot be prepared")]
+    Collection {
+        collection: String,
+        #[source]
+        source: CoredmsError,
+    },
+    #[error("database {database:?} cannot be opened")]
+    Database {
+        database: String,
+        #[source]
+        source: CoredmsError,
+    },
+    #[error("validator of collection {collection:?} cannot be a document")]
+    Validator {
+        collection: String,
+        #[source]
+        source: bson::error::Error,
+    },
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("session {instance:?} cannot be made or ended")]
+    Session {
+        instance: String,
+        #[source]
+        source: BrokerError,
+    },
+}
+
+/// Prepares the store, and the session of `session` if one is named; returns when both are done.
+pub(crate) async fn prepare(config: Arc<Config>, client: Client, stream: Stream, session: Option<SlotKey>) {
+    until_done("stream waits for what it needs", &client, &stream, || async {
+        collections(&config, &client, &stream).await?;
+        match &session {
+            Some(key) => make_session(&config, &client, &stream, key).await,
+            None => Ok(()),
+        }
+    })
+    .await;
+}
+
+/// Has the broker forget the session of a slot whose process could not do that itself.
+pub(crate) async fn forget(config: Arc<Config>, client: Client, stream: Stream, key: SlotKey) {
+    until_done("session waits for its end", &client, &stream, || async {
+        let source = |source| PrepareError::Session { instance: key.instance(&config), source };
+        end_session(&session_options(&config, &key)?).await.map_err(source)
+    })
+    .await;
+}
+
+async fn until_done<F>(what: &'static str, client: &Client, stream: &Stream, attempt: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), PrepareError>>,
+{
+    let (mut wait, mut failures) = (RETRY_FIRST, 0u32);
+    while let Err(error) = attempt().await {
+        failures += 1;
+        // Once per outage.
+        if failures == 1 {
+            tracing::warn!(client = %client.id, stream = stream.name, error = %chain(&error), "{what}");
+        }
+        tokio::time::sleep(wait.mul_f64(random::jitter())).await;
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+    if failures > 0 {
+        tracing::info!(client = %client.id, stream = stream.name, failures, "stream has what it needs");
+    }
+}
+
+async fn collections(config: &Config, client: &Client, stream: &Stream) -> Result<(), PrepareError> {
+    let opened = coredms::open(&config.coredms_url, &client.database).await;
+    let store =
+        opened.map_err(|source| PrepareError::Database { database: client.database.clone(), source })?;
+    let prepared = ensure(store.as_ref(), client, stream).await;
+    store.close().await;
+    prepared
+}
+
+async fn ensure(store: &dyn Coredms, client: &Client, stream: &Stream) -> Result<(), PrepareError> {
+    for collection in [stream.collection.as_str(), REJECTED] {
+        let validator = match client.settings.collections.get(collection) {
+            Some(settings) => {
+                Some(bson::serialize_to_document(&settings.validator).map_err(|source| {
+                    PrepareError::Validator { collection: collection.to_owned(), source }
+                })?)
+            }
+            None => None,
+        };
+        let source = |source| PrepareError::Collection { collection: collection.to_owned(), source };
+        store.ensure_collection(collection, validator.as_ref()).await.map_err(source)?;
+    }
+    Ok(())
+}
+
+async fn make_session(
+    config: &Config,
+    client: &Client,
+    stream: &Stream,
+    key: &SlotKey,
+) -> Result<(), PrepareError> {
+    let options = session_options(config, key)?;
+    let made = create_session(options, vec![topic_filter(client, stream)], BROKER_DEADLINE).await;
+    made.map_err(|source| PrepareError::Session { instance: key.instance(config), source })
+}
+
+fn session_options(config: &Config, key: &SlotKey) -> Result<ConnectOptions, PrepareError> {
+    Ok(ConnectOptions {
+        keep_alive: config.broker_keep_alive,
+        session_expiry: Some(SESSION_EXPIRY),
+        // Whatever the broker sends at once stays unacknowledged, and so in the session.
+        receive_maximum: 1,
+        ..ConnectOptions::new(address::broker(config)?, key.instance(config))
+    })
+}

@@ -1,0 +1,219 @@
+//! Decides how many instances a stream should have.
+//!
+//! Pure: load, policy and memory in, decision out; the manager asks on every pass, so equal inputs give equal answers.
+//!
+//! 1. [`crate::load`] sums up what the instances report;
+//! 2. the policy, [`target`] or [`thresholds`], recommends a number;
+//! 3. [`decide`] keeps it within bounds, and keeps it from changing too often.
+
+mod target;
+#[cfg(test)]
+mod tests;
+mod thresholds;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::config::settings::{self, Target, Thresholds};
+
+use crate::load::StreamLoad;
+
+/// How a stream is scaled.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub rule: Rule,
+    pub bounds: Bounds,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    Target(Target),
+    Thresholds(Thresholds),
+}
+
+/// Both inclusive, `min <= max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub min: u32,
+    pub max: u32,
+}
+
+/// What has been decided so far.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub wanted: u32,
+    /// When `wanted` last changed; reports about the time before say nothing about the load now.
+    pub changed_at: Option<Instant>,
+    recommended: Recommendations,
+}
+
+/// What should be, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub wanted: u32,
+    /// What the policy alone would have; `None` where it does not know.
+    pub recommended: Option<u32>,
+    pub reason: Reason,
+}
+
+/// Why it was decided so.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reason {
+    /// Silence is not idleness.
+    NoFreshReports,
+    OutOfBounds,
+    Busy,
+    Idle,
+    /// Near enough to what is aimed at, or at a bound already.
+    Steady,
+    /// The last change is too young.
+    Cooldown,
+    /// More was recommended a short time ago.
+    Stabilizing,
+    /// Both of `up_processing_time` or `up_messages`, and `down_…`: the thresholds contradict each other.
+    UpAndDown,
+}
+
+impl Rule {
+    pub fn of(scaling: &settings::Scaling) -> Self {
+        match scaling.policy {
+            settings::Policy::Target => Self::Target(scaling.target),
+            settings::Policy::Thresholds => Self::Thresholds(scaling.thresholds),
+        }
+    }
+
+    fn cooldown(&self) -> Duration {
+        match self {
+            Self::Target(target) => target.cooldown.duration(),
+            Self::Thresholds(thresholds) => thresholds.cooldown.duration(),
+        }
+    }
+
+    fn stabilization(&self) -> Duration {
+        match self {
+            Self::Target(target) => target.stabilization.duration(),
+            // One step per cooldown, with a gap between the thresholds: that is steady enough by itself.
+            Self::Thresholds(_) => Duration::ZERO,
+        }
+    }
+}
+
+impl Bounds {
+    pub fn clamp(self, number: u32) -> u32 {
+        number.clamp(self.min, self.max)
+    }
+
+    /// The same for a policy, which never takes the last instance: with none there is nobody to report that messages
+    /// have come, so nothing would ever start one again. Zero is reached by hand only.
+    fn for_policy(self, wanted: u32) -> Self {
+        let min = if wanted == 0 { self.min } else { self.min.max(1) };
+        Self { min: min.min(self.max), max: self.max }
+    }
+}
+
+impl Memory {
+    /// `wanted` counts as recommended now: a manager that has just started scales up at once, but takes nothing away
+    /// before it has watched for as long as the policy wants.
+    pub fn new(wanted: u32, now: Instant) -> Self {
+        Self { wanted, changed_at: None, recommended: Recommendations::from([(now, wanted)]) }
+    }
+
+    /// Takes over a number that a person has given.
+    pub fn set(&mut self, wanted: u32, now: Instant) {
+        if wanted != self.wanted {
+            *self = Self { changed_at: Some(now), ..Self::new(wanted, now) };
+        }
+    }
+
+    /// Remembers a decision that is being carried out.
+    pub fn note(&mut self, decision: &Decision, policy: &Policy, now: Instant) {
+        if let Some(recommended) = decision.recommended {
+            self.recommended.push(now, recommended, policy.rule.stabilization());
+        }
+        if decision.wanted != self.wanted {
+            self.wanted = decision.wanted;
+            self.changed_at = Some(now);
+        }
+    }
+}
+
+/// Returns the number of instances that the stream of `load` should have, within the policy's bounds.
+///
+/// Up on what is reported now, down only to the most that was recommended within the stabilization window: a spike is
+/// answered at once, a pause is not punished.
+pub fn decide(load: &StreamLoad, policy: &Policy, memory: &Memory, now: Instant) -> Decision {
+    let bounds = policy.bounds.for_policy(memory.wanted);
+    let hold = |reason, recommended| Decision { wanted: memory.wanted, recommended, reason };
+    if bounds.clamp(memory.wanted) != memory.wanted {
+        let wanted = bounds.clamp(memory.wanted);
+        return Decision { wanted, recommended: Some(wanted), reason: Reason::OutOfBounds };
+    }
+    if load.running == 0 || load.reporting == 0 {
+        return hold(Reason::NoFreshReports, None);
+    }
+    let (recommended, reason) = match &policy.rule {
+        Rule::Target(rule) => target::recommend(load, rule, memory.wanted),
+        Rule::Thresholds(rule) => thresholds::recommend(load, rule, memory.wanted),
+    };
+    let recommended = bounds.clamp(recommended);
+    if recommended == memory.wanted {
+        let reason = if reason == Reason::UpAndDown { reason } else { Reason::Steady };
+        return hold(reason, Some(recommended));
+    }
+    let cooling =
+        memory.changed_at.is_some_and(|at| now.saturating_duration_since(at) < policy.rule.cooldown());
+    if cooling {
+        return hold(Reason::Cooldown, Some(recommended));
+    }
+    if recommended > memory.wanted {
+        return Decision { wanted: recommended, recommended: Some(recommended), reason };
+    }
+    let most = memory.recommended.most_since(now, policy.rule.stabilization());
+    let wanted = bounds.clamp(most.map_or(recommended, |most| most.max(recommended))).min(memory.wanted);
+    let reason = if wanted == memory.wanted { Reason::Stabilizing } else { reason };
+    Decision { wanted, recommended: Some(recommended), reason }
+}
+
+/// Recommendations of the stabilization window, as a falling sequence: what is followed by a greater one can no longer
+/// be the most, so it is dropped. This bounds it by the greatest number of instances.
+#[derive(Clone, Debug)]
+struct Recommendations(VecDeque<(Instant, u32)>);
+
+impl<const N: usize> From<[(Instant, u32); N]> for Recommendations {
+    fn from(recommendations: [(Instant, u32); N]) -> Self {
+        Self(recommendations.into())
+    }
+}
+
+impl Recommendations {
+    fn push(&mut self, now: Instant, number: u32, window: Duration) {
+        while self.0.back().is_some_and(|(_, earlier)| *earlier <= number) {
+            self.0.pop_back();
+        }
+        self.0.push_back((now, number));
+        while self.0.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > window) {
+            self.0.pop_front();
+        }
+    }
+
+    fn most_since(&self, now: Instant, window: Duration) -> Option<u32> {
+        let recent = self.0.iter().filter(|(at, _)| now.saturating_duration_since(*at) < window);
+        recent.map(|(_, number)| *number).max()
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoFreshReports => "no fresh reports",
+            Self::OutOfBounds => "out of bounds",
+            Self::Busy => "busier than aimed at",
+            Self::Idle => "less busy than aimed at",
+            Self::Steady => "steady",
+            Self::Cooldown => "changed a short time ago",
+            Self::Stabilizing => "more was needed a short time ago",
+            Self::UpAndDown => "thresholds say up and down at once",
+        })
+    }
+}

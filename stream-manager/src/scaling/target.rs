@@ -1,0 +1,32 @@
+//! So many instances that each is busy for the target share of its time.
+
+use mysimbdp_core::config::settings::Target;
+
+use super::Reason;
+use crate::load::StreamLoad;
+
+/// Keeps `3 / 1.0` from becoming `ceil(3.0000000000000004)`.
+const ROUNDING: f64 = 1e-9;
+
+/// Recommends `ceil(busy / target)`.
+///
+/// Instances that are silent count as idle where it is about adding, and as busy where it is about taking away.
+pub(super) fn recommend(load: &StreamLoad, rule: &Target, wanted: u32) -> (u32, Reason) {
+    let target = f64::from(rule.utilization_percent.max(1)) / 100.0;
+    let tolerance = f64::from(rule.tolerance_percent) / 100.0;
+    let busy_least = load.busy;
+    let busy_most = load.busy + f64::from(load.running.saturating_sub(load.reporting));
+    let aim = f64::from(load.running) * target;
+    if busy_least > aim * (1.0 + tolerance) {
+        (needed(busy_least, target).max(wanted), Reason::Busy)
+    } else if busy_most < aim * (1.0 - tolerance) {
+        (needed(busy_most, target).min(wanted), Reason::Idle)
+    } else {
+        (wanted, Reason::Steady)
+    }
+}
+
+fn needed(busy: f64, target: f64) -> u32 {
+    // `as` saturates, and takes what is no number as 0.
+    (busy / target - ROUNDING).ceil().max(0.0) as u32
+}

@@ -1,0 +1,171 @@
+//! A manager on a data root of its own, with shell scripts standing in for stream apps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_stream_manager::Error;
+use mysimbdp_stream_manager::control::client::{ControlError, request};
+use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Request, StreamStatus};
+use mysimbdp_testbed::{MosquittoHandle, Root, unique, until_async};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Says what it does in its log, and obeys both signals.
+pub(crate) const OBEDIENT: &str = r#"
+trap 'echo "drained $MYSIMBDP_SLOT"; exit 0' USR1
+trap 'echo "stopped $MYSIMBDP_SLOT"; exit 0' TERM
+echo "started $MYSIMBDP_SLOT $MYSIMBDP_INSTANCE"
+while :; do sleep 5 & wait $!; done
+"#;
+
+/// Obeys nothing.
+pub(crate) const STUBBORN: &str = r#"
+trap '' TERM
+trap 'echo "asked $MYSIMBDP_SLOT"' USR1
+echo "started $MYSIMBDP_SLOT"
+while :; do sleep 5 & wait $!; done
+"#;
+
+/// Crashes at once.
+pub(crate) const CRASHING: &str = r#"
+echo "started $MYSIMBDP_SLOT"
+exit 3
+"#;
+
+/// A data root with clients `client1` (one stream) and `batchonly` (none).
+pub(crate) struct Bed {
+    pub(crate) root: Root,
+    pub(crate) broker: MosquittoHandle,
+    pub(crate) prefix: String,
+    pub(crate) config: Value,
+}
+
+/// A manager that runs in this process.
+pub(crate) struct Running {
+    pub(crate) config: Arc<Config>,
+    shutdown: watch::Sender<bool>,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Bed {
+    /// `app` is the script that `client1` runs, `stream` further fields of its stream.
+    pub(crate) fn new(app: &str, stream: Value) -> Self {
+        let broker = mysimbdp_testbed::mosquitto();
+        let prefix = unique("streams");
+        let mut settings = json!({"command": ["sh", "app.sh"], "instances": {"min": 0, "max": 3}});
+        merge(&mut settings, stream);
+        let config = json!({
+            "broker": {"url": broker.url(), "topic_prefix": prefix},
+            "stream_manager": {
+                "report_every": "200ms", "backoff_first": "20ms", "backoff_max": "100ms", "restarts_max": 3,
+                "stop_grace": "2s", "drain_quiet": "100ms",
+            },
+            "clients": [
+                {"id": "client1", "streams": [settings]},
+                {"id": "batchonly", "apps": [{"name": "documents", "command": ["true"]}]},
+            ],
+        });
+        let root = Root::new(&config);
+        std::fs::write(root.path().join("app.sh"), app).expect("write the app");
+        Self { root, broker, prefix, config }
+    }
+
+    /// With further settings of the manager.
+    pub(crate) fn with_manager(mut self, settings: Value) -> Self {
+        merge(&mut self.config["stream_manager"], settings);
+        self.root.configure(&self.config);
+        self
+    }
+
+    pub(crate) fn load(&self) -> Arc<Config> {
+        Arc::new(Config::load(&self.root.config(), |_| None).expect("valid config"))
+    }
+
+    pub(crate) async fn start(&self) -> Running {
+        let config = self.load();
+        let (shutdown, stop) = watch::channel(false);
+        let task = tokio::spawn(mysimbdp_stream_manager::run(Arc::clone(&config), stop));
+        let running = Running { config, shutdown, task };
+        until_async(SOON, "the manager answers", async || {
+            running.ask(Command::List { client: None }).await.is_ok()
+        })
+        .await;
+        running
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.root.log("clients/client1/stream.log")
+    }
+}
+
+impl Running {
+    pub(crate) async fn ask(&self, command: Command) -> Result<Answer, ControlError> {
+        let timeout = Duration::from_secs(15);
+        request(&self.config.layout, &Request::new(command, timeout), timeout).await
+    }
+
+    /// Starts one more instance of `client1`; returns its slot and pid.
+    pub(crate) async fn start_one(&self) -> (u32, u32) {
+        match self.ask(Command::Start { client: client("client1"), pid: 0, stream: None }).await {
+            Ok(Answer::Started { slot, pid, .. }) => (slot, pid),
+            other => panic!("not started: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn status(&self) -> StreamStatus {
+        match self.ask(Command::List { client: Some(client("client1")) }).await {
+            Ok(Answer::Listed { mut streams }) => streams.remove(0),
+            other => panic!("not listed: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn instances(&self) -> Vec<InstanceStatus> {
+        self.status().await.instances
+    }
+
+    /// Slots and states, as `0 running, 1 parked`.
+    pub(crate) async fn states(&self) -> String {
+        let states = self
+            .instances()
+            .await
+            .into_iter()
+            .map(|instance| format!("{} {}", instance.slot, instance.state));
+        states.collect::<Vec<_>>().join(", ")
+    }
+
+    pub(crate) async fn until_states(&self, expected: &str) {
+        until_async(SOON, &format!("the slots are {expected:?}"), async || self.states().await == expected)
+            .await;
+    }
+
+    /// As a person's Ctrl-C.
+    pub(crate) async fn shut_down(self) {
+        self.shutdown.send(true).expect("the manager runs");
+        self.task.await.expect("no panic").expect("no error");
+    }
+
+    /// As kill -9 of the manager: what it was about stays undone.
+    pub(crate) async fn vanish(self) {
+        self.task.abort();
+        assert!(self.task.await.expect_err("it was aborted").is_cancelled());
+    }
+}
+
+pub(crate) fn client(name: &str) -> ClientId {
+    name.parse().expect("valid client id")
+}
+
+fn merge(into: &mut Value, from: Value) {
+    let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) else { panic!("two objects") };
+    into.extend(from);
+}
+
+/// How often `text` is in the log.
+pub(crate) fn count(log: &str, text: &str) -> usize {
+    log.lines().filter(|line| line.starts_with(text)).count()
+}

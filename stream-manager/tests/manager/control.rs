@@ -1,0 +1,285 @@
+//! What the manager is asked, over the socket and over MQTT, and what it refuses.
+
+use std::process::Command as Program;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysimbdp_core::exit;
+use mysimbdp_core::io::broker::consumer::Consumer;
+use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish};
+use mysimbdp_core::layout::Layout;
+use mysimbdp_stream_manager::Error;
+use mysimbdp_stream_manager::control::client::{ControlError, request};
+use mysimbdp_stream_manager::control::{Answer, Command, End, Outcome, Refusal, Request, Response, Scale};
+use mysimbdp_testbed::{Process, is_running, until};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use crate::bed::{Bed, OBEDIENT, Running, SOON, STUBBORN, client, count};
+
+async fn refused(manager: &Running, command: Command) -> (Refusal, u8) {
+    match manager.ask(command.clone()).await {
+        Err(error) => {
+            let code = error.exit_code();
+            let ControlError::Refused(refusal) = error else { panic!("{command:?}: {error}") };
+            (refusal, code)
+        }
+        Ok(answer) => panic!("{command:?} was answered: {answer:?}"),
+    }
+}
+
+fn start(name: &str, pid: u32, stream: Option<&str>) -> Command {
+    Command::Start { client: client(name), pid, stream: stream.map(str::to_owned) }
+}
+
+fn stop(name: &str, pid: u32) -> Command {
+    Command::Stop { client: client(name), pid, forget: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_says_what_is_allowed_and_has_its_exit_code() {
+    let mut bed = Bed::new(OBEDIENT, json!({"instances": {"min": 0, "max": 1}}));
+    let two = json!({"id": "two", "streams": [
+        {"name": "a", "command": ["sh", "app.sh"], "topic_filter": "x/a", "instances": {"min": 0, "max": 1}},
+        {"name": "b", "command": ["sh", "app.sh"], "topic_filter": "x/b", "instances": {"min": 0, "max": 1}},
+    ]});
+    bed.config["clients"].as_array_mut().expect("clients").push(two);
+    bed.root.configure(&bed.config);
+    let bed = bed.with_manager(json!({"instances_max": 2}));
+    let manager = bed.start().await;
+    let (_, ours) = manager.start_one().await;
+    let mut sleep = Program::new("sleep");
+    sleep.arg("60");
+    let mut bystander = Process::spawn(sleep);
+
+    let many = Command::Scale { client: client("client1"), stream: None, instances: Scale::Count(2) };
+    for (command, expected_code, says) in [
+        (start("nobody", 0, None), exit::NO_INPUT, "batchonly, client1, two"),
+        (stop("nobody", ours), exit::NO_INPUT, "batchonly, client1, two"),
+        (Command::List { client: Some(client("nobody")) }, exit::NO_INPUT, "batchonly, client1, two"),
+        (start("batchonly", 0, None), exit::NO_INPUT, "no streams"),
+        (start("two", 0, None), exit::USAGE, "a, b"),
+        (start("two", 0, Some("c")), exit::NO_INPUT, "a, b"),
+        (start("client1", 4711, None), exit::USAGE, "allowed is 0"),
+        (start("client1", 0, None), exit::NO_PERMISSION, "1 instances at most (instances.max)"),
+        (many, exit::NO_PERMISSION, "1 instances at most (instances.max)"),
+        (stop("client1", 0), exit::USAGE, &ours.to_string()),
+        (stop("client1", bystander.id()), exit::NO_PERMISSION, &ours.to_string()),
+        (stop("client1", std::process::id()), exit::NO_PERMISSION, &ours.to_string()),
+        (stop("two", ours), exit::NO_PERMISSION, "there are none"),
+    ] {
+        let (refusal, code) = refused(&manager, command.clone()).await;
+        assert_eq!(code, expected_code, "{command:?}: {refusal}");
+        assert!(refusal.to_string().contains(says), "{refusal} does not say {says}");
+    }
+    assert!(bystander.is_running() && is_running(ours), "nobody was signalled");
+
+    let in_a = manager.ask(start("two", 0, Some("a"))).await.expect("there is room for one more");
+    assert!(matches!(in_a, Answer::Started { .. }));
+    let (refusal, code) = refused(&manager, start("two", 0, Some("b"))).await;
+    assert_eq!((refusal, code), (Refusal::AllMaxReached { max: 2 }, exit::NO_PERMISSION));
+    manager.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_manager_there_is_a_clear_error() {
+    let root = tempfile::tempdir().expect("temporary directory");
+    let timeout = Duration::from_secs(1);
+    let (layout, list) = (Layout::new(root.path()), Request::new(Command::List { client: None }, timeout));
+    let error = request(&layout, &list, timeout).await.expect_err("nobody answers");
+    assert!(matches!(error, ControlError::NoManager { .. }));
+    assert_eq!(error.exit_code(), exit::UNAVAILABLE);
+    assert!(error.to_string().contains("mysimbdp stream-manager"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_manager_is_refused_and_the_first_goes_on() {
+    let bed = Bed::new(OBEDIENT, json!({}));
+    let manager = bed.start().await;
+    let (_shutdown, stop) = watch::channel(false);
+    let second = mysimbdp_stream_manager::run(Arc::clone(&manager.config), stop).await;
+    let error = second.expect_err("the lock is held");
+    assert!(matches!(error, Error::Lock(_)));
+    assert_eq!(error.exit_code(), exit::NO_PERMISSION);
+    assert!(error.to_string().contains(&std::process::id().to_string()), "it says who holds it: {error}");
+    manager.start_one().await;
+    manager.shut_down().await;
+}
+
+/// Asks over MQTT.
+struct Remote {
+    link: BrokerLink,
+    events: mpsc::Receiver<LinkEvent>,
+    control: String,
+    answers: String,
+}
+
+impl Remote {
+    async fn connect(bed: &Bed) -> Self {
+        let answers = format!("{}/test/answers", bed.prefix);
+        let options = ConnectOptions::new(bed.broker.url(), format!("{}-remote", bed.prefix));
+        let (link, events) = BrokerLink::connect(options, vec![answers.clone()]).expect("valid address");
+        link.wait_connected(SOON).await.expect("the broker runs");
+        Self { link, events, control: format!("{}/stream/control", bed.prefix), answers }
+    }
+
+    async fn send(&self, payload: Vec<u8>, correlation: &'static [u8], retain: bool) {
+        let publish = Publish {
+            retain,
+            response_topic: Some(self.answers.clone()),
+            correlation: Some(correlation.into()),
+            ..Publish::new(&self.control, payload)
+        };
+        self.link.publish(publish).await.expect("the broker takes it");
+    }
+
+    /// Returns when the manager has answered a request, and so has heard all that was sent before.
+    async fn until_heard(&mut self) {
+        loop {
+            let list = Request::new(Command::List { client: None }, SOON);
+            self.send(serde_json::to_vec(&list).expect("serialises"), b"list", false).await;
+            let answered = async { while self.answer().await.0.id != list.id {} };
+            // One that was sent before the manager had subscribed is lost.
+            if tokio::time::timeout(Duration::from_millis(500), answered).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    async fn answer(&mut self) -> (Response, Option<bytes::Bytes>) {
+        let next = async {
+            loop {
+                match self.events.recv().await.expect("the link is open") {
+                    LinkEvent::Message(Incoming { payload, correlation, .. }) => {
+                        return (payload, correlation);
+                    }
+                    LinkEvent::Connected | LinkEvent::Disconnected { .. } => {}
+                }
+            }
+        };
+        let (payload, correlation) = tokio::time::timeout(SOON, next).await.expect("an answer comes");
+        (serde_json::from_slice(&payload).expect("a response"), correlation)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_over_mqtt_that_comes_again_is_answered_again_and_not_run_again() {
+    let bed = Bed::new(OBEDIENT, json!({}));
+    let manager = bed.start().await;
+    let mut remote = Remote::connect(&bed).await;
+    remote.until_heard().await;
+
+    let request = Request::new(start("client1", 0, None), SOON);
+    let payload = serde_json::to_vec(&request).expect("serialises");
+    let mut pids = Vec::new();
+    for correlation in [b"first", b"again"] {
+        remote.send(payload.clone(), correlation, false).await;
+        let (response, returned) = loop {
+            let answer = remote.answer().await;
+            if answer.0.id == request.id {
+                break answer;
+            }
+        };
+        assert_eq!(returned.as_deref(), Some(&correlation[..]));
+        let Outcome::Answer(Answer::Started { pid, .. }) = response.outcome else { panic!("{response:?}") };
+        pids.push(pid);
+    }
+    assert_eq!(pids[0], pids[1]);
+    assert_eq!(manager.instances().await.len(), 1);
+
+    let expired =
+        Request { expires_at: jiff::Timestamp::UNIX_EPOCH, ..Request::new(start("client1", 0, None), SOON) };
+    remote.send(serde_json::to_vec(&expired).expect("serialises"), b"late", false).await;
+    let (response, _) = remote.answer().await;
+    assert_eq!((response.id, response.outcome), (expired.id, Refusal::Expired.into()));
+
+    manager.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_request_is_not_run_by_each_manager_that_starts() {
+    let bed = Bed::new(OBEDIENT, json!({}));
+    let manager = bed.start().await;
+    let mut remote = Remote::connect(&bed).await;
+    remote.until_heard().await;
+    let retained = Request::new(start("client1", 0, None), Duration::from_secs(600));
+    let retained = serde_json::to_vec(&retained).expect("serialises");
+    // To who is subscribed already it comes as any other.
+    remote.send(retained, b"", true).await;
+    manager.until_states("0 running").await;
+    remote.send(b"{\"verb\":\"start\",\"client\":\"client1\"}".to_vec(), b"", false).await;
+    manager.vanish().await;
+
+    let manager = bed.start().await;
+    remote.until_heard().await;
+    assert_eq!(manager.states().await, "0 running");
+    // Takes it away.
+    remote.send(Vec::new(), b"", true).await;
+    manager.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_for_a_stream_without_instances_wait_in_the_session_that_the_manager_made() {
+    let bed = Bed::new(OBEDIENT, json!({}));
+    let manager = bed.start().await;
+    manager.until_states("0 parked").await;
+    publish(&bed, "before anything ran").await;
+    assert_eq!(first_message(&bed).await, "before anything ran");
+    manager.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_session_is_ended_by_stop_forget_even_if_the_app_does_not_do_it() {
+    let bed = Bed::new(STUBBORN, json!({})).with_manager(json!({"stop_grace": "100ms"}));
+    let manager = bed.start().await;
+    manager.until_states("0 parked").await;
+    let (_, pid) = manager.start_one().await;
+    until(SOON, "the app is at work", || count(&bed.log(), "started") == 1);
+    publish(&bed, "given up with the session").await;
+    let stopped = manager.ask(Command::Stop { client: client("client1"), pid, forget: true }).await;
+    assert!(matches!(stopped, Ok(Answer::Stopped { end: End::Forgotten, .. })), "{stopped:?}");
+    assert_eq!(manager.states().await, "");
+    manager.vanish().await;
+    let manager = bed.start().await;
+    assert_eq!(manager.states().await, "", "what a person ended is not made again");
+
+    // The first message that whoever takes the slot's place gets is one that was published later.
+    let (consumer, mut deliveries) = connect(&bed);
+    consumer.wait_connected(SOON).await.expect("the broker runs");
+    publish(&bed, "later").await;
+    let first = tokio::time::timeout(SOON, deliveries.recv())
+        .await
+        .expect("a message comes")
+        .expect("not taken over");
+    assert_eq!(first.payload, "later");
+    consumer.disconnect(true).await.expect("the broker runs");
+    manager.shut_down().await;
+}
+
+async fn publish(bed: &Bed, text: &'static str) {
+    let options = ConnectOptions::new(bed.broker.url(), format!("{}-sensor", bed.prefix));
+    let (link, _events) = BrokerLink::connect(options, Vec::new()).expect("valid address");
+    link.wait_connected(SOON).await.expect("the broker runs");
+    link.publish_to(format!("{}/ingest/client1/t", bed.prefix), text).await.expect("the broker takes it");
+    link.close().await;
+}
+
+/// Connects in place of an instance in slot 0.
+fn connect(bed: &Bed) -> (Consumer, mysimbdp_core::io::broker::consumer::Deliveries) {
+    let options = ConnectOptions {
+        session_expiry: Some(Duration::from_secs(60)),
+        ..ConnectOptions::new(bed.broker.url(), format!("{}-client1.stream.0", bed.prefix))
+    };
+    let filter = format!("$share/client1/{}/ingest/client1/#", bed.prefix);
+    Consumer::connect(options, vec![filter]).expect("valid address")
+}
+
+async fn first_message(bed: &Bed) -> bytes::Bytes {
+    let (consumer, mut deliveries) = connect(bed);
+    let first = tokio::time::timeout(SOON, deliveries.recv())
+        .await
+        .expect("a message comes")
+        .expect("not taken over");
+    consumer.disconnect(true).await.expect("the broker runs");
+    first.payload
+}

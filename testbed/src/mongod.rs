@@ -1,0 +1,142 @@
+//! A mongod of a test's own: a replica set of one member, so that majority and journal mean what they mean.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bson::doc;
+use mongodb::{Client, Database};
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::{free_port, program, until_async};
+
+/// A fresh one is primary after about two seconds, and several may start at a time.
+const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// A mongod on the loopback address, killed when dropped.
+#[derive(Debug)]
+pub struct Mongod {
+    port: u16,
+    // Before the directory: fields are dropped in this order.
+    process: Process,
+    directory: TempDir,
+}
+
+impl Mongod {
+    /// Starts one on a free port and waits until it accepts writes.
+    ///
+    /// # Panics
+    ///
+    /// If there is no mongod or it does not start.
+    pub fn start() -> Self {
+        let directory = TempDir::with_prefix("mysimbdp-mongod-").expect("temporary directory");
+        let port = free_port();
+        let process = run(directory.path(), port);
+        Self { port, process, directory }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `mongodb://127.0.0.1:<port>/?replicaSet=rs0`.
+    pub fn url(&self) -> String {
+        format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port)
+    }
+
+    /// Ends it without warning: what was not written with `j: true` may be gone.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Ends it in order.
+    pub fn stop(&mut self) {
+        self.process.terminate(START_WITHIN);
+    }
+
+    /// Starts it again, on the port and with the data that it had, and waits until it accepts writes; one that runs is
+    /// stopped in order first.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.process = run(self.directory.path(), self.port);
+    }
+
+    /// It holds its connections and answers nothing.
+    pub fn pause(&mut self) {
+        self.process.pause();
+    }
+
+    pub fn resume(&mut self) {
+        self.process.resume();
+    }
+}
+
+fn run(directory: &Path, port: u16) -> Process {
+    let output = std::fs::File::create(directory.join("mongod.out")).expect("output of mongod");
+    let mut command = Command::new(program::mongod());
+    command.args([
+        "--replSet",
+        "rs0",
+        "--bind_ip",
+        "127.0.0.1",
+        "--port",
+        &port.to_string(),
+        "--nounixsocket",
+    ]);
+    command
+        .arg("--dbpath")
+        .arg(directory)
+        .arg("--logpath")
+        .arg(directory.join("mongod.log"))
+        .arg("--logappend");
+    // Half a gigabyte of cache and of oplog: several run at a time on a small machine.
+    command.args(["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "512"]);
+    command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+    command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file more")).stderr(output);
+    let mut process = Process::spawn(command);
+    // A thread of its own, as the test may be within a runtime.
+    let waited = std::thread::scope(|scope| {
+        let wait = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("runtime").block_on(until_primary(&mut process, directory, port));
+        };
+        scope.spawn(wait).join()
+    });
+    match waited {
+        Ok(()) => process,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Makes it the only member of its replica set if it is new, and waits until it accepts writes.
+async fn until_primary(process: &mut Process, directory: &Path, port: u16) {
+    let url = format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=1000");
+    let admin = Client::with_uri_str(url).await.expect("a valid address").database("admin");
+    until_async(START_WITHIN, "mongod is primary", async || {
+        if let Some(status) = process.try_wait() {
+            panic!("mongod ended with {status}: {}", last_lines(directory));
+        }
+        is_primary(&admin, port).await
+    })
+    .await;
+}
+
+async fn is_primary(admin: &Database, port: u16) -> bool {
+    // While it starts it answers nothing or an error.
+    let Ok(hello) = admin.run_command(doc! {"hello": 1}).await else { return false };
+    // Said by one that has no configuration yet. Asked a second time to make it, it refuses, which is as good.
+    if hello.get_bool("isreplicaset").unwrap_or(false) {
+        let member = doc! {"_id": 0, "host": format!("127.0.0.1:{port}")};
+        let set = doc! {"_id": "rs0", "members": [member]};
+        let _ = admin.run_command(doc! {"replSetInitiate": set}).await;
+    }
+    hello.get_bool("isWritablePrimary").unwrap_or(false)
+}
+
+fn last_lines(directory: &Path) -> String {
+    let text = |name| std::fs::read_to_string(directory.join(name)).unwrap_or_default();
+    let all = text("mongod.out") + &text("mongod.log");
+    let lines: Vec<&str> = all.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}

@@ -1,0 +1,232 @@
+//! Processes that cannot outlive the test.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{LazyLock, mpsc};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+
+use crate::until;
+
+/// Long enough for a killed process to vanish on a machine that is busy with other tests.
+const END_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A child in a session of its own. Dropping it kills the whole session, also what has its own process group or has
+/// lost its parent.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    /// Set when it has been reaped, which gives its pid free.
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    #[track_caller]
+    pub fn spawn(mut command: Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let test_process = rustix::process::getpid();
+        let before_exec = move || {
+            rustix::process::setsid()?;
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // Had the test ended before the line above, no signal would come any more.
+            if rustix::process::getppid() != Some(test_process) {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        };
+        // SAFETY: the closure makes three system calls and neither allocates nor locks.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(before_exec);
+        }
+        match spawn_from_lasting_thread(command) {
+            Ok(child) => Self { name, child, ended: None },
+            Err(error) => panic!("cannot start {name}: {error}"),
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.try_wait().is_none()
+    }
+
+    /// Its exit status, if it has ended.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().expect("it is our child");
+        }
+        self.ended
+    }
+
+    /// Sends a signal to this process, not to its children. One that has ended gets none.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.is_running() {
+            // Not reaped yet, so the pid is still its own.
+            rustix::process::kill_process(pid(self.id()), signal).expect("it is our child");
+        }
+    }
+
+    /// Sends a signal to it and to all children in its process group, as Ctrl-C on a terminal does.
+    pub fn signal_group(&mut self, signal: Signal) {
+        if self.is_running() {
+            rustix::process::kill_process_group(pid(self.id()), signal).expect("it leads its group");
+        }
+    }
+
+    /// SIGKILL, and waits for the end. Its children are left alone until this handle is dropped.
+    pub fn kill9(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait(END_DEADLINE);
+    }
+
+    /// SIGSTOP: it holds its connections and answers nothing.
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Panics
+    ///
+    /// If it has not ended at the deadline.
+    #[track_caller]
+    pub fn terminate(&mut self, deadline: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(deadline)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it has not ended at the deadline.
+    #[track_caller]
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let what = format!("{} ends", self.name);
+        until(deadline, &what, || !self.is_running());
+        self.ended.expect("it does not run any more")
+    }
+
+    /// The processes of its session that run, itself included.
+    pub fn session(&self) -> Vec<u32> {
+        let running = running();
+        // The kernel does not reuse a pid that is still the id of a session.
+        if self.ended.is_some() && running.contains_key(&self.id()) {
+            return Vec::new();
+        }
+        running.into_iter().filter(|(_, stat)| stat.session == self.id()).map(|(pid, _)| pid).collect()
+    }
+
+    fn kill_session(&mut self) {
+        // A process may fork while we look, so we look until there is none.
+        for _ in 0..1_000 {
+            let session = self.session();
+            for process in &session {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(pid(*process), Signal::KILL);
+            }
+            // Reaping ours gives the id of the session free, so only once nothing has it.
+            if session.is_empty() {
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // No panic: drop may run while a test panics already.
+        eprintln!("processes {:?} of {} survive SIGKILL", self.session(), self.name);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill_session();
+    }
+}
+
+/// Makes this process the parent of all its descendants whose own parent ends, instead of init.
+///
+/// # Panics
+///
+/// If the kernel refuses.
+pub fn become_reaper() {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("Linux 3.4 or newer");
+}
+
+/// All processes that run and descend from `ancestor`.
+pub fn descendants(ancestor: u32) -> Vec<u32> {
+    let running = running();
+    let mut found = vec![ancestor];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(running.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether there is such a process; a zombie does not run.
+pub fn is_running(process: u32) -> bool {
+    running().contains_key(&process)
+}
+
+/// What `/proc/<pid>/stat` says of a process.
+struct Stat {
+    parent: u32,
+    session: u32,
+}
+
+/// All processes but zombies, which are gone but for their exit status.
+fn running() -> BTreeMap<u32, Stat> {
+    let processes = std::fs::read_dir("/proc").expect("Linux has /proc");
+    processes
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The name in the parentheses may hold anything, so the last one counts.
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+            let state = fields.next()?;
+            let parent = fields.next()?.parse().ok()?;
+            let session = fields.nth(1)?.parse().ok()?;
+            (state != "Z" && state != "X").then_some((pid, Stat { parent, session }))
+        })
+        .collect()
+}
+
+/// The signal of a parent's death is sent when the *thread* ends that started the child, and the threads of tests end
+/// before the process does. This one lasts as long as the process.
+fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
+    type Job = (Command, mpsc::SyncSender<io::Result<Child>>);
+    static STARTER: LazyLock<mpsc::SyncSender<Job>> = LazyLock::new(|| {
+        let (jobs, queue) = mpsc::sync_channel::<Job>(16);
+        let start_all = move || {
+            for (mut command, answer) in queue {
+                // Whoever asked waits for it.
+                let _ = answer.send(command.spawn());
+            }
+        };
+        std::thread::Builder::new().name("starter".to_owned()).spawn(start_all).expect("a thread more");
+        jobs
+    });
+    let (answer, started) = mpsc::sync_channel(1);
+    STARTER.send((command, answer)).map_err(io::Error::other)?;
+    started.recv().map_err(io::Error::other)?
+}
+
+fn pid(id: u32) -> Pid {
+    i32::try_from(id).ok().and_then(Pid::from_raw).expect("a pid is positive")
+}

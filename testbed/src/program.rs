@@ -1,0 +1,73 @@
+//! Where programs are: those of this workspace, and those that the tests need from outside.
+
+use std::path::{Path, PathBuf};
+
+const SETUP: &str = "`cargo xtask setup` installs what the tests need";
+
+/// An executable that this workspace builds, such as `mysimbdp`.
+///
+/// # Panics
+///
+/// If it has not been built.
+#[track_caller]
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    // Tests lie in target/<profile>/deps, programs one level up, and a program may ask for one beside itself.
+    let found =
+        test.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built beside {}: `cargo build --workspace --bins` builds it", test.display())
+    })
+}
+
+/// A program of the machine: on the PATH, or where daemons lie that ordinary users do not have on theirs.
+///
+/// # Panics
+///
+/// If it is not installed.
+#[track_caller]
+pub fn program(name: &str) -> PathBuf {
+    on_path(name).unwrap_or_else(|| panic!("{name} is not installed: {SETUP}"))
+}
+
+/// A python with pymongo and paho-mqtt.
+///
+/// # Panics
+///
+/// If it is not installed.
+#[track_caller]
+pub fn python() -> PathBuf {
+    let python = variable("MYSIMBDP_TEST_PYTHON").unwrap_or_else(|| cache().join("venv/bin/python"));
+    assert!(python.is_file(), "there is no {}: {SETUP}", python.display());
+    python
+}
+
+/// `MYSIMBDP_MONGOD`, else on the PATH, else the one that `cargo xtask setup` installs.
+#[track_caller]
+pub(crate) fn mongod() -> PathBuf {
+    if let Some(given) = variable("MYSIMBDP_MONGOD") {
+        assert!(given.is_file(), "MYSIMBDP_MONGOD names {}, which is no file", given.display());
+        return given;
+    }
+    let installed = cache().join("mongod-6.0.5/bin/mongod");
+    on_path("mongod").or_else(|| installed.is_file().then_some(installed)).unwrap_or_else(|| {
+        panic!("there is no mongod: {SETUP}; or MYSIMBDP_MONGOD names one, MYSIMBDP_TEST_MONGODB a running server")
+    })
+}
+
+/// Where `cargo xtask setup` puts things.
+fn cache() -> PathBuf {
+    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    cache.expect("HOME or XDG_CACHE_HOME is set").join("mysimbdp")
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories =
+        std::env::split_paths(&path).chain([Path::new("/usr/sbin").into(), "/usr/local/sbin".into()]);
+    directories.map(|directory| directory.join(name)).find(|program| program.is_file())
+}

@@ -1,0 +1,88 @@
+//! A data root in a temporary directory.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A data root, removed when dropped.
+#[derive(Debug)]
+pub struct Root {
+    directory: TempDir,
+}
+
+impl Root {
+    /// Makes a data root with this configuration.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn new(config: &Value) -> Self {
+        Self::within(&std::env::temp_dir(), config)
+    }
+
+    /// The same below `parent`, such as a directory on another file system.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
+    pub fn within(parent: &Path, config: &Value) -> Self {
+        let directory = TempDir::with_prefix_in("mysimbdp-root-", parent).expect("temporary directory");
+        let root = Self { directory };
+        root.configure(config);
+        root
+    }
+
+    /// Writes another configuration.
+    pub fn configure(&self, config: &Value) {
+        std::fs::write(self.config(), format!("{config:#}")).expect("write config.json");
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path().join("config.json")
+    }
+
+    pub fn drop_point(&self, client: &str) -> PathBuf {
+        self.path().join("client-input-directory").join(client)
+    }
+
+    /// Drops a file as a careful sender does: under a temporary name, then renamed.
+    pub fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> PathBuf {
+        let directory = self.drop_point(client);
+        std::fs::create_dir_all(&directory).expect("make the drop point");
+        let unseen = directory.join(format!(".{name}.part"));
+        std::fs::write(&unseen, content).expect("write a file");
+        let target = directory.join(name);
+        std::fs::rename(&unseen, &target).expect("rename a file");
+        target
+    }
+
+    /// The visible entries of a directory below the root, by name; none where it does not exist.
+    pub fn list(&self, directory: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path().join(directory)).into_iter().flatten();
+        let names =
+            entries.map(|entry| entry.expect("a directory entry").file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// All `reason.json` of a client's discarded or held files.
+    pub fn reasons(&self, state: &str, client: &str) -> Vec<Value> {
+        let directory = format!("{state}/{client}");
+        let read = |name: &String| {
+            let text = std::fs::read(self.path().join(&directory).join(name).join("reason.json")).ok()?;
+            serde_json::from_slice(&text).ok()
+        };
+        self.list(&directory).iter().filter_map(read).collect()
+    }
+
+    /// A log file's text; empty where there is none.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join("logs").join(name)).unwrap_or_default()
+    }
+}

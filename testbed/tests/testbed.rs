@@ -1,0 +1,138 @@
+//! The servers keep their port and data, and nothing is left of them, however a test process ends.
+
+#![allow(clippy::disallowed_methods, reason = "tests start processes and write files themselves")]
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bson::{Document, doc};
+use mysimbdp_testbed::mqtt::{self, Listener};
+use mysimbdp_testbed::{
+    Mongod, Mosquitto, Process, descendants, free_port, is_running, mosquitto, unique, until,
+};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_mongod_keeps_port_and_data_when_it_is_killed_and_restarted() {
+    let mut server = Mongod::start();
+    let url = server.url();
+    let client = mongodb::Client::with_uri_str(&url).await.expect("valid address");
+    let documents = client.database("kept").collection::<Document>("kept");
+    documents.insert_one(doc! {"_id": 1}).await.expect("insert");
+
+    server.kill9();
+    server.restart();
+
+    assert_eq!(server.url(), url);
+    assert_eq!(documents.find_one(doc! {}).await.expect("find"), Some(doc! {"_id": 1}));
+}
+
+#[test]
+fn a_mosquitto_keeps_port_and_messages_when_it_is_stopped_and_restarted() {
+    let mut broker = Mosquitto::start();
+    let url = broker.url();
+    // One run with a fixed client id makes the session, and the broker queues for it from then on.
+    let subscriber = |broker: &Mosquitto, arguments: &[&str]| {
+        let mut command = Command::new(mysimbdp_testbed::program("mosquitto_sub"));
+        command.args(["-p", &broker.port().to_string(), "-i", "away", "-c", "-q", "1", "-t", "kept"]);
+        command.args(arguments).stdout(Stdio::null());
+        Process::spawn(command)
+    };
+    assert!(subscriber(&broker, &["-E"]).wait(WITHIN).success());
+    mqtt::publish(&url, "kept", "one\ntwo\n");
+
+    broker.restart();
+
+    assert_eq!(broker.url(), url);
+    // It ends by itself when both messages have come.
+    assert!(subscriber(&broker, &["-C", "2"]).wait(WITHIN).success());
+}
+
+#[test]
+fn what_both_publishers_send_is_received_in_order() {
+    let broker = mosquitto();
+    let topic = unique("order");
+    let listener = Listener::subscribe(broker.url(), &topic);
+    mqtt::publish(broker.url(), &topic, "one\ntwo two\n");
+    mqtt::publish_with_paho(broker.url(), &topic, "three\n{\"four\": 4}\n", 100);
+    until(WITHIN, "four messages have come", || listener.messages().len() == 4);
+    let payloads: Vec<String> = listener.messages().into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(payloads, ["one", "two two", "three", "{\"four\": 4}"]);
+}
+
+#[test]
+fn a_paused_broker_answers_when_it_is_resumed() {
+    let mut broker = Mosquitto::start();
+    let status = format!("/proc/{}/status", broker.pid());
+    broker.pause();
+    until(WITHIN, "it is stopped", || {
+        std::fs::read_to_string(&status).expect("status of the broker").contains("State:\tT (stopped)")
+    });
+    broker.resume();
+    mqtt::publish(&broker.url(), &unique("resumed"), "late\n");
+}
+
+#[test]
+fn reserved_ports_differ() {
+    let mut ports: Vec<u16> = (0..50).map(|_| free_port()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 50);
+}
+
+#[test]
+fn a_dropped_process_takes_its_children_along_even_those_of_another_group() {
+    // `set -m` gives each job a process group of its own.
+    let mut command = Command::new("/bin/bash");
+    command.args(["-c", "set -m; sleep 600 & sleep 600 & exec sleep 600"]);
+    let process = Process::spawn(command);
+    until(WITHIN, "all three sleep", || process.session().len() == 3);
+    let session = process.session();
+    drop(process);
+    assert!(session.iter().all(|pid| !is_running(*pid)), "some of {session:?} still run");
+}
+
+#[test]
+fn a_killed_test_process_takes_its_servers_along() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut test = Process::spawn(testbed_run(directory.path(), &["sleep", "600"]));
+    // mongod, mosquitto and the program, which is started last.
+    until(WITHIN, "the servers and the program run", || descendants(test.id()).len() == 3);
+    let session = test.session();
+    let servers: Vec<u32> = descendants(test.id()).into_iter().filter(|pid| !session.contains(pid)).collect();
+    assert_eq!(servers.len(), 2);
+    test.kill9();
+    until(WITHIN, "the servers are gone", || servers.iter().all(|pid| !is_running(*pid)));
+}
+
+#[test]
+fn a_test_process_that_ends_leaves_no_directory_and_its_exit_code_is_passed_on() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut test = Process::spawn(testbed_run(directory.path(), &["sh", "-c", "exit 7"]));
+    assert_eq!(test.wait(WITHIN).code(), Some(7));
+    let left: Vec<_> = std::fs::read_dir(directory.path()).expect("temporary directory").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_a_program_leaves_behind_is_killed_and_makes_it_fail() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let pid_file = directory.path().join("pid");
+    let script = format!("setsid sleep 600 & echo $! > {}", pid_file.display());
+    let mut command = testbed_run(directory.path(), &["sh", "-c", &script]);
+    // No servers needed: addresses that are given are not asked.
+    command.env("MYSIMBDP_TEST_MONGODB", "mongodb://unused").env("MYSIMBDP_TEST_BROKER", "mqtt://unused:1");
+    command.stderr(Stdio::null());
+    assert_eq!(Process::spawn(command).wait(WITHIN).code(), Some(1));
+    let pid =
+        std::fs::read_to_string(&pid_file).expect("pid of what was left").trim().parse().expect("a number");
+    assert!(!is_running(pid));
+}
+
+fn testbed_run(temporary: &std::path::Path, program: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_testbed-run"));
+    command.args(program).env("TMPDIR", temporary).stdin(Stdio::null());
+    command.env_remove("MYSIMBDP_TEST_MONGODB").env_remove("MYSIMBDP_TEST_BROKER");
+    command
+}

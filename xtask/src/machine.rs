@@ -1,0 +1,67 @@
+//! What the machine has, and how it gets what it has not.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::run::{Failure, run};
+
+/// An environment variable that is set and not empty.
+pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Where downloads stay, outside of the tree, so that every clone finds them.
+///
+/// # Errors
+///
+/// If the environment names no home.
+pub(crate) fn cache() -> Result<PathBuf, Failure> {
+    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    let none = || Failure::new("neither HOME nor XDG_CACHE_HOME is set: there is no place for downloads");
+    Ok(cache.ok_or_else(none)?.join("mysimbdp"))
+}
+
+/// Whether a program is installed: on the PATH, or where daemons lie that ordinary users do not have on theirs.
+pub(crate) fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let daemons = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(daemons).any(|directory| directory.join(program).is_file())
+}
+
+/// Installs packages of the distribution.
+///
+/// # Errors
+///
+/// If this is no Debian or Ubuntu, if nobody may install, or if the package manager fails; each with what to do.
+pub(crate) fn apt_install(packages: &[&str]) -> Result<(), Failure> {
+    let wanted = packages.join(" ");
+    if !has("apt-get") {
+        return Err(Failure::new(format!(
+            "missing: {wanted} (names as in Debian); without apt-get, install them yourself"
+        )));
+    }
+    if !is_root() && !has("sudo") {
+        let command = format!("apt-get update && apt-get install --yes {wanted}");
+        return Err(Failure::new(format!(
+            "missing: {wanted}; there is no sudo, so run this as root: {command}"
+        )));
+    }
+    run(apt_get().arg("update"))?;
+    run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
+}
+
+fn apt_get() -> Command {
+    // `env`, as sudo does not pass the environment on.
+    let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"];
+    if !is_root() {
+        words.insert(0, "sudo");
+    }
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}

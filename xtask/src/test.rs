@@ -1,0 +1,74 @@
+//! `cargo xtask test`: everything that has to pass, from a bare machine.
+//!
+//! The steps run one after the other; the first that fails ends the command, with its exit code.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::machine::cache;
+use crate::run::{Failure, built, cargo, run, succeeds};
+use crate::setup::{self, setup};
+
+type Step = (&'static str, fn() -> Result<(), Failure>);
+
+const STEPS: [Step; 7] = [
+    ("setup", setup),
+    ("formatting", || run(&mut cargo(&["fmt", "--all", "--check"]))),
+    ("lints", || {
+        run(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    }),
+    ("programs", || run(&mut cargo(&["build", "--locked", "--workspace", "--bins"]))),
+    ("tests", tests),
+    ("examples in the documentation", || {
+        run(&mut cargo(&["test", "--locked", "--workspace", "--doc", "--quiet"]))
+    }),
+    ("documentation", documentation),
+];
+
+pub(crate) fn test() -> Result<(), Failure> {
+    let started = Instant::now();
+    let mut passed = Vec::new();
+    for (name, step) in STEPS {
+        println!("==> {name}");
+        let step_started = Instant::now();
+        let result = step();
+        let took = format!("{name} {:.1} s", step_started.elapsed().as_secs_f64());
+        if let Err(Failure { code, message }) = result {
+            let message = format!("{message}\nFAILED: {took} (passed: {})", passed.join(", "));
+            return Err(Failure { code, message });
+        }
+        println!("    {took}");
+        passed.push(took);
+    }
+    println!("PASSED: {} in {:.1} s", passed.join(", "), started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// All tests, with one mongod and one mosquitto for all of them; `testbed-run` starts and stops these.
+fn tests() -> Result<(), Failure> {
+    // With nextest each test is a process, bounded in time; cargo's own runner does without the bound.
+    let runner = if succeeds(&mut cargo(&["nextest", "--version"])) {
+        cargo(&["nextest", "run", "--locked", "--workspace"])
+    } else {
+        cargo(&["test", "--locked", "--workspace", "--lib", "--bins", "--tests"])
+    };
+    let mut tests = Command::new(built("testbed-run")?);
+    tests.arg(runner.get_program()).args(runner.get_args());
+    for (name, value) in runner.get_envs() {
+        match value {
+            Some(value) => tests.env(name, value),
+            None => tests.env_remove(name),
+        };
+    }
+    if let Some(directory) = runner.get_current_dir() {
+        tests.current_dir(directory);
+    }
+    tests.env("MYSIMBDP_TEST_PYTHON", setup::python(&cache()?));
+    // The tests name their servers themselves.
+    run(tests.env_remove("MYSIMBDP_BROKER").env_remove("MYSIMBDP_COREDMS"))
+}
+
+fn documentation() -> Result<(), Failure> {
+    let mut doc = cargo(&["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
