@@ -28,11 +28,20 @@ use crate::unit::{Input, WorkUnit};
 pub(crate) enum Attempted {
     Done(Outcome),
     /// It is the app's fault: so often only.
-    Failed { attempt: Attempt, reason: String },
+    Failed {
+        attempt: Attempt,
+        reason: String,
+    },
     /// Something that is needed is not there: as long as that takes.
-    Later { attempt: Attempt, reason: String },
+    Later {
+        attempt: Attempt,
+        reason: String,
+    },
     /// It will never succeed.
-    Hopeless { attempt: Attempt, reason: String },
+    Hopeless {
+        attempt: Attempt,
+        reason: String,
+    },
     /// By the shutdown: the next start runs it again.
     Stopped,
 }
@@ -122,7 +131,8 @@ async fn baseline(
                 subtype: bson::spec::BinarySubtype::Generic,
                 bytes: ingestion.as_bytes().to_vec(),
             };
-            let found = store.find(&format!("{}.files", work.app().collection), bson::doc! { "_id": id }, 1).await?;
+            let found =
+                store.find(&format!("{}.files", work.app().collection), bson::doc! { "_id": id }, 1).await?;
             Ok(Some(if found.is_empty() { 0 } else { unit.records }))
         }
         (Ids::Object | Ids::Key | Ids::None, _) => Ok(None),
@@ -146,7 +156,9 @@ async fn conclude(work: &Work, unit: &WorkUnit, attempt: Attempt, ran: Ran, sinc
     };
     let judgement = match judge(unit, &claim, evidence) {
         Ok(judgement) => judgement,
-        Err(reason) => return fail(work, unit.index, attempt, format!("app is not believed: it {reason}")).await,
+        Err(reason) => {
+            return fail(work, unit.index, attempt, format!("app is not believed: it {reason}")).await;
+        }
     };
     let took = since.elapsed();
     let outcome = Outcome {

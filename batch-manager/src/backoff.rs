@@ -26,8 +26,10 @@ mod tests {
             backoff_max: Period::seconds(1),
             ..settings::BatchManager::default()
         };
-        let millis: Vec<u128> =
-            [1, 2, 3, 4, 5, 1000].iter().map(|failures| delay(&settings, *failures, 1.0).as_millis()).collect();
+        let millis: Vec<u128> = [1, 2, 3, 4, 5, 1000]
+            .iter()
+            .map(|failures| delay(&settings, *failures, 1.0).as_millis())
+            .collect();
         assert_eq!(millis, [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(delay(&settings, 1, 0.5).as_millis(), 50);
     }

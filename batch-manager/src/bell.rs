@@ -68,7 +68,8 @@ impl Bell {
         }
         self.close().await;
         let name = self.config.settings.broker.topic_prefix.replace('/', "-");
-        let mut options = ConnectOptions::new(url.clone(), format!("{name}-batch-manager-{:08x}", random::number() as u32));
+        let mut options =
+            ConnectOptions::new(url.clone(), format!("{name}-batch-manager-{:08x}", random::number() as u32));
         options.keep_alive = self.config.broker_keep_alive;
         match BrokerLink::connect(options, vec![self.config.topics.all_staged()]) {
             Ok((link, events)) => {

@@ -91,7 +91,11 @@ impl Feed {
                 let touched = |batch: &&MicroBatch| {
                     batch.offset < offset + length && offset < batch.offset + batch.length
                 };
-                manifest.micro_batches.iter().filter(touched).try_for_each(|batch| verify_micro_batch(directory, batch))?;
+                manifest
+                    .micro_batches
+                    .iter()
+                    .filter(touched)
+                    .try_for_each(|batch| verify_micro_batch(directory, batch))?;
                 segments(directory, manifest, offset, length).into_iter().map(Piece::Segment).collect()
             }
             Input::Join => {
@@ -129,7 +133,9 @@ impl Feed {
         }
         match reading.await {
             Ok(Err(error)) => Err(FeedingError::Read(error)),
-            Ok(Ok(())) if to.flush().await.is_err() || fed != length => Err(FeedingError::Refused { fed, length }),
+            Ok(Ok(())) if to.flush().await.is_err() || fed != length => {
+                Err(FeedingError::Refused { fed, length })
+            }
             Ok(Ok(())) => Ok(()),
             // The reading task never panics, and is not cancelled before the runtime ends.
             Err(_) => Err(FeedingError::Refused { fed, length }),
@@ -258,7 +264,8 @@ fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64) -> 
         if from >= to {
             continue;
         }
-        let part = Segment { offset: segment.offset + (from - begins), length: to - from, path: segment.path };
+        let part =
+            Segment { offset: segment.offset + (from - begins), length: to - from, path: segment.path };
         match found.last_mut() {
             // Ranges of one file that follow each other are read as one.
             Some(last) if last.path == part.path && last.offset + last.length == part.offset => {
@@ -301,7 +308,6 @@ fn last_visible(range: &Segment) -> Result<Option<(u8, u64)>, FeedError> {
     }
     Ok(None)
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -15,10 +15,10 @@ use bson::{RawDocumentBuf, rawdoc};
 use jiff::Timestamp;
 use mysimbdp_core::chain;
 use mysimbdp_core::config::REJECTED;
+use mysimbdp_core::io::clock;
 use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::staging::{self, StagingError, read_rejects};
-use mysimbdp_core::io::clock;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::{Lane, Manifest};
 use mysimbdp_core::message::{self, Finished};
@@ -235,7 +235,11 @@ async fn insert_rejects(context: &Context, work: &Work, outcomes: &[Outcome]) ->
     Ok(())
 }
 
-async fn insert(store: &dyn Coredms, documents: Vec<RawDocumentBuf>, records: &[u64]) -> Result<(), FinishError> {
+async fn insert(
+    store: &dyn Coredms,
+    documents: Vec<RawDocumentBuf>,
+    records: &[u64],
+) -> Result<(), FinishError> {
     if documents.is_empty() {
         return Ok(());
     }

@@ -31,10 +31,19 @@ pub(crate) enum Stage {
     Units(Vec<UnitState>),
     /// Every unit is done.
     ToFinish(Wait),
-    Finishing { failures: u32 },
+    Finishing {
+        failures: u32,
+    },
     /// Given up, for these reasons; units that still run are waited for.
-    ToHold { reasons: Vec<String>, running: BTreeSet<usize>, wait: Wait },
-    Holding { reasons: Vec<String>, failures: u32 },
+    ToHold {
+        reasons: Vec<String>,
+        running: BTreeSet<usize>,
+        wait: Wait,
+    },
+    Holding {
+        reasons: Vec<String>,
+        failures: u32,
+    },
     Gone,
 }
 
@@ -62,7 +71,8 @@ impl Wait {
 impl Job {
     /// Gives the job its units; those in `done` have an outcome already.
     pub(crate) fn stage_of(units: usize, done: &BTreeSet<usize>) -> Stage {
-        let state = |index| if done.contains(&index) { UnitState::Done } else { UnitState::Waiting(Wait::default()) };
+        let state =
+            |index| if done.contains(&index) { UnitState::Done } else { UnitState::Waiting(Wait::default()) };
         finished_or(Stage::Units((0..units).map(state).collect()))
     }
 
@@ -79,7 +89,9 @@ impl Job {
 
     pub(crate) fn running(&self) -> usize {
         match &self.stage {
-            Stage::Units(units) => units.iter().filter(|unit| matches!(unit, UnitState::Running { .. })).count(),
+            Stage::Units(units) => {
+                units.iter().filter(|unit| matches!(unit, UnitState::Running { .. })).count()
+            }
             Stage::ToHold { running, .. } => running.len(),
             Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Gone => 0,
         }
@@ -158,7 +170,8 @@ impl Job {
                 self.stage = Stage::ToHold { reasons: vec![reason], running, wait: Wait::default() };
             }
             Stage::ToFinish(_) | Stage::Finishing { .. } => {
-                self.stage = Stage::ToHold { reasons: vec![reason], running: BTreeSet::new(), wait: Wait::default() };
+                self.stage =
+                    Stage::ToHold { reasons: vec![reason], running: BTreeSet::new(), wait: Wait::default() };
             }
             Stage::Holding { .. } | Stage::Gone => {}
         }

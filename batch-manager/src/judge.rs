@@ -34,7 +34,9 @@ pub(crate) fn judge(unit: &WorkUnit, claim: &Claim, evidence: Evidence) -> Resul
                 counts: Counts { received: unit.records, stored: unit.records, ..Counts::default() },
                 audited: false,
             }),
-            Ids::Platform | Ids::Key | Ids::Object => Err("ended without saying what it stored (no line of type done)".to_owned()),
+            Ids::Platform | Ids::Key | Ids::Object => {
+                Err("ended without saying what it stored (no line of type done)".to_owned())
+            }
         };
     };
     let claimed = Counts {

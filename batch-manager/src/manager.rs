@@ -97,7 +97,7 @@ impl Manager {
             self.start_planned();
             let wake = self.wakes_at();
             tokio::select! {
-                _ = shutdown.wait_for(|stop| *stop) => break,
+                () = told(&mut shutdown) => break,
                 _ = tick.tick() => self.look_everywhere().await,
                 ring = self.bell.next() => self.heard(ring).await,
                 Some(ended) = self.tasks.join_next() => self.ended(ended?),
@@ -145,7 +145,9 @@ impl Manager {
         let (config, looked_at) = (Arc::clone(&self.config), client.clone());
         match blocking(move || look(&config, &looked_at, &known)).await {
             Ok(found) => self.take_up(client, found),
-            Err(error) => tracing::error!(%client, error = chain(&error), "cannot look at a client's staging"),
+            Err(error) => {
+                tracing::error!(%client, error = chain(&error), "cannot look at a client's staging")
+            }
         }
     }
 
@@ -163,7 +165,8 @@ impl Manager {
                 self.ingestions.remove(&key);
             }
         }
-        let broken: BTreeSet<Key> = found.unreadable.iter().map(|(ingestion, _)| (client.clone(), *ingestion)).collect();
+        let broken: BTreeSet<Key> =
+            found.unreadable.iter().map(|(ingestion, _)| (client.clone(), *ingestion)).collect();
         for (ingestion, error) in found.unreadable {
             if !self.unreadable.contains(&(client.clone(), ingestion)) {
                 tracing::error!(%client, %ingestion, error = chain(&error), "a staged file is left where it is");
@@ -262,7 +265,9 @@ impl Manager {
             Attempted::Failed { attempt, reason } if attempt.failures >= settings.attempts_max => {
                 let failures = attempt.failures;
                 found.attempts.insert(index, attempt);
-                found.job.give_up(Some(unit), format!("unit {index} failed {failures} times, last: {reason}"));
+                found
+                    .job
+                    .give_up(Some(unit), format!("unit {index} failed {failures} times, last: {reason}"));
             }
             Attempted::Failed { attempt, reason } => {
                 let failures = attempt.failures;
@@ -397,6 +402,11 @@ impl Ingestion {
 
 fn later(settings: &settings::BatchManager, failures: u32) -> Instant {
     Instant::now() + backoff::delay(settings, failures, random::jitter())
+}
+
+/// Waits until `shutdown` is true, or nobody can turn it any more.
+async fn told(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 async fn at(wake: Option<Instant>) {

@@ -48,7 +48,11 @@ impl Work {
             return Err(Unreadable::NoClient(manifest.client));
         };
         let Some(app) = client.apps.iter().position(|app| app.name == manifest.app) else {
-            return Err(Unreadable::NoApp { client: manifest.client, app: manifest.app, file: manifest.file });
+            return Err(Unreadable::NoApp {
+                client: manifest.client,
+                app: manifest.app,
+                file: manifest.file,
+            });
         };
         let units = WorkUnit::all(&manifest, client.apps[app].settings.unit, client.block_bytes_max);
         Ok(Self { directory: staged.directory.clone(), manifest, units, config: Arc::clone(config), app })
@@ -67,7 +71,10 @@ impl Work {
         let done: BTreeSet<usize> = (0..)
             .zip(&self.units)
             .filter(|(_, unit)| {
-                staged.outcomes.get(&unit.index).is_some_and(|outcome| unit.is_done_by(outcome, &self.manifest))
+                staged
+                    .outcomes
+                    .get(&unit.index)
+                    .is_some_and(|outcome| unit.is_done_by(outcome, &self.manifest))
             })
             .map(|(position, _)| position)
             .collect();
@@ -108,7 +115,11 @@ pub(crate) fn look(
     Ok(look)
 }
 
-fn take_up(config: &Arc<Config>, client: &ClientId, ingestion: IngestionId) -> Result<(Staged, Work), Unreadable> {
+fn take_up(
+    config: &Arc<Config>,
+    client: &ClientId,
+    ingestion: IngestionId,
+) -> Result<(Staged, Work), Unreadable> {
     let staged = staging::read(&config.layout, client, ingestion)?;
     let work = Work::of(config, &staged)?;
     Ok((staged, work))

@@ -78,7 +78,9 @@ pub(crate) fn plan<'a>(
     let mut waiting = waiting(jobs, &load, policy, now);
     while let Some((client, lane)) = next(&waiting, &load, policy, served) {
         let Some(queue) = waiting.get_mut(client) else { break };
-        let Some(position) = queue[lane].iter().position(|candidate| load.has_room_for(client, candidate.job)) else {
+        let Some(position) =
+            queue[lane].iter().position(|candidate| load.has_room_for(client, candidate.job))
+        else {
             break;
         };
         let Candidate { job, unit } = queue[lane].remove(position);

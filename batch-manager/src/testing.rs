@@ -16,7 +16,15 @@ pub(crate) fn manifest(batches: &[(u64, u64)]) -> Manifest {
     let mut micro_batches = Vec::new();
     for (index, (length, records)) in (0..).zip(batches.iter().copied()) {
         let path = "data.csv".to_owned();
-        micro_batches.push(MicroBatch { index, path, offset, length, first_record, records, xxh3: String::new() });
+        micro_batches.push(MicroBatch {
+            index,
+            path,
+            offset,
+            length,
+            first_record,
+            records,
+            xxh3: String::new(),
+        });
         offset += length;
         first_record += records;
     }

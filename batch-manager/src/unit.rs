@@ -129,7 +129,10 @@ mod tests {
         let units = WorkUnit::all(&manifest, Unit::MicroBatch, None);
         assert_eq!(units.len(), 2);
         let header = units[1].header(&manifest, "utf-8", 3, 60);
-        assert_eq!((header.first_record, header.records, header.offset), (4, 2, manifest.prefix.length + 100));
+        assert_eq!(
+            (header.first_record, header.records, header.offset),
+            (4, 2, manifest.prefix.length + 100)
+        );
         assert_eq!((header.batch_index, header.batch_count, header.length, header.attempt), (1, 2, 60, 3));
         assert_eq!((header.phase, header.file_bytes), (Phase::Ingest, manifest.bytes));
     }
@@ -151,7 +154,8 @@ mod tests {
         let outcome = crate::testing::outcome(&batch, &manifest);
         assert!(batch.is_done_by(&outcome, &manifest));
         assert!(!file.is_done_by(&outcome, &manifest));
-        let forged = Outcome { counts: mysimbdp_core::outcome::Counts { stored: 9, ..outcome.counts }, ..outcome };
+        let forged =
+            Outcome { counts: mysimbdp_core::outcome::Counts { stored: 9, ..outcome.counts }, ..outcome };
         assert!(!batch.is_done_by(&forged, &manifest));
     }
 

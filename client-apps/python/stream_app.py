@@ -6,8 +6,8 @@ It keeps the contract of docs/app-contract.md with `ids: "platform"`: messages a
 import json, os, queue, signal, sys, time
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
+import bson, pymongo
 import paho.mqtt.client as mqtt
-import pymongo
 from bson import ObjectId
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -40,16 +40,22 @@ def properties(packet, **values):
     return result
 
 
+def no_constant(text):
+    raise ValueError(f"{text} is not JSON")
+
+
 def store(database, batch):
     """Returns when each message of the batch is durable, or listed in the rejects, however long that takes."""
     documents, rejects = [], []
     for *_, message in batch:
         try:
-            document = json.loads(message.payload)
+            document = json.loads(message.payload, parse_constant=no_constant)
             if not isinstance(document, dict):
                 raise ValueError("message is no JSON object")
-            documents.append({"_id": ObjectId(), **document})
-        except (ValueError, RecursionError) as error:
+            document = {"_id": ObjectId(), **document}
+            bson.encode(document)  # raises what cannot be stored, such as integers of more than 64 bits
+            documents.append(document)
+        except (ValueError, OverflowError, RecursionError, bson.errors.BSONError) as error:
             rejects.append(reject(message.topic, message.payload.decode(errors="replace"), error))
     for name, documents in ((env("COLLECTION"), documents), (env("REJECTED_COLLECTION", "rejected"), rejects)):
         while documents:

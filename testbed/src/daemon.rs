@@ -116,7 +116,7 @@ impl DerefMut for Daemon {
 
 fn mysimbdp(root: &Root, command: &[&str], env: &[(&str, &str)]) -> Command {
     let mut program = Command::new(binary("mysimbdp"));
-    program.args(command).arg("--config").arg(root.config()).current_dir(root.path()).env_clear();
+    program.arg("--config").arg(root.config()).args(command).current_dir(root.path()).env_clear();
     for name in ["PATH", "HOME"] {
         program.env(name, std::env::var_os(name).unwrap_or_default());
     }

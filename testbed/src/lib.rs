@@ -3,9 +3,8 @@
 //! - [`mongodb`] and [`mosquitto`] give the servers that all tests share: those of the environment (`cargo xtask test`
 //!   starts them once), else ones that this test process starts for itself;
 //! - [`Mongod`] and [`Mosquitto`] are a test's own, to be killed, paused and started again on the same port and data;
-//! - [`Root`] is a data root in a temporary directory, [`Daemon`] a process of ours on it, [`Platform`] a root whose
-//!   config names the servers;
-//! - [`sample`] makes files, [`mqtt`] publishes and listens, [`store`] looks at what has arrived;
+//! - [`Root`] is a data root in a temporary directory, [`Daemon`] a process of ours on it;
+//! - [`mqtt`] publishes and listens with the clients that users have;
 //! - [`until`] waits for a condition; nothing here sleeps and hopes.
 //!
 //! Every process dies with the test that started it, however that ends. A missing server is a failure. This crate knows
@@ -18,22 +17,19 @@ mod mongod;
 mod mosquitto;
 pub mod mqtt;
 mod name;
-mod platform;
 mod process;
 mod program;
 mod root;
-pub mod sample;
 mod shared;
-pub mod store;
 mod wait;
 
 pub use daemon::Daemon;
 pub use mongod::Mongod;
 pub use mosquitto::Mosquitto;
 pub use name::{free_port, unique};
-pub use platform::Platform;
-pub use process::{Process, become_reaper, descendants, is_running};
+pub use process::{Process, become_reaper, descendants, is_running, signal};
 pub use program::{binary, program, python};
 pub use root::Root;
+pub use rustix::process::Signal;
 pub use shared::{MongoHandle, MosquittoHandle, mongodb, mosquitto};
 pub use wait::{until, until_async};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{free_port, program, until};
+use crate::{free_port, mqtt, program, until};
 
 const START_WITHIN: Duration = Duration::from_secs(30);
 
@@ -99,6 +99,16 @@ impl Mosquitto {
 
     pub fn resume(&mut self) {
         self.process.resume();
+    }
+
+    /// Publishes each line to any broker, with `mosquitto_pub` and QoS 1; returns when all are acknowledged.
+    ///
+    /// # Panics
+    ///
+    /// If it is not installed or fails.
+    #[track_caller]
+    pub fn publish(url: &str, topic: &str, lines: &str) {
+        mqtt::publish(url, topic, lines);
     }
 }
 

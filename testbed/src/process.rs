@@ -184,6 +184,16 @@ pub fn is_running(process: u32) -> bool {
     running().contains_key(&process)
 }
 
+/// Sends a signal to a process that the platform has started.
+///
+/// # Panics
+///
+/// If there is no such process.
+#[track_caller]
+pub fn signal(process: u32, signal: Signal) {
+    rustix::process::kill_process(pid(process), signal).expect("the process runs");
+}
+
 /// What `/proc/<pid>/stat` says of a process.
 struct Stat {
     parent: u32,

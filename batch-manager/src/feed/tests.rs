@@ -63,7 +63,11 @@ fn each_micro_batch_comes_with_the_prefix() {
 #[test]
 fn elements_of_an_array_are_an_array_of_their_own() {
     for (prefix, ranges, expected) in [
-        (&b" [ "[..], vec![&b"{\"a\":[1,2]} , \n"[..], b"[3]\n ] \n"], vec![&b"[{\"a\":[1,2]} ]"[..], b"[[3]\n ]"]),
+        (
+            &b" [ "[..],
+            vec![&b"{\"a\":[1,2]} , \n"[..], b"[3]\n ] \n"],
+            vec![&b"[{\"a\":[1,2]} ]"[..], b"[[3]\n ]"],
+        ),
         (b"[", vec![b"]"], vec![b"[]"]),
         (b"\xEF\xBB\xBF[", vec![b"\"],\",", b"\"]\"]"], vec![b"[\"],\"]", b"[\"]\"]"]),
     ] {

@@ -70,7 +70,12 @@ impl World {
     }
 
     fn job(&mut self, ingestion: IngestionId) -> &mut Job {
-        &mut self.jobs.iter_mut().find(|(_, job)| job.ingestion == ingestion).expect("planned for a known job").1
+        &mut self
+            .jobs
+            .iter_mut()
+            .find(|(_, job)| job.ingestion == ingestion)
+            .expect("planned for a known job")
+            .1
     }
 
     fn done(&mut self, number: u64, unit: usize) {
@@ -198,7 +203,11 @@ fn a_job_that_is_given_up_is_held_when_its_last_unit_has_ended() {
     assert!(matches!(&world.jobs[0].1.stage, Stage::Holding { reasons, .. } if reasons == &["bad"]));
     let now = world.now;
     world.job(ingestion(1)).end_again(|_| now + Duration::from_secs(1));
-    assert_eq!(world.jobs[0].1.wakes_at(now), Some(now + Duration::from_secs(1)), "a failed hold is tried again");
+    assert_eq!(
+        world.jobs[0].1.wakes_at(now),
+        Some(now + Duration::from_secs(1)),
+        "a failed hold is tried again"
+    );
 }
 
 #[test]

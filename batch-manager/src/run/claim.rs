@@ -43,7 +43,10 @@ pub struct Rejects {
 pub(super) enum Heard {
     Done,
     /// Worker only.
-    Failed { retry: bool, reason: String },
+    Failed {
+        retry: bool,
+        reason: String,
+    },
     /// stdout has been closed.
     End,
 }
@@ -133,7 +136,9 @@ impl Hearing {
     }
 
     fn reject(&mut self, record: u64, reason: String) {
-        let Some(position) = record.checked_sub(self.first_record).filter(|position| *position < self.records) else {
+        let Some(position) =
+            record.checked_sub(self.first_record).filter(|position| *position < self.records)
+        else {
             self.claim.rejects.foreign.get_or_insert(record);
             return;
         };
@@ -177,7 +182,8 @@ mod tests {
         hearing.all(&mut Lines::new(text.as_bytes())).await;
         let (claim, rejects) = hearing.finish();
         rejects.commit().expect("commit");
-        let listed = read_rejects(directory.path(), 1).expect("open").collect::<Result<_, _>>().expect("read");
+        let listed =
+            read_rejects(directory.path(), 1).expect("open").collect::<Result<_, _>>().expect("read");
         (claim.expect("recorded"), listed)
     }
 
@@ -201,7 +207,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_none_of_the_contract_is_ignored() {
-        let (claim, listed) = heard("hello\n{\"type\":\"unknown\"}\n[]\n{\"type\":\"done\",\"stored\":-1}\n\n{\"type\":").await;
+        let (claim, listed) =
+            heard("hello\n{\"type\":\"unknown\"}\n[]\n{\"type\":\"done\",\"stored\":-1}\n\n{\"type\":").await;
         assert_eq!((claim, listed), (Claim::default(), vec![]));
     }
 

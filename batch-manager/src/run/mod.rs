@@ -138,6 +138,10 @@ mod tests {
         let verdict = with_feeding(Verdict::Done(Claim::default()), refused());
         assert!(matches!(verdict, Verdict::Crashed(reason) if reason.contains("1 of 9 bytes")));
         let bad = Verdict::BadData("bad".to_owned());
-        assert_eq!(with_feeding(bad.clone(), refused()), bad, "who stops reading at the first bad byte may say so");
+        assert_eq!(
+            with_feeding(bad.clone(), refused()),
+            bad,
+            "who stops reading at the first bad byte may say so"
+        );
     }
 }

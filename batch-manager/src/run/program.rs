@@ -60,7 +60,8 @@ impl Program {
         owner: String,
         log: AppLog,
     ) -> Result<Self, ProcessError> {
-        let (command, args) = app.settings.command.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+        let (command, args) =
+            app.settings.command.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
         let own = [
             (env::CLIENT_ID, client.id.to_string()),
             (env::COREDMS, config.coredms_url.clone()),

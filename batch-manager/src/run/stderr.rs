@@ -38,14 +38,16 @@ impl Stderr {
             while let Some(text) = lines.next().await {
                 lock(&shared).take(&text.bytes, &log);
             }
-            lock(&shared).end_unit(&log);
+            lock(&shared).log_dropped(&log);
         });
         Self { reading, state }
     }
 
     /// Begins a new unit, for a program that outlives one.
     pub(super) fn begin_unit(&self, log: &AppLog) {
-        lock(&self.state).end_unit(log);
+        let mut state = lock(&self.state);
+        state.log_dropped(log);
+        *state = State::default();
     }
 
     /// The last line so far.
@@ -82,11 +84,10 @@ impl State {
         log.line(line);
     }
 
-    fn end_unit(&mut self, log: &AppLog) {
+    fn log_dropped(&mut self, log: &AppLog) {
         if self.dropped > 0 {
             log.line(format!("{} more lines on stderr were not kept", self.dropped).as_bytes());
         }
-        *self = Self::default();
     }
 }
 

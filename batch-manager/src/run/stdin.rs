@@ -108,7 +108,9 @@ fn verdict(program: &Program, ended: Ended, claim: Result<Claim, FileError>, las
         Err(error) => return Verdict::TryLater(mysimbdp_core::chain(&error)),
     };
     let of = |(fed, status): Work| match status {
-        _ if matches!(fed, Err(FeedingError::Read(_))) => fed.map_or_else(|error| not_fed(&error), |()| Verdict::Stopped),
+        _ if matches!(fed, Err(FeedingError::Read(_))) => {
+            fed.map_or_else(|error| not_fed(&error), |()| Verdict::Stopped)
+        }
         Err(error) => Verdict::Crashed(mysimbdp_core::chain(&error)),
         Ok(status) => with_feeding(verdict_of(status, claim, last_words), fed),
     };

@@ -11,7 +11,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::claim::{Hearing, Heard};
+use super::claim::{Heard, Hearing};
 use super::lines::Lines;
 use super::program::Program;
 use super::stderr::Stderr;
@@ -85,7 +85,11 @@ impl Worker {
             Ok(claim) => claim,
             Err(error) => {
                 self.kill().await;
-                return Worked { verdict: Verdict::TryLater(mysimbdp_core::chain(&error)), rejects, worker: None };
+                return Worked {
+                    verdict: Verdict::TryLater(mysimbdp_core::chain(&error)),
+                    rejects,
+                    worker: None,
+                };
             }
         };
         let verdict = match answered {
@@ -109,7 +113,9 @@ impl Worker {
                 Ok(status) => {
                     let last_words = self.stderr.end().await;
                     match verdict_of(status, claim, &last_words) {
-                        Verdict::Done(_) => Verdict::Crashed("app ended with 0 in the middle of a unit".to_owned()),
+                        Verdict::Done(_) => {
+                            Verdict::Crashed("app ended with 0 in the middle of a unit".to_owned())
+                        }
                         other => other,
                     }
                 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use mysimbdp_core::message::Report;
 use mysimbdp_testbed::{Mongod, Mosquitto, until_async};
@@ -176,15 +177,19 @@ async fn sigusr1_stores_what_the_session_holds_and_ends_it() {
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
 }
 
+/// The address of a mongod, with little patience while it is away.
+fn impatient(mongod: &Mongod) -> String {
+    format!("{}&serverSelectionTimeoutMS=500", mongod.url())
+}
+
 #[tokio::test]
 async fn while_the_store_is_away_nothing_is_acknowledged_and_then_nothing_is_missing() {
     let mut mongod = Mongod::start();
-    let store = format!("{}&socketTimeoutMS=1000&serverSelectionTimeoutMS=1000", mongod.url());
-    let stream = stream(&shared_broker(), &store).await;
+    let stream = stream(&shared_broker(), &impatient(&mongod)).await;
     let mut app = stream.start().await;
     stream.publish_numbered("s", 0, message(0)).await;
     stream.until_count("messages", 1).await;
-    mongod.pause();
+    mongod.kill9();
     for number in 1..500 {
         stream.publish_numbered("s", number, message(number)).await;
     }
@@ -192,8 +197,8 @@ async fn while_the_store_is_away_nothing_is_acknowledged_and_then_nothing_is_mis
     // Killed with all of it unacknowledged: the next instance gets it again.
     app.kill9();
     let mut app = stream.start().await;
-    stream.until_log("the outage is logged again", |log| log.matches("store is away").count() >= 2).await;
-    mongod.resume();
+    stream.until_log("the outage is logged again", |log| log.matches("store is away").count() == 2).await;
+    mongod.restart();
     stream.until_count("messages", 500).await;
     stream.until_log("the end of the outage is logged", |log| log.contains("store is available again")).await;
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
@@ -201,20 +206,36 @@ async fn while_the_store_is_away_nothing_is_acknowledged_and_then_nothing_is_mis
 }
 
 #[tokio::test]
-async fn a_stop_while_the_store_is_away_ends_in_time_and_loses_nothing() {
+async fn a_store_that_hangs_for_a_while_costs_nothing() {
     let mut mongod = Mongod::start();
-    let store = format!("{}&socketTimeoutMS=1000&serverSelectionTimeoutMS=1000", mongod.url());
-    let stream = stream(&shared_broker(), &store).await;
+    let stream = stream(&shared_broker(), &mongod.url()).await;
     let mut app = stream.start().await;
+    stream.publish(message(0)).await;
+    stream.until_count("messages", 1).await;
     mongod.pause();
-    for number in 0..20 {
+    // More than its window: the rest waits at the broker.
+    for number in 1..1_000 {
         stream.publish(message(number)).await;
     }
-    stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
-    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
     mongod.resume();
+    stream.until_count("messages", 1_000).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_stop_while_the_store_is_away_ends_in_time_and_loses_nothing() {
+    let mut mongod = Mongod::start();
+    let stream = stream(&shared_broker(), &impatient(&mongod)).await;
     let mut app = stream.start().await;
-    until_async(DEADLINE, "all are stored", async || stream.count("messages").await >= 20).await;
+    mongod.kill9();
+    for number in 0..20 {
+        stream.publish_numbered("s", number, message(number)).await;
+    }
+    stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
+    assert_eq!(app.terminate(Duration::from_secs(9)).code(), Some(0));
+    mongod.restart();
+    let mut app = stream.start().await;
+    stream.until_count("messages", 20).await;
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
 }
 

@@ -312,7 +312,7 @@ fn a_minimal_config_has_every_default() {
     let text = r#"{"clients": [{"id": "a", "apps": [{"name": "x", "command": ["x"]}], "streams": [{"command": ["y"]}]}]}"#;
     let (folder, file) = written(text);
     let config = Config::load(&file, no_variable).expect("a valid config");
-    let root = folder.path().canonicalize().expect("the folder is there");
+    let root = crate::io::files::canonical(folder.path()).expect("the folder is there");
     assert_eq!(config.layout.root(), root);
     assert_eq!(config.coredms_url, format!("sqlite:{}/state/coredms", root.display()));
     assert_eq!(config.broker_url, None);
@@ -378,7 +378,7 @@ fn a_relative_data_root_and_store_lie_beside_the_config() {
     let (folder, file) =
         written(&platform("\"data_root\": \"data/new\", \"coredms\": {\"url\": \"sqlite:db\"}"));
     let config = Config::load(&file, no_variable).expect("a valid config");
-    let root = folder.path().canonicalize().expect("the folder is there").join("data/new");
+    let root = crate::io::files::canonical(folder.path()).expect("the folder is there").join("data/new");
     assert_eq!(config.layout.root(), root);
     assert_eq!(config.coredms_url, format!("sqlite:{}/db", root.display()));
 }

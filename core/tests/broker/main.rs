@@ -40,5 +40,3 @@ on_both_brokers! {
 fn a_message_that_the_broker_would_refuse_is_not_sent() {
     server::run(server::embedded, cases::a_message_that_the_broker_would_refuse_is_not_sent);
 }
-#[test] fn bench_embedded() { server::run(server::embedded, cases::bench) }
-#[test] fn bench_mosquitto() { server::run(server::mosquitto, cases::bench) }

@@ -48,14 +48,6 @@ pub(crate) async fn a_validator_can_be_given_again_changed_and_taken_away(place:
     assert_eq!((stored(5, 1.0.into()).await, stored(6, "1".into()).await), (1, 1));
 }
 
-pub(crate) async fn a_validator_with_an_unknown_keyword_is_refused(place: &Place) {
-    let store = place.open().await;
-    for bad in [doc! { "format": "date-time" }, doc! { "properties": { "a": { "bsonType": "text" } } }] {
-        let error = store.ensure_collection("weather", Some(&bad)).await.expect_err("bad validator");
-        assert!(!error.is_retryable(), "{bad}: {error}");
-    }
-}
-
 pub(crate) async fn two_who_create_a_collection_at_once_both_succeed(place: &Place) {
     let (one, other) = (place.open().await, place.open().await);
     for number in 0..10 {

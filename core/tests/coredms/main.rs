@@ -9,6 +9,7 @@ mod mongo;
 mod objects;
 mod place;
 mod records;
+mod validators;
 
 /// Each case becomes two tests.
 macro_rules! on_both {
@@ -46,11 +47,12 @@ on_both! {
     records::two_who_write_at_once_store_each_record_once,
     collections::what_breaks_the_validator_is_rejected_with_its_position_and_field,
     collections::a_validator_can_be_given_again_changed_and_taken_away,
-    collections::a_validator_with_an_unknown_keyword_is_refused,
     collections::two_who_create_a_collection_at_once_both_succeed,
     collections::put_inserts_and_replaces,
     collections::find_returns_what_equals_in_order_of_ids,
     collections::a_collection_that_is_not_there_is_empty,
+    validators::each_keyword_takes_what_fits_and_rejects_what_does_not,
+    validators::what_mongodb_does_not_know_is_refused,
     keys::older_never_replaces_newer_in_whatever_order_they_come,
     keys::the_batch_layer_replaces_the_speed_layer_and_not_the_other_way,
     keys::the_same_record_again_is_stored,

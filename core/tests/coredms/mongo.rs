@@ -7,7 +7,7 @@ use futures::{AsyncReadExt, TryStreamExt};
 use mongodb::IndexModel;
 use mongodb::options::IndexOptions;
 use mysimbdp_core::chain;
-use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
+use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError, MongoStore};
 use mysimbdp_testbed as testbed;
 
 use crate::objects::{content, object};
@@ -52,11 +52,11 @@ async fn a_server_that_was_killed_is_used_again_after_its_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_answer_is_unavailable_within_the_time_out() {
     let mut server = testbed::Mongod::start();
-    let options = if server.url().contains('?') { "&socketTimeoutMS=2000" } else { "/?socketTimeoutMS=2000" };
-    let store = coredms::open(&format!("{}{options}", server.url()), "test").await.expect("address");
+    let store = MongoStore::open(&server.url(), "test").await.expect("address");
+    let store = store.answering_within(Duration::from_secs(2));
     store.ping().await.expect("ping");
     server.pause();
-    unavailable(&*store, Duration::from_secs(10)).await;
+    unavailable(&store, Duration::from_secs(10)).await;
     server.resume();
     testbed::until_async(SOON, "the store takes writes", async || {
         store.insert_many("records", documents()).await.is_ok()

@@ -40,8 +40,6 @@ pub enum Refusal {
     Busy,
     #[error("the manager is shutting down")]
     ShuttingDown,
-    #[error("the manager's state directory cannot be written: {reason}")]
-    State { reason: String },
     #[error(
         "not a request: allowed is a JSON object with id, expires_at, and verb start, stop, drain, scale or list with \
          what belongs to it"
@@ -66,7 +64,6 @@ impl Refusal {
             Self::StillStarting { .. } | Self::StillDraining { .. } | Self::Expired | Self::Busy => {
                 exit::TEMPORARY
             }
-            Self::State { .. } => exit::IO,
         }
     }
 }

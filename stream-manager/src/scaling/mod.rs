@@ -119,11 +119,10 @@ impl Memory {
         Self { wanted, changed_at: None, recommended: Recommendations::from([(now, wanted)]) }
     }
 
-    /// Takes over a number that a person has given.
+    /// Takes over a number that a person has given, or gives back: nothing is taken away before it was watched again.
     pub fn set(&mut self, wanted: u32, now: Instant) {
-        if wanted != self.wanted {
-            *self = Self { changed_at: Some(now), ..Self::new(wanted, now) };
-        }
+        let changed_at = if wanted == self.wanted { self.changed_at } else { Some(now) };
+        *self = Self { changed_at, ..Self::new(wanted, now) };
     }
 
     /// Remembers a decision that is being carried out.

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
+use mysimbdp_core::io::process::Signal;
+use mysimbdp_core::layout::Layout;
 use mysimbdp_stream_manager::Error;
 use mysimbdp_stream_manager::control::client::{ControlError, request};
 use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Request, StreamStatus};
+use mysimbdp_stream_manager::instances::Registry;
 use mysimbdp_testbed::{MosquittoHandle, Root, unique, until_async};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -15,12 +18,12 @@ use tokio::task::JoinHandle;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Says what it does in its log, and obeys both signals.
+/// Says what it does in its log, and obeys both signals. As all of these it ends by itself some time.
 pub(crate) const OBEDIENT: &str = r#"
 trap 'echo "drained $MYSIMBDP_SLOT"; exit 0' USR1
 trap 'echo "stopped $MYSIMBDP_SLOT"; exit 0' TERM
 echo "started $MYSIMBDP_SLOT $MYSIMBDP_INSTANCE"
-while :; do sleep 5 & wait $!; done
+for _ in $(seq 60); do sleep 2 & wait $!; done
 "#;
 
 /// Obeys nothing.
@@ -28,7 +31,7 @@ pub(crate) const STUBBORN: &str = r#"
 trap '' TERM
 trap 'echo "asked $MYSIMBDP_SLOT"' USR1
 echo "started $MYSIMBDP_SLOT"
-while :; do sleep 5 & wait $!; done
+for _ in $(seq 60); do sleep 2 & wait $!; done
 "#;
 
 /// Crashes at once.
@@ -100,6 +103,17 @@ impl Bed {
 
     pub(crate) fn log(&self) -> String {
         self.root.log("clients/client1/stream.log")
+    }
+}
+
+impl Drop for Bed {
+    /// Instances outlive a manager that was not shut down, and so a test that failed.
+    fn drop(&mut self) {
+        let records = Registry::open(&Layout::new(self.root.path())).and_then(|registry| registry.records());
+        for process in records.into_iter().flatten().filter_map(|record| record.process) {
+            // One that has ended needs no signal.
+            let _ = process.id.signal_group(Signal::KILL);
+        }
     }
 }
 

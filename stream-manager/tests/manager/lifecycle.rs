@@ -140,12 +140,11 @@ async fn a_program_that_is_not_there_is_said_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_starts_before_the_store_is_there_and_that_is_said() {
-    let mut bed = Bed::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}}));
-    // A file where the store's directory should be.
-    std::fs::write(bed.root.path().join("in-the-way"), "").expect("write a file");
-    let store = bed.root.path().join("in-the-way").join("store");
-    bed.config["coredms"] = json!({"url": format!("sqlite:{}", store.display())});
-    bed.root.configure(&bed.config);
+    let bed = Bed::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}}));
+    // A file where the embedded store's directory should be.
+    let state = bed.root.path().join("state");
+    std::fs::create_dir_all(&state).expect("make a directory");
+    std::fs::write(state.join("coredms"), "").expect("write a file");
     let manager = bed.start().await;
     let config = manager.config.clone();
     let timeout = Duration::from_millis(300);
@@ -157,7 +156,7 @@ async fn nothing_starts_before_the_store_is_there_and_that_is_said() {
     assert!(refused.to_string().contains("store"), "{refused}");
     assert!(!manager.status().await.ready);
 
-    std::fs::remove_file(bed.root.path().join("in-the-way")).expect("clear the way");
+    std::fs::remove_file(state.join("coredms")).expect("clear the way");
     manager.until_states("0 running, 1 running").await;
     manager.shut_down().await;
 }

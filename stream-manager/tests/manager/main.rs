@@ -4,5 +4,6 @@
 
 mod bed;
 mod control;
+mod documented;
 mod lifecycle;
 mod scaling;

@@ -82,7 +82,7 @@ impl fmt::Debug for Address {
 }
 
 /// What was given, less what stands before an `@`: an address with a slip in it may still hold a password.
-fn without_credentials(text: &str) -> String {
+pub(super) fn without_credentials(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
         (None, Some((_, host))) => format!("…@{host}"),

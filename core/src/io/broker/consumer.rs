@@ -97,7 +97,12 @@ impl Consumer {
     pub async fn disconnect(&self, end_session: bool) -> Result<(), BrokerError> {
         self.queue.close();
         self.connection.close().await;
-        if end_session { end(&self.dialer).await } else { Ok(()) }
+        match self.ended() {
+            // The session is another's now.
+            Some(error @ BrokerError::TakenOver { .. }) => Err(error),
+            _ if end_session => end(&self.dialer).await,
+            _ => Ok(()),
+        }
     }
 
     pub fn stats(&self) -> ConsumerStats {

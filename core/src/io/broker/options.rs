@@ -1,12 +1,14 @@
 //! How a connection is made.
 
+use std::fmt;
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill};
 use rumqttc::v5::{AsyncClient, EventLoop, MqttOptions};
 
-use super::{Address, BrokerError};
+use super::BrokerError;
+use super::address::{Address, without_credentials};
 
 /// Largest message that is taken, in bytes. The library's own limit of 10 KiB would end the connection at the first
 /// larger message, again and again. No document of more than 16 MiB can be stored, so larger ones need not arrive.
@@ -33,7 +35,7 @@ pub struct Will {
 }
 
 /// How a connection is made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConnectOptions {
     pub url: String,
     pub client_id: String,
@@ -60,8 +62,22 @@ impl ConnectOptions {
     }
 }
 
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, client_id, keep_alive, session_expiry, receive_maximum, will } = self;
+        f.debug_struct("ConnectOptions")
+            .field("url", &without_credentials(url))
+            .field("client_id", client_id)
+            .field("keep_alive", keep_alive)
+            .field("session_expiry", session_expiry)
+            .field("receive_maximum", receive_maximum)
+            .field("will", will)
+            .finish()
+    }
+}
+
 /// Options that have been checked, from which every new connection is made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Dialer {
     pub(super) address: Address,
     pub(super) client_id: String,
@@ -119,6 +135,45 @@ impl Dialer {
     }
 }
 
+/// Without the library's options, which show the password.
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, client_id, .. } = self;
+        f.debug_struct("Dialer")
+            .field("address", address)
+            .field("client_id", client_id)
+            .finish_non_exhaustive()
+    }
+}
+
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let options = ConnectOptions::new("mqtt://user:secret@host", "me");
+        let dialer = Dialer::new(&options, false).expect("a good address");
+        let shown = format!("{options:?} {dialer:?}");
+        assert!(shown.contains("host") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn extreme_settings_are_brought_within_what_the_protocol_knows() {
+        for (keep_alive, receive_maximum) in [(Duration::ZERO, 0), (Duration::MAX, u16::MAX)] {
+            let options = ConnectOptions {
+                keep_alive,
+                receive_maximum,
+                session_expiry: Some(keep_alive),
+                ..ConnectOptions::new("mqtt://host", "me")
+            };
+            let dialer = Dialer::new(&options, true).expect("a good address");
+            assert!((KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX).contains(&dialer.mqtt.keep_alive()));
+            assert!(dialer.mqtt.receive_maximum().is_some_and(|window| window > 0));
+        }
+    }
 }

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::Outgoing;
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, DisconnectReasonCode, Filter, Packet, PubAckReason, Publish, RetainForwardRule,
     SubscribeReasonCode, UnsubAckReason,
 };
+use rumqttc::v5::mqttbytes::{self, QoS};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, StateError};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -20,6 +20,9 @@ use super::BrokerError;
 use super::backoff::Backoff;
 use super::connection::{Live, Phase, Shared};
 use super::pending::{Pending, Waiter};
+
+/// How long the broker may take to acknowledge the subscriptions of a new connection.
+const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the broker may take to read what has been handed over and to close after a DISCONNECT.
 const FAREWELL_DEADLINE: Duration = Duration::from_secs(5);
@@ -70,12 +73,11 @@ struct Lost {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Cause {
-    /// It broke, or the broker closed it.
-    Broken,
+    /// The other side closed it, without a reason that could be read.
+    Closed,
     /// The broker says that another process has connected with our client id.
     TakenOver,
-    /// We closed it.
-    Abandoned,
+    Other,
 }
 
 impl<I: Inbox> Poller<I> {
@@ -110,8 +112,8 @@ impl<I: Inbox> Poller<I> {
             };
             outage.begins(&lost.reason);
             match lost.lived {
-                Some(lived) if lived < STABLE && lost.cause != Cause::Abandoned => evictions += 1,
-                // Not reachable, or reachable for long: nobody takes our place.
+                Some(lived) if lived < STABLE && lost.cause == Cause::Closed => evictions += 1,
+                // Not reachable, or connected for long: nobody takes our place.
                 _ => evictions = 0,
             }
             if self.gives_way && (lost.cause == Cause::TakenOver || evictions >= EVICTIONS_MAX) {
@@ -138,20 +140,23 @@ impl<I: Inbox> Poller<I> {
             let event = match timeout(silence_max, eventloop.poll()).await {
                 Ok(Ok(event)) => event,
                 Ok(Err(error)) => break why(&error),
-                Err(_) => break ("the broker takes no more data".to_owned(), Cause::Broken),
+                Err(_) => break ("the broker takes no more data".to_owned(), Cause::Other),
             };
             if let Event::Incoming(Packet::ConnAck(ack)) = &event {
                 since = Some(Instant::now());
                 self.begin(client.clone(), ack);
             }
             if let Err(reason) = self.handle(event) {
-                break (reason, Cause::Abandoned);
+                break (reason, Cause::Other);
             }
             if !ready && self.is_set_up() {
                 ready = true;
                 self.shared.phase.send_replace(Phase::Connected);
                 outage.ends();
                 self.inbox.connected();
+            }
+            if !ready && since.is_some_and(|since| since.elapsed() > SETUP_DEADLINE) {
+                break ("the broker does not acknowledge the subscriptions".to_owned(), Cause::Other);
             }
         };
         Lost { reason, lived: since.map(|since| since.elapsed()), cause }
@@ -274,12 +279,16 @@ fn why(error: &ConnectionError) -> (String, Cause) {
             ..
         }) => ("another process has connected with this client id".to_owned(), Cause::TakenOver),
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
-            ("the broker closed the connection".to_owned(), Cause::Broken)
+            ("the broker closed the connection".to_owned(), Cause::Closed)
         }
         ConnectionError::MqttState(StateError::AwaitPingResp) => {
-            ("the broker no longer answers".to_owned(), Cause::Broken)
+            ("the broker no longer answers".to_owned(), Cause::Other)
         }
-        error => (crate::chain(error), Cause::Broken),
+        // A reset: it closed while something of ours was on its way.
+        ConnectionError::MqttState(
+            StateError::Io(_) | StateError::Deserialization(mqttbytes::Error::Io(_)),
+        ) => (crate::chain(error), Cause::Closed),
+        error => (crate::chain(error), Cause::Other),
     }
 }
 

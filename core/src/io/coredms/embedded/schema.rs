@@ -218,37 +218,3 @@ fn schemas(keyword: &str, value: &Bson) -> Result<Vec<Schema>, SchemaError> {
     let schemas = keyword::array(keyword, value)?;
     schemas.iter().map(|schema| Schema::compile(keyword::document(keyword, schema)?)).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use bson::doc;
-
-    use super::*;
-
-    #[test]
-    fn what_mongodb_does_not_know_is_refused() {
-        for bad in [
-            doc! { "$ref": "#/a" },
-            doc! { "format": "date-time" },
-            doc! { "default": 1 },
-            doc! { "propertys": {} },
-            doc! { "type": "integer" },
-            doc! { "type": "string", "bsonType": "string" },
-            doc! { "bsonType": "text" },
-            doc! { "bsonType": [] },
-            doc! { "required": [] },
-            doc! { "required": "a" },
-            doc! { "minimum": "1" },
-            doc! { "exclusiveMinimum": 3 },
-            doc! { "minLength": -1 },
-            doc! { "multipleOf": 0 },
-            doc! { "pattern": "(" },
-            doc! { "properties": { "a": 1 } },
-            doc! { "properties": { "a": { "bsonTypo": "int" } } },
-            doc! { "anyOf": [] },
-            doc! { "items": true },
-        ] {
-            assert!(Schema::compile(&bad).is_err(), "{bad}");
-        }
-    }
-}

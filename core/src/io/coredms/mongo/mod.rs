@@ -10,9 +10,9 @@ mod objects;
 mod refusal;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::IntoFuture;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,8 +52,16 @@ pub struct MongoStore {
     /// The hosts, for messages; the address itself may hold a password.
     address: String,
     message_time: Duration,
-    /// Buckets that have their indexes, so that not every range asks for them.
-    indexed_buckets: Mutex<BTreeSet<String>>,
+    known: Mutex<Known>,
+}
+
+/// What the server has been asked for already, so that not every message asks again.
+#[derive(Debug, Default)]
+struct Known {
+    /// Buckets that have their indexes.
+    buckets: BTreeSet<String>,
+    /// The size of each collection's validator.
+    validator_bytes: BTreeMap<String, usize>,
 }
 
 impl MongoStore {
@@ -71,7 +79,13 @@ impl MongoStore {
         complete(&mut options);
         let client = Client::with_options(options).map_err(failed)?;
         let database = client.database(database);
-        Ok(Self { client, database, address: shown, message_time: Duration::from_secs(MESSAGE_SECONDS), indexed_buckets: Mutex::default() })
+        Ok(Self {
+            client,
+            database,
+            address: shown,
+            message_time: Duration::from_secs(MESSAGE_SECONDS),
+            known: Mutex::default(),
+        })
     }
 
     /// Gives up on a message after `time` and not after 30 s.
@@ -125,7 +139,24 @@ impl MongoStore {
         CoredmsError::Refused { address: self.address.clone(), operation, source: source.into() }
     }
 
-    /// The options that the collection has, or `None` where it is missing.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while it holds the lock.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The size of the collection's validator, 0 where it has none.
+    async fn validator_bytes(&self, collection: &str) -> Result<usize, CoredmsError> {
+        let known = self.known().validator_bytes.get(collection).copied();
+        if let Some(bytes) = known {
+            return Ok(bytes);
+        }
+        let validator = self.validator_of(collection).await?.unwrap_or_default();
+        let bytes = RawDocumentBuf::try_from(&validator).map_or(0, |raw| raw.as_bytes().len());
+        self.known().validator_bytes.insert(collection.to_owned(), bytes);
+        Ok(bytes)
+    }
+
+    /// The validator that the collection has, or `None` where the collection is missing.
     async fn validator_of(&self, collection: &str) -> Result<Option<Document>, CoredmsError> {
         let list = async {
             let cursor = self.database.list_collections().filter(doc! { "name": collection }).await?;
@@ -244,7 +275,8 @@ impl Coredms for MongoStore {
             return Err(self.refused(operation, "it has no _id"));
         };
         let filter = doc! { "_id": { "$eq": id } };
-        let documents = self.collection::<Document>(collection);
+        let document = RawDocumentBuf::try_from(&document).map_err(|error| self.refused(operation, error))?;
+        let documents = self.collection::<RawDocumentBuf>(collection);
         self.call(operation, documents.replace_one(filter, &document).upsert(true)).await.map(drop)
     }
 
@@ -254,6 +286,7 @@ impl Coredms for MongoStore {
         filter: Document,
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError> {
+        let operation = "find documents";
         // To the server 0 would mean all.
         if limit <= 0 {
             return Ok(Vec::new());
@@ -263,10 +296,15 @@ impl Coredms for MongoStore {
             .into_iter()
             .map(|(field, value)| (field, doc! { "$eq": value }.into()))
             .collect::<Document>();
-        let documents = self.collection::<Document>(collection);
-        let find =
-            async { documents.find(filter).sort(doc! { "_id": 1 }).limit(limit).await?.try_collect().await };
-        self.scan("find documents", find).await
+        // Raw: decoding through serde would take a field such as `$date` for a date.
+        let documents = self.collection::<RawDocumentBuf>(collection);
+        let find = async {
+            let cursor = documents.find(filter).sort(doc! { "_id": 1 }).limit(limit).await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        let found = self.scan(operation, find).await?;
+        let decoded = found.iter().map(|raw| Document::try_from(raw.as_ref())).collect::<Result<_, _>>();
+        decoded.map_err(|error| self.refused(operation, error))
     }
 
     async fn count(&self, collection: &str) -> Result<u64, CoredmsError> {
@@ -311,5 +349,46 @@ impl MongoStore {
         let model = IndexModel::builder().keys(keys).options(options).build();
         let documents = self.collection::<Document>(collection);
         self.scan("create an index", documents.create_index(model)).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_what_is_secret() {
+        for (url, expected) in [
+            ("mongodb://127.0.0.1:27017/?directConnection=true", "mongodb://127.0.0.1:27017"),
+            ("mongodb://user:secret@a:1,b:2/db?w=1", "mongodb://a:1,b:2"),
+            ("mongodb+srv://user:secret@cluster.example.org", "mongodb+srv://cluster.example.org"),
+            ("mongodb://user:sec/ret@a:1", "mongodb://…"),
+            ("mongodb://user:sec@ret@a:1", "mongodb://a:1"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn durability_is_not_for_the_address_to_decide_but_the_rest_is() {
+        let complete = async |url: &str| {
+            let mut options = ClientOptions::parse(url).await.expect("address");
+            super::complete(&mut options);
+            options
+        };
+        let near = complete("mongodb://localhost/?w=0").await;
+        let concern = near.write_concern.expect("write concern");
+        assert_eq!((concern.w, concern.journal), (Some(Acknowledgment::Majority), Some(true)));
+        assert_eq!((near.compressors, near.server_selection_timeout), (None, Some(Duration::from_secs(5))));
+
+        let far = complete("mongodb://db.example.org,[::1]/?serverSelectionTimeoutMS=70").await;
+        assert_eq!(far.compressors, Some(vec![Compressor::Snappy]));
+        assert_eq!(far.server_selection_timeout, Some(Duration::from_millis(70)));
+        let asked = complete("mongodb://127.0.0.1/?compressors=zstd").await;
+        assert!(
+            matches!(asked.compressors.as_deref(), Some([Compressor::Zstd { .. }])),
+            "{:?}",
+            asked.compressors
+        );
     }
 }

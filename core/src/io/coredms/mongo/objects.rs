@@ -1,5 +1,6 @@
 //! GridFS, written chunk by chunk: two writers are twice as fast as the driver's one, and ranges can come in any order.
 
+use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Document, RawDocumentBuf, doc, rawdoc};
 use bytes::Bytes;
@@ -73,16 +74,17 @@ async fn insert(
     }
 }
 
-/// Its `_id` is made of the object's and the number: increasing, and the same at every attempt.
+/// Its `_id` is made of the object's and the number: increasing, and the same at every attempt. It is an ObjectId, as
+/// some drivers take no other.
 fn chunk_document(id: IngestionId, number: u32, data: &[u8]) -> Option<RawDocumentBuf> {
-    let mut bytes = id.as_bytes().to_vec();
-    bytes.extend_from_slice(&number.to_be_bytes());
-    let binary = |bytes| Binary { subtype: BinarySubtype::Generic, bytes };
+    let mut chunk_id = [0; 12];
+    chunk_id[..8].copy_from_slice(&id.as_bytes()[..8]);
+    chunk_id[8..].copy_from_slice(&number.to_be_bytes());
     Some(rawdoc! {
-        "_id": binary(bytes),
+        "_id": ObjectId::from_bytes(chunk_id),
         "files_id": object_id(id),
         "n": i32::try_from(number).ok()?,
-        "data": binary(data.to_vec()),
+        "data": Binary { subtype: BinarySubtype::Generic, bytes: data.to_vec() },
     })
 }
 
@@ -124,7 +126,7 @@ pub(super) async fn read(
     id: IngestionId,
 ) -> Result<Option<Vec<u8>>, CoredmsError> {
     let operation = "read an object";
-    let files = store.collection::<Document>(&format!("{bucket}.files"));
+    let files = store.collection::<RawDocumentBuf>(&format!("{bucket}.files"));
     let Some(file) = store.call(operation, files.find_one(doc! { "_id": object_id(id) })).await? else {
         return Ok(None);
     };
@@ -147,12 +149,11 @@ pub(super) async fn read(
 
 /// The two indexes that GridFS demands.
 async fn ensure_indexes(store: &MongoStore, bucket: &str) -> Result<(), CoredmsError> {
-    let known = || store.indexed_buckets.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if known().contains(bucket) {
+    if store.known().buckets.contains(bucket) {
         return Ok(());
     }
     store.create_index(&format!("{bucket}.chunks"), doc! { "files_id": 1, "n": 1 }, true).await?;
     store.create_index(&format!("{bucket}.files"), doc! { "filename": 1, "uploadDate": 1 }, false).await?;
-    known().insert(bucket.to_owned());
+    store.known().buckets.insert(bucket.to_owned());
     Ok(())
 }

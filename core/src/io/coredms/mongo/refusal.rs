@@ -101,3 +101,44 @@ fn short(value: &Bson) -> String {
         None => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    fn reason_of(details: Document) -> String {
+        let error = doc! { "index": 3, "code": 121, "errmsg": "Document failed validation",
+        "errInfo": { "failingDocumentId": 1, "details": details } };
+        reason(&bson::deserialize_from_document(error).expect("an error of the server"))
+    }
+
+    #[test]
+    fn the_reason_names_fields_values_and_rules() {
+        let wrong_type = doc! { "operatorName": "bsonType", "specifiedAs": { "bsonType": "double" },
+        "reason": "type did not match", "consideredValue": "strong", "consideredType": "string" };
+        let inner = doc! { "operatorName": "properties", "propertiesNotSatisfied": [
+            { "propertyName": "gust", "details": [wrong_type] },
+        ] };
+        let rules = doc! { "operatorName": "$jsonSchema", "schemaRulesNotSatisfied": [
+            { "operatorName": "properties", "propertiesNotSatisfied": [{ "propertyName": "wind", "details": [inner] }] },
+            { "operatorName": "required", "specifiedAs": { "required": ["t"] }, "missingProperties": ["t", "u"] },
+            { "operatorName": "additionalProperties", "additionalProperties": ["x"] },
+        ] };
+        assert_eq!(
+            reason_of(rules),
+            "wind.gust breaks bsonType \"double\": it is \"strong\" (string); document is missing t, u; \
+             document has x, which is not allowed"
+        );
+    }
+
+    #[test]
+    fn many_rules_are_cut_and_none_leave_the_message() {
+        let rule = |number: i32| doc! { "operatorName": "minimum", "consideredValue": number };
+        let rules = (0..12).map(rule).collect::<Vec<_>>();
+        let reason = reason_of(doc! { "operatorName": "$jsonSchema", "schemaRulesNotSatisfied": rules });
+        assert!(reason.ends_with("it is 4; and 7 more"), "{reason}");
+        assert_eq!(reason_of(doc! {}), "Document failed validation");
+    }
+}

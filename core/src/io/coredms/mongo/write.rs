@@ -16,8 +16,11 @@ use super::{MongoStore, refusal};
 /// Half of what a command without its own payload section may have, as an update is; larger ones gain nothing.
 const MESSAGE_BYTES: usize = 8 << 20;
 
-/// Each may come back as an error with its rule, and the reply has a limit of 16 MiB.
-const MESSAGE_DOCUMENTS: usize = 2000;
+/// Well below what the server takes; larger ones gain nothing.
+const MESSAGE_DOCUMENTS: usize = 10_000;
+
+/// All errors of a message must fit the reply's 16 MiB: beyond that the server drops the connection, each time anew.
+const REPLY_BYTES: usize = 12 << 20;
 
 /// The server takes commands 16 KiB larger than documents: an update that replaces has its filter in that.
 const STATEMENT_BYTES_MAX: usize = form::DOCUMENT_BYTES_MAX + (14 << 10);
@@ -30,6 +33,8 @@ struct Message {
     positions: Vec<usize>,
     documents: Vec<RawDocumentBuf>,
     bytes: usize,
+    /// The reply, should none of them be stored.
+    reply_bytes: usize,
 }
 
 pub(super) async fn insert(
@@ -39,7 +44,8 @@ pub(super) async fn insert(
 ) -> Result<Written, CoredmsError> {
     let mut written = Written::default();
     let sound = sift(documents, &mut written);
-    for message in messages(sound) {
+    let validator_bytes = store.validator_bytes(collection).await?;
+    for message in messages(sound, validator_bytes) {
         let errors = insert_message(store, collection, &message.documents).await?;
         settle(store, collection, &message, id_of_document, errors, &mut written).await?;
     }
@@ -60,7 +66,8 @@ pub(super) async fn replace_older(
             Err(reason) => written.rejected.push((position, reason)),
         }
     }
-    for message in messages(statements) {
+    let validator_bytes = store.validator_bytes(collection).await?;
+    for message in messages(statements, validator_bytes) {
         let mut errors = update_message(store, collection, &message.documents).await?;
         // A duplicate key means that the key is there and was not to be replaced; or that another process inserted it
         // at this very moment, and then it may well be older. The second time it is there for certain.
@@ -89,22 +96,45 @@ fn sift(documents: Vec<RawDocumentBuf>, written: &mut Written) -> Vec<(usize, Ra
     sound
 }
 
-fn messages(documents: Vec<(usize, RawDocumentBuf)>) -> Vec<Message> {
+fn messages(documents: Vec<(usize, RawDocumentBuf)>, validator_bytes: usize) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     for (position, document) in documents {
         let bytes = document.as_bytes().len();
+        let reply_bytes = error_bytes(&document, validator_bytes);
         match messages.last_mut() {
             Some(message)
-                if message.documents.len() < MESSAGE_DOCUMENTS && message.bytes + bytes <= MESSAGE_BYTES =>
+                if message.documents.len() < MESSAGE_DOCUMENTS
+                    && message.bytes + bytes <= MESSAGE_BYTES
+                    && message.reply_bytes + reply_bytes <= REPLY_BYTES =>
             {
                 message.positions.push(position);
                 message.documents.push(document);
                 message.bytes += bytes;
+                message.reply_bytes += reply_bytes;
             }
-            _ => messages.push(Message { positions: vec![position], documents: vec![document], bytes }),
+            _ => messages.push(Message {
+                positions: vec![position],
+                documents: vec![document],
+                bytes,
+                reply_bytes,
+            }),
         }
     }
     messages
+}
+
+/// How large the error about a document may become.
+///
+/// A duplicate's names the key twice. A validator's has, for each rule that is broken, the rule, the value and about
+/// 170 bytes around them: measured 4 times the validator, and calculated up to 8 times for one with short names. The
+/// fields count where one rule holds for many of them.
+fn error_bytes(document: &RawDocument, validator_bytes: usize) -> usize {
+    if validator_bytes == 0 {
+        let id = document.iter_elements().next().and_then(Result::ok).map_or(0, |id| id.size());
+        return 512 + 4 * id;
+    }
+    let fields = document.iter_elements().count();
+    512 + 2 * document.as_bytes().len() + (10 * validator_bytes).max(300 * fields)
 }
 
 async fn insert_message(

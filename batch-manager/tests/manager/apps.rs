@@ -1,0 +1,211 @@
+//! Apps of the protocol `stdin`: good ones, and all the ways to be bad.
+
+use mysimbdp_core::io::process::ProcessId;
+use serde_json::{Value, json};
+
+use crate::workshop::{Workshop, command, counts, settings};
+
+fn pid(run: &Value) -> u32 {
+    run["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
+}
+
+fn attempts(workshop: &Workshop) -> Vec<u64> {
+    workshop.runs().iter().map(|run| run["attempt"].as_u64().expect("an attempt")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_micro_batch_is_run_once_and_told_what_it_is() {
+    let mut workshop = Workshop::of_mode(&["good"]);
+    let ingestion = workshop.stage("a b.ndjson", &[3, 0, 5]);
+    workshop.start();
+    let run = workshop.until_ingested(ingestion).await;
+    workshop.stop().await;
+    assert_eq!(counts(&run), [8, 8, 0, 0]);
+    assert_eq!((run.get("state"), run.get("audited")), (Some(&"ingested".into()), Some(&true.into())));
+    let mut runs = workshop.runs();
+    runs.sort_by_key(|run| run["batch_index"].as_u64());
+    let of = |name: &str| runs.iter().map(|run| run[name].as_u64().expect("a number")).collect::<Vec<_>>();
+    assert_eq!(of("batch_index"), [0, 1, 2]);
+    assert_eq!(of("batch_count"), [3, 3, 3]);
+    assert_eq!(of("first_record"), [0, 3, 3]);
+    assert_eq!(of("records"), [3, 0, 5]);
+    assert_eq!(of("attempt"), [1, 1, 1]);
+    assert_eq!(runs[2]["file"], "a b.ndjson");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_crashes_are_retried_and_the_records_of_earlier_attempts_are_no_duplicates() {
+    let mut workshop = Workshop::of_mode(&["crash", "2"]);
+    let ingestion = workshop.stage("a.ndjson", &[4]);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [4, 4, 0, 0]);
+    workshop.stop().await;
+    assert_eq!(attempts(&workshop), [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_are_what_was_there_before_the_run() {
+    let mut workshop = Workshop::of_mode(&["repeat"]);
+    let ingestion = workshop.stage("a.ndjson", &[5]);
+    let store = workshop.client_database().await;
+    let before = [0, 1].map(|record| {
+        let id = bson::Binary::from(ingestion.record_id(record));
+        bson::RawDocumentBuf::try_from(&bson::doc! { "_id": id }).expect("a document")
+    });
+    store.insert_many("app", before.to_vec()).await.expect("insert");
+    workshop.start();
+    // The app says five duplicates at its second attempt: three of them are its own.
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [5, 3, 2, 0]);
+    workshop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_crashes_again_and_again_is_held_with_its_last_words() {
+    for (mode, fragment) in [(["exit", "1"], "column 3 is missing"), (["signal", "11"], "signal 11")] {
+        let mut workshop = Workshop::of_mode(&mode);
+        let ingestion = workshop.stage("a.ndjson", &[4]);
+        workshop.start();
+        let reason = workshop.until_held(ingestion).await;
+        workshop.stop().await;
+        assert!(reason.contains(fragment) && reason.contains("failed 3 times"), "{reason}");
+        assert_eq!(attempts(&workshop), [1, 2, 3]);
+        let log =
+            std::fs::read_to_string(workshop.path("logs/clients/client1/batch.log")).expect("client log");
+        assert_eq!(log.contains("column 3 is missing"), mode[0] == "exit");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_data_is_held_at_once_and_a_retry_runs_it_again() {
+    let mut workshop = Workshop::of_mode(&["exit", "65"]);
+    let ingestion = workshop.stage("a.ndjson", &[4, 4]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    assert!(reason.contains("the data is bad: column 3 is missing"), "{reason}");
+    assert!(attempts(&workshop).iter().all(|attempt| *attempt == 1));
+    let before = workshop.runs().len();
+    let layout = workshop.config.layout.clone();
+    mysimbdp_core::io::staging::retry_held(&layout, &workshop.client(), ingestion).expect("retry");
+    workshop.until("it is run again", || workshop.runs().len() > before).await;
+    workshop.until_held(ingestion).await;
+    workshop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn try_again_later_is_never_held_however_often() {
+    let mut workshop = Workshop::of_mode(&["later", "6"]);
+    let ingestion = workshop.stage("a.ndjson", &[4]);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [4, 4, 0, 0]);
+    workshop.stop().await;
+    assert_eq!(attempts(&workshop), [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn done_without_having_read_is_not_believed() {
+    let mut workshop = Workshop::of_mode(&["unread"]);
+    let ingestion = workshop.stage("a.ndjson", &[20_000]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("it took only"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_output_fills_neither_pipe_nor_log() {
+    let mut workshop = Workshop::of_mode(&["flood"]);
+    let ingestion = workshop.stage("a.ndjson", &[20_000]);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [20_000, 20_000, 0, 0]);
+    workshop.stop().await;
+    let log = std::fs::metadata(workshop.path("logs/clients/client1/batch.log")).expect("client log").len();
+    assert!(log < 2 << 20, "the log has {log} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_of_one_more_or_less_than_the_splitters_is_refused_and_held() {
+    for delta in ["1", "-1"] {
+        let mut workshop = Workshop::of_mode(&["lie", delta]);
+        let ingestion = workshop.stage("a.ndjson", &[10]);
+        workshop.start();
+        let reason = workshop.until_held(ingestion).await;
+        workshop.stop().await;
+        assert!(reason.contains("not believed") && reason.contains("the 10 records"), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_hangs_and_ignores_sigterm_is_killed_and_held() {
+    let app = json!({ "command": command(&["hang"]), "timeout": "200ms" });
+    let mut workshop = Workshop::new(settings(app));
+    let ingestion = workshop.stage("a.ndjson", &[10]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("took longer than 0.2 s"), "{reason}");
+    for run in workshop.runs() {
+        assert!(ProcessId::of_pid(pid(&run)).is_none(), "{run} still runs");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_one_that_forks_away() {
+    let mut workshop = Workshop::of_mode(&["fork"]);
+    let ingestion = workshop.stage("a.ndjson", &[10]);
+    workshop.start();
+    workshop.until_ingested(ingestion).await;
+    let forked = std::fs::read_to_string(workshop.path("forked")).expect("it has forked");
+    assert!(ProcessId::of_pid(forked.parse().expect("a pid")).is_none(), "the fork still runs");
+    workshop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_tool_is_judged_by_its_exit_status() {
+    let mut workshop = Workshop::new(settings(json!({ "command": command(&["silent"]), "ids": "none" })));
+    let ingestion = workshop.stage("a.ndjson", &[10]);
+    workshop.start();
+    let run = workshop.until_ingested(ingestion).await;
+    workshop.stop().await;
+    assert_eq!((counts(&run), run.get("audited")), ([10, 10, 0, 0], Some(&false.into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_missing_is_named_in_the_reason() {
+    let mut workshop = Workshop::new(settings(json!({ "command": ["./no-such-app"] })));
+    let ingestion = workshop.stage("a.ndjson", &[10]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("no-such-app") && reason.contains("not found"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordered_app_gets_one_unit_after_the_other() {
+    let app = json!({ "command": command(&["crash", "1"]), "ordered": true, "concurrency": 8 });
+    let mut workshop = Workshop::new(settings(app));
+    let ingestion = workshop.stage("a.ndjson", &[1, 1, 1]);
+    workshop.start();
+    workshop.until_ingested(ingestion).await;
+    workshop.stop().await;
+    let order: Vec<u64> = workshop.runs().iter().filter_map(|run| run["batch_index"].as_u64()).collect();
+    assert_eq!(order, [0, 0, 1, 1, 2, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_are_joined_when_all_are_stored() {
+    let app = json!({ "command": command(&["good"]), "unit": "range", "ids": "object" });
+    let mut value = settings(app);
+    value["clients"][0]["micro_batching"] = json!({ "block_size": "300kB" });
+    let mut workshop = Workshop::new(value);
+    let content: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
+    let ingestion = workshop.stage_ranges("a.bin", mysimbdp_core::manifest::Format::Binary, &[(content, 1)]);
+    workshop.start();
+    let run = workshop.until_ingested(ingestion).await;
+    workshop.stop().await;
+    assert_eq!(counts(&run), [1, 1, 0, 0]);
+    let runs = workshop.runs();
+    assert_eq!(runs.len(), 5, "four ranges and the join: {runs:?}");
+    assert_eq!(runs.last().map(|run| (&run["phase"], &run["length"])), Some((&json!("join"), &json!(0))));
+    let bytes: u64 = runs.iter().filter_map(|run| run["length"].as_u64()).sum();
+    assert_eq!(bytes, 1_000_000);
+}

@@ -1,0 +1,114 @@
+//! How a file ends: rejected records, receipts, changed content, a store that is away.
+
+use mysimbdp_core::config::REJECTED;
+use mysimbdp_core::io::coredms::Coredms;
+use serde_json::{Value, json};
+
+use crate::workshop::{Workshop, command, counts, settings};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_rejected_record_is_in_the_clients_database_with_number_and_reason() {
+    let mut workshop = Workshop::of_mode(&["reject", "1", "3"]);
+    let ingestion = workshop.stage("a.ndjson", &[5, 5]);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [10, 6, 0, 4]);
+    workshop.stop().await;
+    let store = workshop.client_database().await;
+    let found = store.find(REJECTED, bson::doc! {}, 10).await.expect("find");
+    let records: Vec<i64> = found.iter().map(|document| number(document, "record")).collect();
+    assert_eq!(records, [1, 3, 6, 8]);
+    for (name, value) in
+        [("reason", "not for position 1"), ("ingestion", &ingestion.to_string()), ("file", "a.ndjson")]
+    {
+        assert_eq!(found[2].get(name), Some(&value.into()), "{name}");
+    }
+}
+
+fn number(document: &bson::Document, name: &str) -> i64 {
+    match document.get(name) {
+        Some(bson::Bson::Int64(number)) => *number,
+        Some(bson::Bson::Int32(number)) => i64::from(*number),
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sender_gets_a_receipt_and_without_archive_the_file_is_removed() {
+    let mut value = settings(json!({}));
+    value["clients"][0]["receipt"] = json!(true);
+    value["clients"][0].as_object_mut().expect("an object").remove("archive");
+    let mut workshop = Workshop::new(value);
+    let ingestion = workshop.stage("a.ndjson", &[7]);
+    workshop.start();
+    let receipt = workshop.path("client-input-directory/client1/a.ndjson.receipt.json");
+    workshop.until("the file is removed", || receipt.is_file() && !workshop.is_staged(ingestion)).await;
+    workshop.stop().await;
+    let receipt: Value = serde_json::from_slice(&std::fs::read(receipt).expect("read")).expect("JSON");
+    assert_eq!(
+        (&receipt["state"], &receipt["stored"], &receipt["file"]),
+        (&json!("ingested"), &json!(7), &json!("a.ndjson"))
+    );
+    assert_eq!(workshop.root.list("staging/client1"), Vec::<String>::new());
+    assert_eq!(workshop.root.list("state/outbox").len(), 1, "the message waits for a broker");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_changed_after_staging_is_held_before_any_of_it_is_fed() {
+    let mut workshop = Workshop::of_mode(&["good"]);
+    let ingestion = workshop.stage("a.ndjson", &[5, 5]);
+    let staged = workshop.config.layout.staged(&workshop.client(), ingestion).join("a.ndjson");
+    let mut content = std::fs::read(&staged).expect("read");
+    content.iter_mut().for_each(|byte| byte.make_ascii_uppercase());
+    std::fs::write(&staged, content).expect("overwrite");
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("changed after it was staged"), "{reason}");
+    assert_eq!(workshop.runs(), Vec::<Value>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_changed_after_feeding_is_held_at_the_end() {
+    let mut workshop = Workshop::of_mode(&["change"]);
+    let ingestion = workshop.stage("a.ndjson", &[5]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("changed after it was staged") && reason.contains("BLAKE3"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_delays_and_loses_nothing() {
+    let mut workshop = Workshop::of_mode(&["gate"]);
+    // The embedded store's directory cannot be made where a file lies.
+    let store = workshop.path("state/coredms");
+    std::fs::create_dir_all(store.parent().expect("has a parent")).expect("state");
+    std::fs::write(&store, "in the way").expect("block the store");
+    let first = workshop.stage("a.ndjson", &[5]);
+    workshop.start();
+    let outcomes = |ingestion| workshop.config.layout.staged(&workshop.client(), ingestion).join("outcomes");
+    workshop.until("it has looked", || workshop.path("staging/.batch-manager.lock").is_file()).await;
+    std::fs::remove_file(&store).expect("unblock the store");
+    workshop.until("the unit is begun when the store is back", || workshop.runs().len() == 1).await;
+    assert!(outcomes(first).join("00000.attempt.json").is_file());
+    std::fs::write(workshop.path("gate"), "").expect("open the gate");
+    assert_eq!(counts(&workshop.until_ingested(first).await), [5, 5, 0, 0]);
+    workshop.stop().await;
+    assert_eq!(workshop.runs().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configured_collections_have_their_validators_before_the_first_unit() {
+    let mut value = settings(json!({ "command": command(&["good"]) }));
+    value["clients"][0]["collections"] =
+        json!({ "app": { "validator": { "bsonType": "object", "required": ["n"] } } });
+    let mut workshop = Workshop::new(value);
+    let ingestion = workshop.stage("a.ndjson", &[1]);
+    workshop.start();
+    workshop.until_ingested(ingestion).await;
+    workshop.stop().await;
+    let store = workshop.client_database().await;
+    let bad = bson::RawDocumentBuf::try_from(&bson::doc! { "_id": 1 }).expect("a document");
+    let written = store.insert_many("app", vec![bad]).await.expect("insert");
+    assert_eq!((written.stored, written.rejected.len()), (0, 1));
+}

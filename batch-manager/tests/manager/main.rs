@@ -1,0 +1,8 @@
+//! A batch-manager at work, on the embedded store, with apps that behave and apps that do not.
+#![allow(clippy::disallowed_methods)]
+
+mod apps;
+mod ends;
+mod lifecycle;
+mod workers;
+mod workshop;

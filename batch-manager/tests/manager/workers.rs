@@ -1,0 +1,78 @@
+//! Apps of the protocol `worker`.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::workshop::{Workshop, command, counts, settings};
+
+fn workshop(mode: &[&str]) -> Workshop {
+    Workshop::new(settings(json!({ "command": command(mode), "protocol": "worker", "concurrency": 2 })))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_processes_do_many_units() {
+    let mut workshop = workshop(&["worker"]);
+    let files: Vec<_> =
+        (0..10).map(|number| workshop.stage(&format!("{number}.ndjson"), &[100, 100])).collect();
+    workshop.start();
+    for ingestion in files {
+        assert_eq!(counts(&workshop.until_ingested(ingestion).await), [200, 200, 0, 0]);
+    }
+    workshop.stop().await;
+    let runs = workshop.runs();
+    let processes: BTreeSet<u64> = runs.iter().filter_map(|run| run["pid"].as_u64()).collect();
+    assert_eq!(runs.len(), 20);
+    assert!(processes.len() <= 2, "{processes:?}");
+    for process in processes {
+        let process = u32::try_from(process).expect("a pid");
+        assert!(
+            mysimbdp_core::io::process::ProcessId::of_pid(process).is_none(),
+            "the shutdown ends idle workers"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_dies_fails_its_unit_only() {
+    let mut workshop = workshop(&["worker", "dies"]);
+    let ingestion = workshop.stage("a.ndjson", &[100, 100, 100]);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [300, 300, 0, 0]);
+    workshop.stop().await;
+    let attempts: Vec<(u64, u64)> = workshop
+        .runs()
+        .iter()
+        .map(|run| (run["batch_index"].as_u64().expect("index"), run["attempt"].as_u64().expect("attempt")))
+        .collect();
+    assert_eq!(attempts.len(), 4);
+    assert!(attempts.contains(&(1, 2)), "{attempts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_is_tried_again_by_the_same_process_or_held() {
+    let mut patient = workshop(&["worker", "fails"]);
+    let ingestion = patient.stage("a.ndjson", &[10]);
+    patient.start();
+    assert_eq!(counts(&patient.until_ingested(ingestion).await), [10, 10, 0, 0]);
+    patient.stop().await;
+    let processes: BTreeSet<u64> = patient.runs().iter().filter_map(|run| run["pid"].as_u64()).collect();
+    assert_eq!((patient.runs().len(), processes.len()), (3, 1));
+
+    let mut strict = workshop(&["worker", "refuses"]);
+    let ingestion = strict.stage("a.ndjson", &[10]);
+    strict.start();
+    let reason = strict.until_held(ingestion).await;
+    strict.stop().await;
+    assert!(reason.contains("no such column"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_before_everything_was_read_is_not_believed_and_the_worker_replaced() {
+    let mut workshop = workshop(&["worker", "hasty"]);
+    let ingestion = workshop.stage("a.ndjson", &[20_000]);
+    workshop.start();
+    // Either the unit was not read whole when it was answered, or it is answered twice: the second is a fresh process.
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [20_000, 20_000, 0, 0]);
+    workshop.stop().await;
+}

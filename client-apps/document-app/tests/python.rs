@@ -1,0 +1,59 @@
+//! The batch app in Python keeps the same contract, on a real store.
+
+mod support;
+
+use bson::doc;
+use mysimbdp_core::app::UnitHeader;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_testbed as testbed;
+use support::{App, INGESTION, Store, whole};
+
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../python/batch_app.py");
+
+#[tokio::test]
+async fn it_stores_each_record_once_under_the_platforms_ids() {
+    let store = Store::mongodb().await;
+    let python = testbed::python();
+    let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
+    let csv = "\u{feff}n,t,empty\n1,\"a\nb\",\n\n2.5,007,\n".as_bytes();
+    let unit = whole("a.csv", csv, 2);
+    assert_eq!(app.stdin(&store, &unit, csv).done(), (2, 0, 0));
+    assert_eq!(app.stdin(&store, &unit, csv).done(), (0, 2, 0));
+    let ingestion: IngestionId = INGESTION.parse().expect("32 digits");
+    let id = |record| bson::Binary::from(ingestion.record_id(record));
+    let expected = [
+        doc! { "_id": id(0), "n": 1, "t": "a\nb", "empty": null },
+        doc! { "_id": id(1), "n": 2.5, "t": "007", "empty": null },
+    ];
+    assert_eq!(store.coredms.find("records", doc! {}, 10).await.expect("documents"), expected);
+}
+
+#[tokio::test]
+async fn it_rejects_records_by_number_and_refuses_what_was_not_announced() {
+    let store = Store::mongodb().await;
+    let python = testbed::python();
+    let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
+    let lines = b"{\"a\":1}\n5\n{\"a\":18446744073709551617}\n{\"a\":1e400}\n{\"a\":{\"b\":[]}}\n";
+    let unit = UnitHeader { first_record: 10, ..whole("a.ndjson", lines, 5) };
+    for records in [4, 6] {
+        let answer = app.stdin(&store, &UnitHeader { records, ..unit.clone() }, lines);
+        assert_eq!(answer.code, Some(65), "{answer:?}");
+    }
+    assert_eq!(app.stdin(&store, &unit, &lines[..20]).code, Some(75));
+    assert_eq!(store.coredms.count("records").await.expect("a count"), 0);
+    let answer = app.stdin(&store, &unit, lines);
+    assert_eq!(answer.done(), (2, 0, 3));
+    assert_eq!(answer.rejects().iter().map(|reject| reject.0).collect::<Vec<_>>(), [11, 12, 13]);
+    let array = b"[{\"a\":1}, 5]";
+    let unit = UnitHeader { ingestion: "f".repeat(32), ..whole("a.json", array, 2) };
+    assert_eq!(app.stdin(&store, &unit, array).done(), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_means_try_again() {
+    let mut store = Store::mongodb().await;
+    let python = testbed::python();
+    let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
+    store.url = format!("mongodb://127.0.0.1:{}/?serverSelectionTimeoutMS=300", testbed::free_port());
+    assert_eq!(app.stdin(&store, &whole("a.csv", b"n\n1\n", 1), b"n\n1\n").code, Some(75));
+}

@@ -1,0 +1,69 @@
+//! The stream app in Python keeps the same promises, on a real broker and a real store.
+
+mod support;
+
+use std::path::Path;
+
+use mysimbdp_core::message::Report;
+use mysimbdp_testbed as testbed;
+use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
+
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../python/stream_app.py");
+
+async fn stream() -> Stream {
+    Stream::new(&[&testbed::python(), Path::new(PROGRAM)], &shared_broker(), &shared_store()).await
+}
+
+/// It says nothing of itself before its first report.
+async fn start(stream: &Stream) -> testbed::Process {
+    let (_link, mut reports) = connect(&stream.broker, vec![format!("{}/reports", stream.client)]).await;
+    let process = stream.spawn();
+    let (_, payload, _) = next_message(&mut reports).await;
+    Report::parse(&payload).expect("a report of the contract");
+    process
+}
+
+fn message(number: u64) -> String {
+    format!("{{\"n\":{number}}}")
+}
+
+#[tokio::test]
+async fn it_stores_rejects_and_keeps_its_session_when_stopped() {
+    let stream = stream().await;
+    let mut app = start(&stream).await;
+    for number in 0..300 {
+        stream.publish(message(number)).await;
+    }
+    stream.publish("not json").await;
+    stream.publish("[1]").await;
+    // Integers of more than 64 bits: JSON, but no BSON.
+    stream.publish("{\"n\":18446744073709551617}").await;
+    stream.until_count("messages", 300).await;
+    stream.until_count("rejected", 3).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0), "{}", stream.log());
+    for number in 300..400 {
+        stream.publish(message(number)).await;
+    }
+    let mut app = start(&stream).await;
+    stream.until_count("messages", 400).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0), "{}", stream.log());
+}
+
+#[tokio::test]
+async fn it_drains_and_ends_its_session() {
+    let stream = stream().await;
+    let mut app = start(&stream).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0), "{}", stream.log());
+    for number in 0..500 {
+        stream.publish(message(number)).await;
+    }
+    let mut app = start(&stream).await;
+    app.signal(rustix::process::Signal::USR1);
+    assert_eq!(app.wait(DEADLINE).code(), Some(0), "{}", stream.log());
+    assert_eq!(stream.count("messages").await, 500);
+    stream.publish(message(9_999)).await;
+    let mut app = start(&stream).await;
+    stream.publish(message(10_000)).await;
+    stream.until_count("messages", 501).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0), "{}", stream.log());
+}

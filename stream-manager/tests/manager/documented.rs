@@ -1,0 +1,50 @@
+//! The examples of `docs/asyncapi.yaml` are what the programs read and write.
+
+use mysimbdp_core::message::{Finished, Report, Staged};
+use mysimbdp_stream_manager::control::{Request, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+const DOCUMENT: &str = include_str!("../../../docs/asyncapi.yaml");
+
+/// The examples by name; each payload is JSON on a line of its own.
+fn examples() -> Vec<(&'static str, &'static str)> {
+    let lines: Vec<&str> = DOCUMENT.lines().map(str::trim).collect();
+    let example =
+        |pair: &[&'static str]| Some((pair[0].strip_prefix("- name: ")?, pair[1].strip_prefix("payload: ")?));
+    lines.windows(2).filter_map(example).collect()
+}
+
+/// Reads the example, and checks that writing it again gives the same.
+fn same<T: DeserializeOwned + Serialize>(payload: &str) {
+    let read: T = serde_json::from_str(payload).expect(payload);
+    let written = serde_json::to_value(read).expect("serialises");
+    assert_eq!(written, serde_json::from_str::<Value>(payload).expect("JSON"));
+}
+
+#[test]
+fn every_example_is_read_as_what_it_shows() {
+    let mut checked = 0;
+    for (name, payload) in examples() {
+        match name.split('-').next() {
+            Some("staged") => {
+                same::<Staged>(payload);
+                Staged::parse(payload.as_bytes()).expect(payload);
+            }
+            Some("finished") => same::<Finished>(payload),
+            Some("report") => {
+                Report::parse(payload.as_bytes()).expect(payload);
+            }
+            Some("request") => {
+                serde_json::from_str::<Request>(payload).expect(payload);
+            }
+            Some("response") => same::<Response>(payload),
+            // The client's own, and what only the apps write.
+            Some("data" | "status") => continue,
+            other => panic!("example of unknown kind {other:?}"),
+        }
+        checked += 1;
+    }
+    assert!(checked >= 16, "only {checked} examples were found");
+}
