@@ -9,7 +9,6 @@ use mysimbdp_core::chain;
 use mysimbdp_core::io::clock;
 use mysimbdp_core::io::coredms::CoredmsError;
 use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::io::process::ProcessError;
 use mysimbdp_core::io::staging::{Attempt, RejectsWriter, write_attempt, write_outcome};
 use mysimbdp_core::outcome::Outcome;
 use mysimbdp_core::timing::Stage;
@@ -63,14 +62,15 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     let unit = &work.units[unit];
     let program = match context.program(work.client(), work.app()) {
         Ok(program) => program,
-        Err(error) => return not_startable(work, unit, before, &error).await,
+        // A person must mend that, which a few attempts leave time for.
+        Err(error) => return fail(work, unit.index, before, chain(&error)).await,
     };
     let (attempt, feed) = match prepare(context, work, unit, before.clone()).await {
         Ok(prepared) => prepared,
         Err(Obstacle::Feed(error @ FeedError::Changed { .. })) => {
             return Attempted::Hopeless { attempt: before, reason: error.to_string() };
         }
-        Err(error) => return Attempted::Later { attempt: before, reason: chain(&error) },
+        Err(error) => return later(work, unit.index, before, chain(&error)).await,
     };
     let encoding = work.client().settings.files.encoding.as_str();
     let header = unit.header(&work.manifest, encoding, attempt.attempt, feed.length());
@@ -139,18 +139,13 @@ async fn baseline(
     }
 }
 
-/// The program is not there: a fault that a person must mend, which a few attempts leave time for.
-async fn not_startable(work: &Work, unit: &WorkUnit, before: Attempt, error: &ProcessError) -> Attempted {
-    fail(work, unit.index, before, chain(error)).await
-}
-
 async fn conclude(work: &Work, unit: &WorkUnit, attempt: Attempt, ran: Ran, since: Instant) -> Attempted {
     let evidence =
         Evidence { ids: work.app().settings.ids, attempt: attempt.attempt, baseline: attempt.baseline };
     let claim = match ran.verdict {
         Verdict::Done(claim) => claim,
         Verdict::BadData(reason) => return Attempted::Hopeless { attempt, reason },
-        Verdict::TryLater(reason) => return Attempted::Later { attempt, reason },
+        Verdict::TryLater(reason) => return later(work, unit.index, attempt, reason).await,
         Verdict::Crashed(reason) => return fail(work, unit.index, attempt, reason).await,
         Verdict::Stopped => return Attempted::Stopped,
     };
@@ -178,7 +173,7 @@ async fn conclude(work: &Work, unit: &WorkUnit, attempt: Attempt, ran: Ran, sinc
             Attempted::Done(outcome)
         }
         // It is run again, and finds its records there.
-        Err(error) => Attempted::Later { attempt, reason: chain(&error) },
+        Err(error) => later(work, unit.index, attempt, chain(&error)).await,
     }
 }
 
@@ -189,10 +184,20 @@ fn record(directory: &Path, rejects: RejectsWriter, outcome: &Outcome) -> Result
 
 async fn fail(work: &Work, index: u32, attempt: Attempt, reason: String) -> Attempted {
     let attempt = Attempt { failures: attempt.failures + 1, reason: Some(reason.clone()), ..attempt };
+    note(work, index, &attempt).await;
+    Attempted::Failed { attempt, reason }
+}
+
+async fn later(work: &Work, index: u32, attempt: Attempt, reason: String) -> Attempted {
+    let attempt = Attempt { reason: Some(reason.clone()), ..attempt };
+    note(work, index, &attempt).await;
+    Attempted::Later { attempt, reason }
+}
+
+/// Writes down where the unit stands, for a restart and for people. It counts in memory all the same.
+async fn note(work: &Work, index: u32, attempt: &Attempt) {
     let (directory, noted) = (work.directory.clone(), attempt.clone());
     if let Err(error) = blocking(move || write_attempt(&directory, index, &noted)).await {
-        // Counted in memory all the same.
-        tracing::warn!(ingestion = %work.manifest.ingestion, error = chain(&error), "a failed attempt is not written down");
+        tracing::warn!(ingestion = %work.manifest.ingestion, error = chain(&error), "an attempt is not written down");
     }
-    Attempted::Failed { attempt, reason }
 }

@@ -3,6 +3,8 @@
 //! Level-triggered: a ring, the clock and the end of a task only make it look and plan sooner. What it knows beyond
 //! what lies in staging are back-offs and running tasks, which a restart forgets without harm.
 
+mod ended;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +13,20 @@ use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Config, settings};
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::clock;
 use mysimbdp_core::io::staging::{self, Attempt, Staged};
-use mysimbdp_core::io::{clock, random};
-use mysimbdp_core::outcome::{Counts, Outcome};
+use mysimbdp_core::outcome::Outcome;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::attempt::{Attempted, attempt};
-use crate::backoff;
+use self::ended::Ended;
+use crate::attempt::attempt;
 use crate::bell::{Bell, Ring};
 use crate::blocking::blocking;
 use crate::context::Context;
-use crate::finish::{Finish, FinishError, finish, hold};
+use crate::finish::{finish, hold};
 use crate::job::Job;
 use crate::observe::{Look, Work, look};
-use crate::outbox::OutboxError;
 use crate::plan::{Action, Policy, Served, plan};
 
 /// Workers that had nothing to do for so long are ended.
@@ -44,16 +45,6 @@ struct Ingestion {
     work: Arc<Work>,
     attempts: BTreeMap<u32, Attempt>,
     outcomes: BTreeMap<u32, Outcome>,
-}
-
-/// What has come to an end.
-#[derive(Debug)]
-enum Ended {
-    Attempt { key: Key, unit: usize, attempted: Attempted },
-    Finish { key: Key, result: Result<Finish, FinishError> },
-    Hold { key: Key, reasons: Vec<String>, result: Result<(), FinishError> },
-    Published(Result<(), OutboxError>),
-    Swept,
 }
 
 #[derive(Debug)]
@@ -232,110 +223,6 @@ impl Manager {
         }
     }
 
-    fn ended(&mut self, ended: Ended) {
-        match ended {
-            Ended::Attempt { key, unit, attempted } => self.attempted(&key, unit, attempted),
-            Ended::Finish { key, result } => self.finished(&key, result),
-            Ended::Hold { key, reasons, result } => self.held(&key, &reasons, result),
-            Ended::Published(result) => {
-                self.publishing = false;
-                if let Err(error) = result {
-                    // Not said louder: the next connection, or the clock, tries again.
-                    tracing::debug!(error = chain(&error), "messages wait for the broker");
-                }
-            }
-            Ended::Swept => {}
-        }
-    }
-
-    fn attempted(&mut self, key: &Key, unit: usize, attempted: Attempted) {
-        let settings = self.config.settings.batch_manager.clone();
-        let Some(found) = self.ingestions.get_mut(key) else { return };
-        let (index, file) = (found.work.units[unit].index, found.work.manifest.file.clone());
-        let (client, ingestion) = key;
-        let app = (client.clone(), found.job.app.clone());
-        match attempted {
-            Attempted::Done(outcome) => {
-                found.outcomes.insert(index, outcome);
-                found.job.done(unit);
-                if let Some(tries) = self.waiting.remove(&app) {
-                    tracing::info!(%client, app = app.1, tries, "work goes on again");
-                }
-            }
-            Attempted::Failed { attempt, reason } if attempt.failures >= settings.attempts_max => {
-                let failures = attempt.failures;
-                found.attempts.insert(index, attempt);
-                found
-                    .job
-                    .give_up(Some(unit), format!("unit {index} failed {failures} times, last: {reason}"));
-            }
-            Attempted::Failed { attempt, reason } => {
-                let failures = attempt.failures;
-                tracing::warn!(%client, %ingestion, file, unit = index, failures, reason, "a unit failed, it is tried again");
-                found.attempts.insert(index, attempt);
-                found.job.again(unit, |_| later(&settings, failures));
-            }
-            Attempted::Later { attempt, reason } => {
-                found.attempts.insert(index, attempt);
-                found.job.again(unit, |tries| later(&settings, tries));
-                let tries = self.waiting.entry(app).or_default();
-                *tries += 1;
-                // Once for a whole outage: each try of each unit would say the same.
-                if *tries == 1 {
-                    tracing::warn!(%client, %ingestion, file, unit = index, reason, "work waits and is tried again");
-                } else {
-                    tracing::debug!(%client, %ingestion, file, unit = index, reason, "work waits and is tried again");
-                }
-            }
-            Attempted::Hopeless { attempt, reason } => {
-                found.attempts.insert(index, attempt);
-                found.job.give_up(Some(unit), format!("unit {index}: {reason}"));
-            }
-            Attempted::Stopped => found.job.again(unit, |tries| later(&settings, tries)),
-        }
-    }
-
-    fn finished(&mut self, key: &Key, result: Result<Finish, FinishError>) {
-        let settings = self.config.settings.batch_manager.clone();
-        let (client, ingestion) = key;
-        let Some(found) = self.ingestions.get_mut(key) else { return };
-        let manifest = &found.work.manifest;
-        match result {
-            Ok(Finish::Ingested(counts)) => {
-                let Counts { received, stored, duplicates, rejected } = counts;
-                tracing::info!(
-                    %client, %ingestion, file = manifest.file, received, stored, duplicates, rejected, "ingested"
-                );
-                self.ingestions.remove(key);
-                self.publish_outbox();
-            }
-            Ok(Finish::Changed(reason)) => found.job.give_up(None, reason),
-            Err(error) => {
-                tracing::warn!(%client, %ingestion, file = manifest.file, error = chain(&error), "cannot finish yet");
-                found.job.end_again(|tries| later(&settings, tries));
-            }
-        }
-    }
-
-    fn held(&mut self, key: &Key, reasons: &[String], result: Result<(), FinishError>) {
-        let settings = self.config.settings.batch_manager.clone();
-        let (client, ingestion) = key;
-        let Some(found) = self.ingestions.get_mut(key) else { return };
-        let file = found.work.manifest.file.clone();
-        match result {
-            Ok(()) => {
-                let reason = reasons.join("; ");
-                tracing::error!(%client, %ingestion, file, reason, "held");
-                self.ingestions.remove(key);
-                self.publish_outbox();
-            }
-            Err(error) => {
-                tracing::warn!(%client, %ingestion, file, error = chain(&error), "cannot hold yet");
-                found.job.end_again(|tries| later(&settings, tries));
-            }
-        }
-    }
-
     fn publish_outbox(&mut self) {
         let Some(link) = self.bell.link().filter(|link| link.is_connected()).cloned() else { return };
         if std::mem::replace(&mut self.publishing, true) {
@@ -398,10 +285,6 @@ impl Ingestion {
         };
         self.outcomes.values().filter(is_done_by).cloned().collect()
     }
-}
-
-fn later(settings: &settings::BatchManager, failures: u32) -> Instant {
-    Instant::now() + backoff::delay(settings, failures, random::jitter())
 }
 
 /// Waits until `shutdown` is true, or nobody can turn it any more.

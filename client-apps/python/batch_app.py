@@ -92,7 +92,7 @@ def main():
     except PyMongoError as error:
         fail(TRY_LATER, error)
     for number, reason in rejects:
-        say(type="reject", record=number, reason=reason)
+        say(type="reject", record=number, reason=reason[:1000])
     say(type="done", stored=announced - duplicates - len(rejects), duplicates=duplicates, rejected=len(rejects))
 
 

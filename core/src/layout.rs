@@ -76,7 +76,9 @@ impl Layout {
     /// A new directory for a discarded file: what was never read has no content id, so time and chance name it.
     pub fn discarded(&self, client: Option<&ClientId>, received_at: Timestamp, random: u64) -> PathBuf {
         let client = client.map_or(Self::UNROUTED, ClientId::as_str);
-        self.discarded_root().join(client).join(format!("{}-{random:016x}", received_at.strftime("%Y%m%dT%H%M%SZ")))
+        self.discarded_root()
+            .join(client)
+            .join(format!("{}-{random:016x}", received_at.strftime("%Y%m%dT%H%M%SZ")))
     }
 
     pub fn state(&self) -> PathBuf {

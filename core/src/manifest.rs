@@ -108,7 +108,8 @@ pub enum Lane {
 impl Manifest {
     /// The manifest as `manifest.json` holds it.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec_pretty(self).expect("a manifest has no map with keys other than text");
+        let mut json =
+            serde_json::to_vec_pretty(self).expect("a manifest has no map with keys other than text");
         json.push(b'\n');
         json
     }
@@ -146,7 +147,8 @@ impl Manifest {
 /// Neither absolute nor upwards: a manifest can name only what lies beside it.
 fn path_is_inside(path: &str) -> bool {
     use std::path::Component;
-    !path.is_empty() && std::path::Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+    !path.is_empty()
+        && std::path::Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// The bytes are no manifest of this version.

@@ -113,7 +113,9 @@ impl Report {
         seconds("average_processing_time", self.average_processing_time)?;
         seconds("interval", self.interval.unwrap_or(0.0))?;
         match self.utilization {
-            Some(value) if !(0.0..=1.0).contains(&value) => Err(MessageError::Range { name: "utilization", value }),
+            Some(value) if !(0.0..=1.0).contains(&value) => {
+                Err(MessageError::Range { name: "utilization", value })
+            }
             _ => Ok(()),
         }
     }
@@ -155,8 +157,16 @@ mod tests {
     #[test]
     fn forged_reports_are_refused() {
         for forged in [
-            "", "[]", "{}", "null", r#"["client1", -1, 10, 2000]"#, r#"["client1", 1e400, 10, 2000]"#,
-            r##"["#", 0.1, 10, 2000]"##, r#"["client1", 0.1, -10, 2000]"#, "__import__('os')", r#"["client1", 0.1, 10]"#,
+            "",
+            "[]",
+            "{}",
+            "null",
+            r#"["client1", -1, 10, 2000]"#,
+            r#"["client1", 1e400, 10, 2000]"#,
+            r##"["#", 0.1, 10, 2000]"##,
+            r#"["client1", 0.1, -10, 2000]"#,
+            "__import__('os')",
+            r#"["client1", 0.1, 10]"#,
         ] {
             assert!(Report::parse(forged.as_bytes()).is_err(), "{forged}");
         }

@@ -33,7 +33,8 @@ pub struct Counts {
 
 impl Counts {
     pub fn balances(&self) -> bool {
-        self.stored.checked_add(self.duplicates).and_then(|sum| sum.checked_add(self.rejected)) == Some(self.received)
+        self.stored.checked_add(self.duplicates).and_then(|sum| sum.checked_add(self.rejected))
+            == Some(self.received)
     }
 }
 

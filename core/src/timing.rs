@@ -21,7 +21,7 @@ pub enum Stage {
     Ingest,
     Finish,
     Whole,
-    /// Stream: one batch of messages, from the first one's arrival to the acknowledgement of all.
+    /// Stream: a message's way from its arrival to its acknowledgement, the mean of one interval of an instance.
     Batch,
     /// Stream: one interval of an instance.
     Report,

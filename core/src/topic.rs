@@ -81,7 +81,12 @@ mod tests {
         let topics = Topics::new("mysimbdp");
         let of = |topic| topics.client_of(&topics.all_reports(), topic).map(String::from);
         assert_eq!(of("mysimbdp/stream/reports/client1").as_deref(), Some("client1"));
-        for forged in ["mysimbdp/stream/reports/", "mysimbdp/stream/reports/a/b", "x/stream/reports/a", "mysimbdp/stream/reports/.."] {
+        for forged in [
+            "mysimbdp/stream/reports/",
+            "mysimbdp/stream/reports/a/b",
+            "x/stream/reports/a",
+            "mysimbdp/stream/reports/..",
+        ] {
             assert_eq!(of(forged), None, "{forged}");
         }
     }

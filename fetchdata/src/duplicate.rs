@@ -27,7 +27,12 @@ pub(crate) enum Known {
 }
 
 /// Looks in the order in which an ingestion moves, so that one which moves meanwhile is found.
-pub(crate) async fn seek(layout: &Layout, history: &History, client: &ClientId, ingestion: IngestionId) -> Known {
+pub(crate) async fn seek(
+    layout: &Layout,
+    history: &History,
+    client: &ClientId,
+    ingestion: IngestionId,
+) -> Known {
     if files::exists(&layout.staged(client, ingestion)) {
         return Known::Staged;
     }
@@ -91,7 +96,8 @@ impl History {
 
     async fn find(&self, client: &ClientId, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
         let store = self.store.get_or_try_init(|| coredms::open(&self.url, &self.database)).await?;
-        let filter = doc! { "ingestion": ingestion.to_string(), "client": client.as_str(), "state": "ingested" };
+        let filter =
+            doc! { "ingestion": ingestion.to_string(), "client": client.as_str(), "state": "ingested" };
         let found = store.find(Run::COLLECTION, filter, 1).await?;
         Ok(found.into_iter().find_map(|run| bson::deserialize_from_document(run).ok()))
     }

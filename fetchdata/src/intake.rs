@@ -56,7 +56,11 @@ impl Intake {
     }
 
     /// Runs until `shutdown` is true, then finishes the files in work.
-    pub(crate) async fn run(&mut self, watch: &Watch, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+    pub(crate) async fn run(
+        &mut self,
+        watch: &Watch,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
         while !*shutdown.borrow_and_update() {
             let mut next = self.walk().await?;
             // Until then only ends and events are taken in.
@@ -87,7 +91,8 @@ impl Intake {
     async fn walk(&mut self) -> Result<NextWalk, Error> {
         let config = Arc::clone(&self.config);
         let started = Instant::now();
-        let Walk { looks, faults } = spawn_blocking(move || scan::walk(&config)).await.map_err(Error::Crashed)?;
+        let Walk { looks, faults } =
+            spawn_blocking(move || scan::walk(&config)).await.map_err(Error::Crashed)?;
         self.warn_of(&faults);
         let now = Instant::now();
         self.queue = in_turns(self.tracker.observe(now, looks));

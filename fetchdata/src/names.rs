@@ -57,7 +57,9 @@ mod tests {
 
     #[test]
     fn names_that_programs_use_on_the_way_are_temporary() {
-        for name in [".a.csv.Xa81bZ", ".rsync-partial", "a.csv.part", "a.csv.filepart", "a.tmp", "a.csv~", ".", "..."] {
+        for name in
+            [".a.csv.Xa81bZ", ".rsync-partial", "a.csv.part", "a.csv.filepart", "a.tmp", "a.csv~", ".", "..."]
+        {
             assert!(is_temporary(OsStr::new(name)), "{name}");
         }
         for name in ["a.csv", "part", "a.part.csv", "tmp", "~a"] {

@@ -10,9 +10,9 @@ use mysimbdp_core::config::Config;
 use mysimbdp_core::io::address;
 use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions};
 use mysimbdp_core::io::random;
-use mysimbdp_core::message::{self, Staged};
-use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::layout::Layout;
+use mysimbdp_core::manifest::Manifest;
+use mysimbdp_core::message::{self, Staged};
 use tokio::sync::Mutex;
 
 /// A connection that has just been begun gets this long, once.
@@ -63,7 +63,10 @@ impl Bell {
             Ok(()) => {}
             Err(error) if !state.warned => {
                 state.warned = true;
-                tracing::warn!(error, "batch-manager cannot be notified, it finds the files by its own scans");
+                tracing::warn!(
+                    error,
+                    "batch-manager cannot be notified, it finds the files by its own scans"
+                );
             }
             Err(_) => {}
         }

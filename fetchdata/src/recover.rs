@@ -65,7 +65,8 @@ fn content(manifest: &Manifest, directory: &Path) -> Vec<PathBuf> {
     if !has_parts(manifest) {
         return vec![directory.join(&manifest.file)];
     }
-    let prefix = (manifest.prefix.length > 0).then(|| directory.join(Layout::PARTS).join(Layout::PREFIX_PART));
+    let prefix =
+        (manifest.prefix.length > 0).then(|| directory.join(Layout::PARTS).join(Layout::PREFIX_PART));
     prefix.into_iter().chain(manifest.micro_batches.iter().map(|batch| directory.join(&batch.path))).collect()
 }
 
@@ -81,7 +82,8 @@ fn directory(
 ) -> Result<(), FileError> {
     let unseen = layout.staged_unseen(client, ingestion);
     let visible = layout.staged(client, ingestion);
-    let manifest = staging::read_manifest(&unseen).ok().filter(|m| m.client == *client && m.ingestion == ingestion);
+    let manifest =
+        staging::read_manifest(&unseen).ok().filter(|m| m.client == *client && m.ingestion == ingestion);
     if let Some(manifest) = &manifest
         && !files::exists(&visible)
         // Parts whose original still lies at the drop point are made again from it.
@@ -114,7 +116,8 @@ fn return_data(layout: &Layout, client: &ClientId, lane: Lane, unseen: &Path) ->
     }
     for path in files::list(unseen)? {
         let name = path.file_name().unwrap_or_default();
-        let ours = name == Layout::MANIFEST || crate::names::is_temporary(name) || files::metadata(&path)?.is_dir();
+        let ours =
+            name == Layout::MANIFEST || crate::names::is_temporary(name) || files::metadata(&path)?.is_dir();
         if !ours {
             capture::put_back(&path, &drop_point.join(name))?;
         }
@@ -126,7 +129,8 @@ fn return_data(layout: &Layout, client: &ClientId, lane: Lane, unseen: &Path) ->
 fn original(layout: &Layout, ingestion: IngestionId, hidden: &Path) -> Result<(), FileError> {
     let mut kept = false;
     for client in clients_in(&layout.staging())?.into_iter().chain(clients_in(&layout.archive_root())?) {
-        kept |= files::exists(&layout.staged(&client, ingestion)) || files::exists(&layout.archived(&client, ingestion));
+        kept |= files::exists(&layout.staged(&client, ingestion))
+            || files::exists(&layout.archived(&client, ingestion));
     }
     if kept {
         return files::remove_dir_all(hidden);
@@ -138,9 +142,13 @@ fn original(layout: &Layout, ingestion: IngestionId, hidden: &Path) -> Result<()
 fn discards(layout: &Layout) -> Result<(), FileError> {
     for client in directories(&layout.discarded_root())? {
         for path in directories(&client)? {
-            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else { continue };
+            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else {
+                continue;
+            };
             let is_complete = files::list(&path)?.iter().any(|inner| {
-                inner.file_name().is_some_and(|name| name != Reason::FILE && !crate::names::is_temporary(name))
+                inner
+                    .file_name()
+                    .is_some_and(|name| name != Reason::FILE && !crate::names::is_temporary(name))
             });
             if is_complete {
                 files::rename(&path, &client.join(name))?;

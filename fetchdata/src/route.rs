@@ -37,7 +37,8 @@ pub(crate) fn lane(place: &Place) -> Lane {
 }
 
 fn by_name<'a>(config: &'a Config, name: &OsStr) -> Result<&'a Client, String> {
-    let matching: Vec<&Client> = config.clients.values().filter(|client| client.globs.is_match(name)).collect();
+    let matching: Vec<&Client> =
+        config.clients.values().filter(|client| client.globs.is_match(name)).collect();
     match matching.as_slice() {
         [client] => Ok(client),
         [] => Err(format!("no client's globs match the name; allowed are {}", all_globs(config))),

@@ -161,7 +161,9 @@ fn look(
 fn is_receipt(config: &Config, place: &Place, name: &OsStr) -> bool {
     name.as_bytes().ends_with(RECEIPT_SUFFIX)
         && match place {
-            Place::Client(id) | Place::Backfill(id) => config.client(id).is_some_and(|client| client.settings.receipt),
+            Place::Client(id) | Place::Backfill(id) => {
+                config.client(id).is_some_and(|client| client.settings.receipt)
+            }
             Place::Shared => config.clients.values().any(|client| client.settings.receipt),
         }
 }

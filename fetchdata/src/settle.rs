@@ -32,11 +32,21 @@ pub(crate) struct Tracker {
 /// Where a dropped file is on its way.
 #[derive(Clone, Debug)]
 enum State {
-    Settling { first_seen: Instant, stamp: Stamp, since: Instant, until: Instant, leases_work: bool },
+    Settling {
+        first_seen: Instant,
+        stamp: Stamp,
+        since: Instant,
+        until: Instant,
+        leases_work: bool,
+    },
     /// In work.
     Taken(Rested),
     /// Settled, and to be taken again at a certain time.
-    Waiting { rested: Rested, until: Instant, why: Why },
+    Waiting {
+        rested: Rested,
+        until: Instant,
+        why: Why,
+    },
 }
 
 /// A file that has settled.
@@ -105,7 +115,8 @@ impl Tracker {
     /// Marks a file as in work, where it is still as `ready` says.
     pub(crate) fn take(&mut self, ready: &Ready) -> bool {
         let Some(state) = self.files.get_mut(&ready.look.path) else { return false };
-        let Some(rested) = state.rested(ready.look.settle).filter(|rested| rested.stamp == ready.look.stamp) else {
+        let Some(rested) = state.rested(ready.look.settle).filter(|rested| rested.stamp == ready.look.stamp)
+        else {
             return false;
         };
         *state = State::Taken(rested);
@@ -149,7 +160,13 @@ impl Tracker {
 
 impl State {
     fn settling(look: &Look, first_seen: Instant, now: Instant) -> Self {
-        Self::Settling { first_seen, stamp: look.stamp, since: now, until: now + look.settle, leases_work: true }
+        Self::Settling {
+            first_seen,
+            stamp: look.stamp,
+            since: now,
+            until: now + look.settle,
+            leases_work: true,
+        }
     }
 
     fn seen(self, look: &Look, now: Instant) -> Self {

@@ -96,7 +96,9 @@ impl Taker {
             Err(ended) => return Ok(ended),
         };
         let (client, ingestion) = (&accepted.client, accepted.split.ingestion);
-        let Some(_claim) = Claim::take(&self.claims, client, ingestion) else { return Ok(Ended::Twin(ingestion)) };
+        let Some(_claim) = Claim::take(&self.claims, client, ingestion) else {
+            return Ok(Ended::Twin(ingestion));
+        };
         match duplicate::seek(&self.config.layout, &self.history, client, ingestion).await {
             Known::Staged => return Ok(Ended::Twin(ingestion)),
             Known::Held => {
@@ -207,7 +209,8 @@ impl Taker {
     }
 
     fn is_staged(&self, look: &Look, ingestion: IngestionId) -> bool {
-        self.client_id(look).is_some_and(|client| files::exists(&self.config.layout.staged(&client, ingestion)))
+        self.client_id(look)
+            .is_some_and(|client| files::exists(&self.config.layout.staged(&client, ingestion)))
     }
 
     fn client_id(&self, look: &Look) -> Option<ClientId> {
@@ -233,7 +236,10 @@ fn remove_sentinel(look: &Look) {
     if let Some(sentinel) = &look.sentinel
         && let Err(error) = files::remove_file_if_there(sentinel)
     {
-        tracing::warn!(error = mysimbdp_core::chain(&error), "sentinel is left behind, the next file of its name will not wait for one");
+        tracing::warn!(
+            error = mysimbdp_core::chain(&error),
+            "sentinel is left behind, the next file of its name will not wait for one"
+        );
     }
 }
 
@@ -250,7 +256,8 @@ impl<'a> Claim<'a> {
         ingestion: IngestionId,
     ) -> Option<Self> {
         let key = (client.clone(), ingestion);
-        lock(claims).insert(key.clone()).then_some(Self { claims, key })
+        // Made only where the key was free: dropping one gives the key back.
+        lock(claims).insert(key.clone()).then(|| Self { claims, key })
     }
 }
 

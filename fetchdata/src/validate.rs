@@ -26,7 +26,13 @@ pub(crate) fn judge(rules: &Rules, client: &Client, name: &OsStr, kind: Kind, by
 }
 
 /// The reasons against a file that belongs to no client; it is never read.
-pub(crate) fn judge_unrouted(rules: &Rules, name: &OsStr, kind: Kind, bytes: u64, why: String) -> Vec<String> {
+pub(crate) fn judge_unrouted(
+    rules: &Rules,
+    name: &OsStr,
+    kind: Kind,
+    bytes: u64,
+    why: String,
+) -> Vec<String> {
     let mut reasons = Vec::new();
     if kind != Kind::File {
         reasons.push(format!("is a {kind}, allowed are regular files"));
@@ -71,7 +77,8 @@ fn of_client(client: &Client, name: &str, bytes: u64) -> Vec<String> {
     if let Some(allowed) = &client.extensions
         && !extension(name).is_some_and(|extension| allowed.contains(&extension))
     {
-        let found = extension(name).map_or_else(|| "no extension".to_owned(), |found| format!("extension {found}"));
+        let found =
+            extension(name).map_or_else(|| "no extension".to_owned(), |found| format!("extension {found}"));
         reasons.push(format!("has {found}, {} allows {}", client.id, allowed.join(", ")));
     }
     if client.app_for(name).is_none() {

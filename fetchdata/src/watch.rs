@@ -23,7 +23,10 @@ impl Watch {
         let wakes = Arc::new(Notify::new());
         let watcher = watcher(directory, Arc::clone(&wakes))
             .inspect_err(|error| {
-                tracing::warn!(error = mysimbdp_core::chain(error), "drop point cannot be watched, files are found by scans alone");
+                tracing::warn!(
+                    error = mysimbdp_core::chain(error),
+                    "drop point cannot be watched, files are found by scans alone"
+                );
             })
             .ok();
         Self { wakes, _watcher: watcher }
@@ -56,7 +59,8 @@ fn is_hint(event: &Event) -> bool {
         EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => false,
         EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => true,
     };
-    of_interest && event.paths.iter().any(|path| path.file_name().is_none_or(|name| !names::is_temporary(name)))
+    of_interest
+        && event.paths.iter().any(|path| path.file_name().is_none_or(|name| !names::is_temporary(name)))
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@
 //! *told* to stop, by Ctrl-C or SIGTERM, it stops them all, because then a person means everything; their sessions
 //! stay, so that the broker goes on queuing until they are started again.
 
+// The map above names the private modules too.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod control;
 pub mod instances;
 pub mod key;

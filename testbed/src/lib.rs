@@ -1,6 +1,6 @@
 //! Real brokers, databases and processes for the tests.
 //!
-//! - [`mongodb`] and [`mosquitto`] give the servers that all tests share: those of the environment (`cargo xtask test`
+//! - [`mongodb()`] and [`mosquitto()`] give the servers that all tests share: those of the environment (`cargo xtask test`
 //!   starts them once), else ones that this test process starts for itself;
 //! - [`Mongod`] and [`Mosquitto`] are a test's own, to be killed, paused and started again on the same port and data;
 //! - [`Root`] is a data root in a temporary directory, [`Daemon`] a process of ours on it;
@@ -18,6 +18,7 @@ mod mosquitto;
 pub mod mqtt;
 mod name;
 mod process;
+mod processes;
 mod program;
 mod root;
 mod shared;
@@ -27,7 +28,8 @@ pub use daemon::Daemon;
 pub use mongod::Mongod;
 pub use mosquitto::Mosquitto;
 pub use name::{free_port, unique};
-pub use process::{Process, become_reaper, descendants, is_running, signal};
+pub use process::Process;
+pub use processes::{become_reaper, descendants, is_running, reap_orphans, signal};
 pub use program::{binary, program, python};
 pub use root::Root;
 pub use rustix::process::Signal;

@@ -1,14 +1,14 @@
 //! Processes that cannot outlive the test.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 
+use crate::processes::{pid, running};
 use crate::until;
 
 /// Long enough for a killed process to vanish on a machine that is busy with other tests.
@@ -158,65 +158,6 @@ impl Drop for Process {
     }
 }
 
-/// Makes this process the parent of all its descendants whose own parent ends, instead of init.
-///
-/// # Panics
-///
-/// If the kernel refuses.
-pub fn become_reaper() {
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("Linux 3.4 or newer");
-}
-
-/// All processes that run and descend from `ancestor`.
-pub fn descendants(ancestor: u32) -> Vec<u32> {
-    let running = running();
-    let mut found = vec![ancestor];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        found.extend(running.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
-        next += 1;
-    }
-    found.split_off(1)
-}
-
-/// Whether there is such a process; a zombie does not run.
-pub fn is_running(process: u32) -> bool {
-    running().contains_key(&process)
-}
-
-/// Sends a signal to a process that the platform has started.
-///
-/// # Panics
-///
-/// If there is no such process.
-#[track_caller]
-pub fn signal(process: u32, signal: Signal) {
-    rustix::process::kill_process(pid(process), signal).expect("the process runs");
-}
-
-/// What `/proc/<pid>/stat` says of a process.
-struct Stat {
-    parent: u32,
-    session: u32,
-}
-
-/// All processes but zombies, which are gone but for their exit status.
-fn running() -> BTreeMap<u32, Stat> {
-    let processes = std::fs::read_dir("/proc").expect("Linux has /proc");
-    processes
-        .filter_map(|entry| {
-            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name in the parentheses may hold anything, so the last one counts.
-            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-            let state = fields.next()?;
-            let parent = fields.next()?.parse().ok()?;
-            let session = fields.nth(1)?.parse().ok()?;
-            (state != "Z" && state != "X").then_some((pid, Stat { parent, session }))
-        })
-        .collect()
-}
-
 /// The signal of a parent's death is sent when the *thread* ends that started the child, and the threads of tests end
 /// before the process does. This one lasts as long as the process.
 fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
@@ -235,8 +176,4 @@ fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
     let (answer, started) = mpsc::sync_channel(1);
     STARTER.send((command, answer)).map_err(io::Error::other)?;
     started.recv().map_err(io::Error::other)?
-}
-
-fn pid(id: u32) -> Pid {
-    i32::try_from(id).ok().and_then(Pid::from_raw).expect("a pid is positive")
 }

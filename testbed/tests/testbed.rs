@@ -116,6 +116,18 @@ fn a_test_process_that_ends_leaves_no_directory_and_its_exit_code_is_passed_on()
 }
 
 #[test]
+fn an_orphan_that_ends_is_no_zombie() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let pid_file = directory.path().join("pid");
+    let gone = "while [ -e /proc/$(cat $0) ]; do sleep 0.01; done";
+    // The inner shell ends at once, so what it has started comes to testbed-run.
+    let script = format!("sh -c 'sleep 0.1 & echo $! > {0}'; sh -c '{gone}' {0}", pid_file.display());
+    let mut command = testbed_run(directory.path(), &["sh", "-c", &script]);
+    command.env("MYSIMBDP_TEST_MONGODB", "mongodb://unused").env("MYSIMBDP_TEST_BROKER", "mqtt://unused:1");
+    assert!(Process::spawn(command).wait(WITHIN).success());
+}
+
+#[test]
 fn what_a_program_leaves_behind_is_killed_and_makes_it_fail() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let pid_file = directory.path().join("pid");

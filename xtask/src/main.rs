@@ -2,7 +2,7 @@
 //!
 //! - [`demo`] builds the platform and shows it at work;
 //! - [`setup`] installs what the tests need and is missing;
-//! - [`test`] does that, then checks formatting, lints, tests and documentation.
+//! - [`mod@test`] does that, then checks formatting, lints, tests and documentation.
 
 #![allow(clippy::disallowed_methods, reason = "the platform's doors are the platform's")]
 

@@ -1,7 +1,7 @@
 //! Runs a client's program on one work unit.
 //!
-//! 1. [`Program`] is what the config names; [`stdin`] runs it once per unit, [`worker`] keeps it for many;
-//! 2. the unit is fed while [`claim`] reads what it says on stdout and [`stderr`] logs the rest, all at the same time,
+//! 1. [`Program`] is what the config names; `stdin` runs it once per unit, `worker` keeps it for many;
+//! 2. the unit is fed while `claim` reads what it says on stdout and `stderr` logs the rest, all at the same time,
 //!    so neither side can block the other;
 //! 3. the way it ended becomes a [`Verdict`]. Whether a claim is believed is judged elsewhere.
 

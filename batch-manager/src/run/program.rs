@@ -29,7 +29,9 @@ pub struct Program {
 
 /// Takes the lines that a program writes for people.
 #[derive(Clone)]
-pub struct AppLog(Arc<dyn Fn(&[u8]) + Send + Sync>);
+pub struct AppLog(Arc<TakeLine>);
+
+type TakeLine = dyn Fn(&[u8]) + Send + Sync;
 
 impl AppLog {
     pub fn new(take: impl Fn(&[u8]) + Send + Sync + 'static) -> Self {

@@ -1,7 +1,7 @@
 //! How a file ends: rejected records, receipts, changed content, a store that is away.
 
 use mysimbdp_core::config::REJECTED;
-use mysimbdp_core::io::coredms::Coredms;
+use mysimbdp_testbed::{Mongod, unique};
 use serde_json::{Value, json};
 
 use crate::workshop::{Workshop, command, counts, settings};
@@ -78,23 +78,45 @@ async fn content_changed_after_feeding_is_held_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_away_delays_and_loses_nothing() {
-    let mut workshop = Workshop::of_mode(&["gate"]);
+async fn a_store_that_is_away_from_the_beginning_delays_visibly_and_loses_nothing() {
+    let mut workshop = Workshop::of_mode(&["good"]);
     // The embedded store's directory cannot be made where a file lies.
     let store = workshop.path("state/coredms");
     std::fs::create_dir_all(store.parent().expect("has a parent")).expect("state");
     std::fs::write(&store, "in the way").expect("block the store");
-    let first = workshop.stage("a.ndjson", &[5]);
+    let ingestion = workshop.stage("a.ndjson", &[5]);
+    let noted = workshop.outcomes(ingestion).join("00000.attempt.json");
     workshop.start();
-    let outcomes = |ingestion| workshop.config.layout.staged(&workshop.client(), ingestion).join("outcomes");
-    workshop.until("it has looked", || workshop.path("staging/.batch-manager.lock").is_file()).await;
+    workshop.until("it says what it waits for", || noted.is_file()).await;
+    assert!(std::fs::read_to_string(&noted).expect("read").contains("coredms"));
     std::fs::remove_file(&store).expect("unblock the store");
-    workshop.until("the unit is begun when the store is back", || workshop.runs().len() == 1).await;
-    assert!(outcomes(first).join("00000.attempt.json").is_file());
-    std::fs::write(workshop.path("gate"), "").expect("open the gate");
-    assert_eq!(counts(&workshop.until_ingested(first).await), [5, 5, 0, 0]);
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [5, 5, 0, 0]);
     workshop.stop().await;
-    assert_eq!(workshop.runs().len(), 1);
+    assert_eq!(workshop.runs().len(), 1, "the app was not run in vain");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_killed_while_the_app_works_delays_the_end_and_loses_nothing() {
+    let mut database = Mongod::start();
+    let mut value = settings(json!({ "command": command(&["gate"]) }));
+    value["coredms"] = json!({ "url": database.url(), "database": unique("row7") });
+    let mut workshop = Workshop::new(value);
+    let ingestion = workshop.stage("a.ndjson", &[5]);
+    workshop.start();
+    workshop.until("the app works", || workshop.runs().len() == 1).await;
+    database.kill9();
+    std::fs::write(workshop.path("gate"), "").expect("open the gate");
+    let outcome = workshop.outcomes(ingestion).join("00000.json");
+    workshop.until("the unit is done", || outcome.is_file()).await;
+    let later = workshop.stage("later.ndjson", &[2]);
+    let noted = workshop.outcomes(later).join("00000.attempt.json");
+    workshop.until("the next file waits for the database", || noted.is_file()).await;
+    assert!(workshop.is_staged(ingestion), "without its history a file is not finished");
+    database.restart();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [5, 5, 0, 0]);
+    assert_eq!(counts(&workshop.until_ingested(later).await), [2, 2, 0, 0]);
+    workshop.stop().await;
+    assert_eq!(workshop.runs().len(), 2, "each unit was run once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,3 +76,28 @@ async fn an_answer_before_everything_was_read_is_not_believed_and_the_worker_rep
     assert_eq!(counts(&workshop.until_ingested(ingestion).await), [20_000, 20_000, 0, 0]);
     workshop.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_hangs_is_killed_at_its_time_out_or_at_the_shutdown_and_replaced() {
+    let app = |timeout| json!({ "command": command(&["worker", "hangs"]), "protocol": "worker", "timeout": timeout });
+    // Long enough for the second attempt, which does not hang, to start on a busy machine.
+    let mut late = Workshop::new(settings(app("3s")));
+    let ingestion = late.stage("a.ndjson", &[10]);
+    late.start();
+    assert_eq!(counts(&late.until_ingested(ingestion).await), [10, 10, 0, 0]);
+    late.stop().await;
+
+    let mut stopped = Workshop::new(settings(app("10m")));
+    let ingestion = stopped.stage("a.ndjson", &[10]);
+    stopped.start();
+    stopped.until("it hangs", || stopped.runs().len() == 1).await;
+    stopped.stop().await;
+    stopped.start();
+    assert_eq!(counts(&stopped.until_ingested(ingestion).await), [10, 10, 0, 0]);
+    stopped.stop().await;
+
+    for run in late.runs().iter().chain(&stopped.runs()) {
+        let process = run["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid");
+        assert!(mysimbdp_core::io::process::ProcessId::of_pid(process).is_none(), "{run} still runs");
+    }
+}

@@ -223,6 +223,10 @@ impl Workshop {
         self.root.path().join(name)
     }
 
+    pub(crate) fn outcomes(&self, ingestion: IngestionId) -> PathBuf {
+        self.layout().staged(&self.client(), ingestion).join(Layout::OUTCOMES)
+    }
+
     pub(crate) fn is_staged(&self, ingestion: IngestionId) -> bool {
         self.layout().staged(&self.client(), ingestion).is_dir()
     }

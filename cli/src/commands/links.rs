@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use mysimbdp_core::exit;
+use mysimbdp_core::io::files;
 
 use crate::error::Failure;
 
@@ -18,7 +19,7 @@ pub fn run(directory: Option<PathBuf>) -> Result<(), Failure> {
     };
     for stage in STAGES {
         let link = directory.join(stage);
-        let points_here = std::fs::canonicalize(&link).is_ok_and(|target| target == executable);
+        let points_here = files::canonical(&link).is_ok_and(|target| target == executable);
         if !points_here {
             symlink(&executable, &link).map_err(|error| {
                 Failure::new(exit::IO, format!("cannot make the link {}: {error}", link.display()))

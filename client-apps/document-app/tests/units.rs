@@ -1,5 +1,7 @@
 //! The document app as the platform runs it, on both stores.
 
+#![allow(clippy::disallowed_methods, reason = "tests read files themselves")]
+
 mod support;
 
 use std::path::Path;

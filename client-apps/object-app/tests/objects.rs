@@ -65,7 +65,10 @@ async fn a_whole_file_is_stored_byte_for_byte_and_once() {
         let mut file = store.coredms.find("records.files", doc! {}, 2).await.expect("documents").remove(0);
         let metadata = file.get_document_mut("metadata").expect("a document");
         // The embedded store does not tell integers of 32 and 64 bits apart.
-        assert_eq!(metadata.remove("records").map(|records| records.as_i64().or(records.as_i32().map(i64::from))), Some(Some(26_115)));
+        assert_eq!(
+            metadata.remove("records").map(|records| records.as_i64().or(records.as_i32().map(i64::from))),
+            Some(Some(26_115))
+        );
         let expected = doc! {
             "client": "client1", "ingestion": INGESTION, "file": "weather.csv",
             "received_at": bson::DateTime::from_millis(1_795_231_331_000), "content_type": "text/csv",

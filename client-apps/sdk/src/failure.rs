@@ -7,6 +7,20 @@ use mysimbdp_core::chain;
 use mysimbdp_core::exit;
 use mysimbdp_core::io::coredms::CoredmsError;
 
+/// Bytes of a reason that are passed on. It may quote what is in the data, which may be of any length, while the platform
+/// ignores lines over 64 KiB.
+const REASON_BYTES_MAX: usize = 1000;
+
+/// `reason`, cut where it is too long to be passed on.
+pub(crate) fn shortened(mut reason: String) -> String {
+    if reason.len() > REASON_BYTES_MAX {
+        let end = (0..=REASON_BYTES_MAX).rev().find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
+        reason.truncate(end);
+        reason.push('…');
+    }
+    reason
+}
+
 /// A unit has failed. The kind decides the exit code, and so what the platform does next.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -25,6 +39,7 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The exit code of a process that ends with this.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Data(_) => exit::DATA,
@@ -49,5 +64,17 @@ impl From<io::Error> for Failure {
     /// Reading or writing the pipes to the platform failed, as when the platform has died: the unit will come again.
     fn from(error: io::Error) -> Self {
         Self::Temporary(chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        let long = shortened("ü".repeat(10_000));
+        assert!(long.len() < REASON_BYTES_MAX + 4 && long.ends_with("ü…"), "{long}");
     }
 }

@@ -20,7 +20,12 @@ pub enum Identity {
     /// `ids: "platform"`: ingestion and record number.
     Platform(IngestionId),
     /// `ids: "key"`: the named fields of the record.
-    Key { fields: Vec<String>, provenance: Provenance },
+    Key {
+        /// Their names, at least one.
+        fields: Vec<String>,
+        /// What decides which of two documents with one key is the newer.
+        provenance: Provenance,
+    },
     /// `ids: "none"`: the record's own `_id`, else a new ObjectId.
     Own,
 }
@@ -29,9 +34,17 @@ pub enum Identity {
 #[derive(Clone, Debug)]
 pub enum Provenance {
     /// From a file: corrects what the speed layer said.
-    Batch { received_at: Timestamp, ingestion: IngestionId },
+    Batch {
+        /// When the file was dropped.
+        received_at: Timestamp,
+        /// Which content it is.
+        ingestion: IngestionId,
+    },
     /// From a message.
-    Stream { received_at: Timestamp },
+    Stream {
+        /// When the message arrived.
+        received_at: Timestamp,
+    },
 }
 
 impl Identity {

@@ -18,7 +18,11 @@ pub enum LockError {
     #[error("another {role} works on {}: {holder}", directory.display())]
     Held { role: String, directory: PathBuf, holder: String },
     #[error("cannot lock {}", path.display())]
-    Io { path: PathBuf, #[source] source: io::Error },
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl Lock {
@@ -27,8 +31,13 @@ impl Lock {
         let path = directory.join(format!(".{role}.lock"));
         let io_error = |source| LockError::Io { path: path.clone(), source };
         std::fs::create_dir_all(directory).map_err(io_error)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io_error)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io_error)?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(io_error(error.into()));
@@ -58,7 +67,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let first = Lock::take(directory.path(), "batch-manager").expect("free lock");
         match Lock::take(directory.path(), "batch-manager") {
-            Err(LockError::Held { holder, .. }) => assert!(holder.contains(&std::process::id().to_string()), "{holder}"),
+            Err(LockError::Held { holder, .. }) => {
+                assert!(holder.contains(&std::process::id().to_string()), "{holder}")
+            }
             other => panic!("expected the lock to be held, got {other:?}"),
         }
         drop(first);

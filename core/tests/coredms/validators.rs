@@ -89,7 +89,6 @@ pub(crate) async fn what_mongodb_does_not_know_is_refused(place: &Place) {
         doc! { "exclusiveMinimum": 3 },
         doc! { "minLength": -1 },
         doc! { "multipleOf": 0 },
-        doc! { "pattern": "(" },
         doc! { "properties": { "a": 1 } },
         doc! { "properties": { "a": { "bsonTypo": "int" } } },
         doc! { "anyOf": [] },

@@ -50,7 +50,10 @@ fn each_change_starts_it_anew() {
     let mut tracker = Tracker::default();
     let start = Instant::now();
     for step in 0..50 {
-        assert!(tracker.observe(start + STEP * step, vec![look_at("a", u64::from(step) / 5)]).is_empty(), "step {step}");
+        assert!(
+            tracker.observe(start + STEP * step, vec![look_at("a", u64::from(step) / 5)]).is_empty(),
+            "step {step}"
+        );
     }
     let last = start + STEP * 45;
     assert!(tracker.observe(last + SETTLE - STEP, vec![look_at("a", 9)]).is_empty());

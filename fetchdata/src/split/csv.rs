@@ -27,12 +27,20 @@ enum State {
     /// Nothing of the record has come yet.
     RecordStart,
     /// In a field without quotes, or at the start of a field that is not the record's first.
-    Unquoted { previous: u8 },
-    Quoted { line: u64 },
+    Unquoted {
+        previous: u8,
+    },
+    Quoted {
+        line: u64,
+    },
     /// Behind a quote in a quoted field: its end, or the first half of `""`.
-    QuoteInQuoted { line: u64 },
+    QuoteInQuoted {
+        line: u64,
+    },
     /// Behind `\r`, which ends the line with or without a `\n`.
-    AfterReturn { is_record: bool },
+    AfterReturn {
+        is_record: bool,
+    },
 }
 
 enum Header {
@@ -44,7 +52,13 @@ enum Header {
 impl Csv {
     pub(super) fn new(expected: Option<&[String]>, encoding: Encoding) -> Self {
         let header = Header::Open(Vec::new());
-        Self { state: State::RecordStart, line: 1, header, expected: expected.map(<[String]>::to_vec), encoding }
+        Self {
+            state: State::RecordStart,
+            line: 1,
+            header,
+            expected: expected.map(<[String]>::to_vec),
+            encoding,
+        }
     }
 
     pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), String> {
@@ -107,7 +121,9 @@ impl Csv {
 
     pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), String> {
         match self.state {
-            State::Quoted { line } => return Err(format!("the quoted field that begins at line {line} is never closed")),
+            State::Quoted { line } => {
+                return Err(format!("the quoted field that begins at line {line} is never closed"));
+            }
             State::Unquoted { .. } | State::QuoteInQuoted { .. } => self.end_record(&[], 0, true, cutter),
             State::AfterReturn { is_record } => self.end_record(&[], 0, is_record, cutter),
             State::RecordStart => {}
@@ -121,7 +137,8 @@ impl Csv {
     /// What is wrong with the header, where the client wants a certain one.
     pub(super) fn header_fault(&self) -> Option<String> {
         let (Header::Complete(line), Some(expected)) = (&self.header, &self.expected) else { return None };
-        let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_slice());
+        let mut reader =
+            ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_slice());
         let record = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
         let columns: Vec<String> = record.iter().map(|column| self.decode(column)).collect();
         if columns == *expected {

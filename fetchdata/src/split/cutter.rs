@@ -98,8 +98,11 @@ impl Cutter {
         let end = self.chunk_start + chunk.len() as u64;
         loop {
             // The open range may end on a boundary already, as its closing waits for what comes after it.
-            let start = if self.open.boundary > self.open.start { self.open.boundary } else { self.open.start };
-            let Some(next) = start.checked_add(self.block_bytes_max).filter(|next| *next <= end) else { return };
+            let start =
+                if self.open.boundary > self.open.start { self.open.boundary } else { self.open.start };
+            let Some(next) = start.checked_add(self.block_bytes_max).filter(|next| *next <= end) else {
+                return;
+            };
             self.boundary(chunk, (next - self.chunk_start) as usize, u64::from(start == 0));
         }
     }
@@ -138,7 +141,15 @@ impl Cutter {
 
 impl Open {
     fn new(start: u64, first_record: u64) -> Self {
-        Self { start, boundary: start, first_record, records: 0, hash: Xxh3Default::new(), hashed: start, tail: None }
+        Self {
+            start,
+            boundary: start,
+            first_record,
+            records: 0,
+            hash: Xxh3Default::new(),
+            hashed: start,
+            tail: None,
+        }
     }
 
     /// Takes up what of `chunk` has not been hashed yet, before it goes.

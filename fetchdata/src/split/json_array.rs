@@ -106,7 +106,10 @@ impl JsonArray {
             b'"' => self.state = State::String,
             b'{' | b'[' => {
                 if self.closers.len() == DEPTH_MAX {
-                    return Err(format!("element {} is nested deeper than {DEPTH_MAX} levels", self.elements));
+                    return Err(format!(
+                        "element {} is nested deeper than {DEPTH_MAX} levels",
+                        self.elements
+                    ));
                 }
                 self.closers.push(if byte == b'{' { b'}' } else { b']' });
             }

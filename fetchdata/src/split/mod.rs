@@ -162,7 +162,9 @@ enum Records {
 
 impl Pass {
     fn new(rules: &Rules) -> Self {
-        let block = rules.block_bytes_max.map_or(u64::MAX, |block| block.max(rules.bytes.div_ceil(BLOCKS_MAX)).max(1));
+        let block = rules
+            .block_bytes_max
+            .map_or(u64::MAX, |block| block.max(rules.bytes.div_ceil(BLOCKS_MAX)).max(1));
         let records = match rules.format {
             Format::Csv => Records::Csv(csv::Csv::new(rules.header, rules.encoding)),
             Format::Ndjson => Records::Ndjson(ndjson::Ndjson::new()),
@@ -170,7 +172,14 @@ impl Pass {
             Format::Binary => Records::Binary,
         };
         let text = (rules.format != Format::Binary).then(|| text::Text::new(rules.encoding));
-        Self { text, records, cutter: Cutter::new(block), text_fault: None, structure_fault: None, header_fault: None }
+        Self {
+            text,
+            records,
+            cutter: Cutter::new(block),
+            text_fault: None,
+            structure_fault: None,
+            header_fault: None,
+        }
     }
 
     /// Breaks where nothing more can be learnt.
@@ -236,7 +245,8 @@ impl Pass {
         if let Records::Csv(csv) = &mut self.records {
             self.header_fault = csv.header_fault();
         }
-        let reasons = [self.text_fault, self.header_fault, self.structure_fault].into_iter().flatten().collect();
+        let reasons =
+            [self.text_fault, self.header_fault, self.structure_fault].into_iter().flatten().collect();
         (self.cutter, reasons)
     }
 }

@@ -112,7 +112,10 @@ fn csv_files_of_every_kind_split_into_what_the_csv_crate_reads() {
 #[test]
 fn a_header_alone_is_one_micro_batch_of_no_record() {
     let split = cut(b"a,b\n", Format::Csv, 10, 4).expect("split");
-    assert_eq!((split.records, split.prefix.length, split.ranges.len(), split.ranges[0].length), (0, 4, 1, 0));
+    assert_eq!(
+        (split.records, split.prefix.length, split.ranges.len(), split.ranges[0].length),
+        (0, 4, 1, 0)
+    );
 }
 
 #[test]
@@ -155,7 +158,10 @@ fn bad_text_and_bad_structure_are_both_named() {
         reasons(b"a\n\"x\ny\"\n\"\n", Format::Csv),
         ["the quoted field that begins at line 4 is never closed"]
     );
-    assert_eq!(reasons(b"[1,\xff}", Format::Json), ["line 1 is not UTF-8", "element 1 has an unmatched }, at byte 4"]);
+    assert_eq!(
+        reasons(b"[1,\xff}", Format::Json),
+        ["line 1 is not UTF-8", "element 1 has an unmatched }, at byte 4"]
+    );
 }
 
 #[test]

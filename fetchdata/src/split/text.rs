@@ -97,9 +97,15 @@ mod tests {
     fn the_line_of_the_first_fault_is_named_whatever_the_pieces() {
         for piece in 1..10 {
             assert_eq!(judge(Encoding::Utf8, b"a\nb\xffc\n", piece), Err("line 2 is not UTF-8".to_owned()));
-            assert_eq!(judge(Encoding::Utf8, b"a\nb\n\xe2\x82x", piece), Err("line 3 is not UTF-8".to_owned()));
+            assert_eq!(
+                judge(Encoding::Utf8, b"a\nb\n\xe2\x82x", piece),
+                Err("line 3 is not UTF-8".to_owned())
+            );
             assert_eq!(judge(Encoding::Utf8, b"a\0\n", piece), Err("line 1 has a NUL byte".to_owned()));
-            assert!(judge(Encoding::Utf8, b"a\n\xe2\x82", piece).is_err_and(|reason| reason.contains("within a character")));
+            assert!(
+                judge(Encoding::Utf8, b"a\n\xe2\x82", piece)
+                    .is_err_and(|reason| reason.contains("within a character"))
+            );
         }
     }
 

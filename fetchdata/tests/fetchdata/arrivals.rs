@@ -34,7 +34,9 @@ async fn what_lies_there_at_start_and_what_comes_later_is_staged_with_its_manife
     let manifest = &first.manifest;
     assert_eq!((manifest.file.as_str(), manifest.app.as_str()), ("before.csv", "documents"));
     assert_eq!((manifest.records, manifest.format, manifest.lane), (1_000, Format::Csv, Lane::Live));
-    assert!(manifest.micro_batches.len() > 20 && manifest.micro_batches.iter().all(|batch| batch.length <= 1_000));
+    assert!(
+        manifest.micro_batches.len() > 20 && manifest.micro_batches.iter().all(|batch| batch.length <= 1_000)
+    );
     assert!(first.directory.ends_with(format!("client1/{}", manifest.ingestion)));
 
     running.root.drop_file("client1", "later.csv", ROWS);
@@ -57,7 +59,8 @@ async fn the_folder_or_else_the_globs_say_whose_file_it_is() {
     running.root.drop_file("", "both.csv", b"a\n5\n");
     running.root.drop_file("", "nobody.csv", b"a\n6\n");
     let unrouted = running.until_discarded("_unrouted", 2).await;
-    let mut staged: Vec<_> = running.until_staged(4).await.into_iter().map(|staged| staged.manifest).collect();
+    let mut staged: Vec<_> =
+        running.until_staged(4).await.into_iter().map(|staged| staged.manifest).collect();
     staged.sort_by(|one, other| one.file.cmp(&other.file));
     let ends: Vec<_> = staged.iter().map(|m| (m.file.as_str(), m.client.as_str(), m.lane)).collect();
     assert_eq!(
@@ -91,7 +94,9 @@ async fn staging_on_another_file_system_gets_synced_parts_and_the_original_goes(
     let running = Running::on(root);
     let staged = running.one_staged().await;
     assert_eq!(staged.content(), content);
-    assert!(staged.manifest.micro_batches.iter().all(|batch| batch.path == format!("parts/{:05}", batch.index)));
+    assert!(
+        staged.manifest.micro_batches.iter().all(|batch| batch.path == format!("parts/{:05}", batch.index))
+    );
     until(DEADLINE, "the original is gone", || {
         fs::read_dir(running.root.drop_point("client1")).expect("drop point").count() == 1
     });
@@ -105,7 +110,10 @@ async fn parts_are_made_where_the_config_says_so_and_for_names_that_mean_somethi
     let running = Running::with(&all);
     running.root.drop_file("client1", "wanted.csv", ROWS);
     let staged = running.one_staged().await;
-    assert_eq!((staged.content(), staged.manifest.micro_batches[0].path.as_str()), (ROWS.to_vec(), "parts/00000"));
+    assert_eq!(
+        (staged.content(), staged.manifest.micro_batches[0].path.as_str()),
+        (ROWS.to_vec(), "parts/00000")
+    );
     running.stop().await;
 
     let running = Running::start();
@@ -147,11 +155,14 @@ async fn all_files_are_found_when_the_queue_of_the_watcher_overflows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hard_links_and_files_in_directories_that_are_moved_in_are_found() {
     let running = Running::start();
-    until(DEADLINE, "the drop point is there", || running.root.drop_point("client1").join("backfill").exists());
+    until(DEADLINE, "the drop point is there", || {
+        running.root.drop_point("client1").join("backfill").exists()
+    });
     let outside = running.root.path().join("outside");
     fs::create_dir_all(outside.join("inner")).expect("directory");
     fs::write(outside.join("linked.csv"), b"a\n1\n").expect("file");
-    fs::hard_link(outside.join("linked.csv"), running.root.drop_point("client1").join("linked.csv")).expect("link");
+    fs::hard_link(outside.join("linked.csv"), running.root.drop_point("client1").join("linked.csv"))
+        .expect("link");
     running.one_staged().await;
 
     fs::write(outside.join("moved.csv"), b"a\n2\n").expect("file");
@@ -224,7 +235,13 @@ view.close()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_temporary_name_is_not_taken_until_it_is_renamed() {
     let running = Running::start();
-    let temporary = ["weather.csv.part", "weather.csv.filepart", "weather.csv.tmp", "weather.csv~", ".weather.csv.8sKd2a"];
+    let temporary = [
+        "weather.csv.part",
+        "weather.csv.filepart",
+        "weather.csv.tmp",
+        "weather.csv~",
+        ".weather.csv.8sKd2a",
+    ];
     let directory = running.root.drop_file("client1", ".first.part", b"").with_file_name("");
     for name in temporary {
         fs::write(directory.join(name), b"a,b\n1").expect("file");
@@ -238,7 +255,8 @@ async fn a_temporary_name_is_not_taken_until_it_is_renamed() {
     OpenOptions::new().append(true).open(&last).and_then(|mut file| file.write_all(b",2\n")).expect("append");
     fs::rename(&last, directory.join("weather.csv")).expect("rename");
     let staged = running.until_staged(2).await;
-    let renamed = staged.iter().find(|staged| staged.manifest.file == "weather.csv").expect("the renamed file");
+    let renamed =
+        staged.iter().find(|staged| staged.manifest.file == "weather.csv").expect("the renamed file");
     assert_eq!(renamed.content(), b"a,b\n1,2\n");
     running.stop().await;
 }
@@ -257,7 +275,11 @@ async fn appending_by_opening_anew_within_the_settle_time_starts_it_anew() {
     while started.elapsed() < Duration::from_secs(2) {
         let line = format!("{number}\n");
         number += 1;
-        OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(line.as_bytes())).expect("append");
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(line.as_bytes()))
+            .expect("append");
         content.extend_from_slice(line.as_bytes());
         tokio::time::sleep(Duration::from_millis(60)).await;
     }

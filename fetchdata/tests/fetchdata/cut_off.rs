@@ -196,7 +196,10 @@ async fn a_second_fetchdata_is_told_who_holds_the_drop_point() {
     match mysimbdp_fetchdata::run(config.into(), stopped).await {
         Err(Error::Lock(error)) => {
             let text = error.to_string();
-            assert!(text.contains(&format!("another {ROLE}")) && text.contains(&std::process::id().to_string()), "{text}");
+            assert!(
+                text.contains(&format!("another {ROLE}")) && text.contains(&std::process::id().to_string()),
+                "{text}"
+            );
         }
         other => panic!("expected the lock to be held, got {other:?}"),
     }

@@ -35,9 +35,13 @@ async fn hostile_names_are_refused_by_the_rules_and_written_down_escaped() {
     assert!(of("reason.json").contains("is no JSON array"));
     for entry in running.root.list("discarded/client1") {
         let inside = running.root.path().join("discarded/client1").join(entry);
-        let names: Vec<_> = fs::read_dir(inside).expect("directory").map(|entry| entry.expect("entry").file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(inside).expect("directory").map(|entry| entry.expect("entry").file_name()).collect();
         assert_eq!(names.len(), 2, "the file and its reason: {names:?}");
-        assert!(names.iter().all(|name| name.to_str().is_some_and(|name| !name.contains(char::is_control))), "{names:?}");
+        assert!(
+            names.iter().all(|name| name.to_str().is_some_and(|name| !name.contains(char::is_control))),
+            "{names:?}"
+        );
     }
     assert_eq!(dropped(&running.root), [] as [&std::path::Path; 0]);
     running.stop().await;

@@ -55,7 +55,8 @@ async fn what_is_no_regular_file_is_discarded_unread() {
     mknodat(CWD, directory.join("fifo.csv"), FileType::Fifo, Mode::from(0o600), 0).expect("FIFO");
     let listener = UnixListener::bind(directory.join("socket.csv")).expect("socket");
     // Only root may make a device: /dev/zero, which would never end.
-    let device = mknodat(CWD, directory.join("zero.csv"), FileType::CharacterDevice, Mode::from(0o600), makedev(1, 5));
+    let device =
+        mknodat(CWD, directory.join("zero.csv"), FileType::CharacterDevice, Mode::from(0o600), makedev(1, 5));
     let expected = if device.is_ok() { 5 } else { 4 };
     let reasons = running.until_discarded("client1", expected).await;
     assert_eq!(reasons.len(), expected);
@@ -77,10 +78,16 @@ async fn what_is_no_regular_file_is_discarded_unread() {
         for entry in fs::read_dir(inside).expect("directory") {
             let entry = entry.expect("entry");
             let kind = entry.file_type().expect("type");
-            kinds.push((entry.file_name(), kind.is_symlink() || kind.is_fifo() || kind.is_socket() || kind.is_char_device()));
+            kinds.push((
+                entry.file_name(),
+                kind.is_symlink() || kind.is_fifo() || kind.is_socket() || kind.is_char_device(),
+            ));
         }
     }
-    assert!(kinds.iter().all(|(name, special)| name == "reason.json" || *special), "moved as they are: {kinds:?}");
+    assert!(
+        kinds.iter().all(|(name, special)| name == "reason.json" || *special),
+        "moved as they are: {kinds:?}"
+    );
     assert_eq!(fs::read_to_string(&secret).expect("the target"), "root:x:0:0");
     drop(listener);
     running.stop().await;
@@ -119,7 +126,11 @@ async fn bad_content_is_discarded_with_its_place_and_odd_content_is_taken() {
             }
             Ok(records) => {
                 let staged = staged.iter().find(|staged| staged.manifest.file == name).expect("staged");
-                assert_eq!((staged.manifest.records, staged.content()), (records, content.to_vec()), "{name}");
+                assert_eq!(
+                    (staged.manifest.records, staged.content()),
+                    (records, content.to_vec()),
+                    "{name}"
+                );
             }
         }
     }
@@ -143,7 +154,10 @@ async fn what_no_app_takes_is_discarded_with_what_the_apps_take() {
     let apps = json!([{"name": "documents", "command": ["document-app"], "files": ["*.csv"]}]);
     let running = Running::with(&config(json!({"apps": apps})));
     running.root.drop_file("client1", "notes.txt", b"x");
-    assert_eq!(running.one_discarded("client1").await, ["no app of client1 takes the name: *.csv for documents"]);
+    assert_eq!(
+        running.one_discarded("client1").await,
+        ["no app of client1 takes the name: *.csv for documents"]
+    );
     running.stop().await;
 }
 

@@ -53,7 +53,10 @@ async fn a_repeat_of_ingested_content_is_run_again_where_the_client_wants_that()
     finish(&running.root, &first, FinalState::Ingested).await;
     running.root.drop_file("client1", "again.csv", ROWS);
     let again = running.one_staged().await;
-    assert_eq!((again.manifest.ingestion, again.manifest.file.as_str()), (first.manifest.ingestion, "again.csv"));
+    assert_eq!(
+        (again.manifest.ingestion, again.manifest.file.as_str()),
+        (first.manifest.ingestion, "again.csv")
+    );
     assert_ne!(again.manifest.staged_at, first.manifest.staged_at);
     running.stop().await;
 }

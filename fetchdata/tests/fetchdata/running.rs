@@ -29,7 +29,8 @@ pub(crate) struct Running {
 /// One client `client1` that takes csv, ndjson, json and txt; `changes` go over its settings.
 pub(crate) fn config(changes: Value) -> Value {
     let app = json!({"name": "documents", "command": ["document-app"]});
-    let mut client = json!({"id": "client1", "apps": [app], "files": {"extensions": ["csv", "ndjson", "json", "txt"]}});
+    let mut client =
+        json!({"id": "client1", "apps": [app], "files": {"extensions": ["csv", "ndjson", "json", "txt"]}});
     merge(&mut client, changes);
     json!({
         "fetchdata": {"settle": format!("{}ms", SETTLE.as_millis()), "scan_every": "1s"},
@@ -72,12 +73,11 @@ impl Running {
         self.root
     }
 
-    pub(crate) fn layout(&self) -> Layout {
-        Layout::new(self.root.path())
-    }
-
     pub(crate) async fn until_staged(&self, files: usize) -> Vec<Staged> {
-        until_async(DEADLINE, &format!("{files} files are staged"), async || staged(&self.root).len() >= files).await;
+        until_async(DEADLINE, &format!("{files} files are staged"), async || {
+            staged(&self.root).len() >= files
+        })
+        .await;
         staged(&self.root)
     }
 
@@ -130,7 +130,11 @@ impl Staged {
         let mut content = Vec::new();
         let parts = self.directory.join(Layout::PARTS);
         if self.manifest.prefix.length > 0 {
-            let from = if parts.exists() { parts.join(Layout::PREFIX_PART) } else { self.directory.join(&self.manifest.file) };
+            let from = if parts.exists() {
+                parts.join(Layout::PREFIX_PART)
+            } else {
+                self.directory.join(&self.manifest.file)
+            };
             content.extend_from_slice(&read(&from)[..self.manifest.prefix.length as usize]);
         }
         for batch in &self.manifest.micro_batches {

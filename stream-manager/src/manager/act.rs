@@ -41,7 +41,13 @@ impl Manager {
         match started {
             Ok(child) => self.started(key, child, fingerprint),
             Err(error) => {
-                tracing::warn!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, error, "instance not started");
+                tracing::warn!(
+                    client = %key.stream.client,
+                    stream = key.stream.stream,
+                    slot = key.slot,
+                    error,
+                    "instance not started"
+                );
                 if let Some(stream) = self.streams.get_mut(&key.stream) {
                     stream.start_error = Some(error);
                 }
@@ -55,7 +61,12 @@ impl Manager {
         let started = Started { id: process, at: clock::now(), fingerprint };
         if let Err(error) = self.registry.write(&Record { key: key.clone(), process: Some(started) }) {
             // A manager that starts after this one would find it by its mark, and end it.
-            tracing::error!(instance = %key, pid = process.pid, error = %chain(&error), "instance not recorded");
+            tracing::error!(
+                instance = %key,
+                pid = process.pid,
+                error = %chain(&error),
+                "instance not recorded"
+            );
         }
         let Some(stream) = self.streams.get_mut(&key.stream) else { return };
         stream.start_error = None;
@@ -68,7 +79,13 @@ impl Manager {
             crashes,
             fingerprint,
         };
-        tracing::info!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, pid = process.pid, "instance started");
+        tracing::info!(
+            client = %key.stream.client,
+            stream = key.stream.stream,
+            slot = key.slot,
+            pid = process.pid,
+            "instance started"
+        );
         self.processes.spawn(own_end(key.clone(), child));
         self.apply(key, Event::Started(instance));
     }
@@ -80,7 +97,13 @@ impl Manager {
         else {
             return;
         };
-        tracing::info!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, pid = process.pid, "instance drains");
+        tracing::info!(
+            client = %key.stream.client,
+            stream = key.stream.stream,
+            slot = key.slot,
+            pid = process.pid,
+            "instance drains"
+        );
         report_signal(key, process, process.signal(Signal::USR1));
         self.apply(key, Event::Told(told));
     }
@@ -89,7 +112,13 @@ impl Manager {
     pub(super) fn stop(&mut self, key: &SlotKey) {
         let Some(process) = self.process(key) else { return };
         let kill_at = Instant::now() + self.config.settings.stream_manager.stop_grace.duration();
-        tracing::info!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, pid = process.pid, "instance stops");
+        tracing::info!(
+            client = %key.stream.client,
+            stream = key.stream.stream,
+            slot = key.slot,
+            pid = process.pid,
+            "instance stops"
+        );
         report_signal(key, process, process.signal_group(Signal::TERM));
         self.apply(key, Event::Stop { kill_at });
     }
@@ -97,7 +126,13 @@ impl Manager {
     /// Ends what was asked to end and did not. It still moves by its end, which is noticed.
     pub(super) fn kill(&mut self, key: &SlotKey) {
         let Some(process) = self.process(key) else { return };
-        tracing::warn!(client = %key.stream.client, stream = key.stream.stream, slot = key.slot, pid = process.pid, "instance did not end in time, killed");
+        tracing::warn!(
+            client = %key.stream.client,
+            stream = key.stream.stream,
+            slot = key.slot,
+            pid = process.pid,
+            "instance did not end in time, killed"
+        );
         report_signal(key, process, process.signal_group(Signal::KILL));
         let again = Instant::now() + KILLED_WITHIN;
         let Some(slot) = self.slot_mut(key) else { return };
@@ -149,13 +184,38 @@ impl Manager {
         match slot {
             Slot::BackingOff { until, crashes } => {
                 let wait = until.saturating_duration_since(Instant::now()).as_secs_f64();
-                tracing::warn!(%client, stream, slot = number, pid, status, crashes, wait_seconds = %format_args!("{wait:.3}"), "instance crashed, is started again");
+                tracing::warn!(
+                    %client,
+                    stream,
+                    slot = number,
+                    pid,
+                    status,
+                    crashes,
+                    wait_seconds = %format_args!("{wait:.3}"),
+                    "instance crashed, is started again"
+                );
             }
             Slot::GivenUp { crashes } => {
-                tracing::error!(%client, stream, slot = number, pid, status, crashes, "instance crashed too often, given up until start or scale");
+                tracing::error!(
+                    %client,
+                    stream,
+                    slot = number,
+                    pid,
+                    status,
+                    crashes,
+                    "instance crashed too often, given up until start or scale"
+                );
             }
             other => {
-                tracing::info!(%client, stream, slot = number, pid, status, state = other.name(), "instance ended")
+                tracing::info!(
+                    %client,
+                    stream,
+                    slot = number,
+                    pid,
+                    status,
+                    state = other.name(),
+                    "instance ended"
+                )
             }
         }
         if slot.crashes() > 0
@@ -230,7 +290,12 @@ fn report_signal(key: &SlotKey, process: ProcessId, result: Result<(), ProcessEr
     match result {
         Ok(()) | Err(ProcessError::Gone { .. }) => {}
         Err(error) => {
-            tracing::error!(instance = %key, pid = process.pid, error = %chain(&error), "instance not signalled")
+            tracing::error!(
+                instance = %key,
+                pid = process.pid,
+                error = %chain(&error),
+                "instance not signalled"
+            )
         }
     }
 }

@@ -95,7 +95,11 @@ impl Manager {
     /// The client or the stream is not configured any more. Its session expires at the broker by itself.
     fn end_orphan(&mut self, key: &SlotKey, process: Option<ProcessId>) {
         let Some(process) = process else { return };
-        tracing::warn!(instance = %key, pid = process.pid, "instance of a stream that is not configured any more, stopped");
+        tracing::warn!(
+            instance = %key,
+            pid = process.pid,
+            "instance of a stream that is not configured any more, stopped"
+        );
         let grace = self.config.settings.stream_manager.stop_grace.duration();
         let instance = key.to_string();
         self.preparations.spawn(async move {
@@ -111,7 +115,12 @@ impl Manager {
         for (key, state) in self.slots().filter(|(_, state)| state.instance().is_none()) {
             let killed = kill_left_behind(&owner(&self.config, &key)).await;
             if killed > 0 {
-                tracing::warn!(instance = %key, killed, state = state.name(), "processes without a record killed");
+                tracing::warn!(
+                    instance = %key,
+                    killed,
+                    state = state.name(),
+                    "processes without a record killed"
+                );
             }
         }
     }

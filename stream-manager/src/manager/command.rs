@@ -31,7 +31,12 @@ impl Manager {
         if left.is_zero() {
             return self.answers.answer(&id, Refusal::Expired.into());
         }
-        tracing::info!(id, ?command, "asked");
+        let described = serde_json::to_string(&command).unwrap_or_default();
+        match command {
+            // Changes nothing, and programs ask it again and again.
+            Command::List { .. } => tracing::debug!(id, command = described, "asked"),
+            _ => tracing::info!(id, command = described, "asked"),
+        }
         match self.run(command) {
             Ok(Step::Done(answer)) => self.answers.answer(&id, Outcome::Answer(answer)),
             Ok(Step::Wait(what)) => self.waiting.push(Waiting { id, until: Instant::now() + left, what }),
@@ -115,7 +120,11 @@ impl Manager {
                 self.forgetting.insert(key.clone());
             }
             if is_last && forget {
-                tracing::warn!(instance = %key, pid, "last session ends: what is published from now on is not kept for the client");
+                tracing::warn!(
+                    instance = %key,
+                    pid,
+                    "last session ends: what is published from now on is not kept for the client"
+                );
             }
             if is_last && !forget { self.stop(&key) } else { self.apply(&key, Event::Drain) }
         }
@@ -167,7 +176,13 @@ impl Manager {
 
     fn pin(&mut self, key: &StreamKey, wanted: u32) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        tracing::info!(client = %key.client, stream = key.stream, from = stream.memory.wanted, to = wanted, "pinned");
+        tracing::info!(
+            client = %key.client,
+            stream = key.stream,
+            from = stream.memory.wanted,
+            to = wanted,
+            "pinned"
+        );
         stream.memory.set(wanted, Instant::now());
         stream.pinned = true;
         self.remember_wanted(key);

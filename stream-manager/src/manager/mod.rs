@@ -128,7 +128,14 @@ impl Manager {
         // More than all clients together may have is not wanted, or it would come as a surprise when others make room.
         let no_room = wanted > before && may_start == 0 && decision.reason != Reason::OutOfBounds;
         if wanted == before || no_room {
-            tracing::debug!(stream = %key, wanted = before, reason = %decision.reason, no_room, ?load, "held");
+            tracing::debug!(
+                stream = %key,
+                wanted = before,
+                reason = %decision.reason,
+                no_room,
+                ?load,
+                "held"
+            );
             stream.memory.note(&Decision { wanted: before, ..decision }, &stream.policy, now);
             return;
         }

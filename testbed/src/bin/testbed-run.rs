@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
-use mysimbdp_testbed::{become_reaper, descendants, mongodb, mosquitto};
+use mysimbdp_testbed::{become_reaper, descendants, mongodb, mosquitto, reap_orphans};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
     let servers = descendants(std::process::id());
     let mut command = Command::new(&program);
     command.args(words).env("MYSIMBDP_TEST_MONGODB", mongodb.url()).env("MYSIMBDP_TEST_BROKER", broker.url());
-    let code = match run(command).await {
+    let code = match run(command, &servers).await {
         Ok(status) => status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         Err(error) => {
             eprintln!("testbed-run: cannot run {}: {error}", program.display());
@@ -42,14 +42,18 @@ async fn main() -> ExitCode {
 }
 
 /// Runs it to its end. Being interrupted ends the program and then this one, so that the servers are stopped in any case.
-async fn run(command: Command) -> io::Result<ExitStatus> {
+async fn run(command: Command, servers: &[u32]) -> io::Result<ExitStatus> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut child_ended = signal(SignalKind::child())?;
     let mut child = tokio::process::Command::from(command).spawn()?;
+    let own: Vec<u32> = servers.iter().copied().chain(child.id()).collect();
     let pid = child.id().and_then(pid);
     loop {
         tokio::select! {
             status = child.wait() => return status,
+            // As init would: else they would stay in /proc as if they had not ended.
+            _ = child_ended.recv() => reap_orphans(&own),
             // The terminal has sent it to the program too.
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mysimbdp_core::app::Line;
 use mysimbdp_core::outcome::Counts;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, shortened};
 
 /// Progress is for people: more often than this nobody looks.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl Answer {
 
     /// Lists a record that could not be stored; `record` is its number in the whole file.
     pub fn reject(&mut self, record: u64, reason: String) -> Result<(), Failure> {
-        self.line(&Line::Reject { record, reason })
+        self.line(&Line::Reject { record, reason: shortened(reason) })
     }
 
     pub(crate) fn done(&mut self, counts: Counts) -> Result<(), Failure> {
@@ -44,7 +44,7 @@ impl Answer {
     }
 
     pub(crate) fn failed(&mut self, retry: bool, reason: String) -> Result<(), Failure> {
-        self.line(&Line::Failed { retry, reason })?;
+        self.line(&Line::Failed { retry, reason: shortened(reason) })?;
         Ok(self.out.flush()?)
     }
 

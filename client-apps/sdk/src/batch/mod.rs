@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use mysimbdp_core::app::{Protocol, UnitHeader};
 use mysimbdp_core::outcome::Counts;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, shortened};
 
 pub use answer::Answer;
 pub use input::Input;
@@ -32,7 +32,9 @@ const HEADER_BYTES_MAX: u64 = 64 * 1024;
 /// A work unit as an app gets it.
 #[derive(Debug)]
 pub struct Unit<'a> {
+    /// What it is: of which file, which of its records, how many bytes.
     pub header: &'a UnitHeader,
+    /// What stays the same for all units of this process.
     pub settings: &'a Settings,
     /// Its bytes. They must be read to their end.
     pub input: Input<'a>,
@@ -56,7 +58,7 @@ pub fn run(mut app: impl FnMut(&mut Unit<'_>) -> Result<Counts, Failure>) -> Exi
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // stderr is the client's log.
-            eprintln!("{failure}");
+            eprintln!("{}", shortened(failure.to_string()));
             failure.exit_code()
         }
     }

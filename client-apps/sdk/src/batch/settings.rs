@@ -11,6 +11,7 @@ use crate::identity::{Identity, Provenance};
 /// What stays the same for all units of a process.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// How units come: one per process, or one after the other.
     pub protocol: Protocol,
     /// Address of the store: `mongodb://…` or `sqlite:<directory>`.
     pub coredms: String,
@@ -18,6 +19,7 @@ pub struct Settings {
     pub database: String,
     /// Where records go; the bucket of objects.
     pub collection: String,
+    /// Where the `_id` of a record comes from.
     pub ids: Ids,
     /// With `ids: "key"`: the fields that identify a record.
     pub record_key: Vec<String>,

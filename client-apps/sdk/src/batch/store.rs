@@ -14,6 +14,7 @@ const WORKER_THREADS: usize = 2;
 /// The client's database, and the runtime that its operations run on.
 #[derive(Debug)]
 pub struct Store {
+    /// The database; its operations are asynchronous, see [`Store::block_on`].
     pub coredms: Arc<dyn Coredms>,
     runtime: Runtime,
 }

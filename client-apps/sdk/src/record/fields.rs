@@ -17,11 +17,14 @@ pub struct Fields {
     open: Vec<usize>,
 }
 
-/// One element of a document: its type, its name, and its value as BSON writes it.
+/// One element of a document.
 #[derive(Clone, Copy, Debug)]
 pub struct Element<'a> {
+    /// Its type.
     pub kind: ElementType,
+    /// Its name, without the NUL that ends it in BSON.
     pub name: &'a str,
+    /// Its value, as BSON writes it.
     pub value: &'a [u8],
 }
 
@@ -41,6 +44,7 @@ impl<'a> From<&'a str> for Name<'a> {
 }
 
 impl Fields {
+    /// Without elements.
     pub fn new() -> Self {
         Self::default()
     }
@@ -57,14 +61,17 @@ impl Fields {
         self.elements.len()
     }
 
+    /// Whether nothing has been written.
     pub fn is_empty(&self) -> bool {
         self.elements.is_empty()
     }
 
+    /// The value that stands for none.
     pub fn null<'a>(&mut self, name: impl Into<Name<'a>>) {
         self.element(ElementType::Null, name.into());
     }
 
+    /// A truth value.
     pub fn bool<'a>(&mut self, name: impl Into<Name<'a>>, value: bool) {
         self.element(ElementType::Boolean, name.into());
         self.elements.push(u8::from(value));
@@ -78,21 +85,25 @@ impl Fields {
         }
     }
 
+    /// An integer of 32 bits.
     pub fn int32<'a>(&mut self, name: impl Into<Name<'a>>, value: i32) {
         self.element(ElementType::Int32, name.into());
         self.elements.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// An integer of 64 bits, also where 32 would do.
     pub fn int64<'a>(&mut self, name: impl Into<Name<'a>>, value: i64) {
         self.element(ElementType::Int64, name.into());
         self.elements.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// A floating-point number of 64 bits.
     pub fn double<'a>(&mut self, name: impl Into<Name<'a>>, value: f64) {
         self.element(ElementType::Double, name.into());
         self.elements.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// Text.
     pub fn string<'a>(&mut self, name: impl Into<Name<'a>>, value: &str) {
         self.element(ElementType::String, name.into());
         self.elements.extend_from_slice(&length(value.len() + 1));
@@ -114,6 +125,7 @@ impl Fields {
         self.elements.extend_from_slice(value);
     }
 
+    /// An ObjectId.
     pub fn object_id<'a>(&mut self, name: impl Into<Name<'a>>, value: bson::oid::ObjectId) {
         self.element(ElementType::ObjectId, name.into());
         self.elements.extend_from_slice(&value.bytes());
@@ -151,6 +163,7 @@ impl Fields {
         })
     }
 
+    /// The element of this name that is not inside another.
     pub fn get(&self, name: &str) -> Option<Element<'_>> {
         self.iter().find(|element| element.name == name)
     }

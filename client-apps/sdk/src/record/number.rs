@@ -9,7 +9,9 @@
 /// A number as it can be stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
+    /// Written without point and exponent.
     Int(i64),
+    /// Any other; finite.
     Double(f64),
 }
 

@@ -7,7 +7,6 @@ use mysimbdp_core::chain;
 use mysimbdp_core::io::broker::consumer::{Consumer, Deliveries, Delivery};
 use mysimbdp_core::io::broker::{BrokerError, ConnectOptions, Publish};
 use mysimbdp_core::io::coredms::Coredms;
-use mysimbdp_core::timing::Stage;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, interval_at, sleep_until, timeout};
 
@@ -222,12 +221,7 @@ impl<'a> Instance<'a> {
     fn book(&mut self, written: Result<Result<Settled, Failure>, JoinError>) -> Result<(), Failure> {
         let mut settled = written.map_err(|error| Failure::Fault(format!("writer failed: {error}")))??;
         self.consumer.acknowledge(std::mem::take(&mut settled.acks));
-        let now = Instant::now();
-        self.meter.write_ended(&settled, now);
-        if let Some(first) = settled.arrivals.iter().min() {
-            let records = settled.arrivals.len() as u64;
-            report::timing(self.settings, Stage::Batch, settled.bytes, records, now.duration_since(*first));
-        }
+        self.meter.write_ended(&settled, Instant::now());
         self.close_batch();
         Ok(())
     }

@@ -13,7 +13,7 @@ use mysimbdp_core::io::clock;
 
 use super::numbered::{EPOCH, Number, SEQUENCE, SOURCE};
 use super::{Convert, Settings};
-use crate::failure::Failure;
+use crate::failure::{Failure, shortened};
 use crate::identity::{Identity, Provenance, with_record_id};
 use crate::record::{Element, Fields};
 
@@ -26,8 +26,11 @@ const SCHEMA_FAULTS_MAX: usize = 5;
 /// A message as an app's conversion sees it.
 #[derive(Clone, Debug)]
 pub struct Message {
+    /// The topic to which it was published.
     pub topic: String,
+    /// Its content, which may be anything.
     pub payload: Bytes,
+    /// Names and values that the producer has added, in their order.
     pub user_properties: Vec<(String, String)>,
 }
 
@@ -156,7 +159,7 @@ pub(crate) fn reject_document(message: &Message, reason: &str) -> Result<RawDocu
         "topic": &message.topic,
         "payload": payload,
         "payload_bytes": i64::try_from(message.payload.len()).unwrap_or(i64::MAX),
-        "reason": reason,
+        "reason": shortened(reason.to_owned()),
         "rejected_at": DateTime::from_millis(clock::now().as_millisecond()),
     };
     RawDocumentBuf::try_from(&document)

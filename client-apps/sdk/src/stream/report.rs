@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mysimbdp_core::message::Report;
-use mysimbdp_core::timing::{Stage, Timing};
 
 use super::Settings;
 use super::write::Settled;
@@ -73,17 +72,10 @@ impl Meter {
             rejected: self.rejected,
             backlog,
         };
-        timing(settings, Stage::Report, self.bytes, handled, interval);
         let storing_since = self.storing_since.map(|_| now);
         *self = Self { storing_since, ..Self::new(now) };
         report
     }
-}
-
-/// One TIMING line of this instance.
-pub(crate) fn timing(settings: &Settings, stage: Stage, bytes: u64, records: u64, took: Duration) {
-    let (client, ingestion, file) = (settings.client.as_str(), &settings.instance, &settings.topic_filter);
-    Timing { stage, client, ingestion, file, bytes, records, took }.log();
 }
 
 pub(crate) fn to_json(report: &Report) -> Bytes {

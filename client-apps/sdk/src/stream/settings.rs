@@ -11,9 +11,13 @@ use crate::failure::Failure;
 /// Of an app's own, given in the stream's `env`: names of three fields, separated by commas.
 const NUMBER_FIELDS: &str = "MYSIMBDP_NUMBER_FIELDS";
 
+/// Reports more often than this would be more than what they report of.
+const REPORT_EVERY_MIN: Duration = Duration::from_millis(100);
+
 /// The settings of one instance of a stream app.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whose messages they are.
     pub client: ClientId,
     /// Address of the broker: `mqtt://host:port`.
     pub broker: String,
@@ -21,8 +25,11 @@ pub struct Settings {
     pub topic_filter: String,
     /// Client id of the MQTT session, which belongs to the slot and outlives the process.
     pub instance: String,
+    /// For the retained status and the will; without it none is said.
     pub instance_topic: Option<String>,
+    /// Where reports go; without it they are only logged.
     pub report_topic: Option<String>,
+    /// From one report to the next.
     pub report_every: Duration,
     /// A batch is written when it holds this many messages …
     pub batch_messages_max: usize,
@@ -34,9 +41,11 @@ pub struct Settings {
     pub coredms: String,
     /// The client's database.
     pub database: String,
+    /// Where messages go that can be stored.
     pub collection: String,
     /// Where messages go that cannot be stored.
     pub rejected_collection: String,
+    /// Where the `_id` of a message comes from: never `object`.
     pub ids: Ids,
     /// With `ids: "key"`: the fields that identify a message.
     pub record_key: Vec<String>,
@@ -72,6 +81,11 @@ impl Settings {
                 .map_err(|_| read.fault(format!("{NUMBER_FIELDS} has {count} names, allowed are 3")))
                 .ok()
         });
+        let report_seconds: f64 = read.parsed(env::REPORT_SECONDS, 60.0);
+        let report_every = Duration::try_from_secs_f64(report_seconds).unwrap_or_else(|error| {
+            read.fault(format!("{}: {error}", env::REPORT_SECONDS));
+            Duration::ZERO
+        });
         let settings = client.map(|client| Self {
             client,
             broker: read.text(env::BROKER),
@@ -79,7 +93,8 @@ impl Settings {
             instance: read.text(env::INSTANCE),
             instance_topic: read.optional(env::INSTANCE_TOPIC),
             report_topic: read.optional(env::REPORT_TOPIC),
-            report_every: Duration::from_secs(read.parsed(env::REPORT_SECONDS, 60).max(1)),
+            // A timer without a period does not exist.
+            report_every: report_every.max(REPORT_EVERY_MIN),
             batch_messages_max: read.parsed(env::BATCH_MESSAGES, 1000).clamp(1, 10_000),
             batch_wait_max: Duration::from_millis(read.parsed(env::BATCH_MILLIS, 20)),
             drain_quiet: Duration::from_millis(read.parsed(env::DRAIN_QUIET_MILLIS, 2000)),

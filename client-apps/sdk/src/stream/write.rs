@@ -11,7 +11,7 @@ use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Written};
 use mysimbdp_core::io::random;
 
 use super::message::{Fate, Item, reject_document};
-use crate::failure::Failure;
+use crate::failure::{Failure, shortened};
 
 /// Waits between attempts while the store is away; doubled from the first to the last.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -95,6 +95,7 @@ impl Target {
         }
         // One line per reason and batch: a flood of bad messages must not become a flood of lines.
         for (reason, (position, messages)) in reasons {
+            let reason = shortened(reason.to_owned());
             tracing::warn!(topic = items[position].message.topic, reason, messages, "rejected");
         }
         Ok(())

@@ -220,7 +220,7 @@ impl Child {
             self.state = State::Reaped(status);
         }
         if let State::Reaped(status) = self.state {
-            mark::kill_marked(&self.mark).await;
+            mark::kill_marked(&self.mark, self.id.start_time).await;
             self.state = State::Cleaned(status);
         }
         match self.state {
@@ -263,10 +263,10 @@ impl Drop for Child {
             // The runtime reaps it.
             State::Running => {
                 kill_group(self.group, Signal::KILL);
-                mark::kill_marked_now(&self.mark);
+                mark::kill_marked_now(&self.mark, self.id.start_time);
             }
             State::Reaped(_) => {
-                mark::kill_marked_now(&self.mark);
+                mark::kill_marked_now(&self.mark, self.id.start_time);
             }
             State::Cleaned(_) => {}
         }

@@ -91,7 +91,7 @@ impl ProcessId {
             Ok(()) => self.end_within(grace).await?,
         }
         if let Some(mark) = mark {
-            mark::kill_marked(&mark).await;
+            mark::kill_marked(&mark, self.start_time).await;
         }
         Ok(())
     }

@@ -22,14 +22,16 @@ pub(super) fn of(pid: u32) -> Option<String> {
 }
 
 /// Kills every process with exactly this mark; returns how many there were.
-pub(super) async fn kill_marked(mark: &str) -> usize {
+///
+/// `since` is the start time of the one that was given the mark: older ones need no closer look.
+pub(super) async fn kill_marked(mark: &str, since: u64) -> usize {
     let mark = mark.to_owned();
-    tokio::task::spawn_blocking(move || kill(|found| found == mark)).await.unwrap_or(0)
+    tokio::task::spawn_blocking(move || kill_marked_now(&mark, since)).await.unwrap_or(0)
 }
 
 /// The same for [`Drop`], which cannot wait.
-pub(super) fn kill_marked_now(mark: &str) -> usize {
-    kill(|found| found == mark)
+pub(super) fn kill_marked_now(mark: &str, since: u64) -> usize {
+    kill(since, |found| found == mark)
 }
 
 /// Kills every process that an earlier holder of `owner` has started, and their children; returns how many there were.
@@ -37,7 +39,7 @@ pub(super) fn kill_marked_now(mark: &str) -> usize {
 /// To be called only by who holds the lock that makes it the one `owner`.
 pub async fn kill_left_behind(owner: &str) -> usize {
     let prefix = owned_by(owner);
-    tokio::task::spawn_blocking(move || kill(|found| found.starts_with(&prefix))).await.unwrap_or(0)
+    tokio::task::spawn_blocking(move || kill(0, |found| found.starts_with(&prefix))).await.unwrap_or(0)
 }
 
 /// The separator keeps owner `a` from cleaning up after owner `ab`.
@@ -45,11 +47,13 @@ fn owned_by(owner: &str) -> String {
     format!("{owner}//")
 }
 
-fn kill(accept: impl Fn(&str) -> bool) -> usize {
+fn kill(since: u64, accept: impl Fn(&str) -> bool) -> usize {
     let mut killed = 0;
     let own = std::process::id();
     for _ in 0..PASSES_MAX {
-        let found = processes(|_, pid| pid != own && of(pid).is_some_and(|mark| accept(&mark)));
+        let found = processes(|stat, pid| {
+            pid != own && stat.start_time >= since && of(pid).is_some_and(|mark| accept(&mark))
+        });
         if found.is_empty() {
             break;
         }

@@ -26,7 +26,7 @@ pub struct Attempt {
     pub failures: u32,
     /// With ids of the platform: the unit's records that were in coredms before the first attempt of this run.
     pub baseline: Option<u64>,
-    /// What the last failed attempt had to say.
+    /// Why the last attempt failed, or what the next one waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

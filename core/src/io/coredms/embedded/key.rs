@@ -89,7 +89,7 @@ fn append_number(key: &mut Vec<u8>, number: f64, exact: Option<i64>) {
         exact.or_else(|| (number.fract() == 0.0 && number as i64 as f64 == number).then_some(number as i64));
     let sortable = match number {
         number if number.is_nan() => 0,
-        number if number == 0.0 => 1 << 63,
+        0.0 => 1 << 63,
         number if number < 0.0 => !number.to_bits(),
         number => number.to_bits() | 1 << 63,
     };

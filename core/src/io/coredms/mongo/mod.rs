@@ -1,11 +1,12 @@
 //! MongoDB: acknowledged by the majority and its journals, in raw BSON.
 //!
 //! 1. here: connection, collections, and the reads;
-//! 2. [`write`]: records in messages, and what became of each;
-//! 3. [`objects`]: GridFS;
+//! 2. [`write`]: records, [`message`] by message, and what became of each;
+//! 3. GridFS: [`objects`];
 //! 4. [`failure`]: which errors may be retried; [`refusal`]: the validator's answer in words.
 
 mod failure;
+mod message;
 mod objects;
 mod refusal;
 mod write;

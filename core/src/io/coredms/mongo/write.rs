@@ -1,6 +1,4 @@
-//! Records in messages, and what became of each.
-//!
-//! Messages are cut here and not by the driver, so that each has its own time, and no reply outgrows its limit.
+//! Records, message by message, and what became of each.
 
 use bson::raw::RawBsonRef;
 use bson::{Bson, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, doc, rawdoc};
@@ -11,31 +9,14 @@ use super::super::form;
 use super::super::stamp::{self, Stamp};
 use super::super::{CoredmsError, Written};
 use super::failure::{DUPLICATE_KEY, is_transient_code};
+use super::message::{Message, messages};
 use super::{MongoStore, refusal};
-
-/// Half of what a command without its own payload section may have, as an update is; larger ones gain nothing.
-const MESSAGE_BYTES: usize = 8 << 20;
-
-/// Well below what the server takes; larger ones gain nothing.
-const MESSAGE_DOCUMENTS: usize = 10_000;
-
-/// All errors of a message must fit the reply's 16 MiB: beyond that the server drops the connection, each time anew.
-const REPLY_BYTES: usize = 12 << 20;
 
 /// The server takes commands 16 KiB larger than documents: an update that replaces has its filter in that.
 const STATEMENT_BYTES_MAX: usize = form::DOCUMENT_BYTES_MAX + (14 << 10);
 
 /// `Unauthorized`: no fault of the document.
 const UNAUTHORIZED: i32 = 13;
-
-/// Documents, or statements made of them, that go together, with their positions in what was given.
-struct Message {
-    positions: Vec<usize>,
-    documents: Vec<RawDocumentBuf>,
-    bytes: usize,
-    /// The reply, should none of them be stored.
-    reply_bytes: usize,
-}
 
 pub(super) async fn insert(
     store: &MongoStore,
@@ -47,7 +28,7 @@ pub(super) async fn insert(
     let validator_bytes = store.validator_bytes(collection).await?;
     for message in messages(sound, validator_bytes) {
         let errors = insert_message(store, collection, &message.documents).await?;
-        settle(store, collection, &message, id_of_document, errors, &mut written).await?;
+        settle(store, collection, &message, errors, &mut written).await?;
     }
     sort(&mut written);
     Ok(written)
@@ -59,26 +40,32 @@ pub(super) async fn replace_older(
     documents: Vec<RawDocumentBuf>,
 ) -> Result<Written, CoredmsError> {
     let mut written = Written::default();
-    let mut statements = Vec::with_capacity(documents.len());
-    for (position, document) in sift(documents, &mut written) {
-        match replacement(&document) {
-            Ok(statement) => statements.push((position, statement)),
-            Err(reason) => written.rejected.push((position, reason)),
+    let mut sound = sift(documents, &mut written);
+    sound.retain(|(position, document)| match replacement(document) {
+        Ok(_) => true,
+        Err(reason) => {
+            written.rejected.push((*position, reason));
+            false
         }
-    }
+    });
     let validator_bytes = store.validator_bytes(collection).await?;
-    for message in messages(statements, validator_bytes) {
-        let mut errors = update_message(store, collection, &message.documents).await?;
-        // A duplicate key means that the key is there and was not to be replaced; or that another process inserted it
-        // at this very moment, and then it may well be older. The second time it is there for certain.
-        let again = errors
-            .extract_if(.., |error| error.code == DUPLICATE_KEY)
-            .map(|error| error.index)
-            .collect::<Vec<_>>();
-        let statements = again.iter().map(|&index| message.documents[index].clone()).collect::<Vec<_>>();
-        let later = update_message(store, collection, &statements).await?;
-        errors.extend(later.into_iter().map(|error| at(error, |index| again[index])));
-        settle(store, collection, &message, id_of_statement, errors, &mut written).await?;
+    for message in messages(sound, validator_bytes) {
+        // Most keys are new, and inserting is several times as fast as replacing.
+        let mut errors = insert_message(store, collection, &message.documents).await?;
+        let there = errors.extract_if(.., |error| error.code == DUPLICATE_KEY).collect::<Vec<_>>();
+        let statements = there.iter().filter_map(|error| {
+            let statement = replacement(&message.documents[error.index]).ok()?;
+            Some((error.index, statement))
+        });
+        for part in messages(statements.collect(), validator_bytes) {
+            // The key is there, so another duplicate key means that it was not to be replaced.
+            let newer = update_message(store, collection, &part.documents).await?;
+            errors.extend(newer.into_iter().map(|mut error| {
+                error.index = part.positions[error.index];
+                error
+            }));
+        }
+        settle(store, collection, &message, errors, &mut written).await?;
     }
     sort(&mut written);
     Ok(written)
@@ -94,47 +81,6 @@ fn sift(documents: Vec<RawDocumentBuf>, written: &mut Written) -> Vec<(usize, Ra
         }
     }
     sound
-}
-
-fn messages(documents: Vec<(usize, RawDocumentBuf)>, validator_bytes: usize) -> Vec<Message> {
-    let mut messages: Vec<Message> = Vec::new();
-    for (position, document) in documents {
-        let bytes = document.as_bytes().len();
-        let reply_bytes = error_bytes(&document, validator_bytes);
-        match messages.last_mut() {
-            Some(message)
-                if message.documents.len() < MESSAGE_DOCUMENTS
-                    && message.bytes + bytes <= MESSAGE_BYTES
-                    && message.reply_bytes + reply_bytes <= REPLY_BYTES =>
-            {
-                message.positions.push(position);
-                message.documents.push(document);
-                message.bytes += bytes;
-                message.reply_bytes += reply_bytes;
-            }
-            _ => messages.push(Message {
-                positions: vec![position],
-                documents: vec![document],
-                bytes,
-                reply_bytes,
-            }),
-        }
-    }
-    messages
-}
-
-/// How large the error about a document may become.
-///
-/// A duplicate's names the key twice. A validator's has, for each rule that is broken, the rule, the value and about
-/// 170 bytes around them: measured 4 times the validator, and calculated up to 8 times for one with short names. The
-/// fields count where one rule holds for many of them.
-fn error_bytes(document: &RawDocument, validator_bytes: usize) -> usize {
-    if validator_bytes == 0 {
-        let id = document.iter_elements().next().and_then(Result::ok).map_or(0, |id| id.size());
-        return 512 + 4 * id;
-    }
-    let fields = document.iter_elements().count();
-    512 + 2 * document.as_bytes().len() + (10 * validator_bytes).max(300 * fields)
 }
 
 async fn insert_message(
@@ -235,15 +181,14 @@ async fn settle(
     store: &MongoStore,
     collection: &str,
     message: &Message,
-    id_of: fn(&RawDocument) -> Option<RawBson>,
     errors: Vec<IndexedWriteError>,
     written: &mut Written,
 ) -> Result<(), CoredmsError> {
     written.stored += (message.documents.len() - errors.len()) as u64;
     for error in errors {
         let position = message.positions[error.index];
-        let id = || id_of(&message.documents[error.index]);
-        if error.code == DUPLICATE_KEY && is_id_there(store, collection, id(), &error).await? {
+        let document = &message.documents[error.index];
+        if error.code == DUPLICATE_KEY && is_id_there(store, collection, document, &error).await? {
             written.duplicates.push(position);
         } else {
             written.rejected.push((position, refusal::reason(&error)));
@@ -258,31 +203,18 @@ async fn settle(
 async fn is_id_there(
     store: &MongoStore,
     collection: &str,
-    id: Option<RawBson>,
+    document: &RawDocument,
     error: &IndexedWriteError,
 ) -> Result<bool, CoredmsError> {
     if error.message.contains(" index: _id_ ") {
         return Ok(true);
     }
     let operation = "look for a duplicate";
-    let id = Bson::try_from(id.unwrap_or(RawBson::Null)).map_err(|error| store.refused(operation, error))?;
+    let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
+    let id = id.map_err(|error| store.refused(operation, error))?;
     let documents = store.collection::<RawDocumentBuf>(collection);
     let find = documents.find_one(doc! { "_id": { "$eq": id } }).projection(doc! { "_id": 1 });
     Ok(store.call(operation, find).await?.is_some())
-}
-
-fn id_of_document(document: &RawDocument) -> Option<RawBson> {
-    document.get("_id").ok()?.map(RawBson::from)
-}
-
-fn id_of_statement(statement: &RawDocument) -> Option<RawBson> {
-    statement.get_document("q").ok()?.get_document("_id").ok()?.get("$eq").ok()?.map(RawBson::from)
-}
-
-fn at(error: IndexedWriteError, position: impl Fn(usize) -> usize) -> IndexedWriteError {
-    let mut error = error;
-    error.index = position(error.index);
-    error
 }
 
 fn sort(written: &mut Written) {

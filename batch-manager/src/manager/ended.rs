@@ -1,0 +1,134 @@
+//! What a task that has ended changes.
+
+use std::time::Instant;
+
+use mysimbdp_core::chain;
+use mysimbdp_core::config::settings;
+use mysimbdp_core::io::random;
+use mysimbdp_core::outcome::Counts;
+
+use super::{Key, Manager};
+use crate::attempt::Attempted;
+use crate::backoff;
+use crate::finish::{Finish, FinishError};
+use crate::outbox::OutboxError;
+
+/// What has come to an end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Attempt { key: Key, unit: usize, attempted: Attempted },
+    Finish { key: Key, result: Result<Finish, FinishError> },
+    Hold { key: Key, reasons: Vec<String>, result: Result<(), FinishError> },
+    Published(Result<(), OutboxError>),
+    Swept,
+}
+
+impl Manager {
+    pub(super) fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Attempt { key, unit, attempted } => self.attempted(&key, unit, attempted),
+            Ended::Finish { key, result } => self.finished(&key, result),
+            Ended::Hold { key, reasons, result } => self.held(&key, &reasons, result),
+            Ended::Published(result) => {
+                self.publishing = false;
+                if let Err(error) = result {
+                    // Not said louder: the next connection, or the clock, tries again.
+                    tracing::debug!(error = chain(&error), "messages wait for the broker");
+                }
+            }
+            Ended::Swept => {}
+        }
+    }
+
+    fn attempted(&mut self, key: &Key, unit: usize, attempted: Attempted) {
+        let settings = self.config.settings.batch_manager.clone();
+        let Some(found) = self.ingestions.get_mut(key) else { return };
+        let (index, file) = (found.work.units[unit].index, found.work.manifest.file.clone());
+        let (client, ingestion) = key;
+        let app = (client.clone(), found.job.app.clone());
+        match attempted {
+            Attempted::Done(outcome) => {
+                found.outcomes.insert(index, outcome);
+                found.job.done(unit);
+                if let Some(tries) = self.waiting.remove(&app) {
+                    tracing::info!(%client, app = app.1, tries, "work goes on again");
+                }
+            }
+            Attempted::Failed { attempt, reason } if attempt.failures >= settings.attempts_max => {
+                let failures = attempt.failures;
+                found.attempts.insert(index, attempt);
+                found
+                    .job
+                    .give_up(Some(unit), format!("unit {index} failed {failures} times, last: {reason}"));
+            }
+            Attempted::Failed { attempt, reason } => {
+                let failures = attempt.failures;
+                tracing::warn!(%client, %ingestion, file, unit = index, failures, reason, "a unit failed, it is tried again");
+                found.attempts.insert(index, attempt);
+                found.job.again(unit, |_| later(&settings, failures));
+            }
+            Attempted::Later { attempt, reason } => {
+                found.attempts.insert(index, attempt);
+                found.job.again(unit, |tries| later(&settings, tries));
+                let tries = self.waiting.entry(app).or_default();
+                *tries += 1;
+                // Once for a whole outage: each try of each unit would say the same.
+                if *tries == 1 {
+                    tracing::warn!(%client, %ingestion, file, unit = index, reason, "work waits and is tried again");
+                } else {
+                    tracing::debug!(%client, %ingestion, file, unit = index, reason, "work waits and is tried again");
+                }
+            }
+            Attempted::Hopeless { attempt, reason } => {
+                found.attempts.insert(index, attempt);
+                found.job.give_up(Some(unit), format!("unit {index}: {reason}"));
+            }
+            Attempted::Stopped => found.job.again(unit, |tries| later(&settings, tries)),
+        }
+    }
+
+    fn finished(&mut self, key: &Key, result: Result<Finish, FinishError>) {
+        let settings = self.config.settings.batch_manager.clone();
+        let (client, ingestion) = key;
+        let Some(found) = self.ingestions.get_mut(key) else { return };
+        let manifest = &found.work.manifest;
+        match result {
+            Ok(Finish::Ingested(counts)) => {
+                let Counts { received, stored, duplicates, rejected } = counts;
+                tracing::info!(
+                    %client, %ingestion, file = manifest.file, received, stored, duplicates, rejected, "ingested"
+                );
+                self.ingestions.remove(key);
+                self.publish_outbox();
+            }
+            Ok(Finish::Changed(reason)) => found.job.give_up(None, reason),
+            Err(error) => {
+                tracing::warn!(%client, %ingestion, file = manifest.file, error = chain(&error), "cannot finish yet");
+                found.job.end_again(|tries| later(&settings, tries));
+            }
+        }
+    }
+
+    fn held(&mut self, key: &Key, reasons: &[String], result: Result<(), FinishError>) {
+        let settings = self.config.settings.batch_manager.clone();
+        let (client, ingestion) = key;
+        let Some(found) = self.ingestions.get_mut(key) else { return };
+        let file = found.work.manifest.file.clone();
+        match result {
+            Ok(()) => {
+                let reason = reasons.join("; ");
+                tracing::error!(%client, %ingestion, file, reason, "held");
+                self.ingestions.remove(key);
+                self.publish_outbox();
+            }
+            Err(error) => {
+                tracing::warn!(%client, %ingestion, file, error = chain(&error), "cannot hold yet");
+                found.job.end_again(|tries| later(&settings, tries));
+            }
+        }
+    }
+}
+
+fn later(settings: &settings::BatchManager, failures: u32) -> Instant {
+    Instant::now() + backoff::delay(settings, failures, random::jitter())
+}
