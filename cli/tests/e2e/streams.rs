@@ -1,37 +1,12 @@
 //! Messages, from publishers of every kind to the database, and the instances in between.
 
 use std::path::Path;
-use std::process::Command;
 
-use mysimbdp_testbed::{Daemon, Mosquitto, mongodb, mosquitto, python, until, until_async};
+use mysimbdp_testbed::mqtt::publish_with_paho;
+use mysimbdp_testbed::{Daemon, Mosquitto, mongodb, mosquitto, until, until_async};
 use serde_json::json;
 
 use crate::support::{LOADED, Platform, SOON, messages, stream};
-
-/// Publishes each line of stdin with QoS 1 and waits for its acknowledgement, as a Python producer does.
-const PAHO: &str = r#"
-import sys
-import paho.mqtt.client as mqtt
-host, port, topic = sys.argv[1:4]
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
-client.connect(host, int(port))
-client.loop_start()
-for line in sys.stdin:
-    client.publish(topic, line.strip(), qos=1).wait_for_publish(30)
-client.disconnect()
-"#;
-
-fn publish_with_paho(port: u16, topic: &str, payloads: &str) {
-    use std::io::Write;
-    let port = port.to_string();
-    let mut child = Command::new(python())
-        .args(["-c", PAHO, "127.0.0.1", &port, topic])
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .expect("start python");
-    child.stdin.take().expect("a pipe").write_all(payloads.as_bytes()).expect("feed python");
-    assert!(child.wait().expect("wait for python").success(), "the paho producer failed");
-}
 
 /// What mosquitto_pub and paho send to two clients is stored, each in its own database, and what fits the client's
 /// message structure only.
@@ -46,11 +21,12 @@ async fn two_clients_store_what_mosquitto_pub_and_paho_send() {
     platform.instances("client3", 1).await;
 
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client1"), &messages(0, 300));
-    publish_with_paho(mosquitto().port(), &platform.ingest_topic("client3"), &messages(0, 200));
+    publish_with_paho(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 200), 0);
     publish_with_paho(
-        mosquitto().port(),
+        mosquitto().url(),
         &platform.ingest_topic("client3"),
         "{\"number\":\"one\"}\nno json\n",
+        0,
     );
 
     platform.stored("client1", "readings", 300, SOON).await;
