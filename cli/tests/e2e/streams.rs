@@ -6,7 +6,7 @@ use mysimbdp_testbed::mqtt::publish_with_paho;
 use mysimbdp_testbed::{Daemon, Mosquitto, mongodb, mosquitto, until, until_async};
 use serde_json::json;
 
-use crate::support::{LOADED, Platform, SOON, messages, stream};
+use crate::support::{LOADED, Platform, SOON, keyed_stream, messages, stream};
 
 /// What mosquitto_pub and paho send to two clients is stored, each in its own database, and what fits the client's
 /// message structure only.
@@ -113,7 +113,7 @@ async fn load_scales_up_and_quiet_scales_down_within_bounds() {
 /// Ctrl-C on everything and a new start: what was published meanwhile had been queued by the broker.
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_and_a_new_start_lose_nothing_that_was_published_meanwhile() {
-    let clients = json!([stream("client1", json!({})), stream("client3", json!({}))]);
+    let clients = json!([keyed_stream("client1"), keyed_stream("client3")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     for client in ["client1", "client3"] {

@@ -149,6 +149,12 @@ pub fn stream(id: &str, stream: Value) -> Value {
     json!({"id": id, "streams": [settings]})
 }
 
+/// A stream client whose messages are known by their number: one that comes twice, because its acknowledgement was lost
+/// with the connection, is one document.
+pub fn keyed_stream(id: &str) -> Value {
+    stream(id, json!({"ids": "key", "record_key": ["number"]}))
+}
+
 /// A CSV file of about so many bytes, and its number of rows: numbers, text, `NA` and a time, always the same.
 pub fn readings(bytes: usize) -> (Vec<u8>, u64) {
     use std::io::Write;
