@@ -1,6 +1,6 @@
 //! The configuration: written as [`settings`], used as [`Config`], refused as [`Faults`].
 //!
-//! 1. [`load`] reads `config.json` and the environment, without any effect;
+//! 1. [`Config::load`] reads `config.json` and the environment, without any effect;
 //! 2. syntax, schema and meaning are checked, and *all* faults are listed with line, column and what is allowed;
 //! 3. what comes out cannot be wrong any more: globs and expressions are compiled, references are resolved.
 
