@@ -1,6 +1,6 @@
 //! Validators, and documents of the platform's own.
 
-use bson::{Binary, Bson, Document, doc};
+use bson::{Binary, Bson, DateTime, Document, doc};
 
 use crate::place::{Place, ingestion, raw};
 
@@ -27,6 +27,27 @@ pub(crate) async fn what_breaks_the_validator_is_rejected_with_its_position_and_
         written.rejected[0].1.contains("warm") && written.rejected[0].1.contains("double"),
         "{written:?}"
     );
+}
+
+pub(crate) async fn a_rejected_value_may_look_like_extended_json(place: &Place) {
+    let store = place.open().await;
+    store.ensure_collection("weather", Some(&temperature_is("double"))).await.expect("collection");
+    let documents = || {
+        let stamp =
+            doc! { "layer": "batch", "received_at": DateTime::from_millis(0), "ingestion": "a", "record": 1 };
+        let odd = doc! { "_id": 1, "_ingest": &stamp, "temp": { "$date": "no date" } };
+        vec![raw(odd), raw(doc! { "_id": 2, "_ingest": &stamp, "temp": 1.0 })]
+    };
+    for written in [
+        store.insert_many("weather", documents()).await.expect("insert"),
+        store.replace_older("weather", documents()).await.expect("replace"),
+    ] {
+        assert_eq!(
+            (written.stored, written.duplicates.len(), written.rejected.len()),
+            (1, 0, 1),
+            "{written:?}"
+        );
+    }
 }
 
 pub(crate) async fn a_validator_can_be_given_again_changed_and_taken_away(place: &Place) {

@@ -46,6 +46,7 @@ on_both! {
     records::what_has_been_stored_is_there_after_opening_again,
     records::two_who_write_at_once_store_each_record_once,
     collections::what_breaks_the_validator_is_rejected_with_its_position_and_field,
+    collections::a_rejected_value_may_look_like_extended_json,
     collections::a_validator_can_be_given_again_changed_and_taken_away,
     collections::two_who_create_a_collection_at_once_both_succeed,
     collections::put_inserts_and_replaces,

@@ -119,24 +119,36 @@ pub(super) fn find(
     filter: &Document,
     limit: usize,
 ) -> Result<Vec<Document>, Failure> {
-    let id = filter.get("_id").map(key::encode);
+    let fits = |document: &Document| filter.iter().all(|(field, value)| has(document, field, value));
+    if let Some(id) = filter.get("_id") {
+        let found = find_one(open, collection, &key::encode(id))?;
+        return Ok(found.into_iter().filter(fits).take(limit).collect());
+    }
     // A document that has the string has it in its text; most others need not be read then.
     let text = filter.values().find_map(Bson::as_str).map(|text| serde_json::Value::from(text).to_string());
     let mut select = open.connection.prepare_cached(
-        "SELECT document FROM documents WHERE collection = ?1 AND (?2 IS NULL OR id = ?2)
-         AND (?3 IS NULL OR typeof(document) = 'blob' OR instr(document, ?3) > 0) ORDER BY id",
+        "SELECT document FROM documents WHERE collection = ?1
+         AND (?2 IS NULL OR typeof(document) = 'blob' OR instr(document, ?2) > 0) ORDER BY id",
     )?;
-    let mut rows = select.query(params![collection, id, text])?;
+    let mut rows = select.query(params![collection, text])?;
     let mut found = Vec::new();
     while found.len() < limit
         && let Some(row) = rows.next()?
     {
         let Stored(document) = row.get(0)?;
-        if filter.iter().all(|(field, value)| has(&document, field, value)) {
+        if fits(&document) {
             found.push(document);
         }
     }
     Ok(found)
+}
+
+/// The document under a key, through the primary key alone.
+pub(super) fn find_one(open: &Open, collection: &str, id: &[u8]) -> Result<Option<Document>, Failure> {
+    let select = "SELECT document FROM documents WHERE collection = ?1 AND id = ?2";
+    let mut select = open.connection.prepare_cached(select)?;
+    let found: Option<Stored> = select.query_row(params![collection, id], |row| row.get(0)).optional()?;
+    Ok(found.map(|Stored(document)| document))
 }
 
 /// As MongoDB: a field that is missing is null, and an array has what its elements are.

@@ -5,13 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bson::{Bson, RawDocumentBuf};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::super::{Object, file_document, first_chunk, object_id};
 use super::database::Open;
 use super::failure::Failure;
-use super::text::{Form, Stored};
-use super::{check_name, key};
+use super::text::Form;
+use super::{check_name, documents, key};
 use crate::ingestion::IngestionId;
 use crate::io::files::{self, FileError};
 
@@ -78,9 +78,7 @@ fn extent(open: &Open, bucket: &str, id: IngestionId) -> Result<(u64, u64), Fail
 
 pub(super) fn read(open: &mut Open, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, Failure> {
     let path = path(open, bucket, id)?;
-    let select = "SELECT document FROM documents WHERE collection = ?1 AND id = ?2";
-    let row = params![files_of(bucket), key_of(id)];
-    let Some(Stored(document)) = open.connection.query_row(select, row, |row| row.get(0)).optional()? else {
+    let Some(document) = documents::find_one(open, &files_of(bucket), &key_of(id))? else {
         return Ok(None);
     };
     let expected = match document.get("length") {

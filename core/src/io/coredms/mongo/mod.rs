@@ -3,12 +3,14 @@
 //! 1. here: connection, collections, and the reads;
 //! 2. [`write`]: records, [`message`] by message, and what became of each;
 //! 3. GridFS: [`objects`];
-//! 4. [`failure`]: which errors may be retried; [`refusal`]: the validator's answer in words.
+//! 4. [`reply`]: what the server answers; [`failure`]: which errors may be retried; [`refusal`]: the validator's
+//!    answer in words.
 
 mod failure;
 mod message;
 mod objects;
 mod refusal;
+mod reply;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};

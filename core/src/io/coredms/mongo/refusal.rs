@@ -5,7 +5,8 @@
 use std::fmt::Write;
 
 use bson::{Bson, Document};
-use mongodb::error::IndexedWriteError;
+
+use super::reply::Fault;
 
 /// A document may break hundreds of rules; these many make the reason readable.
 const RULES_MAX: usize = 5;
@@ -13,17 +14,17 @@ const RULES_MAX: usize = 5;
 /// So much of a value is shown.
 const VALUE_CHARS_MAX: usize = 60;
 
-pub(super) fn reason(error: &IndexedWriteError) -> String {
-    let rules = error.details.as_ref().and_then(|info| info.get_document("details").ok());
+pub(super) fn reason(fault: &Fault) -> String {
+    let rules = fault.info.as_ref().and_then(|info| info.get_document("details").ok());
     let mut broken = Vec::new();
     if let Some(rules) = rules {
         collect(rules, "", &mut broken);
     }
     if broken.is_empty() {
-        return if error.message.is_empty() {
-            format!("server error {}", error.code)
+        return if fault.message.is_empty() {
+            format!("server error {}", fault.code)
         } else {
-            error.message.clone()
+            fault.message.clone()
         };
     }
     let more = broken.len().saturating_sub(RULES_MAX);
@@ -109,9 +110,13 @@ mod tests {
     use super::*;
 
     fn reason_of(details: Document) -> String {
-        let error = doc! { "index": 3, "code": 121, "errmsg": "Document failed validation",
-        "errInfo": { "failingDocumentId": 1, "details": details } };
-        reason(&bson::deserialize_from_document(error).expect("an error of the server"))
+        let info = doc! { "failingDocumentId": 1, "details": details };
+        reason(&Fault {
+            index: 3,
+            code: 121,
+            message: "Document failed validation".to_owned(),
+            info: Some(info),
+        })
     }
 
     #[test]

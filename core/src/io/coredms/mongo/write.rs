@@ -2,18 +2,20 @@
 
 use bson::raw::RawBsonRef;
 use bson::{Bson, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, doc, rawdoc};
-use mongodb::error::{ErrorKind, IndexedWriteError, WriteConcernError};
-use serde::Deserialize;
 
 use super::super::form;
 use super::super::stamp::{self, Stamp};
 use super::super::{CoredmsError, Written};
 use super::failure::{DUPLICATE_KEY, is_transient_code};
 use super::message::{Message, messages};
+use super::reply::{Fault, Reply};
 use super::{MongoStore, refusal};
 
 /// The server takes commands 16 KiB larger than documents: an update that replaces has its filter in that.
 const STATEMENT_BYTES_MAX: usize = form::DOCUMENT_BYTES_MAX + (14 << 10);
+
+const INSERT: &str = "insert documents";
+const REPLACE: &str = "replace documents";
 
 /// `Unauthorized`: no fault of the document.
 const UNAUTHORIZED: i32 = 13;
@@ -27,8 +29,8 @@ pub(super) async fn insert(
     let sound = sift(documents, &mut written);
     let validator_bytes = store.validator_bytes(collection).await?;
     for message in messages(sound, validator_bytes) {
-        let errors = insert_message(store, collection, &message.documents).await?;
-        settle(store, collection, &message, errors, &mut written).await?;
+        let faults = insert_message(store, collection, &message.documents).await?;
+        settle(store, collection, &message, faults, &mut written).await?;
     }
     sort(&mut written);
     Ok(written)
@@ -41,31 +43,28 @@ pub(super) async fn replace_older(
 ) -> Result<Written, CoredmsError> {
     let mut written = Written::default();
     let mut sound = sift(documents, &mut written);
-    sound.retain(|(position, document)| match replacement(document) {
-        Ok(_) => true,
-        Err(reason) => {
-            written.rejected.push((*position, reason));
-            false
-        }
+    sound.retain(|(position, document)| {
+        let refusal = refusal_of_replacement(document);
+        written.rejected.extend(refusal.clone().map(|reason| (*position, reason)));
+        refusal.is_none()
     });
     let validator_bytes = store.validator_bytes(collection).await?;
     for message in messages(sound, validator_bytes) {
         // Most keys are new, and inserting is several times as fast as replacing.
-        let mut errors = insert_message(store, collection, &message.documents).await?;
-        let there = errors.extract_if(.., |error| error.code == DUPLICATE_KEY).collect::<Vec<_>>();
-        let statements = there.iter().filter_map(|error| {
-            let statement = replacement(&message.documents[error.index]).ok()?;
-            Some((error.index, statement))
-        });
-        for part in messages(statements.collect(), validator_bytes) {
+        let mut faults = insert_message(store, collection, &message.documents).await?;
+        let there = faults.extract_if(.., |fault| fault.code == DUPLICATE_KEY).collect::<Vec<_>>();
+        let statements = there
+            .iter()
+            .map(|fault| Ok((fault.index, replacement(&message.documents[fault.index])?)))
+            .collect::<Result<Vec<_>, String>>()
+            .map_err(|reason| store.refused(REPLACE, reason))?;
+        for part in messages(statements, validator_bytes) {
             // The key is there, so another duplicate key means that it was not to be replaced.
             let newer = update_message(store, collection, &part.documents).await?;
-            errors.extend(newer.into_iter().map(|mut error| {
-                error.index = part.positions[error.index];
-                error
-            }));
+            faults
+                .extend(newer.into_iter().map(|fault| Fault { index: part.positions[fault.index], ..fault }));
         }
-        settle(store, collection, &message, errors, &mut written).await?;
+        settle(store, collection, &message, faults, &mut written).await?;
     }
     sort(&mut written);
     Ok(written)
@@ -87,25 +86,31 @@ async fn insert_message(
     store: &MongoStore,
     collection: &str,
     documents: &[RawDocumentBuf],
-) -> Result<Vec<IndexedWriteError>, CoredmsError> {
-    let operation = "insert documents";
+) -> Result<Vec<Fault>, CoredmsError> {
     let collection = store.collection::<RawDocumentBuf>(collection);
     let insert = collection.insert_many(documents).ordered(false);
-    let Err(error) = store.within(store.message_time, operation, insert).await? else {
-        return Ok(Vec::new());
-    };
-    match error.kind.as_ref() {
-        ErrorKind::InsertMany(failure) if failure.write_concern_error.is_none() => {
-            checked(store, operation, failure.write_errors.clone().unwrap_or_default())
+    match store.within(store.message_time, INSERT, insert).await? {
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => {
+            let reply = Reply::of_insert(error).map_err(|error| store.failed(INSERT, error))?;
+            checked(store, INSERT, reply, documents.len())
         }
-        _ => Err(store.failed(operation, error)),
     }
+}
+
+/// Why a document cannot replace another, or `None`.
+fn refusal_of_replacement(document: &RawDocumentBuf) -> Option<String> {
+    // The filter repeats key and stamp, which are part of the document: only large ones can outgrow the limit.
+    if document.as_bytes().len() > STATEMENT_BYTES_MAX / 8 {
+        return replacement(document).err();
+    }
+    Stamp::of_batch(document).is_none().then(|| stamp::NEEDED.to_owned())
 }
 
 /// The statement that writes a document where nothing newer is.
 fn replacement(document: &RawDocumentBuf) -> Result<RawDocumentBuf, String> {
     let stamp = Stamp::of_batch(document).ok_or(stamp::NEEDED)?;
-    let malformed = |error: bson::error::Error| format!("the document is no valid BSON: {error}");
+    let malformed = |error| form::malformed(&error);
     let id = document.get("_id").map_err(malformed)?.unwrap_or(RawBsonRef::Null);
     let mut filter = rawdoc! { "_id": { "$eq": id } };
     for (key, value) in &stamp.replaceable() {
@@ -126,19 +131,7 @@ async fn update_message(
     store: &MongoStore,
     collection: &str,
     statements: &[RawDocumentBuf],
-) -> Result<Vec<IndexedWriteError>, CoredmsError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Reply {
-        #[serde(default)]
-        write_errors: Vec<IndexedWriteError>,
-        write_concern_error: Option<WriteConcernError>,
-    }
-
-    if statements.is_empty() {
-        return Ok(Vec::new());
-    }
-    let operation = "replace documents";
+) -> Result<Vec<Fault>, CoredmsError> {
     let mut updates = RawArrayBuf::new();
     statements.iter().for_each(|statement| updates.push(statement.as_ref()));
     let command = rawdoc! {
@@ -147,51 +140,57 @@ async fn update_message(
         "ordered": false,
         "writeConcern": { "w": "majority", "j": true },
     };
-    let reply = store.call(operation, store.database.run_raw_command(command)).await?;
-    let reply: Reply =
-        bson::deserialize_from_document(reply).map_err(|error| store.refused(operation, error))?;
-    if let Some(error) = reply.write_concern_error {
-        let source = format!("the write concern was not met: {} ({})", error.message, error.code).into();
-        return Err(CoredmsError::Unavailable { address: store.address.clone(), operation, source });
-    }
-    checked(store, operation, reply.write_errors)
+    let reply = store.call(REPLACE, store.database.run_raw_command(command)).await?;
+    let reply =
+        Reply::read(&reply).ok_or_else(|| store.refused(REPLACE, format!("unreadable reply {reply}")))?;
+    checked(store, REPLACE, reply, statements.len())
 }
 
-/// Lets errors through that are about their document; the others are about the server, and fail the message.
+/// Lets faults through that are about their document; the others are about the server, and fail the message.
 fn checked(
     store: &MongoStore,
     operation: &'static str,
-    errors: Vec<IndexedWriteError>,
-) -> Result<Vec<IndexedWriteError>, CoredmsError> {
-    let address = || store.address.clone();
-    for error in &errors {
-        let source = || error.message.clone().into();
-        if is_transient_code(error.code) {
-            return Err(CoredmsError::Unavailable { address: address(), operation, source: source() });
-        }
-        if error.code == UNAUTHORIZED {
-            return Err(store.refused(operation, error.message.clone()));
-        }
+    reply: Reply,
+    documents: usize,
+) -> Result<Vec<Fault>, CoredmsError> {
+    let Reply { faults, write_concern } = reply;
+    // Perhaps written and perhaps not: the next attempt finds out.
+    let transient =
+        faults.iter().find(|fault| is_transient_code(fault.code)).map(|fault| fault.message.clone());
+    if let Some(source) = write_concern.or(transient) {
+        return Err(CoredmsError::Unavailable {
+            address: store.address.clone(),
+            operation,
+            source: source.into(),
+        });
     }
-    Ok(errors)
+    if let Some(fault) = faults.iter().find(|fault| fault.code == UNAUTHORIZED) {
+        return Err(store.refused(operation, fault.message.clone()));
+    }
+    if faults.len() > documents || faults.iter().any(|fault| fault.index >= documents) {
+        return Err(
+            store.refused(operation, format!("the reply has faults of more than {documents} documents"))
+        );
+    }
+    Ok(faults)
 }
 
-/// Counts a message: what has no error is stored, what is there already is a duplicate, the rest is rejected.
+/// Counts a message: what has no fault is stored, what is there already is a duplicate, the rest is rejected.
 async fn settle(
     store: &MongoStore,
     collection: &str,
     message: &Message,
-    errors: Vec<IndexedWriteError>,
+    faults: Vec<Fault>,
     written: &mut Written,
 ) -> Result<(), CoredmsError> {
-    written.stored += (message.documents.len() - errors.len()) as u64;
-    for error in errors {
-        let position = message.positions[error.index];
-        let document = &message.documents[error.index];
-        if error.code == DUPLICATE_KEY && is_id_there(store, collection, document, &error).await? {
+    written.stored += (message.documents.len() - faults.len()) as u64;
+    for fault in faults {
+        let position = message.positions[fault.index];
+        let document = &message.documents[fault.index];
+        if fault.code == DUPLICATE_KEY && is_id_there(store, collection, document, &fault).await? {
             written.duplicates.push(position);
         } else {
-            written.rejected.push((position, refusal::reason(&error)));
+            written.rejected.push((position, refusal::reason(&fault)));
         }
     }
     Ok(())
@@ -204,9 +203,9 @@ async fn is_id_there(
     store: &MongoStore,
     collection: &str,
     document: &RawDocument,
-    error: &IndexedWriteError,
+    fault: &Fault,
 ) -> Result<bool, CoredmsError> {
-    if error.message.contains(" index: _id_ ") {
+    if fault.message.contains(" index: _id_ ") {
         return Ok(true);
     }
     let operation = "look for a duplicate";
