@@ -37,7 +37,7 @@ pub(crate) fn discard(layout: &Layout, refused: Refused) -> Result<Captured, Fil
         Ok(captured)
     });
     if !matches!(moved, Ok(Captured::Yes)) {
-        undo(&unseen, &refused.look.path)?;
+        undo(&unseen, refused.look)?;
         return moved;
     }
     tracing::warn!(
@@ -83,11 +83,14 @@ fn fill(layout: &Layout, directory: &Path, refused: &Refused) -> Result<Captured
     }
 }
 
-/// Nothing that was dropped may be left in a directory that nobody sees.
-fn undo(unseen: &Path, dropped: &Path) -> Result<(), FileError> {
+/// Nothing that was dropped may be left in a directory that nobody sees, or go with it.
+fn undo(unseen: &Path, look: &Look) -> Result<(), FileError> {
+    // Cut off before a copy to another file system was complete, the file itself still lies where it was.
+    let is_copy = files::metadata(&look.path).is_ok_and(|metadata| Stamp::of(&metadata) == look.stamp);
     for path in files::list(unseen)? {
-        if path.file_name().is_some_and(|name| name != Reason::FILE) && !files::exists(dropped) {
-            capture::put_back(&path, dropped)?;
+        if !is_copy && path.file_name().is_some_and(|name| name != Reason::FILE && !names::is_temporary(name))
+        {
+            capture::put_back(&path, &look.path)?;
         }
     }
     files::remove_dir_all(unseen)
@@ -95,4 +98,54 @@ fn undo(unseen: &Path, dropped: &Path) -> Result<(), FileError> {
 
 fn unseen(visible: &Path) -> std::path::PathBuf {
     visible.with_file_name(format!(".{}", visible.file_name().unwrap_or_default().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::Place;
+
+    fn look_at(path: &Path) -> Look {
+        Look {
+            path: path.to_owned(),
+            place: Place::Shared,
+            kind: Kind::File,
+            stamp: Stamp::of(&files::metadata(path).expect("metadata")),
+            settle: std::time::Duration::ZERO,
+            sentinel: None,
+        }
+    }
+
+    #[test]
+    fn a_discard_that_fails_loses_nothing_even_where_the_name_is_in_use_again() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let (dropped, unseen) = (root.path().join("drop/a.csv"), root.path().join("unseen"));
+        for directory in [root.path().join("drop"), unseen.clone()] {
+            files::create_dir_all(&directory).expect("directory");
+        }
+        files::write_atomic(&dropped, b"judged").expect("file");
+        let look = look_at(&dropped);
+        files::rename(&dropped, &unseen.join("a.csv")).expect("move");
+        files::write_atomic(&unseen.join(Reason::FILE), b"{}").expect("reason");
+        files::write_atomic(&dropped, b"new").expect("another file of the same name");
+
+        undo(&unseen, &look).expect("undone");
+        assert!(!files::exists(&unseen));
+        assert_eq!(files::read(&dropped).expect("the new file"), b"new");
+        let returned = files::list(&root.path().join("drop")).expect("list").pop().expect("a directory");
+        assert_eq!(files::read(&returned.join("a.csv")).expect("the judged file"), b"judged");
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_goes_and_its_original_stays() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let (dropped, unseen) = (root.path().join("a.csv"), root.path().join("unseen"));
+        files::create_dir_all(&unseen).expect("directory");
+        files::write_atomic(&dropped, b"whole").expect("file");
+        files::write_atomic(&unseen.join("a.csv"), b"wh").expect("half a copy");
+
+        undo(&unseen, &look_at(&dropped)).expect("undone");
+        assert_eq!(files::list(root.path()).expect("list"), std::slice::from_ref(&dropped));
+        assert_eq!(files::read(&dropped).expect("the file"), b"whole");
+    }
 }

@@ -20,21 +20,33 @@ use crate::capture::{self, TAKEN_PREFIX};
 /// Originals out of sight: the directory that each waits in.
 type Hidden = HashMap<IngestionId, PathBuf>;
 
-/// Recovers everything.
+/// Recovers everything. What cannot be recovered is left as it is for the next start, and stops nothing else.
 pub(crate) fn all(layout: &Layout) -> Result<(), FileError> {
     let mut hidden = Hidden::new();
     find_hidden(&layout.drop_point(), &mut hidden)?;
     for client in clients_in(&layout.staging())? {
         for path in files::list(&layout.staging().join(client.as_str()))? {
             if let Some(ingestion) = unseen_ingestion(&path) {
-                directory(layout, &client, ingestion, &mut hidden)?;
+                warn_of(&path, directory(layout, &client, ingestion, &mut hidden));
             }
         }
     }
     for (ingestion, directory) in hidden {
-        original(layout, ingestion, &directory)?;
+        warn_of(&directory, original(layout, ingestion, &directory));
     }
-    discards(layout)
+    for client in directories(&layout.discarded_root())? {
+        for path in directories(&client)? {
+            warn_of(&path, discarded(&path));
+        }
+    }
+    Ok(())
+}
+
+fn warn_of(directory: &Path, recovered: Result<(), FileError>) {
+    if let Err(error) = recovered {
+        let (directory, error) = (directory.display(), mysimbdp_core::chain(&error));
+        tracing::warn!(%directory, error, "what was cut off cannot be recovered, it is left for the next start");
+    }
 }
 
 /// Recovers one directory in staging.
@@ -139,25 +151,19 @@ fn original(layout: &Layout, ingestion: IngestionId, hidden: &Path) -> Result<()
     capture::unhide(hidden)
 }
 
-fn discards(layout: &Layout) -> Result<(), FileError> {
-    for client in directories(&layout.discarded_root())? {
-        for path in directories(&client)? {
-            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else {
-                continue;
-            };
-            let is_complete = files::list(&path)?.iter().any(|inner| {
-                inner
-                    .file_name()
-                    .is_some_and(|name| name != Reason::FILE && !crate::names::is_temporary(name))
-            });
-            if is_complete {
-                files::rename(&path, &client.join(name))?;
-            } else {
-                files::remove_dir_all(&path)?;
-            }
-        }
+/// A discarded file with its reason becomes visible; a reason without its file goes, as the file lies where it was.
+fn discarded(unseen: &Path) -> Result<(), FileError> {
+    let Some(name) = unseen.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else {
+        return Ok(());
+    };
+    let is_complete = files::list(unseen)?.iter().any(|path| {
+        path.file_name().is_some_and(|name| name != Reason::FILE && !crate::names::is_temporary(name))
+    });
+    if is_complete {
+        files::rename(unseen, &unseen.with_file_name(name))
+    } else {
+        files::remove_dir_all(unseen)
     }
-    Ok(())
 }
 
 fn find_hidden(directory: &Path, hidden: &mut Hidden) -> Result<(), FileError> {

@@ -85,7 +85,8 @@ impl Taker {
     }
 
     async fn steps(self: Arc<Self>, ready: Ready) -> Result<Ended, TakeError> {
-        if let Some(twin) = ready.twin
+        let known_twin = ready.twin;
+        if let Some(twin) = known_twin
             && self.is_staged(&ready.look, twin)
         {
             return Ok(Ended::Twin(twin));
@@ -100,7 +101,13 @@ impl Taker {
             return Ok(Ended::Twin(ingestion));
         };
         match duplicate::seek(&self.config.layout, &self.history, client, ingestion).await {
-            Known::Staged => return Ok(Ended::Twin(ingestion)),
+            Known::Staged => {
+                if known_twin != Some(ingestion) {
+                    let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
+                    tracing::info!(client, ingestion, file, "same content is staged, waits for its end");
+                }
+                return Ok(Ended::Twin(ingestion));
+            }
             Known::Held => {
                 let (taker, accepted) = (Arc::clone(&self), Arc::clone(&accepted));
                 if let Some(ended) = spawn_blocking(move || taker.retry_held(&accepted)).await?? {
