@@ -3,7 +3,7 @@
 //! The vocabulary, in the order a file meets it:
 //!
 //! 1. [`client`]: who sent it; [`config`]: the rules that apply to it;
-//! 2. [`ingestion`]: its identity, and the `_id` of each of its records;
+//! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`]: the same for messages;
 //! 3. [`layout`]: where it lies, which is what has happened to it;
 //! 4. [`manifest`]: what it was split into; [`outcome`]: what became of each part;
 //! 5. [`app`]: what the client's own program is told and answers;
@@ -24,6 +24,7 @@ pub mod manifest;
 pub mod message;
 pub mod outcome;
 pub mod reason;
+pub mod source;
 pub mod timing;
 pub mod topic;
 pub mod units;

@@ -8,6 +8,7 @@ use crate::client::ClientId;
 use crate::ingestion::IngestionId;
 use crate::manifest::Lane;
 use crate::outcome::{Counts, FinalState};
+use crate::source::SourceName;
 
 /// The version that this build writes.
 pub const VERSION: u32 = 1;
@@ -121,6 +122,64 @@ impl Report {
     }
 }
 
+/// How far the messages of a numbered source are stored. Retained; a later one may arrive before an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub version: u32,
+    pub client_id: ClientId,
+    pub source: SourceName,
+    /// In decimal digits, as in the messages: many languages cannot hold a JSON number of 64 bits.
+    #[serde(with = "decimal")]
+    pub epoch: u64,
+    /// All numbers from 1 to this one are stored, rejected or lost for good; 0: none yet.
+    pub stored_through: u64,
+    /// Numbers after it that are stored too, as `[first, last]`, ascending and not touching; the first
+    /// [`Receipt::RANGES_MAX`] of them.
+    #[serde(default)]
+    pub stored: Vec<(u64, u64)>,
+    /// Numbers that are to be sent again, as `[first, last]`, ascending and not touching.
+    #[serde(default)]
+    pub missing: Vec<(u64, u64)>,
+}
+
+impl Receipt {
+    /// More ranges than this are told in later receipts.
+    pub const RANGES_MAX: usize = 256;
+
+    /// Reads a receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] where it is none, or its ranges are not ascending or lie below what is stored.
+    pub fn parse(payload: &[u8]) -> Result<Self, MessageError> {
+        let receipt: Self = serde_json::from_slice(payload).map_err(MessageError::Json)?;
+        for ranges in [&receipt.stored, &receipt.missing] {
+            let mut before = receipt.stored_through;
+            for &(first, last) in ranges {
+                if first <= before || last < first {
+                    return Err(MessageError::Ranges);
+                }
+                before = last;
+            }
+        }
+        Ok(receipt)
+    }
+}
+
+/// A number of 64 bits as a JSON string of decimal digits.
+mod decimal {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| de::Error::custom(format_args!("{text:?} is no whole number of 64 bits")))
+    }
+}
+
 /// The payload is not what its topic promises; it changes nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
@@ -135,6 +194,8 @@ pub enum MessageError {
          total_number_of_messages_ingested and total_size_of_messages_ingested, or the array of these four"
     )]
     Report,
+    #[error("ranges are not ascending, or lie below what is stored")]
+    Ranges,
     #[error("{name} is {value}, which is out of range")]
     Range { name: &'static str, value: f64 },
 }
@@ -169,6 +230,27 @@ mod tests {
             r#"["client1", 0.1, 10]"#,
         ] {
             assert!(Report::parse(forged.as_bytes()).is_err(), "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_read_and_a_forged_one_refused() {
+        let text = r#"{"version":1,"client_id":"a","source":"s","epoch":"18446744073709551615",
+            "stored_through":7,"stored":[[9,9],[12,20]],"missing":[[8,8],[10,11]]}"#;
+        let receipt = Receipt::parse(text.as_bytes()).expect("receipt");
+        assert_eq!((receipt.epoch, receipt.stored_through), (u64::MAX, 7));
+        let written = serde_json::to_vec(&receipt).expect("JSON");
+        assert_eq!(Receipt::parse(&written).expect("its own form"), receipt);
+        for (good, forged) in [
+            (r#""18446744073709551615""#, "1"),
+            (r#""18446744073709551615""#, r#""-1""#),
+            (r#""source":"s""#, r#""source":"a/b""#),
+            ("[[9,9]", "[[7,9]"),
+            ("[[8,8]", "[[9,8]"),
+            ("[10,11]", "[8,11]"),
+            (r#""stored_through":7,"#, ""),
+        ] {
+            assert!(Receipt::parse(text.replacen(good, forged, 1).as_bytes()).is_err(), "{forged}");
         }
     }
 

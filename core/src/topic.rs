@@ -1,6 +1,7 @@
 //! The MQTT topics, below one configurable prefix.
 
 use crate::client::ClientId;
+use crate::source::SourceName;
 
 /// Builds the topics of one platform and recognises them when they arrive.
 #[derive(Clone, Debug)]
@@ -44,6 +45,11 @@ impl Topics {
 
     pub fn instance(&self, client: &ClientId, stream: &str, slot: u32) -> String {
         format!("{}/stream/instances/{client}/{stream}-{slot}", self.prefix)
+    }
+
+    /// Where a numbered source hears how far its messages are stored.
+    pub fn receipts(&self, client: &ClientId, source: &SourceName) -> String {
+        format!("{}/receipts/{client}/{source}", self.prefix)
     }
 
     /// What a client's stream apps listen to where the config names no filter.

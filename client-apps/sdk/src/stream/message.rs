@@ -10,8 +10,8 @@ use mysimbdp_core::app::Ids;
 use mysimbdp_core::ingestion::RecordId;
 use mysimbdp_core::io::broker::consumer::{AckToken, Delivery};
 use mysimbdp_core::io::clock;
+use mysimbdp_core::source::{EPOCH, Number, SEQUENCE, SOURCE};
 
-use super::numbered::{EPOCH, Number, SEQUENCE, SOURCE};
 use super::{Convert, Settings};
 use crate::failure::{Failure, shortened};
 use crate::identity::{Identity, Provenance, with_record_id};

@@ -13,7 +13,6 @@
 
 mod instance;
 mod message;
-mod numbered;
 mod report;
 mod settings;
 mod signals;

@@ -1,0 +1,198 @@
+//! Numbered sources of messages: what is numbered can be missed, and is stored exactly once.
+//!
+//! A source has a name and an epoch, a random number made together with the producer's outbox: a producer that starts
+//! its numbering anew has a new epoch, and is not taken for one that repeats itself.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::ClientId;
+use crate::ingestion::RecordId;
+
+/// The user properties that number a message.
+pub const SOURCE: &str = "source";
+pub const EPOCH: &str = "epoch";
+pub const SEQUENCE: &str = "seq";
+
+/// The user property of a message without content: the source no longer has these numbers, as `first-last`.
+pub const GONE: &str = "gone";
+
+/// The number of the first message of an epoch.
+pub const FIRST: u64 = 1;
+
+/// A source's name: 1 to 64 characters of `A-Z`, `a-z`, `0-9`, `.`, `-` and `_`, starting with a letter or a digit.
+///
+/// It becomes an MQTT topic level and part of a file name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SourceName(String);
+
+/// The text is no source name.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} is no source name: allowed are 1 to 64 characters of A-Z, a-z, 0-9, ., - and _, the first a letter or a digit"
+)]
+pub struct SourceNameError(String);
+
+impl SourceName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SourceName {
+    type Err = SourceNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = text.as_bytes();
+        let valid = (1..=64).contains(&bytes.len())
+            && bytes[0].is_ascii_alphanumeric()
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        if valid { Ok(Self(text.to_owned())) } else { Err(SourceNameError(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for SourceName {
+    type Error = SourceNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<SourceName> for String {
+    fn from(name: SourceName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One numbering of a source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source {
+    pub name: SourceName,
+    pub epoch: u64,
+}
+
+impl Source {
+    /// The first half of the `_id` of each of its messages: a hash of client, name and epoch.
+    pub fn prefix(&self, client: &ClientId) -> [u8; 8] {
+        let mut hasher = blake3::Hasher::new();
+        // The lengths in front keep (`a`, `bc`) and (`ab`, `c`) apart.
+        for text in [client.as_str(), self.name.as_str()] {
+            hasher.update(&(text.len() as u64).to_be_bytes());
+            hasher.update(text.as_bytes());
+        }
+        hasher.update(&self.epoch.to_be_bytes());
+        let mut prefix = [0; 8];
+        prefix.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        prefix
+    }
+
+    /// The `_id` of message number `sequence`: the prefix, then the number in big-endian.
+    ///
+    /// As with files, the ids of one source increase, which the store's index inserts fastest.
+    pub fn id(&self, client: &ClientId, sequence: u64) -> RecordId {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.prefix(client));
+        id[8..].copy_from_slice(&sequence.to_be_bytes());
+        RecordId(id)
+    }
+}
+
+/// A message's place in its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    pub source: Source,
+    pub sequence: u64,
+}
+
+impl Number {
+    /// The number made of the three texts; `None` where none of them is there.
+    ///
+    /// # Errors
+    ///
+    /// The reason for the message's reject: it has some of them and not the others, or they are not what they should be.
+    pub fn read(texts: [Option<String>; 3]) -> Result<Option<Self>, String> {
+        match texts {
+            [None, None, None] => Ok(None),
+            [Some(source), Some(epoch), Some(sequence)] => {
+                let name = source.parse().map_err(|error: SourceNameError| error.to_string())?;
+                let source = Source { name, epoch: whole(EPOCH, &epoch)? };
+                Ok(Some(Self { source, sequence: whole(SEQUENCE, &sequence)? }))
+            }
+            some => {
+                let absent = [SOURCE, EPOCH, SEQUENCE].into_iter().zip(some);
+                let absent: Vec<&str> =
+                    absent.filter(|(_, text)| text.is_none()).map(|(name, _)| name).collect();
+                Err(format!("a numbered message needs source, epoch and seq; missing: {}", absent.join(", ")))
+            }
+        }
+    }
+
+    /// The `_id` of the message.
+    pub fn id(&self, client: &ClientId) -> RecordId {
+        self.source.id(client, self.sequence)
+    }
+}
+
+fn whole(name: &str, text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{name} is {text:?}, allowed is a whole number of 64 bits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(texts: [&str; 3]) -> Result<Option<Number>, String> {
+        Number::read(texts.map(|text| (text != "-").then(|| text.to_owned())))
+    }
+
+    fn number(source: &str, epoch: u64, sequence: u64) -> Number {
+        Number { source: Source { name: source.parse().expect("source name"), epoch }, sequence }
+    }
+
+    #[test]
+    fn a_number_is_whole_or_not_there() {
+        assert_eq!(read(["-", "-", "-"]), Ok(None));
+        assert_eq!(read(["s", "18446744073709551615", "0"]), Ok(Some(number("s", u64::MAX, 0))));
+        let reason = read(["s", "-", "1"]).expect_err("no epoch");
+        assert!(reason.ends_with("missing: epoch"), "{reason}");
+        for bad in ["-1", "", "1.5", "18446744073709551616", "x"] {
+            assert!(read(["s", "1", bad]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_would_mean_something_else_as_a_topic_or_a_path_are_refused() {
+        for bad in ["", "#", "+", "a/b", "..", "-a", ".a", "a b", "ü", &"a".repeat(65)] {
+            assert!(bad.parse::<SourceName>().is_err(), "{bad:?}");
+        }
+        for good in ["edge-1", "0", "A.b_c", &"a".repeat(64)] {
+            assert_eq!(good.parse::<SourceName>().map(String::from).ok().as_deref(), Some(good));
+        }
+    }
+
+    #[test]
+    fn ids_differ_by_client_source_and_epoch_and_increase_with_the_number() {
+        let client = |id: &str| id.parse::<ClientId>().expect("client id");
+        let id = number("s", 1, 7).id(&client("a"));
+        assert!(id < number("s", 1, 256).id(&client("a")));
+        assert_eq!(id.0[8..], 7_u64.to_be_bytes());
+        for other in [
+            number("t", 1, 7).id(&client("a")),
+            number("s", 2, 7).id(&client("a")),
+            number("s", 1, 7).id(&client("b")),
+        ] {
+            assert_ne!(id.0[..8], other.0[..8]);
+        }
+        assert_ne!(number("bc", 1, 7).id(&client("a")), number("c", 1, 7).id(&client("ab")));
+    }
+}
