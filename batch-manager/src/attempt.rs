@@ -6,19 +6,21 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_core::app::{Ids, Protocol};
 use mysimbdp_core::chain;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::io::clock;
-use mysimbdp_core::io::coredms::CoredmsError;
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::staging::{Attempt, RejectsWriter, write_attempt, write_outcome};
 use mysimbdp_core::outcome::Outcome;
 use mysimbdp_core::timing::Stage;
 
+use crate::audit;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::feed::{Feed, FeedError};
 use crate::judge::{Evidence, judge};
 use crate::observe::Work;
-use crate::run::{Ran, Verdict, run_unit};
+use crate::run::{KeyCheck, Lists, Ran, Verdict, run_unit};
 use crate::timing;
 use crate::unit::{Input, WorkUnit};
 
@@ -65,7 +67,7 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
         // A person must mend that, which a few attempts leave time for.
         Err(error) => return fail(work, unit.index, before, chain(&error)).await,
     };
-    let (attempt, feed) = match prepare(context, work, unit, before.clone()).await {
+    let (attempt, feed, store) = match prepare(context, work, unit, before.clone()).await {
         Ok(prepared) => prepared,
         Err(Obstacle::Feed(error @ FeedError::Changed { .. })) => {
             return Attempted::Hopeless { attempt: before, reason: error.to_string() };
@@ -77,19 +79,21 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     if attempt.attempt == 1 {
         timing::of_unit(Stage::Queue, work, unit, timing::since(work.manifest.staged_at));
     }
-    let rejects = RejectsWriter::new(&work.directory, unit.index);
+    let keys = (work.app().settings.ids == Ids::Key)
+        .then(|| KeyCheck::new(Arc::clone(&store), work.app().collection.clone(), unit.records));
+    let lists = Lists { rejects: RejectsWriter::new(&work.directory, unit.index), keys };
     let stop = context.stop.subscribe();
     let ran = match program.protocol {
-        Protocol::Stdin => run_unit(&program, &header, feed, rejects, stop).await,
+        Protocol::Stdin => run_unit(&program, &header, feed, lists, stop).await,
         Protocol::Worker => {
             let key = Context::worker_key(work.client(), work.app());
-            context.workers.run(&key, &program, &header, feed, rejects, stop).await
+            context.workers.run(&key, &program, &header, feed, lists, stop).await
         }
     };
     if ran.spawn > Duration::ZERO {
         timing::of_unit(Stage::Spawn, work, unit, ran.spawn);
     }
-    conclude(work, unit, attempt, ran, since).await
+    conclude(store.as_ref(), work, unit, attempt, ran, since).await
 }
 
 /// Counts what is there already, notes that the unit is begun, and verifies its bytes.
@@ -98,48 +102,44 @@ async fn prepare(
     work: &Arc<Work>,
     unit: &WorkUnit,
     before: Attempt,
-) -> Result<(Attempt, Feed), Obstacle> {
+) -> Result<(Attempt, Feed, Arc<dyn Coredms>), Obstacle> {
     // Also where nothing is counted: the collections must be as the config says.
     let store = context.stores.client(work.client()).await?;
     let first = before.attempt == 0;
     let baseline = if first { baseline(store.as_ref(), work, unit).await? } else { before.baseline };
+    failpoint::hit("batch-manager.baseline-counted");
     let attempt = Attempt { attempt: before.attempt + 1, baseline, ..before };
     let (shared, unit, noted) = (Arc::clone(work), unit.clone(), attempt.clone());
     let feed = blocking(move || {
         let feed = Feed::verified(&shared.directory, &shared.manifest, &unit)?;
         write_attempt(&shared.directory, unit.index, &noted)?;
+        failpoint::hit("batch-manager.attempt-noted");
         Ok::<_, Obstacle>(feed)
     });
-    Ok((attempt, feed.await?))
+    Ok((attempt, feed.await?, store))
 }
 
 /// How many of the unit's records are in coredms before this run has written any; `None` where that cannot be told.
-async fn baseline(
-    store: &dyn mysimbdp_core::io::coredms::Coredms,
-    work: &Work,
-    unit: &WorkUnit,
-) -> Result<Option<u64>, CoredmsError> {
-    let ingestion = work.manifest.ingestion;
+async fn baseline(store: &dyn Coredms, work: &Work, unit: &WorkUnit) -> Result<Option<u64>, CoredmsError> {
+    let (manifest, collection) = (&work.manifest, &work.app().collection);
     match (work.app().settings.ids, unit.input) {
-        (Ids::Platform, _) => {
-            let first = ingestion.record_id(unit.first_record);
-            let end = ingestion.record_id(unit.first_record + unit.records);
-            store.count_ids(&work.app().collection, first, end).await.map(Some)
-        }
+        (Ids::Platform, _) => audit::records(store, collection, manifest, unit).await.map(Some),
         (Ids::Object, Input::File | Input::Join) => {
-            let id = bson::Binary {
-                subtype: bson::spec::BinarySubtype::Generic,
-                bytes: ingestion.as_bytes().to_vec(),
-            };
-            let found =
-                store.find(&format!("{}.files", work.app().collection), bson::doc! { "_id": id }, 1).await?;
-            Ok(Some(if found.is_empty() { 0 } else { unit.records }))
+            let length = audit::length(store, collection, manifest).await?;
+            Ok(Some(if length.is_some() { unit.records } else { 0 }))
         }
         (Ids::Object | Ids::Key | Ids::None, _) => Ok(None),
     }
 }
 
-async fn conclude(work: &Work, unit: &WorkUnit, attempt: Attempt, ran: Ran, since: Instant) -> Attempted {
+async fn conclude(
+    store: &dyn Coredms,
+    work: &Work,
+    unit: &WorkUnit,
+    attempt: Attempt,
+    ran: Ran,
+    since: Instant,
+) -> Attempted {
     let evidence =
         Evidence { ids: work.app().settings.ids, attempt: attempt.attempt, baseline: attempt.baseline };
     let claim = match ran.verdict {
@@ -149,22 +149,31 @@ async fn conclude(work: &Work, unit: &WorkUnit, attempt: Attempt, ran: Ran, sinc
         Verdict::Crashed(reason) => return fail(work, unit.index, attempt, reason).await,
         Verdict::Stopped => return Attempted::Stopped,
     };
-    let judgement = match judge(unit, &claim, evidence) {
-        Ok(judgement) => judgement,
-        Err(reason) => {
-            return fail(work, unit.index, attempt, format!("app is not believed: it {reason}")).await;
-        }
+    let not_believed = |reason: String| format!("app is not believed: it {reason}");
+    let counts = match judge(unit, &claim, evidence) {
+        Ok(counts) => counts,
+        Err(reason) => return fail(work, unit.index, attempt, not_believed(reason)).await,
     };
+    let counted = match audit::count(store, work, unit, &claim.keys).await {
+        Ok(counted) => counted,
+        // It is run again, and finds its records there.
+        Err(error) => return later(work, unit.index, attempt, chain(&error)).await,
+    };
+    let audited = match audit::compare(counts, &counted) {
+        Ok(audited) => audited,
+        Err(reason) => return fail(work, unit.index, attempt, not_believed(reason)).await,
+    };
+    failpoint::hit("batch-manager.audited");
     let took = since.elapsed();
     let outcome = Outcome {
         version: mysimbdp_core::manifest::VERSION,
         index: unit.index,
         attempt: attempt.attempt,
-        counts: judgement.counts,
+        counts,
         bytes: unit.bytes(&work.manifest),
         seconds: took.as_secs_f64(),
         finished_at: clock::now(),
-        audited: judgement.audited,
+        audited,
     };
     let (directory, written) = (work.directory.clone(), outcome.clone());
     match blocking(move || record(&directory, ran.rejects, &written)).await {
@@ -179,7 +188,10 @@ async fn conclude(work: &Work, unit: &WorkUnit, attempt: Attempt, ran: Ran, sinc
 
 fn record(directory: &Path, rejects: RejectsWriter, outcome: &Outcome) -> Result<(), FileError> {
     rejects.commit()?;
-    write_outcome(directory, outcome)
+    failpoint::hit("batch-manager.rejects-kept");
+    write_outcome(directory, outcome)?;
+    failpoint::hit("batch-manager.outcome-written");
+    Ok(())
 }
 
 async fn fail(work: &Work, index: u32, attempt: Attempt, reason: String) -> Attempted {
@@ -197,7 +209,9 @@ async fn later(work: &Work, index: u32, attempt: Attempt, reason: String) -> Att
 /// Writes down where the unit stands, for a restart and for people. It counts in memory all the same.
 async fn note(work: &Work, index: u32, attempt: &Attempt) {
     let (directory, noted) = (work.directory.clone(), attempt.clone());
-    if let Err(error) = blocking(move || write_attempt(&directory, index, &noted)).await {
+    let written = blocking(move || write_attempt(&directory, index, &noted)).await;
+    // What the machine lacks is the reason of the next wait, and told there.
+    if let Err(error) = written.or_else(|error| if error.is_exhausted() { Ok(()) } else { Err(error) }) {
         tracing::warn!(ingestion = %work.manifest.ingestion, error = chain(&error), "an attempt is not written down");
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use mysimbdp_core::config::settings;
 
+/// What was away and is there again is noticed within this time.
+const AWAY_MAX: Duration = Duration::from_secs(20);
+
 /// The wait after so many failures in a row, from 1: doubling from first to max, times a factor that spreads retries.
 ///
 /// `jitter` is from 0.5 to 1.5.
@@ -11,6 +14,11 @@ pub(crate) fn delay(settings: &settings::BatchManager, failures: u32, jitter: f6
     let doublings = failures.saturating_sub(1).min(31);
     let delay = settings.backoff_first.duration().saturating_mul(1 << doublings);
     delay.min(settings.backoff_max.duration()).mul_f64(jitter)
+}
+
+/// The same where it is not the app's fault, but something is away: it is looked often enough whether it is there again.
+pub(crate) fn wait(settings: &settings::BatchManager, tries: u32, jitter: f64) -> Duration {
+    delay(settings, tries, jitter).min(AWAY_MAX)
 }
 
 #[cfg(test)]
@@ -32,5 +40,12 @@ mod tests {
             .collect();
         assert_eq!(millis, [100, 200, 400, 800, 1000, 1000]);
         assert_eq!(delay(&settings, 1, 0.5).as_millis(), 50);
+    }
+
+    #[test]
+    fn what_is_away_is_asked_for_often_enough() {
+        let settings = settings::BatchManager { backoff_max: Period::seconds(3600), ..Default::default() };
+        assert_eq!(wait(&settings, 1, 1.0), Duration::from_secs(1));
+        assert_eq!(wait(&settings, 1000, 1.5), AWAY_MAX);
     }
 }

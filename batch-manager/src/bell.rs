@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::io::address;
-use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent};
+use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, SIGNAL_BYTES_MAX};
 use mysimbdp_core::io::random;
 use mysimbdp_core::message::Staged;
 use tokio::sync::mpsc;
@@ -49,8 +49,9 @@ impl Bell {
 
     /// Connects where there is no connection, or the broker has another address now.
     pub(crate) async fn renew(&mut self) {
-        if std::mem::take(&mut self.forged) > 1 {
-            tracing::warn!("more messages were refused since the last one that was logged");
+        let forged = std::mem::take(&mut self.forged);
+        if forged > 1 {
+            tracing::warn!(count = forged - 1, "refused more messages since the one that was logged");
         }
         let url = match address::broker(&self.config) {
             Ok(url) => url,
@@ -71,6 +72,7 @@ impl Bell {
         let mut options =
             ConnectOptions::new(url.clone(), format!("{name}-batch-manager-{:08x}", random::number() as u32));
         options.keep_alive = self.config.broker_keep_alive;
+        options.message_bytes_max = SIGNAL_BYTES_MAX;
         match BrokerLink::connect(options, vec![self.config.topics.all_staged()]) {
             Ok((link, events)) => {
                 self.said_so = false;

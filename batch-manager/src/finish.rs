@@ -15,6 +15,7 @@ use bson::{RawDocumentBuf, rawdoc};
 use jiff::Timestamp;
 use mysimbdp_core::chain;
 use mysimbdp_core::config::REJECTED;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::io::clock;
 use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
 use mysimbdp_core::io::files::{self, FileError};
@@ -34,6 +35,10 @@ use crate::timing;
 
 /// Rejected records that are inserted at a time.
 const REJECTS_AT_A_TIME: usize = 1000;
+
+/// File systems take names of 255 bytes; a receipt's has `.receipt.json` behind it, and while it is written `.` and `.tmp`
+/// around that.
+const RECEIPT_STEM_BYTES_MAX: usize = 255 - 18;
 
 /// How the end went.
 #[derive(Debug)]
@@ -73,12 +78,14 @@ pub(crate) async fn finish(
         Err(error @ FeedError::Changed { .. }) => return Ok(Finish::Changed(error.to_string())),
         Err(error) => return Err(error.into()),
     }
+    failpoint::hit("batch-manager.whole-verified");
     let manifest = &work.manifest;
     let mut counts = Counts::default();
     outcomes.iter().for_each(|outcome| counts += outcome.counts);
     // What ranges received is counted by the join.
     if counts.rejected > 0 {
         insert_rejects(context, work, outcomes).await?;
+        failpoint::hit("batch-manager.rejects-listed");
     }
     // The last outcome's time, not this one: the run's document is the same however often it is written.
     let finished_at = outcomes.iter().map(|outcome| outcome.finished_at).max().unwrap_or(manifest.staged_at);
@@ -90,14 +97,17 @@ pub(crate) async fn finish(
         reason: None,
     };
     put_run(context, manifest, &ended).await?;
+    failpoint::hit("batch-manager.run-recorded");
     let message = ended.message(manifest);
     let (layout, outbox, run) = (context.config.layout.clone(), context.outbox.clone(), run_id(manifest));
     let (shared, client) = (Arc::clone(work), work.client().clone());
     blocking(move || {
         if client.settings.receipt {
             write_receipt(&layout, &shared.manifest, &message)?;
+            failpoint::hit("batch-manager.receipt-written");
         }
         outbox.put(&run, &message)?;
+        failpoint::hit("batch-manager.finished-noted");
         let (client_id, ingestion) = (&shared.manifest.client, shared.manifest.ingestion);
         match client.settings.archive {
             Some(_) => staging::archive(&layout, client_id, ingestion),
@@ -105,6 +115,7 @@ pub(crate) async fn finish(
         }
     })
     .await?;
+    failpoint::hit("batch-manager.cleared");
     timing::of_file(Stage::Finish, manifest, since.elapsed());
     timing::of_file(Stage::Whole, manifest, timing::since(manifest.received_at));
     Ok(Finish::Ingested(counts))
@@ -139,9 +150,11 @@ pub(crate) async fn hold(
         (context.config.layout.clone(), context.outbox.clone(), run_id(manifest), Arc::clone(work));
     blocking(move || {
         outbox.put(&run, &message)?;
+        failpoint::hit("batch-manager.hold-noted");
         staging::hold(&layout, &shared.manifest.client, shared.manifest.ingestion, &reason)
     })
     .await?;
+    failpoint::hit("batch-manager.held");
     if let Err(error) = put_run(context, manifest, &ended).await {
         tracing::warn!(ingestion = %manifest.ingestion, error = chain(&error), "the history of a held file is not written");
     }
@@ -267,11 +280,38 @@ fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Re
     files::create_dir_all(&directory)?;
     let mut json = serde_json::to_vec_pretty(message).expect("a message has no map");
     json.push(b'\n');
-    files::write_atomic(&directory.join(format!("{}.receipt.json", manifest.file)), &json)
+    files::write_atomic(&directory.join(receipt_name(manifest)), &json)
+}
+
+/// The file's name and a suffix; of a name that leaves no room for it, the beginning and which content it was.
+fn receipt_name(manifest: &Manifest) -> String {
+    let file = &manifest.file;
+    if file.len() <= RECEIPT_STEM_BYTES_MAX {
+        return format!("{file}.receipt.json");
+    }
+    let beginning = &file[..file.floor_char_boundary(RECEIPT_STEM_BYTES_MAX - 33)];
+    format!("{beginning}-{}.receipt.json", manifest.ingestion)
 }
 
 /// The client's own drop point, whatever way the file was routed.
 fn dropped_at(manifest: &Manifest) -> PathBuf {
     let client = Layout::new("").client_drop_point(&manifest.client);
     if manifest.lane == Lane::Backfill { client.join(Layout::BACKFILL) } else { client }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_receipt_of_the_longest_name_has_a_name_that_can_be_written() {
+        let mut manifest = crate::testing::manifest(&[(10, 1)]);
+        assert_eq!(receipt_name(&manifest), "data.csv.receipt.json");
+        for letter in ["n", "ä", "😀"] {
+            manifest.file = letter.repeat(255 / letter.len());
+            let name = receipt_name(&manifest);
+            assert!(name.len() + ".".len() + ".tmp".len() <= 255, "{} bytes", name.len());
+            assert!(name.ends_with(&format!("-{}.receipt.json", manifest.ingestion)), "{name}");
+        }
+    }
 }

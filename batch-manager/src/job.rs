@@ -192,7 +192,7 @@ impl Job {
     }
 
     /// Finishing or holding did not succeed; it is tried again.
-    pub(crate) fn end_again(&mut self, until: impl Fn(u32) -> Instant) {
+    pub(crate) fn end_again(&mut self, until: impl FnOnce(u32) -> Instant) {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Gone) {
             Stage::Finishing { failures } => Stage::ToFinish(wait_after(failures, until)),
             Stage::Holding { reasons, failures } => {
@@ -213,7 +213,7 @@ impl UnitState {
     }
 }
 
-fn wait_after(failures: u32, until: impl Fn(u32) -> Instant) -> Wait {
+fn wait_after(failures: u32, until: impl FnOnce(u32) -> Instant) -> Wait {
     let failures = failures.saturating_add(1);
     Wait { not_before: Some(until(failures)), failures }
 }

@@ -1,20 +1,13 @@
 //! Judges what an app says it did with a unit. Pure.
 //!
 //! The splitter's count is authoritative: a claim that does not add up to it is not believed, and the attempt fails.
+//! Whether what adds up is true is the [audit](crate::audit)'s to find out.
 
 use mysimbdp_core::app::Ids;
 use mysimbdp_core::outcome::Counts;
 
 use crate::run::Claim;
 use crate::unit::WorkUnit;
-
-/// What is believed of a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Judgement {
-    pub(crate) counts: Counts,
-    /// False where the app did not say what it did and its exit status was believed.
-    pub(crate) audited: bool,
-}
 
 /// What the claim is held against, beside the unit.
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +20,10 @@ pub(crate) struct Evidence {
 }
 
 /// The counts of a unit whose app has ended well, or why it is not believed.
-pub(crate) fn judge(unit: &WorkUnit, claim: &Claim, evidence: Evidence) -> Result<Judgement, String> {
+pub(crate) fn judge(unit: &WorkUnit, claim: &Claim, evidence: Evidence) -> Result<Counts, String> {
     let Some(done) = claim.done else {
         return match evidence.ids {
-            Ids::None => Ok(Judgement {
-                counts: Counts { received: unit.records, stored: unit.records, ..Counts::default() },
-                audited: false,
-            }),
+            Ids::None => Ok(Counts { received: unit.records, stored: unit.records, ..Counts::default() }),
             Ids::Platform | Ids::Key | Ids::Object => {
                 Err("ended without saying what it stored (no line of type done)".to_owned())
             }
@@ -57,7 +47,7 @@ pub(crate) fn judge(unit: &WorkUnit, claim: &Claim, evidence: Evidence) -> Resul
     if claim.rejects.listed != done.rejected {
         return Err(format!("says it rejected {} records and lists {}", done.rejected, claim.rejects.listed));
     }
-    Ok(Judgement { counts: without_own_repeats(claimed, evidence), audited: true })
+    Ok(without_own_repeats(claimed, evidence))
 }
 
 /// Takes what an earlier attempt of the same run stored out of the duplicates: those are at most what was there before.
@@ -83,6 +73,7 @@ mod tests {
         Claim {
             done: Some(Done { stored, duplicates, rejected }),
             rejects: Rejects { listed: rejected, foreign: None },
+            ..Claim::default()
         }
     }
 
@@ -93,7 +84,7 @@ mod tests {
     #[test]
     fn a_claim_that_adds_up_is_believed() {
         let judged = judge(&unit(10), &claim(7, 2, 1), FIRST).expect("adds up");
-        assert_eq!(judged, Judgement { counts: counts(7, 2, 1), audited: true });
+        assert_eq!(judged, counts(7, 2, 1));
         assert!(judge(&unit(0), &claim(0, 0, 0), FIRST).is_ok());
     }
 
@@ -132,20 +123,20 @@ mod tests {
         ] {
             let evidence = Evidence { attempt, baseline, ..FIRST };
             let judged = judge(&unit(10), &claim(4, 6, 0), evidence).expect("adds up");
-            assert_eq!(judged.counts, believed, "attempt {attempt}, baseline {baseline:?}");
-            assert!(judged.counts.balances());
+            assert_eq!(judged, believed, "attempt {attempt}, baseline {baseline:?}");
+            assert!(judged.balances());
         }
     }
 
     #[test]
     fn only_a_program_with_ids_of_its_own_may_be_silent() {
-        let silent = Claim { done: None, rejects: Rejects::default() };
+        let silent = Claim::default();
         for ids in [Ids::Platform, Ids::Key, Ids::Object] {
             assert!(judge(&unit(10), &silent, Evidence { ids, ..FIRST }).is_err(), "{ids:?}");
         }
         let own = Evidence { ids: Ids::None, ..FIRST };
         let judged = judge(&unit(10), &silent, own).expect("judged by its exit status");
-        assert_eq!(judged, Judgement { counts: counts(10, 0, 0), audited: false });
+        assert_eq!(judged, counts(10, 0, 0));
         assert!(judge(&unit(10), &claim(9, 0, 0), own).is_err(), "what it does say must add up");
     }
 }

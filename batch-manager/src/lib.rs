@@ -5,7 +5,7 @@
 //! 1. `bell` wakes, `observe` looks at staging, `job` is what is known of one file;
 //! 2. `unit` turns its manifest into work units, `plan` decides which one is next: purely, within bounds, fair;
 //! 3. `attempt` makes one attempt at a unit: `feed` verifies and feeds its bytes, `run` runs the client's
-//!    program, `judge` decides whether it is believed;
+//!    program, `judge` and `audit` decide whether it is believed, the latter by counting in coredms;
 //! 4. what failed waits (`backoff`) and is tried again, so often only; then it is held;
 //! 5. `finish` ends a file whose units are all done, `outbox` tells the world.
 //!
@@ -13,6 +13,7 @@
 //! killed has left running is killed before anything is started, so no unit is ever run twice at a time.
 
 mod attempt;
+mod audit;
 mod backoff;
 mod bell;
 mod blocking;

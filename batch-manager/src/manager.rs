@@ -14,7 +14,8 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Config, settings};
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::clock;
-use mysimbdp_core::io::staging::{self, Attempt, Staged};
+use mysimbdp_core::io::sign::Sign;
+use mysimbdp_core::io::staging::{self, Attempt, Staged, StagingError};
 use mysimbdp_core::outcome::Outcome;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -47,6 +48,23 @@ struct Ingestion {
     outcomes: BTreeMap<u32, Outcome>,
 }
 
+/// Work that may wait: of an app of a client, before or after the app's own part.
+type Waiter = (ClientId, String, Part);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Units,
+    End,
+}
+
+/// What work waits for.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// How often it was tried since.
+    tries: u64,
+    reason: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct Manager {
     config: Arc<Config>,
@@ -57,8 +75,12 @@ pub(crate) struct Manager {
     tasks: JoinSet<Ended>,
     /// Directories of which it has been said that they cannot be read.
     unreadable: BTreeSet<Key>,
-    /// Apps, by client and name, whose work waits for something; and how often it was tried since.
-    waiting: BTreeMap<(ClientId, String), u64>,
+    /// Whose work waits for something.
+    waiting: BTreeMap<Waiter, Waiting>,
+    /// Why staging could not be looked at, which was said.
+    blind: Option<String>,
+    /// Says what waits to who asks for the status.
+    sign: Sign,
     /// The outbox is being published, or was found not to be publishable until the next ring.
     publishing: bool,
     swept_at: Option<Instant>,
@@ -68,6 +90,8 @@ impl Manager {
     pub(crate) fn new(config: Arc<Config>, context: Arc<Context>) -> Self {
         Self {
             bell: Bell::new(Arc::clone(&config)),
+            sign: Sign::new(&config.layout, crate::ROLE, "work"),
+            blind: None,
             config,
             context,
             ingestions: BTreeMap::new(),
@@ -86,6 +110,7 @@ impl Manager {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.start_planned();
+            self.show_waiting();
             let wake = self.wakes_at();
             tokio::select! {
                 () = told(&mut shutdown) => break,
@@ -121,25 +146,52 @@ impl Manager {
                 // Those whose directory is gone are looked at too.
                 let known = self.ingestions.keys().map(|(client, _)| client.clone());
                 let all: BTreeSet<ClientId> = clients.into_iter().chain(known).collect();
+                let mut seen_all = true;
                 for client in all {
-                    self.look_at(&client).await;
+                    seen_all &= self.look_at(&client).await;
+                }
+                if seen_all && self.blind.take().is_some() {
+                    tracing::info!("staging can be looked at again");
                 }
             }
-            Err(error) => tracing::error!(error = chain(&error), "cannot look at staging"),
+            Err(error) => self.cannot_look(&error),
         }
         self.publish_outbox();
         self.sweep();
     }
 
-    async fn look_at(&mut self, client: &ClientId) {
+    /// False where it was not possible.
+    async fn look_at(&mut self, client: &ClientId) -> bool {
         let known: BTreeSet<IngestionId> = self.of_client(client).map(|(_, ingestion)| ingestion).collect();
         let (config, looked_at) = (Arc::clone(&self.config), client.clone());
         match blocking(move || look(&config, &looked_at, &known)).await {
-            Ok(found) => self.take_up(client, found),
+            Ok(found) => {
+                self.take_up(client, found);
+                true
+            }
             Err(error) => {
-                tracing::error!(%client, error = chain(&error), "cannot look at a client's staging")
+                self.cannot_look(&error);
+                false
             }
         }
+    }
+
+    /// Said once, until a whole look has been possible again.
+    fn cannot_look(&mut self, error: &StagingError) {
+        let error = chain(error);
+        if self.blind.is_none() {
+            tracing::warn!(error, "staging cannot be looked at, it is tried again");
+        }
+        self.blind = Some(error);
+    }
+
+    fn show_waiting(&mut self) {
+        let waits = |((client, app, _), waiting): (&Waiter, &Waiting)| {
+            format!("work of app {app} of {client} waits: {}", waiting.reason)
+        };
+        let blind = self.blind.iter().map(|error| format!("staging cannot be looked at: {error}"));
+        let text = blind.chain(self.waiting.iter().map(waits)).collect::<Vec<_>>().join("; ");
+        self.sign.show((!text.is_empty()).then_some(text));
     }
 
     fn of_client(&self, client: &ClientId) -> impl Iterator<Item = Key> {

@@ -109,6 +109,10 @@ pub(crate) fn look(
             Ok(found) => look.new.push(found),
             // Held or retried by hand between the two looks.
             Err(Unreadable::Staging(StagingError::File(error))) if error.is_not_found() => {}
+            // It says nothing about this ingestion: the whole look is made again.
+            Err(Unreadable::Staging(StagingError::File(error))) if error.is_exhausted() => {
+                return Err(error.into());
+            }
             Err(error) => look.unreadable.push((ingestion, error)),
         }
     }

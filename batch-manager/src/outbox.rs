@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mysimbdp_core::failpoint;
 use mysimbdp_core::io::broker::{BrokerError, BrokerLink};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::layout::Layout;
@@ -60,6 +61,7 @@ impl Outbox {
             // Torn by a power cut: the history in coredms has what it would have said.
             Err(error) => tracing::warn!(path = %path.display(), %error, "removed a torn message"),
         }
+        failpoint::hit("batch-manager.finished-published");
         let path = path.to_owned();
         Ok(blocking(move || files::remove_file_if_there(&path)).await?)
     }

@@ -4,8 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::units::Period;
+use mysimbdp_core::io::clock;
+use mysimbdp_core::source::SourceName;
+use mysimbdp_core::units::{ByteSize, Period};
 
 /// Multi-tenant ingestion: drop files or publish JSON over MQTT; all of it ends in MongoDB, each record once.
 #[derive(Debug, Parser)]
@@ -47,6 +52,18 @@ pub enum Command {
         /// Ingestion of a held file, or directory name of a discarded one, as `status` shows them.
         id: String,
     },
+    /// Count in the store itself, and exit 65 unless everything that was received is there
+    Reconcile {
+        /// Only this client.
+        #[arg(long)]
+        client: Option<ClientId>,
+        /// Only files that ended since then: a date, a time (UTC unless it says otherwise), or a duration such as 2h.
+        #[arg(long, value_name = "WHEN", value_parser = since)]
+        since: Option<Timestamp>,
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Turn the TIMING lines of the logs into a table
     Timing {
         /// Only this client.
@@ -56,6 +73,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Publish lines of JSON as a numbered source, until the platform has confirmed each
+    Edge(Edge),
     #[command(flatten)]
     Stream(StreamCommand),
     /// Run fetchdata alone: settle, validate, split, stage, notify
@@ -147,6 +166,9 @@ pub enum CheckCommand {
         /// `stdin` or `worker`.
         #[arg(long, default_value = "stdin", value_parser = ["stdin", "worker"])]
         protocol: String,
+        /// `platform` or `key`: how records get their `_id`.
+        #[arg(long, default_value = "platform", value_parser = ["platform", "key"])]
+        ids: String,
         /// Program and arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
@@ -169,6 +191,83 @@ pub struct DropFiles {
     pub backfill: bool,
 }
 
+/// Lines come from stdin, or from a file that grows. Each is in the outbox before the next is read.
+#[derive(Debug, Args)]
+pub struct Edge {
+    #[arg(long)]
+    pub client: ClientId,
+    /// Name of the source: its messages are numbered.
+    #[arg(long)]
+    pub source: SourceName,
+    /// Read this file in place of stdin, and what is appended to it, until SIGTERM or Ctrl-C.
+    #[arg(long, value_name = "FILE")]
+    pub follow: Option<PathBuf>,
+    /// Directory of the outbox; by default `state/edge/<client>/<source>` below the data root.
+    #[arg(long, value_name = "DIR")]
+    pub outbox: Option<PathBuf>,
+    /// Address of the broker, in place of the configured or the embedded one.
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<String>,
+    /// What to publish to; by default `<prefix>/ingest/<client>/<source>`.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// First levels of the platform's topics, in place of the configured ones.
+    #[arg(long, value_name = "PREFIX")]
+    pub topic_prefix: Option<String>,
+    /// What the outbox may take on disk; when it is full, no more is read.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
+    pub capacity: u64,
+    /// Longest line.
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    pub message_max: u64,
+    /// How long a message may be without a receipt before it is sent again.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = period)]
+    pub resend_after: Duration,
+    /// At the end of stdin, leave what is not received yet in the outbox, for the next start.
+    #[arg(long, conflicts_with = "follow")]
+    pub no_wait: bool,
+    /// At the end of stdin, wait no longer than this.
+    #[arg(long, value_name = "DURATION", value_parser = period, conflicts_with_all = ["follow", "no_wait"])]
+    pub timeout: Option<Duration>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    ByteSize::try_from(text.to_owned()).map(ByteSize::as_u64).map_err(|error| error.to_string())
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    let in_utc = |time: DateTime| time.to_zoned(TimeZone::UTC).map(|time| time.timestamp());
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    if let Ok(time) = text.parse::<DateTime>() {
+        return in_utc(time).map_err(|error| error.to_string());
+    }
+    let ago = period(text).map_err(|_| {
+        format!("{text:?} is neither a date (2026-01-31), nor a time (2026-01-31T12:00), nor a duration (2h)")
+    })?;
+    clock::now().checked_sub(ago).map_err(|error| error.to_string())
+}
+
 fn period(text: &str) -> Result<Duration, String> {
     Period::try_from(text.to_owned()).map(Period::duration).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_date_a_time_or_a_duration() {
+        let at = |text: &str| since(text).expect("a time").to_string();
+        assert_eq!(at("2026-01-31"), "2026-01-31T00:00:00Z");
+        assert_eq!(at("2026-01-31T12:30"), "2026-01-31T12:30:00Z");
+        assert_eq!(at("2026-01-31T12:30:00+02:00"), "2026-01-31T10:30:00Z");
+        let then = since("2h").expect("a duration");
+        let ago = clock::now().duration_since(then).as_secs();
+        assert!((7_200..7_260).contains(&ago), "{ago}");
+        for bad in ["", "yesterday", "2026-13-01", "2"] {
+            assert!(since(bad).is_err(), "{bad:?}");
+        }
+    }
 }

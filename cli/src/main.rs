@@ -2,6 +2,7 @@
 //!
 //! - [`commands`]: one module per command; [`demo`]: the guided tour;
 //! - [`supervise`]: the platform's processes as children, for `up` and `demo`;
+//! - [`reconcile`]: what was said against what is there;
 //! - [`fate`]: what became of a file; [`table`], [`signals`], [`error`]: what several commands share.
 
 mod args;
@@ -10,6 +11,7 @@ mod conformance;
 mod demo;
 mod error;
 mod fate;
+mod reconcile;
 mod signals;
 mod supervise;
 mod table;
@@ -24,6 +26,7 @@ use mysimbdp_core::exit;
 
 use args::{Check, CheckCommand, Cli, Command};
 use error::Failure;
+use reconcile::Scope;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(words(std::env::args_os())) {
@@ -66,21 +69,25 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Up => commands::up::run(&load()?, file).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Check(Check { command: None }) => commands::check::run(&load()?, file),
-        Command::Check(Check { command: Some(CheckCommand::App { protocol, command }) }) => {
-            commands::check_app::run(&protocol, &command).await
+        Command::Check(Check { command: Some(CheckCommand::App { protocol, ids, command }) }) => {
+            commands::check_app::run(&protocol, &ids, &command).await
         }
         Command::Drop(args) => commands::drop_files::run(&load()?, &args).await,
         Command::Status { json } => commands::status::run(&load()?, json).await,
         Command::Retry { id } => commands::retry::run(&load()?, &id),
+        Command::Reconcile { client, since, json } => {
+            commands::reconcile::run(&load()?, &Scope { client, since }, json).await
+        }
         Command::Timing { client, json } => {
             commands::timing::run(&load()?, client.as_ref().map(|id| id.as_str()), json)
         }
+        Command::Edge(args) => commands::edge::run(file, &args).await,
         Command::Stream(command) | Command::StreamManager { command: Some(command) } => {
             commands::stream::run(&load()?, command).await
         }
-        Command::Fetchdata => commands::role::fetchdata(load()?).await,
-        Command::BatchManager => commands::role::batch_manager(load()?).await,
-        Command::StreamManager { command: None } => commands::role::stream_manager(load()?).await,
+        Command::Fetchdata => commands::role::fetchdata(load()?, file).await,
+        Command::BatchManager => commands::role::batch_manager(load()?, file).await,
+        Command::StreamManager { command: None } => commands::role::stream_manager(load()?, file).await,
         Command::Broker { port } => commands::role::broker(load()?, port).await,
         Command::Schema => {
             print!("{}", config::schema_json());

@@ -189,8 +189,9 @@ impl Platform {
                 continue;
             };
             let name = process.role.name();
+            // A config with faults is none of the reasons: it had none when all this started, and may be mended.
             if let Some(code) = exit_code(status)
-                && [exit::CONFIG, exit::NO_PERMISSION].contains(&code)
+                && code == exit::NO_PERMISSION
             {
                 return Err(Failure::new(code, format!("{name} cannot go on: {status}")));
             }

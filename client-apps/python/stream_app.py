@@ -19,6 +19,7 @@ def env(name, otherwise=None):
 
 BATCH, WAIT = int(env("BATCH_MESSAGES", 1000)), int(env("BATCH_MILLIS", 20)) / 1000
 REPORT, QUIET = float(env("REPORT_SECONDS", 60)), int(env("DRAIN_QUIET_MILLIS", 2000)) / 1000
+KEEP_ALIVE = int(env("KEEP_ALIVE_SECONDS", 10))
 MESSAGES, REJECTED = env("COLLECTION"), env("REJECTED_COLLECTION", "rejected")
 waiting = queue.Queue()  # bounded by the Receive Maximum: the broker sends no more without an acknowledgement
 state = {"connection": 0, "wish": None, "unsubscribed": False}
@@ -91,7 +92,7 @@ def main():
     client.on_unsubscribe = lambda *_: state.update(unsubscribed=True)
     session, broker = expiry(PacketTypes.CONNECT, 604_800), urlsplit(env("BROKER"))
     session.ReceiveMaximum = min(2 * BATCH, 65_535)
-    client.connect_async(broker.hostname, broker.port or 1883, keepalive=10, clean_start=False, properties=session)
+    client.connect_async(broker.hostname, broker.port or 1883, keepalive=KEEP_ALIVE, clean_start=False, properties=session)
     client.loop_start()
     messages, size, waited, busy, since, quiet, asked = 0, 0, 0.0, 0.0, time.monotonic(), 0.0, False
     while state["wish"] != "stop":

@@ -41,15 +41,23 @@ pub mod env {
     pub const BROKER: &str = "MYSIMBDP_BROKER";
     pub const TOPIC_FILTER: &str = "MYSIMBDP_TOPIC_FILTER";
     pub const REPORT_TOPIC: &str = "MYSIMBDP_REPORT_TOPIC";
+    /// With `/<source>` behind it: where that source hears how far its messages are stored.
+    pub const RECEIPT_TOPIC: &str = "MYSIMBDP_RECEIPT_TOPIC";
+    /// How long a number may be missing before it is asked for.
+    pub const GAP_DELAY_MILLIS: &str = "MYSIMBDP_GAP_DELAY_MILLIS";
     /// Retained status of this instance; its will goes there too.
     pub const INSTANCE_TOPIC: &str = "MYSIMBDP_INSTANCE_TOPIC";
     /// The fixed MQTT client id of the slot.
     pub const INSTANCE: &str = "MYSIMBDP_INSTANCE";
     pub const SLOT: &str = "MYSIMBDP_SLOT";
     pub const REPORT_SECONDS: &str = "MYSIMBDP_REPORT_SECONDS";
+    /// Of the connection to the broker.
+    pub const KEEP_ALIVE_SECONDS: &str = "MYSIMBDP_KEEP_ALIVE_SECONDS";
     pub const BATCH_MESSAGES: &str = "MYSIMBDP_BATCH_MESSAGES";
     pub const BATCH_MILLIS: &str = "MYSIMBDP_BATCH_MILLIS";
     pub const DRAIN_QUIET_MILLIS: &str = "MYSIMBDP_DRAIN_QUIET_MILLIS";
+    /// Given by the stream's `env`: the message's own fields that number it, three names separated by commas.
+    pub const NUMBER_FIELDS: &str = "MYSIMBDP_NUMBER_FIELDS";
     /// The client's ingest message structure, a JSON Schema; absent where every JSON object is taken.
     pub const MESSAGE_SCHEMA: &str = "MYSIMBDP_MESSAGE_SCHEMA";
     /// Inherited by all that the app starts, so that nothing of it is left behind. Of no meaning to the app.
@@ -189,6 +197,9 @@ pub enum Line {
     },
     /// One record could not be stored; `record` is its number in the whole file.
     Reject { record: u64, reason: String },
+    /// With `ids: "key"`: the keys of records that were stored or found, each once per record. As relaxed Extended JSON: the
+    /// value itself, or an object of the key fields in configured order.
+    Keys { keys: Vec<serde_json::Value> },
     /// The last line: the unit is durable.
     Done {
         stored: u64,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::client::ClientId;
 use crate::ingestion::IngestionId;
+use crate::source::SourceName;
 
 /// The data root, and the path of each directory below it.
 #[derive(Clone, Debug)]
@@ -98,9 +99,19 @@ impl Layout {
         self.state().join("coredms")
     }
 
+    /// The outbox of a numbered source that this host publishes.
+    pub fn edge_outbox(&self, client: &ClientId, source: &SourceName) -> PathBuf {
+        self.state().join("edge").join(client.as_str()).join(source.as_str())
+    }
+
     /// One file for each running stream instance.
     pub fn instances(&self) -> PathBuf {
         self.state().join("instances")
+    }
+
+    /// What running processes have to say to `mysimbdp status`.
+    pub fn signs(&self) -> PathBuf {
+        self.state().join("signs")
     }
 
     /// The socket on which the stream-manager answers the command line of the same host.

@@ -3,12 +3,14 @@
 //! The vocabulary, in the order a file meets it:
 //!
 //! 1. [`client`]: who sent it; [`config`]: the rules that apply to it;
-//! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`]: the same for messages;
+//! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`]: the same for messages, in [`ranges`];
 //! 3. [`layout`]: where it lies, which is what has happened to it;
 //! 4. [`manifest`]: what it was split into; [`outcome`]: what became of each part;
 //! 5. [`app`]: what the client's own program is told and answers;
 //! 6. [`message`] and [`topic`]: what the processes tell each other over MQTT;
 //! 7. [`timing`] and [`logging`]: what the operator reads.
+//!
+//! [`failpoint`]: where a test can have a process die, between any two steps.
 //!
 //! Everything that has an effect (files, processes, broker, store, clock) is behind [`io`].
 
@@ -16,6 +18,7 @@ pub mod app;
 pub mod client;
 pub mod config;
 pub mod exit;
+pub mod failpoint;
 pub mod ingestion;
 pub mod io;
 pub mod layout;
@@ -23,6 +26,7 @@ pub mod logging;
 pub mod manifest;
 pub mod message;
 pub mod outcome;
+pub mod ranges;
 pub mod reason;
 pub mod source;
 pub mod timing;

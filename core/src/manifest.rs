@@ -125,8 +125,8 @@ impl Manifest {
     }
 
     fn check_cover(&self) -> Result<(), ManifestError> {
-        let mut offset = self.prefix.offset.saturating_add(self.prefix.length);
-        let mut record = 0;
+        let mut offset = self.prefix.length;
+        let mut record: u64 = 0;
         for (position, batch) in self.micro_batches.iter().enumerate() {
             if batch.index as usize != position || batch.offset != offset || batch.first_record != record {
                 return Err(ManifestError::Gap { index: batch.index });
@@ -134,8 +134,12 @@ impl Manifest {
             if !path_is_inside(&batch.path) {
                 return Err(ManifestError::Path(batch.path.clone()));
             }
-            offset = offset.saturating_add(batch.length);
-            record = record.saturating_add(batch.records);
+            // Sums that do not fit are those of no file.
+            let end = (offset.checked_add(batch.length), record.checked_add(batch.records));
+            let (Some(end), Some(records)) = end else {
+                return Err(ManifestError::Cover { covered: u64::MAX, bytes: self.bytes });
+            };
+            (offset, record) = (end, records);
         }
         if self.prefix.offset != 0 || offset != self.bytes || record != self.records {
             return Err(ManifestError::Cover { covered: offset, bytes: self.bytes });

@@ -72,6 +72,11 @@ pub struct Report {
     /// Share of the interval in which the instance was storing, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization: Option<f64>,
+    /// Of the messages ingested, those that were new and those that were there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<u64>,
     #[serde(default)]
     pub rejected: u64,
     /// Messages received and not yet acknowledged.
@@ -98,6 +103,8 @@ impl Report {
                 instance: None,
                 interval: None,
                 utilization: None,
+                stored: None,
+                duplicates: None,
                 rejected: 0,
                 backlog: 0,
             },
@@ -105,6 +112,16 @@ impl Report {
         };
         report.check()?;
         Ok(report)
+    }
+
+    /// Whether each message ingested is stored or a duplicate. A report that does not tell them apart says nothing.
+    pub fn balances(&self) -> bool {
+        match (self.stored, self.duplicates) {
+            (Some(stored), Some(duplicates)) => {
+                stored.checked_add(duplicates) == Some(self.total_number_of_messages_ingested)
+            }
+            _ => true,
+        }
     }
 
     fn check(&self) -> Result<(), MessageError> {
@@ -213,6 +230,26 @@ mod tests {
         )
         .expect("object");
         assert_eq!(array, object);
+    }
+
+    #[test]
+    fn a_report_balances_or_does_not() {
+        let report = |counts: &str| {
+            let text = format!(
+                r#"{{"client_name":"client1","average_processing_time":0.25,
+                    "total_number_of_messages_ingested":10,"total_size_of_messages_ingested":2000{counts}}}"#
+            );
+            Report::parse(text.as_bytes()).expect("object")
+        };
+        for (counts, balances) in [
+            ("", true),
+            (r#","stored":7,"duplicates":3"#, true),
+            (r#","stored":7"#, true),
+            (r#","stored":7,"duplicates":2"#, false),
+            (r#","stored":18446744073709551615,"duplicates":11"#, false),
+        ] {
+            assert_eq!(report(counts).balances(), balances, "{counts}");
+        }
     }
 
     #[test]

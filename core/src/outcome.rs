@@ -17,7 +17,7 @@ pub struct Outcome {
     pub bytes: u64,
     pub seconds: f64,
     pub finished_at: Timestamp,
-    /// Whether the app said what it stored; a program that knows nothing of the contract is believed by its exit status.
+    /// Whether what the app says that it stored was counted in coredms; with ids of its own that cannot be done.
     pub audited: bool,
 }
 
@@ -75,7 +75,7 @@ pub struct Run {
     pub stored: i64,
     pub duplicates: i64,
     pub rejected: i64,
-    /// False where the app did not say what it stored.
+    /// False where the app has ids of its own, so that nobody could count what it stored.
     pub audited: bool,
     pub state: FinalState,
     pub received_at: bson::DateTime,

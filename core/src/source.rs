@@ -143,6 +143,47 @@ impl Number {
     }
 }
 
+/// Numbers that a source no longer has, so that nobody need wait for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gone {
+    pub source: Source,
+    pub first: u64,
+    pub last: u64,
+}
+
+impl Gone {
+    /// So many numbers in one message. More than that at once is a mistake, or forged; who means it sends several.
+    pub const NUMBERS_MAX: u64 = 1_000_000;
+
+    /// What the values of [`SOURCE`], [`EPOCH`] and [`GONE`] say.
+    ///
+    /// # Errors
+    ///
+    /// The reason for the message's reject.
+    pub fn read(texts: [Option<String>; 3]) -> Result<Self, String> {
+        let [Some(source), Some(epoch), Some(range)] = texts else {
+            return Err("a message about numbers that are gone needs source, epoch and gone".to_owned());
+        };
+        let name = source.parse().map_err(|error: SourceNameError| error.to_string())?;
+        let source = Source { name, epoch: whole(EPOCH, &epoch)? };
+        let wrong = || format!("{GONE} is {range:?}, allowed is first-last, from {FIRST} on and ascending");
+        let (first, last) = range.split_once('-').ok_or_else(wrong)?;
+        let (first, last) = (whole(GONE, first)?, whole(GONE, last)?);
+        if first < FIRST || last < first {
+            return Err(wrong());
+        }
+        if last - first >= Self::NUMBERS_MAX {
+            return Err(format!("{GONE} is {range:?}, allowed are {} numbers", Self::NUMBERS_MAX));
+        }
+        Ok(Self { source, first, last })
+    }
+
+    /// The value of [`GONE`].
+    pub fn range(&self) -> String {
+        format!("{}-{}", self.first, self.last)
+    }
+}
+
 fn whole(name: &str, text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{name} is {text:?}, allowed is a whole number of 64 bits"))
 }
@@ -178,6 +219,20 @@ mod tests {
         for good in ["edge-1", "0", "A.b_c", &"a".repeat(64)] {
             assert_eq!(good.parse::<SourceName>().map(String::from).ok().as_deref(), Some(good));
         }
+    }
+
+    #[test]
+    fn what_is_gone_is_a_range_of_numbers_and_not_an_absurd_one() {
+        let gone = |text: &str| Gone::read(["s", "7", text].map(|text| Some(text.to_owned())));
+        let good = gone("1-1000000").expect("a range");
+        assert_eq!((good.first, good.last, good.range().as_str()), (1, 1_000_000, "1-1000000"));
+        assert!(gone("18446744073709551615-18446744073709551615").is_ok());
+        for bad in
+            ["", "5", "0-5", "6-5", "1-1000001", "1-18446744073709551615", "a-b", "-5", "1--5", "1-2-3"]
+        {
+            assert!(gone(bad).is_err(), "{bad:?}");
+        }
+        assert!(Gone::read([Some("s".to_owned()), None, Some("1-2".to_owned())]).is_err());
     }
 
     #[test]

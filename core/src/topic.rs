@@ -49,7 +49,17 @@ impl Topics {
 
     /// Where a numbered source hears how far its messages are stored.
     pub fn receipts(&self, client: &ClientId, source: &SourceName) -> String {
-        format!("{}/receipts/{client}/{source}", self.prefix)
+        format!("{}/{source}", self.receipts_of(client))
+    }
+
+    /// Where a numbered source publishes, unless it is told otherwise; matches [`Topics::ingest_filter`].
+    pub fn ingest(&self, client: &ClientId, source: &SourceName) -> String {
+        format!("{}/ingest/{client}/{source}", self.prefix)
+    }
+
+    /// What the topics of all sources of a client begin with, up to the slash before the source.
+    pub fn receipts_of(&self, client: &ClientId) -> String {
+        format!("{}/receipts/{client}", self.prefix)
     }
 
     /// What a client's stream apps listen to where the config names no filter.

@@ -45,7 +45,7 @@ async fn until_gone(process: ProcessId) {
 }
 
 #[tokio::test]
-async fn only_the_path_and_what_is_given_is_inherited() {
+async fn only_the_path_and_whom_to_trust_and_what_is_given_is_inherited() {
     let mut child = started("env; echo to stderr >&2; cat; exit 7").await;
     let mut stdin = child.stdin.take().expect("fed");
     stdin.write_all(b"fed\n").await.expect("feed");
@@ -59,7 +59,18 @@ async fn only_the_path_and_what_is_given_is_inherited() {
     for name in &names {
         // PWD and the like are the shell's own.
         assert!(
-            ["PATH", "GIVEN", "MYSIMBDP_MARK", "PWD", "OLDPWD", "SHLVL", "_"].contains(name),
+            [
+                "PATH",
+                "SSL_CERT_FILE",
+                "SSL_CERT_DIR",
+                "GIVEN",
+                "MYSIMBDP_MARK",
+                "PWD",
+                "OLDPWD",
+                "SHLVL",
+                "_"
+            ]
+            .contains(name),
             "{name} is inherited"
         );
     }

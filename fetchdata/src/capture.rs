@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::random;
@@ -27,6 +28,7 @@ pub(crate) enum Captured {
 /// Moves the file that `stamp` tells of, within its file system.
 pub(crate) fn capture(from: &Path, to: &Path, stamp: &Stamp) -> Result<Captured, FileError> {
     files::rename(from, to)?;
+    failpoint::hit("fetchdata.captured");
     if Stamp::of(&files::metadata(to)?).is_same_content(stamp) {
         return Ok(Captured::Yes);
     }
@@ -69,5 +71,6 @@ pub(crate) fn unhide(directory: &Path) -> Result<(), FileError> {
     for path in files::list(directory)? {
         put_back(&path, &directory.with_file_name(path.file_name().unwrap_or_default()))?;
     }
+    failpoint::hit("fetchdata.recovery-unhidden");
     files::remove_dir_all(directory)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use mysimbdp_core::client::ClientId;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::{clock, random};
@@ -30,9 +31,12 @@ pub(crate) fn discard(layout: &Layout, refused: Refused) -> Result<Captured, Fil
     let visible = layout.discarded(refused.client, refused.received_at, random::number());
     let unseen = unseen(&visible);
     files::create_dir_all(&unseen)?;
+    failpoint::hit("fetchdata.discard-begun");
     let moved = fill(layout, &unseen, &refused).and_then(|captured| {
         if captured == Captured::Yes {
+            failpoint::hit("fetchdata.discard-filled");
             files::rename(&unseen, &visible)?;
+            failpoint::hit("fetchdata.discarded");
         }
         Ok(captured)
     });
@@ -67,6 +71,7 @@ fn fill(layout: &Layout, directory: &Path, refused: &Refused) -> Result<Captured
     };
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
     files::write_durable(&directory.join(Reason::FILE), &json)?;
+    failpoint::hit("fetchdata.discard-explained");
     let mut to = directory.join(names::safe(name));
     if name == Reason::FILE {
         to.set_file_name(format!("{}.discarded", Reason::FILE));

@@ -2,17 +2,22 @@
 //!
 //! Level-triggered: events and the clock only say when to look again, and each look starts from what lies there.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::manifest::Lane;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::Error;
+use crate::judge::candidate;
+use crate::measure::Measure;
+use crate::pause::Pause;
+use crate::room::Gate;
 use crate::route::{self, Place};
 use crate::scan::{self, ScanFault, Walk};
 use crate::settle::{Ended, Ready, Tracker};
@@ -23,6 +28,9 @@ use crate::watch::Watch;
 const WALK_REST_FACTOR: u32 = 4;
 const WALK_REST_MIN: Duration = Duration::from_millis(50);
 
+/// While files wait for room it is looked so often whether there is some again.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
+
 /// The state of the loop.
 pub(crate) struct Intake {
     config: Arc<Config>,
@@ -30,7 +38,14 @@ pub(crate) struct Intake {
     tracker: Tracker,
     /// Settled files that wait for a free hand.
     queue: VecDeque<Ready>,
-    tasks: JoinSet<(PathBuf, Ended)>,
+    tasks: JoinSet<(PathBuf, Lane, Ended)>,
+    /// How many of the tasks are of the backfill lane.
+    backfilling: usize,
+    /// Whose staging the files in work may come to lie in, and their bytes.
+    in_work: HashMap<PathBuf, (ClientId, u64)>,
+    measure: Measure,
+    gate: Gate,
+    pause: Pause,
     /// What could not be looked at, and was warned of.
     faults: HashSet<String>,
 }
@@ -46,11 +61,16 @@ struct NextWalk {
 impl Intake {
     pub(crate) fn new(config: Arc<Config>, taker: Arc<Taker>) -> Self {
         Self {
+            gate: Gate::new(&config.settings.fetchdata),
+            pause: Pause::new(&config.layout),
+            measure: Measure::default(),
+            in_work: HashMap::new(),
             config,
             taker,
             tracker: Tracker::default(),
             queue: VecDeque::new(),
             tasks: JoinSet::new(),
+            backfilling: 0,
             faults: HashSet::new(),
         }
     }
@@ -66,6 +86,9 @@ impl Intake {
             // Until then only ends and events are taken in.
             loop {
                 self.start_tasks();
+                if self.tell_shortages() {
+                    next.at = next.at.min(Instant::now() + ROOM_EVERY);
+                }
                 tokio::select! {
                     changed = shutdown.changed() => {
                         if changed.is_err() {
@@ -74,9 +97,9 @@ impl Intake {
                         break;
                     }
                     Some(ended) = self.tasks.join_next() => {
-                        let (path, ended) = ended.map_err(Error::Crashed)?;
+                        let (path, lane, ended) = ended.map_err(Error::Crashed)?;
                         let now = Instant::now();
-                        self.tracker.ended(&path, ended, now);
+                        self.ended(&path, lane, ended, now);
                         next.at = self.tracker.next_look(now).map_or(next.at, |look| look.min(next.at));
                     }
                     () = watch.woken() => next.at = next.at.min(next.rested),
@@ -91,8 +114,11 @@ impl Intake {
     async fn walk(&mut self) -> Result<NextWalk, Error> {
         let config = Arc::clone(&self.config);
         let started = Instant::now();
-        let Walk { looks, faults } =
-            spawn_blocking(move || scan::walk(&config)).await.map_err(Error::Crashed)?;
+        let mut measure = std::mem::take(&mut self.measure);
+        let walked = spawn_blocking(move || (scan::walk(&config), measure.level(&config.layout), measure));
+        let (Walk { looks, faults }, level, measure) = walked.await.map_err(Error::Crashed)?;
+        self.measure = measure;
+        self.gate.measured(level.map_err(|error| mysimbdp_core::chain(&error)), self.in_work.values());
         self.warn_of(&faults);
         let now = Instant::now();
         self.queue = in_turns(self.tracker.observe(now, looks));
@@ -102,14 +128,55 @@ impl Intake {
         Ok(NextWalk { at, rested })
     }
 
+    /// One hand is kept from backfill, whose files may be large: a live file need not wait until one is split. With a
+    /// single hand there is none to keep.
     fn start_tasks(&mut self) {
-        while self.tasks.len() < self.config.settings.fetchdata.files_in_parallel as usize {
+        let hands = self.config.settings.fetchdata.files_in_parallel as usize;
+        while self.tasks.len() < hands {
+            let Some(next) = self.queue.front() else { return };
+            let lane = route::lane(&next.look.place);
+            // Backfill lies behind everything else, so nothing waits behind it.
+            if lane == Lane::Backfill && hands > 1 && self.backfilling + 1 >= hands {
+                return;
+            }
             let Some(ready) = self.queue.pop_front() else { return };
+            // What is refused unread goes on: to put it aside needs no room worth speaking of.
+            let candidate = candidate(&self.config, &ready.look);
+            let bytes = ready.look.stamp.bytes;
+            let now = Instant::now();
+            if candidate.is_some_and(|client| !self.gate.admit(client, bytes, self.tasks.len(), now)) {
+                continue;
+            }
             if self.tracker.take(&ready) {
+                if let Some(client) = candidate {
+                    self.in_work.insert(ready.look.path.clone(), (client.clone(), bytes));
+                }
+                self.backfilling += usize::from(lane == Lane::Backfill);
                 let taker = Arc::clone(&self.taker);
-                self.tasks.spawn(async move { (ready.look.path.clone(), taker.take(ready).await) });
+                self.tasks.spawn(async move { (ready.look.path.clone(), lane, taker.take(ready).await) });
             }
         }
+    }
+
+    fn ended(&mut self, path: &Path, lane: Lane, ended: Ended, now: Instant) {
+        self.backfilling -= usize::from(lane == Lane::Backfill);
+        self.in_work.remove(path);
+        match &ended {
+            Ended::Gone => self.gate.taken(),
+            Ended::Exhausted(error) => self.gate.refused(error.clone(), now),
+            _ => {}
+        }
+        self.tracker.ended(path, ended, now);
+    }
+
+    /// True where files wait for room.
+    fn tell_shortages(&mut self) -> bool {
+        if self.queue.is_empty() {
+            self.gate.looked_at_all(self.tasks.len(), Instant::now());
+        }
+        let shortages = self.gate.shortages();
+        self.pause.tell(&shortages);
+        !shortages.is_empty()
     }
 
     /// Each file's steps are bounded in time, so this is too.

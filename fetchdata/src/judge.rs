@@ -40,6 +40,14 @@ pub(crate) struct Accepted {
     app: String,
 }
 
+/// The client in whose staging the file may come to lie; `None` where its kind, name or size exclude it, unread.
+pub(crate) fn candidate<'a>(config: &'a Config, look: &Look) -> Option<&'a ClientId> {
+    let name = look.path.file_name().unwrap_or_default();
+    let client = route::client(config, &look.place, name).ok()?;
+    let reasons = validate::judge(&config.rules, client, name, look.kind, look.stamp.bytes);
+    reasons.is_empty().then_some(&client.id)
+}
+
 /// Judges the file; nothing is read of one that its kind, name or size already exclude.
 ///
 /// # Errors

@@ -3,7 +3,8 @@
 //! A file goes through these steps, one module each:
 //!
 //! 1. [`watch`] wakes, and [`scan`] walks the drop point; [`route`] says whose each file is;
-//! 2. [`settle`] decides when a file is complete; [`intake`] takes a few of them at a time;
+//! 2. [`settle`] decides when a file is complete, [`room`] whether there is room for it ([`measure`] looks, [`pause`]
+//!    tells); [`intake`] takes a few of them at a time;
 //! 3. [`validate`] judges kind, name and size, [`split`] the content while it finds the micro-batches; [`judge`] does
 //!    both on one descriptor that nobody else writes to;
 //! 4. [`duplicate`] seeks the same content in staging, held and history;
@@ -18,9 +19,12 @@ mod discard;
 mod duplicate;
 mod intake;
 mod judge;
+mod measure;
 mod names;
 mod notify_staged;
+mod pause;
 mod recover;
+mod room;
 mod route;
 mod scan;
 mod settle;

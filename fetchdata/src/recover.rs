@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mysimbdp_core::client::ClientId;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::staging;
@@ -104,6 +105,7 @@ fn directory(
     {
         files::rename(&unseen, &visible)?;
         files::sync_dir(visible.parent().unwrap_or(&visible))?;
+        failpoint::hit("fetchdata.recovery-shown");
         if let Some(original) = hidden.remove(&ingestion) {
             files::remove_dir_all(&original)?;
         }
@@ -112,6 +114,7 @@ fn directory(
     }
     let lane = manifest.map_or(Lane::Live, |manifest| manifest.lane);
     return_data(layout, client, lane, &unseen)?;
+    failpoint::hit("fetchdata.recovery-returned");
     if let Some(original) = hidden.remove(&ingestion) {
         capture::unhide(&original)?;
     }

@@ -92,6 +92,8 @@ pub(crate) enum Ended {
     Twin(IngestionId),
     /// Something with an effect did not work; it still lies there.
     Failed,
+    /// The machine was out of room, descriptors or the like; it still lies there, and was not at fault.
+    Exhausted(String),
 }
 
 impl Tracker {
@@ -138,6 +140,7 @@ impl Tracker {
                 let rested = Rested { failures: 0, ..rested };
                 State::Waiting { rested, until: now + TWIN_WAIT, why: Why::Twin(ingestion) }
             }
+            Ended::Exhausted(_) => State::Waiting { rested, until: now, why: Why::Failed },
             Ended::Failed => {
                 let until = now + backoff(rested.failures);
                 let rested = Rested { failures: rested.failures.saturating_add(1), ..rested };

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use mysimbdp_core::config::settings::StagingParts;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::layout::{Layout, part_file};
 use mysimbdp_core::manifest::Manifest;
@@ -64,6 +65,7 @@ pub(crate) fn stage(
         return Ok(Staging::Twin);
     }
     files::create_dir_all(&unseen)?;
+    failpoint::hit("fetchdata.unseen-made");
     let paths = Paths { unseen, visible };
     let staged = paths.fill_and_show(parts, source, manifest);
     if !matches!(staged, Ok(Staging::Done)) && files::exists(&paths.unseen) {
@@ -98,6 +100,7 @@ impl Paths {
 
     fn by_move(&self, source: &Source, manifest: &Manifest) -> Result<Staging, FileError> {
         files::write_durable(&self.unseen.join(Layout::MANIFEST), &manifest.to_json())?;
+        failpoint::hit("fetchdata.manifest-written");
         match capture::capture(source.path, &self.unseen.join(&manifest.file), &source.stamp)? {
             Captured::Yes => self.show(),
             Captured::Replaced => Ok(Staging::Replaced),
@@ -114,28 +117,35 @@ impl Paths {
         for batch in &mut manifest.micro_batches {
             let to = parts.join(part_file(batch.index));
             files::copy_range_durable(source.file, batch.offset, batch.length, &to)?;
+            failpoint::hit("fetchdata.part-copied");
             batch.path = format!("{}/{}", Layout::PARTS, part_file(batch.index));
         }
         files::sync_dir(&parts)?;
+        failpoint::hit("fetchdata.parts-synced");
         files::write_durable(&self.unseen.join(Layout::MANIFEST), &manifest.to_json())?;
         files::sync_dir(&self.unseen)?;
         files::sync_dir(self.unseen.parent().unwrap_or(&self.unseen))?;
+        failpoint::hit("fetchdata.parts-described");
         let Some(hidden) = capture::hide(source.path, manifest.ingestion, &source.stamp)? else {
             return Ok(Staging::Replaced);
         };
+        failpoint::hit("fetchdata.original-hidden");
         let shown = self.show()?;
         if shown == Staging::Done {
             files::remove_dir_all(&hidden)?;
+            failpoint::hit("fetchdata.original-removed");
         }
         Ok(shown)
     }
 
     fn show(&self) -> Result<Staging, FileError> {
         files::sync_dir(&self.unseen)?;
+        failpoint::hit("fetchdata.unseen-synced");
         if files::exists(&self.visible) {
             return Ok(Staging::Twin);
         }
         files::rename(&self.unseen, &self.visible)?;
+        failpoint::hit("fetchdata.shown");
         files::sync_dir(self.visible.parent().unwrap_or(&self.visible))?;
         Ok(Staging::Done)
     }

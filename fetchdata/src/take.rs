@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::config::settings::OnDuplicate;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::staging::{self, StagingError};
@@ -56,6 +57,15 @@ enum TakeError {
     Crashed(#[from] JoinError),
 }
 
+impl TakeError {
+    fn is_exhausted(&self) -> bool {
+        match self {
+            Self::File(error) | Self::Retry(StagingError::File(error)) => error.is_exhausted(),
+            Self::Retry(_) | Self::Crashed(_) => false,
+        }
+    }
+}
+
 impl Taker {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         let history = History::new(&config);
@@ -75,6 +85,7 @@ impl Taker {
             Ok(ended) => ended,
             // Its sender has taken it back.
             Err(TakeError::File(error)) if error.is_not_found() && !files::exists(&path) => Ended::Gone,
+            Err(error) if error.is_exhausted() => Ended::Exhausted(mysimbdp_core::chain(&error)),
             Err(error) => {
                 let file = names::plain(path.as_os_str());
                 let error = mysimbdp_core::chain(&error);
@@ -96,6 +107,7 @@ impl Taker {
             Ok(accepted) => Arc::new(accepted),
             Err(ended) => return Ok(ended),
         };
+        failpoint::hit("fetchdata.judged");
         let (client, ingestion) = (&accepted.client, accepted.split.ingestion);
         let Some(_claim) = Claim::take(&self.claims, client, ingestion) else {
             return Ok(Ended::Twin(ingestion));
@@ -120,6 +132,7 @@ impl Taker {
             }
             Known::Ingested(_) | Known::No => {}
         }
+        failpoint::hit("fetchdata.sought");
         self.stage(accepted).await
     }
 
@@ -172,10 +185,12 @@ impl Taker {
         let Some(hidden) = capture::hide(&accepted.look.path, ingestion, &accepted.look.stamp)? else {
             return Ok(Some(Ended::Busy));
         };
+        failpoint::hit("fetchdata.repeat-hidden");
         if let Err(error) = staging::retry_held(layout, client, ingestion) {
             capture::unhide(&hidden)?;
             return Err(error.into());
         }
+        failpoint::hit("fetchdata.held-returned");
         files::remove_dir_all(&hidden)?;
         remove_sentinel(&accepted.look);
         let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
@@ -208,9 +223,11 @@ impl Taker {
             micro_batches = manifest.micro_batches.len(),
             "staged"
         );
+        failpoint::hit("fetchdata.staged");
         remove_sentinel(&accepted.look);
         let started = Instant::now();
         self.bell.ring(&manifest).await;
+        failpoint::hit("fetchdata.notified");
         accepted.log_timing(Stage::Notify, started.elapsed());
         Ok(Ended::Gone)
     }

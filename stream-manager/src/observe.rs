@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mysimbdp_core::chain;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::io::address;
-use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent};
+use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, SIGNAL_BYTES_MAX};
 use mysimbdp_core::io::random;
 use mysimbdp_core::message::{MessageError, Report};
 use tokio::sync::mpsc;
@@ -51,6 +51,10 @@ pub(crate) enum Forged {
     Request,
     #[error("unknown topic")]
     Topic,
+    #[error("request whose answer can be published nowhere: {topic:?} is no topic")]
+    ResponseTopic { topic: String },
+    #[error("more requests at a time than are answered")]
+    TooManyRequests,
 }
 
 /// The connection to the broker, at the address where it is now.
@@ -85,8 +89,11 @@ impl Ear {
     fn connect(config: &Config, url: String) -> Option<Self> {
         let prefix = config.settings.broker.topic_prefix.replace('/', "-");
         let client_id = format!("{prefix}-stream-manager-{:08x}", random::number() as u32);
-        let options =
-            ConnectOptions { keep_alive: config.broker_keep_alive, ..ConnectOptions::new(&url, client_id) };
+        let options = ConnectOptions {
+            keep_alive: config.broker_keep_alive,
+            message_bytes_max: SIGNAL_BYTES_MAX,
+            ..ConnectOptions::new(&url, client_id)
+        };
         let filters = vec![config.topics.all_reports(), config.topics.control()];
         match BrokerLink::connect(options, filters) {
             Ok((link, events)) => Some(Self { url, link, events }),

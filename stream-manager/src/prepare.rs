@@ -18,7 +18,7 @@ use crate::key::SlotKey;
 use crate::spawn::topic_filter;
 
 const RETRY_FIRST: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(30);
+const RETRY_MAX: Duration = Duration::from_secs(20);
 const BROKER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a broker keeps a session that nobody reads, and what it has queued for it: 7 days, a long weekend and more.

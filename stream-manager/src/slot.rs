@@ -11,6 +11,9 @@ use jiff::Timestamp;
 use mysimbdp_core::config::settings;
 use mysimbdp_core::io::process::ProcessId;
 
+/// A start that the machine has hindered is tried again after about this long.
+const HINDERED_WAIT: Duration = Duration::from_secs(5);
+
 /// What is in a slot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Slot {
@@ -71,6 +74,8 @@ pub enum Event {
     Started(Instance),
     /// Its program could not be run.
     StartFailed,
+    /// The machine had not what a start needs, such as room for its record.
+    StartHindered,
     /// It is to end and to leave nothing behind at the broker.
     Drain,
     /// It has been sent the signal for that.
@@ -131,6 +136,10 @@ impl Slot {
             }
             (Self::Empty | Self::Parked, Event::StartFailed) => crash(1),
             (Self::BackingOff { crashes, .. }, Event::StartFailed) => crash(crashes.saturating_add(1)),
+            // However often: no number of these says anything about the app.
+            (slot @ (Self::Empty | Self::Parked | Self::BackingOff { .. }), Event::StartHindered) => {
+                Self::BackingOff { until: now + restart.hindered_wait(), crashes: slot.crashes() }
+            }
 
             (Self::Running(instance), Event::Drain) => Self::Draining { instance, told: None },
             (Self::Draining { instance, .. }, Event::Told(told)) => {
@@ -205,6 +214,10 @@ impl Restart {
             crashes_max: settings.restarts_max,
             jitter,
         }
+    }
+
+    fn hindered_wait(&self) -> Duration {
+        HINDERED_WAIT.min(self.backoff_max).mul_f64(self.jitter)
     }
 
     fn crashed(&self, crashes: u32, now: Instant) -> Slot {
@@ -313,6 +326,16 @@ pub(crate) mod tests {
             assert_eq!((slot.name(), slot.crashes()), ("backing-off", crashes));
         }
         assert_eq!(slot.after(Event::StartFailed, &restart(), now).expect("legal").name(), "given-up");
+    }
+
+    #[test]
+    fn a_start_that_the_machine_hinders_is_tried_for_ever() {
+        let now = Instant::now();
+        let mut slot = Slot::BackingOff { until: now, crashes: 2 };
+        for _ in 0..1000 {
+            slot = slot.after(Event::StartHindered, &restart(), now).expect("legal");
+            assert_eq!((slot.name(), slot.crashes()), ("backing-off", 2));
+        }
     }
 
     #[test]

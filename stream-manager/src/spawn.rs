@@ -39,7 +39,10 @@ impl<'a> Launch<'a> {
         set(env::BROKER, broker_url.to_owned());
         set(env::TOPIC_FILTER, topic_filter(client, stream));
         set(env::REPORT_TOPIC, config.topics.reports(&client.id));
+        set(env::RECEIPT_TOPIC, config.topics.receipts_of(&client.id));
+        set(env::GAP_DELAY_MILLIS, settings.gap_delay.duration().as_millis().to_string());
         set(env::REPORT_SECONDS, manager.report_every.duration().as_secs_f64().to_string());
+        set(env::KEEP_ALIVE_SECONDS, config.broker_keep_alive.as_secs().to_string());
         set(env::BATCH_MESSAGES, settings.batch_messages_max.to_string());
         set(env::BATCH_MILLIS, settings.batch_wait_max.duration().as_millis().to_string());
         set(env::DRAIN_QUIET_MILLIS, manager.drain_quiet.duration().as_millis().to_string());

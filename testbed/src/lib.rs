@@ -4,6 +4,7 @@
 //!   starts them once), else ones that this test process starts for itself;
 //! - [`Mongod`] and [`Mosquitto`] are a test's own, to be killed, paused and started again on the same port and data;
 //! - [`Root`] is a data root in a temporary directory, [`Daemon`] a process of ours on it;
+//! - [`Proxy`] is a network that fails between a program and its server;
 //! - [`mqtt`] publishes and listens with the clients that users have;
 //! - [`until`] waits for a condition; nothing here sleeps and hopes.
 //!
@@ -13,6 +14,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests start processes and write files themselves")]
 
 mod daemon;
+mod faults;
+mod hostile;
 mod mongod;
 mod mosquitto;
 pub mod mqtt;
@@ -20,17 +23,24 @@ mod name;
 mod process;
 mod processes;
 mod program;
+mod proxy;
 mod root;
 mod shared;
 mod wait;
 
 pub use daemon::Daemon;
+pub use faults::Faults;
+pub use hostile::{Expected, HostileRecord, hostile_records};
 pub use mongod::Mongod;
 pub use mosquitto::Mosquitto;
 pub use name::{free_port, unique};
 pub use process::Process;
-pub use processes::{become_reaper, descendants, is_running, reap_orphans, signal};
+pub use processes::{
+    become_reaper, descendants, is_running, limit_descriptors, memory_peak_kib, reap_orphans, signal,
+    signal_if_running,
+};
 pub use program::{binary, program, python};
+pub use proxy::{Fault, Proxy};
 pub use root::Root;
 pub use rustix::process::Signal;
 pub use shared::{MongoHandle, MosquittoHandle, mongodb, mosquitto};

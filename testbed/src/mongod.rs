@@ -70,6 +70,19 @@ impl Mongod {
     pub fn resume(&mut self) {
         self.process.resume();
     }
+
+    /// It gives up being primary, as in an election, and is none for so long.
+    ///
+    /// # Panics
+    ///
+    /// If it refuses.
+    pub async fn step_down(&self, time: Duration) {
+        let url = format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port);
+        let admin = Client::with_uri_str(url).await.expect("a valid address").database("admin");
+        let seconds = i64::try_from(time.as_secs()).expect("a short time");
+        let command = doc! {"replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": true};
+        admin.run_command(command).await.expect("it steps down");
+    }
 }
 
 fn run(directory: &Path, port: u16) -> Process {

@@ -81,6 +81,16 @@ impl Mosquitto {
         self.process.kill9();
     }
 
+    /// Ends it without warning, and nothing is left of its sessions and of what it had acknowledged and queued.
+    pub fn forget(&mut self) {
+        self.kill9();
+        match std::fs::remove_file(self.directory.path().join("mosquitto.db")) {
+            // It had not saved anything yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.expect("remove what mosquitto has saved"),
+        }
+    }
+
     /// Ends it in order: it saves its sessions and their messages.
     pub fn stop(&mut self) {
         self.process.terminate(START_WITHIN);

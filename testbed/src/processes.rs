@@ -30,6 +30,18 @@ pub fn is_running(process: u32) -> bool {
     running().contains_key(&process)
 }
 
+/// The most memory that a process has had resident so far, in KiB.
+///
+/// # Panics
+///
+/// If there is no such process.
+#[track_caller]
+pub fn memory_peak_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    peak.and_then(|peak| peak.parse().ok()).expect("a process that has not ended has memory")
+}
+
 /// Sends a signal to a process that the platform has started.
 ///
 /// # Panics
@@ -38,6 +50,25 @@ pub fn is_running(process: u32) -> bool {
 #[track_caller]
 pub fn signal(process: u32, signal: Signal) {
     rustix::process::kill_process(pid(process), signal).expect("the process runs");
+}
+
+/// The same for one that may have ended; false where it has.
+pub fn signal_if_running(process: u32, signal: Signal) -> bool {
+    rustix::process::kill_process(pid(process), signal).is_ok()
+}
+
+/// Sets how many descriptors a running process may have, beyond those that it has; returns how many that was before.
+///
+/// # Panics
+///
+/// If there is no such process of this user.
+#[track_caller]
+pub fn limit_descriptors(process: u32, most: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    let limit = Rlimit { current: Some(most), maximum: getrlimit(Resource::Nofile).maximum };
+    let before = prlimit(Some(pid(process)), Resource::Nofile, limit).expect("a process of ours");
+    // None is no limit, and no process has as many.
+    before.current.unwrap_or(1 << 20)
 }
 
 /// Reaps the processes that have come to this one because their parent ended (see [`become_reaper`]); its `own`

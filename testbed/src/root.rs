@@ -38,6 +38,12 @@ impl Root {
         std::fs::write(self.config(), format!("{config:#}")).expect("write config.json");
     }
 
+    /// Leaves it where it is when it is dropped, for a look at what went wrong.
+    pub fn keep(&mut self) -> &Path {
+        self.directory.disable_cleanup(true);
+        self.directory.path()
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }

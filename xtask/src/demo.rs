@@ -16,6 +16,8 @@ pub(crate) fn demo(arguments: &[OsString]) -> Result<(), Failure> {
         "xtask",
         "--exclude",
         "mysimbdp-testbed",
+        "--exclude",
+        "mysimbdp-chaos",
         "--bins",
     ]))?;
     let mut demo = Command::new(built("mysimbdp")?);

@@ -1,11 +1,13 @@
 //! `cargo xtask <command>`: what a developer, a new user and CI run, each as one command.
 //!
 //! - [`demo`] builds the platform and shows it at work;
+//! - [`chaos`] has everything fail at random, under load;
 //! - [`setup`] installs what the tests need and is missing;
 //! - [`mod@test`] does that, then checks formatting, lints, tests and documentation.
 
 #![allow(clippy::disallowed_methods, reason = "the platform's doors are the platform's")]
 
+mod chaos;
 mod demo;
 mod machine;
 mod run;
@@ -22,6 +24,7 @@ usage: cargo xtask <command>
 
   demo [arguments…]  build the platform and run `mysimbdp demo`
   setup              install what the tests need: mosquitto, mongod, and Python packages
+  chaos [arguments…] have everything fail at random under load, as long as `--cycles` and `--minutes` say; see `--help`
   test               setup, then formatting, lints, all tests and documentation";
 
 fn main() -> ExitCode {
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = words.collect();
     let result = match (command.to_str(), arguments.is_empty()) {
         (Some("demo"), _) => demo::demo(&arguments),
+        (Some("chaos"), _) => chaos::chaos(&arguments),
         (Some("setup"), true) => setup::setup(),
         (Some("test"), true) => test::test(),
         (Some("help" | "--help" | "-h"), _) => {

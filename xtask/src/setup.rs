@@ -68,9 +68,12 @@ fn rust_components() -> Result<(), Failure> {
 
 fn programs() -> Result<(), Failure> {
     let mut missing = Vec::new();
-    for (program, package) in
-        [("mosquitto", "mosquitto"), ("mosquitto_pub", "mosquitto-clients"), ("python3", "python3")]
-    {
+    for (program, package) in [
+        ("mosquitto", "mosquitto"),
+        ("mosquitto_pub", "mosquitto-clients"),
+        ("openssl", "openssl"),
+        ("python3", "python3"),
+    ] {
         if !has(program) {
             missing.push(package);
         }

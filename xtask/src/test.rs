@@ -9,18 +9,23 @@ use crate::machine::cache;
 use crate::run::{Failure, built, cargo, run, succeeds};
 use crate::setup::{self, setup};
 
+/// With it the tests can have processes die between two steps. Only the workspace's own crates know it, so the others are
+/// compiled once for both this and the demo, which is built without.
+const FEATURES: &str = "--features=failpoints";
+
 type Step = (&'static str, fn() -> Result<(), Failure>);
 
 const STEPS: [Step; 7] = [
     ("setup", setup),
     ("formatting", || run(&mut cargo(&["fmt", "--all", "--check"]))),
     ("lints", || {
-        run(&mut cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        let clippy = ["clippy", "--locked", "--workspace", "--all-targets", FEATURES, "--", "-D", "warnings"];
+        run(&mut cargo(&clippy))
     }),
-    ("programs", || run(&mut cargo(&["build", "--locked", "--workspace", "--bins"]))),
+    ("programs", || run(&mut cargo(&["build", "--locked", "--workspace", "--bins", FEATURES]))),
     ("tests", tests),
     ("examples in the documentation", || {
-        run(&mut cargo(&["test", "--locked", "--workspace", "--doc", "--quiet"]))
+        run(&mut cargo(&["test", "--locked", "--workspace", "--doc", "--quiet", FEATURES]))
     }),
     ("documentation", documentation),
 ];
@@ -48,9 +53,9 @@ pub(crate) fn test() -> Result<(), Failure> {
 fn tests() -> Result<(), Failure> {
     // With nextest each test is a process, bounded in time; cargo's own runner does without the bound.
     let runner = if succeeds(&mut cargo(&["nextest", "--version"])) {
-        cargo(&["nextest", "run", "--locked", "--workspace"])
+        cargo(&["nextest", "run", "--locked", "--workspace", FEATURES])
     } else {
-        cargo(&["test", "--locked", "--workspace", "--lib", "--bins", "--tests"])
+        cargo(&["test", "--locked", "--workspace", "--lib", "--bins", "--tests", FEATURES])
     };
     let mut tests = Command::new(built("testbed-run")?);
     tests.arg(runner.get_program()).args(runner.get_args());

@@ -7,7 +7,7 @@ use mysimbdp_core::config::settings;
 use mysimbdp_core::io::random;
 use mysimbdp_core::outcome::Counts;
 
-use super::{Key, Manager};
+use super::{Key, Manager, Part, Waiter, Waiting};
 use crate::attempt::Attempted;
 use crate::backoff;
 use crate::finish::{Finish, FinishError};
@@ -45,14 +45,12 @@ impl Manager {
         let Some(found) = self.ingestions.get_mut(key) else { return };
         let (index, file) = (found.work.units[unit].index, found.work.manifest.file.clone());
         let (client, ingestion) = key;
-        let app = (client.clone(), found.job.app.clone());
+        let app = (client.clone(), found.job.app.clone(), Part::Units);
+        let waited_no_more = !matches!(attempted, Attempted::Later { .. } | Attempted::Stopped);
         match attempted {
             Attempted::Done(outcome) => {
                 found.outcomes.insert(index, outcome);
                 found.job.done(unit);
-                if let Some(tries) = self.waiting.remove(&app) {
-                    tracing::info!(%client, app = app.1, tries, "work goes on again");
-                }
             }
             Attempted::Failed { attempt, reason } if attempt.failures >= settings.attempts_max => {
                 let failures = attempt.failures;
@@ -69,21 +67,35 @@ impl Manager {
             }
             Attempted::Later { attempt, reason } => {
                 found.attempts.insert(index, attempt);
-                found.job.again(unit, |tries| later(&settings, tries));
-                let tries = self.waiting.entry(app).or_default();
-                *tries += 1;
-                // Once for a whole outage: each try of each unit would say the same.
-                if *tries == 1 {
-                    tracing::warn!(%client, %ingestion, file, unit = index, reason, "work waits and is tried again");
-                } else {
-                    tracing::debug!(%client, %ingestion, file, unit = index, reason, "work waits and is tried again");
-                }
+                found.job.again(unit, |tries| soon(&settings, tries));
+                self.waits(key, app.clone(), &file, reason);
             }
             Attempted::Hopeless { attempt, reason } => {
                 found.attempts.insert(index, attempt);
                 found.job.give_up(Some(unit), format!("unit {index}: {reason}"));
             }
             Attempted::Stopped => found.job.again(unit, |tries| later(&settings, tries)),
+        }
+        if waited_no_more {
+            self.goes_on(&app);
+        }
+    }
+
+    /// Said once for a whole outage: each try of each unit would say the same.
+    fn waits(&mut self, (client, ingestion): &Key, app: Waiter, file: &str, reason: String) {
+        let waiting = self.waiting.entry(app).or_default();
+        waiting.tries += 1;
+        if waiting.tries == 1 {
+            tracing::warn!(%client, %ingestion, file, reason, "work waits and is tried again");
+        } else {
+            tracing::debug!(%client, %ingestion, file, reason, "work waits and is tried again");
+        }
+        waiting.reason = reason;
+    }
+
+    fn goes_on(&mut self, app: &Waiter) {
+        if let Some(Waiting { tries, .. }) = self.waiting.remove(app) {
+            tracing::info!(client = %app.0, app = app.1, tries, "work goes on again");
         }
     }
 
@@ -98,13 +110,16 @@ impl Manager {
                 tracing::info!(
                     %client, %ingestion, file = manifest.file, received, stored, duplicates, rejected, "ingested"
                 );
+                let app = (client.clone(), found.job.app.clone(), Part::End);
                 self.ingestions.remove(key);
+                self.goes_on(&app);
                 self.publish_outbox();
             }
             Ok(Finish::Changed(reason)) => found.job.give_up(None, reason),
             Err(error) => {
-                tracing::warn!(%client, %ingestion, file = manifest.file, error = chain(&error), "cannot finish yet");
-                found.job.end_again(|tries| later(&settings, tries));
+                let (file, app) = (manifest.file.clone(), (client.clone(), found.job.app.clone(), Part::End));
+                found.job.end_again(|tries| soon(&settings, tries));
+                self.waits(key, app, &file, format!("cannot finish yet: {}", chain(&error)));
             }
         }
     }
@@ -118,15 +133,23 @@ impl Manager {
             Ok(()) => {
                 let reason = reasons.join("; ");
                 tracing::error!(%client, %ingestion, file, reason, "held");
+                let app = (client.clone(), found.job.app.clone(), Part::End);
                 self.ingestions.remove(key);
+                self.goes_on(&app);
                 self.publish_outbox();
             }
             Err(error) => {
-                tracing::warn!(%client, %ingestion, file, error = chain(&error), "cannot hold yet");
-                found.job.end_again(|tries| later(&settings, tries));
+                let app = (client.clone(), found.job.app.clone(), Part::End);
+                found.job.end_again(|tries| soon(&settings, tries));
+                self.waits(key, app, &file, format!("cannot hold yet: {}", chain(&error)));
             }
         }
     }
+}
+
+/// For what waits for something that is away, and not for the app to be mended.
+fn soon(settings: &settings::BatchManager, tries: u32) -> Instant {
+    Instant::now() + backoff::wait(settings, tries, random::jitter())
 }
 
 fn later(settings: &settings::BatchManager, failures: u32) -> Instant {

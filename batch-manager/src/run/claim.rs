@@ -1,10 +1,12 @@
 //! What a program says on stdout about a unit.
 
 use mysimbdp_core::app::{Line, UnitHeader};
+use mysimbdp_core::io::coredms::CoredmsError;
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::staging::{Reject, RejectsWriter};
 use tokio::io::AsyncRead;
 
+use super::keys::{KeyCheck, Keys};
 use super::lines::{Lines, Text};
 use super::program::AppLog;
 
@@ -15,10 +17,29 @@ const STRAY_LINES_LOGGED: u64 = 10;
 const REASON_BYTES_MAX: usize = 2000;
 
 /// What a program says it did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
     pub done: Option<Done>,
     pub rejects: Rejects,
+    /// None where nobody looks them up.
+    pub keys: Keys,
+}
+
+/// Why a claim could not be taken down; not the program's fault.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClaimError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Store(#[from] CoredmsError),
+}
+
+/// Where what a program lists goes.
+#[derive(Debug)]
+pub struct Lists {
+    pub rejects: RejectsWriter,
+    /// With ids "key".
+    pub keys: Option<KeyCheck>,
 }
 
 /// The last line.
@@ -60,6 +81,7 @@ pub(super) struct Hearing {
     listed: Vec<u64>,
     records: u64,
     rejects: RejectsWriter,
+    keys: Option<KeyCheck>,
     /// The disk did not take what was rejected.
     failure: Option<FileError>,
     stray: u64,
@@ -67,13 +89,15 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    pub(super) fn new(header: &UnitHeader, rejects: RejectsWriter, log: AppLog) -> Self {
+    pub(super) fn new(header: &UnitHeader, lists: Lists, log: AppLog) -> Self {
+        let Lists { rejects, keys } = lists;
         Self {
             claim: Claim::default(),
             first_record: header.first_record,
             listed: Vec::new(),
             records: header.records,
             rejects,
+            keys,
             failure: None,
             stray: 0,
             log,
@@ -83,7 +107,7 @@ impl Hearing {
     /// Reads until the unit is answered: of a worker its first line `done` or `failed`.
     pub(super) async fn answer(&mut self, lines: &mut Lines<impl AsyncRead + Unpin>) -> Heard {
         while let Some(text) = lines.next().await {
-            if let Some(heard) = self.take(&text) {
+            if let Some(heard) = self.take(&text).await {
                 return heard;
             }
         }
@@ -94,23 +118,27 @@ impl Hearing {
     pub(super) async fn all(&mut self, lines: &mut Lines<impl AsyncRead + Unpin>) {
         while let Some(text) = lines.next().await {
             // Only the exit status ends a process that is run once; of several `done` the last one counts.
-            self.take(&text);
+            self.take(&text).await;
         }
     }
 
     /// The claim, or what kept it from being recorded.
-    pub(super) fn finish(self) -> (Result<Claim, FileError>, RejectsWriter) {
+    pub(super) async fn finish(mut self) -> (Result<Claim, ClaimError>, RejectsWriter) {
         if self.stray > STRAY_LINES_LOGGED {
             self.log.line(format!("{} lines on stdout were none of the contract", self.stray).as_bytes());
         }
-        let result = match self.failure {
-            Some(error) => Err(error),
-            None => Ok(self.claim),
+        let result = match (self.failure, self.keys) {
+            (Some(error), _) => Err(error.into()),
+            // Only what is claimed to be done is worth a look.
+            (None, Some(keys)) if self.claim.done.is_some() => {
+                keys.finish().await.map_err(ClaimError::from).map(|keys| self.claim.keys = keys)
+            }
+            (None, _) => Ok(()),
         };
-        (result, self.rejects)
+        (result.map(|()| self.claim), self.rejects)
     }
 
-    fn take(&mut self, text: &Text) -> Option<Heard> {
+    async fn take(&mut self, text: &Text) -> Option<Heard> {
         if text.bytes.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
@@ -118,6 +146,12 @@ impl Hearing {
             Ok(Line::Progress { .. }) => None,
             Ok(Line::Reject { record, reason }) => {
                 self.reject(record, reason);
+                None
+            }
+            Ok(Line::Keys { keys }) => {
+                if let Some(check) = &mut self.keys {
+                    check.take(keys).await;
+                }
                 None
             }
             Ok(Line::Done { stored, duplicates, rejected }) => {
@@ -178,9 +212,10 @@ mod tests {
         let unit = WorkUnit::all(&manifest, mysimbdp_core::app::Unit::MicroBatch, None).remove(1);
         let header = unit.header(&manifest, "utf-8", 1, 10);
         let rejects = RejectsWriter::new(directory.path(), 1);
-        let mut hearing = Hearing::new(&header, rejects, AppLog::new(|_| {}));
+        let lists = Lists { rejects, keys: None };
+        let mut hearing = Hearing::new(&header, lists, AppLog::new(|_| {}));
         hearing.all(&mut Lines::new(text.as_bytes())).await;
-        let (claim, rejects) = hearing.finish();
+        let (claim, rejects) = hearing.finish().await;
         rejects.commit().expect("commit");
         let listed =
             read_rejects(directory.path(), 1).expect("open").collect::<Result<_, _>>().expect("read");
@@ -208,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_none_of_the_contract_is_ignored() {
         let (claim, listed) =
-            heard("hello\n{\"type\":\"unknown\"}\n[]\n{\"type\":\"done\",\"stored\":-1}\n\n{\"type\":").await;
+            heard("hello\n{\"type\":\"keys\",\"keys\":[1]}\n{\"type\":\"unknown\"}\n[]\n{\"type\":\"done\",\"stored\":-1}\n\n{\"type\":").await;
         assert_eq!((claim, listed), (Claim::default(), vec![]));
     }
 

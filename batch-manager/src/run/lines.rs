@@ -28,6 +28,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     /// The next line; `None` at the end. A stream that cannot be read any more has ended.
     pub(super) async fn next(&mut self) -> Option<Text> {
+        // A buffer may hold tens of thousands of lines. Without this a flood of them would keep its own time-out, and
+        // other clients' tasks, from their turn for many seconds.
+        tokio::task::consume_budget().await;
         loop {
             let buffer = self.reader.fill_buf().await.unwrap_or_default();
             if buffer.is_empty() {
@@ -54,6 +57,15 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_flood_of_short_lines_lets_others_have_their_turn() {
+        let other = tokio::spawn(async {});
+        let text = b"y\n".repeat(1000);
+        let mut lines = Lines::new(text.as_slice());
+        while lines.next().await.is_some() {}
+        assert!(other.is_finished(), "1,000 lines were read at one go");
+    }
 
     #[tokio::test]
     async fn lines_are_told_apart_and_long_ones_cut() {

@@ -1,11 +1,12 @@
 //! Runs a client's program on one work unit.
 //!
 //! 1. [`Program`] is what the config names; `stdin` runs it once per unit, `worker` keeps it for many;
-//! 2. the unit is fed while `claim` reads what it says on stdout and `stderr` logs the rest, all at the same time,
-//!    so neither side can block the other;
+//! 2. the unit is fed while `claim` reads what it says on stdout (and `keys` looks up what it lists there) and `stderr`
+//!    logs the rest, all at the same time, so neither side can block the other for long;
 //! 3. the way it ended becomes a [`Verdict`]. Whether a claim is believed is judged elsewhere.
 
 mod claim;
+mod keys;
 mod lines;
 mod pool;
 mod program;
@@ -23,7 +24,8 @@ use mysimbdp_core::io::process::ProcessError;
 use mysimbdp_core::io::staging::RejectsWriter;
 use tokio::sync::watch;
 
-pub use claim::{Claim, Done, Rejects};
+pub use claim::{Claim, Done, Lists, Rejects};
+pub use keys::{KeyCheck, Keys};
 pub use pool::Workers;
 pub use program::{AppLog, Program};
 
@@ -61,14 +63,14 @@ pub async fn run_unit(
     program: &Program,
     header: &UnitHeader,
     feed: Feed,
-    rejects: RejectsWriter,
+    lists: Lists,
     stop: watch::Receiver<bool>,
 ) -> Ran {
     match program.protocol {
-        Protocol::Stdin => stdin::run(program, header, feed, rejects, stop).await,
+        Protocol::Stdin => stdin::run(program, header, feed, lists, stop).await,
         Protocol::Worker => {
             let workers = Workers::default();
-            let ran = workers.run("only", program, header, feed, rejects, stop).await;
+            let ran = workers.run("only", program, header, feed, lists, stop).await;
             workers.end_all().await;
             ran
         }
@@ -104,7 +106,8 @@ fn not_fed(error: &FeedingError) -> Verdict {
 }
 
 fn not_started(error: &ProcessError) -> Verdict {
-    Verdict::Crashed(mysimbdp_core::chain(error))
+    let text = mysimbdp_core::chain(error);
+    if error.is_exhausted() { Verdict::TryLater(text) } else { Verdict::Crashed(text) }
 }
 
 fn took_too_long(program: &Program) -> Verdict {
@@ -130,6 +133,15 @@ mod tests {
         assert!(matches!(of(75 << 8), Verdict::TryLater(_)));
         assert!(matches!(of(1 << 8), Verdict::Crashed(reason) if reason.contains("with 1")));
         assert!(matches!(of(11), Verdict::Crashed(reason) if reason.contains("signal 11")));
+    }
+
+    #[test]
+    fn a_machine_without_descriptors_is_no_fault_of_the_program() {
+        let source = std::io::Error::from_raw_os_error;
+        let error = |code| ProcessError::Spawn { program: "app".into(), source: source(code) };
+        // Linux: EMFILE and EACCES.
+        assert!(matches!(not_started(&error(24)), Verdict::TryLater(_)));
+        assert!(matches!(not_started(&error(13)), Verdict::Crashed(_)));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::app::UnitHeader;
-use mysimbdp_core::io::staging::RejectsWriter;
 use tokio::sync::watch;
 
+use super::claim::Lists;
 use super::program::Program;
 use super::worker::Worker;
 use super::{Ran, not_started};
@@ -27,7 +27,7 @@ impl Workers {
         program: &Program,
         header: &UnitHeader,
         feed: Feed,
-        rejects: RejectsWriter,
+        lists: Lists,
         stop: watch::Receiver<bool>,
     ) -> Ran {
         let since = Instant::now();
@@ -35,10 +35,13 @@ impl Workers {
             Some(worker) => (worker, Duration::ZERO),
             None => match Worker::start(program).await {
                 Ok(worker) => (worker, since.elapsed()),
-                Err(error) => return Ran { verdict: not_started(&error), rejects, spawn: since.elapsed() },
+                Err(error) => {
+                    let verdict = not_started(&error);
+                    return Ran { verdict, rejects: lists.rejects, spawn: since.elapsed() };
+                }
             },
         };
-        let worked = worker.work(header, feed, rejects, stop).await;
+        let worked = worker.work(header, feed, lists, stop).await;
         if let Some(worker) = worked.worker {
             self.idle().entry(key.to_owned()).or_default().push(worker);
         }

@@ -5,14 +5,13 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::app::UnitHeader;
-use mysimbdp_core::io::files::FileError;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::io::process::{Child, ProcessError, ProcessId, Signal};
-use mysimbdp_core::io::staging::RejectsWriter;
 use tokio::process::ChildStdin;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::claim::{Claim, Hearing};
+use super::claim::{Claim, ClaimError, Hearing, Lists};
 use super::lines::Lines;
 use super::program::Program;
 use super::stderr::Stderr;
@@ -26,17 +25,21 @@ pub(super) async fn run(
     program: &Program,
     header: &UnitHeader,
     feed: Feed,
-    rejects: RejectsWriter,
+    lists: Lists,
     mut stop: watch::Receiver<bool>,
 ) -> Ran {
     let since = Instant::now();
     let mut child = match program.spawn(header.to_env()).start().await {
         Ok(child) => child,
-        Err(error) => return Ran { verdict: not_started(&error), rejects, spawn: since.elapsed() },
+        Err(error) => {
+            let verdict = not_started(&error);
+            return Ran { verdict, rejects: lists.rejects, spawn: since.elapsed() };
+        }
     };
+    failpoint::hit("batch-manager.app-started");
     let spawn = since.elapsed();
     let mut stderr = Stderr::read(child.stderr.take(), program.log.clone());
-    let mut hearing = Hearing::new(header, rejects, program.log.clone());
+    let mut hearing = Hearing::new(header, lists, program.log.clone());
     let id = child.id();
     let ended = {
         let mut work = pin!(work(&mut child, feed, &mut hearing));
@@ -49,7 +52,8 @@ pub(super) async fn run(
     // Only now, as it kills what is still there and holds the pipes.
     drop(child);
     let last_words = stderr.end().await;
-    let (claim, rejects) = hearing.finish();
+    let (claim, rejects) = hearing.finish().await;
+    failpoint::hit("batch-manager.app-ended");
     Ran { verdict: verdict(program, ended, claim, &last_words), rejects, spawn }
 }
 
@@ -102,7 +106,7 @@ async fn stop_it(
     timeout(KILLED_WAIT, work).await.ok()
 }
 
-fn verdict(program: &Program, ended: Ended, claim: Result<Claim, FileError>, last_words: &str) -> Verdict {
+fn verdict(program: &Program, ended: Ended, claim: Result<Claim, ClaimError>, last_words: &str) -> Verdict {
     let claim = match claim {
         Ok(claim) => claim,
         Err(error) => return Verdict::TryLater(mysimbdp_core::chain(&error)),
@@ -112,7 +116,7 @@ fn verdict(program: &Program, ended: Ended, claim: Result<Claim, FileError>, las
             fed.map_or_else(|error| not_fed(&error), |()| Verdict::Stopped)
         }
         Err(error) => Verdict::Crashed(mysimbdp_core::chain(&error)),
-        Ok(status) => with_feeding(verdict_of(status, claim, last_words), fed),
+        Ok(status) => with_feeding(verdict_of(status, claim.clone(), last_words), fed),
     };
     // What was done in spite of the signal is done.
     let unless_done = |work: Option<Work>, otherwise: Verdict| match work.map(of) {

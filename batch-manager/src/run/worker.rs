@@ -11,7 +11,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::claim::{Heard, Hearing};
+use super::claim::{Claim, ClaimError, Heard, Hearing, Lists};
 use super::lines::Lines;
 use super::program::Program;
 use super::stderr::Stderr;
@@ -67,11 +67,11 @@ impl Worker {
         mut self,
         header: &UnitHeader,
         feed: Feed,
-        rejects: RejectsWriter,
+        lists: Lists,
         mut stop: watch::Receiver<bool>,
     ) -> Worked {
         self.stderr.begin_unit(&self.program.log);
-        let mut hearing = Hearing::new(header, rejects, self.program.log.clone());
+        let mut hearing = Hearing::new(header, lists, self.program.log.clone());
         let answered = tokio::select! {
             answered = answer(&mut self.child, &mut self.stdin, &mut self.lines, header, feed, &mut hearing) => answered,
             () = tokio::time::sleep(self.program.timeout) => Answered::Late,
@@ -79,7 +79,7 @@ impl Worker {
         };
         let (claim, rejects) = match answered {
             Answered::Stopped => self.last_answer(hearing).await,
-            Answered::Heard(..) | Answered::Late => hearing.finish(),
+            Answered::Heard(..) | Answered::Late => hearing.finish().await,
         };
         let claim = match claim {
             Ok(claim) => claim,
@@ -130,14 +130,11 @@ impl Worker {
     }
 
     /// Gives the grace to finish the unit after SIGTERM.
-    async fn last_answer(
-        &mut self,
-        mut hearing: Hearing,
-    ) -> (Result<super::Claim, mysimbdp_core::io::files::FileError>, RejectsWriter) {
+    async fn last_answer(&mut self, mut hearing: Hearing) -> (Result<Claim, ClaimError>, RejectsWriter) {
         let _ = self.child.id().signal_group(Signal::TERM);
         // Either it answers, or it ends; else it is killed.
         let _ = timeout(self.program.stop_grace, hearing.answer(&mut self.lines)).await;
-        hearing.finish()
+        hearing.finish().await
     }
 
     /// Ends an idle worker: the end of its input, then SIGTERM, then SIGKILL.

@@ -1,10 +1,13 @@
-"""A batch app for the tests: it stores nothing and behaves as its arguments say."""
+"""A batch app for the tests: it stores what it is given and behaves as its arguments say."""
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
+
+from coredms import CHUNK, open_store
 
 
 def env(name):
@@ -46,9 +49,90 @@ def count(data, header):
     return records
 
 
+def store(data, header):
+    """Stores a unit; returns how much of it was stored now, and how much was there already."""
+    records, coredms = header["records"], open_store()
+    if env("IDS") == "platform":
+        stored = coredms.records(header["ingestion"], numbers(header))
+    elif env("IDS") == "object" and header["phase"] == "ingest":
+        coredms.chunks(header["ingestion"], header["offset"], data)
+        stored = records
+    elif env("IDS") == "object":
+        stored = records * coredms.commit(header["ingestion"], header["file_bytes"])
+    else:
+        stored = records
+    return {"stored": stored, "duplicates": records - stored}
+
+
+def numbers(header):
+    return range(header["first_record"], header["first_record"] + header["records"])
+
+
 def good():
-    header = dict(unit(), phase=env("PHASE"))
-    say("done", stored=count(sys.stdin.buffer.read(), header))
+    header = whole_header()
+    data = sys.stdin.buffer.read()
+    count(data, header)
+    say("done", **store(data, header))
+
+
+def whole_header():
+    return dict(unit(), phase=env("PHASE"), ingestion=env("INGESTION"))
+
+
+def cheat(how):
+    """All that it is given is claimed, but this is what it does."""
+    sys.stdin.buffer.read()
+    header = whole_header()
+    ingestion, own, coredms = header["ingestion"], list(numbers(header)), open_store()
+    if how == "nothing":
+        say("done", stored=len(own))
+    elif how == "one-less":
+        coredms.records(ingestion, own[:-1])
+        say("done", stored=len(own))
+    elif how == "one-more":
+        coredms.records(ingestion, own)
+        say("reject", record=own[-1], reason="stored all the same")
+        say("done", stored=len(own) - 1, rejected=1)
+    elif how == "elsewhere":
+        coredms.records(ingestion, [number + len(own) for number in own])
+        say("done", stored=len(own))
+
+
+def list_keys(how):
+    """An app with keys of its own making: two records have the same."""
+    sys.stdin.buffer.read()
+    header = whole_header()
+    keys = ["key %d" % (number // 2) for number in numbers(header)]
+    open_store().keys(keys)
+    listed = {
+        "good": keys,
+        "absent": keys[:-1] + ["no such key"],
+        "one-less": keys[:-1],
+        "one-more": keys + keys[:1],
+        "none": [],
+        "flood": keys * 100,
+    }[how]
+    for first in range(0, len(listed), 2500):
+        say("keys", keys=listed[first:first + 2500])
+    say("done", stored=len(keys))
+
+
+def store_object(how):
+    data = sys.stdin.buffer.read()
+    header = whole_header()
+    ingestion, coredms = header["ingestion"], open_store()
+    if header["phase"] == "ingest" and how == "hole":
+        coredms.chunks(ingestion, 0, data[:CHUNK])
+        coredms.chunks(ingestion, 2 * CHUNK, data[2 * CHUNK:])
+    elif header["phase"] == "ingest" and how == "short":
+        coredms.chunks(ingestion, header["offset"], data[:-1])
+    elif header["phase"] == "ingest":
+        coredms.chunks(ingestion, header["offset"], data)
+    if how == "length":
+        coredms.commit(ingestion, header["file_bytes"] + 1)
+    elif how != "uncommitted" and (header["phase"] == "join" or header["batch_count"] == 1):
+        coredms.commit(ingestion, header["file_bytes"])
+    say("done", stored=header["records"])
 
 
 def flood():
@@ -69,6 +153,27 @@ def fork_away():
         os.rename("forked.tmp", "forked")
         time.sleep(600)
     wait_for("forked")
+
+
+def fork_away_twice_and_hang():
+    """A daemon as the books have it, in a session of its own, and a parent that is as deaf as it is."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            with open("daemons", "a") as file:
+                file.write("%d\n" % os.getpid())
+            time.sleep(600)
+        os._exit(0)
+    os.wait()
+    time.sleep(600)
+
+
+def want_more_memory_than_allowed():
+    resource.setrlimit(resource.RLIMIT_AS, (256 << 20, 256 << 20))
+    blocks = []
+    while True:
+        blocks.append(bytearray(16 << 20))
 
 
 def change_staged():
@@ -94,7 +199,8 @@ def worker(mode):
         elif mode == "refuses":
             say("failed", retry=False, reason="no such column")
         else:
-            say("done", stored=count(data, header))
+            count(data, header)
+            say("done", **store(data, header))
 
 
 def main():
@@ -133,12 +239,31 @@ def main():
     elif mode == "fork":
         fork_away()
         good()
+    elif mode == "daemon":
+        fork_away_twice_and_hang()
+    elif mode == "greedy":
+        want_more_memory_than_allowed()
     elif mode == "gate":
         data = sys.stdin.buffer.read()
         wait_for("gate")
-        say("done", stored=count(data, header))
+        count(data, header)
+        say("done", **store(data, whole_header()))
+    elif mode == "gate-after":
+        # Everything is stored when it waits.
+        counts = store(sys.stdin.buffer.read(), whole_header())
+        open("stored", "w").close()
+        wait_for("gate")
+        say("done", **counts)
+    elif mode == "cheat":
+        cheat(arguments[0])
+    elif mode == "keys":
+        list_keys(arguments[0])
+    elif mode == "object":
+        store_object(arguments[0])
     elif mode == "reject":
         sys.stdin.buffer.read()
+        rejected = [first + position for position in map(int, arguments)]
+        open_store().records(env("INGESTION"), [number for number in numbers(header) if number not in rejected])
         for position in map(int, arguments):
             say("reject", record=first + position, reason="not for position %d" % position)
         say("done", stored=records - len(arguments), rejected=len(arguments))
@@ -149,10 +274,10 @@ def main():
         change_staged()
     elif mode == "repeat":
         # The first attempt dies after it has stored everything.
-        sys.stdin.buffer.read()
+        counts = store(sys.stdin.buffer.read(), whole_header())
         if attempt == 1:
             sys.exit(1)
-        say("done", stored=0, duplicates=records)
+        say("done", **counts)
     else:
         sys.exit(64)
 

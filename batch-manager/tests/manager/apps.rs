@@ -76,6 +76,29 @@ async fn one_that_crashes_again_and_again_is_held_with_its_last_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_runs_out_of_memory_is_held_with_its_last_words() {
+    let mut workshop = Workshop::of_mode(&["greedy"]);
+    let ingestion = workshop.stage("a.ndjson", &[4]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("MemoryError") && reason.contains("failed 3 times"), "{reason}");
+    assert_eq!(attempts(&workshop), [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_never_reads_what_it_is_fed_is_killed_and_held() {
+    // More than a pipe holds, so that feeding it waits for ever.
+    let app = json!({ "command": command(&["hang"]), "timeout": "500ms" });
+    let mut workshop = Workshop::new(settings(app));
+    let ingestion = workshop.stage("a.ndjson", &[20_000]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("took longer than 0.5 s") && reason.contains("failed 3 times"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_data_is_held_at_once_and_a_retry_runs_it_again() {
     let mut workshop = Workshop::of_mode(&["exit", "65"]);
     let ingestion = workshop.stage("a.ndjson", &[4, 4]);
@@ -123,6 +146,16 @@ async fn a_flood_of_output_fills_neither_pipe_nor_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flood_without_end_does_not_outlast_its_time_out() {
+    let mut workshop = Workshop::new(settings(json!({ "command": ["yes"], "timeout": "300ms" })));
+    let ingestion = workshop.stage("a.ndjson", &[10]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("took longer than 0.3 s") && reason.contains("failed 3 times"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_count_of_one_more_or_less_than_the_splitters_is_refused_and_held() {
     for delta in ["1", "-1"] {
         let mut workshop = Workshop::of_mode(&["lie", delta]);
@@ -156,6 +189,25 @@ async fn nothing_is_left_of_one_that_forks_away() {
     workshop.until_ingested(ingestion).await;
     let forked = std::fs::read_to_string(workshop.path("forked")).expect("it has forked");
     assert!(ProcessId::of_pid(forked.parse().expect("a pid")).is_none(), "the fork still runs");
+    workshop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_daemons_that_ignore_sigterm_and_of_a_parent_that_does_too() {
+    // Long enough for each attempt to have forked.
+    let app = json!({ "command": command(&["daemon"]), "timeout": "2s" });
+    let mut value = settings(app);
+    value["batch_manager"]["attempts_max"] = json!(2);
+    let mut workshop = Workshop::new(value);
+    let ingestion = workshop.stage("a.ndjson", &[10]);
+    workshop.start();
+    workshop.until_held(ingestion).await;
+    let daemons = std::fs::read_to_string(workshop.path("daemons")).expect("they have forked");
+    let daemons: Vec<u32> = daemons.lines().map(|pid| pid.parse().expect("a pid")).collect();
+    assert_eq!(daemons.len(), 2, "one of each attempt");
+    for pid in workshop.runs().iter().map(pid).chain(daemons) {
+        assert!(ProcessId::of_pid(pid).is_none(), "{pid} still runs");
+    }
     workshop.stop().await;
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod apps;
+mod audits;
 mod ends;
 mod lifecycle;
 mod workers;

@@ -74,7 +74,9 @@ impl Workshop {
 
     pub(crate) fn new(settings: Value) -> Self {
         let root = Root::new(&settings);
-        std::fs::write(root.path().join("app.py"), include_str!("app.py")).expect("write app.py");
+        for (name, text) in [("app.py", include_str!("app.py")), ("coredms.py", include_str!("coredms.py"))] {
+            std::fs::write(root.path().join(name), text).expect("write the app");
+        }
         let config = Config::load(&root.config(), |_| None).expect("a config without faults");
         Self { root, config: Arc::new(config), running: None }
     }

@@ -1,14 +1,15 @@
 //! `mysimbdp check app`: the conformance cases of the app contract, against any program.
 
-use mysimbdp_core::app::Protocol;
+use mysimbdp_core::app::{Ids, Protocol};
 use mysimbdp_core::exit;
 
 use crate::conformance::{self, Bench};
 use crate::error::Failure;
 
-pub async fn run(protocol: &str, command: &[String]) -> Result<(), Failure> {
+pub async fn run(protocol: &str, ids: &str, command: &[String]) -> Result<(), Failure> {
     let protocol = if protocol == "worker" { Protocol::Worker } else { Protocol::Stdin };
-    let bench = Bench::open(protocol, command).await?;
+    let ids = if ids == "key" { Ids::Key } else { Ids::Platform };
+    let bench = Bench::open(protocol, ids, command).await?;
     let mut failed = 0;
     let cases = conformance::cases(&bench).await?;
     for case in &cases {

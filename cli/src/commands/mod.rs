@@ -3,7 +3,9 @@
 pub mod check;
 pub mod check_app;
 pub mod drop_files;
+pub mod edge;
 pub mod links;
+pub mod reconcile;
 pub mod retry;
 pub mod role;
 pub mod status;

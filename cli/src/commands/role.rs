@@ -1,38 +1,43 @@
 //! The platform's processes, each as this one.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use mysimbdp_core::config::Config;
+use mysimbdp_core::config::{Config, edits};
 use mysimbdp_core::io::address::{AddressError, BrokerState};
 use mysimbdp_core::io::embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
 use mysimbdp_core::io::lock::LockError;
+use mysimbdp_core::io::sign::Sign;
 use mysimbdp_core::{exit, logging};
 
 use crate::error::Failure;
 use crate::signals;
 
-pub async fn fetchdata(config: Config) -> Result<(), Failure> {
+pub async fn fetchdata(config: Config, file: &Path) -> Result<(), Failure> {
     let _log = logging::init("fetchdata", &config.layout, &config.settings.logs, true)?;
     let shutdown = signals::shutdown()?;
-    mysimbdp_fetchdata::run(Arc::new(config), shutdown)
-        .await
-        .map_err(|error| Failure::of(error.exit_code(), &error))
+    let config = Arc::new(config);
+    let running = mysimbdp_fetchdata::run(Arc::clone(&config), shutdown);
+    let ended = beside_edits(running, file, config, "fetchdata").await;
+    ended.map_err(|error| Failure::of(error.exit_code(), &error))
 }
 
-pub async fn batch_manager(config: Config) -> Result<(), Failure> {
+pub async fn batch_manager(config: Config, file: &Path) -> Result<(), Failure> {
     let _log = logging::init("batch-manager", &config.layout, &config.settings.logs, true)?;
     let shutdown = signals::shutdown()?;
-    mysimbdp_batch_manager::run(Arc::new(config), shutdown)
-        .await
-        .map_err(|error| Failure::of(error.exit_code(), &error))
+    let config = Arc::new(config);
+    let running = mysimbdp_batch_manager::run(Arc::clone(&config), shutdown);
+    let ended = beside_edits(running, file, config, "batch-manager").await;
+    ended.map_err(|error| Failure::of(error.exit_code(), &error))
 }
 
-pub async fn stream_manager(config: Config) -> Result<(), Failure> {
+pub async fn stream_manager(config: Config, file: &Path) -> Result<(), Failure> {
     let _log = logging::init("stream-manager", &config.layout, &config.settings.logs, true)?;
     let shutdown = signals::shutdown()?;
-    mysimbdp_stream_manager::run(Arc::new(config), shutdown)
-        .await
-        .map_err(|error| Failure::of(error.exit_code(), &error))
+    let config = Arc::new(config);
+    let running = mysimbdp_stream_manager::run(Arc::clone(&config), shutdown);
+    let ended = beside_edits(running, file, config, "stream-manager").await;
+    ended.map_err(|error| Failure::of(error.exit_code(), &error))
 }
 
 /// The embedded broker; writes its address to `state/broker.json` and takes it back at the end.
@@ -50,4 +55,19 @@ pub async fn broker(config: Config, port: Option<u16>) -> Result<(), Failure> {
     let ended = broker.run(shutdown).await.map_err(|error| Failure::of(exit::SOFTWARE, &error));
     state.remove(&config.layout).map_err(failure)?;
     ended
+}
+
+/// Runs the stage, and tells of edits of the config file all the while.
+async fn beside_edits<T>(
+    running: impl Future<Output = T>,
+    file: &Path,
+    config: Arc<Config>,
+    role: &'static str,
+) -> T {
+    let sign = Sign::new(&config.layout, role, "config");
+    let edits = edits::watch(file.to_owned(), config, |name| std::env::var(name).ok(), sign);
+    tokio::select! {
+        ended = running => ended,
+        never = edits => match never {},
+    }
 }

@@ -6,8 +6,10 @@ use std::path::Path;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
+use mysimbdp_core::io::sign::{self, Notice};
 use mysimbdp_core::io::{files, staging};
 use mysimbdp_core::layout::Layout;
+use mysimbdp_core::logging;
 use mysimbdp_core::manifest::Lane;
 use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
@@ -22,8 +24,10 @@ struct Status {
     clients: BTreeMap<String, ClientStatus>,
     /// Discarded files that no client's rules claimed.
     unrouted: Vec<Parked>,
-    /// `None` where no stream-manager runs.
+    /// `None` where no stream-manager runs or answers.
     streams: Option<Vec<StreamStatus>>,
+    /// What running processes have to say, such as why one pauses.
+    notices: Vec<Notice>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -81,6 +85,7 @@ async fn look(config: &Config) -> Result<Status, Failure> {
         clients,
         unrouted: parked(&layout.discarded_root().join(Layout::UNROUTED))?,
         streams: stream::streams(config, None).await,
+        notices: sign::notices(layout)?,
     })
 }
 
@@ -141,6 +146,9 @@ fn visible(directory: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
 }
 
 fn print(status: &Status) {
+    for notice in &status.notices {
+        println!("{} says since {:.0}: {}", notice.role, notice.since, logging::escape(&notice.text));
+    }
     let rows = status.clients.iter().map(|(id, client)| {
         vec![
             id.clone(),
@@ -165,7 +173,7 @@ fn print(status: &Status) {
     print_parked("discarded", Layout::UNROUTED, &status.unrouted);
     match &status.streams {
         Some(streams) => println!("{}", stream::instance_table(streams)),
-        None => println!("no stream-manager is running"),
+        None => println!("no stream-manager is running, or it does not answer"),
     }
 }
 

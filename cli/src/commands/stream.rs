@@ -15,6 +15,9 @@ use crate::table;
 /// Draining takes as long as the broker still delivers; most of a large backlog goes within this time.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// A status shall be there while a manager that is out of something, or hangs, is not.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
+
 pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure> {
     let mut as_json = false;
     let command = match command {
@@ -56,10 +59,10 @@ pub async fn ask(config: &Config, command: Command) -> Result<Answer, Failure> {
     client::request(&config.layout, &Request::new(command, TIMEOUT), TIMEOUT).await.map_err(failure)
 }
 
-/// All streams with their instances, or `None` where no manager runs.
+/// All streams with their instances, or `None` where no manager runs or answers.
 pub async fn streams(config: &Config, client: Option<ClientId>) -> Option<Vec<StreamStatus>> {
-    match ask(config, Command::List { client }).await {
-        Ok(Answer::Listed { streams }) => Some(streams),
+    match tokio::time::timeout(LOOK_WITHIN, ask(config, Command::List { client })).await {
+        Ok(Ok(Answer::Listed { streams })) => Some(streams),
         _ => None,
     }
 }

@@ -55,16 +55,11 @@ pub fn run(config: &Config, client: Option<&str>, json: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// Every `*.log` below the directory, the clients' included.
+/// The logs of the platform's own processes. Not those of clients, whose apps write what they like.
 fn log_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut found = Vec::new();
-    for path in files::list(directory)? {
-        if files::metadata(&path)?.is_dir() {
-            found.extend(log_files(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "log") {
-            found.push(path);
-        }
-    }
+    let mut found = files::list(directory)?;
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
+    found.retain(|path| is_log(path) && files::metadata(path).is_ok_and(|metadata| metadata.is_file()));
     Ok(found)
 }
 
@@ -77,9 +72,11 @@ struct Line {
     seconds: f64,
 }
 
+/// `<time> INFO <role>: TIMING <fields>`. The word alone means nothing: a file may be called so.
 fn parse(line: &str) -> Option<Line> {
-    let (_, fields) = line.split_once(" TIMING ")?;
-    let fields = logfmt(fields);
+    let (_time, rest) = line.split_once(' ')?;
+    let (_role, fields) = rest.strip_prefix("INFO ")?.split_once(": ")?;
+    let fields = logfmt(fields.strip_prefix("TIMING ")?);
     let text = |name: &str| fields.get(name).cloned();
     let number = |name: &str| fields.get(name)?.parse().ok().filter(|value: &f64| value.is_finite());
     Some(Line {
@@ -167,7 +164,20 @@ mod tests {
         let text = r#"2026-01-01T00:00:00Z INFO fetchdata: TIMING stage=split client=client1 ingestion=ab file="a \" seconds=9 b.csv" bytes=20 records=10 seconds=0.5 mb_s=0.0"#;
         assert_eq!(parse(text), Some(line("client1", "split", 20.0, 0.5)));
         assert_eq!(parse("2026-01-01T00:00:00Z INFO fetchdata: staged client=a"), None);
-        assert_eq!(parse("x TIMING stage=split client=a bytes=x records=1 seconds=1"), None);
+        assert_eq!(parse("x INFO r: TIMING stage=split client=a bytes=x records=1 seconds=1"), None);
+    }
+
+    #[test]
+    fn a_file_name_that_holds_a_timing_line_is_none() {
+        let name = "x TIMING stage=split client=b bytes=1 records=1 seconds=9 y.csv";
+        let event =
+            format!("2026-01-01T00:00:00Z WARN fetchdata: discarded client=a file=\"{name}\" bytes=20");
+        assert_eq!(parse(&event), None);
+        assert_eq!(parse(&event.replace("WARN", "INFO").replace("a file=", "a: file=")), None);
+        let timed = format!(
+            "2026-01-01T00:00:00Z INFO fetchdata: TIMING stage=split client=a file=\"{name}\" bytes=20 records=10 seconds=0.5"
+        );
+        assert_eq!(parse(&timed), Some(line("a", "split", 20.0, 0.5)));
     }
 
     #[test]

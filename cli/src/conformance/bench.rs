@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::Bson;
 use mysimbdp_core::app::{Ids, Line, Phase, Protocol, UnitHeader, env};
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::COREDMS_VARIABLE;
@@ -16,6 +17,7 @@ use mysimbdp_core::io::coredms::{self, Coredms};
 use mysimbdp_core::io::process::{Child, Output, Signal, Spawn, Stdin, find_program};
 use mysimbdp_core::io::{clock, files, random};
 use mysimbdp_core::manifest::Format;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::demo::WEATHER;
@@ -25,6 +27,10 @@ use crate::error::Failure;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CLIENT: &str = "check";
 const COLLECTION: &str = "check";
+/// Fields that identify a row of the sample.
+const RECORD_KEY: &str = "origin,time_hour";
+/// Far more than the sample has.
+const KEYS_MAX: usize = 10_000;
 /// A line of an honest program is far shorter.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
@@ -34,6 +40,7 @@ pub struct Bench {
     program: PathBuf,
     args: Vec<OsString>,
     protocol: Protocol,
+    ids: Ids,
     coredms_url: String,
     database: String,
     store: Arc<dyn Coredms>,
@@ -63,6 +70,8 @@ pub struct Answer {
     /// `None` for a worker that goes on.
     pub exit: Option<i32>,
     pub last: Option<Line>,
+    /// The keys that it listed.
+    pub keys: Vec<Value>,
     pub records: u64,
     stderr: String,
 }
@@ -123,7 +132,7 @@ impl Unit {
 }
 
 impl Bench {
-    pub async fn open(protocol: Protocol, command: &[String]) -> Result<Self, Failure> {
+    pub async fn open(protocol: Protocol, ids: Ids, command: &[String]) -> Result<Self, Failure> {
         let directory = std::env::temp_dir().join(format!("mysimbdp-check-{:08x}", random::number() as u32));
         files::create_dir_all(&directory)?;
         let here = std::env::current_dir().map_err(|error| Failure::of(exit::IO, &error))?;
@@ -136,7 +145,7 @@ impl Bench {
         let database = format!("mysimbdp_check_{:08x}", random::number() as u32);
         let store = coredms::open(&coredms_url, &database).await?;
         let args = args.iter().map(OsString::from).collect();
-        Ok(Self { program, args, protocol, coredms_url, database, store, directory })
+        Ok(Self { program, args, protocol, ids, coredms_url, database, store, directory })
     }
 
     /// How many documents carry the ids of the records that the unit announces.
@@ -144,6 +153,18 @@ impl Bench {
         let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
         let range = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
         Ok(self.store.count_ids(COLLECTION, range.0, range.1).await?)
+    }
+
+    pub fn ids(&self) -> Ids {
+        self.ids
+    }
+
+    /// The first of the keys that no document has.
+    pub async fn missing_key(&self, keys: &[Value]) -> Result<Option<String>, Failure> {
+        let ids: Result<Vec<Bson>, _> = keys.iter().map(|key| Bson::try_from(key.clone())).collect();
+        let Ok(ids) = ids else { return Ok(Some("that is no value of Extended JSON".to_owned())) };
+        let missing = self.store.missing_ids(COLLECTION, ids).await?;
+        Ok(missing.first().and_then(|position| keys.get(*position)).map(Value::to_string))
     }
 
     /// How many documents there are.
@@ -160,7 +181,7 @@ impl Bench {
             Err(_) => {
                 self.stop(&mut child).await?;
                 let stderr = format!("nothing within {} s", TIMEOUT.as_secs());
-                Ok(Answer { exit: Some(-1), last: None, records: unit.records, stderr })
+                Ok(Answer { exit: Some(-1), last: None, keys: Vec::new(), records: unit.records, stderr })
             }
         }
     }
@@ -170,7 +191,8 @@ impl Bench {
             (env::COREDMS, self.coredms_url.as_str()),
             (env::DATABASE, &self.database),
             (env::COLLECTION, COLLECTION),
-            (env::IDS, Ids::Platform.as_str()),
+            (env::IDS, self.ids.as_str()),
+            (env::RECORD_KEY, if self.ids == Ids::Key { RECORD_KEY } else { "" }),
             (env::PROTOCOL, if self.protocol == Protocol::Worker { "worker" } else { "stdin" }),
         ];
         let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
@@ -211,12 +233,18 @@ impl Bench {
         };
         let mut complaint = Vec::new();
         let listen = async { (&mut stderr).take(LINE_BYTES_MAX).read_to_end(&mut complaint).await };
-        let (_, last, _) = tokio::join!(write, last_line(stdout), listen);
+        let (_, (last, keys), _) = tokio::join!(write, lines_of(stdout), listen);
         let status = self.wait(child).await?;
         let stderr = String::from_utf8_lossy(&complaint).into_owned();
         // Where a worker answered and then ended with its input, the answer counts.
         let answered = self.protocol == Protocol::Worker && status.success() && last.is_some();
-        Ok(Answer { exit: if answered { None } else { status.code() }, last, records: unit.records, stderr })
+        Ok(Answer {
+            exit: if answered { None } else { status.code() },
+            last,
+            keys,
+            records: unit.records,
+            stderr,
+        })
     }
 
     async fn wait(&self, child: &mut Child) -> Result<ExitStatus, Failure> {
@@ -242,17 +270,20 @@ impl Bench {
     }
 }
 
-/// The last line of the contract that was written; others are skipped, as the platform does.
-async fn last_line(stdout: impl tokio::io::AsyncRead + Unpin) -> Option<Line> {
+/// The last line of the contract that was written, and the keys that were listed; others are skipped, as the platform
+/// does.
+async fn lines_of(stdout: impl tokio::io::AsyncRead + Unpin) -> (Option<Line>, Vec<Value>) {
     let mut lines = BufReader::new(stdout).lines();
-    let mut last = None;
+    let (mut last, mut listed) = (None, Vec::new());
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line) {
             Ok(Line::Progress { .. } | Line::Reject { .. }) | Err(_) => {}
+            Ok(Line::Keys { keys }) if listed.len() < KEYS_MAX => listed.extend(keys),
+            Ok(Line::Keys { .. }) => {}
             Ok(line) => last = Some(line),
         }
     }
-    last
+    (last, listed)
 }
 
 impl Drop for Bench {

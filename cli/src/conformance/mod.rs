@@ -4,7 +4,7 @@
 
 mod bench;
 
-use mysimbdp_core::app::Line;
+use mysimbdp_core::app::{Ids, Line};
 use mysimbdp_core::exit;
 
 pub use bench::Bench;
@@ -24,10 +24,21 @@ pub struct Case {
 
 /// Runs all cases, one after the other.
 pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
-    Ok(vec![
-        Case { name: "a unit is stored and its counts add up", result: whole(bench).await? },
-        Case { name: "the same unit again stores nothing twice", result: repeated(bench).await? },
-        Case { name: "a later micro-batch gets the numbers of its records", result: later(bench).await? },
+    let mut cases = match bench.ids() {
+        Ids::Key => vec![
+            Case {
+                name: "each key that is stored or found is listed, and is there",
+                result: keyed(bench).await?,
+            },
+            Case { name: "the same unit again stores nothing twice", result: keyed_again(bench).await? },
+        ],
+        Ids::Platform | Ids::Object | Ids::None => vec![
+            Case { name: "a unit is stored and its counts add up", result: whole(bench).await? },
+            Case { name: "the same unit again stores nothing twice", result: repeated(bench).await? },
+            Case { name: "a later micro-batch gets the numbers of its records", result: later(bench).await? },
+        ],
+    };
+    cases.extend([
         Case {
             name: "more records announced than sent: refused as bad data",
             result: miscounted(bench, RECORDS + 1).await?,
@@ -39,7 +50,8 @@ pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
         Case { name: "input that ends early is a failure", result: short(bench).await? },
         Case { name: "input that is no data is rejected or refused", result: garbage(bench).await? },
         Case { name: "SIGTERM ends it", result: bench.terminates().await? },
-    ])
+    ]);
+    Ok(cases)
 }
 
 type Verdict = Result<Result<(), String>, Failure>;
@@ -87,12 +99,44 @@ async fn later(bench: &Bench) -> Verdict {
     }))
 }
 
+async fn keyed(bench: &Bench) -> Verdict {
+    let answer = bench.run(&Unit::sample(0, RECORDS), Feed::Whole).await?;
+    let missing = bench.missing_key(&answer.keys).await?;
+    Ok(balanced(&answer).and_then(|(stored, duplicates, _)| {
+        let listed = answer.keys.len() as u64;
+        match missing {
+            _ if stored == 0 => Err("it stored none of the sample's records".to_owned()),
+            _ if listed != stored + duplicates => Err(format!(
+                "it says that it stored {stored} and found {duplicates}, and lists {listed} keys"
+            )),
+            Some(key) => Err(format!("it lists the key {key}, which is not in the store")),
+            None => Ok(()),
+        }
+    }))
+}
+
+async fn keyed_again(bench: &Bench) -> Verdict {
+    let unit = Unit::sample(0, RECORDS);
+    let first = bench.run(&unit, Feed::Whole).await?;
+    let before = bench.total().await?;
+    let second = bench.run(&unit, Feed::Whole).await?;
+    let after = bench.total().await?;
+    Ok(balanced(&first).and_then(|_| balanced(&second)).and_then(|_| match before == after {
+        true => Ok(()),
+        false => {
+            Err(format!("the store had {before} documents after the first time, {after} after the second"))
+        }
+    }))
+}
+
 async fn miscounted(bench: &Bench, announced: u64) -> Verdict {
     let mut unit = Unit::sample(0, RECORDS);
     unit.header.records = announced;
     let before = bench.total().await?;
     let answer = bench.run(&unit, Feed::Whole).await?;
-    let outside = bench.total().await? - before - bench.stored(&unit).await?;
+    // Keys are those of the cases before: nothing is added to them.
+    let own = if bench.ids() == Ids::Key { 0 } else { bench.stored(&unit).await? };
+    let outside = bench.total().await?.saturating_sub(before + own);
     Ok(match answer {
         _ if outside > 0 => Err(format!("it stored {outside} records outside of those announced")),
         Answer { exit: Some(code), .. } if code == i32::from(exit::DATA) => Ok(()),

@@ -4,7 +4,7 @@
 //! 2. the platform is started, as `up` starts it;
 //! 3. files are dropped and, at the same time, [`publish`]ed row by row as a stream;
 //! 4. [`tally`] looks until all of it has arrived, and counts in the store itself;
-//! 5. a table; anything that does not balance is a failure.
+//! 5. tables, and the platform's own books are reconciled; anything that does not balance is a failure.
 
 mod publish;
 mod scene;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::args::Demo;
 use crate::commands::timing;
 use crate::error::Failure;
+use crate::reconcile::{Scope, reconcile};
 use crate::signals;
 use crate::supervise::Platform;
 
@@ -70,7 +71,9 @@ async fn play(scene: &Scene, rate: u32, shutdown: watch::Receiver<bool>) -> Resu
     println!("\n{}", tally.table());
     println!("published {published} messages; {} s in all\n", started.elapsed().as_secs());
     timing::run(&scene.config, None, false)?;
-    let faults = tally.faults(scene);
+    let report = reconcile(&scene.config, &Scope::default()).await?;
+    println!("\n{}", report.text());
+    let faults = [tally.faults(scene), report.differences().to_vec()].concat();
     if faults.is_empty() {
         println!(
             "\neverything balances: received = stored + duplicates + rejected, and the store holds what was stored"

@@ -7,6 +7,7 @@ use mysimbdp_core::exit;
 use mysimbdp_core::io::address;
 use mysimbdp_core::io::broker::{BrokerError, BrokerLink, ConnectOptions, Publish};
 use mysimbdp_core::io::random;
+use mysimbdp_core::source;
 use mysimbdp_stream_manager::control::Command;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -61,8 +62,8 @@ async fn publish(link: &BrokerLink, message: &Publish) -> Result<(), BrokerError
 fn messages(topic: &str, epoch: u64) -> Vec<Publish> {
     let mut lines = WEATHER.lines();
     let columns: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
-    lines
-        .enumerate()
+    (source::FIRST..)
+        .zip(lines)
         .map(|(number, line)| Publish {
             topic: topic.to_owned(),
             payload: Value::Object(reading(&columns, line)).to_string().into(),
@@ -111,6 +112,6 @@ mod tests {
     fn every_row_of_the_sample_becomes_a_message_with_its_own_number() {
         let messages = messages("t", 7);
         assert_eq!(messages.len(), 26_115);
-        assert_eq!(messages[26_114].user_properties[2].1, "26114");
+        assert_eq!(messages[26_114].user_properties[2].1, "26115");
     }
 }

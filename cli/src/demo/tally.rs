@@ -89,7 +89,7 @@ impl Tally {
         table::render(&header, rows)
     }
 
-    /// Everything that is not as it must be.
+    /// What has not arrived as it was sent; what arrived is reconciled.
     pub fn faults(&self, scene: &Scene) -> Vec<String> {
         let mut faults = Vec::new();
         let mut expect = |client: &str, what: &str, is: u64, must_be: u64| {
@@ -98,12 +98,12 @@ impl Tally {
             }
         };
         for (client, row) in &self.rows {
-            let sum = row.counts.stored + row.counts.duplicates + row.counts.rejected;
-            expect(client, "stored + duplicates + rejected", sum, row.counts.received);
             expect(client, "received", row.counts.received, scene.rows());
             expect(client, "discarded files", row.discarded, u64::from(*client == DOCUMENTS));
-            let in_coredms = if *client == OBJECTS { 1 } else { row.counts.stored };
-            expect(client, "in coredms", row.in_coredms, in_coredms);
+            // Byte for byte, which only the demo can know.
+            if *client == OBJECTS {
+                expect(client, "objects that read back as they were", row.in_coredms, 1);
+            }
         }
         faults
     }

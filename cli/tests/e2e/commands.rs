@@ -135,6 +135,8 @@ fn the_reference_apps_keep_the_contract() {
         let printed = run(&root, 0, &["check", "app", "--protocol", protocol, app]);
         assert!(printed.contains("8 passed, 0 failed"), "{printed}");
     }
+    let printed = run(&root, 0, &["check", "app", "--ids", "key", app]);
+    assert!(printed.contains("7 passed, 0 failed"), "{printed}");
     let printed = run(&root, 65, &["check", "app", "cat"]);
     assert!(printed.contains("FAILED"), "cat is no app: {printed}");
 }

@@ -2,8 +2,22 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests write files as clients do")]
 
+mod backlog;
 mod batch;
 mod commands;
+#[cfg(feature = "failpoints")]
+mod crashes;
+mod edge;
+mod embedded;
+mod fairness;
+mod hostile;
+mod network;
 mod outages;
+mod pressure;
+mod reconcile;
+mod scaling;
 mod streams;
 mod support;
+mod takeover;
+mod tls;
+mod weathervane;

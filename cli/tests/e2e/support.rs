@@ -5,7 +5,7 @@ use std::time::Duration;
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
 use mongodb::Client;
-use mysimbdp_testbed::{Daemon, Root, unique, until_async};
+use mysimbdp_testbed::{Daemon, Root, unique, until, until_async};
 use serde_json::{Value, json};
 
 /// Long enough for a 50 MB load on a machine that is busy with other tests.
@@ -38,6 +38,23 @@ impl Platform {
         }));
         let client = Client::with_uri_str(mongodb).await.expect("a valid address");
         Self { root, database, topic_prefix, client }
+    }
+
+    /// Sets further settings of one section, for what is started from now on.
+    pub fn set(&self, section: &str, settings: Value) {
+        self.configure(|config| {
+            for (name, value) in settings.as_object().expect("an object") {
+                config[section][name] = value.clone();
+            }
+        });
+    }
+
+    /// Changes the configuration for what is started from now on.
+    pub fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let text = std::fs::read_to_string(self.root.config()).expect("read config.json");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        change(&mut config);
+        self.root.configure(&config);
     }
 
     /// Starts one of the platform's processes.
@@ -83,6 +100,26 @@ impl Platform {
         let what = format!("{client} has {documents} documents in {collection}");
         until_async(deadline, &what, async || self.count(client, collection).await >= documents).await;
         assert_eq!(self.count(client, collection).await, documents, "{what}, not more");
+    }
+
+    /// Names no broker, so that the embedded one is used.
+    pub fn use_embedded_broker(&self) {
+        self.configure(|config| {
+            drop(config["broker"].as_object_mut().and_then(|broker| broker.remove("url")))
+        });
+    }
+
+    /// What the embedded broker of this data root has written about itself; null where there is none.
+    pub fn embedded_broker_state(&self) -> Value {
+        let text = std::fs::read(self.root.path().join("state/broker.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    /// Waits for the embedded broker of this data root, and gives its address.
+    pub fn embedded_broker(&self) -> String {
+        let url = || self.embedded_broker_state()["url"].as_str().map(str::to_owned);
+        until(SOON, "the embedded broker listens", || url().is_some());
+        url().expect("just seen")
     }
 
     /// The topic that a client's stream app listens to.

@@ -56,7 +56,7 @@ impl<R: BufRead> Elements<R> {
             return Ok(None);
         }
         let (end, too_large) = self.read_element()?;
-        let is_blank = !too_large && self.element.iter().all(u8::is_ascii_whitespace);
+        let is_blank = !too_large && self.element.iter().copied().all(is_blank);
         let is_first = self.place == Place::First;
         self.place = match end {
             End::Comma => Place::Next,
@@ -101,7 +101,7 @@ impl<R: BufRead> Elements<R> {
             if buffer.is_empty() {
                 return Ok(None);
             }
-            let blank = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            let blank = buffer.iter().take_while(|&&byte| is_blank(byte)).count();
             let next = buffer.get(blank).copied();
             self.input.consume(blank);
             if next.is_some() {
@@ -160,6 +160,11 @@ impl Nesting {
     }
 }
 
+/// White space of JSON, which is less than that of ASCII: a form feed is an element, if a wrong one.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -194,6 +199,11 @@ mod tests {
         for bad in ["", " ", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1,,2]", "[1] x", "[1]]", "[\"x]"] {
             assert!(matches!(all(bad, 100), Err(Failure::Data(_))), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_form_feed_is_an_element_as_the_splitter_counts_it() {
+        assert_eq!(all("[1,\u{c},2]", 100).expect("an array").len(), 3);
     }
 
     #[test]

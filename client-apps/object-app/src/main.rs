@@ -15,7 +15,7 @@ use bson::{Binary, DateTime, Document, doc};
 use clap::Parser;
 use mysimbdp_sdk::batch::{self, Unit};
 use mysimbdp_sdk::coredms::Object;
-use mysimbdp_sdk::{Counts, Failure, Format, Ids, IngestionId, Phase, UnitHeader};
+use mysimbdp_sdk::{Counts, Failure, Format, Ids, IngestionId, Phase, UnitHeader, failpoint};
 
 /// `EX_USAGE` of `sysexits.h`.
 const USAGE: u8 = 64;
@@ -50,6 +50,7 @@ fn store(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure> 
     let is_new = match Part::of(unit.header) {
         Part::Whole => {
             upload::upload(unit, id, 0)?;
+            failpoint::hit("batch-app.chunks-stored");
             commit(arguments, unit, id)?
         }
         // The records of the file are those of the join; a range has none.
@@ -59,6 +60,7 @@ fn store(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure> 
         }
         Part::Join => commit(arguments, unit, id)?,
     };
+    failpoint::hit("batch-app.object-committed");
     let received = unit.header.records;
     let (stored, duplicates) = if is_new { (received, 0) } else { (0, received) };
     Ok(Counts { received, stored, duplicates, rejected: 0 })

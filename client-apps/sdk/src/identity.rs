@@ -14,6 +14,9 @@ pub const ID: &str = "_id";
 /// The field of documents with key ids that says which of two is the newer.
 pub const PROVENANCE: &str = "_ingest";
 
+/// Keys are listed to the platform in lines of 64 KiB; no byte of a key becomes more than six there.
+const KEY_BYTES_MAX: usize = 8 << 10;
+
 /// Where the `_id` of an app's records comes from.
 #[derive(Clone, Debug)]
 pub enum Identity {
@@ -116,14 +119,22 @@ impl Provenance {
 fn write_key(head: &mut Fields, names: &[String], fields: &Fields) -> Result<(), String> {
     if let [name] = names {
         head.copy(ID, key_element(fields, name)?);
-        return Ok(());
+        return within_limit(head);
     }
     head.begin_document(ID);
     for name in names {
         head.copy(name, key_element(fields, name)?);
     }
     head.end();
-    Ok(())
+    within_limit(head)
+}
+
+/// Before anything else has been written to `head`.
+fn within_limit(head: &Fields) -> Result<(), String> {
+    match head.len() {
+        bytes if bytes > KEY_BYTES_MAX => Err(format!("key has {bytes} bytes, allowed are {KEY_BYTES_MAX}")),
+        _ => Ok(()),
+    }
 }
 
 fn key_element<'f>(fields: &'f Fields, name: &str) -> Result<Element<'f>, String> {
@@ -227,6 +238,8 @@ mod tests {
             (keyed(&["k"]), r#"{"a":1}"#, "\"k\" is missing"),
             (keyed(&["a", "k"]), r#"{"a":1,"k":null}"#, "\"k\" is null"),
             (keyed(&["k"]), r#"{"k":[1]}"#, "\"k\" is an array"),
+            (keyed(&["k"]), &format!(r#"{{"k":"{}"}}"#, "x".repeat(9_000)), "allowed are 8192"),
+            (keyed(&["a", "k"]), &format!(r#"{{"k":1,"a":"{}"}}"#, "x".repeat(9_000)), "allowed are 8192"),
             (keyed(&["k"]), r#"{"k":1,"_id":2}"#, "\"_id\" is given by the platform"),
             (keyed(&["k"]), r#"{"k":1,"_ingest":2}"#, "\"_ingest\" is given by the platform"),
             (Identity::Platform(ingestion()), r#"{"_id":2}"#, "\"_id\" is given by the platform"),

@@ -38,6 +38,8 @@ pub mod stream;
 
 pub use failure::Failure;
 pub use mysimbdp_core::app::{Ids, Phase, UnitHeader};
+#[doc(hidden)]
+pub use mysimbdp_core::failpoint;
 pub use mysimbdp_core::ingestion::IngestionId;
 pub use mysimbdp_core::io::coredms;
 pub use mysimbdp_core::manifest::Format;

@@ -4,6 +4,7 @@
 //! 2. syntax, schema and meaning are checked, and *all* faults are listed with line, column and what is allowed;
 //! 3. what comes out cannot be wrong any more: globs and expressions are compiled, references are resolved.
 
+pub mod edits;
 mod explain;
 mod fault;
 mod findings;

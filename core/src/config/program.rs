@@ -7,10 +7,11 @@ use super::meaning::not_zero;
 use super::place::Path;
 use super::tenant::{REJECTED, globs};
 use super::{App, Stream, settings};
-use crate::app::{Ids, Protocol, Unit};
+use crate::app::{Ids, Protocol, Unit, env};
+use crate::io::coredms::sequences::{LOSSES, SEQUENCES};
 use crate::topic::is_filter;
 
-/// The environment variables that the platform sets begin with this.
+/// The environment variables that the platform sets begin with this; [`env::NUMBER_FIELDS`] alone is for the client to set.
 const OWN_VARIABLES: &str = "MYSIMBDP_";
 
 pub(super) fn app(findings: &mut Findings<'_>, path: &Path, app: &settings::App) -> App {
@@ -96,7 +97,7 @@ fn environment(findings: &mut Findings<'_>, path: &Path, variables: &BTreeMap<St
         let path = path.key(name);
         if name.is_empty() || name.contains(['=', '\0']) {
             findings.key(&path, "is no name of an environment variable: it is empty or holds = or NUL");
-        } else if name.starts_with(OWN_VARIABLES) {
+        } else if name.starts_with(OWN_VARIABLES) && name != env::NUMBER_FIELDS {
             findings.key(
                 &path,
                 format!("is the platform's own: allowed is what does not begin with {OWN_VARIABLES}"),
@@ -139,12 +140,14 @@ fn record_key(findings: &mut Findings<'_>, path: &Path, ids: Ids, fields: &[Stri
 
 fn collection(findings: &mut Findings<'_>, path: &Path, written: Option<&str>, name: &str) -> String {
     let collection = written.unwrap_or(name);
-    if collection == REJECTED {
+    let taken = [
+        (REJECTED, "where rejected records go"),
+        (SEQUENCES, "where it is noted which messages are received"),
+        (LOSSES, "where lost messages are listed"),
+    ];
+    if let Some((name, what)) = taken.iter().find(|(name, _)| *name == collection) {
         let path = path.key(if written.is_some() { "collection" } else { "name" });
-        findings.value(
-            &path,
-            format!("{REJECTED:?} is where rejected records go: allowed is any other collection"),
-        );
+        findings.value(&path, format!("{name:?} is {what}: allowed is any other collection"));
     }
     collection.to_owned()
 }

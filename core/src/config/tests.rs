@@ -202,6 +202,8 @@ fn settings_of_an_app_that_cannot_work_are_refused() {
         (r#""unit": ¶"range""#, "unit", "only the ids \"object\""),
         (r#""unit": "file", "protocol": ¶"worker""#, "protocol", "only the unit \"micro-batch\""),
         (r#""collection": ¶"rejected""#, "collection", "where rejected records go"),
+        (r#""collection": ¶"sequences""#, "collection", "which messages are received"),
+        (r#""collection": ¶"losses""#, "collection", "where lost messages are listed"),
         (r#""timeout": ¶"0s""#, "timeout", "longer than 0"),
         (r#""env": {¶"MYSIMBDP_X": "1"}"#, "env.MYSIMBDP_X", "is the platform's own"),
         (r#""env": {¶"A=B": "1"}"#, "env.A=B", "no name of an environment variable"),
@@ -336,6 +338,13 @@ fn patterns_are_of_the_whole_name() {
     }
     assert!(config.rules.file_name_pattern.is_match("weather 2013 (1).csv"));
     assert!(!config.rules.file_name_pattern.is_match("../x"));
+}
+
+#[test]
+fn which_fields_number_a_message_is_for_the_client_to_say() {
+    let text = stream(r#""env": {"MYSIMBDP_NUMBER_FIELDS": "station,boot,count"}"#).replace('¶', "");
+    let (_directory, path) = written(&text);
+    Config::load(&path, no_variable).expect("the one variable of the platform's that a stream may be given");
 }
 
 #[test]

@@ -26,6 +26,18 @@ impl FileError {
     pub fn is_cross_device(&self) -> bool {
         self.source.kind() == io::ErrorKind::CrossesDevices
     }
+
+    /// Nothing is wrong with the path: the machine has run out of something, such as room or descriptors.
+    pub fn is_exhausted(&self) -> bool {
+        is_exhausted(&self.source)
+    }
+}
+
+/// Whether the machine has run out of room, files, descriptors, processes or memory: it passes, and is nobody's fault.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    let passing =
+        [libc::ENOSPC, libc::EDQUOT, libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN, libc::ENOBUFS];
+    error.raw_os_error().is_some_and(|code| passing.contains(&code))
 }
 
 pub type Result<T> = std::result::Result<T, FileError>;
@@ -146,9 +158,15 @@ fn replace(path: &Path, content: &[u8], durable: bool) -> Result<()> {
     name.push(".tmp");
     let unseen = path.with_file_name(name);
     let mut file = File::create(&unseen).map_err(error("create", &unseen))?;
-    file.write_all(content).map_err(error("write", &unseen))?;
-    if durable {
-        file.sync_all().map_err(error("sync", &unseen))?;
+    let written = file.write_all(content).map_err(error("write", &unseen));
+    let written = written.and_then(|()| match durable {
+        true => file.sync_all().map_err(error("sync", &unseen)),
+        false => Ok(()),
+    });
+    if let Err(failure) = written {
+        // Half of it would only take room on a disk that has none; what it was to replace is still there.
+        let _ = fs::remove_file(&unseen);
+        return Err(failure);
     }
     rename(&unseen, path)
 }

@@ -12,5 +12,7 @@ pub mod lease;
 pub mod lock;
 pub mod process;
 pub mod random;
+pub mod sign;
 pub mod socket;
+pub mod space;
 pub mod staging;

@@ -1,5 +1,6 @@
 //! An event as a line of logfmt.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use jiff::Timestamp;
@@ -10,6 +11,9 @@ use super::escape::{escape, quote};
 
 /// Events of our own crates say who speaks by their role; those of libraries name themselves.
 const OWN_TARGETS: &str = "mysimbdp";
+
+/// Of a value, as much as anybody reads: a message of megabytes must not become a line of megabytes.
+const VALUE_BYTES_MAX: usize = 4 * 1024;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,13 @@ pub(super) fn line(event: &Event<'_>, role: &str, now: Timestamp, look: Look) ->
     let level = metadata.level();
     let (on, off) = if look == Look::Coloured { (colour(*level), "\u{1b}[0m") } else { ("", "") };
     format!("{time} {on}{level}{off} {role}: {}{}", fields.message, fields.others)
+}
+
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= VALUE_BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(VALUE_BYTES_MAX)]))
 }
 
 /// UTC, always with six digits behind the point: lines stay aligned and sort by their text.
@@ -67,6 +78,7 @@ impl Fields {
     }
 
     fn text(&mut self, field: &Field, text: &str) {
+        let text = &shortened(text);
         match field.name() {
             "message" => self.message = escape(text).into_owned(),
             name => self.add(name, &quote(text)),

@@ -2,15 +2,16 @@
 
 use std::io::{self, Write};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::format::{Look, line};
+use super::format::{Look, line, time};
 use super::rotate::RotatingFile;
 use crate::io::clock;
+use crate::io::files::FileError;
 
 /// Writes each event to the role's log file.
 ///
@@ -19,13 +20,39 @@ use crate::io::clock;
 #[derive(Debug)]
 pub(super) struct FileLayer {
     role: &'static str,
-    file: Mutex<RotatingFile>,
-    failing: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: RotatingFile,
+    /// Lines since the last one that could be written.
+    lost: u64,
 }
 
 impl FileLayer {
     pub(super) fn new(role: &'static str, file: RotatingFile) -> Self {
-        Self { role, file: Mutex::new(file), failing: AtomicBool::new(false) }
+        Self { role, state: Mutex::new(State { file, lost: 0 }) }
+    }
+}
+
+impl State {
+    fn write(&mut self, role: &str, now: Timestamp, line: String) -> Result<(), FileError> {
+        self.write_gap(role, now)
+            .and_then(|()| self.file.write_line(now, line))
+            .inspect_err(|_| self.lost += 1)
+    }
+
+    /// Where lines are missing the log says so: nobody shall think that nothing happened.
+    fn write_gap(&mut self, role: &str, now: Timestamp) -> Result<(), FileError> {
+        if self.lost > 0 {
+            let lost = self.lost;
+            let gap =
+                format!("{} WARN {role}: log could not be written, lines are missing lost={lost}", time(now));
+            self.file.write_line(now, gap)?;
+            self.lost = 0;
+        }
+        Ok(())
     }
 }
 
@@ -33,11 +60,11 @@ impl<S: Subscriber> Layer<S> for FileLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let now = clock::now();
         let line = line(event, self.role, now, Look::Full);
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match file.write_line(now, line) {
-            Ok(()) => self.failing.store(false, Ordering::Relaxed),
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match state.write(self.role, now, line) {
+            Ok(()) => {}
             // A full disk must not stop the platform; stderr is what is left to say so, once.
-            Err(error) if !self.failing.swap(true, Ordering::Relaxed) => {
+            Err(error) if state.lost == 1 => {
                 print(&format!("{}: the log cannot be written: {}", self.role, crate::chain(&error)));
             }
             Err(_) => {}

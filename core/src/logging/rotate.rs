@@ -20,6 +20,8 @@ const FILES_PER_DAY_MAX: u32 = 100;
 pub(super) struct RotatingFile {
     days: Days,
     file: File,
+    /// The disk has taken only the beginning of the last line.
+    is_torn: bool,
 }
 
 impl RotatingFile {
@@ -30,7 +32,7 @@ impl RotatingFile {
         }
         let mut days = Days::new(path, retention, now)?;
         days.begin(now, files::rename)?;
-        Ok(Self { file: files::append(path)?, days })
+        Ok(Self { file: files::append(path)?, days, is_torn: false })
     }
 
     /// Appends a line; `line` has no end of line itself.
@@ -38,17 +40,42 @@ impl RotatingFile {
     /// One `write` each: a line that is there is whole, and what is not there was lost to nothing but the file system.
     pub(super) fn write_line(&mut self, now: Timestamp, line: String) -> Result<()> {
         let rotated = self.rotate(now);
-        let mut line = line.into_bytes();
-        line.push(b'\n');
-        let written = self.file.write_all(&line);
-        written.map_err(|source| FileError { action: "write", path: self.days.path.clone(), source })?;
+        let mut bytes = Vec::with_capacity(line.len() + 2);
+        if self.is_torn {
+            bytes.push(b'\n');
+        }
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        self.write(&bytes).map_err(|source| FileError {
+            action: "write",
+            path: self.days.path.clone(),
+            source,
+        })?;
         // A log that could not be rotated is still written, and tried again tomorrow.
         rotated
+    }
+
+    /// What is left of a line that a full disk cuts off gets its end before the next.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    written += count;
+                    self.is_torn = written < bytes.len();
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn rotate(&mut self, now: Timestamp) -> Result<()> {
         if self.days.begin(now, files::rename)? {
             self.file = files::append(&self.days.path)?;
+            self.is_torn = false;
         }
         Ok(())
     }

@@ -59,6 +59,14 @@ fn a_file_name_cannot_forge_a_line() {
 }
 
 #[test]
+fn a_message_of_megabytes_is_no_line_of_megabytes() {
+    let payload = "ä\n".repeat(1 << 20);
+    let lines = logged("", || tracing::warn!(reason = payload, topic = %payload, "refused {payload}"));
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].len() < 20 * 1024 && lines[0].ends_with("…\""), "{} bytes", lines[0].len());
+}
+
+#[test]
 fn a_timing_line_is_found_by_its_first_word() {
     let timing = Timing {
         stage: Stage::Split,

@@ -7,9 +7,9 @@ use mysimbdp_core::io::broker::consumer::{self, Consumer, Deliveries, Delivery};
 use mysimbdp_core::io::broker::{
     BrokerError, BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish, Will,
 };
+use mysimbdp_testbed::Proxy;
 use tokio::sync::mpsc::Receiver;
 
-use crate::proxy::Proxy;
 use crate::server::Server;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -138,10 +138,10 @@ pub(crate) async fn a_slow_receiver_costs_messages_and_not_the_connection(server
 
 pub(crate) async fn a_will_is_published_for_the_lost_and_not_for_the_closed(server: &mut impl Server) {
     let (_watcher, mut events) = link(server, "watcher", &["status/+"]).await;
-    let proxy = Proxy::before(&server.url()).await;
+    let proxy = Proxy::before_broker(&server.url());
     let with_will = |client_id: &str| ConnectOptions {
         will: Some(Will { topic: format!("status/{client_id}"), payload: b"gone".to_vec(), retain: true }),
-        ..ConnectOptions::new(&proxy.url, client_id)
+        ..ConnectOptions::new(proxy.mqtt_url(), client_id)
     };
     let (closed, _) = BrokerLink::connect(with_will("closed"), Vec::new()).expect("a good address");
     closed.wait_connected(SOON).await.expect("connected");
@@ -156,9 +156,11 @@ pub(crate) async fn a_will_is_published_for_the_lost_and_not_for_the_closed(serv
 }
 
 pub(crate) async fn a_dead_connection_is_noticed(server: &mut impl Server) {
-    let proxy = Proxy::before(&server.url()).await;
-    let options =
-        ConnectOptions { keep_alive: Duration::from_secs(5), ..ConnectOptions::new(&proxy.url, "link") };
+    let proxy = Proxy::before_broker(&server.url());
+    let options = ConnectOptions {
+        keep_alive: Duration::from_secs(5),
+        ..ConnectOptions::new(proxy.mqtt_url(), "link")
+    };
     let (link, mut events) = BrokerLink::connect(options, vec!["a/b".to_owned()]).expect("a good address");
     link.wait_connected(SOON).await.expect("connected");
     proxy.fall_silent();
@@ -172,8 +174,8 @@ pub(crate) async fn a_dead_connection_is_noticed(server: &mut impl Server) {
 pub(crate) async fn what_is_not_acknowledged_comes_again_and_old_acknowledgements_hit_nothing(
     server: &mut impl Server,
 ) {
-    let proxy = Proxy::before(&server.url()).await;
-    let (consumer, mut deliveries) = consume(&proxy.url, "slot-1", &["data"], 100).await;
+    let proxy = Proxy::before_broker(&server.url());
+    let (consumer, mut deliveries) = consume(&proxy.mqtt_url(), "slot-1", &["data"], 100).await;
     let (sender, _) = link(server, "sender", &[]).await;
     send(&sender, "data", 0..10).await;
     let mut first = receive(&mut deliveries, 10).await;

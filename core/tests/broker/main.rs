@@ -1,7 +1,6 @@
 //! What the broker door promises, on the embedded broker and on mosquitto alike.
 
 mod cases;
-mod proxy;
 mod server;
 
 /// One test per case and broker, each with a broker of its own.

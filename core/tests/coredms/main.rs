@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests look at files themselves")]
 
+mod audits;
 mod collections;
 mod embedded;
 mod keys;
@@ -9,6 +10,7 @@ mod mongo;
 mod objects;
 mod place;
 mod records;
+mod sequences;
 mod validators;
 
 /// Each case becomes two tests.
@@ -60,10 +62,21 @@ on_both! {
     keys::what_has_no_stamp_replaces_nothing_and_is_replaced,
     keys::a_replacement_that_breaks_the_validator_leaves_what_was_there,
     keys::writers_at_the_same_time_leave_the_newest,
+    sequences::marks_in_any_order_by_several_writers_make_the_same_state,
+    sequences::what_is_received_is_known_after_opening_again,
+    sequences::a_high_number_costs_one_block_and_hides_nothing,
+    sequences::full_blocks_are_read_once_and_the_watermark_never_goes_back,
+    sequences::of_a_source_with_a_gap_a_bounded_part_is_read,
+    sequences::states_of_sources_epochs_clients_and_collections_are_apart,
+    sequences::what_is_lost_is_recorded_once_and_hides_nothing_that_is_received,
     objects::ranges_in_any_order_make_the_same_bytes,
     objects::a_range_can_be_stored_again_after_half_of_it,
     objects::an_object_with_a_hole_or_of_another_length_is_refused,
     objects::the_second_commit_changes_nothing,
     objects::an_object_may_be_empty,
     objects::an_offset_between_chunks_is_refused,
+    audits::ids_that_no_document_has_are_found_whatever_their_type,
+    audits::documents_are_counted_by_a_field_within_another,
+    audits::a_collection_is_read_page_by_page,
+    audits::what_is_stored_of_an_object_is_counted_before_and_after_its_commit,
 }

@@ -196,7 +196,10 @@ impl Pass {
             self.text_fault = text.feed(chunk).err();
         }
         if self.structure_fault.is_none() {
-            let at = if first && chunk.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+            // In another encoding the same bytes are text, and the app reads them as such.
+            let is_utf8 = self.text.as_ref().is_some_and(text::Text::is_utf8);
+            let has_mark = first && is_utf8 && chunk.starts_with(BYTE_ORDER_MARK);
+            let at = if has_mark { BYTE_ORDER_MARK.len() } else { 0 };
             let cutter = &mut self.cutter;
             let followed = match &mut self.records {
                 Records::Csv(csv) => csv.feed(chunk, at, cutter),

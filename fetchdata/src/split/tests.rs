@@ -11,11 +11,21 @@ fn client() -> ClientId {
 }
 
 fn cut(content: &[u8], format: Format, block: u64, read_bytes: usize) -> Result<Split, SplitError> {
+    cut_as(Encoding::Utf8, content, format, block, read_bytes)
+}
+
+fn cut_as(
+    encoding: Encoding,
+    content: &[u8],
+    format: Format,
+    block: u64,
+    read_bytes: usize,
+) -> Result<Split, SplitError> {
     let client = client();
     let rules = Rules {
         client: &client,
         format,
-        encoding: Encoding::Utf8,
+        encoding,
         block_bytes_max: Some(block),
         header: None,
         bytes: content.len() as u64,
@@ -327,4 +337,65 @@ proptest! {
             }
         }
     }
+
+    /// The same for what splitters stumble over, in each encoding and whatever the reads.
+    #[test]
+    fn no_quotes_brackets_marks_and_line_ends_do_either(
+        pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..60), block in 1u64..90, read_bytes in 1usize..90,
+    ) {
+        let content = pieces.concat();
+        for format in [Format::Csv, Format::Ndjson, Format::Json, Format::Binary] {
+            for encoding in [Encoding::Utf8, Encoding::Latin1] {
+                let split = cut_as(encoding, &content, format, block, read_bytes);
+                match &split {
+                    Ok(split) => check(&content, split, block),
+                    Err(SplitError::Content(reasons)) => prop_assert!(!reasons.is_empty()),
+                    Err(error) => panic!("{error}"),
+                }
+                let at_once = cut_as(encoding, &content, format, block, READ_BYTES);
+                prop_assert_eq!(split.ok(), at_once.ok(), "{:?} {:?}", format, encoding);
+            }
+        }
+    }
+}
+
+const PIECES: [&[u8]; 24] = [
+    b"\"",
+    b"\"\"",
+    b",",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"\\",
+    b":",
+    b" ",
+    b"\t",
+    b"\x0c",
+    b"\x0b",
+    b"\0",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\xff",
+    b"\xe2\x82",
+    "\u{20ac}".as_bytes(),
+    b"a",
+    b"1",
+];
+
+#[test]
+fn a_mark_of_utf8_is_text_in_another_encoding() {
+    for (format, content, records) in [
+        (Format::Csv, b"\xef\xbb\xbf\"a\nb\n1\n".as_slice(), 2),
+        (Format::Ndjson, b"\xef\xbb\xbf{}\n{}\n", 2),
+    ] {
+        let split = cut_as(Encoding::Latin1, content, format, 4, 5).expect("split");
+        assert_eq!(split.records, records, "{format:?}");
+        check(content, &split, 4);
+    }
+    let array = cut_as(Encoding::Latin1, b"\xef\xbb\xbf[1]", Format::Json, 4, 5);
+    assert!(matches!(array, Err(SplitError::Content(_))), "{array:?}");
 }

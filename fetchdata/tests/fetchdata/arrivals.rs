@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -322,4 +323,75 @@ async fn a_file_that_cannot_be_opened_holds_up_no_other_and_is_taken_when_it_can
     fs::rename(deep.join("deep.csv"), running.root.drop_point("client1").join("deep.csv")).expect("move up");
     running.until_staged(2).await;
     running.stop().await;
+}
+
+/// Backfill never has all hands, however much of it there is: a live file finds a free one.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_hand_is_kept_from_backfill() {
+    let mut settings = config(json!({}));
+    settings["fetchdata"]["files_in_parallel"] = json!(2);
+    let running = Running::with(&settings);
+    for number in 0..6 {
+        let content = [format!("file {number}\n").into_bytes(), rows(200_000)].concat();
+        running.root.drop_file("client1/backfill", &format!("{number}.csv"), &content);
+    }
+    // Those that this process, which fetchdata runs in, is about to judge and split.
+    let open = |lane: &Path| {
+        let files = fs::read_dir("/proc/self/fd").expect("Linux has /proc").flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).filter(|file| file.starts_with(lane)).count()
+    };
+    let lane = running.root.drop_point("client1").join("backfill");
+    until(DEADLINE, "the first is being split", || open(&lane) > 0);
+    running.root.drop_file("client1", "live.csv", ROWS);
+    let is_staged = |name: &str| staged(&running.root).iter().any(|staged| staged.manifest.file == name);
+    until(DEADLINE, "the live file is staged", || {
+        assert!(open(&lane) <= 1, "backfill has both hands");
+        is_staged("live.csv")
+    });
+    running.until_staged(7).await;
+    running.stop().await;
+}
+
+/// With the programs that people have, onto the name itself: `cp` writes for a while, `mv` from another file system does
+/// too, and rsync's own way of `.name.XXXXXX` and a rename is done by hand where it is not installed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cp_mv_install_ln_and_rsync_bring_is_taken_once_and_whole() {
+    let running = Running::start();
+    let far = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
+    let near = running.root.path().join("outside");
+    fs::create_dir_all(&near).expect("directory");
+    let to = running.root.drop_file("client1", ".first.part", b"").with_file_name("");
+    let mut contents = Vec::new();
+    for (number, (program, words, from)) in (0..).zip([
+        ("cp", vec![], near.as_path()),
+        ("cp", vec!["--preserve=all"], far.path()),
+        ("mv", vec![], near.as_path()),
+        ("mv", vec![], far.path()),
+        ("install", vec!["-m", "600"], near.as_path()),
+        ("ln", vec![], near.as_path()),
+        ("rsync", vec!["-a"], near.as_path()),
+    ]) {
+        let name = format!("{number}-{program}.csv");
+        let content = [format!("{name}\n").into_bytes(), rows(60_000)].concat();
+        fs::write(from.join(&name), &content).expect("file");
+        let ran = Command::new(program).args(words).arg(from.join(&name)).arg(to.join(&name)).status();
+        match ran {
+            Ok(status) => assert!(status.success(), "{program} ended with {status}"),
+            Err(_) if program == "rsync" => {
+                let unseen = to.join(format!(".{name}.Xa81bZ"));
+                fs::copy(from.join(&name), &unseen).expect("copy");
+                fs::rename(unseen, to.join(&name)).expect("rename");
+            }
+            Err(error) => panic!("{program}: {error}"),
+        }
+        contents.push((name, content));
+    }
+    let staged_files = running.until_staged(contents.len()).await;
+    for (name, content) in &contents {
+        let staged = staged_files.iter().find(|staged| staged.manifest.file == *name).expect("staged");
+        assert!(staged.content() == *content, "{name} is another one");
+    }
+    until(DEADLINE, "nothing is left", || dropped(&running.root).is_empty());
+    let root = running.stop().await;
+    assert_eq!((staged(&root).len(), root.list("discarded").len()), (contents.len(), 0));
 }

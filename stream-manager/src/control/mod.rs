@@ -234,6 +234,8 @@ impl fmt::Display for End {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -286,6 +288,45 @@ mod tests {
             let response = Response { id: "1".to_owned(), outcome };
             let text = serde_json::to_string(&response).expect("serialises");
             assert_eq!(serde_json::from_str::<Response>(&text).expect("parses"), response, "{text}");
+        }
+    }
+
+    const PIECES: [&str; 18] = [
+        "{",
+        "}",
+        "\"id\":\"1\"",
+        "\"expires_at\":\"2030-01-01T00:00:00Z\"",
+        "\"verb\":\"start\"",
+        "\"verb\":\"scale\"",
+        "\"client\":\"client1\"",
+        "\"client\":\"#\"",
+        "\"pid\":4294967296",
+        "\"pid\":-1",
+        "\"instances\":\"auto\"",
+        "\"instances\":1e400",
+        "\"stream\":null",
+        ",",
+        "[[[[",
+        "null",
+        "\u{0}",
+        "\"id\":{\"id\":\"2\"}",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_request_that_is_taken_has_an_id_and_is_written_as_it_was_read(
+            pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..8), bare in any::<bool>(),
+        ) {
+            let text = if bare { pieces.concat() } else { format!("{{{}}}", pieces.join(",")) };
+            let Some(request) = Request::parse(text.as_bytes()) else { return Ok(()) };
+            prop_assert!((1..=ID_MAX).contains(&request.id.chars().count()));
+            let written = serde_json::to_vec(&request).expect("JSON");
+            prop_assert_eq!(Request::parse(&written), Some(request));
+        }
+
+        #[test]
+        fn any_bytes_are_no_request(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(Request::parse(&bytes), None);
         }
     }
 }

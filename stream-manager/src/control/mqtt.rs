@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Outcome, Refusal, Response};
+use crate::observe::Forged;
 
 /// Answers on their way; who asks more at a time than this is not answered, though heard.
 const ANSWERS_MAX: usize = 64;
@@ -19,18 +20,24 @@ pub(crate) struct Replies {
 
 impl Replies {
     /// Takes care that the answer to request `id` gets to who sent `from`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be answered; it is run all the same.
     pub(crate) fn expect(
         &mut self,
         id: String,
         from: Incoming,
         link: BrokerLink,
         answered: oneshot::Receiver<Outcome>,
-    ) {
+    ) -> Result<(), Forged> {
         while self.tasks.try_join_next().is_some() {}
-        let Some(topic) = from.response_topic else { return };
+        let Some(topic) = from.response_topic else { return Ok(()) };
+        if topic.is_empty() || topic.contains(['+', '#', '\0']) {
+            return Err(Forged::ResponseTopic { topic });
+        }
         if self.tasks.len() >= ANSWERS_MAX {
-            tracing::warn!(id, "too many requests over MQTT at once, this one is not answered");
-            return;
+            return Err(Forged::TooManyRequests);
         }
         self.tasks.spawn(async move {
             let outcome = answered.await.unwrap_or_else(|_| Outcome::from(Refusal::ShuttingDown));
@@ -41,5 +48,6 @@ impl Replies {
                 tracing::warn!(error = %chain(&error), "answer to a request not delivered");
             }
         });
+        Ok(())
     }
 }

@@ -22,14 +22,19 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 /// Serves until it is dropped, and its connections with it.
 pub(crate) async fn serve(listener: Listener, calls: mpsc::Sender<Call>) {
     let mut connections = JoinSet::new();
+    let mut accepts = true;
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok(stream) => {
+                    accepts = true;
                     connections.spawn(converse(stream, calls.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(error = %chain(&error), "control connection not accepted");
+                    // Once, as it may last.
+                    if std::mem::replace(&mut accepts, false) {
+                        tracing::warn!(error = %chain(&error), "control connections are not accepted");
+                    }
                     // Out of descriptors: they come back when something closes, and not sooner for trying.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mysimbdp_core::chain;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::io::process::{Child, ProcessError, ProcessId, Signal};
 use mysimbdp_core::io::{clock, random};
 use tokio::task::JoinError;
@@ -34,29 +35,33 @@ impl Manager {
         let fingerprint = launch.fingerprint();
         // First the record that there is a session, then the process that makes it.
         let recorded = self.registry.write(&Record { key: key.clone(), process: None });
+        failpoint::hit("stream-manager.slot-noted");
         let started = match recorded {
-            Ok(()) => launch.start(key).await.map_err(|error| chain(&error)),
-            Err(error) => Err(chain(&error)),
+            Ok(()) => launch.start(key).await.map_err(|error| (chain(&error), error.is_exhausted())),
+            Err(error) => Err((chain(&error), error.is_exhausted())),
         };
         match started {
             Ok(child) => self.started(key, child, fingerprint),
-            Err(error) => {
-                tracing::warn!(
-                    client = %key.stream.client,
-                    stream = key.stream.stream,
-                    slot = key.slot,
-                    error,
-                    "instance not started"
-                );
-                if let Some(stream) = self.streams.get_mut(&key.stream) {
-                    stream.start_error = Some(error);
+            Err((error, is_hindered)) => {
+                let Some(stream) = self.streams.get_mut(&key.stream) else { return };
+                // What the machine lacks it may lack for hours: said once.
+                if !is_hindered || stream.start_error.is_none() {
+                    tracing::warn!(
+                        client = %key.stream.client,
+                        stream = key.stream.stream,
+                        slot = key.slot,
+                        error,
+                        "instance not started"
+                    );
                 }
-                self.apply(key, Event::StartFailed);
+                stream.start_error = Some(error);
+                self.apply(key, if is_hindered { Event::StartHindered } else { Event::StartFailed });
             }
         }
     }
 
     fn started(&mut self, key: &SlotKey, child: Child, fingerprint: u64) {
+        failpoint::hit("stream-manager.instance-started");
         let process = child.id();
         let started = Started { id: process, at: clock::now(), fingerprint };
         if let Err(error) = self.registry.write(&Record { key: key.clone(), process: Some(started) }) {
@@ -68,6 +73,7 @@ impl Manager {
                 "instance not recorded"
             );
         }
+        failpoint::hit("stream-manager.instance-noted");
         let Some(stream) = self.streams.get_mut(&key.stream) else { return };
         stream.start_error = None;
         let crashes = stream.slots.get(key.slot as usize).map_or(0, Slot::crashes);
@@ -105,6 +111,7 @@ impl Manager {
             "instance drains"
         );
         report_signal(key, process, process.signal(Signal::USR1));
+        failpoint::hit("stream-manager.drain-told");
         self.apply(key, Event::Told(told));
     }
 
@@ -163,6 +170,7 @@ impl Manager {
         if self.process(&key) != Some(process) {
             return;
         }
+        failpoint::hit("stream-manager.end-noticed");
         self.apply(&key, Event::Ended(ended));
         let Some(slot) = self.slot_mut(&key).cloned() else { return };
         let recorded = match slot {
@@ -172,6 +180,7 @@ impl Manager {
         if let Err(error) = recorded {
             tracing::error!(instance = %key, error = %chain(&error), "end of an instance not recorded");
         }
+        failpoint::hit("stream-manager.end-noted");
         self.tell_end(&key, process, &slot, &status);
         if self.forgetting.remove(&key) && slot != Slot::Empty {
             self.begin_to_forget(&key);
@@ -282,6 +291,7 @@ impl Manager {
         if let Err(error) = self.registry.want(&stream.wanted()) {
             tracing::error!(stream = %key, error = %chain(&error), "wanted number not recorded");
         }
+        failpoint::hit("stream-manager.wanted-noted");
     }
 }
 

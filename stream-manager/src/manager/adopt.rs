@@ -88,7 +88,8 @@ impl Manager {
             fingerprint: process.fingerprint,
         };
         self.apply(&record.key, Event::Started(instance));
-        self.processes.spawn(adopted_end(record.key, process.id));
+        let owner = owner(&self.config, &record.key);
+        self.processes.spawn(adopted_end(record.key, process.id, owner));
         Ok(())
     }
 
@@ -158,8 +159,10 @@ impl Manager {
     }
 }
 
-/// Waits for a process of which this one is not the parent.
-async fn adopted_end(key: SlotKey, process: ProcessId) -> ProcessEnd {
+/// Waits for a process of which this one is not the parent, and kills what it has left behind: nothing else is started in
+/// its slot before this has ended.
+async fn adopted_end(key: SlotKey, process: ProcessId, owner: String) -> ProcessEnd {
     while !process.wait_gone(WAIT_AT_A_TIME).await {}
+    kill_left_behind(&owner).await;
     ProcessEnd { key, process, ended: Ended::Unknown, status: "unknown, as it was adopted".to_owned() }
 }

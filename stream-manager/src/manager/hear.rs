@@ -20,8 +20,11 @@ impl Manager {
                 Ok(Observed::Report { report, stream, slot }) => self.take_report(&report, &stream, slot),
                 Ok(Observed::Request { request, from }) => {
                     let (reply, answered) = oneshot::channel();
-                    if let Some(ear) = &self.ear {
-                        self.replies.expect(request.id.clone(), from, ear.link(), answered);
+                    if let Some(ear) = &self.ear
+                        && let Err(forged) =
+                            self.replies.expect(request.id.clone(), from, ear.link(), answered)
+                    {
+                        self.forged.count(&forged, &topic, Instant::now());
                     }
                     self.take(Call { request, reply });
                 }
@@ -48,6 +51,16 @@ impl Manager {
     fn take_report(&mut self, report: &Report, key: &StreamKey, slot: Option<u32>) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.take(report, slot, Instant::now());
+        if !report.balances() {
+            tracing::warn!(
+                client = %key.client,
+                instance = report.instance.as_deref().unwrap_or(&key.stream),
+                ingested = report.total_number_of_messages_ingested,
+                stored = report.stored,
+                duplicates = report.duplicates,
+                "report does not balance: ingested is not stored plus duplicates"
+            );
+        }
         let every = self.config.settings.stream_manager.report_every.duration();
         // Here and not in the app: a line for each of its batches would be more to write than what it stores.
         let line = |stage, took| Timing {

@@ -118,6 +118,21 @@ fn a_pause_shorter_than_the_stabilization_takes_nothing_away() {
     assert_eq!((decision.wanted, decision.reason), (1, Reason::Idle));
 }
 
+/// As somebody would forge them who wants instances to be started and drained all day.
+#[test]
+fn reports_that_flap_take_nothing_away() {
+    let policy = Policy { rule: target(300), bounds: Bounds { min: 1, max: 4 } };
+    let mut now = Instant::now();
+    let mut memory = Memory::new(1, now);
+    for minute in 0..60 {
+        now += Duration::from_secs(60);
+        let load = busy(memory.wanted, if minute % 2 == 0 { 1.0 } else { 0.0 });
+        let decision = decide(&load, &policy, &memory, now);
+        assert!((memory.wanted..=4).contains(&decision.wanted), "minute {minute}: {decision:?}");
+        memory.note(&decision, &policy, now);
+    }
+}
+
 #[test]
 fn a_policy_never_takes_the_last_instance() {
     let start = Instant::now();

@@ -196,6 +196,60 @@ async fn a_request_over_mqtt_that_comes_again_is_answered_again_and_not_run_agai
     manager.shut_down().await;
 }
 
+/// Many of each, as fast as the broker takes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_requests_that_are_none_late_or_repeated_changes_nothing() {
+    let bed = Bed::new(OBEDIENT, json!({}));
+    let manager = bed.start().await;
+    let mut remote = Remote::connect(&bed).await;
+    remote.until_heard().await;
+    let bytes = |request: &Request| serde_json::to_vec(request).expect("serialises");
+    let run_once = Request::new(start("client1", 0, None), SOON);
+    let expired =
+        Request { expires_at: jiff::Timestamp::MIN, ..Request::new(start("client1", 0, None), SOON) };
+    let id_of_run = Request { id: run_once.id.clone(), ..Request::new(start("client1", 0, None), SOON) };
+    let mut forged = vec![
+        bytes(&run_once),
+        bytes(&id_of_run),
+        bytes(&expired),
+        bytes(&Request { id: "x".repeat(129), ..run_once.clone() }),
+        bytes(&Request::new(stop("client1", 1), SOON)),
+        bytes(&Request::new(stop("client1", u32::MAX), SOON)),
+        bytes(&Request::new(
+            Command::Scale { client: client("client1"), stream: None, instances: Scale::Count(u32::MAX) },
+            SOON,
+        )),
+        bytes(&Request::new(start("client1", 1, Some("../../x")), SOON)),
+        b"{\"verb\":\"exec\",\"command\":\"id\"}".to_vec(),
+        b"\xff\x00".to_vec(),
+        "[".repeat(60_000).into_bytes(),
+        Vec::new(),
+    ];
+    // Larger than any request can be: not even queued.
+    forged.push(vec![b'{'; 1_000_000]);
+    for round in 0..20 {
+        for payload in &forged {
+            remote.send(payload.clone(), b"forged", false).await;
+        }
+        // To where nothing can be published, and to where it would be a request itself.
+        for topic in ["#", "a/+/b", &remote.control] {
+            let list = Request {
+                id: format!("{round}{topic}"),
+                ..Request::new(Command::List { client: None }, SOON)
+            };
+            let response_topic = Some(topic.to_owned());
+            let publish = Publish { response_topic, ..Publish::new(&remote.control, bytes(&list)) };
+            // A broker may refuse it already.
+            let _ = remote.link.publish(publish).await;
+        }
+    }
+    remote.until_heard().await;
+    manager.until_states("0 running").await;
+    assert_eq!(manager.status().await.wanted, 1, "it was started once");
+    assert_eq!(count(&bed.log(), "started"), 1);
+    manager.shut_down().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retained_request_is_not_run_by_each_manager_that_starts() {
     let bed = Bed::new(OBEDIENT, json!({}));

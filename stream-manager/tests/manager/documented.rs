@@ -1,6 +1,6 @@
 //! The examples of `docs/asyncapi.yaml` are what the programs read and write.
 
-use mysimbdp_core::message::{Finished, Report, Staged};
+use mysimbdp_core::message::{Finished, Receipt, Report, Staged};
 use mysimbdp_stream_manager::control::{Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,15 +36,19 @@ fn every_example_is_read_as_what_it_shows() {
             Some("report") => {
                 Report::parse(payload.as_bytes()).expect(payload);
             }
+            Some("receipt") => {
+                same::<Receipt>(payload);
+                Receipt::parse(payload.as_bytes()).expect(payload);
+            }
             Some("request") => {
                 serde_json::from_str::<Request>(payload).expect(payload);
             }
             Some("response") => same::<Response>(payload),
             // The client's own, and what only the apps write.
-            Some("data" | "status") => continue,
+            Some("data" | "status" | "gone") => continue,
             other => panic!("example of unknown kind {other:?}"),
         }
         checked += 1;
     }
-    assert!(checked >= 16, "only {checked} examples were found");
+    assert!(checked >= 17, "only {checked} examples were found");
 }

@@ -6,4 +6,5 @@ mod bed;
 mod control;
 mod documented;
 mod lifecycle;
+mod processes;
 mod scaling;

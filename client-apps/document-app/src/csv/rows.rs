@@ -19,6 +19,7 @@ pub(crate) struct Rows<R> {
     content: Vec<u8>,
     /// Where each field ends in it.
     ends: Vec<usize>,
+    begun: bool,
 }
 
 /// A row, or why there is none to be had.
@@ -51,7 +52,13 @@ impl<'a> Fields<'a> {
 
 impl<R: BufRead> Rows<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, parser: Reader::new(), content: vec![0; 64 * 1024], ends: vec![0; COLUMNS_MAX] }
+        Self {
+            input,
+            parser: Reader::new(),
+            content: vec![0; 64 * 1024],
+            ends: vec![0; COLUMNS_MAX],
+            begun: false,
+        }
     }
 
     /// Rows of more than `count` fields are [`Row::TooMany`] from now on.
@@ -64,7 +71,12 @@ impl<R: BufRead> Rows<R> {
         let (mut filled, mut fields) = (0, 0);
         let (mut too_large, mut too_many) = (false, false);
         loop {
-            let buffer = self.input.fill_buf()?;
+            let mut buffer = self.input.fill_buf()?;
+            if !std::mem::replace(&mut self.begun, true) {
+                // Byte by byte the parser knows no byte order mark. The file's own is gone already, and what looks like
+                // another one is text, as it is for the splitter.
+                buffer = &buffer[..buffer.len().min(1)];
+            }
             let (result, read, written, ended) =
                 self.parser.read_record(buffer, &mut self.content[filled..], &mut self.ends[fields..]);
             self.input.consume(read);

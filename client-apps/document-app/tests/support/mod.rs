@@ -153,11 +153,21 @@ pub struct Worker {
 impl Worker {
     /// Gives it a unit and returns its answer up to `done` or `failed`.
     pub fn unit(&mut self, header: &UnitHeader, bytes: &[u8]) -> Vec<Line> {
+        self.unit_in_pieces(header, [bytes.to_vec()].into_iter())
+    }
+
+    /// The same with bytes that nobody could hold at once.
+    pub fn unit_in_pieces(
+        &mut self,
+        header: &UnitHeader,
+        pieces: impl Iterator<Item = Vec<u8>>,
+    ) -> Vec<Line> {
         let stdin = self.stdin.as_mut().expect("open until the end");
-        let mut unit = serde_json::to_vec(header).expect("JSON");
-        unit.push(b'\n');
-        unit.extend_from_slice(bytes);
-        stdin.write_all(&unit).expect("the worker reads");
+        let mut head = serde_json::to_vec(header).expect("JSON");
+        head.push(b'\n');
+        for piece in std::iter::once(head).chain(pieces) {
+            stdin.write_all(&piece).expect("the worker reads");
+        }
         stdin.flush().expect("the worker reads");
         let mut lines = Vec::new();
         loop {
@@ -169,6 +179,11 @@ impl Worker {
                 return lines;
             }
         }
+    }
+
+    /// The most memory that it has had so far.
+    pub fn memory_peak_kib(&self) -> u64 {
+        testbed::memory_peak_kib(self.child.id())
     }
 
     /// Closes its stdin and returns its exit code.

@@ -4,12 +4,16 @@ use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::app::Line;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::outcome::Counts;
 
 use crate::failure::{Failure, shortened};
 
 /// Progress is for people: more often than this nobody looks.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Keys of one line: with what is around them below the 64 KiB that a line may have.
+const KEYS_BYTES_MAX: usize = 60 << 10;
 
 /// Writes the lines of the contract.
 pub struct Answer {
@@ -37,10 +41,27 @@ impl Answer {
         self.line(&Line::Reject { record, reason: shortened(reason) })
     }
 
+    /// Lists the keys of records that were stored or found, in lines that the platform takes whole.
+    pub(crate) fn keys(&mut self, keys: impl IntoIterator<Item = serde_json::Value>) -> Result<(), Failure> {
+        let (mut line, mut bytes) = (Vec::new(), 0);
+        for key in keys {
+            let length = key.to_string().len() + 1;
+            if bytes + length > KEYS_BYTES_MAX && !line.is_empty() {
+                self.line(&Line::Keys { keys: std::mem::take(&mut line) })?;
+                bytes = 0;
+            }
+            bytes += length;
+            line.push(key);
+        }
+        if line.is_empty() { Ok(()) } else { self.line(&Line::Keys { keys: line }) }
+    }
+
     pub(crate) fn done(&mut self, counts: Counts) -> Result<(), Failure> {
         let Counts { stored, duplicates, rejected, .. } = counts;
         self.line(&Line::Done { stored, duplicates, rejected })?;
-        Ok(self.out.flush()?)
+        self.out.flush()?;
+        failpoint::hit("batch-app.done-said");
+        Ok(())
     }
 
     pub(crate) fn failed(&mut self, retry: bool, reason: String) -> Result<(), Failure> {

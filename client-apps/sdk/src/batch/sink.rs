@@ -1,11 +1,14 @@
 //! Stores records in batches, two at a time, and keeps the account of each record.
 
 use mysimbdp_core::app::{Ids, UnitHeader};
+use mysimbdp_core::failpoint;
 use mysimbdp_core::io::coredms::{CoredmsError, Written};
 use mysimbdp_core::outcome::Counts;
 use tokio::task::JoinSet;
 
-use bson::RawDocumentBuf;
+use bson::raw::RawBsonRef;
+use bson::{Bson, RawDocumentBuf};
+use serde_json::Value;
 
 use super::{Answer, Settings, Store};
 use crate::failure::Failure;
@@ -34,14 +37,17 @@ pub struct Sink<'a> {
     identity: Option<Identity>,
     counts: Counts,
     batch: Batch,
-    writing: JoinSet<(Vec<u64>, Result<Written, CoredmsError>)>,
+    writing: JoinSet<(Batch, Result<Written, CoredmsError>)>,
 }
 
 /// Documents that go to the store together, and the number of each in the file.
 #[derive(Debug, Default)]
 struct Batch {
+    /// Given away when they are written.
     documents: Vec<RawDocumentBuf>,
     numbers: Vec<u64>,
+    /// Their keys, with key ids.
+    keys: Vec<Value>,
     bytes: usize,
 }
 
@@ -76,7 +82,12 @@ impl<'a> Sink<'a> {
             none => none.insert(self.settings.identity(self.header)?),
         };
         match identity.document(number, fields) {
-            Ok(document) => self.batch.push(number, document),
+            Ok(document) => {
+                if self.settings.ids == Ids::Key {
+                    self.batch.keys.push(key_of(&document)?);
+                }
+                self.batch.push(number, document);
+            }
             Err(reason) => return self.note_reject(number, reason),
         }
         if self.batch.is_full() { self.write() } else { Ok(()) }
@@ -109,6 +120,7 @@ impl<'a> Sink<'a> {
         while !self.writing.is_empty() {
             self.settle_one()?;
         }
+        failpoint::hit("batch-app.all-stored");
         Ok(self.counts)
     }
 
@@ -137,7 +149,8 @@ impl<'a> Sink<'a> {
         while self.writing.len() >= WRITERS {
             self.settle_one()?;
         }
-        let Batch { documents, numbers, .. } = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        let documents = std::mem::take(&mut batch.documents);
         let coredms = self.store.coredms.clone();
         let collection = self.settings.collection.clone();
         let by_key = self.settings.ids == Ids::Key;
@@ -147,7 +160,7 @@ impl<'a> Sink<'a> {
             } else {
                 coredms.insert_many(&collection, documents).await
             };
-            (numbers, written)
+            (batch, written)
         };
         self.writing.spawn_on(write, self.store.handle());
         Ok(())
@@ -156,12 +169,18 @@ impl<'a> Sink<'a> {
     /// Waits for one of the writes and books its result.
     fn settle_one(&mut self) -> Result<(), Failure> {
         let Some(ended) = self.store.block_on(self.writing.join_next()) else { return Ok(()) };
-        let (numbers, written) = ended.map_err(|error| Failure::Fault(format!("writer failed: {error}")))?;
+        let (batch, written) = ended.map_err(|error| Failure::Fault(format!("writer failed: {error}")))?;
         let written = written?;
+        failpoint::hit("batch-app.batch-stored");
         self.counts.stored += written.stored;
         self.counts.duplicates += written.duplicates.len() as u64;
+        // Ascending, so that what is not stored and not there can be left out in one pass.
+        let mut rejected = written.rejected.iter().map(|(position, _)| *position).peekable();
+        let keys = batch.keys.into_iter().enumerate();
+        let there = keys.filter(|(position, _)| rejected.next_if_eq(position).is_none());
+        self.answer.keys(there.map(|(_, key)| key))?;
         for (position, reason) in written.rejected {
-            self.note_reject(numbers[position], reason)?;
+            self.note_reject(batch.numbers[position], reason)?;
         }
         self.answer.progress(self.counts.received)
     }
@@ -177,4 +196,12 @@ impl Batch {
     fn is_full(&self) -> bool {
         self.documents.len() >= BATCH_DOCUMENTS || self.bytes >= BATCH_BYTES
     }
+}
+
+/// The key of a document as the platform wants it listed.
+fn key_of(document: &RawDocumentBuf) -> Result<Value, Failure> {
+    let key = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
+    Ok(key
+        .map_err(|error| Failure::Fault(format!("a document of this app is none: {error}")))?
+        .into_relaxed_extjson())
 }

@@ -60,6 +60,14 @@ impl Write for Stdout {
 /// Serves these units as a worker, and returns the lines and how it ended.
 fn work(units: &[(UnitHeader, &[u8])], app: &mut App<'_>) -> (Vec<Line>, Result<(), Failure>) {
     let directory = TempDir::new().expect(DIRECTORY);
+    work_with(&settings(&directory, Protocol::Worker), units, app)
+}
+
+fn work_with(
+    settings: &Settings,
+    units: &[(UnitHeader, &[u8])],
+    app: &mut App<'_>,
+) -> (Vec<Line>, Result<(), Failure>) {
     let mut stdin = Vec::new();
     for (header, bytes) in units {
         stdin.extend(serde_json::to_vec(header).expect("JSON"));
@@ -67,8 +75,7 @@ fn work(units: &[(UnitHeader, &[u8])], app: &mut App<'_>) -> (Vec<Line>, Result<
         stdin.extend_from_slice(bytes);
     }
     let stdout = Stdout::default();
-    let ended =
-        serve(&settings(&directory, Protocol::Worker), &mut stdin.as_slice(), Box::new(stdout.clone()), app);
+    let ended = serve(settings, &mut stdin.as_slice(), Box::new(stdout.clone()), app);
     let written = stdout.0.lock().expect("not poisoned");
     let lines =
         written.lines().map(|line| serde_json::from_str(&line.expect("text")).expect("a line")).collect();
@@ -153,4 +160,41 @@ fn a_long_reason_fits_into_a_line() {
         [Line::Reject { record: 0, reason }, Line::Done { rejected: 1, .. }] => assert!(reason.len() < 2_000),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn with_key_ids_the_keys_of_what_is_stored_or_found_are_listed_and_others_not() {
+    let directory = TempDir::new().expect(DIRECTORY);
+    let keyed = Settings {
+        ids: Ids::Key,
+        record_key: vec!["name".to_owned(), "byte".to_owned()],
+        ..settings(&directory, Protocol::Worker)
+    };
+    // 3,000 long keys need several lines; every hundredth record has none.
+    let mut app = |unit: &mut Unit<'_>| {
+        let mut fields = Fields::new();
+        for (number, byte) in unit.input.by_ref().bytes().enumerate() {
+            fields.clear();
+            fields.int("byte", i64::from(byte?));
+            if number % 100 != 0 {
+                fields.string("name", &format!("{number} {}", "\u{0}".repeat(50)));
+            }
+            unit.sink.record(&fields)?;
+        }
+        unit.sink.finish()
+    };
+    let bytes = [7; 3_000];
+    let (lines, ended) = work_with(&keyed, &[(header(3_000, 3_000), bytes.as_slice())], &mut app);
+    assert!(ended.is_ok(), "{ended:?}");
+    assert_eq!(lines.last(), Some(&Line::Done { stored: 2_970, duplicates: 0, rejected: 30 }));
+    let keys: Vec<_> = lines
+        .iter()
+        .filter_map(|line| if let Line::Keys { keys } = line { Some(keys) } else { None })
+        .inspect(|keys| assert!(serde_json::to_vec(keys).expect("JSON").len() < 64_000))
+        .flatten()
+        .collect();
+    assert_eq!(keys.len(), 2_970);
+    let first = keys[0].as_object().expect("an object of the key fields");
+    assert_eq!(first.keys().collect::<Vec<_>>(), ["name", "byte"]);
+    assert_eq!(first["byte"], 7);
 }

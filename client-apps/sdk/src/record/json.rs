@@ -291,5 +291,50 @@ mod tests {
                 prop_assert!(serde_json::from_slice::<Value>(&bytes).is_ok_and(|value| value.is_object()));
             }
         }
+
+        /// Grammar that is nearly right, with everything that a value could be changed by.
+        #[test]
+        fn any_pieces_of_json_are_the_reference_conversion_or_rejected(
+            pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..24),
+        ) {
+            let text = format!("{{\"v\":{}}}", pieces.concat());
+            if let Ok(document) = convert(&text) {
+                let value: Value = serde_json::from_str(&text).expect("what is taken is JSON");
+                prop_assert_eq!(Bson::Document(document), reference(&value));
+            }
+        }
     }
+
+    const PIECES: [&str; 30] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"a\"",
+        "\"b\":",
+        "\"a\":",
+        "\"\\u0061\":",
+        "\"$a\":",
+        "\"a.b\":",
+        "1",
+        "-0",
+        "0.1",
+        "1e400",
+        "9223372036854775807",
+        "9223372036854775808",
+        "9007199254740993.0",
+        "5e-324",
+        "null",
+        "true",
+        "NaN",
+        " ",
+        "\\",
+        "\"",
+        "\"\\ud800\"",
+        "\"\\ud83d\\ude00\"",
+        "\"\u{0}\"",
+        "\u{feff}",
+    ];
 }

@@ -91,10 +91,14 @@ fn survives(text: &str, value: f64, mantissa: &[u8]) -> bool {
     if significant > DIGITS_MAX {
         return false;
     }
-    let written = format!("{value:.*e}", significant - 1);
-    written.split_once('e').is_some_and(|(digits, exponent)| {
-        same_digits(digits.as_bytes(), mantissa) && exponent.parse::<i64>().ok() == decimal_exponent(text)
-    })
+    let is_same = |written: String| {
+        written.split_once('e').is_some_and(|(digits, exponent)| {
+            same_digits(digits.as_bytes(), mantissa) && exponent.parse::<i64>().ok() == decimal_exponent(text)
+        })
+    };
+    // Where two decimals of so many digits are equally near, one way to write the double takes the even one and the other
+    // the larger. Programs do either.
+    is_same(format!("{value:.*e}", significant - 1)) || is_same(format!("{value:e}"))
 }
 
 fn same_digits(left: &[u8], right: &[u8]) -> bool {
@@ -156,6 +160,20 @@ mod tests {
         }
         let endless = format!("0.{}", "3".repeat(5_000));
         assert_eq!(exact(&endless), None);
+    }
+
+    #[test]
+    fn of_two_decimals_that_are_equally_near_each_is_the_double() {
+        let whole = 1_120_018_142_713_855.0;
+        for (text, value) in [
+            ("1120018142713855.2", whole + 0.25),
+            ("1120018142713855.3", whole + 0.25),
+            ("-1.1200181427138552e15", -whole - 0.25),
+            ("-1.1200181427138553e15", -whole - 0.25),
+            ("1120018142713855.1", whole + 0.125),
+        ] {
+            assert_eq!(exact(text), Some(Number::Double(value)), "{text}");
+        }
     }
 
     #[test]

@@ -4,26 +4,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::chain;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::io::broker::consumer::{Consumer, Deliveries, Delivery};
 use mysimbdp_core::io::broker::{BrokerError, ConnectOptions, Publish};
 use mysimbdp_core::io::coredms::Coredms;
+use mysimbdp_core::io::coredms::sequences::Sequences;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, interval_at, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 
 use super::Settings;
 use super::message::{Converter, Item};
+use super::receipts::Receipts;
 use super::report::{self, Meter};
 use super::signals::{Signals, Wish};
 use super::status::{self, State};
+use super::wait::at;
 use super::window::WindowWatch;
 use super::write::{Settled, Target};
 use crate::failure::Failure;
 
 /// The broker keeps the session of an instance that is away this long.
 const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// A dead connection is noticed after twice this time.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A batch is closed early when it holds this much, which is far below the 48 MB of a message to MongoDB.
 const BATCH_BYTES_MAX: usize = 8_000_000;
@@ -66,6 +67,7 @@ pub(crate) struct Instance<'a> {
     batch: Batch,
     /// At most one: the batch that is being written.
     writing: JoinSet<Result<Settled, Failure>>,
+    receipts: Receipts,
     /// Reports and status: few, and none of them waited for.
     messages: JoinSet<Result<Message, BrokerError>>,
     /// The connection on which the status was said last, and what it was.
@@ -100,7 +102,7 @@ impl<'a> Instance<'a> {
         // One batch is written while the next one collects.
         let window = u16::try_from(2 * settings.batch_messages_max).unwrap_or(u16::MAX);
         let options = ConnectOptions {
-            keep_alive: KEEP_ALIVE,
+            keep_alive: settings.keep_alive,
             session_expiry: Some(SESSION_EXPIRY),
             receive_maximum: window,
             will: settings.instance_topic.as_deref().map(status::will),
@@ -108,15 +110,19 @@ impl<'a> Instance<'a> {
         };
         let (consumer, deliveries) = Consumer::connect(options, vec![settings.topic_filter.clone()])
             .map_err(|error| Failure::Config(chain(&error)))?;
+        let consumer = Arc::new(consumer);
+        let sequences = Sequences::new(Arc::clone(&coredms), settings.client.clone(), &settings.collection);
         Ok(Self {
             settings,
             converter,
             target: Target {
+                client: settings.client.clone(),
                 coredms,
                 collection: settings.collection.clone(),
                 rejected: settings.rejected_collection.clone(),
             },
-            consumer: Arc::new(consumer),
+            receipts: Receipts::new(settings, sequences, Arc::clone(&consumer)),
+            consumer,
             deliveries,
             course: Course::Run,
             batch: Batch::default(),
@@ -145,6 +151,7 @@ impl<'a> Instance<'a> {
             tokio::select! {
                 wish = signals.next() => self.obey(wish),
                 Some(written) = self.writing.join_next() => self.book(written)?,
+                () = self.receipts.step() => {}
                 Some(sent) = self.messages.join_next() => self.note_sent(sent),
                 Some(_) = self.unsubscribing.join_next() => self.drain(),
                 delivery = self.deliveries.recv(), if may_take => match delivery {
@@ -179,6 +186,7 @@ impl<'a> Instance<'a> {
 
     /// The subscription has ended.
     fn drain(&mut self) {
+        failpoint::hit("stream-app.unsubscribed");
         if matches!(self.course, Course::Unsubscribe) {
             let generation = self.consumer.stats().generation;
             self.course = Course::Drain { quiet_since: Instant::now(), generation };
@@ -221,7 +229,9 @@ impl<'a> Instance<'a> {
     fn book(&mut self, written: Result<Result<Settled, Failure>, JoinError>) -> Result<(), Failure> {
         let mut settled = written.map_err(|error| Failure::Fault(format!("writer failed: {error}")))??;
         self.consumer.acknowledge(std::mem::take(&mut settled.acks));
+        failpoint::hit("stream-app.acknowledged");
         self.meter.write_ended(&settled, Instant::now());
+        self.receipts.take(settled.durable);
         self.close_batch();
         Ok(())
     }
@@ -313,6 +323,11 @@ impl<'a> Instance<'a> {
             tracing::warn!("the store is away: what was taken last is not acknowledged and will come again");
         }
         self.writing.shutdown().await;
+        let patience = match self.course {
+            Course::Stop { until } => until.saturating_duration_since(Instant::now()),
+            Course::Run | Course::Unsubscribe | Course::Drain { .. } => STOP_PATIENCE,
+        };
+        self.receipts.finish(patience).await;
         self.report();
         self.say_status(if is_drained { State::Drained } else { State::Stopped });
         let sent =
@@ -320,6 +335,7 @@ impl<'a> Instance<'a> {
         if sent.is_err() {
             tracing::debug!("the broker does not answer, last report and status are not sent");
         }
+        failpoint::hit("stream-app.taken-leave");
         match self.consumer.disconnect(is_drained).await {
             Ok(()) => tracing::info!(session_ended = is_drained, "ended"),
             // The subscription has ended and the session is empty: the broker will let it expire.
@@ -353,13 +369,5 @@ async fn unsubscribe(consumer: Arc<Consumer>) {
     while let Err(error) = consumer.unsubscribe().await {
         tracing::debug!(error = %chain(&error), "not unsubscribed yet");
         tokio::time::sleep(UNSUBSCRIBE_AGAIN).await;
-    }
-}
-
-/// Waits until then; forever where there is no time.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time.into()).await,
-        None => std::future::pending().await,
     }
 }

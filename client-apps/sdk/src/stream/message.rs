@@ -3,14 +3,16 @@
 use std::time::Instant;
 
 use bson::spec::{BinarySubtype, ElementType};
-use bson::{Binary, Bson, DateTime, RawDocumentBuf, doc, oid::ObjectId};
+use bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
 use bytes::Bytes;
 use jsonschema::Validator;
 use mysimbdp_core::app::Ids;
+use mysimbdp_core::client::ClientId;
 use mysimbdp_core::ingestion::RecordId;
 use mysimbdp_core::io::broker::consumer::{AckToken, Delivery};
 use mysimbdp_core::io::clock;
-use mysimbdp_core::source::{EPOCH, Number, SEQUENCE, SOURCE};
+use mysimbdp_core::io::coredms::sequences;
+use mysimbdp_core::source::{EPOCH, GONE, Gone, Number, SEQUENCE, SOURCE};
 
 use super::{Convert, Settings};
 use crate::failure::{Failure, shortened};
@@ -47,13 +49,23 @@ pub(crate) struct Item {
     pub(crate) message: Message,
     pub(crate) received_at: Instant,
     pub(crate) ack: AckToken,
+    /// Its place in its source, whatever becomes of it.
+    pub(crate) number: Option<Number>,
     pub(crate) fate: Fate,
 }
 
 #[derive(Debug)]
 pub(crate) enum Fate {
-    Store { document: RawDocumentBuf, number: Option<RecordId> },
-    Reject { reason: String },
+    /// `number` is the document's `_id`, where that is made of the message's number.
+    Store {
+        document: RawDocumentBuf,
+        number: Option<RecordId>,
+    },
+    Reject {
+        reason: String,
+    },
+    /// No record: its source no longer has these numbers.
+    Gone(Gone),
 }
 
 /// Turns messages into documents.
@@ -81,26 +93,46 @@ impl<'a> Converter<'a> {
     pub(crate) fn item(&mut self, delivery: Delivery) -> Item {
         let Delivery { topic, payload, user_properties, received_at, ack, .. } = delivery;
         let message = Message { topic, payload, user_properties };
-        let fate = match self.document(&message) {
+        let (number, fate) = self.judge(&message);
+        Item { message, received_at, ack, number, fate }
+    }
+
+    fn judge(&mut self, message: &Message) -> (Option<Number>, Fate) {
+        if message.property(GONE).is_some() {
+            return (None, gone(message).map_or_else(|reason| Fate::Reject { reason }, Fate::Gone));
+        }
+        let converted = self.convert(message);
+        let number = self.number(message);
+        let document = converted.and_then(|()| self.document(&number));
+        let fate = match document {
             Ok((document, number)) => Fate::Store { document, number },
             Err(reason) => Fate::Reject { reason },
         };
-        Item { message, received_at, ack, fate }
+        // Under other ids the number identifies nothing: one that is none is no fault of the record.
+        (number.ok().flatten(), fate)
     }
 
-    fn document(&mut self, message: &Message) -> Result<(RawDocumentBuf, Option<RecordId>), String> {
+    fn convert(&mut self, message: &Message) -> Result<(), String> {
+        self.fields.clear();
+        // Before the schema: the number of a message that does not fit may be in its fields.
+        let converted = (self.convert)(message, &mut self.fields);
         if let Some(schema) = &self.schema {
             check(schema, &message.payload)?;
         }
-        self.fields.clear();
-        (self.convert)(message, &mut self.fields)?;
+        converted
+    }
+
+    fn document(
+        &self,
+        number: &Result<Option<Number>, String>,
+    ) -> Result<(RawDocumentBuf, Option<RecordId>), String> {
         match self.settings.ids {
             Ids::Key => {
                 let provenance = Provenance::Stream { received_at: clock::now() };
                 let identity = Identity::Key { fields: self.settings.record_key.clone(), provenance };
                 Ok((identity.document(0, &self.fields)?, None))
             }
-            Ids::Platform => match self.number(message)? {
+            Ids::Platform => match number.as_ref().map_err(String::clone)? {
                 Some(number) => {
                     let id = number.id(&self.settings.client);
                     Ok((with_record_id(id, &self.fields)?, Some(id)))
@@ -119,6 +151,16 @@ impl<'a> Converter<'a> {
             Some(names) => Number::read(names.each_ref().map(|name| self.fields.get(name).and_then(text))),
         }
     }
+}
+
+fn gone(message: &Message) -> Result<Gone, String> {
+    if !message.payload.is_empty() {
+        return Err(format!(
+            "a message with {GONE} has no content, this one has {} bytes",
+            message.payload.len()
+        ));
+    }
+    Gone::read([SOURCE, EPOCH, GONE].map(|name| message.property(name).map(str::to_owned)))
 }
 
 /// The text of a field that holds part of a message's number.
@@ -147,21 +189,42 @@ fn check(schema: &Validator, payload: &[u8]) -> Result<(), String> {
 
 /// The document of a message that cannot be stored.
 ///
-/// Its `_id` is made once per arrival: a message that the broker delivers again after a crash can be listed twice.
-pub(crate) fn reject_document(message: &Message, reason: &str) -> Result<RawDocumentBuf, Failure> {
+/// Of a numbered message the `_id` is made of number and content, so that a repeat is listed once, and other content
+/// under the same number too. Of another one it is made once per arrival: a message that the broker delivers again after
+/// a crash can be listed twice.
+pub(crate) fn reject_document(
+    client: &ClientId,
+    Item { message, number, .. }: &Item,
+    reason: &str,
+) -> Result<RawDocumentBuf, Failure> {
     let kept = &message.payload[..message.payload.len().min(REJECT_PAYLOAD_BYTES_MAX)];
     let payload = match std::str::from_utf8(kept) {
         Ok(text) => Bson::String(text.to_owned()),
         Err(_) => Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: kept.to_vec() }),
     };
-    let document = doc! {
-        "_id": ObjectId::new(),
+    let mut document = match number {
+        Some(number) => numbered(client, number, &message.payload),
+        None => doc! { "_id": ObjectId::new() },
+    };
+    document.extend(doc! {
         "topic": &message.topic,
         "payload": payload,
         "payload_bytes": i64::try_from(message.payload.len()).unwrap_or(i64::MAX),
         "reason": shortened(reason.to_owned()),
         "rejected_at": DateTime::from_millis(clock::now().as_millisecond()),
-    };
+    });
     RawDocumentBuf::try_from(&document)
         .map_err(|error| Failure::Fault(format!("a reject is no document: {error}")))
+}
+
+/// What a reject of a numbered message begins with.
+fn numbered(client: &ClientId, number: &Number, payload: &[u8]) -> Document {
+    let mut id = number.id(client).0.to_vec();
+    id.extend(&blake3::hash(payload).as_bytes()[..8]);
+    doc! {
+        "_id": Binary { subtype: BinarySubtype::Generic, bytes: id },
+        "source": number.source.name.as_str(),
+        "epoch": number.source.epoch.to_string(),
+        "seq": sequences::number(number.sequence),
+    }
 }

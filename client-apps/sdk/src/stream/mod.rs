@@ -6,17 +6,24 @@
 //!    or when the write before it has returned and it holds anything, so batches grow with the load by themselves;
 //! 4. when a batch is durable its messages are acknowledged. While the store is away nothing is acknowledged, and the
 //!    broker's window (twice a batch) bounds what is held in memory;
-//! 5. reports go out at their interval; the retained status says that the instance lives.
+//! 5. what is durable of numbered sources is marked, and they are told how far they are received, off the way of the
+//!    messages;
+//! 6. reports go out at their interval; the retained status says that the instance lives.
 //!
 //! SIGTERM and SIGINT stop: what has been taken is stored and acknowledged, the session stays. SIGUSR1 drains: the
 //! subscription ends, what the session still holds is stored, then the session ends too.
 
+mod durable;
+mod gaps;
 mod instance;
 mod message;
+mod receipts;
 mod report;
+mod round;
 mod settings;
 mod signals;
 mod status;
+mod wait;
 mod window;
 mod write;
 

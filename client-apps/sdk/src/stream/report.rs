@@ -12,7 +12,8 @@ use super::write::Settled;
 #[derive(Debug)]
 pub(crate) struct Meter {
     since: Instant,
-    messages: u64,
+    stored: u64,
+    duplicates: u64,
     bytes: u64,
     rejected: u64,
     /// Arrival to acknowledgement, summed over all messages.
@@ -27,7 +28,8 @@ impl Meter {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             since: now,
-            messages: 0,
+            stored: 0,
+            duplicates: 0,
             bytes: 0,
             rejected: 0,
             waited: Duration::ZERO,
@@ -44,7 +46,8 @@ impl Meter {
         if let Some(since) = self.storing_since.take() {
             self.stored_for += now.duration_since(since);
         }
-        self.messages += settled.arrivals.len() as u64 - settled.rejected;
+        self.stored += settled.stored;
+        self.duplicates += settled.duplicates;
         self.rejected += settled.rejected;
         self.bytes += settled.bytes;
         self.waited += settled.arrivals.iter().map(|arrival| now.duration_since(*arrival)).sum::<Duration>();
@@ -56,7 +59,8 @@ impl Meter {
         // A write that is still on its way belongs to this interval for its part.
         let storing = self.storing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let busy = (self.stored_for + storing).as_secs_f64();
-        let handled = self.messages + self.rejected;
+        let ingested = self.stored + self.duplicates;
+        let handled = ingested + self.rejected;
         let report = Report {
             client_name: settings.client.clone(),
             average_processing_time: if handled == 0 {
@@ -64,11 +68,13 @@ impl Meter {
             } else {
                 self.waited.as_secs_f64() / handled as f64
             },
-            total_number_of_messages_ingested: self.messages,
+            total_number_of_messages_ingested: ingested,
             total_size_of_messages_ingested: self.bytes,
             instance: Some(settings.instance.clone()),
             interval: Some(interval.as_secs_f64()),
             utilization: Some((busy / interval.as_secs_f64().max(f64::EPSILON)).clamp(0.0, 1.0)),
+            stored: Some(self.stored),
+            duplicates: Some(self.duplicates),
             rejected: self.rejected,
             backlog,
         };
@@ -88,7 +94,8 @@ mod tests {
     use crate::stream::test_settings;
 
     fn settled(arrivals: Vec<Instant>, rejected: u64) -> Settled {
-        Settled { acks: Vec::new(), arrivals, bytes: 100, rejected }
+        let stored = arrivals.len() as u64 - rejected;
+        Settled { arrivals, bytes: 100, stored, rejected, ..Settled::default() }
     }
 
     #[test]
@@ -101,6 +108,7 @@ mod tests {
         meter.write_began(at(9));
         let report = meter.report(&test_settings(), 5, at(10));
         assert_eq!(report.total_number_of_messages_ingested, 2);
+        assert_eq!((report.stored, report.duplicates), (Some(2), Some(0)));
         assert_eq!((report.rejected, report.backlog), (1, 5));
         assert_eq!(report.average_processing_time, 1.0);
         assert_eq!((report.interval, report.utilization), (Some(10.0), Some(0.3)));

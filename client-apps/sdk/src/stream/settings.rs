@@ -8,9 +8,6 @@ use mysimbdp_core::client::ClientId;
 use crate::environment::Environment;
 use crate::failure::Failure;
 
-/// Of an app's own, given in the stream's `env`: names of three fields, separated by commas.
-const NUMBER_FIELDS: &str = "MYSIMBDP_NUMBER_FIELDS";
-
 /// Reports more often than this would be more than what they report of.
 const REPORT_EVERY_MIN: Duration = Duration::from_millis(100);
 
@@ -21,6 +18,8 @@ pub struct Settings {
     pub client: ClientId,
     /// Address of the broker: `mqtt://host:port`.
     pub broker: String,
+    /// A dead connection to the broker is noticed after at most twice this time.
+    pub keep_alive: Duration,
     /// The complete filter, `$share/<client>/…`.
     pub topic_filter: String,
     /// Client id of the MQTT session, which belongs to the slot and outlives the process.
@@ -29,6 +28,10 @@ pub struct Settings {
     pub instance_topic: Option<String>,
     /// Where reports go; without it they are only logged.
     pub report_topic: Option<String>,
+    /// Receipts go to `<this>/<source>`; without it there are none.
+    pub receipt_topic: Option<String>,
+    /// A number that is missing for so long is asked for.
+    pub gap_delay: Duration,
     /// From one report to the next.
     pub report_every: Duration,
     /// A batch is written when it holds this many messages …
@@ -73,12 +76,12 @@ impl Settings {
                 .map_err(|error| read.fault(format!("{}: {error}", env::MESSAGE_SCHEMA)))
                 .ok()
         });
-        let number_fields = read.optional(NUMBER_FIELDS).and_then(|names| {
+        let number_fields = read.optional(env::NUMBER_FIELDS).and_then(|names| {
             let names: Vec<String> = names.split(',').map(str::to_owned).collect();
             let count = names.len();
             names
                 .try_into()
-                .map_err(|_| read.fault(format!("{NUMBER_FIELDS} has {count} names, allowed are 3")))
+                .map_err(|_| read.fault(format!("{} has {count} names, allowed are 3", env::NUMBER_FIELDS)))
                 .ok()
         });
         let report_seconds: f64 = read.parsed(env::REPORT_SECONDS, 60.0);
@@ -89,10 +92,13 @@ impl Settings {
         let settings = client.map(|client| Self {
             client,
             broker: read.text(env::BROKER),
+            keep_alive: Duration::from_secs(read.parsed(env::KEEP_ALIVE_SECONDS, 10)),
             topic_filter: read.text(env::TOPIC_FILTER),
             instance: read.text(env::INSTANCE),
             instance_topic: read.optional(env::INSTANCE_TOPIC),
             report_topic: read.optional(env::REPORT_TOPIC),
+            receipt_topic: read.optional(env::RECEIPT_TOPIC),
+            gap_delay: Duration::from_millis(read.parsed(env::GAP_DELAY_MILLIS, 2000)),
             // A timer without a period does not exist.
             report_every: report_every.max(REPORT_EVERY_MIN),
             batch_messages_max: read.parsed(env::BATCH_MESSAGES, 1000).clamp(1, 10_000),

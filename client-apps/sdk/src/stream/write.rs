@@ -1,15 +1,19 @@
 //! Writes a batch until it is durable, however long the store is away.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::{Binary, Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawDocumentBuf};
 use mysimbdp_core::chain;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::failpoint;
+use mysimbdp_core::ingestion::RecordId;
 use mysimbdp_core::io::broker::consumer::AckToken;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Written};
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Order, Written};
 use mysimbdp_core::io::random;
 
+use super::durable::{DurableBySource, note_gone, note_received};
 use super::message::{Fate, Item, reject_document};
 use crate::failure::{Failure, shortened};
 
@@ -20,18 +24,24 @@ const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// The collections that a stream writes to.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
+    pub(crate) client: ClientId,
     pub(crate) coredms: Arc<dyn Coredms>,
     pub(crate) collection: String,
     pub(crate) rejected: String,
 }
 
 /// A batch that is durable: its messages may be acknowledged.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Settled {
     pub(crate) acks: Vec<AckToken>,
+    /// Of its records: messages about numbers that are gone are none.
     pub(crate) arrivals: Vec<std::time::Instant>,
     pub(crate) bytes: u64,
+    pub(crate) stored: u64,
+    pub(crate) duplicates: u64,
     pub(crate) rejected: u64,
+    /// The numbers of its messages, for their receipts.
+    pub(crate) durable: DurableBySource,
 }
 
 impl Target {
@@ -53,40 +63,63 @@ impl Target {
                     stored.push(position);
                 }
                 Fate::Reject { reason } => rejects.push((position, reason.clone())),
+                // Recorded off this way: its source says so until a receipt passes the numbers.
+                Fate::Gone(_) => {}
             }
         }
+        failpoint::hit("stream-app.batch-taken");
         let written = self.insert(&self.collection, documents).await?;
+        failpoint::hit("stream-app.batch-stored");
         rejects.extend(written.rejected.into_iter().map(|(index, reason)| (stored[index], reason)));
-        for index in written.duplicates {
-            let position = stored[index];
-            if let Some(reason) = self.conflict(&items[position]).await? {
-                rejects.push((position, reason));
-            }
-        }
+        let known: Vec<usize> = written.duplicates.into_iter().map(|index| stored[index]).collect();
+        let conflicts = self.conflicts(&items, &known).await?;
+        let duplicates = (known.len() - conflicts.len()) as u64;
+        rejects.extend(conflicts);
         self.reject(&items, &rejects).await?;
+        failpoint::hit("stream-app.batch-settled");
         let bytes = items.iter().map(|item| item.message.payload.len() as u64).sum();
-        let (acks, arrivals) = items.into_iter().map(|item| (item.ack, item.received_at)).unzip();
-        Ok(Settled { acks, arrivals, bytes, rejected: rejects.len() as u64 })
+        let rejected = rejects.len() as u64;
+        let mut settled =
+            Settled { bytes, stored: written.stored, duplicates, rejected, ..Settled::default() };
+        items.into_iter().for_each(|item| settled.add(item));
+        Ok(settled)
     }
 
     /// The same number with other content is no duplicate: storing the one would lose the other.
-    async fn conflict(&self, item: &Item) -> Result<Option<String>, Failure> {
-        let Fate::Store { document, number: Some(number) } = &item.fate else { return Ok(None) };
-        let filter = doc! { "_id": Binary::from(*number) };
-        let found =
-            until_available("find", || self.coredms.find(&self.collection, filter.clone(), 1)).await?;
-        let ours: Document = bson::deserialize_from_slice(document.as_bytes())
-            .map_err(|error| Failure::Fault(format!("a document of this app is none: {error}")))?;
-        // Gone in the meantime: then there is nothing that it contradicts.
-        let differs = found.first().is_some_and(|known| !is_same(known, &ours));
-        Ok(differs.then(|| format!("number {} of this source is known with other content", number.record())))
+    ///
+    /// A source that was killed sends thousands again, so what is known of them is read run by run.
+    async fn conflicts(&self, items: &[Item], known: &[usize]) -> Result<Vec<(usize, String)>, Failure> {
+        let mut numbered = BTreeMap::<RecordId, Vec<usize>>::new();
+        for &position in known {
+            if let Fate::Store { number: Some(number), .. } = &items[position].fate {
+                numbered.entry(*number).or_default().push(position);
+            }
+        }
+        let mut conflicts = Vec::new();
+        for (first, end) in runs(numbered.keys().copied()) {
+            let (collection, limit) = (&self.collection, known.len() as i64);
+            let find = || self.coredms.find_ids(collection, first, end, Order::Ascending, limit);
+            // One that is gone in the meantime contradicts nothing.
+            for document in until_available("find", find).await? {
+                let Some(Bson::Binary(id)) = document.get("_id") else { continue };
+                let Ok(number) = id.bytes.as_slice().try_into().map(RecordId) else { continue };
+                for &position in numbered.get(&number).into_iter().flatten() {
+                    if differs(&items[position], &document)? {
+                        let reason =
+                            format!("number {} of this source is known with other content", number.record());
+                        conflicts.push((position, reason));
+                    }
+                }
+            }
+        }
+        Ok(conflicts)
     }
 
     async fn reject(&self, items: &[Item], rejects: &[(usize, String)]) -> Result<(), Failure> {
         let mut documents = Vec::with_capacity(rejects.len());
         let mut reasons: HashMap<&str, (usize, u64)> = HashMap::new();
         for (position, reason) in rejects {
-            documents.push(reject_document(&items[*position].message, reason)?);
+            documents.push(reject_document(&self.client, &items[*position], reason)?);
             reasons.entry(reason).or_insert((*position, 0)).1 += 1;
         }
         let written = self.insert(&self.rejected, documents).await?;
@@ -107,6 +140,40 @@ impl Target {
         }
         until_available("insert", || self.coredms.insert_many(collection, documents.clone())).await
     }
+}
+
+impl Settled {
+    fn add(&mut self, item: Item) {
+        self.acks.push(item.ack);
+        if let Fate::Gone(gone) = item.fate {
+            note_gone(&mut self.durable, gone);
+            return;
+        }
+        self.arrivals.push(item.received_at);
+        if let Some(number) = &item.number {
+            note_received(&mut self.durable, number);
+        }
+    }
+}
+
+/// Ascending ids as runs of neighbours: the first, and the one after the last.
+fn runs(ids: impl Iterator<Item = RecordId>) -> Vec<(RecordId, RecordId)> {
+    let mut runs: Vec<(RecordId, RecordId)> = Vec::new();
+    for id in ids {
+        let after = RecordId(u128::from_be_bytes(id.0).saturating_add(1).to_be_bytes());
+        match runs.last_mut() {
+            Some((_, end)) if *end == id => *end = after,
+            _ => runs.push((id, after)),
+        }
+    }
+    runs
+}
+
+fn differs(item: &Item, known: &Document) -> Result<bool, Failure> {
+    let Fate::Store { document, .. } = &item.fate else { return Ok(false) };
+    let ours: Document = bson::deserialize_from_slice(document.as_bytes())
+        .map_err(|error| Failure::Fault(format!("a document of this app is none: {error}")))?;
+    Ok(!is_same(known, &ours))
 }
 
 /// Repeats `operation` until the store is there, with back-off and jitter. One WARN per outage, one INFO at its end.
@@ -158,7 +225,25 @@ fn is_same_value(left: &Bson, right: &Bson) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bson::doc;
+
     use super::*;
+
+    #[test]
+    fn neighbours_are_one_run() {
+        let id = |source: u8, number: u64| {
+            let mut id = [source; 16];
+            id[8..].copy_from_slice(&number.to_be_bytes());
+            RecordId(id)
+        };
+        let ids = [id(1, 7), id(1, 8), id(1, 10), id(2, 11)];
+        assert_eq!(
+            runs(ids.into_iter()),
+            [(id(1, 7), id(1, 9)), (id(1, 10), id(1, 11)), (id(2, 11), id(2, 12))]
+        );
+        assert_eq!(runs([id(1, u64::MAX)].into_iter())[0].0, id(1, u64::MAX));
+        assert!(runs(std::iter::empty()).is_empty());
+    }
 
     #[test]
     fn content_is_compared_by_value_and_not_by_width_or_order() {

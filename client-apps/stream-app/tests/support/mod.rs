@@ -55,6 +55,8 @@ impl Stream {
             own("INSTANCE_TOPIC", &format!("{client}/instance")),
             own("REPORT_TOPIC", &format!("{client}/reports")),
             own("REPORT_SECONDS", "1"),
+            own("RECEIPT_TOPIC", &format!("{client}/receipts")),
+            own("GAP_DELAY_MILLIS", "300"),
             own("BATCH_MESSAGES", "200"),
             own("BATCH_MILLIS", "20"),
             own("DRAIN_QUIET_MILLIS", "500"),
@@ -121,17 +123,23 @@ impl Stream {
 
     /// Publishes a message of a numbered source.
     pub async fn publish_numbered(&self, source: &str, sequence: u64, payload: impl Into<Vec<u8>>) {
-        let property = |name: &str, value: String| (name.to_owned(), value);
-        let number = vec![
-            property("source", source.to_owned()),
-            property("epoch", "7".to_owned()),
-            property("seq", sequence.to_string()),
-        ];
-        self.send(payload.into(), number).await;
+        let sequence = sequence.to_string();
+        self.publish_with(payload, &[("source", source), ("epoch", "7"), ("seq", &sequence)]).await;
+    }
+
+    /// Publishes a message with these user properties.
+    pub async fn publish_with(&self, payload: impl Into<Vec<u8>>, properties: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.send(payload.into(), properties.iter().map(owned).collect()).await;
     }
 
     async fn send(&self, payload: Vec<u8>, user_properties: Vec<(String, String)>) {
-        let topic = format!("{}/x", self.topic);
+        self.send_to("x", payload, user_properties).await;
+    }
+
+    /// The same to this level below the stream's topic.
+    pub async fn send_to(&self, level: &str, payload: Vec<u8>, user_properties: Vec<(String, String)>) {
+        let topic = format!("{}/{level}", self.topic);
         let publish = Publish { user_properties, ..Publish::new(topic, payload) };
         self.publisher.wait_connected(DEADLINE).await.expect("the broker is there");
         self.publisher.publish(publish).await.expect("the broker acknowledges");

@@ -55,7 +55,7 @@ pub struct Broker {
         extend("patternErrorMessage" = "levels of A-Z, a-z, 0-9, - and _, with / between them")
     )]
     pub topic_prefix: String,
-    /// The connection counts as lost after one and a half times this long in silence.
+    /// A connection that is dead without a word is noticed, by either side, after at most twice this long. Less than 5 s counts as 5 s.
     pub keep_alive: Period,
 }
 
@@ -121,6 +121,10 @@ pub struct Fetchdata {
     #[schemars(range(min = 1, max = 64))]
     pub files_in_parallel: u32,
     pub staging_parts: StagingParts,
+    /// With this much in staging, over all clients, nothing more is taken. A client that has nothing staged may still have one file staged, of whatever size.
+    pub staged_bytes_max: ByteSize,
+    /// With less room than this on the file system of staging, state or logs nothing more is taken.
+    pub free_space_min: ByteSize,
 }
 
 impl Default for Fetchdata {
@@ -130,6 +134,8 @@ impl Default for Fetchdata {
             scan_every: Period::seconds(30),
             files_in_parallel: 2,
             staging_parts: StagingParts::Ranges,
+            staged_bytes_max: ByteSize::bytes(10 << 30),
+            free_space_min: ByteSize::bytes(1 << 30),
         }
     }
 }

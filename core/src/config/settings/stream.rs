@@ -52,6 +52,9 @@ pub struct Stream {
     /// … or when its first message is this old.
     #[serde(default = "Stream::batch_wait_max")]
     pub batch_wait_max: Period,
+    /// A message of a numbered source that is missing for so long is asked for.
+    #[serde(default = "Stream::gap_delay")]
+    pub gap_delay: Period,
     /// Additional environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -68,6 +71,10 @@ impl Stream {
 
     fn batch_wait_max() -> Period {
         Period::millis(20)
+    }
+
+    fn gap_delay() -> Period {
+        Period::seconds(2)
     }
 }
 

@@ -60,7 +60,8 @@ impl BrokerLink {
     ) -> Result<(Self, mpsc::Receiver<LinkEvent>), BrokerError> {
         let dialer = Dialer::new(&options, false)?;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
-        let inbox = Events { events, dropped: AtomicU64::new(0) };
+        let message_bytes_max = options.message_bytes_max;
+        let inbox = Events { events, dropped: AtomicU64::new(0), message_bytes_max };
         let connection = Arc::new(Connection::start(dialer, subscriptions, false, inbox)?);
         Ok((Self { connection }, receiver))
     }
@@ -109,8 +110,9 @@ impl BrokerLink {
 /// The sending side of the receiver that [`BrokerLink::connect`] gives.
 struct Events {
     events: mpsc::Sender<LinkEvent>,
-    /// How many were dropped since the receiver was last fast enough.
+    /// How many were dropped since the receiver was last fast enough, or a message small enough.
     dropped: AtomicU64,
+    message_bytes_max: usize,
 }
 
 impl Events {
@@ -119,7 +121,10 @@ impl Events {
             Ok(()) => {
                 let dropped = self.dropped.swap(0, Ordering::Relaxed);
                 if dropped > 0 {
-                    tracing::warn!(dropped, "messages from the broker were dropped, as they came too fast");
+                    tracing::warn!(
+                        dropped,
+                        "messages from the broker were dropped: too many at once, or too large"
+                    );
                 }
             }
             Err(TrySendError::Full(_)) => {
@@ -141,6 +146,15 @@ impl Inbox for Events {
     }
 
     fn message(&self, message: packet::Publish, _generation: u64) {
+        let (bytes, bytes_max) = (message.payload.len(), self.message_bytes_max);
+        if bytes > bytes_max {
+            // The rest of a burst is counted by the next message that fits.
+            if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+                let topic = String::from_utf8_lossy(&message.topic);
+                tracing::warn!(%topic, bytes, bytes_max, "message from the broker is too large and is dropped");
+            }
+            return;
+        }
         // The protocol wants UTF-8; a broker that lets something else through must not stop what is well-formed.
         let Ok(topic) = String::from_utf8(message.topic.to_vec()) else { return };
         let properties = message.properties.unwrap_or_default();

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub use address::Address;
 pub use link::{BrokerLink, Incoming, LinkEvent};
-pub use options::{ConnectOptions, Will};
+pub use options::{ConnectOptions, SIGNAL_BYTES_MAX, Will};
 
 /// A message to publish.
 #[derive(Clone, Debug, Default)]

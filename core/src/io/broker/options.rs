@@ -14,6 +14,9 @@ use super::address::{Address, without_credentials};
 /// larger message, again and again. No document of more than 16 MiB can be stored, so larger ones need not arrive.
 pub(super) const PACKET_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
+/// Enough for any report, bell or request: the queue of a manager then holds 64 MiB at most, whatever is published.
+pub const SIGNAL_BYTES_MAX: usize = 64 * 1024;
+
 /// Messages of ours that may be unacknowledged at a time. The broker may allow less, which the library obeys.
 pub(super) const PUBLISHES_MAX: u16 = 64;
 
@@ -45,6 +48,8 @@ pub struct ConnectOptions {
     pub session_expiry: Option<Duration>,
     /// Messages that may be unacknowledged at a time.
     pub receive_maximum: u16,
+    /// Of a [`BrokerLink`](super::BrokerLink): larger messages are dropped and counted.
+    pub message_bytes_max: usize,
     pub will: Option<Will>,
 }
 
@@ -57,6 +62,7 @@ impl ConnectOptions {
             keep_alive: Duration::from_secs(15),
             session_expiry: None,
             receive_maximum: 100,
+            message_bytes_max: PACKET_BYTES_MAX as usize,
             will: None,
         }
     }
@@ -64,13 +70,15 @@ impl ConnectOptions {
 
 impl fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, client_id, keep_alive, session_expiry, receive_maximum, will } = self;
+        let Self { url, client_id, keep_alive, session_expiry, receive_maximum, message_bytes_max, will } =
+            self;
         f.debug_struct("ConnectOptions")
             .field("url", &without_credentials(url))
             .field("client_id", client_id)
             .field("keep_alive", keep_alive)
             .field("session_expiry", session_expiry)
             .field("receive_maximum", receive_maximum)
+            .field("message_bytes_max", message_bytes_max)
             .field("will", will)
             .finish()
     }

@@ -1,8 +1,8 @@
 //! What no store takes, told before anything is sent: one such document would otherwise fail a whole message.
 
-use bson::RawDocument;
 use bson::raw::RawBsonRef;
 use bson::spec::ElementType;
+use bson::{Bson, RawDocument, RawDocumentBuf, doc};
 
 /// MongoDB's limit for a document.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 16 << 20;
@@ -17,6 +17,11 @@ pub(super) fn refusal(document: &RawDocument) -> Option<String> {
         return Some(format!("document has {bytes} bytes, allowed are {DOCUMENT_BYTES_MAX}"));
     }
     refusal_of_id(document).or_else(|| refusal_of_depth(document, DEPTH_MAX))
+}
+
+/// Whether a document can have this `_id`.
+pub(super) fn can_identify(id: &Bson) -> bool {
+    RawDocumentBuf::try_from(&doc! { "_id": id }).is_ok_and(|document| refusal(&document).is_none())
 }
 
 fn refusal_of_id(document: &RawDocument) -> Option<String> {
@@ -71,8 +76,8 @@ pub(super) fn malformed(error: &bson::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bson::Document;
     use bson::raw::cstr;
-    use bson::{Bson, Document, RawDocumentBuf, doc};
 
     use super::*;
 

@@ -9,18 +9,23 @@
 
 mod embedded;
 mod form;
+mod merge;
 mod mongo;
+pub mod sequences;
 mod stamp;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bson::{Document, RawDocumentBuf};
+use bson::{Bson, Document, RawDocumentBuf};
 use bytes::Bytes;
 
 use crate::ingestion::{IngestionId, RecordId};
 
 pub use embedded::EmbeddedStore;
+pub use merge::Merge;
 pub use mongo::MongoStore;
 
 /// Chunk size of GridFS files, and so the granularity of ranges: 255 KiB, the drivers' default.
@@ -44,6 +49,20 @@ pub struct Object {
     pub name: String,
     pub bytes: u64,
     pub metadata: Document,
+}
+
+/// Which end of a range of ids is read first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Ascending,
+    Descending,
+}
+
+/// What is stored of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub chunks: u64,
+    pub bytes: u64,
 }
 
 /// What caused a [`CoredmsError`]: an error of the driver, of SQLite or of the file system, or a sentence.
@@ -130,11 +149,44 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError>;
 
+    /// Documents whose `_id` is a platform id in `first..end`, from one of its ends on, at most `limit`.
+    async fn find_ids(
+        &self,
+        collection: &str,
+        first: RecordId,
+        end: RecordId,
+        order: Order,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError>;
+
+    /// Adds to documents, each of which is made if it is missing. Whoever else does so at the same time: nothing is lost.
+    async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError>;
+
+    /// As [`Coredms::find`], but only what comes after this `_id`: a collection page by page, where all ids are of one type.
+    async fn page(
+        &self,
+        collection: &str,
+        filter: Document,
+        after: Option<Bson>,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError>;
+
     /// How many documents there are, counted and not estimated.
     async fn count(&self, collection: &str) -> Result<u64, CoredmsError>;
 
     /// Documents whose `_id` is a platform id in `first..end`.
     async fn count_ids(&self, collection: &str, first: RecordId, end: RecordId) -> Result<u64, CoredmsError>;
+
+    /// Positions, ascending, of those ids that no document has.
+    async fn missing_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<usize>, CoredmsError>;
+
+    /// How many documents have each of these texts in a field, a path such as `a.b`; what none has is left out.
+    async fn count_by(
+        &self,
+        collection: &str,
+        field: &str,
+        values: Vec<String>,
+    ) -> Result<BTreeMap<String, u64>, CoredmsError>;
 
     /// Stores the bytes at `offset` of the object, a multiple of [`CHUNK_BYTES`]; what lies there is replaced.
     /// `content` is whole chunks, but for the last of the object.
@@ -153,6 +205,10 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
 
     /// The bytes of a committed object, or `None`.
     async fn object(&self, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, CoredmsError>;
+
+    /// What is stored of the bytes `range` of an object, committed or not. The range begins at a multiple of
+    /// [`CHUNK_BYTES`].
+    async fn extent(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<Extent, CoredmsError>;
 
     /// Ends the connection in order.
     async fn close(&self);
@@ -204,4 +260,10 @@ fn first_chunk(offset: u64) -> Result<u32, String> {
         return Err(format!("offset {offset} is no multiple of {chunk}"));
     }
     u32::try_from(offset / chunk).map_err(|_| format!("offset {offset} is beyond what GridFS can number"))
+}
+
+/// The numbers of the chunks that hold these bytes.
+fn chunks_of(range: &Range<u64>) -> Range<u64> {
+    let chunk = u64::from(CHUNK_BYTES);
+    range.start / chunk..range.end.div_ceil(chunk)
 }

@@ -24,7 +24,11 @@ pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
 /// Starts that may wait for the spawning thread; each takes about a millisecond.
 const STARTS_WAITING_MAX: usize = 64;
 
-/// A process to start: in a group of its own, with an environment of `PATH`, `env` and a mark.
+/// Inherited beside `PATH`: whom TLS trusts. Where the platform may speak with a broker whose certificate is of a private
+/// authority, its apps may too.
+const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// A process to start: in a group of its own, with an environment of `PATH`, what TLS trusts, `env` and a mark.
 #[derive(Clone, Debug)]
 pub struct Spawn {
     /// From [`super::find_program`].
@@ -116,7 +120,8 @@ impl Spawn {
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).current_dir(&self.directory).process_group(0);
         let path = std::env::var_os("PATH").unwrap_or_else(|| super::program::DEFAULT_PATH.into());
-        command.env_clear().env("PATH", path).envs(self.env).env(MARK, &mark);
+        let trust = TRUST.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        command.env_clear().env("PATH", path).envs(trust).envs(self.env).env(MARK, &mark);
         command.stdin(if self.stdin == Stdin::Feed { Stdio::piped() } else { Stdio::null() });
         let (stdout, stderr) = self.output.open().map_err(|source| output_error(&program, source))?;
         command.stdout(stdout).stderr(stderr);

@@ -1,7 +1,7 @@
 //! The door to processes: programs of clients are started, told apart, stopped and cleaned up here.
 //!
 //! 1. [`find_program`] finds what a config names;
-//! 2. [`Spawn::start`] runs it in a process group of its own, with nothing inherited but `PATH`;
+//! 2. [`Spawn::start`] runs it in a process group of its own, with nothing inherited but `PATH` and whom TLS trusts;
 //! 3. [`Child`] is one that this process has started: waited for, stopped, and never left behind;
 //! 4. [`ProcessId`] is any process, told from a later one with the same pid by its start time;
 //! 5. [`kill_left_behind`] finds what an owner that was killed could not clean up.
@@ -52,6 +52,17 @@ pub enum ProcessError {
     },
     #[error("process {pid} is still there {seconds} s after SIGKILL")]
     Survived { pid: u32, seconds: u64 },
+}
+
+impl ProcessError {
+    /// Nothing is wrong with the program: the machine has run out of something, such as descriptors or processes.
+    pub fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Spawn { source, .. } | Self::Control { source, .. } => super::files::is_exhausted(source),
+            Self::Output { source, .. } => source.is_exhausted(),
+            Self::NotFound { .. } | Self::Gone { .. } | Self::Survived { .. } => false,
+        }
+    }
 }
 
 fn listed(paths: &[PathBuf]) -> String {

@@ -64,7 +64,13 @@ pub enum StagingError {
 ///
 /// Staging cannot be listed; that it does not exist is no error.
 pub fn clients(layout: &Layout) -> Result<Vec<ClientId>, StagingError> {
-    Ok(names(&layout.staging())?)
+    let mut clients = names(&layout.staging())?;
+    // Where somebody has put a file between them, it is none.
+    let is_directory = |client: &ClientId| {
+        files::metadata(&layout.staging().join(client.as_str())).is_ok_and(|metadata| metadata.is_dir())
+    };
+    clients.retain(is_directory);
+    Ok(clients)
 }
 
 /// The visible ingestions of a client, in name order.

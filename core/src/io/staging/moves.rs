@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{StagingError, names, progress, read_manifest};
 use crate::client::ClientId;
+use crate::failpoint;
 use crate::ingestion::IngestionId;
 use crate::io::files::{self, FileError};
 use crate::layout::Layout;
@@ -35,6 +36,7 @@ pub fn hold(
     let staged = layout.staged(client, ingestion);
     let json = serde_json::to_vec_pretty(reason).expect("a reason has no map");
     files::write_atomic(&staged.join(Reason::FILE), &json)?;
+    failpoint::hit("staging.hold-explained");
     move_run(&staged, &layout.held(client, ingestion))
 }
 
@@ -116,7 +118,9 @@ pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) ->
         let attempt = progress::Attempt { failures: 0, reason: None, ..attempt };
         progress::write_attempt(&held, index, &attempt)?;
     }
+    failpoint::hit("staging.retry-noted");
     move_run(&held, &staged)?;
+    failpoint::hit("staging.retry-moved");
     files::remove_file_if_there(&staged.join(Reason::FILE))?;
     Ok(())
 }
@@ -167,7 +171,9 @@ fn move_run(from: &Path, to: &Path) -> Result<(), StagingError> {
         files::remove_dir_all(&unseen)?;
     }
     copy_dir_durable(from, &unseen)?;
+    failpoint::hit("staging.run-copied");
     files::rename(&unseen, to)?;
+    failpoint::hit("staging.copy-shown");
     if let Some(parent) = to.parent() {
         files::sync_dir(parent)?;
     }
@@ -199,6 +205,7 @@ fn remove_dir(directory: &Path) -> Result<(), FileError> {
         files::remove_dir_all(&unseen)?;
     }
     files::rename(directory, &unseen)?;
+    failpoint::hit("staging.removal-begun");
     files::remove_dir_all(&unseen)
 }
 

@@ -93,6 +93,7 @@ fn only_visible_directories_with_names_of_their_kind_are_listed() {
     for stray in ["client1/.0123", "client1/not-an-ingestion", "UPPER", ".hidden"] {
         files::create_dir_all(&staging.join(stray)).expect("stray directory");
     }
+    files::write_atomic(&staging.join("client2"), b"").expect("stray file");
     assert_eq!(clients(&root.layout).expect("list"), vec![root.client.clone()]);
     assert_eq!(ingestions(&root.layout, &root.client).expect("list"), vec![root.ingestion]);
     let nowhere = Layout::new(staging.join("none"));

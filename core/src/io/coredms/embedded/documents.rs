@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawDocumentBuf};
+use bson::{Binary, Bson, Document, RawDocumentBuf};
 use rusqlite::{OptionalExtension, params};
 
 use super::super::stamp::{self, Stamp};
-use super::super::{Written, form};
+use super::super::{Merge, Order, Written, form};
 use super::database::Open;
 use super::failure::Failure;
 use super::key;
@@ -117,20 +117,24 @@ pub(super) fn find(
     open: &mut Open,
     collection: &str,
     filter: &Document,
+    after: Option<&Bson>,
     limit: usize,
 ) -> Result<Vec<Document>, Failure> {
     let fits = |document: &Document| filter.iter().all(|(field, value)| has(document, field, value));
+    // Every key is more than nothing.
+    let after = after.map(key::encode).unwrap_or_default();
     if let Some(id) = filter.get("_id") {
-        let found = find_one(open, collection, &key::encode(id))?;
+        let id = key::encode(id);
+        let found = if id > after { find_one(open, collection, &id)? } else { None };
         return Ok(found.into_iter().filter(fits).take(limit).collect());
     }
     // A document that has the string has it in its text; most others need not be read then.
     let text = filter.values().find_map(Bson::as_str).map(|text| serde_json::Value::from(text).to_string());
     let mut select = open.connection.prepare_cached(
-        "SELECT document FROM documents WHERE collection = ?1
+        "SELECT document FROM documents WHERE collection = ?1 AND id > ?3
          AND (?2 IS NULL OR typeof(document) = 'blob' OR instr(document, ?2) > 0) ORDER BY id",
     )?;
-    let mut rows = select.query(params![collection, text])?;
+    let mut rows = select.query(params![collection, text, after])?;
     let mut found = Vec::new();
     while found.len() < limit
         && let Some(row) = rows.next()?
@@ -149,6 +153,46 @@ pub(super) fn find_one(open: &Open, collection: &str, id: &[u8]) -> Result<Optio
     let mut select = open.connection.prepare_cached(select)?;
     let found: Option<Stored> = select.query_row(params![collection, id], |row| row.get(0)).optional()?;
     Ok(found.map(|Stored(document)| document))
+}
+
+pub(super) fn find_ids(
+    open: &mut Open,
+    collection: &str,
+    first: &Bson,
+    end: &Bson,
+    order: Order,
+    limit: i64,
+) -> Result<Vec<Document>, Failure> {
+    let direction = match order {
+        Order::Ascending => "ASC",
+        Order::Descending => "DESC",
+    };
+    let mut select = open.connection.prepare_cached(&format!(
+        "SELECT document FROM documents WHERE collection = ?1 AND id >= ?2 AND id < ?3
+         ORDER BY id {direction} LIMIT ?4"
+    ))?;
+    let range = params![collection, key::encode(first), key::encode(end), limit];
+    let found = select.query_map(range, |row| row.get(0))?;
+    found.map(|row| Ok(row.map(|Stored(document)| document)?)).collect()
+}
+
+pub(super) fn merge(open: &mut Open, collection: &str, merges: &[Merge]) -> Result<(), Failure> {
+    let transaction = open.transaction()?;
+    {
+        let mut find =
+            transaction.prepare_cached("SELECT document FROM documents WHERE (collection, id) = (?1, ?2)")?;
+        let mut put = transaction.prepare_cached(PUT)?;
+        for merge in merges {
+            let id = key::encode(&Binary::from(merge.id).into());
+            let there: Option<Stored> =
+                find.query_row(params![collection, id], |row| row.get(0)).optional()?;
+            let document = merge.apply(there.map(|Stored(document)| document));
+            let raw =
+                RawDocumentBuf::try_from(&document).map_err(|error| Failure::Refused(error.to_string()))?;
+            put.execute(params![collection, id, Form::of(&raw, document.into())])?;
+        }
+    }
+    Ok(transaction.commit()?)
 }
 
 /// As MongoDB: a field that is missing is null, and an array has what its elements are.
@@ -191,6 +235,10 @@ fn prepare(
 fn prepare_one(position: usize, raw: RawDocumentBuf, schema: Option<&Schema>) -> Result<Prepared, String> {
     if let Some(reason) = form::refusal(&raw) {
         return Err(reason);
+    }
+    if let (Some(form), None, Ok(Some(id))) = (Form::of_large(&raw), schema, raw.get("_id")) {
+        let id = Bson::try_from(id).map_err(|error| form::malformed(&error))?;
+        return Ok(Prepared { position, id: key::encode(&id), raw, form });
     }
     let document = Document::try_from(raw.as_ref()).map_err(|error| form::malformed(&error))?;
     let id = key::encode(document.get("_id").unwrap_or(&Bson::Null));

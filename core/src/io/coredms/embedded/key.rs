@@ -8,7 +8,7 @@ use bson::{Bson, Document};
 const END: u8 = 0;
 
 /// The key of a value.
-pub(super) fn encode(value: &Bson) -> Vec<u8> {
+pub(in crate::io::coredms) fn encode(value: &Bson) -> Vec<u8> {
     let mut key = Vec::with_capacity(24);
     append(&mut key, value);
     key

@@ -5,12 +5,13 @@
 //! 1. [`worker`]: the thread that does what is asked; [`database`]: the file and its tables;
 //! 2. [`documents`]: checked by the collection's [`validator`] (a compiled [`schema`]), encoded as [`text`] under its
 //!    [`key`], written in a transaction;
-//! 3. [`objects`]: files in `<directory>/<database>.objects/<bucket>`.
+//! 3. [`objects`]: files in `<directory>/<database>.objects/<bucket>`; [`audit`] counts what there is of both.
 
+mod audit;
 mod database;
 mod documents;
 mod failure;
-mod key;
+pub(super) mod key;
 mod keyword;
 mod objects;
 mod schema;
@@ -18,16 +19,18 @@ mod text;
 mod validator;
 mod worker;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use async_trait::async_trait;
-use bson::{Binary, Document, RawDocumentBuf};
+use bson::{Binary, Bson, Document, RawDocumentBuf};
 use bytes::Bytes;
 
 use self::database::Open;
 use self::failure::Failure;
 use self::worker::Worker;
-use super::{Coredms, CoredmsError, Object, Written};
+use super::{Coredms, CoredmsError, Extent, Merge, Object, Order, Written};
 use crate::ingestion::{IngestionId, RecordId};
 
 /// A database of the embedded store.
@@ -126,9 +129,43 @@ impl Coredms for EmbeddedStore {
         filter: Document,
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError> {
+        self.page(collection, filter, None, limit).await
+    }
+
+    async fn page(
+        &self,
+        collection: &str,
+        filter: Document,
+        after: Option<Bson>,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError> {
         let collection = collection.to_owned();
         let limit = usize::try_from(limit).unwrap_or(0);
-        self.run("find documents", move |open| documents::find(open, &collection, &filter, limit)).await
+        self.run("find documents", move |open| {
+            documents::find(open, &collection, &filter, after.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn find_ids(
+        &self,
+        collection: &str,
+        first: RecordId,
+        end: RecordId,
+        order: Order,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError> {
+        let collection = collection.to_owned();
+        let (first, end) = (Binary::from(first).into(), Binary::from(end).into());
+        self.run("find documents", move |open| {
+            documents::find_ids(open, &collection, &first, &end, order, limit.max(0))
+        })
+        .await
+    }
+
+    async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {
+        let collection = collection.to_owned();
+        self.run("merge into documents", move |open| documents::merge(open, &collection, &merges)).await
     }
 
     async fn count(&self, collection: &str) -> Result<u64, CoredmsError> {
@@ -140,6 +177,24 @@ impl Coredms for EmbeddedStore {
         let collection = collection.to_owned();
         let (first, end) = (Binary::from(first).into(), Binary::from(end).into());
         self.run("count records", move |open| documents::count_ids(open, &collection, &first, &end)).await
+    }
+
+    async fn missing_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<usize>, CoredmsError> {
+        let collection = collection.to_owned();
+        self.run("look for ids", move |open| audit::missing_ids(open, &collection, &ids)).await
+    }
+
+    async fn count_by(
+        &self,
+        collection: &str,
+        field: &str,
+        values: Vec<String>,
+    ) -> Result<BTreeMap<String, u64>, CoredmsError> {
+        let (collection, field) = (collection.to_owned(), field.to_owned());
+        self.run("count documents by a field", move |open| {
+            audit::count_by(open, &collection, &field, &values)
+        })
+        .await
     }
 
     async fn put_chunks(
@@ -161,6 +216,12 @@ impl Coredms for EmbeddedStore {
     async fn object(&self, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, CoredmsError> {
         let bucket = bucket.to_owned();
         self.run("read an object", move |open| objects::read(open, &bucket, id)).await
+    }
+
+    async fn extent(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<Extent, CoredmsError> {
+        let bucket = bucket.to_owned();
+        self.run("check the chunks of an object", move |open| objects::extent_of(open, &bucket, id, &range))
+            .await
     }
 
     async fn close(&self) {

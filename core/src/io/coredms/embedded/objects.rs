@@ -1,17 +1,18 @@
 //! Objects: one file each, written at the offset of each range and synced; the row comes last.
 
 use std::fs::OpenOptions;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bson::{Bson, RawDocumentBuf};
 use rusqlite::params;
 
-use super::super::{Object, file_document, first_chunk, object_id};
+use super::super::{Extent, Object, file_document, first_chunk, object_id};
 use super::database::Open;
 use super::failure::Failure;
 use super::text::Form;
-use super::{check_name, documents, key};
+use super::{audit, check_name, documents, key};
 use crate::ingestion::IngestionId;
 use crate::io::files::{self, FileError};
 
@@ -62,18 +63,32 @@ pub(super) fn commit(open: &mut Open, bucket: &str, object: &Object) -> Result<b
     Ok(open.connection.execute(insert, row)? == 1)
 }
 
+pub(super) fn extent_of(
+    open: &mut Open,
+    bucket: &str,
+    id: IngestionId,
+    range: &Range<u64>,
+) -> Result<Extent, Failure> {
+    let length = files::metadata(&path(open, bucket, id)?).map_or(0, |metadata| metadata.len());
+    Ok(audit::extent(&noted(open, bucket, id)?, length, range))
+}
+
 /// How many bytes have been noted, those noted twice once, and where the last of them ends.
 fn extent(open: &Open, bucket: &str, id: IngestionId) -> Result<(u64, u64), Failure> {
-    let select = "SELECT first, last FROM ranges WHERE bucket = ?1 AND id = ?2 ORDER BY first";
-    let mut select = open.connection.prepare_cached(select)?;
-    let mut rows = select.query(params![bucket, id.as_bytes()])?;
     let (mut covered, mut end) = (0, 0);
-    while let Some(row) = rows.next()? {
-        let (first, last): (u64, u64) = (row.get(0)?, row.get(1)?);
+    for (first, last) in noted(open, bucket, id)? {
         covered += last.saturating_sub(first.max(end));
         end = end.max(last);
     }
     Ok((covered, end))
+}
+
+/// First and last byte of the ranges that have been synced, ascending.
+fn noted(open: &Open, bucket: &str, id: IngestionId) -> Result<Vec<(u64, u64)>, Failure> {
+    let select = "SELECT first, last FROM ranges WHERE bucket = ?1 AND id = ?2 ORDER BY first";
+    let mut select = open.connection.prepare_cached(select)?;
+    let rows = select.query_map(params![bucket, id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn read(open: &mut Open, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, Failure> {

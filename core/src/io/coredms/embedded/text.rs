@@ -3,6 +3,10 @@
 use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 
+/// Larger documents are stored as BSON. JSON needs them as a tree of values first, which takes up to twenty times their size:
+/// 16 MiB of small values would be 400 MB of memory.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
 /// A document, with its form in the database.
 #[derive(Debug)]
 pub(super) struct Stored(pub(super) Document);
@@ -12,6 +16,12 @@ pub(super) struct Stored(pub(super) Document);
 pub(super) struct Form(Value);
 
 impl Form {
+    /// The form of a document that is too large to be decoded for it; `None` for others.
+    pub(super) fn of_large(raw: &RawDocument) -> Option<Self> {
+        let bytes = raw.as_bytes();
+        (bytes.len() > TEXT_BYTES_MAX).then(|| Self(Value::Blob(bytes.to_vec())))
+    }
+
     /// `document` is what `raw` was decoded to.
     pub(super) fn of(raw: &RawDocument, document: Bson) -> Self {
         if document.as_document().is_some_and(|document| reads_back(raw, document)) {
@@ -91,6 +101,16 @@ mod tests {
         assert!(text);
         assert_eq!(back, document);
         assert!(back.get_f64("minus").is_ok_and(f64::is_sign_negative));
+    }
+
+    #[test]
+    fn large_documents_are_stored_as_bson() {
+        let small = rawdoc! { "_id": 1, "text": "x".repeat(1_000) };
+        assert!(Form::of_large(&small).is_none());
+        let large = rawdoc! { "_id": 1, "text": "x".repeat(TEXT_BYTES_MAX) };
+        let form = Form::of_large(&large).expect("it is large");
+        let back = Stored::column_result(ValueRef::from(&form.0)).expect("readable").0;
+        assert_eq!(RawDocumentBuf::try_from(&back).expect("encodable"), large);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! 1. here: connection, collections, and the reads;
 //! 2. [`write`]: records, [`message`] by message, and what became of each;
-//! 3. GridFS: [`objects`];
+//! 3. bits and marks: [`merge`]; GridFS: [`objects`];
 //! 4. [`reply`]: what the server answers; [`failure`]: which errors may be retried; [`refusal`]: the validator's
 //!    answer in words.
 
+mod audit;
 mod failure;
+mod merge;
 mod message;
 mod objects;
 mod refusal;
@@ -15,20 +17,21 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::IntoFuture;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bson::{Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use mongodb::error::Result as DriverResult;
 use mongodb::options::{
-    Acknowledgment, ClientOptions, Compressor, IndexOptions, ServerAddress, WriteConcern,
+    Acknowledgment, ClientOptions, Compressor, ConnectionString, IndexOptions, ServerAddress, WriteConcern,
 };
 use mongodb::{Client, Collection, Database, IndexModel};
 
-use super::{Coredms, CoredmsError, Object, Source, Written};
+use super::{Coredms, CoredmsError, Extent, Merge, Object, Order, Source, Written};
 use crate::ingestion::{IngestionId, RecordId};
 
 /// Unless the address says otherwise: long enough for an election, short enough for an app to say what is wrong.
@@ -37,8 +40,8 @@ const SERVER_SELECTION_SECONDS: u64 = 5;
 /// Likewise; the driver's 10 s would hide behind the selection anyway.
 const CONNECT_SECONDS: u64 = 5;
 
-/// One message to the server and its answer. The driver itself waits without end for a server that is there and does
-/// not answer.
+/// One message to the server and its answer, unless the address says otherwise (`socketTimeoutMS`). The driver itself
+/// refuses that option: it waits without end for a server that is there and does not answer.
 const MESSAGE_SECONDS: u64 = 30;
 
 /// What goes through a whole collection or object: counting, checking the chunks.
@@ -78,17 +81,13 @@ impl MongoStore {
         // Only the part that cannot hold a password.
         let shown = shown(url);
         let failed = |error| failure::classify(&shown, "use the address", error);
-        let mut options = Box::pin(ClientOptions::parse(url).into_future()).await.map_err(failed)?;
+        let mut given = ConnectionString::parse(url).map_err(failed)?;
+        let message_time = take_message_time(&mut given);
+        let mut options = Box::pin(ClientOptions::parse(given).into_future()).await.map_err(failed)?;
         complete(&mut options);
         let client = Client::with_options(options).map_err(failed)?;
         let database = client.database(database);
-        Ok(Self {
-            client,
-            database,
-            address: shown,
-            message_time: Duration::from_secs(MESSAGE_SECONDS),
-            known: Mutex::default(),
-        })
+        Ok(Self { client, database, address: shown, message_time, known: Mutex::default() })
     }
 
     /// Gives up on a message after `time` and not after 30 s.
@@ -181,6 +180,13 @@ fn complete(options: &mut ClientOptions) {
     if options.compressors.is_none() && !options.hosts.iter().all(is_loopback) {
         options.compressors = Some(vec![Compressor::Snappy]);
     }
+}
+
+/// The time of one message. 0 would mean to wait without end, which nobody may.
+#[allow(deprecated, reason = "the driver refuses the option, as it cannot obey it; here it is obeyed")]
+fn take_message_time(address: &mut ConnectionString) -> Duration {
+    let given = address.socket_timeout.take().filter(|time| !time.is_zero());
+    given.unwrap_or(Duration::from_secs(MESSAGE_SECONDS))
 }
 
 fn is_loopback(host: &ServerAddress) -> bool {
@@ -289,25 +295,48 @@ impl Coredms for MongoStore {
         filter: Document,
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError> {
-        let operation = "find documents";
+        self.page(collection, filter, None, limit).await
+    }
+
+    async fn page(
+        &self,
+        collection: &str,
+        filter: Document,
+        after: Option<Bson>,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError> {
         // To the server 0 would mean all.
         if limit <= 0 {
             return Ok(Vec::new());
         }
         // Equality for whatever the value is, a document with operators included.
-        let filter = filter
+        let mut filter = filter
             .into_iter()
             .map(|(field, value)| (field, doc! { "$eq": value }.into()))
             .collect::<Document>();
-        // Raw: decoding through serde would take a field such as `$date` for a date.
-        let documents = self.collection::<RawDocumentBuf>(collection);
-        let find = async {
-            let cursor = documents.find(filter).sort(doc! { "_id": 1 }).limit(limit).await?;
-            cursor.try_collect::<Vec<_>>().await
-        };
-        let found = self.scan(operation, find).await?;
-        let decoded = found.iter().map(|raw| Document::try_from(raw.as_ref())).collect::<Result<_, _>>();
-        decoded.map_err(|error| self.refused(operation, error))
+        if let Some(after) = after {
+            filter.insert("_id", doc! { "$gt": after });
+        }
+        self.find_sorted(collection, filter, Order::Ascending, limit).await
+    }
+
+    async fn find_ids(
+        &self,
+        collection: &str,
+        first: RecordId,
+        end: RecordId,
+        order: Order,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError> {
+        if limit <= 0 {
+            return Ok(Vec::new());
+        }
+        let filter = doc! { "_id": { "$gte": bson::Binary::from(first), "$lt": bson::Binary::from(end) } };
+        self.find_sorted(collection, filter, order, limit).await
+    }
+
+    async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {
+        merge::merge(self, collection, &merges).await
     }
 
     async fn count(&self, collection: &str) -> Result<u64, CoredmsError> {
@@ -316,10 +345,21 @@ impl Coredms for MongoStore {
     }
 
     async fn count_ids(&self, collection: &str, first: RecordId, end: RecordId) -> Result<u64, CoredmsError> {
-        let (first, end) = (bson::Binary::from(first), bson::Binary::from(end));
         let documents = self.collection::<Document>(collection);
-        let range = doc! { "_id": { "$gte": first, "$lt": end } };
-        self.scan("count records", documents.count_documents(range)).await
+        self.scan("count records", documents.count_documents(id_range(first, end))).await
+    }
+
+    async fn missing_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<usize>, CoredmsError> {
+        audit::missing_ids(self, collection, ids).await
+    }
+
+    async fn count_by(
+        &self,
+        collection: &str,
+        field: &str,
+        values: Vec<String>,
+    ) -> Result<BTreeMap<String, u64>, CoredmsError> {
+        audit::count_by(self, collection, field, values).await
     }
 
     async fn put_chunks(
@@ -340,13 +380,44 @@ impl Coredms for MongoStore {
         objects::read(self, bucket, id).await
     }
 
+    async fn extent(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<Extent, CoredmsError> {
+        audit::extent(self, bucket, id, range).await
+    }
+
     async fn close(&self) {
         // Immediately: nobody else holds what would have to be waited for.
         self.client.clone().shutdown().immediate(true).await;
     }
 }
 
+fn id_range(first: RecordId, end: RecordId) -> Document {
+    doc! { "_id": { "$gte": bson::Binary::from(first), "$lt": bson::Binary::from(end) } }
+}
+
 impl MongoStore {
+    async fn find_sorted(
+        &self,
+        collection: &str,
+        filter: Document,
+        order: Order,
+        limit: i64,
+    ) -> Result<Vec<Document>, CoredmsError> {
+        let operation = "find documents";
+        let direction = match order {
+            Order::Ascending => 1,
+            Order::Descending => -1,
+        };
+        // Raw: decoding through serde would take a field such as `$date` for a date.
+        let documents = self.collection::<RawDocumentBuf>(collection);
+        let find = async {
+            let cursor = documents.find(filter).sort(doc! { "_id": direction }).limit(limit).await?;
+            cursor.try_collect::<Vec<_>>().await
+        };
+        let found = self.scan(operation, find).await?;
+        let decoded = found.iter().map(|raw| Document::try_from(raw.as_ref())).collect::<Result<_, _>>();
+        decoded.map_err(|error| self.refused(operation, error))
+    }
+
     async fn create_index(&self, collection: &str, keys: Document, unique: bool) -> Result<(), CoredmsError> {
         let options = unique.then(|| IndexOptions::builder().unique(true).build());
         let model = IndexModel::builder().keys(keys).options(options).build();
@@ -387,6 +458,13 @@ mod tests {
         let far = complete("mongodb://db.example.org,[::1]/?serverSelectionTimeoutMS=70").await;
         assert_eq!(far.compressors, Some(vec![Compressor::Snappy]));
         assert_eq!(far.server_selection_timeout, Some(Duration::from_millis(70)));
+        let given = ["", "?socketTimeoutMS=0", "?socketTimeoutMS=1500"];
+        let times = given.map(|options| {
+            take_message_time(
+                &mut ConnectionString::parse(format!("mongodb://h/{options}")).expect("address"),
+            )
+        });
+        assert_eq!(times, [30_000, 30_000, 1_500].map(Duration::from_millis));
         let asked = complete("mongodb://127.0.0.1/?compressors=zstd").await;
         assert!(
             matches!(asked.compressors.as_deref(), Some([Compressor::Zstd { .. }])),

@@ -2,14 +2,14 @@
 
 use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, Document, RawDocumentBuf, doc, rawdoc};
+use bson::{Binary, Document, RawDocumentBuf, doc, rawdoc};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::error::ErrorKind;
 
-use super::super::{CHUNK_BYTES, CoredmsError, Object, file_document, first_chunk, object_id};
-use super::MongoStore;
+use super::super::{CHUNK_BYTES, CoredmsError, Extent, Object, file_document, first_chunk, object_id};
 use super::failure::DUPLICATE_KEY;
+use super::{MongoStore, audit};
 use crate::ingestion::IngestionId;
 
 /// About 8 MB of chunks: measured, larger messages gain nothing and only use memory.
@@ -91,8 +91,8 @@ fn chunk_document(id: IngestionId, number: u32, data: &[u8]) -> Option<RawDocume
 pub(super) async fn commit(store: &MongoStore, bucket: &str, object: &Object) -> Result<bool, CoredmsError> {
     let operation = "commit an object";
     ensure_indexes(store, bucket).await?;
-    let (count, found) = measure(store, bucket, object.id).await?;
-    if found != object.bytes || count != object.bytes.div_ceil(u64::from(CHUNK_BYTES)) {
+    let Extent { chunks, bytes: found } = audit::extent(store, bucket, object.id, 0..u64::MAX).await?;
+    if found != object.bytes || chunks != object.bytes.div_ceil(u64::from(CHUNK_BYTES)) {
         return Err(CoredmsError::Incomplete { id: object.id, found, expected: object.bytes });
     }
     let files = store.collection::<Document>(&format!("{bucket}.files"));
@@ -100,24 +100,6 @@ pub(super) async fn commit(store: &MongoStore, bucket: &str, object: &Object) ->
     let insert = files.update_one(doc! { "_id": object_id(object.id) }, unchanged).upsert(true);
     let result = store.call(operation, insert).await?;
     Ok(result.upserted_id.is_some())
-}
-
-/// How many chunks there are, and their bytes.
-async fn measure(store: &MongoStore, bucket: &str, id: IngestionId) -> Result<(u64, u64), CoredmsError> {
-    let operation = "check the chunks of an object";
-    let chunks = store.collection::<Document>(&format!("{bucket}.chunks"));
-    let pipeline = [
-        doc! { "$match": { "files_id": object_id(id) } },
-        doc! { "$group": { "_id": null, "chunks": { "$sum": 1_i64 }, "bytes": { "$sum": { "$binarySize": "$data" } } } },
-    ];
-    let sums = async { chunks.aggregate(pipeline).await?.try_collect::<Vec<_>>().await };
-    let sums = store.scan(operation, sums).await?;
-    let number = |field| match sums.first().and_then(|sum| sum.get(field)) {
-        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
-        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),
-        _ => 0,
-    };
-    Ok((number("chunks"), number("bytes")))
 }
 
 pub(super) async fn read(

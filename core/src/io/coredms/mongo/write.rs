@@ -147,7 +147,7 @@ async fn update_message(
 }
 
 /// Lets faults through that are about their document; the others are about the server, and fail the message.
-fn checked(
+pub(super) fn checked(
     store: &MongoStore,
     operation: &'static str,
     reply: Reply,

@@ -1,0 +1,206 @@
+//! Counts in coredms what an app says that it stored, before it is believed.
+//!
+//! 1. [`count`] looks, by the kind of the ids;
+//! 2. [`compare`], purely: what was claimed and what was counted must be the same.
+//!
+//! Keys are counted while the app lists them, by [`crate::run::KeyCheck`].
+
+use std::ops::Range;
+
+use bson::{Bson, Document};
+use mysimbdp_core::app::Ids;
+use mysimbdp_core::io::coredms::{CHUNK_BYTES, Coredms, CoredmsError, Extent};
+use mysimbdp_core::manifest::Manifest;
+use mysimbdp_core::outcome::Counts;
+
+use crate::observe::Work;
+use crate::run::Keys;
+use crate::unit::{Input, WorkUnit};
+
+/// What there is of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// Documents whose `_id` is of one of the unit's records.
+    Records(u64),
+    /// What was found of the keys that the app has listed.
+    Keys(Keys),
+    /// The length that the object's own document has, where it has one, and what lies below it.
+    Object { bytes: u64, length: Option<u64>, extent: Extent },
+    /// What lies in the unit's range of an object.
+    Range { bytes: u64, extent: Extent },
+    /// The app's ids are its own.
+    Unknown,
+}
+
+/// Looks at what there is of the unit.
+pub(crate) async fn count(
+    store: &dyn Coredms,
+    work: &Work,
+    unit: &WorkUnit,
+    keys: &Keys,
+) -> Result<Counted, CoredmsError> {
+    let (manifest, collection) = (&work.manifest, &work.app().collection);
+    match (work.app().settings.ids, unit.input) {
+        (Ids::Platform, _) => records(store, collection, manifest, unit).await.map(Counted::Records),
+        (Ids::Key, _) => Ok(Counted::Keys(keys.clone())),
+        (Ids::None, _) => Ok(Counted::Unknown),
+        (Ids::Object, Input::Range { offset, length }) => {
+            let extent = extent(store, collection, manifest, offset..offset + length).await?;
+            Ok(Counted::Range { bytes: length, extent })
+        }
+        (Ids::Object, Input::MicroBatch(_) | Input::File | Input::Join) => {
+            let length = length(store, collection, manifest).await?;
+            let extent = extent(store, collection, manifest, 0..u64::MAX).await?;
+            Ok(Counted::Object { bytes: manifest.bytes, length, extent })
+        }
+    }
+}
+
+/// How many of the unit's records are in coredms.
+pub(crate) async fn records(
+    store: &dyn Coredms,
+    collection: &str,
+    manifest: &Manifest,
+    unit: &WorkUnit,
+) -> Result<u64, CoredmsError> {
+    let first = manifest.ingestion.record_id(unit.first_record);
+    let end = manifest.ingestion.record_id(unit.first_record + unit.records);
+    store.count_ids(collection, first, end).await
+}
+
+/// The length in the document of the ingestion's object; `None` where it has not been committed.
+pub(crate) async fn length(
+    store: &dyn Coredms,
+    bucket: &str,
+    manifest: &Manifest,
+) -> Result<Option<u64>, CoredmsError> {
+    let found = store.find(&format!("{bucket}.files"), object_filter(manifest), 1).await?;
+    Ok(found.first().map(|file| match file.get("length") {
+        Some(Bson::Int32(length)) => u64::try_from(*length).unwrap_or(0),
+        Some(Bson::Int64(length)) => u64::try_from(*length).unwrap_or(0),
+        _ => 0,
+    }))
+}
+
+fn object_filter(manifest: &Manifest) -> Document {
+    let bytes = manifest.ingestion.as_bytes().to_vec();
+    bson::doc! { "_id": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes } }
+}
+
+async fn extent(
+    store: &dyn Coredms,
+    bucket: &str,
+    manifest: &Manifest,
+    range: Range<u64>,
+) -> Result<Extent, CoredmsError> {
+    store.extent(bucket, manifest.ingestion, range).await
+}
+
+/// Whether it was counted, or in which way the claim is not what was counted.
+pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String> {
+    let there = claimed.stored + claimed.duplicates;
+    let says = || format!("says it stored {} and found {}", claimed.stored, claimed.duplicates);
+    match counted {
+        Counted::Records(records) if *records != there => {
+            Err(format!("{}, but of the unit's records coredms has {records}", says()))
+        }
+        Counted::Keys(Keys { listed, .. }) if *listed != there => {
+            Err(format!("{}, but lists {listed} keys", says()))
+        }
+        Counted::Keys(Keys { missing: Some(key), .. }) => {
+            Err(format!("{}, but the key {key} that it lists is not in coredms", says()))
+        }
+        // A file without records is stored all the same.
+        Counted::Object { length: None, extent: Extent { chunks: 0, .. }, .. }
+            if there == 0 && claimed.received > 0 =>
+        {
+            Ok(true)
+        }
+        Counted::Object { bytes, length, extent }
+            if *length != Some(*bytes) || !is_whole(*bytes, *extent) =>
+        {
+            let length =
+                length.map_or_else(|| "no object".to_owned(), |length| format!("one of {length} bytes"));
+            let Extent { chunks, bytes: found } = extent;
+            Err(format!(
+                "{}, of an object of {bytes} bytes, but coredms has {length}, with {found} bytes in {chunks} chunks",
+                says()
+            ))
+        }
+        Counted::Range { bytes, extent } if !is_whole(*bytes, *extent) => {
+            let Extent { chunks, bytes: found } = extent;
+            Err(format!(
+                "says it stored a range of {bytes} bytes, but coredms has {found} of them in {chunks} chunks"
+            ))
+        }
+        Counted::Records(_) | Counted::Keys(_) | Counted::Object { .. } | Counted::Range { .. } => Ok(true),
+        Counted::Unknown => Ok(false),
+    }
+}
+
+fn is_whole(bytes: u64, extent: Extent) -> bool {
+    extent == Extent { chunks: bytes.div_ceil(u64::from(CHUNK_BYTES)), bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: u64 = CHUNK_BYTES as u64;
+
+    fn claimed(stored: u64, duplicates: u64, rejected: u64) -> Counts {
+        Counts { received: stored + duplicates + rejected, stored, duplicates, rejected }
+    }
+
+    fn object(length: Option<u64>, chunks: u64, bytes: u64) -> Counted {
+        Counted::Object { bytes: 2 * CHUNK + 1, length, extent: Extent { chunks, bytes } }
+    }
+
+    fn keys(listed: u64, missing: Option<&str>) -> Counted {
+        Counted::Keys(Keys { listed, missing: missing.map(str::to_owned) })
+    }
+
+    #[test]
+    fn what_was_counted_is_believed() {
+        let whole = 2 * CHUNK + 1;
+        for (claimed, counted) in [
+            (claimed(7, 2, 1), Counted::Records(9)),
+            (claimed(0, 0, 0), Counted::Records(0)),
+            (claimed(7, 2, 1), keys(9, None)),
+            (claimed(1, 0, 0), object(Some(whole), 3, whole)),
+            (claimed(0, 1, 0), object(Some(whole), 3, whole)),
+            (claimed(0, 0, 0), object(Some(whole), 3, whole)),
+            (claimed(0, 0, 5), object(None, 0, 0)),
+            (claimed(0, 0, 0), Counted::Range { bytes: CHUNK, extent: Extent { chunks: 1, bytes: CHUNK } }),
+            (claimed(0, 0, 0), Counted::Object { bytes: 0, length: Some(0), extent: Extent::default() }),
+        ] {
+            assert_eq!(compare(claimed, &counted), Ok(true), "{claimed:?} {counted:?}");
+        }
+        assert_eq!(compare(claimed(9, 0, 0), &Counted::Unknown), Ok(false));
+    }
+
+    #[test]
+    fn more_or_less_than_was_counted_is_not_believed_and_both_are_named() {
+        let whole = 2 * CHUNK + 1;
+        for (claimed, counted, fragments) in [
+            (claimed(7, 2, 1), Counted::Records(8), ["stored 7 and found 2", "coredms has 8"]),
+            (claimed(7, 2, 1), Counted::Records(10), ["stored 7 and found 2", "coredms has 10"]),
+            (claimed(7, 2, 1), keys(8, None), ["stored 7 and found 2", "lists 8 keys"]),
+            (claimed(7, 2, 1), keys(10, None), ["stored 7 and found 2", "lists 10 keys"]),
+            (claimed(7, 2, 1), keys(9, Some("\"x\"")), ["stored 7", "the key \"x\" that it lists is not"]),
+            (claimed(1, 0, 0), object(None, 3, whole), ["stored 1", "no object, with 522241 bytes in 3"]),
+            (claimed(1, 0, 0), object(Some(whole), 2, whole - CHUNK), ["522241 bytes, but", "in 2 chunks"]),
+            (claimed(1, 0, 0), object(Some(5), 3, whole), ["522241 bytes, but", "one of 5 bytes"]),
+            (claimed(0, 0, 0), object(None, 0, 0), ["stored 0", "no object"]),
+            (claimed(0, 0, 5), object(Some(whole), 3, whole - 1), ["stored 0", "522240 bytes in 3 chunks"]),
+            (
+                claimed(0, 0, 0),
+                Counted::Range { bytes: 2 * CHUNK, extent: Extent { chunks: 1, bytes: CHUNK } },
+                ["a range of 522240 bytes", "261120 of them in 1 chunks"],
+            ),
+        ] {
+            let error = compare(claimed, &counted).expect_err("not the same");
+            assert!(fragments.iter().all(|fragment| error.contains(fragment)), "{error}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `chaos --seed n --cycles c [--minutes m]`: see the crate's documentation. Exit code 0: nothing was lost or doubled.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use mysimbdp_chaos::{Extent, run};
+
+/// Kills, pauses and restarts everything at random under load, and proves that nothing was lost and nothing doubled.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Equal seeds give equal faults.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many cycles of one or two faults.
+    #[arg(long, default_value_t = 200)]
+    cycles: u32,
+    /// No cycle begins after so many minutes.
+    #[arg(long)]
+    minutes: Option<u64>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Arguments { seed, cycles, minutes } = Arguments::parse();
+    let time = minutes.map_or(Duration::MAX, |minutes| Duration::from_secs(60 * minutes));
+    let account = run(Extent { seed, cycles, time }, |line| println!("{line}")).await;
+    println!("{account}");
+    if account.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

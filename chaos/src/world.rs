@@ -1,0 +1,214 @@
+//! Everything that runs: the servers, the platform, the edges; and how a fault happens to them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mysimbdp_testbed::{Daemon, Mongod, Mosquitto, Root, Signal, signal_if_running, unique};
+use serde_json::{Value, json};
+
+use crate::plan::{Fault, Kind, Target};
+
+/// A client whose files are split, and whose app is started for each micro-batch.
+pub const SPLIT: &str = "split";
+/// A client with many small files, whose app stays.
+pub const WORKER: &str = "worker";
+/// A client with messages.
+pub const STREAM: &str = "stream";
+/// The numbered sources of its messages.
+pub const SOURCES: [&str; 2] = ["north", "south"];
+
+/// Where the apps write.
+pub const COLLECTION: &str = "readings";
+
+/// How long a batch app is waited for that a fault is to happen to.
+const APP_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// The running world.
+#[derive(Debug)]
+pub struct World {
+    // Before the servers and the root: fields are dropped in this order.
+    fetchdata: Daemon,
+    batch_manager: Daemon,
+    stream_manager: Daemon,
+    edges: [Daemon; SOURCES.len()],
+    /// Handles of managers that were killed: with them would go the instances that their successors have adopted.
+    killed: Vec<Daemon>,
+    /// What is paused and is no process of this one's.
+    paused: Vec<(Fault, u32)>,
+    broker: Mosquitto,
+    database: Mongod,
+    pub root: Root,
+    pub database_name: String,
+}
+
+impl World {
+    /// Starts everything.
+    pub fn start() -> Self {
+        let (broker, database, name) = (Mosquitto::start(), Mongod::start(), unique("chaos"));
+        let root = Root::new(&config(&broker.url(), &database.url(), &name));
+        for source in SOURCES {
+            std::fs::write(lines(&root, source), "").expect("a file to follow");
+        }
+        let role = |name: &str| Daemon::start(&root, &[name], &[]);
+        let (fetchdata, batch_manager) = (role("fetchdata"), role("batch-manager"));
+        let (stream_manager, edges) = (role("stream-manager"), SOURCES.map(|source| edge(&root, source)));
+        Self {
+            fetchdata,
+            batch_manager,
+            stream_manager,
+            edges,
+            killed: Vec::new(),
+            paused: Vec::new(),
+            broker,
+            database,
+            root,
+            database_name: name,
+        }
+    }
+
+    pub fn database_url(&self) -> String {
+        self.database.url()
+    }
+
+    /// The fault begins; false where there is nothing that it could happen to.
+    pub async fn begin(&mut self, fault: Fault) -> bool {
+        match (fault.target, fault.kind) {
+            (Target::Broker, Kind::Kill) => self.broker.kill9(),
+            (Target::Broker, Kind::Pause) => self.broker.pause(),
+            (Target::Broker, Kind::Restart) => self.broker.stop(),
+            (Target::Broker, Kind::Forget) => self.broker.forget(),
+            (Target::Database, Kind::Kill) => self.database.kill9(),
+            (Target::Database, Kind::Pause) => self.database.pause(),
+            (Target::Database, _) => self.database.stop(),
+            (Target::StreamApp | Target::BatchApp, kind) => return self.begin_app(fault, kind).await,
+            (_, Kind::Pause) => self.daemon(fault).pause(),
+            (_, Kind::Restart) => {
+                self.daemon(fault).terminate();
+            }
+            (_, Kind::Kill | Kind::Forget) => self.daemon(fault).kill9(),
+        }
+        true
+    }
+
+    /// The fault ends, and what it ended is started again.
+    pub fn end(&mut self, fault: Fault) {
+        match (fault.target, fault.kind) {
+            (Target::Broker, Kind::Pause) => self.broker.resume(),
+            (Target::Broker, _) => self.broker.restart(),
+            (Target::Database, Kind::Pause) => self.database.resume(),
+            (Target::Database, _) => self.database.restart(),
+            // Their managers start them again.
+            (Target::StreamApp | Target::BatchApp, _) => self.resume_app(fault),
+            (_, Kind::Pause) => self.daemon(fault).resume(),
+            (target, _) => {
+                let next = match target {
+                    Target::Edge => edge(&self.root, SOURCES[which_edge(fault)]),
+                    target => Daemon::start(&self.root, &[&target.to_string()], &[]),
+                };
+                let old = std::mem::replace(self.daemon(fault), next);
+                if target == Target::StreamManager {
+                    self.killed.push(old);
+                }
+            }
+        }
+    }
+
+    fn daemon(&mut self, fault: Fault) -> &mut Daemon {
+        match fault.target {
+            Target::Fetchdata => &mut self.fetchdata,
+            Target::BatchManager => &mut self.batch_manager,
+            Target::Edge => &mut self.edges[which_edge(fault)],
+            _ => &mut self.stream_manager,
+        }
+    }
+
+    /// Looks for an app for a while: batch apps come and go.
+    async fn begin_app(&mut self, fault: Fault, kind: Kind) -> bool {
+        let signal = if kind == Kind::Pause { Signal::STOP } else { Signal::KILL };
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < APP_WITHIN {
+            let apps = self.apps(fault.target);
+            if let Some(pid) = apps.get(fault.which as usize % apps.len().max(1)).copied()
+                && signal_if_running(pid, signal)
+            {
+                self.paused.extend((kind == Kind::Pause).then_some((fault, pid)));
+                return true;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        false
+    }
+
+    fn resume_app(&mut self, fault: Fault) {
+        self.paused.retain(|(paused, pid)| {
+            if *paused == fault {
+                // Killed meanwhile, by the other fault or its manager, it needs nothing.
+                signal_if_running(*pid, Signal::CONT);
+            }
+            *paused != fault
+        });
+    }
+
+    /// The apps that run, of whichever manager.
+    fn apps(&self, target: Target) -> Vec<u32> {
+        let (managers, name): (Vec<&Daemon>, _) = match target {
+            Target::BatchApp => (vec![&self.batch_manager], "document-app"),
+            _ => (self.killed.iter().chain([&self.stream_manager]).collect(), "stream-app"),
+        };
+        let is_app = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+        };
+        managers.iter().flat_map(|manager| manager.session()).filter(is_app).collect()
+    }
+
+    /// The platform's own proof: its exit code and what it printed.
+    pub fn reconcile(&self) -> (Option<i32>, String) {
+        let output = Daemon::run(&self.root, &["reconcile"], &[]);
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&printed).into_owned())
+    }
+}
+
+/// The file that a source's edge follows.
+pub fn lines(root: &Root, source: &str) -> PathBuf {
+    root.path().join(format!("{source}.ndjson"))
+}
+
+fn which_edge(fault: Fault) -> usize {
+    fault.which as usize % SOURCES.len()
+}
+
+fn edge(root: &Root, source: &str) -> Daemon {
+    let file = lines(root, source).display().to_string();
+    let words = ["edge", "--client", STREAM, "--source", source, "--follow", &file, "--resend-after", "2s"];
+    Daemon::start(root, &words, &[])
+}
+
+fn config(broker: &str, database: &str, name: &str) -> Value {
+    let batch = |id: &str, app: Value, blocks: Option<&str>| {
+        let mut client = json!({"id": id, "files": {"globs": ["*.csv", "*.ndjson"]}, "apps": [app]});
+        if let Some(size) = blocks {
+            client["micro_batching"] = json!({"block_size": size});
+        }
+        client
+    };
+    let app = |protocol: &str| json!({"name": "app", "command": ["document-app"], "protocol": protocol, "collection": COLLECTION});
+    let streams =
+        json!([{"command": ["stream-app"], "collection": COLLECTION, "instances": {"min": 2, "max": 2}}]);
+    json!({
+        "broker": {"url": broker, "topic_prefix": name, "keep_alive": "2s"},
+        "coredms": {"url": database, "database": name},
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        // More attempts than faults can happen to one unit: what is held would be a loss here.
+        "batch_manager": {
+            "scan_every": "1s", "backoff_first": "100ms", "backoff_max": "1s", "stop_grace": "5s", "attempts_max": 100,
+        },
+        "stream_manager": {"report_every": "1s", "backoff_first": "100ms", "backoff_max": "2s", "stop_grace": "5s"},
+        "clients": [
+            batch(SPLIT, app("stdin"), Some("8KiB")),
+            batch(WORKER, app("worker"), None),
+            {"id": STREAM, "streams": streams},
+        ],
+    })
+}

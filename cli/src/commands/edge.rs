@@ -1,0 +1,181 @@
+//! `mysimbdp edge`: lines of JSON as a numbered source.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysimbdp_core::config::settings::LogLevel;
+use mysimbdp_core::config::{BROKER_VARIABLE, Config};
+use mysimbdp_core::io::files;
+use mysimbdp_core::topic::Topics;
+use mysimbdp_core::{exit, logging};
+use mysimbdp_edge::input::{Input, InputError};
+use mysimbdp_edge::{Broker, Edge, EdgeError, Settings, Status};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::args;
+use crate::error::Failure;
+use crate::signals;
+
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// Reads until the input ends or a signal comes; then waits until all is received, unless it is told not to.
+pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
+    let config = if files::exists(file) {
+        Some(Arc::new(Config::load(file, |name| std::env::var(name).ok())?))
+    } else {
+        None
+    };
+    logging::init_stderr("edge", config.as_ref().map_or(LogLevel::Info, |config| config.settings.logs.level));
+    let settings = settings(file, config, args)?;
+    let bytes_max = settings.message_bytes_max;
+    let mut run = Run { shutdown: signals::shutdown()?, reports: Reports::new() };
+    let edge = Edge::open(settings).await.map_err(of_edge)?;
+    let ended = async {
+        let mut input = match &args.follow {
+            Some(path) => Input::follow(path, &edge.position(), bytes_max),
+            None => Input::stdin(bytes_max),
+        }
+        .map_err(of_input)?;
+        let ended = run.feed(&edge, &mut input).await?;
+        if ended && !args.no_wait {
+            run.wait(&edge, args.timeout.unwrap_or(Duration::MAX)).await
+        } else {
+            Ok(())
+        }
+    }
+    .await;
+    run.reports.tell(edge.status(), "edge ends");
+    edge.close().await;
+    ended
+}
+
+fn settings(file: &Path, config: Option<Arc<Config>>, args: &args::Edge) -> Result<Settings, Failure> {
+    let missing =
+        |what: &str| Failure::new(exit::CONFIG, format!("there is no {}, so {what}", file.display()));
+    if let Some(config) = &config {
+        let client = config.clients.get(&args.client);
+        if client.is_none_or(|client| client.streams.is_empty()) {
+            let message = format!("{} has no client {} with a stream", file.display(), args.client);
+            return Err(Failure::new(exit::NO_INPUT, message));
+        }
+    }
+    let outbox = match (&args.outbox, &config) {
+        (Some(directory), _) => directory.clone(),
+        (None, Some(config)) => config.layout.edge_outbox(&args.client, &args.source),
+        (None, None) => return Err(missing("--outbox has to say where the outbox is")),
+    };
+    let variable = || std::env::var(BROKER_VARIABLE).ok().filter(|url| !url.is_empty());
+    let broker = match (&args.broker, &config) {
+        (Some(url), _) => Broker::At(url.clone()),
+        (None, Some(config)) => Broker::Of(Arc::clone(config)),
+        (None, None) => Broker::At(
+            variable()
+                .ok_or_else(|| missing(&format!("--broker or {BROKER_VARIABLE} has to name a broker")))?,
+        ),
+    };
+    let mut settings = Settings::new(args.client.clone(), args.source.clone(), outbox, broker);
+    if let Some(config) = config {
+        settings.topics = config.topics.clone();
+        settings.keep_alive = config.broker_keep_alive;
+    }
+    if let Some(prefix) = &args.topic_prefix {
+        settings.topics = Topics::new(prefix);
+    }
+    settings.topic = args.topic.clone();
+    settings.capacity_bytes = args.capacity;
+    settings.message_bytes_max = usize::try_from(args.message_max).unwrap_or(usize::MAX);
+    settings.resend_after = args.resend_after;
+    Ok(settings)
+}
+
+struct Run {
+    shutdown: watch::Receiver<bool>,
+    reports: Reports,
+}
+
+impl Run {
+    /// Hands line after line over; whether the input has ended, and not the patience with it.
+    async fn feed(&mut self, edge: &Edge, input: &mut Input) -> Result<bool, Failure> {
+        loop {
+            let lines = tokio::select! {
+                () = stopped(&mut self.shutdown) => return Ok(false),
+                () = self.reports.due() => {
+                    self.reports.tell_news(edge.status());
+                    continue;
+                }
+                lines = input.next() => lines.map_err(of_input)?,
+            };
+            let Some(lines) = lines else { return Ok(true) };
+            let count = lines.len();
+            tokio::select! {
+                () = stopped(&mut self.shutdown) => {
+                    tracing::warn!(lines = count, "stopped while the outbox had no room, not all lines that were read are in it");
+                    return Ok(false);
+                }
+                sent = edge.send_batch(lines) => sent.map_err(of_edge)?,
+            };
+        }
+    }
+
+    async fn wait(&mut self, edge: &Edge, timeout: Duration) -> Result<(), Failure> {
+        let received = edge.flush(timeout);
+        tokio::pin!(received);
+        loop {
+            tokio::select! {
+                received = &mut received => return received.map_err(of_edge),
+                () = self.reports.due() => self.reports.tell_news(edge.status()),
+                () = stopped(&mut self.shutdown) => {
+                    let Status { accepted, received_through, .. } = edge.status();
+                    let count = accepted.saturating_sub(received_through);
+                    let message = format!("{count} messages are not received yet; they stay in the outbox");
+                    return Err(Failure::new(exit::TEMPORARY, message));
+                }
+            }
+        }
+    }
+}
+
+/// A line of progress now and then, where there is progress.
+struct Reports {
+    clock: Interval,
+    last: Option<Status>,
+}
+
+impl Reports {
+    fn new() -> Self {
+        let mut clock = interval(REPORT_EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { clock, last: None }
+    }
+
+    async fn due(&mut self) {
+        self.clock.tick().await;
+    }
+
+    fn tell_news(&mut self, status: Status) {
+        if self.last != Some(status) {
+            self.tell(status, "edge publishes");
+        }
+    }
+
+    fn tell(&mut self, status: Status, what: &'static str) {
+        let Status { accepted, received_through: received, outbox_bytes, full, connected } = status;
+        tracing::info!(accepted, received, outbox_bytes, full, connected, "{what}");
+        self.last = Some(status);
+    }
+}
+
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // Its sender lives as long as the process.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn of_edge(error: EdgeError) -> Failure {
+    Failure::of(error.exit_code(), &error)
+}
+
+fn of_input(error: InputError) -> Failure {
+    Failure::of(error.exit_code(), &error)
+}

@@ -1,0 +1,24 @@
+//! `mysimbdp reconcile`: counts in coredms itself, and exits non-zero if anything differs from what was said.
+
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+
+use crate::error::Failure;
+use crate::reconcile::{Scope, reconcile};
+
+pub async fn run(config: &Config, scope: &Scope, json: bool) -> Result<(), Failure> {
+    if let Some(id) = &scope.client
+        && config.client(id).is_none()
+    {
+        return Err(Failure::new(exit::NO_INPUT, format!("the config has no client {id}")));
+    }
+    let report = reconcile(config, scope).await?;
+    if json {
+        let text =
+            serde_json::to_string_pretty(&report).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+        println!("{text}");
+    } else {
+        println!("{}", report.text());
+    }
+    if report.balances() { Ok(()) } else { Err(Failure::new(exit::DATA, "it does not balance")) }
+}

@@ -1,0 +1,48 @@
+//! Counts in coredms what there is of a content.
+
+use bson::{Binary, Bson, doc};
+use mysimbdp_core::app::Ids;
+use mysimbdp_core::config::{App, REJECTED};
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
+
+use super::compare::Counted;
+
+/// The path of the ingestion in documents with key ids.
+pub(super) const INGESTION: &str = "_ingest.ingestion";
+
+/// What there is of a content that an app has ingested. Documents with keys are counted elsewhere, many contents at once.
+pub(super) async fn of_content(
+    store: &dyn Coredms,
+    app: &App,
+    ingestion: IngestionId,
+    keyed: u64,
+) -> Result<Counted, CoredmsError> {
+    match app.settings.ids {
+        Ids::Platform => Ok(Counted::Platform(records(store, &app.collection, ingestion).await?)),
+        Ids::Key => Ok(Counted::Key(keyed)),
+        Ids::None => Ok(Counted::Unaudited),
+        Ids::Object => {
+            let bytes = ingestion.as_bytes().to_vec();
+            let id = Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
+            let files = store.find(&format!("{}.files", app.collection), doc! { "_id": id }, 1).await?;
+            let length = files.first().map(|file| match file.get("length") {
+                Some(Bson::Int32(length)) => u64::try_from(*length).unwrap_or(0),
+                Some(Bson::Int64(length)) => u64::try_from(*length).unwrap_or(0),
+                _ => 0,
+            });
+            let extent = store.extent(&app.collection, ingestion, 0..u64::MAX).await?;
+            Ok(Counted::Object { length, extent })
+        }
+    }
+}
+
+/// Records that are listed as rejected.
+pub(super) async fn rejects(store: &dyn Coredms, ingestion: IngestionId) -> Result<u64, CoredmsError> {
+    records(store, REJECTED, ingestion).await
+}
+
+/// All that has an `_id` of the content, also under numbers that none of its records has.
+async fn records(store: &dyn Coredms, collection: &str, ingestion: IngestionId) -> Result<u64, CoredmsError> {
+    store.count_ids(collection, ingestion.record_id(0), ingestion.record_id(u64::MAX)).await
+}

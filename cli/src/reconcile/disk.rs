@@ -1,0 +1,69 @@
+//! What is staged, held and discarded.
+
+use std::path::{Path, PathBuf};
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::files;
+use mysimbdp_core::io::staging;
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::outcome::Run;
+
+use crate::error::Failure;
+use crate::fate;
+
+/// A client's directories.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Disk {
+    pub(super) staged: usize,
+    pub(super) held: usize,
+    pub(super) discarded: usize,
+    /// Directories that do not say what they hold.
+    pub(super) unreadable: Vec<String>,
+}
+
+pub(super) fn look(layout: &Layout, client: &ClientId) -> Result<Disk, Failure> {
+    let mut disk = Disk::default();
+    for path in visible(&layout.staging().join(client.as_str()))? {
+        disk.staged += disk.note(&path, staging::read_manifest(&path).is_ok());
+    }
+    for path in visible(&layout.held_root().join(client.as_str()))? {
+        let is_whole = staging::read_manifest(&path).is_ok() && fate::reason_in(&path)?.is_some();
+        disk.held += disk.note(&path, is_whole);
+    }
+    for path in visible(&layout.discarded_root().join(client.as_str()))? {
+        disk.discarded += disk.note(&path, fate::reason_in(&path)?.is_some());
+    }
+    Ok(disk)
+}
+
+impl Disk {
+    /// Counts a directory that can be read; one that has moved on meanwhile is nowhere.
+    fn note(&mut self, path: &Path, is_readable: bool) -> usize {
+        if !is_readable && files::exists(path) {
+            self.unreadable.push(path.display().to_string());
+        }
+        usize::from(is_readable)
+    }
+}
+
+/// Whether this run lies in staging or is held, also beside a later one of the same content.
+pub(super) fn holds(layout: &Layout, client: &ClientId, run: &Run) -> Result<bool, Failure> {
+    let Ok(ingestion) = run.ingestion.parse::<IngestionId>() else { return Ok(false) };
+    let is_run = |path: &PathBuf| {
+        staging::read_manifest(path)
+            .is_ok_and(|manifest| Run::id(manifest.ingestion, manifest.staged_at) == run.id)
+    };
+    let is_of_content = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&run.ingestion))
+    };
+    let held = visible(&layout.held_root().join(client.as_str()))?;
+    Ok(is_run(&layout.staged(client, ingestion))
+        || held.iter().filter(|path| is_of_content(path)).any(is_run))
+}
+
+fn visible(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut paths = files::list(directory)?;
+    paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
+    Ok(paths)
+}

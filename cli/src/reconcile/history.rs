@@ -1,0 +1,143 @@
+//! The runs of the history, page by page, and what there is of each content.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, doc};
+use jiff::Timestamp;
+use mysimbdp_core::app::Ids;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{App, Client, Config};
+use mysimbdp_core::io::coredms::Coredms;
+use mysimbdp_core::outcome::{FinalState, Run};
+
+use super::compare::{Content, Counted};
+use super::{Databases, Report, Scope, count, disk};
+use crate::error::Failure;
+
+/// Runs that are read at a time.
+const PAGE: i64 = 500;
+
+/// Adds all contents of the scope to the report.
+pub(super) async fn look(
+    config: &Config,
+    scope: &Scope,
+    platform: &dyn Coredms,
+    databases: &mut Databases<'_>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let filter = scope.client.as_ref().map_or_else(|| doc! {}, |client| doc! { "client": client.as_str() });
+    let mut after = None;
+    // Runs of one content follow one another: those of the last one may go on in the next page.
+    let mut runs: Vec<Run> = Vec::new();
+    loop {
+        let page = platform.page(Run::COLLECTION, filter.clone(), after, PAGE).await?;
+        let is_last = (page.len() as i64) < PAGE;
+        after = page.last().and_then(|run| run.get("_id")).cloned();
+        for run in page {
+            let id = run.get("_id").map(Bson::to_string).unwrap_or_default();
+            match bson::deserialize_from_document(run) {
+                Ok(run) => runs.push(run),
+                Err(error) => report.difference(format!("history: {id} is no run: {error}")),
+            }
+        }
+        let next = if is_last { Vec::new() } else { split_last(&mut runs) };
+        let contents = contents(std::mem::replace(&mut runs, next), scope.since);
+        settle(config, platform, databases, contents, report).await?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes the runs of the last content out.
+fn split_last(runs: &mut Vec<Run>) -> Vec<Run> {
+    let Some(last) = runs.last().map(|run| run.ingestion.clone()) else { return Vec::new() };
+    let first = runs.iter().position(|run| run.ingestion == last).unwrap_or(0);
+    runs.split_off(first)
+}
+
+/// The runs by content, those whose last run ended before `since` left out.
+fn contents(runs: Vec<Run>, since: Option<Timestamp>) -> Vec<Vec<Run>> {
+    let mut contents: Vec<Vec<Run>> = Vec::new();
+    for run in runs {
+        match contents.last_mut().filter(|content| content[0].ingestion == run.ingestion) {
+            Some(content) => content.push(run),
+            None => contents.push(vec![run]),
+        }
+    }
+    let is_new =
+        |run: &Run| since.is_none_or(|since| run.finished_at.timestamp_millis() >= since.as_millisecond());
+    contents.retain(|content| content.iter().any(is_new));
+    contents
+}
+
+async fn settle(
+    config: &Config,
+    platform: &dyn Coredms,
+    databases: &mut Databases<'_>,
+    contents: Vec<Vec<Run>>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let keyed = count_keyed(config, databases, &contents).await?;
+    for runs in contents {
+        let vanished = vanished(config, platform, &runs).await?;
+        let (mut counted, mut rejects) = (Counted::NotIngested, 0);
+        if let Some(run) = runs.iter().rfind(|run| run.state == FinalState::Ingested) {
+            counted = Counted::NoApp;
+            if let (Some((client, app)), Ok(ingestion)) = (app_of(config, run), run.ingestion.parse()) {
+                let store = databases.of(client).await?;
+                let keyed = keyed.get(&run.ingestion).copied().unwrap_or(0);
+                counted = count::of_content(store.as_ref(), app, ingestion, keyed).await?;
+                rejects = count::rejects(store.as_ref(), ingestion).await?;
+            }
+        }
+        report.content(&Content { runs, counted, rejects, vanished });
+    }
+    Ok(())
+}
+
+/// Documents with keys, by ingestion: each collection is gone through once for all contents of a page.
+async fn count_keyed(
+    config: &Config,
+    databases: &mut Databases<'_>,
+    contents: &[Vec<Run>],
+) -> Result<BTreeMap<String, u64>, Failure> {
+    let mut asked: BTreeMap<(&ClientId, &str), (&Client, Vec<String>)> = BTreeMap::new();
+    for run in contents.iter().filter_map(|runs| runs.iter().rfind(|run| run.state == FinalState::Ingested)) {
+        if let Some((client, app)) = app_of(config, run)
+            && app.settings.ids == Ids::Key
+        {
+            let (_, ingestions) =
+                asked.entry((&client.id, &app.collection)).or_insert_with(|| (client, Vec::new()));
+            ingestions.push(run.ingestion.clone());
+        }
+    }
+    let mut counts = BTreeMap::new();
+    for ((_, collection), (client, ingestions)) in asked {
+        let store = databases.of(client).await?;
+        counts.extend(store.count_by(collection, count::INGESTION, ingestions).await?);
+    }
+    Ok(counts)
+}
+
+fn app_of<'a>(config: &'a Config, run: &Run) -> Option<(&'a Client, &'a App)> {
+    let client = config.client(&run.client.parse().ok()?)?;
+    Some((client, client.app(&run.app)?))
+}
+
+/// Held runs that are nowhere on disk. One that was retried and ingested meanwhile has another state by now.
+async fn vanished(config: &Config, platform: &dyn Coredms, runs: &[Run]) -> Result<Vec<String>, Failure> {
+    let mut vanished = Vec::new();
+    for run in runs.iter().filter(|run| run.state == FinalState::Held) {
+        let Ok(client) = run.client.parse() else { continue };
+        if disk::holds(&config.layout, &client, run)? {
+            continue;
+        }
+        let now = platform.find(Run::COLLECTION, doc! { "_id": &run.id }, 1).await?;
+        let is_held = now.first().is_some_and(|now| now.get_str("state").is_ok_and(|state| state == "held"));
+        if is_held && !disk::holds(&config.layout, &client, run)? {
+            vanished.push(run.id.clone());
+        }
+    }
+    Ok(vanished)
+}

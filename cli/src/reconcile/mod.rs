@@ -1,0 +1,94 @@
+//! Holds the history against what coredms holds: does everything that was received lie where it must?
+//!
+//! 1. [`disk`]: what is staged, held and discarded;
+//! 2. [`history`]: the runs, page by page, with what was [counted](count) of each;
+//! 3. [`sources`]: the numbered sources of the streams;
+//! 4. [`compare`], purely: observations in, differences out;
+//! 5. [`report`]: the table, the totals, and whether it balances.
+//!
+//! It may run while the platform works: what is on its way is no difference.
+
+mod compare;
+mod count;
+mod disk;
+mod history;
+mod report;
+mod sources;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{Client, Config};
+use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
+
+pub use report::Report;
+
+use crate::error::Failure;
+
+/// What is reconciled.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// One client, or all.
+    pub client: Option<ClientId>,
+    /// Runs that ended from then on. Sources and directories are always looked at whole.
+    pub since: Option<Timestamp>,
+}
+
+/// Looks at everything once. That something differs is no error, but what the report says.
+///
+/// # Errors
+///
+/// The store is away, or a directory cannot be read.
+pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, Failure> {
+    let mut databases = Databases { config, open: BTreeMap::new() };
+    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let report = look(config, scope, platform.as_ref(), &mut databases).await;
+    platform.close().await;
+    databases.close().await;
+    report
+}
+
+async fn look(
+    config: &Config,
+    scope: &Scope,
+    platform: &dyn Coredms,
+    databases: &mut Databases<'_>,
+) -> Result<Report, Failure> {
+    let mut report = Report::default();
+    let clients =
+        || config.clients.values().filter(|client| scope.client.as_ref().is_none_or(|id| *id == client.id));
+    for client in clients() {
+        report.disk(&client.id, &disk::look(&config.layout, &client.id)?);
+    }
+    history::look(config, scope, platform, databases, &mut report).await?;
+    for client in clients().filter(|client| !client.streams.is_empty()) {
+        let store = databases.of(client).await?;
+        sources::look(client, &store, &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// The clients' databases, opened when they are first needed.
+struct Databases<'a> {
+    config: &'a Config,
+    open: BTreeMap<ClientId, Arc<dyn Coredms>>,
+}
+
+impl Databases<'_> {
+    async fn of(&mut self, client: &Client) -> Result<Arc<dyn Coredms>, CoredmsError> {
+        if let Some(store) = self.open.get(&client.id) {
+            return Ok(Arc::clone(store));
+        }
+        let store = coredms::open(&self.config.coredms_url, &client.database).await?;
+        self.open.insert(client.id.clone(), Arc::clone(&store));
+        Ok(store)
+    }
+
+    async fn close(&self) {
+        for store in self.open.values() {
+            store.close().await;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The numbered sources of a client's streams: is every number that counts as received stored, rejected or lost?
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bson::{Binary, Bson, Document, doc};
+use mysimbdp_core::app::Ids;
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{Client, REJECTED};
+use mysimbdp_core::ingestion::RecordId;
+use mysimbdp_core::io::coredms::sequences::{Known, LOSSES, Sequences};
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
+use mysimbdp_core::ranges::Ranges;
+use mysimbdp_core::source::FIRST;
+
+use super::Report;
+use super::compare::Numbers;
+use crate::error::Failure;
+
+/// Documents that are read at a time.
+const PAGE: i64 = 1000;
+/// Numbers are marked some milliseconds after their data is stored; a store that is slow takes longer.
+const MARKED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// In the `_id` of a rejected message, after the number: of its content.
+const CONTENT_BYTES: usize = 8;
+
+/// Adds all sources of the client to the report.
+pub(super) async fn look(
+    client: &Client,
+    store: &Arc<dyn Coredms>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    for known in Sequences::sources(store.as_ref()).await? {
+        let stream = client.streams.iter().find(|stream| stream.collection == known.collection);
+        let counts = stream.is_some_and(|stream| stream.settings.ids == Ids::Platform);
+        let place = Place { store, client: &client.id, known: &known, counts };
+        let (numbers, gaps) = place.settled().await?;
+        report.source(&client.id, &known, &numbers, gaps);
+    }
+    Ok(())
+}
+
+/// One numbering of a source.
+struct Place<'a> {
+    store: &'a Arc<dyn Coredms>,
+    client: &'a ClientId,
+    known: &'a Known,
+    /// Whether the `_id` of its documents is their number.
+    counts: bool,
+}
+
+impl Place<'_> {
+    /// What is received, and how many numbers are missing in between. What is stored and not yet marked is waited for.
+    async fn settled(&self) -> Result<(Numbers, u64), CoredmsError> {
+        let Known { collection, source, .. } = self.known;
+        let sequences = Sequences::new(Arc::clone(self.store), self.client.clone(), collection.clone());
+        // Before the documents: what is marked now is stored already.
+        let progress = sequences.progress(source, 0).await?;
+        let lost = self.lost().await?;
+        let last = progress.received.last().map_or(progress.through, |range| range.1);
+        // Of a source with a long gap not everything behind it is told.
+        let end = if progress.highest > last { last } else { u64::MAX - 1 };
+        let (through, beyond) = (progress.through, progress.received.count());
+        let gaps = progress.missing().count();
+        let mut numbers = Numbers { through, beyond, ..Numbers::default() };
+        if !self.counts {
+            numbers.lost = lost.count();
+            return Ok((numbers, gaps));
+        }
+        let first = self.account(FIRST, through, &lost).await?;
+        let second = self.account(through + 1, end, &lost).await?;
+        numbers.accounted = Some(first.all);
+        numbers.accounted_beyond = Some(second.all);
+        numbers.lost = first.lost + second.lost;
+        let deadline = Instant::now() + MARKED_WITHIN;
+        let received = first.all.max(through) + second.all;
+        while numbers.unmarked() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = sequences.progress(source, 0).await?;
+            if now.through.saturating_add(now.received.count()) >= received {
+                // Everything that was counted is marked by now.
+                numbers.accounted_beyond = Some(beyond.min(second.all));
+            }
+        }
+        Ok((numbers, gaps))
+    }
+
+    /// Numbers from `first` to `last` that are stored, rejected, or lost and never came.
+    async fn account(&self, first: u64, last: u64, lost: &Ranges) -> Result<Account, CoredmsError> {
+        if last < first {
+            return Ok(Account::default());
+        }
+        let stored = self.stored(first, last).await?;
+        let (mut rejected, mut gone) = (0, 0);
+        for (from, to) in lost.iter() {
+            let (from, to) = (from.max(first), to.min(last));
+            if from <= to {
+                gone += to - from + 1 - self.stored(from, to).await?;
+            }
+        }
+        let mut after = rejected_id(self.id(first), 0x00);
+        loop {
+            let page = self.store.page(REJECTED, Document::new(), Some(after), PAGE).await?;
+            let is_last = (page.len() as i64) < PAGE;
+            let ids = page.iter().map_while(|document| self.number_of(document, last));
+            let mut numbers: Vec<u64> = ids.collect();
+            let is_end = is_last || numbers.len() < page.len();
+            // Of one number several contents may have been rejected.
+            numbers.dedup();
+            for number in self.without_document(&numbers).await? {
+                rejected += 1;
+                gone -= u64::from(lost.contains(number));
+            }
+            match numbers.last() {
+                Some(number) if !is_end => after = rejected_id(self.id(*number), 0xff),
+                _ => return Ok(Account { all: stored + rejected + gone, lost: gone }),
+            }
+        }
+    }
+
+    /// The numbers whose documents are not there.
+    async fn without_document(&self, numbers: &[u64]) -> Result<Vec<u64>, CoredmsError> {
+        let ids = numbers.iter().map(|number| Binary::from(self.id(*number)).into()).collect();
+        let missing = self.store.missing_ids(&self.known.collection, ids).await?;
+        Ok(missing.into_iter().filter_map(|position| numbers.get(position).copied()).collect())
+    }
+
+    /// The number of a rejected message of this source, up to `last`.
+    fn number_of(&self, rejected: &Document, last: u64) -> Option<u64> {
+        let Some(Bson::Binary(id)) = rejected.get("_id") else { return None };
+        let id = RecordId(id.bytes.get(..16)?.try_into().ok()?);
+        (id.0[..8] == self.id(0).0[..8] && id.record() <= last).then(|| id.record())
+    }
+
+    async fn stored(&self, first: u64, last: u64) -> Result<u64, CoredmsError> {
+        self.store.count_ids(&self.known.collection, self.id(first), self.id(last.saturating_add(1))).await
+    }
+
+    /// The numbers that the source no longer had when it was asked for them.
+    async fn lost(&self) -> Result<Ranges, CoredmsError> {
+        let Known { collection, source, .. } = self.known;
+        let filter = doc! {
+            "collection": collection, "source": source.name.as_str(), "epoch": source.epoch.to_string(),
+        };
+        let (mut lost, mut after) = (Ranges::default(), None);
+        loop {
+            let page = self.store.page(LOSSES, filter.clone(), after, PAGE).await?;
+            for loss in &page {
+                if let (Some(first), Some(last)) = (number(loss.get("first")), number(loss.get("last"))) {
+                    lost.insert(first, last);
+                }
+            }
+            if (page.len() as i64) < PAGE {
+                return Ok(lost);
+            }
+            after = page.last().and_then(|loss| loss.get("_id")).cloned();
+        }
+    }
+
+    fn id(&self, number: u64) -> RecordId {
+        self.known.source.id(self.client, number)
+    }
+}
+
+/// Numbers by what became of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
+    all: u64,
+    lost: u64,
+}
+
+/// Just before, or after, all rejected messages with this number.
+fn rejected_id(number: RecordId, content: u8) -> Bson {
+    let bytes = [number.0.as_slice(), &[content; CONTENT_BYTES]].concat();
+    Binary { subtype: bson::spec::BinarySubtype::Generic, bytes }.into()
+}
+
+fn number(value: Option<&Bson>) -> Option<u64> {
+    match value? {
+        Bson::Int32(number) => u64::try_from(*number).ok(),
+        Bson::Int64(number) => u64::try_from(*number).ok(),
+        Bson::String(digits) => digits.parse().ok(),
+        _ => None,
+    }
+}

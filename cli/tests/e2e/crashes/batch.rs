@@ -1,0 +1,235 @@
+//! Files: fetchdata, batch-manager and the batch apps die.
+//!
+//! Every scene has the same load: a file with good records and a bad one, an object, a file that an app refuses and one
+//! that validation refuses. What differs is who dies where, and what has to be arranged to come there.
+
+use std::path::Path;
+
+use bson::{Document, doc};
+use mysimbdp_testbed::{binary, mongodb, mosquitto, until};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{app_has_died, dies_once, has_died, reconciles, start_to_die, walk};
+use crate::support::{Platform, SOON, documents, number, objects, readings};
+
+pub const FETCHDATA: &[&str] = &["fetchdata.", "staging.retry-"];
+pub const BATCH_MANAGER: &[&str] =
+    &["batch-manager.", "staging.removal-", "staging.hold-", "staging.run-", "staging.copy-"];
+pub const BATCH_APP: &[&str] = &["batch-app."];
+
+#[test]
+fn fetchdata_dies_between_any_two_steps() {
+    walk(FETCHDATA, |point| async move {
+        let scene = Scene::new(point).await;
+        let lives = deaths(point);
+        let returns = needs_return(lives[0]);
+        let mut fetchdata = start_to_die(&scene.platform, "fetchdata", lives[0]);
+        // Else only when fetchdata is back: a copy that is ingested before has its original judged again, and that is
+        // discarded as a repeat.
+        let early = returns.then(|| scene.platform.start("batch-manager"));
+        if returns {
+            scene.is_held();
+            scene.drop_held_again();
+        }
+        has_died(&mut fetchdata, lives[0]);
+        for point in &lives[1..] {
+            let mut fetchdata = start_to_die(&scene.platform, "fetchdata", point);
+            has_died(&mut fetchdata, point);
+        }
+        let _fetchdata = scene.platform.start("fetchdata");
+        let _batch_manager = early.unwrap_or_else(|| {
+            until(SOON, "fetchdata has recovered", || {
+                hidden_below(&scene.platform.root.drop_point("")).is_empty()
+            });
+            scene.platform.start("batch-manager")
+        });
+        scene.ends_well(returns).await;
+    });
+}
+
+#[test]
+fn batch_manager_dies_between_any_two_steps() {
+    walk(BATCH_MANAGER, |point| async move {
+        let scene = Scene::new(point).await;
+        let mut batch_manager = start_to_die(&scene.platform, "batch-manager", point);
+        let _fetchdata = scene.platform.start("fetchdata");
+        has_died(&mut batch_manager, point);
+        let _batch_manager = scene.platform.start("batch-manager");
+        scene.ends_well(false).await;
+    });
+}
+
+#[test]
+fn batch_apps_die_between_any_two_steps() {
+    walk(BATCH_APP, |point| async move {
+        let scene = Scene::new(point).await;
+        let _daemons = ["fetchdata", "batch-manager"].map(|role| scene.platform.start(role));
+        let log =
+            if stores_objects(point) { "clients/objects/batch.log" } else { "clients/documents/batch.log" };
+        app_has_died(&scene.platform, log, point).await;
+        scene.ends_well(false).await;
+    });
+}
+
+/// Whether the point is met only by what drops again what is held.
+fn needs_return(point: &str) -> bool {
+    point.starts_with("staging.retry-")
+        || ["fetchdata.repeat-hidden", "fetchdata.held-returned"].contains(&point)
+}
+
+/// Whether the point is met only where staging lies on another file system.
+fn needs_copies(point: &str) -> bool {
+    ["fetchdata.part", "fetchdata.original-", "staging.run-copied", "staging.copy-shown"]
+        .iter()
+        .any(|prefix| point.starts_with(prefix))
+}
+
+/// Where fetchdata dies, life after life: its recovery is met only after another death.
+fn deaths(point: &'static str) -> Vec<&'static str> {
+    match point {
+        "fetchdata.recovery-shown" => vec!["fetchdata.unseen-synced", point],
+        "fetchdata.recovery-returned" => vec!["fetchdata.manifest-written", point],
+        "fetchdata.recovery-unhidden" => vec!["fetchdata.repeat-hidden", point],
+        _ => vec![point],
+    }
+}
+
+fn stores_objects(point: &str) -> bool {
+    ["batch-app.chunks-stored", "batch-app.object-committed"].contains(&point)
+}
+
+/// A platform and its load.
+struct Scene {
+    platform: Platform,
+    rows: u64,
+    weather: Vec<u8>,
+    /// Where staging lies, if not below the root.
+    _elsewhere: Option<TempDir>,
+}
+
+impl Scene {
+    async fn new(point: &str) -> Self {
+        let app = |name: &str, app: &[&str]| match point.starts_with("batch-app.") {
+            true if (name == "objects") == stores_objects(point) => json!(dies_once("true", point, app)),
+            _ => json!(app),
+        };
+        let mut weather = documents("documents");
+        weather["micro_batching"] = json!({"block_size": "40KiB"});
+        weather["receipt"] = json!(true);
+        weather["apps"][0]["command"] =
+            app("documents", &["document-app", "--null", "NA", "--type", "time_hour=date"]);
+        let mut images = objects("objects");
+        images["apps"][0]["command"] = app("objects", &["object-app"]);
+        let platform =
+            Platform::new(mongodb().url(), mosquitto().url(), json!([weather, images, refused()])).await;
+        let elsewhere = needs_copies(point).then(|| staging_elsewhere(&platform));
+        let (mut weather, rows) = readings(60_000);
+        weather.extend_from_slice(b"EWR,2013,1.5,2.25,0,no time at all\n");
+        let scene = Self { platform, rows, weather, _elsewhere: elsewhere };
+        let root = &scene.platform.root;
+        root.drop_file("documents", "weather.csv", &scene.weather);
+        root.drop_file("documents", "weather.exe", b"no such extension");
+        root.drop_file("objects", "image.csv", &scene.weather);
+        root.drop_file("refused", "later.ndjson", LATER);
+        scene
+    }
+
+    fn is_held(&self) {
+        until(SOON, "the refused file is held", || self.platform.root.list("held/refused").len() == 1);
+    }
+
+    /// The client has mended its app and sends the file once more.
+    fn drop_held_again(&self) {
+        std::fs::write(self.platform.root.path().join("mended"), "").expect("mend the app");
+        self.platform.root.drop_file("refused", "later.ndjson", LATER);
+    }
+
+    /// Waits until nothing is in work, and looks at everything that there is.
+    async fn ends_well(&self, returned: bool) {
+        let root = &self.platform.root;
+        let clients = ["documents", "objects", "refused"];
+        until(SOON, "nothing is in work", || {
+            let waits = |client: &&str| {
+                let mut dropped = root.list(&format!("client-input-directory/{client}"));
+                dropped.retain(|name| name != "backfill" && !name.ends_with(".receipt.json"));
+                !dropped.is_empty() || !root.list(&format!("staging/{client}")).is_empty()
+            };
+            let held = root.list("held/refused").len();
+            !clients.iter().any(waits)
+                && root.list("state/outbox").is_empty()
+                && held == usize::from(!returned)
+        });
+        self.documents_are_stored().await;
+        self.object_is_stored().await;
+        self.platform.stored("refused", "readings", if returned { 2 } else { 0 }, SOON).await;
+        assert_eq!(root.list("discarded/documents").len(), 1);
+        assert_eq!(root.reasons("discarded", "documents")[0]["file"], "weather.exe");
+        let (discarded, directory) = ("discarded/documents", &root.list("discarded/documents")[0]);
+        assert_eq!(root.list(&format!("{discarded}/{directory}")), ["reason.json", "weather.exe"]);
+        for directory in ["client-input-directory", "staging", "held", "discarded"] {
+            let left = hidden_below(&root.path().join(directory));
+            assert!(left.is_empty(), "left behind: {left:?}");
+        }
+        reconciles(&self.platform);
+    }
+
+    async fn documents_are_stored(&self) {
+        let runs = self.platform.ingested("documents", 1, SOON).await;
+        let [run] = &runs[..] else { panic!("one file is one run: {runs:?}") };
+        let counts = ["received", "stored", "duplicates", "rejected"].map(|field| number(run, field) as u64);
+        assert_eq!(counts, [self.rows + 1, self.rows, 0, 1]);
+        // What has an id of its own cannot be there twice; that nothing is missing is the count.
+        assert_eq!(self.platform.count("documents", "readings").await, self.rows);
+        assert_eq!(self.platform.count("documents", "rejected").await, 1);
+        let receipt = self.platform.root.drop_point("documents").join("weather.csv.receipt.json");
+        let receipt = std::fs::read(receipt).expect("the sender has a receipt");
+        let receipt: Value = serde_json::from_slice(&receipt).expect("a receipt is JSON");
+        assert_eq!(receipt["stored"], self.rows);
+    }
+
+    async fn object_is_stored(&self) {
+        let database = self.platform.client_database("objects");
+        let files = database.collection::<Document>("files.files");
+        let object = files.find_one(doc! {}).await.expect("read").expect("the object is there");
+        assert_eq!(number(&object, "length"), self.weather.len() as i64);
+        assert_eq!(self.platform.count("objects", "files.files").await, 1);
+        assert_eq!(self.platform.count("objects", "files.chunks").await, 1);
+    }
+}
+
+const LATER: &[u8] = b"{\"number\":1}\n{\"number\":2}\n";
+
+/// A client whose app says that the data is bad, until it has been mended.
+fn refused() -> Value {
+    let app = binary("document-app");
+    let script = format!("test -e mended || exit 65; exec {}", app.display());
+    json!({
+        "id": "refused",
+        "files": {"globs": ["*.ndjson"]},
+        "apps": [{"name": "app", "command": ["sh", "-c", script], "collection": "readings"}],
+    })
+}
+
+/// `/dev/shm` and `/tmp` are there on every Linux; where they were one file system, the points would not be met.
+fn staging_elsewhere(platform: &Platform) -> TempDir {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("temporary directory in memory");
+    std::os::unix::fs::symlink(elsewhere.path(), platform.root.path().join("staging")).expect("link");
+    elsewhere
+}
+
+/// Everything whose name begins with a dot, at any depth, but for locks.
+fn hidden_below(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.expect("a directory entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && !name.ends_with(".lock") {
+            found.push(path.display().to_string());
+        }
+        if path.is_dir() {
+            found.extend(hidden_below(&path));
+        }
+    }
+    found
+}

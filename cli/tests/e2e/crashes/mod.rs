@@ -1,0 +1,103 @@
+//! Each process dies between any two steps, once, as if by kill -9; started again, it loses nothing and doubles nothing.
+//!
+//! The tests walk the list of failpoints itself, so a point that is added is walked, and one that is never reached fails.
+
+mod batch;
+mod edge;
+mod stream;
+
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+use mysimbdp_core::failpoint::POINTS;
+use mysimbdp_testbed::{Daemon, Signal, until};
+
+use crate::support::{Platform, SOON};
+
+/// Platforms at work at the same time: mostly they wait for a file to settle or a scan to come.
+const AT_A_TIME: usize = 4;
+
+/// The variable that names the point at which a process dies.
+const VARIABLE: &str = "FAILPOINTS";
+
+/// Every point is walked by one test.
+#[test]
+fn every_failpoint_has_a_test() {
+    let tested =
+        [batch::FETCHDATA, batch::BATCH_MANAGER, batch::BATCH_APP, stream::MANAGER, stream::APP, edge::EDGE];
+    for point in POINTS {
+        let tests = tested.iter().filter(|prefixes| of(prefixes).contains(point)).count();
+        assert_eq!(tests, 1, "{point} belongs to {tests} tests");
+    }
+}
+
+/// The points whose names begin with one of the prefixes.
+fn of(prefixes: &[&str]) -> Vec<&'static str> {
+    let is_one = |point: &&&str| prefixes.iter().any(|prefix| point.starts_with(prefix));
+    POINTS.iter().filter(is_one).copied().collect()
+}
+
+/// Runs a scene for each of the points, a few at a time.
+fn walk<F: Future<Output = ()>>(prefixes: &[&str], scene: fn(&'static str) -> F) {
+    let points = Mutex::new(of(prefixes).into_iter());
+    let failed = Mutex::new(Vec::new());
+    let scenes = || {
+        while let Some(point) = points.lock().expect("no scene panics with the lock").next() {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            // What went wrong is printed by the panic.
+            if catch_unwind(AssertUnwindSafe(|| runtime.block_on(scene(point)))).is_err() {
+                failed.lock().expect("no scene panics with the lock").push(point);
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(scenes))));
+    let failed = failed.into_inner().expect("no scene panics with the lock");
+    assert!(failed.is_empty(), "not survived at {failed:?}");
+}
+
+/// Starts a process that is to die at the point.
+fn start_to_die(platform: &Platform, role: &str, point: &str) -> Daemon {
+    Daemon::start(&platform.root, &[role], &[(VARIABLE, point)])
+}
+
+/// Waits until it has died at the point; no other end is accepted.
+#[track_caller]
+fn has_died(daemon: &mut Daemon, point: &str) {
+    let status = daemon.wait();
+    let output = daemon.output();
+    assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{point}: {status}: {output}");
+    assert!(output.contains(&format!("failpoint {point}")), "{output}");
+}
+
+/// The command of a client whose app dies at the point, once: the first process that finds no mark makes one, and dies.
+/// `condition` is what the shell asks before.
+fn dies_once(condition: &str, point: &str, app: &[&str]) -> Vec<String> {
+    let program = mysimbdp_testbed::binary(app[0]);
+    let script = format!(
+        "if {condition} && mkdir has-died 2> /dev/null; then export {VARIABLE}={point}; fi; exec \"$0\" \"$@\""
+    );
+    let mut command = vec!["sh".to_owned(), "-c".to_owned(), script, program.display().to_string()];
+    command.extend(app[1..].iter().map(|argument| (*argument).to_owned()));
+    command
+}
+
+/// Waits until an app's log says that it has died at the point.
+async fn app_has_died(platform: &Platform, log: &str, point: &str) {
+    let what = format!("an app has died at {point}");
+    let said = format!("failpoint {point}");
+    mysimbdp_testbed::until_async(SOON, &what, async || platform.root.log(log).contains(&said)).await;
+}
+
+/// Waits until the platform's own proof agrees: what is stored is marked as received a moment later.
+fn reconciles(platform: &Platform) {
+    until(SOON, "reconcile agrees", || {
+        let output = Daemon::run(&platform.root, &["reconcile"], &[]);
+        if !output.status.success() {
+            // Seen only where the test fails.
+            println!("{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+        }
+        output.status.success()
+    });
+}

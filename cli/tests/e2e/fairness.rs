@@ -1,0 +1,198 @@
+//! What one client does, and what its apps do, delays no other client.
+//!
+//! Shown by counting, not by the clock, which on a busy machine says little: when the other client's work is done, only
+//! little of the first one's flood is.
+
+use std::time::Duration;
+
+use mysimbdp_testbed::{Daemon, Process, mongodb, mosquitto, program, until};
+use serde_json::{Value, json};
+
+use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, readings};
+
+/// Files of the flood; of these at most a third may be through when a file dropped at its beginning is.
+const FLOOD: usize = 300;
+
+/// A client whose files all go to this script, which stores nothing.
+fn scripted(id: &str, script: &str) -> Value {
+    json!({
+        "id": id,
+        "files": {"globs": ["*"], "extensions": ["csv"]},
+        "micro_batching": {"block_size": "10kB"},
+        "archive": "1d",
+        "apps": [{
+            "name": "script", "command": ["bash", "-c", script], "ids": "none", "unit": "micro-batch",
+            "concurrency": 16, "timeout": "1s",
+        }],
+    })
+}
+
+/// Files of a client that have reached one of these states.
+fn ended(platform: &Platform, client: &str, states: &[&str]) -> usize {
+    states.iter().map(|state| platform.root.list(&format!("{state}/{client}")).len()).sum()
+}
+
+/// One client drops many files and publishes as fast as it can, another one sends a file and a few messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_files_and_messages_delays_no_other_client() {
+    let mut flooding = scripted("client1", "cat > /dev/null");
+    flooding["streams"] = keyed_stream("client1")["streams"].clone();
+    let mut calm = documents("client2");
+    calm["streams"] = keyed_stream("client2")["streams"].clone();
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([flooding, calm])).await;
+    let _daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|role| platform.start(role));
+    platform.instances("client1", 1).await;
+    platform.instances("client2", 1).await;
+
+    for number in 0..FLOOD {
+        let content = format!("a,b\n{number},1\n");
+        platform.root.drop_file("client1", &format!("{number}.csv"), content.as_bytes());
+    }
+    let published = 10_000;
+    let lines = platform.root.path().join("flood.ndjson");
+    std::fs::write(&lines, messages(0, published)).expect("write what is published");
+    let _publisher = publisher(&platform, "client1", &lines);
+    until(SOON, "the flood is on its way", || ended(&platform, "client1", &["archive"]) > 0);
+
+    let (content, rows) = readings(20_000);
+    platform.root.drop_file("client2", "calm.csv", &content);
+    mysimbdp_testbed::Mosquitto::publish(
+        mosquitto().url(),
+        &platform.ingest_topic("client2"),
+        &messages(0, 50),
+    );
+    platform.ingested("client2", 1, SOON).await;
+    let through = ended(&platform, "client1", &["archive"]);
+    platform.stored("client2", "readings", rows + 50, SOON).await;
+    assert!(through < FLOOD / 3, "{through} files of the flood went before the other client's only one");
+
+    platform.stored("client1", "readings", published, LOADED).await;
+    until(LOADED, "the flood is through", || ended(&platform, "client1", &["archive"]) == FLOOD);
+}
+
+/// Publishes the lines of a file in the background.
+fn publisher(platform: &Platform, client: &str, lines: &std::path::Path) -> Process {
+    let mut command = std::process::Command::new(program("mosquitto_pub"));
+    let port = mosquitto().port().to_string();
+    command.args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-l", "-t", &platform.ingest_topic(client)]);
+    command.stdin(std::fs::File::open(lines).expect("what is published"));
+    Process::spawn(command)
+}
+
+/// A long backfill runs in all slots that it may have, and a small configuration file of another pipeline comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_big_backfill_delays_no_small_file_of_another_pipeline() {
+    // Each unit takes its time without taking the processor's: 20 s and more for all of them.
+    let clients = json!([scripted("client1", "cat > /dev/null; sleep 0.4"), documents("client2")]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let _daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let (big, _) = readings(2_000_000);
+    let units_done = || {
+        let ingestions = platform.root.list("staging/client1");
+        let outcomes = |ingestion: &String| {
+            let names = platform.root.list(&format!("staging/client1/{ingestion}/outcomes"));
+            names.iter().filter(|name| name.len() == "00000.json".len()).count()
+        };
+        ingestions.iter().map(outcomes).sum::<usize>()
+    };
+    platform.root.drop_file("client1/backfill", "big.csv", &big);
+    until(SOON, "the backfill is at work", || units_done() >= 3);
+
+    for number in 0..3 {
+        let before = units_done();
+        let content = format!("origin,temp\nJFK,{number}\n");
+        platform.root.drop_file("client2", &format!("settings-{number}.csv"), content.as_bytes());
+        platform.ingested("client2", number + 1, SOON).await;
+        let between = units_done() - before;
+        // Three slots of four, each unit 0.4 s: so many go through in about 4 s. The whole has over 200.
+        assert!(between <= 30, "{between} units of the backfill went first");
+    }
+    assert!(!platform.root.list("staging/client1").is_empty(), "the backfill has not ended before");
+}
+
+/// Every way to be a bad app, each in a client of its own, with all slots to fill: the good one's files go through, and
+/// the bad ones' are held, each with its reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
+    let bad = [
+        ("fails", "cat > /dev/null; exit 1", "ended with 1"),
+        ("crashes", "kill -SEGV $$", "signal 11"),
+        ("hangs", "trap '' TERM; while :; do sleep 1; done", "took longer than 5 s"),
+        ("floods", "yes", "took longer than 1 s"),
+        ("greedy", "ulimit -v 100000; exec python3 -c 'bytearray(1 << 30)'", "ended with 1"),
+        ("lies", "cat > /dev/null; echo '{\"type\":\"done\",\"stored\":1000000}'", "not believed"),
+        ("daemon", "(trap '' TERM; setsid sleep 600 > /dev/null 2>&1 &); exit 3", "ended with 3"),
+    ];
+    let mut clients: Vec<Value> = bad
+        .iter()
+        .map(|(id, script, _)| {
+            let mut client = scripted(id, script);
+            client["apps"][0]["ids"] = json!(if *id == "lies" { "platform" } else { "none" });
+            // What hangs is at it until the good one is through, and what ends by itself is not stopped before.
+            client["apps"][0]["timeout"] = json!(match *id {
+                "floods" => "1s",
+                "hangs" => "5s",
+                _ => "30s",
+            });
+            client
+        })
+        .collect();
+    clients.push(documents("good"));
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!(clients)).await;
+    platform.set("batch_manager", json!({"attempts_max": 3, "stop_grace": "200ms"}));
+    let _daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let (content, _) = readings(5_000);
+    for (id, ..) in bad {
+        platform.root.drop_file(id, "bad.csv", &content);
+    }
+    until(SOON, "the bad ones are at work", || !platform.root.list("logs/clients/floods").is_empty());
+
+    for number in 0..5 {
+        let content =
+            [content.clone(), format!("JFK,2013,{number}.5,NA,1,2013-01-01T00:00:00Z\n").into()].concat();
+        platform.root.drop_file("good", &format!("good-{number}.csv"), &content);
+        platform.ingested("good", number + 1, SOON).await;
+    }
+    assert!(!platform.root.list("staging/hangs").is_empty(), "all five went through while others were at it");
+    for (id, _, fragment) in bad {
+        until(SOON, &format!("what {id} could not do is held"), || ended(&platform, id, &["held"]) == 1);
+        let reason = platform.root.reasons("held", id).remove(0)["reasons"].to_string();
+        assert!(reason.contains(fragment) && reason.contains("failed 3 times"), "{id}: {reason}");
+    }
+}
+
+/// A supervisor that repeats itself does not cut the drain off, and the drain has its deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_twice_under_load_drains_within_the_deadline_and_loses_nothing() {
+    let clients = json!([documents("client2"), keyed_stream("client3")]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    platform.instances("client3", 1).await;
+    let published = 10_000;
+    let lines = platform.root.path().join("load.ndjson");
+    std::fs::write(&lines, messages(0, published)).expect("write what is published");
+    let mut publisher = publisher(&platform, "client3", &lines);
+    let (content, rows) = readings(4_000_000);
+    platform.root.drop_file("client2", "load.csv", &content);
+    mysimbdp_testbed::until_async(SOON, "files and messages are on their way", async || {
+        platform.count("client2", "readings").await > 0 && platform.count("client3", "readings").await > 0
+    })
+    .await;
+
+    let instance = platform.running("client3")[0];
+    mysimbdp_testbed::signal(up.pid(), mysimbdp_testbed::Signal::TERM);
+    mysimbdp_testbed::signal(instance, mysimbdp_testbed::Signal::TERM);
+    mysimbdp_testbed::signal(up.pid(), mysimbdp_testbed::Signal::TERM);
+    let told = std::time::Instant::now();
+    let status = up.wait();
+    assert!(status.success(), "{status}: {}", up.output());
+    // The grace of the apps and the margin of the supervisor, for each of the three.
+    assert!(told.elapsed() < Duration::from_secs(30), "{:?}", told.elapsed());
+    assert!(!up.output().contains("did not stop"), "{}", up.output());
+
+    assert!(publisher.wait(SOON).success());
+    let _up = Daemon::start(&platform.root, &["up"], &[]);
+    platform.ingested("client2", 1, LOADED).await;
+    platform.stored("client2", "readings", rows, SOON).await;
+    platform.stored("client3", "readings", published, LOADED).await;
+}

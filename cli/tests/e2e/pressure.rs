@@ -1,0 +1,462 @@
+//! Too much, or too little: staging, disks, descriptors, memory; and a clock and a config that change underneath.
+
+use std::path::Path;
+
+use mysimbdp_testbed::{
+    Daemon, Faults, Mongod, Mosquitto, Signal, binary, descendants, limit_descriptors, mongodb, mosquitto,
+    signal, until, until_async,
+};
+use serde_json::{Value, json};
+
+use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, number, readings};
+
+/// More than an idle process needs, far less than the load of these tests.
+const GROWTH_MAX: u64 = 64 << 20;
+
+/// Changes the config file.
+fn configure(platform: &Platform, change: impl FnOnce(&mut Value)) {
+    let text = std::fs::read(platform.root.config()).expect("read config.json");
+    let mut config: Value = serde_json::from_slice(&text).expect("JSON");
+    change(&mut config);
+    platform.root.configure(&config);
+}
+
+/// What the status tells of `role`.
+fn notices(platform: &Platform, role: &str) -> String {
+    let output = Daemon::run(&platform.root, &["status", "--json"], &[]);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let notices = status["notices"].as_array().cloned().unwrap_or_default();
+    let texts =
+        notices.iter().filter(|notice| notice["role"] == role).map(|notice| notice["text"].to_string());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn until_noticed(platform: &Platform, role: &str, text: &str) {
+    until(SOON, &format!("the status of {role} says {text:?}"), || notices(platform, role).contains(text));
+}
+
+fn until_unnoticed(platform: &Platform, role: &str) {
+    until(SOON, &format!("the status says nothing of {role} any more"), || {
+        notices(platform, role).is_empty()
+    });
+}
+
+/// How often a log has a line with both texts.
+fn logged(platform: &Platform, log: &str, level: &str, text: &str) -> usize {
+    let log = platform.root.log(log);
+    log.lines().filter(|line| line.contains(&format!(" {level} ")) && line.contains(text)).count()
+}
+
+/// A file of about so many bytes whose content no other number has, and its rows.
+fn numbered(bytes: usize, number: usize) -> (Vec<u8>, u64) {
+    readings(bytes + 100 * number)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_intake_pauses_at_the_limit_of_staged_bytes_and_goes_on_by_itself() {
+    let clients = json!([documents("client1"), documents("client2")]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    configure(&platform, |config| config["fetchdata"]["staged_bytes_max"] = json!("100kB"));
+    let _fetchdata = platform.start("fetchdata");
+    let mut rows = 0;
+    for number in 0..6 {
+        // One is larger than the limit alone.
+        let (content, count) = numbered(if number == 3 { 200_000 } else { 40_000 }, number);
+        platform.root.drop_file("client2", &format!("{number}.csv"), &content);
+        rows += count;
+    }
+    until_noticed(&platform, "fetchdata", "staged_bytes_max 100kB");
+    let staged = platform.root.list("staging/client2").len();
+    assert!((1..=2).contains(&staged), "{staged} of 40 kB each are within 100 kB");
+
+    platform.root.drop_file("client2", "wrong.exe", b"discarded all the same");
+    until(SOON, "discards go on", || platform.root.list("discarded/client2").len() == 1);
+    platform.root.drop_file("client1", "other.csv", &numbered(1_000, 0).0);
+    until(SOON, "another client is not stopped", || platform.root.list("staging/client1").len() == 1);
+
+    let _batch_manager = platform.start("batch-manager");
+    platform.ingested("client2", 6, LOADED).await;
+    assert_eq!(platform.count("client2", "readings").await, rows);
+    until_unnoticed(&platform, "fetchdata");
+    assert_eq!(logged(&platform, "fetchdata.log", "WARN", "intake pauses"), 1, "said once");
+    assert_eq!(logged(&platform, "fetchdata.log", "INFO", "intake goes on"), 1);
+}
+
+/// No disk has so much room. Nothing but an edit of the config helps, which the status says needs a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn below_the_floor_of_free_space_nothing_is_taken() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
+    configure(&platform, |config| config["fetchdata"]["free_space_min"] = json!("9999999999GiB"));
+    let mut fetchdata = platform.start("fetchdata");
+    platform.root.drop_file("client2", "a.csv", &readings(1_000).0);
+    platform.root.drop_file("client2", "a.exe", b"discarded all the same");
+    until_noticed(&platform, "fetchdata", "free_space_min 9999999999GiB");
+    until(SOON, "discards go on", || platform.root.list("discarded/client2").len() == 1);
+    assert!(platform.root.list("staging/client2").is_empty());
+    assert_eq!(platform.root.list("client-input-directory/client2"), ["a.csv", "backfill"]);
+
+    configure(&platform, |config| config["fetchdata"]["free_space_min"] = json!("0B"));
+    until_noticed(&platform, "fetchdata", "a restart is needed");
+    assert!(fetchdata.terminate().success());
+    let _fetchdata = platform.start("fetchdata");
+    until(SOON, "the file is staged", || platform.root.list("staging/client2").len() == 1);
+}
+
+/// The disk of staging, then of state, then of the logs has no room or takes no more files, under fetchdata.
+#[tokio::test(flavor = "multi_thread")]
+async fn fetchdata_waits_for_room_on_each_of_its_disks() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
+    let faults = Faults::new();
+    let mut fetchdata = Daemon::start(&platform.root, &["fetchdata"], &faults.env());
+    let _batch_manager = platform.start("batch-manager");
+    let path = |name: &str| platform.root.path().join(name);
+    let mut rows = 0;
+    let mut files = 0;
+    let mut dropped = |name: &str| {
+        files += 1;
+        let (content, count) = numbered(10_000, files);
+        platform.root.drop_file("client2", name, &content);
+        rows += count;
+        (files, rows)
+    };
+    type Fill = fn(&Faults, &Path);
+    for (disk, fill) in [("bytes", Faults::no_room as Fill), ("files", Faults::no_files)] {
+        fill(&faults, &path("staging"));
+        let (count, _) = dropped(&format!("{disk}.csv"));
+        until_noticed(&platform, "fetchdata", "No space left");
+        assert!(platform.root.list("client-input-directory/client2").contains(&format!("{disk}.csv")));
+        faults.room();
+        platform.ingested("client2", count, SOON).await;
+        until_unnoticed(&platform, "fetchdata");
+    }
+    assert_eq!(logged(&platform, "fetchdata.log", "WARN", "intake pauses"), 2);
+    assert_eq!(logged(&platform, "fetchdata.log", "INFO", "intake goes on"), 2);
+
+    for directory in ["state", "logs"] {
+        faults.no_room(&path(directory));
+        let (count, _) = dropped(&format!("{directory}.csv"));
+        platform.ingested("client2", count, SOON).await;
+        faults.room();
+    }
+    let (count, all) = dropped("last.csv");
+    platform.ingested("client2", count, SOON).await;
+    assert_eq!(platform.count("client2", "readings").await, all);
+    assert_eq!(logged(&platform, "fetchdata.log", "WARN", "lines are missing lost="), 1, "the gap is told");
+    assert!(fetchdata.terminate().success(), "{}", fetchdata.output());
+}
+
+/// The same under batch-manager: before a unit, between the app's end and its outcome, at the end of the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_manager_waits_for_room_on_each_of_its_disks_and_stores_nothing_twice() {
+    // Has stored everything, and then ends when it is told to.
+    let script = format!(
+        "{} --null NA --type time_hour=date; code=$?; while [ ! -e go ]; do sleep 0.02; done; exit $code",
+        binary("document-app").display()
+    );
+    let mut client = documents("client2");
+    client["apps"][0]["command"] = json!(["sh", "-c", script]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;
+    let path = |name: &str| platform.root.path().join(name);
+    let faults = Faults::new();
+    let _fetchdata = platform.start("fetchdata");
+    let mut batch_manager = Daemon::start(&platform.root, &["batch-manager"], &faults.env());
+    until(SOON, "batch-manager is at work", || {
+        platform.root.log("batch-manager.log").contains("started staging=")
+    });
+
+    let mut rows = 0;
+    let mut drop = |name: &str, number| {
+        let (content, count) = numbered(20_000, number);
+        platform.root.drop_file("client2", name, &content);
+        rows += count;
+        rows
+    };
+    faults.no_room(&path("staging"));
+    let all = drop("attempt.csv", 1);
+    until_noticed(&platform, "batch-manager", "No space left");
+    assert_eq!(platform.count("client2", "readings").await, 0, "no unit is begun that cannot be noted");
+    faults.room();
+    platform.stored("client2", "readings", all, SOON).await;
+
+    faults.no_files(&path("staging"));
+    std::fs::write(path("go"), "").expect("tell the app");
+    until_noticed(&platform, "batch-manager", "No space left");
+    assert!(platform.history("client2").await.is_empty());
+    faults.room();
+    platform.ingested("client2", 1, SOON).await;
+
+    faults.no_room(&path("state"));
+    drop("finish.csv", 2);
+    until_noticed(&platform, "batch-manager", "cannot finish yet");
+    faults.room();
+    platform.ingested("client2", 2, SOON).await;
+
+    faults.no_room(&path("logs"));
+    let all = drop("logs.csv", 3);
+    let runs = platform.ingested("client2", 3, SOON).await;
+    faults.room();
+    assert_eq!(platform.count("client2", "readings").await, all);
+    assert_eq!(runs.iter().map(|run| number(run, "stored")).sum::<i64>(), all as i64, "{runs:?}");
+    assert!(runs.iter().all(|run| number(run, "duplicates") == 0), "{runs:?}");
+    until_unnoticed(&platform, "batch-manager");
+    assert!(platform.root.list("held/client2").is_empty());
+    assert!(logged(&platform, "batch-manager.log", "WARN", "work waits") <= 3, "once for each outage");
+    assert!(batch_manager.terminate().success(), "{}", batch_manager.output());
+}
+
+/// Its record of an instance cannot be written: the instance is started when it can, however long that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_manager_starts_an_instance_again_when_there_is_room() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
+    configure(&platform, |config| {
+        // With fewer restarts than there will be tries.
+        config["stream_manager"]["restarts_max"] = json!(1);
+        config["stream_manager"]["backoff_max"] = json!("200ms");
+    });
+    let faults = Faults::new();
+    let _stream_manager = Daemon::start(&platform.root, &["stream-manager"], &faults.env());
+    let instance = platform.instances("client3", 1).await[0];
+    Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
+    platform.stored("client3", "readings", 100, SOON).await;
+
+    faults.no_room(&platform.root.path().join("state"));
+    signal(instance, Signal::KILL);
+    let tries = || logged(&platform, "stream-manager.log", "WARN", "instance not started");
+    until(SOON, "the start was hindered", || tries() == 1);
+    Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(100, 100));
+    faults.room();
+    platform.stored("client3", "readings", 200, SOON).await;
+    assert_eq!(logged(&platform, "stream-manager.log", "ERROR", "given up"), 0);
+}
+
+/// No descriptors are left for any of the daemons while files and messages come.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_of_descriptors_everything_waits_and_goes_on_when_there_are_some() {
+    let clients = json!([documents("client2"), keyed_stream("client3")]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let topic = platform.ingest_topic("client3");
+    let mut daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|role| platform.start(role));
+    let instance = platform.instances("client3", 1).await[0];
+    let (content, mut rows) = numbered(10_000, 0);
+    platform.root.drop_file("client2", "first.csv", &content);
+    platform.ingested("client2", 1, SOON).await;
+    Mosquitto::publish(mosquitto().url(), &topic, &messages(0, 100));
+    platform.stored("client3", "readings", 100, SOON).await;
+
+    let pids = daemons.each_ref().map(Daemon::pid);
+    let limits = pids.map(|pid| limit_descriptors(pid, 0));
+    signal(instance, Signal::KILL);
+    for number in 1..=30 {
+        let (content, count) = numbered(10_000, number);
+        platform.root.drop_file("client2", &format!("{number}.csv"), &content);
+        rows += count;
+    }
+    Mosquitto::publish(mosquitto().url(), &topic, &messages(100, 100));
+    until_noticed(&platform, "fetchdata", "Too many open files");
+    until_noticed(&platform, "batch-manager", "Too many open files");
+    assert!(platform.root.list("discarded/client2").is_empty());
+    for (pid, limit) in pids.into_iter().zip(limits) {
+        limit_descriptors(pid, limit);
+    }
+
+    let runs = platform.ingested("client2", 31, LOADED).await;
+    assert!(runs.iter().all(|run| run.get_str("state").is_ok_and(|state| state == "ingested")), "{runs:?}");
+    assert_eq!(platform.count("client2", "readings").await, rows);
+    platform.stored("client3", "readings", 200, SOON).await;
+    for role in ["fetchdata", "batch-manager"] {
+        until_unnoticed(&platform, role);
+    }
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+/// 50 MB of messages and 40 files while the database hangs, then stutters: what waits does so at the broker and on disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn heavy_memory_is_bounded_while_the_database_hangs_and_stutters() {
+    const MESSAGES: u64 = 50_000;
+    let mut database = Mongod::start();
+    let broker = Mosquitto::start();
+    let clients = json!([documents("client2"), keyed_stream("client3")]);
+    let platform = Platform::new(&database.url(), &broker.url(), clients).await;
+    let topic = platform.ingest_topic("client3");
+    let daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|role| platform.start(role));
+    let instances = platform.instances("client3", 1).await;
+    Mosquitto::publish(&broker.url(), &topic, &messages(0, 1000));
+    platform.stored("client3", "readings", 1000, SOON).await;
+    let pids: Vec<u32> = daemons.iter().map(Daemon::pid).chain(instances).collect();
+    let before: Vec<u64> = pids.iter().map(|pid| memory(*pid, "VmRSS")).collect();
+
+    database.pause();
+    let text = "x".repeat(1000);
+    let padded: String = (1000..1000 + MESSAGES)
+        .map(|number| format!("{{\"number\":{number},\"text\":\"{text}\"}}\n"))
+        .collect();
+    Mosquitto::publish(&broker.url(), &topic, &padded);
+    let mut rows = 0;
+    for number in 0..40 {
+        let (content, count) = numbered(200_000, number);
+        platform.root.drop_file("client2", &format!("{number}.csv"), &content);
+        rows += count;
+    }
+    until(LOADED, "all files wait in staging", || platform.root.list("staging/client2").len() == 40);
+    until_noticed(&platform, "batch-manager", "waits");
+    database.resume();
+    for burst in 1..=5 {
+        let stored = platform.count("client3", "readings").await;
+        database.pause();
+        Mosquitto::publish(&broker.url(), &topic, &messages(1000 + MESSAGES + burst * 500, 500));
+        database.resume();
+        until_async(LOADED, "more is stored", async || platform.count("client3", "readings").await > stored)
+            .await;
+    }
+    platform.stored("client3", "readings", 1000 + MESSAGES + 2500, LOADED).await;
+    platform.ingested("client2", 40, LOADED).await;
+    assert_eq!(platform.count("client2", "readings").await, rows);
+    for (pid, before) in pids.into_iter().zip(before) {
+        let growth = memory(pid, "VmHWM").saturating_sub(before);
+        let name =
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs").replace('\0', " ");
+        assert!(growth < GROWTH_MAX, "{name} grew by {growth} bytes");
+    }
+}
+
+/// A day of hourly files, with no broker from the first hour to the last: nothing waits but the messages about them.
+#[tokio::test(flavor = "multi_thread")]
+async fn broker_down_over_several_hours_of_data_nothing_grows() {
+    let mut broker = Mosquitto::start();
+    let platform = Platform::new(mongodb().url(), &broker.url(), json!([documents("client2")])).await;
+    let daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    platform.root.drop_file("client2", "before.csv", &readings(1_000).0);
+    let outbox = || platform.root.list("state/outbox").len();
+    until(SOON, "the first is over", || {
+        logged(&platform, "batch-manager.log", "INFO", "ingested") == 1 && outbox() == 0
+    });
+    let before = daemons.each_ref().map(|daemon| memory(daemon.pid(), "VmRSS"));
+    broker.kill9();
+    for hour in 0..24 {
+        platform.root.drop_file("client2", &format!("hour-{hour:02}.csv"), &numbered(50_000, hour).0);
+    }
+    platform.ingested("client2", 25, LOADED).await;
+    until(SOON, "all is over", || platform.root.list("staging/client2").is_empty());
+    assert_eq!(outbox(), 24, "what they would have said waits on disk");
+    for (daemon, before) in daemons.iter().zip(before) {
+        let growth = memory(daemon.pid(), "VmHWM").saturating_sub(before);
+        assert!(growth < GROWTH_MAX, "{growth} bytes");
+        assert!(cpu_ticks(daemon.pid()) < 1500, "no busy loop");
+    }
+    broker.restart();
+    until(SOON, "the messages are published", || outbox() == 0);
+}
+
+/// The clock steps a day forward, and two days back, under files and messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn clock_steps_a_day_forward_and_back() {
+    const DAY: i64 = 86_400;
+    let faults = Faults::new();
+    let env = json!(faults.env().into_iter().collect::<std::collections::BTreeMap<_, _>>());
+    let mut client2 = documents("client2");
+    client2["apps"][0]["env"] = env.clone();
+    client2["archive"] = json!("2d");
+    let mut client3 = keyed_stream("client3");
+    client3["streams"][0]["env"] = env;
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client2, client3])).await;
+    let roles = ["fetchdata", "batch-manager", "stream-manager"];
+    let mut daemons = roles.map(|role| Daemon::start(&platform.root, &[role], &faults.env()));
+    let instance = platform.instances("client3", 1).await;
+    let mut rows = 0;
+    for (step, seconds) in [0, DAY, -DAY, 0].into_iter().enumerate() {
+        faults.clock(seconds);
+        let (content, count) = numbered(20_000, step);
+        let name = format!("step-{step}.csv");
+        platform.root.drop_file("client2", &name, &content);
+        rows += count;
+        Mosquitto::publish(
+            mosquitto().url(),
+            &platform.ingest_topic("client3"),
+            &messages(step as u64 * 100, 100),
+        );
+        let runs = platform.ingested("client2", step + 1, SOON).await;
+        platform.stored("client3", "readings", (step as u64 + 1) * 100, SOON).await;
+        assert!(
+            runs.iter().all(|run| run.get_f64("seconds").is_ok_and(|seconds| seconds >= 0.0)),
+            "{runs:?}"
+        );
+        let last = runs.iter().find(|run| run.get_str("file").is_ok_and(|file| file == name));
+        let received = last.expect("the run").get_datetime("received_at").expect("a date");
+        let off = received.timestamp_millis() / 1000 - bson::DateTime::now().timestamp_millis() / 1000;
+        assert!((off - seconds).abs() < 600, "the clock of step {step} was {seconds} s off, not {off}");
+    }
+    assert_eq!(platform.count("client2", "readings").await, rows);
+    assert_eq!(platform.running("client3"), instance, "nobody was restarted");
+    assert_eq!(platform.root.list("archive/client2").len(), 4, "nothing has gone before its time");
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+/// A config that is broken while everything runs: it is told, the old one stays, even for a process that has to be
+/// started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_config_while_running() {
+    let clients = json!([documents("client2"), keyed_stream("client3")]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let sound = std::fs::read_to_string(platform.root.config()).expect("read");
+    let write = |text: &str| std::fs::write(platform.root.config(), text).expect("write");
+    let logs = ["fetchdata.log", "batch-manager.log", "stream-manager.log"];
+    let all_say = |logs: &[&str], level: &str, text: &str, times: usize| {
+        until(SOON, &format!("{times} times {text:?}"), || {
+            logs.iter().all(|log| logged(&platform, log, level, text) == times)
+        });
+    };
+
+    write(&sound.replace("\"settle\"", "\"setle\"").replace("\"client2\"", "\"Client 2\""));
+    all_say(&logs, "WARN", "has faults", 1);
+    assert!(platform.root.log("fetchdata.log").contains("did you mean settle"), "all faults are in the line");
+    let status = platform.command(78, &["status"]);
+    assert!(status.contains("setle") && status.contains("Client 2"), "{status}");
+    platform.root.drop_file("client2", "a.csv", &readings(10_000).0);
+    platform.ingested("client2", 1, SOON).await;
+    Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
+    platform.stored("client3", "readings", 100, SOON).await;
+
+    let fetchdata = role_of(up.pid(), "fetchdata");
+    signal(fetchdata, Signal::KILL);
+    until(SOON, "it cannot be started with this config", || up.output().contains("mysimbdp: "));
+    write(&sound);
+    all_say(&logs[1..], "INFO", "says again what this process runs on", 1);
+    platform.root.drop_file("client2", "b.csv", &numbered(10_000, 1).0);
+    platform.ingested("client2", 2, SOON).await;
+
+    configure(&platform, |config| config["logs"] = json!({"retention": "1d"}));
+    for role in ["fetchdata", "batch-manager", "stream-manager"] {
+        until_noticed(&platform, role, "(logs), a restart is needed");
+    }
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
+/// The child of `up` with this role.
+fn role_of(up: u32, role: &str) -> u32 {
+    let is_it = |pid: &u32| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split('\0').nth(1) == Some(role)
+    };
+    descendants(up).into_iter().find(is_it).expect("it runs")
+}
+
+/// A line of `/proc/<pid>/status`, in bytes.
+fn memory(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect(name);
+    let kilobytes = line.trim().strip_suffix(" kB").expect("a number of kB");
+    kilobytes.trim().parse::<u64>().expect("a number") * 1024
+}
+
+/// Time on a processor, of all its threads.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
+    [11, 12].iter().map(|at| fields[*at].parse::<u64>().expect("ticks")).sum()
+}

@@ -1,0 +1,313 @@
+//! `mysimbdp reconcile`: what is there balances, and what is taken away or added behind the platform's back is found.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bson::{Binary, Document, doc};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::coredms::sequences::Sequences;
+use mysimbdp_core::io::coredms::{self, CHUNK_BYTES, Coredms};
+use mysimbdp_core::source::{Gone, Source};
+use mysimbdp_testbed::{Daemon, Root, mongodb, mosquitto, until};
+use serde_json::{Value, json};
+
+use crate::support::{Platform, SOON, documents, objects, readings, stream};
+
+/// Documents under the platform's ids, of which the validator refuses some.
+fn with_rejects(id: &str) -> Value {
+    let mut client = documents(id);
+    client["collections"] =
+        json!({"readings": {"validator": {"bsonType": "object", "properties": {"visib": {"maximum": 990}}}}});
+    client
+}
+
+fn keyed(id: &str) -> Value {
+    let mut client = documents(id);
+    client["apps"][0]["ids"] = json!("key");
+    client["apps"][0]["record_key"] = json!(["visib"]);
+    client
+}
+
+/// Everything that kinds of ids can be: documents with rejects, keys, and objects of several chunks.
+fn clients() -> Value {
+    json!([objects("client1"), with_rejects("client2"), keyed("client3")])
+}
+
+fn reconcile(root: &Root, code: i32, words: &[&str]) -> String {
+    let output = Daemon::run(root, &[&["reconcile"], words].concat(), &[]);
+    let printed =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{printed}");
+    printed
+}
+
+fn drop_everything(root: &Root) -> u64 {
+    let (content, rows) = readings(2 * CHUNK_BYTES as usize);
+    assert!(rows > 1000, "{rows}");
+    for client in ["client1", "client2", "client3"] {
+        root.drop_file(client, "year.csv", &content);
+    }
+    rows
+}
+
+/// Waits for everything, and drops newer documents under some of the keys.
+fn ingested(root: &Root) {
+    until_ingested(root, 1);
+    root.drop_file("client3", "a day.csv", &readings(10_000).0);
+    until_ingested(root, 2);
+}
+
+fn until_ingested(root: &Root, files_with_keys: u64) {
+    until(SOON, "everything is ingested", || {
+        let output = Daemon::run(root, &["reconcile", "--json"], &[]);
+        let Ok(report) = serde_json::from_slice::<Value>(&output.stdout) else { return false };
+        let contents = |client: &str| report["clients"][client]["contents"].as_u64();
+        [("client1", 1), ("client2", 1), ("client3", files_with_keys)].iter().all(|(client, count)| {
+            contents(client) == Some(*count) && report["clients"][client]["staged"] == 0
+        })
+    });
+}
+
+fn report(root: &Root) -> Value {
+    serde_json::from_str(&reconcile(root, 0, &["--json"])).expect("JSON alone")
+}
+
+fn everything_balances(root: &Root, rows: u64) {
+    let report = report(root);
+    assert_eq!(report["differences"], json!([]));
+    let rejected = rows - 991;
+    let client2 = &report["clients"]["client2"];
+    assert_eq!((&client2["received"], &client2["in_coredms"]), (&json!(rows), &json!(991)));
+    assert_eq!(client2["rejected"], json!(rejected));
+    let client3 = &report["clients"]["client3"];
+    let day = readings(10_000).1;
+    // Each key is one document, whichever file was the last to write it.
+    assert_eq!((&client3["in_coredms"], &client3["superseded"]), (&json!(rows), &json!(day)));
+    assert!(reconcile(root, 0, &["--client", "client2"]).contains("balances"));
+    reconcile(root, 66, &["--client", "nobody"]);
+    reconcile(root, 64, &["--since", "yesterday"]);
+    assert!(!reconcile(root, 0, &["--since", "2100-01-01"]).contains("year.csv"));
+    assert!(reconcile(root, 0, &["--since", "2h"]).contains("year.csv"));
+}
+
+fn ingestion_of(root: &Root, client: &str) -> IngestionId {
+    let report = report(root);
+    let runs = report["runs"].as_array().expect("runs");
+    let run = runs.iter().find(|run| run["client"] == client).expect("a run");
+    run["run"]
+        .as_str()
+        .and_then(|run| run.split('-').next())
+        .expect("a run id")
+        .parse()
+        .expect("an ingestion")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balances_on_mongodb_and_each_change_behind_its_back_is_named() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients()).await;
+    let root = &platform.root;
+    let rows = drop_everything(root);
+    let _fetchdata = platform.start("fetchdata");
+    let _batch_manager = platform.start("batch-manager");
+    ingested(root);
+    everything_balances(root, rows);
+
+    let ingestion = ingestion_of(root, "client2");
+    let id = |number| Binary::from(ingestion.record_id(number));
+    let readings = platform.client_database("client2").collection::<Document>("readings");
+    let third =
+        readings.find_one_and_delete(doc! {"_id": id(3)}).await.expect("delete").expect("it was there");
+    let found = reconcile(root, 65, &[]);
+    assert!(
+        found.contains("\"year.csv\"") && found.contains("has 990 documents of its records, must be 991"),
+        "{found}"
+    );
+    readings.insert_one(third).await.expect("put it back");
+
+    readings.insert_one(doc! {"_id": id(1_000_000), "visib": 1}).await.expect("add one");
+    let found = reconcile(root, 65, &["--client", "client2"]);
+    assert!(found.contains("has 992 documents of its records, must be 991 (1 too many)"), "{found}");
+    readings.delete_one(doc! {"_id": id(1_000_000)}).await.expect("delete");
+
+    let rejected = platform.client_database("client2").collection::<Document>("rejected");
+    let reject = rejected.find_one_and_delete(doc! {}).await.expect("delete").expect("it was there");
+    let found = reconcile(root, 65, &[]);
+    let (is, must_be) = (rows - 992, rows - 991);
+    assert!(found.contains(&format!("{is} records are listed as rejected, must be {must_be}")), "{found}");
+    rejected.insert_one(reject).await.expect("put it back");
+
+    let chunks = platform.client_database("client1").collection::<Document>("files.chunks");
+    let chunk = chunks.find_one_and_delete(doc! {"n": 1}).await.expect("delete").expect("it was there");
+    let found = reconcile(root, 65, &[]);
+    assert!(found.contains("client client1") && found.contains("its object has 2 chunks of"), "{found}");
+    chunks.insert_one(chunk).await.expect("put it back");
+
+    let keyed = platform.client_database("client3").collection::<Document>("readings");
+    let newest = keyed.find_one(doc! {"_id": 0}).await.expect("find").expect("it was there");
+    for number in 0..500 {
+        let mut forged = newest.clone();
+        forged.insert("_id", format!("forged {number}"));
+        keyed.insert_one(forged).await.expect("add one");
+    }
+    let found = reconcile(root, 65, &[]);
+    assert!(
+        found.contains("\"a day.csv\"") && found.contains("documents that it wrote, must be at most"),
+        "{found}"
+    );
+    keyed.delete_many(doc! {"_id": {"$gte": "forged"}}).await.expect("delete");
+    everything_balances(root, rows);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balances_on_the_embedded_store_and_what_is_missing_there_is_named() {
+    let root = Root::new(&json!({
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        "batch_manager": {"scan_every": "1s", "backoff_first": "100ms"},
+        "clients": clients(),
+    }));
+    let rows = drop_everything(&root);
+    let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
+    let mut batch_manager = Daemon::start(&root, &["batch-manager"], &[]);
+    ingested(&root);
+    assert!(fetchdata.terminate().success() && batch_manager.terminate().success());
+    everything_balances(&root, rows);
+
+    let (client1, client2) = (ingestion_of(&root, "client1"), ingestion_of(&root, "client2"));
+    let url = format!("sqlite:{}", root.path().join("state/coredms").display());
+    let store = coredms::open(&url, "mysimbdp_client2").await.expect("open the store");
+    let extra = bson::RawDocumentBuf::try_from(&doc! {"_id": Binary::from(client2.record_id(1_000_000))});
+    store.insert_many("readings", vec![extra.expect("a document")]).await.expect("add one");
+    let reject = bson::RawDocumentBuf::try_from(&doc! {"_id": Binary::from(client2.record_id(0))});
+    store.insert_many("rejected", vec![reject.expect("a document")]).await.expect("add one");
+    store.close().await;
+    let object = root.path().join("state/coredms/mysimbdp_client1.objects/files").join(client1.to_string());
+    let file = std::fs::OpenOptions::new().write(true).open(object).expect("the object's file");
+    file.set_len(u64::from(CHUNK_BYTES)).expect("cut it off");
+
+    let found = reconcile(&root, 65, &[]);
+    for fragment in [
+        "has 992 documents of its records, must be 991 (1 too many)",
+        "records are listed as rejected, must be",
+        "its object has 1 chunks of 261120 bytes",
+    ] {
+        assert!(found.contains(fragment), "{fragment}: {found}");
+    }
+    let stored = root.path().join("state/coredms");
+    std::fs::rename(&stored, root.path().join("state/elsewhere")).expect("take the store away");
+    std::fs::write(&stored, "in the way").expect("block the store");
+    reconcile(&root, 69, &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_file_is_no_difference_until_it_is_gone() {
+    let mut client = documents("client2");
+    client["apps"][0]["command"] = json!(["false"]);
+    let root = Root::new(&json!({
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        "batch_manager": {"scan_every": "1s", "backoff_first": "10ms", "backoff_max": "10ms", "attempts_max": 1},
+        "clients": [client],
+    }));
+    root.drop_file("client2", "year.csv", &readings(1_000).0);
+    let _fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
+    let _batch_manager = Daemon::start(&root, &["batch-manager"], &[]);
+    until(SOON, "the history knows that it is held", || {
+        Daemon::run(&root, &["reconcile"], &[]).stdout.windows(8).any(|text| text == b"year.csv")
+    });
+    let report = report(&root);
+    assert_eq!(
+        (&report["clients"]["client2"]["held"], &report["runs"][0]["verdict"]),
+        (&json!(1), &json!("held"))
+    );
+    std::fs::remove_dir_all(root.path().join("held/client2")).expect("remove what is held");
+    let found = reconcile(&root, 65, &[]);
+    assert!(found.contains("is held, but it lies neither in held/ nor in staging/"), "{found}");
+}
+
+/// The state of a stream as its app leaves it: `stored` and `rejected` numbers of a source in coredms, `marked` as received.
+struct Stream {
+    store: Arc<dyn Coredms>,
+    client: ClientId,
+    source: Source,
+}
+
+impl Stream {
+    async fn open(root: &Root, source: &str) -> Self {
+        let url = format!("sqlite:{}", root.path().join("state/coredms").display());
+        let store = coredms::open(&url, "mysimbdp_client3").await.expect("open the store");
+        let source = Source { name: source.parse().expect("a source"), epoch: u64::MAX };
+        Self { store, client: "client3".parse().expect("a client"), source }
+    }
+
+    async fn insert(&self, collection: &str, numbers: RangeInclusive<u64>, content: &[u8]) {
+        let document = |number| {
+            let bytes = [self.source.id(&self.client, number).0.as_slice(), content].concat();
+            let id = Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
+            bson::RawDocumentBuf::try_from(&doc! {"_id": id}).expect("a document")
+        };
+        let documents: Vec<_> = numbers.map(document).collect();
+        let count = documents.len() as u64;
+        let written = self.store.insert_many(collection, documents).await.expect("insert");
+        assert_eq!(written.stored, count);
+    }
+
+    fn sequences(&self) -> Sequences {
+        Sequences::new(Arc::clone(&self.store), self.client.clone(), "readings")
+    }
+
+    async fn mark(&self, first: u64, last: u64) {
+        let numbers = BTreeMap::from([(self.source.clone(), [(first, last)].into_iter().collect())]);
+        self.sequences().mark(&numbers).await.expect("mark");
+        self.sequences().progress(&self.source, 0).await.expect("progress");
+    }
+
+    async fn lose(&self, first: u64, last: u64) {
+        let gone = Gone { source: self.source.clone(), first, last };
+        self.sequences().lose(&gone).await.expect("record a loss");
+        self.sequences().progress(&self.source, 0).await.expect("progress");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing() {
+    let root = Root::new(&json!({"clients": [stream("client3", json!({}))]}));
+    let good = Stream::open(&root, "good").await;
+    good.insert("readings", 1..=49, b"").await;
+    good.insert("rejected", 50..=50, b"content1").await;
+    good.insert("rejected", 50..=50, b"content2").await;
+    good.insert("readings", 51..=100, b"").await;
+    // Known with other content: stored once, and rejected.
+    good.insert("rejected", 7..=7, b"content3").await;
+    good.mark(1, 100).await;
+    // Behind a gap that is asked for.
+    good.insert("readings", 110..=119, b"").await;
+    good.mark(110, 119).await;
+    let found = reconcile(&root, 0, &["--json"]);
+    let report: Value = serde_json::from_str(&found).expect("JSON alone");
+    let row = &report["sources"][0];
+    let of = |name: &str| row[name].as_u64().expect("a number");
+    assert_eq!(["through", "beyond", "gaps", "accounted", "lost"].map(of), [100, 10, 9, 110, 0], "{row}");
+
+    let lossy = Stream::open(&root, "lossy").await;
+    lossy.insert("readings", 1..=10, b"").await;
+    lossy.mark(1, 10).await;
+    lossy.lose(9, 13).await;
+    // One of them came after all.
+    lossy.insert("readings", 12..=12, b"").await;
+    let found = reconcile(&root, 65, &[]);
+    assert!(found.contains("source lossy") && found.contains("2 numbers are lost"), "{found}");
+    assert!(!found.contains("source good"), "{found}");
+
+    let broken = Stream::open(&root, "broken").await;
+    broken.insert("readings", 1..=8, b"").await;
+    broken.mark(1, 10).await;
+    let found = reconcile(&root, 65, &["--client", "client3"]);
+    assert!(
+        found.contains("source broken") && found.contains("2 numbers were received but are neither stored"),
+        "{found}"
+    );
+    for stream in [good, lossy, broken] {
+        stream.store.close().await;
+    }
+}

@@ -1,0 +1,90 @@
+//! What is durable of numbered sources and not marked yet.
+
+use std::collections::BTreeMap;
+
+use mysimbdp_core::ranges::Ranges;
+use mysimbdp_core::source::{Gone, Number, Source};
+
+/// Ranges of one source that wait for a round.
+const WAITING_RANGES_MAX: usize = 10_000;
+
+/// What is durable of a source and not marked yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Durable {
+    pub(crate) received: Ranges,
+    pub(crate) gone: Ranges,
+}
+
+/// What is durable of each source.
+pub(crate) type DurableBySource = BTreeMap<Source, Durable>;
+
+impl Durable {
+    /// Adds what fits; returns whether something did not.
+    pub(crate) fn add(&mut self, other: &Self) -> bool {
+        let mut fits = true;
+        for (mine, others) in [(&mut self.received, &other.received), (&mut self.gone, &other.gone)] {
+            let has_room = mine.len() + others.len() <= WAITING_RANGES_MAX || mine.is_empty();
+            if has_room {
+                mine.extend(others);
+            }
+            fits &= has_room;
+        }
+        !fits
+    }
+
+    /// What is gone, in parts of at most [`Gone::NUMBERS_MAX`].
+    pub(crate) fn gone_in_parts<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = Gone> + 'a {
+        self.gone.iter().flat_map(move |(first, last)| {
+            let starts = (first..=last).step_by(Gone::NUMBERS_MAX as usize);
+            starts.map(move |start| Gone {
+                source: source.clone(),
+                first: start,
+                last: last.min(start.saturating_add(Gone::NUMBERS_MAX - 1)),
+            })
+        })
+    }
+}
+
+/// A durable message's number, among those of its batch.
+pub(crate) fn note_received(durable: &mut DurableBySource, number: &Number) {
+    match durable.get_mut(&number.source) {
+        Some(durable) => durable.received.insert(number.sequence, number.sequence),
+        None => {
+            let received = [(number.sequence, number.sequence)].into_iter().collect();
+            durable.insert(number.source.clone(), Durable { received, ..Durable::default() });
+        }
+    }
+}
+
+/// Numbers that their source no longer has.
+pub(crate) fn note_gone(durable: &mut DurableBySource, gone: Gone) {
+    durable.entry(gone.source).or_default().gone.insert(gone.first, gone.last);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_recorded_in_parts() {
+        let gone: Ranges = [(1, 2_500_000), (u64::MAX, u64::MAX)].into_iter().collect();
+        let source = Source { name: "s".parse().expect("source name"), epoch: 7 };
+        let durable = Durable { gone, ..Durable::default() };
+        let parts = durable.gone_in_parts(&source).map(|gone| (gone.first, gone.last));
+        let parts: Vec<(u64, u64)> = parts.collect();
+        let expected = [(1, 1_000_000), (1_000_001, 2_000_000), (2_000_001, 2_500_000), (u64::MAX, u64::MAX)];
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_keeps_what_it_has() {
+        let mut waiting = Durable::default();
+        let odd = |from: u64| Durable {
+            received: (from..from + 6000).map(|n| (2 * n, 2 * n)).collect(),
+            ..Durable::default()
+        };
+        assert!(!waiting.add(&odd(0)));
+        assert!(waiting.add(&odd(6000)), "too much");
+        assert_eq!(waiting.received.len(), 6000);
+    }
+}

@@ -1,0 +1,109 @@
+//! The steps of a round of receipts: each ends when store or broker have done their part.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use mysimbdp_core::chain;
+use mysimbdp_core::failpoint;
+use mysimbdp_core::io::broker::Publish;
+use mysimbdp_core::io::broker::consumer::Consumer;
+use mysimbdp_core::io::coredms::CoredmsError;
+use mysimbdp_core::io::coredms::sequences::{Progress, Sequences};
+use mysimbdp_core::io::random;
+use mysimbdp_core::ranges::Ranges;
+use mysimbdp_core::source::Source;
+
+use super::durable::DurableBySource;
+
+/// Waits between attempts while the store is away; doubled from the first to the last.
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Sources that are asked about, and receipts that are published, at the same time.
+const AT_ONCE: usize = 8;
+
+/// What a step has come to.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Looked(Vec<(Source, Progress)>),
+    /// The sources whose receipts the broker has not taken.
+    Published(Vec<Source>),
+}
+
+/// Marks what is durable, records what is gone, and reads how far the sources are. `known` is what is known of each.
+pub(crate) async fn settle(sequences: Sequences, durable: DurableBySource, known: Vec<u64>) -> Step {
+    let received: BTreeMap<Source, Ranges> = durable
+        .iter()
+        .filter(|(_, durable)| !durable.received.is_empty())
+        .map(|(source, durable)| (source.clone(), durable.received.clone()))
+        .collect();
+    if !received.is_empty() {
+        until_done("mark received numbers", || sequences.mark(&received)).await;
+        failpoint::hit("stream-app.numbers-marked");
+    }
+    for (source, durable) in &durable {
+        for gone in durable.gone_in_parts(source) {
+            let lost = until_done("record losses", || sequences.lose(&gone)).await;
+            if !lost.is_empty() {
+                tracing::warn!(
+                    source = %source.name,
+                    epoch = source.epoch,
+                    first = gone.first,
+                    last = gone.last,
+                    lost = lost.count(),
+                    "the source has lost messages"
+                );
+            }
+        }
+    }
+    let looks = durable.into_keys().zip(known).map(|(source, known)| {
+        let sequences = &sequences;
+        async move {
+            let progress = until_done("read receipts", || sequences.progress(&source, known)).await;
+            (source, progress)
+        }
+    });
+    Step::Looked(futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await)
+}
+
+/// Publishes receipts.
+pub(crate) async fn send(consumer: Arc<Consumer>, receipts: Vec<(Source, Publish)>) -> Step {
+    let sent = receipts.into_iter().map(|(source, publish)| {
+        let consumer = Arc::clone(&consumer);
+        async move {
+            let sent = consumer.publish(publish).await;
+            failpoint::hit("stream-app.receipt-sent");
+            match sent {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::debug!(source = %source.name, error = %chain(&error), "receipt not sent");
+                    Some(source)
+                }
+            }
+        }
+    });
+    let sent = futures::stream::iter(sent).buffer_unordered(AT_ONCE);
+    Step::Published(sent.filter_map(std::future::ready).collect().await)
+}
+
+/// Repeats `operation` until the store has done it. One WARN per outage.
+async fn until_done<T, F: Future<Output = Result<T, CoredmsError>>>(
+    what: &'static str,
+    mut operation: impl FnMut() -> F,
+) -> T {
+    let mut wait = BACKOFF_FIRST;
+    loop {
+        match operation().await {
+            Ok(value) => return value,
+            Err(error) => {
+                if wait == BACKOFF_FIRST {
+                    tracing::warn!(operation = what, error = %chain(&error), "receipts wait for the store");
+                }
+                tokio::time::sleep(wait.mul_f64(random::jitter())).await;
+                wait = (wait * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}

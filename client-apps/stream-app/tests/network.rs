@@ -1,0 +1,164 @@
+//! The stream app on a network that fails: messages and replies that come twice or not at all, connections that are dead
+//! without a word.
+
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use mysimbdp_core::message::Report;
+use mysimbdp_testbed::{Fault, Proxy, until_async};
+use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_stream-app");
+
+/// From the end of an outage to everything being as it was.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Impatient, so that the tests are not: each of these is shorter by default than [`RECOVERED_WITHIN`] allows.
+const STORE_OPTIONS: &str = "&socketTimeoutMS=2000&connectTimeoutMS=1000&heartbeatFrequencyMS=500";
+
+async fn stream() -> Stream {
+    Stream::new(&[Path::new(PROGRAM)], &shared_broker(), &shared_store()).await
+}
+
+/// The app reaches the broker through the proxy, the test does not.
+fn before_broker(stream: &mut Stream) -> Proxy {
+    let proxy = Proxy::before_broker(&shared_broker());
+    stream.set("BROKER", &proxy.mqtt_url());
+    proxy
+}
+
+fn before_store(stream: &mut Stream) -> Proxy {
+    let proxy = Proxy::before_mongodb(&shared_store());
+    stream.set("COREDMS", &(proxy.mongodb_url() + STORE_OPTIONS));
+    proxy
+}
+
+fn message(number: u64) -> String {
+    format!("{{\"n\":{number},\"temp\":39.02}}")
+}
+
+async fn publish_numbered(stream: &Stream, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        stream.publish_numbered("s", number, message(number)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_arrives_twice_is_one_document_where_it_has_a_number_or_a_key() {
+    for (marked, ids, documents) in [
+        (false, "platform", 50),
+        (true, "platform", 50),
+        (false, "key", 50),
+        (true, "key", 50),
+        (true, "none", 100),
+    ] {
+        let mut stream = stream().await;
+        stream.set("IDS", ids);
+        stream.set("RECORD_KEY", "n");
+        let network = before_broker(&mut stream);
+        network.inject(Fault::MessagesTwice { marked });
+        let mut app = stream.start().await;
+        publish_numbered(&stream, 1..51).await;
+        // A message more for each, and for each an acknowledgement less.
+        until_async(DEADLINE, "both of each are acknowledged", async || network.faults() == 100).await;
+        assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+        let counts = (stream.count("messages").await, stream.count("rejected").await);
+        assert_eq!(counts, (documents, 0), "ids {ids}, marked as repeated: {marked}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_delivered_again_because_its_acknowledgement_was_lost_is_one_document() {
+    let mut stream = stream().await;
+    let network = before_broker(&mut stream);
+    network.inject(Fault::AcknowledgementsLost);
+    let mut app = stream.start().await;
+    publish_numbered(&stream, 1..101).await;
+    until_async(DEADLINE, "all acknowledgements are lost", async || network.faults() == 100).await;
+    assert_eq!(stream.count("messages").await, 100);
+    network.inject(Fault::None);
+    network.cut();
+    // Behind all that the broker delivers again.
+    publish_numbered(&stream, 101..102).await;
+    stream.until_count("messages", 101).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    assert_eq!(
+        (stream.count("messages").await, stream.count("rejected").await),
+        (101, 0),
+        "{}",
+        stream.log()
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is_lost() {
+    let mut stream = stream().await;
+    stream.set("KEEP_ALIVE_SECONDS", "5");
+    let network = before_broker(&mut stream);
+    let mut app = stream.start().await;
+    publish_numbered(&stream, 1..21).await;
+    stream.until_count("messages", 20).await;
+    network.fall_silent();
+    publish_numbered(&stream, 21..41).await;
+    // The dead connection stays dead: only a new one helps.
+    network.heal();
+    until_async(RECOVERED_WITHIN, "all is stored", async || stream.count("messages").await == 40).await;
+    let log = stream.log();
+    assert_eq!(log.matches("no connection to the broker").count(), 1, "one outage, one line: {log}");
+    assert!(log.contains("connected to the broker again"), "{log}");
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    assert_eq!((stream.count("messages").await, stream.count("rejected").await), (40, 0));
+}
+
+#[tokio::test]
+async fn a_store_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is_lost_or_twice() {
+    let mut stream = stream().await;
+    let network = before_store(&mut stream);
+    let mut app = stream.start().await;
+    publish_numbered(&stream, 1..21).await;
+    stream.until_count("messages", 20).await;
+    network.fall_silent();
+    for number in 21..341 {
+        // Without a number: a repeated write must not store it twice either.
+        stream.publish(message(number)).await;
+    }
+    stream.until_log("the silence is noticed", |log| log.contains("store is away")).await;
+    network.heal();
+    until_async(RECOVERED_WITHIN, "all is stored", async || stream.count("messages").await >= 340).await;
+    stream.until_log("the end of the outage is logged", |log| log.contains("store is available again")).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    assert_eq!((stream.count("messages").await, stream.count("rejected").await), (340, 0));
+}
+
+/// One lost reply is made good by the driver, two by the app, which writes the same documents again.
+#[tokio::test]
+async fn a_reply_of_the_store_that_is_lost_makes_no_second_document_and_no_reject() {
+    for times in [1, 2, 3] {
+        let mut stream = stream().await;
+        let network = before_store(&mut stream);
+        let mut app = stream.start().await;
+        let (_link, mut reports) = connect(&stream.broker, vec![format!("{}/reports", stream.client)]).await;
+        network.inject(Fault::RepliesToInsertLost { times });
+        publish_numbered(&stream, 1..51).await;
+        for number in 51..101 {
+            stream.publish(message(number)).await;
+        }
+        let mut reported = 0;
+        while reported < 100 {
+            let report = Report::parse(&next_message(&mut reports).await.1).expect("a report");
+            reported += report.total_number_of_messages_ingested;
+            assert_eq!(report.rejected, 0);
+        }
+        assert_eq!(network.faults(), times, "so many replies were lost");
+        assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+        assert_eq!(reported, 100);
+        assert_eq!(
+            (stream.count("messages").await, stream.count("rejected").await),
+            (100, 0),
+            "{}",
+            stream.log()
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! Asks for batches that do not come, and closes hours that are complete.
+//!
+//! Level-triggered: each round looks at what is open in the store, and [`plan()`] decides. The bell is the platform's
+//! receipts, which say that something has been stored.
+
+mod plan;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bson::Document;
+use mysimbdp_core::chain;
+use mysimbdp_core::io::broker::Publish;
+use mysimbdp_core::io::broker::consumer::Consumer;
+use mysimbdp_core::io::{clock, coredms};
+use mysimbdp_core::units::Period;
+use mysimbdp_sdk::Failure;
+use mysimbdp_sdk::stream::Settings;
+
+use crate::batch::{Batch, Hour, Request};
+use crate::instance::{self, Rounds};
+use crate::stored::{ByHour, Closed, Store};
+use plan::{Action, Memory, Open, plan};
+
+#[derive(Clone, Debug, clap::Parser)]
+pub struct Arguments {
+    /// Where batches are asked for.
+    #[arg(long, default_value = "mysimbdp/weathervane/requests")]
+    requests: String,
+    /// Where it is told that hours are closed.
+    #[arg(long, default_value = "mysimbdp/weathervane/closed")]
+    closed: String,
+    /// How long nothing of an hour may come before what is missing is asked for.
+    #[arg(long, default_value = "5s", value_parser = instance::period)]
+    delay: Period,
+}
+
+#[derive(Debug)]
+struct Closer {
+    store: Store,
+    arguments: Arguments,
+    memory: Memory,
+    is_prepared: bool,
+}
+
+/// # Errors
+///
+/// The environment is wrong, or another process has taken the session over. That broker or store is away is no error.
+pub async fn run(settings: &Settings, arguments: Arguments) -> Result<(), Failure> {
+    let store = Store::new(coredms::open(&settings.coredms, &settings.database).await?);
+    let closer = Closer { store: store.clone(), arguments, memory: Memory::default(), is_prepared: false };
+    let ended = instance::serve(settings, closer).await;
+    store.close_connection().await;
+    ended
+}
+
+impl Rounds for Closer {
+    async fn round(&mut self, consumer: &Consumer) -> Result<(), Failure> {
+        if !self.is_prepared {
+            self.store.prepare().await?;
+            self.is_prepared = true;
+        }
+        let batches = self.store.open_batches().await?;
+        let open = open_hours(&batches);
+        let previous = open.values().filter_map(|open| open.previous.as_ref());
+        let closed = self.store.closed(open.keys().chain(previous)).await?;
+        let delay: Duration = self.arguments.delay.duration();
+        for action in plan(&open, &closed, &mut self.memory, delay, Instant::now()) {
+            match action {
+                Action::Close(hour) => self.close(&hour, &open, &batches, consumer).await?,
+                Action::Ask(request) => self.ask(&request, consumer).await,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Closer {
+    async fn close(
+        &self,
+        hour: &Hour,
+        open: &BTreeMap<Hour, Open>,
+        batches: &ByHour,
+        consumer: &Consumer,
+    ) -> Result<(), Failure> {
+        let Some((open, batches)) = open.get(hour).zip(batches.get(hour)) else { return Ok(()) };
+        let closed = Closed {
+            hour: hour.clone(),
+            day: hour.day().to_owned(),
+            previous: open.previous.clone(),
+            batches: open.batches,
+            closed_at: bson::DateTime::from_millis(clock::now().as_millisecond()),
+            reported: false,
+        };
+        let documents: Vec<Document> = batches.values().map(|(_, document)| document.clone()).collect();
+        if self.store.close(&closed, documents).await? {
+            tracing::info!(%hour, batches = open.batches, "closed");
+        }
+        // Told at least once or, while the broker is away, not at all: the reporter looks on its own clock too.
+        if let Err(error) =
+            consumer.publish(Publish::new(&self.arguments.closed, hour.as_str().to_owned())).await
+        {
+            tracing::debug!(%hour, error = chain(&error), "not told that it is closed");
+        }
+        Ok(())
+    }
+
+    /// Asked again later, with or without success.
+    async fn ask(&self, request: &Request, consumer: &Consumer) {
+        let missing =
+            request.missing.as_ref().map_or_else(|| "all".to_owned(), |missing| format!("{missing:?}"));
+        tracing::info!(hour = %request.hour, missing, "asked for what is missing");
+        // Neither type can fail to be JSON.
+        let payload = serde_json::to_vec(request).unwrap_or_default();
+        if let Err(error) = consumer.publish(Publish::new(&self.arguments.requests, payload)).await {
+            tracing::debug!(hour = %request.hour, error = chain(&error), "not asked");
+        }
+    }
+}
+
+/// Batches of an hour that disagree about their number cannot come from one file: the largest number counts, and the
+/// hour waits.
+fn open_hours(batches: &ByHour) -> BTreeMap<Hour, Open> {
+    let open = |batches: &BTreeMap<u32, (Batch, Document)>| {
+        let previous = batches.values().find_map(|(batch, _)| batch.previous.clone());
+        let count = batches.values().map(|(batch, _)| batch.batches).max().unwrap_or_default();
+        Open { previous, batches: count, there: batches.keys().copied().collect() }
+    };
+    batches.iter().map(|(hour, batches)| (hour.clone(), open(batches))).collect()
+}

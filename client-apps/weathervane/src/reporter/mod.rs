@@ -1,0 +1,89 @@
+//! Computes the report of each closed hour, once the hour is closed, and stores it in one document.
+//!
+//! Level-triggered: the message that an hour is closed makes it look sooner. Whatever goes wrong on the way leaves the
+//! hour without a report, and the next round computes it again: there is no half of one.
+
+mod report;
+
+use mysimbdp_core::io::broker::consumer::Consumer;
+use mysimbdp_core::io::coredms;
+use mysimbdp_sdk::Failure;
+use mysimbdp_sdk::stream::Settings;
+
+use crate::batch::Reading;
+use crate::instance::{self, Rounds};
+use crate::stored::{ByHour, Closed, Store};
+use report::Report;
+
+#[derive(Debug)]
+struct Reporter {
+    store: Store,
+    is_prepared: bool,
+}
+
+/// What a day has, as far as it is closed.
+struct Day {
+    name: String,
+    closed: Vec<Closed>,
+    batches: ByHour,
+}
+
+/// # Errors
+///
+/// The environment is wrong, or another process has taken the session over. That broker or store is away is no error.
+pub async fn run(settings: &Settings) -> Result<(), Failure> {
+    let store = Store::new(coredms::open(&settings.coredms, &settings.database).await?);
+    let ended = instance::serve(settings, Reporter { store: store.clone(), is_prepared: false }).await;
+    store.close_connection().await;
+    ended
+}
+
+impl Rounds for Reporter {
+    async fn round(&mut self, _consumer: &Consumer) -> Result<(), Failure> {
+        if !self.is_prepared {
+            self.store.prepare().await?;
+            self.is_prepared = true;
+        }
+        let mut day: Option<Day> = None;
+        for closed in self.store.unreported().await? {
+            if day.as_ref().is_none_or(|day| day.name != closed.day) {
+                day = Some(Day {
+                    name: closed.day.clone(),
+                    closed: self.store.closed_of_day(&closed.day).await?,
+                    batches: self.store.batches_of_day(&closed.day).await?,
+                });
+            }
+            let Some(hours) = day.as_ref().map(|day| day.until(&closed)) else { continue };
+            let report = Report::of(&closed.hour, &hours?);
+            self.store.report(&closed, &report).await?;
+            tracing::info!(hour = %closed.hour, stations = report.stations.len(), "reported");
+        }
+        Ok(())
+    }
+}
+
+impl Day {
+    /// The readings of the day's hours until this one, which are all there: an hour is closed after those before it.
+    fn until(&self, last: &Closed) -> Result<Vec<Vec<&Reading>>, Failure> {
+        let hours = self.closed.iter().filter(|closed| closed.hour <= last.hour);
+        hours.map(|closed| self.readings(closed)).collect()
+    }
+
+    /// # Errors
+    ///
+    /// One of its batches is not there: somebody has removed it.
+    fn readings(&self, closed: &Closed) -> Result<Vec<&Reading>, Failure> {
+        let mut readings = Vec::new();
+        for number in 0..closed.batches {
+            let batch = self.batches.get(&closed.hour).and_then(|batches| batches.get(&number));
+            let Some((batch, _)) = batch else {
+                return Err(Failure::Temporary(format!(
+                    "batch {number} of the closed hour {} is missing",
+                    closed.hour
+                )));
+            };
+            readings.extend(&batch.readings);
+        }
+        Ok(readings)
+    }
+}

@@ -1,0 +1,124 @@
+//! The report of an hour. Pure: the same readings always give the same report.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::batch::{Hour, Reading};
+
+/// What the stations measured in an hour, and in its day until then.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    #[serde(rename = "_id")]
+    pub hour: Hour,
+    pub day: String,
+    /// Hours of the day until this one, with it.
+    pub hours_of_day: u32,
+    pub stations: BTreeMap<String, Station>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Station {
+    pub hour: Measured,
+    pub day: Measured,
+}
+
+/// A period's measurements of one station.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Measured {
+    /// Degrees Fahrenheit.
+    pub temperature: Summary,
+    /// Percent.
+    pub humidity: Summary,
+    /// Miles an hour.
+    pub wind: Summary,
+    /// Millibars.
+    pub pressure: Summary,
+}
+
+/// Of the values that there are; null where there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    pub count: u32,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub mean: Option<f64>,
+}
+
+impl Report {
+    /// Of the day's hours until `hour`, which is the last of them.
+    pub fn of(hour: &Hour, hours: &[Vec<&Reading>]) -> Self {
+        let day = || hours.iter().flatten().copied();
+        let this_hour = || hours.last().into_iter().flatten().copied();
+        let mut stations: BTreeMap<String, Station> = BTreeMap::new();
+        for reading in day() {
+            stations.entry(reading.origin.clone()).or_default();
+        }
+        for (name, station) in &mut stations {
+            let of_station = |reading: &&Reading| reading.origin == *name;
+            *station = Station {
+                hour: Measured::of(this_hour().filter(of_station)),
+                day: Measured::of(day().filter(of_station)),
+            };
+        }
+        let hours_of_day = u32::try_from(hours.len()).unwrap_or(u32::MAX);
+        Self { hour: hour.clone(), day: hour.day().to_owned(), hours_of_day, stations }
+    }
+}
+
+impl Measured {
+    fn of<'a>(readings: impl Iterator<Item = &'a Reading> + Clone) -> Self {
+        let summary = |value: fn(&Reading) -> Option<f64>| Summary::of(readings.clone().filter_map(value));
+        Self {
+            temperature: summary(|reading| reading.temp),
+            humidity: summary(|reading| reading.humid),
+            wind: summary(|reading| reading.wind_speed),
+            pressure: summary(|reading| reading.pressure),
+        }
+    }
+}
+
+impl Summary {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut summary = Self::default();
+        let mut sum = 0.0;
+        for value in values {
+            summary.count += 1;
+            summary.min = Some(summary.min.map_or(value, |min| min.min(value)));
+            summary.max = Some(summary.max.map_or(value, |max| max.max(value)));
+            sum += value;
+        }
+        if summary.count > 0 {
+            summary.mean = Some(sum / f64::from(summary.count));
+        }
+        summary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::tests::{hour, reading};
+
+    #[test]
+    fn an_hour_is_summarised_by_station_and_with_its_day() {
+        let [first, second, third, nothing] = [
+            reading("EWR", Some(30.0)),
+            reading("EWR", Some(36.0)),
+            reading("JFK", Some(50.0)),
+            reading("EWR", None),
+        ];
+        let report = Report::of(&hour(2), &[vec![&first], vec![&nothing, &third], vec![&second]]);
+        let summary =
+            |count, min, max, mean| Summary { count, min: Some(min), max: Some(max), mean: Some(mean) };
+        assert_eq!((report.hours_of_day, report.day.as_str()), (3, "2013-01-01"));
+        let newark = &report.stations["EWR"];
+        assert_eq!(newark.hour.temperature, summary(1, 36.0, 36.0, 36.0));
+        assert_eq!(newark.day.temperature, summary(2, 30.0, 36.0, 33.0));
+        assert_eq!(newark.day.wind.count, 3, "a missing temperature takes nothing else away");
+        assert_eq!(newark.day.pressure, Summary::default());
+        // One that was silent in this hour is in the report of the day.
+        let kennedy = &report.stations["JFK"];
+        assert_eq!((kennedy.hour.temperature.count, kennedy.day.temperature.count), (0, 1));
+    }
+}

@@ -1,0 +1,83 @@
+//! Counting what an app says that it stored.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+
+use bson::raw::RawBsonRef;
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures::TryStreamExt;
+
+use super::super::embedded::key;
+use super::super::{CoredmsError, Extent, chunks_of, form, object_id};
+use super::MongoStore;
+use crate::ingestion::IngestionId;
+
+pub(super) async fn missing_ids(
+    store: &MongoStore,
+    collection: &str,
+    ids: Vec<Bson>,
+) -> Result<Vec<usize>, CoredmsError> {
+    let operation = "look for ids";
+    let askable: Vec<&Bson> = ids.iter().filter(|id| form::can_identify(id)).collect();
+    let documents = store.collection::<RawDocumentBuf>(collection);
+    let find = async {
+        let find = documents.find(doc! { "_id": { "$in": askable } }).projection(doc! { "_id": 1 });
+        find.await?.try_collect::<Vec<_>>().await
+    };
+    let found = store.scan(operation, find).await?;
+    // The server finds 5 where 5.0 was asked for: keys compare as it does.
+    let found = found.iter().map(|document| {
+        let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from)?;
+        Ok(key::encode(&id))
+    });
+    let found = found.collect::<Result<HashSet<_>, bson::error::Error>>();
+    let found = found.map_err(|error| store.refused(operation, error))?;
+    let is_missing = |(position, id): (usize, &Bson)| (!found.contains(&key::encode(id))).then_some(position);
+    Ok(ids.iter().enumerate().filter_map(is_missing).collect())
+}
+
+pub(super) async fn count_by(
+    store: &MongoStore,
+    collection: &str,
+    field: &str,
+    values: Vec<String>,
+) -> Result<BTreeMap<String, u64>, CoredmsError> {
+    let pipeline = [
+        doc! { "$match": { field: { "$in": values } } },
+        doc! { "$group": { "_id": format!("${field}"), "count": { "$sum": 1_i64 } } },
+    ];
+    let documents = store.collection::<Document>(collection);
+    let groups = async { documents.aggregate(pipeline).await?.try_collect::<Vec<_>>().await };
+    let groups = store.scan("count documents by a field", groups).await?;
+    let count = |group: &Document| Some((group.get_str("_id").ok()?.to_owned(), whole(group.get("count"))));
+    Ok(groups.iter().filter_map(count).collect())
+}
+
+/// How many chunks there are of the object in the range, and their bytes.
+pub(super) async fn extent(
+    store: &MongoStore,
+    bucket: &str,
+    id: IngestionId,
+    range: Range<u64>,
+) -> Result<Extent, CoredmsError> {
+    let operation = "check the chunks of an object";
+    let numbers = chunks_of(&range);
+    let numbers = doc! { "$gte": numbers.start as i64, "$lt": numbers.end.min(i64::MAX as u64) as i64 };
+    let chunks = store.collection::<Document>(&format!("{bucket}.chunks"));
+    let pipeline = [
+        doc! { "$match": { "files_id": object_id(id), "n": numbers } },
+        doc! { "$group": { "_id": null, "chunks": { "$sum": 1_i64 }, "bytes": { "$sum": { "$binarySize": "$data" } } } },
+    ];
+    let sums = async { chunks.aggregate(pipeline).await?.try_collect::<Vec<_>>().await };
+    let sums = store.scan(operation, sums).await?;
+    let sum = |field| whole(sums.first().and_then(|sum| sum.get(field)));
+    Ok(Extent { chunks: sum("chunks"), bytes: sum("bytes") })
+}
+
+fn whole(value: Option<&Bson>) -> u64 {
+    match value {
+        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
+        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -1,0 +1,68 @@
+//! Additions to documents, as one command for as many of them as fit.
+
+use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
+
+use super::super::{CoredmsError, Merge};
+use super::MongoStore;
+use super::failure::DUPLICATE_KEY;
+use super::message::messages;
+use super::reply::Reply;
+use super::write::checked;
+
+const MERGE: &str = "merge into documents";
+
+/// Two who make the same document at once: one of them fails, and finds it the next time.
+const ATTEMPTS_MAX: usize = 5;
+
+pub(super) async fn merge(
+    store: &MongoStore,
+    collection: &str,
+    merges: &[Merge],
+) -> Result<(), CoredmsError> {
+    let statements = merges
+        .iter()
+        .map(|merge| RawDocumentBuf::try_from(&merge.statement()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| store.refused(MERGE, error))?;
+    for message in messages(statements.into_iter().enumerate().collect(), 0) {
+        let mut due = message.documents;
+        for _ in 0..ATTEMPTS_MAX {
+            due = update(store, collection, due).await?;
+            if due.is_empty() {
+                break;
+            }
+        }
+        if !due.is_empty() {
+            return Err(CoredmsError::Unavailable {
+                address: store.address.clone(),
+                operation: MERGE,
+                source: "others make the same documents again and again".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Returns the statements that are to be tried again.
+async fn update(
+    store: &MongoStore,
+    collection: &str,
+    statements: Vec<RawDocumentBuf>,
+) -> Result<Vec<RawDocumentBuf>, CoredmsError> {
+    let mut updates = RawArrayBuf::new();
+    statements.iter().for_each(|statement| updates.push(statement.as_ref()));
+    let command = rawdoc! {
+        "update": collection,
+        "updates": updates,
+        "ordered": false,
+        "writeConcern": { "w": "majority", "j": true },
+    };
+    let reply = store.call(MERGE, store.database.run_raw_command(command)).await?;
+    let reply =
+        Reply::read(&reply).ok_or_else(|| store.refused(MERGE, format!("unreadable reply {reply}")))?;
+    let faults = checked(store, MERGE, reply, statements.len())?;
+    if let Some(fault) = faults.iter().find(|fault| fault.code != DUPLICATE_KEY) {
+        return Err(store.refused(MERGE, fault.message.clone()));
+    }
+    Ok(faults.into_iter().map(|fault| statements[fault.index].clone()).collect())
+}

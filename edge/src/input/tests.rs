@@ -1,0 +1,150 @@
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A log that is written and put aside, and what a follower has read of it.
+struct Log {
+    directory: TempDir,
+    read: Vec<String>,
+    position: Position,
+}
+
+impl Log {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        Self { directory, read: Vec::new(), position: Position::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("app.log")
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "as the program does that is followed")]
+    fn write(&self, name: &str, text: &str) {
+        let path = self.directory.path().join(name);
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the log");
+        file.write_all(text.as_bytes()).expect("written");
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "as a log rotation does")]
+    fn put_aside(&self) {
+        std::fs::rename(self.path(), self.directory.path().join("app.log.1")).expect("renamed");
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "as a log rotation does")]
+    fn empty(&self) {
+        std::fs::OpenOptions::new().write(true).truncate(true).open(self.path()).expect("emptied");
+    }
+
+    fn follow(&self) -> Input {
+        Input::follow(&self.path(), &self.position, 100).expect("a place in a file")
+    }
+
+    /// Reads until so many lines have been read in all.
+    async fn read(&mut self, input: &mut Input, lines: usize) {
+        while self.read.len() < lines {
+            let messages = timeout(SOON, input.next()).await.expect("more lines").expect("readable");
+            for message in messages.expect("no end") {
+                self.read.push(String::from_utf8(message.payload.to_vec()).expect("text"));
+                self.position = message.position;
+            }
+        }
+    }
+
+    fn assert_read(&self, expected: &str) {
+        assert_eq!(self.read.join(" "), expected);
+    }
+}
+
+#[tokio::test]
+async fn lines_are_read_as_they_come_and_half_a_line_is_waited_for() {
+    let mut log = Log::new();
+    let mut input = log.follow();
+    let waiting = timeout(Duration::from_millis(300), input.next()).await;
+    assert!(waiting.is_err(), "the file is not there: {waiting:?}");
+    log.write("app.log", "1\n\n  2 \r\n3");
+    log.read(&mut input, 2).await;
+    log.write("app.log", "3\n4\n");
+    log.read(&mut input, 4).await;
+    log.assert_read("1 2 33 4");
+}
+
+#[tokio::test]
+async fn a_file_that_is_put_aside_is_read_to_its_end_before_the_new_one() {
+    let mut log = Log::new();
+    log.write("app.log", "1\n2\n");
+    let mut input = log.follow();
+    log.read(&mut input, 2).await;
+    log.put_aside();
+    log.write("app.log", "5\n");
+    // The program has not opened the new one yet.
+    log.write("app.log.1", "3\n4");
+    log.read(&mut input, 5).await;
+    log.assert_read("1 2 3 4 5");
+}
+
+#[tokio::test]
+async fn an_emptied_file_is_read_from_its_beginning() {
+    let mut log = Log::new();
+    log.write("app.log", "one\ntwo\n");
+    let mut input = log.follow();
+    log.read(&mut input, 2).await;
+    let waiting = timeout(Duration::from_millis(300), input.next()).await;
+    assert!(waiting.is_err(), "nothing has come: {waiting:?}");
+    log.empty();
+    // More than there was before: the length does not tell.
+    log.write("app.log", "three\nfour\nfive\n");
+    log.read(&mut input, 5).await;
+    log.assert_read("one two three four five");
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_after_the_last_line_wherever_the_file_is_now() {
+    let mut log = Log::new();
+    log.write("app.log", "1\n2\n3\n");
+    let mut input = log.follow();
+    log.read(&mut input, 3).await;
+    log.write("app.log", "4\n");
+    log.read(&mut log.follow(), 4).await;
+    log.assert_read("1 2 3 4");
+
+    log.write("app.log", "5\n");
+    log.put_aside();
+    log.write("app.log", "6\n");
+    log.read(&mut log.follow(), 6).await;
+    log.assert_read("1 2 3 4 5 6");
+
+    // The same file, or one that has got its inode, with other content.
+    log.empty();
+    log.write("app.log", "seven\n8\n");
+    log.read(&mut log.follow(), 8).await;
+    log.assert_read("1 2 3 4 5 6 seven 8");
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_is_named_after_those_before_it() {
+    let mut log = Log::new();
+    log.write("app.log", &format!("1\n{}\n", "x".repeat(101)));
+    let mut input = log.follow();
+    log.read(&mut input, 1).await;
+    let error = timeout(SOON, input.next()).await.expect("an answer").expect_err("too long").to_string();
+    assert!(error.contains("line 2 of") && error.contains("app.log") && error.contains("byte 2"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_not_followed() {
+    let log = Log::new();
+    let mut input = Input::follow(log.directory.path(), &Position::default(), 100).expect("no position");
+    let error = input.next().await.expect_err("a directory");
+    assert!(matches!(error, InputError::NoFile { .. }), "{error}");
+    let position = Position::new(&b"hour 7"[..]).expect("short");
+    let error = Input::follow(&log.path(), &position, 100).expect_err("another producer's");
+    assert!(matches!(error, InputError::Position { .. }), "{error}");
+}

@@ -1,0 +1,265 @@
+use std::collections::BTreeSet;
+
+use mysimbdp_core::message::VERSION;
+use proptest::prelude::*;
+
+use super::*;
+
+const RESEND_AFTER: Duration = Duration::from_secs(10);
+const WINDOW: usize = 8;
+const NONE: [u64; 0] = [];
+
+/// A ledger whose every number goes to a platform, or is lost on its way.
+struct World {
+    ledger: Ledger,
+    now: Instant,
+    stored: BTreeSet<u64>,
+    accepted: u64,
+}
+
+impl World {
+    fn new(accepted: u64) -> Self {
+        let policy = Policy { window: WINDOW, resend_after: RESEND_AFTER };
+        Self {
+            ledger: Ledger::new(policy, 1, accepted),
+            now: Instant::now(),
+            stored: BTreeSet::new(),
+            accepted,
+        }
+    }
+
+    fn accept(&mut self, more: u64) {
+        self.accepted += more;
+        self.ledger.accept(self.accepted);
+    }
+
+    /// Sends what is to be sent now; the broker acknowledges all of it. Returns the numbers.
+    fn send(&mut self) -> Vec<u64> {
+        let mut sent = Vec::new();
+        while let Some((first, last)) = self.ledger.take(self.now, 3) {
+            assert!(first <= last && last - first < 3, "{first} to {last}");
+            sent.extend(first..=last);
+            (first..=last).for_each(|number| self.ledger.sent(number, self.now));
+        }
+        assert!(sent.iter().all(|number| (1..=self.accepted).contains(number)), "{sent:?}");
+        assert_eq!(
+            sent.iter().collect::<BTreeSet<_>>().len(),
+            sent.len(),
+            "one is sent twice at once: {sent:?}"
+        );
+        assert!(self.ledger.waiting.len() <= WINDOW, "window");
+        sent
+    }
+
+    fn store(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        self.stored.extend(numbers);
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    /// What the platform tells: with `asks` also what it misses.
+    fn receipt(&self, asks: bool) -> Receipt {
+        let stored_through = (1..).find(|number| !self.stored.contains(number)).expect("there is an end") - 1;
+        let highest = self.stored.last().copied().unwrap_or(0);
+        let (mut stored, mut missing) = (Ranges::default(), Ranges::default());
+        for number in stored_through + 1..=highest {
+            let ranges = if self.stored.contains(&number) { &mut stored } else { &mut missing };
+            ranges.insert(number, number);
+        }
+        let missing = if asks { missing.iter().collect() } else { Vec::new() };
+        let stored = stored.iter().collect();
+        let (client_id, source) = ("a".parse().expect("client id"), "s".parse().expect("source name"));
+        Receipt { version: VERSION, client_id, source, epoch: 1, stored_through, stored, missing }
+    }
+
+    fn hear(&mut self, asks: bool) {
+        let receipt = self.receipt(asks);
+        assert_eq!(self.ledger.receipt(&receipt, self.now), None);
+    }
+}
+
+#[test]
+fn numbers_are_sent_in_order_within_the_window_and_the_brokers_acknowledgement_confirms_nothing() {
+    let mut world = World::new(20);
+    assert_eq!(world.send(), (1..=8).collect::<Vec<_>>());
+    assert_eq!((world.send(), world.ledger.received_through()), (vec![], 0));
+    world.store([1, 2, 5]);
+    world.hear(false);
+    assert_eq!((world.send(), world.ledger.received_through()), (vec![9, 10, 11], 2));
+}
+
+#[test]
+fn a_lost_tail_is_sent_again_when_its_time_is_over() {
+    let mut world = World::new(3);
+    world.send();
+    world.store([1]);
+    world.hear(true);
+    world.pass(9);
+    assert_eq!(world.send(), NONE);
+    world.pass(1);
+    assert_eq!(world.send(), [2, 3]);
+}
+
+#[test]
+fn what_is_asked_for_is_sent_at_once_but_not_again_before_it_can_have_arrived() {
+    let mut world = World::new(8);
+    world.send();
+    world.store([1, 2, 5, 8]);
+    world.pass(2);
+    world.hear(true);
+    assert_eq!(world.send(), [3, 4, 6, 7]);
+    world.pass(1);
+    world.store([3]);
+    world.hear(true);
+    assert_eq!(world.send(), NONE);
+    world.pass(1);
+    assert_eq!(world.send(), [4, 6, 7], "it was asked for, and need not be asked for once more");
+}
+
+#[test]
+fn while_nothing_is_heard_one_number_alone_goes_on_being_sent() {
+    let mut world = World::new(8);
+    world.send();
+    world.pass(10);
+    assert_eq!(world.send().len(), 8, "its time is over");
+    let mut sent = Vec::new();
+    for _ in 0..60 {
+        world.pass(1);
+        sent.extend(world.send());
+    }
+    assert_eq!(sent, [1, 1, 1], "after 20, 40 and 60 s");
+    world.store([1]);
+    world.hear(true);
+    assert_eq!(world.send(), (2..=8).collect::<Vec<_>>(), "the sign of life");
+}
+
+#[test]
+fn a_slow_platform_that_confirms_one_after_the_other_is_not_sent_everything_again() {
+    let mut world = World::new(8);
+    world.send();
+    for number in 1..=6 {
+        world.pass(9);
+        world.store([number]);
+        world.hear(true);
+        assert_eq!(world.send(), NONE, "after {number}");
+    }
+    world.pass(6);
+    assert_eq!(world.send(), [7, 8], "patience has an end too");
+}
+
+#[test]
+fn what_was_confirmed_and_is_asked_for_is_sent_once_more() {
+    let mut world = World::new(8);
+    world.send();
+    world.store(1..=8);
+    world.hear(true);
+    assert_eq!(world.ledger.received_through(), 8);
+    world.stored = BTreeSet::from([1, 7]);
+    world.hear(true);
+    assert_eq!(
+        world.send(),
+        [2, 3, 4, 5, 6],
+        "8 is found by nobody: the platform does not know that there was one"
+    );
+    world.hear(true);
+    assert_eq!(world.send(), NONE);
+    world.store(2..=6);
+    world.hear(true);
+    world.pass(60);
+    assert_eq!(world.send(), NONE);
+}
+
+#[test]
+fn numbers_that_were_never_sent_are_not_believed_to_be_received() {
+    let mut world = World::new(0);
+    world.accept(20);
+    assert_eq!(world.send(), (1..=8).collect::<Vec<_>>());
+    world.store(1..=10);
+    world.store([15, 1_000_000]);
+    let told = world.ledger.receipt(&world.receipt(true), world.now);
+    assert_eq!((told, world.ledger.received_through()), (Some(1_000_000), 8));
+    assert_eq!(
+        world.send(),
+        (9..=16).collect::<Vec<_>>(),
+        "in their turn, though somebody has taken their numbers"
+    );
+}
+
+#[test]
+fn a_run_that_was_not_acknowledged_is_sent_before_what_is_new() {
+    let mut world = World::new(6);
+    assert_eq!(world.ledger.take(world.now, 3), Some((1, 3)));
+    for number in [3, 1, 2] {
+        world.ledger.failed(number);
+    }
+    assert_eq!(world.send(), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn after_a_start_it_goes_on_with_the_oldest_that_is_there() {
+    let policy = Policy { window: WINDOW, resend_after: RESEND_AFTER };
+    let mut ledger = Ledger::new(policy, 5, 6);
+    assert_eq!(ledger.received_through(), 4);
+    assert_eq!(ledger.take(Instant::now(), 10), Some((5, 6)));
+    assert_eq!(ledger.take(Instant::now(), 10), None);
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    accept: u64,
+    seconds: u64,
+    /// Which of the messages sent now are lost, by their order.
+    lost: u8,
+    hear: bool,
+    asks: bool,
+    connected: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let bools = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.1));
+    (0u64..6, 0u64..25, any::<u8>(), bools).prop_map(|(accept, seconds, lost, (hear, asks, connected))| {
+        Step { accept, seconds, lost, hear, asks, connected }
+    })
+}
+
+proptest! {
+    /// Whatever is lost on the way there and back: once nothing is lost any more all is received within 30 s, and then
+    /// nothing more is sent.
+    #[test]
+    fn everything_is_received_soon_after_losses_end(steps in prop::collection::vec(step(), 0..40)) {
+        let mut world = World::new(0);
+        for Step { accept, seconds, lost, hear, asks, connected } in steps {
+            world.accept(accept);
+            world.pass(seconds);
+            if connected {
+                world.ledger.connected(world.now);
+            }
+            let sent = world.send();
+            let arrived = sent.into_iter().enumerate().filter(|(index, _)| lost >> (index % 8) & 1 == 0);
+            world.store(arrived.map(|(_, number)| number).collect::<Vec<_>>());
+            if hear {
+                world.hear(asks);
+            }
+            prop_assert!(world.ledger.received_through() <= world.accepted);
+        }
+        let mut seconds = 0;
+        while world.ledger.received_through() < world.accepted {
+            prop_assert!(seconds <= 30, "{:?}", world.ledger);
+            world.pass(1);
+            seconds += 1;
+            // The platform answers each message, new or not, and asks for what it misses.
+            loop {
+                let sent = world.send();
+                if sent.is_empty() {
+                    break;
+                }
+                world.store(sent);
+                world.hear(true);
+            }
+        }
+        world.pass(1_000);
+        prop_assert_eq!(world.send(), NONE);
+    }
+}

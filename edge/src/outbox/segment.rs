@@ -1,0 +1,164 @@
+//! A file of entries with consecutive numbers, named by the first of them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mysimbdp_core::io::files::{self, FileError};
+
+use super::frame::{self, Decoded, Entry};
+use crate::message::Position;
+
+const SUFFIX: &str = ".log";
+/// Every so many entries their place in the file is kept in memory: enough to find any other by a short walk.
+const INDEX_EVERY: u64 = 64;
+/// Read at once: more than most entries have.
+const READ_BYTES: usize = 64 << 10;
+
+/// What is on disk of a segment. It holds what is durable, and nothing else.
+#[derive(Debug)]
+pub struct Segment {
+    pub first: u64,
+    /// How many entries it holds.
+    pub count: u64,
+    pub bytes: u64,
+    /// Of its last entry.
+    pub position: Position,
+    path: Arc<Path>,
+    file: Arc<File>,
+    index: Vec<u64>,
+}
+
+/// A place in a segment from which an entry can be found, independent of what happens to the segment meanwhile.
+#[derive(Debug)]
+pub struct View {
+    path: Arc<Path>,
+    file: Arc<File>,
+    offset: u64,
+    end: u64,
+}
+
+impl Segment {
+    /// A new one, without entries.
+    pub fn create(directory: &Path, first: u64) -> Result<Self, FileError> {
+        let path = path(directory, first);
+        files::create_new(&path)?;
+        files::sync_dir(directory)?;
+        let file = Arc::new(files::open(&path)?);
+        Ok(Self::empty(path.into(), file, first))
+    }
+
+    /// Reads one that is there. What follows the last whole entry in order is left out.
+    pub fn open(directory: &Path, first: u64) -> Result<Self, FileError> {
+        let path = path(directory, first);
+        let file = Arc::new(files::open(&path)?);
+        let mut segment = Self::empty(path.into(), file, first);
+        let mut view = View { end: u64::MAX, ..segment.view(0) };
+        view.walk(|entry, bytes| {
+            let in_order = entry.number == segment.next();
+            if in_order {
+                segment.note(&entry.position, bytes as u64);
+            }
+            in_order
+        })?;
+        Ok(segment)
+    }
+
+    fn empty(path: Arc<Path>, file: Arc<File>, first: u64) -> Self {
+        Self { first, count: 0, bytes: 0, position: Position::default(), path, file, index: Vec::new() }
+    }
+
+    /// The number after its last entry.
+    pub fn next(&self) -> u64 {
+        self.first + self.count
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// An entry more has become durable.
+    pub fn note(&mut self, position: &Position, bytes: u64) {
+        if self.count.is_multiple_of(INDEX_EVERY) {
+            self.index.push(self.bytes);
+        }
+        self.count += 1;
+        self.bytes += bytes;
+        self.position = position.clone();
+    }
+
+    /// Where the entry `number` can be found, if it is one of this segment's.
+    pub fn find(&self, number: u64) -> Option<View> {
+        let place = number.checked_sub(self.first).filter(|place| *place < self.count)?;
+        let offset = self.index.get(usize::try_from(place / INDEX_EVERY).ok()?)?;
+        Some(self.view(*offset))
+    }
+
+    fn view(&self, offset: u64) -> View {
+        View { path: Arc::clone(&self.path), file: Arc::clone(&self.file), offset, end: self.bytes }
+    }
+}
+
+impl View {
+    /// The entries `first` to `last`, as far as they are whole and fit into `bytes_max`; at least one if it is whole.
+    pub fn read(mut self, first: u64, last: u64, bytes_max: usize) -> Result<Vec<Entry>, FileError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        self.walk(|entry, _| {
+            if entry.number < first {
+                return true;
+            }
+            bytes += entry.payload.len();
+            let wanted = entry.number == first + entries.len() as u64
+                && entry.number <= last
+                && (entries.is_empty() || bytes <= bytes_max);
+            if wanted {
+                entries.push(entry);
+            }
+            wanted
+        })?;
+        Ok(entries)
+    }
+
+    /// Calls `each` with entry after entry and the bytes it takes, until that says no or no whole entry follows.
+    fn walk(&mut self, mut each: impl FnMut(Entry, usize) -> bool) -> Result<(), FileError> {
+        let mut wanted = READ_BYTES;
+        let mut buffer = Vec::new();
+        loop {
+            let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+            buffer.resize(wanted.min(left), 0);
+            let filled = files::read_at(&self.file, &self.path, &mut buffer, self.offset)?;
+            let mut read = 0;
+            let short = loop {
+                match frame::decode(&buffer[read..filled]) {
+                    Decoded::Entry(entry, bytes) => {
+                        if !each(entry, bytes) {
+                            return Ok(());
+                        }
+                        read += bytes;
+                    }
+                    Decoded::Short(bytes) => break bytes,
+                    Decoded::Damaged => return Ok(()),
+                }
+            };
+            if filled < wanted {
+                // The end of the file: nothing follows that would make it whole.
+                return Ok(());
+            }
+            self.offset += read as u64;
+            wanted = short.max(READ_BYTES);
+        }
+    }
+}
+
+/// The first numbers of the segments in `directory`, ascending.
+pub fn list(directory: &Path) -> Result<Vec<u64>, FileError> {
+    let number = |path: PathBuf| path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok();
+    let mut numbers: Vec<u64> = files::list(directory)?.into_iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn path(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{first:020}{SUFFIX}"))
+}

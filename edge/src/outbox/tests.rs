@@ -1,0 +1,189 @@
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mysimbdp_testbed::until_async;
+use tempfile::TempDir;
+
+use super::*;
+use crate::error::EdgeError;
+use crate::message::Message;
+
+const CAPACITY: u64 = 64 << 10;
+const SOON: Duration = Duration::from_secs(20);
+
+fn open(directory: &Path) -> Outbox {
+    let (client, source) = names("s");
+    Outbox::open(directory, CAPACITY, &client, &source).expect("an outbox")
+}
+
+fn names(source: &str) -> (ClientId, SourceName) {
+    ("a".parse().expect("client id"), source.parse().expect("source name"))
+}
+
+fn message(number: u64) -> Message {
+    let payload = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(number as usize % 200));
+    Message {
+        payload: payload.into(),
+        position: Position::new(number.to_le_bytes().to_vec()).expect("short"),
+    }
+}
+
+/// Accepts messages `first` to `last`, many at a time.
+async fn append(outbox: &Arc<Outbox>, first: u64, last: u64) {
+    let writer = Writer::start(Arc::clone(outbox));
+    for chunk in (first..=last).collect::<Vec<_>>().chunks(7) {
+        let numbers = writer.append(chunk.iter().copied().map(message).collect()).await.expect("accepted");
+        assert_eq!(numbers, chunk[0]..=chunk[chunk.len() - 1]);
+    }
+    writer.end().await;
+}
+
+/// The numbers that are there from `first` to `last`, each with the right content.
+fn read(outbox: &Outbox, first: u64, last: u64) -> Vec<u64> {
+    let (mut numbers, mut next) = (Vec::new(), first);
+    while next <= last {
+        match outbox.read(next, last, 1_000).expect("readable") {
+            Found::Entries(entries) => {
+                for entry in entries {
+                    let Message { payload, position } = message(entry.number);
+                    assert_eq!((entry.payload, entry.position), (payload, position));
+                    numbers.push(entry.number);
+                    next = entry.number + 1;
+                }
+            }
+            Found::Gone { last } => next = last + 1,
+        }
+    }
+    numbers
+}
+
+fn segments(directory: &TempDir) -> Vec<PathBuf> {
+    let files = files::list(directory.path()).expect("outbox directory");
+    files.into_iter().filter(|path| path.extension().is_some_and(|suffix| suffix == "log")).collect()
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_there_after_a_new_start_with_its_epoch_and_position() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let outbox = Arc::new(open(directory.path()));
+    let epoch = outbox.epoch;
+    append(&outbox, 1, 300).await;
+    assert!(segments(&directory).len() > 3, "several files");
+    drop(outbox);
+    let outbox = Arc::new(open(directory.path()));
+    assert_eq!((outbox.epoch, outbox.accepted(), outbox.oldest()), (epoch, 300, 1));
+    assert_eq!(outbox.position(), message(300).position);
+    append(&outbox, 301, 310).await;
+    assert_eq!(read(&outbox, 1, 310), (1..=310).collect::<Vec<_>>());
+    assert_eq!(read(&outbox, 123, 124), [123, 124]);
+}
+
+#[tokio::test]
+async fn what_is_received_leaves_the_disk_and_the_last_number_stays_known() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let outbox = Arc::new(open(directory.path()));
+    append(&outbox, 1, 300).await;
+    let before = segments(&directory).len();
+    outbox.release(150).expect("removed");
+    assert!((2..=151).contains(&outbox.oldest()), "{}", outbox.oldest());
+    assert_eq!(read(&outbox, 151, 300), (151..=300).collect::<Vec<_>>());
+    outbox.release(300).expect("removed");
+    assert_eq!((before > 3, segments(&directory).len()), (true, 1));
+    drop(outbox);
+    let outbox = Arc::new(open(directory.path()));
+    assert_eq!((outbox.accepted(), outbox.position()), (300, message(300).position));
+    append(&outbox, 301, 301).await;
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_and_its_number_given_again() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let outbox = Arc::new(open(directory.path()));
+    append(&outbox, 1, 300).await;
+    drop(outbox);
+    let last = segments(&directory).pop().expect("a segment");
+    let torn = files::metadata(&last).expect("a segment").len() - 3;
+    files::append(&last).expect("a segment").set_len(torn).expect("cut");
+    // A crash may also leave the next file, without an entry in it.
+    files::create_new(&directory.path().join(format!("{:020}.log", 301))).expect("a file");
+    let outbox = Arc::new(open(directory.path()));
+    assert_eq!((outbox.accepted(), outbox.position()), (299, message(299).position));
+    append(&outbox, 300, 302).await;
+    assert_eq!(read(&outbox, 1, 302), (1..=302).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_costs_what_it_has_hit_and_is_told() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let outbox = Arc::new(open(directory.path()));
+    append(&outbox, 1, 300).await;
+    drop(outbox);
+    let all = segments(&directory);
+    let length = files::metadata(&all[1]).expect("a segment").len();
+    files::append(&all[1]).expect("a segment").set_len(length / 2).expect("cut");
+    files::append(&all[1]).expect("a segment").write_all(&[7; 900]).expect("garbage");
+    let outbox = open(directory.path());
+    let there = read(&outbox, 1, 300);
+    let gone: Vec<u64> = (1..=300).filter(|number| !there.contains(number)).collect();
+    assert!(!gone.is_empty() && gone.len() < 100, "{gone:?}");
+    assert_eq!(gone[gone.len() - 1] - gone[0] + 1, gone.len() as u64, "one run: {gone:?}");
+    match outbox.read(gone[0], 300, 1_000).expect("readable") {
+        Found::Gone { last } => assert_eq!(last, gone[gone.len() - 1]),
+        found => panic!("{found:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_full_outbox_makes_wait_until_something_is_received() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let outbox = Arc::new(open(directory.path()));
+    let writer = Writer::start(Arc::clone(&outbox));
+    let times_full = AtomicU32::new(0);
+    let releasing = async {
+        loop {
+            until_async(SOON, "it is full", async || outbox.is_full()).await;
+            assert!(outbox.bytes() <= CAPACITY, "{}", outbox.bytes());
+            times_full.fetch_add(1, Ordering::Relaxed);
+            outbox.release(outbox.accepted()).expect("removed");
+        }
+    };
+    tokio::select! {
+        numbers = writer.append((1..=2_000).map(message).collect()) => assert_eq!(numbers.expect("accepted"), 1..=2_000),
+        () = releasing => unreachable!("it has no end"),
+    }
+    assert!(times_full.into_inner() >= 2);
+    let blocked = writer.append((2_001..=4_000).map(message).collect());
+    let closing = async {
+        until_async(SOON, "it is full", async || outbox.is_full()).await;
+        outbox.close();
+    };
+    let (blocked, ()) = tokio::join!(blocked, closing);
+    assert!(matches!(blocked, Err(EdgeError::Closed)), "{blocked:?}");
+    writer.end().await;
+}
+
+#[test]
+fn an_outbox_has_one_process_and_one_source() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let outbox = open(directory.path());
+    let (client, source) = names("s");
+    let second = Outbox::open(directory.path(), CAPACITY, &client, &source).expect_err("locked");
+    assert!(matches!(second, OutboxError::Lock(_)), "{second}");
+    drop(outbox);
+    let (client, source) = names("t");
+    let other = Outbox::open(directory.path(), CAPACITY, &client, &source).expect_err("of another");
+    assert!(other.to_string().contains("source s of client a"), "{other}");
+}
+
+#[tokio::test]
+async fn entries_without_their_epoch_are_not_given_another_one() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let outbox = Arc::new(open(directory.path()));
+    append(&outbox, 1, 1).await;
+    drop(outbox);
+    files::remove_file(&directory.path().join("outbox.json")).expect("removed");
+    let (client, source) = names("s");
+    let error = Outbox::open(directory.path(), CAPACITY, &client, &source).expect_err("no epoch");
+    assert!(error.to_string().contains("outbox.json"), "{error}");
+}

@@ -1,0 +1,304 @@
+//! Sends what the ledger says, and tells it what became of that.
+//!
+//! One task. It holds what is on its way to the broker, and nothing else: a bounded number of messages and bytes.
+
+mod door;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mysimbdp_core::failpoint;
+use mysimbdp_core::io::broker::{BrokerError, BrokerLink, Incoming, LinkEvent, Publish};
+use mysimbdp_core::io::random;
+use mysimbdp_core::message::Receipt;
+use mysimbdp_core::source;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep_until;
+
+use crate::error::EdgeError;
+use crate::ledger::{Ledger, Policy};
+use crate::outbox::{Found, Outbox};
+use crate::settings::Settings;
+use door::Door;
+
+/// Messages on their way to the broker: as many as a connection takes without an acknowledgement.
+const FLIGHTS_MAX: usize = 64;
+/// Bytes on their way; one message may go beyond.
+const FLYING_BYTES_MAX: usize = 8 << 20;
+/// After a failure nothing is sent for a while: it doubles from the first to the last of these.
+const REST_FIRST: Duration = Duration::from_millis(100);
+const REST_MAX: Duration = Duration::from_secs(5);
+
+/// How far the publisher is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    pub received_through: u64,
+    pub connected: bool,
+}
+
+pub struct Publisher {
+    settings: Arc<Settings>,
+    outbox: Arc<Outbox>,
+    ledger: Ledger,
+    door: Door,
+    topic: String,
+    flights: JoinSet<Landing>,
+    flying_bytes: usize,
+    failures: u32,
+    rest_until: Option<Instant>,
+    /// What has been complained about since it last went well: each once.
+    told: Told,
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Default)]
+struct Told {
+    refused: bool,
+    unreadable: bool,
+    receipt: bool,
+}
+
+/// A message on its way: one number, or a run of numbers that are gone.
+#[derive(Clone, Copy)]
+struct Flight {
+    first: u64,
+    last: u64,
+    bytes: usize,
+}
+
+type Landing = (Flight, Result<(), BrokerError>);
+
+impl Publisher {
+    /// # Errors
+    ///
+    /// The broker's address is none.
+    pub fn new(settings: Arc<Settings>, outbox: Arc<Outbox>) -> Result<Self, EdgeError> {
+        let policy = Policy { window: settings.window_messages, resend_after: settings.resend_after };
+        let ledger = Ledger::new(policy, outbox.oldest(), outbox.accepted());
+        let received_through = ledger.received_through();
+        Ok(Self {
+            door: Door::open(Arc::clone(&settings), outbox.epoch)?,
+            topic: settings.data_topic(),
+            settings,
+            outbox,
+            ledger,
+            flights: JoinSet::new(),
+            flying_bytes: 0,
+            failures: 0,
+            rest_until: None,
+            told: Told::default(),
+            progress: watch::Sender::new(Progress { received_through, connected: false }),
+        })
+    }
+
+    pub fn watch_progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Publishes until it is told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut accepted = self.outbox.watch_accepted();
+        while !*stop.borrow() {
+            self.launch().await;
+            let wake_at = self.wake_at();
+            tokio::select! {
+                // Whoever could stop it has gone.
+                changed = stop.changed() => if changed.is_err() { break },
+                Ok(()) = accepted.changed() => self.ledger.accept(*accepted.borrow_and_update()),
+                Some(landing) = self.flights.join_next() => self.land(landing),
+                event = self.door.next() => self.event(event).await,
+                () = sleep_until(wake_at.unwrap_or_else(Instant::now).into()), if wake_at.is_some() => {}
+            }
+            while let Some(landing) = self.flights.try_join_next() {
+                self.land(landing);
+            }
+        }
+        self.door.close().await;
+        self.flights.shutdown().await;
+    }
+
+    /// When something is to be done although nothing happens. Without a connection there is nothing to do.
+    fn wake_at(&self) -> Option<Instant> {
+        self.door.link()?;
+        match self.rest_until {
+            Some(rest_until) => Some(rest_until),
+            // There is no room: a landing comes first.
+            None if self.flights.len() >= FLIGHTS_MAX || self.flying_bytes >= FLYING_BYTES_MAX => None,
+            None => self.ledger.wake_at(),
+        }
+    }
+
+    /// Sends as much as there is room for.
+    async fn launch(&mut self) {
+        let Some(link) = self.door.link().cloned() else { return };
+        let now = Instant::now();
+        if self.rest_until.is_some_and(|rest_until| now < rest_until) {
+            return;
+        }
+        self.rest_until = None;
+        while self.rest_until.is_none() && self.flying_bytes < FLYING_BYTES_MAX {
+            let room = FLIGHTS_MAX.saturating_sub(self.flights.len());
+            let Some((first, last)) = self.ledger.take(now, room) else { break };
+            let flying_through = self.load(&link, first, last).await;
+            (flying_through + 1..=last).for_each(|number| self.ledger.failed(number));
+        }
+    }
+
+    /// Reads a run of numbers and sends what there is of it. Returns the last number that is on its way.
+    async fn load(&mut self, link: &BrokerLink, first: u64, last: u64) -> u64 {
+        let outbox = Arc::clone(&self.outbox);
+        let bytes_max = FLYING_BYTES_MAX - self.flying_bytes;
+        let found = tokio::task::spawn_blocking(move || outbox.read(first, last, bytes_max)).await;
+        let reason = match found {
+            Ok(Ok(found)) => {
+                self.told.unreadable = false;
+                return self.fly_all(link, first, found);
+            }
+            Ok(Err(error)) => mysimbdp_core::chain(&error),
+            Err(error) => mysimbdp_core::chain(&error),
+        };
+        if !std::mem::replace(&mut self.told.unreadable, true) {
+            tracing::warn!(error = reason, "outbox cannot be read, trying again");
+        }
+        self.rest();
+        first - 1
+    }
+
+    fn fly_all(&mut self, link: &BrokerLink, first: u64, found: Found) -> u64 {
+        match found {
+            Found::Entries(entries) => {
+                let mut through = first - 1;
+                for entry in entries {
+                    through = entry.number;
+                    let flight = Flight { first: through, last: through, bytes: entry.payload.len() };
+                    self.fly(link, flight, entry.payload, (source::SEQUENCE, through.to_string()));
+                }
+                through
+            }
+            Found::Gone { last } => {
+                tracing::error!(
+                    first,
+                    last,
+                    "outbox no longer has numbers that the platform has not received"
+                );
+                let gone = (source::GONE, format!("{first}-{last}"));
+                self.fly(link, Flight { first, last, bytes: 0 }, Bytes::new(), gone);
+                last
+            }
+        }
+    }
+
+    fn fly(&mut self, link: &BrokerLink, flight: Flight, payload: Bytes, what: (&str, String)) {
+        let numbered = [
+            (source::SOURCE, self.settings.source.to_string()),
+            (source::EPOCH, self.outbox.epoch.to_string()),
+            what,
+        ];
+        let user_properties = numbered.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let publish = Publish { user_properties, ..Publish::new(&*self.topic, payload) };
+        let link = link.clone();
+        self.flying_bytes += flight.bytes;
+        self.flights.spawn(async move { (flight, link.publish(publish).await) });
+    }
+
+    fn land(&mut self, landing: Result<Landing, JoinError>) {
+        let (flight, result) = match landing {
+            Ok(landing) => landing,
+            // Its number flies for ever; a flight does nothing that could panic.
+            Err(error) => return tracing::error!(error = %error, "a flight has failed"),
+        };
+        self.flying_bytes -= flight.bytes;
+        let now = Instant::now();
+        match result {
+            Ok(()) => {
+                failpoint::hit("edge.published");
+                self.failures = 0;
+                self.told.refused = false;
+                (flight.first..=flight.last).for_each(|number| self.ledger.sent(number, now));
+            }
+            // It will not be taken at once either: its next turn comes with its time, as if it had been lost.
+            Err(error @ (BrokerError::TooLarge { .. } | BrokerError::Refused { .. })) => {
+                if !std::mem::replace(&mut self.told.refused, true) {
+                    let error = mysimbdp_core::chain(&error);
+                    tracing::warn!(
+                        error,
+                        number = flight.first,
+                        "broker does not take a message, trying again"
+                    );
+                }
+                (flight.first..=flight.last).for_each(|number| self.ledger.sent(number, now));
+            }
+            Err(_) => {
+                (flight.first..=flight.last).for_each(|number| self.ledger.failed(number));
+                self.rest();
+            }
+        }
+    }
+
+    fn rest(&mut self) {
+        let rest = REST_FIRST * (1 << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        self.rest_until = Some(Instant::now() + rest.min(REST_MAX).mul_f64(random::jitter()));
+    }
+
+    async fn event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Connected => {
+                self.failures = 0;
+                self.rest_until = None;
+                self.ledger.connected(Instant::now());
+                self.progress.send_modify(|progress| progress.connected = true);
+            }
+            LinkEvent::Disconnected { .. } => {
+                self.progress.send_modify(|progress| progress.connected = false)
+            }
+            LinkEvent::Message(message) => self.receipt(&message).await,
+        }
+    }
+
+    async fn receipt(&mut self, message: &Incoming) {
+        let Settings { client, source, .. } = &*self.settings;
+        let fault = match Receipt::parse(&message.payload) {
+            // Another epoch is another outbox of the same name: none of our business.
+            Ok(receipt) if receipt.epoch != self.outbox.epoch => return,
+            Ok(receipt) if (&receipt.client_id, &receipt.source) != (client, source) => {
+                Some("it names another client or source".to_owned())
+            }
+            Ok(receipt) => {
+                let never_sent = self.ledger.receipt(&receipt, Instant::now());
+                failpoint::hit("edge.receipt-heard");
+                self.release().await;
+                never_sent.map(|number| {
+                    format!(
+                        "it tells of number {number}, which was never sent: somebody else uses this epoch, or the outbox is \
+                         an old copy; if so, take its directory away to begin a new epoch"
+                    )
+                })
+            }
+            Err(error) => Some(mysimbdp_core::chain(&error)),
+        };
+        match fault {
+            None => self.told.receipt = false,
+            Some(reason) if !std::mem::replace(&mut self.told.receipt, true) => {
+                tracing::error!(topic = message.topic, reason, "receipt is not what the platform should say");
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// What is received leaves the outbox.
+    async fn release(&mut self) {
+        let through = self.ledger.received_through();
+        if through == self.progress.borrow().received_through {
+            return;
+        }
+        let outbox = Arc::clone(&self.outbox);
+        let released = tokio::task::spawn_blocking(move || outbox.release(through)).await;
+        if let Ok(Err(error)) = released {
+            tracing::warn!(error = %mysimbdp_core::chain(&error), "outbox keeps what is received until the next start");
+        }
+        self.progress.send_modify(|progress| progress.received_through = through);
+    }
+}

@@ -1,0 +1,119 @@
+//! What an edge is told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::io::address::{self, AddressError};
+use mysimbdp_core::source::SourceName;
+use mysimbdp_core::topic::Topics;
+
+use crate::error::EdgeError;
+use crate::outbox::{OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX};
+
+const RESEND_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// Where the broker is.
+#[derive(Clone, Debug)]
+pub enum Broker {
+    /// `mqtt://[user:password@]host[:port]`, or `mqtts://…`.
+    At(String),
+    /// Where this configuration says; without a configured one, where the data root's embedded broker is, which may
+    /// change.
+    Of(Arc<Config>),
+}
+
+impl Broker {
+    pub(crate) fn find(&self) -> Result<String, AddressError> {
+        match self {
+            Self::At(url) => Ok(url.clone()),
+            Self::Of(config) => address::broker(config),
+        }
+    }
+}
+
+/// What an edge is told. [`Settings::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub client: ClientId,
+    pub source: SourceName,
+    /// The directory of the outbox; made where it is missing. One process at a time can use it.
+    pub outbox: PathBuf,
+    pub broker: Broker,
+    pub topics: Topics,
+    /// What is published to; `None`: `<prefix>/ingest/<client>/<source>`.
+    pub topic: Option<String>,
+    /// What the outbox may take on disk. When it is full, messages wait.
+    pub capacity_bytes: u64,
+    /// The largest payload.
+    pub message_bytes_max: usize,
+    /// Messages that may be sent and not yet received.
+    pub window_messages: usize,
+    /// How long a message may be without a receipt before it is sent again.
+    pub resend_after: Duration,
+    /// A dead connection is noticed after at most twice this time; shorter than 5 s counts as 5 s.
+    pub keep_alive: Duration,
+}
+
+impl Settings {
+    pub const CAPACITY_BYTES: u64 = 256 << 20;
+    /// The embedded broker takes packets of 8 MiB.
+    pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+    /// At a receipt every half second, 20,000 messages a second.
+    pub const WINDOW_MESSAGES: usize = 10_000;
+    /// Several times what a platform at work takes for a receipt, and short enough to be over a loss within 30 s.
+    pub const RESEND_AFTER: Duration = Duration::from_secs(10);
+
+    pub fn new(client: ClientId, source: SourceName, outbox: impl Into<PathBuf>, broker: Broker) -> Self {
+        Self {
+            client,
+            source,
+            outbox: outbox.into(),
+            broker,
+            topics: Topics::new("mysimbdp"),
+            topic: None,
+            capacity_bytes: Self::CAPACITY_BYTES,
+            message_bytes_max: Self::MESSAGE_BYTES_MAX,
+            window_messages: Self::WINDOW_MESSAGES,
+            resend_after: Self::RESEND_AFTER,
+            keep_alive: Duration::from_secs(15),
+        }
+    }
+
+    /// The topic that is published to.
+    pub fn data_topic(&self) -> String {
+        self.topic.clone().unwrap_or_else(|| self.topics.ingest(&self.client, &self.source))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), EdgeError> {
+        let setting = |name, value: String, allowed: String| Err(EdgeError::Setting { name, value, allowed });
+        let topic = self.data_topic();
+        if topic.is_empty() || topic.len() > usize::from(u16::MAX) || topic.contains(['+', '#', '\0']) {
+            return setting(
+                "topic",
+                format!("{topic:?}"),
+                "1 to 65,535 bytes without +, # and NUL".to_owned(),
+            );
+        }
+        if !(1..=PAYLOAD_BYTES_MAX).contains(&self.message_bytes_max) {
+            let allowed = format!("1 to {PAYLOAD_BYTES_MAX}");
+            return setting("message_bytes_max", self.message_bytes_max.to_string(), allowed);
+        }
+        // Else the message that the outbox keeps to know its number could leave no room for the next one.
+        let capacity_min = 2 * (self.message_bytes_max + OVERHEAD_BYTES_MAX) as u64;
+        if self.capacity_bytes < capacity_min {
+            let allowed = format!("at least {capacity_min}, twice the largest message");
+            return setting("capacity_bytes", self.capacity_bytes.to_string(), allowed);
+        }
+        if self.window_messages == 0 {
+            return setting("window_messages", "0".to_owned(), "at least 1".to_owned());
+        }
+        if self.resend_after.is_zero() || self.resend_after > RESEND_AFTER_MAX {
+            let value = format!("{:?}", self.resend_after);
+            return setting("resend_after", value, "more than 0 and at most 1h".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! An edge, a real mosquitto, and a platform that stores in memory and can be told to misbehave.
+
+#![allow(clippy::disallowed_methods, reason = "tests look at files as operators do")]
+
+mod losses;
+mod outbox;
+mod platform;

@@ -1,0 +1,97 @@
+//! The outbox between producer and broker.
+
+use bytes::Bytes;
+use mysimbdp_edge::{Edge, EdgeError, Message, Position};
+use mysimbdp_testbed::{free_port, until_async};
+
+use crate::platform::{Platform, SOON, forgetful, payload, send, settings};
+
+/// Full = the producer waits; nothing is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_outbox_makes_the_producer_wait_and_drops_nothing() {
+    let mut broker = forgetful();
+    broker.stop();
+    let outbox = tempfile::tempdir().expect("temporary directory");
+    let mut settings = settings(&broker.url(), outbox.path());
+    (settings.capacity_bytes, settings.message_bytes_max) = (16 << 10, 1 << 10);
+    let edge = Edge::open(settings).await.expect("an edge");
+    let producer = send(&edge, 1, 2_000);
+    let broker_comes = async {
+        until_async(SOON, "the outbox is full", async || edge.status().full).await;
+        let on_disk: u64 = std::fs::read_dir(outbox.path())
+            .expect("outbox directory")
+            .map(|file| file.expect("a file").metadata().expect("a file").len())
+            .sum();
+        assert!(on_disk <= 17 << 10, "{on_disk} bytes");
+        assert!(edge.accepted() < 300, "{}", edge.accepted());
+        broker.restart();
+        Platform::start(&broker.url()).await
+    };
+    let ((), platform) = tokio::join!(producer, broker_comes);
+    edge.flush(SOON).await.expect("all is received");
+    platform.assert_stored(2_000);
+    edge.close().await;
+}
+
+/// What was accepted before the end goes out after the next start, under the same numbers, and the producer goes on
+/// where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_goes_on_with_numbers_position_and_epoch() {
+    let mut broker = forgetful();
+    broker.stop();
+    let outbox = tempfile::tempdir().expect("temporary directory");
+    let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
+    assert!(edge.position().is_empty());
+    let epoch = edge.epoch();
+    for number in 1..=20 {
+        let position = Position::new(format!("hour {number}")).expect("short");
+        let message = Message { payload: payload(number).into(), position };
+        assert_eq!(edge.send_batch(vec![message]).await.expect("accepted"), number..=number);
+    }
+    edge.close().await;
+    broker.restart();
+    let platform = Platform::start(&broker.url()).await;
+    let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
+    assert_eq!((edge.epoch(), edge.accepted(), edge.position().as_bytes()), (epoch, 20, &b"hour 20"[..]));
+    assert_eq!(edge.send(payload(21)).await.expect("accepted"), 21);
+    edge.flush(SOON).await.expect("all is received");
+    platform.assert_stored(21);
+    edge.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_edge_does_not_take_is_named() {
+    let outbox = tempfile::tempdir().expect("temporary directory");
+    let url = format!("mqtt://127.0.0.1:{}", free_port());
+    let mut given = settings(&url, outbox.path());
+    given.message_bytes_max = 10;
+    let edge = Edge::open(given.clone()).await.expect("an edge");
+    let error = edge.send(vec![b'x'; 11]).await.expect_err("too large");
+    assert!(matches!(error, EdgeError::TooLarge { bytes: 11, bytes_max: 10 }), "{error}");
+    let batch = vec![Message::from(Bytes::from_static(b"{}")), Message::from(Bytes::from(vec![b'x'; 11]))];
+    edge.send_batch(batch).await.expect_err("too large");
+    assert_eq!(edge.accepted(), 0, "nothing of a batch with a message that is too large");
+
+    let second = Edge::open(given.clone()).await.expect_err("locked");
+    assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
+    let error = edge.flush(std::time::Duration::ZERO).await;
+    assert!(error.is_ok(), "nothing is waited for: {error:?}");
+    edge.send("{}").await.expect("accepted");
+    let error = edge.flush(std::time::Duration::from_millis(1)).await.expect_err("no broker");
+    assert!(error.to_string().starts_with("1 messages are not received"), "{error}");
+    edge.close().await;
+
+    for (change, name) in [
+        ((|settings| settings.topic = Some("a/#".to_owned())) as fn(&mut mysimbdp_edge::Settings), "topic"),
+        (|settings| settings.capacity_bytes = 10, "capacity_bytes"),
+        (|settings| settings.message_bytes_max = 0, "message_bytes_max"),
+        (|settings| settings.window_messages = 0, "window_messages"),
+        (|settings| settings.resend_after = std::time::Duration::ZERO, "resend_after"),
+        (|settings| settings.broker = mysimbdp_edge::Broker::At("http://h".to_owned()), "http://h"),
+    ] {
+        let mut settings = given.clone();
+        change(&mut settings);
+        let error = Edge::open(settings).await.expect_err(name).to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}

@@ -1,0 +1,185 @@
+//! The platform as an edge sees it: it takes numbered messages and answers with retained receipts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish};
+use mysimbdp_core::message::{Receipt, VERSION};
+use mysimbdp_core::ranges::Ranges;
+use mysimbdp_core::source::{self, Number};
+use mysimbdp_core::topic::Topics;
+use mysimbdp_edge::{Broker, Edge, Settings};
+use mysimbdp_testbed::{Mosquitto, unique, until_async};
+use tokio::sync::mpsc::Receiver;
+
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A broker that forgets everything when it ends.
+pub fn forgetful() -> Mosquitto {
+    Mosquitto::with("persistence false")
+}
+
+/// Settings of the one source that these tests have; what is not received is sent again after a second.
+pub fn settings(url: &str, outbox: &Path) -> Settings {
+    let (client, source) = ("client1".parse().expect("client id"), "sensor-1".parse().expect("source name"));
+    Settings {
+        resend_after: Duration::from_secs(1),
+        keep_alive: Duration::from_secs(5),
+        ..Settings::new(client, source, outbox, Broker::At(url.to_owned()))
+    }
+}
+
+/// Message number `number`.
+pub fn payload(number: u64) -> String {
+    format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(number as usize % 100))
+}
+
+pub async fn send(edge: &Edge, first: u64, last: u64) {
+    let messages = (first..=last).map(|number| bytes(number).into()).collect();
+    assert_eq!(edge.send_batch(messages).await.expect("accepted"), first..=last);
+}
+
+fn bytes(number: u64) -> bytes::Bytes {
+    payload(number).into()
+}
+
+/// What is stored, and what is done with what comes.
+#[derive(Debug, Default)]
+pub struct State {
+    epoch: Option<u64>,
+    pub stored: BTreeMap<u64, Vec<u8>>,
+    pub gone: Ranges,
+    /// How many messages have come, repeats too.
+    pub deliveries: u64,
+    /// Nothing is stored.
+    pub deaf: bool,
+    /// No receipts.
+    pub mute: bool,
+    /// These are not stored when they come for the first time.
+    pub lose_once: BTreeSet<u64>,
+}
+
+impl State {
+    pub fn numbers(&self) -> Vec<u64> {
+        self.stored.keys().copied().collect()
+    }
+
+    fn take(&mut self, message: &Incoming) {
+        let property = |wanted| {
+            let mut properties = message.user_properties.iter();
+            properties.find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+        };
+        self.deliveries += 1;
+        if self.deaf {
+            return;
+        }
+        if let Some(range) = property(source::GONE) {
+            let (first, last) = range.split_once('-').expect("first-last");
+            let number = |text: &str| text.parse().expect("a number");
+            assert!(message.payload.is_empty());
+            self.gone.insert(number(first), number(last));
+            return;
+        }
+        let texts = [source::SOURCE, source::EPOCH, source::SEQUENCE].map(property);
+        let Number { source, sequence } = Number::read(texts).expect("well numbered").expect("numbered");
+        assert_eq!(*self.epoch.get_or_insert(source.epoch), source.epoch, "one epoch");
+        if self.lose_once.remove(&sequence) {
+            return;
+        }
+        let before = self.stored.insert(sequence, message.payload.to_vec());
+        assert!(before.is_none_or(|before| before == message.payload), "{sequence} has two contents");
+    }
+
+    fn receipt(&self) -> Option<Receipt> {
+        let epoch = self.epoch.filter(|_| !self.mute && !self.deaf)?;
+        let mut received: Ranges = self.stored.keys().map(|number| (*number, *number)).collect();
+        received.extend(&self.gone);
+        let highest = received.last().map_or(0, |(_, last)| last);
+        let stored_through = received.first().filter(|(first, _)| *first == 1).map_or(0, |(_, last)| last);
+        Some(Receipt {
+            version: VERSION,
+            client_id: "client1".parse().expect("client id"),
+            source: "sensor-1".parse().expect("source name"),
+            epoch,
+            stored_through,
+            stored: received
+                .iter()
+                .filter(|(first, _)| *first > stored_through)
+                .take(Receipt::RANGES_MAX)
+                .collect(),
+            missing: received.holes(1, highest).iter().take(Receipt::RANGES_MAX).collect(),
+        })
+    }
+}
+
+/// It ends when it is dropped.
+pub struct Platform {
+    state: Arc<Mutex<State>>,
+    link: BrokerLink,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Platform {
+    pub async fn start(url: &str) -> Self {
+        let topics = Topics::new("mysimbdp");
+        let client = "client1".parse().expect("client id");
+        let filters = vec![topics.ingest_filter(&client)];
+        let options = ConnectOptions {
+            keep_alive: Duration::from_secs(5),
+            ..ConnectOptions::new(url, unique("platform"))
+        };
+        let (link, events) = BrokerLink::connect(options, filters).expect("a good address");
+        link.wait_connected(SOON).await.expect("connected");
+        let state = Arc::new(Mutex::new(State::default()));
+        let topic = topics.receipts(&client, &"sensor-1".parse().expect("source name"));
+        let task = tokio::spawn(run(Arc::clone(&state), link.clone(), events, topic));
+        Self { state, link, task }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        assert!(!self.task.is_finished(), "the platform has panicked");
+        self.state.lock().expect("the platform has not panicked")
+    }
+
+    /// Waits until it has its connection back.
+    pub async fn reconnected(&self) {
+        self.link.wait_connected(SOON).await.expect("connected again");
+    }
+
+    pub async fn until(&self, what: &str, mut condition: impl FnMut(&State) -> bool) {
+        until_async(SOON, what, async || condition(&self.state())).await;
+    }
+
+    /// Everything through `last` is stored, each with its own content.
+    pub fn assert_stored(&self, last: u64) {
+        let state = self.state();
+        assert_eq!(state.numbers(), (1..=last).collect::<Vec<_>>());
+        for (number, content) in &state.stored {
+            assert_eq!(String::from_utf8_lossy(content), payload(*number));
+        }
+    }
+}
+
+async fn run(state: Arc<Mutex<State>>, link: BrokerLink, mut events: Receiver<LinkEvent>, topic: String) {
+    while let Some(event) = events.recv().await {
+        let mut event = Some(event);
+        while let Some(LinkEvent::Message(message)) = event {
+            state.lock().expect("no test panics with it").take(&message);
+            event = events.try_recv().ok();
+        }
+        let receipt = state.lock().expect("no test panics with it").receipt();
+        if let Some(receipt) = receipt {
+            let payload = serde_json::to_vec(&receipt).expect("JSON");
+            // Without a connection it is lost, as some are.
+            let _ = link.publish(Publish { retain: true, ..Publish::new(&*topic, payload) }).await;
+        }
+    }
+}

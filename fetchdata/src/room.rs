@@ -1,0 +1,196 @@
+//! Decides whether there is room for one more file, and says why not.
+//!
+//! Pure: what has been measured in, answers out. Two limits are the config's: how much waits in staging, and how much of
+//! a disk stays free. The third is the machine's own, when it refuses room or descriptors in the middle of a file's
+//! steps. Behind each is a second, wider line, which must be reached before the intake goes on: it does not stutter.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::settings;
+use mysimbdp_core::io::space::Space;
+use mysimbdp_core::units::ByteSize;
+
+/// Files that a file system must still take: those of the units, outcomes and logs of what is staged already.
+const FREE_FILES_MIN: u64 = 1_000;
+
+/// Wait after the machine has refused something; it doubles with each further refusal.
+const REFUSED_FIRST: Duration = Duration::from_secs(1);
+const REFUSED_MAX: Duration = Duration::from_secs(10);
+
+/// How full everything is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Level {
+    /// Bytes in staging.
+    pub(crate) staged: BTreeMap<ClientId, u64>,
+    pub(crate) disks: Vec<Disk>,
+}
+
+/// The file system of one of our directories.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) directory: PathBuf,
+    pub(crate) space: Space,
+}
+
+/// Why a file is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Shortage {
+    #[error(
+        "staging holds {held} bytes, {client} would add {bytes}, allowed are {allowed} (staged_bytes_max {max})"
+    )]
+    Staged { client: ClientId, held: u64, bytes: u64, allowed: u64, max: ByteSize },
+    #[error("disk of {} has {free} bytes free, needed are {needed} (free_space_min {min})", directory.display())]
+    Bytes { directory: PathBuf, free: u64, needed: u64, min: ByteSize },
+    #[error("disk of {} can take {free} more files, needed are {needed}", directory.display())]
+    Files { directory: PathBuf, free: u64, needed: u64 },
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Lets files in, or not.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    staged_bytes_max: ByteSize,
+    free_space_min: ByteSize,
+    level: Level,
+    /// Why no client's files are taken, as measured.
+    full: Option<Shortage>,
+    /// What the machine refused to the last file that was tried.
+    refused: Option<Refused>,
+    /// Clients whose next file does not fit; since the last measuring.
+    waiting: BTreeMap<ClientId, Shortage>,
+    /// The same of the time before, as long as not all of their files have been looked at again.
+    waited: BTreeMap<ClientId, Shortage>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    error: String,
+    /// In a row.
+    times: u32,
+    until: Instant,
+}
+
+impl Gate {
+    pub(crate) fn new(settings: &settings::Fetchdata) -> Self {
+        Self {
+            staged_bytes_max: settings.staged_bytes_max,
+            free_space_min: settings.free_space_min,
+            level: Level::default(),
+            full: None,
+            refused: None,
+            waiting: BTreeMap::new(),
+            waited: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in how full everything is; `in_work` are files that may not be part of it yet. What could not be measured
+    /// counts as full.
+    pub(crate) fn measured<'a>(
+        &mut self,
+        level: Result<Level, String>,
+        in_work: impl Iterator<Item = &'a (ClientId, u64)>,
+    ) {
+        self.waited.append(&mut self.waiting);
+        match level {
+            Ok(level) => {
+                self.full = level.disks.iter().find_map(|disk| self.shortage_of(disk));
+                self.level = level;
+                in_work.for_each(|(client, bytes)| self.level.add(client, *bytes));
+            }
+            Err(error) => self.full = Some(Shortage::Refused(error)),
+        }
+    }
+
+    /// Whether this file may be taken, with so many others in work. If so, it counts from now on.
+    pub(crate) fn admit(&mut self, client: &ClientId, bytes: u64, in_work: usize, now: Instant) -> bool {
+        if self.full.is_some() || self.refused.as_ref().is_some_and(|refused| !refused.tries(in_work, now)) {
+            return false;
+        }
+        // Its smaller files do not overtake the one that waits, which else might wait for ever.
+        if self.waiting.contains_key(client) {
+            return false;
+        }
+        let held = self.level.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
+        let max = self.staged_bytes_max.as_u64();
+        let allowed = if self.waited.contains_key(client) { max - max / 8 } else { max };
+        // One file of each client always goes through: of whatever size, and whatever others have staged.
+        let is_alone = self.level.staged.get(client).is_none_or(|own| *own == 0);
+        if !is_alone && held.saturating_add(bytes) > allowed {
+            let shortage =
+                Shortage::Staged { client: client.clone(), held, bytes, allowed, max: self.staged_bytes_max };
+            self.waiting.insert(client.clone(), shortage);
+            return false;
+        }
+        self.level.add(client, bytes);
+        true
+    }
+
+    /// The machine was out of something when a file was taken.
+    pub(crate) fn refused(&mut self, error: String, now: Instant) {
+        let times = match &self.refused {
+            // Others that were in work say the same.
+            Some(refused) if now < refused.until => return,
+            Some(refused) => refused.times.saturating_add(1),
+            None => 0,
+        };
+        let until = now + REFUSED_FIRST.saturating_mul(1 << times.min(6)).min(REFUSED_MAX);
+        self.refused = Some(Refused { error, times, until });
+    }
+
+    /// A file has been taken, so there is what the last one lacked.
+    pub(crate) fn taken(&mut self) {
+        self.refused = None;
+    }
+
+    /// Every file that lies there has been looked at since the last measuring, and so many are in work.
+    pub(crate) fn looked_at_all(&mut self, in_work: usize, now: Instant) {
+        self.waited.clear();
+        if in_work == 0 && self.refused.as_ref().is_some_and(|refused| refused.tries(0, now)) {
+            // Nobody is left to try it.
+            self.refused = None;
+        }
+    }
+
+    /// Why files wait: of all clients, and of single ones.
+    pub(crate) fn shortages(&self) -> BTreeMap<Option<ClientId>, Shortage> {
+        let refused = self.refused.as_ref().map(|refused| Shortage::Refused(refused.error.clone()));
+        let all = self.full.clone().or(refused).map(|shortage| (None, shortage));
+        let single = self.waited.iter().chain(&self.waiting);
+        all.into_iter().chain(single.map(|(client, why)| (Some(client.clone()), why.clone()))).collect()
+    }
+
+    fn shortage_of(&self, disk: &Disk) -> Option<Shortage> {
+        let directory = || disk.directory.clone();
+        let (was_full, min) = (self.full.is_some(), self.free_space_min);
+        let wider = |line: u64| if was_full { line.saturating_add(line / 8) } else { line };
+        let (free, needed) = (disk.space.free_bytes, wider(min.as_u64()));
+        if free < needed {
+            return Some(Shortage::Bytes { directory: directory(), free, needed, min });
+        }
+        let needed = wider(FREE_FILES_MIN);
+        let free = disk.space.free_files.filter(|free| *free < needed && min.as_u64() > 0)?;
+        Some(Shortage::Files { directory: directory(), free, needed })
+    }
+}
+
+impl Level {
+    pub(crate) fn add(&mut self, client: &ClientId, bytes: u64) {
+        let own = self.staged.entry(client.clone()).or_default();
+        // An empty file is a file too.
+        *own = own.saturating_add(bytes.max(1));
+    }
+}
+
+impl Refused {
+    /// After the wait one file at a time tries it.
+    fn tries(&self, in_work: usize, now: Instant) -> bool {
+        now >= self.until && in_work == 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

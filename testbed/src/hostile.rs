@@ -1,0 +1,71 @@
+//! The records of `samples/hostile/records.json`, which each app and each store must treat alike.
+
+use serde_json::Value;
+
+/// One line, element or message, and what must become of it.
+#[derive(Clone, Debug)]
+pub struct HostileRecord {
+    pub name: String,
+    pub text: Vec<u8>,
+    pub expected: Expected,
+    /// Its brackets and quotes match and are not too deep: it can be an element of an array without taking others along.
+    pub fits_array: bool,
+    /// It can be a line of a file that is text.
+    pub is_text: bool,
+}
+
+/// What must become of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expected {
+    /// A document with exactly these fields, beside its `_id`.
+    Stored(Value),
+    /// A reject whose reason has this in it.
+    Rejected(String),
+}
+
+/// All records of the corpus, in order.
+///
+/// # Panics
+///
+/// If the table is not what it should be.
+pub fn hostile_records() -> Vec<HostileRecord> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/hostile/records.json");
+    let table = std::fs::read(path).expect("the table of hostile records");
+    let table: Vec<Value> = serde_json::from_slice(&table).expect("a JSON array");
+    table.iter().map(record).collect()
+}
+
+fn record(entry: &Value) -> HostileRecord {
+    let name = entry["name"].as_str().expect("each record has a name").to_owned();
+    let text = text(entry).unwrap_or_else(|| panic!("{name:?} has none of text, hex and repeat"));
+    let expected = match (&entry["stored"], entry["reject"].as_str()) {
+        (_, Some(reason)) => Expected::Rejected(reason.to_owned()),
+        (Value::String(_), None) => Expected::Stored(serde_json::from_slice(&text).expect("as written")),
+        (fields, None) => Expected::Stored(fields.clone()),
+    };
+    let is_not = |flag: &str| entry[flag] == Value::Bool(false);
+    HostileRecord {
+        name,
+        text,
+        expected,
+        fits_array: !is_not("brackets") && !is_not("utf8"),
+        is_text: !is_not("utf8"),
+    }
+}
+
+fn text(entry: &Value) -> Option<Vec<u8>> {
+    if let Some(text) = entry["text"].as_str() {
+        return Some(text.as_bytes().to_vec());
+    }
+    if let Some(digits) = entry["hex"].as_str() {
+        let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+        return (0..digits.len()).step_by(2).map(byte).collect();
+    }
+    // In front, opening, how often, in the middle, closing as often, behind.
+    let [front, opening, times, middle, closing, behind] = entry["repeat"].as_array()?.as_slice() else {
+        return None;
+    };
+    let times = usize::try_from(times.as_u64()?).ok()?;
+    let (opening, closing) = (opening.as_str()?.repeat(times), closing.as_str()?.repeat(times));
+    Some([front.as_str()?, &opening, middle.as_str()?, &closing, behind.as_str()?].concat().into_bytes())
+}

@@ -1,0 +1,44 @@
+//! Where a packet ends.
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Mqtt,
+    Mongodb,
+}
+
+impl Protocol {
+    /// The length of the packet at the beginning of `bytes`, as soon as they tell.
+    pub(super) fn packet_bytes(self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            // A byte of type and flags, then the length of the rest in 7 bits a byte, the lowest first.
+            Self::Mqtt => {
+                let length = bytes.get(1..)?;
+                let last = length.iter().take(4).position(|byte| byte & 0x80 == 0)?;
+                let value =
+                    length[..=last].iter().rev().fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f));
+                Some(2 + last + value)
+            }
+            // The length of the whole, in 4 bytes.
+            Self::Mongodb => {
+                let length = bytes.first_chunk().map(|length| i32::from_le_bytes(*length))?;
+                usize::try_from(length).ok()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_ends_where_its_length_says() {
+        assert_eq!(Protocol::Mqtt.packet_bytes(&[0x30]), None);
+        assert_eq!(Protocol::Mqtt.packet_bytes(&[0xc0, 0]), Some(2));
+        assert_eq!(Protocol::Mqtt.packet_bytes(&[0x30, 0x80]), None);
+        assert_eq!(Protocol::Mqtt.packet_bytes(&[0x30, 0xc1, 0x02]), Some(3 + 321));
+        assert_eq!(Protocol::Mongodb.packet_bytes(&[1, 1, 0]), None);
+        assert_eq!(Protocol::Mongodb.packet_bytes(&[1, 1, 0, 0, 9]), Some(257));
+    }
+}
