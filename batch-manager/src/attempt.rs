@@ -8,7 +8,7 @@ use mysimbdp_core::app::{Ids, Protocol};
 use mysimbdp_core::chain;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::clock;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError, object_length};
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::staging::{Attempt, RejectsWriter, write_attempt, write_outcome};
 use mysimbdp_core::outcome::Outcome;
@@ -125,7 +125,7 @@ async fn baseline(store: &dyn Coredms, work: &Work, unit: &WorkUnit) -> Result<O
     match (work.app().settings.ids, unit.input) {
         (Ids::Platform, _) => audit::records(store, collection, manifest, unit).await.map(Some),
         (Ids::Object, Input::File | Input::Join) => {
-            let length = audit::length(store, collection, manifest).await?;
+            let length = object_length(store, collection, manifest.ingestion).await?;
             Ok(Some(if length.is_some() { unit.records } else { 0 }))
         }
         (Ids::Object | Ids::Key | Ids::None, _) => Ok(None),

@@ -5,11 +5,8 @@
 //!
 //! Keys are counted while the app lists them, by [`crate::run::KeyCheck`].
 
-use std::ops::Range;
-
-use bson::{Bson, Document};
 use mysimbdp_core::app::Ids;
-use mysimbdp_core::io::coredms::{CHUNK_BYTES, Coredms, CoredmsError, Extent};
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Extent, object_length};
 use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::outcome::Counts;
 
@@ -45,12 +42,12 @@ pub(crate) async fn count(
         (Ids::Key, _) => Ok(Counted::Keys(keys.clone())),
         (Ids::None, _) => Ok(Counted::Unknown),
         (Ids::Object, Input::Range { offset, length }) => {
-            let extent = extent(store, collection, manifest, offset..offset + length).await?;
+            let extent = store.extent(collection, manifest.ingestion, offset..offset + length).await?;
             Ok(Counted::Range { bytes: length, extent })
         }
         (Ids::Object, Input::MicroBatch(_) | Input::File | Input::Join) => {
-            let length = length(store, collection, manifest).await?;
-            let extent = extent(store, collection, manifest, 0..u64::MAX).await?;
+            let length = object_length(store, collection, manifest.ingestion).await?;
+            let extent = store.extent(collection, manifest.ingestion, 0..u64::MAX).await?;
             Ok(Counted::Object { bytes: manifest.bytes, length, extent })
         }
     }
@@ -66,34 +63,6 @@ pub(crate) async fn records(
     let first = manifest.ingestion.record_id(unit.first_record);
     let end = manifest.ingestion.record_id(unit.first_record + unit.records);
     store.count_ids(collection, first, end).await
-}
-
-/// The length in the document of the ingestion's object; `None` where it has not been committed.
-pub(crate) async fn length(
-    store: &dyn Coredms,
-    bucket: &str,
-    manifest: &Manifest,
-) -> Result<Option<u64>, CoredmsError> {
-    let found = store.find(&format!("{bucket}.files"), object_filter(manifest), 1).await?;
-    Ok(found.first().map(|file| match file.get("length") {
-        Some(Bson::Int32(length)) => u64::try_from(*length).unwrap_or(0),
-        Some(Bson::Int64(length)) => u64::try_from(*length).unwrap_or(0),
-        _ => 0,
-    }))
-}
-
-fn object_filter(manifest: &Manifest) -> Document {
-    let bytes = manifest.ingestion.as_bytes().to_vec();
-    bson::doc! { "_id": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes } }
-}
-
-async fn extent(
-    store: &dyn Coredms,
-    bucket: &str,
-    manifest: &Manifest,
-    range: Range<u64>,
-) -> Result<Extent, CoredmsError> {
-    store.extent(bucket, manifest.ingestion, range).await
 }
 
 /// Whether it was counted, or in which way the claim is not what was counted.
@@ -117,7 +86,7 @@ pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String
             Ok(true)
         }
         Counted::Object { bytes, length, extent }
-            if *length != Some(*bytes) || !is_whole(*bytes, *extent) =>
+            if *length != Some(*bytes) || *extent != Extent::of(*bytes) =>
         {
             let length =
                 length.map_or_else(|| "no object".to_owned(), |length| format!("one of {length} bytes"));
@@ -127,7 +96,7 @@ pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String
                 says()
             ))
         }
-        Counted::Range { bytes, extent } if !is_whole(*bytes, *extent) => {
+        Counted::Range { bytes, extent } if *extent != Extent::of(*bytes) => {
             let Extent { chunks, bytes: found } = extent;
             Err(format!(
                 "says it stored a range of {bytes} bytes, but coredms has {found} of them in {chunks} chunks"
@@ -138,12 +107,10 @@ pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String
     }
 }
 
-fn is_whole(bytes: u64, extent: Extent) -> bool {
-    extent == Extent { chunks: bytes.div_ceil(u64::from(CHUNK_BYTES)), bytes }
-}
-
 #[cfg(test)]
 mod tests {
+    use mysimbdp_core::io::coredms::CHUNK_BYTES;
+
     use super::*;
 
     const CHUNK: u64 = CHUNK_BYTES as u64;

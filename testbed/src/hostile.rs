@@ -1,6 +1,10 @@
 //! The records of `samples/hostile/records.json`, which each app and each store must treat alike.
 
+use bson::{Bson, Document};
 use serde_json::Value;
+
+/// What any process of the platform may use, whatever it is fed.
+pub const MEMORY_KIB_MAX: u64 = 256 * 1024;
 
 /// One line, element or message, and what must become of it.
 #[derive(Clone, Debug)]
@@ -33,6 +37,21 @@ pub fn hostile_records() -> Vec<HostileRecord> {
     let table = std::fs::read(path).expect("the table of hostile records");
     let table: Vec<Value> = serde_json::from_slice(&table).expect("a JSON array");
     table.iter().map(record).collect()
+}
+
+/// Type, value and order of all fields; not the width of integers, which the embedded store does not keep.
+pub fn canonical(document: Document) -> String {
+    fn wide(value: Bson) -> Bson {
+        match value {
+            Bson::Int32(value) => Bson::Int64(value.into()),
+            Bson::Array(values) => values.into_iter().map(wide).collect::<Vec<_>>().into(),
+            Bson::Document(fields) => {
+                fields.into_iter().map(|(k, v)| (k, wide(v))).collect::<Document>().into()
+            }
+            value => value,
+        }
+    }
+    wide(document.into()).into_canonical_extjson().to_string()
 }
 
 fn record(entry: &Value) -> HostileRecord {

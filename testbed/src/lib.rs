@@ -30,7 +30,7 @@ mod wait;
 
 pub use daemon::Daemon;
 pub use faults::Faults;
-pub use hostile::{Expected, HostileRecord, hostile_records};
+pub use hostile::{Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_records};
 pub use mongod::Mongod;
 pub use mosquitto::Mosquitto;
 pub use name::{free_port, unique};

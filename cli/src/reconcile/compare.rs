@@ -1,6 +1,6 @@
 //! What differs between what was said and what was counted. Pure.
 
-use mysimbdp_core::io::coredms::{CHUNK_BYTES, Extent};
+use mysimbdp_core::io::coredms::Extent;
 use mysimbdp_core::outcome::{FinalState, Run};
 
 /// All runs of one content, the oldest first, and what was counted of it.
@@ -132,10 +132,13 @@ fn of_object(run: &Run, length: Option<u64>, extent: Extent) -> Option<String> {
             Some(format!("coredms has an object of {length} bytes, must be {bytes}"))
         }
         Some(_) => {
-            let chunks = bytes.div_ceil(u64::from(CHUNK_BYTES));
-            (extent != Extent { chunks, bytes }).then(|| {
-                let Extent { chunks: found, bytes: found_bytes } = extent;
-                format!("its object has {found} chunks of {found_bytes} bytes, must be {chunks} of {bytes}")
+            let must_be = Extent::of(bytes);
+            (extent != must_be).then(|| {
+                let Extent { chunks, bytes: found } = extent;
+                format!(
+                    "its object has {chunks} chunks of {found} bytes, must be {} of {bytes}",
+                    must_be.chunks
+                )
             })
         }
     }
@@ -201,6 +204,7 @@ fn by(is: u64, must_be: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mysimbdp_core::io::coredms::CHUNK_BYTES;
     use mysimbdp_core::manifest::Lane;
 
     use super::*;

@@ -1,10 +1,9 @@
 //! Counts in coredms what there is of a content.
 
-use bson::{Binary, Bson, doc};
 use mysimbdp_core::app::Ids;
 use mysimbdp_core::config::{App, REJECTED};
 use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError, object_length};
 
 use super::compare::Counted;
 
@@ -23,14 +22,7 @@ pub(super) async fn of_content(
         Ids::Key => Ok(Counted::Key(keyed)),
         Ids::None => Ok(Counted::Unaudited),
         Ids::Object => {
-            let bytes = ingestion.as_bytes().to_vec();
-            let id = Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
-            let files = store.find(&format!("{}.files", app.collection), doc! { "_id": id }, 1).await?;
-            let length = files.first().map(|file| match file.get("length") {
-                Some(Bson::Int32(length)) => u64::try_from(*length).unwrap_or(0),
-                Some(Bson::Int64(length)) => u64::try_from(*length).unwrap_or(0),
-                _ => 0,
-            });
+            let length = object_length(store, &app.collection, ingestion).await?;
             let extent = store.extent(&app.collection, ingestion, 0..u64::MAX).await?;
             Ok(Counted::Object { length, extent })
         }

@@ -11,14 +11,12 @@ use std::time::Duration;
 use bson::{Bson, Document, doc};
 use mysimbdp_core::io::coredms::{self, Coredms};
 use mysimbdp_testbed::{
-    Daemon, Root, binary, memory_peak_kib, mongodb, mosquitto, unique, until, until_async,
+    Daemon, MEMORY_KIB_MAX, Root, binary, canonical, memory_peak_kib, mongodb, mosquitto, unique, until,
+    until_async,
 };
 use serde_json::{Value, json};
 
 use crate::support::{LOADED, SOON};
-
-/// What any process of the platform may use, whatever it is fed.
-const MEMORY_KIB_MAX: u64 = 256 * 1024;
 
 /// A batch platform on one of the stores, and nothing else: no broker is needed for files.
 struct Bench {
@@ -143,21 +141,6 @@ async fn records(bench: &Bench, client: &str) -> BTreeMap<String, Records> {
         assert_eq!(counts, [stored + rejected, stored, 0, rejected], "{run}");
     }
     files
-}
-
-/// Type, value and order of all fields; not the width of integers, which the embedded store does not keep.
-fn canonical(document: Document) -> String {
-    fn wide(value: Bson) -> Bson {
-        match value {
-            Bson::Int32(value) => Bson::Int64(value.into()),
-            Bson::Array(values) => values.into_iter().map(wide).collect::<Vec<_>>().into(),
-            Bson::Document(fields) => {
-                fields.into_iter().map(|(k, v)| (k, wide(v))).collect::<Document>().into()
-            }
-            value => value,
-        }
-    }
-    wide(document.into()).into_canonical_extjson().to_string()
 }
 
 /// Pseudo-random, the same each time.

@@ -10,13 +10,10 @@ use std::path::Path;
 use bson::{Bson, Document, doc};
 use mysimbdp_core::app::{Line, UnitHeader};
 use mysimbdp_core::manifest::Format;
-use mysimbdp_testbed::{Expected, HostileRecord, hostile_records};
+use mysimbdp_testbed::{Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_records};
 use support::{App, Store, whole};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_document-app");
-
-/// What any process of the platform may use, whatever it is fed.
-const MEMORY_KIB_MAX: u64 = 256 * 1024;
 
 fn app<'a>(arguments: &'a [&'a str]) -> App<'a> {
     App { program: Path::new(PROGRAM), arguments, env: Vec::new() }
@@ -37,21 +34,6 @@ async fn documents(store: &Store) -> BTreeMap<u64, Document> {
             other => panic!("the _id is {other:?}"),
         })
         .collect()
-}
-
-/// Type, value and order of all fields; not the width of integers, which the embedded store does not keep.
-fn canonical(document: Document) -> String {
-    fn wide(value: Bson) -> Bson {
-        match value {
-            Bson::Int32(value) => Bson::Int64(value.into()),
-            Bson::Array(values) => values.into_iter().map(wide).collect::<Vec<_>>().into(),
-            Bson::Document(fields) => {
-                fields.into_iter().map(|(k, v)| (k, wide(v))).collect::<Document>().into()
-            }
-            value => value,
-        }
-    }
-    wide(document.into()).into_canonical_extjson().to_string()
 }
 
 /// Nothing of the corpus is lost, and what is stored is what was written.

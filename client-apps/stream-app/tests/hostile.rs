@@ -6,31 +6,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bson::{Bson, Document};
-use mysimbdp_testbed::{Expected, HostileRecord, hostile_records, memory_peak_kib};
+use mysimbdp_testbed::{
+    Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_records, memory_peak_kib,
+};
 use support::{DEADLINE, Stream, shared_broker, shared_store};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stream-app");
 
-/// What any process of the platform may use, whatever it is fed.
-const MEMORY_KIB_MAX: u64 = 256 * 1024;
-
 /// Larger messages are refused by the broker already, as `docs/operations.md` sets it up.
 const MESSAGE_BYTES_MAX: usize = 16_000_000;
-
-/// Type, value and order of all fields; not the width of integers, which the embedded store does not keep.
-fn canonical(document: Document) -> String {
-    fn wide(value: Bson) -> Bson {
-        match value {
-            Bson::Int32(value) => Bson::Int64(value.into()),
-            Bson::Array(values) => values.into_iter().map(wide).collect::<Vec<_>>().into(),
-            Bson::Document(fields) => {
-                fields.into_iter().map(|(k, v)| (k, wide(v))).collect::<Document>().into()
-            }
-            value => value,
-        }
-    }
-    wide(document.into()).into_canonical_extjson().to_string()
-}
 
 fn number(sequence: usize) -> Vec<(String, String)> {
     let property = |name: &str, value: String| (name.to_owned(), value);

@@ -10,8 +10,7 @@ use mysimbdp_core::io::broker::consumer::{AckToken, Consumer, Deliveries};
 use mysimbdp_core::io::broker::{ConnectOptions, Publish};
 use mysimbdp_core::units::Period;
 use mysimbdp_sdk::Failure;
-use mysimbdp_sdk::stream::Settings;
-use tokio::signal::unix::{SignalKind, signal};
+use mysimbdp_sdk::stream::{Settings, Signals, Wish};
 use tokio::time::{MissedTickBehavior, interval, interval_at};
 
 /// What an app does at each bell. It may be cut off anywhere, and is repeated until it succeeds.
@@ -28,21 +27,13 @@ const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bells that may wait for the same round.
 const BELLS_MAX: u16 = 100;
 
-/// What a signal asks for.
-enum Wish {
-    Stop,
-    Drain,
-}
-
 /// Does rounds until a signal.
 ///
 /// # Errors
 ///
 /// The environment is wrong, another process has connected as this instance, or a round fails for good.
 pub async fn serve(settings: &Settings, mut rounds: impl Rounds) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut drain = signal(SignalKind::user_defined1())?;
+    let mut signals = Signals::new()?;
     let options = ConnectOptions {
         keep_alive: KEEP_ALIVE,
         session_expiry: Some(SESSION_EXPIRY),
@@ -52,9 +43,7 @@ pub async fn serve(settings: &Settings, mut rounds: impl Rounds) -> Result<(), F
     let (consumer, deliveries) = Consumer::connect(options, vec![settings.topic_filter.clone()])
         .map_err(|error| Failure::Config(chain(&error)))?;
     let wish = tokio::select! {
-        _ = terminate.recv() => Wish::Stop,
-        _ = interrupt.recv() => Wish::Stop,
-        _ = drain.recv() => Wish::Drain,
+        wish = signals.next() => wish,
         ended = ring(settings, &consumer, deliveries, &mut rounds) => return ended,
     };
     let ended = match wish {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod address;
+pub mod backoff;
 pub mod broker;
 pub mod clock;
 pub mod coredms;

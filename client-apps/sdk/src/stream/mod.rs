@@ -36,10 +36,10 @@ use crate::failure::Failure;
 use crate::record::{Fields, json};
 use instance::Instance;
 use message::Converter;
-use signals::Signals;
 
 pub use message::Message;
 pub use settings::Settings;
+pub use signals::{Signals, Wish};
 
 /// Turns a message into the fields of its document, or says why it cannot be one.
 pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + Sync;

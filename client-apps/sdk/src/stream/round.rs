@@ -2,24 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use mysimbdp_core::chain;
 use mysimbdp_core::failpoint;
+use mysimbdp_core::io::backoff::Backoff;
 use mysimbdp_core::io::broker::Publish;
 use mysimbdp_core::io::broker::consumer::Consumer;
 use mysimbdp_core::io::coredms::CoredmsError;
 use mysimbdp_core::io::coredms::sequences::{Progress, Sequences};
-use mysimbdp_core::io::random;
 use mysimbdp_core::ranges::Ranges;
 use mysimbdp_core::source::Source;
 
 use super::durable::DurableBySource;
-
-/// Waits between attempts while the store is away; doubled from the first to the last.
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// Sources that are asked about, and receipts that are published, at the same time.
 const AT_ONCE: usize = 8;
@@ -93,16 +88,16 @@ async fn until_done<T, F: Future<Output = Result<T, CoredmsError>>>(
     what: &'static str,
     mut operation: impl FnMut() -> F,
 ) -> T {
-    let mut wait = BACKOFF_FIRST;
+    let mut backoff = Backoff::default();
+    let mut is_away = false;
     loop {
         match operation().await {
             Ok(value) => return value,
             Err(error) => {
-                if wait == BACKOFF_FIRST {
+                if !std::mem::replace(&mut is_away, true) {
                     tracing::warn!(operation = what, error = %chain(&error), "receipts wait for the store");
                 }
-                tokio::time::sleep(wait.mul_f64(random::jitter())).await;
-                wait = (wait * 2).min(BACKOFF_MAX);
+                tokio::time::sleep(backoff.wait()).await;
             }
         }
     }

@@ -6,22 +6,28 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub enum Wish {
     /// SIGTERM, SIGINT: end, and keep the session.
     Stop,
     /// SIGUSR1: end the subscription, store what the session holds, end the session.
     Drain,
 }
 
+/// Hears them.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     drain: Signal,
 }
 
 impl Signals {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Listens from now on. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a handler.
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -29,7 +35,8 @@ impl Signals {
         })
     }
 
-    pub(crate) async fn next(&mut self) -> Wish {
+    /// The next wish. May be dropped while it waits.
+    pub async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Stop,
             _ = self.interrupt.recv() => Wish::Stop,

@@ -2,24 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf};
 use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::RecordId;
+use mysimbdp_core::io::backoff::Backoff;
 use mysimbdp_core::io::broker::consumer::AckToken;
 use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Order, Written};
-use mysimbdp_core::io::random;
 
 use super::durable::{DurableBySource, note_gone, note_received};
 use super::message::{Fate, Item, reject_document};
 use crate::failure::{Failure, shortened};
-
-/// Waits between attempts while the store is away; doubled from the first to the last.
-const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// The collections that a stream writes to.
 #[derive(Clone, Debug)]
@@ -181,7 +176,7 @@ async fn until_available<T, F: Future<Output = Result<T, CoredmsError>>>(
     what: &'static str,
     mut operation: impl FnMut() -> F,
 ) -> Result<T, Failure> {
-    let mut wait = BACKOFF_FIRST;
+    let mut backoff = Backoff::default();
     let mut is_away = false;
     loop {
         match operation().await {
@@ -195,8 +190,7 @@ async fn until_available<T, F: Future<Output = Result<T, CoredmsError>>>(
                 if !std::mem::replace(&mut is_away, true) {
                     tracing::warn!(operation = what, error = %chain(&error), "store is away, messages wait unacknowledged");
                 }
-                tokio::time::sleep(wait.mul_f64(random::jitter())).await;
-                wait = (wait * 2).min(BACKOFF_MAX);
+                tokio::time::sleep(backoff.wait()).await;
             }
             Err(error) => return Err(error.into()),
         }

@@ -7,7 +7,6 @@
 //! is lost. QoS 2 is not used: a message that comes twice is harmless here, as what it stores has an identity.
 
 mod address;
-mod backoff;
 mod connection;
 pub mod consumer;
 mod deliveries;

@@ -17,9 +17,9 @@ use rumqttc::v5::{AsyncClient, ConnectionError, Event, StateError};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::BrokerError;
-use super::backoff::Backoff;
 use super::connection::{Live, Phase, Shared};
 use super::pending::{Pending, Waiter};
+use crate::io::backoff::Backoff;
 
 /// How long the broker may take to acknowledge the subscriptions of a new connection.
 const SETUP_DEADLINE: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ impl<I: Inbox> Poller<I> {
     async fn reconnect(&self) -> BrokerError {
         let address = self.shared.dialer.address.to_string();
         let shared = Arc::clone(&self.shared);
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let mut outage = Outage::new(&address);
         let mut evictions = 0;
         loop {

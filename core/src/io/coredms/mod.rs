@@ -65,6 +65,13 @@ pub struct Extent {
     pub bytes: u64,
 }
 
+impl Extent {
+    /// Of a whole object, or of whole chunks of one.
+    pub fn of(bytes: u64) -> Self {
+        Self { chunks: bytes.div_ceil(u64::from(CHUNK_BYTES)), bytes }
+    }
+}
+
 /// What caused a [`CoredmsError`]: an error of the driver, of SQLite or of the file system, or a sentence.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -226,6 +233,25 @@ pub async fn open(url: &str, database: &str) -> Result<Arc<dyn Coredms>, Coredms
     match url.strip_prefix("sqlite:") {
         Some(directory) if !directory.is_empty() => Ok(Arc::new(EmbeddedStore::open(directory, database)?)),
         _ => Err(CoredmsError::Address(url.to_owned())),
+    }
+}
+
+/// The length in the document of an object; `None` where it has not been committed.
+pub async fn object_length(
+    store: &dyn Coredms,
+    bucket: &str,
+    id: IngestionId,
+) -> Result<Option<u64>, CoredmsError> {
+    let found = store.find(&format!("{bucket}.files"), bson::doc! { "_id": object_id(id) }, 1).await?;
+    Ok(found.first().map(|file| whole(file.get("length"))))
+}
+
+/// A count in a document, whatever integer type it has; 0 where it is none.
+fn whole(value: Option<&Bson>) -> u64 {
+    match value {
+        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
+        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
     }
 }
 

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use bson::{Bson, RawDocumentBuf};
+use bson::RawDocumentBuf;
 use rusqlite::params;
 
-use super::super::{Extent, Object, file_document, first_chunk, object_id};
+use super::super::{Extent, Object, file_document, first_chunk, object_id, whole};
 use super::database::Open;
 use super::failure::Failure;
 use super::text::Form;
@@ -96,11 +96,7 @@ pub(super) fn read(open: &mut Open, bucket: &str, id: IngestionId) -> Result<Opt
     let Some(document) = documents::find_one(open, &files_of(bucket), &key_of(id))? else {
         return Ok(None);
     };
-    let expected = match document.get("length") {
-        Some(Bson::Int32(bytes)) => u64::try_from(*bytes).unwrap_or(0),
-        Some(Bson::Int64(bytes)) => u64::try_from(*bytes).unwrap_or(0),
-        _ => 0,
-    };
+    let expected = whole(document.get("length"));
     let content = if expected == 0 { Vec::new() } else { files::read(&path)? };
     match content.len() as u64 {
         found if found == expected => Ok(Some(content)),

@@ -8,7 +8,7 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 
 use super::super::embedded::key;
-use super::super::{CoredmsError, Extent, chunks_of, form, object_id};
+use super::super::{CoredmsError, Extent, chunks_of, form, object_id, whole};
 use super::MongoStore;
 use crate::ingestion::IngestionId;
 
@@ -72,12 +72,4 @@ pub(super) async fn extent(
     let sums = store.scan(operation, sums).await?;
     let sum = |field| whole(sums.first().and_then(|sum| sum.get(field)));
     Ok(Extent { chunks: sum("chunks"), bytes: sum("bytes") })
-}
-
-fn whole(value: Option<&Bson>) -> u64 {
-    match value {
-        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
-        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),
-        _ => 0,
-    }
 }

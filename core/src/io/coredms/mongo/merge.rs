@@ -1,13 +1,12 @@
 //! Additions to documents, as one command for as many of them as fit.
 
-use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
+use bson::RawDocumentBuf;
 
 use super::super::{CoredmsError, Merge};
 use super::MongoStore;
 use super::failure::DUPLICATE_KEY;
 use super::message::messages;
-use super::reply::Reply;
-use super::write::checked;
+use super::write::update_message;
 
 const MERGE: &str = "merge into documents";
 
@@ -49,18 +48,7 @@ async fn update(
     collection: &str,
     statements: Vec<RawDocumentBuf>,
 ) -> Result<Vec<RawDocumentBuf>, CoredmsError> {
-    let mut updates = RawArrayBuf::new();
-    statements.iter().for_each(|statement| updates.push(statement.as_ref()));
-    let command = rawdoc! {
-        "update": collection,
-        "updates": updates,
-        "ordered": false,
-        "writeConcern": { "w": "majority", "j": true },
-    };
-    let reply = store.call(MERGE, store.database.run_raw_command(command)).await?;
-    let reply =
-        Reply::read(&reply).ok_or_else(|| store.refused(MERGE, format!("unreadable reply {reply}")))?;
-    let faults = checked(store, MERGE, reply, statements.len())?;
+    let faults = update_message(store, MERGE, collection, &statements).await?;
     if let Some(fault) = faults.iter().find(|fault| fault.code != DUPLICATE_KEY) {
         return Err(store.refused(MERGE, fault.message.clone()));
     }

@@ -60,7 +60,7 @@ pub(super) async fn replace_older(
             .map_err(|reason| store.refused(REPLACE, reason))?;
         for part in messages(statements, validator_bytes) {
             // The key is there, so another duplicate key means that it was not to be replaced.
-            let newer = update_message(store, collection, &part.documents).await?;
+            let newer = update_message(store, REPLACE, collection, &part.documents).await?;
             faults
                 .extend(newer.into_iter().map(|fault| Fault { index: part.positions[fault.index], ..fault }));
         }
@@ -127,8 +127,9 @@ fn replacement(document: &RawDocumentBuf) -> Result<RawDocumentBuf, String> {
 }
 
 /// `bulk_write` needs a server of version 8; the command beneath it is in every one.
-async fn update_message(
+pub(super) async fn update_message(
     store: &MongoStore,
+    operation: &'static str,
     collection: &str,
     statements: &[RawDocumentBuf],
 ) -> Result<Vec<Fault>, CoredmsError> {
@@ -140,14 +141,14 @@ async fn update_message(
         "ordered": false,
         "writeConcern": { "w": "majority", "j": true },
     };
-    let reply = store.call(REPLACE, store.database.run_raw_command(command)).await?;
+    let reply = store.call(operation, store.database.run_raw_command(command)).await?;
     let reply =
-        Reply::read(&reply).ok_or_else(|| store.refused(REPLACE, format!("unreadable reply {reply}")))?;
-    checked(store, REPLACE, reply, statements.len())
+        Reply::read(&reply).ok_or_else(|| store.refused(operation, format!("unreadable reply {reply}")))?;
+    checked(store, operation, reply, statements.len())
 }
 
 /// Lets faults through that are about their document; the others are about the server, and fail the message.
-pub(super) fn checked(
+fn checked(
     store: &MongoStore,
     operation: &'static str,
     reply: Reply,

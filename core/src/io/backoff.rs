@@ -2,31 +2,33 @@
 
 use std::time::Duration;
 
-use crate::io::random;
+use super::random;
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Waits that double from 100 ms to 10 s, each spread by chance so that many clients do not come back as one.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     next: Duration,
 }
 
-impl Backoff {
-    pub(super) fn new() -> Self {
+impl Default for Backoff {
+    fn default() -> Self {
         Self { next: SHORTEST }
     }
+}
 
+impl Backoff {
     /// The next wait, never longer than 10 s.
-    pub(super) fn wait(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let wait = self.next.mul_f64(random::jitter()).min(LONGEST);
         self.next = (self.next * 2).min(LONGEST);
         wait
     }
 
-    pub(super) fn reset(&mut self) {
-        *self = Self::new();
+    pub fn reset(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -36,7 +38,7 @@ mod tests {
 
     #[test]
     fn waits_grow_and_stay_within_bounds() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let waits: Vec<Duration> = (0..20).map(|_| backoff.wait()).collect();
         assert!(waits.iter().all(|wait| *wait >= SHORTEST / 2 && *wait <= LONGEST), "{waits:?}");
         assert!(waits[10..].iter().all(|wait| *wait >= LONGEST / 2), "{waits:?}");
