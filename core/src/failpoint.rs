@@ -36,6 +36,7 @@ mod armed {
         "fetchdata.original-hidden",
         "fetchdata.unseen-synced",
         "fetchdata.shown",
+        "fetchdata.copy-shown",
         "fetchdata.original-removed",
         "fetchdata.staged",
         "fetchdata.notified",

@@ -1,9 +1,9 @@
 //! Whether the same content of this client is known already: staged, held, or ingested.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use bson::doc;
+use bson::{Document, doc};
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::ingestion::IngestionId;
@@ -11,11 +11,13 @@ use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
 use mysimbdp_core::io::files;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::outcome::Run;
-use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 /// After a failure the history is left alone for this long, as each look at a store that is away costs seconds.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(10);
+
+/// Runs of one content that are looked at. Nobody drops the same bytes more often, and what is not seen is judged again.
+const RUNS_MAX: i64 = 1_000;
 
 /// Where the same content is.
 #[derive(Debug)]
@@ -68,19 +70,32 @@ impl History {
         }
     }
 
+    /// Whether this content has been ingested since then, as far as is known.
+    pub(crate) async fn is_ingested_since(&self, ingestion: IngestionId, since: SystemTime) -> bool {
+        let filter = doc! { "ingestion": ingestion.to_string(), "state": "ingested" };
+        let since = bson::DateTime::from_system_time(since);
+        self.runs(filter, RUNS_MAX).await.iter().any(|run| run.finished_at >= since)
+    }
+
     async fn run_of(&self, client: &ClientId, ingestion: IngestionId) -> Option<Run> {
+        let filter =
+            doc! { "ingestion": ingestion.to_string(), "client": client.as_str(), "state": "ingested" };
+        self.runs(filter, 1).await.pop()
+    }
+
+    async fn runs(&self, filter: Document, limit: i64) -> Vec<Run> {
         let last_failure = *self.lock();
         if last_failure.is_some_and(|at| at.elapsed() < OUTAGE_PAUSE) {
-            return None;
+            return Vec::new();
         }
-        let found = self.find(client, ingestion).await;
+        let found = self.find(filter, limit).await;
         let before = std::mem::replace(&mut *self.lock(), found.is_err().then(Instant::now));
         match found {
-            Ok(run) => {
+            Ok(runs) => {
                 if before.is_some() {
                     tracing::info!("history is available again");
                 }
-                run
+                runs
             }
             Err(error) => {
                 if before.is_none() {
@@ -89,20 +104,18 @@ impl History {
                         "history is not available, what was ingested before is staged again"
                     );
                 }
-                None
+                Vec::new()
             }
         }
     }
 
-    async fn find(&self, client: &ClientId, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
+    async fn find(&self, filter: Document, limit: i64) -> Result<Vec<Run>, CoredmsError> {
         let store = self.store.get_or_try_init(|| coredms::open(&self.url, &self.database)).await?;
-        let filter =
-            doc! { "ingestion": ingestion.to_string(), "client": client.as_str(), "state": "ingested" };
-        let found = store.find(Run::COLLECTION, filter, 1).await?;
-        Ok(found.into_iter().find_map(|run| bson::deserialize_from_document(run).ok()))
+        let found = store.find(Run::COLLECTION, filter, limit).await?;
+        Ok(found.into_iter().filter_map(|run| bson::deserialize_from_document(run).ok()).collect())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.away_since.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

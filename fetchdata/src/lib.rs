@@ -83,10 +83,11 @@ impl Error {
 pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<bool>) -> Result<(), Error> {
     let _lock = Lock::take(&config.layout.drop_point(), ROLE)?;
     let prepared = Arc::clone(&config);
-    spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
+    let hidden = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
+    let taker = Arc::new(Taker::new(Arc::clone(&config)));
+    taker.recover(hidden).await.map_err(Error::Crashed)?;
     // Before the first walk: what comes in between is seen by the one or wakes the next.
     let watch = Watch::start(&config.layout.drop_point());
-    let taker = Arc::new(Taker::new(Arc::clone(&config)));
     tracing::info!(drop_point = %config.layout.drop_point().display(), clients = config.clients.len(), "started");
     let ended = Intake::new(config, Arc::clone(&taker)).run(&watch, shutdown).await;
     taker.close().await;
@@ -94,7 +95,7 @@ pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<boo
     ended
 }
 
-fn prepare(config: &Config) -> Result<(), Error> {
+fn prepare(config: &Config) -> Result<recover::Hidden, Error> {
     for client in config.clients.keys() {
         let backfill = config.layout.client_drop_point(client).join(Layout::BACKFILL);
         files::create_dir_all(&backfill).map_err(Error::Prepare)?;

@@ -1,11 +1,13 @@
 //! Finishes or undoes what was cut off: a directory under a name with a dot, in staging or among the discarded, and an
 //! original that waits for its removal.
 //!
-//! Runs at start, before anything else, and may itself be cut off anywhere.
+//! Runs at start, before anything else, and may itself be cut off anywhere. Only what became of an original whose copy is
+//! in staging no more cannot be seen in the directories: [`originals`] asks the history.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
@@ -15,14 +17,17 @@ use mysimbdp_core::io::staging;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::{Lane, Manifest};
 use mysimbdp_core::reason::Reason;
+use tokio::task::{JoinError, spawn_blocking};
 
 use crate::capture::{self, TAKEN_PREFIX};
+use crate::duplicate::History;
 
 /// Originals out of sight: the directory that each waits in.
-type Hidden = HashMap<IngestionId, PathBuf>;
+pub(crate) type Hidden = HashMap<IngestionId, PathBuf>;
 
-/// Recovers everything. What cannot be recovered is left as it is for the next start, and stops nothing else.
-pub(crate) fn all(layout: &Layout) -> Result<(), FileError> {
+/// Recovers everything but the originals that it returns, the copies of which are in staging no more. What cannot be
+/// recovered is left as it is for the next start, and stops nothing else.
+pub(crate) fn all(layout: &Layout) -> Result<Hidden, FileError> {
     let mut hidden = Hidden::new();
     find_hidden(&layout.drop_point(), &mut hidden)?;
     for client in clients_in(&layout.staging())? {
@@ -32,15 +37,41 @@ pub(crate) fn all(layout: &Layout) -> Result<(), FileError> {
             }
         }
     }
-    for (ingestion, directory) in hidden {
-        warn_of(&directory, original(layout, ingestion, &directory));
+    for (ingestion, directory) in std::mem::take(&mut hidden) {
+        match is_kept(layout, ingestion) {
+            Ok(true) => warn_of(&directory, files::remove_dir_all(&directory)),
+            Ok(false) => _ = hidden.insert(ingestion, directory),
+            Err(error) => warn_of(&directory, Err(error)),
+        }
     }
     for client in directories(&layout.discarded_root())? {
         for path in directories(&client)? {
             warn_of(&path, discarded(&path));
         }
     }
+    Ok(hidden)
+}
+
+/// Removes the originals whose copies have been ingested. Of any other it is not known what has become of its copy, so it
+/// is judged again.
+pub(crate) async fn originals(history: &History, hidden: Hidden) -> Result<(), JoinError> {
+    for (ingestion, directory) in hidden {
+        let is_ingested = match hidden_since(&directory) {
+            Ok(since) => history.is_ingested_since(ingestion, since).await,
+            Err(_) => false,
+        };
+        spawn_blocking(move || {
+            let end = if is_ingested { files::remove_dir_all } else { capture::unhide };
+            warn_of(&directory, end(&directory));
+        })
+        .await?;
+    }
     Ok(())
+}
+
+fn hidden_since(directory: &Path) -> Result<SystemTime, FileError> {
+    let modified = files::metadata(directory)?.modified();
+    modified.map_err(|source| FileError { action: "look at", path: directory.to_owned(), source })
 }
 
 fn warn_of(directory: &Path, recovered: Result<(), FileError>) {
@@ -140,18 +171,13 @@ fn return_data(layout: &Layout, client: &ClientId, lane: Lane, unseen: &Path) ->
     Ok(())
 }
 
-/// An original whose directory in staging has its name already, or is gone again.
-fn original(layout: &Layout, ingestion: IngestionId, hidden: &Path) -> Result<(), FileError> {
-    let mut kept = false;
-    for client in clients_in(&layout.staging())?.into_iter().chain(clients_in(&layout.archive_root())?) {
-        kept |= files::exists(&layout.staged(&client, ingestion))
-            || files::exists(&layout.archived(&client, ingestion));
-    }
-    if kept {
-        return files::remove_dir_all(hidden);
-    }
-    // Whatever has become of it, it is judged again, and the history knows whether it was ingested.
-    capture::unhide(hidden)
+/// Whether the platform has a copy of the content.
+fn is_kept(layout: &Layout, ingestion: IngestionId) -> Result<bool, FileError> {
+    let clients = clients_in(&layout.staging())?.into_iter().chain(clients_in(&layout.archive_root())?);
+    Ok(clients.into_iter().any(|client| {
+        files::exists(&layout.staged(&client, ingestion))
+            || files::exists(&layout.archived(&client, ingestion))
+    }))
 }
 
 /// A discarded file with its reason becomes visible; a reason without its file goes, as the file lies where it was.

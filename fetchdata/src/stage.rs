@@ -132,6 +132,7 @@ impl Paths {
         failpoint::hit("fetchdata.original-hidden");
         let shown = self.show()?;
         if shown == Staging::Done {
+            failpoint::hit("fetchdata.copy-shown");
             files::remove_dir_all(&hidden)?;
             failpoint::hit("fetchdata.original-removed");
         }

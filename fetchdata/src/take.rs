@@ -73,6 +73,11 @@ impl Taker {
         Self { config, history, bell, claims: Mutex::default() }
     }
 
+    /// Finishes what the directories alone could not: see [`recover::all`].
+    pub(crate) async fn recover(&self, hidden: recover::Hidden) -> Result<(), JoinError> {
+        recover::originals(&self.history, hidden).await
+    }
+
     pub(crate) async fn close(&self) {
         self.bell.close().await;
         self.history.close().await;

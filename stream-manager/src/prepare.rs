@@ -1,5 +1,5 @@
 //! What must be there before the first instance of a stream is started: the client's collections with the validators that
-//! the config gives, and for a stream that may have no instance at all a session, so that the broker queues for it.
+//! the config gives, and a session, so that the broker queues for the stream from then on.
 //!
 //! Store and broker may be away for as long as they like: it is tried again until it is done.
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mysimbdp_testbed::mqtt::publish_with_paho;
-use mysimbdp_testbed::{Daemon, Mosquitto, mongodb, mosquitto, until, until_async};
+use mysimbdp_testbed::{Daemon, Mosquitto, binary, mongodb, mosquitto, until, until_async};
 use serde_json::json;
 
 use crate::support::{LOADED, Platform, SOON, keyed_stream, messages, stream};
@@ -38,6 +38,22 @@ async fn two_clients_store_what_mosquitto_pub_and_paho_send() {
             log.lines().any(|line| line.contains("TIMING") && line.contains(&format!("client={client}")))
         })
     });
+}
+
+/// An instance that is listed as running need not have subscribed yet: the session is there before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_before_the_first_instance_has_subscribed_is_kept() {
+    let subscribes_later =
+        format!("until test -e subscribe; do sleep 0.05; done; exec {}", binary("stream-app").display());
+    let clients = json!([stream("client1", json!({"command": ["sh", "-c", subscribes_later]}))]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let _stream_manager = platform.start("stream-manager");
+    platform.instances("client1", 1).await;
+
+    Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client1"), &messages(0, 10));
+    std::fs::write(platform.root.path().join("subscribe"), "").expect("let it subscribe");
+
+    platform.stored("client1", "readings", 10, SOON).await;
 }
 
 /// `start` prints a pid, `stop` takes it, and both have clear errors and exit codes.

@@ -142,13 +142,14 @@ impl Manager {
         Ok(())
     }
 
-    /// Has collections made, and the session of a stream for which nothing is to run: without one, the broker would drop
-    /// what is published meanwhile. A stream that a person has stopped is left as it is.
+    /// Has collections made, and the session of a stream that has none: without one, the broker would drop what is
+    /// published until an instance has subscribed. A stream that a person has stopped is left as it is.
     pub(super) fn begin_to_prepare(&mut self, key: &crate::key::StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.prepared = false;
-        let idle = !stream.pinned && stream.memory.wanted == 0 && stream.count(Slot::keeps_session) == 0;
-        let session = idle.then(|| key.slot(0));
+        let is_stopped = stream.pinned && stream.memory.wanted == 0;
+        let is_new = !is_stopped && stream.is_empty();
+        let session = is_new.then(|| key.slot(0));
         let (config, client, settings) =
             (Arc::clone(&self.config), stream.client.clone(), stream.config.clone());
         let key = key.clone();

@@ -87,6 +87,7 @@ impl Manager {
             None => {
                 let wanted = stream.memory.wanted + 1;
                 self.pin(&key, wanted);
+                self.restore_session(&key);
             }
         }
         if let Some(stream) = self.streams.get_mut(&key) {
@@ -149,13 +150,10 @@ impl Manager {
                 stream.pinned = false;
                 let wanted = bounds.clamp(stream.memory.wanted);
                 stream.memory.set(wanted, Instant::now());
-                let forgotten = wanted == 0 && stream.count(Slot::keeps_session) == 0;
                 self.remember_wanted(&key);
-                if forgotten {
-                    self.begin_to_prepare(&key);
-                }
             }
         }
+        self.restore_session(&key);
         for slot in given_up {
             self.apply(&key.slot(slot), Event::Revive);
         }
@@ -172,6 +170,13 @@ impl Manager {
         let streams =
             self.streams.values().filter(|stream| client.is_none_or(|client| stream.key.client == *client));
         Ok(Answer::Listed { streams: streams.map(|stream| stream.status(broker_known)).collect() })
+    }
+
+    /// A stream whose last session a person has ended gets one anew.
+    fn restore_session(&mut self, key: &StreamKey) {
+        if self.streams.get(key).is_some_and(|stream| stream.prepared && stream.is_empty()) {
+            self.begin_to_prepare(key);
+        }
     }
 
     fn pin(&mut self, key: &StreamKey, wanted: u32) {
@@ -272,7 +277,7 @@ impl Manager {
             return Some(Refusal::CannotStart { client, stream: name, reason }.into());
         }
         let waits_for = match (stream.prepared, self.ear.is_some()) {
-            (false, _) => "the store is not available",
+            (false, _) => "store and broker are not both available",
             (true, false) => "there is no broker",
             (true, true) => "its slot is not free yet",
         };

@@ -94,6 +94,11 @@ impl Stream {
         self.slots.iter().filter(|slot| accept(slot)).count() as u32
     }
 
+    /// Whether there is neither a process nor a session.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.iter().all(|slot| *slot == Slot::Empty)
+    }
+
     /// Slots whose instance is at work, and not on its way out.
     pub(crate) fn running(&self) -> BTreeSet<u32> {
         self.numbered().filter(|(_, slot)| matches!(slot, Slot::Running(_))).map(|(slot, _)| slot).collect()

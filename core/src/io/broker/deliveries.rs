@@ -45,7 +45,7 @@ impl Deliveries {
             let arrived = self.queue.arrived.notified();
             {
                 let mut waiting = self.queue.waiting();
-                if let Some(delivery) = waiting.deliveries.pop_front() {
+                if let Some(delivery) = waiting.pop() {
                     self.queue.taken.notify_one();
                     return Some(delivery);
                 }
@@ -59,24 +59,30 @@ impl Deliveries {
 
     /// The next message if one is waiting.
     pub fn try_recv(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.waiting().pop();
         self.queue.taken.notify_one();
-        self.queue.waiting().deliveries.pop_front()
+        delivery
     }
 
     /// Moves messages that are waiting into `batch`, at most `max`, and returns how many there were.
     pub fn drain_into(&mut self, batch: &mut Vec<Delivery>, max: usize) -> usize {
-        let mut waiting = self.queue.waiting();
-        let count = waiting.deliveries.len().min(max);
-        batch.extend(waiting.deliveries.drain(..count));
+        let before = batch.len();
+        {
+            let mut waiting = self.queue.waiting();
+            batch.extend(std::iter::from_fn(|| waiting.pop()).take(max));
+        }
         self.queue.taken.notify_one();
-        count
+        batch.len() - before
     }
 }
+
+/// Large messages may wait until they are this much together; one may go beyond.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// Bounded by the window: without acknowledgements the broker sends no more QoS 1 messages than that.
 ///
 /// Not every broker keeps to it. mosquitto 2.0 was seen to send 1,700 messages into a window of 10 while some of them
-/// were being acknowledged. So when two windows are waiting, nothing more is read from the network for a while.
+/// were being acknowledged. So when two windows are waiting, or 64 MiB, nothing more is read from the network for a while.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -89,8 +95,28 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     deliveries: VecDeque<Delivery>,
+    /// Of their payloads.
+    bytes: usize,
     closing: bool,
     ended: bool,
+}
+
+impl Waiting {
+    fn push(&mut self, delivery: Delivery) {
+        self.bytes += delivery.payload.len();
+        self.deliveries.push_back(delivery);
+    }
+
+    fn pop(&mut self) -> Option<Delivery> {
+        let delivery = self.deliveries.pop_front()?;
+        self.bytes -= delivery.payload.len();
+        Some(delivery)
+    }
+
+    fn clear(&mut self) {
+        self.deliveries.clear();
+        self.bytes = 0;
+    }
 }
 
 impl Queue {
@@ -117,13 +143,14 @@ impl Queue {
     pub(super) fn close(&self) {
         let mut waiting = self.waiting();
         waiting.closing = true;
-        waiting.deliveries.clear();
+        waiting.clear();
         drop(waiting);
         self.taken.notify_one();
     }
 
     fn is_overfull(&self) -> bool {
-        self.waiting().deliveries.len() >= 2 * self.window
+        let waiting = self.waiting();
+        waiting.deliveries.len() >= 2 * self.window || waiting.bytes >= WAITING_BYTES_MAX
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -139,7 +166,7 @@ pub(super) fn deliveries(receive_maximum: u16) -> (Arc<Queue>, Deliveries) {
 
 impl Inbox for Arc<Queue> {
     fn disconnected(&self, _reason: &str) {
-        self.waiting().deliveries.clear();
+        self.waiting().clear();
     }
 
     async fn room(&self) {
@@ -159,7 +186,7 @@ impl Inbox for Arc<Queue> {
             return;
         }
         let properties = message.properties.unwrap_or_default();
-        waiting.deliveries.push_back(Delivery {
+        waiting.push(Delivery {
             topic: String::from_utf8_lossy(&message.topic).into_owned(),
             payload: message.payload,
             qos: message.qos as u8,
@@ -215,6 +242,21 @@ mod tests {
         queue.message(message(QoS::AtLeastOnce, 5), 1);
         queue.close();
         assert!(queue.room().now_or_never().is_some(), "it must be able to end");
+    }
+
+    #[tokio::test]
+    async fn large_messages_are_no_longer_read_before_they_are_many() {
+        let (queue, mut deliveries) = deliveries(100);
+        for id in 1..=4 {
+            assert!(queue.room().now_or_never().is_some(), "room for message {id}");
+            let payload = Bytes::from(vec![0; WAITING_BYTES_MAX / 4]);
+            queue.message(packet::Publish { payload, ..message(QoS::AtLeastOnce, id) }, 1);
+        }
+        assert!(queue.room().now_or_never().is_none());
+        assert_eq!(deliveries.drain_into(&mut Vec::new(), 1), 1);
+        assert!(queue.room().now_or_never().is_some());
+        queue.disconnected("test");
+        assert_eq!((queue.len(), queue.waiting().bytes), (0, 0));
     }
 
     #[tokio::test]
