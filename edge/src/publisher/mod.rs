@@ -41,6 +41,8 @@ pub struct Progress {
 pub struct Publisher {
     settings: Arc<Settings>,
     outbox: Arc<Outbox>,
+    /// Newer than what the ledger was made with, if anything has been accepted since.
+    accepted: watch::Receiver<u64>,
     ledger: Ledger,
     door: Door,
     topic: String,
@@ -76,13 +78,15 @@ impl Publisher {
     /// The broker's address is none.
     pub fn new(settings: Arc<Settings>, outbox: Arc<Outbox>) -> Result<Self, EdgeError> {
         let policy = Policy { window: settings.window_messages, resend_after: settings.resend_after };
-        let ledger = Ledger::new(policy, outbox.oldest(), outbox.accepted());
+        let mut accepted = outbox.watch_accepted();
+        let ledger = Ledger::new(policy, outbox.oldest(), *accepted.borrow_and_update());
         let received_through = ledger.received_through();
         Ok(Self {
             door: Door::open(Arc::clone(&settings), outbox.epoch)?,
             topic: settings.data_topic(),
             settings,
             outbox,
+            accepted,
             ledger,
             flights: JoinSet::new(),
             flying_bytes: 0,
@@ -99,14 +103,13 @@ impl Publisher {
 
     /// Publishes until it is told to stop.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut accepted = self.outbox.watch_accepted();
         while !*stop.borrow() {
             self.launch().await;
             let wake_at = self.wake_at();
             tokio::select! {
                 // Whoever could stop it has gone.
                 changed = stop.changed() => if changed.is_err() { break },
-                Ok(()) = accepted.changed() => self.ledger.accept(*accepted.borrow_and_update()),
+                Ok(()) = self.accepted.changed() => self.ledger.accept(*self.accepted.borrow_and_update()),
                 Some(landing) = self.flights.join_next() => self.land(landing),
                 event = self.door.next() => self.event(event).await,
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now).into()), if wake_at.is_some() => {}

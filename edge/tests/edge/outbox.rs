@@ -1,8 +1,10 @@
 //! The outbox between producer and broker.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use mysimbdp_edge::{Edge, EdgeError, Message, Position};
-use mysimbdp_testbed::{free_port, until_async};
+use mysimbdp_testbed::{free_port, until, until_async};
 
 use crate::platform::{Platform, SOON, forgetful, payload, send, settings};
 
@@ -30,6 +32,25 @@ async fn a_full_outbox_makes_the_producer_wait_and_drops_nothing() {
     let ((), platform) = tokio::join!(producer, broker_comes);
     edge.flush(SOON).await.expect("all is received");
     platform.assert_stored(2_000);
+    edge.close().await;
+}
+
+/// No other message has to come for what is accepted before the task that publishes has run for the first time.
+#[tokio::test]
+async fn what_is_accepted_while_it_starts_is_published() {
+    let broker = forgetful();
+    let platform = Platform::start(&broker.url()).await;
+    let outbox = tempfile::tempdir().expect("temporary directory");
+    let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
+    {
+        let mut accepted = pin!(edge.send(payload(1)));
+        assert!(futures::poll!(accepted.as_mut()).is_pending());
+        // No task runs meanwhile: the runtime has this thread only.
+        until(SOON, "it is on disk", || edge.accepted() == 1);
+        assert_eq!(accepted.await.expect("accepted"), 1);
+    }
+    edge.flush(SOON).await.expect("it is received");
+    platform.assert_stored(1);
     edge.close().await;
 }
 
