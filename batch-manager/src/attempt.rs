@@ -105,8 +105,13 @@ async fn prepare(
 ) -> Result<(Attempt, Feed, Arc<dyn Coredms>), Obstacle> {
     // Also where nothing is counted: the collections must be as the config says.
     let store = context.stores.client(work.client()).await?;
-    let first = before.attempt == 0;
-    let baseline = if first { baseline(store.as_ref(), work, unit).await? } else { before.baseline };
+    let baseline = if before.attempt == 0 {
+        baseline(store.as_ref(), work, unit).await?
+    } else {
+        // It may have failed for want of the store, and would again.
+        store.ping().await?;
+        before.baseline
+    };
     failpoint::hit("batch-manager.baseline-counted");
     let attempt = Attempt { attempt: before.attempt + 1, baseline, ..before };
     let (shared, unit, noted) = (Arc::clone(work), unit.clone(), attempt.clone());
@@ -146,7 +151,15 @@ async fn conclude(
         Verdict::Done(claim) => claim,
         Verdict::BadData(reason) => return Attempted::Hopeless { attempt, reason },
         Verdict::TryLater(reason) => return later(work, unit.index, attempt, reason).await,
-        Verdict::Crashed(reason) => return fail(work, unit.index, attempt, reason).await,
+        Verdict::Crashed(reason) => {
+            return match store.ping().await {
+                Ok(()) => fail(work, unit.index, attempt, reason).await,
+                // Not the app's fault, as far as anybody can tell.
+                Err(error) => {
+                    later(work, unit.index, attempt, format!("{reason}, and {}", chain(&error))).await
+                }
+            };
+        }
         Verdict::Stopped => return Attempted::Stopped,
     };
     let not_believed = |reason: String| format!("app is not believed: it {reason}");

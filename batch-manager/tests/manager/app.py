@@ -245,6 +245,7 @@ def main():
         want_more_memory_than_allowed()
     elif mode == "gate":
         data = sys.stdin.buffer.read()
+        open("waiting", "w").close()
         wait_for("gate")
         count(data, header)
         say("done", **store(data, whole_header()))

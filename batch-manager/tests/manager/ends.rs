@@ -123,6 +123,32 @@ async fn a_database_killed_when_all_is_stored_delays_the_audit_and_loses_nothing
     workshop.stop().await;
 }
 
+/// It says so with an exit status of its own making, and may have no other try.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_fails_while_the_database_is_away_is_not_blamed_for_it() {
+    let mut database = Mongod::start();
+    let python = python();
+    let app = [python.to_str().expect("UTF-8"), "app.py", "gate"];
+    let mut value = settings(json!({ "command": app }));
+    value["batch_manager"]["attempts_max"] = json!(1);
+    value["coredms"] = json!({ "url": database.url(), "database": unique("blame") });
+    let mut workshop = Workshop::new(value);
+    let ingestion = workshop.stage("a.ndjson", &[5]);
+    workshop.start();
+    workshop.until("the app waits", || workshop.path("waiting").is_file()).await;
+    database.kill9();
+    std::fs::write(workshop.path("gate"), "").expect("open the gate");
+    let noted = workshop.outcomes(ingestion).join("00000.attempt.json");
+    workshop
+        .until("it has failed", || {
+            std::fs::read_to_string(&noted).is_ok_and(|noted| noted.contains("app ended with 1"))
+        })
+        .await;
+    database.restart();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [5, 5, 0, 0]);
+    workshop.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn configured_collections_have_their_validators_before_the_first_unit() {
     let mut value = settings(json!({ "command": command(&["good"]) }));
