@@ -27,6 +27,8 @@ use crate::watch::Watch;
 /// Walks that follow each other by events take at most this share of the time: one part in five.
 const WALK_REST_FACTOR: u32 = 4;
 const WALK_REST_MIN: Duration = Duration::from_millis(50);
+/// One that took long because the disk stood still is no reason to look away for minutes.
+const WALK_REST_MAX: Duration = Duration::from_secs(20);
 
 /// While files wait for room it is looked so often whether there is some again.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
@@ -124,7 +126,7 @@ impl Intake {
         self.queue = in_turns(self.tracker.observe(now, looks));
         let scan = now + self.config.settings.fetchdata.scan_every.duration();
         let at = self.tracker.next_look(now).map_or(scan, |look| look.min(scan));
-        let rested = now + (WALK_REST_FACTOR * (now - started)).max(WALK_REST_MIN);
+        let rested = now + (WALK_REST_FACTOR * (now - started)).clamp(WALK_REST_MIN, WALK_REST_MAX);
         Ok(NextWalk { at, rested })
     }
 

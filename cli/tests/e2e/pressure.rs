@@ -36,8 +36,11 @@ fn until_noticed(platform: &Platform, role: &str, text: &str) {
 }
 
 fn until_unnoticed(platform: &Platform, role: &str) {
+    let began = std::time::Instant::now();
     until(SOON, &format!("the status says nothing of {role} any more"), || {
-        notices(platform, role).is_empty()
+        let notices = notices(platform, role);
+        assert!(notices.is_empty() || began.elapsed() < SOON / 2, "{role} still says {notices}");
+        notices.is_empty()
     });
 }
 
