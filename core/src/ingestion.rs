@@ -5,11 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use blake3::Hasher;
+pub use blake3::{Hash, Hasher};
 
 use crate::client::ClientId;
 
-/// The identity of one content of one client: the first 16 bytes of BLAKE3(client id, content).
+/// The identity of one content of one client: the first 16 bytes of BLAKE3(client id, BLAKE3(content)).
+///
+/// Of the content its hash, which is wanted anyway: the content is hashed once.
 ///
 /// The same bytes dropped again by the same client are the same ingestion, under whatever name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,21 +24,14 @@ pub struct IngestionId([u8; 16]);
 pub struct IngestionIdError(String);
 
 impl IngestionId {
-    /// The id of what a hasher from [`IngestionId::hasher`] has been fed.
-    pub fn from_hasher(hasher: &Hasher) -> Self {
+    /// The id of this content, which the hash is of, as this client's.
+    pub fn new(client: &ClientId, content: &Hash) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update(content.as_bytes());
+        hasher.update(client.as_str().as_bytes());
         let mut id = [0; 16];
         id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self(id)
-    }
-
-    /// A hasher that already holds the client; feed it the whole content.
-    ///
-    /// The length in front keeps (`a`, `bc`) and (`ab`, `c`) apart.
-    pub fn hasher(client: &ClientId) -> Hasher {
-        let mut hasher = Hasher::new();
-        hasher.update(&(client.as_str().len() as u64).to_be_bytes());
-        hasher.update(client.as_str().as_bytes());
-        hasher
     }
 
     pub fn as_bytes(&self) -> &[u8; 16] {
@@ -120,9 +115,7 @@ mod tests {
 
     fn id(client: &str, content: &[u8]) -> IngestionId {
         let client = client.parse().expect("client id");
-        let mut hasher = IngestionId::hasher(&client);
-        hasher.update(content);
-        IngestionId::from_hasher(&hasher)
+        IngestionId::new(&client, &blake3::hash(content))
     }
 
     #[test]

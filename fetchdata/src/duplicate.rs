@@ -110,9 +110,16 @@ impl History {
     }
 
     async fn find(&self, filter: Document, limit: i64) -> Result<Vec<Run>, CoredmsError> {
-        let store = self.store.get_or_try_init(|| coredms::open(&self.url, &self.database)).await?;
+        let store = self.store.get_or_try_init(|| self.open()).await?;
         let found = store.find(Run::COLLECTION, filter, limit).await?;
         Ok(found.into_iter().filter_map(|run| bson::deserialize_from_document(run).ok()).collect())
+    }
+
+    async fn open(&self) -> Result<Arc<dyn Coredms>, CoredmsError> {
+        let store = coredms::open(&self.url, &self.database).await?;
+        // Else each file would cost a look at the whole history.
+        store.ensure_index(Run::COLLECTION, &["ingestion"]).await?;
+        Ok(store)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {

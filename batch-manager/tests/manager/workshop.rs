@@ -104,9 +104,7 @@ impl Workshop {
     pub(crate) fn stage_ranges(&self, file: &str, format: Format, ranges: &[(Vec<u8>, u64)]) -> IngestionId {
         let client = self.client();
         let whole: Vec<u8> = ranges.iter().flat_map(|(range, _)| range.clone()).collect();
-        let mut hasher = IngestionId::hasher(&client);
-        hasher.update(&whole);
-        let ingestion = IngestionId::from_hasher(&hasher);
+        let ingestion = IngestionId::new(&client, &blake3::hash(&whole));
         let (mut offset, mut first_record, mut micro_batches) = (0, 0, Vec::new());
         for (index, (range, records)) in (0..).zip(ranges) {
             let (length, xxh3) = (range.len() as u64, format!("{:016x}", xxhash_rust::xxh3::xxh3_64(range)));

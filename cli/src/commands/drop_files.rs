@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
-use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::ingestion::{Hash, Hasher, IngestionId};
 use mysimbdp_core::io::files;
 
 use crate::args::DropFiles;
@@ -78,13 +78,13 @@ fn drop_one(config: &Config, args: &DropFiles, file: &Path, drop_point: &Path) -
     let unseen = drop_point.join(unseen_name);
     let target = drop_point.join(name);
 
-    let copied = copy(&mut source, &unseen, &bar, IngestionId::hasher(&args.client));
-    let moved = copied.and_then(|ingestion| {
+    let copied = copy(&mut source, &unseen, &bar);
+    let moved = copied.and_then(|content| {
         files::rename_new(&unseen, &target)?;
         files::sync_dir(drop_point)?;
         Ok(Dropped {
             target: target.strip_prefix(config.layout.root()).unwrap_or(&target).to_owned(),
-            ingestion,
+            ingestion: IngestionId::new(&args.client, &content),
         })
     });
     if moved.is_err() {
@@ -94,15 +94,12 @@ fn drop_one(config: &Config, args: &DropFiles, file: &Path, drop_point: &Path) -
     moved
 }
 
-fn copy(
-    source: &mut impl Read,
-    unseen: &Path,
-    bar: &ProgressBar,
-    mut hasher: mysimbdp_core::ingestion::Hasher,
-) -> Result<IngestionId, Failure> {
+/// Returns the hash of what it has copied.
+fn copy(source: &mut impl Read, unseen: &Path, bar: &ProgressBar) -> Result<Hash, Failure> {
     let io_failure = |error: std::io::Error| Failure::of(exit::IO, &error);
     let mut target = files::create_new(unseen)?;
     let mut buffer = vec![0; COPY_BYTES];
+    let mut hasher = Hasher::new();
     loop {
         let count = source.read(&mut buffer).map_err(io_failure)?;
         if count == 0 {
@@ -113,7 +110,7 @@ fn copy(
         bar.inc(count as u64);
     }
     target.sync_all().map_err(io_failure)?;
-    Ok(IngestionId::from_hasher(&hasher))
+    Ok(hasher.finalize())
 }
 
 /// A bar on a terminal, and nothing elsewhere.

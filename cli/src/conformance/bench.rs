@@ -12,7 +12,7 @@ use mysimbdp_core::app::{Ids, Line, Phase, Protocol, UnitHeader, env};
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::COREDMS_VARIABLE;
 use mysimbdp_core::exit;
-use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::ingestion::{Hasher, IngestionId};
 use mysimbdp_core::io::coredms::{self, Coredms};
 use mysimbdp_core::io::process::{Child, Output, Signal, Spawn, Stdin, find_program};
 use mysimbdp_core::io::{clock, files, random};
@@ -107,9 +107,9 @@ impl Unit {
 
     fn new(first_record: u64, records: u64, content: Vec<u8>) -> Self {
         let client: ClientId = CLIENT.parse().expect("a client id");
-        let mut hasher = IngestionId::hasher(&client);
-        hasher.update(&random::number().to_be_bytes());
-        let ingestion = IngestionId::from_hasher(&hasher);
+        // New each time: as if it had never been there.
+        let ingestion =
+            IngestionId::new(&client, &Hasher::new().update(&random::number().to_be_bytes()).finalize());
         let header = UnitHeader {
             client_id: CLIENT.to_owned(),
             ingestion: ingestion.to_string(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bson::{Document, RawDocumentBuf};
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::ingestion::{Hasher, IngestionId};
 use mysimbdp_core::io::coredms::{self, Coredms};
 use mysimbdp_testbed as testbed;
 
@@ -50,7 +50,5 @@ pub(crate) fn raw(document: Document) -> RawDocumentBuf {
 /// The identity of a content that nobody else has.
 pub(crate) fn ingestion(content: &str) -> IngestionId {
     let client: ClientId = "client1".parse().expect("client id");
-    let mut hasher = IngestionId::hasher(&client);
-    hasher.update(content.as_bytes());
-    IngestionId::from_hasher(&hasher)
+    IngestionId::new(&client, &Hasher::new().update(content.as_bytes()).finalize())
 }

@@ -1,8 +1,9 @@
 //! Finds the micro-batches of a file in one pass, whatever its size, in bounded memory.
 //!
-//! 1. [`text`] looks for what makes bytes no text of the client's encoding;
-//! 2. [`csv`], [`ndjson`] and [`json_array`] follow the format and say where records end;
-//! 3. [`cutter`] turns record ends into ranges of at most a block and their checksums.
+//! 1. [`read_ahead`] reads and hashes the content, on a core of its own;
+//! 2. [`text`] looks for what makes bytes no text of the client's encoding;
+//! 3. [`csv`], [`ndjson`] and [`json_array`] follow the format and say where records end;
+//! 4. [`cutter`] turns record ends into ranges of at most a block and their checksums.
 //!
 //! None of them keeps a record: a line of a gigabyte costs no more memory than a short one.
 
@@ -10,12 +11,14 @@ mod csv;
 mod cutter;
 mod json_array;
 mod ndjson;
+mod read_ahead;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::settings::Encoding;
@@ -90,29 +93,17 @@ pub(crate) enum SplitError {
 ///
 /// [`SplitError::Content`] where it is no text of its encoding, or not of its format as a whole. Whether each single
 /// record is right is for the app to judge.
-pub(crate) fn split(reader: impl Read, rules: &Rules) -> Result<Split, SplitError> {
+pub(crate) fn split(reader: impl Read + Send, rules: &Rules) -> Result<Split, SplitError> {
     split_by(reader, rules, READ_BYTES)
 }
 
 /// `read_bytes` is how much is looked at in one go, and changes nothing in the result.
-fn split_by(mut reader: impl Read, rules: &Rules, read_bytes: usize) -> Result<Split, SplitError> {
+fn split_by(reader: impl Read + Send, rules: &Rules, read_bytes: usize) -> Result<Split, SplitError> {
     // The marks of the encoding must lie in the first read.
-    let mut buffer = vec![0; read_bytes.max(BYTE_ORDER_MARK.len())];
-    let mut content = blake3::Hasher::new();
-    let mut identity = IngestionId::hasher(rules.client);
+    let chunk_bytes = read_bytes.max(BYTE_ORDER_MARK.len());
     let mut pass = Pass::new(rules);
-    loop {
-        let filled = fill(&mut reader, &mut buffer).map_err(SplitError::Read)?;
-        let chunk = &buffer[..filled];
-        if chunk.is_empty() {
-            break;
-        }
-        content.update(chunk);
-        identity.update(chunk);
-        if pass.feed(chunk).is_break() {
-            break;
-        }
-    }
+    let content =
+        read_ahead::read(reader, chunk_bytes, |chunk| pass.feed(chunk)).map_err(SplitError::Read)?;
     let (cutter, reasons) = pass.end();
     if !reasons.is_empty() {
         return Err(SplitError::Content(reasons));
@@ -123,22 +114,9 @@ fn split_by(mut reader: impl Read, rules: &Rules, read_bytes: usize) -> Result<S
         bytes: cut.bytes,
         records: cut.records,
         ranges: cut.ranges,
-        blake3: content.finalize().to_string(),
-        ingestion: IngestionId::from_hasher(&identity),
+        blake3: content.to_string(),
+        ingestion: IngestionId::new(rules.client, &content),
     })
-}
-
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// What is known of the content so far. The text and the structure are judged apart, each up to its first fault.
@@ -183,7 +161,7 @@ impl Pass {
     }
 
     /// Breaks where nothing more can be learnt.
-    fn feed(&mut self, chunk: &[u8]) -> std::ops::ControlFlow<()> {
+    fn feed(&mut self, chunk: &[u8]) -> ControlFlow<()> {
         let first = self.cutter.chunk_start() == 0;
         if let Some(text) = &mut self.text
             && self.text_fault.is_none()
@@ -191,7 +169,7 @@ impl Pass {
             if first && text.is_utf8() && UTF16_MARKS.iter().any(|mark| chunk.starts_with(mark)) {
                 self.text_fault = Some("is UTF-16, allowed is UTF-8".to_owned());
                 // All else that would be said follows from this.
-                return std::ops::ControlFlow::Break(());
+                return ControlFlow::Break(());
             }
             self.text_fault = text.feed(chunk).err();
         }
@@ -217,7 +195,7 @@ impl Pass {
         }
         self.cutter.end_chunk(chunk);
         let done = self.structure_fault.is_some() && (self.text.is_none() || self.text_fault.is_some());
-        if done { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn end(mut self) -> (Cutter, Vec<String>) {

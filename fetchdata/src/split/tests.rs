@@ -57,10 +57,9 @@ fn check(content: &[u8], split: &Split, block: u64) {
     }
     assert_eq!((offset, record), (content.len() as u64, split.records));
     assert_eq!(split.bytes, content.len() as u64);
-    assert_eq!(split.blake3, blake3::hash(content).to_string());
-    let mut hasher = IngestionId::hasher(&client());
-    hasher.update(content);
-    assert_eq!(split.ingestion, IngestionId::from_hasher(&hasher));
+    let hash = blake3::hash(content);
+    assert_eq!(split.blake3, hash.to_string());
+    assert_eq!(split.ingestion, IngestionId::new(&client(), &hash));
 }
 
 type Rows = Vec<Vec<Vec<u8>>>;

@@ -16,14 +16,8 @@ struct Root {
 fn root() -> Root {
     let directory = tempfile::tempdir().expect("temporary directory");
     let client: ClientId = "client1".parse().expect("client id");
-    let mut hasher = IngestionId::hasher(&client);
-    hasher.update(b"1\n2\n");
-    let root = Root {
-        layout: Layout::new(directory.path()),
-        client,
-        ingestion: IngestionId::from_hasher(&hasher),
-        _directory: directory,
-    };
+    let ingestion = IngestionId::new(&client, &blake3::hash(b"1\n2\n"));
+    let root = Root { layout: Layout::new(directory.path()), client, ingestion, _directory: directory };
     stage(&root, Timestamp::UNIX_EPOCH);
     root
 }

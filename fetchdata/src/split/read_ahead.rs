@@ -1,0 +1,129 @@
+//! Reads and hashes on one core, while another looks at what has been read.
+
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::panic::resume_unwind;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+/// Chunks that may be read and not looked at yet. Who is slower now is faster a little later, and both do not wait.
+const AHEAD: usize = 2;
+
+/// Gives all that there is to `each`, in chunks of `chunk_bytes` and a shorter last one, until it breaks off. Returns the
+/// BLAKE3 of the content, or of as much of it as was read.
+///
+/// # Errors
+///
+/// The reader's. Some of the content may have been given by then.
+pub(super) fn read(
+    mut reader: impl Read + Send,
+    chunk_bytes: usize,
+    mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let mut first = vec![0; chunk_bytes];
+    fill(&mut reader, &mut first)?;
+    hasher.update(&first);
+    // A small file is not worth a thread.
+    if first.is_empty() || each(&first).is_break() || first.len() < chunk_bytes {
+        return Ok(hasher.finalize());
+    }
+    let (read, chunks) = sync_channel::<Vec<u8>>(AHEAD);
+    let (spare, spares) = sync_channel::<Vec<u8>>(AHEAD + 2);
+    thread::scope(|scope| {
+        let reading = scope.spawn(move || -> io::Result<blake3::Hash> {
+            loop {
+                let mut chunk = spares.try_recv().unwrap_or_default();
+                chunk.resize(chunk_bytes, 0);
+                fill(&mut reader, &mut chunk)?;
+                hasher.update(&chunk);
+                // It fails when nobody wants more.
+                if chunk.is_empty() || read.send(chunk).is_err() {
+                    return Ok(hasher.finalize());
+                }
+            }
+        });
+        for chunk in chunks {
+            if each(&chunk).is_break() {
+                break;
+            }
+            // There is room for all chunks there are.
+            let _ = spare.try_send(chunk);
+        }
+        reading.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Fills the buffer, or shortens it at the end.
+fn fill(reader: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives `bytes` a few at a time, and fails at the end if it is to.
+    struct Source<'a> {
+        bytes: &'a [u8],
+        fails: bool,
+    }
+
+    impl Read for Source<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.bytes.len().min(buffer.len()).min(3);
+            if count == 0 && self.fails {
+                return Err(io::Error::other("the disk is gone"));
+            }
+            let (now, later) = self.bytes.split_at(count);
+            buffer[..count].copy_from_slice(now);
+            self.bytes = later;
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn everything_comes_once_in_order_and_is_hashed() {
+        let content: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for length in [0, 1, 9, 10, 11, 20, 999, 1000] {
+            let (content, mut seen) = (&content[..length], Vec::new());
+            let hash = read(Source { bytes: content, fails: false }, 10, |chunk| {
+                seen.extend_from_slice(chunk);
+                ControlFlow::Continue(())
+            });
+            assert_eq!((&seen[..], hash.expect("readable")), (content, blake3::hash(content)), "{length}");
+        }
+    }
+
+    #[test]
+    fn who_breaks_off_gets_no_more() {
+        for wanted in 1..20 {
+            let mut seen = 0;
+            let read = read(Source { bytes: &[7; 1000], fails: true }, 10, |_| {
+                seen += 1;
+                if seen == wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert!(read.is_ok() || wanted > 1, "nothing was read beyond the first chunk");
+            assert_eq!(seen, wanted);
+        }
+    }
+
+    #[test]
+    fn a_fault_of_the_disk_is_an_error_wherever_it_is() {
+        for length in [0, 5, 10, 15, 100] {
+            let source = Source { bytes: &vec![7; length], fails: true };
+            let read = read(source, 10, |_| ControlFlow::Continue(()));
+            assert!(read.is_err_and(|error| error.to_string() == "the disk is gone"), "{length}");
+        }
+    }
+}
