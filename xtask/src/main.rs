@@ -2,11 +2,13 @@
 //!
 //! - [`demo`] builds the platform and shows it at work;
 //! - [`chaos`] has everything fail at random, under load;
+//! - [`bench`] measures the platform beside what bounds it;
 //! - [`setup`] installs what the tests need and is missing;
 //! - [`mod@test`] does that, then checks formatting, lints, tests and documentation.
 
 #![allow(clippy::disallowed_methods, reason = "the platform's doors are the platform's")]
 
+mod bench;
 mod chaos;
 mod demo;
 mod machine;
@@ -25,6 +27,7 @@ usage: cargo xtask <command>
   demo [arguments…]  build the platform and run `mysimbdp demo`
   setup              install what the tests need: mosquitto, mongod, and Python packages
   chaos [arguments…] have everything fail at random under load, as long as `--cycles` and `--minutes` say; see `--help`
+  bench [arguments…] measure everything beside what bounds it, in a release build; see `--help` and `--list`
   test               setup, then formatting, lints, all tests and documentation";
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let result = match (command.to_str(), arguments.is_empty()) {
         (Some("demo"), _) => demo::demo(&arguments),
         (Some("chaos"), _) => chaos::chaos(&arguments),
+        (Some("bench"), _) => bench::bench(&arguments),
         (Some("setup"), true) => setup::setup(),
         (Some("test"), true) => test::test(),
         (Some("help" | "--help" | "-h"), _) => {

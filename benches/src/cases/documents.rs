@@ -1,0 +1,172 @@
+//! One large file to documents.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bson::{DateTime, RawDocumentBuf};
+use futures::FutureExt;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, clear, documents, until_durable};
+use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::cases::MEMORY_KIB_MAX;
+use crate::failure::{Failure, Result};
+use crate::input::{Format, TYPES, readings};
+use crate::peers;
+use crate::platform::{Platform, seconds};
+use crate::yardsticks;
+
+const CLIENT: &str = "documents";
+const COLLECTION: &str = "readings";
+
+/// Apart from the numbers of any other round.
+const ROUND: u64 = 10_000_000;
+
+/// A Python app takes ten times as long, so it gets a tenth: what is compared is a rate.
+const PYTHON_SHARE: u64 = 10;
+
+pub const CSV: Plan = Plan {
+    name: "csv",
+    title: "50 MB CSV to documents",
+    unit: "rows/s",
+    timed: "platform: from the moment the settled file is taken to the last document acknowledged (majority, journal); \
+            yardstick: the same documents as prepared raw BSON, 2 writers, 1,000 each; python: the app alone on a tenth",
+    goals: &[
+        Goal::AtLeast(0.65, Role::Yardstick),
+        Goal::AtLeast(2.0, Role::Peer),
+        Goal::MemoryKib(MEMORY_KIB_MAX),
+    ],
+    rounds_max: u32::MAX,
+    start: |extent| Documents::start(Format::Csv, extent).boxed_local(),
+};
+
+pub const NDJSON: Plan = Plan {
+    name: "ndjson",
+    title: "50 MB NDJSON to documents",
+    goals: &[
+        Goal::AtLeast(0.60, Role::Yardstick),
+        Goal::AtLeast(2.0, Role::Peer),
+        Goal::MemoryKib(MEMORY_KIB_MAX),
+    ],
+    start: |extent| Documents::start(Format::Ndjson, extent).boxed_local(),
+    ..CSV
+};
+
+struct Documents {
+    // Before the servers: fields are dropped in this order.
+    platform: Platform,
+    bed: Bed,
+    format: Format,
+    bytes: u64,
+    /// Read from what the platform has stored in the round for warming up.
+    prepared: Arc<Vec<RawDocumentBuf>>,
+}
+
+impl Documents {
+    async fn start(format: Format, extent: Extent) -> Result<Box<dyn Case>> {
+        let bed = Bed::start().await?;
+        let platform = Platform::up(&bed, clients());
+        let bytes = extent.of(5_000_000, 50_000_000);
+        Ok(Box::new(Self { platform, bed, format, bytes, prepared: Arc::default() }))
+    }
+
+    fn name(&self, round: u32) -> String {
+        let ending = if self.format == Format::Csv { "csv" } else { "ndjson" };
+        format!("readings-{round}.{ending}")
+    }
+
+    fn file(&self, round: u32, bytes: u64) -> Result<(PathBuf, u64)> {
+        let mut rows = 0;
+        let path = self.platform.prepare(&self.name(round), |file: &mut File| {
+            rows = readings(file, self.format, bytes, u64::from(round) * ROUND)?;
+            Ok(())
+        })?;
+        self.platform.sync()?;
+        Ok((path, rows))
+    }
+
+    async fn platform(&mut self, round: u32) -> Result<Sample> {
+        let (file, rows) = self.file(round, self.bytes)?;
+        let database = self.platform.client_database(CLIENT);
+        let memory = self.platform.watch_memory();
+        self.platform.drop_prepared(CLIENT, &file)?;
+        until_durable(&database, COLLECTION, rows).await?;
+        let durable_at = DateTime::now();
+        let runs = self.platform.ended(CLIENT, 1).await?;
+        let memory_kib = memory.peaks();
+        let run = runs[0];
+        if u64::try_from(run.stored) != Ok(rows) {
+            return Err(Failure::new(format!("{} of {rows} rows were stored", run.stored)));
+        }
+        if self.prepared.is_empty() {
+            self.prepared = Arc::new(documents(&database, COLLECTION).await?);
+        }
+        self.platform.forget(CLIENT).await?;
+        let took = seconds(run.received_at, durable_at);
+        let sample = Sample::of(rows as f64 / took)
+            .with("rows", rows as f64)
+            .with("s until durable", took)
+            .with("s until staged", seconds(run.received_at, run.staged_at))
+            .with("s until counted and noted", seconds(run.received_at, run.finished_at));
+        Ok(Sample { memory_kib, ..sample })
+    }
+
+    async fn yardstick(&self) -> Result<Sample> {
+        let database = self.bed.database("yardstick");
+        let took = yardsticks::insert(&database, &self.prepared).await?.as_secs_f64();
+        clear(&database).await?;
+        Ok(Sample::of(self.prepared.len() as f64 / took).with("s", took))
+    }
+
+    async fn mongoimport(&self, round: u32) -> Result<Sample> {
+        let (file, rows) = self.file(round, self.bytes)?;
+        let database = self.bed.database("mongoimport");
+        let took = peers::mongoimport(&self.bed.mongod.url(), database.name(), &file, self.format)?;
+        until_durable(&database, COLLECTION, rows).await?;
+        clear(&database).await?;
+        Ok(Sample::of(rows as f64 / took.as_secs_f64()))
+    }
+
+    async fn python(&self, round: u32) -> Result<Sample> {
+        let (file, rows) = self.file(round, self.bytes / PYTHON_SHARE)?;
+        let database = self.bed.database("python");
+        let unit = peers::Unit { file: &file, format: self.format, records: rows, number: u64::from(round) };
+        let took = peers::python_batch_app(&self.bed.mongod.url(), database.name(), &unit)?;
+        until_durable(&database, COLLECTION, rows).await?;
+        clear(&database).await?;
+        Ok(Sample::of(rows as f64 / took.as_secs_f64()))
+    }
+}
+
+#[async_trait(?Send)]
+impl Case for Documents {
+    fn contenders(&self) -> Vec<Contender> {
+        vec![
+            Contender::new(Role::Platform, "mysimbdp"),
+            Contender::new(Role::Yardstick, "driver, raw BSON, 2 writers"),
+            peers::contender("mongoimport", "mongoimport -j 4"),
+            Contender::new(Role::Peer, "Python app alone"),
+        ]
+    }
+
+    async fn run(&mut self, contender: usize, round: u32) -> Result<Sample> {
+        match contender {
+            0 => self.platform(round).await,
+            1 => self.yardstick().await,
+            2 => self.mongoimport(round).await,
+            _ => self.python(round).await,
+        }
+    }
+}
+
+fn clients() -> Value {
+    let command: Vec<&str> = ["document-app"].into_iter().chain(TYPES).collect();
+    json!([{
+        "id": CLIENT,
+        "files": {"globs": ["*.csv", "*.ndjson"]},
+        "micro_batching": {"block_size": "10MB"},
+        "apps": [{"name": "app", "command": command, "collection": COLLECTION}],
+    }])
+}

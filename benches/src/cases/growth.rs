@@ -1,0 +1,93 @@
+//! What a file costs when there are many: in staging all at once, and in the history.
+
+use async_trait::async_trait;
+use bson::DateTime;
+use futures::FutureExt;
+
+use crate::bed::Bed;
+use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::cases::MEMORY_KIB_MAX;
+use crate::cases::small_files::{client, prepare};
+use crate::failure::{Failure, Result};
+use crate::platform::{Platform, seconds};
+
+const CLIENT: &str = "many";
+/// One record.
+const FILE_BYTES: u64 = 1;
+/// Apart from the numbers of any other step.
+const STEP: u64 = 1_000_000_000;
+
+pub const GROWTH: Plan = Plan {
+    name: "growth",
+    title: "cost per file, by the number of files",
+    unit: "files/s",
+    timed: "from the moment the first settled file is taken to the end of the last one, all dropped at once, one record each, \
+            each step with the history of those before it; the first step is the yardstick, the last one the platform",
+    goals: &[Goal::AtLeast(0.8, Role::Yardstick), Goal::MemoryKib(MEMORY_KIB_MAX)],
+    // Minutes each.
+    rounds_max: 1,
+    start: |extent| Growth::start(extent).boxed_local(),
+};
+
+struct Growth {
+    // Before the servers: fields are dropped in this order.
+    platform: Platform,
+    _bed: Bed,
+    steps: Vec<usize>,
+    /// So many files are in the history.
+    before: usize,
+}
+
+impl Growth {
+    async fn start(extent: Extent) -> Result<Box<dyn Case>> {
+        let bed = Bed::start().await?;
+        let platform = Platform::up(&bed, client(CLIENT));
+        let steps = match extent {
+            Extent::Quick => vec![100, 300],
+            Extent::Full => vec![100, 1_000, 10_000, 100_000],
+        };
+        Ok(Box::new(Self { platform, _bed: bed, steps, before: 0 }))
+    }
+}
+
+#[async_trait(?Send)]
+impl Case for Growth {
+    fn contenders(&self) -> Vec<Contender> {
+        let role = |position: usize| match position {
+            0 => Role::Yardstick,
+            last if last + 1 == self.steps.len() => Role::Platform,
+            _ => Role::Peer,
+        };
+        let contender =
+            |(position, files)| Contender::new(role(position), format!("mysimbdp, {files} files"));
+        self.steps.iter().enumerate().map(contender).collect()
+    }
+
+    async fn run(&mut self, contender: usize, round: u32) -> Result<Sample> {
+        // Of the round for warming up the smallest step is enough.
+        let count = if round == 0 { self.steps[0] } else { self.steps[contender] };
+        let files = prepare(&self.platform, self.before as u64 * STEP, count, FILE_BYTES)?;
+        let memory = self.platform.watch_memory();
+        for file in &files {
+            self.platform.drop_prepared(CLIENT, &file.path)?;
+        }
+        let runs = self.platform.ended(CLIENT, self.before + count).await?;
+        let memory_kib = memory.peaks();
+        let mut runs = runs;
+        runs.sort_by_key(|run| run.received_at);
+        let own = runs.split_off(self.before);
+        self.before += count;
+        let (Some(begun), Some(ended)) =
+            (own.iter().map(|run| run.received_at).min(), own.iter().map(|run| run.finished_at).max())
+        else {
+            return Err(Failure::new("no file has ended"));
+        };
+        if own.iter().any(|run| run.stored != 1) {
+            return Err(Failure::new("a file's record was not stored"));
+        }
+        let took = seconds(begun, ended);
+        let noted = seconds(begun, DateTime::now());
+        let sample = Sample::of(count as f64 / took).with("ms per file", 1e3 * took / count as f64);
+        Ok(Sample { memory_kib, ..sample.with("s until all history is written", noted) })
+    }
+}

@@ -1,0 +1,145 @@
+//! How long a message takes until it is acknowledged, at a rate that everything can take.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bson::{RawDocumentBuf, rawdoc};
+use futures::FutureExt;
+use serde_json::json;
+
+use crate::bed::{Bed, DEADLINE, clear};
+use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::failure::{Failure, Result};
+use crate::mqtt::consumer::{Consumer, Kind};
+use crate::mqtt::packet::Qos;
+use crate::mqtt::publisher::{Load, steady};
+use crate::mqtt::tap::Tap;
+use crate::platform::Platform;
+use crate::wait::until;
+use crate::yardsticks;
+
+const CLIENT: &str = "steady";
+/// Single inserts that are timed for each round.
+const INSERTS: usize = 500;
+
+pub const AT_1_000: Plan = Plan {
+    name: "latency-1000",
+    title: "latency at 1,000 msg/s, p99",
+    unit: "ms",
+    timed: "from the moment a message of QoS 1 is due to be published to its acknowledgement by the consumer, seen between \
+            broker and consumer: platform: stored by then (majority, journal); yardstick: a consumer that acknowledges \
+            at once, plus one insert of one such document (majority, journal), added message by message",
+    goals: &[Goal::AtMostAbove(5.0)],
+    rounds_max: u32::MAX,
+    start: |extent| Latency::start(1_000, extent).boxed_local(),
+};
+
+pub const AT_20_000: Plan = Plan {
+    name: "latency-20000",
+    title: "latency at 20,000 msg/s, p99",
+    start: |extent| Latency::start(20_000, extent).boxed_local(),
+    ..AT_1_000
+};
+
+struct Latency {
+    // Before the servers: fields are dropped in this order.
+    platform: Platform,
+    bed: Bed,
+    tap: Tap,
+    clock: Instant,
+    per_second: u64,
+    seconds: u64,
+}
+
+impl Latency {
+    async fn start(per_second: u64, extent: Extent) -> Result<Box<dyn Case>> {
+        let bed = Bed::start().await?;
+        let clock = Instant::now();
+        let tap = Tap::start(bed.mosquitto.port(), clock)?;
+        let clients = json!([{
+            "id": CLIENT,
+            "streams": [{"command": ["stream-app"], "collection": "measured", "instances": {"min": 1, "max": 1}}],
+        }]);
+        let platform = Platform::up_through(&bed, &format!("mqtt://127.0.0.1:{}", tap.port()), clients);
+        platform.instances(CLIENT, 1).await?;
+        let case = Self { platform, bed, tap, clock, per_second, seconds: extent.of(2, 10) };
+        Ok(Box::new(case))
+    }
+
+    /// The latency of every message of one run, in ascending order.
+    async fn latencies(&self, topic: String) -> Result<Vec<Duration>> {
+        let messages = self.per_second * self.seconds;
+        let load = Load { topics: vec![topic], qos: Qos::AtLeastOnce, messages };
+        let (port, per_second, clock) = (self.bed.mosquitto.port(), self.per_second, self.clock);
+        drop(self.tap.take());
+        let publishing = tokio::task::spawn_blocking(move || steady(port, &load, per_second, clock));
+        publishing.await.map_err(Failure::of("run the publisher"))??;
+        let what = format!("{messages} messages are acknowledged");
+        until(DEADLINE, &what, async || Ok(self.tap.len() >= messages)).await?;
+        Ok(self.tap.take())
+    }
+
+    async fn platform(&self) -> Result<Sample> {
+        let latencies = self.latencies(Platform::topic(CLIENT)).await?;
+        clear(&self.platform.client_database(CLIENT)).await?;
+        Ok(sample(latencies))
+    }
+
+    async fn yardstick(&self) -> Result<Sample> {
+        let consumer = Consumer::start(Kind::Lean, self.tap.port(), "alone/#", Qos::AtLeastOnce).await?;
+        let delivered = self.latencies("alone/measured".to_owned()).await?;
+        drop(consumer);
+        let document =
+            |n: usize| rawdoc! {"n": n as i64, "sent": 0_i64, "temp": 12.5, "pad": "x".repeat(150)};
+        let documents: Vec<RawDocumentBuf> = (0..INSERTS).map(document).collect();
+        let database = self.bed.database("yardstick");
+        let url = self.bed.mongod.url();
+        let inserted = yardsticks::sequential(&url, database.name(), &documents, 1).await?;
+        clear(&database).await?;
+        let both =
+            delivered.iter().zip(inserted.iter().cycle()).map(|(delivered, inserted)| *delivered + *inserted);
+        Ok(sample(both.collect())
+            .with("ms p99 of delivery", percentile(delivered.clone(), 99))
+            .with("ms p50 of an insert", percentile(inserted.clone(), 50))
+            .with("ms p99 of an insert", percentile(inserted, 99)))
+    }
+}
+
+#[async_trait(?Send)]
+impl Case for Latency {
+    fn contenders(&self) -> Vec<Contender> {
+        vec![
+            Contender::new(Role::Platform, "mysimbdp, to the acknowledgement"),
+            Contender::new(Role::Yardstick, "mosquitto alone, and one insert"),
+        ]
+    }
+
+    async fn run(&mut self, contender: usize, _round: u32) -> Result<Sample> {
+        if contender == 0 { self.platform().await } else { self.yardstick().await }
+    }
+}
+
+fn sample(latencies: Vec<Duration>) -> Sample {
+    let middle = percentile(latencies.clone(), 50);
+    Sample::of(percentile(latencies, 99)).with("ms p50", middle)
+}
+
+/// In milliseconds; of no times at all it is none.
+fn percentile(mut times: Vec<Duration>, percent: usize) -> f64 {
+    times.sort_unstable();
+    let index = (times.len() * percent).div_ceil(100).saturating_sub(1);
+    times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_hundred_times_one_is_above_the_99th_percentile() {
+        let times: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
+        assert_eq!(percentile(times.clone(), 99), 99.0);
+        assert_eq!(percentile(times, 50), 50.0);
+        assert!(percentile(Vec::new(), 99).is_nan());
+    }
+}

@@ -1,0 +1,33 @@
+//! All cases, by importance.
+
+mod documents;
+mod growth;
+mod latency;
+mod objects;
+mod small_files;
+mod staging;
+mod stream;
+mod up;
+
+use crate::case::Plan;
+
+/// Each process of the platform, at full rate, whatever the size of the file.
+const MEMORY_KIB_MAX: u64 = 64 * 1024;
+
+/// All there are.
+pub const ALL: &[Plan] = &[
+    documents::CSV,
+    documents::NDJSON,
+    objects::GRIDFS_50,
+    small_files::SMALL_FILES,
+    stream::QOS_1,
+    stream::QOS_0,
+    staging::STAGING,
+    objects::GRIDFS_500,
+    latency::AT_1_000,
+    latency::AT_20_000,
+    stream::INSTANCES,
+    up::IDLE,
+    up::START,
+    growth::GROWTH,
+];

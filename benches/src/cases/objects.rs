@@ -1,0 +1,135 @@
+//! One file to a GridFS object.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bson::{DateTime, doc};
+use futures::FutureExt;
+use serde_json::json;
+
+use crate::bed::{Bed, clear, found, until_durable};
+use crate::case::{Case, Contender, Goal, Plan, Role, Sample};
+use crate::cases::MEMORY_KIB_MAX;
+use crate::failure::{Failure, Result};
+use crate::input::noise;
+use crate::peers;
+use crate::platform::{Platform, seconds};
+use crate::yardsticks;
+
+const CLIENT: &str = "objects";
+const BUCKET: &str = "files";
+
+pub const GRIDFS_50: Plan = Plan {
+    name: "gridfs-50",
+    title: "50 MB to GridFS",
+    unit: "MB/s",
+    timed: "platform: from the moment the settled file is taken to the object acknowledged with all its chunks (majority, \
+            journal), the file as one unit; yardstick: the driver's upload of the same bytes from memory",
+    goals: &[
+        Goal::AtLeast(1.5, Role::Yardstick),
+        Goal::AtLeast(2.0, Role::Peer),
+        Goal::MemoryKib(MEMORY_KIB_MAX),
+    ],
+    rounds_max: u32::MAX,
+    start: |extent| Objects::start("file", extent.of(5_000_000, 50_000_000)).boxed_local(),
+};
+
+pub const GRIDFS_500: Plan = Plan {
+    name: "gridfs-500",
+    title: "500 MB to GridFS",
+    timed: "platform: from the moment the settled file is taken to the object acknowledged with all its chunks (majority, \
+            journal), micro-batches of 10 MB in parallel; yardstick: the driver's upload of the same bytes from memory",
+    start: |extent| Objects::start("range", extent.of(50_000_000, 500_000_000)).boxed_local(),
+    ..GRIDFS_50
+};
+
+struct Objects {
+    // Before the servers: fields are dropped in this order.
+    platform: Platform,
+    bed: Bed,
+    bytes: u64,
+}
+
+impl Objects {
+    async fn start(unit: &str, bytes: u64) -> Result<Box<dyn Case>> {
+        let bed = Bed::start().await?;
+        let clients = json!([{
+            "id": CLIENT,
+            "files": {"globs": ["*.bin"]},
+            "micro_batching": {"block_size": "10MB"},
+            "apps": [{"name": "app", "command": ["object-app"], "unit": unit, "ids": "object", "collection": BUCKET}],
+        }]);
+        let platform = Platform::up(&bed, clients);
+        Ok(Box::new(Self { platform, bed, bytes }))
+    }
+
+    fn file(&self, round: u32) -> Result<PathBuf> {
+        let write = |file: &mut std::fs::File| noise(file, self.bytes, u64::from(round));
+        let path = self.platform.prepare(&format!("object-{round}.bin"), write)?;
+        self.platform.sync()?;
+        Ok(path)
+    }
+
+    fn rate(&self, seconds: f64) -> f64 {
+        self.bytes as f64 / 1e6 / seconds
+    }
+
+    async fn platform(&self, round: u32) -> Result<Sample> {
+        let file = self.file(round)?;
+        let database = self.platform.client_database(CLIENT);
+        let memory = self.platform.watch_memory();
+        self.platform.drop_prepared(CLIENT, &file)?;
+        until_durable(&database, &format!("{BUCKET}.files"), 1).await?;
+        let durable_at = DateTime::now();
+        let runs = self.platform.ended(CLIENT, 1).await?;
+        let memory_kib = memory.peaks();
+        let objects = found(&database, &format!("{BUCKET}.files"), doc! {}).await?;
+        let length = objects.first().and_then(|object| object.get_i64("length").ok());
+        if length.and_then(|length| u64::try_from(length).ok()) != Some(self.bytes) {
+            return Err(Failure::new(format!("the object has {length:?} of {} bytes", self.bytes)));
+        }
+        self.platform.forget(CLIENT).await?;
+        let took = seconds(runs[0].received_at, durable_at);
+        let sample = Sample::of(self.rate(took))
+            .with("s until durable", took)
+            .with("s until staged", seconds(runs[0].received_at, runs[0].staged_at))
+            .with("s until counted and noted", seconds(runs[0].received_at, runs[0].finished_at));
+        Ok(Sample { memory_kib, ..sample })
+    }
+
+    async fn yardstick(&self, round: u32) -> Result<Sample> {
+        let mut bytes = Vec::new();
+        noise(&mut bytes, self.bytes, u64::from(round)).map_err(Failure::of("make bytes"))?;
+        let database = self.bed.database("yardstick");
+        let took = yardsticks::upload(&database, &bytes).await?.as_secs_f64();
+        clear(&database).await?;
+        Ok(Sample::of(self.rate(took)).with("s", took))
+    }
+
+    async fn mongofiles(&self, round: u32) -> Result<Sample> {
+        let file = self.file(round)?;
+        let database = self.bed.database("mongofiles");
+        let took = peers::mongofiles(&self.bed.mongod.url(), database.name(), &file)?;
+        clear(&database).await?;
+        Ok(Sample::of(self.rate(took.as_secs_f64())))
+    }
+}
+
+#[async_trait(?Send)]
+impl Case for Objects {
+    fn contenders(&self) -> Vec<Contender> {
+        vec![
+            Contender::new(Role::Platform, "mysimbdp"),
+            Contender::new(Role::Yardstick, "driver's own upload"),
+            peers::contender("mongofiles", "mongofiles"),
+        ]
+    }
+
+    async fn run(&mut self, contender: usize, round: u32) -> Result<Sample> {
+        match contender {
+            0 => self.platform(round).await,
+            1 => self.yardstick(round).await,
+            _ => self.mongofiles(round).await,
+        }
+    }
+}

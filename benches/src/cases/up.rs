@@ -1,0 +1,126 @@
+//! The platform with nothing to do, and how soon it is ready for something.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures::FutureExt;
+use serde_json::{Value, json};
+
+use crate::bed::Bed;
+use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::failure::{Failure, Result};
+use crate::memory::{status_kib, tree};
+use crate::platform::Platform;
+
+const MEMORY: &str = "MiB resident, all processes";
+/// The kernel counts a process's time in hundredths of a second, on all machines that are known.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// What is done once, after the start, is done by then.
+const CALM: Duration = Duration::from_secs(10);
+
+pub const IDLE: Plan = Plan {
+    name: "idle",
+    title: "idle, 1,000 batch clients",
+    unit: "% of a core",
+    timed: "user and system time of all processes of the platform with nothing to do, over 60 s (quick: 10 s), as a share \
+            of one core; memory that is resident, added up, at the end",
+    goals: &[Goal::AtMost(1.0), Goal::FactAtMost(MEMORY, 100.0)],
+    rounds_max: 2,
+    start: |extent| Idle::start(extent).boxed_local(),
+};
+
+pub const START: Plan = Plan {
+    name: "start",
+    title: "start of `up`, 10 clients",
+    unit: "s",
+    timed: "from the start of the program on an empty data root to its line that says ready, looked for every 15 ms",
+    goals: &[Goal::AtMost(1.0)],
+    rounds_max: u32::MAX,
+    start: |_| Start::start().boxed_local(),
+};
+
+struct Idle {
+    // Before the servers: fields are dropped in this order.
+    platform: Platform,
+    _bed: Bed,
+    time: Duration,
+}
+
+impl Idle {
+    async fn start(extent: Extent) -> Result<Box<dyn Case>> {
+        let bed = Bed::start().await?;
+        let platform = Platform::up(&bed, clients(1_000));
+        tokio::time::sleep(CALM).await;
+        Ok(Box::new(Self { platform, _bed: bed, time: Duration::from_secs(extent.of(10, 60)) }))
+    }
+}
+
+#[async_trait(?Send)]
+impl Case for Idle {
+    fn contenders(&self) -> Vec<Contender> {
+        vec![Contender::new(Role::Platform, "mysimbdp")]
+    }
+
+    async fn run(&mut self, _contender: usize, round: u32) -> Result<Sample> {
+        if round == 0 {
+            return Ok(Sample::default());
+        }
+        let memory = self.platform.watch_memory();
+        let (begun, before) = (Instant::now(), processor_seconds(self.platform.pid())?);
+        tokio::time::sleep(self.time).await;
+        let used = processor_seconds(self.platform.pid())? - before;
+        let share = 100.0 * used / begun.elapsed().as_secs_f64();
+        let resident =
+            tree(self.platform.pid()).into_iter().filter_map(|pid| status_kib(pid, "VmRSS")).sum::<u64>();
+        let sample = Sample::of(share).with(MEMORY, resident as f64 / 1024.0);
+        Ok(Sample { memory_kib: memory.peaks(), ..sample })
+    }
+}
+
+struct Start {
+    bed: Bed,
+}
+
+impl Start {
+    async fn start() -> Result<Box<dyn Case>> {
+        Ok(Box::new(Self { bed: Bed::start().await? }))
+    }
+}
+
+#[async_trait(?Send)]
+impl Case for Start {
+    fn contenders(&self) -> Vec<Contender> {
+        vec![Contender::new(Role::Platform, "mysimbdp up")]
+    }
+
+    async fn run(&mut self, _contender: usize, _round: u32) -> Result<Sample> {
+        let begun = Instant::now();
+        let platform = Platform::up(&self.bed, clients(10));
+        let took = begun.elapsed();
+        drop(platform);
+        Ok(Sample::of(took.as_secs_f64()))
+    }
+}
+
+/// The time that a process and its descendants have used.
+fn processor_seconds(process: u32) -> Result<f64> {
+    let used = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in the parentheses may hold anything, so the last one counts; user and system time are fields 14, 15.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
+    };
+    let used: Option<f64> = tree(process).into_iter().map(used).sum();
+    Ok(used.ok_or_else(|| Failure::new("a process of the platform has ended"))? / TICKS_PER_SECOND)
+}
+
+fn clients(count: usize) -> Value {
+    let client = |number: usize| {
+        json!({
+            "id": format!("client{number}"),
+            "files": {"globs": [format!("{number}-*.csv")]},
+            "apps": [{"name": "app", "command": ["document-app"]}],
+        })
+    };
+    (0..count).map(client).collect()
+}

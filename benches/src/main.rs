@@ -1,0 +1,104 @@
+//! `benches [--case name]… [--rounds n] [--quick]`: the platform beside what bounds it, measured in the same run.
+//!
+//! 1. [`cases`]: each says what it times, who takes part, and what is expected; [`case`] is what they have in common;
+//! 2. [`run`]: all contenders of a case take turns, round after round, on servers of the case's own ([`bed`]);
+//! 3. [`platform`] runs the real programs, [`yardsticks`] do only what bounds them, [`peers`] are what else there is;
+//! 4. [`report`]: medians, spread and ratios as a table, as JSON and as a plot.
+//!
+//! Ratios within one run are what counts: absolute numbers are those of a machine and of its other users.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it stands outside of the platform's doors, as the test bed does"
+)]
+
+mod bed;
+mod case;
+mod cases;
+mod failure;
+mod input;
+mod machine;
+mod memory;
+mod mqtt;
+mod peers;
+mod platform;
+mod report;
+mod run;
+mod wait;
+mod yardsticks;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use case::{Extent, Plan};
+use failure::{Failure, Result};
+use report::Report;
+
+/// Measures the platform beside what bounds it, and prints medians, spread and ratios.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench")]
+struct Arguments {
+    /// Only this case; may be repeated. By default all.
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<String>,
+    /// How often each contender is measured, after one round for warming up.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Small inputs: shows that everything works, measures little.
+    #[arg(long)]
+    quick: bool,
+    /// Where the report is written.
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
+    out: PathBuf,
+    /// List the cases and what each of them times.
+    #[arg(long)]
+    list: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match measure(&arguments).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("{}", failure.chain());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every case that was asked for has a result; goals that are not met are results too.
+async fn measure(arguments: &Arguments) -> Result<bool> {
+    let plans = selected(&arguments.cases)?;
+    if arguments.list {
+        plans.iter().for_each(|plan| println!("{}: {}\n    {}", plan.name, plan.title, plan.timed));
+        return Ok(true);
+    }
+    let extent = if arguments.quick { Extent::Quick } else { Extent::Full };
+    let mut report = Report::begin(extent, arguments.rounds);
+    for plan in plans {
+        let result = run::case(&plan, extent, arguments.rounds).await;
+        report.add(&plan, result);
+        // Also in between: a run takes long, and what is measured is not to be lost.
+        report.write(&arguments.out)?;
+    }
+    println!("{}", report.table());
+    println!("written to {}", arguments.out.display());
+    Ok(report.is_complete())
+}
+
+fn selected(names: &[String]) -> Result<Vec<Plan>> {
+    if names.is_empty() {
+        return Ok(cases::ALL.to_vec());
+    }
+    let find = |name: &String| {
+        cases::ALL.iter().copied().find(|plan| plan.name == name).ok_or_else(|| {
+            let known: Vec<&str> = cases::ALL.iter().map(|plan| plan.name).collect();
+            Failure::new(format!("there is no case {name:?}: there are {}", known.join(", ")))
+        })
+    };
+    names.iter().map(find).collect()
+}

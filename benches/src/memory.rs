@@ -1,0 +1,84 @@
+//! The most memory that each process of a tree has had resident.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// The kernel keeps the peak of a process, and forgets it with the process: what a process reaches in its last moments,
+/// for at most so long, is not seen.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Looks at a process and its descendants until it is asked for the result.
+#[derive(Debug)]
+pub struct MemoryWatch {
+    stop: mpsc::Sender<()>,
+    looking: JoinHandle<BTreeMap<String, u64>>,
+}
+
+impl MemoryWatch {
+    pub fn start(process: u32) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let looking = std::thread::spawn(move || {
+            let mut peaks = BTreeMap::new();
+            loop {
+                look(process, &mut peaks);
+                if stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+                    return peaks;
+                }
+            }
+        });
+        Self { stop, looking }
+    }
+
+    /// The peaks in KiB; of several processes with one name the greatest.
+    pub fn peaks(self) -> BTreeMap<String, u64> {
+        drop(self.stop);
+        self.looking.join().unwrap_or_default()
+    }
+}
+
+/// The process and all its descendants.
+pub fn tree(process: u32) -> Vec<u32> {
+    let mut found = vec![process];
+    let mut next = 0;
+    while let Some(parent) = found.get(next) {
+        // Children are listed by the thread that has started them.
+        let threads = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        next += 1;
+    }
+    found
+}
+
+/// A line of `/proc/<pid>/status` that counts in kB; `None` where the process has ended.
+pub fn status_kib(process: u32, line: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))?;
+    value.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+fn look(process: u32, peaks: &mut BTreeMap<String, u64>) {
+    for process in tree(process) {
+        if let (Some(name), Some(peak)) = (name(process), status_kib(process, "VmHWM")) {
+            let known = peaks.entry(name).or_default();
+            *known = peak.max(*known);
+        }
+    }
+}
+
+/// What it is: of a `mysimbdp <role>` the role.
+fn name(process: u32) -> Option<String> {
+    let words = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
+    let mut words = words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    let program = Path::new(&words.next()?).file_name()?.to_string_lossy().into_owned();
+    if program != "mysimbdp" {
+        return Some(program);
+    }
+    let roles = ["up", "broker", "fetchdata", "batch-manager", "stream-manager"];
+    words.find(|word| roles.contains(&word.as_str())).or(Some(program))
+}

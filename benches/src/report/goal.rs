@@ -1,0 +1,67 @@
+//! Whether a goal is met.
+
+use crate::case::{Goal, Role};
+use crate::report::first;
+use crate::run::Series;
+
+/// A goal in words, what was measured, and whether that is enough. `None` where what it compares with is absent.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    pub wanted: String,
+    pub found: Option<String>,
+    pub is_met: Option<bool>,
+}
+
+pub fn judge(goal: Goal, series: &[Series], unit: &str) -> Judged {
+    let platform = first(series, Role::Platform);
+    let median = platform.and_then(Series::median);
+    let of = |role| first(series, role).and_then(Series::median);
+    let (wanted, found, is_met) = match goal {
+        Goal::AtLeast(least, role) => {
+            let ratio = median.zip(of(role)).map(|(own, other)| own / other);
+            let whose = series.iter().find(|series| series.contender.role == role);
+            let name = whose.map_or(role.as_str(), |series| series.contender.name.as_str());
+            (
+                format!("at least {least} of {name}"),
+                ratio.map(|ratio| format!("{ratio:.2}")),
+                ratio.map(|ratio| ratio >= least),
+            )
+        }
+        Goal::AtMostAbove(most) => {
+            let above = median.zip(of(Role::Yardstick)).map(|(own, other)| own - other);
+            (
+                format!("at most {most} {unit} above the yardstick"),
+                above.map(|above| format!("{above:.2} above")),
+                above.map(|above| above <= most),
+            )
+        }
+        Goal::AtMost(most) => (
+            format!("at most {most} {unit}"),
+            median.map(|median| format!("{median:.3}")),
+            median.map(|median| median <= most),
+        ),
+        Goal::MemoryKib(most) => {
+            let peak = platform.and_then(peak);
+            (
+                format!("each process at most {} MiB", most / 1024),
+                peak.as_ref().map(|(name, kib)| format!("{} MiB ({name})", kib / 1024)),
+                peak.map(|(_, kib)| kib <= most),
+            )
+        }
+        Goal::FactAtMost(name, most) => {
+            let fact = platform.and_then(|platform| platform.fact(name));
+            (
+                format!("{name}: at most {most}"),
+                fact.map(|fact| format!("{fact:.2}")),
+                fact.map(|fact| fact <= most),
+            )
+        }
+    };
+    Judged { wanted, found, is_met }
+}
+
+/// The process that had most resident in any round.
+fn peak(series: &Series) -> Option<(String, u64)> {
+    let peaks = series.samples.iter().flat_map(|sample| &sample.memory_kib);
+    peaks.max_by_key(|(_, kib)| **kib).map(|(name, kib)| (name.clone(), *kib))
+}

@@ -1,0 +1,93 @@
+//! The report for people, as Markdown.
+
+use std::fmt::Write;
+
+use crate::case::Extent;
+use crate::failure::Failure;
+use crate::report::goal::judge;
+use crate::report::{Outcome, Report, ratio};
+use crate::run::Series;
+
+pub(super) fn table(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut text, report);
+    text
+}
+
+fn write(text: &mut String, report: &Report) -> std::fmt::Result {
+    let machine = |name: &str| match &report.machine[name] {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    writeln!(
+        text,
+        "{}: {}, {} cores, {}, Linux {}; {}; load average at the start {}; median of {} rounds{}.\n",
+        machine("date"),
+        machine("processor"),
+        machine("cores"),
+        machine("memory"),
+        machine("kernel"),
+        machine("mosquitto"),
+        machine("load average"),
+        report.rounds,
+        if report.extent == Extent::Quick { ", QUICK: small inputs, the numbers say little" } else { "" },
+    )?;
+    writeln!(text, "| case | contender | median | spread | ratio |\n|---|---|--:|--:|--:|")?;
+    report.cases.iter().try_for_each(|case| rows(text, case))?;
+    writeln!(text, "\n| case | goal | found | met |\n|---|---|--:|:-:|")?;
+    report.cases.iter().try_for_each(|case| goals(text, case))
+}
+
+fn rows(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    let plan = outcome.plan;
+    let series = match &outcome.result {
+        Ok(series) => series,
+        Err(failure) => return no_result(text, plan.title, failure),
+    };
+    for (position, one) in series.iter().enumerate() {
+        let title = if position == 0 { plan.title } else { "" };
+        let name = &one.contender.name;
+        match &one.contender.absent {
+            Some(why) => writeln!(text, "| {title} | {name} | {why} | | |")?,
+            None => writeln!(text, "| {title} | {name} | {} |", numbers(series, one, plan.unit))?,
+        }
+    }
+    Ok(())
+}
+
+fn numbers(all: &[Series], series: &Series, unit: &str) -> String {
+    let sorted = series.sorted();
+    let (Some(median), Some(least), Some(most)) = (series.median(), sorted.first(), sorted.last()) else {
+        return " | | ".to_owned();
+    };
+    let ratio = ratio(all, series).map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+    format!("{} {unit} | {} to {} | {ratio}", short(median), short(*least), short(*most))
+}
+
+fn no_result(text: &mut String, title: &str, failure: &Failure) -> std::fmt::Result {
+    let cause = failure.chain().replace(['|', '\n'], " ");
+    writeln!(text, "| {title} | NO RESULT: {cause} | | | |")
+}
+
+fn goals(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    let plan = outcome.plan;
+    let series = outcome.result.as_deref().unwrap_or_default();
+    for goal in plan.goals {
+        let judged = judge(*goal, series, plan.unit);
+        let found = judged.found.unwrap_or_else(|| "not measured".to_owned());
+        let met = judged.is_met.map_or("", |met| if met { "yes" } else { "NO" });
+        writeln!(text, "| {} | {} | {found} | {met} |", plan.title, judged.wanted)?;
+    }
+    Ok(())
+}
+
+/// Four digits say more than the spread allows already.
+fn short(value: f64) -> String {
+    match value.abs() {
+        large if large >= 10_000.0 => format!("{:.1}k", value / 1e3),
+        large if large >= 100.0 => format!("{value:.0}"),
+        large if large >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
