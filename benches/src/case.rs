@@ -89,10 +89,10 @@ impl Sample {
 /// What is expected, of the medians of all rounds.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
-    /// The platform has at least this many times the value of the first contender with this role.
-    AtLeast(f64, Role),
-    /// The platform's value is at most so much above the yardstick's.
-    AtMostAbove(f64),
+    /// The platform has at least this many times the value of the contender at this position.
+    AtLeast(f64, usize),
+    /// The platform's value is at most so much above that of the contender at this position.
+    AtMostAbove(f64, usize),
     /// The platform's value is at most this.
     AtMost(f64),
     /// No process of the platform ever has more resident, in KiB.

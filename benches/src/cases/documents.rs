@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, clear, documents, until_durable};
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
-use crate::cases::MEMORY_KIB_MAX;
+use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
 use crate::failure::{Failure, Result};
 use crate::input::{Format, TYPES, readings};
 use crate::peers;
@@ -33,11 +33,7 @@ pub const CSV: Plan = Plan {
     unit: "rows/s",
     timed: "platform: from the moment the settled file is taken to the last document acknowledged (majority, journal); \
             yardstick: the same documents as prepared raw BSON, 2 writers, 1,000 each; python: the app alone on a tenth",
-    goals: &[
-        Goal::AtLeast(0.65, Role::Yardstick),
-        Goal::AtLeast(2.0, Role::Peer),
-        Goal::MemoryKib(MEMORY_KIB_MAX),
-    ],
+    goals: &[Goal::AtLeast(0.65, YARDSTICK), Goal::AtLeast(2.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     rounds_max: u32::MAX,
     start: |extent| Documents::start(Format::Csv, extent).boxed_local(),
 };
@@ -45,11 +41,7 @@ pub const CSV: Plan = Plan {
 pub const NDJSON: Plan = Plan {
     name: "ndjson",
     title: "50 MB NDJSON to documents",
-    goals: &[
-        Goal::AtLeast(0.60, Role::Yardstick),
-        Goal::AtLeast(2.0, Role::Peer),
-        Goal::MemoryKib(MEMORY_KIB_MAX),
-    ],
+    goals: &[Goal::AtLeast(0.60, YARDSTICK), Goal::AtLeast(2.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     start: |extent| Documents::start(Format::Ndjson, extent).boxed_local(),
     ..CSV
 };

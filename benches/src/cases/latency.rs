@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::bed::{Bed, DEADLINE, clear};
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::cases::YARDSTICK;
 use crate::failure::{Failure, Result};
 use crate::mqtt::consumer::{Consumer, Kind};
 use crate::mqtt::packet::Qos;
@@ -29,7 +30,7 @@ pub const AT_1_000: Plan = Plan {
     timed: "from the moment a message of QoS 1 is due to be published to its acknowledgement by the consumer, seen between \
             broker and consumer: platform: stored by then (majority, journal); yardstick: a consumer that acknowledges \
             at once, plus one insert of one such document (majority, journal), added message by message",
-    goals: &[Goal::AtMostAbove(5.0)],
+    goals: &[Goal::AtMostAbove(5.0, YARDSTICK)],
     rounds_max: u32::MAX,
     start: |extent| Latency::start(1_000, extent).boxed_local(),
 };

@@ -14,6 +14,10 @@ use crate::case::Plan;
 /// Each process of the platform, at full rate, whatever the size of the file.
 const MEMORY_KIB_MAX: u64 = 64 * 1024;
 
+/// Where contenders stand in all cases that have them; the platform comes first.
+const YARDSTICK: usize = 1;
+const PEER: usize = 2;
+
 /// All there are.
 pub const ALL: &[Plan] = &[
     documents::CSV,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::bed::{Bed, clear, found, until_durable};
 use crate::case::{Case, Contender, Goal, Plan, Role, Sample};
-use crate::cases::MEMORY_KIB_MAX;
+use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
 use crate::failure::{Failure, Result};
 use crate::input::noise;
 use crate::peers;
@@ -25,11 +25,7 @@ pub const GRIDFS_50: Plan = Plan {
     unit: "MB/s",
     timed: "platform: from the moment the settled file is taken to the object acknowledged with all its chunks (majority, \
             journal), the file as one unit; yardstick: the driver's upload of the same bytes from memory",
-    goals: &[
-        Goal::AtLeast(1.5, Role::Yardstick),
-        Goal::AtLeast(2.0, Role::Peer),
-        Goal::MemoryKib(MEMORY_KIB_MAX),
-    ],
+    goals: &[Goal::AtLeast(1.5, YARDSTICK), Goal::AtLeast(2.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     rounds_max: u32::MAX,
     start: |extent| Objects::start("file", extent.of(5_000_000, 50_000_000)).boxed_local(),
 };

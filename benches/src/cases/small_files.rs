@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, clear, documents, until_durable};
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
-use crate::cases::MEMORY_KIB_MAX;
+use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
 use crate::failure::{Failure, Result};
 use crate::input::{Format, readings};
 use crate::peers;
@@ -35,11 +35,7 @@ pub const SMALL_FILES: Plan = Plan {
     timed: "platform: from the moment the first settled file is taken to the last document of the last file acknowledged \
             (majority, journal), protocol worker; yardstick: the same documents, 10 KB in each insert, one insert after \
             the other on one connection; python: one process for each of 20 files",
-    goals: &[
-        Goal::AtLeast(0.5, Role::Yardstick),
-        Goal::AtLeast(50.0, Role::Peer),
-        Goal::MemoryKib(MEMORY_KIB_MAX),
-    ],
+    goals: &[Goal::AtLeast(0.5, YARDSTICK), Goal::AtLeast(50.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     rounds_max: u32::MAX,
     start: |extent| SmallFiles::start(extent).boxed_local(),
 };

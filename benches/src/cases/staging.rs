@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, DEADLINE};
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
-use crate::cases::MEMORY_KIB_MAX;
+use crate::cases::{MEMORY_KIB_MAX, YARDSTICK};
 use crate::failure::{Failure, Result};
 use crate::input::{Format, readings};
 use crate::platform::Platform;
@@ -26,7 +26,7 @@ pub const STAGING: Plan = Plan {
     timed: "platform: from the moment the settled file is taken to the moment it is visible in staging (fetchdata alone); \
             yardstick: one pass over the same file that reads and hashes it with BLAKE3, one thread",
     goals: &[
-        Goal::AtLeast(0.75, Role::Yardstick),
+        Goal::AtLeast(0.75, YARDSTICK),
         // The manifest and the log, and no byte of the file.
         Goal::FactAtMost(WRITTEN, 1.0),
         Goal::MemoryKib(MEMORY_KIB_MAX),

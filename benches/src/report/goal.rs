@@ -15,22 +15,21 @@ pub struct Judged {
 pub fn judge(goal: Goal, series: &[Series], unit: &str) -> Judged {
     let platform = first(series, Role::Platform);
     let median = platform.and_then(Series::median);
-    let of = |role| first(series, role).and_then(Series::median);
+    let of = |position: usize| series.get(position).and_then(Series::median);
+    let name = |position: usize| series.get(position).map_or("another", |one| one.contender.name.as_str());
     let (wanted, found, is_met) = match goal {
-        Goal::AtLeast(least, role) => {
-            let ratio = median.zip(of(role)).map(|(own, other)| own / other);
-            let whose = series.iter().find(|series| series.contender.role == role);
-            let name = whose.map_or(role.as_str(), |series| series.contender.name.as_str());
+        Goal::AtLeast(least, position) => {
+            let ratio = median.zip(of(position)).map(|(own, other)| own / other);
             (
-                format!("at least {least} of {name}"),
+                format!("at least {least} of {}", name(position)),
                 ratio.map(|ratio| format!("{ratio:.2}")),
                 ratio.map(|ratio| ratio >= least),
             )
         }
-        Goal::AtMostAbove(most) => {
-            let above = median.zip(of(Role::Yardstick)).map(|(own, other)| own - other);
+        Goal::AtMostAbove(most, position) => {
+            let above = median.zip(of(position)).map(|(own, other)| own - other);
             (
-                format!("at most {most} {unit} above the yardstick"),
+                format!("at most {most} {unit} above {}", name(position)),
                 above.map(|above| format!("{above:.2} above")),
                 above.map(|above| above <= most),
             )

@@ -40,7 +40,9 @@ fn draw(body: &mut String, case: &Outcome, y: &mut f64) -> std::fmt::Result {
         *y += ROW_HEIGHT;
     }
     for goal in case.plan.goals {
-        if let Goal::AtLeast(ratio, Role::Yardstick) = goal {
+        if let Goal::AtLeast(ratio, position) = goal
+            && all.get(*position).is_some_and(|one| one.contender.role == Role::Yardstick)
+        {
             let x = place(*ratio);
             writeln!(body, "<line class=\"goal\" x1=\"{x}\" x2=\"{x}\" y1=\"{top}\" y2=\"{}\"/>", *y - 3.0)?;
         }

@@ -33,7 +33,7 @@ fn write(text: &mut String, report: &Report) -> std::fmt::Result {
         report.rounds,
         if report.extent == Extent::Quick { ", QUICK: small inputs, the numbers say little" } else { "" },
     )?;
-    writeln!(text, "| case | contender | median | spread | ratio |\n|---|---|--:|--:|--:|")?;
+    writeln!(text, "| case | contender | median | spread | ratio | besides |\n|---|---|--:|--:|--:|---|")?;
     report.cases.iter().try_for_each(|case| rows(text, case))?;
     writeln!(text, "\n| case | goal | found | met |\n|---|---|--:|:-:|")?;
     report.cases.iter().try_for_each(|case| goals(text, case))
@@ -49,8 +49,13 @@ fn rows(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
         let title = if position == 0 { plan.title } else { "" };
         let name = &one.contender.name;
         match &one.contender.absent {
-            Some(why) => writeln!(text, "| {title} | {name} | {why} | | |")?,
-            None => writeln!(text, "| {title} | {name} | {} |", numbers(series, one, plan.unit))?,
+            Some(why) => writeln!(text, "| {title} | {name} | {why} | | | |")?,
+            None => writeln!(
+                text,
+                "| {title} | {name} | {} | {} |",
+                numbers(series, one, plan.unit),
+                besides(one)
+            )?,
         }
     }
     Ok(())
@@ -65,9 +70,16 @@ fn numbers(all: &[Series], series: &Series, unit: &str) -> String {
     format!("{} {unit} | {} to {} | {ratio}", short(median), short(*least), short(*most))
 }
 
+/// The medians of what else was seen.
+fn besides(series: &Series) -> String {
+    let names = series.samples.first().into_iter().flat_map(|sample| sample.facts.keys());
+    let fact = |name: &&'static str| Some(format!("{name}: {}", short(series.fact(name)?)));
+    names.filter_map(|name| fact(name)).collect::<Vec<_>>().join("; ")
+}
+
 fn no_result(text: &mut String, title: &str, failure: &Failure) -> std::fmt::Result {
     let cause = failure.chain().replace(['|', '\n'], " ");
-    writeln!(text, "| {title} | NO RESULT: {cause} | | | |")
+    writeln!(text, "| {title} | NO RESULT: {cause} | | | | |")
 }
 
 fn goals(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
