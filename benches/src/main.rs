@@ -27,7 +27,7 @@ mod run;
 mod wait;
 mod yardsticks;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -35,6 +35,9 @@ use clap::Parser;
 use case::{Extent, Plan};
 use failure::{Failure, Result};
 use report::Report;
+
+/// From the folder of the workspace.
+const PUBLISHED: &str = "docs/performance";
 
 /// Measures the platform beside what bounds it, and prints medians, spread and ratios.
 #[derive(Debug, Parser)]
@@ -52,6 +55,9 @@ struct Arguments {
     /// Where the report is written.
     #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
     out: PathBuf,
+    /// Write it into the documentation: all cases, at full size.
+    #[arg(long, conflicts_with_all = ["cases", "quick", "out"])]
+    publish: bool,
     /// List the cases and what each of them times.
     #[arg(long)]
     list: bool,
@@ -78,15 +84,16 @@ async fn measure(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     let extent = if arguments.quick { Extent::Quick } else { Extent::Full };
+    let out = if arguments.publish { Path::new(PUBLISHED) } else { &arguments.out };
     let mut report = Report::begin(extent, arguments.rounds);
     for plan in plans {
         let result = run::case(&plan, extent, arguments.rounds).await;
         report.add(&plan, result);
         // Also in between: a run takes long, and what is measured is not to be lost.
-        report.write(&arguments.out)?;
+        report.write(out)?;
     }
     println!("{}", report.table());
-    println!("written to {}", arguments.out.display());
+    println!("written to {}", out.display());
     Ok(report.is_complete())
 }
 

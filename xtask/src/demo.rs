@@ -18,6 +18,8 @@ pub(crate) fn demo(arguments: &[OsString]) -> Result<(), Failure> {
         "mysimbdp-testbed",
         "--exclude",
         "mysimbdp-chaos",
+        "--exclude",
+        "mysimbdp-benches",
         "--bins",
     ]))?;
     let mut demo = Command::new(built("mysimbdp")?);

@@ -72,9 +72,9 @@ fn numbers(all: &[Series], series: &Series, unit: &str) -> String {
 
 /// The medians of what else was seen.
 fn besides(series: &Series) -> String {
-    let names = series.samples.first().into_iter().flat_map(|sample| sample.facts.keys());
-    let fact = |name: &&'static str| Some(format!("{name}: {}", short(series.fact(name)?)));
-    names.filter_map(|name| fact(name)).collect::<Vec<_>>().join("; ")
+    let names = series.samples.first().into_iter().flat_map(|sample| sample.facts.keys().copied());
+    let fact = |name: &'static str| Some(format!("{name}: {}", short(series.fact(name)?)));
+    names.filter_map(fact).collect::<Vec<_>>().join("; ")
 }
 
 fn no_result(text: &mut String, title: &str, failure: &Failure) -> std::fmt::Result {
