@@ -30,7 +30,7 @@ impl Bed {
     ///
     /// If a server is not installed or does not start.
     pub async fn start() -> Result<Self> {
-        let (mongod, mosquitto) = (Mongod::start(), Mosquitto::with(BROKER_SETTINGS));
+        let (mongod, mosquitto) = (Mongod::start_large(), Mosquitto::with(BROKER_SETTINGS));
         let client = Client::with_uri_str(mongod.url()).await.map_err(Failure::of("connect to mongod"))?;
         Ok(Self { client, mongod, mosquitto })
     }

@@ -84,6 +84,11 @@ impl Sample {
         self.facts.insert(fact, value);
         self
     }
+
+    pub fn with_all(mut self, facts: Vec<(&'static str, f64)>) -> Self {
+        self.facts.extend(facts);
+        self
+    }
 }
 
 /// What is expected, of the medians of all rounds.

@@ -15,6 +15,7 @@
 mod bed;
 mod case;
 mod cases;
+mod effort;
 mod failure;
 mod input;
 mod machine;

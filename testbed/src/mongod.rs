@@ -14,10 +14,24 @@ use crate::{free_port, program, until_async};
 /// A fresh one is primary after about two seconds, and several may start at a time.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
+/// How much a mongod may keep in memory, and in its oplog.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    cache_gigabytes: &'static str,
+    oplog_megabytes: &'static str,
+}
+
+/// Several run at a time on a small machine.
+const SMALL: Room = Room { cache_gigabytes: "0.5", oplog_megabytes: "512" };
+
+/// For a load of a gigabyte: in less room it would evict and truncate all the while.
+const LARGE: Room = Room { cache_gigabytes: "4", oplog_megabytes: "8192" };
+
 /// A mongod on the loopback address, killed when dropped.
 #[derive(Debug)]
 pub struct Mongod {
     port: u16,
+    room: Room,
     // Before the directory: fields are dropped in this order.
     process: Process,
     directory: TempDir,
@@ -30,14 +44,31 @@ impl Mongod {
     ///
     /// If there is no mongod or it does not start.
     pub fn start() -> Self {
+        Self::within(SMALL)
+    }
+
+    /// The same with room for large loads, alone on its machine.
+    ///
+    /// # Panics
+    ///
+    /// If there is no mongod or it does not start.
+    pub fn start_large() -> Self {
+        Self::within(LARGE)
+    }
+
+    fn within(room: Room) -> Self {
         let directory = TempDir::with_prefix("mysimbdp-mongod-").expect("temporary directory");
         let port = free_port();
-        let process = run(directory.path(), port);
-        Self { port, process, directory }
+        let process = run(directory.path(), port, room);
+        Self { port, room, process, directory }
     }
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// `mongodb://127.0.0.1:<port>/?replicaSet=rs0`.
@@ -59,7 +90,7 @@ impl Mongod {
     /// stopped in order first.
     pub fn restart(&mut self) {
         self.stop();
-        self.process = run(self.directory.path(), self.port);
+        self.process = run(self.directory.path(), self.port, self.room);
     }
 
     /// It holds its connections and answers nothing.
@@ -85,7 +116,7 @@ impl Mongod {
     }
 }
 
-fn run(directory: &Path, port: u16) -> Process {
+fn run(directory: &Path, port: u16, room: Room) -> Process {
     let output = std::fs::File::create(directory.join("mongod.out")).expect("output of mongod");
     let mut command = Command::new(program::mongod());
     command.args([
@@ -103,8 +134,7 @@ fn run(directory: &Path, port: u16) -> Process {
         .arg("--logpath")
         .arg(directory.join("mongod.log"))
         .arg("--logappend");
-    // Half a gigabyte of cache and of oplog: several run at a time on a small machine.
-    command.args(["--wiredTigerCacheSizeGB", "0.5", "--oplogSize", "512"]);
+    command.args(["--wiredTigerCacheSizeGB", room.cache_gigabytes, "--oplogSize", room.oplog_megabytes]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
     command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file more")).stderr(output);
     let mut process = Process::spawn(command);

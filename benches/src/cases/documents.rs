@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::bed::{Bed, clear, documents, until_durable};
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
 use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
+use crate::effort::Effort;
 use crate::failure::{Failure, Result};
 use crate::input::{Format, TYPES, readings};
 use crate::peers;
@@ -82,12 +83,12 @@ impl Documents {
     async fn platform(&mut self, round: u32) -> Result<Sample> {
         let (file, rows) = self.file(round, self.bytes)?;
         let database = self.platform.client_database(CLIENT);
-        let memory = self.platform.watch_memory();
+        let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
         self.platform.drop_prepared(CLIENT, &file)?;
         until_durable(&database, COLLECTION, rows).await?;
         let durable_at = DateTime::now();
         let runs = self.platform.ended(CLIENT, 1).await?;
-        let memory_kib = memory.peaks();
+        let (effort, memory_kib) = (effort.end()?, memory.peaks());
         let run = runs[0];
         if u64::try_from(run.stored) != Ok(rows) {
             return Err(Failure::new(format!("{} of {rows} rows were stored", run.stored)));
@@ -98,6 +99,7 @@ impl Documents {
         self.platform.forget(CLIENT).await?;
         let took = seconds(run.received_at, durable_at);
         let sample = Sample::of(rows as f64 / took)
+            .with_all(effort)
             .with("rows", rows as f64)
             .with("s until durable", took)
             .with("s until staged", seconds(run.received_at, run.staged_at))
@@ -107,9 +109,11 @@ impl Documents {
 
     async fn yardstick(&self) -> Result<Sample> {
         let database = self.bed.database("yardstick");
+        let effort = Effort::begin(&self.bed, &self.platform)?;
         let took = yardsticks::insert(&database, &self.prepared).await?.as_secs_f64();
+        let effort = effort.end()?;
         clear(&database).await?;
-        Ok(Sample::of(self.prepared.len() as f64 / took).with("s", took))
+        Ok(Sample::of(self.prepared.len() as f64 / took).with("s", took).with_all(effort))
     }
 
     async fn mongoimport(&self, round: u32) -> Result<Sample> {

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::bed::{Bed, clear, found, until_durable};
 use crate::case::{Case, Contender, Goal, Plan, Role, Sample};
 use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
+use crate::effort::Effort;
 use crate::failure::{Failure, Result};
 use crate::input::noise;
 use crate::peers;
@@ -73,12 +74,12 @@ impl Objects {
     async fn platform(&self, round: u32) -> Result<Sample> {
         let file = self.file(round)?;
         let database = self.platform.client_database(CLIENT);
-        let memory = self.platform.watch_memory();
+        let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
         self.platform.drop_prepared(CLIENT, &file)?;
         until_durable(&database, &format!("{BUCKET}.files"), 1).await?;
         let durable_at = DateTime::now();
         let runs = self.platform.ended(CLIENT, 1).await?;
-        let memory_kib = memory.peaks();
+        let (effort, memory_kib) = (effort.end()?, memory.peaks());
         let objects = found(&database, &format!("{BUCKET}.files"), doc! {}).await?;
         let length = objects.first().and_then(|object| object.get_i64("length").ok());
         if length.and_then(|length| u64::try_from(length).ok()) != Some(self.bytes) {
@@ -87,6 +88,7 @@ impl Objects {
         self.platform.forget(CLIENT).await?;
         let took = seconds(runs[0].received_at, durable_at);
         let sample = Sample::of(self.rate(took))
+            .with_all(effort)
             .with("s until durable", took)
             .with("s until staged", seconds(runs[0].received_at, runs[0].staged_at))
             .with("s until counted and noted", seconds(runs[0].received_at, runs[0].finished_at));
@@ -97,9 +99,11 @@ impl Objects {
         let mut bytes = Vec::new();
         noise(&mut bytes, self.bytes, u64::from(round)).map_err(Failure::of("make bytes"))?;
         let database = self.bed.database("yardstick");
+        let effort = Effort::begin(&self.bed, &self.platform)?;
         let took = yardsticks::upload(&database, &bytes).await?.as_secs_f64();
+        let effort = effort.end()?;
         clear(&database).await?;
-        Ok(Sample::of(self.rate(took)).with("s", took))
+        Ok(Sample::of(self.rate(took)).with("s", took).with_all(effort))
     }
 
     async fn mongofiles(&self, round: u32) -> Result<Sample> {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::bed::{Bed, clear, documents, until_durable};
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
 use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
+use crate::effort::Effort;
 use crate::failure::{Failure, Result};
 use crate::input::{Format, readings};
 use crate::peers;
@@ -60,14 +61,14 @@ impl SmallFiles {
         let files = prepare(&self.platform, u64::from(round) * ROUND, self.files, FILE_BYTES)?;
         let rows = files.iter().map(|file| file.rows).sum();
         let database = self.platform.client_database(CLIENT);
-        let memory = self.platform.watch_memory();
+        let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
         for file in &files {
             self.platform.drop_prepared(CLIENT, &file.path)?;
         }
         until_durable(&database, COLLECTION, rows).await?;
         let durable_at = DateTime::now();
         let runs = self.platform.ended(CLIENT, files.len()).await?;
-        let memory_kib = memory.peaks();
+        let (effort, memory_kib) = (effort.end()?, memory.peaks());
         let stored: i64 = runs.iter().map(|run| run.stored).sum();
         if u64::try_from(stored) != Ok(rows) {
             return Err(Failure::new(format!("{stored} of {rows} records were stored")));
@@ -80,6 +81,7 @@ impl SmallFiles {
         let staged = runs.iter().map(|run| run.staged_at).max().unwrap_or(durable_at);
         let took = seconds(begun, durable_at);
         let sample = Sample::of(files.len() as f64 / took)
+            .with_all(effort)
             .with("s until durable", took)
             .with("s until staged", seconds(begun, staged));
         Ok(Sample { memory_kib, ..sample })
@@ -89,10 +91,12 @@ impl SmallFiles {
         let database = self.bed.database("yardstick");
         let at_once = self.prepared.len().div_ceil(self.files);
         let url = self.bed.mongod.url();
+        let effort = Effort::begin(&self.bed, &self.platform)?;
         let inserts = yardsticks::sequential(&url, database.name(), &self.prepared, at_once).await?;
+        let effort = effort.end()?;
         clear(&database).await?;
         let took: Duration = inserts.iter().sum();
-        Ok(Sample::of(inserts.len() as f64 / took.as_secs_f64()))
+        Ok(Sample::of(inserts.len() as f64 / took.as_secs_f64()).with_all(effort))
     }
 
     async fn python(&self, round: u32) -> Result<Sample> {

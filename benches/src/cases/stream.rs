@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::bed::{Bed, DEADLINE, barrier, clear, count, durable};
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
 use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
+use crate::effort::Effort;
 use crate::failure::{Failure, Result};
 use crate::mqtt::consumer::{Consumer, Kind};
 use crate::mqtt::packet::Qos;
@@ -120,7 +121,7 @@ impl Stream {
         clear(&database).await?;
         let stored = durable(&database, COLLECTION);
         let load = Load { messages, ..self.load(topics(client, self.instances)) };
-        let memory = self.platform.watch_memory();
+        let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
         let begun = Instant::now();
         let arriving = self.arrivals(begun, messages, async || count(&stored).await);
         let ((arrived, mut took), ()) = tokio::try_join!(arriving, self.publish(load))?;
@@ -129,11 +130,11 @@ impl Stream {
             barrier(&database).await?;
             took = begun.elapsed();
         }
-        let memory_kib = memory.peaks();
+        let (effort, memory_kib) = (effort.end()?, memory.peaks());
         if arrived > messages {
             return Err(Failure::new(format!("{arrived} documents of {messages} messages")));
         }
-        Ok(Sample { memory_kib, ..sample(messages, arrived, took) })
+        Ok(Sample { memory_kib, ..sample(messages, arrived, took).with_all(effort) })
     }
 
     async fn consumers(&self, kind: Kind) -> Result<Sample> {
@@ -141,12 +142,13 @@ impl Stream {
         let filter = if self.instances == 1 { "alone/#" } else { "$share/alone/alone/#" };
         let consumers =
             try_join_all((0..self.instances).map(|_| Consumer::start(kind, port, filter, self.qos))).await?;
+        let effort = Effort::begin(&self.bed, &self.platform)?;
         let begun = Instant::now();
         let received = async || Ok(consumers.iter().map(Consumer::received).sum());
         let arriving = self.arrivals(begun, self.messages, received);
         let load = self.load(vec!["alone/measured".to_owned()]);
         let ((arrived, took), ()) = tokio::try_join!(arriving, self.publish(load))?;
-        Ok(sample(self.messages, arrived, took))
+        Ok(sample(self.messages, arrived, took).with_all(effort.end()?))
     }
 
     /// Waits until all have arrived, and gives how many and when the last one did.

@@ -8,13 +8,12 @@ use serde_json::{Value, json};
 
 use crate::bed::Bed;
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
-use crate::failure::{Failure, Result};
+use crate::effort::processor_seconds;
+use crate::failure::Result;
 use crate::memory::{status_kib, tree};
 use crate::platform::Platform;
 
 const MEMORY: &str = "MiB resident, all processes";
-/// The kernel counts a process's time in hundredths of a second, on all machines that are known.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// What is done once, after the start, is done by then.
 const CALM: Duration = Duration::from_secs(10);
 
@@ -100,18 +99,6 @@ impl Case for Start {
         drop(platform);
         Ok(Sample::of(took.as_secs_f64()))
     }
-}
-
-/// The time that a process and its descendants have used.
-fn processor_seconds(process: u32) -> Result<f64> {
-    let used = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in the parentheses may hold anything, so the last one counts; user and system time are fields 14, 15.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        Some(fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?)
-    };
-    let used: Option<f64> = tree(process).into_iter().map(used).sum();
-    Ok(used.ok_or_else(|| Failure::new("a process of the platform has ended"))? / TICKS_PER_SECOND)
 }
 
 fn clients(count: usize) -> Value {
