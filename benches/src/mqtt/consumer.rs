@@ -18,9 +18,10 @@ use crate::mqtt::publisher::{await_packet, connected};
 /// How a consumer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// With rumqttc, as an ordinary program: a message at a time.
+    /// With rumqttc, as an ordinary program: a message at a time. When it falls behind, mosquitto's queue for it makes
+    /// each message dearer.
     Library,
-    /// Reads large bites and acknowledges each of them in one write, which takes work from the broker.
+    /// Reads large bites and acknowledges each of them in one write, so that the broker never waits for it.
     Lean,
 }
 

@@ -73,7 +73,11 @@ fn numbers(all: &[Series], series: &Series, unit: &str) -> String {
 /// The medians of what else was seen.
 fn besides(series: &Series) -> String {
     let names = series.samples.first().into_iter().flat_map(|sample| sample.facts.keys().copied());
-    let fact = |name: &'static str| Some(format!("{name}: {}", short(series.fact(name)?)));
+    let fact = |name: &'static str| {
+        // What took no time is not worth a word.
+        let value = series.fact(name).filter(|value| *value >= 0.005)?;
+        Some(format!("{name}: {}", short(value)))
+    };
     names.filter_map(fact).collect::<Vec<_>>().join("; ")
 }
 
@@ -100,6 +104,6 @@ fn short(value: f64) -> String {
         large if large >= 10_000.0 => format!("{:.1}k", value / 1e3),
         large if large >= 100.0 => format!("{value:.0}"),
         large if large >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.4}"),
+        _ => format!("{value:.3}"),
     }
 }
