@@ -198,7 +198,7 @@ impl Case for Stream {
             1 => self.consumers(Kind::Lean, self.messages).await,
             2 if self.instances == 1 => self.platform(PYTHON, self.messages / SLOW_SHARE).await,
             2 => self.platform(TOPICS, self.messages).await,
-            _ => self.consumers(Kind::Library, self.messages / SLOW_SHARE).await,
+            _ => self.consumers(Kind::Library, self.messages).await,
         }
     }
 }

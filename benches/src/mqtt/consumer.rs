@@ -13,13 +13,12 @@ use tokio::task::AbortHandle;
 
 use crate::failure::{Failure, Result};
 use crate::mqtt::packet::{self, Qos, SUBACK};
-use crate::mqtt::publisher::{await_packet, connected};
+use crate::mqtt::publisher::{RECEIVE_MAXIMUM, await_packet, connected};
 
 /// How a consumer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// With rumqttc, as an ordinary program: a message at a time. When it falls behind, mosquitto's queue for it makes
-    /// each message dearer.
+    /// With rumqttc, as an ordinary program: a message at a time.
     Library,
     /// Reads large bites and acknowledges each of them in one write, so that the broker never waits for it.
     Lean,
@@ -58,7 +57,7 @@ impl Consumer {
 
     async fn library(port: u16, filter: &str, qos: Qos) -> Result<Self> {
         let mut options = MqttOptions::new(mysimbdp_testbed::unique("consumer"), "127.0.0.1", port);
-        options.set_clean_start(true);
+        options.set_clean_start(true).set_receive_maximum(Some(RECEIVE_MAXIMUM));
         let (client, mut events) = AsyncClient::new(options, 100);
         let qos = if qos == Qos::AtLeastOnce { QoS::AtLeastOnce } else { QoS::AtMostOnce };
         client.subscribe(filter, qos).await.map_err(Failure::of("subscribe"))?;

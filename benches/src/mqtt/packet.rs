@@ -23,8 +23,10 @@ const READ_BYTES: usize = 256 << 10;
 const PACKET_BYTES_MAX: usize = 1 << 20;
 
 /// CONNECT with a clean start, without keep-alive.
-pub fn connect(client_id: &str) -> Vec<u8> {
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0];
+pub fn connect(client_id: &str, receive_maximum: u16) -> Vec<u8> {
+    // From the 3 on: the length of the properties, and the Receive Maximum.
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 3, 0x21];
+    body.extend(receive_maximum.to_be_bytes());
     text(&mut body, client_id);
     packet(0x10, &body)
 }

@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 use crate::failure::{Failure, Result};
 use crate::mqtt::packet::{self, CONNACK, Packets, Qos};
 
-/// Messages that the broker has not acknowledged: enough for it never to wait for the next one.
-const IN_FLIGHT_MAX: u64 = 1_000;
+/// Messages that the broker has not acknowledged, as many as ordinary clients have. With more of them a consumer on a busy
+/// machine falls behind, and mosquitto goes through all that is in flight with each acknowledgement: of 1,000 in flight
+/// came a tenth of the rate.
+const IN_FLIGHT_MAX: u64 = 100;
+/// Messages that the broker may deliver before they are acknowledged, as many as it may to a stream app: two batches.
+pub(super) const RECEIVE_MAXIMUM: u16 = 2_000;
 /// Messages of QoS 0 in one write.
 const AT_ONCE: u64 = 300;
 /// The first number, so that all payloads have the same length.
@@ -100,7 +104,7 @@ pub fn steady(port: u16, load: &Load, per_second: u64, clock: Instant) -> Result
 pub(super) fn connected(port: u16) -> io::Result<(TcpStream, Packets)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
-    stream.write_all(&packet::connect(&mysimbdp_testbed::unique("load")))?;
+    stream.write_all(&packet::connect(&mysimbdp_testbed::unique("load"), RECEIVE_MAXIMUM))?;
     let mut packets = Packets::default();
     await_packet(&mut stream, &mut packets, CONNACK)?;
     Ok((stream, packets))
