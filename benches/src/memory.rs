@@ -55,16 +55,22 @@ pub fn tree(process: u32) -> Vec<u32> {
     found
 }
 
-/// A line of `/proc/<pid>/status` that counts in kB; `None` where the process has ended.
-pub fn status_kib(process: u32, line: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))?;
+/// A process's share of the memory that is resident, in KiB: what it shares with others counts in parts. `None` where it has
+/// ended.
+pub fn share_kib(process: u32) -> Option<u64> {
+    line_kib(process, "smaps_rollup", "Pss")
+}
+
+/// A line of a file in `/proc/<pid>` that counts in kB.
+fn line_kib(process: u32, file: &str, line: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).ok()?;
+    let value = text.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'))?;
     value.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 fn look(process: u32, peaks: &mut BTreeMap<String, u64>) {
     for process in tree(process) {
-        if let (Some(name), Some(peak)) = (name(process), status_kib(process, "VmHWM")) {
+        if let (Some(name), Some(peak)) = (name(process), line_kib(process, "status", "VmHWM")) {
             let known = peaks.entry(name).or_default();
             *known = peak.max(*known);
         }

@@ -10,7 +10,7 @@ use crate::bed::Bed;
 use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
 use crate::effort::processor_seconds;
 use crate::failure::Result;
-use crate::memory::{status_kib, tree};
+use crate::memory::{share_kib, tree};
 use crate::platform::Platform;
 
 const MEMORY: &str = "MiB resident, all processes";
@@ -22,7 +22,7 @@ pub const IDLE: Plan = Plan {
     title: "idle, 1,000 batch clients",
     unit: "% of a core",
     timed: "user and system time of all processes of the platform with nothing to do, over 60 s (quick: 10 s), as a share \
-            of one core; memory that is resident, added up, at the end",
+            of one core; memory that is resident at the end, of all processes, what they share counted once",
     goals: &[Goal::AtMost(1.0), Goal::FactAtMost(MEMORY, 100.0)],
     rounds_max: 2,
     start: |extent| Idle::start(extent).boxed_local(),
@@ -69,8 +69,7 @@ impl Case for Idle {
         tokio::time::sleep(self.time).await;
         let used = processor_seconds(self.platform.pid())? - before;
         let share = 100.0 * used / begun.elapsed().as_secs_f64();
-        let resident =
-            tree(self.platform.pid()).into_iter().filter_map(|pid| status_kib(pid, "VmRSS")).sum::<u64>();
+        let resident = tree(self.platform.pid()).into_iter().filter_map(share_kib).sum::<u64>();
         let sample = Sample::of(share).with(MEMORY, resident as f64 / 1024.0);
         Ok(Sample { memory_kib: memory.peaks(), ..sample })
     }
