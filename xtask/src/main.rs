@@ -2,7 +2,7 @@
 //!
 //! - [`demo`] builds the platform and shows it at work;
 //! - [`chaos`] has everything fail at random, under load;
-//! - [`bench`] measures the platform beside what bounds it;
+//! - [`mod@bench`] measures the platform beside what bounds it;
 //! - [`setup`] installs what the tests need and is missing;
 //! - [`mod@test`] does that, then checks formatting, lints, tests and documentation.
 
