@@ -131,7 +131,7 @@ fn directory(
     if let Some(manifest) = &manifest
         && !files::exists(&visible)
         // Parts whose original still lies at the drop point are made again from it.
-        && (!has_parts(manifest) || hidden.contains_key(&ingestion))
+        && (!has_parts(manifest) || hidden.get(&ingestion).is_some_and(|hidden| holds_anything(hidden)))
         && matches(manifest, &unseen)?
     {
         files::rename(&unseen, &visible)?;
@@ -152,6 +152,11 @@ fn directory(
     files::remove_dir_all(&unseen)?;
     tracing::warn!(client = %client, ingestion = %ingestion, "staging was cut off, its file lies at the drop point again");
     Ok(())
+}
+
+/// Whether the original had been moved there.
+fn holds_anything(hidden: &Path) -> bool {
+    files::list(hidden).is_ok_and(|paths| !paths.is_empty())
 }
 
 /// Moves what is a sender's file, and not ours, to the drop point.

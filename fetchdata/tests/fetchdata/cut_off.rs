@@ -111,6 +111,15 @@ async fn with_all_parts_before_the_original_was_out_of_sight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_all_parts_and_a_place_out_of_sight_that_is_still_empty() {
+    let (root, staged) = after_staging(&with_parts()).await;
+    make_unseen(&staged);
+    fs::write(drop_point(&root, "cut.csv"), ROWS).expect("the original");
+    fs::create_dir(drop_point(&root, &format!(".taken-{}", staged.manifest.ingestion))).expect("directory");
+    assert_staged_once(root, "parts beside their original are made again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_all_parts_and_the_original_out_of_sight() {
     let (root, staged) = after_staging(&with_parts()).await;
     make_unseen(&staged);

@@ -1,5 +1,7 @@
 //! Finds what has left its process group, by a mark in the environment.
 
+use std::collections::BTreeSet;
+
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::identity::processes;
@@ -48,7 +50,8 @@ fn owned_by(owner: &str) -> String {
 }
 
 fn kill(since: u64, accept: impl Fn(&str) -> bool) -> usize {
-    let mut killed = 0;
+    // A pass may find again what has been killed in the one before and has not ended yet.
+    let mut killed = BTreeSet::new();
     let own = std::process::id();
     for _ in 0..PASSES_MAX {
         let found = processes(|stat, pid| {
@@ -57,12 +60,14 @@ fn kill(since: u64, accept: impl Fn(&str) -> bool) -> usize {
         if found.is_empty() {
             break;
         }
-        for (_, process) in found {
+        for (pid, process) in found {
             // One that has ended meanwhile needs no signal.
-            killed += usize::from(pidfd_send_signal(process, Signal::KILL).is_ok());
+            if pidfd_send_signal(process, Signal::KILL).is_ok() {
+                killed.insert(pid);
+            }
         }
     }
-    killed
+    killed.len()
 }
 
 fn variables(environment: &[u8]) -> impl Iterator<Item = &[u8]> {
