@@ -16,7 +16,40 @@ pub(super) fn refusal(document: &RawDocument) -> Option<String> {
     if bytes > DOCUMENT_BYTES_MAX {
         return Some(format!("document has {bytes} bytes, allowed are {DOCUMENT_BYTES_MAX}"));
     }
-    refusal_of_id(document).or_else(|| refusal_of_depth(document, DEPTH_MAX))
+    refusal_of_id(document)
+        .or_else(|| if is_flat(document.as_bytes()) { None } else { refusal_of_depth(document, DEPTH_MAX) })
+}
+
+/// Whether nothing in the document is nested, as in most. False where that cannot be told so fast. To decode all fields for
+/// it once more would cost more than reading them from a CSV row did.
+fn is_flat(document: &[u8]) -> bool {
+    let mut rest = document.get(4..).unwrap_or_default();
+    while let Some((&kind, element)) = rest.split_first() {
+        if kind == 0 {
+            return element.is_empty();
+        }
+        let Some(name) = element.iter().position(|byte| *byte == 0) else { return false };
+        let value = &element[name + 1..];
+        let length = || value.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
+        let bytes = match ElementType::from(kind) {
+            Some(ElementType::Null | ElementType::MinKey | ElementType::MaxKey) => Some(0),
+            Some(ElementType::Boolean) => Some(1),
+            Some(ElementType::Int32) => Some(4),
+            Some(
+                ElementType::Int64 | ElementType::Double | ElementType::DateTime | ElementType::Timestamp,
+            ) => Some(8),
+            Some(ElementType::ObjectId) => Some(12),
+            Some(ElementType::Decimal128) => Some(16),
+            Some(ElementType::String) => length().map(|length| length.saturating_add(4)),
+            Some(ElementType::Binary) => length().map(|length| length.saturating_add(5)),
+            _ => None,
+        };
+        match bytes.and_then(|bytes| value.get(bytes..)) {
+            Some(following) => rest = following,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// Whether a document can have this `_id`.
@@ -99,6 +132,25 @@ mod tests {
             doc! { "_id": { "$a": 1 } },
         ] {
             assert!(refused(&bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_flat_is_told_from_what_is_not() {
+        let flat = doc! {
+            "_id": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![3; 16] }, "text": "\u{3}\u{4}\0", "no": "",
+            "null": null, "yes": true, "small": 3_i32, "large": 4_i64, "double": 0.1, "date": bson::DateTime::MIN,
+            "oid": bson::oid::ObjectId::new(), "min": Bson::MinKey, "max": Bson::MaxKey,
+            "time": bson::Timestamp { time: 3, increment: 4 }, "decimal": bson::Decimal128::from_bytes([4; 16]),
+        };
+        let bytes = |document: &Document| RawDocumentBuf::try_from(document).expect("encodable").into_bytes();
+        assert!(is_flat(&bytes(&flat)) && is_flat(&bytes(&doc! {})));
+        for nested in [doc! { "a": {} }, doc! { "a": 1, "b": [] }, doc! { "a": "x", "b": { "c": 1 } }] {
+            assert!(!is_flat(&bytes(&nested)), "{nested}");
+        }
+        let whole = bytes(&flat);
+        for end in 0..whole.len() {
+            assert!(!is_flat(&whole[..end]), "cut at {end}");
         }
     }
 
