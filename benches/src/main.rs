@@ -3,7 +3,7 @@
 //! 1. [`cases`]: each says what it times, who takes part, and what is expected; [`case`] is what they have in common;
 //! 2. [`run`]: all contenders of a case take turns, round after round, on servers of the case's own ([`bed`]);
 //! 3. [`platform`] runs the real programs, [`yardsticks`] do only what bounds them, [`peers`] are what else there is;
-//! 4. [`report`]: medians, spread and ratios as a table, as JSON and as a plot.
+//! 4. [`report`]: medians, spread and ratios as a table, as JSON and as a plot; [`guard`]: nothing but the ratios of a few.
 //!
 //! Ratios within one run are what counts: absolute numbers are those of a machine and of its other users.
 
@@ -17,6 +17,7 @@ mod case;
 mod cases;
 mod effort;
 mod failure;
+mod guard;
 mod input;
 mod machine;
 mod memory;
@@ -59,6 +60,9 @@ struct Arguments {
     /// Write it into the documentation: all cases, at full size.
     #[arg(long, conflicts_with_all = ["cases", "quick", "out"])]
     publish: bool,
+    /// Only whether a few cheap cases stay above a floor far below their goals: for tests, whatever the build.
+    #[arg(long, exclusive = true)]
+    guard: bool,
     /// List the cases and what each of them times.
     #[arg(long)]
     list: bool,
@@ -79,6 +83,9 @@ async fn main() -> ExitCode {
 
 /// Whether every case that was asked for has a result; goals that are not met are results too.
 async fn measure(arguments: &Arguments) -> Result<bool> {
+    if arguments.guard {
+        return guard::check().await.map(|()| true);
+    }
     let plans = selected(&arguments.cases)?;
     if arguments.list {
         plans.iter().for_each(|plan| println!("{}: {}\n    {}", plan.name, plan.title, plan.timed));

@@ -11,6 +11,10 @@ mod up;
 
 use crate::case::Plan;
 
+pub use documents::CSV;
+pub use staging::STAGING;
+pub use stream::QOS_1;
+
 /// Each process of the platform, at full rate, whatever the size of the file.
 const MEMORY_KIB_MAX: u64 = 64 * 1024;
 
@@ -20,13 +24,13 @@ const PEER: usize = 2;
 
 /// All there are.
 pub const ALL: &[Plan] = &[
-    documents::CSV,
+    CSV,
     documents::NDJSON,
     objects::GRIDFS_50,
     small_files::SMALL_FILES,
-    stream::QOS_1,
+    QOS_1,
     stream::QOS_0,
-    staging::STAGING,
+    STAGING,
     objects::GRIDFS_500,
     latency::AT_1_000,
     latency::AT_20_000,

@@ -70,11 +70,11 @@ impl Report {
 }
 
 /// The first present contender with a role.
-fn first(series: &[Series], role: Role) -> Option<&Series> {
+pub fn first(series: &[Series], role: Role) -> Option<&Series> {
     series.iter().find(|series| series.contender.role == role && !series.samples.is_empty())
 }
 
 /// The median of a series as a multiple of the yardstick's.
-fn ratio(all: &[Series], series: &Series) -> Option<f64> {
+pub fn ratio(all: &[Series], series: &Series) -> Option<f64> {
     Some(series.median()? / first(all, Role::Yardstick)?.median()?)
 }
