@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Config, Faults};
+use super::{Config, Faults, validate};
 use crate::io::files::{self, Metadata};
 use crate::io::sign::Sign;
 
@@ -51,8 +51,14 @@ pub async fn watch(
         if !rests || !is_new {
             continue;
         }
+        let loaded = match files::read_to_string(&file) {
+            Ok(text) => validate::parse(&file, &text, &variable),
+            // What the machine lacks is no fault of the file's: it is looked at again.
+            Err(error) if error.is_exhausted() => continue,
+            Err(_) => Config::load(&file, &variable),
+        };
         judged = before.clone();
-        let edit = compare(&running, Config::load(&file, &variable));
+        let edit = compare(&running, loaded);
         if edit != told {
             tell(&file, &edit);
             sign.show(edit.text(&file));

@@ -16,11 +16,20 @@ pub(super) fn load(file: &FilePath, variable: impl Fn(&str) -> Option<String>) -
         let fault = Fault::new(Place::START, &Path::default(), crate::chain(&error));
         Faults::new(file, vec![fault])
     })?;
+    parse(file, &text, variable)
+}
+
+/// What `file` has been read to be.
+pub(super) fn parse(
+    file: &FilePath,
+    text: &str,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Faults> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => FilePath::new("."),
     };
-    check(&text, folder, variable).map_err(|faults| Faults::new(file, faults))
+    check(text, folder, variable).map_err(|faults| Faults::new(file, faults))
 }
 
 fn check(
