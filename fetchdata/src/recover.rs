@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
@@ -56,9 +55,10 @@ pub(crate) fn all(layout: &Layout) -> Result<Hidden, FileError> {
 /// is judged again.
 pub(crate) async fn originals(history: &History, hidden: Hidden) -> Result<(), JoinError> {
     for (ingestion, directory) in hidden {
-        let is_ingested = match hidden_since(&directory) {
-            Ok(since) => history.is_ingested_since(ingestion, since).await,
-            Err(_) => false,
+        let hidden_since = files::metadata(&directory).ok().and_then(|metadata| metadata.modified().ok());
+        let is_ingested = match hidden_since {
+            Some(since) => history.is_ingested_since(ingestion, since).await,
+            None => false,
         };
         spawn_blocking(move || {
             let end = if is_ingested { files::remove_dir_all } else { capture::unhide };
@@ -67,11 +67,6 @@ pub(crate) async fn originals(history: &History, hidden: Hidden) -> Result<(), J
         .await?;
     }
     Ok(())
-}
-
-fn hidden_since(directory: &Path) -> Result<SystemTime, FileError> {
-    let modified = files::metadata(directory)?.modified();
-    modified.map_err(|source| FileError { action: "look at", path: directory.to_owned(), source })
 }
 
 fn warn_of(directory: &Path, recovered: Result<(), FileError>) {

@@ -55,7 +55,7 @@ pub async fn watch(
             Ok(text) => validate::parse(&file, &text, &variable),
             // What the machine lacks is no fault of the file's: it is looked at again.
             Err(error) if error.is_exhausted() => continue,
-            Err(_) => Config::load(&file, &variable),
+            Err(error) => Err(validate::unreadable(&file, &error)),
         };
         judged = before.clone();
         let edit = compare(&running, loaded);

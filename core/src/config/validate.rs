@@ -9,14 +9,16 @@ use std::path::Path as FilePath;
 use super::findings::Findings;
 use super::place::{Path, Place, Source};
 use super::{Config, Fault, Faults, meaning, schema, shape};
-use crate::io::files;
+use crate::io::files::{self, FileError};
 
 pub(super) fn load(file: &FilePath, variable: impl Fn(&str) -> Option<String>) -> Result<Config, Faults> {
-    let text = files::read_to_string(file).map_err(|error| {
-        let fault = Fault::new(Place::START, &Path::default(), crate::chain(&error));
-        Faults::new(file, vec![fault])
-    })?;
+    let text = files::read_to_string(file).map_err(|error| unreadable(file, &error))?;
     parse(file, &text, variable)
+}
+
+pub(super) fn unreadable(file: &FilePath, error: &FileError) -> Faults {
+    let fault = Fault::new(Place::START, &Path::default(), crate::chain(error));
+    Faults::new(file, vec![fault])
 }
 
 /// What `file` has been read to be.
