@@ -102,7 +102,7 @@ impl Settings {
             // A timer without a period does not exist.
             report_every: report_every.max(REPORT_EVERY_MIN),
             batch_messages_max: read.parsed(env::BATCH_MESSAGES, 1000).clamp(1, 10_000),
-            batch_wait_max: Duration::from_millis(read.parsed(env::BATCH_MILLIS, 20)),
+            batch_wait_max: Duration::from_millis(read.parsed(env::BATCH_MILLIS, 2)),
             drain_quiet: Duration::from_millis(read.parsed(env::DRAIN_QUIET_MILLIS, 2000)),
             coredms: read.text(env::COREDMS),
             database: read.text(env::DATABASE),

@@ -49,7 +49,7 @@ pub struct Stream {
     #[serde(default = "Stream::batch_messages_max")]
     #[schemars(range(min = 1, max = 10000))]
     pub batch_messages_max: u32,
-    /// … or when its first message is this old.
+    /// … or when its first message is this old and no other batch is being written.
     #[serde(default = "Stream::batch_wait_max")]
     pub batch_wait_max: Period,
     /// A message of a numbered source that is missing for so long is asked for.
@@ -70,7 +70,7 @@ impl Stream {
     }
 
     fn batch_wait_max() -> Period {
-        Period::millis(20)
+        Period::millis(2)
     }
 
     fn gap_delay() -> Period {

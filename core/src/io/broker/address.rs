@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
+use rumqttc::tokio_rustls::TlsConnector;
 use rumqttc::tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
-use rumqttc::{TlsConfiguration, Transport};
 use url::Url;
 
 use super::BrokerError;
@@ -23,10 +23,10 @@ pub struct Address {
 }
 
 impl Address {
-    /// How the bytes travel. For TLS this reads the system's root certificates.
-    pub(super) fn transport(&self) -> Result<Transport, BrokerError> {
+    /// For `mqtts`; it reads the system's root certificates.
+    pub(super) fn tls(&self) -> Result<Option<TlsConnector>, BrokerError> {
         if !self.tls {
-            return Ok(Transport::tcp());
+            return Ok(None);
         }
         // `SSL_CERT_FILE` and `SSL_CERT_DIR` name others, such as those of a private authority.
         let mut roots = RootCertStore::empty();
@@ -41,7 +41,7 @@ impl Address {
             .map_err(|error| tls_error(error.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(config))))
+        Ok(Some(TlsConnector::from(Arc::new(config))))
     }
 }
 

@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rumqttc::v5::Request as Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{self as packet, PublishProperties};
-use rumqttc::v5::{AsyncClient, ClientError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::options::{Dialer, PUBLISHES_MAX};
 use super::pending::{Pending, Waiter};
 use super::poller::{Inbox, Poller, subscription};
+use super::wire::Request;
 use super::{BrokerError, Publish};
 
 /// How long the broker may take to acknowledge something.
@@ -57,7 +58,7 @@ pub(super) struct State {
 /// The connection that is up.
 #[derive(Debug)]
 pub(super) struct Live {
-    pub(super) client: AsyncClient,
+    pub(super) requests: mpsc::Sender<Request>,
     pub(super) packet_bytes_max: usize,
     pub(super) publishes: Pending,
     pub(super) subscribes: Pending,
@@ -74,6 +75,13 @@ pub struct AckToken {
     pub(super) generation: u64,
     /// 0: the message needs no acknowledgement.
     pub(super) packet_id: u16,
+}
+
+impl Live {
+    /// False where the queue is full, or the connection at its end.
+    pub(super) fn request(&self, packet: Outgoing) -> bool {
+        self.requests.try_send(Request::Send(packet)).is_ok()
+    }
 }
 
 impl Shared {
@@ -175,10 +183,11 @@ impl Connection {
             };
             let object = format!("message to {topic:?}");
             let answer = self.hand_over(Some(permit), |live| {
-                let client = &live.client;
-                let sent =
-                    client.try_publish_with_properties(topic, QoS::AtLeastOnce, retain, payload, properties);
-                (sent, &mut live.publishes)
+                let message = packet::Publish {
+                    retain,
+                    ..packet::Publish::new(topic, QoS::AtLeastOnce, payload, Some(properties))
+                };
+                (live.request(Outgoing::Publish(message)), &mut live.publishes)
             })?;
             self.answer(object, answer).await
         };
@@ -196,7 +205,8 @@ impl Connection {
             }
         }
         let answer = self.hand_over(None, |live| {
-            (live.client.try_subscribe_many([subscription(filter)]), &mut live.subscribes)
+            let subscribe = packet::Subscribe::new_many([subscription(filter)], None);
+            (live.request(Outgoing::Subscribe(subscribe)), &mut live.subscribes)
         })?;
         self.answer(format!("subscription to {filter:?}"), answer).await
     }
@@ -210,8 +220,10 @@ impl Connection {
                 state.unwanted.push(filter.to_owned());
             }
         }
-        let answer =
-            self.hand_over(None, |live| (live.client.try_unsubscribe(filter), &mut live.unsubscribes))?;
+        let answer = self.hand_over(None, |live| {
+            let unsubscribe = packet::Unsubscribe::new(filter, None);
+            (live.request(Outgoing::Unsubscribe(unsubscribe)), &mut live.unsubscribes)
+        })?;
         self.answer(format!("end of the subscription to {filter:?}"), answer).await
     }
 
@@ -220,22 +232,14 @@ impl Connection {
     pub(super) fn acknowledge(&self, tokens: impl IntoIterator<Item = AckToken>) -> usize {
         let mut state = self.shared.state();
         let State { generation, live: Some(live), .. } = &mut *state else { return 0 };
-        let mut acknowledged = 0;
-        for token in tokens {
-            if token.packet_id == 0 || token.generation != *generation {
-                continue;
-            }
-            let message = packet::Publish {
-                pkid: token.packet_id,
-                qos: QoS::AtLeastOnce,
-                ..packet::Publish::default()
-            };
-            // There is room for the whole window, so this fails only when the connection is being lost.
-            if live.client.try_ack(&message).is_ok() {
-                live.unacknowledged = live.unacknowledged.saturating_sub(1);
-                acknowledged += 1;
-            }
+        let possible = |token: &AckToken| token.packet_id != 0 && token.generation == *generation;
+        let ids: Vec<u16> = tokens.into_iter().filter(possible).map(|token| token.packet_id).collect();
+        let acknowledged = ids.len();
+        // There is room for the whole window, so this fails only when the connection is being lost.
+        if acknowledged == 0 || live.requests.try_send(Request::Acknowledge(ids)).is_err() {
+            return 0;
         }
+        live.unacknowledged = live.unacknowledged.saturating_sub(acknowledged);
         acknowledged
     }
 
@@ -254,7 +258,7 @@ impl Connection {
     fn hand_over(
         &self,
         permit: Option<OwnedSemaphorePermit>,
-        request: impl FnOnce(&mut Live) -> (Result<(), ClientError>, &mut Pending),
+        request: impl FnOnce(&mut Live) -> (bool, &mut Pending),
     ) -> Result<oneshot::Receiver<Result<(), String>>, BrokerError> {
         let mut state = self.shared.state();
         let Some(live) = &mut state.live else {
@@ -262,8 +266,10 @@ impl Connection {
             return Err(self.shared.down());
         };
         let (sent, pending) = request(live);
-        // The topic has been checked, so the queue is full, which means that the broker does not answer.
-        sent.map_err(|_| self.shared.not_acknowledged())?;
+        // The queue is full, which means that the broker does not answer.
+        if !sent {
+            return Err(self.shared.not_acknowledged());
+        }
         let (answer, receiver) = oneshot::channel();
         pending.handed_over(Waiter::Caller { answer, _permit: permit });
         Ok(receiver)

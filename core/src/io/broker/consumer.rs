@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::v5::Packet;
-use rumqttc::v5::{ConnectionError, Event};
+use rumqttc::v5::{ConnectionError, Request as Outgoing};
 use tokio::time::timeout;
 
 use super::connection::{Connection, Phase};
 use super::deliveries::{Queue, deliveries};
 use super::options::Dialer;
+use super::wire::{Arrived, Request};
 use super::{BrokerError, ConnectOptions, Publish};
 
 pub use super::connection::AckToken;
@@ -53,7 +53,7 @@ impl Consumer {
     /// Starts connecting and returns at once: that the broker cannot be reached is no error, a wrong address or filter
     /// is. Must be called within a tokio runtime.
     pub fn connect(options: ConnectOptions, filters: Vec<String>) -> Result<(Self, Deliveries), BrokerError> {
-        let dialer = Dialer::new(&options, true)?;
+        let dialer = Dialer::new(&options, false)?;
         let (queue, deliveries) = deliveries(options.receive_maximum);
         let connection = Connection::start(dialer.clone(), filters, true, Arc::clone(&queue))?;
         let session_is_kept = options.session_expiry.is_some();
@@ -142,28 +142,20 @@ pub async fn create_session(
 
 /// Ends the session of `options`: the broker forgets it, and everything that it still holds for it.
 pub async fn end_session(options: &ConnectOptions) -> Result<(), BrokerError> {
-    end(&Dialer::new(options, true)?).await
+    end(&Dialer::new(options, false)?).await
 }
 
 /// The library's DISCONNECT cannot carry a session expiry. A clean start discards the session just as well, and the
 /// new one ends with its connection.
 async fn end(dialer: &Dialer) -> Result<(), BrokerError> {
-    let (client, mut eventloop) = dialer.without_session().dial();
+    let dialer = dialer.without_session();
     let ended = async {
-        let mut discarded = false;
-        loop {
-            match eventloop.poll().await {
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                    discarded = true;
-                    // An empty queue has room.
-                    let _ = client.try_disconnect();
-                }
-                Ok(_) => {}
-                // The broker closes when it has read the DISCONNECT.
-                Err(_) if discarded => return Ok::<(), ConnectionError>(()),
-                Err(error) => return Err(error),
-            }
-        }
+        let (requests, mut wire, _) = dialer.dial().await?;
+        // An empty queue has room.
+        let _ = requests.try_send(Request::Send(Outgoing::Disconnect));
+        // The broker closes when it has read the DISCONNECT.
+        while wire.step(&mut Arrived::default()).await.is_ok() {}
+        Ok::<(), ConnectionError>(())
     };
     match timeout(END_SESSION_DEADLINE, ended).await {
         Ok(Ok(())) => Ok(()),

@@ -175,27 +175,30 @@ impl Inbox for Arc<Queue> {
         }
     }
 
-    fn message(&self, message: packet::Publish, generation: u64) {
-        let at_most_once = message.qos == QoS::AtMostOnce;
+    fn messages(&self, messages: impl Iterator<Item = packet::Publish>, generation: u64) {
+        let received_at = Instant::now();
         let mut waiting = self.waiting();
         if waiting.closing {
             return;
         }
-        if at_most_once && waiting.deliveries.len() >= self.window {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            return;
+        for message in messages {
+            let at_most_once = message.qos == QoS::AtMostOnce;
+            if at_most_once && waiting.deliveries.len() >= self.window {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let properties = message.properties.unwrap_or_default();
+            waiting.push(Delivery {
+                topic: String::from_utf8_lossy(&message.topic).into_owned(),
+                payload: message.payload,
+                qos: message.qos as u8,
+                duplicate: message.dup,
+                retained: message.retain,
+                user_properties: properties.user_properties,
+                received_at,
+                ack: AckToken { generation, packet_id: if at_most_once { 0 } else { message.pkid } },
+            });
         }
-        let properties = message.properties.unwrap_or_default();
-        waiting.push(Delivery {
-            topic: String::from_utf8_lossy(&message.topic).into_owned(),
-            payload: message.payload,
-            qos: message.qos as u8,
-            duplicate: message.dup,
-            retained: message.retain,
-            user_properties: properties.user_properties,
-            received_at: Instant::now(),
-            ack: AckToken { generation, packet_id: if at_most_once { 0 } else { message.pkid } },
-        });
         drop(waiting);
         self.arrived.notify_one();
     }
@@ -220,10 +223,10 @@ mod tests {
     fn qos_0_is_dropped_when_the_window_is_full_and_qos_1_is_not() {
         let (queue, mut deliveries) = deliveries(2);
         for _ in 0..5 {
-            queue.message(message(QoS::AtMostOnce, 0), 1);
+            queue.messages([message(QoS::AtMostOnce, 0)].into_iter(), 1);
         }
         assert_eq!((queue.len(), queue.lost()), (2, 3));
-        queue.message(message(QoS::AtLeastOnce, 1), 1);
+        queue.messages([message(QoS::AtLeastOnce, 1)].into_iter(), 1);
         let mut batch = Vec::new();
         assert_eq!(deliveries.drain_into(&mut batch, 5), 3);
         assert_eq!(batch.iter().map(|delivery| delivery.ack.packet_id).collect::<Vec<_>>(), [0, 0, 1]);
@@ -234,12 +237,12 @@ mod tests {
         let (queue, mut deliveries) = deliveries(2);
         for id in 1..=4 {
             assert!(queue.room().now_or_never().is_some(), "room for message {id}");
-            queue.message(message(QoS::AtLeastOnce, id), 1);
+            queue.messages([message(QoS::AtLeastOnce, id)].into_iter(), 1);
         }
         assert!(queue.room().now_or_never().is_none());
         let (delivery, ()) = tokio::join!(deliveries.recv(), queue.room());
         assert_eq!(delivery.map(|delivery| delivery.ack.packet_id), Some(1));
-        queue.message(message(QoS::AtLeastOnce, 5), 1);
+        queue.messages([message(QoS::AtLeastOnce, 5)].into_iter(), 1);
         queue.close();
         assert!(queue.room().now_or_never().is_some(), "it must be able to end");
     }
@@ -250,7 +253,7 @@ mod tests {
         for id in 1..=4 {
             assert!(queue.room().now_or_never().is_some(), "room for message {id}");
             let payload = Bytes::from(vec![0; WAITING_BYTES_MAX / 4]);
-            queue.message(packet::Publish { payload, ..message(QoS::AtLeastOnce, id) }, 1);
+            queue.messages([packet::Publish { payload, ..message(QoS::AtLeastOnce, id) }].into_iter(), 1);
         }
         assert!(queue.room().now_or_never().is_none());
         assert_eq!(deliveries.drain_into(&mut Vec::new(), 1), 1);
@@ -262,9 +265,9 @@ mod tests {
     #[tokio::test]
     async fn what_waits_when_the_connection_is_lost_is_taken_out_again() {
         let (queue, mut deliveries) = deliveries(2);
-        queue.message(message(QoS::AtLeastOnce, 1), 1);
+        queue.messages([message(QoS::AtLeastOnce, 1)].into_iter(), 1);
         queue.disconnected("test");
-        queue.message(message(QoS::AtLeastOnce, 1), 2);
+        queue.messages([message(QoS::AtLeastOnce, 1)].into_iter(), 2);
         queue.ended();
         assert_eq!(deliveries.recv().await.map(|delivery| delivery.ack.generation), Some(2));
         assert!(deliveries.recv().await.is_none());

@@ -58,7 +58,7 @@ impl BrokerLink {
         options: ConnectOptions,
         subscriptions: Vec<String>,
     ) -> Result<(Self, mpsc::Receiver<LinkEvent>), BrokerError> {
-        let dialer = Dialer::new(&options, false)?;
+        let dialer = Dialer::new(&options, true)?;
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let message_bytes_max = options.message_bytes_max;
         let inbox = Events { events, dropped: AtomicU64::new(0), message_bytes_max };
@@ -134,18 +134,8 @@ impl Events {
             Err(TrySendError::Closed(_)) => {}
         }
     }
-}
 
-impl Inbox for Events {
-    fn connected(&self) {
-        self.send(LinkEvent::Connected);
-    }
-
-    fn disconnected(&self, reason: &str) {
-        self.send(LinkEvent::Disconnected { reason: reason.to_owned() });
-    }
-
-    fn message(&self, message: packet::Publish, _generation: u64) {
+    fn message(&self, message: packet::Publish) {
         let (bytes, bytes_max) = (message.payload.len(), self.message_bytes_max);
         if bytes > bytes_max {
             // The rest of a burst is counted by the next message that fits.
@@ -166,5 +156,19 @@ impl Inbox for Events {
             correlation: properties.correlation_data,
             user_properties: properties.user_properties,
         }));
+    }
+}
+
+impl Inbox for Events {
+    fn connected(&self) {
+        self.send(LinkEvent::Connected);
+    }
+
+    fn disconnected(&self, reason: &str) {
+        self.send(LinkEvent::Disconnected { reason: reason.to_owned() });
+    }
+
+    fn messages(&self, messages: impl Iterator<Item = packet::Publish>, _generation: u64) {
+        messages.for_each(|message| self.message(message));
     }
 }

@@ -3,28 +3,30 @@
 use std::fmt;
 use std::time::Duration;
 
+use rumqttc::tokio_rustls::TlsConnector;
+use rumqttc::v5::ConnectionError;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnectProperties, LastWill};
-use rumqttc::v5::{AsyncClient, EventLoop, MqttOptions};
+use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectProperties, LastWill, Login};
+use tokio::sync::mpsc;
 
 use super::BrokerError;
 use super::address::{Address, without_credentials};
+use super::wire::{Greeting, Request, Wire};
 
-/// Largest message that is taken, in bytes. The library's own limit of 10 KiB would end the connection at the first
-/// larger message, again and again. No document of more than 16 MiB can be stored, so larger ones need not arrive.
+/// Largest message that is taken, in bytes. No document of more than 16 MiB can be stored, so larger ones need not arrive.
 pub(super) const PACKET_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 /// Enough for any report, bell or request: the queue of a manager then holds 64 MiB at most, whatever is published.
 pub const SIGNAL_BYTES_MAX: usize = 64 * 1024;
 
-/// Messages of ours that may be unacknowledged at a time. The broker may allow less, which the library obeys.
+/// Messages of ours that may be unacknowledged at a time. The broker may allow less.
 pub(super) const PUBLISHES_MAX: u16 = 64;
 
 /// Requests that may wait for the connection: an acknowledgement of every packet identifier that there is, all of our own
 /// messages and as many subscriptions. So handing over a request never has to wait. It is no memory until it is used.
 const REQUESTS_MAX: usize = u16::MAX as usize + 2 * PUBLISHES_MAX as usize;
 
-/// The library refuses shorter ones.
+/// Shorter ones would be more pings than messages.
 const KEEP_ALIVE_MIN: Duration = Duration::from_secs(5);
 /// The protocol knows no longer ones.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(u16::MAX as u64);
@@ -89,61 +91,70 @@ impl fmt::Debug for ConnectOptions {
 pub(super) struct Dialer {
     pub(super) address: Address,
     pub(super) client_id: String,
-    mqtt: MqttOptions,
+    tls: Option<TlsConnector>,
+    greeting: Greeting,
 }
 
 impl Dialer {
-    pub(super) fn new(options: &ConnectOptions, manual_acks: bool) -> Result<Self, BrokerError> {
+    /// `acknowledges`: whether messages are acknowledged as they arrive.
+    pub(super) fn new(options: &ConnectOptions, acknowledges: bool) -> Result<Self, BrokerError> {
         let address: Address = options.url.parse()?;
-        let mut mqtt = MqttOptions::new(&options.client_id, &address.host, address.port);
-        mqtt.set_transport(address.transport()?);
-        mqtt.set_keep_alive(options.keep_alive.clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX));
-        mqtt.set_clean_start(options.session_expiry.is_none());
-        mqtt.set_manual_acks(manual_acks);
-        mqtt.set_outgoing_inflight_upper_limit(PUBLISHES_MAX);
-        if let Some((user, password)) = &address.credentials {
-            mqtt.set_credentials(user, password);
-        }
-        if let Some(will) = &options.will {
-            mqtt.set_last_will(LastWill::new(
-                &will.topic,
-                will.payload.clone(),
-                QoS::AtLeastOnce,
-                will.retain,
-                None,
-            ));
-        }
-        mqtt.set_connect_properties(ConnectProperties {
+        let properties = ConnectProperties {
             session_expiry_interval: options.session_expiry.map(seconds),
             // MQTT knows no window of 0.
             receive_maximum: Some(options.receive_maximum.max(1)),
             max_packet_size: Some(PACKET_BYTES_MAX),
             ..ConnectProperties::new()
-        });
-        Ok(Self { address, client_id: options.client_id.clone(), mqtt })
+        };
+        let keep_alive = options.keep_alive.clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX);
+        let greeting = Greeting {
+            connect: Connect {
+                keep_alive: u16::try_from(keep_alive.as_secs()).unwrap_or(u16::MAX),
+                client_id: options.client_id.clone(),
+                clean_start: options.session_expiry.is_none(),
+                properties: Some(properties),
+            },
+            will: options.will.as_ref().map(|will| {
+                LastWill::new(&will.topic, will.payload.clone(), QoS::AtLeastOnce, will.retain, None)
+            }),
+            login: address.credentials.as_ref().map(|(user, password)| Login::new(user, password)),
+            publishes_max: PUBLISHES_MAX,
+            packet_bytes_max: PACKET_BYTES_MAX,
+            acknowledges,
+        };
+        Ok(Self { tls: address.tls()?, address, client_id: options.client_id.clone(), greeting })
     }
 
     /// A dialer whose connection ends the session that `self` keeps.
     pub(super) fn without_session(&self) -> Self {
         let mut dialer = self.clone();
-        dialer.mqtt.set_clean_start(true);
-        dialer.mqtt.set_session_expiry_interval(None);
+        let connect = &mut dialer.greeting.connect;
+        connect.clean_start = true;
+        if let Some(properties) = &mut connect.properties {
+            properties.session_expiry_interval = None;
+        }
         dialer
     }
 
-    /// A client for one connection. Each connection gets a new one: what the library carries over from the last
-    /// connection (half-read events, packet identifiers, acknowledgements) has no meaning, or another one, on the next.
-    pub(super) fn dial(&self) -> (AsyncClient, EventLoop) {
-        AsyncClient::new(self.mqtt.clone(), REQUESTS_MAX)
+    /// Connects, and waits for the broker to accept it; also gives where requests for the connection go.
+    pub(super) async fn dial(&self) -> Result<(mpsc::Sender<Request>, Wire, ConnAck), ConnectionError> {
+        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+        let (wire, accepted) =
+            Wire::connect(&self.address, self.tls.as_ref(), self.greeting.clone(), receiver).await?;
+        Ok((requests, wire, accepted))
     }
 
     /// A healthy connection shows some event within each keep-alive interval; what is silent longer hangs in a write.
     pub(super) fn silence_max(&self) -> Duration {
-        self.mqtt.keep_alive() * 2 + Duration::from_secs(1)
+        self.keep_alive() * 2 + Duration::from_secs(1)
+    }
+
+    fn keep_alive(&self) -> Duration {
+        Duration::from_secs(self.greeting.connect.keep_alive.into())
     }
 }
 
-/// Without the library's options, which show the password.
+/// Without the greeting, which has the password in it.
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, client_id, .. } = self;
@@ -165,7 +176,7 @@ mod tests {
     #[test]
     fn passwords_are_not_shown() {
         let options = ConnectOptions::new("mqtt://user:secret@host", "me");
-        let dialer = Dialer::new(&options, false).expect("a good address");
+        let dialer = Dialer::new(&options, true).expect("a good address");
         let shown = format!("{options:?} {dialer:?}");
         assert!(shown.contains("host") && !shown.contains("secret"), "{shown}");
     }
@@ -179,9 +190,10 @@ mod tests {
                 session_expiry: Some(keep_alive),
                 ..ConnectOptions::new("mqtt://host", "me")
             };
-            let dialer = Dialer::new(&options, true).expect("a good address");
-            assert!((KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX).contains(&dialer.mqtt.keep_alive()));
-            assert!(dialer.mqtt.receive_maximum().is_some_and(|window| window > 0));
+            let dialer = Dialer::new(&options, false).expect("a good address");
+            assert!((KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX).contains(&dialer.keep_alive()));
+            let properties = dialer.greeting.connect.properties.expect("properties");
+            assert!(properties.receive_maximum.is_some_and(|window| window > 0));
         }
     }
 }

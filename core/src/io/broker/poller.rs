@@ -1,24 +1,26 @@
-//! The task that polls a connection, and does nothing else: callers who await the library's full queue in the place
-//! where it is emptied would wait forever.
+//! The task that serves a connection, and does nothing else: callers who await a full queue in the place where it is
+//! emptied would wait forever.
 //!
-//! Every connection is polled by one future from its beginning to its end. It is dropped at the end, and its client
-//! with it, so nothing of a lost connection can get into the next one.
+//! Every connection is served by one future from its beginning to its end. It is dropped at the end, and its queue with
+//! it, so nothing of a lost connection can get into the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::Outgoing;
+use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, DisconnectReasonCode, Filter, Packet, PubAckReason, Publish, RetainForwardRule,
-    SubscribeReasonCode, UnsubAckReason,
+    ConnAck, DisconnectReasonCode, Filter, Packet, PubAckReason, Publish, RetainForwardRule, Subscribe,
+    SubscribeReasonCode, UnsubAckReason, Unsubscribe,
 };
-use rumqttc::v5::mqttbytes::{self, QoS};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, StateError};
+use rumqttc::v5::{ConnectionError, Event, Request as Asked, StateError};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::BrokerError;
 use super::connection::{Live, Phase, Shared};
 use super::pending::{Pending, Waiter};
+use super::wire::{Arrived, Request};
 use crate::io::backoff::Backoff;
 
 /// How long the broker may take to acknowledge the subscriptions of a new connection.
@@ -47,7 +49,7 @@ pub(super) trait Inbox: Send + Sync + 'static {
     fn room(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
-    fn message(&self, message: Publish, generation: u64);
+    fn messages(&self, messages: impl Iterator<Item = Publish>, generation: u64);
     /// Nothing will arrive any more.
     fn ended(&self) {}
 }
@@ -131,42 +133,47 @@ impl<I: Inbox> Poller<I> {
 
     /// Makes one connection and polls it to its end.
     async fn connection(&self, outage: &mut Outage<'_>) -> Lost {
-        let (client, mut eventloop) = self.shared.dialer.dial();
+        let (requests, mut wire, accepted) = match self.shared.dialer.dial().await {
+            Ok(dialed) => dialed,
+            Err(error) => {
+                let (reason, cause) = why(&error);
+                return Lost { reason, lived: None, cause };
+            }
+        };
+        self.begin(requests, &accepted);
+        let since = Instant::now();
         let silence_max = self.shared.dialer.silence_max();
-        let mut since: Option<Instant> = None;
+        let mut arrived = Arrived::default();
         let mut ready = false;
         let (reason, cause) = loop {
-            self.inbox.room().await;
-            let event = match timeout(silence_max, eventloop.poll()).await {
-                Ok(Ok(event)) => event,
-                Ok(Err(error)) => break why(&error),
-                Err(_) => break ("the broker takes no more data".to_owned(), Cause::Other),
-            };
-            if let Event::Incoming(Packet::ConnAck(ack)) = &event {
-                since = Some(Instant::now());
-                self.begin(client.clone(), ack);
-            }
-            if let Err(reason) = self.handle(event) {
-                break (reason, Cause::Other);
-            }
             if !ready && self.is_set_up() {
                 ready = true;
                 self.shared.phase.send_replace(Phase::Connected);
                 outage.ends();
                 self.inbox.connected();
             }
-            if !ready && since.is_some_and(|since| since.elapsed() > SETUP_DEADLINE) {
+            if !ready && since.elapsed() > SETUP_DEADLINE {
                 break ("the broker does not acknowledge the subscriptions".to_owned(), Cause::Other);
             }
+            self.inbox.room().await;
+            match timeout(silence_max, wire.step(&mut arrived)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => break why(&error),
+                Err(_) => break ("the broker takes no more data".to_owned(), Cause::Other),
+            }
+            self.take_in(&mut arrived.messages);
+            if let Err(reason) = arrived.events.drain(..).try_for_each(|event| self.handle(event)) {
+                break (reason, Cause::Other);
+            }
         };
-        Lost { reason, lived: since.map(|since| since.elapsed()), cause }
+        Lost { reason, lived: Some(since.elapsed()), cause }
     }
 
     /// The broker has accepted us: subscribes, always. It may have lost the session, and to subscribe again is harmless.
-    fn begin(&self, client: AsyncClient, ack: &ConnAck) {
-        let packet_bytes_max = ack.properties.as_ref().and_then(|properties| properties.max_packet_size);
+    fn begin(&self, requests: mpsc::Sender<Request>, accepted: &ConnAck) {
+        let packet_bytes_max = accepted.properties.as_ref().and_then(|properties| properties.max_packet_size);
         let mut live = Live {
-            client,
+            requests,
             packet_bytes_max: packet_bytes_max.unwrap_or(PROTOCOL_PACKET_BYTES_MAX) as usize,
             publishes: Pending::default(),
             subscribes: Pending::default(),
@@ -179,14 +186,14 @@ impl<I: Inbox> Poller<I> {
         // Requests fit in: the queue is empty. One that did not would show as a connection that never gets ready.
         if !state.wanted.is_empty() {
             live.setup += 1;
-            if live.client.try_subscribe_many(state.wanted.iter().map(|filter| subscription(filter))).is_ok()
-            {
+            let filters = state.wanted.iter().map(|filter| subscription(filter));
+            if live.request(Asked::Subscribe(Subscribe::new_many(filters, None))) {
                 live.subscribes.handed_over(Waiter::Setup);
             }
         }
         for filter in &state.unwanted {
             live.setup += 1;
-            if live.client.try_unsubscribe(filter).is_ok() {
+            if live.request(Asked::Unsubscribe(Unsubscribe::new(filter, None))) {
                 live.unsubscribes.handed_over(Waiter::Setup);
             }
         }
@@ -197,19 +204,23 @@ impl<I: Inbox> Poller<I> {
         self.shared.state().live.as_ref().is_some_and(|live| live.setup == 0)
     }
 
+    fn take_in(&self, messages: &mut Vec<Publish>) {
+        if messages.is_empty() {
+            return;
+        }
+        let to_acknowledge = messages.iter().filter(|message| message.qos == QoS::AtLeastOnce).count();
+        let generation = {
+            let mut state = self.shared.state();
+            if let Some(live) = &mut state.live {
+                live.unacknowledged += to_acknowledge;
+            }
+            state.generation
+        };
+        self.inbox.messages(messages.drain(..), generation);
+    }
+
     /// An error ends the connection.
     fn handle(&self, event: Event) -> Result<(), String> {
-        if let Event::Incoming(Packet::Publish(message)) = event {
-            let generation = {
-                let mut state = self.shared.state();
-                if let (Some(live), QoS::AtLeastOnce) = (&mut state.live, message.qos) {
-                    live.unacknowledged += 1;
-                }
-                state.generation
-            };
-            self.inbox.message(message, generation);
-            return Ok(());
-        }
         let mut state = self.shared.state();
         let Some(live) = &mut state.live else { return Ok(()) };
         match event {
@@ -285,9 +296,7 @@ fn why(error: &ConnectionError) -> (String, Cause) {
             ("the broker no longer answers".to_owned(), Cause::Other)
         }
         // A reset: it closed while something of ours was on its way.
-        ConnectionError::MqttState(
-            StateError::Io(_) | StateError::Deserialization(mqttbytes::Error::Io(_)),
-        ) => (crate::chain(error), Cause::Closed),
+        ConnectionError::MqttState(StateError::Io(_)) => (crate::chain(error), Cause::Closed),
         error => (crate::chain(error), Cause::Other),
     }
 }
@@ -301,7 +310,7 @@ async fn stopped(shared: &Shared) {
 /// connection; this is the end of the patience with it.
 async fn farewell(shared: &Shared) {
     stopped(shared).await;
-    let disconnecting = shared.state().live.as_ref().is_some_and(|live| live.client.try_disconnect().is_ok());
+    let disconnecting = shared.state().live.as_ref().is_some_and(|live| live.request(Asked::Disconnect));
     if disconnecting {
         sleep(FAREWELL_DEADLINE).await;
     }

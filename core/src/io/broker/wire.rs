@@ -1,0 +1,249 @@
+//! The bytes of one connection, in bulk: all that has arrived is taken at once, and what is to be sent goes out together.
+//!
+//! The library's own event loop writes each acknowledgement by itself, a system call for each, here and in a broker that
+//! reads them one by one. Packets, their encoding, and which identifier is whose are the library's here too.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use rumqttc::tokio_rustls::TlsConnector;
+use rumqttc::tokio_rustls::rustls::pki_types::ServerName;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, Connect, ConnectReturnCode, LastWill, Login, Packet, PubAck, Publish,
+};
+use rumqttc::v5::mqttbytes::{self, QoS};
+use rumqttc::v5::{ConnectionError, Event, MqttState, Request as Outgoing, StateError, TlsError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval_at, timeout};
+
+use super::address::Address;
+
+/// A buffer for what arrives. Messages keep the one alive in which they lie, so it is filled before there is another.
+const INPUT_BYTES: usize = 64 * 1024;
+const INPUT_BYTES_MIN: usize = 4 * 1024;
+
+/// How long the broker may take to accept a connection.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the callers' side asks for.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// A packet of which the library keeps account.
+    Send(Outgoing),
+    /// Messages that have arrived, by their packet identifiers.
+    Acknowledge(Vec<u16>),
+}
+
+/// How a connection begins.
+#[derive(Clone)]
+pub(super) struct Greeting {
+    pub(super) connect: Connect,
+    pub(super) will: Option<LastWill>,
+    pub(super) login: Option<Login>,
+    /// Messages of ours that may be unacknowledged at a time.
+    pub(super) publishes_max: u16,
+    /// Largest packet that is taken.
+    pub(super) packet_bytes_max: u32,
+    /// Whether messages are acknowledged as they arrive.
+    pub(super) acknowledges: bool,
+}
+
+/// What has arrived and has not been looked at.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    pub(super) messages: Vec<Publish>,
+    /// All else, and what was sent under which identifier.
+    pub(super) events: VecDeque<Event>,
+}
+
+/// One connection, from CONNECT to its end.
+pub(super) struct Wire {
+    socket: Box<dyn Socket>,
+    requests: mpsc::Receiver<Request>,
+    state: MqttState,
+    messages: Vec<Publish>,
+    input: BytesMut,
+    output: BytesMut,
+    keep_alive: Interval,
+    publishes_max: u16,
+    packet_bytes_max: u32,
+    acknowledges: bool,
+}
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+impl Wire {
+    /// Connects, and waits for the broker to accept it.
+    pub(super) async fn connect(
+        address: &Address,
+        tls: Option<&TlsConnector>,
+        greeting: Greeting,
+        requests: mpsc::Receiver<Request>,
+    ) -> Result<(Self, ConnAck), ConnectionError> {
+        timeout(CONNECT_DEADLINE, Self::accepted(address, tls, greeting, requests)).await?
+    }
+
+    async fn accepted(
+        address: &Address,
+        tls: Option<&TlsConnector>,
+        greeting: Greeting,
+        requests: mpsc::Receiver<Request>,
+    ) -> Result<(Self, ConnAck), ConnectionError> {
+        let mut wire = Self {
+            socket: socket(address, tls).await?,
+            requests,
+            state: MqttState::new(greeting.publishes_max, !greeting.acknowledges),
+            messages: Vec::new(),
+            input: BytesMut::with_capacity(INPUT_BYTES),
+            output: BytesMut::new(),
+            keep_alive: every(Duration::from_secs(greeting.connect.keep_alive.into())),
+            publishes_max: greeting.publishes_max,
+            packet_bytes_max: greeting.packet_bytes_max,
+            acknowledges: greeting.acknowledges,
+        };
+        wire.write(&Packet::Connect(greeting.connect, greeting.will, greeting.login))?;
+        wire.flush().await?;
+        let accepted = loop {
+            match wire.packet()? {
+                Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success => break ack,
+                Some(Packet::ConnAck(ack)) => return Err(ConnectionError::ConnectionRefused(ack.code)),
+                Some(other) => return Err(ConnectionError::NotConnAck(Box::new(other))),
+                None => wire.read().await?,
+            }
+        };
+        if let Some(properties) = &accepted.properties {
+            if let Some(seconds) = properties.server_keep_alive {
+                wire.keep_alive = every(Duration::from_secs(seconds.into()));
+            }
+            if let Some(receive_maximum) = properties.receive_max {
+                wire.publishes_max = wire.publishes_max.min(receive_maximum);
+            }
+        }
+        // The rest of a read may hold messages already.
+        wire.take_packets()?;
+        wire.flush().await?;
+        Ok((wire, accepted))
+    }
+
+    /// Waits until something has arrived or is to be sent, and does all of it that is possible. Not to be dropped but to end
+    /// the connection.
+    pub(super) async fn step(&mut self, arrived: &mut Arrived) -> Result<(), ConnectionError> {
+        if self.messages.is_empty() && self.state.events.is_empty() {
+            let may_send = self.may_send();
+            tokio::select! {
+                read = read(&mut self.socket, &mut self.input) => {
+                    read?;
+                    self.take_packets()?;
+                }
+                Some(request) = self.requests.recv(), if may_send => self.send(request)?,
+                _ = self.keep_alive.tick() => self.hand_out(Outgoing::PingReq)?,
+            }
+            while self.may_send()
+                && let Ok(request) = self.requests.try_recv()
+            {
+                self.send(request)?;
+            }
+            self.flush().await?;
+        }
+        arrived.messages.append(&mut self.messages);
+        arrived.events.append(&mut self.state.events);
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), ConnectionError> {
+        read(&mut self.socket, &mut self.input).await
+    }
+
+    /// The next packet, if all of it has arrived.
+    fn packet(&mut self) -> Result<Option<Packet>, ConnectionError> {
+        match Packet::read(&mut self.input, Some(self.packet_bytes_max)) {
+            Ok(packet) => Ok(Some(packet)),
+            Err(mqttbytes::Error::InsufficientBytes(missing)) => {
+                if missing > self.input.capacity() - self.input.len() {
+                    self.input.reserve(missing.max(INPUT_BYTES));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(StateError::Deserialization(error).into()),
+        }
+    }
+
+    fn take_packets(&mut self) -> Result<(), ConnectionError> {
+        while let Some(packet) = self.packet()? {
+            // The library would keep a copy. It has no account of these: we allow no aliases of topics, and no QoS 2.
+            if let Packet::Publish(message) = packet {
+                if self.acknowledges && message.qos == QoS::AtLeastOnce {
+                    self.write(&Packet::PubAck(PubAck::new(message.pkid, None)))?;
+                }
+                self.messages.push(message);
+            } else if let Some(answer) = self.state.handle_incoming_packet(packet)? {
+                self.write(&answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_send(&self) -> bool {
+        self.state.inflight() < self.publishes_max && self.state.collision.is_none()
+    }
+
+    fn send(&mut self, request: Request) -> Result<(), ConnectionError> {
+        match request {
+            Request::Send(packet) => self.hand_out(packet),
+            Request::Acknowledge(ids) => {
+                ids.into_iter().try_for_each(|id| self.write(&Packet::PubAck(PubAck::new(id, None))))
+            }
+        }
+    }
+
+    fn hand_out(&mut self, packet: Outgoing) -> Result<(), ConnectionError> {
+        match self.state.handle_outgoing_packet(packet)? {
+            Some(packet) => self.write(&packet),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, packet: &Packet) -> Result<(), ConnectionError> {
+        packet.write(&mut self.output, None).map_err(StateError::from)?;
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), ConnectionError> {
+        if !self.output.is_empty() {
+            self.socket.write_all_buf(&mut self.output).await.map_err(StateError::Io)?;
+            self.socket.flush().await.map_err(StateError::Io)?;
+        }
+        Ok(())
+    }
+}
+
+async fn read(socket: &mut Box<dyn Socket>, input: &mut BytesMut) -> Result<(), ConnectionError> {
+    if input.capacity() - input.len() < INPUT_BYTES_MIN {
+        input.reserve(INPUT_BYTES);
+    }
+    match socket.read_buf(input).await.map_err(StateError::Io)? {
+        0 => Err(StateError::ConnectionAborted.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn socket(address: &Address, tls: Option<&TlsConnector>) -> Result<Box<dyn Socket>, ConnectionError> {
+    let socket = TcpStream::connect(format!("{}:{}", address.host, address.port)).await?;
+    // What is written together is complete: to wait for more would only delay it.
+    socket.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(Box::new(socket)) };
+    let host = address.host.trim_matches(['[', ']']).to_owned();
+    let host = ServerName::try_from(host).map_err(TlsError::from)?;
+    Ok(Box::new(tls.connect(host, socket).await?))
+}
+
+fn every(keep_alive: Duration) -> Interval {
+    // A broker that wants none says 0.
+    let period = if keep_alive.is_zero() { Duration::from_secs(u16::MAX.into()) } else { keep_alive };
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
