@@ -170,7 +170,7 @@ impl Segment {
     /// Gives the range to `take`, buffer by buffer, until that returns false; returns whether it never did.
     fn read(&self, take: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, FeedError> {
         let file = files::open(&self.path)?;
-        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut buffer = vec![0; self.length.min(BUFFER_BYTES as u64) as usize];
         let mut read = 0;
         while read < self.length {
             let wanted = (self.length - read).min(BUFFER_BYTES as u64) as usize;

@@ -101,8 +101,8 @@ impl Intake {
                     Some(ended) = self.tasks.join_next() => {
                         let (path, lane, ended) = ended.map_err(Error::Crashed)?;
                         let now = Instant::now();
-                        self.ended(&path, lane, ended, now);
-                        next.at = self.tracker.next_look(now).map_or(next.at, |look| look.min(next.at));
+                        let look = self.ended(&path, lane, ended, now);
+                        next.at = look.map_or(next.at, |look| look.min(next.at));
                     }
                     () = watch.woken() => next.at = next.at.min(next.rested),
                     () = tokio::time::sleep_until(next.at.max(next.rested).into()) => break,
@@ -160,7 +160,8 @@ impl Intake {
         }
     }
 
-    fn ended(&mut self, path: &Path, lane: Lane, ended: Ended, now: Instant) {
+    /// When the file is to be looked at again, where it waits for that.
+    fn ended(&mut self, path: &Path, lane: Lane, ended: Ended, now: Instant) -> Option<Instant> {
         self.backfilling -= usize::from(lane == Lane::Backfill);
         self.in_work.remove(path);
         match &ended {
@@ -168,7 +169,7 @@ impl Intake {
             Ended::Exhausted(error) => self.gate.refused(error.clone(), now),
             _ => {}
         }
-        self.tracker.ended(path, ended, now);
+        self.tracker.ended(path, ended, now)
     }
 
     /// True where files wait for room.

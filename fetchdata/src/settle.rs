@@ -125,14 +125,14 @@ impl Tracker {
         true
     }
 
-    /// Says what became of a file that was in work.
-    pub(crate) fn ended(&mut self, path: &Path, ended: Ended, now: Instant) {
-        let Entry::Occupied(mut entry) = self.files.entry(path.to_owned()) else { return };
-        let State::Taken(rested) = *entry.get() else { return };
+    /// Says what became of a file that was in work. Returns when it is to be looked at again, where it waits for that.
+    pub(crate) fn ended(&mut self, path: &Path, ended: Ended, now: Instant) -> Option<Instant> {
+        let Entry::Occupied(mut entry) = self.files.entry(path.to_owned()) else { return None };
+        let State::Taken(rested) = *entry.get() else { return None };
         let next = match ended {
             Ended::Gone => {
                 entry.remove();
-                return;
+                return None;
             }
             Ended::Busy => rested.settle_again(now),
             Ended::LeasesDoNotWork => rested.settle_longer(),
@@ -147,21 +147,27 @@ impl Tracker {
                 State::Waiting { rested, until, why: Why::Failed }
             }
         };
+        let look = next.next_look(now);
         entry.insert(next);
+        look
     }
 
     /// When the next file is to be looked at again.
     pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
-        let until = |state: &State| match state {
-            State::Settling { until, .. } | State::Waiting { until, .. } => Some(*until),
-            State::Taken(_) => None,
-        };
-        // What is due already waits for a free hand and not for the time.
-        self.files.values().filter_map(until).filter(|until| *until > now).min()
+        self.files.values().filter_map(|state| state.next_look(now)).min()
     }
 }
 
 impl State {
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let until = match self {
+            Self::Settling { until, .. } | Self::Waiting { until, .. } => Some(*until),
+            Self::Taken(_) => None,
+        };
+        // What is due already waits for a free hand and not for the time.
+        until.filter(|until| *until > now)
+    }
+
     fn settling(look: &Look, first_seen: Instant, now: Instant) -> Self {
         Self::Settling {
             first_seen,

@@ -67,7 +67,7 @@ fn a_file_in_work_is_not_ready_again_and_is_not_forgotten() {
     assert!(!is_ready(&mut tracker, now + SETTLE));
     assert!(tracker.observe(now + SETTLE * 2, Vec::new()).is_empty());
     assert!(!is_ready(&mut tracker, now + SETTLE * 3));
-    tracker.ended(Path::new("a"), Ended::Gone, now + SETTLE * 3);
+    assert_eq!(tracker.ended(Path::new("a"), Ended::Gone, now + SETTLE * 3), None);
     assert!(!is_ready(&mut tracker, now + SETTLE * 3), "a new file of the same name settles like any other");
     assert!(is_ready(&mut tracker, now + SETTLE * 4));
 }
@@ -86,7 +86,7 @@ fn what_has_changed_since_it_was_ready_is_not_taken() {
 fn an_open_file_settles_again() {
     let now = Instant::now();
     let mut tracker = taken(now);
-    tracker.ended(Path::new("a"), Ended::Busy, now);
+    assert_eq!(tracker.ended(Path::new("a"), Ended::Busy, now), Some(now + SETTLE));
     assert!(!is_ready(&mut tracker, now + SETTLE - STEP));
     assert!(is_ready(&mut tracker, now + SETTLE));
 }
@@ -95,8 +95,8 @@ fn an_open_file_settles_again() {
 fn where_leases_do_not_work_it_rests_longer_and_is_then_taken() {
     let now = Instant::now();
     let mut tracker = taken(now);
-    tracker.ended(Path::new("a"), Ended::LeasesDoNotWork, now);
     let until = now - SETTLE + SETTLE * LONGER;
+    assert_eq!(tracker.ended(Path::new("a"), Ended::LeasesDoNotWork, now), Some(until));
     assert_eq!(tracker.next_look(now), Some(until));
     assert!(!is_ready(&mut tracker, until - STEP));
     let ready = tracker.observe(until, vec![look_at("a", 1)]);

@@ -101,9 +101,11 @@ pub(crate) fn split(reader: impl Read + Send, rules: &Rules) -> Result<Split, Sp
 fn split_by(reader: impl Read + Send, rules: &Rules, read_bytes: usize) -> Result<Split, SplitError> {
     // The marks of the encoding must lie in the first read.
     let chunk_bytes = read_bytes.max(BYTE_ORDER_MARK.len());
+    let whole = usize::try_from(rules.bytes).unwrap_or(usize::MAX).saturating_add(1);
+    let first_bytes = whole.clamp(BYTE_ORDER_MARK.len(), chunk_bytes);
     let mut pass = Pass::new(rules);
-    let content =
-        read_ahead::read(reader, chunk_bytes, |chunk| pass.feed(chunk)).map_err(SplitError::Read)?;
+    let content = read_ahead::read(reader, first_bytes, chunk_bytes, |chunk| pass.feed(chunk))
+        .map_err(SplitError::Read)?;
     let (cutter, reasons) = pass.end();
     if !reasons.is_empty() {
         return Err(SplitError::Content(reasons));

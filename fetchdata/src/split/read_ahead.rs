@@ -12,20 +12,23 @@ const AHEAD: usize = 2;
 /// Gives all that there is to `each`, in chunks of `chunk_bytes` and a shorter last one, until it breaks off. Returns the
 /// BLAKE3 of the content, or of as much of it as was read.
 ///
+/// The first chunk has `first_bytes`: of a small file no more than it has, and one, which shows that nothing follows.
+///
 /// # Errors
 ///
 /// The reader's. Some of the content may have been given by then.
 pub(super) fn read(
     mut reader: impl Read + Send,
+    first_bytes: usize,
     chunk_bytes: usize,
     mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let mut first = vec![0; chunk_bytes];
+    let mut first = vec![0; first_bytes];
     fill(&mut reader, &mut first)?;
     hasher.update(&first);
     // A small file is not worth a thread.
-    if first.is_empty() || each(&first).is_break() || first.len() < chunk_bytes {
+    if first.is_empty() || each(&first).is_break() || first.len() < first_bytes {
         return Ok(hasher.finalize());
     }
     let (read, chunks) = sync_channel::<Vec<u8>>(AHEAD);
@@ -95,13 +98,18 @@ mod tests {
     #[test]
     fn everything_comes_once_in_order_and_is_hashed() {
         let content: Vec<u8> = (0..=255).cycle().take(1000).collect();
-        for length in [0, 1, 9, 10, 11, 20, 999, 1000] {
+        let lengths = [0, 1, 9, 10, 11, 20, 999, 1000];
+        for (length, first) in lengths.into_iter().flat_map(|length| [(length, 10), (length, 3)]) {
             let (content, mut seen) = (&content[..length], Vec::new());
-            let hash = read(Source { bytes: content, fails: false }, 10, |chunk| {
+            let hash = read(Source { bytes: content, fails: false }, first, 10, |chunk| {
                 seen.extend_from_slice(chunk);
                 ControlFlow::Continue(())
             });
-            assert_eq!((&seen[..], hash.expect("readable")), (content, blake3::hash(content)), "{length}");
+            assert_eq!(
+                (&seen[..], hash.expect("readable")),
+                (content, blake3::hash(content)),
+                "{length} {first}"
+            );
         }
     }
 
@@ -109,7 +117,7 @@ mod tests {
     fn who_breaks_off_gets_no_more() {
         for wanted in 1..20 {
             let mut seen = 0;
-            let read = read(Source { bytes: &[7; 1000], fails: true }, 10, |_| {
+            let read = read(Source { bytes: &[7; 1000], fails: true }, 10, 10, |_| {
                 seen += 1;
                 if seen == wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
@@ -122,7 +130,7 @@ mod tests {
     fn a_fault_of_the_disk_is_an_error_wherever_it_is() {
         for length in [0, 5, 10, 15, 100] {
             let source = Source { bytes: &vec![7; length], fails: true };
-            let read = read(source, 10, |_| ControlFlow::Continue(()));
+            let read = read(source, 10, 10, |_| ControlFlow::Continue(()));
             assert!(read.is_err_and(|error| error.to_string() == "the disk is gone"), "{length}");
         }
     }

@@ -109,10 +109,12 @@ pub fn read_manifest(directory: &Path) -> Result<Manifest, StagingError> {
     Manifest::from_json(&json).map_err(|source| StagingError::Manifest { path, source })
 }
 
-/// The entries of a directory whose names are of the kind that is sought there.
-fn names<T: std::str::FromStr>(directory: &Path) -> Result<Vec<T>, FileError> {
-    let entries = files::list(directory)?;
-    Ok(entries.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
+/// The names in a directory that are of the kind that is sought there, in order.
+fn names<T: std::str::FromStr + Ord>(directory: &Path) -> Result<Vec<T>, FileError> {
+    let names = files::names(directory)?;
+    let mut found: Vec<T> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    found.sort_unstable();
+    Ok(found)
 }
 
 #[cfg(test)]
