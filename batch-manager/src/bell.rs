@@ -1,15 +1,19 @@
 //! What rings: messages that something has been staged. Losing one costs latency, never data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
+use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::address;
 use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, SIGNAL_BYTES_MAX};
 use mysimbdp_core::io::random;
 use mysimbdp_core::message::Staged;
 use tokio::sync::mpsc;
+
+/// Messages that are one look at most: what is named by then waits no longer for those behind it.
+const BURST_MAX: usize = 1000;
 
 /// The connection to the broker, if there is one.
 #[derive(Debug)]
@@ -33,9 +37,35 @@ struct Rope {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
     /// Look at these clients now.
-    Clients(BTreeSet<ClientId>),
+    Clients(BTreeMap<ClientId, Sought>),
     /// The broker is there, or there again: look everywhere, as messages may have been lost.
     Connected,
+}
+
+/// What to look at of a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sought {
+    /// What messages have named; it need not be there.
+    These(BTreeSet<IngestionId>),
+    All,
+}
+
+impl Default for Sought {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl Sought {
+    fn add(&mut self, ingestion: Option<IngestionId>) {
+        match (ingestion, self) {
+            (None, sought) => *sought = Self::All,
+            (Some(ingestion), Self::These(these)) => {
+                these.insert(ingestion);
+            }
+            (Some(_), Self::All) => {}
+        }
+    }
 }
 
 impl Bell {
@@ -93,17 +123,16 @@ impl Bell {
                 self.rope = None;
                 continue;
             };
-            let mut clients = BTreeSet::new();
+            let mut clients: BTreeMap<ClientId, Sought> = BTreeMap::new();
             let mut event = Some(event);
+            let mut left = BURST_MAX;
             // A burst of messages is one look.
             while let Some(next) = event {
                 match next {
                     LinkEvent::Connected => return Ring::Connected,
                     LinkEvent::Disconnected { .. } => {}
                     LinkEvent::Message(message) => match parse(&self.config, &message) {
-                        Ok(client) => {
-                            clients.insert(client);
-                        }
+                        Ok((client, ingestion)) => clients.entry(client).or_default().add(ingestion),
                         Err(reason) => {
                             self.forged += 1;
                             if self.forged == 1 {
@@ -112,7 +141,8 @@ impl Bell {
                         }
                     },
                 }
-                event = rope.events.try_recv().ok();
+                left -= 1;
+                event = if left > 0 { rope.events.try_recv().ok() } else { None };
             }
             if !clients.is_empty() {
                 return Ring::Clients(clients);
@@ -127,14 +157,15 @@ impl Bell {
     }
 }
 
-/// The client that a message is about, where it is one of ours.
-fn parse(config: &Config, message: &Incoming) -> Result<ClientId, String> {
-    let client = Staged::parse(&message.payload).map_err(|error| mysimbdp_core::chain(&error))?;
+/// The client that a message is about, where it is one of ours, and the ingestion that it names.
+fn parse(config: &Config, message: &Incoming) -> Result<(ClientId, Option<IngestionId>), String> {
+    let (client, ingestion) =
+        Staged::parse(&message.payload).map_err(|error| mysimbdp_core::chain(&error))?;
     if config.topics.client_of(&config.topics.all_staged(), &message.topic).as_ref() != Some(&client) {
         return Err(format!("it names client {client}, which its topic does not"));
     }
     if config.client(&client).is_none() {
         return Err(format!("the config has no client {client}"));
     }
-    Ok(client)
+    Ok((client, ingestion))
 }

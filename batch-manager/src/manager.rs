@@ -22,12 +22,12 @@ use tokio::task::{JoinError, JoinSet};
 
 use self::ended::Ended;
 use crate::attempt::attempt;
-use crate::bell::{Bell, Ring};
+use crate::bell::{Bell, Ring, Sought};
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::finish::{finish, hold};
 use crate::job::Job;
-use crate::observe::{Look, Work, look};
+use crate::observe::{Look, Work, look, look_for};
 use crate::plan::{Action, Policy, Served, plan};
 
 /// Workers that had nothing to do for so long are ended.
@@ -131,8 +131,11 @@ impl Manager {
         match ring {
             Ring::Connected => self.look_everywhere().await,
             Ring::Clients(clients) => {
-                for client in clients {
-                    self.look_at(&client).await;
+                for (client, sought) in clients {
+                    match sought {
+                        Sought::All => _ = self.look_at(&client).await,
+                        Sought::These(these) => self.look_for(&client, these).await,
+                    }
                 }
             }
         }
@@ -166,6 +169,9 @@ impl Manager {
         let (config, looked_at) = (Arc::clone(&self.config), client.clone());
         match blocking(move || look(&config, &looked_at, &known)).await {
             Ok(found) => {
+                let broken: BTreeSet<IngestionId> =
+                    found.unreadable.iter().map(|(ingestion, _)| *ingestion).collect();
+                self.unreadable.retain(|(of, ingestion)| of != client || broken.contains(ingestion));
                 self.take_up(client, found);
                 true
             }
@@ -173,6 +179,16 @@ impl Manager {
                 self.cannot_look(&error);
                 false
             }
+        }
+    }
+
+    /// Whatever else there is waits for the next look at everything.
+    async fn look_for(&mut self, client: &ClientId, mut sought: BTreeSet<IngestionId>) {
+        sought.retain(|ingestion| !self.ingestions.contains_key(&(client.clone(), *ingestion)));
+        let (config, looked_at) = (Arc::clone(&self.config), client.clone());
+        match blocking(move || look_for(&config, &looked_at, sought)).await {
+            Ok(found) => self.take_up(client, found),
+            Err(error) => self.cannot_look(&error),
         }
     }
 
@@ -208,15 +224,11 @@ impl Manager {
                 self.ingestions.remove(&key);
             }
         }
-        let broken: BTreeSet<Key> =
-            found.unreadable.iter().map(|(ingestion, _)| (client.clone(), *ingestion)).collect();
         for (ingestion, error) in found.unreadable {
-            if !self.unreadable.contains(&(client.clone(), ingestion)) {
+            if self.unreadable.insert((client.clone(), ingestion)) {
                 tracing::error!(%client, %ingestion, error = chain(&error), "a staged file is left where it is");
             }
         }
-        self.unreadable.retain(|(of, _)| of != client);
-        self.unreadable.extend(broken);
         for (staged, work) in found.new {
             let job = work.job(&staged);
             let Staged { outcomes, attempts, manifest, .. } = staged;

@@ -103,11 +103,26 @@ pub(crate) fn look(
     known: &BTreeSet<IngestionId>,
 ) -> Result<Look, StagingError> {
     let there: BTreeSet<IngestionId> = staging::ingestions(&config.layout, client)?.into_iter().collect();
-    let mut look = Look { gone: known.difference(&there).copied().collect(), ..Look::default() };
-    for ingestion in there.difference(known).copied() {
+    let gone = known.difference(&there).copied().collect();
+    Ok(Look { gone, ..look_for(config, client, there.difference(known).copied())? })
+}
+
+/// Looks for these ingestions of a client only, none of which is known; those that are not there are passed over.
+/// Blocks.
+///
+/// # Errors
+///
+/// The machine is out of something; what is wrong with one of them does not fail the look.
+pub(crate) fn look_for(
+    config: &Arc<Config>,
+    client: &ClientId,
+    sought: impl IntoIterator<Item = IngestionId>,
+) -> Result<Look, StagingError> {
+    let mut look = Look::default();
+    for ingestion in sought {
         match take_up(config, client, ingestion) {
             Ok(found) => look.new.push(found),
-            // Held or retried by hand between the two looks.
+            // Ended meanwhile, or held or retried by hand.
             Err(Unreadable::Staging(StagingError::File(error))) if error.is_not_found() => {}
             // It says nothing about this ingestion: the whole look is made again.
             Err(Unreadable::Staging(StagingError::File(error))) if error.is_exhausted() => {

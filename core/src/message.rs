@@ -27,14 +27,15 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// The client to look at. A bare client id is accepted too: look at that client now.
-    pub fn parse(payload: &[u8]) -> Result<ClientId, MessageError> {
+    /// The client and the ingestion to look at. A bare client id is accepted too: look at all that is staged of it.
+    pub fn parse(payload: &[u8]) -> Result<(ClientId, Option<IngestionId>), MessageError> {
         let text = std::str::from_utf8(payload).map_err(|_| MessageError::NotText)?.trim();
         if text.starts_with('{') {
             let staged: Self = serde_json::from_str(text).map_err(MessageError::Json)?;
-            return Ok(staged.client_id);
+            return Ok((staged.client_id, Some(staged.ingestion)));
         }
-        text.trim_matches('"').parse().map_err(MessageError::Client)
+        let client = text.trim_matches('"').parse().map_err(MessageError::Client)?;
+        Ok((client, None))
     }
 }
 
@@ -294,8 +295,16 @@ mod tests {
     #[test]
     fn staged_is_taken_as_an_object_or_a_bare_client_id() {
         for payload in ["client1", "\"client1\"", " client1\n"] {
-            assert_eq!(Staged::parse(payload.as_bytes()).map(String::from).ok().as_deref(), Some("client1"));
+            let (client, ingestion) = Staged::parse(payload.as_bytes()).expect(payload);
+            assert_eq!((client.as_str(), ingestion), ("client1", None));
         }
+        let ingestion = "00112233445566778899aabbccddeeff";
+        let text = format!(
+            r#"{{"version":1,"client_id":"client1","ingestion":"{ingestion}","manifest":"m","micro_batches":1,
+                "bytes":1,"lane":"live"}}"#
+        );
+        let (client, named) = Staged::parse(text.as_bytes()).expect("an object");
+        assert_eq!((client.as_str(), named), ("client1", ingestion.parse().ok()));
         for forged in ["", "../x", "{}", "{\"client_id\":\"a\"}", "#"] {
             assert!(Staged::parse(forged.as_bytes()).is_err(), "{forged}");
         }

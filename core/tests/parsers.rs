@@ -130,7 +130,7 @@ proptest! {
 
     #[test]
     fn a_bell_names_a_client_or_nobody(payload in hostile(&[STAGED, "client1", "\"client1\""])) {
-        if let Ok(client) = Staged::parse(&payload) {
+        if let Ok((client, _)) = Staged::parse(&payload) {
             prop_assert!(client.as_str().parse::<ClientId>().is_ok());
         }
         let _ = serde_json::from_slice::<Finished>(&payload);

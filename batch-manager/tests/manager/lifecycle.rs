@@ -34,10 +34,22 @@ async fn a_ring_starts_what_the_clock_would_have_found_later_and_forged_ones_cha
     for forged in ["{", "[]", "../client1", "client2", "{\"client_id\":\"client1\"}"] {
         mqtt::publish(&broker.url(), "rung/batch/staged/client1", forged);
     }
+    let ring = |ingestion: &str| {
+        let staged = json!({"version": 1, "client_id": "client1", "ingestion": ingestion, "manifest": "/etc/passwd",
+            "micro_batches": 1, "bytes": 1, "lane": "live"});
+        mqtt::publish(&broker.url(), "rung/batch/staged/client1", &staged.to_string());
+    };
+    let silent = workshop.stage("silent.ndjson", &[3]);
     let second = workshop.stage("second.ndjson", &[2]);
-    mqtt::publish(&broker.url(), "rung/batch/staged/client1", "client1");
+    ring(&"0".repeat(32));
+    ring(&first.to_string());
+    ring(&second.to_string());
     assert_eq!(counts(&workshop.until_ingested(second).await), [2, 2, 0, 0]);
     workshop.until("the second is told of", || finished.messages().len() == 2).await;
+    assert!(workshop.root.list("staging/client1").contains(&silent.to_string()), "nobody has named it");
+    mqtt::publish(&broker.url(), "rung/batch/staged/client1", "client1");
+    assert_eq!(counts(&workshop.until_ingested(silent).await), [3, 3, 0, 0]);
+    workshop.until("the third is told of", || finished.messages().len() == 3).await;
     let (topic, payload) = finished.messages().remove(1);
     let message: Value = serde_json::from_str(&payload).expect("JSON");
     assert_eq!(topic, "rung/batch/finished/client1");
