@@ -3,7 +3,8 @@
 //! A staged file goes through these steps, one module each:
 //!
 //! 1. `bell` wakes, `observe` looks at staging, `job` is what is known of one file;
-//! 2. `unit` turns its manifest into work units, `plan` decides which one is next: purely, within bounds, fair;
+//! 2. `unit` turns its manifest into work units, `plan` decides which one is next: purely, within bounds, fair; `queue`
+//!    spares it those that cannot be next;
 //! 3. `attempt` makes one attempt at a unit: `feed` verifies and feeds its bytes, `run` runs the client's
 //!    program, `judge` and `audit` decide whether it is believed, the latter by counting in coredms;
 //! 4. what failed waits (`backoff`) and is tried again, so often only; then it is held;
@@ -26,6 +27,7 @@ mod manager;
 mod observe;
 mod outbox;
 mod plan;
+mod queue;
 pub mod run;
 mod stores;
 #[cfg(test)]

@@ -29,6 +29,7 @@ use crate::finish::{finish, hold};
 use crate::job::Job;
 use crate::observe::{Look, Work, look, look_for};
 use crate::plan::{Action, Policy, Served, plan};
+use crate::queue::Queue;
 
 /// Workers that had nothing to do for so long are ended.
 const WORKER_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -37,7 +38,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// What a shutdown may take beyond the grace of the apps: the steps of a finish, whose store may be away.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 
-type Key = (ClientId, IngestionId);
+pub(crate) type Key = (ClientId, IngestionId);
 
 /// One staged ingestion.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub(crate) struct Manager {
     context: Arc<Context>,
     bell: Bell,
     ingestions: BTreeMap<Key, Ingestion>,
+    /// What of them a plan has to see.
+    queue: Queue,
     served: Served,
     tasks: JoinSet<Ended>,
     /// Directories of which it has been said that they cannot be read.
@@ -95,6 +98,7 @@ impl Manager {
             config,
             context,
             ingestions: BTreeMap::new(),
+            queue: Queue::default(),
             served: Served::default(),
             tasks: JoinSet::new(),
             unreadable: BTreeSet::new(),
@@ -109,9 +113,8 @@ impl Manager {
         let mut tick = tokio::time::interval(self.settings().scan_every.duration());
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.start_planned();
+            let wake = self.start_planned();
             self.show_waiting();
-            let wake = self.wakes_at();
             tokio::select! {
                 () = told(&mut shutdown) => break,
                 _ = tick.tick() => self.look_everywhere().await,
@@ -221,7 +224,7 @@ impl Manager {
             // Tasks that still work on it find out by themselves.
             let idle = |found: &Ingestion| found.job.running() == 0 && !found.job.is_ending();
             if self.ingestions.get(&key).is_some_and(idle) {
-                self.ingestions.remove(&key);
+                self.forget(&key);
             }
         }
         for (ingestion, error) in found.unreadable {
@@ -233,18 +236,29 @@ impl Manager {
             let job = work.job(&staged);
             let Staged { outcomes, attempts, manifest, .. } = staged;
             let key = (manifest.client, manifest.ingestion);
+            self.queue.add(&key, &job);
             self.ingestions.insert(key, Ingestion { job, work: Arc::new(work), attempts, outcomes });
         }
     }
 
-    /// Plans until there is nothing to start, and starts it.
-    fn start_planned(&mut self) {
+    fn forget(&mut self, key: &Key) {
+        if let Some(found) = self.ingestions.remove(key) {
+            self.queue.remove(key, &found.job);
+        }
+    }
+
+    /// Plans until there is nothing to start, and starts it. Returns when the next back-off ends.
+    fn start_planned(&mut self) -> Option<Instant> {
         let policy = Policy { units_in_parallel: self.settings().units_in_parallel as usize };
         loop {
-            let jobs = self.ingestions.iter().map(|((client, _), ingestion)| (client, &ingestion.job));
-            let actions = plan(jobs, policy, &mut self.served, Instant::now());
+            let now = Instant::now();
+            let in_sight = self.queue.in_sight(policy.units_in_parallel);
+            let jobs: Vec<(&ClientId, &Job)> =
+                in_sight.filter_map(|key| Some((&key.0, &self.ingestions.get(key)?.job))).collect();
+            let actions = plan(jobs.iter().copied(), policy, &mut self.served, now);
             if actions.is_empty() {
-                return;
+                // What is over already waits for a slot, not for the clock.
+                return jobs.iter().filter_map(|(_, job)| job.wakes_at(now)).min();
             }
             for action in actions {
                 self.start(action);
@@ -258,6 +272,7 @@ impl Manager {
         | Action::Hold { client, ingestion }) = &action;
         let key = (client.clone(), *ingestion);
         let Some(found) = self.ingestions.get_mut(&key) else { return };
+        self.queue.begin(&key, &found.job);
         let (context, work) = (Arc::clone(&self.context), Arc::clone(&found.work));
         match action {
             Action::Start { unit, .. } => {
@@ -310,12 +325,6 @@ impl Manager {
             }
             Ended::Swept
         });
-    }
-
-    fn wakes_at(&self) -> Option<Instant> {
-        let now = Instant::now();
-        // What is over already waits for a slot, not for the clock.
-        self.ingestions.values().filter_map(|found| found.job.wakes_at(now)).min()
     }
 
     /// Nothing is started any more, and what runs is stopped.

@@ -111,7 +111,7 @@ impl Manager {
                     %client, %ingestion, file = manifest.file, received, stored, duplicates, rejected, "ingested"
                 );
                 let app = (client.clone(), found.job.app.clone(), Part::End);
-                self.ingestions.remove(key);
+                self.forget(key);
                 self.goes_on(&app);
                 self.publish_outbox();
             }
@@ -134,7 +134,7 @@ impl Manager {
                 let reason = reasons.join("; ");
                 tracing::error!(%client, %ingestion, file, reason, "held");
                 let app = (client.clone(), found.job.app.clone(), Part::End);
-                self.ingestions.remove(key);
+                self.forget(key);
                 self.goes_on(&app);
                 self.publish_outbox();
             }
