@@ -121,15 +121,17 @@ impl Feed {
     pub(crate) async fn write_to(self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), FeedingError> {
         let length = self.length;
         let (buffers, mut read) = mpsc::channel(BUFFERS_WAITING_MAX);
+        let (written, spare) = mpsc::channel(BUFFERS_WAITING_MAX);
         // Ends with the channel, whichever side ends first.
-        let reading = tokio::task::spawn_blocking(move || self.read_into(&buffers));
+        let reading = tokio::task::spawn_blocking(move || self.read_into(&buffers, spare));
         let mut fed = 0;
         while let Some(buffer) = read.recv().await {
-            let buffer: Vec<u8> = buffer;
             if to.write_all(&buffer).await.is_err() {
                 return Err(FeedingError::Refused { fed, length });
             }
             fed += buffer.len() as u64;
+            // Lost only where there are enough of them, or nothing is left to be read.
+            let _ = written.try_send(buffer);
         }
         match reading.await {
             Ok(Err(error)) => Err(FeedingError::Read(error)),
@@ -142,9 +144,19 @@ impl Feed {
         }
     }
 
-    fn read_into(self, buffers: &mpsc::Sender<Vec<u8>>) -> Result<(), FeedError> {
+    /// Fills buffers that were written, as far as there are any: the pages of new ones cost more than the bytes.
+    fn read_into(
+        self,
+        buffers: &mpsc::Sender<Vec<u8>>,
+        mut spare: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<(), FeedError> {
         for piece in self.pieces {
-            let mut send = |buffer: &[u8]| buffers.blocking_send(buffer.to_vec()).is_ok();
+            let mut send = |bytes: &[u8]| {
+                let mut buffer = spare.try_recv().unwrap_or_default();
+                buffer.clear();
+                buffer.extend_from_slice(bytes);
+                buffers.blocking_send(buffer).is_ok()
+            };
             let goes_on = match piece {
                 Piece::Bytes(bytes) => bytes.chunks(BUFFER_BYTES).all(send),
                 Piece::Segment(segment) => segment.read(&mut send)?,

@@ -2,14 +2,14 @@
 
 use std::io::Read;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mysimbdp_sdk::batch::Unit;
 use mysimbdp_sdk::coredms::{CHUNK_BYTES, CoredmsError};
 use mysimbdp_sdk::{Failure, IngestionId};
 use tokio::task::JoinSet;
 
 /// Bytes of one write: 16 chunks, which fill a message to the store well and keep memory small.
-const PIECE_BYTES: u64 = 16 * CHUNK_BYTES as u64;
+const PIECE_BYTES: usize = 16 * CHUNK_BYTES as usize;
 
 /// Chunks are inserted twice as fast by two writers as by one.
 const WRITERS: usize = 2;
@@ -30,19 +30,18 @@ pub(crate) fn upload(unit: &mut Unit<'_>, id: IngestionId, offset: u64) -> Resul
     }
     let mut writing = JoinSet::new();
     let mut place = offset;
-    loop {
-        let mut piece = Vec::new();
-        (&mut unit.input).take(PIECE_BYTES).read_to_end(&mut piece)?;
-        if piece.is_empty() {
-            break;
-        }
-        while writing.len() >= WRITERS {
-            settle_one(unit, &mut writing)?;
-        }
+    // Of a piece that was written: the pages of new ones cost more than the bytes.
+    let mut spare = BytesMut::new();
+    while unit.input.left() > 0 {
+        let piece = read_piece(unit, spare)?;
+        spare = if writing.len() < WRITERS { BytesMut::new() } else { settle_one(unit, &mut writing)? };
         let next = place + piece.len() as u64;
         let coredms = unit.store.coredms.clone();
         let bucket = unit.settings.collection.clone();
-        let write = async move { coredms.put_chunks(&bucket, id, place, Bytes::from(piece)).await };
+        let write = async move {
+            coredms.put_chunks(&bucket, id, place, piece.clone()).await?;
+            Ok(piece.try_into_mut().unwrap_or_default())
+        };
         writing.spawn_on(write, unit.store.handle());
         place = next;
     }
@@ -52,7 +51,19 @@ pub(crate) fn upload(unit: &mut Unit<'_>, id: IngestionId, offset: u64) -> Resul
     Ok(())
 }
 
-fn settle_one(unit: &Unit<'_>, writing: &mut JoinSet<Result<(), CoredmsError>>) -> Result<(), Failure> {
-    let Some(ended) = unit.store.block_on(writing.join_next()) else { return Ok(()) };
+/// Reads the next piece into `buffer`, the last one as long as it is.
+fn read_piece(unit: &mut Unit<'_>, mut buffer: BytesMut) -> Result<Bytes, Failure> {
+    let bytes = usize::try_from(unit.input.left()).unwrap_or(usize::MAX).min(PIECE_BYTES);
+    buffer.resize(bytes, 0);
+    unit.input.read_exact(&mut buffer)?;
+    Ok(buffer.freeze())
+}
+
+/// Waits for a piece to be written, and returns its buffer.
+fn settle_one(
+    unit: &Unit<'_>,
+    writing: &mut JoinSet<Result<BytesMut, CoredmsError>>,
+) -> Result<BytesMut, Failure> {
+    let Some(ended) = unit.store.block_on(writing.join_next()) else { return Ok(BytesMut::new()) };
     Ok(ended.map_err(|error| Failure::Fault(format!("writer failed: {error}")))??)
 }

@@ -30,9 +30,7 @@ impl BufRead for Input<'_> {
         }
         let buffer = self.bytes.fill_buf()?;
         if buffer.is_empty() {
-            let read = self.length - self.left;
-            let text = format!("stdin ended after {read} of {} bytes", self.length);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            return Err(ended_after(self.length - self.left, self.length));
         }
         let end = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         Ok(&buffer[..end])
@@ -46,10 +44,22 @@ impl BufRead for Input<'_> {
 
 impl Read for Input<'_> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let amount = self.fill_buf()?.read(target)?;
-        self.consume(amount);
+        let end = target.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if end == 0 {
+            return Ok(0);
+        }
+        // Not by `fill_buf`: stdin reads into a large target without its own small buffer in between.
+        let amount = self.bytes.read(&mut target[..end])?;
+        if amount == 0 {
+            return Err(ended_after(self.length - self.left, self.length));
+        }
+        self.left -= amount as u64;
         Ok(amount)
     }
+}
+
+fn ended_after(read: u64, length: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("stdin ended after {read} of {length} bytes"))
 }
 
 impl std::fmt::Debug for Input<'_> {

@@ -1,11 +1,11 @@
 //! GridFS, written chunk by chunk: two writers are twice as fast as the driver's one, and ranges can come in any order.
 
 use bson::oid::ObjectId;
-use bson::spec::BinarySubtype;
-use bson::{Binary, Document, RawDocumentBuf, doc, rawdoc};
+use bson::{Binary, Document, RawDocumentBuf, doc};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::error::ErrorKind;
+use serde::{Serialize, Serializer};
 
 use super::super::{CHUNK_BYTES, CoredmsError, Extent, Object, file_document, first_chunk, object_id};
 use super::failure::DUPLICATE_KEY;
@@ -32,8 +32,10 @@ pub(super) async fn put_chunks(
 
     // A range that was stored in part is stored again as a whole.
     let end = i64::from(first) + content.len().div_ceil(CHUNK_BYTES as usize) as i64;
+    let too_many = |_| store.refused(STORE, "the object has too many chunks");
+    let (first, end) = (i32::try_from(first).map_err(too_many)?, i32::try_from(end).map_err(too_many)?);
     let chunks = store.collection::<RawDocumentBuf>(&format!("{bucket}.chunks"));
-    let there = doc! { "files_id": object_id(id), "n": { "$gte": i64::from(first), "$lt": end } };
+    let there = doc! { "files_id": object_id(id), "n": { "$gte": first, "$lt": end } };
     store.call(STORE, chunks.delete_many(there)).await?;
 
     let parts = (0..content.len()).step_by(MESSAGE_BYTES).zip((first..).step_by(MESSAGE_CHUNKS)).map(
@@ -49,14 +51,11 @@ async fn insert(
     store: &MongoStore,
     bucket: &str,
     id: IngestionId,
-    first: u32,
+    first: i32,
     part: Bytes,
 ) -> Result<(), CoredmsError> {
-    let documents =
-        part.chunks(CHUNK_BYTES as usize).zip(first..).map(|(data, n)| chunk_document(id, n, data));
-    let documents = documents.collect::<Option<Vec<_>>>();
-    let documents = documents.ok_or_else(|| store.refused(STORE, "the object has too many chunks"))?;
-    let chunks = store.collection::<RawDocumentBuf>(&format!("{bucket}.chunks"));
+    let documents = part.chunks(CHUNK_BYTES as usize).zip(first..).map(|(data, n)| Chunk::new(id, n, data));
+    let chunks = store.collection::<Chunk<'_>>(&format!("{bucket}.chunks"));
     let Err(error) =
         store.within(store.message_time, STORE, chunks.insert_many(documents).ordered(false)).await?
     else {
@@ -74,18 +73,30 @@ async fn insert(
     }
 }
 
-/// Its `_id` is made of the object's and the number: increasing, and the same at every attempt. It is an ObjectId, as
-/// some drivers take no other.
-fn chunk_document(id: IngestionId, number: u32, data: &[u8]) -> Option<RawDocumentBuf> {
-    let mut chunk_id = [0; 12];
-    chunk_id[..8].copy_from_slice(&id.as_bytes()[..8]);
-    chunk_id[8..].copy_from_slice(&number.to_be_bytes());
-    Some(rawdoc! {
-        "_id": ObjectId::from_bytes(chunk_id),
-        "files_id": object_id(id),
-        "n": i32::try_from(number).ok()?,
-        "data": Binary { subtype: BinarySubtype::Generic, bytes: data.to_vec() },
-    })
+/// A chunk as GridFS has it. The driver encodes it, which copies its bytes once; a document that is made before is copied
+/// once more.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    _id: ObjectId,
+    files_id: Binary,
+    n: i32,
+    #[serde(serialize_with = "binary")]
+    data: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// Its `_id` is made of the object's and the number: increasing, and the same at every attempt. It is an ObjectId,
+    /// as some drivers take no other.
+    fn new(id: IngestionId, number: i32, data: &'a [u8]) -> Self {
+        let mut chunk_id = [0; 12];
+        chunk_id[..8].copy_from_slice(&id.as_bytes()[..8]);
+        chunk_id[8..].copy_from_slice(&number.to_be_bytes());
+        Self { _id: ObjectId::from_bytes(chunk_id), files_id: object_id(id), n: number, data }
+    }
+}
+
+fn binary<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 pub(super) async fn commit(store: &MongoStore, bucket: &str, object: &Object) -> Result<bool, CoredmsError> {
@@ -138,4 +149,30 @@ async fn ensure_indexes(store: &MongoStore, bucket: &str) -> Result<(), CoredmsE
     store.create_index(&format!("{bucket}.files"), doc! { "filename": 1, "uploadDate": 1 }, false).await?;
     store.known().buckets.insert(bucket.to_owned());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+    use bson::spec::BinarySubtype;
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_encoded_as_gridfs_has_it() {
+        let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse::<IngestionId>().expect("an id");
+        for data in [&b""[..], b"x", &[7; CHUNK_BYTES as usize]] {
+            let encoded = bson::serialize_to_raw_document_buf(&Chunk::new(id, 258, data)).expect("encodable");
+            let mut chunk_id = [0; 12];
+            chunk_id[..8].copy_from_slice(&id.as_bytes()[..8]);
+            chunk_id[10..].copy_from_slice(&[1, 2]);
+            let expected = rawdoc! {
+                "_id": ObjectId::from_bytes(chunk_id),
+                "files_id": object_id(id),
+                "n": 258,
+                "data": Binary { subtype: BinarySubtype::Generic, bytes: data.to_vec() },
+            };
+            assert_eq!(encoded, expected);
+        }
+    }
 }
