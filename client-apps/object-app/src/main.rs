@@ -15,7 +15,7 @@ use bson::{Binary, DateTime, Document, doc};
 use clap::Parser;
 use mysimbdp_sdk::batch::{self, Unit};
 use mysimbdp_sdk::coredms::Object;
-use mysimbdp_sdk::{Counts, Failure, Format, Ids, IngestionId, Phase, UnitHeader, failpoint};
+use mysimbdp_sdk::{Counts, Failure, Format, Ids, IngestionId, Phase, UnitHeader, failpoint, memory};
 
 /// `EX_USAGE` of `sysexits.h`.
 const USAGE: u8 = 64;
@@ -30,6 +30,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // Each message to the store is made in buffers of megabytes.
+    memory::keep_freed();
     match Arguments::try_parse() {
         Ok(arguments) => batch::run(|unit| store(&arguments, unit)),
         Err(error) => {

@@ -42,5 +42,6 @@ pub use mysimbdp_core::app::{Ids, Phase, UnitHeader};
 pub use mysimbdp_core::failpoint;
 pub use mysimbdp_core::ingestion::IngestionId;
 pub use mysimbdp_core::io::coredms;
+pub use mysimbdp_core::io::memory;
 pub use mysimbdp_core::manifest::Format;
 pub use mysimbdp_core::outcome::Counts;

@@ -11,6 +11,7 @@ pub mod embedded_broker;
 pub mod files;
 pub mod lease;
 pub mod lock;
+pub mod memory;
 pub mod process;
 pub mod random;
 pub mod sign;
