@@ -14,6 +14,11 @@ impl<'a> Findings<'a> {
         Self { source, faults: source.duplicate_keys() }
     }
 
+    /// The text that is checked.
+    pub(super) fn text(&self) -> &str {
+        self.source.text()
+    }
+
     /// The value at `path` is wrong.
     pub(super) fn value(&mut self, path: &Path, message: impl Into<String>) {
         self.faults.push(Fault::new(self.source.value(path), path, message));

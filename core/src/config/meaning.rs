@@ -4,6 +4,7 @@ use std::path::{Path as FilePath, PathBuf};
 
 use mongodb::options::ConnectionString;
 use regex::Regex;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::findings::Findings;
 use super::place::Path;
@@ -47,6 +48,7 @@ pub(super) fn compile(
             ),
         },
         layout: Layout::new(root),
+        text_xxh3: xxh3_64(findings.text().as_bytes()),
         clients: clients.into_iter().map(|(_, client)| (client.id.clone(), client)).collect(),
         topics,
         settings,

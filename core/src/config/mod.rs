@@ -8,6 +8,7 @@ pub mod edits;
 mod explain;
 mod fault;
 mod findings;
+mod globs;
 mod meaning;
 mod place;
 mod program;
@@ -23,10 +24,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use globset::GlobSet;
 use regex::Regex;
 
 pub use fault::{Fault, Faults};
+pub use globs::Globs;
 pub use schema::schema_json;
 pub use tenant::REJECTED;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub rules: Rules,
     pub settings: settings::Settings,
     pub clients: BTreeMap<ClientId, Client>,
+    /// Of the text that this was read from.
+    text_xxh3: u64,
 }
 
 /// The generic rules, compiled.
@@ -68,7 +71,7 @@ pub struct Client {
     pub id: ClientId,
     /// Its own database in coredms.
     pub database: String,
-    pub globs: GlobSet,
+    pub globs: Globs,
     pub pattern: Option<Regex>,
     /// In lower case.
     pub extensions: Option<Vec<String>>,
@@ -84,7 +87,7 @@ pub struct Client {
 #[derive(Clone, Debug)]
 pub struct App {
     pub name: String,
-    pub files: GlobSet,
+    pub files: Globs,
     pub collection: String,
     pub settings: settings::App,
 }

@@ -101,6 +101,10 @@ impl<'a> Source<'a> {
         }
     }
 
+    pub(super) fn text(&self) -> &str {
+        self.text
+    }
+
     /// Where the value at `path` begins; where there is none, the nearest that encloses it.
     pub(super) fn value(&self, path: &Path) -> Place {
         self.place(self.find(path).0.start())

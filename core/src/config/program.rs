@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::findings::Findings;
+use super::globs::Globs;
 use super::meaning::not_zero;
 use super::place::Path;
-use super::tenant::{REJECTED, globs};
+use super::tenant::REJECTED;
 use super::{App, Stream, settings};
 use crate::app::{Ids, Protocol, Unit, env};
 use crate::io::coredms::sequences::{LOSSES, SEQUENCES};
@@ -37,7 +38,7 @@ pub(super) fn app(findings: &mut Findings<'_>, path: &Path, app: &settings::App)
     }
     App {
         name: app.name.clone(),
-        files: globs(findings, &path.key("files"), &app.files),
+        files: Globs::compile(findings, &path.key("files"), &app.files),
         collection: collection(findings, path, app.collection.as_deref(), &app.name),
         settings: app.clone(),
     }

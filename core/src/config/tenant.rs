@@ -1,8 +1,7 @@
 //! What a client's settings mean: its rules for files compiled, and each of them able to match something.
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-
 use super::findings::Findings;
+use super::globs::Globs;
 use super::meaning::{not_zero, pattern, unique};
 use super::place::Path;
 use super::settings::{self, Settings};
@@ -22,7 +21,7 @@ pub(super) fn compile(
 ) -> Client {
     let settle = client.files.settle.unwrap_or(platform.fetchdata.settle);
     let extensions = extensions(findings, &path.key("files").key("extensions"), &client.files);
-    let globs = globs(findings, &path.key("files").key("globs"), &client.files.globs);
+    let globs = Globs::compile(findings, &path.key("files").key("globs"), &client.files.globs);
     for (index, glob) in
         client.files.globs.iter().enumerate().filter(|(_, glob)| !reachable(glob, extensions.as_deref()))
     {
@@ -58,32 +57,6 @@ pub(super) fn compile(
         streams,
         settings: client.clone(),
     }
-}
-
-/// Never fails to give a set: what does not compile has been reported, and the set is not used.
-pub(super) fn globs(findings: &mut Findings<'_>, path: &Path, texts: &[String]) -> GlobSet {
-    let mut set = GlobSetBuilder::new();
-    for (index, text) in texts.iter().enumerate() {
-        let path = path.index(index);
-        // File names hold no separator: a glob with one would never match, silently.
-        if text.contains('/') || text.is_empty() {
-            findings.value(
-                &path,
-                format!("{text:?} matches no file name: allowed are globs without /, such as \"*.csv\""),
-            );
-            continue;
-        }
-        match GlobBuilder::new(text).literal_separator(true).build() {
-            Ok(glob) => {
-                set.add(glob);
-            }
-            Err(error) => findings.value(&path, format!("{text:?} is no glob: {}", error.kind())),
-        }
-    }
-    set.build().unwrap_or_else(|error| {
-        findings.value(path, format!("cannot be compiled: {}", error.kind()));
-        GlobSet::empty()
-    })
 }
 
 /// In lower case, as they are compared.
