@@ -35,7 +35,7 @@ pub const GRIDFS_500: Plan = Plan {
     name: "gridfs-500",
     title: "500 MB to GridFS",
     timed: "platform: from the moment the settled file is taken to the object acknowledged with all its chunks (majority, \
-            journal), micro-batches of 10 MB in parallel; yardstick: the driver's upload of the same bytes from memory",
+            journal), micro-batches of 50 MB in parallel; yardstick: the driver's upload of the same bytes from memory",
     start: |extent| Objects::start("range", extent.of(50_000_000, 500_000_000)).boxed_local(),
     ..GRIDFS_50
 };
@@ -53,7 +53,7 @@ impl Objects {
         let clients = json!([{
             "id": CLIENT,
             "files": {"globs": ["*.bin"]},
-            "micro_batching": {"block_size": "10MB"},
+            "micro_batching": {"block_size": "50MB"},
             "apps": [{"name": "app", "command": ["object-app"], "unit": unit, "ids": "object", "collection": BUCKET}],
         }]);
         let platform = Platform::up(&bed, clients);

@@ -55,7 +55,8 @@ pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + 
 pub fn run(convert: &Convert) -> ExitCode {
     mysimbdp_core::logging::init_stderr("stream-app", LogLevel::Info);
     let ended = Settings::from_environment(&crate::environment::of_process).and_then(|settings| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        // One thread: with more of them each read from the broker wakes another one, which costs more than it gains.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(serve(&settings, convert))
     });
     match ended {
