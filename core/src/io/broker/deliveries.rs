@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5 as packet;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::connection::AckToken;
 use super::poller::Inbox;
@@ -79,10 +80,14 @@ impl Deliveries {
 /// Large messages may wait until they are this much together; one may go beyond.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
+/// Where a window is waiting and QoS 0 is part of it, no more is read from the network for so long after something was
+/// taken: longer than the store takes for a batch, and shorter than anybody waits for a ping. Then it is dropped.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// Bounded by the window: without acknowledgements the broker sends no more QoS 1 messages than that.
 ///
 /// Not every broker keeps to it. mosquitto 2.0 was seen to send 1,700 messages into a window of 10 while some of them
-/// were being acknowledged. So when two windows are waiting, or 64 MiB, nothing more is read from the network for a while.
+/// were being acknowledged. So when more than two windows are waiting, or 64 MiB, nothing more is read from the network for a while.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -97,25 +102,35 @@ struct Waiting {
     deliveries: VecDeque<Delivery>,
     /// Of their payloads.
     bytes: usize,
+    /// How many are of QoS 0.
+    at_most_once: usize,
+    /// When one was taken last, or the first had to wait.
+    moved_at: Option<Instant>,
     closing: bool,
     ended: bool,
 }
 
 impl Waiting {
     fn push(&mut self, delivery: Delivery) {
+        if self.deliveries.is_empty() {
+            self.moved_at = Some(delivery.received_at);
+        }
         self.bytes += delivery.payload.len();
+        self.at_most_once += usize::from(delivery.qos == 0);
         self.deliveries.push_back(delivery);
     }
 
     fn pop(&mut self) -> Option<Delivery> {
         let delivery = self.deliveries.pop_front()?;
         self.bytes -= delivery.payload.len();
+        self.at_most_once -= usize::from(delivery.qos == 0);
+        self.moved_at = Some(Instant::now());
         Some(delivery)
     }
 
     fn clear(&mut self) {
         self.deliveries.clear();
-        self.bytes = 0;
+        (self.bytes, self.at_most_once) = (0, 0);
     }
 }
 
@@ -148,9 +163,17 @@ impl Queue {
         self.taken.notify_one();
     }
 
-    fn is_overfull(&self) -> bool {
+    /// How long nothing is to be read; `None` where there is room.
+    fn pause(&self) -> Option<Duration> {
         let waiting = self.waiting();
-        waiting.deliveries.len() >= 2 * self.window || waiting.bytes >= WAITING_BYTES_MAX
+        if waiting.deliveries.len() > 2 * self.window || waiting.bytes >= WAITING_BYTES_MAX {
+            return Some(Duration::MAX);
+        }
+        if waiting.at_most_once == 0 || waiting.deliveries.len() < self.window {
+            return None;
+        }
+        let stands = waiting.moved_at.map_or(PATIENCE, |moved_at| moved_at.elapsed());
+        PATIENCE.checked_sub(stands).filter(|rest| !rest.is_zero())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -170,8 +193,9 @@ impl Inbox for Arc<Queue> {
     }
 
     async fn room(&self) {
-        while self.is_overfull() {
-            self.taken.notified().await;
+        while let Some(pause) = self.pause() {
+            // Where it is over, the next look says so.
+            let _ = timeout(pause, self.taken.notified()).await;
         }
     }
 
@@ -183,7 +207,7 @@ impl Inbox for Arc<Queue> {
         }
         for message in messages {
             let at_most_once = message.qos == QoS::AtMostOnce;
-            if at_most_once && waiting.deliveries.len() >= self.window {
+            if at_most_once && waiting.deliveries.len() >= 2 * self.window {
                 self.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
@@ -220,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn qos_0_is_dropped_when_the_window_is_full_and_qos_1_is_not() {
-        let (queue, mut deliveries) = deliveries(2);
+    fn qos_0_is_dropped_when_two_windows_are_full_and_qos_1_is_not() {
+        let (queue, mut deliveries) = deliveries(1);
         for _ in 0..5 {
             queue.messages([message(QoS::AtMostOnce, 0)].into_iter(), 1);
         }
@@ -233,16 +257,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn qos_0_waits_for_who_takes_and_is_dropped_where_nobody_does() {
+        let (queue, mut deliveries) = deliveries(2);
+        queue.messages([message(QoS::AtMostOnce, 0), message(QoS::AtMostOnce, 0)].into_iter(), 1);
+        assert!(queue.room().now_or_never().is_none(), "a window is waiting");
+        let (delivery, ()) = tokio::join!(deliveries.recv(), queue.room());
+        assert!(delivery.is_some());
+        queue.messages([message(QoS::AtMostOnce, 0)].into_iter(), 1);
+        assert!(queue.room().now_or_never().is_none(), "one was taken just now");
+        queue.room().await;
+        queue.messages(std::iter::repeat_n(message(QoS::AtMostOnce, 0), 4), 1);
+        assert_eq!((queue.len(), queue.lost()), (4, 2));
+        assert!(queue.room().now_or_never().is_some(), "the patience is over until one is taken");
+    }
+
+    #[tokio::test]
     async fn a_broker_that_sends_beyond_the_window_is_no_longer_read() {
         let (queue, mut deliveries) = deliveries(2);
-        for id in 1..=4 {
+        for id in 1..=5 {
             assert!(queue.room().now_or_never().is_some(), "room for message {id}");
             queue.messages([message(QoS::AtLeastOnce, id)].into_iter(), 1);
         }
         assert!(queue.room().now_or_never().is_none());
         let (delivery, ()) = tokio::join!(deliveries.recv(), queue.room());
         assert_eq!(delivery.map(|delivery| delivery.ack.packet_id), Some(1));
-        queue.messages([message(QoS::AtLeastOnce, 5)].into_iter(), 1);
+        queue.messages([message(QoS::AtLeastOnce, 6)].into_iter(), 1);
         queue.close();
         assert!(queue.room().now_or_never().is_some(), "it must be able to end");
     }
