@@ -151,7 +151,7 @@ fn directory(
 
 /// Whether the original had been moved there.
 fn holds_anything(hidden: &Path) -> bool {
-    files::list(hidden).is_ok_and(|paths| !paths.is_empty())
+    files::names(hidden).is_ok_and(|names| !names.is_empty())
 }
 
 /// Moves what is a sender's file, and not ours, to the drop point.

@@ -63,7 +63,6 @@ pub(super) struct Wire {
     socket: Box<dyn Socket>,
     requests: mpsc::Receiver<Request>,
     state: MqttState,
-    messages: Vec<Publish>,
     input: BytesMut,
     output: BytesMut,
     keep_alive: Interval,
@@ -96,7 +95,6 @@ impl Wire {
             socket: socket(address, tls).await?,
             requests,
             state: MqttState::new(greeting.publishes_max, !greeting.acknowledges),
-            messages: Vec::new(),
             input: BytesMut::with_capacity(INPUT_BYTES),
             output: BytesMut::new(),
             keep_alive: every(Duration::from_secs(greeting.connect.keep_alive.into())),
@@ -111,7 +109,7 @@ impl Wire {
                 Some(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success => break ack,
                 Some(Packet::ConnAck(ack)) => return Err(ConnectionError::ConnectionRefused(ack.code)),
                 Some(other) => return Err(ConnectionError::NotConnAck(Box::new(other))),
-                None => wire.read().await?,
+                None => read(&mut wire.socket, &mut wire.input).await?,
             }
         };
         if let Some(properties) = &accepted.properties {
@@ -122,39 +120,33 @@ impl Wire {
                 wire.publishes_max = wire.publishes_max.min(receive_maximum);
             }
         }
-        // The rest of a read may hold messages already.
-        wire.take_packets()?;
-        wire.flush().await?;
         Ok((wire, accepted))
     }
 
     /// Waits until something has arrived or is to be sent, and does all of it that is possible. Not to be dropped but to end
     /// the connection.
     pub(super) async fn step(&mut self, arrived: &mut Arrived) -> Result<(), ConnectionError> {
-        if self.messages.is_empty() && self.state.events.is_empty() {
+        // More than the CONNACK may have been in what was read with it.
+        self.take_packets(&mut arrived.messages)?;
+        if arrived.messages.is_empty() && self.state.events.is_empty() {
             let may_send = self.may_send();
             tokio::select! {
                 read = read(&mut self.socket, &mut self.input) => {
                     read?;
-                    self.take_packets()?;
+                    self.take_packets(&mut arrived.messages)?;
                 }
                 Some(request) = self.requests.recv(), if may_send => self.send(request)?,
                 _ = self.keep_alive.tick() => self.hand_out(Outgoing::PingReq)?,
             }
-            while self.may_send()
-                && let Ok(request) = self.requests.try_recv()
-            {
-                self.send(request)?;
-            }
-            self.flush().await?;
         }
-        arrived.messages.append(&mut self.messages);
+        while self.may_send()
+            && let Ok(request) = self.requests.try_recv()
+        {
+            self.send(request)?;
+        }
+        self.flush().await?;
         arrived.events.append(&mut self.state.events);
         Ok(())
-    }
-
-    async fn read(&mut self) -> Result<(), ConnectionError> {
-        read(&mut self.socket, &mut self.input).await
     }
 
     /// The next packet, if all of it has arrived.
@@ -171,14 +163,14 @@ impl Wire {
         }
     }
 
-    fn take_packets(&mut self) -> Result<(), ConnectionError> {
+    fn take_packets(&mut self, messages: &mut Vec<Publish>) -> Result<(), ConnectionError> {
         while let Some(packet) = self.packet()? {
             // The library would keep a copy. It has no account of these: we allow no aliases of topics, and no QoS 2.
             if let Packet::Publish(message) = packet {
                 if self.acknowledges && message.qos == QoS::AtLeastOnce {
                     self.write(&Packet::PubAck(PubAck::new(message.pkid, None)))?;
                 }
-                self.messages.push(message);
+                messages.push(message);
             } else if let Some(answer) = self.state.handle_incoming_packet(packet)? {
                 self.write(&answer)?;
             }
