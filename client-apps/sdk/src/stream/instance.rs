@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use mysimbdp_core::app::Ids;
 use mysimbdp_core::chain;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::broker::consumer::{Consumer, Deliveries, Delivery};
 use mysimbdp_core::io::broker::{BrokerError, ConnectOptions, Publish};
 use mysimbdp_core::io::coredms::Coredms;
 use mysimbdp_core::io::coredms::sequences::Sequences;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 
 use super::Settings;
@@ -28,6 +31,9 @@ const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A batch is closed early when it holds this much, which is far below the 48 MB of a message to MongoDB.
 const BATCH_BYTES_MAX: usize = 8_000_000;
+
+/// Batches that are written at a time, where they fill so fast.
+const WRITES_MAX: usize = 2;
 
 /// How long a stop waits for a store that is away. What is not stored by then is not acknowledged either, and comes
 /// again. Shorter than the manager's own patience, so that the session is left in order.
@@ -65,8 +71,8 @@ pub(crate) struct Instance<'a> {
     deliveries: Deliveries,
     course: Course,
     batch: Batch,
-    /// At most one: the batch that is being written.
-    writing: JoinSet<Result<Settled, Failure>>,
+    /// The batches that are being written, in the order in which MQTT wants their messages acknowledged: as they came.
+    writing: FuturesOrdered<JoinHandle<Result<Settled, Failure>>>,
     receipts: Receipts,
     /// Reports and status: few, and none of them waited for.
     messages: JoinSet<Result<Message, BrokerError>>,
@@ -99,12 +105,12 @@ impl<'a> Instance<'a> {
         converter: Converter<'a>,
         coredms: Arc<dyn Coredms>,
     ) -> Result<Self, Failure> {
-        // One batch is written while the next one collects.
-        let window = u16::try_from(2 * settings.batch_messages_max).unwrap_or(u16::MAX);
+        // While some are written the next one collects.
+        let window = (writes_max(settings) + 1) * settings.batch_messages_max;
         let options = ConnectOptions {
             keep_alive: settings.keep_alive,
             session_expiry: Some(SESSION_EXPIRY),
-            receive_maximum: window,
+            receive_maximum: u16::try_from(window).unwrap_or(u16::MAX),
             will: settings.instance_topic.as_deref().map(status::will),
             ..ConnectOptions::new(&settings.broker, &settings.instance)
         };
@@ -120,13 +126,14 @@ impl<'a> Instance<'a> {
                 coredms,
                 collection: settings.collection.clone(),
                 rejected: settings.rejected_collection.clone(),
+                is_away: Arc::default(),
             },
             receipts: Receipts::new(settings, sequences, Arc::clone(&consumer)),
             consumer,
             deliveries,
             course: Course::Run,
             batch: Batch::default(),
-            writing: JoinSet::new(),
+            writing: FuturesOrdered::new(),
             messages: JoinSet::new(),
             announced: None,
             unsubscribing: JoinSet::new(),
@@ -150,7 +157,7 @@ impl<'a> Instance<'a> {
             let closes_at = self.closes_at();
             tokio::select! {
                 wish = signals.next() => self.obey(wish),
-                Some(written) = self.writing.join_next() => self.book(written)?,
+                Some(written) = self.writing.next() => self.book(written)?,
                 () = self.receipts.step() => {}
                 Some(sent) = self.messages.join_next() => self.note_sent(sent),
                 Some(_) = self.unsubscribing.join_next() => self.drain(),
@@ -206,14 +213,15 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Sends the batch on its way, unless one is; that one's return closes this one.
+    /// Sends the batch on its way. While another one is being written it waits for that one's return, but for a full
+    /// one, which waits only where as many are written as may be.
     fn close_batch(&mut self) {
-        if self.batch.items.is_empty() || !self.writing.is_empty() {
+        let is_full = self.batch.is_full(self.settings);
+        let writes_max = if is_full { writes_max(self.settings) } else { 1 };
+        if self.batch.items.is_empty() || self.writing.len() >= writes_max {
             return;
         }
-        if !self.batch.is_full(self.settings)
-            && let Some(size) = self.window.note(self.batch.items.len())
-        {
+        if !is_full && let Some(size) = self.window.note(self.batch.items.len()) {
             tracing::warn!(
                 size,
                 "batches stop at the same size: the broker's limit of unacknowledged messages is lower than a batch \
@@ -222,7 +230,7 @@ impl<'a> Instance<'a> {
         }
         let batch = std::mem::take(&mut self.batch);
         self.meter.write_began(Instant::now());
-        self.writing.spawn(self.target.clone().write(batch.items));
+        self.writing.push_back(tokio::spawn(self.target.clone().write(batch.items)));
     }
 
     /// Acknowledges a batch that is durable.
@@ -322,7 +330,6 @@ impl<'a> Instance<'a> {
         if !self.writing.is_empty() || !self.batch.items.is_empty() {
             tracing::warn!("the store is away: what was taken last is not acknowledged and will come again");
         }
-        self.writing.shutdown().await;
         let patience = match self.course {
             Course::Stop { until } => until.saturating_duration_since(Instant::now()),
             Course::Run | Course::Unsubscribe | Course::Drain { .. } => STOP_PATIENCE,
@@ -362,6 +369,11 @@ impl Batch {
     fn is_full(&self, settings: &Settings) -> bool {
         self.items.len() >= settings.batch_messages_max || self.bytes >= BATCH_BYTES_MAX
     }
+}
+
+/// Where the first message of a key is the one that stays, no batch may overtake another.
+fn writes_max(settings: &Settings) -> usize {
+    if settings.ids == Ids::Key { 1 } else { WRITES_MAX }
 }
 
 /// Ends the subscription, however long the broker is away.

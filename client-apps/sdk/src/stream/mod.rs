@@ -2,10 +2,11 @@
 //!
 //! 1. [`Settings`] from the environment; the message schema compiled; store and broker opened;
 //! 2. messages are converted as they arrive, and collected into a batch;
-//! 3. one batch at a time is written, while the next one collects: it closes when it is full, when it is old enough,
-//!    or when the write before it has returned and it holds anything, so batches grow with the load by themselves;
-//! 4. when a batch is durable its messages are acknowledged. While the store is away nothing is acknowledged, and the
-//!    broker's window (twice a batch) bounds what is held in memory;
+//! 3. a batch is written while the next one collects: that closes when it is old enough, or when the write before it has
+//!    returned and it holds anything, so batches grow with the load by themselves. One that is full does not wait for the
+//!    write before it (but with `ids: "key"`, where the first message of a key is to stay): two are written at a time;
+//! 4. when a batch is durable, and those before it are, its messages are acknowledged. While the store is away nothing
+//!    is acknowledged, and the broker's window (three batches) bounds what is held in memory;
 //! 5. what is durable of numbered sources is marked, and they are told how far they are received, off the way of the
 //!    messages;
 //! 6. reports go out at their interval; the retained status says that the instance lives.

@@ -18,10 +18,11 @@ pub(crate) struct Meter {
     rejected: u64,
     /// Arrival to acknowledgement, summed over all messages.
     waited: Duration,
-    /// Time in which a batch was being stored.
+    /// Time in which at least one batch was being stored.
     stored_for: Duration,
-    /// When the batch that is being stored was sent, or the interval began.
+    /// Since when that is so again, or the interval began.
     storing_since: Option<Instant>,
+    writes: usize,
 }
 
 impl Meter {
@@ -35,15 +36,20 @@ impl Meter {
             waited: Duration::ZERO,
             stored_for: Duration::ZERO,
             storing_since: None,
+            writes: 0,
         }
     }
 
     pub(crate) fn write_began(&mut self, now: Instant) {
-        self.storing_since = Some(now);
+        self.writes += 1;
+        self.storing_since.get_or_insert(now);
     }
 
     pub(crate) fn write_ended(&mut self, settled: &Settled, now: Instant) {
-        if let Some(since) = self.storing_since.take() {
+        self.writes -= 1;
+        if self.writes == 0
+            && let Some(since) = self.storing_since.take()
+        {
             self.stored_for += now.duration_since(since);
         }
         self.stored += settled.stored;
@@ -79,7 +85,7 @@ impl Meter {
             backlog,
         };
         let storing_since = self.storing_since.map(|_| now);
-        *self = Self { storing_since, ..Self::new(now) };
+        *self = Self { storing_since, writes: self.writes, ..Self::new(now) };
         report
     }
 }
@@ -104,7 +110,9 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut meter = Meter::new(start);
         meter.write_began(at(1));
-        meter.write_ended(&settled(vec![at(1), at(2), at(3)], 1), at(3));
+        meter.write_began(at(2));
+        meter.write_ended(&settled(vec![at(1), at(1)], 1), at(2));
+        meter.write_ended(&settled(vec![at(2)], 0), at(3));
         meter.write_began(at(9));
         let report = meter.report(&test_settings(), 5, at(10));
         assert_eq!(report.total_number_of_messages_ingested, 2);

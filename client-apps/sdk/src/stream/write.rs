@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bson::{Bson, Document, RawDocumentBuf};
 use mysimbdp_core::chain;
@@ -23,6 +24,8 @@ pub(crate) struct Target {
     pub(crate) coredms: Arc<dyn Coredms>,
     pub(crate) collection: String,
     pub(crate) rejected: String,
+    /// Whether the store was, when one of the writers asked it last.
+    pub(crate) is_away: Arc<AtomicBool>,
 }
 
 /// A batch that is durable: its messages may be acknowledged.
@@ -95,7 +98,7 @@ impl Target {
             let (collection, limit) = (&self.collection, known.len() as i64);
             let find = || self.coredms.find_ids(collection, first, end, Order::Ascending, limit);
             // One that is gone in the meantime contradicts nothing.
-            for document in until_available("find", find).await? {
+            for document in self.until_available("find", find).await? {
                 let Some(Bson::Binary(id)) = document.get("_id") else { continue };
                 let Ok(number) = id.bytes.as_slice().try_into().map(RecordId) else { continue };
                 for &position in numbered.get(&number).into_iter().flatten() {
@@ -133,7 +136,34 @@ impl Target {
         if documents.is_empty() {
             return Ok(Written::default());
         }
-        until_available("insert", || self.coredms.insert_many(collection, documents.clone())).await
+        self.until_available("insert", || self.coredms.insert_many(collection, documents.clone())).await
+    }
+
+    /// Repeats `operation` until the store is there, with back-off and jitter. One WARN per outage, one INFO at its end,
+    /// however many batches wait.
+    async fn until_available<T, F: Future<Output = Result<T, CoredmsError>>>(
+        &self,
+        what: &'static str,
+        mut operation: impl FnMut() -> F,
+    ) -> Result<T, Failure> {
+        let mut backoff = Backoff::default();
+        loop {
+            match operation().await {
+                Ok(value) => {
+                    if self.is_away.swap(false, Ordering::Relaxed) {
+                        tracing::info!(operation = what, "store is available again");
+                    }
+                    return Ok(value);
+                }
+                Err(error) if error.is_retryable() => {
+                    if !self.is_away.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(operation = what, error = %chain(&error), "store is away, messages wait unacknowledged");
+                    }
+                    tokio::time::sleep(backoff.wait()).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
@@ -169,32 +199,6 @@ fn differs(item: &Item, known: &Document) -> Result<bool, Failure> {
     let ours: Document = bson::deserialize_from_slice(document.as_bytes())
         .map_err(|error| Failure::Fault(format!("a document of this app is none: {error}")))?;
     Ok(!is_same(known, &ours))
-}
-
-/// Repeats `operation` until the store is there, with back-off and jitter. One WARN per outage, one INFO at its end.
-async fn until_available<T, F: Future<Output = Result<T, CoredmsError>>>(
-    what: &'static str,
-    mut operation: impl FnMut() -> F,
-) -> Result<T, Failure> {
-    let mut backoff = Backoff::default();
-    let mut is_away = false;
-    loop {
-        match operation().await {
-            Ok(value) => {
-                if is_away {
-                    tracing::info!(operation = what, "store is available again");
-                }
-                return Ok(value);
-            }
-            Err(error) if error.is_retryable() => {
-                if !std::mem::replace(&mut is_away, true) {
-                    tracing::warn!(operation = what, error = %chain(&error), "store is away, messages wait unacknowledged");
-                }
-                tokio::time::sleep(backoff.wait()).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// Whether two documents say the same: integers by their value, as the embedded store does not keep their width.
