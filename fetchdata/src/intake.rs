@@ -114,6 +114,8 @@ impl Intake {
 
     /// Looks at everything and queues what has settled.
     async fn walk(&mut self) -> Result<NextWalk, Error> {
+        // All of it is found again, and is not to be in memory twice.
+        self.queue = VecDeque::new();
         let config = Arc::clone(&self.config);
         let started = Instant::now();
         let mut measure = std::mem::take(&mut self.measure);

@@ -19,7 +19,7 @@ use crate::route::{self, Place};
 /// Directories within each other. What lies deeper is left where it is, with a warning.
 const DEPTH_MAX: usize = 16;
 
-/// Files of one walk: what lies beyond is seen when these have gone. Some 30 MB of memory.
+/// Files of one walk, which bounds the memory: what lies beyond is seen when these have gone.
 const LOOKS_MAX: usize = 100_000;
 
 /// The suffix of the receipts that the platform itself puts beside the senders' files.
