@@ -12,8 +12,9 @@ use mysimbdp_core::io::broker::consumer::{Consumer, Deliveries, Delivery};
 use mysimbdp_core::io::broker::{BrokerError, ConnectOptions, Publish};
 use mysimbdp_core::io::coredms::Coredms;
 use mysimbdp_core::io::coredms::sequences::Sequences;
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Settings;
 use super::message::{Converter, Item};
@@ -72,7 +73,7 @@ pub(crate) struct Instance<'a> {
     course: Course,
     batch: Batch,
     /// The batches that are being written, in the order in which MQTT wants their messages acknowledged: as they came.
-    writing: FuturesOrdered<JoinHandle<Result<Settled, Failure>>>,
+    writing: FuturesOrdered<AbortOnDropHandle<Result<Settled, Failure>>>,
     receipts: Receipts,
     /// Reports and status: few, and none of them waited for.
     messages: JoinSet<Result<Message, BrokerError>>,
@@ -217,8 +218,8 @@ impl<'a> Instance<'a> {
     /// one, which waits only where as many are written as may be.
     fn close_batch(&mut self) {
         let is_full = self.batch.is_full(self.settings);
-        let writes_max = if is_full { writes_max(self.settings) } else { 1 };
-        if self.batch.items.is_empty() || self.writing.len() >= writes_max {
+        let at_once = if is_full { writes_max(self.settings) } else { 1 };
+        if self.batch.items.is_empty() || self.writing.len() >= at_once {
             return;
         }
         if !is_full && let Some(size) = self.window.note(self.batch.items.len()) {
@@ -230,7 +231,8 @@ impl<'a> Instance<'a> {
         }
         let batch = std::mem::take(&mut self.batch);
         self.meter.write_began(Instant::now());
-        self.writing.push_back(tokio::spawn(self.target.clone().write(batch.items)));
+        let write = tokio::spawn(self.target.clone().write(batch.items));
+        self.writing.push_back(AbortOnDropHandle::new(write));
     }
 
     /// Acknowledges a batch that is durable.
@@ -238,7 +240,7 @@ impl<'a> Instance<'a> {
         let mut settled = written.map_err(|error| Failure::Fault(format!("writer failed: {error}")))??;
         self.consumer.acknowledge(std::mem::take(&mut settled.acks));
         failpoint::hit("stream-app.acknowledged");
-        self.meter.write_ended(&settled, Instant::now());
+        self.meter.write_ended(&settled, self.writing.is_empty(), Instant::now());
         self.receipts.take(settled.durable);
         self.close_batch();
         Ok(())
@@ -330,6 +332,7 @@ impl<'a> Instance<'a> {
         if !self.writing.is_empty() || !self.batch.items.is_empty() {
             tracing::warn!("the store is away: what was taken last is not acknowledged and will come again");
         }
+        self.writing.clear();
         let patience = match self.course {
             Course::Stop { until } => until.saturating_duration_since(Instant::now()),
             Course::Run | Course::Unsubscribe | Course::Drain { .. } => STOP_PATIENCE,

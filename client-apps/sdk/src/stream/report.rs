@@ -22,7 +22,6 @@ pub(crate) struct Meter {
     stored_for: Duration,
     /// Since when that is so again, or the interval began.
     storing_since: Option<Instant>,
-    writes: usize,
 }
 
 impl Meter {
@@ -36,20 +35,16 @@ impl Meter {
             waited: Duration::ZERO,
             stored_for: Duration::ZERO,
             storing_since: None,
-            writes: 0,
         }
     }
 
     pub(crate) fn write_began(&mut self, now: Instant) {
-        self.writes += 1;
         self.storing_since.get_or_insert(now);
     }
 
-    pub(crate) fn write_ended(&mut self, settled: &Settled, now: Instant) {
-        self.writes -= 1;
-        if self.writes == 0
-            && let Some(since) = self.storing_since.take()
-        {
+    /// `is_last`: no other batch is being stored.
+    pub(crate) fn write_ended(&mut self, settled: &Settled, is_last: bool, now: Instant) {
+        if is_last && let Some(since) = self.storing_since.take() {
             self.stored_for += now.duration_since(since);
         }
         self.stored += settled.stored;
@@ -85,7 +80,7 @@ impl Meter {
             backlog,
         };
         let storing_since = self.storing_since.map(|_| now);
-        *self = Self { storing_since, writes: self.writes, ..Self::new(now) };
+        *self = Self { storing_since, ..Self::new(now) };
         report
     }
 }
@@ -111,8 +106,8 @@ mod tests {
         let mut meter = Meter::new(start);
         meter.write_began(at(1));
         meter.write_began(at(2));
-        meter.write_ended(&settled(vec![at(1), at(1)], 1), at(2));
-        meter.write_ended(&settled(vec![at(2)], 0), at(3));
+        meter.write_ended(&settled(vec![at(1), at(1)], 1), false, at(2));
+        meter.write_ended(&settled(vec![at(2)], 0), true, at(3));
         meter.write_began(at(9));
         let report = meter.report(&test_settings(), 5, at(10));
         assert_eq!(report.total_number_of_messages_ingested, 2);

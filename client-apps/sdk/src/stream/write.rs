@@ -24,7 +24,7 @@ pub(crate) struct Target {
     pub(crate) coredms: Arc<dyn Coredms>,
     pub(crate) collection: String,
     pub(crate) rejected: String,
-    /// Whether the store was, when one of the writers asked it last.
+    /// Whether the store did not answer when it was asked last, by whichever batch.
     pub(crate) is_away: Arc<AtomicBool>,
 }
 

@@ -87,7 +87,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Bounded by the window: without acknowledgements the broker sends no more QoS 1 messages than that.
 ///
 /// Not every broker keeps to it. mosquitto 2.0 was seen to send 1,700 messages into a window of 10 while some of them
-/// were being acknowledged. So when more than two windows are waiting, or 64 MiB, nothing more is read from the network for a while.
+/// were being acknowledged. So when more than two windows are waiting, or 64 MiB, nothing more is read from the network
+/// for a while.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
