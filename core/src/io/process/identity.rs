@@ -149,6 +149,10 @@ pub(super) struct Stat {
     pub(super) ended: bool,
     pub(super) group: u32,
     pub(super) start_time: u64,
+    /// Threads of the kernel and what has ended have none.
+    pub(super) has_memory: bool,
+    /// [`None`] where there are none, which in the middle of `exec` means nothing.
+    pub(super) environment_bytes: Option<u64>,
 }
 
 impl Stat {
@@ -158,13 +162,19 @@ impl Stat {
     }
 
     /// The name, in parentheses, may hold anything; what follows the last one is numbers: state, parent, group, …,
-    /// and as 20th field from there the start time.
+    /// as 20th field from there the start time, then the size of the memory, and as 48th and 49th where the environment
+    /// begins and ends in it.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.get(line.rfind(')')? + 1..)?.split_ascii_whitespace();
         let ended = matches!(fields.next()?, "Z" | "X" | "x");
         let group = fields.nth(1)?.parse().ok()?;
         let start_time = fields.nth(16)?.parse().ok()?;
-        Some(Self { ended, group, start_time })
+        let has_memory = fields.next().is_some_and(|bytes| bytes != "0");
+        let mut address = |skipped| fields.nth(skipped)?.parse().ok();
+        let environment: Option<(u64, u64)> = address(26).zip(address(0));
+        let environment_bytes =
+            environment.and_then(|(start, end)| end.checked_sub(start)).filter(|bytes| *bytes != 0);
+        Some(Self { ended, group, start_time, has_memory, environment_bytes })
     }
 }
 
@@ -192,9 +202,18 @@ mod tests {
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let line = "42 (a) R 9 (b) S 1 40 40 0 -1 4194304 1 0 0 0 5 6 7 8 20 0 1 0 987654 1000 2";
-        assert_eq!(Stat::parse(line), Some(Stat { ended: false, group: 40, start_time: 987_654 }));
+        let stat =
+            Stat { ended: false, group: 40, start_time: 987_654, has_memory: true, environment_bytes: None };
+        assert_eq!(Stat::parse(line), Some(stat));
         assert_eq!(Stat::parse("42 (a) S 1"), None);
         assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn the_size_of_an_environment_is_what_can_be_read_of_it() {
+        let bytes = std::fs::read("/proc/self/environ").expect("own environment").len() as u64;
+        let stat = Stat::of(std::process::id()).expect("own stat");
+        assert_eq!((stat.has_memory, stat.environment_bytes), (true, Some(bytes)));
     }
 
     #[test]

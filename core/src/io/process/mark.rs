@@ -1,14 +1,19 @@
 //! Finds what has left its process group, by a mark in the environment.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::identity::processes;
+use super::identity::{Stat, processes};
 use crate::app::env::MARK;
 
 /// Passes over `/proc` at most: a process that forks faster than it is found needs more than one.
 const PASSES_MAX: usize = 10;
+
+/// Looks at the environment of a process in the middle of `exec`, which takes well below a millisecond of a free core.
+const LOOKS_MAX: usize = 100;
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// A mark for a new process of `owner`.
 pub(super) fn new(owner: &str) -> String {
@@ -17,7 +22,7 @@ pub(super) fn new(owner: &str) -> String {
 
 /// The mark of a running process.
 pub(super) fn of(pid: u32) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environment = environment(pid)?;
     let mark = variables(&environment)
         .find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
     String::from_utf8(mark.to_vec()).ok()
@@ -70,6 +75,60 @@ fn kill(since: u64, accept: impl Fn(&str) -> bool) -> usize {
     killed.len()
 }
 
+/// The whole environment of a running process.
+///
+/// While one program takes the place of another (`exec`), it reads as empty, or breaks off: the environment is in the
+/// memory that is being replaced. A process in that moment must not escape, so it is looked at until it is over.
+fn environment(pid: u32) -> Option<Vec<u8>> {
+    let mut environment = Vec::new();
+    for _ in 0..LOOKS_MAX {
+        environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let stat = Stat::of(pid)?;
+        if !stat.has_memory || stat.environment_bytes == Some(environment.len() as u64) {
+            break;
+        }
+        std::thread::sleep(LOOK_AGAIN_AFTER);
+    }
+    Some(environment)
+}
+
 fn variables(environment: &[u8]) -> impl Iterator<Item = &[u8]> {
     environment.split(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_its_mark_while_one_program_takes_the_place_of_another() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let script = directory.path().join("again");
+        std::fs::write(&script, r#"[ "$1" -gt 0 ] && exec sh "$0" $(($1 - 1)); exec sleep 300"#)
+            .expect("write");
+        let mut process = std::process::Command::new("sh");
+        let mut process = process
+            .arg(&script)
+            .arg("300")
+            .env(MARK, "mine")
+            .spawn()
+            .expect("start a program that starts others");
+        let pid = process.id();
+        let asleep =
+            || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep"));
+        let mut looks = 0;
+        let lost = loop {
+            match of(pid) {
+                Some(mark) if mark == "mine" => looks += 1,
+                other => break Some(other),
+            }
+            if asleep() {
+                break None;
+            }
+        };
+        process.kill().expect("kill");
+        process.wait().expect("reap");
+        assert_eq!(lost, None, "after {looks} looks");
+        assert!(looks > 0, "it was never looked at");
+    }
 }
