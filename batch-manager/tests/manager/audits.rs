@@ -73,7 +73,8 @@ async fn an_object_that_is_not_whole_is_held_and_one_that_is_is_believed() {
         ("short", "file", "999999 bytes in 4 chunks"),
         ("length", "file", "one of 1000001 bytes"),
         ("uncommitted", "file", "no object, with 1000000 bytes in 4 chunks"),
-        ("hole", "range", "a range of"),
+        ("hole", "range", "chunks coredms has"),
+        ("short", "range", "999998 bytes in 4 chunks"),
         ("uncommitted", "range", "no object, with 1000000 bytes in 4 chunks"),
     ] {
         let mut workshop = objects(how, unit);

@@ -83,6 +83,7 @@ pub(crate) async fn what_is_stored_of_an_object_is_counted_before_and_after_its_
     let whole = object("extent.csv", content.len());
     let extent = async |start: u64, end: u64| {
         let Extent { chunks, bytes } = store.extent("fs", whole.id, start..end).await.expect("extent");
+        assert_eq!(store.chunks("fs", whole.id, start..end).await.expect("chunks"), chunks);
         (chunks, bytes)
     };
     assert_eq!(extent(0, u64::MAX).await, (0, 0));

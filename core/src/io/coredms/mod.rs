@@ -215,7 +215,14 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
 
     /// What is stored of the bytes `range` of an object, committed or not. The range begins at a multiple of
     /// [`CHUNK_BYTES`].
+    ///
+    /// The store reads every chunk for that; [`Coredms::chunks`] is for where their number is enough.
     async fn extent(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<Extent, CoredmsError>;
+
+    /// As [`Coredms::extent`], but only how many chunks there are.
+    async fn chunks(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<u64, CoredmsError> {
+        Ok(self.extent(bucket, id, range).await?.chunks)
+    }
 
     /// Ends the connection in order.
     async fn close(&self);

@@ -58,18 +58,37 @@ pub(super) async fn extent(
     store: &MongoStore,
     bucket: &str,
     id: IngestionId,
-    range: Range<u64>,
+    range: &Range<u64>,
 ) -> Result<Extent, CoredmsError> {
-    let operation = "check the chunks of an object";
-    let numbers = chunks_of(&range);
+    let bytes = doc! { "$sum": { "$binarySize": "$data" } };
+    let sums = sums(store, bucket, id, range, doc! { "chunks": { "$sum": 1_i64 }, "bytes": bytes }).await?;
+    Ok(Extent { chunks: whole(sums.get("chunks")), bytes: whole(sums.get("bytes")) })
+}
+
+/// How many chunks there are, which the index alone tells.
+pub(super) async fn chunks(
+    store: &MongoStore,
+    bucket: &str,
+    id: IngestionId,
+    range: &Range<u64>,
+) -> Result<u64, CoredmsError> {
+    let sums = sums(store, bucket, id, range, doc! { "chunks": { "$sum": 1_i64 } }).await?;
+    Ok(whole(sums.get("chunks")))
+}
+
+async fn sums(
+    store: &MongoStore,
+    bucket: &str,
+    id: IngestionId,
+    range: &Range<u64>,
+    sums: Document,
+) -> Result<Document, CoredmsError> {
+    let numbers = chunks_of(range);
     let numbers = doc! { "$gte": numbers.start as i64, "$lt": numbers.end.min(i64::MAX as u64) as i64 };
+    let mut group = doc! { "_id": null };
+    group.extend(sums);
+    let pipeline = [doc! { "$match": { "files_id": object_id(id), "n": numbers } }, doc! { "$group": group }];
     let chunks = store.collection::<Document>(&format!("{bucket}.chunks"));
-    let pipeline = [
-        doc! { "$match": { "files_id": object_id(id), "n": numbers } },
-        doc! { "$group": { "_id": null, "chunks": { "$sum": 1_i64 }, "bytes": { "$sum": { "$binarySize": "$data" } } } },
-    ];
-    let sums = async { chunks.aggregate(pipeline).await?.try_collect::<Vec<_>>().await };
-    let sums = store.scan(operation, sums).await?;
-    let sum = |field| whole(sums.first().and_then(|sum| sum.get(field)));
-    Ok(Extent { chunks: sum("chunks"), bytes: sum("bytes") })
+    let sums = async { chunks.aggregate(pipeline).await?.try_next().await };
+    Ok(store.scan("check the chunks of an object", sums).await?.unwrap_or_default())
 }
