@@ -30,44 +30,62 @@ pub(super) async fn put_chunks(
     let first = first_chunk(offset).map_err(|reason| store.refused(STORE, reason))?;
     ensure_indexes(store, bucket).await?;
 
-    // A range that was stored in part is stored again as a whole.
     let end = i64::from(first) + content.len().div_ceil(CHUNK_BYTES as usize) as i64;
     let too_many = |_| store.refused(STORE, "the object has too many chunks");
     let (first, end) = (i32::try_from(first).map_err(too_many)?, i32::try_from(end).map_err(too_many)?);
-    let chunks = store.collection::<RawDocumentBuf>(&format!("{bucket}.chunks"));
-    let there = doc! { "files_id": object_id(id), "n": { "$gte": first, "$lt": end } };
-    store.call(STORE, chunks.delete_many(there)).await?;
 
-    let parts = (0..content.len()).step_by(MESSAGE_BYTES).zip((first..).step_by(MESSAGE_CHUNKS)).map(
+    let parts = (0..content.len()).step_by(MESSAGE_BYTES).zip((first..end).step_by(MESSAGE_CHUNKS)).map(
         |(start, first)| {
             let part = content.slice(start..content.len().min(start + MESSAGE_BYTES));
-            insert(store, bucket, id, first, part)
+            replace(store, bucket, id, first, part)
         },
     );
     stream::iter(parts).buffer_unordered(WRITERS).try_collect().await
 }
 
-async fn insert(
+/// Inserts the chunks of a message, in place of what an earlier attempt has left of them.
+///
+/// Hardly ever is there any. To look for it beforehand would cost a command, and one that removes nothing is not answered
+/// before all that others have written by then is in the journal: two writers would take turns.
+async fn replace(
     store: &MongoStore,
     bucket: &str,
     id: IngestionId,
     first: i32,
     part: Bytes,
 ) -> Result<(), CoredmsError> {
+    if insert(store, bucket, id, first, &part).await? {
+        return Ok(());
+    }
+    let end = first + part.len().div_ceil(CHUNK_BYTES as usize) as i32;
+    let chunks = store.collection::<RawDocumentBuf>(&format!("{bucket}.chunks"));
+    let there = doc! { "files_id": object_id(id), "n": { "$gte": first, "$lt": end } };
+    store.call(STORE, chunks.delete_many(there)).await?;
+    // What is there again by now is of another attempt, which stores the same bytes at this very moment.
+    insert(store, bucket, id, first, &part).await.map(|_| ())
+}
+
+/// Inserts the chunks; false where some were there already.
+async fn insert(
+    store: &MongoStore,
+    bucket: &str,
+    id: IngestionId,
+    first: i32,
+    part: &Bytes,
+) -> Result<bool, CoredmsError> {
     let documents = part.chunks(CHUNK_BYTES as usize).zip(first..).map(|(data, n)| Chunk::new(id, n, data));
     let chunks = store.collection::<Chunk<'_>>(&format!("{bucket}.chunks"));
     let Err(error) =
         store.within(store.message_time, STORE, chunks.insert_many(documents).ordered(false)).await?
     else {
-        return Ok(());
+        return Ok(true);
     };
     match error.kind.as_ref() {
-        // Another attempt at the same range stores the same bytes under the same ids at this very moment.
         ErrorKind::InsertMany(failure)
             if failure.write_concern_error.is_none()
                 && failure.write_errors.iter().flatten().all(|error| error.code == DUPLICATE_KEY) =>
         {
-            Ok(())
+            Ok(false)
         }
         _ => Err(store.failed(STORE, error)),
     }
