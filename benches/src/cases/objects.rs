@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use bson::{DateTime, doc};
+use bson::{DateTime, Document, doc};
 use futures::FutureExt;
+use mongodb::options::IndexOptions;
+use mongodb::{Database, IndexModel};
 use serde_json::json;
 
 use crate::bed::{Bed, clear, found, until_durable};
@@ -19,13 +21,17 @@ use crate::yardsticks;
 
 const CLIENT: &str = "objects";
 const BUCKET: &str = "files";
+/// The databases of the driver's upload and of `mongofiles`, and the bucket that both take by default.
+const PEERS: [&str; 2] = ["yardstick", "mongofiles"];
+const PEER_BUCKET: &str = "fs";
 
 pub const GRIDFS_50: Plan = Plan {
     name: "gridfs-50",
     title: "50 MB to GridFS",
     unit: "MB/s",
     timed: "platform: from the moment the settled file is taken to the object acknowledged with all its chunks (majority, \
-            journal), the file as one unit; yardstick: the driver's upload of the same bytes from memory",
+            journal), the file as one unit, protocol worker; yardstick: the driver's upload of the same bytes from memory. \
+            The collections and their indexes are there",
     goals: &[Goal::AtLeast(1.5, YARDSTICK), Goal::AtLeast(2.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     rounds_max: u32::MAX,
     start: |extent| Objects::start("file", extent.of(5_000_000, 50_000_000)).boxed_local(),
@@ -35,7 +41,8 @@ pub const GRIDFS_500: Plan = Plan {
     name: "gridfs-500",
     title: "500 MB to GridFS",
     timed: "platform: from the moment the settled file is taken to the object acknowledged with all its chunks (majority, \
-            journal), micro-batches of 50 MB in parallel; yardstick: the driver's upload of the same bytes from memory",
+            journal), micro-batches of 50 MB in parallel, protocol worker; yardstick: the driver's upload of the same \
+            bytes from memory. The collections and their indexes are there",
     start: |extent| Objects::start("range", extent.of(50_000_000, 500_000_000)).boxed_local(),
     ..GRIDFS_50
 };
@@ -54,9 +61,20 @@ impl Objects {
             "id": CLIENT,
             "files": {"globs": ["*.bin"]},
             "micro_batching": {"block_size": "50MB"},
-            "apps": [{"name": "app", "command": ["object-app"], "unit": unit, "ids": "object", "collection": BUCKET}],
+            "apps": [{
+                "name": "app",
+                "command": ["object-app"],
+                "protocol": "worker",
+                "unit": unit,
+                "ids": "object",
+                "collection": BUCKET,
+            }],
         }]);
         let platform = Platform::up(&bed, clients);
+        empty(&platform.client_database(CLIENT), BUCKET).await?;
+        for peer in PEERS {
+            empty(&bed.database(peer), PEER_BUCKET).await?;
+        }
         Ok(Box::new(Self { platform, bed, bytes }))
     }
 
@@ -86,6 +104,7 @@ impl Objects {
             return Err(Failure::new(format!("the object has {length:?} of {} bytes", self.bytes)));
         }
         self.platform.forget(CLIENT).await?;
+        empty(&database, BUCKET).await?;
         let took = seconds(runs[0].received_at, durable_at);
         let sample = Sample::of(self.rate(took))
             .with_all(effort)
@@ -98,19 +117,19 @@ impl Objects {
     async fn yardstick(&self, round: u32) -> Result<Sample> {
         let mut bytes = Vec::new();
         noise(&mut bytes, self.bytes, u64::from(round)).map_err(Failure::of("make bytes"))?;
-        let database = self.bed.database("yardstick");
+        let database = self.bed.database(PEERS[0]);
         let effort = Effort::begin(&self.bed, &self.platform)?;
         let took = yardsticks::upload(&database, &bytes).await?.as_secs_f64();
         let effort = effort.end()?;
-        clear(&database).await?;
+        empty(&database, PEER_BUCKET).await?;
         Ok(Sample::of(self.rate(took)).with("s", took).with_all(effort))
     }
 
     async fn mongofiles(&self, round: u32) -> Result<Sample> {
         let file = self.file(round)?;
-        let database = self.bed.database("mongofiles");
+        let database = self.bed.database(PEERS[1]);
         let took = peers::mongofiles(&self.bed.mongod.url(), database.name(), &file)?;
-        clear(&database).await?;
+        empty(&database, PEER_BUCKET).await?;
         Ok(Sample::of(self.rate(took.as_secs_f64())))
     }
 }
@@ -132,4 +151,18 @@ impl Case for Objects {
             _ => self.mongofiles(round).await,
         }
     }
+}
+
+/// Leaves nothing in a database but a bucket without objects. Making its collections and indexes takes as long as some
+/// megabytes, and is done once.
+async fn empty(database: &Database, bucket: &str) -> Result<()> {
+    clear(database).await?;
+    let unique = IndexOptions::builder().unique(true).build();
+    let chunks = IndexModel::builder().keys(doc! {"files_id": 1, "n": 1}).options(unique).build();
+    let files = IndexModel::builder().keys(doc! {"filename": 1, "uploadDate": 1}).build();
+    for (collection, index) in [("chunks", chunks), ("files", files)] {
+        let collection = database.collection::<Document>(&format!("{bucket}.{collection}"));
+        collection.create_index(index).await.map_err(Failure::of("make an index of a bucket"))?;
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ use std::ops::ControlFlow;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::settings::Encoding;
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::coredms::CHUNK_BYTES;
 use mysimbdp_core::manifest::{Format, Prefix};
 
 use cutter::Cutter;
@@ -121,6 +122,13 @@ fn split_by(reader: impl Read + Send, rules: &Rules, read_bytes: usize) -> Resul
     })
 }
 
+/// The largest block up to this one that ends where a GridFS chunk does: what is verified as one micro-batch is then
+/// uploaded as one range.
+fn whole_chunks(block: u64) -> u64 {
+    let chunk = u64::from(CHUNK_BYTES);
+    if block < chunk { block } else { block - block % chunk }
+}
+
 /// What is known of the content so far. The text and the structure are judged apart, each up to its first fault.
 struct Pass {
     text: Option<text::Text>,
@@ -145,6 +153,7 @@ impl Pass {
         let block = rules
             .block_bytes_max
             .map_or(u64::MAX, |block| block.max(rules.bytes.div_ceil(BLOCKS_MAX)).max(1));
+        let block = if rules.format == Format::Binary { whole_chunks(block) } else { block };
         let records = match rules.format {
             Format::Csv => Records::Csv(csv::Csv::new(rules.header, rules.encoding)),
             Format::Ndjson => Records::Ndjson(ndjson::Ndjson::new()),

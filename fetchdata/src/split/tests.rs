@@ -119,6 +119,24 @@ fn csv_files_of_every_kind_split_into_what_the_csv_crate_reads() {
 }
 
 #[test]
+fn larger_blocks_of_binary_files_end_where_chunks_of_gridfs_do() {
+    const CHUNK: u64 = CHUNK_BYTES as u64;
+    let content = vec![7; 5 * CHUNK_BYTES as usize + 1];
+    for (block, length) in [
+        (CHUNK - 1, CHUNK - 1),
+        (CHUNK, CHUNK),
+        (CHUNK + 1, CHUNK),
+        (2 * CHUNK - 1, CHUNK),
+        (3 * CHUNK + 7, 3 * CHUNK),
+    ] {
+        let split = cut(&content, Format::Binary, block, READ_BYTES).expect("split");
+        check(&content, &split, block);
+        let lengths: Vec<u64> = split.ranges.iter().map(|range| range.length).collect();
+        assert!(lengths.iter().rev().skip(1).all(|found| *found == length), "{block}: {lengths:?}");
+    }
+}
+
+#[test]
 fn a_header_alone_is_one_micro_batch_of_no_record() {
     let split = cut(b"a,b\n", Format::Csv, 10, 4).expect("split");
     assert_eq!(

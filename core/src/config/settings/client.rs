@@ -114,7 +114,8 @@ impl Encoding {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MicroBatching {
-    /// No micro-batch is larger, unless a single record is.
+    /// No micro-batch is larger, unless a single record is. Those of a binary file are whole GridFS chunks of 261,120
+    /// bytes, where as many as one fit.
     #[serde(default = "MicroBatching::block_size")]
     pub block_size: ByteSize,
 }
