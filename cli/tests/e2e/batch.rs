@@ -33,7 +33,11 @@ async fn heavy_two_clients_with_fifty_megabytes_each_and_all_that_must_be_discar
 
     let client1 = &platform.ingested("client1", 1, LOADED).await[0];
     assert_eq!(client1.get_str("state").expect("state"), "ingested");
-    assert_eq!(stored_object(&platform).await, content, "the GridFS file is byte-identical");
+    assert_eq!(
+        stored_object(&platform, "client1", "year.csv").await,
+        content,
+        "the GridFS file is byte-identical"
+    );
 
     let client2 = &platform.ingested("client2", 1, LOADED).await[0];
     assert_eq!(number(client2, "received"), rows as i64);
@@ -46,10 +50,35 @@ async fn heavy_two_clients_with_fifty_megabytes_each_and_all_that_must_be_discar
     the_same_content_under_another_name_is_recognised(&platform, &content);
 }
 
-async fn stored_object(platform: &Platform) -> Vec<u8> {
+/// A binary file goes to GridFS in ranges at the same time, by processes for one range and by ones that stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binary_file_is_stored_in_ranges() {
+    let clients = ["stdin", "worker"].map(|protocol| {
+        let mut client = objects(protocol);
+        client["micro_batching"] = json!({"block_size": "1MB"});
+        client["apps"][0]["unit"] = json!("range");
+        client["apps"][0]["protocol"] = json!(protocol);
+        client["files"] = json!({"globs": ["*.bin"]});
+        client
+    });
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!(clients)).await;
+    let content: Vec<u8> = (0..3_500_000_usize).map(|place| (place / 7 + place * place) as u8).collect();
+    let _fetchdata = platform.start("fetchdata");
+    let _batch_manager = platform.start("batch-manager");
+    for client in ["stdin", "worker"] {
+        platform.root.drop_file(client, "year.bin", &content);
+        let run = &platform.ingested(client, 1, LOADED).await[0];
+        assert_eq!((number(run, "received"), number(run, "stored")), (1, 1), "a binary file is one record");
+        assert_eq!(number(run, "micro_batches"), 5, "of 3 chunks each");
+        assert!(run.get_bool("audited").expect("a flag"));
+        assert_eq!(stored_object(&platform, client, "year.bin").await, content);
+    }
+}
+
+async fn stored_object(platform: &Platform, client: &str, name: &str) -> Vec<u8> {
     let options = GridFsBucketOptions::builder().bucket_name("files".to_owned()).build();
-    let bucket: GridFsBucket = platform.client_database("client1").gridfs_bucket(options);
-    let mut stream = bucket.open_download_stream_by_name("year.csv").await.expect("the file is there");
+    let bucket: GridFsBucket = platform.client_database(client).gridfs_bucket(options);
+    let mut stream = bucket.open_download_stream_by_name(name).await.expect("the file is there");
     let mut content = Vec::new();
     stream.read_to_end(&mut content).await.expect("read the file back");
     content

@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 
 use bson::doc;
-use mysimbdp_core::app::{Phase, UnitHeader};
+use mysimbdp_core::app::{Line, Phase, UnitHeader};
 use mysimbdp_core::io::coredms::CHUNK_BYTES;
 use support::{Answer, App, INGESTION, Store, whole};
 
@@ -32,26 +32,32 @@ async fn object(store: &Store) -> Option<Vec<u8>> {
 
 fn range(store: &Store, bytes: &[u8], offset: usize, length: usize) -> Answer {
     let piece = &bytes[offset..offset + length];
-    let unit = UnitHeader {
+    app().stdin(store, &range_header(bytes, offset, length), piece)
+}
+
+fn range_header(bytes: &[u8], offset: usize, length: usize) -> UnitHeader {
+    UnitHeader {
         batch_count: 3,
         offset: offset as u64,
         file_bytes: bytes.len() as u64,
-        ..whole("a.bin", piece, 0)
-    };
-    app().stdin(store, &unit, piece)
+        ..whole("a.bin", &bytes[offset..offset + length], 0)
+    }
 }
 
 fn join(store: &Store, bytes: &[u8]) -> Answer {
+    app().stdin(store, &join_header(bytes), b"")
+}
+
+fn join_header(bytes: &[u8]) -> UnitHeader {
     let file_bytes = bytes.len() as u64;
-    let unit = UnitHeader {
+    UnitHeader {
         batch_index: 2,
         batch_count: 3,
         file_bytes,
         offset: file_bytes,
         phase: Phase::Join,
         ..whole("a.bin", b"", 1)
-    };
-    app().stdin(store, &unit, b"")
+    }
 }
 
 #[tokio::test]
@@ -102,6 +108,27 @@ async fn ranges_in_any_order_become_one_object_when_they_are_joined() {
         assert_eq!(range(&store, &bytes, 0, 17 * CHUNK).done(), (0, 0, 0));
         assert_eq!(join(&store, &bytes).done(), (1, 0, 0));
         assert!(object(&store).await.is_some_and(|stored| stored == bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_worker_takes_ranges_their_join_and_whole_files_one_after_the_other() {
+    let bytes = content(20 * CHUNK + 5);
+    let done = |stored| vec![Line::Done { stored, duplicates: 0, rejected: 0 }];
+    for store in both().await {
+        let app = app();
+        let mut worker = app.worker(&store);
+        for (offset, length) in [(17 * CHUNK, 3 * CHUNK + 5), (0, 17 * CHUNK)] {
+            let unit = range_header(&bytes, offset, length);
+            assert_eq!(worker.unit(&unit, &bytes[offset..offset + length]), done(0));
+        }
+        assert_eq!(worker.unit(&join_header(&bytes), b""), done(1));
+        assert!(object(&store).await.is_some_and(|stored| stored == bytes));
+        let second = UnitHeader { ingestion: "f".repeat(32), ..whole("b.csv", b"n\n1\n2\n", 2) };
+        assert_eq!(worker.unit(&second, b"n\n1\n2\n"), done(2));
+        let files = store.coredms.find("records.files", doc! {}, 3).await.expect("documents");
+        assert_eq!(files.len(), 2);
+        assert_eq!(worker.end(), Some(0));
     }
 }
 

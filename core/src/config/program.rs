@@ -8,7 +8,7 @@ use super::meaning::not_zero;
 use super::place::Path;
 use super::tenant::REJECTED;
 use super::{App, Stream, settings};
-use crate::app::{Ids, Protocol, Unit, env};
+use crate::app::{Ids, Unit, env};
 use crate::io::coredms::sequences::{LOSSES, SEQUENCES};
 use crate::topic::is_filter;
 
@@ -31,10 +31,6 @@ pub(super) fn app(findings: &mut Findings<'_>, path: &Path, app: &settings::App)
             findings.value(&path.key("unit"), message);
         }
         _ => {}
-    }
-    if app.protocol == Protocol::Worker && app.unit != Unit::MicroBatch {
-        let message = "\"worker\" is for many small units: allowed with it is only the unit \"micro-batch\"";
-        findings.value(&path.key("protocol"), message);
     }
     App {
         name: app.name.clone(),

@@ -200,7 +200,6 @@ fn settings_of_an_app_that_cannot_work_are_refused() {
         (r#""ids": "key", "record_key": [¶"a,b"]"#, "record_key[0]", "cannot be a key field"),
         (r#""ids": ¶"object""#, "ids", "the units \"file\" and \"range\""),
         (r#""unit": ¶"range""#, "unit", "only the ids \"object\""),
-        (r#""unit": "file", "protocol": ¶"worker""#, "protocol", "only the unit \"micro-batch\""),
         (r#""collection": ¶"rejected""#, "collection", "where rejected records go"),
         (r#""collection": ¶"sequences""#, "collection", "which messages are received"),
         (r#""collection": ¶"losses""#, "collection", "where lost messages are listed"),
