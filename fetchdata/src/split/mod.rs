@@ -1,6 +1,6 @@
 //! Finds the micro-batches of a file in one pass, whatever its size, in bounded memory.
 //!
-//! 1. [`read_ahead`] reads and hashes the content, on a core of its own;
+//! 1. [`read_ahead`] reads and hashes the content, and looks for NUL, on a core of its own;
 //! 2. [`text`] looks for what makes bytes no text of the client's encoding;
 //! 3. [`csv`], [`ndjson`] and [`json_array`] follow the format and say where records end;
 //! 4. [`cutter`] turns record ends into ranges of at most a block and their checksums.
@@ -17,7 +17,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::ops::ControlFlow;
 
 use mysimbdp_core::client::ClientId;
@@ -50,6 +50,12 @@ pub(crate) struct Rules<'a> {
     pub(crate) header: Option<&'a [String]>,
     /// Of the whole file.
     pub(crate) bytes: u64,
+}
+
+impl Rules<'_> {
+    fn is_text(&self) -> bool {
+        self.format != Format::Binary
+    }
 }
 
 /// A file's micro-batches: `prefix` and the ranges cover it exactly.
@@ -94,20 +100,30 @@ pub(crate) enum SplitError {
 ///
 /// [`SplitError::Content`] where it is no text of its encoding, or not of its format as a whole. Whether each single
 /// record is right is for the app to judge.
-pub(crate) fn split(reader: impl Read + Send, rules: &Rules) -> Result<Split, SplitError> {
+pub(crate) fn split(reader: impl Read + Seek + Send, rules: &Rules) -> Result<Split, SplitError> {
     split_by(reader, rules, READ_BYTES)
 }
 
 /// `read_bytes` is how much is looked at in one go, and changes nothing in the result.
-fn split_by(reader: impl Read + Send, rules: &Rules, read_bytes: usize) -> Result<Split, SplitError> {
+fn split_by(
+    mut reader: impl Read + Seek + Send,
+    rules: &Rules,
+    read_bytes: usize,
+) -> Result<Split, SplitError> {
     // The marks of the encoding must lie in the first read.
     let chunk_bytes = read_bytes.max(BYTE_ORDER_MARK.len());
     let whole = usize::try_from(rules.bytes).unwrap_or(usize::MAX).saturating_add(1);
     let first_bytes = whole.clamp(BYTE_ORDER_MARK.len(), chunk_bytes);
     let mut pass = Pass::new(rules);
-    let content = read_ahead::read(reader, first_bytes, chunk_bytes, |chunk| pass.feed(chunk))
-        .map_err(SplitError::Read)?;
-    let (cutter, reasons) = pass.end();
+    let nul = |chunk: &[u8]| if rules.is_text() { text::nul(chunk) } else { None };
+    let content =
+        read_ahead::read(&mut reader, first_bytes, chunk_bytes, nul, |chunk, nul| pass.feed(chunk, nul))
+            .map_err(SplitError::Read)?;
+    let (cutter, text_fault, mut reasons) = pass.end();
+    if let Some(fault) = text_fault {
+        reader.rewind().map_err(SplitError::Read)?;
+        reasons.insert(0, fault.describe(reader).map_err(SplitError::Read)?);
+    }
     if !reasons.is_empty() {
         return Err(SplitError::Content(reasons));
     }
@@ -134,7 +150,7 @@ struct Pass {
     text: Option<text::Text>,
     records: Records,
     cutter: Cutter,
-    text_fault: Option<String>,
+    text_fault: Option<text::Fault>,
     structure_fault: Option<String>,
     header_fault: Option<String>,
 }
@@ -160,7 +176,7 @@ impl Pass {
             Format::Json => Records::JsonArray(json_array::JsonArray::new()),
             Format::Binary => Records::Binary,
         };
-        let text = (rules.format != Format::Binary).then(|| text::Text::new(rules.encoding));
+        let text = rules.is_text().then(|| text::Text::new(rules.encoding));
         Self {
             text,
             records,
@@ -172,17 +188,17 @@ impl Pass {
     }
 
     /// Breaks where nothing more can be learnt.
-    fn feed(&mut self, chunk: &[u8]) -> ControlFlow<()> {
+    fn feed(&mut self, chunk: &[u8], nul: Option<usize>) -> ControlFlow<()> {
         let first = self.cutter.chunk_start() == 0;
         if let Some(text) = &mut self.text
             && self.text_fault.is_none()
         {
             if first && text.is_utf8() && UTF16_MARKS.iter().any(|mark| chunk.starts_with(mark)) {
-                self.text_fault = Some("is UTF-16, allowed is UTF-8".to_owned());
+                self.text_fault = Some(text::Fault::Utf16);
                 // All else that would be said follows from this.
                 return ControlFlow::Break(());
             }
-            self.text_fault = text.feed(chunk).err();
+            self.text_fault = text.feed(chunk, nul).err();
         }
         if self.structure_fault.is_none() {
             // In another encoding the same bytes are text, and the app reads them as such.
@@ -209,9 +225,10 @@ impl Pass {
         if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn end(mut self) -> (Cutter, Vec<String>) {
+    /// What was cut, and all that is wrong.
+    fn end(mut self) -> (Cutter, Option<text::Fault>, Vec<String>) {
         if self.cutter.chunk_start() == 0 && self.text_fault.is_none() {
-            return (self.cutter, vec!["is empty".to_owned()]);
+            return (self.cutter, None, vec!["is empty".to_owned()]);
         }
         if let Some(text) = &self.text
             && self.text_fault.is_none()
@@ -237,8 +254,7 @@ impl Pass {
         if let Records::Csv(csv) = &mut self.records {
             self.header_fault = csv.header_fault();
         }
-        let reasons =
-            [self.text_fault, self.header_fault, self.structure_fault].into_iter().flatten().collect();
-        (self.cutter, reasons)
+        let reasons = [self.header_fault, self.structure_fault].into_iter().flatten().collect();
+        (self.cutter, self.text_fault, reasons)
     }
 }

@@ -1,4 +1,4 @@
-//! Reads and hashes on one core, while another looks at what has been read.
+//! Reads and hashes on one core, while another follows what has been read.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -12,26 +12,30 @@ const AHEAD: usize = 2;
 /// Gives all that there is to `each`, in chunks of `chunk_bytes` and a shorter last one, until it breaks off. Returns the
 /// BLAKE3 of the content, or of as much of it as was read.
 ///
+/// With each chunk comes what `look` finds in it, which needs to know nothing of the others and is done where it is read:
+/// so both cores have about as much to do.
+///
 /// The first chunk has `first_bytes`: of a small file no more than it has, and one, which shows that nothing follows.
 ///
 /// # Errors
 ///
 /// The reader's. Some of the content may have been given by then.
-pub(super) fn read(
+pub(super) fn read<T: Send>(
     mut reader: impl Read + Send,
     first_bytes: usize,
     chunk_bytes: usize,
-    mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
+    look: impl Fn(&[u8]) -> T + Send,
+    mut each: impl FnMut(&[u8], T) -> ControlFlow<()>,
 ) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut first = vec![0; first_bytes];
     fill(&mut reader, &mut first)?;
     hasher.update(&first);
     // A small file is not worth a thread.
-    if first.is_empty() || each(&first).is_break() || first.len() < first_bytes {
+    if first.is_empty() || each(&first, look(&first)).is_break() || first.len() < first_bytes {
         return Ok(hasher.finalize());
     }
-    let (read, chunks) = sync_channel::<Vec<u8>>(AHEAD);
+    let (read, chunks) = sync_channel::<(Vec<u8>, T)>(AHEAD);
     let (spare, spares) = sync_channel::<Vec<u8>>(AHEAD + 2);
     thread::scope(|scope| {
         let reading = scope.spawn(move || -> io::Result<blake3::Hash> {
@@ -40,14 +44,15 @@ pub(super) fn read(
                 chunk.resize(chunk_bytes, 0);
                 fill(&mut reader, &mut chunk)?;
                 hasher.update(&chunk);
+                let found = look(&chunk);
                 // It fails when nobody wants more.
-                if chunk.is_empty() || read.send(chunk).is_err() {
+                if chunk.is_empty() || read.send((chunk, found)).is_err() {
                     return Ok(hasher.finalize());
                 }
             }
         });
-        for chunk in chunks {
-            if each(&chunk).is_break() {
+        for (chunk, found) in chunks {
+            if each(&chunk, found).is_break() {
                 break;
             }
             // There is room for all chunks there are.
@@ -96,12 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn everything_comes_once_in_order_and_is_hashed() {
+    fn everything_comes_once_in_order_with_what_is_found_in_it_and_is_hashed() {
         let content: Vec<u8> = (0..=255).cycle().take(1000).collect();
         let lengths = [0, 1, 9, 10, 11, 20, 999, 1000];
         for (length, first) in lengths.into_iter().flat_map(|length| [(length, 10), (length, 3)]) {
             let (content, mut seen) = (&content[..length], Vec::new());
-            let hash = read(Source { bytes: content, fails: false }, first, 10, |chunk| {
+            let reader = Source { bytes: content, fails: false };
+            let hash = read(reader, first, 10, <[u8]>::to_vec, |chunk, found| {
+                assert_eq!(chunk, found);
                 seen.extend_from_slice(chunk);
                 ControlFlow::Continue(())
             });
@@ -117,7 +124,7 @@ mod tests {
     fn who_breaks_off_gets_no_more() {
         for wanted in 1..20 {
             let mut seen = 0;
-            let read = read(Source { bytes: &[7; 1000], fails: true }, 10, 10, |_| {
+            let read = read(Source { bytes: &[7; 1000], fails: true }, 10, 10, <[u8]>::len, |_, _| {
                 seen += 1;
                 if seen == wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
@@ -130,7 +137,7 @@ mod tests {
     fn a_fault_of_the_disk_is_an_error_wherever_it_is() {
         for length in [0, 5, 10, 15, 100] {
             let source = Source { bytes: &vec![7; length], fails: true };
-            let read = read(source, 10, 10, |_| ControlFlow::Continue(()));
+            let read = read(source, 10, 10, <[u8]>::len, |_, _| ControlFlow::Continue(()));
             assert!(read.is_err_and(|error| error.to_string() == "the disk is gone"), "{length}");
         }
     }

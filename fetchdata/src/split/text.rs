@@ -1,4 +1,8 @@
 //! Whether bytes are text: no NUL, and valid in the client's encoding.
+//!
+//! Lines are counted only where one must be named: to count all of them takes as long as to judge them.
+
+use std::io::{self, BufRead, BufReader, Read};
 
 use memchr::{memchr, memchr_iter};
 use mysimbdp_core::config::settings::Encoding;
@@ -6,45 +10,82 @@ use mysimbdp_core::config::settings::Encoding;
 /// Looks at text that comes in pieces, which may cut a character.
 pub(super) struct Text {
     encoding: Encoding,
-    /// Line feeds gone by.
-    lines: u64,
+    /// Bytes gone by.
+    passed: u64,
     /// The beginning of a character whose end has not come yet: at most three bytes, and room for the fourth.
     cut: [u8; 4],
     cut_bytes: usize,
 }
 
+/// Why it is no text, and the first place where it is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Utf16,
+    Nul { at: u64 },
+    NotUtf8 { at: u64 },
+    EndsWithinCharacter { at: u64 },
+}
+
+impl Fault {
+    /// For people, with the line. `content` is all of it, from the start.
+    pub(super) fn describe(&self, content: impl Read) -> io::Result<String> {
+        Ok(match *self {
+            Self::Utf16 => "is UTF-16, allowed is UTF-8".to_owned(),
+            Self::Nul { at } => format!("line {} has a NUL byte", line(content, at)?),
+            Self::NotUtf8 { at } => format!("line {} is not UTF-8", line(content, at)?),
+            Self::EndsWithinCharacter { at } => {
+                format!("line {} is not UTF-8: it ends within a character", line(content, at)?)
+            }
+        })
+    }
+}
+
+/// The line of a place, from 1.
+fn line(content: impl Read, at: u64) -> io::Result<u64> {
+    let mut before = BufReader::with_capacity(1 << 16, content.take(at));
+    let mut line = 1;
+    loop {
+        let bytes = before.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(line);
+        }
+        line += memchr_iter(b'\n', bytes).count() as u64;
+        let bytes = bytes.len();
+        before.consume(bytes);
+    }
+}
+
+/// The first NUL of a chunk.
+pub(super) fn nul(chunk: &[u8]) -> Option<usize> {
+    memchr(0, chunk)
+}
+
 impl Text {
     pub(super) fn new(encoding: Encoding) -> Self {
-        Self { encoding, lines: 0, cut: [0; 4], cut_bytes: 0 }
+        Self { encoding, passed: 0, cut: [0; 4], cut_bytes: 0 }
     }
 
     pub(super) fn is_utf8(&self) -> bool {
         self.encoding == Encoding::Utf8
     }
 
-    /// The reason is that of the first place; after it this must not be asked again.
-    pub(super) fn feed(&mut self, chunk: &[u8]) -> Result<(), String> {
-        if let Some(at) = memchr(0, chunk) {
-            return Err(format!("line {} has a NUL byte", self.line_at(chunk, at)));
+    /// `nul` is what [`nul`] has found in the chunk. After a fault this must not be asked again.
+    pub(super) fn feed(&mut self, chunk: &[u8], nul: Option<usize>) -> Result<(), Fault> {
+        let passed = self.passed;
+        if let Some(at) = nul {
+            return Err(Fault::Nul { at: passed + at as u64 });
         }
         if self.is_utf8()
             && let Err(at) = self.feed_utf8(chunk)
         {
-            return Err(format!("line {} is not UTF-8", self.line_at(chunk, at)));
+            return Err(Fault::NotUtf8 { at: passed + at as u64 });
         }
-        self.lines += memchr_iter(b'\n', chunk).count() as u64;
+        self.passed += chunk.len() as u64;
         Ok(())
     }
 
-    pub(super) fn end(&self) -> Result<(), String> {
-        if self.cut_bytes > 0 {
-            return Err(format!("line {} is not UTF-8: it ends within a character", self.lines + 1));
-        }
-        Ok(())
-    }
-
-    fn line_at(&self, chunk: &[u8], at: usize) -> u64 {
-        self.lines + 1 + memchr_iter(b'\n', &chunk[..at]).count() as u64
+    pub(super) fn end(&self) -> Result<(), Fault> {
+        if self.cut_bytes > 0 { Err(Fault::EndsWithinCharacter { at: self.passed }) } else { Ok(()) }
     }
 
     /// The position of the first byte that does not fit.
@@ -79,10 +120,9 @@ mod tests {
 
     fn judge(encoding: Encoding, bytes: &[u8], piece: usize) -> Result<(), String> {
         let mut text = Text::new(encoding);
-        for chunk in bytes.chunks(piece) {
-            text.feed(chunk)?;
-        }
-        text.end()
+        let mut chunks = bytes.chunks(piece);
+        let fed = chunks.try_for_each(|chunk| text.feed(chunk, nul(chunk)));
+        fed.and_then(|()| text.end()).map_err(|fault| fault.describe(bytes).expect("bytes can be read"))
     }
 
     #[test]
