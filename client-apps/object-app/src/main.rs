@@ -1,7 +1,7 @@
 //! Reference batch app: whole files to GridFS.
 //!
 //! 1. [`Part`]: what this unit is of the file: all of it, a range, or the join that ends it;
-//! 2. [`upload`]: its bytes as chunks, in bounded memory, two pieces on their way at a time;
+//! 2. [`upload`]: its bytes as chunks, in bounded memory, three pieces on their way at a time;
 //! 3. [`commit`]: the file's own document, which makes it visible, once all chunks are there.
 //!
 //! The object's id is the ingestion and each chunk has a place of its own, so a repeat writes the same again.

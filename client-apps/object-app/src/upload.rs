@@ -8,11 +8,12 @@ use mysimbdp_sdk::coredms::{CHUNK_BYTES, CoredmsError};
 use mysimbdp_sdk::{Failure, IngestionId};
 use tokio::task::JoinSet;
 
-/// Bytes of one write: 16 chunks, which fill a message to the store well and keep memory small.
-const PIECE_BYTES: usize = 16 * CHUNK_BYTES as usize;
+/// Bytes of one write: 8 chunks, which fill a message to the store well and keep memory small.
+const PIECE_BYTES: usize = 8 * CHUNK_BYTES as usize;
 
-/// Chunks are inserted twice as fast by two writers as by one.
-const WRITERS: usize = 2;
+/// While one write waits for the journal, the store works at another and a third one is on its way. With four it is no
+/// faster, and neither are two of twice the size, which take more memory.
+const WRITERS: usize = 3;
 
 /// Stores all bytes of the unit, the first of which is at `offset` of the object.
 ///
