@@ -17,15 +17,16 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 /// How much a mongod may keep in memory, and in its oplog.
 #[derive(Clone, Copy, Debug)]
 struct Room {
-    cache_gigabytes: &'static str,
+    /// What it takes by itself, half of the machine's memory, where this is none.
+    cache_gigabytes: Option<&'static str>,
     oplog_megabytes: &'static str,
 }
 
 /// Several run at a time on a small machine.
-const SMALL: Room = Room { cache_gigabytes: "0.5", oplog_megabytes: "512" };
+const SMALL: Room = Room { cache_gigabytes: Some("0.5"), oplog_megabytes: "512" };
 
 /// For a load of a gigabyte: in less room it would evict and truncate all the while.
-const LARGE: Room = Room { cache_gigabytes: "4", oplog_megabytes: "8192" };
+const LARGE: Room = Room { cache_gigabytes: None, oplog_megabytes: "8192" };
 
 /// A mongod on the loopback address, killed when dropped.
 #[derive(Debug)]
@@ -134,7 +135,10 @@ fn run(directory: &Path, port: u16, room: Room) -> Process {
         .arg("--logpath")
         .arg(directory.join("mongod.log"))
         .arg("--logappend");
-    command.args(["--wiredTigerCacheSizeGB", room.cache_gigabytes, "--oplogSize", room.oplog_megabytes]);
+    if let Some(gigabytes) = room.cache_gigabytes {
+        command.args(["--wiredTigerCacheSizeGB", gigabytes]);
+    }
+    command.args(["--oplogSize", room.oplog_megabytes]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
     command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file more")).stderr(output);
     let mut process = Process::spawn(command);

@@ -29,7 +29,8 @@ pub const AT_1_000: Plan = Plan {
     unit: "ms",
     timed: "from the moment a message of QoS 1 is due to be published to its acknowledgement by the consumer, seen between \
             broker and consumer: platform: stored by then (majority, journal); yardstick: a consumer that acknowledges \
-            at once, plus one insert of one such document (majority, journal), added message by message",
+            at once, plus one insert of one such document (majority, journal), added message by message; driver alone: \
+            from the moment a document is due to its acknowledgement, no broker, what is due together in one insert",
     goals: &[Goal::AtMostAbove(5.0, YARDSTICK)],
     rounds_max: u32::MAX,
     start: |extent| Latency::start(1_000, extent).boxed_local(),
@@ -90,8 +91,6 @@ impl Latency {
         let consumer = Consumer::start(Kind::Lean, self.tap.port(), "alone/#", Qos::AtLeastOnce).await?;
         let delivered = self.latencies("alone/measured".to_owned()).await?;
         drop(consumer);
-        let document =
-            |n: usize| rawdoc! {"n": n as i64, "sent": 0_i64, "temp": 12.5, "pad": "x".repeat(150)};
         let documents: Vec<RawDocumentBuf> = (0..INSERTS).map(document).collect();
         let database = self.bed.database("yardstick");
         let url = self.bed.mongod.url();
@@ -104,6 +103,13 @@ impl Latency {
             .with("ms p50 of an insert", percentile(inserted.clone(), 50))
             .with("ms p99 of an insert", percentile(inserted, 99)))
     }
+
+    async fn driver(&self) -> Result<Sample> {
+        let database = self.bed.database("driver");
+        let inserted = yardsticks::paced(&database, &document(0), self.per_second, self.seconds).await?;
+        clear(&database).await?;
+        Ok(sample(inserted))
+    }
 }
 
 #[async_trait(?Send)]
@@ -112,12 +118,22 @@ impl Case for Latency {
         vec![
             Contender::new(Role::Platform, "mysimbdp, to the acknowledgement"),
             Contender::new(Role::Yardstick, "mosquitto alone, and one insert"),
+            Contender::new(Role::Peer, "driver alone, inserts at this rate"),
         ]
     }
 
     async fn run(&mut self, contender: usize, _round: u32) -> Result<Sample> {
-        if contender == 0 { self.platform().await } else { self.yardstick().await }
+        match contender {
+            0 => self.platform().await,
+            1 => self.yardstick().await,
+            _ => self.driver().await,
+        }
     }
+}
+
+/// One like those that the platform makes of the messages.
+fn document(n: usize) -> RawDocumentBuf {
+    rawdoc! {"n": n as i64, "sent": 0_i64, "temp": 12.5, "pad": "x".repeat(150)}
 }
 
 fn sample(latencies: Vec<Duration>) -> Sample {

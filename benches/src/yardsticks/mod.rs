@@ -4,10 +4,12 @@
 
 mod hash;
 mod insert;
+mod paced;
 mod sequential;
 mod upload;
 
 pub use hash::hash;
 pub use insert::insert;
+pub use paced::paced;
 pub use sequential::sequential;
 pub use upload::upload;
