@@ -247,8 +247,9 @@ fn due(policy: &Policy, progress: Option<Instant>, at: Instant, waiting: &Waitin
         return at + ASKED_AGAIN_AFTER.min(policy.resend_after);
     }
     let doublings = waiting.attempts.saturating_sub(1);
-    let waited_from = progress.map_or(at, |progress| progress.max(at));
-    let wait = policy.resend_after * (1 << doublings.min(DOUBLINGS_MAX));
+    let alone = at + policy.resend_after * (1 << doublings.min(DOUBLINGS_MAX));
+    // Not twice the wait once more: what is asked for after an outage would give those that nobody asks for too much time.
+    let beside_others = progress.map_or(alone, |progress| alone.max(progress + policy.resend_after));
     let patience = policy.resend_after * PATIENCE * (1 << doublings.min(PATIENCE_DOUBLINGS_MAX));
-    (waited_from + wait).min(at + patience)
+    beside_others.min(at + patience)
 }
