@@ -21,9 +21,8 @@ use crate::yardsticks;
 
 const CLIENT: &str = "objects";
 const BUCKET: &str = "files";
-/// The databases of the driver's upload and of `mongofiles`, and the bucket that both take by default.
-const PEERS: [&str; 2] = ["yardstick", "mongofiles"];
-const PEER_BUCKET: &str = "fs";
+/// The one that the driver and `mongofiles` take by default.
+const DEFAULT_BUCKET: &str = "fs";
 
 pub const GRIDFS_50: Plan = Plan {
     name: "gridfs-50",
@@ -71,10 +70,6 @@ impl Objects {
             }],
         }]);
         let platform = Platform::up(&bed, clients);
-        empty(&platform.client_database(CLIENT), BUCKET).await?;
-        for peer in PEERS {
-            empty(&bed.database(peer), PEER_BUCKET).await?;
-        }
         Ok(Box::new(Self { platform, bed, bytes }))
     }
 
@@ -92,6 +87,7 @@ impl Objects {
     async fn platform(&self, round: u32) -> Result<Sample> {
         let file = self.file(round)?;
         let database = self.platform.client_database(CLIENT);
+        make_bucket(&database, BUCKET).await?;
         let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
         self.platform.drop_prepared(CLIENT, &file)?;
         until_durable(&database, &format!("{BUCKET}.files"), 1).await?;
@@ -104,7 +100,6 @@ impl Objects {
             return Err(Failure::new(format!("the object has {length:?} of {} bytes", self.bytes)));
         }
         self.platform.forget(CLIENT).await?;
-        empty(&database, BUCKET).await?;
         let took = seconds(runs[0].received_at, durable_at);
         let sample = Sample::of(self.rate(took))
             .with_all(effort)
@@ -117,19 +112,21 @@ impl Objects {
     async fn yardstick(&self, round: u32) -> Result<Sample> {
         let mut bytes = Vec::new();
         noise(&mut bytes, self.bytes, u64::from(round)).map_err(Failure::of("make bytes"))?;
-        let database = self.bed.database(PEERS[0]);
+        let database = self.bed.database("yardstick");
+        make_bucket(&database, DEFAULT_BUCKET).await?;
         let effort = Effort::begin(&self.bed, &self.platform)?;
         let took = yardsticks::upload(&database, &bytes).await?.as_secs_f64();
         let effort = effort.end()?;
-        empty(&database, PEER_BUCKET).await?;
+        clear(&database).await?;
         Ok(Sample::of(self.rate(took)).with("s", took).with_all(effort))
     }
 
     async fn mongofiles(&self, round: u32) -> Result<Sample> {
         let file = self.file(round)?;
-        let database = self.bed.database(PEERS[1]);
+        let database = self.bed.database("mongofiles");
+        make_bucket(&database, DEFAULT_BUCKET).await?;
         let took = peers::mongofiles(&self.bed.mongod.url(), database.name(), &file)?;
-        empty(&database, PEER_BUCKET).await?;
+        clear(&database).await?;
         Ok(Sample::of(self.rate(took.as_secs_f64())))
     }
 }
@@ -153,10 +150,8 @@ impl Case for Objects {
     }
 }
 
-/// Leaves nothing in a database but a bucket without objects. Making its collections and indexes takes as long as some
-/// megabytes, and is done once.
-async fn empty(database: &Database, bucket: &str) -> Result<()> {
-    clear(database).await?;
+/// Makes the collections and indexes of a bucket, which takes as long as some megabytes and is done once in its life.
+async fn make_bucket(database: &Database, bucket: &str) -> Result<()> {
     let unique = IndexOptions::builder().unique(true).build();
     let chunks = IndexModel::builder().keys(doc! {"files_id": 1, "n": 1}).options(unique).build();
     let files = IndexModel::builder().keys(doc! {"filename": 1, "uploadDate": 1}).build();

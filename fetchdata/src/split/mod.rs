@@ -169,7 +169,7 @@ impl Pass {
         let block = rules
             .block_bytes_max
             .map_or(u64::MAX, |block| block.max(rules.bytes.div_ceil(BLOCKS_MAX)).max(1));
-        let block = if rules.format == Format::Binary { whole_chunks(block) } else { block };
+        let block = if rules.is_text() { block } else { whole_chunks(block) };
         let records = match rules.format {
             Format::Csv => Records::Csv(csv::Csv::new(rules.header, rules.encoding)),
             Format::Ndjson => Records::Ndjson(ndjson::Ndjson::new()),

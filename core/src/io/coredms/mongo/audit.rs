@@ -58,10 +58,11 @@ pub(super) async fn extent(
     store: &MongoStore,
     bucket: &str,
     id: IngestionId,
-    range: &Range<u64>,
+    range: Range<u64>,
 ) -> Result<Extent, CoredmsError> {
     let bytes = doc! { "$sum": { "$binarySize": "$data" } };
-    let sums = sums(store, bucket, id, range, doc! { "chunks": { "$sum": 1_i64 }, "bytes": bytes }).await?;
+    let group = doc! { "_id": null, "chunks": { "$sum": 1_i64 }, "bytes": bytes };
+    let sums = group_chunks(store, bucket, id, range, group).await?;
     Ok(Extent { chunks: whole(sums.get("chunks")), bytes: whole(sums.get("bytes")) })
 }
 
@@ -70,25 +71,25 @@ pub(super) async fn chunks(
     store: &MongoStore,
     bucket: &str,
     id: IngestionId,
-    range: &Range<u64>,
+    range: Range<u64>,
 ) -> Result<u64, CoredmsError> {
-    let sums = sums(store, bucket, id, range, doc! { "chunks": { "$sum": 1_i64 } }).await?;
+    let group = doc! { "_id": null, "chunks": { "$sum": 1_i64 } };
+    let sums = group_chunks(store, bucket, id, range, group).await?;
     Ok(whole(sums.get("chunks")))
 }
 
-async fn sums(
+/// What `group` makes of all chunks in the range; empty where there are none.
+async fn group_chunks(
     store: &MongoStore,
     bucket: &str,
     id: IngestionId,
-    range: &Range<u64>,
-    sums: Document,
+    range: Range<u64>,
+    group: Document,
 ) -> Result<Document, CoredmsError> {
-    let numbers = chunks_of(range);
+    let numbers = chunks_of(&range);
     let numbers = doc! { "$gte": numbers.start as i64, "$lt": numbers.end.min(i64::MAX as u64) as i64 };
-    let mut group = doc! { "_id": null };
-    group.extend(sums);
     let pipeline = [doc! { "$match": { "files_id": object_id(id), "n": numbers } }, doc! { "$group": group }];
     let chunks = store.collection::<Document>(&format!("{bucket}.chunks"));
-    let sums = async { chunks.aggregate(pipeline).await?.try_next().await };
-    Ok(store.scan("check the chunks of an object", sums).await?.unwrap_or_default())
+    let grouped = async { chunks.aggregate(pipeline).await?.try_next().await };
+    Ok(store.scan("check the chunks of an object", grouped).await?.unwrap_or_default())
 }

@@ -381,11 +381,11 @@ impl Coredms for MongoStore {
     }
 
     async fn extent(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<Extent, CoredmsError> {
-        audit::extent(self, bucket, id, &range).await
+        audit::extent(self, bucket, id, range).await
     }
 
     async fn chunks(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<u64, CoredmsError> {
-        audit::chunks(self, bucket, id, &range).await
+        audit::chunks(self, bucket, id, range).await
     }
 
     async fn close(&self) {

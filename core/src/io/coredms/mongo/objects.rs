@@ -121,7 +121,7 @@ pub(super) async fn commit(store: &MongoStore, bucket: &str, object: &Object) ->
     let operation = "commit an object";
     ensure_indexes(store, bucket).await?;
     if !is_whole(store, bucket, object).await? {
-        let Extent { bytes: found, .. } = audit::extent(store, bucket, object.id, &(0..u64::MAX)).await?;
+        let Extent { bytes: found, .. } = audit::extent(store, bucket, object.id, 0..u64::MAX).await?;
         return Err(CoredmsError::Incomplete { id: object.id, found, expected: object.bytes });
     }
     let files = store.collection::<Document>(&format!("{bucket}.files"));
@@ -134,12 +134,12 @@ pub(super) async fn commit(store: &MongoStore, bucket: &str, object: &Object) ->
 /// Whether there are as many chunks as there must be and the last one has its length. [`put_chunks`] writes no other one
 /// that is not full, so the rest need not be read.
 async fn is_whole(store: &MongoStore, bucket: &str, object: &Object) -> Result<bool, CoredmsError> {
-    let chunks = audit::chunks(store, bucket, object.id, &(0..u64::MAX)).await?;
+    let chunks = audit::chunks(store, bucket, object.id, 0..u64::MAX).await?;
     if chunks != Extent::of(object.bytes).chunks {
         return Ok(false);
     }
     let full = chunks.saturating_sub(1) * u64::from(CHUNK_BYTES);
-    let last = audit::extent(store, bucket, object.id, &(full..object.bytes)).await?;
+    let last = audit::extent(store, bucket, object.id, full..object.bytes).await?;
     Ok(last.bytes == object.bytes - full)
 }
 
