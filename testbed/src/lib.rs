@@ -6,6 +6,7 @@
 //! - [`Root`] is a data root in a temporary directory, [`Daemon`] a process of ours on it;
 //! - [`Proxy`] is a network that fails between a program and its server;
 //! - [`mqtt`] publishes and listens with the clients that users have;
+//! - [`Disk`] is a file system of the test's own whose power can be cut;
 //! - [`until`] waits for a condition; nothing here sleeps and hopes.
 //!
 //! Every process dies with the test that started it, however that ends. A missing server is a failure. This crate knows
@@ -20,6 +21,7 @@ mod mongod;
 mod mosquitto;
 pub mod mqtt;
 mod name;
+mod power_cut;
 mod process;
 mod processes;
 mod program;
@@ -34,6 +36,7 @@ pub use hostile::{Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_re
 pub use mongod::Mongod;
 pub use mosquitto::Mosquitto;
 pub use name::{free_port, unique};
+pub use power_cut::{Disk, FileSystem};
 pub use process::Process;
 pub use processes::{
     become_reaper, descendants, is_running, limit_descriptors, memory_peak_kib, reap_orphans, signal,

@@ -46,7 +46,7 @@ impl Process {
         unsafe {
             command.pre_exec(before_exec);
         }
-        match spawn_from_lasting_thread(command) {
+        match on_lasting_thread(move || command.spawn()) {
             Ok(child) => Self { name, child, ended: None },
             Err(error) => panic!("cannot start {name}: {error}"),
         }
@@ -158,22 +158,23 @@ impl Drop for Process {
     }
 }
 
+/// Runs `job` on the thread that starts all children, and returns its result.
+///
 /// The signal of a parent's death is sent when the *thread* ends that started the child, and the threads of tests end
 /// before the process does. This one lasts as long as the process.
-fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
-    type Job = (Command, mpsc::SyncSender<io::Result<Child>>);
+pub(crate) fn on_lasting_thread<T: Send + 'static>(
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    type Job = Box<dyn FnOnce() + Send>;
     static STARTER: LazyLock<mpsc::SyncSender<Job>> = LazyLock::new(|| {
         let (jobs, queue) = mpsc::sync_channel::<Job>(16);
-        let start_all = move || {
-            for (mut command, answer) in queue {
-                // Whoever asked waits for it.
-                let _ = answer.send(command.spawn());
-            }
-        };
-        std::thread::Builder::new().name("starter".to_owned()).spawn(start_all).expect("a thread more");
+        let run_all = move || queue.into_iter().for_each(|job| job());
+        std::thread::Builder::new().name("starter".to_owned()).spawn(run_all).expect("a thread more");
         jobs
     });
-    let (answer, started) = mpsc::sync_channel(1);
-    STARTER.send((command, answer)).map_err(io::Error::other)?;
-    started.recv().map_err(io::Error::other)?
+    let (answer, done) = mpsc::sync_channel(1);
+    // The caller waits for the result.
+    let job = Box::new(move || drop(answer.send(job())));
+    STARTER.send(job).expect("the thread lasts as long as the process");
+    done.recv().map_err(io::Error::other)?
 }

@@ -73,6 +73,9 @@ fn programs() -> Result<(), Failure> {
         ("mosquitto_pub", "mosquitto-clients"),
         ("openssl", "openssl"),
         ("python3", "python3"),
+        ("losetup", "mount"),
+        ("mkfs.ext4", "e2fsprogs"),
+        ("mkfs.xfs", "xfsprogs"),
     ] {
         if !has(program) {
             missing.push(package);
