@@ -4,6 +4,7 @@
 //! - [`chaos`] has everything fail at random, under load;
 //! - [`mod@bench`] measures the platform beside what bounds it;
 //! - [`setup`] installs what the tests need and is missing;
+//! - [`dependencies`] has a look at what is built in from others;
 //! - [`mod@test`] does that, then checks formatting, lints, tests and documentation.
 
 #![allow(clippy::disallowed_methods, reason = "the platform's doors are the platform's")]
@@ -11,6 +12,7 @@
 mod bench;
 mod chaos;
 mod demo;
+mod dependencies;
 mod machine;
 mod run;
 mod setup;
@@ -28,6 +30,7 @@ usage: cargo xtask <command>
   setup              install what the tests need: mosquitto, mongod, and Python packages
   chaos [arguments…] have everything fail at random under load, as long as `--cycles` and `--minutes` say; see `--help`
   bench [arguments…] measure everything beside what bounds it, in a release build; see `--help` and `--list`
+  advisories <clone> make xtask/advisories.tsv of a clone of https://github.com/rustsec/advisory-db
   test               setup, then formatting, lints, all tests and documentation";
 
 fn main() -> ExitCode {
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         (Some("chaos"), _) => chaos::chaos(&arguments),
         (Some("bench"), _) => bench::bench(&arguments),
         (Some("setup"), true) => setup::setup(),
+        (Some("advisories"), false) if arguments.len() == 1 => {
+            dependencies::advisories(arguments[0].as_ref())
+        }
         (Some("test"), true) => test::test(),
         (Some("help" | "--help" | "-h"), _) => {
             println!("{USAGE}");

@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use crate::dependencies::deny;
 use crate::machine::cache;
 use crate::run::{Failure, built, cargo, run, succeeds};
 use crate::setup::{self, setup};
@@ -15,13 +16,14 @@ const FEATURES: &str = "--features=failpoints";
 
 type Step = (&'static str, fn() -> Result<(), Failure>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("setup", setup),
     ("formatting", || run(&mut cargo(&["fmt", "--all", "--check"]))),
     ("lints", || {
         let clippy = ["clippy", "--locked", "--workspace", "--all-targets", FEATURES, "--", "-D", "warnings"];
         run(&mut cargo(&clippy))
     }),
+    ("dependencies", deny),
     ("programs", || run(&mut cargo(&["build", "--locked", "--workspace", "--bins", FEATURES]))),
     ("tests", tests),
     ("examples in the documentation", || {

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use rumqttc::tokio_rustls::TlsConnector;
 use rumqttc::v5::ConnectionError;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnAck, Connect, ConnectProperties, LastWill, Login};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
 
 use super::BrokerError;
 use super::address::{Address, without_credentials};

@@ -4,19 +4,20 @@
 //! reads them one by one. Packets, their encoding, and which identifier is whose are the library's here too.
 
 use std::collections::VecDeque;
+use std::io;
 
 use bytes::BytesMut;
-use rumqttc::tokio_rustls::TlsConnector;
-use rumqttc::tokio_rustls::rustls::pki_types::ServerName;
 use rumqttc::v5::mqttbytes::v5::{
     ConnAck, Connect, ConnectReturnCode, LastWill, Login, Packet, PubAck, Publish,
 };
 use rumqttc::v5::mqttbytes::{self, QoS};
-use rumqttc::v5::{ConnectionError, Event, MqttState, Request as Outgoing, StateError, TlsError};
+use rumqttc::v5::{ConnectionError, Event, MqttState, Request as Outgoing, StateError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::address::Address;
 
@@ -228,7 +229,7 @@ async fn socket(address: &Address, tls: Option<&TlsConnector>) -> Result<Box<dyn
     socket.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(Box::new(socket)) };
     let host = address.host.trim_matches(['[', ']']).to_owned();
-    let host = ServerName::try_from(host).map_err(TlsError::from)?;
+    let host = ServerName::try_from(host).map_err(io::Error::other)?;
     Ok(Box::new(tls.connect(host, socket).await?))
 }
 
