@@ -10,10 +10,7 @@ use rustix::process::Signal;
 use tempfile::NamedTempFile;
 
 use crate::process::Process;
-use crate::{Root, binary, unique, until};
-
-/// Longer than any drain that the platform promises.
-const END_WITHIN: Duration = Duration::from_secs(60);
+use crate::{Root, SOON, binary, unique, until};
 
 /// A running `mysimbdp <command> --config <root's>`.
 ///
@@ -50,7 +47,7 @@ impl Daemon {
         let (stdout, stderr) = (NamedTempFile::new().expect("file"), NamedTempFile::new().expect("file"));
         let mut program = mysimbdp(root, command, env);
         program.stdout(stdout.reopen().expect("file")).stderr(stderr.reopen().expect("file"));
-        let status = Process::spawn(program).wait(END_WITHIN);
+        let status = Process::spawn(program).wait(SOON);
         let written = |file: &NamedTempFile| std::fs::read(file.path()).expect("what it has written");
         Output { status, stdout: written(&stdout), stderr: written(&stderr) }
     }
@@ -83,20 +80,20 @@ impl Daemon {
     /// SIGTERM, and waits for its end.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
-        self.process.terminate(END_WITHIN)
+        self.process.terminate(SOON)
     }
 
     /// SIGINT to it and to what shares its process group, as Ctrl-C sends it, and waits for its end.
     #[track_caller]
     pub fn interrupt(&mut self) -> ExitStatus {
         self.process.signal_group(Signal::INT);
-        self.process.wait(END_WITHIN)
+        self.process.wait(SOON)
     }
 
     /// Waits for its end.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        self.process.wait(END_WITHIN)
+        self.process.wait(SOON)
     }
 }
 

@@ -47,4 +47,4 @@ pub use proxy::{Fault, Proxy};
 pub use root::Root;
 pub use rustix::process::Signal;
 pub use shared::{MongoHandle, MosquittoHandle, mongodb, mosquitto};
-pub use wait::{until, until_async};
+pub use wait::{SOON, until, until_async};

@@ -9,10 +9,7 @@ use mongodb::{Client, Database};
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{free_port, program, until_async};
-
-/// A fresh one is primary after about two seconds, and several may start at a time.
-const START_WITHIN: Duration = Duration::from_secs(60);
+use crate::{SOON, free_port, program, until_async};
 
 /// How much a mongod may keep in memory, and in its oplog.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +81,7 @@ impl Mongod {
 
     /// Ends it in order.
     pub fn stop(&mut self) {
-        self.process.terminate(START_WITHIN);
+        self.process.terminate(SOON);
     }
 
     /// Starts it again, on the port and with the data that it had, and waits until it accepts writes; one that runs is
@@ -160,7 +157,7 @@ fn run(directory: &Path, port: u16, room: Room) -> Process {
 async fn until_primary(process: &mut Process, directory: &Path, port: u16) {
     let url = format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=1000");
     let admin = Client::with_uri_str(url).await.expect("a valid address").database("admin");
-    until_async(START_WITHIN, "mongod is primary", async || {
+    until_async(SOON, "mongod is primary", async || {
         if let Some(status) = process.try_wait() {
             panic!("mongod ended with {status}: {}", last_lines(directory));
         }

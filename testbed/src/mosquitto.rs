@@ -4,14 +4,11 @@ use std::fs::File;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{free_port, mqtt, program, until};
-
-const START_WITHIN: Duration = Duration::from_secs(30);
+use crate::{SOON, free_port, mqtt, program, until};
 
 /// What a broker of this platform needs: no limit on what is queued for a client that is away, and a window as large
 /// as the consumer's own (the default of 20 would cap every batch at 20). The packet limit is the platform's own.
@@ -93,7 +90,7 @@ impl Mosquitto {
 
     /// Ends it in order: it saves its sessions and their messages.
     pub fn stop(&mut self) {
-        self.process.terminate(START_WITHIN);
+        self.process.terminate(SOON);
     }
 
     /// Starts it again, on the port and with the data that it had; one that runs is stopped in order first.
@@ -129,7 +126,7 @@ fn run(directory: &Path, port: u16) -> Process {
     command.arg("-c").arg(directory.join("mosquitto.conf")).current_dir(directory);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut process = Process::spawn(command);
-    until(START_WITHIN, "mosquitto listens", || {
+    until(SOON, "mosquitto listens", || {
         if let Some(status) = process.try_wait() {
             let said = std::fs::read_to_string(&log_path).unwrap_or_default();
             panic!("mosquitto ended with {status}: {said}");

@@ -4,16 +4,11 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
 use crate::process::Process;
-use crate::{program, python, until};
-
-const CONNECT_WITHIN: Duration = Duration::from_secs(30);
-/// The largest runs publish some hundred thousand messages.
-const PUBLISH_WITHIN: Duration = Duration::from_secs(120);
+use crate::{SOON, program, python, until};
 
 /// `mosquitto_pub` reads all it can get and sends later. Of 100,000 lines a mosquitto 2.0 took 34,500, ended the connection
 /// as being out of memory, and `mosquitto_pub` ended as if all was well.
@@ -57,7 +52,7 @@ fn run(mut command: Command, lines: &str) {
     input.write_all(lines.as_bytes()).expect("lines to publish");
     let errors = NamedTempFile::new().expect("temporary file");
     command.stdin(input.reopen().expect("lines to publish")).stdout(Stdio::null()).stderr(append_to(&errors));
-    let status = Process::spawn(command).wait(PUBLISH_WITHIN);
+    let status = Process::spawn(command).wait(SOON);
     assert!(status.success(), "publishing ended with {status}: {}", text_of(&errors));
 }
 
@@ -86,7 +81,7 @@ impl Listener {
         command.args(["-V", "5", "-q", "1", "-d", "-F", "\u{1}%t %p", "-t", filter]);
         command.stdin(Stdio::null()).stdout(append_to(&received)).stderr(append_to(&errors));
         let mut process = Process::spawn(command);
-        until(CONNECT_WITHIN, "mosquitto_sub has subscribed", || {
+        until(SOON, "mosquitto_sub has subscribed", || {
             assert!(process.is_running(), "mosquitto_sub ended: {}", text_of(&errors));
             text_of(&received).contains("Subscribed")
         });
@@ -111,7 +106,7 @@ impl Listener {
 pub fn had_session(url: &str, client_id: &str) -> bool {
     let (host, port) = host_and_port(url);
     let mut broker = TcpStream::connect(format!("{host}:{port}")).expect("the broker listens");
-    broker.set_read_timeout(Some(CONNECT_WITHIN)).expect("a time-out");
+    broker.set_read_timeout(Some(SOON)).expect("a time-out");
     // MQTT 5, no clean start, keep-alive 10 s, no properties: the session expires with the connection.
     let mut connect = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 10, 0, 0];
     connect.push(u8::try_from(client_id.len()).expect("a short name"));

@@ -9,10 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::processes::{pid, running};
-use crate::until;
-
-/// Long enough for a killed process to vanish on a machine that is busy with other tests.
-const END_DEADLINE: Duration = Duration::from_secs(30);
+use crate::{SOON, until};
 
 /// A child in a session of its own. Dropping it kills the whole session, also what has its own process group or has
 /// lost its parent.
@@ -86,7 +83,7 @@ impl Process {
     /// SIGKILL, and waits for the end. Its children are left alone until this handle is dropped.
     pub fn kill9(&mut self) {
         self.signal(Signal::KILL);
-        self.wait(END_DEADLINE);
+        self.wait(SOON);
     }
 
     /// SIGSTOP: it holds its connections and answers nothing.

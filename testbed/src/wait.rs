@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+/// How long a test waits for what must happen. Only a fault lets it pass: it is many times what anything here takes while
+/// others keep all cores busy.
+pub const SOON: Duration = Duration::from_secs(180);
+
 /// Between two looks: short beside anything that a test waits for, long beside the look itself.
 const LOOK_EVERY: Duration = Duration::from_millis(15);
 

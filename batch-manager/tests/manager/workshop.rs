@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bson::{Document, doc};
 use jiff::Timestamp;
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(40);
+pub(crate) use mysimbdp_testbed::SOON as DEADLINE;
 
 pub(crate) struct Workshop {
     pub(crate) root: Root,

@@ -30,7 +30,7 @@ pub use scene::WEATHER;
 use tally::Tally;
 
 /// Without any progress for this long something is broken: the slowest stage reports every second.
-const STALLED_AFTER: Duration = Duration::from_secs(60);
+const STALLED_AFTER: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn run(args: &Demo) -> Result<(), Failure> {

@@ -1,11 +1,9 @@
 //! The command line, on embedded defaults: what it prints and how it ends.
 
-use std::time::Duration;
-
 use mysimbdp_testbed::{Daemon, Root, binary, mongodb, python, until};
 use serde_json::{Value, json};
 
-use crate::support::{documents, objects, readings};
+use crate::support::{SOON, documents, objects, readings};
 
 fn run(root: &Root, code: i32, words: &[&str]) -> String {
     let output = Daemon::run(root, words, &[]);
@@ -67,7 +65,7 @@ fn a_wrong_command_line_exits_64_and_help_0() {
 fn drop_waits_for_the_end_status_shows_it_and_retry_returns_it() {
     let root = embedded(&json!([documents("client2"), objects("client1")]));
     let mut up = Daemon::start(&root, &["up"], &[]);
-    until(Duration::from_secs(30), "up is ready", || up.output().contains("ready after") || !up.is_running());
+    until(SOON, "up is ready", || up.output().contains("ready after") || !up.is_running());
     assert!(up.is_running(), "{}", up.output());
 
     let (content, rows) = readings(200_000);
@@ -87,7 +85,7 @@ fn drop_waits_for_the_end_status_shows_it_and_retry_returns_it() {
     assert_eq!(discarded.as_array().map(Vec::len), Some(1), "{status:#}");
     let id = discarded[0]["id"].as_str().expect("an id").to_owned();
     run(&root, 0, &["retry", &id]);
-    until(Duration::from_secs(30), "it is judged afresh, and discarded again", || {
+    until(SOON, "it is judged afresh, and discarded again", || {
         root.list("discarded/client2").first().is_some_and(|other| *other != id)
     });
     run(&root, 66, &["retry", "../../etc"]);
@@ -106,7 +104,7 @@ fn the_second_of_two_platforms_on_one_data_root_says_who_holds_it() {
     let root = embedded(&json!([documents("client2")]));
     let mut first = Daemon::start(&root, &["batch-manager"], &[]);
     let holder = format!("pid {}", first.pid());
-    until(Duration::from_secs(30), "the first holds its lock", || {
+    until(SOON, "the first holds its lock", || {
         std::fs::read_to_string(root.path().join("staging/.batch-manager.lock"))
             .is_ok_and(|text| text.contains(&holder))
     });

@@ -6,7 +6,6 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use bson::{Bson, Document, doc};
 use mysimbdp_core::io::coredms::{self, Coredms};
@@ -565,7 +564,7 @@ async fn forged_bells_are_counted_logged_once_per_burst_and_ring_for_nobody() {
         refused.len()
     );
     assert!(refused.iter().all(|line| line.len() < 10_000), "lines are short");
-    until(Duration::from_secs(20), "those that were not told are counted", || {
+    until(SOON, "those that were not told are counted", || {
         bench.root.log("batch-manager.log").contains("refused more messages")
     });
 }

@@ -8,9 +8,6 @@ use serde_json::json;
 
 use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, number, readings};
 
-/// From the end of an outage to everything being as it was.
-const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
-
 /// Impatient, so that the test is not.
 const STORE_OPTIONS: &str = "&socketTimeoutMS=3000&connectTimeoutMS=1000&heartbeatFrequencyMS=500";
 
@@ -40,17 +37,17 @@ async fn a_partition_between_all_processes_and_both_servers_costs_nothing() {
     platform.root.drop_file("client3", "during.csv", &more);
     Mosquitto::publish(mosquitto().url(), &topic, &messages(100, 100));
     let logs = ["batch-manager.log", "stream-manager.log", "clients/client3/stream.log"];
-    until(RECOVERED_WITHIN, "everybody has noticed", || {
+    until(SOON, "everybody has noticed", || {
         logs.iter().all(|log| platform.root.log(log).contains("no connection to the broker"))
             && platform.root.log("fetchdata.log").contains("batch-manager cannot be notified")
     });
     for network in [&broker, &store] {
         network.heal();
     }
-    platform.stored("client3", "messages", 200, RECOVERED_WITHIN).await;
-    platform.ingested("client3", 2, RECOVERED_WITHIN).await;
+    platform.stored("client3", "messages", 200, SOON).await;
+    platform.ingested("client3", 2, SOON).await;
     platform.stored("client3", "readings", rows + more_rows, SOON).await;
-    until(RECOVERED_WITHIN, "everybody is connected again", || {
+    until(SOON, "everybody is connected again", || {
         logs.iter().all(|log| platform.root.log(log).contains("connected to the broker again"))
     });
     assert!(

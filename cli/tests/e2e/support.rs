@@ -5,13 +5,12 @@ use std::time::Duration;
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
 use mongodb::Client;
+pub use mysimbdp_testbed::SOON;
 use mysimbdp_testbed::{Daemon, Root, unique, until, until_async};
 use serde_json::{Value, json};
 
 /// Long enough for a 50 MB load on a machine that is busy with other tests.
-pub const LOADED: Duration = Duration::from_secs(180);
-/// Long enough for anything small.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const LOADED: Duration = Duration::from_secs(400);
 
 /// A platform on real servers: its data root, its database, its topics.
 #[derive(Debug)]

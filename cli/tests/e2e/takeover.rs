@@ -1,7 +1,6 @@
 //! Processes are killed, and others take over what they left: instances, brokers, data roots.
 
 use std::path::Path;
-use std::time::Duration;
 
 use mysimbdp_testbed::mqtt::publish_with_paho;
 use mysimbdp_testbed::{
@@ -89,7 +88,7 @@ async fn embedded_broker_killed_under_up_is_started_again_and_everything_goes_on
     until(SOON, "batch-manager listens again", || again(&platform.root.log("batch-manager.log")));
     let (content, rows) = readings(50_000);
     platform.root.drop_file("client3", "weather.csv", &content);
-    let run = &platform.ingested("client3", 1, Duration::from_secs(30)).await[0];
+    let run = &platform.ingested("client3", 1, SOON).await[0];
     assert_eq!((number(run, "stored"), number(run, "rejected")), (rows as i64, 0));
     platform.command(0, &["scale", "client3", "2"]);
     platform.instances("client3", 2).await;

@@ -4,7 +4,6 @@
 mod support;
 
 use std::path::Path;
-use std::time::Duration;
 
 use mysimbdp_core::message::Report;
 use mysimbdp_testbed::{Fault, Proxy, until_async};
@@ -12,10 +11,7 @@ use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_sto
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stream-app");
 
-/// From the end of an outage to everything being as it was.
-const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Impatient, so that the tests are not: each of these is shorter by default than [`RECOVERED_WITHIN`] allows.
+/// Impatient, so that the tests are not: by default each of these lets a connection recover within half a minute.
 const STORE_OPTIONS: &str = "&socketTimeoutMS=2000&connectTimeoutMS=1000&heartbeatFrequencyMS=500";
 
 async fn stream() -> Stream {
@@ -104,7 +100,7 @@ async fn a_broker_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is
     publish_numbered(&stream, 21..41).await;
     // The dead connection stays dead: only a new one helps.
     network.heal();
-    until_async(RECOVERED_WITHIN, "all is stored", async || stream.count("messages").await == 40).await;
+    until_async(DEADLINE, "all is stored", async || stream.count("messages").await == 40).await;
     let log = stream.log();
     assert_eq!(log.matches("no connection to the broker").count(), 1, "one outage, one line: {log}");
     assert!(log.contains("connected to the broker again"), "{log}");
@@ -126,7 +122,7 @@ async fn a_store_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is_
     }
     stream.until_log("the silence is noticed", |log| log.contains("store is away")).await;
     network.heal();
-    until_async(RECOVERED_WITHIN, "all is stored", async || stream.count("messages").await >= 340).await;
+    until_async(DEADLINE, "all is stored", async || stream.count("messages").await >= 340).await;
     stream.until_log("the end of the outage is logged", |log| log.contains("store is available again")).await;
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
     assert_eq!((stream.count("messages").await, stream.count("rejected").await), (340, 0));

@@ -7,12 +7,10 @@ use mysimbdp_core::io::broker::consumer::{self, Consumer, Deliveries, Delivery};
 use mysimbdp_core::io::broker::{
     BrokerError, BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish, Will,
 };
-use mysimbdp_testbed::Proxy;
+use mysimbdp_testbed::{Proxy, SOON};
 use tokio::sync::mpsc::Receiver;
 
 use crate::server::Server;
-
-const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) async fn a_message_is_acknowledged_and_arrives(server: &mut impl Server) {
     let (_receiver, mut events) = link(server, "receiver", &["a/+"]).await;

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 /// Longer than any case takes on a loaded machine.
-const CASE_DEADLINE: Duration = Duration::from_secs(120);
+const CASE_DEADLINE: Duration = Duration::from_secs(500);
 
 pub(crate) trait Server {
     fn url(&self) -> String;

@@ -8,12 +8,10 @@ use mongodb::IndexModel;
 use mongodb::options::IndexOptions;
 use mysimbdp_core::chain;
 use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError, MongoStore};
-use mysimbdp_testbed as testbed;
+use mysimbdp_testbed::{self as testbed, SOON};
 
 use crate::objects::{content, object};
 use crate::place::{Place, raw};
-
-const SOON: Duration = Duration::from_secs(30);
 
 fn documents() -> Vec<bson::RawDocumentBuf> {
     vec![raw(doc! { "_id": 1 })]

@@ -14,7 +14,7 @@ use mysimbdp_edge::{Broker, Edge, Settings};
 use mysimbdp_testbed::{Mosquitto, unique, until_async};
 use tokio::sync::mpsc::Receiver;
 
-pub const SOON: Duration = Duration::from_secs(30);
+pub use mysimbdp_testbed::SOON;
 
 /// A broker that forgets everything when it ends.
 pub fn forgetful() -> Mosquitto {

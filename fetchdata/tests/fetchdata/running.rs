@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Far longer than anything here takes, for machines that do much else.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) use mysimbdp_testbed::SOON as DEADLINE;
 
 pub(crate) const SETTLE: Duration = Duration::from_millis(150);
 

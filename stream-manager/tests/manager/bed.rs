@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) use mysimbdp_testbed::SOON;
 
 /// Says what it does in its log, and obeys both signals. As all of these it ends by itself some time.
 pub(crate) const OBEDIENT: &str = r#"

@@ -7,7 +7,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bson::{Document, doc};
 use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, LinkEvent, Publish};
@@ -15,8 +14,7 @@ use mysimbdp_core::io::coredms::{self, Coredms};
 use mysimbdp_testbed::{self as testbed, Process, unique, until_async};
 use tempfile::TempDir;
 
-/// Longer than anything here takes on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub use mysimbdp_testbed::SOON as DEADLINE;
 
 /// A client with a stream of its own on a broker and a store.
 pub struct Stream {
