@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use futures::future::select_all;
 use mysimbdp_core::config::{self, Config};
 use mysimbdp_core::io::process::{Child, Output, ProcessError, Signal, Spawn, Stdin};
 use mysimbdp_core::io::{address, files};
 use mysimbdp_core::{chain, exit, logging};
 use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use crate::error::Failure;
 
@@ -61,6 +63,8 @@ impl Role {
 pub struct Platform {
     /// In the order of their start.
     processes: Vec<Supervised>,
+    program: PathBuf,
+    directory: PathBuf,
     config_file: PathBuf,
     output: Output,
     stop_within: Duration,
@@ -69,10 +73,76 @@ pub struct Platform {
 #[derive(Debug)]
 struct Supervised {
     role: Role,
-    child: Child,
-    started: Instant,
+    state: State,
     /// Ends in a row that came before `BACKOFF_MAX` of life.
     early_ends: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Running { child: Box<Child>, since: Instant },
+    Resting { until: Instant },
+}
+
+/// What happens to a process next.
+enum Event {
+    Ended(ExitStatus),
+    Rested,
+}
+
+impl Supervised {
+    fn new(role: Role, child: Child) -> Self {
+        Self { role, state: State::running(child), early_ends: 0 }
+    }
+
+    /// May be dropped at any await.
+    async fn next(&mut self) -> Result<Event, Failure> {
+        match &mut self.state {
+            State::Running { child, .. } => child.wait().await.map(Event::Ended).map_err(failure),
+            State::Resting { until } => {
+                sleep_until((*until).into()).await;
+                Ok(Event::Rested)
+            }
+        }
+    }
+
+    /// Takes note of its end.
+    ///
+    /// # Errors
+    ///
+    /// No restart can mend it.
+    fn note_end(&mut self, status: ExitStatus) -> Result<(), Failure> {
+        let process = self.role.name();
+        // A config with faults is none of the reasons: it had none when all this started, and may be mended.
+        if exit_code(status) == Some(exit::NO_PERMISSION) {
+            return Err(Failure::new(exit::NO_PERMISSION, format!("{process} cannot go on: {status}")));
+        }
+        let wait_seconds = self.rest().as_secs_f64();
+        tracing::warn!(process, %status, wait_seconds, "process ended, will be started again");
+        Ok(())
+    }
+
+    /// Has it wait before it is started again, longer with each early end. Returns for how long.
+    fn rest(&mut self) -> Duration {
+        let is_early = !matches!(self.state, State::Running { since, .. } if since.elapsed() >= BACKOFF_MAX);
+        self.early_ends = if is_early { self.early_ends.saturating_add(1) } else { 1 };
+        let wait = BACKOFF_MAX.min(BACKOFF_FIRST * 2u32.pow(self.early_ends.min(8) - 1));
+        self.state = State::Resting { until: Instant::now() + wait };
+        wait
+    }
+}
+
+impl State {
+    fn running(child: Child) -> Self {
+        Self::Running { child: Box::new(child), since: Instant::now() }
+    }
+}
+
+/// What happens first, and to which of the processes. May be dropped at any await.
+async fn first_event(processes: &mut [Supervised]) -> Result<(usize, Event), Failure> {
+    let events = processes.iter_mut().map(|process| Box::pin(process.next()));
+    let (event, position, _) = select_all(events).await;
+    Ok((position, event?))
 }
 
 impl Platform {
@@ -84,9 +154,12 @@ impl Platform {
             .stop_grace
             .duration()
             .max(config.settings.stream_manager.stop_grace.duration());
+        let io = |error| Failure::of(exit::IO, &error);
         let mut platform = Self {
             processes: Vec::new(),
-            config_file: std::path::absolute(config_file).map_err(|error| Failure::of(exit::IO, &error))?,
+            program: std::env::current_exe().map_err(io)?,
+            directory: std::env::current_dir().map_err(io)?,
+            config_file: std::path::absolute(config_file).map_err(io)?,
             output,
             stop_within: stop_grace + STOP_MARGIN,
         };
@@ -105,8 +178,8 @@ impl Platform {
 
     async fn start_all(&mut self, config: &Config, roles: &[Role]) -> Result<(), Failure> {
         for &role in roles {
-            let child = self.spawn(role).await?;
-            self.processes.push(Supervised { role, child, started: Instant::now(), early_ends: 0 });
+            let child = self.spawn(role).await.map_err(failure)?;
+            self.processes.push(Supervised::new(role, child));
             // The others look for the broker's address when they start.
             if role == Role::Broker {
                 self.wait_ready(config).await?;
@@ -115,17 +188,15 @@ impl Platform {
         self.wait_ready(config).await
     }
 
-    async fn spawn(&self, role: Role) -> Result<Child, Failure> {
-        let program = std::env::current_exe().map_err(|error| Failure::of(exit::IO, &error))?;
+    async fn spawn(&self, role: Role) -> Result<Child, ProcessError> {
         let inherited = [config::BROKER_VARIABLE, config::COREDMS_VARIABLE, logging::LEVEL_VARIABLE];
         let env =
             inherited.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?))).collect();
-        let directory = std::env::current_dir().map_err(|error| Failure::of(exit::IO, &error))?;
         Spawn {
-            program,
+            program: self.program.clone(),
             args: vec![role.name().into(), "--config".into(), self.config_file.clone().into()],
             env,
-            directory,
+            directory: self.directory.clone(),
             stdin: Stdin::Null,
             output: self.output.clone(),
             // They stop in order, as if asked to.
@@ -134,33 +205,29 @@ impl Platform {
         }
         .start()
         .await
-        .map_err(failure)
     }
 
     /// Waits until each process holds its lock, which names its pid.
     async fn wait_ready(&mut self, config: &Config) -> Result<(), Failure> {
         let deadline = Instant::now() + READY_WITHIN;
-        for process in &mut self.processes {
-            let (lock, mark) = (process.role.lock(config), format!("pid {} ", process.child.id().pid));
+        for Supervised { role, state, .. } in &mut self.processes {
+            let State::Running { child, .. } = state else { continue };
+            let (name, lock) = (role.name(), role.lock(config));
+            let mark = format!("pid {} ", child.id().pid);
             loop {
-                if let Some(status) = ended(&mut process.child).await? {
+                if child.has_ended() {
+                    let status = child.wait().await.map_err(failure)?;
                     let code = exit_code(status).unwrap_or(exit::SOFTWARE);
-                    return Err(Failure::new(
-                        code,
-                        format!("{} ended at its start: {status}", process.role.name()),
-                    ));
+                    return Err(Failure::new(code, format!("{name} ended at its start: {status}")));
                 }
                 let holds_lock = files::read_to_string(&lock).is_ok_and(|holder| holder.starts_with(&mark));
-                let has_address = process.role != Role::Broker || address::broker(config).is_ok();
+                let has_address = *role != Role::Broker || address::broker(config).is_ok();
                 if holds_lock && has_address {
                     break;
                 }
                 if Instant::now() >= deadline {
-                    let name = process.role.name();
-                    return Err(Failure::new(
-                        exit::UNAVAILABLE,
-                        format!("{name} is not at work after {READY_WITHIN:?}"),
-                    ));
+                    let message = format!("{name} is not at work after {READY_WITHIN:?}");
+                    return Err(Failure::new(exit::UNAVAILABLE, message));
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -171,59 +238,44 @@ impl Platform {
     /// Restarts what ends, until `shutdown` or an end that no restart can mend.
     pub async fn watch(&mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), Failure> {
         loop {
-            if *shutdown.borrow() {
-                return Ok(());
-            }
-            self.restart_ended(&mut shutdown).await?;
-            let tick = tokio::time::timeout(Duration::from_millis(200), shutdown.changed()).await;
-            if matches!(tick, Ok(Err(_))) {
-                return Ok(());
+            let (position, event) = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+                event = first_event(&mut self.processes) => event?,
+            };
+            match event {
+                Event::Ended(status) => self.processes[position].note_end(status)?,
+                Event::Rested => self.start_again(position).await,
             }
         }
     }
 
-    async fn restart_ended(&mut self, shutdown: &mut watch::Receiver<bool>) -> Result<(), Failure> {
-        for position in 0..self.processes.len() {
-            let process = &mut self.processes[position];
-            let Some(status) = ended(&mut process.child).await? else {
-                continue;
-            };
-            let name = process.role.name();
-            // A config with faults is none of the reasons: it had none when all this started, and may be mended.
-            if let Some(code) = exit_code(status)
-                && code == exit::NO_PERMISSION
-            {
-                return Err(Failure::new(code, format!("{name} cannot go on: {status}")));
+    async fn start_again(&mut self, position: usize) {
+        let started = self.spawn(self.processes[position].role).await;
+        let process = &mut self.processes[position];
+        match started {
+            Ok(child) => process.state = State::running(child),
+            Err(error) => {
+                let wait_seconds = process.rest().as_secs_f64();
+                let (process, error) = (process.role.name(), chain(&error));
+                tracing::warn!(
+                    process,
+                    error,
+                    wait_seconds,
+                    "process cannot be started, will be tried again"
+                );
             }
-            process.early_ends =
-                if process.started.elapsed() < BACKOFF_MAX { process.early_ends + 1 } else { 1 };
-            let wait = BACKOFF_MAX.min(BACKOFF_FIRST * 2u32.pow(process.early_ends.min(8) - 1));
-            tracing::warn!(process = name, %status, wait_seconds = wait.as_secs_f64(), "process ended, will be started again");
-            if tokio::time::timeout(wait, shutdown.wait_for(|stop| *stop)).await.is_ok() {
-                return Ok(());
-            }
-            let child = self.spawn(self.processes[position].role).await?;
-            self.processes[position].child = child;
-            self.processes[position].started = Instant::now();
         }
-        Ok(())
     }
 
     /// Stops all, last started first; the broker outlives those who talk through it.
     pub async fn stop(&mut self) {
-        while let Some(mut process) = self.processes.pop() {
-            if let Err(error) = process.child.stop(self.stop_within).await {
-                tracing::error!(process = process.role.name(), error = %chain(&error), "process did not stop");
+        while let Some(Supervised { role, state, .. }) = self.processes.pop() {
+            let State::Running { mut child, .. } = state else { continue };
+            if let Err(error) = child.stop(self.stop_within).await {
+                tracing::error!(process = role.name(), error = %chain(&error), "process did not stop");
             }
         }
-    }
-}
-
-/// How the child ended, or `None` while it runs.
-async fn ended(child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
-    match tokio::time::timeout(Duration::ZERO, child.wait()).await {
-        Ok(status) => status.map(Some).map_err(failure),
-        Err(_) => Ok(None),
     }
 }
 

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use mysimbdp_core::io::process::{
     Child, Output, ProcessError, ProcessId, Signal, Spawn, Stdin, find_program, kill_left_behind,
 };
+use mysimbdp_testbed::SOON as DEADLINE;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-
-const DEADLINE: Duration = Duration::from_secs(20);
 
 fn sh(script: &str) -> Spawn {
     Spawn {
@@ -198,6 +197,35 @@ async fn spawns_and_waits_when_asked_to() {
     let child = Spawn { output: Output::Inherit, ..sh("exec sleep 300") }.start().await.expect("start");
     std::fs::write(&path, serde_json::to_string(&child.id()).expect("json")).expect("tell the id");
     std::future::pending::<()>().await;
+}
+
+/// A caller that only looks now and then drops its wait each time.
+#[tokio::test]
+async fn a_wait_that_is_dropped_again_and_again_comes_to_its_end() {
+    let mut child = started("exit 3").await;
+    let since = Instant::now();
+    let status = loop {
+        if let Ok(ended) = tokio::time::timeout(Duration::ZERO, child.wait()).await {
+            break ended.expect("wait");
+        }
+        assert!(since.elapsed() < DEADLINE, "each wait begins anew");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn whether_a_child_has_ended_is_known_without_waiting() {
+    let mut child = started("read line; exit 3").await;
+    assert!(!child.has_ended());
+    drop(child.stdin.take());
+    let since = Instant::now();
+    while !child.has_ended() {
+        assert!(since.elapsed() < DEADLINE, "it has ended");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(child.wait().await.expect("wait").code(), Some(3));
+    assert!(child.has_ended());
 }
 
 #[tokio::test]

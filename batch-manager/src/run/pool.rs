@@ -66,8 +66,8 @@ impl Workers {
     /// The worker that was idle last, so that those which are not needed grow old.
     async fn take(&self, key: &str) -> Option<Worker> {
         loop {
-            let mut worker = self.idle().get_mut(key)?.pop()?;
-            if worker.is_alive().await {
+            let worker = self.idle().get_mut(key)?.pop()?;
+            if worker.is_alive() {
                 return Some(worker);
             }
         }

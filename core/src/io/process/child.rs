@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -9,10 +10,13 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::{ProcessError, ProcessId, mark};
 use crate::app::env::MARK;
@@ -84,12 +88,16 @@ pub struct Child {
     outlives: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum State {
     /// Running, or not reaped: pid and group are still its own.
     Running,
-    /// Reaped; what had left the group may still be there.
-    Reaped(ExitStatus),
+    /// Reaped; what had left the group is being killed. The scan is kept, so that a wait that is dropped does not make the
+    /// next one begin it again: a caller that only looks now and then would never see its end.
+    Cleaning {
+        status: ExitStatus,
+        scan: JoinHandle<usize>,
+    },
     Cleaned(ExitStatus),
 }
 
@@ -217,28 +225,39 @@ impl Child {
         self.id.signal(signal)
     }
 
+    /// Whether the process has ended. [`Child::wait`] then only cleans up, which is bounded.
+    pub fn has_ended(&self) -> bool {
+        let State::Running = self.state else { return true };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        matches!(waitid(WaitId::PidFd(self.ended.get_ref().as_fd()), options), Ok(Some(_)))
+    }
+
     /// Waits for the end of the process, kills what is left of its group and of its children, and reaps it.
     ///
-    /// May be dropped and called again.
+    /// May be dropped and called again, and goes on where it was.
     ///
     /// # Errors
     ///
     /// The operating system does not tell how it ended.
     pub async fn wait(&mut self) -> Result<ExitStatus, ProcessError> {
-        if let State::Running = self.state {
-            let _readable = self.ended.readable().await.map_err(|source| self.error(source))?;
-            // Not reaped yet: the group cannot be another's.
-            kill_group(self.group, Signal::KILL);
-            let status = self.process.wait().await.map_err(|source| self.error(source))?;
-            self.state = State::Reaped(status);
-        }
-        if let State::Reaped(status) = self.state {
-            mark::kill_marked(&self.mark, self.id.start_time).await;
-            self.state = State::Cleaned(status);
-        }
-        match self.state {
-            State::Cleaned(status) => Ok(status),
-            State::Running | State::Reaped(_) => Err(self.error(io::Error::other("not reaped"))),
+        loop {
+            match &mut self.state {
+                State::Running => {
+                    let _readable = self.ended.readable().await.map_err(|source| self.error(source))?;
+                    // Not reaped yet: the group cannot be another's.
+                    kill_group(self.group, Signal::KILL);
+                    let status = self.process.wait().await.map_err(|source| self.error(source))?;
+                    let scan = mark::start_killing(&self.mark, self.id.start_time);
+                    self.state = State::Cleaning { status, scan };
+                }
+                State::Cleaning { status, scan } => {
+                    let status = *status;
+                    // It fails only if this process is about to end.
+                    let _ = scan.await;
+                    self.state = State::Cleaned(status);
+                }
+                State::Cleaned(status) => return Ok(*status),
+            }
         }
     }
 
@@ -278,7 +297,7 @@ impl Drop for Child {
                 kill_group(self.group, Signal::KILL);
                 mark::kill_marked_now(&self.mark, self.id.start_time);
             }
-            State::Reaped(_) => {
+            State::Cleaning { .. } => {
                 mark::kill_marked_now(&self.mark, self.id.start_time);
             }
             State::Cleaned(_) => {}

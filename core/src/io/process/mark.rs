@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
+use tokio::task::JoinHandle;
 
 use super::identity::{Stat, processes};
 use crate::app::env::MARK;
@@ -32,8 +33,13 @@ pub(super) fn of(pid: u32) -> Option<String> {
 ///
 /// `since` is the start time of the one that was given the mark: older ones need no closer look.
 pub(super) async fn kill_marked(mark: &str, since: u64) -> usize {
+    start_killing(mark, since).await.unwrap_or(0)
+}
+
+/// Starts the same; it goes on if nobody waits for it.
+pub(super) fn start_killing(mark: &str, since: u64) -> JoinHandle<usize> {
     let mark = mark.to_owned();
-    tokio::task::spawn_blocking(move || kill_marked_now(&mark, since)).await.unwrap_or(0)
+    tokio::task::spawn_blocking(move || kill_marked_now(&mark, since))
 }
 
 /// The same for [`Drop`], which cannot wait.
