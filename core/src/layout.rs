@@ -20,6 +20,8 @@ impl Layout {
     pub const PARTS: &'static str = "parts";
     /// The file in [`Layout::PARTS`] that holds the prefix of the parts, where they have one.
     pub const PREFIX_PART: &'static str = "prefix";
+    /// Below it, nothing is opened but by [`crate::io::drop_directory`].
+    pub const DROP: &'static str = "client-input-directory";
     pub const BACKFILL: &'static str = "backfill";
     /// Holds what no client's rules claim.
     pub const UNROUTED: &'static str = "_unrouted";
@@ -34,7 +36,7 @@ impl Layout {
 
     /// Where files are dropped: for a client in `<drop>/<client>`, or here for routing by name.
     pub fn drop_point(&self) -> PathBuf {
-        self.root.join("client-input-directory")
+        self.root.join(Self::DROP)
     }
 
     pub fn client_drop_point(&self, client: &ClientId) -> PathBuf {

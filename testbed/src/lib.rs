@@ -7,6 +7,7 @@
 //! - [`Proxy`] is a network that fails between a program and its server;
 //! - [`mqtt`] publishes and listens with the clients that users have;
 //! - [`Disk`] is a file system of the test's own whose power can be cut;
+//! - [`Stranger`] is another user of the machine, who gets in the way;
 //! - [`until`] waits for a condition; nothing here sleeps and hopes.
 //!
 //! Every process dies with the test that started it, however that ends. A missing server is a failure. This crate knows
@@ -28,6 +29,7 @@ mod program;
 mod proxy;
 mod root;
 mod shared;
+mod stranger;
 mod wait;
 
 pub use daemon::Daemon;
@@ -47,4 +49,5 @@ pub use proxy::{Fault, Proxy};
 pub use root::Root;
 pub use rustix::process::Signal;
 pub use shared::{MongoHandle, MosquittoHandle, mongodb, mosquitto};
+pub use stranger::{STRANGER, Stranger};
 pub use wait::{SOON, until, until_async};

@@ -28,6 +28,12 @@ impl FileError {
         self.source.kind() == io::ErrorKind::CrossesDevices
     }
 
+    /// Something else lies where a file or directory should: a symlink, a file in the place of a directory or the reverse.
+    pub fn is_obstructed(&self) -> bool {
+        let others = [libc::ELOOP, libc::ENOTDIR, libc::EISDIR, libc::EEXIST, libc::ENOTEMPTY];
+        self.source.raw_os_error().is_some_and(|code| others.contains(&code))
+    }
+
     /// Nothing is wrong with the path: the machine has run out of something, such as room or descriptors.
     pub fn is_exhausted(&self) -> bool {
         is_exhausted(&self.source)

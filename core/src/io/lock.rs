@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -36,6 +37,8 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
+            // It may lie where others write too: what a symlink of theirs leads to is not to be emptied.
+            .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(io_error)?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod broker;
 pub mod clock;
 pub mod coredms;
+pub mod drop_directory;
 pub mod embedded_broker;
 pub mod files;
 pub mod lease;

@@ -1,0 +1,73 @@
+//! Another user of the machine, who does something again and again while a program works.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+/// `nobody`, on any system.
+pub const STRANGER: u32 = 65_534;
+
+/// A test that has forgotten it does not keep a core busy for ever.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// A thread with another user's rights: the kernel has them for each thread.
+#[derive(Debug)]
+pub struct Stranger {
+    stop: Arc<AtomicBool>,
+    steps: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stranger {
+    /// Starts doing `step` without end. Where this process may not become another user it says so, and the thread has the
+    /// rights of this one: the race is the same, what the user may not do is not tested.
+    pub fn start(mut step: impl FnMut() + Send + 'static) -> Self {
+        let (stop, steps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&steps));
+        let thread = std::thread::spawn(move || {
+            if let Err(error) = become_user(STRANGER) {
+                eprintln!("not as another user, which needs root: {error}");
+            }
+            let started = Instant::now();
+            while !stopped.load(Ordering::Acquire) && started.elapsed() < LONGEST {
+                step();
+                counted.fetch_add(1, Ordering::Release);
+            }
+        });
+        Self { stop, steps, thread: Some(thread) }
+    }
+
+    /// How often it has done it.
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Acquire)
+    }
+
+    /// Ends it; returns how often it has done it.
+    ///
+    /// # Panics
+    ///
+    /// If a step has panicked.
+    pub fn stop(mut self) -> u64 {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take().expect("it runs").join().expect("no step panics");
+        self.steps()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+/// The calling thread alone, which has no other rights ever after.
+fn become_user(user: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(gid, gid, gid)?;
+    Ok(set_thread_res_uid(uid, uid, uid)?)
+}
