@@ -7,7 +7,6 @@
 //! 5. the message `Finished` is in the outbox;
 //! 6. the file is archived or removed. Only now bytes are destroyed, and coredms has acknowledged all of them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,10 +17,11 @@ use mysimbdp_core::config::REJECTED;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::clock;
 use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
-use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::staging::{self, StagingError, read_rejects};
 use mysimbdp_core::layout::Layout;
-use mysimbdp_core::manifest::{Lane, Manifest};
+use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::message::{self, Finished};
 use mysimbdp_core::outcome::{Counts, FinalState, Outcome, Run};
 use mysimbdp_core::reason::Reason;
@@ -36,9 +36,8 @@ use crate::timing;
 /// Rejected records that are inserted at a time.
 const REJECTS_AT_A_TIME: usize = 1000;
 
-/// File systems take names of 255 bytes; a receipt's has `.receipt.json` behind it, and while it is written `.` and `.tmp`
-/// around that.
-const RECEIPT_STEM_BYTES_MAX: usize = 255 - 18;
+/// File systems take names of 255 bytes; a receipt's has `.receipt.json` behind it.
+const RECEIPT_STEM_BYTES_MAX: usize = 255 - 13;
 
 /// How the end went.
 #[derive(Debug)]
@@ -140,7 +139,7 @@ pub(crate) async fn hold(
         file: manifest.file.clone(),
         client: Some(manifest.client.to_string()),
         ingestion: Some(manifest.ingestion.to_string()),
-        dropped_at: dropped_at(manifest).join(&manifest.file).to_string_lossy().into_owned(),
+        dropped_at: dropped_at(manifest).join(manifest.file.as_ref()).to_string(),
         bytes: manifest.bytes,
         received_at: manifest.received_at,
         decided_at: at,
@@ -274,13 +273,20 @@ fn rejected(manifest: &Manifest, record: u64, reason: &str, at: Timestamp) -> Ra
     }
 }
 
-/// Beside where the file was dropped, under a name that the drop point does not take for a file.
+/// Beside where the file was dropped, under a name that the drop directory does not take for a file. What its sender has
+/// put in the way costs the receipt, and not the end of the ingestion.
 fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Result<(), FileError> {
-    let directory = layout.root().join(dropped_at(manifest));
-    files::create_dir_all(&directory)?;
     let mut json = serde_json::to_vec_pretty(message).expect("a message has no map");
     json.push(b'\n');
-    files::write_atomic(&directory.join(receipt_name(manifest)), &json)
+    let path = dropped_at(manifest).join(receipt_name(manifest).as_ref());
+    let temporary = format!("receipt-{}", manifest.ingestion);
+    match DropDirectory::make(layout)?.write(&path, temporary.as_ref(), &json) {
+        Err(error) if error.is_obstructed() => {
+            tracing::warn!(receipt = %path, error = chain(&error), "receipt is not written, something lies in its way");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// The file's name and a suffix; of a name that leaves no room for it, the beginning and which content it was.
@@ -293,10 +299,9 @@ fn receipt_name(manifest: &Manifest) -> String {
     format!("{beginning}-{}.receipt.json", manifest.ingestion)
 }
 
-/// The client's own drop point, whatever way the file was routed.
-fn dropped_at(manifest: &Manifest) -> PathBuf {
-    let client = Layout::new("").client_drop_point(&manifest.client);
-    if manifest.lane == Lane::Backfill { client.join(Layout::BACKFILL) } else { client }
+/// The client's own folder, whatever way the file was routed.
+fn dropped_at(manifest: &Manifest) -> DropPath {
+    DropPath::of_client(&manifest.client, manifest.lane)
 }
 
 #[cfg(test)]
@@ -310,7 +315,7 @@ mod tests {
         for letter in ["n", "ä", "😀"] {
             manifest.file = letter.repeat(255 / letter.len());
             let name = receipt_name(&manifest);
-            assert!(name.len() + ".".len() + ".tmp".len() <= 255, "{} bytes", name.len());
+            assert!(name.len() <= 255, "{} bytes", name.len());
             assert!(name.ends_with(&format!("-{}.receipt.json", manifest.ingestion)), "{name}");
         }
     }

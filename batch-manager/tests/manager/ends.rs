@@ -1,5 +1,6 @@
 //! How a file ends: rejected records, receipts, changed content, a store that is away.
 
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use mysimbdp_core::config::REJECTED;
@@ -36,10 +37,7 @@ fn number(document: &bson::Document, name: &str) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sender_gets_a_receipt_and_without_archive_the_file_is_removed() {
-    let mut value = settings(json!({}));
-    value["clients"][0]["receipt"] = json!(true);
-    value["clients"][0].as_object_mut().expect("an object").remove("archive");
-    let mut workshop = Workshop::new(value);
+    let mut workshop = with_receipts();
     let ingestion = workshop.stage("a.ndjson", &[7]);
     workshop.start();
     let receipt = workshop.path("client-input-directory/client1/a.ndjson.receipt.json");
@@ -52,6 +50,56 @@ async fn the_sender_gets_a_receipt_and_without_archive_the_file_is_removed() {
     );
     assert_eq!(workshop.root.list("staging/client1"), Vec::<String>::new());
     assert_eq!(workshop.root.list("state/outbox").len(), 1, "the message waits for a broker");
+}
+
+/// The client's folder is the client's, who may put anything in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_follows_no_symlink_of_its_reader() {
+    let mut workshop = with_receipts();
+    let ingestion = workshop.stage("a.ndjson", &[7]);
+    let (folder, theirs) = (workshop.path("client-input-directory/client1"), workshop.path("theirs"));
+    std::fs::create_dir_all(&folder).expect("folder");
+    std::fs::write(&theirs, "theirs").expect("file");
+    for name in ["a.ndjson.receipt.json", ".a.ndjson.receipt.json.tmp"] {
+        symlink(&theirs, folder.join(name)).expect("symlink");
+    }
+    workshop.start();
+    workshop.until("the file is removed", || !workshop.is_staged(ingestion)).await;
+    workshop.stop().await;
+    assert_eq!(std::fs::read(&theirs).expect("file"), b"theirs");
+    let receipt = folder.join("a.ndjson.receipt.json");
+    let metadata = receipt.symlink_metadata().expect("receipt");
+    assert!(metadata.is_file(), "{metadata:?}");
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o644, "its reader is another user");
+    let receipt: Value = serde_json::from_slice(&std::fs::read(receipt).expect("read")).expect("JSON");
+    assert_eq!(receipt["stored"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_way_of_a_receipt_delays_no_end_and_nothing_is_written_elsewhere() {
+    let mut workshop = with_receipts();
+    let first = workshop.stage("a.ndjson", &[7]);
+    let (drop_directory, theirs) = (workshop.path("client-input-directory"), workshop.path("theirs"));
+    std::fs::create_dir_all(&theirs).expect("directory");
+    std::fs::create_dir_all(&drop_directory).expect("directory");
+    symlink(&theirs, drop_directory.join("client1")).expect("symlink");
+    workshop.start();
+    workshop.until("the file is removed", || !workshop.is_staged(first)).await;
+    std::fs::remove_file(drop_directory.join("client1")).expect("remove");
+    std::fs::create_dir_all(drop_directory.join("client1/b.ndjson.receipt.json/x")).expect("directories");
+    let second = workshop.stage("b.ndjson", &[8]);
+    workshop.until("the file is removed", || !workshop.is_staged(second)).await;
+    workshop.stop().await;
+    assert_eq!(std::fs::read_dir(&theirs).expect("list").count(), 0);
+    assert_eq!(std::fs::read_dir(drop_directory.join(".mysimbdp")).expect("list").count(), 0);
+}
+
+/// A client that wants receipts and no archive.
+fn with_receipts() -> Workshop {
+    let mut value = settings(json!({}));
+    value["clients"][0]["receipt"] = json!(true);
+    value["clients"][0].as_object_mut().expect("an object").remove("archive");
+    Workshop::new(value)
 }
 
 #[tokio::test(flavor = "multi_thread")]
