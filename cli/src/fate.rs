@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::{coredms, files};
 use mysimbdp_core::outcome::Run;
 use mysimbdp_core::reason::Reason;
@@ -36,16 +37,17 @@ impl fmt::Display for Fate {
     }
 }
 
-/// Looks once: `None` while the file is still on its way. `target` is the dropped path, relative to the data root.
+/// Looks once: `None` while the file is still on its way. `target` is where it was dropped.
 pub async fn look(
     config: &Config,
     client: &ClientId,
     ingestion: IngestionId,
-    target: &Path,
+    target: &DropPath,
     since: Timestamp,
 ) -> Result<Option<Fate>, Failure> {
     let layout = &config.layout;
-    if files::exists(&layout.root().join(target)) || files::exists(&layout.staged(client, ingestion)) {
+    let is_there = DropDirectory::open(layout).is_ok_and(|drop_directory| drop_directory.exists(target));
+    if is_there || files::exists(&layout.staged(client, ingestion)) {
         return Ok(None);
     }
     if let Some(reason) = reason_in(&layout.held(client, ingestion))? {
@@ -54,7 +56,7 @@ pub async fn look(
     for directory in files::list(&layout.discarded_root().join(client.as_str()))? {
         if let Some(reason) = reason_in(&directory)?
             && reason.decided_at >= since
-            && Path::new(&reason.dropped_at) == target
+            && reason.dropped_at == target.to_string()
         {
             return Ok(Some(Fate::Discarded(reason.reasons)));
         }

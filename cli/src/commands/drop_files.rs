@@ -1,14 +1,17 @@
 //! `mysimbdp drop`: a safe copy into a client's drop point, and on request the wait for its end.
 
+use std::fs::File;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::{Hash, Hasher, IngestionId};
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
 use mysimbdp_core::io::files;
+use mysimbdp_core::manifest::Lane;
 
 use crate::args::DropFiles;
 use crate::error::Failure;
@@ -23,15 +26,13 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     if config.client(&args.client).is_none() {
         return Err(unknown_client(config, args.client.as_str()));
     }
-    let drop_point = match args.backfill {
-        true => config.layout.client_drop_point(&args.client).join(mysimbdp_core::layout::Layout::BACKFILL),
-        false => config.layout.client_drop_point(&args.client),
-    };
-    files::create_dir_all(&drop_point)?;
+    let lane = if args.backfill { Lane::Backfill } else { Lane::Live };
+    let place = DropPath::of_client(&args.client, lane);
+    let folder = DropDirectory::make(&config.layout)?.make_directory(&place)?;
     let since = mysimbdp_core::io::clock::now();
     let mut dropped = Vec::new();
     for file in &args.files {
-        dropped.push(drop_one(config, args, file, &drop_point)?);
+        dropped.push(drop_one(args, file, &place, &folder)?);
     }
     if !args.wait {
         return Ok(());
@@ -40,7 +41,7 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let mut bad = 0;
     for one in &dropped {
         let fate = wait(config, args, one, since, deadline).await?;
-        println!("{}: {fate}", one.target.display());
+        println!("{}: {fate}", one.target);
         bad += u32::from(!matches!(fate, Fate::Ingested { .. }));
     }
     match bad {
@@ -57,12 +58,12 @@ pub fn unknown_client(config: &Config, id: &str) -> Failure {
 
 #[derive(Debug)]
 struct Dropped {
-    target: PathBuf,
+    target: DropPath,
     ingestion: IngestionId,
 }
 
 /// Copies under a name that fetchdata ignores, makes it durable, and renames it only where nothing is in the way.
-fn drop_one(config: &Config, args: &DropFiles, file: &Path, drop_point: &Path) -> Result<Dropped, Failure> {
+fn drop_one(args: &DropFiles, file: &Path, place: &DropPath, folder: &Directory) -> Result<Dropped, Failure> {
     let name = file
         .file_name()
         .ok_or_else(|| Failure::new(exit::USAGE, format!("{} has no file name", file.display())))?;
@@ -75,29 +76,25 @@ fn drop_one(config: &Config, args: &DropFiles, file: &Path, drop_point: &Path) -
     let mut unseen_name = std::ffi::OsString::from(".");
     unseen_name.push(name);
     unseen_name.push(format!(".{:08x}.part", mysimbdp_core::io::random::number() as u32));
-    let unseen = drop_point.join(unseen_name);
-    let target = drop_point.join(name);
 
-    let copied = copy(&mut source, &unseen, &bar);
+    let target = folder.create(&unseen_name)?;
+    let copied = copy(&mut source, target, &bar);
     let moved = copied.and_then(|content| {
-        files::rename_new(&unseen, &target)?;
-        files::sync_dir(drop_point)?;
-        Ok(Dropped {
-            target: target.strip_prefix(config.layout.root()).unwrap_or(&target).to_owned(),
-            ingestion: IngestionId::new(&args.client, &content),
-        })
+        folder.rename(&unseen_name, folder, name, Existing::Keep)?;
+        folder.sync()?;
+        Ok(Dropped { target: place.join(name), ingestion: IngestionId::new(&args.client, &content) })
     });
     if moved.is_err() {
-        files::remove_file_if_there(&unseen)?;
+        // What went wrong is told; nobody takes what is left under this name.
+        let _ = folder.remove_file(&unseen_name);
     }
     bar.finish_and_clear();
     moved
 }
 
 /// Returns the hash of what it has copied.
-fn copy(source: &mut impl Read, unseen: &Path, bar: &ProgressBar) -> Result<Hash, Failure> {
+fn copy(source: &mut impl Read, mut target: File, bar: &ProgressBar) -> Result<Hash, Failure> {
     let io_failure = |error: std::io::Error| Failure::of(exit::IO, &error);
-    let mut target = files::create_new(unseen)?;
     let mut buffer = vec![0; COPY_BYTES];
     let mut hasher = Hasher::new();
     loop {
@@ -141,8 +138,7 @@ async fn wait(
                 exit::TEMPORARY,
                 format!(
                     "{} has not ended within {:?}; `mysimbdp status` shows where it is",
-                    dropped.target.display(),
-                    args.timeout
+                    dropped.target, args.timeout
                 ),
             ));
         }

@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
 use mysimbdp_core::io::{files, staging};
 use mysimbdp_core::reason::Reason;
 
@@ -48,21 +49,14 @@ fn retry_held(config: &Config, ingestion: IngestionId) -> Result<(), Failure> {
 
 /// The file goes first and the reason last: after a crash in between, the same command finishes the work.
 fn retry_discarded(config: &Config, directory: &Path, reason: &Reason) -> Result<(), Failure> {
-    let dropped_at = Path::new(&reason.dropped_at);
-    if !dropped_at.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(Failure::new(
-            exit::DATA,
-            format!("{} names no path below the data root", reason.dropped_at),
-        ));
-    }
-    let target = config.layout.root().join(dropped_at);
-    let mut entries = files::list(directory)?;
-    entries.retain(|path| path.file_name().is_some_and(|name| name != Reason::FILE));
-    if let Some(parent) = target.parent() {
-        files::create_dir_all(parent)?;
-    }
-    for entry in entries {
-        files::rename_new(&entry, &target)?;
+    let Some(target) = DropPath::parse(&reason.dropped_at) else {
+        let problem = format!("{} names no path below the drop directory", reason.dropped_at);
+        return Err(Failure::new(exit::DATA, problem));
+    };
+    let from = Directory::of_platform(directory)?;
+    let to = DropDirectory::make(&config.layout)?.make_directory(&target.parent())?;
+    for name in from.names()?.iter().filter(|name| *name != Reason::FILE) {
+        from.move_file(name, &to, target.name(), Existing::Keep)?;
     }
     files::remove_dir_all(directory)?;
     println!("{} is dropped again", reason.dropped_at);

@@ -6,6 +6,7 @@ use std::path::Path;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::sign::{self, Notice};
 use mysimbdp_core::io::{files, staging};
 use mysimbdp_core::layout::Layout;
@@ -90,9 +91,9 @@ async fn look(config: &Config) -> Result<Status, Failure> {
 }
 
 fn look_at_client(layout: &Layout, id: &ClientId) -> Result<ClientStatus, Failure> {
-    let drop_point = layout.client_drop_point(id);
+    let dropped = |lane| files_in(layout, &DropPath::of_client(id, lane));
     Ok(ClientStatus {
-        dropped: files_in(&drop_point)? + files_in(&drop_point.join(Layout::BACKFILL))?,
+        dropped: dropped(Lane::Live)? + dropped(Lane::Backfill)?,
         staged: staged(layout, id)?,
         held: parked(&layout.held_root().join(id.as_str()))?,
         discarded: parked(&layout.discarded_root().join(id.as_str()))?,
@@ -100,14 +101,19 @@ fn look_at_client(layout: &Layout, id: &ClientId) -> Result<ClientStatus, Failur
     })
 }
 
-fn files_in(directory: &Path) -> Result<usize, Failure> {
-    let mut count = 0;
-    for path in files::list(directory)? {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        // It may be taken while we look.
-        count += usize::from(!hidden && files::metadata(&path).is_ok_and(|metadata| !metadata.is_dir()));
-    }
-    Ok(count)
+fn files_in(layout: &Layout, place: &DropPath) -> Result<usize, Failure> {
+    let directory =
+        match DropDirectory::open(layout).and_then(|drop_directory| drop_directory.directory(place)) {
+            Err(error) if error.is_not_found() || error.is_obstructed() => return Ok(0),
+            directory => directory?,
+        };
+    let mut names = directory.names()?;
+    // It may be taken while we look.
+    names.retain(|name| {
+        !name.as_encoded_bytes().starts_with(b".")
+            && directory.status(name).is_ok_and(|status| !status.is_directory())
+    });
+    Ok(names.len())
 }
 
 fn staged(layout: &Layout, id: &ClientId) -> Result<Vec<Staged>, Failure> {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::{files, random};
+use mysimbdp_core::manifest::Lane;
 use serde_json::{Value, json};
 
 use crate::error::Failure;
@@ -71,9 +73,11 @@ impl Scene {
     }
 
     fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> Result<(), Failure> {
-        let directory = self.config.layout.drop_point().join(client);
-        files::create_dir_all(&directory)?;
-        Ok(files::write_atomic(&directory.join(name), content)?)
+        let client = self.client(client)?;
+        let path = DropPath::of_client(&client.id, Lane::Live).join(name.as_ref());
+        let drop_directory = DropDirectory::make(&self.config.layout)?;
+        let directory = drop_directory.make_directory(&path.parent())?;
+        Ok(directory.write(".demo.part".as_ref(), content, &directory, path.name())?)
     }
 
     pub fn rows(&self) -> u64 {

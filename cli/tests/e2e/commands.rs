@@ -99,6 +99,45 @@ fn drop_waits_for_the_end_status_shows_it_and_retry_returns_it() {
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
+/// The client's folder is the client's, who may put a symlink in the place of any directory.
+#[test]
+fn retry_and_drop_write_nothing_through_a_symlink_of_a_clients() {
+    let root = embedded(&json!([documents("client2")]));
+    let folder = root.drop_point("client2");
+    let (discarded, instances) =
+        (root.path().join("discarded/client2/one"), root.path().join("state/instances"));
+    for directory in [&folder, &discarded, &instances] {
+        std::fs::create_dir_all(directory).expect("directory");
+    }
+    let explain = |dropped_at: &str| {
+        let reason = json!({
+            "file": "x.json", "client": "client2", "ingestion": null, "dropped_at": dropped_at, "bytes": 2,
+            "received_at": "2026-01-31T00:00:00Z", "decided_at": "2026-01-31T00:00:00Z", "reasons": ["no"],
+        });
+        std::fs::write(discarded.join("reason.json"), reason.to_string()).expect("reason");
+    };
+    std::fs::write(discarded.join("x.json"), "{}").expect("file");
+    std::os::unix::fs::symlink(&instances, folder.join("sub")).expect("symlink");
+
+    explain("client-input-directory/client2/sub/x.json");
+    let printed = run(&root, 74, &["retry", "one"]);
+    assert!(printed.contains("client2/sub"), "{printed}");
+    explain("state/instances/x.json");
+    run(&root, 65, &["retry", "one"]);
+    std::os::unix::fs::symlink(&instances, folder.join("backfill")).expect("symlink");
+    let file = root.path().join("y.json");
+    std::fs::write(&file, "{}").expect("file");
+    run(&root, 74, &["drop", "client2", "--backfill", file.to_str().expect("UTF-8")]);
+    assert_eq!(root.list("state/instances"), Vec::<String>::new());
+    assert!(discarded.join("x.json").exists(), "it is still there to be returned");
+
+    std::fs::remove_file(folder.join("sub")).expect("remove");
+    explain("client-input-directory/client2/sub/x.json");
+    run(&root, 0, &["retry", "one"]);
+    assert_eq!(std::fs::read(folder.join("sub/x.json")).expect("the file"), b"{}");
+    assert!(!discarded.exists());
+}
+
 #[test]
 fn the_second_of_two_platforms_on_one_data_root_says_who_holds_it() {
     let root = embedded(&json!([documents("client2")]));
