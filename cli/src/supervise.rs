@@ -47,6 +47,7 @@ impl Role {
     }
 
     /// The file that the role holds locked while it is at work.
+    #[expect(clippy::disallowed_methods, reason = "a lock is taken by its path, and follows no symlink")]
     fn lock(self, config: &Config) -> PathBuf {
         let directory = match self {
             Self::Broker => config.layout.embedded_broker(),

@@ -39,10 +39,6 @@ impl Layout {
         self.root.join(Self::DROP)
     }
 
-    pub fn client_drop_point(&self, client: &ClientId) -> PathBuf {
-        self.drop_point().join(client.as_str())
-    }
-
     pub fn staging(&self) -> PathBuf {
         self.root.join("staging")
     }

@@ -12,7 +12,7 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileKind};
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Lane;
-use mysimbdp_testbed::{STRANGER, Stranger, until};
+use mysimbdp_testbed::{SOON, STRANGER, Stranger, until};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
@@ -212,7 +212,7 @@ fn nothing_outside_is_read_moved_or_written_while_another_user_exchanges_directo
     for attempt in 0..ATTEMPTS {
         // Not all at the same moment of the exchange.
         let before = stranger.steps();
-        until(std::time::Duration::from_secs(60), "the stranger is at work", || stranger.steps() > before);
+        until(SOON, "the stranger is at work", || stranger.steps() > before);
         let new = format!("new-{attempt}");
         let receipt = at(&format!("d/{new}.receipt"));
         let written = drop_directory.write(&receipt, name("temporary"), b"mine").is_ok();

@@ -6,14 +6,16 @@ use jiff::Timestamp;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, Existing};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::{clock, random};
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::reason::Reason;
 
-use crate::capture::{self, Captured};
+use crate::moves::{Moved, move_verified, put_back};
 use crate::names;
-use crate::scan::{Kind, Look, Stamp};
+use crate::scan::{Kind, Look};
+use crate::set_aside::{SetAside, set_aside};
 
 /// A file and why it is refused.
 #[derive(Debug)]
@@ -26,45 +28,70 @@ pub(crate) struct Refused<'a> {
     pub(crate) reasons: Vec<String>,
 }
 
+/// How the file came to lie in the directory that is put together.
+enum Filled {
+    Moved,
+    /// It is a copy, on another file system; the original waits until that is visible.
+    Copied(SetAside),
+    /// Another one has taken its place in the drop directory.
+    Replaced,
+}
+
 /// Discards the file. The directory is put together out of sight, so what can be seen is complete.
-pub(crate) fn discard(layout: &Layout, refused: Refused) -> Result<Captured, FileError> {
+pub(crate) fn discard(layout: &Layout, refused: Refused) -> Result<Moved, FileError> {
+    let drop_directory = DropDirectory::open(layout)?;
     let visible = layout.discarded(refused.client, refused.received_at, random::number());
     let unseen = unseen(&visible);
     files::create_dir_all(&unseen)?;
     failpoint::hit("fetchdata.discard-begun");
-    let moved = fill(layout, &unseen, &refused).and_then(|captured| {
-        if captured == Captured::Yes {
-            failpoint::hit("fetchdata.discard-filled");
-            files::rename(&unseen, &visible)?;
-            failpoint::hit("fetchdata.discarded");
+    let key = visible.file_name().unwrap_or_default().to_string_lossy();
+    let original = match fill(&drop_directory, &unseen, &key, &refused) {
+        Ok(Filled::Moved) => None,
+        Ok(Filled::Copied(original)) => Some(original),
+        not_filled => {
+            undo(&drop_directory, &unseen, refused.look)?;
+            return not_filled.map(|_| Moved::Replaced);
         }
-        Ok(captured)
-    });
-    if !matches!(moved, Ok(Captured::Yes)) {
-        undo(&unseen, refused.look)?;
-        return moved;
+    };
+    failpoint::hit("fetchdata.discard-filled");
+    if let Err(error) = files::rename(&unseen, &visible) {
+        match original {
+            None => undo(&drop_directory, &unseen, refused.look)?,
+            Some(original) => {
+                files::remove_dir_all(&unseen)?;
+                original.restore(&drop_directory)?;
+            }
+        }
+        return Err(error);
+    }
+    failpoint::hit("fetchdata.discarded");
+    if let Some(original) = original {
+        original.remove(&drop_directory)?;
     }
     tracing::warn!(
         client = refused.client.map_or(Layout::UNROUTED, ClientId::as_str),
-        file = names::plain(refused.look.path.file_name().unwrap_or_default()),
+        file = names::plain(refused.look.path.name()),
         bytes = refused.look.stamp.bytes,
         reasons = refused.reasons.join("; "),
         directory = %visible.display(),
         "discarded"
     );
-    moved
+    Ok(Moved::Yes)
 }
 
-fn fill(layout: &Layout, directory: &Path, refused: &Refused) -> Result<Captured, FileError> {
-    let path = &refused.look.path;
-    let name = path.file_name().unwrap_or_default();
-    let dropped_at = path.strip_prefix(layout.root()).unwrap_or(path);
+fn fill(
+    drop_directory: &DropDirectory,
+    directory: &Path,
+    key: &str,
+    refused: &Refused,
+) -> Result<Filled, FileError> {
+    let (path, stamp) = (&refused.look.path, &refused.look.stamp);
     let reason = Reason {
-        file: names::plain(name),
+        file: names::plain(path.name()),
         client: refused.client.map(ToString::to_string),
         ingestion: refused.ingestion.map(|ingestion| ingestion.to_string()),
-        dropped_at: names::plain(dropped_at.as_os_str()),
-        bytes: refused.look.stamp.bytes,
+        dropped_at: path.to_string(),
+        bytes: stamp.bytes,
         received_at: refused.received_at,
         decided_at: clock::now(),
         reasons: refused.reasons.clone(),
@@ -72,30 +99,37 @@ fn fill(layout: &Layout, directory: &Path, refused: &Refused) -> Result<Captured
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
     files::write_durable(&directory.join(Reason::FILE), &json)?;
     failpoint::hit("fetchdata.discard-explained");
-    let mut to = directory.join(names::safe(name));
+    let to = Directory::of_platform(directory)?;
+    let mut name = names::safe(path.name());
     if name == Reason::FILE {
-        to.set_file_name(format!("{}.discarded", Reason::FILE));
+        name.push_str(".discarded");
     }
-    match capture::capture(path, &to, &refused.look.stamp) {
-        Err(error) if error.is_cross_device() && refused.look.kind == Kind::File => {
-            if Stamp::of(&files::metadata(path)?) != refused.look.stamp {
-                return Ok(Captured::Replaced);
-            }
-            files::move_file(path, &to)?;
-            Ok(Captured::Yes)
+    match move_verified(drop_directory, path, &to, name.as_ref(), stamp) {
+        Err(error) if error.is_cross_device() && refused.look.kind == Kind::File => {}
+        moved => {
+            return Ok(match moved? {
+                Moved::Yes => Filled::Moved,
+                Moved::Replaced => Filled::Replaced,
+            });
         }
-        captured => captured,
     }
+    let Some(original) = set_aside(drop_directory, path, key, stamp)? else { return Ok(Filled::Replaced) };
+    let copied = original
+        .holder(drop_directory, path)
+        .and_then(|from| from.copy(path.name(), &to, name.as_ref(), Existing::Keep));
+    if let Err(error) = copied {
+        original.restore(drop_directory)?;
+        return Err(error);
+    }
+    Ok(Filled::Copied(original))
 }
 
 /// Nothing that was dropped may be left in a directory that nobody sees, or go with it.
-fn undo(unseen: &Path, look: &Look) -> Result<(), FileError> {
-    // Cut off before a copy to another file system was complete, the file itself still lies where it was.
-    let is_copy = files::metadata(&look.path).is_ok_and(|metadata| Stamp::of(&metadata) == look.stamp);
-    for path in files::list(unseen)? {
-        if !is_copy && path.file_name().is_some_and(|name| name != Reason::FILE && !names::is_temporary(name))
-        {
-            capture::put_back(&path, &look.path)?;
+fn undo(drop_directory: &DropDirectory, unseen: &Path, look: &Look) -> Result<(), FileError> {
+    let directory = Directory::of_platform(unseen)?;
+    for name in directory.names()? {
+        if name != Reason::FILE && !names::is_temporary(&name) {
+            put_back(drop_directory, &directory, &name, &look.path)?;
         }
     }
     files::remove_dir_all(unseen)
@@ -107,50 +141,43 @@ fn unseen(visible: &Path) -> std::path::PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use mysimbdp_core::io::drop_directory::DropPath;
+
     use super::*;
     use crate::route::Place;
-
-    fn look_at(path: &Path) -> Look {
-        Look {
-            path: path.to_owned(),
-            place: Place::Shared,
-            kind: Kind::File,
-            stamp: Stamp::of(&files::metadata(path).expect("metadata")),
-            settle: std::time::Duration::ZERO,
-            sentinel: None,
-        }
-    }
+    use crate::scan::Stamp;
 
     #[test]
     fn a_discard_that_fails_loses_nothing_even_where_the_name_is_in_use_again() {
         let root = tempfile::tempdir().expect("temporary directory");
-        let (dropped, unseen) = (root.path().join("drop/a.csv"), root.path().join("unseen"));
-        for directory in [root.path().join("drop"), unseen.clone()] {
-            files::create_dir_all(&directory).expect("directory");
-        }
-        files::write_atomic(&dropped, b"judged").expect("file");
-        let look = look_at(&dropped);
-        files::rename(&dropped, &unseen.join("a.csv")).expect("move");
-        files::write_atomic(&unseen.join(Reason::FILE), b"{}").expect("reason");
-        files::write_atomic(&dropped, b"new").expect("another file of the same name");
-
-        undo(&unseen, &look).expect("undone");
-        assert!(!files::exists(&unseen));
-        assert_eq!(files::read(&dropped).expect("the new file"), b"new");
-        let returned = files::list(&root.path().join("drop")).expect("list").pop().expect("a directory");
-        assert_eq!(files::read(&returned.join("a.csv")).expect("the judged file"), b"judged");
-    }
-
-    #[test]
-    fn a_copy_that_was_cut_off_goes_and_its_original_stays() {
-        let root = tempfile::tempdir().expect("temporary directory");
-        let (dropped, unseen) = (root.path().join("a.csv"), root.path().join("unseen"));
+        let layout = Layout::new(root.path());
+        let drop_directory = DropDirectory::prepare(&layout).expect("drop directory");
+        let path = DropPath::parse("client-input-directory/drop/a.csv").expect("path");
+        let folder = drop_directory.make_directory(&path.parent()).expect("folder");
+        let write = |name: &str, content: &[u8]| {
+            folder.write("temporary".as_ref(), content, &folder, name.as_ref()).expect("file");
+        };
+        write("a.csv", b"inspected");
+        let look = Look {
+            stamp: Stamp::of(&drop_directory.status(&path).expect("status")),
+            path,
+            place: Place::Shared,
+            kind: Kind::File,
+            settle: std::time::Duration::ZERO,
+            sentinel: None,
+        };
+        let unseen = root.path().join("unseen");
         files::create_dir_all(&unseen).expect("directory");
-        files::write_atomic(&dropped, b"whole").expect("file");
-        files::write_atomic(&unseen.join("a.csv"), b"wh").expect("half a copy");
+        let to = Directory::of_platform(&unseen).expect("directory");
+        folder.rename("a.csv".as_ref(), &to, "a.csv".as_ref(), Existing::Keep).expect("move");
+        files::write_atomic(&unseen.join(Reason::FILE), b"{}").expect("reason");
+        write("a.csv", b"new");
 
-        undo(&unseen, &look_at(&dropped)).expect("undone");
-        assert_eq!(files::list(root.path()).expect("list"), std::slice::from_ref(&dropped));
-        assert_eq!(files::read(&dropped).expect("the file"), b"whole");
+        undo(&drop_directory, &unseen, &look).expect("undone");
+        assert!(!files::exists(&unseen));
+        let dropped = root.path().join("client-input-directory/drop");
+        assert_eq!(files::read(&dropped.join("a.csv")).expect("the new file"), b"new");
+        let returned = files::list(&dropped).expect("list").pop().expect("a directory");
+        assert_eq!(files::read(&returned.join("a.csv")).expect("the inspected file"), b"inspected");
     }
 }

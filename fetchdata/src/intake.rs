@@ -3,12 +3,12 @@
 //! Level-triggered: events and the clock only say when to look again, and each look starts from what lies there.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
+use mysimbdp_core::io::drop_directory::DropPath;
 use mysimbdp_core::manifest::Lane;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -40,11 +40,11 @@ pub(crate) struct Intake {
     tracker: Tracker,
     /// Settled files that wait for a free hand.
     queue: VecDeque<Ready>,
-    tasks: JoinSet<(PathBuf, Lane, Ended)>,
+    tasks: JoinSet<(DropPath, Lane, Ended)>,
     /// How many of the tasks are of the backfill lane.
     backfilling: usize,
     /// Whose staging the files in work may come to lie in, and their bytes.
-    in_work: HashMap<PathBuf, (ClientId, u64)>,
+    in_work: HashMap<DropPath, (ClientId, u64)>,
     measure: Measure,
     gate: Gate,
     pause: Pause,
@@ -163,7 +163,7 @@ impl Intake {
     }
 
     /// When the file is to be looked at again, where it waits for that.
-    fn ended(&mut self, path: &Path, lane: Lane, ended: Ended, now: Instant) -> Option<Instant> {
+    fn ended(&mut self, path: &DropPath, lane: Lane, ended: Ended, now: Instant) -> Option<Instant> {
         self.backfilling -= usize::from(lane == Lane::Backfill);
         self.in_work.remove(path);
         match &ended {

@@ -1,13 +1,16 @@
 //! Judges one settled file by itself: claims, validates and splits it. Reads, and changes nothing.
 
 use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Client, Config};
 use mysimbdp_core::io::clock;
-use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileStatus};
+use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::lease::{self, Writers};
 use mysimbdp_core::manifest::{self, Format, Manifest, MicroBatch};
 use mysimbdp_core::timing::{Stage, Timing};
@@ -42,7 +45,7 @@ pub(crate) struct Accepted {
 
 /// The client in whose staging the file may come to lie; `None` where its kind, name or size exclude it, unread.
 pub(crate) fn candidate<'a>(config: &'a Config, look: &Look) -> Option<&'a ClientId> {
-    let name = look.path.file_name().unwrap_or_default();
+    let name = look.path.name();
     let client = route::client(config, &look.place, name).ok()?;
     let reasons = validate::judge(&config.rules, client, name, look.kind, look.stamp.bytes);
     reasons.is_empty().then_some(&client.id)
@@ -56,12 +59,12 @@ pub(crate) fn candidate<'a>(config: &'a Config, look: &Look) -> Option<&'a Clien
 pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileError> {
     let look = &ready.look;
     let received_at = clock::now();
-    let name = look.path.file_name().unwrap_or_default();
+    let name = look.path.name();
     let client = match route::client(config, &look.place, name) {
         Ok(client) => client,
         Err(why) => {
             if look.kind == Kind::File
-                && let Err(judgement) = claim(ready)?
+                && let Err(judgement) = claim(config, ready)?
             {
                 return Ok(judgement);
             }
@@ -75,7 +78,7 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
     if look.kind != Kind::File {
         return Ok(Judgement::Refused(reasons));
     }
-    let file = match claim(ready)? {
+    let file = match claim(config, ready)? {
         Ok(file) => file,
         Err(judgement) => return Ok(judgement),
     };
@@ -97,7 +100,7 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
         Ok(split) => split,
         Err(SplitError::Content(reasons)) => return Ok(Judgement::Refused(reasons)),
         Err(SplitError::Read(source)) => {
-            return Err(FileError { action: "read", path: look.path.clone(), source });
+            return Err(error("read", &look.path)(source));
         }
     };
     let (look, client, app) = (look.clone(), client.id.clone(), app.name.clone());
@@ -109,14 +112,13 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
 }
 
 /// Opens the file, where it is still what was seen, and complete.
-fn claim(ready: &Ready) -> Result<Result<File, Judgement>, FileError> {
+fn claim(config: &Config, ready: &Ready) -> Result<Result<File, Judgement>, FileError> {
     let path = &ready.look.path;
-    let file = files::open(path)?;
-    let error = |source| FileError { action: "look at", path: path.clone(), source };
-    if Stamp::of(&file.metadata().map_err(error)?) != ready.look.stamp {
+    let file = DropDirectory::open(&config.layout)?.open_file(path)?;
+    if Stamp::of(&FileStatus::of(&file).map_err(error("look at", path))?) != ready.look.stamp {
         return Ok(Err(Judgement::Busy));
     }
-    Ok(match lease::writers(&file).map_err(error)? {
+    Ok(match lease::writers(&file).map_err(error("look at", path))? {
         Writers::Some => Err(Judgement::Busy),
         Writers::Unknown if ready.leases_work => Err(Judgement::LeasesDoNotWork),
         Writers::Unknown | Writers::None => Ok(file),
@@ -125,9 +127,13 @@ fn claim(ready: &Ready) -> Result<Result<File, Judgement>, FileError> {
 
 /// Whether nothing has been written since the file was claimed, and nobody is about to.
 fn is_untouched(look: &Look, file: &File) -> Result<bool, FileError> {
-    let error = |source| FileError { action: "look at", path: look.path.clone(), source };
-    let same = Stamp::of(&file.metadata().map_err(error)?) == look.stamp;
-    Ok(same && lease::writers(file).map_err(error)? != Writers::Some)
+    let same = Stamp::of(&FileStatus::of(file).map_err(error("look at", &look.path))?) == look.stamp;
+    Ok(same && lease::writers(file).map_err(error("look at", &look.path))? != Writers::Some)
+}
+
+fn error(action: &'static str, path: &DropPath) -> impl FnOnce(io::Error) -> FileError {
+    let path = PathBuf::from(path.to_string());
+    move |source| FileError { action, path, source }
 }
 
 fn rules(client: &Client, format: Format, bytes: u64) -> split::Rules<'_> {
@@ -143,7 +149,7 @@ fn rules(client: &Client, format: Format, bytes: u64) -> split::Rules<'_> {
 
 impl Accepted {
     pub(crate) fn name(&self) -> &str {
-        self.look.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+        self.look.path.name().to_str().unwrap_or_default()
     }
 
     /// The manifest of the file as one that is moved to staging whole.

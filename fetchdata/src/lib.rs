@@ -11,15 +11,18 @@
 //! 5. [`stage`] makes it visible to batch-manager, [`notify_staged`] rings the bell;
 //! 6. or else [`discard`] puts it aside with all reasons.
 //!
+//! The drop directory is the senders' ground: nothing there is trusted, see [`mysimbdp_core::io::drop_directory`].
+//! [`moves`] takes files from it and gives them back, [`set_aside`] is where some wait in between.
+//!
 //! A file's state is where it lies, so there is nothing to restore after a crash but what was cut off in between:
 //! [`recover`] finishes or undoes it at start.
 
-mod capture;
 mod discard;
 mod duplicate;
 mod intake;
 mod judge;
 mod measure;
+mod moves;
 mod names;
 mod notify_staged;
 mod pause;
@@ -27,6 +30,7 @@ mod recover;
 mod room;
 mod route;
 mod scan;
+mod set_aside;
 mod settle;
 mod split;
 mod stage;
@@ -34,13 +38,15 @@ mod take;
 mod validate;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::lock::{Lock, LockError};
-use mysimbdp_core::layout::Layout;
+use mysimbdp_core::manifest::Lane;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::intake::Intake;
@@ -81,24 +87,35 @@ impl Error {
 /// Another fetchdata works on the same drop point, or the directories cannot be prepared. A file that cannot be taken
 /// is no error: it is logged, and tried again.
 pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<bool>) -> Result<(), Error> {
-    let _lock = Lock::take(&config.layout.drop_point(), ROLE)?;
+    let drop_directory = drop_directory(&config);
+    let _lock = Lock::take(&drop_directory, ROLE)?;
     let prepared = Arc::clone(&config);
-    let hidden = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
+    let waiting = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
     let taker = Arc::new(Taker::new(Arc::clone(&config)));
-    taker.recover(hidden).await.map_err(Error::Crashed)?;
+    taker.recover(waiting).await.map_err(Error::Crashed)?;
     // Before the first walk: what comes in between is seen by the one or wakes the next.
-    let watch = Watch::start(&config.layout.drop_point());
-    tracing::info!(drop_point = %config.layout.drop_point().display(), clients = config.clients.len(), "started");
+    let watch = Watch::start(&drop_directory);
+    tracing::info!(drop_point = %drop_directory.display(), clients = config.clients.len(), "started");
     let ended = Intake::new(config, Arc::clone(&taker)).run(&watch, shutdown).await;
     taker.close().await;
     tracing::info!("stopped");
     ended
 }
 
-fn prepare(config: &Config) -> Result<recover::Hidden, Error> {
+/// Where the lock lies and what the watcher watches, neither of which follows symlinks.
+#[expect(clippy::disallowed_methods, reason = "the lock and the watcher take a path")]
+fn drop_directory(config: &Config) -> PathBuf {
+    config.layout.drop_point()
+}
+
+fn prepare(config: &Config) -> Result<recover::Originals, Error> {
+    let drop_directory = DropDirectory::prepare(&config.layout).map_err(Error::Prepare)?;
     for client in config.clients.keys() {
-        let backfill = config.layout.client_drop_point(client).join(Layout::BACKFILL);
-        files::create_dir_all(&backfill).map_err(Error::Prepare)?;
+        match drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill)) {
+            // What is there in its place is told of by the scan, or is taken away by it.
+            Err(error) if error.is_obstructed() => {}
+            made => _ = made.map_err(Error::Prepare)?,
+        }
         files::create_dir_all(&config.layout.staging().join(client.as_str())).map_err(Error::Prepare)?;
     }
     recover::all(&config.layout).map_err(Error::Recover)

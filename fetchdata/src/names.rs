@@ -1,8 +1,9 @@
 //! File names as they come from outside: which ones are not meant yet, and how odd ones are written down.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
+
+pub(crate) use mysimbdp_core::io::drop_directory::plain;
 
 /// Suffixes under which programs put a file together before they give it its name.
 const TEMPORARY_SUFFIXES: [&[u8]; 4] = [b".part", b".filepart", b".tmp", b"~"];
@@ -19,23 +20,6 @@ pub(crate) fn is_temporary(name: &OsStr) -> bool {
     name.starts_with(b".") || TEMPORARY_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// The name as plain text: itself, or with `%XX` for each byte that is a control character or no UTF-8.
-pub(crate) fn plain(name: &OsStr) -> String {
-    let mut text = String::new();
-    for chunk in name.as_bytes().utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                let mut bytes = [0; 4];
-                escape(&mut text, character.encode_utf8(&mut bytes).as_bytes());
-            } else {
-                text.push(character);
-            }
-        }
-        escape(&mut text, chunk.invalid());
-    }
-    text
-}
-
 /// A name that is safe to look at, for a file that is put aside: [`plain`], within the length that file systems take.
 pub(crate) fn safe(name: &OsStr) -> String {
     let mut name = plain(name);
@@ -43,12 +27,6 @@ pub(crate) fn safe(name: &OsStr) -> String {
         name.truncate(name.floor_char_boundary(ESCAPED_BYTES_MAX));
     }
     name
-}
-
-fn escape(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        let _ = write!(text, "%{byte:02X}");
-    }
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 //! in staging no more cannot be seen in the directories: [`originals`] asks the history.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::staging;
 use mysimbdp_core::layout::Layout;
@@ -18,69 +20,96 @@ use mysimbdp_core::manifest::{Lane, Manifest};
 use mysimbdp_core::reason::Reason;
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::capture::{self, TAKEN_PREFIX};
 use crate::duplicate::History;
+use crate::moves::put_back;
+use crate::set_aside::{self, SetAside};
 
-/// Originals out of sight: the directory that each waits in.
-pub(crate) type Hidden = HashMap<IngestionId, PathBuf>;
+/// Originals that are set aside, by their content.
+pub(crate) type Originals = HashMap<IngestionId, SetAside>;
 
 /// Recovers everything but the originals that it returns, the copies of which are in staging no more. What cannot be
 /// recovered is left as it is for the next start, and stops nothing else.
-pub(crate) fn all(layout: &Layout) -> Result<Hidden, FileError> {
-    let mut hidden = Hidden::new();
-    find_hidden(&layout.drop_point(), &mut hidden)?;
+pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
+    let drop_directory = DropDirectory::open(layout)?;
+    let (mut originals, refused) = find(&drop_directory)?;
     for client in clients_in(&layout.staging())? {
         for path in files::list(&layout.staging().join(client.as_str()))? {
             if let Some(ingestion) = unseen_ingestion(&path) {
-                warn_of(&path, directory(layout, &client, ingestion, &mut hidden));
+                warn_of(&path.display(), directory(layout, &client, ingestion, &mut originals));
             }
         }
     }
-    for (ingestion, directory) in std::mem::take(&mut hidden) {
+    for (ingestion, original) in std::mem::take(&mut originals) {
         match is_kept(layout, ingestion) {
-            Ok(true) => warn_of(&directory, files::remove_dir_all(&directory)),
-            Ok(false) => _ = hidden.insert(ingestion, directory),
-            Err(error) => warn_of(&directory, Err(error)),
+            Ok(true) => warn_of(&ingestion, original.remove(&drop_directory)),
+            Ok(false) => _ = originals.insert(ingestion, original),
+            Err(error) => warn_of(&ingestion, Err(error)),
         }
     }
     for client in directories(&layout.discarded_root())? {
         for path in directories(&client)? {
-            warn_of(&path, discarded(&path));
+            warn_of(&path.display(), discarded(&path));
         }
     }
-    Ok(hidden)
+    for (name, original) in refused {
+        let ended = is_discarded(layout, &name).and_then(|is_discarded| match is_discarded {
+            true => original.remove(&drop_directory),
+            false => original.restore(&drop_directory),
+        });
+        warn_of(&name, ended);
+    }
+    Ok(originals)
+}
+
+/// The originals that are set aside: those that were accepted, and those that are to be discarded.
+fn find(drop_directory: &DropDirectory) -> Result<(Originals, Vec<(String, SetAside)>), FileError> {
+    let (mut originals, mut refused) = (Originals::new(), Vec::new());
+    for (key, original) in set_aside::find(drop_directory)? {
+        match key.parse() {
+            Ok(ingestion) => _ = originals.insert(ingestion, original),
+            Err(_) => refused.push((key, original)),
+        }
+    }
+    Ok((originals, refused))
 }
 
 /// Removes the originals whose copies have been ingested. Of any other it is not known what has become of its copy, so it
 /// is judged again.
-pub(crate) async fn originals(history: &History, hidden: Hidden) -> Result<(), JoinError> {
-    for (ingestion, directory) in hidden {
-        let hidden_since = files::metadata(&directory).ok().and_then(|metadata| metadata.modified().ok());
-        let is_ingested = match hidden_since {
-            Some(since) => history.is_ingested_since(ingestion, since).await,
-            None => false,
+pub(crate) async fn originals(
+    layout: &Layout,
+    history: &History,
+    waiting: Originals,
+) -> Result<(), JoinError> {
+    for (ingestion, original) in waiting {
+        let since = DropDirectory::open(layout).and_then(|drop_directory| original.since(&drop_directory));
+        let is_ingested = match since {
+            Ok(since) => history.is_ingested_since(ingestion, since).await,
+            Err(_) => false,
         };
+        let layout = layout.clone();
         spawn_blocking(move || {
-            let end = if is_ingested { files::remove_dir_all } else { capture::unhide };
-            warn_of(&directory, end(&directory));
+            let end = if is_ingested { SetAside::remove } else { SetAside::restore };
+            warn_of(
+                &ingestion,
+                DropDirectory::open(&layout).and_then(|drop_directory| end(&original, &drop_directory)),
+            );
         })
         .await?;
     }
     Ok(())
 }
 
-fn warn_of(directory: &Path, recovered: Result<(), FileError>) {
+fn warn_of(what: &dyn std::fmt::Display, recovered: Result<(), FileError>) {
     if let Err(error) = recovered {
-        let (directory, error) = (directory.display(), mysimbdp_core::chain(&error));
-        tracing::warn!(%directory, error, "what was cut off cannot be recovered, it is left for the next start");
+        let error = mysimbdp_core::chain(&error);
+        tracing::warn!(%what, error, "what was cut off cannot be recovered, it is left for the next start");
     }
 }
 
 /// Recovers one directory in staging.
 pub(crate) fn leftover(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<(), FileError> {
-    let mut hidden = Hidden::new();
-    find_hidden(&layout.drop_point(), &mut hidden)?;
-    directory(layout, client, ingestion, &mut hidden)
+    let (mut originals, _) = find(&DropDirectory::open(layout)?)?;
+    directory(layout, client, ingestion, &mut originals)
 }
 
 /// Whether the bytes in a staged or held directory are those that its manifest tells of.
@@ -117,55 +146,53 @@ fn directory(
     layout: &Layout,
     client: &ClientId,
     ingestion: IngestionId,
-    hidden: &mut Hidden,
+    originals: &mut Originals,
 ) -> Result<(), FileError> {
+    let drop_directory = DropDirectory::open(layout)?;
     let unseen = layout.staged_unseen(client, ingestion);
     let visible = layout.staged(client, ingestion);
     let manifest =
         staging::read_manifest(&unseen).ok().filter(|m| m.client == *client && m.ingestion == ingestion);
     if let Some(manifest) = &manifest
         && !files::exists(&visible)
-        // Parts whose original still lies at the drop point are made again from it.
-        && (!has_parts(manifest) || hidden.get(&ingestion).is_some_and(|hidden| holds_anything(hidden)))
+        // Parts whose original still lies in the drop directory are made again from it.
+        && (!has_parts(manifest) || waits(&drop_directory, originals.get(&ingestion))?)
         && matches(manifest, &unseen)?
     {
         files::rename(&unseen, &visible)?;
         files::sync_dir(visible.parent().unwrap_or(&visible))?;
         failpoint::hit("fetchdata.recovery-shown");
-        if let Some(original) = hidden.remove(&ingestion) {
-            files::remove_dir_all(&original)?;
+        if let Some(original) = originals.remove(&ingestion) {
+            original.remove(&drop_directory)?;
         }
         tracing::info!(client = %client, ingestion = %ingestion, file = manifest.file, "staging was cut off, completed");
         return Ok(());
     }
     let lane = manifest.map_or(Lane::Live, |manifest| manifest.lane);
-    return_data(layout, client, lane, &unseen)?;
+    return_data(&drop_directory, &DropPath::of_client(client, lane), &unseen)?;
     failpoint::hit("fetchdata.recovery-returned");
-    if let Some(original) = hidden.remove(&ingestion) {
-        capture::unhide(&original)?;
+    if let Some(original) = originals.remove(&ingestion) {
+        original.restore(&drop_directory)?;
     }
     files::remove_dir_all(&unseen)?;
-    tracing::warn!(client = %client, ingestion = %ingestion, "staging was cut off, its file lies at the drop point again");
+    tracing::warn!(client = %client, ingestion = %ingestion, "staging was cut off, its file lies in the drop directory again");
     Ok(())
 }
 
-/// Whether the original had been moved there.
-fn holds_anything(hidden: &Path) -> bool {
-    files::names(hidden).is_ok_and(|names| !names.is_empty())
+/// Whether the original has been moved to where it waits.
+fn waits(drop_directory: &DropDirectory, original: Option<&SetAside>) -> Result<bool, FileError> {
+    original.map_or(Ok(false), |original| original.holds_anything(drop_directory))
 }
 
-/// Moves what is a sender's file, and not ours, to the drop point.
-fn return_data(layout: &Layout, client: &ClientId, lane: Lane, unseen: &Path) -> Result<(), FileError> {
-    let mut drop_point = layout.client_drop_point(client);
-    if lane == Lane::Backfill {
-        drop_point.push(Layout::BACKFILL);
-    }
-    for path in files::list(unseen)? {
-        let name = path.file_name().unwrap_or_default();
-        let ours =
-            name == Layout::MANIFEST || crate::names::is_temporary(name) || files::metadata(&path)?.is_dir();
+/// Moves what is a sender's file, and not ours, to the drop directory.
+fn return_data(drop_directory: &DropDirectory, to: &DropPath, unseen: &Path) -> Result<(), FileError> {
+    let directory = Directory::of_platform(unseen)?;
+    for name in directory.names()? {
+        let ours = name == OsStr::new(Layout::MANIFEST)
+            || crate::names::is_temporary(&name)
+            || directory.status(&name)?.is_directory();
         if !ours {
-            capture::put_back(&path, &drop_point.join(name))?;
+            put_back(drop_directory, &directory, &name, &to.join(&name))?;
         }
     }
     Ok(())
@@ -195,25 +222,17 @@ fn discarded(unseen: &Path) -> Result<(), FileError> {
     }
 }
 
-fn find_hidden(directory: &Path, hidden: &mut Hidden) -> Result<(), FileError> {
-    for path in directories(directory)? {
-        let Some(name) = path.file_name() else { continue };
-        match name.to_str().and_then(|name| name.strip_prefix(TAKEN_PREFIX)).and_then(|id| id.parse().ok()) {
-            Some(ingestion) => {
-                hidden.insert(ingestion, path);
-            }
-            None if crate::names::is_temporary(name) => {}
-            None => find_hidden(&path, hidden)?,
-        }
-    }
-    Ok(())
-}
-
 /// The directories in a directory.
 fn directories(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut paths = files::list(directory)?;
     paths.retain(|path| files::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
     Ok(paths)
+}
+
+/// Whether the discarded directory of this name can be seen.
+fn is_discarded(layout: &Layout, name: &str) -> Result<bool, FileError> {
+    let clients = directories(&layout.discarded_root())?;
+    Ok(clients.iter().any(|client| files::exists(&client.join(name))))
 }
 
 fn clients_in(directory: &Path) -> Result<Vec<ClientId>, FileError> {

@@ -1,23 +1,19 @@
 //! Walks the drop point: the truth about what lies there, whatever the watcher has said.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::fmt;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Client, Config};
-use mysimbdp_core::io::files::{self, FileError, Metadata};
+pub(crate) use mysimbdp_core::io::drop_directory::FileKind as Kind;
+use mysimbdp_core::io::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath, FileStatus};
+use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::layout::Layout;
 
 use crate::names;
 use crate::route::{self, Place};
-
-/// Directories within each other. What lies deeper is left where it is, with a warning.
-const DEPTH_MAX: usize = 16;
 
 /// Files of one walk, which bounds the memory: what lies beyond is seen when these have gone.
 const LOOKS_MAX: usize = 100_000;
@@ -28,24 +24,14 @@ const RECEIPT_SUFFIX: &[u8] = b".receipt.json";
 /// What was seen of one dropped file.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
-    pub(crate) path: PathBuf,
+    pub(crate) path: DropPath,
     pub(crate) place: Place,
     pub(crate) kind: Kind,
     pub(crate) stamp: Stamp,
     /// For how long it must not change.
     pub(crate) settle: Duration,
     /// Where the client has sentinels: this file's, which is there.
-    pub(crate) sentinel: Option<PathBuf>,
-}
-
-/// What something at the drop point is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    File,
-    Symlink,
-    Fifo,
-    Socket,
-    Device,
+    pub(crate) sentinel: Option<DropPath>,
 }
 
 /// What changes whenever the content does, as far as metadata can tell.
@@ -71,55 +57,92 @@ pub(crate) struct Walk {
 pub(crate) enum ScanFault {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("{} lies deeper than {DEPTH_MAX} directories, files in it are not taken", names::plain(.0.as_os_str()))]
-    TooDeep(PathBuf),
+    #[error("{0} lies deeper than {DEPTH_MAX} directories, files in it are not taken")]
+    TooDeep(DropPath),
+    #[error(
+        "{0} is a symlink where a client's folder belongs, nothing behind it is taken; a mount does what it is meant to"
+    )]
+    FolderIsSymlink(DropPath),
 }
 
-/// Looks at everything in the drop point that is meant to be taken.
+/// Looks at everything in the drop directory that is meant to be taken.
 pub(crate) fn walk(config: &Config) -> Walk {
     let mut walk = Walk::default();
-    let root = config.layout.drop_point();
-    walk.directory(config, &root, &Place::Shared, 0);
+    match DropDirectory::open(&config.layout) {
+        Ok(found) => walk.directory(config, found.root(), &DropPath::root(), &Place::Shared, 0),
+        Err(error) => walk.faults.push(error.into()),
+    }
     walk
 }
 
 impl Walk {
-    fn directory(&mut self, config: &Config, directory: &Path, place: &Place, depth: usize) {
-        if depth > DEPTH_MAX {
-            self.faults.push(ScanFault::TooDeep(directory.to_owned()));
-            return;
-        }
-        let paths = match files::list(directory) {
-            Ok(paths) => paths,
+    fn directory(
+        &mut self,
+        config: &Config,
+        directory: &Directory,
+        path: &DropPath,
+        place: &Place,
+        depth: usize,
+    ) {
+        let mut names = match directory.names() {
+            Ok(names) => names,
             Err(error) => return self.faults.push(error.into()),
         };
-        let all: HashSet<&OsStr> = paths.iter().filter_map(|path| path.file_name()).collect();
-        for path in &paths {
-            let Some(name) = path.file_name().filter(|name| !names::is_temporary(name)) else { continue };
+        names.sort_unstable();
+        let all: HashSet<&OsStr> = names.iter().map(OsString::as_os_str).collect();
+        for name in names.iter().filter(|name| !names::is_temporary(name)) {
             if self.looks.len() >= LOOKS_MAX {
                 return;
             }
-            match files::metadata(path) {
-                Ok(metadata) if metadata.is_dir() => {
-                    self.directory(config, path, &place_within(config, place, name, depth), depth + 1);
+            let path = path.join(name);
+            match directory.status(name) {
+                Ok(status) if status.is_directory() => {
+                    self.below(
+                        config,
+                        directory,
+                        &path,
+                        &place_within(config, place, name, depth),
+                        depth + 1,
+                    );
                 }
-                Ok(metadata) => self.looks.extend(look(config, path, name, place, &metadata, &all)),
+                Ok(status) if depth == 0 && is_symlinked_folder(config, name, &status) => {
+                    self.faults.push(ScanFault::FolderIsSymlink(path));
+                }
+                Ok(status) => self.looks.extend(look(config, path, name, place, &status, &all)),
                 // Its sender has renamed or removed it since the directory was listed.
                 Err(error) if error.is_not_found() => {}
                 Err(error) => self.faults.push(error.into()),
             }
         }
     }
+
+    fn below(&mut self, config: &Config, parent: &Directory, path: &DropPath, place: &Place, depth: usize) {
+        if depth > DEPTH_MAX {
+            return self.faults.push(ScanFault::TooDeep(path.clone()));
+        }
+        match parent.directory(path.name()) {
+            Ok(directory) => self.directory(config, &directory, path, place, depth),
+            // Its sender has put something else there since.
+            Err(error) if error.is_not_found() || error.is_obstructed() => {}
+            Err(error) => self.faults.push(error.into()),
+        }
+    }
+}
+
+/// Whether an operator has put a symlink where the folder of a client belongs.
+fn is_symlinked_folder(config: &Config, name: &OsStr, status: &FileStatus) -> bool {
+    status.kind == Kind::Symlink && client_of_folder(config, name).is_some()
+}
+
+/// The client whose folder this name stands for, directly in the drop directory.
+fn client_of_folder(config: &Config, name: &OsStr) -> Option<ClientId> {
+    name.to_str()?.parse().ok().filter(|id| config.client(id).is_some())
 }
 
 /// The place of what lies in the directory `name` of `place`.
 fn place_within(config: &Config, place: &Place, name: &OsStr, depth: usize) -> Place {
-    let name = name.to_str().unwrap_or_default();
     match place {
-        Place::Shared if depth == 0 => match name.parse::<ClientId>() {
-            Ok(id) if config.client(&id).is_some() => Place::Client(id),
-            _ => Place::Shared,
-        },
+        Place::Shared if depth == 0 => client_of_folder(config, name).map_or(Place::Shared, Place::Client),
         Place::Client(id) if depth == 1 && name == Layout::BACKFILL => Place::Backfill(id.clone()),
         place => place.clone(),
     }
@@ -128,10 +151,10 @@ fn place_within(config: &Config, place: &Place, name: &OsStr, depth: usize) -> P
 /// A look at one file, unless it is a receipt, a sentinel, or a file whose sentinel has not come.
 fn look(
     config: &Config,
-    path: &Path,
+    path: DropPath,
     name: &OsStr,
     place: &Place,
-    metadata: &Metadata,
+    status: &FileStatus,
     beside: &HashSet<&OsStr>,
 ) -> Option<Look> {
     if is_receipt(config, place, name) || is_sentinel(config, place, name) {
@@ -144,15 +167,15 @@ fn look(
             if !beside.contains(sentinel.as_os_str()) {
                 return None;
             }
-            Some(path.with_file_name(sentinel))
+            Some(path.parent().join(&sentinel))
         }
         None => None,
     };
     Some(Look {
-        path: path.to_owned(),
+        path,
         place: place.clone(),
-        kind: Kind::of(metadata),
-        stamp: Stamp::of(metadata),
+        kind: status.kind,
+        stamp: Stamp::of(status),
         settle: client.map_or_else(|| config.settings.fetchdata.settle.duration(), |client| client.settle),
         sentinel,
     })
@@ -182,50 +205,16 @@ fn sentinel_of(client: &Client) -> Option<&str> {
     client.settings.files.sentinel.as_deref()
 }
 
-fn with_suffix(name: &OsStr, suffix: &str) -> std::ffi::OsString {
+fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
     let mut name = name.to_owned();
     name.push(suffix);
     name
 }
 
-impl Kind {
-    fn of(metadata: &Metadata) -> Self {
-        let kind = metadata.file_type();
-        if kind.is_file() {
-            Self::File
-        } else if kind.is_symlink() {
-            Self::Symlink
-        } else if kind.is_fifo() {
-            Self::Fifo
-        } else if kind.is_socket() {
-            Self::Socket
-        } else {
-            Self::Device
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::File => "regular file",
-            Self::Symlink => "symlink",
-            Self::Fifo => "FIFO",
-            Self::Socket => "socket",
-            Self::Device => "device",
-        })
-    }
-}
-
 impl Stamp {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
+    pub(crate) fn of(status: &FileStatus) -> Self {
+        let FileStatus { device, inode, bytes, modified, changed, .. } = *status;
+        Self { device, inode, bytes, modified, changed }
     }
 
     /// Whether it is the same file with the same content, perhaps under another name: a rename changes `changed`.

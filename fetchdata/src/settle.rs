@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::drop_directory::DropPath;
 
 use crate::scan::{Look, Stamp};
 
@@ -26,7 +26,7 @@ const TWIN_WAIT: Duration = Duration::from_secs(1);
 /// All files that lie at the drop point.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
-    files: HashMap<PathBuf, State>,
+    files: HashMap<DropPath, State>,
 }
 
 /// Where a dropped file is on its way.
@@ -126,8 +126,8 @@ impl Tracker {
     }
 
     /// Says what became of a file that was in work. Returns when it is to be looked at again, where it waits for that.
-    pub(crate) fn ended(&mut self, path: &Path, ended: Ended, now: Instant) -> Option<Instant> {
-        let Entry::Occupied(mut entry) = self.files.entry(path.to_owned()) else { return None };
+    pub(crate) fn ended(&mut self, path: &DropPath, ended: Ended, now: Instant) -> Option<Instant> {
+        let Entry::Occupied(mut entry) = self.files.entry(path.clone()) else { return None };
         let State::Taken(rested) = *entry.get() else { return None };
         let next = match ended {
             Ended::Gone => {

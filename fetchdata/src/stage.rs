@@ -12,23 +12,26 @@
 //! Without parts no byte is destroyed, and so the file itself is not synced: what a power cut tears is found by its checksums.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use mysimbdp_core::config::settings::StagingParts;
 use mysimbdp_core::failpoint;
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::layout::{Layout, part_file};
 use mysimbdp_core::manifest::Manifest;
 
-use crate::capture::{self, Captured};
+use crate::moves::{Moved, move_verified, put_back};
 use crate::recover;
 use crate::scan::Stamp;
+use crate::set_aside::set_aside;
 use crate::validate;
 
 /// A file at the drop point that has been split and accepted.
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
-    pub(crate) path: &'a Path,
+    pub(crate) path: &'a DropPath,
     pub(crate) file: &'a File,
     pub(crate) stamp: Stamp,
 }
@@ -66,7 +69,7 @@ pub(crate) fn stage(
     }
     files::create_dir_all(&unseen)?;
     failpoint::hit("fetchdata.unseen-made");
-    let paths = Paths { unseen, visible };
+    let paths = Paths { unseen, visible, drop_directory: DropDirectory::open(layout)? };
     let staged = paths.fill_and_show(parts, source, manifest);
     if !matches!(staged, Ok(Staging::Done)) && files::exists(&paths.unseen) {
         paths.undo(source, manifest)?;
@@ -77,6 +80,7 @@ pub(crate) fn stage(
 struct Paths {
     unseen: PathBuf,
     visible: PathBuf,
+    drop_directory: DropDirectory,
 }
 
 impl Paths {
@@ -86,8 +90,8 @@ impl Paths {
         source: &Source,
         manifest: &mut Manifest,
     ) -> Result<Staging, FileError> {
-        let reserved = source.path.file_name().is_none_or(validate::is_reserved);
-        let elsewhere = Stamp::of(&files::metadata(&self.unseen)?).device != source.stamp.device;
+        let reserved = validate::is_reserved(source.path.name());
+        let elsewhere = files::metadata(&self.unseen)?.dev() != source.stamp.device;
         if parts == StagingParts::Files || reserved || elsewhere {
             return self.by_parts(source, manifest);
         }
@@ -101,9 +105,10 @@ impl Paths {
     fn by_move(&self, source: &Source, manifest: &Manifest) -> Result<Staging, FileError> {
         files::write_durable(&self.unseen.join(Layout::MANIFEST), &manifest.to_json())?;
         failpoint::hit("fetchdata.manifest-written");
-        match capture::capture(source.path, &self.unseen.join(&manifest.file), &source.stamp)? {
-            Captured::Yes => self.show(),
-            Captured::Replaced => Ok(Staging::Replaced),
+        let (unseen, name) = (Directory::of_platform(&self.unseen)?, manifest.file.as_ref());
+        match move_verified(&self.drop_directory, source.path, &unseen, name, &source.stamp)? {
+            Moved::Yes => self.show(),
+            Moved::Replaced => Ok(Staging::Replaced),
         }
     }
 
@@ -126,17 +131,23 @@ impl Paths {
         files::sync_dir(&self.unseen)?;
         files::sync_dir(self.unseen.parent().unwrap_or(&self.unseen))?;
         failpoint::hit("fetchdata.parts-described");
-        let Some(hidden) = capture::hide(source.path, manifest.ingestion, &source.stamp)? else {
+        let key = manifest.ingestion.to_string();
+        let Some(original) = set_aside(&self.drop_directory, source.path, &key, &source.stamp)? else {
             return Ok(Staging::Replaced);
         };
         failpoint::hit("fetchdata.original-hidden");
-        let shown = self.show()?;
-        if shown == Staging::Done {
-            failpoint::hit("fetchdata.copy-shown");
-            files::remove_dir_all(&hidden)?;
-            failpoint::hit("fetchdata.original-removed");
+        let shown = self.show();
+        if !matches!(shown, Ok(Staging::Done)) {
+            // Were the copy visible all the same, the original would be taken for a repeat of it.
+            if files::exists(&self.unseen) {
+                original.restore(&self.drop_directory)?;
+            }
+            return shown;
         }
-        Ok(shown)
+        failpoint::hit("fetchdata.copy-shown");
+        original.remove(&self.drop_directory)?;
+        failpoint::hit("fetchdata.original-removed");
+        shown
     }
 
     fn show(&self) -> Result<Staging, FileError> {
@@ -153,13 +164,9 @@ impl Paths {
 
     /// Returns the file to the drop point, and only then removes what was made of it.
     fn undo(&self, source: &Source, manifest: &Manifest) -> Result<(), FileError> {
-        let moved = self.unseen.join(&manifest.file);
-        if !validate::is_reserved(manifest.file.as_ref()) && files::exists(&moved) {
-            capture::put_back(&moved, source.path)?;
-        }
-        let hidden = source.path.with_file_name(format!("{}{}", capture::TAKEN_PREFIX, manifest.ingestion));
-        if files::exists(&hidden) {
-            capture::unhide(&hidden)?;
+        let name = manifest.file.as_ref();
+        if !validate::is_reserved(name) && files::exists(&self.unseen.join(name)) {
+            put_back(&self.drop_directory, &Directory::of_platform(&self.unseen)?, name, source.path)?;
         }
         files::remove_dir_all(&self.unseen)
     }

@@ -17,6 +17,7 @@ use mysimbdp_core::config::Config;
 use mysimbdp_core::config::settings::OnDuplicate;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::io::{clock, random};
@@ -24,15 +25,15 @@ use mysimbdp_core::outcome::Run;
 use mysimbdp_core::timing::Stage;
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::capture::{self, Captured};
 use crate::discard::{Refused, discard};
 use crate::duplicate::{self, History, Known};
 use crate::judge::{Accepted, Judgement, judge};
-use crate::names;
+use crate::moves::Moved;
 use crate::notify_staged::Bell;
 use crate::recover;
 use crate::route;
 use crate::scan::Look;
+use crate::set_aside::set_aside;
 use crate::settle::{Ended, Ready};
 use crate::stage::{self, Source, Staging};
 
@@ -74,8 +75,8 @@ impl Taker {
     }
 
     /// Finishes what the directories alone could not: see [`recover::all`].
-    pub(crate) async fn recover(&self, hidden: recover::Hidden) -> Result<(), JoinError> {
-        recover::originals(&self.history, hidden).await
+    pub(crate) async fn recover(&self, waiting: recover::Originals) -> Result<(), JoinError> {
+        recover::originals(&self.config.layout, &self.history, waiting).await
     }
 
     pub(crate) async fn close(&self) {
@@ -86,15 +87,18 @@ impl Taker {
     /// Takes a file as far as it goes. What goes wrong is logged here, and the file is taken again later.
     pub(crate) async fn take(self: Arc<Self>, ready: Ready) -> Ended {
         let path = ready.look.path.clone();
-        match self.steps(ready).await {
+        match Arc::clone(&self).steps(ready).await {
             Ok(ended) => ended,
-            // Its sender has taken it back.
-            Err(TakeError::File(error)) if error.is_not_found() && !files::exists(&path) => Ended::Gone,
+            // Its sender has taken it back, or put something else in the place of its directory.
+            Err(TakeError::File(error))
+                if (error.is_not_found() || error.is_obstructed()) && !self.lies_at(&path) =>
+            {
+                Ended::Gone
+            }
             Err(error) if error.is_exhausted() => Ended::Exhausted(mysimbdp_core::chain(&error)),
             Err(error) => {
-                let file = names::plain(path.as_os_str());
                 let error = mysimbdp_core::chain(&error);
-                tracing::warn!(file, error, "file could not be taken, it is tried again later");
+                tracing::warn!(file = %path, error, "file could not be taken, it is tried again later");
                 Ended::Failed
             }
         }
@@ -166,11 +170,11 @@ impl Taker {
         let client = self.client_id(look);
         let refused = Refused { look, client: client.as_ref(), ingestion, received_at, reasons };
         Ok(match discard(&self.config.layout, refused)? {
-            Captured::Yes => {
-                remove_sentinel(look);
+            Moved::Yes => {
+                self.remove_sentinel(look);
                 Ended::Gone
             }
-            Captured::Replaced => Ended::Busy,
+            Moved::Replaced => Ended::Busy,
         })
     }
 
@@ -187,17 +191,19 @@ impl Taker {
             return Ok(None);
         }
         // Out of sight until the held one is staged: were this cut off, the file would be found and judged once more.
-        let Some(hidden) = capture::hide(&accepted.look.path, ingestion, &accepted.look.stamp)? else {
+        let drop_directory = DropDirectory::open(layout)?;
+        let (path, key) = (&accepted.look.path, ingestion.to_string());
+        let Some(original) = set_aside(&drop_directory, path, &key, &accepted.look.stamp)? else {
             return Ok(Some(Ended::Busy));
         };
         failpoint::hit("fetchdata.repeat-hidden");
         if let Err(error) = staging::retry_held(layout, client, ingestion) {
-            capture::unhide(&hidden)?;
+            original.restore(&drop_directory)?;
             return Err(error.into());
         }
         failpoint::hit("fetchdata.held-returned");
-        files::remove_dir_all(&hidden)?;
-        remove_sentinel(&accepted.look);
+        original.remove(&drop_directory)?;
+        self.remove_sentinel(&accepted.look);
         let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
         tracing::info!(client, ingestion, file, "what is held was dropped again, retried");
         Ok(Some(Ended::Gone))
@@ -229,7 +235,7 @@ impl Taker {
             "staged"
         );
         failpoint::hit("fetchdata.staged");
-        remove_sentinel(&accepted.look);
+        self.remove_sentinel(&accepted.look);
         let started = Instant::now();
         self.bell.ring(&manifest).await;
         failpoint::hit("fetchdata.notified");
@@ -243,8 +249,26 @@ impl Taker {
     }
 
     fn client_id(&self, look: &Look) -> Option<ClientId> {
-        let name = look.path.file_name().unwrap_or_default();
-        route::client(&self.config, &look.place, name).ok().map(|client| client.id.clone())
+        route::client(&self.config, &look.place, look.path.name()).ok().map(|client| client.id.clone())
+    }
+
+    fn lies_at(&self, path: &DropPath) -> bool {
+        DropDirectory::open(&self.config.layout).is_ok_and(|drop_directory| drop_directory.exists(path))
+    }
+
+    /// Last of all: a file without its sentinel would never be taken.
+    fn remove_sentinel(&self, look: &Look) {
+        let Some(sentinel) = &look.sentinel else { return };
+        let removed = DropDirectory::open(&self.config.layout)
+            .and_then(|drop_directory| drop_directory.parent(sentinel)?.remove_file(sentinel.name()));
+        if let Err(error) = removed
+            && !error.is_not_found()
+        {
+            tracing::warn!(
+                error = mysimbdp_core::chain(&error),
+                "sentinel is left behind, the next file of its name will not wait for one"
+            );
+        }
     }
 
     fn on_duplicate(&self, client: &ClientId) -> OnDuplicate {
@@ -258,18 +282,6 @@ fn put_aside(held: &Path, client: &ClientId, ingestion: IngestionId) -> Result<(
     let (client, directory) = (client.as_str(), aside.display());
     tracing::warn!(client, %directory, "held content is damaged, put aside for the same content dropped again");
     Ok(())
-}
-
-/// Last of all: a file without its sentinel would never be taken.
-fn remove_sentinel(look: &Look) {
-    if let Some(sentinel) = &look.sentinel
-        && let Err(error) = files::remove_file_if_there(sentinel)
-    {
-        tracing::warn!(
-            error = mysimbdp_core::chain(&error),
-            "sentinel is left behind, the next file of its name will not wait for one"
-        );
-    }
 }
 
 /// The right to work on a content, given back when dropped.

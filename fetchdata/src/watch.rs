@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mysimbdp_core::io::drop_directory::DropDirectory;
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use crate::names;
@@ -39,12 +40,14 @@ impl Watch {
 }
 
 fn watcher(directory: &Path, wakes: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+    let wake = move |event: notify::Result<Event>| {
         // An error or an overflow means that events were lost, so there is something to look at.
         if event.is_err() || event.is_ok_and(|event| is_hint(&event)) {
             wakes.notify_one();
         }
-    })?;
+    };
+    // A symlink of a sender's may lead anywhere, also to where there is more than can be watched.
+    let mut watcher = RecommendedWatcher::new(wake, Config::default().with_follow_symlinks(false))?;
     watcher.watch(directory, RecursiveMode::Recursive)?;
     Ok(watcher)
 }
@@ -60,7 +63,9 @@ fn is_hint(event: &Event) -> bool {
         EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => true,
     };
     of_interest
-        && event.paths.iter().any(|path| path.file_name().is_none_or(|name| !names::is_temporary(name)))
+        && event.paths.iter().any(|path| {
+            path.file_name().is_none_or(|name| !names::is_temporary(name)) && !DropDirectory::is_own(path)
+        })
 }
 
 #[cfg(test)]
@@ -87,6 +92,7 @@ mod tests {
             at(EventKind::Modify(ModifyKind::Name(RenameMode::From)), "/in/a.csv"),
             at(EventKind::Remove(RemoveKind::File), "/in/a.csv"),
             at(EventKind::Create(CreateKind::File), "/in/.a.csv.X8s7"),
+            at(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "/in/.mysimbdp/0123/client1/a.csv"),
         ] {
             assert!(!is_hint(&event), "{event:?}");
         }

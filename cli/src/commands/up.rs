@@ -11,6 +11,7 @@ use crate::error::Failure;
 use crate::signals;
 use crate::supervise::Platform;
 
+#[expect(clippy::disallowed_methods, reason = "it tells people the path, and opens nothing")]
 pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
     let started = std::time::Instant::now();
     // A process that ended and is started again must not do so unseen.

@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -9,9 +7,13 @@ use crate::scan::Kind;
 const SETTLE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(100);
 
+fn at(name: &str) -> DropPath {
+    DropPath::root().join(name.as_ref())
+}
+
 fn look_at(path: &str, bytes: u64) -> Look {
     Look {
-        path: path.into(),
+        path: at(path),
         place: Place::Shared,
         kind: Kind::File,
         stamp: Stamp { device: 1, inode: 2, bytes, modified: (bytes as i64, 0), changed: (bytes as i64, 0) },
@@ -67,7 +69,7 @@ fn a_file_in_work_is_not_ready_again_and_is_not_forgotten() {
     assert!(!is_ready(&mut tracker, now + SETTLE));
     assert!(tracker.observe(now + SETTLE * 2, Vec::new()).is_empty());
     assert!(!is_ready(&mut tracker, now + SETTLE * 3));
-    assert_eq!(tracker.ended(Path::new("a"), Ended::Gone, now + SETTLE * 3), None);
+    assert_eq!(tracker.ended(&at("a"), Ended::Gone, now + SETTLE * 3), None);
     assert!(!is_ready(&mut tracker, now + SETTLE * 3), "a new file of the same name settles like any other");
     assert!(is_ready(&mut tracker, now + SETTLE * 4));
 }
@@ -86,7 +88,7 @@ fn what_has_changed_since_it_was_ready_is_not_taken() {
 fn an_open_file_settles_again() {
     let now = Instant::now();
     let mut tracker = taken(now);
-    assert_eq!(tracker.ended(Path::new("a"), Ended::Busy, now), Some(now + SETTLE));
+    assert_eq!(tracker.ended(&at("a"), Ended::Busy, now), Some(now + SETTLE));
     assert!(!is_ready(&mut tracker, now + SETTLE - STEP));
     assert!(is_ready(&mut tracker, now + SETTLE));
 }
@@ -96,7 +98,7 @@ fn where_leases_do_not_work_it_rests_longer_and_is_then_taken() {
     let now = Instant::now();
     let mut tracker = taken(now);
     let until = now - SETTLE + SETTLE * LONGER;
-    assert_eq!(tracker.ended(Path::new("a"), Ended::LeasesDoNotWork, now), Some(until));
+    assert_eq!(tracker.ended(&at("a"), Ended::LeasesDoNotWork, now), Some(until));
     assert_eq!(tracker.next_look(now), Some(until));
     assert!(!is_ready(&mut tracker, until - STEP));
     let ready = tracker.observe(until, vec![look_at("a", 1)]);
@@ -108,13 +110,13 @@ fn failures_back_off_up_to_a_minute_and_a_change_ends_it() {
     let mut now = Instant::now();
     let mut tracker = taken(now);
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-        tracker.ended(Path::new("a"), Ended::Failed, now);
+        tracker.ended(&at("a"), Ended::Failed, now);
         now += Duration::from_secs(wait);
         assert!(!is_ready(&mut tracker, now - STEP), "wait of {wait} s");
         let ready = tracker.observe(now, vec![look_at("a", 1)]);
         assert!(tracker.take(&ready[0]), "wait of {wait} s");
     }
-    tracker.ended(Path::new("a"), Ended::Failed, now);
+    tracker.ended(&at("a"), Ended::Failed, now);
     tracker.observe(now, vec![look_at("a", 2)]);
     assert!(!tracker.observe(now + SETTLE, vec![look_at("a", 2)]).is_empty());
 }
@@ -124,7 +126,7 @@ fn a_repeat_of_staged_content_remembers_which() {
     let now = Instant::now();
     let mut tracker = taken(now);
     let twin: IngestionId = "0123456789abcdef0123456789abcdef".parse().expect("id");
-    tracker.ended(Path::new("a"), Ended::Twin(twin), now);
+    tracker.ended(&at("a"), Ended::Twin(twin), now);
     assert!(!is_ready(&mut tracker, now + TWIN_WAIT - STEP));
     assert_eq!(tracker.observe(now + TWIN_WAIT, vec![look_at("a", 1)])[0].twin, Some(twin));
     tracker.observe(now + TWIN_WAIT, vec![look_at("a", 2)]);

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::{Format, Lane};
-use mysimbdp_testbed::{Root, python, until, until_async};
+use mysimbdp_testbed::{Disk, FileSystem, Root, python, until, until_async};
 use serde_json::json;
 
 use crate::running::{DEADLINE, Running, SETTLE, config, dropped, staged};
@@ -102,6 +104,44 @@ async fn staging_on_another_file_system_gets_synced_parts_and_the_original_goes(
         fs::read_dir(running.root.drop_point("client1")).expect("drop point").count() == 1
     });
     running.stop().await;
+}
+
+/// Not asynchronous: a thread sees the mount only if it is started after it.
+#[test]
+fn a_clients_folder_that_is_a_mount_of_its_own_is_taken_from_and_written_to() {
+    let Some(disk) = Disk::new_or_skip(FileSystem::Ext4) else { return };
+    let root = Root::new(&config(json!({})));
+    let folder = root.drop_point("client1");
+    fs::create_dir_all(&folder).expect("folder");
+    let run = |program: &str, words: &[&Path]| {
+        assert!(
+            Command::new(program).args(words).status().expect("program").success(),
+            "{program} {words:?}"
+        );
+    };
+    run("mount", &[Path::new("--bind"), disk.path(), &folder]);
+    tokio::runtime::Runtime::new().expect("runtime").block_on(async {
+        root.drop_file("client1/sub", "far.csv", ROWS);
+        root.drop_file("client1/sub", "wrong.exe", ROWS);
+        let running = Running::on(root);
+        let staged = running.one_staged().await;
+        assert_eq!(
+            (staged.content(), staged.manifest.micro_batches[0].path.as_str()),
+            (ROWS.to_vec(), "parts/00000")
+        );
+        running.one_discarded("client1").await;
+        let root = running.stop().await;
+        assert_eq!(dropped(&root), [] as [std::path::PathBuf; 0]);
+        for waiting in [root.drop_point(".mysimbdp"), folder.join("sub")] {
+            assert_eq!(fs::read_dir(&waiting).expect("list").count(), 0, "{}", waiting.display());
+        }
+        let receipt = DropPath::parse("client-input-directory/client1/sub/receipt").expect("path");
+        let drop_directory = DropDirectory::open(&Layout::new(root.path())).expect("drop directory");
+        drop_directory.write(&receipt, "temporary".as_ref(), b"one").expect("written");
+        assert_eq!(fs::read(folder.join("sub/receipt")).expect("file"), b"one");
+        assert_eq!(fs::read_dir(folder.join("sub")).expect("list").count(), 1);
+        run("umount", &[&folder]);
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

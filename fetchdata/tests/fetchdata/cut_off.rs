@@ -45,11 +45,12 @@ async fn assert_staged_once(root: Root, why: &str) {
     let root = running.stop().await;
     assert_eq!(staged(&root).len(), 1, "{why}");
     assert_eq!(root.list("discarded/client1"), [] as [&str; 0], "{why}");
-    for directory in ["staging/client1", "client-input-directory/client1"] {
+    for directory in ["staging/client1", "client-input-directory/client1", "client-input-directory/.mysimbdp"]
+    {
         let hidden: Vec<_> = fs::read_dir(root.path().join(directory))
             .expect("directory")
             .map(|entry| entry.expect("entry").file_name())
-            .filter(|name| name.to_string_lossy().starts_with('.'))
+            .filter(|name| directory.ends_with(".mysimbdp") || name.to_string_lossy().starts_with('.'))
             .collect();
         assert!(hidden.is_empty(), "{why}: {hidden:?} is left in {directory}");
     }
@@ -115,7 +116,7 @@ async fn with_all_parts_and_a_place_out_of_sight_that_is_still_empty() {
     let (root, staged) = after_staging(&with_parts()).await;
     make_unseen(&staged);
     fs::write(drop_point(&root, "cut.csv"), ROWS).expect("the original");
-    fs::create_dir(drop_point(&root, &format!(".taken-{}", staged.manifest.ingestion))).expect("directory");
+    fs::create_dir_all(set_aside(&root, &staged)).expect("directory");
     assert_staged_once(root, "parts beside their original are made again").await;
 }
 
@@ -151,10 +152,25 @@ async fn with_an_original_out_of_sight_and_nothing_staged() {
     assert_staged_once(root, "nobody knows it, so it is judged once more").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_original_that_an_earlier_version_has_set_aside() {
+    let (root, staged) = after_staging(&with_parts()).await;
+    let beside = drop_point(&root, &format!(".taken-{}", staged.manifest.ingestion));
+    fs::create_dir(&beside).expect("directory");
+    fs::write(beside.join("cut.csv"), ROWS).expect("the original");
+    fs::remove_dir_all(&staged.directory).expect("remove");
+    assert_staged_once(root, "it waits where earlier versions put it").await;
+}
+
 fn hide(root: &Root, staged: &Staged) {
-    let hidden = drop_point(root, &format!(".taken-{}", staged.manifest.ingestion));
-    fs::create_dir(&hidden).expect("directory");
+    let hidden = set_aside(root, staged);
+    fs::create_dir_all(&hidden).expect("directory");
     fs::write(hidden.join("cut.csv"), ROWS).expect("the original");
+}
+
+/// Where the original of the client's file waits.
+fn set_aside(root: &Root, staged: &Staged) -> PathBuf {
+    root.drop_point(".mysimbdp").join(staged.manifest.ingestion.to_string()).join("client1")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,6 +189,37 @@ async fn in_the_middle_of_a_discard() {
     let root = running.stop().await;
     assert_eq!(root.list("discarded/client1"), [name]);
     assert_eq!(fs::read_dir(discarded).expect("directory").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_middle_of_a_discard_to_another_file_system() {
+    let name = "20260131T000000Z-0123456789abcdef";
+    for copied in [false, true] {
+        let root = Root::new(&config(json!({})));
+        let waiting = root.drop_point(".mysimbdp").join(name).join("client1");
+        fs::create_dir_all(&waiting).expect("directory");
+        fs::write(waiting.join("wrong.exe"), ROWS).expect("the original");
+        let unseen = root.path().join(format!("discarded/client1/.{name}"));
+        fs::create_dir_all(&unseen).expect("directory");
+        fs::write(unseen.join("reason.json"), b"{}").expect("reason");
+        fs::write(unseen.join(".0123.part"), &ROWS[..4]).expect("half a copy");
+        if copied {
+            fs::rename(unseen.join(".0123.part"), unseen.join("wrong.exe")).expect("rename");
+            fs::write(unseen.join("wrong.exe"), ROWS).expect("the copy");
+        }
+        // `.mysimbdp` is the platform's own, which the test has made in its place.
+        let running = Running::on(root);
+        until(DEADLINE, "it is discarded", || running.root.list("discarded/client1").len() == 1);
+        until(DEADLINE, "nothing waits", || {
+            fs::read_dir(running.root.drop_point(".mysimbdp")).expect("list").count() == 0
+        });
+        let root = running.stop().await;
+        let found = root.list("discarded/client1");
+        assert_eq!((found.len(), found[0] == name), (1, copied), "{found:?}");
+        let kept = root.path().join("discarded/client1").join(&found[0]).join("wrong.exe");
+        assert_eq!(fs::read(kept).expect("file"), ROWS);
+        assert!(dropped(&root).is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

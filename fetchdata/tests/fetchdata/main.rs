@@ -4,6 +4,7 @@
 
 mod arrivals;
 mod cut_off;
+mod enemy_ground;
 mod names;
 mod refusals;
 mod repeats;

@@ -1,12 +1,12 @@
 //! What breaks a rule is put aside whole, with every reason, and nothing else suffers.
 
 use std::fs;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mysimbdp_testbed::until;
+use mysimbdp_testbed::{Root, until};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::{Value, json};
 
@@ -90,6 +90,43 @@ async fn what_is_no_regular_file_is_discarded_unread() {
     );
     assert_eq!(fs::read_to_string(&secret).expect("the target"), "root:x:0:0");
     drop(listener);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_discarded_to_another_file_system_is_copied_and_its_original_goes() {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
+    let root = Root::new(&config(json!({})));
+    let device = |path| fs::metadata(path).expect("metadata").dev();
+    assert_ne!(device(elsewhere.path()), device(root.path()), "the test needs two file systems");
+    std::os::unix::fs::symlink(elsewhere.path(), root.path().join("discarded")).expect("symlink");
+    root.drop_file("client1/sub", "wrong.exe", b"bytes");
+    let running = Running::on(root);
+    running.one_discarded("client1").await;
+    let directory = &running.root.list("discarded/client1")[0];
+    let kept = elsewhere.path().join("client1").join(directory).join("wrong.exe");
+    assert_eq!(fs::read(kept).expect("the file itself"), b"bytes");
+    until(DEADLINE, "nothing is left of the original", || {
+        dropped(&running.root).is_empty()
+            && fs::read_dir(running.root.drop_point(".mysimbdp")).expect("list").count() == 0
+    });
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_a_symlink_of_the_operators_is_left_alone() {
+    let root = Root::new(&config(json!({})));
+    let elsewhere = root.path().join("elsewhere");
+    fs::create_dir_all(&elsewhere).expect("directory");
+    fs::write(elsewhere.join("a.csv"), b"a\n1\n").expect("file");
+    fs::create_dir(root.drop_point("")).expect("drop directory");
+    std::os::unix::fs::symlink(&elsewhere, root.drop_point("client1")).expect("symlink");
+    root.drop_file("", "wrong.exe", b"bytes");
+    let running = Running::on(root);
+    // By then it has been seen at least twice.
+    running.one_discarded("client1").await;
+    assert!(running.root.drop_point("client1").is_symlink());
+    assert_eq!(fs::read(elsewhere.join("a.csv")).expect("the file"), b"a\n1\n");
     running.stop().await;
 }
 

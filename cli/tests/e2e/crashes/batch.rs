@@ -225,7 +225,9 @@ fn hidden_below(directory: &Path) -> Vec<String> {
     for entry in std::fs::read_dir(directory).into_iter().flatten() {
         let path = entry.expect("a directory entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') && !name.ends_with(".lock") {
+        // The platform's own directory stays, and nothing may wait in it.
+        let is_own = directory.ends_with(".mysimbdp");
+        if is_own || name.starts_with('.') && !name.ends_with(".lock") && name != ".mysimbdp" {
             found.push(path.display().to_string());
         }
         if path.is_dir() {
