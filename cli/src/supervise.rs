@@ -202,7 +202,7 @@ impl Platform {
             output: self.output.clone(),
             // They stop in order, as if asked to.
             dies_with_parent: Some(Signal::TERM),
-            owner: role.name().to_owned(),
+            owner: None,
         }
         .start()
         .await

@@ -60,8 +60,6 @@ pub mod env {
     pub const NUMBER_FIELDS: &str = "MYSIMBDP_NUMBER_FIELDS";
     /// The client's ingest message structure, a JSON Schema; absent where every JSON object is taken.
     pub const MESSAGE_SCHEMA: &str = "MYSIMBDP_MESSAGE_SCHEMA";
-    /// Inherited by all that the app starts, so that nothing of it is left behind. Of no meaning to the app.
-    pub const MARK: &str = "MYSIMBDP_MARK";
     pub const REJECTED_COLLECTION: &str = "MYSIMBDP_REJECTED_COLLECTION";
 }
 

@@ -19,7 +19,7 @@ fn sh(script: &str) -> Spawn {
         stdin: Stdin::Feed,
         output: Output::Piped,
         dies_with_parent: Some(Signal::KILL),
-        owner: owner(),
+        owner: Some(owner()),
     }
 }
 
@@ -58,18 +58,7 @@ async fn only_the_path_and_whom_to_trust_and_what_is_given_is_inherited() {
     for name in &names {
         // PWD and the like are the shell's own.
         assert!(
-            [
-                "PATH",
-                "SSL_CERT_FILE",
-                "SSL_CERT_DIR",
-                "GIVEN",
-                "MYSIMBDP_MARK",
-                "PWD",
-                "OLDPWD",
-                "SHLVL",
-                "_"
-            ]
-            .contains(name),
+            ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIVEN", "PWD", "OLDPWD", "SHLVL", "_"].contains(name),
             "{name} is inherited"
         );
     }
@@ -109,6 +98,79 @@ async fn what_it_forked_away_ends_with_it_even_in_another_session() {
     let forked = announced(&mut child).await;
     assert_eq!(child.wait().await.expect("wait").code(), Some(3));
     until_gone(forked).await;
+}
+
+/// Starts a daemon as hard to find as they come: its parent has ended, it has a session of its own and no environment, is
+/// deaf to SIGTERM, and holds the pipes.
+const DAEMON: &str =
+    "(env -i setsid sh -c 'trap \"\" TERM HUP; echo $$; while :; do sleep 300; done' <&0 &);";
+
+#[tokio::test]
+async fn a_daemon_without_an_environment_ends_with_it() {
+    let mut child = started(&format!("{DAEMON} exit 3")).await;
+    let daemon = announced(&mut child).await;
+    assert_eq!(child.wait().await.expect("wait").code(), Some(3));
+    until_gone(daemon).await;
+
+    let mut child = started(&format!("{DAEMON} sleep 300")).await;
+    let daemon = announced(&mut child).await;
+    child.stop(Duration::from_millis(100)).await.expect("stop");
+    until_gone(daemon).await;
+
+    // Its parent is killed by somebody else, and nobody has waited for it yet.
+    let mut child = started(&format!("{DAEMON} sleep 300")).await;
+    let daemon = announced(&mut child).await;
+    drop(child);
+    until_gone(daemon).await;
+}
+
+/// What not even the tag finds: a process that has changed its limit on file locks.
+fn untagged(command: &str) -> String {
+    format!("prlimit --locks=7:7 setsid {command} <&0 & echo $!;")
+}
+
+#[tokio::test]
+async fn the_pipes_end_with_it_even_if_a_process_that_is_not_found_holds_them() {
+    // More than a pipe holds is written to stdin, which nobody reads.
+    let mut child = started(&format!("{} echo last >&2; exit 3", untagged("sleep 300"))).await;
+    let (mut text, mut errors) = (String::new(), String::new());
+    let mut stdin = child.stdin.take().expect("fed");
+    let (mut stdout, mut stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    let input = vec![b'x'; 4 << 20];
+    let (fed, _, _, status) = tokio::join!(
+        stdin.write_all(&input),
+        async { stdout.read_to_string(&mut text).await.expect("read stdout") },
+        async { stderr.read_to_string(&mut errors).await.expect("read stderr") },
+        child.wait(),
+    );
+    let holder = ProcessId::of_pid(text.trim().parse().expect("a pid")).expect("it was not found");
+    assert_eq!(fed.expect_err("nobody reads").kind(), std::io::ErrorKind::BrokenPipe);
+    assert_eq!((status.expect("wait").code(), errors.as_str()), (Some(3), "last\n"));
+    holder.signal(Signal::KILL).expect("it holds the pipes until now");
+}
+
+#[tokio::test]
+async fn what_it_wrote_is_read_to_the_last_byte_and_a_flood_of_others_is_not() {
+    let mut child = started("head -c 60000 /dev/zero").await;
+    child.wait().await.expect("wait");
+    let mut bytes = Vec::new();
+    child.stdout.take().expect("piped").read_to_end(&mut bytes).await.expect("read stdout");
+    assert_eq!(bytes.len(), 60_000);
+
+    let mut child = started(&format!("{} exit 3", untagged("yes"))).await;
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).await.expect("read stdout");
+    let mut into = tokio::io::sink();
+    let (copied, status) = tokio::join!(tokio::io::copy(&mut stdout, &mut into), child.wait());
+    copied.expect("it comes to an end");
+    assert_eq!(status.expect("wait").code(), Some(3));
+    let flooding = ProcessId::of_pid(line.trim().parse().expect("a pid"));
+    // The end of the last reader ends it.
+    drop(stdout);
+    if let Some(flooding) = flooding {
+        until_gone(flooding).await;
+    }
 }
 
 #[tokio::test]
@@ -179,11 +241,14 @@ async fn a_process_of_others_is_stopped_by_its_id_with_its_group() {
 
 #[tokio::test]
 async fn what_an_owner_left_behind_is_killed_and_nothing_else() {
-    let kept = Spawn { owner: format!("{}x", owner()), ..sh("exec sleep 300") }.start().await.expect("start");
-    let mut left = started("echo $$; exec sleep 300").await;
-    let id = announced(&mut left).await;
-    assert_eq!(kill_left_behind(&owner()).await, 1);
-    until_gone(id).await;
+    let kept =
+        Spawn { owner: Some(format!("{}x", owner())), ..sh("exec sleep 300") }.start().await.expect("start");
+    let mut left = started(&format!("{DAEMON} exec sleep 300")).await;
+    let daemon = announced(&mut left).await;
+    // The two, and a `sleep` of the daemon's if it has come to that.
+    assert!(kill_left_behind(&owner()).await >= 2);
+    until_gone(left.id()).await;
+    until_gone(daemon).await;
     assert!(kept.id().alive());
 }
 

@@ -58,7 +58,7 @@ impl Registry {
         Ok(Self { directory })
     }
 
-    /// All that can be read. A file that cannot was torn by a power cut; its process, if any, is found by its mark.
+    /// All that can be read. A file that cannot was torn by a power cut; its process, if any, is found by its tag.
     pub fn records(&self) -> Result<Vec<Record>, FileError> {
         self.read(SLOT_SUFFIX)
     }

@@ -86,7 +86,7 @@ impl<'a> Launch<'a> {
             stdin: Stdin::Null,
             output: Output::AppendTo(log_file(self.config, self.client)),
             dies_with_parent: None,
-            owner: owner(self.config, key),
+            owner: Some(owner(self.config, key)),
         };
         Ok(spawn.start().await?.outlive())
     }
@@ -102,7 +102,7 @@ pub(crate) fn log_file(config: &Config, client: &Client) -> PathBuf {
     config.layout.client_logs(&client.id).join("stream.log")
 }
 
-/// Marks processes of a slot, of this data root: another one on the same machine may have the same clients.
+/// Names the owner of the processes of a slot, of this data root: another one on the same machine may have the same clients.
 pub(crate) fn owner(config: &Config, key: &SlotKey) -> String {
     format!("{}#{key}", config.layout.state().display())
 }

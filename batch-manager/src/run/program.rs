@@ -99,7 +99,7 @@ impl Program {
             stdin: Stdin::Feed,
             output: Output::Piped,
             dies_with_parent: Some(Signal::KILL),
-            owner: self.owner.clone(),
+            owner: Some(self.owner.clone()),
         }
     }
 }

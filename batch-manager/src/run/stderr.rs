@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::process::ChildStderr;
+use mysimbdp_core::io::process::OutputPipe;
 use tokio::task::JoinHandle;
 
 use super::lines::Lines;
@@ -29,7 +29,7 @@ struct State {
 }
 
 impl Stderr {
-    pub(super) fn read(stderr: Option<ChildStderr>, log: AppLog) -> Self {
+    pub(super) fn read(stderr: Option<OutputPipe>, log: AppLog) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         let reading = tokio::spawn(async move {

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_core::app::UnitHeader;
 use mysimbdp_core::failpoint;
-use mysimbdp_core::io::process::{Child, ProcessError, ProcessId, Signal};
-use tokio::process::ChildStdin;
+use mysimbdp_core::io::process::{Child, InputPipe, ProcessError, ProcessId, Signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -49,7 +48,7 @@ pub(super) async fn run(
             () = stopped(&mut stop) => Ended::Stopped(stop_it(id, program, work).await),
         }
     };
-    // Only now, as it kills what is still there and holds the pipes.
+    // Before stderr is read to its end, which would not come while a process that not even SIGKILL ended holds it.
     drop(child);
     let last_words = stderr.end().await;
     let (claim, rejects) = hearing.finish().await;
@@ -79,7 +78,7 @@ async fn work(child: &mut Child, feed: Feed, hearing: &mut Hearing) -> Work {
     (fed, status)
 }
 
-async fn feed_it(stdin: Option<ChildStdin>, feed: Feed, id: ProcessId) -> Result<(), FeedingError> {
+async fn feed_it(stdin: Option<InputPipe>, feed: Feed, id: ProcessId) -> Result<(), FeedingError> {
     let length = feed.length();
     let Some(mut stdin) = stdin else { return Err(FeedingError::Refused { fed: 0, length }) };
     let fed = feed.write_to(&mut stdin).await;

@@ -4,10 +4,9 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::app::UnitHeader;
-use mysimbdp_core::io::process::{Child, ProcessError, Signal};
+use mysimbdp_core::io::process::{Child, InputPipe, OutputPipe, ProcessError, Signal};
 use mysimbdp_core::io::staging::RejectsWriter;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -25,8 +24,8 @@ const NOTICE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Worker {
     child: Child,
-    stdin: ChildStdin,
-    lines: Lines<ChildStdout>,
+    stdin: InputPipe,
+    lines: Lines<OutputPipe>,
     stderr: Stderr,
     program: Program,
     pub(super) idle_since: Instant,
@@ -161,8 +160,8 @@ impl Worker {
 /// Feeds and listens at the same time, until the unit is answered or the process has ended.
 async fn answer(
     child: &mut Child,
-    stdin: &mut ChildStdin,
-    lines: &mut Lines<ChildStdout>,
+    stdin: &mut InputPipe,
+    lines: &mut Lines<OutputPipe>,
     header: &UnitHeader,
     feed: Feed,
     hearing: &mut Hearing,
@@ -188,7 +187,7 @@ async fn answer(
                 Err(error @ FeedingError::Read(_)) => return Answered::Heard(Heard::End, Err(error)),
                 result => fed = Some(result),
             },
-            // Closes stdout also where a child of the worker holds it.
+            // Its end ends stdout, even if a descendant holds that open.
             _ = child.wait(), if !has_ended => has_ended = true,
         }
     };

@@ -155,18 +155,26 @@ def fork_away():
     wait_for("forked")
 
 
-def fork_away_twice_and_hang():
-    """A daemon as the books have it, in a session of its own, and a parent that is as deaf as it is."""
+def fork_away_twice():
+    """A daemon as the books have it, in a session of its own and without an environment; it holds all pipes."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             with open("daemons", "a") as file:
                 file.write("%d\n" % os.getpid())
-            time.sleep(600)
+            # What is ignored stays ignored.
+            os.execve("/bin/sleep", ["sleep", "600"], {})
         os._exit(0)
     os.wait()
-    time.sleep(600)
+
+
+RLIMIT_LOCKS = 10
+
+
+def lose_tag():
+    """Changes what the platform finds the app's processes by."""
+    resource.setrlimit(RLIMIT_LOCKS, (7, 7))
 
 
 def want_more_memory_than_allowed():
@@ -240,7 +248,16 @@ def main():
         fork_away()
         good()
     elif mode == "daemon":
-        fork_away_twice_and_hang()
+        # The parent is as deaf as the daemon.
+        fork_away_twice()
+        time.sleep(600)
+    elif mode == "leave":
+        fork_away_twice()
+        good()
+    elif mode == "escape":
+        lose_tag()
+        fork_away_twice()
+        good()
     elif mode == "greedy":
         want_more_memory_than_allowed()
     elif mode == "gate":

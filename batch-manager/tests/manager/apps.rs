@@ -202,12 +202,44 @@ async fn nothing_is_left_of_daemons_that_ignore_sigterm_and_of_a_parent_that_doe
     let ingestion = workshop.stage("a.ndjson", &[10]);
     workshop.start();
     workshop.until_held(ingestion).await;
-    let daemons = std::fs::read_to_string(workshop.path("daemons")).expect("they have forked");
-    let daemons: Vec<u32> = daemons.lines().map(|pid| pid.parse().expect("a pid")).collect();
+    let daemons = daemons(&workshop);
     assert_eq!(daemons.len(), 2, "one of each attempt");
     for pid in workshop.runs().iter().map(pid).chain(daemons) {
         assert!(ProcessId::of_pid(pid).is_none(), "{pid} still runs");
     }
+    workshop.stop().await;
+}
+
+/// Those that the app has started and noted.
+fn daemons(workshop: &Workshop) -> Vec<u32> {
+    let text = std::fs::read_to_string(workshop.path("daemons")).expect("they have forked");
+    text.lines().map(|pid| pid.parse().expect("a pid")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_holds_the_pipes_ends_with_its_unit() {
+    let mut workshop = Workshop::of_mode(&["leave"]);
+    let ingestion = workshop.stage("a.ndjson", &[3, 0, 5]);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [8, 8, 0, 0]);
+    let daemons = daemons(&workshop);
+    assert_eq!(daemons.len(), 3, "one of each unit");
+    for pid in daemons {
+        assert!(ProcessId::of_pid(pid).is_none(), "{pid} still runs");
+    }
+    workshop.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_not_found_keeps_no_unit_open() {
+    let mut workshop = Workshop::of_mode(&["escape"]);
+    let ingestion = workshop.stage("a.ndjson", &[3]);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [3, 3, 0, 0]);
+    let daemons = daemons(&workshop);
+    let [daemon] = daemons.as_slice() else { panic!("{daemons:?}") };
+    let daemon = ProcessId::of_pid(*daemon).expect("it holds the pipes until now");
+    daemon.signal(mysimbdp_core::io::process::Signal::KILL).expect("end it");
     workshop.stop().await;
 }
 

@@ -205,7 +205,7 @@ impl Bench {
             stdin: Stdin::Feed,
             output: Output::Piped,
             dies_with_parent: Some(Signal::KILL),
-            owner: "check-app".to_owned(),
+            owner: Some(format!("check-app {}", self.directory.display())),
         }
         .start()
         .await
@@ -233,8 +233,9 @@ impl Bench {
         };
         let mut complaint = Vec::new();
         let listen = async { (&mut stderr).take(LINE_BYTES_MAX).read_to_end(&mut complaint).await };
-        let (_, (last, keys), _) = tokio::join!(write, lines_of(stdout), listen);
-        let status = self.wait(child).await?;
+        // Waited for all the while: its end ends the pipes, even if it has left something that holds them open.
+        let (_, (last, keys), _, status) = tokio::join!(write, lines_of(stdout), listen, self.wait(child));
+        let status = status?;
         let stderr = String::from_utf8_lossy(&complaint).into_owned();
         // Where a worker answered and then ended with its input, the answer counts.
         let answered = self.protocol == Protocol::Worker && status.success() && last.is_some();

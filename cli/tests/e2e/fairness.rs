@@ -122,7 +122,7 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
         ("floods", "yes", "took longer than 1 s"),
         ("greedy", "ulimit -v 100000; exec python3 -c 'bytearray(1 << 30)'", "ended with 1"),
         ("lies", "cat > /dev/null; echo '{\"type\":\"done\",\"stored\":1000000}'", "not believed"),
-        ("daemon", "(trap '' TERM; setsid sleep 600 > /dev/null 2>&1 &); exit 3", "ended with 3"),
+        ("daemon", "(trap '' TERM; env -i setsid sleep 600.125 &); exit 3", "ended with 3"),
     ];
     let mut clients: Vec<Value> = bad
         .iter()
@@ -160,6 +160,18 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
         let reason = platform.root.reasons("held", id).remove(0)["reasons"].to_string();
         assert!(reason.contains(fragment) && reason.contains("failed 3 times"), "{id}: {reason}");
     }
+    assert_eq!(with_argument("600.125"), [] as [u32; 0], "nothing is left of the daemons");
+}
+
+/// The processes that have been given this argument.
+fn with_argument(argument: &str) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").expect("processes").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
+    };
+    pids.filter(has_it).collect()
 }
 
 /// A supervisor that repeats itself does not cut the drain off, and the drain has its deadline.

@@ -65,7 +65,7 @@ impl Manager {
         let process = child.id();
         let started = Started { id: process, at: clock::now(), fingerprint };
         if let Err(error) = self.registry.write(&Record { key: key.clone(), process: Some(started) }) {
-            // A manager that starts after this one would find it by its mark, and end it.
+            // A manager that starts after this one would find it by its tag, and end it.
             tracing::error!(
                 instance = %key,
                 pid = process.pid,

@@ -34,10 +34,10 @@ echo "started $MYSIMBDP_SLOT"
 for _ in $(seq 60); do sleep 2 & wait $!; done
 "#;
 
-/// Leaves a daemon in a session of its own; both ignore the order to end.
+/// Leaves a daemon in a session of its own and without an environment; both ignore the order to end.
 pub(crate) const FORKING: &str = r#"
 trap '' TERM USR1
-(setsid sh -c 'echo "daemon $$"; for _ in $(seq 60); do sleep 2; done' &)
+(env -i setsid sh -c 'echo "daemon $$"; for _ in $(seq 60); do sleep 2; done' &)
 echo "started $MYSIMBDP_SLOT"
 for _ in $(seq 60); do sleep 2 & wait $!; done
 "#;

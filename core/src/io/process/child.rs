@@ -14,12 +14,12 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
 use tokio::io::unix::AsyncFd;
-use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::{ProcessError, ProcessId, mark};
-use crate::app::env::MARK;
+use super::pipe::{InputPipe, OutputPipe};
+use super::tag::{Tag, kill_tagged, kill_tagged_now};
+use super::{ProcessError, ProcessId};
 use crate::io::files;
 
 /// The kernel ends a killed process at once, unless it hangs in a device or a network mount.
@@ -36,7 +36,7 @@ const FEED_PIPE_BYTES: usize = 256 << 10;
 /// authority, its apps may too.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// A process to start: in a group of its own, with an environment of `PATH`, what TLS trusts, `env` and a mark.
+/// A process to start: in a group of its own, with an environment of `PATH`, what TLS trusts, and `env`.
 #[derive(Clone, Debug)]
 pub struct Spawn {
     /// From [`super::find_program`].
@@ -48,8 +48,9 @@ pub struct Spawn {
     pub output: Output,
     /// Sent by the kernel when this process ends, however it does.
     pub dies_with_parent: Option<Signal>,
-    /// Who cleans up what is left when this process could not: see [`super::kill_left_behind`].
-    pub owner: String,
+    /// Who cleans up what is left when this process could not: see [`super::kill_left_behind`]. `None` for a process of the
+    /// platform, which cleans up after its own children: of these only its process group is killed.
+    pub owner: Option<String>,
 }
 
 /// What a process reads.
@@ -75,13 +76,15 @@ pub enum Output {
 /// A running process. Dropping it kills it and its group, but for one that is to [`Child::outlive`] this process.
 #[derive(Debug)]
 pub struct Child {
-    pub stdin: Option<ChildStdin>,
-    pub stdout: Option<ChildStdout>,
-    pub stderr: Option<ChildStderr>,
+    pub stdin: Option<InputPipe>,
+    pub stdout: Option<OutputPipe>,
+    pub stderr: Option<OutputPipe>,
     id: ProcessId,
     group: Pid,
-    mark: String,
+    tag: Option<Tag>,
     process: tokio::process::Child,
+    /// Dropped when nothing of it writes any more, which ends the pipes.
+    pipe_ends: Vec<oneshot::Sender<()>>,
     /// Readable when the process has ended, which leaves it to be reaped.
     ended: AsyncFd<std::os::fd::OwnedFd>,
     state: State,
@@ -128,43 +131,44 @@ impl Spawn {
     fn start_here(self) -> Result<Child, ProcessError> {
         let program = self.program.clone();
         let error = |source| ProcessError::Spawn { program: program.clone(), source };
-        let mark = mark::new(&self.owner);
+        let tag = self.owner.as_deref().map(Tag::new);
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).current_dir(&self.directory).process_group(0);
         let path = std::env::var_os("PATH").unwrap_or_else(|| super::program::DEFAULT_PATH.into());
         let trust = TRUST.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-        command.env_clear().env("PATH", path).envs(trust).envs(self.env).env(MARK, &mark);
+        command.env_clear().env("PATH", path).envs(trust).envs(self.env);
         command.stdin(if self.stdin == Stdin::Feed { Stdio::piped() } else { Stdio::null() });
         let (stdout, stderr) = self.output.open().map_err(|source| output_error(&program, source))?;
         command.stdout(stdout).stderr(stderr);
-        if let Some(signal) = self.dies_with_parent {
-            die_with_parent(&mut command, signal);
-        }
-        let mut process = tokio::process::Command::from(command).spawn().map_err(error)?;
-        if let Some(stdin) = &process.stdin {
-            // Where the system refuses, it is only slower.
-            let _ = rustix::pipe::fcntl_setpipe_size(stdin, FEED_PIPE_BYTES);
-        }
+        prepare(&mut command, self.dies_with_parent, tag);
+        let process = tokio::process::Command::from(command).spawn().map_err(error)?;
         // It is not reaped before it is waited for, so the pid is its own whatever it has done meanwhile.
         let pid = process.id().unwrap_or_default();
         let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let group = group.ok_or_else(|| error(io::Error::other("the new process has no pid")))?;
-        let ended = pidfd_open(group, PidfdFlags::empty()).map_err(io::Error::from);
-        let ended = ended.and_then(super::identity::end_of);
-        let ended = ended.inspect_err(|_| kill_group(group, Signal::KILL)).map_err(error)?;
-        let start_time = super::identity::Stat::of(pid).map_or(0, |stat| stat.start_time);
-        Ok(Child {
-            stdin: process.stdin.take(),
-            stdout: process.stdout.take(),
-            stderr: process.stderr.take(),
-            id: ProcessId { pid, start_time },
+        let mut child = Child {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            id: ProcessId {
+                pid,
+                start_time: super::identity::Stat::of(pid).map_or(0, |stat| stat.start_time),
+            },
+            ended: pidfd_open(group, PidfdFlags::empty())
+                .map_err(io::Error::from)
+                .and_then(super::identity::end_of)
+                .inspect_err(|_| kill_group(group, Signal::KILL))
+                .map_err(error)?,
             group,
-            mark,
+            tag,
             process,
-            ended,
+            pipe_ends: Vec::new(),
             state: State::Running,
             outlives: false,
-        })
+        };
+        // Dropped by an error, it is killed.
+        child.take_pipes().map_err(error)?;
+        Ok(child)
     }
 }
 
@@ -187,24 +191,49 @@ fn output_error(program: &std::path::Path, source: files::FileError) -> ProcessE
     ProcessError::Output { program: program.to_owned(), source }
 }
 
-/// Has the kernel send `signal` to the new process when the thread that starts it ends.
+/// Has the new process tagged, and the kernel send it a signal when the thread that starts it ends.
 #[allow(unsafe_code)]
-fn die_with_parent(command: &mut std::process::Command, signal: Signal) {
+fn prepare(command: &mut std::process::Command, dies_with_parent: Option<Signal>, tag: Option<Tag>) {
     let parent = rustix::process::getpid();
     let in_child = move || {
-        rustix::process::set_parent_process_death_signal(Some(signal))?;
-        // Had the parent died before that call, no signal would ever come.
-        if rustix::process::getppid() == Some(parent) {
-            Ok(())
-        } else {
-            Err(io::Error::from_raw_os_error(libc::ESRCH))
+        if let Some(tag) = tag {
+            tag.give()?;
         }
+        if dies_with_parent.is_some() {
+            rustix::process::set_parent_process_death_signal(dies_with_parent)?;
+            // Had the parent died before that call, no signal would ever come.
+            if rustix::process::getppid() != Some(parent) {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+        }
+        Ok(())
     };
-    // SAFETY: between fork and exec the closure makes two system calls; it allocates nothing and takes no lock.
+    // SAFETY: between fork and exec the closure makes a few system calls; it allocates nothing and takes no lock.
     unsafe { command.pre_exec(in_child) };
 }
 
 impl Child {
+    fn take_pipes(&mut self) -> io::Result<()> {
+        let Self { process, pipe_ends, .. } = self;
+        let mut end = || {
+            let (sender, ended) = oneshot::channel();
+            pipe_ends.push(sender);
+            ended
+        };
+        if let Some(stdin) = process.stdin.take() {
+            // Where the system refuses, it is only slower.
+            let _ = rustix::pipe::fcntl_setpipe_size(&stdin, FEED_PIPE_BYTES);
+            self.stdin = Some(InputPipe::new(stdin.into_owned_fd()?, end())?);
+        }
+        if let Some(stdout) = process.stdout.take() {
+            self.stdout = Some(OutputPipe::new(stdout.into_owned_fd()?, end())?);
+        }
+        if let Some(stderr) = process.stderr.take() {
+            self.stderr = Some(OutputPipe::new(stderr.into_owned_fd()?, end())?);
+        }
+        Ok(())
+    }
+
     pub fn id(&self) -> ProcessId {
         self.id
     }
@@ -232,7 +261,8 @@ impl Child {
         matches!(waitid(WaitId::PidFd(self.ended.get_ref().as_fd()), options), Ok(Some(_)))
     }
 
-    /// Waits for the end of the process, kills what is left of its group and of its children, and reaps it.
+    /// Waits for the end of the process, kills what is left of its group and of its descendants, reaps it, and ends its
+    /// pipes.
     ///
     /// May be dropped and called again, and goes on where it was.
     ///
@@ -247,8 +277,10 @@ impl Child {
                     // Not reaped yet: the group cannot be another's.
                     kill_group(self.group, Signal::KILL);
                     let status = self.process.wait().await.map_err(|source| self.error(source))?;
-                    let scan = mark::start_killing(&self.mark, self.id.start_time);
-                    self.state = State::Cleaning { status, scan };
+                    self.state = match self.tag {
+                        Some(tag) => State::Cleaning { status, scan: kill_tagged(tag, self.id.start_time) },
+                        None => State::Cleaned(status),
+                    };
                 }
                 State::Cleaning { status, scan } => {
                     let status = *status;
@@ -256,7 +288,10 @@ impl Child {
                     let _ = scan.await;
                     self.state = State::Cleaned(status);
                 }
-                State::Cleaned(status) => return Ok(*status),
+                State::Cleaned(status) => {
+                    self.pipe_ends.clear();
+                    return Ok(*status);
+                }
             }
         }
     }
@@ -282,6 +317,12 @@ impl Child {
         }
     }
 
+    fn kill_tagged_now(&self) {
+        if let Some(tag) = self.tag {
+            kill_tagged_now(tag, self.id.start_time);
+        }
+    }
+
     fn error(&self, source: io::Error) -> ProcessError {
         ProcessError::Control { action: "wait for", pid: self.id.pid, source }
     }
@@ -295,11 +336,9 @@ impl Drop for Child {
             // The runtime reaps it.
             State::Running => {
                 kill_group(self.group, Signal::KILL);
-                mark::kill_marked_now(&self.mark, self.id.start_time);
+                self.kill_tagged_now();
             }
-            State::Cleaning { .. } => {
-                mark::kill_marked_now(&self.mark, self.id.start_time);
-            }
+            State::Cleaning { .. } => self.kill_tagged_now(),
             State::Cleaned(_) => {}
         }
     }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{ProcessError, mark};
+use super::ProcessError;
+use super::tag::{Tag, kill_tagged};
 
 /// A process: its pid, and its start in clock ticks since boot, which a later process of the same pid does not share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,14 +85,15 @@ impl ProcessId {
     ///
     /// [`ProcessError::Survived`] where even that did not end it; that it has ended already is none.
     pub async fn stop(&self, grace: Duration) -> Result<(), ProcessError> {
-        let mark = mark::of(self.pid);
+        let tag = Tag::of(self.pid).filter(|_| self.alive());
         match self.signal_group(Signal::TERM) {
             Err(ProcessError::Gone { .. }) => {}
             Err(error) => return Err(error),
             Ok(()) => self.end_within(grace).await?,
         }
-        if let Some(mark) = mark {
-            mark::kill_marked(&mark, self.start_time).await;
+        if let Some(tag) = tag {
+            // It fails only if this process is about to end.
+            let _ = kill_tagged(tag, self.start_time).await;
         }
         Ok(())
     }
@@ -149,10 +151,6 @@ pub(super) struct Stat {
     pub(super) ended: bool,
     pub(super) group: u32,
     pub(super) start_time: u64,
-    /// Threads of the kernel and what has ended have none.
-    pub(super) has_memory: bool,
-    /// [`None`] where there are none, which in the middle of `exec` means nothing.
-    pub(super) environment_bytes: Option<u64>,
 }
 
 impl Stat {
@@ -161,20 +159,14 @@ impl Stat {
         Self::parse(&line)
     }
 
-    /// The name, in parentheses, may hold anything; what follows the last one is numbers: state, parent, group, …,
-    /// as 20th field from there the start time, then the size of the memory, and as 48th and 49th where the environment
-    /// begins and ends in it.
+    /// The name, in parentheses, may hold anything; what follows the last one is numbers: state, parent, group, …, and as
+    /// 20th field from there the start time.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.get(line.rfind(')')? + 1..)?.split_ascii_whitespace();
         let ended = matches!(fields.next()?, "Z" | "X" | "x");
         let group = fields.nth(1)?.parse().ok()?;
         let start_time = fields.nth(16)?.parse().ok()?;
-        let has_memory = fields.next().is_some_and(|bytes| bytes != "0");
-        let mut address = |skipped| fields.nth(skipped)?.parse().ok();
-        let environment: Option<(u64, u64)> = address(26).zip(address(0));
-        let environment_bytes =
-            environment.and_then(|(start, end)| end.checked_sub(start)).filter(|bytes| *bytes != 0);
-        Some(Self { ended, group, start_time, has_memory, environment_bytes })
+        Some(Self { ended, group, start_time })
     }
 }
 
@@ -202,18 +194,10 @@ mod tests {
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let line = "42 (a) R 9 (b) S 1 40 40 0 -1 4194304 1 0 0 0 5 6 7 8 20 0 1 0 987654 1000 2";
-        let stat =
-            Stat { ended: false, group: 40, start_time: 987_654, has_memory: true, environment_bytes: None };
+        let stat = Stat { ended: false, group: 40, start_time: 987_654 };
         assert_eq!(Stat::parse(line), Some(stat));
         assert_eq!(Stat::parse("42 (a) S 1"), None);
         assert_eq!(Stat::parse(""), None);
-    }
-
-    #[test]
-    fn the_size_of_an_environment_is_what_can_be_read_of_it() {
-        let bytes = std::fs::read("/proc/self/environ").expect("own environment").len() as u64;
-        let stat = Stat::of(std::process::id()).expect("own stat");
-        assert_eq!((stat.has_memory, stat.environment_bytes), (true, Some(bytes)));
     }
 
     #[test]

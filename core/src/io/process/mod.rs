@@ -7,22 +7,24 @@
 //! 5. [`kill_left_behind`] finds what an owner that was killed could not clean up.
 //!
 //! **Nothing of an app is left.** When the first process of a group has ended, the rest of the group is killed. What
-//! has left the group (`setsid`) is found by a mark in its environment, which children inherit. A process that both
-//! leaves its group and wipes its environment escapes; only a control group would hold it.
+//! has left the group (`setsid`) is found by a tag that all descendants inherit, whatever becomes of their environment and
+//! their parents. Should a process get rid of its tag, it still holds up nobody: the pipes of a child end with the child.
 
 mod child;
 mod identity;
-mod mark;
+mod pipe;
 mod program;
+mod tag;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use child::{Child, Output, Spawn, Stdin};
 pub use identity::ProcessId;
-pub use mark::kill_left_behind;
+pub use pipe::{InputPipe, OutputPipe};
 pub use program::find_program;
 pub use rustix::process::Signal;
+pub use tag::kill_left_behind;
 
 /// What went wrong with a process.
 #[derive(Debug, thiserror::Error)]

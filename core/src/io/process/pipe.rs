@@ -1,0 +1,105 @@
+//! The pipes of a child. They end with the child, even if a process that it has left behind holds them open.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::{Errno, ioctl_fionread};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+/// stdout or stderr of a child.
+///
+/// What the child has written is read to its last byte. What somebody else writes after the end of the child is not.
+#[derive(Debug)]
+pub struct OutputPipe {
+    pipe: pipe::Receiver,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The child runs, or may have left something that still writes. Resolves when both are over.
+    Open(oneshot::Receiver<()>),
+    /// So many bytes were in the pipe at the end.
+    Ended { left: u64 },
+}
+
+/// stdin of a child. When the child has ended, writing to it fails as to any pipe that nobody reads.
+#[derive(Debug)]
+pub struct InputPipe {
+    pipe: pipe::Sender,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl OutputPipe {
+    /// `ended` resolves when its sender is dropped.
+    pub(super) fn new(pipe: OwnedFd, ended: oneshot::Receiver<()>) -> io::Result<Self> {
+        Ok(Self { pipe: pipe::Receiver::from_owned_fd(pipe)?, state: State::Open(ended) })
+    }
+}
+
+impl AsyncRead for OutputPipe {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { pipe, state } = self.get_mut();
+        if let State::Open(ended) = state
+            && Pin::new(ended).poll(cx).is_ready()
+        {
+            *state = State::Ended { left: ioctl_fionread(&*pipe)? };
+        }
+        let State::Ended { left } = state else { return Pin::new(pipe).poll_read(cx, buffer) };
+        if *left == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // Directly, as these bytes are there: a runtime that wants its turn first would look like the end.
+        let wanted = buffer.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let read = loop {
+            match rustix::io::read(&*pipe, &mut *buffer.initialize_unfilled_to(wanted)) {
+                Err(Errno::INTR) => {}
+                // Somebody else has taken what was left.
+                Err(Errno::AGAIN) => break 0,
+                read => break read?,
+            }
+        };
+        *left = if read == 0 { 0 } else { *left - read as u64 };
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl InputPipe {
+    pub(super) fn new(pipe: OwnedFd, ended: oneshot::Receiver<()>) -> io::Result<Self> {
+        Ok(Self { pipe: pipe::Sender::from_owned_fd(pipe)?, ended: Some(ended) })
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(ended) = &mut self.ended {
+            let _ = ready!(Pin::new(ended).poll(cx));
+            self.ended = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncWrite for InputPipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.poll_ended(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.pipe).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
