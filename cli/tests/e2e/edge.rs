@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use bson::{Document, doc};
 use mysimbdp_testbed::mqtt::Listener;
 use mysimbdp_testbed::{Daemon, Mosquitto, Process, binary, mongodb, mosquitto, until, until_async};
+#[cfg(feature = "failpoints")]
+use mysimbdp_testbed::{Disk, FileSystem};
 use serde_json::json;
 
 use crate::support::{LOADED, Platform, SOON, messages, stream};
@@ -99,6 +101,34 @@ async fn an_edge_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     // Without new lines it waits until what is in the outbox is received.
     platform.command(0, &EDGE);
     exactly_once(&platform, 7_500).await;
+}
+
+/// The next one publishes what it finds, and a power cut must not take that back: another line would get its number.
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cut_leaves_a_number_to_the_line_that_a_killed_edge_had_written() {
+    let Some(mut disk) = Disk::new_or_skip(FileSystem::Ext4) else { return };
+    let clients = json!([stream("client1", json!({}))]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let _stream_manager = platform.start("stream-manager");
+    let outbox = disk.path().join("outbox").display().to_string();
+    let input = platform.root.path().join("lines");
+    let feed = |lines: &str, failpoint: Option<&str>| {
+        std::fs::write(&input, lines).expect("write lines");
+        let mut command = Command::new(binary("mysimbdp"));
+        command.arg("--config").arg(platform.root.config()).args(EDGE).args(["--outbox", &outbox]);
+        command.stdin(File::open(&input).expect("lines")).envs(failpoint.map(|point| ("FAILPOINTS", point)));
+        Process::spawn(command).wait(LOADED).code()
+    };
+    assert_eq!(feed(&messages(0, 3), None), Some(0));
+    assert_eq!(feed(&messages(3, 2), Some("edge.appended")), None, "killed");
+    // It ends when all is received that it has found.
+    assert_eq!(feed("", None), Some(0));
+    platform.stored("client1", "readings", 5, LOADED).await;
+    disk.cut();
+    disk.restore();
+    assert_eq!(feed(&messages(5, 4), None), Some(0));
+    exactly_once(&platform, 9).await;
 }
 
 /// From stdin; the command returns when all is stored, and says by its exit code why it did not.

@@ -2,17 +2,20 @@
 //!
 //! It is read to its end, and looked at again and again. When it has been put aside and another one has its name, it is
 //! read until nothing has come for a while, and then the other one from its beginning. When it has been emptied, it is
-//! read from its beginning.
+//! read from its beginning. What has been read is synced before it is given out (see [`Durable`]), so a file from which the
+//! place of the last line has gone was emptied or written again by somebody: no power cut does that.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::io::files::{self, FileError};
 use tokio::time::sleep;
 
 use super::InputError;
+use super::durable::Durable;
 use super::lines::{End, Line, Lines};
 use super::place::Place;
 use crate::message::{Message, Position};
@@ -37,7 +40,8 @@ pub struct Follow {
 #[derive(Debug)]
 struct Open {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
+    durable: Durable,
     device: u64,
     inode: u64,
     /// How far it is read.
@@ -71,7 +75,7 @@ impl Follow {
         Ok(Self { path: path.to_owned(), bytes_max, place, open: None, told_missing: false })
     }
 
-    /// The next lines; waits for them.
+    /// The next lines; waits for them. May be dropped at any await.
     pub async fn next(&mut self) -> Result<Vec<Message>, InputError> {
         loop {
             if self.open.is_none() && !self.find()? {
@@ -79,6 +83,7 @@ impl Follow {
                 continue;
             }
             let Some(open) = &mut self.open else { continue };
+            open.durable.sync_through(open.read).await?;
             let lines = open.take(&self.path)?;
             if !lines.is_empty() {
                 return Ok(lines);
@@ -136,11 +141,7 @@ impl Follow {
 
     /// It may have been put aside since, under another name in its directory.
     fn find_place(&self, place: &Place) -> Result<Option<Open>, InputError> {
-        let directory = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let aside = files::list(directory)?.into_iter().filter(|path| {
+        let aside = files::list(directory_of(&self.path))?.into_iter().filter(|path| {
             files::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.ino() == place.inode)
         });
         for path in std::iter::once(self.path.clone()).chain(aside) {
@@ -157,8 +158,9 @@ impl Follow {
 impl Open {
     /// `None`: there is no such file.
     fn new(path: &Path, end: End, bytes_max: usize) -> Result<Option<Self>, InputError> {
-        let file = match files::canonical(path).and_then(|path| files::open(&path)) {
-            Ok(file) => file,
+        let opened = files::canonical(path).and_then(|target| Ok((files::open(&target)?, target)));
+        let (file, target) = match opened {
+            Ok((file, target)) => (Arc::new(file), target),
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
@@ -166,8 +168,11 @@ impl Open {
         if !metadata.is_file() {
             return Err(InputError::NoFile { path: path.to_owned() });
         }
+        // Two where a symlink has the name.
+        let directories = vec![directory_of(path).to_owned(), directory_of(&target).to_owned()];
         Ok(Some(Self {
             path: path.to_owned(),
+            durable: Durable::new(Arc::clone(&file), path.to_owned(), directories),
             device: metadata.dev(),
             inode: metadata.ino(),
             file,
@@ -235,7 +240,12 @@ impl Open {
         self.read = 0;
         self.lines = Lines::after(End::default(), bytes_max);
         self.quiet_since = None;
+        self.durable.restart();
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn metadata(file: &File, path: &Path) -> Result<files::Metadata, FileError> {

@@ -2,6 +2,7 @@
 //!
 //! A line is a message as it is; whether it is JSON, and fits, the platform judges. Empty lines are skipped.
 
+mod durable;
 mod follow;
 mod lines;
 mod place;

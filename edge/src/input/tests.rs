@@ -1,8 +1,14 @@
 use std::io::Write;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures::poll;
+use mysimbdp_testbed::{Disk, FileSystem};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::*;
@@ -18,7 +24,10 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        let directory = tempfile::tempdir().expect("temporary directory");
+        Self::at(tempfile::tempdir().expect("temporary directory"))
+    }
+
+    fn at(directory: TempDir) -> Self {
         Self { directory, read: Vec::new(), position: Position::default() }
     }
 
@@ -31,6 +40,11 @@ impl Log {
         let path = self.directory.path().join(name);
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the log");
         file.write_all(text.as_bytes()).expect("written");
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "as a person does")]
+    fn content(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(name)).expect("the log")
     }
 
     #[allow(clippy::disallowed_methods, reason = "as a log rotation does")]
@@ -147,4 +161,81 @@ async fn what_is_no_file_is_not_followed() {
     let position = Position::new(&b"hour 7"[..]).expect("short");
     let error = Input::follow(&log.path(), &position, 100).expect_err("another producer's");
     assert!(matches!(error, InputError::Position { .. }), "{error}");
+}
+
+/// What is dropped while a sync is under way has taken no line with it.
+#[tokio::test]
+async fn a_reader_that_is_called_off_again_and_again_gets_every_line() {
+    let mut log = Log::new();
+    log.write("app.log", "1\n2\n");
+    let mut input = log.follow();
+    for lines in [2, 3] {
+        let mut read = Vec::new();
+        timeout(SOON, async {
+            while read.len() < lines {
+                if let Poll::Ready(messages) = poll!(pin!(input.next())) {
+                    read.extend(messages.expect("readable").expect("no end"));
+                }
+                yield_now().await;
+            }
+        })
+        .await
+        .expect("all lines");
+        log.read
+            .extend(read.into_iter().map(|message| String::from_utf8_lossy(&message.payload).into_owned()));
+        log.write("app.log", "3\n4\n5\n");
+    }
+    log.assert_read("1 2 3 4 5");
+}
+
+/// It outlives no power cut in any case, so there is nothing to wait for.
+#[tokio::test]
+async fn what_cannot_be_synced_is_read_all_the_same() {
+    let mut input =
+        Input::follow(Path::new("/proc/version"), &Position::default(), 1_000).expect("no position");
+    let lines = timeout(SOON, input.next()).await.expect("a line").expect("readable").expect("no end");
+    assert!(lines[0].payload.starts_with(b"Linux"), "{lines:?}");
+}
+
+#[test]
+fn power_cut_takes_back_no_line_that_was_given_out_on_ext4() {
+    power_cut_takes_back_no_line_that_was_given_out(FileSystem::Ext4);
+}
+
+#[test]
+fn power_cut_takes_back_no_line_that_was_given_out_on_xfs() {
+    power_cut_takes_back_no_line_that_was_given_out(FileSystem::Xfs);
+}
+
+/// Whoever writes the log never syncs it, as most do. Nor does the program that puts it aside.
+fn power_cut_takes_back_no_line_that_was_given_out(file_system: FileSystem) {
+    let Some(mut disk) = Disk::new_or_skip(file_system) else { return };
+    let mut log = Log::at(TempDir::new_in(disk.path()).expect("temporary directory"));
+    let cut = |log: &mut Log, disk: &mut Disk, lines: usize| {
+        let runtime = Runtime::new().expect("a runtime");
+        runtime.block_on(async { log.read(&mut log.follow(), lines).await });
+        disk.cut();
+        drop(runtime);
+        disk.restore();
+    };
+    log.write("app.log", "1\n2\n");
+    disk.sync();
+    log.write("app.log", "3\n4\n");
+    cut(&mut log, &mut disk, 4);
+    assert_eq!(log.content("app.log"), "1\n2\n3\n4\n");
+
+    log.write("app.log", "5\n");
+    log.put_aside();
+    log.write("app.log", "6\n");
+    cut(&mut log, &mut disk, 6);
+    assert_eq!((log.content("app.log.1"), log.content("app.log")), ("1\n2\n3\n4\n5\n".into(), "6\n".into()));
+
+    // Emptied: what stood in it does not come back in front of what has been read since.
+    log.empty();
+    log.write("app.log", "7\n");
+    cut(&mut log, &mut disk, 7);
+    assert_eq!(log.content("app.log"), "7\n");
+    log.write("app.log", "8\n");
+    cut(&mut log, &mut disk, 8);
+    log.assert_read("1 2 3 4 5 6 7 8");
 }

@@ -22,7 +22,8 @@ struct Label {
     epoch: String,
 }
 
-/// The epoch of the outbox in `directory`; a new outbox gets a new one.
+/// The epoch of the outbox in `directory`; a new outbox gets a new one. The file is whole whenever it has its name; the
+/// name itself is for the caller to sync.
 pub fn epoch(directory: &Path, client: &ClientId, source: &SourceName) -> Result<u64, OutboxError> {
     let path = directory.join(FILE);
     let text = match files::read(&path) {
@@ -59,10 +60,5 @@ fn new(directory: &Path, client: &ClientId, source: &SourceName) -> Result<u64, 
     };
     let text = serde_json::to_vec(&label).map_err(|_| OutboxError::Label { path: directory.join(FILE) })?;
     files::write_durable(&directory.join(FILE), &text)?;
-    files::sync_dir(directory)?;
-    // The directory itself may be new too.
-    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        files::sync_dir(parent)?;
-    }
     Ok(epoch)
 }

@@ -77,6 +77,12 @@ impl Segment {
         &self.path
     }
 
+    /// Makes what it holds durable. Only the writer's own writes need none of this: it syncs them itself.
+    pub fn sync(&self) -> Result<(), FileError> {
+        let error = |source| FileError { action: "sync", path: self.path.to_path_buf(), source };
+        self.file.sync_data().map_err(error)
+    }
+
     /// An entry more has become durable.
     pub fn note(&mut self, position: &Position, bytes: u64) {
         if self.count.is_multiple_of(INDEX_EVERY) {

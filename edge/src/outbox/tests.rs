@@ -2,7 +2,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mysimbdp_testbed::until_async;
+use mysimbdp_testbed::{Disk, FileSystem, until_async};
 use tempfile::TempDir;
 
 use super::*;
@@ -186,4 +186,50 @@ async fn entries_without_their_epoch_are_not_given_another_one() {
     let (client, source) = names("s");
     let error = Outbox::open(directory.path(), CAPACITY, &client, &source).expect_err("no epoch");
     assert!(error.to_string().contains("outbox.json"), "{error}");
+}
+
+#[test]
+fn power_cut_takes_back_nothing_that_was_found_on_ext4() {
+    power_cut_takes_back_nothing_that_was_found(FileSystem::Ext4);
+}
+
+#[test]
+fn power_cut_takes_back_nothing_that_was_found_on_xfs() {
+    power_cut_takes_back_nothing_that_was_found(FileSystem::Xfs);
+}
+
+/// A process that was killed between writing and syncing has left entries in the page cache. The next one publishes them.
+fn power_cut_takes_back_nothing_that_was_found(file_system: FileSystem) {
+    let Some(mut disk) = Disk::new_or_skip(file_system) else { return };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let directory = disk.path().join("state/edge/a/s");
+    let outbox = Arc::new(open(&directory));
+    let epoch = outbox.epoch;
+    runtime.block_on(append(&outbox, 1, 10));
+    drop(outbox);
+    let segment = directory.join(format!("{:020}.log", 1));
+    let leave = |numbers: &[u64]| {
+        let mut bytes = Vec::new();
+        for number in numbers {
+            let Message { payload, position } = message(*number);
+            frame::encode(&mut bytes, *number, &position, &payload);
+        }
+        files::append(&segment).expect("a segment").write_all(&bytes).expect("written");
+    };
+    for first in [11, 21, 31] {
+        let left: Vec<u64> = (first..first + 10).collect();
+        leave(&left);
+        // And half of one, which was never accepted.
+        files::append(&segment).expect("a segment").write_all(&[7; 9]).expect("written");
+        let outbox = open(&directory);
+        let accepted = outbox.accepted();
+        assert_eq!(accepted, first + 9, "published from now on");
+        disk.cut();
+        drop(outbox);
+        disk.restore();
+        let outbox = open(&directory);
+        assert_eq!((outbox.epoch, outbox.accepted()), (epoch, accepted));
+        assert_eq!(outbox.position(), message(accepted).position);
+        assert_eq!(read(&outbox, 1, accepted), (1..=accepted).collect::<Vec<_>>());
+    }
 }

@@ -176,9 +176,10 @@ impl<'a> Appender<'a> {
         let directory = &self.outbox.directory;
         let next = self.outbox.state().catalog.last().next();
         let segment = retry_while_full(self.outbox, || {
-            // One that was left by an attempt that failed.
+            // One that was left by an attempt that failed, perhaps before its name was durable.
             match Segment::create(directory, next) {
                 Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
+                    files::sync_dir(directory)?;
                     Segment::open(directory, next)
                 }
                 other => other,
@@ -216,18 +217,23 @@ impl<'a> Appender<'a> {
             let path = path.clone();
             move |source| FileError { action, path, source }
         };
+        let mut torn = false;
         let written = retry_while_full(outbox, || {
             let file = match file {
                 Some(file) => file,
                 None => file.insert(files::append(&path)?),
             };
+            if torn {
+                file.set_len(bytes).map_err(error("cut"))?;
+            }
             let written = file.write_all(buffer).and_then(|()| {
                 failpoint::hit("edge.appended");
                 file.sync_data()
             });
             written.map_err(error("write")).inspect_err(|_| {
-                // Half an entry would be in the way of the next one. If this fails too, the next start cuts it.
-                let _ = file.set_len(bytes);
+                // Half an entry would hide all that is written after it. If this fails too, it is done before the next
+                // attempt, or by the next start.
+                torn = file.set_len(bytes).is_err();
             })
         });
         written.map_err(|error| self.fail(error))

@@ -5,3 +5,4 @@
 mod losses;
 mod outbox;
 mod platform;
+mod power_cut;
