@@ -208,6 +208,10 @@ pub struct Edge {
     /// Address of the broker, in place of the configured or the embedded one.
     #[arg(long, value_name = "URL")]
     pub broker: Option<String>,
+    /// File with the password for the user in the broker's address. Without it, the environment's
+    /// MYSIMBDP_BROKER_PASSWORD. A password in the address itself can be seen in the list of processes.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// What to publish to; by default `<prefix>/ingest/<client>/<source>`.
     #[arg(long)]
     pub topic: Option<String>,

@@ -190,7 +190,12 @@ impl Platform {
     }
 
     async fn spawn(&self, role: Role) -> Result<Child, ProcessError> {
-        let inherited = [config::BROKER_VARIABLE, config::COREDMS_VARIABLE, logging::LEVEL_VARIABLE];
+        let inherited = [
+            config::BROKER_VARIABLE,
+            config::BROKER_PASSWORD_VARIABLE,
+            config::COREDMS_VARIABLE,
+            logging::LEVEL_VARIABLE,
+        ];
         let env =
             inherited.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?))).collect();
         Spawn {

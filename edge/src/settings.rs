@@ -1,5 +1,6 @@
 //! What an edge is told.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use crate::outbox::{OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 const RESEND_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// Where the broker is.
-#[derive(Clone, Debug)]
+/// Where the broker is. Shown without user and password.
+#[derive(Clone)]
 pub enum Broker {
     /// `mqtt://[user:password@]host[:port]`, or `mqtts://…`.
     At(String),
@@ -30,6 +31,15 @@ impl Broker {
         match self {
             Self::At(url) => Ok(url.clone()),
             Self::Of(config) => address::broker(config),
+        }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(url) => f.debug_tuple("At").field(&address::without_password(url)).finish(),
+            Self::Of(config) => f.debug_tuple("Of").field(&config.layout.root()).finish(),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysimbdp_core::config::settings::LogLevel;
-use mysimbdp_core::config::{BROKER_VARIABLE, Config};
-use mysimbdp_core::io::files;
+use mysimbdp_core::config::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, Config};
+use mysimbdp_core::io::{address, broker, files};
 use mysimbdp_core::topic::Topics;
 use mysimbdp_core::{exit, logging};
 use mysimbdp_edge::input::{Input, InputError};
@@ -52,8 +52,6 @@ pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
 }
 
 fn settings(file: &Path, config: Option<Arc<Config>>, args: &args::Edge) -> Result<Settings, Failure> {
-    let missing =
-        |what: &str| Failure::new(exit::CONFIG, format!("there is no {}, so {what}", file.display()));
     if let Some(config) = &config {
         let client = config.clients.get(&args.client);
         if client.is_none_or(|client| client.streams.is_empty()) {
@@ -64,17 +62,9 @@ fn settings(file: &Path, config: Option<Arc<Config>>, args: &args::Edge) -> Resu
     let outbox = match (&args.outbox, &config) {
         (Some(directory), _) => directory.clone(),
         (None, Some(config)) => config.layout.edge_outbox(&args.client, &args.source),
-        (None, None) => return Err(missing("--outbox has to say where the outbox is")),
+        (None, None) => return Err(no_config(file, "--outbox has to say where the outbox is")),
     };
-    let variable = || std::env::var(BROKER_VARIABLE).ok().filter(|url| !url.is_empty());
-    let broker = match (&args.broker, &config) {
-        (Some(url), _) => Broker::At(url.clone()),
-        (None, Some(config)) => Broker::Of(Arc::clone(config)),
-        (None, None) => Broker::At(
-            variable()
-                .ok_or_else(|| missing(&format!("--broker or {BROKER_VARIABLE} has to name a broker")))?,
-        ),
-    };
+    let broker = find_broker(file, config.as_ref(), args)?;
     let mut settings = Settings::new(args.client.clone(), args.source.clone(), outbox, broker);
     if let Some(config) = config {
         settings.topics = config.topics.clone();
@@ -88,6 +78,52 @@ fn settings(file: &Path, config: Option<Arc<Config>>, args: &args::Edge) -> Resu
     settings.message_bytes_max = usize::try_from(args.message_max).unwrap_or(usize::MAX);
     settings.resend_after = args.resend_after;
     Ok(settings)
+}
+
+fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> Result<Broker, Failure> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if args.broker.as_deref().is_some_and(broker::has_password) {
+        tracing::warn!(
+            "password of the broker is on the command line, where every user of this machine can see it: give it with \
+             --password-file, or in {BROKER_PASSWORD_VARIABLE}"
+        );
+    }
+    let url = match (&args.broker, config) {
+        (Some(url), _) => url.clone(),
+        // It has the password of the environment already.
+        (None, Some(config)) if args.password_file.is_none() => return Ok(Broker::Of(Arc::clone(config))),
+        (None, Some(config)) => config.broker_url.clone().ok_or_else(|| {
+            Failure::new(
+                exit::USAGE,
+                "--password-file is given, and there is no broker with a user to log in as",
+            )
+        })?,
+        (None, None) => variable(BROKER_VARIABLE)
+            .ok_or_else(|| no_config(file, &format!("--broker or {BROKER_VARIABLE} has to name a broker")))?,
+    };
+    let password = match &args.password_file {
+        Some(path) => Some(read_password(path)?),
+        None => variable(BROKER_PASSWORD_VARIABLE),
+    };
+    let Some(password) = password else { return Ok(Broker::At(url)) };
+    broker::with_password(&url, &password).map(Broker::At).ok_or_else(|| {
+        let shown = address::without_password(&url);
+        let message = format!("{shown} names no user for the password: allowed is mqtt://user@host:port");
+        Failure::new(exit::USAGE, message)
+    })
+}
+
+fn read_password(path: &Path) -> Result<String, Failure> {
+    let text = files::read_to_string(path)?;
+    // An editor leaves the end of a line behind it.
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Failure::new(exit::CONFIG, format!("{} holds no password", path.display()))),
+        password => Ok(password.to_owned()),
+    }
+}
+
+fn no_config(file: &Path, so: &str) -> Failure {
+    Failure::new(exit::CONFIG, format!("there is no {}, so {so}", file.display()))
 }
 
 struct Run {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use bson::{Document, doc};
 use mysimbdp_testbed::mqtt::Listener;
-use mysimbdp_testbed::{Daemon, Mosquitto, Process, binary, mongodb, mosquitto, until, until_async};
+use mysimbdp_testbed::{Daemon, Mosquitto, Process, binary, mongodb, mosquitto, program, until, until_async};
 #[cfg(feature = "failpoints")]
 use mysimbdp_testbed::{Disk, FileSystem};
 use serde_json::json;
@@ -160,4 +160,55 @@ async fn lines_from_stdin_are_stored_when_the_command_returns() {
     assert_eq!(code, Some(65), "{said}");
     assert!(said.contains("line 2 of stdin"), "{said}");
     assert!(platform.command(66, &["edge", "--client", "nobody", "--source", "s"]).contains("nobody"));
+}
+
+/// From a file or the environment, as what stands on the command line can be seen by every user of the machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_the_broker_need_not_stand_on_the_command_line() {
+    const PASSWORD: &str = "p%41s:s/w@rd";
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let (users, password) = (directory.path().join("users"), directory.path().join("password"));
+    std::fs::write(&password, format!("{PASSWORD}\n")).expect("write the password");
+    let mut users_file = Command::new(program("mosquitto_passwd"));
+    users_file.args(["-b", "-c"]).arg(&users).args(["platform", PASSWORD]);
+    assert!(users_file.status().expect("mosquitto_passwd").success());
+    let broker = Mosquitto::with(&format!("allow_anonymous false\npassword_file {}", users.display()));
+    let url = format!("mqtt://platform@127.0.0.1:{}", broker.port());
+    let from_environment = [("MYSIMBDP_BROKER_PASSWORD", PASSWORD)];
+
+    let platform = Platform::new(mongodb().url(), &url, json!([stream("client1", json!({}))])).await;
+    let _stream_manager = Daemon::start(&platform.root, &["stream-manager"], &from_environment);
+    let mut readings = Readings::new(&platform);
+    let in_address = url.replace("platform@", "platform:p%2541s%3As%2Fw%40rd@");
+    let password = password.display().to_string();
+    let ways: [(&[&str], bool); 4] = [
+        (&["--password-file", &password], false),
+        (&["--broker", &url, "--password-file", &password], false),
+        (&["--broker", &url], true),
+        (&["--broker", &in_address], false),
+    ];
+    for (round, (words, in_environment)) in (1..).zip(ways) {
+        readings.append(10);
+        let path = readings.path.to_string_lossy().into_owned();
+        let words = [&EDGE[..], &["--resend-after", "1s", "--follow", &path], words].concat();
+        let environment = if in_environment { &from_environment[..] } else { &[] };
+        let mut edge = Daemon::start(&platform.root, &words, environment);
+        platform.stored("client1", "readings", 10 * round, SOON).await;
+        assert!(edge.terminate().success(), "{}", edge.output());
+        let (output, on_command_line) = (edge.output(), words.contains(&&*in_address));
+        assert_eq!(
+            output.contains("password of the broker is on the command line"),
+            on_command_line,
+            "{output}"
+        );
+        assert!(!output.contains(PASSWORD) && !output.contains("p%2541s"), "{output}");
+    }
+    exactly_once(&platform, 40).await;
+
+    let nobody = url.replace("platform@", "");
+    let words = [&EDGE[..], &["--broker", &nobody, "--password-file", &password]].concat();
+    assert!(platform.command(64, &words).contains("names no user"));
+    std::fs::write(&password, "\n").expect("write the password");
+    let words = [&EDGE[..], &["--password-file", &password]].concat();
+    assert!(platform.command(78, &words).contains("holds no password"));
 }

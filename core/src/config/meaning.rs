@@ -10,11 +10,14 @@ use super::findings::Findings;
 use super::place::Path;
 use super::settings::{Broker, Settings};
 use super::shape::Readable;
-use super::{BROKER_VARIABLE, COREDMS_VARIABLE, Client, Config, Rules, tenant};
+use super::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client, Config, Rules, tenant};
 use crate::io::{broker, files};
 use crate::layout::Layout;
 use crate::topic::Topics;
 use crate::units::Period;
+
+const BROKER_WITHOUT_USER: &str =
+    "is a password, and the broker's address names no user: allowed is mqtt://user@host:port";
 
 /// Makes the config. Where something has been found its parts are left empty, and nobody may use it.
 pub(super) fn compile(
@@ -137,7 +140,15 @@ fn broker_url(
     if let Some(fault) = settings.broker.url.as_deref().and_then(check) {
         findings.value(&Path::default().key("broker").key("url"), fault);
     }
-    given.or_else(|| settings.broker.url.clone())
+    let url = given.or_else(|| settings.broker.url.clone())?;
+    let Some(password) = variable(BROKER_PASSWORD_VARIABLE).filter(|password| !password.is_empty()) else {
+        return Some(url);
+    };
+    let complete = broker::with_password(&url, &password);
+    if complete.is_none() && check(&url).is_none() {
+        findings.variable(BROKER_PASSWORD_VARIABLE, BROKER_WITHOUT_USER);
+    }
+    complete.or(Some(url))
 }
 
 fn coredms_url(

@@ -38,6 +38,7 @@ use crate::topic::Topics;
 
 /// The environment variables that go before `config.json`.
 pub const BROKER_VARIABLE: &str = "MYSIMBDP_BROKER";
+pub const BROKER_PASSWORD_VARIABLE: &str = "MYSIMBDP_BROKER_PASSWORD";
 pub const COREDMS_VARIABLE: &str = "MYSIMBDP_COREDMS";
 
 /// A configuration that has been checked.
@@ -106,7 +107,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Every fault of the file and of the two variables. Whoever starts with a config that has faults exits with
+    /// Every fault of the file and of the variables. Whoever starts with a config that has faults exits with
     /// [`crate::exit::CONFIG`].
     pub fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
         validate::load(file, variable)

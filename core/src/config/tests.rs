@@ -373,6 +373,21 @@ fn the_environment_goes_before_the_file() {
 }
 
 #[test]
+fn the_password_of_the_broker_may_come_from_the_environment() {
+    let (_folder, file) = written(&platform("\"broker\": {\"url\": \"mqtt://user@file:1\"}"));
+    let password = |name: &str| (name == BROKER_PASSWORD_VARIABLE).then(|| "s:cret".to_owned());
+    let config = Config::load(&file, password).expect("a valid config");
+    assert_eq!(config.broker_url.as_deref(), Some("mqtt://user:s%3Acret@file:1"));
+
+    let (_folder, file) = written(&platform("\"broker\": {\"url\": \"mqtt://file:1\"}"));
+    let text = Config::load(&file, password).expect_err("whose password?").to_string();
+    assert!(text.contains(":1:1: MYSIMBDP_BROKER_PASSWORD: ") && !text.contains("cret"), "{text}");
+    // The embedded broker asks for none.
+    let (_folder, file) = written(&platform("\"logs\": {}"));
+    assert_eq!(Config::load(&file, password).expect("a valid config").broker_url, None);
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
     let (_folder, file) = written(&platform("\"logs\": {}"));
     let faults = Config::load(&file, |_| Some("nonsense".to_owned())).expect_err("two wrong variables");

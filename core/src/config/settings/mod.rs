@@ -46,7 +46,7 @@ pub struct Settings {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
-    /// `mqtt://host:port` or `mqtts://host:port`, with `user:password@` where needed. Without it `up` starts the embedded broker. The environment's `MYSIMBDP_BROKER` goes before it.
+    /// `mqtt://host:port` or `mqtts://host:port`, with `user:password@` where needed. Without it `up` starts the embedded broker. The environment's `MYSIMBDP_BROKER` goes before it, and `MYSIMBDP_BROKER_PASSWORD` before the password in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// First levels of all topics of the platform.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use url::Url;
@@ -81,6 +81,21 @@ impl fmt::Debug for Address {
     }
 }
 
+/// A broker's address with this password, in place of the one that it may have. `None`: it is not an address, or it names
+/// no user.
+pub fn with_password(url: &str, password: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok().filter(|url| !url.username().is_empty())?;
+    // Not left to the URL, which takes a `%` for one that is encoded already.
+    let encoded = utf8_percent_encode(password, NON_ALPHANUMERIC).to_string();
+    url.set_password(Some(&encoded)).ok()?;
+    Some(url.into())
+}
+
+/// Whether a password stands in the address.
+pub fn has_password(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.password().is_some())
+}
+
 /// What was given, less what stands before an `@`: an address with a slip in it may still hold a password.
 pub(super) fn without_credentials(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
@@ -112,6 +127,22 @@ mod tests {
         assert_eq!(format!("{address} {address:?}"), "mqtt://host:1 mqtt://host:1");
         let error = "mqt://user:secret@host".parse::<Address>().expect_err("unknown scheme").to_string();
         assert!(error.contains("host") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_password_that_is_given_apart_is_the_one_that_the_broker_gets() {
+        let password = "p%41 s:s/w@rd?#ü";
+        for url in ["mqtts://us%40er@host:1", "mqtts://us%40er:former@host:1"] {
+            let complete = with_password(url, password).expect("it names a user");
+            assert!(has_password(&complete));
+            let address = parse(&complete);
+            assert_eq!(address.credentials, Some(("us@er".to_owned(), password.to_owned())));
+            assert_eq!(address.to_string(), "mqtts://host:1");
+        }
+        for url in ["mqtt://host:1", "host", ""] {
+            assert_eq!((with_password(url, password), has_password(url)), (None, false), "{url}");
+        }
+        assert!(!has_password("mqtt://user@host"));
     }
 
     #[test]

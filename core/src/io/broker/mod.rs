@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use address::Address;
+pub use address::{Address, has_password, with_password};
 pub use link::{BrokerLink, Incoming, LinkEvent};
 pub use options::{ConnectOptions, SIGNAL_BYTES_MAX, Will};
 
