@@ -4,15 +4,17 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileKind};
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Lane;
-use mysimbdp_testbed::{SOON, STRANGER, Stranger, until};
+use mysimbdp_testbed::{SOON, STRANGER, Stranger, python, until};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
@@ -188,6 +190,33 @@ fn a_move_to_another_file_system_is_a_copy_and_keeps_what_is_there() {
     assert_eq!(fs::read(ground.folder("d/taken")).expect("file"), b"another");
     assert_eq!(fs::read_dir(ground.folder("d")).expect("list").count(), 2, "nothing is left of the copy");
     assert_eq!(fs::read_dir(elsewhere.path()).expect("list").count(), 0);
+}
+
+/// Else a client could make the machine look as if it had run out of something.
+#[test]
+fn a_file_whose_owner_holds_a_lease_on_it_is_in_use_and_nothing_is_exhausted() {
+    const HOLDER: &str = "
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+file = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()
+";
+    let ground = Ground::new();
+    fs::write(ground.folder("d/leased"), "mine").expect("file");
+    let mut holder = Command::new(python());
+    holder.args(["-c", HOLDER]).arg(ground.folder("d/leased")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = holder.spawn().expect("python runs");
+    let mut line = String::new();
+    BufReader::new(holder.stdout.as_mut().expect("piped")).read_line(&mut line).expect("its first line");
+    assert_eq!(line, "held\n");
+    let drop_directory = ground.drop_directory();
+    let error = drop_directory.open_file(&at("d/leased")).expect_err("it is leased");
+    assert!(error.is_busy() && !error.is_exhausted(), "{error:?}");
+    drop(holder.stdin.take());
+    assert!(holder.wait().expect("its end").success());
+    drop_directory.open_file(&at("d/leased")).expect("nobody holds it");
 }
 
 /// The attack: another user exchanges a directory with a symlink to where nothing of theirs is.

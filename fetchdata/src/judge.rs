@@ -114,7 +114,10 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
 /// Opens the file, where it is still what was seen, and complete.
 fn claim(config: &Config, ready: &Ready) -> Result<Result<File, Judgement>, FileError> {
     let path = &ready.look.path;
-    let file = DropDirectory::open(&config.layout)?.open_file(path)?;
+    let file = match DropDirectory::open(&config.layout)?.open_file(path) {
+        Err(error) if error.is_busy() => return Ok(Err(Judgement::Busy)),
+        file => file?,
+    };
     if Stamp::of(&FileStatus::of(&file).map_err(error("look at", path))?) != ready.look.stamp {
         return Ok(Err(Judgement::Busy));
     }

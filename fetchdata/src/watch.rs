@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mysimbdp_core::io::drop_directory::DropDirectory;
+use mysimbdp_core::io::files;
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
@@ -40,20 +41,23 @@ impl Watch {
 }
 
 fn watcher(directory: &Path, wakes: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    // The drop directory itself may be a symlink of the operator's.
+    let directory = files::canonical(directory).map_err(|error| notify::Error::io(error.source))?;
+    let watched = directory.clone();
     let wake = move |event: notify::Result<Event>| {
         // An error or an overflow means that events were lost, so there is something to look at.
-        if event.is_err() || event.is_ok_and(|event| is_hint(&event)) {
+        if event.is_err() || event.is_ok_and(|event| is_hint(&event, &directory)) {
             wakes.notify_one();
         }
     };
     // A symlink of a sender's may lead anywhere, also to where there is more than can be watched.
     let mut watcher = RecommendedWatcher::new(wake, Config::default().with_follow_symlinks(false))?;
-    watcher.watch(directory, RecursiveMode::Recursive)?;
+    watcher.watch(&watched, RecursiveMode::Recursive)?;
     Ok(watcher)
 }
 
 /// Reading and taking away are what we do ourselves: to wake on them would never end.
-fn is_hint(event: &Event) -> bool {
+fn is_hint(event: &Event, directory: &Path) -> bool {
     if event.need_rescan() {
         return true;
     }
@@ -64,7 +68,8 @@ fn is_hint(event: &Event) -> bool {
     };
     of_interest
         && event.paths.iter().any(|path| {
-            path.file_name().is_none_or(|name| !names::is_temporary(name)) && !DropDirectory::is_own(path)
+            path.file_name().is_none_or(|name| !names::is_temporary(name))
+                && !DropDirectory::is_own(path, directory)
         })
 }
 
@@ -77,6 +82,7 @@ mod tests {
     #[test]
     fn what_may_mean_a_new_file_wakes_and_our_own_doing_does_not() {
         let at = |kind, path: &str| Event::new(kind).add_path(path.into());
+        let directory = Path::new("/in");
         for event in [
             at(EventKind::Create(CreateKind::File), "/in/a.csv"),
             at(EventKind::Create(CreateKind::Folder), "/in/directory"),
@@ -84,7 +90,7 @@ mod tests {
             at(EventKind::Access(AccessKind::Close(AccessMode::Write)), "/in/a.csv"),
             Event::new(EventKind::Other).set_flag(Flag::Rescan),
         ] {
-            assert!(is_hint(&event), "{event:?}");
+            assert!(is_hint(&event, directory), "{event:?}");
         }
         for event in [
             at(EventKind::Access(AccessKind::Open(AccessMode::Read)), "/in/a.csv"),
@@ -94,7 +100,7 @@ mod tests {
             at(EventKind::Create(CreateKind::File), "/in/.a.csv.X8s7"),
             at(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "/in/.mysimbdp/0123/client1/a.csv"),
         ] {
-            assert!(!is_hint(&event), "{event:?}");
+            assert!(!is_hint(&event, directory), "{event:?}");
         }
     }
 }

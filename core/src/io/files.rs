@@ -34,6 +34,11 @@ impl FileError {
         self.source.raw_os_error().is_some_and(|code| others.contains(&code))
     }
 
+    /// Somebody uses the file in a way that lets nobody else open it.
+    pub fn is_busy(&self) -> bool {
+        self.source.kind() == io::ErrorKind::ResourceBusy
+    }
+
     /// Nothing is wrong with the path: the machine has run out of something, such as room or descriptors.
     pub fn is_exhausted(&self) -> bool {
         is_exhausted(&self.source)

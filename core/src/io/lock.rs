@@ -78,4 +78,14 @@ mod tests {
         drop(first);
         Lock::take(directory.path(), "batch-manager").expect("lock free again");
     }
+
+    #[test]
+    fn a_symlink_in_its_place_is_refused_and_what_it_leads_to_stays() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let theirs = directory.path().join("theirs");
+        std::fs::write(&theirs, "theirs").expect("file");
+        std::os::unix::fs::symlink(&theirs, directory.path().join(".fetchdata.lock")).expect("symlink");
+        assert!(matches!(Lock::take(directory.path(), "fetchdata"), Err(LockError::Io { .. })));
+        assert_eq!(std::fs::read(&theirs).expect("file"), b"theirs");
+    }
 }

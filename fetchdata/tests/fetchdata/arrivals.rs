@@ -106,6 +106,23 @@ async fn staging_on_another_file_system_gets_synced_parts_and_the_original_goes(
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drop_directory_may_be_a_symlink_and_is_watched_all_the_same() {
+    let mut all = config(json!({}));
+    // So that nothing but a hint has a later file taken in time.
+    all["fetchdata"]["scan_every"] = json!("1h");
+    let root = Root::new(&all);
+    let elsewhere = root.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("directory");
+    std::os::unix::fs::symlink(&elsewhere, root.path().join("client-input-directory")).expect("symlink");
+    root.drop_file("", "before.csv", ROWS);
+    let running = Running::on(root);
+    running.one_staged().await;
+    running.root.drop_file("", "later.csv", b"a,b\n5,6\n");
+    running.until_staged(2).await;
+    running.stop().await;
+}
+
 /// Not asynchronous: a thread sees the mount only if it is started after it.
 #[test]
 fn a_clients_folder_that_is_a_mount_of_its_own_is_taken_from_and_written_to() {

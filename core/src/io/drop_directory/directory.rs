@@ -110,11 +110,16 @@ impl Directory {
         Ok(mode & OTHERS_WRITE != 0 && mode & STICKY == 0)
     }
 
-    /// Opens a file for reading; never waits for a FIFO's writer.
+    /// Opens a file for reading; waits neither for a FIFO's writer nor for who holds a lease on it, who makes it busy.
     pub fn open(&self, name: &OsStr) -> Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let open = || resolve::open(self.descriptor.as_fd(), Path::new(single(name)?), flags);
-        open().map(File::from).map_err(self.error("open", name))
+        let opened = open().map(File::from).map_err(|error| match error.kind() {
+            // Else it would look like a machine that has run out of something.
+            io::ErrorKind::WouldBlock => Errno::BUSY.into(),
+            _ => error,
+        });
+        opened.map_err(self.error("open", name))
     }
 
     /// Creates a file that must not be there yet, with the mode that the umask leaves.

@@ -93,9 +93,9 @@ impl DropDirectory {
         self.root.make_own(OsStr::new(OWN)).map(|(own, _)| own)
     }
 
-    /// Whether a path that the watcher tells of lies in the directory of the platform's own.
-    pub fn is_own(path: &Path) -> bool {
-        path.iter().any(|part| part == OWN)
+    /// Whether a path that the watcher of `drop_directory` tells of lies in the directory of the platform's own.
+    pub fn is_own(path: &Path, drop_directory: &Path) -> bool {
+        path.strip_prefix(drop_directory).is_ok_and(|path| path.starts_with(OWN))
     }
 
     pub fn directory(&self, path: &DropPath) -> Result<Directory> {
