@@ -138,12 +138,6 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(error("move", from))
 }
 
-/// Moves within a file system, atomically; where something has that name already it fails and changes nothing.
-pub fn rename_new(from: &Path, to: &Path) -> Result<()> {
-    rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, rustix::fs::RenameFlags::NOREPLACE)
-        .map_err(|errno| error("move to", to)(errno.into()))
-}
-
 pub fn remove_file(path: &Path) -> Result<()> {
     fs::remove_file(path).map_err(error("remove", path))
 }
@@ -204,21 +198,6 @@ pub fn copy_range_durable(from: &File, offset: u64, length: u64, to: &Path) -> R
         return Err(error("copy to", to)(io::ErrorKind::UnexpectedEof.into()));
     }
     file.sync_all().map_err(error("sync", to))
-}
-
-/// Moves a file, also to another file system: there it is copied, synced and only then removed here.
-pub fn move_file(from: &Path, to: &Path) -> Result<()> {
-    match rename(from, to) {
-        Err(error) if error.is_cross_device() => {}
-        other => return other,
-    }
-    let source = open(from)?;
-    let length = source.metadata().map_err(error("look at", from))?.len();
-    copy_range_durable(&source, 0, length, to)?;
-    if let Some(directory) = to.parent() {
-        sync_dir(directory)?;
-    }
-    remove_file(from)
 }
 
 /// Moves what a file holds into the new file `to`, and leaves the file itself, which others may hold open, empty.
