@@ -38,6 +38,7 @@ mod take;
 mod validate;
 mod watch;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -114,6 +115,11 @@ fn prepare(config: &Config) -> Result<recover::Originals, Error> {
         match drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill)) {
             // What is there in its place is told of by the scan, or is taken away by it.
             Err(error) if error.is_obstructed() => {}
+            // No client's folder keeps the others waiting.
+            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {
+                let error = mysimbdp_core::chain(&error);
+                tracing::warn!(%client, error, "client's folder cannot be prepared");
+            }
             made => _ = made.map_err(Error::Prepare)?,
         }
         files::create_dir_all(&config.layout.staging().join(client.as_str())).map_err(Error::Prepare)?;
