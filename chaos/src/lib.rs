@@ -14,7 +14,6 @@
 pub mod judge;
 pub mod load;
 pub mod plan;
-pub mod random;
 pub mod world;
 
 use std::collections::BTreeMap;

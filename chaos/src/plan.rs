@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::random::Random;
+use mysimbdp_testbed::Random;
 
 /// Faults of one cycle begin within this time …
 const BEGIN_WITHIN: Duration = Duration::from_millis(1000);

@@ -27,6 +27,7 @@ mod process;
 mod processes;
 mod program;
 mod proxy;
+mod random;
 mod root;
 mod shared;
 mod stranger;
@@ -46,6 +47,7 @@ pub use processes::{
 };
 pub use program::{binary, program, python};
 pub use proxy::{Fault, Proxy};
+pub use random::Random;
 pub use root::Root;
 pub use rustix::process::Signal;
 pub use shared::{MongoHandle, MosquittoHandle, mongodb, mosquitto};
