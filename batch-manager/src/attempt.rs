@@ -18,6 +18,7 @@ use crate::audit;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::feed::{Feed, FeedError};
+use crate::history;
 use crate::judge::{Evidence, judge};
 use crate::observe::Work;
 use crate::run::{KeyCheck, Lists, Ran, Verdict, run_unit};
@@ -106,7 +107,7 @@ async fn prepare(
     // Also where nothing is counted: the collections must be as the config says.
     let store = context.stores.client(work.client()).await?;
     let baseline = if before.attempt == 0 {
-        baseline(store.as_ref(), work, unit).await?
+        baseline(context, store.as_ref(), work, unit).await?
     } else {
         // It may have failed for want of the store, and would again.
         store.ping().await?;
@@ -125,16 +126,25 @@ async fn prepare(
 }
 
 /// How many of the unit's records are in coredms before this run has written any; `None` where that cannot be told.
-async fn baseline(store: &dyn Coredms, work: &Work, unit: &WorkUnit) -> Result<Option<u64>, CoredmsError> {
+///
+/// What is there of content that had no earlier run, an attempt of this one has stored whose note a power cut has taken.
+async fn baseline(
+    context: &Context,
+    store: &dyn Coredms,
+    work: &Work,
+    unit: &WorkUnit,
+) -> Result<Option<u64>, CoredmsError> {
     let (manifest, collection) = (&work.manifest, &work.app().collection);
-    match (work.app().settings.ids, unit.input) {
-        (Ids::Platform, _) => audit::records(store, collection, manifest, unit).await.map(Some),
+    let there = match (work.app().settings.ids, unit.input) {
+        (Ids::Platform, _) => audit::records(store, collection, manifest, unit).await?,
         (Ids::Object, Input::File | Input::Join) => {
             let length = object_length(store, collection, manifest.ingestion).await?;
-            Ok(Some(if length.is_some() { unit.records } else { 0 }))
+            if length.is_some() { unit.records } else { 0 }
         }
-        (Ids::Object | Ids::Key | Ids::None, _) => Ok(None),
-    }
+        (Ids::Object | Ids::Key | Ids::None, _) => return Ok(None),
+    };
+    let was_there = there > 0 && history::has_earlier_run(&context.stores, manifest).await?;
+    Ok(Some(if was_there { there } else { 0 }))
 }
 
 async fn conclude(
@@ -145,8 +155,7 @@ async fn conclude(
     ran: Ran,
     since: Instant,
 ) -> Attempted {
-    let evidence =
-        Evidence { ids: work.app().settings.ids, attempt: attempt.attempt, baseline: attempt.baseline };
+    let evidence = Evidence { ids: work.app().settings.ids, baseline: attempt.baseline };
     let claim = match ran.verdict {
         Verdict::Done(claim) => claim,
         Verdict::BadData(reason) => return Attempted::Hopeless { attempt, reason },
@@ -187,10 +196,11 @@ async fn conclude(
         seconds: took.as_secs_f64(),
         finished_at: clock::now(),
         audited,
+        rejects_xxh3: None,
     };
-    let (directory, written) = (work.directory.clone(), outcome.clone());
-    match blocking(move || record(&directory, ran.rejects, &written)).await {
-        Ok(()) => {
+    let directory = work.directory.clone();
+    match blocking(move || record(&directory, ran.rejects, outcome)).await {
+        Ok(outcome) => {
             timing::of_unit(Stage::Ingest, work, unit, took);
             Attempted::Done(outcome)
         }
@@ -199,12 +209,12 @@ async fn conclude(
     }
 }
 
-fn record(directory: &Path, rejects: RejectsWriter, outcome: &Outcome) -> Result<(), FileError> {
-    rejects.commit()?;
+fn record(directory: &Path, rejects: RejectsWriter, mut outcome: Outcome) -> Result<Outcome, FileError> {
+    outcome.rejects_xxh3 = rejects.commit()?;
     failpoint::hit("batch-manager.rejects-kept");
-    write_outcome(directory, outcome)?;
+    write_outcome(directory, &outcome)?;
     failpoint::hit("batch-manager.outcome-written");
-    Ok(())
+    Ok(outcome)
 }
 
 async fn fail(work: &Work, index: u32, attempt: Attempt, reason: String) -> Attempted {

@@ -3,7 +3,7 @@
 //! 1. the whole is verified once more: what was changed while it was staged is held;
 //! 2. the rejected records go to the client's collection `rejected`;
 //! 3. the history document of the run goes to the platform's database;
-//! 4. the receipt lies at the drop point, if the client asks for it;
+//! 4. the receipt is in the drop directory, if the client asks for it: synced, as nobody could write it again;
 //! 5. the message `Finished` is in the outbox;
 //! 6. the file is archived or removed. Only now bytes are destroyed, and coredms has acknowledged all of them.
 
@@ -30,6 +30,7 @@ use mysimbdp_core::timing::Stage;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::feed::{FeedError, verify_whole};
+use crate::history::{self, HistoryError};
 use crate::observe::Work;
 use crate::timing;
 
@@ -52,8 +53,8 @@ pub(crate) enum Finish {
 pub(crate) enum FinishError {
     #[error(transparent)]
     Store(#[from] CoredmsError),
-    #[error("the history of the run is no document")]
-    History(#[source] bson::error::Error),
+    #[error(transparent)]
+    History(#[from] HistoryError),
     #[error("coredms refuses the rejected record {record}: {reason}")]
     RejectRefused { record: u64, reason: String },
     #[error(transparent)]
@@ -95,7 +96,7 @@ pub(crate) async fn finish(
         at: finished_at,
         reason: None,
     };
-    put_run(context, manifest, &ended).await?;
+    history::put(&context.stores, &ended.run(manifest)).await?;
     failpoint::hit("batch-manager.run-recorded");
     let message = ended.message(manifest);
     let (layout, outbox, run) = (context.config.layout.clone(), context.outbox.clone(), run_id(manifest));
@@ -154,7 +155,7 @@ pub(crate) async fn hold(
     })
     .await?;
     failpoint::hit("batch-manager.held");
-    if let Err(error) = put_run(context, manifest, &ended).await {
+    if let Err(error) = history::put(&context.stores, &ended.run(manifest)).await {
         tracing::warn!(ingestion = %manifest.ingestion, error = chain(&error), "the history of a held file is not written");
     }
     Ok(())
@@ -222,11 +223,6 @@ fn run_id(manifest: &Manifest) -> String {
 
 fn date(time: Timestamp) -> bson::DateTime {
     bson::DateTime::from_millis(time.as_millisecond())
-}
-
-async fn put_run(context: &Context, manifest: &Manifest, ended: &Ended) -> Result<(), FinishError> {
-    let run = bson::serialize_to_document(&ended.run(manifest)).map_err(FinishError::History)?;
-    Ok(context.stores.platform().await?.put(Run::COLLECTION, run).await?)
 }
 
 async fn insert_rejects(context: &Context, work: &Work, outcomes: &[Outcome]) -> Result<(), FinishError> {

@@ -13,8 +13,6 @@ use crate::unit::WorkUnit;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
     pub(crate) ids: Ids,
-    /// From 1.
-    pub(crate) attempt: u32,
     /// The unit's records that were in coredms before this run's first attempt.
     pub(crate) baseline: Option<u64>,
 }
@@ -51,8 +49,9 @@ pub(crate) fn judge(unit: &WorkUnit, claim: &Claim, evidence: Evidence) -> Resul
 }
 
 /// Takes what an earlier attempt of the same run stored out of the duplicates: those are at most what was there before.
+/// Also at the first attempt that is known of, as a power cut may have taken the notes of others.
 fn without_own_repeats(claimed: Counts, evidence: Evidence) -> Counts {
-    let (2.., Some(baseline)) = (evidence.attempt, evidence.baseline) else { return claimed };
+    let Some(baseline) = evidence.baseline else { return claimed };
     let duplicates = claimed.duplicates.min(baseline);
     Counts { stored: claimed.stored + claimed.duplicates - duplicates, duplicates, ..claimed }
 }
@@ -63,7 +62,7 @@ mod tests {
     use crate::run::{Done, Rejects};
     use crate::unit::Input;
 
-    const FIRST: Evidence = Evidence { ids: Ids::Platform, attempt: 1, baseline: Some(0) };
+    const FIRST: Evidence = Evidence { ids: Ids::Platform, baseline: Some(2) };
 
     fn unit(records: u64) -> WorkUnit {
         WorkUnit { index: 0, count: 1, first_record: 100, records, input: Input::MicroBatch(0) }
@@ -112,18 +111,16 @@ mod tests {
 
     #[test]
     fn what_an_earlier_attempt_stored_is_no_duplicate() {
-        for (attempt, baseline, believed) in [
-            // The first attempt is believed: what it found was there before.
-            (1, Some(0), counts(4, 6, 0)),
-            (2, Some(0), counts(10, 0, 0)),
-            (2, Some(5), counts(5, 5, 0)),
-            (9, Some(8), counts(4, 6, 0)),
+        for (baseline, believed) in [
+            (Some(0), counts(10, 0, 0)),
+            (Some(5), counts(5, 5, 0)),
+            (Some(8), counts(4, 6, 0)),
             // Without a baseline nothing is known better than what the app says.
-            (2, None, counts(4, 6, 0)),
+            (None, counts(4, 6, 0)),
         ] {
-            let evidence = Evidence { attempt, baseline, ..FIRST };
+            let evidence = Evidence { baseline, ..FIRST };
             let judged = judge(&unit(10), &claim(4, 6, 0), evidence).expect("adds up");
-            assert_eq!(judged, believed, "attempt {attempt}, baseline {baseline:?}");
+            assert_eq!(judged, believed, "baseline {baseline:?}");
             assert!(judged.balances());
         }
     }

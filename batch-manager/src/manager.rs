@@ -307,8 +307,9 @@ impl Manager {
         if std::mem::replace(&mut self.publishing, true) {
             return;
         }
-        let outbox = self.context.outbox.clone();
-        self.tasks.spawn(async move { Ended::Published(outbox.publish(&link).await) });
+        let context = Arc::clone(&self.context);
+        self.tasks
+            .spawn(async move { Ended::Published(context.outbox.publish(&link, &context.stores).await) });
     }
 
     /// Ends workers that nobody needs, and removes from the archive what is old enough.

@@ -7,6 +7,7 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{App, Client, Config};
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::staging::{self, Staged, StagingError};
+use mysimbdp_core::io::{clock, files};
 use mysimbdp_core::manifest::Manifest;
 
 use crate::job::Job;
@@ -128,10 +129,28 @@ pub(crate) fn look_for(
             Err(Unreadable::Staging(StagingError::File(error))) if error.is_exhausted() => {
                 return Err(error.into());
             }
+            Err(Unreadable::Staging(error)) if error.is_damaged_manifest() => {
+                if let Err(error) = hold_unreadable(config, client, ingestion) {
+                    look.unreadable.push((ingestion, error.into()));
+                }
+            }
             Err(error) => look.unreadable.push((ingestion, error)),
         }
     }
+    if !look.new.is_empty() {
+        // What is worked on must not be back in the drop directory after a power cut. One sync for all that are new.
+        files::sync_dir(&config.layout.staging().join(client.as_str()))?;
+    }
     Ok(look)
+}
+
+/// Holds a file whose manifest is damaged: its content is there, but nothing can be done with it.
+fn hold_unreadable(config: &Config, client: &ClientId, ingestion: IngestionId) -> Result<(), StagingError> {
+    if let Some(reason) = staging::hold_unreadable(&config.layout, client, ingestion, clock::now())? {
+        let (file, reason) = (reason.file, reason.reasons.join("; "));
+        tracing::error!(%client, %ingestion, file, reason, "held");
+    }
+    Ok(())
 }
 
 fn take_up(
@@ -139,7 +158,8 @@ fn take_up(
     client: &ClientId,
     ingestion: IngestionId,
 ) -> Result<(Staged, Work), Unreadable> {
-    let staged = staging::read(&config.layout, client, ingestion)?;
+    let mut staged = staging::read(&config.layout, client, ingestion)?;
+    staging::remove_torn(&mut staged)?;
     let work = Work::of(config, &staged)?;
     Ok((staged, work))
 }

@@ -1,7 +1,7 @@
 //! Messages that an ingestion has ended, until the broker has taken them: `state/outbox/`.
 //!
 //! An ingestion does not wait for the broker to be finished, so what it would say is written down first. Each is
-//! published at least once.
+//! published at least once. They are not synced: if a power cut has torn one, it is derived again from the history.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ use mysimbdp_core::message::Finished;
 use mysimbdp_core::topic::Topics;
 
 use crate::blocking::blocking;
+use crate::history::{self, HistoryError};
+use crate::stores::Stores;
 
 /// Why messages are still there.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,8 @@ pub(crate) enum OutboxError {
     File(#[from] FileError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
 }
 
 /// The directory of messages to be published.
@@ -32,37 +36,49 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(layout: &Layout, topics: Topics) -> Self {
-        Self { directory: layout.state().join("outbox"), topics }
+        Self { directory: layout.outbox(), topics }
     }
 
     /// Writes a message down; again for the same run replaces it. Blocks.
     pub(crate) fn put(&self, run: &str, message: &Finished) -> Result<(), FileError> {
         files::create_dir_all(&self.directory)?;
-        let json = serde_json::to_vec(message).expect("a message has no map");
-        files::write_atomic(&self.directory.join(format!("{run}.json")), &json)
+        files::write_atomic(&self.directory.join(format!("{run}.json")), &json_of(message))
     }
 
     /// Publishes all messages, until one is not taken.
-    pub(crate) async fn publish(&self, link: &BrokerLink) -> Result<(), OutboxError> {
+    pub(crate) async fn publish(&self, link: &BrokerLink, stores: &Stores) -> Result<(), OutboxError> {
         let directory = self.directory.clone();
         for path in blocking(move || files::list(&directory)).await? {
             if path.extension().is_some_and(|extension| extension == "json") {
-                self.publish_one(link, &path).await?;
+                self.publish_one(link, stores, &path).await?;
             }
         }
         Ok(())
     }
 
-    async fn publish_one(&self, link: &BrokerLink, path: &Path) -> Result<(), OutboxError> {
+    async fn publish_one(&self, link: &BrokerLink, stores: &Stores, path: &Path) -> Result<(), OutboxError> {
         let from = path.to_owned();
         let json = blocking(move || files::read(&from)).await?;
-        match serde_json::from_slice::<Finished>(&json) {
-            Ok(message) => link.publish_to(self.topics.finished(&message.client_id), json).await?,
-            // Torn by a power cut: the history in coredms has what it would have said.
-            Err(error) => tracing::warn!(path = %path.display(), %error, "removed a torn message"),
+        let message = match serde_json::from_slice::<Finished>(&json) {
+            Ok(message) => Some(message),
+            Err(error) => {
+                let run = path.file_stem().unwrap_or_default().to_string_lossy();
+                let message = history::message(stores, &run).await?;
+                let derived = message.is_some();
+                tracing::warn!(path = %path.display(), %error, derived, "a message was torn by a power cut");
+                message
+            }
+        };
+        if let Some(message) = message {
+            let topic = self.topics.finished(&message.client_id);
+            link.publish_to(topic, json_of(&message)).await?;
         }
         failpoint::hit("batch-manager.finished-published");
         let path = path.to_owned();
         Ok(blocking(move || files::remove_file_if_there(&path)).await?)
     }
+}
+
+fn json_of(message: &Finished) -> Vec<u8> {
+    serde_json::to_vec(message).expect("a message has no map")
 }

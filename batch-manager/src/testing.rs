@@ -57,5 +57,6 @@ pub(crate) fn outcome(unit: &WorkUnit, manifest: &Manifest) -> Outcome {
         seconds: 0.1,
         finished_at: Timestamp::UNIX_EPOCH,
         audited: true,
+        rejects_xxh3: None,
     }
 }

@@ -99,7 +99,17 @@ impl Layout {
 
     /// The outbox of a numbered source that this host publishes.
     pub fn edge_outbox(&self, client: &ClientId, source: &SourceName) -> PathBuf {
-        self.state().join("edge").join(client.as_str()).join(source.as_str())
+        self.edges().join(client.as_str()).join(source.as_str())
+    }
+
+    /// The outboxes of all numbered sources of this host, by client.
+    pub fn edges(&self) -> PathBuf {
+        self.state().join("edge")
+    }
+
+    /// Messages that wait for the broker: that an ingestion has ended.
+    pub fn outbox(&self) -> PathBuf {
+        self.state().join("outbox")
     }
 
     /// One file for each running stream instance.

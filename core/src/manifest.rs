@@ -105,6 +105,12 @@ pub enum Lane {
     Retry,
 }
 
+/// What manifests of all versions have.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 impl Manifest {
     /// The manifest as `manifest.json` holds it.
     pub fn to_json(&self) -> Vec<u8> {
@@ -116,10 +122,13 @@ impl Manifest {
 
     /// Reads a manifest and checks what the type cannot: version, and that prefix and micro-batches cover the file.
     pub fn from_json(json: &[u8]) -> Result<Self, ManifestError> {
-        let manifest: Self = serde_json::from_slice(json).map_err(ManifestError::Json)?;
-        if manifest.version != VERSION {
-            return Err(ManifestError::Version(manifest.version));
-        }
+        let manifest: Self = match (serde_json::from_slice(json), serde_json::from_slice(json)) {
+            // Another version may have other fields, and is not damaged.
+            (_, Ok(Versioned { version })) if version != VERSION => {
+                return Err(ManifestError::Version(version));
+            }
+            (manifest, _) => manifest.map_err(ManifestError::Json)?,
+        };
         manifest.check_cover()?;
         Ok(manifest)
     }

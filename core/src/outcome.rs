@@ -19,6 +19,10 @@ pub struct Outcome {
     pub finished_at: Timestamp,
     /// Whether what the app says that it stored was counted in coredms; with ids of its own that cannot be done.
     pub audited: bool,
+    /// XXH3 of the file with the unit's rejects, if it has any. Neither file is synced, so a power cut may take one of them and
+    /// leave the other; they are believed only together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects_xxh3: Option<String>,
 }
 
 /// Records by what became of them.

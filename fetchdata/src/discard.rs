@@ -66,6 +66,10 @@ pub(crate) fn discard(layout: &Layout, refused: Refused) -> Result<Moved, FileEr
     }
     failpoint::hit("fetchdata.discarded");
     if let Some(original) = original {
+        // The names that lead to the copy must survive a power cut before the original goes.
+        for directory in visible.ancestors().skip(1).take(2) {
+            files::sync_dir(directory)?;
+        }
         original.remove(&drop_directory)?;
     }
     tracing::warn!(

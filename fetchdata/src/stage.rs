@@ -6,10 +6,11 @@
 //!
 //! 1. the manifest, synced (parts: first the parts, each synced);
 //! 2. the file is moved in (parts: the original is put out of sight);
-//! 3. the directory gets its name, and its parent is synced;
-//! 4. parts: only now the original is removed.
+//! 3. the directory gets its name;
+//! 4. parts: its parent is synced, and only now the original is removed.
 //!
-//! Without parts no byte is destroyed, and so the file itself is not synced: what a power cut tears is found by its checksums.
+//! Without parts no byte is destroyed, and so neither the file nor the directory's name is synced: what a power cut tears is
+//! found by its checksums, and batch-manager syncs the name before it works on what it names.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -144,6 +145,7 @@ impl Paths {
             }
             return shown;
         }
+        files::sync_dir(self.visible.parent().unwrap_or(&self.visible))?;
         failpoint::hit("fetchdata.copy-shown");
         original.remove(&self.drop_directory)?;
         failpoint::hit("fetchdata.original-removed");
@@ -158,7 +160,6 @@ impl Paths {
         }
         files::rename(&self.unseen, &self.visible)?;
         failpoint::hit("fetchdata.shown");
-        files::sync_dir(self.visible.parent().unwrap_or(&self.visible))?;
         Ok(Staging::Done)
     }
 

@@ -285,6 +285,16 @@ def main():
         for position in map(int, arguments):
             say("reject", record=first + position, reason="not for position %d" % position)
         say("done", stored=records - len(arguments), rejected=len(arguments))
+    elif mode == "reject-then-wait":
+        # The first unit rejects its first record, each other one waits for the gate.
+        if first > 0 and not os.path.exists("gate"):
+            sys.exit(75)
+        sys.stdin.buffer.read()
+        own = [number for number in numbers(header) if number != 0]
+        stored = open_store().records(env("INGESTION"), own)
+        if len(own) < records:
+            say("reject", record=0, reason="never the first")
+        say("done", stored=stored, duplicates=len(own) - stored, rejected=records - len(own))
     elif mode == "silent":
         sys.stdin.buffer.read()
     elif mode == "change":

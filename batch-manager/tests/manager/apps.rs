@@ -53,6 +53,7 @@ async fn duplicates_are_what_was_there_before_the_run() {
         bson::RawDocumentBuf::try_from(&bson::doc! { "_id": id }).expect("a document")
     });
     store.insert_many("app", before.to_vec()).await.expect("insert");
+    workshop.has_earlier_run(ingestion).await;
     workshop.start();
     // The app says five duplicates at its second attempt: three of them are its own.
     assert_eq!(counts(&workshop.until_ingested(ingestion).await), [5, 3, 2, 0]);

@@ -5,5 +5,6 @@ mod apps;
 mod audits;
 mod ends;
 mod lifecycle;
+mod power_cut;
 mod workers;
 mod workshop;

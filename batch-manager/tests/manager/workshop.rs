@@ -1,6 +1,6 @@
 //! A data root with one client and one app, in which a batch-manager works.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bson::{Document, doc};
@@ -72,12 +72,23 @@ impl Workshop {
     }
 
     pub(crate) fn new(settings: Value) -> Self {
-        let root = Root::new(&settings);
+        Self::within(&std::env::temp_dir(), settings)
+    }
+
+    /// The same with the data root below `parent`, such as a disk whose power can be cut.
+    pub(crate) fn within(parent: &Path, settings: Value) -> Self {
+        let root = Root::within(parent, &settings);
         for (name, text) in [("app.py", include_str!("app.py")), ("coredms.py", include_str!("coredms.py"))] {
             std::fs::write(root.path().join(name), text).expect("write the app");
         }
         let config = Config::load(&root.config(), |_| None).expect("a config without faults");
         Self { root, config: Arc::new(config), running: None }
+    }
+
+    /// Gives it other settings, for its next start.
+    pub(crate) fn configure(&mut self, settings: &Value) {
+        self.root.configure(settings);
+        self.config = Arc::new(Config::load(&self.root.config(), |_| None).expect("a config without faults"));
     }
 
     pub(crate) fn client(&self) -> ClientId {
@@ -179,6 +190,15 @@ impl Workshop {
         let manifest =
             mysimbdp_core::io::staging::read_manifest(&archived).expect("archived with its manifest");
         self.run_of(ingestion, manifest.staged_at).await
+    }
+
+    /// The history has a run of the same content that was staged long ago.
+    pub(crate) async fn has_earlier_run(&self, ingestion: IngestionId) {
+        let platform = self.database(&self.config.settings.coredms.database).await;
+        let id = Run::id(ingestion, Timestamp::UNIX_EPOCH);
+        let run = doc! { "_id": id, "ingestion": ingestion.to_string() };
+        platform.put(Run::COLLECTION, run).await.expect("write the history");
+        platform.close().await;
     }
 
     pub(crate) async fn run_of(&self, ingestion: IngestionId, staged_at: Timestamp) -> Document {

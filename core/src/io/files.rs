@@ -112,6 +112,17 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(error("create directory", path))
 }
 
+/// Creates a directory whose name survives a power cut, with those above it that are missing.
+pub fn create_dir_all_durable(path: &Path) -> Result<()> {
+    if exists(path) {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_dir_all_durable(parent)?;
+    create_dir_all(path)?;
+    sync_dir(parent)
+}
+
 /// The entries of a directory in name order; none where it does not exist.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
     let mut names = names(path)?;
@@ -154,12 +165,17 @@ pub fn remove_file_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Writes a whole file so that readers see the old content or the new, and not half of either.
+/// Writes a whole file so that readers see the old content or the new, and not half of either, whoever is killed.
+///
+/// A power cut may leave it empty or torn. So this is for what is derived again if it cannot be read, and for what nobody
+/// believes once the process that wrote it has ended. Everything else is written by [`write_durable`].
 pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
     replace(path, content, false)
 }
 
-/// The same, and on disk when this returns; the name itself only after [`sync_dir`] of its directory.
+/// The same, and on disk when this returns: after a power cut it holds the old content or the new.
+///
+/// Which of them is certain only after [`sync_dir`] of its directory, which several files may share.
 pub fn write_durable(path: &Path, content: &[u8]) -> Result<()> {
     replace(path, content, true)
 }

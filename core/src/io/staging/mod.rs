@@ -18,9 +18,12 @@ use crate::ingestion::IngestionId;
 use crate::layout::Layout;
 use crate::manifest::{Manifest, ManifestError};
 use crate::outcome::Outcome;
+use progress::Progress;
 
-pub use moves::{archive, find_held, held_reason, hold, remove, retry_held, sweep_archive, sweep_removed};
-pub use progress::{Attempt, Reject, RejectsWriter, read_rejects, write_attempt, write_outcome};
+pub use moves::{
+    archive, find_held, held_reason, hold, hold_unreadable, remove, retry_held, sweep_archive, sweep_removed,
+};
+pub use progress::{Attempt, Reject, RejectsWriter, Torn, read_rejects, write_attempt, write_outcome};
 
 /// A staged ingestion and how far it has come.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +34,8 @@ pub struct Staged {
     pub outcomes: BTreeMap<u32, Outcome>,
     /// Of the work units that were begun, by index.
     pub attempts: BTreeMap<u32, Attempt>,
+    /// Files of these that a power cut has torn; see [`remove_torn`].
+    pub torn: Vec<Torn>,
 }
 
 /// What went wrong with a staged, held or archived directory.
@@ -44,6 +49,8 @@ pub enum StagingError {
         #[source]
         source: ManifestError,
     },
+    #[error("{} is missing", path.display())]
+    NoManifest { path: PathBuf },
     #[error("{} is the manifest of ingestion {ingestion} of {client}, which belongs elsewhere", path.display())]
     Misplaced { path: PathBuf, client: ClientId, ingestion: IngestionId },
     #[error("{} is not valid", path.display())]
@@ -56,6 +63,18 @@ pub enum StagingError {
     NotHeld { client: ClientId, ingestion: IngestionId },
     #[error("ingestion {ingestion} of {client} is staged already")]
     AlreadyStaged { client: ClientId, ingestion: IngestionId },
+}
+
+impl StagingError {
+    /// The manifest is damaged or missing: trying again, or another build, will not help.
+    pub fn is_damaged_manifest(&self) -> bool {
+        match self {
+            Self::Manifest { source, .. } => !matches!(source, ManifestError::Version(_)),
+            Self::NoManifest { .. } => true,
+            Self::File(_) | Self::Misplaced { .. } | Self::Json { .. } => false,
+            Self::NotHeld { .. } | Self::AlreadyStaged { .. } => false,
+        }
+    }
 }
 
 /// The clients that have a directory in staging.
@@ -82,7 +101,7 @@ pub fn ingestions(layout: &Layout, client: &ClientId) -> Result<Vec<IngestionId>
     Ok(names(&layout.staging().join(client.as_str()))?)
 }
 
-/// Reads a staged ingestion. Files that a power cut has torn are removed: their unit is run again.
+/// Reads a staged ingestion.
 ///
 /// # Errors
 ///
@@ -94,18 +113,37 @@ pub fn read(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Resul
         let path = directory.join(Layout::MANIFEST);
         return Err(StagingError::Misplaced { path, client: manifest.client, ingestion: manifest.ingestion });
     }
-    let (outcomes, attempts) = progress::read(&directory)?;
-    Ok(Staged { directory, manifest, outcomes, attempts })
+    let Progress { outcomes, attempts, torn } = progress::read(&directory)?;
+    Ok(Staged { directory, manifest, outcomes, attempts, torn })
+}
+
+/// Removes the files that a power cut has torn, so that their units are run again.
+///
+/// # Errors
+///
+/// A file cannot be removed.
+pub fn remove_torn(staged: &mut Staged) -> Result<(), StagingError> {
+    for torn in std::mem::take(&mut staged.torn) {
+        files::remove_file_if_there(&torn.path)?;
+        let (path, reason) = (torn.path.display(), torn.reason);
+        tracing::warn!(%path, reason, "removed a torn file, its work unit is run again");
+    }
+    Ok(())
 }
 
 /// The manifest in a staged, held or archived directory.
 ///
 /// # Errors
 ///
-/// It is not there or not valid.
+/// It is not valid, or missing ([`StagingError::NoManifest`]), or there is no such directory.
 pub fn read_manifest(directory: &Path) -> Result<Manifest, StagingError> {
     let path = directory.join(Layout::MANIFEST);
-    let json = files::read(&path)?;
+    let json = match files::read(&path) {
+        Err(error) if error.is_not_found() && files::exists(directory) => {
+            return Err(StagingError::NoManifest { path });
+        }
+        read => read?,
+    };
     Manifest::from_json(&json).map_err(|source| StagingError::Manifest { path, source })
 }
 

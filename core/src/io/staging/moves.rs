@@ -2,6 +2,9 @@
 //!
 //! Each is one rename. Where staging is another file system the directory is copied under a name that begins with a
 //! dot, synced, renamed and only then removed here; cut off in between, it is repeated and finds the copy.
+//!
+//! A hold with its reason, and a retry, are synced: a person reads the one and has asked for the other. The end of an
+//! ingestion is not: after a power cut it may be in staging again, its records are found in coredms, and it ends again.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,12 +13,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{StagingError, names, progress, read_manifest};
 use crate::client::ClientId;
-use crate::failpoint;
 use crate::ingestion::IngestionId;
+use crate::io::drop_directory::DropPath;
 use crate::io::files::{self, FileError};
 use crate::layout::Layout;
 use crate::manifest::Lane;
 use crate::reason::Reason;
+use crate::{chain, failpoint};
 
 /// Where a directory that is being removed is put out of sight first, so that nobody sees half of one.
 const REMOVED: &str = ".removed-";
@@ -35,9 +39,61 @@ pub fn hold(
 ) -> Result<(), StagingError> {
     let staged = layout.staged(client, ingestion);
     let json = serde_json::to_vec_pretty(reason).expect("a reason has no map");
-    files::write_atomic(&staged.join(Reason::FILE), &json)?;
+    files::write_durable(&staged.join(Reason::FILE), &json)?;
+    files::sync_dir(&staged)?;
     failpoint::hit("staging.hold-explained");
-    move_run(&staged, &layout.held(client, ingestion))
+    move_run_durable(&staged, &layout.held(client, ingestion))
+}
+
+/// Moves a staged ingestion whose manifest is damaged to `held/`. Returns the reason that it writes, or `None` if the
+/// manifest can be read after all.
+///
+/// # Errors
+///
+/// As [`hold`].
+pub fn hold_unreadable(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+    now: Timestamp,
+) -> Result<Option<Reason>, StagingError> {
+    let staged = layout.staged(client, ingestion);
+    let Err(error) = read_manifest(&staged) else { return Ok(None) };
+    if !error.is_damaged_manifest() {
+        return Err(error);
+    }
+    let metadata = files::metadata(&staged)?;
+    let content = content(&staged)?;
+    let todo = match content {
+        Some(_) => "a retry drops the file again",
+        None => "its parts have to be put together in the order of their names, and dropped again",
+    };
+    let (file, bytes) = content.unwrap_or_else(|| (ingestion.to_string(), 0));
+    let dropped_at = DropPath::of_client(client, Lane::Live).join(file.as_ref());
+    let reason = Reason {
+        dropped_at: dropped_at.to_string(),
+        file,
+        client: Some(client.to_string()),
+        ingestion: Some(ingestion.to_string()),
+        bytes,
+        received_at: Timestamp::from_second(metadata.mtime()).unwrap_or(now),
+        decided_at: now,
+        reasons: vec![format!("{}; {todo}", chain(&error))],
+    };
+    hold(layout, client, ingestion, &reason)?;
+    Ok(Some(reason))
+}
+
+/// Name and size of the staged file; `None` if it was staged in parts.
+fn content(staged: &Path) -> Result<Option<(String, u64)>, StagingError> {
+    for path in files::list(staged)? {
+        let metadata = files::metadata(&path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if metadata.is_file() && name != Layout::MANIFEST && name != Reason::FILE && !name.starts_with('.') {
+            return Ok(Some((name, metadata.len())));
+        }
+    }
+    Ok(None)
 }
 
 /// Moves an ingestion that has been finished to `archive/`.
@@ -113,13 +169,14 @@ pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) ->
     }
     let mut manifest = read_manifest(&held)?;
     manifest.lane = Lane::Retry;
-    files::write_atomic(&held.join(Layout::MANIFEST), &manifest.to_json())?;
-    for (index, attempt) in progress::read(&held)?.1 {
+    files::write_durable(&held.join(Layout::MANIFEST), &manifest.to_json())?;
+    files::sync_dir(&held)?;
+    for (index, attempt) in progress::read(&held)?.attempts {
         let attempt = progress::Attempt { failures: 0, reason: None, ..attempt };
         progress::write_attempt(&held, index, &attempt)?;
     }
     failpoint::hit("staging.retry-noted");
-    move_run(&held, &staged)?;
+    move_run_durable(&held, &staged)?;
     failpoint::hit("staging.retry-moved");
     files::remove_file_if_there(&staged.join(Reason::FILE))?;
     Ok(())
@@ -150,6 +207,14 @@ pub fn held_reason(
     serde_json::from_slice(&json).map_err(|source| StagingError::Json { path, source })
 }
 
+fn move_run_durable(from: &Path, to: &Path) -> Result<(), StagingError> {
+    move_run(from, to)?;
+    for parent in [to, from].into_iter().filter_map(Path::parent) {
+        files::sync_dir(parent)?;
+    }
+    Ok(())
+}
+
 fn move_run(from: &Path, to: &Path) -> Result<(), StagingError> {
     if files::exists(to) {
         if is_same_run(from, to) {
@@ -160,7 +225,7 @@ fn move_run(from: &Path, to: &Path) -> Result<(), StagingError> {
         files::rename(to, &beside(to, &format!("-earlier-{:016x}", crate::io::random::number())))?;
     }
     if let Some(parent) = to.parent() {
-        files::create_dir_all(parent)?;
+        files::create_dir_all_durable(parent)?;
     }
     match files::rename(from, to) {
         Err(error) if error.is_cross_device() => {}

@@ -1,15 +1,19 @@
 //! How far the work units of a staged ingestion have come: `outcomes/`.
 //!
 //! `NNNNN.attempt.json` is written before a unit is begun and after it has failed, `NNNNN.json` when it is done, and
-//! `NNNNN.rejects.ndjson` just before that. None of it is synced: what a power cut takes is derived again by running
-//! the unit again, which adds nothing twice.
+//! `NNNNN.rejects.ndjson` just before that. They are not synced, as that would cost more than a small unit does: what a
+//! power cut takes is derived again by running the unit again, which adds nothing twice. So that a torn file is noticed,
+//! an outcome has the checksum of its rejects. Only a baseline above 0 cannot be counted again, and is synced.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use xxhash_rust::xxh3::Xxh3;
 
 use super::StagingError;
 use crate::io::files::{self, FileError};
@@ -24,7 +28,8 @@ pub struct Attempt {
     /// Attempts that failed by the app's fault. One that asked to be tried later, or was cut off by the end of the
     /// manager, is none.
     pub failures: u32,
-    /// With ids of the platform: the unit's records that were in coredms before the first attempt of this run.
+    /// With ids of the platform: the unit's records that were in coredms before the first attempt of this run. 0 if no
+    /// earlier run is known.
     pub baseline: Option<u64>,
     /// Why the last attempt failed, or what the next one waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,24 +44,74 @@ pub struct Reject {
     pub reason: String,
 }
 
-type Progress = (BTreeMap<u32, Outcome>, BTreeMap<u32, Attempt>);
+/// A file that is torn, or whose rejects are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    pub path: PathBuf,
+    pub reason: String,
+}
 
-/// Reads all outcomes and attempts; removes those that are torn.
+/// How far all units have come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) outcomes: BTreeMap<u32, Outcome>,
+    pub(super) attempts: BTreeMap<u32, Attempt>,
+    pub(super) torn: Vec<Torn>,
+}
+
+/// Reads all outcomes and attempts.
 pub(super) fn read(directory: &Path) -> Result<Progress, FileError> {
-    let (mut outcomes, mut attempts) = Progress::default();
+    let mut progress = Progress::default();
     for path in files::list(&directory.join(Layout::OUTCOMES))? {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if let Some(index) = index_of(name, ".attempt.json") {
-            if let Some(attempt) = read_or_remove(&path)? {
-                attempts.insert(index, attempt);
-            }
-        } else if let Some(index) = index_of(name, ".json")
-            && let Some(outcome) = read_or_remove::<Outcome>(&path)?
-        {
-            outcomes.insert(index, outcome);
+        let read = if let Some(index) = index_of(name, ".attempt.json") {
+            parse(&path)?.map(|attempt| drop(progress.attempts.insert(index, attempt)))
+        } else if let Some(index) = index_of(name, ".json") {
+            outcome(directory, &path)?.map(|outcome| drop(progress.outcomes.insert(index, outcome)))
+        } else {
+            Ok(())
+        };
+        if let Err(reason) = read {
+            progress.torn.push(Torn { path, reason });
         }
     }
-    Ok((outcomes, attempts))
+    Ok(progress)
+}
+
+/// Reads an outcome; it is torn if its rejects are.
+fn outcome(directory: &Path, path: &Path) -> Result<Result<Outcome, String>, FileError> {
+    let outcome = match parse::<Outcome>(path)? {
+        Ok(outcome) if outcome.counts.rejected > 0 => outcome,
+        other => return Ok(other),
+    };
+    let rejects = directory.join(Layout::OUTCOMES).join(rejects_file(outcome.index));
+    let are_whole = outcome.rejects_xxh3.is_some() && outcome.rejects_xxh3 == checksum(&rejects)?;
+    let torn = || format!("{} does not hold its {} rejects", rejects.display(), outcome.counts.rejected);
+    Ok(if are_whole { Ok(outcome) } else { Err(torn()) })
+}
+
+/// The checksum of a file; `None` if there is none.
+fn checksum(path: &Path) -> Result<Option<String>, FileError> {
+    let file = match files::open(path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (mut hasher, mut file) = (Xxh3::new(), files::buffered(file));
+    let error = |source| FileError { action: "read", path: path.to_owned(), source };
+    loop {
+        let bytes = file.fill_buf().map_err(error)?;
+        if bytes.is_empty() {
+            return Ok(Some(in_hex(&hasher)));
+        }
+        hasher.update(bytes);
+        let length = bytes.len();
+        file.consume(length);
+    }
+}
+
+fn in_hex(hasher: &Xxh3) -> String {
+    format!("{:016x}", hasher.digest())
 }
 
 fn index_of(name: &str, ending: &str) -> Option<u32> {
@@ -64,15 +119,9 @@ fn index_of(name: &str, ending: &str) -> Option<u32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-fn read_or_remove<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
-    match serde_json::from_slice(&files::read(path)?) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "removed a torn file, its work unit is run again");
-            files::remove_file(path)?;
-            Ok(None)
-        }
-    }
+/// The content of a file, or why it cannot be read as such.
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<Result<T, String>, FileError> {
+    Ok(serde_json::from_slice(&files::read(path)?).map_err(|error| error.to_string()))
 }
 
 /// Writes that a unit is done; what it rejected must have been written before.
@@ -81,7 +130,9 @@ fn read_or_remove<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileErr
 ///
 /// The file cannot be written.
 pub fn write_outcome(directory: &Path, outcome: &Outcome) -> Result<(), FileError> {
-    write(directory, &outcome_file(outcome.index), outcome)
+    let outcomes = directory.join(Layout::OUTCOMES);
+    files::create_dir_all(&outcomes)?;
+    files::write_atomic(&outcomes.join(outcome_file(outcome.index)), &json(outcome))
 }
 
 /// Writes how often a unit has been begun.
@@ -90,23 +141,29 @@ pub fn write_outcome(directory: &Path, outcome: &Outcome) -> Result<(), FileErro
 ///
 /// The file cannot be written.
 pub fn write_attempt(directory: &Path, index: u32, attempt: &Attempt) -> Result<(), FileError> {
-    write(directory, &format!("{index:05}.attempt.json"), attempt)
+    let outcomes = directory.join(Layout::OUTCOMES);
+    let path = outcomes.join(format!("{index:05}.attempt.json"));
+    if attempt.baseline.is_none_or(|baseline| baseline == 0) {
+        files::create_dir_all(&outcomes)?;
+        return files::write_atomic(&path, &json(attempt));
+    }
+    files::create_dir_all_durable(&outcomes)?;
+    files::write_durable(&path, &json(attempt))?;
+    files::sync_dir(&outcomes)
 }
 
-fn write(directory: &Path, name: &str, value: &impl Serialize) -> Result<(), FileError> {
-    let outcomes = directory.join(Layout::OUTCOMES);
-    files::create_dir_all(&outcomes)?;
+fn json(value: &impl Serialize) -> Vec<u8> {
     let mut json =
         serde_json::to_vec(value).expect("outcomes and attempts have no map with keys other than text");
     json.push(b'\n');
-    files::write_atomic(&outcomes.join(name), &json)
+    json
 }
 
 /// Collects what one attempt of a unit rejects, on disk, as there may be as many as records.
-#[derive(Debug)]
 pub struct RejectsWriter {
     unseen: PathBuf,
     path: PathBuf,
+    hasher: Xxh3,
     /// Created with the first one.
     file: Option<std::io::BufWriter<std::fs::File>>,
 }
@@ -115,7 +172,8 @@ impl RejectsWriter {
     pub fn new(directory: &Path, index: u32) -> Self {
         let outcomes = directory.join(Layout::OUTCOMES);
         let name = rejects_file(index);
-        Self { unseen: outcomes.join(format!(".{name}.tmp")), path: outcomes.join(name), file: None }
+        let unseen = outcomes.join(format!(".{name}.tmp"));
+        Self { unseen, path: outcomes.join(name), hasher: Xxh3::new(), file: None }
     }
 
     /// # Errors
@@ -132,29 +190,36 @@ impl RejectsWriter {
         }
         let mut line = serde_json::to_vec(reject).expect("a reject is a number and a text");
         line.push(b'\n');
+        self.hasher.update(&line);
         match &mut self.file {
             Some(file) => file.write_all(&line).map_err(|source| self.error(source)),
             None => Ok(()),
         }
     }
 
-    /// Makes them those of the unit, in place of any earlier ones.
+    /// Makes them those of the unit, in place of any earlier ones; returns their checksum, which belongs to the outcome.
     ///
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn commit(mut self) -> Result<(), FileError> {
-        match self.file.take() {
-            None => files::remove_file_if_there(&self.path),
-            Some(mut file) => {
-                file.flush().map_err(|source| self.error(source))?;
-                files::rename(&self.unseen, &self.path)
-            }
-        }
+    pub fn commit(mut self) -> Result<Option<String>, FileError> {
+        let Some(mut file) = self.file.take() else {
+            files::remove_file_if_there(&self.path)?;
+            return Ok(None);
+        };
+        file.flush().map_err(|source| self.error(source))?;
+        files::rename(&self.unseen, &self.path)?;
+        Ok(Some(in_hex(&self.hasher)))
     }
 
     fn error(&self, source: std::io::Error) -> FileError {
         FileError { action: "write", path: self.unseen.clone(), source }
+    }
+}
+
+impl fmt::Debug for RejectsWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RejectsWriter").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -64,6 +64,7 @@ fn outcome(index: u32) -> Outcome {
         seconds: 0.5,
         finished_at: Timestamp::UNIX_EPOCH,
         audited: true,
+        rejects_xxh3: None,
     }
 }
 
@@ -95,18 +96,88 @@ fn only_visible_directories_with_names_of_their_kind_are_listed() {
 }
 
 #[test]
-fn torn_progress_is_removed_and_the_rest_is_read() {
-    let root = root();
-    let directory = root.layout.staged(&root.client, root.ingestion);
-    write_outcome(&directory, &outcome(0)).expect("write");
-    let attempt = Attempt { attempt: 2, failures: 1, baseline: Some(7), reason: Some("crashed".to_owned()) };
-    write_attempt(&directory, 1, &attempt).expect("write");
-    let torn = directory.join(Layout::OUTCOMES).join("00001.json");
-    files::write_atomic(&torn, b"{\"version\":1,\"ind").expect("torn outcome");
-    let staged = read(&root.layout, &root.client, root.ingestion).expect("read");
-    assert_eq!(staged.outcomes, BTreeMap::from([(0, outcome(0))]));
-    assert_eq!(staged.attempts, BTreeMap::from([(1, attempt)]));
-    assert!(!files::exists(&torn));
+fn torn_progress_is_told_and_removed_when_that_is_asked_for() {
+    for content in [&b""[..], b"{\"version\":1,\"ind", &[0; 40]] {
+        let root = root();
+        let directory = root.layout.staged(&root.client, root.ingestion);
+        write_outcome(&directory, &outcome(0)).expect("write");
+        let attempt =
+            Attempt { attempt: 2, failures: 1, baseline: Some(7), reason: Some("crashed".to_owned()) };
+        write_attempt(&directory, 1, &attempt).expect("write");
+        let torn = ["00001.json", "00000.attempt.json"].map(|name| directory.join("outcomes").join(name));
+        for path in &torn {
+            files::write_atomic(path, content).expect("torn file");
+        }
+        let mut staged = read(&root.layout, &root.client, root.ingestion).expect("read");
+        assert_eq!(staged.outcomes, BTreeMap::from([(0, outcome(0))]));
+        assert_eq!(staged.attempts, BTreeMap::from([(1, attempt)]));
+        let told: Vec<&PathBuf> = staged.torn.iter().map(|torn| &torn.path).collect();
+        assert_eq!(told, [&torn[1], &torn[0]]);
+        assert!(torn.iter().all(|path| files::exists(path)), "reading changes nothing");
+        remove_torn(&mut staged).expect("remove");
+        assert!(!torn.iter().any(|path| files::exists(path)));
+    }
+}
+
+#[test]
+fn an_outcome_without_all_its_rejects_is_torn() {
+    let whole = b"{\"record\":0,\"reason\":\"no\"}\n{\"record\":1,\"reason\":\"no\"}\n";
+    let half = &whole[..whole.len() / 2];
+    for (rejects, is_believed) in [
+        (Some(&whole[..]), true),
+        (None, false),
+        (Some(b""), false),
+        (Some(half), false),
+        (Some(&whole[4..]), false),
+    ] {
+        let root = root();
+        let directory = root.layout.staged(&root.client, root.ingestion);
+        let mut writer = RejectsWriter::new(&directory, 0);
+        for record in 0..2 {
+            writer.write(&Reject { record, reason: "no".to_owned() }).expect("write");
+        }
+        let counts = Counts { received: 2, rejected: 2, ..Counts::default() };
+        let rejects_xxh3 = writer.commit().expect("commit");
+        write_outcome(&directory, &Outcome { counts, rejects_xxh3, ..outcome(0) }).expect("write");
+        let path = directory.join("outcomes/00000.rejects.ndjson");
+        assert_eq!(files::read(&path).expect("read"), whole);
+        match rejects {
+            Some(content) => files::write_atomic(&path, content).expect("change"),
+            None => files::remove_file(&path).expect("remove"),
+        }
+        let mut staged = read(&root.layout, &root.client, root.ingestion).expect("read");
+        assert_eq!(staged.outcomes.len(), usize::from(is_believed), "{rejects:?}");
+        assert_eq!(staged.torn.len(), usize::from(!is_believed), "{rejects:?}");
+        remove_torn(&mut staged).expect("remove");
+        assert_eq!(files::exists(&directory.join("outcomes/00000.json")), is_believed);
+    }
+}
+
+#[test]
+fn what_has_a_damaged_manifest_is_held_with_its_content_and_a_reason() {
+    for damaged in [Some(&b""[..]), Some(b"{\"version\": 1"), Some(&[0; 100]), None] {
+        let root = root();
+        let directory = root.layout.staged(&root.client, root.ingestion);
+        let manifest = directory.join(Layout::MANIFEST);
+        let now = Timestamp::UNIX_EPOCH;
+        let hold = || hold_unreadable(&root.layout, &root.client, root.ingestion, now);
+        assert_eq!(hold().expect("nothing to do"), None, "a whole one stays");
+        match damaged {
+            Some(content) => files::write_atomic(&manifest, content).expect("damage"),
+            None => files::remove_file(&manifest).expect("remove"),
+        }
+        let error = read(&root.layout, &root.client, root.ingestion).expect_err("damaged");
+        assert!(error.is_damaged_manifest(), "{error}");
+        let reason = hold().expect("hold").expect("a reason");
+        assert_eq!((reason.file.as_str(), reason.bytes), ("a.ndjson", 4));
+        assert_eq!(reason.dropped_at, "client-input-directory/client1/a.ndjson");
+        assert!(reason.reasons[0].contains("manifest.json"), "{:?}", reason.reasons);
+        assert_eq!(held_reason(&root.layout, &root.client, root.ingestion).expect("held"), reason);
+        let held = root.layout.held(&root.client, root.ingestion);
+        assert_eq!(files::read(&held.join("a.ndjson")).expect("content"), b"1\n2\n");
+        let refused = retry_held(&root.layout, &root.client, root.ingestion).expect_err("no manifest");
+        assert!(refused.is_damaged_manifest(), "{refused}");
+    }
 }
 
 #[test]
@@ -139,7 +210,8 @@ fn rejects_of_an_attempt_replace_those_of_the_one_before() {
     second.write(&reject(1)).expect("write");
     second.commit().expect("commit");
     assert_eq!(rejects(0), vec![reject(1)]);
-    RejectsWriter::new(&directory, 0).commit().expect("commit without any");
+    let none = RejectsWriter::new(&directory, 0).commit().expect("commit without any");
+    assert_eq!(none, None);
     assert_eq!(rejects(0), vec![]);
 }
 

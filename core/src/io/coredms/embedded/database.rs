@@ -79,7 +79,8 @@ impl Database {
 
 impl Open {
     fn new(directory: &Path, name: &str) -> Result<Self, Failure> {
-        files::create_dir_all(directory)?;
+        // What is stored in it is promised to stay, and so must its name.
+        files::create_dir_all_durable(directory)?;
         // Turning on the write-ahead log does not wait for others as everything else does, so one process at a time
         // sets the file up. It takes milliseconds, and the lock goes with its holder.
         let lock_path = directory.join(format!("{name}.lock"));

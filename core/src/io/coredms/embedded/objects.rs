@@ -38,7 +38,7 @@ pub(super) fn put_chunks(
 fn write_at(path: &Path, offset: u64, content: &[u8]) -> Result<(), FileError> {
     let error = |action| move |source| FileError { action, path: path.to_owned(), source };
     let directory = path.parent().unwrap_or(path);
-    files::create_dir_all(directory)?;
+    files::create_dir_all_durable(directory)?;
     let is_new = !files::exists(path);
     let file =
         OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(error("open"))?;

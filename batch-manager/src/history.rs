@@ -1,0 +1,63 @@
+//! The runs that have ended, in the platform's database: what is read again when a power cut has taken what lay on disk.
+
+use bson::{Document, doc};
+use mysimbdp_core::io::coredms::CoredmsError;
+use mysimbdp_core::manifest::Manifest;
+use mysimbdp_core::message::{self, Finished};
+use mysimbdp_core::outcome::{Counts, Run};
+
+use crate::stores::Stores;
+
+/// Why the history was not written or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HistoryError {
+    #[error(transparent)]
+    Store(#[from] CoredmsError),
+    #[error("the history of the run is not a document")]
+    NotADocument(#[source] bson::error::Error),
+}
+
+/// Writes how a run has ended, in place of what was written of it before.
+pub(crate) async fn put(stores: &Stores, run: &Run) -> Result<(), HistoryError> {
+    let run = bson::serialize_to_document(run).map_err(HistoryError::NotADocument)?;
+    Ok(stores.platform().await?.put(Run::COLLECTION, run).await?)
+}
+
+/// Whether the content of this run was in another one before.
+pub(crate) async fn has_earlier_run(stores: &Stores, manifest: &Manifest) -> Result<bool, CoredmsError> {
+    let own = Run::id(manifest.ingestion, manifest.staged_at);
+    // Of two at least one is not this run's.
+    let runs = find(stores, doc! { "ingestion": manifest.ingestion.to_string() }, 2).await?;
+    Ok(runs.iter().any(|run| run.get_str("_id").is_ok_and(|id| id != own)))
+}
+
+/// What is to be said of a run that has ended; `None` where it has no history.
+pub(crate) async fn message(stores: &Stores, run: &str) -> Result<Option<Finished>, HistoryError> {
+    let found = find(stores, doc! { "_id": run }, 1).await?.pop();
+    let Some(run) = found.and_then(|run| bson::deserialize_from_document::<Run>(run).ok()) else {
+        return Ok(None);
+    };
+    let count = |signed: i64| signed.unsigned_abs();
+    let (Ok(client_id), Ok(ingestion)) = (run.client.parse(), run.ingestion.parse()) else { return Ok(None) };
+    Ok(Some(Finished {
+        version: message::VERSION,
+        client_id,
+        ingestion,
+        file: run.file,
+        bytes: run.bytes,
+        micro_batches: run.micro_batches,
+        counts: Counts {
+            received: count(run.received),
+            stored: count(run.stored),
+            duplicates: count(run.duplicates),
+            rejected: count(run.rejected),
+        },
+        seconds: run.seconds,
+        state: run.state,
+        reason: None,
+    }))
+}
+
+async fn find(stores: &Stores, filter: Document, limit: i64) -> Result<Vec<Document>, CoredmsError> {
+    stores.platform().await?.find(Run::COLLECTION, filter, limit).await
+}
