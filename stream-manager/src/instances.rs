@@ -1,7 +1,8 @@
 //! What must be known after the manager was killed: one file for each slot that has a session at the broker, and one for
 //! each stream with the number of instances that it should have.
 //!
-//! A slot's file is written before its process is started, so there is no moment at which a session could be forgotten.
+//! A slot's file is written and synced before its process is started, so there is no moment at which a session, with the
+//! messages that the broker keeps for it, could be forgotten. It is written only when an instance starts or ends.
 
 use std::path::PathBuf;
 
@@ -54,17 +55,19 @@ pub struct Registry {
 impl Registry {
     pub fn open(layout: &Layout) -> Result<Self, FileError> {
         let directory = layout.instances();
-        files::create_dir_all(&directory)?;
+        files::create_dir_all_durable(&directory)?;
         Ok(Self { directory })
     }
 
-    /// All that can be read. A file that cannot was torn by a power cut; its process, if any, is found by its tag.
+    /// All slots. A slot whose file is damaged is known by the file's name; its process, if any, is found by its process tag.
     pub fn records(&self) -> Result<Vec<Record>, FileError> {
-        self.read(SLOT_SUFFIX)
+        let without_process = |name: &str| SlotKey::of_name(name).map(|key| Record { key, process: None });
+        self.read(SLOT_SUFFIX, without_process)
     }
 
+    /// All that can be read. If a file is damaged, the policy of its stream decides until a person does again.
     pub fn wanted(&self) -> Result<Vec<Wanted>, FileError> {
-        self.read(WANTED_SUFFIX)
+        self.read(WANTED_SUFFIX, |_| None)
     }
 
     pub fn write(&self, record: &Record) -> Result<(), FileError> {
@@ -84,20 +87,27 @@ impl Registry {
         let path = self.directory.join(name);
         // These types have no map keys and no numbers that JSON could refuse.
         let text = serde_json::to_vec(content).unwrap_or_default();
-        files::write_atomic(&path, &text)
+        files::write_durable(&path, &text)?;
+        files::sync_dir(&self.directory)
     }
 
-    fn read<T: DeserializeOwned>(&self, suffix: &str) -> Result<Vec<T>, FileError> {
+    /// Reads the files with this suffix; `damaged` gives what can be told from the name of one that cannot be read.
+    fn read<T: DeserializeOwned>(
+        &self,
+        suffix: &str,
+        damaged: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, FileError> {
         let mut found = Vec::new();
         for path in files::list(&self.directory)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with('.') || !name.ends_with(suffix) {
+            let Some(stem) = name.strip_suffix(suffix).filter(|name| !name.starts_with('.')) else {
                 continue;
-            }
+            };
             match serde_json::from_slice(&files::read(&path)?) {
                 Ok(content) => found.push(content),
                 Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "state file cannot be read, ignored")
+                    tracing::warn!(file = %path.display(), %error, "a state file is damaged");
+                    found.extend(damaged(stem));
                 }
             }
         }
@@ -110,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_found_again_and_torn_ones_are_left_out() {
+    fn records_are_found_again_and_the_slot_of_a_torn_one_too() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
         let registry = Registry::open(&layout).expect("open");
@@ -127,13 +137,20 @@ mod tests {
         }
         let wanted = Wanted { key: key.clone(), wanted: 2, pinned: true };
         registry.want(&wanted).expect("want");
-        files::write_atomic(&layout.instances().join("client1.stream.2.slot.json"), b"{\"client\":")
-            .expect("torn");
-        assert_eq!(registry.records().expect("records"), records);
+        for torn in ["client1.stream.2.slot.json", "client1.stream.wanted.json", "nobody.slot.json"] {
+            files::write_atomic(&layout.instances().join(torn), b"{\"client\":").expect("torn");
+        }
+        let [first, second] = records.clone();
+        let third = Record { key: key.slot(2), process: None };
+        assert_eq!(registry.records().expect("records"), [first, second, third]);
+        assert_eq!(registry.wanted().expect("wanted"), []);
+        registry.want(&wanted).expect("want again");
         assert_eq!(registry.wanted().expect("wanted"), [wanted]);
 
         registry.remove(&key.slot(0)).expect("remove");
         registry.remove(&key.slot(0)).expect("removed twice");
-        assert_eq!(registry.records().expect("records"), records[1..]);
+        let left: Vec<u32> =
+            registry.records().expect("records").iter().map(|record| record.key.slot).collect();
+        assert_eq!(left, [1, 2]);
     }
 }

@@ -28,6 +28,13 @@ impl StreamKey {
 }
 
 impl SlotKey {
+    /// The slot whose [`Display`](fmt::Display) is this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (stream, slot) = name.rsplit_once('.')?;
+        let (client, stream) = stream.split_once('.')?;
+        Some(StreamKey { client: client.parse().ok()?, stream: stream.to_owned() }.slot(slot.parse().ok()?))
+    }
+
     /// The fixed MQTT client id of the slot, which is also the name that its instance reports under.
     pub fn instance(&self, config: &Config) -> String {
         format!("{}-{self}", config.settings.broker.topic_prefix.replace('/', "-"))
