@@ -13,6 +13,7 @@ mod error;
 mod fate;
 mod reconcile;
 mod signals;
+mod state_files;
 mod supervise;
 mod table;
 

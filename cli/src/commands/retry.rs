@@ -1,16 +1,18 @@
 //! `mysimbdp retry`: a held file back to staging, a discarded one back to where it was dropped.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path};
 
 use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
-use mysimbdp_core::io::{files, staging};
+use mysimbdp_core::io::files;
+use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::reason::Reason;
+use mysimbdp_core::{chain, exit};
 
 use crate::error::Failure;
-use crate::fate;
+use crate::fate::{self, Explained};
 
 pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
     if let Ok(ingestion) = id.parse::<IngestionId>() {
@@ -21,8 +23,17 @@ pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
     let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
     for client in files::list(&config.layout.discarded_root())? {
         let directory = client.join(id);
-        if is_name && let Some(reason) = fate::reason_in(&directory)? {
-            return retry_discarded(config, &directory, &reason);
+        match fate::reason_in(&directory)? {
+            Explained::By(reason) if is_name => {
+                return drop_again(config, &directory, &reason, |name| name != Reason::FILE);
+            }
+            Explained::Damaged(damaged) if is_name => {
+                return Err(Failure::new(
+                    exit::DATA,
+                    format!("{damaged}; drop the file that lies there again"),
+                ));
+            }
+            Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {}
         }
     }
     Err(unknown(id))
@@ -38,24 +49,48 @@ fn unknown(id: &str) -> Failure {
 fn retry_held(config: &Config, ingestion: IngestionId) -> Result<(), Failure> {
     for client in config.clients.keys() {
         if files::exists(&config.layout.held(client, ingestion)) {
-            staging::retry_held(&config.layout, client, ingestion)
-                .map_err(|error| Failure::of(exit::IO, &error))?;
-            println!("{ingestion} of {client} is staged again");
-            return Ok(());
+            return match staging::retry_held(&config.layout, client, ingestion) {
+                Ok(()) => {
+                    println!("{ingestion} of {client} is staged again");
+                    Ok(())
+                }
+                Err(error) if error.is_damaged_manifest() => {
+                    drop_damaged(config, &config.layout.held(client, ingestion), &error)
+                }
+                Err(error) => Err(Failure::of(exit::IO, &error)),
+            };
         }
     }
     Err(unknown(&ingestion.to_string()))
 }
 
+/// Without its manifest a held file is a file like any other, if it is in one piece.
+fn drop_damaged(config: &Config, directory: &Path, error: &StagingError) -> Result<(), Failure> {
+    match fate::reason_in(directory)? {
+        Explained::By(reason) if files::exists(&directory.join(&reason.file)) => {
+            drop_again(config, directory, &reason, |name| name == reason.file.as_str())
+        }
+        Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {
+            let problem = format!("{}; drop again what lies there, with `mysimbdp drop`", chain(error));
+            Err(Failure::new(exit::DATA, problem))
+        }
+    }
+}
+
 /// The file goes first and the reason last: after a crash in between, the same command finishes the work.
-fn retry_discarded(config: &Config, directory: &Path, reason: &Reason) -> Result<(), Failure> {
+fn drop_again(
+    config: &Config,
+    directory: &Path,
+    reason: &Reason,
+    is_content: impl Fn(&OsStr) -> bool,
+) -> Result<(), Failure> {
     let Some(target) = DropPath::parse(&reason.dropped_at) else {
         let problem = format!("{} names no path below the drop directory", reason.dropped_at);
         return Err(Failure::new(exit::DATA, problem));
     };
     let from = Directory::of_platform(directory)?;
     let to = DropDirectory::make(&config.layout)?.make_directory(&target.parent())?;
-    for name in from.names()?.iter().filter(|name| *name != Reason::FILE) {
+    for name in from.names()?.iter().filter(|name| is_content(name)) {
         from.move_file(name, &to, target.name(), Existing::Keep)?;
     }
     files::remove_dir_all(directory)?;

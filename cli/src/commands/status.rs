@@ -6,9 +6,11 @@ use std::path::Path;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
+use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_core::io::files;
 use mysimbdp_core::io::sign::{self, Notice};
-use mysimbdp_core::io::{files, staging};
+use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::logging;
 use mysimbdp_core::manifest::Lane;
@@ -17,7 +19,8 @@ use serde::Serialize;
 
 use crate::commands::stream;
 use crate::error::Failure;
-use crate::fate;
+use crate::fate::{self, Explained};
+use crate::state_files::{self, Damaged};
 use crate::table;
 
 #[derive(Debug, Serialize)]
@@ -53,6 +56,21 @@ struct Staged {
     micro_batches: usize,
 }
 
+impl Staged {
+    /// One whose manifest cannot be read.
+    fn unreadable(ingestion: IngestionId) -> Self {
+        Self {
+            ingestion: ingestion.to_string(),
+            file: String::new(),
+            lane: Lane::Live,
+            bytes: 0,
+            records: 0,
+            units_done: 0,
+            micro_batches: 0,
+        }
+    }
+}
+
 /// A file that waits for a person.
 #[derive(Debug, Serialize)]
 struct Parked {
@@ -79,24 +97,27 @@ pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
 async fn look(config: &Config) -> Result<Status, Failure> {
     let layout = &config.layout;
     let mut clients = BTreeMap::new();
+    let mut damaged = state_files::damaged(layout)?;
     for id in config.clients.keys() {
-        clients.insert(id.to_string(), look_at_client(layout, id)?);
+        clients.insert(id.to_string(), look_at_client(layout, id, &mut damaged)?);
     }
-    Ok(Status {
-        clients,
-        unrouted: parked(&layout.discarded_root().join(Layout::UNROUTED))?,
-        streams: stream::streams(config, None).await,
-        notices: sign::notices(layout)?,
-    })
+    let unrouted = parked(&layout.discarded_root().join(Layout::UNROUTED), &mut damaged)?;
+    let mut notices = sign::notices(layout)?;
+    notices.extend(damaged.iter().map(|damaged| damaged.notice(layout)));
+    Ok(Status { clients, unrouted, streams: stream::streams(config, None).await, notices })
 }
 
-fn look_at_client(layout: &Layout, id: &ClientId) -> Result<ClientStatus, Failure> {
+fn look_at_client(
+    layout: &Layout,
+    id: &ClientId,
+    damaged: &mut Vec<Damaged>,
+) -> Result<ClientStatus, Failure> {
     let dropped = |lane| files_in(layout, &DropPath::of_client(id, lane));
     Ok(ClientStatus {
         dropped: dropped(Lane::Live)? + dropped(Lane::Backfill)?,
-        staged: staged(layout, id)?,
-        held: parked(&layout.held_root().join(id.as_str()))?,
-        discarded: parked(&layout.discarded_root().join(id.as_str()))?,
+        staged: staged(layout, id, damaged)?,
+        held: parked(&layout.held_root().join(id.as_str()), damaged)?,
+        discarded: parked(&layout.discarded_root().join(id.as_str()), damaged)?,
         archived: files::list(&layout.archive_root().join(id.as_str()))?.len(),
     })
 }
@@ -116,11 +137,21 @@ fn files_in(layout: &Layout, place: &DropPath) -> Result<usize, Failure> {
     Ok(names.len())
 }
 
-fn staged(layout: &Layout, id: &ClientId) -> Result<Vec<Staged>, Failure> {
+fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Result<Vec<Staged>, Failure> {
     let mut queue = Vec::new();
     for ingestion in staging::ingestions(layout, id).map_err(|error| Failure::of(exit::IO, &error))? {
-        // It may be finished while we look; batch-manager's log says more of one that is not readable.
-        let Ok(staged) = staging::read(layout, id, ingestion) else { continue };
+        let staged = match staging::read(layout, id, ingestion) {
+            Ok(staged) => staged,
+            // It was finished while we looked.
+            Err(StagingError::File(error)) if error.is_not_found() => continue,
+            Err(error) => {
+                let path = layout.staged(id, ingestion).join(Layout::MANIFEST);
+                damaged.push(Damaged { path, reason: mysimbdp_core::chain(&error) });
+                queue.push(Staged::unreadable(ingestion));
+                continue;
+            }
+        };
+        damaged.extend(staged.torn.into_iter().map(|torn| Damaged { path: torn.path, reason: torn.reason }));
         queue.push(Staged {
             ingestion: ingestion.to_string(),
             file: staged.manifest.file,
@@ -134,12 +165,19 @@ fn staged(layout: &Layout, id: &ClientId) -> Result<Vec<Staged>, Failure> {
     Ok(queue)
 }
 
-fn parked(directory: &Path) -> Result<Vec<Parked>, Failure> {
+fn parked(directory: &Path, damaged: &mut Vec<Damaged>) -> Result<Vec<Parked>, Failure> {
     let mut found = Vec::new();
     for path in visible(directory)? {
         let id = path.file_name().unwrap_or_default().display().to_string();
-        if let Some(reason) = fate::reason_in(&path)? {
-            found.push(Parked { id, file: reason.file, bytes: reason.bytes, reasons: reason.reasons });
+        match fate::reason_in(&path)? {
+            Explained::By(reason) => {
+                found.push(Parked { id, file: reason.file, bytes: reason.bytes, reasons: reason.reasons });
+            }
+            Explained::Damaged(reason) => {
+                found.push(Parked { id, file: String::new(), bytes: 0, reasons: vec![reason.to_string()] });
+                damaged.push(reason);
+            }
+            Explained::Nowhere => {}
         }
     }
     Ok(found)

@@ -10,7 +10,7 @@ use mysimbdp_core::layout::Layout;
 use mysimbdp_core::outcome::Run;
 
 use crate::error::Failure;
-use crate::fate;
+use crate::fate::{self, Explained};
 
 /// A client's directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,13 +28,17 @@ pub(super) fn look(layout: &Layout, client: &ClientId) -> Result<Disk, Failure> 
         disk.staged += disk.note(&path, staging::read_manifest(&path).is_ok());
     }
     for path in visible(&layout.held_root().join(client.as_str()))? {
-        let is_whole = staging::read_manifest(&path).is_ok() && fate::reason_in(&path)?.is_some();
+        let is_whole = staging::read_manifest(&path).is_ok() && is_explained(&path)?;
         disk.held += disk.note(&path, is_whole);
     }
     for path in visible(&layout.discarded_root().join(client.as_str()))? {
-        disk.discarded += disk.note(&path, fate::reason_in(&path)?.is_some());
+        disk.discarded += disk.note(&path, is_explained(&path)?);
     }
     Ok(disk)
+}
+
+fn is_explained(directory: &Path) -> Result<bool, Failure> {
+    Ok(matches!(fate::reason_in(directory)?, Explained::By(_)))
 }
 
 impl Disk {
