@@ -7,12 +7,14 @@ mod batch;
 mod commands;
 #[cfg(feature = "failpoints")]
 mod crashes;
+mod damaged;
 mod edge;
 mod embedded;
 mod fairness;
 mod hostile;
 mod network;
 mod outages;
+mod power_cut;
 mod pressure;
 mod reconcile;
 mod scaling;

@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: a configured data root, the processes on it, and looks into the database.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
@@ -24,17 +25,25 @@ pub struct Platform {
 impl Platform {
     /// Makes a data root for these clients, with short waits.
     pub async fn new(mongodb: &str, broker: &str, clients: Value) -> Self {
+        Self::within(&std::env::temp_dir(), mongodb, broker, clients).await
+    }
+
+    /// The same with the data root below `parent`, such as a disk whose power can be cut.
+    pub async fn within(parent: &Path, mongodb: &str, broker: &str, clients: Value) -> Self {
         let (database, topic_prefix) = (unique("e2e"), unique("e2e"));
-        let root = Root::new(&json!({
-            "broker": {"url": broker, "topic_prefix": topic_prefix, "keep_alive": "2s"},
-            "coredms": {"url": mongodb, "database": database},
-            "fetchdata": {"settle": "100ms", "scan_every": "1s"},
-            "batch_manager": {"scan_every": "1s", "backoff_first": "100ms", "backoff_max": "1s", "stop_grace": "5s"},
-            "stream_manager": {
-                "report_every": "1s", "backoff_first": "100ms", "backoff_max": "2s", "stop_grace": "5s", "drain_quiet": "500ms",
-            },
-            "clients": clients,
-        }));
+        let root = Root::within(
+            parent,
+            &json!({
+                "broker": {"url": broker, "topic_prefix": topic_prefix, "keep_alive": "2s"},
+                "coredms": {"url": mongodb, "database": database},
+                "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+                "batch_manager": {"scan_every": "1s", "backoff_first": "100ms", "backoff_max": "1s", "stop_grace": "5s"},
+                "stream_manager": {
+                    "report_every": "1s", "backoff_first": "100ms", "backoff_max": "2s", "stop_grace": "5s", "drain_quiet": "500ms",
+                },
+                "clients": clients,
+            }),
+        );
         let client = Client::with_uri_str(mongodb).await.expect("a valid address");
         Self { root, database, topic_prefix, client }
     }
