@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
@@ -9,6 +10,7 @@ use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::address;
 use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, SIGNAL_BYTES_MAX};
 use mysimbdp_core::io::random;
+use mysimbdp_core::logging::{Bursts, Untold};
 use mysimbdp_core::message::Staged;
 use tokio::sync::mpsc;
 
@@ -22,8 +24,8 @@ pub(crate) struct Bell {
     rope: Option<Rope>,
     /// That there is no address has been said.
     said_so: bool,
-    /// Messages since the last [`Bell::renew`] that were none.
-    forged: u64,
+    /// Messages that were none, with the topic and the reason of each.
+    forged: Bursts<(), (String, String)>,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,9 @@ impl Sought {
 
 impl Bell {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        Self { config, rope: None, said_so: false, forged: 0 }
+        // As often as it is asked for, by `renew`.
+        let forged = Bursts::new(config.settings.batch_manager.scan_every.duration());
+        Self { config, rope: None, said_so: false, forged }
     }
 
     pub(crate) fn link(&self) -> Option<&BrokerLink> {
@@ -79,9 +83,8 @@ impl Bell {
 
     /// Connects where there is no connection, or the broker has another address now.
     pub(crate) async fn renew(&mut self) {
-        let forged = std::mem::take(&mut self.forged);
-        if forged > 1 {
-            tracing::warn!(count = forged - 1, "refused more messages since the one that was logged");
+        for ((), Untold { count, last: (topic, reason) }) in self.forged.due(Instant::now()) {
+            tracing::warn!(count, topic, reason, "refused more messages");
         }
         let url = match address::broker(&self.config) {
             Ok(url) => url,
@@ -134,9 +137,9 @@ impl Bell {
                     LinkEvent::Message(message) => match parse(&self.config, &message) {
                         Ok((client, ingestion)) => clients.entry(client).or_default().add(ingestion),
                         Err(reason) => {
-                            self.forged += 1;
-                            if self.forged == 1 {
-                                tracing::warn!(topic = message.topic, reason, "refused a message");
+                            let refused = (message.topic, reason);
+                            if let Some((topic, reason)) = self.forged.count((), refused, Instant::now()) {
+                                tracing::warn!(topic, reason, "refused a message");
                             }
                         }
                     },

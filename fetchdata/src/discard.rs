@@ -16,6 +16,7 @@ use crate::moves::{Moved, move_verified, put_back};
 use crate::names;
 use crate::scan::{Kind, Look};
 use crate::set_aside::{SetAside, set_aside};
+use crate::tell::Tell;
 
 /// A file and why it is refused.
 #[derive(Debug)]
@@ -28,6 +29,16 @@ pub(crate) struct Refused<'a> {
     pub(crate) reasons: Vec<String>,
 }
 
+/// What is told of a file that was discarded.
+#[derive(Debug)]
+pub(crate) struct Discarded<'a> {
+    pub(crate) client: Option<&'a ClientId>,
+    pub(crate) file: String,
+    pub(crate) bytes: u64,
+    pub(crate) reasons: String,
+    pub(crate) directory: std::path::Display<'a>,
+}
+
 /// How the file came to lie in the directory that is put together.
 enum Filled {
     Moved,
@@ -38,7 +49,7 @@ enum Filled {
 }
 
 /// Discards the file. The directory is put together out of sight, so what can be seen is complete.
-pub(crate) fn discard(layout: &Layout, refused: Refused) -> Result<Moved, FileError> {
+pub(crate) fn discard(layout: &Layout, tell: &Tell, refused: Refused) -> Result<Moved, FileError> {
     let drop_directory = DropDirectory::open(layout)?;
     let visible = layout.discarded(refused.client, refused.received_at, random::number());
     let unseen = unseen(&visible);
@@ -72,14 +83,13 @@ pub(crate) fn discard(layout: &Layout, refused: Refused) -> Result<Moved, FileEr
         }
         original.remove(&drop_directory)?;
     }
-    tracing::warn!(
-        client = refused.client.map_or(Layout::UNROUTED, ClientId::as_str),
-        file = names::plain(refused.look.path.name()),
-        bytes = refused.look.stamp.bytes,
-        reasons = refused.reasons.join("; "),
-        directory = %visible.display(),
-        "discarded"
-    );
+    tell.discarded(&Discarded {
+        client: refused.client,
+        file: names::plain(refused.look.path.name()),
+        bytes: refused.look.stamp.bytes,
+        reasons: refused.reasons.join("; "),
+        directory: visible.display(),
+    });
     Ok(Moved::Yes)
 }
 
@@ -149,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::route::Place;
-    use crate::scan::Stamp;
+    use crate::scan::{Owner, Stamp};
 
     #[test]
     fn a_discard_that_fails_loses_nothing_even_where_the_name_is_in_use_again() {
@@ -166,6 +176,7 @@ mod tests {
             stamp: Stamp::of(&drop_directory.status(&path).expect("status")),
             path,
             place: Place::Shared,
+            owner: Owner { client: None, lane: mysimbdp_core::manifest::Lane::Live },
             kind: Kind::File,
             settle: std::time::Duration::ZERO,
             sentinel: None,

@@ -3,12 +3,14 @@
 //! Level-triggered: events and the clock only say when to look again, and each look starts from what lies there.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::io::drop_directory::DropPath;
+use mysimbdp_core::io::files;
 use mysimbdp_core::manifest::Lane;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -18,13 +20,14 @@ use crate::judge::candidate;
 use crate::measure::Measure;
 use crate::pause::Pause;
 use crate::room::Gate;
-use crate::route::{self, Place};
-use crate::scan::{self, ScanFault, Walk};
+use crate::scan::{self, Look, Owner, ScanFault, Walk};
 use crate::settle::{Ended, Ready, Tracker};
 use crate::take::Taker;
 use crate::watch::Watch;
+use crate::windows::Windows;
 
-/// Walks that follow each other by events take at most this share of the time: one part in five.
+/// Walks that follow each other by events take at most this share of a processor: one part in five. The time that passes is no
+/// measure of that on a busy machine, where the files of all would wait for each other's work.
 const WALK_REST_FACTOR: u32 = 4;
 const WALK_REST_MIN: Duration = Duration::from_millis(50);
 /// One that took long because the disk stood still is no reason to look away for minutes.
@@ -40,7 +43,7 @@ pub(crate) struct Intake {
     tracker: Tracker,
     /// Settled files that wait for a free hand.
     queue: VecDeque<Ready>,
-    tasks: JoinSet<(DropPath, Lane, Ended)>,
+    tasks: JoinSet<(Taken, Ended)>,
     /// How many of the tasks are of the backfill lane.
     backfilling: usize,
     /// Whose staging the files in work may come to lie in, and their bytes.
@@ -50,6 +53,24 @@ pub(crate) struct Intake {
     pause: Pause,
     /// What could not be looked at, and was warned of.
     faults: HashSet<String>,
+    served: Served,
+    /// Owners of whom the last walk has left out files: how many have to go before the next walk is worth it.
+    cut_off: BTreeMap<Owner, usize>,
+    windows: Windows,
+}
+
+/// A file in work.
+#[derive(Debug)]
+struct Taken {
+    path: DropPath,
+    owner: Owner,
+}
+
+/// Whose turn was when.
+#[derive(Debug, Default)]
+struct Served {
+    turn: u64,
+    last: BTreeMap<Owner, u64>,
 }
 
 /// When the drop point is walked again.
@@ -74,6 +95,9 @@ impl Intake {
             tasks: JoinSet::new(),
             backfilling: 0,
             faults: HashSet::new(),
+            served: Served::default(),
+            cut_off: BTreeMap::new(),
+            windows: Windows::default(),
         }
     }
 
@@ -99,9 +123,9 @@ impl Intake {
                         break;
                     }
                     Some(ended) = self.tasks.join_next() => {
-                        let (path, lane, ended) = ended.map_err(Error::Crashed)?;
+                        let (taken, ended) = ended.map_err(Error::Crashed)?;
                         let now = Instant::now();
-                        let look = self.ended(&path, lane, ended, now);
+                        let look = self.ended(&taken, ended, now);
                         next.at = look.map_or(next.at, |look| look.min(next.at));
                     }
                     () = watch.woken() => next.at = next.at.min(next.rested),
@@ -119,16 +143,33 @@ impl Intake {
         let config = Arc::clone(&self.config);
         let started = Instant::now();
         let mut measure = std::mem::take(&mut self.measure);
-        let walked = spawn_blocking(move || (scan::walk(&config), measure.level(&config.layout), measure));
-        let (Walk { looks, faults }, level, measure) = walked.await.map_err(Error::Crashed)?;
+        let starts = self.windows.starts();
+        let walked = spawn_blocking(move || {
+            let before = processor_time();
+            let (walk, level) = (scan::walk(&config, starts), measure.level(&config.layout));
+            (walk, level, measure, processor_time().saturating_sub(before))
+        });
+        let (Walk { looks, faults, cut_off, .. }, level, measure, worked) =
+            walked.await.map_err(Error::Crashed)?;
         self.measure = measure;
         self.gate.measured(level.map_err(|error| mysimbdp_core::chain(&error)), self.in_work.values());
         self.warn_of(&faults);
+        self.taker.tell().go_on();
         let now = Instant::now();
-        self.queue = in_turns(self.tracker.observe(now, looks));
+        let seen = count_of_each(&looks);
+        let count = |owner: &Owner| seen.get(owner).copied().unwrap_or_default();
+        self.queue = in_turns(self.tracker.observe(now, looks), &self.served);
+        self.windows.walked(&cut_off, |owner| self.tracker.in_vain(owner) >= count(owner), now);
+        let half = |owner: Owner| {
+            let half = count(&owner).div_ceil(2);
+            (owner, half)
+        };
+        self.cut_off = cut_off.into_keys().map(half).collect();
         let scan = now + self.config.settings.fetchdata.scan_every.duration();
         let at = self.tracker.next_look(now).map_or(scan, |look| look.min(scan));
-        let rested = now + (WALK_REST_FACTOR * (now - started)).clamp(WALK_REST_MIN, WALK_REST_MAX);
+        // A slow disk has half of the time for others.
+        let rest = (WALK_REST_FACTOR * worked).max(now - started);
+        let rested = now + rest.clamp(WALK_REST_MIN, WALK_REST_MAX);
         Ok(NextWalk { at, rested })
     }
 
@@ -138,7 +179,7 @@ impl Intake {
         let hands = self.config.settings.fetchdata.files_in_parallel as usize;
         while self.tasks.len() < hands {
             let Some(next) = self.queue.front() else { return };
-            let lane = route::lane(&next.look.place);
+            let lane = next.look.owner.lane;
             // Backfill lies behind everything else, so nothing waits behind it.
             if lane == Lane::Backfill && hands > 1 && self.backfilling + 1 >= hands {
                 return;
@@ -156,22 +197,36 @@ impl Intake {
                     self.in_work.insert(ready.look.path.clone(), (client.clone(), bytes));
                 }
                 self.backfilling += usize::from(lane == Lane::Backfill);
+                let taken = Taken { path: ready.look.path.clone(), owner: ready.look.owner.clone() };
+                self.served.serve(&taken.owner);
                 let taker = Arc::clone(&self.taker);
-                self.tasks.spawn(async move { (ready.look.path.clone(), lane, taker.take(ready).await) });
+                self.tasks.spawn(async move { (taken, taker.take(ready).await) });
             }
         }
     }
 
     /// When the file is to be looked at again, where it waits for that.
-    fn ended(&mut self, path: &DropPath, lane: Lane, ended: Ended, now: Instant) -> Option<Instant> {
-        self.backfilling -= usize::from(lane == Lane::Backfill);
+    fn ended(&mut self, taken: &Taken, ended: Ended, now: Instant) -> Option<Instant> {
+        let Taken { path, owner } = taken;
+        self.backfilling -= usize::from(owner.lane == Lane::Backfill);
         self.in_work.remove(path);
+        let mut look = None;
         match &ended {
-            Ended::Gone => self.gate.taken(),
+            Ended::Gone => {
+                self.gate.taken();
+                look = self.makes_room(owner).then_some(now);
+            }
             Ended::Exhausted(error) => self.gate.refused(error.clone(), now),
             _ => {}
         }
-        self.tracker.ended(path, ended, now)
+        self.tracker.ended(path, owner, ended, now).or(look)
+    }
+
+    /// Whether with this file enough have gone for a walk to see those that the last one has left out.
+    fn makes_room(&mut self, owner: &Owner) -> bool {
+        let Some(left) = self.cut_off.get_mut(owner) else { return false };
+        *left = left.saturating_sub(1);
+        *left == 0
     }
 
     /// True where files wait for room.
@@ -193,31 +248,65 @@ impl Intake {
     }
 
     /// Once for each that begins, not at every walk.
-    fn warn_of(&mut self, faults: &[ScanFault]) {
-        let faults: HashSet<String> = faults.iter().map(|fault| mysimbdp_core::chain(fault)).collect();
-        for error in faults.difference(&self.faults) {
-            tracing::warn!(error, "part of the drop point cannot be looked at");
+    fn warn_of(&mut self, faults: &[(Option<ClientId>, ScanFault)]) {
+        let mut found = HashSet::with_capacity(faults.len());
+        for (client, fault) in faults {
+            let text = mysimbdp_core::chain(fault);
+            if !self.faults.contains(&text) {
+                self.taker.tell().unseen(client.as_ref(), fault);
+            }
+            found.insert(text);
         }
-        self.faults = faults;
+        self.faults = found;
     }
 }
 
-/// One file of each client after the other, so that none waits for another's flood; backfill after everything else.
-fn in_turns(ready: Vec<Ready>) -> VecDeque<Ready> {
-    let mut position: BTreeMap<(bool, String), usize> = BTreeMap::new();
-    let mut ranked: Vec<((bool, usize), Ready)> = ready
+impl Served {
+    fn serve(&mut self, owner: &Owner) {
+        self.turn += 1;
+        self.last.insert(owner.clone(), self.turn);
+    }
+
+    fn last(&self, owner: &Owner) -> u64 {
+        self.last.get(owner).copied().unwrap_or_default()
+    }
+}
+
+/// How long this thread has had a processor; zero if the kernel does not tell.
+fn processor_time() -> Duration {
+    let text = files::read_to_string(Path::new("/proc/thread-self/schedstat")).unwrap_or_default();
+    let nanos = text.split_ascii_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or_default())
+}
+
+/// How many files of each owner were looked at.
+fn count_of_each(looks: &[Look]) -> BTreeMap<Owner, usize> {
+    let mut counts: BTreeMap<Owner, usize> = BTreeMap::new();
+    for look in looks {
+        match counts.get_mut(&look.owner) {
+            Some(count) => *count += 1,
+            None => _ = counts.insert(look.owner.clone(), 1),
+        }
+    }
+    counts
+}
+
+/// One file of each owner after the other, so that none waits for another's flood, and first of those who were served
+/// longest ago; backfill after everything else.
+fn in_turns(ready: Vec<Ready>, served: &Served) -> VecDeque<Ready> {
+    let mut position: BTreeMap<Owner, u64> = BTreeMap::new();
+    let mut ranked: Vec<((bool, u64, u64), Ready)> = ready
         .into_iter()
         .map(|ready| {
-            let is_backfill = route::lane(&ready.look.place) == Lane::Backfill;
-            let owner = match &ready.look.place {
-                Place::Client(id) | Place::Backfill(id) => id.to_string(),
-                Place::Shared => String::new(),
-            };
-            let rank = position.entry((is_backfill, owner)).or_default();
+            let owner = &ready.look.owner;
+            let rank = position.entry(owner.clone()).or_default();
             *rank += 1;
-            ((is_backfill, *rank), ready)
+            ((owner.lane == Lane::Backfill, *rank, served.last(owner)), ready)
         })
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     ranked.into_iter().map(|(_, ready)| ready).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,12 @@
 //!
 //! 1. [`watch`] wakes, and [`scan`] walks the drop point; [`route`] says whose each file is;
 //! 2. [`settle`] decides when a file is complete, [`room`] whether there is room for it ([`measure`] looks, [`pause`]
-//!    tells); [`intake`] takes a few of them at a time;
+//!    tells); [`intake`] takes a few of them at a time, of each client in turn ([`windows`] moves on behind what fails);
 //! 3. [`validate`] judges kind, name and size, [`split`] the content while it finds the micro-batches; [`judge`] does
 //!    both on one descriptor that nobody else writes to;
 //! 4. [`duplicate`] seeks the same content in staging, held and history;
 //! 5. [`stage`] makes it visible to batch-manager, [`notify_staged`] rings the bell;
-//! 6. or else [`discard`] puts it aside with all reasons.
+//! 6. or else [`discard`] puts it aside with all reasons; [`tell`] says so, in a flood once for many.
 //!
 //! The drop directory is the senders' ground: nothing there is trusted, see [`mysimbdp_core::io::drop_directory`].
 //! [`moves`] takes files from it and gives them back, [`set_aside`] is where some wait in between.
@@ -35,10 +35,11 @@ mod settle;
 mod split;
 mod stage;
 mod take;
+mod tell;
 mod validate;
 mod watch;
+mod windows;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -115,12 +116,11 @@ fn prepare(config: &Config) -> Result<recover::Originals, Error> {
         match drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill)) {
             // What is there in its place is told of by the scan, or is taken away by it.
             Err(error) if error.is_obstructed() => {}
-            // No client's folder keeps the others waiting.
-            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {
-                let error = mysimbdp_core::chain(&error);
-                tracing::warn!(%client, error, "client's folder cannot be prepared");
+            // What is wrong with a client's folder stops no other client.
+            Err(error) => {
+                tracing::warn!(%client, error = mysimbdp_core::chain(&error), "client's folder cannot be prepared");
             }
-            made => _ = made.map_err(Error::Prepare)?,
+            Ok(_) => {}
         }
         files::create_dir_all(&config.layout.staging().join(client.as_str())).map_err(Error::Prepare)?;
     }

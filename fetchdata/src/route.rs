@@ -19,6 +19,16 @@ pub(crate) enum Place {
     Shared,
 }
 
+impl Place {
+    /// Whose folder it is in, if in any client's.
+    pub(crate) fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Client(id) | Self::Backfill(id) => Some(id),
+            Self::Shared => None,
+        }
+    }
+}
+
 /// The client that a file belongs to, or why it belongs to none.
 pub(crate) fn client<'a>(config: &'a Config, place: &Place, name: &OsStr) -> Result<&'a Client, String> {
     match place {

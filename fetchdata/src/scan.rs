@@ -1,6 +1,7 @@
 //! Walks the drop point: the truth about what lies there, whatever the watcher has said.
 
-use std::collections::HashSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -11,12 +12,21 @@ pub(crate) use mysimbdp_core::io::drop_directory::FileKind as Kind;
 use mysimbdp_core::io::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath, FileStatus};
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::layout::Layout;
+use mysimbdp_core::manifest::Lane;
 
 use crate::names;
 use crate::route::{self, Place};
 
-/// Files of one walk, which bounds the memory: what lies beyond is seen when these have gone.
-const LOOKS_MAX: usize = 100_000;
+/// Files of one walk, which bounds the memory: some 2.5 KiB each.
+const FILES_MAX: usize = 30_000;
+
+/// Of these each client has a share for each lane. With so many clients that it would be smaller, the memory grows.
+const SHARE_MIN: usize = 32;
+
+/// What a walk spends of an owner's share for each file, each directory and each name in a directory, about as their times are.
+const FILE: usize = 64;
+const DIRECTORY: usize = 8;
+const NAME: usize = 1;
 
 /// The suffix of the receipts that the platform itself puts beside the senders' files.
 const RECEIPT_SUFFIX: &[u8] = b".receipt.json";
@@ -26,12 +36,21 @@ const RECEIPT_SUFFIX: &[u8] = b".receipt.json";
 pub(crate) struct Look {
     pub(crate) path: DropPath,
     pub(crate) place: Place,
+    pub(crate) owner: Owner,
     pub(crate) kind: Kind,
     pub(crate) stamp: Stamp,
     /// For how long it must not change.
     pub(crate) settle: Duration,
     /// Where the client has sentinels: this file's, which is there.
     pub(crate) sentinel: Option<DropPath>,
+}
+
+/// Who has to wait for whom: files of an owner may delay each other, but no other owner's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner {
+    /// `None` for all that is no client's.
+    pub(crate) client: Option<ClientId>,
+    pub(crate) lane: Lane,
 }
 
 /// What changes whenever the content does, as far as metadata can tell.
@@ -49,7 +68,21 @@ pub(crate) struct Stamp {
 pub(crate) struct Walk {
     pub(crate) looks: Vec<Look>,
     /// Directories and files that could not be looked at.
-    pub(crate) faults: Vec<ScanFault>,
+    pub(crate) faults: Vec<(Option<ClientId>, ScanFault)>,
+    /// Owners of more than their share, with the first path that was not looked at.
+    pub(crate) cut_off: Paths,
+    shares: Shares,
+    starts: Paths,
+}
+
+/// A path for each owner.
+pub(crate) type Paths = BTreeMap<Owner, DropPath>;
+
+/// How much each owner has spent of its share.
+#[derive(Debug, Default)]
+struct Shares {
+    share: usize,
+    spent: BTreeMap<Owner, usize>,
 }
 
 /// Something at the drop point that the walk could not look at.
@@ -65,12 +98,38 @@ pub(crate) enum ScanFault {
     FolderIsSymlink(DropPath),
 }
 
-/// Looks at everything in the drop directory that is meant to be taken.
-pub(crate) fn walk(config: &Config) -> Walk {
-    let mut walk = Walk::default();
+/// Looks at everything in the drop directory that is meant to be taken: of each owner as much as its share, beginning with
+/// the first file or with what `starts` names.
+pub(crate) fn walk(config: &Config, starts: Paths) -> Walk {
+    walk_within(FILES_MAX, config, starts)
+}
+
+/// First with an equal share for each owner; then, if that was too little for some, with what the others have left to them.
+fn walk_within(files: usize, config: &Config, starts: Paths) -> Walk {
+    let equal = share(files, config.clients.len());
+    let walk = walk_with(config, starts.clone(), equal);
+    let cut_off = walk.cut_off.len();
+    let others = walk.looks.iter().filter(|look| !walk.cut_off.contains_key(&look.owner)).count();
+    match files.saturating_sub(others).checked_div(cut_off) {
+        Some(share) if share > equal => {
+            drop(walk);
+            walk_with(config, starts, share)
+        }
+        _ => walk,
+    }
+}
+
+/// How many files each owner may have: each client in two lanes, and what is no client's.
+fn share(files: usize, clients: usize) -> usize {
+    (files / (2 * clients + 1)).max(SHARE_MIN)
+}
+
+fn walk_with(config: &Config, starts: Paths, share: usize) -> Walk {
+    let shares = Shares { share: share * FILE, ..Shares::default() };
+    let mut walk = Walk { shares, starts, ..Walk::default() };
     match DropDirectory::open(&config.layout) {
         Ok(found) => walk.directory(config, found.root(), &DropPath::root(), &Place::Shared, 0),
-        Err(error) => walk.faults.push(error.into()),
+        Err(error) => walk.fault(&Place::Shared, error.into()),
     }
     walk
 }
@@ -86,46 +145,110 @@ impl Walk {
     ) {
         let mut names = match directory.names() {
             Ok(names) => names,
-            Err(error) => return self.faults.push(error.into()),
+            Err(error) => return self.fault(place, error.into()),
         };
         names.sort_unstable();
-        let all: HashSet<&OsStr> = names.iter().map(OsString::as_os_str).collect();
+        let beside = Beside { names: &names, found: OnceCell::new() };
+        let own = Owner::of(place);
         for name in names.iter().filter(|name| !names::is_temporary(name)) {
-            if self.looks.len() >= LOOKS_MAX {
-                return;
+            let is_backfill = depth == 1 && place.client().is_some() && name == Layout::BACKFILL;
+            // Thousands of names may follow, which is no time to look at each of them again.
+            if *place != Place::Shared && !is_backfill && self.cut_off.contains_key(&own) {
+                continue;
             }
+            let within = place_within(config, place, name, depth);
+            let owner = if *place == Place::Shared { owner_by_name(config, name) } else { own.clone() };
             let path = path.join(name);
+            // What lies within for another owner has a share of its own.
+            if within == *place {
+                if self.starts.get(&owner).is_some_and(|start| is_before(&path, start)) {
+                    continue;
+                }
+                if self.shares.is_spent(&owner) {
+                    self.cut_off.entry(owner).or_insert(path);
+                    continue;
+                }
+            }
             match directory.status(name) {
                 Ok(status) if status.is_directory() => {
-                    self.below(
-                        config,
-                        directory,
-                        &path,
-                        &place_within(config, place, name, depth),
-                        depth + 1,
-                    );
+                    self.shares.spend(Owner::of(&within), DIRECTORY);
+                    self.below(config, directory, &path, &within, depth + 1);
                 }
                 Ok(status) if depth == 0 && is_symlinked_folder(config, name, &status) => {
-                    self.faults.push(ScanFault::FolderIsSymlink(path));
+                    self.fault(&within, ScanFault::FolderIsSymlink(path));
                 }
-                Ok(status) => self.looks.extend(look(config, path, name, place, &status, &all)),
+                Ok(status) => {
+                    if let Some(look) = look(config, path, name, place, &owner, &status, &beside) {
+                        self.shares.spend(owner, FILE);
+                        self.looks.push(look);
+                    }
+                }
                 // Its sender has renamed or removed it since the directory was listed.
                 Err(error) if error.is_not_found() => {}
-                Err(error) => self.faults.push(error.into()),
+                Err(error) => {
+                    self.shares.spend(owner, FILE);
+                    self.fault(place, error.into());
+                }
             }
         }
+        // Last, so that a single directory is looked at however many names are in it.
+        self.shares.spend(own, names.len() * NAME);
     }
 
     fn below(&mut self, config: &Config, parent: &Directory, path: &DropPath, place: &Place, depth: usize) {
         if depth > DEPTH_MAX {
-            return self.faults.push(ScanFault::TooDeep(path.clone()));
+            return self.fault(place, ScanFault::TooDeep(path.clone()));
         }
         match parent.directory(path.name()) {
             Ok(directory) => self.directory(config, &directory, path, place, depth),
             // Its sender has put something else there since.
             Err(error) if error.is_not_found() || error.is_obstructed() => {}
-            Err(error) => self.faults.push(error.into()),
+            Err(error) => self.fault(place, error.into()),
         }
+    }
+
+    fn fault(&mut self, place: &Place, fault: ScanFault) {
+        self.faults.push((place.client().cloned(), fault));
+    }
+}
+
+impl Shares {
+    fn is_spent(&self, owner: &Owner) -> bool {
+        self.spent.get(owner).is_some_and(|spent| *spent >= self.share)
+    }
+
+    fn spend(&mut self, owner: Owner, cost: usize) {
+        *self.spent.entry(owner).or_default() += cost;
+    }
+}
+
+impl Owner {
+    /// The owner of a directory.
+    fn of(place: &Place) -> Self {
+        Self { client: place.client().cloned(), lane: route::lane(place) }
+    }
+}
+
+/// Whether a walk has done with `path`, and all that is in it, before it comes to `start`.
+fn is_before(path: &DropPath, start: &DropPath) -> bool {
+    path < start && start.below(path).is_none()
+}
+
+/// The owner of a file that lies in no client's folder.
+fn owner_by_name(config: &Config, name: &OsStr) -> Owner {
+    let client = route::client(config, &Place::Shared, name).ok().map(|client| client.id.clone());
+    Owner { client, lane: route::lane(&Place::Shared) }
+}
+
+/// What lies in the same directory, put in order only if a file is looked for there: few clients have sentinels.
+struct Beside<'a> {
+    names: &'a [OsString],
+    found: OnceCell<HashSet<&'a OsStr>>,
+}
+
+impl Beside<'_> {
+    fn has(&self, name: &OsStr) -> bool {
+        self.found.get_or_init(|| self.names.iter().map(OsString::as_os_str).collect()).contains(name)
     }
 }
 
@@ -154,17 +277,18 @@ fn look(
     path: DropPath,
     name: &OsStr,
     place: &Place,
+    owner: &Owner,
     status: &FileStatus,
-    beside: &HashSet<&OsStr>,
+    beside: &Beside,
 ) -> Option<Look> {
     if is_receipt(config, place, name) || is_sentinel(config, place, name) {
         return None;
     }
-    let client = route::client(config, place, name).ok();
+    let client = owner.client.as_ref().and_then(|id| config.client(id));
     let sentinel = match client.and_then(sentinel_of) {
         Some(suffix) => {
             let sentinel = with_suffix(name, suffix);
-            if !beside.contains(sentinel.as_os_str()) {
+            if !beside.has(&sentinel) {
                 return None;
             }
             Some(path.parent().join(&sentinel))
@@ -174,6 +298,7 @@ fn look(
     Some(Look {
         path,
         place: place.clone(),
+        owner: owner.clone(),
         kind: status.kind,
         stamp: Stamp::of(status),
         settle: client.map_or_else(|| config.settings.fetchdata.settle.duration(), |client| client.settle),
@@ -222,3 +347,6 @@ impl Stamp {
         Self { changed: other.changed, ..*self } == *other
     }
 }
+
+#[cfg(test)]
+mod tests;

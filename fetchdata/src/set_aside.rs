@@ -57,11 +57,41 @@ pub(crate) fn find(drop_directory: &DropDirectory) -> Result<Vec<(String, SetAsi
             found.push((key.to_owned(), SetAside::with_key(key)));
         }
     }
-    find_beside(drop_directory.root(), &DropPath::root(), 0, &mut found);
+    let mut unread = Unread::default();
+    find_beside(drop_directory.root(), &DropPath::root(), 0, &mut found, &mut unread);
+    unread.tell();
     Ok(found)
 }
 
-fn find_beside(directory: &Directory, path: &DropPath, depth: usize, found: &mut Vec<(String, SetAside)>) {
+/// Where it could not be looked: how often, and the last of them.
+#[derive(Default)]
+struct Unread {
+    count: u64,
+    last: Option<(DropPath, String)>,
+}
+
+impl Unread {
+    fn add(&mut self, path: &DropPath, error: &(dyn std::error::Error + 'static)) {
+        self.count += 1;
+        self.last = Some((path.clone(), mysimbdp_core::chain(error)));
+    }
+
+    /// Once for all of them: a sender may make any number.
+    fn tell(self) {
+        if let Some((path, error)) = self.last {
+            let count = self.count;
+            tracing::warn!(count, %path, error, "originals that may wait there are left where they are");
+        }
+    }
+}
+
+fn find_beside(
+    directory: &Directory,
+    path: &DropPath,
+    depth: usize,
+    found: &mut Vec<(String, SetAside)>,
+    unread: &mut Unread,
+) {
     let looked = directory.names().map(|names| {
         for name in names {
             let key = name.to_str().and_then(|name| name.strip_prefix(BESIDE_PREFIX));
@@ -69,24 +99,20 @@ fn find_beside(directory: &Directory, path: &DropPath, depth: usize, found: &mut
             if let Some(key) = key {
                 match directory.open_own(&name) {
                     Ok(_) => found.push((key.to_owned(), SetAside { directory: inner, home: path.clone() })),
-                    Err(error) => warn_of(&inner, &error),
+                    Err(error) => unread.add(&inner, &error),
                 }
             } else if depth < DEPTH_MAX
                 && !names::is_temporary(&name)
                 && directory.status(&name).is_ok_and(|status| status.is_directory())
                 && let Ok(directory) = directory.directory(&name)
             {
-                find_beside(&directory, &inner, depth + 1, found);
+                find_beside(&directory, &inner, depth + 1, found, unread);
             }
         }
     });
     if let Err(error) = looked {
-        warn_of(path, &error);
+        unread.add(path, &error);
     }
-}
-
-fn warn_of(path: &DropPath, error: &(dyn std::error::Error + 'static)) {
-    tracing::warn!(%path, error = mysimbdp_core::chain(error), "originals that may wait there are left where they are");
 }
 
 impl SetAside {

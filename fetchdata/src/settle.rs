@@ -4,14 +4,14 @@
 //! have seen it the same; events only make looks come sooner. Whether somebody still has it open is asked
 //! afterwards, by whoever takes it, and the answer comes back here as [`Ended`].
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::drop_directory::DropPath;
 
-use crate::scan::{Look, Stamp};
+use crate::scan::{Look, Owner, Stamp};
 
 /// Where the kernel cannot say whether a file is open for writing, it must rest this many times as long.
 const LONGER: u32 = 5;
@@ -23,10 +23,16 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether the staged file of the same content has ended.
 const TWIN_WAIT: Duration = Duration::from_secs(1);
 
+/// Files of an owner that have been taken in vain are taken again no more often than this, all together: thousands that fail
+/// again and again cost no more than a few.
+const AGAIN_EVERY: Duration = Duration::from_millis(20);
+
 /// All files that lie at the drop point.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     files: HashMap<DropPath, State>,
+    /// How many files of each owner have been taken in vain.
+    in_vain: BTreeMap<Owner, u32>,
 }
 
 /// Where a dropped file is on its way.
@@ -38,15 +44,13 @@ enum State {
         since: Instant,
         until: Instant,
         leases_work: bool,
+        /// It was taken in vain, as it was open for writing or had changed.
+        again: bool,
     },
     /// In work.
     Taken(Rested),
     /// Settled, and to be taken again at a certain time.
-    Waiting {
-        rested: Rested,
-        until: Instant,
-        why: Why,
-    },
+    Waiting { rested: Rested, until: Instant, why: Why },
 }
 
 /// A file that has settled.
@@ -100,6 +104,7 @@ impl Tracker {
     /// Takes up a complete walk and returns the files that may be taken now.
     pub(crate) fn observe(&mut self, now: Instant, looks: Vec<Look>) -> Vec<Ready> {
         let mut before = std::mem::take(&mut self.files);
+        self.in_vain.clear();
         let mut ready = Vec::new();
         for look in looks {
             let state = match before.remove(&look.path) {
@@ -107,6 +112,9 @@ impl Tracker {
                 None => State::settling(&look, now, now),
             };
             ready.extend(state.ready(&look, now));
+            if state.is_in_vain() {
+                self.count_in_vain(&look.owner);
+            }
             self.files.insert(look.path, state);
         }
         // What is in work has perhaps been moved already; its end is yet to come.
@@ -126,7 +134,17 @@ impl Tracker {
     }
 
     /// Says what became of a file that was in work. Returns when it is to be looked at again, where it waits for that.
-    pub(crate) fn ended(&mut self, path: &DropPath, ended: Ended, now: Instant) -> Option<Instant> {
+    pub(crate) fn ended(
+        &mut self,
+        path: &DropPath,
+        owner: &Owner,
+        ended: Ended,
+        now: Instant,
+    ) -> Option<Instant> {
+        if matches!(ended, Ended::Busy | Ended::Twin(_) | Ended::Failed) {
+            self.count_in_vain(owner);
+        }
+        let turn = now + AGAIN_EVERY * self.in_vain.get(owner).copied().unwrap_or_default();
         let Entry::Occupied(mut entry) = self.files.entry(path.clone()) else { return None };
         let State::Taken(rested) = *entry.get() else { return None };
         let next = match ended {
@@ -134,15 +152,15 @@ impl Tracker {
                 entry.remove();
                 return None;
             }
-            Ended::Busy => rested.settle_again(now),
+            Ended::Busy => rested.settle_again(now, turn),
             Ended::LeasesDoNotWork => rested.settle_longer(),
             Ended::Twin(ingestion) => {
                 let rested = Rested { failures: 0, ..rested };
-                State::Waiting { rested, until: now + TWIN_WAIT, why: Why::Twin(ingestion) }
+                State::Waiting { rested, until: turn.max(now + TWIN_WAIT), why: Why::Twin(ingestion) }
             }
             Ended::Exhausted(_) => State::Waiting { rested, until: now, why: Why::Failed },
             Ended::Failed => {
-                let until = now + backoff(rested.failures);
+                let until = turn.max(now + backoff(rested.failures));
                 let rested = Rested { failures: rested.failures.saturating_add(1), ..rested };
                 State::Waiting { rested, until, why: Why::Failed }
             }
@@ -150,6 +168,18 @@ impl Tracker {
         let look = next.next_look(now);
         entry.insert(next);
         look
+    }
+
+    /// How many files of the owner, of those that the last walk has seen, wait to be taken once more.
+    pub(crate) fn in_vain(&self, owner: &Owner) -> usize {
+        self.in_vain.get(owner).map_or(0, |count| *count as usize)
+    }
+
+    fn count_in_vain(&mut self, owner: &Owner) {
+        match self.in_vain.get_mut(owner) {
+            Some(count) => *count = count.saturating_add(1),
+            None => _ = self.in_vain.insert(owner.clone(), 1),
+        }
     }
 
     /// When the next file is to be looked at again.
@@ -175,7 +205,13 @@ impl State {
             since: now,
             until: now + look.settle,
             leases_work: true,
+            again: false,
         }
+    }
+
+    /// Whether it is to be taken once more.
+    fn is_in_vain(&self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::Settling { again: true, .. })
     }
 
     fn seen(self, look: &Look, now: Instant) -> Self {
@@ -214,15 +250,30 @@ impl State {
 }
 
 impl Rested {
-    fn settle_again(self, now: Instant) -> State {
+    /// Not before its `turn`.
+    fn settle_again(self, now: Instant, turn: Instant) -> State {
         let Self { first_seen, stamp, settle, leases_work, .. } = self;
         let settle = if leases_work { settle } else { settle * LONGER };
-        State::Settling { first_seen, stamp, since: now, until: now + settle, leases_work }
+        State::Settling {
+            first_seen,
+            stamp,
+            since: now,
+            until: turn.max(now + settle),
+            leases_work,
+            again: true,
+        }
     }
 
     fn settle_longer(self) -> State {
         let Self { first_seen, stamp, since, settle, .. } = self;
-        State::Settling { first_seen, stamp, since, until: since + settle * LONGER, leases_work: false }
+        State::Settling {
+            first_seen,
+            stamp,
+            since,
+            until: since + settle * LONGER,
+            leases_work: false,
+            again: false,
+        }
     }
 }
 

@@ -36,6 +36,7 @@ use crate::scan::Look;
 use crate::set_aside::set_aside;
 use crate::settle::{Ended, Ready};
 use crate::stage::{self, Source, Staging};
+use crate::tell::{Cause, Tell};
 
 /// What all files share.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct Taker {
     config: Arc<Config>,
     history: History,
     bell: Bell,
+    tell: Tell,
     /// Contents in work: the same content dropped twice is not staged twice at once.
     claims: Mutex<HashSet<(ClientId, IngestionId)>>,
 }
@@ -65,18 +67,32 @@ impl TakeError {
             Self::Retry(_) | Self::Crashed(_) => false,
         }
     }
+
+    fn cause(&self) -> Cause {
+        match self {
+            Self::File(error) | Self::Retry(StagingError::File(error)) => {
+                Cause { action: error.action, code: error.source.raw_os_error() }
+            }
+            Self::Retry(_) => Cause { action: "retry", code: None },
+            Self::Crashed(_) => Cause { action: "crash", code: None },
+        }
+    }
 }
 
 impl Taker {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         let history = History::new(&config);
         let bell = Bell::new(Arc::clone(&config));
-        Self { config, history, bell, claims: Mutex::default() }
+        Self { config, history, bell, tell: Tell::new(), claims: Mutex::default() }
     }
 
     /// Finishes what the directories alone could not: see [`recover::all`].
     pub(crate) async fn recover(&self, waiting: recover::Originals) -> Result<(), JoinError> {
         recover::originals(&self.config.layout, &self.history, waiting).await
+    }
+
+    pub(crate) fn tell(&self) -> &Tell {
+        &self.tell
     }
 
     pub(crate) async fn close(&self) {
@@ -86,7 +102,7 @@ impl Taker {
 
     /// Takes a file as far as it goes. What goes wrong is logged here, and the file is taken again later.
     pub(crate) async fn take(self: Arc<Self>, ready: Ready) -> Ended {
-        let path = ready.look.path.clone();
+        let (path, client) = (ready.look.path.clone(), ready.look.owner.client.clone());
         match Arc::clone(&self).steps(ready).await {
             Ok(ended) => ended,
             // Its sender has taken it back, or put something else in the place of its directory.
@@ -97,8 +113,7 @@ impl Taker {
             }
             Err(error) if error.is_exhausted() => Ended::Exhausted(mysimbdp_core::chain(&error)),
             Err(error) => {
-                let error = mysimbdp_core::chain(&error);
-                tracing::warn!(file = %path, error, "file could not be taken, it is tried again later");
+                self.tell.not_taken(client.as_ref(), &path, error.cause(), mysimbdp_core::chain(&error));
                 Ended::Failed
             }
         }
@@ -169,7 +184,7 @@ impl Taker {
     ) -> Result<Ended, TakeError> {
         let client = self.client_id(look);
         let refused = Refused { look, client: client.as_ref(), ingestion, received_at, reasons };
-        Ok(match discard(&self.config.layout, refused)? {
+        Ok(match discard(&self.config.layout, &self.tell, refused)? {
             Moved::Yes => {
                 self.remove_sentinel(look);
                 Ended::Gone

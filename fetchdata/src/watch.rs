@@ -23,14 +23,7 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn start(directory: &Path) -> Self {
         let wakes = Arc::new(Notify::new());
-        let watcher = watcher(directory, Arc::clone(&wakes))
-            .inspect_err(|error| {
-                tracing::warn!(
-                    error = mysimbdp_core::chain(error),
-                    "drop point cannot be watched, files are found by scans alone"
-                );
-            })
-            .ok();
+        let watcher = watcher(directory, Arc::clone(&wakes)).inspect_err(|error| tell(directory, error)).ok();
         Self { wakes, _watcher: watcher }
     }
 
@@ -52,8 +45,27 @@ fn watcher(directory: &Path, wakes: Arc<Notify>) -> notify::Result<RecommendedWa
     };
     // A symlink of a sender's may lead anywhere, also to where there is more than can be watched.
     let mut watcher = RecommendedWatcher::new(wake, Config::default().with_follow_symlinks(false))?;
-    watcher.watch(&watched, RecursiveMode::Recursive)?;
+    if watcher.watch(&watched, RecursiveMode::Recursive).is_err() {
+        // Something in it may not be read, which is no reason to see nothing of the others.
+        watcher.watch(&watched, RecursiveMode::NonRecursive)?;
+        for name in files::names(&watched).unwrap_or_default() {
+            let path = watched.join(name);
+            if files::metadata(&path).is_ok_and(|metadata| metadata.is_dir())
+                && let Err(error) = watcher.watch(&path, RecursiveMode::Recursive)
+            {
+                tell(&path, &error);
+            }
+        }
+    }
     Ok(watcher)
+}
+
+fn tell(directory: &Path, error: &notify::Error) {
+    tracing::warn!(
+        directory = names::plain(directory.as_os_str()),
+        error = mysimbdp_core::chain(error),
+        "part of the drop point cannot be watched, files there are found by scans alone"
+    );
 }
 
 /// Reading and taking away are what we do ourselves: to wake on them would never end.

@@ -2,13 +2,14 @@
 //!
 //! All of it comes from outside. What is malformed or forged is counted, told once per burst, and changes nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mysimbdp_core::chain;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::io::address;
 use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, SIGNAL_BYTES_MAX};
 use mysimbdp_core::io::random;
+use mysimbdp_core::logging::Bursts;
 use mysimbdp_core::message::{MessageError, Report};
 use tokio::sync::mpsc;
 
@@ -168,19 +169,9 @@ pub(crate) fn observe(
     }
 }
 
-/// Counts what is forged, and tells it once per burst.
-#[derive(Debug, Default)]
-pub(crate) struct Burst {
-    untold: u64,
-    told_at: Option<Instant>,
-}
+/// What was forged, and on which topic. All of it is one kind.
+pub(crate) type ForgedBursts = Bursts<(), (Forged, String)>;
 
-impl Burst {
-    pub(crate) fn count(&mut self, forged: &Forged, topic: &str, now: Instant) {
-        self.untold += 1;
-        if self.told_at.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
-            tracing::warn!(count = self.untold, topic, reason = %forged, "messages ignored");
-            *self = Self { untold: 0, told_at: Some(now) };
-        }
-    }
+pub(crate) fn forged_bursts() -> ForgedBursts {
+    Bursts::new(TELL_EVERY)
 }

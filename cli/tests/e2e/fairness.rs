@@ -3,9 +3,11 @@
 //! Shown by counting, not by the clock, which on a busy machine says little: when the other client's work is done, only
 //! little of the first one's flood is.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
-use mysimbdp_testbed::{Daemon, Process, mongodb, mosquitto, program, until};
+use mysimbdp_testbed::{Daemon, Process, Root, binary, mongodb, mosquitto, program, until};
 use serde_json::{Value, json};
 
 use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, readings};
@@ -172,6 +174,58 @@ fn with_argument(argument: &str) -> Vec<u32> {
         line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
     };
     pids.filter(has_it).collect()
+}
+
+/// Not root, which may read everything.
+const SOMEBODY: u32 = 65_534;
+
+/// 100,000 files of one client cannot be read. They are there before the other client's only file is, and come first by
+/// name.
+#[test]
+fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
+    const FILES: usize = 100_000;
+    let mut settings = json!({
+        "fetchdata": {"settle": "100ms", "scan_every": "1s", "free_space_min": "0B"},
+        "clients": [scripted("aaron", "exit 1"), scripted("zoe", "exit 1")],
+    });
+    settings["clients"][1]["files"]["globs"] = json!(["z*"]);
+    let root = Root::new(&settings);
+    let unreadable = root.drop_point("aaron").join("lost+found");
+    for directory in [root.drop_point("zoe"), unreadable.clone()] {
+        std::fs::create_dir_all(directory).expect("directories");
+    }
+    for number in 0..FILES {
+        let file =
+            std::fs::File::create(root.drop_point("aaron").join(format!("{number}.csv"))).expect("a file");
+        file.set_permissions(std::fs::Permissions::from_mode(0o000)).expect("unreadable");
+    }
+    std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0o000)).expect("unreadable");
+    let mut command = std::process::Command::new(binary("mysimbdp"));
+    command.arg("--config").arg(root.config()).arg("fetchdata");
+    if std::fs::metadata(root.path()).expect("metadata").uid() == 0 {
+        for path in
+            ["", "client-input-directory", "client-input-directory/aaron", "client-input-directory/zoe"]
+        {
+            std::os::unix::fs::chown(root.path().join(path), Some(SOMEBODY), Some(SOMEBODY))
+                .expect("give away");
+        }
+        command.uid(SOMEBODY).gid(SOMEBODY);
+    }
+    let mut fetchdata = Process::spawn(command);
+    until(LOADED, "it has tried some", || root.log("fetchdata.log").contains("file could not be taken"));
+
+    for number in 0..3 {
+        let name = format!("{number}.csv");
+        std::fs::write(root.drop_point("zoe").join(&name), format!("a\n{number}\n")).expect("a file");
+        until(LOADED, "the other client's file is staged", || root.list("staging/zoe").len() == number + 1);
+    }
+    assert!(fetchdata.is_running());
+    let log = root.log("fetchdata.log");
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
+    // One of each kind, and one more for each minute that this takes.
+    assert!((1..20).contains(&warnings.len()), "{} lines: {:#?}", warnings.len(), &warnings[..20]);
+    assert!(warnings.iter().any(|line| line.contains("lost+found")), "{warnings:#?}");
+    assert!(root.list("staging/aaron").is_empty());
 }
 
 /// A supervisor that repeats itself does not cut the drain off, and the drain has its deadline.

@@ -4,6 +4,7 @@
 //! who speaks, a constant message, and fields in logfmt. WARN = it recovered or discarded something; ERROR = a person is
 //! needed. Text from outside is escaped ([`escape`]), so that no file name can make a line of its own.
 
+mod burst;
 mod client_log;
 mod escape;
 mod format;
@@ -16,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use burst::{Bursts, Untold};
 pub use client_log::{ClientLog, LINE_BYTES_MAX};
 pub use escape::{escape, quote, unescape};
 pub use rotate::RotateByCopy;

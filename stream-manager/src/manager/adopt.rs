@@ -16,7 +16,7 @@ use crate::control::answers::Answers;
 use crate::control::mqtt::Replies;
 use crate::instances::{Record, Registry};
 use crate::key::SlotKey;
-use crate::observe::Burst;
+use crate::observe::forged_bursts;
 use crate::prepare::prepare;
 use crate::scaling::Memory;
 use crate::slot::{Ended, Event, Instance, Slot};
@@ -43,7 +43,7 @@ impl Manager {
             processes: JoinSet::new(),
             preparations: JoinSet::new(),
             ear: None,
-            forged: Burst::default(),
+            forged: forged_bursts(),
             answers: Answers::default(),
             waiting: Vec::new(),
             forgetting: BTreeSet::new(),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::io::broker::Incoming;
+use mysimbdp_core::logging::Untold;
 use mysimbdp_core::message::Report;
 use mysimbdp_core::timing::{Stage, Timing};
 use tokio::sync::oneshot;
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 use super::Manager;
 use crate::control::Call;
 use crate::key::StreamKey;
-use crate::observe::{Observed, observe};
+use crate::observe::{Forged, Observed, observe};
 
 impl Manager {
     pub(super) fn hear(&mut self, messages: Vec<Incoming>) {
@@ -24,12 +25,24 @@ impl Manager {
                         && let Err(forged) =
                             self.replies.expect(request.id.clone(), from, ear.link(), answered)
                     {
-                        self.forged.count(&forged, &topic, Instant::now());
+                        self.count_forged(forged, topic);
                     }
                     self.take(Call { request, reply });
                 }
-                Err(forged) => self.forged.count(&forged, &topic, Instant::now()),
+                Err(forged) => self.count_forged(forged, topic),
             }
+        }
+    }
+
+    fn count_forged(&mut self, forged: Forged, topic: String) {
+        if let Some((reason, topic)) = self.forged.count((), (forged, topic), Instant::now()) {
+            tracing::warn!(count = 1, topic, %reason, "messages ignored");
+        }
+    }
+
+    pub(super) fn tell_forged(&mut self) {
+        for ((), Untold { count, last: (reason, topic) }) in self.forged.due(Instant::now()) {
+            tracing::warn!(count, topic, %reason, "messages ignored");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::control::mqtt::Replies;
 use crate::control::waiting::Waiting;
 use crate::instances::Registry;
 use crate::key::{SlotKey, StreamKey};
-use crate::observe::{Burst, Ear};
+use crate::observe::{Ear, ForgedBursts};
 use crate::plan::{Snapshot, plan};
 use crate::scaling::{Decision, Reason, decide};
 use crate::slot::{Ended, Slot};
@@ -45,7 +45,7 @@ pub(crate) struct Manager {
     /// Each ends when a stream is prepared, or a session forgotten.
     preparations: JoinSet<Prepared>,
     ear: Option<Ear>,
-    forged: Burst,
+    forged: ForgedBursts,
     answers: Answers,
     waiting: Vec<Waiting>,
     /// Slots whose session is to be ended with their process.
@@ -108,6 +108,7 @@ impl Manager {
             self.carry_out_plan(key).await;
         }
         self.answer_waiting();
+        self.tell_forged();
         let now = Instant::now();
         let due = self.streams.values().filter_map(|stream| stream.due(now));
         let waiting = self.waiting.iter().map(|waiting| waiting.until);

@@ -1,0 +1,119 @@
+//! Tells what becomes of files: each kind of trouble of a client once, and then how often, however many files it befalls.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::io::drop_directory::DropPath;
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::logging::{Bursts, Untold};
+
+use crate::discard::Discarded;
+use crate::scan::ScanFault;
+
+/// How often a burst that goes on is told.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// What all files share for telling what became of them.
+#[derive(Debug)]
+pub(crate) struct Tell {
+    bursts: Mutex<Bursts<Kind, Event>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    client: Option<ClientId>,
+    trouble: Trouble,
+}
+
+/// What is told apart. Each has few values, whatever lies at the drop point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    Unseen,
+    Discarded,
+    NotTaken(Cause),
+}
+
+/// What did not work, and the system's code for why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cause {
+    pub(crate) action: &'static str,
+    pub(crate) code: Option<i32>,
+}
+
+#[derive(Debug)]
+struct Event {
+    file: String,
+    why: String,
+}
+
+impl Tell {
+    pub(crate) fn new() -> Self {
+        Self { bursts: Mutex::new(Bursts::new(TELL_EVERY)) }
+    }
+
+    /// Something at the drop point cannot be looked at.
+    pub(crate) fn unseen(&self, client: Option<&ClientId>, fault: &ScanFault) {
+        let event = Event { file: String::new(), why: mysimbdp_core::chain(fault) };
+        if let Some(Event { why: error, .. }) = self.count(client, Trouble::Unseen, event) {
+            tracing::warn!(client = of(client), error, "part of the drop point cannot be looked at");
+        }
+    }
+
+    /// A file could not be taken, and will be tried again.
+    pub(crate) fn not_taken(&self, client: Option<&ClientId>, path: &DropPath, cause: Cause, error: String) {
+        let event = Event { file: path.to_string(), why: error };
+        if let Some(Event { file, why: error }) = self.count(client, Trouble::NotTaken(cause), event) {
+            tracing::warn!(
+                client = of(client),
+                file,
+                error,
+                "file could not be taken, it is tried again later"
+            );
+        }
+    }
+
+    /// Each discarded file has a line, and a burst of them one WARN.
+    pub(crate) fn discarded(&self, discarded: &Discarded) {
+        let Discarded { client, file, bytes, reasons, directory } = discarded;
+        let event = Event { file: file.clone(), why: reasons.clone() };
+        let (begins, client) = (self.count(*client, Trouble::Discarded, event).is_some(), of(*client));
+        if begins {
+            tracing::warn!(client, file, bytes, reasons, %directory, "discarded");
+        } else {
+            tracing::info!(client, file, bytes, reasons, %directory, "discarded");
+        }
+    }
+
+    /// Tells of the bursts that go on.
+    pub(crate) fn go_on(&self) {
+        let due = self.bursts().due(Instant::now());
+        for (Kind { client, trouble }, Untold { count, last: Event { file, why } }) in due {
+            let client = of(client.as_ref());
+            match trouble {
+                Trouble::Unseen => {
+                    tracing::warn!(client, count, last = why, "more of the drop point cannot be looked at");
+                }
+                Trouble::Discarded => {
+                    tracing::warn!(client, count, last = file, reasons = why, "discarded more files");
+                }
+                Trouble::NotTaken(_) => {
+                    tracing::warn!(client, count, last = file, error = why, "more files could not be taken");
+                }
+            }
+        }
+    }
+
+    fn count(&self, client: Option<&ClientId>, trouble: Trouble, event: Event) -> Option<Event> {
+        self.bursts().count(Kind { client: client.cloned(), trouble }, event, Instant::now())
+    }
+
+    /// A lock that a panic has poisoned still guards whole values here.
+    fn bursts(&self) -> MutexGuard<'_, Bursts<Kind, Event>> {
+        self.bursts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn of(client: Option<&ClientId>) -> &str {
+    client.map_or(Layout::UNROUTED, ClientId::as_str)
+}
