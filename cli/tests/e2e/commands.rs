@@ -3,7 +3,7 @@
 use mysimbdp_testbed::{Daemon, Root, binary, mongodb, python, until};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, documents, objects, readings};
+use crate::support::{SOON, documents, objects, readings, with_argument};
 
 fn run(root: &Root, code: i32, words: &[&str]) -> String {
     let output = Daemon::run(root, words, &[]);
@@ -176,6 +176,15 @@ fn the_reference_apps_keep_the_contract() {
     assert!(printed.contains("7 passed, 0 failed"), "{printed}");
     let printed = run(&root, 65, &["check", "app", "cat"]);
     assert!(printed.contains("FAILED"), "cat is no app: {printed}");
+}
+
+#[test]
+fn a_daemon_that_holds_the_pipes_of_an_app_keeps_no_check_waiting() {
+    let root = embedded(&json!([documents("client2")]));
+    let script = "(trap '' TERM; env -i setsid sleep 600.25 &); exit 75";
+    let printed = run(&root, 65, &["check", "app", "sh", "-c", script]);
+    assert!(printed.contains("exited 75") && !printed.contains("nothing within"), "{printed}");
+    assert_eq!(with_argument("600.25"), [] as [u32; 0], "nothing is left of the daemons");
 }
 
 #[test]

@@ -5,12 +5,13 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::time::Duration;
 
 use mysimbdp_testbed::{Daemon, Process, Root, binary, mongodb, mosquitto, program, until};
 use serde_json::{Value, json};
 
-use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, readings};
+use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, readings, with_argument};
 
 /// Files of the flood; of these at most a third may be through when a file dropped at its beginning is.
 const FLOOD: usize = 300;
@@ -165,17 +166,6 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
     assert_eq!(with_argument("600.125"), [] as [u32; 0], "nothing is left of the daemons");
 }
 
-/// The processes that have been given this argument.
-fn with_argument(argument: &str) -> Vec<u32> {
-    let pids = std::fs::read_dir("/proc").expect("processes").flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let has_it = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
-    };
-    pids.filter(has_it).collect()
-}
-
 /// Not root, which may read everything.
 const SOMEBODY: u32 = 65_534;
 
@@ -189,7 +179,8 @@ fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
         "clients": [scripted("aaron", "exit 1"), scripted("zoe", "exit 1")],
     });
     settings["clients"][1]["files"]["globs"] = json!(["z*"]);
-    let root = Root::new(&settings);
+    // In memory, as 100,000 files are a load of their own to a disk.
+    let root = Root::within(Path::new("/dev/shm"), &settings);
     let unreadable = root.drop_point("aaron").join("lost+found");
     for directory in [root.drop_point("zoe"), unreadable.clone()] {
         std::fs::create_dir_all(directory).expect("directories");
@@ -214,8 +205,8 @@ fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
     let mut fetchdata = Process::spawn(command);
     until(LOADED, "it has tried some", || root.log("fetchdata.log").contains("file could not be taken"));
 
-    for number in 0..3 {
-        let name = format!("{number}.csv");
+    for number in 0..2 {
+        let name = format!("z{number}.csv");
         std::fs::write(root.drop_point("zoe").join(&name), format!("a\n{number}\n")).expect("a file");
         until(LOADED, "the other client's file is staged", || root.list("staging/zoe").len() == number + 1);
     }

@@ -226,3 +226,14 @@ pub fn messages(first: u64, count: u64) -> String {
         .map(|number| format!("{{\"number\":{number},\"temp\":{}.5}}\n", number % 40))
         .collect()
 }
+
+/// The processes that have been given this argument.
+pub fn with_argument(argument: &str) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").expect("processes").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
+    };
+    pids.filter(has_it).collect()
+}
