@@ -87,7 +87,8 @@ impl Input {
         Follow::open(path, position, bytes_max).map(|follow| Self(Kind::Follow(Box::new(follow))))
     }
 
-    /// The next lines, at least one; `None` at the end, which a followed file never has.
+    /// The next lines, at least one; `None` at the end, which a followed file never has. Lines of a followed file are on disk
+    /// there, whether its writer has synced them or not: the position after them outlives a power cut.
     ///
     /// # Errors
     ///

@@ -182,10 +182,21 @@ async fn entries_without_their_epoch_are_not_given_another_one() {
     let outbox = Arc::new(open(directory.path()));
     append(&outbox, 1, 1).await;
     drop(outbox);
-    files::remove_file(&directory.path().join("outbox.json")).expect("removed");
-    let (client, source) = names("s");
-    let error = Outbox::open(directory.path(), CAPACITY, &client, &source).expect_err("no epoch");
-    assert!(error.to_string().contains("outbox.json"), "{error}");
+    let file = directory.path().join("outbox.json");
+    let text = files::read(&file).expect("outbox.json");
+    let fails = || {
+        let (client, source) = names("s");
+        let error = Outbox::open(directory.path(), CAPACITY, &client, &source).expect_err("no epoch");
+        assert!(error.to_string().contains("outbox.json"), "{error}");
+    };
+    for torn in [&text[..text.len() / 2], b""] {
+        files::write_atomic(&file, torn).expect("written");
+        fails();
+    }
+    files::remove_file(&file).expect("removed");
+    fails();
+    files::write_atomic(&file, &text).expect("written");
+    assert_eq!(open(directory.path()).accepted(), 1, "nothing else was touched");
 }
 
 #[test]
