@@ -124,10 +124,11 @@ async fn power_cut_leaves_a_number_to_the_line_that_a_killed_edge_had_written() 
     assert_eq!(feed(&messages(3, 2), Some("edge.appended")), None, "killed");
     // It ends when all is received that it has found.
     assert_eq!(feed("", None), Some(0));
-    platform.stored("client1", "readings", 5, LOADED).await;
+    assert_eq!(platform.count("client1", "readings").await, 5);
     disk.cut();
     disk.restore();
     assert_eq!(feed(&messages(5, 4), None), Some(0));
+    assert_eq!(platform.count("client1", "rejected").await, 0, "a number with two contents");
     exactly_once(&platform, 9).await;
 }
 
