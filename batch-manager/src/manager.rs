@@ -16,6 +16,7 @@ use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::clock;
 use mysimbdp_core::io::sign::Sign;
 use mysimbdp_core::io::staging::{self, Attempt, Staged, StagingError};
+use mysimbdp_core::logging::{Bursts, Untold};
 use mysimbdp_core::outcome::Outcome;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -35,6 +36,8 @@ use crate::queue::Queue;
 const WORKER_IDLE_MAX: Duration = Duration::from_secs(60);
 /// The archive's age counts in days.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+/// How often a burst of like events that goes on is told.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What a shutdown may take beyond the grace of the apps: the steps of a finish, whose store may be away.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 
@@ -76,8 +79,11 @@ pub(crate) struct Manager {
     queue: Queue,
     served: Served,
     tasks: JoinSet<Ended>,
-    /// Directories of which it has been said that they cannot be read.
+    /// Directories that could not be read.
     unreadable: BTreeSet<Key>,
+    unreadable_told: Bursts<ClientId, (IngestionId, String)>,
+    /// Clients of whom not everything has been taken up.
+    behind: BTreeSet<ClientId>,
     /// Whose work waits for something.
     waiting: BTreeMap<Waiter, Waiting>,
     /// Why staging could not be looked at, which was said.
@@ -102,6 +108,8 @@ impl Manager {
             served: Served::default(),
             tasks: JoinSet::new(),
             unreadable: BTreeSet::new(),
+            unreadable_told: Bursts::new(TELL_EVERY),
+            behind: BTreeSet::new(),
             waiting: BTreeMap::new(),
             publishing: false,
             swept_at: None,
@@ -120,6 +128,7 @@ impl Manager {
                 _ = tick.tick() => self.look_everywhere().await,
                 ring = self.bell.next() => self.heard(ring).await,
                 Some(ended) = self.tasks.join_next() => self.ended(ended?),
+                () = std::future::ready(()), if !self.behind.is_empty() => self.catch_up().await,
                 () = at(wake) => {}
             }
         }
@@ -162,16 +171,29 @@ impl Manager {
             }
             Err(error) => self.cannot_look(&error),
         }
+        self.tell_unreadable();
         self.publish_outbox();
         self.sweep();
     }
 
+    /// Takes up some more of each client of whom there is more.
+    async fn catch_up(&mut self) {
+        for client in std::mem::take(&mut self.behind) {
+            self.look_at(&client).await;
+        }
+    }
+
     /// False where it was not possible.
     async fn look_at(&mut self, client: &ClientId) -> bool {
-        let known: BTreeSet<IngestionId> = self.of_client(client).map(|(_, ingestion)| ingestion).collect();
+        let of_client = |(of, ingestion): &Key| (of == client).then_some(*ingestion);
+        let known: BTreeSet<IngestionId> = self.ingestions.keys().filter_map(of_client).collect();
+        let unreadable: BTreeSet<IngestionId> = self.unreadable.iter().filter_map(of_client).collect();
         let (config, looked_at) = (Arc::clone(&self.config), client.clone());
-        match blocking(move || look(&config, &looked_at, &known)).await {
+        match blocking(move || look(&config, &looked_at, &known, &unreadable)).await {
             Ok(found) => {
+                if found.more {
+                    self.behind.insert(client.clone());
+                }
                 let broken: BTreeSet<IngestionId> =
                     found.unreadable.iter().map(|(ingestion, _)| *ingestion).collect();
                 self.unreadable.retain(|(of, ingestion)| of != client || broken.contains(ingestion));
@@ -213,9 +235,10 @@ impl Manager {
         self.sign.show((!text.is_empty()).then_some(text));
     }
 
-    fn of_client(&self, client: &ClientId) -> impl Iterator<Item = Key> {
-        let client = client.clone();
-        self.ingestions.keys().filter(move |(of, _)| *of == client).cloned()
+    fn tell_unreadable(&mut self) {
+        for (client, Untold { count, last: (ingestion, error) }) in self.unreadable_told.due(Instant::now()) {
+            tracing::error!(%client, count, last = %ingestion, error, "more staged files are left where they are");
+        }
     }
 
     fn take_up(&mut self, client: &ClientId, found: Look) {
@@ -228,8 +251,14 @@ impl Manager {
             }
         }
         for (ingestion, error) in found.unreadable {
-            if self.unreadable.insert((client.clone(), ingestion)) {
-                tracing::error!(%client, %ingestion, error = chain(&error), "a staged file is left where it is");
+            if !self.unreadable.insert((client.clone(), ingestion)) {
+                continue;
+            }
+            let event = (ingestion, chain(&error));
+            if let Some((ingestion, error)) =
+                self.unreadable_told.count(client.clone(), event, Instant::now())
+            {
+                tracing::error!(%client, %ingestion, error, "a staged file is left where it is");
             }
         }
         for (staged, work) in found.new {

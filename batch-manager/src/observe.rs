@@ -28,6 +28,8 @@ pub(crate) struct Work {
 pub(crate) struct Look {
     pub(crate) new: Vec<(Staged, Work)>,
     pub(crate) gone: Vec<IngestionId>,
+    /// There is more that is new.
+    pub(crate) more: bool,
     pub(crate) unreadable: Vec<(IngestionId, Unreadable)>,
 }
 
@@ -93,7 +95,11 @@ impl Work {
     }
 }
 
-/// Looks at one client's staging. Blocks.
+/// What is new is taken up so many ingestions at a time: thousands of one client must not keep others waiting until all of
+/// their manifests are read.
+const NEW_MAX: usize = 500;
+
+/// Looks at one client's staging. `unreadable` are those that could not be read the last time. Blocks.
 ///
 /// # Errors
 ///
@@ -102,10 +108,15 @@ pub(crate) fn look(
     config: &Arc<Config>,
     client: &ClientId,
     known: &BTreeSet<IngestionId>,
+    unreadable: &BTreeSet<IngestionId>,
 ) -> Result<Look, StagingError> {
     let there: BTreeSet<IngestionId> = staging::ingestions(&config.layout, client)?.into_iter().collect();
     let gone = known.difference(&there).copied().collect();
-    Ok(Look { gone, ..look_for(config, client, there.difference(known).copied())? })
+    let mut new = there.difference(known).filter(|ingestion| !unreadable.contains(ingestion)).copied();
+    let mut sought: Vec<IngestionId> = new.by_ref().take(NEW_MAX).collect();
+    let more = new.next().is_some();
+    sought.extend(there.intersection(unreadable));
+    Ok(Look { gone, more, ..look_for(config, client, sought)? })
 }
 
 /// Looks for these ingestions of a client only, none of which is known; those that are not there are passed over.
@@ -162,4 +173,53 @@ fn take_up(
     staging::remove_torn(&mut staged)?;
     let work = Work::of(config, &staged)?;
     Ok((staged, work))
+}
+
+#[cfg(test)]
+mod tests {
+    use mysimbdp_core::ingestion::Hasher;
+    use mysimbdp_core::layout::Layout;
+    use mysimbdp_testbed::Root;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::manifest;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "stages by hand")]
+    fn thousands_are_taken_up_some_at_a_time_and_each_once() {
+        let app = json!({"name": "app", "command": ["app"]});
+        let root = Root::new(&json!({"clients": [{"id": "client1", "apps": [app]}]}));
+        let config = Arc::new(Config::load(&root.config(), |_| None).expect("a config without faults"));
+        let client: ClientId = "client1".parse().expect("client id");
+        let (mut staged, mut broken) = (BTreeSet::new(), BTreeSet::new());
+        for number in 0..2 * NEW_MAX as u64 + 10 {
+            let content = Hasher::new().update(&number.to_be_bytes()).finalize();
+            let mut manifest =
+                Manifest { ingestion: IngestionId::new(&client, &content), ..manifest(&[(10, 3)]) };
+            if number % 10 == 0 {
+                manifest.app = "gone".to_owned();
+                broken.insert(manifest.ingestion);
+            } else {
+                staged.insert(manifest.ingestion);
+            }
+            let directory = config.layout.staged(&client, manifest.ingestion);
+            std::fs::create_dir_all(&directory).expect("directory");
+            std::fs::write(directory.join(Layout::MANIFEST), manifest.to_json()).expect("manifest");
+        }
+        let (mut known, mut unreadable) = (BTreeSet::new(), BTreeSet::new());
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let found = look(&config, &client, &known, &unreadable).expect("a look");
+            assert!(found.new.len() <= NEW_MAX && found.gone.is_empty());
+            assert!(found.new.iter().all(|(staged, _)| known.insert(staged.manifest.ingestion)));
+            unreadable.extend(found.unreadable.into_iter().map(|(ingestion, _)| ingestion));
+            if !found.more {
+                break;
+            }
+        }
+        assert_eq!(looks, 3);
+        assert!(known == staged && unreadable == broken, "{} and {}", known.len(), unreadable.len());
+    }
 }
