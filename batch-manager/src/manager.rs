@@ -308,7 +308,7 @@ impl Manager {
                 found.job.start(unit);
                 let before = found.attempts.get(&work.units[unit].index).cloned().unwrap_or_default();
                 self.tasks.spawn(async move {
-                    let attempted = attempt(&context, &work, unit, before).await;
+                    let attempted = Box::pin(attempt(&context, &work, unit, before)).await;
                     Ended::Attempt { key, unit, attempted }
                 });
             }
