@@ -117,6 +117,16 @@ impl Mosquitto {
     pub fn publish(url: &str, topic: &str, lines: &str) {
         mqtt::publish(url, topic, lines);
     }
+
+    /// The same with QoS 0.
+    ///
+    /// # Panics
+    ///
+    /// If it is not installed or fails.
+    #[track_caller]
+    pub fn publish_at_most_once(url: &str, topic: &str, lines: &str) {
+        mqtt::publish_at_most_once(url, topic, lines);
+    }
 }
 
 fn run(directory: &Path, port: u16) -> Process {

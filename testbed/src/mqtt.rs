@@ -23,11 +23,26 @@ const PAHO_PUBLISH: &str = include_str!("publish.py");
 /// If it is not installed or fails.
 #[track_caller]
 pub fn publish(url: &str, topic: &str, lines: &str) {
+    publish_with_mosquitto(url, topic, lines, "1");
+}
+
+/// Publishes each line with `mosquitto_pub`, QoS 0, and returns when all are sent.
+///
+/// # Panics
+///
+/// If it is not installed or fails.
+#[track_caller]
+pub fn publish_at_most_once(url: &str, topic: &str, lines: &str) {
+    publish_with_mosquitto(url, topic, lines, "0");
+}
+
+#[track_caller]
+fn publish_with_mosquitto(url: &str, topic: &str, lines: &str, qos: &str) {
     let (host, port) = host_and_port(url);
     let lines: Vec<&str> = lines.split_inclusive('\n').collect();
     for part in lines.chunks(LINES_AT_ONCE) {
         let mut command = Command::new(program("mosquitto_pub"));
-        command.args(["-h", host, "-p", port, "-V", "5", "-q", "1", "-l", "-t", topic]);
+        command.args(["-h", host, "-p", port, "-V", "5", "-q", qos, "-l", "-t", topic]);
         run(command, &part.concat());
     }
 }

@@ -158,3 +158,56 @@ async fn a_reply_of_the_store_that_is_lost_makes_no_second_document_and_no_rejec
         );
     }
 }
+
+/// What two instances of a shared subscription get of a repeated window: every other number.
+#[tokio::test]
+async fn scattered_repeats_are_looked_up_together() {
+    const REPEATS: u64 = 1_000;
+    let mut stream = stream().await;
+    let network = before_store(&mut stream);
+    let mut app = stream.start().await;
+    publish_numbered(&stream, 1..2 * REPEATS).await;
+    stream.until_count("messages", 2 * REPEATS - 1).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    for number in (1..2 * REPEATS).step_by(2) {
+        let text = if number == 999 { "{\"n\":\"other\"}".to_owned() } else { message(number) };
+        stream.publish_numbered("s", number, text).await;
+    }
+    let before = network.finds();
+    let mut app = stream.start().await;
+    stream.until_count("rejected", 1).await;
+    publish_numbered(&stream, 2 * REPEATS..2 * REPEATS + 1).await;
+    stream.until_count("messages", 2 * REPEATS).await;
+    let finds = network.finds() - before;
+    assert!(finds < REPEATS / 4, "{finds} commands for {REPEATS} repeats");
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    let rejected = stream.documents("rejected").await;
+    assert!(rejected[0].get_str("reason").is_ok_and(|reason| reason.contains("with other content")));
+}
+
+/// Neither the connection nor what waits on it is lost while the store hangs for longer than several keep-alives.
+#[tokio::test]
+async fn a_store_that_hangs_longer_than_the_keep_alive_costs_no_connection() {
+    let mut stream = stream().await;
+    stream.set("KEEP_ALIVE_SECONDS", "5");
+    let (network, broker) = (before_store(&mut stream), before_broker(&mut stream));
+    let mut app = stream.start().await;
+    publish_numbered(&stream, 1..21).await;
+    stream.until_count("messages", 20).await;
+    network.fall_silent();
+    let pings = broker.pings();
+    // More than may wait: what is beyond that is not read before the store is back.
+    let text = "x".repeat(1 << 20);
+    for number in 21..121 {
+        stream.publish_numbered("s", number, format!("{{\"n\":{number},\"text\":\"{text}\"}}")).await;
+    }
+    until_async(DEADLINE, "pings go out", async || broker.pings() >= pings + 4).await;
+    network.heal();
+    stream.until_count("messages", 120).await;
+    let log = stream.log();
+    assert!(!log.contains("no connection to the broker"), "{log}");
+    let (_link, mut reports) = connect(&stream.broker, vec![format!("{}/reports", stream.client)]).await;
+    let report = Report::parse(&next_message(&mut reports).await.1).expect("a report");
+    assert_eq!(report.rejected, 0);
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}

@@ -7,7 +7,7 @@ use mysimbdp_core::io::broker::consumer::{self, Consumer, Deliveries, Delivery};
 use mysimbdp_core::io::broker::{
     BrokerError, BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish, Will,
 };
-use mysimbdp_testbed::{Proxy, SOON};
+use mysimbdp_testbed::{Mosquitto, Proxy, SOON};
 use tokio::sync::mpsc::Receiver;
 
 use crate::server::Server;
@@ -269,6 +269,67 @@ pub(crate) async fn the_window_is_the_brake(server: &mut impl Server) {
     assert_eq!((consumer.stats().waiting, consumer.stats().unacknowledged), (10, 10));
     assert_eq!(drain(&consumer, &mut deliveries, 100).await, (0..100).collect::<Vec<_>>());
     assert_eq!(consumer.stats().unacknowledged, 0);
+}
+
+/// As an app does whose store hangs: nothing is taken out while more than three keep-alives pass.
+pub(crate) async fn an_app_that_takes_nothing_keeps_its_connection(server: &mut impl Server) {
+    let proxy = Proxy::before_broker(&server.url());
+    let options = ConnectOptions {
+        keep_alive: Duration::from_secs(5),
+        ..with_session(&proxy.mqtt_url(), "slot-0", 10)
+    };
+    let (consumer, mut deliveries) = Consumer::connect(options, vec!["data".to_owned()]).expect("an address");
+    consumer.wait_connected(SOON).await.expect("connected");
+    let (sender, _) = link(server, "sender", &[]).await;
+    // More of QoS 0 than may wait, and a window of QoS 1 behind it.
+    Mosquitto::publish_at_most_once(&server.url(), "data", &"flood\n".repeat(2_000));
+    send(&sender, "data", 0..30).await;
+    let before = consumer.stats();
+    until("four pings have been sent", || proxy.pings() >= 4).await;
+    Mosquitto::publish_at_most_once(&server.url(), "data", &"flood\n".repeat(2_000));
+
+    let mut received = Vec::new();
+    while received.len() < 30 {
+        let delivery = next(&mut deliveries).await;
+        if delivery.qos == 0 {
+            continue;
+        }
+        assert!(!delivery.duplicate, "{delivery:?}");
+        received.push(number(&delivery));
+        assert_eq!(consumer.acknowledge([delivery.ack]), 1);
+    }
+    assert_eq!(received, (0..30).collect::<Vec<_>>());
+    let after = consumer.stats();
+    assert_eq!((after.connected, after.generation), (true, before.generation));
+}
+
+/// Messages that fill what may wait by their size, so that reading has to stop: mosquitto waits with what is left.
+pub(crate) async fn an_app_that_may_read_no_more_keeps_its_connection(server: &mut impl Server) {
+    const MESSAGES: u64 = 20;
+    let proxy = Proxy::before_broker(&server.url());
+    let options = ConnectOptions {
+        keep_alive: Duration::from_secs(5),
+        ..with_session(&proxy.mqtt_url(), "slot-0", 100)
+    };
+    let (consumer, mut deliveries) = Consumer::connect(options, vec!["data".to_owned()]).expect("an address");
+    consumer.wait_connected(SOON).await.expect("connected");
+    let (sender, _) = link(server, "sender", &[]).await;
+    for number in 0..MESSAGES {
+        let mut payload = number.to_string().into_bytes();
+        payload.resize(8 << 20, b' ');
+        sender.publish_to("data", payload).await.expect("acknowledged");
+    }
+    let before = consumer.stats();
+    until("four pings have been sent", || proxy.pings() >= 4).await;
+    assert!(consumer.stats().waiting < 12, "64 MiB and the one that goes beyond");
+    for expected in 0..MESSAGES {
+        let delivery = next(&mut deliveries).await;
+        let text = std::str::from_utf8(&delivery.payload).expect("a number");
+        assert_eq!((text.trim_end().parse(), delivery.duplicate), (Ok(expected), false));
+        assert_eq!(consumer.acknowledge([delivery.ack]), 1);
+    }
+    let after = consumer.stats();
+    assert_eq!((after.connected, after.generation), (true, before.generation));
 }
 
 pub(crate) async fn a_member_drains_and_ends_its_session(server: &mut impl Server) {

@@ -31,8 +31,15 @@ on_both_brokers! {
     a_session_can_be_made_and_ended_without_taking_its_messages
     members_of_a_shared_subscription_share_and_lose_nothing
     the_window_is_the_brake
+    an_app_that_takes_nothing_keeps_its_connection
     a_member_drains_and_ends_its_session
     of_two_with_one_client_id_one_gives_way
+}
+
+/// The embedded broker ends a connection that takes none of what it writes for longer than a keep-alive.
+#[test]
+fn an_app_that_may_read_no_more_keeps_its_connection_to_mosquitto() {
+    server::run(server::mosquitto, cases::an_app_that_may_read_no_more_keeps_its_connection);
 }
 
 #[test]

@@ -46,6 +46,25 @@ pub(crate) async fn ids_that_no_document_has_are_found_whatever_their_type(place
     assert_eq!(store.missing_ids("keys", many).await.expect("look").len(), 2_999);
 }
 
+pub(crate) async fn documents_are_found_by_many_ids_at_once(place: &Place) {
+    let store = place.open().await;
+    let there = (0..1_000).map(|id| raw(doc! { "_id": id, "n": id, "when": { "$date": "no date" } }));
+    store.insert_many("many", there.collect()).await.expect("insert");
+    let expression =
+        bson::Regex { pattern: ".".try_into().expect("no NUL"), options: "".try_into().expect("no NUL") };
+    // Every third, one of them twice and in another type; one that is not there, and what cannot be an `_id`.
+    let asked = (0..1_000).step_by(3).map(Bson::Int32);
+    let asked = asked.chain([3.0.into(), (-1).into(), doc! { "$gt": 0 }.into(), expression.into()]);
+    let found = store.find_among("many", asked.collect()).await.expect("find");
+    let mut numbers: Vec<String> = found.iter().map(|found| found.get("n").expect("n").to_string()).collect();
+    numbers.sort_unstable_by_key(|number| number.parse::<u64>().expect("a number"));
+    assert_eq!(numbers, (0..1_000).step_by(3).map(|id| id.to_string()).collect::<Vec<_>>());
+    let text = found[0].get_document("when").and_then(|when| when.get_str("$date"));
+    assert_eq!(text.ok(), Some("no date"), "as it was stored");
+    assert_eq!(store.find_among("many", vec![]).await.expect("find").len(), 0);
+    assert_eq!(store.find_among("no such collection", vec![1.into()]).await.expect("find").len(), 0);
+}
+
 pub(crate) async fn documents_are_counted_by_a_field_within_another(place: &Place) {
     let store = place.open().await;
     let document = |id: i32| match id {

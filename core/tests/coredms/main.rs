@@ -76,6 +76,7 @@ on_both! {
     objects::an_object_may_be_empty,
     objects::an_offset_between_chunks_is_refused,
     audits::ids_that_no_document_has_are_found_whatever_their_type,
+    audits::documents_are_found_by_many_ids_at_once,
     audits::documents_are_counted_by_a_field_within_another,
     audits::a_collection_is_read_page_by_page,
     audits::what_is_stored_of_an_object_is_counted_before_and_after_its_commit,

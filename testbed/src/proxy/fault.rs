@@ -59,7 +59,7 @@ impl Inspector {
                 // Counted here: others may be on their way before the first reply is there to be lost.
                 if let Fault::RepliesToInsertLost { times } = fault
                     && happened.load(Ordering::Relaxed) < times
-                    && mongodb::is_insert(packet)
+                    && mongodb::is_command(packet, b"insert")
                 {
                     happened.fetch_add(1, Ordering::Relaxed);
                     self.condemned = mongodb::request(packet);

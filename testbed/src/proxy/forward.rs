@@ -9,13 +9,18 @@ use std::sync::{Mutex, PoisonError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant, sleep_until};
 
 use super::fault::{Fate, Fault, From, Inspector};
 use super::wire::Protocol;
+use super::{mongodb, mqtt};
 
 const READ_BYTES: usize = 64 * 1024;
+
+/// Packets of one direction that may be on their way; as many as a network with a long delay would hold.
+const ON_THEIR_WAY_MAX: usize = 10_000;
 
 /// What all connections of a proxy have in common.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(super) struct Line {
     protocol: Protocol,
     network: watch::Sender<Network>,
     faults: AtomicU64,
+    pings: AtomicU64,
+    finds: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,12 +39,21 @@ pub(super) struct Network {
     /// Connections made before the last cut end.
     pub(super) cuts: u64,
     pub(super) fault: Fault,
+    /// Each packet arrives so much later, however many are on their way.
+    pub(super) delay: Duration,
     pub(super) is_over: bool,
 }
 
 impl Line {
     pub(super) fn new(server: SocketAddr, protocol: Protocol) -> Self {
-        Self { server, protocol, network: watch::Sender::default(), faults: AtomicU64::new(0) }
+        Self {
+            server,
+            protocol,
+            network: watch::Sender::default(),
+            faults: AtomicU64::new(0),
+            pings: AtomicU64::new(0),
+            finds: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Network)) {
@@ -46,6 +62,26 @@ impl Line {
 
     pub(super) fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn pings(&self) -> u64 {
+        self.pings.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn finds(&self) -> u64 {
+        self.finds.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, from: From, packet: &[u8]) {
+        match (self.protocol, from) {
+            (Protocol::Mqtt, From::Client) if mqtt::is_ping(packet) => {
+                self.pings.fetch_add(1, Ordering::Relaxed);
+            }
+            (Protocol::Mongodb, From::Client) if mongodb::is_command(packet, b"find") => {
+                self.finds.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
     }
 
     fn judge(&self, inspector: &Mutex<Inspector>, from: From, packet: &[u8]) -> Fate {
@@ -115,9 +151,21 @@ async fn between(client: &mut TcpStream, server: &mut Option<TcpStream>, line: &
     }
 }
 
+/// Returns when one side closes, and what was on its way before that has arrived.
 async fn pump(
+    source: ReadHalf<'_>,
+    target: WriteHalf<'_>,
+    from: From,
+    line: &Line,
+    inspector: &Mutex<Inspector>,
+) -> io::Result<()> {
+    let (sender, on_their_way) = mpsc::channel(ON_THEIR_WAY_MAX);
+    tokio::try_join!(read(source, sender, from, line, inspector), deliver(on_their_way, target)).map(drop)
+}
+
+async fn read(
     mut source: ReadHalf<'_>,
-    mut target: WriteHalf<'_>,
+    sender: mpsc::Sender<(Instant, Vec<u8>)>,
     from: From,
     line: &Line,
     inspector: &Mutex<Inspector>,
@@ -127,15 +175,20 @@ async fn pump(
         if source.read_buf(&mut received).await? == 0 {
             return Ok(());
         }
+        let arrives_at = Instant::now() + line.network.borrow().delay;
+        let send = async |packet: &[u8]| {
+            sender.send((arrives_at, packet.to_vec())).await.map_err(|_| io::ErrorKind::BrokenPipe)
+        };
         let mut rest = received.as_slice();
         while let Some(bytes) = line.protocol.packet_bytes(rest).filter(|bytes| *bytes <= rest.len()) {
             let (packet, behind) = rest.split_at(bytes);
             rest = behind;
+            line.count(from, packet);
             match line.judge(inspector, from, packet) {
-                Fate::Forwarded => target.write_all(packet).await?,
+                Fate::Forwarded => send(packet).await?,
                 Fate::FollowedBy(next) => {
-                    target.write_all(packet).await?;
-                    target.write_all(&next).await?;
+                    send(packet).await?;
+                    send(&next).await?;
                 }
                 Fate::Lost => {}
                 Fate::Cut => return Ok(()),
@@ -144,4 +197,15 @@ async fn pump(
         let incomplete = rest.len();
         received.drain(..received.len() - incomplete);
     }
+}
+
+async fn deliver(
+    mut on_their_way: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut target: WriteHalf<'_>,
+) -> io::Result<()> {
+    while let Some((arrives_at, packet)) = on_their_way.recv().await {
+        sleep_until(arrives_at).await;
+        target.write_all(&packet).await?;
+    }
+    Ok(())
 }

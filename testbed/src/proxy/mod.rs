@@ -14,6 +14,7 @@ mod wire;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub use fault::Fault;
 use forward::Line;
@@ -88,6 +89,12 @@ impl Proxy {
         self.line.change(|network| network.is_silent = false);
     }
 
+    /// Each packet takes so much longer in its direction from now on. Packets do not wait for one another: it is latency,
+    /// and not a lack of bandwidth.
+    pub fn delay(&self, each_direction: Duration) {
+        self.line.change(|network| network.delay = each_direction);
+    }
+
     /// Something goes wrong with single packets from now on, also on connections that there are.
     pub fn inject(&self, fault: Fault) {
         self.line.change(|network| network.fault = fault);
@@ -96,6 +103,16 @@ impl Proxy {
     /// How often the fault has happened so far.
     pub fn faults(&self) -> u64 {
         self.line.faults()
+    }
+
+    /// How many pings MQTT clients have sent.
+    pub fn pings(&self) -> u64 {
+        self.line.pings()
+    }
+
+    /// How many `find` commands MongoDB drivers have sent.
+    pub fn finds(&self) -> u64 {
+        self.line.finds()
     }
 }
 

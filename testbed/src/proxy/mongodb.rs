@@ -17,9 +17,12 @@ pub(super) fn answers(message: &[u8]) -> Option<i32> {
 }
 
 /// The command is the first element of the first document.
-pub(super) fn is_insert(message: &[u8]) -> bool {
+pub(super) fn is_command(message: &[u8], name: &[u8]) -> bool {
     number(message, 12) == Some(KIND_MSG)
-        && message.get(COMMAND_NAME..).is_some_and(|rest| rest.starts_with(b"insert\0"))
+        && message
+            .get(COMMAND_NAME..)
+            .and_then(|rest| rest.strip_prefix(name))
+            .is_some_and(|rest| rest.starts_with(b"\0"))
 }
 
 fn number(message: &[u8], at: usize) -> Option<i32> {

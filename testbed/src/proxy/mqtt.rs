@@ -4,10 +4,16 @@ use super::wire::Protocol;
 
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
+const PINGREQ: u8 = 12;
 /// Flag of PUBLISH: it has been sent before.
 const DUP: u8 = 0x08;
 const QOS: u8 = 0x06;
 const QOS_1: u8 = 0x02;
+
+/// Whether the client shows that it is there.
+pub(super) fn is_ping(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == PINGREQ)
+}
 
 /// The identifier of a message of QoS 1.
 pub(super) fn publish_id(packet: &[u8]) -> Option<u16> {

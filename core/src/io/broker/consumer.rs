@@ -154,7 +154,7 @@ async fn end(dialer: &Dialer) -> Result<(), BrokerError> {
         // An empty queue has room.
         let _ = requests.try_send(Request::Send(Outgoing::Disconnect));
         // The broker closes when it has read the DISCONNECT.
-        while wire.step(&mut Arrived::default()).await.is_ok() {}
+        while wire.step(&mut Arrived::default(), std::future::ready(())).await.is_ok() {}
         Ok::<(), ConnectionError>(())
     };
     match timeout(END_SESSION_DEADLINE, ended).await {

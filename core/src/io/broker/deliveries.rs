@@ -80,15 +80,19 @@ impl Deliveries {
 /// Large messages may wait until they are this much together; one may go beyond.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
+/// QoS 0 is dropped before it keeps messages of QoS 1 from being read.
+const AT_MOST_ONCE_BYTES_MAX: usize = WAITING_BYTES_MAX / 2;
+
 /// Where a window is waiting and QoS 0 is part of it, no more is read from the network for so long after something was
-/// taken: longer than the store takes for a batch, and shorter than anybody waits for a ping. Then it is dropped.
+/// taken: longer than the store takes for a batch. Then it is dropped.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Bounded by the window: without acknowledgements the broker sends no more QoS 1 messages than that.
 ///
 /// Not every broker keeps to it. mosquitto 2.0 was seen to send 1,700 messages into a window of 10 while some of them
-/// were being acknowledged. So when more than two windows are waiting, or 64 MiB, nothing more is read from the network
-/// for a while.
+/// were being acknowledged. So when more than two windows of QoS 1 are waiting, or 64 MiB, nothing more is read from the
+/// network until something is taken. QoS 0 alone never gets that far: the embedded broker ends a connection that takes
+/// none of what it writes, so a flood must be read, and dropped, however long the store takes.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -167,10 +171,12 @@ impl Queue {
     /// How long nothing is to be read; `None` where there is room.
     fn pause(&self) -> Option<Duration> {
         let waiting = self.waiting();
-        if waiting.deliveries.len() > 2 * self.window || waiting.bytes >= WAITING_BYTES_MAX {
+        let at_least_once = waiting.deliveries.len() - waiting.at_most_once;
+        if at_least_once > 2 * self.window || waiting.bytes >= WAITING_BYTES_MAX {
             return Some(Duration::MAX);
         }
-        if waiting.at_most_once == 0 || waiting.deliveries.len() < self.window {
+        let is_crowded = waiting.deliveries.len() >= self.window || waiting.bytes >= AT_MOST_ONCE_BYTES_MAX;
+        if waiting.at_most_once == 0 || !is_crowded {
             return None;
         }
         let stands = waiting.moved_at.map_or(PATIENCE, |moved_at| moved_at.elapsed());
@@ -208,7 +214,9 @@ impl Inbox for Arc<Queue> {
         }
         for message in messages {
             let at_most_once = message.qos == QoS::AtMostOnce;
-            if at_most_once && waiting.deliveries.len() >= 2 * self.window {
+            let has_room =
+                waiting.deliveries.len() < 2 * self.window && waiting.bytes < AT_MOST_ONCE_BYTES_MAX;
+            if at_most_once && !has_room {
                 self.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }

@@ -41,11 +41,13 @@ const EVICTIONS_MAX: u32 = 5;
 const PROTOCOL_PACKET_BYTES_MAX: u32 = 268_435_455;
 
 /// Takes in what a connection brings. Called from the task that polls, so all but [`Inbox::room`] return at once.
+///
+/// [`Inbox::room`] may be dropped at any await.
 pub(super) trait Inbox: Send + Sync + 'static {
     /// Connected, and all subscriptions are acknowledged.
     fn connected(&self) {}
     fn disconnected(&self, _reason: &str) {}
-    /// Returns when there is room for more. While it does not, nothing is read, written or kept alive.
+    /// Returns when there is room for more. While it does not, nothing is read; what is to be sent is sent.
     fn room(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -155,8 +157,7 @@ impl<I: Inbox> Poller<I> {
             if !ready && since.elapsed() > SETUP_DEADLINE {
                 break ("the broker does not acknowledge the subscriptions".to_owned(), Cause::Other);
             }
-            self.inbox.room().await;
-            match timeout(silence_max, wire.step(&mut arrived)).await {
+            match timeout(silence_max, wire.step(&mut arrived, self.inbox.room())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => break why(&error),
                 Err(_) => break ("the broker takes no more data".to_owned(), Cause::Other),

@@ -8,7 +8,7 @@ use std::io;
 
 use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, Connect, ConnectReturnCode, LastWill, Login, Packet, PubAck, Publish,
+    ConnAck, Connect, ConnectReturnCode, LastWill, Login, Packet, PingReq, PubAck, Publish,
 };
 use rumqttc::v5::mqttbytes::{self, QoS};
 use rumqttc::v5::{ConnectionError, Event, MqttState, Request as Outgoing, StateError};
@@ -67,6 +67,10 @@ pub(super) struct Wire {
     input: BytesMut,
     output: BytesMut,
     keep_alive: Interval,
+    /// A ping is out, and nothing has been read since although we were reading.
+    is_unheard: bool,
+    /// The library waited for a packet identifier to become free when the last ping went out.
+    was_blocked: bool,
     publishes_max: u16,
     packet_bytes_max: u32,
     acknowledges: bool,
@@ -99,6 +103,8 @@ impl Wire {
             input: BytesMut::with_capacity(INPUT_BYTES),
             output: BytesMut::new(),
             keep_alive: every(Duration::from_secs(greeting.connect.keep_alive.into())),
+            is_unheard: false,
+            was_blocked: false,
             publishes_max: greeting.publishes_max,
             packet_bytes_max: greeting.packet_bytes_max,
             acknowledges: greeting.acknowledges,
@@ -126,18 +132,32 @@ impl Wire {
 
     /// Waits until something has arrived or is to be sent, and does all of it that is possible. Not to be dropped but to end
     /// the connection.
-    pub(super) async fn step(&mut self, arrived: &mut Arrived) -> Result<(), ConnectionError> {
+    ///
+    /// Nothing is read before `room` returns. Acknowledgements and pings go out in the meantime: the broker must not take
+    /// an app that waits for its store for one that is gone.
+    pub(super) async fn step(
+        &mut self,
+        arrived: &mut Arrived,
+        room: impl Future<Output = ()>,
+    ) -> Result<(), ConnectionError> {
         // More than the CONNACK may have been in what was read with it.
         self.take_packets(&mut arrived.messages)?;
         if arrived.messages.is_empty() && self.state.events.is_empty() {
             let may_send = self.may_send();
+            let mut is_reading = false;
+            let reading = async {
+                room.await;
+                is_reading = true;
+                read(&mut self.socket, &mut self.input).await
+            };
             tokio::select! {
-                read = read(&mut self.socket, &mut self.input) => {
+                read = reading => {
                     read?;
+                    self.is_unheard = false;
                     self.take_packets(&mut arrived.messages)?;
                 }
                 Some(request) = self.requests.recv(), if may_send => self.send(request)?,
-                _ = self.keep_alive.tick() => self.hand_out(Outgoing::PingReq)?,
+                _ = self.keep_alive.tick() => self.ping(is_reading)?,
             }
         }
         while self.may_send()
@@ -177,6 +197,23 @@ impl Wire {
             }
         }
         Ok(())
+    }
+
+    /// Shows the broker that we are there, and finds out whether it is.
+    ///
+    /// Whatever arrives is a sign of life, not the answer to the ping alone: that may lie behind many messages. While
+    /// nothing is read nothing can be concluded. The library's own account of pings knows neither.
+    fn ping(&mut self, is_reading: bool) -> Result<(), ConnectionError> {
+        let is_blocked = self.state.collision.is_some();
+        if is_reading && self.is_unheard {
+            return Err(StateError::AwaitPingResp.into());
+        }
+        if is_reading && is_blocked && self.was_blocked {
+            return Err(StateError::CollisionTimeout.into());
+        }
+        self.is_unheard = is_reading;
+        self.was_blocked = is_reading && is_blocked;
+        self.write(&Packet::PingReq(PingReq))
     }
 
     fn may_send(&self) -> bool {

@@ -166,6 +166,11 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError>;
 
+    /// Documents that have one of these ids, in any order: one command however the ids are scattered.
+    ///
+    /// How many are asked for at a time is the caller's to bound: all that is found is held in memory.
+    async fn find_among(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError>;
+
     /// Adds to documents, each of which is made if it is missing. Whoever else does so at the same time: nothing is lost.
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError>;
 

@@ -1,5 +1,6 @@
 //! Documents: checked and encoded before the transaction, so that other processes wait only for the writing itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bson::{Binary, Bson, Document, RawDocumentBuf};
@@ -145,6 +146,13 @@ pub(super) fn find(
         }
     }
     Ok(found)
+}
+
+pub(super) fn find_among(open: &mut Open, collection: &str, ids: &[Bson]) -> Result<Vec<Document>, Failure> {
+    // One that is asked for twice is found once.
+    let keys: BTreeSet<Vec<u8>> = ids.iter().map(key::encode).collect();
+    let found = keys.iter().map(|key| find_one(open, collection, key));
+    found.filter_map(Result::transpose).collect()
 }
 
 /// The document under a key, through the primary key alone.

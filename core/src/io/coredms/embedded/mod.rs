@@ -163,6 +163,11 @@ impl Coredms for EmbeddedStore {
         .await
     }
 
+    async fn find_among(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError> {
+        let collection = collection.to_owned();
+        self.run("find documents", move |open| documents::find_among(open, &collection, &ids)).await
+    }
+
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {
         let collection = collection.to_owned();
         self.run("merge into documents", move |open| documents::merge(open, &collection, &merges)).await

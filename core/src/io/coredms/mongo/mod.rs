@@ -31,7 +31,7 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection, Database, IndexModel};
 
-use super::{Coredms, CoredmsError, Extent, Merge, Object, Order, Source, Written};
+use super::{Coredms, CoredmsError, Extent, Merge, Object, Order, Source, Written, form};
 use crate::ingestion::{IngestionId, RecordId};
 
 /// Unless the address says otherwise: long enough for an election, short enough for an app to say what is wrong.
@@ -335,6 +335,18 @@ impl Coredms for MongoStore {
         self.find_sorted(collection, filter, order, limit).await
     }
 
+    async fn find_among(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError> {
+        let ids: Vec<Bson> = ids.into_iter().filter(form::can_identify).collect();
+        // One reply for all: the first would otherwise hold 101.
+        let batch = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        if batch == 0 {
+            return Ok(Vec::new());
+        }
+        let documents = self.collection::<RawDocumentBuf>(collection);
+        let find = documents.find(doc! { "_id": { "$in": ids } }).batch_size(batch);
+        self.decoded(async { find.await?.try_collect().await }).await
+    }
+
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {
         merge::merge(self, collection, &merges).await
     }
@@ -406,7 +418,6 @@ impl MongoStore {
         order: Order,
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError> {
-        let operation = "find documents";
         let direction = match order {
             Order::Ascending => 1,
             Order::Descending => -1,
@@ -415,8 +426,17 @@ impl MongoStore {
         let documents = self.collection::<RawDocumentBuf>(collection);
         let find = async {
             let cursor = documents.find(filter).sort(doc! { "_id": direction }).limit(limit).await?;
-            cursor.try_collect::<Vec<_>>().await
+            cursor.try_collect().await
         };
+        self.decoded(find).await
+    }
+
+    /// What a `find` finds, field by field.
+    async fn decoded(
+        &self,
+        find: impl Future<Output = DriverResult<Vec<RawDocumentBuf>>>,
+    ) -> Result<Vec<Document>, CoredmsError> {
+        let operation = "find documents";
         let found = self.scan(operation, find).await?;
         let decoded = found.iter().map(|raw| Document::try_from(raw.as_ref())).collect::<Result<_, _>>();
         decoded.map_err(|error| self.refused(operation, error))

@@ -1,7 +1,9 @@
 //! Records, message by message, and what became of each.
 
+use std::collections::HashSet;
+
 use bson::raw::RawBsonRef;
-use bson::{Bson, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, doc, rawdoc};
+use bson::{Bson, RawArrayBuf, RawBson, RawDocumentBuf, rawdoc};
 
 use super::super::form;
 use super::super::stamp::{self, Stamp};
@@ -9,7 +11,7 @@ use super::super::{CoredmsError, Written};
 use super::failure::{DUPLICATE_KEY, is_transient_code};
 use super::message::{Message, messages};
 use super::reply::{Fault, Reply};
-use super::{MongoStore, refusal};
+use super::{MongoStore, audit, refusal};
 
 /// The server takes commands 16 KiB larger than documents: an update that replaces has its filter in that.
 const STATEMENT_BYTES_MAX: usize = form::DOCUMENT_BYTES_MAX + (14 << 10);
@@ -185,10 +187,10 @@ async fn settle(
     written: &mut Written,
 ) -> Result<(), CoredmsError> {
     written.stored += (message.documents.len() - faults.len()) as u64;
-    for fault in faults {
+    let unnamed = unnamed_ids_missing(store, collection, message, &faults).await?;
+    for (place, fault) in faults.into_iter().enumerate() {
         let position = message.positions[fault.index];
-        let document = &message.documents[fault.index];
-        if fault.code == DUPLICATE_KEY && is_id_there(store, collection, document, &fault).await? {
+        if fault.code == DUPLICATE_KEY && (names_id(&fault) || !unnamed.contains(&place)) {
             written.duplicates.push(position);
         } else {
             written.rejected.push((position, refusal::reason(&fault)));
@@ -198,23 +200,31 @@ async fn settle(
 }
 
 /// Whether the key that is there twice is the `_id`, and not that of another unique index of the client's.
-///
-/// The message tells, but for long replies, in which the server leaves it out.
-async fn is_id_there(
+fn names_id(fault: &Fault) -> bool {
+    fault.message.contains(" index: _id_ ")
+}
+
+/// Of those duplicates whose message does not say which key it is, the places of those whose `_id` is not there: in a
+/// long reply the server leaves the messages out, of thousands of them. One command looks for all.
+async fn unnamed_ids_missing(
     store: &MongoStore,
     collection: &str,
-    document: &RawDocument,
-    fault: &Fault,
-) -> Result<bool, CoredmsError> {
-    if fault.message.contains(" index: _id_ ") {
-        return Ok(true);
+    message: &Message,
+    faults: &[Fault],
+) -> Result<HashSet<usize>, CoredmsError> {
+    let is_unnamed = |fault: &Fault| fault.code == DUPLICATE_KEY && !names_id(fault);
+    let (mut places, mut ids) = (Vec::new(), Vec::new());
+    for (place, fault) in faults.iter().enumerate().filter(|(_, fault)| is_unnamed(fault)) {
+        let document = &message.documents[fault.index];
+        let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
+        ids.push(id.map_err(|error| store.refused(INSERT, error))?);
+        places.push(place);
     }
-    let operation = "look for a duplicate";
-    let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
-    let id = id.map_err(|error| store.refused(operation, error))?;
-    let documents = store.collection::<RawDocumentBuf>(collection);
-    let find = documents.find_one(doc! { "_id": { "$eq": id } }).projection(doc! { "_id": 1 });
-    Ok(store.call(operation, find).await?.is_some())
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let missing = audit::missing_ids(store, collection, ids).await?;
+    Ok(missing.into_iter().map(|position| places[position]).collect())
 }
 
 fn sort(written: &mut Written) {
