@@ -224,7 +224,7 @@ pub struct Edge {
     /// Longest line.
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub message_max: u64,
-    /// How long a message may be without a receipt before it is sent again.
+    /// After so long without anything new from the platform, it is asked how far it is.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = period)]
     pub resend_after: Duration,
     /// At the end of stdin, leave what is not received yet in the outbox, for the next start.

@@ -3,7 +3,8 @@
 //! The vocabulary, in the order a file meets it:
 //!
 //! 1. [`client`]: who sent it; [`config`]: the rules that apply to it;
-//! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`]: the same for messages, in [`ranges`];
+//! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`]: the same for messages, in [`ranges`],
+//!    with [`gaps`];
 //! 3. [`layout`]: where it lies, which is what has happened to it;
 //! 4. [`manifest`]: what it was split into; [`outcome`]: what became of each part;
 //! 5. [`app`]: what the client's own program is told and answers;
@@ -19,6 +20,7 @@ pub mod client;
 pub mod config;
 pub mod exit;
 pub mod failpoint;
+pub mod gaps;
 pub mod ingestion;
 pub mod io;
 pub mod layout;

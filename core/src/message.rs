@@ -158,6 +158,9 @@ pub struct Receipt {
     /// Numbers that are to be sent again, as `[first, last]`, ascending and not touching.
     #[serde(default)]
     pub missing: Vec<(u64, u64)>,
+    /// The highest number that is stored, however far behind a gap; absent in receipts of older apps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
 }
 
 impl Receipt {
@@ -276,7 +279,9 @@ mod tests {
         let text = r#"{"version":1,"client_id":"a","source":"s","epoch":"18446744073709551615",
             "stored_through":7,"stored":[[9,9],[12,20]],"missing":[[8,8],[10,11]]}"#;
         let receipt = Receipt::parse(text.as_bytes()).expect("receipt");
-        assert_eq!((receipt.epoch, receipt.stored_through), (u64::MAX, 7));
+        assert_eq!((receipt.epoch, receipt.stored_through, receipt.seen), (u64::MAX, 7, None));
+        let with_seen = text.replacen(r#""missing""#, r#""seen":4711,"missing""#, 1);
+        assert_eq!(Receipt::parse(with_seen.as_bytes()).expect("receipt").seen, Some(4711));
         let written = serde_json::to_vec(&receipt).expect("JSON");
         assert_eq!(Receipt::parse(&written).expect("its own form"), receipt);
         for (good, forged) in [
@@ -286,6 +291,7 @@ mod tests {
             ("[[9,9]", "[[7,9]"),
             ("[[8,8]", "[[9,8]"),
             ("[10,11]", "[8,11]"),
+            (r#""missing""#, r#""seen":-1,"missing""#),
             (r#""stored_through":7,"#, ""),
         ] {
             assert!(Receipt::parse(text.replacen(good, forged, 1).as_bytes()).is_err(), "{forged}");

@@ -3,7 +3,7 @@
 //! 1. [`Edge::send`] gives a message its number and puts it into the [`outbox`], on disk before it returns; a full outbox
 //!    makes it wait;
 //! 2. the [`ledger`] decides, purely, which numbers are sent now: new ones within a window, and those again that the
-//!    platform asks for or has not confirmed in time;
+//!    platform asks for;
 //! 3. the [`publisher`] sends them with QoS 1, listens for the platform's receipts, and answers for numbers that are gone;
 //! 4. what is received leaves the outbox. A broker's acknowledgement does not count: it may forget what it acknowledged.
 //!

@@ -61,7 +61,7 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// Messages that may be sent and not yet received.
     pub window_messages: usize,
-    /// How long a message may be without a receipt before it is sent again.
+    /// After so long without anything new from the platform, it is asked how far it is.
     pub resend_after: Duration,
     /// A dead connection is noticed after at most twice this time; shorter than 5 s counts as 5 s.
     pub keep_alive: Duration,

@@ -1,40 +1,41 @@
 //! Decides which numbers are sent now.
 //!
-//! Pure: receipts, broker's answers and `now` go in, runs of numbers come out. A number is
+//! Pure: receipts, the broker's answers and `now` go in, runs of numbers come out. A number is
 //!
 //! - *new* until it is sent for the first time, within a window;
 //! - *flying* until the broker has acknowledged it, which is no confirmation;
 //! - *sent* until the platform confirms it;
-//! - to be sent *again* when the platform asks for it, when the broker has not acknowledged it, or when its time is over.
+//! - to be sent *again* when the broker has not acknowledged it, or when the platform asks for it, within an [`allowance`].
 //!
-//! When nothing is heard of the platform, sending everything again would only fill the broker's queues. Then one number
-//! alone, the lowest, goes on being sent; the receipt that it brings about is the sign to send the others.
+//! That a receipt does not come is no reason to send a number again: it may wait in a queue, and would only make that
+//! longer. After a [`silence`] the highest number alone is sent again: all others were sent before it, and a platform
+//! that gets it asks for what it misses. Numbers that an earlier process may have sent count as sent.
 
+mod allowance;
+#[cfg(test)]
+mod model;
+mod silence;
 #[cfg(test)]
 mod tests;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::message::Receipt;
 use mysimbdp_core::ranges::Ranges;
 
+use allowance::Allowance;
+use silence::Silence;
+
 /// A number that is asked for is not sent again sooner: receipts that cross it on its way still ask for it.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// While the platform confirms others, a number has this much more time: it may be slow, and asks for what it misses.
-const PATIENCE: u32 = 6;
-/// The wait for a receipt doubles so often. Once is enough, as only one number is repeated, and a longer one would be felt
-/// after an outage.
-const DOUBLINGS_MAX: u32 = 1;
-const PATIENCE_DOUBLINGS_MAX: u32 = 6;
 
 /// How it is decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// Numbers that may be sent and not received.
     pub window: usize,
-    /// After so long without a receipt a number is sent again.
+    /// After so long without anything new from the platform, it is asked how far it is.
     pub resend_after: Duration,
 }
 
@@ -44,35 +45,36 @@ pub struct Ledger {
     policy: Policy,
     /// What the platform has confirmed, and 0.
     received: Ranges,
+    /// The highest number that it has seen.
+    seen: u64,
     accepted: u64,
     /// Through this one, numbers may have been sent by an earlier process.
     opened_with: u64,
+    /// The same, as far as is known by now; the first receipt tells more.
+    doubtful_through: u64,
+    opened_at: Instant,
+    heard: bool,
     /// Before it, all are received or in `waiting`.
     next: u64,
     /// What is not received although its turn to be sent has come.
     waiting: BTreeMap<u64, Waiting>,
     /// Those of `waiting` that are to be sent now.
     again: BTreeSet<u64>,
-    /// A number's time was over, and nothing has been heard since.
-    silent: bool,
-    /// When the platform last confirmed something.
-    progress: Option<Instant>,
-    /// When the next time may be over; earlier than that nobody needs to look.
+    /// Those of `waiting` that are sent and that the platform has asked for since.
+    asked: BTreeSet<u64>,
+    /// A received number that is in `waiting` as a probe, until any receipt.
+    echo: Option<u64>,
+    allowance: Allowance,
+    silence: Silence,
+    /// When one of `asked` is due; earlier than that nobody needs to look.
     look_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     state: State,
-    /// How often the broker has acknowledged it.
+    /// How often it was sent on this connection.
     attempts: u32,
-    /// The platform has asked for it since it was sent.
-    asked: bool,
-}
-
-impl Waiting {
-    /// Its turn has come and it has not been sent, as far as is known.
-    const NEVER_SENT: Self = Self { state: State::Again, attempts: 0, asked: false };
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -82,19 +84,32 @@ enum State {
     Again,
 }
 
+impl Waiting {
+    /// As far as is known it is on its way.
+    fn sent(now: Instant) -> Self {
+        Self { state: State::Sent { at: now }, attempts: 1 }
+    }
+}
+
 impl Ledger {
     /// A ledger of an outbox whose oldest number is `oldest` and whose last is `accepted`.
-    pub fn new(policy: Policy, oldest: u64, accepted: u64) -> Self {
+    pub fn new(policy: Policy, oldest: u64, accepted: u64, now: Instant) -> Self {
         Self {
             policy,
             received: Ranges::from_iter([(0, oldest.saturating_sub(1))]),
+            seen: 0,
             accepted,
             opened_with: accepted,
+            doubtful_through: accepted,
+            opened_at: now,
+            heard: false,
             next: oldest,
             waiting: BTreeMap::new(),
             again: BTreeSet::new(),
-            silent: false,
-            progress: None,
+            asked: BTreeSet::new(),
+            echo: None,
+            allowance: Allowance::new(policy.window),
+            silence: Silence::new(policy.resend_after, now),
             look_at: None,
         }
     }
@@ -112,15 +127,29 @@ impl Ledger {
     /// Takes the next run of numbers to send, `room` of them at most. They fly until [`Ledger::sent`], [`Ledger::failed`]
     /// or a receipt says otherwise.
     pub fn take(&mut self, now: Instant, room: usize) -> Option<(u64, u64)> {
+        self.take_doubtful();
         self.look(now);
         let (first, last) = self.next_run(room as u64)?;
+        if self.waiting.is_empty() {
+            self.silence.broken(now);
+        }
         for number in first..=last {
             self.again.remove(&number);
-            let waiting = self.waiting.entry(number).or_insert(Waiting::NEVER_SENT);
-            (waiting.state, waiting.asked) = (State::Flying, false);
+            let waiting = self.waiting.entry(number).or_insert(Waiting { state: State::Flying, attempts: 0 });
+            waiting.state = State::Flying;
         }
         self.next = self.next.max(last + 1);
         Some((first, last))
+    }
+
+    /// An earlier process may have sent these: it is left to the platform to ask for those that it has not.
+    fn take_doubtful(&mut self) {
+        while self.next <= self.doubtful_through && self.waiting.len() < self.policy.window {
+            if !self.received.contains(self.next) {
+                self.waiting.insert(self.next, Waiting::sent(self.opened_at));
+            }
+            self.next += 1;
+        }
     }
 
     fn next_run(&self, room: u64) -> Option<(u64, u64)> {
@@ -139,67 +168,88 @@ impl Ledger {
 
     /// The broker has acknowledged the number, or will never take it: now it is up to the platform.
     pub fn sent(&mut self, number: u64, now: Instant) {
-        let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| waiting.state == State::Flying)
-        else {
-            return;
-        };
-        waiting.state = State::Sent { at: now };
-        waiting.attempts = waiting.attempts.saturating_add(1);
-        let due = due(&self.policy, self.progress, now, waiting);
-        self.look_at = Some(self.look_at.map_or(due, |look_at| look_at.min(due)));
+        if let Some(waiting) = self.flying(number) {
+            waiting.state = State::Sent { at: now };
+            waiting.attempts = waiting.attempts.saturating_add(1);
+        }
     }
 
-    /// The broker has not acknowledged the number, or it was taken and not sent.
+    /// The broker has not acknowledged the number or has given it to nobody, or it was taken and not sent.
     pub fn failed(&mut self, number: u64) {
-        if let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| waiting.state == State::Flying)
-        {
+        if let Some(waiting) = self.flying(number) {
             waiting.state = State::Again;
             self.again.insert(number);
         }
+    }
+
+    fn flying(&mut self, number: u64) -> Option<&mut Waiting> {
+        self.waiting.get_mut(&number).filter(|waiting| waiting.state == State::Flying)
     }
 
     /// Takes a receipt of this epoch in. Returns the highest number it tells of, if that has never been sent: somebody has
     /// forged it, or the outbox is an old copy of itself. Such numbers are not believed to be received.
     pub fn receipt(&mut self, receipt: &Receipt, now: Instant) -> Option<u64> {
         let may_be_stored = self.opened_with.max(self.next - 1);
-        let before = self.received.count();
-        let confirmed = receipt.stored.iter().copied().chain([(1, receipt.stored_through)]);
-        confirmed.for_each(|(first, last)| self.received.insert(first, last.min(may_be_stored)));
-        let grown = self.received.count() > before;
-        // After a silence the others are not given more time: they have waited for this sign.
-        if grown && !self.silent {
-            self.progress = Some(now);
-        }
-        let confirms = |number: &u64| {
-            let (stored, after) =
-                (&receipt.stored, receipt.stored.partition_point(|(first, _)| first <= number));
-            *number <= receipt.stored_through || after > 0 && *number <= stored[after - 1].1
-        };
-        self.waiting.retain(|number, _| !confirms(number));
-        self.again.retain(|number| !confirms(number));
-        for (first, last) in &receipt.missing {
-            self.ask(*first, (*last).min(self.next - 1));
-        }
-        self.silent = false;
-        self.look_at = Some(now);
         let highest = receipt.stored.last().map_or(receipt.stored_through, |(_, last)| *last);
-        (highest > may_be_stored).then_some(highest)
+        let seen = highest.max(receipt.seen.unwrap_or(0));
+        if !std::mem::replace(&mut self.heard, true) {
+            // An earlier process had a window of numbers on their way, and no more.
+            let window = self.policy.window as u64;
+            self.doubtful_through = self.doubtful_through.min(seen.saturating_add(window));
+        }
+        if let Some(number) = self.echo.take() {
+            self.forget(number);
+        }
+        let before = (self.received.count(), self.waiting.len(), self.seen);
+        for (first, last) in receipt.stored.iter().copied().chain([(1, receipt.stored_through)]) {
+            self.confirm(first, last.min(may_be_stored));
+        }
+        self.seen = self.seen.max(seen.min(may_be_stored));
+        self.allowance.earn((before.1 - self.waiting.len()) as u64);
+        if before != (self.received.count(), self.waiting.len(), self.seen) {
+            self.silence.broken(now);
+        }
+        for (first, last) in &receipt.missing {
+            self.ask(*first, (*last).min(self.next - 1), now);
+        }
+        self.look_at = Some(now);
+        (seen > may_be_stored).then_some(seen)
+    }
+
+    fn confirm(&mut self, first: u64, last: u64) {
+        self.received.insert(first, last);
+        while let Some((&number, _)) = self.waiting.range(first..=last.max(first)).next()
+            && number <= last
+        {
+            self.forget(number);
+        }
+    }
+
+    fn forget(&mut self, number: u64) {
+        self.waiting.remove(&number);
+        self.again.remove(&number);
+        self.asked.remove(&number);
     }
 
     /// The platform misses these numbers, all of which have had their turn.
-    fn ask(&mut self, first: u64, last: u64) {
-        if first > last {
-            return;
-        }
-        for (_, waiting) in self.waiting.range_mut(first..=last) {
-            waiting.asked = matches!(waiting.state, State::Sent { .. });
-        }
-        // What counted as received, for the platform has lost it since. The rest of it is asked for again.
+    fn ask(&mut self, first: u64, last: u64, now: Instant) {
         let mut number = first;
-        while number <= last && self.waiting.len() < self.policy.window {
-            if let Entry::Vacant(vacant) = self.waiting.entry(number) {
-                vacant.insert(Waiting::NEVER_SENT);
-                self.again.insert(number);
+        while number <= last {
+            match self.waiting.get(&number) {
+                Some(Waiting { state: State::Sent { .. }, .. }) => {
+                    self.asked.insert(number);
+                }
+                Some(_) => {}
+                // What counted as received: the platform has lost it since, or this receipt is older than the one that
+                // said so, and the next one says so again. The rest is asked for again.
+                None if self.waiting.len() < self.policy.window => {
+                    if self.waiting.is_empty() {
+                        self.silence.broken(now);
+                    }
+                    self.waiting.insert(number, Waiting::sent(now));
+                    self.asked.insert(number);
+                }
+                None => return,
             }
             number += 1;
         }
@@ -207,49 +257,85 @@ impl Ledger {
 
     /// When to call [`Ledger::take`] again although nothing has happened.
     pub fn wake_at(&self) -> Option<Instant> {
-        self.look_at.filter(|_| !self.waiting.is_empty())
+        let silent_at = self.silence.over_at();
+        let wake_at = self.look_at.map_or(silent_at, |look_at| look_at.min(silent_at));
+        (!self.waiting.is_empty()).then_some(wake_at)
     }
 
-    /// A new connection: the platform may be there again.
+    /// A new connection. Perhaps the broker has lost all that it had: that it still knows our session would not show that
+    /// it has kept what came after it last saved it.
     pub fn connected(&mut self, now: Instant) {
-        self.silent = false;
+        for waiting in self.waiting.values_mut() {
+            waiting.attempts = waiting.attempts.min(1);
+        }
+        self.allowance.refill();
+        self.silence.connected(now);
         self.look_at = Some(now);
     }
 
-    /// Finds the numbers whose time is over.
+    /// Finds the numbers that are to be sent again.
     fn look(&mut self, now: Instant) {
+        if self.silence.over_at() <= now && !self.waiting.is_empty() {
+            self.probe(now);
+        }
         if self.look_at.is_none_or(|look_at| now < look_at) {
             return;
         }
         self.look_at = None;
-        let mut over = false;
-        for (place, (number, waiting)) in self.waiting.iter_mut().enumerate() {
-            let State::Sent { at } = waiting.state else { continue };
-            if self.silent && place > 0 && !waiting.asked {
+        let mut due = Vec::new();
+        for number in &self.asked {
+            let Some(Waiting { state: State::Sent { at }, attempts }) = self.waiting.get(number) else {
                 continue;
-            }
-            let due = due(&self.policy, self.progress, at, waiting);
-            if due <= now {
-                over |= !waiting.asked;
-                waiting.state = State::Again;
-                self.again.insert(*number);
+            };
+            let at = *at + wait(&self.policy, *attempts);
+            if at > now {
+                self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
+            } else if self.allowance.spend() {
+                due.push(*number);
             } else {
-                self.look_at = Some(self.look_at.map_or(due, |look_at| look_at.min(due)));
+                // Whatever brings more of it has us look again.
+                break;
             }
         }
-        self.silent |= over;
+        due.into_iter().for_each(|number| self.send_again(number));
+    }
+
+    /// Nothing new has been heard for too long: asks how far the platform is, with the highest number, received or not. A lower
+    /// one that is missing would look to the platform as if what it misses came by itself.
+    fn probe(&mut self, now: Instant) {
+        let silent_since = self.silence.since();
+        self.silence.probed(now);
+        self.allowance.refill_after_silence();
+        self.look_at = Some(now);
+        let highest = self.next - 1;
+        match self.waiting.get(&highest).map(|waiting| &waiting.state) {
+            // What was sent in the meantime asks as well.
+            Some(State::Sent { at }) if *at <= silent_since => self.send_again(highest),
+            Some(_) => {}
+            // It is above one that is missing, so the outbox still has it.
+            None => {
+                self.waiting.insert(highest, Waiting::sent(now));
+                self.echo = Some(highest);
+                self.send_again(highest);
+            }
+        }
+    }
+
+    fn send_again(&mut self, number: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&number) {
+            waiting.state = State::Again;
+            self.again.insert(number);
+        }
+        self.asked.remove(&number);
     }
 }
 
-/// When the time of a number is over that was sent at `at`.
-fn due(policy: &Policy, progress: Option<Instant>, at: Instant, waiting: &Waiting) -> Instant {
-    if waiting.asked {
-        return at + ASKED_AGAIN_AFTER.min(policy.resend_after);
+/// From a number's last attempt to the next, when it is asked for. What was lost once is not lost again soon: more often it
+/// waits in a queue.
+fn wait(policy: &Policy, attempts: u32) -> Duration {
+    match attempts {
+        0 | 1 => ASKED_AGAIN_AFTER.min(policy.resend_after),
+        2 => policy.resend_after,
+        _ => policy.resend_after * 2,
     }
-    let doublings = waiting.attempts.saturating_sub(1);
-    let alone = at + policy.resend_after * (1 << doublings.min(DOUBLINGS_MAX));
-    // Not twice the wait once more: what is asked for after an outage would give those that nobody asks for too much time.
-    let beside_others = progress.map_or(alone, |progress| alone.max(progress + policy.resend_after));
-    let patience = policy.resend_after * PATIENCE * (1 << doublings.min(PATIENCE_DOUBLINGS_MAX));
-    beside_others.min(at + patience)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mysimbdp_core::failpoint;
-use mysimbdp_core::io::broker::{BrokerError, BrokerLink, Incoming, LinkEvent, Publish};
+use mysimbdp_core::io::broker::{BrokerError, BrokerLink, Incoming, LinkEvent, Publish, Reach};
 use mysimbdp_core::io::random;
 use mysimbdp_core::message::Receipt;
 use mysimbdp_core::source;
@@ -58,6 +58,7 @@ pub struct Publisher {
 #[derive(Default)]
 struct Told {
     refused: bool,
+    unheard: bool,
     unreadable: bool,
     receipt: bool,
 }
@@ -70,7 +71,7 @@ struct Flight {
     bytes: usize,
 }
 
-type Landing = (Flight, Result<(), BrokerError>);
+type Landing = (Flight, Result<Reach, BrokerError>);
 
 impl Publisher {
     /// # Errors
@@ -79,7 +80,7 @@ impl Publisher {
     pub fn new(settings: Arc<Settings>, outbox: Arc<Outbox>) -> Result<Self, EdgeError> {
         let policy = Policy { window: settings.window_messages, resend_after: settings.resend_after };
         let mut accepted = outbox.watch_accepted();
-        let ledger = Ledger::new(policy, outbox.oldest(), *accepted.borrow_and_update());
+        let ledger = Ledger::new(policy, outbox.oldest(), *accepted.borrow_and_update(), Instant::now());
         let received_through = ledger.received_through();
         Ok(Self {
             door: Door::open(Arc::clone(&settings), outbox.epoch)?,
@@ -203,7 +204,7 @@ impl Publisher {
         let publish = Publish { user_properties, ..Publish::new(&*self.topic, payload) };
         let link = link.clone();
         self.flying_bytes += flight.bytes;
-        self.flights.spawn(async move { (flight, link.publish(publish).await) });
+        self.flights.spawn(async move { (flight, link.publish_and_see(publish).await) });
     }
 
     fn land(&mut self, landing: Result<Landing, JoinError>) {
@@ -215,11 +216,19 @@ impl Publisher {
         self.flying_bytes -= flight.bytes;
         let now = Instant::now();
         match result {
-            Ok(()) => {
+            Ok(Reach::Somebody) => {
                 failpoint::hit("edge.published");
                 self.failures = 0;
-                self.told.refused = false;
+                (self.told.refused, self.told.unheard) = (false, false);
                 (flight.first..=flight.last).for_each(|number| self.ledger.sent(number, now));
+            }
+            // The stream is not there yet, or has not subscribed again: it would be lost, as without a broker.
+            Ok(Reach::Nobody) => {
+                if !std::mem::replace(&mut self.told.unheard, true) {
+                    tracing::warn!(topic = self.topic, "nobody has subscribed to the topic, waiting");
+                }
+                (flight.first..=flight.last).for_each(|number| self.ledger.failed(number));
+                self.rest();
             }
             // It will not be taken at once either: its next turn comes with its time, as if it had been lost.
             Err(error @ (BrokerError::TooLarge { .. } | BrokerError::Refused { .. })) => {
@@ -240,7 +249,11 @@ impl Publisher {
         }
     }
 
+    /// Once for all that fails together.
     fn rest(&mut self) {
+        if self.rest_until.is_some() {
+            return;
+        }
         let rest = REST_FIRST * (1 << self.failures.min(6));
         self.failures = self.failures.saturating_add(1);
         self.rest_until = Some(Instant::now() + rest.min(REST_MAX).mul_f64(random::jitter()));

@@ -110,6 +110,7 @@ impl State {
                 .take(Receipt::RANGES_MAX)
                 .collect(),
             missing: received.holes(1, highest).iter().take(Receipt::RANGES_MAX).collect(),
+            seen: Some(highest),
         })
     }
 }

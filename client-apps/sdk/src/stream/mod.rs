@@ -15,7 +15,6 @@
 //! subscription ends, what the session still holds is stored, then the session ends too.
 
 mod durable;
-mod gaps;
 mod instance;
 mod message;
 mod receipts;

@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mysimbdp_core::gaps::Gaps;
 use mysimbdp_core::io::broker::Publish;
 use mysimbdp_core::io::broker::consumer::Consumer;
 use mysimbdp_core::io::coredms::sequences::{Progress, Sequences};
-use mysimbdp_core::message::{Receipt, VERSION};
 use mysimbdp_core::ranges::Ranges;
 use mysimbdp_core::source::Source;
 use tokio::task::{JoinError, JoinSet};
@@ -24,7 +24,6 @@ use tokio::time::timeout;
 
 use super::Settings;
 use super::durable::DurableBySource;
-use super::gaps::Gaps;
 use super::round::{Step, send, settle};
 use super::wait::at;
 
@@ -175,7 +174,7 @@ impl Receipts {
             .into_iter()
             .map(|(source, progress)| {
                 let missing = self.note(&source, &progress, now);
-                let receipt = receipt(&self.settings, &source, &progress, &missing);
+                let receipt = progress.receipt(self.settings.client.clone(), &source, &missing);
                 let payload =
                     serde_json::to_vec(&receipt).expect("a receipt has no map with keys other than text");
                 let publish =
@@ -201,23 +200,10 @@ impl Receipts {
             look_at: None,
             touched_at: now,
         });
-        let overdue = watched.gaps.overdue(&progress.missing(), delay, now);
+        let overdue = watched.gaps.overdue(progress, delay, now);
         watched.through = progress.through;
         watched.look_at = watched.gaps.look_at(delay);
         watched.touched_at = now;
         overdue
-    }
-}
-
-fn receipt(settings: &Settings, source: &Source, progress: &Progress, missing: &Ranges) -> Receipt {
-    let told = |ranges: &Ranges| ranges.iter().take(Receipt::RANGES_MAX).collect();
-    Receipt {
-        version: VERSION,
-        client_id: settings.client.clone(),
-        source: source.name.clone(),
-        epoch: source.epoch,
-        stored_through: progress.through,
-        stored: told(&progress.received),
-        missing: told(missing),
     }
 }

@@ -52,7 +52,7 @@ pub struct Arguments {
     hours: Option<usize>,
     #[arg(long, default_value_t = 1)]
     readings_per_batch: usize,
-    /// How long a batch may be without a receipt before it is sent again.
+    /// After so long without anything new from the platform, it is asked how far it is.
     #[arg(long, default_value = "10s", value_parser = instance::period)]
     resend_after: Period,
     /// Where batches are asked for.

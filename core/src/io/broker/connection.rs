@@ -16,10 +16,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::options::{Dialer, PUBLISHES_MAX};
-use super::pending::{Pending, Waiter};
+use super::pending::{Answer, Pending, Waiter};
 use super::poller::{Inbox, Poller, subscription};
 use super::wire::Request;
-use super::{BrokerError, Publish};
+use super::{BrokerError, Publish, Reach};
 
 /// How long the broker may take to acknowledge something.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -156,7 +156,7 @@ impl Connection {
     }
 
     /// Publishes with QoS 1 and waits for the acknowledgement.
-    pub(super) async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
+    pub(super) async fn publish(&self, publish: Publish) -> Result<Reach, BrokerError> {
         let Publish { topic, payload, retain, response_topic, correlation, user_properties, expires } =
             publish;
         check_topic(&topic)?;
@@ -208,7 +208,7 @@ impl Connection {
             let subscribe = packet::Subscribe::new_many([subscription(filter)], None);
             (live.request(Outgoing::Subscribe(subscribe)), &mut live.subscribes)
         })?;
-        self.answer(format!("subscription to {filter:?}"), answer).await
+        self.answer(format!("subscription to {filter:?}"), answer).await.map(drop)
     }
 
     /// Unsubscribes now; if the session is kept, also on every later connection, in case this one is lost first.
@@ -224,7 +224,7 @@ impl Connection {
             let unsubscribe = packet::Unsubscribe::new(filter, None);
             (live.request(Outgoing::Unsubscribe(unsubscribe)), &mut live.unsubscribes)
         })?;
-        self.answer(format!("end of the subscription to {filter:?}"), answer).await
+        self.answer(format!("end of the subscription to {filter:?}"), answer).await.map(drop)
     }
 
     /// Acknowledges messages, and returns how many of them could be: one that arrived on an earlier connection
@@ -259,7 +259,7 @@ impl Connection {
         &self,
         permit: Option<OwnedSemaphorePermit>,
         request: impl FnOnce(&mut Live) -> (bool, &mut Pending),
-    ) -> Result<oneshot::Receiver<Result<(), String>>, BrokerError> {
+    ) -> Result<oneshot::Receiver<Answer>, BrokerError> {
         let mut state = self.shared.state();
         let Some(live) = &mut state.live else {
             drop(state);
@@ -275,13 +275,9 @@ impl Connection {
         Ok(receiver)
     }
 
-    async fn answer(
-        &self,
-        object: String,
-        answer: oneshot::Receiver<Result<(), String>>,
-    ) -> Result<(), BrokerError> {
+    async fn answer(&self, object: String, answer: oneshot::Receiver<Answer>) -> Result<Reach, BrokerError> {
         match timeout(ANSWER_DEADLINE, answer).await {
-            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Ok(reach))) => Ok(reach),
             Ok(Ok(Err(reason))) => {
                 Err(BrokerError::Refused { address: self.shared.dialer.address.to_string(), object, reason })
             }

@@ -74,7 +74,7 @@ impl Consumer {
     /// Publishes with QoS 1 and waits for the broker's acknowledgement, at most 10 s. Without a connection it fails at
     /// once. After an error the message may still have been delivered.
     pub async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
-        self.connection.publish(publish).await
+        self.connection.publish(publish).await.map(drop)
     }
 
     /// Ends all subscriptions and waits for the broker's acknowledgement; messages that the session already holds go

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::connection::Connection;
 use super::options::Dialer;
 use super::poller::Inbox;
-use super::{BrokerError, ConnectOptions, Publish};
+use super::{BrokerError, ConnectOptions, Publish, Reach};
 
 /// Events that may wait for a slow receiver. What comes beyond is dropped, as waiting would cost the connection: a
 /// manager scans on its own clock too, so a lost message costs it time only.
@@ -69,6 +69,11 @@ impl BrokerLink {
     /// Publishes with QoS 1 and waits for the broker's acknowledgement, at most 10 s. Without a connection it fails at
     /// once. After an error the message may still have been delivered.
     pub async fn publish(&self, publish: Publish) -> Result<(), BrokerError> {
+        self.connection.publish(publish).await.map(drop)
+    }
+
+    /// [`BrokerLink::publish`], and whether anybody has subscribed to the topic.
+    pub async fn publish_and_see(&self, publish: Publish) -> Result<Reach, BrokerError> {
         self.connection.publish(publish).await
     }
 

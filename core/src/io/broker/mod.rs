@@ -44,6 +44,15 @@ impl Publish {
     }
 }
 
+/// Whom a message has reached that the broker has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Somebody has subscribed to its topic, and may be away; or the broker does not tell.
+    Somebody,
+    /// Nobody has: the message is gone.
+    Nobody,
+}
+
 /// What went wrong at the broker.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BrokerError {

@@ -7,11 +7,16 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::Reach;
+
+/// What the broker answers: `Err` holds its reason.
+pub(super) type Answer = Result<Reach, String>;
+
 /// Who waits for the acknowledgement of a request.
 #[derive(Debug)]
 pub(super) enum Waiter {
-    /// A caller; `Err` holds the broker's reason. The permit bounds how many callers there are.
-    Caller { answer: oneshot::Sender<Result<(), String>>, _permit: Option<OwnedSemaphorePermit> },
+    /// A caller. The permit bounds how many there are.
+    Caller { answer: oneshot::Sender<Answer>, _permit: Option<OwnedSemaphorePermit> },
     /// The connection itself, which is ready when all of these are answered.
     Setup,
 }

@@ -17,10 +17,10 @@ use rumqttc::v5::{ConnectionError, Event, Request as Asked, StateError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::BrokerError;
 use super::connection::{Live, Phase, Shared};
-use super::pending::{Pending, Waiter};
+use super::pending::{Answer, Pending, Waiter};
 use super::wire::{Arrived, Request};
+use super::{BrokerError, Reach};
 use crate::io::backoff::Backoff;
 
 /// How long the broker may take to acknowledge the subscriptions of a new connection.
@@ -229,18 +229,20 @@ impl<I: Inbox> Poller<I> {
             Event::Outgoing(Outgoing::Subscribe(id)) => live.subscribes.written(id),
             Event::Outgoing(Outgoing::Unsubscribe(id)) => live.unsubscribes.written(id),
             Event::Incoming(Packet::PubAck(ack)) => {
-                let refused = match ack.reason {
-                    PubAckReason::Success | PubAckReason::NoMatchingSubscribers => None,
-                    reason => Some(format!("{reason:?}")),
+                let given = match ack.reason {
+                    PubAckReason::Success => Ok(Reach::Somebody),
+                    PubAckReason::NoMatchingSubscribers => Ok(Reach::Nobody),
+                    reason => Err(format!("{reason:?}")),
                 };
                 let waiter = live.publishes.answered(ack.pkid);
-                return answer(live, waiter, refused);
+                return answer(live, waiter, given);
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 let mut codes = ack.return_codes.iter();
                 let refused = codes.find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
                 let waiter = live.subscribes.answered(ack.pkid);
-                return answer(live, waiter, refused.map(|reason| format!("{reason:?}")));
+                let given = refused.map_or(Ok(Reach::Somebody), |reason| Err(format!("{reason:?}")));
+                return answer(live, waiter, given);
             }
             Event::Incoming(Packet::UnsubAck(ack)) => {
                 let mut reasons = ack.reasons.iter();
@@ -248,7 +250,8 @@ impl<I: Inbox> Poller<I> {
                     !matches!(reason, UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted)
                 });
                 let waiter = live.unsubscribes.answered(ack.pkid);
-                return answer(live, waiter, refused.map(|reason| format!("{reason:?}")));
+                let given = refused.map_or(Ok(Reach::Somebody), |reason| Err(format!("{reason:?}")));
+                return answer(live, waiter, given);
             }
             _ => {}
         }
@@ -269,14 +272,14 @@ impl<I: Inbox> Poller<I> {
     }
 }
 
-fn answer(live: &mut Live, waiter: Option<Waiter>, refused: Option<String>) -> Result<(), String> {
-    match (waiter, refused) {
-        (Some(Waiter::Caller { answer, .. }), refused) => {
+fn answer(live: &mut Live, waiter: Option<Waiter>, given: Answer) -> Result<(), String> {
+    match (waiter, given) {
+        (Some(Waiter::Caller { answer, .. }), given) => {
             // The caller may have given up waiting.
-            let _ = answer.send(refused.map_or(Ok(()), Err));
+            let _ = answer.send(given);
         }
-        (Some(Waiter::Setup), None) => live.setup -= 1,
-        (Some(Waiter::Setup), Some(reason)) => {
+        (Some(Waiter::Setup), Ok(_)) => live.setup -= 1,
+        (Some(Waiter::Setup), Err(reason)) => {
             return Err(format!("the broker refuses the subscription: {reason}"));
         }
         (None, _) => {}

@@ -1,7 +1,9 @@
 //! How far a source is received, from its blocks.
 
+use crate::client::ClientId;
+use crate::message::{Receipt, VERSION};
 use crate::ranges::Ranges;
-use crate::source::FIRST;
+use crate::source::{FIRST, Source};
 
 /// How far the numbers of a source are received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub struct Progress {
 
 impl Progress {
     /// `seen` are the received numbers from `start` on; all numbers before it are received.
-    pub(super) fn of(start: u64, mut seen: Ranges) -> Self {
+    pub fn of(start: u64, mut seen: Ranges) -> Self {
         let start = start.max(FIRST);
         let highest = seen.last().map_or(0, |range| range.1).max(start - 1);
         let through = match seen.first() {
@@ -26,6 +28,21 @@ impl Progress {
         };
         seen = seen.iter().filter(|range| range.0 > through).collect();
         Self { through, received: seen, highest }
+    }
+
+    /// The receipt that says so, and asks for what is `missing`.
+    pub fn receipt(&self, client_id: ClientId, source: &Source, missing: &Ranges) -> Receipt {
+        let told = |ranges: &Ranges| ranges.iter().take(Receipt::RANGES_MAX).collect();
+        Receipt {
+            version: VERSION,
+            client_id,
+            source: source.name.clone(),
+            epoch: source.epoch,
+            stored_through: self.through,
+            stored: told(&self.received),
+            missing: told(missing),
+            seen: Some(self.highest),
+        }
     }
 
     /// The numbers between those that are received.
