@@ -14,7 +14,11 @@ fn each_test_that_the_guarantees_name_exists() {
         let words: Vec<&str> =
             test.split('`').filter(|word| !word.trim().is_empty() && *word != " |").collect();
         let [file, function] = words[..] else { panic!("{test:?} is no file and function") };
-        let path = if file.contains("/tests/") { file.to_owned() } else { format!("cli/tests/e2e/{file}") };
+        let path = if file.contains("/tests/") || file.contains("/src/") {
+            file.to_owned()
+        } else {
+            format!("cli/tests/e2e/{file}")
+        };
         let source = std::fs::read_to_string(root.join(&path)).unwrap_or_default();
         assert!(source.contains(&format!("fn {function}(")), "{path} has no test {function}");
         named += 1;

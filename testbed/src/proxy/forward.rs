@@ -30,6 +30,7 @@ pub(super) struct Line {
     network: watch::Sender<Network>,
     faults: AtomicU64,
     pings: AtomicU64,
+    published: AtomicU64,
     finds: AtomicU64,
 }
 
@@ -52,6 +53,7 @@ impl Line {
             network: watch::Sender::default(),
             faults: AtomicU64::new(0),
             pings: AtomicU64::new(0),
+            published: AtomicU64::new(0),
             finds: AtomicU64::new(0),
         }
     }
@@ -68,6 +70,10 @@ impl Line {
         self.pings.load(Ordering::Relaxed)
     }
 
+    pub(super) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
     pub(super) fn finds(&self) -> u64 {
         self.finds.load(Ordering::Relaxed)
     }
@@ -76,6 +82,9 @@ impl Line {
         match (self.protocol, from) {
             (Protocol::Mqtt, From::Client) if mqtt::is_ping(packet) => {
                 self.pings.fetch_add(1, Ordering::Relaxed);
+            }
+            (Protocol::Mqtt, From::Client) if mqtt::publish_id(packet).is_some() => {
+                self.published.fetch_add(1, Ordering::Relaxed);
             }
             (Protocol::Mongodb, From::Client) if mongodb::is_command(packet, b"find") => {
                 self.finds.fetch_add(1, Ordering::Relaxed);

@@ -110,6 +110,11 @@ impl Proxy {
         self.line.pings()
     }
 
+    /// How many messages of QoS 1 MQTT clients have published, repeats too.
+    pub fn published(&self) -> u64 {
+        self.line.published()
+    }
+
     /// How many `find` commands MongoDB drivers have sent.
     pub fn finds(&self) -> u64 {
         self.line.finds()
