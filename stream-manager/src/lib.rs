@@ -80,7 +80,7 @@ pub async fn run(config: Arc<Config>, shutdown: watch::Receiver<bool>) -> Result
     // Ended by the end of this function, whichever it is.
     let mut beside = JoinSet::new();
     beside.spawn(control::socket::serve(listener, calls));
-    beside.spawn(logs::rotate_daily(config));
+    beside.spawn(logs::rotate(config));
     tracing::info!(streams = manager.streams(), "stream-manager at work");
     manager.work(incoming, shutdown).await;
     beside.shutdown().await;

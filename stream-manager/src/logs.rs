@@ -6,22 +6,30 @@ use std::time::Duration;
 
 use mysimbdp_core::chain;
 use mysimbdp_core::config::Config;
+use mysimbdp_core::config::settings::Logs;
 use mysimbdp_core::logging::RotateByCopy;
 
 use crate::spawn::log_file;
 
-/// How soon after midnight a file is rotated at the latest.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// An app that writes as fast as it can fills a disk within minutes; to look costs microseconds.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Rotates until it is dropped.
-pub(crate) async fn rotate_daily(config: Arc<Config>) {
-    let retention = config.settings.logs.retention.duration();
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    rotation: RotateByCopy,
+    /// Said once, not with every look.
+    failing: bool,
+}
+
+/// Rotates daily, and what is full, until it is dropped.
+pub(crate) async fn rotate(config: Arc<Config>) {
     let clients = config.clients.values().filter(|client| !client.streams.is_empty());
     let paths = clients.map(|client| log_file(&config, client));
-    let mut logs: Vec<(PathBuf, RotateByCopy)> = paths.filter_map(|path| open(path, retention)).collect();
+    let mut logs: Vec<Log> = paths.filter_map(|path| open(path, &config.settings.logs)).collect();
     loop {
         let looked = tokio::task::spawn_blocking(move || {
-            logs.iter_mut().for_each(rotate);
+            logs.iter_mut().for_each(rotate_one);
             logs
         });
         logs = match looked.await {
@@ -33,9 +41,9 @@ pub(crate) async fn rotate_daily(config: Arc<Config>) {
     }
 }
 
-fn open(path: PathBuf, retention: Duration) -> Option<(PathBuf, RotateByCopy)> {
-    match RotateByCopy::new(&path, retention) {
-        Ok(log) => Some((path, log)),
+fn open(path: PathBuf, settings: &Logs) -> Option<Log> {
+    match RotateByCopy::new(&path, settings) {
+        Ok(rotation) => Some(Log { path, rotation, failing: false }),
         Err(error) => {
             tracing::warn!(file = %path.display(), error = %chain(&error), "log will not be rotated");
             None
@@ -43,10 +51,19 @@ fn open(path: PathBuf, retention: Duration) -> Option<(PathBuf, RotateByCopy)> {
     }
 }
 
-fn rotate((path, log): &mut (PathBuf, RotateByCopy)) {
-    match log.rotate() {
-        Ok(true) => tracing::info!(file = %path.display(), "log rotated"),
-        Ok(false) => {}
-        Err(error) => tracing::warn!(file = %path.display(), error = %chain(&error), "log not rotated"),
+fn rotate_one(log: &mut Log) {
+    let file = log.path.display();
+    match log.rotation.rotate() {
+        Ok(rotated) => {
+            log.failing = false;
+            if rotated {
+                tracing::info!(%file, "log rotated");
+            }
+        }
+        Err(error) if !log.failing => {
+            log.failing = true;
+            tracing::warn!(%file, error = %chain(&error), "log not rotated");
+        }
+        Err(_) => {}
     }
 }

@@ -14,7 +14,10 @@ use super::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client,
 use crate::io::{broker, files};
 use crate::layout::Layout;
 use crate::topic::Topics;
-use crate::units::Period;
+use crate::units::{ByteSize, Period};
+
+/// What is kept of a log when it is rotated is an eighth of this: enough to see what went wrong.
+const LOG_BYTES_MIN: ByteSize = ByteSize::bytes(1 << 20);
 
 const BROKER_WITHOUT_USER: &str =
     "is a password, and the broker's address names no user: allowed is mqtt://user@host:port";
@@ -106,6 +109,14 @@ fn durations(findings: &mut Findings<'_>, settings: &Settings) {
             findings
                 .value(&path, format!("{max} is shorter than backoff_first: allowed is {first} and more"));
         }
+    }
+    let bytes_max = settings.logs.bytes_max;
+    if bytes_max < LOG_BYTES_MIN {
+        let path = Path::default().key("logs").key("bytes_max");
+        findings.value(
+            &path,
+            format!("{bytes_max} is too little for a log: allowed is {LOG_BYTES_MIN} and more"),
+        );
     }
     let Broker { keep_alive, .. } = settings.broker;
     if keep_alive > Period::seconds(u16::MAX.into()) {

@@ -216,18 +216,23 @@ pub fn copy_range_durable(from: &File, offset: u64, length: u64, to: &Path) -> R
     file.sync_all().map_err(error("sync", to))
 }
 
-/// Moves what a file holds into the new file `to`, and leaves the file itself, which others may hold open, empty.
+/// Moves the last `bytes_max` bytes that a file holds into the new file `to`, and leaves the file itself, which others may
+/// hold open, empty.
 ///
 /// What is appended between the end of the copy and the emptying is lost.
-pub fn copy_and_empty(path: &Path, to: &Path) -> Result<()> {
+pub fn copy_end_and_empty(path: &Path, to: &Path, bytes_max: u64) -> Result<()> {
     let mut from = OpenOptions::new().read(true).write(true).open(path).map_err(error("open", path))?;
+    let length = from.metadata().map_err(error("look at", path))?.len();
+    from.seek(SeekFrom::Start(length.saturating_sub(bytes_max))).map_err(error("read", path))?;
     let mut file = create_new(to)?;
+    // No more than that: who fills the file could add to it for as long as it is copied.
+    let mut from = from.take(bytes_max);
     if let Err(source) = io::copy(&mut from, &mut file) {
         // Half a copy of what is still there would only fill the disk.
         remove_file(to)?;
         return Err(error("write", to)(source));
     }
-    from.set_len(0).map_err(error("empty", path))
+    from.into_inner().set_len(0).map_err(error("empty", path))
 }
 
 /// Fills `buffer` from `offset` of an open file; returns how many bytes there were.

@@ -14,7 +14,7 @@ use crate::io::files::FileError;
 /// Longer lines are cut: an app that writes no line ends must not fill memory or the disk with one line.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// A log of lines from outside, rotated daily.
+/// A log of lines from outside, rotated daily and when it is full.
 #[derive(Debug)]
 pub struct ClientLog {
     file: Mutex<RotatingFile>,
@@ -29,7 +29,7 @@ impl ClientLog {
     ///
     /// The file system refuses.
     pub fn open(path: &Path, settings: &Logs) -> Result<Self, FileError> {
-        let file = RotatingFile::open(path, settings.retention.duration(), clock::now())?;
+        let file = RotatingFile::open(path, settings.into(), clock::now())?;
         Ok(Self { file: Mutex::new(file), failing: AtomicBool::new(false) })
     }
 

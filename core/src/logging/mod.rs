@@ -70,7 +70,7 @@ pub fn init(
     terminal: bool,
 ) -> Result<LogGuard, FileError> {
     let path = layout.logs().join(format!("{role}.log"));
-    let file = RotatingFile::open(&path, settings.retention.duration(), clock::now())?;
+    let file = RotatingFile::open(&path, settings.into(), clock::now())?;
     let stderr = terminal.then(|| StderrLayer::new(role, look()));
     start(settings.level, Some(FileLayer::new(role, file)), stderr);
     Ok(LogGuard::begin())

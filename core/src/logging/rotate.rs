@@ -1,7 +1,9 @@
-//! Log files that begin anew with each day, UTC.
+//! Log files that begin again with each day, UTC, and whenever they are full.
 //!
 //! `fetchdata.log` is always the current one. At the first line of a new day it becomes `fetchdata.2026-11-20.log`,
-//! named after the day that it holds, and what is older than the retention is removed.
+//! named after the day that it holds, and what is older than the retention is removed. A log that is full before the day
+//! is over becomes `fetchdata.2026-11-20.1.log` and so on, and the oldest files go until all together fit again: what
+//! clients' apps write must not fill the disk for everybody.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,29 +12,34 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::config::settings::Logs;
 use crate::io::files::{self, FileError, Result};
 
-/// A day holds at most this many files, of processes that could not know of each other; then the last is replaced.
-const FILES_PER_DAY_MAX: u32 = 100;
+/// The current file is full at this share of what the log may take in all.
+const FILES: u64 = 8;
 
 /// The current file of a log that this process writes alone.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     days: Days,
     file: File,
+    bytes: u64,
     /// The disk has taken only the beginning of the last line.
     is_torn: bool,
 }
 
 impl RotatingFile {
     /// Opens the log, and first puts away what an earlier day has left.
-    pub(super) fn open(path: &Path, retention: Duration, now: Timestamp) -> Result<Self> {
+    pub(super) fn open(path: &Path, keep: Keep, now: Timestamp) -> Result<Self> {
         if let Some(directory) = path.parent() {
             files::create_dir_all(directory)?;
         }
-        let mut days = Days::new(path, retention, now)?;
-        days.begin(now, files::rename)?;
-        Ok(Self { file: files::append(path)?, days, is_torn: false })
+        let mut days = Days::new(path, keep, now)?;
+        let bytes = files::metadata(path).map_or(0, |metadata| metadata.len());
+        days.begin(now, bytes, files::rename)?;
+        let mut log = Self { file: files::append(path)?, days, bytes: 0, is_torn: false };
+        log.bytes = log.length();
+        Ok(log)
     }
 
     /// Appends a line; `line` has no end of line itself.
@@ -63,6 +70,7 @@ impl RotatingFile {
                 Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     written += count;
+                    self.bytes += count as u64;
                     self.is_torn = written < bytes.len();
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -73,11 +81,16 @@ impl RotatingFile {
     }
 
     fn rotate(&mut self, now: Timestamp) -> Result<()> {
-        if self.days.begin(now, files::rename)? {
+        if self.days.begin(now, self.bytes, files::rename)? {
             self.file = files::append(&self.days.path)?;
+            self.bytes = self.length();
             self.is_torn = false;
         }
         Ok(())
+    }
+
+    fn length(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 }
 
@@ -85,7 +98,8 @@ impl RotatingFile {
 /// file would go on growing under its old day's name.
 ///
 /// What a child writes between the end of the copy and the emptying is lost: microseconds, once a day. The children
-/// must append (`O_APPEND`), else they would leave a hole as long as the old content.
+/// must append (`O_APPEND`), else they would leave a hole as long as the old content. Of what a child has written beyond
+/// the limit since the last time, only the end is kept.
 #[derive(Debug)]
 pub struct RotateByCopy {
     days: Days,
@@ -97,21 +111,43 @@ impl RotateByCopy {
     /// # Errors
     ///
     /// What lies at `path` cannot be looked at.
-    pub fn new(path: &Path, retention: Duration) -> Result<Self> {
-        Ok(Self { days: Days::new(path, retention, crate::io::clock::now())? })
+    pub fn new(path: &Path, settings: &Logs) -> Result<Self> {
+        Ok(Self { days: Days::new(path, settings.into(), crate::io::clock::now())? })
     }
 
-    /// To be called now and then: rotates when a new day has begun since the last time, and says whether it has.
+    /// To be called now and then: rotates when a new day has begun since the last time, or the file is full, and says
+    /// whether it has.
     ///
     /// # Errors
     ///
-    /// The file system refuses. It is tried again with the next day.
+    /// The file system refuses. It is tried again with the next day, or while the file is full.
     pub fn rotate(&mut self) -> Result<bool> {
         self.rotate_at(crate::io::clock::now())
     }
 
     fn rotate_at(&mut self, now: Timestamp) -> Result<bool> {
-        self.days.begin(now, files::copy_and_empty)
+        let bytes = files::metadata(&self.days.path).map_or(0, |metadata| metadata.len());
+        let bytes_max = self.days.keep.file_bytes_max();
+        self.days.begin(now, bytes, |from, to| files::copy_end_and_empty(from, to, bytes_max))
+    }
+}
+
+/// What is kept of a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    retention: Duration,
+    bytes_max: u64,
+}
+
+impl Keep {
+    fn file_bytes_max(self) -> u64 {
+        self.bytes_max / FILES
+    }
+}
+
+impl From<&Logs> for Keep {
+    fn from(settings: &Logs) -> Self {
+        Self { retention: settings.retention.duration(), bytes_max: settings.bytes_max.as_u64() }
     }
 }
 
@@ -119,73 +155,103 @@ impl RotateByCopy {
 #[derive(Debug)]
 struct Days {
     path: PathBuf,
-    retention: Duration,
+    keep: Keep,
     /// As `2026-11-20`; sorts as time does.
     day: String,
 }
 
 impl Days {
     /// A file that is there already holds the day on which it was last written.
-    fn new(path: &Path, retention: Duration, now: Timestamp) -> Result<Self> {
+    fn new(path: &Path, keep: Keep, now: Timestamp) -> Result<Self> {
         let written = match files::metadata(path) {
             Ok(metadata) => metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok()),
             Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { path: path.to_owned(), retention, day: day(written.unwrap_or(now)) })
+        Ok(Self { path: path.to_owned(), keep, day: day(written.unwrap_or(now)) })
     }
 
-    /// Where `now` is on a later day: puts the current file away and removes what is too old; true if it has.
+    /// If `now` is on a later day, or the current file is full with `bytes`: puts it away and removes what is too old or too
+    /// much; true if it has.
     ///
     /// A clock that steps back changes nothing: the file simply holds more than a day.
-    fn begin(&mut self, now: Timestamp, put_away: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<bool> {
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        bytes: u64,
+        put_away: impl FnOnce(&Path, &Path) -> Result<()>,
+    ) -> Result<bool> {
         let today = day(now);
-        if today <= self.day {
+        let is_full = bytes >= self.keep.file_bytes_max();
+        if today <= self.day && !is_full {
             return Ok(false);
         }
-        let ended = std::mem::replace(&mut self.day, today);
+        let ended = if today > self.day { std::mem::replace(&mut self.day, today) } else { self.day.clone() };
         let holds_something = files::metadata(&self.path).is_ok_and(|metadata| metadata.len() > 0);
         if holds_something {
-            put_away(&self.path, &self.free_name(&ended))?;
+            put_away(&self.path, &self.next_name(&ended)?)?;
         }
         self.remove_old(now)?;
         Ok(holds_something)
     }
 
-    fn free_name(&self, day: &str) -> PathBuf {
+    /// The first file of a day has no number.
+    fn next_name(&self, day: &str) -> Result<PathBuf> {
+        let last = self.older()?.into_iter().filter(|older| older.day == day).map(|older| older.number).max();
         let stem = self.stem();
-        let numbered = (1..FILES_PER_DAY_MAX).map(|number| format!("{stem}.{day}.{number}.log"));
-        let mut names = std::iter::once(format!("{stem}.{day}.log"))
-            .chain(numbered)
-            .map(|name| self.path.with_file_name(name));
-        let last = self.path.with_file_name(format!("{stem}.{day}.{FILES_PER_DAY_MAX}.log"));
-        names.find(|path| !files::exists(path)).unwrap_or(last)
+        Ok(self.path.with_file_name(match last {
+            None => format!("{stem}.{day}.log"),
+            Some(number) => format!("{stem}.{day}.{}.log", number + 1),
+        }))
     }
 
+    /// Removes files of days that are over for longer than the retention, and then the oldest until the current one has room
+    /// beside the others.
     fn remove_old(&self, now: Timestamp) -> Result<()> {
-        let Some(directory) = self.path.parent() else { return Ok(()) };
-        let Ok(oldest) = now.checked_sub(self.retention) else { return Ok(()) };
-        let oldest = day(oldest);
-        for path in files::list(directory)? {
-            if self.day_of(&path).is_some_and(|day| day < oldest.as_str()) {
-                files::remove_file_if_there(&path)?;
+        let oldest = now.checked_sub(self.keep.retention).map(day).unwrap_or_default();
+        let mut room = self.keep.bytes_max.saturating_sub(self.keep.file_bytes_max());
+        let mut older = self.older()?;
+        older.sort_unstable_by(|a, b| (&b.day, b.number).cmp(&(&a.day, a.number)));
+        for older in older {
+            let bytes = files::metadata(&older.path).map_or(0, |metadata| metadata.len());
+            let fits = bytes <= room;
+            // What is older than one that does not fit goes too: there are no gaps.
+            room = if fits { room - bytes } else { 0 };
+            if !fits || older.day < oldest {
+                files::remove_file_if_there(&older.path)?;
             }
         }
         Ok(())
     }
 
-    /// The day that an old file of this log holds; `None` for anything else.
-    fn day_of<'a>(&self, path: &'a Path) -> Option<&'a str> {
+    /// The older files of this log.
+    fn older(&self) -> Result<Vec<Older>> {
+        let Some(directory) = self.path.parent() else { return Ok(Vec::new()) };
+        Ok(files::list(directory)?.into_iter().filter_map(|path| self.older_at(path)).collect())
+    }
+
+    /// `None` for anything else.
+    fn older_at(&self, path: PathBuf) -> Option<Older> {
         let name = path.file_name()?.to_str()?;
         let middle = name.strip_prefix(self.stem())?.strip_prefix('.')?.strip_suffix(".log")?;
         let (day, number) = middle.split_once('.').unwrap_or((middle, "0"));
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        (day.parse::<jiff::civil::Date>().is_ok() && day.len() == 10 && is_number(number)).then_some(day)
+        let is_day = day.len() == 10 && day.parse::<jiff::civil::Date>().is_ok();
+        let (day, number) = (day.to_owned(), number.parse().ok()?);
+        is_day.then_some(Older { path, day, number })
     }
 
     fn stem(&self) -> &str {
         self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
     }
+}
+
+/// A file that has been put away.
+#[derive(Debug)]
+struct Older {
+    path: PathBuf,
+    day: String,
+    /// Of the files of its day.
+    number: u64,
 }
 
 fn day(time: Timestamp) -> String {
@@ -196,7 +262,7 @@ fn day(time: Timestamp) -> String {
 mod tests {
     use super::*;
 
-    const WEEK: Duration = Duration::from_secs(7 * 86_400);
+    const WEEK: Keep = Keep { retention: Duration::from_secs(7 * 86_400), bytes_max: 1 << 30 };
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("a time")
@@ -265,12 +331,64 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_is_written_without_end_keeps_its_newest_files_within_its_limit() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("a.log");
+        let keep = Keep { bytes_max: 8 * 1024, ..WEEK };
+        let noon = at("2099-01-01T12:00:00Z");
+        let mut log = RotatingFile::open(&path, keep, noon).expect("a log");
+        for number in 0..10_000 {
+            log.write_line(noon, format!("line {number:05}")).expect("written");
+        }
+        let files = files::list(directory.path()).expect("the directory is there");
+        let bytes: u64 = files.iter().map(|file| files::metadata(file).expect("a file").len()).sum();
+        assert!((4 * 1024..=8 * 1024).contains(&bytes), "{bytes} bytes in {files:?}");
+        // Nothing is missing up to the last line: only older ones are.
+        let lines: u64 = bytes / "line 00000\n".len() as u64;
+        let mut numbers: Vec<u64> = files
+            .iter()
+            .flat_map(|file| {
+                files::read_to_string(file).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .map(|line| line["line ".len()..].parse().expect("a whole line"))
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (10_000 - lines..10_000).collect::<Vec<_>>());
+
+        // A process that starts on a full log goes on in the same way.
+        drop(log);
+        files::write_atomic(&path, &[b'x'; 4096]).expect("a full log");
+        RotatingFile::open(&path, keep, crate::io::clock::now()).expect("a log");
+        assert_eq!(read(directory.path(), "a.log"), "");
+    }
+
+    #[test]
+    fn a_log_that_children_flood_is_emptied_and_its_end_is_kept() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("stream.log");
+        let mut child = files::append(&path).expect("a log");
+        let now = crate::io::clock::now();
+        let keep = Keep { bytes_max: 8 * 1024, ..WEEK };
+        let mut log = RotateByCopy { days: Days::new(&path, keep, now).expect("a log") };
+        for burst in 0..20 {
+            child.write_all(format!("{burst:02}").repeat(50_000).as_bytes()).expect("written");
+            assert!(log.rotate_at(now).expect("rotated"));
+            let files = files::list(directory.path()).expect("the directory is there");
+            let bytes: u64 = files.iter().map(|file| files::metadata(file).expect("a file").len()).sum();
+            assert!(bytes <= 8 * 1024, "{bytes} bytes in {files:?}");
+            assert_eq!(read(directory.path(), "stream.log"), "");
+        }
+        let newest = read(directory.path(), &format!("stream.{}.19.log", day(now)));
+        assert_eq!(newest, "19".repeat(512));
+    }
+
+    #[test]
     fn a_log_that_a_child_holds_open_is_copied_and_emptied() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("stream.log");
         let mut child = files::append(&path).expect("a log");
         child.write_all(b"one\n").expect("written");
-        let mut log = RotateByCopy::new(&path, WEEK).expect("a log");
+        let mut log = RotateByCopy { days: Days::new(&path, WEEK, crate::io::clock::now()).expect("a log") };
         let now = crate::io::clock::now();
         assert!(!log.rotate_at(now).expect("nothing to do"));
         let tomorrow = now + Duration::from_secs(86_400);

@@ -13,7 +13,7 @@ use crate::timing::{Stage, Timing};
 fn logged(variable: &str, work: impl FnOnce()) -> Vec<String> {
     let directory = tempfile::tempdir().expect("temporary directory");
     let path = directory.path().join("role.log");
-    let file = RotatingFile::open(&path, Duration::from_secs(86_400), clock::now()).expect("a log");
+    let file = RotatingFile::open(&path, (&Logs::default()).into(), clock::now()).expect("a log");
     let (filter, refused) = filter(LogLevel::Info, Some(variable));
     assert_eq!(refused, None);
     with_default(Registry::default().with(filter).with(FileLayer::new("role", file)), work);

@@ -224,11 +224,17 @@ pub struct Logs {
     pub level: LogLevel,
     /// Rotated daily, kept this long.
     pub retention: Period,
+    /// What one log may take on disk, its older files included: the oldest of them go first.
+    pub bytes_max: ByteSize,
 }
 
 impl Default for Logs {
     fn default() -> Self {
-        Self { level: LogLevel::Info, retention: Period::seconds(14 * 86_400) }
+        Self {
+            level: LogLevel::Info,
+            retention: Period::seconds(14 * 86_400),
+            bytes_max: ByteSize::bytes(256 << 20),
+        }
     }
 }
 
