@@ -5,6 +5,8 @@ use std::fmt;
 
 use mysimbdp_core::{chain, exit};
 
+use crate::output::Foreign;
+
 /// A message for a person, and the exit code of `sysexits.h` for their scripts.
 #[derive(Debug)]
 pub struct Failure {
@@ -17,9 +19,9 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// The error with its causes.
+    /// The error with its causes, on one line: it may quote what a client has written.
     pub fn of(code: u8, error: &(dyn Error + 'static)) -> Self {
-        Self::new(code, chain(error))
+        Self::new(code, Foreign(&chain(error)).to_string())
     }
 }
 

@@ -14,6 +14,7 @@ use mysimbdp_core::outcome::Run;
 use mysimbdp_core::reason::Reason;
 
 use crate::error::Failure;
+use crate::output::Foreign;
 use crate::state_files::Damaged;
 
 /// How a dropped file ended.
@@ -32,8 +33,8 @@ impl fmt::Display for Fate {
                 "ingested: received {}, stored {}, duplicates {}, rejected {} in {:.2} s",
                 run.received, run.stored, run.duplicates, run.rejected, run.seconds
             ),
-            Self::Held(reasons) => write!(f, "held: {}", reasons.join("; ")),
-            Self::Discarded(reasons) => write!(f, "discarded: {}", reasons.join("; ")),
+            Self::Held(reasons) => write!(f, "held: {}", Foreign(&reasons.join("; "))),
+            Self::Discarded(reasons) => write!(f, "discarded: {}", Foreign(&reasons.join("; "))),
         }
     }
 }

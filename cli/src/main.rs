@@ -3,7 +3,13 @@
 //! - [`commands`]: one module per command; [`demo`]: the guided tour;
 //! - [`supervise`]: the platform's processes as children, for `up` and `demo`;
 //! - [`reconcile`]: what was said against what is there;
-//! - [`fate`]: what became of a file; [`table`], [`signals`], [`error`]: what several commands share.
+//! - [`fate`]: what became of a file; [`output`], [`table`], [`signals`], [`error`]: what several commands share.
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+// First, as its `println!` is that of all others.
+#[macro_use]
+mod output;
 
 mod args;
 mod commands;
@@ -34,8 +40,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // A closed terminal is no reason for another exit code.
+            if error.use_stderr() {
+                // It quotes the command line, in which a name of a client's file may be.
+                eprintln!("{}", error.render().to_string().trim_end());
+                return ExitCode::from(exit::USAGE);
+            }
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+            return ExitCode::from(exit::OK);
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -91,7 +102,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::StreamManager { command: None } => commands::role::stream_manager(load()?, file).await,
         Command::Broker { port } => commands::role::broker(load()?, port).await,
         Command::Schema => {
-            print!("{}", config::schema_json());
+            println!("{}", config::schema_json().trim_end());
             Ok(())
         }
         Command::InstallLinks { directory } => commands::links::run(directory),

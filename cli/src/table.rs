@@ -2,6 +2,8 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::output::Foreign;
+
 /// A table with its numbers to the right.
 pub fn render(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
@@ -11,7 +13,7 @@ pub fn render(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> S
         for (column, cell) in row.iter().enumerate().take(header.len()) {
             numeric[column] &= cell.parse::<f64>().is_ok() || cell == "-";
         }
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| Foreign(cell).to_string()));
     }
     for (column, _) in numeric.iter().enumerate().filter(|(_, numeric)| **numeric) {
         if let Some(column) = table.column_mut(column) {

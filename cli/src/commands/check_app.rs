@@ -5,6 +5,7 @@ use mysimbdp_core::exit;
 
 use crate::conformance::{self, Bench};
 use crate::error::Failure;
+use crate::output::Foreign;
 
 pub async fn run(protocol: &str, ids: &str, command: &[String]) -> Result<(), Failure> {
     let protocol = if protocol == "worker" { Protocol::Worker } else { Protocol::Stdin };
@@ -17,7 +18,7 @@ pub async fn run(protocol: &str, ids: &str, command: &[String]) -> Result<(), Fa
             Ok(()) => println!("ok      {}", case.name),
             Err(reason) => {
                 failed += 1;
-                println!("FAILED  {}: {reason}", case.name);
+                println!("FAILED  {}: {}", case.name, Foreign(reason));
             }
         }
     }

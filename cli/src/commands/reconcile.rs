@@ -4,6 +4,7 @@ use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
 
 use crate::error::Failure;
+use crate::output;
 use crate::reconcile::{Scope, reconcile};
 
 pub async fn run(config: &Config, scope: &Scope, json: bool) -> Result<(), Failure> {
@@ -14,9 +15,7 @@ pub async fn run(config: &Config, scope: &Scope, json: bool) -> Result<(), Failu
     }
     let report = reconcile(config, scope).await?;
     if json {
-        let text =
-            serde_json::to_string_pretty(&report).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
-        println!("{text}");
+        output::print_json(&report)?;
     } else {
         println!("{}", report.text());
     }

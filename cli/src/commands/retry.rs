@@ -13,6 +13,7 @@ use mysimbdp_core::{chain, exit};
 
 use crate::error::Failure;
 use crate::fate::{self, Explained};
+use crate::output::Foreign;
 
 pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
     if let Ok(ingestion) = id.parse::<IngestionId>() {
@@ -85,7 +86,7 @@ fn drop_again(
     is_content: impl Fn(&OsStr) -> bool,
 ) -> Result<(), Failure> {
     let Some(target) = DropPath::parse(&reason.dropped_at) else {
-        let problem = format!("{} names no path below the drop directory", reason.dropped_at);
+        let problem = format!("{} names no path below the drop directory", Foreign(&reason.dropped_at));
         return Err(Failure::new(exit::DATA, problem));
     };
     let from = Directory::of_platform(directory)?;
@@ -94,6 +95,6 @@ fn drop_again(
         from.move_file(name, &to, target.name(), Existing::Keep)?;
     }
     files::remove_dir_all(directory)?;
-    println!("{} is dropped again", reason.dropped_at);
+    println!("{} is dropped again", Foreign(&reason.dropped_at));
     Ok(())
 }

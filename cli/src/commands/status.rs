@@ -12,7 +12,6 @@ use mysimbdp_core::io::files;
 use mysimbdp_core::io::sign::{self, Notice};
 use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::layout::Layout;
-use mysimbdp_core::logging;
 use mysimbdp_core::manifest::Lane;
 use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
@@ -20,6 +19,7 @@ use serde::Serialize;
 use crate::commands::stream;
 use crate::error::Failure;
 use crate::fate::{self, Explained};
+use crate::output::{self, Foreign};
 use crate::state_files::{self, Damaged};
 use crate::table;
 
@@ -84,13 +84,9 @@ struct Parked {
 pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     let status = look(config).await?;
     if json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&status).map_err(|error| Failure::of(exit::SOFTWARE, &error))?
-        );
-    } else {
-        print(&status);
+        return output::print_json(&status);
     }
+    print(&status);
     Ok(())
 }
 
@@ -191,7 +187,7 @@ fn visible(directory: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
 
 fn print(status: &Status) {
     for notice in &status.notices {
-        println!("{} says since {:.0}: {}", notice.role, notice.since, logging::escape(&notice.text));
+        println!("{} says since {:.0}: {}", notice.role, notice.since, Foreign(&notice.text));
     }
     let rows = status.clients.iter().map(|(id, client)| {
         vec![
@@ -223,6 +219,7 @@ fn print(status: &Status) {
 
 fn print_parked(state: &str, client: &str, files: &[Parked]) {
     for file in files {
-        println!("{state} {client} {} {:?}: {}", file.id, file.file, file.reasons.join("; "));
+        let (id, reasons) = (Foreign(&file.id), file.reasons.join("; "));
+        println!("{state} {client} {id} {:?}: {}", file.file, Foreign(&reasons));
     }
 }

@@ -10,7 +10,7 @@ use mysimbdp_stream_manager::control::{Answer, Command, Request, Scale, StreamSt
 
 use crate::args::StreamCommand;
 use crate::error::Failure;
-use crate::table;
+use crate::{output, table};
 
 /// Draining takes as long as the broker still delivers; most of a large backlog goes within this time.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -42,11 +42,7 @@ pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure>
             println!("stream {stream} of {client} has {wanted} instances, {by}");
         }
         Answer::Listed { streams } if as_json => {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&instances(&streams))
-                    .map_err(|error| Failure::of(exit::SOFTWARE, &error))?
-            );
+            output::print_json(&instances(&streams))?;
         }
         Answer::Listed { streams } => println!("{}", instance_table(&streams)),
     }

@@ -8,7 +8,7 @@ use mysimbdp_core::io::files;
 use serde::Serialize;
 
 use crate::error::Failure;
-use crate::table;
+use crate::{output, table};
 
 /// All timings of one stage of one client.
 #[derive(Debug, PartialEq, Serialize)]
@@ -37,8 +37,7 @@ pub fn run(config: &Config, client: Option<&str>, json: bool) -> Result<(), Fail
     }
     let rows = summarise(lines);
     if json {
-        println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| Failure::of(70, &error))?);
-        return Ok(());
+        return output::print_json(&rows);
     }
     let body = rows.iter().map(|row| {
         vec![

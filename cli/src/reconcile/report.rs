@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::compare::{Content, Counted, Numbers};
 use super::disk::Disk;
+use crate::output::Foreign;
 use crate::table;
 
 /// Rows, and differences, that are kept; more are counted.
@@ -100,7 +101,7 @@ impl Report {
             let _ = write!(text, "\nand {} more, which balance", self.left_out);
         }
         for difference in &self.differences {
-            let _ = write!(text, "\ndiffers: {difference}");
+            let _ = write!(text, "\ndiffers: {}", Foreign(difference));
         }
         let more = self.differences_in_all - self.differences.len() as u64;
         if more > 0 {

@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub use burst::{Bursts, Untold};
 pub use client_log::{ClientLog, LINE_BYTES_MAX};
-pub use escape::{escape, quote, unescape};
+pub use escape::{escape, harmless, harmless_json, one_line, quote, unescape};
 pub use rotate::RotateByCopy;
 
 use crate::config::settings::{LogLevel, Logs};

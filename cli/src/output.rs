@@ -1,0 +1,78 @@
+//! All that the command prints.
+//!
+//! What clients and their apps write (names of files, reasons, last words on stderr) comes to an operator's terminal by
+//! way of this command. So `println!` and `eprintln!` of this crate are not those of the standard library: they escape
+//! whatever could steer a terminal, of any argument. Text from outside within a line is [`Foreign`] besides, so that
+//! it cannot begin a line of its own.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use mysimbdp_core::{exit, logging};
+use serde::Serialize;
+
+use crate::error::Failure;
+
+macro_rules! println {
+    ($($argument:tt)*) => {
+        $crate::output::print(std::io::stdout(), format_args!($($argument)*))
+    };
+}
+
+macro_rules! eprintln {
+    ($($argument:tt)*) => {
+        $crate::output::print(std::io::stderr(), format_args!($($argument)*))
+    };
+}
+
+/// Text from a client or an app, as part of a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign<'a>(pub &'a str);
+
+impl fmt::Display for Foreign<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&logging::one_line(self.0))
+    }
+}
+
+/// The last words of `println!` and `eprintln!`. That nobody reads them any more is no reason for another end.
+pub fn print(to: impl Write, text: fmt::Arguments<'_>) {
+    write(to, &logging::harmless(&text.to_string()));
+}
+
+/// Prints it as JSON.
+///
+/// # Errors
+///
+/// It cannot be JSON.
+pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(value).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+    write(io::stdout(), &logging::harmless_json(&json));
+    Ok(())
+}
+
+fn write(mut to: impl Write, text: &str) {
+    let _ = to.write_all(format!("{text}\n").as_bytes());
+    let _ = to.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEERING: &str = "\u{1b}]0;x\u{7}\r\u{9b}2J\u{85}\u{202e}\u{2066}";
+
+    #[test]
+    fn nothing_that_is_printed_steers_a_terminal() {
+        let mut printed = Vec::new();
+        print(&mut printed, format_args!("one {STEERING}\ntwo {}\tend", Foreign(&format!("a\n{STEERING}"))));
+        let printed = String::from_utf8(printed).expect("text");
+        let lines: Vec<&str> = printed.lines().collect();
+        assert_eq!(lines.len(), 2, "{printed:?}");
+        assert!(lines[1].starts_with("two a\\n\\u{1b}]0;x"), "{printed:?}");
+        let raw = |letter: &char| {
+            *letter != '\n' && letter.is_control() || ['\u{202e}', '\u{2066}'].contains(letter)
+        };
+        assert_eq!(printed.chars().find(raw), None, "{printed:?}");
+    }
+}
