@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use mysimbdp_core::config::{self, Config};
 use mysimbdp_core::exit;
+use mysimbdp_core::io::{modes, secrets};
 
 use args::{Check, CheckCommand, Cli, Command};
 use error::Failure;
@@ -39,16 +40,23 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(words(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed terminal is no reason for another exit code.
             if error.use_stderr() {
                 // It quotes the command line, in which a name of a client's file may be.
                 eprintln!("{}", error.render().to_string().trim_end());
                 return ExitCode::from(exit::USAGE);
             }
+            // A closed terminal is no reason for another exit code.
             let _ = error.print();
             return ExitCode::from(exit::OK);
         }
     };
+    // Not for what a sender drops: the platform may be another user.
+    if !matches!(cli.command, Command::Drop(_)) {
+        modes::keep_private();
+    }
+    if let Err(error) = secrets::protect() {
+        return end(Err(Failure::new(exit::SOFTWARE, format!("cannot keep its memory to itself: {error}"))));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(Failure::of(exit::SOFTWARE, &error))),

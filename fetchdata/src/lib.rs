@@ -89,6 +89,8 @@ impl Error {
 /// Another fetchdata works on the same drop point, or the directories cannot be prepared. A file that cannot be taken
 /// is no error: it is logged, and tried again.
 pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<bool>) -> Result<(), Error> {
+    // Before the lock in it, as it is not made as everything else is: others have to get in.
+    DropDirectory::make(&config.layout).map_err(Error::Prepare)?;
     let drop_directory = drop_directory(&config);
     let _lock = Lock::take(&drop_directory, ROLE)?;
     let prepared = Arc::clone(&config);

@@ -16,7 +16,6 @@ use mysimbdp_core::manifest::Lane;
 use crate::args::DropFiles;
 use crate::error::Failure;
 use crate::fate::{self, Fate};
-use crate::output::Foreign;
 
 /// Large enough that system calls do not count.
 const COPY_BYTES: usize = 256 << 10;
@@ -42,7 +41,7 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let mut bad = 0;
     for one in &dropped {
         let fate = wait(config, args, one, since, deadline).await?;
-        println!("{}: {fate}", Foreign(&one.target.to_string()));
+        println!("{}: {fate}", one.target);
         bad += u32::from(!matches!(fate, Fate::Ingested { .. }));
     }
     match bad {

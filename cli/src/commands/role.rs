@@ -4,17 +4,26 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mysimbdp_core::config::{Config, edits};
+use mysimbdp_core::exit;
 use mysimbdp_core::io::address::{AddressError, BrokerState};
 use mysimbdp_core::io::embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
 use mysimbdp_core::io::lock::LockError;
+use mysimbdp_core::io::modes;
 use mysimbdp_core::io::sign::Sign;
-use mysimbdp_core::{exit, logging};
+use mysimbdp_core::logging::{self, LogGuard};
 
 use crate::error::Failure;
 use crate::signals;
 
+/// What each of them does first: it logs, and keeps what the platform keeps from others.
+pub fn begin(role: &'static str, config: &Config) -> Result<LogGuard, Failure> {
+    let log = logging::init(role, &config.layout, &config.settings.logs, true)?;
+    modes::close(&config.layout);
+    Ok(log)
+}
+
 pub async fn fetchdata(config: Config, file: &Path) -> Result<(), Failure> {
-    let _log = logging::init("fetchdata", &config.layout, &config.settings.logs, true)?;
+    let _log = begin("fetchdata", &config)?;
     let shutdown = signals::shutdown()?;
     let config = Arc::new(config);
     let running = mysimbdp_fetchdata::run(Arc::clone(&config), shutdown);
@@ -23,7 +32,7 @@ pub async fn fetchdata(config: Config, file: &Path) -> Result<(), Failure> {
 }
 
 pub async fn batch_manager(config: Config, file: &Path) -> Result<(), Failure> {
-    let _log = logging::init("batch-manager", &config.layout, &config.settings.logs, true)?;
+    let _log = begin("batch-manager", &config)?;
     let shutdown = signals::shutdown()?;
     let config = Arc::new(config);
     let running = mysimbdp_batch_manager::run(Arc::clone(&config), shutdown);
@@ -32,7 +41,7 @@ pub async fn batch_manager(config: Config, file: &Path) -> Result<(), Failure> {
 }
 
 pub async fn stream_manager(config: Config, file: &Path) -> Result<(), Failure> {
-    let _log = logging::init("stream-manager", &config.layout, &config.settings.logs, true)?;
+    let _log = begin("stream-manager", &config)?;
     let shutdown = signals::shutdown()?;
     let config = Arc::new(config);
     let running = mysimbdp_stream_manager::run(Arc::clone(&config), shutdown);
@@ -42,7 +51,7 @@ pub async fn stream_manager(config: Config, file: &Path) -> Result<(), Failure> 
 
 /// The embedded broker; writes its address to `state/broker.json` and takes it back at the end.
 pub async fn broker(config: Config, port: Option<u16>) -> Result<(), Failure> {
-    let _log = logging::init("broker", &config.layout, &config.settings.logs, true)?;
+    let _log = begin("broker", &config)?;
     let directory = config.layout.embedded_broker();
     let shutdown = signals::shutdown()?;
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { directory, port }).await.map_err(|error| {

@@ -5,8 +5,8 @@ use std::path::Path;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::io::address;
 use mysimbdp_core::io::process::Output;
-use mysimbdp_core::logging;
 
+use crate::commands::role;
 use crate::error::Failure;
 use crate::signals;
 use crate::supervise::Platform;
@@ -15,7 +15,7 @@ use crate::supervise::Platform;
 pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
     let started = std::time::Instant::now();
     // A process that ended and is started again must not do so unseen.
-    let _log = logging::init("up", &config.layout, &config.settings.logs, true)?;
+    let _log = role::begin("up", config)?;
     let shutdown = signals::shutdown()?;
     let mut platform = Platform::start(config, config_file, Output::Inherit).await?;
     let broker =

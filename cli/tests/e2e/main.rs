@@ -16,6 +16,7 @@ mod network;
 mod outages;
 mod power_cut;
 mod pressure;
+mod privacy;
 mod reconcile;
 mod scaling;
 mod streams;

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use mysimbdp_core::config::settings::LogLevel;
+use mysimbdp_core::io::secrets;
 use mysimbdp_core::logging;
 use mysimbdp_sdk::Failure;
 use mysimbdp_sdk::stream::Settings;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
 
 fn run(role: &'static str, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     logging::init_stderr(role, LogLevel::Info);
+    secrets::protect()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(work)
 }

@@ -23,6 +23,7 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::lock::{Lock, LockError};
+use mysimbdp_core::io::modes;
 use mysimbdp_core::source::SourceName;
 use tokio::sync::watch;
 
@@ -96,7 +97,7 @@ impl Outbox {
         client: &ClientId,
         source: &SourceName,
     ) -> Result<Self, OutboxError> {
-        files::create_dir_all(directory)?;
+        modes::make_directory(directory)?;
         let lock = Lock::take(directory, "edge").map_err(|error| OutboxError::Lock(Arc::new(error)))?;
         let epoch = label::epoch(directory, client, source)?;
         failpoint::hit("edge.epoch-made");

@@ -16,6 +16,8 @@ use std::io::{BufRead, Read, Take, Write};
 use std::process::ExitCode;
 
 use mysimbdp_core::app::{Protocol, UnitHeader};
+use mysimbdp_core::io::secrets;
+use mysimbdp_core::logging::one_line;
 use mysimbdp_core::outcome::Counts;
 
 use crate::failure::{Failure, shortened};
@@ -51,6 +53,9 @@ pub struct Unit<'a> {
 /// been read; the `done` line is written only then. On an error nothing is reported as done, and what had been stored
 /// is harmless, because the unit's next attempt writes the same ids.
 pub fn run(mut app: impl FnMut(&mut Unit<'_>) -> Result<Counts, Failure>) -> ExitCode {
+    if let Err(error) = secrets::protect() {
+        eprintln!("what this process knows could be read by others: {error}");
+    }
     let served = Settings::from_environment(&crate::environment::of_process).and_then(|settings| {
         serve(&settings, &mut std::io::stdin().lock(), Box::new(std::io::stdout()), &mut app)
     });
@@ -58,7 +63,7 @@ pub fn run(mut app: impl FnMut(&mut Unit<'_>) -> Result<Counts, Failure>) -> Exi
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // stderr is the client's log.
-            eprintln!("{}", shortened(failure.to_string()));
+            eprintln!("{}", one_line(&shortened(failure.to_string())));
             failure.exit_code()
         }
     }

@@ -30,7 +30,7 @@ mod write;
 use std::process::ExitCode;
 
 use mysimbdp_core::config::settings::LogLevel;
-use mysimbdp_core::io::coredms;
+use mysimbdp_core::io::{coredms, secrets};
 
 use crate::failure::Failure;
 use crate::record::{Fields, json};
@@ -54,6 +54,9 @@ pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + 
 /// the batch layer corrects it.
 pub fn run(convert: &Convert) -> ExitCode {
     mysimbdp_core::logging::init_stderr("stream-app", LogLevel::Info);
+    if let Err(error) = secrets::protect() {
+        tracing::warn!(%error, "what this process knows could be read by others");
+    }
     let ended = Settings::from_environment(&crate::environment::of_process).and_then(|settings| {
         // One thread: with more of them each read from the broker wakes another one, which costs more than it gains.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -235,6 +235,9 @@ impl Directory {
         let made = self.directory(name)?;
         // Whoever owns this directory may have put another one in the place of what was just made.
         made.check_own()?;
+        // Whatever the umask: others may have to get in.
+        let chmod = || Ok(fchmod(made.readable()?, Mode::from(mode))?);
+        chmod().map_err(made.error_of_its_own("create directory"))?;
         Ok(Some(made))
     }
 

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::failure::Failure;
 use super::schema::Schema;
 use crate::io::files::{self, FileError};
+use crate::io::modes;
 
 /// How long to wait for another process that writes; each of its transactions takes well under a second.
 const BUSY_SECONDS: u64 = 30;
@@ -84,10 +85,16 @@ impl Open {
         // Turning on the write-ahead log does not wait for others as everything else does, so one process at a time
         // sets the file up. It takes milliseconds, and the lock goes with its holder.
         let lock_path = directory.join(format!("{name}.lock"));
+        modes::make_file(&lock_path)?;
         let lock = files::append(&lock_path)?;
         lock.lock().map_err(|source| FileError { action: "lock", path: lock_path, source })?;
 
         let path = file(directory, name);
+        // What SQLite makes beside it gets the mode of the database; of an earlier version it may be open to others.
+        modes::make_file(&path)?;
+        for suffix in ["sqlite-wal", "sqlite-shm"] {
+            modes::close_one(&directory.join(format!("{name}.{suffix}")));
+        }
         let connection = Connection::open(&path)?;
         connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
         connection.pragma_update(None, "journal_mode", "wal")?;

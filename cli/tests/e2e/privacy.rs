@@ -1,0 +1,246 @@
+//! What is the platform's stays with its user: files, passwords, and the operator's terminal.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use mysimbdp_testbed::{
+    Daemon, Process, Root, Signal, binary, mongodb, mosquitto, unique, until, until_async,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{LOADED, Platform, SOON, keyed_stream, messages};
+
+/// A client whose app takes any file of these names, and does with it what the shell is told.
+fn client(id: &str, script: &str) -> Value {
+    json!({
+        "id": id,
+        "files": {"globs": ["*"], "extensions": ["csv"]},
+        "receipt": true,
+        "apps": [{"name": "app", "command": ["sh", "-c", script], "collection": "records", "ids": "none"}],
+    })
+}
+
+/// A platform for files on the embedded store.
+fn root(clients: Value) -> Root {
+    Root::new(&json!({
+        "coredms": {"database": unique("privacy")},
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        "batch_manager": {"scan_every": "200ms", "backoff_first": "100ms", "backoff_max": "1s"},
+        "rules": {"file_name_pattern": "^[a-z.]+$"},
+        "clients": clients,
+    }))
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o7777
+}
+
+/// A directory and all below it.
+fn all_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned()];
+    let mut looked_at = 0;
+    while looked_at < found.len() {
+        let entries = fs::read_dir(&found[looked_at]).into_iter().flatten();
+        found.extend(entries.map(|entry| entry.expect("an entry").path()));
+        looked_at += 1;
+    }
+    found
+}
+
+#[test]
+fn what_the_platform_keeps_is_for_its_user_alone_also_what_an_earlier_version_left_open() {
+    let root = root(json!([client("client1", "cat > /dev/null")]));
+    let path = |name: &str| root.path().join(name);
+    // As an earlier version made them.
+    for directory in ["state/coredms", "logs/clients/client1", "staging/client1"] {
+        fs::create_dir_all(path(directory)).expect("directories");
+        for directory in Path::new(directory).ancestors().filter(|part| part.components().count() > 0) {
+            fs::set_permissions(root.path().join(directory), fs::Permissions::from_mode(0o755))
+                .expect("mode");
+        }
+    }
+    for file in ["state/.stream-manager.lock", "staging/.batch-manager.lock", "logs/fetchdata.log"] {
+        fs::write(path(file), "").expect("write");
+        fs::set_permissions(path(file), fs::Permissions::from_mode(0o644)).expect("mode");
+    }
+
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let source = path("sent.csv");
+    fs::write(&source, "a,b\n1,2\n").expect("write");
+    let dropped = Daemon::run(&root, &["drop", "client1", "sent.csv", "--wait"], &[]);
+    assert!(dropped.status.success(), "{}", String::from_utf8_lossy(&dropped.stderr));
+    let told = up.output().matches("were open to other users").count();
+    assert_eq!(told, 1, "{}", up.output());
+
+    // What was dropped keeps its sender's mode, in directories that nobody else enters.
+    let kept = ["staging", "archive", "held", "discarded"].map(path).into_iter().filter(|kept| kept.exists());
+    let all = [all_below(&path("state")), all_below(&path("logs")), kept.collect()].concat();
+    let open = all.iter().filter(|found| mode(found) & 0o077 != 0);
+    let open: Vec<_> = open.map(|found| format!("{:o} {}", mode(found), found.display())).collect();
+    assert_eq!(open, [""; 0]);
+    for lock in ["staging/.batch-manager.lock", "client-input-directory/.fetchdata.lock"] {
+        assert_eq!(mode(&path(lock)), 0o600, "{lock}");
+    }
+    // Others pass through the drop directory, and read their receipts.
+    assert_eq!(mode(&path("client-input-directory")), 0o755);
+    assert_eq!(mode(&root.drop_point("client1").join("sent.csv.receipt.json")) & 0o444, 0o444);
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
+/// What could steer a terminal: escape sequences, in both forms, a carriage return, and overrides of the direction.
+const STEERING: &str = "\u{1b}[2J\u{9b}31m\r\u{7f}\u{202e}\u{2066}";
+
+#[track_caller]
+fn steers_nothing(output: &[u8]) -> String {
+    let text = String::from_utf8(output.to_vec()).expect("text");
+    let raw = |letter: &char| {
+        (letter.is_control() && *letter != '\n') || ['\u{202e}', '\u{2066}', '\u{2028}'].contains(letter)
+    };
+    assert_eq!(text.chars().find(raw), None, "{text:?}");
+    text
+}
+
+#[test]
+fn text_of_clients_and_their_apps_does_not_steer_the_terminal_of_who_looks() {
+    let script = format!(
+        "cat > /dev/null; printf '%s\\n' 'last words {STEERING}' >&2; exit 65",
+        STEERING = STEERING.replace('\r', "'\"$(printf '\\r')\"'")
+    );
+    let root = root(json!([client("client1", &script)]));
+    let name = format!("evil{STEERING}\nforged line: all is well.csv");
+    let hostile = root.path().join(std::ffi::OsStr::from_bytes(name.as_bytes()));
+    fs::write(&hostile, "a,b\n1,2\n").expect("write");
+    let held = root.path().join("held.csv");
+    fs::write(&held, "a,b\n3,4\n").expect("write");
+    let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
+    let mut batch_manager = Daemon::start(&root, &["batch-manager"], &[]);
+
+    let run = |words: &[&str]| {
+        let output = Daemon::run(&root, words, &[]);
+        let (stdout, stderr) = (steers_nothing(&output.stdout), steers_nothing(&output.stderr));
+        let printed = format!("{stdout}{stderr}");
+        assert!(!printed.lines().any(|line| line.starts_with("forged")), "{words:?} printed {printed}");
+        printed
+    };
+    run(&["drop", "client1", hostile.to_str().expect("text")]);
+    until(LOADED, "it is discarded", || root.reasons("discarded", "client1").len() == 1);
+    let held = run(&["drop", "client1", "held.csv", "--wait"]);
+    assert!(held.contains("held: ") && held.contains("last words \\u{1b}[2J"), "{held}");
+
+    let status = run(&["status"]);
+    assert!(status.contains("last words \\u{1b}[2J"), "{status}");
+    assert!(status.contains("discarded client1 ") && status.contains("evil"), "{status}");
+    let json: Value = serde_json::from_str(&run(&["status", "--json"])).expect("JSON");
+    let reasons = json["clients"]["client1"]["held"][0]["reasons"].to_string();
+    assert!(reasons.contains("last words"), "{reasons}");
+    let id = json["clients"]["client1"]["discarded"][0]["id"].as_str().expect("an id").to_owned();
+    run(&["reconcile"]);
+    run(&["timing"]);
+    run(&["retry", &format!("none{STEERING}\nforged")]);
+    run(&["drop", STEERING, "held.csv"]);
+    run(&["check", "app", "--", "sh", "-c", &script]);
+    run(&["retry", &id]);
+    assert!(fetchdata.terminate().success() && batch_manager.terminate().success());
+    for log in ["fetchdata.log", "batch-manager.log", "clients/client1/batch.log"] {
+        steers_nothing(root.log(log).as_bytes());
+    }
+}
+
+/// Programs that another user than root can run, on a data root of that user; `None` if this one is not root, and so is
+/// such a user already.
+struct Unprivileged {
+    programs: TempDir,
+    user: Option<u32>,
+}
+
+impl Unprivileged {
+    /// `nobody`, on Debian and elsewhere.
+    const USER: u32 = 65_534;
+
+    fn new(root: &Path) -> Self {
+        let programs = TempDir::with_prefix("mysimbdp-programs-").expect("temporary directory");
+        fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+        for name in ["mysimbdp", "stream-app"] {
+            fs::copy(binary(name), programs.path().join(name)).expect("copy a program");
+        }
+        let is_root = fs::metadata("/proc/self").expect("this process").uid() == 0;
+        let user = is_root.then_some(Self::USER);
+        if let Some(user) = user {
+            for path in [root.to_owned(), root.join("config.json")] {
+                chown(&path, Some(user), Some(user)).expect("another owner");
+            }
+        }
+        Self { programs, user }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    fn start(&self, root: &Root, role: &str, broker: &str) -> Process {
+        let mut command = self.command(&self.programs.path().join("mysimbdp"));
+        command.arg("--config").arg(root.config()).arg(role).current_dir(root.path());
+        command.env("MYSIMBDP_BROKER", broker).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Process::spawn(command)
+    }
+
+    /// Whether a process of the same user can read a file of `/proc`.
+    fn can_read(&self, path: &str) -> bool {
+        let mut cat = self.command(Path::new("cat"));
+        cat.arg(path).current_dir("/").output().expect("cat runs").status.success()
+    }
+}
+
+#[test]
+fn a_process_that_knows_passwords_is_not_dumped_nor_looked_into_by_its_own_user() {
+    let root = root(json!([client("client1", "cat > /dev/null")]));
+    let user = Unprivileged::new(root.path());
+    let mut fetchdata = user.start(&root, "fetchdata", "mqtt://somebody:secret@127.0.0.1:1");
+    until(SOON, "fetchdata has started", || root.log("fetchdata.log").contains("fetchdata: started"));
+    let process = format!("/proc/{}", fetchdata.id());
+    assert!(user.can_read(&format!("{process}/stat")), "it runs");
+    for secret in ["environ", "maps", "auxv"] {
+        assert!(!user.can_read(&format!("{process}/{secret}")), "{secret} can be read");
+    }
+    let limits = fs::read_to_string(format!("{process}/limits")).expect("limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    assert_eq!(core.split_ascii_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    assert!(!root.log("fetchdata.log").contains("secret"), "the password is in the log");
+    assert!(fetchdata.terminate(SOON).success());
+}
+
+/// A manager cannot look into its own processes either; it knows its instances all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_without_privileges_adopts_instances_that_cannot_be_looked_into() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
+    let user = Unprivileged::new(platform.root.path());
+    let shared = mosquitto();
+    let broker = shared.url();
+    let mut killed = user.start(&platform.root, "stream-manager", broker);
+    let before = platform.instances("client3", 1).await;
+    until(SOON, "the instance is connected", || {
+        platform.root.log("clients/client3/stream.log").contains("connected to the broker")
+    });
+    assert!(!user.can_read(&format!("/proc/{}/environ", before[0])), "the instance can be looked into");
+    killed.kill9();
+
+    let mut next = user.start(&platform.root, "stream-manager", broker);
+    assert_eq!(platform.instances("client3", 1).await, before, "the same process");
+    mysimbdp_testbed::Mosquitto::publish(broker, &platform.ingest_topic("client3"), &messages(0, 10));
+    platform.stored("client3", "readings", 10, SOON).await;
+    next.signal(Signal::TERM);
+    assert!(next.wait(SOON).success());
+    until_async(LOADED, "nothing is left", async || !Path::new(&format!("/proc/{}", before[0])).exists())
+        .await;
+}
