@@ -18,6 +18,8 @@ pub struct Residue {
     pub missing: u64,
     /// Documents beyond the first of a record.
     pub doubled: u64,
+    /// Records that the log they came from does not hold: taken before their writer had them on disk.
+    pub unwritten: u64,
     /// Records that were refused, of which the load has none.
     pub rejected: u64,
     /// Files that are not where ingested ones are: gone.
@@ -99,7 +101,9 @@ impl Judge {
 impl Residue {
     /// Adds what differs where each record should have one document.
     fn add(&mut self, copies: &[u64], wanted: u64) {
-        self.missing += wanted.saturating_sub(copies.len() as u64);
+        let found = copies.len() as u64;
+        self.missing += wanted.saturating_sub(found);
+        self.unwritten += found.saturating_sub(wanted);
         self.doubled += copies.iter().map(|copies| copies - 1).sum::<u64>();
     }
 }
@@ -107,7 +111,7 @@ impl Residue {
 /// What lies below the root that is neither ingested nor the platform's own.
 fn stranded(root: &Root) -> Vec<String> {
     let mut found = Vec::new();
-    for directory in ["client-input-directory", "staging", "held", "discarded", "state/outbox"] {
+    for directory in ["client-input-directory", "staging", "held", "discarded"] {
         files_below(&root.path().join(directory), &mut found);
     }
     found
@@ -126,10 +130,10 @@ fn files_below(directory: &Path, found: &mut Vec<String>) {
 
 impl fmt::Display for Residue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { missing, doubled, rejected, stranded, reconcile } = self;
+        let Self { missing, doubled, unwritten, rejected, stranded, reconcile } = self;
         write!(
             f,
-            "{missing} records missing, {doubled} doubled, {rejected} refused, {} files stranded",
+            "{missing} records missing, {doubled} doubled, {unwritten} unwritten, {rejected} refused, {} files stranded",
             stranded.len()
         )?;
         stranded.iter().try_for_each(|file| write!(f, "\n  {file}"))?;

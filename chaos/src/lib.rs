@@ -1,6 +1,6 @@
 //! Faults at random, under load, and the proof that nothing was lost and nothing doubled.
 //!
-//! 1. [`world`]: a mosquitto, a mongod, the whole platform, and edges that number the messages of two sources;
+//! 1. [`world`]: a mosquitto, a mongod behind a proxy, the whole platform, and edges that follow the [`logs`] of two sources;
 //! 2. [`load`]: files of two clients and lines of two sources, without pause;
 //! 3. [`plan`]: which faults come in a cycle, a pure function of the seed;
 //! 4. after each cycle one more of everything is sent, and all that was sent so far is waited for: the recovery time;
@@ -13,6 +13,7 @@
 
 pub mod judge;
 pub mod load;
+pub mod logs;
 pub mod plan;
 pub mod world;
 
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use judge::{Judge, Residue};
 use load::{STEP, Sent};
-use plan::{FAULTS, Moment, faults, timeline};
+use plan::{FAULTS, Kind, Moment, faults, timeline};
 use world::World;
 
 /// What has not come by then will not.
@@ -64,7 +65,7 @@ impl Account {
 
 /// Runs the cycles; `tell` is given a line about each.
 pub async fn run(extent: Extent, mut tell: impl FnMut(&str)) -> Account {
-    let mut world = World::start();
+    let mut world = World::start(extent.seed);
     let judge = Judge::new(&world).await;
     let mut sent = Sent::default();
     let mut account = Account {
@@ -78,10 +79,10 @@ pub async fn run(extent: Extent, mut tell: impl FnMut(&str)) -> Account {
     };
     let started = Instant::now();
     // Faults that come before anything works would find nothing to disturb.
-    recovery(&world, &judge, &mut sent).await.expect("the platform starts");
+    recovery(&mut world, &judge, &mut sent).await.expect("the platform starts");
     while account.cycles < extent.cycles && started.elapsed() < extent.time {
         let injected = cycle(extent.seed, account.cycles, &mut world, &mut sent).await;
-        let recovery = recovery(&world, &judge, &mut sent).await;
+        let recovery = recovery(&mut world, &judge, &mut sent).await;
         tell(&line(account.cycles, &injected, recovery));
         injected.into_iter().for_each(|fault| *account.injected.entry(name(fault)).or_default() += 1);
         account.cycles += 1;
@@ -107,11 +108,16 @@ async fn cycle(seed: u64, cycle: u32, world: &mut World, sent: &mut Sent) -> Vec
     let mut injected = Vec::new();
     for (at, moment) in timeline(&faults(seed, cycle)) {
         while begun.elapsed() < at {
-            sent.step(&world.root);
+            sent.step(world);
             tokio::time::sleep(STEP).await;
         }
         match moment {
-            Moment::Begin(fault) => injected.extend(world.begin(fault).await.then_some(fault)),
+            Moment::Begin(fault) => {
+                injected.extend(world.begin(fault).await.then_some(fault));
+                if fault.kind == Kind::Late {
+                    sent.backlog(world);
+                }
+            }
             Moment::End(fault) => world.end(fault),
         }
     }
@@ -119,9 +125,9 @@ async fn cycle(seed: u64, cycle: u32, world: &mut World, sent: &mut Sent) -> Vec
 }
 
 /// Sends one more of everything, and waits until all that was ever sent is stored; `None` where it does not come.
-async fn recovery(world: &World, judge: &Judge, sent: &mut Sent) -> Option<Duration> {
+async fn recovery(world: &mut World, judge: &Judge, sent: &mut Sent) -> Option<Duration> {
     let ended = Instant::now();
-    sent.probe(&world.root);
+    sent.probe(world);
     while !judge.has_all(sent).await {
         if ended.elapsed() >= RECOVERED_WITHIN {
             return None;

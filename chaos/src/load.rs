@@ -1,13 +1,10 @@
 //! The load: files for two clients and lines for the edges, at a steady rate, each record with a number of its own.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use mysimbdp_testbed::Root;
 
-use crate::world::{SOURCES, SPLIT, STREAM, WORKER, lines};
+use crate::world::{SPLIT, STREAM, WORKER, World};
 
 /// From one step of the load to the next.
 pub const STEP: Duration = Duration::from_millis(100);
@@ -22,6 +19,8 @@ const WORKER_RECORDS: u64 = 20;
 const PADDING: &str = "fills the micro-batches without many records";
 /// Lines of each source with each step.
 const LINES: u64 = 5;
+/// Lines of each source that gather at once while the stream side is down.
+const BACKLOG: u64 = 3_000;
 
 /// What has been handed over so far.
 #[derive(Clone, Debug, Default)]
@@ -30,33 +29,38 @@ pub struct Sent {
     /// Of the files of each client, the number of records.
     split: u64,
     worker: u64,
-    /// Of each source, the number of lines.
+    /// Of all sources together, the number of lines.
     lines: u64,
 }
 
 impl Sent {
     /// Hands over what belongs to the next step.
-    pub fn step(&mut self, root: &Root) {
+    pub fn step(&mut self, world: &mut World) {
         if self.steps.is_multiple_of(SPLIT_EVERY) {
-            self.split_file(root);
+            self.split_file(&world.root);
         }
         if self.steps.is_multiple_of(WORKER_EVERY) {
-            self.worker_file(root);
+            self.worker_file(&world.root);
         }
-        self.source_lines(root, LINES);
+        self.source_lines(world, LINES);
         self.steps += 1;
+    }
+
+    /// Many lines at once, while nobody stores them.
+    pub fn backlog(&mut self, world: &mut World) {
+        self.source_lines(world, BACKLOG);
     }
 
     /// The clients, and how many records of each must be there in the end.
     pub fn records(&self) -> [(&'static str, u64); 3] {
-        [(SPLIT, self.split), (WORKER, self.worker), (STREAM, self.lines * SOURCES.len() as u64)]
+        [(SPLIT, self.split), (WORKER, self.worker), (STREAM, self.lines)]
     }
 
     /// One more of everything, by which it is seen that the platform is at work again.
-    pub fn probe(&mut self, root: &Root) {
-        self.split_file(root);
-        self.worker_file(root);
-        self.source_lines(root, 1);
+    pub fn probe(&mut self, world: &mut World) {
+        self.split_file(&world.root);
+        self.worker_file(&world.root);
+        self.source_lines(world, 1);
     }
 
     fn split_file(&mut self, root: &Root) {
@@ -68,25 +72,18 @@ impl Sent {
     }
 
     fn worker_file(&mut self, root: &Root) {
-        let content = records("file", self.worker, WORKER_RECORDS);
+        let numbers = self.worker..self.worker + WORKER_RECORDS;
+        let content: String = numbers.map(|number| record("file", number)).collect();
         root.drop_file(WORKER, &format!("worker-{}.ndjson", self.worker), content.as_bytes());
         self.worker += WORKER_RECORDS;
     }
 
-    fn source_lines(&mut self, root: &Root, count: u64) {
-        for source in SOURCES {
-            append(&lines(root, source), &records(source, self.lines, count));
-        }
-        self.lines += count;
+    fn source_lines(&mut self, world: &mut World, count: u64) {
+        // A power cut may have taken some of those that were written before.
+        self.lines = world.logs.append(count, record);
     }
 }
 
-fn records(station: &str, first: u64, count: u64) -> String {
-    let record = |n| format!("{{\"n\":{n},\"station\":\"{station}\",\"temp\":{}.5}}\n", n % 40);
-    (first..first + count).map(record).collect()
-}
-
-fn append(path: &Path, text: &str) {
-    let mut file = File::options().append(true).open(path).expect("the file that is followed");
-    file.write_all(text.as_bytes()).expect("append lines");
+fn record(station: &str, n: u64) -> String {
+    format!("{{\"n\":{n},\"station\":\"{station}\",\"temp\":{}.5}}\n", n % 40)
 }

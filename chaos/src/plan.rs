@@ -9,6 +9,8 @@ use mysimbdp_testbed::Random;
 const BEGIN_WITHIN: Duration = Duration::from_millis(1000);
 /// … and each lasts between these.
 const LASTS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(2500)];
+/// … or these, for a backlog to gather.
+const LATE: [Duration; 2] = [Duration::from_millis(2000), Duration::from_millis(6000)];
 
 /// What can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +21,8 @@ pub enum Target {
     StreamApp,
     BatchApp,
     Edge,
+    /// The disk of the logs that the edges follow, and of their outboxes: it takes the edges with it.
+    LogDisk,
     Broker,
     Database,
 }
@@ -34,6 +38,12 @@ pub enum Kind {
     Restart,
     /// SIGKILL, and nothing is left of what a broker has acknowledged and queued.
     Forget,
+    /// SIGTERM, a backlog gathers, and only then a new start.
+    Late,
+    /// Everything that is sent to it, or comes from it, takes longer.
+    Delay,
+    /// What was not synced is lost.
+    PowerCut,
 }
 
 /// One fault.
@@ -59,6 +69,7 @@ pub const FAULTS: &[(Target, Kind)] = &[
     (Target::StreamManager, Kind::Kill),
     (Target::StreamManager, Kind::Pause),
     (Target::StreamManager, Kind::Restart),
+    (Target::StreamManager, Kind::Late),
     (Target::StreamApp, Kind::Kill),
     (Target::StreamApp, Kind::Pause),
     (Target::BatchApp, Kind::Kill),
@@ -66,6 +77,7 @@ pub const FAULTS: &[(Target, Kind)] = &[
     (Target::Edge, Kind::Kill),
     (Target::Edge, Kind::Pause),
     (Target::Edge, Kind::Restart),
+    (Target::LogDisk, Kind::PowerCut),
     (Target::Broker, Kind::Kill),
     (Target::Broker, Kind::Pause),
     (Target::Broker, Kind::Restart),
@@ -73,6 +85,7 @@ pub const FAULTS: &[(Target, Kind)] = &[
     (Target::Database, Kind::Kill),
     (Target::Database, Kind::Pause),
     (Target::Database, Kind::Restart),
+    (Target::Database, Kind::Delay),
 ];
 
 /// The faults of cycle number `cycle`: one, or two of different targets.
@@ -82,7 +95,7 @@ pub fn faults(seed: u64, cycle: u32) -> Vec<Fault> {
     let wanted = 1 + random.below(2) as usize;
     while faults.len() < wanted {
         let fault = fault(&mut random);
-        if faults.iter().all(|other| other.target != fault.target) {
+        if faults.iter().all(|other| !fault.target.touches(other.target)) {
             faults.push(fault);
         }
     }
@@ -91,13 +104,22 @@ pub fn faults(seed: u64, cycle: u32) -> Vec<Fault> {
 
 fn fault(random: &mut Random) -> Fault {
     let (target, kind) = FAULTS[random.below(FAULTS.len() as u64) as usize];
-    let [shortest, longest] = LASTS.map(|time| time.as_millis() as u64);
+    let lasts = if kind == Kind::Late { LATE } else { LASTS };
+    let [shortest, longest] = lasts.map(|time| time.as_millis() as u64);
     Fault {
         target,
         kind,
         begins: Duration::from_millis(random.below(BEGIN_WITHIN.as_millis() as u64)),
         lasts: Duration::from_millis(shortest + random.below(longest - shortest)),
         which: random.number(),
+    }
+}
+
+impl Target {
+    /// Whether two faults of these would happen to the same process.
+    fn touches(self, other: Self) -> bool {
+        let follows = |target| matches!(target, Self::Edge | Self::LogDisk);
+        self == other || follows(self) && follows(other)
     }
 }
 
@@ -134,6 +156,7 @@ impl fmt::Display for Target {
             Self::StreamApp => "stream-app",
             Self::BatchApp => "batch-app",
             Self::Edge => "edge",
+            Self::LogDisk => "disk of the followed logs",
             Self::Broker => "mosquitto",
             Self::Database => "mongod",
         })
@@ -147,6 +170,9 @@ impl fmt::Display for Kind {
             Self::Pause => "pause",
             Self::Restart => "restart",
             Self::Forget => "kill and empty",
+            Self::Late => "start late",
+            Self::Delay => "delay",
+            Self::PowerCut => "power cut of",
         })
     }
 }

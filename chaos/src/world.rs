@@ -1,11 +1,11 @@
 //! Everything that runs: the servers, the platform, the edges; and how a fault happens to them.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use mysimbdp_testbed::{Daemon, Mongod, Mosquitto, Root, Signal, signal_if_running, unique};
+use mysimbdp_testbed::{Daemon, Mongod, Mosquitto, Proxy, Root, Signal, signal_if_running, unique};
 use serde_json::{Value, json};
 
+use crate::logs::Logs;
 use crate::plan::{Fault, Kind, Target};
 
 /// A client whose files are split, and whose app is started for each micro-batch.
@@ -19,6 +19,9 @@ pub const SOURCES: [&str; 2] = ["north", "south"];
 
 /// Where the apps write.
 pub const COLLECTION: &str = "readings";
+
+/// How much longer a packet to or from the database takes, in each direction.
+const DELAYS_MS: std::ops::Range<u64> = 1..25;
 
 /// How long a batch app is waited for that a fault is to happen to.
 const APP_WITHIN: Duration = Duration::from_secs(5);
@@ -38,21 +41,24 @@ pub struct World {
     paused: Vec<(Fault, u32)>,
     broker: Mosquitto,
     database: Mongod,
+    /// Before the database.
+    network: Proxy,
+    pub logs: Logs,
     pub root: Root,
     pub database_name: String,
 }
 
 impl World {
-    /// Starts everything.
-    pub fn start() -> Self {
+    /// Starts everything. The calling thread is to be the one that calls all else.
+    pub fn start(seed: u64) -> Self {
         let (broker, database, name) = (Mosquitto::start(), Mongod::start(), unique("chaos"));
-        let root = Root::new(&config(&broker.url(), &database.url(), &name));
-        for source in SOURCES {
-            std::fs::write(lines(&root, source), "").expect("a file to follow");
-        }
+        let network = Proxy::before_mongodb(&database.url());
+        let root = Root::new(&config(&broker.url(), &network.mongodb_url(), &name));
+        let logs = Logs::new(&root, seed);
         let role = |name: &str| Daemon::start(&root, &[name], &[]);
         let (fetchdata, batch_manager) = (role("fetchdata"), role("batch-manager"));
-        let (stream_manager, edges) = (role("stream-manager"), SOURCES.map(|source| edge(&root, source)));
+        let (stream_manager, edges) =
+            (role("stream-manager"), SOURCES.map(|source| edge(&root, &logs, source)));
         Self {
             fetchdata,
             batch_manager,
@@ -62,6 +68,8 @@ impl World {
             paused: Vec::new(),
             broker,
             database,
+            network,
+            logs,
             root,
             database_name: name,
         }
@@ -80,13 +88,15 @@ impl World {
             (Target::Broker, Kind::Forget) => self.broker.forget(),
             (Target::Database, Kind::Kill) => self.database.kill9(),
             (Target::Database, Kind::Pause) => self.database.pause(),
+            (Target::Database, Kind::Delay) => self.network.delay(delay(fault)),
             (Target::Database, _) => self.database.stop(),
+            (Target::LogDisk, _) => return self.cut_power(),
             (Target::StreamApp | Target::BatchApp, kind) => return self.begin_app(fault, kind).await,
             (_, Kind::Pause) => self.daemon(fault).pause(),
-            (_, Kind::Restart) => {
+            (_, Kind::Restart | Kind::Late) => {
                 self.daemon(fault).terminate();
             }
-            (_, Kind::Kill | Kind::Forget) => self.daemon(fault).kill9(),
+            (_, _) => self.daemon(fault).kill9(),
         }
         true
     }
@@ -97,13 +107,18 @@ impl World {
             (Target::Broker, Kind::Pause) => self.broker.resume(),
             (Target::Broker, _) => self.broker.restart(),
             (Target::Database, Kind::Pause) => self.database.resume(),
+            (Target::Database, Kind::Delay) => self.network.delay(Duration::ZERO),
             (Target::Database, _) => self.database.restart(),
             // Their managers start them again.
             (Target::StreamApp | Target::BatchApp, _) => self.resume_app(fault),
+            (Target::LogDisk, _) => {
+                self.logs.restore();
+                self.edges = SOURCES.map(|source| edge(&self.root, &self.logs, source));
+            }
             (_, Kind::Pause) => self.daemon(fault).resume(),
             (target, _) => {
                 let next = match target {
-                    Target::Edge => edge(&self.root, SOURCES[which_edge(fault)]),
+                    Target::Edge => edge(&self.root, &self.logs, SOURCES[which_edge(fault)]),
                     target => Daemon::start(&self.root, &[&target.to_string()], &[]),
                 };
                 let old = std::mem::replace(self.daemon(fault), next);
@@ -112,6 +127,15 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The machine that writes the logs is off: nothing on it runs any more.
+    fn cut_power(&mut self) -> bool {
+        let is_cut = self.logs.cut();
+        if is_cut {
+            self.edges.iter_mut().for_each(|edge| edge.kill9());
+        }
+        is_cut
     }
 
     fn daemon(&mut self, fault: Fault) -> &mut Daemon {
@@ -170,19 +194,18 @@ impl World {
     }
 }
 
-/// The file that a source's edge follows.
-pub fn lines(root: &Root, source: &str) -> PathBuf {
-    root.path().join(format!("{source}.ndjson"))
-}
-
 fn which_edge(fault: Fault) -> usize {
     fault.which as usize % SOURCES.len()
 }
 
-fn edge(root: &Root, source: &str) -> Daemon {
-    let file = lines(root, source).display().to_string();
-    let words = ["edge", "--client", STREAM, "--source", source, "--follow", &file, "--resend-after", "2s"];
-    Daemon::start(root, &words, &[])
+fn delay(fault: Fault) -> Duration {
+    Duration::from_millis(DELAYS_MS.start + fault.which % (DELAYS_MS.end - DELAYS_MS.start))
+}
+
+fn edge(root: &Root, logs: &Logs, source: &str) -> Daemon {
+    let [log, outbox] = [logs.path(source), logs.outbox(source)].map(|path| path.display().to_string());
+    let source = ["--client", STREAM, "--source", source, "--follow", &log, "--outbox", &outbox];
+    Daemon::start(root, &[&["edge", "--resend-after", "2s"], &source[..]].concat(), &[])
 }
 
 fn config(broker: &str, database: &str, name: &str) -> Value {
