@@ -29,6 +29,8 @@ pub struct Platform {
     // Before the root: fields are dropped in this order.
     daemon: Daemon,
     pub root: Root,
+    /// The command of `mysimbdp` that runs.
+    role: &'static str,
     database: Database,
 }
 
@@ -39,24 +41,54 @@ impl Platform {
     ///
     /// If the programs are not built or do not start.
     pub fn up(bed: &Bed, clients: Value) -> Self {
-        Self::start(bed, &bed.mosquitto.url(), clients, "up", "ready after")
+        Self::up_through(bed, &bed.mosquitto.url(), clients)
     }
 
     /// The same, connected to the broker at `broker`.
     pub fn up_through(bed: &Bed, broker: &str, clients: Value) -> Self {
-        Self::start(bed, broker, clients, "up", "ready after")
+        Self::start(bed, &bed.mongod.url(), broker, clients, "up").once_printed("ready after")
     }
 
     /// Runs fetchdata alone.
     pub fn fetchdata(bed: &Bed, clients: Value) -> Self {
-        Self::start(bed, &bed.mosquitto.url(), clients, "fetchdata", "started")
+        Self::start(bed, &bed.mongod.url(), &bed.mosquitto.url(), clients, "fetchdata")
+            .once_printed("started")
     }
 
-    fn start(bed: &Bed, broker: &str, clients: Value, role: &str, ready: &str) -> Self {
-        let root = Root::new(&config(&bed.mongod.url(), broker, clients));
-        let mut daemon = Daemon::start(&root, &[role], &[]);
-        daemon.until_output(DEADLINE, ready);
-        Self { daemon, root, database: bed.database(DATABASE) }
+    /// Runs stream-manager alone, on the store at `mongodb`.
+    pub fn stream_side(bed: &Bed, mongodb: &str, clients: Value) -> Self {
+        Self::start(bed, mongodb, &bed.mosquitto.url(), clients, "stream-manager")
+    }
+
+    fn start(bed: &Bed, mongodb: &str, broker: &str, clients: Value, role: &'static str) -> Self {
+        let root = Root::new(&config(mongodb, broker, clients));
+        let daemon = Daemon::start(&root, &[role], &[]);
+        Self { daemon, root, role, database: bed.database(DATABASE) }
+    }
+
+    /// Returns after it has printed `text`.
+    fn once_printed(mut self, text: &str) -> Self {
+        self.daemon.until_output(DEADLINE, text);
+        self
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Errors
+    ///
+    /// Its exit status is not 0.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.daemon.terminate() {
+            status if status.success() => Ok(()),
+            status => {
+                Err(Failure::new(format!("{} ended with {status}: {}", self.role, self.daemon.output())))
+            }
+        }
+    }
+
+    /// Starts it again after [`Platform::stop`].
+    pub fn start_again(&mut self) {
+        self.daemon = Daemon::start(&self.root, &[self.role], &[]);
     }
 
     pub fn pid(&self) -> u32 {

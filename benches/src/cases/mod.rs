@@ -1,5 +1,6 @@
 //! All cases, by importance.
 
+mod backlog;
 mod documents;
 mod growth;
 mod latency;
@@ -35,6 +36,7 @@ pub const ALL: &[Plan] = &[
     latency::AT_1_000,
     latency::AT_20_000,
     stream::INSTANCES,
+    backlog::BACKLOG,
     up::IDLE,
     up::START,
     growth::GROWTH,
