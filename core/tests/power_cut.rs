@@ -53,10 +53,17 @@ fn power_cut_leaves_a_baseline_that_could_not_be_counted_again() {
 #[test]
 fn power_cut_leaves_directories_whose_names_were_to_last() {
     for mut staged in Staged::on_all() {
-        let directory = staged.layout.root().join("one/two/three");
-        files::create_dir_all_durable(&directory).expect("create");
-        staged.cut();
-        assert!(directory.is_dir(), "{:?}", staged.disk);
+        let [own, of_a_killed_one] = ["one/two/three", "begun"].map(|name| staged.layout.root().join(name));
+        files::create_dir_all_durable(&own).expect("create");
+        // Killed before the name was synced: the next one finds the directory there.
+        fs::create_dir(&of_a_killed_one).expect("create");
+        files::create_dir_all_durable(&of_a_killed_one).expect("it is there");
+        // Nobody else's sync takes these names along.
+        staged.disk.cut();
+        staged.disk.restore();
+        for directory in [own, of_a_killed_one] {
+            assert!(directory.is_dir(), "{} on {:?}", directory.display(), staged.disk);
+        }
     }
 }
 

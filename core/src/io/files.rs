@@ -114,13 +114,18 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
 
 /// Creates a directory whose name survives a power cut, with those above it that are missing.
 pub fn create_dir_all_durable(path: &Path) -> Result<()> {
-    if exists(path) {
-        return Ok(());
-    }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    create_dir_all_durable(parent)?;
-    create_dir_all(path)?;
-    sync_dir(parent)
+    let is_there = exists(path);
+    if !is_there {
+        create_dir_all_durable(parent)?;
+        create_dir_all(path)?;
+    }
+    match sync_dir(parent) {
+        // It was there before the data root was: nothing of ours.
+        Err(error) if is_there && error.source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        // Also if it is there: whoever made it may have been killed before this step.
+        synced => synced,
+    }
 }
 
 /// The entries of a directory in name order; none where it does not exist.
