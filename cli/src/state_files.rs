@@ -1,6 +1,6 @@
 //! State files that are damaged. `mysimbdp status` names each of them, and never takes one for a missing file.
 //!
-//! Those of staged, held and discarded files are found when these are listed. The others, below `state/`, are found here.
+//! Manifests of staged files and reasons are found when these files are listed; all others are found here.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ impl fmt::Display for Damaged {
     }
 }
 
-/// The damaged files below `state/`.
+/// The damaged files below `state/`, and the manifests of held files, which nothing but a retry reads.
 pub fn damaged(layout: &Layout) -> Result<Vec<Damaged>, Failure> {
     let mut paths = vec![layout.broker_state()];
     for directory in [layout.instances(), layout.outbox()] {
@@ -51,6 +51,10 @@ pub fn damaged(layout: &Layout) -> Result<Vec<Damaged>, Failure> {
     }
     for client in files::list(&layout.edges())? {
         paths.extend(files::list(&client)?.into_iter().map(|outbox| outbox.join("outbox.json")));
+    }
+    for client in files::list(&layout.held_root())?.iter().filter(|path| is_directory(path)) {
+        let held = files::list(client)?.into_iter().filter(|path| is_directory(path));
+        paths.extend(held.map(|held| held.join(Layout::MANIFEST)));
     }
     let mut damaged = Vec::new();
     for path in paths.into_iter().filter(|path| is_json(path)) {
@@ -62,6 +66,10 @@ pub fn damaged(layout: &Layout) -> Result<Vec<Damaged>, Failure> {
         }
     }
     Ok(damaged)
+}
+
+fn is_directory(path: &Path) -> bool {
+    files::metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// A name that begins with a dot is that of a file which is still being written.

@@ -18,6 +18,7 @@ async fn status_names_each_damaged_state_file_and_takes_none_for_nothing() {
         let files = [
             "staging/documents/00112233445566778899aabbccddeeff/manifest.json",
             "held/documents/00112233445566778899aabbccddeeff/reason.json",
+            "held/documents/00112233445566778899aabbccddeeff/manifest.json",
             "discarded/documents/20260101T000000Z-0011223344556677/reason.json",
             "state/broker.json",
             "state/instances/documents.stream.0.slot.json",
