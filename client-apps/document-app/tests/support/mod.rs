@@ -151,7 +151,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Gives it a unit and returns its answer up to `done` or `failed`.
+    /// Gives it a unit and returns its answer up to `done` or `failed`, without its progress, which tells how busy the
+    /// machine is.
     pub fn unit(&mut self, header: &UnitHeader, bytes: &[u8]) -> Vec<Line> {
         self.unit_in_pieces(header, [bytes.to_vec()].into_iter())
     }
@@ -174,7 +175,10 @@ impl Worker {
             let mut line = String::new();
             self.stdout.read_line(&mut line).expect("the worker answers");
             assert!(!line.is_empty(), "the worker has ended: {}", self.stderr());
-            lines.push(parse(&line));
+            match parse(&line) {
+                Line::Progress { .. } => continue,
+                answer => lines.push(answer),
+            }
             if matches!(lines.last(), Some(Line::Done { .. } | Line::Failed { .. })) {
                 return lines;
             }
