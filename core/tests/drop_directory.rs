@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileKind};
+use mysimbdp_core::io::files;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Lane;
 use mysimbdp_testbed::{SOON, STRANGER, Stranger, python, until};
@@ -213,6 +214,10 @@ sys.stdin.read()
     assert_eq!(line, "held\n");
     let drop_directory = ground.drop_directory();
     let error = drop_directory.open_file(&at("d/leased")).expect_err("it is leased");
+    assert!(error.is_busy() && !error.is_exhausted(), "{error:?}");
+    // As a file that is staged or held, of which its sender has kept another name.
+    fs::hard_link(ground.folder("d/leased"), ground.folder("d/held")).expect("another name");
+    let error = files::open(&ground.folder("d/held")).expect_err("it is leased");
     assert!(error.is_busy() && !error.is_exhausted(), "{error:?}");
     drop(holder.stdin.take());
     assert!(holder.wait().expect("its end").success());

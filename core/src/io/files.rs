@@ -67,12 +67,25 @@ pub fn read_to_string(path: &Path) -> Result<String> {
 }
 
 /// Opens a file for reading; never follows a symlink in its last component and never waits for a FIFO's writer.
+///
+/// A file on which somebody holds a lease is in use: staged and held files are those of their senders, who may hold one
+/// through another name.
 pub fn open(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
+        .map_err(in_use)
         .map_err(error("open", path))
+}
+
+/// What an open that does not wait says of a file that somebody holds a lease on: else it would look like a machine that
+/// has run out of something.
+pub(super) fn in_use(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::from_raw_os_error(libc::EBUSY),
+        _ => error,
+    }
 }
 
 /// Opens a file for appending and creates it where it is missing.

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 
 use super::resolve::{self, ON_THE_WAY};
 use super::{DEPTH_MAX, DropPath, FileKind, FileStatus};
-use crate::io::files::{FileError, Result};
+use crate::io::files::{FileError, Result, in_use};
 use crate::io::random;
 
 /// Whatever the umask: who may look into the folder may read what the platform tells there.
@@ -114,12 +114,7 @@ impl Directory {
     pub fn open(&self, name: &OsStr) -> Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let open = || resolve::open(self.descriptor.as_fd(), Path::new(single(name)?), flags);
-        let opened = open().map(File::from).map_err(|error| match error.kind() {
-            // Else it would look like a machine that has run out of something.
-            io::ErrorKind::WouldBlock => Errno::BUSY.into(),
-            _ => error,
-        });
-        opened.map_err(self.error("open", name))
+        open().map(File::from).map_err(in_use).map_err(self.error("open", name))
     }
 
     /// Creates a file that must not be there yet, with the mode that the umask leaves.
