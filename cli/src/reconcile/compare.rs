@@ -10,8 +10,8 @@ pub(super) struct Content {
     pub(super) counted: Counted,
     /// Documents in `rejected` whose `_id` is one of the content's records.
     pub(super) rejects: u64,
-    /// Held runs that lie neither in `held/` nor in `staging/`.
-    pub(super) vanished: Vec<String>,
+    /// The last run, if it is held and lies neither in `held/` nor in `staging/`.
+    pub(super) vanished: Option<String>,
 }
 
 /// What there is in coredms, by the app's ids.
@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn content(runs: Vec<Run>, counted: Counted, rejects: u64) -> Content {
-        Content { runs, counted, rejects, vanished: Vec::new() }
+        Content { runs, counted, rejects, vanished: None }
     }
 
     fn object(length: Option<u64>, chunks: u64, bytes: u64) -> Counted {
@@ -307,7 +307,7 @@ mod tests {
             (content(vec![ingested(1, 1, 0, 0)], Counted::NoApp, 0), "no app \"app\""),
             (
                 Content {
-                    vanished: vec!["a-1".to_owned()],
+                    vanished: Some("a-1".to_owned()),
                     ..content(vec![run(FinalState::Held, 1, 0, 0, 0)], Counted::NotIngested, 0)
                 },
                 "run a-1 is held, but",

@@ -125,19 +125,16 @@ fn app_of<'a>(config: &'a Config, run: &Run) -> Option<(&'a Client, &'a App)> {
     Some((client, client.app(&run.app)?))
 }
 
-/// Held runs that are nowhere on disk. One that was retried and ingested meanwhile has another state by now.
-async fn vanished(config: &Config, platform: &dyn Coredms, runs: &[Run]) -> Result<Vec<String>, Failure> {
-    let mut vanished = Vec::new();
-    for run in runs.iter().filter(|run| run.state == FinalState::Held) {
-        let Ok(client) = run.client.parse() else { continue };
-        if disk::holds(&config.layout, &client, run)? {
-            continue;
-        }
-        let now = platform.find(Run::COLLECTION, doc! { "_id": &run.id }, 1).await?;
-        let is_held = now.first().is_some_and(|now| now.get_str("state").is_ok_and(|state| state == "held"));
-        if is_held && !disk::holds(&config.layout, &client, run)? {
-            vanished.push(run.id.clone());
-        }
+/// The content's last run, if it is held and nowhere on disk. Earlier ones are settled by it: what was held then has been
+/// dropped again. One that was retried and ingested meanwhile has another state by now.
+async fn vanished(config: &Config, platform: &dyn Coredms, runs: &[Run]) -> Result<Option<String>, Failure> {
+    let Some(run) = runs.last().filter(|run| run.state == FinalState::Held) else { return Ok(None) };
+    let Ok(client) = run.client.parse() else { return Ok(None) };
+    if disk::holds(&config.layout, &client, run)? {
+        return Ok(None);
     }
-    Ok(vanished)
+    let now = platform.find(Run::COLLECTION, doc! { "_id": &run.id }, 1).await?;
+    let is_held = now.first().is_some_and(|now| now.get_str("state").is_ok_and(|state| state == "held"));
+    let has_vanished = is_held && !disk::holds(&config.layout, &client, run)?;
+    Ok(has_vanished.then(|| run.id.clone()))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mysimbdp_testbed::{mongodb, mosquitto, until};
+use mysimbdp_testbed::{Daemon, mongodb, mosquitto, until};
 use serde_json::{Value, json};
 
 use crate::support::{Platform, SOON, documents, number};
@@ -74,6 +74,27 @@ async fn a_staged_file_with_a_torn_manifest_is_held_and_a_retry_ingests_it() {
         let runs = platform.ingested("documents", 1, SOON).await;
         assert_eq!((number(&runs[0], "stored"), runs.len()), (2, 1));
         assert_eq!(root.list("held/documents"), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_held_file_with_a_torn_manifest_is_dropped_again_and_leaves_no_difference() {
+    for torn in TORN {
+        let platform = platform().await;
+        let root = &platform.root;
+        let _daemons = ["batch-manager", "fetchdata"].map(|role| platform.start(role));
+        root.drop_file("documents", "a.csv", b"a,a\n1,2\n");
+        until(SOON, "it is held", || root.list("held/documents").len() == 1);
+        let [id] = root.list("held/documents").try_into().expect("one file is held");
+        let manifest = format!("held/documents/{id}/manifest.json");
+        write(root.path(), &manifest, torn);
+        let printed = platform.command(0, &["retry", &id]);
+        assert!(printed.contains("is dropped again"), "{printed}");
+        let is_whole = || fs::read(root.path().join(&manifest)).is_ok_and(|content| content != torn);
+        until(SOON, "it is held again", is_whole);
+        until(SOON, "no difference is left", || {
+            Daemon::run(root, &["reconcile"], &[]).status.code() == Some(0)
+        });
     }
 }
 
