@@ -25,6 +25,10 @@ pub(crate) fn safe(name: &OsStr) -> String {
     let mut name = plain(name);
     if name.len() > ESCAPED_BYTES_MAX && name.contains('%') {
         name.truncate(name.floor_char_boundary(ESCAPED_BYTES_MAX));
+        // Cut there, it could look like a file that nobody needs any more.
+        while is_temporary(OsStr::new(&name)) {
+            name.pop();
+        }
     }
     name
 }
@@ -52,5 +56,17 @@ mod tests {
         assert_eq!(plain(OsStr::from_bytes(b"a\xffb\xc3")), "a%FFb%C3");
         assert!(safe(OsStr::from_bytes(&[0xff; 255])).len() <= 255);
         assert_eq!(safe(OsStr::new(&"a".repeat(255))).len(), 255);
+    }
+
+    #[test]
+    fn a_name_that_is_cut_does_not_become_a_temporary_one() {
+        for end in ["~", ".tmp", "~~", ".part"] {
+            let name =
+                ["\u{1}", &"a".repeat(ESCAPED_BYTES_MAX - 3 - end.len()), end, &"b".repeat(12)].concat();
+            assert!(
+                !is_temporary(OsStr::new(&name)) && !is_temporary(OsStr::new(&safe(OsStr::new(&name)))),
+                "{end}"
+            );
+        }
     }
 }
