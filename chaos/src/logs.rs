@@ -12,34 +12,25 @@ use crate::world::SOURCES;
 #[derive(Debug)]
 pub struct Logs {
     directory: PathBuf,
-    power: Power,
+    /// Their own, if this process may mount one.
+    disk: Option<Disk>,
+    is_power_off: bool,
     /// How many lines each log has.
     lines: [u64; SOURCES.len()],
-}
-
-#[derive(Debug)]
-enum Power {
-    On(Disk),
-    Off(Disk),
-    /// This process may not mount a disk of its own.
-    CannotBeCut,
 }
 
 impl Logs {
     /// Empty ones. The seed chooses the file system.
     pub fn new(root: &Root, seed: u64) -> Self {
         let file_system = if seed.is_multiple_of(2) { FileSystem::Xfs } else { FileSystem::Ext4 };
-        let power = Disk::new_or_skip(file_system).map_or(Power::CannotBeCut, Power::On);
-        let directory = match &power {
-            Power::On(disk) | Power::Off(disk) => disk.path().to_owned(),
-            Power::CannotBeCut => root.path().to_owned(),
-        };
-        let logs = Self { directory, power, lines: [0; SOURCES.len()] };
+        let disk = Disk::new_or_skip(file_system);
+        let directory = disk.as_ref().map_or(root.path(), Disk::path).to_owned();
+        let logs = Self { directory, disk, is_power_off: false, lines: [0; SOURCES.len()] };
         for source in SOURCES {
             fs::write(logs.path(source), "").expect("a log to follow");
         }
         // The logs themselves are to be there after the first cut.
-        if let Power::On(disk) = &logs.power {
+        if let Some(disk) = &logs.disk {
             disk.sync();
         }
         logs
@@ -55,7 +46,7 @@ impl Logs {
 
     /// Appends `count` lines to each log; nothing while the power is off. Returns how many lines all logs have.
     pub fn append(&mut self, count: u64, line: impl Fn(&str, u64) -> String) -> u64 {
-        if !matches!(self.power, Power::Off(_)) {
+        if !self.is_power_off {
             for (source, lines) in SOURCES.into_iter().zip(self.lines) {
                 let text: String = (lines..lines + count).map(|number| line(source, number)).collect();
                 let file = File::options().append(true).open(self.path(source));
@@ -68,25 +59,17 @@ impl Logs {
 
     /// Cuts the power; false if that is not possible here.
     pub fn cut(&mut self) -> bool {
-        let power = std::mem::replace(&mut self.power, Power::CannotBeCut);
-        let Power::On(disk) = power else {
-            self.power = power;
-            return false;
-        };
+        let Some(disk) = self.disk.as_ref().filter(|_| !self.is_power_off) else { return false };
         disk.cut();
-        self.power = Power::Off(disk);
+        self.is_power_off = true;
         true
     }
 
     /// The power is back. Each writer finds out what is left of its log, and goes on behind the last whole line.
     pub fn restore(&mut self) {
-        let power = std::mem::replace(&mut self.power, Power::CannotBeCut);
-        let Power::Off(mut disk) = power else {
-            self.power = power;
-            return;
-        };
+        let Some(disk) = self.disk.as_mut().filter(|_| self.is_power_off) else { return };
         disk.restore();
-        self.power = Power::On(disk);
+        self.is_power_off = false;
         for (position, source) in SOURCES.into_iter().enumerate() {
             let path = self.path(source);
             let content = fs::read(&path).expect("the log that is followed");

@@ -141,6 +141,24 @@ pub fn create_dir_all_durable(path: &Path) -> Result<()> {
     }
 }
 
+/// Makes the names in a directory durable, and its own: with those of all directories above it on its file system, as
+/// anybody may have made them just before. One that may not be read was there already.
+pub fn sync_names(directory: &Path) -> Result<()> {
+    let directory = canonical(directory)?;
+    sync_dir(&directory)?;
+    let device = metadata(&directory)?.dev();
+    for above in directory.ancestors().skip(1) {
+        if metadata(above)?.dev() != device {
+            break;
+        }
+        match sync_dir(above) {
+            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 /// The entries of a directory in name order; none where it does not exist.
 pub fn list(path: &Path) -> Result<Vec<PathBuf>> {
     let mut names = names(path)?;

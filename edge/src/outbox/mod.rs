@@ -14,8 +14,6 @@ mod segment;
 mod tests;
 mod writer;
 
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -103,7 +101,7 @@ impl Outbox {
         failpoint::hit("edge.epoch-made");
         // Before there is an entry with this epoch. Also of an outbox that is found, as its last process may have been
         // killed before it had synced them.
-        sync_names(directory)?;
+        files::sync_names(directory)?;
         let catalog = Catalog::open(directory)?;
         let accepted = watch::Sender::new(catalog.accepted());
         Ok(Self {
@@ -185,22 +183,4 @@ impl Outbox {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Makes the names in a directory durable, and its own name: with those of all directories above it on its file system, as
-/// any of them may be new. One that may not be read was not made for this outbox.
-fn sync_names(directory: &Path) -> Result<(), FileError> {
-    let directory = files::canonical(directory)?;
-    files::sync_dir(&directory)?;
-    let device = files::metadata(&directory)?.dev();
-    for above in directory.ancestors().skip(1) {
-        if files::metadata(above)?.dev() != device {
-            break;
-        }
-        match files::sync_dir(above) {
-            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => break,
-            other => other?,
-        }
-    }
-    Ok(())
 }

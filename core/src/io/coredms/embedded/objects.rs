@@ -38,8 +38,10 @@ pub(super) fn put_chunks(
 fn write_at(path: &Path, offset: u64, content: &[u8]) -> Result<(), FileError> {
     let error = |action| move |source| FileError { action, path: path.to_owned(), source };
     let directory = path.parent().unwrap_or(path);
-    files::create_dir_all_durable(directory)?;
     let is_new = !files::exists(path);
+    if is_new {
+        files::create_dir_all_durable(directory)?;
+    }
     let file =
         OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(error("open"))?;
     file.write_all_at(content, offset).map_err(error("write"))?;
