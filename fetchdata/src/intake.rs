@@ -2,7 +2,7 @@
 //!
 //! Level-triggered: events and the clock only say when to look again, and each look starts from what lies there.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,9 +20,10 @@ use crate::judge::candidate;
 use crate::measure::Measure;
 use crate::pause::Pause;
 use crate::room::Gate;
-use crate::scan::{self, Look, Owner, ScanFault, Walk};
+use crate::scan::{self, Look, Owner, Walk};
 use crate::settle::{Ended, Ready, Tracker};
 use crate::take::Taker;
+use crate::waiting::Waiting;
 use crate::watch::Watch;
 use crate::windows::Windows;
 
@@ -51,8 +52,7 @@ pub(crate) struct Intake {
     measure: Measure,
     gate: Gate,
     pause: Pause,
-    /// What could not be looked at, and was warned of.
-    faults: HashSet<String>,
+    waiting: Waiting,
     served: Served,
     /// Owners of whom the last walk has left out files: how many have to go before the next walk is worth it.
     cut_off: BTreeMap<Owner, usize>,
@@ -86,6 +86,7 @@ impl Intake {
         Self {
             gate: Gate::new(&config.settings.fetchdata),
             pause: Pause::new(&config.layout),
+            waiting: Waiting::new(&config.layout),
             measure: Measure::default(),
             in_work: HashMap::new(),
             config,
@@ -94,7 +95,6 @@ impl Intake {
             queue: VecDeque::new(),
             tasks: JoinSet::new(),
             backfilling: 0,
-            faults: HashSet::new(),
             served: Served::default(),
             cut_off: BTreeMap::new(),
             windows: Windows::default(),
@@ -153,7 +153,7 @@ impl Intake {
             walked.await.map_err(Error::Crashed)?;
         self.measure = measure;
         self.gate.measured(level.map_err(|error| mysimbdp_core::chain(&error)), self.in_work.values());
-        self.warn_of(&faults);
+        self.waiting.tell(&faults, self.taker.tell());
         self.taker.tell().go_on();
         let now = Instant::now();
         let seen = count_of_each(&looks);
@@ -245,19 +245,6 @@ impl Intake {
             ended.map_err(Error::Crashed)?;
         }
         Ok(())
-    }
-
-    /// Once for each that begins, not at every walk.
-    fn warn_of(&mut self, faults: &[(Option<ClientId>, ScanFault)]) {
-        let mut found = HashSet::with_capacity(faults.len());
-        for (client, fault) in faults {
-            let text = mysimbdp_core::chain(fault);
-            if !self.faults.contains(&text) {
-                self.taker.tell().unseen(client.as_ref(), fault);
-            }
-            found.insert(text);
-        }
-        self.faults = found;
     }
 }
 

@@ -12,6 +12,7 @@
 //! 6. or else [`discard`] puts it aside with all reasons; [`tell`] says so, in a flood once for many.
 //!
 //! The drop directory is the senders' ground: nothing there is trusted, see [`mysimbdp_core::io::drop_directory`].
+//! [`waiting`] tells what in it is nobody's or cannot be looked at.
 //! [`moves`] takes files from it and gives them back, [`set_aside`] is where some wait in between.
 //!
 //! A file's state is where it lies, so there is nothing to restore after a crash but what was cut off in between:
@@ -37,6 +38,7 @@ mod stage;
 mod take;
 mod tell;
 mod validate;
+mod waiting;
 mod watch;
 mod windows;
 
@@ -94,14 +96,16 @@ pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<boo
     let drop_directory = drop_directory(&config);
     let _lock = Lock::take(&drop_directory, ROLE)?;
     let prepared = Arc::clone(&config);
-    let waiting = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
+    let originals = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
     let taker = Arc::new(Taker::new(Arc::clone(&config)));
-    taker.recover(waiting).await.map_err(Error::Crashed)?;
+    taker.recover(originals).await.map_err(Error::Crashed)?;
     // Before the first walk: what comes in between is seen by the one or wakes the next.
     let watch = Watch::start(&drop_directory);
     tracing::info!(drop_point = %drop_directory.display(), clients = config.clients.len(), "started");
-    let ended = Intake::new(config, Arc::clone(&taker)).run(&watch, shutdown).await;
+    announce(&config);
+    let ended = Intake::new(Arc::clone(&config), Arc::clone(&taker)).run(&watch, shutdown).await;
     taker.close().await;
+    withdraw(&config);
     tracing::info!("stopped");
     ended
 }
@@ -110,6 +114,23 @@ pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<boo
 #[expect(clippy::disallowed_methods, reason = "the lock and the watcher take a path")]
 fn drop_directory(config: &Config) -> PathBuf {
     config.layout.drop_point()
+}
+
+/// Tells who drops files whose are taken.
+fn announce(config: &Config) {
+    let with_app = config.clients.values().filter(|client| !client.apps.is_empty());
+    let clients = with_app.map(|client| client.id.clone()).collect();
+    let announced =
+        DropDirectory::open(&config.layout).and_then(|drop_directory| drop_directory.announce(clients));
+    if let Err(error) = announced {
+        let error = mysimbdp_core::chain(&error);
+        tracing::warn!(error, "`mysimbdp drop` cannot know whose files are taken, it asks its config alone");
+    }
+}
+
+/// Only tidiness: a process that has ended is not believed.
+fn withdraw(config: &Config) {
+    let _ = DropDirectory::open(&config.layout).and_then(|drop_directory| drop_directory.withdraw());
 }
 
 fn prepare(config: &Config) -> Result<recover::Originals, Error> {

@@ -4,6 +4,7 @@
 //! moved, and what nobody has inspected goes back.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
@@ -11,6 +12,11 @@ use mysimbdp_core::io::files::Result;
 use mysimbdp_core::io::random;
 
 use crate::scan::Stamp;
+
+/// In front of the random part of the name of a directory that holds a file whose own name was in use again.
+const RETURNED: &str = "returned-";
+/// The same of one whose directory is gone: in the drop directory itself it would be routed by name, to whomever that means.
+const STRANDED: &str = "stranded-";
 
 /// Whether the file that was meant has been moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +63,13 @@ pub(crate) fn put_back(
         return Ok(());
     }
     // Any failure comes here, also that of a file system without such a move: a new directory is always possible.
-    let returned = format!("returned-{:016x}", random::number());
+    let prefix = if place == to.parent() { RETURNED } else { STRANDED };
+    let returned = format!("{prefix}{:016x}", random::number());
     from.move_file(name, &directory.make(OsStr::new(&returned))?, to.name(), Existing::Replace)
+}
+
+/// Whether the directory of this name, directly in the drop directory, holds what [`put_back`] has returned there: such a
+/// file is routed by its name, as it was before.
+pub(crate) fn is_returned(drop_directory: &Directory, name: &OsStr) -> bool {
+    name.as_bytes().starts_with(RETURNED.as_bytes()) && drop_directory.open_own(name).is_ok()
 }

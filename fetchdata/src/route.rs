@@ -15,7 +15,8 @@ pub(crate) enum Place {
     Client(ClientId),
     /// The same, in its `backfill/`.
     Backfill(ClientId),
-    /// Beside the clients' folders, or in a directory there that is no client's.
+    /// Directly in the drop directory, beside the clients' folders. What lies in a folder there that is not a client's
+    /// has no place at all: it waits until it is.
     Shared,
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn lane(place: &Place) -> Lane {
 
 fn by_name<'a>(config: &'a Config, name: &OsStr) -> Result<&'a Client, String> {
     let matching: Vec<&Client> =
-        config.clients.values().filter(|client| client.globs.is_match(name)).collect();
+        clients_with_apps(config).filter(|client| client.globs.is_match(name)).collect();
     match matching.as_slice() {
         [client] => Ok(client),
         [] => Err(format!("no client's globs match the name; allowed are {}", all_globs(config))),
@@ -61,5 +62,10 @@ fn by_name<'a>(config: &'a Config, name: &OsStr) -> Result<&'a Client, String> {
 
 fn all_globs(config: &Config) -> String {
     let of = |client: &Client| format!("{} for {}", client.settings.files.globs.join(", "), client.id);
-    config.clients.values().map(of).collect::<Vec<_>>().join("; ")
+    clients_with_apps(config).map(of).collect::<Vec<_>>().join("; ")
+}
+
+/// Those who could ingest a file: the globs of others claim nothing.
+fn clients_with_apps(config: &Config) -> impl Iterator<Item = &Client> {
+    config.clients.values().filter(|client| !client.apps.is_empty())
 }

@@ -14,6 +14,7 @@ use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Lane;
 
+use crate::moves;
 use crate::names;
 use crate::route::{self, Place};
 
@@ -27,6 +28,9 @@ const SHARE_MIN: usize = 32;
 const FILE: usize = 64;
 const DIRECTORY: usize = 8;
 const NAME: usize = 1;
+
+/// What a file system keeps in its own root, if the drop directory is one.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// The suffix of the receipts that the platform itself puts beside the senders' files.
 const RECEIPT_SUFFIX: &[u8] = b".receipt.json";
@@ -92,10 +96,11 @@ pub(crate) enum ScanFault {
     File(#[from] FileError),
     #[error("{0} lies deeper than {DEPTH_MAX} directories, files in it are not taken")]
     TooDeep(DropPath),
-    #[error(
-        "{0} is a symlink where a client's folder belongs, nothing behind it is taken; a mount does what it is meant to"
-    )]
-    FolderIsSymlink(DropPath),
+    #[error("{0} is a {1} and must be a directory, the client's files are not taken")]
+    NotAFolder(DropPath, Kind),
+    /// It may be a typing error, or the client is not loaded yet or any more.
+    #[error("{0} is not the folder of a configured client, what is in it waits there")]
+    UnknownFolder(DropPath),
 }
 
 /// Looks at everything in the drop directory that is meant to be taken: of each owner as much as its share, beginning with
@@ -170,12 +175,16 @@ impl Walk {
                 }
             }
             match directory.status(name) {
+                Ok(status) if depth == 0 && is_unknown_folder(config, directory, name, &status) => {
+                    self.shares.spend(owner, DIRECTORY);
+                    self.unknown_folder(directory, path);
+                }
                 Ok(status) if status.is_directory() => {
                     self.shares.spend(Owner::of(&within), DIRECTORY);
                     self.below(config, directory, &path, &within, depth + 1);
                 }
-                Ok(status) if depth == 0 && is_symlinked_folder(config, name, &status) => {
-                    self.fault(&within, ScanFault::FolderIsSymlink(path));
+                Ok(status) if depth == 0 && client_of_folder(config, name).is_some() => {
+                    self.fault(&within, ScanFault::NotAFolder(path, status.kind));
                 }
                 Ok(status) => {
                     if let Some(look) = look(config, path, name, place, &owner, &status, &beside) {
@@ -204,6 +213,14 @@ impl Walk {
             // Its sender has put something else there since.
             Err(error) if error.is_not_found() || error.is_obstructed() => {}
             Err(error) => self.fault(place, error.into()),
+        }
+    }
+
+    /// Nothing waits in one that is empty.
+    fn unknown_folder(&mut self, drop_directory: &Directory, path: DropPath) {
+        let is_empty = || drop_directory.directory(path.name())?.is_empty();
+        if !is_empty().unwrap_or(false) {
+            self.fault(&Place::Shared, ScanFault::UnknownFolder(path));
         }
     }
 
@@ -252,9 +269,15 @@ impl Beside<'_> {
     }
 }
 
-/// Whether an operator has put a symlink where the folder of a client belongs.
-fn is_symlinked_folder(config: &Config, name: &OsStr, status: &FileStatus) -> bool {
-    status.kind == Kind::Symlink && client_of_folder(config, name).is_some()
+/// Whether it is a folder, or a symlink that is named like one, and yet no client's. Whose its files are is not for the
+/// globs of others to say.
+fn is_unknown_folder(config: &Config, drop_directory: &Directory, name: &OsStr, status: &FileStatus) -> bool {
+    let is_folder = match status.kind {
+        Kind::Directory => name != LOST_AND_FOUND && !moves::is_returned(drop_directory, name),
+        Kind::Symlink => name.to_str().is_some_and(|name| name.parse::<ClientId>().is_ok()),
+        _ => false,
+    };
+    is_folder && client_of_folder(config, name).is_none()
 }
 
 /// The client whose folder this name stands for, directly in the drop directory.

@@ -1,5 +1,6 @@
 //! Tells what becomes of files: each kind of trouble of a client once, and then how often, however many files it befalls.
 
+use std::ffi::OsStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,14 @@ use mysimbdp_core::layout::Layout;
 use mysimbdp_core::logging::{Bursts, Untold};
 
 use crate::discard::Discarded;
+use crate::names::plain;
 use crate::scan::ScanFault;
 
 /// How often a burst that goes on is told.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// In one line.
+const FOLDERS_NAMED_MAX: usize = 20;
 
 /// What all files share for telling what became of them.
 #[derive(Debug)]
@@ -30,6 +35,7 @@ struct Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
     Unseen,
+    UnknownFolder,
     Discarded,
     NotTaken(Cause),
 }
@@ -57,6 +63,21 @@ impl Tell {
         let event = Event { file: String::new(), why: mysimbdp_core::chain(fault) };
         if let Some(Event { why: error, .. }) = self.count(client, Trouble::Unseen, event) {
             tracing::warn!(client = of(client), error, "part of the drop point cannot be looked at");
+        }
+    }
+
+    /// There are folders in the drop directory that are no client's.
+    pub(crate) fn unknown_folders(&self, names: &[&OsStr]) {
+        if names.is_empty() {
+            return;
+        }
+        let mut named: Vec<String> = names.iter().take(FOLDERS_NAMED_MAX).map(|name| plain(name)).collect();
+        if names.len() > FOLDERS_NAMED_MAX {
+            named.push(format!("{} more", names.len() - FOLDERS_NAMED_MAX));
+        }
+        let event = Event { file: named.join(", "), why: String::new() };
+        if let Some(Event { file: folders, .. }) = self.count(None, Trouble::UnknownFolder, event) {
+            tracing::warn!(folders, "not the folder of a configured client, what is in it waits there");
         }
     }
 
@@ -93,6 +114,9 @@ impl Tell {
             match trouble {
                 Trouble::Unseen => {
                     tracing::warn!(client, count, last = why, "more of the drop point cannot be looked at");
+                }
+                Trouble::UnknownFolder => {
+                    tracing::warn!(count, folders = file, "more folders are not those of configured clients");
                 }
                 Trouble::Discarded => {
                     tracing::warn!(client, count, last = file, reasons = why, "discarded more files");

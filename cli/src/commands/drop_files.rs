@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::{Hash, Hasher, IngestionId};
@@ -23,12 +24,11 @@ const COPY_BYTES: usize = 256 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
-    if config.client(&args.client).is_none() {
-        return Err(unknown_client(config, args.client.as_str()));
-    }
+    let drop_directory = DropDirectory::make(&config.layout)?;
+    must_be_taken(config, &args.client, &drop_directory)?;
     let lane = if args.backfill { Lane::Backfill } else { Lane::Live };
     let place = DropPath::of_client(&args.client, lane);
-    let folder = DropDirectory::make(&config.layout)?.make_directory(&place)?;
+    let folder = drop_directory.make_directory(&place)?;
     let since = mysimbdp_core::io::clock::now();
     let mut dropped = Vec::new();
     for file in &args.files {
@@ -48,6 +48,29 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(Failure::new(exit::DATA, format!("{count} of {} files not ingested", dropped.len()))),
     }
+}
+
+/// Refuses what would lie in the client's folder for ever: the config must have a batch app for it, and so must the one that
+/// fetchdata runs with.
+fn must_be_taken(config: &Config, id: &ClientId, drop_directory: &DropDirectory) -> Result<(), Failure> {
+    let client = config.client(id).ok_or_else(|| unknown_client(config, id.as_str()))?;
+    if client.apps.is_empty() {
+        return Err(Failure::new(exit::NO_INPUT, format!("{id} has no batch app, nothing takes its files")));
+    }
+    match drop_directory.accepting()? {
+        None => {
+            eprintln!("fetchdata does not run: files wait until it does, if its configuration has {id} then")
+        }
+        Some(accepting) if !accepting.clients.contains(id) => {
+            let why = format!(
+                "the running fetchdata (pid {}) takes no files of {id}: its configuration is another one",
+                accepting.process.pid
+            );
+            return Err(Failure::new(exit::TEMPORARY, why));
+        }
+        Some(_) => {}
+    }
+    Ok(())
 }
 
 /// The error for a client that the config does not have.

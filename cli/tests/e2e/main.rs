@@ -22,5 +22,6 @@ mod scaling;
 mod streams;
 mod support;
 mod takeover;
+mod tenants;
 mod tls;
 mod weathervane;

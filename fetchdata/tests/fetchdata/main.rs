@@ -9,3 +9,4 @@ mod names;
 mod refusals;
 mod repeats;
 mod running;
+mod tenants;

@@ -92,6 +92,12 @@ impl Directory {
         self.read_names().map_err(self.error_of_its_own("list"))
     }
 
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> Result<bool> {
+        let first = || Ok::<_, io::Error>(entries(Dir::new(self.readable()?)?).next().transpose()?.is_none());
+        first().map_err(self.error_of_its_own("list"))
+    }
+
     /// The status of what has this name itself.
     pub fn status(&self, name: &OsStr) -> Result<FileStatus> {
         let look = || Ok(statat(&self.descriptor, single(name)?, AtFlags::SYMLINK_NOFOLLOW)?.into());
@@ -272,14 +278,7 @@ impl Directory {
     }
 
     fn read_names(&self) -> io::Result<Vec<OsString>> {
-        let mut names = Vec::new();
-        for entry in Dir::new(self.readable()?)? {
-            let name = entry?.file_name().to_bytes().to_owned();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name));
-            }
-        }
-        Ok(names)
+        entries(Dir::new(self.readable()?)?).collect()
     }
 
     fn readable(&self) -> io::Result<File> {
@@ -299,6 +298,15 @@ impl Directory {
     fn error_of_its_own(&self, action: &'static str) -> impl FnOnce(io::Error) -> FileError + '_ {
         move |source| FileError { action, path: self.shown.clone(), source }
     }
+}
+
+/// The names of what is in a directory.
+fn entries(directory: Dir) -> impl Iterator<Item = io::Result<OsString>> {
+    directory.filter_map(|entry| match entry {
+        Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
+        Ok(entry) => Some(Ok(OsString::from_vec(entry.file_name().to_bytes().to_owned()))),
+        Err(error) => Some(Err(error.into())),
+    })
 }
 
 /// A name that leads nowhere else.

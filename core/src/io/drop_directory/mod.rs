@@ -10,6 +10,7 @@
 //!
 //! A descriptor is open for one step and then closed, so there are never more than a few for each file in work.
 
+mod accepting;
 mod directory;
 mod path;
 mod resolve;
@@ -19,6 +20,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
 
+pub use accepting::Accepting;
 pub use directory::{Directory, Existing};
 pub use path::{DropPath, plain};
 pub use status::{FileKind, FileStatus};
