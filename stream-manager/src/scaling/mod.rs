@@ -71,7 +71,17 @@ pub enum Reason {
     Cooldown,
     /// More was recommended a short time ago.
     Stabilizing,
-    /// Both of `up_processing_time` or `up_messages`, and `down_…`: the thresholds contradict each other.
+    /// Above `up_processing_time`.
+    Slow,
+    /// Below `up_messages`.
+    Little,
+    /// Below `down_processing_time`.
+    Quick,
+    /// Above `down_messages`.
+    Much,
+    /// Below `down_processing_time` and below `up_messages`.
+    QuickAndLittle,
+    /// Above `up_processing_time` and above `down_messages`, or thresholds that overlap: they contradict each other.
     UpAndDown,
 }
 
@@ -212,7 +222,12 @@ impl fmt::Display for Reason {
             Self::Steady => "steady",
             Self::Cooldown => "changed a short time ago",
             Self::Stabilizing => "more was needed a short time ago",
-            Self::UpAndDown => "thresholds say up and down at once",
+            Self::Slow => "processing takes longer than up_processing_time",
+            Self::Little => "fewer messages than up_messages",
+            Self::Quick => "processing takes less than down_processing_time",
+            Self::Much => "more messages than down_messages",
+            Self::QuickAndLittle => "idle: few messages, and processing takes less than down_processing_time",
+            Self::UpAndDown => "one threshold says up, another down",
         })
     }
 }

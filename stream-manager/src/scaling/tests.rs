@@ -72,22 +72,47 @@ fn silent_instances_count_as_idle_for_adding_and_as_busy_for_taking_away() {
 fn thresholds_follow_the_table() {
     // Mean processing seconds, messages per report; from 3 instances.
     for (seconds, messages, expected) in [
-        (0.051, 1e6, (4, Reason::Busy)),
+        (0.051, 1e6, (4, Reason::Slow)),
         (0.050, 1e6, (3, Reason::Steady)),
         (0.020, 1e6, (3, Reason::Steady)),
-        (0.020, 599_999.0, (4, Reason::Busy)),
+        (0.020, 599_999.0, (4, Reason::Little)),
+        (0.051, 599_999.0, (4, Reason::Slow)),
         (0.020, 600_000.0, (3, Reason::Steady)),
         (0.005, 1e6, (3, Reason::Steady)),
-        (0.004, 1e6, (2, Reason::Idle)),
+        (0.004, 1e6, (2, Reason::Quick)),
         (0.020, 6_000_000.0, (3, Reason::Steady)),
-        (0.020, 6_000_001.0, (2, Reason::Idle)),
+        (0.020, 6_000_001.0, (2, Reason::Much)),
         (0.051, 6_000_001.0, (3, Reason::UpAndDown)),
-        (0.004, 599_999.0, (3, Reason::UpAndDown)),
-        (0.000, 0.0, (3, Reason::UpAndDown)),
+        (0.004, 6_000_001.0, (2, Reason::Quick)),
+        (0.004, 599_999.0, (2, Reason::QuickAndLittle)),
+        (0.000, 0.0, (2, Reason::QuickAndLittle)),
     ] {
         let load = StreamLoad { processing_seconds: seconds, messages_per_report: messages, ..busy(3, 0.5) };
         assert_eq!(asked(thresholds(), &load, 3), expected, "{seconds} s, {messages} messages");
     }
+}
+
+#[test]
+fn thresholds_that_overlap_hold() {
+    let rule = Thresholds { up_messages: 10, down_messages: 5, ..Thresholds::default() };
+    let load = StreamLoad { processing_seconds: 0.02, messages_per_report: 7.0, ..busy(3, 0.5) };
+    assert_eq!(asked(Rule::Thresholds(rule), &load, 3), (3, Reason::UpAndDown));
+}
+
+/// A stream that has grown under load, and has nothing to do any more.
+#[test]
+fn thresholds_come_down_at_idle_to_the_minimum_and_stay() {
+    let policy = Policy { rule: thresholds(), bounds: Bounds { min: 1, max: 4 } };
+    let mut now = Instant::now();
+    let mut memory = Memory::new(4, now);
+    let mut wanted = Vec::new();
+    for _ in 0..6 {
+        now += Duration::from_secs(60);
+        let decision = decide(&busy(memory.wanted, 0.0), &policy, &memory, now);
+        memory.note(&decision, &policy, now);
+        wanted.push(memory.wanted);
+    }
+    assert_eq!(wanted, [3, 2, 1, 1, 1, 1]);
 }
 
 #[test]

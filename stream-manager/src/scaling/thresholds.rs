@@ -1,20 +1,29 @@
 //! One more or one less when the reports cross a threshold.
+//!
+//! The rule as it was given contradicts itself when there is little to do: few messages say up, and processing that takes no
+//! time says down, so that a stream which has once grown would never shrink. Few messages mean too few instances only if
+//! each message takes long. So where they are processed quickly, few messages are idleness, and say down.
 
 use mysimbdp_core::config::settings::Thresholds;
 
 use super::Reason;
 use crate::load::StreamLoad;
 
-/// Up when slow or when little was ingested, down when quick or when much was; both at once holds.
+/// Up when slow or when little was ingested, down when quick or when much was. Quick and little is idle: down. Slow and
+/// much holds, as nothing tells which of both is meant.
 pub(super) fn recommend(load: &StreamLoad, rule: &Thresholds, wanted: u32) -> (u32, Reason) {
     let (seconds, messages) = (load.processing_seconds, load.messages_per_report);
-    let up = seconds > rule.up_processing_time.duration().as_secs_f64() || messages < rule.up_messages as f64;
-    let down =
-        seconds < rule.down_processing_time.duration().as_secs_f64() || messages > rule.down_messages as f64;
-    match (up, down) {
-        (true, true) => (wanted, Reason::UpAndDown),
-        (true, false) => (wanted.saturating_add(1), Reason::Busy),
-        (false, true) => (wanted.saturating_sub(1), Reason::Idle),
-        (false, false) => (wanted, Reason::Steady),
+    let is_slow = seconds > rule.up_processing_time.duration().as_secs_f64();
+    let is_quick = seconds < rule.down_processing_time.duration().as_secs_f64();
+    let (is_little, is_much) = (messages < rule.up_messages as f64, messages > rule.down_messages as f64);
+    let (up, down) = (wanted.saturating_add(1), wanted.saturating_sub(1));
+    match () {
+        () if is_slow && (is_much || is_quick) || is_little && is_much => (wanted, Reason::UpAndDown),
+        () if is_slow => (up, Reason::Slow),
+        () if is_quick && is_little => (down, Reason::QuickAndLittle),
+        () if is_little => (up, Reason::Little),
+        () if is_quick => (down, Reason::Quick),
+        () if is_much => (down, Reason::Much),
+        () => (wanted, Reason::Steady),
     }
 }
