@@ -63,7 +63,7 @@ enum Obstacle {
 pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, before: Attempt) -> Attempted {
     let since = Instant::now();
     let unit = &work.units[unit];
-    let program = match context.program(work.client(), work.app()) {
+    let program = match context.program(work.config(), work.client(), work.app()) {
         Ok(program) => program,
         // A person must mend that, which a few attempts leave time for.
         Err(error) => return fail(work, unit.index, before, chain(&error)).await,
@@ -87,7 +87,7 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     let ran = match program.protocol {
         Protocol::Stdin => run_unit(&program, &header, feed, lists, stop).await,
         Protocol::Worker => {
-            let key = Context::worker_key(work.client(), work.app());
+            let key = Context::worker_key(work.client(), work.app(), &program);
             context.workers.run(&key, &program, &header, feed, lists, stop).await
         }
     };

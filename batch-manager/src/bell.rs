@@ -77,6 +77,11 @@ impl Bell {
         Self { config, rope: None, said_so: false, forged }
     }
 
+    /// Has the clients of another config; its broker is the same.
+    pub(crate) fn take_over(&mut self, config: Arc<Config>) {
+        self.config = config;
+    }
+
     pub(crate) fn link(&self) -> Option<&BrokerLink> {
         self.rope.as_ref().map(|rope| &rope.link)
     }

@@ -16,6 +16,7 @@ use crate::stores::Stores;
 
 #[derive(Debug)]
 pub(crate) struct Context {
+    /// What it began with: of it only what counts from the start.
     pub(crate) config: Arc<Config>,
     /// Under this name the started processes are found again.
     pub(crate) owner: String,
@@ -40,14 +41,20 @@ impl Context {
         }
     }
 
-    pub(crate) fn program(&self, client: &Client, app: &App) -> Result<Program, ProcessError> {
-        Program::of_app(&self.config, client, app, self.owner.clone(), self.log(client))
+    /// The program of a client's app, run by the rules of this config.
+    pub(crate) fn program(
+        &self,
+        config: &Config,
+        client: &Client,
+        app: &App,
+    ) -> Result<Program, ProcessError> {
+        Program::of_app(config, client, app, self.owner.clone(), self.log(client))
     }
 
-    /// The key under which workers of an app wait.
-    pub(crate) fn worker_key(client: &Client, app: &App) -> String {
+    /// The key under which workers of an app wait: with other settings it is another program.
+    pub(crate) fn worker_key(client: &Client, app: &App, program: &Program) -> String {
         debug_assert_eq!(app.settings.protocol, Protocol::Worker);
-        format!("{}/{}", client.id, app.name)
+        format!("{}/{}/{:016x}", client.id, app.name, program.fingerprint())
     }
 
     /// The log of the client's batch apps. Where it cannot be opened the lines go to the manager's own.

@@ -105,6 +105,24 @@ impl Job {
         matches!(&self.stage, Stage::ToHold { running, wait, .. } if running.is_empty() && wait.is_over(now))
     }
 
+    /// Whether it may be taken up anew, by the rules of another config. Work that has begun goes on as it began, unless it
+    /// waits because something of it has failed: that may be what was mended.
+    pub(crate) fn may_change_rules(&self) -> bool {
+        match &self.stage {
+            Stage::Units(units) => {
+                let has_failed =
+                    |unit: &UnitState| matches!(unit, UnitState::Waiting(wait) if wait.failures > 0);
+                self.running() == 0
+                    && (units.iter().any(has_failed)
+                        || units.iter().all(|unit| matches!(unit, UnitState::Waiting(_))))
+            }
+            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::ToHold { .. } | Stage::Holding { .. } => {
+                false
+            }
+            Stage::Gone => true,
+        }
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
         matches!(self.stage, Stage::Finishing { .. } | Stage::Holding { .. })
     }

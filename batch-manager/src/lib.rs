@@ -38,7 +38,7 @@ pub mod unit;
 
 use std::sync::Arc;
 
-use mysimbdp_core::config::Config;
+use mysimbdp_core::config::live::LiveConfig;
 use mysimbdp_core::exit;
 use mysimbdp_core::io::lock::{Lock, LockError};
 use mysimbdp_core::io::process;
@@ -76,7 +76,9 @@ impl Error {
 ///
 /// Another batch-manager works on the same staging. What goes wrong with a file is no error: it is logged, and the file
 /// is tried again or held.
-pub async fn run(config: Arc<Config>, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+    let live = config.into();
+    let config = live.running();
     let _lock = Lock::take(&config.layout.staging(), ROLE)?;
     let context = Arc::new(Context::new(Arc::clone(&config)));
     let left = process::kill_left_behind(&context.owner).await;
@@ -84,7 +86,7 @@ pub async fn run(config: Arc<Config>, shutdown: watch::Receiver<bool>) -> Result
         tracing::warn!(processes = left, "killed what an earlier batch-manager had left running");
     }
     tracing::info!(staging = %config.layout.staging().display(), clients = config.clients.len(), "started");
-    let ended = Manager::new(config, context).run(shutdown).await.map_err(Error::Crashed);
+    let ended = Manager::new(live, context).run(shutdown).await.map_err(Error::Crashed);
     tracing::info!("stopped");
     ended
 }

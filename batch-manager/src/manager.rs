@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::live::LiveConfig;
 use mysimbdp_core::config::{Config, settings};
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::clock;
@@ -71,6 +72,8 @@ struct Waiting {
 
 #[derive(Debug)]
 pub(crate) struct Manager {
+    live: LiveConfig,
+    /// What it runs on.
     config: Arc<Config>,
     context: Arc<Context>,
     bell: Bell,
@@ -96,8 +99,10 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    pub(crate) fn new(config: Arc<Config>, context: Arc<Context>) -> Self {
+    pub(crate) fn new(live: LiveConfig, context: Arc<Context>) -> Self {
+        let config = live.running();
         Self {
+            live,
             bell: Bell::new(Arc::clone(&config)),
             sign: Sign::new(&config.layout, crate::ROLE, "work"),
             blind: None,
@@ -118,14 +123,19 @@ impl Manager {
 
     /// Runs until `shutdown` is true, or nobody can turn it any more.
     pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), JoinError> {
-        let mut tick = tokio::time::interval(self.settings().scan_every.duration());
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked_at = None;
         loop {
+            let look_at =
+                looked_at.map_or_else(Instant::now, |at| at + self.settings().scan_every.duration());
             let wake = self.start_planned();
             self.show_waiting();
             tokio::select! {
                 () = told(&mut shutdown) => break,
-                _ = tick.tick() => self.look_everywhere().await,
+                () = tokio::time::sleep_until(look_at.into()) => {
+                    self.look_everywhere().await;
+                    looked_at = Some(Instant::now());
+                }
+                config = self.live.offer() => self.take_over(config).await,
                 ring = self.bell.next() => self.heard(ring).await,
                 Some(ended) = self.tasks.join_next() => self.ended(ended?),
                 () = std::future::ready(()), if !self.behind.is_empty() => self.catch_up().await,
@@ -137,6 +147,23 @@ impl Manager {
 
     fn settings(&self) -> &settings::BatchManager {
         &self.config.settings.batch_manager
+    }
+
+    /// Goes by another config. What waits is taken up by the new rules; see [`Job::may_change_rules`].
+    async fn take_over(&mut self, config: Arc<Config>) {
+        self.context.stores.take_over(Arc::clone(&config));
+        self.bell.take_over(Arc::clone(&config));
+        self.live.taken_over(&config);
+        self.config = config;
+        let waiting = |(key, found): (&Key, &Ingestion)| found.job.may_change_rules().then(|| key.clone());
+        for key in self.ingestions.iter().filter_map(waiting).collect::<Vec<Key>>() {
+            self.forget(&key);
+        }
+        // What was said of apps may be mended; it is said again if it is not.
+        let has_app =
+            |(client, app, _): &Waiter| self.config.client(client).is_some_and(|of| of.app(app).is_some());
+        self.waiting.retain(|waiter, _| has_app(waiter));
+        self.look_everywhere().await;
     }
 
     async fn heard(&mut self, ring: Ring) {

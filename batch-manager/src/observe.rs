@@ -61,6 +61,11 @@ impl Work {
         Ok(Self { directory: staged.directory.clone(), manifest, units, config: Arc::clone(config), app })
     }
 
+    /// The rules that it goes by, to its end.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     pub(crate) fn client(&self) -> &Client {
         &self.config.clients[&self.manifest.client]
     }

@@ -1,7 +1,7 @@
 //! The databases of coredms, opened when they are first needed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Client, Config};
@@ -14,46 +14,75 @@ type Store = OnceCell<Arc<dyn Coredms>>;
 /// The platform's database and those of the clients.
 #[derive(Debug)]
 pub(crate) struct Stores {
-    config: Arc<Config>,
+    url: String,
+    database: String,
     platform: Store,
-    clients: BTreeMap<ClientId, Store>,
+    clients: Mutex<Clients>,
+}
+
+/// Those of the clients, each with the collections of the config that the platform runs on.
+#[derive(Debug)]
+struct Clients {
+    config: Arc<Config>,
+    stores: BTreeMap<ClientId, Arc<Store>>,
 }
 
 impl Stores {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        let clients = config.clients.keys().map(|client| (client.clone(), Store::new())).collect();
-        Self { config, platform: Store::new(), clients }
+        Self {
+            url: config.coredms_url.clone(),
+            database: config.settings.coredms.database.clone(),
+            platform: Store::new(),
+            clients: Mutex::new(Clients { config, stores: BTreeMap::new() }),
+        }
+    }
+
+    /// Has the collections of another config made before the databases are given the next time.
+    pub(crate) fn take_over(&self, config: Arc<Config>) {
+        let mut clients = self.clients();
+        let before = std::mem::replace(&mut clients.config, config);
+        let Clients { config, stores } = &mut *clients;
+        let collections =
+            |config: &Config, client: &ClientId| Some(config.client(client)?.settings.collections.clone());
+        stores.retain(|client, _| collections(&before, client) == collections(config, client));
     }
 
     /// The platform's own database.
     pub(crate) async fn platform(&self) -> Result<Arc<dyn Coredms>, CoredmsError> {
-        let database = &self.config.settings.coredms.database;
-        let open = || coredms::open(&self.config.coredms_url, database);
+        let open = || coredms::open(&self.url, &self.database);
         self.platform.get_or_try_init(open).await.cloned()
     }
 
-    /// The client's database; before it is first given its collections have the validators of the config.
+    /// The client's database; before it is first given its collections have the validators of the config that the platform
+    /// runs on, even if the work that wants it has begun by an earlier one.
     pub(crate) async fn client(&self, client: &Client) -> Result<Arc<dyn Coredms>, CoredmsError> {
+        let (config, place) = {
+            let mut clients = self.clients();
+            (Arc::clone(&clients.config), Arc::clone(clients.stores.entry(client.id.clone()).or_default()))
+        };
+        let client = config.client(&client.id).unwrap_or(client);
         let open = || async {
-            let store = coredms::open(&self.config.coredms_url, &client.database).await?;
-            let address = address::without_password(&self.config.coredms_url);
+            let store = coredms::open(&self.url, &client.database).await?;
+            let address = address::without_password(&self.url);
             if let Err(error) = ensure_collections(store.as_ref(), client, &address).await {
                 store.close().await;
                 return Err(error);
             }
             Ok(store)
         };
-        match self.clients.get(&client.id) {
-            Some(store) => store.get_or_try_init(open).await.cloned(),
-            // Every client of the config has its place.
-            None => open().await,
-        }
+        place.get_or_try_init(open).await.cloned()
     }
 
     pub(crate) async fn close(&self) {
-        for store in self.clients.values().chain([&self.platform]).filter_map(OnceCell::get) {
+        let clients = std::mem::take(&mut self.clients().stores);
+        for store in clients.values().map(Arc::as_ref).chain([&self.platform]).filter_map(OnceCell::get) {
             store.close().await;
         }
+    }
+
+    /// A lock that a panic has poisoned still guards a whole map here.
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

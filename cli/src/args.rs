@@ -41,12 +41,20 @@ pub enum Command {
     Check(Check),
     /// Put files into a client's drop point, whole
     Drop(DropFiles),
-    /// Show files by state, the queue and the running instances
+    /// Show what is there, files by state, the queue and the running instances; exits 69 or 75 if something is not there
     Status {
         /// As JSON, for programs.
         #[arg(long)]
         json: bool,
     },
+    /// Is everything there that the config demands? A line for each process, connection and stream; exits 69 or 75 if not
+    Health {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the running processes take over the config file now, and tell what each of them did
+    Reload,
     /// Return a held or discarded file to where it was dropped or staged
     Retry {
         /// Ingestion of a held file, or directory name of a discarded one, as `status` shows them.

@@ -19,6 +19,16 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
+    /// Only the exit code: what it means stands in what was printed.
+    pub fn said(code: u8) -> Self {
+        Self::new(code, "")
+    }
+
+    /// Whether there is something to print.
+    pub fn has_message(&self) -> bool {
+        !self.message.is_empty()
+    }
+
     /// The error with its causes, on one line: it may quote what a client has written.
     pub fn of(code: u8, error: &(dyn Error + 'static)) -> Self {
         Self::new(code, Foreign(&chain(error)).to_string())

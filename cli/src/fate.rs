@@ -1,26 +1,41 @@
 //! What has become of a dropped file, from where it lies and from the history.
 
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
 use bson::doc;
 use jiff::Timestamp;
+use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::coredms::{self, CoredmsError};
 use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
-use mysimbdp_core::io::{coredms, files};
-use mysimbdp_core::outcome::Run;
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::message::Finished;
+use mysimbdp_core::outcome::{Counts, FinalState, Run};
 use mysimbdp_core::reason::Reason;
 
 use crate::error::Failure;
 use crate::output::Foreign;
 use crate::state_files::Damaged;
 
+/// Many times a receipt; what is longer is something that the client has put there.
+const RECEIPT_BYTES_MAX: u64 = 64 << 10;
+
 /// How a dropped file ended.
 #[derive(Debug)]
 pub enum Fate {
-    Ingested { run: Box<Run> },
+    Ingested {
+        run: Box<Run>,
+    },
+    /// The same, by the receipt alone.
+    Receipt {
+        counts: Counts,
+        seconds: f64,
+    },
     Held(Vec<String>),
     Discarded(Vec<String>),
 }
@@ -33,28 +48,88 @@ impl fmt::Display for Fate {
                 "ingested: received {}, stored {}, duplicates {}, rejected {} in {:.2} s",
                 run.received, run.stored, run.duplicates, run.rejected, run.seconds
             ),
+            Self::Receipt { counts: Counts { received, stored, duplicates, rejected }, seconds } => write!(
+                f,
+                "ingested: received {received}, stored {stored}, duplicates {duplicates}, rejected {rejected} in {seconds:.2} s"
+            ),
             Self::Held(reasons) => write!(f, "held: {}", Foreign(&reasons.join("; "))),
             Self::Discarded(reasons) => write!(f, "discarded: {}", Foreign(&reasons.join("; "))),
         }
     }
 }
 
-/// Looks once: `None` while the file is still on its way. `target` is where it was dropped.
+/// What one look has found out.
+#[derive(Debug)]
+pub enum Seen {
+    Ended(Fate),
+    /// It still lies where it was dropped.
+    Dropped,
+    /// It has been taken, and has not ended as far as can be seen.
+    Taken {
+        /// Why it may have ended unseen.
+        unseen: Option<String>,
+    },
+}
+
+/// Looks once. `target` is where it was dropped.
+///
+/// A sender may be another user than the platform, and what the platform keeps is closed to it. Then the receipt tells how it
+/// ended, or the history, if there is one and the store is open to it.
 pub async fn look(
     config: &Config,
     client: &ClientId,
     ingestion: IngestionId,
     target: &DropPath,
     since: Timestamp,
-) -> Result<Option<Fate>, Failure> {
+) -> Result<Seen, Failure> {
     let layout = &config.layout;
     let is_there = DropDirectory::open(layout).is_ok_and(|drop_directory| drop_directory.exists(target));
-    if is_there || files::exists(&layout.staged(client, ingestion)) {
-        return Ok(None);
+    if is_there {
+        return Ok(Seen::Dropped);
     }
+    let mut unseen = None;
+    match on_disk(layout, client, ingestion, target, since) {
+        Ok(Some(seen)) => return Ok(seen),
+        Ok(None) => {}
+        Err(error) if error.is_denied() => unseen = Some(chain(&error)),
+        Err(error) => return Err(error.into()),
+    }
+    if unseen.is_some()
+        && let Some(fate) = receipt(layout, ingestion, target)
+    {
+        return Ok(Seen::Ended(fate));
+    }
+    match last_run(config, ingestion, since).await {
+        Ok(Some(run)) if run.state == FinalState::Held => {
+            Ok(Seen::Ended(Fate::Held(vec![IN_HISTORY.to_owned()])))
+        }
+        Ok(Some(run)) => Ok(Seen::Ended(Fate::Ingested { run: Box::new(run) })),
+        Ok(None) => Ok(Seen::Taken { unseen }),
+        // It may be back before anybody's patience ends.
+        Err(error) => Ok(Seen::Taken { unseen: Some(unseen.unwrap_or_else(|| chain(&error))) }),
+    }
+}
+
+/// Of a held file whose reasons cannot be seen.
+const IN_HISTORY: &str = "by the history; its reasons are in held/, which is closed to this user";
+
+/// Where in the platform's own directories it is; `None`: nowhere.
+fn on_disk(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+    target: &DropPath,
+    since: Timestamp,
+) -> Result<Option<Seen>, FileError> {
+    match files::metadata(&layout.staged(client, ingestion)) {
+        Ok(_) => return Ok(Some(Seen::Taken { unseen: None })),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error),
+    }
+    let ended = |fate| Ok(Some(Seen::Ended(fate)));
     match reason_in(&layout.held(client, ingestion))? {
-        Explained::By(reason) => return Ok(Some(Fate::Held(reason.reasons))),
-        Explained::Damaged(damaged) => return Ok(Some(Fate::Held(vec![damaged.to_string()]))),
+        Explained::By(reason) => return ended(Fate::Held(reason.reasons)),
+        Explained::Damaged(damaged) => return ended(Fate::Held(vec![damaged.to_string()])),
         Explained::Nowhere => {}
     }
     for directory in files::list(&layout.discarded_root().join(client.as_str()))? {
@@ -62,16 +137,33 @@ pub async fn look(
             Explained::By(reason)
                 if reason.decided_at >= since && reason.dropped_at == target.to_string() =>
             {
-                return Ok(Some(Fate::Discarded(reason.reasons)));
+                return ended(Fate::Discarded(reason.reasons));
             }
             // Which file it is about cannot be read; one of this name lies there.
             Explained::Damaged(damaged) if files::exists(&directory.join(target.name())) => {
-                return Ok(Some(Fate::Discarded(vec![damaged.to_string()])));
+                return ended(Fate::Discarded(vec![damaged.to_string()]));
             }
             Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {}
         }
     }
-    Ok(last_run(config, ingestion, since).await?.map(|run| Fate::Ingested { run: Box::new(run) }))
+    Ok(None)
+}
+
+/// What the receipt of this content says, beside where it was dropped.
+fn receipt(layout: &Layout, ingestion: IngestionId, target: &DropPath) -> Option<Fate> {
+    let mut name = target.name().to_owned();
+    name.push(".receipt.json");
+    let file = DropDirectory::open(layout).ok()?.open_file(&target.parent().join(&name)).ok()?;
+    let receipt: Finished = serde_json::from_reader(file.take(RECEIPT_BYTES_MAX)).ok()?;
+    if receipt.ingestion != ingestion {
+        return None;
+    }
+    let reasons = || vec![receipt.reason.clone().unwrap_or_default()];
+    Some(match receipt.state {
+        FinalState::Ingested => Fate::Receipt { counts: receipt.counts, seconds: receipt.seconds },
+        FinalState::Held => Fate::Held(reasons()),
+        FinalState::Discarded => Fate::Discarded(reasons()),
+    })
 }
 
 /// What the directory of a held or discarded file says.
@@ -85,7 +177,11 @@ pub enum Explained {
 }
 
 /// The reason beside a held or discarded file.
-pub fn reason_in(directory: &Path) -> Result<Explained, Failure> {
+///
+/// # Errors
+///
+/// It is there and cannot be read, as by another user.
+pub fn reason_in(directory: &Path) -> Result<Explained, FileError> {
     let path = directory.join(Reason::FILE);
     let fault = match files::read(&path) {
         Ok(json) => match serde_json::from_slice(&json) {
@@ -95,12 +191,16 @@ pub fn reason_in(directory: &Path) -> Result<Explained, Failure> {
         // A file moves with its directory, so it is still here.
         Err(error) if error.is_not_found() && files::exists(directory) => "it is missing".to_owned(),
         Err(error) if error.is_not_found() => return Ok(Explained::Nowhere),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
-    Ok(Explained::Damaged(Damaged { path, reason: fault }))
+    Ok(Explained::Damaged(Damaged::new(path, fault)))
 }
 
-async fn last_run(config: &Config, ingestion: IngestionId, since: Timestamp) -> Result<Option<Run>, Failure> {
+async fn last_run(
+    config: &Config,
+    ingestion: IngestionId,
+    since: Timestamp,
+) -> Result<Option<Run>, CoredmsError> {
     let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
     let runs = platform.find(Run::COLLECTION, doc! {"ingestion": ingestion.to_string()}, 1000).await?;
     platform.close().await;
@@ -135,7 +235,8 @@ mod tests {
             for content in [&b""[..], b"{\"file\":"] {
                 files::write_atomic(&directory.join(Reason::FILE), content).expect("damaged reason");
                 let fate = look(&config, &client, ingestion, &target, Timestamp::UNIX_EPOCH).await;
-                let fate = fate.expect("looked").expect("it has ended").to_string();
+                let Ok(Seen::Ended(fate)) = fate else { panic!("it has ended: {fate:?}") };
+                let fate = fate.to_string();
                 assert!(fate.starts_with(state) && fate.contains("reason.json is damaged"), "{fate}");
             }
             files::remove_dir_all(&directory).expect("remove");

@@ -3,7 +3,7 @@
 //! - [`commands`]: one module per command; [`demo`]: the guided tour;
 //! - [`supervise`]: the platform's processes as children, for `up` and `demo`;
 //! - [`reconcile`]: what was said against what is there;
-//! - [`fate`]: what became of a file; [`output`], [`table`], [`signals`], [`error`]: what several commands share.
+//! - [`snapshot`]: what is there of what the config demands; [`fate`]: what became of a file; [`output`], [`table`], [`signals`], [`error`]: what several commands share.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -19,6 +19,7 @@ mod error;
 mod fate;
 mod reconcile;
 mod signals;
+mod snapshot;
 mod state_files;
 mod supervise;
 mod table;
@@ -76,7 +77,9 @@ fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {
-            eprintln!("mysimbdp: {failure}");
+            if failure.has_message() {
+                eprintln!("mysimbdp: {failure}");
+            }
             ExitCode::from(failure.code)
         }
     }
@@ -94,6 +97,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Drop(args) => commands::drop_files::run(&load()?, &args).await,
         Command::Status { json } => commands::status::run(&load()?, json).await,
+        Command::Health { json } => commands::health::run(&load()?, json).await,
+        Command::Reload => commands::reload::run(&load()?).await,
         Command::Retry { id } => commands::retry::run(&load()?, &id),
         Command::Reconcile { client, since, json } => {
             commands::reconcile::run(&load()?, &Scope { client, since }, json).await

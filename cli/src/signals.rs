@@ -1,8 +1,11 @@
-//! SIGINT and SIGTERM ask for an orderly end.
+//! SIGINT and SIGTERM ask for an orderly end, SIGHUP for another look at the config file.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
 
 use mysimbdp_core::exit;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::error::Failure;
 
@@ -28,4 +31,23 @@ pub fn shutdown() -> Result<watch::Receiver<bool>, Failure> {
         }
     });
     Ok(receiver)
+}
+
+/// Notified at each SIGHUP.
+///
+/// A process that a person has started at a terminal is left to what that signal means there: the terminal is gone.
+pub fn reload() -> Result<Arc<Notify>, Failure> {
+    let asked = Arc::new(Notify::new());
+    if std::io::stdin().is_terminal() {
+        return Ok(asked);
+    }
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+    let notify = Arc::clone(&asked);
+    // Lives as long as the process, on purpose.
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            notify.notify_one();
+        }
+    });
+    Ok(asked)
 }

@@ -6,66 +6,94 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::process::ProcessId;
 use mysimbdp_core::io::sign::Notice;
 use mysimbdp_core::io::{clock, files};
 use mysimbdp_core::layout::Layout;
 use serde::de::IgnoredAny;
 
-use crate::error::Failure;
+/// Who says it in a notice.
+pub const ROLE: &str = "status";
 
-/// A state file that cannot be read.
+/// A file that is damaged, or cannot be read.
 #[derive(Debug)]
 pub struct Damaged {
     pub path: PathBuf,
-    pub reason: String,
+    problem: &'static str,
+    reason: String,
 }
 
 impl Damaged {
+    pub fn new(path: PathBuf, reason: impl Into<String>) -> Self {
+        Self { path, problem: "is damaged", reason: reason.into() }
+    }
+
+    /// It may be sound, or not there at all: nobody here can tell.
+    pub fn cannot_be_read(path: PathBuf, reason: impl Into<String>) -> Self {
+        Self { path, problem: "cannot be read", reason: reason.into() }
+    }
+
+    /// What the error is about.
+    pub fn unreadable(error: FileError) -> Self {
+        Self::cannot_be_read(error.path, error.source.to_string())
+    }
+
+    /// Further files of a directory.
+    pub fn more_unreadable(directory: PathBuf, count: usize) -> Self {
+        Self::cannot_be_read(directory, format!("the same of {count} more files"))
+    }
+
     /// A notice about it, from `mysimbdp status` itself.
     pub fn notice(&self, layout: &Layout) -> Notice {
         let modified = files::metadata(&self.path).ok().and_then(|metadata| metadata.modified().ok());
         let since = modified.and_then(|modified| Timestamp::try_from(modified).ok());
         let path = self.path.strip_prefix(layout.root()).unwrap_or(&self.path);
         Notice {
-            role: "status".to_owned(),
-            about: "damaged-file".to_owned(),
+            role: ROLE.to_owned(),
+            about: self.problem.replace(' ', "-"),
             process: ProcessId::current(),
             since: since.unwrap_or_else(clock::now),
-            text: format!("{} is damaged: {}", path.display(), self.reason),
+            text: format!("{} {}: {}", path.display(), self.problem, self.reason),
         }
     }
 }
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is damaged: {}", self.path.display(), self.reason)
+        write!(f, "{} {}: {}", self.path.display(), self.problem, self.reason)
     }
 }
 
 /// The damaged files below `state/`, and the manifests of held files, which nothing but a retry reads.
-pub fn damaged(layout: &Layout) -> Result<Vec<Damaged>, Failure> {
+pub fn damaged(layout: &Layout) -> Vec<Damaged> {
+    let mut damaged = Vec::new();
+    let mut list = |directory: &Path| {
+        files::list(directory).unwrap_or_else(|error| {
+            damaged.push(Damaged::unreadable(error));
+            Vec::new()
+        })
+    };
     let mut paths = vec![layout.broker_state()];
     for directory in [layout.instances(), layout.outbox()] {
-        paths.extend(files::list(&directory)?);
+        paths.extend(list(&directory));
     }
-    for client in files::list(&layout.edges())? {
-        paths.extend(files::list(&client)?.into_iter().map(|outbox| outbox.join("outbox.json")));
+    for client in list(&layout.edges()) {
+        paths.extend(list(&client).into_iter().map(|outbox| outbox.join("outbox.json")));
     }
-    for client in files::list(&layout.held_root())?.iter().filter(|path| is_directory(path)) {
-        let held = files::list(client)?.into_iter().filter(|path| is_directory(path));
+    for client in list(&layout.held_root()).iter().filter(|path| is_directory(path)) {
+        let held = list(client).into_iter().filter(|path| is_directory(path));
         paths.extend(held.map(|held| held.join(Layout::MANIFEST)));
     }
-    let mut damaged = Vec::new();
     for path in paths.into_iter().filter(|path| is_json(path)) {
         match files::read(&path) {
-            Ok(content) => damaged.extend(fault(&content).map(|reason| Damaged { path, reason })),
+            Ok(content) => damaged.extend(fault(&content).map(|reason| Damaged::new(path, reason))),
             // Its process may have ended meanwhile.
             Err(error) if error.is_not_found() => {}
-            Err(error) => damaged.push(Damaged { path, reason: mysimbdp_core::chain(&error) }),
+            Err(error) => damaged.push(Damaged::unreadable(error)),
         }
     }
-    Ok(damaged)
+    damaged
 }
 
 fn is_directory(path: &Path) -> bool {

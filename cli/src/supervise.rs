@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use futures::future::select_all;
 use mysimbdp_core::config::{self, Config};
+use mysimbdp_core::io::address;
+use mysimbdp_core::io::lock::{self, Holder};
 use mysimbdp_core::io::process::{Child, Output, ProcessError, Signal, Spawn, Stdin};
-use mysimbdp_core::io::{address, files};
+use mysimbdp_core::process_kind::ProcessKind;
 use mysimbdp_core::{chain, exit, logging};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
 use crate::error::Failure;
@@ -26,38 +28,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// One of the platform's processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Broker,
-    Fetchdata,
-    BatchManager,
-    StreamManager,
-}
-
-impl Role {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Broker => "broker",
-            Self::Fetchdata => "fetchdata",
-            Self::BatchManager => "batch-manager",
-            Self::StreamManager => "stream-manager",
-        }
-    }
-
-    /// The file that the role holds locked while it is at work.
-    #[expect(clippy::disallowed_methods, reason = "a lock is taken by its path, and follows no symlink")]
-    fn lock(self, config: &Config) -> PathBuf {
-        let directory = match self {
-            Self::Broker => config.layout.embedded_broker(),
-            Self::Fetchdata => config.layout.drop_point(),
-            Self::BatchManager => config.layout.staging(),
-            Self::StreamManager => config.layout.state(),
-        };
-        directory.join(format!(".{}.lock", self.name()))
-    }
-}
 
 /// The running platform.
 #[derive(Debug)]
@@ -73,7 +43,7 @@ pub struct Platform {
 
 #[derive(Debug)]
 struct Supervised {
-    role: Role,
+    kind: ProcessKind,
     state: State,
     /// Ends in a row that came before `BACKOFF_MAX` of life.
     early_ends: u32,
@@ -92,8 +62,8 @@ enum Event {
 }
 
 impl Supervised {
-    fn new(role: Role, child: Child) -> Self {
-        Self { role, state: State::running(child), early_ends: 0 }
+    fn new(kind: ProcessKind, child: Child) -> Self {
+        Self { kind, state: State::running(child), early_ends: 0 }
     }
 
     /// May be dropped at any await.
@@ -113,7 +83,7 @@ impl Supervised {
     ///
     /// No restart can mend it.
     fn note_end(&mut self, status: ExitStatus) -> Result<(), Failure> {
-        let process = self.role.name();
+        let process = self.kind.name();
         // A config with faults is none of the reasons: it had none when all this started, and may be mended.
         if exit_code(status) == Some(exit::NO_PERMISSION) {
             return Err(Failure::new(exit::NO_PERMISSION, format!("{process} cannot go on: {status}")));
@@ -164,11 +134,11 @@ impl Platform {
             output,
             stop_within: stop_grace + STOP_MARGIN,
         };
-        let mut roles = vec![Role::Fetchdata, Role::BatchManager, Role::StreamManager];
+        let mut kinds = ProcessKind::STAGES.to_vec();
         if address::broker(config).is_err() {
-            roles.insert(0, Role::Broker);
+            kinds.insert(0, ProcessKind::Broker);
         }
-        match platform.start_all(config, &roles).await {
+        match platform.start_all(config, &kinds).await {
             Ok(()) => Ok(platform),
             Err(failure) => {
                 platform.stop().await;
@@ -177,19 +147,19 @@ impl Platform {
         }
     }
 
-    async fn start_all(&mut self, config: &Config, roles: &[Role]) -> Result<(), Failure> {
-        for &role in roles {
-            let child = self.spawn(role).await.map_err(failure)?;
-            self.processes.push(Supervised::new(role, child));
+    async fn start_all(&mut self, config: &Config, kinds: &[ProcessKind]) -> Result<(), Failure> {
+        for &kind in kinds {
+            let child = self.spawn(kind).await.map_err(failure)?;
+            self.processes.push(Supervised::new(kind, child));
             // The others look for the broker's address when they start.
-            if role == Role::Broker {
+            if kind == ProcessKind::Broker {
                 self.wait_ready(config).await?;
             }
         }
         self.wait_ready(config).await
     }
 
-    async fn spawn(&self, role: Role) -> Result<Child, ProcessError> {
+    async fn spawn(&self, kind: ProcessKind) -> Result<Child, ProcessError> {
         let inherited = [
             config::BROKER_VARIABLE,
             config::BROKER_PASSWORD_VARIABLE,
@@ -200,7 +170,7 @@ impl Platform {
             inherited.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?))).collect();
         Spawn {
             program: self.program.clone(),
-            args: vec![role.name().into(), "--config".into(), self.config_file.clone().into()],
+            args: vec![kind.name().into(), "--config".into(), self.config_file.clone().into()],
             env,
             directory: self.directory.clone(),
             stdin: Stdin::Null,
@@ -216,18 +186,18 @@ impl Platform {
     /// Waits until each process holds its lock, which names its pid.
     async fn wait_ready(&mut self, config: &Config) -> Result<(), Failure> {
         let deadline = Instant::now() + READY_WITHIN;
-        for Supervised { role, state, .. } in &mut self.processes {
+        for Supervised { kind, state, .. } in &mut self.processes {
             let State::Running { child, .. } = state else { continue };
-            let (name, lock) = (role.name(), role.lock(config));
-            let mark = format!("pid {} ", child.id().pid);
+            let (name, directory) = (kind.name(), kind.locked_directory(&config.layout));
+            let own = Holder::Here(child.id().pid);
             loop {
                 if child.has_ended() {
                     let status = child.wait().await.map_err(failure)?;
                     let code = exit_code(status).unwrap_or(exit::SOFTWARE);
                     return Err(Failure::new(code, format!("{name} ended at its start: {status}")));
                 }
-                let holds_lock = files::read_to_string(&lock).is_ok_and(|holder| holder.starts_with(&mark));
-                let has_address = *role != Role::Broker || address::broker(config).is_ok();
+                let holds_lock = lock::holder(&directory, name).is_ok_and(|holder| holder == own);
+                let has_address = *kind != ProcessKind::Broker || address::broker(config).is_ok();
                 if holds_lock && has_address {
                     break;
                 }
@@ -241,12 +211,20 @@ impl Platform {
         Ok(())
     }
 
-    /// Restarts what ends, until `shutdown` or an end that no restart can mend.
-    pub async fn watch(&mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), Failure> {
+    /// Restarts what ends, until `shutdown` or an end that no restart can mend. Hands on what `reload` asks for.
+    pub async fn watch(
+        &mut self,
+        mut shutdown: watch::Receiver<bool>,
+        reload: &Notify,
+    ) -> Result<(), Failure> {
         loop {
             let (position, event) = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+                () = reload.notified() => {
+                    self.reload();
+                    continue;
+                }
                 event = first_event(&mut self.processes) => event?,
             };
             match event {
@@ -256,14 +234,26 @@ impl Platform {
         }
     }
 
+    fn reload(&self) {
+        for process in &self.processes {
+            // One that is just starting reads the file anyway, and would be ended by the signal.
+            if let State::Running { child, .. } = &process.state
+                && child.id().listens_to(Signal::HUP)
+            {
+                // It fails only if it has ended, which is noticed.
+                let _ = child.signal(Signal::HUP);
+            }
+        }
+    }
+
     async fn start_again(&mut self, position: usize) {
-        let started = self.spawn(self.processes[position].role).await;
+        let started = self.spawn(self.processes[position].kind).await;
         let process = &mut self.processes[position];
         match started {
             Ok(child) => process.state = State::running(child),
             Err(error) => {
                 let wait_seconds = process.rest().as_secs_f64();
-                let (process, error) = (process.role.name(), chain(&error));
+                let (process, error) = (process.kind.name(), chain(&error));
                 tracing::warn!(
                     process,
                     error,
@@ -276,10 +266,10 @@ impl Platform {
 
     /// Stops all, last started first; the broker outlives those who talk through it.
     pub async fn stop(&mut self) {
-        while let Some(Supervised { role, state, .. }) = self.processes.pop() {
+        while let Some(Supervised { kind, state, .. }) = self.processes.pop() {
             let State::Running { mut child, .. } = state else { continue };
             if let Err(error) = child.stop(self.stop_within).await {
-                tracing::error!(process = role.name(), error = %chain(&error), "process did not stop");
+                tracing::error!(process = kind.name(), error = %chain(&error), "process did not stop");
             }
         }
     }

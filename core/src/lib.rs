@@ -28,6 +28,7 @@ pub mod logging;
 pub mod manifest;
 pub mod message;
 pub mod outcome;
+pub mod process_kind;
 pub mod ranges;
 pub mod reason;
 pub mod source;

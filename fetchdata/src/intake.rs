@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
-use mysimbdp_core::io::drop_directory::DropPath;
+use mysimbdp_core::config::live::LiveConfig;
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::files;
 use mysimbdp_core::manifest::Lane;
 use tokio::sync::watch;
@@ -39,6 +40,8 @@ const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// The state of the loop.
 pub(crate) struct Intake {
+    live: LiveConfig,
+    /// What it runs on.
     config: Arc<Config>,
     taker: Arc<Taker>,
     tracker: Tracker,
@@ -82,8 +85,10 @@ struct NextWalk {
 }
 
 impl Intake {
-    pub(crate) fn new(config: Arc<Config>, taker: Arc<Taker>) -> Self {
+    pub(crate) fn new(live: LiveConfig, taker: Arc<Taker>) -> Self {
+        let config = live.running();
         Self {
+            live,
             gate: Gate::new(&config.settings.fetchdata),
             pause: Pause::new(&config.layout),
             waiting: Waiting::new(&config.layout),
@@ -129,11 +134,33 @@ impl Intake {
                         next.at = look.map_or(next.at, |look| look.min(next.at));
                     }
                     () = watch.woken() => next.at = next.at.min(next.rested),
+                    config = self.live.offer() => {
+                        self.take_over(config).await?;
+                        break;
+                    }
                     () = tokio::time::sleep_until(next.at.max(next.rested).into()) => break,
                 }
             }
         }
         self.finish_tasks().await
+    }
+
+    /// Goes by another config from the next walk on.
+    async fn take_over(&mut self, config: Arc<Config>) -> Result<(), Error> {
+        let made = Arc::clone(&config);
+        let made = spawn_blocking(move || {
+            crate::announce(&made);
+            crate::make_folders(&made, &DropDirectory::open(&made.layout)?)
+        });
+        if let Err(error) = made.await.map_err(Error::Crashed)? {
+            // Its files are staged as soon as that is possible, as any others.
+            tracing::warn!(error = mysimbdp_core::chain(&error), "folders of new clients cannot be prepared");
+        }
+        self.taker = Arc::new(self.taker.with(Arc::clone(&config)));
+        self.gate.limit(&config.settings.fetchdata);
+        self.live.taken_over(&config);
+        self.config = config;
+        Ok(())
     }
 
     /// Looks at everything and queues what has settled.

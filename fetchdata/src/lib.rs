@@ -46,6 +46,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mysimbdp_core::config::Config;
+use mysimbdp_core::config::live::LiveConfig;
 use mysimbdp_core::exit;
 use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::files::{self, FileError};
@@ -90,7 +91,12 @@ impl Error {
 ///
 /// Another fetchdata works on the same drop point, or the directories cannot be prepared. A file that cannot be taken
 /// is no error: it is logged, and tried again.
-pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<bool>) -> Result<(), Error> {
+pub async fn run(
+    config: impl Into<LiveConfig>,
+    shutdown: tokio::sync::watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let live = config.into();
+    let config = live.running();
     // Before the lock in it, as it is not made as everything else is: others have to get in.
     DropDirectory::make(&config.layout).map_err(Error::Prepare)?;
     let drop_directory = drop_directory(&config);
@@ -103,7 +109,7 @@ pub async fn run(config: Arc<Config>, shutdown: tokio::sync::watch::Receiver<boo
     let watch = Watch::start(&drop_directory);
     tracing::info!(drop_point = %drop_directory.display(), clients = config.clients.len(), "started");
     announce(&config);
-    let ended = Intake::new(Arc::clone(&config), Arc::clone(&taker)).run(&watch, shutdown).await;
+    let ended = Intake::new(live, Arc::clone(&taker)).run(&watch, shutdown).await;
     taker.close().await;
     withdraw(&config);
     tracing::info!("stopped");
@@ -135,6 +141,12 @@ fn withdraw(config: &Config) {
 
 fn prepare(config: &Config) -> Result<recover::Originals, Error> {
     let drop_directory = DropDirectory::prepare(&config.layout).map_err(Error::Prepare)?;
+    make_folders(config, &drop_directory).map_err(Error::Prepare)?;
+    recover::all(&config.layout).map_err(Error::Recover)
+}
+
+/// Makes the folders of the clients that have none yet.
+fn make_folders(config: &Config, drop_directory: &DropDirectory) -> Result<(), FileError> {
     for client in config.clients.keys() {
         match drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill)) {
             // What is there in its place is told of by the scan, or is taken away by it.
@@ -145,7 +157,7 @@ fn prepare(config: &Config) -> Result<recover::Originals, Error> {
             }
             Ok(_) => {}
         }
-        files::create_dir_all(&config.layout.staging().join(client.as_str())).map_err(Error::Prepare)?;
+        files::create_dir_all(&config.layout.staging().join(client.as_str()))?;
     }
-    recover::all(&config.layout).map_err(Error::Recover)
+    Ok(())
 }

@@ -87,6 +87,12 @@ impl Gate {
         }
     }
 
+    /// Has other limits from the next measuring on.
+    pub(crate) fn limit(&mut self, settings: &settings::Fetchdata) {
+        self.staged_bytes_max = settings.staged_bytes_max;
+        self.free_space_min = settings.free_space_min;
+    }
+
     /// Takes in how full everything is; `in_work` are files that may not be part of it yet. What could not be measured
     /// counts as full.
     pub(crate) fn measured<'a>(

@@ -42,6 +42,12 @@ use crate::tell::{Cause, Tell};
 #[derive(Debug)]
 pub(crate) struct Taker {
     config: Arc<Config>,
+    shared: Arc<Shared>,
+}
+
+/// What does not change with the config.
+#[derive(Debug)]
+struct Shared {
     history: History,
     bell: Bell,
     tell: Tell,
@@ -83,21 +89,27 @@ impl Taker {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         let history = History::new(&config);
         let bell = Bell::new(Arc::clone(&config));
-        Self { config, history, bell, tell: Tell::new(), claims: Mutex::default() }
+        let shared = Shared { history, bell, tell: Tell::new(), claims: Mutex::default() };
+        Self { config, shared: Arc::new(shared) }
+    }
+
+    /// Takes the next files by the rules of another config; those in work go on by the rules that they began with.
+    pub(crate) fn with(&self, config: Arc<Config>) -> Self {
+        Self { config, shared: Arc::clone(&self.shared) }
     }
 
     /// Finishes what the directories alone could not: see [`recover::all`].
     pub(crate) async fn recover(&self, waiting: recover::Originals) -> Result<(), JoinError> {
-        recover::originals(&self.config.layout, &self.history, waiting).await
+        recover::originals(&self.config.layout, &self.shared.history, waiting).await
     }
 
     pub(crate) fn tell(&self) -> &Tell {
-        &self.tell
+        &self.shared.tell
     }
 
     pub(crate) async fn close(&self) {
-        self.bell.close().await;
-        self.history.close().await;
+        self.shared.bell.close().await;
+        self.shared.history.close().await;
     }
 
     /// Takes a file as far as it goes. What goes wrong is logged here, and the file is taken again later.
@@ -113,7 +125,12 @@ impl Taker {
             }
             Err(error) if error.is_exhausted() => Ended::Exhausted(mysimbdp_core::chain(&error)),
             Err(error) => {
-                self.tell.not_taken(client.as_ref(), &path, error.cause(), mysimbdp_core::chain(&error));
+                self.shared.tell.not_taken(
+                    client.as_ref(),
+                    &path,
+                    error.cause(),
+                    mysimbdp_core::chain(&error),
+                );
                 Ended::Failed
             }
         }
@@ -133,10 +150,10 @@ impl Taker {
         };
         failpoint::hit("fetchdata.judged");
         let (client, ingestion) = (&accepted.client, accepted.split.ingestion);
-        let Some(_claim) = Claim::take(&self.claims, client, ingestion) else {
+        let Some(_claim) = Claim::take(&self.shared.claims, client, ingestion) else {
             return Ok(Ended::Twin(ingestion));
         };
-        match duplicate::seek(&self.config.layout, &self.history, client, ingestion).await {
+        match duplicate::seek(&self.config.layout, &self.shared.history, client, ingestion).await {
             Known::Staged => {
                 if known_twin != Some(ingestion) {
                     let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
@@ -184,7 +201,7 @@ impl Taker {
     ) -> Result<Ended, TakeError> {
         let client = self.client_id(look);
         let refused = Refused { look, client: client.as_ref(), ingestion, received_at, reasons };
-        Ok(match discard(&self.config.layout, &self.tell, refused)? {
+        Ok(match discard(&self.config.layout, &self.shared.tell, refused)? {
             Moved::Yes => {
                 self.remove_sentinel(look);
                 Ended::Gone
@@ -252,7 +269,7 @@ impl Taker {
         failpoint::hit("fetchdata.staged");
         self.remove_sentinel(&accepted.look);
         let started = Instant::now();
-        self.bell.ring(&manifest).await;
+        self.shared.bell.ring(&manifest).await;
         failpoint::hit("fetchdata.notified");
         accepted.log_timing(Stage::Notify, started.elapsed());
         Ok(Ended::Gone)

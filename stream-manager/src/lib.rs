@@ -31,9 +31,7 @@ pub mod scaling;
 pub mod slot;
 mod spawn;
 
-use std::sync::Arc;
-
-use mysimbdp_core::config::Config;
+use mysimbdp_core::config::live::LiveConfig;
 use mysimbdp_core::exit;
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::lock::{Lock, LockError};
@@ -72,15 +70,17 @@ impl Error {
 /// # Errors
 ///
 /// Another manager runs on this data root, or its `state/` cannot be used.
-pub async fn run(config: Arc<Config>, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+    let live = config.into();
+    let (config, followed) = (live.running(), live.follow());
     let _lock = Lock::take(&config.layout.state(), "stream-manager")?;
     let listener = Listener::bind(&config.layout.stream_manager_socket())?;
-    let mut manager = Manager::start(Arc::clone(&config)).await?;
+    let mut manager = Manager::start(live).await?;
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
     // Ended by the end of this function, whichever it is.
     let mut beside = JoinSet::new();
     beside.spawn(control::socket::serve(listener, calls));
-    beside.spawn(logs::rotate(config));
+    beside.spawn(logs::rotate(followed));
     tracing::info!(streams = manager.streams(), "stream-manager at work");
     manager.work(incoming, shutdown).await;
     beside.shutdown().await;

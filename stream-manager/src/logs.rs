@@ -8,6 +8,7 @@ use mysimbdp_core::chain;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::config::settings::Logs;
 use mysimbdp_core::logging::RotateByCopy;
+use tokio::sync::watch;
 
 use crate::spawn::log_file;
 
@@ -22,12 +23,13 @@ struct Log {
     failing: bool,
 }
 
-/// Rotates daily, and what is full, until it is dropped.
-pub(crate) async fn rotate(config: Arc<Config>) {
-    let clients = config.clients.values().filter(|client| !client.streams.is_empty());
-    let paths = clients.map(|client| log_file(&config, client));
-    let mut logs: Vec<Log> = paths.filter_map(|path| open(path, &config.settings.logs)).collect();
+/// Rotates daily, and what is full, until it is dropped: the logs of all clients that the config has at the time.
+pub(crate) async fn rotate(mut config: watch::Receiver<Arc<Config>>) {
+    let mut logs = all(&config.borrow_and_update(), Vec::new());
     loop {
+        if config.has_changed().unwrap_or_default() {
+            logs = all(&config.borrow_and_update(), logs);
+        }
         let looked = tokio::task::spawn_blocking(move || {
             logs.iter_mut().for_each(rotate_one);
             logs
@@ -39,6 +41,16 @@ pub(crate) async fn rotate(config: Arc<Config>) {
         };
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// The logs of this config; `before` are those that are known.
+fn all(config: &Config, mut before: Vec<Log>) -> Vec<Log> {
+    let clients = config.clients.values().filter(|client| !client.streams.is_empty());
+    let log = |path: PathBuf| match before.iter().position(|log| log.path == path) {
+        Some(known) => Some(before.swap_remove(known)),
+        None => open(path, &config.settings.logs),
+    };
+    clients.map(|client| log_file(config, client)).filter_map(log).collect()
 }
 
 fn open(path: PathBuf, settings: &Logs) -> Option<Log> {

@@ -2,7 +2,7 @@
 //!
 //! All of it comes from outside. What is malformed or forged is counted, told once per burst, and changes nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysimbdp_core::chain;
 use mysimbdp_core::config::Config;
@@ -64,6 +64,10 @@ pub(crate) struct Ear {
     url: String,
     link: BrokerLink,
     events: mpsc::Receiver<LinkEvent>,
+    /// Since when the broker has been there without a break.
+    connected_since: Option<Instant>,
+    /// Why the last connection could not be made, or ended.
+    disconnected: Option<String>,
 }
 
 impl Ear {
@@ -97,7 +101,7 @@ impl Ear {
         };
         let filters = vec![config.topics.all_reports(), config.topics.control()];
         match BrokerLink::connect(options, filters) {
-            Ok((link, events)) => Some(Self { url, link, events }),
+            Ok((link, events)) => Some(Self { url, link, events, connected_since: None, disconnected: None }),
             Err(error) => {
                 // The config has checked its own; this one is from an embedded broker of another version.
                 tracing::error!(error = %chain(&error), "broker address cannot be used");
@@ -114,6 +118,25 @@ impl Ear {
         self.link.clone()
     }
 
+    /// Looks whether the broker is there; `anew` has the time since when it is begin again.
+    pub(crate) fn watch_connection(&mut self, anew: bool, now: Instant) {
+        let before = self.connected_since.filter(|_| !anew);
+        self.connected_since = self.link.is_connected().then(|| before.unwrap_or(now));
+    }
+
+    pub(crate) fn connected_since(&self) -> Option<Instant> {
+        self.connected_since
+    }
+
+    /// Why the broker cannot be spoken with now.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        if self.link.is_connected() {
+            return None;
+        }
+        let reason = self.disconnected.as_deref().unwrap_or("it does not answer");
+        Some(format!("the broker at {} is away: {reason}", address::without_password(&self.url)))
+    }
+
     /// The next messages, never none. May be dropped while it waits.
     pub(crate) async fn hear(ear: &mut Option<Self>) -> Vec<Incoming> {
         let Some(ear) = ear else { return std::future::pending().await };
@@ -121,6 +144,12 @@ impl Ear {
         loop {
             if ear.events.recv_many(&mut events, MESSAGES_AT_ONCE).await == 0 {
                 return std::future::pending().await;
+            }
+            for event in &events {
+                if let LinkEvent::Disconnected { reason } = event {
+                    ear.connected_since = None;
+                    ear.disconnected = Some(reason.clone());
+                }
             }
             let messages: Vec<Incoming> = events.drain(..).filter_map(message).collect();
             if !messages.is_empty() {

@@ -23,6 +23,8 @@ pub struct Snapshot<'a> {
     pub may_start: u32,
     /// Slots whose process handles the signal to drain; to any other it would mean death.
     pub listening: &'a BTreeSet<u32>,
+    /// Slots whose process hangs.
+    pub silent: &'a BTreeSet<u32>,
     /// Of what would be started now; `None` where nothing can be started yet.
     pub fingerprint: Option<u64>,
 }
@@ -38,6 +40,8 @@ pub enum Action {
     Tell(u32),
     /// End the process and keep the session.
     Stop(u32),
+    /// The same of one that hangs, whose slot is started again then.
+    Replace(u32),
     /// End what has not ended in its time.
     Kill(u32),
     /// Not to be started again, the session stays.
@@ -47,10 +51,22 @@ pub enum Action {
 /// The actions that are due now.
 pub fn plan(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
     let mut actions = overdue(snapshot, now);
-    let outdated = outdated(snapshot);
-    actions.extend(outdated.iter().map(|slot| Action::Stop(*slot)));
-    actions.extend(surplus(snapshot, &outdated));
+    let mut replaced = outdated(snapshot);
+    actions.extend(replaced.iter().map(|slot| Action::Stop(*slot)));
+    let silent = snapshot.silent.difference(&replaced).copied().collect::<Vec<u32>>();
+    actions.extend(silent.iter().map(|slot| Action::Replace(*slot)));
+    replaced.extend(silent);
+    actions.extend(surplus(snapshot, &replaced));
     actions.extend(starts(snapshot, now));
+    actions
+}
+
+/// The actions that are due now for a stream that is not configured any more: all of it is stopped.
+pub fn retire(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
+    let running =
+        |(slot, state): (u32, &Slot)| matches!(state, Slot::Running(_)).then_some(Action::Stop(slot));
+    let mut actions = overdue(snapshot, now);
+    actions.extend(snapshot.numbered().filter_map(running));
     actions
 }
 
@@ -75,7 +91,7 @@ fn outdated(snapshot: &Snapshot<'_>) -> BTreeSet<u32> {
     snapshot.numbered().filter(|(_, state)| other(state)).map(|(slot, _)| slot).collect()
 }
 
-fn surplus(snapshot: &Snapshot<'_>, outdated: &BTreeSet<u32>) -> Vec<Action> {
+fn surplus(snapshot: &Snapshot<'_>, replaced: &BTreeSet<u32>) -> Vec<Action> {
     let serving: Vec<(u32, &Slot)> = snapshot.numbered().filter(|(_, state)| state.serves()).collect();
     let resting = snapshot.resting();
     let leave = |(slot, state): &(u32, &Slot)| match state {
@@ -86,7 +102,7 @@ fn surplus(snapshot: &Snapshot<'_>, outdated: &BTreeSet<u32>) -> Vec<Action> {
         _ => None,
     };
     let count = serving.len().saturating_sub(snapshot.wanted as usize);
-    serving.iter().rev().take(count).filter(|(slot, _)| !outdated.contains(slot)).filter_map(leave).collect()
+    serving.iter().rev().take(count).filter(|(slot, _)| !replaced.contains(slot)).filter_map(leave).collect()
 }
 
 fn starts(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
@@ -138,11 +154,16 @@ mod tests {
     }
 
     fn planned_at(slots: &[Slot], wanted: u32, now: Instant) -> Vec<Action> {
-        let listening = (0..slots.len() as u32).collect();
-        plan(
-            &Snapshot { slots, wanted, may_start: 100, listening: &listening, fingerprint: Some(PRESENT) },
-            now,
-        )
+        plan(&snapshot(slots, wanted, &(0..slots.len() as u32).collect(), &BTreeSet::new()), now)
+    }
+
+    fn snapshot<'a>(
+        slots: &'a [Slot],
+        wanted: u32,
+        listening: &'a BTreeSet<u32>,
+        silent: &'a BTreeSet<u32>,
+    ) -> Snapshot<'a> {
+        Snapshot { slots, wanted, may_start: 100, listening, silent, fingerprint: Some(PRESENT) }
     }
 
     fn running() -> Slot {
@@ -227,18 +248,30 @@ mod tests {
     }
 
     #[test]
+    fn what_hangs_is_replaced_in_its_own_slot_and_nothing_else_is_touched() {
+        let (none, hangs) = (BTreeSet::new(), BTreeSet::from([0]));
+        let slots = [running(), running(), Slot::Empty];
+        assert_eq!(plan(&snapshot(&slots, 2, &none, &hangs), Instant::now()), [Action::Replace(0)]);
+        assert_eq!(planned(&[stopping(), running(), Slot::Empty], 2), []);
+        assert_eq!(planned(&[Slot::Parked, running(), Slot::Empty], 2), [Action::Start(0)]);
+    }
+
+    #[test]
+    fn a_stream_that_is_not_configured_any_more_is_stopped_and_nothing_of_it_is_started() {
+        let none = BTreeSet::new();
+        let now = Instant::now();
+        let slots = [running(), Slot::Parked, stopping(), Slot::BackingOff { until: now, crashes: 1 }];
+        assert_eq!(retire(&snapshot(&slots, 4, &none, &none), now), [Action::Stop(0)]);
+        let late = now + Duration::from_secs(60);
+        assert_eq!(retire(&snapshot(&slots[1..], 4, &none, &none), late), [Action::Kill(1)]);
+    }
+
+    #[test]
     fn a_drain_is_told_when_it_is_listened_to_and_ends_in_its_time() {
         let now = Instant::now();
         let untold = [running(), Slot::Draining { instance: instance(now), told: None }];
         let none = BTreeSet::new();
-        let deaf = Snapshot {
-            slots: &untold,
-            wanted: 1,
-            may_start: 9,
-            listening: &none,
-            fingerprint: Some(PRESENT),
-        };
-        assert_eq!(plan(&deaf, now), []);
+        assert_eq!(plan(&snapshot(&untold, 1, &none, &none), now), []);
         assert_eq!(planned(&untold, 1), [Action::Tell(1)]);
         let late = now + Duration::from_secs(60);
         assert_eq!(
@@ -252,10 +285,8 @@ mod tests {
         let slots = [Slot::Empty, Slot::Empty, Slot::Empty];
         let none = BTreeSet::new();
         let at = |may_start, fingerprint| {
-            plan(
-                &Snapshot { slots: &slots, wanted: 3, may_start, listening: &none, fingerprint },
-                Instant::now(),
-            )
+            let all = snapshot(&slots, 3, &none, &none);
+            plan(&Snapshot { may_start, fingerprint, ..all }, Instant::now())
         };
         assert_eq!(at(1, Some(PRESENT)), [Action::Start(0)]);
         assert_eq!(at(9, None), []);
@@ -280,7 +311,9 @@ mod tests {
             Action::Start(slot) => (slot, vec![Event::Started(instance(now))]),
             Action::Drain(slot) => (slot, vec![Event::Drain, Event::Told(told), Event::Ended(Ended::Clean)]),
             Action::Tell(slot) => (slot, vec![Event::Told(told), Event::Ended(Ended::Clean)]),
-            Action::Stop(slot) => (slot, vec![Event::Stop { kill_at: now }, Event::Ended(Ended::Clean)]),
+            Action::Stop(slot) | Action::Replace(slot) => {
+                (slot, vec![Event::Stop { kill_at: now }, Event::Ended(Ended::Clean)])
+            }
             Action::Kill(slot) => (slot, vec![Event::Ended(Ended::Failed)]),
             Action::Park(slot) => (slot, vec![Event::Park]),
         };

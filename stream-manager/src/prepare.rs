@@ -3,7 +3,7 @@
 //!
 //! Store and broker may be away for as long as they like: it is tried again until it is done.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mysimbdp_core::chain;
@@ -55,9 +55,29 @@ pub(crate) enum PrepareError {
     },
 }
 
+/// Why a preparation is not done yet; shared with the task that does it.
+pub(crate) type Obstacle = Arc<Mutex<Option<String>>>;
+
+impl PrepareError {
+    fn is_of_broker(&self) -> bool {
+        match self {
+            Self::Address(_) | Self::Session { .. } => true,
+            Self::Collection { .. } | Self::Database { .. } | Self::Validator { .. } => false,
+        }
+    }
+}
+
 /// Prepares the store, and the session of `session` if one is named; returns when both are done.
-pub(crate) async fn prepare(config: Arc<Config>, client: Client, stream: Stream, session: Option<SlotKey>) {
-    until_done("stream waits for what it needs", &client, &stream, || async {
+///
+/// `obstacle` says what it waits for.
+pub(crate) async fn prepare(
+    config: Arc<Config>,
+    client: Client,
+    stream: Stream,
+    session: Option<SlotKey>,
+    obstacle: Obstacle,
+) {
+    until_done("stream waits for what it needs", &client, &stream, &obstacle, || async {
         collections(&config, &client, &stream).await?;
         match &session {
             Some(key) => make_session(&config, &client, &stream, key).await,
@@ -69,20 +89,27 @@ pub(crate) async fn prepare(config: Arc<Config>, client: Client, stream: Stream,
 
 /// Has the broker forget the session of a slot whose process could not do that itself.
 pub(crate) async fn forget(config: Arc<Config>, client: Client, stream: Stream, key: SlotKey) {
-    until_done("session waits for its end", &client, &stream, || async {
+    until_done("session waits for its end", &client, &stream, &Obstacle::default(), || async {
         let source = |source| PrepareError::Session { instance: key.instance(&config), source };
         end_session(&session_options(&config, &key)?).await.map_err(source)
     })
     .await;
 }
 
-async fn until_done<F>(what: &'static str, client: &Client, stream: &Stream, attempt: impl Fn() -> F)
-where
+async fn until_done<F>(
+    what: &'static str,
+    client: &Client,
+    stream: &Stream,
+    obstacle: &Obstacle,
+    attempt: impl Fn() -> F,
+) where
     F: Future<Output = Result<(), PrepareError>>,
 {
     let (mut wait, mut failures) = (RETRY_FIRST, 0u32);
     while let Err(error) = attempt().await {
         failures += 1;
+        let away = if error.is_of_broker() { "the broker is away" } else { "the store is away" };
+        set(obstacle, Some(format!("{away}: {}", chain(&error))));
         // Once per outage.
         if failures == 1 {
             tracing::warn!(client = %client.id, stream = stream.name, error = %chain(&error), "{what}");
@@ -90,9 +117,14 @@ where
         tokio::time::sleep(wait.mul_f64(random::jitter())).await;
         wait = (wait * 2).min(RETRY_MAX);
     }
+    set(obstacle, None);
     if failures > 0 {
         tracing::info!(client = %client.id, stream = stream.name, failures, "stream has what it needs");
     }
+}
+
+fn set(obstacle: &Obstacle, reason: Option<String>) {
+    *obstacle.lock().unwrap_or_else(PoisonError::into_inner) = reason;
 }
 
 async fn collections(config: &Config, client: &Client, stream: &Stream) -> Result<(), PrepareError> {

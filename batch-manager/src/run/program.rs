@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +88,13 @@ impl Program {
             owner,
             log,
         })
+    }
+
+    /// Tells whether a worker was started with the same command and settings; of this process only.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.path, &self.args, &self.env, self.timeout, self.stop_grace).hash(&mut hasher);
+        hasher.finish()
     }
 
     pub(super) fn spawn(&self, unit: impl IntoIterator<Item = (&'static str, String)>) -> Spawn {

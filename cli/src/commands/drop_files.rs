@@ -16,12 +16,19 @@ use mysimbdp_core::manifest::Lane;
 
 use crate::args::DropFiles;
 use crate::error::Failure;
-use crate::fate::{self, Fate};
+use crate::fate::{self, Fate, Seen};
+use crate::output::Foreign;
+use crate::snapshot;
 
 /// Large enough that system calls do not count.
 const COPY_BYTES: usize = 256 << 10;
 /// Between two looks at the directories; a person does not notice it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Most files have ended by then.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+/// What is not there is asked for again no more often than this.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let drop_directory = DropDirectory::make(&config.layout)?;
@@ -39,10 +46,11 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     }
     let deadline = Instant::now() + args.timeout;
     let mut bad = 0;
+    let mut progress = Progress::default();
     for one in &dropped {
-        let fate = wait(config, args, one, since, deadline).await?;
+        let fate = wait(config, args, one, since, deadline, &mut progress).await?;
         println!("{}: {fate}", one.target);
-        bad += u32::from(!matches!(fate, Fate::Ingested { .. }));
+        bad += u32::from(!matches!(fate, Fate::Ingested { .. } | Fate::Receipt { .. }));
     }
     match bad {
         0 => Ok(()),
@@ -143,28 +151,67 @@ fn progress_bar(bytes: u64, name: &str) -> ProgressBar {
         .with_message(name.escape_debug().to_string())
 }
 
+/// Tells on stderr what is waited for, once each.
+#[derive(Debug, Default)]
+struct Progress {
+    asked_at: Option<Instant>,
+    told: Option<String>,
+}
+
+impl Progress {
+    /// `seen` is why a file that was taken may have ended unseen. Most files end before anything is told.
+    async fn tell(&mut self, config: &Config, started: Instant, unseen: Option<String>) {
+        let is_due = self.asked_at.is_none_or(|asked_at| asked_at.elapsed() >= ASK_EVERY);
+        if started.elapsed() < TELL_AFTER || !is_due {
+            return;
+        }
+        self.asked_at = Some(Instant::now());
+        let obstacles = snapshot::obstacles(config, snapshot::OF_FILES).await;
+        let waits_for = if obstacles.is_empty() { unseen } else { Some(obstacles.join("; ")) };
+        if self.told != waits_for {
+            match &waits_for {
+                Some(waits_for) => eprintln!("waits: {}", Foreign(waits_for)),
+                None => eprintln!("goes on"),
+            }
+            self.told = waits_for;
+        }
+    }
+}
+
 async fn wait(
     config: &Config,
     args: &DropFiles,
     dropped: &Dropped,
     since: jiff::Timestamp,
     deadline: Instant,
+    progress: &mut Progress,
 ) -> Result<Fate, Failure> {
+    let started = Instant::now();
     loop {
-        if let Some(fate) =
-            fate::look(config, &args.client, dropped.ingestion, &dropped.target, since).await?
-        {
-            return Ok(fate);
-        }
+        let seen = fate::look(config, &args.client, dropped.ingestion, &dropped.target, since).await?;
+        let unseen = match seen {
+            Seen::Ended(fate) => return Ok(fate),
+            Seen::Dropped => None,
+            Seen::Taken { unseen } => unseen,
+        };
         if Instant::now() >= deadline {
-            return Err(Failure::new(
-                exit::TEMPORARY,
-                format!(
-                    "{} has not ended within {:?}; `mysimbdp status` shows where it is",
-                    dropped.target, args.timeout
-                ),
-            ));
+            return Err(Failure::new(exit::TEMPORARY, overdue(args, dropped, unseen.as_deref())));
         }
+        progress.tell(config, started, unseen).await;
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn overdue(args: &DropFiles, dropped: &Dropped, unseen: Option<&str>) -> String {
+    let Dropped { target, .. } = dropped;
+    let within = args.timeout;
+    match unseen {
+        None => format!("{target} has not ended within {within:?}; `mysimbdp status` shows where it is"),
+        Some(unseen) => {
+            let unseen = Foreign(unseen);
+            format!(
+                "{target} was taken, and has not ended within {within:?} as far as this user can see: {unseen}"
+            )
+        }
     }
 }

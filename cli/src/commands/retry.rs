@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use mysimbdp_core::config::Config;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
-use mysimbdp_core::io::files;
+use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::reason::Reason;
 use mysimbdp_core::{chain, exit};
@@ -22,9 +22,9 @@ pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
     // The id becomes a path component, and must be no more than one.
     let mut components = Path::new(id).components();
     let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
-    for client in files::list(&config.layout.discarded_root())? {
+    for client in files::list(&config.layout.discarded_root()).map_err(|error| closed(&error))? {
         let directory = client.join(id);
-        match fate::reason_in(&directory)? {
+        match fate::reason_in(&directory).map_err(|error| closed(&error))? {
             Explained::By(reason) if is_name => {
                 return drop_again(config, &directory, &reason, |name| name != Reason::FILE);
             }
@@ -47,9 +47,29 @@ fn unknown(id: &str) -> Failure {
     )
 }
 
+/// # Errors
+///
+/// Nobody can tell, such as another user than the platform's.
+fn is_there(directory: &Path) -> Result<bool, Failure> {
+    match files::metadata(directory) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(closed(&error)),
+    }
+}
+
+/// What the platform keeps is its user's alone.
+fn closed(error: &FileError) -> Failure {
+    if error.is_denied() {
+        let problem = format!("{}; a retry is for the user of the platform, or root", chain(error));
+        return Failure::new(exit::NO_PERMISSION, problem);
+    }
+    Failure::of(exit::IO, error)
+}
+
 fn retry_held(config: &Config, ingestion: IngestionId) -> Result<(), Failure> {
     for client in config.clients.keys() {
-        if files::exists(&config.layout.held(client, ingestion)) {
+        if is_there(&config.layout.held(client, ingestion))? {
             return match staging::retry_held(&config.layout, client, ingestion) {
                 Ok(()) => {
                     println!("{ingestion} of {client} is staged again");

@@ -1,16 +1,20 @@
 //! The platform's processes, each as this one.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
-use mysimbdp_core::config::{Config, edits};
+use mysimbdp_core::config::Config;
+use mysimbdp_core::config::live::{self, LiveConfig};
 use mysimbdp_core::exit;
 use mysimbdp_core::io::address::{AddressError, BrokerState};
 use mysimbdp_core::io::embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
 use mysimbdp_core::io::lock::LockError;
 use mysimbdp_core::io::modes;
+use mysimbdp_core::io::process_status::ProcessStatus;
 use mysimbdp_core::io::sign::Sign;
 use mysimbdp_core::logging::{self, LogGuard};
+use mysimbdp_core::process_kind::ProcessKind;
 
 use crate::error::Failure;
 use crate::signals;
@@ -25,33 +29,31 @@ pub fn begin(role: &'static str, config: &Config) -> Result<LogGuard, Failure> {
 pub async fn fetchdata(config: Config, file: &Path) -> Result<(), Failure> {
     let _log = begin("fetchdata", &config)?;
     let shutdown = signals::shutdown()?;
-    let config = Arc::new(config);
-    let running = mysimbdp_fetchdata::run(Arc::clone(&config), shutdown);
-    let ended = beside_edits(running, file, config, "fetchdata").await;
+    let (config, following) = follow(config, file, ProcessKind::Fetchdata)?;
+    let ended = beside(mysimbdp_fetchdata::run(config, shutdown), following).await;
     ended.map_err(|error| Failure::of(error.exit_code(), &error))
 }
 
 pub async fn batch_manager(config: Config, file: &Path) -> Result<(), Failure> {
     let _log = begin("batch-manager", &config)?;
     let shutdown = signals::shutdown()?;
-    let config = Arc::new(config);
-    let running = mysimbdp_batch_manager::run(Arc::clone(&config), shutdown);
-    let ended = beside_edits(running, file, config, "batch-manager").await;
+    let (config, following) = follow(config, file, ProcessKind::BatchManager)?;
+    let ended = beside(mysimbdp_batch_manager::run(config, shutdown), following).await;
     ended.map_err(|error| Failure::of(error.exit_code(), &error))
 }
 
 pub async fn stream_manager(config: Config, file: &Path) -> Result<(), Failure> {
     let _log = begin("stream-manager", &config)?;
     let shutdown = signals::shutdown()?;
-    let config = Arc::new(config);
-    let running = mysimbdp_stream_manager::run(Arc::clone(&config), shutdown);
-    let ended = beside_edits(running, file, config, "stream-manager").await;
+    let (config, following) = follow(config, file, ProcessKind::StreamManager)?;
+    let ended = beside(mysimbdp_stream_manager::run(config, shutdown), following).await;
     ended.map_err(|error| Failure::of(error.exit_code(), &error))
 }
 
 /// The embedded broker; writes its address to `state/broker.json` and takes it back at the end.
 pub async fn broker(config: Config, port: Option<u16>) -> Result<(), Failure> {
     let _log = begin("broker", &config)?;
+    let _status = ProcessStatus::new(&config, ProcessKind::Broker.name());
     let directory = config.layout.embedded_broker();
     let shutdown = signals::shutdown()?;
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { directory, port }).await.map_err(|error| {
@@ -66,17 +68,24 @@ pub async fn broker(config: Config, port: Option<u16>) -> Result<(), Failure> {
     ended
 }
 
-/// Runs the stage, and tells of edits of the config file all the while.
-async fn beside_edits<T>(
-    running: impl Future<Output = T>,
+/// The config of a process that follows the file, and what follows it.
+fn follow(
+    config: Config,
     file: &Path,
-    config: Arc<Config>,
-    role: &'static str,
-) -> T {
-    let sign = Sign::new(&config.layout, role, "config");
-    let edits = edits::watch(file.to_owned(), config, |name| std::env::var(name).ok(), sign);
+    kind: ProcessKind,
+) -> Result<(LiveConfig, impl Future<Output = Infallible>), Failure> {
+    let reload = signals::reload()?;
+    let status = ProcessStatus::new(&config, kind.name());
+    let notice = Sign::new(&config.layout, kind.name(), "config");
+    let (live, offers) = LiveConfig::new(Arc::new(config));
+    let variable = |name: &str| std::env::var(name).ok();
+    Ok((live, live::watch(file.to_owned(), offers, variable, reload, status, notice)))
+}
+
+/// Runs the stage, and follows the config file all the while.
+async fn beside<T>(running: impl Future<Output = T>, following: impl Future<Output = Infallible>) -> T {
     tokio::select! {
         ended = running => ended,
-        never = edits => match never {},
+        never = following => match never {},
     }
 }

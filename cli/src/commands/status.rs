@@ -1,13 +1,15 @@
-//! `mysimbdp status`: files by state, the queue, the running instances. Reads directories, so it works with everything down.
+//! `mysimbdp status`: what is there of what the config demands, files by state, the queue, the running instances.
+//!
+//! It works with everything down: what cannot be looked at is said, and hides nothing else.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileKind};
 use mysimbdp_core::io::files;
 use mysimbdp_core::io::sign::{self, Notice};
 use mysimbdp_core::io::staging::{self, StagingError};
@@ -16,21 +18,28 @@ use mysimbdp_core::manifest::Lane;
 use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 
-use crate::commands::stream;
+use crate::commands::{health, stream};
 use crate::error::Failure;
 use crate::fate::{self, Explained};
 use crate::output::{self, Foreign};
+use crate::snapshot::{self, Part, Snapshot};
 use crate::state_files::{self, Damaged};
 use crate::table;
 
+/// Files of a directory that are named if they may not be read; beyond, they are counted.
+const UNREADABLE_MAX: usize = 20;
+
 #[derive(Debug, Serialize)]
 struct Status {
+    /// Processes, connections, streams.
+    parts: Vec<Part>,
     clients: BTreeMap<String, ClientStatus>,
     /// Discarded files that no client's rules claimed.
     unrouted: Vec<Parked>,
     /// `None` where no stream-manager runs or answers.
     streams: Option<Vec<StreamStatus>>,
-    /// What running processes have to say, such as why one pauses.
+    /// What running processes have to say, such as why one pauses; and, of the role `status`, what is damaged or cannot be
+    /// read.
     notices: Vec<Notice>,
 }
 
@@ -81,73 +90,104 @@ struct Parked {
     reasons: Vec<String>,
 }
 
+/// Exits 69 if something that the config demands is not there, and 75 if something waits or a file is stuck.
 pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
-    let status = look(config).await?;
+    let Snapshot { parts, streams } = snapshot::look(config).await;
+    let status = look(config, parts, streams);
     if json {
-        return output::print_json(&status);
+        output::print_json(&status)?;
+    } else {
+        print(&status);
     }
-    print(&status);
-    Ok(())
+    let is_stuck = status.notices.iter().any(|notice| notice.role == state_files::ROLE);
+    match snapshot::exit_code(&status.parts).or(is_stuck.then_some(exit::TEMPORARY)) {
+        None => Ok(()),
+        Some(code) => Err(Failure::said(code)),
+    }
 }
 
-async fn look(config: &Config) -> Result<Status, Failure> {
+fn look(config: &Config, parts: Vec<Part>, streams: Option<Vec<StreamStatus>>) -> Status {
     let layout = &config.layout;
     let mut clients = BTreeMap::new();
-    let mut damaged = state_files::damaged(layout)?;
+    let mut damaged = state_files::damaged(layout);
     for id in config.clients.keys() {
-        clients.insert(id.to_string(), look_at_client(layout, id, &mut damaged)?);
+        clients.insert(id.to_string(), look_at_client(layout, id, &mut damaged));
     }
-    let unrouted = parked(&layout.discarded_root().join(Layout::UNROUTED), &mut damaged)?;
-    let mut notices = sign::notices(layout)?;
-    notices.extend(damaged.iter().map(|damaged| damaged.notice(layout)));
-    Ok(Status { clients, unrouted, streams: stream::streams(config, None).await, notices })
-}
-
-fn look_at_client(
-    layout: &Layout,
-    id: &ClientId,
-    damaged: &mut Vec<Damaged>,
-) -> Result<ClientStatus, Failure> {
-    let dropped = |lane| files_in(layout, &DropPath::of_client(id, lane));
-    Ok(ClientStatus {
-        dropped: dropped(Lane::Live)? + dropped(Lane::Backfill)?,
-        staged: staged(layout, id, damaged)?,
-        held: parked(&layout.held_root().join(id.as_str()), damaged)?,
-        discarded: parked(&layout.discarded_root().join(id.as_str()), damaged)?,
-        archived: files::list(&layout.archive_root().join(id.as_str()))?.len(),
-    })
-}
-
-fn files_in(layout: &Layout, place: &DropPath) -> Result<usize, Failure> {
-    let directory =
-        match DropDirectory::open(layout).and_then(|drop_directory| drop_directory.directory(place)) {
-            Err(error) if error.is_not_found() || error.is_obstructed() => return Ok(0),
-            directory => directory?,
-        };
-    let mut names = directory.names()?;
-    // It may be taken while we look.
-    names.retain(|name| {
-        !name.as_encoded_bytes().starts_with(b".")
-            && directory.status(name).is_ok_and(|status| !status.is_directory())
+    let unrouted = parked(&layout.discarded_root().join(Layout::UNROUTED), &mut damaged);
+    let mut notices = sign::notices(layout).unwrap_or_else(|error| {
+        damaged.push(Damaged::unreadable(error));
+        Vec::new()
     });
-    Ok(names.len())
+    notices.extend(damaged.iter().map(|damaged| damaged.notice(layout)));
+    Status { parts, clients, unrouted, streams, notices }
 }
 
-fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Result<Vec<Staged>, Failure> {
+fn look_at_client(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> ClientStatus {
+    let dropped: Vec<DropPath> =
+        [Lane::Live, Lane::Backfill].map(|lane| DropPath::of_client(id, lane)).into();
+    ClientStatus {
+        dropped: dropped.iter().map(|place| files_in(layout, place, damaged)).sum(),
+        staged: staged(layout, id, damaged),
+        held: parked(&layout.held_root().join(id.as_str()), damaged),
+        discarded: parked(&layout.discarded_root().join(id.as_str()), damaged),
+        archived: listed(&layout.archive_root().join(id.as_str()), damaged).len(),
+    }
+}
+
+/// How many files lie there. Each that may not be read is stuck, as is what lies in a directory that may not.
+fn files_in(layout: &Layout, place: &DropPath, damaged: &mut Vec<Damaged>) -> usize {
+    let opened = DropDirectory::open(layout)
+        .and_then(|drop_directory| drop_directory.directory(place))
+        .and_then(|directory| Ok((directory.names()?, directory)));
+    let (names, directory) = match opened {
+        Ok(opened) => opened,
+        Err(error) if error.is_not_found() || error.is_obstructed() => return 0,
+        Err(error) => {
+            damaged.push(Damaged::unreadable(error));
+            return 0;
+        }
+    };
+    let mut count = 0;
+    let mut unreadable = Vec::new();
+    for name in names.iter().filter(|name| !name.as_encoded_bytes().starts_with(b".")) {
+        // It may be taken while we look.
+        let Ok(status) = directory.status(name) else { continue };
+        count += usize::from(!status.is_directory());
+        let opened = match status.kind {
+            FileKind::File => directory.open(name).map(drop),
+            FileKind::Directory => directory.directory(name).and_then(|below| below.names()).map(drop),
+            _ => Ok(()),
+        };
+        unreadable.extend(opened.err().filter(|error| error.is_denied()));
+    }
+    let more = unreadable.len().saturating_sub(UNREADABLE_MAX);
+    damaged.extend(unreadable.into_iter().take(UNREADABLE_MAX).map(Damaged::unreadable));
+    if more > 0 {
+        damaged.push(Damaged::more_unreadable(place.to_string().into(), more));
+    }
+    count
+}
+
+fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Vec<Staged> {
     let mut queue = Vec::new();
-    for ingestion in staging::ingestions(layout, id).map_err(|error| Failure::of(exit::IO, &error))? {
+    let ingestions = staging::ingestions(layout, id).unwrap_or_else(|error| {
+        let path = layout.staging().join(id.as_str());
+        damaged.push(Damaged::cannot_be_read(path, mysimbdp_core::chain(&error)));
+        Vec::new()
+    });
+    for ingestion in ingestions {
         let staged = match staging::read(layout, id, ingestion) {
             Ok(staged) => staged,
             // It was finished while we looked.
             Err(StagingError::File(error)) if error.is_not_found() => continue,
             Err(error) => {
                 let path = layout.staged(id, ingestion).join(Layout::MANIFEST);
-                damaged.push(Damaged { path, reason: mysimbdp_core::chain(&error) });
+                damaged.push(Damaged::new(path, mysimbdp_core::chain(&error)));
                 queue.push(Staged::unreadable(ingestion));
                 continue;
             }
         };
-        damaged.extend(staged.torn.into_iter().map(|torn| Damaged { path: torn.path, reason: torn.reason }));
+        damaged.extend(staged.torn.into_iter().map(|torn| Damaged::new(torn.path, torn.reason)));
         queue.push(Staged {
             ingestion: ingestion.to_string(),
             file: staged.manifest.file,
@@ -158,34 +198,47 @@ fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Result<
             micro_batches: staged.manifest.micro_batches.len(),
         });
     }
-    Ok(queue)
+    queue
 }
 
-fn parked(directory: &Path, damaged: &mut Vec<Damaged>) -> Result<Vec<Parked>, Failure> {
+fn parked(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<Parked> {
     let mut found = Vec::new();
-    for path in visible(directory)? {
+    for path in visible(directory, damaged) {
         let id = path.file_name().unwrap_or_default().display().to_string();
-        match fate::reason_in(&path)? {
-            Explained::By(reason) => {
+        match fate::reason_in(&path) {
+            Ok(Explained::By(reason)) => {
                 found.push(Parked { id, file: reason.file, bytes: reason.bytes, reasons: reason.reasons });
             }
-            Explained::Damaged(reason) => {
+            Ok(Explained::Damaged(reason)) => {
                 found.push(Parked { id, file: String::new(), bytes: 0, reasons: vec![reason.to_string()] });
                 damaged.push(reason);
             }
-            Explained::Nowhere => {}
+            Ok(Explained::Nowhere) => {}
+            Err(error) => {
+                let reason = Damaged::unreadable(error);
+                found.push(Parked { id, file: String::new(), bytes: 0, reasons: vec![reason.to_string()] });
+                damaged.push(reason);
+            }
         }
     }
-    Ok(found)
+    found
 }
 
-fn visible(directory: &Path) -> Result<Vec<std::path::PathBuf>, Failure> {
-    let mut paths = files::list(directory)?;
+fn visible(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<PathBuf> {
+    let mut paths = listed(directory, damaged);
     paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
-    Ok(paths)
+    paths
+}
+
+fn listed(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<PathBuf> {
+    files::list(directory).unwrap_or_else(|error| {
+        damaged.push(Damaged::unreadable(error));
+        Vec::new()
+    })
 }
 
 fn print(status: &Status) {
+    health::print(&status.parts);
     for notice in &status.notices {
         println!("{} says since {:.0}: {}", notice.role, notice.since, Foreign(&notice.text));
     }
@@ -212,7 +265,7 @@ fn print(status: &Status) {
     }
     print_parked("discarded", Layout::UNROUTED, &status.unrouted);
     match &status.streams {
-        Some(streams) => println!("{}", stream::instance_table(streams)),
+        Some(streams) => println!("{}", stream::table(streams)),
         None => println!("no stream-manager is running, or it does not answer"),
     }
 }

@@ -6,17 +6,19 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
 use mysimbdp_stream_manager::control::client::{self, ControlError};
-use mysimbdp_stream_manager::control::{Answer, Command, Request, Scale, StreamStatus};
+use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Request, Scale, StreamStatus};
+use serde_json::{Value, json};
 
 use crate::args::StreamCommand;
 use crate::error::Failure;
-use crate::{output, table};
+use crate::output;
+use crate::table::render;
 
 /// Draining takes as long as the broker still delivers; most of a large backlog goes within this time.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A status shall be there while a manager that is out of something, or hangs, is not.
-const LOOK_WITHIN: Duration = Duration::from_secs(5);
+/// A list is there at once; a manager that hangs is not waited for.
+const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure> {
     let mut as_json = false;
@@ -33,74 +35,136 @@ pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure>
         }
     };
     match ask(config, command).await? {
-        // The pid alone, for scripts.
-        Answer::Started { pid, .. } => println!("{pid}"),
-        Answer::Stopped { pid, end, .. } => println!("{pid} {end}"),
+        // The pid alone, for scripts; the rest is for people.
+        Answer::Started { client, stream, pid, pinned_to, .. } => {
+            println!("{pid}");
+            tell_pinned(&client, &stream, pinned_to);
+        }
+        Answer::Stopped { client, stream, pid, end, pinned_to, .. } => {
+            println!("{pid} {end}");
+            tell_pinned(&client, &stream, pinned_to);
+        }
         Answer::Draining { pid, .. } => println!("{pid} is draining"),
         Answer::Scaled { client, stream, wanted, pinned } => {
-            let by = if pinned { "pinned" } else { "decided by its policy" };
+            let by = if pinned { "by manual override" } else { "decided by its policy" };
             println!("stream {stream} of {client} has {wanted} instances, {by}");
         }
         Answer::Listed { streams } if as_json => {
             output::print_json(&instances(&streams))?;
         }
-        Answer::Listed { streams } => println!("{}", instance_table(&streams)),
+        Answer::Listed { streams } => println!("{}", table(&streams)),
     }
     Ok(())
+}
+
+/// A person's number goes before the policy until it is given back.
+fn tell_pinned(client: &ClientId, stream: &str, pinned_to: Option<u32>) {
+    if let Some(wanted) = pinned_to {
+        eprintln!(
+            "autoscaling of stream {stream} of {client} is off, it keeps {wanted} instances; \
+             `mysimbdp scale {client} auto --stream {stream}` switches it on again"
+        );
+    }
 }
 
 /// Asks the manager of this data root.
 pub async fn ask(config: &Config, command: Command) -> Result<Answer, Failure> {
     let failure = |error: ControlError| Failure::of(error.exit_code(), &error);
-    client::request(&config.layout, &Request::new(command, TIMEOUT), TIMEOUT).await.map_err(failure)
+    let timeout = if matches!(command, Command::List { .. }) { LIST_TIMEOUT } else { TIMEOUT };
+    client::request(&config.layout, &Request::new(command, timeout), timeout).await.map_err(failure)
 }
 
-/// All streams with their instances, or `None` where no manager runs or answers.
-pub async fn streams(config: &Config, client: Option<ClientId>) -> Option<Vec<StreamStatus>> {
-    match tokio::time::timeout(LOOK_WITHIN, ask(config, Command::List { client })).await {
-        Ok(Ok(Answer::Listed { streams })) => Some(streams),
-        _ => None,
+/// All streams with their instances, as the manager of this data root has them.
+pub async fn list(config: &Config) -> Result<Vec<StreamStatus>, Failure> {
+    match ask(config, Command::List { client: None }).await? {
+        Answer::Listed { streams } => Ok(streams),
+        other => {
+            Err(Failure::new(exit::SOFTWARE, format!("the stream-manager answered {other:?} to a list")))
+        }
     }
 }
 
-/// One object an instance, each with its client and stream.
+/// One object an instance, each with its client and stream; one for a stream that has none.
 fn instances(streams: &[StreamStatus]) -> Vec<serde_json::Value> {
     let of = |stream: &StreamStatus| {
-        let (client, name) = (stream.client.to_string(), stream.stream.clone());
-        let described = stream.instances.iter().map(move |instance| {
-            let mut described = serde_json::json!({"client": client, "stream": name});
-            if let (Some(object), Ok(serde_json::Value::Object(fields))) =
-                (described.as_object_mut(), serde_json::to_value(instance))
-            {
-                object.extend(fields);
-            }
-            described
+        let described = json!({
+            "client": stream.client, "stream": stream.stream, "wanted": stream.wanted, "pinned": stream.pinned,
+            "waits_for": stream.waits_for,
         });
-        described.collect::<Vec<_>>()
+        let with = |instance: Value| match (described.clone(), instance) {
+            (Value::Object(mut object), Value::Object(fields)) => {
+                object.extend(fields);
+                Value::Object(object)
+            }
+            (described, _) => described,
+        };
+        let instances = stream.instances.iter().filter_map(|instance| serde_json::to_value(instance).ok());
+        let mut described: Vec<Value> = instances.map(with).collect();
+        if described.is_empty() {
+            described.push(with(json!({"slot": null, "pid": null, "state": "none"})));
+        }
+        described
     };
     streams.iter().flat_map(of).collect()
 }
 
-pub fn instance_table(streams: &[StreamStatus]) -> String {
-    let header =
-        ["client", "stream", "slot", "pid", "state", "uptime s", "messages", "msg/s", "mean s", "restarts"];
-    let rows = streams.iter().flat_map(|stream| {
-        stream.instances.iter().map(|instance| {
-            let or_dash =
-                |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-            vec![
-                stream.client.to_string(),
-                stream.stream.clone(),
-                instance.slot.to_string(),
-                or_dash(instance.pid.map(u64::from)),
-                instance.state.clone(),
-                or_dash(instance.uptime_seconds),
-                instance.messages.to_string(),
-                format!("{:.0}", instance.messages_per_second),
-                format!("{:.4}", instance.average_processing_seconds),
-                instance.restarts.to_string(),
-            ]
-        })
-    });
-    table::render(&header, rows)
+/// A row for each instance, and one for a stream that has none.
+pub fn table(streams: &[StreamStatus]) -> String {
+    let header = [
+        "client",
+        "stream",
+        "wanted",
+        "slot",
+        "pid",
+        "state",
+        "uptime s",
+        "reported s ago",
+        "messages",
+        "msg/s",
+        "mean s",
+        "backlog",
+        "rejected",
+        "restarts",
+    ];
+    render(&header, streams.iter().flat_map(rows))
+}
+
+fn rows(stream: &StreamStatus) -> Vec<Vec<String>> {
+    let wanted = if stream.pinned { format!("{} pinned", stream.wanted) } else { stream.wanted.to_string() };
+    let begin = || vec![stream.client.to_string(), stream.stream.clone(), wanted.clone()];
+    if stream.instances.is_empty() {
+        let state =
+            stream.waits_for.as_ref().map_or_else(|| "none".to_owned(), |why| format!("waits: {why}"));
+        let mut row = begin();
+        row.extend([dash(), dash(), state]);
+        row.extend(std::iter::repeat_with(dash).take(8));
+        return vec![row];
+    }
+    let number = |number: Option<u64>| number.map_or_else(dash, |number| number.to_string());
+    let row = |instance: &InstanceStatus| {
+        let state = match instance.silent_seconds {
+            Some(_) => format!("{}, unhealthy", instance.state),
+            None => instance.state.clone(),
+        };
+        let mut row = begin();
+        row.extend([
+            instance.slot.to_string(),
+            number(instance.pid.map(u64::from)),
+            state,
+            number(instance.uptime_seconds),
+            number(instance.reported_seconds_ago),
+            instance.messages.to_string(),
+            format!("{:.0}", instance.messages_per_second),
+            format!("{:.4}", instance.average_processing_seconds),
+            instance.backlog.to_string(),
+            instance.rejected.to_string(),
+            instance.restarts.to_string(),
+        ]);
+        row
+    };
+    stream.instances.iter().map(row).collect()
+}
+
+fn dash() -> String {
+    "-".to_owned()
 }

@@ -1,6 +1,7 @@
 //! `mysimbdp up`: everything in this terminal.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mysimbdp_core::config::Config;
 use mysimbdp_core::io::address;
@@ -8,16 +9,48 @@ use mysimbdp_core::io::process::Output;
 
 use crate::commands::role;
 use crate::error::Failure;
+use crate::output::Foreign;
 use crate::signals;
+use crate::snapshot;
 use crate::supervise::Platform;
 
-#[expect(clippy::disallowed_methods, reason = "it tells people the path, and opens nothing")]
+/// Between two looks for what is not there yet.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     // A process that ended and is started again must not do so unseen.
     let _log = role::begin("up", config)?;
     let shutdown = signals::shutdown()?;
+    let reload = signals::reload()?;
     let mut platform = Platform::start(config, config_file, Output::Inherit).await?;
+    let ready = async {
+        tell_ready(config, started).await;
+        std::future::pending().await
+    };
+    let watched = tokio::select! {
+        watched = platform.watch(shutdown, &reload) => watched,
+        never = ready => never,
+    };
+    platform.stop().await;
+    watched
+}
+
+/// Says that everything is there, and before that what is not.
+#[expect(clippy::disallowed_methods, reason = "it tells people the path, and opens nothing")]
+async fn tell_ready(config: &Config, started: Instant) {
+    let mut told = Vec::new();
+    loop {
+        let obstacles = snapshot::obstacles(config, snapshot::ALL).await;
+        if obstacles.is_empty() {
+            break;
+        }
+        if obstacles != told {
+            println!("not ready, waits: {}", Foreign(&obstacles.join("; ")));
+            told = obstacles;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
     let broker =
         address::broker(config).map_or_else(|error| error.to_string(), |url| address::without_password(&url));
     println!(
@@ -27,7 +60,4 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
         address::without_password(&config.coredms_url),
         config.layout.drop_point().display(),
     );
-    let watched = platform.watch(shutdown).await;
-    platform.stop().await;
-    watched
 }

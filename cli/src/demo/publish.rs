@@ -89,7 +89,7 @@ fn reading(columns: &[&str], line: &str) -> Map<String, Value> {
 
 /// Ends the demo's sessions, for which a real broker would go on queuing.
 pub async fn end_sessions(scene: &Scene) -> Result<(), Failure> {
-    for stream in stream::streams(&scene.config, None).await.unwrap_or_default() {
+    for stream in stream::list(&scene.config).await.unwrap_or_default() {
         for pid in stream.instances.iter().filter_map(|instance| instance.pid) {
             stream::ask(&scene.config, Command::Stop { client: stream.client.clone(), pid, forget: true })
                 .await?;

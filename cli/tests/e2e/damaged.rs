@@ -29,7 +29,8 @@ async fn status_names_each_damaged_state_file_and_takes_none_for_nothing() {
         for file in files {
             write(root, file, torn);
         }
-        let status = platform.command(0, &["status", "--json"]);
+        // Nothing runs here.
+        let status = platform.command(69, &["status", "--json"]);
         let status: Value = serde_json::from_str(&status).expect("JSON");
         let client = &status["clients"]["documents"];
         for state in ["staged", "held", "discarded"] {
@@ -37,7 +38,7 @@ async fn status_names_each_damaged_state_file_and_takes_none_for_nothing() {
         }
         assert!(client["held"][0]["reasons"][0].as_str().is_some_and(|reason| reason.contains("is damaged")));
         let notices = status["notices"].as_array().expect("notices");
-        let text = platform.command(0, &["status"]);
+        let text = platform.command(69, &["status"]);
         for file in files {
             let says = |notice: &&Value| notice["text"].as_str().is_some_and(|text| text.starts_with(file));
             assert_eq!(notices.iter().filter(says).count(), 1, "{file}: {status:#}");

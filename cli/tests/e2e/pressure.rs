@@ -437,8 +437,10 @@ async fn broken_config_while_running() {
 
     configure(&platform, |config| config["logs"] = json!({"retention": "1d"}));
     for role in ["fetchdata", "batch-manager", "stream-manager"] {
-        until_noticed(&platform, role, "(logs), a restart is needed");
+        until_noticed(&platform, role, "needs a restart, as these count from the start only: logs.retention");
     }
+    let refused = platform.command(78, &["reload"]);
+    assert_eq!(refused.matches("refuses it, the old config stays").count(), 3, "{refused}");
     assert!(up.interrupt().success(), "{}", up.output());
 }
 

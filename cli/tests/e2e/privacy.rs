@@ -154,7 +154,7 @@ fn text_of_clients_and_their_apps_does_not_steer_the_terminal_of_who_looks() {
 
 /// Programs that another user than root can run, on a data root of that user; `None` if this one is not root, and so is
 /// such a user already.
-struct Unprivileged {
+pub(crate) struct Unprivileged {
     programs: TempDir,
     user: Option<u32>,
 }
@@ -163,7 +163,7 @@ impl Unprivileged {
     /// `nobody`, on Debian and elsewhere.
     const USER: u32 = 65_534;
 
-    fn new(root: &Path) -> Self {
+    pub(crate) fn new(root: &Path) -> Self {
         let programs = TempDir::with_prefix("mysimbdp-programs-").expect("temporary directory");
         fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).expect("mode");
         for name in ["mysimbdp", "stream-app"] {
@@ -172,8 +172,8 @@ impl Unprivileged {
         let is_root = fs::metadata("/proc/self").expect("this process").uid() == 0;
         let user = is_root.then_some(Self::USER);
         if let Some(user) = user {
-            for path in [root.to_owned(), root.join("config.json")] {
-                chown(&path, Some(user), Some(user)).expect("another owner");
+            for path in [root.to_owned(), root.join("config.json")].iter().filter(|path| path.exists()) {
+                chown(path, Some(user), Some(user)).expect("another owner");
             }
         }
         Self { programs, user }
@@ -185,6 +185,25 @@ impl Unprivileged {
             command.uid(user).gid(user);
         }
         command
+    }
+
+    /// Whether it is another user than this one.
+    pub(crate) fn is_another(&self) -> bool {
+        self.user.is_some()
+    }
+
+    /// Gives it a directory and all that is in it.
+    pub(crate) fn own(&self, directory: &Path) {
+        for path in all_below(directory) {
+            chown(&path, self.user, self.user).expect("another owner");
+        }
+    }
+
+    /// Runs a command of `mysimbdp` to its end.
+    pub(crate) fn run(&self, root: &Root, words: &[&str]) -> std::process::Output {
+        let mut command = self.command(&self.programs.path().join("mysimbdp"));
+        command.arg("--config").arg(root.config()).args(words).current_dir("/").stdin(Stdio::null());
+        command.output().expect("it runs")
     }
 
     fn start(&self, root: &Root, role: &str, broker: &str) -> Process {

@@ -70,6 +70,11 @@ async fn instances_are_started_and_stopped_by_pid() {
     let second: u32 =
         printed.lines().next().and_then(|line| line.trim().parse().ok()).expect("the pid alone in a line");
     assert_ne!(first, second);
+    assert!(
+        printed.contains("autoscaling of stream stream of client1 is off, it keeps 2 instances"),
+        "{printed}"
+    );
+    assert!(printed.contains("`mysimbdp scale client1 auto"), "{printed}");
     assert_eq!(platform.instances("client1", 2).await.len(), 2);
 
     assert!(platform.command(66, &["start", "nobody", "0"]).contains("nobody"));

@@ -37,7 +37,10 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
 
     let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
     until(SOON, "it is staged", || staged(&root, "alpha") == 1);
-    root.configure(&with_clients(&["alpha", "beta"]));
+    // With what needs a restart beside it, the running fetchdata refuses it and goes on with its own.
+    let mut edited = with_clients(&["alpha", "beta"]);
+    edited["logs"] = json!({"retention": "1d"});
+    root.configure(&edited);
     let printed = run(&root, 75, &["drop", "beta", file]);
     assert!(printed.contains("takes no files of beta"), "{printed}");
     assert!(!root.drop_point("beta").exists());
@@ -46,7 +49,8 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
     let told = |text: &str| root.log("fetchdata.log").matches(text).count();
     until(SOON, "it is told", || told("not the folder of a configured client") > 0);
     until(SOON, "status tells", || {
-        run(&root, 0, &["status"])
+        // Only fetchdata runs.
+        run(&root, 69, &["status"])
             .contains("client-input-directory/beta is not the folder of a configured client")
     });
     root.drop_file("alpha", "later.csv", b"a,b\n5,6\n");

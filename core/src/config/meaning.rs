@@ -4,7 +4,6 @@ use std::path::{Path as FilePath, PathBuf};
 
 use mongodb::options::ConnectionString;
 use regex::Regex;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::findings::Findings;
 use super::place::Path;
@@ -54,7 +53,7 @@ pub(super) fn compile(
             ),
         },
         layout: Layout::new(root),
-        text_xxh3: xxh3_64(findings.text().as_bytes()),
+        hash: super::hash_of(findings.text()),
         clients: clients.into_iter().map(|(_, client)| (client.id.clone(), client)).collect(),
         topics,
         settings,
@@ -109,6 +108,13 @@ fn durations(findings: &mut Findings<'_>, settings: &Settings) {
             findings
                 .value(&path, format!("{max} is shorter than backoff_first: allowed is {first} and more"));
         }
+    }
+    let (silence, least) = (settings.silence_max(), settings.silence_max_least());
+    if !silence.is_zero() && silence < least {
+        let path = Path::default().key("stream_manager").key("silence_max");
+        let allowed =
+            format!("allowed is {least:?} (twice report_every and keep_alive) and more, or \"0s\" for never");
+        findings.value(&path, format!("{silence:?} is too short to tell a hanging app: {allowed}"));
     }
     let bytes_max = settings.logs.bytes_max;
     if bytes_max < LOG_BYTES_MIN {

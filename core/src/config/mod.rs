@@ -4,11 +4,11 @@
 //! 2. syntax, schema and meaning are checked, and *all* faults are listed with line, column and what is allowed;
 //! 3. what comes out cannot be wrong any more: globs and expressions are compiled, references are resolved.
 
-pub mod edits;
 mod explain;
 mod fault;
 mod findings;
 mod globs;
+pub mod live;
 mod meaning;
 mod place;
 mod program;
@@ -25,6 +25,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use regex::Regex;
+use xxhash_rust::xxh3::xxh3_64;
 
 pub use fault::{Fault, Faults};
 pub use globs::Globs;
@@ -54,8 +55,8 @@ pub struct Config {
     pub rules: Rules,
     pub settings: settings::Settings,
     pub clients: BTreeMap<ClientId, Client>,
-    /// Of the text that this was read from.
-    text_xxh3: u64,
+    /// Tells the text that this was read from from any other.
+    hash: String,
 }
 
 /// The generic rules, compiled.
@@ -116,6 +117,16 @@ impl Config {
     pub fn client(&self, id: &ClientId) -> Option<&Client> {
         self.clients.get(id)
     }
+
+    /// Tells the text that this was read from from any other: the XXH3 of its bytes.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
+/// The hash of a config file's text.
+fn hash_of(text: &str) -> String {
+    format!("{:016x}", xxh3_64(text.as_bytes()))
 }
 
 impl Client {

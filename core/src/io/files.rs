@@ -19,6 +19,11 @@ pub struct FileError {
 }
 
 impl FileError {
+    /// This user may not.
+    pub fn is_denied(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::files::{self, FileError};
+
 const MODE: u32 = 0o600;
 
 /// Lock files that may be replaced by others while they are taken, before that is an error.
@@ -34,10 +36,48 @@ pub enum LockError {
     },
 }
 
+/// Who holds a lock, or has held it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    Nobody,
+    /// The process with this pid on this host, if it still runs.
+    Here(u32),
+    /// A process on another host, as the lock file says it.
+    Elsewhere(String),
+}
+
+/// Reads who holds the lock of `role` on `directory`. It is not tried: who is about to start would find it held.
+///
+/// # Errors
+///
+/// The lock file is there and cannot be read.
+pub fn holder(directory: &Path, role: &str) -> Result<Holder, FileError> {
+    let text = match files::read_to_string(&path(directory, role)) {
+        Err(error) if error.is_not_found() => return Ok(Holder::Nobody),
+        text => text?,
+    };
+    let mut words = text.split_whitespace();
+    let named = (words.next(), words.next().and_then(|pid| pid.parse().ok()), words.next(), words.next());
+    Ok(match named {
+        (Some("pid"), Some(pid), Some("on"), Some(there)) if there == host() => Holder::Here(pid),
+        (Some("pid"), Some(_), Some("on"), Some(_)) => Holder::Elsewhere(text.trim().to_owned()),
+        _ => Holder::Nobody,
+    })
+}
+
+/// The name of this host, as it stands in lock files.
+pub(super) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn path(directory: &Path, role: &str) -> PathBuf {
+    directory.join(format!(".{role}.lock"))
+}
+
 impl Lock {
     /// Takes the lock of `role` (such as `batch-manager`) on `directory`, or says who holds it.
     pub fn take(directory: &Path, role: &str) -> Result<Self, LockError> {
-        let path = directory.join(format!(".{role}.lock"));
+        let path = path(directory, role);
         let io_error = |source| LockError::Io { path: path.clone(), source };
         std::fs::create_dir_all(directory).map_err(io_error)?;
         for _ in 0..ATTEMPTS_MAX {
@@ -49,7 +89,7 @@ impl Lock {
                 return Err(held(role, directory, &mut file).unwrap_or_else(io_error));
             }
             if is_ours(&path, &file, is_new).map_err(io_error)? {
-                let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+                let host = host();
                 file.set_len(0).map_err(io_error)?;
                 file.rewind().map_err(io_error)?;
                 writeln!(file, "pid {} on {host}", std::process::id()).map_err(io_error)?;

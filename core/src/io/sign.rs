@@ -1,41 +1,24 @@
-//! Signs: what a running process has to say to `mysimbdp status`, such as why it pauses.
-//!
-//! A sign is needed most when the disk is full or there are no descriptors left. So its file gets its whole size at the
-//! start and is overwritten in place, through a descriptor that stays open.
-
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+//! Signs: what a running process has to say to `mysimbdp status`, such as why it pauses. Each is a status file.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, FileError};
+use super::clock;
+use super::files::FileError;
 use super::process::ProcessId;
-use super::{clock, random};
+use super::status_file::{self, StatusFile, TEXT_CHARS_MAX};
 use crate::layout::Layout;
-
-/// One block of a file system. Longer texts are cut.
-const BYTES: usize = 4096;
-/// Leaves room for the rest even where each character is escaped.
-const TEXT_CHARS_MAX: usize = 600;
-
-const SUFFIX: &str = ".json";
 
 /// A place where this process says one thing, or nothing. Taken down when dropped.
 #[derive(Debug)]
 pub struct Sign {
-    path: PathBuf,
+    file: StatusFile,
     role: &'static str,
     about: &'static str,
     process: ProcessId,
-    /// `None` where it could not be made yet.
-    file: Option<File>,
     shown: Option<String>,
     /// When it began to say something.
     since: Timestamp,
-    /// What is shown is in the file.
-    is_written: bool,
 }
 
 /// What a process that runs says.
@@ -53,15 +36,8 @@ pub struct Notice {
 impl Sign {
     /// Makes an empty sign of `role` about something. Where it cannot be made, that is tried again with each text.
     pub fn new(layout: &Layout, role: &'static str, about: &'static str) -> Self {
-        let process = ProcessId::current();
-        // Each process has its own: a second one that is about to be refused must not take down the first one's.
-        let path = layout.signs().join(format!("{role}.{about}.{}{SUFFIX}", process.pid));
-        // What a process that was killed has left; nobody believes it anyway.
-        let _ = remove_left(layout);
-        let since = clock::now();
-        let mut sign = Self { path, role, about, process, file: None, shown: None, since, is_written: false };
-        sign.write();
-        sign
+        let file = StatusFile::new(layout, &format!("{role}.{about}"));
+        Self { file, role, about, process: ProcessId::current(), shown: None, since: clock::now() }
     }
 
     /// Says `text`, or nothing. To be called as often as one likes: only what changes is written.
@@ -71,24 +47,11 @@ impl Sign {
                 self.since = clock::now();
             }
             self.shown = text;
-            self.is_written = false;
         }
-        self.write();
+        self.file.show(self.content());
     }
 
-    fn write(&mut self) {
-        if self.is_written {
-            return;
-        }
-        if self.file.is_none() {
-            self.file = make(&self.path).ok();
-        }
-        let Some(file) = &self.file else { return };
-        // All at once, so that a reader sees one text or the other.
-        self.is_written = file.write_all_at(&self.block(), 0).is_ok();
-    }
-
-    fn block(&self) -> Vec<u8> {
+    fn content(&self) -> Vec<u8> {
         let notice = self.shown.as_ref().map(|text| Notice {
             role: self.role.to_owned(),
             about: self.about.to_owned(),
@@ -96,48 +59,9 @@ impl Sign {
             since: self.since,
             text: text.chars().take(TEXT_CHARS_MAX).collect(),
         });
-        let mut block = notice.map_or_else(Vec::new, |notice| {
+        notice.map_or_else(Vec::new, |notice| {
             serde_json::to_vec(&notice).expect("a notice has no map with keys other than text")
-        });
-        block.resize(BYTES, b' ');
-        block
-    }
-}
-
-impl Drop for Sign {
-    fn drop(&mut self) {
-        // Only tidiness: nobody believes the sign of a process that has ended.
-        let _ = files::remove_file_if_there(&self.path);
-    }
-}
-
-/// Removes the signs of processes that do not run.
-fn remove_left(layout: &Layout) -> Result<(), FileError> {
-    for path in files::list(&layout.signs())? {
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(SUFFIX));
-        let pid = name.and_then(|name| name.rsplit('.').next()?.parse().ok());
-        if pid.is_some_and(|pid| ProcessId::of_pid(pid).is_none()) {
-            files::remove_file_if_there(&path)?;
-        }
-    }
-    Ok(())
-}
-
-/// A new file in place of what an earlier process of this pid has left.
-fn make(path: &Path) -> Result<File, FileError> {
-    if let Some(directory) = path.parent() {
-        files::create_dir_all(directory)?;
-    }
-    let unseen = path.with_file_name(format!(".{:016x}.tmp", random::number()));
-    let file = files::create_new(&unseen)?;
-    let filled = file.write_all_at(&[b' '; BYTES], 0);
-    let filled = filled.map_err(|source| FileError { action: "write", path: unseen.clone(), source });
-    match filled.and_then(|()| files::rename(&unseen, path)) {
-        Ok(()) => Ok(file),
-        Err(error) => {
-            files::remove_file_if_there(&unseen)?;
-            Err(error)
-        }
+        })
     }
 }
 
@@ -147,26 +71,16 @@ fn make(path: &Path) -> Result<File, FileError> {
 ///
 /// The directory of the signs cannot be listed, or one of them not be read.
 pub fn notices(layout: &Layout) -> Result<Vec<Notice>, FileError> {
-    let mut found = Vec::new();
-    for path in files::list(&layout.signs())? {
-        if !path.to_string_lossy().ends_with(SUFFIX) {
-            continue;
-        }
-        let text = match files::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.is_not_found() => continue,
-            Err(error) => return Err(error),
-        };
-        // An empty one says nothing.
-        let notice = serde_json::from_slice::<Notice>(&text).ok();
-        found.extend(notice.filter(|notice| notice.process.alive()));
-    }
-    Ok(found)
+    let contents = status_file::contents(layout)?;
+    // An empty one says nothing.
+    let notices = contents.iter().filter_map(|content| serde_json::from_slice::<Notice>(content).ok());
+    Ok(notices.filter(|notice| notice.process.alive()).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::files;
 
     fn texts(layout: &Layout) -> Vec<String> {
         notices(layout).expect("readable").into_iter().map(|notice| notice.text).collect()

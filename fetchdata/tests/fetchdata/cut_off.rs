@@ -249,7 +249,7 @@ async fn a_second_fetchdata_is_told_who_holds_the_drop_point() {
     running.one_staged().await;
     let config = mysimbdp_core::config::Config::load(&running.root.config(), |_| None).expect("config");
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    match mysimbdp_fetchdata::run(config.into(), stopped).await {
+    match mysimbdp_fetchdata::run(std::sync::Arc::new(config), stopped).await {
         Err(Error::Lock(error)) => {
             let text = error.to_string();
             assert!(

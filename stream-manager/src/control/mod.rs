@@ -115,11 +115,40 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "did", rename_all = "kebab-case")]
 pub enum Answer {
-    Started { client: ClientId, stream: String, slot: u32, pid: u32 },
-    Stopped { client: ClientId, stream: String, slot: u32, pid: u32, end: End },
-    Draining { client: ClientId, stream: String, slot: u32, pid: u32 },
-    Scaled { client: ClientId, stream: String, wanted: u32, pinned: bool },
-    Listed { streams: Vec<StreamStatus> },
+    Started {
+        client: ClientId,
+        stream: String,
+        slot: u32,
+        pid: u32,
+        /// The number of instances that is kept from now on, whatever the policy would have; `None`: the policy decides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned_to: Option<u32>,
+    },
+    Stopped {
+        client: ClientId,
+        stream: String,
+        slot: u32,
+        pid: u32,
+        end: End,
+        /// As for `started`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pinned_to: Option<u32>,
+    },
+    Draining {
+        client: ClientId,
+        stream: String,
+        slot: u32,
+        pid: u32,
+    },
+    Scaled {
+        client: ClientId,
+        stream: String,
+        wanted: u32,
+        pinned: bool,
+    },
+    Listed {
+        streams: Vec<StreamStatus>,
+    },
 }
 
 /// How a stopped instance ended, and what is left of it.
@@ -148,6 +177,9 @@ pub struct StreamStatus {
     pub max: u32,
     /// Whether store and broker are there, so that instances can be started.
     pub ready: bool,
+    /// Why nothing of it can be started.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// All slots but the empty ones.
     pub instances: Vec<InstanceStatus>,
 }
@@ -167,8 +199,20 @@ pub struct InstanceStatus {
     pub messages_per_second: f64,
     /// Of the last report.
     pub average_processing_seconds: f64,
-    /// Crashes since the manager started.
+    /// Crashes, and ends because it hung, since the manager started.
     pub restarts: u32,
+    /// Received and not acknowledged yet, by the last report.
+    #[serde(default)]
+    pub backlog: u64,
+    /// Reported since the manager started.
+    #[serde(default)]
+    pub rejected: u64,
+    /// When it has reported last.
+    #[serde(default)]
+    pub reported_seconds_ago: Option<u64>,
+    /// For how long it has reported nothing, if that is longer than it should be: it hangs, or the broker is away.
+    #[serde(default)]
+    pub silent_seconds: Option<u64>,
 }
 
 /// A request on its way through the manager.
@@ -282,7 +326,13 @@ mod tests {
     #[test]
     fn answers_and_refusals_survive_the_way() {
         let client: ClientId = "client1".parse().expect("valid");
-        let answer = Answer::Started { client: client.clone(), stream: "stream".to_owned(), slot: 0, pid: 7 };
+        let answer = Answer::Started {
+            client: client.clone(),
+            stream: "stream".to_owned(),
+            slot: 0,
+            pid: 7,
+            pinned_to: None,
+        };
         let refusal = Refusal::NotOurs { pid: 1, client, ours: vec![7, 8] };
         for outcome in [Outcome::Answer(answer), refusal.into()] {
             let response = Response { id: "1".to_owned(), outcome };

@@ -32,8 +32,13 @@ pub enum Refusal {
         "stream {stream:?} of client {client} is not started yet, as {waits_for}; it is as soon as that is over"
     )]
     StillStarting { client: ClientId, stream: String, waits_for: String },
-    #[error("pid {pid} of client {client} is still draining, and goes on")]
-    StillDraining { client: ClientId, pid: u32 },
+    #[error("pid {pid} of client {client} is still draining{}, and goes on", as_waits_for(waits_for.as_deref()))]
+    StillDraining {
+        client: ClientId,
+        pid: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waits_for: Option<String>,
+    },
     #[error("the request expired before the manager saw it")]
     Expired,
     #[error("the manager has too many requests that wait: try again later")]
@@ -66,6 +71,10 @@ impl Refusal {
             }
         }
     }
+}
+
+fn as_waits_for(waits_for: Option<&str>) -> String {
+    waits_for.map(|waits_for| format!(", as {waits_for}")).unwrap_or_default()
 }
 
 fn listed<T: ToString>(things: &[T]) -> String {

@@ -11,6 +11,7 @@ use crate::key::{SlotKey, StreamKey};
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     pub(crate) id: String,
+    pub(crate) since: Instant,
     /// When who asked stops waiting.
     pub(crate) until: Instant,
     pub(crate) what: What,

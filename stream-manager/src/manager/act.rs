@@ -9,6 +9,7 @@ use mysimbdp_core::io::process::{Child, ProcessError, ProcessId, Signal};
 use mysimbdp_core::io::{clock, random};
 use tokio::task::JoinError;
 
+use super::stream::Stream;
 use super::{KILLED_WITHIN, Manager, Prepared, ProcessEnd};
 use crate::instances::{Record, Started};
 use crate::key::{SlotKey, StreamKey};
@@ -24,6 +25,7 @@ impl Manager {
             Action::Drain(slot) => self.apply(&key.slot(slot), Event::Drain),
             Action::Tell(slot) => self.tell(&key.slot(slot)),
             Action::Stop(slot) => self.stop(&key.slot(slot)),
+            Action::Replace(slot) => self.replace(&key.slot(slot)),
             Action::Kill(slot) => self.kill(&key.slot(slot)),
             Action::Park(slot) => self.apply(&key.slot(slot), Event::Park),
         }
@@ -128,6 +130,20 @@ impl Manager {
         );
         report_signal(key, process, process.signal_group(Signal::TERM));
         self.apply(key, Event::Stop { kill_at });
+    }
+
+    /// Stops an instance that hangs.
+    fn replace(&mut self, key: &SlotKey) {
+        let Some(stream) = self.streams.get_mut(&key.stream) else { return };
+        stream.count_restart(key.slot);
+        tracing::warn!(
+            client = %key.stream.client,
+            stream = key.stream.stream,
+            slot = key.slot,
+            silence_max_seconds = stream.silence_max.as_secs_f64(),
+            "instance reports nothing though the broker is there, it is ended and started again"
+        );
+        self.stop(key);
     }
 
     /// Ends what was asked to end and did not. It still moves by its end, which is noticed.
@@ -249,7 +265,12 @@ impl Manager {
 
     pub(super) fn prepared(&mut self, prepared: Result<Prepared, JoinError>) {
         match prepared {
-            Ok(Prepared::Stream { key, session }) => {
+            Ok(Prepared::Stream { key, session, obstacle }) => {
+                // Else it was prepared by an earlier config, and is being prepared again.
+                let is_latest = |stream: &Stream| Arc::ptr_eq(&stream.obstacle, &obstacle);
+                if !self.streams.get(&key).is_some_and(is_latest) {
+                    return;
+                }
                 if let Some(session) = session {
                     if let Err(error) = self.registry.write(&Record { key: session.clone(), process: None }) {
                         tracing::error!(instance = %session, error = %chain(&error), "session not recorded");

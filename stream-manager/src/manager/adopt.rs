@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::chain;
-use mysimbdp_core::config::Config;
+use mysimbdp_core::config::live::LiveConfig;
 use mysimbdp_core::io::process::{ProcessId, kill_left_behind};
 use tokio::task::JoinSet;
 
@@ -17,7 +17,7 @@ use crate::control::mqtt::Replies;
 use crate::instances::{Record, Registry};
 use crate::key::SlotKey;
 use crate::observe::forged_bursts;
-use crate::prepare::prepare;
+use crate::prepare::{Obstacle, prepare};
 use crate::scaling::Memory;
 use crate::slot::{Ended, Event, Instance, Slot};
 use crate::spawn::owner;
@@ -27,8 +27,9 @@ const WAIT_AT_A_TIME: Duration = Duration::from_secs(3600);
 
 impl Manager {
     /// Reads what is remembered, adopts what runs, and begins to prepare the streams.
-    pub(crate) async fn start(config: Arc<Config>) -> Result<Self, Error> {
+    pub(crate) async fn start(live: LiveConfig) -> Result<Self, Error> {
         let now = Instant::now();
+        let config = live.running();
         let registry = Registry::open(&config.layout)?;
         let streams = config
             .clients
@@ -37,12 +38,14 @@ impl Manager {
         let streams = streams.map(|(client, stream)| Stream::new(&config, client, stream, now));
         let streams: BTreeMap<_, _> = streams.map(|stream| (stream.key.clone(), stream)).collect();
         let mut manager = Self {
+            live,
             config,
             registry,
             streams,
             processes: JoinSet::new(),
             preparations: JoinSet::new(),
             ear: None,
+            passed_at: now,
             forged: forged_bursts(),
             answers: Answers::default(),
             waiting: Vec::new(),
@@ -147,6 +150,9 @@ impl Manager {
     pub(super) fn begin_to_prepare(&mut self, key: &crate::key::StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.prepared = false;
+        // A task that prepares by an earlier config may still say what it waits for.
+        stream.obstacle = Obstacle::default();
+        let obstacle = Arc::clone(&stream.obstacle);
         let is_stopped = stream.pinned && stream.memory.wanted == 0;
         let is_new = !is_stopped && stream.is_empty();
         let session = is_new.then(|| key.slot(0));
@@ -154,8 +160,8 @@ impl Manager {
             (Arc::clone(&self.config), stream.client.clone(), stream.config.clone());
         let key = key.clone();
         self.preparations.spawn(async move {
-            prepare(config, client, settings, session.clone()).await;
-            Prepared::Stream { key, session }
+            prepare(config, client, settings, session.clone(), Arc::clone(&obstacle)).await;
+            Prepared::Stream { key, session, obstacle }
         });
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::io::clock;
 use mysimbdp_core::io::process::ProcessId;
+use mysimbdp_core::io::{address, clock};
 
 use super::Manager;
 use super::stream::Stream;
@@ -14,6 +15,10 @@ use crate::control::waiting::{Waiting, What};
 use crate::control::{Answer, Auto, Call, Command, End, Outcome, Refusal, Request, Scale};
 use crate::key::{SlotKey, StreamKey};
 use crate::slot::{Event, Slot};
+
+/// Who asks for something for which broker or store is needed is told after this long that it is away. What was asked for is
+/// done all the same, as soon as it is back.
+const HINDERED_AFTER: Duration = Duration::from_secs(3);
 
 /// A command is answered now, or when something has happened.
 enum Step {
@@ -39,7 +44,10 @@ impl Manager {
         }
         match self.run(command) {
             Ok(Step::Done(answer)) => self.answers.answer(&id, Outcome::Answer(answer)),
-            Ok(Step::Wait(what)) => self.waiting.push(Waiting { id, until: Instant::now() + left, what }),
+            Ok(Step::Wait(what)) => {
+                let since = Instant::now();
+                self.waiting.push(Waiting { id, since, until: since + left, what });
+            }
             Err(refusal) => self.answers.answer(&id, refusal.into()),
         }
     }
@@ -166,10 +174,10 @@ impl Manager {
         if let Some(client) = client {
             self.streams_of(client)?;
         }
-        let broker_known = self.ear.is_some();
+        let broker = self.broker_obstacle();
         let streams =
             self.streams.values().filter(|stream| client.is_none_or(|client| stream.key.client == *client));
-        Ok(Answer::Listed { streams: streams.map(|stream| stream.status(broker_known)).collect() })
+        Ok(Answer::Listed { streams: streams.map(|stream| stream.status(broker.as_deref())).collect() })
     }
 
     /// A stream whose last session a person has ended gets one anew.
@@ -225,7 +233,8 @@ impl Manager {
                 // Two who asked at once each get a process of their own.
                 before.extend(&claimed);
             }
-            match self.outcome(&waiting.what, now >= waiting.until) {
+            let is_hindered = now >= waiting.since + HINDERED_AFTER;
+            match self.outcome(&waiting.what, now >= waiting.until, is_hindered) {
                 Some(outcome) => {
                     if let Outcome::Answer(Answer::Started { pid, .. }) = &outcome {
                         claimed.insert(*pid);
@@ -237,18 +246,22 @@ impl Manager {
         }
     }
 
-    fn outcome(&self, what: &What, expired: bool) -> Option<Outcome> {
+    /// `is_hindered`: what is away by now is a reason to answer, and to go on without who asked.
+    fn outcome(&self, what: &What, expired: bool, is_hindered: bool) -> Option<Outcome> {
+        let (What::Start { stream: of, .. } | What::Stop { key: SlotKey { stream: of, .. }, .. }) = what;
+        let Some(stream) = self.streams.get(of) else { return Some(no_streams(&of.client).into()) };
         match what {
-            What::Start { stream: key, before } => {
-                self.start_outcome(self.streams.get(key)?, before, expired)
-            }
+            What::Start { before, .. } => self.start_outcome(stream, before, expired, is_hindered),
             What::Stop { key, process, forget } => {
-                let (SlotKey { stream: StreamKey { client, stream }, slot }, pid) =
+                let (SlotKey { stream: StreamKey { client, stream: name }, slot }, pid) =
                     (key.clone(), process.pid);
                 if self.process(key) == Some(*process) {
-                    return expired.then(|| Refusal::StillDraining { client, pid }.into());
+                    // Only with a broker can it end its subscription and take what is left.
+                    let waits_for = self.broker_obstacle().filter(|_| is_hindered);
+                    let is_over = expired || waits_for.is_some();
+                    return is_over.then(|| Refusal::StillDraining { client, pid, waits_for }.into());
                 }
-                let state = self.streams.get(&key.stream)?.slots.get(slot as usize)?;
+                let (state, pinned_to) = (stream.slots.get(slot as usize)?, stream.pinned_to());
                 let end = match state {
                     Slot::Empty if *forget => End::Forgotten,
                     Slot::Empty => End::Drained,
@@ -257,12 +270,26 @@ impl Manager {
                     Slot::Parked => End::SessionKept,
                     _ => End::Unfinished,
                 };
-                Some(Outcome::Answer(Answer::Stopped { client, stream, slot, pid, end }))
+                Some(Outcome::Answer(Answer::Stopped { client, stream: name, slot, pid, end, pinned_to }))
             }
         }
     }
 
-    fn start_outcome(&self, stream: &Stream, before: &BTreeSet<u32>, expired: bool) -> Option<Outcome> {
+    /// Why the broker cannot be spoken with now.
+    fn broker_obstacle(&self) -> Option<String> {
+        match &self.ear {
+            Some(ear) => ear.obstacle(),
+            None => address::broker(&self.config).err().map(|error| chain(&error)),
+        }
+    }
+
+    fn start_outcome(
+        &self,
+        stream: &Stream,
+        before: &BTreeSet<u32>,
+        expired: bool,
+        is_hindered: bool,
+    ) -> Option<Outcome> {
         let StreamKey { client, stream: name } = stream.key.clone();
         let new = stream.numbered().find_map(|(slot, state)| match state {
             Slot::Running(instance) if !before.contains(&instance.process.pid) => {
@@ -271,18 +298,21 @@ impl Manager {
             _ => None,
         });
         if let Some((slot, pid)) = new {
-            return Some(Outcome::Answer(Answer::Started { client, stream: name, slot, pid }));
+            let pinned_to = stream.pinned_to();
+            return Some(Outcome::Answer(Answer::Started { client, stream: name, slot, pid, pinned_to }));
         }
         if let Some(reason) = stream.start_error.clone() {
             return Some(Refusal::CannotStart { client, stream: name, reason }.into());
         }
-        let waits_for = match (stream.prepared, self.ear.is_some()) {
-            (false, _) => "store and broker are not both available",
-            (true, false) => "there is no broker",
-            (true, true) => "its slot is not free yet",
-        };
-        expired
-            .then(|| Refusal::StillStarting { client, stream: name, waits_for: waits_for.to_owned() }.into())
+        let obstacle = stream.obstacle().or_else(|| self.broker_obstacle()).filter(|_| is_hindered);
+        let is_over = expired || obstacle.is_some();
+        let waits_for = obstacle.unwrap_or_else(|| match stream.prepared {
+            true => "its slot is not free yet".to_owned(),
+            false => {
+                "its collections in the store and its session at the broker are still being made".to_owned()
+            }
+        });
+        is_over.then(|| Refusal::StillStarting { client, stream: name, waits_for }.into())
     }
 }
 

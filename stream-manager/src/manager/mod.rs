@@ -5,12 +5,14 @@ mod adopt;
 mod command;
 mod hear;
 mod stream;
+mod take_over;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::config::Config;
+use mysimbdp_core::config::live::LiveConfig;
 use mysimbdp_core::io::process::ProcessId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,7 +24,8 @@ use crate::control::waiting::Waiting;
 use crate::instances::Registry;
 use crate::key::{SlotKey, StreamKey};
 use crate::observe::{Ear, ForgedBursts};
-use crate::plan::{Snapshot, plan};
+use crate::plan::{Snapshot, plan, retire};
+use crate::prepare::Obstacle;
 use crate::scaling::{Decision, Reason, decide};
 use crate::slot::{Ended, Slot};
 use crate::spawn::Launch;
@@ -34,9 +37,14 @@ const TICK: Duration = Duration::from_secs(1);
 /// Given to what was killed, before the next start may have to wait for it no longer.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Between two passes; longer means that the process or the machine stood still.
+const STOOD_STILL: Duration = Duration::from_secs(5);
+
 /// The manager.
 #[derive(Debug)]
 pub(crate) struct Manager {
+    live: LiveConfig,
+    /// What it runs on.
     config: Arc<Config>,
     registry: Registry,
     streams: BTreeMap<StreamKey, Stream>,
@@ -45,6 +53,8 @@ pub(crate) struct Manager {
     /// Each ends when a stream is prepared, or a session forgotten.
     preparations: JoinSet<Prepared>,
     ear: Option<Ear>,
+    /// When the last pass began.
+    passed_at: Instant,
     forged: ForgedBursts,
     answers: Answers,
     waiting: Vec<Waiting>,
@@ -67,7 +77,7 @@ struct ProcessEnd {
 #[derive(Debug)]
 enum Prepared {
     /// Collections, and the session of the slot if one was asked for.
-    Stream { key: StreamKey, session: Option<SlotKey> },
+    Stream { key: StreamKey, session: Option<SlotKey>, obstacle: Obstacle },
     /// The broker has forgotten the session.
     Forgotten { key: SlotKey },
     /// Processes of a stream that is not configured any more have ended.
@@ -94,6 +104,7 @@ impl Manager {
                 messages = Ear::hear(&mut self.ear) => self.hear(messages),
                 Some(ended) = self.processes.join_next() => self.process_ended(ended),
                 Some(prepared) = self.preparations.join_next() => self.prepared(prepared),
+                config = self.live.offer() => self.take_over(config),
                 () = tokio::time::sleep_until(due.into()) => {}
             }
         }
@@ -102,11 +113,13 @@ impl Manager {
     /// One pass; returns when the next is due at the latest.
     async fn reconcile(&mut self) -> Instant {
         self.ear = Ear::keep(self.ear.take(), &self.config).await;
+        self.watch_connection();
         let keys: Vec<StreamKey> = self.streams.keys().cloned().collect();
         for key in &keys {
             self.scale(key);
             self.carry_out_plan(key).await;
         }
+        self.forget_retired();
         self.answer_waiting();
         self.tell_forged();
         let now = Instant::now();
@@ -115,11 +128,22 @@ impl Manager {
         due.chain(waiting).min().map_or(now + TICK, |due| due.clamp(now, now + TICK))
     }
 
+    /// Takes note of whether the broker is there. A manager that has not looked for a while has not heard either: then the
+    /// time in which an instance may be silent begins again.
+    fn watch_connection(&mut self) {
+        let now = Instant::now();
+        let has_stood_still = now.saturating_duration_since(self.passed_at) > STOOD_STILL;
+        self.passed_at = now;
+        if let Some(ear) = &mut self.ear {
+            ear.watch_connection(has_stood_still, now);
+        }
+    }
+
     /// Has the policy decide, unless a person has.
     fn scale(&mut self, key: &StreamKey) {
         let may_start = self.may_start();
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.pinned {
+        if stream.pinned || stream.retired {
             return;
         }
         let now = Instant::now();
@@ -165,15 +189,18 @@ impl Manager {
         let launch = broker_url.as_ref().filter(|_| stream.prepared);
         let launch = launch.map(|url| Launch::new(&self.config, &stream.client, &stream.config, url));
         let listening = stream.listening(now);
+        let connected_since = self.ear.as_ref().and_then(Ear::connected_since);
+        let silent = stream.silent(connected_since, now);
         let fingerprint = launch.as_ref().map(Launch::fingerprint);
         let snapshot = Snapshot {
             slots: &stream.slots,
             wanted: stream.memory.wanted,
             may_start,
             listening: &listening,
+            silent: &silent,
             fingerprint,
         };
-        let actions = plan(&snapshot, now);
+        let actions = if stream.retired { retire(&snapshot, now) } else { plan(&snapshot, now) };
         for action in actions {
             self.act(key, action, broker_url.as_deref()).await;
         }

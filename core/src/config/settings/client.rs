@@ -138,7 +138,7 @@ pub enum OnDuplicate {
 }
 
 /// A collection of the client's database.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Collection {
     /// MongoDB's `$jsonSchema`; a document that does not fit is rejected by the store itself.

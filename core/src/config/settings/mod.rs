@@ -4,6 +4,8 @@ mod app;
 mod client;
 mod stream;
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -182,6 +184,14 @@ impl Default for BatchManager {
     }
 }
 
+/// One report may be late and one lost; so many in a row are neither.
+const SILENT_REPORTS_MAX: u32 = 5;
+/// An app that reports often is not to be ended for what a busy machine does to it.
+const SILENCE_MAX_LEAST: Duration = Duration::from_secs(300);
+
+/// A connection has no shorter keep-alive.
+const KEEP_ALIVE_LEAST: Duration = Duration::from_secs(5);
+
 /// Running the clients' stream apps.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -201,6 +211,24 @@ pub struct StreamManager {
     pub stop_grace: Period,
     /// A drained instance ends when nothing has come for this long.
     pub drain_quiet: Period,
+    /// An instance that reports nothing for so long, while the broker is there, hangs: it is ended and started again. By default five times `report_every`, and at least 5 min; `"0s"`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silence_max: Option<Period>,
+}
+
+impl Settings {
+    /// How long a stream instance may report nothing while the broker is there; zero: as long as it likes.
+    pub fn silence_max(&self) -> Duration {
+        let reports = self.stream_manager.report_every.duration() * SILENT_REPORTS_MAX;
+        let default = reports.max(SILENCE_MAX_LEAST).max(self.silence_max_least());
+        self.stream_manager.silence_max.map_or(default, Period::duration)
+    }
+
+    /// Before that a broker that has gone without a word is still taken for there.
+    pub fn silence_max_least(&self) -> Duration {
+        2 * (self.stream_manager.report_every.duration()
+            + self.broker.keep_alive.duration().max(KEEP_ALIVE_LEAST))
+    }
 }
 
 impl Default for StreamManager {
@@ -213,6 +241,7 @@ impl Default for StreamManager {
             restarts_max: 10,
             stop_grace: Period::seconds(10),
             drain_quiet: Period::seconds(2),
+            silence_max: None,
         }
     }
 }

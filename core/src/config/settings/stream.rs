@@ -143,7 +143,7 @@ impl Default for Target {
     }
 }
 
-/// Up when slow or little was ingested, down when quick or much was; both at once holds.
+/// Up when slow or little was ingested, down when quick or much was. Quick and little is idle: down. Slow and much holds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {

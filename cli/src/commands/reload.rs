@@ -1,0 +1,89 @@
+//! `mysimbdp reload`: has the running processes look at the config file at once, and tells what each did with it.
+//!
+//! They look by themselves whenever the file has changed, so a signal only makes it sooner: whether a process runs on the
+//! file's config, or refuses it, is read from what it says about itself.
+
+use std::time::{Duration, Instant};
+
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::process::Signal;
+use mysimbdp_core::io::process_status::{Found, RunningProcess, find};
+use mysimbdp_core::process_kind::ProcessKind;
+
+use crate::error::Failure;
+use crate::output::Foreign;
+
+/// A process takes a config over between two steps, of which none is long.
+const WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a process did with the file's config.
+enum Answer {
+    RunsOnIt,
+    Refuses(String),
+    /// It has not said so yet.
+    Nothing,
+    NotRunning,
+    Elsewhere(String),
+}
+
+pub async fn run(config: &Config) -> Result<(), Failure> {
+    for kind in ProcessKind::STAGES {
+        if let Found::Running(process, _) = find(&config.layout, kind)?
+            && process.listens_to(Signal::HUP)
+        {
+            // It fails only if the process has ended, which is told below.
+            let _ = process.signal(Signal::HUP);
+        }
+    }
+    let deadline = Instant::now() + WITHIN;
+    let mut code = None;
+    for kind in ProcessKind::STAGES {
+        let answer = loop {
+            let answer = look(config, kind)?;
+            if !matches!(answer, Answer::Nothing) || Instant::now() >= deadline {
+                break answer;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        let (said, bad) = describe(&answer, config);
+        println!("{}: {}", kind.name(), Foreign(&said));
+        code = code.max(bad);
+    }
+    match code {
+        None => Ok(()),
+        Some(code) => Err(Failure::new(code, "not every process runs on this config")),
+    }
+}
+
+fn look(config: &Config, kind: ProcessKind) -> Result<Answer, Failure> {
+    Ok(match find(&config.layout, kind)? {
+        Found::NotRunning => Answer::NotRunning,
+        Found::Elsewhere { holder } => Answer::Elsewhere(holder),
+        Found::Running(_, None) => Answer::Nothing,
+        Found::Running(_, Some(said)) => {
+            let RunningProcess { config: in_use, refused, .. } = *said;
+            match refused {
+                Some(refused) if refused.hash == config.hash() => Answer::Refuses(refused.reason),
+                None if in_use.hash == config.hash() => Answer::RunsOnIt,
+                _ => Answer::Nothing,
+            }
+        }
+    })
+}
+
+/// For people, and the exit code if it is not as asked for.
+fn describe(answer: &Answer, config: &Config) -> (String, Option<u8>) {
+    match answer {
+        Answer::RunsOnIt => (format!("runs on config {}", config.hash()), None),
+        Answer::Refuses(reason) => {
+            (format!("refuses it, the old config stays: {reason}"), Some(exit::CONFIG))
+        }
+        Answer::Nothing => (format!("has not taken it over within {WITHIN:?}"), Some(exit::TEMPORARY)),
+        Answer::NotRunning => ("does not run, and will start with it".to_owned(), Some(exit::UNAVAILABLE)),
+        Answer::Elsewhere(holder) => {
+            (format!("runs elsewhere ({holder}), where it takes the file over by itself"), None)
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Broker and store, each asked itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mysimbdp_core::chain;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, LinkEvent};
+use mysimbdp_core::io::{address, coredms, files, random};
+use tokio::time::timeout;
+
+use super::{Condition, Kind, Part, WITHIN};
+
+/// Waits no longer than this for the end of a connection that was only made to ask.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// A part for the broker and one for the store, asked at the same time.
+pub async fn connections(config: &Config) -> Vec<Part> {
+    let (broker, store) = tokio::join!(broker(config), store(config));
+    vec![part("broker", broker), part("store", store)]
+}
+
+/// Either way with the address.
+fn part(name: &str, asked: Result<String, String>) -> Part {
+    let (condition, text) = match asked {
+        Ok(text) => (Condition::Good, text),
+        Err(text) => (Condition::Missing, text),
+    };
+    Part::new(Kind::Connection, name, condition, text)
+}
+
+fn no_answer() -> String {
+    format!("it does not answer within {WITHIN:?}")
+}
+
+async fn broker(config: &Config) -> Result<String, String> {
+    let url = address::broker(config).map_err(|error| chain(&error))?;
+    let shown = address::without_password(&url);
+    let away = |reason: String| format!("{shown} is away: {reason}");
+    let prefix = config.settings.broker.topic_prefix.replace('/', "-");
+    let client_id = format!("{prefix}-status-{:08x}", random::number() as u32);
+    let options =
+        ConnectOptions { keep_alive: config.broker_keep_alive, ..ConnectOptions::new(&url, client_id) };
+    let (link, mut events) = BrokerLink::connect(options, Vec::new()).map_err(|error| away(chain(&error)))?;
+    let answer = timeout(WITHIN, events.recv()).await;
+    // What becomes of it does not matter any more.
+    let _ = timeout(GOODBYE, link.close()).await;
+    match answer {
+        Ok(Some(LinkEvent::Connected | LinkEvent::Message(_))) => Ok(shown),
+        Ok(Some(LinkEvent::Disconnected { reason })) => Err(away(reason)),
+        Ok(None) | Err(_) => Err(away(no_answer())),
+    }
+}
+
+async fn store(config: &Config) -> Result<String, String> {
+    let shown = address::without_password(&config.coredms_url);
+    let database = &config.settings.coredms.database;
+    // To ask must not make it, least of all as another user's.
+    if let Some(directory) = config.coredms_url.strip_prefix("sqlite:")
+        && !files::exists(&Path::new(directory).join(format!("{database}.sqlite")))
+    {
+        return Ok(format!("{shown}, which is made when it is first used"));
+    }
+    let ask = async {
+        let store = coredms::open(&config.coredms_url, database).await?;
+        let answer = store.ping().await;
+        let _ = timeout(GOODBYE, store.close()).await;
+        answer
+    };
+    match timeout(WITHIN, ask).await {
+        Ok(Ok(())) => Ok(shown),
+        Ok(Err(error)) => Err(format!("{shown} is away: {}", chain(&error))),
+        Err(_) => Err(format!("{shown} is away: {}", no_answer())),
+    }
+}

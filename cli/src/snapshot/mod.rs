@@ -1,0 +1,138 @@
+//! What the config demands, and whether it is there: processes, connections, streams.
+//!
+//! One look, for `status`, `health`, `up` and whoever waits for something. It always ends within [`WITHIN`] and a moment, and
+//! what cannot be looked at is part of the answer.
+
+mod connections;
+mod processes;
+mod streams;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::process_status::{ConfigInUse, RefusedConfig};
+use mysimbdp_stream_manager::control::StreamStatus;
+use serde::Serialize;
+
+use connections::connections;
+use processes::processes;
+
+/// Servers that are there answer within milliseconds; who asks for the state of things does not wait longer.
+const WITHIN: Duration = Duration::from_secs(4);
+
+/// Everything that was looked at.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub parts: Vec<Part>,
+    /// `None` if no stream-manager runs or answers.
+    pub streams: Option<Vec<StreamStatus>>,
+}
+
+/// One thing that the config demands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    pub kind: Kind,
+    pub name: String,
+    pub condition: Condition,
+    /// For people.
+    pub text: String,
+    /// Of a process that runs.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessDetails>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    Process,
+    Connection,
+    Stream,
+}
+
+/// How it is. The order is that of their weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    #[serde(rename = "ok")]
+    Good,
+    /// It cannot be told from here, such as of a process on another host.
+    Unknown,
+    /// It is not as it should be, and may become so by itself.
+    Waits,
+    /// It is not there.
+    Missing,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProcessDetails {
+    pub pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigInUse>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedConfig>,
+}
+
+/// Looks at everything at once.
+pub async fn look(config: &Config) -> Snapshot {
+    let (connections, streams) = tokio::join!(connections(config), streams::ask(config));
+    let (of_streams, streams) = streams;
+    let parts = processes(config).into_iter().chain(connections).chain(of_streams).collect();
+    Snapshot { parts, streams }
+}
+
+impl Part {
+    fn new(kind: Kind, name: impl Into<String>, condition: Condition, text: impl Into<String>) -> Self {
+        Self { kind, name: name.into(), condition, text: text.into(), process: None }
+    }
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Connection => "connection",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+impl Condition {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Unknown => "unknown",
+            Self::Waits => "waits",
+            Self::Missing => "missing",
+        }
+    }
+
+    /// The exit code of who has asked; `None` if there is nothing to complain of.
+    fn exit_code(self) -> Option<u8> {
+        match self {
+            Self::Good | Self::Unknown => None,
+            Self::Waits => Some(exit::TEMPORARY),
+            Self::Missing => Some(exit::UNAVAILABLE),
+        }
+    }
+}
+
+/// The exit code for the worst of them.
+pub fn exit_code(parts: &[Part]) -> Option<u8> {
+    parts.iter().map(|part| part.condition).max()?.exit_code()
+}
+
+/// What a dropped file needs to be ingested: notifications by the broker only make it sooner.
+pub const OF_FILES: &[&str] = &["fetchdata", "batch-manager", "store"];
+pub const ALL: &[&str] = &["fetchdata", "batch-manager", "stream-manager", "broker", "store"];
+
+/// What is not there of these processes and connections, in words; what is in order is left out.
+pub async fn obstacles(config: &Config, names: &[&str]) -> Vec<String> {
+    let parts = processes(config).into_iter().chain(connections(config).await);
+    let missing =
+        parts.filter(|part| part.condition > Condition::Unknown && names.contains(&part.name.as_str()));
+    missing.map(|part| format!("{} {}", part.name, part.text)).collect()
+}

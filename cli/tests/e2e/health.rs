@@ -1,0 +1,270 @@
+//! `status`, `health`, `up`, `list`, `start`: what is not there is named, and who asks is answered.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use mysimbdp_testbed::{Daemon, Mosquitto, Proxy, Root, Signal, mongodb, mosquitto, signal, until};
+use serde_json::{Value, json};
+
+use crate::privacy::Unprivileged;
+use crate::support::{Platform, SOON, documents, keyed_stream, number, readings};
+
+/// Nobody listens there.
+const NOBODY: &str = "mqtt://127.0.0.1:9";
+
+/// What `health --json` says, and its exit code.
+fn health(root: &Root) -> (Option<i32>, Value) {
+    let output = Daemon::run(root, &["health", "--json"], &[]);
+    (output.status.code(), serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+fn condition<'a>(health: &'a Value, name: &str) -> &'a str {
+    let parts = health["parts"].as_array().expect("parts");
+    let part = parts.iter().find(|part| part["name"] == name);
+    part.and_then(|part| part["condition"].as_str()).unwrap_or("no such part")
+}
+
+const ROLES: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_process_and_connection_that_is_not_there_is_named_with_its_exit_code() {
+    let clients = json!([documents("client2"), keyed_stream("client3")]);
+    let (mut broker, store) = (Mosquitto::start(), Proxy::before_mongodb(mongodb().url()));
+    let platform = Platform::new(mongodb().url(), &broker.url(), clients).await;
+    platform.set("coredms", json!({"url": store.mongodb_url() + "&serverSelectionTimeoutMS=30000"}));
+    let (code, nothing_runs) = health(&platform.root);
+    assert_eq!((code, &nothing_runs["healthy"]), (Some(69), &json!(false)), "{nothing_runs:#}");
+    let found = ["fetchdata", "broker", "store"].map(|name| condition(&nothing_runs, name));
+    assert_eq!(found, ["missing", "ok", "ok"], "{nothing_runs:#}");
+
+    let mut daemons = ROLES.map(|role| platform.start(role));
+    platform.instances("client3", 1).await;
+    until(SOON, "all is there", || health(&platform.root).0 == Some(0));
+    let status = platform.command(0, &["status"]);
+    for line in [
+        "ok       process     fetchdata: pid",
+        "ok       connection  store: ",
+        "ok       stream      client3/stream: 1 of 1",
+    ] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+
+    daemons[0].kill9();
+    let status = platform.command(69, &["status"]);
+    assert!(status.contains("missing  process     fetchdata: does not run"), "{status}");
+    daemons[0] = platform.start("fetchdata");
+    until(SOON, "all is there again", || health(&platform.root).0 == Some(0));
+
+    // One refuses, one is there and does not answer.
+    broker.stop();
+    store.fall_silent();
+    let (code, away) = health(&platform.root);
+    assert_eq!(code, Some(69), "{away:#}");
+    let found = ["fetchdata", "batch-manager", "stream-manager", "broker", "store"]
+        .map(|name| condition(&away, name));
+    assert_eq!(found, ["ok", "ok", "ok", "missing", "missing"], "{away:#}");
+    let status = platform.command(69, &["status"]);
+    assert!(status.contains("is away"), "{status}");
+    store.heal();
+    broker.restart();
+    until(SOON, "all is there at last", || health(&platform.root).0 == Some(0));
+
+    // What answers no more is not taken for what does not run.
+    daemons[2].pause();
+    let (code, hangs) = health(&platform.root);
+    daemons[2].resume();
+    assert_eq!(code, Some(75), "{hangs:#}");
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_is_ready_when_broker_and_store_are_there_and_says_before_what_it_waits_for() {
+    let mut broker = Mosquitto::start();
+    let platform = Platform::new(mongodb().url(), &broker.url(), json!([documents("client2")])).await;
+    broker.stop();
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "not ready, waits: broker");
+    // Its processes are at work all the same.
+    let (content, rows) = readings(20_000);
+    platform.root.drop_file("client2", "weather.csv", &content);
+    assert_eq!(number(&platform.ingested("client2", 1, SOON).await[0], "stored"), rows as i64);
+    assert!(!up.output().contains("ready after"), "{}", up.output());
+    broker.restart();
+    up.until_output(SOON, "ready after");
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
+/// Two minutes of silence is what they had before.
+#[tokio::test(flavor = "multi_thread")]
+async fn start_stop_and_list_answer_while_broker_or_store_are_away() {
+    let platform = Platform::new(mongodb().url(), NOBODY, json!([keyed_stream("client3")])).await;
+    let mut stream_manager = platform.start("stream-manager");
+    until(SOON, "the manager says what it waits for", || {
+        let listed = Daemon::run(&platform.root, &["list"], &[]).stdout;
+        String::from_utf8_lossy(&listed).contains("waits: the broker is away")
+    });
+    let refused = platform.command(75, &["start", "client3", "0"]);
+    assert!(refused.contains("is not started yet, as the broker is away"), "{refused}");
+    assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
+
+    let store = Proxy::before_mongodb(mongodb().url());
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
+    platform.set("coredms", json!({"url": store.mongodb_url() + "&serverSelectionTimeoutMS=500"}));
+    store.fall_silent();
+    let mut stream_manager = platform.start("stream-manager");
+    until(SOON, "the stream is listed while the store is away", || {
+        let listed = Daemon::run(&platform.root, &["list"], &[]).stdout;
+        String::from_utf8_lossy(&listed).contains("waits: the store is away")
+    });
+    let refused = platform.command(75, &["start", "client3", "0"]);
+    assert!(refused.contains("is not started yet, as the store is away"), "{refused}");
+    assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_answers_while_the_broker_is_away_and_says_that_it_goes_on() {
+    let mut broker = Mosquitto::start();
+    let stream = crate::support::stream("client3", json!({"instances": {"min": 2, "max": 2}}));
+    let platform = Platform::new(mongodb().url(), &broker.url(), json!([stream])).await;
+    let mut stream_manager = platform.start("stream-manager");
+    let instances = platform.instances("client3", 2).await;
+    broker.stop();
+    let refused = platform.command(75, &["stop", "client3", &instances[1].to_string()]);
+    assert!(
+        refused.contains("is still draining, as the broker at") && refused.contains("goes on"),
+        "{refused}"
+    );
+    let listed = platform.command(0, &["list"]);
+    assert!(listed.contains("1 pinned"), "{listed}");
+    assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
+}
+
+/// It runs, and does nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_broker_is_away() {
+    let network = Proxy::before_broker(mosquitto().url());
+    let platform =
+        Platform::new(mongodb().url(), &network.mqtt_url(), json!([keyed_stream("client3")])).await;
+    platform.set("stream_manager", json!({"silence_max": "20s"}));
+    let mut stream_manager = platform.start("stream-manager");
+    let before = platform.instances("client3", 1).await;
+    let listed = |field: &str| {
+        let listed = Daemon::run(&platform.root, &["list", "client3", "--json"], &[]).stdout;
+        serde_json::from_slice::<Value>(&listed).unwrap_or_default()[0][field].as_u64()
+    };
+    until(SOON, "it has reported", || listed("reported_seconds_ago").is_some());
+    // Nobody hears it for longer than it may be silent.
+    network.fall_silent();
+    until(SOON, "it is silent for long", || listed("silent_seconds").is_some_and(|seconds| seconds > 25));
+    assert_eq!(platform.running("client3"), before, "the broker was away: that says nothing about the app");
+    network.heal();
+    until(SOON, "it is healthy again", || condition(&health(&platform.root).1, "client3/stream") == "ok");
+
+    signal(before[0], Signal::STOP);
+    until(SOON, "it is shown as unhealthy", || {
+        let status = Daemon::run(&platform.root, &["status"], &[]).stdout;
+        let status = String::from_utf8_lossy(&status);
+        status.contains("running, unhealthy") && status.contains("one is unhealthy: it has reported nothing")
+    });
+    until(SOON, "another instance has taken its slot", || {
+        let running = platform.running("client3");
+        running.len() == 1 && running != before
+    });
+    let log = platform.root.log("stream-manager.log");
+    assert!(log.contains("instance reports nothing though the broker is there"), "{log}");
+    assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
+}
+
+#[test]
+fn a_file_and_a_directory_that_may_not_be_read_are_named() {
+    let root = Root::new(&json!({"broker": {"url": NOBODY}, "clients": [documents("client2")]}));
+    let file = root.drop_file("client2", "secret.csv", b"a\n1\n");
+    let below = root.drop_point("client2").join("closed");
+    fs::create_dir(&below).expect("directory");
+    let user = Unprivileged::new(root.path());
+    user.own(&root.path().join("client-input-directory"));
+    if !user.is_another() {
+        println!("SKIPPED in part: the owner of a file cannot be kept from it by root alone");
+    }
+    for path in [&file, &below] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).expect("mode");
+    }
+    let output = user.run(&root, &["status", "--json"]);
+    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let notices = status["notices"].as_array().expect("notices");
+    for path in ["client-input-directory/client2/secret.csv", "client-input-directory/client2/closed"] {
+        let named = |notice: &&Value| {
+            notice["text"].as_str().is_some_and(|text| text.starts_with(&format!("{path} cannot be read")))
+        };
+        assert_eq!(notices.iter().filter(named).count(), 1, "{path}: {status:#}");
+    }
+}
+
+/// The sender sees its own folder and no more, and the store's history.
+#[tokio::test(flavor = "multi_thread")]
+async fn drop_waits_for_a_user_of_its_own_too_and_retry_says_what_is_wrong() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
+    let root = &platform.root;
+    let mut daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    until(SOON, "the folder is there", || root.drop_point("client2").join("backfill").exists());
+    let user = Unprivileged::new(&root.path().join("nothing-of-the-platform"));
+    if !user.is_another() {
+        println!("SKIPPED: only root can become another user");
+        return;
+    }
+    for (path, mode) in [(root.path().to_owned(), 0o755), (root.config(), 0o644)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
+    }
+    user.own(&root.drop_point("client2"));
+    let held = root.path().join("held");
+    fs::create_dir_all(&held).expect("directory");
+    fs::set_permissions(&held, fs::Permissions::from_mode(0o700)).expect("mode");
+    let folder = tempfile::tempdir().expect("temporary directory");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    let (content, rows) = readings(20_000);
+    let file = folder.path().join("weather.csv");
+    fs::write(&file, content).expect("write");
+    let dropped = user.run(root, &["drop", "client2", file.to_str().expect("text"), "--wait"]);
+    let printed =
+        String::from_utf8_lossy(&dropped.stdout).into_owned() + &String::from_utf8_lossy(&dropped.stderr);
+    assert_eq!(dropped.status.code(), Some(0), "{printed}");
+    assert!(printed.contains(&format!("stored {rows}")), "{printed}");
+
+    let retried = user.run(root, &["retry", "00112233445566778899aabbccddeeff"]);
+    let printed = String::from_utf8_lossy(&retried.stderr);
+    assert_eq!(retried.status.code(), Some(77), "{printed}");
+    assert!(printed.contains("a retry is for the user of the platform"), "{printed}");
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+#[test]
+fn drop_says_what_it_waits_for_when_nothing_runs() {
+    let root = Root::new(&json!({"broker": {"url": NOBODY}, "clients": [documents("client2")]}));
+    let file = root.path().join("weather.csv");
+    fs::write(&file, readings(1_000).0).expect("write");
+    let words = ["drop", "client2", file.to_str().expect("text"), "--wait", "--timeout", "15s"];
+    let output = Daemon::run(&root, &words, &[]);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{printed}");
+    assert!(printed.contains("waits: fetchdata does not run"), "{printed}");
+}
+
+#[test]
+fn up_starts_a_killed_process_again_and_status_shows_the_new_one() {
+    let root = Root::new(&json!({"clients": [documents("client2")]}));
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let pid = || {
+        let (_, health) = health(&root);
+        let parts = health["parts"].as_array().expect("parts");
+        parts.iter().find(|part| part["name"] == "fetchdata").and_then(|part| part["pid"].as_u64())
+    };
+    let before = pid().expect("it runs");
+    signal(u32::try_from(before).expect("a pid"), Signal::KILL);
+    until(SOON, "another one runs", || pid().is_some_and(|pid| pid != before));
+    assert!(up.interrupt().success(), "{}", up.output());
+}

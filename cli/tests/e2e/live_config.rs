@@ -1,0 +1,106 @@
+//! The config file is edited while everything runs.
+
+use mysimbdp_testbed::{Daemon, Mosquitto, Signal, descendants, mongodb, mosquitto, signal, until};
+use serde_json::{Value, json};
+
+use crate::support::{Platform, SOON, documents, keyed_stream, messages, number, readings};
+
+fn clients(platform: &Platform, change: impl FnOnce(&mut Vec<Value>)) {
+    platform.configure(|config| change(config["clients"].as_array_mut().expect("clients")));
+}
+
+/// New clients are taken up by every process, and nobody else notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_added_takes_effect_without_a_restart_and_others_are_not_touched() {
+    let before = json!([documents("client2"), keyed_stream("client3")]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), before).await;
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let (processes, instance) = (descendants(up.pid()), platform.instances("client3", 1).await);
+
+    clients(&platform, |clients| clients.extend([documents("late"), keyed_stream("latestream")]));
+    let reloaded = platform.command(0, &["reload"]);
+    assert_eq!(reloaded.matches("runs on config").count(), 3, "{reloaded}");
+    let (content, rows) = readings(20_000);
+    platform.root.drop_file("late", "weather.csv", &content);
+    let run = &platform.ingested("late", 1, SOON).await[0];
+    assert_eq!(number(run, "stored"), rows as i64);
+    platform.instances("latestream", 1).await;
+    Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("latestream"), &messages(0, 100));
+    platform.stored("latestream", "readings", 100, SOON).await;
+
+    assert_eq!(platform.running("client3"), instance, "the stream of another client goes on as it was");
+    let after = descendants(up.pid());
+    assert!(processes.iter().all(|process| after.contains(process)), "no process was started again");
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
+/// The file alone is enough: each process sees that it has changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_changed_is_started_again_and_one_that_is_removed_ends() {
+    let before = json!([keyed_stream("client1"), keyed_stream("client3"), keyed_stream("leaves")]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), before).await;
+    let mut stream_manager = platform.start("stream-manager");
+    let stays = platform.instances("client1", 1).await;
+    let changes = platform.instances("client3", 1).await;
+    platform.instances("leaves", 1).await;
+
+    clients(&platform, |clients| {
+        clients[1]["streams"][0]["batch_messages_max"] = json!(7);
+        clients.remove(2);
+    });
+    until(SOON, "the changed stream has another instance", || {
+        let running = platform.running("client3");
+        running.len() == 1 && running != changes
+    });
+    until(SOON, "nothing is left of the removed one", || {
+        platform.root.list("state/instances").iter().all(|name| !name.starts_with("leaves.stream.0"))
+    });
+    platform.command(66, &["list", "leaves"]);
+    Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
+    platform.stored("client3", "readings", 100, SOON).await;
+    assert_eq!(platform.running("client1"), stays);
+    assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
+}
+
+/// What waits because its app is broken is run by the app that takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_waits_for_a_broken_app_is_ingested_by_the_mended_one() {
+    let mut client = documents("client2");
+    client["apps"][0]["command"] = json!(["no-such-program-anywhere"]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;
+    // It must not be held before it is mended.
+    platform.set("batch_manager", json!({"backoff_first": "1h", "backoff_max": "1h"}));
+    let mut daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let (content, rows) = readings(20_000);
+    platform.root.drop_file("client2", "weather.csv", &content);
+    until(SOON, "a unit has failed", || platform.root.log("batch-manager.log").contains("a unit failed"));
+
+    clients(&platform, |clients| clients[0] = documents("client2"));
+    let run = &platform.ingested("client2", 1, SOON).await[0];
+    assert_eq!(number(run, "stored"), rows as i64);
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+/// As `kill -HUP` of a service manager: `up` hands it on. What is refused is refused by all, and by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_of_up_reloads_and_settings_that_need_a_restart_are_refused_by_name() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    clients(&platform, |clients| clients.push(documents("late")));
+    signal(up.pid(), Signal::HUP);
+    let logs = ["fetchdata.log", "batch-manager.log", "stream-manager.log"];
+    until(SOON, "all have taken it over", || {
+        logs.iter().all(|log| platform.root.log(log).contains("was edited and is taken over"))
+    });
+
+    platform.set("broker", json!({"topic_prefix": "another"}));
+    clients(&platform, |clients| clients.push(documents("later")));
+    let refused = platform.command(78, &["reload"]);
+    assert_eq!(refused.matches("broker.topic_prefix").count(), 3, "{refused}");
+    assert!(!platform.root.drop_point("later").exists(), "nothing of it is taken over");
+    assert!(up.interrupt().success(), "{}", up.output());
+}
