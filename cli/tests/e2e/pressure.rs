@@ -99,10 +99,9 @@ async fn below_the_floor_of_free_space_nothing_is_taken() {
     assert_eq!(platform.root.list("client-input-directory/client2"), ["a.csv", "backfill"]);
 
     configure(&platform, |config| config["fetchdata"]["free_space_min"] = json!("0B"));
-    until_noticed(&platform, "fetchdata", "a restart is needed");
-    assert!(fetchdata.terminate().success());
-    let _fetchdata = platform.start("fetchdata");
     until(SOON, "the file is staged", || platform.root.list("staging/client2").len() == 1);
+    until_unnoticed(&platform, "fetchdata");
+    assert!(fetchdata.terminate().success());
 }
 
 /// The disk of staging, then of state, then of the logs has no room or takes no more files, under fetchdata.
