@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mysimbdp_core::chain;
 use mysimbdp_core::config::Config;
-use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, LinkEvent};
+use mysimbdp_core::io::broker::{self, ConnectOptions};
 use mysimbdp_core::io::{address, coredms, files, random};
 use tokio::time::timeout;
 
@@ -16,7 +16,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 
 /// A part for the broker and one for the store, asked at the same time.
 pub async fn connections(config: &Config) -> Vec<Part> {
-    let (broker, store) = tokio::join!(broker(config), store(config));
+    let (broker, store) = tokio::join!(ask_broker(config), ask_store(config));
     vec![part("broker", broker), part("store", store)]
 }
 
@@ -33,26 +33,21 @@ fn no_answer() -> String {
     format!("it does not answer within {WITHIN:?}")
 }
 
-async fn broker(config: &Config) -> Result<String, String> {
+async fn ask_broker(config: &Config) -> Result<String, String> {
     let url = address::broker(config).map_err(|error| chain(&error))?;
     let shown = address::without_password(&url);
-    let away = |reason: String| format!("{shown} is away: {reason}");
     let prefix = config.settings.broker.topic_prefix.replace('/', "-");
     let client_id = format!("{prefix}-status-{:08x}", random::number() as u32);
     let options =
         ConnectOptions { keep_alive: config.broker_keep_alive, ..ConnectOptions::new(&url, client_id) };
-    let (link, mut events) = BrokerLink::connect(options, Vec::new()).map_err(|error| away(chain(&error)))?;
-    let answer = timeout(WITHIN, events.recv()).await;
-    // What becomes of it does not matter any more.
-    let _ = timeout(GOODBYE, link.close()).await;
-    match answer {
-        Ok(Some(LinkEvent::Connected | LinkEvent::Message(_))) => Ok(shown),
-        Ok(Some(LinkEvent::Disconnected { reason })) => Err(away(reason)),
-        Ok(None) | Err(_) => Err(away(no_answer())),
+    match timeout(WITHIN, broker::probe(&options)).await {
+        Ok(Ok(())) => Ok(shown),
+        Ok(Err(error)) => Err(format!("{shown} is away: {}", chain(&error))),
+        Err(_) => Err(format!("{shown} is away: {}", no_answer())),
     }
 }
 
-async fn store(config: &Config) -> Result<String, String> {
+async fn ask_store(config: &Config) -> Result<String, String> {
     let shown = address::without_password(&config.coredms_url);
     let database = &config.settings.coredms.database;
     // To ask must not make it, least of all as another user's.

@@ -53,6 +53,20 @@ pub enum Reach {
     Nobody,
 }
 
+/// Connects once, and hangs up: whether the broker is there and lets this client in. Waits as long as that takes.
+///
+/// # Errors
+///
+/// It does not, and why.
+pub async fn probe(options: &ConnectOptions) -> Result<(), BrokerError> {
+    let dialer = options::Dialer::new(options, true)?;
+    let unreachable = |error| BrokerError::Unreachable {
+        address: dialer.address.to_string(),
+        reason: poller::why(&error).0,
+    };
+    dialer.dial().await.map(drop).map_err(unreachable)
+}
+
 /// What went wrong at the broker.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -68,6 +82,8 @@ pub enum BrokerError {
     TooLarge { topic: String, bytes: usize, bytes_max: usize },
     #[error("broker at {address} is not connected")]
     NotConnected { address: String },
+    #[error("broker at {address} cannot be reached: {reason}")]
+    Unreachable { address: String, reason: String },
     #[error("broker at {address} did not acknowledge within {seconds} s")]
     NotAcknowledged { address: String, seconds: u64 },
     #[error("broker at {address} refuses the {object}: {reason}")]

@@ -76,7 +76,7 @@ struct Lost {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Cause {
+pub(super) enum Cause {
     /// The other side closed it, without a reason that could be read.
     Closed,
     /// The broker says that another process has connected with our client id.
@@ -287,7 +287,7 @@ fn answer(live: &mut Live, waiter: Option<Waiter>, given: Answer) -> Result<(), 
     Ok(())
 }
 
-fn why(error: &ConnectionError) -> (String, Cause) {
+pub(super) fn why(error: &ConnectionError) -> (String, Cause) {
     match error {
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
