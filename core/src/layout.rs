@@ -1,6 +1,8 @@
 //! Where everything lies below the data root. What has happened to a file is where it lies.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -12,6 +14,7 @@ use crate::source::SourceName;
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    linked: Arc<BTreeSet<ClientId>>,
 }
 
 impl Layout {
@@ -27,7 +30,17 @@ impl Layout {
     pub const UNROUTED: &'static str = "_unrouted";
 
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), linked: Arc::default() }
+    }
+
+    /// The same; the folders of these clients may be symlinks.
+    #[must_use]
+    pub fn with_linked(self, clients: impl IntoIterator<Item = ClientId>) -> Self {
+        Self { linked: Arc::new(clients.into_iter().collect()), ..self }
+    }
+
+    pub(crate) fn linked(&self) -> &Arc<BTreeSet<ClientId>> {
+        &self.linked
     }
 
     pub fn root(&self) -> &Path {

@@ -22,6 +22,7 @@ use crate::measure::Measure;
 use crate::pause::Pause;
 use crate::room::Gate;
 use crate::scan::{self, Look, Owner, Walk};
+use crate::set_aside;
 use crate::settle::{Ended, Ready, Tracker};
 use crate::take::Taker;
 use crate::waiting::Waiting;
@@ -44,6 +45,7 @@ pub(crate) struct Intake {
     /// What it runs on.
     config: Arc<Config>,
     taker: Arc<Taker>,
+    watch: Arc<Watch>,
     tracker: Tracker,
     /// Settled files that wait for a free hand.
     queue: VecDeque<Ready>,
@@ -85,7 +87,7 @@ struct NextWalk {
 }
 
 impl Intake {
-    pub(crate) fn new(live: LiveConfig, taker: Arc<Taker>) -> Self {
+    pub(crate) fn new(live: LiveConfig, taker: Arc<Taker>, watch: Arc<Watch>) -> Self {
         let config = live.running();
         Self {
             live,
@@ -96,6 +98,7 @@ impl Intake {
             in_work: HashMap::new(),
             config,
             taker,
+            watch,
             tracker: Tracker::default(),
             queue: VecDeque::new(),
             tasks: JoinSet::new(),
@@ -107,11 +110,8 @@ impl Intake {
     }
 
     /// Runs until `shutdown` is true, then finishes the files in work.
-    pub(crate) async fn run(
-        &mut self,
-        watch: &Watch,
-        mut shutdown: watch::Receiver<bool>,
-    ) -> Result<(), Error> {
+    pub(crate) async fn run(&mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+        let watch = Arc::clone(&self.watch);
         while !*shutdown.borrow_and_update() {
             let mut next = self.walk().await?;
             // Until then only ends and events are taken in.
@@ -150,7 +150,7 @@ impl Intake {
         let made = Arc::clone(&config);
         let made = spawn_blocking(move || {
             crate::announce(&made);
-            crate::make_folders(&made, &DropDirectory::open(&made.layout)?)
+            DropDirectory::open(&made.layout).map(|found| crate::make_folders(&made, &found))
         });
         if let Err(error) = made.await.map_err(Error::Crashed)? {
             // Its files are staged as soon as that is possible, as any others.
@@ -170,10 +170,12 @@ impl Intake {
         let config = Arc::clone(&self.config);
         let started = Instant::now();
         let mut measure = std::mem::take(&mut self.measure);
+        let watch = Arc::clone(&self.watch);
         let starts = self.windows.starts();
         let walked = spawn_blocking(move || {
             let before = processor_time();
-            let (walk, level) = (scan::walk(&config, starts), measure.level(&config.layout));
+            let (walk, level) = (scan::walk(&config, Some(&watch), starts), measure.level(&config.layout));
+            restore_left(&config, &walk.left);
             (walk, level, measure, processor_time().saturating_sub(before))
         });
         let (Walk { looks, faults, cut_off, .. }, level, measure, worked) =
@@ -283,6 +285,14 @@ impl Served {
 
     fn last(&self, owner: &Owner) -> u64 {
         self.last.get(owner).copied().unwrap_or_default()
+    }
+}
+
+fn restore_left(config: &Config, left: &[DropPath]) {
+    if !left.is_empty()
+        && let Ok(drop_directory) = DropDirectory::open(&config.layout)
+    {
+        set_aside::restore_left(&drop_directory, left);
     }
 }
 

@@ -105,19 +105,18 @@ pub async fn run(
     let originals = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
     let taker = Arc::new(Taker::new(Arc::clone(&config)));
     taker.recover(originals).await.map_err(Error::Crashed)?;
-    // Before the first walk: what comes in between is seen by the one or wakes the next.
-    let watch = Watch::start(&drop_directory);
+    let watch = Arc::new(Watch::new(scan::watches(&config)));
     tracing::info!(drop_point = %drop_directory.display(), clients = config.clients.len(), "started");
     announce(&config);
-    let ended = Intake::new(live, Arc::clone(&taker)).run(&watch, shutdown).await;
+    let ended = Intake::new(live, Arc::clone(&taker), watch).run(shutdown).await;
     taker.close().await;
     withdraw(&config);
     tracing::info!("stopped");
     ended
 }
 
-/// Where the lock lies and what the watcher watches, neither of which follows symlinks.
-#[expect(clippy::disallowed_methods, reason = "the lock and the watcher take a path")]
+/// Where the lock lies, which does not follow symlinks.
+#[expect(clippy::disallowed_methods, reason = "the lock takes a path")]
 fn drop_directory(config: &Config) -> PathBuf {
     config.layout.drop_point()
 }
@@ -141,23 +140,18 @@ fn withdraw(config: &Config) {
 
 fn prepare(config: &Config) -> Result<recover::Originals, Error> {
     let drop_directory = DropDirectory::prepare(&config.layout).map_err(Error::Prepare)?;
-    make_folders(config, &drop_directory).map_err(Error::Prepare)?;
+    make_folders(config, &drop_directory);
     recover::all(&config.layout).map_err(Error::Recover)
 }
 
 /// Makes the folders of the clients that have none yet.
-fn make_folders(config: &Config, drop_directory: &DropDirectory) -> Result<(), FileError> {
+fn make_folders(config: &Config, drop_directory: &DropDirectory) {
     for client in config.clients.keys() {
-        match drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill)) {
-            // What is there in its place is told of by the scan, or is taken away by it.
-            Err(error) if error.is_obstructed() => {}
-            // What is wrong with a client's folder stops no other client.
-            Err(error) => {
-                tracing::warn!(%client, error = mysimbdp_core::chain(&error), "client's folder cannot be prepared");
-            }
-            Ok(_) => {}
+        let made = drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill));
+        let staging = files::create_dir_all(&config.layout.staging().join(client.as_str()));
+        // What is wrong with a client's directories stops no other client; the walks try again, and tell.
+        if let Err(error) = made.map(|_| ()).and(staging) {
+            tracing::warn!(%client, error = mysimbdp_core::chain(&error), "client's directories cannot be prepared");
         }
-        files::create_dir_all(&config.layout.staging().join(client.as_str()))?;
     }
-    Ok(())
 }

@@ -25,12 +25,18 @@ impl Measure {
     /// Staging cannot be listed, or a file system does not say how much room it has.
     pub(crate) fn level(&mut self, layout: &Layout) -> Result<Level, StagingError> {
         let mut there = BTreeSet::new();
+        let mut level = Level { disks: disks(layout)?, ..Level::default() };
         for client in staging::clients(layout)? {
-            let ingestions = staging::ingestions(layout, &client)?;
-            there.extend(ingestions.into_iter().map(|ingestion| (client.clone(), ingestion)));
+            match staging::ingestions(layout, &client) {
+                Ok(ingestions) => {
+                    there.extend(ingestions.into_iter().map(|ingestion| (client.clone(), ingestion)))
+                }
+                Err(StagingError::File(error)) if error.is_exhausted() => return Err(error.into()),
+                // That stops this client alone.
+                Err(error) => _ = level.unknown.insert(client, mysimbdp_core::chain(&error)),
+            }
         }
         self.bytes.retain(|key, _| there.contains(key));
-        let mut level = Level { disks: disks(layout)?, ..Level::default() };
         for key in there {
             if let Some(bytes) = self.bytes_of(layout, &key)? {
                 level.add(&key.0, bytes);

@@ -33,7 +33,7 @@ pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
     let drop_directory = DropDirectory::open(layout)?;
     let (mut originals, refused) = find(&drop_directory)?;
     for client in clients_in(&layout.staging())? {
-        for path in files::list(&layout.staging().join(client.as_str()))? {
+        for path in list_or_warn(&layout.staging().join(client.as_str())) {
             if let Some(ingestion) = unseen_ingestion(&path) {
                 warn_of(&path.display(), directory(layout, &client, ingestion, &mut originals));
             }
@@ -47,7 +47,7 @@ pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
         }
     }
     for client in directories(&layout.discarded_root())? {
-        for path in directories(&client)? {
+        for path in list_or_warn(&client) {
             warn_of(&path.display(), discarded(&path));
         }
     }
@@ -97,6 +97,14 @@ pub(crate) async fn originals(
         .await?;
     }
     Ok(())
+}
+
+/// What is in a client's own directory. If it cannot be listed, that is that client's harm alone.
+fn list_or_warn(directory: &Path) -> Vec<PathBuf> {
+    files::list(directory).unwrap_or_else(|error| {
+        warn_of(&directory.display(), Err(error));
+        Vec::new()
+    })
 }
 
 fn warn_of(what: &dyn std::fmt::Display, recovered: Result<(), FileError>) {

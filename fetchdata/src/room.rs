@@ -25,6 +25,8 @@ const REFUSED_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Level {
     /// Bytes in staging.
     pub(crate) staged: BTreeMap<ClientId, u64>,
+    /// Clients of whom that is not known, and why.
+    pub(crate) unknown: BTreeMap<ClientId, String>,
     pub(crate) disks: Vec<Disk>,
 }
 
@@ -118,6 +120,10 @@ impl Gate {
         }
         // Its smaller files do not overtake the one that waits, which else might wait for ever.
         if self.waiting.contains_key(client) {
+            return false;
+        }
+        if let Some(why) = self.level.unknown.get(client) {
+            self.waiting.insert(client.clone(), Shortage::Refused(format!("staging of {client}: {why}")));
             return false;
         }
         let held = self.level.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));

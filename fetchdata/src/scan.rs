@@ -17,6 +17,8 @@ use mysimbdp_core::manifest::Lane;
 use crate::moves;
 use crate::names;
 use crate::route::{self, Place};
+use crate::set_aside;
+use crate::watch::Watch;
 
 /// Files of one walk, which bounds the memory: some 2.5 KiB each.
 const FILES_MAX: usize = 30_000;
@@ -26,7 +28,7 @@ const SHARE_MIN: usize = 32;
 
 /// What a walk spends of an owner's share for each file, each directory and each name in a directory, about as their times are.
 const FILE: usize = 64;
-const DIRECTORY: usize = 8;
+const DIRECTORY: usize = 32;
 const NAME: usize = 1;
 
 /// What a file system keeps in its own root, if the drop directory is one.
@@ -73,6 +75,8 @@ pub(crate) struct Walk {
     pub(crate) looks: Vec<Look>,
     /// Directories and files that could not be looked at.
     pub(crate) faults: Vec<(Option<ClientId>, ScanFault)>,
+    /// Directories beside files that an earlier version of the platform has left there.
+    pub(crate) left: Vec<DropPath>,
     /// Owners of more than their share, with the first path that was not looked at.
     pub(crate) cut_off: Paths,
     shares: Shares,
@@ -96,29 +100,74 @@ pub(crate) enum ScanFault {
     File(#[from] FileError),
     #[error("{0} lies deeper than {DEPTH_MAX} directories, files in it are not taken")]
     TooDeep(DropPath),
-    #[error("{0} is a {1} and must be a directory, the client's files are not taken")]
-    NotAFolder(DropPath, Kind),
+    /// It is tried again with every walk.
+    #[error("{0} is missing and cannot be made, the client's files are not taken")]
+    NoFolder(DropPath, #[source] FileError),
+    #[error("{path} is a {kind} and not a directory, the client's files are not taken{remedy}", remedy = remedy(*.kind))]
+    NotAFolder { path: DropPath, kind: Kind },
     /// It may be a typing error, or the client is not loaded yet or any more.
     #[error("{0} is not the folder of a configured client, what is in it waits there")]
     UnknownFolder(DropPath),
 }
 
+fn remedy(kind: Kind) -> &'static str {
+    if kind == Kind::Symlink { "; folder_may_be_symlink allows it" } else { "" }
+}
+
 /// Looks at everything in the drop directory that is meant to be taken: of each owner as much as its share, beginning with
-/// the first file or with what `starts` names.
-pub(crate) fn walk(config: &Config, starts: Paths) -> Walk {
-    walk_within(FILES_MAX, config, starts)
+/// the first file or with what `starts` names. What it looks at is watched from then on.
+pub(crate) fn walk(config: &Config, watch: Option<&Watch>, starts: Paths) -> Walk {
+    let drop_directory = match DropDirectory::open(&config.layout) {
+        Ok(drop_directory) => drop_directory,
+        Err(error) => return Walk { faults: vec![(None, error.into())], ..Walk::default() },
+    };
+    let missing = make_folders(config, &drop_directory);
+    let mut walk = walk_within(FILES_MAX, &Ground { config, drop_directory, watch }, starts);
+    walk.faults.extend(missing);
+    walk
+}
+
+/// How many directories of each client are watched.
+pub(crate) fn watches(config: &Config) -> usize {
+    share(FILES_MAX, config.clients.len())
+}
+
+/// What is walked over.
+struct Ground<'a> {
+    config: &'a Config,
+    drop_directory: DropDirectory,
+    watch: Option<&'a Watch>,
+}
+
+/// Makes the folders that are missing. What is in the way of one stops no other client.
+fn make_folders(config: &Config, drop_directory: &DropDirectory) -> Vec<(Option<ClientId>, ScanFault)> {
+    let make = |client: &ClientId| {
+        let folder = DropPath::of_client(client, Lane::Live);
+        let made = match drop_directory.directory(&folder) {
+            Err(error) if error.is_not_found() => {
+                drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill))
+            }
+            found => found,
+        };
+        match made {
+            // The walk says what it is.
+            Err(error) if error.is_obstructed() => None,
+            made => Some((Some(client.clone()), ScanFault::NoFolder(folder, made.err()?))),
+        }
+    };
+    config.clients.keys().filter_map(make).collect()
 }
 
 /// First with an equal share for each owner; then, if that was too little for some, with what the others have left to them.
-fn walk_within(files: usize, config: &Config, starts: Paths) -> Walk {
-    let equal = share(files, config.clients.len());
-    let walk = walk_with(config, starts.clone(), equal);
+fn walk_within(files: usize, ground: &Ground, starts: Paths) -> Walk {
+    let equal = share(files, ground.config.clients.len());
+    let walk = walk_with(ground, starts.clone(), equal);
     let cut_off = walk.cut_off.len();
     let others = walk.looks.iter().filter(|look| !walk.cut_off.contains_key(&look.owner)).count();
     match files.saturating_sub(others).checked_div(cut_off) {
         Some(share) if share > equal => {
             drop(walk);
-            walk_with(config, starts, share)
+            walk_with(ground, starts, share)
         }
         _ => walk,
     }
@@ -129,25 +178,26 @@ fn share(files: usize, clients: usize) -> usize {
     (files / (2 * clients + 1)).max(SHARE_MIN)
 }
 
-fn walk_with(config: &Config, starts: Paths, share: usize) -> Walk {
+fn walk_with(ground: &Ground, starts: Paths, share: usize) -> Walk {
     let shares = Shares { share: share * FILE, ..Shares::default() };
     let mut walk = Walk { shares, starts, ..Walk::default() };
-    match DropDirectory::open(&config.layout) {
-        Ok(found) => walk.directory(config, found.root(), &DropPath::root(), &Place::Shared, 0),
-        Err(error) => walk.fault(&Place::Shared, error.into()),
-    }
+    walk.directory(ground, ground.drop_directory.root(), &DropPath::root(), &Place::Shared, 0);
     walk
 }
 
 impl Walk {
     fn directory(
         &mut self,
-        config: &Config,
+        ground: &Ground,
         directory: &Directory,
         path: &DropPath,
         place: &Place,
         depth: usize,
     ) {
+        let config = ground.config;
+        if let Some(watch) = ground.watch {
+            watch.cover(path, place.client(), directory);
+        }
         let mut names = match directory.names() {
             Ok(names) => names,
             Err(error) => return self.fault(place, error.into()),
@@ -155,6 +205,10 @@ impl Walk {
         names.sort_unstable();
         let beside = Beside { names: &names, found: OnceCell::new() };
         let own = Owner::of(place);
+        for name in names.iter().filter(|name| place.client().is_some() && set_aside::is_beside(name)) {
+            self.shares.spend(own.clone(), FILE);
+            self.left.push(path.join(name));
+        }
         for name in names.iter().filter(|name| !names::is_temporary(name)) {
             let is_backfill = depth == 1 && place.client().is_some() && name == Layout::BACKFILL;
             // Thousands of names may follow, which is no time to look at each of them again.
@@ -181,10 +235,10 @@ impl Walk {
                 }
                 Ok(status) if status.is_directory() => {
                     self.shares.spend(Owner::of(&within), DIRECTORY);
-                    self.below(config, directory, &path, &within, depth + 1);
+                    self.below(ground, directory, &path, &within, depth + 1);
                 }
                 Ok(status) if depth == 0 && client_of_folder(config, name).is_some() => {
-                    self.fault(&within, ScanFault::NotAFolder(path, status.kind));
+                    self.not_a_folder(ground, path, &within, status.kind);
                 }
                 Ok(status) => {
                     if let Some(look) = look(config, path, name, place, &owner, &status, &beside) {
@@ -204,12 +258,21 @@ impl Walk {
         self.shares.spend(own, names.len() * NAME);
     }
 
-    fn below(&mut self, config: &Config, parent: &Directory, path: &DropPath, place: &Place, depth: usize) {
+    /// What stands where a client's folder belongs: a symlink that the config allows, or something else.
+    fn not_a_folder(&mut self, ground: &Ground, path: DropPath, place: &Place, kind: Kind) {
+        match ground.drop_directory.directory(&path) {
+            Ok(folder) => self.directory(ground, &folder, &path, place, 1),
+            Err(error) if error.is_obstructed() => self.fault(place, ScanFault::NotAFolder { path, kind }),
+            Err(error) => self.fault(place, error.into()),
+        }
+    }
+
+    fn below(&mut self, ground: &Ground, parent: &Directory, path: &DropPath, place: &Place, depth: usize) {
         if depth > DEPTH_MAX {
             return self.fault(place, ScanFault::TooDeep(path.clone()));
         }
         match parent.directory(path.name()) {
-            Ok(directory) => self.directory(config, &directory, path, place, depth),
+            Ok(directory) => self.directory(ground, &directory, path, place, depth),
             // Its sender has put something else there since.
             Err(error) if error.is_not_found() || error.is_obstructed() => {}
             Err(error) => self.fault(place, error.into()),

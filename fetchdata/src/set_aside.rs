@@ -5,19 +5,25 @@
 //! directory. If a client's folder is a mount of its own, a file in it waits in `.taken-<key>` beside where it lay, as all
 //! did in earlier versions.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::SystemTime;
 
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath};
-use mysimbdp_core::io::files::Result;
+use mysimbdp_core::io::files::{FileError, Result};
 
 use crate::moves::{Moved, move_verified, put_back};
-use crate::names;
 use crate::scan::Stamp;
 
 /// In front of the key, in the name of a directory beside the file.
 const BESIDE_PREFIX: &str = ".taken-";
+/// In front of the key, in the name of a file in the platform's own directory that tells where such a directory is: nobody
+/// has to look for it among all that senders have made.
+const RECORD_PREFIX: &str = "beside-";
+/// Longer than any that the kernel takes.
+const PATH_BYTES_MAX: u64 = 8 << 10;
 
 /// The directory in which an original waits.
 #[derive(Clone, Debug)]
@@ -42,76 +48,65 @@ pub(crate) fn set_aside(
     }
     let directory = path.parent().join(OsStr::new(&format!("{BESIDE_PREFIX}{key}")));
     let set_aside = SetAside { directory, home: path.parent() };
-    Ok(set_aside.take_in(drop_directory, path, stamp)?.then_some(set_aside))
+    set_aside.record(drop_directory)?;
+    let taken = set_aside.take_in(drop_directory, path, stamp);
+    if !matches!(taken, Ok(true)) {
+        set_aside.forget(drop_directory)?;
+    }
+    Ok(taken?.then_some(set_aside))
 }
 
-/// Everything that is set aside, with its key. What cannot be looked at is left, with a warning.
+/// Whether the name is that of a directory in which a file waits beside where it lay.
+pub(crate) fn is_beside(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(BESIDE_PREFIX.as_bytes())
+}
+
+/// Returns what waits in `left`, directories beside files that nobody has recorded: an earlier version has left them, and what
+/// became of the copies is not known, so the files are judged again. Those that are recorded are in use.
+pub(crate) fn restore_left(drop_directory: &DropDirectory, left: &[DropPath]) {
+    for directory in left {
+        let set_aside = SetAside { directory: directory.clone(), home: directory.parent() };
+        let restored = match set_aside.is_recorded(drop_directory) {
+            Ok(false) => set_aside.restore(drop_directory),
+            recorded => recorded.map(|_| ()),
+        };
+        match restored {
+            Err(error) if error.is_not_found() || error.is_obstructed() => {}
+            Err(error) => {
+                // A sender may make any number of them.
+                tracing::debug!(%directory, error = mysimbdp_core::chain(&error), "left where it is");
+            }
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Everything that is set aside, with its key.
 pub(crate) fn find(drop_directory: &DropDirectory) -> Result<Vec<(String, SetAside)>> {
     let own = drop_directory.own()?;
     let mut found = Vec::new();
     for name in own.names()? {
-        // Else it is a file that is just being written, such as a receipt.
-        if own.status(&name).is_ok_and(|status| status.is_directory())
-            && let Some(key) = name.to_str()
-        {
-            found.push((key.to_owned(), SetAside::with_key(key)));
+        let Some(text) = name.to_str() else { continue };
+        if own.status(&name).is_ok_and(|status| status.is_directory()) {
+            found.push((text.to_owned(), SetAside::with_key(text)));
+        } else if let Some(key) = text.strip_prefix(RECORD_PREFIX) {
+            // Else it is a file that is just being written, such as a receipt.
+            found.extend(recorded(drop_directory, &own, &name)?.map(|set_aside| (key.to_owned(), set_aside)));
         }
     }
-    let mut unread = Unread::default();
-    find_beside(drop_directory.root(), &DropPath::root(), 0, &mut found, &mut unread);
-    unread.tell();
     Ok(found)
 }
 
-/// Where it could not be looked: how often, and the last of them.
-#[derive(Default)]
-struct Unread {
-    count: u64,
-    last: Option<(DropPath, String)>,
-}
-
-impl Unread {
-    fn add(&mut self, path: &DropPath, error: &(dyn std::error::Error + 'static)) {
-        self.count += 1;
-        self.last = Some((path.clone(), mysimbdp_core::chain(error)));
-    }
-
-    /// Once for all of them: a sender may make any number.
-    fn tell(self) {
-        if let Some((path, error)) = self.last {
-            let count = self.count;
-            tracing::warn!(count, %path, error, "originals that may wait there are left where they are");
-        }
-    }
-}
-
-fn find_beside(
-    directory: &Directory,
-    path: &DropPath,
-    depth: usize,
-    found: &mut Vec<(String, SetAside)>,
-    unread: &mut Unread,
-) {
-    let looked = directory.names().map(|names| {
-        for name in names {
-            let key = name.to_str().and_then(|name| name.strip_prefix(BESIDE_PREFIX));
-            let inner = path.join(&name);
-            if let Some(key) = key {
-                match directory.open_own(&name) {
-                    Ok(_) => found.push((key.to_owned(), SetAside { directory: inner, home: path.clone() })),
-                    Err(error) => unread.add(&inner, &error),
-                }
-            } else if depth < DEPTH_MAX
-                && !names::is_temporary(&name)
-                && directory.status(&name).is_ok_and(|status| status.is_directory())
-                && let Ok(directory) = directory.directory(&name)
-            {
-                find_beside(&directory, &inner, depth + 1, found, unread);
-            }
-        }
-    });
-    if let Err(error) = looked {
-        unread.add(path, &error);
+/// What a record tells of; `None` if that was not made, or is removed already.
+fn recorded(drop_directory: &DropDirectory, own: &Directory, name: &OsStr) -> Result<Option<SetAside>> {
+    let mut bytes = Vec::new();
+    let read = own.open(name)?.take(PATH_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|source| FileError { action: "read", path: name.into(), source })?;
+    let Some(directory) = DropPath::of_bytes(&bytes) else { return Ok(None) };
+    let set_aside = SetAside { home: directory.parent(), directory };
+    match set_aside.open(drop_directory) {
+        Err(error) if error.is_not_found() => set_aside.forget(drop_directory).map(|()| None),
+        _ => Ok(Some(set_aside)),
     }
 }
 
@@ -148,12 +143,14 @@ impl SetAside {
             put_back(drop_directory, from, name, &path)
         })?;
         failpoint::hit("fetchdata.recovery-unhidden");
-        parent.remove_tree(self.directory.name())
+        parent.remove_tree(self.directory.name())?;
+        self.forget(drop_directory)
     }
 
     /// Removes the original, of which there is a copy.
     pub(crate) fn remove(&self, drop_directory: &DropDirectory) -> Result<()> {
-        self.parent(drop_directory)?.remove_tree(self.directory.name())
+        self.parent(drop_directory)?.remove_tree(self.directory.name())?;
+        self.forget(drop_directory)
     }
 
     fn take_in(&self, drop_directory: &DropDirectory, path: &DropPath, stamp: &Stamp) -> Result<bool> {
@@ -173,6 +170,34 @@ impl SetAside {
         moved.and(restored).map(|()| false)
     }
 
+    /// Notes where it is, if it is not in the platform's own directory.
+    fn record(&self, drop_directory: &DropDirectory) -> Result<()> {
+        let Some(name) = self.record_name() else { return Ok(()) };
+        let own = drop_directory.own()?;
+        own.write(&temporary(&name), self.directory.as_bytes(), &own, &name)
+    }
+
+    fn is_recorded(&self, drop_directory: &DropDirectory) -> Result<bool> {
+        let Some(name) = self.record_name() else { return Ok(false) };
+        match drop_directory.own()?.status(&name) {
+            Err(error) if error.is_not_found() => Ok(false),
+            status => status.map(|_| true),
+        }
+    }
+
+    fn forget(&self, drop_directory: &DropDirectory) -> Result<()> {
+        let Some(name) = self.record_name() else { return Ok(()) };
+        match drop_directory.own()?.remove_file(&name) {
+            Err(error) if error.is_not_found() => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn record_name(&self) -> Option<OsString> {
+        let key = self.directory.name().as_bytes().strip_prefix(BESIDE_PREFIX.as_bytes())?;
+        Some(OsString::from_vec([RECORD_PREFIX.as_bytes(), key].concat()))
+    }
+
     fn relative(&self, path: &DropPath) -> DropPath {
         path.below(&self.home).unwrap_or_else(|| path.clone())
     }
@@ -190,6 +215,10 @@ impl SetAside {
             false => drop_directory.parent(&self.directory),
         }
     }
+}
+
+fn temporary(name: &OsStr) -> OsString {
+    [OsStr::new("."), name].into_iter().collect()
 }
 
 /// Calls `visit` with each file in it, its directory, its name, and the path that it had. What is nested deeper than

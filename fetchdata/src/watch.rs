@@ -1,118 +1,191 @@
-//! Wakes the scanner when something happens at the drop point. Nothing but a hint: what has happened, the scanner sees
+//! Wakes the scanner when something happens in the drop directory. Nothing but a hint: what has happened, the scanner sees
 //! for itself, and what is missed here it finds on its own clock.
+//!
+//! Each walk has those directories watched that it looks at, of each client as many as its share. So no client's
+//! directories use up what the kernel gives, and nothing is walked for this alone.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mysimbdp_core::io::drop_directory::DropDirectory;
-use mysimbdp_core::io::files;
-use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::io::drop_directory::{Directory, DropPath, Event, EventKinds, Events, WatchId};
 use tokio::sync::Notify;
 
 use crate::names;
 
-/// The watch on the drop point and all directories in it.
+/// The watch on the directories that have been looked at.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    wakes: Arc<Notify>,
-    /// Without it the scans on the clock find everything, later.
-    _watcher: Option<RecommendedWatcher>,
+    /// Without them the scans on the clock find everything, later.
+    events: Option<Events>,
+    watched: Mutex<Watched>,
+    wakes: Notify,
+}
+
+/// What is watched, both ways.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Directories of a client.
+    share: usize,
+    directories: HashMap<WatchId, Watching>,
+    ids: HashMap<DropPath, WatchId>,
+    count: BTreeMap<Option<ClientId>, usize>,
+    /// It was said that something cannot be watched.
+    told: bool,
+}
+
+#[derive(Debug)]
+struct Watching {
+    path: DropPath,
+    client: Option<ClientId>,
 }
 
 impl Watch {
-    pub(crate) fn start(directory: &Path) -> Self {
-        let wakes = Arc::new(Notify::new());
-        let watcher = watcher(directory, Arc::clone(&wakes)).inspect_err(|error| tell(directory, error)).ok();
-        Self { wakes, _watcher: watcher }
+    /// Watches up to `share` directories of each client.
+    pub(crate) fn new(share: usize) -> Self {
+        let mut watched = Watched { share, ..Watched::default() };
+        let events = Events::new().inspect_err(|error| watched.tell(error)).ok();
+        Self { events, watched: Mutex::new(watched), wakes: Notify::new() }
+    }
+
+    /// Has a directory watched; of each client only as many as its share. Before it is listed: what comes in between is then
+    /// seen by the one or told by the other.
+    pub(crate) fn cover(&self, path: &DropPath, client: Option<&ClientId>, directory: &Directory) {
+        let Some(events) = &self.events else { return };
+        self.take_in(events);
+        let mut watched = self.watched();
+        if watched.ids.contains_key(path) || watched.is_spent(client) {
+            return;
+        }
+        match events.watch(directory) {
+            Ok(id) => watched.add(id, Watching { path: path.clone(), client: client.cloned() }),
+            Err(error) => watched.tell(&error),
+        }
+    }
+
+    /// How many directories of a client are watched.
+    #[cfg(test)]
+    pub(crate) fn count(&self, client: Option<&ClientId>) -> usize {
+        self.watched().count.get(&client.cloned()).copied().unwrap_or_default()
     }
 
     /// Returns when something has happened since it last returned.
     pub(crate) async fn woken(&self) {
-        self.wakes.notified().await;
-    }
-}
-
-fn watcher(directory: &Path, wakes: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    // The drop directory itself may be a symlink of the operator's.
-    let directory = files::canonical(directory).map_err(|error| notify::Error::io(error.source))?;
-    let watched = directory.clone();
-    let wake = move |event: notify::Result<Event>| {
-        // An error or an overflow means that events were lost, so there is something to look at.
-        if event.is_err() || event.is_ok_and(|event| is_hint(&event, &directory)) {
-            wakes.notify_one();
-        }
-    };
-    // A symlink of a sender's may lead anywhere, also to where there is more than can be watched.
-    let mut watcher = RecommendedWatcher::new(wake, Config::default().with_follow_symlinks(false))?;
-    if watcher.watch(&watched, RecursiveMode::Recursive).is_err() {
-        // Something in it may not be read, which is no reason to see nothing of the others.
-        watcher.watch(&watched, RecursiveMode::NonRecursive)?;
-        for name in files::names(&watched).unwrap_or_default() {
-            let path = watched.join(name);
-            if files::metadata(&path).is_ok_and(|metadata| metadata.is_dir())
-                && let Err(error) = watcher.watch(&path, RecursiveMode::Recursive)
-            {
-                tell(&path, &error);
+        let Some(events) = &self.events else { return self.wakes.notified().await };
+        loop {
+            tokio::select! {
+                () = self.wakes.notified() => return,
+                happened = events.happened(|| self.try_take_in(events)) => if let Err(error) = happened {
+                    self.watched().tell(&error);
+                    return self.wakes.notified().await;
+                },
             }
         }
     }
-    Ok(watcher)
+
+    fn take_in(&self, events: &Events) {
+        if let Err(error) = self.try_take_in(events) {
+            self.watched().tell(&error);
+        }
+    }
+
+    fn try_take_in(&self, events: &Events) -> io::Result<()> {
+        let mut watched = self.watched();
+        events.read(|event| {
+            if is_hint(&event) {
+                self.wakes.notify_one();
+            }
+            if event.kinds.contains(EventKinds::MOVE_SELF) {
+                // It has another path now, under which the next walk finds it.
+                events.unwatch(event.watch);
+            }
+            if event.kinds.intersects(EventKinds::MOVE_SELF | EventKinds::IGNORED) {
+                watched.forget(event.watch);
+            }
+        })
+    }
+
+    /// A lock that a panic has poisoned still guards whole values here.
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn tell(directory: &Path, error: &notify::Error) {
-    tracing::warn!(
-        directory = names::plain(directory.as_os_str()),
-        error = mysimbdp_core::chain(error),
-        "part of the drop point cannot be watched, files there are found by scans alone"
-    );
+impl Watched {
+    fn is_spent(&self, client: Option<&ClientId>) -> bool {
+        self.count.get(&client.cloned()).is_some_and(|count| *count >= self.share)
+    }
+
+    fn add(&mut self, id: WatchId, watching: Watching) {
+        // The same directory under another path.
+        self.forget(id);
+        *self.count.entry(watching.client.clone()).or_default() += 1;
+        self.ids.insert(watching.path.clone(), id);
+        self.directories.insert(id, watching);
+    }
+
+    fn forget(&mut self, id: WatchId) {
+        let Some(Watching { path, client }) = self.directories.remove(&id) else { return };
+        self.ids.remove(&path);
+        if let Some(count) = self.count.get_mut(&client) {
+            *count -= 1;
+        }
+    }
+
+    /// Once: the kernel's limit is reached by many.
+    fn tell(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(%error, "part of the drop directory cannot be watched, files there are found by scans alone");
+        }
+    }
 }
 
 /// Reading and taking away are what we do ourselves: to wake on them would never end.
-fn is_hint(event: &Event, directory: &Path) -> bool {
-    if event.need_rescan() {
+fn is_hint(event: &Event) -> bool {
+    // Events were lost, so there is something to look at.
+    if event.kinds.contains(EventKinds::QUEUE_OVERFLOW) {
         return true;
     }
-    let of_interest = match event.kind {
-        EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
-        EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => false,
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => true,
-    };
-    of_interest
-        && event.paths.iter().any(|path| {
-            path.file_name().is_none_or(|name| !names::is_temporary(name))
-                && !DropDirectory::is_own(path, directory)
-        })
+    let of_interest =
+        EventKinds::CREATE | EventKinds::MOVED_TO | EventKinds::CLOSE_WRITE | EventKinds::ATTRIB;
+    event.kinds.intersects(of_interest) && !names::is_temporary(&event.name)
 }
 
 #[cfg(test)]
 mod tests {
-    use notify::event::{CreateKind, Flag, RemoveKind};
+    use mysimbdp_core::io::drop_directory::DropDirectory;
+    use mysimbdp_core::layout::Layout;
 
     use super::*;
 
-    #[test]
-    fn what_may_mean_a_new_file_wakes_and_our_own_doing_does_not() {
-        let at = |kind, path: &str| Event::new(kind).add_path(path.into());
-        let directory = Path::new("/in");
-        for event in [
-            at(EventKind::Create(CreateKind::File), "/in/a.csv"),
-            at(EventKind::Create(CreateKind::Folder), "/in/directory"),
-            at(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "/in/a.csv"),
-            at(EventKind::Access(AccessKind::Close(AccessMode::Write)), "/in/a.csv"),
-            Event::new(EventKind::Other).set_flag(Flag::Rescan),
+    fn event(kinds: EventKinds, name: &str) -> Event {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let drop_directory = DropDirectory::prepare(&Layout::new(root.path())).expect("drop directory");
+        let watch = Events::new().expect("events").watch(drop_directory.root()).expect("watch");
+        Event { watch, kinds, name: name.into() }
+    }
+
+    #[tokio::test]
+    async fn what_may_mean_a_new_file_wakes_and_our_own_doing_does_not() {
+        for (kinds, name) in [
+            (EventKinds::CREATE, "a.csv"),
+            (EventKinds::CREATE | EventKinds::ISDIR, "directory"),
+            (EventKinds::MOVED_TO, "a.csv"),
+            (EventKinds::CLOSE_WRITE, "a.csv"),
+            (EventKinds::ATTRIB, ""),
+            (EventKinds::QUEUE_OVERFLOW, ""),
         ] {
-            assert!(is_hint(&event, directory), "{event:?}");
+            assert!(is_hint(&event(kinds, name)), "{kinds:?}");
         }
-        for event in [
-            at(EventKind::Access(AccessKind::Open(AccessMode::Read)), "/in/a.csv"),
-            at(EventKind::Access(AccessKind::Close(AccessMode::Read)), "/in/a.csv"),
-            at(EventKind::Modify(ModifyKind::Name(RenameMode::From)), "/in/a.csv"),
-            at(EventKind::Remove(RemoveKind::File), "/in/a.csv"),
-            at(EventKind::Create(CreateKind::File), "/in/.a.csv.X8s7"),
-            at(EventKind::Modify(ModifyKind::Name(RenameMode::To)), "/in/.mysimbdp/0123/client1/a.csv"),
+        for (kinds, name) in [
+            (EventKinds::OPEN, "a.csv"),
+            (EventKinds::CLOSE_NOWRITE, "a.csv"),
+            (EventKinds::MOVED_FROM, "a.csv"),
+            (EventKinds::DELETE, "a.csv"),
+            (EventKinds::CREATE, ".a.csv.X8s7"),
         ] {
-            assert!(!is_hint(&event, directory), "{event:?}");
+            assert!(!is_hint(&event(kinds, name)), "{kinds:?}");
         }
     }
 }

@@ -1,8 +1,12 @@
 //! A file goes to its tenant or to nobody, also while the configuration is edited.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use mysimbdp_testbed::{Daemon, Root, until};
+use mysimbdp_testbed::{Daemon, Process, Root, STRANGER, binary, until};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, documents};
@@ -64,4 +68,78 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
     let printed = run(&root, 0, &["drop", "beta", file]);
     assert!(!printed.contains("does not run"), "{printed}");
     assert!(fetchdata.terminate().success());
+}
+
+/// A platform without privileges, which cannot read what is root's.
+fn start_unprivileged(root: &Root, role: &str) -> Process {
+    let mut command = Command::new(binary("mysimbdp"));
+    command.arg("--config").arg(root.config()).arg(role).current_dir(root.path());
+    command.uid(STRANGER).gid(STRANGER);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Process::spawn(command)
+}
+
+fn give_away(path: &Path) {
+    chown(path, Some(STRANGER), Some(STRANGER)).expect("another owner");
+    if path.is_dir() && !path.is_symlink() {
+        fs::read_dir(path).expect("list").for_each(|entry| give_away(&entry.expect("entry").path()));
+    }
+}
+
+#[test]
+fn one_directory_that_may_not_be_read_stops_one_client_alone() {
+    if fs::metadata("/proc/self").expect("this process").uid() != 0 {
+        eprintln!("SKIPPED: only root can make directories that the platform's user may not read");
+        return;
+    }
+    let root = Root::new(&with_clients(&["deep", "good", "roots", "stuck"]));
+    for client in ["deep", "good", "roots", "stuck"] {
+        root.drop_file(client, "first.csv", format!("a,b\n1,{client}\n").as_bytes());
+    }
+    fs::create_dir_all(root.path().join("staging/stuck")).expect("directory");
+    fs::create_dir(root.drop_point("deep/lost+found")).expect("directory");
+    fs::write(root.drop_point("deep/lost+found/second.csv"), "a,b\n2,deep\n").expect("file");
+    give_away(root.path());
+    let bad =
+        [root.drop_point("deep/lost+found"), root.drop_point("roots"), root.path().join("staging/stuck")];
+    for path in &bad {
+        chown(path, Some(0), Some(0)).expect("root's");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("mode");
+    }
+    let mut processes = [start_unprivileged(&root, "fetchdata"), start_unprivileged(&root, "batch-manager")];
+    for client in ["good", "deep"] {
+        until(SOON, "it is staged, and finished", || {
+            root.log("batch-manager.log").contains(&format!("client={client}")) && staged(&root, client) == 0
+        });
+    }
+    until(SOON, "status tells", || {
+        // No stream-manager runs.
+        let printed = run(&root, 69, &["status"]);
+        ["deep/lost+found", "client-input-directory/roots", "staging of stuck"]
+            .iter()
+            .all(|name| printed.contains(name))
+    });
+    assert!(processes.iter_mut().all(|process| process.is_running()));
+    for path in &bad {
+        give_away(path);
+    }
+    until(SOON, "all are finished", || {
+        let left = |client: &str| {
+            root.list(&format!("client-input-directory/{client}"))
+                .iter()
+                .filter(|name| name.ends_with(".csv"))
+                .count()
+                + staged(&root, client)
+        };
+        left("roots") + left("stuck") == 0 && root.list("client-input-directory/deep/lost+found").is_empty()
+    });
+    until(SOON, "nothing is told any more", || {
+        let printed = run(&root, 69, &["status"]);
+        !["deep/lost+found", "client-input-directory/roots", "staging of stuck"]
+            .iter()
+            .any(|name| printed.contains(name))
+    });
+    for process in &mut processes {
+        process.terminate(SOON);
+    }
 }

@@ -10,6 +10,7 @@ use super::place::Path;
 use super::settings::{Broker, Settings};
 use super::shape::Readable;
 use super::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client, Config, Rules, tenant};
+use crate::client::ClientId;
 use crate::io::{broker, files};
 use crate::layout::Layout;
 use crate::topic::Topics;
@@ -39,6 +40,8 @@ pub(super) fn compile(
     });
     let clients: Vec<(&Path, Client)> = clients.collect();
     unique(findings, clients.iter().map(|(path, client)| (*path, client.id.as_str())), "id");
+    let linked = settings.clients.iter().filter(|client| client.folder_may_be_symlink);
+    let linked: Vec<ClientId> = linked.map(|client| client.id.clone()).collect();
     Config {
         broker_url: broker_url(findings, &settings, &variable),
         broker_keep_alive: settings.broker.keep_alive.duration(),
@@ -52,7 +55,7 @@ pub(super) fn compile(
                 &settings.rules.file_name_pattern,
             ),
         },
-        layout: Layout::new(root),
+        layout: Layout::new(root).with_linked(linked),
         hash: super::hash_of(findings.text()),
         clients: clients.into_iter().map(|(_, client)| (client.id.clone(), client)).collect(),
         topics,

@@ -18,7 +18,7 @@ fn client(id: &str) -> ClientId {
 
 fn level(staged: &[(&str, u64)]) -> Result<Level, String> {
     let staged = staged.iter().map(|(id, bytes)| (client(id), *bytes)).collect();
-    Ok(Level { staged, disks: vec![disk(1 << 30, Some(1 << 20))] })
+    Ok(Level { staged, disks: vec![disk(1 << 30, Some(1 << 20))], ..Level::default() })
 }
 
 fn disk(free_bytes: u64, free_files: Option<u64>) -> Disk {

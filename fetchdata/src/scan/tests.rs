@@ -15,6 +15,11 @@ fn root() -> (Root, Config) {
     (root, config)
 }
 
+fn ground(config: &Config) -> Ground<'_> {
+    let drop_directory = DropDirectory::make(&config.layout).expect("drop directory");
+    Ground { config, drop_directory, watch: None }
+}
+
 /// How many files of each owner the walk has looked at.
 fn counts(walk: &Walk) -> BTreeMap<(&str, Lane), usize> {
     let mut counts = BTreeMap::new();
@@ -40,7 +45,7 @@ fn no_client_has_more_than_its_share_of_a_walk() {
     {
         root.drop_file(directory, name, b"");
     }
-    let walk = walk_with(&config, Paths::new(), 10);
+    let walk = walk_with(&ground(&config), Paths::new(), 10);
     let expected = [
         (("aaron", Lane::Live), 10),
         (("aaron", Lane::Backfill), 10),
@@ -52,7 +57,7 @@ fn no_client_has_more_than_its_share_of_a_walk() {
     let cut_off: Vec<_> =
         walk.cut_off.keys().map(|owner| owner.client.as_ref().map(ClientId::as_str)).collect();
     assert_eq!(cut_off, [None, Some("aaron"), Some("aaron")]);
-    assert_eq!(counts(&walk_with(&config, Paths::new(), 1000))[&("aaron", Lane::Live)], 150);
+    assert_eq!(counts(&walk_with(&ground(&config), Paths::new(), 1000))[&("aaron", Lane::Live)], 150);
 }
 
 #[test]
@@ -67,7 +72,7 @@ fn window_after_window_everything_is_looked_at() {
     let (mut starts, mut seen) = (Paths::new(), BTreeSet::new());
     for window in 1.. {
         assert!(window < 10, "{seen:?}");
-        let walk = walk_with(&config, starts.clone(), 7);
+        let walk = walk_with(&ground(&config), starts.clone(), 7);
         assert_eq!(counts(&walk)[&("zoe", Lane::Live)], 1, "whose window stays");
         let of_aaron: Vec<&Look> = walk
             .looks
@@ -94,10 +99,30 @@ fn directories_without_end_use_up_their_owners_share_alone() {
             .expect("directories");
     }
     root.drop_file("zoe", "1.csv", b"");
-    let walk = walk_with(&config, Paths::new(), 10);
+    let walk = walk_with(&ground(&config), Paths::new(), 10);
     assert_eq!(counts(&walk), [(("zoe", Lane::Live), 1)].into());
     assert!((1..10).contains(&walk.faults.len()), "{:?}", walk.faults);
     assert!(walk.faults.iter().all(|(client, _)| client.as_ref().is_some_and(|id| id.as_str() == "aaron")));
+}
+
+#[tokio::test]
+async fn no_client_has_more_than_its_share_of_the_watches() {
+    let (root, config) = root();
+    for number in 0..50 {
+        files::create_dir_all(&root.drop_point("aaron").join(number.to_string())).expect("directory");
+    }
+    files::create_dir_all(&root.drop_point("zoe/deeper")).expect("directory");
+    let watch = Watch::new(10);
+    for _ in 0..2 {
+        walk_with(&Ground { watch: Some(&watch), ..ground(&config) }, Paths::new(), 1000);
+        let watched = |client: &str| watch.count(Some(&client.parse().expect("client")));
+        assert_eq!((watched("aaron"), watched("zoe")), (10, 2));
+    }
+    files::remove_dir_all(&root.drop_point("aaron")).expect("remove");
+    walk_with(&Ground { watch: Some(&watch), ..ground(&config) }, Paths::new(), 1000);
+    assert_eq!(watch.count(Some(&"aaron".parse().expect("client"))), 0, "what is gone needs none");
+    root.drop_file("zoe/deeper", "1.csv", b"");
+    watch.woken().await;
 }
 
 #[test]
@@ -110,8 +135,8 @@ fn what_the_others_leave_is_shared_by_those_who_have_more() {
     root.drop_file("zoe/backfill", "1.csv", b"");
     // An equal share of five would be 32.
     let of = |walk: &Walk| counts(walk).into_values().collect::<Vec<_>>();
-    assert_eq!(of(&walk_within(161, &config, Paths::new())), [80, 80, 1]);
-    assert_eq!(of(&walk_within(1000, &config, Paths::new())), [200, 200, 1]);
+    assert_eq!(of(&walk_within(161, &ground(&config), Paths::new())), [80, 80, 1]);
+    assert_eq!(of(&walk_within(1000, &ground(&config), Paths::new())), [200, 200, 1]);
 }
 
 #[test]

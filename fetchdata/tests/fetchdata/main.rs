@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests drop files as senders do")]
 
 mod arrivals;
+mod broken_folders;
 mod cut_off;
 mod enemy_ground;
 mod names;

@@ -22,7 +22,7 @@ fn tenants() -> Value {
     all
 }
 
-fn notices(root: &Root) -> String {
+pub(crate) fn notices(root: &Root) -> String {
     let found = sign::notices(&Layout::new(root.path())).expect("status files");
     found.into_iter().map(|notice| notice.text).collect::<Vec<_>>().join("\n")
 }

@@ -21,6 +21,9 @@ pub struct Client {
     pub micro_batching: Option<MicroBatching>,
     #[serde(default)]
     pub on_duplicate: OnDuplicate,
+    /// Whether its folder may be a symlink that belongs to the platform's user or to root. Else it is left alone.
+    #[serde(default)]
+    pub folder_may_be_symlink: bool,
     /// Whether `<file>.receipt.json` is written to the drop point at the end.
     #[serde(default)]
     pub receipt: bool,

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,21 @@ impl Directory {
     /// The directory of this name.
     pub fn directory(&self, name: &OsStr) -> Result<Self> {
         self.resolve(Path::new(single(name).map_err(self.error("open", name))?))
+    }
+
+    /// The directory that the symlink of this name leads to. It must be the operator's: of this user, or of root.
+    pub(super) fn follow(&self, name: &OsStr) -> Result<Self> {
+        let owner = self.status(name)?.owner;
+        if owner != 0 && owner != geteuid().as_raw() {
+            let why = format!(
+                "it is a symlink of user {owner}, only those of the platform's user and root are followed"
+            );
+            return Err(self.error("open", name)(io::Error::other(why)));
+        }
+        let flags = ON_THE_WAY | OFlags::CLOEXEC;
+        let open = || Ok(openat(&self.descriptor, single(name)?, flags, Mode::empty())?);
+        let descriptor = open().map_err(self.error("open", name))?;
+        Ok(Self { descriptor, shown: self.shown.join(name) })
     }
 
     /// The directory of this name; makes it if it is missing.
@@ -307,6 +322,11 @@ fn entries(directory: Dir) -> impl Iterator<Item = io::Result<OsString>> {
         Ok(entry) => Some(Ok(OsString::from_vec(entry.file_name().to_bytes().to_owned()))),
         Err(error) => Some(Err(error.into())),
     })
+}
+
+/// A path to an open directory for calls that take no descriptor.
+pub(super) fn path_of_descriptor(directory: &Directory) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", directory.descriptor.as_raw_fd()))
 }
 
 /// A name that leads nowhere else.

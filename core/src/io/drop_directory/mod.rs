@@ -12,20 +12,25 @@
 
 mod accepting;
 mod directory;
+mod events;
 mod path;
 mod resolve;
 mod status;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use accepting::Accepting;
 pub use directory::{Directory, Existing};
+pub use events::{Event, EventKinds, Events, WatchId};
 pub use path::{DropPath, plain};
 pub use status::{FileKind, FileStatus};
 
 use super::files::{self, Result};
+use crate::client::ClientId;
 use crate::layout::Layout;
 
 /// Directories within each other, below the drop directory. What lies deeper is left where it is.
@@ -38,6 +43,8 @@ const OWN: &str = ".mysimbdp";
 #[derive(Debug)]
 pub struct DropDirectory {
     root: Directory,
+    /// Whose folder may be a symlink.
+    linked: Arc<BTreeSet<ClientId>>,
 }
 
 impl DropDirectory {
@@ -47,7 +54,7 @@ impl DropDirectory {
     ///
     /// It does not exist, or is not a directory.
     pub fn open(layout: &Layout) -> Result<Self> {
-        Ok(Self { root: Directory::of_platform(&layout.drop_point())? })
+        Ok(Self::of(Directory::of_platform(&layout.drop_point())?, layout))
     }
 
     /// The same; makes it if it is missing.
@@ -61,7 +68,11 @@ impl DropDirectory {
             opened => return opened,
         }
         files::create_dir_all(layout.root())?;
-        Ok(Self { root: Directory::of_platform(layout.root())?.make(OsStr::new(Layout::DROP))? })
+        Ok(Self::of(Directory::of_platform(layout.root())?.make(OsStr::new(Layout::DROP))?, layout))
+    }
+
+    fn of(root: Directory, layout: &Layout) -> Self {
+        Self { root, linked: Arc::clone(layout.linked()) }
     }
 
     /// The same; makes the platform's own directory in it, too, and warns of what makes it unsafe.
@@ -101,7 +112,24 @@ impl DropDirectory {
     }
 
     pub fn directory(&self, path: &DropPath) -> Result<Directory> {
-        self.root.below(path)
+        match self.linked_folder(path)? {
+            Some((folder, below)) => folder.below(&below),
+            None => self.root.below(path),
+        }
+    }
+
+    /// The client's folder that the path leads through if it is a symlink which the config allows, and the path from there.
+    ///
+    /// Nobody but the operator can change what lies directly in the drop directory, so it is no enemy's symlink that is
+    /// followed here; what lies beyond it is opened as everything else is.
+    fn linked_folder(&self, path: &DropPath) -> Result<Option<(Directory, DropPath)>> {
+        let Some(folder) = path.names().next() else { return Ok(None) };
+        let is_linked = || self.root.status(folder).is_ok_and(|status| status.kind == FileKind::Symlink);
+        if !self.linked.iter().any(|client| folder == client.as_str()) || !is_linked() {
+            return Ok(None);
+        }
+        let below = path.below(&DropPath::root().join(folder)).unwrap_or_else(DropPath::root);
+        Ok(Some((self.root.follow(folder)?, below)))
     }
 
     /// The directory in which `path` lies.
@@ -115,8 +143,11 @@ impl DropDirectory {
             Err(error) if error.is_not_found() => {}
             found => return found,
         }
-        let mut directory = self.directory(&DropPath::root())?;
-        for name in path.names() {
+        let (mut directory, below) = match self.linked_folder(path)? {
+            Some(linked) => linked,
+            None => (self.directory(&DropPath::root())?, path.clone()),
+        };
+        for name in below.names() {
             directory = directory.make(name)?;
         }
         Ok(directory)

@@ -40,6 +40,18 @@ impl DropPath {
         (is_inside && path.file_name().is_some()).then(|| Self(path.to_owned()))
     }
 
+    /// The place that [`DropPath::as_bytes`] has told; `None` if it is none.
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let path = Path::new(OsStr::from_bytes(bytes));
+        let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+        is_inside.then(|| Self(path.to_owned()))
+    }
+
+    /// What the platform writes down to find it again.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_os_str().as_bytes()
+    }
+
     #[must_use]
     pub fn join(&self, name: &OsStr) -> Self {
         Self(self.0.join(name))
