@@ -18,6 +18,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::Error;
 use crate::judge::candidate;
+use crate::late::Lookout;
 use crate::measure::Measure;
 use crate::pause::Pause;
 use crate::room::Gate;
@@ -46,6 +47,7 @@ pub(crate) struct Intake {
     config: Arc<Config>,
     taker: Arc<Taker>,
     watch: Arc<Watch>,
+    lookout: Lookout,
     tracker: Tracker,
     /// Settled files that wait for a free hand.
     queue: VecDeque<Ready>,
@@ -99,6 +101,7 @@ impl Intake {
             config,
             taker,
             watch,
+            lookout: Lookout::default(),
             tracker: Tracker::default(),
             queue: VecDeque::new(),
             tasks: JoinSet::new(),
@@ -170,17 +173,18 @@ impl Intake {
         let config = Arc::clone(&self.config);
         let started = Instant::now();
         let mut measure = std::mem::take(&mut self.measure);
-        let watch = Arc::clone(&self.watch);
+        let (watch, mut lookout) = (Arc::clone(&self.watch), std::mem::take(&mut self.lookout));
         let starts = self.windows.starts();
         let walked = spawn_blocking(move || {
             let before = processor_time();
             let (walk, level) = (scan::walk(&config, Some(&watch), starts), measure.level(&config.layout));
             restore_left(&config, &walk.left);
-            (walk, level, measure, processor_time().saturating_sub(before))
+            lookout.look(&config.layout);
+            (walk, level, (measure, lookout), processor_time().saturating_sub(before))
         });
-        let (Walk { looks, faults, cut_off, .. }, level, measure, worked) =
+        let (Walk { looks, faults, cut_off, .. }, level, (measure, lookout), worked) =
             walked.await.map_err(Error::Crashed)?;
-        self.measure = measure;
+        (self.measure, self.lookout) = (measure, lookout);
         self.gate.measured(level.map_err(|error| mysimbdp_core::chain(&error)), self.in_work.values());
         self.waiting.tell(&faults, self.taker.tell());
         self.taker.tell().go_on();

@@ -15,11 +15,27 @@ use mysimbdp_core::io::lease::{self, Writers};
 use mysimbdp_core::manifest::{self, Format, Manifest, MicroBatch};
 use mysimbdp_core::timing::{Stage, Timing};
 
+use crate::openers::Seen;
 use crate::route;
 use crate::scan::{Kind, Look, Stamp};
 use crate::settle::Ready;
 use crate::split::{self, Split, SplitError};
 use crate::validate;
+use crate::watch::Watch;
+
+/// How it is known that nobody writes to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The kernel says so, or the sender does by a sentinel.
+    ByKernel,
+    /// Its writer was seen to close it.
+    ByEvents,
+    /// It is not known. It has rested for long.
+    NotSeen,
+}
+
+/// This process has a file open once while it judges and stages it.
+const OURS: u32 = 1;
 
 /// What can be said of a file without a look at others.
 pub(crate) enum Judgement {
@@ -38,6 +54,7 @@ pub(crate) struct Accepted {
     pub(crate) file: File,
     pub(crate) client: ClientId,
     pub(crate) split: Split,
+    pub(crate) closed: Closed,
     pub(crate) received_at: Timestamp,
     format: Format,
     app: String,
@@ -56,7 +73,7 @@ pub(crate) fn candidate<'a>(config: &'a Config, look: &Look) -> Option<&'a Clien
 /// # Errors
 ///
 /// It cannot be opened or read; that is no fault of the file, and says nothing about it.
-pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileError> {
+pub(crate) fn judge(config: &Config, watch: &Watch, ready: &Ready) -> Result<Judgement, FileError> {
     let look = &ready.look;
     let received_at = clock::now();
     let name = look.path.name();
@@ -64,7 +81,7 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
         Ok(client) => client,
         Err(why) => {
             if look.kind == Kind::File
-                && let Err(judgement) = claim(config, ready)?
+                && let Err(judgement) = claim(config, watch, ready)?
             {
                 return Ok(judgement);
             }
@@ -78,8 +95,8 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
     if look.kind != Kind::File {
         return Ok(Judgement::Refused(reasons));
     }
-    let file = match claim(config, ready)? {
-        Ok(file) => file,
+    let (file, closed) = match claim(config, watch, ready)? {
+        Ok(claimed) => claimed,
         Err(judgement) => return Ok(judgement),
     };
     let (true, Some(name)) = (reasons.is_empty(), name.to_str()) else {
@@ -93,7 +110,7 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
     let split = split::split(&file, &rules(client, format, look.stamp.bytes));
     let took = started.elapsed();
     // Not before the split: what a writer was in the middle of must be neither staged nor refused.
-    if !is_untouched(look, &file)? {
+    if !is_untouched(look, &file)? || !is_still_closed(watch, &look.path, closed) {
         return Ok(Judgement::Busy);
     }
     let split = match split {
@@ -104,7 +121,7 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
         }
     };
     let (look, client, app) = (look.clone(), client.id.clone(), app.name.clone());
-    let accepted = Accepted { look, file, client, split, received_at, format, app };
+    let accepted = Accepted { look, file, client, split, closed, received_at, format, app };
     accepted.log_timing(Stage::Settle, ready.settled_for);
     accepted.log_timing(Stage::Validate, validated);
     accepted.log_timing(Stage::Split, took);
@@ -112,7 +129,11 @@ pub(crate) fn judge(config: &Config, ready: &Ready) -> Result<Judgement, FileErr
 }
 
 /// Opens the file, where it is still what was seen, and complete.
-fn claim(config: &Config, ready: &Ready) -> Result<Result<File, Judgement>, FileError> {
+fn claim(
+    config: &Config,
+    watch: &Watch,
+    ready: &Ready,
+) -> Result<Result<(File, Closed), Judgement>, FileError> {
     let path = &ready.look.path;
     let file = match DropDirectory::open(&config.layout)?.open_file(path) {
         Err(error) if error.is_busy() => return Ok(Err(Judgement::Busy)),
@@ -123,9 +144,20 @@ fn claim(config: &Config, ready: &Ready) -> Result<Result<File, Judgement>, File
     }
     Ok(match lease::writers(&file).map_err(error("look at", path))? {
         Writers::Some => Err(Judgement::Busy),
-        Writers::Unknown if ready.leases_work => Err(Judgement::LeasesDoNotWork),
-        Writers::Unknown | Writers::None => Ok(file),
+        Writers::None => Ok((file, Closed::ByKernel)),
+        Writers::Unknown if ready.look.sentinel.is_some() => Ok((file, Closed::ByKernel)),
+        Writers::Unknown => match watch.seen(path, OURS) {
+            Seen::Open => Err(Judgement::Busy),
+            Seen::Closed => Ok((file, Closed::ByEvents)),
+            Seen::Unknown if ready.leases_work => Err(Judgement::LeasesDoNotWork),
+            Seen::Unknown => Ok((file, Closed::NotSeen)),
+        },
     })
+}
+
+/// Whether what was seen of a file's writers is still so; also when it has just been moved away, and nobody else can open it.
+pub(crate) fn is_still_closed(watch: &Watch, path: &DropPath, closed: Closed) -> bool {
+    closed != Closed::ByEvents || watch.seen(path, OURS) == Seen::Closed
 }
 
 /// Whether nothing has been written since the file was claimed, and nobody is about to.

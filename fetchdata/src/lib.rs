@@ -13,6 +13,7 @@
 //!
 //! The drop directory is the senders' ground: nothing there is trusted, see [`mysimbdp_core::io::drop_directory`].
 //! [`waiting`] tells what in it is nobody's or cannot be looked at.
+//! [`openers`] knows of a file's writers what the kernel does not tell, [`late`] waits for those of whom nothing is known.
 //! [`moves`] takes files from it and gives them back, [`set_aside`] is where some wait in between.
 //!
 //! A file's state is where it lies, so there is nothing to restore after a crash but what was cut off in between:
@@ -22,10 +23,12 @@ mod discard;
 mod duplicate;
 mod intake;
 mod judge;
+mod late;
 mod measure;
 mod moves;
 mod names;
 mod notify_staged;
+mod openers;
 mod pause;
 mod recover;
 mod room;
@@ -103,9 +106,9 @@ pub async fn run(
     let _lock = Lock::take(&drop_directory, ROLE)?;
     let prepared = Arc::clone(&config);
     let originals = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
-    let taker = Arc::new(Taker::new(Arc::clone(&config)));
-    taker.recover(originals).await.map_err(Error::Crashed)?;
     let watch = Arc::new(Watch::new(scan::watches(&config)));
+    let taker = Arc::new(Taker::new(Arc::clone(&config), Arc::clone(&watch)));
+    taker.recover(originals).await.map_err(Error::Crashed)?;
     tracing::info!(drop_point = %drop_directory.display(), clients = config.clients.len(), "started");
     announce(&config);
     let ended = Intake::new(live, Arc::clone(&taker), watch).run(shutdown).await;

@@ -21,6 +21,7 @@ use mysimbdp_core::reason::Reason;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::duplicate::History;
+use crate::late;
 use crate::moves::put_back;
 use crate::set_aside::{self, SetAside};
 
@@ -39,6 +40,8 @@ pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
             }
         }
     }
+    // Those that wait for their writers have a copy, or they would lie in the drop directory again.
+    originals.retain(|_, original| !original.is_late());
     for (ingestion, original) in std::mem::take(&mut originals) {
         match is_kept(layout, ingestion) {
             Ok(true) => warn_of(&ingestion, original.remove(&drop_directory)),
@@ -65,9 +68,11 @@ pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
 fn find(drop_directory: &DropDirectory) -> Result<(Originals, Vec<(String, SetAside)>), FileError> {
     let (mut originals, mut refused) = (Originals::new(), Vec::new());
     for (key, original) in set_aside::find(drop_directory)? {
-        match key.parse() {
-            Ok(ingestion) => _ = originals.insert(ingestion, original),
-            Err(_) => refused.push((key, original)),
+        match late::ingestion_of(&key) {
+            // One that waits for its writer has a copy already, if another of the same content is set aside.
+            Some((ingestion, true)) => _ = originals.entry(ingestion).or_insert(original),
+            Some((ingestion, false)) => _ = originals.insert(ingestion, original),
+            None => refused.push((key, original)),
         }
     }
     Ok((originals, refused))
@@ -171,7 +176,7 @@ fn directory(
         files::sync_dir(visible.parent().unwrap_or(&visible))?;
         failpoint::hit("fetchdata.recovery-shown");
         if let Some(original) = originals.remove(&ingestion) {
-            original.remove(&drop_directory)?;
+            original.end(&drop_directory)?;
         }
         tracing::info!(client = %client, ingestion = %ingestion, file = manifest.file, "staging was cut off, completed");
         return Ok(());

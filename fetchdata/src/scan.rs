@@ -13,6 +13,7 @@ use mysimbdp_core::io::drop_directory::{DEPTH_MAX, Directory, DropDirectory, Dro
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Lane;
+use serde::{Deserialize, Serialize};
 
 use crate::moves;
 use crate::names;
@@ -60,7 +61,7 @@ pub(crate) struct Owner {
 }
 
 /// What changes whenever the content does, as far as metadata can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     pub(crate) device: u64,
     pub(crate) inode: u64,

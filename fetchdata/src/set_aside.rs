@@ -14,6 +14,7 @@ use mysimbdp_core::failpoint;
 use mysimbdp_core::io::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath};
 use mysimbdp_core::io::files::{FileError, Result};
 
+use crate::late;
 use crate::moves::{Moved, move_verified, put_back};
 use crate::scan::Stamp;
 
@@ -54,6 +55,13 @@ pub(crate) fn set_aside(
         set_aside.forget(drop_directory)?;
     }
     Ok(taken?.then_some(set_aside))
+}
+
+/// Whether something is set aside with this key.
+pub(crate) fn is_occupied(drop_directory: &DropDirectory, key: &str) -> Result<bool> {
+    let own = drop_directory.own()?;
+    let record = format!("{RECORD_PREFIX}{key}");
+    Ok([key, &record].iter().any(|name| own.status(name.as_ref()).is_ok()))
 }
 
 /// Whether the name is that of a directory in which a file waits beside where it lay.
@@ -118,11 +126,10 @@ impl SetAside {
     /// Whether a file waits in it.
     pub(crate) fn holds_anything(&self, drop_directory: &DropDirectory) -> Result<bool> {
         let mut any = false;
-        let visit = &mut |_: &Directory, _: &OsStr, _: DropPath| {
+        self.each_file(drop_directory, &mut |_, _, _| {
             any = true;
             Ok(())
-        };
-        each_file(&self.open(drop_directory)?.1, &self.home, 0, visit)?;
+        })?;
         Ok(any)
     }
 
@@ -138,13 +145,28 @@ impl SetAside {
 
     /// Returns what waits in it to where it was.
     pub(crate) fn restore(&self, drop_directory: &DropDirectory) -> Result<()> {
-        let (parent, inside) = self.open(drop_directory)?;
-        each_file(&inside, &self.home, 0, &mut |from, name, path| {
-            put_back(drop_directory, from, name, &path)
-        })?;
+        self.each_file(drop_directory, &mut |from, name, path| put_back(drop_directory, from, name, &path))?;
         failpoint::hit("fetchdata.recovery-unhidden");
-        parent.remove_tree(self.directory.name())?;
-        self.forget(drop_directory)
+        self.remove(drop_directory)
+    }
+
+    /// Does what is to be done when there is a copy: removes the original, unless it waits for its writer.
+    pub(crate) fn end(&self, drop_directory: &DropDirectory) -> Result<()> {
+        if self.is_late() { Ok(()) } else { self.remove(drop_directory) }
+    }
+
+    /// Whether it waits for its writer.
+    pub(crate) fn is_late(&self) -> bool {
+        late::is_late(&self.key())
+    }
+
+    /// Calls `visit` with each file in it, its directory, its name, and the path that it had.
+    pub(crate) fn each_file(
+        &self,
+        drop_directory: &DropDirectory,
+        visit: &mut dyn FnMut(&Directory, &OsStr, DropPath) -> Result<()>,
+    ) -> Result<()> {
+        each_file(&self.open(drop_directory)?.1, &self.home, 0, visit)
     }
 
     /// Removes the original, of which there is a copy.
@@ -186,11 +208,17 @@ impl SetAside {
     }
 
     fn forget(&self, drop_directory: &DropDirectory) -> Result<()> {
+        late::forget(drop_directory, &self.key())?;
         let Some(name) = self.record_name() else { return Ok(()) };
         match drop_directory.own()?.remove_file(&name) {
             Err(error) if error.is_not_found() => Ok(()),
             removed => removed,
         }
+    }
+
+    fn key(&self) -> String {
+        let name = self.directory.name().to_string_lossy();
+        name.strip_prefix(BESIDE_PREFIX).unwrap_or(&name).to_owned()
     }
 
     fn record_name(&self) -> Option<OsString> {

@@ -13,8 +13,9 @@ use mysimbdp_core::io::drop_directory::DropPath;
 
 use crate::scan::{Look, Owner, Stamp};
 
-/// Where the kernel cannot say whether a file is open for writing, it must rest this many times as long.
-const LONGER: u32 = 5;
+/// A file of which neither the kernel says whether it is open for writing, nor anybody was seen to close it, must rest this
+/// many times as long: an upload that stalls for a minute goes on or has ended.
+const LONGER: u32 = 60;
 
 /// Wait after the first failure; it doubles with each further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -90,7 +91,7 @@ pub(crate) enum Ended {
     Gone,
     /// It is open for writing, or has changed.
     Busy,
-    /// It rests, but the kernel cannot say whether it is open for writing.
+    /// It rests, but it is not known whether it is open for writing.
     LeasesDoNotWork,
     /// The same content is staged, and must end first.
     Twin(IngestionId),

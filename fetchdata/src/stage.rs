@@ -23,18 +23,21 @@ use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::layout::{Layout, part_file};
 use mysimbdp_core::manifest::Manifest;
 
+use crate::judge::Closed;
+use crate::late::{self, Waits};
 use crate::moves::{Moved, move_verified, put_back};
 use crate::recover;
 use crate::scan::Stamp;
-use crate::set_aside::set_aside;
 use crate::validate;
 
 /// A file at the drop point that has been split and accepted.
-#[derive(Debug)]
 pub(crate) struct Source<'a> {
     pub(crate) path: &'a DropPath,
     pub(crate) file: &'a File,
     pub(crate) stamp: Stamp,
+    pub(crate) closed: Closed,
+    /// Asked again when the file has been moved, and nobody can open it any more.
+    pub(crate) is_still_closed: &'a dyn Fn() -> bool,
 }
 
 /// What came of staging.
@@ -93,7 +96,9 @@ impl Paths {
     ) -> Result<Staging, FileError> {
         let reserved = validate::is_reserved(source.path.name());
         let elsewhere = files::metadata(&self.unseen)?.dev() != source.stamp.device;
-        if parts == StagingParts::Files || reserved || elsewhere {
+        // What may be written to is not what is worked on.
+        let may_change = source.closed == Closed::NotSeen;
+        if parts == StagingParts::Files || reserved || elsewhere || may_change {
             return self.by_parts(source, manifest);
         }
         match self.by_move(source, manifest) {
@@ -108,6 +113,10 @@ impl Paths {
         failpoint::hit("fetchdata.manifest-written");
         let (unseen, name) = (Directory::of_platform(&self.unseen)?, manifest.file.as_ref());
         match move_verified(&self.drop_directory, source.path, &unseen, name, &source.stamp)? {
+            Moved::Yes if !(source.is_still_closed)() => {
+                put_back(&self.drop_directory, &unseen, name, source.path)?;
+                Ok(Staging::Replaced)
+            }
             Moved::Yes => self.show(),
             Moved::Replaced => Ok(Staging::Replaced),
         }
@@ -132,10 +141,17 @@ impl Paths {
         files::sync_dir(&self.unseen)?;
         files::sync_dir(self.unseen.parent().unwrap_or(&self.unseen))?;
         failpoint::hit("fetchdata.parts-described");
-        let key = manifest.ingestion.to_string();
-        let Some(original) = set_aside(&self.drop_directory, source.path, &key, &source.stamp)? else {
-            return Ok(Staging::Replaced);
+        let whose = (&manifest.client, manifest.ingestion);
+        let waits = late::set_aside(&self.drop_directory, source.closed, whose, source.path, &source.stamp)?;
+        let original = match waits {
+            Waits::Yes(original) => original,
+            Waits::Replaced => return Ok(Staging::Replaced),
+            Waits::Occupied => return Ok(Staging::Twin),
         };
+        if !(source.is_still_closed)() {
+            original.restore(&self.drop_directory)?;
+            return Ok(Staging::Replaced);
+        }
         failpoint::hit("fetchdata.original-hidden");
         let shown = self.show();
         if !matches!(shown, Ok(Staging::Done)) {
@@ -147,7 +163,7 @@ impl Paths {
         }
         files::sync_dir(self.visible.parent().unwrap_or(&self.visible))?;
         failpoint::hit("fetchdata.copy-shown");
-        original.remove(&self.drop_directory)?;
+        original.end(&self.drop_directory)?;
         failpoint::hit("fetchdata.original-removed");
         shown
     }

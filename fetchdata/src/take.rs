@@ -27,16 +27,17 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::discard::{Refused, discard};
 use crate::duplicate::{self, History, Known};
-use crate::judge::{Accepted, Judgement, judge};
+use crate::judge::{Accepted, Judgement, is_still_closed, judge};
+use crate::late::{self, Waits};
 use crate::moves::Moved;
 use crate::notify_staged::Bell;
 use crate::recover;
 use crate::route;
 use crate::scan::Look;
-use crate::set_aside::set_aside;
 use crate::settle::{Ended, Ready};
 use crate::stage::{self, Source, Staging};
 use crate::tell::{Cause, Tell};
+use crate::watch::Watch;
 
 /// What all files share.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub(crate) struct Taker {
 /// What does not change with the config.
 #[derive(Debug)]
 struct Shared {
+    watch: Arc<Watch>,
     history: History,
     bell: Bell,
     tell: Tell,
@@ -86,10 +88,10 @@ impl TakeError {
 }
 
 impl Taker {
-    pub(crate) fn new(config: Arc<Config>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, watch: Arc<Watch>) -> Self {
         let history = History::new(&config);
         let bell = Bell::new(Arc::clone(&config));
-        let shared = Shared { history, bell, tell: Tell::new(), claims: Mutex::default() };
+        let shared = Shared { watch, history, bell, tell: Tell::new(), claims: Mutex::default() };
         Self { config, shared: Arc::new(shared) }
     }
 
@@ -178,7 +180,7 @@ impl Taker {
     }
 
     fn judge(&self, ready: &Ready) -> Result<Result<Accepted, Ended>, TakeError> {
-        Ok(Err(match judge(&self.config, ready)? {
+        Ok(Err(match judge(&self.config, &self.shared.watch, ready)? {
             Judgement::Accepted(accepted) => return Ok(Ok(*accepted)),
             Judgement::Busy => Ended::Busy,
             Judgement::LeasesDoNotWork => Ended::LeasesDoNotWork,
@@ -224,9 +226,12 @@ impl Taker {
         }
         // Out of sight until the held one is staged: were this cut off, the file would be found and judged once more.
         let drop_directory = DropDirectory::open(layout)?;
-        let (path, key) = (&accepted.look.path, ingestion.to_string());
-        let Some(original) = set_aside(&drop_directory, path, &key, &accepted.look.stamp)? else {
-            return Ok(Some(Ended::Busy));
+        let (look, whose) = (&accepted.look, (client, ingestion));
+        let waits = late::set_aside(&drop_directory, accepted.closed, whose, &look.path, &look.stamp)?;
+        let original = match waits {
+            Waits::Yes(original) => original,
+            Waits::Replaced => return Ok(Some(Ended::Busy)),
+            Waits::Occupied => return Ok(Some(Ended::Twin(ingestion))),
         };
         failpoint::hit("fetchdata.repeat-hidden");
         if let Err(error) = staging::retry_held(layout, client, ingestion) {
@@ -234,7 +239,7 @@ impl Taker {
             return Err(error.into());
         }
         failpoint::hit("fetchdata.held-returned");
-        original.remove(&drop_directory)?;
+        original.end(&drop_directory)?;
         self.remove_sentinel(&accepted.look);
         let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
         tracing::info!(client, ingestion, file, "what is held was dropped again, retried");
@@ -246,7 +251,15 @@ impl Taker {
         let started = Instant::now();
         let (taker, source) = (Arc::clone(self), Arc::clone(&accepted));
         let (staging, manifest) = spawn_blocking(move || {
-            let file = Source { path: &source.look.path, file: &source.file, stamp: source.look.stamp };
+            let (path, closed) = (&source.look.path, source.closed);
+            let is_still_closed = || is_still_closed(&taker.shared.watch, path, closed);
+            let file = Source {
+                path,
+                file: &source.file,
+                stamp: source.look.stamp,
+                closed,
+                is_still_closed: &is_still_closed,
+            };
             let parts = taker.config.settings.fetchdata.staging_parts;
             stage::stage(&taker.config.layout, parts, &file, &mut manifest).map(|staging| (staging, manifest))
         })

@@ -1,6 +1,9 @@
 //! Wakes the scanner when something happens in the drop directory. Nothing but a hint: what has happened, the scanner sees
 //! for itself, and what is missed here it finds on its own clock.
 //!
+//! It also counts who has a file open, for those files of which the kernel does not say whether they are being written:
+//! [`crate::openers`].
+//!
 //! Each walk has those directories watched that it looks at, of each client as many as its share. So no client's
 //! directories use up what the kernel gives, and nothing is walked for this alone.
 
@@ -13,6 +16,7 @@ use mysimbdp_core::io::drop_directory::{Directory, DropPath, Event, EventKinds, 
 use tokio::sync::Notify;
 
 use crate::names;
+use crate::openers::{Openers, Seen};
 
 /// The watch on the directories that have been looked at.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ struct Watched {
     directories: HashMap<WatchId, Watching>,
     ids: HashMap<DropPath, WatchId>,
     count: BTreeMap<Option<ClientId>, usize>,
+    openers: Openers,
     /// It was said that something cannot be watched.
     told: bool,
 }
@@ -44,7 +49,7 @@ struct Watching {
 impl Watch {
     /// Watches up to `share` directories of each client.
     pub(crate) fn new(share: usize) -> Self {
-        let mut watched = Watched { share, ..Watched::default() };
+        let mut watched = Watched { share, openers: Openers::new(share), ..Watched::default() };
         let events = Events::new().inspect_err(|error| watched.tell(error)).ok();
         Self { events, watched: Mutex::new(watched), wakes: Notify::new() }
     }
@@ -55,7 +60,10 @@ impl Watch {
         let Some(events) = &self.events else { return };
         self.take_in(events);
         let mut watched = self.watched();
-        if watched.ids.contains_key(path) || watched.is_spent(client) {
+        if let Some(id) = watched.ids.get(path).copied() {
+            return watched.openers.forget_gone(id);
+        }
+        if watched.is_spent(client) {
             return;
         }
         match events.watch(directory) {
@@ -68,6 +76,15 @@ impl Watch {
     #[cfg(test)]
     pub(crate) fn count(&self, client: Option<&ClientId>) -> usize {
         self.watched().count.get(&client.cloned()).copied().unwrap_or_default()
+    }
+
+    /// What is known of who has the file open, beside this process, which has it open `ours` times.
+    pub(crate) fn seen(&self, path: &DropPath, ours: u32) -> Seen {
+        let Some(events) = &self.events else { return Seen::Unknown };
+        self.take_in(events);
+        let watched = self.watched();
+        let id = watched.ids.get(&path.parent());
+        id.map_or(Seen::Unknown, |id| watched.openers.seen(*id, path.name(), ours))
     }
 
     /// Returns when something has happened since it last returned.
@@ -96,6 +113,7 @@ impl Watch {
             if is_hint(&event) {
                 self.wakes.notify_one();
             }
+            watched.count_openers(&event);
             if event.kinds.contains(EventKinds::MOVE_SELF) {
                 // It has another path now, under which the next walk finds it.
                 events.unwatch(event.watch);
@@ -125,7 +143,13 @@ impl Watched {
         self.directories.insert(id, watching);
     }
 
+    fn count_openers(&mut self, event: &Event) {
+        let client = self.directories.get(&event.watch).map(|watching| &watching.client);
+        self.openers.happened(event, client);
+    }
+
     fn forget(&mut self, id: WatchId) {
+        self.openers.forget(id);
         let Some(Watching { path, client }) = self.directories.remove(&id) else { return };
         self.ids.remove(&path);
         if let Some(count) = self.count.get_mut(&client) {
@@ -163,7 +187,7 @@ mod tests {
         let root = tempfile::tempdir().expect("temporary directory");
         let drop_directory = DropDirectory::prepare(&Layout::new(root.path())).expect("drop directory");
         let watch = Events::new().expect("events").watch(drop_directory.root()).expect("watch");
-        Event { watch, kinds, name: name.into() }
+        Event { watch, kinds, cookie: 0, name: name.into() }
     }
 
     #[tokio::test]

@@ -26,4 +26,5 @@ mod support;
 mod takeover;
 mod tenants;
 mod tls;
+mod uploads;
 mod weathervane;

@@ -71,7 +71,7 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
 }
 
 /// A platform without privileges, which cannot read what is root's.
-fn start_unprivileged(root: &Root, role: &str) -> Process {
+pub(crate) fn start_unprivileged(root: &Root, role: &str) -> Process {
     let mut command = Command::new(binary("mysimbdp"));
     command.arg("--config").arg(root.config()).arg(role).current_dir(root.path());
     command.uid(STRANGER).gid(STRANGER);

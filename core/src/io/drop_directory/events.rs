@@ -22,7 +22,11 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 const OF_INTEREST: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::OPEN)
     .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::CLOSE_NOWRITE)
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
@@ -37,6 +41,8 @@ pub struct Event {
     /// In which directory; it means nothing if events were lost ([`EventKinds::QUEUE_OVERFLOW`]).
     pub watch: WatchId,
     pub kinds: EventKinds,
+    /// Which both events of a move have.
+    pub cookie: u32,
     /// To what in it; empty if to the directory itself.
     pub name: OsString,
 }
@@ -87,8 +93,8 @@ impl Events {
             match reader.next() {
                 Ok(event) => {
                     let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
-                    let (watch, kinds) = (WatchId(event.wd()), event.events());
-                    visit(Event { watch, kinds, name: name.unwrap_or_default() });
+                    let (watch, kinds, cookie) = (WatchId(event.wd()), event.events(), event.cookie());
+                    visit(Event { watch, kinds, cookie, name: name.unwrap_or_default() });
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}

@@ -1,0 +1,115 @@
+//! Uploads of another user than the platform's, which has no `CAP_LEASE`: the kernel does not say who writes.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use mysimbdp_testbed::{Process, Root, STRANGER, until};
+use serde_json::json;
+
+use crate::support::{SOON, documents};
+use crate::tenants::start_unprivileged;
+
+/// A client's folder of this user, root, in which the platform's may work; fetchdata runs as `nobody`.
+fn root() -> Option<Root> {
+    if fs::metadata("/proc/self").expect("this process").uid() != 0 {
+        eprintln!("SKIPPED: only root can be another user than the platform's");
+        return None;
+    }
+    let root = Root::new(&json!({
+        "fetchdata": {"settle": "100ms", "scan_every": "1s", "free_space_min": "0B"},
+        "clients": [documents("alpha")],
+    }));
+    fs::create_dir_all(root.drop_point("alpha")).expect("directory");
+    for path in [root.path().to_owned(), root.drop_point("")] {
+        chown(path, Some(STRANGER), Some(STRANGER)).expect("another owner");
+    }
+    fs::set_permissions(root.drop_point("alpha"), Permissions::from_mode(0o777)).expect("mode");
+    Some(root)
+}
+
+fn rows(from: usize, to: usize) -> String {
+    (from..to).map(|row| format!("{row},x\n")).collect()
+}
+
+fn staged(root: &Root) -> Vec<serde_json::Value> {
+    let manifest = |name: &String| {
+        let text =
+            fs::read(root.path().join("staging/alpha").join(name).join("manifest.json")).expect("manifest");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    root.list("staging/alpha").iter().map(manifest).collect()
+}
+
+fn records_of(root: &Root, file: &str) -> Option<u64> {
+    staged(root)
+        .iter()
+        .find(|manifest| manifest["file"] == file)
+        .and_then(|manifest| manifest["records"].as_u64())
+}
+
+/// Files that are uploaded and closed one after the other, so that longer than any file has to rest goes by.
+fn upload_closed(root: &Root, round: usize) {
+    for number in 0..10 {
+        let name = format!("closed-{round}-{number}.csv");
+        fs::write(root.drop_point("alpha").join(&name), format!("a,b\n{round},{number}\n")).expect("file");
+        until(SOON, "a file that was closed is staged", || records_of(root, &name) == Some(1));
+    }
+}
+
+fn fetchdata(root: &Root) -> Process {
+    let fetchdata = start_unprivileged(root, "fetchdata");
+    until(SOON, "it has started", || root.log("fetchdata.log").contains("started"));
+    fetchdata
+}
+
+#[test]
+fn an_upload_of_another_user_that_stalls_is_staged_whole() {
+    let Some(root) = root() else { return };
+    let mut fetchdata = fetchdata(&root);
+    upload_closed(&root, 0);
+    let mut upload = File::create(root.drop_point("alpha").join("upload.csv")).expect("new file");
+    write!(upload, "a,b\n{}", rows(0, 100)).expect("write");
+    upload_closed(&root, 1);
+    assert_eq!(records_of(&root, "upload.csv"), None, "its writer has it open");
+    write!(upload, "{}", rows(100, 200)).expect("write");
+    upload_closed(&root, 2);
+    assert_eq!(records_of(&root, "upload.csv"), None, "its writer still has it open");
+    drop(upload);
+    until(SOON, "it is staged", || records_of(&root, "upload.csv").is_some());
+    assert_eq!(records_of(&root, "upload.csv"), Some(200));
+    fetchdata.terminate(SOON);
+}
+
+/// Its writer had it open before fetchdata looked, and stalls longer than anybody waits.
+#[test]
+fn what_is_written_after_a_file_was_taken_is_held() {
+    let Some(root) = root() else { return };
+    let path = root.drop_point("alpha").join("upload.csv");
+    let mut upload = File::create(&path).expect("new file");
+    write!(upload, "a,b\n{}", rows(0, 100)).expect("write");
+    let mut other = File::create(root.drop_point("alpha").join("complete.csv")).expect("new file");
+    write!(other, "a,b\n{}", rows(0, 5)).expect("write");
+    let mut fetchdata = fetchdata(&root);
+    until(SOON, "it is staged", || staged(&root).len() == 2);
+    assert_eq!(records_of(&root, "upload.csv"), Some(100));
+    assert!(!path.exists());
+    // Also a new start knows that it waits for its writer.
+    fetchdata.terminate(SOON);
+    let mut fetchdata = start_unprivileged(&root, "fetchdata");
+    write!(upload, "{}", rows(100, 150)).expect("write");
+    let held = || root.reasons("held", "alpha");
+    until(SOON, "it is held", || held().len() == 1);
+    let reason = held().remove(0);
+    assert_eq!(reason["file"], "upload.csv");
+    assert!(reason["reasons"].to_string().contains("changed after it was taken"), "{reason}");
+    // Its writer writes on.
+    write!(upload, "{}", rows(150, 200)).expect("write");
+    drop(upload);
+    let directory = root.path().join("held/alpha").join(root.list("held/alpha").remove(0));
+    let content = fs::read_to_string(directory.join("upload.csv")).expect("its file");
+    assert_eq!(content, format!("a,b\n{}", rows(0, 200)));
+    assert!(root.log("fetchdata.log").contains("ERROR"), "a person is needed");
+    assert_eq!(staged(&root).len(), 2, "nothing is staged twice");
+    fetchdata.terminate(SOON);
+}

@@ -1,0 +1,215 @@
+//! Originals of files of which nobody knows whether a writer has them open.
+//!
+//! Where the kernel does not tell, and nobody was seen to close a file, it rests long before a copy of it is staged. Its original
+//! then waits in the platform's own directory, beside a record of what it was like when it was taken. If it changes, its writer
+//! was not done: it goes to `held/`, for a person. One that has not changed for [`KEPT`] is removed.
+
+use std::io::Read;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::clock;
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::layout::Layout;
+use mysimbdp_core::reason::Reason;
+use serde::{Deserialize, Serialize};
+
+use crate::judge::Closed;
+use crate::names;
+use crate::scan::Stamp;
+use crate::set_aside::{self, SetAside};
+
+/// In front of the ingestion, in the key of such an original.
+const PREFIX: &str = "late-";
+const RECORD_SUFFIX: &str = ".json";
+const RECORD_BYTES_MAX: u64 = 64 << 10;
+
+/// A sender whose connection has died is told so by TCP after two hours at the latest, and then closes or goes on.
+const KEPT: SignedDuration = SignedDuration::from_hours(3);
+/// A person does not notice it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What an original was like when its copy was made.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    client: ClientId,
+    ingestion: IngestionId,
+    /// For people.
+    dropped_at: String,
+    stamp: Stamp,
+    taken_at: Timestamp,
+}
+
+/// What came of setting an original aside.
+#[derive(Debug)]
+pub(crate) enum Waits {
+    Yes(SetAside),
+    /// Another file had taken its place.
+    Replaced,
+    /// An earlier original of the same content is still waiting.
+    Occupied,
+}
+
+/// Sets the original of a file aside; it stays there after its copy is made if it is not known to be closed.
+pub(crate) fn set_aside(
+    drop_directory: &DropDirectory,
+    closed: Closed,
+    (client, ingestion): (&ClientId, IngestionId),
+    path: &DropPath,
+    stamp: &Stamp,
+) -> Result<Waits, FileError> {
+    let key = match closed {
+        Closed::ByKernel | Closed::ByEvents => ingestion.to_string(),
+        Closed::NotSeen => {
+            let key = format!("{PREFIX}{ingestion}");
+            if set_aside::is_occupied(drop_directory, &key)? {
+                return Ok(Waits::Occupied);
+            }
+            let own = drop_directory.own()?;
+            let record = Record {
+                client: client.clone(),
+                ingestion,
+                dropped_at: path.to_string(),
+                stamp: *stamp,
+                taken_at: clock::now(),
+            };
+            let json = serde_json::to_vec(&record).expect("a record has no map");
+            own.write(format!("{key}.tmp").as_ref(), &json, &own, record_name(&key).as_ref())?;
+            key
+        }
+    };
+    let set_aside = set_aside::set_aside(drop_directory, path, &key, stamp);
+    match set_aside {
+        Ok(Some(original)) => Ok(Waits::Yes(original)),
+        Ok(None) | Err(_) => {
+            forget(drop_directory, &key)?;
+            set_aside.map(|_| Waits::Replaced)
+        }
+    }
+}
+
+/// The ingestion that an original with this key is of, and whether it waits for its writer.
+pub(crate) fn ingestion_of(key: &str) -> Option<(IngestionId, bool)> {
+    let late = key.strip_prefix(PREFIX);
+    Some((late.unwrap_or(key).parse().ok()?, late.is_some()))
+}
+
+pub(crate) fn is_late(key: &str) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// Removes the record of an original, if there is one.
+pub(crate) fn forget(drop_directory: &DropDirectory, key: &str) -> Result<(), FileError> {
+    if !is_late(key) {
+        return Ok(());
+    }
+    match drop_directory.own()?.remove_file(record_name(key).as_ref()) {
+        Err(error) if error.is_not_found() => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Looks at the originals now and then.
+#[derive(Debug, Default)]
+pub(crate) struct Lookout {
+    looked_at: Option<Instant>,
+}
+
+impl Lookout {
+    /// Holds what has changed, and removes what has waited long enough. Blocks.
+    pub(crate) fn look(&mut self, layout: &Layout) {
+        if self.looked_at.is_some_and(|looked_at| looked_at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        self.looked_at = Some(Instant::now());
+        let looked = DropDirectory::open(layout).and_then(|drop_directory| {
+            let found = set_aside::find(&drop_directory)?;
+            for (key, original) in found.iter().filter(|(key, _)| is_late(key)) {
+                if let Err(error) = look_at(layout, &drop_directory, key, original) {
+                    let error = mysimbdp_core::chain(&error);
+                    tracing::warn!(key, error, "an original cannot be looked at, it stays where it is");
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = looked {
+            tracing::warn!(error = mysimbdp_core::chain(&error), "originals cannot be looked at");
+        }
+    }
+}
+
+fn look_at(
+    layout: &Layout,
+    drop_directory: &DropDirectory,
+    key: &str,
+    original: &SetAside,
+) -> Result<(), FileError> {
+    let record = read(drop_directory, key)?;
+    let mut held = false;
+    original.each_file(drop_directory, &mut |directory, name, path| {
+        let now = Stamp::of(&directory.status(name)?);
+        if !now.is_same_content(&record.stamp) {
+            hold(layout, directory, &path, &record, &now)?;
+            held = true;
+        }
+        Ok(())
+    })?;
+    let age = clock::now().duration_since(record.taken_at);
+    if held || age > KEPT {
+        original.remove(drop_directory)?;
+    }
+    Ok(())
+}
+
+fn read(drop_directory: &DropDirectory, key: &str) -> Result<Record, FileError> {
+    let name = record_name(key);
+    let error = |source| FileError { action: "read", path: name.clone().into(), source };
+    let mut json = Vec::new();
+    let file = drop_directory.own()?.open(name.as_ref())?;
+    file.take(RECORD_BYTES_MAX).read_to_end(&mut json).map_err(error)?;
+    serde_json::from_slice(&json).map_err(|source| error(source.into()))
+}
+
+/// Moves it as it is: whoever writes to it still does so there. It may be repeated.
+fn hold(
+    layout: &Layout,
+    from: &Directory,
+    path: &DropPath,
+    record: &Record,
+    now: &Stamp,
+) -> Result<(), FileError> {
+    let Record { client, ingestion, dropped_at, stamp, taken_at } = record;
+    let directory =
+        layout.held_root().join(client.as_str()).join(format!("{ingestion}-late-{:x}", now.inode));
+    files::create_dir_all(&directory)?;
+    let file = names::safe(path.name());
+    let why = format!(
+        "changed after it was taken, as its writer had it open: of its {} bytes (or more by now) {} were taken as ingestion \
+         {ingestion}; drop what is missing, or all of it under ids by key",
+        now.bytes, stamp.bytes
+    );
+    let reason = Reason {
+        file: file.clone(),
+        client: Some(client.to_string()),
+        ingestion: Some(ingestion.to_string()),
+        dropped_at: dropped_at.clone(),
+        bytes: now.bytes,
+        received_at: *taken_at,
+        decided_at: clock::now(),
+        reasons: vec![why.clone()],
+    };
+    let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
+    files::write_durable(&directory.join(Reason::FILE), &json)?;
+    let to = Directory::of_platform(&directory)?;
+    from.rename(path.name(), &to, file.as_ref(), Existing::Replace)?;
+    to.sync()?;
+    tracing::error!(%client, %ingestion, file, reason = why, "held");
+    Ok(())
+}
+
+fn record_name(key: &str) -> String {
+    format!("{key}{RECORD_SUFFIX}")
+}
