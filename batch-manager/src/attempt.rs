@@ -10,6 +10,7 @@ use mysimbdp_core::failpoint;
 use mysimbdp_core::io::clock;
 use mysimbdp_core::io::coredms::{Coredms, CoredmsError, object_length};
 use mysimbdp_core::io::files::FileError;
+use mysimbdp_core::io::staging::content::ContentError;
 use mysimbdp_core::io::staging::{Attempt, RejectsWriter, write_attempt, write_outcome};
 use mysimbdp_core::outcome::Outcome;
 use mysimbdp_core::timing::Stage;
@@ -17,7 +18,7 @@ use mysimbdp_core::timing::Stage;
 use crate::audit;
 use crate::blocking::blocking;
 use crate::context::Context;
-use crate::feed::{Feed, FeedError};
+use crate::feed::Feed;
 use crate::history;
 use crate::judge::{Evidence, judge};
 use crate::observe::Work;
@@ -56,7 +57,7 @@ enum Obstacle {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
-    Feed(#[from] FeedError),
+    Content(#[from] ContentError),
 }
 
 /// Makes the next attempt after `before`.
@@ -70,7 +71,7 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     };
     let (attempt, feed, store) = match prepare(context, work, unit, before.clone()).await {
         Ok(prepared) => prepared,
-        Err(Obstacle::Feed(error @ FeedError::Changed { .. })) => {
+        Err(Obstacle::Content(error @ ContentError::Changed { .. })) => {
             return Attempted::Hopeless { attempt: before, reason: error.to_string() };
         }
         Err(error) => return later(work, unit.index, before, chain(&error)).await,

@@ -2,10 +2,10 @@
 //!
 //! A file that is changed between the two passes is found out at the end, when the whole is verified once more.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::layout::Layout;
+use mysimbdp_core::io::files;
+use mysimbdp_core::io::staging::content::{ContentError, Segment, segment_of, segments};
 use mysimbdp_core::manifest::{Format, Manifest, MicroBatch};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -31,29 +31,11 @@ enum Piece {
     Segment(Segment),
 }
 
-/// A range of one file in the staged directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Segment {
-    path: PathBuf,
-    offset: u64,
-    length: u64,
-}
-
-/// Why a unit's bytes cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    /// Not what was staged: it will never be right again.
-    #[error("{}: content changed after it was staged: {what}", path.display())]
-    Changed { path: PathBuf, what: String },
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
 /// Why an app has not been fed to the end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedingError {
     #[error("its input cannot be read")]
-    Read(#[source] FeedError),
+    Read(#[source] ContentError),
     #[error("it took only {fed} of {length} bytes")]
     Refused { fed: u64, length: u64 },
 }
@@ -70,7 +52,7 @@ impl Feed {
     /// # Errors
     ///
     /// The content is not what was staged, or cannot be read.
-    pub fn verified(directory: &Path, manifest: &Manifest, unit: &WorkUnit) -> Result<Self, FeedError> {
+    pub fn verified(directory: &Path, manifest: &Manifest, unit: &WorkUnit) -> Result<Self, ContentError> {
         let pieces = match unit.input {
             Input::MicroBatch(index) => {
                 let batch = &manifest.micro_batches[index];
@@ -149,7 +131,7 @@ impl Feed {
         self,
         buffers: &mpsc::Sender<Vec<u8>>,
         mut spare: mpsc::Receiver<Vec<u8>>,
-    ) -> Result<(), FeedError> {
+    ) -> Result<(), ContentError> {
         for piece in self.pieces {
             let mut send = |bytes: &[u8]| {
                 let mut buffer = spare.try_recv().unwrap_or_default();
@@ -178,37 +160,12 @@ impl Piece {
     }
 }
 
-impl Segment {
-    /// Gives the range to `take`, buffer by buffer, until that returns false; returns whether it never did.
-    fn read(&self, take: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, FeedError> {
-        let file = files::open(&self.path)?;
-        let mut buffer = vec![0; self.length.min(BUFFER_BYTES as u64) as usize];
-        let mut read = 0;
-        while read < self.length {
-            let wanted = (self.length - read).min(BUFFER_BYTES as u64) as usize;
-            let count = files::read_at(&file, &self.path, &mut buffer[..wanted], self.offset + read)?;
-            if count < wanted {
-                return Err(self.changed(format!("it is shorter than {} bytes", self.offset + self.length)));
-            }
-            if !take(&buffer[..count]) {
-                return Ok(false);
-            }
-            read += count as u64;
-        }
-        Ok(true)
-    }
-
-    fn changed(&self, what: String) -> FeedError {
-        FeedError::Changed { path: self.path.clone(), what }
-    }
-}
-
 /// Verifies the whole file against its BLAKE3. Blocks.
 ///
 /// # Errors
 ///
 /// The content is not what was staged, or cannot be read.
-pub(crate) fn verify_whole(directory: &Path, manifest: &Manifest) -> Result<(), FeedError> {
+pub(crate) fn verify_whole(directory: &Path, manifest: &Manifest) -> Result<(), ContentError> {
     let mut hasher = blake3::Hasher::new();
     let mut take = |buffer: &[u8]| {
         hasher.update(buffer);
@@ -222,10 +179,10 @@ pub(crate) fn verify_whole(directory: &Path, manifest: &Manifest) -> Result<(), 
         return Ok(());
     }
     let what = format!("its BLAKE3 is {found}, it was {}", manifest.blake3);
-    Err(FeedError::Changed { path: directory.join(&manifest.file), what })
+    Err(ContentError::Changed { path: directory.join(&manifest.file), what })
 }
 
-fn verify_micro_batch(directory: &Path, batch: &MicroBatch) -> Result<(), FeedError> {
+fn verify_micro_batch(directory: &Path, batch: &MicroBatch) -> Result<(), ContentError> {
     let range = segment_of(directory, batch);
     let mut hasher = Xxh3::new();
     range.read(&mut |buffer: &[u8]| {
@@ -239,59 +196,9 @@ fn verify_micro_batch(directory: &Path, batch: &MicroBatch) -> Result<(), FeedEr
     Err(range.changed(format!("XXH3 of micro-batch {} is {found}, it was {}", batch.index, batch.xxh3)))
 }
 
-/// Where a micro-batch lies: as a range of the file, or as a part of its own.
-fn segment_of(directory: &Path, batch: &MicroBatch) -> Segment {
-    let offset = if is_part(batch) { 0 } else { batch.offset };
-    Segment { path: directory.join(&batch.path), offset, length: batch.length }
-}
-
-fn is_part(batch: &MicroBatch) -> bool {
-    Path::new(&batch.path).starts_with(Layout::PARTS)
-}
-
-/// Where `length` bytes at `offset` of the whole file lie.
-fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64) -> Vec<Segment> {
-    let end = offset + length;
-    let prefix = manifest.micro_batches.first().map(|first| Segment {
-        path: directory.join(if is_part(first) {
-            Path::new(Layout::PARTS).join(Layout::PREFIX_PART)
-        } else {
-            first.path.as_str().into()
-        }),
-        offset: 0,
-        length: manifest.prefix.length,
-    });
-    // Without any micro-batch there is nothing but the prefix.
-    let prefix = prefix.unwrap_or_else(|| Segment {
-        path: directory.join(&manifest.file),
-        offset: 0,
-        length: manifest.prefix.length,
-    });
-    let batches = manifest.micro_batches.iter().map(|batch| (batch.offset, segment_of(directory, batch)));
-    let all = [(0, prefix)].into_iter().chain(batches);
-    let mut found: Vec<Segment> = Vec::new();
-    for (begins, segment) in all {
-        let from = begins.max(offset);
-        let to = (begins + segment.length).min(end);
-        if from >= to {
-            continue;
-        }
-        let part =
-            Segment { offset: segment.offset + (from - begins), length: to - from, path: segment.path };
-        match found.last_mut() {
-            // Ranges of one file that follow each other are read as one.
-            Some(last) if last.path == part.path && last.offset + last.length == part.offset => {
-                last.length += part.length;
-            }
-            _ => found.push(part),
-        }
-    }
-    found
-}
-
 /// The elements of a range of a JSON array as an array of their own. A range ends with the comma behind its last
 /// element, the last one with the closing bracket, and either may be followed by white space.
-fn json_elements(range: Segment, is_last: bool) -> Result<Vec<Piece>, FeedError> {
+fn json_elements(range: Segment, is_last: bool) -> Result<Vec<Piece>, ContentError> {
     let expected = if is_last { b']' } else { b',' };
     let elements = match last_visible(&range)? {
         Some((byte, position)) if byte == expected => Segment { length: position, ..range },
@@ -304,7 +211,7 @@ fn json_elements(range: Segment, is_last: bool) -> Result<Vec<Piece>, FeedError>
 }
 
 /// The last byte of the range that is no white space, and its position in it.
-fn last_visible(range: &Segment) -> Result<Option<(u8, u64)>, FeedError> {
+fn last_visible(range: &Segment) -> Result<Option<(u8, u64)>, ContentError> {
     const STEP: u64 = 4096;
     let file = files::open(&range.path)?;
     let mut end = range.length;

@@ -1,7 +1,8 @@
 //! The end of an ingestion. Each step may be repeated, and is when a later one failed:
 //!
-//! 1. the whole is verified once more: what was changed while it was staged is held;
-//! 2. the rejected records go to the client's collection `rejected`;
+//! 1. the whole is verified once more: what was changed while it was staged is held, and so is that of which too much was
+//!    rejected;
+//! 2. the rejected records go to the client's collection `rejected`, with their bytes;
 //! 3. the history document of the run goes to the platform's database;
 //! 4. the receipt is in the drop directory, if the client asks for it: synced, as nobody could write it again;
 //! 5. the message `Finished` is in the outbox;
@@ -10,16 +11,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bson::{RawDocumentBuf, rawdoc};
 use jiff::Timestamp;
 use mysimbdp_core::chain;
-use mysimbdp_core::config::REJECTED;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::clock;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
+use mysimbdp_core::io::coredms::CoredmsError;
 use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::io::staging::{self, StagingError, read_rejects};
+use mysimbdp_core::io::staging::content::ContentError;
+use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::message::{self, Finished};
@@ -29,13 +29,11 @@ use mysimbdp_core::timing::Stage;
 
 use crate::blocking::blocking;
 use crate::context::Context;
-use crate::feed::{FeedError, verify_whole};
+use crate::feed::verify_whole;
 use crate::history::{self, HistoryError};
 use crate::observe::Work;
+use crate::rejects;
 use crate::timing;
-
-/// Rejected records that are inserted at a time.
-const REJECTS_AT_A_TIME: usize = 1000;
 
 /// File systems take names of 255 bytes; a receipt's has `.receipt.json` behind it.
 const RECEIPT_STEM_BYTES_MAX: usize = 255 - 13;
@@ -44,8 +42,8 @@ const RECEIPT_STEM_BYTES_MAX: usize = 255 - 13;
 #[derive(Debug)]
 pub(crate) enum Finish {
     Ingested(Counts),
-    /// The content is not what was staged: to be held.
-    Changed(String),
+    /// To be held: the content is not what was staged, or too much of it was rejected.
+    Refused(String),
 }
 
 /// Why the end has to be tried again.
@@ -57,12 +55,18 @@ pub(crate) enum FinishError {
     History(#[from] HistoryError),
     #[error("coredms refuses the rejected record {record}: {reason}")]
     RejectRefused { record: u64, reason: String },
+    #[error("the rejected record {record} does not make a document")]
+    RejectMalformed {
+        record: u64,
+        #[source]
+        source: bson::error::Error,
+    },
     #[error(transparent)]
     Staging(#[from] StagingError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
-    Feed(#[from] FeedError),
+    Content(#[from] ContentError),
 }
 
 /// Ends an ingestion whose units are all done.
@@ -75,7 +79,7 @@ pub(crate) async fn finish(
     let verified = Arc::clone(work);
     match blocking(move || verify_whole(&verified.directory, &verified.manifest)).await {
         Ok(()) => {}
-        Err(error @ FeedError::Changed { .. }) => return Ok(Finish::Changed(error.to_string())),
+        Err(error @ ContentError::Changed { .. }) => return Ok(Finish::Refused(error.to_string())),
         Err(error) => return Err(error.into()),
     }
     failpoint::hit("batch-manager.whole-verified");
@@ -84,7 +88,16 @@ pub(crate) async fn finish(
     outcomes.iter().for_each(|outcome| counts += outcome.counts);
     // What ranges received is counted by the join.
     if counts.rejected > 0 {
-        insert_rejects(context, work, outcomes).await?;
+        if let Some(reason) = work.app().settings.rejects_max.excess(counts) {
+            let ingestion = manifest.ingestion;
+            return Ok(Finish::Refused(format!("{reason}; `mysimbdp rejected {ingestion}` shows them")));
+        }
+        match rejects::list(context, work, outcomes).await {
+            Err(FinishError::Content(error @ ContentError::Changed { .. })) => {
+                return Ok(Finish::Refused(error.to_string()));
+            }
+            listed => listed?,
+        }
         failpoint::hit("batch-manager.rejects-listed");
     }
     // The last outcome's time, not this one: the run's document is the same however often it is written.
@@ -221,52 +234,8 @@ fn run_id(manifest: &Manifest) -> String {
     Run::id(manifest.ingestion, manifest.staged_at)
 }
 
-fn date(time: Timestamp) -> bson::DateTime {
+pub(crate) fn date(time: Timestamp) -> bson::DateTime {
     bson::DateTime::from_millis(time.as_millisecond())
-}
-
-async fn insert_rejects(context: &Context, work: &Work, outcomes: &[Outcome]) -> Result<(), FinishError> {
-    let store = context.stores.client(work.client()).await?;
-    for outcome in outcomes.iter().filter(|outcome| outcome.counts.rejected > 0) {
-        let mut documents = Vec::new();
-        let mut records = Vec::new();
-        for reject in read_rejects(&work.directory, outcome.index)? {
-            let reject = reject?;
-            documents.push(rejected(&work.manifest, reject.record, &reject.reason, outcome.finished_at));
-            records.push(reject.record);
-            if documents.len() == REJECTS_AT_A_TIME {
-                insert(store.as_ref(), std::mem::take(&mut documents), &std::mem::take(&mut records)).await?;
-            }
-        }
-        insert(store.as_ref(), documents, &records).await?;
-    }
-    Ok(())
-}
-
-async fn insert(
-    store: &dyn Coredms,
-    documents: Vec<RawDocumentBuf>,
-    records: &[u64],
-) -> Result<(), FinishError> {
-    if documents.is_empty() {
-        return Ok(());
-    }
-    let written = store.insert_many(REJECTED, documents).await?;
-    match written.rejected.into_iter().next() {
-        None => Ok(()),
-        Some((position, reason)) => Err(FinishError::RejectRefused { record: records[position], reason }),
-    }
-}
-
-fn rejected(manifest: &Manifest, record: u64, reason: &str, at: Timestamp) -> RawDocumentBuf {
-    rawdoc! {
-        "_id": bson::Binary::from(manifest.ingestion.record_id(record)),
-        "ingestion": manifest.ingestion.to_string(),
-        "file": manifest.file.as_str(),
-        "record": i64::try_from(record).unwrap_or(i64::MAX),
-        "reason": reason,
-        "rejected_at": date(at),
-    }
 }
 
 /// Beside where the file was dropped, under a name that the drop directory does not take for a file. What its sender has

@@ -8,7 +8,8 @@
 //! 3. `attempt` makes one attempt at a unit: `feed` verifies and feeds its bytes, `run` runs the client's
 //!    program, `judge` and `audit` decide whether it is believed, the latter by counting in coredms;
 //! 4. what failed waits (`backoff`) and is tried again, so often only; then it is held;
-//! 5. `finish` ends a file whose units are all done: `history` remembers it, `outbox` tells the world.
+//! 5. `finish` ends a file whose units are all done: `rejects` keeps what was rejected, `history` remembers the run,
+//!    `outbox` tells the world.
 //!
 //! `manager` is the loop around it. Staging is the queue and the truth: a restart is a look. What a manager that was
 //! killed has left running is killed before anything is started, so no unit is ever run twice at a time.
@@ -29,6 +30,7 @@ mod observe;
 mod outbox;
 mod plan;
 mod queue;
+mod rejects;
 pub mod run;
 mod stores;
 #[cfg(test)]

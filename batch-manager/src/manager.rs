@@ -85,6 +85,8 @@ pub(crate) struct Manager {
     /// Directories that could not be read.
     unreadable: BTreeSet<Key>,
     unreadable_told: Bursts<ClientId, (IngestionId, String)>,
+    /// Files of which records were rejected, and how many.
+    rejected_told: Bursts<ClientId, (IngestionId, u64)>,
     /// Clients of whom not everything has been taken up.
     behind: BTreeSet<ClientId>,
     /// Whose work waits for something.
@@ -114,6 +116,7 @@ impl Manager {
             tasks: JoinSet::new(),
             unreadable: BTreeSet::new(),
             unreadable_told: Bursts::new(TELL_EVERY),
+            rejected_told: Bursts::new(TELL_EVERY),
             behind: BTreeSet::new(),
             waiting: BTreeMap::new(),
             publishing: false,
@@ -198,7 +201,7 @@ impl Manager {
             }
             Err(error) => self.cannot_look(&error),
         }
-        self.tell_unreadable();
+        self.tell_bursts();
         self.publish_outbox();
         self.sweep();
     }
@@ -262,9 +265,13 @@ impl Manager {
         self.sign.show((!text.is_empty()).then_some(text));
     }
 
-    fn tell_unreadable(&mut self) {
-        for (client, Untold { count, last: (ingestion, error) }) in self.unreadable_told.due(Instant::now()) {
+    fn tell_bursts(&mut self) {
+        let now = Instant::now();
+        for (client, Untold { count, last: (ingestion, error) }) in self.unreadable_told.due(now) {
             tracing::error!(%client, count, last = %ingestion, error, "more staged files are left where they are");
+        }
+        for (client, Untold { count, last: (ingestion, rejected) }) in self.rejected_told.due(now) {
+            tracing::warn!(%client, count, last = %ingestion, rejected, "records of more files were rejected");
         }
     }
 

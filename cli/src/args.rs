@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use mysimbdp_core::client::ClientId;
+use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::clock;
 use mysimbdp_core::source::SourceName;
 use mysimbdp_core::units::{ByteSize, Period};
@@ -60,6 +61,8 @@ pub enum Command {
         /// Ingestion of a held file, or directory name of a discarded one, as `status` shows them.
         id: String,
     },
+    /// Show what was rejected of a file: number, reason and content
+    Rejected(Rejected),
     /// Count in the store itself, and exit 65 unless everything that was received is there
     Reconcile {
         /// Only this client.
@@ -181,6 +184,16 @@ pub enum CheckCommand {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Rejected {
+    /// Ingestion of a held or ingested file, as `status`, `drop --wait` and the history show it.
+    pub ingestion: IngestionId,
+    /// Only the records, in the form of the file, so that they can be mended and dropped: CSV with its header line, NDJSON
+    /// line by line, a JSON array.
+    #[arg(long, visible_aliases = ["csv", "ndjson", "json"])]
+    pub content: bool,
 }
 
 #[derive(Debug, Args)]

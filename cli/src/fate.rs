@@ -40,14 +40,31 @@ pub enum Fate {
     Discarded(Vec<String>),
 }
 
+impl Fate {
+    /// Whether all of the file is in the store.
+    pub fn is_good(&self) -> bool {
+        match self {
+            Self::Ingested { run } => run.rejected == 0,
+            Self::Receipt { counts, .. } => counts.rejected == 0,
+            Self::Held(_) | Self::Discarded(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ingested { run } => write!(
-                f,
-                "ingested: received {}, stored {}, duplicates {}, rejected {} in {:.2} s",
-                run.received, run.stored, run.duplicates, run.rejected, run.seconds
-            ),
+            Self::Ingested { run } => {
+                write!(
+                    f,
+                    "ingested: received {}, stored {}, duplicates {}, rejected {} in {:.2} s",
+                    run.received, run.stored, run.duplicates, run.rejected, run.seconds
+                )?;
+                if run.rejected > 0 {
+                    write!(f, "; `mysimbdp rejected {}` shows what was rejected", run.ingestion)?;
+                }
+                Ok(())
+            }
             Self::Receipt { counts: Counts { received, stored, duplicates, rejected }, seconds } => write!(
                 f,
                 "ingested: received {received}, stored {stored}, duplicates {duplicates}, rejected {rejected} in {seconds:.2} s"

@@ -6,7 +6,7 @@
 //! it cannot begin a line of its own.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use mysimbdp_core::{exit, logging};
 use serde::Serialize;
@@ -49,6 +49,22 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(value).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
     write(io::stdout(), &logging::harmless_json(&json));
     Ok(())
+}
+
+/// Prints bytes of a client as they are, for a file or a pipe. On a terminal they are escaped like all else.
+///
+/// # Errors
+///
+/// They cannot be written: a part of an export must not be taken for the whole.
+pub fn print_content(parts: &[&[u8]]) -> Result<(), Failure> {
+    let mut to = io::stdout().lock();
+    let is_terminal = to.is_terminal();
+    let mut print = |part: &[u8]| match is_terminal {
+        true => to.write_all(logging::harmless(&String::from_utf8_lossy(part)).as_bytes()),
+        false => to.write_all(part),
+    };
+    let printed = parts.iter().try_for_each(|part| print(part));
+    printed.map_err(|error| Failure::new(exit::IO, format!("cannot write to stdout: {error}")))
 }
 
 fn write(mut to: impl Write, text: &str) {

@@ -61,6 +61,8 @@ mod armed {
         "batch-manager.rejects-kept",
         "batch-manager.outcome-written",
         "batch-manager.whole-verified",
+        "batch-manager.reject-prefix-stored",
+        "batch-manager.reject-stored-beside",
         "batch-manager.rejects-listed",
         "batch-manager.run-recorded",
         "batch-manager.receipt-written",

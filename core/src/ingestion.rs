@@ -34,6 +34,11 @@ impl IngestionId {
         Self(id)
     }
 
+    /// The id of an object that is not an ingested file: these bytes.
+    pub const fn of_object(id: [u8; 16]) -> Self {
+        Self(id)
+    }
+
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

@@ -6,7 +6,8 @@
 //! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`]: the same for messages, in [`ranges`],
 //!    with [`gaps`];
 //! 3. [`layout`]: where it lies, which is what has happened to it;
-//! 4. [`manifest`]: what it was split into; [`outcome`]: what became of each part;
+//! 4. [`manifest`]: what it was split into, [`records`]: where its records lie; [`outcome`]: what became of each part,
+//!    [`rejects`]: how many records may be rejected;
 //! 5. [`app`]: what the client's own program is told and answers;
 //! 6. [`message`] and [`topic`]: what the processes tell each other over MQTT;
 //! 7. [`timing`] and [`logging`]: what the operator reads.
@@ -31,6 +32,8 @@ pub mod outcome;
 pub mod process_kind;
 pub mod ranges;
 pub mod reason;
+pub mod records;
+pub mod rejects;
 pub mod source;
 pub mod timing;
 pub mod topic;

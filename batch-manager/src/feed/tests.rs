@@ -31,7 +31,7 @@ fn staged(format: Format, prefix: &[u8], ranges: &[&[u8]], in_parts: bool) -> (t
     (directory, manifest)
 }
 
-fn write(path: PathBuf, content: &[u8]) {
+fn write(path: std::path::PathBuf, content: &[u8]) {
     files::create_dir_all(path.parent().expect("has a parent")).expect("directory");
     files::write_atomic(&path, content).expect("write");
 }
@@ -40,7 +40,7 @@ fn units(manifest: &Manifest, kind: Unit) -> Vec<WorkUnit> {
     WorkUnit::all(manifest, kind, Some(1))
 }
 
-fn fed(directory: &Path, manifest: &Manifest, unit: &WorkUnit) -> Result<Vec<u8>, FeedError> {
+fn fed(directory: &Path, manifest: &Manifest, unit: &WorkUnit) -> Result<Vec<u8>, ContentError> {
     let feed = Feed::verified(directory, manifest, unit)?;
     let length = feed.length();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
@@ -97,7 +97,7 @@ fn a_changed_byte_is_found_before_the_first_is_fed() {
         write(directory.path().join("data.csv"), b"a\n1\n7\n3\n");
         let unit = &units(&manifest, kind)[0];
         let error = Feed::verified(directory.path(), &manifest, unit).expect_err("changed");
-        assert!(matches!(error, FeedError::Changed { .. }), "{kind:?}: {error}");
+        assert!(matches!(error, ContentError::Changed { .. }), "{kind:?}: {error}");
         assert!(error.to_string().contains("changed after it was staged"), "{error}");
     }
 }
@@ -107,9 +107,9 @@ fn a_file_that_has_become_shorter_has_changed_and_one_that_is_gone_is_an_error_o
     let (directory, manifest) = staged(Format::Csv, b"a\n", &[b"1\n2\n"], false);
     let unit = &units(&manifest, Unit::MicroBatch)[0];
     write(directory.path().join("data.csv"), b"a\n1\n");
-    assert!(matches!(Feed::verified(directory.path(), &manifest, unit), Err(FeedError::Changed { .. })));
+    assert!(matches!(Feed::verified(directory.path(), &manifest, unit), Err(ContentError::Changed { .. })));
     files::remove_file(&directory.path().join("data.csv")).expect("remove");
-    assert!(matches!(Feed::verified(directory.path(), &manifest, unit), Err(FeedError::File(_))));
+    assert!(matches!(Feed::verified(directory.path(), &manifest, unit), Err(ContentError::File(_))));
 }
 
 #[test]

@@ -107,15 +107,18 @@ impl Manager {
         match result {
             Ok(Finish::Ingested(counts)) => {
                 let Counts { received, stored, duplicates, rejected } = counts;
-                tracing::info!(
-                    %client, %ingestion, file = manifest.file, received, stored, duplicates, rejected, "ingested"
-                );
+                let file = manifest.file.clone();
+                tracing::info!(%client, %ingestion, file, received, stored, duplicates, rejected, "ingested");
+                let event = (*ingestion, rejected);
+                if rejected > 0 && self.rejected_told.count(client.clone(), event, Instant::now()).is_some() {
+                    tracing::warn!(%client, %ingestion, file, rejected, "records were rejected, `mysimbdp rejected` shows them");
+                }
                 let app = (client.clone(), found.job.app.clone(), Part::End);
                 self.forget(key);
                 self.goes_on(&app);
                 self.publish_outbox();
             }
-            Ok(Finish::Changed(reason)) => found.job.give_up(None, reason),
+            Ok(Finish::Refused(reason)) => found.job.give_up(None, reason),
             Err(error) => {
                 let (file, app) = (manifest.file.clone(), (client.clone(), found.job.app.clone(), Part::End));
                 found.job.end_again(|tries| soon(&settings, tries));

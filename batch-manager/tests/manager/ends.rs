@@ -4,14 +4,17 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use mysimbdp_core::config::REJECTED;
+use mysimbdp_core::io::coredms::rejected::{INLINE_BYTES_MAX, Kept};
+use mysimbdp_core::io::staging::retry_held;
+use mysimbdp_core::manifest::Format;
 use mysimbdp_testbed::{Mongod, python, unique};
 use serde_json::{Value, json};
 
 use crate::workshop::{Workshop, command, counts, settings};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_rejected_record_is_in_the_clients_database_with_number_and_reason() {
-    let mut workshop = Workshop::of_mode(&["reject", "1", "3"]);
+async fn each_rejected_record_is_in_the_clients_database_with_number_reason_and_content() {
+    let mut workshop = Workshop::new(tolerant(&["reject", "1", "3"]));
     let ingestion = workshop.stage("a.ndjson", &[5, 5]);
     workshop.start();
     assert_eq!(counts(&workshop.until_ingested(ingestion).await), [10, 6, 0, 4]);
@@ -25,6 +28,72 @@ async fn each_rejected_record_is_in_the_clients_database_with_number_and_reason(
     {
         assert_eq!(found[2].get(name), Some(&value.into()), "{name}");
     }
+    for (document, record) in found.iter().zip(records) {
+        let content = format!("{{\"file\":\"a.ndjson\",\"n\":{record}}}");
+        assert_eq!(number(document, "content_bytes"), content.len() as i64);
+        assert_eq!(Kept::of(document, "content"), Kept::Here(content.into_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_content_is_kept_whole_whatever_it_is_and_however_large() {
+    let mut workshop = Workshop::new(tolerant(&["reject", "0", "2", "3"]));
+    let large = [b'x', b'y'].map(|byte| vec![byte; INLINE_BYTES_MAX as usize + 1]);
+    let lines = [b"{\"a\":\xff}\r\n".as_slice(), b"{}\n\n \n", &large[0], b"\n", &large[1]].concat();
+    let ingestion = workshop.stage_ranges("a.ndjson", Format::Ndjson, &[(lines, 4)]);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [4, 1, 0, 3]);
+    workshop.stop().await;
+    let store = workshop.client_database().await;
+    let found = store.find(REJECTED, bson::doc! {}, 10).await.expect("find");
+    assert_eq!(Kept::of(&found[0], "content"), Kept::Here(b"{\"a\":\xff}".to_vec()));
+    for (reject, large) in found[1..].iter().zip(large) {
+        let Kept::Beside(id) = Kept::of(reject, "content") else { panic!("{reject:?}") };
+        assert_eq!(number(reject, "content_bytes"), large.len() as i64);
+        assert!(store.object(REJECTED, id).await.expect("read") == Some(large), "not the same bytes");
+    }
+    let prefix = store.object(REJECTED, ingestion).await.expect("read");
+    assert_eq!(prefix, Some(Vec::new()), "there is none");
+}
+
+/// A binary file is one record, and all of it is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_its_one_record_is_kept_too() {
+    let mut value = tolerant(&["reject", "0"]);
+    value["clients"][0]["apps"][0]["unit"] = json!("file");
+    let mut workshop = Workshop::new(value);
+    let ranges = [(b"a\0".to_vec(), 1), (b"\nb".to_vec(), 0)];
+    let ingestion = workshop.stage_ranges("a.bin", Format::Binary, &ranges);
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [1, 0, 0, 1]);
+    workshop.stop().await;
+    let store = workshop.client_database().await;
+    let found = store.find(REJECTED, bson::doc! {}, 10).await.expect("find");
+    assert_eq!(Kept::of(&found[0], "content"), Kept::Here(b"a\0\nb".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_which_too_much_is_rejected_is_held_and_ends_well_when_its_app_was_mended() {
+    let mut workshop = Workshop::of_mode(&["reject", "1"]);
+    let ingestion = workshop.stage("a.ndjson", &[5, 4]);
+    workshop.start();
+    let reason = workshop.until_held(ingestion).await;
+    workshop.stop().await;
+    assert!(reason.contains("2 of 9 records were rejected, allowed are 0 (rejects_max 10%)"), "{reason}");
+    let store = workshop.client_database().await;
+    assert_eq!(store.find(REJECTED, bson::doc! {}, 10).await.expect("find"), [], "the held file has them");
+    store.close().await;
+
+    workshop.configure(&settings(json!({ "command": command(&["good"]) })));
+    retry_held(&workshop.config.layout, &workshop.client(), ingestion).expect("retry");
+    workshop.start();
+    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [9, 9, 0, 0]);
+    workshop.stop().await;
+}
+
+/// Settings under which a file may be rejected as a whole.
+fn tolerant(mode: &[&str]) -> Value {
+    settings(json!({ "command": command(mode), "rejects_max": "100%" }))
 }
 
 fn number(document: &bson::Document, name: &str) -> i64 {

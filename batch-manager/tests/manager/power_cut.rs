@@ -9,7 +9,7 @@ use mysimbdp_core::message::Finished;
 use mysimbdp_testbed::{Disk, FileSystem, mosquitto, mqtt::Listener, unique, until_async};
 use serde_json::{Value, json};
 
-use crate::workshop::{DEADLINE, Workshop, counts, settings};
+use crate::workshop::{DEADLINE, Workshop, command, counts, settings};
 
 /// A way to tear a file; `None` takes it away.
 const TORN: [Option<&[u8]>; 3] = [Some(b""), Some(b"{\"record\":0,\"rea"), None];
@@ -101,7 +101,8 @@ async fn power_cut_after_the_end_leaves_the_receipt_whole() {
 
 /// A file of two units: one is stored, and has rejected a record; the other waits, and the manager has ended.
 async fn first_of_two_units_is_done() -> (Workshop, IngestionId) {
-    let mut workshop = Workshop::of_mode(&["reject-then-wait"]);
+    let command = command(&["reject-then-wait"]);
+    let mut workshop = Workshop::new(settings(json!({ "command": command, "rejects_max": 1 })));
     let ingestion = workshop.stage("a.ndjson", &[4, 3]);
     workshop.start();
     let outcome = workshop.outcomes(ingestion).join("00000.json");

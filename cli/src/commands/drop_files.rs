@@ -50,11 +50,14 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     for one in &dropped {
         let fate = wait(config, args, one, since, deadline, &mut progress).await?;
         println!("{}: {fate}", one.target);
-        bad += u32::from(!matches!(fate, Fate::Ingested { .. } | Fate::Receipt { .. }));
+        bad += u32::from(!fate.is_good());
     }
     match bad {
         0 => Ok(()),
-        count => Err(Failure::new(exit::DATA, format!("{count} of {} files not ingested", dropped.len()))),
+        count => Err(Failure::new(
+            exit::DATA,
+            format!("{count} of {} files not ingested, or not all of their records", dropped.len()),
+        )),
     }
 }
 

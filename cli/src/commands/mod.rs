@@ -7,6 +7,7 @@ pub mod edge;
 pub mod health;
 pub mod links;
 pub mod reconcile;
+pub mod rejected;
 pub mod reload;
 pub mod retry;
 pub mod role;

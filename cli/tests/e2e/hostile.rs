@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bson::{Bson, Document, doc};
+use mysimbdp_core::io::coredms::rejected::Kept;
 use mysimbdp_core::io::coredms::{self, Coredms};
 use mysimbdp_testbed::{
     Daemon, MEMORY_KIB_MAX, Root, binary, canonical, memory_peak_kib, mongodb, mosquitto, unique, until,
@@ -79,6 +80,7 @@ impl Bench {
 fn client(id: &str, block_size: Option<&str>, app: Value) -> Value {
     let mut settings = json!({
         "name": "documents", "command": ["document-app"], "collection": "records", "protocol": "worker",
+        "rejects_max": "100%",
     });
     for (name, value) in app.as_object().expect("an object") {
         settings[name] = value.clone();
@@ -130,6 +132,7 @@ async fn records(bench: &Bench, client: &str) -> BTreeMap<String, Records> {
         let (file, record) = place(&document["_id"]);
         assert_eq!(number(document.get("record")) as u64, record);
         let reason = document.get_str("reason").expect("a reason").to_owned();
+        assert_ne!(Kept::of(&document, "content"), Kept::Nowhere, "{document}");
         files.get_mut(&file).expect("a file").rejected.insert(record, reason);
     }
     for run in bench.runs(client).await {

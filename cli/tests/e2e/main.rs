@@ -20,6 +20,7 @@ mod power_cut;
 mod pressure;
 mod privacy;
 mod reconcile;
+mod refused;
 mod scaling;
 mod streams;
 mod support;

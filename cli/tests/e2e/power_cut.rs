@@ -82,6 +82,7 @@ impl Load {
         let mut rows = documents("documents");
         rows["micro_batching"] = json!({"block_size": "2KiB"});
         rows["receipt"] = json!(true);
+        rows["apps"][0]["rejects_max"] = json!("100%");
         let mut files = objects("objects");
         files["archive"] = json!("1d");
         files["files"] = json!({"globs": ["*.bin"]});
@@ -173,6 +174,9 @@ impl Load {
         let history = self.find(database, "ingestions", doc! {"state": "ingested"}).await;
         let readings = self.find(&format!("{database}_documents"), "readings", doc! {}).await;
         let rejects = self.find(&format!("{database}_documents"), "rejected", doc! {}).await;
+        for reject in &rejects {
+            assert!(reject.get_str("content").is_ok_and(|content| content.ends_with("not JSON")), "{reject}");
+        }
         let of = |documents: &[Document], name: &str| {
             documents
                 .iter()

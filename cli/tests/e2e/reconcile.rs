@@ -18,6 +18,7 @@ use crate::support::{Platform, SOON, documents, objects, readings, stream};
 /// Documents under the platform's ids, of which the validator refuses some.
 fn with_rejects(id: &str) -> Value {
     let mut client = documents(id);
+    client["apps"][0]["rejects_max"] = json!("100%");
     client["collections"] =
         json!({"readings": {"validator": {"bsonType": "object", "properties": {"visib": {"maximum": 990}}}}});
     client

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use mysimbdp_core::records::Scanner;
 use proptest::prelude::*;
 
 use super::*;
@@ -62,12 +63,39 @@ fn check(content: &[u8], split: &Split, block: u64) {
     assert_eq!(split.ingestion, IngestionId::new(&client(), &hash));
 }
 
+/// The single records that are found in the ranges are as many as the split has counted there.
+fn records(content: &[u8], split: &Split, format: Format) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    for range in &split.ranges {
+        let mut scanner = Scanner::new(format).expect("a format with boundaries");
+        let (bytes, mut at, mut found) = (bytes_of(content, range), 0, Vec::new());
+        while at < bytes.len() {
+            let (count, record) = scanner.read(&bytes[at..]);
+            at += count;
+            found.extend(record);
+        }
+        found.extend(scanner.finish());
+        assert_eq!(found.len() as u64, range.records, "{range:?} of {content:?}");
+        records
+            .extend(found.into_iter().map(|found| bytes[found.start as usize..found.end as usize].to_vec()));
+    }
+    records
+}
+
 type Rows = Vec<Vec<Vec<u8>>>;
 
 /// Reads as an app does: the first record is the header.
 fn csv_rows(content: &[u8]) -> Rows {
     let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(content);
     reader.byte_records().map(|row| row.expect("row").iter().map(<[u8]>::to_vec).collect()).collect()
+}
+
+/// One record, without the end of its line.
+fn csv_row(record: &[u8]) -> Vec<Vec<u8>> {
+    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(record);
+    let rows: Vec<_> = reader.byte_records().map(|row| row.expect("row")).collect();
+    assert_eq!(rows.len(), 1, "{record:?}");
+    rows[0].iter().map(<[u8]>::to_vec).collect()
 }
 
 fn check_csv(content: &[u8], block: u64, read_bytes: usize) {
@@ -83,6 +111,9 @@ fn check_csv(content: &[u8], block: u64, read_bytes: usize) {
                 rows.extend(of_range);
             }
             assert_eq!(rows, csv_rows(content));
+            let alone: Rows =
+                records(content, &split, Format::Csv).iter().map(|record| csv_row(record)).collect();
+            assert_eq!(rows, alone);
         }
         Err(SplitError::Content(reasons)) => assert!(!reasons.is_empty()),
         Err(error) => panic!("{error}"),
@@ -309,6 +340,9 @@ proptest! {
         for range in &split.ranges {
             prop_assert_eq!(range.records, lines(bytes_of(content.as_bytes(), range)));
         }
+        let lines = content.trim_start_matches('\u{feff}').split('\n').filter(|line| !line.trim_ascii().is_empty());
+        let lines: Vec<Vec<u8>> = lines.map(|line| line.trim_end_matches('\r').as_bytes().to_vec()).collect();
+        prop_assert_eq!(records(content.as_bytes(), &split, Format::Ndjson), lines);
     }
 
     #[test]
@@ -328,7 +362,11 @@ proptest! {
             prop_assert_eq!(elements.len() as u64, range.records);
             found.extend(elements);
         }
-        prop_assert_eq!(found, values);
+        prop_assert_eq!(&found, &values);
+        let alone = records(content.as_bytes(), &split, Format::Json);
+        let alone: Vec<serde_json::Value> =
+            alone.iter().map(|element| serde_json::from_slice(element).expect("an element")).collect();
+        prop_assert_eq!(alone, values);
     }
 
     #[test]
@@ -365,7 +403,12 @@ proptest! {
             for encoding in [Encoding::Utf8, Encoding::Latin1] {
                 let split = cut_as(encoding, &content, format, block, read_bytes);
                 match &split {
-                    Ok(split) => check(&content, split, block),
+                    Ok(split) => {
+                        check(&content, split, block);
+                        if format != Format::Binary {
+                            records(&content, split, format);
+                        }
+                    }
                     Err(SplitError::Content(reasons)) => prop_assert!(!reasons.is_empty()),
                     Err(error) => panic!("{error}"),
                 }

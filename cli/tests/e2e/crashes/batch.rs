@@ -6,6 +6,8 @@
 use std::path::Path;
 
 use bson::{Document, doc};
+use mysimbdp_core::io::coredms::CHUNK_BYTES;
+use mysimbdp_core::io::coredms::rejected::INLINE_BYTES_MAX;
 use mysimbdp_testbed::{binary, mongodb, mosquitto, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -122,7 +124,11 @@ impl Scene {
             Platform::new(mongodb().url(), mosquitto().url(), json!([weather, images, refused()])).await;
         let elsewhere = needs_copies(point).then(|| staging_elsewhere(&platform));
         let (mut weather, rows) = readings(60_000);
-        weather.extend_from_slice(b"EWR,2013,1.5,2.25,0,no time at all\n");
+        weather.extend_from_slice(REJECTED);
+        if point == "batch-manager.reject-stored-beside" {
+            // No document could take it.
+            weather.splice(weather.len() - 1..weather.len() - 1, vec![b'x'; INLINE_BYTES_MAX as usize]);
+        }
         let scene = Self { platform, rows, weather, _elsewhere: elsewhere };
         let root = &scene.platform.root;
         root.drop_file("documents", "weather.csv", &scene.weather);
@@ -182,11 +188,21 @@ impl Scene {
         assert_eq!(counts, [self.rows + 1, self.rows, 0, 1]);
         // What has an id of its own cannot be there twice; that nothing is missing is the count.
         assert_eq!(self.platform.count("documents", "readings").await, self.rows);
-        assert_eq!(self.platform.count("documents", "rejected").await, 1);
+        self.reject_is_kept().await;
         let receipt = self.platform.root.drop_point("documents").join("weather.csv.receipt.json");
         let receipt = std::fs::read(receipt).expect("the sender has a receipt");
         let receipt: Value = serde_json::from_slice(&receipt).expect("a receipt is JSON");
         assert_eq!(receipt["stored"], self.rows);
+    }
+
+    async fn reject_is_kept(&self) {
+        assert_eq!(self.platform.count("documents", "rejected").await, 1);
+        let run = &self.platform.history("documents").await[0];
+        let ingestion = run.get_str("ingestion").expect("an id");
+        let exported = self.platform.command(0, &["rejected", ingestion, "--csv"]);
+        let lines: Vec<&[u8]> = self.weather.split(|byte| *byte == b'\n').collect();
+        let expected = [lines[0], lines[lines.len() - 2], b""].join(&b'\n');
+        assert!(exported.as_bytes() == expected, "{} of {} bytes", exported.len(), expected.len());
     }
 
     async fn object_is_stored(&self) {
@@ -195,10 +211,12 @@ impl Scene {
         let object = files.find_one(doc! {}).await.expect("read").expect("the object is there");
         assert_eq!(number(&object, "length"), self.weather.len() as i64);
         assert_eq!(self.platform.count("objects", "files.files").await, 1);
-        assert_eq!(self.platform.count("objects", "files.chunks").await, 1);
+        let chunks = self.weather.len().div_ceil(CHUNK_BYTES as usize) as u64;
+        assert_eq!(self.platform.count("objects", "files.chunks").await, chunks);
     }
 }
 
+const REJECTED: &[u8] = b"EWR,2013,1.5,2.25,0,no time at all\n";
 const LATER: &[u8] = b"{\"number\":1}\n{\"number\":2}\n";
 
 /// A client whose app says that the data is bad, until it has been mended.

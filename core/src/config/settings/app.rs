@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::{Ids, Protocol, Unit};
 use crate::manifest::Format;
+use crate::rejects::RejectsMax;
 use crate::units::Period;
 
 /// A batch app: any program that keeps the contract.
@@ -55,6 +56,9 @@ pub struct App {
     /// A unit that takes longer is stopped and counts as failed.
     #[serde(default = "App::timeout")]
     pub timeout: Period,
+    /// A file of which more records are rejected is held, and counts as not ingested.
+    #[serde(default)]
+    pub rejects_max: RejectsMax,
     /// Additional environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

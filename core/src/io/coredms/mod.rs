@@ -11,6 +11,7 @@ mod embedded;
 mod form;
 mod merge;
 mod mongo;
+pub mod rejected;
 pub mod sequences;
 mod stamp;
 
@@ -259,7 +260,7 @@ pub async fn object_length(
 }
 
 /// A count in a document, whatever integer type it has; 0 where it is none.
-fn whole(value: Option<&Bson>) -> u64 {
+pub fn whole(value: Option<&Bson>) -> u64 {
     match value {
         Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
         Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or(0),

@@ -2,10 +2,12 @@
 //!
 //! 1. [`clients`] and [`ingestions`] list what is visible, and so complete; [`read`] takes one up;
 //! 2. [`progress`]: attempts, outcomes and rejected records of its work units, written as they happen;
-//! 3. [`moves`]: to `held/` and back, to `archive/`, or away.
+//! 3. [`content`]: its bytes, as a whole and record by record;
+//! 4. [`moves`]: to `held/` and back, to `archive/`, or away.
 //!
 //! Only batch-manager writes below a visible directory, so what it has read stays true until it changes it itself.
 
+pub mod content;
 pub mod moves;
 pub mod progress;
 
@@ -25,7 +27,7 @@ pub use moves::{
 };
 pub use progress::{Attempt, Reject, RejectsWriter, Torn, read_rejects, write_attempt, write_outcome};
 
-/// A staged ingestion and how far it has come.
+/// A staged or held ingestion and how far it has come.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Staged {
     pub directory: PathBuf,
@@ -107,7 +109,19 @@ pub fn ingestions(layout: &Layout, client: &ClientId) -> Result<Vec<IngestionId>
 ///
 /// The manifest is not readable, is another's, or the directory cannot be read.
 pub fn read(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
-    let directory = layout.staged(client, ingestion);
+    read_in(layout.staged(client, ingestion), client, ingestion)
+}
+
+/// Reads a held ingestion.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
+    read_in(layout.held(client, ingestion), client, ingestion)
+}
+
+fn read_in(directory: PathBuf, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
     let manifest = read_manifest(&directory)?;
     if manifest.client != *client || manifest.ingestion != ingestion {
         let path = directory.join(Layout::MANIFEST);

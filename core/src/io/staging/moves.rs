@@ -11,6 +11,7 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::progress::Progress;
 use super::{StagingError, names, progress, read_manifest};
 use crate::client::ClientId;
 use crate::ingestion::IngestionId;
@@ -153,7 +154,8 @@ pub fn sweep_archive(
 }
 
 /// Returns a held ingestion to staging, in the lane `retry`. Its units' failures are forgotten, their outcomes and
-/// baselines stay: what is done is not done again.
+/// baselines stay: what is done is not done again. Only units that have rejected something are, as their app may have been
+/// mended; what they have stored is found there.
 ///
 /// # Errors
 ///
@@ -171,7 +173,11 @@ pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) ->
     manifest.lane = Lane::Retry;
     files::write_durable(&held.join(Layout::MANIFEST), &manifest.to_json())?;
     files::sync_dir(&held)?;
-    for (index, attempt) in progress::read(&held)?.attempts {
+    let Progress { attempts, outcomes, .. } = progress::read(&held)?;
+    for outcome in outcomes.values().filter(|outcome| outcome.counts.rejected > 0) {
+        progress::remove_outcome(&held, outcome.index)?;
+    }
+    for (index, attempt) in attempts {
         let attempt = progress::Attempt { failures: 0, reason: None, ..attempt };
         progress::write_attempt(&held, index, &attempt)?;
     }

@@ -135,6 +135,11 @@ pub fn write_outcome(directory: &Path, outcome: &Outcome) -> Result<(), FileErro
     files::write_atomic(&outcomes.join(outcome_file(outcome.index)), &json(outcome))
 }
 
+/// Forgets that a unit is done, so that it is run again.
+pub(super) fn remove_outcome(directory: &Path, index: u32) -> Result<(), FileError> {
+    files::remove_file_if_there(&directory.join(Layout::OUTCOMES).join(outcome_file(index)))
+}
+
 /// Writes how often a unit has been begun.
 ///
 /// # Errors

@@ -1,0 +1,188 @@
+//! `mysimbdp rejected`: what was rejected of a file, for people to read, or in the file's own form to be mended and dropped.
+//!
+//! Of a held file it is cut out of the file as it lies there; of an ingested one it is in the client's database.
+
+use bson::{Document, doc};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{Config, REJECTED};
+use mysimbdp_core::exit;
+use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::io::coredms::rejected::Kept;
+use mysimbdp_core::io::coredms::{self, Coredms, Order};
+use mysimbdp_core::io::files;
+use mysimbdp_core::io::staging::content::{Content, RecordFinder};
+use mysimbdp_core::io::staging::{self, StagingError};
+use mysimbdp_core::manifest::Format;
+use mysimbdp_core::outcome::Run;
+
+use crate::args::Rejected;
+use crate::error::Failure;
+use crate::output::{Foreign, print_content};
+
+/// Documents that are read at a time; each may have 16 MiB.
+const PAGE: i64 = 32;
+
+/// Bytes of a record that are shown to a person.
+const SHOWN_BYTES_MAX: usize = 400;
+
+pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
+    let held_by = |client: &&ClientId| files::exists(&config.layout.held(client, args.ingestion));
+    if let Some(client) = config.clients.keys().find(held_by) {
+        return of_held(config, client, args);
+    }
+    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let runs = platform.find(Run::COLLECTION, doc! {"ingestion": args.ingestion.to_string()}, 1).await?;
+    platform.close().await;
+    let run = runs.first().ok_or_else(|| unknown(args.ingestion))?;
+    let (client, file) = (text(run, "client")?, text(run, "file")?);
+    let client = client.parse().ok().and_then(|id| config.client(&id)).ok_or_else(|| {
+        let problem = format!("the config has no client {} any more, whose file this is", Foreign(&client));
+        Failure::new(exit::NO_INPUT, problem)
+    })?;
+    let store = coredms::open(&config.coredms_url, &client.database).await?;
+    let listed = of_ingested(store.as_ref(), &file, args).await;
+    store.close().await;
+    listed
+}
+
+fn unknown(ingestion: IngestionId) -> Failure {
+    Failure::new(
+        exit::NO_INPUT,
+        format!(
+            "nothing held or ingested has the id {ingestion}; `mysimbdp status` and the history list the ids"
+        ),
+    )
+}
+
+fn text(document: &Document, field: &str) -> Result<String, Failure> {
+    document.get_str(field).map(str::to_owned).map_err(|error| Failure::of(exit::DATA, &error))
+}
+
+fn of_held(config: &Config, client: &ClientId, args: &Rejected) -> Result<(), Failure> {
+    let failed = |error: StagingError| Failure::of(exit::IO, &error);
+    let unreadable = |error| Failure::of(exit::IO, &error);
+    let held = staging::read_held(&config.layout, client, args.ingestion).map_err(failed)?;
+    let (directory, manifest) = (&held.directory, &held.manifest);
+    let prefix = Content::prefix(directory, manifest);
+    let prefix = prefix.read(0, prefix.bytes()).map_err(unreadable)?;
+    let mut listing = Listing::begin(args.content, manifest.format, &prefix)?;
+    let mut finder = RecordFinder::new(directory);
+    for index in held.outcomes.values().filter(|one| one.counts.rejected > 0).map(|one| one.index) {
+        for reject in staging::read_rejects(directory, index)? {
+            let reject = reject.map_err(failed)?;
+            let content = finder.find(manifest, reject.record).map_err(unreadable)?;
+            let bytes = content.read(0, content.bytes()).map_err(unreadable)?;
+            listing.add(reject.record, &reject.reason, Some(&bytes))?;
+        }
+    }
+    listing.end()
+}
+
+async fn of_ingested(store: &dyn Coredms, file: &str, args: &Rejected) -> Result<(), Failure> {
+    let files = format!("{REJECTED}.files");
+    let id = bson::Binary {
+        subtype: bson::spec::BinarySubtype::Generic,
+        bytes: args.ingestion.as_bytes().to_vec(),
+    };
+    let described = store.find(&files, doc! { "_id": id }, 1).await?;
+    let format = described.first().and_then(|prefix| {
+        let name = prefix.get_document("metadata").ok()?.get_str("format").ok()?;
+        [Format::Csv, Format::Ndjson, Format::Json, Format::Binary]
+            .into_iter()
+            .find(|format| format.as_str() == name)
+    });
+    let prefix = store.object(REJECTED, args.ingestion).await?.unwrap_or_default();
+    let format = format.unwrap_or_else(|| Format::of_file_name(file));
+    let mut listing = Listing::begin(args.content, format, &prefix)?;
+    let (mut first, end) = (args.ingestion.record_id(0), args.ingestion.record_id(u64::MAX));
+    loop {
+        let page = store.find_ids(REJECTED, first, end, Order::Ascending, PAGE).await?;
+        let is_last = (page.len() as i64) < PAGE;
+        for reject in page {
+            let record = coredms::whole(reject.get("record"));
+            first = args.ingestion.record_id(record + 1);
+            let bytes = match Kept::of(&reject, "content") {
+                Kept::Here(bytes) => Some(bytes),
+                Kept::Beside(id) => store.object(REJECTED, id).await?,
+                Kept::Nowhere => None,
+            };
+            listing.add(record, reject.get_str("reason").unwrap_or_default(), bytes.as_deref())?;
+        }
+        if is_last {
+            return listing.end();
+        }
+    }
+}
+
+/// What is printed.
+struct Listing {
+    content: bool,
+    format: Format,
+    records: u64,
+    /// Records that an earlier version has listed, without their bytes.
+    without: u64,
+}
+
+impl Listing {
+    fn begin(content: bool, format: Format, prefix: &[u8]) -> Result<Self, Failure> {
+        if content {
+            match format {
+                Format::Csv => print_content(&[prefix, if is_line(prefix) { b"" } else { b"\n" }])?,
+                Format::Ndjson => print_content(&[prefix])?,
+                Format::Json => print_content(&[b"["])?,
+                Format::Binary => {}
+            }
+        }
+        Ok(Self { content, format, records: 0, without: 0 })
+    }
+
+    fn add(&mut self, record: u64, reason: &str, bytes: Option<&[u8]>) -> Result<(), Failure> {
+        self.without += u64::from(bytes.is_none());
+        if !self.content {
+            println!("record {record}: {}", Foreign(reason));
+            println!("    {}", bytes.map_or_else(|| "(its bytes were not kept)".to_owned(), shown));
+        } else if let Some(bytes) = bytes {
+            match self.format {
+                Format::Csv | Format::Ndjson => print_content(&[bytes, b"\n"])?,
+                Format::Json if self.records == 0 => print_content(&[b"\n", bytes])?,
+                Format::Json => print_content(&[b",\n", bytes])?,
+                Format::Binary => print_content(&[bytes])?,
+            }
+        }
+        self.records += 1;
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        if self.content && self.format == Format::Json {
+            print_content(&[b"\n]\n"])?;
+        }
+        if !self.content && self.records == 0 {
+            println!("no record of it was rejected");
+        }
+        match self.without {
+            0 => Ok(()),
+            count if self.content => Err(Failure::new(
+                exit::DATA,
+                format!(
+                    "{count} of {} records were listed by a version that did not keep their bytes",
+                    self.records
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_line(bytes: &[u8]) -> bool {
+    bytes.last().is_none_or(|byte| matches!(byte, b'\n' | b'\r'))
+}
+
+/// The beginning of a record, on one line.
+fn shown(bytes: &[u8]) -> String {
+    let begin = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]);
+    match bytes.len().checked_sub(SHOWN_BYTES_MAX) {
+        None | Some(0) => Foreign(&begin).to_string(),
+        Some(more) => format!("{} … and {more} bytes more", Foreign(&begin)),
+    }
+}
