@@ -67,6 +67,21 @@ impl Topics {
         format!("{}/ingest/{client}/#", self.prefix)
     }
 
+    /// What `filter` takes in that is not for the streams of `client`: the platform's own topics, or another client's.
+    /// Receipts are for the sources of their client, and so for its streams too.
+    pub fn foreign(&self, client: &ClientId, filter: &str) -> Option<String> {
+        let own = |kind: &str| {
+            let rest = filter.strip_prefix(&format!("{}/{kind}/{client}", self.prefix));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let reserved = [("ingest", "+/#"), ("receipts", "+/#"), ("batch", "#"), ("stream", "#")];
+        let mut reserved = reserved
+            .iter()
+            .filter(|(kind, _)| !own(kind))
+            .map(|(kind, levels)| format!("{}/{kind}/{levels}", self.prefix));
+        reserved.find(|reserved| overlap(filter, reserved))
+    }
+
     /// The client that `topic` ends in, where it is `filter` with that client in place of the `+`.
     pub fn client_of(&self, filter: &str, topic: &str) -> Option<ClientId> {
         let level = topic.strip_prefix(filter.strip_suffix('+')?)?;
@@ -88,6 +103,25 @@ pub fn is_filter(filter: &str) -> bool {
         })
 }
 
+/// Whether there is a topic that both filters match.
+pub fn overlap(one: &str, other: &str) -> bool {
+    // Wildcards in front match no topic that begins with $.
+    let is_hidden = |filter: &str| filter.starts_with('$');
+    let is_open = |filter: &str| filter.starts_with(['+', '#']);
+    if is_hidden(one) && is_open(other) || is_open(one) && is_hidden(other) {
+        return false;
+    }
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            // Matches the level above it too.
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(left), Some(right)) if left == right || left == "+" || right == "+" => {}
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +138,57 @@ mod tests {
             "mysimbdp/stream/reports/..",
         ] {
             assert_eq!(of(forged), None, "{forged}");
+        }
+    }
+
+    #[test]
+    fn filters_overlap_where_a_topic_matches_both() {
+        for (one, other, expected) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+            ("#", "a/b/c", true),
+            ("a/#", "a", true),
+            ("a/+/c", "a/b/#", true),
+            ("a/+", "a/b/c", false),
+            ("+/b", "a/+", true),
+            ("+/b", "a/c", false),
+            ("a//b", "a/+/b", true),
+            ("#", "$SYS/x", false),
+            ("$SYS/#", "$SYS/x", true),
+        ] {
+            assert_eq!((overlap(one, other), overlap(other, one)), (expected, expected), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_is_another_clients_or_the_platforms_is_foreign() {
+        let (topics, client) = (Topics::new("p/q"), "a".parse().expect("client id"));
+        let foreign = |filter: &str| topics.foreign(&client, filter);
+        for own in [
+            "p/q/ingest/a",
+            "p/q/ingest/a/#",
+            "p/q/ingest/a/+/x",
+            "p/q/receipts/a/#",
+            "p/q/else",
+            "p/+",
+            "x/#",
+            "$SYS/#",
+        ] {
+            assert_eq!(foreign(own), None, "{own}");
+        }
+        for (filter, reserved) in [
+            ("#", "p/q/ingest/+/#"),
+            ("+/#", "p/q/ingest/+/#"),
+            ("p/q/#", "p/q/ingest/+/#"),
+            ("p/q/ingest/#", "p/q/ingest/+/#"),
+            ("p/q/ingest/+/x", "p/q/ingest/+/#"),
+            ("p/q/ingest/b/x", "p/q/ingest/+/#"),
+            ("p/q/ingest/ab/x", "p/q/ingest/+/#"),
+            ("p/q/receipts/b/x", "p/q/receipts/+/#"),
+            ("+/+/batch/#", "p/q/batch/#"),
+            ("p/q/stream/control", "p/q/stream/#"),
+        ] {
+            assert_eq!(foreign(filter).as_deref(), Some(reserved), "{filter}");
         }
     }
 

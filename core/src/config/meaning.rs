@@ -13,7 +13,7 @@ use super::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client,
 use crate::client::ClientId;
 use crate::io::{broker, files};
 use crate::layout::Layout;
-use crate::topic::Topics;
+use crate::topic::{Topics, is_filter, overlap};
 use crate::units::{ByteSize, Period};
 
 /// What is kept of a log when it is rotated is an eighth of this: enough to see what went wrong.
@@ -40,6 +40,7 @@ pub(super) fn compile(
     });
     let clients: Vec<(&Path, Client)> = clients.collect();
     unique(findings, clients.iter().map(|(path, client)| (*path, client.id.as_str())), "id");
+    topic_filters(findings, &topics, &clients);
     let linked = settings.clients.iter().filter(|client| client.folder_may_be_symlink);
     let linked: Vec<ClientId> = linked.map(|client| client.id.clone()).collect();
     Config {
@@ -131,6 +132,44 @@ fn durations(findings: &mut Findings<'_>, settings: &Settings) {
     if keep_alive > Period::seconds(u16::MAX.into()) {
         let path = Path::default().key("broker").key("keep_alive");
         findings.value(&path, format!("{keep_alive} is longer than MQTT can say: allowed is up to 65535s"));
+    }
+}
+
+/// A message is one client's, and what the platform says is no message: no filter may take in both. What is said is said of
+/// filters that are written, as the default ones cannot be wrong.
+fn topic_filters(findings: &mut Findings<'_>, topics: &Topics, clients: &[(&Path, Client)]) {
+    for (position, (path, client)) in clients.iter().enumerate() {
+        for (index, stream) in client.streams.iter().enumerate() {
+            let Some(filter) = stream.settings.topic_filter.as_deref().filter(|filter| is_filter(filter))
+            else {
+                continue;
+            };
+            let path = path.key("streams").index(index).key("topic_filter");
+            if let Some(reserved) = topics.foreign(&client.id, filter) {
+                let (ingest, own) = (topics.ingest_filter(&client.id), &client.id);
+                findings.value(&path, format!("{filter:?} takes in {reserved}, which is not this client's: allowed are {ingest} and what is in it, and topics that are neither the platform's nor of a client other than {own}"));
+                continue;
+            }
+            // Of two filters that are written the later one is told.
+            let others = clients.iter().enumerate().filter(|(other, _)| *other != position);
+            let overlapping = others
+                .flat_map(|(other, (_, client))| {
+                    client.streams.iter().map(move |stream| (other, client, stream))
+                })
+                .find(|(other, _, stream)| {
+                    (*other < position || stream.settings.topic_filter.is_none())
+                        && overlap(filter, &stream.topic_filter)
+                });
+            if let Some((_, other, stream)) = overlapping {
+                findings.value(
+                    &path,
+                    format!(
+                        "{filter:?} takes in messages of client {}, whose stream {} listens to {:?}",
+                        other.id, stream.name, stream.topic_filter
+                    ),
+                );
+            }
+        }
     }
 }
 

@@ -237,6 +237,17 @@ fn settings_of_a_stream_that_cannot_work_are_refused() {
     for (fields, path, message) in [
         (r#""topic_filter": ¶"a/#/b""#, "topic_filter", "no MQTT topic filter"),
         (r#""topic_filter": ¶"$share/a/b""#, "topic_filter", "leave $share/… out"),
+        (
+            r##""topic_filter": ¶"#""##,
+            "topic_filter",
+            "takes in mysimbdp/ingest/+/#, which is not this client's",
+        ),
+        (
+            r#""topic_filter": ¶"mysimbdp/#""#,
+            "topic_filter",
+            "allowed are mysimbdp/ingest/a/# and what is in it",
+        ),
+        (r#""topic_filter": ¶"mysimbdp/stream/reports/a""#, "topic_filter", "takes in mysimbdp/stream/#"),
         (r#""instances": {"min": ¶5}"#, "instances.min", "allowed is 0 to 4"),
         (r#""message_schema": ¶{"type": "strin"}"#, "message_schema", "is no JSON Schema"),
         (r#""message_schema": ¶{"$ref": "https://example.com/x"}"#, "message_schema", "is no JSON Schema"),
@@ -262,6 +273,33 @@ fn settings_of_a_stream_that_cannot_work_are_refused() {
     );
     let many = streams(r#"{"command": ["x"], "instances": {"min": 64, "max": 64}}"#);
     refused(&format!("¶{many}"), "stream_manager.instances_max", "16 is less than the 64 instances");
+}
+
+/// A message is one client's, whoever of them wrote the filter.
+#[test]
+fn a_filter_that_takes_in_what_another_stream_has_is_refused() {
+    let two = |one: &str, other: &str| {
+        let stream = |filter: &str| match filter {
+            "" => r#"{"command": ["x"]}"#.to_owned(),
+            filter => format!(r#"{{"command": ["x"], "topic_filter": {filter}}}"#),
+        };
+        let (one, other) = (stream(one), stream(other));
+        format!(r#"{{"clients": [{{"id": "a", "streams": [{one}]}}, {{"id": "b", "streams": [{other}]}}]}}"#)
+    };
+    for (one, other, index, message) in [
+        ("", "¶\"mysimbdp/ingest/+/x\"", 1, "takes in mysimbdp/ingest/+/#"),
+        ("¶\"mysimbdp/ingest/b/x\"", "", 0, "takes in mysimbdp/ingest/+/#"),
+        ("\"x/+\"", "¶\"x/#\"", 1, "takes in messages of client a, whose stream stream listens to \"x/+\""),
+        ("\"x/y\"", "¶\"x/y\"", 1, "takes in messages of client a"),
+    ] {
+        refused(&two(one, other), &format!("clients[{index}].streams[0].topic_filter"), message);
+    }
+    for (one, other) in
+        [("\"x/a/#\"", "\"x/b/#\""), ("\"mysimbdp/ingest/a/+\"", ""), ("\"mysimbdp/receipts/a/#\"", "")]
+    {
+        let (_folder, file) = written(&two(one, other));
+        Config::load(&file, no_variable).unwrap_or_else(|faults| panic!("{faults}"));
+    }
 }
 
 #[test]
