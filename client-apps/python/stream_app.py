@@ -43,7 +43,10 @@ def no_constant(text):
 def convert(message):
     """The collection and the document of a message: a bad one must not end the process, it would come again."""
     try:
-        document = {"_id": bson.ObjectId(), **json.loads(message.payload, parse_constant=no_constant)}
+        document = json.loads(message.payload, parse_constant=no_constant)
+        if "_id" in document:  # later messages that have the same would be taken for repeats
+            raise ValueError("field _id is given by the platform")
+        document = {"_id": bson.ObjectId(), **document}
         bson.encode(document)  # raises what cannot be stored, such as integers of more than 64 bits
         return MESSAGES, document
     except (TypeError, ValueError, OverflowError, RecursionError, bson.errors.BSONError) as error:

@@ -86,6 +86,9 @@ pub struct Report {
 }
 
 impl Report {
+    /// A report covers a day at most, and no message waits longer.
+    pub const SECONDS_MAX: f64 = 86_400.0;
+
     /// Reads either form: the object, or the array `[client_name, avg seconds, messages, bytes]`.
     pub fn parse(payload: &[u8]) -> Result<Self, MessageError> {
         #[derive(Deserialize)]
@@ -127,7 +130,11 @@ impl Report {
 
     fn check(&self) -> Result<(), MessageError> {
         let seconds = |name, value: f64| {
-            if (0.0..=86_400.0).contains(&value) { Ok(()) } else { Err(MessageError::Range { name, value }) }
+            if (0.0..=Self::SECONDS_MAX).contains(&value) {
+                Ok(())
+            } else {
+                Err(MessageError::Range { name, value })
+            }
         };
         seconds("average_processing_time", self.average_processing_time)?;
         seconds("interval", self.interval.unwrap_or(0.0))?;

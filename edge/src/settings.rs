@@ -69,7 +69,7 @@ pub struct Settings {
 
 impl Settings {
     pub const CAPACITY_BYTES: u64 = 256 << 20;
-    /// The embedded broker takes packets of 8 MiB.
+    /// The embedded broker takes packets of 16 MiB.
     pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
     /// At a receipt every half second, 20,000 messages a second.
     pub const WINDOW_MESSAGES: usize = 10_000;

@@ -1,9 +1,10 @@
-//! What reconciling has found: a table of runs, one of sources, totals by client, and the differences.
+//! What reconciling has found: tables of runs, sources and messages, totals by client, and the differences.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Stream;
 use mysimbdp_core::io::coredms::sequences::Known;
 use mysimbdp_core::outcome::{FinalState, Run};
 use serde::Serialize;
@@ -23,6 +24,7 @@ pub struct Report {
     /// The latest run of each content.
     runs: Vec<RunRow>,
     sources: Vec<SourceRow>,
+    messages: Vec<MessagesRow>,
     /// Rows that balance and were left out.
     left_out: u64,
     differences: Vec<String>,
@@ -77,6 +79,19 @@ struct SourceRow {
     verdict: &'static str,
 }
 
+/// What a stream has stored.
+#[derive(Debug, Serialize)]
+struct MessagesRow {
+    client: String,
+    stream: String,
+    collection: String,
+    documents: u64,
+    /// Of numbered sources, which are compared; `null` where that cannot be told from the `_id`.
+    numbered: Option<u64>,
+    /// Others, which are only counted.
+    unnumbered: Option<u64>,
+}
+
 impl Report {
     /// Whether nothing differs and nothing is lost.
     pub fn balances(&self) -> bool {
@@ -96,6 +111,14 @@ impl Report {
         }
         if !self.sources.is_empty() {
             let _ = write!(text, "\n{}", self.source_table());
+        }
+        if !self.messages.is_empty() {
+            let _ = write!(text, "\n{}", self.message_table());
+            if self.messages.iter().any(|row| row.unnumbered != Some(0)) {
+                text.push_str(
+                    "\nunnumbered messages are counted and not compared: nobody has counted what was sent",
+                );
+            }
         }
         if self.left_out > 0 {
             let _ = write!(text, "\nand {} more, which balance", self.left_out);
@@ -195,6 +218,24 @@ impl Report {
         }
     }
 
+    /// `numbered` is `None` if the documents of the collection do not tell.
+    pub(super) fn messages(
+        &mut self,
+        client: &ClientId,
+        stream: &Stream,
+        documents: u64,
+        numbered: Option<u64>,
+    ) {
+        self.messages.push(MessagesRow {
+            client: client.to_string(),
+            stream: stream.name.clone(),
+            collection: stream.collection.clone(),
+            documents,
+            numbered,
+            unnumbered: numbered.map(|numbered| documents.saturating_sub(numbered)),
+        });
+    }
+
     /// Rows that balance leave room for those that do not.
     fn has_room(&mut self, rows: usize, differs: bool) -> bool {
         let has_room = rows < if differs { 2 * KEPT_MAX } else { KEPT_MAX };
@@ -282,6 +323,21 @@ impl Report {
                 or_dash(row.accounted),
                 row.lost.to_string(),
                 row.verdict.to_owned(),
+            ]
+        });
+        table::render(&header, rows)
+    }
+
+    fn message_table(&self) -> String {
+        let header = ["client", "stream", "collection", "documents", "numbered", "unnumbered"];
+        let rows = self.messages.iter().map(|row| {
+            vec![
+                row.client.clone(),
+                row.stream.clone(),
+                row.collection.clone(),
+                row.documents.to_string(),
+                or_dash(row.numbered),
+                or_dash(row.unnumbered),
             ]
         });
         table::render(&header, rows)

@@ -1,5 +1,7 @@
-//! The numbered sources of a client's streams: is every number that counts as received stored, rejected or lost?
+//! The messages of a client's streams. Of numbered sources: is every number that counts as received stored, rejected or lost?
+//! Of others: how many are there? Nobody knows how many there must be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,12 +33,24 @@ pub(super) async fn look(
     store: &Arc<dyn Coredms>,
     report: &mut Report,
 ) -> Result<(), Failure> {
+    let mut numbered = BTreeMap::<String, u64>::new();
     for known in Sequences::sources(store.as_ref()).await? {
         let stream = client.streams.iter().find(|stream| stream.collection == known.collection);
         let counts = stream.is_some_and(|stream| stream.settings.ids == Ids::Platform);
         let place = Place { store, client: &client.id, known: &known, counts };
         let (numbers, gaps) = place.settled().await?;
         report.source(&client.id, &known, &numbers, gaps);
+        if counts {
+            *numbered.entry(known.collection.clone()).or_default() += place.stored(0, u64::MAX - 1).await?;
+        }
+    }
+    for stream in &client.streams {
+        // Counted last: what was numbered is among them.
+        let documents = store.count(&stream.collection).await?;
+        let has_files = client.apps.iter().any(|app| app.collection == stream.collection);
+        let is_told = stream.settings.ids == Ids::Platform && !has_files;
+        let numbered = is_told.then(|| numbered.get(&stream.collection).copied().unwrap_or(0));
+        report.messages(&client.id, stream, documents, numbered);
     }
     Ok(())
 }

@@ -290,6 +290,16 @@ async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing(
     let of = |name: &str| row[name].as_u64().expect("a number");
     assert_eq!(["through", "beyond", "gaps", "accounted", "lost"].map(of), [100, 10, 9, 110, 0], "{row}");
 
+    // Unnumbered ones are counted, as far as they can be told.
+    let unnumbered = ["a", "b", "c"].map(|id| bson::rawdoc! { "_id": id });
+    good.store.insert_many("readings", unnumbered.into()).await.expect("insert");
+    let found = reconcile(&root, 0, &["--json"]);
+    let report: Value = serde_json::from_str(&found).expect("JSON alone");
+    let row = &report["messages"][0];
+    let of = |name: &str| row[name].as_u64().expect("a number");
+    assert_eq!(["documents", "numbered", "unnumbered"].map(of), [112, 109, 3], "{row}");
+    assert!(reconcile(&root, 0, &[]).contains("unnumbered messages are counted and not compared"));
+
     let lossy = Stream::open(&root, "lossy").await;
     lossy.insert("readings", 1..=10, b"").await;
     lossy.mark(1, 10).await;

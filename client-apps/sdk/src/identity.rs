@@ -93,6 +93,16 @@ pub(crate) fn with_record_id(id: RecordId, fields: &Fields) -> Result<RawDocumen
     finish(head, fields)
 }
 
+/// A document under a new ObjectId.
+///
+/// # Errors
+///
+/// As [`with_record_id`]: under an `_id` of its own a later record would be taken for a repeat.
+pub(crate) fn with_new_id(fields: &Fields) -> Result<RawDocumentBuf, String> {
+    refuse_names(fields, &[ID])?;
+    Identity::Own.document(0, fields)
+}
+
 impl Provenance {
     fn write(&self, head: &mut Fields, record: u64) {
         head.begin_document(PROVENANCE);
@@ -247,6 +257,9 @@ mod tests {
             let error = document(&identity, 0, text).expect_err("rejected");
             assert!(error.contains(reason), "{error:?} does not say {reason:?}");
         }
+        let mut fields = Fields::new();
+        json::append_object(&mut fields, b"{\"_id\":2}").expect("an object");
+        assert!(with_new_id(&fields).is_err_and(|error| error.contains("\"_id\" is given by the platform")));
     }
 
     #[test]

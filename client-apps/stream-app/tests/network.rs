@@ -211,3 +211,27 @@ async fn a_store_that_hangs_longer_than_the_keep_alive_costs_no_connection() {
     assert_eq!(report.rejected, 0);
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
 }
+
+/// Reports that nobody could hear were lost with what they counted.
+#[tokio::test]
+async fn what_was_stored_while_no_report_could_be_sent_is_in_a_later_one() {
+    let mut stream = stream().await;
+    stream.set("KEEP_ALIVE_SECONDS", "5");
+    let network = before_broker(&mut stream);
+    let mut app = stream.start().await;
+    let (_link, mut reports) = connect(&stream.broker, vec![format!("{}/reports", stream.client)]).await;
+    for number in 0..50 {
+        stream.publish(message(number)).await;
+    }
+    stream.until_count("messages", 50).await;
+    // The app notices only after twice its keep-alive, and publishes reports meanwhile.
+    network.fall_silent();
+    stream.until_log("the connection is given up", |log| log.contains("no connection to the broker")).await;
+    network.heal();
+    let mut reported = 0;
+    while reported < 50 {
+        let (_, payload, _) = next_message(&mut reports).await;
+        reported += Report::parse(&payload).expect("a report").total_number_of_messages_ingested;
+    }
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}

@@ -50,6 +50,18 @@ async fn it_stores_rejects_and_keeps_its_session_when_stopped() {
 }
 
 #[tokio::test]
+async fn a_message_with_an_id_of_its_own_is_rejected() {
+    let stream = stream().await;
+    let mut app = start(&stream).await;
+    for payload in [r#"{"_id":5,"v":1}"#, r#"{"_id":5,"v":2}"#, r#"{"v":3}"#] {
+        stream.publish(payload).await;
+    }
+    stream.until_count("rejected", 2).await;
+    stream.until_count("messages", 1).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0), "{}", stream.log());
+}
+
+#[tokio::test]
 async fn it_drains_and_ends_its_session() {
     let stream = stream().await;
     let mut app = start(&stream).await;

@@ -5,6 +5,9 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
+use bson::Document;
+use mysimbdp_core::io::coredms::rejected::Kept;
+use mysimbdp_core::io::coredms::whole;
 use mysimbdp_core::message::Report;
 use mysimbdp_testbed::{Mongod, Mosquitto, until_async};
 use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
@@ -108,6 +111,126 @@ async fn a_known_number_is_stored_once_and_with_other_content_rejected() {
         );
         assert_eq!(app.terminate(DEADLINE).code(), Some(0));
         assert_eq!(stream.count("messages").await, 3);
+    }
+}
+
+/// Numbered or not: under its own `_id` a message would be taken for a repeat of another one.
+#[tokio::test]
+async fn a_message_with_an_id_of_its_own_swallows_no_other() {
+    let payloads =
+        [r#"{"_id":5,"v":1}"#, r#"{"_id":5,"v":2}"#, r#"{"_id":"dev-7","v":6}"#, r#"{"_id":"dev-7","v":7}"#];
+    for store in ["embedded", &shared_store()] {
+        let stream = stream(&shared_broker(), store).await;
+        let mut app = stream.start().await;
+        for (payload, number) in payloads.into_iter().zip(1..) {
+            stream.publish(payload).await;
+            stream.publish_numbered("s", number, payload).await;
+        }
+        stream.publish(message(1)).await;
+        stream.until_count("rejected", 8).await;
+        stream.until_count("messages", 1).await;
+        let rejected = stream.documents("rejected").await;
+        for payload in payloads {
+            let kept =
+                rejected.iter().filter(|reject| reject.get_str("payload").is_ok_and(|kept| kept == payload));
+            assert_eq!(kept.count(), 2, "{rejected:#?}");
+        }
+        let said = |reject: &Document| {
+            reject.get_str("reason").is_ok_and(|reason| reason.contains("\"_id\" is given by the platform"))
+        };
+        assert!(rejected.iter().all(said), "{rejected:#?}");
+        assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn under_ids_of_their_own_a_repeat_is_a_duplicate_and_other_content_is_rejected() {
+    for store in ["embedded", &shared_store()] {
+        let mut stream = stream(&shared_broker(), store).await;
+        stream.set("IDS", "none");
+        let mut app = stream.start().await;
+        let stored = [r#"{"_id":5,"v":1}"#, r#"{"_id":{"a":1,"b":[2]},"v":1}"#, r#"{"v":1}"#];
+        let other = [r#"{"_id":5,"v":2}"#, r#"{"_id":5.5,"v":2,"w":0}"#, r#"{"_id":{"a":1,"b":[2]}}"#];
+        for payload in [
+            stored[0],
+            stored[1],
+            stored[2],
+            stored[0],
+            stored[1],
+            other[0],
+            r#"{"_id":5.5,"v":2}"#,
+            other[1],
+            other[2],
+        ] {
+            stream.publish(payload).await;
+        }
+        stream.until_count("rejected", 3).await;
+        stream.until_count("messages", 4).await;
+        let rejected = stream.documents("rejected").await;
+        for payload in other {
+            let kept = |reject: &&Document| reject.get_str("payload").is_ok_and(|kept| kept == payload);
+            let reject = rejected.iter().find(kept).unwrap_or_else(|| panic!("{payload}: {rejected:#?}"));
+            assert!(
+                reject.get_str("reason").is_ok_and(|reason| reason.contains("known with other content")),
+                "{reject}"
+            );
+        }
+        assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_in_front_of_a_message_is_no_part_of_it() {
+    let mut stream = stream(&shared_broker(), &shared_store()).await;
+    stream.set("MESSAGE_SCHEMA", r#"{"type":"object","required":["n"]}"#);
+    let mut app = stream.start().await;
+    stream.publish(format!("\u{feff}{}", message(1))).await;
+    stream.publish(format!("\u{feff}\u{feff}{}", message(2))).await;
+    stream.until_count("messages", 1).await;
+    stream.until_count("rejected", 1).await;
+    assert_eq!(stream.documents("messages").await[0].get_i32("n").ok(), Some(1));
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0));
+}
+
+/// What is larger than a document can be is rejected like anything else: mosquitto would acknowledge it and drop it, did the
+/// app name a limit.
+#[tokio::test]
+async fn a_rejected_message_is_kept_whole_however_large_it_is() {
+    let broker = Mosquitto::with("max_packet_size 268435455");
+    for store in ["embedded", &shared_store()] {
+        let stream = stream(broker.url().as_str(), store).await;
+        let mut app = stream.start().await;
+        for (bytes, reason) in [
+            (2_000_000, "\"a.b\" is not allowed"),
+            (17_000_000, "allowed are 16777216"),
+            (34_000_000, "allowed are 33554432"),
+        ] {
+            let name = if bytes == 2_000_000 { "a.b" } else { "x" };
+            let payload = format!("{{\"{name}\":\"{}\"}}", "y".repeat(bytes));
+            let before = stream.count("rejected").await;
+            stream.publish(payload.clone()).await;
+            stream.until_count("rejected", before + 1).await;
+            let rejected = stream.documents("rejected").await;
+            let is_it = |reject: &&Document| whole(reject.get("payload_bytes")) == payload.len() as u64;
+            let reject = rejected.iter().find(is_it);
+            let reject = reject.expect("a reject of this length");
+            assert!(
+                reject.get_str("reason").is_ok_and(|text| text.contains(reason)),
+                "{:?}",
+                reject.get_str("reason")
+            );
+            let kept = match Kept::of(reject, "payload") {
+                Kept::Here(kept) => kept,
+                Kept::Beside(id) => {
+                    stream.coredms.object("rejected", id).await.expect("read").expect("it is there")
+                }
+                Kept::Nowhere => panic!("nothing is kept"),
+            };
+            assert!(kept == payload.as_bytes(), "{bytes} bytes are not kept as they were");
+        }
+        stream.publish(message(1)).await;
+        stream.until_count("messages", 1).await;
+        assert_eq!(app.terminate(DEADLINE).code(), Some(0));
     }
 }
 

@@ -13,14 +13,12 @@ use mqtt5::broker::config::{AuthConfig, RateLimitConfig, StorageBackend, Storage
 use mqtt5::broker::{BrokerConfig, MqttBroker};
 use tokio::sync::watch;
 
+use crate::io::broker::PACKET_BYTES_MAX;
 use crate::io::files::{self, FileError};
 use crate::io::lock::{Lock, LockError};
 
 /// Where clients look for a broker first.
 const USUAL_PORT: u16 = 1883;
-
-/// Largest message. More than any sensor sends; some clients refuse a broker that announces the protocol's own limit.
-const PACKET_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Messages that are queued for a client that is away; beyond that the oldest go.
 const QUEUED_MESSAGES_MAX: usize = 10_000;
@@ -111,7 +109,8 @@ impl fmt::Debug for EmbeddedBroker {
 fn config(directory: PathBuf, port: u16) -> BrokerConfig {
     BrokerConfig {
         bind_addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
-        max_packet_size: PACKET_BYTES_MAX,
+        // Some clients refuse a broker that announces the protocol's own limit.
+        max_packet_size: PACKET_BYTES_MAX as usize,
         // The window of a consumer is what it asks for: it acknowledges a whole batch at a time.
         max_outbound_inflight: u16::MAX,
         client_channel_capacity: QUEUED_MESSAGES_MAX,

@@ -27,15 +27,15 @@ pub(crate) async fn a_message_is_acknowledged_and_arrives(server: &mut impl Serv
 pub(crate) async fn a_message_larger_than_the_librarys_default_arrives(server: &mut impl Server) {
     let (_receiver, mut events) = link(server, "receiver", &["a/b"]).await;
     let (sender, _) = link(server, "sender", &[]).await;
-    let payload: Vec<u8> = (0..3_000_000u32).map(|byte| byte as u8).collect();
+    let payload: Vec<u8> = (0..15_000_000u32).map(|byte| byte as u8).collect();
     sender.publish_to("a/b", payload.clone()).await.expect("acknowledged");
     assert!(next_message(&mut events).await.payload == payload);
 }
 
 pub(crate) async fn a_message_that_the_broker_would_refuse_is_not_sent(server: &mut impl Server) {
     let (sender, _) = link(server, "sender", &[]).await;
-    match sender.publish_to("a/b", vec![0; 9 * 1024 * 1024]).await {
-        Err(BrokerError::TooLarge { bytes_max, .. }) => assert_eq!(bytes_max, 8 * 1024 * 1024),
+    match sender.publish_to("a/b", vec![0; 17 * 1024 * 1024]).await {
+        Err(BrokerError::TooLarge { bytes_max, .. }) => assert_eq!(bytes_max, 16 * 1024 * 1024),
         other => panic!("expected it to be too large, got {other:?}"),
     }
     match sender.publish_to("a/#", "x").await {

@@ -198,7 +198,11 @@ impl Open {
         }
     }
 
-    fn message(&self, Line { payload, end }: Line) -> Message {
+    fn message(&self, Line { payload, end, nuls }: Line) -> Message {
+        if nuls > 0 {
+            let (file, line) = (self.path.display(), end.line);
+            tracing::warn!(%file, line, nuls, "skipped NUL bytes: file was emptied under a program that does not append to it");
+        }
         Message { payload, position: Place { inode: self.inode, end }.to_position() }
     }
 

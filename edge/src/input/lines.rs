@@ -12,6 +12,8 @@ pub struct Line {
     /// Without white space around it.
     pub payload: Bytes,
     pub end: End,
+    /// NUL bytes in front of it that were skipped.
+    pub nuls: u64,
 }
 
 /// Where a line ends.
@@ -43,12 +45,15 @@ pub struct Lines {
     /// What of `buffer` has been searched for a line's end.
     searched: usize,
     end: End,
+    /// NUL bytes at the start of the line that have been skipped: what a file has in place of what was emptied under a
+    /// program that goes on writing where it was. They are not kept, as there may be gigabytes of them.
+    nuls: u64,
 }
 
 impl Lines {
     /// Lines that follow `end`, of at most `bytes_max` bytes each.
     pub fn after(end: End, bytes_max: usize) -> Self {
-        Self { bytes_max, buffer: Vec::new(), start: 0, searched: 0, end }
+        Self { bytes_max, buffer: Vec::new(), start: 0, searched: 0, end, nuls: 0 }
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
@@ -65,6 +70,7 @@ impl Lines {
     /// It is too long; so it stays.
     pub fn next(&mut self) -> Result<Option<Line>, TooLong> {
         loop {
+            self.skip_nuls();
             let found = memchr::memchr(b'\n', &self.buffer[self.searched..]);
             let end = found.map_or(self.buffer.len(), |at| self.searched + at + 1);
             if end - self.start > self.bytes_max + usize::from(found.is_some()) {
@@ -86,6 +92,7 @@ impl Lines {
     ///
     /// As [`Lines::next`], which has to have been called until there was none.
     pub fn rest(&mut self) -> Option<Line> {
+        self.skip_nuls();
         if self.start < self.buffer.len() { self.take(self.buffer.len()) } else { None }
     }
 
@@ -99,18 +106,26 @@ impl Lines {
         self.buffer.len() - self.start
     }
 
+    fn skip_nuls(&mut self) {
+        let nuls = self.buffer[self.start..].iter().take_while(|byte| **byte == 0).count();
+        self.nuls += nuls as u64;
+        self.start += nuls;
+        self.searched = self.searched.max(self.start);
+    }
+
     fn take(&mut self, end: usize) -> Option<Line> {
         let line = &self.buffer[self.start..end];
         let tail = &line[line.len().saturating_sub(TAIL_BYTES)..];
         self.end = End {
-            offset: self.end.offset + line.len() as u64,
+            offset: self.end.offset + self.nuls + line.len() as u64,
             line: self.end.line + 1,
             tail_bytes: tail.len() as u16,
             tail: xxh3_64(tail),
         };
         let payload = Bytes::copy_from_slice(line.trim_ascii());
         (self.start, self.searched) = (end, end);
-        (!payload.is_empty()).then_some(Line { payload, end: self.end })
+        let nuls = std::mem::take(&mut self.nuls);
+        (!payload.is_empty()).then_some(Line { payload, end: self.end, nuls })
     }
 }
 

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::task::Poll;
@@ -238,4 +238,30 @@ fn power_cut_takes_back_no_line_that_was_given_out(file_system: FileSystem) {
     log.write("app.log", "8\n");
     cut(&mut log, &mut disk, 8);
     log.assert_read("1 2 3 4 5 6 7 8");
+}
+
+/// A program that does not append goes on where it was: what was emptied is NUL bytes then, of any number.
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "as the program does that is followed")]
+async fn a_file_that_is_emptied_under_its_writer_gives_the_next_line_without_the_hole() {
+    for hole in [0, 4096, 3 << 20] {
+        let mut log = Log::new();
+        let mut writer = std::fs::File::create(log.path()).expect("the log");
+        let mut input = log.follow();
+        writer.write_all(b"{\"n\":1}\n").expect("written");
+        log.read(&mut input, 1).await;
+        // All that the writer has written and nobody read is gone, too.
+        writer.seek(std::io::SeekFrom::Current(hole)).expect("seek");
+        log.empty();
+        writer.write_all(b"{\"n\":2}\n").expect("written");
+        log.read(&mut input, 2).await;
+        writer.write_all(b"{\"n\":3}\n").expect("written");
+        log.read(&mut input, 3).await;
+        log.assert_read(r#"{"n":1} {"n":2} {"n":3}"#);
+        // The place of the last line is found again.
+        let mut input = log.follow();
+        writer.write_all(b"{\"n\":4}\n").expect("written");
+        log.read(&mut input, 4).await;
+        log.assert_read(r#"{"n":1} {"n":2} {"n":3} {"n":4}"#);
+    }
 }

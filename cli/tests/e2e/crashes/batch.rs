@@ -237,7 +237,7 @@ fn staging_elsewhere(platform: &Platform) -> TempDir {
     elsewhere
 }
 
-/// Everything whose name begins with a dot, at any depth, but for locks.
+/// Everything whose name begins with a dot, at any depth, but for locks and what fetchdata says of itself.
 fn hidden_below(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten() {
@@ -245,7 +245,8 @@ fn hidden_below(directory: &Path) -> Vec<String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // The platform's own directory stays, and nothing may wait in it.
         let is_own = directory.ends_with(".mysimbdp");
-        if is_own || name.starts_with('.') && !name.ends_with(".lock") && name != ".mysimbdp" {
+        let stays = name.ends_with(".lock") || [".mysimbdp", ".fetchdata.json"].contains(&&*name);
+        if is_own || name.starts_with('.') && !stays {
             found.push(path.display().to_string());
         }
         if path.is_dir() {

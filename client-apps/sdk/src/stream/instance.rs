@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Settings;
 use super::message::{Converter, Item};
 use super::receipts::Receipts;
-use super::report::{self, Meter};
+use super::report::{self, Interval, Meter};
 use super::signals::{Signals, Wish};
 use super::status::{self, State};
 use super::wait::at;
@@ -76,7 +76,7 @@ pub(crate) struct Instance<'a> {
     writing: FuturesOrdered<AbortOnDropHandle<Result<Settled, Failure>>>,
     receipts: Receipts,
     /// Reports and status: few, and none of them waited for.
-    messages: JoinSet<Result<Message, BrokerError>>,
+    messages: JoinSet<(Message, Result<(), BrokerError>)>,
     /// The connection on which the status was said last, and what it was.
     announced: Option<(u64, State)>,
     /// At most one: the end of the subscription.
@@ -85,9 +85,9 @@ pub(crate) struct Instance<'a> {
     window: WindowWatch,
 }
 
-/// A message of the instance's own that the broker has acknowledged.
+/// A message of the instance's own.
 enum Message {
-    Report,
+    Report(Interval),
     Status { generation: u64, state: State },
 }
 
@@ -248,15 +248,18 @@ impl<'a> Instance<'a> {
 
     fn report(&mut self) {
         let stats = self.consumer.stats();
-        let report = self.meter.report(self.settings, stats.unacknowledged as u64, Instant::now());
         if stats.lost > 0 {
             tracing::warn!(
                 messages = stats.lost,
                 "QoS 0 messages were lost since the start: too many were waiting"
             );
         }
-        if let Some(topic) = &self.settings.report_topic {
-            self.send(Publish::new(topic, report::to_json(&report)), Message::Report);
+        // While the broker is away the interval goes on: what would be said now nobody would hear.
+        if let Some(topic) = self.settings.report_topic.as_deref().filter(|_| stats.connected) {
+            let now = Instant::now();
+            let interval = self.meter.end(now);
+            let report = report::report(&interval, self.settings, stats.unacknowledged as u64, now);
+            self.send(Publish::new(topic, report::to_json(&report)), Message::Report(interval));
         }
     }
 
@@ -283,15 +286,22 @@ impl<'a> Instance<'a> {
     /// Publishes in the background. Each publish ends within its own deadline, so there are never many.
     fn send(&mut self, publish: Publish, message: Message) {
         let consumer = Arc::clone(&self.consumer);
-        self.messages.spawn(async move { consumer.publish(publish).await.map(|()| message) });
+        self.messages.spawn(async move { (message, consumer.publish(publish).await) });
     }
 
-    fn note_sent(&mut self, sent: Result<Result<Message, BrokerError>, JoinError>) {
+    fn note_sent(&mut self, sent: Result<(Message, Result<(), BrokerError>), JoinError>) {
         match sent {
-            Ok(Ok(Message::Status { generation, state })) => self.announced = Some((generation, state)),
-            Ok(Ok(Message::Report)) => {}
-            // The next report has its own numbers, and the status is said again.
-            Ok(Err(error)) => tracing::debug!(error = %chain(&error), "not sent"),
+            Ok((Message::Status { generation, state }, Ok(()))) => {
+                self.announced = Some((generation, state));
+            }
+            Ok((Message::Report(_), Ok(()))) => {}
+            Ok((message, Err(error))) => {
+                tracing::debug!(error = %chain(&error), "not sent");
+                // The status is said again anyway.
+                if let Message::Report(interval) = message {
+                    self.meter.carry_on(&interval);
+                }
+            }
             Err(error) => tracing::debug!(%error, "not sent"),
         }
     }
@@ -340,10 +350,23 @@ impl<'a> Instance<'a> {
         self.receipts.finish(patience).await;
         self.report();
         self.say_status(if is_drained { State::Drained } else { State::Stopped });
-        let sent =
-            timeout(FAREWELL_PATIENCE, async { while self.messages.join_next().await.is_some() {} }).await;
-        if sent.is_err() {
-            tracing::debug!("the broker does not answer, last report and status are not sent");
+        let sent = timeout(FAREWELL_PATIENCE, async {
+            while let Some(sent) = self.messages.join_next().await {
+                self.note_sent(sent);
+            }
+        });
+        if sent.await.is_err() {
+            tracing::warn!("the broker does not answer, last report and status may not have arrived");
+        }
+        let untold = self.meter.untold();
+        if untold.messages() > 0 && self.settings.report_topic.is_some() {
+            let Interval { stored, duplicates, rejected, .. } = untold;
+            tracing::warn!(
+                stored,
+                duplicates,
+                rejected,
+                "these messages are in no report, as the broker is away"
+            );
         }
         failpoint::hit("stream-app.taken-leave");
         match self.consumer.disconnect(is_drained).await {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bson::spec::{BinarySubtype, ElementType};
-use bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc, oid::ObjectId};
+use bson::{Binary, Bson, DateTime, Document, RawBson, RawDocumentBuf, doc, oid::ObjectId};
 use bytes::Bytes;
 use jsonschema::Validator;
 use mysimbdp_core::app::Ids;
@@ -11,16 +11,16 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::ingestion::RecordId;
 use mysimbdp_core::io::broker::consumer::{AckToken, Delivery};
 use mysimbdp_core::io::clock;
+use mysimbdp_core::io::coredms::rejected::Kept;
 use mysimbdp_core::io::coredms::sequences;
 use mysimbdp_core::source::{EPOCH, GONE, Gone, Number, SEQUENCE, SOURCE};
 
 use super::{Convert, Settings};
 use crate::failure::{Failure, shortened};
-use crate::identity::{Identity, Provenance, with_record_id};
-use crate::record::{Element, Fields};
+use crate::identity::{ID, Identity, Provenance, with_new_id, with_record_id};
+use crate::record::{Element, Fields, RECORD_BYTES_MAX};
 
-/// A reject keeps this much of its message, so that it can always be stored itself.
-const REJECT_PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Faults of one message against its schema that are listed.
 const SCHEMA_FAULTS_MAX: usize = 5;
@@ -37,6 +37,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// The payload without the byte order mark that some programs put in front of UTF-8.
+    pub fn content(&self) -> &[u8] {
+        self.payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.payload)
+    }
+
     /// The value of the first user property of this name.
     pub fn property(&self, name: &str) -> Option<&str> {
         self.user_properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -54,18 +59,41 @@ pub(crate) struct Item {
     pub(crate) fate: Fate,
 }
 
+impl Item {
+    pub(crate) fn known_by(&self) -> Option<&KnownBy> {
+        if let Fate::Store { known_by, .. } = &self.fate { known_by.as_ref() } else { None }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Fate {
-    /// `number` is the document's `_id`, where that is made of the message's number.
+    /// `known_by` is the document's `_id` if another message may have the same.
     Store {
         document: RawDocumentBuf,
-        number: Option<RecordId>,
+        known_by: Option<KnownBy>,
     },
     Reject {
         reason: String,
     },
     /// No record: its source no longer has these numbers.
     Gone(Gone),
+}
+
+/// What tells a repeated message from another one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum KnownBy {
+    Number(RecordId),
+    /// With `ids: "none"`: the `_id` in the message itself.
+    OwnId(Bson),
+}
+
+impl KnownBy {
+    pub(crate) fn id(&self) -> Bson {
+        match self {
+            Self::Number(number) => Binary::from(*number).into(),
+            Self::OwnId(id) => id.clone(),
+        }
+    }
 }
 
 /// Turns messages into documents.
@@ -105,7 +133,7 @@ impl<'a> Converter<'a> {
         let number = self.number(message);
         let document = converted.and_then(|()| self.document(&number));
         let fate = match document {
-            Ok((document, number)) => Fate::Store { document, number },
+            Ok((document, known_by)) => Fate::Store { document, known_by },
             Err(reason) => Fate::Reject { reason },
         };
         // Under other ids the number identifies nothing: one that is none is no fault of the record.
@@ -114,10 +142,15 @@ impl<'a> Converter<'a> {
 
     fn convert(&mut self, message: &Message) -> Result<(), String> {
         self.fields.clear();
+        // No document could take it, and to find out how it would look as JSON costs many times its size.
+        let bytes = message.payload.len();
+        if bytes > RECORD_BYTES_MAX {
+            return Err(format!("message has {bytes} bytes, allowed are {RECORD_BYTES_MAX}"));
+        }
         // Before the schema: the number of a message that does not fit may be in its fields.
         let converted = (self.convert)(message, &mut self.fields);
         if let Some(schema) = &self.schema {
-            check(schema, &message.payload)?;
+            check(schema, message.content())?;
         }
         converted
     }
@@ -125,7 +158,7 @@ impl<'a> Converter<'a> {
     fn document(
         &self,
         number: &Result<Option<Number>, String>,
-    ) -> Result<(RawDocumentBuf, Option<RecordId>), String> {
+    ) -> Result<(RawDocumentBuf, Option<KnownBy>), String> {
         match self.settings.ids {
             Ids::Key => {
                 let provenance = Provenance::Stream { received_at: clock::now() };
@@ -135,11 +168,18 @@ impl<'a> Converter<'a> {
             Ids::Platform => match number.as_ref().map_err(String::clone)? {
                 Some(number) => {
                     let id = number.id(&self.settings.client);
-                    Ok((with_record_id(id, &self.fields)?, Some(id)))
+                    Ok((with_record_id(id, &self.fields)?, Some(KnownBy::Number(id))))
                 }
-                None => Ok((Identity::Own.document(0, &self.fields)?, None)),
+                None => Ok((with_new_id(&self.fields)?, None)),
             },
-            Ids::Object | Ids::None => Ok((Identity::Own.document(0, &self.fields)?, None)),
+            Ids::Object | Ids::None => {
+                let document = Identity::Own.document(0, &self.fields)?;
+                let known_by = match self.fields.get(ID) {
+                    Some(_) => Some(KnownBy::OwnId(id_of(&document)?)),
+                    None => None,
+                };
+                Ok((document, known_by))
+            }
         }
     }
 
@@ -151,6 +191,11 @@ impl<'a> Converter<'a> {
             Some(names) => Number::read(names.each_ref().map(|name| self.fields.get(name).and_then(text))),
         }
     }
+}
+
+fn id_of(document: &RawDocumentBuf) -> Result<Bson, String> {
+    let id = document.get(ID).map_err(|error| error.to_string())?;
+    id.map_or(Ok(Bson::Null), |id| Bson::try_from(RawBson::from(id)).map_err(|error| error.to_string()))
 }
 
 fn gone(message: &Message) -> Result<Gone, String> {
@@ -196,23 +241,18 @@ pub(crate) fn reject_document(
     client: &ClientId,
     Item { message, number, .. }: &Item,
     reason: &str,
+    kept: Kept,
 ) -> Result<RawDocumentBuf, Failure> {
-    let kept = &message.payload[..message.payload.len().min(REJECT_PAYLOAD_BYTES_MAX)];
-    let payload = match std::str::from_utf8(kept) {
-        Ok(text) => Bson::String(text.to_owned()),
-        Err(_) => Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: kept.to_vec() }),
-    };
     let mut document = match number {
         Some(number) => numbered(client, number, &message.payload),
         None => doc! { "_id": ObjectId::new() },
     };
     document.extend(doc! {
         "topic": &message.topic,
-        "payload": payload,
-        "payload_bytes": i64::try_from(message.payload.len()).unwrap_or(i64::MAX),
         "reason": shortened(reason.to_owned()),
         "rejected_at": DateTime::from_millis(clock::now().as_millisecond()),
     });
+    kept.describe(&mut document, "payload", message.payload.len() as u64);
     RawDocumentBuf::try_from(&document)
         .map_err(|error| Failure::Fault(format!("a reject is no document: {error}")))
 }

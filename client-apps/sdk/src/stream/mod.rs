@@ -50,7 +50,7 @@ pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + 
 /// `convert` sees each message that fits the client's schema. A message that it refuses goes to the rejects with the
 /// reason, and is acknowledged. The `_id` comes from the platform (see [`crate::identity`]): for a message with the user
 /// properties `source`, `epoch` and `seq` from these, so that it is stored exactly once; else it is a new ObjectId, and
-/// the message is stored at least once. With `ids: "key"` it is the key, and the first message of a key stays until
+/// the message is stored at least once. A message that has an `_id` of its own is rejected. With `ids: "key"` it is the key, and the first message of a key stays until
 /// the batch layer corrects it.
 pub fn run(convert: &Convert) -> ExitCode {
     mysimbdp_core::logging::init_stderr("stream-app", LogLevel::Info);
@@ -77,7 +77,7 @@ pub fn run(convert: &Convert) -> ExitCode {
 ///
 /// The reason for the message's reject.
 pub fn from_json(message: &Message, fields: &mut Fields) -> Result<(), String> {
-    json::append_object(fields, &message.payload)
+    json::append_object(fields, message.content())
 }
 
 async fn serve(settings: &Settings, convert: &Convert) -> Result<(), Failure> {

@@ -1,21 +1,22 @@
 //! Writes a batch until it is durable, however long the store is away.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bson::{Binary, Bson, Document, RawDocumentBuf};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
-use mysimbdp_core::ingestion::RecordId;
 use mysimbdp_core::io::backoff::Backoff;
 use mysimbdp_core::io::broker::consumer::AckToken;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Written};
+use mysimbdp_core::io::coredms::rejected::{INLINE_BYTES_MAX, Kept, object_for, put_object};
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Object, Written};
 
 use super::durable::{DurableBySource, note_gone, note_received};
-use super::message::{Fate, Item, reject_document};
+use super::message::{Fate, Item, KnownBy, reject_document};
 use crate::failure::{Failure, shortened};
+use crate::identity::ID;
 
 /// Known messages that are looked up with one command: a whole batch, unless its setting is larger than the default.
 const LOOK_UPS_MAX: usize = 1000;
@@ -91,27 +92,23 @@ impl Target {
     /// After an outage a source may send thousands again, and a shared subscription scatters them over the instances. So
     /// all that a batch has found known is looked up at once: a repeat costs a part of one command, whatever came before.
     async fn conflicts(&self, items: &[Item], known: &[usize]) -> Result<Vec<(usize, String)>, Failure> {
-        let mut numbered = BTreeMap::<RecordId, Vec<usize>>::new();
-        for &position in known {
-            if let Fate::Store { number: Some(number), .. } = &items[position].fate {
-                numbered.entry(*number).or_default().push(position);
-            }
-        }
-        let numbers: Vec<RecordId> = numbered.keys().copied().collect();
         let mut conflicts = Vec::new();
-        for numbers in numbers.chunks(LOOK_UPS_MAX) {
-            let ids = || numbers.iter().map(|number| Bson::from(Binary::from(*number))).collect();
+        for known in known.chunks(LOOK_UPS_MAX) {
+            let known_by = |&position: &usize| Some((position, items[position].known_by()?));
+            let known: Vec<(usize, &KnownBy)> = known.iter().filter_map(known_by).collect();
+            if known.is_empty() {
+                continue;
+            }
+            let ids = || known.iter().map(|(_, known_by)| known_by.id()).collect();
             let find = || self.coredms.find_among(&self.collection, ids());
-            // One that is gone in the meantime contradicts nothing.
-            for document in self.until_available("find", find).await? {
-                let Some(Bson::Binary(id)) = document.get("_id") else { continue };
-                let Ok(number) = id.bytes.as_slice().try_into().map(RecordId) else { continue };
-                for &position in numbered.get(&number).into_iter().flatten() {
-                    if differs(&items[position], &document)? {
-                        let reason =
-                            format!("number {} of this source is known with other content", number.record());
-                        conflicts.push((position, reason));
-                    }
+            let stored = self.until_available("find", find).await?;
+            let key_of = |document: &Document| key(document.get(ID)?.clone());
+            let stored: HashMap<Vec<u8>, &Document> =
+                stored.iter().filter_map(|document| Some((key_of(document)?, document))).collect();
+            for (position, known_by) in known {
+                let stored = key(known_by.id()).and_then(|key| stored.get(&key).copied());
+                if let Some(reason) = conflict(&items[position], known_by, stored)? {
+                    conflicts.push((position, reason));
                 }
             }
         }
@@ -122,7 +119,8 @@ impl Target {
         let mut documents = Vec::with_capacity(rejects.len());
         let mut reasons: HashMap<&str, (usize, u64)> = HashMap::new();
         for (position, reason) in rejects {
-            documents.push(reject_document(&self.client, &items[*position], reason)?);
+            let kept = self.keep(&items[*position]).await?;
+            documents.push(reject_document(&self.client, &items[*position], reason, kept)?);
             reasons.entry(reason).or_insert((*position, 0)).1 += 1;
         }
         let written = self.insert(&self.rejected, documents).await?;
@@ -135,6 +133,25 @@ impl Target {
             tracing::warn!(topic = items[position].message.topic, reason, messages, "rejected");
         }
         Ok(())
+    }
+
+    /// All of a payload, in an object if no document could take it. Its id is made of the content: a repeat is the same.
+    async fn keep(&self, Item { message, .. }: &Item) -> Result<Kept, Failure> {
+        let payload = &message.payload;
+        let bytes = payload.len() as u64;
+        if bytes <= INLINE_BYTES_MAX {
+            return Ok(Kept::Here(payload.to_vec()));
+        }
+        let id = object_for(payload);
+        let object = Object { id, name: message.topic.clone(), bytes, metadata: Document::new() };
+        let put = || {
+            put_object(self.coredms.as_ref(), &self.rejected, &object, |offset, length| {
+                let piece = payload.slice(offset as usize..(offset + length) as usize);
+                std::future::ready(Ok::<_, CoredmsError>(piece))
+            })
+        };
+        self.until_available("store a rejected message", put).await?;
+        Ok(Kept::Beside(id))
     }
 
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<Written, Failure> {
@@ -183,6 +200,39 @@ impl Settled {
         if let Some(number) = &item.number {
             note_received(&mut self.durable, number);
         }
+    }
+}
+
+/// Why an item is not a repeat of what is stored under its `_id`.
+fn conflict(item: &Item, known_by: &KnownBy, stored: Option<&Document>) -> Result<Option<String>, Failure> {
+    let differs = match stored {
+        Some(stored) => differs(item, stored)?,
+        // A number that is gone in the meantime contradicts nothing. An `_id` that the store knows and that is not found has
+        // another type there, as 5.0 has for 5.
+        None => matches!(known_by, KnownBy::OwnId(_)),
+    };
+    Ok(differs.then(|| match known_by {
+        KnownBy::Number(number) => {
+            format!("number {} of this source is known with other content", number.record())
+        }
+        KnownBy::OwnId(id) => format!("_id {id} is known with other content"),
+    }))
+}
+
+/// Equal for ids that are the same, whatever width their integers have; `None` for what cannot be an id.
+fn key(id: Bson) -> Option<Vec<u8>> {
+    RawDocumentBuf::try_from(&doc! { ID: widened(id) }).ok().map(|document| document.as_bytes().to_vec())
+}
+
+/// The embedded store does not keep the width of integers.
+fn widened(value: Bson) -> Bson {
+    match value {
+        Bson::Int32(narrow) => Bson::Int64(narrow.into()),
+        Bson::Document(fields) => {
+            Bson::Document(fields.into_iter().map(|(name, value)| (name, widened(value))).collect())
+        }
+        Bson::Array(values) => Bson::Array(values.into_iter().map(widened).collect()),
+        other => other,
     }
 }
 

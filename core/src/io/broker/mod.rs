@@ -22,6 +22,7 @@ use bytes::Bytes;
 
 pub use address::{Address, has_password, with_password};
 pub use link::{BrokerLink, Incoming, LinkEvent};
+pub(in crate::io) use options::PACKET_BYTES_MAX;
 pub use options::{ConnectOptions, SIGNAL_BYTES_MAX, Will};
 
 /// A message to publish.

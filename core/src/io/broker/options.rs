@@ -13,8 +13,14 @@ use super::BrokerError;
 use super::address::{Address, without_credentials};
 use super::wire::{Greeting, Request, Wire};
 
-/// Largest message that is taken, in bytes. No document of more than 16 MiB can be stored, so larger ones need not arrive.
-pub(super) const PACKET_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Largest packet that the protocol knows.
+pub(super) const PROTOCOL_PACKET_BYTES_MAX: u32 = 268_435_455;
+
+/// Largest packet that the managers take, and that the embedded broker does: no document of more than 16 MiB can be stored.
+///
+/// A consumer takes what the protocol knows. A broker does not send what is larger than its receiver allows, and
+/// acknowledges it all the same: what cannot be stored has to arrive, so that it is rejected and kept.
+pub(in crate::io) const PACKET_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 /// Enough for any report, bell or request: the queue of a manager then holds 64 MiB at most, whatever is published.
 pub const SIGNAL_BYTES_MAX: usize = 64 * 1024;
@@ -99,11 +105,12 @@ impl Dialer {
     /// `acknowledges`: whether messages are acknowledged as they arrive.
     pub(super) fn new(options: &ConnectOptions, acknowledges: bool) -> Result<Self, BrokerError> {
         let address: Address = options.url.parse()?;
+        let packet_bytes_max = if acknowledges { PACKET_BYTES_MAX } else { PROTOCOL_PACKET_BYTES_MAX };
         let properties = ConnectProperties {
             session_expiry_interval: options.session_expiry.map(seconds),
             // MQTT knows no window of 0.
             receive_maximum: Some(options.receive_maximum.max(1)),
-            max_packet_size: Some(PACKET_BYTES_MAX),
+            max_packet_size: (packet_bytes_max < PROTOCOL_PACKET_BYTES_MAX).then_some(packet_bytes_max),
             ..ConnectProperties::new()
         };
         let keep_alive = options.keep_alive.clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX);
@@ -119,7 +126,7 @@ impl Dialer {
             }),
             login: address.credentials.as_ref().map(|(user, password)| Login::new(user, password)),
             publishes_max: PUBLISHES_MAX,
-            packet_bytes_max: PACKET_BYTES_MAX,
+            packet_bytes_max,
             acknowledges,
         };
         Ok(Self { tls: address.tls()?, address, client_id: options.client_id.clone(), greeting })

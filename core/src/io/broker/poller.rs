@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Live, Phase, Shared};
+use super::options::PROTOCOL_PACKET_BYTES_MAX;
 use super::pending::{Answer, Pending, Waiter};
 use super::wire::{Arrived, Request};
 use super::{BrokerError, Reach};
@@ -36,9 +37,6 @@ const STABLE: Duration = Duration::from_secs(15);
 /// So many connections in a row that are made at once and soon closed by the broker mean that another process takes
 /// the client id over and over. Some brokers give the reason in a form that the library does not read.
 const EVICTIONS_MAX: u32 = 5;
-
-/// Largest packet that the protocol knows, for brokers that name no smaller one.
-const PROTOCOL_PACKET_BYTES_MAX: u32 = 268_435_455;
 
 /// Takes in what a connection brings. Called from the task that polls, so all but [`Inbox::room`] return at once.
 ///
