@@ -243,7 +243,7 @@ fn hidden_below(directory: &Path) -> Vec<String> {
     for entry in std::fs::read_dir(directory).into_iter().flatten() {
         let path = entry.expect("a directory entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // The platform's own directory stays, and nothing may wait in it.
+        // The platform's own directory stays, and nothing may wait in it; the other says whose files are taken.
         let is_own = directory.ends_with(".mysimbdp");
         let stays = name.ends_with(".lock") || [".mysimbdp", ".fetchdata.json"].contains(&&*name);
         if is_own || name.starts_with('.') && !stays {
