@@ -226,6 +226,7 @@ impl Ended {
             staged_at: date(manifest.staged_at),
             finished_at: date(self.at),
             seconds: self.seconds(manifest),
+            columns: manifest.columns.clone(),
         }
     }
 }

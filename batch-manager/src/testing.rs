@@ -43,6 +43,7 @@ pub(crate) fn manifest(batches: &[(u64, u64)]) -> Manifest {
         received_at: Timestamp::UNIX_EPOCH,
         staged_at: Timestamp::UNIX_EPOCH,
         micro_batches,
+        columns: Vec::new(),
     }
 }
 

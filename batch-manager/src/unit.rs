@@ -1,6 +1,7 @@
 //! Turns a manifest into work units: what an app is given at a time, and what it is told about it.
 
 use mysimbdp_core::app::{Phase, Unit, UnitHeader};
+use mysimbdp_core::column::Column;
 use mysimbdp_core::io::coredms::CHUNK_BYTES;
 use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::outcome::Outcome;
@@ -104,6 +105,7 @@ impl WorkUnit {
             received_at: manifest.received_at,
             attempt,
             phase: if self.input == Input::Join { Phase::Join } else { Phase::Ingest },
+            columns: Column::values_of(&manifest.columns),
         }
     }
 }

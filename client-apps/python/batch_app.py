@@ -3,11 +3,12 @@
 
 It keeps the contract of docs/app-contract.md with `protocol: "stdin"`, `unit: "micro-batch"` and `ids: "platform"`.
 """
-import csv, io, json, os, re, sys
+import csv, io, json, os, sys
 import bson, pymongo
 from pymongo.errors import BulkWriteError, PyMongoError
 
 DATA, TRY_LATER = 65, 75  # exit codes: hold this unit; try it again
+TYPES = {"int": int, "long": bson.Int64, "double": float, "bool": {"true": True, "false": False}.__getitem__}
 
 
 def env(name):
@@ -40,17 +41,20 @@ def from_json(text):
     return record
 
 
-def from_csv(value):
-    if re.fullmatch(r"-?(0|[1-9]\d{0,17})", value):
-        return int(value)
-    return float(value) if re.fullmatch(r"-?(0|[1-9]\d{0,14})\.\d{1,15}", value) else value or None
+def from_csv(value, column):
+    """A value by the type that all values of its column have: a column that also has other words is text."""
+    kind = column["type"] if not column.get("except") else "string"
+    return TYPES.get(kind, str)(value) if value else None
 
 
 def records(text):
     """Yields each record as a function that makes its document, or raises what is wrong with it."""
     if env("FORMAT") == "csv":
         header, *rows = filter(None, csv.reader(io.StringIO(text, newline="")))
-        return [lambda row=row: {k: from_csv(v) for k, v in zip(header, row, strict=True)} for row in rows]
+        columns = json.loads(os.environ.get("MYSIMBDP_COLUMNS", "[]"))  # by position; what is not listed is text
+        columns += [{"type": "string"}] * (len(header) - len(columns))
+        fields = lambda row: {k: from_csv(v, c) for k, v, c in zip(header, row, columns, strict=True)}
+        return [lambda row=row: fields(row) for row in rows]
     if env("FORMAT") == "json":
         return [lambda item=item: from_json(json.dumps(item)) for item in json.loads(text)]
     return [lambda line=line: from_json(line) for line in text.split("\n") if line.strip()]

@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::column::ColumnValues;
+
 /// Names of the environment variables that an app is given. Nothing else is inherited but `PATH` and what the config lists.
 pub mod env {
     pub const CLIENT_ID: &str = "MYSIMBDP_CLIENT_ID";
@@ -35,6 +37,8 @@ pub mod env {
     pub const ATTEMPT: &str = "MYSIMBDP_ATTEMPT";
     /// `ingest`, or `join` for the unit that commits what ranges stored.
     pub const PHASE: &str = "MYSIMBDP_PHASE";
+    /// Of a CSV file: what its columns hold, as JSON; absent where all of them are text.
+    pub const COLUMNS: &str = "MYSIMBDP_COLUMNS";
     /// `stdin` or `worker`.
     pub const PROTOCOL: &str = "MYSIMBDP_PROTOCOL";
 
@@ -159,12 +163,15 @@ pub struct UnitHeader {
     pub received_at: jiff::Timestamp,
     pub attempt: u32,
     pub phase: Phase,
+    /// What the columns of a CSV file hold, by position; what is not listed is text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<ColumnValues>,
 }
 
 impl UnitHeader {
     /// The same as environment variables.
     pub fn to_env(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut pairs = vec![
             (env::CLIENT_ID, self.client_id.clone()),
             (env::INGESTION, self.ingestion.clone()),
             (env::FILE, self.file.clone()),
@@ -180,7 +187,12 @@ impl UnitHeader {
             (env::RECEIVED_AT, self.received_at.to_string()),
             (env::ATTEMPT, self.attempt.to_string()),
             (env::PHASE, self.phase.as_str().to_owned()),
-        ]
+        ];
+        if !self.columns.is_empty() {
+            let json = serde_json::to_string(&self.columns).expect("a list of words is JSON");
+            pairs.push((env::COLUMNS, json));
+        }
+        pairs
     }
 }
 

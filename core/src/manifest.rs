@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::client::ClientId;
+use crate::column::Column;
 use crate::ingestion::IngestionId;
 
 /// The version that this build writes and reads.
@@ -34,6 +35,10 @@ pub struct Manifest {
     pub received_at: Timestamp,
     pub staged_at: Timestamp,
     pub micro_batches: Vec<MicroBatch>,
+    /// Of a CSV file: what its columns hold, decided on all of its rows. Empty where nothing is read in them, and in manifests of
+    /// earlier builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<Column>,
 }
 
 /// The first bytes of the file, which belong to every micro-batch.

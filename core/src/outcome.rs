@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::column::Column;
 use crate::manifest::Lane;
 
 /// The result of a work unit that an app has done. Always `received = stored + duplicates + rejected`.
@@ -86,6 +87,9 @@ pub struct Run {
     pub staged_at: bson::DateTime,
     pub finished_at: bson::DateTime,
     pub seconds: f64,
+    /// What the columns of a CSV file hold, as in its manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<Column>,
 }
 
 impl Run {

@@ -100,6 +100,7 @@ impl Staged {
             received_at: Timestamp::UNIX_EPOCH,
             staged_at: Timestamp::UNIX_EPOCH,
             micro_batches: Vec::new(),
+            columns: Vec::new(),
         };
         let directory = layout.staged(&client, ingestion);
         fs::create_dir_all(&directory).expect("staged directory");

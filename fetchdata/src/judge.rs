@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use mysimbdp_core::app::Ids;
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Client, Config};
+use mysimbdp_core::config::{App, Client, Config};
 use mysimbdp_core::io::clock;
 use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileStatus};
 use mysimbdp_core::io::files::FileError;
@@ -107,7 +108,7 @@ pub(crate) fn judge(config: &Config, watch: &Watch, ready: &Ready) -> Result<Jud
     };
     let format = app.format_of(name);
     let started = Instant::now();
-    let split = split::split(&file, &rules(client, format, look.stamp.bytes));
+    let split = split::split(&file, &rules(client, app, format, look.stamp.bytes));
     let took = started.elapsed();
     // Not before the split: what a writer was in the middle of must be neither staged nor refused.
     if !is_untouched(look, &file)? || !is_still_closed(watch, &look.path, closed) {
@@ -171,13 +172,14 @@ fn error(action: &'static str, path: &DropPath) -> impl FnOnce(io::Error) -> Fil
     move |source| FileError { action, path, source }
 }
 
-fn rules(client: &Client, format: Format, bytes: u64) -> split::Rules<'_> {
+fn rules<'a>(client: &'a Client, app: &App, format: Format, bytes: u64) -> split::Rules<'a> {
     split::Rules {
         client: &client.id,
         format,
         encoding: client.settings.files.encoding,
         block_bytes_max: client.block_bytes_max,
         header: client.settings.files.header.as_deref(),
+        is_read: app.settings.ids != Ids::Object,
         bytes,
     }
 }
@@ -213,6 +215,7 @@ impl Accepted {
             received_at: self.received_at,
             staged_at: clock::now(),
             micro_batches: self.split.ranges.iter().enumerate().map(micro_batch).collect(),
+            columns: self.split.columns.clone(),
             file,
         }
     }

@@ -147,6 +147,7 @@ impl Workshop {
             received_at: now,
             staged_at: now,
             micro_batches,
+            columns: Vec::new(),
         };
         let unseen = self.layout().staged_unseen(&client, ingestion);
         std::fs::create_dir_all(&unseen).expect("staged directory");

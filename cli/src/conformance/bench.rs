@@ -126,6 +126,7 @@ impl Unit {
             received_at: clock::now(),
             attempt: 1,
             phase: Phase::Ingest,
+            columns: Vec::new(),
         };
         Self { header, ingestion, content, records }
     }

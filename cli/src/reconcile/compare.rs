@@ -233,6 +233,7 @@ mod tests {
             staged_at: date,
             finished_at: date,
             seconds: 0.0,
+            columns: Vec::new(),
         }
     }
 

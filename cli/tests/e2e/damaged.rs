@@ -84,7 +84,7 @@ async fn a_held_file_with_a_torn_manifest_is_dropped_again_and_leaves_no_differe
         let platform = platform().await;
         let root = &platform.root;
         let _daemons = ["batch-manager", "fetchdata"].map(|role| platform.start(role));
-        root.drop_file("documents", "a.csv", b"a,a\n1,2\n");
+        root.drop_file("documents", "a.csv", b"a,b.c\n1,2\n");
         until(SOON, "it is held", || root.list("held/documents").len() == 1);
         let [id] = root.list("held/documents").try_into().expect("one file is held");
         let manifest = format!("held/documents/{id}/manifest.json");

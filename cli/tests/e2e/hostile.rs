@@ -168,7 +168,7 @@ fn generated() -> Vec<(String, Vec<u8>)> {
         for row in 0..80 {
             csv += &format!("{row}");
             for _ in 0..dice.roll(8) {
-                csv += dice.pick(&[",", "\"", "\"\"", "\n", "\r\n", "\r", ",\"x\n\"", "ä€", " "]);
+                csv += dice.pick(&[",", "5\"", "\n", "\r\n", "\r", ",\"x\n\"\"\",", "ä€", " "]);
             }
             csv += "\n";
             ndjson += &format!("{{\"row\":{row},\"t\":\"");
@@ -183,8 +183,6 @@ fn generated() -> Vec<(String, Vec<u8>)> {
             }
             json += dice.pick(&["\"]}", "\",{}]}", "\"],\"t\":1}", "\"]} x"]);
         }
-        // Whatever quote may be open.
-        csv += "\"\n";
         json += "]\n";
         let kinds = [("csv", csv), ("ndjson", ndjson), ("json", json)];
         files.extend(kinds.map(|(kind, text)| (format!("generated-{number}.{kind}"), text.into_bytes())));

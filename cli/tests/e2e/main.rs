@@ -28,4 +28,5 @@ mod takeover;
 mod tenants;
 mod tls;
 mod uploads;
+mod values;
 mod weathervane;

@@ -5,20 +5,24 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
+use mysimbdp_sdk::ColumnType;
 
 /// `EX_USAGE` of `sysexits.h`.
 const USAGE: u8 = 64;
 
 /// Stores the records of csv, ndjson and json files as documents.
 ///
-/// What JSON would read as a number, true or false is stored as such; all else is text. So 39.02 and 7 become numbers,
-/// while 007, 1e400 and 18446744073709551617 stay the text they are.
+/// A CSV column whose values are all numbers, or all true or false, is stored as such, if writing them gives the same text
+/// again; every other column is text. So 39.02 and 7 become numbers, while a column with 007, 1.10 or 1E2 in it is text.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "document-app", version)]
 pub(crate) struct Arguments {
     /// Type of a CSV column; a value that does not fit it exactly rejects its record. May be repeated.
     #[arg(long = "type", value_name = "COLUMN=string|int|long|double|bool|date")]
-    pub(crate) types: Vec<Assignment<Kind>>,
+    pub(crate) types: Vec<Assignment<ColumnType>>,
+    /// What a CSV column becomes that has no --type.
+    #[arg(long = "types", value_enum, default_value_t, value_name = "inferred|text")]
+    pub(crate) types_of_others: Types,
     /// A CSV value that stands for none, such as NA. May be repeated.
     #[arg(long = "null", value_name = "TEXT")]
     pub(crate) nulls: Vec<String>,
@@ -30,19 +34,14 @@ pub(crate) struct Arguments {
     pub(crate) renames: Vec<Assignment<String>>,
 }
 
-/// The type that a column is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    String,
-    /// 32 bits.
-    Int,
-    /// 64 bits.
-    Long,
-    Double,
-    /// `true` or `false`.
-    Bool,
-    /// RFC 3339, to the millisecond, such as `2013-01-01T06:00:00Z`.
-    Date,
+/// Where the type of a column comes from that is given none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Types {
+    /// What all values of the column are, in the whole file.
+    #[default]
+    Inferred,
+    /// Every value is text.
+    Text,
 }
 
 /// What a value without characters becomes.
@@ -65,7 +64,7 @@ pub(crate) struct Assignment<T> {
 
 impl Arguments {
     /// The types by column.
-    pub(crate) fn types_by_column(&self) -> BTreeMap<&str, Kind> {
+    pub(crate) fn types_by_column(&self) -> BTreeMap<&str, ColumnType> {
         self.types.iter().map(|assignment| (assignment.column.as_str(), assignment.value)).collect()
     }
 
@@ -73,26 +72,6 @@ impl Arguments {
     pub(crate) fn renamed<'a>(&'a self, name: &'a str) -> &'a str {
         let rename = self.renames.iter().find(|rename| rename.column == name);
         rename.map_or(name, |rename| rename.value.as_str())
-    }
-}
-
-impl FromStr for Kind {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Ok(match name {
-            "string" => Self::String,
-            "int" => Self::Int,
-            "long" => Self::Long,
-            "double" => Self::Double,
-            "bool" => Self::Bool,
-            "date" => Self::Date,
-            _ => {
-                return Err(format!(
-                    "{name:?} is no type, allowed are string, int, long, double, bool and date"
-                ));
-            }
-        })
     }
 }
 

@@ -19,10 +19,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use mysimbdp_sdk::batch::{self, Sink, Unit};
 use mysimbdp_sdk::record::{Fields, RECORD_BYTES_MAX, json};
-use mysimbdp_sdk::{Counts, Failure, Format};
+use mysimbdp_sdk::{Counts, Encoding, Failure, Format};
 
 use arguments::Arguments;
-use text::Encoding;
 
 fn main() -> ExitCode {
     match Arguments::try_parse() {
@@ -32,11 +31,14 @@ fn main() -> ExitCode {
 }
 
 fn convert(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure> {
-    let encoding = Encoding::named(&unit.header.encoding)?;
-    let format = unit.header.format;
-    let mut input = encoding.without_mark(&mut unit.input)?;
-    match format {
-        Format::Csv => csv::convert(arguments, encoding, &mut input, &mut unit.sink)?,
+    let header = unit.header;
+    let encoding: Encoding = header.encoding.parse().map_err(Failure::Config)?;
+    let mut input = text::without_mark(encoding, &mut unit.input)?;
+    match header.format {
+        Format::Csv => {
+            let told = csv::Told { arguments, header, settings: unit.settings };
+            csv::convert(&told, encoding, &mut input, &mut unit.sink)?;
+        }
         Format::Ndjson => convert_lines(encoding, &mut input, &mut unit.sink)?,
         Format::Json => convert_elements(encoding, &mut input, &mut unit.sink)?,
         Format::Binary => {
@@ -87,7 +89,10 @@ fn store_json(
         return sink.reject(format!("record is longer than {RECORD_BYTES_MAX} bytes"));
     };
     fields.clear();
-    match json::append_object(fields, &encoding.to_utf8(text)) {
+    let Some(text) = text::to_utf8(encoding, text) else {
+        return sink.reject(format!("record is not {}", encoding.as_str()));
+    };
+    match json::append_object(fields, &text) {
         Ok(()) => sink.record(fields),
         Err(reason) => sink.reject(reason),
     }

@@ -81,39 +81,40 @@ async fn hostile_lines_and_elements_are_stored_exactly_or_rejected_by_number() {
 }
 
 #[tokio::test]
-async fn csv_values_that_look_like_numbers_are_numbers_only_where_nothing_is_lost() {
+async fn csv_values_that_look_like_something_else_are_text_to_the_last_character() {
     let values = [
-        ("9223372036854775807", Bson::Int64(i64::MAX)),
-        ("-0", Bson::Double(-0.0)),
-        ("5e-324", Bson::Double(5e-324)),
-        ("0.30000000000000004", Bson::Double(0.1 + 0.2)),
-        ("9223372036854775808", "9223372036854775808".into()),
-        ("18446744073709551617", "18446744073709551617".into()),
-        ("1e400", "1e400".into()),
-        ("1e-400", "1e-400".into()),
-        ("9007199254740993.0", "9007199254740993.0".into()),
-        ("NaN", "NaN".into()),
-        ("inf", "inf".into()),
-        ("0x10", "0x10".into()),
-        ("007", "007".into()),
-        ("1_000", "1_000".into()),
-        ("٣", "٣".into()),
-        ("=1+1", "=1+1".into()),
-        ("$where", "$where".into()),
-        ("{\"$gt\":0}", "{\"$gt\":0}".into()),
-        ("\u{1b}[2J", "\u{1b}[2J".into()),
-        ("\u{feff}1", "\u{feff}1".into()),
+        "9223372036854775807",
+        "-0",
+        "5e-324",
+        "0.30000000000000004",
+        "18446744073709551617",
+        "1e400",
+        "9007199254740993.0",
+        "1.10",
+        "0E0",
+        "NaN",
+        "inf",
+        "0x10",
+        "007",
+        "1_000",
+        "٣",
+        "=1+1",
+        "$where",
+        "{\"$gt\":0}",
+        "\u{1b}[2J",
+        "\u{feff}1",
+        "true",
+        "2013-01-01T06:00:00Z",
     ];
     let field = |text: &str| format!("\"{}\"\n", text.replace('"', "\"\""));
     let file: String =
-        std::iter::once("v\n".to_owned()).chain(values.iter().map(|(text, _)| field(text))).collect();
+        std::iter::once("v\n".to_owned()).chain(values.iter().map(|text| field(text))).collect();
     for store in both().await {
         let unit = whole("values.csv", file.as_bytes(), values.len() as u64);
         assert_eq!(app(&[]).stdin(&store, &unit, file.as_bytes()).done(), (values.len() as u64, 0, 0));
         let documents = documents(&store).await;
-        for (number, (text, expected)) in (0..).zip(&values) {
-            let expected = canonical(doc! {"v": expected.clone()});
-            assert_eq!(canonical(documents[&number].clone()), expected, "{text}");
+        for (number, text) in (0..).zip(values) {
+            assert_eq!(documents[&number], doc! {"v": text}, "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@ use bson::doc;
 use mysimbdp_core::app::UnitHeader;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_testbed as testbed;
-use support::{App, INGESTION, Store, whole};
+use support::{App, INGESTION, Store, typed, whole};
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../python/batch_app.py");
 
@@ -16,13 +16,13 @@ async fn it_stores_each_record_once_under_the_platforms_ids() {
     let python = testbed::python();
     let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
     let csv = "\u{feff}n,t,empty\n1,\"a\nb\",\n\n2.5,007,\n".as_bytes();
-    let unit = whole("a.csv", csv, 2);
+    let unit = typed(whole("a.csv", csv, 2), &[("double", &[])]);
     assert_eq!(app.stdin(&store, &unit, csv).done(), (2, 0, 0));
     assert_eq!(app.stdin(&store, &unit, csv).done(), (0, 2, 0));
     let ingestion: IngestionId = INGESTION.parse().expect("32 digits");
     let id = |record| bson::Binary::from(ingestion.record_id(record));
     let expected = [
-        doc! { "_id": id(0), "n": 1, "t": "a\nb", "empty": null },
+        doc! { "_id": id(0), "n": 1.0, "t": "a\nb", "empty": null },
         doc! { "_id": id(1), "n": 2.5, "t": "007", "empty": null },
     ];
     assert_eq!(store.coredms.find("records", doc! {}, 10).await.expect("documents"), expected);

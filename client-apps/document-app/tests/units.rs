@@ -11,7 +11,7 @@ use bson::{Bson, Document, doc};
 use mysimbdp_core::app::{Line, UnitHeader};
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_testbed as testbed;
-use support::{App, INGESTION, Store, whole};
+use support::{App, INGESTION, Store, typed, whole};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_document-app");
 const WEATHER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/weather.csv");
@@ -59,7 +59,22 @@ async fn every_row_of_the_weather_file_is_there_once_and_typed() {
     let bytes = std::fs::read(WEATHER).expect("the sample");
     let arguments = ["--null", "NA", "--type", "time_hour=date", "--type", "temp=double"];
     for store in both().await {
-        let unit = whole("weather.csv", &bytes, 26_115);
+        // All but the first and the last: what fetchdata finds in them.
+        let double = ("double", &["NA"][..]);
+        let mut columns = vec![("string", &[][..])];
+        columns.extend([("int", &[][..]); 4]);
+        columns.extend([
+            double,
+            double,
+            double,
+            ("int", &["NA"][..]),
+            double,
+            double,
+            double,
+            double,
+            double,
+        ]);
+        let unit = typed(whole("weather.csv", &bytes, 26_115), &columns);
         assert_eq!(app(&arguments).stdin(&store, &unit, &bytes).done(), (26_115, 0, 0));
         assert_eq!(app(&arguments).stdin(&store, &unit, &bytes).done(), (0, 26_115, 0));
         assert_eq!(count(&store).await, 26_115);
@@ -68,7 +83,7 @@ async fn every_row_of_the_weather_file_is_there_once_and_typed() {
         let expected = doc! {
             "_id": bson::Binary::from(id.record_id(0)), "origin": "EWR", "year": 2013, "month": 1, "day": 1, "hour": 1,
             "temp": 39.02, "dewp": 26.06, "humid": 59.37, "wind_dir": 270, "wind_speed": 10.357019999999999,
-            "wind_gust": null, "precip": 0, "pressure": 1012, "visib": 10,
+            "wind_gust": null, "precip": 0.0, "pressure": 1012.0, "visib": 10.0,
             "time_hour": bson::DateTime::from_millis(1_357_020_000_000),
         };
         assert_eq!(first, expected);
@@ -198,7 +213,6 @@ async fn bad_headers_and_wrong_formats_are_named() {
         ("a.csv", "a,,c\n", vec![], 65, "column 2 has no name"),
         ("a.csv", "a,b.c\n", vec![], 65, "column 2 has a field name \"b.c\""),
         ("a.csv", "", vec![], 65, "no header"),
-        ("a.csv", "a\n", vec!["--type", "b=int"], 65, "column \"b\", which has a --type, is missing"),
         (
             "a.csv",
             "a\n",
@@ -216,7 +230,106 @@ async fn bad_headers_and_wrong_formats_are_named() {
     let renamed = ["--rename", "b.c=bc", "--rename", "=row"];
     let bytes = b",b.c\n1,2\n";
     assert_eq!(app(&renamed).stdin(&store, &whole("a.csv", bytes, 1), bytes).done(), (1, 0, 0));
-    assert_eq!(documents(&store).await[0].get_i32("bc").ok(), Some(2));
+    assert_eq!(documents(&store).await[0].get_str("bc").ok(), Some("2"));
+}
+
+#[tokio::test]
+async fn a_type_of_a_column_that_is_not_there_rejects_nothing_and_is_told_once_a_file() {
+    let store = Store::embedded().await;
+    let unit = whole("a.csv", b"a\n1\n", 1);
+    let answer = app(&["--type", "b=int"]).stdin(&store, &unit, b"a\n1\n");
+    assert_eq!(answer.done(), (1, 0, 0));
+    assert!(answer.stderr.contains("column \"b\", which has a --type, is not there"), "{answer:?}");
+    let later = UnitHeader { batch_index: 1, ..unit };
+    assert_eq!(app(&["--type", "b=int"]).stdin(&store, &later, b"a\n1\n").stderr, "");
+}
+
+/// One type for each column, the same in every unit of the file, whatever the unit itself holds.
+#[tokio::test]
+async fn each_column_is_of_the_type_that_the_platform_found_unless_an_argument_says_otherwise() {
+    let columns = [("int", &[][..]), ("double", &["NA"]), ("string", &[]), ("bool", &[]), ("long", &["-"])];
+    let bytes = b"a,b,c,d,e,f\n1,2,3,true,4,5\n,NA,,,,\n";
+    let unit = typed(whole("a.csv", bytes, 2), &columns);
+    let inferred = doc! { "a": 1, "b": "2", "c": "3", "d": true, "e": "4", "f": "5" };
+    let with_null = doc! { "a": 1, "b": 2.0, "c": "3", "d": true, "e": "4", "f": "5" };
+    let text = doc! { "a": "1", "b": "2", "c": "3", "d": "true", "e": "4", "f": "5" };
+    let declared = doc! { "a": 1.0, "b": "2", "c": 3_i64, "d": "true", "e": "4", "f": 5 };
+    for (arguments, expected) in [
+        (&[][..], inferred),
+        (&["--null", "NA"], with_null),
+        (&["--types", "text"], text),
+        (&["--type", "a=double", "--type", "c=long", "--type", "f=int", "--types", "text"], declared),
+    ] {
+        let store = Store::mongodb().await;
+        assert_eq!(app(arguments).stdin(&store, &unit, bytes).done(), (2, 0, 0), "{arguments:?}");
+        let mut document = documents(&store).await.remove(0);
+        document.remove("_id");
+        assert_eq!(document, expected, "{arguments:?}");
+    }
+    // Where text is to be kept as such, a column of numbers has no number for none.
+    let store = Store::mongodb().await;
+    assert_eq!(app(&["--empty", "string"]).stdin(&store, &unit, bytes).done(), (2, 0, 0));
+    assert_eq!(documents(&store).await[1].get_str("a").ok(), Some(""));
+}
+
+/// A column may hold numbers in one file and, for a single code, text in the next: that must not make two records of one.
+#[tokio::test]
+async fn a_key_is_the_same_in_each_file_whatever_else_its_column_holds_there() {
+    let unit = |received_at: &str, ingestion: &str, bytes: &[u8], records: u64, kind: &str| UnitHeader {
+        received_at: received_at.parse().expect("a time"),
+        ingestion: ingestion.repeat(32),
+        ..typed(whole("a.csv", bytes, records), &[(kind, &[]), (kind, &[])])
+    };
+    for store in both().await {
+        let mut app = app(&[]);
+        app.env = vec![("MYSIMBDP_IDS", "key".to_owned()), ("MYSIMBDP_RECORD_KEY", "k".to_owned())];
+        let first = b"k,v\n7,1\n8,2\n";
+        assert_eq!(
+            app.stdin(&store, &unit("2026-11-20T12:00:00Z", "a", first, 2, "int"), first).done(),
+            (2, 0, 0)
+        );
+        let second = b"k,v\n7,3\nA8,4\n07,5\n";
+        let answer = app.stdin(&store, &unit("2026-11-21T12:00:00Z", "b", second, 3, "string"), second);
+        assert_eq!(answer.done(), (3, 0, 0));
+        let mut found: Vec<(Bson, Bson)> =
+            documents(&store).await.into_iter().map(|d| (d["_id"].clone(), d["v"].clone())).collect();
+        found.sort_by_key(|(key, _)| key.to_string());
+        let text = |text: &str| Bson::from(text);
+        let mut expected = vec![
+            (Bson::Int32(7), text("3")),
+            (Bson::Int32(8), Bson::Int32(2)),
+            (text("A8"), text("4")),
+            (text("07"), text("5")),
+        ];
+        expected.sort_by_key(|(key, _)| key.to_string());
+        assert_eq!(found, expected);
+    }
+}
+
+/// Dates are those of RFC 3339 that every reader of BSON can read, and no other second than is written.
+#[tokio::test]
+async fn dates_are_exact_from_year_1_to_9999_or_rejected() {
+    let bytes = b"t,v\n9999-12-31T23:59:59Z,1\n9999-12-30T21:59:59Z,2\n0000-01-01T00:00:00Z,3\n\
+                  -000001-01-01T00:00:00Z,4\n2026-01-01T00:00:00Z,5\n2016-12-31T23:59:60Z,6\n0001-01-01T00:00:00Z,7\n";
+    for store in both().await {
+        let answer = app(&["--type", "t=date"]).stdin(&store, &whole("dates.csv", bytes, 7), bytes);
+        assert_eq!(answer.done(), (4, 0, 3), "{answer:?}");
+        let expected = [
+            (2, "column \"t\": \"0000-01-01T00:00:00Z\" is not within the years 1 to 9999 in UTC"),
+            (3, "column \"t\": \"-000001-01-01T00:00:00Z\" is not an RFC 3339 time"),
+            (5, "column \"t\": \"2016-12-31T23:59:60Z\" is a leap second, which a date cannot hold"),
+        ];
+        assert_eq!(answer.rejects(), expected);
+        let stored: Vec<i64> = documents(&store)
+            .await
+            .iter()
+            .map(|document| document.get_datetime("t").expect("a date").timestamp_millis())
+            .collect();
+        assert_eq!(
+            stored,
+            [253_402_300_799_000, 253_402_207_199_000, 1_767_225_600_000, -62_135_596_800_000]
+        );
+    }
 }
 
 #[tokio::test]
@@ -228,6 +341,23 @@ async fn iso_8859_1_is_read_as_such() {
         let unit = UnitHeader { encoding: "iso-8859-1".to_owned(), ..whole(file, bytes, 1) };
         app(&[]).stdin(&store, &unit, bytes).done();
         assert_eq!(documents(&store).await[0].get_str("t").ok(), Some("grüße"));
+    }
+}
+
+#[tokio::test]
+async fn windows_1252_is_read_as_such_and_its_bytes_are_nothing_in_iso_8859_1() {
+    for (file, bytes) in [
+        ("a.csv", b"t,n\n5 \x80,\x931\x94\n".as_slice()),
+        ("a.ndjson", b"{\"t\":\"5 \x80\",\"n\":\"\x931\x94\"}".as_slice()),
+    ] {
+        let store = Store::embedded().await;
+        let unit = |encoding: &str| UnitHeader { encoding: encoding.to_owned(), ..whole(file, bytes, 1) };
+        assert_eq!(app(&[]).stdin(&store, &unit("iso-8859-1"), bytes).done(), (0, 0, 1));
+        assert_eq!(app(&[]).stdin(&store, &unit("windows-1252"), bytes).done(), (1, 0, 0));
+        let mut document = documents(&store).await.remove(0);
+        document.remove("_id");
+        assert_eq!(document, doc! { "t": "5 €", "n": "“1”" });
+        assert_eq!(app(&[]).stdin(&store, &unit("latin1"), bytes).code, Some(78));
     }
 }
 

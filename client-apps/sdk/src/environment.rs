@@ -62,6 +62,15 @@ impl<'a> Environment<'a> {
         })
     }
 
+    /// The value as JSON, or the default where it is missing.
+    pub(crate) fn json<T: serde::de::DeserializeOwned + Default>(&mut self, name: &str) -> T {
+        let Some(value) = self.optional(name) else { return T::default() };
+        serde_json::from_str(&value).unwrap_or_else(|error| {
+            self.faults.push(format!("{name} is {value:?}: {error}"));
+            T::default()
+        })
+    }
+
     /// `ids` and the fields that go with `ids: "key"`.
     pub(crate) fn ids(&mut self, ids: &str, record_key: &str) -> (Ids, Vec<String>) {
         let fields: Vec<String> = self

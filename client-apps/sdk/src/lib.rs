@@ -38,6 +38,8 @@ pub mod stream;
 
 pub use failure::Failure;
 pub use mysimbdp_core::app::{Ids, Phase, UnitHeader};
+pub use mysimbdp_core::column::{ColumnType, ColumnValues};
+pub use mysimbdp_core::encoding::Encoding;
 #[doc(hidden)]
 pub use mysimbdp_core::failpoint;
 pub use mysimbdp_core::ingestion::IngestionId;

@@ -1,17 +1,22 @@
-//! CSV as the `csv` crate reads it, of which only the ends of records matter here.
+//! CSV as the `csv` crate reads it, of which the ends of records matter here, and what lies between.
 //!
 //! `\n`, `\r\n` and a lone `\r` end a record; blank lines are none. A quote opens a quoted field only where the field
 //! begins, and is a character like any other elsewhere; in a quoted field `""` is a quote. The first record is the header.
+//!
+//! In one thing it is stricter, where an app reads the records: behind the closing quote of a field there may be nothing but its
+//! end. Who writes `"say \"hi\""` means other fields, and often other records, than are read in it, so nothing behind that place
+//! could be believed.
 
 use memchr::{memchr, memchr_iter, memchr3};
-use mysimbdp_core::config::settings::Encoding;
+use mysimbdp_core::column::Column;
+use mysimbdp_core::encoding::Encoding;
 
 use super::cutter::Cutter;
+use super::header::{HeaderLine, OTHER_SEPARATORS};
+use super::rows::Rows;
 
 /// The header is fed to the app in front of each micro-batch: one of this size could name a hundred thousand columns.
 const HEADER_BYTES_MAX: usize = 1 << 20;
-/// Of a wrong header, as much as a person reads in a reason.
-const HEADER_SHOWN_MAX: usize = 200;
 
 pub(super) struct Csv {
     state: State,
@@ -21,8 +26,13 @@ pub(super) struct Csv {
     /// What the header must be.
     expected: Option<Vec<String>>,
     encoding: Encoding,
+    /// Whether an app reads records in it.
+    is_read: bool,
+    rows: Option<Rows>,
+    escape: Option<Escape>,
 }
 
+#[derive(Clone, Copy)]
 enum State {
     /// Nothing of the record has come yet.
     RecordStart,
@@ -32,10 +42,12 @@ enum State {
     },
     Quoted {
         line: u64,
+        previous: u8,
     },
     /// Behind a quote in a quoted field: its end, or the first half of `""`.
     QuoteInQuoted {
         line: u64,
+        previous: u8,
     },
     /// Behind `\r`, which ends the line with or without a `\n`.
     AfterReturn {
@@ -46,18 +58,29 @@ enum State {
 enum Header {
     /// The bytes so far.
     Open(Vec<u8>),
-    Complete(Vec<u8>),
+    /// With what is wrong with it.
+    Complete(Option<String>),
+}
+
+/// A quoted field that ended with a backslash, as one may. If a quote comes soon where none should, it meant `\"`.
+#[derive(Clone, Copy)]
+struct Escape {
+    line: u64,
+    /// Ends of records until it is forgotten.
+    records: u8,
 }
 
 impl Csv {
-    pub(super) fn new(expected: Option<&[String]>, encoding: Encoding) -> Self {
-        let header = Header::Open(Vec::new());
+    pub(super) fn new(expected: Option<&[String]>, encoding: Encoding, is_read: bool) -> Self {
         Self {
             state: State::RecordStart,
             line: 1,
-            header,
+            header: Header::Open(Vec::new()),
             expected: expected.map(<[String]>::to_vec),
             encoding,
+            is_read,
+            rows: None,
+            escape: None,
         }
     }
 
@@ -68,45 +91,67 @@ impl Csv {
                 State::RecordStart => match byte {
                     b'\n' | b'\r' => at = self.end_line(chunk, at, false, cutter),
                     b'"' => {
-                        self.state = State::Quoted { line: self.line };
+                        self.state = State::Quoted { line: self.line, previous: 0 };
                         at += 1;
                     }
                     _ => self.state = State::Unquoted { previous: 0 },
                 },
                 State::Unquoted { previous } => {
                     let rest = &chunk[at..];
-                    let Some(length) = memchr3(b'"', b'\n', b'\r', rest) else {
-                        self.state = State::Unquoted { previous: rest[rest.len() - 1] };
-                        break;
-                    };
-                    let before = if length > 0 { rest[length - 1] } else { previous };
-                    at += length;
-                    if rest[length] == b'"' {
-                        self.state = match before {
-                            b',' => State::Quoted { line: self.line },
-                            _ => State::Unquoted { previous: b'"' },
-                        };
-                        at += 1;
-                    } else {
-                        at = self.end_line(chunk, at, true, cutter);
+                    let length = memchr3(b'"', b'\n', b'\r', rest);
+                    let piece = &rest[..length.unwrap_or(rest.len())];
+                    if let Some(rows) = &mut self.rows {
+                        rows.unquoted(piece);
+                    }
+                    let before = piece.last().copied().unwrap_or(previous);
+                    at += piece.len();
+                    match length {
+                        None => self.state = State::Unquoted { previous: before },
+                        Some(length) if rest[length] == b'"' => {
+                            self.quote(before)?;
+                            at += 1;
+                        }
+                        Some(_) => at = self.end_line(chunk, at, true, cutter),
                     }
                 }
-                State::Quoted { line } => {
+                State::Quoted { line, previous } => {
                     let rest = &chunk[at..];
                     let length = memchr(b'"', rest).unwrap_or(rest.len());
-                    self.line += memchr_iter(b'\n', &rest[..length]).count() as u64;
-                    if length < rest.len() {
-                        self.state = State::QuoteInQuoted { line };
+                    let piece = &rest[..length];
+                    if let Some(rows) = &mut self.rows {
+                        rows.quoted(piece);
                     }
+                    self.line += memchr_iter(b'\n', piece).count() as u64;
+                    let previous = piece.last().copied().unwrap_or(previous);
+                    self.state = if length < rest.len() {
+                        State::QuoteInQuoted { line, previous }
+                    } else {
+                        State::Quoted { line, previous }
+                    };
                     at += length + 1;
                 }
-                State::QuoteInQuoted { line } => match byte {
-                    b'\n' | b'\r' => at = self.end_line(chunk, at, true, cutter),
-                    _ => {
-                        self.state = match byte {
-                            b'"' => State::Quoted { line },
-                            other => State::Unquoted { previous: other },
-                        };
+                State::QuoteInQuoted { line, previous } => match byte {
+                    b'\n' | b'\r' => {
+                        self.close_quote(previous);
+                        at = self.end_line(chunk, at, true, cutter);
+                    }
+                    b'"' => {
+                        if let Some(rows) = &mut self.rows {
+                            rows.quoted(b"\"");
+                        }
+                        self.state = State::Quoted { line, previous: b'"' };
+                        at += 1;
+                    }
+                    b',' => {
+                        self.close_quote(previous);
+                        // The comma is looked at again, as the first of what follows.
+                        self.state = State::Unquoted { previous: 0 };
+                    }
+                    other => {
+                        if self.is_read {
+                            return Err(behind_quote(self.line, previous, other));
+                        }
+                        self.state = State::Unquoted { previous: other };
                         at += 1;
                     }
                 },
@@ -121,7 +166,7 @@ impl Csv {
 
     pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), String> {
         match self.state {
-            State::Quoted { line } => {
+            State::Quoted { line, .. } => {
                 return Err(format!("the quoted field that begins at line {line} is never closed"));
             }
             State::Unquoted { .. } | State::QuoteInQuoted { .. } => self.end_record(&[], 0, true, cutter),
@@ -131,27 +176,41 @@ impl Csv {
         if matches!(self.header, Header::Open(_)) {
             return Err("has no header line".to_owned());
         }
+        self.rows.as_ref().and_then(Rows::fault).map_or(Ok(()), Err)
+    }
+
+    /// What is wrong with the header.
+    pub(super) fn header_fault(&self) -> Option<String> {
+        match &self.header {
+            Header::Complete(fault) => fault.clone(),
+            Header::Open(_) => None,
+        }
+    }
+
+    /// What its columns hold, after the end.
+    pub(super) fn columns(&self) -> Vec<Column> {
+        self.rows.as_ref().map(Rows::columns).unwrap_or_default()
+    }
+
+    /// At a quote in a field without quotes, or at the start of one.
+    fn quote(&mut self, before: u8) -> Result<(), String> {
+        if before == b',' {
+            self.state = State::Quoted { line: self.line, previous: 0 };
+            return Ok(());
+        }
+        if let (Some(escape), true) = (self.escape, self.is_read) {
+            return Err(backslash(escape.line));
+        }
+        if let Some(rows) = &mut self.rows {
+            rows.unquoted(b"\"");
+        }
+        self.state = State::Unquoted { previous: b'"' };
         Ok(())
     }
 
-    /// What is wrong with the header, where the client wants a certain one.
-    pub(super) fn header_fault(&self) -> Option<String> {
-        let (Header::Complete(line), Some(expected)) = (&self.header, &self.expected) else { return None };
-        let mut reader =
-            ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_slice());
-        let record = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
-        let columns: Vec<String> = record.iter().map(|column| self.decode(column)).collect();
-        if columns == *expected {
-            return None;
-        }
-        let shown: String = columns.join(",").chars().take(HEADER_SHOWN_MAX).collect();
-        Some(format!("header is {shown:?}, allowed is {:?}", expected.join(",")))
-    }
-
-    fn decode(&self, bytes: &[u8]) -> String {
-        match self.encoding {
-            Encoding::Utf8 => String::from_utf8_lossy(bytes).into_owned(),
-            Encoding::Latin1 => bytes.iter().copied().map(char::from).collect(),
+    fn close_quote(&mut self, previous: u8) {
+        if previous == b'\\' {
+            self.escape = Some(Escape { line: self.line, records: 2 });
         }
     }
 
@@ -168,31 +227,75 @@ impl Csv {
 
     fn end_record(&mut self, chunk: &[u8], at: usize, is_record: bool, cutter: &mut Cutter) {
         self.state = State::RecordStart;
+        self.escape = self.escape.and_then(Escape::after_record);
         match &mut self.header {
-            Header::Complete(_) => cutter.boundary(chunk, at, u64::from(is_record)),
+            Header::Complete(_) => {
+                if let (Some(rows), true) = (&mut self.rows, is_record) {
+                    rows.end_row();
+                }
+                cutter.boundary(chunk, at, u64::from(is_record));
+            }
             Header::Open(_) if !is_record => {}
             Header::Open(line) => {
                 let mut line = std::mem::take(line);
                 line.extend_from_slice(&chunk[..at]);
-                self.header = Header::Complete(line);
+                self.complete_header(&line);
                 cutter.end_prefix(at);
             }
         }
     }
 
+    fn complete_header(&mut self, line: &[u8]) {
+        let mut fault = None;
+        if line.len() > HEADER_BYTES_MAX {
+            fault = Some(header_too_large());
+        } else if self.is_read || self.expected.is_some() {
+            let header = HeaderLine::new(line, self.encoding, self.expected.as_deref());
+            fault = header.fault();
+            self.rows = self.is_read.then(|| Rows::new(header));
+        }
+        self.header = Header::Complete(fault);
+    }
+
     fn keep_header(&mut self, chunk: &[u8]) -> Result<(), String> {
-        let bytes = match &mut self.header {
-            Header::Open(line) => {
-                if line.len() <= HEADER_BYTES_MAX {
-                    line.extend_from_slice(chunk);
-                }
-                line.len()
-            }
-            Header::Complete(line) => line.len(),
-        };
-        if bytes > HEADER_BYTES_MAX {
-            return Err(format!("header line is larger than {HEADER_BYTES_MAX} bytes"));
+        let Header::Open(line) = &mut self.header else { return Ok(()) };
+        if line.len() <= HEADER_BYTES_MAX {
+            line.extend_from_slice(chunk);
+        }
+        if line.len() > HEADER_BYTES_MAX {
+            return Err(header_too_large());
         }
         Ok(())
     }
 }
+
+impl Escape {
+    fn after_record(self) -> Option<Self> {
+        let records = self.records - 1;
+        (records > 0).then_some(Self { records, ..self })
+    }
+}
+
+fn header_too_large() -> String {
+    format!("header line is larger than {HEADER_BYTES_MAX} bytes")
+}
+
+/// Behind the closing quote of a field: `previous` is in front of the quote, `behind` behind it.
+fn behind_quote(line: u64, previous: u8, behind: u8) -> String {
+    if OTHER_SEPARATORS.contains(&behind) {
+        let behind = char::from(behind);
+        return format!(
+            "line {line} has {behind:?} behind a quoted field: fields must be separated by commas"
+        );
+    }
+    if previous == b'\\' {
+        return backslash(line);
+    }
+    format!("line {line} has text behind a closing quote: {DOUBLED}")
+}
+
+fn backslash(line: u64) -> String {
+    format!("line {line} has \\\" in a quoted field: {DOUBLED}")
+}
+
+const DOUBLED: &str = "a quote in a quoted field must be written twice, \"\"";

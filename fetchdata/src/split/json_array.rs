@@ -11,6 +11,9 @@ use super::cutter::Cutter;
 /// Deeper than any real document: MongoDB allows 100 levels, most parsers stop at 128 or 512.
 const DEPTH_MAX: usize = 1_000;
 
+const NO_ARRAY_BUT_OBJECT: &str = "is no JSON array: it begins with {; objects on a line each are NDJSON, which is named \
+    .ndjson, or the app has \"format\": \"ndjson\"";
+
 pub(super) struct JsonArray {
     state: State,
     /// The closing brackets that the open ones in this element wait for.
@@ -57,6 +60,7 @@ impl JsonArray {
                 }
                 _ if is_blank(byte) => {}
                 State::Start if byte == b'[' => self.state = State::Opened,
+                State::Start if byte == b'{' => return Err(NO_ARRAY_BUT_OBJECT.to_owned()),
                 State::Start => return Err("is no JSON array: it does not begin with [".to_owned()),
                 State::Opened => {
                     cutter.end_prefix(at);

@@ -2,18 +2,26 @@
 //!
 //! 1. [`read_ahead`] reads and hashes the content, and looks for NUL, on a core of its own;
 //! 2. [`text`] looks for what makes bytes no text of the client's encoding;
-//! 3. [`csv`], [`ndjson`] and [`json_array`] follow the format and say where records end;
-//! 4. [`cutter`] turns record ends into ranges of at most a block and their checksums.
+//! 3. [`csv`], [`ndjson`] and [`json_array`] follow the format, say where records end, and whether the file is what it claims;
+//! 4. of CSV, [`header`] and [`rows`] look at the names and the fields, and [`column`] decides what each column holds;
+//! 5. [`cutter`] turns record ends into ranges of at most a block and their checksums.
 //!
 //! None of them keeps a record: a line of a gigabyte costs no more memory than a short one.
 
+mod column;
 mod csv;
 mod cutter;
+mod header;
 mod json_array;
 mod ndjson;
 mod read_ahead;
+mod rows;
 mod text;
 
+#[cfg(test)]
+mod claims;
+#[cfg(test)]
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +29,8 @@ use std::io::{self, Read, Seek};
 use std::ops::ControlFlow;
 
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::settings::Encoding;
+use mysimbdp_core::column::Column;
+use mysimbdp_core::encoding::Encoding;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::coredms::CHUNK_BYTES;
 use mysimbdp_core::manifest::{Format, Prefix};
@@ -48,6 +57,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) block_bytes_max: Option<u64>,
     /// The columns that a CSV file must have.
     pub(crate) header: Option<&'a [String]>,
+    /// Whether the app reads records in it. One that keeps files as they are may keep what no reader would understand.
+    pub(crate) is_read: bool,
     /// Of the whole file.
     pub(crate) bytes: u64,
 }
@@ -66,6 +77,8 @@ pub(crate) struct Split {
     pub(crate) ranges: Vec<Range>,
     pub(crate) bytes: u64,
     pub(crate) records: u64,
+    /// Of a CSV file in which an app reads records.
+    pub(crate) columns: Vec<Column>,
     /// Of the content, hexadecimal.
     pub(crate) blake3: String,
     pub(crate) ingestion: IngestionId,
@@ -119,7 +132,7 @@ fn split_by(
     let content =
         read_ahead::read(&mut reader, first_bytes, chunk_bytes, nul, |chunk, nul| pass.feed(chunk, nul))
             .map_err(SplitError::Read)?;
-    let (cutter, text_fault, mut reasons) = pass.end();
+    let Passed { cutter, columns, text_fault, mut reasons } = pass.end();
     if let Some(fault) = text_fault {
         reader.rewind().map_err(SplitError::Read)?;
         reasons.insert(0, fault.describe(reader).map_err(SplitError::Read)?);
@@ -133,6 +146,7 @@ fn split_by(
         bytes: cut.bytes,
         records: cut.records,
         ranges: cut.ranges,
+        columns,
         blake3: content.to_string(),
         ingestion: IngestionId::new(rules.client, &content),
     })
@@ -152,12 +166,19 @@ struct Pass {
     cutter: Cutter,
     text_fault: Option<text::Fault>,
     structure_fault: Option<String>,
-    header_fault: Option<String>,
+}
+
+/// What was cut and found, and all that is wrong.
+struct Passed {
+    cutter: Cutter,
+    columns: Vec<Column>,
+    text_fault: Option<text::Fault>,
+    reasons: Vec<String>,
 }
 
 /// Follows one format.
 enum Records {
-    Csv(csv::Csv),
+    Csv(Box<csv::Csv>),
     Ndjson(ndjson::Ndjson),
     JsonArray(json_array::JsonArray),
     /// No boundaries but those of the blocks.
@@ -171,20 +192,13 @@ impl Pass {
             .map_or(u64::MAX, |block| block.max(rules.bytes.div_ceil(BLOCKS_MAX)).max(1));
         let block = if rules.is_text() { block } else { whole_chunks(block) };
         let records = match rules.format {
-            Format::Csv => Records::Csv(csv::Csv::new(rules.header, rules.encoding)),
-            Format::Ndjson => Records::Ndjson(ndjson::Ndjson::new()),
+            Format::Csv => Records::Csv(Box::new(csv::Csv::new(rules.header, rules.encoding, rules.is_read))),
+            Format::Ndjson => Records::Ndjson(ndjson::Ndjson::new(rules.is_read)),
             Format::Json => Records::JsonArray(json_array::JsonArray::new()),
             Format::Binary => Records::Binary,
         };
         let text = rules.is_text().then(|| text::Text::new(rules.encoding));
-        Self {
-            text,
-            records,
-            cutter: Cutter::new(block),
-            text_fault: None,
-            structure_fault: None,
-            header_fault: None,
-        }
+        Self { text, records, cutter: Cutter::new(block), text_fault: None, structure_fault: None }
     }
 
     /// Breaks where nothing more can be learnt.
@@ -208,10 +222,7 @@ impl Pass {
             let cutter = &mut self.cutter;
             let followed = match &mut self.records {
                 Records::Csv(csv) => csv.feed(chunk, at, cutter),
-                Records::Ndjson(ndjson) => {
-                    ndjson.feed(chunk, at, cutter);
-                    Ok(())
-                }
+                Records::Ndjson(ndjson) => ndjson.feed(chunk, at, cutter),
                 Records::JsonArray(array) => array.feed(chunk, at, cutter),
                 Records::Binary => {
                     cutter.cut_blocks(chunk);
@@ -225,10 +236,10 @@ impl Pass {
         if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// What was cut, and all that is wrong.
-    fn end(mut self) -> (Cutter, Option<text::Fault>, Vec<String>) {
+    fn end(mut self) -> Passed {
         if self.cutter.chunk_start() == 0 && self.text_fault.is_none() {
-            return (self.cutter, None, vec!["is empty".to_owned()]);
+            let (columns, reasons) = (Vec::new(), vec!["is empty".to_owned()]);
+            return Passed { cutter: self.cutter, columns, text_fault: None, reasons };
         }
         if let Some(text) = &self.text
             && self.text_fault.is_none()
@@ -239,10 +250,7 @@ impl Pass {
             let cutter = &mut self.cutter;
             let ended = match &mut self.records {
                 Records::Csv(csv) => csv.end(cutter),
-                Records::Ndjson(ndjson) => {
-                    ndjson.end(cutter);
-                    Ok(())
-                }
+                Records::Ndjson(ndjson) => ndjson.end(cutter),
                 Records::JsonArray(array) => array.end(cutter),
                 Records::Binary => {
                     cutter.end_blocks();
@@ -251,10 +259,11 @@ impl Pass {
             };
             self.structure_fault = ended.err();
         }
-        if let Records::Csv(csv) = &mut self.records {
-            self.header_fault = csv.header_fault();
-        }
-        let reasons = [self.header_fault, self.structure_fault].into_iter().flatten().collect();
-        (self.cutter, self.text_fault, reasons)
+        let (columns, header_fault) = match &self.records {
+            Records::Csv(csv) => (csv.columns(), csv.header_fault()),
+            _ => (Vec::new(), None),
+        };
+        let reasons = [header_fault, self.structure_fault].into_iter().flatten().collect();
+        Passed { cutter: self.cutter, columns, text_fault: self.text_fault, reasons }
     }
 }

@@ -1,24 +1,40 @@
 //! NDJSON: each line that is not blank is a record. Whether it is JSON is for the app to judge.
+//!
+//! But for one thing: where the first value goes over several lines, no line is a record, and each would be rejected.
 
 use memchr::memchr;
+use serde::de::IgnoredAny;
 
 use super::cutter::Cutter;
+
+/// As much of the file as is looked at for its first value. One that is longer is left to the app.
+const FIRST_VALUE_BYTES_MAX: usize = 64 << 10;
 
 pub(super) struct Ndjson {
     begun: bool,
     /// Whether the line so far is nothing but ASCII white space.
     blank: bool,
+    /// The beginning of the file, until its first value has been looked at.
+    head: Option<Vec<u8>>,
 }
 
 impl Ndjson {
-    pub(super) fn new() -> Self {
-        Self { begun: false, blank: true }
+    /// `is_read`: an app reads records in it.
+    pub(super) fn new(is_read: bool) -> Self {
+        Self { begun: false, blank: true, head: is_read.then(Vec::new) }
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) {
+    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), String> {
         if !self.begun {
             self.begun = true;
             cutter.end_prefix(at);
+        }
+        if let Some(head) = &mut self.head {
+            let rest = &chunk[at..];
+            head.extend_from_slice(&rest[..rest.len().min(FIRST_VALUE_BYTES_MAX - head.len())]);
+            if head.len() == FIRST_VALUE_BYTES_MAX {
+                self.look_at_first()?;
+            }
         }
         while let Some(length) = memchr(b'\n', &chunk[at..]) {
             let end = at + length;
@@ -28,11 +44,35 @@ impl Ndjson {
             self.blank = true;
         }
         self.blank = self.blank && is_blank(&chunk[at..]);
+        Ok(())
     }
 
-    pub(super) fn end(&mut self, cutter: &mut Cutter) {
+    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), String> {
         cutter.boundary(&[], 0, u64::from(!self.blank));
+        self.look_at_first()
     }
+
+    fn look_at_first(&mut self) -> Result<(), String> {
+        match self.head.take() {
+            Some(head) => several_lines(head.trim_ascii_start()).map_or(Ok(()), Err),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is wrong where the first value goes over several lines. A line that was torn off is no such value: it has no end.
+fn several_lines(text: &[u8]) -> Option<String> {
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    let is_whole = matches!(values.next(), Some(Ok(_)));
+    let value = &text[..values.byte_offset()];
+    if !is_whole || !value.contains(&b'\n') {
+        return None;
+    }
+    let remedy = match value.first() {
+        Some(b'[') => "a JSON array is named .json, or the app has \"format\": \"json\"",
+        _ => "each must be on one line",
+    };
+    Some(format!("is not NDJSON: its first value goes over several lines; {remedy}"))
 }
 
 fn is_blank(line: &[u8]) -> bool {

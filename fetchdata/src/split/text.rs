@@ -5,7 +5,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use memchr::{memchr, memchr_iter};
-use mysimbdp_core::config::settings::Encoding;
+use mysimbdp_core::encoding::Encoding;
 
 /// Looks at text that comes in pieces, which may cut a character.
 pub(super) struct Text {
@@ -21,9 +21,21 @@ pub(super) struct Text {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Utf16,
-    Nul { at: u64 },
-    NotUtf8 { at: u64 },
-    EndsWithinCharacter { at: u64 },
+    Nul {
+        at: u64,
+    },
+    NotUtf8 {
+        at: u64,
+    },
+    EndsWithinCharacter {
+        at: u64,
+    },
+    /// This byte is not a character of the encoding.
+    NotOfEncoding {
+        at: u64,
+        byte: u8,
+        encoding: Encoding,
+    },
 }
 
 impl Fault {
@@ -35,6 +47,14 @@ impl Fault {
             Self::NotUtf8 { at } => format!("line {} is not UTF-8", line(content, at)?),
             Self::EndsWithinCharacter { at } => {
                 format!("line {} is not UTF-8: it ends within a character", line(content, at)?)
+            }
+            Self::NotOfEncoding { at, byte, encoding } => {
+                let remedy = match encoding {
+                    Encoding::Latin1 => "; if it is Windows-1252, set \"files.encoding\" to \"windows-1252\"",
+                    _ => "",
+                };
+                let (line, encoding) = (line(content, at)?, encoding.as_str());
+                format!("line {line} has the byte 0x{byte:02X}, which is not text in {encoding}{remedy}")
             }
         })
     }
@@ -79,6 +99,12 @@ impl Text {
             && let Err(at) = self.feed_utf8(chunk)
         {
             return Err(Fault::NotUtf8 { at: passed + at as u64 });
+        }
+        let encoding = self.encoding;
+        if !self.is_utf8()
+            && let Some(at) = chunk.iter().position(|&byte| encoding.lacks(byte))
+        {
+            return Err(Fault::NotOfEncoding { at: passed + at as u64, byte: chunk[at], encoding });
         }
         self.passed += chunk.len() as u64;
         Ok(())
@@ -150,9 +176,20 @@ mod tests {
     }
 
     #[test]
-    fn any_byte_but_nul_is_a_character_of_latin1() {
-        let bytes: Vec<u8> = (1..=255).collect();
-        assert_eq!(judge(Encoding::Latin1, &bytes, 7), Ok(()));
-        assert!(judge(Encoding::Latin1, b"a\0", 7).is_err());
+    fn bytes_that_an_encoding_has_not_are_named_with_the_likely_one() {
+        let bytes: Vec<u8> = (1..0x80).chain(0xa0..=0xff).collect();
+        for encoding in [Encoding::Latin1, Encoding::Windows1252] {
+            assert_eq!(judge(encoding, &bytes, 7), Ok(()));
+            assert!(judge(encoding, b"a\0", 7).is_err());
+        }
+        let euro = b"name,price\nM\xfcller,5 \x80\n";
+        assert_eq!(judge(Encoding::Windows1252, euro, 7), Ok(()));
+        let reason = "line 2 has the byte 0x80, which is not text in iso-8859-1; if it is Windows-1252, set \
+                      \"files.encoding\" to \"windows-1252\"";
+        for piece in 1..30 {
+            assert_eq!(judge(Encoding::Latin1, euro, piece), Err(reason.to_owned()));
+        }
+        let reason = "line 1 has the byte 0x81, which is not text in windows-1252";
+        assert_eq!(judge(Encoding::Windows1252, b"\x81", 1), Err(reason.to_owned()));
     }
 }

@@ -387,7 +387,7 @@ async fn one_hand_is_kept_from_backfill() {
     settings["fetchdata"]["files_in_parallel"] = json!(2);
     let running = Running::with(&settings);
     for number in 0..6 {
-        let content = [format!("file {number}\n").into_bytes(), rows(200_000)].concat();
+        let content = [format!("file,{number}a\n").into_bytes(), rows(200_000)].concat();
         running.root.drop_file("client1/backfill", &format!("{number}.csv"), &content);
     }
     // Those that this process, which fetchdata runs in, is about to judge and split.
@@ -427,7 +427,7 @@ async fn what_cp_mv_install_ln_and_rsync_bring_is_taken_once_and_whole() {
         ("rsync", vec!["-a"], near.as_path()),
     ]) {
         let name = format!("{number}-{program}.csv");
-        let content = [format!("{name}\n").into_bytes(), rows(60_000)].concat();
+        let content = [format!("file,{name}\n").into_bytes(), rows(60_000)].concat();
         fs::write(from.join(&name), &content).expect("file");
         let ran = Command::new(program).args(words).arg(from.join(&name)).arg(to.join(&name)).status();
         match ran {

@@ -139,7 +139,7 @@ async fn bad_content_is_discarded_with_its_place_and_odd_content_is_taken() {
         ("empty.csv", b"", Err("is empty")),
         ("empty.txt", b"", Err("is empty")),
         ("quote.csv", b"a\n1\n\"2\n3\n", Err("the quoted field that begins at line 3 is never closed")),
-        ("object.json", b"{\"a\": 1}", Err("is no JSON array: it does not begin with [")),
+        ("number.json", b"1", Err("is no JSON array: it does not begin with [")),
         ("half.json", b"[1, 2", Err("is no complete JSON array: it ends within element 1")),
         ("bom.csv", b"\xef\xbb\xbfa\n1\n2\n", Ok(2)),
         ("crlf.csv", b"a\r\n1\r\n\r\n2\r\n", Ok(2)),

@@ -138,6 +138,7 @@ async fn finish(root: &Root, staged: &Staged, state: FinalState) {
         staged_at: now,
         finished_at: now,
         seconds: 0.1,
+        columns: Vec::new(),
     };
     let url = format!("sqlite:{}", root.path().join("state/coredms").display());
     let store = coredms::open(&url, "mysimbdp").await.expect("store");

@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
-use mysimbdp_sdk::Failure;
-use mysimbdp_sdk::record::{Fields, check_name};
+use mysimbdp_sdk::record::{Fields, check_name, column};
+use mysimbdp_sdk::{ColumnType, Encoding, Failure, Ids};
 
-use super::{rows, value};
-use crate::arguments::{Arguments, Empty, Kind};
-use crate::text::Encoding;
+use super::{Told, rows};
+use crate::arguments::{Arguments, Empty, Types};
 
 /// What the header and the arguments say about each column.
 #[derive(Debug)]
@@ -20,25 +19,36 @@ pub(crate) struct Columns {
 #[derive(Debug)]
 struct Column {
     name: String,
-    /// Without one, each value decides for itself.
-    kind: Option<Kind>,
+    typing: Typing,
+}
+
+/// How the type of a value is known.
+#[derive(Clone, Copy, Debug)]
+enum Typing {
+    /// By an argument.
+    Declared(ColumnType),
+    /// By all values of the column in the file.
+    Inferred(ColumnType),
+    /// By the value alone: a field of the key.
+    Alone,
 }
 
 impl Columns {
     /// # Errors
     ///
-    /// [`Failure::Data`] where a name is empty, there twice or not allowed, or a column that has a type is missing.
+    /// [`Failure::Data`] where a name is empty, there twice or not allowed.
     pub(crate) fn of_header(
-        arguments: &Arguments,
+        told: &Told<'_>,
         encoding: Encoding,
         header: rows::Fields<'_>,
     ) -> Result<Self, Failure> {
+        let arguments = told.arguments;
         let types = arguments.types_by_column();
         let mut columns = Vec::with_capacity(header.len());
         let mut seen = HashSet::new();
         for (position, field) in header.iter().enumerate() {
             let fault = |what: &str| Failure::Data(format!("CSV header: column {} {what}", position + 1));
-            let name = encoding.to_text(field).ok_or_else(|| fault("is not UTF-8"))?;
+            let name = encoding.to_text(field).ok_or_else(|| fault(&not_text(encoding)))?;
             let name = arguments.renamed(&name);
             if name.is_empty() {
                 return Err(fault("has no name; --rename =NAME gives it one"));
@@ -48,18 +58,33 @@ impl Columns {
             if !seen.insert(name.to_owned()) {
                 return Err(fault(&format!("has the name {name:?}, which is there before")));
             }
-            columns.push(Column { name: name.to_owned(), kind: types.get(name).copied() });
-        }
-        if let Some(missing) = types.keys().find(|name| !seen.contains(**name)) {
-            return Err(Failure::Data(format!(
-                "CSV header: column {missing:?}, which has a --type, is missing"
-            )));
+            let typing = match (types.get(name), arguments.types_of_others) {
+                (Some(declared), _) => Typing::Declared(*declared),
+                (None, Types::Text) => Typing::Inferred(ColumnType::String),
+                (None, Types::Inferred) if is_key(told, name) => Typing::Alone,
+                (None, Types::Inferred) => {
+                    let found = told.header.columns.get(position);
+                    let kind = found.map(|values| values.type_without(&arguments.nulls));
+                    Typing::Inferred(kind.unwrap_or_default())
+                }
+            };
+            columns.push(Column { name: name.to_owned(), typing });
         }
         Ok(Self { columns, nulls: arguments.nulls.clone(), empty: arguments.empty })
     }
 
     pub(crate) fn len(&self) -> usize {
         self.columns.len()
+    }
+
+    /// Tells the client's log of types for columns that this file does not have: a wrong name should be found, and a file without
+    /// that column is as good as any.
+    pub(crate) fn note_missing(&self, arguments: &Arguments) {
+        for name in arguments.types_by_column().keys() {
+            if !self.columns.iter().any(|column| column.name == *name) {
+                eprintln!("CSV header: column {name:?}, which has a --type, is not there");
+            }
+        }
     }
 
     /// Writes a row into `fields`, which it empties first.
@@ -79,7 +104,8 @@ impl Columns {
         fields.clear();
         for (column, bytes) in self.columns.iter().zip(row.iter()) {
             let name = column.name.as_str();
-            let text = encoding.to_text(bytes).ok_or_else(|| format!("column {name:?} is not UTF-8"))?;
+            let text =
+                encoding.to_text(bytes).ok_or_else(|| format!("column {name:?} {}", not_text(encoding)))?;
             if self.nulls.iter().any(|null| *null == text) {
                 fields.null(name);
                 continue;
@@ -87,12 +113,25 @@ impl Columns {
             match (text.is_empty(), self.empty) {
                 (true, Empty::Null) => fields.null(name),
                 (true, Empty::Omit) => {}
-                (true, Empty::String) | (false, _) => match column.kind {
-                    None => value::infer(name, &text, fields),
-                    Some(kind) => value::convert(kind, name, &text, fields)?,
+                (true, Empty::String) | (false, _) => match column.typing {
+                    Typing::Declared(kind) => column::append(fields, name, &text, kind)?,
+                    Typing::Inferred(_) if text.is_empty() => fields.string(name, &text),
+                    Typing::Inferred(kind) => column::append(fields, name, &text, kind)?,
+                    Typing::Alone => column::append_alone(fields, name, &text),
                 },
             }
         }
         Ok(())
+    }
+}
+
+fn is_key(told: &Told<'_>, name: &str) -> bool {
+    told.settings.ids == Ids::Key && told.settings.record_key.iter().any(|field| field == name)
+}
+
+fn not_text(encoding: Encoding) -> String {
+    match encoding {
+        Encoding::Utf8 => "is not UTF-8".to_owned(),
+        other => format!("is not {}", other.as_str()),
     }
 }

@@ -2,35 +2,44 @@
 
 mod columns;
 mod rows;
-mod value;
 
 use std::io::BufRead;
 
-use mysimbdp_sdk::Failure;
-use mysimbdp_sdk::batch::Sink;
+use mysimbdp_sdk::batch::{Settings, Sink};
 use mysimbdp_sdk::record::{Fields, RECORD_BYTES_MAX};
+use mysimbdp_sdk::{Encoding, Failure, UnitHeader};
 
 use crate::arguments::Arguments;
-use crate::text::Encoding;
 use columns::Columns;
 use rows::{COLUMNS_MAX, Row, Rows};
 
+/// What the app is told about a unit and how to read it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) arguments: &'a Arguments,
+    pub(crate) header: &'a UnitHeader,
+    pub(crate) settings: &'a Settings,
+}
+
 /// Stores the rows of `input`; the first is the header.
 pub(crate) fn convert(
-    arguments: &Arguments,
+    told: &Told<'_>,
     encoding: Encoding,
     input: &mut impl BufRead,
     sink: &mut Sink<'_>,
 ) -> Result<(), Failure> {
     let mut rows = Rows::new(input);
     let columns = match rows.next()? {
-        Some(Row::Fields(header)) => Columns::of_header(arguments, encoding, header)?,
+        Some(Row::Fields(header)) => Columns::of_header(told, encoding, header)?,
         Some(Row::TooLarge | Row::TooMany) => {
             let allowed = format!("{COLUMNS_MAX} columns and {RECORD_BYTES_MAX} bytes");
             return Err(Failure::Data(format!("CSV header is too large, allowed are {allowed}")));
         }
         None => return Err(Failure::Data("CSV has no header".to_owned())),
     };
+    if told.header.batch_index == 0 {
+        columns.note_missing(told.arguments);
+    }
     rows.limit_fields(columns.len());
     let mut fields = Fields::new();
     while let Some(row) = rows.next()? {

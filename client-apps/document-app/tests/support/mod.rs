@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 
 use mysimbdp_core::app::{Line, Phase, UnitHeader};
+use mysimbdp_core::column::ColumnValues;
 use mysimbdp_core::io::coredms::{self, Coredms};
 use mysimbdp_core::manifest::Format;
 use mysimbdp_testbed as testbed;
@@ -59,7 +60,17 @@ pub fn whole(file: &str, bytes: &[u8], records: u64) -> UnitHeader {
         received_at: "2026-11-21T03:22:11Z".parse().expect("a time"),
         attempt: 1,
         phase: Phase::Ingest,
+        columns: Vec::new(),
     }
+}
+
+/// The unit with what its columns hold: type, and words that are not of it.
+pub fn typed(unit: UnitHeader, columns: &[(&str, &[&str])]) -> UnitHeader {
+    let values = |&(kind, except): &(&str, &[&str])| ColumnValues {
+        kind: kind.parse().expect("a type"),
+        except: except.iter().map(ToString::to_string).collect(),
+    };
+    UnitHeader { columns: columns.iter().map(values).collect(), ..unit }
 }
 
 /// A program, and how it is run for a client.

@@ -28,8 +28,9 @@ pub use settings::Settings;
 pub use sink::Sink;
 pub use store::Store;
 
-/// A header line of the `worker` protocol is never longer than this.
-const HEADER_BYTES_MAX: u64 = 64 * 1024;
+/// A header line of the `worker` protocol is never longer than this: a thousand columns, each with all the words that there
+/// may be beside its type, take 110 KB.
+const HEADER_BYTES_MAX: u64 = 256 * 1024;
 
 /// A work unit as an app gets it.
 #[derive(Debug)]

@@ -92,12 +92,15 @@ pub(crate) fn header_from_environment(get: &dyn Fn(&str) -> Option<String>) -> R
         received_at: read.required(env::RECEIVED_AT).unwrap_or(Timestamp::UNIX_EPOCH),
         attempt: read.parsed(env::ATTEMPT, 1),
         phase: read.word::<Phase>(env::PHASE),
+        columns: read.json(env::COLUMNS),
     };
     read.finish(header)
 }
 
 #[cfg(test)]
 mod tests {
+    use mysimbdp_core::column::{ColumnType, ColumnValues};
+
     use super::*;
 
     #[test]
@@ -133,6 +136,7 @@ mod tests {
             received_at: "2026-11-21T03:22:11.5Z".parse().expect("a time"),
             attempt: 2,
             phase: Phase::Join,
+            columns: vec![ColumnValues { kind: ColumnType::Double, except: vec!["N/A".to_owned()] }],
         };
         let pairs = header.to_env();
         let get = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());

@@ -40,6 +40,7 @@ fn header(length: u64, records: u64) -> UnitHeader {
         received_at: "2026-11-21T03:22:11Z".parse().expect("a time"),
         attempt: 1,
         phase: Phase::Ingest,
+        columns: Vec::new(),
     }
 }
 

@@ -1,9 +1,11 @@
 //! One record on its way into a document.
 //!
 //! [`Fields`] is what a converter fills: the elements of a BSON document, written as bytes at once, because building a
-//! tree of values first costs three to five times as much. [`json`] fills it from JSON text, [`number`] decides which
-//! numbers are exact, and [`Identity`](crate::identity::Identity) puts the `_id` in front.
+//! tree of values first costs three to five times as much. [`json`] fills it from JSON text, [`column`] from a value of a CSV
+//! column, [`number`] and [`date`] decide what is exact, and [`Identity`](crate::identity::Identity) puts the `_id` in front.
 
+pub mod column;
+pub mod date;
 mod fields;
 pub mod json;
 pub mod number;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{App, Stream};
 use crate::client::ClientId;
+use crate::encoding::Encoding;
 use crate::units::{ByteSize, Period};
 
 /// One tenant.
@@ -62,7 +63,7 @@ pub struct Files {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 255))]
     pub file_name_bytes_max: Option<u32>,
-    /// Names of the columns that a CSV file must have, in this order.
+    /// Names of the columns that a CSV file must have, in this order. Whether the first line looks like a header is not asked then.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub header: Option<Vec<String>>,
@@ -91,24 +92,6 @@ impl Default for Files {
             encoding: Encoding::Utf8,
             settle: None,
             sentinel: None,
-        }
-    }
-}
-
-/// Encoding of the client's text files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Encoding {
-    #[serde(rename = "utf-8")]
-    Utf8,
-    #[serde(rename = "iso-8859-1")]
-    Latin1,
-}
-
-impl Encoding {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Utf8 => "utf-8",
-            Self::Latin1 => "iso-8859-1",
         }
     }
 }

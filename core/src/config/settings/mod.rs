@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{ByteSize, Period};
 
 pub use app::App;
-pub use client::{Client, Collection, Encoding, Files, MicroBatching, OnDuplicate};
+pub use client::{Client, Collection, Files, MicroBatching, OnDuplicate};
 pub use stream::{Instances, Policy, Scaling, Stream, Target, Thresholds};
 
 /// Configuration of mysimbdp.

@@ -48,6 +48,7 @@ fn stage(root: &Root, staged_at: Timestamp) {
         received_at: staged_at,
         staged_at,
         micro_batches: vec![batch(0), batch(1)],
+        columns: Vec::new(),
     };
     files::create_dir_all(&staged).expect("staged directory");
     files::write_atomic(&staged.join("a.ndjson"), b"1\n2\n").expect("data");

@@ -1,0 +1,160 @@
+//! A value of a CSV column to a field of a document: exactly, or not at all.
+
+use std::borrow::Cow;
+
+use mysimbdp_core::column::ColumnType;
+
+use super::number::{self, Number};
+use super::{Fields, date};
+
+/// How much of a value a reject shows.
+const SHOWN_CHARS: usize = 40;
+
+/// Writes `text` as a value of its column's type. That is [`ColumnValues::type_without`](crate::ColumnValues::type_without), one for
+/// the whole file, or what somebody has declared; then other ways to write a number are meant as such: `+1`, `007`, `1.10`.
+///
+/// # Errors
+///
+/// The reason for the record's reject.
+pub fn append(fields: &mut Fields, name: &str, text: &str, kind: ColumnType) -> Result<(), String> {
+    let misfit = |what: &str| {
+        let shown: String = text.chars().take(SHOWN_CHARS).collect();
+        format!("column {name:?}: {shown:?} {what}")
+    };
+    match kind {
+        ColumnType::String => fields.string(name, text),
+        ColumnType::Int => fields.int32(name, text.parse().map_err(|_| misfit("is no integer of 32 bits"))?),
+        ColumnType::Long => fields.int64(name, text.parse().map_err(|_| misfit("is no integer of 64 bits"))?),
+        ColumnType::Double => fields
+            .double(name, double(text).ok_or_else(|| misfit("is no number that a double holds exactly"))?),
+        ColumnType::Bool => fields.bool(name, text.parse().map_err(|_| misfit("is neither true nor false"))?),
+        ColumnType::Date => fields.date(name, date::millis(text).map_err(misfit)?),
+    }
+    Ok(())
+}
+
+/// Writes `text` by what it is alone: a number or a truth value if writing that gives the same text again, else text.
+///
+/// For the fields of a key. Other columns are of one type in a file, but a key must be the same in each file, whatever else
+/// its column holds there, and the same as that of a message.
+pub fn append_alone(fields: &mut Fields, name: &str, text: &str) {
+    match number::exact(text) {
+        Some(Number::Int(value)) if value.to_string() == text => fields.int(name, value),
+        Some(Number::Double(value)) if value.to_string() == text => fields.double(name, value),
+        None if matches!(text, "true" | "false") => fields.bool(name, text == "true"),
+        _ => fields.string(name, text),
+    }
+}
+
+fn double(text: &str) -> Option<f64> {
+    match number::exact(&plain(text))? {
+        Number::Double(value) => Some(value),
+        Number::Int(value) => {
+            let double = value as f64;
+            // Compared in 128 bits, as i64::MAX would be rounded on the way back too.
+            (double as i128 == i128::from(value)).then_some(double)
+        }
+    }
+}
+
+/// Where a column is declared a number, other ways to write one are meant as such: `+1`, `.5`, `5.`, `007`.
+fn plain(text: &str) -> Cow<'_, str> {
+    if number::is_number(text) {
+        return Cow::Borrowed(text);
+    }
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let end = digits.find(['e', 'E']).unwrap_or(digits.len());
+    let (mantissa, exponent) = digits.split_at(end);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let point = if fraction.is_empty() { "" } else { "." };
+    Cow::Owned(format!("{sign}{whole}{point}{fraction}{exponent}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::{Bson, DateTime, Document};
+
+    use super::*;
+
+    fn read(fields: &Fields) -> Bson {
+        let document: Document = bson::deserialize_from_slice(&fields.to_document()).expect("valid BSON");
+        document.get("v").cloned().expect("the field")
+    }
+
+    #[test]
+    fn declared_types_are_exact_or_rejected() {
+        let date = DateTime::from_millis(1_357_020_000_000);
+        for (kind, text, value) in [
+            (ColumnType::String, "007", Some(Bson::String("007".to_owned()))),
+            (ColumnType::Int, "007", Some(Bson::Int32(7))),
+            (ColumnType::Int, "3000000000", None),
+            (ColumnType::Int, "1.5", None),
+            (ColumnType::Long, "3000000000", Some(Bson::Int64(3_000_000_000))),
+            (ColumnType::Long, "9223372036854775808", None),
+            (ColumnType::Double, "30", Some(Bson::Double(30.0))),
+            (ColumnType::Double, ".5", Some(Bson::Double(0.5))),
+            (ColumnType::Double, "-.5e1", Some(Bson::Double(-5.0))),
+            (ColumnType::Double, "+007.", Some(Bson::Double(7.0))),
+            (ColumnType::Double, "9007199254740993", None),
+            (ColumnType::Double, "9223372036854775807", None),
+            (ColumnType::Double, "1e400", None),
+            (ColumnType::Double, "NaN", None),
+            (ColumnType::Double, ".", None),
+            (ColumnType::Double, "-", None),
+            (ColumnType::Double, "--5", None),
+            (ColumnType::Double, "1.2.3", None),
+            (ColumnType::Bool, "true", Some(Bson::Boolean(true))),
+            (ColumnType::Bool, "1", None),
+            (ColumnType::Date, "2013-01-01T06:00:00Z", Some(Bson::DateTime(date))),
+            (ColumnType::Date, "2013-01-01T07:00:00.000+01:00", Some(Bson::DateTime(date))),
+            (ColumnType::Date, "2013-01-01T06:00:00.0001Z", None),
+            (ColumnType::Date, "2013-01-01", None),
+            (ColumnType::Date, "2013-02-30T00:00:00Z", None),
+        ] {
+            let mut fields = Fields::new();
+            let appended = append(&mut fields, "v", text, kind);
+            match value {
+                Some(value) => assert_eq!((appended, read(&fields)), (Ok(()), value), "{kind:?} {text}"),
+                None => assert!(appended.is_err_and(|reason| reason.contains("\"v\"")), "{kind:?} {text}"),
+            }
+        }
+    }
+    #[test]
+    fn a_value_alone_is_a_number_only_if_it_is_given_again() {
+        for (text, value) in [
+            ("7", Bson::Int32(7)),
+            ("-3000000000", Bson::Int64(-3_000_000_000)),
+            ("39.02", Bson::Double(39.02)),
+            ("true", Bson::Boolean(true)),
+        ] {
+            let mut fields = Fields::new();
+            append_alone(&mut fields, "v", text);
+            assert_eq!(read(&fields), value, "{text}");
+        }
+        for text in [
+            "007",
+            "+7",
+            "-0",
+            "1E2",
+            "1.10",
+            "5.0",
+            "0.10000000000000001",
+            "9223372036854775808",
+            "TRUE",
+            "A7",
+            "",
+        ] {
+            let mut fields = Fields::new();
+            append_alone(&mut fields, "v", text);
+            assert_eq!(read(&fields), Bson::String(text.to_owned()), "{text}");
+        }
+    }
+}

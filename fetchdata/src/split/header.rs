@@ -1,0 +1,179 @@
+//! The header line of a CSV file, and whether it is one.
+//!
+//! A header that the config names (`files.header`) is taken as it is: then nothing has to be guessed.
+
+use std::collections::HashSet;
+
+use memchr::memchr_iter;
+use mysimbdp_core::encoding::Encoding;
+
+use super::BYTE_ORDER_MARK;
+
+/// Of a wrong header, as much as a person reads in a reason.
+const SHOWN_CHARS: usize = 200;
+/// What separates fields in files that are called CSV all the same.
+pub(super) const OTHER_SEPARATORS: [u8; 3] = [b';', b'\t', b'|'];
+
+pub(super) struct HeaderLine {
+    pub(super) names: Vec<String>,
+    /// What seems to separate the names in place of commas.
+    pub(super) separator: Option<Separator>,
+    /// Whether it begins as comments do.
+    pub(super) is_comment: bool,
+    fault: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Separator {
+    pub(super) byte: u8,
+    /// How often the header has it.
+    pub(super) count: u64,
+}
+
+impl HeaderLine {
+    /// `line` is the whole prefix of the file, with its byte order mark and blank lines. `expected` is what the config says that
+    /// the header must be.
+    pub(super) fn new(line: &[u8], encoding: Encoding, expected: Option<&[String]>) -> Self {
+        let is_utf8 = encoding == Encoding::Utf8;
+        let line = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_utf8).unwrap_or(line);
+        // Behind an empty line, which is none, the reader takes no further mark for one.
+        let line = [b"\n", line].concat();
+        let mut reader =
+            ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_slice());
+        let record = reader.byte_records().next().and_then(Result::ok).unwrap_or_default();
+        let decode = |bytes: &[u8]| match encoding.to_text(bytes) {
+            Some(text) => text.into_owned(),
+            None => String::from_utf8_lossy(bytes).into_owned(),
+        };
+        let names: Vec<String> = record.iter().map(decode).collect();
+        let is_comment = names.first().is_some_and(|name| name.starts_with('#'));
+        match expected {
+            Some(expected) => {
+                let fault = (names != expected)
+                    .then(|| format!("header is {}, allowed is {:?}", shown(&names), expected.join(",")));
+                Self { names, separator: None, is_comment: false, fault }
+            }
+            None => {
+                let separator = if names.len() == 1 { separator(&line) } else { None };
+                let fault = doubt(&names);
+                Self { names, separator, is_comment, fault }
+            }
+        }
+    }
+
+    /// What is wrong with it.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.fault.clone()
+    }
+
+    pub(super) fn shown(&self) -> String {
+        shown(&self.names)
+    }
+}
+
+fn shown(names: &[String]) -> String {
+    let text: String = names.join(",").chars().take(SHOWN_CHARS).collect();
+    format!("{text:?}")
+}
+
+/// In a header of a single name without quotes: what it has most of.
+fn separator(line: &[u8]) -> Option<Separator> {
+    if line.contains(&b'"') {
+        return None;
+    }
+    let count = |byte| Separator { byte, count: memchr_iter(byte, line).count() as u64 };
+    OTHER_SEPARATORS.map(count).into_iter().filter(|it| it.count > 0).max_by_key(|it| it.count)
+}
+
+/// Why the names seem to be a row: the header is missing then, and the row would be lost.
+fn doubt(names: &[String]) -> Option<String> {
+    let remedy =
+        "if the header is missing, put one in front; if this is the header, name it in \"files.header\"";
+    if names.iter().all(|name| is_data(name)) {
+        return Some(format!("header {} has nothing but numbers and dates: {remedy}", shown(names)));
+    }
+    let mut seen = HashSet::new();
+    let twice = names.iter().find(|name| !name.is_empty() && !seen.insert(name.as_str()))?;
+    Some(format!("header has {} twice: {remedy}", shown(std::slice::from_ref(twice))))
+}
+
+/// Whether it is written in digits and what stands between them in numbers, dates and times.
+fn is_data(name: &str) -> bool {
+    let mut letters = name.bytes();
+    let is_number = match letters.next() {
+        Some(b'0'..=b'9') => true,
+        Some(b'+' | b'-' | b'.') => letters.next().is_some_and(|byte| byte.is_ascii_digit()),
+        _ => false,
+    };
+    is_number
+        && name.bytes().all(|byte| {
+            matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b':' | b'/' | b' ' | b'T' | b'Z' | b'e' | b'E')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: &str) -> Option<String> {
+        HeaderLine::new(line.as_bytes(), Encoding::Utf8, None).fault()
+    }
+
+    #[test]
+    fn a_row_of_numbers_and_dates_is_not_a_header() {
+        for line in [
+            "1,2\n",
+            "5.5\n",
+            "-1,+2,.5\n",
+            "2013-01-01T06:00:00Z,1E5\n",
+            "2013-01-01 06:00,0\n",
+            "1.2.2013,7\n",
+            "\"1\",\"2\"\n",
+        ] {
+            assert!(
+                fault(line).is_some_and(
+                    |fault| fault.contains("numbers and dates") && fault.contains("files.header")
+                ),
+                "{line:?}"
+            );
+        }
+        for line in [
+            "a,b\n",
+            "name,2019,2020\n",
+            "1,\n",
+            ",1\n",
+            "2019-Q1,2019-Q2\n",
+            "-,+\n",
+            "T,Z\n",
+            "e\n",
+            "1st,2nd\n",
+            "# of items,5\n",
+        ] {
+            assert_eq!(fault(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_there_twice_is_named() {
+        assert!(fault("a,b,a\n").is_some_and(|fault| fault.starts_with("header has \"a\" twice")));
+        assert_eq!(fault("a,,b,\n"), None);
+    }
+
+    #[test]
+    fn what_the_config_names_is_a_header() {
+        let expected = ["1".to_owned(), "1".to_owned()];
+        assert_eq!(HeaderLine::new(b"1,1\n", Encoding::Utf8, Some(&expected)).fault(), None);
+        let other = HeaderLine::new(b"1,2\n", Encoding::Utf8, Some(&expected)).fault();
+        assert_eq!(other.as_deref(), Some("header is \"1,2\", allowed is \"1,1\""));
+    }
+
+    #[test]
+    fn names_are_those_that_the_app_reads() {
+        let names = |line: &[u8], encoding| HeaderLine::new(line, encoding, None).names;
+        assert_eq!(names(b"\xef\xbb\xbf\n\r\n\"a\",b\r\n", Encoding::Utf8), ["a", "b"]);
+        // The second mark is text, and so is what looks like one in another encoding.
+        assert_eq!(names("\u{feff}\u{feff}\"a,b\n".as_bytes(), Encoding::Utf8), ["\u{feff}\"a", "b"]);
+        assert_eq!(names(b"\xef\xbb\xbf\"a,b\n", Encoding::Latin1), ["ï»¿\"a", "b"]);
+        assert_eq!(names(b"\x80,b\n", Encoding::Windows1252), ["€", "b"]);
+    }
+}

@@ -1,0 +1,139 @@
+//! The rows of a CSV file: what their columns hold, and whether they are rows of its header.
+
+use memchr::memchr_iter;
+use mysimbdp_core::column::{Column, ColumnValues};
+
+use super::column::{ColumnScan, NUMBER_BYTES_MAX};
+use super::header::{HeaderLine, Separator};
+
+/// Of ten rows, so many must look alike before a file is called one of another kind: files have blemishes.
+const ALIKE_OF_TEN: u64 = 9;
+/// A single row that does not fit is rejected like any other; two are a file of another kind.
+const MISFITS_MIN: u64 = 2;
+
+/// Is told of each field, piece by piece as they come.
+pub(super) struct Rows {
+    header: HeaderLine,
+    columns: Vec<ColumnScan>,
+    /// Position in the row.
+    field: usize,
+    /// The beginning of the unfinished field, as much of it as a number may have, and one byte more.
+    begun: Vec<u8>,
+    /// Whether it is quoted and has a character.
+    is_quoted: bool,
+    /// Whether the row is a comment like the header, which then is none.
+    is_comment: bool,
+    /// Separators of another kind in this row.
+    separators: u64,
+    /// Without comments.
+    rows: u64,
+    /// Rows that have as many fields as the header.
+    fitting: u64,
+    /// Rows that have as many separators of another kind as the header.
+    separated: u64,
+}
+
+impl Rows {
+    pub(super) fn new(header: HeaderLine) -> Self {
+        let columns =
+            header.names.iter().take(ColumnValues::COLUMNS_MAX).map(|_| ColumnScan::default()).collect();
+        Self {
+            header,
+            columns,
+            field: 0,
+            begun: Vec::with_capacity(NUMBER_BYTES_MAX + 1),
+            is_quoted: false,
+            is_comment: false,
+            separators: 0,
+            rows: 0,
+            fitting: 0,
+            separated: 0,
+        }
+    }
+
+    /// Text outside of quotes, and the commas in it.
+    pub(super) fn unquoted(&mut self, piece: &[u8]) {
+        if self.header.is_comment && self.field == 0 && self.begun.is_empty() && !self.is_quoted {
+            self.is_comment = piece.starts_with(b"#");
+        }
+        if let Some(Separator { byte, .. }) = self.header.separator {
+            self.separators += memchr_iter(byte, piece).count() as u64;
+        }
+        let mut start = 0;
+        for comma in memchr_iter(b',', piece) {
+            self.end_field(&piece[start..comma]);
+            start = comma + 1;
+        }
+        self.begin(&piece[start..]);
+    }
+
+    /// Text within quotes.
+    pub(super) fn quoted(&mut self, piece: &[u8]) {
+        self.is_quoted |= !piece.is_empty();
+    }
+
+    pub(super) fn end_row(&mut self) {
+        self.end_field(&[]);
+        if !self.is_comment {
+            self.rows += 1;
+            self.fitting += u64::from(self.field == self.header.names.len());
+            self.separated += u64::from(self.header.separator.is_some_and(|it| it.count == self.separators));
+        }
+        (self.field, self.separators, self.is_comment) = (0, 0, false);
+    }
+
+    /// What the columns hold. Also of rows that an app will reject: what they hold is not known to be wrong.
+    pub(super) fn columns(&self) -> Vec<Column> {
+        let column =
+            |(name, scan): (&String, &ColumnScan)| Column { name: name.clone(), values: scan.values() };
+        self.header.names.iter().zip(&self.columns).map(column).collect()
+    }
+
+    /// Why the file is not what it claims to be, after its last row.
+    pub(super) fn fault(&self) -> Option<String> {
+        if let Some(Separator { byte, .. }) = self.header.separator
+            && self.rows > 0
+            && self.separated * 10 >= self.rows * ALIKE_OF_TEN
+        {
+            let byte = char::from(byte);
+            return Some(format!(
+                "has one column, and {byte:?} in its lines as often as in the header: fields must be separated by commas"
+            ));
+        }
+        if self.rows >= MISFITS_MIN && self.fitting == 0 {
+            let (rows, fields, header) = (self.rows, self.header.names.len(), self.header.shown());
+            return Some(format!(
+                "none of {rows} rows has as many fields ({fields}) as the header {header}: \
+                 what comes before the header, such as comments or a title, must be removed"
+            ));
+        }
+        None
+    }
+
+    #[inline]
+    fn end_field(&mut self, rest: &[u8]) {
+        let column = self.columns.get_mut(self.field);
+        self.field += 1;
+        if self.begun.is_empty() && !self.is_quoted {
+            if let Some(column) = column {
+                column.value(rest);
+            }
+            return;
+        }
+        if let Some(column) = column {
+            if self.is_quoted {
+                column.quoted();
+            } else {
+                self.begun.extend_from_slice(&rest[..rest.len().min(NUMBER_BYTES_MAX + 1)]);
+                column.value(&self.begun);
+            }
+        }
+        self.begun.clear();
+        self.is_quoted = false;
+    }
+
+    fn begin(&mut self, piece: &[u8]) {
+        let room = (NUMBER_BYTES_MAX + 1).saturating_sub(self.begun.len());
+        self.begun.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+}
