@@ -367,7 +367,7 @@ async fn clock_steps_a_day_forward_and_back() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client2, client3])).await;
     let roles = ["fetchdata", "batch-manager", "stream-manager"];
     let mut daemons = roles.map(|role| Daemon::start(&platform.root, &[role], &faults.env()));
-    let instance = platform.instances("client3", 1).await;
+    let instance = platform.instances("client3", 1).await[0];
     let mut rows = 0;
     for (step, seconds) in [0, DAY, -DAY, 0].into_iter().enumerate() {
         faults.clock(seconds);
@@ -392,7 +392,8 @@ async fn clock_steps_a_day_forward_and_back() {
         assert!((off - seconds).abs() < 600, "the clock of step {step} was {seconds} s off, not {off}");
     }
     assert_eq!(platform.count("client2", "readings").await, rows);
-    assert_eq!(platform.running("client3"), instance, "nobody was restarted");
+    // The load may have brought further ones.
+    assert!(platform.running("client3").contains(&instance), "it was not restarted");
     assert_eq!(platform.root.list("archive/client2").len(), 4, "nothing has gone before its time");
     for daemon in &mut daemons {
         assert!(daemon.terminate().success(), "{}", daemon.output());
