@@ -19,6 +19,8 @@ use crate::unit::{Input, WorkUnit};
 pub(crate) enum Counted {
     /// Documents whose `_id` is of one of the unit's records.
     Records(u64),
+    /// Likewise, in a collection whose documents expire.
+    Unexpired(u64),
     /// What was found of the keys that the app has listed.
     Keys(Keys),
     /// The length that the object's own document has, where it has one, and what lies below it.
@@ -38,7 +40,17 @@ pub(crate) async fn count(
 ) -> Result<Counted, CoredmsError> {
     let (manifest, collection) = (&work.manifest, &work.app().collection);
     match (work.app().settings.ids, unit.input) {
-        (Ids::Platform, _) => records(store, collection, manifest, unit).await.map(Counted::Records),
+        (Ids::Platform, _) => {
+            let records = records(store, collection, manifest, unit).await?;
+            Ok(if work.client().expires(collection) {
+                Counted::Unexpired(records)
+            } else {
+                Counted::Records(records)
+            })
+        }
+        (Ids::Key, _) if work.client().expires(collection) => {
+            Ok(Counted::Keys(Keys { missing: None, ..keys.clone() }))
+        }
         (Ids::Key, _) => Ok(Counted::Keys(keys.clone())),
         (Ids::None, _) => Ok(Counted::Unknown),
         (Ids::Object, Input::Range { offset, length }) => {
@@ -70,7 +82,8 @@ pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String
     let there = claimed.stored + claimed.duplicates;
     let says = || format!("says it stored {} and found {}", claimed.stored, claimed.duplicates);
     match counted {
-        Counted::Records(records) if *records != there => {
+        Counted::Unexpired(records) if *records <= there => Ok(*records == there),
+        Counted::Records(records) | Counted::Unexpired(records) if *records != there => {
             Err(format!("{}, but of the unit's records coredms has {records}", says()))
         }
         Counted::Keys(Keys { listed, .. }) if *listed != there => {
@@ -102,7 +115,11 @@ pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String
                 "says it stored a range of {bytes} bytes, but of its {expected} chunks coredms has {chunks}"
             ))
         }
-        Counted::Records(_) | Counted::Keys(_) | Counted::Object { .. } | Counted::Range { .. } => Ok(true),
+        Counted::Records(_)
+        | Counted::Unexpired(_)
+        | Counted::Keys(_)
+        | Counted::Object { .. }
+        | Counted::Range { .. } => Ok(true),
         Counted::Unknown => Ok(false),
     }
 }
@@ -144,6 +161,9 @@ mod tests {
             assert_eq!(compare(claimed, &counted), Ok(true), "{claimed:?} {counted:?}");
         }
         assert_eq!(compare(claimed(9, 0, 0), &Counted::Unknown), Ok(false));
+        // What has expired can no longer be counted, and that may be anything.
+        assert_eq!(compare(claimed(7, 2, 1), &Counted::Unexpired(9)), Ok(true));
+        assert_eq!(compare(claimed(7, 2, 1), &Counted::Unexpired(0)), Ok(false));
     }
 
     #[test]
@@ -152,6 +172,7 @@ mod tests {
         for (claimed, counted, fragments) in [
             (claimed(7, 2, 1), Counted::Records(8), ["stored 7 and found 2", "coredms has 8"]),
             (claimed(7, 2, 1), Counted::Records(10), ["stored 7 and found 2", "coredms has 10"]),
+            (claimed(7, 2, 1), Counted::Unexpired(10), ["stored 7 and found 2", "coredms has 10"]),
             (claimed(7, 2, 1), keys(8, None), ["stored 7 and found 2", "lists 8 keys"]),
             (claimed(7, 2, 1), keys(10, None), ["stored 7 and found 2", "lists 10 keys"]),
             (claimed(7, 2, 1), keys(9, Some("\"x\"")), ["stored 7", "the key \"x\" that it lists is not"]),

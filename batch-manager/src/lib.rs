@@ -9,7 +9,8 @@
 //!    program, `judge` and `audit` decide whether it is believed, the latter by counting in coredms;
 //! 4. what failed waits (`backoff`) and is tried again, so often only; then it is held;
 //! 5. `finish` ends a file whose units are all done: `rejects` keeps what was rejected, `history` remembers the run,
-//!    `outbox` tells the world.
+//!    `outbox` tells the world;
+//! 6. `retention` removes what was not ingested, once its time is up.
 //!
 //! `manager` is the loop around it. Staging is the queue and the truth: a restart is a look. What a manager that was
 //! killed has left running is killed before anything is started, so no unit is ever run twice at a time.
@@ -31,6 +32,7 @@ mod outbox;
 mod plan;
 mod queue;
 mod rejects;
+pub mod retention;
 pub mod run;
 mod stores;
 #[cfg(test)]

@@ -14,7 +14,6 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::live::LiveConfig;
 use mysimbdp_core::config::{Config, settings};
 use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::clock;
 use mysimbdp_core::io::sign::Sign;
 use mysimbdp_core::io::staging::{self, Attempt, Staged, StagingError};
 use mysimbdp_core::logging::{Bursts, Untold};
@@ -32,6 +31,7 @@ use crate::job::Job;
 use crate::observe::{Look, Work, look, look_for};
 use crate::plan::{Action, Policy, Served, plan};
 use crate::queue::Queue;
+use crate::retention;
 
 /// Workers that had nothing to do for so long are ended.
 const WORKER_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -375,17 +375,17 @@ impl Manager {
             .spawn(async move { Ended::Published(context.outbox.publish(&link, &context.stores).await) });
     }
 
-    /// Ends workers that nobody needs, and removes from the archive what is old enough.
+    /// Ends workers that nobody needs, and removes files whose time is up.
     fn sweep(&mut self) {
-        let sweep_archive = self.swept_at.is_none_or(|swept_at| swept_at.elapsed() >= SWEEP_EVERY);
-        if sweep_archive {
+        let sweep_files = self.swept_at.is_none_or(|swept_at| swept_at.elapsed() >= SWEEP_EVERY);
+        if sweep_files {
             self.swept_at = Some(Instant::now());
         }
         let (context, config) = (Arc::clone(&self.context), Arc::clone(&self.config));
         self.tasks.spawn(async move {
             context.workers.end_idle(WORKER_IDLE_MAX).await;
-            if sweep_archive {
-                blocking(move || sweep_all(&config)).await;
+            if sweep_files {
+                retention::sweep(&config, &context.stores).await;
             }
             Ended::Swept
         });
@@ -433,21 +433,5 @@ async fn at(wake: Option<Instant>) {
     match wake {
         Some(wake) => tokio::time::sleep_until(wake.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-fn sweep_all(config: &Config) {
-    for client in config.clients.values() {
-        let removed = staging::sweep_removed(&config.layout, &client.id);
-        let archived = match client.settings.archive {
-            Some(age) => jiff::SignedDuration::try_from(age.duration())
-                .map_or(Ok(0), |age| staging::sweep_archive(&config.layout, &client.id, age, clock::now())),
-            None => Ok(0),
-        };
-        match removed.and(archived) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(client = %client.id, count, "removed old files from the archive"),
-            Err(error) => tracing::warn!(client = %client.id, error = chain(&error), "cannot sweep"),
-        }
     }
 }

@@ -88,13 +88,13 @@ impl Stores {
 
 async fn ensure_collections(store: &dyn Coredms, client: &Client, address: &str) -> Result<(), CoredmsError> {
     for (name, collection) in &client.settings.collections {
-        let validator =
-            bson::serialize_to_document(&collection.validator).map_err(|error| CoredmsError::Refused {
-                address: address.to_owned(),
-                operation: "read the validator of a collection",
-                source: Box::new(error),
-            })?;
-        store.ensure_collection(name, Some(&validator)).await?;
+        let validator = collection.validator.as_ref().map(bson::serialize_to_document).transpose();
+        let validator = validator.map_err(|error| CoredmsError::Refused {
+            address: address.to_owned(),
+            operation: "read the validator of a collection",
+            source: Box::new(error),
+        })?;
+        store.ensure_collection(name, validator.as_ref()).await?;
     }
     Ok(())
 }

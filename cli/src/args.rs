@@ -63,6 +63,8 @@ pub enum Command {
     },
     /// Show what was rejected of a file: number, reason and content
     Rejected(Rejected),
+    /// Remove held or discarded files that are older than you need them
+    Purge(Purge),
     /// Count in the store itself, and exit 65 unless everything that was received is there
     Reconcile {
         /// Only this client.
@@ -177,8 +179,8 @@ pub enum CheckCommand {
         /// `stdin` or `worker`.
         #[arg(long, default_value = "stdin", value_parser = ["stdin", "worker"])]
         protocol: String,
-        /// `platform` or `key`: how records get their `_id`.
-        #[arg(long, default_value = "platform", value_parser = ["platform", "key"])]
+        /// `platform` or `key`: how records get their `_id`; `object` for whole files.
+        #[arg(long, default_value = "platform", value_parser = ["platform", "key", "object"])]
         ids: String,
         /// Program and arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -194,6 +196,26 @@ pub struct Rejected {
     /// line by line, a JSON array.
     #[arg(long, visible_aliases = ["csv", "ndjson", "json"])]
     pub content: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").args(["held", "discarded"]).required(true).multiple(true)))]
+pub struct Purge {
+    /// Only what has been there for longer, such as 30d.
+    #[arg(long, value_name = "DURATION", value_parser = period)]
+    pub older_than: Duration,
+    /// Files that the app gave up on.
+    #[arg(long)]
+    pub held: bool,
+    /// Files that validation refused.
+    #[arg(long)]
+    pub discarded: bool,
+    /// Only this client's.
+    #[arg(long)]
+    pub client: Option<ClientId>,
+    /// Only list what would be removed.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -178,7 +178,8 @@ fn receipt(layout: &Layout, ingestion: IngestionId, target: &DropPath) -> Option
     let reasons = || vec![receipt.reason.clone().unwrap_or_default()];
     Some(match receipt.state {
         FinalState::Ingested => Fate::Receipt { counts: receipt.counts, seconds: receipt.seconds },
-        FinalState::Held => Fate::Held(reasons()),
+        // No receipt says `purged`.
+        FinalState::Held | FinalState::Purged => Fate::Held(reasons()),
         FinalState::Discarded => Fate::Discarded(reasons()),
     })
 }

@@ -101,6 +101,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reload => commands::reload::run(&load()?).await,
         Command::Retry { id } => commands::retry::run(&load()?, &id),
         Command::Rejected(args) => commands::rejected::run(&load()?, &args).await,
+        Command::Purge(args) => commands::purge::run(&load()?, &args).await,
         Command::Reconcile { client, since, json } => {
             commands::reconcile::run(&load()?, &Scope { client, since }, json).await
         }

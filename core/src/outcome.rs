@@ -59,6 +59,20 @@ pub enum FinalState {
     Ingested,
     Held,
     Discarded,
+    /// It was held, and then removed, as its time was up or a person said so.
+    Purged,
+}
+
+impl FinalState {
+    /// As it is in documents and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingested => "ingested",
+            Self::Held => "held",
+            Self::Discarded => "discarded",
+            Self::Purged => "purged",
+        }
+    }
 }
 
 /// The history document of one run, in the platform's database, collection [`Run::COLLECTION`].

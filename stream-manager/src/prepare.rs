@@ -138,14 +138,12 @@ async fn collections(config: &Config, client: &Client, stream: &Stream) -> Resul
 
 async fn ensure(store: &dyn Coredms, client: &Client, stream: &Stream) -> Result<(), PrepareError> {
     for collection in [stream.collection.as_str(), REJECTED] {
-        let validator = match client.settings.collections.get(collection) {
-            Some(settings) => {
-                Some(bson::serialize_to_document(&settings.validator).map_err(|source| {
-                    PrepareError::Validator { collection: collection.to_owned(), source }
-                })?)
-            }
-            None => None,
-        };
+        let settings = client.settings.collections.get(collection);
+        let validator = settings.and_then(|settings| settings.validator.as_ref());
+        let validator = validator
+            .map(bson::serialize_to_document)
+            .transpose()
+            .map_err(|source| PrepareError::Validator { collection: collection.to_owned(), source })?;
         let source = |source| PrepareError::Collection { collection: collection.to_owned(), source };
         store.ensure_collection(collection, validator.as_ref()).await.map_err(source)?;
     }

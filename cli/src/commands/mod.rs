@@ -6,6 +6,7 @@ pub mod drop_files;
 pub mod edge;
 pub mod health;
 pub mod links;
+pub mod purge;
 pub mod reconcile;
 pub mod rejected;
 pub mod reload;

@@ -100,9 +100,29 @@ impl Unit {
         Self::new(first_record, records, format!("{}\n", lines.join("\n")).into_bytes())
     }
 
+    /// Two records in three lines.
+    pub fn quoted() -> Self {
+        let rows =
+            "origin,time_hour,text\nJFK,2013-01-01T05:00:00Z,\"one\ntwo\"\nLGA,2013-01-01T05:00:00Z,three\n";
+        Self::new(0, 2, rows.as_bytes().to_vec())
+    }
+
     /// Bytes that are no UTF-8, with an open quote.
     pub fn garbage() -> Self {
         Self::new(0, 2, b"a,b\n\"\xff\xfe,1\n\x00\x01".to_vec())
+    }
+
+    /// A whole file, which is one record, of more than one chunk and with each byte that there is.
+    pub fn file() -> Self {
+        let content: Vec<u8> = (0..=u8::MAX).cycle().take(coredms::CHUNK_BYTES as usize * 3 / 2).collect();
+        let mut unit = Self::new(0, 1, content);
+        unit.header.format = Format::Binary;
+        unit.header.file = "sample.bin".to_owned();
+        unit
+    }
+
+    pub fn content(&self) -> &[u8] {
+        &self.content
     }
 
     fn new(first_record: u64, records: u64, content: Vec<u8>) -> Self {
@@ -168,9 +188,23 @@ impl Bench {
         Ok(missing.first().and_then(|position| keys.get(*position)).map(Value::to_string))
     }
 
-    /// How many documents there are.
+    /// The bytes of the unit's object, if it is visible.
+    pub async fn object(&self, unit: &Unit) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(self.store.object(COLLECTION, unit.ingestion).await?)
+    }
+
+    /// How many documents, or objects, there are.
     pub async fn total(&self) -> Result<u64, Failure> {
-        Ok(self.store.count(COLLECTION).await?)
+        let collection =
+            if self.ids == Ids::Object { format!("{COLLECTION}.files") } else { COLLECTION.to_owned() };
+        Ok(self.store.count(&collection).await?)
+    }
+
+    /// Leaves nothing behind, in the store neither.
+    pub async fn close(self) -> Result<(), Failure> {
+        self.store.drop_database().await?;
+        self.store.close().await;
+        Ok(())
     }
 
     /// Gives the program one unit and hears its answer.

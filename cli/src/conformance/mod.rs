@@ -25,6 +25,7 @@ pub struct Case {
 /// Runs all cases, one after the other.
 pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
     let mut cases = match bench.ids() {
+        Ids::Object => return objects(bench).await,
         Ids::Key => vec![
             Case {
                 name: "each key that is stored or found is listed, and is there",
@@ -32,13 +33,14 @@ pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
             },
             Case { name: "the same unit again stores nothing twice", result: keyed_again(bench).await? },
         ],
-        Ids::Platform | Ids::Object | Ids::None => vec![
+        Ids::Platform | Ids::None => vec![
             Case { name: "a unit is stored and its counts add up", result: whole(bench).await? },
             Case { name: "the same unit again stores nothing twice", result: repeated(bench).await? },
             Case { name: "a later micro-batch gets the numbers of its records", result: later(bench).await? },
         ],
     };
     cases.extend([
+        Case { name: "a line break in quotes is part of its record", result: quoted(bench).await? },
         Case {
             name: "more records announced than sent: refused as bad data",
             result: miscounted(bench, RECORDS + 1).await?,
@@ -52,6 +54,17 @@ pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
         Case { name: "SIGTERM ends it", result: bench.terminates().await? },
     ]);
     Ok(cases)
+}
+
+/// The cases of an app that stores whole files.
+async fn objects(bench: &Bench) -> Result<Vec<Case>, Failure> {
+    let file = Unit::file();
+    Ok(vec![
+        Case { name: "a file is stored, byte for byte", result: object(bench, &file).await? },
+        Case { name: "the same file again stores nothing twice", result: object_again(bench, &file).await? },
+        Case { name: "input that ends early is a failure", result: half_an_object(bench).await? },
+        Case { name: "SIGTERM ends it", result: bench.terminates().await? },
+    ])
 }
 
 type Verdict = Result<Result<(), String>, Failure>;
@@ -97,6 +110,56 @@ async fn later(bench: &Bench) -> Verdict {
             ))
         }
     }))
+}
+
+async fn quoted(bench: &Bench) -> Verdict {
+    let unit = Unit::quoted();
+    let before = bench.total().await?;
+    let answer = bench.run(&unit, Feed::Whole).await?;
+    let added = bench.total().await?.saturating_sub(before);
+    Ok(balanced(&answer).and_then(|(stored, _, rejected)| match (stored, rejected) {
+        (stored, _) if stored != added => {
+            Err(format!("it says that it stored {stored}, the store has {added} more"))
+        }
+        (_, 0) => Ok(()),
+        (_, rejected) => Err(format!("it rejected {rejected} of {} records", answer.records)),
+    }))
+}
+
+async fn object(bench: &Bench, file: &Unit) -> Verdict {
+    let answer = bench.run(file, Feed::Whole).await?;
+    let same = bench.object(file).await?.map(|stored| stored == file.content());
+    Ok(balanced(&answer).and_then(|counts| match (counts, same) {
+        ((1, 0, 0), Some(true)) => Ok(()),
+        ((1, 0, 0), Some(false)) => Err("the object in the store has other bytes than the file".to_owned()),
+        ((1, 0, 0), None) => Err("it says that it stored the file, which is not in the store".to_owned()),
+        (counts, _) => Err(format!("stored, duplicates and rejected must be (1, 0, 0), and are {counts:?}")),
+    }))
+}
+
+async fn object_again(bench: &Bench, file: &Unit) -> Verdict {
+    let answer = bench.run(file, Feed::Whole).await?;
+    let objects = bench.total().await?;
+    Ok(balanced(&answer).and_then(|counts| match (counts, objects) {
+        ((_, _, 1..), _) => Err("it rejected the file the second time".to_owned()),
+        // The same bytes have replaced the same bytes: whether that is stored or a duplicate is for the app to say.
+        (_, 1) => Ok(()),
+        (_, objects) => Err(format!("the store has {objects} objects of one file")),
+    }))
+}
+
+async fn half_an_object(bench: &Bench) -> Verdict {
+    let file = Unit::file();
+    let answer = bench.run(&file, Feed::Half).await?;
+    let stored = bench.object(&file).await?;
+    Ok(match answer {
+        _ if stored.is_some() => Err("it made half of the file visible in the store".to_owned()),
+        Answer { exit: Some(0), .. } => {
+            Err(format!("it must not take this for an end of file, but {answer}"))
+        }
+        Answer { last: Some(Line::Done { .. }), .. } => Err("it said that it was done".to_owned()),
+        _ => Ok(()),
+    })
 }
 
 async fn keyed(bench: &Bench) -> Verdict {

@@ -47,13 +47,18 @@ pub async fn run(args: &Demo) -> Result<(), Failure> {
         address::without_password(&scene.config.coredms_url),
         scene.config.settings.coredms.database,
     );
-    let result = play(&scene, args.rate, shutdown).await;
+    let result = play(&scene, args.rate, shutdown.clone()).await;
     if let Err(error) = publish::end_sessions(&scene).await {
         println!("the stream's session stays with the broker until it expires: {error}");
     }
     platform.stop().await;
     match result {
         Ok(()) => scene.remove(),
+        // Nothing has gone wrong that anybody could want to look into.
+        Err(interrupted) if *shutdown.borrow() => {
+            scene.remove()?;
+            Err(interrupted)
+        }
         Err(failure) => Err(Failure::new(
             failure.code,
             format!("{failure}\nlogs and files are left in {}", scene.keep().display()),

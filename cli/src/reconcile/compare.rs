@@ -19,6 +19,8 @@ pub(super) struct Content {
 pub(super) enum Counted {
     /// Documents under the ids of the content's records, whatever their number.
     Platform(u64),
+    /// Likewise, in a collection whose documents expire.
+    Unexpired(u64),
     /// Documents that this content was the last to write.
     Key(u64),
     Object {
@@ -42,9 +44,21 @@ impl Content {
     /// Documents, or objects, that are there; `None` where they cannot be counted.
     pub(super) fn in_coredms(&self) -> Option<u64> {
         match self.counted {
-            Counted::Platform(documents) | Counted::Key(documents) => Some(documents),
+            Counted::Platform(documents) | Counted::Unexpired(documents) | Counted::Key(documents) => {
+                Some(documents)
+            }
             Counted::Object { length, .. } => Some(u64::from(length.is_some())),
             Counted::Unaudited | Counted::NoApp | Counted::NotIngested => None,
+        }
+    }
+
+    /// Records that are no longer there because their time had come.
+    pub(super) fn expired(&self) -> u64 {
+        match (self.counted, self.latest()) {
+            (Counted::Unexpired(documents), Some(run)) => {
+                whole(run.received - run.rejected).saturating_sub(documents)
+            }
+            _ => 0,
         }
     }
 
@@ -81,10 +95,13 @@ impl Content {
     fn of_store(&self, run: &Run) -> Option<String> {
         let there = whole(run.received - run.rejected);
         match self.counted {
-            Counted::Platform(documents) if documents != there => Some(format!(
-                "coredms has {documents} documents of its records, must be {there}{}",
-                by(documents, there)
-            )),
+            Counted::Unexpired(documents) if documents <= there => None,
+            Counted::Platform(documents) | Counted::Unexpired(documents) if documents != there => {
+                Some(format!(
+                    "coredms has {documents} documents of its records, must be {there}{}",
+                    by(documents, there)
+                ))
+            }
             Counted::Key(documents) => {
                 // A record is at most one document, whichever run has stored it.
                 let stored =
@@ -100,7 +117,7 @@ impl Content {
             Counted::NoApp => {
                 Some(format!("cannot be counted: the config has no app {:?} of this client", run.app))
             }
-            Counted::Platform(_) | Counted::Unaudited | Counted::NotIngested => None,
+            Counted::Platform(_) | Counted::Unexpired(_) | Counted::Unaudited | Counted::NotIngested => None,
         }
     }
 
@@ -262,6 +279,7 @@ mod tests {
                 0,
             ),
             content(vec![ingested(10, 10, 0, 0)], Counted::Key(4), 0),
+            content(vec![ingested(10, 7, 1, 2)], Counted::Unexpired(3), 2),
             content(vec![ingested(10, 6, 0, 4), ingested(10, 4, 6, 0)], Counted::Key(10), 4),
             content(vec![ingested(1, 1, 0, 0)], object(Some(bytes), 2, bytes), 0),
             content(vec![ingested(0, 0, 0, 0)], object(Some(bytes), 2, bytes), 0),
@@ -282,6 +300,7 @@ mod tests {
                 "has 9 documents of its records, must be 10 (1 missing)",
             ),
             (content(vec![ingested(10, 10, 0, 0)], Counted::Platform(11), 0), "must be 10 (1 too many)"),
+            (content(vec![ingested(10, 10, 0, 0)], Counted::Unexpired(11), 0), "must be 10 (1 too many)"),
             (
                 content(vec![ingested(10, 8, 0, 2)], Counted::Platform(8), 1),
                 "1 records are listed as rejected, must be 2 (1 missing)",
@@ -326,6 +345,12 @@ mod tests {
     fn what_newer_documents_replaced_is_superseded() {
         assert_eq!(content(vec![ingested(10, 9, 1, 0)], Counted::Key(4), 0).superseded(), 5);
         assert_eq!(content(vec![ingested(10, 9, 1, 0)], Counted::Platform(10), 0).superseded(), 0);
+    }
+
+    #[test]
+    fn what_is_missing_where_documents_expire_has_expired() {
+        assert_eq!(content(vec![ingested(10, 7, 1, 2)], Counted::Unexpired(3), 2).expired(), 5);
+        assert_eq!(content(vec![ingested(10, 7, 1, 2)], Counted::Platform(3), 2).expired(), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Counts in coredms what there is of a content.
 
 use mysimbdp_core::app::Ids;
-use mysimbdp_core::config::{App, REJECTED};
+use mysimbdp_core::config::{App, Client, REJECTED};
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::coredms::{Coredms, CoredmsError, object_length};
 
@@ -13,12 +13,16 @@ pub(super) const INGESTION: &str = "_ingest.ingestion";
 /// What there is of a content that an app has ingested. Documents with keys are counted elsewhere, many contents at once.
 pub(super) async fn of_content(
     store: &dyn Coredms,
-    app: &App,
+    (client, app): (&Client, &App),
     ingestion: IngestionId,
     keyed: u64,
 ) -> Result<Counted, CoredmsError> {
     match app.settings.ids {
-        Ids::Platform => Ok(Counted::Platform(records(store, &app.collection, ingestion).await?)),
+        Ids::Platform => {
+            let documents = records(store, &app.collection, ingestion).await?;
+            let expires = client.expires(&app.collection);
+            Ok(if expires { Counted::Unexpired(documents) } else { Counted::Platform(documents) })
+        }
         Ids::Key => Ok(Counted::Key(keyed)),
         Ids::None => Ok(Counted::Unaudited),
         Ids::Object => {

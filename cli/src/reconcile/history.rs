@@ -87,7 +87,7 @@ async fn settle(
             if let (Some((client, app)), Ok(ingestion)) = (app_of(config, run), run.ingestion.parse()) {
                 let store = databases.of(client).await?;
                 let keyed = keyed.get(&run.ingestion).copied().unwrap_or(0);
-                counted = count::of_content(store.as_ref(), app, ingestion, keyed).await?;
+                counted = count::of_content(store.as_ref(), (client, app), ingestion, keyed).await?;
                 rejects = count::rejects(store.as_ref(), ingestion).await?;
             }
         }

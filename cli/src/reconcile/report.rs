@@ -40,6 +40,7 @@ struct Totals {
     rejected: i64,
     in_coredms: u64,
     superseded: u64,
+    expired: u64,
     /// Files.
     staged: usize,
     held: usize,
@@ -61,6 +62,7 @@ struct RunRow {
     /// `null` where it cannot be counted.
     in_coredms: Option<u64>,
     superseded: u64,
+    expired: u64,
     verdict: &'static str,
 }
 
@@ -151,7 +153,7 @@ impl Report {
     pub(super) fn content(&mut self, content: &Content) {
         let Some(run) = content.latest().or(content.runs.last()) else { return };
         let differences = content.differences();
-        let superseded = content.superseded();
+        let (superseded, expired) = (content.superseded(), content.expired());
         if run.state == FinalState::Ingested {
             let totals = self.clients.entry(run.client.clone()).or_default();
             totals.contents += 1;
@@ -161,12 +163,17 @@ impl Report {
             totals.rejected += run.rejected;
             totals.in_coredms += content.in_coredms().unwrap_or(0);
             totals.superseded += superseded;
+            totals.expired += expired;
         }
         let verdict = match content.counted {
             _ if !differences.is_empty() => "differs",
             Counted::Unaudited => "unaudited",
             Counted::NotIngested => "held",
-            Counted::Platform(_) | Counted::Key(_) | Counted::Object { .. } | Counted::NoApp => "balances",
+            Counted::Platform(_)
+            | Counted::Unexpired(_)
+            | Counted::Key(_)
+            | Counted::Object { .. }
+            | Counted::NoApp => "balances",
         };
         let differs = !differences.is_empty();
         for difference in differences {
@@ -185,6 +192,7 @@ impl Report {
                 rejected,
                 in_coredms: content.in_coredms(),
                 superseded,
+                expired,
                 verdict,
             });
         }
@@ -253,6 +261,7 @@ impl Report {
             "rejected",
             "in coredms",
             "superseded",
+            "expired",
             "staged",
             "held",
             "discarded",
@@ -268,6 +277,7 @@ impl Report {
                 totals.rejected.to_string(),
                 totals.in_coredms.to_string(),
                 totals.superseded.to_string(),
+                totals.expired.to_string(),
                 totals.staged.to_string(),
                 totals.held.to_string(),
                 totals.discarded.to_string(),
@@ -288,6 +298,7 @@ impl Report {
             "rejected",
             "in coredms",
             "superseded",
+            "expired",
             "",
         ];
         let rows = self.runs.iter().map(|row| {
@@ -302,6 +313,7 @@ impl Report {
                 row.rejected.to_string(),
                 or_dash(row.in_coredms),
                 row.superseded.to_string(),
+                row.expired.to_string(),
                 row.verdict.to_owned(),
             ]
         });

@@ -36,7 +36,9 @@ pub(super) async fn look(
     let mut numbered = BTreeMap::<String, u64>::new();
     for known in Sequences::sources(store.as_ref()).await? {
         let stream = client.streams.iter().find(|stream| stream.collection == known.collection);
-        let counts = stream.is_some_and(|stream| stream.settings.ids == Ids::Platform);
+        let counts = stream.is_some_and(|stream| {
+            stream.settings.ids == Ids::Platform && !client.expires(&stream.collection)
+        });
         let place = Place { store, client: &client.id, known: &known, counts };
         let (numbers, gaps) = place.settled().await?;
         report.source(&client.id, &known, &numbers, gaps);

@@ -170,10 +170,15 @@ fn the_reference_apps_keep_the_contract() {
     let app = app.to_str().expect("UTF-8");
     for protocol in ["stdin", "worker"] {
         let printed = run(&root, 0, &["check", "app", "--protocol", protocol, app]);
-        assert!(printed.contains("8 passed, 0 failed"), "{printed}");
+        assert!(printed.contains("9 passed, 0 failed"), "{printed}");
     }
     let printed = run(&root, 0, &["check", "app", "--ids", "key", app]);
-    assert!(printed.contains("7 passed, 0 failed"), "{printed}");
+    assert!(printed.contains("8 passed, 0 failed"), "{printed}");
+    let object_app = binary("object-app");
+    let words = ["check", "app", "--ids", "object", object_app.to_str().expect("UTF-8")];
+    let printed = run(&root, 0, &words);
+    assert!(printed.contains("4 passed, 0 failed"), "{printed}");
+    assert!(run(&root, 65, &["check", "app", "--ids", "object", "true"]).contains("1 passed, 3 failed"));
     let printed = run(&root, 65, &["check", "app", "cat"]);
     assert!(printed.contains("FAILED"), "cat is no app: {printed}");
 }
@@ -187,8 +192,8 @@ fn a_daemon_that_holds_the_pipes_of_an_app_keeps_no_check_waiting() {
     assert_eq!(with_argument("600.25"), [] as [u32; 0], "nothing is left of the daemons");
 }
 
-#[test]
-fn an_app_in_python_keeps_the_contract() {
+#[tokio::test]
+async fn an_app_in_python_keeps_the_contract() {
     let root = embedded(&json!([documents("client2")]));
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../client-apps/python/batch_app.py");
     let python = python();
@@ -196,5 +201,23 @@ fn an_app_in_python_keeps_the_contract() {
     let output = Daemon::run(&root, &words, &[("MYSIMBDP_COREDMS", mongodb().url())]);
     let printed =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && printed.contains("8 passed, 0 failed"), "{printed}");
+    assert!(output.status.success() && printed.contains("9 passed, 0 failed"), "{printed}");
+    let client = mongodb::Client::with_uri_str(mongodb().url()).await.expect("a valid address");
+    let names = client.list_database_names().await.expect("names");
+    assert!(!names.iter().any(|name| name.starts_with("mysimbdp_check_")), "{names:?}");
+}
+
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    let root = embedded(&json!([documents("client2")]));
+    let temporary = root.path().join("temporary");
+    std::fs::create_dir(&temporary).expect("create");
+    let directory = temporary.to_str().expect("UTF-8");
+    let mut demo = Daemon::start(&root, &["demo", "--rate", "100"], &[("TMPDIR", directory)]);
+    demo.until_output(SOON, "broker ");
+    let status = demo.interrupt();
+    assert_eq!(status.code(), Some(75), "{}", demo.output());
+    assert!(demo.output().contains("interrupted"), "{}", demo.output());
+    let left: Vec<_> = std::fs::read_dir(&temporary).expect("list").collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -21,6 +21,7 @@ mod pressure;
 mod privacy;
 mod reconcile;
 mod refused;
+mod retention;
 mod scaling;
 mod streams;
 mod support;

@@ -10,7 +10,7 @@ use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::coredms::sequences::Sequences;
 use mysimbdp_core::io::coredms::{self, CHUNK_BYTES, Coredms};
 use mysimbdp_core::source::{Gone, Source};
-use mysimbdp_testbed::{Daemon, Root, mongodb, mosquitto, until};
+use mysimbdp_testbed::{Daemon, Root, mongodb, mosquitto, until, until_async};
 use serde_json::{Value, json};
 
 use crate::support::{Platform, SOON, documents, objects, readings, stream};
@@ -91,6 +91,33 @@ fn everything_balances(root: &Root, rows: u64) {
     reconcile(root, 64, &["--since", "yesterday"]);
     assert!(!reconcile(root, 0, &["--since", "2100-01-01"]).contains("year.csv"));
     assert!(reconcile(root, 0, &["--since", "2h"]).contains("year.csv"));
+}
+
+/// The records may be gone before they are counted, or at any time after.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_an_index_expires_are_no_difference() {
+    let mut client = documents("client1");
+    client["apps"][0]["command"] = json!(["document-app", "--type", "time=date"]);
+    client["collections"] = json!({"readings": {"expires": true}});
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;
+    let database = platform.client_database("client1");
+    let often = doc! {"setParameter": 1, "ttlMonitorSleepSecs": 1};
+    database.client().database("admin").run_command(often).await.expect("set how often it looks");
+    let index = doc! {"key": {"time": 1}, "name": "time", "expireAfterSeconds": 0};
+    let create = doc! {"createIndexes": "readings", "indexes": [index]};
+    database.run_command(create).await.expect("an index");
+
+    let file = platform.root.path().join("old.csv");
+    let rows: String = (0..5_000).map(|row| format!("{row},2013-01-01T00:00:00Z\n")).collect();
+    std::fs::write(&file, format!("number,time\n{rows}")).expect("a file");
+    let _fetchdata = platform.start("fetchdata");
+    let _batch_manager = platform.start("batch-manager");
+    platform.command(0, &["drop", "--wait", "client1", file.to_str().expect("UTF-8")]);
+    let expired = async || platform.count("client1", "readings").await == 0;
+    until_async(SOON, "all records have expired", expired).await;
+    let report = report(&platform.root);
+    let client = &report["clients"]["client1"];
+    assert_eq!((&client["stored"], &client["expired"]), (&json!(5_000), &json!(5_000)), "{report}");
 }
 
 fn ingestion_of(root: &Root, client: &str) -> IngestionId {

@@ -52,11 +52,29 @@ impl Globs {
         Self { plain, compiled }
     }
 
+    /// An extension is compared without case, as `files.extensions` is: the name matches also if it would with its
+    /// extension in lower or in upper case.
     pub fn is_match(&self, name: impl AsRef<OsStr>) -> bool {
-        let name = name.as_ref();
-        self.plain.iter().any(|glob| matches(glob.as_bytes(), name.as_bytes()))
-            || self.compiled.as_ref().is_some_and(|compiled| compiled.is_match(name))
+        let name = name.as_ref().as_bytes();
+        self.is_match_exactly(name) || other_cases(name).iter().any(|name| self.is_match_exactly(name))
     }
+
+    fn is_match_exactly(&self, name: &[u8]) -> bool {
+        self.plain.iter().any(|glob| matches(glob.as_bytes(), name))
+            || self.compiled.as_ref().is_some_and(|compiled| compiled.is_match(OsStr::from_bytes(name)))
+    }
+}
+
+/// The name with its extension in lower and in upper case, if there is a letter in it.
+fn other_cases(name: &[u8]) -> Vec<Vec<u8>> {
+    let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else { return Vec::new() };
+    let (stem, extension) = name.split_at(dot);
+    if !extension.iter().any(u8::is_ascii_alphabetic) {
+        return Vec::new();
+    }
+    [extension.to_ascii_lowercase(), extension.to_ascii_uppercase()]
+        .map(|extension| [stem, &extension].concat())
+        .to_vec()
 }
 
 /// Whether `*` and `?` are all that is special in it. A dot at its end is special to the compiled ones.
@@ -110,6 +128,24 @@ mod tests {
             for name in names.iter().chain([&glob]) {
                 prop_assert_eq!(matches(glob.as_bytes(), name.as_bytes()), compiled.is_match(name), "{:?} {:?}", glob, name);
             }
+        }
+    }
+
+    #[test]
+    fn an_extension_matches_in_either_case_and_a_stem_in_its_own() {
+        let globs = |glob: &str| match can_be_plain(glob) {
+            true => Globs { plain: vec![glob.into()], compiled: None },
+            false => Globs { plain: Vec::new(), compiled: Some(compiled(glob)) },
+        };
+        for (glob, name) in
+            [("*.csv", "a.CSV"), ("*.CSV", "a.csv"), ("a?.csv", "ab.Csv"), ("{*.CSV,*.json}", "a.csv")]
+        {
+            assert!(globs(glob).is_match(name), "{glob} {name}");
+        }
+        for (glob, name) in
+            [("A*.csv", "a.csv"), ("*.csv", "a.csv.gz"), ("README", "readme"), ("*.c", "a.CC")]
+        {
+            assert!(!globs(glob).is_match(name), "{glob} {name}");
         }
     }
 

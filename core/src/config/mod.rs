@@ -139,6 +139,11 @@ impl Client {
         self.apps.iter().find(|app| app.name == name)
     }
 
+    /// Whether the store itself removes documents of the collection when their time has come.
+    pub fn expires(&self, collection: &str) -> bool {
+        self.settings.collections.get(collection).is_some_and(|settings| settings.expires)
+    }
+
     pub fn stream(&self, name: &str) -> Option<&Stream> {
         self.streams.iter().find(|stream| stream.name == name)
     }

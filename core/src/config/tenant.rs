@@ -39,6 +39,15 @@ pub(super) fn compile(
     if let Some(archive) = client.archive {
         not_zero(findings, &path.key("archive"), archive);
     }
+    for (key, period) in client
+        .retention
+        .iter()
+        .flat_map(|retention| [("discarded", retention.discarded), ("held", retention.held)])
+    {
+        if let Some(period) = period {
+            not_zero(findings, &path.key("retention").key(key), period);
+        }
+    }
     let apps = apps(findings, path, client, extensions.as_deref());
     let streams = streams(findings, path, client, topics);
     if apps.is_empty() && streams.is_empty() {

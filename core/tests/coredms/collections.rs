@@ -8,6 +8,18 @@ fn temperature_is(kind: &str) -> Document {
     doc! { "bsonType": "object", "required": ["_id", "temp"], "properties": { "temp": { "bsonType": kind } } }
 }
 
+pub(crate) async fn a_dropped_database_is_empty_and_can_be_used_again(place: &Place) {
+    let store = place.open().await;
+    store.insert_many("weather", vec![raw(doc! { "_id": 1 })]).await.expect("insert");
+    let id = ingestion("content");
+    store.put_chunks("objects", id, 0, "content".into()).await.expect("chunks");
+    store.drop_database().await.expect("drop");
+    assert_eq!(store.count("weather").await.expect("count"), 0);
+    assert_eq!(store.extent("objects", id, 0..7).await.expect("extent").bytes, 0);
+    let written = store.insert_many("weather", vec![raw(doc! { "_id": 1 })]).await.expect("insert");
+    assert_eq!(written.stored, 1);
+}
+
 pub(crate) async fn what_breaks_the_validator_is_rejected_with_its_position_and_field(place: &Place) {
     let store = place.open().await;
     store.ensure_collection("weather", Some(&temperature_is("double"))).await.expect("collection");

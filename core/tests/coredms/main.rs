@@ -47,6 +47,7 @@ on_both! {
     records::nothing_to_write_is_nothing_written,
     records::what_has_been_stored_is_there_after_opening_again,
     records::two_who_write_at_once_store_each_record_once,
+    collections::a_dropped_database_is_empty_and_can_be_used_again,
     collections::what_breaks_the_validator_is_rejected_with_its_position_and_field,
     collections::a_rejected_value_may_look_like_extended_json,
     collections::a_validator_can_be_given_again_changed_and_taken_away,

@@ -31,6 +31,9 @@ pub struct Client {
     /// How long an ingested file is kept in `archive/`; without it the file is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Period>,
+    /// How long what could not be ingested is kept; without it, until a person removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// Batch apps; a file goes to the first whose `files` match.
     #[serde(default)]
     pub apps: Vec<App>,
@@ -40,6 +43,18 @@ pub struct Client {
     /// What coredms itself enforces, by collection.
     #[serde(default)]
     pub collections: BTreeMap<String, Collection>,
+}
+
+/// How long files are kept that could not be ingested. Each that is removed is logged.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// In `discarded/`; without it for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discarded: Option<Period>,
+    /// In `held/`; without it for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Period>,
 }
 
 /// The client's rules for dropped files.
@@ -128,6 +143,10 @@ pub enum OnDuplicate {
 #[serde(deny_unknown_fields)]
 pub struct Collection {
     /// MongoDB's `$jsonSchema`; a document that does not fit is rejected by the store itself.
-    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
-    pub validator: serde_json::Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub validator: Option<serde_json::Value>,
+    /// Whether an index with `expireAfterSeconds` removes documents. What is missing then is no difference.
+    #[serde(default)]
+    pub expires: bool,
 }

@@ -230,6 +230,9 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         Ok(self.extent(bucket, id, range).await?.chunks)
     }
 
+    /// Removes the database with all that is in it: for one that was made to try something out.
+    async fn drop_database(&self) -> Result<(), CoredmsError>;
+
     /// Ends the connection in order.
     async fn close(&self);
 }

@@ -7,7 +7,7 @@
 //! ingestion is not: after a power cut it may be in staging again, its records are found in coredms, and it ends again.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -115,15 +115,17 @@ pub fn remove(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Res
     Ok(remove_dir(&layout.staged(client, ingestion))?)
 }
 
-/// Removes what a [`remove`] that was cut off has left in the client's staging.
+/// Removes what a removal that was cut off has left of the client's.
 ///
 /// # Errors
 ///
-/// The directory cannot be listed, or one of them not be removed.
+/// A directory cannot be listed, or one of them not be removed.
 pub fn sweep_removed(layout: &Layout, client: &ClientId) -> Result<(), StagingError> {
-    for path in files::list(&layout.staging().join(client.as_str()))? {
-        if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(REMOVED)) {
-            files::remove_dir_all(&path)?;
+    for root in [layout.staging(), layout.archive_root(), layout.held_root(), layout.discarded_root()] {
+        for path in files::list(&root.join(client.as_str()))? {
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(REMOVED)) {
+                files::remove_dir_all(&path)?;
+            }
         }
     }
     Ok(())
@@ -140,17 +142,50 @@ pub fn sweep_archive(
     age: SignedDuration,
     now: Timestamp,
 ) -> Result<usize, StagingError> {
-    let mut removed = 0;
-    for ingestion in names::<IngestionId>(&layout.archive_root().join(client.as_str()))? {
-        let directory = layout.archived(client, ingestion);
+    let archived = came_before(&layout.archive_root().join(client.as_str()), age, now)?;
+    for (_, directory) in &archived {
+        remove_dir(directory)?;
+    }
+    Ok(archived.len())
+}
+
+/// The directories in one of a client's that came there longer than `age` ago, and their names.
+///
+/// # Errors
+///
+/// It cannot be listed, or one of them not be looked at.
+pub fn came_before(
+    directory: &Path,
+    age: SignedDuration,
+    now: Timestamp,
+) -> Result<Vec<(String, PathBuf)>, FileError> {
+    let mut found = Vec::new();
+    for path in files::list(directory)? {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        // What is hidden is being put together, or removed.
+        if name.starts_with('.') {
+            continue;
+        }
+        let metadata = match files::metadata(&path) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => continue,
+            found => found?,
+        };
         // The status change time: a rename sets it, so it is when the directory came here.
-        let since = Timestamp::from_second(files::metadata(&directory)?.ctime());
+        let since = Timestamp::from_second(metadata.ctime());
         if since.is_ok_and(|since| now.duration_since(since) > age) {
-            remove_dir(&directory)?;
-            removed += 1;
+            found.push((name.to_owned(), path));
         }
     }
-    Ok(removed)
+    Ok(found)
+}
+
+/// Removes a held or discarded file, with all that is known of it there.
+///
+/// # Errors
+///
+/// It cannot be removed.
+pub fn remove_for_good(directory: &Path) -> Result<(), FileError> {
+    remove_dir(directory)
 }
 
 /// Returns a held ingestion to staging, in the lane `retry`. Its units' failures are forgotten, their outcomes and
@@ -280,13 +315,13 @@ fn remove_dir(directory: &Path) -> Result<(), FileError> {
     files::remove_dir_all(&unseen)
 }
 
-fn hidden(path: &Path, prefix: &str) -> std::path::PathBuf {
+fn hidden(path: &Path, prefix: &str) -> PathBuf {
     let mut name = std::ffi::OsString::from(prefix);
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }
 
-fn beside(path: &Path, suffix: &str) -> std::path::PathBuf {
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)

@@ -105,6 +105,17 @@ impl Open {
         Ok(Self { connection, objects, schemas: HashMap::new(), file: identity(&path)? })
     }
 
+    /// Removes all its files. What comes next makes the database anew.
+    pub(super) fn remove(&self) -> Result<(), FileError> {
+        if files::exists(&self.objects) {
+            files::remove_dir_all(&self.objects)?;
+        }
+        for suffix in ["sqlite-wal", "sqlite-shm", "sqlite", "lock"] {
+            files::remove_file_if_there(&self.objects.with_extension(suffix))?;
+        }
+        Ok(())
+    }
+
     /// A transaction that has the right to write from the start: one that had to ask for it later could not wait.
     pub(super) fn transaction(&mut self) -> Result<Transaction<'_>, Failure> {
         Ok(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)

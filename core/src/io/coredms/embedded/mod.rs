@@ -229,6 +229,10 @@ impl Coredms for EmbeddedStore {
             .await
     }
 
+    async fn drop_database(&self) -> Result<(), CoredmsError> {
+        self.run("drop the database", |open| Ok(open.remove()?)).await
+    }
+
     async fn close(&self) {
         self.worker.close().await;
     }

@@ -400,6 +400,10 @@ impl Coredms for MongoStore {
         audit::chunks(self, bucket, id, range).await
     }
 
+    async fn drop_database(&self) -> Result<(), CoredmsError> {
+        self.call("drop the database", self.database.drop()).await
+    }
+
     async fn close(&self) {
         // Immediately: nobody else holds what would have to be waited for.
         self.client.clone().shutdown().immediate(true).await;

@@ -1,0 +1,67 @@
+//! `mysimbdp purge`: removes held and discarded files that nobody needs any more.
+
+use jiff::SignedDuration;
+use mysimbdp_batch_manager::retention::{self, Expired, Kind};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::{clock, coredms};
+use mysimbdp_core::logging;
+
+use crate::args::Purge;
+use crate::commands::drop_files;
+use crate::error::Failure;
+
+pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
+    if let Some(id) = args.client.as_ref().filter(|id| config.client(id).is_none()) {
+        return Err(drop_files::unknown_client(config, id.as_str()));
+    }
+    let expired = expired(config, args)?;
+    if args.dry_run {
+        expired.iter().for_each(|expired| println!("would remove {}", named(expired)));
+        println!("{} files", expired.len());
+        return Ok(());
+    }
+    // What was removed stays on record.
+    let _log = logging::init("purge", &config.layout, &config.settings.logs, false)?;
+    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let mut removed = Ok(());
+    let mut count = 0;
+    for expired in &expired {
+        removed = retention::remove(platform.as_ref(), expired).await;
+        if removed.is_err() {
+            break;
+        }
+        println!("removed {}", named(expired));
+        count += 1;
+    }
+    platform.close().await;
+    println!("{count} files removed");
+    removed.map_err(|error| Failure::of(exit::TEMPORARY, &error))
+}
+
+fn named(expired: &Expired) -> String {
+    format!("{} file {} of {}", expired.kind, expired.id, expired.owner)
+}
+
+fn expired(config: &Config, args: &Purge) -> Result<Vec<Expired>, Failure> {
+    let age = SignedDuration::try_from(args.older_than).map_err(|error| Failure::of(exit::USAGE, &error))?;
+    let (now, layout) = (clock::now(), &config.layout);
+    let clients: Vec<&ClientId> =
+        config.clients.keys().filter(|id| args.client.as_ref().is_none_or(|only| only == *id)).collect();
+    let mut found = Vec::new();
+    if args.held {
+        for client in &clients {
+            found.extend(retention::expired(layout, Kind::Held, Some(client), age, now)?);
+        }
+    }
+    if args.discarded {
+        for client in &clients {
+            found.extend(retention::expired(layout, Kind::Discarded, Some(client), age, now)?);
+        }
+        if args.client.is_none() {
+            found.extend(retention::expired(layout, Kind::Discarded, None, age, now)?);
+        }
+    }
+    Ok(found)
+}
