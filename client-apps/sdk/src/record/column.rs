@@ -40,7 +40,10 @@ pub fn append(fields: &mut Fields, name: &str, text: &str, kind: ColumnType) -> 
 pub fn append_alone(fields: &mut Fields, name: &str, text: &str) {
     match number::exact(text) {
         Some(Number::Int(value)) if value.to_string() == text => fields.int(name, value),
-        Some(Number::Double(value)) if value.to_string() == text => fields.double(name, value),
+        // Without its sign zero would be another text.
+        Some(Number::Double(value)) if value != 0.0 && value.to_string() == text => {
+            fields.double(name, value)
+        }
         None if matches!(text, "true" | "false") => fields.bool(name, text == "true"),
         _ => fields.string(name, text),
     }
