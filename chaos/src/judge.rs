@@ -117,12 +117,17 @@ fn stranded(root: &Root) -> Vec<String> {
     found
 }
 
+/// A lock, or what fetchdata says of itself.
+fn is_the_platforms(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "lock") || path.ends_with(".fetchdata.json")
+}
+
 fn files_below(directory: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(directory).into_iter().flatten() {
         let path = entry.expect("a directory entry").path();
         if path.is_dir() {
             files_below(&path, found);
-        } else if path.extension().is_none_or(|extension| extension != "lock") {
+        } else if !is_the_platforms(&path) {
             found.push(path.display().to_string());
         }
     }

@@ -112,7 +112,7 @@ impl Load {
             let (rows, rejected) = (1 + random.below(300), random.below(2) * random.below(30));
             let (client, extension, content, end) = match random.below(6) {
                 0 => ("documents", "exe", vec![0; 10], End::Discarded),
-                1 => ("refused", "csv", lines(cut, file, 2, 0), End::Held),
+                1 => ("refused", "ndjson", lines(cut, file, 2, 0), End::Held),
                 2 => ("objects", "bin", lines(cut, file, rows, 0), End::Ingested { rows: 1, rejected: 0 }),
                 _ => (
                     "documents",
