@@ -6,7 +6,7 @@
 //! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`]: the same for messages, in [`ranges`],
 //!    with [`gaps`];
 //! 3. [`layout`]: where it lies, which is what has happened to it;
-//! 4. [`encoding`] and [`column`]: what its bytes and its values are; [`manifest`]: what it was split into, [`records`]: where its
+//! 4. [`encoding`] and [`mod@column`]: what its bytes and its values are; [`manifest`]: what it was split into, [`records`]: where its
 //!    records lie; [`outcome`]: what became of each part, [`rejects`]: how many records may be rejected;
 //! 5. [`app`]: what the client's own program is told and answers;
 //! 6. [`message`] and [`topic`]: what the processes tell each other over MQTT;

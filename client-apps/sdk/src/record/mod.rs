@@ -1,7 +1,7 @@
 //! One record on its way into a document.
 //!
 //! [`Fields`] is what a converter fills: the elements of a BSON document, written as bytes at once, because building a
-//! tree of values first costs three to five times as much. [`json`] fills it from JSON text, [`column`] from a value of a CSV
+//! tree of values first costs three to five times as much. [`json`] fills it from JSON text, [`mod@column`] from a value of a CSV
 //! column, [`number`] and [`date`] decide what is exact, and [`Identity`](crate::identity::Identity) puts the `_id` in front.
 
 pub mod column;
