@@ -1,11 +1,11 @@
 //! Removes what has been in `archive/`, `held/` or `discarded/` for longer than the config, or a person, wants to keep it.
 //!
-//! Each file that was not ingested is logged as it goes. The history of a held one says `purged` before it goes: a crash in between costs nothing, as
-//! the next time begins with the same.
+//! Each file that was not ingested is logged as it goes. The history of a held one says `purged` before it goes: a crash in
+//! between costs nothing, as the next time begins with the same.
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::time::Duration;
 
 use bson::doc;
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +18,6 @@ use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::staging;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::outcome::{FinalState, Run};
-use mysimbdp_core::units::Period;
 
 use crate::blocking::blocking;
 use crate::stores::Stores;
@@ -38,6 +37,7 @@ pub enum RetentionError {
 /// Where a file lies whose time is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    Archived,
     Held,
     Discarded,
 }
@@ -45,6 +45,7 @@ pub enum Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Archived => "archived",
             Self::Held => "held",
             Self::Discarded => "discarded",
         })
@@ -63,15 +64,21 @@ pub struct Expired {
 }
 
 /// Removes what the config no longer wants to keep, of all clients. What cannot be removed is left for the next time.
-pub(crate) async fn sweep(config: &Arc<Config>, stores: &Stores) {
-    let archives = Arc::clone(config);
-    blocking(move || sweep_archives(&archives)).await;
+pub(crate) async fn sweep(config: &Config, stores: &Stores) {
     for client in config.clients.values() {
-        let Some(kept) = &client.settings.retention else { continue };
-        for (kind, age) in [(Kind::Held, kept.held), (Kind::Discarded, kept.discarded)] {
-            if let Some(age) = age
-                && let Err(error) = sweep_kind(config, stores, &client.id, kind, age).await
-            {
+        let (layout, id) = (config.layout.clone(), client.id.clone());
+        if let Err(error) = blocking(move || staging::sweep_removed(&layout, &id)).await {
+            tracing::warn!(client = %client.id, error = chain(&error), "cannot sweep");
+        }
+        let kept = client.settings.retention.as_ref();
+        let ages = [
+            (Kind::Archived, client.settings.archive),
+            (Kind::Held, kept.and_then(|kept| kept.held)),
+            (Kind::Discarded, kept.and_then(|kept| kept.discarded)),
+        ];
+        for (kind, age) in ages {
+            let Some(age) = age else { continue };
+            if let Err(error) = sweep_kind(config, stores, &client.id, kind, age.duration()).await {
                 tracing::warn!(client = %client.id, kind = %kind, error = chain(&error), "cannot sweep");
             }
         }
@@ -83,35 +90,21 @@ async fn sweep_kind(
     stores: &Stores,
     client: &ClientId,
     kind: Kind,
-    age: Period,
+    age: Duration,
 ) -> Result<(), RetentionError> {
-    // Longer than any clock can tell.
-    let Ok(age) = SignedDuration::try_from(age.duration()) else { return Ok(()) };
-    let expired = expired(&config.layout, kind, Some(client), age, clock::now())?;
-    if expired.is_empty() {
-        return Ok(());
+    let (layout, owner) = (config.layout.clone(), client.clone());
+    let expired = blocking(move || expired(&layout, kind, Some(&owner), age, clock::now())).await?;
+    // Only they need the store: discarded files also go while it is away.
+    if kind == Kind::Held && !expired.is_empty() {
+        note_purged(stores.platform().await?.as_ref(), &expired).await?;
     }
-    let platform = stores.platform().await?;
     for expired in &expired {
-        remove(platform.as_ref(), expired).await?;
+        remove(expired).await?;
+    }
+    if kind == Kind::Archived && !expired.is_empty() {
+        tracing::info!(client = %client, count = expired.len(), "removed old files from the archive");
     }
     Ok(())
-}
-
-fn sweep_archives(config: &Config) {
-    for client in config.clients.values() {
-        let removed = staging::sweep_removed(&config.layout, &client.id);
-        let archived = match client.settings.archive {
-            Some(age) => jiff::SignedDuration::try_from(age.duration())
-                .map_or(Ok(0), |age| staging::sweep_archive(&config.layout, &client.id, age, clock::now())),
-            None => Ok(0),
-        };
-        match removed.and(archived) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(client = %client.id, count, "removed old files from the archive"),
-            Err(error) => tracing::warn!(client = %client.id, error = chain(&error), "cannot sweep"),
-        }
-    }
 }
 
 /// What came there longer than `age` ago, of a client or (discarded) of none.
@@ -123,11 +116,14 @@ pub fn expired(
     layout: &Layout,
     kind: Kind,
     client: Option<&ClientId>,
-    age: SignedDuration,
+    age: Duration,
     now: Timestamp,
 ) -> Result<Vec<Expired>, FileError> {
+    // Longer than any clock can tell.
+    let Ok(age) = SignedDuration::try_from(age) else { return Ok(Vec::new()) };
     let owner = client.map_or(Layout::UNROUTED, ClientId::as_str);
     let root = match kind {
+        Kind::Archived => layout.archive_root(),
         Kind::Held => layout.held_root(),
         Kind::Discarded => layout.discarded_root(),
     };
@@ -136,22 +132,34 @@ pub fn expired(
     Ok(came.into_iter().map(expired).collect())
 }
 
-/// Removes it; `platform` is the platform's database.
+/// Has the history, in the platform's database, say of the held ones that they are removed.
 ///
 /// # Errors
 ///
-/// The history of a held file cannot be written, or the file not be removed.
-pub async fn remove(platform: &dyn Coredms, expired: &Expired) -> Result<(), RetentionError> {
-    let Expired { kind, owner, id, directory } = expired;
-    if *kind == Kind::Held {
+/// It cannot be written.
+pub async fn note_purged(platform: &dyn Coredms, expired: &[Expired]) -> Result<(), CoredmsError> {
+    for Expired { id, owner, .. } in expired.iter().filter(|expired| expired.kind == Kind::Held) {
         let held = doc! { "ingestion": id, "client": owner, "state": FinalState::Held.as_str() };
         for mut run in platform.find(Run::COLLECTION, held, RUNS_MAX).await? {
             run.insert("state", FinalState::Purged.as_str());
             platform.put(Run::COLLECTION, run).await?;
         }
     }
+    Ok(())
+}
+
+/// Removes it, a held one after [`note_purged`].
+///
+/// # Errors
+///
+/// A file cannot be removed.
+pub async fn remove(expired: &Expired) -> Result<(), FileError> {
+    let Expired { kind, owner, id, directory } = expired;
     let directory = directory.clone();
-    blocking(move || staging::remove_for_good(&directory)).await?;
-    tracing::info!(client = owner, id, kind = %kind, "removed a file, its time was up");
+    blocking(move || staging::remove_dir(&directory)).await?;
+    // What was ingested is in the history.
+    if *kind != Kind::Archived {
+        tracing::info!(client = owner, id, kind = %kind, "removed a file, its time was up");
+    }
     Ok(())
 }

@@ -1,10 +1,8 @@
 //! `mysimbdp purge`: removes held and discarded files that nobody needs any more.
 
-use jiff::SignedDuration;
 use mysimbdp_batch_manager::retention::{self, Expired, Kind};
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
 use mysimbdp_core::io::{clock, coredms};
 use mysimbdp_core::logging;
 
@@ -24,20 +22,24 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     }
     // What was removed stays on record.
     let _log = logging::init("purge", &config.layout, &config.settings.logs, false)?;
-    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
-    let mut removed = Ok(());
+    if expired.iter().any(|expired| expired.kind == Kind::Held) {
+        let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+        let noted = retention::note_purged(platform.as_ref(), &expired).await;
+        platform.close().await;
+        noted?;
+    }
     let mut count = 0;
+    let mut removed = Ok(());
     for expired in &expired {
-        removed = retention::remove(platform.as_ref(), expired).await;
+        removed = retention::remove(expired).await;
         if removed.is_err() {
             break;
         }
         println!("removed {}", named(expired));
         count += 1;
     }
-    platform.close().await;
     println!("{count} files removed");
-    removed.map_err(|error| Failure::of(exit::TEMPORARY, &error))
+    Ok(removed?)
 }
 
 fn named(expired: &Expired) -> String {
@@ -45,8 +47,7 @@ fn named(expired: &Expired) -> String {
 }
 
 fn expired(config: &Config, args: &Purge) -> Result<Vec<Expired>, Failure> {
-    let age = SignedDuration::try_from(args.older_than).map_err(|error| Failure::of(exit::USAGE, &error))?;
-    let (now, layout) = (clock::now(), &config.layout);
+    let (age, now, layout) = (args.older_than, clock::now(), &config.layout);
     let clients: Vec<&ClientId> =
         config.clients.keys().filter(|id| args.client.as_ref().is_none_or(|only| only == *id)).collect();
     let mut found = Vec::new();

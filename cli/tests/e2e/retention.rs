@@ -63,6 +63,12 @@ async fn purge_removes_what_is_old_enough_and_the_history_says_so() {
     assert_eq!(states(&platform, "client2").await, ["held"]);
     assert_eq!(platform.root.log("purge.log").matches("its time was up").count(), 2);
     platform.command(0, &["reconcile"]);
+
+    // Only held files have a history that must know.
+    platform.set("coredms", json!({"url": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"}));
+    platform.command(69, &["purge", "--held", "--older-than", "1ms"]);
+    platform.command(0, &["purge", "--discarded", "--older-than", "1ms"]);
+    assert_eq!(counts(&platform), [(0, 0), (1, 0)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -115,6 +115,21 @@ pub fn remove(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Res
     Ok(remove_dir(&layout.staged(client, ingestion))?)
 }
 
+/// Removes a directory with all that is in it. It is out of sight at once.
+///
+/// # Errors
+///
+/// It cannot be removed; [`sweep_removed`] removes what is left.
+pub fn remove_dir(directory: &Path) -> Result<(), FileError> {
+    let unseen = hidden(directory, REMOVED);
+    if files::exists(&unseen) {
+        files::remove_dir_all(&unseen)?;
+    }
+    files::rename(directory, &unseen)?;
+    failpoint::hit("staging.removal-begun");
+    files::remove_dir_all(&unseen)
+}
+
 /// Removes what a removal that was cut off has left of the client's.
 ///
 /// # Errors
@@ -129,24 +144,6 @@ pub fn sweep_removed(layout: &Layout, client: &ClientId) -> Result<(), StagingEr
         }
     }
     Ok(())
-}
-
-/// Removes the client's archived ingestions that came there longer than `age` ago; returns how many.
-///
-/// # Errors
-///
-/// The archive cannot be listed, or one of them not be removed.
-pub fn sweep_archive(
-    layout: &Layout,
-    client: &ClientId,
-    age: SignedDuration,
-    now: Timestamp,
-) -> Result<usize, StagingError> {
-    let archived = came_before(&layout.archive_root().join(client.as_str()), age, now)?;
-    for (_, directory) in &archived {
-        remove_dir(directory)?;
-    }
-    Ok(archived.len())
 }
 
 /// The directories in one of a client's that came there longer than `age` ago, and their names.
@@ -177,15 +174,6 @@ pub fn came_before(
         }
     }
     Ok(found)
-}
-
-/// Removes a held or discarded file, with all that is known of it there.
-///
-/// # Errors
-///
-/// It cannot be removed.
-pub fn remove_for_good(directory: &Path) -> Result<(), FileError> {
-    remove_dir(directory)
 }
 
 /// Returns a held ingestion to staging, in the lane `retry`. Its units' failures are forgotten, their outcomes and
@@ -303,16 +291,6 @@ fn copy_dir_durable(from: &Path, to: &Path) -> Result<(), FileError> {
         }
     }
     files::sync_dir(to)
-}
-
-fn remove_dir(directory: &Path) -> Result<(), FileError> {
-    let unseen = hidden(directory, REMOVED);
-    if files::exists(&unseen) {
-        files::remove_dir_all(&unseen)?;
-    }
-    files::rename(directory, &unseen)?;
-    failpoint::hit("staging.removal-begun");
-    files::remove_dir_all(&unseen)
 }
 
 fn hidden(path: &Path, prefix: &str) -> PathBuf {

@@ -311,13 +311,21 @@ fn removal_leaves_nothing_and_completes_what_was_cut_off() {
 }
 
 #[test]
-fn the_archive_is_swept_by_age() {
+fn what_is_old_is_all_that_came_long_ago_and_is_not_hidden() {
     let root = root();
     archive(&root.layout, &root.client, root.ingestion).expect("archive");
+    let archived = root.layout.archived(&root.client, root.ingestion);
+    let names = [root.ingestion.to_string(), format!("{}-earlier-1", root.ingestion)];
+    let (run, earlier) = (archived.clone(), archived.with_file_name(&names[1]));
+    files::create_dir_all(&earlier).expect("an earlier run");
+    files::create_dir_all(&archived.with_file_name(".removed-x")).expect("half removed");
     let day = jiff::SignedDuration::from_hours(24);
     let now = crate::io::clock::now();
-    assert_eq!(sweep_archive(&root.layout, &root.client, day, now).expect("sweep"), 0);
-    let later = now + day + day;
-    assert_eq!(sweep_archive(&root.layout, &root.client, day, later).expect("sweep"), 1);
-    assert_eq!(sweep_archive(&root.layout, &root.client, day, later).expect("sweep"), 0);
+    let old = |now| {
+        let mut found = came_before(archived.parent().expect("its client's"), day, now).expect("list");
+        found.sort();
+        found
+    };
+    assert_eq!(old(now), []);
+    assert_eq!(old(now + day + day), [(names[0].clone(), run), (names[1].clone(), earlier)]);
 }
