@@ -17,7 +17,7 @@ use crate::table::render;
 /// Draining takes as long as the broker still delivers; most of a large backlog goes within this time.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A list is there at once; a manager that hangs is not waited for.
+/// A list is there at once.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure> {
@@ -67,11 +67,18 @@ fn tell_pinned(client: &ClientId, stream: &str, pinned_to: Option<u32>) {
     }
 }
 
-/// Asks the manager of this data root.
+/// Asks the manager of this data root. What takes long is asked of a manager that has just listed the same client: one that
+/// hangs is not waited for.
 pub async fn ask(config: &Config, command: Command) -> Result<Answer, Failure> {
-    let failure = |error: ControlError| Failure::of(error.exit_code(), &error);
-    let timeout = if matches!(command, Command::List { .. }) { LIST_TIMEOUT } else { TIMEOUT };
-    client::request(&config.layout, &Request::new(command, timeout), timeout).await.map_err(failure)
+    let list = Command::List { client: command.client().cloned() };
+    let listed = ask_within(config, list.clone(), LIST_TIMEOUT).await?;
+    if command == list { Ok(listed) } else { ask_within(config, command, TIMEOUT).await }
+}
+
+async fn ask_within(config: &Config, command: Command, timeout: Duration) -> Result<Answer, Failure> {
+    let request = Request::new(command, timeout);
+    let asked = client::request(&config.layout, &request, timeout).await;
+    asked.map_err(|error: ControlError| Failure::of(error.exit_code(), &error))
 }
 
 /// All streams with their instances, as the manager of this data root has them.

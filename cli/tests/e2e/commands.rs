@@ -3,15 +3,7 @@
 use mysimbdp_testbed::{Daemon, Root, binary, mongodb, python, until};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, documents, objects, readings, with_argument};
-
-fn run(root: &Root, code: i32, words: &[&str]) -> String {
-    let output = Daemon::run(root, words, &[]);
-    let printed =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{printed}");
-    printed
-}
+use crate::support::{SOON, documents, objects, readings, run, with_argument};
 
 fn embedded(clients: &Value) -> Root {
     Root::new(&json!({

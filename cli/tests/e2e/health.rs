@@ -141,6 +141,23 @@ async fn stop_answers_while_the_broker_is_away_and_says_that_it_goes_on() {
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 }
 
+/// Else each would wait as long as an instance may drain.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_hangs_is_said_to_hang() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
+    let mut stream_manager = platform.start("stream-manager");
+    let pid = platform.instances("client3", 1).await[0].to_string();
+    signal(stream_manager.pid(), Signal::STOP);
+    let commands: [&[&str]; 4] =
+        [&["start", "client3", "0"], &["stop", "client3", &pid], &["scale", "client3", "auto"], &["list"]];
+    for words in commands {
+        let refused = platform.command(75, words);
+        assert!(refused.contains("did not answer within 5 s"), "{words:?}: {refused}");
+    }
+    signal(stream_manager.pid(), Signal::CONT);
+    assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
+}
+
 /// It runs, and does nothing any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_broker_is_away() {

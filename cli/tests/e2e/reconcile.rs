@@ -13,7 +13,7 @@ use mysimbdp_core::source::{Gone, Source};
 use mysimbdp_testbed::{Daemon, Root, mongodb, mosquitto, until, until_async};
 use serde_json::{Value, json};
 
-use crate::support::{Platform, SOON, documents, objects, readings, stream};
+use crate::support::{Platform, SOON, documents, objects, readings, run, stream};
 
 /// Documents under the platform's ids, of which the validator refuses some.
 fn with_rejects(id: &str) -> Value {
@@ -37,11 +37,7 @@ fn clients() -> Value {
 }
 
 fn reconcile(root: &Root, code: i32, words: &[&str]) -> String {
-    let output = Daemon::run(root, &[&["reconcile"], words].concat(), &[]);
-    let printed =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{printed}");
-    printed
+    run(root, code, &[&["reconcile"], words].concat())
 }
 
 fn drop_everything(root: &Root) -> u64 {

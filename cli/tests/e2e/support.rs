@@ -13,6 +13,16 @@ use serde_json::{Value, json};
 /// Long enough for a 50 MB load on a machine that is busy with other tests.
 pub const LOADED: Duration = Duration::from_secs(400);
 
+/// Runs a command to its end and gives what it printed; its exit code must be `code`.
+#[track_caller]
+pub fn run(root: &Root, code: i32, words: &[&str]) -> String {
+    let output = Daemon::run(root, words, &[]);
+    let printed =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{printed}");
+    printed
+}
+
 /// A platform on real servers: its data root, its database, its topics.
 #[derive(Debug)]
 pub struct Platform {
@@ -70,14 +80,10 @@ impl Platform {
         Daemon::start(&self.root, &[role], &[])
     }
 
-    /// Runs a command to its end and gives its stdout; its exit code must be `code`.
+    /// Runs a command to its end and gives what it printed; its exit code must be `code`.
     #[track_caller]
     pub fn command(&self, code: i32, words: &[&str]) -> String {
-        let output = Daemon::run(&self.root, words, &[]);
-        let (stdout, stderr) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{stdout}\n{stderr}");
-        format!("{stdout}{stderr}")
+        run(&self.root, code, words)
     }
 
     pub fn client_database(&self, client: &str) -> mongodb::Database {

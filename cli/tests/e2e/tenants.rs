@@ -9,15 +9,7 @@ use std::process::{Command, Stdio};
 use mysimbdp_testbed::{Daemon, Process, Root, STRANGER, binary, until};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, documents};
-
-fn run(root: &Root, code: i32, words: &[&str]) -> String {
-    let output = Daemon::run(root, words, &[]);
-    let printed =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{printed}");
-    printed
-}
+use crate::support::{SOON, documents, run};
 
 fn with_clients(ids: &[&str]) -> Value {
     let mut clients: Vec<Value> = ids.iter().map(|id| documents(id)).collect();

@@ -76,6 +76,19 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The client that it is about; of a list perhaps all.
+    pub fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Start { client, .. }
+            | Self::Stop { client, .. }
+            | Self::Drain { client, .. }
+            | Self::Scale { client, .. } => Some(client),
+            Self::List { client } => client.as_ref(),
+        }
+    }
+}
+
 /// A number of instances, or `auto`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
