@@ -5,9 +5,11 @@ It keeps the contract of docs/app-contract.md with `protocol: "stdin"`, `unit: "
 """
 import csv, io, json, os, sys
 import bson, pymongo
+import exact_json
 from pymongo.errors import BulkWriteError, PyMongoError
 
 DATA, TRY_LATER = 65, 75  # exit codes: hold this unit; try it again
+DOCUMENT_MAX = 16 << 20  # what MongoDB takes
 TYPES = {"int": int, "long": bson.Int64, "double": float, "bool": {"true": True, "false": False}.__getitem__}
 
 
@@ -22,23 +24,6 @@ def fail(code, reason):
 
 def say(**line):
     print(json.dumps(line), flush=True)
-
-
-def exact_float(text):
-    if abs(float(text)) == float("inf"):
-        raise ValueError(f"{text} is out of range")
-    return float(text)
-
-
-def no_constant(text):
-    raise ValueError(f"{text} is not JSON")
-
-
-def from_json(text):
-    record = json.loads(text, parse_float=exact_float, parse_constant=no_constant)
-    if not isinstance(record, dict):
-        raise ValueError("record is no JSON object")
-    return record
 
 
 def from_csv(value, column):
@@ -56,8 +41,10 @@ def records(text):
         fields = lambda row: {k: from_csv(v, c) for k, v, c in zip(header, row, columns, strict=True)}
         return [lambda row=row: fields(row) for row in rows]
     if env("FORMAT") == "json":
-        return [lambda item=item: from_json(json.dumps(item)) for item in json.loads(text)]
-    return [lambda line=line: from_json(line) for line in text.split("\n") if line.strip()]
+        found = exact_json.elements(text)
+    else:
+        found = filter(str.strip, text.split("\n"))
+    return [lambda record=record: exact_json.loads(record) for record in found]
 
 
 def main():
@@ -67,7 +54,7 @@ def main():
         fail(TRY_LATER if len(data) < length else DATA, f"stdin has not the {length} bytes announced")
     try:
         found = records(data.decode("utf-8-sig" if env("ENCODING") == "utf-8" else env("ENCODING")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         fail(DATA, f"unit is no {env('FORMAT')}: {error}")
     if len(found) != announced:  # Before anything is written: the ids of other units must not be touched.
         fail(DATA, f"unit holds {len(found)} records, announced were {announced}")
@@ -76,8 +63,13 @@ def main():
     for number, make in enumerate(found, first):
         try:
             record_id = bytes.fromhex(env("INGESTION"))[:8] + number.to_bytes(8, "big")
-            document = {"_id": record_id, **make()}
-            bson.encode(document)  # raises what cannot be stored, such as integers of more than 64 bits
+            record = make()
+            if "_id" in record:
+                raise ValueError("field _id is given by the platform")
+            document = {"_id": record_id, **record}
+            size = len(bson.encode(document))  # raises what cannot be stored, such as integers of more than 64 bits
+            if size > DOCUMENT_MAX:
+                raise ValueError(f"document has {size} bytes, allowed are {DOCUMENT_MAX}")
             documents.append(document)
             numbers.append(number)
         except (ValueError, OverflowError, RecursionError, bson.errors.BSONError) as error:

@@ -3,10 +3,11 @@
 
 It keeps the contract of docs/app-contract.md with `ids: "platform"`; it ignores numbers, so: at least once.
 """
-import json, os, queue, signal, sys, time
+import hashlib, json, os, queue, signal, sys, time
 from datetime import datetime, timezone
 from urllib.parse import urlsplit
-import bson, pymongo
+import bson, gridfs, pymongo
+import exact_json
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -21,6 +22,7 @@ BATCH, WAIT = int(env("BATCH_MESSAGES", 1000)), int(env("BATCH_MILLIS", 20)) / 1
 REPORT, QUIET = float(env("REPORT_SECONDS", 60)), int(env("DRAIN_QUIET_MILLIS", 2000)) / 1000
 KEEP_ALIVE = int(env("KEEP_ALIVE_SECONDS", 10))
 MESSAGES, REJECTED = env("COLLECTION"), env("REJECTED_COLLECTION", "rejected")
+DOCUMENT_MAX, INLINE_MAX = 16 << 20, 15 << 20  # what MongoDB takes; bytes of a payload that go into a document
 waiting = queue.Queue()  # bounded by the Receive Maximum: the broker sends no more without an acknowledgement
 state = {"connection": 0, "wish": None, "unsubscribed": False}
 
@@ -36,41 +38,77 @@ def expiry(packet, seconds):
     return properties
 
 
-def no_constant(text):
-    raise ValueError(f"{text} is not JSON")
-
-
 def convert(message):
-    """The collection and the document of a message: a bad one must not end the process, it would come again."""
+    """The document of a message, or why there is none: a bad one must not end the process, it would come again."""
     try:
-        document = json.loads(message.payload, parse_constant=no_constant)
+        document = exact_json.loads(message.payload)
         if "_id" in document:  # later messages that have the same would be taken for repeats
             raise ValueError("field _id is given by the platform")
         document = {"_id": bson.ObjectId(), **document}
-        bson.encode(document)  # raises what cannot be stored, such as integers of more than 64 bits
-        return MESSAGES, document
+        size = len(bson.encode(document))  # raises what cannot be stored, such as integers of more than 64 bits
+        if size > DOCUMENT_MAX:
+            raise ValueError(f"document has {size} bytes, allowed are {DOCUMENT_MAX}")
+        return document, None
     except (TypeError, ValueError, OverflowError, RecursionError, bson.errors.BSONError) as error:
-        return REJECTED, reject(message.topic, message.payload.decode(errors="replace"), error)
+        return None, str(error)
 
 
-def reject(topic, payload, reason):
-    now = datetime.now(timezone.utc)
-    return {"_id": bson.ObjectId(), "topic": topic, "payload": payload, "reason": str(reason), "rejected_at": now}
+def store(database, messages):
+    """Ends when all of them are durable, as documents or as rejects, however long that takes."""
+    documents, rejected = [], []
+    for message in messages:
+        document, reason = convert(message)
+        documents.append((message, document)) if document else rejected.append((message, reason))
+    refused = insert(database[MESSAGES], [document for _, document in documents])
+    rejected += [(documents[at][0], reason) for at, reason in refused]
+    insert(database[REJECTED], [until_done(reject, database, *each) for each in rejected])
 
 
-def store(collection, documents):
-    """Returns the documents that the store refuses, when all others are durable, however long that takes."""
-    while documents:
+def insert(collection, documents):
+    """Returns what the store refuses, by position and with the reason, when all others are durable."""
+    try:
+        if documents:
+            until_done(collection.insert_many, documents, ordered=False)
+    except BulkWriteError as error:  # a duplicate has been stored by an attempt whose answer was lost
+        faults = error.details["writeErrors"]
+        return [(fault["index"], fault["errmsg"]) for fault in faults if fault["code"] != 11000]
+    return []
+
+
+def reject(database, message, reason):
+    """The reject of a message, with all of its payload: beside it, if no document could take that."""
+    payload, now = bytes(message.payload), datetime.now(timezone.utc)
+    document = {"_id": bson.ObjectId(), "topic": message.topic, "payload_bytes": bson.Int64(len(payload)),
+                "reason": reason[:1000], "rejected_at": now}
+    if len(payload) > INLINE_MAX:
+        return {**document, "payload_object": keep(gridfs.GridFSBucket(database, REJECTED), payload)}
+    try:
+        return {**document, "payload": payload.decode()}
+    except UnicodeDecodeError:
+        return {**document, "payload": payload}
+
+
+def keep(bucket, payload):
+    """Its id is made of the content: an attempt whose answer was lost is gone on with."""
+    name = hashlib.blake2b(payload, digest_size=16).digest()
+    if not list(bucket.find({"_id": name}).limit(1)):
         try:
-            collection.insert_many(documents, ordered=False)
-            break
-        except BulkWriteError as error:  # a duplicate has been stored by an attempt whose answer was lost
-            faults = [fault for fault in error.details["writeErrors"] if fault["code"] != 11000]
-            return [reject("", repr(documents[fault["index"]]), fault["errmsg"]) for fault in faults]
+            bucket.delete(name)  # parts of an attempt that did not end
+        except gridfs.NoFile:
+            pass
+        bucket.upload_from_stream_with_id(name, name.hex(), payload)
+    return name
+
+
+def until_done(operation, *arguments, **options):
+    while True:
+        try:
+            return operation(*arguments, **options)
+        except BulkWriteError:
+            raise
         except PyMongoError as error:
             print(f"store is away, messages wait: {error}", file=sys.stderr, flush=True)
             time.sleep(1)
-    return []
 
 
 def take():
@@ -101,9 +139,7 @@ def main():
     while state["wish"] != "stop":
         batch, began = take(), time.monotonic()
         if batch:
-            documents = [convert(message) for *_, message in batch]
-            refused = store(database[MESSAGES], [document for name, document in documents if name == MESSAGES])
-            store(database[REJECTED], refused + [document for name, document in documents if name == REJECTED])
+            store(database, [message for *_, message in batch])
             quiet = now = time.monotonic()
             for connection, arrived, message in batch:
                 messages, size, waited = messages + 1, size + len(message.payload), waited + now - arrived

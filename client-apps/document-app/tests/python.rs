@@ -44,9 +44,12 @@ async fn it_rejects_records_by_number_and_refuses_what_was_not_announced() {
     let answer = app.stdin(&store, &unit, lines);
     assert_eq!(answer.done(), (2, 0, 3));
     assert_eq!(answer.rejects().iter().map(|reject| reject.0).collect::<Vec<_>>(), [11, 12, 13]);
-    let array = b"[{\"a\":1}, 5]";
-    let unit = UnitHeader { ingestion: "f".repeat(32), ..whole("a.json", array, 2) };
-    assert_eq!(app.stdin(&store, &unit, array).done(), (1, 0, 1));
+    // What JSON allows and a document cannot keep as it is written.
+    let array = br#"[{"a":1}, 5, {"a":1,"a":2}, {"a":1.00000000000000000001}, {"_id":7}, {"a":0.1}]"#;
+    let unit = UnitHeader { ingestion: "f".repeat(32), ..whole("a.json", array, 6) };
+    let answer = app.stdin(&store, &unit, array);
+    assert_eq!(answer.done(), (2, 0, 4));
+    assert_eq!(answer.rejects().iter().map(|reject| reject.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
 #[tokio::test]

@@ -11,7 +11,11 @@ use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_sto
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../python/stream_app.py");
 
 async fn stream() -> Stream {
-    Stream::new(&[&testbed::python(), Path::new(PROGRAM)], &shared_broker(), &shared_store()).await
+    stream_on(&shared_broker()).await
+}
+
+async fn stream_on(broker: &str) -> Stream {
+    Stream::new(&[&testbed::python(), Path::new(PROGRAM)], broker, &shared_store()).await
 }
 
 /// It says nothing of itself before its first report.
@@ -58,6 +62,33 @@ async fn a_message_with_an_id_of_its_own_is_rejected() {
     }
     stream.until_count("rejected", 2).await;
     stream.until_count("messages", 1).await;
+    assert_eq!(app.terminate(DEADLINE).code(), Some(0), "{}", stream.log());
+}
+
+#[tokio::test]
+async fn what_it_rejects_is_kept_whole() {
+    let broker = testbed::Mosquitto::with("max_packet_size 268435455");
+    let stream = stream_on(&broker.url()).await;
+    let mut app = start(&stream).await;
+    let large = format!("{{\"x\":\"{}\"}}", "y".repeat(16_800_000)).into_bytes();
+    let payloads = [
+        b"{\"a\":1,\"a\":2}".to_vec(),
+        b"{\"a\":1.00000000000000000001}".to_vec(),
+        b"\xff\0{".to_vec(),
+        large,
+    ];
+    for payload in &payloads {
+        stream.publish(payload.clone()).await;
+    }
+    stream.until_count("rejected", payloads.len() as u64).await;
+    let mut kept = Vec::new();
+    for reject in stream.documents("rejected").await {
+        kept.push(stream.kept(&reject).await);
+    }
+    for payload in payloads {
+        assert!(kept.contains(&payload), "{} bytes are not kept as they were", payload.len());
+    }
+    assert_eq!(stream.count("messages").await, 0);
     assert_eq!(app.terminate(DEADLINE).code(), Some(0), "{}", stream.log());
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use bson::Document;
-use mysimbdp_core::io::coredms::rejected::Kept;
 use mysimbdp_core::io::coredms::whole;
 use mysimbdp_core::message::Report;
 use mysimbdp_testbed::{Mongod, Mosquitto, until_async};
@@ -219,13 +218,7 @@ async fn a_rejected_message_is_kept_whole_however_large_it_is() {
                 "{:?}",
                 reject.get_str("reason")
             );
-            let kept = match Kept::of(reject, "payload") {
-                Kept::Here(kept) => kept,
-                Kept::Beside(id) => {
-                    stream.coredms.object("rejected", id).await.expect("read").expect("it is there")
-                }
-                Kept::Nowhere => panic!("nothing is kept"),
-            };
+            let kept = stream.kept(reject).await;
             assert!(kept == payload.as_bytes(), "{bytes} bytes are not kept as they were");
         }
         stream.publish(message(1)).await;

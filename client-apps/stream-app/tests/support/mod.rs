@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bson::{Document, doc};
 use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, LinkEvent, Publish};
+use mysimbdp_core::io::coredms::rejected::Kept;
 use mysimbdp_core::io::coredms::{self, Coredms};
 use mysimbdp_testbed::{self as testbed, Process, unique, until_async};
 use tempfile::TempDir;
@@ -129,6 +130,18 @@ impl Stream {
     pub async fn publish_with(&self, payload: impl Into<Vec<u8>>, properties: &[(&str, &str)]) {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         self.send(payload.into(), properties.iter().map(owned).collect()).await;
+    }
+
+    /// The payload of a rejected message.
+    pub async fn kept(&self, reject: &Document) -> Vec<u8> {
+        match Kept::of(reject, "payload") {
+            Kept::Here(kept) => kept,
+            Kept::Beside(id) => {
+                let bucket = self.coredms.object("rejected", id).await;
+                bucket.expect("the bucket can be read").expect("an object")
+            }
+            Kept::Nowhere => panic!("nothing is kept: {reject:?}"),
+        }
     }
 
     async fn send(&self, payload: Vec<u8>, user_properties: Vec<(String, String)>) {

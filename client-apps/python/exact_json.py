@@ -1,0 +1,55 @@
+"""JSON that becomes a document exactly as it is written, or an error that says what could not be kept."""
+import json, math
+from decimal import Decimal
+
+
+def loads(text):
+    """The object that `text`, as str or bytes, is. Raises ValueError, RecursionError."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")  # json.loads would guess other encodings
+    hooks = dict(parse_int=_int, parse_float=_float, parse_constant=_none, object_pairs_hook=_object)
+    record = json.loads(text, **hooks)
+    if not isinstance(record, dict):
+        raise ValueError("record is no JSON object")
+    return record
+
+
+def elements(text):
+    """The texts of the elements of the array that `text` is."""
+    if not isinstance(json.loads(text), list):
+        raise ValueError("no JSON array")
+    decoder, found, at = json.JSONDecoder(), [], text.index("[") + 1
+    while text[(at := _past(text, at, " \t\r\n,"))] != "]":
+        _, end = decoder.raw_decode(text, at)
+        found.append(text[at:end])
+        at = end
+    return found
+
+
+def _past(text, at, skipped):
+    while text[at] in skipped:
+        at += 1
+    return at
+
+
+def _int(text):
+    return -0.0 if text == "-0" else int(text)  # an integer has no sign without a value
+
+
+def _float(text):
+    """Written with as many digits, the number must be the same again."""
+    value, written = float(text), Decimal(text)
+    digits = len(written.as_tuple().digits)
+    if math.isinf(value) or written not in (Decimal(f"{value:.{digits - 1}e}"), Decimal(repr(value))):
+        raise ValueError(f"number {text} is not exact")
+    return value
+
+
+def _none(text):
+    raise ValueError(f"{text} is not JSON")
+
+
+def _object(pairs):
+    if len(record := dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return record
