@@ -84,6 +84,7 @@ mod armed {
         "stream-manager.end-noted",
         "stream-app.batch-taken",
         "stream-app.batch-stored",
+        "stream-app.payload-stored-beside",
         "stream-app.batch-settled",
         "stream-app.acknowledged",
         "stream-app.numbers-marked",

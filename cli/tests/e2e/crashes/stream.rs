@@ -4,6 +4,7 @@
 //! has been scaled up is scaled down again, so that an instance drains.
 
 use bson::doc;
+use mysimbdp_core::io::coredms::rejected::INLINE_BYTES_MAX;
 use mysimbdp_testbed::{Daemon, Mosquitto, mongodb, mosquitto, until, until_async};
 use serde_json::json;
 
@@ -48,7 +49,10 @@ fn stream_apps_die_between_any_two_steps() {
         // The first instance is never drained.
         let drains = ["stream-app.unsubscribed", "stream-app.taken-leave"].contains(&point);
         let condition = if drains { "test $MYSIMBDP_SLOT = 1" } else { "true" };
-        let scene = Scene::new(json!(dies_once(condition, point, &["stream-app"]))).await;
+        let mut scene = Scene::new(json!(dies_once(condition, point, &["stream-app"]))).await;
+        if point == "stream-app.payload-stored-beside" {
+            scene.refused = format!("seven{}", " ".repeat(INLINE_BYTES_MAX as usize));
+        }
         let _stream_manager = scene.platform.start("stream-manager");
         scene.scaled(1, || {});
         scene.subscribed().await;
@@ -92,6 +96,8 @@ impl Managers {
 
 struct Scene {
     platform: Platform,
+    /// What the message says that is refused.
+    refused: String,
 }
 
 impl Scene {
@@ -103,7 +109,8 @@ impl Scene {
             "message_schema": {"type": "object", "required": ["number"], "properties": fields},
         });
         let clients = json!([stream(CLIENT, settings)]);
-        Self { platform: Platform::new(mongodb().url(), mosquitto().url(), clients).await }
+        let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+        Self { platform, refused: "seven".to_owned() }
     }
 
     /// Waits until the first instance has subscribed: before that, messages go to nobody. It is the first message that
@@ -122,7 +129,7 @@ impl Scene {
 
     fn publish_numbers(&self, first: u64, count: u64) {
         let message = |sequence: u64| {
-            let number = if sequence == REFUSED { json!("seven") } else { json!(sequence) };
+            let number = if sequence == REFUSED { json!(self.refused) } else { json!(sequence) };
             let message = json!({"source": "sensor", "epoch": "1", "seq": sequence, "number": number});
             format!("{message}\n")
         };

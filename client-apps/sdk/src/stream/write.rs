@@ -151,6 +151,7 @@ impl Target {
             })
         };
         self.until_available("store a rejected message", put).await?;
+        failpoint::hit("stream-app.payload-stored-beside");
         Ok(Kept::Beside(id))
     }
 
