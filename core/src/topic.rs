@@ -27,10 +27,6 @@ impl Topics {
         format!("{}/batch/finished/{client}", self.prefix)
     }
 
-    pub fn all_finished(&self) -> String {
-        format!("{}/batch/finished/+", self.prefix)
-    }
-
     pub fn reports(&self, client: &ClientId) -> String {
         format!("{}/stream/reports/{client}", self.prefix)
     }
