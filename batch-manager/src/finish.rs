@@ -35,9 +35,6 @@ use crate::observe::Work;
 use crate::rejects;
 use crate::timing;
 
-/// File systems take names of 255 bytes; a receipt's has `.receipt.json` behind it.
-const RECEIPT_STEM_BYTES_MAX: usize = 255 - 13;
-
 /// How the end went.
 #[derive(Debug)]
 pub(crate) enum Finish {
@@ -161,7 +158,12 @@ pub(crate) async fn hold(
     };
     let (layout, outbox, run, shared) =
         (context.config.layout.clone(), context.outbox.clone(), run_id(manifest), Arc::clone(work));
+    let receipt = work.client().settings.receipt;
     blocking(move || {
+        if receipt {
+            write_receipt(&layout, &shared.manifest, &message)?;
+            failpoint::hit("batch-manager.hold-receipt-written");
+        }
         outbox.put(&run, &message)?;
         failpoint::hit("batch-manager.hold-noted");
         staging::hold(&layout, &shared.manifest.client, shared.manifest.ingestion, &reason)
@@ -242,47 +244,17 @@ pub(crate) fn date(time: Timestamp) -> bson::DateTime {
 /// Beside where the file was dropped, under a name that the drop directory does not take for a file. What its sender has
 /// put in the way costs the receipt, and not the end of the ingestion.
 fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Result<(), FileError> {
-    let mut json = serde_json::to_vec_pretty(message).expect("a message has no map");
-    json.push(b'\n');
-    let path = dropped_at(manifest).join(receipt_name(manifest).as_ref());
-    let temporary = format!("receipt-{}", manifest.ingestion);
-    match DropDirectory::make(layout)?.write(&path, temporary.as_ref(), &json) {
+    let (client, file, key) = (&manifest.client, &manifest.file, manifest.ingestion.to_string());
+    match DropDirectory::make(layout)?.write_receipt(manifest.lane, &key, &message.into()) {
         Err(error) if error.is_obstructed() => {
-            tracing::warn!(receipt = %path, error = chain(&error), "receipt is not written, something lies in its way");
+            tracing::warn!(%client, file, error = chain(&error), "receipt is not written, something lies in its way");
             Ok(())
         }
         written => written,
     }
 }
 
-/// The file's name and a suffix; of a name that leaves no room for it, the beginning and which content it was.
-fn receipt_name(manifest: &Manifest) -> String {
-    let file = &manifest.file;
-    if file.len() <= RECEIPT_STEM_BYTES_MAX {
-        return format!("{file}.receipt.json");
-    }
-    let beginning = &file[..file.floor_char_boundary(RECEIPT_STEM_BYTES_MAX - 33)];
-    format!("{beginning}-{}.receipt.json", manifest.ingestion)
-}
-
 /// The client's own folder, whatever way the file was routed.
 fn dropped_at(manifest: &Manifest) -> DropPath {
     DropPath::of_client(&manifest.client, manifest.lane)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_receipt_of_the_longest_name_has_a_name_that_can_be_written() {
-        let mut manifest = crate::testing::manifest(&[(10, 1)]);
-        assert_eq!(receipt_name(&manifest), "data.csv.receipt.json");
-        for letter in ["n", "ä", "😀"] {
-            manifest.file = letter.repeat(255 / letter.len());
-            let name = receipt_name(&manifest);
-            assert!(name.len() <= 255, "{} bytes", name.len());
-            assert!(name.ends_with(&format!("-{}.receipt.json", manifest.ingestion)), "{name}");
-        }
-    }
 }

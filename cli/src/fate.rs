@@ -1,7 +1,6 @@
 //! What has become of a dropped file, from where it lies and from the history.
 
 use std::fmt;
-use std::io::Read;
 use std::path::Path;
 
 use bson::doc;
@@ -11,10 +10,9 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::coredms::{self, CoredmsError};
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileStatus};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::layout::Layout;
-use mysimbdp_core::message::Finished;
 use mysimbdp_core::outcome::{Counts, FinalState, Run};
 use mysimbdp_core::reason::Reason;
 
@@ -22,8 +20,18 @@ use crate::error::Failure;
 use crate::output::Foreign;
 use crate::state_files::Damaged;
 
-/// Many times a receipt; what is longer is something that the client has put there.
-const RECEIPT_BYTES_MAX: u64 = 64 << 10;
+/// A file that was dropped.
+#[derive(Clone, Debug)]
+pub struct Dropped {
+    /// Where.
+    pub target: DropPath,
+    pub ingestion: IngestionId,
+    pub bytes: u64,
+    /// Not before.
+    pub since: Timestamp,
+    /// What lay there as the receipt of a file of this name, and is about another one.
+    pub earlier_receipt: Option<FileStatus>,
+}
 
 /// How a dropped file ended.
 #[derive(Debug)]
@@ -88,35 +96,30 @@ pub enum Seen {
     },
 }
 
-/// Looks once. `target` is where it was dropped.
+/// Looks once.
 ///
 /// A sender may be another user than the platform, and what the platform keeps is closed to it. Then the receipt tells how it
 /// ended, or the history, if there is one and the store is open to it.
-pub async fn look(
-    config: &Config,
-    client: &ClientId,
-    ingestion: IngestionId,
-    target: &DropPath,
-    since: Timestamp,
-) -> Result<Seen, Failure> {
+pub async fn look(config: &Config, client: &ClientId, dropped: &Dropped) -> Result<Seen, Failure> {
     let layout = &config.layout;
-    let is_there = DropDirectory::open(layout).is_ok_and(|drop_directory| drop_directory.exists(target));
+    let is_there =
+        DropDirectory::open(layout).is_ok_and(|drop_directory| drop_directory.exists(&dropped.target));
     if is_there {
         return Ok(Seen::Dropped);
     }
     let mut unseen = None;
-    match on_disk(layout, client, ingestion, target, since) {
+    match on_disk(layout, client, dropped) {
         Ok(Some(seen)) => return Ok(seen),
         Ok(None) => {}
         Err(error) if error.is_denied() => unseen = Some(chain(&error)),
         Err(error) => return Err(error.into()),
     }
     if unseen.is_some()
-        && let Some(fate) = receipt(layout, ingestion, target)
+        && let Some(fate) = receipt(layout, dropped)
     {
         return Ok(Seen::Ended(fate));
     }
-    match last_run(config, ingestion, since).await {
+    match last_run(config, dropped.ingestion, dropped.since).await {
         Ok(Some(run)) if run.state == FinalState::Held => {
             Ok(Seen::Ended(Fate::Held(vec![IN_HISTORY.to_owned()])))
         }
@@ -131,13 +134,9 @@ pub async fn look(
 const IN_HISTORY: &str = "by the history; its reasons are in held/, which is closed to this user";
 
 /// Where in the platform's own directories it is; `None`: nowhere.
-fn on_disk(
-    layout: &Layout,
-    client: &ClientId,
-    ingestion: IngestionId,
-    target: &DropPath,
-    since: Timestamp,
-) -> Result<Option<Seen>, FileError> {
+fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Option<Seen>, FileError> {
+    let Dropped { target, ingestion, since, .. } = dropped;
+    let (ingestion, since) = (*ingestion, *since);
     match files::metadata(&layout.staged(client, ingestion)) {
         Ok(_) => return Ok(Some(Seen::Taken { unseen: None })),
         Err(error) if error.is_not_found() => {}
@@ -166,13 +165,16 @@ fn on_disk(
     Ok(None)
 }
 
-/// What the receipt of this content says, beside where it was dropped.
-fn receipt(layout: &Layout, ingestion: IngestionId, target: &DropPath) -> Option<Fate> {
-    let mut name = target.name().to_owned();
-    name.push(".receipt.json");
-    let file = DropDirectory::open(layout).ok()?.open_file(&target.parent().join(&name)).ok()?;
-    let receipt: Finished = serde_json::from_reader(file.take(RECEIPT_BYTES_MAX)).ok()?;
-    if receipt.ingestion != ingestion {
+/// What its receipt says. One that was refused unread does not say which content it was.
+fn receipt(layout: &Layout, dropped: &Dropped) -> Option<Fate> {
+    let drop_directory = DropDirectory::open(layout).ok()?;
+    let status = drop_directory.receipt_status(&dropped.target)?;
+    let receipt = drop_directory.receipt(&dropped.target)?;
+    let is_of_it = match receipt.ingestion {
+        Some(ingestion) => ingestion == dropped.ingestion,
+        None => receipt.bytes == dropped.bytes,
+    };
+    if dropped.earlier_receipt == Some(status) || !is_of_it {
         return None;
     }
     let reasons = || vec![receipt.reason.clone().unwrap_or_default()];
@@ -245,6 +247,8 @@ mod tests {
         let client: ClientId = "a".parse().expect("client id");
         let ingestion = IngestionId::new(&client, &mysimbdp_core::ingestion::Hasher::new().finalize());
         let target = DropPath::parse("client-input-directory/a/data.csv").expect("a path");
+        let since = Timestamp::UNIX_EPOCH;
+        let dropped = Dropped { target, ingestion, bytes: 4, since, earlier_receipt: None };
         let held = config.layout.held(&client, ingestion);
         let discarded = config.layout.discarded(Some(&client), Timestamp::UNIX_EPOCH, 1);
         for (directory, state) in [(held, "held"), (discarded, "discarded")] {
@@ -252,7 +256,7 @@ mod tests {
             files::write_atomic(&directory.join("data.csv"), b"a\n1\n").expect("content");
             for content in [&b""[..], b"{\"file\":"] {
                 files::write_atomic(&directory.join(Reason::FILE), content).expect("damaged reason");
-                let fate = look(&config, &client, ingestion, &target, Timestamp::UNIX_EPOCH).await;
+                let fate = look(&config, &client, &dropped).await;
                 let Ok(Seen::Ended(fate)) = fate else { panic!("it has ended: {fate:?}") };
                 let fate = fate.to_string();
                 assert!(fate.starts_with(state) && fate.contains("reason.json is damaged"), "{fate}");

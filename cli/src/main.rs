@@ -17,6 +17,7 @@ mod conformance;
 mod demo;
 mod error;
 mod fate;
+mod free_name;
 mod reconcile;
 mod signals;
 mod snapshot;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, Existing};
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, Existing, FileReceipt};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::{clock, random};
 use mysimbdp_core::layout::Layout;
@@ -27,6 +27,8 @@ pub(crate) struct Refused<'a> {
     pub(crate) ingestion: Option<IngestionId>,
     pub(crate) received_at: Timestamp,
     pub(crate) reasons: Vec<String>,
+    /// Whether its sender gets a receipt.
+    pub(crate) receipt: bool,
 }
 
 /// What is told of a file that was discarded.
@@ -51,6 +53,7 @@ enum Filled {
 /// Discards the file. The directory is put together out of sight, so what can be seen is complete.
 pub(crate) fn discard(layout: &Layout, tell: &Tell, refused: Refused) -> Result<Moved, FileError> {
     let drop_directory = DropDirectory::open(layout)?;
+    write_receipt(&drop_directory, tell, &refused)?;
     let visible = layout.discarded(refused.client, refused.received_at, random::number());
     let unseen = unseen(&visible);
     files::create_dir_all(&unseen)?;
@@ -91,6 +94,30 @@ pub(crate) fn discard(layout: &Layout, tell: &Tell, refused: Refused) -> Result<
         directory: visible.display(),
     });
     Ok(Moved::Yes)
+}
+
+/// Written first, so that who sees the file gone finds the receipt. If the file stays after all, it is judged again, and gets
+/// another one.
+fn write_receipt(drop_directory: &DropDirectory, tell: &Tell, refused: &Refused) -> Result<(), FileError> {
+    let (look, decided_at) = (refused.look, clock::now());
+    let Some(client) = refused.client.filter(|_| refused.receipt) else { return Ok(()) };
+    let receipt = FileReceipt::of_discarded(
+        client.clone(),
+        refused.ingestion,
+        (names::plain(look.path.name()), look.stamp.bytes),
+        decided_at.duration_since(refused.received_at).as_secs_f64().max(0.0),
+        refused.reasons.join("; "),
+    );
+    // Of each place there is one file at a time.
+    let key = blake3::hash(look.path.as_bytes()).to_hex();
+    match drop_directory.write_receipt(look.owner.lane, &key, &receipt) {
+        Err(error) if error.is_obstructed() => {
+            tell.no_receipt(client, &look.path, mysimbdp_core::chain(&error));
+        }
+        written => written?,
+    }
+    failpoint::hit("fetchdata.discard-receipt-written");
+    Ok(())
 }
 
 fn fill(

@@ -1,24 +1,11 @@
 //! File names as they come from outside: which ones are not meant yet, and how odd ones are written down.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 
-pub(crate) use mysimbdp_core::io::drop_directory::plain;
-
-/// Suffixes under which programs put a file together before they give it its name.
-const TEMPORARY_SUFFIXES: [&[u8]; 4] = [b".part", b".filepart", b".tmp", b"~"];
+pub(crate) use mysimbdp_core::io::drop_directory::{is_temporary, plain};
 
 /// Of an escaped name, as much as leaves room for the longest name that a file system takes.
 const ESCAPED_BYTES_MAX: usize = 240;
-
-/// Whether a file of this name is still being written by a program that renames it at the end.
-///
-/// Names with a dot in front belong here as well: rsync writes `.name.XXXXXX` and `.rsync-partial/`, and the platform
-/// itself uses such names at the drop point.
-pub(crate) fn is_temporary(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    name.starts_with(b".") || TEMPORARY_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
-}
 
 /// A name that is safe to look at, for a file that is put aside: [`plain`], within the length that file systems take.
 pub(crate) fn safe(name: &OsStr) -> String {
@@ -35,19 +22,9 @@ pub(crate) fn safe(name: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::os::unix::ffi::OsStrExt;
 
-    #[test]
-    fn names_that_programs_use_on_the_way_are_temporary() {
-        for name in
-            [".a.csv.Xa81bZ", ".rsync-partial", "a.csv.part", "a.csv.filepart", "a.tmp", "a.csv~", ".", "..."]
-        {
-            assert!(is_temporary(OsStr::new(name)), "{name}");
-        }
-        for name in ["a.csv", "part", "a.part.csv", "tmp", "~a"] {
-            assert!(!is_temporary(OsStr::new(name)), "{name}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn plain_names_stay_and_odd_ones_are_escaped() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Client, Config};
 pub(crate) use mysimbdp_core::io::drop_directory::FileKind as Kind;
-use mysimbdp_core::io::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath, FileStatus};
+use mysimbdp_core::io::drop_directory::{self, DEPTH_MAX, Directory, DropDirectory, DropPath, FileStatus};
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Lane;
@@ -34,9 +34,6 @@ const NAME: usize = 1;
 
 /// What a file system keeps in its own root, if the drop directory is one.
 const LOST_AND_FOUND: &str = "lost+found";
-
-/// The suffix of the receipts that the platform itself puts beside the senders' files.
-const RECEIPT_SUFFIX: &[u8] = b".receipt.json";
 
 /// What was seen of one dropped file.
 #[derive(Clone, Debug)]
@@ -394,7 +391,7 @@ fn look(
 }
 
 fn is_receipt(config: &Config, place: &Place, name: &OsStr) -> bool {
-    name.as_bytes().ends_with(RECEIPT_SUFFIX)
+    drop_directory::is_receipt(name)
         && match place {
             Place::Client(id) | Place::Backfill(id) => {
                 config.client(id).is_some_and(|client| client.settings.receipt)

@@ -202,7 +202,9 @@ impl Taker {
         reasons: Vec<String>,
     ) -> Result<Ended, TakeError> {
         let client = self.client_id(look);
-        let refused = Refused { look, client: client.as_ref(), ingestion, received_at, reasons };
+        let receipt = client.as_ref().and_then(|client| self.config.client(client));
+        let receipt = receipt.is_some_and(|client| client.settings.receipt);
+        let refused = Refused { look, client: client.as_ref(), ingestion, received_at, reasons, receipt };
         Ok(match discard(&self.config.layout, &self.shared.tell, refused)? {
             Moved::Yes => {
                 self.remove_sentinel(look);

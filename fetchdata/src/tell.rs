@@ -37,6 +37,7 @@ enum Trouble {
     Unseen,
     UnknownFolder,
     Discarded,
+    NoReceipt,
     NotTaken(Cause),
 }
 
@@ -106,6 +107,14 @@ impl Tell {
         }
     }
 
+    /// The client has put something in the way of a receipt.
+    pub(crate) fn no_receipt(&self, client: &ClientId, path: &DropPath, error: String) {
+        let event = Event { file: path.to_string(), why: error };
+        if let Some(Event { file, why: error }) = self.count(Some(client), Trouble::NoReceipt, event) {
+            tracing::warn!(%client, file, error, "receipt is not written, something lies in its way");
+        }
+    }
+
     /// Tells of the bursts that go on.
     pub(crate) fn go_on(&self) {
         let due = self.bursts().due(Instant::now());
@@ -120,6 +129,9 @@ impl Tell {
                 }
                 Trouble::Discarded => {
                     tracing::warn!(client, count, last = file, reasons = why, "discarded more files");
+                }
+                Trouble::NoReceipt => {
+                    tracing::warn!(client, count, last = file, error = why, "more receipts are not written");
                 }
                 Trouble::NotTaken(_) => {
                     tracing::warn!(client, count, last = file, error = why, "more files could not be taken");

@@ -121,6 +121,28 @@ async fn the_sender_gets_a_receipt_and_without_archive_the_file_is_removed() {
     assert_eq!(workshop.root.list("state/outbox").len(), 1, "the message waits for a broker");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sender_of_a_held_file_gets_a_receipt_too_and_another_one_when_it_is_ingested() {
+    let mut workshop = with_receipts();
+    let ingestion = workshop.stage("a.ndjson", &[7]);
+    let staged = workshop.path("staging/client1").join(ingestion.to_string()).join("a.ndjson");
+    let content = std::fs::read(&staged).expect("content");
+    std::fs::write(&staged, vec![b'x'; content.len()]).expect("other content");
+    workshop.start();
+    let receipt = workshop.path("client-input-directory/client1/a.ndjson.receipt.json");
+    let state = || {
+        let receipt = std::fs::read(&receipt).ok()?;
+        serde_json::from_slice::<Value>(&receipt).ok()?["state"].as_str().map(str::to_owned)
+    };
+    let held = workshop.path("held/client1").join(ingestion.to_string());
+    workshop.until("it is held", || held.join("reason.json").exists()).await;
+    assert_eq!(state().as_deref(), Some("held"));
+    std::fs::write(held.join("a.ndjson"), content).expect("the content that was staged");
+    retry_held(&workshop.config.layout, &workshop.client(), ingestion).expect("retried");
+    workshop.until("it is ingested", || state().as_deref() == Some("ingested")).await;
+    workshop.stop().await;
+}
+
 /// The client's folder is the client's, who may put anything in the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_follows_no_symlink_of_its_reader() {

@@ -13,6 +13,7 @@ use mysimbdp_core::{chain, exit};
 
 use crate::error::Failure;
 use crate::fate::{self, Explained};
+use crate::free_name;
 use crate::output::Foreign;
 
 pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
@@ -111,10 +112,15 @@ fn drop_again(
     };
     let from = Directory::of_platform(directory)?;
     let to = DropDirectory::make(&config.layout)?.make_directory(&target.parent())?;
+    // What lies beside the folders is routed by its name, which it must keep.
+    let client = reason.client.as_ref().filter(|_| !target.parent().is_root());
+    let client = client.and_then(|client| config.client(&client.parse().ok()?));
     for name in from.names()?.iter().filter(|name| is_content(name)) {
-        from.move_file(name, &to, target.name(), Existing::Keep)?;
+        let called = free_name::first_free(client, target.name(), |other| {
+            from.move_file(name, &to, other, Existing::Keep)
+        })?;
+        println!("{} is dropped again", target.parent().join(&called));
     }
     files::remove_dir_all(directory)?;
-    println!("{} is dropped again", Foreign(&reason.dropped_at));
     Ok(())
 }

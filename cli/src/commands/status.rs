@@ -3,13 +3,14 @@
 //! It works with everything down: what cannot be looked at is said, and hides nothing else.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
+use mysimbdp_core::config::{Client, Config};
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileKind};
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileKind, is_receipt};
 use mysimbdp_core::io::files;
 use mysimbdp_core::io::sign::{self, Notice};
 use mysimbdp_core::io::staging::{self, StagingError};
@@ -110,8 +111,8 @@ fn look(config: &Config, parts: Vec<Part>, streams: Option<Vec<StreamStatus>>) -
     let layout = &config.layout;
     let mut clients = BTreeMap::new();
     let mut damaged = state_files::damaged(layout);
-    for id in config.clients.keys() {
-        clients.insert(id.to_string(), look_at_client(layout, id, &mut damaged));
+    for client in config.clients.values() {
+        clients.insert(client.id.to_string(), look_at_client(layout, client, &mut damaged));
     }
     let unrouted = parked(&layout.discarded_root().join(Layout::UNROUTED), &mut damaged);
     let mut notices = sign::notices(layout).unwrap_or_else(|error| {
@@ -122,11 +123,12 @@ fn look(config: &Config, parts: Vec<Part>, streams: Option<Vec<StreamStatus>>) -
     Status { parts, clients, unrouted, streams, notices }
 }
 
-fn look_at_client(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> ClientStatus {
+fn look_at_client(layout: &Layout, client: &Client, damaged: &mut Vec<Damaged>) -> ClientStatus {
+    let id = &client.id;
     let dropped: Vec<DropPath> =
         [Lane::Live, Lane::Backfill].map(|lane| DropPath::of_client(id, lane)).into();
     ClientStatus {
-        dropped: dropped.iter().map(|place| files_in(layout, place, damaged)).sum(),
+        dropped: dropped.iter().map(|place| files_in(layout, client, place, damaged)).sum(),
         staged: staged(layout, id, damaged),
         held: parked(&layout.held_root().join(id.as_str()), damaged),
         discarded: parked(&layout.discarded_root().join(id.as_str()), damaged),
@@ -134,8 +136,8 @@ fn look_at_client(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) ->
     }
 }
 
-/// How many files lie there. Each that may not be read is stuck, as is what lies in a directory that may not.
-fn files_in(layout: &Layout, place: &DropPath, damaged: &mut Vec<Damaged>) -> usize {
+/// How many files lie there that are to be taken: a receipt is the platform's own. Each that may not be read is stuck, as is what lies in a directory that may not.
+fn files_in(layout: &Layout, client: &Client, place: &DropPath, damaged: &mut Vec<Damaged>) -> usize {
     let opened = DropDirectory::open(layout)
         .and_then(|drop_directory| drop_directory.directory(place))
         .and_then(|directory| Ok((directory.names()?, directory)));
@@ -149,7 +151,9 @@ fn files_in(layout: &Layout, place: &DropPath, damaged: &mut Vec<Damaged>) -> us
     };
     let mut count = 0;
     let mut unreadable = Vec::new();
-    for name in names.iter().filter(|name| !name.as_encoded_bytes().starts_with(b".")) {
+    let is_own = |name: &OsString| client.settings.receipt && is_receipt(name);
+    let is_hidden = |name: &OsString| name.as_encoded_bytes().starts_with(b".");
+    for name in names.iter().filter(|name| !is_hidden(name) && !is_own(name)) {
         // It may be taken while we look.
         let Ok(status) = directory.status(name) else { continue };
         count += usize::from(!status.is_directory());

@@ -28,6 +28,11 @@ impl FileError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 
+    /// What has the name already was to be kept.
+    pub fn is_there_already(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+
     /// The rename's two paths lie on different file systems.
     pub fn is_cross_device(&self) -> bool {
         self.source.kind() == io::ErrorKind::CrossesDevices

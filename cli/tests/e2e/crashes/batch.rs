@@ -226,6 +226,7 @@ fn refused() -> Value {
     json!({
         "id": "refused",
         "files": {"globs": ["*.ndjson"]},
+        "receipt": true,
         "apps": [{"name": "app", "command": ["sh", "-c", script], "collection": "readings"}],
     })
 }

@@ -13,7 +13,9 @@
 mod accepting;
 mod directory;
 mod events;
+mod names;
 mod path;
+mod receipt;
 mod resolve;
 mod status;
 
@@ -26,7 +28,9 @@ use std::sync::Arc;
 pub use accepting::Accepting;
 pub use directory::{Directory, Existing};
 pub use events::{Event, EventKinds, Events, WatchId};
+pub use names::{TEMPORARY_SUFFIXES, is_temporary};
 pub use path::{DropPath, plain};
+pub use receipt::{FileReceipt, is_receipt};
 pub use status::{FileKind, FileStatus};
 
 use super::files::{self, Result};

@@ -1,0 +1,196 @@
+//! `mysimbdp drop`: a safe copy into a client's drop point, and on request the wait for its end.
+
+mod wait;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::{Client, Config};
+use mysimbdp_core::exit;
+use mysimbdp_core::ingestion::{Hash, Hasher, IngestionId};
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
+use mysimbdp_core::io::{clock, files, random};
+use mysimbdp_core::manifest::Lane;
+
+use crate::args::DropFiles;
+use crate::error::Failure;
+use crate::fate::Dropped;
+use crate::free_name;
+use crate::output::Foreign;
+use wait::Told;
+
+/// Large enough that system calls do not count.
+const COPY_BYTES: usize = 256 << 10;
+
+pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
+    let drop_directory = DropDirectory::make(&config.layout)?;
+    let client = must_be_taken(config, &args.client, &drop_directory)?;
+    for file in &args.files {
+        must_have_a_name(client, file)?;
+    }
+    let lane = if args.backfill { Lane::Backfill } else { Lane::Live };
+    let place = DropPath::of_client(&args.client, lane);
+    let folder = drop_directory.make_directory(&place)?;
+    let target = Target { client, drop_directory: &drop_directory, place: &place, folder: &folder };
+    let mut dropped = Vec::new();
+    for file in &args.files {
+        dropped.push(target.drop_one(file)?);
+    }
+    if !args.wait {
+        return Ok(());
+    }
+    let deadline = Instant::now() + args.timeout;
+    let mut bad = 0;
+    let mut told = Told::new();
+    for one in &dropped {
+        let fate = wait::wait(config, args, one, deadline, &mut told).await?;
+        println!("{}: {fate}", one.target);
+        bad += u32::from(!fate.is_good());
+    }
+    match bad {
+        0 => Ok(()),
+        count => Err(Failure::new(
+            exit::DATA,
+            format!("{count} of {} files not ingested, or not all of their records", dropped.len()),
+        )),
+    }
+}
+
+/// Refuses what would lie in the client's folder for ever: the config must have a batch app for it, and so must the one that
+/// fetchdata runs with.
+fn must_be_taken<'a>(
+    config: &'a Config,
+    id: &ClientId,
+    drop_directory: &DropDirectory,
+) -> Result<&'a Client, Failure> {
+    let client = config.client(id).ok_or_else(|| unknown_client(config, id.as_str()))?;
+    if client.apps.is_empty() {
+        return Err(Failure::new(exit::NO_INPUT, format!("{id} has no batch app, nothing takes its files")));
+    }
+    match drop_directory.accepting()? {
+        None => {
+            eprintln!("fetchdata does not run: files wait until it does, if its configuration has {id} then")
+        }
+        Some(accepting) if !accepting.clients.contains(id) => {
+            let why = format!(
+                "the running fetchdata (pid {}) takes no files of {id}: its configuration is another one",
+                accepting.process.pid
+            );
+            return Err(Failure::new(exit::TEMPORARY, why));
+        }
+        Some(_) => {}
+    }
+    Ok(client)
+}
+
+/// Refuses a file whose name says that it is not to be taken.
+fn must_have_a_name(client: &Client, file: &Path) -> Result<(), Failure> {
+    let name = name_of(file)?;
+    match free_name::never_taken(client, name) {
+        None => Ok(()),
+        Some(why) => {
+            let name = name.to_string_lossy();
+            Err(Failure::new(exit::DATA, format!("{} would wait for ever: {why}", Foreign(&name))))
+        }
+    }
+}
+
+fn name_of(file: &Path) -> Result<&OsStr, Failure> {
+    file.file_name().ok_or_else(|| Failure::new(exit::USAGE, format!("{} has no file name", file.display())))
+}
+
+/// The error for a client that the config does not have.
+pub fn unknown_client(config: &Config, id: &str) -> Failure {
+    let known: Vec<&str> = config.clients.keys().map(|id| id.as_str()).collect();
+    Failure::new(exit::NO_INPUT, format!("there is no client {id:?}; configured are: {}", known.join(", ")))
+}
+
+/// Where files are dropped.
+struct Target<'a> {
+    client: &'a Client,
+    drop_directory: &'a DropDirectory,
+    place: &'a DropPath,
+    folder: &'a Directory,
+}
+
+impl Target<'_> {
+    /// Copies under a name that fetchdata passes over, makes it durable, and gives it its name only then. If a file of that name
+    /// still waits, it gets another one.
+    fn drop_one(&self, file: &Path) -> Result<Dropped, Failure> {
+        let name = name_of(file)?;
+        let mut source = files::open(file)?;
+        let metadata = source.metadata().map_err(|error| Failure::of(exit::IO, &error))?;
+        if !metadata.is_file() {
+            return Err(Failure::new(exit::NO_INPUT, format!("{} is not a regular file", file.display())));
+        }
+        let bar = progress_bar(metadata.len(), &name.to_string_lossy());
+        let since = clock::now();
+        let temporary = OsString::from(format!(".drop-{:016x}.part", random::number()));
+        let copied = copy(&mut source, self.folder.create(&temporary)?, &bar);
+        let dropped = copied.and_then(|(content, bytes)| {
+            let mut earlier_receipt = None;
+            let called = free_name::first_free(Some(self.client), name, |name| {
+                earlier_receipt = self.drop_directory.receipt_status(&self.place.join(name));
+                self.folder.rename(&temporary, self.folder, name, Existing::Keep)
+            })?;
+            self.folder.sync()?;
+            let ingestion = IngestionId::new(&self.client.id, &content);
+            Ok(Dropped { target: self.place.join(&called), ingestion, bytes, since, earlier_receipt })
+        });
+        if dropped.is_err() {
+            // What went wrong is told; nobody takes what is left under this name.
+            let _ = self.folder.remove_file(&temporary);
+        }
+        bar.finish_and_clear();
+        let dropped = dropped?;
+        self.tell(name, &dropped);
+        Ok(dropped)
+    }
+
+    /// Says what its sender may not expect.
+    fn tell(&self, name: &OsStr, dropped: &Dropped) {
+        let target = &dropped.target;
+        if target.name() != name {
+            let name = name.to_string_lossy();
+            eprintln!("{} is there already and not yet taken: dropped as {target}", Foreign(&name));
+        }
+        if let Some(suffix) = &self.client.settings.files.sentinel
+            && !target.name().to_string_lossy().ends_with(suffix)
+        {
+            eprintln!("{target} is taken when {target}{suffix} lies beside it");
+        }
+    }
+}
+
+/// Returns the hash of what it has copied, and how many bytes these are.
+fn copy(source: &mut impl Read, mut target: File, bar: &ProgressBar) -> Result<(Hash, u64), Failure> {
+    let io_failure = |error: std::io::Error| Failure::of(exit::IO, &error);
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut hasher = Hasher::new();
+    loop {
+        let count = source.read(&mut buffer).map_err(io_failure)?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        target.write_all(&buffer[..count]).map_err(io_failure)?;
+        bar.inc(count as u64);
+    }
+    target.sync_all().map_err(io_failure)?;
+    Ok((hasher.finalize(), hasher.count()))
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+fn progress_bar(bytes: u64, name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    MultiProgress::new()
+        .add(ProgressBar::new(bytes))
+        .with_style(style)
+        .with_message(name.escape_debug().to_string())
+}

@@ -1,0 +1,157 @@
+//! The wait for the end of dropped files, and what is told meanwhile, on stderr.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::staging;
+
+use crate::args::DropFiles;
+use crate::error::Failure;
+use crate::fate::{self, Dropped, Fate, Seen};
+use crate::output::Foreign;
+use crate::snapshot;
+
+/// Between two looks at the directories; a person does not notice it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Most files have ended by then.
+const TELL_AFTER: Duration = Duration::from_secs(2);
+/// What is not there is asked for again no more often than this.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// A terminal has one line, which is written again.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+/// Elsewhere each is a line more.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Waits for one file.
+pub(super) async fn wait(
+    config: &Config,
+    args: &DropFiles,
+    dropped: &Dropped,
+    deadline: Instant,
+    told: &mut Told,
+) -> Result<Fate, Failure> {
+    let started = Instant::now();
+    loop {
+        let seen = fate::look(config, &args.client, dropped).await?;
+        let unseen = match seen {
+            Seen::Ended(fate) => {
+                told.bar.set_message("");
+                return Ok(fate);
+            }
+            Seen::Dropped => None,
+            Seen::Taken { unseen } => unseen,
+        };
+        if Instant::now() >= deadline {
+            return Err(Failure::new(exit::TEMPORARY, overdue(args, dropped, unseen.as_deref())));
+        }
+        if started.elapsed() >= TELL_AFTER {
+            told.waits_for(config, unseen).await;
+            told.progress(config, &args.client, dropped);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn overdue(args: &DropFiles, dropped: &Dropped, unseen: Option<&str>) -> String {
+    let Dropped { target, .. } = dropped;
+    let within = args.timeout;
+    match unseen {
+        None => format!("{target} has not ended within {within:?}; `mysimbdp status` shows where it is"),
+        Some(unseen) => {
+            let unseen = Foreign(unseen);
+            format!(
+                "{target} was taken, and has not ended within {within:?} as far as this user can see: {unseen}"
+            )
+        }
+    }
+}
+
+/// What has been told, so that nothing is told twice.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The last line of a terminal; hidden elsewhere.
+    bar: ProgressBar,
+    asked_at: Option<Instant>,
+    waits_for: Option<String>,
+    shown_at: Option<Instant>,
+    progress: Option<String>,
+}
+
+impl Told {
+    pub(super) fn new() -> Self {
+        let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::no_length().with_style(style);
+        Self { bar, asked_at: None, waits_for: None, shown_at: None, progress: None }
+    }
+
+    /// `unseen` is why a file that was taken may have ended unseen.
+    async fn waits_for(&mut self, config: &Config, unseen: Option<String>) {
+        if self.asked_at.is_some_and(|asked_at| asked_at.elapsed() < ASK_EVERY) {
+            return;
+        }
+        self.asked_at = Some(Instant::now());
+        let obstacles = snapshot::obstacles(config, snapshot::OF_FILES).await;
+        let waits_for = if obstacles.is_empty() { unseen } else { Some(obstacles.join("; ")) };
+        if self.waits_for != waits_for {
+            self.bar.suspend(|| match &waits_for {
+                Some(waits_for) => eprintln!("waits: {}", Foreign(waits_for)),
+                None => eprintln!("goes on"),
+            });
+            self.waits_for = waits_for;
+        }
+    }
+
+    /// How far the client's app is.
+    fn progress(&mut self, config: &Config, client: &ClientId, dropped: &Dropped) {
+        let is_terminal = std::io::stderr().is_terminal();
+        let every = if is_terminal { SHOW_EVERY } else { LINE_EVERY };
+        if self.shown_at.is_some_and(|shown_at| shown_at.elapsed() < every) {
+            return;
+        }
+        let Some(progress) = done(config, client, dropped) else { return };
+        self.shown_at = Some(Instant::now());
+        if self.progress.as_ref() == Some(&progress) {
+            return;
+        }
+        if is_terminal {
+            self.bar.set_message(mysimbdp_core::logging::harmless(&progress).into_owned());
+        } else {
+            eprintln!("{progress}");
+        }
+        self.progress = Some(progress);
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// What is done of a staged file; `None` if it is not staged, or closed to this user.
+fn done(config: &Config, client: &ClientId, dropped: &Dropped) -> Option<String> {
+    let staged = staging::read(&config.layout, client, dropped.ingestion).ok()?;
+    let (manifest, outcomes) = (&staged.manifest, &staged.outcomes);
+    let records: u64 = outcomes.values().map(|outcome| outcome.counts.received).sum();
+    let bytes: u64 = outcomes.values().map(|outcome| outcome.bytes).sum();
+    let mut text = format!(
+        "{}: {} of {} micro-batches done, {records} of {} records, {} of {}",
+        dropped.target,
+        outcomes.len(),
+        manifest.micro_batches.len(),
+        manifest.records,
+        HumanBytes(bytes),
+        HumanBytes(manifest.bytes),
+    );
+    let undone = staged.attempts.iter().filter(|(unit, _)| !outcomes.contains_key(unit));
+    if let Some((attempt, reason)) =
+        undone.filter_map(|(_, attempt)| Some((attempt, attempt.reason.as_ref()?))).next()
+    {
+        text.push_str(&format!("; attempt {}: {}", attempt.attempt, Foreign(reason)));
+    }
+    Some(text)
+}

@@ -1,0 +1,145 @@
+//! The names under which a file comes to a client: which are not taken for a file, and another one if a name is in use.
+
+use std::ffi::{OsStr, OsString};
+
+use mysimbdp_core::config::Client;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::drop_directory::{TEMPORARY_SUFFIXES, is_receipt, is_temporary};
+use mysimbdp_core::io::files::FileError;
+
+use crate::error::Failure;
+
+/// So many files of one name do not wait at a time.
+const NAMES_MAX: usize = 1000;
+
+/// Why a file of this name would lie there for ever.
+pub fn never_taken(client: &Client, name: &OsStr) -> Option<String> {
+    if is_temporary(name) {
+        return Some(format!(
+            "names with a dot in front, or with {} at the end, are those of files that are still being written",
+            TEMPORARY_SUFFIXES.join(", ")
+        ));
+    }
+    let is_receipt = client.settings.receipt && is_receipt(name);
+    is_receipt.then(|| "it is the name of a receipt".to_owned())
+}
+
+/// Moves a file to the first of these names that is free: its own, `name-2.csv`, `name-3.csv` and so on, as long as a file of
+/// that name is the same to the client. `place` moves it to a name, and fails if that is in use.
+pub fn first_free(
+    client: Option<&Client>,
+    name: &OsStr,
+    mut place: impl FnMut(&OsStr) -> Result<(), FileError>,
+) -> Result<OsString, Failure> {
+    for number in 1..=NAMES_MAX {
+        let other = if number == 1 { name.to_owned() } else { numbered(name, number) };
+        if number > 1 && !client.is_some_and(|client| are_alike(client, name, &other)) {
+            let problem = format!(
+                "{} is there already, and {} would not be taken for the same: try again when it has been taken",
+                name.display(),
+                other.display()
+            );
+            return Err(Failure::new(exit::TEMPORARY, problem));
+        }
+        match place(&other) {
+            Err(error) if error.is_there_already() => {}
+            placed => return placed.map(|()| other).map_err(Failure::from),
+        }
+    }
+    let problem = format!("{NAMES_MAX} files of the name {} are there already", name.display());
+    Err(Failure::new(exit::TEMPORARY, problem))
+}
+
+/// The number stands in front of the extension, which says what the file holds.
+fn numbered(name: &OsStr, number: usize) -> OsString {
+    let path = std::path::Path::new(name);
+    let mut other = path.file_stem().unwrap_or(name).to_owned();
+    other.push(format!("-{number}"));
+    if let Some(extension) = path.extension() {
+        other.push(".");
+        other.push(extension);
+    }
+    other
+}
+
+/// Whether the client's rules treat the names alike, and give them to the same app.
+fn are_alike(client: &Client, one: &OsStr, other: &OsStr) -> bool {
+    let rules = |name: &OsStr| {
+        let text = name.to_string_lossy();
+        let app = client.app_for(&text).map(|app| &app.name);
+        let matches = client.pattern.as_ref().is_none_or(|pattern| pattern.is_match(&text));
+        (client.globs.is_match(name), matches, app)
+    };
+    // Beside a sentinel lies the file that is meant, under one name.
+    let is_sentinel = |suffix: &String| one.to_string_lossy().ends_with(suffix);
+    rules(one) == rules(other) && !client.settings.files.sentinel.as_ref().is_some_and(is_sentinel)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use mysimbdp_core::config::Config;
+
+    use super::*;
+
+    fn client(settings: &str) -> Client {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let file = folder.path().join("config.json");
+        let text = format!(
+            r#"{{"clients": [{{"id": "a", {settings} "apps": [{{"name": "one", "files": ["exact.csv"], "command": ["x"]}},
+                {{"name": "rest", "command": ["x"]}}]}}]}}"#
+        );
+        mysimbdp_core::io::files::write_atomic(&file, text.as_bytes()).expect("config can be written");
+        let config = Config::load(&file, |_| None).unwrap_or_else(|faults| panic!("{faults}"));
+        config.clients.into_values().next().expect("a client")
+    }
+
+    /// What it is called if these names are in use.
+    fn called(client: &Client, name: &str, in_use: &[&str]) -> Result<String, String> {
+        let place = |name: &OsStr| match in_use.iter().any(|used| OsStr::new(used) == name) {
+            true => Err(FileError {
+                action: "move",
+                path: name.into(),
+                source: io::Error::from(io::ErrorKind::AlreadyExists),
+            }),
+            false => Ok(()),
+        };
+        first_free(Some(client), OsStr::new(name), place)
+            .map(|name| name.display().to_string())
+            .map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn a_name_that_is_in_use_gets_a_number_and_keeps_its_extension() {
+        let client = client("");
+        for (name, in_use, expected) in [
+            ("a.csv", &[][..], "a.csv"),
+            ("a.csv", &["a.csv"], "a-2.csv"),
+            ("a.csv", &["a.csv", "a-2.csv"], "a-3.csv"),
+            ("a.b.csv", &["a.b.csv"], "a.b-2.csv"),
+            ("a", &["a"], "a-2"),
+        ] {
+            assert_eq!(called(&client, name, in_use).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_name_that_means_something_else_is_not_taken_in_its_place() {
+        let client = client(r#""files": {"pattern": "[a-z.0-9]+", "sentinel": ".done"},"#);
+        for name in ["exact.csv", "other.csv", "other.csv.done"] {
+            let refused = called(&client, name, &[name]).expect_err(name);
+            assert!(refused.contains("try again when it has been taken"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn names_that_wait_for_ever_are_known() {
+        let with_receipts = client(r#""receipt": true,"#);
+        for name in [".a.csv", "a.part", "a.csv~", "a.csv.receipt.json"] {
+            assert!(never_taken(&with_receipts, OsStr::new(name)).is_some(), "{name}");
+        }
+        assert_eq!(never_taken(&with_receipts, OsStr::new("a.csv")), None);
+        assert_eq!(never_taken(&client(""), OsStr::new("a.csv.receipt.json")), None);
+    }
+}

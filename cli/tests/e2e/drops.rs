@@ -1,0 +1,176 @@
+//! `mysimbdp drop`: names that are in use or not taken, what is told while it waits, and how a sender of its own learns the end.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use mysimbdp_testbed::{Daemon, Root, binary, unique, until};
+use serde_json::{Value, json};
+
+use crate::privacy::Unprivileged;
+use crate::support::SOON;
+
+/// A client whose app is this script, on the embedded store.
+fn root(script: &str, changes: Value) -> Root {
+    let mut client = json!({
+        "id": "alpha",
+        "receipt": true,
+        "files": {"extensions": ["csv"]},
+        "apps": [{"name": "app", "command": ["sh", "-c", script], "collection": "records"}],
+    });
+    for (name, value) in changes.as_object().expect("an object") {
+        client[name] = value.clone();
+    }
+    Root::new(&json!({
+        "coredms": {"database": unique("drops")},
+        "fetchdata": {"settle": "100ms", "scan_every": "1s", "free_space_min": "0B"},
+        "batch_manager": {"scan_every": "200ms", "backoff_first": "100ms", "backoff_max": "1s"},
+        "clients": [client],
+    }))
+}
+
+fn stores() -> String {
+    format!("exec {}", binary("document-app").display())
+}
+
+fn printed(output: &std::process::Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[track_caller]
+fn run(root: &Root, code: i32, words: &[&str]) -> String {
+    let output = Daemon::run(root, words, &[]);
+    let printed = printed(&output);
+    assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{printed}");
+    printed
+}
+
+/// It used to wait for its time-out: only what is ingested had a receipt.
+#[test]
+fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_held() {
+    let root = root("cat > /dev/null; echo broken >&2; exit 65", json!({}));
+    let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
+    until(SOON, "the folder is there", || root.drop_point("alpha").join("backfill").exists());
+    let user = Unprivileged::new(&root.path().join("nothing-of-the-platform"));
+    if !user.is_another() {
+        println!("SKIPPED: only root can become another user");
+        return;
+    }
+    for (path, mode) in [(root.path().to_owned(), 0o755), (root.config(), 0o644)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
+    }
+    user.own(&root.drop_point("alpha"));
+    let folder = tempfile::tempdir().expect("temporary directory");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    for (name, content, end) in [
+        ("wrong.exe", "x", "discarded: has extension exe"),
+        // The receipt of the first one, of as many bytes, is not about this one.
+        ("wrong.exe", "y", "discarded: has extension exe"),
+        ("data.csv", "a,b\n1,2\n", "held: "),
+    ] {
+        let file = folder.path().join(name);
+        fs::write(&file, content).expect("write");
+        let words = ["drop", "alpha", file.to_str().expect("text"), "--wait", "--timeout", "120s"];
+        let output = user.run(&root, &words);
+        assert_eq!(output.status.code(), Some(65), "{}", printed(&output));
+        assert!(printed(&output).contains(end), "{}", printed(&output));
+    }
+    let receipt = fs::read(root.drop_point("alpha").join("wrong.exe.receipt.json")).expect("a receipt");
+    let receipt: Value = serde_json::from_slice(&receipt).expect("JSON");
+    assert_eq!((&receipt["state"], &receipt["stored"]), (&json!("discarded"), &json!(0)));
+    assert_eq!(receipt.get("ingestion"), None, "it was not read");
+    let status: Value = serde_json::from_slice(&Daemon::run(&root, &["status", "--json"], &[]).stdout)
+        .expect("the status is JSON");
+    assert_eq!(status["clients"]["alpha"]["dropped"], 0, "receipts do not wait: {status:#}");
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+#[test]
+fn a_second_file_of_a_name_that_still_waits_gets_another_name() {
+    let root = root(&stores(), json!({}));
+    let folder = root.drop_point("alpha");
+    for (directory, content) in [("one", "a\n1\n"), ("two", "a\n2\n"), ("three", "a\n3\n")] {
+        fs::create_dir_all(root.path().join(directory)).expect("directory");
+        fs::write(root.path().join(directory).join("data.csv"), content).expect("write");
+    }
+    run(&root, 0, &["drop", "alpha", "one/data.csv"]);
+    let second = run(&root, 0, &["drop", "alpha", "two/data.csv"]);
+    let said =
+        "data.csv is there already and not yet taken: dropped as client-input-directory/alpha/data-2.csv";
+    assert!(second.contains(said), "{second}");
+    assert_eq!(fs::read(folder.join("data.csv")).expect("the first"), b"a\n1\n");
+    assert_eq!(fs::read(folder.join("data-2.csv")).expect("the second"), b"a\n2\n");
+
+    // The third waits for its own end, under its own name.
+    let waiting = Daemon::start(&root, &["drop", "alpha", "three/data.csv", "--wait"], &[]);
+    until(SOON, "the third is dropped", || folder.join("data-3.csv").exists());
+    let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
+    let mut waiting = waiting;
+    let status = waiting.wait();
+    assert!(status.success(), "{}", waiting.output());
+    let ended = "client-input-directory/alpha/data-3.csv: ingested: received 1, stored 1";
+    assert!(waiting.output().contains(ended), "{}", waiting.output());
+    until(SOON, "all have a receipt", || {
+        ["data.csv", "data-2.csv"].iter().all(|name| folder.join(format!("{name}.receipt.json")).exists())
+    });
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+#[test]
+fn a_name_that_is_passed_over_is_refused_at_once_and_a_sentinel_is_asked_for() {
+    let root = root(&stores(), json!({"files": {"extensions": ["csv"], "sentinel": ".done"}}));
+    for name in ["data.csv.part", ".data.csv", "data.csv~", "data.csv.receipt.json", "data.csv"] {
+        fs::write(root.path().join(name), "a\n1\n").expect("write");
+    }
+    for name in ["data.csv.part", ".data.csv", "data.csv~", "data.csv.receipt.json"] {
+        let refused = run(&root, 65, &["drop", "alpha", name, "--wait"]);
+        assert!(refused.contains(&format!("{name} would wait for ever: ")), "{refused}");
+    }
+    let said = run(&root, 0, &["drop", "alpha", "data.csv"]);
+    assert!(
+        said.contains("data.csv is taken when client-input-directory/alpha/data.csv.done lies"),
+        "{said}"
+    );
+}
+
+#[test]
+fn drop_tells_how_far_the_app_is_while_it_waits() {
+    // All but the first micro-batch wait until they may go on.
+    let script = format!(
+        "until test $MYSIMBDP_BATCH_INDEX = 0 || test -e go; do sleep 0.1; done; {stores}",
+        stores = stores()
+    );
+    let root = root(&script, json!({"micro_batching": {"block_size": "4KiB"}}));
+    let rows: String = (0..1000).map(|row| format!("{row},text\n")).collect();
+    fs::write(root.path().join("data.csv"), format!("a,b\n{rows}")).expect("write");
+    let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
+    let mut waiting = Daemon::start(&root, &["drop", "alpha", "data.csv", "--wait"], &[]);
+    waiting.until_output(SOON, "data.csv: 1 of ");
+    let told = waiting.output();
+    assert!(told.contains(" micro-batches done, ") && told.contains(" of 1000 records, "), "{told}");
+    fs::write(root.path().join("go"), "").expect("write");
+    assert!(waiting.wait().success(), "{}", waiting.output());
+    assert!(waiting.output().contains("ingested: received 1000, stored 1000"), "{}", waiting.output());
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+/// What lies there is kept, and what returns has to go somewhere.
+#[test]
+fn a_retry_of_a_name_that_is_in_use_gives_another_one() {
+    let root = root(&stores(), json!({}));
+    let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
+    root.drop_file("alpha", "wrong.exe", b"first");
+    until(SOON, "it is discarded", || root.reasons("discarded", "alpha").len() == 1);
+    assert!(fetchdata.terminate().success(), "{}", fetchdata.output());
+    root.drop_file("alpha", "wrong.exe", b"second");
+    let id = root.list("discarded/alpha").remove(0);
+    let said = run(&root, 0, &["retry", &id]);
+    assert!(said.contains("client-input-directory/alpha/wrong-2.exe is dropped again"), "{said}");
+    let content = |name: &str| fs::read(root.drop_point("alpha").join(name)).expect("a file");
+    assert_eq!((content("wrong.exe"), content("wrong-2.exe")), (b"second".to_vec(), b"first".to_vec()));
+}
