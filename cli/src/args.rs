@@ -176,11 +176,14 @@ pub struct Check {
 pub enum CheckCommand {
     /// Run the conformance cases of the app contract against a program
     App {
+        /// It is a stream app; run it on a broker of its own.
+        #[arg(long, conflicts_with = "protocol")]
+        stream: bool,
         /// `stdin` or `worker`.
         #[arg(long, default_value = "stdin", value_parser = ["stdin", "worker"])]
         protocol: String,
-        /// `platform` or `key`: how records get their `_id`; `object` for whole files.
-        #[arg(long, default_value = "platform", value_parser = ["platform", "key", "object"])]
+        /// `platform` or `key`: how records get their `_id`; `object` for whole files; `none` for a stream app that ignores numbers.
+        #[arg(long, default_value = "platform", value_parser = ["platform", "key", "object", "none"])]
         ids: String,
         /// Program and arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]

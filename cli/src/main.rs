@@ -93,8 +93,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Up => commands::up::run(&load()?, file).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Check(Check { command: None }) => commands::check::run(&load()?, file),
-        Command::Check(Check { command: Some(CheckCommand::App { protocol, ids, command }) }) => {
-            commands::check_app::run(&protocol, &ids, &command).await
+        Command::Check(Check { command: Some(CheckCommand::App { stream, protocol, ids, command }) }) => {
+            match stream {
+                true => commands::check_app::stream(&ids, &command).await,
+                false => commands::check_app::batch(&protocol, &ids, &command).await,
+            }
         }
         Command::Drop(args) => commands::drop_files::run(&load()?, &args).await,
         Command::Status { json } => commands::status::run(&load()?, json).await,

@@ -32,6 +32,12 @@ def on_connect(client, *_):
     client.unsubscribe(env("TOPIC_FILTER")) if state["wish"] == "drain" else client.subscribe(env("TOPIC_FILTER"), qos=1)
 
 
+def on_disconnect(client, _, __, reason, *___):
+    if reason.value == 142:  # another process has taken the client id over: give way, or they would go on so for ever
+        state["wish"] = "stop"
+        client.disconnect()
+
+
 def expiry(packet, seconds):
     properties = Properties(packet)
     properties.SessionExpiryInterval = seconds
@@ -128,7 +134,7 @@ def main():
     options = dict(w="majority", journal=True, serverSelectionTimeoutMS=5000)
     database = pymongo.MongoClient(env("COREDMS"), **options)[env("DATABASE")]
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, env("INSTANCE"), protocol=mqtt.MQTTv5, manual_ack=True)
-    client.on_connect = on_connect
+    client.on_connect, client.on_disconnect = on_connect, on_disconnect
     client.on_message = lambda _, __, message: waiting.put((state["connection"], time.monotonic(), message))
     client.on_unsubscribe = lambda *_: state.update(unsubscribed=True)
     session, broker = expiry(PacketTypes.CONNECT, 604_800), urlsplit(env("BROKER"))

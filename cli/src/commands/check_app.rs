@@ -2,28 +2,61 @@
 
 use mysimbdp_core::app::{Ids, Protocol};
 use mysimbdp_core::exit;
+use tokio::sync::watch;
 
-use crate::conformance::{self, Bench};
+use crate::conformance::stream::{self, StreamBench};
+use crate::conformance::{self, Bench, Case};
 use crate::error::Failure;
 use crate::output::Foreign;
 use crate::signals;
 
-pub async fn run(protocol: &str, ids: &str, command: &[String]) -> Result<(), Failure> {
+pub async fn batch(protocol: &str, ids: &str, command: &[String]) -> Result<(), Failure> {
     let protocol = if protocol == "worker" { Protocol::Worker } else { Protocol::Stdin };
     let ids = match ids {
         "key" => Ids::Key,
         "object" => Ids::Object,
+        "none" => return Err(Failure::new(exit::USAGE, "--ids none is for stream apps, with --stream")),
         _ => Ids::Platform,
     };
     let bench = Bench::open(protocol, ids, command).await?;
     let mut shutdown = signals::shutdown()?;
     let cases = tokio::select! {
         cases = conformance::cases(&bench) => cases,
-        _ = shutdown.wait_for(|stop| *stop) => Err(Failure::new(exit::TEMPORARY, "interrupted")),
+        () = asked_to_stop(&mut shutdown) => Err(interrupted()),
     };
     bench.close().await?;
-    let (cases, mut failed) = (cases?, 0);
-    for case in &cases {
+    report(&cases?)
+}
+
+pub async fn stream(ids: &str, command: &[String]) -> Result<(), Failure> {
+    let ids = match ids {
+        "key" => Ids::Key,
+        "none" => Ids::None,
+        "object" => return Err(Failure::new(exit::USAGE, "--ids object is for batch apps")),
+        _ => Ids::Platform,
+    };
+    let mut bench = StreamBench::open(ids, command).await?;
+    let mut shutdown = signals::shutdown()?;
+    let cases = tokio::select! {
+        cases = stream::cases(&mut bench) => cases,
+        () = asked_to_stop(&mut shutdown) => Err(interrupted()),
+    };
+    bench.close().await?;
+    report(&cases?)
+}
+
+async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    // A sender that is gone wants it to stop too.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn interrupted() -> Failure {
+    Failure::new(exit::TEMPORARY, "interrupted")
+}
+
+fn report(cases: &[Case]) -> Result<(), Failure> {
+    let mut failed = 0;
+    for case in cases {
         match &case.result {
             Ok(()) => println!("ok      {}", case.name),
             Err(reason) => {

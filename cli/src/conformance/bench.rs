@@ -1,25 +1,22 @@
 //! Runs the program under test on one unit and looks at what it stored.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bson::Bson;
 use mysimbdp_core::app::{Ids, Line, Phase, Protocol, UnitHeader, env};
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::COREDMS_VARIABLE;
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::{Hasher, IngestionId};
-use mysimbdp_core::io::coredms::{self, Coredms};
-use mysimbdp_core::io::process::{Child, Output, Signal, Spawn, Stdin, find_program};
-use mysimbdp_core::io::{clock, files, random};
+use mysimbdp_core::io::coredms;
+use mysimbdp_core::io::process::{Child, Output, Signal, Spawn, Stdin};
+use mysimbdp_core::io::{clock, random};
 use mysimbdp_core::manifest::Format;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use super::sandbox::Sandbox;
 use crate::demo::WEATHER;
 use crate::error::Failure;
 
@@ -37,14 +34,9 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 /// The program under test and its store.
 #[derive(Debug)]
 pub struct Bench {
-    program: PathBuf,
-    args: Vec<OsString>,
+    sandbox: Sandbox,
     protocol: Protocol,
     ids: Ids,
-    coredms_url: String,
-    database: String,
-    store: Arc<dyn Coredms>,
-    directory: PathBuf,
 }
 
 /// One unit of work.
@@ -154,26 +146,14 @@ impl Unit {
 
 impl Bench {
     pub async fn open(protocol: Protocol, ids: Ids, command: &[String]) -> Result<Self, Failure> {
-        let directory = std::env::temp_dir().join(format!("mysimbdp-check-{:08x}", random::number() as u32));
-        files::create_dir_all(&directory)?;
-        let here = std::env::current_dir().map_err(|error| Failure::of(exit::IO, &error))?;
-        let Some((program, args)) = command.split_first() else {
-            return Err(Failure::new(exit::USAGE, "no command given"));
-        };
-        let program = find_program(program, &here).map_err(|error| Failure::of(exit::NO_INPUT, &error))?;
-        let coredms_url = std::env::var(COREDMS_VARIABLE)
-            .unwrap_or_else(|_| format!("sqlite:{}", directory.join("coredms").display()));
-        let database = format!("mysimbdp_check_{:08x}", random::number() as u32);
-        let store = coredms::open(&coredms_url, &database).await?;
-        let args = args.iter().map(OsString::from).collect();
-        Ok(Self { program, args, protocol, ids, coredms_url, database, store, directory })
+        Ok(Self { sandbox: Sandbox::open(command).await?, protocol, ids })
     }
 
     /// How many documents carry the ids of the records that the unit announces.
     pub async fn stored(&self, unit: &Unit) -> Result<u64, Failure> {
         let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
         let range = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
-        Ok(self.store.count_ids(COLLECTION, range.0, range.1).await?)
+        Ok(self.sandbox.store.count_ids(COLLECTION, range.0, range.1).await?)
     }
 
     pub fn ids(&self) -> Ids {
@@ -184,27 +164,25 @@ impl Bench {
     pub async fn missing_key(&self, keys: &[Value]) -> Result<Option<String>, Failure> {
         let ids: Result<Vec<Bson>, _> = keys.iter().map(|key| Bson::try_from(key.clone())).collect();
         let Ok(ids) = ids else { return Ok(Some("that is no value of Extended JSON".to_owned())) };
-        let missing = self.store.missing_ids(COLLECTION, ids).await?;
+        let missing = self.sandbox.store.missing_ids(COLLECTION, ids).await?;
         Ok(missing.first().and_then(|position| keys.get(*position)).map(Value::to_string))
     }
 
     /// The bytes of the unit's object, if it is visible.
     pub async fn object(&self, unit: &Unit) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(self.store.object(COLLECTION, unit.ingestion).await?)
+        Ok(self.sandbox.store.object(COLLECTION, unit.ingestion).await?)
     }
 
     /// How many documents, or objects, there are.
     pub async fn total(&self) -> Result<u64, Failure> {
         let collection =
             if self.ids == Ids::Object { format!("{COLLECTION}.files") } else { COLLECTION.to_owned() };
-        Ok(self.store.count(&collection).await?)
+        Ok(self.sandbox.store.count(&collection).await?)
     }
 
     /// Leaves nothing behind, in the store neither.
     pub async fn close(self) -> Result<(), Failure> {
-        self.store.drop_database().await?;
-        self.store.close().await;
-        Ok(())
+        self.sandbox.close().await
     }
 
     /// Gives the program one unit and hears its answer.
@@ -223,8 +201,8 @@ impl Bench {
 
     async fn start(&self, header: &UnitHeader) -> Result<Child, Failure> {
         let own = [
-            (env::COREDMS, self.coredms_url.as_str()),
-            (env::DATABASE, &self.database),
+            (env::COREDMS, self.sandbox.coredms_url.as_str()),
+            (env::DATABASE, &self.sandbox.database),
             (env::COLLECTION, COLLECTION),
             (env::IDS, self.ids.as_str()),
             (env::RECORD_KEY, if self.ids == Ids::Key { RECORD_KEY } else { "" }),
@@ -233,14 +211,14 @@ impl Bench {
         let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
         let unit = header.to_env().into_iter().map(|(name, value)| (name.into(), value.into()));
         Spawn {
-            program: self.program.clone(),
-            args: self.args.clone(),
+            program: self.sandbox.program.clone(),
+            args: self.sandbox.args.clone(),
             env: own.chain(unit).collect(),
-            directory: self.directory.clone(),
+            directory: self.sandbox.directory.clone(),
             stdin: Stdin::Feed,
             output: Output::Piped,
             dies_with_parent: Some(Signal::KILL),
-            owner: Some(format!("check-app {}", self.directory.display())),
+            owner: Some(format!("check-app {}", self.sandbox.directory.display())),
         }
         .start()
         .await
@@ -321,11 +299,4 @@ async fn lines_of(stdout: impl tokio::io::AsyncRead + Unpin) -> (Option<Line>, V
         }
     }
     (last, listed)
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        // Only a temporary directory: nothing depends on its end.
-        let _ = files::remove_dir_all(&self.directory);
-    }
 }

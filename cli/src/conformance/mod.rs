@@ -1,8 +1,11 @@
 //! The app contract as cases that any program can be put through; `docs/app-contract.md` lists them for its author.
 //!
-//! The sample is CSV; the store is `MYSIMBDP_COREDMS`, or an embedded one in a temporary directory.
+//! Of batch apps here, of stream apps in [`stream`]. The sample is CSV; the store is `MYSIMBDP_COREDMS`, or an embedded one in a
+//! temporary directory.
 
 mod bench;
+mod sandbox;
+pub mod stream;
 
 use mysimbdp_core::app::{Ids, Line};
 use mysimbdp_core::exit;

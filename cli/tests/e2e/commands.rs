@@ -1,6 +1,6 @@
 //! The command line, on embedded defaults: what it prints and how it ends.
 
-use mysimbdp_testbed::{Daemon, Root, binary, mongodb, python, until};
+use mysimbdp_testbed::{Daemon, Mongod, Root, binary, mongodb, python, until};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, documents, objects, readings, run, with_argument};
@@ -195,6 +195,87 @@ async fn an_app_in_python_keeps_the_contract() {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && printed.contains("9 passed, 0 failed"), "{printed}");
     let client = mongodb::Client::with_uri_str(mongodb().url()).await.expect("a valid address");
+    let names = client.list_database_names().await.expect("names");
+    assert!(!names.iter().any(|name| name.starts_with("mysimbdp_check_")), "{names:?}");
+}
+
+/// On an embedded broker and an embedded store, as a user of a laptop has it.
+#[test]
+fn the_reference_stream_app_keeps_the_contract_and_nothing_is_left_behind() {
+    let root = embedded(&json!([documents("client2")]));
+    let temporary = root.path().join("temporary");
+    std::fs::create_dir(&temporary).expect("create");
+    let directory = [("TMPDIR", temporary.to_str().expect("UTF-8"))];
+    let app = binary("stream-app");
+    let app = app.to_str().expect("UTF-8");
+    for (ids, passed) in [("platform", 13), ("key", 9), ("none", 8)] {
+        let words = ["check", "app", "--stream", "--ids", ids, app, "--topic-field", "topic"];
+        let output = Daemon::run(&root, &words, &directory);
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{ids}: {printed}");
+        assert!(printed.contains(&format!("{passed} passed, 0 failed")), "{ids}: {printed}");
+    }
+    let left: Vec<_> = std::fs::read_dir(&temporary).expect("list").collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    run(&root, 64, &["check", "app", "--stream", "--ids", "object", app]);
+    run(&root, 64, &["check", "app", "--ids", "none", app]);
+    let printed = run(&root, 65, &["check", "app", "--stream", "true"]);
+    assert!(printed.contains("FAILED  messages are stored: it ended by itself"), "{printed}");
+}
+
+/// What a program does wrong is told by the case that it is about.
+#[test]
+fn stream_apps_that_break_the_contract_are_told_by_the_case() {
+    let root = embedded(&json!([documents("client2")]));
+    let app = binary("stream-app");
+    let app = app.display();
+    let broken = [
+        (format!("trap '' TERM; {app}; exit 3"), "FAILED  SIGTERM ends it"),
+        (format!("MYSIMBDP_IDS=none exec {app}"), "FAILED  a numbered message has the id of its number"),
+        (format!("MYSIMBDP_RECEIPT_TOPIC= exec {app}"), "FAILED  a numbered source is told"),
+        (format!("MYSIMBDP_REPORT_TOPIC=other exec {app}"), "FAILED  its reports add up"),
+    ];
+    // Each waits in vain for what does not come.
+    let root = &root;
+    std::thread::scope(|scope| {
+        for (script, case) in &broken {
+            scope.spawn(move || {
+                let printed = run(root, 65, &["check", "app", "--stream", "sh", "-c", script]);
+                assert!(printed.contains(case), "{script}: {printed}");
+            });
+        }
+    });
+}
+
+#[test]
+fn an_interrupted_check_of_a_stream_app_leaves_nothing() {
+    let root = embedded(&json!([documents("client2")]));
+    let temporary = root.path().join("temporary");
+    std::fs::create_dir(&temporary).expect("create");
+    let script = format!("sleep 600.5 & exec {}", binary("stream-app").display());
+    let words = ["check", "app", "--stream", "sh", "-c", &script];
+    let directory = [("TMPDIR", temporary.to_str().expect("UTF-8"))];
+    let mut check = Daemon::start(&root, &words, &directory);
+    until(SOON, "the app runs", || !with_argument("600.5").is_empty());
+    let status = check.interrupt();
+    assert_eq!(status.code(), Some(75), "{}", check.output());
+    assert_eq!(with_argument("600.5"), [] as [u32; 0], "nothing is left of the app");
+    let left: Vec<_> = std::fs::read_dir(&temporary).expect("list").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_stream_app_in_python_keeps_the_contract() {
+    let root = embedded(&json!([documents("client2")]));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../client-apps/python/stream_app.py");
+    let (python, store) = (python(), Mongod::start());
+    let words = ["check", "app", "--stream", "--ids", "none", python.to_str().expect("UTF-8"), script];
+    let output = Daemon::run(&root, &words, &[("MYSIMBDP_COREDMS", &store.url())]);
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(output.status.success() && printed.contains("8 passed, 0 failed"), "{printed}");
+    let client = mongodb::Client::with_uri_str(store.url()).await.expect("a valid address");
     let names = client.list_database_names().await.expect("names");
     assert!(!names.iter().any(|name| name.starts_with("mysimbdp_check_")), "{names:?}");
 }

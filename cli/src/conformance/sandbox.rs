@@ -1,0 +1,62 @@
+//! What a program under test is run in: a directory and a database of its own, of which nothing is left.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mysimbdp_core::config::COREDMS_VARIABLE;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_core::io::process::find_program;
+use mysimbdp_core::io::{files, random};
+
+use crate::error::Failure;
+
+/// The program, its directory and its store.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    pub(super) program: PathBuf,
+    pub(super) args: Vec<OsString>,
+    pub(super) coredms_url: String,
+    pub(super) database: String,
+    pub(super) store: Arc<dyn Coredms>,
+    pub(super) directory: PathBuf,
+}
+
+impl Sandbox {
+    pub(super) async fn open(command: &[String]) -> Result<Self, Failure> {
+        let here = std::env::current_dir().map_err(|error| Failure::of(exit::IO, &error))?;
+        let Some((program, args)) = command.split_first() else {
+            return Err(Failure::new(exit::USAGE, "no command given"));
+        };
+        let program = find_program(program, &here).map_err(|error| Failure::of(exit::NO_INPUT, &error))?;
+        let directory = std::env::temp_dir().join(format!("mysimbdp-check-{:08x}", random::number() as u32));
+        let coredms_url = std::env::var(COREDMS_VARIABLE)
+            .unwrap_or_else(|_| format!("sqlite:{}", directory.join("coredms").display()));
+        let database = format!("mysimbdp_check_{:08x}", random::number() as u32);
+        files::create_dir_all(&directory)?;
+        let store = match coredms::open(&coredms_url, &database).await {
+            Ok(store) => store,
+            Err(error) => {
+                files::remove_dir_all(&directory)?;
+                return Err(error.into());
+            }
+        };
+        let args = args.iter().map(OsString::from).collect();
+        Ok(Self { program, args, coredms_url, database, store, directory })
+    }
+
+    /// Leaves nothing behind, in the store neither.
+    pub(super) async fn close(self) -> Result<(), Failure> {
+        self.store.drop_database().await?;
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Only a temporary directory: nothing depends on its end.
+        let _ = files::remove_dir_all(&self.directory);
+    }
+}

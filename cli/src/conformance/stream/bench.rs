@@ -1,0 +1,312 @@
+//! Runs the program under test in a slot, on a broker and a store of its own, and looks at what becomes of messages.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use bson::doc;
+use mysimbdp_core::app::{Ids, env};
+use mysimbdp_core::client::ClientId;
+use mysimbdp_core::config::REJECTED;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::broker::consumer::create_session;
+use mysimbdp_core::io::broker::{BrokerError, BrokerLink, ConnectOptions, LinkEvent, Publish, Reach};
+use mysimbdp_core::io::embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
+use mysimbdp_core::io::process::{Child, Output, Spawn, Stdin};
+use mysimbdp_core::io::{files, process};
+use mysimbdp_core::message::{Receipt, Report};
+use mysimbdp_core::source::Source;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::super::sandbox::Sandbox;
+use super::Verdict;
+use crate::error::Failure;
+
+/// Longer than any honest program needs for some hundred messages.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const BROKER_DEADLINE: Duration = Duration::from_secs(10);
+/// As the platform makes it.
+const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 86_400);
+
+const CLIENT: &str = "check";
+const COLLECTION: &str = "check";
+const TOPIC: &str = "check/messages";
+const FILTER: &str = "$share/check/check/messages";
+const INSTANCE: &str = "check-stream-0";
+const REPORTS: &str = "check/reports";
+const RECEIPTS: &str = "check/receipts";
+/// Identifies a message of the sample.
+const RECORD_KEY: &str = "number";
+/// Of the program's last words.
+const LOG_BYTES: usize = 1000;
+
+/// The program under test, and what there must be of the messages that it was sent.
+#[derive(Debug)]
+pub struct StreamBench {
+    pub(super) ids: Ids,
+    pub(super) client: ClientId,
+    pub(super) expected: Expected,
+    /// By source; the last one that came.
+    pub(super) receipts: BTreeMap<String, Receipt>,
+    sandbox: Sandbox,
+    url: String,
+    link: BrokerLink,
+    events: mpsc::Receiver<LinkEvent>,
+    /// What is not a report, if one of them was not.
+    bad_report: Option<String>,
+    reported: u64,
+    next_number: u64,
+    stop_broker: watch::Sender<bool>,
+    broker: JoinHandle<Result<(), EmbeddedBrokerError>>,
+}
+
+/// What was published comes to this.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expected {
+    pub(super) documents: u64,
+    pub(super) rejected: u64,
+    /// As reports count: stored, and found to be there already.
+    pub(super) ingested: u64,
+}
+
+impl StreamBench {
+    pub async fn open(ids: Ids, command: &[String]) -> Result<Self, Failure> {
+        let sandbox = Sandbox::open(command).await?;
+        let options = EmbeddedBrokerOptions { directory: sandbox.directory.join("broker"), port: Some(0) };
+        let started = EmbeddedBroker::start(options).await;
+        let broker = started.map_err(|error| Failure::of(exit::UNAVAILABLE, &error))?;
+        let (url, (stop_broker, stopped)) = (broker.url.clone(), watch::channel(false));
+        let broker = tokio::spawn(broker.run(stopped));
+        let filters = vec![REPORTS.to_owned(), format!("{RECEIPTS}/+")];
+        let (link, events) =
+            BrokerLink::connect(ConnectOptions::new(&url, "check"), filters).map_err(of_broker)?;
+        let bench = Self {
+            ids,
+            client: CLIENT.parse().expect("a client id"),
+            expected: Expected::default(),
+            receipts: BTreeMap::new(),
+            sandbox,
+            url,
+            link,
+            events,
+            bad_report: None,
+            reported: 0,
+            next_number: 0,
+            stop_broker,
+            broker,
+        };
+        bench.link.wait_connected(BROKER_DEADLINE).await.map_err(of_broker)?;
+        // Last of all: what fails before has left nothing in the store.
+        for collection in [COLLECTION, REJECTED] {
+            bench.sandbox.store.ensure_collection(collection, None).await?;
+        }
+        Ok(bench)
+    }
+
+    /// Leaves nothing behind. What was started has ended with its [`Child`].
+    pub async fn close(self) -> Result<(), Failure> {
+        self.link.close().await;
+        // It may have ended already, by a fault that is told below.
+        let _ = self.stop_broker.send(true);
+        let broker = self.broker.await;
+        self.sandbox.close().await?;
+        match broker {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::of(exit::UNAVAILABLE, &error)),
+            Err(error) => Err(Failure::of(exit::SOFTWARE, &error)),
+        }
+    }
+
+    /// Starts the program in the slot. Its session is there before, as under the platform.
+    pub(super) async fn start(&self) -> Result<Child, Failure> {
+        let options = ConnectOptions {
+            session_expiry: Some(SESSION_EXPIRY),
+            receive_maximum: 1,
+            ..ConnectOptions::new(&self.url, INSTANCE)
+        };
+        create_session(options, vec![FILTER.to_owned()], BROKER_DEADLINE).await.map_err(of_broker)?;
+        self.spawn().await
+    }
+
+    /// Starts it beside another process, with the same client id.
+    pub(super) async fn spawn(&self) -> Result<Child, Failure> {
+        let sandbox = &self.sandbox;
+        let env = [
+            (env::CLIENT_ID, CLIENT),
+            (env::COREDMS, &sandbox.coredms_url),
+            (env::DATABASE, &sandbox.database),
+            (env::COLLECTION, COLLECTION),
+            (env::REJECTED_COLLECTION, REJECTED),
+            (env::IDS, self.ids.as_str()),
+            (env::RECORD_KEY, if self.ids == Ids::Key { RECORD_KEY } else { "" }),
+            (env::BROKER, &self.url),
+            (env::KEEP_ALIVE_SECONDS, "10"),
+            (env::TOPIC_FILTER, FILTER),
+            (env::INSTANCE, INSTANCE),
+            (env::SLOT, "0"),
+            (env::INSTANCE_TOPIC, "check/instance"),
+            (env::REPORT_TOPIC, REPORTS),
+            (env::REPORT_SECONDS, "1"),
+            (env::RECEIPT_TOPIC, RECEIPTS),
+            (env::GAP_DELAY_MILLIS, "300"),
+            (env::BATCH_MESSAGES, "100"),
+            (env::BATCH_MILLIS, "10"),
+            (env::DRAIN_QUIET_MILLIS, "500"),
+        ];
+        Spawn {
+            program: sandbox.program.clone(),
+            args: sandbox.args.clone(),
+            env: env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect(),
+            directory: sandbox.directory.clone(),
+            stdin: Stdin::Null,
+            output: Output::AppendTo(sandbox.directory.join("stream.log")),
+            dies_with_parent: Some(process::Signal::KILL),
+            owner: Some(format!("check-app {}", sandbox.directory.display())),
+        }
+        .start()
+        .await
+        .map_err(|error| Failure::of(exit::NO_INPUT, &error))
+    }
+
+    /// A JSON object that no other message is.
+    pub(super) fn sample(&mut self) -> String {
+        self.next_number += 1;
+        format!(r#"{{"{RECORD_KEY}":{},"text":"wind"}}"#, self.next_number)
+    }
+
+    /// Publishes a message, of a numbered source if it has a number; says whether anybody has subscribed.
+    pub(super) async fn publish(
+        &self,
+        payload: &[u8],
+        number: Option<(&Source, u64)>,
+    ) -> Result<Reach, Failure> {
+        let user_properties = number.map_or_else(Vec::new, |(source, number)| {
+            let texts = [source.name.to_string(), source.epoch.to_string(), number.to_string()];
+            ["source", "epoch", "seq"].map(str::to_owned).into_iter().zip(texts).collect()
+        });
+        let publish = Publish { user_properties, ..Publish::new(TOPIC, payload.to_vec()) };
+        self.link.publish_and_see(publish).await.map_err(of_broker)
+    }
+
+    /// Waits until what is expected is in the store; with `reports` until the reports say so too. Nothing more may be there,
+    /// unless the app stores at least once. What a case has found missing is not missed by the next one.
+    pub(super) async fn settle(&mut self, child: &mut Child, reports: bool) -> Verdict {
+        let verdict = self.compare(child, reports).await?;
+        if verdict.is_err() {
+            let (documents, rejected) = self.counts().await?;
+            self.expected = Expected { documents, rejected, ingested: self.reported };
+        }
+        Ok(verdict)
+    }
+
+    async fn compare(&mut self, child: &mut Child, reports: bool) -> Verdict {
+        let deadline = Instant::now() + TIMEOUT;
+        let Expected { documents, rejected, ingested } = self.expected;
+        loop {
+            let (there, refused) = self.counts().await?;
+            let mut found = format!(
+                "the store has {there} documents and {refused} rejected messages, must be {documents} and {rejected}"
+            );
+            if there >= documents && refused >= rejected && (!reports || self.reported >= ingested) {
+                let is_exact = self.ids == Ids::None || (there == documents && refused == rejected);
+                return Ok(if is_exact { Ok(()) } else { Err(found) });
+            }
+            if let Some(status) = self.pause(child).await? {
+                return Ok(Err(format!("it ended by itself ({status}) while {found}{}", self.last_words())));
+            }
+            if Instant::now() >= deadline {
+                if reports {
+                    let reported = self.reported;
+                    found.push_str(&format!(
+                        ", and reports tell of {reported} ingested ones, must be {ingested}"
+                    ));
+                }
+                if let Some(fault) = &self.bad_report {
+                    found.push_str(&format!("; one of its reports is none: {fault}"));
+                }
+                return Ok(Err(format!("after {} s {found}{}", TIMEOUT.as_secs(), self.last_words())));
+            }
+        }
+    }
+
+    /// Documents, and rejected messages.
+    async fn counts(&self) -> Result<(u64, u64), Failure> {
+        let store = &self.sandbox.store;
+        Ok((store.count(COLLECTION).await?, store.count(REJECTED).await?))
+    }
+
+    /// Waits until this holds, or the program ends, or it takes too long.
+    pub(super) async fn until(
+        &mut self,
+        child: &mut Child,
+        holds: impl Fn(&Self) -> bool,
+    ) -> Result<(), Failure> {
+        let deadline = Instant::now() + TIMEOUT;
+        while !holds(self) && Instant::now() < deadline {
+            if self.pause(child).await?.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for its end; `None` if it goes on.
+    pub(super) async fn end_of(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match self.pause(child).await? {
+                None if Instant::now() < deadline => {}
+                ended => return Ok(ended),
+            }
+        }
+    }
+
+    /// How many documents have the ids of these numbers.
+    pub(super) async fn numbered(&self, source: &Source, first: u64, last: u64) -> Result<u64, Failure> {
+        let (first, end) = (source.id(&self.client, first), source.id(&self.client, last + 1));
+        Ok(self.sandbox.store.count_ids(COLLECTION, first, end).await?)
+    }
+
+    pub(super) async fn rejected(&self) -> Result<Vec<bson::Document>, Failure> {
+        Ok(self.sandbox.store.find(REJECTED, doc! {}, 100).await?)
+    }
+
+    /// What it wrote last, as part of a reason.
+    pub(super) fn last_words(&self) -> String {
+        let log = files::read(&self.sandbox.directory.join("stream.log")).unwrap_or_default();
+        let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_BYTES)..]).into_owned();
+        end.lines().last().map_or_else(String::new, |line| format!("; it wrote {line:?}"))
+    }
+
+    /// Waits a moment, and takes what has come meanwhile; tells if the program has ended.
+    async fn pause(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
+        let ended = tokio::time::timeout(LOOK_EVERY, child.wait()).await.ok();
+        while let Ok(event) = self.events.try_recv() {
+            if let LinkEvent::Message(message) = event {
+                self.take(&message.topic, &message.payload);
+            }
+        }
+        ended.transpose().map_err(|error| Failure::of(exit::SOFTWARE, &error))
+    }
+
+    fn take(&mut self, topic: &str, payload: &[u8]) {
+        if let Some(source) = topic.strip_prefix(RECEIPTS) {
+            if let Ok(receipt) = Receipt::parse(payload) {
+                self.receipts.insert(source.trim_start_matches('/').to_owned(), receipt);
+            }
+            return;
+        }
+        match Report::parse(payload) {
+            Ok(report) if report.balances() => self.reported += report.total_number_of_messages_ingested,
+            Ok(_) => self.bad_report = Some("what was stored and what was there do not add up".to_owned()),
+            Err(error) => self.bad_report = Some(error.to_string()),
+        }
+    }
+}
+
+fn of_broker(error: BrokerError) -> Failure {
+    Failure::of(exit::UNAVAILABLE, &error)
+}

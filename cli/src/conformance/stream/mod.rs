@@ -1,0 +1,279 @@
+//! The contract of stream apps as cases, one after the other on the same messages.
+//!
+//! An app that ignores numbers, and has ids of its own (`--ids none`), stores at least once; the cases about numbers are not
+//! for it.
+
+mod bench;
+
+use std::os::unix::process::ExitStatusExt;
+
+use bson::Bson;
+use mysimbdp_core::app::Ids;
+use mysimbdp_core::io::broker::Reach;
+use mysimbdp_core::io::coredms::rejected::Kept;
+use mysimbdp_core::io::process::{Child, Signal};
+use mysimbdp_core::source::Source;
+
+pub use bench::StreamBench;
+
+use super::{Case, Verdict};
+use crate::error::Failure;
+
+/// Enough for some batches.
+const MESSAGES: u64 = 50;
+/// What is on its way when the program is ended.
+const BURST: u64 = 200;
+const NUMBERS: u64 = 10;
+
+/// Runs all cases. Where the first ones fail, the others would too, and are left out.
+pub async fn cases(bench: &mut StreamBench) -> Result<Vec<Case>, Failure> {
+    let mut child = bench.start().await?;
+    let mut cases = vec![Case { name: "messages are stored", result: stored(bench, &mut child).await? }];
+    if cases[0].result.is_ok() {
+        let result = bench.settle(&mut child, true).await?;
+        cases.push(Case { name: "its reports add up to what is stored", result });
+    }
+    if cases.iter().any(|case| case.result.is_err()) {
+        return Ok(cases);
+    }
+    let source = Source { name: "check".parse().expect("a source name"), epoch: 7 };
+    cases.extend([
+        Case {
+            name: "a message that is not JSON is rejected with its bytes, and ends nothing",
+            result: malformed(bench, &mut child).await?,
+        },
+        Case {
+            name: "a byte order mark is not part of a message",
+            result: with_mark(bench, &mut child).await?,
+        },
+    ]);
+    match bench.ids {
+        Ids::Platform => cases.extend([
+            Case {
+                name: "a numbered message has the id of its number",
+                result: numbered(bench, &mut child, &source).await?,
+            },
+            Case {
+                name: "the same number again stores nothing twice",
+                result: numbered_again(bench, &mut child, &source).await?,
+            },
+            Case {
+                name: "a known number with other content is rejected",
+                result: contradicted(bench, &mut child, &source).await?,
+            },
+            Case {
+                name: "a numbered source is told how far it is stored",
+                result: receipt(bench, &mut child, &source).await?,
+            },
+            Case {
+                name: "a message with an _id of its own is rejected",
+                result: with_id(bench, &mut child).await?,
+            },
+        ]),
+        Ids::Key => cases.push(Case {
+            name: "the same key again stores nothing twice",
+            result: keyed_again(bench, &mut child).await?,
+        }),
+        Ids::Object | Ids::None => {}
+    }
+    let mut ends = Ends { bench, source: Source { epoch: 8, ..source }, number: 0 };
+    cases.extend([
+        Case {
+            name: "SIGTERM ends it, and its session is kept for the next start",
+            result: ends.stopped(&mut child).await?,
+        },
+        Case { name: "killed and started again it loses nothing", result: ends.killed(&mut child).await? },
+        Case { name: "SIGUSR1 ends it without a loss", result: ends.drained(&mut child).await? },
+        Case {
+            name: "another process with its client id makes it end",
+            result: ends.displaced(&mut child).await?,
+        },
+    ]);
+    Ok(cases)
+}
+
+async fn stored(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+    for _ in 0..MESSAGES {
+        let payload = bench.sample();
+        bench.publish(payload.as_bytes(), None).await?;
+    }
+    bench.expected.documents += MESSAGES;
+    bench.expected.ingested += MESSAGES;
+    bench.settle(child, false).await
+}
+
+async fn malformed(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+    let bytes = b"{\"number\": \xff";
+    bench.publish(bytes, None).await?;
+    let payload = bench.sample();
+    bench.publish(payload.as_bytes(), None).await?;
+    bench.expected.rejected += 1;
+    bench.expected.documents += 1;
+    bench.expected.ingested += 1;
+    if let Err(reason) = bench.settle(child, false).await? {
+        return Ok(Err(reason));
+    }
+    let rejected = bench.rejected().await?;
+    let Some(reject) = rejected.first() else { return Ok(Err("it is listed nowhere".to_owned())) };
+    let missing = ["topic", "reason", "payload_bytes", "rejected_at"];
+    let missing: Vec<&str> = missing.into_iter().filter(|name| !reject.contains_key(name)).collect();
+    Ok(match Kept::of(reject, "payload") {
+        Kept::Here(kept) if kept == bytes && missing.is_empty() => Ok(()),
+        Kept::Here(kept) if kept == bytes => Err(format!("its reject lacks {}", missing.join(", "))),
+        _ => Err(format!("its reject has other bytes: {:?}", reject.get("payload").unwrap_or(&Bson::Null))),
+    })
+}
+
+async fn with_mark(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+    let payload = bench.sample();
+    bench.publish(format!("\u{feff}{payload}").as_bytes(), None).await?;
+    bench.expected.documents += 1;
+    bench.expected.ingested += 1;
+    bench.settle(child, false).await
+}
+
+/// The content of each number is always the same.
+fn content(number: u64) -> String {
+    format!(r#"{{"number":{},"text":"numbered"}}"#, 1_000_000 + number)
+}
+
+async fn publish_numbered(bench: &mut StreamBench, source: &Source) -> Result<(), Failure> {
+    for number in 1..=NUMBERS {
+        bench.publish(content(number).as_bytes(), Some((source, number))).await?;
+    }
+    bench.expected.ingested += NUMBERS;
+    Ok(())
+}
+
+async fn numbered(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
+    publish_numbered(bench, source).await?;
+    bench.expected.documents += NUMBERS;
+    if let Err(reason) = bench.settle(child, true).await? {
+        return Ok(Err(reason));
+    }
+    Ok(match bench.numbered(source, 1, NUMBERS).await? {
+        NUMBERS => Ok(()),
+        found => Err(format!("{found} of {NUMBERS} documents have the _id that their number gives")),
+    })
+}
+
+async fn numbered_again(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
+    publish_numbered(bench, source).await?;
+    bench.settle(child, true).await
+}
+
+async fn contradicted(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
+    bench.publish(br#"{"number":0,"text":"other"}"#, Some((source, 1))).await?;
+    bench.expected.rejected += 1;
+    bench.settle(child, false).await
+}
+
+/// Receipts follow what they confirm.
+async fn receipt(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
+    let name = source.name.to_string();
+    let told = |bench: &StreamBench| {
+        let receipt = bench.receipts.get(&name).filter(|receipt| receipt.epoch == source.epoch);
+        receipt.map(|receipt| receipt.stored_through)
+    };
+    bench.until(child, |bench| told(bench) >= Some(NUMBERS)).await?;
+    Ok(match told(bench) {
+        Some(NUMBERS) => Ok(()),
+        Some(through) => Err(format!("its receipt confirms up to number {through}, must be {NUMBERS}")),
+        None => Err("no receipt came: a source that waits for one keeps its messages".to_owned()),
+    })
+}
+
+async fn with_id(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+    for number in 1..=2 {
+        bench.publish(format!(r#"{{"_id":"own","number":-{number}}}"#).as_bytes(), None).await?;
+    }
+    bench.expected.rejected += 2;
+    bench.settle(child, false).await
+}
+
+async fn keyed_again(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+    let payload = bench.sample();
+    for _ in 0..3 {
+        bench.publish(payload.as_bytes(), None).await?;
+    }
+    bench.expected.documents += 1;
+    bench.expected.ingested += 3;
+    bench.settle(child, true).await
+}
+
+/// The cases in which the program ends.
+struct Ends<'a> {
+    bench: &'a mut StreamBench,
+    /// Its messages are numbered, so that one that comes again is known.
+    source: Source,
+    number: u64,
+}
+
+impl Ends<'_> {
+    async fn publish(&mut self, messages: u64) -> Result<Reach, Failure> {
+        let mut reach = Reach::Somebody;
+        for _ in 0..messages {
+            self.number += 1;
+            let payload = self.bench.sample();
+            let number = (self.bench.ids == Ids::Platform).then_some((&self.source, self.number));
+            if self.bench.publish(payload.as_bytes(), number).await? == Reach::Nobody {
+                reach = Reach::Nobody;
+            }
+        }
+        self.bench.expected.documents += messages;
+        Ok(reach)
+    }
+
+    async fn stopped(&mut self, child: &mut Child) -> Verdict {
+        self.publish(BURST).await?;
+        // It cannot be sent to one that has ended, which then is seen.
+        let _ = child.signal(Signal::TERM);
+        let ended = self.bench.end_of(child).await?;
+        let reach = self.publish(NUMBERS).await?;
+        let words = self.bench.last_words();
+        *child = self.bench.start().await?;
+        let settled = self.bench.settle(child, false).await?;
+        Ok(match ended {
+            None => Err("it went on".to_owned()),
+            Some(status) if !status.success() => {
+                Err(format!("it must exit 0, and ended with {status}{words}"))
+            }
+            Some(_) if reach == Reach::Nobody => {
+                Err("it has ended its session: what is published until the next start is lost".to_owned())
+            }
+            Some(_) => settled,
+        })
+    }
+
+    async fn killed(&mut self, child: &mut Child) -> Verdict {
+        self.publish(BURST).await?;
+        let _ = child.signal(Signal::KILL);
+        self.bench.end_of(child).await?;
+        *child = self.bench.start().await?;
+        self.bench.settle(child, false).await
+    }
+
+    /// One that does not know the signal is ended by it, and its session holds what it has not acknowledged.
+    async fn drained(&mut self, child: &mut Child) -> Verdict {
+        self.publish(BURST).await?;
+        let _ = child.signal(Signal::USR1);
+        let ended = self.bench.end_of(child).await?;
+        let words = self.bench.last_words();
+        *child = self.bench.start().await?;
+        let settled = self.bench.settle(child, false).await?;
+        Ok(match ended {
+            None => Err("it went on".to_owned()),
+            Some(status) if status.success() || status.signal() == Some(Signal::USR1.as_raw()) => settled,
+            Some(status) => Err(format!("it must exit 0, and ended with {status}{words}")),
+        })
+    }
+
+    async fn displaced(&mut self, child: &mut Child) -> Verdict {
+        let mut other = self.bench.spawn().await?;
+        if self.bench.end_of(child).await?.is_none() {
+            return Ok(Err("it went on".to_owned()));
+        }
+        self.publish(NUMBERS).await?;
+        self.bench.settle(&mut other, false).await
+    }
+}
