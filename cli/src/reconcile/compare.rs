@@ -23,6 +23,9 @@ pub(super) enum Counted {
     Unexpired(u64),
     /// Documents that this content was the last to write.
     Key(u64),
+    /// Likewise, in a collection whose documents expire: whether those that are missing have done that, or newer ones have their
+    /// keys, is not known.
+    UnexpiredKey(u64),
     Object {
         length: Option<u64>,
         extent: Extent,
@@ -44,9 +47,10 @@ impl Content {
     /// Documents, or objects, that are there; `None` where they cannot be counted.
     pub(super) fn in_coredms(&self) -> Option<u64> {
         match self.counted {
-            Counted::Platform(documents) | Counted::Unexpired(documents) | Counted::Key(documents) => {
-                Some(documents)
-            }
+            Counted::Platform(documents)
+            | Counted::Unexpired(documents)
+            | Counted::Key(documents)
+            | Counted::UnexpiredKey(documents) => Some(documents),
             Counted::Object { length, .. } => Some(u64::from(length.is_some())),
             Counted::Unaudited | Counted::NoApp | Counted::NotIngested => None,
         }
@@ -58,6 +62,7 @@ impl Content {
             (Counted::Unexpired(documents), Some(run)) => {
                 whole(run.received - run.rejected).saturating_sub(documents)
             }
+            (Counted::UnexpiredKey(documents), Some(run)) => whole(run.stored).saturating_sub(documents),
             _ => 0,
         }
     }
@@ -102,7 +107,7 @@ impl Content {
                     by(documents, there)
                 ))
             }
-            Counted::Key(documents) => {
+            Counted::Key(documents) | Counted::UnexpiredKey(documents) => {
                 // A record is at most one document, whichever run has stored it.
                 let stored =
                     self.runs.iter().map(|run| whole(run.stored)).sum::<u64>().min(whole(run.received));
@@ -280,6 +285,7 @@ mod tests {
             ),
             content(vec![ingested(10, 10, 0, 0)], Counted::Key(4), 0),
             content(vec![ingested(10, 7, 1, 2)], Counted::Unexpired(3), 2),
+            content(vec![ingested(10, 7, 1, 2)], Counted::UnexpiredKey(3), 2),
             content(vec![ingested(10, 6, 0, 4), ingested(10, 4, 6, 0)], Counted::Key(10), 4),
             content(vec![ingested(1, 1, 0, 0)], object(Some(bytes), 2, bytes), 0),
             content(vec![ingested(0, 0, 0, 0)], object(Some(bytes), 2, bytes), 0),
@@ -351,6 +357,10 @@ mod tests {
     fn what_is_missing_where_documents_expire_has_expired() {
         assert_eq!(content(vec![ingested(10, 7, 1, 2)], Counted::Unexpired(3), 2).expired(), 5);
         assert_eq!(content(vec![ingested(10, 7, 1, 2)], Counted::Platform(3), 2).expired(), 0);
+        let keyed = content(vec![ingested(10, 7, 1, 2)], Counted::UnexpiredKey(3), 2);
+        assert_eq!((keyed.expired(), keyed.superseded()), (4, 0));
+        let too_many = content(vec![ingested(10, 7, 1, 2)], Counted::UnexpiredKey(8), 2);
+        assert_eq!(too_many.differences().len(), 1, "nothing comes into being by expiring");
     }
 
     #[test]

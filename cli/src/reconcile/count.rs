@@ -17,13 +17,13 @@ pub(super) async fn of_content(
     ingestion: IngestionId,
     keyed: u64,
 ) -> Result<Counted, CoredmsError> {
+    let expires = client.expires(&app.collection);
     match app.settings.ids {
         Ids::Platform => {
             let documents = records(store, &app.collection, ingestion).await?;
-            let expires = client.expires(&app.collection);
             Ok(if expires { Counted::Unexpired(documents) } else { Counted::Platform(documents) })
         }
-        Ids::Key => Ok(Counted::Key(keyed)),
+        Ids::Key => Ok(if expires { Counted::UnexpiredKey(keyed) } else { Counted::Key(keyed) }),
         Ids::None => Ok(Counted::Unaudited),
         Ids::Object => {
             let length = object_length(store, &app.collection, ingestion).await?;

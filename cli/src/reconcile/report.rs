@@ -172,6 +172,7 @@ impl Report {
             Counted::Platform(_)
             | Counted::Unexpired(_)
             | Counted::Key(_)
+            | Counted::UnexpiredKey(_)
             | Counted::Object { .. }
             | Counted::NoApp => "balances",
         };

@@ -93,7 +93,11 @@ fn everything_balances(root: &Root, rows: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_an_index_expires_are_no_difference() {
     let mut client = documents("client1");
-    client["apps"][0]["command"] = json!(["document-app", "--type", "time=date"]);
+    client["apps"] = json!([
+        {"name": "keyed", "files": ["keyed.csv"], "command": ["document-app", "--type", "time=date"], "collection": "readings",
+            "ids": "key", "record_key": ["number"]},
+        {"name": "documents", "command": ["document-app", "--type", "time=date"], "collection": "readings"},
+    ]);
     client["collections"] = json!({"readings": {"expires": true}});
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;
     let database = platform.client_database("client1");
@@ -103,17 +107,21 @@ async fn records_that_an_index_expires_are_no_difference() {
     let create = doc! {"createIndexes": "readings", "indexes": [index]};
     database.run_command(create).await.expect("an index");
 
-    let file = platform.root.path().join("old.csv");
-    let rows: String = (0..5_000).map(|row| format!("{row},2013-01-01T00:00:00Z\n")).collect();
-    std::fs::write(&file, format!("number,time\n{rows}")).expect("a file");
     let _fetchdata = platform.start("fetchdata");
     let _batch_manager = platform.start("batch-manager");
-    platform.command(0, &["drop", "--wait", "client1", file.to_str().expect("UTF-8")]);
+    for (name, first) in [("old.csv", 0), ("keyed.csv", 5_000)] {
+        let file = platform.root.path().join(name);
+        let rows: String =
+            (first..first + 5_000).map(|row| format!("{row},2013-01-01T00:00:00Z\n")).collect();
+        std::fs::write(&file, format!("number,time\n{rows}{first},no time\n")).expect("a file");
+        platform.command(65, &["drop", "--wait", "client1", file.to_str().expect("UTF-8")]);
+    }
     let expired = async || platform.count("client1", "readings").await == 0;
     until_async(SOON, "all records have expired", expired).await;
     let report = report(&platform.root);
     let client = &report["clients"]["client1"];
-    assert_eq!((&client["stored"], &client["expired"]), (&json!(5_000), &json!(5_000)), "{report}");
+    let found = ["stored", "rejected", "expired", "superseded"].map(|name| &client[name]);
+    assert_eq!(found, [&json!(10_000), &json!(2), &json!(10_000), &json!(0)], "{report}");
 }
 
 fn ingestion_of(root: &Root, client: &str) -> IngestionId {
