@@ -7,6 +7,7 @@
 //! - [`Proxy`] is a network that fails between a program and its server;
 //! - [`mqtt`] publishes and listens with the clients that users have;
 //! - [`Disk`] is a file system of the test's own whose power can be cut;
+//! - [`Sshd`] is an SFTP server to whose user a directory is open;
 //! - [`Stranger`] is another user of the machine, who gets in the way;
 //! - [`until`] waits for a condition; nothing here sleeps and hopes.
 //!
@@ -22,6 +23,7 @@ mod mongod;
 mod mosquitto;
 pub mod mqtt;
 mod name;
+mod namespace;
 mod power_cut;
 mod process;
 mod processes;
@@ -30,6 +32,7 @@ mod proxy;
 mod random;
 mod root;
 mod shared;
+mod sshd;
 mod stranger;
 mod wait;
 
@@ -51,5 +54,6 @@ pub use random::Random;
 pub use root::Root;
 pub use rustix::process::Signal;
 pub use shared::{MongoHandle, MosquittoHandle, mongodb, mosquitto};
+pub use sshd::{ALICE, Sshd};
 pub use stranger::{STRANGER, Stranger};
 pub use wait::{SOON, until, until_async};

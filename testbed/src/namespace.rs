@@ -8,9 +8,8 @@ use std::sync::OnceLock;
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use super::run;
 use crate::process::on_lasting_thread;
-use crate::program;
+use crate::program::{program, run};
 
 /// Moves the calling thread into the namespace, which is made at the first call. All children are started there from
 /// then on; threads that run already stay where they are.
@@ -18,7 +17,7 @@ use crate::program;
 /// # Errors
 ///
 /// Why that is not possible: in general because this process is not root.
-pub(super) fn enter() -> Result<(), String> {
+pub(crate) fn enter() -> Result<(), String> {
     static NAMESPACE: OnceLock<Result<File, String>> = OnceLock::new();
     let made = NAMESPACE.get_or_init(|| {
         on_lasting_thread(make).map_err(|error| format!("cannot make a mount namespace: {error}"))

@@ -1,6 +1,7 @@
 //! Where programs are: those of this workspace, and those that the tests need from outside.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const SETUP: &str = "`cargo xtask setup` installs what the tests need";
 
@@ -53,6 +54,24 @@ pub(crate) fn mongod() -> PathBuf {
     on_path("mongod").or_else(|| installed.is_file().then_some(installed)).unwrap_or_else(|| {
         panic!("there is no mongod: {SETUP}; or MYSIMBDP_MONGOD names one, MYSIMBDP_TEST_MONGODB a running server")
     })
+}
+
+/// The one of the machine, else the one that `cargo xtask setup` unpacks.
+#[track_caller]
+pub(crate) fn sshd() -> PathBuf {
+    let unpacked = cache().join("openssh/usr/sbin/sshd");
+    on_path("sshd")
+        .or_else(|| unpacked.is_file().then_some(unpacked))
+        .unwrap_or_else(|| panic!("there is no sshd: {SETUP}"))
+}
+
+/// Runs it to its end; gives what it has printed, or why it has failed.
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// Where `cargo xtask setup` puts things.

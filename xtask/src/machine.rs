@@ -1,10 +1,10 @@
 //! What the machine has, and how it gets what it has not.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run::{Failure, run};
+use crate::run::{Failure, run, succeeds};
 
 /// An environment variable that is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<PathBuf> {
@@ -49,6 +49,25 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<(), Failure> {
     }
     run(apt_get().arg("update"))?;
     run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
+}
+
+/// Downloads a package of the distribution into a directory, and installs nothing.
+///
+/// # Errors
+///
+/// As [`apt_install`].
+pub(crate) fn apt_download(package: &str, directory: &Path) -> Result<(), Failure> {
+    if !has("apt-get") {
+        return Err(Failure::new(format!(
+            "missing: {package} (name as in Debian); without apt-get, install it yourself"
+        )));
+    }
+    // Where lists are new enough this needs no rights.
+    if !succeeds(Command::new("apt-get").args(["--quiet", "download", package]).current_dir(directory)) {
+        run(apt_get().arg("update"))?;
+        run(Command::new("apt-get").args(["--quiet", "download", package]).current_dir(directory))?;
+    }
+    Ok(())
 }
 
 fn apt_get() -> Command {

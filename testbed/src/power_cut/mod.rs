@@ -4,10 +4,8 @@
 //! without flushing anything, as the kernel allows for tests of this kind: from then on everything on it fails, and what was
 //! neither synced nor written back is lost. [`Disk::restore`] mounts it again, which replays its journal.
 //!
-//! Nothing can leak. The mount lies in a mount namespace of this test process (see [`namespace`]), and the loop device
+//! Nothing can leak. The mount lies in a mount namespace of this test process (see [`crate::namespace`]), and the loop device
 //! is released by the kernel when its last user is gone, however the test ends.
-
-mod namespace;
 
 use std::fmt;
 use std::fs::File;
@@ -18,7 +16,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::{program, until};
+use crate::program::run;
+use crate::{namespace, program, until};
 
 /// XFS makes none below 300 MB. Sparse: only what is written takes room.
 const BYTES: u64 = 320 << 20;
@@ -159,13 +158,4 @@ impl FileSystem {
             Self::Xfs => "xfs",
         }
     }
-}
-
-/// Runs a program to its end; returns what it printed, or what it complained about.
-fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
