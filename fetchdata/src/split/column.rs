@@ -7,52 +7,56 @@
 
 use mysimbdp_core::column::{ColumnType, ColumnValues};
 
-/// Longer than any number that is told from text here: an integer of 64 bits has 20 characters, a double of 17 digits with a
-/// sign, a point and zeros in front hardly more.
-pub(super) const NUMBER_BYTES_MAX: usize = 24;
+use super::memory::Memory;
+use super::number::{self, BOOL, FRACTION, INT, Kinds, LONG, WHOLE, WIDE, WORD};
 
 /// Words that may stand for "no value" in one column. Files have one, at times two or three ways to say it.
 const WORDS_MAX: usize = 4;
 /// `not available` is one of the longest.
 const WORD_BYTES_MAX: usize = 16;
 
-/// Kinds of values that a column has been seen to hold, as bits.
-type Seen = u8;
-
-/// An integer of 32 bits.
-const INT: Seen = 1;
-/// One that needs 64.
-const LONG: Seen = 1 << 1;
-/// An integer that no double gives again.
-const WIDE: Seen = 1 << 2;
-/// A double such as `5.0`.
-const WHOLE: Seen = 1 << 3;
-/// A double such as `0.5`.
-const FRACTION: Seen = 1 << 4;
-const BOOL: Seen = 1 << 5;
-const TEXT: Seen = 1 << 6;
+/// Something that is none of [`Kinds`], or too much of it.
+const TEXT: Kinds = 1 << 7;
 
 /// Looks at the values of one column.
 #[derive(Debug, Default)]
 pub(super) struct ColumnScan {
-    seen: Seen,
+    seen: Kinds,
     /// What is not a number and may be a word for "no value".
     words: Vec<String>,
+    /// The one of them that came last: as a rule it comes again.
+    last: LastWord,
+}
+
+/// A word with a comma behind it; no bits if that is longer than what is looked at in one go.
+#[derive(Debug, Default)]
+struct LastWord {
+    bytes: u64,
+    bits: u64,
 }
 
 impl ColumnScan {
     /// A value that was not quoted.
     #[inline]
-    pub(super) fn value(&mut self, value: &[u8]) {
+    pub(super) fn value(&mut self, value: &[u8], memory: &mut Memory) {
         // What is text stays text: such columns cost nothing more.
         if self.seen == TEXT || value.is_empty() {
             return;
         }
-        match kinds(value) {
+        match number::of(value, memory) {
             0 => self.word(value),
-            kinds if kinds & !self.seen == 0 => {}
             kinds => self.add(kinds),
         }
+    }
+
+    /// The length of what is in front of the first comma, if it says nothing new and is not a number without a sign.
+    #[inline(never)]
+    fn length_of_other(&self, bytes: [u8; WORD]) -> Option<usize> {
+        if bytes[0] == b',' {
+            return Some(0);
+        }
+        let negative = number::negative_before_comma(bytes).filter(|(kind, _)| self.seen & kind != 0);
+        negative.map(|(_, length)| length).or_else(|| self.last.before_comma(bytes))
     }
 
     /// Quotes around a value say that it is text: programs that quote nothing else mean that, and for those that quote
@@ -67,7 +71,10 @@ impl ColumnScan {
         ColumnValues { kind, except }
     }
 
-    fn add(&mut self, kinds: Seen) {
+    fn add(&mut self, kinds: Kinds) {
+        if kinds & !self.seen == 0 {
+            return;
+        }
         self.seen |= kinds;
         if type_of(self.seen) == ColumnType::String {
             (self.seen, self.words) = (TEXT, Vec::new());
@@ -76,6 +83,7 @@ impl ColumnScan {
 
     fn word(&mut self, value: &[u8]) {
         if self.words.iter().any(|word| word.as_bytes() == value) {
+            self.last = LastWord::of(value);
             return;
         }
         // `01234` or `+49` is a value that is not a number, and nobody's word for none.
@@ -95,8 +103,47 @@ impl ColumnScan {
     }
 }
 
-fn type_of(seen: Seen) -> ColumnType {
-    let has = |kinds: Seen| seen & kinds != 0;
+impl LastWord {
+    fn of(word: &[u8]) -> Self {
+        let mut bytes = [0; WORD];
+        let Some(place) = bytes.get_mut(..=word.len()) else { return Self::default() };
+        place[..word.len()].copy_from_slice(word);
+        place[word.len()] = b',';
+        Self { bits: u64::MAX >> (u64::BITS as usize - 8 * place.len()), bytes: u64::from_le_bytes(bytes) }
+    }
+
+    /// Its length, if `bytes` begin with it and a comma.
+    #[inline]
+    fn before_comma(&self, bytes: [u8; WORD]) -> Option<usize> {
+        let is_it = (u64::from_le_bytes(bytes) ^ self.bytes) & self.bits == 0 && self.bits != 0;
+        is_it.then(|| self.bits.trailing_ones() as usize / 8 - 1)
+    }
+}
+
+/// Passes over the fields of `line` that say nothing new of their columns, as nearly all of a file are: how many there are,
+/// and their bytes, with the comma behind each.
+pub(super) fn known(columns: &[ColumnScan], line: &[u8]) -> (usize, usize) {
+    let mut rest = line;
+    for (fields, column) in columns.iter().enumerate() {
+        let bytes = line.len() - rest.len();
+        let Some(word) = rest.first_chunk() else { return (fields, bytes) };
+        let length = if column.seen == TEXT {
+            number::comma(*word)
+        } else if let Some((kind, length)) = number::before_comma(*word) {
+            (column.seen & kind != 0).then_some(length)
+        } else {
+            column.length_of_other(*word)
+        };
+        match length {
+            Some(length) => rest = &rest[length + 1..],
+            None => return (fields, bytes),
+        }
+    }
+    (columns.len(), line.len() - rest.len())
+}
+
+fn type_of(seen: Kinds) -> ColumnType {
+    let has = |kinds: Kinds| seen & kinds != 0;
     if seen == 0 || has(TEXT) || (has(BOOL) && seen != BOOL) {
         return ColumnType::String;
     }
@@ -110,69 +157,19 @@ fn type_of(seen: Seen) -> ColumnType {
     }
 }
 
-/// What a value is, as bits; none where it is text.
-fn kinds(value: &[u8]) -> Seen {
-    match value {
-        [b'-' | b'0'..=b'9', ..] if value.len() <= NUMBER_BYTES_MAX => number(value),
-        b"true" | b"false" => BOOL,
-        _ => 0,
-    }
-}
-
-fn number(value: &[u8]) -> Seen {
-    let unsigned = value.strip_prefix(b"-").unwrap_or(value);
-    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let whole = digits(unsigned);
-    if whole == 0 || (whole > 1 && unsigned[0] == b'0') {
-        return 0;
-    }
-    match &unsigned[whole..] {
-        // There is no integer -0.
-        [] if unsigned == b"0" && unsigned.len() < value.len() => 0,
-        [] => integer(value, whole),
-        [b'.', fraction @ ..] if !fraction.is_empty() && digits(fraction) == fraction.len() => {
-            let (kind, shortest) = match fraction {
-                b"0" => (WHOLE, &value[..value.len() - 2]),
-                [.., b'0'] => return 0,
-                _ => (FRACTION, value),
-            };
-            if whole + fraction.len() <= DIGITS_SAFE || is_given_again(shortest) { kind } else { 0 }
-        }
-        _ => 0,
-    }
-}
-
-/// Any decimal of so many digits comes back from a double.
-const DIGITS_SAFE: usize = 15;
-
-fn integer(value: &[u8], digits: usize) -> Seen {
-    if digits <= 9 {
-        return INT;
-    }
-    let Some(number) = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok()) else {
-        return 0;
-    };
-    let wide = if digits <= DIGITS_SAFE || is_given_again(value) { 0 } else { WIDE };
-    if i32::try_from(number).is_ok() { INT } else { LONG | wide }
-}
-
-/// Whether the double that `decimal` reads as is written so, as short as it can be.
-fn is_given_again(decimal: &[u8]) -> bool {
-    let text = std::str::from_utf8(decimal).unwrap_or_default();
-    text.parse::<f64>().is_ok_and(|double| double.to_string() == text)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::split::number::NUMBER_BYTES_MAX;
 
     fn of(values: &[&str]) -> ColumnValues {
+        let memory = &mut Memory::new();
         let mut scan = ColumnScan::default();
-        values.iter().for_each(|value| scan.value(value.as_bytes()));
+        values.iter().for_each(|value| scan.value(value.as_bytes(), memory));
         let mut backwards = ColumnScan::default();
-        values.iter().rev().for_each(|value| backwards.value(value.as_bytes()));
+        values.iter().rev().for_each(|value| backwards.value(value.as_bytes(), memory));
         assert_eq!(scan.values().kind, backwards.values().kind, "the order of {values:?} matters");
         scan.values()
     }
@@ -254,11 +251,44 @@ mod tests {
 
     #[test]
     fn quotes_make_a_column_text_wherever_they_come() {
+        let memory = &mut Memory::new();
         let mut scan = ColumnScan::default();
-        scan.value(b"1");
+        scan.value(b"1", memory);
         scan.quoted();
-        scan.value(b"2");
+        scan.value(b"2", memory);
         assert_eq!(scan.values(), ColumnValues::default());
+    }
+
+    /// What is passed over would have changed nothing.
+    fn check_known(rows: &[Vec<String>], memory: &mut Memory) {
+        let mut columns: Vec<ColumnScan> = rows[0].iter().map(|_| ColumnScan::default()).collect();
+        for row in rows {
+            let line = format!("{},", row.join(","));
+            let (fields, bytes) = known(&columns, line.as_bytes());
+            assert_eq!(bytes, row[..fields].iter().map(|field| field.len() + 1).sum::<usize>(), "{line:?}");
+            for (field, (value, column)) in row.iter().zip(&mut columns).enumerate() {
+                let before = format!("{:?}", (column.seen, &column.words));
+                column.value(value.as_bytes(), memory);
+                let after = format!("{:?}", (column.seen, &column.words));
+                assert!(
+                    field >= fields || before == after,
+                    "field {field} of {line:?}: {before}, then {after}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nearly_all_fields_of_a_file_are_passed_over() {
+        let memory = &mut Memory::new();
+        let row = ["1", "-2.5", "NA", "text", "7.0", ""];
+        let mut columns: Vec<ColumnScan> = row.iter().map(|_| ColumnScan::default()).collect();
+        columns[3].quoted();
+        for _ in 0..2 {
+            row.iter().zip(&mut columns).for_each(|(value, column)| column.value(value.as_bytes(), memory));
+        }
+        let line = row.join(",") + ",the rest";
+        assert_eq!(known(&columns, line.as_bytes()), (6, row.join(",").len() + 1));
     }
 
     proptest! {
@@ -273,6 +303,13 @@ mod tests {
                 _ => Some(text.clone()),
             };
             prop_assert_eq!(written, Some(text));
+        }
+
+        #[test]
+        fn what_is_passed_over_says_nothing_new(
+            rows in prop::collection::vec(prop::collection::vec("-?[0-9]{0,3}(\\.[0-9]{1,3})?|NA|-|true|[a-c]{0,9}", 3), 1..12),
+        ) {
+            check_known(&rows, &mut Memory::new());
         }
 
         #[test]

@@ -3,7 +3,8 @@
 //! 1. [`read_ahead`] reads and hashes the content, and looks for NUL, on a core of its own;
 //! 2. [`text`] looks for what makes bytes no text of the client's encoding;
 //! 3. [`csv`], [`ndjson`] and [`json_array`] follow the format, say where records end, and whether the file is what it claims;
-//! 4. of CSV, [`header`] and [`rows`] look at the names and the fields, and [`column`] decides what each column holds;
+//! 4. of CSV, [`header`] and [`rows`] look at the names and the fields, [`number`] tells what a value
+//!    is, and [`column`] decides what each column holds;
 //! 5. [`cutter`] turns record ends into ranges of at most a block and their checksums.
 //!
 //! None of them keeps a record: a line of a gigabyte costs no more memory than a short one.
@@ -13,7 +14,9 @@ mod csv;
 mod cutter;
 mod header;
 mod json_array;
+mod memory;
 mod ndjson;
+mod number;
 mod read_ahead;
 mod rows;
 mod text;

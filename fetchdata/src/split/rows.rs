@@ -1,10 +1,12 @@
 //! The rows of a CSV file: what their columns hold, and whether they are rows of its header.
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 use mysimbdp_core::column::{Column, ColumnValues};
 
-use super::column::{ColumnScan, NUMBER_BYTES_MAX};
+use super::column::{self, ColumnScan};
 use super::header::{HeaderLine, Separator};
+use super::memory::Memory;
+use super::number::NUMBER_BYTES_MAX;
 
 /// Of ten rows, so many must look alike before a file is called one of another kind: files have blemishes.
 const ALIKE_OF_TEN: u64 = 9;
@@ -15,6 +17,7 @@ const MISFITS_MIN: u64 = 2;
 pub(super) struct Rows {
     header: HeaderLine,
     columns: Vec<ColumnScan>,
+    memory: Memory,
     /// Position in the row.
     field: usize,
     /// The beginning of the unfinished field, as much of it as a number may have, and one byte more.
@@ -40,6 +43,7 @@ impl Rows {
         Self {
             header,
             columns,
+            memory: Memory::new(),
             field: 0,
             begun: Vec::with_capacity(NUMBER_BYTES_MAX + 1),
             is_quoted: false,
@@ -60,10 +64,12 @@ impl Rows {
             self.separators += memchr_iter(byte, piece).count() as u64;
         }
         let mut start = 0;
-        for comma in memchr_iter(b',', piece) {
-            self.end_field(&piece[start..comma]);
+        if !self.begun.is_empty() || self.is_quoted {
+            let Some(comma) = memchr(b',', piece) else { return self.begin(piece) };
+            self.end_field(&piece[..comma]);
             start = comma + 1;
         }
+        start += self.whole_fields(&piece[start..]);
         self.begin(&piece[start..]);
     }
 
@@ -110,24 +116,38 @@ impl Rows {
         None
     }
 
-    #[inline]
-    fn end_field(&mut self, rest: &[u8]) {
-        let column = self.columns.get_mut(self.field);
-        self.field += 1;
-        if self.begun.is_empty() && !self.is_quoted {
-            if let Some(column) = column {
-                column.value(rest);
+    /// Fields that commas end; returns the position behind the last one.
+    fn whole_fields(&mut self, line: &[u8]) -> usize {
+        let mut start = 0;
+        while start < line.len() {
+            let columns = self.columns.get_mut(self.field..).unwrap_or_default();
+            let (fields, bytes) = column::known(columns, &line[start..]);
+            self.field += fields;
+            start += bytes;
+            let rest = &line[start..];
+            let Some(length) = memchr(b',', rest) else { break };
+            if let Some(column) = columns.get_mut(fields) {
+                column.value(&rest[..length], &mut self.memory);
             }
-            return;
+            self.field += 1;
+            start += length + 1;
         }
-        if let Some(column) = column {
+        start
+    }
+
+    /// The end of a field that has begun, perhaps in an earlier piece.
+    fn end_field(&mut self, rest: &[u8]) {
+        if !self.is_quoted {
+            self.begin(rest);
+        }
+        if let Some(column) = self.columns.get_mut(self.field) {
             if self.is_quoted {
                 column.quoted();
             } else {
-                self.begun.extend_from_slice(&rest[..rest.len().min(NUMBER_BYTES_MAX + 1)]);
-                column.value(&self.begun);
+                column.value(&self.begun, &mut self.memory);
             }
         }
+        self.field += 1;
         self.begun.clear();
         self.is_quoted = false;
     }
