@@ -1,7 +1,9 @@
 //! GridFS, written chunk by chunk: two writers are twice as fast as the driver's one, and ranges can come in any order.
 
 use bson::oid::ObjectId;
-use bson::{Binary, Document, RawDocumentBuf, doc};
+use bson::raw::{RawBinaryRef, RawBsonRef};
+use bson::spec::BinarySubtype;
+use bson::{Binary, Document, RawDocumentBuf, doc, rawdoc};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::error::ErrorKind;
@@ -9,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::super::{CHUNK_BYTES, CoredmsError, Extent, Object, file_document, first_chunk, object_id};
 use super::failure::DUPLICATE_KEY;
+use super::write::update_message;
 use super::{MongoStore, audit};
 use crate::ingestion::IngestionId;
 
@@ -43,10 +46,10 @@ pub(super) async fn put_chunks(
     stream::iter(parts).buffer_unordered(WRITERS).try_collect().await
 }
 
-/// Inserts the chunks of a message, in place of what an earlier attempt has left of them.
+/// Inserts the chunks of a message, in place of what an earlier attempt or run has left of them.
 ///
-/// Hardly ever is there any. To look for it beforehand would cost a command, and one that removes nothing is not answered
-/// before all that others have written by then is in the journal: two writers would take turns.
+/// Hardly ever is there any, and to look for it beforehand would cost a command. If there is some, each chunk is replaced in one
+/// step: the object may be committed, and be read meanwhile.
 async fn replace(
     store: &MongoStore,
     bucket: &str,
@@ -57,12 +60,17 @@ async fn replace(
     if insert(store, bucket, id, first, &part).await? {
         return Ok(());
     }
-    let end = first + part.len().div_ceil(CHUNK_BYTES as usize) as i32;
-    let chunks = store.collection::<RawDocumentBuf>(&format!("{bucket}.chunks"));
-    let there = doc! { "files_id": object_id(id), "n": { "$gte": first, "$lt": end } };
-    store.call(STORE, chunks.delete_many(there)).await?;
-    // What is there again by now is of another attempt, which stores the same bytes at this very moment.
-    insert(store, bucket, id, first, &part).await.map(|_| ())
+    let statements: Vec<RawDocumentBuf> = part
+        .chunks(CHUNK_BYTES as usize)
+        .zip(first..)
+        .map(|(data, number)| Chunk::new(id, number, data).replacement())
+        .collect();
+    let faults = update_message(store, STORE, &format!("{bucket}.chunks"), &statements).await?;
+    // What another attempt makes at this very moment has the same bytes.
+    match faults.into_iter().find(|fault| fault.code != DUPLICATE_KEY) {
+        None => Ok(()),
+        Some(fault) => Err(store.refused(STORE, fault.message)),
+    }
 }
 
 /// Inserts the chunks; false where some were there already.
@@ -110,6 +118,15 @@ impl<'a> Chunk<'a> {
         chunk_id[..8].copy_from_slice(&id.as_bytes()[..8]);
         chunk_id[8..].copy_from_slice(&number.to_be_bytes());
         Self { _id: ObjectId::from_bytes(chunk_id), files_id: object_id(id), n: number, data }
+    }
+
+    /// The statement that gives the chunk these bytes, whoever has made it.
+    fn replacement(&self) -> RawDocumentBuf {
+        let data = RawBinaryRef { subtype: BinarySubtype::Generic, bytes: self.data };
+        let data = RawBsonRef::Binary(data);
+        let update = rawdoc! { "$set": { "data": data }, "$setOnInsert": { "_id": self._id } };
+        let filter = rawdoc! { "files_id": self.files_id.clone(), "n": self.n };
+        rawdoc! { "q": filter, "u": update, "upsert": true }
     }
 }
 
@@ -183,9 +200,6 @@ async fn ensure_indexes(store: &MongoStore, bucket: &str) -> Result<(), CoredmsE
 
 #[cfg(test)]
 mod tests {
-    use bson::rawdoc;
-    use bson::spec::BinarySubtype;
-
     use super::*;
 
     #[test]
