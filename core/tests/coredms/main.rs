@@ -10,6 +10,7 @@ mod mongo;
 mod objects;
 mod place;
 mod records;
+mod replacements;
 mod sequences;
 mod validators;
 
@@ -63,6 +64,9 @@ on_both! {
     keys::what_has_no_stamp_replaces_nothing_and_is_replaced,
     keys::a_replacement_that_breaks_the_validator_leaves_what_was_there,
     keys::writers_at_the_same_time_leave_the_newest,
+    replacements::documents_are_replaced_whoever_wrote_them_and_none_is_a_duplicate,
+    replacements::records_are_removed_by_their_numbers_and_no_others,
+    replacements::of_a_key_the_later_run_is_newer_and_only_earlier_ones_are_removed,
     sequences::marks_in_any_order_by_several_writers_make_the_same_state,
     sequences::what_is_received_is_known_after_opening_again,
     sequences::a_high_number_costs_one_block_and_hides_nothing,

@@ -28,6 +28,7 @@ use crate::ingestion::{IngestionId, RecordId};
 pub use embedded::EmbeddedStore;
 pub use merge::Merge;
 pub use mongo::MongoStore;
+pub use stamp::EarlierRuns;
 
 /// Chunk size of GridFS files, and so the granularity of ranges: 255 KiB, the drivers' default.
 pub const CHUNK_BYTES: u32 = 255 * 1024;
@@ -50,6 +51,17 @@ pub struct Object {
     pub name: String,
     pub bytes: u64,
     pub metadata: Document,
+}
+
+/// Which documents [`Coredms::remove`] removes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Removal {
+    /// Those that have one of these ids.
+    Among(Vec<RecordId>),
+    /// Those whose `_id` is a platform id in `first..end`, and none of these.
+    Between { first: RecordId, end: RecordId, except: Vec<RecordId> },
+    /// Those under keys that these runs were the last to write.
+    OfRuns(EarlierRuns),
 }
 
 /// Which end of a range of ids is read first.
@@ -137,7 +149,8 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
     ) -> Result<Written, CoredmsError>;
 
     /// Writes documents of the batch layer under a key `_id`: each replaces what is there only if it is newer by
-    /// `_ingest` = {layer, received_at, ingestion, record} (batch over stream, then time, ingestion, record).
+    /// `_ingest` = {layer, received_at, ingestion, run, record} (batch over stream, then time, ingestion, run, record; one
+    /// without a run is older than one with it).
     ///
     /// Not newer = duplicate; the very same record again = stored; what is there without `_ingest` is older.
     async fn replace_older(
@@ -145,6 +158,25 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         collection: &str,
         documents: Vec<RawDocumentBuf>,
     ) -> Result<Written, CoredmsError>;
+
+    /// Writes documents, each in the place of what is there under its `_id`, in one step: none is a duplicate, and whoever reads
+    /// meanwhile finds the one or the other.
+    async fn replace_many(
+        &self,
+        collection: &str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<Written, CoredmsError>;
+
+    /// Removes documents, and returns how many were there.
+    async fn remove(&self, collection: &str, removal: Removal) -> Result<u64, CoredmsError>;
+
+    /// How many of the documents that have one of these ids the runs were the last to write.
+    async fn count_written_by(
+        &self,
+        collection: &str,
+        ids: Vec<Bson>,
+        runs: EarlierRuns,
+    ) -> Result<u64, CoredmsError>;
 
     /// Inserts or replaces one document of the platform's own by its `_id`.
     async fn put(&self, collection: &str, document: Document) -> Result<(), CoredmsError>;

@@ -16,15 +16,15 @@ use super::text::{Form, Stored};
 
 const INSERT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
-const PUT: &str =
+pub(super) const PUT: &str =
     "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET document = excluded.document";
 
 /// A document that may be written.
-struct Prepared {
+pub(super) struct Prepared {
     position: usize,
-    id: Vec<u8>,
+    pub(super) id: Vec<u8>,
     raw: RawDocumentBuf,
-    form: Form,
+    pub(super) form: Form,
 }
 
 pub(super) fn ensure_collection(
@@ -223,7 +223,7 @@ pub(super) fn count_ids(open: &mut Open, collection: &str, first: &Bson, end: &B
 }
 
 /// Decodes and checks documents, and takes out those that are refused.
-fn prepare(
+pub(super) fn prepare(
     open: &mut Open,
     collection: &str,
     documents: Vec<RawDocumentBuf>,
@@ -283,6 +283,6 @@ fn schema_of(open: &mut Open, collection: &str) -> Result<Option<Arc<Schema>>, F
     Ok(Some(schema))
 }
 
-fn stamp_of(document: &Document) -> Option<Stamp> {
+pub(super) fn stamp_of(document: &Document) -> Option<Stamp> {
     Stamp::of(&RawDocumentBuf::try_from(document).ok()?)
 }

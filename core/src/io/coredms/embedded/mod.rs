@@ -4,7 +4,7 @@
 //!
 //! 1. [`worker`]: the thread that does what is asked; [`database`]: the file and its tables;
 //! 2. [`documents`]: checked by the collection's [`validator`] (a compiled [`schema`]), encoded as [`text`] under its
-//!    [`key`], written in a transaction;
+//!    [`key`], written in a transaction; [`replace`]: what a later run replaces and removes;
 //! 3. [`objects`]: files in `<directory>/<database>.objects/<bucket>`; [`audit`] counts what there is of both.
 
 mod audit;
@@ -14,6 +14,7 @@ mod failure;
 pub(super) mod key;
 mod keyword;
 mod objects;
+mod replace;
 mod schema;
 mod text;
 mod validator;
@@ -30,7 +31,7 @@ use bytes::Bytes;
 use self::database::Open;
 use self::failure::Failure;
 use self::worker::Worker;
-use super::{Coredms, CoredmsError, Extent, Merge, Object, Order, Written};
+use super::{Coredms, CoredmsError, EarlierRuns, Extent, Merge, Object, Order, Removal, Written};
 use crate::ingestion::{IngestionId, RecordId};
 
 /// A database of the embedded store.
@@ -116,6 +117,33 @@ impl Coredms for EmbeddedStore {
         let collection = collection.to_owned();
         self.run("replace documents", move |open| documents::replace_older(open, &collection, documents))
             .await
+    }
+
+    async fn replace_many(
+        &self,
+        collection: &str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<Written, CoredmsError> {
+        let collection = collection.to_owned();
+        self.run("replace documents", move |open| replace::replace(open, &collection, documents)).await
+    }
+
+    async fn remove(&self, collection: &str, removal: Removal) -> Result<u64, CoredmsError> {
+        let collection = collection.to_owned();
+        self.run("remove documents", move |open| replace::remove(open, &collection, &removal)).await
+    }
+
+    async fn count_written_by(
+        &self,
+        collection: &str,
+        ids: Vec<Bson>,
+        runs: EarlierRuns,
+    ) -> Result<u64, CoredmsError> {
+        let collection = collection.to_owned();
+        self.run("look for documents of earlier runs", move |open| {
+            replace::count_written_by(open, &collection, &ids, runs)
+        })
+        .await
     }
 
     async fn put(&self, collection: &str, document: Document) -> Result<(), CoredmsError> {

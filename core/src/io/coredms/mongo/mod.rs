@@ -1,7 +1,7 @@
 //! MongoDB: acknowledged by the majority and its journals, in raw BSON.
 //!
 //! 1. here: connection, collections, and the reads;
-//! 2. [`write`]: records, [`message`] by message, and what became of each;
+//! 2. [`write`]: records, [`message`] by message, and what became of each; [`replace`]: what a later run removes;
 //! 3. bits and marks: [`merge`]; GridFS: [`objects`];
 //! 4. [`reply`]: what the server answers; [`failure`]: which errors may be retried; [`refusal`]: the validator's
 //!    answer in words.
@@ -12,6 +12,7 @@ mod merge;
 mod message;
 mod objects;
 mod refusal;
+mod replace;
 mod reply;
 mod write;
 
@@ -31,7 +32,9 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection, Database, IndexModel};
 
-use super::{Coredms, CoredmsError, Extent, Merge, Object, Order, Source, Written, form};
+use super::{
+    Coredms, CoredmsError, EarlierRuns, Extent, Merge, Object, Order, Removal, Source, Written, form,
+};
 use crate::ingestion::{IngestionId, RecordId};
 
 /// Unless the address says otherwise: long enough for an election, short enough for an app to say what is wrong.
@@ -276,6 +279,27 @@ impl Coredms for MongoStore {
         documents: Vec<RawDocumentBuf>,
     ) -> Result<Written, CoredmsError> {
         write::replace_older(self, collection, documents).await
+    }
+
+    async fn replace_many(
+        &self,
+        collection: &str,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<Written, CoredmsError> {
+        replace::replace(self, collection, documents).await
+    }
+
+    async fn remove(&self, collection: &str, removal: Removal) -> Result<u64, CoredmsError> {
+        replace::remove(self, collection, removal).await
+    }
+
+    async fn count_written_by(
+        &self,
+        collection: &str,
+        ids: Vec<Bson>,
+        runs: EarlierRuns,
+    ) -> Result<u64, CoredmsError> {
+        replace::count_written_by(self, collection, ids, runs).await
     }
 
     async fn put(&self, collection: &str, document: Document) -> Result<(), CoredmsError> {

@@ -17,7 +17,7 @@ use super::{MongoStore, audit, refusal};
 const STATEMENT_BYTES_MAX: usize = form::DOCUMENT_BYTES_MAX + (14 << 10);
 
 const INSERT: &str = "insert documents";
-const REPLACE: &str = "replace documents";
+pub(super) const REPLACE: &str = "replace documents";
 
 /// `Unauthorized`: no fault of the document.
 const UNAUTHORIZED: i32 = 13;
@@ -60,20 +60,31 @@ pub(super) async fn replace_older(
             .map(|fault| Ok((fault.index, replacement(&message.documents[fault.index])?)))
             .collect::<Result<Vec<_>, String>>()
             .map_err(|reason| store.refused(REPLACE, reason))?;
-        for part in messages(statements, validator_bytes) {
-            // The key is there, so another duplicate key means that it was not to be replaced.
-            let newer = update_message(store, REPLACE, collection, &part.documents).await?;
-            faults
-                .extend(newer.into_iter().map(|fault| Fault { index: part.positions[fault.index], ..fault }));
-        }
+        // The key is there, so another duplicate key means that it was not to be replaced.
+        faults.extend(update_parts(store, collection, statements, validator_bytes).await?);
         settle(store, collection, &message, faults, &mut written).await?;
     }
     sort(&mut written);
     Ok(written)
 }
 
+/// Runs statements, each with a position, and returns what is wrong with those at some of the positions.
+pub(super) async fn update_parts(
+    store: &MongoStore,
+    collection: &str,
+    statements: Vec<(usize, RawDocumentBuf)>,
+    validator_bytes: usize,
+) -> Result<Vec<Fault>, CoredmsError> {
+    let mut faults = Vec::new();
+    for part in messages(statements, validator_bytes) {
+        let found = update_message(store, REPLACE, collection, &part.documents).await?;
+        faults.extend(found.into_iter().map(|fault| Fault { index: part.positions[fault.index], ..fault }));
+    }
+    Ok(faults)
+}
+
 /// Takes out what no server would accept.
-fn sift(documents: Vec<RawDocumentBuf>, written: &mut Written) -> Vec<(usize, RawDocumentBuf)> {
+pub(super) fn sift(documents: Vec<RawDocumentBuf>, written: &mut Written) -> Vec<(usize, RawDocumentBuf)> {
     let mut sound = Vec::with_capacity(documents.len());
     for (position, document) in documents.into_iter().enumerate() {
         match form::refusal(&document) {
@@ -119,7 +130,11 @@ fn replacement(document: &RawDocumentBuf) -> Result<RawDocumentBuf, String> {
         let key = bson::raw::CString::try_from(key.as_str()).map_err(malformed)?;
         filter.append(key, RawBson::try_from(value.clone()).map_err(malformed)?);
     }
-    let statement = rawdoc! { "q": filter, "u": RawBsonRef::Document(document), "upsert": true };
+    statement_within_limit(rawdoc! { "q": filter, "u": RawBsonRef::Document(document), "upsert": true })
+}
+
+/// The statement, unless no command could take it.
+pub(super) fn statement_within_limit(statement: RawDocumentBuf) -> Result<RawDocumentBuf, String> {
     match statement.as_bytes().len() {
         bytes if bytes > STATEMENT_BYTES_MAX => {
             Err(format!("document and key have {bytes} bytes, which is too much"))
@@ -179,7 +194,7 @@ fn checked(
 }
 
 /// Counts a message: what has no fault is stored, what is there already is a duplicate, the rest is rejected.
-async fn settle(
+pub(super) async fn settle(
     store: &MongoStore,
     collection: &str,
     message: &Message,
@@ -200,7 +215,7 @@ async fn settle(
 }
 
 /// Whether the key that is there twice is the `_id`, and not that of another unique index of the client's.
-fn names_id(fault: &Fault) -> bool {
+pub(super) fn names_id(fault: &Fault) -> bool {
     fault.message.contains(" index: _id_ ")
 }
 
@@ -227,7 +242,7 @@ async fn unnamed_ids_missing(
     Ok(missing.into_iter().map(|position| places[position]).collect())
 }
 
-fn sort(written: &mut Written) {
+pub(super) fn sort(written: &mut Written) {
     written.duplicates.sort_unstable();
     written.rejected.sort_unstable();
 }
