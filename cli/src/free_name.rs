@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use mysimbdp_core::config::Client;
 use mysimbdp_core::exit;
-use mysimbdp_core::io::drop_directory::{TEMPORARY_SUFFIXES, is_receipt, is_temporary};
+use mysimbdp_core::io::drop_directory::{Directory, TEMPORARY_SUFFIXES, is_receipt, is_temporary};
 use mysimbdp_core::io::files::FileError;
 
 use crate::error::Failure;
@@ -20,20 +20,36 @@ pub fn never_taken(client: &Client, name: &OsStr) -> Option<String> {
             TEMPORARY_SUFFIXES.join(", ")
         ));
     }
-    let is_receipt = client.settings.receipt && is_receipt(name);
-    is_receipt.then(|| "it is the name of a receipt".to_owned())
+    if client.settings.receipt && is_receipt(name) {
+        return Some("it is the name of a receipt".to_owned());
+    }
+    let suffix = client.settings.files.sentinel.as_ref()?;
+    let is_sentinel = name.as_encoded_bytes().ends_with(suffix.as_bytes());
+    is_sentinel.then(|| "it is the name of a sentinel, which comes with its file".to_owned())
+}
+
+/// Where a file comes to lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    pub folder: &'a Directory,
+    /// Whose rules are known.
+    pub client: Option<&'a Client>,
+    /// It is routed by its name, which it must keep.
+    pub keeps_name: bool,
 }
 
 /// Moves a file to the first of these names that is free: its own, `name-2.csv`, `name-3.csv` and so on, as long as a file of
-/// that name is the same to the client. `place` moves it to a name, and fails if that is in use.
+/// that name is the same to the client. `place` moves it to a name, and fails if that is in use. If the client demands a
+/// sentinel, it lies beside the file when this returns.
 pub fn first_free(
-    client: Option<&Client>,
+    destination: Destination,
     name: &OsStr,
     mut place: impl FnMut(&OsStr) -> Result<(), FileError>,
 ) -> Result<OsString, Failure> {
     for number in 1..=NAMES_MAX {
         let other = if number == 1 { name.to_owned() } else { numbered(name, number) };
-        if number > 1 && !client.is_some_and(|client| are_alike(client, name, &other)) {
+        let is_same = || destination.client.is_some_and(|client| are_alike(client, name, &other));
+        if number > 1 && (destination.keeps_name || !is_same()) {
             let problem = format!(
                 "{} is there already, and {} would not be taken for the same: try again when it has been taken",
                 name.display(),
@@ -41,13 +57,35 @@ pub fn first_free(
             );
             return Err(Failure::new(exit::TEMPORARY, problem));
         }
-        match place(&other) {
-            Err(error) if error.is_there_already() => {}
-            placed => return placed.map(|()| other).map_err(Failure::from),
+        let sentinel = destination.sentinel(&other);
+        // That of another file, which is about to be removed with it.
+        if sentinel.as_ref().is_some_and(|sentinel| destination.folder.status(sentinel).is_ok()) {
+            continue;
         }
+        match place(&other) {
+            Err(error) if error.is_there_already() => continue,
+            placed => placed?,
+        }
+        if let Some(sentinel) = sentinel {
+            match destination.folder.create(&sentinel) {
+                Err(error) if error.is_there_already() => {}
+                created => drop(created?),
+            }
+            destination.folder.sync()?;
+        }
+        return Ok(other);
     }
     let problem = format!("{NAMES_MAX} files of the name {} are there already", name.display());
     Err(Failure::new(exit::TEMPORARY, problem))
+}
+
+impl Destination<'_> {
+    /// The name of the sentinel that a file of this name needs.
+    fn sentinel(&self, name: &OsStr) -> Option<OsString> {
+        let mut sentinel = name.to_owned();
+        sentinel.push(self.client?.settings.files.sentinel.as_ref()?);
+        Some(sentinel)
+    }
 }
 
 /// The number stands in front of the extension, which says what the file holds.
@@ -105,7 +143,10 @@ mod tests {
             }),
             false => Ok(()),
         };
-        first_free(Some(client), OsStr::new(name), place)
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let folder = Directory::of_platform(folder.path()).expect("directory");
+        let destination = Destination { folder: &folder, client: Some(client), keeps_name: false };
+        first_free(destination, OsStr::new(name), place)
             .map(|name| name.display().to_string())
             .map_err(|failure| failure.to_string())
     }

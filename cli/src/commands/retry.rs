@@ -110,13 +110,14 @@ fn drop_again(
         let problem = format!("{} names no path below the drop directory", Foreign(&reason.dropped_at));
         return Err(Failure::new(exit::DATA, problem));
     };
+    // What lies beside the folders is routed by its name.
+    let keeps_name = target.parent().is_root();
     let from = Directory::of_platform(directory)?;
     let to = DropDirectory::make(&config.layout)?.make_directory(&target.parent())?;
-    // What lies beside the folders is routed by its name, which it must keep.
-    let client = reason.client.as_ref().filter(|_| !target.parent().is_root());
-    let client = client.and_then(|client| config.client(&client.parse().ok()?));
+    let client = reason.client.as_ref().and_then(|client| config.client(&client.parse().ok()?));
+    let place = free_name::Destination { folder: &to, client, keeps_name };
     for name in from.names()?.iter().filter(|name| is_content(name)) {
-        let called = free_name::first_free(client, target.name(), |other| {
+        let called = free_name::first_free(place, target.name(), |other| {
             from.move_file(name, &to, other, Existing::Keep)
         })?;
         println!("{} is dropped again", target.parent().join(&called));

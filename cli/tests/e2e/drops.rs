@@ -120,20 +120,58 @@ fn a_second_file_of_a_name_that_still_waits_gets_another_name() {
 }
 
 #[test]
-fn a_name_that_is_passed_over_is_refused_at_once_and_a_sentinel_is_asked_for() {
+fn a_name_that_is_passed_over_is_refused_at_once() {
     let root = root(&stores(), json!({"files": {"extensions": ["csv"], "sentinel": ".done"}}));
-    for name in ["data.csv.part", ".data.csv", "data.csv~", "data.csv.receipt.json", "data.csv"] {
+    let refused = ["data.csv.part", ".data.csv", "data.csv~", "data.csv.receipt.json", "data.csv.done"];
+    for name in refused {
         fs::write(root.path().join(name), "a\n1\n").expect("write");
-    }
-    for name in ["data.csv.part", ".data.csv", "data.csv~", "data.csv.receipt.json"] {
         let refused = run(&root, 65, &["drop", "alpha", name, "--wait"]);
         assert!(refused.contains(&format!("{name} would wait for ever: ")), "{refused}");
     }
-    let said = run(&root, 0, &["drop", "alpha", "data.csv"]);
-    assert!(
-        said.contains("data.csv is taken when client-input-directory/alpha/data.csv.done lies"),
-        "{said}"
-    );
+}
+
+/// It used to wait for a sentinel in vain.
+#[test]
+fn drop_and_retry_write_the_sentinel_that_the_client_demands() {
+    let root = root(&stores(), json!({"files": {"extensions": ["csv"], "sentinel": ".done"}}));
+    for (name, content) in [("data.csv", "a\n1\n"), ("wrong.exe", "x")] {
+        fs::write(root.path().join(name), content).expect("write");
+    }
+    let folder = root.drop_point("alpha");
+    fs::create_dir_all(&folder).expect("directory");
+    // Whose file has been taken: a file of that name would lose it again.
+    fs::write(folder.join("data.csv.done"), "").expect("a sentinel that is left");
+    run(&root, 0, &["drop", "alpha", "data.csv"]);
+    assert!(folder.join("data-2.csv").exists() && folder.join("data-2.csv.done").exists());
+
+    let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
+    let printed = run(&root, 65, &["drop", "alpha", "wrong.exe", "--wait"]);
+    assert!(printed.contains("discarded: has extension exe"), "{printed}");
+    let id = root.list("discarded/alpha").remove(0);
+    run(&root, 0, &["retry", &id]);
+    until(SOON, "it is discarded again", || {
+        root.list("discarded/alpha").first().is_some_and(|other| *other != id)
+    });
+    until(SOON, "the sentinels are gone with their files", || {
+        !folder.join("data-2.csv.done").exists() && !folder.join("wrong.exe.done").exists()
+    });
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
+/// It used to drop those before, to say nothing of them and not to wait for them.
+#[test]
+fn of_several_files_none_is_dropped_if_one_cannot_be() {
+    let root = root(&stores(), json!({}));
+    fs::write(root.path().join("data.csv"), "a\n1\n").expect("write");
+    fs::create_dir(root.path().join("directory")).expect("directory");
+    for other in ["missing.csv", "directory", "data.csv.part"] {
+        let output = Daemon::run(&root, &["drop", "alpha", "data.csv", other, "--wait"], &[]);
+        assert!(matches!(output.status.code(), Some(65 | 66)), "{}", printed(&output));
+        assert!(printed(&output).contains(other), "{}", printed(&output));
+        assert_eq!(root.list("client-input-directory/alpha"), [""; 0], "{other}");
+    }
 }
 
 #[test]

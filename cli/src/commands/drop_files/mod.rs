@@ -30,8 +30,10 @@ const COPY_BYTES: usize = 256 << 10;
 pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let drop_directory = DropDirectory::make(&config.layout)?;
     let client = must_be_taken(config, &args.client, &drop_directory)?;
+    // All of them before the first is dropped.
     for file in &args.files {
         must_have_a_name(client, file)?;
+        open(file)?;
     }
     let lane = if args.backfill { Lane::Backfill } else { Lane::Live };
     let place = DropPath::of_client(&args.client, lane);
@@ -39,7 +41,12 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let target = Target { client, drop_directory: &drop_directory, place: &place, folder: &folder };
     let mut dropped = Vec::new();
     for file in &args.files {
-        dropped.push(target.drop_one(file)?);
+        let one = target.drop_one(file).inspect_err(|_| {
+            dropped
+                .iter()
+                .for_each(|one: &Dropped| eprintln!("{} is dropped, and not waited for", one.target));
+        })?;
+        dropped.push(one);
     }
     if !args.wait {
         return Ok(());
@@ -104,6 +111,16 @@ fn name_of(file: &Path) -> Result<&OsStr, Failure> {
     file.file_name().ok_or_else(|| Failure::new(exit::USAGE, format!("{} has no file name", file.display())))
 }
 
+/// Opens a file to be dropped, and says how long it is.
+fn open(file: &Path) -> Result<(File, u64), Failure> {
+    let source = files::open(file)?;
+    let metadata = source.metadata().map_err(|error| Failure::of(exit::IO, &error))?;
+    if !metadata.is_file() {
+        return Err(Failure::new(exit::NO_INPUT, format!("{} is not a regular file", file.display())));
+    }
+    Ok((source, metadata.len()))
+}
+
 /// The error for a client that the config does not have.
 pub fn unknown_client(config: &Config, id: &str) -> Failure {
     let known: Vec<&str> = config.clients.keys().map(|id| id.as_str()).collect();
@@ -123,18 +140,16 @@ impl Target<'_> {
     /// still waits, it gets another one.
     fn drop_one(&self, file: &Path) -> Result<Dropped, Failure> {
         let name = name_of(file)?;
-        let mut source = files::open(file)?;
-        let metadata = source.metadata().map_err(|error| Failure::of(exit::IO, &error))?;
-        if !metadata.is_file() {
-            return Err(Failure::new(exit::NO_INPUT, format!("{} is not a regular file", file.display())));
-        }
-        let bar = progress_bar(metadata.len(), &name.to_string_lossy());
+        let (mut source, bytes) = open(file)?;
+        let bar = progress_bar(bytes, &name.to_string_lossy());
         let since = clock::now();
         let temporary = OsString::from(format!(".drop-{:016x}.part", random::number()));
         let copied = copy(&mut source, self.folder.create(&temporary)?, &bar);
         let dropped = copied.and_then(|(content, bytes)| {
             let mut earlier_receipt = None;
-            let called = free_name::first_free(Some(self.client), name, |name| {
+            let place =
+                free_name::Destination { folder: self.folder, client: Some(self.client), keeps_name: false };
+            let called = free_name::first_free(place, name, |name| {
                 earlier_receipt = self.drop_directory.receipt_status(&self.place.join(name));
                 self.folder.rename(&temporary, self.folder, name, Existing::Keep)
             })?;
@@ -158,11 +173,6 @@ impl Target<'_> {
         if target.name() != name {
             let name = name.to_string_lossy();
             eprintln!("{} is there already and not yet taken: dropped as {target}", Foreign(&name));
-        }
-        if let Some(suffix) = &self.client.settings.files.sentinel
-            && !target.name().to_string_lossy().ends_with(suffix)
-        {
-            eprintln!("{target} is taken when {target}{suffix} lies beside it");
         }
     }
 }
