@@ -1,9 +1,11 @@
 //! `mysimbdp purge`: removes held and discarded files that nobody needs any more.
 
+use std::collections::BTreeSet;
+
 use mysimbdp_batch_manager::retention::{self, Expired, Kind};
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
-use mysimbdp_core::io::{clock, coredms};
+use mysimbdp_core::io::{clock, coredms, staging};
 use mysimbdp_core::logging;
 
 use crate::args::Purge;
@@ -11,10 +13,15 @@ use crate::commands::drop_files;
 use crate::error::Failure;
 
 pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
-    if let Some(id) = args.client.as_ref().filter(|id| config.client(id).is_none()) {
-        return Err(drop_files::unknown_client(config, id.as_str()));
+    // Also of clients that have left the config.
+    let mut owners = staging::owners(&config.layout)?;
+    if let Some(only) = &args.client {
+        if config.client(only).is_none() && !owners.contains(only) {
+            return Err(drop_files::unknown_client(config, only.as_str()));
+        }
+        owners.retain(|owner| owner == only);
     }
-    let expired = expired(config, args)?;
+    let expired = expired(config, args, &owners)?;
     if args.dry_run {
         expired.iter().for_each(|expired| println!("would remove {}", named(expired)));
         println!("{} files", expired.len());
@@ -46,18 +53,16 @@ fn named(expired: &Expired) -> String {
     format!("{} file {} of {}", expired.kind, expired.id, expired.owner)
 }
 
-fn expired(config: &Config, args: &Purge) -> Result<Vec<Expired>, Failure> {
+fn expired(config: &Config, args: &Purge, owners: &BTreeSet<ClientId>) -> Result<Vec<Expired>, Failure> {
     let (age, now, layout) = (args.older_than, clock::now(), &config.layout);
-    let clients: Vec<&ClientId> =
-        config.clients.keys().filter(|id| args.client.as_ref().is_none_or(|only| only == *id)).collect();
     let mut found = Vec::new();
     if args.held {
-        for client in &clients {
+        for client in owners {
             found.extend(retention::expired(layout, Kind::Held, Some(client), age, now)?);
         }
     }
     if args.discarded {
-        for client in &clients {
+        for client in owners {
             found.extend(retention::expired(layout, Kind::Discarded, Some(client), age, now)?);
         }
         if args.client.is_none() {

@@ -48,6 +48,18 @@ fn unknown(id: &str) -> Failure {
     )
 }
 
+/// Nobody would take it where it returns to; where it lies, a person or `purge` finds it.
+fn must_be_configured(config: &Config, client: &str) -> Result<(), Failure> {
+    if client.parse().is_ok_and(|id| config.client(&id).is_some()) {
+        return Ok(());
+    }
+    let problem = format!(
+        "it is a file of {}, which is not configured: add the client to the config first",
+        Foreign(client)
+    );
+    Err(Failure::new(exit::NO_INPUT, problem))
+}
+
 /// # Errors
 ///
 /// Nobody can tell, such as another user than the platform's.
@@ -69,8 +81,9 @@ fn closed(error: &FileError) -> Failure {
 }
 
 fn retry_held(config: &Config, ingestion: IngestionId) -> Result<(), Failure> {
-    for client in config.clients.keys() {
+    for client in &staging::owners(&config.layout).map_err(|error| closed(&error))? {
         if is_there(&config.layout.held(client, ingestion))? {
+            must_be_configured(config, client.as_str())?;
             return match staging::retry_held(&config.layout, client, ingestion) {
                 Ok(()) => {
                     println!("{ingestion} of {client} is staged again");
@@ -112,6 +125,9 @@ fn drop_again(
     };
     // What lies beside the folders is routed by its name.
     let keeps_name = target.parent().is_root();
+    if let Some(client) = reason.client.as_ref().filter(|_| !keeps_name) {
+        must_be_configured(config, client)?;
+    }
     let from = Directory::of_platform(directory)?;
     let to = DropDirectory::make(&config.layout)?.make_directory(&target.parent())?;
     let client = reason.client.as_ref().and_then(|client| config.client(&client.parse().ok()?));

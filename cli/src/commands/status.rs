@@ -2,18 +2,19 @@
 //!
 //! It works with everything down: what cannot be looked at is said, and hides nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Client, Config};
+use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileKind, is_receipt};
-use mysimbdp_core::io::files;
+use mysimbdp_core::io::process::ProcessId;
 use mysimbdp_core::io::sign::{self, Notice};
 use mysimbdp_core::io::staging::{self, StagingError};
+use mysimbdp_core::io::{clock, files};
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Lane;
 use mysimbdp_stream_manager::control::StreamStatus;
@@ -44,8 +45,10 @@ struct Status {
     notices: Vec<Notice>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct ClientStatus {
+    /// False for files that are left of a client which the config does not have, or not any more.
+    configured: bool,
     /// Files in the drop point that are not yet taken.
     dropped: usize,
     staged: Vec<Staged>,
@@ -64,6 +67,12 @@ struct Staged {
     records: u64,
     units_done: usize,
     micro_batches: usize,
+}
+
+impl ClientStatus {
+    fn has_files(&self) -> bool {
+        !(self.staged.is_empty() && self.held.is_empty() && self.discarded.is_empty())
+    }
 }
 
 impl Staged {
@@ -91,7 +100,7 @@ struct Parked {
     reasons: Vec<String>,
 }
 
-/// Exits 69 if something that the config demands is not there, and 75 if something waits or a file is stuck.
+/// Exits 69 if something that the config demands is not there, and 75 if something waits, or files wait for a person.
 pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     let Snapshot { parts, streams } = snapshot::look(config).await;
     let status = look(config, parts, streams);
@@ -111,8 +120,15 @@ fn look(config: &Config, parts: Vec<Part>, streams: Option<Vec<StreamStatus>>) -
     let layout = &config.layout;
     let mut clients = BTreeMap::new();
     let mut damaged = state_files::damaged(layout);
-    for client in config.clients.values() {
-        clients.insert(client.id.to_string(), look_at_client(layout, client, &mut damaged));
+    let owners = staging::owners(layout).unwrap_or_else(|error| {
+        damaged.push(Damaged::unreadable(error));
+        BTreeSet::new()
+    });
+    for id in owners.iter().chain(config.clients.keys()).collect::<BTreeSet<_>>() {
+        let client = look_at_client(config, id, &mut damaged);
+        if client.configured || client.has_files() {
+            clients.insert(id.to_string(), client);
+        }
     }
     let unrouted = parked(&layout.discarded_root().join(Layout::UNROUTED), &mut damaged);
     let mut notices = sign::notices(layout).unwrap_or_else(|error| {
@@ -120,15 +136,31 @@ fn look(config: &Config, parts: Vec<Part>, streams: Option<Vec<StreamStatus>>) -
         Vec::new()
     });
     notices.extend(damaged.iter().map(|damaged| damaged.notice(layout)));
+    notices.extend(clients.iter().filter_map(|(id, client)| wait_for_nobody(id, client)));
     Status { parts, clients, unrouted, streams, notices }
 }
 
-fn look_at_client(layout: &Layout, client: &Client, damaged: &mut Vec<Damaged>) -> ClientStatus {
-    let id = &client.id;
+/// That files are staged of a client whom the config does not have.
+fn wait_for_nobody(id: &str, client: &ClientStatus) -> Option<Notice> {
+    let count = client.staged.len();
+    (!client.configured && count > 0).then(|| Notice {
+        role: state_files::ROLE.to_owned(),
+        about: "not-configured".to_owned(),
+        process: ProcessId::current(),
+        since: clock::now(),
+        text: format!("{id} is not configured: its {count} staged files wait"),
+    })
+}
+
+fn look_at_client(config: &Config, id: &ClientId, damaged: &mut Vec<Damaged>) -> ClientStatus {
+    let (layout, client) = (&config.layout, config.client(id));
+    // What looks like a receipt of a client who is gone probably is one.
+    let has_receipts = client.is_none_or(|client| client.settings.receipt);
     let dropped: Vec<DropPath> =
         [Lane::Live, Lane::Backfill].map(|lane| DropPath::of_client(id, lane)).into();
     ClientStatus {
-        dropped: dropped.iter().map(|place| files_in(layout, client, place, damaged)).sum(),
+        configured: client.is_some(),
+        dropped: dropped.iter().map(|place| files_in(layout, has_receipts, place, damaged)).sum(),
         staged: staged(layout, id, damaged),
         held: parked(&layout.held_root().join(id.as_str()), damaged),
         discarded: parked(&layout.discarded_root().join(id.as_str()), damaged),
@@ -137,7 +169,7 @@ fn look_at_client(layout: &Layout, client: &Client, damaged: &mut Vec<Damaged>) 
 }
 
 /// How many files lie there that are to be taken: a receipt is the platform's own. Each that may not be read is stuck, as is what lies in a directory that may not.
-fn files_in(layout: &Layout, client: &Client, place: &DropPath, damaged: &mut Vec<Damaged>) -> usize {
+fn files_in(layout: &Layout, has_receipts: bool, place: &DropPath, damaged: &mut Vec<Damaged>) -> usize {
     let opened = DropDirectory::open(layout)
         .and_then(|drop_directory| drop_directory.directory(place))
         .and_then(|directory| Ok((directory.names()?, directory)));
@@ -151,7 +183,7 @@ fn files_in(layout: &Layout, client: &Client, place: &DropPath, damaged: &mut Ve
     };
     let mut count = 0;
     let mut unreadable = Vec::new();
-    let is_own = |name: &OsString| client.settings.receipt && is_receipt(name);
+    let is_own = |name: &OsString| has_receipts && is_receipt(name);
     let is_hidden = |name: &OsString| name.as_encoded_bytes().starts_with(b".");
     for name in names.iter().filter(|name| !is_hidden(name) && !is_own(name)) {
         // It may be taken while we look.
@@ -248,7 +280,7 @@ fn print(status: &Status) {
     }
     let rows = status.clients.iter().map(|(id, client)| {
         vec![
-            id.clone(),
+            if client.configured { id.clone() } else { format!("{id} (not configured)") },
             client.dropped.to_string(),
             client.staged.len().to_string(),
             client.held.len().to_string(),

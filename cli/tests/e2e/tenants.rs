@@ -135,3 +135,66 @@ fn one_directory_that_may_not_be_read_stops_one_client_alone() {
         process.terminate(SOON);
     }
 }
+
+/// They used to be on disk and in no list.
+#[test]
+fn files_of_a_client_that_left_the_config_stay_in_sight_and_are_purged_or_wait_for_its_return() {
+    let batch_client = |id: &str| json!({"id": id, "files": {"extensions": ["csv"]}, "apps": [{"name": "app", "command": ["document-app"]}]});
+    let with = |ids: &[&str]| {
+        json!({
+            "fetchdata": {"settle": "100ms", "scan_every": "1s", "free_space_min": "0B"},
+            "clients": ids.iter().map(|id| batch_client(id)).collect::<Vec<_>>(),
+        })
+    };
+    let root = Root::new(&with(&["alpha", "beta"]));
+    let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
+    for (name, content) in [("staged.csv", "a,b\n1,2\n"), ("held.csv", "a,b\n3,4\n"), ("wrong.exe", "x")] {
+        root.drop_file("beta", name, content.as_bytes());
+    }
+    until(SOON, "all are taken", || staged(&root, "beta") == 2 && root.list("discarded/beta").len() == 1);
+    assert!(fetchdata.terminate().success(), "{}", fetchdata.output());
+    let id = root.list("staging/beta").into_iter().find(|id| {
+        let manifest = fs::read_to_string(root.path().join(format!("staging/beta/{id}/manifest.json")));
+        manifest.is_ok_and(|manifest| manifest.contains("held.csv"))
+    });
+    let id = id.expect("one of them");
+    let held = root.path().join("held/beta").join(&id);
+    fs::create_dir_all(held.parent().expect("a parent")).expect("directory");
+    fs::rename(root.path().join("staging/beta").join(&id), &held).expect("held");
+    let reason = json!({
+        "file": "held.csv", "client": "beta", "ingestion": id, "dropped_at": "client-input-directory/beta/held.csv",
+        "bytes": 8, "received_at": "2026-01-31T00:00:00Z", "decided_at": "2026-01-31T00:00:00Z", "reasons": ["no"],
+    });
+    fs::write(held.join("reason.json"), reason.to_string()).expect("reason");
+
+    root.configure(&with(&["alpha"]));
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let printed = run(&root, 75, &["status"]);
+    let notice = "beta is not configured: its 1 staged files wait";
+    for part in [notice, "beta (not configured)", "wrong.exe", "held.csv", "staged.csv"] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    let status: Value = serde_json::from_slice(&Daemon::run(&root, &["status", "--json"], &[]).stdout)
+        .expect("the status is JSON");
+    let configured = |client: &str| status["clients"][client]["configured"].clone();
+    assert_eq!((configured("alpha"), configured("beta")), (json!(true), json!(false)), "{status:#}");
+
+    let discarded = root.list("discarded/beta").remove(0);
+    for id in [&id, &discarded] {
+        let refused = run(&root, 66, &["retry", id]);
+        assert!(refused.contains("beta, which is not configured"), "{refused}");
+    }
+    let purge = ["purge", "--held", "--discarded", "--older-than", "1ms"];
+    let of_beta = run(&root, 0, &[&purge[..], &["--client", "beta", "--dry-run"]].concat());
+    assert!(of_beta.contains(&id) && of_beta.contains(&discarded), "{of_beta}");
+    assert!(run(&root, 0, &purge).contains("2 files removed"));
+    assert!(run(&root, 75, &["status"]).contains(notice), "what is staged still waits");
+
+    root.configure(&with(&["alpha", "beta"]));
+    run(&root, 0, &["reload"]);
+    until(SOON, "it is ingested", || staged(&root, "beta") == 0);
+    let printed = run(&root, 0, &["status"]);
+    assert!(!printed.contains("not configured"), "{printed}");
+    assert!(up.interrupt().success(), "{}", up.output());
+}

@@ -11,7 +11,7 @@ pub mod content;
 pub mod moves;
 pub mod progress;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::files::{self, FileError};
@@ -93,6 +93,19 @@ pub fn clients(layout: &Layout) -> Result<Vec<ClientId>, StagingError> {
     };
     clients.retain(is_directory);
     Ok(clients)
+}
+
+/// The clients that have a directory in `staging/`, `held/` or `discarded/`, whether or not the config has them.
+///
+/// # Errors
+///
+/// One of these cannot be listed; that it does not exist is no error.
+pub fn owners(layout: &Layout) -> Result<BTreeSet<ClientId>, FileError> {
+    let mut owners = BTreeSet::new();
+    for root in [layout.staging(), layout.held_root(), layout.discarded_root()] {
+        owners.extend(names::<ClientId>(&root)?);
+    }
+    Ok(owners)
 }
 
 /// The visible ingestions of a client, in name order.
