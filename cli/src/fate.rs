@@ -120,10 +120,11 @@ pub async fn look(config: &Config, client: &ClientId, dropped: &Dropped) -> Resu
         return Ok(Seen::Ended(fate));
     }
     match last_run(config, dropped.ingestion, dropped.since).await {
-        Ok(Some(run)) if run.state == FinalState::Held => {
-            Ok(Seen::Ended(Fate::Held(vec![IN_HISTORY.to_owned()])))
-        }
-        Ok(Some(run)) => Ok(Seen::Ended(Fate::Ingested { run: Box::new(run) })),
+        Ok(Some(run)) => Ok(Seen::Ended(match run.state {
+            FinalState::Ingested => Fate::Ingested { run: Box::new(run) },
+            FinalState::Purged => Fate::Held(vec!["by the history; it has been purged since".to_owned()]),
+            FinalState::Held | FinalState::Discarded => Fate::Held(vec![IN_HISTORY.to_owned()]),
+        })),
         Ok(None) => Ok(Seen::Taken { unseen }),
         // It may be back before anybody's patience ends.
         Err(error) => Ok(Seen::Taken { unseen: Some(unseen.unwrap_or_else(|| chain(&error))) }),

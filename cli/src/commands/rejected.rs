@@ -2,7 +2,7 @@
 //!
 //! Of a held file it is cut out of the file as it lies there; of an ingested one it is in the client's database.
 
-use bson::{Document, doc};
+use bson::doc;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Config, REJECTED};
 use mysimbdp_core::exit;
@@ -13,7 +13,7 @@ use mysimbdp_core::io::files;
 use mysimbdp_core::io::staging::content::{Content, RecordFinder};
 use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::manifest::Format;
-use mysimbdp_core::outcome::Run;
+use mysimbdp_core::outcome::{FinalState, Run};
 
 use crate::args::Rejected;
 use crate::error::Failure;
@@ -22,27 +22,57 @@ use crate::output::{Foreign, print_content};
 /// Documents that are read at a time; each may have 16 MiB.
 const PAGE: i64 = 32;
 
+/// Far more often than anybody drops one content.
+const RUNS_MAX: i64 = 10_000;
+
 /// Bytes of a record that are shown to a person.
 const SHOWN_BYTES_MAX: usize = 400;
 
 pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
-    let held_by = |client: &&ClientId| files::exists(&config.layout.held(client, args.ingestion));
-    if let Some(client) = config.clients.keys().find(held_by) {
+    let (layout, ingestion) = (&config.layout, args.ingestion);
+    // Another user than the platform's may not look there, but perhaps into the store.
+    let owners = staging::owners(layout).unwrap_or_default();
+    if let Some(client) = owners.iter().find(|client| files::exists(&layout.held(client, ingestion))) {
         return of_held(config, client, args);
     }
-    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
-    let runs = platform.find(Run::COLLECTION, doc! {"ingestion": args.ingestion.to_string()}, 1).await?;
-    platform.close().await;
-    let run = runs.first().ok_or_else(|| unknown(args.ingestion))?;
-    let (client, file) = (text(run, "client")?, text(run, "file")?);
-    let client = client.parse().ok().and_then(|id| config.client(&id)).ok_or_else(|| {
-        let problem = format!("the config has no client {} any more, whose file this is", Foreign(&client));
+    if owners.iter().any(|client| files::exists(&layout.staged(client, ingestion))) {
+        let problem =
+            format!("{ingestion} is being ingested: what is rejected of it is known when that has ended");
+        return Err(Failure::new(exit::TEMPORARY, problem));
+    }
+    let run = last_run(config, ingestion).await?;
+    let client = run.client.parse().ok().and_then(|id| config.client(&id)).ok_or_else(|| {
+        let problem =
+            format!("the config has no client {} any more, whose file this is", Foreign(&run.client));
         Failure::new(exit::NO_INPUT, problem)
     })?;
     let store = coredms::open(&config.coredms_url, &client.database).await?;
-    let listed = of_ingested(store.as_ref(), &file, args).await;
+    let listed = of_ingested(store.as_ref(), &run, args).await;
     store.close().await;
     listed
+}
+
+/// The last run that has stored the content. What was rejected in others is not in the store.
+async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Run, Failure> {
+    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let filter = doc! {"ingestion": ingestion.to_string()};
+    let runs = platform.find(Run::COLLECTION, filter, RUNS_MAX).await;
+    platform.close().await;
+    let runs = runs?.into_iter().filter_map(|run| bson::deserialize_from_document::<Run>(run).ok());
+    let last = runs.max_by_key(|run| (run.state == FinalState::Ingested, run.finished_at));
+    let last = last.ok_or_else(|| unknown(ingestion))?;
+    match last.state {
+        FinalState::Ingested => Ok(last),
+        FinalState::Purged => {
+            Err(Failure::new(exit::NO_INPUT, format!("{ingestion} was purged, with all its records")))
+        }
+        FinalState::Held | FinalState::Discarded => {
+            let problem = format!(
+                "by the history {ingestion} is held, and it is not in held/, or this user may not look there"
+            );
+            Err(Failure::new(exit::NO_INPUT, problem))
+        }
+    }
 }
 
 fn unknown(ingestion: IngestionId) -> Failure {
@@ -52,10 +82,6 @@ fn unknown(ingestion: IngestionId) -> Failure {
             "nothing held or ingested has the id {ingestion}; `mysimbdp status` and the history list the ids"
         ),
     )
-}
-
-fn text(document: &Document, field: &str) -> Result<String, Failure> {
-    document.get_str(field).map(str::to_owned).map_err(|error| Failure::of(exit::DATA, &error))
 }
 
 fn of_held(config: &Config, client: &ClientId, args: &Rejected) -> Result<(), Failure> {
@@ -78,7 +104,13 @@ fn of_held(config: &Config, client: &ClientId, args: &Rejected) -> Result<(), Fa
     listing.end()
 }
 
-async fn of_ingested(store: &dyn Coredms, file: &str, args: &Rejected) -> Result<(), Failure> {
+async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected) -> Result<(), Failure> {
+    let (mut first, end) = (args.ingestion.record_id(0), args.ingestion.record_id(u64::MAX));
+    let rejected = u64::try_from(run.rejected).unwrap_or(0);
+    // Not even the beginning of an export is printed then.
+    if store.count_ids(REJECTED, first, end).await? == 0 {
+        must_be_all(rejected, 0)?;
+    }
     let files = format!("{REJECTED}.files");
     let id = bson::Binary {
         subtype: bson::spec::BinarySubtype::Generic,
@@ -92,9 +124,8 @@ async fn of_ingested(store: &dyn Coredms, file: &str, args: &Rejected) -> Result
             .find(|format| format.as_str() == name)
     });
     let prefix = store.object(REJECTED, args.ingestion).await?.unwrap_or_default();
-    let format = format.unwrap_or_else(|| Format::of_file_name(file));
+    let format = format.unwrap_or_else(|| Format::of_file_name(&run.file));
     let mut listing = Listing::begin(args.content, format, &prefix)?;
-    let (mut first, end) = (args.ingestion.record_id(0), args.ingestion.record_id(u64::MAX));
     loop {
         let page = store.find_ids(REJECTED, first, end, Order::Ascending, PAGE).await?;
         let is_last = (page.len() as i64) < PAGE;
@@ -109,9 +140,24 @@ async fn of_ingested(store: &dyn Coredms, file: &str, args: &Rejected) -> Result
             listing.add(record, reject.get_str("reason").unwrap_or_default(), bytes.as_deref())?;
         }
         if is_last {
-            return listing.end();
+            let listed = listing.records;
+            listing.end()?;
+            return must_be_all(rejected, listed);
         }
     }
+}
+
+/// # Errors
+///
+/// Somebody has removed what was listed.
+fn must_be_all(rejected: u64, listed: u64) -> Result<(), Failure> {
+    if listed >= rejected {
+        return Ok(());
+    }
+    let left = if listed == 0 { "none".to_owned() } else { listed.to_string() };
+    let problem =
+        format!("{rejected} records were rejected, but the collection {REJECTED} has {left} of them");
+    Err(Failure::new(exit::DATA, problem))
 }
 
 /// What is printed.

@@ -168,7 +168,7 @@ impl Report {
         let verdict = match content.counted {
             _ if !differences.is_empty() => "differs",
             Counted::Unaudited => "unaudited",
-            Counted::NotIngested => "held",
+            Counted::NotIngested => run.state.as_str(),
             Counted::Platform(_)
             | Counted::Unexpired(_)
             | Counted::Key(_)

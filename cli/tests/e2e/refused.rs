@@ -4,10 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use bson::{Document, doc};
-use mysimbdp_testbed::{Daemon, mongodb, mosquitto};
+use mysimbdp_testbed::{Daemon, mongodb, mosquitto, until_async};
 use serde_json::{Value, json};
 
-use crate::support::{Platform, documents};
+use crate::support::{Platform, SOON, documents};
 
 /// A platform for files whose column `time` must hold times.
 async fn platform() -> (Platform, Vec<Daemon>) {
@@ -111,9 +111,52 @@ async fn a_file_that_is_rejected_as_a_whole_is_held_with_every_row_until_its_app
         let runs = platform.history("times").await;
         runs.iter().any(|run: &Document| run.get_str("state").is_ok_and(|state| state == "ingested"))
     };
-    mysimbdp_testbed::until_async(crate::support::SOON, "it is ingested", ingested).await;
-    platform.stored("times", "readings", 569, crate::support::SOON).await;
+    until_async(SOON, "it is ingested", ingested).await;
+    platform.stored("times", "readings", 569, SOON).await;
     platform.command(0, &["reconcile"]);
     let found = platform.client_database("times").collection::<Document>("readings");
     assert!(found.find_one(doc! {"time": "568 o'clock"}).await.expect("find").is_some());
+}
+
+/// It used to say that no record was rejected.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_rejected_and_cannot_be_shown_is_told_with_the_reason() {
+    let (platform, mut daemons) = platform().await;
+    let rows: String = (0..20).map(|row| format!("{row},{row} o'clock\n")).collect();
+    let printed = drop_file(&platform, 65, "all.csv", format!("name,time\n{rows}").as_bytes());
+    let id = ingestion(&printed);
+    let held_at = async || {
+        platform.history("times").await.first().and_then(|run| run.get_datetime("finished_at").ok().copied())
+    };
+    until_async(SOON, "the history says so", async || held_at().await.is_some()).await;
+    let first = held_at().await;
+    // Nobody works on what is staged again.
+    assert!(daemons.remove(1).terminate().success());
+    platform.command(0, &["retry", &id]);
+    for words in [&["rejected", &id][..], &["rejected", &id, "--csv"]] {
+        let output = Daemon::run(&platform.root, words, &[]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(75), "{error}");
+        assert!(error.contains("is being ingested") && output.stdout.is_empty(), "{error}");
+    }
+    daemons.push(platform.start("batch-manager"));
+    until_async(SOON, "it is held again", async || held_at().await != first).await;
+    platform.command(0, &["purge", "--held", "--older-than", "1ms"]);
+    let printed = platform.command(66, &["rejected", &id]);
+    assert!(printed.contains("was purged"), "{printed}");
+    let reconciled: Value =
+        serde_json::from_slice(&exported(&platform, &["reconcile", "--json"])).expect("the report is JSON");
+    assert_eq!(reconciled["runs"][0]["verdict"], "purged", "{reconciled:#}");
+
+    let mut rows: Vec<String> = (0..40).map(|row| format!("{row},2013-01-01T00:00:00Z")).collect();
+    (rows[7], rows[8]) = ("7,never".to_owned(), "8,never".to_owned());
+    let content = format!("name,time\n{}\n", rows.join("\n"));
+    let id = ingestion(&drop_file(&platform, 65, "some.csv", content.as_bytes()));
+    let rejected = platform.client_database("times").collection::<Document>("rejected");
+    for left in ["1", "none"] {
+        rejected.delete_one(doc! {}).await.expect("delete");
+        let printed = platform.command(65, &["rejected", &id]);
+        let said = format!("2 records were rejected, but the collection rejected has {left} of them");
+        assert!(printed.contains(&said), "{printed}");
+    }
 }
