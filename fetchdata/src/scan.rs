@@ -101,6 +101,9 @@ pub(crate) enum ScanFault {
     /// It is tried again with every walk.
     #[error("{0} is missing and cannot be made, the client's files are not taken")]
     NoFolder(DropPath, #[source] FileError),
+    /// So they could be read again and again, and never be done with.
+    #[error("files in {0} cannot be moved away and are not taken: let the platform's user write there")]
+    NotWritable(DropPath),
     #[error("{path} is a {kind} and not a directory, the client's files are not taken{remedy}", remedy = remedy(*.kind))]
     NotAFolder { path: DropPath, kind: Kind },
     /// It may be a typing error, or the client is not loaded yet or any more.
@@ -203,6 +206,7 @@ impl Walk {
         names.sort_unstable();
         let beside = Beside { names: &names, found: OnceCell::new() };
         let own = Owner::of(place);
+        let is_writable = OnceCell::new();
         for name in names.iter().filter(|name| place.client().is_some() && set_aside::is_beside(name)) {
             self.shares.spend(own.clone(), FILE);
             self.left.push(path.join(name));
@@ -241,7 +245,9 @@ impl Walk {
                 Ok(status) => {
                     if let Some(look) = look(config, path, name, place, &owner, &status, &beside) {
                         self.shares.spend(owner, FILE);
-                        self.looks.push(look);
+                        if *is_writable.get_or_init(|| directory.is_writable()) {
+                            self.looks.push(look);
+                        }
                     }
                 }
                 // Its sender has renamed or removed it since the directory was listed.
@@ -251,6 +257,9 @@ impl Walk {
                     self.fault(place, error.into());
                 }
             }
+        }
+        if is_writable.get() == Some(&false) {
+            self.fault(place, ScanFault::NotWritable(path.clone()));
         }
         // Last, so that a single directory is looked at however many names are in it.
         self.shares.spend(own, names.len() * NAME);
@@ -277,10 +286,17 @@ impl Walk {
         }
     }
 
-    /// Nothing waits in one that is empty.
+    /// Nothing waits in one that has nothing but what the platform has made for a client who is gone.
     fn unknown_folder(&mut self, drop_directory: &Directory, path: DropPath) {
-        let is_empty = || drop_directory.directory(path.name())?.is_empty();
-        if !is_empty().unwrap_or(false) {
+        let is_file = |name: &OsStr| !drop_directory::is_receipt(name);
+        let waits = || {
+            let folder = drop_directory.directory(path.name())?;
+            folder.has(|name| match name == Layout::BACKFILL {
+                true => folder.directory(name).and_then(|backfill| backfill.has(is_file)).unwrap_or(true),
+                false => is_file(name),
+            })
+        };
+        if waits().unwrap_or(true) {
             self.fault(&Place::Shared, ScanFault::UnknownFolder(path));
         }
     }

@@ -109,11 +109,16 @@ pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     } else {
         print(&status);
     }
-    let is_stuck = status.notices.iter().any(|notice| notice.role == state_files::ROLE);
+    let is_stuck = status.notices.iter().any(is_of_stuck_file);
     match snapshot::exit_code(&status.parts).or(is_stuck.then_some(exit::TEMPORARY)) {
         None => Ok(()),
         Some(code) => Err(Failure::said(code)),
     }
+}
+
+/// Whether it is about files that wait until a person does something.
+fn is_of_stuck_file(notice: &Notice) -> bool {
+    notice.role == state_files::ROLE || notice.about == sign::DROP_DIRECTORY
 }
 
 fn look(config: &Config, parts: Vec<Part>, streams: Option<Vec<StreamStatus>>) -> Status {

@@ -198,3 +198,72 @@ fn files_of_a_client_that_left_the_config_stay_in_sight_and_are_purged_or_wait_f
     assert!(!printed.contains("not configured"), "{printed}");
     assert!(up.interrupt().success(), "{}", up.output());
 }
+
+/// A notice of what waits used to change no exit code, and to be cut before it came to the remedy.
+#[test]
+fn whatever_is_in_the_place_of_a_folder_is_named_with_its_remedy_and_status_exits_75() {
+    let id = "a-client-with-a-name-of-32-chars";
+    let mut client = documents(id);
+    client["apps"][0]["command"] = json!(["true"]);
+    let root =
+        Root::new(&json!({"fetchdata": {"scan_every": "1s", "free_space_min": "0B"}, "clients": [client]}));
+    let folder = root.drop_point(id);
+    fs::create_dir_all(folder.parent().expect("a parent")).expect("directory");
+    std::os::unix::fs::symlink(root.path(), &folder).expect("symlink");
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let status = || {
+        let output = Daemon::run(&root, &["status"], &[]);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    until(SOON, "the symlink is named", || status().1.contains("is a symlink and not a directory"));
+    let (code, printed) = status();
+    assert!(printed.contains("; folder_may_be_symlink allows it"), "{printed}");
+    assert_eq!(code, Some(75), "{printed}");
+    fs::remove_file(&folder).expect("remove");
+    fs::write(&folder, "").expect("a file in its place");
+    until(SOON, "the file is named", || status().1.contains("is a regular file and not a directory"));
+    assert_eq!(status().0, Some(75));
+    fs::remove_file(&folder).expect("remove");
+    until(SOON, "nothing is in the way any more", || status().0 == Some(0));
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
+/// They used to be split again and again, with lines in the log alone.
+#[test]
+fn files_that_may_be_read_and_not_moved_away_are_named_and_not_judged() {
+    if fs::metadata("/proc/self").expect("this process").uid() != 0 {
+        eprintln!("SKIPPED: only root can make directories that the platform's user may not write");
+        return;
+    }
+    let root = Root::new(&with_clients(&["good", "plain", "roots"]));
+    for client in ["good", "plain", "roots/upload"] {
+        root.drop_file(client, "first.csv", format!("a,b\n1,{client}\n").as_bytes());
+    }
+    give_away(root.path());
+    // One folder has nothing in it but a directory, as where a user is locked in; that may belong to anybody.
+    let (plain, roots) = (root.drop_point("plain"), root.drop_point("roots"));
+    for path in
+        [&plain, &plain.join("first.csv"), &roots, &roots.join("upload"), &roots.join("upload/first.csv")]
+    {
+        chown(path, Some(0), Some(0)).expect("root's");
+    }
+    let mut fetchdata = start_unprivileged(&root, "fetchdata");
+    until(SOON, "the other one's is staged", || staged(&root, "good") == 1);
+    until(SOON, "status tells", || {
+        // Only fetchdata runs.
+        let printed = run(&root, 69, &["status"]);
+        ["roots/upload", "client-input-directory/plain"]
+            .iter()
+            .all(|place| printed.contains(&format!("{place} cannot be moved away")))
+    });
+    let log = root.log("fetchdata.log");
+    let timings = log.lines().filter(|line| line.contains("TIMING") && !line.contains("client=good"));
+    assert_eq!(timings.collect::<Vec<_>>(), [""; 0]);
+    for path in [&roots.join("upload"), &plain] {
+        give_away(path);
+    }
+    until(SOON, "both are staged", || staged(&root, "roots") + staged(&root, "plain") == 2);
+    until(SOON, "nothing is told any more", || !run(&root, 69, &["status"]).contains("cannot be moved away"));
+    fetchdata.terminate(SOON);
+}

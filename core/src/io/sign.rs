@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::clock;
 use super::files::FileError;
 use super::process::ProcessId;
-use super::status_file::{self, StatusFile, TEXT_CHARS_MAX};
+pub use super::status_file::TEXT_CHARS_MAX;
+use super::status_file::{self, StatusFile};
 use crate::layout::Layout;
+
+/// What [`Notice::about`] says if something is in the way of files in the drop directory.
+pub const DROP_DIRECTORY: &str = "drop-directory";
 
 /// A place where this process says one thing, or nothing. Taken down when dropped.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::layout::Layout;
 /// One block of a file system. Longer texts are cut.
 pub(super) const BYTES: usize = 4096;
 /// Of a text in it; leaves room for the rest even if each character is escaped.
-pub(super) const TEXT_CHARS_MAX: usize = 600;
+pub const TEXT_CHARS_MAX: usize = 600;
 
 const SUFFIX: &str = ".json";
 

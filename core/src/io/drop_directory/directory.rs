@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, fchmod, fstat, mkdirat, openat, renameat_with};
-use rustix::fs::{statat, unlinkat};
+use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags, RenameFlags, accessat, fchmod, fstat, mkdirat, openat};
+use rustix::fs::{renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -107,10 +107,17 @@ impl Directory {
         self.read_names().map_err(self.error_of_its_own("list"))
     }
 
-    /// Whether nothing is in it.
-    pub fn is_empty(&self) -> Result<bool> {
-        let first = || Ok::<_, io::Error>(entries(Dir::new(self.readable()?)?).next().transpose()?.is_none());
-        first().map_err(self.error_of_its_own("list"))
+    /// Whether there is a name in it for which this is true. Names behind that one are not read.
+    pub fn has(&self, mut accept: impl FnMut(&OsStr) -> bool) -> Result<bool> {
+        let mut has = || {
+            for name in entries(Dir::new(self.readable()?)?) {
+                if accept(&name?) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        has().map_err(self.error_of_its_own("list"))
     }
 
     /// The status of what has this name itself.
@@ -129,6 +136,12 @@ impl Directory {
     pub fn is_shared(&self) -> Result<bool> {
         let mode = self.own_status()?.mode;
         Ok(mode & OTHERS_WRITE != 0 && mode & STICKY == 0)
+    }
+
+    /// Whether this process may move away what is in it; true also if the kernel does not tell.
+    pub fn is_writable(&self) -> bool {
+        let access = accessat(&self.descriptor, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+        !matches!(access, Err(Errno::ACCESS | Errno::PERM | Errno::ROFS))
     }
 
     /// Opens a file for reading; waits neither for a FIFO's writer nor for who holds a lease on it, who makes it busy.
