@@ -18,6 +18,7 @@ mod demo;
 mod error;
 mod fate;
 mod free_name;
+mod loading;
 mod reconcile;
 mod signals;
 mod snapshot;
@@ -30,7 +31,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use mysimbdp_core::config::{self, Config};
+use mysimbdp_core::config;
 use mysimbdp_core::exit;
 use mysimbdp_core::io::{modes, secrets};
 
@@ -88,7 +89,7 @@ fn end(result: Result<(), Failure>) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.as_path();
-    let load = || Config::load(file, |name| std::env::var(name).ok()).map_err(Failure::from);
+    let load = || loading::sound(file);
     match cli.command {
         Command::Up => commands::up::run(&load()?, file).await,
         Command::Demo(args) => demo::run(&args).await,
@@ -99,22 +100,22 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 false => commands::check_app::batch(&protocol, &ids, &command).await,
             }
         }
-        Command::Drop(args) => commands::drop_files::run(&load()?, &args).await,
-        Command::Status { json } => commands::status::run(&load()?, json).await,
-        Command::Health { json } => commands::health::run(&load()?, json).await,
+        Command::Drop(args) => commands::drop_files::run(&loading::of_the_store(file)?, &args).await,
+        Command::Status { json } => commands::status::run(&loading::in_use(file)?, json).await,
+        Command::Health { json } => commands::health::run(&loading::in_use(file)?, json).await,
         Command::Reload => commands::reload::run(&load()?).await,
-        Command::Retry { id } => commands::retry::run(&load()?, &id),
-        Command::Rejected(args) => commands::rejected::run(&load()?, &args).await,
-        Command::Purge(args) => commands::purge::run(&load()?, &args).await,
+        Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id),
+        Command::Rejected(args) => commands::rejected::run(&loading::of_the_store(file)?, &args).await,
+        Command::Purge(args) => commands::purge::run(&loading::of_the_store(file)?, &args).await,
         Command::Reconcile { client, since, json } => {
-            commands::reconcile::run(&load()?, &Scope { client, since }, json).await
+            commands::reconcile::run(&loading::of_the_store(file)?, &Scope { client, since }, json).await
         }
         Command::Timing { client, json } => {
-            commands::timing::run(&load()?, client.as_ref().map(|id| id.as_str()), json)
+            commands::timing::run(&loading::in_use(file)?, client.as_ref().map(|id| id.as_str()), json)
         }
         Command::Edge(args) => commands::edge::run(file, &args).await,
         Command::Stream(command) | Command::StreamManager { command: Some(command) } => {
-            commands::stream::run(&load()?, command).await
+            commands::stream::run(&loading::in_use(file)?, command).await
         }
         Command::Fetchdata => commands::role::fetchdata(load()?, file).await,
         Command::BatchManager => commands::role::batch_manager(load()?, file).await,

@@ -120,6 +120,11 @@ impl Layout {
         self.state().join("edge")
     }
 
+    /// The text of the config that the processes run on.
+    pub fn config_in_use(&self) -> PathBuf {
+        self.state().join("config-in-use.json")
+    }
+
     /// Messages that wait for the broker: that an ingestion has ended.
     pub fn outbox(&self) -> PathBuf {
         self.state().join("outbox")

@@ -33,8 +33,13 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
                 config: said.as_ref().map(|said| said.config.clone()),
                 refused: said.and_then(|said| said.refused),
             };
-            let good = part(Condition::Good, format!("pid {}, {text}", process.pid));
-            Part { process: Some(details), ..good }
+            let elsewhere = details.config.as_ref().and_then(|in_use| in_use.elsewhere(config));
+            let pid = process.pid;
+            let part = match elsewhere {
+                None => part(Condition::Good, format!("pid {pid}, {text}")),
+                Some(elsewhere) => part(Condition::Waits, format!("pid {pid}, {elsewhere}; {text}")),
+            };
+            Part { process: Some(details), ..part }
         }
     }
 }

@@ -141,6 +141,35 @@ async fn stop_answers_while_the_broker_is_away_and_says_that_it_goes_on() {
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 }
 
+/// In another terminal than that of `up` a variable is easily forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_would_look_into_another_store_says_so() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let elsewhere = |words: &[&str]| {
+        let other = format!("sqlite:{}", platform.root.path().join("other").display());
+        let output = Daemon::run(&platform.root, words, &[("MYSIMBDP_COREDMS", &other)]);
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&printed).into_owned())
+    };
+    let commands: [&[&str]; 4] = [
+        &["reconcile"],
+        &["drop", "client2", "config.json"],
+        &["rejected", "00000000000000000000000000000000"],
+        &["purge", "--held", "--older-than", "1d"],
+    ];
+    for words in commands {
+        let (code, printed) = elsewhere(words);
+        assert!(code == Some(78) && printed.contains("it uses the store mongodb://"), "{words:?}: {printed}");
+    }
+    let (code, printed) = elsewhere(&["status"]);
+    assert!(code == Some(75) && printed.contains("set MYSIMBDP_COREDMS as it is set there"), "{printed}");
+    assert!(!platform.root.path().join("other").exists());
+    platform.command(0, &["reconcile"]);
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
 /// Else each would wait as long as an instance may drain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_hangs_is_said_to_hang() {

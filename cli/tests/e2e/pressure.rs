@@ -420,10 +420,18 @@ async fn broken_config_while_running() {
     write(&sound.replace("\"settle\"", "\"setle\"").replace("\"client2\"", "\"Client 2\""));
     all_say(&logs, "WARN", "has faults", 1);
     assert!(platform.root.log("fetchdata.log").contains("did you mean settle"), "all faults are in the line");
-    let status = platform.command(78, &["status"]);
+    let status = platform.command(0, &["status"]);
     assert!(status.contains("setle") && status.contains("Client 2"), "{status}");
-    platform.root.drop_file("client2", "a.csv", &readings(10_000).0);
-    platform.ingested("client2", 1, SOON).await;
+    assert!(status.contains("this goes by the config that the running processes use"), "{status}");
+    platform.command(78, &["check"]);
+    // Not even JSON.
+    write(&sound[..sound.len() / 2]);
+    let file = platform.root.path().join("a.csv");
+    std::fs::write(&file, readings(10_000).0).expect("a file");
+    platform.command(0, &["drop", "--wait", "client2", file.to_str().expect("UTF-8")]);
+    for words in [["health"], ["list"], ["reconcile"]] {
+        platform.command(0, &words);
+    }
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
     platform.stored("client3", "readings", 100, SOON).await;
 

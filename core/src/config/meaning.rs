@@ -58,6 +58,7 @@ pub(super) fn compile(
         },
         layout: Layout::new(root).with_linked(linked),
         hash: super::hash_of(findings.text()),
+        text: findings.text().into(),
         clients: clients.into_iter().map(|(_, client)| (client.id.clone(), client)).collect(),
         topics,
         settings,

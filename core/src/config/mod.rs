@@ -8,6 +8,7 @@ mod explain;
 mod fault;
 mod findings;
 mod globs;
+pub(crate) mod in_use;
 pub mod live;
 mod meaning;
 mod place;
@@ -22,6 +23,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::Regex;
@@ -55,7 +57,8 @@ pub struct Config {
     pub rules: Rules,
     pub settings: settings::Settings,
     pub clients: BTreeMap<ClientId, Client>,
-    /// Tells the text that this was read from from any other.
+    /// What this was read from.
+    text: Arc<str>,
     hash: String,
 }
 
@@ -112,6 +115,11 @@ impl Config {
     /// [`crate::exit::CONFIG`].
     pub fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
         validate::load(file, variable)
+    }
+
+    /// What the running processes go on with although `file` has faults; `None` if none of them runs.
+    pub fn in_use(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        in_use::load(file, variable)
     }
 
     pub fn client(&self, id: &ClientId) -> Option<&Client> {

@@ -119,6 +119,19 @@ pub fn without_password(url: &str) -> String {
     format!("{scheme}://{host}")
 }
 
+/// Which server an address means, and which database: without user, password and options.
+pub fn server(url: &str) -> String {
+    let shown = without_password(url);
+    match shown.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find(['?', '#']).unwrap_or(rest.len());
+            format!("{scheme}://{}", rest[..end].trim_end_matches('/'))
+        }
+        // A path: nothing in it has a meaning of its own.
+        None => shown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +199,18 @@ mod tests {
             ("sqlite:/data/state", "sqlite:/data/state"),
         ] {
             assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_server_is_the_same_whoever_asks_and_with_which_options() {
+        for (url, expected) in [
+            ("mongodb://user:p@ss@a,b/?replicaSet=rs0", "mongodb://a,b"),
+            ("mongodb://a,b", "mongodb://a,b"),
+            ("mongodb://a,b?w=1", "mongodb://a,b"),
+            ("sqlite:/data/what?/state", "sqlite:/data/what?/state"),
+        ] {
+            assert_eq!(server(url), expected);
         }
     }
 }

@@ -5,12 +5,12 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::clock;
 use super::files::FileError;
 use super::lock::{self, Holder};
 use super::process::ProcessId;
 use super::status_file::{self, StatusFile, TEXT_CHARS_MAX};
-use crate::config::Config;
+use super::{address, clock};
+use crate::config::{BROKER_VARIABLE, COREDMS_VARIABLE, Config, in_use};
 use crate::layout::Layout;
 use crate::process_kind::ProcessKind;
 
@@ -33,6 +33,50 @@ pub struct ConfigInUse {
     /// See [`Config::hash`].
     pub hash: String,
     pub since: Timestamp,
+    /// Where the store is, without password and options. Absent in what older processes say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coredms: Option<String>,
+    /// The same of a broker that is not the embedded one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<String>,
+}
+
+impl ConfigInUse {
+    /// What differs, in words, if whoever goes by `config` would talk to another store or broker.
+    pub fn elsewhere(&self, config: &Config) -> Option<String> {
+        let mine = Self::of(config);
+        let embedded = || "the embedded one".to_owned();
+        // An older process says nothing.
+        let store = self.coredms.as_ref()?;
+        if mine.coredms.as_ref() != Some(store) {
+            let other = mine.coredms.unwrap_or_default();
+            return Some(format!(
+                "it uses the store {store}, and not {other} as here: {}",
+                remedy(COREDMS_VARIABLE, "coredms")
+            ));
+        }
+        (self.broker != mine.broker).then(|| {
+            let (theirs, other) =
+                (self.broker.clone().unwrap_or_else(embedded), mine.broker.unwrap_or_else(embedded));
+            format!(
+                "it uses the broker {theirs}, and not {other} as here: {}",
+                remedy(BROKER_VARIABLE, "broker")
+            )
+        })
+    }
+
+    fn of(config: &Config) -> Self {
+        Self {
+            hash: config.hash().to_owned(),
+            since: clock::now(),
+            coredms: Some(address::server(&config.coredms_url)),
+            broker: config.broker_url.as_deref().map(address::server),
+        }
+    }
+}
+
+fn remedy(variable: &str, section: &str) -> String {
+    format!("set {variable} as it is set there, or {section}.url in the config, which takes a restart")
 }
 
 /// A config that a process refuses.
@@ -73,11 +117,12 @@ impl ProcessStatus {
                 role: role.to_owned(),
                 process: ProcessId::current(),
                 started_at: now,
-                config: ConfigInUse { hash: config.hash().to_owned(), since: now },
+                config: ConfigInUse::of(config),
                 refused: None,
             },
         };
         status.show();
+        in_use::keep(config);
         status
     }
 
@@ -85,7 +130,8 @@ impl ProcessStatus {
     pub fn runs_on(&mut self, config: &Config) {
         self.status.refused = None;
         if self.status.config.hash != config.hash() {
-            self.status.config = ConfigInUse { hash: config.hash().to_owned(), since: clock::now() };
+            self.status.config = ConfigInUse::of(config);
+            in_use::keep(config);
         }
         self.show();
     }

@@ -1,0 +1,48 @@
+//! The config that a command goes by.
+
+use std::path::Path;
+
+use mysimbdp_core::config::Config;
+use mysimbdp_core::exit;
+use mysimbdp_core::io::process_status::{Found, find};
+use mysimbdp_core::process_kind::ProcessKind;
+
+use crate::error::Failure;
+
+/// What the file says, without a fault: for whatever starts with it.
+pub fn sound(file: &Path) -> Result<Config, Failure> {
+    Config::load(file, variable).map_err(Failure::from)
+}
+
+/// The same; or, while the file has faults, what the running processes go on with.
+pub fn in_use(file: &Path) -> Result<Config, Failure> {
+    sound(file).or_else(|faulty| match Config::in_use(file, variable) {
+        Some(config) => {
+            eprintln!("mysimbdp: {faulty}");
+            eprintln!(
+                "mysimbdp: until that is mended, this goes by the config that the running processes use"
+            );
+            Ok(config)
+        }
+        None => Err(faulty),
+    })
+}
+
+/// The same, for what reads or writes the store: it must be the one that the running processes use.
+pub fn of_the_store(file: &Path) -> Result<Config, Failure> {
+    let config = in_use(file)?;
+    for kind in ProcessKind::STAGES {
+        // Another user may not look; then its own settings must do.
+        if let Ok(Found::Running(process, Some(said))) = find(&config.layout, kind)
+            && let Some(elsewhere) = said.config.elsewhere(&config)
+        {
+            let text = format!("{} runs (pid {}): {elsewhere}", kind.name(), process.pid);
+            return Err(Failure::new(exit::CONFIG, text));
+        }
+    }
+    Ok(config)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,46 @@
+//! The config that the running processes go on with while the file has faults: for commands that must go on, too.
+//!
+//! Each process keeps the text that it runs on in `state/`; all of them run on the same one, but for moments. It is read
+//! only where a process runs, so one that is left over is no harm.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Config, validate};
+use crate::io::files;
+use crate::io::process_status::{Found, find};
+use crate::layout::Layout;
+use crate::process_kind::ProcessKind;
+
+/// Keeps the text that this process runs on.
+pub(crate) fn keep(config: &Config) {
+    let path = config.layout.config_in_use();
+    let is_kept = files::read_to_string(&path).is_ok_and(|kept| *kept == *config.text);
+    if !is_kept && let Err(error) = files::write_atomic(&path, config.text.as_bytes()) {
+        tracing::debug!(error = crate::chain(&error), "the config in use cannot be kept");
+    }
+}
+
+/// What the processes run on whose config has been `file`; `None` if none of them runs.
+pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
+    let layout = Layout::new(data_root(file)?);
+    let runs = |kind: &ProcessKind| matches!(find(&layout, *kind), Ok(Found::Running(..)));
+    if !ProcessKind::STAGES.iter().any(runs) {
+        return None;
+    }
+    let text = files::read_to_string(&layout.config_in_use()).ok()?;
+    validate::parse(file, &text, variable).ok()
+}
+
+/// The data root as far as the file says it, whatever else is wrong there.
+fn data_root(file: &Path) -> Option<PathBuf> {
+    let text = files::read_to_string(file).unwrap_or_default();
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = text.split_once("\"data_root\"").and_then(|(_, rest)| {
+        let value = rest.trim_start().strip_prefix(':')?;
+        serde_json::Deserializer::from_str(value).into_iter::<Value>().next()?.ok()
+    });
+    let written = written.as_ref().and_then(Value::as_str).unwrap_or_default();
+    files::canonical(&folder.join(written)).ok()
+}
