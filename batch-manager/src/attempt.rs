@@ -22,6 +22,7 @@ use crate::feed::Feed;
 use crate::history;
 use crate::judge::{Evidence, judge};
 use crate::observe::Work;
+use crate::replace;
 use crate::run::{KeyCheck, Lists, Ran, Verdict, run_unit};
 use crate::timing;
 use crate::unit::{Input, WorkUnit};
@@ -58,6 +59,8 @@ enum Obstacle {
     File(#[from] FileError),
     #[error(transparent)]
     Content(#[from] ContentError),
+    #[error("cannot replace what is there: {0}")]
+    Irreplaceable(String),
 }
 
 /// Makes the next attempt after `before`.
@@ -71,7 +74,7 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     };
     let (attempt, feed, store) = match prepare(context, work, unit, before.clone()).await {
         Ok(prepared) => prepared,
-        Err(Obstacle::Content(error @ ContentError::Changed { .. })) => {
+        Err(error @ (Obstacle::Content(ContentError::Changed { .. }) | Obstacle::Irreplaceable(_))) => {
             return Attempted::Hopeless { attempt: before, reason: error.to_string() };
         }
         Err(error) => return later(work, unit.index, before, chain(&error)).await,
@@ -81,8 +84,10 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     if attempt.attempt == 1 {
         timing::of_unit(Stage::Queue, work, unit, timing::since(work.manifest.staged_at));
     }
-    let keys = (work.app().settings.ids == Ids::Key)
-        .then(|| KeyCheck::new(Arc::clone(&store), work.app().collection.clone(), unit.records));
+    let keys = (work.app().settings.ids == Ids::Key).then(|| {
+        let earlier = replace::earlier_runs(&work.manifest);
+        KeyCheck::new(Arc::clone(&store), work.app().collection.clone(), unit.records, earlier)
+    });
     let lists = Lists { rejects: RejectsWriter::new(&work.directory, unit.index), keys };
     let stop = context.stop.subscribe();
     let ran = match program.protocol {
@@ -107,6 +112,11 @@ async fn prepare(
 ) -> Result<(Attempt, Feed, Arc<dyn Coredms>), Obstacle> {
     // Also where nothing is counted: the collections must be as the config says.
     let store = context.stores.client(work.client()).await?;
+    if work.manifest.replace
+        && let Some(reason) = history::refusal_to_replace(&context.stores, work).await?
+    {
+        return Err(Obstacle::Irreplaceable(reason));
+    }
     let baseline = if before.attempt == 0 {
         baseline(context, store.as_ref(), work, unit).await?
     } else {
@@ -136,6 +146,10 @@ async fn baseline(
     unit: &WorkUnit,
 ) -> Result<Option<u64>, CoredmsError> {
     let (manifest, collection) = (&work.manifest, &work.app().collection);
+    if manifest.replace {
+        // What is there is replaced, and so nothing of it is a duplicate.
+        return Ok(None);
+    }
     let there = match (work.app().settings.ids, unit.input) {
         (Ids::Platform, _) => audit::records(store, collection, manifest, unit).await?,
         (Ids::Object, Input::File | Input::Join) => {
@@ -156,7 +170,11 @@ async fn conclude(
     ran: Ran,
     since: Instant,
 ) -> Attempted {
-    let evidence = Evidence { ids: work.app().settings.ids, baseline: attempt.baseline };
+    let evidence = Evidence {
+        ids: work.app().settings.ids,
+        baseline: attempt.baseline,
+        replaces: work.manifest.replace,
+    };
     let claim = match ran.verdict {
         Verdict::Done(claim) => claim,
         Verdict::BadData(reason) => return Attempted::Hopeless { attempt, reason },
@@ -177,7 +195,7 @@ async fn conclude(
         Ok(counts) => counts,
         Err(reason) => return fail(work, unit.index, attempt, not_believed(reason)).await,
     };
-    let counted = match audit::count(store, work, unit, &claim.keys).await {
+    let counted = match audit::count(store, work, unit, &claim).await {
         Ok(counted) => counted,
         // It is run again, and finds its records there.
         Err(error) => return later(work, unit.index, attempt, chain(&error)).await,

@@ -11,7 +11,8 @@ use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::outcome::Counts;
 
 use crate::observe::Work;
-use crate::run::Keys;
+use crate::replace;
+use crate::run::{Claim, Keys};
 use crate::unit::{Input, WorkUnit};
 
 /// What there is of a unit.
@@ -36,12 +37,16 @@ pub(crate) async fn count(
     store: &dyn Coredms,
     work: &Work,
     unit: &WorkUnit,
-    keys: &Keys,
+    Claim { keys, rejected, .. }: &Claim,
 ) -> Result<Counted, CoredmsError> {
     let (manifest, collection) = (&work.manifest, &work.app().collection);
     match (work.app().settings.ids, unit.input) {
         (Ids::Platform, _) => {
-            let records = records(store, collection, manifest, unit).await?;
+            let mut records = records(store, collection, manifest, unit).await?;
+            if manifest.replace {
+                // Those of earlier runs go when it is known that the file is not held.
+                records -= records.min(replace::count_stale(store, collection, manifest, rejected).await?);
+            }
             Ok(if work.client().expires(collection) {
                 Counted::Unexpired(records)
             } else {
@@ -89,6 +94,11 @@ pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String
         Counted::Keys(Keys { listed, .. }) if *listed != there => {
             Err(format!("{}, but lists {listed} keys", says()))
         }
+        Counted::Keys(Keys { not_replaced, .. }) if *not_replaced > 0 => Err(format!(
+            "{}, but of the documents under the keys that it lists {not_replaced} are still those of an earlier run: \
+             it does not write the run (MYSIMBDP_REPLACE) into _ingest",
+            says()
+        )),
         Counted::Keys(Keys { missing: Some(key), .. }) => {
             Err(format!("{}, but the key {key} that it lists is not in coredms", says()))
         }
@@ -141,7 +151,7 @@ mod tests {
     }
 
     fn keys(listed: u64, missing: Option<&str>) -> Counted {
-        Counted::Keys(Keys { listed, missing: missing.map(str::to_owned) })
+        Counted::Keys(Keys { listed, missing: missing.map(str::to_owned), not_replaced: 0 })
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! 1. the whole is verified once more: what was changed while it was staged is held, and so is that of which too much was
 //!    rejected;
-//! 2. the rejected records go to the client's collection `rejected`, with their bytes;
+//! 2. the rejected records go to the client's collection `rejected`, with their bytes; of a run that replaces, what it has
+//!    not stored again is removed then;
 //! 3. the history document of the run goes to the platform's database;
 //! 4. the receipt is in the drop directory, if the client asks for it: synced, as nobody could write it again;
 //! 5. the message `Finished` is in the outbox;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use mysimbdp_core::app::Ids;
 use mysimbdp_core::chain;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::clock;
@@ -33,7 +35,12 @@ use crate::feed::verify_whole;
 use crate::history::{self, HistoryError};
 use crate::observe::Work;
 use crate::rejects;
+use crate::replace;
 use crate::timing;
+
+/// Whoever reads an object would find some of its chunks gone, so that is left to a person.
+const OBJECT_STAYS: &str = "the app rejects the file, and what an earlier run has stored of it is an object, which stays: \
+    remove it from the store by hand, or mend the app and retry";
 
 /// How the end went.
 #[derive(Debug)]
@@ -89,6 +96,9 @@ pub(crate) async fn finish(
             let ingestion = manifest.ingestion;
             return Ok(Finish::Refused(format!("{reason}; `mysimbdp rejected {ingestion}` shows them")));
         }
+        if manifest.replace && work.app().settings.ids == Ids::Object {
+            return Ok(Finish::Refused(OBJECT_STAYS.to_owned()));
+        }
         match rejects::list(context, work, outcomes).await {
             Err(FinishError::Content(error @ ContentError::Changed { .. })) => {
                 return Ok(Finish::Refused(error.to_string()));
@@ -96,6 +106,9 @@ pub(crate) async fn finish(
             listed => listed?,
         }
         failpoint::hit("batch-manager.rejects-listed");
+    }
+    if manifest.replace {
+        replace::remove_stale(context, work, outcomes).await?;
     }
     // The last outcome's time, not this one: the run's document is the same however often it is written.
     let finished_at = outcomes.iter().map(|outcome| outcome.finished_at).max().unwrap_or(manifest.staged_at);
@@ -106,7 +119,7 @@ pub(crate) async fn finish(
         at: finished_at,
         reason: None,
     };
-    history::put(&context.stores, &ended.run(manifest)).await?;
+    history::put(&context.stores, &ended.run(work)).await?;
     failpoint::hit("batch-manager.run-recorded");
     let message = ended.message(manifest);
     let (layout, outbox, run) = (context.config.layout.clone(), context.outbox.clone(), run_id(manifest));
@@ -127,7 +140,7 @@ pub(crate) async fn finish(
     .await?;
     failpoint::hit("batch-manager.cleared");
     timing::of_file(Stage::Finish, manifest, since.elapsed());
-    timing::of_file(Stage::Whole, manifest, timing::since(manifest.received_at));
+    timing::of_file(Stage::Whole, manifest, timing::since(began(manifest)));
     Ok(Finish::Ingested(counts))
 }
 
@@ -170,7 +183,7 @@ pub(crate) async fn hold(
     })
     .await?;
     failpoint::hit("batch-manager.held");
-    if let Err(error) = history::put(&context.stores, &ended.run(manifest)).await {
+    if let Err(error) = history::put(&context.stores, &ended.run(work)).await {
         tracing::warn!(ingestion = %manifest.ingestion, error = chain(&error), "the history of a held file is not written");
     }
     Ok(())
@@ -187,7 +200,7 @@ struct Ended {
 
 impl Ended {
     fn seconds(&self, manifest: &Manifest) -> f64 {
-        self.at.duration_since(manifest.received_at).as_secs_f64().max(0.0)
+        self.at.duration_since(began(manifest)).as_secs_f64().max(0.0)
     }
 
     fn message(&self, manifest: &Manifest) -> Finished {
@@ -205,7 +218,8 @@ impl Ended {
         }
     }
 
-    fn run(&self, manifest: &Manifest) -> Run {
+    fn run(&self, work: &Work) -> Run {
+        let manifest = &work.manifest;
         // No file has more than 2^63 records.
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         Run {
@@ -229,8 +243,16 @@ impl Ended {
             finished_at: date(self.at),
             seconds: self.seconds(manifest),
             columns: manifest.columns.clone(),
+            replace: manifest.replace,
+            collection: Some(work.app().collection.clone()),
+            ids: Some(work.app().settings.ids),
         }
     }
+}
+
+/// From when on its time counts: a run that replaces begins long after its content was dropped.
+fn began(manifest: &Manifest) -> Timestamp {
+    if manifest.replace { manifest.staged_at } else { manifest.received_at }
 }
 
 fn run_id(manifest: &Manifest) -> String {

@@ -5,8 +5,13 @@ use mysimbdp_core::io::coredms::CoredmsError;
 use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::message::{self, Finished};
 use mysimbdp_core::outcome::{Counts, Run};
+use mysimbdp_core::replace;
 
+use crate::observe::Work;
 use crate::stores::Stores;
+
+/// Far more often than anybody has one content ingested.
+const RUNS_MAX: i64 = 10_000;
 
 /// Why the history was not written or read.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +34,16 @@ pub(crate) async fn has_earlier_run(stores: &Stores, manifest: &Manifest) -> Res
     // Of two at least one is not this run's.
     let runs = find(stores, doc! { "ingestion": manifest.ingestion.to_string() }, 2).await?;
     Ok(runs.iter().any(|run| run.get_str("_id").is_ok_and(|id| id != own)))
+}
+
+/// Why the run cannot replace what the content's last one has stored; `None` if it can. The config may have changed since it was
+/// staged.
+pub(crate) async fn refusal_to_replace(stores: &Stores, work: &Work) -> Result<Option<String>, CoredmsError> {
+    let ingestion = work.manifest.ingestion.to_string();
+    let runs = find(stores, doc! { "ingestion": ingestion }, RUNS_MAX).await?;
+    let runs: Vec<Run> =
+        runs.into_iter().filter_map(|run| bson::deserialize_from_document(run).ok()).collect();
+    Ok(replace::refusal(work.app(), replace::last_ingested(&runs)))
 }
 
 /// What is to be said of a run that has ended; `None` where it has no history.

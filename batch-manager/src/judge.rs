@@ -15,6 +15,8 @@ pub(crate) struct Evidence {
     pub(crate) ids: Ids,
     /// The unit's records that were in coredms before this run's first attempt.
     pub(crate) baseline: Option<u64>,
+    /// The run replaces what is there.
+    pub(crate) replaces: bool,
 }
 
 /// The counts of a unit whose app has ended well, or why it is not believed.
@@ -45,6 +47,13 @@ pub(crate) fn judge(unit: &WorkUnit, claim: &Claim, evidence: Evidence) -> Resul
     if claim.rejects.listed != done.rejected {
         return Err(format!("says it rejected {} records and lists {}", done.rejected, claim.rejects.listed));
     }
+    // An app that knows nothing of replacing has left what was there.
+    if evidence.replaces && evidence.ids == Ids::Platform && done.duplicates > 0 {
+        return Err(format!(
+            "says it found {} records that were there, and was told to replace them (MYSIMBDP_REPLACE)",
+            done.duplicates
+        ));
+    }
     Ok(without_own_repeats(claimed, evidence))
 }
 
@@ -62,7 +71,7 @@ mod tests {
     use crate::run::{Done, Rejects};
     use crate::unit::Input;
 
-    const FIRST: Evidence = Evidence { ids: Ids::Platform, baseline: Some(2) };
+    const FIRST: Evidence = Evidence { ids: Ids::Platform, baseline: Some(2), replaces: false };
 
     fn unit(records: u64) -> WorkUnit {
         WorkUnit { index: 0, count: 1, first_record: 100, records, input: Input::MicroBatch(0) }
@@ -123,6 +132,17 @@ mod tests {
             assert_eq!(judged, believed, "baseline {baseline:?}");
             assert!(judged.balances());
         }
+    }
+
+    #[test]
+    fn what_is_to_be_replaced_is_no_duplicate() {
+        let replaces = Evidence { baseline: None, replaces: true, ..FIRST };
+        assert_eq!(judge(&unit(10), &claim(8, 0, 2), replaces), Ok(counts(8, 0, 2)));
+        let error = judge(&unit(10), &claim(3, 5, 2), replaces).expect_err("it did not replace");
+        assert!(error.contains("found 5 records") && error.contains("MYSIMBDP_REPLACE"), "{error}");
+        // What another file has written since is newer, and stays.
+        let keyed = Evidence { ids: Ids::Key, ..replaces };
+        assert_eq!(judge(&unit(10), &claim(3, 5, 2), keyed), Ok(counts(3, 5, 2)));
     }
 
     #[test]

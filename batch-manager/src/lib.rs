@@ -8,8 +8,8 @@
 //! 3. `attempt` makes one attempt at a unit: `feed` verifies and feeds its bytes, `run` runs the client's
 //!    program, `judge` and `audit` decide whether it is believed, the latter by counting in coredms;
 //! 4. what failed waits (`backoff`) and is tried again, so often only; then it is held;
-//! 5. `finish` ends a file whose units are all done: `rejects` keeps what was rejected, `history` remembers the run,
-//!    `outbox` tells the world;
+//! 5. `finish` ends a file whose units are all done: `rejects` keeps what was rejected, `replace` removes what earlier runs
+//!    had stored instead, `history` remembers the run, `outbox` tells the world;
 //! 6. `retention` removes what was not ingested, once its time is up.
 //!
 //! `manager` is the loop around it. Staging is the queue and the truth: a restart is a look. What a manager that was
@@ -31,7 +31,9 @@ mod observe;
 mod outbox;
 mod plan;
 mod queue;
+mod record_set;
 mod rejects;
+mod replace;
 pub mod retention;
 pub mod run;
 mod stores;

@@ -56,7 +56,7 @@ pub(crate) async fn list(
                 put(store.as_ref(), id, work, content, Document::new()).await?;
                 failpoint::hit("batch-manager.reject-stored-beside");
             }
-            insert(store.as_ref(), page.documents, &page.records).await?;
+            insert(store.as_ref(), manifest.replace, page.documents, &page.records).await?;
         }
     }
     Ok(())
@@ -79,10 +79,15 @@ async fn put(
 
 async fn insert(
     store: &dyn Coredms,
+    replaces: bool,
     documents: Vec<RawDocumentBuf>,
     records: &[u64],
 ) -> Result<(), FinishError> {
-    let written = store.insert_many(REJECTED, documents).await?;
+    let written = if replaces {
+        store.replace_many(REJECTED, documents).await?
+    } else {
+        store.insert_many(REJECTED, documents).await?
+    };
     match written.rejected.into_iter().next() {
         None => Ok(()),
         Some((position, reason)) => Err(FinishError::RejectRefused { record: records[position], reason }),

@@ -44,6 +44,7 @@ pub(crate) fn manifest(batches: &[(u64, u64)]) -> Manifest {
         staged_at: Timestamp::UNIX_EPOCH,
         micro_batches,
         columns: Vec::new(),
+        replace: false,
     }
 }
 

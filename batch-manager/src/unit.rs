@@ -106,6 +106,7 @@ impl WorkUnit {
             attempt,
             phase: if self.input == Input::Join { Phase::Join } else { Phase::Ingest },
             columns: Column::values_of(&manifest.columns),
+            replace: manifest.replace.then_some(manifest.staged_at),
         }
     }
 }

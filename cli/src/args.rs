@@ -61,6 +61,8 @@ pub enum Command {
         /// Ingestion of a held file, or directory name of a discarded one, as `status` shows them.
         id: String,
     },
+    /// Run the app again on archived files, and replace what it has stored of them before
+    Reprocess(Reprocess),
     /// Show what was rejected of a file: number, reason and content
     Rejected(Rejected),
     /// Remove held or discarded files that are older than you need them
@@ -199,6 +201,22 @@ pub struct Rejected {
     /// line by line, a JSON array.
     #[arg(long, visible_aliases = ["csv", "ndjson", "json"])]
     pub content: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Reprocess {
+    /// Ingestion of a file in the archive, as `reconcile` and the history show it.
+    #[arg(required_unless_present = "client", conflicts_with = "client")]
+    pub ingestion: Option<IngestionId>,
+    /// All of this client's files in the archive that were received since then.
+    #[arg(long, requires = "since")]
+    pub client: Option<ClientId>,
+    /// A date, a time (UTC unless it says otherwise), or a duration such as 2h.
+    #[arg(long, value_name = "WHEN", value_parser = since, requires = "client")]
+    pub since: Option<Timestamp>,
+    /// Only list what would be run again.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -105,6 +105,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Health { json } => commands::health::run(&loading::in_use(file)?, json).await,
         Command::Reload => commands::reload::run(&load()?).await,
         Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id),
+        Command::Reprocess(args) => commands::reprocess::run(&loading::of_the_store(file)?, &args).await,
         Command::Rejected(args) => commands::rejected::run(&loading::of_the_store(file)?, &args).await,
         Command::Purge(args) => commands::purge::run(&loading::of_the_store(file)?, &args).await,
         Command::Reconcile { client, since, json } => {

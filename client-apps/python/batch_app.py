@@ -6,6 +6,7 @@ It keeps the contract of docs/app-contract.md with `protocol: "stdin"`, `unit: "
 import csv, io, json, os, sys
 import bson, pymongo
 import exact_json
+from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
 DATA, TRY_LATER = 65, 75  # exit codes: hold this unit; try it again
@@ -76,9 +77,12 @@ def main():
             rejects.append((number, str(error)))
 
     client = pymongo.MongoClient(env("COREDMS"), w="majority", journal=True, serverSelectionTimeoutMS=5000)
+    collection = client[env("DATABASE")][env("COLLECTION")]
     try:
-        if documents:
-            client[env("DATABASE")][env("COLLECTION")].insert_many(documents, ordered=False)
+        if documents and "MYSIMBDP_REPLACE" in os.environ:  # in the place of what an earlier run has stored
+            collection.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents], ordered=False)
+        elif documents:
+            collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
         for fault in error.details["writeErrors"]:
             if fault["code"] == 11000 and "_id" in fault.get("keyPattern", {}):

@@ -39,6 +39,8 @@ pub mod env {
     pub const PHASE: &str = "MYSIMBDP_PHASE";
     /// Of a CSV file: what its columns hold, as JSON; absent where all of them are text.
     pub const COLUMNS: &str = "MYSIMBDP_COLUMNS";
+    /// Given if the run replaces what earlier runs of the content have stored: the time of this run.
+    pub const REPLACE: &str = "MYSIMBDP_REPLACE";
     /// `stdin` or `worker`.
     pub const PROTOCOL: &str = "MYSIMBDP_PROTOCOL";
 
@@ -166,6 +168,9 @@ pub struct UnitHeader {
     /// What the columns of a CSV file hold, by position; what is not listed is text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ColumnValues>,
+    /// The time of this run, if it replaces what earlier runs of the content have stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace: Option<jiff::Timestamp>,
 }
 
 impl UnitHeader {
@@ -192,6 +197,7 @@ impl UnitHeader {
             let json = serde_json::to_string(&self.columns).expect("a list of words is JSON");
             pairs.push((env::COLUMNS, json));
         }
+        pairs.extend(self.replace.map(|run| (env::REPLACE, run.to_string())));
         pairs
     }
 }

@@ -20,7 +20,8 @@ mod armed {
     use rustix::process::{Signal, getpid, kill_process};
 
     /// All points there are, in the order in which work meets them. The part before the dot says which process dies;
-    /// `staging` is a door of batch-manager and fetchdata.
+    /// `staging` is a door of batch-manager and fetchdata; `replace` is of a run that replaces: of the command line, then of
+    /// batch-manager.
     pub const POINTS: &[&str] = &[
         "fetchdata.recovery-shown",
         "fetchdata.recovery-returned",
@@ -49,6 +50,9 @@ mod armed {
         "staging.retry-noted",
         "staging.retry-moved",
         "fetchdata.held-returned",
+        "replace.run-noted",
+        "replace.outcomes-forgotten",
+        "replace.run-staged",
         "batch-manager.baseline-counted",
         "batch-manager.attempt-noted",
         "batch-manager.app-started",
@@ -65,6 +69,8 @@ mod armed {
         "batch-manager.reject-prefix-stored",
         "batch-manager.reject-stored-beside",
         "batch-manager.rejects-listed",
+        "replace.documents-removed",
+        "replace.rejects-removed",
         "batch-manager.run-recorded",
         "batch-manager.receipt-written",
         "batch-manager.finished-noted",

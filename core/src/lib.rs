@@ -8,6 +8,7 @@
 //! 3. [`layout`]: where it lies, which is what has happened to it;
 //! 4. [`encoding`] and [`mod@column`]: what its bytes and its values are; [`manifest`]: what it was split into, [`records`]: where its
 //!    records lie; [`outcome`]: what became of each part, [`rejects`]: how many records may be rejected;
+//!    [`replace`]: how a later run replaces what an earlier one has stored;
 //! 5. [`app`]: what the client's own program is told and answers;
 //! 6. [`message`] and [`topic`]: what the processes tell each other over MQTT;
 //! 7. [`timing`] and [`logging`]: what the operator reads.
@@ -36,6 +37,7 @@ pub mod ranges;
 pub mod reason;
 pub mod records;
 pub mod rejects;
+pub mod replace;
 pub mod source;
 pub mod timing;
 pub mod topic;

@@ -39,6 +39,9 @@ pub struct Manifest {
     /// earlier builds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<Column>,
+    /// This run replaces what earlier runs of the content have stored, and removes what it does not store again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 /// The first bytes of the file, which belong to every micro-batch.

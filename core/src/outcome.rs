@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::app::Ids;
 use crate::column::Column;
 use crate::manifest::Lane;
 
@@ -104,6 +105,14 @@ pub struct Run {
     /// What the columns of a CSV file hold, as in its manifest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<Column>,
+    /// It replaced what earlier runs of the content had stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
+    /// Where its records went, and under which ids; `None` in runs of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collection: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Ids>,
 }
 
 impl Run {

@@ -101,6 +101,7 @@ impl Staged {
             staged_at: Timestamp::UNIX_EPOCH,
             micro_batches: Vec::new(),
             columns: Vec::new(),
+            replace: false,
         };
         let directory = layout.staged(&client, ingestion);
         fs::create_dir_all(&directory).expect("staged directory");

@@ -11,6 +11,7 @@ use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
 use mysimbdp_core::io::files;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::outcome::Run;
+use mysimbdp_core::replace;
 use tokio::sync::OnceCell;
 
 /// After a failure the history is left alone for this long, as each look at a store that is away costs seconds.
@@ -25,7 +26,8 @@ pub(crate) enum Known {
     No,
     Staged,
     Held,
-    Ingested(Box<Run>),
+    /// All its runs, of which one at least has ingested it.
+    Ingested(Vec<Run>),
 }
 
 /// Looks in the order in which an ingestion moves, so that one which moves meanwhile is found.
@@ -41,7 +43,8 @@ pub(crate) async fn seek(
     if files::exists(&layout.held(client, ingestion)) {
         return Known::Held;
     }
-    history.run_of(client, ingestion).await.map_or(Known::No, |run| Known::Ingested(Box::new(run)))
+    let runs = history.runs_of(client, ingestion).await;
+    if replace::last_ingested(&runs).is_some() { Known::Ingested(runs) } else { Known::No }
 }
 
 /// What coredms knows of earlier ingestions. While it is away nothing is known: the ids make a repeat harmless.
@@ -77,10 +80,14 @@ impl History {
         self.runs(filter, RUNS_MAX).await.iter().any(|run| run.finished_at >= since)
     }
 
-    async fn run_of(&self, client: &ClientId, ingestion: IngestionId) -> Option<Run> {
-        let filter =
-            doc! { "ingestion": ingestion.to_string(), "client": client.as_str(), "state": "ingested" };
-        self.runs(filter, 1).await.pop()
+    async fn runs_of(&self, client: &ClientId, ingestion: IngestionId) -> Vec<Run> {
+        let filter = doc! { "ingestion": ingestion.to_string(), "client": client.as_str() };
+        self.runs(filter, RUNS_MAX).await
+    }
+
+    /// Whether it was away when it was last asked: what was said to be unknown may be known.
+    pub(crate) fn is_away(&self) -> bool {
+        self.lock().is_some()
     }
 
     async fn runs(&self, filter: Document, limit: i64) -> Vec<Run> {

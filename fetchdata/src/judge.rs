@@ -189,6 +189,11 @@ impl Accepted {
         self.look.path.name().to_str().unwrap_or_default()
     }
 
+    /// Name of the app that it goes to.
+    pub(crate) fn app(&self) -> &str {
+        &self.app
+    }
+
     /// The manifest of the file as one that is moved to staging whole.
     pub(crate) fn manifest(&self) -> Manifest {
         let file = self.name().to_owned();
@@ -216,6 +221,7 @@ impl Accepted {
             staged_at: clock::now(),
             micro_batches: self.split.ranges.iter().enumerate().map(micro_batch).collect(),
             columns: self.split.columns.clone(),
+            replace: false,
             file,
         }
     }

@@ -21,7 +21,8 @@ use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::io::{clock, random};
-use mysimbdp_core::outcome::Run;
+use mysimbdp_core::outcome::{FinalState, Run};
+use mysimbdp_core::replace::{self, Succession};
 use mysimbdp_core::timing::Stage;
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -64,6 +65,8 @@ enum TakeError {
     File(#[from] FileError),
     #[error("cannot return the held ingestion to staging")]
     Retry(#[from] StagingError),
+    #[error("nobody knows what it would replace, as the history is not available")]
+    NoHistory,
     #[error("a step has crashed")]
     Crashed(#[from] JoinError),
 }
@@ -72,7 +75,7 @@ impl TakeError {
     fn is_exhausted(&self) -> bool {
         match self {
             Self::File(error) | Self::Retry(StagingError::File(error)) => error.is_exhausted(),
-            Self::Retry(_) | Self::Crashed(_) => false,
+            Self::Retry(_) | Self::NoHistory | Self::Crashed(_) => false,
         }
     }
 
@@ -82,6 +85,7 @@ impl TakeError {
                 Cause { action: error.action, code: error.source.raw_os_error() }
             }
             Self::Retry(_) => Cause { action: "retry", code: None },
+            Self::NoHistory => Cause { action: "ask the history", code: None },
             Self::Crashed(_) => Cause { action: "crash", code: None },
         }
     }
@@ -155,6 +159,7 @@ impl Taker {
         let Some(_claim) = Claim::take(&self.shared.claims, client, ingestion) else {
             return Ok(Ended::Twin(ingestion));
         };
+        let mut replaces = None;
         match duplicate::seek(&self.config.layout, &self.shared.history, client, ingestion).await {
             Known::Staged => {
                 if known_twin != Some(ingestion) {
@@ -169,14 +174,28 @@ impl Taker {
                     return Ok(ended);
                 }
             }
-            Known::Ingested(run) if self.on_duplicate(client) == OnDuplicate::Discard => {
-                let (taker, accepted) = (Arc::clone(&self), Arc::clone(&accepted));
-                return spawn_blocking(move || taker.refuse_repeat(&accepted, &run)).await?;
+            Known::Ingested(runs) => match self.on_duplicate(client) {
+                OnDuplicate::Discard => {
+                    return self.refuse_known(accepted, repeat_of(&runs)).await;
+                }
+                OnDuplicate::Reload => {}
+                OnDuplicate::Replace => {
+                    if let Some(reason) = self.refusal_to_replace(&accepted, &runs) {
+                        return self.refuse_known(accepted, reason).await;
+                    }
+                    replaces = replace::after(&runs, clock::now());
+                }
+            },
+            // It would be stored beside what it is to replace.
+            Known::No
+                if self.on_duplicate(client) == OnDuplicate::Replace && self.shared.history.is_away() =>
+            {
+                return Err(TakeError::NoHistory);
             }
-            Known::Ingested(_) | Known::No => {}
+            Known::No => {}
         }
         failpoint::hit("fetchdata.sought");
-        self.stage(accepted).await
+        self.stage(accepted, replaces).await
     }
 
     fn judge(&self, ready: &Ready) -> Result<Result<Accepted, Ended>, TakeError> {
@@ -188,10 +207,25 @@ impl Taker {
         }))
     }
 
-    fn refuse_repeat(&self, accepted: &Accepted, first: &Run) -> Result<Ended, TakeError> {
-        let when = Timestamp::from_millisecond(first.finished_at.timestamp_millis()).unwrap_or_default();
-        let reason = format!("same content as {:?}, ingested {when:.0}", first.file);
-        self.refuse(&accepted.look, Some(accepted.split.ingestion), accepted.received_at, vec![reason])
+    /// Refuses content that is known, for this reason.
+    async fn refuse_known(
+        self: &Arc<Self>,
+        accepted: Arc<Accepted>,
+        reason: String,
+    ) -> Result<Ended, TakeError> {
+        let taker = Arc::clone(self);
+        let refuse = move || {
+            let (ingestion, received_at) = (accepted.split.ingestion, accepted.received_at);
+            taker.refuse(&accepted.look, Some(ingestion), received_at, vec![reason])
+        };
+        spawn_blocking(refuse).await?
+    }
+
+    /// Why the app that the file would go to cannot replace what its last run has stored.
+    fn refusal_to_replace(&self, accepted: &Accepted, runs: &[Run]) -> Option<String> {
+        let app = self.config.client(&accepted.client)?.app(accepted.app())?;
+        let reason = replace::refusal(app, replace::last_ingested(runs))?;
+        Some(format!("same content was ingested, and cannot be replaced: {reason}"))
     }
 
     fn refuse(
@@ -248,8 +282,16 @@ impl Taker {
         Ok(Some(Ended::Gone))
     }
 
-    async fn stage(self: &Arc<Self>, accepted: Arc<Accepted>) -> Result<Ended, TakeError> {
+    async fn stage(
+        self: &Arc<Self>,
+        accepted: Arc<Accepted>,
+        replaces: Option<Succession>,
+    ) -> Result<Ended, TakeError> {
         let mut manifest = accepted.manifest();
+        if let Some(times) = replaces {
+            manifest.replace = true;
+            (manifest.received_at, manifest.staged_at) = (times.received_at, times.staged_at);
+        }
         let started = Instant::now();
         let (taker, source) = (Arc::clone(self), Arc::clone(&accepted));
         let (staging, manifest) = spawn_blocking(move || {
@@ -321,6 +363,15 @@ impl Taker {
     fn on_duplicate(&self, client: &ClientId) -> OnDuplicate {
         self.config.client(client).map(|client| client.settings.on_duplicate).unwrap_or_default()
     }
+}
+
+/// The first run is named: it is the one that the sender knows of.
+fn repeat_of(runs: &[Run]) -> String {
+    let first = runs.iter().find(|run| run.state == FinalState::Ingested);
+    first.map_or_else(String::new, |first| {
+        let when = Timestamp::from_millisecond(first.finished_at.timestamp_millis()).unwrap_or_default();
+        format!("same content as {:?}, ingested {when:.0}", first.file)
+    })
 }
 
 fn put_aside(held: &Path, client: &ClientId, ingestion: IngestionId) -> Result<(), FileError> {

@@ -9,6 +9,7 @@ use tokio::io::AsyncRead;
 use super::keys::{KeyCheck, Keys};
 use super::lines::{Lines, Text};
 use super::program::AppLog;
+use crate::record_set::RecordSet;
 
 /// Lines that are none of the contract, logged as they are; more are only counted.
 const STRAY_LINES_LOGGED: u64 = 10;
@@ -21,6 +22,8 @@ const REASON_BYTES_MAX: usize = 2000;
 pub struct Claim {
     pub done: Option<Done>,
     pub rejects: Rejects,
+    /// Which records these are.
+    pub rejected: RecordSet,
     /// None where nobody looks them up.
     pub keys: Keys,
 }
@@ -77,8 +80,6 @@ pub(super) enum Heard {
 pub(super) struct Hearing {
     claim: Claim,
     first_record: u64,
-    /// One bit for each record of the unit that has been listed.
-    listed: Vec<u64>,
     records: u64,
     rejects: RejectsWriter,
     keys: Option<KeyCheck>,
@@ -94,7 +95,6 @@ impl Hearing {
         Self {
             claim: Claim::default(),
             first_record: header.first_record,
-            listed: Vec::new(),
             records: header.records,
             rejects,
             keys,
@@ -170,20 +170,13 @@ impl Hearing {
     }
 
     fn reject(&mut self, record: u64, reason: String) {
-        let Some(position) =
-            record.checked_sub(self.first_record).filter(|position| *position < self.records)
-        else {
+        if record.checked_sub(self.first_record).is_none_or(|position| position >= self.records) {
             self.claim.rejects.foreign.get_or_insert(record);
             return;
-        };
-        let (word, bit) = ((position / 64) as usize, 1u64 << (position % 64));
-        if self.listed.len() <= word {
-            self.listed.resize(word + 1, 0);
         }
-        if self.listed[word] & bit != 0 || self.failure.is_some() {
+        if self.failure.is_some() || !self.claim.rejected.insert(record) {
             return;
         }
-        self.listed[word] |= bit;
         self.claim.rejects.listed += 1;
         self.failure = self.rejects.write(&Reject { record, reason: shortened(reason) }).err();
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bson::Bson;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
+use mysimbdp_core::io::coredms::{Coredms, CoredmsError, EarlierRuns};
 use serde_json::Value;
 
 /// Keys that are looked up at a time. What waits for it is at most this and one line.
@@ -19,6 +19,8 @@ pub struct Keys {
     pub listed: u64,
     /// The first that is not in coredms.
     pub missing: Option<String>,
+    /// Documents that are not replaced, although the run replaces: earlier runs of its content were the last to write them.
+    pub not_replaced: u64,
 }
 
 /// Where the keys of a unit must be found.
@@ -28,6 +30,8 @@ pub struct KeyCheck {
     collection: String,
     /// One more key than the unit has records, and the claim is not believed whatever comes.
     records: u64,
+    /// Those that the run replaces.
+    earlier: Option<EarlierRuns>,
     keys: Keys,
     /// Not yet looked up. It stays here while that is done, as it may be cut off and done again.
     waiting: Vec<Bson>,
@@ -35,9 +39,14 @@ pub struct KeyCheck {
 }
 
 impl KeyCheck {
-    pub fn new(store: Arc<dyn Coredms>, collection: String, records: u64) -> Self {
+    pub fn new(
+        store: Arc<dyn Coredms>,
+        collection: String,
+        records: u64,
+        earlier: Option<EarlierRuns>,
+    ) -> Self {
         let (keys, waiting) = (Keys::default(), Vec::new());
-        Self { store, collection, records, keys, waiting, failure: None }
+        Self { store, collection, records, earlier, keys, waiting, failure: None }
     }
 
     /// Takes the keys of a line; where enough are together, the program has to wait until they are looked up.
@@ -88,6 +97,12 @@ impl KeyCheck {
                 }
                 Err(error) => self.failure = Some(error),
             }
+            if let Some(runs) = self.earlier {
+                match self.store.count_written_by(&self.collection, asked.to_vec(), runs).await {
+                    Ok(documents) => self.keys.not_replaced += documents,
+                    Err(error) => self.failure = Some(error),
+                }
+            }
         }
         self.waiting.clear();
     }
@@ -122,7 +137,7 @@ mod tests {
         ] {
             store.put("app", doc! { "_id": id }).await.expect("put");
         }
-        let mut check = KeyCheck::new(store, "app".to_owned(), records);
+        let mut check = KeyCheck::new(store, "app".to_owned(), records, None);
         for line in lines {
             check.take(line.as_array().expect("a list").clone()).await;
         }
@@ -136,7 +151,7 @@ mod tests {
             5,
         )
         .await;
-        assert_eq!(keys, Keys { listed: 5, missing: None });
+        assert_eq!(keys, Keys { listed: 5, ..Keys::default() });
     }
 
     #[tokio::test]
@@ -149,7 +164,7 @@ mod tests {
             (json!([1]), "[1]"),
         ] {
             let keys = heard(&[json!([1]), json!([key, "z"])], 3).await;
-            assert_eq!(keys, Keys { listed: 3, missing: Some(missing.to_owned()) });
+            assert_eq!(keys, Keys { listed: 3, missing: Some(missing.to_owned()), not_replaced: 0 });
         }
     }
 
@@ -157,6 +172,6 @@ mod tests {
     async fn a_flood_is_counted_and_not_looked_up() {
         let line = json!(vec![1; 5_000]);
         let keys = heard(&[line.clone(), json!(["not there"]), line], 1).await;
-        assert_eq!(keys, Keys { listed: 10_001, missing: None });
+        assert_eq!(keys, Keys { listed: 10_001, ..Keys::default() });
     }
 }

@@ -148,6 +148,7 @@ impl Workshop {
             staged_at: now,
             micro_batches,
             columns: Vec::new(),
+            replace: false,
         };
         let unseen = self.layout().staged_unseen(&client, ingestion);
         std::fs::create_dir_all(&unseen).expect("staged directory");

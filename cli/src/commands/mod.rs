@@ -10,6 +10,7 @@ pub mod purge;
 pub mod reconcile;
 pub mod rejected;
 pub mod reload;
+pub mod reprocess;
 pub mod retry;
 pub mod role;
 pub mod status;

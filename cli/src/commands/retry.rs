@@ -63,7 +63,7 @@ fn must_be_configured(config: &Config, client: &str) -> Result<(), Failure> {
 /// # Errors
 ///
 /// Nobody can tell, such as another user than the platform's.
-fn is_there(directory: &Path) -> Result<bool, Failure> {
+pub(super) fn is_there(directory: &Path) -> Result<bool, Failure> {
     match files::metadata(directory) {
         Ok(_) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),

@@ -4,12 +4,12 @@ use std::fmt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use bson::Bson;
+use bson::{Bson, Document};
 use mysimbdp_core::app::{Ids, Line, Phase, Protocol, UnitHeader, env};
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::{Hasher, IngestionId};
-use mysimbdp_core::io::coredms;
+use mysimbdp_core::io::coredms::{self, Order};
 use mysimbdp_core::io::process::{Child, Output, Signal, Spawn, Stdin};
 use mysimbdp_core::io::{clock, random};
 use mysimbdp_core::manifest::Format;
@@ -92,6 +92,18 @@ impl Unit {
         Self::new(first_record, records, format!("{}\n", lines.join("\n")).into_bytes())
     }
 
+    /// Other rows of the sample under the ids of this unit's records, in a run that replaces them.
+    pub fn replacement(&self) -> Self {
+        let mut lines = WEATHER.lines();
+        let header = lines.next().unwrap_or_default();
+        let rows: Vec<&str> = lines.skip(self.records as usize).take(self.records as usize).collect();
+        let content = format!("{header}\n{}\n", rows.join("\n")).into_bytes();
+        let length = content.len() as u64;
+        let header =
+            UnitHeader { length, file_bytes: length, replace: Some(clock::now()), ..self.header.clone() };
+        Self { header, ingestion: self.ingestion, content, records: self.records }
+    }
+
     /// Two records in three lines.
     pub fn quoted() -> Self {
         let rows =
@@ -139,6 +151,7 @@ impl Unit {
             attempt: 1,
             phase: Phase::Ingest,
             columns: Vec::new(),
+            replace: None,
         };
         Self { header, ingestion, content, records }
     }
@@ -154,6 +167,14 @@ impl Bench {
         let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
         let range = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
         Ok(self.sandbox.store.count_ids(COLLECTION, range.0, range.1).await?)
+    }
+
+    /// The documents under the ids of the records that the unit announces.
+    pub async fn documents(&self, unit: &Unit) -> Result<Vec<Document>, Failure> {
+        let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
+        let (first, end) = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
+        let limit = i64::try_from(unit.records).unwrap_or(i64::MAX);
+        Ok(self.sandbox.store.find_ids(COLLECTION, first, end, Order::Ascending, limit).await?)
     }
 
     pub fn ids(&self) -> Ids {

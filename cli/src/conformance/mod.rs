@@ -39,6 +39,10 @@ pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
         Ids::Platform | Ids::None => vec![
             Case { name: "a unit is stored and its counts add up", result: whole(bench).await? },
             Case { name: "the same unit again stores nothing twice", result: repeated(bench).await? },
+            Case {
+                name: "told to replace what is there, it does, or says that it has not",
+                result: replaced(bench).await?,
+            },
             Case { name: "a later micro-batch gets the numbers of its records", result: later(bench).await? },
         ],
     };
@@ -97,6 +101,22 @@ async fn repeated(bench: &Bench) -> Verdict {
         }
         (0, _, _) => Ok(()),
         (stored, _, _) => Err(format!("it says that it stored {stored} records the second time")),
+    }))
+}
+
+async fn replaced(bench: &Bench) -> Verdict {
+    let unit = Unit::sample(0, RECORDS);
+    bench.run(&unit, Feed::Whole).await?;
+    let before = bench.documents(&unit).await?;
+    let answer = bench.run(&unit.replacement(), Feed::Whole).await?;
+    let after = bench.documents(&unit).await?;
+    let same = before.iter().zip(&after).filter(|(before, after)| before == after).count() as u64;
+    Ok(balanced(&answer).and_then(|counts| match counts {
+        (0, _, _) if before == after => Ok(()),
+        (stored, 0, rejected) if same <= rejected && stored + rejected == RECORDS => Ok(()),
+        (stored, duplicates, _) => Err(format!(
+            "it says that it stored {stored} records and found {duplicates}, and {same} documents are as they were"
+        )),
     }))
 }
 

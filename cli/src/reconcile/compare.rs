@@ -12,6 +12,18 @@ pub(super) struct Content {
     pub(super) rejects: u64,
     /// The last run, if it is held and lies neither in `held/` nor in `staging/`.
     pub(super) vanished: Option<String>,
+    /// What a run after the latest one may have changed.
+    pub(super) later: Later,
+}
+
+/// A run that has begun after the latest one of a content that was ingested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Later {
+    None,
+    /// It may have stored what the latest one had rejected: one that is held, or staged.
+    Adds,
+    /// It is staged, and replaces: it may have removed something, too.
+    Replaces,
 }
 
 /// What there is in coredms, by the app's ids.
@@ -100,6 +112,16 @@ impl Content {
     fn of_store(&self, run: &Run) -> Option<String> {
         let there = whole(run.received - run.rejected);
         match self.counted {
+            Counted::Platform(_) | Counted::Unexpired(_) | Counted::Key(_) | Counted::UnexpiredKey(_)
+                if self.later == Later::Replaces =>
+            {
+                None
+            }
+            Counted::Platform(documents) | Counted::Unexpired(documents)
+                if self.later == Later::Adds && (there..=whole(run.received)).contains(&documents) =>
+            {
+                None
+            }
             Counted::Unexpired(documents) if documents <= there => None,
             Counted::Platform(documents) | Counted::Unexpired(documents) if documents != there => {
                 Some(format!(
@@ -109,8 +131,11 @@ impl Content {
             }
             Counted::Key(documents) | Counted::UnexpiredKey(documents) => {
                 // A record is at most one document, whichever run has stored it.
-                let stored =
-                    self.runs.iter().map(|run| whole(run.stored)).sum::<u64>().min(whole(run.received));
+                let stored = match self.later {
+                    Later::Adds => u64::MAX,
+                    _ => self.in_force().map(|run| whole(run.stored)).sum(),
+                };
+                let stored = stored.min(whole(run.received));
                 (documents > stored).then(|| {
                     format!(
                         "coredms has {documents} documents that it wrote, must be at most {stored}{}",
@@ -126,12 +151,19 @@ impl Content {
         }
     }
 
-    /// Of several runs each may have rejected other records, and what was listed once stays listed.
+    /// The runs whose documents may be there: nothing is left of those before the last one that replaces.
+    fn in_force(&self) -> impl Iterator<Item = &Run> {
+        let replaces = |run: &Run| run.replace && run.state == FinalState::Ingested;
+        let first = self.runs.iter().rposition(replaces).unwrap_or(0);
+        self.runs.iter().skip(first)
+    }
+
+    /// Of several runs each may have rejected other records, and what was listed once stays listed until a run replaces it.
     fn of_rejects(&self, run: &Run) -> Option<String> {
         let least = whole(run.rejected);
         let most =
-            self.runs.iter().map(|run| whole(run.rejected)).sum::<u64>().min(whole(run.received)).max(least);
-        if (least..=most).contains(&self.rejects) {
+            self.in_force().map(|run| whole(run.rejected)).sum::<u64>().min(whole(run.received)).max(least);
+        if self.later == Later::Replaces || (least..=most).contains(&self.rejects) {
             return None;
         }
         let must_be = if self.rejects < least { least } else { most };
@@ -256,6 +288,9 @@ mod tests {
             finished_at: date,
             seconds: 0.0,
             columns: Vec::new(),
+            replace: false,
+            collection: None,
+            ids: None,
         }
     }
 
@@ -264,7 +299,7 @@ mod tests {
     }
 
     fn content(runs: Vec<Run>, counted: Counted, rejects: u64) -> Content {
-        Content { runs, counted, rejects, vanished: None }
+        Content { runs, counted, rejects, vanished: None, later: Later::None }
     }
 
     fn object(length: Option<u64>, chunks: u64, bytes: u64) -> Counted {
@@ -294,6 +329,34 @@ mod tests {
             content(vec![run(FinalState::Held, 0, 0, 0, 0)], Counted::NotIngested, 0),
         ] {
             assert_eq!(content.differences(), Vec::<String>::new(), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_later_run_is_about_to_change_does_not_differ() {
+        let runs = || vec![ingested(10, 6, 0, 4)];
+        let later = |later, counted, rejects| Content { later, ..content(runs(), counted, rejects) };
+        assert_eq!(later(Later::Adds, Counted::Platform(9), 4).differences(), [""; 0]);
+        assert_eq!(later(Later::Replaces, Counted::Platform(3), 1).differences(), [""; 0]);
+        assert_eq!(later(Later::Replaces, Counted::Key(8), 4).differences(), [""; 0]);
+        assert_eq!(later(Later::Adds, Counted::Key(10), 4).differences(), [""; 0]);
+        for counted in [Counted::Platform(5), Counted::Platform(11), Counted::Key(11)] {
+            assert_eq!(later(Later::Adds, counted, 4).differences().len(), 1, "{counted:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_a_run_has_replaced() {
+        let replaced = || vec![ingested(10, 8, 0, 2), Run { replace: true, ..ingested(10, 7, 0, 3) }];
+        assert_eq!(content(replaced(), Counted::Platform(7), 3).differences(), [""; 0]);
+        assert_eq!(content(replaced(), Counted::Key(7), 3).differences(), [""; 0]);
+        for (counted, rejects) in [
+            (Counted::Platform(8), 3),
+            (Counted::Platform(7), 5),
+            (Counted::Platform(7), 2),
+            (Counted::Key(8), 3),
+        ] {
+            assert_eq!(content(replaced(), counted, rejects).differences().len(), 1, "{counted:?} {rejects}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The runs of the history, page by page, and what there is of each content.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use bson::{Bson, doc};
 use jiff::Timestamp;
@@ -8,9 +9,10 @@ use mysimbdp_core::app::Ids;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{App, Client, Config};
 use mysimbdp_core::io::coredms::Coredms;
+use mysimbdp_core::io::staging;
 use mysimbdp_core::outcome::{FinalState, Run};
 
-use super::compare::{Content, Counted};
+use super::compare::{Content, Counted, Later};
 use super::{Databases, Report, Scope, count, disk};
 use crate::error::Failure;
 
@@ -80,20 +82,67 @@ async fn settle(
 ) -> Result<(), Failure> {
     let keyed = count_keyed(config, databases, &contents).await?;
     for runs in contents {
-        let vanished = vanished(config, platform, &runs).await?;
-        let (mut counted, mut rejects) = (Counted::NotIngested, 0);
-        if let Some(run) = runs.iter().rfind(|run| run.state == FinalState::Ingested) {
-            counted = Counted::NoApp;
-            if let (Some((client, app)), Ok(ingestion)) = (app_of(config, run), run.ingestion.parse()) {
-                let store = databases.of(client).await?;
-                let keyed = keyed.get(&run.ingestion).copied().unwrap_or(0);
-                counted = count::of_content(store.as_ref(), (client, app), ingestion, keyed).await?;
-                rejects = count::rejects(store.as_ref(), ingestion).await?;
-            }
+        let keyed = runs.first().and_then(|run| keyed.get(&run.ingestion)).copied().unwrap_or(0);
+        let mut content = observe(config, platform, databases, runs, keyed).await?;
+        if !content.differences().is_empty() {
+            // A run may have ended, or begun, while it was counted: it is looked at once more.
+            let runs = runs_of(platform, content.runs).await?;
+            let keyed = count_keyed(config, databases, std::slice::from_ref(&runs)).await?;
+            let keyed = keyed.into_values().next().unwrap_or(0);
+            content = observe(config, platform, databases, runs, keyed).await?;
         }
-        report.content(&Content { runs, counted, rejects, vanished });
+        report.content(&content);
     }
     Ok(())
+}
+
+/// Counts what there is of the content of these runs; `keyed` is how many documents with keys.
+async fn observe(
+    config: &Config,
+    platform: &dyn Coredms,
+    databases: &mut Databases<'_>,
+    runs: Vec<Run>,
+    keyed: u64,
+) -> Result<Content, Failure> {
+    let vanished = vanished(config, platform, &runs).await?;
+    let later = later(config, &runs);
+    let (mut counted, mut rejects) = (Counted::NotIngested, 0);
+    if let Some(run) = runs.iter().rfind(|run| run.state == FinalState::Ingested) {
+        counted = Counted::NoApp;
+        if let (Some((client, app)), Ok(ingestion)) = (app_of(config, run), run.ingestion.parse()) {
+            let store = databases.of(client).await?;
+            counted = count::of_content(store.as_ref(), (client, app), ingestion, keyed).await?;
+            rejects = count::rejects(store.as_ref(), ingestion).await?;
+        }
+    }
+    Ok(Content { runs, counted, rejects, vanished, later })
+}
+
+/// The runs of the same content that there are by now.
+async fn runs_of(platform: &dyn Coredms, runs: Vec<Run>) -> Result<Vec<Run>, Failure> {
+    let Some(first) = runs.first() else { return Ok(runs) };
+    let content = doc! { "ingestion": &first.ingestion, "client": &first.client };
+    let found = platform.find(Run::COLLECTION, content, PAGE).await?;
+    let now: Vec<Run> =
+        found.into_iter().filter_map(|run| bson::deserialize_from_document(run).ok()).collect();
+    Ok(if now.is_empty() { runs } else { now })
+}
+
+/// What a run that has begun after the latest one may have changed.
+fn later(config: &Config, runs: &[Run]) -> Later {
+    let Some(last) = runs.last() else { return Later::None };
+    let (Ok(client), Ok(ingestion)) = (last.client.parse(), last.ingestion.parse()) else {
+        return Later::None;
+    };
+    let manifest = |directory: PathBuf| staging::read_manifest(&directory).ok();
+    match manifest(config.layout.staged(&client, ingestion)) {
+        Some(staged) if staged.replace => Later::Replaces,
+        Some(_) => Later::Adds,
+        // Its history is written when it lies there.
+        None if manifest(config.layout.held(&client, ingestion)).is_some() => Later::Adds,
+        None if last.state == FinalState::Ingested => Later::None,
+        None => Later::Adds,
+    }
 }
 
 /// Documents with keys, by ingestion: each collection is gone through once for all contents of a page.

@@ -9,7 +9,7 @@ use mysimbdp_core::io::coredms::sequences::Known;
 use mysimbdp_core::outcome::{FinalState, Run};
 use serde::Serialize;
 
-use super::compare::{Content, Counted, Numbers};
+use super::compare::{Content, Counted, Later, Numbers};
 use super::disk::Disk;
 use crate::output::Foreign;
 use crate::table;
@@ -167,6 +167,7 @@ impl Report {
         }
         let verdict = match content.counted {
             _ if !differences.is_empty() => "differs",
+            _ if content.later == Later::Replaces => "being replaced",
             Counted::Unaudited => "unaudited",
             Counted::NotIngested => run.state.as_str(),
             Counted::Platform(_)

@@ -162,7 +162,7 @@ fn the_reference_apps_keep_the_contract() {
     let app = app.to_str().expect("UTF-8");
     for protocol in ["stdin", "worker"] {
         let printed = run(&root, 0, &["check", "app", "--protocol", protocol, app]);
-        assert!(printed.contains("9 passed, 0 failed"), "{printed}");
+        assert!(printed.contains("10 passed, 0 failed"), "{printed}");
     }
     let printed = run(&root, 0, &["check", "app", "--ids", "key", app]);
     assert!(printed.contains("8 passed, 0 failed"), "{printed}");
@@ -193,7 +193,7 @@ async fn an_app_in_python_keeps_the_contract() {
     let output = Daemon::run(&root, &words, &[("MYSIMBDP_COREDMS", mongodb().url())]);
     let printed =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && printed.contains("9 passed, 0 failed"), "{printed}");
+    assert!(output.status.success() && printed.contains("10 passed, 0 failed"), "{printed}");
     let client = mongodb::Client::with_uri_str(mongodb().url()).await.expect("a valid address");
     let names = client.list_database_names().await.expect("names");
     assert!(!names.iter().any(|name| name.starts_with("mysimbdp_check_")), "{names:?}");

@@ -22,6 +22,7 @@ mod pressure;
 mod privacy;
 mod reconcile;
 mod refused;
+mod reprocess;
 mod retention;
 mod scaling;
 mod sftp;

@@ -26,6 +26,13 @@ async fn it_stores_each_record_once_under_the_platforms_ids() {
         doc! { "_id": id(1), "n": 2.5, "t": "007", "empty": null },
     ];
     assert_eq!(store.coredms.find("records", doc! {}, 10).await.expect("documents"), expected);
+
+    // A later run, in which the column is text, replaces what this one has stored.
+    let replace = Some("2026-11-22T00:00:00Z".parse().expect("a time"));
+    let again = UnitHeader { replace, ..whole("a.csv", csv, 2) };
+    assert_eq!(app.stdin(&store, &again, csv).done(), (2, 0, 0));
+    let found = store.coredms.find("records", doc! {}, 10).await.expect("documents");
+    assert_eq!(found.iter().map(|one| one.get_str("n").expect("text")).collect::<Vec<_>>(), ["1", "2.5"]);
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ impl Part {
     }
 }
 
-/// Makes the object visible; false where an earlier drop of the same content has done so.
+/// Makes the object visible; false where an earlier drop of the same content has done so, and is not to be replaced.
 fn commit(arguments: &Arguments, unit: &Unit<'_>, id: IngestionId) -> Result<bool, Failure> {
     let object = Object {
         id,
@@ -98,10 +98,20 @@ fn commit(arguments: &Arguments, unit: &Unit<'_>, id: IngestionId) -> Result<boo
         if coredms.commit_object(bucket, &object).await? {
             return Ok(true);
         }
-        // An attempt before this one may have come so far and no further; the drop is then still this one.
         let filter =
             doc! { "_id": Binary { subtype: BinarySubtype::Generic, bytes: id.as_bytes().to_vec() } };
-        let known = coredms.find(&format!("{bucket}.files"), filter, 1).await?;
+        let files = format!("{bucket}.files");
+        let mut known = coredms.find(&files, filter, 1).await?;
+        if unit.header.replace.is_some()
+            && let Some(mut file) = known.pop()
+        {
+            // The bytes are the same; what is said of them may be other.
+            file.insert("filename", object.name);
+            file.insert("metadata", object.metadata);
+            coredms.put(&files, file).await?;
+            return Ok(true);
+        }
+        // An attempt before this one may have come so far and no further; the drop is then still this one.
         let received_at =
             known.first().and_then(|file| file.get_document("metadata").ok()?.get("received_at"));
         Ok(received_at == object.metadata.get("received_at"))

@@ -33,7 +33,7 @@ pub enum Identity {
     Own,
 }
 
-/// Where a document with a key id came from. Newer is greater by layer, then time, then ingestion, then record.
+/// Where a document with a key id came from. Newer is greater by layer, then time, then ingestion, then run, then record.
 #[derive(Clone, Debug)]
 pub enum Provenance {
     /// From a file: corrects what the speed layer said.
@@ -42,6 +42,8 @@ pub enum Provenance {
         received_at: Timestamp,
         /// Which content it is.
         ingestion: IngestionId,
+        /// The time of the run, if it replaces what earlier runs of the content have stored.
+        run: Option<Timestamp>,
     },
     /// From a message.
     Stream {
@@ -107,10 +109,13 @@ impl Provenance {
     fn write(&self, head: &mut Fields, record: u64) {
         head.begin_document(PROVENANCE);
         match self {
-            Self::Batch { received_at, ingestion } => {
+            Self::Batch { received_at, ingestion, run } => {
                 head.string("layer", "batch");
                 head.date("received_at", received_at.as_millisecond());
                 head.string("ingestion", &ingestion.to_string());
+                if let Some(run) = run {
+                    head.date("run", run.as_millisecond());
+                }
                 head.int64("record", record as i64);
             }
             // A message belongs to no ingestion; the fields are there so that the two can be compared.
@@ -206,7 +211,7 @@ mod tests {
         let received_at = "2026-11-21T03:22:11Z".parse().expect("a time");
         Identity::Key {
             fields: names.iter().map(|&name| name.to_owned()).collect(),
-            provenance: Provenance::Batch { received_at, ingestion: ingestion() },
+            provenance: Provenance::Batch { received_at, ingestion: ingestion(), run: None },
         }
     }
 

@@ -12,7 +12,7 @@ use super::findings::Findings;
 use super::place::Path;
 
 /// A name matches where one of the globs matches all of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Globs {
     plain: Vec<Box<str>>,
     compiled: Option<GlobSet>,

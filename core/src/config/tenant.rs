@@ -4,7 +4,7 @@ use super::findings::Findings;
 use super::globs::Globs;
 use super::meaning::{not_zero, pattern, unique};
 use super::place::Path;
-use super::settings::{self, Settings};
+use super::settings::{self, OnDuplicate, Settings};
 use super::{App, Client, Stream, program};
 use crate::app::Ids;
 use crate::topic::Topics;
@@ -49,6 +49,15 @@ pub(super) fn compile(
         }
     }
     let apps = apps(findings, path, client, extensions.as_deref());
+    if client.on_duplicate == OnDuplicate::Replace
+        && let Some(app) = apps.iter().find(|app| app.settings.ids == Ids::None)
+    {
+        let message = format!(
+            "\"replace\" needs ids that say what is to be replaced, and app {:?} has \"none\"",
+            app.name
+        );
+        findings.value(&path.key("on_duplicate"), message);
+    }
     let streams = streams(findings, path, client, topics);
     if apps.is_empty() && streams.is_empty() {
         findings.value(path, "has neither apps nor streams, so nothing could be ingested for it");

@@ -192,6 +192,13 @@ fn settings_of_a_client_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn an_app_whose_documents_nobody_knows_cannot_replace_them() {
+    let client = r#"{"clients": [{"id": "a", "on_duplicate": ¶"replace", "apps": [
+        {"name": "x", "command": ["x"], "files": ["*.csv"]}, {"name": "y", "command": ["y"], "ids": "none"}]}]}"#;
+    refused(client, "clients[0].on_duplicate", "app \"y\" has \"none\"");
+}
+
+#[test]
 fn settings_of_an_app_that_cannot_work_are_refused() {
     for (fields, path, message) in [
         (r#""ids": "key""#, "record_key", "must name the fields"),

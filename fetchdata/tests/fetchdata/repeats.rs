@@ -139,6 +139,9 @@ async fn finish(root: &Root, staged: &Staged, state: FinalState) {
         finished_at: now,
         seconds: 0.1,
         columns: Vec::new(),
+        replace: false,
+        collection: None,
+        ids: None,
     };
     let url = format!("sqlite:{}", root.path().join("state/coredms").display());
     let store = coredms::open(&url, "mysimbdp").await.expect("store");

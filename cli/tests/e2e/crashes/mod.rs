@@ -4,6 +4,7 @@
 
 mod batch;
 mod edge;
+mod replace;
 mod stream;
 
 use std::os::unix::process::ExitStatusExt;
@@ -24,8 +25,15 @@ const VARIABLE: &str = "FAILPOINTS";
 /// Every point is walked by one test.
 #[test]
 fn every_failpoint_has_a_test() {
-    let tested =
-        [batch::FETCHDATA, batch::BATCH_MANAGER, batch::BATCH_APP, stream::MANAGER, stream::APP, edge::EDGE];
+    let tested = [
+        batch::FETCHDATA,
+        batch::BATCH_MANAGER,
+        batch::BATCH_APP,
+        replace::REPLACE,
+        stream::MANAGER,
+        stream::APP,
+        edge::EDGE,
+    ];
     for point in POINTS {
         let tests = tested.iter().filter(|prefixes| of(prefixes).contains(point)).count();
         assert_eq!(tests, 1, "{point} belongs to {tests} tests");

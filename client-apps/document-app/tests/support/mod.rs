@@ -61,6 +61,7 @@ pub fn whole(file: &str, bytes: &[u8], records: u64) -> UnitHeader {
         attempt: 1,
         phase: Phase::Ingest,
         columns: Vec::new(),
+        replace: None,
     }
 }
 

@@ -58,8 +58,16 @@ impl Settings {
             Ids::Platform => Ok(Identity::Platform(ingestion()?)),
             Ids::Key => Ok(Identity::Key {
                 fields: self.record_key.clone(),
-                provenance: Provenance::Batch { received_at: unit.received_at, ingestion: ingestion()? },
+                provenance: Provenance::Batch {
+                    received_at: unit.received_at,
+                    ingestion: ingestion()?,
+                    run: unit.replace,
+                },
             }),
+            Ids::None if unit.replace.is_some() => Err(Failure::Config(format!(
+                "{} is \"none\", so nobody knows which documents are to be replaced",
+                env::IDS
+            ))),
             Ids::None => Ok(Identity::Own),
             Ids::Object => Err(Failure::Config(format!(
                 "{} is \"object\", which is for apps that store whole files; for records it is platform, key or none",
@@ -93,6 +101,10 @@ pub(crate) fn header_from_environment(get: &dyn Fn(&str) -> Option<String>) -> R
         attempt: read.parsed(env::ATTEMPT, 1),
         phase: read.word::<Phase>(env::PHASE),
         columns: read.json(env::COLUMNS),
+        replace: match read.optional(env::REPLACE) {
+            Some(_) => read.required(env::REPLACE),
+            None => None,
+        },
     };
     read.finish(header)
 }
@@ -137,6 +149,7 @@ mod tests {
             attempt: 2,
             phase: Phase::Join,
             columns: vec![ColumnValues { kind: ColumnType::Double, except: vec!["N/A".to_owned()] }],
+            replace: Some("2026-11-22T00:00:00.001Z".parse().expect("a time")),
         };
         let pairs = header.to_env();
         let get = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());

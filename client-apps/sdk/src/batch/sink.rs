@@ -153,12 +153,13 @@ impl<'a> Sink<'a> {
         let documents = std::mem::take(&mut batch.documents);
         let coredms = self.store.coredms.clone();
         let collection = self.settings.collection.clone();
-        let by_key = self.settings.ids == Ids::Key;
+        let (ids, replaces) = (self.settings.ids, self.header.replace.is_some());
         let write = async move {
-            let written = if by_key {
-                coredms.replace_older(&collection, documents).await
-            } else {
-                coredms.insert_many(&collection, documents).await
+            let written = match (ids, replaces) {
+                // Which run a document is of is part of what tells the newer one.
+                (Ids::Key, _) => coredms.replace_older(&collection, documents).await,
+                (_, true) => coredms.replace_many(&collection, documents).await,
+                (_, false) => coredms.insert_many(&collection, documents).await,
             };
             (batch, written)
         };

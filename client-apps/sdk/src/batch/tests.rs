@@ -41,6 +41,7 @@ fn header(length: u64, records: u64) -> UnitHeader {
         attempt: 1,
         phase: Phase::Ingest,
         columns: Vec::new(),
+        replace: None,
     }
 }
 

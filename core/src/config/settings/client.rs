@@ -136,6 +136,8 @@ pub enum OnDuplicate {
     Discard,
     /// It is run again: restores what is missing, adds nothing twice.
     Reload,
+    /// It is run again, and replaces what it stored before: for apps that were mended.
+    Replace,
 }
 
 /// A collection of the client's database.

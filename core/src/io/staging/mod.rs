@@ -23,8 +23,8 @@ use crate::outcome::Outcome;
 use progress::Progress;
 
 pub use moves::{
-    archive, came_before, find_held, held_reason, hold, hold_unreadable, remove, remove_dir, retry_held,
-    sweep_removed,
+    archive, came_before, find_held, held_reason, hold, hold_unreadable, remove, remove_dir, reprocess,
+    retry_held, sweep_removed,
 };
 pub use progress::{Attempt, Reject, RejectsWriter, Torn, read_rejects, write_attempt, write_outcome};
 

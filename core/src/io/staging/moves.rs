@@ -20,6 +20,7 @@ use crate::io::files::{self, FileError};
 use crate::layout::Layout;
 use crate::manifest::Lane;
 use crate::reason::Reason;
+use crate::replace::Succession;
 use crate::{chain, failpoint};
 
 /// Where a directory that is being removed is put out of sight first, so that nobody sees half of one.
@@ -208,6 +209,43 @@ pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) ->
     move_run_durable(&held, &staged)?;
     failpoint::hit("staging.retry-moved");
     files::remove_file_if_there(&staged.join(Reason::FILE))?;
+    Ok(())
+}
+
+/// Returns an archived ingestion to staging, as a run that replaces what earlier ones have stored. What is known of those is
+/// forgotten before: a unit of theirs must not count as done.
+///
+/// # Errors
+///
+/// It is not archived, is staged already, or a file cannot be written or moved; it may be called again.
+pub fn reprocess(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+    times: Succession,
+) -> Result<(), StagingError> {
+    let archived = layout.archived(client, ingestion);
+    let staged = layout.staged(client, ingestion);
+    if files::exists(&staged) {
+        return Err(StagingError::AlreadyStaged { client: client.clone(), ingestion });
+    }
+    let mut manifest = read_manifest(&archived)?;
+    manifest.replace = true;
+    // A receipt goes to where the file was dropped.
+    if manifest.lane == Lane::Live {
+        manifest.lane = Lane::Retry;
+    }
+    (manifest.received_at, manifest.staged_at) = (times.received_at, times.staged_at);
+    files::write_durable(&archived.join(Layout::MANIFEST), &manifest.to_json())?;
+    failpoint::hit("replace.run-noted");
+    let outcomes = archived.join(Layout::OUTCOMES);
+    if files::exists(&outcomes) {
+        files::remove_dir_all(&outcomes)?;
+    }
+    files::sync_dir(&archived)?;
+    failpoint::hit("replace.outcomes-forgotten");
+    move_run_durable(&archived, &staged)?;
+    failpoint::hit("replace.run-staged");
     Ok(())
 }
 

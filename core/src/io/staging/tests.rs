@@ -49,6 +49,7 @@ fn stage(root: &Root, staged_at: Timestamp) {
         staged_at,
         micro_batches: vec![batch(0), batch(1)],
         columns: Vec::new(),
+        replace: false,
     };
     files::create_dir_all(&staged).expect("staged directory");
     files::write_atomic(&staged.join("a.ndjson"), b"1\n2\n").expect("data");

@@ -1,0 +1,416 @@
+//! An app was mended: what it has stored is replaced, on either store, and readers find the old or the new.
+
+use std::fs;
+use std::sync::Arc;
+
+use bson::{Bson, Document, doc};
+use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_testbed::{Daemon, Root, binary, mongodb, mosquitto, unique, until, until_async};
+use serde_json::{Value, json};
+
+use crate::support::{SOON, documents, number, objects};
+
+/// Each case becomes two tests.
+macro_rules! on_both {
+    ($($case:ident,)*) => {
+        mod on_mongodb {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(super::Store::MongoDb).await;
+            })*
+        }
+
+        mod on_embedded {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $case() {
+                super::$case(super::Store::Embedded).await;
+            })*
+        }
+    };
+}
+
+on_both! {
+    values_change_rejected_records_vanish_and_accepted_ones_appear,
+    documents_under_keys_are_replaced_and_those_of_other_files_are_not,
+    an_app_that_cannot_replace_is_held_and_takes_nothing_away,
+    a_dropped_copy_replaces_what_the_first_has_stored,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Store {
+    MongoDb,
+    Embedded,
+}
+
+/// A platform with one client, whose app can be mended.
+pub struct Site {
+    pub root: Root,
+    store: Store,
+    database: String,
+    client: String,
+}
+
+impl Site {
+    /// `client` is any, whose app takes its arguments from the file `arguments`.
+    pub fn new(store: Store, mut client: Value) -> Self {
+        let database = unique("reprocess");
+        client["archive"] = json!("1d");
+        client["receipt"] = json!(true);
+        let id = client["id"].as_str().expect("an id").to_owned();
+        let mut config = json!({
+            "broker": {"url": mosquitto().url(), "topic_prefix": unique("reprocess")},
+            "coredms": {"database": database},
+            "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+            "batch_manager": {
+                "scan_every": "1s", "backoff_first": "50ms", "backoff_max": "200ms", "attempts_max": 2,
+            },
+            "clients": [client],
+        });
+        if let Store::MongoDb = store {
+            config["coredms"]["url"] = json!(mongodb().url());
+        }
+        Self { root: Root::new(&config), store, database, client: id }
+    }
+
+    /// Gives the app other arguments, from its next start on.
+    pub fn mend(&self, arguments: &str) {
+        fs::write(self.root.path().join("arguments"), arguments).expect("write the arguments");
+    }
+
+    pub fn start(&self, role: &str) -> Daemon {
+        Daemon::start(&self.root, &[role], &[])
+    }
+
+    #[track_caller]
+    pub fn command(&self, code: i32, words: &[&str]) -> String {
+        let output = Daemon::run(&self.root, words, &[]);
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{words:?} printed\n{printed}");
+        printed
+    }
+
+    /// Drops a file, and waits for its end.
+    #[track_caller]
+    pub fn drop_file(&self, code: i32, name: &str, content: &str) -> String {
+        let path = self.root.path().join(name);
+        fs::write(&path, content).expect("write a file");
+        self.command(code, &["drop", &self.client, path.to_str().expect("UTF-8"), "--wait"])
+    }
+
+    async fn open(&self, database: &str) -> Arc<dyn Coredms> {
+        let url = match self.store {
+            Store::MongoDb => mongodb().url().to_owned(),
+            Store::Embedded => format!("sqlite:{}", self.root.path().join("state/coredms").display()),
+        };
+        coredms::open(&url, database).await.expect("open the store")
+    }
+
+    /// All documents of a collection of the client, by `_id`.
+    pub async fn documents(&self, collection: &str) -> Vec<Document> {
+        let store = self.open(&format!("{}_{}", self.database, self.client)).await;
+        let found = store.page(collection, doc! {}, None, 10_000).await.expect("read a collection");
+        store.close().await;
+        found
+    }
+
+    /// All runs, the oldest first.
+    pub async fn history(&self) -> Vec<Document> {
+        let store = self.open(&self.database).await;
+        let found = store.page("ingestions", doc! {}, None, 1_000).await.expect("read the history");
+        store.close().await;
+        found
+    }
+
+    /// Waits until there are so many runs and nothing is staged.
+    pub async fn ended(&self, runs: usize) -> Vec<Document> {
+        let staged = format!("staging/{}", self.client);
+        let all = async || self.history().await.len() >= runs && self.root.list(&staged).is_empty();
+        until_async(SOON, &format!("{runs} runs have ended"), all).await;
+        self.history().await
+    }
+
+    /// The ingestion of the only file in the archive.
+    pub fn archived(&self) -> String {
+        let archived = self.root.list(&format!("archive/{}", self.client));
+        assert_eq!(archived.len(), 1, "{archived:?}");
+        archived[0].clone()
+    }
+
+    fn receipt(&self, name: &str) -> Value {
+        let path = self.root.drop_point(&self.client).join(format!("{name}.receipt.json"));
+        serde_json::from_slice(&fs::read(path).expect("a receipt")).expect("JSON")
+    }
+}
+
+/// A client whose documents come from an app with other arguments each time. `before` is what is done before it starts.
+pub fn mendable(before: &str) -> Value {
+    let mut client = documents("client1");
+    client["micro_batching"] = json!({"block_size": "400B"});
+    let script = format!("{before} exec {} $(cat arguments)", binary("document-app").display());
+    client["apps"][0]["command"] = json!(["sh", "-c", script]);
+    client
+}
+
+pub const ROWS: usize = 60;
+
+/// Rows of which one has no number, and another no time.
+pub fn table() -> String {
+    let row = |row: usize| {
+        let number = if row == 3 { "x".to_owned() } else { row.to_string() };
+        let time = if row == 41 { "never" } else { "2013-01-01T00:00:00Z" };
+        format!("n{row},{number},{time}\n")
+    };
+    format!("name,number,time\n{}", (0..ROWS).map(row).collect::<String>())
+}
+
+/// It rejects the row without a number, and takes any time for text.
+pub const BROKEN: &str = "--type number=int";
+/// It takes any number for text, and rejects the row without a time.
+pub const MENDED: &str = "--type time=date";
+
+/// What the mended app stores, and no more.
+pub fn is_mended(documents: &[Document]) {
+    assert_eq!(documents.len(), ROWS - 1);
+    for document in documents {
+        assert!(matches!(document.get("number"), Some(Bson::String(_))), "{document}");
+        assert!(matches!(document.get("time"), Some(Bson::DateTime(_))), "{document}");
+    }
+    assert!(documents.iter().any(|document| document.get_str("number").ok() == Some("x")));
+}
+
+fn records(rejected: &[Document]) -> Vec<i64> {
+    rejected.iter().map(|reject| number(reject, "record")).collect()
+}
+
+fn counts(run: &Document) -> [i64; 4] {
+    ["received", "stored", "duplicates", "rejected"].map(|field| number(run, field))
+}
+
+async fn values_change_rejected_records_vanish_and_accepted_ones_appear(store: Store) {
+    let site = Site::new(store, mendable(""));
+    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+    site.mend(BROKEN);
+    site.drop_file(65, "table.csv", &table());
+    let before = site.documents("readings").await;
+    assert_eq!((before.len(), records(&site.documents("rejected").await)), (ROWS - 1, vec![3]));
+    let ingestion = site.archived();
+
+    site.mend(MENDED);
+    let printed = site.command(0, &["reprocess", &ingestion, "--dry-run"]);
+    assert!(printed.contains(&format!("would run {ingestion} of client1 again: table.csv")), "{printed}");
+    assert_eq!(site.archived(), ingestion);
+    site.command(0, &["reprocess", &ingestion]);
+    let runs = site.ended(2).await;
+    assert_eq!(counts(&runs[0]), [ROWS as i64, ROWS as i64 - 1, 0, 1]);
+    assert_eq!(counts(&runs[1]), [ROWS as i64, ROWS as i64 - 1, 0, 1]);
+    assert_eq!(runs[1].get_bool("replace").ok(), Some(true));
+    is_mended(&site.documents("readings").await);
+    let rejected = site.documents("rejected").await;
+    assert_eq!(records(&rejected), [41]);
+    assert_eq!(rejected[0].get_str("content").ok(), Some("n41,41,never"));
+    assert_eq!(site.archived(), ingestion);
+    assert_eq!(site.receipt("table.csv")["rejected"], 1);
+    assert!(site.command(0, &["reconcile"]).contains("balances"));
+
+    // All of a client, once more; what is not in the archive is named.
+    let printed = site.command(0, &["reprocess", "--client", "client1", "--since", "1h"]);
+    assert!(printed.contains("1 files are run again, 0 are left"), "{printed}");
+    site.ended(3).await;
+    is_mended(&site.documents("readings").await);
+    let printed = site.command(0, &["reprocess", "--client", "client1", "--since", "2999-01-01"]);
+    assert!(printed.contains("0 files"), "{printed}");
+    fs::remove_dir_all(site.root.path().join("archive/client1").join(&ingestion)).expect("empty the archive");
+    assert!(site.command(66, &["reprocess", &ingestion]).contains("is not in the archive"));
+    let printed = site.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
+    assert!(printed.contains("is not in the archive") && printed.contains("1 are left"), "{printed}");
+    assert!(site.command(66, &["reprocess", &"0".repeat(32)]).contains("is known"));
+    site.command(64, &["reprocess"]);
+}
+
+async fn documents_under_keys_are_replaced_and_those_of_other_files_are_not(store: Store) {
+    let mut client = mendable("");
+    client["apps"][0]["ids"] = json!("key");
+    client["apps"][0]["record_key"] = json!(["key"]);
+    let site = Site::new(store, client);
+    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+    let rows: String = (0..40).map(|row| format!("a{row},b{row},{}\n", row * 2)).collect();
+    // Two records with one key: the later one counts.
+    let content = format!("a,b,value\n{rows}a0,b0,x\n");
+    site.mend("--rename a=key");
+    site.drop_file(0, "first.csv", &content);
+    let ingestion = site.archived();
+    // Newer, under a key that the first file had before, and one that it will have.
+    site.drop_file(0, "second.csv", "a,b,value\na7,x,-7\nb9,x,-9\n");
+    assert_eq!(site.documents("readings").await.len(), 41);
+
+    site.mend("--rename b=key --type value=long --null x");
+    site.command(0, &["reprocess", &ingestion]);
+    let runs = site.ended(3).await;
+    let run =
+        runs.iter().find(|run| run.get_bool("replace").ok() == Some(true)).expect("a run that replaces");
+    assert_eq!(counts(run)[0], 41);
+    let documents = site.documents("readings").await;
+    let keys: Vec<&str> = documents.iter().filter_map(|document| document.get_str("_id").ok()).collect();
+    let mut expected: Vec<String> = (0..40).map(|row| format!("b{row}")).collect();
+    expected.push("a7".to_owned());
+    expected.sort();
+    assert_eq!(keys, expected);
+    for document in &documents {
+        let of_second = ["a7", "b9"].contains(&document.get_str("_id").expect("text"));
+        assert_eq!(document.get_document("_ingest").expect("a stamp").contains_key("run"), !of_second);
+        if of_second {
+            assert!(number(document, "value") < 0, "{document}");
+        }
+    }
+    let newest = documents.iter().find(|document| document.get_str("_id").ok() == Some("b0")).expect("b0");
+    assert_eq!(newest.get("value"), Some(&Bson::Null), "{newest}");
+    site.command(0, &["reconcile"]);
+
+    // The later of the two records is rejected: the earlier one is there instead.
+    site.mend("--rename b=key --type value=long");
+    site.command(0, &["reprocess", &ingestion]);
+    site.ended(4).await;
+    let documents = site.documents("readings").await;
+    let first = documents.iter().find(|document| document.get_str("_id").ok() == Some("b0")).expect("b0");
+    assert_eq!(number(first, "value"), 0);
+    assert_eq!((documents.len(), site.documents("rejected").await.len()), (41, 1));
+    site.command(0, &["reconcile"]);
+}
+
+async fn an_app_that_cannot_replace_is_held_and_takes_nothing_away(store: Store) {
+    for ids in ["platform", "key"] {
+        let mut client = mendable("test -e knows || unset MYSIMBDP_REPLACE;");
+        if ids == "key" {
+            client["apps"][0]["ids"] = json!("key");
+            client["apps"][0]["record_key"] = json!(["name"]);
+        }
+        let site = Site::new(store, client);
+        let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+        site.mend(BROKEN);
+        site.drop_file(65, "table.csv", &table());
+        let ingestion = site.archived();
+        site.mend(MENDED);
+        site.command(0, &["reprocess", &ingestion]);
+        until(SOON, "it is held", || !site.root.list("held/client1").is_empty());
+        let reasons = site.root.reasons("held", "client1")[0]["reasons"].to_string();
+        assert!(reasons.contains("MYSIMBDP_REPLACE"), "{reasons}");
+        let documents = site.documents("readings").await;
+        assert!((ROWS - 1..=ROWS).contains(&documents.len()), "{ids}: {}", documents.len());
+        let has_lost =
+            |row: usize| !documents.iter().any(|one| one.get_str("name").ok() == Some(&format!("n{row}")));
+        assert!(!(0..ROWS).any(|row| row != 3 && has_lost(row)), "{ids}: {documents:?}");
+        until(SOON, "the history says that it is held", || site.command(0, &["reconcile"]).contains("held"));
+        assert!(site.command(65, &["reprocess", &ingestion]).contains("mysimbdp retry"));
+
+        // The app learns it, and a retry ends what was begun.
+        fs::write(site.root.path().join("knows"), "").expect("mend the app");
+        site.command(0, &["retry", &ingestion]);
+        until(SOON, "it is archived again", || !site.root.list("archive/client1").is_empty());
+        is_mended(&site.documents("readings").await);
+        site.command(0, &["reconcile"]);
+    }
+}
+
+async fn a_dropped_copy_replaces_what_the_first_has_stored(store: Store) {
+    let mut client = mendable("");
+    client["on_duplicate"] = json!("replace");
+    let site = Site::new(store, client);
+    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+    site.mend(BROKEN);
+    site.drop_file(65, "table.csv", &table());
+    site.mend(MENDED);
+    site.drop_file(65, "copy.csv", &table());
+    let runs = site.ended(2).await;
+    assert_eq!((runs[1].get_str("file").ok(), counts(&runs[1])), (Some("copy.csv"), counts(&runs[0])));
+    assert_eq!(runs[0].get("received_at"), runs[1].get("received_at"));
+    is_mended(&site.documents("readings").await);
+    assert_eq!(records(&site.documents("rejected").await), [41]);
+    site.command(0, &["reconcile"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mended_app_that_rejects_too_much_takes_nothing_away_until_it_is_mended_better() {
+    let site = Site::new(Store::MongoDb, mendable(""));
+    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+    site.mend(BROKEN);
+    site.drop_file(65, "table.csv", &table());
+    let ingestion = site.archived();
+    site.mend("--type name=date");
+    site.command(0, &["reprocess", &ingestion]);
+    until(SOON, "it is held", || !site.root.list("held/client1").is_empty());
+    let reasons = site.root.reasons("held", "client1")[0]["reasons"].to_string();
+    assert!(reasons.contains("60 of 60 records were rejected"), "{reasons}");
+    assert_eq!(site.documents("readings").await.len(), ROWS - 1, "what the first run has stored");
+    site.mend(MENDED);
+    site.command(0, &["retry", &ingestion]);
+    until(SOON, "it is archived again", || !site.root.list("archive/client1").is_empty());
+    is_mended(&site.documents("readings").await);
+    assert_eq!(records(&site.documents("rejected").await), [41]);
+    site.command(0, &["reconcile"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_an_object_is_replaced_and_its_bytes_stay() {
+    let mut client = objects("client1");
+    let script = format!("exec {} $(cat arguments)", binary("object-app").display());
+    client["apps"][0]["command"] = json!(["sh", "-c", script]);
+    for store in [Store::MongoDb, Store::Embedded] {
+        let site = Site::new(store, client.clone());
+        let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+        let content = format!("a,b\n{}", "1,2\n".repeat(200_000));
+        site.mend("");
+        site.drop_file(0, "image.csv", &content);
+        let ingestion = site.archived();
+        site.mend("--content-type text/x-mended");
+        site.command(0, &["reprocess", &ingestion]);
+        site.ended(2).await;
+        let files = site.documents("files.files").await;
+        assert_eq!(files.len(), 1);
+        let metadata = files[0].get_document("metadata").expect("metadata");
+        assert_eq!(metadata.get_str("content_type").ok(), Some("text/x-mended"));
+        site.command(0, &["reconcile"]);
+        let store = site.open(&format!("{}_client1", site.database)).await;
+        let id = ingestion.parse().expect("an ingestion");
+        let stored = store.object("files", id).await.expect("read").expect("it is there");
+        assert!(stored == content.as_bytes(), "{} bytes", stored.len());
+        store.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_work_or_lies_under_other_ids_is_not_run_again() {
+    let site = Site::new(Store::Embedded, mendable(""));
+    site.mend(BROKEN);
+    let fetchdata = site.start("fetchdata");
+    let mut batch_manager = site.start("batch-manager");
+    site.drop_file(65, "table.csv", &table());
+    assert!(batch_manager.terminate().success());
+    drop(fetchdata);
+    let ingestion = site.archived();
+    let configure = |change: &dyn Fn(&mut Value)| {
+        let text = fs::read_to_string(site.root.config()).expect("read config.json");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        change(&mut config["clients"][0]["apps"][0]);
+        site.root.configure(&config);
+    };
+    configure(&|app| app["collection"] = json!("elsewhere"));
+    assert!(site.command(78, &["reprocess", &ingestion]).contains("the collection elsewhere"));
+    configure(&|app| app["ids"] = json!("none"));
+    assert!(site.command(78, &["reprocess", &ingestion]).contains("ids \"none\""));
+    configure(&|app| {
+        app["collection"] = json!("readings");
+        app["ids"] = json!("platform");
+    });
+    site.command(0, &["reprocess", &ingestion]);
+    assert!(site.command(75, &["reprocess", &ingestion]).contains("is still being ingested"));
+    assert!(site.command(0, &["reconcile"]).contains("being replaced"));
+    // The config changes once more before it is run: it is held, and nothing is stored elsewhere.
+    configure(&|app| app["collection"] = json!("elsewhere"));
+    let _batch_manager = site.start("batch-manager");
+    until(SOON, "it is held", || !site.root.list("held/client1").is_empty());
+    let reasons = site.root.reasons("held", "client1")[0]["reasons"].to_string();
+    assert!(reasons.contains("cannot replace what is there"), "{reasons}");
+    assert_eq!(site.documents("elsewhere").await, []);
+    assert_eq!(site.documents("readings").await.len(), ROWS - 1);
+}
