@@ -20,12 +20,15 @@ mod armed {
     use rustix::process::{Signal, getpid, kill_process};
 
     /// All points there are, in the order in which work meets them. The part before the dot says which process dies;
-    /// `staging` is a door of batch-manager and fetchdata; `replace` is of a run that replaces: of the command line, then of
-    /// batch-manager.
+    /// `staging` is a door of batch-manager and fetchdata, `late` the part of fetchdata that works without leases; `replace` is
+    /// of a run that replaces: of the command line, then of batch-manager.
     pub const POINTS: &[&str] = &[
         "fetchdata.recovery-shown",
         "fetchdata.recovery-returned",
         "fetchdata.recovery-unhidden",
+        "late.recorded",
+        "late.explained",
+        "late.held",
         "fetchdata.judged",
         "fetchdata.sought",
         "fetchdata.unseen-made",

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use mysimbdp_core::client::ClientId;
+use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::clock;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
 use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::staging;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::reason::Reason;
 use serde::{Deserialize, Serialize};
@@ -78,6 +80,7 @@ pub(crate) fn set_aside(
             };
             let json = serde_json::to_vec(&record).expect("a record has no map");
             own.write(format!("{key}.tmp").as_ref(), &json, &own, record_name(&key).as_ref())?;
+            failpoint::hit("late.recorded");
             key
         }
     };
@@ -110,6 +113,19 @@ pub(crate) fn forget(drop_directory: &DropDirectory, key: &str) -> Result<(), Fi
         Err(error) if error.is_not_found() => Ok(()),
         removed => removed,
     }
+}
+
+/// Removes the records of originals that were never set aside, as fetchdata died in between. Only for its start.
+pub(crate) fn forget_orphans(drop_directory: &DropDirectory) -> Result<(), FileError> {
+    for name in drop_directory.own()?.names()? {
+        let key = name.to_str().and_then(|name| name.strip_suffix(RECORD_SUFFIX));
+        if let Some(key) = key.filter(|key| is_late(key))
+            && !set_aside::is_occupied(drop_directory, key)?
+        {
+            forget(drop_directory, key)?;
+        }
+    }
+    Ok(())
 }
 
 /// Looks at the originals now and then.
@@ -182,8 +198,7 @@ fn hold(
     now: &Stamp,
 ) -> Result<(), FileError> {
     let Record { client, ingestion, dropped_at, stamp, taken_at } = record;
-    let directory =
-        layout.held_root().join(client.as_str()).join(format!("{ingestion}-late-{:x}", now.inode));
+    let directory = staging::held_late(layout, client, *ingestion, now.inode);
     files::create_dir_all(&directory)?;
     let file = names::safe(path.name());
     let why = format!(
@@ -203,9 +218,11 @@ fn hold(
     };
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
     files::write_durable(&directory.join(Reason::FILE), &json)?;
+    failpoint::hit("late.explained");
     let to = Directory::of_platform(&directory)?;
     from.rename(path.name(), &to, file.as_ref(), Existing::Replace)?;
     to.sync()?;
+    failpoint::hit("late.held");
     tracing::error!(%client, %ingestion, file, reason = why, "held");
     Ok(())
 }

@@ -32,6 +32,7 @@ pub(crate) type Originals = HashMap<IngestionId, SetAside>;
 /// recovered is left as it is for the next start, and stops nothing else.
 pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
     let drop_directory = DropDirectory::open(layout)?;
+    late::forget_orphans(&drop_directory)?;
     let (mut originals, refused) = find(&drop_directory)?;
     for client in clients_in(&layout.staging())? {
         for path in list_or_warn(&layout.staging().join(client.as_str())) {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
+use mysimbdp_core::app::Ids;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
@@ -19,6 +20,9 @@ use crate::output::Foreign;
 pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
     if let Ok(ingestion) = id.parse::<IngestionId>() {
         return retry_held(config, ingestion);
+    }
+    if let Some(retried) = retry_beside(config, id)? {
+        return Ok(retried);
     }
     // The id becomes a path component, and must be no more than one.
     let mut components = Path::new(id).components();
@@ -39,6 +43,41 @@ pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
         }
     }
     Err(unknown(id))
+}
+
+/// What lies among the held files beside them: an original that was written to after it was taken, or damaged content.
+fn retry_beside(config: &Config, id: &str) -> Result<Option<()>, Failure> {
+    let is_beside = id.split_once('-').is_some_and(|(ingestion, _)| ingestion.parse::<IngestionId>().is_ok());
+    // The id becomes a path component.
+    if !is_beside || id.contains('/') {
+        return Ok(None);
+    }
+    for client in config.clients.values() {
+        let directory = config.layout.held_root().join(client.id.as_str()).join(id);
+        if !is_there(&directory)? {
+            continue;
+        }
+        let reason = match fate::reason_in(&directory)? {
+            Explained::By(reason) if staging::is_held_late(id) => reason,
+            Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {
+                let problem = format!("{id} was set aside as it is damaged; `mysimbdp purge` removes it");
+                return Err(Failure::new(exit::DATA, problem));
+            }
+        };
+        // Its first part has been ingested: under ids of its own content a record of it is the same one again.
+        let ids = client.app_for(&reason.file).map(|app| app.settings.ids);
+        if !matches!(ids, Some(Ids::Key | Ids::Object)) {
+            let problem = format!(
+                "the first part of {} is ingested already, and would be stored a second time: drop what is missing of it, from {}; \
+                 `mysimbdp purge` removes the rest",
+                Foreign(&reason.file),
+                directory.display()
+            );
+            return Err(Failure::new(exit::DATA, problem));
+        }
+        return drop_again(config, &directory, &reason, |name| name != Reason::FILE).map(Some);
+    }
+    Ok(None)
 }
 
 fn unknown(id: &str) -> Failure {

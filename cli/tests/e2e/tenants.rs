@@ -64,9 +64,13 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
 
 /// A platform without privileges, which cannot read what is root's.
 pub(crate) fn start_unprivileged(root: &Root, role: &str) -> Process {
+    start_unprivileged_with(root, role, &[])
+}
+
+pub(crate) fn start_unprivileged_with(root: &Root, role: &str, env: &[(&str, &str)]) -> Process {
     let mut command = Command::new(binary("mysimbdp"));
     command.arg("--config").arg(root.config()).arg(role).current_dir(root.path());
-    command.uid(STRANGER).gid(STRANGER);
+    command.uid(STRANGER).gid(STRANGER).envs(env.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Process::spawn(command)
 }

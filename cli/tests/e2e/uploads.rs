@@ -4,14 +4,14 @@ use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-use mysimbdp_testbed::{Process, Root, STRANGER, until};
+use mysimbdp_testbed::{Daemon, Process, Root, STRANGER, until};
 use serde_json::json;
 
 use crate::support::{SOON, documents};
 use crate::tenants::start_unprivileged;
 
 /// A client's folder of this user, root, in which the platform's may work; fetchdata runs as `nobody`.
-fn root() -> Option<Root> {
+pub(crate) fn root() -> Option<Root> {
     if fs::metadata("/proc/self").expect("this process").uid() != 0 {
         eprintln!("SKIPPED: only root can be another user than the platform's");
         return None;
@@ -63,6 +63,14 @@ pub(crate) fn fetchdata(root: &Root) -> Process {
     fetchdata
 }
 
+#[track_caller]
+fn retry(root: &Root, code: i32, id: &str) -> String {
+    let output = Daemon::run(root, &["retry", id], &[]);
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{printed}");
+    printed
+}
+
 #[test]
 fn an_upload_of_another_user_that_stalls_is_staged_whole() {
     let Some(root) = root() else { return };
@@ -107,9 +115,24 @@ fn what_is_written_after_a_file_was_taken_is_held() {
     write!(upload, "{}", rows(150, 200)).expect("write");
     drop(upload);
     let directory = root.path().join("held/alpha").join(root.list("held/alpha").remove(0));
+    // The reason is there first.
+    until(SOON, "a person is told", || root.log("fetchdata.log").contains("ERROR"));
     let content = fs::read_to_string(directory.join("upload.csv")).expect("its file");
     assert_eq!(content, format!("a,b\n{}", rows(0, 200)));
-    assert!(root.log("fetchdata.log").contains("ERROR"), "a person is needed");
     assert_eq!(staged(&root).len(), 2, "nothing is staged twice");
     fetchdata.terminate(SOON);
+
+    // `status` has shown its id. With ids by number what is ingested already would be there twice.
+    let id = root.list("held/alpha").remove(0);
+    let refused = retry(&root, 65, &id);
+    assert!(refused.contains("the first part of upload.csv is ingested already"), "{refused}");
+    let text = fs::read_to_string(root.config()).expect("the config");
+    let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    config["clients"][0]["apps"][0]["ids"] = json!("key");
+    config["clients"][0]["apps"][0]["record_key"] = json!(["a"]);
+    root.configure(&config);
+    assert!(retry(&root, 0, &id).contains("alpha/upload.csv is dropped again"));
+    assert_eq!(fs::read_to_string(&path).expect("its file"), format!("a,b\n{}", rows(0, 200)));
+    assert_eq!(root.list("held/alpha"), Vec::<String>::new());
+    retry(&root, 66, &id);
 }

@@ -4,6 +4,7 @@
 
 mod batch;
 mod edge;
+mod late;
 mod replace;
 mod stream;
 
@@ -29,6 +30,7 @@ fn every_failpoint_has_a_test() {
         batch::FETCHDATA,
         batch::BATCH_MANAGER,
         batch::BATCH_APP,
+        late::LATE,
         replace::REPLACE,
         stream::MANAGER,
         stream::APP,

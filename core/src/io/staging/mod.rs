@@ -80,6 +80,9 @@ impl StagingError {
     }
 }
 
+/// Behind the ingestion, in the names of directories of [`held_late`].
+const LATE: &str = "-late-";
+
 /// The clients that have a directory in staging.
 ///
 /// # Errors
@@ -124,6 +127,16 @@ pub fn ingestions(layout: &Layout, client: &ClientId) -> Result<Vec<IngestionId>
 /// The manifest is not readable, is another's, or the directory cannot be read.
 pub fn read(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
     read_in(layout.staged(client, ingestion), client, ingestion)
+}
+
+/// Where an original is held that was written to after a copy of it was staged.
+pub fn held_late(layout: &Layout, client: &ClientId, ingestion: IngestionId, inode: u64) -> PathBuf {
+    layout.held_root().join(client.as_str()).join(format!("{ingestion}{LATE}{inode:x}"))
+}
+
+/// Whether a directory of this name, among the held ones, is that of such an original.
+pub fn is_held_late(name: &str) -> bool {
+    name.contains(LATE)
 }
 
 /// Reads a held ingestion.
