@@ -1,11 +1,16 @@
 //! The platform's processes, by their locks and by what they say about themselves.
 
+use std::time::Duration;
+
 use mysimbdp_core::chain;
 use mysimbdp_core::config::Config;
 use mysimbdp_core::io::process_status::{Found, RunningProcess, find};
 use mysimbdp_core::process_kind::ProcessKind;
 
 use super::{Condition, Kind, Part, ProcessDetails};
+
+/// A stage says each second that it goes on; on a busy machine that may come late.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A part for each process that the config demands: the embedded broker only if it names no other.
 pub fn processes(config: &Config) -> Vec<Part> {
@@ -27,21 +32,27 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
                 Some(said) => describe(config, said),
                 None => "it could not say which config it runs on".to_owned(),
             };
+            let silent = said.as_ref().and_then(|said| hangs(kind, said.silent));
             let details = ProcessDetails {
                 pid: process.pid,
                 started_at: said.as_ref().map(|said| said.started_at),
                 config: said.as_ref().map(|said| said.config.clone()),
                 refused: said.and_then(|said| said.refused),
             };
-            let elsewhere = details.config.as_ref().and_then(|in_use| in_use.elsewhere(config));
             let pid = process.pid;
-            let part = match elsewhere {
+            let part = match silent.or_else(|| details.config.as_ref()?.elsewhere(config)) {
                 None => part(Condition::Good, format!("pid {pid}, {text}")),
-                Some(elsewhere) => part(Condition::Waits, format!("pid {pid}, {elsewhere}; {text}")),
+                Some(trouble) => part(Condition::Waits, format!("pid {pid}, {trouble}; {text}")),
             };
             Part { process: Some(details), ..part }
         }
     }
+}
+
+/// In words, if a stage has said nothing for too long.
+fn hangs(kind: ProcessKind, silent: Duration) -> Option<String> {
+    let hangs = ProcessKind::STAGES.contains(&kind) && silent > SILENCE_MAX;
+    hangs.then(|| format!("it hangs: nothing was heard of it for {} s", silent.as_secs()))
 }
 
 fn describe(config: &Config, said: &RunningProcess) -> String {

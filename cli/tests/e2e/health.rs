@@ -18,10 +18,14 @@ fn health(root: &Root) -> (Option<i32>, Value) {
     (output.status.code(), serde_json::from_slice(&output.stdout).expect("JSON"))
 }
 
-fn condition<'a>(health: &'a Value, name: &str) -> &'a str {
+/// What it says of one thing; null if there is no such thing.
+fn part<'a>(health: &'a Value, name: &str) -> &'a Value {
     let parts = health["parts"].as_array().expect("parts");
-    let part = parts.iter().find(|part| part["name"] == name);
-    part.and_then(|part| part["condition"].as_str()).unwrap_or("no such part")
+    parts.iter().find(|part| part["name"] == name).unwrap_or(&Value::Null)
+}
+
+fn condition<'a>(health: &'a Value, name: &str) -> &'a str {
+    part(health, name)["condition"].as_str().unwrap_or("no such part")
 }
 
 const ROLES: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
@@ -139,6 +143,25 @@ async fn stop_answers_while_the_broker_is_away_and_says_that_it_goes_on() {
     let listed = platform.command(0, &["list"]);
     assert!(listed.contains("1 pinned"), "{listed}");
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_hangs_is_not_called_healthy() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    for role in ["fetchdata", "batch-manager"] {
+        let (_, healthy) = health(&platform.root);
+        let process = part(&healthy, role)["pid"].as_u64().expect("a pid") as u32;
+        signal(process, Signal::STOP);
+        until(SOON, "it is said to hang", || {
+            let (code, health) = health(&platform.root);
+            code == Some(75) && part(&health, role)["text"].to_string().contains("it hangs")
+        });
+        signal(process, Signal::CONT);
+        until(SOON, "it is healthy again", || health(&platform.root).0 == Some(0));
+    }
+    assert!(up.interrupt().success(), "{}", up.output());
 }
 
 /// In another terminal than that of `up` a variable is easily forgotten.

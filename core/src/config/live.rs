@@ -122,6 +122,7 @@ pub async fn watch(
             _ = tick.tick() => false,
             () = reload.notified() => true,
         };
+        status.goes_on();
         let now = files::metadata(&file).ok();
         // Twice the same: it is not being written at this moment.
         let rests = is_same(now.as_ref(), before.as_ref());

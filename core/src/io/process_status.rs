@@ -2,6 +2,8 @@
 //!
 //! A process says it in a status file and holds a lock for as long as it is at work; [`find`] puts the two together.
 
+use std::time::{Duration, SystemTime};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,9 @@ pub struct RunningProcess {
     /// The config file has been edited, and this process does not take it over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedConfig>,
+    /// How long nothing was heard of it. Of a stage that is a second; the embedded broker says nothing after its start.
+    #[serde(skip)]
+    pub silent: Duration,
 }
 
 /// The config that a process runs on.
@@ -119,6 +124,7 @@ impl ProcessStatus {
                 started_at: now,
                 config: ConfigInUse::of(config),
                 refused: None,
+                silent: Duration::ZERO,
             },
         };
         status.show();
@@ -143,6 +149,11 @@ impl ProcessStatus {
         self.show();
     }
 
+    /// It goes on. To be called every second.
+    pub fn goes_on(&self) {
+        self.file.touch();
+    }
+
     fn show(&mut self) {
         let content = serde_json::to_vec(&self.status);
         self.file.show(content.expect("a status has no map with keys other than text"));
@@ -162,7 +173,10 @@ pub fn find(layout: &Layout, kind: ProcessKind) -> Result<Found, FileError> {
     };
     let Some(process) = ProcessId::of_pid(pid) else { return Ok(Found::NotRunning) };
     let said = status_file::contents(layout)?;
-    let said = said.iter().filter_map(|content| serde_json::from_slice::<RunningProcess>(content).ok());
+    let said = said.iter().filter_map(|said| {
+        let process = serde_json::from_slice::<RunningProcess>(&said.content).ok()?;
+        Some(RunningProcess { silent: age(said.at), ..process })
+    });
     let mut said: Vec<RunningProcess> =
         said.filter(|said| said.role == kind.name() && said.process.pid == pid).collect();
     match said.iter().position(|said| said.process == process) {
@@ -171,6 +185,13 @@ pub fn find(layout: &Layout, kind: ProcessKind) -> Result<Found, FileError> {
         None if !said.is_empty() => Ok(Found::NotRunning),
         None => Ok(Found::Running(process, None)),
     }
+}
+
+/// None, if the clock was set back since.
+fn age(at: Option<SystemTime>) -> Duration {
+    let at = at.and_then(|at| Timestamp::try_from(at).ok());
+    let age = at.map(|at| clock::now().duration_since(at));
+    age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -75,9 +75,9 @@ impl Sign {
 ///
 /// The directory of the signs cannot be listed, or one of them not be read.
 pub fn notices(layout: &Layout) -> Result<Vec<Notice>, FileError> {
-    let contents = status_file::contents(layout)?;
+    let said = status_file::contents(layout)?;
     // An empty one says nothing.
-    let notices = contents.iter().filter_map(|content| serde_json::from_slice::<Notice>(content).ok());
+    let notices = said.iter().filter_map(|said| serde_json::from_slice::<Notice>(&said.content).ok());
     Ok(notices.filter(|notice| notice.process.alive()).collect())
 }
 

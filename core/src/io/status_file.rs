@@ -6,6 +6,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 
 use super::files::{self, FileError};
 use super::process::ProcessId;
@@ -51,6 +54,15 @@ impl StatusFile {
         self.write();
     }
 
+    /// Says that this process goes on, by the time of the file: that needs no room on the disk.
+    pub(super) fn touch(&self) {
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        if let Some(file) = &self.file {
+            // If it cannot be said, who looks is told that nothing was heard, which is so.
+            let _ = rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now });
+        }
+    }
+
     fn write(&mut self) {
         if self.is_written {
             return;
@@ -73,16 +85,26 @@ impl Drop for StatusFile {
     }
 }
 
-/// What is in the files of all processes, in the order of their names; also of those that have ended.
+/// What one process says.
+pub(super) struct Said {
+    pub(super) content: Vec<u8>,
+    /// When it last said something, or that it goes on.
+    pub(super) at: Option<SystemTime>,
+}
+
+/// What all processes say, in the order of their names; also what those have said that have ended.
 ///
 /// # Errors
 ///
 /// Their directory cannot be listed, or one of them not be read.
-pub(super) fn contents(layout: &Layout) -> Result<Vec<Vec<u8>>, FileError> {
+pub(super) fn contents(layout: &Layout) -> Result<Vec<Said>, FileError> {
     let mut found = Vec::new();
     for path in files::list(&layout.signs())?.iter().filter(|path| path.to_string_lossy().ends_with(SUFFIX)) {
         match files::read(path) {
-            Ok(content) => found.push(content),
+            Ok(content) => {
+                let at = files::metadata(path).ok().and_then(|metadata| metadata.modified().ok());
+                found.push(Said { content, at });
+            }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
