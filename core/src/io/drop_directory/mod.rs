@@ -22,7 +22,6 @@ mod status;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 pub use accepting::Accepting;
@@ -108,11 +107,6 @@ impl DropDirectory {
     /// It cannot be made, belongs to somebody else, or somebody else can write into it.
     pub fn own(&self) -> Result<Directory> {
         self.root.make_own(OsStr::new(OWN)).map(|(own, _)| own)
-    }
-
-    /// Whether a path that the watcher of `drop_directory` tells of lies in the directory of the platform's own.
-    pub fn is_own(path: &Path, drop_directory: &Path) -> bool {
-        path.strip_prefix(drop_directory).is_ok_and(|path| path.starts_with(OWN))
     }
 
     pub fn directory(&self, path: &DropPath) -> Result<Directory> {
