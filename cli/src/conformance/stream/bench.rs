@@ -58,6 +58,8 @@ pub struct StreamBench {
     /// What is not a report, if one of them was not.
     bad_report: Option<String>,
     reported: u64,
+    /// How many reports have come.
+    pub(super) reports: u64,
     next_number: u64,
     stop_broker: watch::Sender<bool>,
     broker: JoinHandle<Result<(), EmbeddedBrokerError>>,
@@ -94,6 +96,7 @@ impl StreamBench {
             events,
             bad_report: None,
             reported: 0,
+            reports: 0,
             next_number: 0,
             stop_broker,
             broker,
@@ -282,7 +285,7 @@ impl StreamBench {
     }
 
     /// Waits a moment, and takes what has come meanwhile; tells if the program has ended.
-    async fn pause(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
+    pub(super) async fn pause(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
         let ended = tokio::time::timeout(LOOK_EVERY, child.wait()).await.ok();
         while let Ok(event) = self.events.try_recv() {
             if let LinkEvent::Message(message) = event {
@@ -299,6 +302,7 @@ impl StreamBench {
             }
             return;
         }
+        self.reports += 1;
         match Report::parse(payload) {
             Ok(report) if report.balances() => self.reported += report.total_number_of_messages_ingested,
             Ok(_) => self.bad_report = Some("what was stored and what was there do not add up".to_owned()),

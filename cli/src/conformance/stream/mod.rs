@@ -224,6 +224,15 @@ impl Ends<'_> {
         Ok(reach)
     }
 
+    /// Starts it again, and waits until it is at work, or the next case would have no program to act on. That all messages are
+    /// stored does not tell: they may have been before.
+    async fn restart(&mut self, child: &mut Child) -> Verdict {
+        *child = self.bench.start().await?;
+        let before = self.bench.reports;
+        self.bench.until(child, |bench| bench.reports > before).await?;
+        self.bench.settle(child, false).await
+    }
+
     async fn stopped(&mut self, child: &mut Child) -> Verdict {
         self.publish(BURST).await?;
         // It cannot be sent to one that has ended, which then is seen.
@@ -231,8 +240,7 @@ impl Ends<'_> {
         let ended = self.bench.end_of(child).await?;
         let reach = self.publish(NUMBERS).await?;
         let words = self.bench.last_words();
-        *child = self.bench.start().await?;
-        let settled = self.bench.settle(child, false).await?;
+        let settled = self.restart(child).await?;
         Ok(match ended {
             None => Err("it went on".to_owned()),
             Some(status) if !status.success() => {
@@ -249,8 +257,7 @@ impl Ends<'_> {
         self.publish(BURST).await?;
         let _ = child.signal(Signal::KILL);
         self.bench.end_of(child).await?;
-        *child = self.bench.start().await?;
-        self.bench.settle(child, false).await
+        self.restart(child).await
     }
 
     /// One that does not know the signal is ended by it, and its session holds what it has not acknowledged.
@@ -259,8 +266,7 @@ impl Ends<'_> {
         let _ = child.signal(Signal::USR1);
         let ended = self.bench.end_of(child).await?;
         let words = self.bench.last_words();
-        *child = self.bench.start().await?;
-        let settled = self.bench.settle(child, false).await?;
+        let settled = self.restart(child).await?;
         Ok(match ended {
             None => Err("it went on".to_owned()),
             Some(status) if status.success() || status.signal() == Some(Signal::USR1.as_raw()) => settled,
@@ -271,7 +277,12 @@ impl Ends<'_> {
     async fn displaced(&mut self, child: &mut Child) -> Verdict {
         let mut other = self.bench.spawn().await?;
         if self.bench.end_of(child).await?.is_none() {
-            return Ok(Err("it went on".to_owned()));
+            let words = self.bench.last_words();
+            let other = self.bench.pause(&mut other).await?;
+            return Ok(Err(match other {
+                Some(status) => format!("it went on, and the other one ended ({status}){words}"),
+                None => format!("it went on beside the other one{words}"),
+            }));
         }
         self.publish(NUMBERS).await?;
         self.bench.settle(&mut other, false).await
