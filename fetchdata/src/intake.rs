@@ -1,8 +1,8 @@
-//! The loop: look at the drop point, take what has settled, a few files at a time.
+//! The loop: walk over the areas of the drop directory, take what has settled, a few files at a time.
 //!
 //! Level-triggered: events and the clock only say when to look again, and each look starts from what lies there.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,33 +12,28 @@ use mysimbdp_core::config::Config;
 use mysimbdp_core::config::live::LiveConfig;
 use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::files;
+use mysimbdp_core::io::staging::StagingError;
 use mysimbdp_core::manifest::Lane;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::Error;
+use crate::areas::{Areas, Cost, ROOM_EVERY, Taken};
 use crate::judge::candidate;
 use crate::late::Lookout;
 use crate::measure::Measure;
 use crate::pause::Pause;
-use crate::room::Gate;
-use crate::scan::{self, Look, Owner, Walk};
+use crate::room::{Gate, Level};
+use crate::route::Area;
+use crate::scan::{self, Walk};
 use crate::set_aside;
-use crate::settle::{Ended, Ready, Tracker};
+use crate::settle::Ended;
 use crate::take::Taker;
 use crate::waiting::Waiting;
 use crate::watch::Watch;
-use crate::windows::Windows;
 
-/// Walks that follow each other by events take at most this share of a processor: one part in five. The time that passes is no
-/// measure of that on a busy machine, where the files of all would wait for each other's work.
-const WALK_REST_FACTOR: u32 = 4;
-const WALK_REST_MIN: Duration = Duration::from_millis(50);
-/// One that took long because the disk stood still is no reason to look away for minutes.
-const WALK_REST_MAX: Duration = Duration::from_secs(20);
-
-/// While files wait for room it is looked so often whether there is some again.
-const ROOM_EVERY: Duration = Duration::from_secs(1);
+/// To measure again and again how much room there is takes at most one part in five of a processor, as walks do.
+const MEASURE_REST_FACTOR: u32 = 4;
 
 /// The state of the loop.
 pub(crate) struct Intake {
@@ -47,68 +42,63 @@ pub(crate) struct Intake {
     config: Arc<Config>,
     taker: Arc<Taker>,
     watch: Arc<Watch>,
-    lookout: Lookout,
-    tracker: Tracker,
-    /// Settled files that wait for a free hand.
-    queue: VecDeque<Ready>,
+    areas: Areas,
+    walks: JoinSet<Walked>,
     tasks: JoinSet<(Taken, Ended)>,
     /// How many of the tasks are of the backfill lane.
     backfilling: usize,
-    /// Whose staging the files in work may come to lie in, and their bytes.
-    in_work: HashMap<DropPath, (ClientId, u64)>,
-    measure: Measure,
+    survey: Survey,
     gate: Gate,
     pause: Pause,
     waiting: Waiting,
-    served: Served,
-    /// Owners of whom the last walk has left out files: how many have to go before the next walk is worth it.
-    cut_off: BTreeMap<Owner, usize>,
-    windows: Windows,
 }
 
-/// A file in work.
-#[derive(Debug)]
-struct Taken {
-    path: DropPath,
-    owner: Owner,
+/// The end of a walk.
+struct Walked {
+    area: Area,
+    /// What it went by.
+    config: Arc<Config>,
+    walk: Walk,
+    cost: Cost,
 }
 
-/// Whose turn was when.
-#[derive(Debug, Default)]
-struct Served {
-    turn: u64,
-    last: BTreeMap<Owner, u64>,
-}
-
-/// When the drop point is walked again.
-#[derive(Clone, Copy, Debug)]
-struct NextWalk {
-    at: Instant,
-    /// Not before, however many events come.
+/// What is looked at for all areas together: how much room there is, and originals that may still be written to.
+struct Survey {
+    /// `None` while it is under way.
+    tools: Option<Tools>,
+    under_way: JoinSet<(Result<Level, StagingError>, Tools, Duration)>,
+    /// Not before.
     rested: Instant,
+    /// Also if no walk asks for it.
+    at: Option<Instant>,
+    /// Whose staging the files in work may come to lie in, and their bytes.
+    in_work: HashMap<DropPath, (ClientId, u64)>,
+    /// The same of files that have ended since it began.
+    left: Vec<(ClientId, u64)>,
+}
+
+#[derive(Default)]
+struct Tools {
+    measure: Measure,
+    lookout: Lookout,
 }
 
 impl Intake {
     pub(crate) fn new(live: LiveConfig, taker: Arc<Taker>, watch: Arc<Watch>) -> Self {
-        let config = live.running();
+        let (config, now) = (live.running(), Instant::now());
         Self {
             live,
+            areas: Areas::new(&config, now),
             gate: Gate::new(&config.settings.fetchdata),
             pause: Pause::new(&config.layout),
             waiting: Waiting::new(&config.layout),
-            measure: Measure::default(),
-            in_work: HashMap::new(),
+            survey: Survey::new(now),
             config,
             taker,
             watch,
-            lookout: Lookout::default(),
-            tracker: Tracker::default(),
-            queue: VecDeque::new(),
+            walks: JoinSet::new(),
             tasks: JoinSet::new(),
             backfilling: 0,
-            served: Served::default(),
-            cut_off: BTreeMap::new(),
-            windows: Windows::default(),
         }
     }
 
@@ -116,39 +106,39 @@ impl Intake {
     pub(crate) async fn run(&mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
         let watch = Arc::clone(&self.watch);
         while !*shutdown.borrow_and_update() {
-            let mut next = self.walk().await?;
-            // Until then only ends and events are taken in.
-            loop {
-                self.start_tasks();
-                if self.tell_shortages() {
-                    next.at = next.at.min(Instant::now() + ROOM_EVERY);
+            self.start_walks();
+            self.start_survey();
+            self.start_tasks();
+            self.tell_shortages();
+            let next = self.next();
+            tokio::select! {
+                changed = shutdown.changed() => if changed.is_err() {
+                    break;
+                },
+                Some(walked) = self.walks.join_next() => self.walked(walked.map_err(Error::Crashed)?),
+                Some(surveyed) = self.survey.under_way.join_next() => {
+                    let (level, tools, worked) = surveyed.map_err(Error::Crashed)?;
+                    self.surveyed(level, tools, worked);
                 }
-                tokio::select! {
-                    changed = shutdown.changed() => {
-                        if changed.is_err() {
-                            return self.finish_tasks().await;
-                        }
-                        break;
-                    }
-                    Some(ended) = self.tasks.join_next() => {
-                        let (taken, ended) = ended.map_err(Error::Crashed)?;
-                        let now = Instant::now();
-                        let look = self.ended(&taken, ended, now);
-                        next.at = look.map_or(next.at, |look| look.min(next.at));
-                    }
-                    () = watch.woken() => next.at = next.at.min(next.rested),
-                    config = self.live.offer() => {
-                        self.take_over(config).await?;
-                        break;
-                    }
-                    () = tokio::time::sleep_until(next.at.max(next.rested).into()) => break,
+                Some(ended) = self.tasks.join_next() => {
+                    let (taken, ended) = ended.map_err(Error::Crashed)?;
+                    self.ended(taken, ended);
                 }
+                woken = watch.woken() => self.areas.wake(&woken, Instant::now()),
+                config = self.live.offer() => self.take_over(config).await?,
+                () = sleep_until(next) => {}
             }
         }
-        self.finish_tasks().await
+        self.finish().await
     }
 
-    /// Goes by another config from the next walk on.
+    /// When something is due, unless something ends before.
+    fn next(&self) -> Option<Instant> {
+        let survey = self.survey.next(self.areas.wants_measuring());
+        [self.areas.next_walk(), survey].into_iter().flatten().min()
+    }
+
+    /// Goes by another config from now on.
     async fn take_over(&mut self, config: Arc<Config>) -> Result<(), Error> {
         let made = Arc::clone(&config);
         let made = spawn_blocking(move || {
@@ -161,49 +151,53 @@ impl Intake {
         }
         self.taker = Arc::new(self.taker.with(Arc::clone(&config)));
         self.gate.limit(&config.settings.fetchdata);
+        self.areas.configure(&config, Instant::now());
+        self.waiting.keep(|area| self.areas.is_walked(area));
         self.live.taken_over(&config);
         self.config = config;
         Ok(())
     }
 
-    /// Looks at everything and queues what has settled.
-    async fn walk(&mut self) -> Result<NextWalk, Error> {
-        // All of it is found again, and is not to be in memory twice.
-        self.queue = VecDeque::new();
-        let config = Arc::clone(&self.config);
-        let started = Instant::now();
-        let mut measure = std::mem::take(&mut self.measure);
-        let (watch, mut lookout) = (Arc::clone(&self.watch), std::mem::take(&mut self.lookout));
-        let starts = self.windows.starts();
-        let walked = spawn_blocking(move || {
-            let before = processor_time();
-            let (walk, level) = (scan::walk(&config, Some(&watch), starts), measure.level(&config.layout));
-            restore_left(&config, &walk.left);
-            lookout.look(&config.layout);
-            (walk, level, (measure, lookout), processor_time().saturating_sub(before))
-        });
-        let (Walk { looks, faults, cut_off, .. }, level, (measure, lookout), worked) =
-            walked.await.map_err(Error::Crashed)?;
-        (self.measure, self.lookout) = (measure, lookout);
-        self.gate.measured(level.map_err(|error| mysimbdp_core::chain(&error)), self.in_work.values());
-        self.waiting.tell(&faults, self.taker.tell());
-        self.taker.tell().go_on();
+    /// Looks at the areas whose time has come.
+    fn start_walks(&mut self) {
+        for plan in self.areas.begin_walks(Instant::now()) {
+            let (config, watch) = (Arc::clone(&self.config), Arc::clone(&self.watch));
+            self.walks.spawn_blocking(move || {
+                let (started, before) = (Instant::now(), processor_time());
+                let walk = scan::walk(&config, Some(&watch), &plan);
+                restore_left(&config, &walk.left);
+                let worked = processor_time().saturating_sub(before);
+                let cost = Cost { worked, lasted: started.elapsed() };
+                Walked { area: plan.area, config, walk, cost }
+            });
+        }
+    }
+
+    fn walked(&mut self, walked: Walked) {
+        let Walked { area, config, walk, cost } = walked;
         let now = Instant::now();
-        let seen = count_of_each(&looks);
-        let count = |owner: &Owner| seen.get(owner).copied().unwrap_or_default();
-        self.queue = in_turns(self.tracker.observe(now, looks), &self.served);
-        self.windows.walked(&cut_off, |owner| self.tracker.in_vain(owner) >= count(owner), now);
-        let half = |owner: Owner| {
-            let half = count(&owner).div_ceil(2);
-            (owner, half)
-        };
-        self.cut_off = cut_off.into_keys().map(half).collect();
-        let scan = now + self.config.settings.fetchdata.scan_every.duration();
-        let at = self.tracker.next_look(now).map_or(scan, |look| look.min(scan));
-        // A slow disk has half of the time for others.
-        let rest = (WALK_REST_FACTOR * worked).max(now - started);
-        let rested = now + rest.clamp(WALK_REST_MIN, WALK_REST_MAX);
-        Ok(NextWalk { at, rested })
+        // Whose files they are may be another's question by now.
+        if !Arc::ptr_eq(&config, &self.config) {
+            return self.areas.walked_in_vain(&area, now);
+        }
+        self.waiting.tell(&area, &walk.faults, self.taker.tell());
+        self.areas.walked(&area, walk, cost, now);
+    }
+
+    /// Measures how much room there is, if files wait for that.
+    fn start_survey(&mut self) {
+        if self.survey.next(self.areas.wants_measuring()).is_some_and(|next| next <= Instant::now()) {
+            self.areas.begin_measuring();
+            self.survey.start(&self.config);
+        }
+    }
+
+    fn surveyed(&mut self, level: Result<Level, StagingError>, tools: Tools, worked: Duration) {
+        let level = level.map_err(|error| mysimbdp_core::chain(&error));
+        self.gate.measured(level, self.survey.in_work.values().chain(&self.survey.left));
+        self.survey.ended(tools, Instant::now() + MEASURE_REST_FACTOR * worked);
+        self.areas.measured();
+        self.taker.tell().go_on();
     }
 
     /// One hand is kept from backfill, whose files may be large: a live file need not wait until one is split. With a
@@ -211,84 +205,125 @@ impl Intake {
     fn start_tasks(&mut self) {
         let hands = self.config.settings.fetchdata.files_in_parallel as usize;
         while self.tasks.len() < hands {
-            let Some(next) = self.queue.front() else { return };
-            let lane = next.look.owner.lane;
+            let Some((area, owner)) = self.areas.turn() else { return };
             // Backfill lies behind everything else, so nothing waits behind it.
-            if lane == Lane::Backfill && hands > 1 && self.backfilling + 1 >= hands {
+            if owner.lane == Lane::Backfill && hands > 1 && self.backfilling + 1 >= hands {
                 return;
             }
-            let Some(ready) = self.queue.pop_front() else { return };
+            let Some(ready) = self.areas.next_file(&area, &owner) else { return };
             // What is refused unread goes on: to put it aside needs no room worth speaking of.
             let candidate = candidate(&self.config, &ready.look);
             let bytes = ready.look.stamp.bytes;
             let now = Instant::now();
-            if candidate.is_some_and(|client| !self.gate.admit(client, bytes, self.tasks.len(), now)) {
+            if candidate.is_some_and(|client| !self.gate.admit((&area, client), bytes, self.tasks.len(), now))
+            {
+                self.areas.refused(&area, now);
                 continue;
             }
-            if self.tracker.take(&ready) {
+            if let Some(taken) = self.areas.take(&area, &ready) {
                 if let Some(client) = candidate {
-                    self.in_work.insert(ready.look.path.clone(), (client.clone(), bytes));
+                    self.survey.in_work.insert(taken.path.clone(), (client.clone(), bytes));
                 }
-                self.backfilling += usize::from(lane == Lane::Backfill);
-                let taken = Taken { path: ready.look.path.clone(), owner: ready.look.owner.clone() };
-                self.served.serve(&taken.owner);
+                self.backfilling += usize::from(owner.lane == Lane::Backfill);
                 let taker = Arc::clone(&self.taker);
                 self.tasks.spawn(async move { (taken, taker.take(ready).await) });
             }
         }
     }
 
-    /// When the file is to be looked at again, where it waits for that.
-    fn ended(&mut self, taken: &Taken, ended: Ended, now: Instant) -> Option<Instant> {
-        let Taken { path, owner } = taken;
-        self.backfilling -= usize::from(owner.lane == Lane::Backfill);
-        self.in_work.remove(path);
-        let mut look = None;
+    fn ended(&mut self, taken: Taken, ended: Ended) {
+        let now = Instant::now();
+        self.backfilling -= usize::from(taken.owner.lane == Lane::Backfill);
+        self.survey.has_left(&taken.path);
         match &ended {
-            Ended::Gone => {
-                self.gate.taken();
-                look = self.makes_room(owner).then_some(now);
-            }
+            Ended::Gone => self.gate.taken(),
             Ended::Exhausted(error) => self.gate.refused(error.clone(), now),
             _ => {}
         }
-        self.tracker.ended(path, owner, ended, now).or(look)
+        self.areas.ended(taken, ended, now);
     }
 
-    /// Whether with this file enough have gone for a walk to see those that the last one has left out.
-    fn makes_room(&mut self, owner: &Owner) -> bool {
-        let Some(left) = self.cut_off.get_mut(owner) else { return false };
-        *left = left.saturating_sub(1);
-        *left == 0
-    }
-
-    /// True where files wait for room.
-    fn tell_shortages(&mut self) -> bool {
-        if self.queue.is_empty() {
-            self.gate.looked_at_all(self.tasks.len(), Instant::now());
+    /// Where files wait for room it is measured again soon.
+    fn tell_shortages(&mut self) {
+        let now = Instant::now();
+        self.gate.looked_at(|area| self.areas.is_tried(area));
+        if self.areas.all_tried() {
+            self.gate.nobody_waits(self.tasks.len(), now);
         }
         let shortages = self.gate.shortages();
         self.pause.tell(&shortages);
-        !shortages.is_empty()
+        if !shortages.is_empty() {
+            self.survey.at.get_or_insert(now + ROOM_EVERY);
+        }
     }
 
     /// Each file's steps are bounded in time, so this is too.
-    async fn finish_tasks(&mut self) -> Result<(), Error> {
+    async fn finish(&mut self) -> Result<(), Error> {
         while let Some(ended) = self.tasks.join_next().await {
             ended.map_err(Error::Crashed)?;
+        }
+        while let Some(walked) = self.walks.join_next().await {
+            walked.map_err(Error::Crashed)?;
+        }
+        while let Some(surveyed) = self.survey.under_way.join_next().await {
+            drop(surveyed.map_err(Error::Crashed)?);
         }
         Ok(())
     }
 }
 
-impl Served {
-    fn serve(&mut self, owner: &Owner) {
-        self.turn += 1;
-        self.last.insert(owner.clone(), self.turn);
+impl Survey {
+    fn new(now: Instant) -> Self {
+        Self {
+            tools: Some(Tools::default()),
+            under_way: JoinSet::new(),
+            rested: now,
+            at: None,
+            in_work: HashMap::new(),
+            left: Vec::new(),
+        }
     }
 
-    fn last(&self, owner: &Owner) -> u64 {
-        self.last.get(owner).copied().unwrap_or_default()
+    /// When it is due, unless it is under way.
+    fn next(&self, is_wanted: bool) -> Option<Instant> {
+        self.tools.as_ref()?;
+        let at = if is_wanted { Some(self.rested) } else { self.at };
+        at.map(|at| at.max(self.rested))
+    }
+
+    fn start(&mut self, config: &Arc<Config>) {
+        let Some(mut tools) = self.tools.take() else { return };
+        self.at = None;
+        let config = Arc::clone(config);
+        self.under_way.spawn_blocking(move || {
+            let before = processor_time();
+            let level = tools.measure.level(&config.layout);
+            tools.lookout.look(&config.layout);
+            (level, tools, processor_time().saturating_sub(before))
+        });
+    }
+
+    fn ended(&mut self, tools: Tools, rested: Instant) {
+        self.tools = Some(tools);
+        self.rested = rested;
+        self.left.clear();
+    }
+
+    /// The file is not in work any more. What is under way may not have seen where it has come to.
+    fn has_left(&mut self, path: &DropPath) {
+        if let Some(in_work) = self.in_work.remove(path)
+            && self.tools.is_none()
+        {
+            self.left.push(in_work);
+        }
+    }
+}
+
+/// Without a time it does not end.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -305,35 +340,6 @@ fn processor_time() -> Duration {
     let text = files::read_to_string(Path::new("/proc/thread-self/schedstat")).unwrap_or_default();
     let nanos = text.split_ascii_whitespace().next().and_then(|nanos| nanos.parse().ok());
     Duration::from_nanos(nanos.unwrap_or_default())
-}
-
-/// How many files of each owner were looked at.
-fn count_of_each(looks: &[Look]) -> BTreeMap<Owner, usize> {
-    let mut counts: BTreeMap<Owner, usize> = BTreeMap::new();
-    for look in looks {
-        match counts.get_mut(&look.owner) {
-            Some(count) => *count += 1,
-            None => _ = counts.insert(look.owner.clone(), 1),
-        }
-    }
-    counts
-}
-
-/// One file of each owner after the other, so that none waits for another's flood, and first of those who were served
-/// longest ago; backfill after everything else.
-fn in_turns(ready: Vec<Ready>, served: &Served) -> VecDeque<Ready> {
-    let mut position: BTreeMap<Owner, u64> = BTreeMap::new();
-    let mut ranked: Vec<((bool, u64, u64), Ready)> = ready
-        .into_iter()
-        .map(|ready| {
-            let owner = &ready.look.owner;
-            let rank = position.entry(owner.clone()).or_default();
-            *rank += 1;
-            ((owner.lane == Lane::Backfill, *rank, served.last(owner)), ready)
-        })
-        .collect();
-    ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.into_iter().map(|(_, ready)| ready).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! A file goes through these steps, one module each:
 //!
-//! 1. [`watch`] wakes, and [`scan`] walks the drop point; [`route`] says whose each file is;
+//! 1. [`watch`] wakes, and [`scan`] walks over the drop directory, over each client's folder for itself; [`areas`] knows when;
+//!    [`route`] says whose each file is;
 //! 2. [`settle`] decides when a file is complete, [`room`] whether there is room for it ([`measure`] looks, [`pause`]
 //!    tells); [`intake`] takes a few of them at a time, of each client in turn ([`windows`] moves on behind what fails);
 //! 3. [`validate`] judges kind, name and size, [`split`] the content while it finds the micro-batches; [`judge`] does
@@ -19,6 +20,7 @@
 //! A file's state is where it lies, so there is nothing to restore after a crash but what was cut off in between:
 //! [`recover`] finishes or undoes it at start.
 
+mod areas;
 mod discard;
 mod duplicate;
 mod intake;
@@ -106,7 +108,7 @@ pub async fn run(
     let _lock = Lock::take(&drop_directory, ROLE)?;
     let prepared = Arc::clone(&config);
     let originals = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
-    let watch = Arc::new(Watch::new(scan::watches(&config)));
+    let watch = Arc::new(Watch::new(areas::watches(&config)));
     let taker = Arc::new(Taker::new(Arc::clone(&config), Arc::clone(&watch)));
     taker.recover(originals).await.map_err(Error::Crashed)?;
     tracing::info!(drop_point = %drop_directory.display(), clients = config.clients.len(), "started");

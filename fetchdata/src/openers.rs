@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 
-use mysimbdp_core::client::ClientId;
 use mysimbdp_core::io::drop_directory::{Event, EventKinds, WatchId};
+
+use crate::route::Area;
 
 /// What is known of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,19 +22,19 @@ pub(crate) enum Seen {
     Unknown,
 }
 
-/// The files of all directories that are watched, of each client a share.
+/// The files of all directories that are watched, of each area a share.
 #[derive(Debug, Default)]
 pub(crate) struct Openers {
     share: usize,
     directories: HashMap<WatchId, Files>,
-    count: BTreeMap<Option<ClientId>, usize>,
+    count: BTreeMap<Area, usize>,
     /// What has left its directory, until it is told where it is now.
     moved: Option<(u32, Opener)>,
 }
 
 #[derive(Debug)]
 struct Files {
-    client: Option<ClientId>,
+    area: Area,
     by_name: HashMap<OsString, Opener>,
 }
 
@@ -48,20 +49,19 @@ struct Opener {
 }
 
 impl Openers {
-    /// Up to `share` files of each client.
+    /// Up to `share` files of each area.
     pub(crate) fn new(share: usize) -> Self {
         Self { share, ..Self::default() }
     }
 
-    /// Takes in an event in a directory of `client`; `None` if the directory is not watched any more.
-    pub(crate) fn happened(&mut self, event: &Event, client: Option<&Option<ClientId>>) {
+    /// Takes in an event in a directory of `area`; `None` if the directory is not watched any more.
+    pub(crate) fn happened(&mut self, event: &Event, area: Option<&Area>) {
         if event.kinds.contains(EventKinds::QUEUE_OVERFLOW) {
             // Whatever was closed, or opened, nobody knows.
             *self = Self::new(self.share);
             return;
         }
-        let Some(client) =
-            client.filter(|_| !event.name.is_empty() && !event.kinds.contains(EventKinds::ISDIR))
+        let Some(area) = area.filter(|_| !event.name.is_empty() && !event.kinds.contains(EventKinds::ISDIR))
         else {
             return;
         };
@@ -78,7 +78,7 @@ impl Openers {
             }
             Some(opener)
         };
-        self.put(event, client, next);
+        self.put(event, area, next);
     }
 
     pub(crate) fn seen(&self, directory: WatchId, name: &OsStr, ours: u32) -> Seen {
@@ -95,14 +95,14 @@ impl Openers {
         let Some(files) = self.directories.get_mut(&directory) else { return };
         let before = files.by_name.len();
         files.by_name.retain(|_, file| !file.gone);
-        let (gone, client) = (before - files.by_name.len(), files.client.clone());
-        self.uncount(&client, gone);
+        let (gone, area) = (before - files.by_name.len(), files.area.clone());
+        self.uncount(&area, gone);
     }
 
     /// Forgets a directory.
     pub(crate) fn forget(&mut self, directory: WatchId) {
         if let Some(files) = self.directories.remove(&directory) {
-            self.uncount(&files.client, files.by_name.len());
+            self.uncount(&files.area, files.by_name.len());
         }
     }
 
@@ -110,12 +110,12 @@ impl Openers {
         self.directories.get(&event.watch)?.by_name.get(&event.name).copied()
     }
 
-    fn put(&mut self, event: &Event, client: &Option<ClientId>, opener: Option<Opener>) {
+    fn put(&mut self, event: &Event, area: &Area, opener: Option<Opener>) {
         let files = self
             .directories
             .entry(event.watch)
-            .or_insert_with(|| Files { client: client.clone(), by_name: HashMap::new() });
-        let count = self.count.entry(files.client.clone()).or_default();
+            .or_insert_with(|| Files { area: area.clone(), by_name: HashMap::new() });
+        let count = self.count.entry(files.area.clone()).or_default();
         match (opener, files.by_name.get_mut(&event.name)) {
             (Some(opener), Some(known)) => *known = opener,
             (Some(opener), None) if *count < self.share => {
@@ -130,8 +130,8 @@ impl Openers {
         }
     }
 
-    fn uncount(&mut self, client: &Option<ClientId>, files: usize) {
-        if let Some(count) = self.count.get_mut(client) {
+    fn uncount(&mut self, area: &Area, files: usize) {
+        if let Some(count) = self.count.get_mut(area) {
             *count -= files;
         }
     }

@@ -13,6 +13,8 @@ use mysimbdp_core::config::settings;
 use mysimbdp_core::io::space::Space;
 use mysimbdp_core::units::ByteSize;
 
+use crate::route::Area;
+
 /// Files that a file system must still take: those of the units, outcomes and logs of what is staged already.
 const FREE_FILES_MIN: u64 = 1_000;
 
@@ -62,10 +64,10 @@ pub(crate) struct Gate {
     full: Option<Shortage>,
     /// What the machine refused to the last file that was tried.
     refused: Option<Refused>,
-    /// Clients whose next file does not fit; since the last measuring.
-    waiting: BTreeMap<ClientId, Shortage>,
-    /// The same of the time before, as long as not all of their files have been looked at again.
-    waited: BTreeMap<ClientId, Shortage>,
+    /// Whose next file does not fit; since the last measuring.
+    waiting: BTreeMap<(Area, ClientId), Shortage>,
+    /// The same of the time before, as long as not all files of the area have been looked at again.
+    waited: BTreeMap<(Area, ClientId), Shortage>,
 }
 
 #[derive(Debug)]
@@ -114,27 +116,34 @@ impl Gate {
     }
 
     /// Whether this file may be taken, with so many others in work. If so, it counts from now on.
-    pub(crate) fn admit(&mut self, client: &ClientId, bytes: u64, in_work: usize, now: Instant) -> bool {
+    pub(crate) fn admit(
+        &mut self,
+        (area, client): (&Area, &ClientId),
+        bytes: u64,
+        in_work: usize,
+        now: Instant,
+    ) -> bool {
         if self.full.is_some() || self.refused.as_ref().is_some_and(|refused| !refused.tries(in_work, now)) {
             return false;
         }
         // Its smaller files do not overtake the one that waits, which else might wait for ever.
-        if self.waiting.contains_key(client) {
+        let key = (area.clone(), client.clone());
+        if self.waiting.contains_key(&key) {
             return false;
         }
         if let Some(why) = self.level.unknown.get(client) {
-            self.waiting.insert(client.clone(), Shortage::Refused(format!("staging of {client}: {why}")));
+            self.waiting.insert(key, Shortage::Refused(format!("staging of {client}: {why}")));
             return false;
         }
         let held = self.level.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
         let max = self.staged_bytes_max.as_u64();
-        let allowed = if self.waited.contains_key(client) { max - max / 8 } else { max };
+        let allowed = if self.waited.contains_key(&key) { max - max / 8 } else { max };
         // One file of each client always goes through: of whatever size, and whatever others have staged.
         let is_alone = self.level.staged.get(client).is_none_or(|own| *own == 0);
         if !is_alone && held.saturating_add(bytes) > allowed {
             let shortage =
                 Shortage::Staged { client: client.clone(), held, bytes, allowed, max: self.staged_bytes_max };
-            self.waiting.insert(client.clone(), shortage);
+            self.waiting.insert(key, shortage);
             return false;
         }
         self.level.add(client, bytes);
@@ -158,9 +167,13 @@ impl Gate {
         self.refused = None;
     }
 
-    /// Every file that lies there has been looked at since the last measuring, and so many are in work.
-    pub(crate) fn looked_at_all(&mut self, in_work: usize, now: Instant) {
-        self.waited.clear();
+    /// Of these areas every file that lies there has been looked at since the last measuring.
+    pub(crate) fn looked_at(&mut self, is_looked_at: impl Fn(&Area) -> bool) {
+        self.waited.retain(|(area, _), _| !is_looked_at(area));
+    }
+
+    /// No file waits, and so many are in work.
+    pub(crate) fn nobody_waits(&mut self, in_work: usize, now: Instant) {
         if in_work == 0 && self.refused.as_ref().is_some_and(|refused| refused.tries(0, now)) {
             // Nobody is left to try it.
             self.refused = None;
@@ -172,7 +185,7 @@ impl Gate {
         let refused = self.refused.as_ref().map(|refused| Shortage::Refused(refused.error.clone()));
         let all = self.full.clone().or(refused).map(|shortage| (None, shortage));
         let single = self.waited.iter().chain(&self.waiting);
-        all.into_iter().chain(single.map(|(client, why)| (Some(client.clone()), why.clone()))).collect()
+        all.into_iter().chain(single.map(|((_, client), why)| (Some(client.clone()), why.clone()))).collect()
     }
 
     fn shortage_of(&self, disk: &Disk) -> Option<Shortage> {

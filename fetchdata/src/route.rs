@@ -20,7 +20,29 @@ pub(crate) enum Place {
     Shared,
 }
 
+/// A part of the drop directory that is looked at on its own, so that none waits for what lies in another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Area {
+    /// The drop directory itself, without the folders of clients.
+    Shared,
+    /// A client's folder and all that is in it.
+    Folder(ClientId),
+}
+
+impl Area {
+    pub(crate) fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Shared => None,
+            Self::Folder(client) => Some(client),
+        }
+    }
+}
+
 impl Place {
+    pub(crate) fn area(&self) -> Area {
+        self.client().map_or(Area::Shared, |client| Area::Folder(client.clone()))
+    }
+
     /// Whose folder it is in, if in any client's.
     pub(crate) fn client(&self) -> Option<&ClientId> {
         match self {

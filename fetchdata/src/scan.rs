@@ -1,4 +1,4 @@
-//! Walks the drop point: the truth about what lies there, whatever the watcher has said.
+//! Walks over the drop point, one area at a time: the truth about what lies there, whatever the watcher has said.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
@@ -17,14 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::moves;
 use crate::names;
-use crate::route::{self, Place};
+use crate::route::{self, Area, Place};
 use crate::set_aside;
 use crate::watch::Watch;
 
-/// Files of one walk, which bounds the memory: some 2.5 KiB each.
-const FILES_MAX: usize = 30_000;
-
-/// Of these each client has a share for each lane. With so many clients that it would be smaller, the memory grows.
+/// Of the files of all areas each owner has a share. With so many clients that it would be smaller, the memory grows.
 const SHARE_MIN: usize = 32;
 
 /// What a walk spends of an owner's share for each file, each directory and each name in a directory, about as their times are.
@@ -67,12 +64,24 @@ pub(crate) struct Stamp {
     pub(crate) changed: (i64, i64),
 }
 
+/// What to walk over, and how much of it to look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) area: Area,
+    /// Files of each owner.
+    pub(crate) share: usize,
+    /// Files of all owners, where some leave of their shares what others have use for.
+    pub(crate) files: usize,
+    /// Where to begin with an owner's files, if not with the first.
+    pub(crate) starts: Paths,
+}
+
 /// A walk's result.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
     pub(crate) looks: Vec<Look>,
     /// Directories and files that could not be looked at.
-    pub(crate) faults: Vec<(Option<ClientId>, ScanFault)>,
+    pub(crate) faults: Vec<ScanFault>,
     /// Directories beside files that an earlier version of the platform has left there.
     pub(crate) left: Vec<DropPath>,
     /// Owners of more than their share, with the first path that was not looked at.
@@ -115,22 +124,32 @@ fn remedy(kind: Kind) -> &'static str {
     if kind == Kind::Symlink { "; folder_may_be_symlink allows it" } else { "" }
 }
 
-/// Looks at everything in the drop directory that is meant to be taken: of each owner as much as its share, beginning with
-/// the first file or with what `starts` names. What it looks at is watched from then on.
-pub(crate) fn walk(config: &Config, watch: Option<&Watch>, starts: Paths) -> Walk {
+/// Looks at everything in an area that is meant to be taken: of each owner as much as its share. What it looks at is watched
+/// from then on.
+pub(crate) fn walk(config: &Config, watch: Option<&Watch>, plan: &Plan) -> Walk {
     let drop_directory = match DropDirectory::open(&config.layout) {
         Ok(drop_directory) => drop_directory,
-        Err(error) => return Walk { faults: vec![(None, error.into())], ..Walk::default() },
+        Err(error) => return Walk { faults: vec![error.into()], ..Walk::default() },
     };
-    let missing = make_folders(config, &drop_directory);
-    let mut walk = walk_within(FILES_MAX, &Ground { config, drop_directory, watch }, starts);
+    let missing = plan.area.client().and_then(|client| make_folder(client, &drop_directory));
+    let mut walk = walk_within(&Ground { config, drop_directory, watch }, plan);
     walk.faults.extend(missing);
     walk
 }
 
-/// How many directories of each client are watched.
-pub(crate) fn watches(config: &Config) -> usize {
-    share(FILES_MAX, config.clients.len())
+/// How many of `files` each owner may have: each client in two lanes and by name, and what is no client's.
+pub(crate) fn share(files: usize, clients: usize) -> usize {
+    (files / (3 * clients + 1)).max(SHARE_MIN)
+}
+
+impl Area {
+    /// How many owners may have files in it.
+    pub(crate) fn owners(&self, clients: usize) -> usize {
+        match self {
+            Self::Shared => clients + 1,
+            Self::Folder(_) => 2,
+        }
+    }
 }
 
 /// What is walked over.
@@ -140,53 +159,61 @@ struct Ground<'a> {
     watch: Option<&'a Watch>,
 }
 
-/// Makes the folders that are missing. What is in the way of one stops no other client.
-fn make_folders(config: &Config, drop_directory: &DropDirectory) -> Vec<(Option<ClientId>, ScanFault)> {
-    let make = |client: &ClientId| {
-        let folder = DropPath::of_client(client, Lane::Live);
-        let made = match drop_directory.directory(&folder) {
-            Err(error) if error.is_not_found() => {
-                drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill))
-            }
-            found => found,
-        };
-        match made {
-            // The walk says what it is.
-            Err(error) if error.is_obstructed() => None,
-            made => Some((Some(client.clone()), ScanFault::NoFolder(folder, made.err()?))),
+/// Makes a client's folder if it is missing.
+fn make_folder(client: &ClientId, drop_directory: &DropDirectory) -> Option<ScanFault> {
+    let folder = DropPath::of_client(client, Lane::Live);
+    let made = match drop_directory.directory(&folder) {
+        Err(error) if error.is_not_found() => {
+            drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill))
         }
+        found => found,
     };
-    config.clients.keys().filter_map(make).collect()
+    match made {
+        // The walk says what it is.
+        Err(error) if error.is_obstructed() => None,
+        made => Some(ScanFault::NoFolder(folder, made.err()?)),
+    }
 }
 
 /// First with an equal share for each owner; then, if that was too little for some, with what the others have left to them.
-fn walk_within(files: usize, ground: &Ground, starts: Paths) -> Walk {
-    let equal = share(files, ground.config.clients.len());
-    let walk = walk_with(ground, starts.clone(), equal);
+fn walk_within(ground: &Ground, plan: &Plan) -> Walk {
+    let walk = walk_with(ground, plan, plan.share);
     let cut_off = walk.cut_off.len();
     let others = walk.looks.iter().filter(|look| !walk.cut_off.contains_key(&look.owner)).count();
-    match files.saturating_sub(others).checked_div(cut_off) {
-        Some(share) if share > equal => {
+    match plan.files.saturating_sub(others).checked_div(cut_off) {
+        Some(share) if share > plan.share => {
             drop(walk);
-            walk_with(ground, starts, share)
+            walk_with(ground, plan, share)
         }
         _ => walk,
     }
 }
 
-/// How many files each owner may have: each client in two lanes, and what is no client's.
-fn share(files: usize, clients: usize) -> usize {
-    (files / (2 * clients + 1)).max(SHARE_MIN)
-}
-
-fn walk_with(ground: &Ground, starts: Paths, share: usize) -> Walk {
+fn walk_with(ground: &Ground, plan: &Plan, share: usize) -> Walk {
     let shares = Shares { share: share * FILE, ..Shares::default() };
-    let mut walk = Walk { shares, starts, ..Walk::default() };
-    walk.directory(ground, ground.drop_directory.root(), &DropPath::root(), &Place::Shared, 0);
+    let mut walk = Walk { shares, starts: plan.starts.clone(), ..Walk::default() };
+    match &plan.area {
+        Area::Shared => {
+            walk.directory(ground, ground.drop_directory.root(), &DropPath::root(), &Place::Shared, 0);
+        }
+        Area::Folder(client) => walk.folder(ground, client),
+    }
     walk
 }
 
 impl Walk {
+    fn folder(&mut self, ground: &Ground, client: &ClientId) {
+        let root = ground.drop_directory.root();
+        let (path, place) = (DropPath::of_client(client, Lane::Live), Place::Client(client.clone()));
+        match root.status(path.name()) {
+            Ok(status) if status.is_directory() => self.below(ground, root, &path, &place, 1),
+            Ok(status) => self.not_a_folder(ground, path, &place, status.kind),
+            // It could not be made, which is told.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => self.fault(error.into()),
+        }
+    }
+
     fn directory(
         &mut self,
         ground: &Ground,
@@ -197,11 +224,11 @@ impl Walk {
     ) {
         let config = ground.config;
         if let Some(watch) = ground.watch {
-            watch.cover(path, place.client(), directory);
+            watch.cover(path, &place.area(), directory);
         }
         let mut names = match directory.names() {
             Ok(names) => names,
-            Err(error) => return self.fault(place, error.into()),
+            Err(error) => return self.fault(error.into()),
         };
         names.sort_unstable();
         let beside = Beside { names: &names, found: OnceCell::new() };
@@ -212,12 +239,16 @@ impl Walk {
             self.left.push(path.join(name));
         }
         for name in names.iter().filter(|name| !names::is_temporary(name)) {
+            // It is an area of its own.
+            if depth == 0 && client_of_folder(config, name).is_some() {
+                continue;
+            }
             let is_backfill = depth == 1 && place.client().is_some() && name == Layout::BACKFILL;
             // Thousands of names may follow, which is no time to look at each of them again.
             if *place != Place::Shared && !is_backfill && self.cut_off.contains_key(&own) {
                 continue;
             }
-            let within = place_within(config, place, name, depth);
+            let within = place_within(place, name, depth);
             let owner = if *place == Place::Shared { owner_by_name(config, name) } else { own.clone() };
             let path = path.join(name);
             // What lies within for another owner has a share of its own.
@@ -239,9 +270,6 @@ impl Walk {
                     self.shares.spend(Owner::of(&within), DIRECTORY);
                     self.below(ground, directory, &path, &within, depth + 1);
                 }
-                Ok(status) if depth == 0 && client_of_folder(config, name).is_some() => {
-                    self.not_a_folder(ground, path, &within, status.kind);
-                }
                 Ok(status) => {
                     if let Some(look) = look(config, path, name, place, &owner, &status, &beside) {
                         self.shares.spend(owner, FILE);
@@ -254,12 +282,12 @@ impl Walk {
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
                     self.shares.spend(owner, FILE);
-                    self.fault(place, error.into());
+                    self.fault(error.into());
                 }
             }
         }
         if is_writable.get() == Some(&false) {
-            self.fault(place, ScanFault::NotWritable(path.clone()));
+            self.fault(ScanFault::NotWritable(path.clone()));
         }
         // Last, so that a single directory is looked at however many names are in it.
         self.shares.spend(own, names.len() * NAME);
@@ -269,20 +297,20 @@ impl Walk {
     fn not_a_folder(&mut self, ground: &Ground, path: DropPath, place: &Place, kind: Kind) {
         match ground.drop_directory.directory(&path) {
             Ok(folder) => self.directory(ground, &folder, &path, place, 1),
-            Err(error) if error.is_obstructed() => self.fault(place, ScanFault::NotAFolder { path, kind }),
-            Err(error) => self.fault(place, error.into()),
+            Err(error) if error.is_obstructed() => self.fault(ScanFault::NotAFolder { path, kind }),
+            Err(error) => self.fault(error.into()),
         }
     }
 
     fn below(&mut self, ground: &Ground, parent: &Directory, path: &DropPath, place: &Place, depth: usize) {
         if depth > DEPTH_MAX {
-            return self.fault(place, ScanFault::TooDeep(path.clone()));
+            return self.fault(ScanFault::TooDeep(path.clone()));
         }
         match parent.directory(path.name()) {
             Ok(directory) => self.directory(ground, &directory, path, place, depth),
             // Its sender has put something else there since.
             Err(error) if error.is_not_found() || error.is_obstructed() => {}
-            Err(error) => self.fault(place, error.into()),
+            Err(error) => self.fault(error.into()),
         }
     }
 
@@ -297,12 +325,12 @@ impl Walk {
             })
         };
         if waits().unwrap_or(true) {
-            self.fault(&Place::Shared, ScanFault::UnknownFolder(path));
+            self.fault(ScanFault::UnknownFolder(path));
         }
     }
 
-    fn fault(&mut self, place: &Place, fault: ScanFault) {
-        self.faults.push((place.client().cloned(), fault));
+    fn fault(&mut self, fault: ScanFault) {
+        self.faults.push(fault);
     }
 }
 
@@ -363,9 +391,8 @@ fn client_of_folder(config: &Config, name: &OsStr) -> Option<ClientId> {
 }
 
 /// The place of what lies in the directory `name` of `place`.
-fn place_within(config: &Config, place: &Place, name: &OsStr, depth: usize) -> Place {
+fn place_within(place: &Place, name: &OsStr, depth: usize) -> Place {
     match place {
-        Place::Shared if depth == 0 => client_of_folder(config, name).map_or(Place::Shared, Place::Client),
         Place::Client(id) if depth == 1 && name == Layout::BACKFILL => Place::Backfill(id.clone()),
         place => place.clone(),
     }

@@ -123,6 +123,11 @@ impl Tracker {
         ready
     }
 
+    /// Whether a file is in work.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.files.values().any(|state| matches!(state, State::Taken(_)))
+    }
+
     /// Marks a file as in work, where it is still as `ready` says.
     pub(crate) fn take(&mut self, ready: &Ready) -> bool {
         let Some(state) = self.files.get_mut(&ready.look.path) else { return false };

@@ -1,13 +1,13 @@
 //! Tells what in the drop directory cannot be taken by whatever is in its way: once each in the log, and all the while in
 //! `mysimbdp status`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mysimbdp_core::client::ClientId;
 use mysimbdp_core::io::sign::{DROP_DIRECTORY, Sign, TEXT_CHARS_MAX};
 use mysimbdp_core::layout::Layout;
 
 use crate::ROLE;
+use crate::route::Area;
 use crate::scan::ScanFault;
 use crate::tell::Tell;
 
@@ -23,36 +23,48 @@ const SEPARATOR: &str = "; ";
 #[derive(Debug)]
 pub(crate) struct Waiting {
     sign: Sign,
-    told: BTreeSet<String>,
+    told: BTreeMap<Area, BTreeSet<String>>,
 }
 
 impl Waiting {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { sign: Sign::new(layout, ROLE, DROP_DIRECTORY), told: BTreeSet::new() }
+        Self { sign: Sign::new(layout, ROLE, DROP_DIRECTORY), told: BTreeMap::new() }
     }
 
-    /// Takes up what a walk could not look at, and warns of what the one before did not have.
-    pub(crate) fn tell(&mut self, faults: &[(Option<ClientId>, ScanFault)], tell: &Tell) {
+    /// Takes up what a walk over an area could not look at, and warns of what is new.
+    pub(crate) fn tell(&mut self, area: &Area, faults: &[ScanFault], tell: &Tell) {
         let mut found = BTreeSet::new();
         let mut unknown = Vec::new();
-        for (client, fault) in faults {
+        for fault in faults {
             let text = mysimbdp_core::chain(fault);
-            if !self.told.contains(&text) {
+            // What is in the way of several areas is told once.
+            if !self.told.values().any(|told| told.contains(&text)) {
                 match fault {
                     ScanFault::UnknownFolder(path) => unknown.push(path.name()),
-                    _ => tell.unseen(client.as_ref(), fault),
+                    _ => tell.unseen(area.client(), fault),
                 }
             }
             found.insert(text);
         }
         tell.unknown_folders(&unknown);
-        self.told = found;
-        self.sign.show(summary(&self.told));
+        self.told.insert(area.clone(), found);
+        self.show();
+    }
+
+    /// Forgets areas that are walked no more.
+    pub(crate) fn keep(&mut self, is_walked: impl Fn(&Area) -> bool) {
+        self.told.retain(|area, _| is_walked(area));
+        self.show();
+    }
+
+    fn show(&mut self) {
+        let all: BTreeSet<&str> = self.told.values().flatten().map(String::as_str).collect();
+        self.sign.show(summary(&all));
     }
 }
 
 /// `None` if nothing waits.
-fn summary(faults: &BTreeSet<String>) -> Option<String> {
+fn summary(faults: &BTreeSet<&str>) -> Option<String> {
     let mut texts: Vec<String> = Vec::new();
     let mut chars = 0;
     for text in faults.iter().take(NAMED_MAX).map(|text| without_middle(text)) {
@@ -84,13 +96,14 @@ mod tests {
 
     #[test]
     fn a_few_are_named_with_what_to_do_and_the_others_counted() {
-        let faults = |count: usize, long: usize| {
-            (0..count).map(|n| format!("{n}{} remedy {n}", "x".repeat(long))).collect()
+        let summary = |count: usize, long: usize| {
+            let faults: Vec<_> = (0..count).map(|n| format!("{n}{} remedy {n}", "x".repeat(long))).collect();
+            summary(&faults.iter().map(String::as_str).collect())
         };
-        assert_eq!(summary(&faults(0, 0)), None);
-        assert!(summary(&faults(5, 90)).is_some_and(|text| !text.contains("more")));
+        assert_eq!(summary(0, 0), None);
+        assert!(summary(5, 90).is_some_and(|text| !text.contains("more")));
         for (count, long, named) in [(8, 10, 5), (8, 200, 2), (2, 5000, 2), (1, 5000, 1)] {
-            let text = summary(&faults(count, long)).expect("a summary");
+            let text = summary(count, long).expect("a summary");
             assert!(text.chars().count() <= TEXT_CHARS_MAX, "{text}");
             let remedies = (0..count).filter(|n| text.contains(&format!("x remedy {n}"))).count();
             assert_eq!(remedies, named, "{text}");

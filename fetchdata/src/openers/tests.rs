@@ -28,7 +28,7 @@ impl Watched {
     }
 
     fn seen(&mut self, name: &str, ours: u32) -> Seen {
-        self.events.read(|event| self.openers.happened(&event, Some(&None))).expect("events");
+        self.events.read(|event| self.openers.happened(&event, Some(&Area::Shared))).expect("events");
         self.openers.seen(self.watch, OsStr::new(name), ours)
     }
 }

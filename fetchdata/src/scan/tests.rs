@@ -20,6 +20,26 @@ fn ground(config: &Config) -> Ground<'_> {
     Ground { config, drop_directory, watch: None }
 }
 
+fn plan(area: Area, share: usize, starts: &Paths) -> Plan {
+    Plan { area, share, files: share, starts: starts.clone() }
+}
+
+fn folder(client: &str) -> Area {
+    Area::Folder(client.parse().expect("client id"))
+}
+
+/// Walks over all areas, one after the other, as if they were one.
+fn walk_all(ground: &Ground, starts: &Paths, share: usize) -> Walk {
+    let mut all = Walk::default();
+    for area in [folder("aaron"), folder("zoe"), Area::Shared] {
+        let walk = walk_with(ground, &plan(area, share, starts), share);
+        all.looks.extend(walk.looks);
+        all.faults.extend(walk.faults);
+        all.cut_off.extend(walk.cut_off);
+    }
+    all
+}
+
 /// How many files of each owner the walk has looked at.
 fn counts(walk: &Walk) -> BTreeMap<(&str, Lane), usize> {
     let mut counts = BTreeMap::new();
@@ -45,19 +65,22 @@ fn no_client_has_more_than_its_share_of_a_walk() {
     {
         root.drop_file(directory, name, b"");
     }
-    let walk = walk_with(&ground(&config), Paths::new(), 10);
-    let expected = [
-        (("aaron", Lane::Live), 10),
-        (("aaron", Lane::Backfill), 10),
-        (("nobody", Lane::Live), 10),
-        (("zoe", Lane::Live), 3),
-        (("zoe", Lane::Backfill), 1),
-    ];
-    assert_eq!(counts(&walk), expected.into());
-    let cut_off: Vec<_> =
-        walk.cut_off.keys().map(|owner| owner.client.as_ref().map(ClientId::as_str)).collect();
-    assert_eq!(cut_off, [None, Some("aaron"), Some("aaron")]);
-    assert_eq!(counts(&walk_with(&ground(&config), Paths::new(), 1000))[&("aaron", Lane::Live)], 150);
+    let ground = ground(&config);
+    let seen = |area: Area| {
+        let walk = walk_with(&ground, &plan(area, 10, &Paths::new()), 10);
+        let cut_off: Vec<Owner> = walk.cut_off.keys().cloned().collect();
+        let counts =
+            counts(&walk).into_iter().map(|((client, lane), files)| (client.to_owned(), lane, files));
+        (counts.collect::<Vec<_>>(), cut_off.len())
+    };
+    let of = |client: &str, lane, files| (client.to_owned(), lane, files);
+    let (live, backfill) = (Lane::Live, Lane::Backfill);
+    assert_eq!(seen(folder("aaron")), (vec![of("aaron", live, 10), of("aaron", backfill, 10)], 2));
+    assert_eq!(seen(folder("zoe")), (vec![of("zoe", live, 2), of("zoe", backfill, 1)], 0));
+    let by_name = vec![of("aaron", live, 10), of("nobody", live, 10), of("zoe", live, 1)];
+    assert_eq!(seen(Area::Shared), (by_name, 2));
+    let all = walk_with(&ground, &plan(folder("aaron"), 1000, &Paths::new()), 1000);
+    assert_eq!(counts(&all)[&("aaron", live)], 100);
 }
 
 #[test]
@@ -72,7 +95,7 @@ fn window_after_window_everything_is_looked_at() {
     let (mut starts, mut seen) = (Paths::new(), BTreeSet::new());
     for window in 1.. {
         assert!(window < 10, "{seen:?}");
-        let walk = walk_with(&ground(&config), starts.clone(), 7);
+        let walk = walk_all(&ground(&config), &starts, 7);
         assert_eq!(counts(&walk)[&("zoe", Lane::Live)], 1, "whose window stays");
         let of_aaron: Vec<&Look> = walk
             .looks
@@ -99,10 +122,9 @@ fn directories_without_end_use_up_their_owners_share_alone() {
             .expect("directories");
     }
     root.drop_file("zoe", "1.csv", b"");
-    let walk = walk_with(&ground(&config), Paths::new(), 10);
+    let walk = walk_all(&ground(&config), &Paths::new(), 10);
     assert_eq!(counts(&walk), [(("zoe", Lane::Live), 1)].into());
     assert!((1..10).contains(&walk.faults.len()), "{:?}", walk.faults);
-    assert!(walk.faults.iter().all(|(client, _)| client.as_ref().is_some_and(|id| id.as_str() == "aaron")));
 }
 
 #[tokio::test]
@@ -114,34 +136,37 @@ async fn no_client_has_more_than_its_share_of_the_watches() {
     files::create_dir_all(&root.drop_point("zoe/deeper")).expect("directory");
     let watch = Watch::new(10);
     for _ in 0..2 {
-        walk_with(&Ground { watch: Some(&watch), ..ground(&config) }, Paths::new(), 1000);
-        let watched = |client: &str| watch.count(Some(&client.parse().expect("client")));
+        walk_all(&Ground { watch: Some(&watch), ..ground(&config) }, &Paths::new(), 1000);
+        let watched = |client: &str| watch.count(&folder(client));
         assert_eq!((watched("aaron"), watched("zoe")), (10, 2));
     }
     files::remove_dir_all(&root.drop_point("aaron")).expect("remove");
-    walk_with(&Ground { watch: Some(&watch), ..ground(&config) }, Paths::new(), 1000);
-    assert_eq!(watch.count(Some(&"aaron".parse().expect("client"))), 0, "what is gone needs none");
+    walk_all(&Ground { watch: Some(&watch), ..ground(&config) }, &Paths::new(), 1000);
+    assert_eq!(watch.count(&folder("aaron")), 0, "what is gone needs none");
     root.drop_file("zoe/deeper", "1.csv", b"");
     watch.woken().await;
 }
 
 #[test]
-fn what_the_others_leave_is_shared_by_those_who_have_more() {
+fn what_one_owner_leaves_another_of_the_area_may_have() {
     let (root, config) = root();
     for number in 0..200 {
         root.drop_file("aaron", &format!("{number}.csv"), b"");
-        root.drop_file("zoe", &format!("{number}.csv"), b"");
     }
-    root.drop_file("zoe/backfill", "1.csv", b"");
-    // An equal share of five would be 32.
-    let of = |walk: &Walk| counts(walk).into_values().collect::<Vec<_>>();
-    assert_eq!(of(&walk_within(161, &ground(&config), Paths::new())), [80, 80, 1]);
-    assert_eq!(of(&walk_within(1000, &ground(&config), Paths::new())), [200, 200, 1]);
+    root.drop_file("aaron/backfill", "1.csv", b"");
+    let of = |files: usize| {
+        let plan = Plan { area: folder("aaron"), share: 50, files, starts: Paths::new() };
+        counts(&walk_within(&ground(&config), &plan)).into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(of(100), [99, 1]);
+    assert_eq!(of(1000), [200, 1]);
 }
 
 #[test]
 fn shares_are_of_what_fits_in_memory() {
-    assert_eq!(share(30_000, 1), 10_000);
-    assert_eq!(share(30_000, 100), 149);
+    assert_eq!(share(30_000, 1), 7_500);
+    assert_eq!(share(30_000, 100), 99);
     assert_eq!(share(30_000, 100_000), SHARE_MIN);
+    let owners = 100 * folder("aaron").owners(100) + Area::Shared.owners(100);
+    assert!(owners * share(30_000, 100) <= 30_000);
 }

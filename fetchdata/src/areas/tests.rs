@@ -1,0 +1,307 @@
+use mysimbdp_testbed::Root;
+use serde_json::json;
+
+use super::*;
+use crate::route::Place;
+use crate::scan::{Kind, Stamp};
+
+const SETTLE: Duration = Duration::from_millis(100);
+const MOMENT: Duration = Duration::from_millis(1);
+
+fn config(clients: &[&str]) -> Config {
+    let app = json!({"name": "documents", "command": ["document-app"]});
+    let client = |id: &&str| json!({"id": id, "apps": [app]});
+    let root = Root::new(&json!({"clients": clients.iter().map(client).collect::<Vec<_>>()}));
+    Config::load(&root.config(), |_| None).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn folder(client: &str) -> Area {
+    Area::Folder(client.parse().expect("client id"))
+}
+
+fn look(area: &Area, lane: Lane, number: usize) -> Look {
+    let client = area.client().expect("a folder");
+    Look {
+        path: DropPath::of_client(client, lane).join(number.to_string().as_ref()),
+        place: Place::Client(client.clone()),
+        owner: Owner { client: Some(client.clone()), lane },
+        kind: Kind::File,
+        stamp: Stamp { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed: (5, 0) },
+        settle: SETTLE,
+        sentinel: None,
+    }
+}
+
+fn looks(area: &Area, files: usize) -> Vec<Look> {
+    (0..files).map(|number| look(area, Lane::Live, number)).collect()
+}
+
+fn found(looks: Vec<Look>) -> Walk {
+    let mut walk = Walk::default();
+    walk.looks = looks;
+    walk
+}
+
+fn cost(worked: Duration) -> Cost {
+    Cost { worked, lasted: worked }
+}
+
+fn woken(area: &Area) -> Woken {
+    Woken::in_area(area.clone())
+}
+
+fn walked_over(plans: &[Plan]) -> Vec<Area> {
+    plans.iter().map(|plan| plan.area.clone()).collect()
+}
+
+/// All areas have been walked over once, and nothing is due.
+fn idle(config: &Config, now: Instant) -> Areas {
+    let mut areas = Areas::new(config, now);
+    for plan in areas.begin_walks(now) {
+        areas.walked(&plan.area, Walk::default(), cost(Duration::ZERO), now);
+    }
+    measure(&mut areas);
+    areas
+}
+
+fn measure(areas: &mut Areas) {
+    areas.begin_measuring();
+    areas.measured();
+}
+
+/// Two looks at these files, which are ready then.
+fn settled(areas: &mut Areas, area: &Area, files: &[Look], mut now: Instant) -> Instant {
+    for _ in 0..2 {
+        areas.wake(&woken(area), now);
+        now += REST_MIN;
+        assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(area));
+        areas.walked(area, found(files.to_vec()), cost(Duration::ZERO), now);
+        now += SETTLE;
+    }
+    measure(areas);
+    now
+}
+
+#[test]
+fn a_walk_without_end_holds_up_no_other_area() {
+    let (aaron, zoe) = (folder("aaron"), folder("zoe"));
+    let mut now = Instant::now();
+    let mut areas = idle(&config(&["aaron", "zoe"]), now);
+    areas.wake(&woken(&aaron), now);
+    now += REST_MIN;
+    assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(&aaron), "it never ends");
+    let now = settled(&mut areas, &zoe, &looks(&zoe, 1), now);
+    let (area, owner) = areas.turn().expect("the file is ready");
+    assert_eq!(area, zoe);
+    let ready = areas.next_file(&area, &owner).expect("a file");
+    let taken = areas.take(&area, &ready).expect("as it was");
+    areas.ended(taken, Ended::Gone, now);
+    assert_eq!(areas.turn(), None);
+}
+
+#[test]
+fn each_rests_for_itself_and_only_where_something_has_happened_it_is_looked() {
+    let (aaron, zoe) = (folder("aaron"), folder("zoe"));
+    let mut now = Instant::now();
+    let mut areas = idle(&config(&["aaron", "zoe"]), now);
+    now += REST_MIN;
+    areas.wake(&woken(&aaron), now);
+    assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(&aaron));
+    areas.walked(&aaron, Walk::default(), cost(Duration::from_secs(3)), now);
+    for area in [&aaron, &zoe] {
+        areas.wake(&woken(area), now);
+    }
+    assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(&zoe));
+    areas.walked(&zoe, Walk::default(), cost(MOMENT), now);
+    areas.wake(&woken(&zoe), now);
+    assert_eq!(areas.next_walk(), Some(now + REST_MIN));
+    assert_eq!(walked_over(&areas.begin_walks(now + REST_MIN)), [zoe]);
+    let rested = now + Duration::from_secs(12);
+    assert!(areas.begin_walks(rested - MOMENT).is_empty());
+    assert_eq!(walked_over(&areas.begin_walks(rested)), [aaron]);
+}
+
+#[test]
+fn walks_of_any_number_of_areas_leave_most_of_a_processor_to_others() {
+    let names: Vec<String> = (0..40).map(|number| format!("client-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for costs in [vec![200], vec![1], vec![1, 1, 1, 1, 1, 1, 1, 1, 1, 300], vec![1, 10, 100]] {
+        let start = Instant::now();
+        let mut areas = Areas::new(&config(&names), start);
+        let (mut now, mut worked) = (start, Duration::ZERO);
+        let until = start + Duration::from_secs(200);
+        while now < until {
+            for (number, plan) in areas.begin_walks(now).into_iter().enumerate() {
+                let spent = Duration::from_millis(costs[number % costs.len()]);
+                worked += spent;
+                now += spent;
+                areas.walked(&plan.area, Walk::default(), cost(spent), now);
+                areas.wake(&woken(&plan.area), now);
+            }
+            now = areas.next_walk().expect("something is always due").max(now + MOMENT);
+        }
+        let bound = 2 * (now - start) / WALK_SHARE;
+        assert!(worked < bound, "{worked:?} of at most {bound:?} with {costs:?}");
+    }
+}
+
+#[test]
+fn the_cheap_ones_are_walked_over_first() {
+    let names: Vec<String> = (0..3 * WALKS_MAX).map(|number| format!("client-{number}")).collect();
+    let config = config(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut now = Instant::now();
+    let mut areas = Areas::new(&config, now);
+    let mut dear = Vec::new();
+    loop {
+        let plans = areas.begin_walks(now);
+        if plans.is_empty() {
+            break;
+        }
+        assert!(plans.len() <= WALKS_MAX);
+        for plan in plans {
+            let is_dear = dear.len() < WALKS_MAX && plan.area.client().is_some();
+            dear.extend(is_dear.then(|| plan.area.clone()));
+            let spent = if is_dear { Duration::from_secs(1) } else { MOMENT };
+            areas.walked(&plan.area, Walk::default(), cost(spent), now);
+        }
+    }
+    now += REST_MAX;
+    areas.wake(&Woken::all(), now);
+    for _ in 0..2 {
+        for plan in areas.begin_walks(now) {
+            assert!(!dear.contains(&plan.area), "{:?} before a cheap one", plan.area);
+            areas.walked(&plan.area, Walk::default(), cost(MOMENT), now);
+        }
+    }
+    assert!(dear.iter().any(|area| areas.begin_walks(now).iter().any(|plan| plan.area == *area)));
+}
+
+#[test]
+fn owners_take_turns_and_who_was_served_last_goes_last() {
+    let (aaron, zoe) = (folder("aaron"), folder("zoe"));
+    let now = Instant::now();
+    let mut areas = idle(&config(&["aaron", "zoe"]), now);
+    let mut of_aaron = looks(&aaron, 3);
+    of_aaron.push(look(&aaron, Lane::Backfill, 0));
+    let now = settled(&mut areas, &aaron, &of_aaron, now);
+    settled(&mut areas, &zoe, &looks(&zoe, 2), now);
+    let mut order = Vec::new();
+    while let Some((area, owner)) = areas.turn() {
+        let ready = areas.next_file(&area, &owner).expect("it has its turn");
+        areas.take(&area, &ready).expect("as it was");
+        order.push((area, owner.lane));
+    }
+    let live = |area: &Area| (area.clone(), Lane::Live);
+    let expected =
+        [live(&aaron), live(&zoe), live(&aaron), live(&zoe), live(&aaron), (aaron.clone(), Lane::Backfill)];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn files_wait_until_it_is_known_how_much_room_there_is_since() {
+    let zoe = folder("zoe");
+    let mut now = Instant::now();
+    let mut areas = idle(&config(&["zoe"]), now);
+    now = settled(&mut areas, &zoe, &looks(&zoe, 1), now);
+    assert!(areas.turn().is_some() && !areas.wants_measuring());
+    areas.begin_measuring();
+    areas.wake(&woken(&zoe), now);
+    areas.begin_walks(now);
+    areas.walked(&zoe, found(looks(&zoe, 1)), cost(MOMENT), now);
+    areas.measured();
+    assert!(areas.turn().is_none() && areas.wants_measuring(), "what was begun before does not count");
+    measure(&mut areas);
+    assert!(areas.turn().is_some());
+}
+
+#[test]
+fn what_found_no_room_is_tried_again_and_nothing_counts_as_tried_before() {
+    let zoe = folder("zoe");
+    let mut areas = idle(&config(&["zoe"]), Instant::now());
+    let now = settled(&mut areas, &zoe, &looks(&zoe, 1), Instant::now());
+    assert!(!areas.is_tried(&zoe));
+    let (area, owner) = areas.turn().expect("a file");
+    areas.next_file(&area, &owner).expect("it");
+    areas.refused(&area, now);
+    assert!(!areas.is_tried(&zoe) && !areas.all_tried());
+    assert_eq!(areas.next_walk(), Some(now + ROOM_EVERY));
+    areas.begin_walks(now + ROOM_EVERY);
+    areas.walked(&zoe, Walk::default(), cost(MOMENT), now + ROOM_EVERY);
+    assert!(areas.is_tried(&zoe) && areas.all_tried(), "its sender has removed it");
+}
+
+#[test]
+fn what_ends_during_a_walk_is_taken_in_after_it() {
+    let zoe = folder("zoe");
+    let mut areas = idle(&config(&["zoe"]), Instant::now());
+    let mut now = settled(&mut areas, &zoe, &looks(&zoe, 1), Instant::now());
+    let (area, owner) = areas.turn().expect("a file");
+    let ready = areas.next_file(&area, &owner).expect("it");
+    let taken = areas.take(&area, &ready).expect("as it was");
+    areas.wake(&woken(&zoe), now);
+    areas.begin_walks(now);
+    areas.ended(taken, Ended::Gone, now);
+    areas.walked(&zoe, found(looks(&zoe, 1)), cost(MOMENT), now);
+    now += SETTLE + REST_MIN;
+    areas.wake(&woken(&zoe), now);
+    areas.begin_walks(now);
+    areas.walked(&zoe, found(looks(&zoe, 1)), cost(MOMENT), now);
+    measure(&mut areas);
+    assert_eq!(areas.turn(), None, "a new file of its name settles like any other");
+}
+
+#[test]
+fn what_is_in_work_is_known_until_it_ends_whatever_the_config_says() {
+    let (both, one) = (config(&["aaron", "zoe"]), config(&["aaron"]));
+    let zoe = folder("zoe");
+    let mut areas = idle(&both, Instant::now());
+    let mut now = settled(&mut areas, &zoe, &looks(&zoe, 1), Instant::now());
+    let (area, owner) = areas.turn().expect("a file");
+    let ready = areas.next_file(&area, &owner).expect("it");
+    let taken = areas.take(&area, &ready).expect("as it was");
+    areas.configure(&one, now);
+    assert!(!areas.is_walked(&zoe));
+    areas.wake(&Woken::all(), now);
+    now += REST_MIN;
+    assert!(!walked_over(&areas.begin_walks(now)).contains(&zoe));
+    areas.configure(&both, now);
+    let mut others = areas.begin_walks(now);
+    others.retain(|plan| plan.area == zoe);
+    assert_eq!(others.len(), 1);
+    areas.walked(&zoe, found(looks(&zoe, 1)), cost(MOMENT), now);
+    measure(&mut areas);
+    assert_eq!(areas.turn(), None, "it is in work");
+    areas.ended(taken, Ended::Gone, now);
+    areas.configure(&one, now);
+    areas.configure(&one, now);
+    assert!(!areas.areas.contains_key(&zoe));
+}
+
+#[test]
+fn what_others_leave_goes_to_those_who_have_more() {
+    let config = config(&["aaron", "zoe"]);
+    let (aaron, zoe) = (folder("aaron"), folder("zoe"));
+    let mut now = Instant::now();
+    let mut areas = idle(&config, now);
+    let share = scan::share(FILES_MAX, 2);
+    let mut plan = |areas: &mut Areas, area: &Area, files: usize| {
+        now += REST_MIN;
+        areas.wake(&woken(area), now);
+        let plan = areas.begin_walks(now).pop().expect("it is due").files;
+        let mut looks = looks(area, files.min(plan));
+        // None settles meanwhile, so only what is woken is due.
+        looks.iter_mut().for_each(|look| look.settle = Duration::from_secs(3600));
+        let cut_off = (files > plan).then(|| (looks[0].owner.clone(), looks[0].path.clone()));
+        let mut walk = found(looks);
+        walk.cut_off.extend(cut_off);
+        areas.walked(area, walk, cost(MOMENT), now);
+        plan
+    };
+    assert_eq!(plan(&mut areas, &aaron, 100_000), 2 * share, "at first no more than its own");
+    assert_eq!(plan(&mut areas, &aaron, 100_000), FILES_MAX);
+    assert_eq!(plan(&mut areas, &zoe, 100_000), 2 * share, "which the flood of another does not take");
+    assert_eq!(plan(&mut areas, &aaron, 100_000), 2 * share + (FILES_MAX - 4 * share) / 2);
+    let rest = FILES_MAX - 2 * share - (2 * share + (FILES_MAX - 4 * share) / 2);
+    assert_eq!(plan(&mut areas, &zoe, 100), 2 * share + rest / 2);
+    assert_eq!(plan(&mut areas, &aaron, 100_000), FILES_MAX - 100);
+}
