@@ -23,17 +23,24 @@ REPORT, QUIET = float(env("REPORT_SECONDS", 60)), int(env("DRAIN_QUIET_MILLIS", 
 KEEP_ALIVE = int(env("KEEP_ALIVE_SECONDS", 10))
 MESSAGES, REJECTED = env("COLLECTION"), env("REJECTED_COLLECTION", "rejected")
 DOCUMENT_MAX, INLINE_MAX = 16 << 20, 15 << 20  # what MongoDB takes; bytes of a payload that go into a document
+STABLE, EVICTIONS_MAX = 15, 5  # so many connections in a row that the broker closes within these seconds: the id is another's
 waiting = queue.Queue()  # bounded by the Receive Maximum: the broker sends no more without an acknowledgement
-state = {"connection": 0, "wish": None, "unsubscribed": False}
+state = {"connection": 0, "connected": 0.0, "evictions": 0, "wish": None, "unsubscribed": False}
 
 
-def on_connect(client, *_):
+def on_connect(client, _, __, reason, ___):
+    if reason.is_failure:
+        return
+    state["connected"] = time.monotonic()
     state["connection"] += 1  # an acknowledgement belongs to the connection on which its message arrived
     client.unsubscribe(env("TOPIC_FILTER")) if state["wish"] == "drain" else client.subscribe(env("TOPIC_FILTER"), qos=1)
 
 
 def on_disconnect(client, _, __, reason, *___):
-    if reason.value == 142:  # another process has taken the client id over: give way, or they would go on so for ever
+    is_eviction = time.monotonic() - state["connected"] < STABLE  # some brokers close without a word
+    state["evictions"] = state["evictions"] + 1 if is_eviction else 0
+    if reason.value == 142 or state["evictions"] >= EVICTIONS_MAX:
+        # Another process has taken the client id over: give way, or they would go on so for ever.
         state["wish"] = "stop"
         client.disconnect()
 

@@ -235,7 +235,7 @@ impl Bench {
             program: self.sandbox.program.clone(),
             args: self.sandbox.args.clone(),
             env: own.chain(unit).collect(),
-            directory: self.sandbox.directory.clone(),
+            directory: self.sandbox.data_root.clone(),
             stdin: Stdin::Feed,
             output: Output::Piped,
             dies_with_parent: Some(Signal::KILL),

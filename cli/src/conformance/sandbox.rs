@@ -21,15 +21,18 @@ pub(super) struct Sandbox {
     pub(super) database: String,
     pub(super) store: Arc<dyn Coredms>,
     pub(super) directory: PathBuf,
+    /// The current directory, which the program runs in: to it the data root.
+    pub(super) data_root: PathBuf,
 }
 
 impl Sandbox {
     pub(super) async fn open(command: &[String]) -> Result<Self, Failure> {
-        let here = std::env::current_dir().map_err(|error| Failure::of(exit::IO, &error))?;
+        let data_root = std::env::current_dir().map_err(|error| Failure::of(exit::IO, &error))?;
         let Some((program, args)) = command.split_first() else {
             return Err(Failure::new(exit::USAGE, "no command given"));
         };
-        let program = find_program(program, &here).map_err(|error| Failure::of(exit::NO_INPUT, &error))?;
+        let program =
+            find_program(program, &data_root).map_err(|error| Failure::of(exit::NO_INPUT, &error))?;
         let directory = std::env::temp_dir().join(format!("mysimbdp-check-{:08x}", random::number() as u32));
         let coredms_url = std::env::var(COREDMS_VARIABLE)
             .unwrap_or_else(|_| format!("sqlite:{}", directory.join("coredms").display()));
@@ -43,7 +46,7 @@ impl Sandbox {
             }
         };
         let args = args.iter().map(OsString::from).collect();
-        Ok(Self { program, args, coredms_url, database, store, directory })
+        Ok(Self { program, args, coredms_url, database, store, directory, data_root })
     }
 
     /// Leaves nothing behind, in the store neither.

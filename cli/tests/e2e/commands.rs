@@ -1,6 +1,8 @@
 //! The command line, on embedded defaults: what it prints and how it ends.
 
-use mysimbdp_testbed::{Daemon, Mongod, Root, binary, mongodb, python, until};
+use std::path::Path;
+
+use mysimbdp_testbed::{Daemon, Mongod, Mosquitto, Root, binary, mongodb, python, until};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, documents, objects, readings, run, with_argument};
@@ -278,6 +280,71 @@ async fn a_stream_app_in_python_keeps_the_contract() {
     let client = mongodb::Client::with_uri_str(store.url()).await.expect("a valid address");
     let names = client.list_database_names().await.expect("names");
     assert!(!names.iter().any(|name| name.starts_with("mysimbdp_check_")), "{names:?}");
+}
+
+/// Programs are sought, and run, in the current directory, as the platform does in the data root.
+#[test]
+fn a_stream_app_that_reports_more_than_it_stores_is_told() {
+    let root = embedded(&json!([documents("client2")]));
+    let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../client-apps/python");
+    let honest = std::fs::read_to_string(apps.join("stream_app.py")).expect("the app");
+    let (count, more) = (r#"_messages_ingested": messages,"#, r#"_messages_ingested": messages + 1,"#);
+    assert!(honest.contains(count));
+    std::fs::create_dir(root.path().join("apps")).expect("directory");
+    std::fs::write(root.path().join("apps/liar.py"), honest.replace(count, more)).expect("app");
+    std::fs::copy(apps.join("exact_json.py"), root.path().join("apps/exact_json.py")).expect("its module");
+    let (python, store) = (python(), Mongod::start());
+    let words =
+        ["check", "app", "--stream", "--ids", "none", python.to_str().expect("UTF-8"), "apps/liar.py"];
+    let output = Daemon::run(&root, &words, &[("MYSIMBDP_COREDMS", &store.url())]);
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    assert_eq!(output.status.code(), Some(65), "{printed}");
+    assert!(
+        printed.contains("ok      messages are stored") && printed.contains("FAILED  its reports add up"),
+        "{printed}"
+    );
+}
+
+/// A program that ends with the test, however that ends.
+struct Program(std::process::Child);
+
+impl Program {
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("its state").is_some()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Mosquitto closes the connection of the one that is displaced without a word.
+#[test]
+fn of_two_stream_apps_in_python_with_one_client_id_one_gives_way_on_mosquitto_too() {
+    let (broker, store) = (Mosquitto::start(), Mongod::start());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../client-apps/python/stream_app.py");
+    let start = || {
+        let twin = std::process::Command::new(python())
+            .arg(script)
+            .env("MYSIMBDP_BROKER", broker.url())
+            .env("MYSIMBDP_COREDMS", store.url())
+            .env("MYSIMBDP_DATABASE", "twins")
+            .env("MYSIMBDP_COLLECTION", "messages")
+            .env("MYSIMBDP_CLIENT_ID", "twins")
+            .env("MYSIMBDP_INSTANCE", "twins-0")
+            .env("MYSIMBDP_TOPIC_FILTER", "$share/twins/twins/#")
+            .env("MYSIMBDP_REPORT_TOPIC", "reports/twins")
+            .spawn();
+        Program(twin.expect("python starts"))
+    };
+    let mut twins = [start(), start()];
+    until(SOON, "one of them has ended", || twins.iter_mut().any(Program::has_ended));
+    assert!(!twins.iter_mut().all(Program::has_ended), "the other one goes on");
 }
 
 #[test]

@@ -163,7 +163,7 @@ impl StreamBench {
             program: sandbox.program.clone(),
             args: sandbox.args.clone(),
             env: env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect(),
-            directory: sandbox.directory.clone(),
+            directory: sandbox.data_root.clone(),
             stdin: Stdin::Null,
             output: Output::AppendTo(sandbox.directory.join("stream.log")),
             dies_with_parent: Some(process::Signal::KILL),
@@ -215,13 +215,24 @@ impl StreamBench {
             );
             if there >= documents && refused >= rejected && (!reports || self.reported >= ingested) {
                 let is_exact = self.ids == Ids::None || (there == documents && refused == rejected);
+                // What was stored more than once is reported more than once.
+                let most = if self.ids == Ids::None { there } else { ingested };
+                if reports && self.reported > most {
+                    found.push_str(&format!(
+                        ", and reports tell of {} ingested ones, must be {most}",
+                        self.reported
+                    ));
+                    return Ok(Err(found));
+                }
                 return Ok(if is_exact { Ok(()) } else { Err(found) });
             }
             if let Some(status) = self.pause(child).await? {
                 return Ok(Err(format!("it ended by itself ({status}) while {found}{}", self.last_words())));
             }
             if Instant::now() >= deadline {
-                if reports {
+                if reports && self.reports == 0 {
+                    found.push_str(", and no report has come on MYSIMBDP_REPORT_TOPIC");
+                } else if reports {
                     let reported = self.reported;
                     found.push_str(&format!(
                         ", and reports tell of {reported} ingested ones, must be {ingested}"

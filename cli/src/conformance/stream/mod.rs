@@ -242,7 +242,7 @@ impl Ends<'_> {
         let words = self.bench.last_words();
         let settled = self.restart(child).await?;
         Ok(match ended {
-            None => Err("it went on".to_owned()),
+            None => Err(format!("it went on after SIGTERM{words}")),
             Some(status) if !status.success() => {
                 Err(format!("it must exit 0, and ended with {status}{words}"))
             }
@@ -268,7 +268,7 @@ impl Ends<'_> {
         let words = self.bench.last_words();
         let settled = self.restart(child).await?;
         Ok(match ended {
-            None => Err("it went on".to_owned()),
+            None => Err(format!("it went on after SIGUSR1{words}")),
             Some(status) if status.success() || status.signal() == Some(Signal::USR1.as_raw()) => settled,
             Some(status) => Err(format!("it must exit 0, and ended with {status}{words}")),
         })
