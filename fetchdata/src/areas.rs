@@ -3,7 +3,7 @@
 //! Pure: events, walks and the time in; walks to make and files to take out. Each area waits for its own walks alone, and rests
 //! after them for itself. So a client whose folder takes long to look at delays nobody else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mysimbdp_core::config::Config;
@@ -80,6 +80,10 @@ struct State {
     windows: Windows,
     /// Files of the last walk, or those that the one under way may look at.
     files: usize,
+    /// Owners who had as much as their share, or more.
+    large: BTreeSet<Owner>,
+    /// Files of all others.
+    files_of_others: usize,
     worked: Duration,
     is_walking: bool,
     /// When it is walked over next.
@@ -159,11 +163,12 @@ impl Areas {
         let others = || self.areas.iter().filter(|(other, _)| **other != area).map(|(_, state)| state);
         let spare = FILES_MAX.saturating_sub(own + others().map(|state| state.files).sum::<usize>());
         // With those who have use for it too.
-        let shared_with = others().filter(|state| !state.cut_off.is_empty()).count();
+        let shared_with = others().filter(|state| !state.large.is_empty()).count();
         let state = self.areas.get_mut(&area)?;
-        let files = if state.cut_off.is_empty() { own } else { own + spare / (shared_with + 1) };
+        let files = if state.large.is_empty() { own } else { own + spare / (shared_with + 1) };
+        let more = state.more(share, files);
         state.begin_walk(files, now + self.scan_every);
-        Some(Plan { starts: state.windows.starts(), area, share, files })
+        Some(Plan { starts: state.windows.starts(), area, share, more })
     }
 
     fn walks(&self) -> usize {
@@ -292,6 +297,8 @@ impl State {
             cut_off: BTreeMap::new(),
             windows: Windows::default(),
             files: 0,
+            large: BTreeSet::new(),
+            files_of_others: 0,
             worked: Duration::ZERO,
             is_walking: false,
             at: now,
@@ -307,6 +314,14 @@ impl State {
         (self.is_walked && !self.is_walking).then(|| self.at.max(self.rested))
     }
 
+    /// Who may have more than a share, if the area has so many files: those who had use for it, what the others leave to them. Also if
+    /// nothing was left out then: what a walk does not see is forgotten, and would settle anew again and again.
+    fn more(&self, share: usize, files: usize) -> BTreeMap<Owner, usize> {
+        let left = files.saturating_sub(self.files_of_others);
+        let more = left.checked_div(self.large.len()).filter(|more| *more > share);
+        more.map_or_else(BTreeMap::new, |more| self.large.iter().map(|owner| (owner.clone(), more)).collect())
+    }
+
     fn begin_walk(&mut self, files: usize, next: Instant) {
         // All of it is found again, and is not to be in memory twice.
         self.ready.clear();
@@ -314,10 +329,12 @@ impl State {
     }
 
     fn walked(&mut self, walk: Walk, now: Instant) {
+        self.large = walk.large();
         let Walk { looks, cut_off, .. } = walk;
         (self.is_walking, self.wants_room, self.files) = (false, false, looks.len());
         let seen = count_of_each(&looks);
         let count = |owner: &Owner| seen.get(owner).copied().unwrap_or_default();
+        self.files_of_others = self.files - self.large.iter().map(count).sum::<usize>();
         for ready in self.tracker.observe(now, looks) {
             self.ready.entry(ready.look.owner.clone()).or_default().push_back(ready);
         }

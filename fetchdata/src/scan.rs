@@ -1,7 +1,7 @@
 //! Walks over the drop point, one area at a time: the truth about what lies there, whatever the watcher has said.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -70,8 +70,8 @@ pub(crate) struct Plan {
     pub(crate) area: Area,
     /// Files of each owner.
     pub(crate) share: usize,
-    /// Files of all owners, where some leave of their shares what others have use for.
-    pub(crate) files: usize,
+    /// Owners who may have more, as others leave it to them.
+    pub(crate) more: BTreeMap<Owner, usize>,
     /// Where to begin with an owner's files, if not with the first.
     pub(crate) starts: Paths,
 }
@@ -97,6 +97,7 @@ pub(crate) type Paths = BTreeMap<Owner, DropPath>;
 #[derive(Debug, Default)]
 struct Shares {
     share: usize,
+    more: BTreeMap<Owner, usize>,
     spent: BTreeMap<Owner, usize>,
 }
 
@@ -132,7 +133,7 @@ pub(crate) fn walk(config: &Config, watch: Option<&Watch>, plan: &Plan) -> Walk 
         Err(error) => return Walk { faults: vec![error.into()], ..Walk::default() },
     };
     let missing = plan.area.client().and_then(|client| make_folder(client, &drop_directory));
-    let mut walk = walk_within(&Ground { config, drop_directory, watch }, plan);
+    let mut walk = walk_over(&Ground { config, drop_directory, watch }, plan);
     walk.faults.extend(missing);
     walk
 }
@@ -175,22 +176,8 @@ fn make_folder(client: &ClientId, drop_directory: &DropDirectory) -> Option<Scan
     }
 }
 
-/// First with an equal share for each owner; then, if that was too little for some, with what the others have left to them.
-fn walk_within(ground: &Ground, plan: &Plan) -> Walk {
-    let walk = walk_with(ground, plan, plan.share);
-    let cut_off = walk.cut_off.len();
-    let others = walk.looks.iter().filter(|look| !walk.cut_off.contains_key(&look.owner)).count();
-    match plan.files.saturating_sub(others).checked_div(cut_off) {
-        Some(share) if share > plan.share => {
-            drop(walk);
-            walk_with(ground, plan, share)
-        }
-        _ => walk,
-    }
-}
-
-fn walk_with(ground: &Ground, plan: &Plan, share: usize) -> Walk {
-    let shares = Shares { share: share * FILE, ..Shares::default() };
+fn walk_over(ground: &Ground, plan: &Plan) -> Walk {
+    let shares = Shares { share: plan.share, more: plan.more.clone(), ..Shares::default() };
     let mut walk = Walk { shares, starts: plan.starts.clone(), ..Walk::default() };
     match &plan.area {
         Area::Shared => {
@@ -202,6 +189,12 @@ fn walk_with(ground: &Ground, plan: &Plan, share: usize) -> Walk {
 }
 
 impl Walk {
+    /// Owners with as much as their share, or more.
+    pub(crate) fn large(&self) -> BTreeSet<Owner> {
+        let spent = self.shares.spent.iter().filter(|(_, spent)| **spent >= self.shares.share * FILE);
+        spent.map(|(owner, _)| owner).chain(self.cut_off.keys()).cloned().collect()
+    }
+
     fn folder(&mut self, ground: &Ground, client: &ClientId) {
         let root = ground.drop_directory.root();
         let (path, place) = (DropPath::of_client(client, Lane::Live), Place::Client(client.clone()));
@@ -336,7 +329,8 @@ impl Walk {
 
 impl Shares {
     fn is_spent(&self, owner: &Owner) -> bool {
-        self.spent.get(owner).is_some_and(|spent| *spent >= self.share)
+        let files = *self.more.get(owner).unwrap_or(&self.share);
+        self.spent.get(owner).is_some_and(|spent| *spent >= files * FILE)
     }
 
     fn spend(&mut self, owner: Owner, cost: usize) {

@@ -21,7 +21,7 @@ fn ground(config: &Config) -> Ground<'_> {
 }
 
 fn plan(area: Area, share: usize, starts: &Paths) -> Plan {
-    Plan { area, share, files: share, starts: starts.clone() }
+    Plan { area, share, more: BTreeMap::new(), starts: starts.clone() }
 }
 
 fn folder(client: &str) -> Area {
@@ -32,7 +32,7 @@ fn folder(client: &str) -> Area {
 fn walk_all(ground: &Ground, starts: &Paths, share: usize) -> Walk {
     let mut all = Walk::default();
     for area in [folder("aaron"), folder("zoe"), Area::Shared] {
-        let walk = walk_with(ground, &plan(area, share, starts), share);
+        let walk = walk_over(ground, &plan(area, share, starts));
         all.looks.extend(walk.looks);
         all.faults.extend(walk.faults);
         all.cut_off.extend(walk.cut_off);
@@ -67,7 +67,7 @@ fn no_client_has_more_than_its_share_of_a_walk() {
     }
     let ground = ground(&config);
     let seen = |area: Area| {
-        let walk = walk_with(&ground, &plan(area, 10, &Paths::new()), 10);
+        let walk = walk_over(&ground, &plan(area, 10, &Paths::new()));
         let cut_off: Vec<Owner> = walk.cut_off.keys().cloned().collect();
         let counts =
             counts(&walk).into_iter().map(|((client, lane), files)| (client.to_owned(), lane, files));
@@ -79,7 +79,7 @@ fn no_client_has_more_than_its_share_of_a_walk() {
     assert_eq!(seen(folder("zoe")), (vec![of("zoe", live, 2), of("zoe", backfill, 1)], 0));
     let by_name = vec![of("aaron", live, 10), of("nobody", live, 10), of("zoe", live, 1)];
     assert_eq!(seen(Area::Shared), (by_name, 2));
-    let all = walk_with(&ground, &plan(folder("aaron"), 1000, &Paths::new()), 1000);
+    let all = walk_over(&ground, &plan(folder("aaron"), 1000, &Paths::new()));
     assert_eq!(counts(&all)[&("aaron", live)], 100);
 }
 
@@ -148,18 +148,16 @@ async fn no_client_has_more_than_its_share_of_the_watches() {
 }
 
 #[test]
-fn what_one_owner_leaves_another_of_the_area_may_have() {
+fn an_owner_may_be_given_more_than_its_share() {
     let (root, config) = root();
     for number in 0..200 {
         root.drop_file("aaron", &format!("{number}.csv"), b"");
+        root.drop_file("aaron/backfill", &format!("{number}.csv"), b"");
     }
-    root.drop_file("aaron/backfill", "1.csv", b"");
-    let of = |files: usize| {
-        let plan = Plan { area: folder("aaron"), share: 50, files, starts: Paths::new() };
-        counts(&walk_within(&ground(&config), &plan)).into_values().collect::<Vec<_>>()
-    };
-    assert_eq!(of(100), [99, 1]);
-    assert_eq!(of(1000), [200, 1]);
+    let live = Owner { client: Some("aaron".parse().expect("client id")), lane: Lane::Live };
+    let plan = Plan { more: BTreeMap::from([(live, 150)]), ..plan(folder("aaron"), 50, &Paths::new()) };
+    let walk = walk_over(&ground(&config), &plan);
+    assert_eq!(counts(&walk).into_values().collect::<Vec<_>>(), [150, 50]);
 }
 
 #[test]
