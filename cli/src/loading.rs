@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mysimbdp_core::config::Config;
 use mysimbdp_core::exit;
-use mysimbdp_core::io::process_status::{Found, find};
+use mysimbdp_core::io::process_status::{ConfigInUse, Found, find};
 use mysimbdp_core::process_kind::ProcessKind;
 
 use crate::error::Failure;
@@ -31,16 +31,29 @@ pub fn in_use(file: &Path) -> Result<Config, Failure> {
 /// The same, for what reads or writes the store: it must be the one that the running processes use.
 pub fn of_the_store(file: &Path) -> Result<Config, Failure> {
     let config = in_use(file)?;
+    like_the_processes(&config, ConfigInUse::elsewhere)?;
+    Ok(config)
+}
+
+/// Refuses a config with another broker than the running processes use, for what talks to the broker alone.
+pub fn same_broker(config: &Config) -> Result<(), Failure> {
+    like_the_processes(config, ConfigInUse::other_broker)
+}
+
+fn like_the_processes(
+    config: &Config,
+    differs: impl Fn(&ConfigInUse, &Config) -> Option<String>,
+) -> Result<(), Failure> {
     for kind in ProcessKind::STAGES {
         // Another user may not look; then its own settings must do.
         if let Ok(Found::Running(process, Some(said))) = find(&config.layout, kind)
-            && let Some(elsewhere) = said.config.elsewhere(&config)
+            && let Some(difference) = differs(&said.config, config)
         {
-            let text = format!("{} runs (pid {}): {elsewhere}", kind.name(), process.pid);
+            let text = format!("{} runs (pid {}): {difference}", kind.name(), process.pid);
             return Err(Failure::new(exit::CONFIG, text));
         }
     }
-    Ok(config)
+    Ok(())
 }
 
 fn variable(name: &str) -> Option<String> {

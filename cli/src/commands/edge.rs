@@ -16,17 +16,21 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::args;
 use crate::error::Failure;
+use crate::loading;
 use crate::signals;
 
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Reads until the input ends or a signal comes; then waits until all is received, unless it is told not to.
 pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
-    let config = if files::exists(file) {
-        Some(Arc::new(Config::load(file, |name| std::env::var(name).ok())?))
-    } else {
-        None
+    let config = match loading::in_use(file) {
+        // On a machine of its own an edge needs none.
+        Err(_) if !files::exists(file) => None,
+        config => Some(Arc::new(config?)),
     };
+    if let Some(config) = config.as_ref().filter(|_| args.broker.is_none()) {
+        loading::same_broker(config)?;
+    }
     logging::init_stderr("edge", config.as_ref().map_or(LogLevel::Info, |config| config.settings.logs.level));
     let settings = settings(file, config, args)?;
     let bytes_max = settings.message_bytes_max;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bson::{Document, doc};
@@ -38,6 +38,20 @@ impl Readings {
         let words = [&EDGE[..], &["--resend-after", "1s", "--follow", &path]].concat();
         Daemon::start(&platform.root, &words, &[])
     }
+}
+
+/// Runs an edge on these lines from stdin to its end; its exit code, and what it has printed.
+#[track_caller]
+fn feed(config: &Path, words: &[&str], environment: &[(&str, &str)], lines: &str) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let (input, errors) = (directory.path().join("lines"), directory.path().join("errors"));
+    std::fs::write(&input, lines).expect("write lines");
+    let mut command = Command::new(binary("mysimbdp"));
+    command.arg("--config").arg(config).args(EDGE).args(words).envs(environment.iter().copied());
+    command.stdin(File::open(&input).expect("lines")).stdout(Stdio::null());
+    command.stderr(File::create(&errors).expect("a file"));
+    let status = Process::spawn(command).wait(LOADED);
+    (status.code(), std::fs::read_to_string(&errors).expect("a file"))
 }
 
 /// Each line is one document, and there is no other.
@@ -137,17 +151,7 @@ async fn power_cut_leaves_a_number_to_the_line_that_a_killed_edge_had_written() 
 async fn lines_from_stdin_are_stored_when_the_command_returns() {
     let clients = json!([stream("client1", json!({}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
-    let input = platform.root.path().join("lines");
-    let run = |words: &[&str], lines: &str| {
-        std::fs::write(&input, lines).expect("write lines");
-        let errors = platform.root.path().join("edge.err");
-        let mut command = Command::new(binary("mysimbdp"));
-        command.arg("--config").arg(platform.root.config()).args(EDGE).args(words);
-        command.stdin(File::open(&input).expect("lines")).stdout(Stdio::null());
-        command.stderr(File::create(&errors).expect("a file"));
-        let status = Process::spawn(command).wait(LOADED);
-        (status.code(), std::fs::read_to_string(&errors).expect("a file"))
-    };
+    let run = |words: &[&str], lines: &str| feed(&platform.root.config(), words, &[], lines);
     let (code, said) = run(&["--timeout", "1s"], &messages(0, 3));
     assert_eq!(code, Some(75), "no platform: {said}");
     assert!(said.contains("3 messages are not received"), "{said}");
@@ -212,4 +216,88 @@ async fn the_password_of_the_broker_need_not_stand_on_the_command_line() {
     std::fs::write(&password, "\n").expect("write the password");
     let words = [&EDGE[..], &["--password-file", &password]].concat();
     assert!(platform.command(78, &words).contains("holds no password"));
+}
+
+/// Another broker may be another platform's, whose receipts say nothing about what this one has stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
+    let other = Mosquitto::start();
+    let clients = json!([stream("client1", json!({}))]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let _stream_manager = platform.start("stream-manager");
+    platform.instances("client1", 1).await;
+    let elsewhere = Listener::subscribe(&other.url(), "#");
+    let run = |environment: &[(&str, &str)], lines: &str| {
+        feed(&platform.root.config(), &["--timeout", "60s"], environment, lines)
+    };
+    let config = std::fs::read_to_string(platform.root.config()).expect("read config.json");
+    let write = |text: &str| std::fs::write(platform.root.config(), text).expect("write config.json");
+    let refused = |environment: &[(&str, &str)], named: &str| {
+        let (code, said) = feed(&platform.root.config(), &["--timeout", "1s"], environment, &messages(0, 1));
+        let expected = format!(
+            "it uses the broker {}, and not {named} as here",
+            mosquitto().url().trim_end_matches('/')
+        );
+        let published = elsewhere.messages();
+        assert!(code == Some(78) && published.is_empty(), "{code:?}, {published:?}: {said}");
+        assert!(said.contains(&expected) && said.contains("stream-manager runs (pid "), "{said}");
+    };
+    let forgotten = [("MYSIMBDP_BROKER", &*other.url())];
+    refused(&forgotten, &other.url());
+    write("{");
+    refused(&forgotten, &other.url());
+    write(&config.replace(mosquitto().url(), &other.url()));
+    refused(&[], &other.url());
+    write(&config);
+    platform.configure(|config| {
+        config["broker"].as_object_mut().expect("an object").remove("url");
+    });
+    refused(&[], "the embedded one");
+
+    // The store is none of its business.
+    write(&config);
+    let (code, said) = run(&[("MYSIMBDP_COREDMS", "mongodb://127.0.0.1:1")], &messages(0, 10));
+    assert_eq!(code, Some(0), "{said}");
+    exactly_once(&platform, 10).await;
+}
+
+/// As all other commands, so that a pipe into it outlives an edit.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_goes_on_while_the_config_has_faults_or_is_missing() {
+    let clients = json!([stream("client1", json!({}))]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let mut stream_manager = platform.start("stream-manager");
+    platform.instances("client1", 1).await;
+    let path = platform.root.config();
+    let sound = std::fs::read_to_string(&path).expect("read config.json");
+    let says = "this goes by the config that the running processes use";
+    let edits = [Some(sound.replace("client1", "Client 1")), Some(sound[..sound.len() / 2].to_owned()), None];
+    for (round, edit) in (0..).zip(&edits) {
+        match edit {
+            Some(text) => std::fs::write(&path, text).expect("write config.json"),
+            None => std::fs::remove_file(&path).expect("remove config.json"),
+        }
+        let (code, said) = feed(&path, &["--timeout", "60s"], &[], &messages(round * 10, 10));
+        assert!(code == Some(0) && said.contains(says), "{edit:?}: {code:?}: {said}");
+        platform.stored("client1", "readings", (round + 1) * 10, SOON).await;
+    }
+
+    // On another machine there is nothing but the broker.
+    let machine = tempfile::tempdir().expect("temporary directory");
+    let nowhere = machine.path().join("config.json");
+    let (code, said) = feed(&nowhere, &["--broker", mosquitto().url()], &[], "");
+    assert!(code == Some(78) && said.contains("--outbox has to say"), "{code:?}: {said}");
+    let outbox = machine.path().join("outbox").display().to_string();
+    let words = ["--outbox", &outbox, "--topic-prefix", &platform.topic_prefix, "--timeout", "60s"];
+    let (code, said) = feed(&nowhere, &words, &[], "");
+    assert!(code == Some(78) && said.contains("has to name a broker"), "{code:?}: {said}");
+    let (code, said) = feed(&nowhere, &words, &[("MYSIMBDP_BROKER", mosquitto().url())], &messages(30, 10));
+    assert_eq!(code, Some(0), "{said}");
+    exactly_once(&platform, 40).await;
+
+    // Nobody runs any more, by whose config it could go.
+    std::fs::write(&path, "{").expect("write config.json");
+    assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
+    let (code, said) = feed(&path, &["--timeout", "60s"], &[], "");
+    assert!(code == Some(78) && !said.contains(says), "{code:?}: {said}");
 }

@@ -49,25 +49,20 @@ pub struct ConfigInUse {
 impl ConfigInUse {
     /// What differs, in words, if whoever goes by `config` would talk to another store or broker.
     pub fn elsewhere(&self, config: &Config) -> Option<String> {
-        let mine = Self::of(config);
-        let embedded = || "the embedded one".to_owned();
         // An older process says nothing.
-        let store = self.coredms.as_ref()?;
-        if mine.coredms.as_ref() != Some(store) {
-            let other = mine.coredms.unwrap_or_default();
-            return Some(format!(
-                "it uses the store {store}, and not {other} as here: {}",
-                remedy(COREDMS_VARIABLE, "coredms")
-            ));
-        }
-        (self.broker != mine.broker).then(|| {
-            let (theirs, other) =
-                (self.broker.clone().unwrap_or_else(embedded), mine.broker.unwrap_or_else(embedded));
-            format!(
-                "it uses the broker {theirs}, and not {other} as here: {}",
-                remedy(BROKER_VARIABLE, "broker")
-            )
-        })
+        let store = self.coredms.as_deref()?;
+        let mine = address::server(&config.coredms_url);
+        differs("store", store, &mine, &remedy(COREDMS_VARIABLE, "coredms"))
+            .or_else(|| self.other_broker(config))
+    }
+
+    /// The same, of the broker alone.
+    pub fn other_broker(&self, config: &Config) -> Option<String> {
+        // An older process says nothing, of the store neither.
+        self.coredms.as_ref()?;
+        let theirs = self.broker.as_deref().unwrap_or(EMBEDDED);
+        let mine = config.broker_url.as_deref().map_or_else(|| EMBEDDED.to_owned(), address::server);
+        differs("broker", theirs, &mine, &remedy(BROKER_VARIABLE, "broker"))
     }
 
     fn of(config: &Config) -> Self {
@@ -78,6 +73,12 @@ impl ConfigInUse {
             broker: config.broker_url.as_deref().map(address::server),
         }
     }
+}
+
+const EMBEDDED: &str = "the embedded one";
+
+fn differs(what: &str, theirs: &str, mine: &str, remedy: &str) -> Option<String> {
+    (theirs != mine).then(|| format!("it uses the {what} {theirs}, and not {mine} as here: {remedy}"))
 }
 
 fn remedy(variable: &str, section: &str) -> String {
