@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_core::ingestion::{IngestionId, IngestionIdError};
 use mysimbdp_core::io::clock;
+use mysimbdp_core::outcome::Run;
 use mysimbdp_core::source::SourceName;
 use mysimbdp_core::units::{ByteSize, Period};
 
@@ -58,7 +59,7 @@ pub enum Command {
     Reload,
     /// Return a held or discarded file to where it was dropped or staged
     Retry {
-        /// Ingestion of a held file, or directory name of a discarded one, as `status` shows them.
+        /// Ingestion of a held file (or its run, as `reconcile` shows it), or directory name of a discarded one, as `status` shows them.
         id: String,
     },
     /// Run the app again on archived files, and replace what it has stored of them before
@@ -195,7 +196,8 @@ pub enum CheckCommand {
 
 #[derive(Debug, Args)]
 pub struct Rejected {
-    /// Ingestion of a held or ingested file, as `status`, `drop --wait` and the history show it.
+    /// Ingestion of a held or ingested file, as `status`, `drop --wait` and the history show it, or one of its runs.
+    #[arg(value_parser = ingestion)]
     pub ingestion: IngestionId,
     /// Only the records, in the form of the file, so that they can be mended and dropped: CSV with its header line, NDJSON
     /// line by line, a JSON array.
@@ -205,8 +207,8 @@ pub struct Rejected {
 
 #[derive(Debug, Args)]
 pub struct Reprocess {
-    /// Ingestion of a file in the archive, as `reconcile` and the history show it.
-    #[arg(required_unless_present = "client", conflicts_with = "client")]
+    /// Ingestion of a file in the archive, as the history shows it, or one of its runs, as `reconcile` shows them.
+    #[arg(value_parser = ingestion, required_unless_present = "client", conflicts_with = "client")]
     pub ingestion: Option<IngestionId>,
     /// All of this client's files in the archive that were received since then.
     #[arg(long, requires = "since")]
@@ -297,6 +299,11 @@ pub struct Edge {
     /// At the end of stdin, wait no longer than this.
     #[arg(long, value_name = "DURATION", value_parser = period, conflicts_with_all = ["follow", "no_wait"])]
     pub timeout: Option<Duration>,
+}
+
+/// An ingestion, or a run of it.
+fn ingestion(text: &str) -> Result<IngestionId, IngestionIdError> {
+    text.parse().or_else(|error| Run::ingestion_of(text).ok_or(error))
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -107,6 +107,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id),
         Command::Reprocess(args) => commands::reprocess::run(&loading::of_the_store(file)?, &args).await,
         Command::Rejected(args) => commands::rejected::run(&loading::of_the_store(file)?, &args).await,
+        // Only the history of held files is in the store.
+        Command::Purge(args) if !args.held => commands::purge::run(&loading::in_use(file)?, &args).await,
         Command::Purge(args) => commands::purge::run(&loading::of_the_store(file)?, &args).await,
         Command::Reconcile { client, since, json } => {
             commands::reconcile::run(&loading::of_the_store(file)?, &Scope { client, since }, json).await

@@ -35,6 +35,11 @@ impl fmt::Display for Foreign<'_> {
     }
 }
 
+/// `1 file`, `2 files`.
+pub fn files(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "file" } else { "files" })
+}
+
 /// The last words of `println!` and `eprintln!`. That nobody reads them any more is no reason for another end.
 pub fn print(to: impl Write, text: fmt::Arguments<'_>) {
     write(to, &logging::harmless(&text.to_string()));

@@ -1,10 +1,12 @@
 //! What became of one work unit: `staging/<client>/<ingestion>/outcomes/NNNNN.json`.
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
 use crate::app::Ids;
 use crate::column::Column;
+use crate::ingestion::IngestionId;
 use crate::manifest::Lane;
 
 /// The result of a work unit that an app has done. Always `received = stored + duplicates + rejected`.
@@ -119,7 +121,30 @@ impl Run {
     pub const COLLECTION: &'static str = "ingestions";
 
     /// Ingestion and time of staging: the same content staged again is another run.
-    pub fn id(ingestion: crate::ingestion::IngestionId, staged_at: Timestamp) -> String {
+    pub fn id(ingestion: IngestionId, staged_at: Timestamp) -> String {
         format!("{ingestion}-{}", staged_at.strftime("%Y%m%dT%H%M%S%.3fZ"))
+    }
+
+    /// The ingestion that a run with this id is of; `None` if it is not the id of a run.
+    pub fn ingestion_of(id: &str) -> Option<IngestionId> {
+        let (ingestion, staged_at) = id.split_once('-')?;
+        DateTime::strptime("%Y%m%dT%H%M%S%.fZ", staged_at).ok()?;
+        ingestion.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_run_names_its_ingestion_and_nothing_else_does() {
+        let ingestion = IngestionId::of_object([7; 16]);
+        let id = Run::id(ingestion, Timestamp::UNIX_EPOCH);
+        assert_eq!(Run::ingestion_of(&id), Some(ingestion), "{id}");
+        let late = format!("{ingestion}-late-1f");
+        for other in [&ingestion.to_string(), &late, &id[1..], &format!("{id}Z"), &format!("{ingestion}-")] {
+            assert_eq!(Run::ingestion_of(other), None, "{other}");
+        }
     }
 }

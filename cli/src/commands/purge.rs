@@ -11,6 +11,7 @@ use mysimbdp_core::logging;
 use crate::args::Purge;
 use crate::commands::drop_files;
 use crate::error::Failure;
+use crate::output;
 
 pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     // Also of clients that have left the config.
@@ -24,7 +25,7 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     let expired = expired(config, args, &owners)?;
     if args.dry_run {
         expired.iter().for_each(|expired| println!("would remove {}", named(expired)));
-        println!("{} files", expired.len());
+        println!("{}", output::files(expired.len() as u64));
         return Ok(());
     }
     // What was removed stays on record.
@@ -45,7 +46,7 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
         println!("removed {}", named(expired));
         count += 1;
     }
-    println!("{count} files removed");
+    println!("{} removed", output::files(count));
     Ok(removed?)
 }
 

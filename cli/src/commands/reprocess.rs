@@ -14,7 +14,7 @@ use mysimbdp_core::replace::{self, Succession};
 use crate::args::Reprocess;
 use crate::commands::{drop_files, retry};
 use crate::error::Failure;
-use crate::output::Foreign;
+use crate::output::{self, Foreign};
 
 /// Runs that are read at a time.
 const PAGE: i64 = 500;
@@ -50,11 +50,13 @@ impl Command<'_> {
             self.platform.find(Run::COLLECTION, doc! {"ingestion": ingestion.to_string()}, RUNS_MAX).await?;
         let runs = read(found)?;
         if let Some(client) = runs.first().and_then(|run| run.client.parse().ok()) {
-            return self.content(&client, ingestion, &runs);
+            return self
+                .content(&client, ingestion, &runs)
+                .map_err(|failure| named(ingestion, &client, &failure));
         }
         // One that is ingested for the first time has no history yet.
         for client in self.config.clients.keys() {
-            self.not_elsewhere(client, ingestion)?;
+            self.not_elsewhere(client, ingestion).map_err(|failure| named(ingestion, client, &failure))?;
         }
         let problem = format!("no ingestion {ingestion} is known; `mysimbdp reconcile` lists those that are");
         Err(Failure::new(exit::NO_INPUT, problem))
@@ -86,7 +88,7 @@ impl Command<'_> {
                     Ok(()) => done += 1,
                     Err(failure) => {
                         left += 1;
-                        println!("left {id} of {client}: {failure}");
+                        println!("left {}", named(id, client, &failure));
                     }
                 }
             }
@@ -94,8 +96,8 @@ impl Command<'_> {
                 break;
             }
         }
-        let word = if self.dry_run { "would be run again" } else { "are run again" };
-        println!("{done} files {word}, {left} are left");
+        let word = if self.dry_run { "would be run again" } else { "run again" };
+        println!("{} {word}, {left} left", output::files(done));
         if left == 0 { Ok(()) } else { Err(Failure::said(exit::DATA)) }
     }
 
@@ -129,28 +131,23 @@ impl Command<'_> {
     ) -> Result<Succession, Failure> {
         let refused = |problem: String| Failure::new(exit::CONFIG, problem);
         let Some(settings) = self.config.client(client) else {
-            return Err(refused(format!("the config has no client {client} any more, whose file this is")));
+            return Err(refused("the config has no such client any more".to_owned()));
         };
         self.not_elsewhere(client, ingestion)?;
         let archived = self.config.layout.archived(client, ingestion);
         if !retry::is_there(&archived)? {
-            let problem = format!(
-                "{ingestion} of {client} is not in the archive: drop the file again, with `\"on_duplicate\": \"replace\"` of the client"
-            );
+            let problem = "it is not in the archive: drop the file again, with `\"on_duplicate\": \"replace\"` of the client";
             return Err(Failure::new(exit::NO_INPUT, problem));
         }
         let manifest = staging::read_manifest(&archived).map_err(|error| Failure::of(exit::DATA, &error))?;
         let Some(app) = settings.app(&manifest.app) else {
             let name = &manifest.app;
-            return Err(refused(format!(
-                "client {client} has no app {name} any more, which ingested {ingestion}"
-            )));
+            return Err(refused(format!("the client has no app {name} any more, which ingested it")));
         };
         if let Some(reason) = replace::refusal(app, replace::last_ingested(runs)) {
-            return Err(refused(format!("{ingestion} of {client} cannot be replaced: {reason}")));
+            return Err(refused(format!("it cannot be replaced: {reason}")));
         }
-        replace::after(runs, clock::now())
-            .ok_or_else(|| Failure::new(exit::NO_INPUT, format!("{ingestion} of {client} has no history")))
+        replace::after(runs, clock::now()).ok_or_else(|| Failure::new(exit::NO_INPUT, "it has no history"))
     }
 
     /// # Errors
@@ -159,17 +156,20 @@ impl Command<'_> {
     fn not_elsewhere(&self, client: &ClientId, ingestion: IngestionId) -> Result<(), Failure> {
         let layout = &self.config.layout;
         if retry::is_there(&layout.staged(client, ingestion))? {
-            let problem =
-                format!("{ingestion} of {client} is still being ingested; try again when it has ended");
+            let problem = "it is still being ingested; try again when it has ended";
             return Err(Failure::new(exit::TEMPORARY, problem));
         }
         if retry::is_there(&layout.held(client, ingestion))? {
-            let problem =
-                format!("{ingestion} of {client} is held; `mysimbdp retry {ingestion}` runs it again");
+            let problem = format!("it is held; `mysimbdp retry {ingestion}` runs it again");
             return Err(Failure::new(exit::DATA, problem));
         }
         Ok(())
     }
+}
+
+/// The failure with the content that it is about, which its own text calls "it".
+fn named(ingestion: IngestionId, client: &ClientId, failure: &Failure) -> Failure {
+    Failure::new(failure.code, format!("{ingestion} of {client}: {failure}"))
 }
 
 fn read(found: Vec<Document>) -> Result<Vec<Run>, Failure> {

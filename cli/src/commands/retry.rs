@@ -9,6 +9,7 @@ use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::staging::{self, StagingError};
+use mysimbdp_core::outcome::Run;
 use mysimbdp_core::reason::Reason;
 use mysimbdp_core::{chain, exit};
 
@@ -23,6 +24,9 @@ pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
     }
     if let Some(retried) = retry_beside(config, id)? {
         return Ok(retried);
+    }
+    if let Some(ingestion) = Run::ingestion_of(id) {
+        return retry_held(config, ingestion);
     }
     // The id becomes a path component, and must be no more than one.
     let mut components = Path::new(id).components();

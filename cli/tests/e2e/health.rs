@@ -186,6 +186,9 @@ async fn a_command_that_would_look_into_another_store_says_so() {
         let (code, printed) = elsewhere(words);
         assert!(code == Some(78) && printed.contains("it uses the store mongodb://"), "{words:?}: {printed}");
     }
+    // It needs no store.
+    let (code, printed) = elsewhere(&["purge", "--discarded", "--older-than", "1d"]);
+    assert!(code == Some(0) && printed.contains("0 files removed"), "{printed}");
     let (code, printed) = elsewhere(&["status"]);
     assert!(code == Some(75) && printed.contains("set MYSIMBDP_COREDMS as it is set there"), "{printed}");
     assert!(!platform.root.path().join("other").exists());

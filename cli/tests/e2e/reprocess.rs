@@ -213,9 +213,16 @@ async fn values_change_rejected_records_vanish_and_accepted_ones_appear(store: S
     assert_eq!(site.receipt("table.csv")["rejected"], 1);
     assert!(site.command(0, &["reconcile"]).contains("balances"));
 
+    // A run is named in the report, and means its ingestion.
+    let run = runs[1].get_str("_id").expect("an id");
+    assert!(site.command(0, &["reconcile"]).contains(run));
+    site.command(0, &["reprocess", run, "--dry-run"]);
+    site.command(0, &["rejected", run]);
+    site.command(64, &["reprocess", &format!("{ingestion}-1")]);
+
     // All of a client, once more; what is not in the archive is named.
     let printed = site.command(0, &["reprocess", "--client", "client1", "--since", "1h"]);
-    assert!(printed.contains("1 files are run again, 0 are left"), "{printed}");
+    assert!(printed.contains("1 file run again, 0 left"), "{printed}");
     site.ended(3).await;
     is_mended(&site.documents("readings").await);
     let printed = site.command(0, &["reprocess", "--client", "client1", "--since", "2999-01-01"]);
@@ -223,7 +230,10 @@ async fn values_change_rejected_records_vanish_and_accepted_ones_appear(store: S
     fs::remove_dir_all(site.root.path().join("archive/client1").join(&ingestion)).expect("empty the archive");
     assert!(site.command(66, &["reprocess", &ingestion]).contains("is not in the archive"));
     let printed = site.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
-    assert!(printed.contains("is not in the archive") && printed.contains("1 are left"), "{printed}");
+    assert!(
+        printed.contains("is not in the archive") && printed.contains("0 files run again, 1 left"),
+        "{printed}"
+    );
     assert!(site.command(66, &["reprocess", &"0".repeat(32)]).contains("is known"));
     site.command(64, &["reprocess"]);
 }
@@ -303,9 +313,13 @@ async fn an_app_that_cannot_replace_is_held_and_takes_nothing_away(store: Store)
         until(SOON, "the history says that it is held", || site.command(0, &["reconcile"]).contains("held"));
         assert!(site.command(65, &["reprocess", &ingestion]).contains("mysimbdp retry"));
 
+        let printed = site.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
+        assert!(printed.contains(&format!("left {ingestion} of client1: it is held; ")), "{printed}");
+
         // The app learns it, and a retry ends what was begun.
         fs::write(site.root.path().join("knows"), "").expect("mend the app");
-        site.command(0, &["retry", &ingestion]);
+        let held = site.history().await.pop().expect("a run");
+        site.command(0, &["retry", held.get_str("_id").expect("an id")]);
         until(SOON, "it is archived again", || !site.root.list("archive/client1").is_empty());
         is_mended(&site.documents("readings").await);
         site.command(0, &["reconcile"]);
