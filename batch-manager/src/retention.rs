@@ -1,10 +1,14 @@
 //! Removes what has been in `archive/`, `held/` or `discarded/` for longer than the config, or a person, wants to keep it.
 //!
+//! A held file whose run was to replace what an earlier one has stored is not removed but returned to the archive, if its client
+//! has one: `reprocess` had taken it from there, and it may be the only copy of what is stored.
+//!
 //! Each file that was not ingested is logged as it goes. The history of a held one says `purged` before it goes: a crash in
 //! between costs nothing, as the next time begins with the same.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::doc;
@@ -12,10 +16,11 @@ use jiff::{SignedDuration, Timestamp};
 use mysimbdp_core::chain;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
+use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::clock;
 use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
-use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::io::staging;
+use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::outcome::{FinalState, Run};
 
@@ -30,6 +35,8 @@ const RUNS_MAX: i64 = 10_000;
 pub enum RetentionError {
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Staging(#[from] StagingError),
     #[error(transparent)]
     Store(#[from] CoredmsError),
 }
@@ -61,10 +68,19 @@ pub struct Expired {
     /// An ingestion, or the name of a discarded directory.
     pub id: String,
     directory: PathBuf,
+    /// The client and the ingestion of a held one that is to return to the archive.
+    returns: Option<(ClientId, IngestionId)>,
+}
+
+impl Expired {
+    /// Whether it is not removed, but returned to the archive.
+    pub fn returns(&self) -> bool {
+        self.returns.is_some()
+    }
 }
 
 /// Removes what the config no longer wants to keep, of all clients. What cannot be removed is left for the next time.
-pub(crate) async fn sweep(config: &Config, stores: &Stores) {
+pub(crate) async fn sweep(config: &Arc<Config>, stores: &Stores) {
     for client in config.clients.values() {
         let (layout, id) = (config.layout.clone(), client.id.clone());
         if let Err(error) = blocking(move || staging::sweep_removed(&layout, &id)).await {
@@ -86,20 +102,20 @@ pub(crate) async fn sweep(config: &Config, stores: &Stores) {
 }
 
 async fn sweep_kind(
-    config: &Config,
+    config: &Arc<Config>,
     stores: &Stores,
     client: &ClientId,
     kind: Kind,
     age: Duration,
 ) -> Result<(), RetentionError> {
-    let (layout, owner) = (config.layout.clone(), client.clone());
-    let expired = blocking(move || expired(&layout, kind, Some(&owner), age, clock::now())).await?;
+    let (shared, owner) = (Arc::clone(config), client.clone());
+    let expired = blocking(move || expired(&shared, kind, Some(&owner), age, clock::now())).await?;
     // Only they need the store: discarded files also go while it is away.
     if kind == Kind::Held && !expired.is_empty() {
         note_purged(stores.platform().await?.as_ref(), &expired).await?;
     }
     for expired in &expired {
-        remove(expired).await?;
+        remove(&config.layout, expired).await?;
     }
     if kind == Kind::Archived && !expired.is_empty() {
         tracing::info!(client = %client, count = expired.len(), "removed old files from the archive");
@@ -113,7 +129,7 @@ async fn sweep_kind(
 ///
 /// A directory cannot be listed.
 pub fn expired(
-    layout: &Layout,
+    config: &Config,
     kind: Kind,
     client: Option<&ClientId>,
     age: Duration,
@@ -121,6 +137,7 @@ pub fn expired(
 ) -> Result<Vec<Expired>, FileError> {
     // Longer than any clock can tell.
     let Ok(age) = SignedDuration::try_from(age) else { return Ok(Vec::new()) };
+    let layout = &config.layout;
     let owner = client.map_or(Layout::UNROUTED, ClientId::as_str);
     let root = match kind {
         Kind::Archived => layout.archive_root(),
@@ -128,8 +145,20 @@ pub fn expired(
         Kind::Discarded => layout.discarded_root(),
     };
     let came = staging::came_before(&root.join(owner), age, now)?;
-    let expired = |(id, directory)| Expired { kind, owner: owner.to_owned(), id, directory };
+    let expired = |(id, directory): (String, PathBuf)| {
+        let returns = client.filter(|_| kind == Kind::Held).and_then(|client| returns(config, client, &id));
+        Expired { kind, owner: owner.to_owned(), id, directory, returns }
+    };
     Ok(came.into_iter().map(expired).collect())
+}
+
+/// Whether a held directory of this name is that of a run that replaces, and the archive has no other copy.
+fn returns(config: &Config, client: &ClientId, id: &str) -> Option<(ClientId, IngestionId)> {
+    config.client(client)?.settings.archive?;
+    let ingestion = id.parse().ok()?;
+    let replaces = staging::read_manifest(&config.layout.held(client, ingestion)).ok()?.replace;
+    let is_only = !files::exists(&config.layout.archived(client, ingestion));
+    (replaces && is_only).then(|| (client.clone(), ingestion))
 }
 
 /// Has the history, in the platform's database, say of the held ones that they are removed.
@@ -148,13 +177,19 @@ pub async fn note_purged(platform: &dyn Coredms, expired: &[Expired]) -> Result<
     Ok(())
 }
 
-/// Removes it, a held one after [`note_purged`].
+/// Removes it, or returns it to the archive; a held one after [`note_purged`].
 ///
 /// # Errors
 ///
-/// A file cannot be removed.
-pub async fn remove(expired: &Expired) -> Result<(), FileError> {
-    let Expired { kind, owner, id, directory } = expired;
+/// A file cannot be removed or moved.
+pub async fn remove(layout: &Layout, expired: &Expired) -> Result<(), StagingError> {
+    let Expired { kind, owner, id, directory, returns } = expired;
+    if let Some((client, ingestion)) = returns.clone() {
+        let layout = layout.clone();
+        blocking(move || staging::return_to_archive(&layout, &client, ingestion)).await?;
+        tracing::info!(client = owner, id, "returned a held file to the archive, its time was up");
+        return Ok(());
+    }
     let directory = directory.clone();
     blocking(move || staging::remove_dir(&directory)).await?;
     // What was ingested is in the history.

@@ -62,7 +62,8 @@ pub enum FinalState {
     Ingested,
     Held,
     Discarded,
-    /// It was held, and then removed, as its time was up or a person said so.
+    /// It was held, and then removed (or returned to the archive, if it was to replace what is stored), as its time was up or a
+    /// person said so.
     Purged,
 }
 

@@ -11,10 +11,17 @@ use crate::outcome::{FinalState, Run};
 /// The times of a run that replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Succession {
-    /// That of the content, and not of the copy: what other files have written since stays newer.
+    /// That of the last drop: what other files have written since stays newer.
     pub received_at: Timestamp,
     /// Later than any earlier run, whatever the clock says: it tells documents of this run from those of earlier ones.
     pub staged_at: Timestamp,
+}
+
+impl Succession {
+    /// Of a file that was dropped again, then: its sender says once more what is true, whatever others have written since.
+    pub fn dropped_at(self, received_at: Timestamp) -> Self {
+        Self { received_at: self.received_at.max(received_at), ..self }
+    }
 }
 
 /// The last run whose documents are there, if the content was ever ingested.
@@ -101,10 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_replaces_is_later_than_all_others_and_of_the_time_of_the_content() {
+    fn a_run_that_replaces_is_later_than_all_others_and_of_the_time_of_the_last_drop() {
         let runs = [run(FinalState::Ingested, 10, 20), run(FinalState::Held, 30, 40)];
         assert_eq!(after(&runs, at(99)), Some(Succession { received_at: at(30), staged_at: at(99) }));
         assert_eq!(after(&runs, at(5)).map(|times| times.staged_at), Some(at(41)), "the clock went back");
+        let received = |dropped| after(&runs, at(99)).map(|times| times.dropped_at(at(dropped)).received_at);
+        assert_eq!((received(98), received(5)), (Some(at(98)), Some(at(30))), "the clock went back");
         assert_eq!(after(&[], at(5)), None);
         assert_eq!(last_ingested(&runs).map(|run| run.id.as_str()), Some("a-20"));
         assert_eq!(last_ingested(&runs[1..]), None);

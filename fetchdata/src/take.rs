@@ -183,7 +183,8 @@ impl Taker {
                     if let Some(reason) = self.refusal_to_replace(&accepted, &runs) {
                         return self.refuse_known(accepted, reason).await;
                     }
-                    replaces = replace::after(&runs, clock::now());
+                    let times = replace::after(&runs, clock::now());
+                    replaces = times.map(|times| times.dropped_at(accepted.received_at));
                 }
             },
             // It would be stored beside what it is to replace.
@@ -270,7 +271,11 @@ impl Taker {
             Waits::Occupied => return Ok(Some(Ended::Twin(ingestion))),
         };
         failpoint::hit("fetchdata.repeat-hidden");
-        if let Err(error) = staging::retry_held(layout, client, ingestion) {
+        let retried = match self.on_duplicate(client) {
+            OnDuplicate::Replace => staging::retry_dropped(layout, client, ingestion, accepted.received_at),
+            OnDuplicate::Discard | OnDuplicate::Reload => staging::retry_held(layout, client, ingestion),
+        };
+        if let Err(error) = retried {
             original.restore(&drop_directory)?;
             return Err(error.into());
         }

@@ -1,11 +1,13 @@
-//! `mysimbdp purge`: removes held and discarded files that nobody needs any more.
+//! `mysimbdp purge`: removes held and discarded files that nobody needs any more, or returns them to the archive.
 
 use std::collections::BTreeSet;
 
 use mysimbdp_batch_manager::retention::{self, Expired, Kind};
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::Config;
-use mysimbdp_core::io::{clock, coredms, staging};
+use mysimbdp_core::exit;
+use mysimbdp_core::io::staging::{self, StagingError};
+use mysimbdp_core::io::{clock, coredms};
 use mysimbdp_core::logging;
 
 use crate::args::Purge;
@@ -24,7 +26,10 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     }
     let expired = expired(config, args, &owners)?;
     if args.dry_run {
-        expired.iter().for_each(|expired| println!("would remove {}", named(expired)));
+        for expired in &expired {
+            let verb = if expired.returns() { "return" } else { "remove" };
+            println!("would {verb} {}", named(expired));
+        }
         println!("{}", output::files(expired.len() as u64));
         return Ok(());
     }
@@ -36,38 +41,49 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
         platform.close().await;
         noted?;
     }
-    let mut count = 0;
-    let mut removed = Ok(());
+    let (mut removed, mut returned) = (0, 0);
+    let mut result = Ok(());
     for expired in &expired {
-        removed = retention::remove(expired).await;
-        if removed.is_err() {
+        result = retention::remove(&config.layout, expired).await;
+        if result.is_err() {
             break;
         }
-        println!("removed {}", named(expired));
-        count += 1;
+        let (verb, count) =
+            if expired.returns() { ("returned", &mut returned) } else { ("removed", &mut removed) };
+        println!("{verb} {}", named(expired));
+        *count += 1;
     }
-    println!("{} removed", output::files(count));
-    Ok(removed?)
+    println!("{} removed{}", output::files(removed), some_returned(returned));
+    result.map_err(|error| match error {
+        StagingError::File(error) => error.into(),
+        error => Failure::of(exit::IO, &error),
+    })
+}
+
+fn some_returned(count: u64) -> String {
+    if count == 0 { String::new() } else { format!(", {count} returned to the archive") }
 }
 
 fn named(expired: &Expired) -> String {
-    format!("{} file {} of {}", expired.kind, expired.id, expired.owner)
+    let place =
+        if expired.returns() { " to the archive, as what an earlier run stored of it is there" } else { "" };
+    format!("{} file {} of {}{place}", expired.kind, expired.id, expired.owner)
 }
 
 fn expired(config: &Config, args: &Purge, owners: &BTreeSet<ClientId>) -> Result<Vec<Expired>, Failure> {
-    let (age, now, layout) = (args.older_than, clock::now(), &config.layout);
+    let (age, now) = (args.older_than, clock::now());
     let mut found = Vec::new();
     if args.held {
         for client in owners {
-            found.extend(retention::expired(layout, Kind::Held, Some(client), age, now)?);
+            found.extend(retention::expired(config, Kind::Held, Some(client), age, now)?);
         }
     }
     if args.discarded {
         for client in owners {
-            found.extend(retention::expired(layout, Kind::Discarded, Some(client), age, now)?);
+            found.extend(retention::expired(config, Kind::Discarded, Some(client), age, now)?);
         }
         if args.client.is_none() {
-            found.extend(retention::expired(layout, Kind::Discarded, None, age, now)?);
+            found.extend(retention::expired(config, Kind::Discarded, None, age, now)?);
         }
     }
     Ok(found)

@@ -40,26 +40,32 @@ pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
             format!("{ingestion} is being ingested: what is rejected of it is known when that has ended");
         return Err(Failure::new(exit::TEMPORARY, problem));
     }
-    let run = last_run(config, ingestion).await?;
+    let runs = runs_of(config, ingestion).await?;
+    let run = last_run(&runs, ingestion)?;
+    let later = unshown(&runs, run);
     let client = run.client.parse().ok().and_then(|id| config.client(&id)).ok_or_else(|| {
         let problem =
             format!("the config has no client {} any more, whose file this is", Foreign(&run.client));
         Failure::new(exit::NO_INPUT, problem)
     })?;
     let store = coredms::open(&config.coredms_url, &client.database).await?;
-    let listed = of_ingested(store.as_ref(), &run, args).await;
+    let listed = of_ingested(store.as_ref(), run, args, later.is_none()).await;
     store.close().await;
-    listed
+    listed?;
+    later.map_or(Ok(()), |problem| Err(Failure::new(exit::NO_INPUT, problem)))
 }
 
-/// The last run that has stored the content. What was rejected in others is not in the store.
-async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Run, Failure> {
+async fn runs_of(config: &Config, ingestion: IngestionId) -> Result<Vec<Run>, Failure> {
     let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
     let filter = doc! {"ingestion": ingestion.to_string()};
     let runs = platform.find(Run::COLLECTION, filter, RUNS_MAX).await;
     platform.close().await;
-    let runs = runs?.into_iter().filter_map(|run| bson::deserialize_from_document::<Run>(run).ok());
-    let last = runs.max_by_key(|run| (run.state == FinalState::Ingested, run.finished_at));
+    Ok(runs?.into_iter().filter_map(|run| bson::deserialize_from_document(run).ok()).collect())
+}
+
+/// The last run that has stored the content. What was rejected in others is not in the store.
+fn last_run(runs: &[Run], ingestion: IngestionId) -> Result<&Run, Failure> {
+    let last = runs.iter().max_by_key(|run| (run.state == FinalState::Ingested, run.finished_at));
     let last = last.ok_or_else(|| unknown(ingestion))?;
     match last.state {
         FinalState::Ingested => Ok(last),
@@ -73,6 +79,21 @@ async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Run, Failur
             Err(Failure::new(exit::NO_INPUT, problem))
         }
     }
+}
+
+/// What is to be said of a run that has begun after this one, and was held: nothing is left of what it had rejected.
+fn unshown(runs: &[Run], ingested: &Run) -> Option<String> {
+    let later = runs.iter().filter(|run| run.staged_at > ingested.staged_at);
+    let state = match later.max_by_key(|run| run.staged_at)?.state {
+        FinalState::Purged => "has been purged",
+        FinalState::Held => "is not in held/ any more, or this user may not look there",
+        FinalState::Ingested | FinalState::Discarded => return None,
+    };
+    let ingestion = &ingested.ingestion;
+    Some(format!(
+        "a later run of {ingestion} was held and {state}: what that one had rejected cannot be shown, and this is only what the \
+         last run rejected that was ingested"
+    ))
 }
 
 fn unknown(ingestion: IngestionId) -> Failure {
@@ -101,10 +122,11 @@ fn of_held(config: &Config, client: &ClientId, args: &Rejected) -> Result<(), Fa
             listing.add(reject.record, &reject.reason, Some(&bytes))?;
         }
     }
-    listing.end()
+    listing.end(true)
 }
 
-async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected) -> Result<(), Failure> {
+/// `is_all`: no later run has rejected anything that cannot be shown.
+async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected, is_all: bool) -> Result<(), Failure> {
     let (mut first, end) = (args.ingestion.record_id(0), args.ingestion.record_id(u64::MAX));
     let rejected = u64::try_from(run.rejected).unwrap_or(0);
     // Not even the beginning of an export is printed then.
@@ -141,7 +163,7 @@ async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected) -> Result<
         }
         if is_last {
             let listed = listing.records;
-            listing.end()?;
+            listing.end(is_all)?;
             return must_be_all(rejected, listed);
         }
     }
@@ -199,11 +221,12 @@ impl Listing {
         Ok(())
     }
 
-    fn end(self) -> Result<(), Failure> {
+    /// Of what is not all, nobody can say that it is nothing.
+    fn end(self, is_all: bool) -> Result<(), Failure> {
         if self.content && self.format == Format::Json {
             print_content(&[b"\n]\n"])?;
         }
-        if !self.content && self.records == 0 {
+        if !self.content && self.records == 0 && is_all {
             println!("no record of it was rejected");
         }
         match self.without {

@@ -34,6 +34,7 @@ on_both! {
     documents_under_keys_are_replaced_and_those_of_other_files_are_not,
     an_app_that_cannot_replace_is_held_and_takes_nothing_away,
     a_dropped_copy_replaces_what_the_first_has_stored,
+    a_table_that_is_dropped_anew_is_the_newest_and_one_that_is_run_again_is_not,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -337,9 +338,64 @@ async fn a_dropped_copy_replaces_what_the_first_has_stored(store: Store) {
     site.drop_file(65, "copy.csv", &table());
     let runs = site.ended(2).await;
     assert_eq!((runs[1].get_str("file").ok(), counts(&runs[1])), (Some("copy.csv"), counts(&runs[0])));
-    assert_eq!(runs[0].get("received_at"), runs[1].get("received_at"));
+    let received = |run: &Document| run.get_datetime("received_at").expect("a date").timestamp_millis();
+    assert!(received(&runs[0]) < received(&runs[1]), "it counts from when it was dropped");
     is_mended(&site.documents("readings").await);
     assert_eq!(records(&site.documents("rejected").await), [41]);
+    site.command(0, &["reconcile"]);
+}
+
+async fn a_table_that_is_dropped_anew_is_the_newest_and_one_that_is_run_again_is_not(store: Store) {
+    // Two units, of which a mended app may refuse the second alone.
+    let value = |table: &str, row: usize| format!("{}{table}", if row < 50 { "1" } else { "x" });
+    let row = |table: &str, row: usize| format!("n{row},{}\n", value(table, row));
+    let of = |table: &str| format!("name,value\n{}", (0..ROWS).map(|n| row(table, n)).collect::<String>());
+    let (older, newer) = (of("00"), of("11"));
+    let mut client = mendable("");
+    client["apps"][0]["ids"] = json!("key");
+    client["apps"][0]["record_key"] = json!(["name"]);
+    client["on_duplicate"] = json!("replace");
+    let site = Site::new(store, client);
+    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+    let holds = async |table: &str| {
+        let documents = site.documents("readings").await;
+        assert_eq!(documents.len(), ROWS);
+        for document in &documents {
+            let number: usize = document.get_str("name").expect("a name")[1..].parse().expect("a number");
+            assert_eq!(document.get_str("value").ok(), Some(value(table, number).as_str()), "{document}");
+        }
+    };
+    site.mend("");
+    site.drop_file(0, "monday.csv", &older);
+    site.drop_file(0, "tuesday.csv", &newer);
+    holds("11").await;
+    site.drop_file(0, "wednesday.csv", &older);
+    holds("00").await;
+
+    // Run again by the app, what was dropped before stays older.
+    let tuesday =
+        site.history().await.into_iter().find(|run| run.get_str("file").ok() == Some("tuesday.csv"));
+    let tuesday = tuesday.expect("its run").get_str("ingestion").expect("an ingestion").to_owned();
+    site.command(0, &["reprocess", &tuesday]);
+    site.ended(4).await;
+    holds("00").await;
+
+    // What is held counts from when it is dropped anew, too, and with all that was stored of it.
+    site.drop_file(0, "thursday.csv", &newer);
+    holds("11").await;
+    site.mend("--type value=long");
+    site.drop_file(65, "friday.csv", &older);
+    assert_eq!(site.root.list("held/client1").len(), 1);
+    site.mend("");
+    site.drop_file(0, "saturday.csv", &newer);
+    holds("11").await;
+    let sunday = site.root.path().join("sunday.csv");
+    fs::write(&sunday, &older).expect("write a file");
+    site.command(0, &["drop", "client1", sunday.to_str().expect("UTF-8")]);
+    until(SOON, "it is held no longer", || site.root.list("held/client1").is_empty());
+    site.ended(7).await;
+    assert_eq!(site.root.list("held/client1"), Vec::<String>::new());
+    holds("00").await;
     site.command(0, &["reconcile"]);
 }
 
@@ -361,6 +417,66 @@ async fn a_mended_app_that_rejects_too_much_takes_nothing_away_until_it_is_mende
     until(SOON, "it is archived again", || !site.root.list("archive/client1").is_empty());
     is_mended(&site.documents("readings").await);
     assert_eq!(records(&site.documents("rejected").await), [41]);
+    site.command(0, &["reconcile"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_purged_while_it_is_held_returns_to_the_archive_and_what_it_rejected_is_not_called_nothing() {
+    let site = Site::new(Store::Embedded, mendable(""));
+    let daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+    site.mend("");
+    site.drop_file(0, "table.csv", &table());
+    let ingestion = site.archived();
+    let held = async |runs: usize| {
+        site.mend("--type name=date");
+        site.command(0, &["reprocess", &ingestion]);
+        site.ended(runs).await;
+        assert_eq!(site.root.list("held/client1"), [ingestion.as_str()]);
+        assert_eq!(site.root.list("archive/client1"), Vec::<String>::new());
+    };
+    held(2).await;
+    assert_eq!(site.command(0, &["rejected", &ingestion]).matches("record ").count(), ROWS);
+
+    let purge = ["purge", "--held", "--older-than", "1ms"];
+    let printed = site.command(0, &[&purge[..], &["--dry-run"]].concat());
+    assert!(
+        printed.contains(&format!("would return held file {ingestion} of client1 to the archive")),
+        "{printed}"
+    );
+    let printed = site.command(0, &purge);
+    assert!(
+        printed.contains(&format!("returned held file {ingestion} of client1 to the archive")),
+        "{printed}"
+    );
+    assert!(printed.contains("0 files removed, 1 returned"), "{printed}");
+    assert_eq!((site.root.list("held/client1"), site.archived()), (vec![], ingestion.clone()));
+    assert_eq!(site.documents("readings").await.len(), ROWS);
+    let printed = site.command(66, &["rejected", &ingestion]);
+    assert!(printed.contains("was held and has been purged"), "{printed}");
+    assert!(!printed.contains("no record of it was rejected"), "{printed}");
+    site.command(0, &["reconcile"]);
+
+    // The retention of the config does the same.
+    held(3).await;
+    drop(daemons);
+    let text = fs::read_to_string(site.root.config()).expect("read config.json");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    config["clients"][0]["retention"] = json!({"held": "1ms"});
+    site.root.configure(&config);
+    let batch_manager = site.start("batch-manager");
+    until(SOON, "it is in the archive again", || !site.root.list("archive/client1").is_empty());
+    drop(batch_manager);
+    config["clients"][0]["retention"] = json!({});
+    site.root.configure(&config);
+
+    // What returned is run again, by an app that was mended better.
+    let _batch_manager = site.start("batch-manager");
+    site.mend(MENDED);
+    site.command(0, &["reprocess", &ingestion]);
+    site.ended(4).await;
+    assert_eq!(site.archived(), ingestion);
+    is_mended(&site.documents("readings").await);
+    assert!(site.command(0, &["rejected", &ingestion]).contains("record 41"));
     site.command(0, &["reconcile"]);
 }
 

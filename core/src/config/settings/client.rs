@@ -136,7 +136,9 @@ pub enum OnDuplicate {
     Discard,
     /// It is run again: restores what is missing, adds nothing twice.
     Reload,
-    /// It is run again, and replaces what it stored before: for apps that were mended.
+    /// It is run again, counts from when it was dropped this time, and replaces what the same content stored before: for apps that
+    /// were mended, and for tables that are sent whole under ids `key`. Documents of other contents, such as rows that vanished
+    /// from a newer table, stay.
     Replace,
 }
 

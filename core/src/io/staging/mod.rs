@@ -24,7 +24,7 @@ use progress::Progress;
 
 pub use moves::{
     archive, came_before, find_held, held_reason, hold, hold_unreadable, remove, remove_dir, reprocess,
-    retry_held, sweep_removed,
+    retry_dropped, retry_held, return_to_archive, sweep_removed,
 };
 pub use progress::{Attempt, Reject, RejectsWriter, Torn, read_rejects, write_attempt, write_outcome};
 

@@ -1,4 +1,4 @@
-//! Changes of state: a staged directory is moved to `held/` or `archive/`, back from `held/`, or removed.
+//! Changes of state: a staged directory is moved to `held/` or `archive/`, back from there, from `held/` to `archive/`, or removed.
 //!
 //! Each is one rename. Where staging is another file system the directory is copied under a name that begins with a
 //! dot, synced, renamed and only then removed here; cut off in between, it is repeated and finds the copy.
@@ -212,6 +212,46 @@ pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) ->
     Ok(())
 }
 
+/// As [`retry_held`], for a held ingestion that was dropped again at this time, and counts from then. All units are run once
+/// more: of what they have stored, others may have written a newer version since.
+///
+/// # Errors
+///
+/// As [`retry_held`].
+pub fn retry_dropped(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+    received_at: Timestamp,
+) -> Result<(), StagingError> {
+    let held = layout.held(client, ingestion);
+    let mut manifest = read_manifest(&held)?;
+    // Before the new time is there: cut off in between, it is a retry that does more than it must.
+    for index in progress::read(&held)?.outcomes.into_keys() {
+        progress::remove_outcome(&held, index)?;
+    }
+    let outcomes = held.join(Layout::OUTCOMES);
+    if files::exists(&outcomes) {
+        files::sync_dir(&outcomes)?;
+    }
+    manifest.received_at = manifest.received_at.max(received_at);
+    files::write_durable(&held.join(Layout::MANIFEST), &manifest.to_json())?;
+    retry_held(layout, client, ingestion)
+}
+
+/// Returns a held ingestion to `archive/`, from where a run that replaces had taken it, with the reason why it was held.
+///
+/// # Errors
+///
+/// It cannot be moved; it may be called again.
+pub fn return_to_archive(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+) -> Result<(), StagingError> {
+    move_run_durable(&layout.held(client, ingestion), &layout.archived(client, ingestion))
+}
+
 /// Returns an archived ingestion to staging, as a run that replaces what earlier ones have stored. What is known of those is
 /// forgotten before: a unit of theirs must not count as done.
 ///
@@ -242,6 +282,8 @@ pub fn reprocess(
     if files::exists(&outcomes) {
         files::remove_dir_all(&outcomes)?;
     }
+    // It may have been held before.
+    files::remove_file_if_there(&archived.join(Reason::FILE))?;
     files::sync_dir(&archived)?;
     failpoint::hit("replace.outcomes-forgotten");
     move_run_durable(&archived, &staged)?;

@@ -4,6 +4,7 @@ use super::*;
 use crate::manifest::{Format, Lane, MicroBatch, Prefix};
 use crate::outcome::Counts;
 use crate::reason::Reason;
+use crate::replace::Succession;
 
 struct Root {
     layout: Layout,
@@ -239,6 +240,36 @@ fn held_and_returned_it_keeps_outcomes_and_baselines_and_forgets_failures() {
     assert!(!files::exists(&directory.join(Reason::FILE)));
     let again = retry_held(&root.layout, &root.client, root.ingestion);
     assert!(matches!(again, Err(StagingError::NotHeld { .. })), "{again:?}");
+}
+
+#[test]
+fn held_and_dropped_again_it_counts_from_then_and_all_of_its_units_are_run_again() {
+    let root = root();
+    let directory = root.layout.staged(&root.client, root.ingestion);
+    write_outcome(&directory, &outcome(0)).expect("write");
+    let attempt = Attempt { attempt: 1, failures: 0, baseline: Some(3), reason: None };
+    write_attempt(&directory, 0, &attempt).expect("write");
+    hold(&root.layout, &root.client, root.ingestion, &reason(&root)).expect("hold");
+
+    let dropped_at = Timestamp::from_second(4_000_000_000).expect("in range");
+    retry_dropped(&root.layout, &root.client, root.ingestion, dropped_at).expect("retry");
+    let staged = read(&root.layout, &root.client, root.ingestion).expect("staged again");
+    assert_eq!((staged.manifest.lane, staged.manifest.received_at), (Lane::Retry, dropped_at));
+    assert_eq!(staged.outcomes.len(), 0);
+    assert_eq!(staged.attempts[&0], attempt, "what it has stored itself is no duplicate");
+}
+
+#[test]
+fn held_and_returned_to_the_archive_it_is_run_again_as_if_it_had_not_been_held() {
+    let root = root();
+    hold(&root.layout, &root.client, root.ingestion, &reason(&root)).expect("hold");
+    return_to_archive(&root.layout, &root.client, root.ingestion).expect("return");
+    assert_eq!(find_held(&root.layout, root.ingestion).expect("find"), vec![]);
+    let times = Succession { received_at: Timestamp::UNIX_EPOCH, staged_at: Timestamp::UNIX_EPOCH };
+    reprocess(&root.layout, &root.client, root.ingestion, times).expect("reprocess");
+    let staged = read(&root.layout, &root.client, root.ingestion).expect("staged again");
+    assert!(staged.manifest.replace);
+    assert!(!files::exists(&staged.directory.join(Reason::FILE)));
 }
 
 #[test]
