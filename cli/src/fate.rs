@@ -145,9 +145,10 @@ fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Opti
     }
     let ended = |fate| Ok(Some(Seen::Ended(fate)));
     match reason_in(&layout.held(client, ingestion))? {
-        Explained::By(reason) => return ended(Fate::Held(reason.reasons)),
+        Explained::By(reason) if reason.decided_at >= since => return ended(Fate::Held(reason.reasons)),
         Explained::Damaged(damaged) => return ended(Fate::Held(vec![damaged.to_string()])),
-        Explained::Nowhere => {}
+        // Held before, it is about to be tried again.
+        Explained::By(_) | Explained::Nowhere => {}
     }
     for directory in files::list(&layout.discarded_root().join(client.as_str()))? {
         match reason_in(&directory)? {
