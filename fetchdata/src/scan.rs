@@ -402,7 +402,8 @@ fn look(
     status: &FileStatus,
     beside: &Beside,
 ) -> Option<Look> {
-    if is_receipt(config, place, name) || is_sentinel(config, place, name) {
+    // One that has been written before the client's receipts were switched off, or that was moved from another's folder, too.
+    if drop_directory::is_receipt(name) || is_sentinel(config, place, name) {
         return None;
     }
     let client = owner.client.as_ref().and_then(|id| config.client(id));
@@ -425,16 +426,6 @@ fn look(
         settle: client.map_or_else(|| config.settings.fetchdata.settle.duration(), |client| client.settle),
         sentinel,
     })
-}
-
-fn is_receipt(config: &Config, place: &Place, name: &OsStr) -> bool {
-    drop_directory::is_receipt(name)
-        && match place {
-            Place::Client(id) | Place::Backfill(id) => {
-                config.client(id).is_some_and(|client| client.settings.receipt)
-            }
-            Place::Shared => config.clients.values().any(|client| client.settings.receipt),
-        }
 }
 
 /// Whether the name is that of another file with its client's suffix behind it.

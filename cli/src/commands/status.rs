@@ -158,14 +158,12 @@ fn wait_for_nobody(id: &str, client: &ClientStatus) -> Option<Notice> {
 }
 
 fn look_at_client(config: &Config, id: &ClientId, damaged: &mut Vec<Damaged>) -> ClientStatus {
-    let (layout, client) = (&config.layout, config.client(id));
-    // What looks like a receipt of a client who is gone probably is one.
-    let has_receipts = client.is_none_or(|client| client.settings.receipt);
+    let layout = &config.layout;
     let dropped: Vec<DropPath> =
         [Lane::Live, Lane::Backfill].map(|lane| DropPath::of_client(id, lane)).into();
     ClientStatus {
-        configured: client.is_some(),
-        dropped: dropped.iter().map(|place| files_in(layout, has_receipts, place, damaged)).sum(),
+        configured: config.client(id).is_some(),
+        dropped: dropped.iter().map(|place| files_in(layout, place, damaged)).sum(),
         staged: staged(layout, id, damaged),
         held: parked(&layout.held_root().join(id.as_str()), damaged),
         discarded: parked(&layout.discarded_root().join(id.as_str()), damaged),
@@ -174,7 +172,7 @@ fn look_at_client(config: &Config, id: &ClientId, damaged: &mut Vec<Damaged>) ->
 }
 
 /// How many files lie there that are to be taken: a receipt is the platform's own. Each that may not be read is stuck, as is what lies in a directory that may not.
-fn files_in(layout: &Layout, has_receipts: bool, place: &DropPath, damaged: &mut Vec<Damaged>) -> usize {
+fn files_in(layout: &Layout, place: &DropPath, damaged: &mut Vec<Damaged>) -> usize {
     let opened = DropDirectory::open(layout)
         .and_then(|drop_directory| drop_directory.directory(place))
         .and_then(|directory| Ok((directory.names()?, directory)));
@@ -188,9 +186,8 @@ fn files_in(layout: &Layout, has_receipts: bool, place: &DropPath, damaged: &mut
     };
     let mut count = 0;
     let mut unreadable = Vec::new();
-    let is_own = |name: &OsString| has_receipts && is_receipt(name);
     let is_hidden = |name: &OsString| name.as_encoded_bytes().starts_with(b".");
-    for name in names.iter().filter(|name| !is_hidden(name) && !is_own(name)) {
+    for name in names.iter().filter(|name| !is_hidden(name) && !is_receipt(name)) {
         // It may be taken while we look.
         let Ok(status) = directory.status(name) else { continue };
         count += usize::from(!status.is_directory());

@@ -356,14 +356,17 @@ async fn with_a_sentinel_a_file_waits_for_it_and_takes_it_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_of_the_platform_are_no_files_of_the_client() {
-    let running = Running::with(&config(json!({"receipt": true})));
-    let receipt = running.root.drop_file("client1", "old.csv.receipt.json", b"{}");
-    running.root.drop_file("client1", "new.csv", ROWS);
-    running.one_staged().await;
-    running.root.drop_file("client1", "next.csv", b"a\n7\n");
-    running.until_staged(2).await;
-    assert_eq!(dropped(&running.root), [receipt]);
-    running.stop().await;
+    // Also if the client gets none any more.
+    for receipt in [true, false] {
+        let running = Running::with(&config(json!({"receipt": receipt})));
+        let receipt = running.root.drop_file("client1", "old.csv.receipt.json", b"[]");
+        running.root.drop_file("client1", "new.csv", ROWS);
+        running.one_staged().await;
+        running.root.drop_file("client1", "next.csv", b"a\n7\n");
+        running.until_staged(2).await;
+        assert_eq!(dropped(&running.root), [receipt]);
+        running.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,8 @@ pub struct Client {
     /// Whether its folder may be a symlink that belongs to the platform's user or to root. Else it is left alone.
     #[serde(default)]
     pub folder_may_be_symlink: bool,
-    /// Whether `<file>.receipt.json` is written to the client's folder at the end, however it ends.
+    /// Whether `<file>.receipt.json` is written to the client's folder at the end, however it ends. Files of such names are never taken, also
+    /// without this.
     #[serde(default)]
     pub receipt: bool,
     /// How long an ingested file is kept in `archive/`; without it the file is deleted.

@@ -112,7 +112,7 @@ impl DropDirectory {
     }
 }
 
-/// Whether a file of this name is taken for a receipt, if its client gets any.
+/// Whether a file of this name is taken for a receipt, and never for a file of a client.
 pub fn is_receipt(name: &OsStr) -> bool {
     name.as_bytes().ends_with(SUFFIX.as_bytes())
 }
