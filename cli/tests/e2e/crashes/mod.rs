@@ -102,11 +102,17 @@ async fn app_has_died(platform: &Platform, log: &str, point: &str) {
 
 /// Waits until the platform's own proof agrees: what is stored is marked as received a moment later.
 fn reconciles(platform: &Platform) {
+    reconciles_after(platform, || {});
+}
+
+/// The same; `otherwise` is what the sources do while it does not agree.
+fn reconciles_after(platform: &Platform, otherwise: impl Fn()) {
     until(SOON, "reconcile agrees", || {
         let output = Daemon::run(&platform.root, &["reconcile"], &[]);
         if !output.status.success() {
             // Seen only where the test fails.
             println!("{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+            otherwise();
         }
         output.status.success()
     });
