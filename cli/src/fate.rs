@@ -29,6 +29,8 @@ pub struct Dropped {
     pub bytes: u64,
     /// Not before.
     pub since: Timestamp,
+    /// Runs of the same content that ended by then are about earlier drops.
+    pub earlier_runs: bson::DateTime,
     /// What lay there as the receipt of a file of this name, and is about another one.
     pub earlier_receipt: Option<FileStatus>,
 }
@@ -119,13 +121,13 @@ pub async fn look(config: &Config, client: &ClientId, dropped: &Dropped) -> Resu
     {
         return Ok(Seen::Ended(fate));
     }
-    match last_run(config, dropped.ingestion, dropped.since).await {
-        Ok(Some(run)) => Ok(Seen::Ended(match run.state {
+    match last_run(config, dropped.ingestion).await {
+        Ok(Some(run)) if run.finished_at > dropped.earlier_runs => Ok(Seen::Ended(match run.state {
             FinalState::Ingested => Fate::Ingested { run: Box::new(run) },
             FinalState::Purged => Fate::Held(vec!["by the history; it has been purged since".to_owned()]),
             FinalState::Held | FinalState::Discarded => Fate::Held(vec![IN_HISTORY.to_owned()]),
         })),
-        Ok(None) => Ok(Seen::Taken { unseen }),
+        Ok(_) => Ok(Seen::Taken { unseen }),
         // It may be back before anybody's patience ends.
         Err(error) => Ok(Seen::Taken { unseen: Some(unseen.unwrap_or_else(|| chain(&error))) }),
     }
@@ -218,20 +220,18 @@ pub fn reason_in(directory: &Path) -> Result<Explained, FileError> {
     Ok(Explained::Damaged(Damaged::new(path, fault)))
 }
 
-async fn last_run(
-    config: &Config,
-    ingestion: IngestionId,
-    since: Timestamp,
-) -> Result<Option<Run>, CoredmsError> {
+/// The run of a content that ended last.
+///
+/// # Errors
+///
+/// The store cannot be asked.
+pub async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
     let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
     let runs = platform.find(Run::COLLECTION, doc! {"ingestion": ingestion.to_string()}, 1000).await?;
     platform.close().await;
-    // Clocks of two hosts may differ a little, a history of days does not matter here.
-    let earliest = since.as_millisecond() - 60_000;
     Ok(runs
         .into_iter()
         .filter_map(|run| bson::deserialize_from_document::<Run>(run).ok())
-        .filter(|run| run.finished_at.timestamp_millis() >= earliest)
         .max_by_key(|run| run.finished_at))
 }
 
@@ -239,18 +239,62 @@ async fn last_run(
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_held_or_discarded_file_whose_reason_is_damaged_is_not_ingested() {
+    fn config() -> (tempfile::TempDir, Config) {
         let folder = tempfile::tempdir().expect("temporary directory");
         let file = folder.path().join("config.json");
         let text = r#"{"clients": [{"id": "a", "apps": [{"name": "app", "command": ["x"]}]}]}"#;
         files::write_atomic(&file, text.as_bytes()).expect("config can be written");
         let config = Config::load(&file, |_| None).expect("a valid config");
+        (folder, config)
+    }
+
+    fn dropped(client: &ClientId, since: Timestamp) -> Dropped {
+        Dropped {
+            target: DropPath::parse("client-input-directory/a/data.csv").expect("a path"),
+            ingestion: IngestionId::new(client, &mysimbdp_core::ingestion::Hasher::new().finalize()),
+            bytes: 4,
+            since,
+            earlier_runs: bson::DateTime::from_millis(since.as_millisecond()),
+            earlier_receipt: None,
+        }
+    }
+
+    /// While fetchdata has it out of sight, before what is held is staged.
+    #[tokio::test]
+    async fn what_is_dropped_anew_has_not_ended_by_an_earlier_run() {
+        let (_folder, config) = config();
         let client: ClientId = "a".parse().expect("client id");
-        let ingestion = IngestionId::new(&client, &mysimbdp_core::ingestion::Hasher::new().finalize());
-        let target = DropPath::parse("client-input-directory/a/data.csv").expect("a path");
-        let since = Timestamp::UNIX_EPOCH;
-        let dropped = Dropped { target, ingestion, bytes: 4, since, earlier_receipt: None };
+        let since = Timestamp::now();
+        let dropped = dropped(&client, since);
+        let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await;
+        let platform = platform.expect("open the store");
+        let ended = |millis: i64, state: FinalState| {
+            let finished_at = bson::DateTime::from_millis(since.as_millisecond() + millis);
+            doc! {
+                "_id": format!("{}-1", dropped.ingestion), "ingestion": dropped.ingestion.to_string(),
+                "client": "a", "app": "app", "lane": "live", "file": "data.csv", "bytes": 4_i64, "blake3": "",
+                "micro_batches": 1, "received": 1_i64, "stored": 0_i64, "duplicates": 0_i64,
+                "rejected": 1_i64, "audited": true, "state": state.as_str(), "received_at": finished_at,
+                "staged_at": finished_at, "finished_at": finished_at, "seconds": 0.1,
+            }
+        };
+        for state in [FinalState::Held, FinalState::Ingested] {
+            platform.put(Run::COLLECTION, ended(-1_000, state)).await.expect("write a run");
+            let seen = look(&config, &client, &dropped).await;
+            assert!(matches!(seen, Ok(Seen::Taken { unseen: None })), "{state:?}: {seen:?}");
+        }
+        platform.put(Run::COLLECTION, ended(1_000, FinalState::Ingested)).await.expect("write a run");
+        let seen = look(&config, &client, &dropped).await;
+        assert!(matches!(seen, Ok(Seen::Ended(Fate::Ingested { .. }))), "{seen:?}");
+        platform.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_held_or_discarded_file_whose_reason_is_damaged_is_not_ingested() {
+        let (_folder, config) = config();
+        let client: ClientId = "a".parse().expect("client id");
+        let dropped = dropped(&client, Timestamp::UNIX_EPOCH);
+        let ingestion = dropped.ingestion;
         let held = config.layout.held(&client, ingestion);
         let discarded = config.layout.discarded(Some(&client), Timestamp::UNIX_EPOCH, 1);
         for (directory, state) in [(held, "held"), (discarded, "discarded")] {

@@ -1,5 +1,6 @@
 //! However a file arrives, it is taken once, whole, and into the right lane.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
@@ -395,8 +396,10 @@ async fn one_hand_is_kept_from_backfill() {
     }
     // Those that this process, which fetchdata runs in, is about to judge and split.
     let open = |lane: &Path| {
-        let files = fs::read_dir("/proc/self/fd").expect("Linux has /proc").flatten();
-        files.filter_map(|file| fs::read_link(file.path()).ok()).filter(|file| file.starts_with(lane)).count()
+        let open = fs::read_dir("/proc/self/fd").expect("Linux has /proc").flatten();
+        let paths = open.filter_map(|open| fs::read_link(open.path()).ok());
+        // Not the lane itself, which each walk opens.
+        paths.filter(|path| path.parent() == Some(lane)).collect::<BTreeSet<_>>().len()
     };
     let lane = running.root.drop_point("client1").join("backfill");
     until(DEADLINE, "the first is being split", || open(&lane) > 0);

@@ -9,17 +9,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Client, Config};
 use mysimbdp_core::exit;
 use mysimbdp_core::ingestion::{Hash, Hasher, IngestionId};
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileStatus};
 use mysimbdp_core::io::{clock, files, random};
 use mysimbdp_core::manifest::Lane;
 
 use crate::args::DropFiles;
 use crate::error::Failure;
-use crate::fate::Dropped;
+use crate::fate::{self, Dropped};
 use crate::free_name;
 use crate::output::Foreign;
 use wait::Told;
@@ -39,9 +40,10 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let place = DropPath::of_client(&args.client, lane);
     let folder = drop_directory.make_directory(&place)?;
     let target = Target { client, drop_directory: &drop_directory, place: &place, folder: &folder };
+    let mut earlier_runs = EarlierRuns { config, can_be_asked: args.wait };
     let mut dropped = Vec::new();
     for file in &args.files {
-        let one = target.drop_one(file).inspect_err(|_| {
+        let one = target.drop_one(file, &mut earlier_runs).await.inspect_err(|_| {
             dropped
                 .iter()
                 .for_each(|one: &Dropped| eprintln!("{} is dropped, and not waited for", one.target));
@@ -138,25 +140,28 @@ struct Target<'a> {
 impl Target<'_> {
     /// Copies under a name that fetchdata passes over, makes it durable, and gives it its name only then. If a file of that name
     /// still waits, it gets another one.
-    fn drop_one(&self, file: &Path) -> Result<Dropped, Failure> {
+    async fn drop_one(&self, file: &Path, earlier_runs: &mut EarlierRuns<'_>) -> Result<Dropped, Failure> {
         let name = name_of(file)?;
         let (mut source, bytes) = open(file)?;
         let bar = progress_bar(bytes, &name.to_string_lossy());
         let since = clock::now();
         let temporary = OsString::from(format!(".drop-{:016x}.part", random::number()));
         let copied = copy(&mut source, self.folder.create(&temporary)?, &bar);
-        let dropped = copied.and_then(|(content, bytes)| {
-            let mut earlier_receipt = None;
-            let place =
-                free_name::Destination { folder: self.folder, client: Some(self.client), keeps_name: false };
-            let called = free_name::first_free(place, name, |name| {
-                earlier_receipt = self.drop_directory.receipt_status(&self.place.join(name));
-                self.folder.rename(&temporary, self.folder, name, Existing::Keep)
-            })?;
-            self.folder.sync()?;
-            let ingestion = IngestionId::new(&self.client.id, &content);
-            Ok(Dropped { target: self.place.join(&called), ingestion, bytes, since, earlier_receipt })
-        });
+        let dropped = match copied {
+            Ok((content, bytes)) => {
+                let ingestion = IngestionId::new(&self.client.id, &content);
+                let earlier_runs = earlier_runs.until(ingestion, since).await;
+                self.give_name(&temporary, name).map(|(target, earlier_receipt)| Dropped {
+                    target,
+                    ingestion,
+                    bytes,
+                    since,
+                    earlier_runs,
+                    earlier_receipt,
+                })
+            }
+            Err(failure) => Err(failure),
+        };
         if dropped.is_err() {
             // What went wrong is told; nobody takes what is left under this name.
             let _ = self.folder.remove_file(&temporary);
@@ -167,6 +172,19 @@ impl Target<'_> {
         Ok(dropped)
     }
 
+    /// Gives the copy its name, or a free one. Returns where it lies, and what lay there as the receipt of an earlier file.
+    fn give_name(&self, temporary: &OsStr, name: &OsStr) -> Result<(DropPath, Option<FileStatus>), Failure> {
+        let mut earlier_receipt = None;
+        let place =
+            free_name::Destination { folder: self.folder, client: Some(self.client), keeps_name: false };
+        let called = free_name::first_free(place, name, |name| {
+            earlier_receipt = self.drop_directory.receipt_status(&self.place.join(name));
+            self.folder.rename(temporary, self.folder, name, Existing::Keep)
+        })?;
+        self.folder.sync()?;
+        Ok((self.place.join(&called), earlier_receipt))
+    }
+
     /// Says what its sender may not expect.
     fn tell(&self, name: &OsStr, dropped: &Dropped) {
         let target = &dropped.target;
@@ -174,6 +192,26 @@ impl Target<'_> {
             let name = name.to_string_lossy();
             eprintln!("{} is there already and not yet taken: dropped as {target}", Foreign(&name));
         }
+    }
+}
+
+/// What the history knows of a content before it is dropped.
+struct EarlierRuns<'a> {
+    config: &'a Config,
+    /// Not where nobody waits, or it did not answer before.
+    can_be_asked: bool,
+}
+
+impl EarlierRuns<'_> {
+    /// When the last of them ended. Where nobody can tell, all have that ended before the drop began.
+    async fn until(&mut self, ingestion: IngestionId, since: Timestamp) -> bson::DateTime {
+        if self.can_be_asked {
+            match fate::last_run(self.config, ingestion).await {
+                Ok(run) => return run.map_or(bson::DateTime::MIN, |run| run.finished_at),
+                Err(_) => self.can_be_asked = false,
+            }
+        }
+        bson::DateTime::from_millis(since.as_millisecond())
     }
 }
 
