@@ -237,6 +237,8 @@ pub async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Option<
 
 #[cfg(test)]
 mod tests {
+    use mysimbdp_core::io::clock;
+
     use super::*;
 
     fn config() -> (tempfile::TempDir, Config) {
@@ -264,7 +266,7 @@ mod tests {
     async fn what_is_dropped_anew_has_not_ended_by_an_earlier_run() {
         let (_folder, config) = config();
         let client: ClientId = "a".parse().expect("client id");
-        let since = Timestamp::now();
+        let since = clock::now();
         let dropped = dropped(&client, since);
         let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await;
         let platform = platform.expect("open the store");
