@@ -40,9 +40,15 @@ pub(crate) struct Areas {
     clients: usize,
     scan_every: Duration,
     served: Served,
-    /// How often it was begun to measure how much room there is, and which of these is known.
-    measuring: u64,
-    measured: u64,
+    room: Measurements,
+}
+
+/// The measurements of how much room there is, by number.
+#[derive(Debug, Default)]
+struct Measurements {
+    begun: u64,
+    /// The last one whose result is known.
+    known: u64,
 }
 
 /// A file in work.
@@ -69,8 +75,8 @@ struct State {
     tracker: Tracker,
     /// Settled files that wait for a free hand.
     ready: BTreeMap<Owner, VecDeque<Ready>>,
-    /// They do so until it has been measured so often: for how much room there is since.
-    measured_by: u64,
+    /// The measurement that they wait for too: the first that was begun after they were seen.
+    measurement: u64,
     /// Some were refused for want of room since the last walk.
     wants_room: bool,
     /// What has ended since the walk began that is under way.
@@ -111,8 +117,7 @@ impl Areas {
             clients: 0,
             scan_every: Duration::ZERO,
             served: Served::default(),
-            measuring: 0,
-            measured: 0,
+            room: Measurements::default(),
         };
         areas.configure(config, now);
         areas
@@ -183,11 +188,11 @@ impl Areas {
 
     /// Takes in what a walk has found.
     pub(crate) fn walked(&mut self, area: &Area, walk: Walk, cost: Cost, now: Instant) {
-        let measured_by = self.measuring + 1;
+        let measurement = self.room.begun + 1;
         let rest = self.rest(area, cost, now);
         let Some(state) = self.areas.get_mut(area) else { return };
         state.walked(walk, now);
-        (state.worked, state.rested, state.measured_by) = (cost.worked, now + rest, measured_by);
+        (state.worked, state.rested, state.measurement) = (cost.worked, now + rest, measurement);
     }
 
     /// A walk under an earlier config has ended.
@@ -196,9 +201,9 @@ impl Areas {
         state.walked_in_vain(now);
     }
 
-    /// All walks together rest so long that they take no more than twice [`WALK_SHARE`] of a processor: each takes its share among
-    /// equals, or what it costs of the cost of all, whichever is more. So a cheap one does not wait for dear ones, nor a
-    /// dear one for many that are cheap.
+    /// All walks together take no more than twice [`WALK_SHARE`] of a processor, unless [`REST_MAX`] cuts the rest of one that costs
+    /// seconds: each takes its share among equals, or what it costs of the cost of all, whichever is more. So a cheap one does
+    /// not wait for dear ones, nor a dear one for many that are cheap.
     fn rest(&self, area: &Area, cost: Cost, now: Instant) -> Duration {
         let active = |state: &State| state.is_walking || state.rested > now;
         let others = || self.areas.iter().filter(|(other, state)| *other != area && active(state));
@@ -213,21 +218,21 @@ impl Areas {
 
     /// Whether files wait until it is measured how much room there is.
     pub(crate) fn wants_measuring(&self) -> bool {
-        self.areas.values().any(|state| state.measured_by > self.measuring)
+        self.areas.values().any(|state| state.measurement > self.room.begun)
     }
 
     pub(crate) fn begin_measuring(&mut self) {
-        self.measuring += 1;
+        self.room.begun += 1;
     }
 
     pub(crate) fn measured(&mut self) {
-        self.measured = self.measuring;
+        self.room.known = self.room.begun;
     }
 
     /// Whose turn it is: one file of each owner after the other, so that none waits for another's flood, and first of the one
     /// that was served longest ago; backfill after everything else.
     pub(crate) fn turn(&self) -> Option<(Area, Owner)> {
-        let ready = self.areas.iter().filter(|(_, state)| state.measured_by <= self.measured);
+        let ready = self.areas.iter().filter(|(_, state)| state.measurement <= self.room.known);
         let owners = ready.flat_map(|(area, state)| state.ready.keys().map(move |owner| (area, owner)));
         let next = owners.min_by_key(|(_, owner)| (owner.lane == Lane::Backfill, self.served.last(owner)));
         next.map(|(area, owner)| (area.clone(), owner.clone()))
@@ -291,7 +296,7 @@ impl State {
             is_walked: true,
             tracker: Tracker::default(),
             ready: BTreeMap::new(),
-            measured_by: 0,
+            measurement: 0,
             wants_room: false,
             ended: Vec::new(),
             cut_off: BTreeMap::new(),
@@ -331,7 +336,7 @@ impl State {
     fn walked(&mut self, walk: Walk, now: Instant) {
         self.large = walk.large();
         let Walk { looks, cut_off, .. } = walk;
-        (self.is_walking, self.wants_room, self.files) = (false, false, looks.len());
+        (self.wants_room, self.files) = (false, looks.len());
         let seen = count_of_each(&looks);
         let count = |owner: &Owner| seen.get(owner).copied().unwrap_or_default();
         self.files_of_others = self.files - self.large.iter().map(count).sum::<usize>();
@@ -344,20 +349,23 @@ impl State {
             (owner, half)
         };
         self.cut_off = cut_off.into_keys().map(half).collect();
-        for (taken, ended) in std::mem::take(&mut self.ended) {
-            self.ended(&taken, ended, now);
-        }
+        self.end_walk(now);
         if let Some(next) = self.tracker.next_look(now) {
             self.look_at(next);
         }
     }
 
     fn walked_in_vain(&mut self, now: Instant) {
+        self.end_walk(now);
+        self.look_at(now);
+    }
+
+    /// What has ended meanwhile counts only now.
+    fn end_walk(&mut self, now: Instant) {
         self.is_walking = false;
         for (taken, ended) in std::mem::take(&mut self.ended) {
             self.ended(&taken, ended, now);
         }
-        self.look_at(now);
     }
 
     fn ended(&mut self, Taken { path, owner, .. }: &Taken, ended: Ended, now: Instant) {

@@ -18,7 +18,7 @@ use crate::ingestion::IngestionId;
 use crate::io::drop_directory::DropPath;
 use crate::io::files::{self, FileError};
 use crate::layout::Layout;
-use crate::manifest::Lane;
+use crate::manifest::{Lane, Manifest};
 use crate::reason::Reason;
 use crate::replace::Succession;
 use crate::{chain, failpoint};
@@ -195,7 +195,7 @@ pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) ->
     }
     let mut manifest = read_manifest(&held)?;
     manifest.lane = Lane::Retry;
-    files::write_durable(&held.join(Layout::MANIFEST), &manifest.to_json())?;
+    write_manifest(&held, &manifest)?;
     files::sync_dir(&held)?;
     let Progress { attempts, outcomes, .. } = progress::read(&held)?;
     for outcome in outcomes.values().filter(|outcome| outcome.counts.rejected > 0) {
@@ -235,7 +235,7 @@ pub fn retry_dropped(
         files::sync_dir(&outcomes)?;
     }
     manifest.received_at = manifest.received_at.max(received_at);
-    files::write_durable(&held.join(Layout::MANIFEST), &manifest.to_json())?;
+    write_manifest(&held, &manifest)?;
     retry_held(layout, client, ingestion)
 }
 
@@ -276,7 +276,7 @@ pub fn reprocess(
         manifest.lane = Lane::Retry;
     }
     (manifest.received_at, manifest.staged_at) = (times.received_at, times.staged_at);
-    files::write_durable(&archived.join(Layout::MANIFEST), &manifest.to_json())?;
+    write_manifest(&archived, &manifest)?;
     failpoint::hit("replace.run-noted");
     let outcomes = archived.join(Layout::OUTCOMES);
     if files::exists(&outcomes) {
@@ -289,6 +289,10 @@ pub fn reprocess(
     move_run_durable(&archived, &staged)?;
     failpoint::hit("replace.run-staged");
     Ok(())
+}
+
+fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), FileError> {
+    files::write_durable(&directory.join(Layout::MANIFEST), &manifest.to_json())
 }
 
 /// The clients that hold an ingestion of this id; more than one only by a forged directory.
