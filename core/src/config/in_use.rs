@@ -13,15 +13,6 @@ use crate::io::process_status::{Found, find};
 use crate::layout::Layout;
 use crate::process_kind::ProcessKind;
 
-/// Keeps the text that this process runs on.
-pub(crate) fn keep(config: &Config) {
-    let path = config.layout.config_in_use();
-    let is_kept = files::read_to_string(&path).is_ok_and(|kept| *kept == *config.text);
-    if !is_kept && let Err(error) = files::write_atomic(&path, config.text.as_bytes()) {
-        tracing::debug!(error = crate::chain(&error), "the config in use cannot be kept");
-    }
-}
-
 /// What the processes run on whose config has been `file`; `None` if none of them runs.
 pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
     let layout = Layout::new(data_root(file)?);

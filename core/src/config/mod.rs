@@ -4,6 +4,7 @@
 //! 2. syntax, schema and meaning are checked, and *all* faults are listed with line, column and what is allowed;
 //! 3. what comes out cannot be wrong any more: globs and expressions are compiled, references are resolved.
 
+mod checks;
 mod explain;
 mod fault;
 mod findings;
@@ -31,8 +32,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use fault::{Fault, Faults};
 pub use globs::Globs;
+pub use program::REJECTED;
 pub use schema::schema_json;
-pub use tenant::REJECTED;
 
 use crate::client::ClientId;
 use crate::layout::Layout;
@@ -58,7 +59,7 @@ pub struct Config {
     pub settings: settings::Settings,
     pub clients: BTreeMap<ClientId, Client>,
     /// What this was read from.
-    text: Arc<str>,
+    pub(crate) text: Arc<str>,
     hash: String,
 }
 

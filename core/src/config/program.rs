@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::checks::not_zero;
 use super::findings::Findings;
 use super::globs::Globs;
-use super::meaning::not_zero;
 use super::place::Path;
-use super::tenant::REJECTED;
 use super::{App, Stream, settings};
 use crate::app::{Ids, Unit, env};
 use crate::io::coredms::sequences::{LOSSES, SEQUENCES};
 use crate::topic::is_filter;
+
+/// The collection that rejected records of every app go to.
+pub const REJECTED: &str = "rejected";
 
 /// The environment variables that the platform sets begin with this; [`env::NUMBER_FIELDS`] alone is for the client to set.
 const OWN_VARIABLES: &str = "MYSIMBDP_";

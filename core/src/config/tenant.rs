@@ -1,16 +1,13 @@
 //! What a client's settings mean: its rules for files compiled, and each of them able to match something.
 
+use super::checks::{not_zero, pattern, unique};
 use super::findings::Findings;
 use super::globs::Globs;
-use super::meaning::{not_zero, pattern, unique};
 use super::place::Path;
 use super::settings::{self, OnDuplicate, Settings};
 use super::{App, Client, Stream, program};
 use crate::app::Ids;
 use crate::topic::Topics;
-
-/// The collection that rejected records of every app go to.
-pub const REJECTED: &str = "rejected";
 
 pub(super) fn compile(
     findings: &mut Findings<'_>,

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::files::FileError;
+use super::files::{self, FileError};
 use super::lock::{self, Holder};
 use super::process::ProcessId;
 use super::status_file::{self, StatusFile, TEXT_CHARS_MAX};
 use super::{address, clock};
-use crate::config::{BROKER_VARIABLE, COREDMS_VARIABLE, Config, in_use};
+use crate::config::{BROKER_VARIABLE, COREDMS_VARIABLE, Config};
 use crate::layout::Layout;
 use crate::process_kind::ProcessKind;
 
@@ -129,7 +129,7 @@ impl ProcessStatus {
             },
         };
         status.show();
-        in_use::keep(config);
+        keep(config);
         status
     }
 
@@ -138,7 +138,7 @@ impl ProcessStatus {
         self.status.refused = None;
         if self.status.config.hash != config.hash() {
             self.status.config = ConfigInUse::of(config);
-            in_use::keep(config);
+            keep(config);
         }
         self.show();
     }
@@ -158,6 +158,15 @@ impl ProcessStatus {
     fn show(&mut self) {
         let content = serde_json::to_vec(&self.status);
         self.file.show(content.expect("a status has no map with keys other than text"));
+    }
+}
+
+/// Keeps the text that this process runs on: see [`crate::config::Config::in_use`].
+fn keep(config: &Config) {
+    let path = config.layout.config_in_use();
+    let is_kept = files::read_to_string(&path).is_ok_and(|kept| *kept == *config.text);
+    if !is_kept && let Err(error) = files::write_atomic(&path, config.text.as_bytes()) {
+        tracing::debug!(error = crate::chain(&error), "the config in use cannot be kept");
     }
 }
 
@@ -198,7 +207,6 @@ fn age(at: Option<SystemTime>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::files;
     use crate::io::lock::Lock;
 
     const KIND: ProcessKind = ProcessKind::BatchManager;

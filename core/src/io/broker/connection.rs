@@ -1,112 +1,26 @@
 //! One connection with all its reconnects, as link and consumer use it.
 //!
 //! The [`Connection`] is the side of the callers; the side of the network is the task in [`super::poller`]. They meet
-//! in [`Shared`]. A caller hands a request over, notes itself in [`Pending`] and waits; the task sees the answer come
+//! in [`super::shared::Shared`]. A caller hands a request over, notes itself in [`Pending`] and waits; the task sees the answer come
 //! in. When the connection is lost, everybody who waits on it is told so: nothing is carried over to the next one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::v5::Request as Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{self as packet, PublishProperties};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::options::{Dialer, PUBLISHES_MAX};
+use super::options::Dialer;
 use super::pending::{Answer, Pending, Waiter};
 use super::poller::{Inbox, Poller, subscription};
+use super::shared::{ANSWER_DEADLINE, AckToken, Live, Phase, Shared, State};
 use super::wire::Request;
 use super::{BrokerError, Publish, Reach};
-
-/// How long the broker may take to acknowledge something.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Where a connection stands.
-#[derive(Clone, Debug)]
-pub(super) enum Phase {
-    Connecting,
-    /// Connected, and all subscriptions are acknowledged.
-    Connected,
-    Ended(BrokerError),
-}
-
-/// What callers and task share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) dialer: Dialer,
-    pub(super) phase: watch::Sender<Phase>,
-    pub(super) stop: watch::Sender<bool>,
-    state: Mutex<State>,
-    permits: Arc<Semaphore>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// Counts connections: packet identifiers mean something on their own connection only.
-    pub(super) generation: u64,
-    /// The connection that is up; `None` while there is none.
-    pub(super) live: Option<Live>,
-    /// What each new connection subscribes to.
-    pub(super) wanted: Vec<String>,
-    /// What a kept session may still hold and each new connection unsubscribes from.
-    pub(super) unwanted: Vec<String>,
-}
-
-/// The connection that is up.
-#[derive(Debug)]
-pub(super) struct Live {
-    pub(super) requests: mpsc::Sender<Request>,
-    pub(super) packet_bytes_max: usize,
-    pub(super) publishes: Pending,
-    pub(super) subscribes: Pending,
-    pub(super) unsubscribes: Pending,
-    /// Subscriptions that have to be acknowledged before the connection counts as such.
-    pub(super) setup: usize,
-    /// Messages that have arrived on this connection and await [`Connection::acknowledge`].
-    pub(super) unacknowledged: usize,
-}
-
-/// Entitles to acknowledge one message, on the connection on which it arrived.
-#[derive(Debug)]
-pub struct AckToken {
-    pub(super) generation: u64,
-    /// 0: the message needs no acknowledgement.
-    pub(super) packet_id: u16,
-}
-
-impl Live {
-    /// False where the queue is full, or the connection at its end.
-    pub(super) fn request(&self, packet: Outgoing) -> bool {
-        self.requests.try_send(Request::Send(packet)).is_ok()
-    }
-}
-
-impl Shared {
-    /// The lock is held for moments only, never across an await.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why there is no connection.
-    fn down(&self) -> BrokerError {
-        match &*self.phase.borrow() {
-            Phase::Ended(error) => error.clone(),
-            Phase::Connecting | Phase::Connected => {
-                BrokerError::NotConnected { address: self.dialer.address.to_string() }
-            }
-        }
-    }
-
-    fn not_acknowledged(&self) -> BrokerError {
-        BrokerError::NotAcknowledged {
-            address: self.dialer.address.to_string(),
-            seconds: ANSWER_DEADLINE.as_secs(),
-        }
-    }
-}
 
 /// The callers' side. Dropping it ends the connection too, but only [`Connection::close`] waits for the end.
 #[derive(Debug)]
@@ -126,13 +40,7 @@ impl Connection {
         for filter in &filters {
             check_filter(filter)?;
         }
-        let shared = Arc::new(Shared {
-            dialer,
-            phase: watch::Sender::new(Phase::Connecting),
-            stop: watch::Sender::new(false),
-            state: Mutex::new(State { wanted: filters, ..State::default() }),
-            permits: Arc::new(Semaphore::new(usize::from(PUBLISHES_MAX))),
-        });
+        let shared = Arc::new(Shared::new(dialer, filters));
         let task = tokio::spawn(Poller::new(Arc::clone(&shared), inbox, gives_way).run());
         Ok(Self { shared, task: tokio::sync::Mutex::new(Some(task)) })
     }

@@ -10,14 +10,15 @@ use std::time::Duration;
 use rumqttc::v5::{ConnectionError, Request as Outgoing};
 use tokio::time::timeout;
 
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
 use super::deliveries::{Queue, deliveries};
 use super::options::Dialer;
+use super::shared::Phase;
 use super::wire::{Arrived, Request};
 use super::{BrokerError, ConnectOptions, Publish};
 
-pub use super::connection::AckToken;
 pub use super::deliveries::{Deliveries, Delivery};
+pub use super::shared::AckToken;
 
 /// How long [`end_session`] tries to reach the broker.
 const END_SESSION_DEADLINE: Duration = Duration::from_secs(10);

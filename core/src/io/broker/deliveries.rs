@@ -11,8 +11,8 @@ use rumqttc::v5::mqttbytes::v5 as packet;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::connection::AckToken;
 use super::poller::Inbox;
+use super::shared::AckToken;
 
 /// A message that has arrived and is this process's to store.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ mod link;
 mod options;
 mod pending;
 mod poller;
+mod shared;
 mod wire;
 
 use std::time::Duration;

@@ -17,9 +17,9 @@ use rumqttc::v5::{ConnectionError, Event, Request as Asked, StateError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connection::{Live, Phase, Shared};
 use super::options::PROTOCOL_PACKET_BYTES_MAX;
 use super::pending::{Answer, Pending, Waiter};
+use super::shared::{Live, Phase, Shared};
 use super::wire::{Arrived, Request};
 use super::{BrokerError, Reach};
 use crate::io::backoff::Backoff;

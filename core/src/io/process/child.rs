@@ -19,11 +19,8 @@ use tokio::task::JoinHandle;
 
 use super::pipe::{InputPipe, OutputPipe};
 use super::tag::{Tag, kill_tagged, kill_tagged_now};
-use super::{ProcessError, ProcessId};
+use super::{KILL_WAIT, ProcessError, ProcessId, proc};
 use crate::io::files;
-
-/// The kernel ends a killed process at once, unless it hangs in a device or a network mount.
-pub(super) const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// Starts that may wait for the spawning thread; each takes about a millisecond.
 const STARTS_WAITING_MAX: usize = 64;
@@ -150,13 +147,10 @@ impl Spawn {
             stdin: None,
             stdout: None,
             stderr: None,
-            id: ProcessId {
-                pid,
-                start_time: super::identity::Stat::of(pid).map_or(0, |stat| stat.start_time),
-            },
+            id: ProcessId { pid, start_time: proc::Stat::of(pid).map_or(0, |stat| stat.start_time) },
             ended: pidfd_open(group, PidfdFlags::empty())
                 .map_err(io::Error::from)
-                .and_then(super::identity::end_of)
+                .and_then(proc::end_of)
                 .inspect_err(|_| kill_group(group, Signal::KILL))
                 .map_err(error)?,
             group,

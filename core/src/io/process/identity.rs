@@ -7,10 +7,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::ProcessError;
+use super::proc::{self, Stat, end_of, processes};
 use super::tag::{Tag, kill_tagged};
 
 /// A process: its pid, and its start in clock ticks since boot, which a later process of the same pid does not share.
@@ -42,7 +41,7 @@ impl ProcessId {
     pub fn listens_to(&self, signal: Signal) -> bool {
         let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.pid)) else { return false };
         // Looked at afterwards: what was read is of this very process.
-        self.alive() && caught(&status) & (1 << (signal.as_raw() - 1)) != 0
+        self.alive() && proc::caught(&status) & (1 << (signal.as_raw() - 1)) != 0
     }
 
     /// Signals this very process, and never one that has its pid now.
@@ -106,10 +105,10 @@ impl ProcessId {
             Err(ProcessError::Gone { .. }) => return Ok(()),
             other => other?,
         }
-        if self.wait_gone(super::child::KILL_WAIT).await {
+        if self.wait_gone(super::KILL_WAIT).await {
             return Ok(());
         }
-        Err(ProcessError::Survived { pid: self.pid, seconds: super::child::KILL_WAIT.as_secs() })
+        Err(ProcessError::Survived { pid: self.pid, seconds: super::KILL_WAIT.as_secs() })
     }
 
     /// A descriptor that means this process for as long as it is open. The start time is compared after opening: had
@@ -132,73 +131,9 @@ impl ProcessId {
     }
 }
 
-/// The mask of handled signals in `/proc/<pid>/status`.
-fn caught(status: &str) -> u64 {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-}
-
-/// Becomes readable when the process of the pidfd `handle` ends, whoever is its parent.
-#[allow(unsafe_code)]
-pub(super) fn end_of(handle: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned by what is returned, which is all that ever closes it.
-    unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) }.map_err(io::Error::from)
-}
-
-/// What `/proc/<pid>/stat` tells.
-#[derive(Debug, PartialEq)]
-pub(super) struct Stat {
-    pub(super) ended: bool,
-    pub(super) group: u32,
-    pub(super) start_time: u64,
-}
-
-impl Stat {
-    pub(super) fn of(pid: u32) -> Option<Self> {
-        let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Self::parse(&line)
-    }
-
-    /// The name, in parentheses, may hold anything; what follows the last one is numbers: state, parent, group, …, and as
-    /// 20th field from there the start time.
-    fn parse(line: &str) -> Option<Self> {
-        let mut fields = line.get(line.rfind(')')? + 1..)?.split_ascii_whitespace();
-        let ended = matches!(fields.next()?, "Z" | "X" | "x");
-        let group = fields.nth(1)?.parse().ok()?;
-        let start_time = fields.nth(16)?.parse().ok()?;
-        Some(Self { ended, group, start_time })
-    }
-}
-
-/// The processes that `accept` takes, each as a descriptor that can mean no other.
-pub(super) fn processes(accept: impl Fn(&Stat, u32) -> bool) -> Vec<(u32, OwnedFd)> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|number| {
-        let pid = number.cast_unsigned();
-        // Cheap refusal first; then once more with the descriptor open, so that pid and descriptor are one process.
-        let taken = || Stat::of(pid).is_some_and(|stat| !stat.ended && accept(&stat, pid));
-        if !taken() {
-            return None;
-        }
-        let handle = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
-        taken().then_some((pid, handle))
-    })
-    .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
-        let line = "42 (a) R 9 (b) S 1 40 40 0 -1 4194304 1 0 0 0 5 6 7 8 20 0 1 0 987654 1000 2";
-        let stat = Stat { ended: false, group: 40, start_time: 987_654 };
-        assert_eq!(Stat::parse(line), Some(stat));
-        assert_eq!(Stat::parse("42 (a) S 1"), None);
-        assert_eq!(Stat::parse(""), None);
-    }
 
     #[test]
     fn another_process_with_the_same_pid_is_never_signalled() {
@@ -214,13 +149,5 @@ mod tests {
             let never = ProcessId { pid, start_time: 0 };
             assert!(matches!(never.signal(Signal::KILL), Err(ProcessError::Gone { .. })));
         }
-    }
-
-    #[test]
-    fn a_process_listens_to_the_signals_that_it_handles() {
-        let status = "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000a00\n";
-        assert_eq!(caught(status), 1 << (Signal::USR1.as_raw() - 1) | 1 << (Signal::USR2.as_raw() - 1));
-        assert_eq!(caught("Name:\tx\n"), 0);
-        assert!(!ProcessId { pid: 1, start_time: u64::MAX }.listens_to(Signal::USR1));
     }
 }

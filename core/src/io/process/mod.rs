@@ -13,11 +13,13 @@
 mod child;
 mod identity;
 mod pipe;
+mod proc;
 mod program;
 mod tag;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use child::{Child, Output, Spawn, Stdin};
 pub use identity::ProcessId;
@@ -25,6 +27,9 @@ pub use pipe::{InputPipe, OutputPipe};
 pub use program::find_program;
 pub use rustix::process::Signal;
 pub use tag::kill_left_behind;
+
+/// The kernel ends a killed process at once, unless it hangs in a device or a network mount.
+const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// What went wrong with a process.
 #[derive(Debug, thiserror::Error)]

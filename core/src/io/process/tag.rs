@@ -11,7 +11,7 @@ use std::sync::Once;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, pidfd_send_signal, setrlimit};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::identity::processes;
+use super::proc::processes;
 
 /// Scans of `/proc` at most: a process that forks faster than it is found needs more than one.
 const SCANS_MAX: usize = 20;

@@ -3,7 +3,9 @@
 use bson::{Bson, Document};
 use regex::Regex;
 
-use super::schema::Kind;
+/// A type by its name in `bsonType`; `number` is all four kinds of number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind(pub(super) &'static str);
 
 /// The schema is none that the store understands.
 #[derive(Debug, thiserror::Error)]

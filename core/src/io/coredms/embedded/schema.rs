@@ -6,7 +6,7 @@ use bson::{Bson, Document};
 use regex::Regex;
 
 use super::key;
-use super::keyword::{self, SchemaError};
+use super::keyword::{self, Kind, SchemaError};
 
 /// A schema, compiled. A value fits when it keeps every rule.
 #[derive(Debug)]
@@ -43,10 +43,6 @@ pub(super) enum Rule {
     OneOf(Vec<Schema>),
     Not(Schema),
 }
-
-/// A type by its name in `bsonType`; `number` is all four kinds of number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind(pub(super) &'static str);
 
 #[derive(Debug, Default)]
 pub(super) struct Bounds {

@@ -6,8 +6,9 @@ use std::fmt;
 use bson::{Bson, Document};
 
 use super::key;
+use super::keyword::Kind;
 use super::keyword::as_number;
-use super::schema::{Bounds, Dependency, Items, Kind, Properties, Rest, Rule, Schema};
+use super::schema::{Bounds, Dependency, Items, Properties, Rest, Rule, Schema};
 
 /// So much of a value is shown.
 const VALUE_CHARS_MAX: usize = 60;
