@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, Existing, FileReceipt};
+use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, Existing, FileKind, FileReceipt};
 use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::io::{clock, random};
 use mysimbdp_core::layout::Layout;
@@ -14,9 +14,9 @@ use mysimbdp_core::reason::Reason;
 
 use crate::moves::{Moved, move_verified, put_back};
 use crate::names;
-use crate::scan::{Kind, Look};
+use crate::scan::Look;
 use crate::set_aside::{SetAside, set_aside};
-use crate::tell::Tell;
+use crate::tell::{Discarded, Tell};
 
 /// A file and why it is refused.
 #[derive(Debug)]
@@ -29,16 +29,6 @@ pub(crate) struct Refused<'a> {
     pub(crate) reasons: Vec<String>,
     /// Whether its sender gets a receipt.
     pub(crate) receipt: bool,
-}
-
-/// What is told of a file that was discarded.
-#[derive(Debug)]
-pub(crate) struct Discarded<'a> {
-    pub(crate) client: Option<&'a ClientId>,
-    pub(crate) file: String,
-    pub(crate) bytes: u64,
-    pub(crate) reasons: String,
-    pub(crate) directory: std::path::Display<'a>,
 }
 
 /// How the file came to lie in the directory that is put together.
@@ -146,7 +136,7 @@ fn fill(
         name.push_str(".discarded");
     }
     match move_verified(drop_directory, path, &to, name.as_ref(), stamp) {
-        Err(error) if error.is_cross_device() && refused.look.kind == Kind::File => {}
+        Err(error) if error.is_cross_device() && refused.look.kind == FileKind::File => {}
         moved => {
             return Ok(match moved? {
                 Moved::Yes => Filled::Moved,
@@ -186,7 +176,8 @@ mod tests {
 
     use super::*;
     use crate::route::Place;
-    use crate::scan::{Owner, Stamp};
+    use crate::scan::Owner;
+    use crate::stamp::Stamp;
 
     #[test]
     fn a_discard_that_fails_loses_nothing_even_where_the_name_is_in_use_again() {
@@ -204,7 +195,7 @@ mod tests {
             path,
             place: Place::Shared,
             owner: Owner { client: None, lane: mysimbdp_core::manifest::Lane::Live },
-            kind: Kind::File,
+            kind: FileKind::File,
             settle: std::time::Duration::ZERO,
             sentinel: None,
         };

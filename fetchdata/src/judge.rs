@@ -10,30 +10,20 @@ use mysimbdp_core::app::Ids;
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{App, Client, Config};
 use mysimbdp_core::io::clock;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileStatus};
+use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileKind, FileStatus};
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::lease::{self, Writers};
 use mysimbdp_core::manifest::{self, Format, Manifest, MicroBatch};
 use mysimbdp_core::timing::{Stage, Timing};
 
-use crate::openers::Seen;
+use crate::openers::{Closed, Seen};
 use crate::route;
-use crate::scan::{Kind, Look, Stamp};
+use crate::scan::Look;
 use crate::settle::Ready;
 use crate::split::{self, Split, SplitError};
+use crate::stamp::Stamp;
 use crate::validate;
 use crate::watch::Watch;
-
-/// How it is known that nobody writes to a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// The kernel says so, or the sender does by a sentinel.
-    ByKernel,
-    /// Its writer was seen to close it.
-    ByEvents,
-    /// It is not known. It has rested for long.
-    NotSeen,
-}
 
 /// This process has a file open once while it judges and stages it.
 const OURS: u32 = 1;
@@ -81,7 +71,7 @@ pub(crate) fn judge(config: &Config, watch: &Watch, ready: &Ready) -> Result<Jud
     let client = match route::client(config, &look.place, name) {
         Ok(client) => client,
         Err(why) => {
-            if look.kind == Kind::File
+            if look.kind == FileKind::File
                 && let Err(judgement) = claim(config, watch, ready)?
             {
                 return Ok(judgement);
@@ -93,7 +83,7 @@ pub(crate) fn judge(config: &Config, watch: &Watch, ready: &Ready) -> Result<Jud
     let started = Instant::now();
     let reasons = validate::judge(&config.rules, client, name, look.kind, look.stamp.bytes);
     let validated = started.elapsed();
-    if look.kind != Kind::File {
+    if look.kind != FileKind::File {
         return Ok(Judgement::Refused(reasons));
     }
     let (file, closed) = match claim(config, watch, ready)? {

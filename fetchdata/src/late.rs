@@ -19,14 +19,11 @@ use mysimbdp_core::layout::Layout;
 use mysimbdp_core::reason::Reason;
 use serde::{Deserialize, Serialize};
 
-use crate::judge::Closed;
 use crate::names;
-use crate::scan::Stamp;
-use crate::set_aside::{self, SetAside};
+use crate::openers::Closed;
+use crate::set_aside::{self, SetAside, key};
+use crate::stamp::Stamp;
 
-/// In front of the ingestion, in the key of such an original.
-const PREFIX: &str = "late-";
-const RECORD_SUFFIX: &str = ".json";
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
 /// A sender whose connection has died is told so by TCP after two hours at the latest, and then closes or goes on.
@@ -66,7 +63,7 @@ pub(crate) fn set_aside(
     let key = match closed {
         Closed::ByKernel | Closed::ByEvents => ingestion.to_string(),
         Closed::NotSeen => {
-            let key = format!("{PREFIX}{ingestion}");
+            let key = key::of_late(ingestion);
             if set_aside::is_occupied(drop_directory, &key)? {
                 return Ok(Waits::Occupied);
             }
@@ -79,7 +76,7 @@ pub(crate) fn set_aside(
                 taken_at: clock::now(),
             };
             let json = serde_json::to_vec(&record).expect("a record has no map");
-            own.write(format!("{key}.tmp").as_ref(), &json, &own, record_name(&key).as_ref())?;
+            own.write(format!("{key}.tmp").as_ref(), &json, &own, key::record_name(&key).as_ref())?;
             failpoint::hit("late.recorded");
             key
         }
@@ -88,41 +85,20 @@ pub(crate) fn set_aside(
     match set_aside {
         Ok(Some(original)) => Ok(Waits::Yes(original)),
         Ok(None) | Err(_) => {
-            forget(drop_directory, &key)?;
+            key::forget(drop_directory, &key)?;
             set_aside.map(|_| Waits::Replaced)
         }
-    }
-}
-
-/// The ingestion that an original with this key is of, and whether it waits for its writer.
-pub(crate) fn ingestion_of(key: &str) -> Option<(IngestionId, bool)> {
-    let late = key.strip_prefix(PREFIX);
-    Some((late.unwrap_or(key).parse().ok()?, late.is_some()))
-}
-
-pub(crate) fn is_late(key: &str) -> bool {
-    key.starts_with(PREFIX)
-}
-
-/// Removes the record of an original, if there is one.
-pub(crate) fn forget(drop_directory: &DropDirectory, key: &str) -> Result<(), FileError> {
-    if !is_late(key) {
-        return Ok(());
-    }
-    match drop_directory.own()?.remove_file(record_name(key).as_ref()) {
-        Err(error) if error.is_not_found() => Ok(()),
-        removed => removed,
     }
 }
 
 /// Removes the records of originals that were never set aside, as fetchdata died in between. Only for its start.
 pub(crate) fn forget_orphans(drop_directory: &DropDirectory) -> Result<(), FileError> {
     for name in drop_directory.own()?.names()? {
-        let key = name.to_str().and_then(|name| name.strip_suffix(RECORD_SUFFIX));
-        if let Some(key) = key.filter(|key| is_late(key))
+        let key = name.to_str().and_then(|name| name.strip_suffix(key::RECORD_SUFFIX));
+        if let Some(key) = key.filter(|key| key::is_late(key))
             && !set_aside::is_occupied(drop_directory, key)?
         {
-            forget(drop_directory, key)?;
+            key::forget(drop_directory, key)?;
         }
     }
     Ok(())
@@ -143,7 +119,7 @@ impl Lookout {
         self.looked_at = Some(Instant::now());
         let looked = DropDirectory::open(layout).and_then(|drop_directory| {
             let found = set_aside::find(&drop_directory)?;
-            for (key, original) in found.iter().filter(|(key, _)| is_late(key)) {
+            for (key, original) in found.iter().filter(|(key, _)| key::is_late(key)) {
                 if let Err(error) = look_at(layout, &drop_directory, key, original) {
                     let error = mysimbdp_core::chain(&error);
                     tracing::warn!(key, error, "an original cannot be looked at, it stays where it is");
@@ -181,7 +157,7 @@ fn look_at(
 }
 
 fn read(drop_directory: &DropDirectory, key: &str) -> Result<Record, FileError> {
-    let name = record_name(key);
+    let name = key::record_name(key);
     let error = |source| FileError { action: "read", path: name.clone().into(), source };
     let mut json = Vec::new();
     let file = drop_directory.own()?.open(name.as_ref())?;
@@ -225,8 +201,4 @@ fn hold(
     failpoint::hit("late.held");
     tracing::error!(%client, %ingestion, file, reason = why, "held");
     Ok(())
-}
-
-fn record_name(key: &str) -> String {
-    format!("{key}{RECORD_SUFFIX}")
 }

@@ -40,6 +40,7 @@ mod set_aside;
 mod settle;
 mod split;
 mod stage;
+mod stamp;
 mod take;
 mod tell;
 mod validate;

@@ -11,7 +11,7 @@ use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Exis
 use mysimbdp_core::io::files::Result;
 use mysimbdp_core::io::random;
 
-use crate::scan::Stamp;
+use crate::stamp::Stamp;
 
 /// In front of the random part of the name of a directory that holds a file whose own name was in use again.
 const RETURNED: &str = "returned-";

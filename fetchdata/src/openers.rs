@@ -22,6 +22,17 @@ pub(crate) enum Seen {
     Unknown,
 }
 
+/// How it is known that nobody writes to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The kernel says so, or the sender does by a sentinel.
+    ByKernel,
+    /// Its writer was seen to close it.
+    ByEvents,
+    /// It is not known. It has rested for long.
+    NotSeen,
+}
+
 /// The files of all directories that are watched, of each area a share.
 #[derive(Debug, Default)]
 pub(crate) struct Openers {

@@ -69,7 +69,7 @@ pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
 fn find(drop_directory: &DropDirectory) -> Result<(Originals, Vec<(String, SetAside)>), FileError> {
     let (mut originals, mut refused) = (Originals::new(), Vec::new());
     for (key, original) in set_aside::find(drop_directory)? {
-        match late::ingestion_of(&key) {
+        match set_aside::key::ingestion_of(&key) {
             // One that waits for its writer has a copy already, if another of the same content is set aside.
             Some((ingestion, true)) => _ = originals.entry(ingestion).or_insert(original),
             Some((ingestion, false)) => _ = originals.insert(ingestion, original),

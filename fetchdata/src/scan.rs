@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use mysimbdp_core::client::ClientId;
 use mysimbdp_core::config::{Client, Config};
-pub(crate) use mysimbdp_core::io::drop_directory::FileKind as Kind;
-use mysimbdp_core::io::drop_directory::{self, DEPTH_MAX, Directory, DropDirectory, DropPath, FileStatus};
+use mysimbdp_core::io::drop_directory::{
+    self, DEPTH_MAX, Directory, DropDirectory, DropPath, FileKind, FileStatus,
+};
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Lane;
-use serde::{Deserialize, Serialize};
 
 use crate::moves;
 use crate::names;
 use crate::route::{self, Area, Place};
 use crate::set_aside;
+use crate::stamp::Stamp;
 use crate::watch::Watch;
 
 /// Of the files of all areas each owner has a share. With so many clients that it would be smaller, the memory grows.
@@ -38,7 +39,7 @@ pub(crate) struct Look {
     pub(crate) path: DropPath,
     pub(crate) place: Place,
     pub(crate) owner: Owner,
-    pub(crate) kind: Kind,
+    pub(crate) kind: FileKind,
     pub(crate) stamp: Stamp,
     /// For how long it must not change.
     pub(crate) settle: Duration,
@@ -52,16 +53,6 @@ pub(crate) struct Owner {
     /// `None` for all that is no client's.
     pub(crate) client: Option<ClientId>,
     pub(crate) lane: Lane,
-}
-
-/// What changes whenever the content does, as far as metadata can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stamp {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) bytes: u64,
-    pub(crate) modified: (i64, i64),
-    pub(crate) changed: (i64, i64),
 }
 
 /// What to walk over, and how much of it to look at.
@@ -115,14 +106,14 @@ pub(crate) enum ScanFault {
     #[error("files in {0} cannot be moved away and are not taken: let the platform's user write there")]
     NotWritable(DropPath),
     #[error("{path} is a {kind} and not a directory, the client's files are not taken{remedy}", remedy = remedy(*.kind))]
-    NotAFolder { path: DropPath, kind: Kind },
+    NotAFolder { path: DropPath, kind: FileKind },
     /// It may be a typing error, or the client is not loaded yet or any more.
     #[error("{0} is not the folder of a configured client, what is in it waits there")]
     UnknownFolder(DropPath),
 }
 
-fn remedy(kind: Kind) -> &'static str {
-    if kind == Kind::Symlink { "; folder_may_be_symlink allows it" } else { "" }
+fn remedy(kind: FileKind) -> &'static str {
+    if kind == FileKind::Symlink { "; folder_may_be_symlink allows it" } else { "" }
 }
 
 /// Looks at everything in an area that is meant to be taken: of each owner as much as its share. What it looks at is watched
@@ -287,7 +278,7 @@ impl Walk {
     }
 
     /// What stands where a client's folder belongs: a symlink that the config allows, or something else.
-    fn not_a_folder(&mut self, ground: &Ground, path: DropPath, place: &Place, kind: Kind) {
+    fn not_a_folder(&mut self, ground: &Ground, path: DropPath, place: &Place, kind: FileKind) {
         match ground.drop_directory.directory(&path) {
             Ok(folder) => self.directory(ground, &folder, &path, place, 1),
             Err(error) if error.is_obstructed() => self.fault(ScanFault::NotAFolder { path, kind }),
@@ -372,8 +363,8 @@ impl Beside<'_> {
 /// globs of others to say.
 fn is_unknown_folder(config: &Config, drop_directory: &Directory, name: &OsStr, status: &FileStatus) -> bool {
     let is_folder = match status.kind {
-        Kind::Directory => name != LOST_AND_FOUND && !moves::is_returned(drop_directory, name),
-        Kind::Symlink => name.to_str().is_some_and(|name| name.parse::<ClientId>().is_ok()),
+        FileKind::Directory => name != LOST_AND_FOUND && !moves::is_returned(drop_directory, name),
+        FileKind::Symlink => name.to_str().is_some_and(|name| name.parse::<ClientId>().is_ok()),
         _ => false,
     };
     is_folder && client_of_folder(config, name).is_none()
@@ -446,18 +437,6 @@ fn with_suffix(name: &OsStr, suffix: &str) -> OsString {
     let mut name = name.to_owned();
     name.push(suffix);
     name
-}
-
-impl Stamp {
-    pub(crate) fn of(status: &FileStatus) -> Self {
-        let FileStatus { device, inode, bytes, modified, changed, .. } = *status;
-        Self { device, inode, bytes, modified, changed }
-    }
-
-    /// Whether it is the same file with the same content, perhaps under another name: a rename changes `changed`.
-    pub(crate) fn is_same_content(&self, other: &Self) -> bool {
-        Self { changed: other.changed, ..*self } == *other
-    }
 }
 
 #[cfg(test)]

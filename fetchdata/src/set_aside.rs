@@ -5,6 +5,8 @@
 //! directory. If a client's folder is a mount of its own, a file in it waits in `.taken-<key>` beside where it lay, as all
 //! did in earlier versions.
 
+pub(crate) mod key;
+
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -14,9 +16,8 @@ use mysimbdp_core::failpoint;
 use mysimbdp_core::io::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath};
 use mysimbdp_core::io::files::{FileError, Result};
 
-use crate::late;
 use crate::moves::{Moved, move_verified, put_back};
-use crate::scan::Stamp;
+use crate::stamp::Stamp;
 
 /// In front of the key, in the name of a directory beside the file.
 const BESIDE_PREFIX: &str = ".taken-";
@@ -157,7 +158,7 @@ impl SetAside {
 
     /// Whether it waits for its writer.
     pub(crate) fn is_late(&self) -> bool {
-        late::is_late(&self.key())
+        key::is_late(&self.key())
     }
 
     /// Calls `visit` with each file in it, its directory, its name, and the path that it had.
@@ -208,7 +209,7 @@ impl SetAside {
     }
 
     fn forget(&self, drop_directory: &DropDirectory) -> Result<()> {
-        late::forget(drop_directory, &self.key())?;
+        key::forget(drop_directory, &self.key())?;
         let Some(name) = self.record_name() else { return Ok(()) };
         match drop_directory.own()?.remove_file(&name) {
             Err(error) if error.is_not_found() => Ok(()),

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::io::drop_directory::DropPath;
 
-use crate::scan::{Look, Owner, Stamp};
+use crate::scan::{Look, Owner};
+use crate::stamp::Stamp;
 
 /// A file of which neither the kernel says whether it is open for writing, nor anybody was seen to close it, must rest this
 /// many times as long: an upload that stalls for a minute goes on or has ended.

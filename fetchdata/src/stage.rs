@@ -23,11 +23,11 @@ use mysimbdp_core::io::files::{self, FileError};
 use mysimbdp_core::layout::{Layout, part_file};
 use mysimbdp_core::manifest::Manifest;
 
-use crate::judge::Closed;
 use crate::late::{self, Waits};
 use crate::moves::{Moved, move_verified, put_back};
+use crate::openers::Closed;
 use crate::recover;
-use crate::scan::Stamp;
+use crate::stamp::Stamp;
 use crate::validate;
 
 /// A file at the drop point that has been split and accepted.

@@ -9,7 +9,6 @@ use mysimbdp_core::io::drop_directory::DropPath;
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::logging::{Bursts, Untold};
 
-use crate::discard::Discarded;
 use crate::names::plain;
 use crate::scan::ScanFault;
 
@@ -46,6 +45,16 @@ enum Trouble {
 pub(crate) struct Cause {
     pub(crate) action: &'static str,
     pub(crate) code: Option<i32>,
+}
+
+/// What is told of a file that was discarded.
+#[derive(Debug)]
+pub(crate) struct Discarded<'a> {
+    pub(crate) client: Option<&'a ClientId>,
+    pub(crate) file: String,
+    pub(crate) bytes: u64,
+    pub(crate) reasons: String,
+    pub(crate) directory: std::path::Display<'a>,
 }
 
 #[derive(Debug)]

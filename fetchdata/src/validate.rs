@@ -7,13 +7,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use mysimbdp_core::config::{App, Client, Rules};
-
-use crate::scan::Kind;
+use mysimbdp_core::io::drop_directory::FileKind;
 
 /// The reasons against it; none where it may be read.
-pub(crate) fn judge(rules: &Rules, client: &Client, name: &OsStr, kind: Kind, bytes: u64) -> Vec<String> {
+pub(crate) fn judge(rules: &Rules, client: &Client, name: &OsStr, kind: FileKind, bytes: u64) -> Vec<String> {
     let mut reasons = Vec::new();
-    if kind != Kind::File {
+    if kind != FileKind::File {
         reasons.push(format!("is a {kind}, allowed are regular files"));
     }
     let Some(text) = name.to_str() else {
@@ -29,12 +28,12 @@ pub(crate) fn judge(rules: &Rules, client: &Client, name: &OsStr, kind: Kind, by
 pub(crate) fn judge_unrouted(
     rules: &Rules,
     name: &OsStr,
-    kind: Kind,
+    kind: FileKind,
     bytes: u64,
     why: String,
 ) -> Vec<String> {
     let mut reasons = Vec::new();
-    if kind != Kind::File {
+    if kind != FileKind::File {
         reasons.push(format!("is a {kind}, allowed are regular files"));
     }
     match name.to_str() {

@@ -1,9 +1,10 @@
+use mysimbdp_core::io::drop_directory::FileKind;
 use mysimbdp_testbed::Root;
 use serde_json::json;
 
 use super::*;
 use crate::route::Place;
-use crate::scan::{Kind, Stamp};
+use crate::stamp::Stamp;
 
 const SETTLE: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -30,7 +31,7 @@ fn look(area: &Area, lane: Lane, number: usize) -> Look {
         path: DropPath::of_client(client, lane).join(number.to_string().as_ref()),
         place: Place::Client(client.clone()),
         owner: Owner { client: Some(client.clone()), lane },
-        kind: Kind::File,
+        kind: FileKind::File,
         stamp: Stamp { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed: (5, 0) },
         settle: SETTLE,
         sentinel: None,

@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 
+use mysimbdp_core::io::drop_directory::FileKind;
+
 use super::*;
 use crate::route::Place;
-use crate::scan::{Kind, Owner};
+use crate::scan::Owner;
 
 const SETTLE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(100);
@@ -20,7 +22,7 @@ fn look_at(path: &str, bytes: u64) -> Look {
         path: at(path),
         place: Place::Shared,
         owner: owner(),
-        kind: Kind::File,
+        kind: FileKind::File,
         stamp: Stamp { device: 1, inode: 2, bytes, modified: (bytes as i64, 0), changed: (bytes as i64, 0) },
         settle: SETTLE,
         sentinel: None,

@@ -43,7 +43,7 @@ impl ColumnScan {
         if self.seen == TEXT || value.is_empty() {
             return;
         }
-        match number::of(value, memory) {
+        match memory.kinds(value) {
             0 => self.word(value),
             kinds => self.add(kinds),
         }

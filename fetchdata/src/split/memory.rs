@@ -1,7 +1,7 @@
 //! Long values that were looked at: what is measured or converted has the same ones time and again, and to read a decimal of
 //! sixteen digits and write it again takes longer than all else.
 
-use super::number::{self, Kinds, WORD};
+use super::number::{self, BOOL, Kinds, NUMBER_BYTES_MAX, WORD};
 
 /// Some 10 KB, which stay in the first-level cache.
 const PLACES: usize = 256;
@@ -29,8 +29,19 @@ impl Memory {
         Self { places: Box::new([Known::default(); PLACES]) }
     }
 
+    /// What a value is; no bit if it is text.
+    #[inline]
+    pub(super) fn kinds(&mut self, value: &[u8]) -> Kinds {
+        match value {
+            [b'-' | b'0'..=b'9', ..] if value.len() < WORD => number::of_digits(value),
+            [b'-' | b'0'..=b'9', ..] if value.len() <= NUMBER_BYTES_MAX => self.of_digits(value),
+            b"true" | b"false" => BOOL,
+            _ => 0,
+        }
+    }
+
     /// As [`number::of_digits`].
-    pub(super) fn of_digits(&mut self, value: &[u8]) -> Kinds {
+    fn of_digits(&mut self, value: &[u8]) -> Kinds {
         let Some(long) = Long::of(value) else { return number::of_digits(value) };
         let place = &mut self.places[long.place()];
         if place.value != long {

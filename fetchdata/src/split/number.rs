@@ -3,8 +3,6 @@
 //! A file has millions of values and hardly more time than a copy takes. So a short number is told from its bytes, eight at a
 //! time, and only a decimal of more than fifteen digits is read as a double and written again, not each time that it comes.
 
-use super::memory::Memory;
-
 /// Longer than any number that is told from text here: an integer of 64 bits has 20 characters, a double of 17 digits with a
 /// sign, a point and zeros in front hardly more.
 pub(super) const NUMBER_BYTES_MAX: usize = 24;
@@ -32,7 +30,7 @@ pub(super) const BOOL: Kinds = 1 << 5;
 /// What is looked at in one go: fields are short.
 pub(super) const WORD: usize = size_of::<u64>();
 
-/// The number without a sign in front of the first comma of eight bytes, and its length: what [`of`] finds by looking longer.
+/// The number without a sign in front of the first comma of eight bytes, and its length: what [`of_digits`] finds by looking longer.
 #[inline]
 pub(super) fn before_comma(bytes: [u8; WORD]) -> Option<(Kinds, usize)> {
     let word = u64::from_le_bytes(bytes);
@@ -93,17 +91,7 @@ const fn in_each(byte: u8) -> u64 {
     u64::from_le_bytes([byte; WORD])
 }
 
-/// What a value is; no bit if it is text.
-pub(super) fn of(value: &[u8], memory: &mut Memory) -> Kinds {
-    match value {
-        [b'-' | b'0'..=b'9', ..] if value.len() < WORD => of_digits(value),
-        [b'-' | b'0'..=b'9', ..] if value.len() <= NUMBER_BYTES_MAX => memory.of_digits(value),
-        b"true" | b"false" => BOOL,
-        _ => 0,
-    }
-}
-
-/// The same of what begins with a digit or a sign.
+/// What a value is that begins with a digit or a sign; no bit if it is text.
 pub(super) fn of_digits(value: &[u8]) -> Kinds {
     let unsigned = value.strip_prefix(b"-").unwrap_or(value);
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -154,6 +142,7 @@ fn is_given_again(decimal: &[u8]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::memory::Memory;
     use super::*;
 
     /// What the rest of this file finds, put as simply as it can be.
@@ -182,7 +171,7 @@ mod tests {
     fn check(value: &str, memory: &mut Memory) {
         let found = simply(value);
         for time in ["first", "second"] {
-            assert_eq!(of(value.as_bytes(), memory), found, "{value:?}, the {time} time");
+            assert_eq!(memory.kinds(value.as_bytes()), found, "{value:?}, the {time} time");
         }
         // Behind the comma lies the next field, or what comes after the line.
         for behind in ["", ",", "1", "\n2,", "-.", "é,"] {
