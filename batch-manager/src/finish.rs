@@ -9,6 +9,8 @@
 //! 5. the message `Finished` is in the outbox;
 //! 6. the file is archived or removed. Only now bytes are destroyed, and coredms has acknowledged all of them.
 
+pub(crate) mod error;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,11 +19,10 @@ use mysimbdp_core::app::Ids;
 use mysimbdp_core::chain;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::clock;
-use mysimbdp_core::io::coredms::CoredmsError;
 use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_core::io::files::FileError;
+use mysimbdp_core::io::staging;
 use mysimbdp_core::io::staging::content::ContentError;
-use mysimbdp_core::io::staging::{self, StagingError};
 use mysimbdp_core::layout::Layout;
 use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::message::{self, Finished};
@@ -29,10 +30,11 @@ use mysimbdp_core::outcome::{Counts, FinalState, Outcome, Run};
 use mysimbdp_core::reason::Reason;
 use mysimbdp_core::timing::Stage;
 
+use self::error::FinishError;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::feed::verify_whole;
-use crate::history::{self, HistoryError};
+use crate::history::{self, date};
 use crate::observe::Work;
 use crate::rejects;
 use crate::replace;
@@ -48,29 +50,6 @@ pub(crate) enum Finish {
     Ingested(Counts),
     /// To be held: the content is not what was staged, or too much of it was rejected.
     Refused(String),
-}
-
-/// Why the end has to be tried again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FinishError {
-    #[error(transparent)]
-    Store(#[from] CoredmsError),
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    #[error("coredms refuses the rejected record {record}: {reason}")]
-    RejectRefused { record: u64, reason: String },
-    #[error("the rejected record {record} does not make a document")]
-    RejectMalformed {
-        record: u64,
-        #[source]
-        source: bson::error::Error,
-    },
-    #[error(transparent)]
-    Staging(#[from] StagingError),
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error(transparent)]
-    Content(#[from] ContentError),
 }
 
 /// Ends an ingestion whose units are all done.
@@ -257,10 +236,6 @@ fn began(manifest: &Manifest) -> Timestamp {
 
 fn run_id(manifest: &Manifest) -> String {
     Run::id(manifest.ingestion, manifest.staged_at)
-}
-
-pub(crate) fn date(time: Timestamp) -> bson::DateTime {
-    bson::DateTime::from_millis(time.as_millisecond())
 }
 
 /// Beside where the file was dropped, under a name that the drop directory does not take for a file. What its sender has

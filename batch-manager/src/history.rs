@@ -1,6 +1,7 @@
 //! The runs that have ended, in the platform's database: what is read again when a power cut has taken what lay on disk.
 
 use bson::{Document, doc};
+use jiff::Timestamp;
 use mysimbdp_core::io::coredms::CoredmsError;
 use mysimbdp_core::manifest::Manifest;
 use mysimbdp_core::message::{self, Finished};
@@ -75,4 +76,9 @@ pub(crate) async fn message(stores: &Stores, run: &str) -> Result<Option<Finishe
 
 async fn find(stores: &Stores, filter: Document, limit: i64) -> Result<Vec<Document>, CoredmsError> {
     stores.platform().await?.find(Run::COLLECTION, filter, limit).await
+}
+
+/// As it is in documents.
+pub(crate) fn date(time: Timestamp) -> bson::DateTime {
+    bson::DateTime::from_millis(time.as_millisecond())
 }

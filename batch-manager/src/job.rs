@@ -6,8 +6,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use mysimbdp_core::client::ClientId;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::manifest::Lane;
+
+/// An ingestion of a client.
+pub(crate) type Key = (ClientId, IngestionId);
 
 /// One staged ingestion: its work units, and what comes after them.
 #[derive(Clone, Debug)]

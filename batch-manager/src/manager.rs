@@ -21,14 +21,15 @@ use mysimbdp_core::outcome::Outcome;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use self::ended::Ended;
-use crate::attempt::attempt;
+use crate::attempt::{Attempted, attempt};
 use crate::bell::{Bell, Ring, Sought};
 use crate::blocking::blocking;
 use crate::context::Context;
-use crate::finish::{finish, hold};
-use crate::job::Job;
+use crate::finish::error::FinishError;
+use crate::finish::{Finish, finish, hold};
+use crate::job::{Job, Key};
 use crate::observe::{Look, Work, look, look_for};
+use crate::outbox::OutboxError;
 use crate::plan::{Action, Policy, Served, plan};
 use crate::queue::Queue;
 use crate::retention;
@@ -42,8 +43,6 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// What a shutdown may take beyond the grace of the apps: the steps of a finish, whose store may be away.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 
-pub(crate) type Key = (ClientId, IngestionId);
-
 /// One staged ingestion.
 #[derive(Debug)]
 struct Ingestion {
@@ -51,6 +50,16 @@ struct Ingestion {
     work: Arc<Work>,
     attempts: BTreeMap<u32, Attempt>,
     outcomes: BTreeMap<u32, Outcome>,
+}
+
+/// What has come to an end.
+#[derive(Debug)]
+enum Ended {
+    Attempt { key: Key, unit: usize, attempted: Attempted },
+    Finish { key: Key, result: Result<Finish, FinishError> },
+    Hold { key: Key, reasons: Vec<String>, result: Result<(), FinishError> },
+    Published(Result<(), OutboxError>),
+    Swept,
 }
 
 /// Work that may wait: of an app of a client, before or after the app's own part.

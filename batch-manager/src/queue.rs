@@ -10,8 +10,7 @@ use mysimbdp_core::client::ClientId;
 use mysimbdp_core::ingestion::IngestionId;
 use mysimbdp_core::manifest::Lane;
 
-use crate::job::{Job, Stage};
-use crate::manager::Key;
+use crate::job::{Job, Key, Stage};
 
 /// What waits for the same: ingestions of an app of a client, in one lane.
 type Line = (ClientId, String, Lane);

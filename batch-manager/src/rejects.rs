@@ -21,7 +21,8 @@ use mysimbdp_core::outcome::Outcome;
 
 use crate::blocking::blocking;
 use crate::context::Context;
-use crate::finish::{FinishError, date};
+use crate::finish::error::FinishError;
+use crate::history::date;
 use crate::observe::Work;
 
 /// Records of a page.

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use mysimbdp_testbed::{Disk, FileSystem, Root};
 
-use crate::world::SOURCES;
+/// The numbered sources, each with a log that an edge follows.
+pub const SOURCES: [&str; 2] = ["north", "south"];
 
 /// The logs, one for each source, and what their writer knows of them. It never syncs them.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mysimbdp_testbed::{Daemon, Mongod, Mosquitto, Proxy, Root, Signal, signal_if_running, unique};
 use serde_json::{Value, json};
 
-use crate::logs::Logs;
+use crate::logs::{Logs, SOURCES};
 use crate::plan::{Fault, Kind, Target};
 
 /// A client whose files are split, and whose app is started for each micro-batch.
@@ -14,8 +14,6 @@ pub const SPLIT: &str = "split";
 pub const WORKER: &str = "worker";
 /// A client with messages.
 pub const STREAM: &str = "stream";
-/// The numbered sources of its messages.
-pub const SOURCES: [&str; 2] = ["north", "south"];
 
 /// Where the apps write.
 pub const COLLECTION: &str = "readings";

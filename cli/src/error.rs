@@ -3,9 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use mysimbdp_core::{chain, exit};
-
-use crate::output::Foreign;
+use mysimbdp_core::{chain, exit, logging};
 
 /// A message for a person, and the exit code of `sysexits.h` for their scripts.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ impl Failure {
 
     /// The error with its causes, on one line: it may quote what a client has written.
     pub fn of(code: u8, error: &(dyn Error + 'static)) -> Self {
-        Self::new(code, Foreign(&chain(error)).to_string())
+        Self::new(code, logging::one_line(&chain(error)))
     }
 }
 

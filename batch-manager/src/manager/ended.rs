@@ -7,21 +7,12 @@ use mysimbdp_core::config::settings;
 use mysimbdp_core::io::random;
 use mysimbdp_core::outcome::Counts;
 
-use super::{Key, Manager, Part, Waiter, Waiting};
+use super::{Ended, Manager, Part, Waiter, Waiting};
 use crate::attempt::Attempted;
 use crate::backoff;
-use crate::finish::{Finish, FinishError};
-use crate::outbox::OutboxError;
-
-/// What has come to an end.
-#[derive(Debug)]
-pub(super) enum Ended {
-    Attempt { key: Key, unit: usize, attempted: Attempted },
-    Finish { key: Key, result: Result<Finish, FinishError> },
-    Hold { key: Key, reasons: Vec<String>, result: Result<(), FinishError> },
-    Published(Result<(), OutboxError>),
-    Swept,
-}
+use crate::finish::Finish;
+use crate::finish::error::FinishError;
+use crate::job::Key;
 
 impl Manager {
     pub(super) fn ended(&mut self, ended: Ended) {

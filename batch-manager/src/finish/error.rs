@@ -1,0 +1,29 @@
+use mysimbdp_core::io::coredms::CoredmsError;
+use mysimbdp_core::io::files::FileError;
+use mysimbdp_core::io::staging::StagingError;
+use mysimbdp_core::io::staging::content::ContentError;
+
+use crate::history::HistoryError;
+
+/// Why the end has to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FinishError {
+    #[error(transparent)]
+    Store(#[from] CoredmsError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error("coredms refuses the rejected record {record}: {reason}")]
+    RejectRefused { record: u64, reason: String },
+    #[error("the rejected record {record} does not make a document")]
+    RejectMalformed {
+        record: u64,
+        #[source]
+        source: bson::error::Error,
+    },
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Content(#[from] ContentError),
+}
