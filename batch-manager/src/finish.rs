@@ -231,7 +231,10 @@ impl Ended {
 
 /// From when on its time counts: a run that replaces begins long after its content was dropped.
 fn began(manifest: &Manifest) -> Timestamp {
-    if manifest.replace { manifest.staged_at } else { manifest.received_at }
+    if manifest.replace {
+        return manifest.staged_at;
+    }
+    manifest.taken_at.unwrap_or(manifest.received_at)
 }
 
 fn run_id(manifest: &Manifest) -> String {

@@ -41,6 +41,7 @@ pub(crate) fn manifest(batches: &[(u64, u64)]) -> Manifest {
         prefix,
         app: "app".to_owned(),
         received_at: Timestamp::UNIX_EPOCH,
+        taken_at: None,
         staged_at: Timestamp::UNIX_EPOCH,
         micro_batches,
         columns: Vec::new(),

@@ -216,7 +216,7 @@ impl Platform {
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     /// When the file had settled and was taken.
-    pub received_at: DateTime,
+    pub taken_at: DateTime,
     /// When it had been split and was about to be shown to batch-manager.
     pub staged_at: DateTime,
     /// When its last unit was stored, counted and noted.
@@ -229,10 +229,14 @@ impl Run {
         let date = |name: &str| {
             document.get_datetime(name).copied().map_err(Failure::of(format!("read {name} of a history")))
         };
+        let finished_at = date("finished_at")?;
+        let seconds = document.get_f64("seconds").map_err(Failure::of("read seconds of a history"))?;
         Ok(Self {
-            received_at: date("received_at")?,
+            taken_at: DateTime::from_millis(
+                finished_at.timestamp_millis() - (seconds * 1000.0).round() as i64,
+            ),
             staged_at: date("staged_at")?,
-            finished_at: date("finished_at")?,
+            finished_at,
             stored: document.get_i64("stored").map_err(Failure::of("read stored of a history"))?,
         })
     }

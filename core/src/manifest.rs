@@ -32,7 +32,11 @@ pub struct Manifest {
     pub prefix: Prefix,
     /// Name of the app in the client's `apps`.
     pub app: String,
+    /// When the file came to where it was dropped. Of two documents with the same key, that of the file which came later is newer.
     pub received_at: Timestamp,
+    /// When it had settled and was taken: from here on its time counts. `None` in manifests of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Timestamp>,
     pub staged_at: Timestamp,
     pub micro_batches: Vec<MicroBatch>,
     /// Of a CSV file: what its columns hold, decided on all of its rows. Empty where nothing is read in them, and in manifests of

@@ -98,6 +98,7 @@ impl Staged {
             prefix: Prefix::default(),
             app: "app".to_owned(),
             received_at: Timestamp::UNIX_EPOCH,
+            taken_at: None,
             staged_at: Timestamp::UNIX_EPOCH,
             micro_batches: Vec::new(),
             columns: Vec::new(),

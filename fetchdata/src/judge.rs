@@ -46,7 +46,9 @@ pub(crate) struct Accepted {
     pub(crate) client: ClientId,
     pub(crate) split: Split,
     pub(crate) closed: Closed,
+    /// When it came to where it was dropped.
     pub(crate) received_at: Timestamp,
+    pub(crate) taken_at: Timestamp,
     format: Format,
     app: String,
 }
@@ -66,7 +68,7 @@ pub(crate) fn candidate<'a>(config: &'a Config, look: &Look) -> Option<&'a Clien
 /// It cannot be opened or read; that is no fault of the file, and says nothing about it.
 pub(crate) fn judge(config: &Config, watch: &Watch, ready: &Ready) -> Result<Judgement, FileError> {
     let look = &ready.look;
-    let received_at = clock::now();
+    let taken_at = clock::now();
     let name = look.path.name();
     let client = match route::client(config, &look.place, name) {
         Ok(client) => client,
@@ -112,7 +114,8 @@ pub(crate) fn judge(config: &Config, watch: &Watch, ready: &Ready) -> Result<Jud
         }
     };
     let (look, client, app) = (look.clone(), client.id.clone(), app.name.clone());
-    let accepted = Accepted { look, file, client, split, closed, received_at, format, app };
+    let received_at = look.stamp.came_at(taken_at);
+    let accepted = Accepted { look, file, client, split, closed, received_at, taken_at, format, app };
     accepted.log_timing(Stage::Settle, ready.settled_for);
     accepted.log_timing(Stage::Validate, validated);
     accepted.log_timing(Stage::Split, took);
@@ -208,6 +211,7 @@ impl Accepted {
             prefix: self.split.prefix,
             app: self.app.clone(),
             received_at: self.received_at,
+            taken_at: Some(self.taken_at),
             staged_at: clock::now(),
             micro_batches: self.split.ranges.iter().enumerate().map(micro_batch).collect(),
             columns: self.split.columns.clone(),

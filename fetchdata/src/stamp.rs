@@ -1,5 +1,6 @@
 //! What metadata tells of a file's content.
 
+use jiff::Timestamp;
 use mysimbdp_core::io::drop_directory::FileStatus;
 use serde::{Deserialize, Serialize};
 
@@ -22,5 +23,28 @@ impl Stamp {
     /// Whether it is the same file with the same content, perhaps under another name: a rename changes `changed`.
     pub(crate) fn is_same_content(&self, other: &Self) -> bool {
         Self { changed: other.changed, ..*self } == *other
+    }
+
+    /// When the file came to its place, whenever it is looked at: its status changed last when it was given its name, or when it was
+    /// written to after that. Not later than `now`, whatever clock the file system has.
+    pub(crate) fn came_at(&self, now: Timestamp) -> Timestamp {
+        let (second, nanosecond) = self.changed;
+        let changed =
+            i32::try_from(nanosecond).ok().and_then(|nanosecond| Timestamp::new(second, nanosecond).ok());
+        changed.map_or(now, |changed| changed.min(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_came_when_its_status_changed_and_not_in_the_future() {
+        let now = Timestamp::new(100, 0).expect("in range");
+        let came_at =
+            |changed| Stamp { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed }.came_at(now);
+        assert_eq!(came_at((99, 5)), Timestamp::new(99, 5).expect("in range"));
+        assert_eq!((came_at((101, 0)), came_at((i64::MAX, 0)), came_at((1, i64::MAX))), (now, now, now));
     }
 }

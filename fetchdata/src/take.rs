@@ -216,8 +216,8 @@ impl Taker {
     ) -> Result<Ended, TakeError> {
         let taker = Arc::clone(self);
         let refuse = move || {
-            let (ingestion, received_at) = (accepted.split.ingestion, accepted.received_at);
-            taker.refuse(&accepted.look, Some(ingestion), received_at, vec![reason])
+            let (ingestion, taken_at) = (accepted.split.ingestion, accepted.taken_at);
+            taker.refuse(&accepted.look, Some(ingestion), taken_at, vec![reason])
         };
         spawn_blocking(refuse).await?
     }

@@ -145,6 +145,7 @@ impl Workshop {
             prefix: Prefix::default(),
             app: "app".to_owned(),
             received_at: now,
+            taken_at: None,
             staged_at: now,
             micro_batches,
             columns: Vec::new(),

@@ -97,13 +97,13 @@ impl Documents {
             self.prepared = Arc::new(documents(&database, COLLECTION).await?);
         }
         self.platform.forget(CLIENT).await?;
-        let took = seconds(run.received_at, durable_at);
+        let took = seconds(run.taken_at, durable_at);
         let sample = Sample::of(rows as f64 / took)
             .with_all(effort)
             .with("rows", rows as f64)
             .with("s until durable", took)
-            .with("s until staged", seconds(run.received_at, run.staged_at))
-            .with("s until counted and noted", seconds(run.received_at, run.finished_at));
+            .with("s until staged", seconds(run.taken_at, run.staged_at))
+            .with("s until counted and noted", seconds(run.taken_at, run.finished_at));
         Ok(Sample { memory_kib, ..sample })
     }
 

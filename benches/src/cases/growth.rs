@@ -74,11 +74,11 @@ impl Case for Growth {
         let runs = self.platform.ended(CLIENT, self.before + count).await?;
         let memory_kib = memory.peaks();
         let mut runs = runs;
-        runs.sort_by_key(|run| run.received_at);
+        runs.sort_by_key(|run| run.taken_at);
         let own = runs.split_off(self.before);
         self.before += count;
         let (Some(begun), Some(ended)) =
-            (own.iter().map(|run| run.received_at).min(), own.iter().map(|run| run.finished_at).max())
+            (own.iter().map(|run| run.taken_at).min(), own.iter().map(|run| run.finished_at).max())
         else {
             return Err(Failure::new("no file has ended"));
         };

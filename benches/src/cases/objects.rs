@@ -100,12 +100,12 @@ impl Objects {
             return Err(Failure::new(format!("the object has {length:?} of {} bytes", self.bytes)));
         }
         self.platform.forget(CLIENT).await?;
-        let took = seconds(runs[0].received_at, durable_at);
+        let took = seconds(runs[0].taken_at, durable_at);
         let sample = Sample::of(self.rate(took))
             .with_all(effort)
             .with("s until durable", took)
-            .with("s until staged", seconds(runs[0].received_at, runs[0].staged_at))
-            .with("s until counted and noted", seconds(runs[0].received_at, runs[0].finished_at));
+            .with("s until staged", seconds(runs[0].taken_at, runs[0].staged_at))
+            .with("s until counted and noted", seconds(runs[0].taken_at, runs[0].finished_at));
         Ok(Sample { memory_kib, ..sample })
     }
 

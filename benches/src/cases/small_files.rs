@@ -77,7 +77,7 @@ impl SmallFiles {
             self.prepared = documents(&database, COLLECTION).await?;
         }
         self.platform.forget(CLIENT).await?;
-        let begun = runs.iter().map(|run| run.received_at).min().unwrap_or(durable_at);
+        let begun = runs.iter().map(|run| run.taken_at).min().unwrap_or(durable_at);
         let staged = runs.iter().map(|run| run.staged_at).max().unwrap_or(durable_at);
         let took = seconds(begun, durable_at);
         let sample = Sample::of(files.len() as f64 / took)

@@ -76,7 +76,7 @@ impl Staging {
         let written = bytes_written(self.platform.pid())? - written;
         let directory =
             self.platform.root.path().join("staging").join(CLIENT).join(staged().unwrap_or_default());
-        let took = staged_at.duration_since(received_at(&directory)?).as_secs_f64();
+        let took = staged_at.duration_since(taken_at(&directory)?).as_secs_f64();
         let name = self.file.file_name().unwrap_or_default();
         std::fs::rename(directory.join(name), &self.file).map_err(Failure::of("take the file back"))?;
         std::fs::remove_dir_all(&directory).map_err(Failure::of("clear staging"))?;
@@ -107,11 +107,11 @@ impl Case for Staging {
 }
 
 /// When the staged file had settled and was taken.
-fn received_at(directory: &Path) -> Result<Timestamp> {
+fn taken_at(directory: &Path) -> Result<Timestamp> {
     let json = std::fs::read(directory.join("manifest.json")).map_err(Failure::of("read the manifest"))?;
     let manifest: Value = serde_json::from_slice(&json).map_err(Failure::of("read the manifest"))?;
-    let text = manifest["received_at"].as_str().unwrap_or_default();
-    text.parse().map_err(Failure::of("read received_at of the manifest"))
+    let text = manifest["taken_at"].as_str().unwrap_or_default();
+    text.parse().map_err(Failure::of("read taken_at of the manifest"))
 }
 
 /// All that a process has written, to whatever.

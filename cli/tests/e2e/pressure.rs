@@ -387,8 +387,8 @@ async fn clock_steps_a_day_forward_and_back() {
             "{runs:?}"
         );
         let last = runs.iter().find(|run| run.get_str("file").is_ok_and(|file| file == name));
-        let received = last.expect("the run").get_datetime("received_at").expect("a date");
-        let off = received.timestamp_millis() / 1000 - bson::DateTime::now().timestamp_millis() / 1000;
+        let staged = last.expect("the run").get_datetime("staged_at").expect("a date");
+        let off = staged.timestamp_millis() / 1000 - bson::DateTime::now().timestamp_millis() / 1000;
         assert!((off - seconds).abs() < 600, "the clock of step {step} was {seconds} s off, not {off}");
     }
     assert_eq!(platform.count("client2", "readings").await, rows);

@@ -35,6 +35,7 @@ on_both! {
     an_app_that_cannot_replace_is_held_and_takes_nothing_away,
     a_dropped_copy_replaces_what_the_first_has_stored,
     a_table_that_is_dropped_anew_is_the_newest_and_one_that_is_run_again_is_not,
+    of_tables_that_wait_for_each_other_the_one_that_was_dropped_last_is_the_newest,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -392,6 +393,37 @@ async fn a_table_that_is_dropped_anew_is_the_newest_and_one_that_is_run_again_is
     site.drop_file(0, "sunday.csv", &older);
     assert_eq!(site.root.list("held/client1"), Vec::<String>::new());
     holds("00").await;
+    site.command(0, &["reconcile"]);
+}
+
+async fn of_tables_that_wait_for_each_other_the_one_that_was_dropped_last_is_the_newest(store: Store) {
+    let of = |value: &str| {
+        format!("name,value\n{}", (0..ROWS).map(|row| format!("n{row},{value}\n")).collect::<String>())
+    };
+    let mut client = mendable("");
+    client["apps"][0]["ids"] = json!("key");
+    client["apps"][0]["record_key"] = json!(["name"]);
+    client["on_duplicate"] = json!("replace");
+    let site = Site::new(store, client);
+    site.mend("");
+    let _fetchdata = site.start("fetchdata");
+    let staged = async |count: usize| {
+        let is_staged = async || site.root.list("staging/client1").len() == count;
+        until_async(SOON, &format!("{count} tables are staged"), is_staged).await;
+    };
+    site.root.drop_file("client1", "a.csv", of("older").as_bytes());
+    staged(1).await;
+    // The same again waits for its end, and so is taken last, though it was not dropped last.
+    site.root.drop_file("client1", "b.csv", of("older").as_bytes());
+    let waits = async || site.root.log("fetchdata.log").contains("same content is staged, waits for its end");
+    until_async(SOON, "the copy waits", waits).await;
+    site.root.drop_file("client1", "c.csv", of("newer").as_bytes());
+    staged(2).await;
+    let _batch_manager = site.start("batch-manager");
+    site.ended(3).await;
+    let documents = site.documents("readings").await;
+    let is_newer = |document: &Document| document.get_str("value").is_ok_and(|value| value == "newer");
+    assert!(documents.len() == ROWS && documents.iter().all(is_newer), "{documents:?}");
     site.command(0, &["reconcile"]);
 }
 

@@ -47,6 +47,7 @@ fn stage(root: &Root, staged_at: Timestamp) {
         prefix: Prefix::default(),
         app: "app".to_owned(),
         received_at: staged_at,
+        taken_at: None,
         staged_at,
         micro_batches: vec![batch(0), batch(1)],
         columns: Vec::new(),
