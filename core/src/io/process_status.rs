@@ -60,9 +60,16 @@ impl ConfigInUse {
     pub fn other_broker(&self, config: &Config) -> Option<String> {
         // An older process says nothing, of the store neither.
         self.coredms.as_ref()?;
-        let theirs = self.broker.as_deref().unwrap_or(EMBEDDED);
-        let mine = config.broker_url.as_deref().map_or_else(|| EMBEDDED.to_owned(), address::server);
-        differs("broker", theirs, &mine, &remedy(BROKER_VARIABLE, "broker"))
+        match (&self.broker, config.broker_url.as_deref().map(address::server)) {
+            (None, None) => None,
+            (None, Some(mine)) => Some(format!(
+                "it uses the embedded broker, and not {mine} as here: unset {BROKER_VARIABLE}, and remove broker.url from the config"
+            )),
+            (Some(theirs), mine) => {
+                let mine = mine.as_deref().unwrap_or("the embedded one");
+                differs("broker", theirs, mine, &remedy(BROKER_VARIABLE, "broker"))
+            }
+        }
     }
 
     fn of(config: &Config) -> Self {
@@ -74,8 +81,6 @@ impl ConfigInUse {
         }
     }
 }
-
-const EMBEDDED: &str = "the embedded one";
 
 fn differs(what: &str, theirs: &str, mine: &str, remedy: &str) -> Option<String> {
     (theirs != mine).then(|| format!("it uses the {what} {theirs}, and not {mine} as here: {remedy}"))
