@@ -1,3 +1,5 @@
+//! Why an end has to be tried again, for all of its steps.
+
 use mysimbdp_core::io::coredms::CoredmsError;
 use mysimbdp_core::io::files::FileError;
 use mysimbdp_core::io::staging::StagingError;

@@ -150,4 +150,9 @@ mod tests {
             assert!(matches!(never.signal(Signal::KILL), Err(ProcessError::Gone { .. })));
         }
     }
+
+    #[test]
+    fn a_process_that_is_another_one_listens_to_nothing() {
+        assert!(!ProcessId { pid: 1, start_time: u64::MAX }.listens_to(Signal::USR1));
+    }
 }
