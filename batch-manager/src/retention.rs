@@ -187,14 +187,14 @@ pub async fn remove(layout: &Layout, expired: &Expired) -> Result<(), StagingErr
     if let Some((client, ingestion)) = returns.clone() {
         let layout = layout.clone();
         blocking(move || staging::return_to_archive(&layout, &client, ingestion)).await?;
-        tracing::info!(client = owner, id, "returned a held file to the archive, its time was up");
+        tracing::info!(client = owner, id, "returned a held file to the archive");
         return Ok(());
     }
     let directory = directory.clone();
     blocking(move || staging::remove_dir(&directory)).await?;
     // What was ingested is in the history.
     if *kind != Kind::Archived {
-        tracing::info!(client = owner, id, kind = %kind, "removed a file, its time was up");
+        tracing::info!(client = owner, id, kind = %kind, "removed a file");
     }
     Ok(())
 }

@@ -29,6 +29,10 @@ pub struct Cli {
     )]
     pub config: PathBuf,
 
+    /// What the process ran on that this one takes the place of: given by `up`.
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    pub in_place_of: Option<PathBuf>,
+
     #[command(subcommand)]
     pub command: Command,
 }

@@ -14,7 +14,15 @@ pub fn sound(file: &Path) -> Result<Config, Failure> {
     Config::load(file, variable).map_err(Failure::from)
 }
 
-/// The same; or, while the file has faults, what the running processes go on with.
+/// What one of the processes starts on; `in_place_of` is what an ended one ran on that `up` starts again.
+pub fn of_a_process(file: &Path, in_place_of: Option<&Path>) -> Result<Config, Failure> {
+    match in_place_of {
+        Some(in_use) => Config::load_again(file, in_use, variable).map_err(Failure::from),
+        None => sound(file),
+    }
+}
+
+/// What the file says; or, while the file has faults, what the running processes go on with.
 pub fn in_use(file: &Path) -> Result<Config, Failure> {
     sound(file).or_else(|faulty| match Config::in_use(file, variable) {
         Some(config) => {

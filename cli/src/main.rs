@@ -90,6 +90,7 @@ fn end(result: Result<(), Failure>) -> ExitCode {
 async fn run(cli: Cli) -> Result<(), Failure> {
     let file = cli.config.as_path();
     let load = || loading::sound(file);
+    let load_process = || loading::of_a_process(file, cli.in_place_of.as_deref());
     match cli.command {
         Command::Up => commands::up::run(&load()?, file).await,
         Command::Demo(args) => demo::run(&args).await,
@@ -120,10 +121,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stream(command) | Command::StreamManager { command: Some(command) } => {
             commands::stream::run(&loading::in_use(file)?, command).await
         }
-        Command::Fetchdata => commands::role::fetchdata(load()?, file).await,
-        Command::BatchManager => commands::role::batch_manager(load()?, file).await,
-        Command::StreamManager { command: None } => commands::role::stream_manager(load()?, file).await,
-        Command::Broker { port } => commands::role::broker(load()?, port).await,
+        Command::Fetchdata => commands::role::fetchdata(load_process()?, file).await,
+        Command::BatchManager => commands::role::batch_manager(load_process()?, file).await,
+        Command::StreamManager { command: None } => {
+            commands::role::stream_manager(load_process()?, file).await
+        }
+        Command::Broker { port } => commands::role::broker(load_process()?, port).await,
         Command::Schema => {
             println!("{}", config::schema_json().trim_end());
             Ok(())

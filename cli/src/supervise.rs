@@ -5,6 +5,7 @@
 //! 3. Watches: a child that ends is started again, with back-off, unless its exit code says that it never can be.
 //! 4. Stops them in reverse order, each within its deadline.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -37,6 +38,8 @@ pub struct Platform {
     program: PathBuf,
     directory: PathBuf,
     config_file: PathBuf,
+    /// What all of them run on, whatever has become of the file.
+    config_in_use: PathBuf,
     output: Output,
     stop_within: Duration,
 }
@@ -84,7 +87,6 @@ impl Supervised {
     /// No restart can mend it.
     fn note_end(&mut self, status: ExitStatus) -> Result<(), Failure> {
         let process = self.kind.name();
-        // A config with faults is none of the reasons: it had none when all this started, and may be mended.
         if exit_code(status) == Some(exit::NO_PERMISSION) {
             return Err(Failure::new(exit::NO_PERMISSION, format!("{process} cannot go on: {status}")));
         }
@@ -131,6 +133,7 @@ impl Platform {
             program: std::env::current_exe().map_err(io)?,
             directory: std::env::current_dir().map_err(io)?,
             config_file: std::path::absolute(config_file).map_err(io)?,
+            config_in_use: config.layout.config_in_use(),
             output,
             stop_within: stop_grace + STOP_MARGIN,
         };
@@ -149,7 +152,7 @@ impl Platform {
 
     async fn start_all(&mut self, config: &Config, kinds: &[ProcessKind]) -> Result<(), Failure> {
         for &kind in kinds {
-            let child = self.spawn(kind).await.map_err(failure)?;
+            let child = self.spawn(kind, &[]).await.map_err(failure)?;
             self.processes.push(Supervised::new(kind, child));
             // The others look for the broker's address when they start.
             if kind == ProcessKind::Broker {
@@ -159,7 +162,7 @@ impl Platform {
         self.wait_ready(config).await
     }
 
-    async fn spawn(&self, kind: ProcessKind) -> Result<Child, ProcessError> {
+    async fn spawn(&self, kind: ProcessKind, options: &[&OsStr]) -> Result<Child, ProcessError> {
         let inherited = [
             config::BROKER_VARIABLE,
             config::BROKER_PASSWORD_VARIABLE,
@@ -168,9 +171,10 @@ impl Platform {
         ];
         let env =
             inherited.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?))).collect();
+        let words = [kind.name().as_ref(), "--config".as_ref(), self.config_file.as_os_str()];
         Spawn {
             program: self.program.clone(),
-            args: vec![kind.name().into(), "--config".into(), self.config_file.clone().into()],
+            args: words.iter().chain(options).map(OsString::from).collect(),
             env,
             directory: self.directory.clone(),
             stdin: Stdin::Null,
@@ -247,7 +251,8 @@ impl Platform {
     }
 
     async fn start_again(&mut self, position: usize) {
-        let started = self.spawn(self.processes[position].kind).await;
+        let options = ["--in-place-of".as_ref(), self.config_in_use.as_os_str()];
+        let started = self.spawn(self.processes[position].kind, &options).await;
         let process = &mut self.processes[position];
         match started {
             Ok(child) => process.state = State::running(child),

@@ -20,6 +20,7 @@ use mysimbdp_core::config::settings::StagingParts;
 use mysimbdp_core::failpoint;
 use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath};
 use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_core::io::staging;
 use mysimbdp_core::layout::{Layout, part_file};
 use mysimbdp_core::manifest::Manifest;
 
@@ -109,7 +110,7 @@ impl Paths {
     }
 
     fn by_move(&self, source: &Source, manifest: &Manifest) -> Result<Staging, FileError> {
-        files::write_durable(&self.unseen.join(Layout::MANIFEST), &manifest.to_json())?;
+        staging::write_manifest(&self.unseen, manifest)?;
         failpoint::hit("fetchdata.manifest-written");
         let (unseen, name) = (Directory::of_platform(&self.unseen)?, manifest.file.as_ref());
         match move_verified(&self.drop_directory, source.path, &unseen, name, &source.stamp)? {
@@ -137,7 +138,7 @@ impl Paths {
         }
         files::sync_dir(&parts)?;
         failpoint::hit("fetchdata.parts-synced");
-        files::write_durable(&self.unseen.join(Layout::MANIFEST), &manifest.to_json())?;
+        staging::write_manifest(&self.unseen, manifest)?;
         files::sync_dir(&self.unseen)?;
         files::sync_dir(self.unseen.parent().unwrap_or(&self.unseen))?;
         failpoint::hit("fetchdata.parts-described");

@@ -400,7 +400,7 @@ async fn clock_steps_a_day_forward_and_back() {
     }
 }
 
-/// A config that is broken while everything runs: it is told, the old one stays, even for a process that has to be
+/// A config that is broken while everything runs: it is told, the old one stays, for processes too that are killed and
 /// started again.
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_config_while_running() {
@@ -426,6 +426,7 @@ async fn broken_config_while_running() {
     platform.command(78, &["check"]);
     // Not even JSON.
     write(&sound[..sound.len() / 2]);
+    all_say(&logs, "WARN", "has faults", 2);
     let file = platform.root.path().join("a.csv");
     std::fs::write(&file, readings(10_000).0).expect("a file");
     platform.command(0, &["drop", "--wait", "client2", file.to_str().expect("UTF-8")]);
@@ -435,20 +436,27 @@ async fn broken_config_while_running() {
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
     platform.stored("client3", "readings", 100, SOON).await;
 
-    let fetchdata = role_of(up.pid(), "fetchdata");
-    signal(fetchdata, Signal::KILL);
-    until(SOON, "it cannot be started with this config", || up.output().contains("mysimbdp: "));
-    write(&sound);
-    all_say(&logs[1..], "INFO", "says again what this process runs on", 1);
+    let roles = ["fetchdata", "batch-manager", "stream-manager"];
+    for role in roles {
+        signal(role_of(up.pid(), role), Signal::KILL);
+    }
+    // Each refuses the half file and says so, as before: the third time, and for the new processes the first.
+    all_say(&logs, "WARN", "has faults", 3);
+    platform.command(0, &["health"]);
     platform.root.drop_file("client2", "b.csv", &numbered(10_000, 1).0);
     platform.ingested("client2", 2, SOON).await;
+    write(&sound);
+    all_say(&logs, "INFO", "says again what this process runs on", 1);
 
     configure(&platform, |config| config["logs"] = json!({"retention": "1d"}));
-    for role in ["fetchdata", "batch-manager", "stream-manager"] {
+    for role in roles {
         until_noticed(&platform, role, "needs a restart, as these count from the start only: logs.retention");
     }
     let refused = platform.command(78, &["reload"]);
     assert_eq!(refused.matches("refuses it, the old config stays").count(), 3, "{refused}");
+    // One that is started again must not run on another config than the others.
+    signal(role_of(up.pid(), "fetchdata"), Signal::KILL);
+    all_say(&logs[..1], "WARN", "needs a restart", 2);
     assert!(up.interrupt().success(), "{}", up.output());
 }
 

@@ -61,7 +61,7 @@ async fn purge_removes_what_is_old_enough_and_the_history_says_so() {
     assert_eq!(counts(&platform), [(0, 0), (1, 1)]);
     assert_eq!(states(&platform, "client1").await, ["purged"]);
     assert_eq!(states(&platform, "client2").await, ["held"]);
-    assert_eq!(platform.root.log("purge.log").matches("its time was up").count(), 2);
+    assert_eq!(platform.root.log("purge.log").matches("removed a file").count(), 2);
     platform.command(0, &["reconcile"]);
 
     // Only held files have a history that must know.

@@ -1,4 +1,4 @@
-//! The config that the running processes go on with while the file has faults: for commands that must go on, too.
+//! The config that the running processes go on with while they refuse the file: for what must go on, too.
 //!
 //! Each process keeps the text that it runs on in `state/`; all of them run on the same one, but for moments. It is read
 //! only where a process runs, so one that is left over is no harm.
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Config, validate};
+use super::{Config, Faults, live, validate};
 use crate::io::files;
 use crate::io::process_status::{Found, find};
 use crate::layout::Layout;
@@ -20,7 +20,25 @@ pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Op
     if !ProcessKind::STAGES.iter().any(runs) {
         return None;
     }
-    let text = files::read_to_string(&layout.config_in_use()).ok()?;
+    kept(file, &layout.config_in_use(), variable)
+}
+
+/// What a process starts on that takes the place of one that ended: what the file says, unless the processes that
+/// run on what is kept in `in_use` refuse it.
+pub(super) fn load_again(
+    file: &Path,
+    in_use: &Path,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Faults> {
+    let said = validate::load(file, &variable);
+    match kept(file, in_use, variable) {
+        Some(running) => Ok(live::judge(&running, said).1.unwrap_or(running)),
+        None => said,
+    }
+}
+
+fn kept(file: &Path, in_use: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
+    let text = files::read_to_string(in_use).ok()?;
     validate::parse(file, &text, variable).ok()
 }
 

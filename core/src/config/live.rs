@@ -45,7 +45,7 @@ pub struct Offers {
 
 /// What the file says, compared with what the process runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Edit {
+pub(super) enum Edit {
     None,
     Sound { sections: String },
     Refused { reason: String },
@@ -176,7 +176,7 @@ fn is_same(one: Option<&Metadata>, other: Option<&Metadata>) -> bool {
 }
 
 /// What the loaded config is to a process that runs on `running`, and the config itself unless it is refused.
-fn judge(running: &Config, loaded: Result<Config, Faults>) -> (Edit, Option<Config>) {
+pub(super) fn judge(running: &Config, loaded: Result<Config, Faults>) -> (Edit, Option<Config>) {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(faults) => {

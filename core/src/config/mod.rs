@@ -123,6 +123,20 @@ impl Config {
         in_use::load(file, variable)
     }
 
+    /// For a process that takes the place of one that ended: what `file` says, unless the processes that run on what
+    /// is kept in `in_use` refuse it, and then that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`], and nothing is kept that is sound.
+    pub fn load_again(
+        file: &Path,
+        in_use: &Path,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Faults> {
+        in_use::load_again(file, in_use, variable)
+    }
+
     pub fn client(&self, id: &ClientId) -> Option<&Client> {
         self.clients.get(id)
     }

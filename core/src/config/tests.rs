@@ -354,6 +354,31 @@ fn the_shipped_config_is_complete_and_right() {
 }
 
 #[test]
+fn in_place_of_an_ended_process_what_the_others_refuse_is_not_used() {
+    let in_use = platform(r#""rules": {"file_name_bytes_max": 9}"#);
+    let started_on = |kept: Option<&str>, said: Option<&str>| {
+        let (folder, file) = written(said.unwrap_or_default());
+        if said.is_none() {
+            crate::io::files::remove_file(&file).expect("removable");
+        }
+        let in_use = folder.path().join("in-use.json");
+        if let Some(kept) = kept {
+            crate::io::files::write_atomic(&in_use, kept.as_bytes()).expect("writable");
+        }
+        Config::load_again(&file, &in_use, no_variable).map(|config| config.text.to_string())
+    };
+    let restart = platform(r#""logs": {"retention": "1d"}"#);
+    for refused in [None, Some("{"), Some(restart.as_str())] {
+        assert_eq!(started_on(Some(&in_use), refused).expect("what is in use"), in_use, "{refused:?}");
+    }
+    let sound = platform(r#""rules": {"file_name_bytes_max": 8}"#);
+    for kept in [None, Some("{"), Some(in_use.as_str())] {
+        assert_eq!(started_on(kept, Some(&sound)).expect("the file"), sound, "{kept:?}");
+    }
+    started_on(None, Some("{")).expect_err("neither can be read");
+}
+
+#[test]
 fn a_minimal_config_has_every_default() {
     let text = r#"{"clients": [{"id": "a", "apps": [{"name": "x", "command": ["x"]}], "streams": [{"command": ["y"]}]}]}"#;
     let (folder, file) = written(text);

@@ -188,6 +188,15 @@ pub fn read_manifest(directory: &Path) -> Result<Manifest, StagingError> {
     Manifest::from_json(&json).map_err(|source| StagingError::Manifest { path, source })
 }
 
+/// Its entry is on disk once the directory is synced.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), FileError> {
+    files::write_durable(&directory.join(Layout::MANIFEST), &manifest.to_json())
+}
+
 /// The names in a directory that are of the kind that is sought there, in order.
 fn names<T: std::str::FromStr + Ord>(directory: &Path) -> Result<Vec<T>, FileError> {
     let names = files::names(directory)?;

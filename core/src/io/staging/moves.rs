@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 
 use super::progress::Progress;
-use super::{StagingError, names, progress, read_manifest};
+use super::{StagingError, names, progress, read_manifest, write_manifest};
 use crate::client::ClientId;
 use crate::ingestion::IngestionId;
 use crate::io::drop_directory::DropPath;
 use crate::io::files::{self, FileError};
 use crate::layout::Layout;
-use crate::manifest::{Lane, Manifest};
+use crate::manifest::Lane;
 use crate::reason::Reason;
 use crate::replace::Succession;
 use crate::{chain, failpoint};
@@ -289,10 +289,6 @@ pub fn reprocess(
     move_run_durable(&archived, &staged)?;
     failpoint::hit("replace.run-staged");
     Ok(())
-}
-
-fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), FileError> {
-    files::write_durable(&directory.join(Layout::MANIFEST), &manifest.to_json())
 }
 
 /// The clients that hold an ingestion of this id; more than one only by a forged directory.
