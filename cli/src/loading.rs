@@ -52,7 +52,7 @@ fn like_the_processes(
     config: &Config,
     differs: impl Fn(&ConfigInUse, &Config) -> Option<String>,
 ) -> Result<(), Failure> {
-    for kind in ProcessKind::STAGES {
+    for kind in ProcessKind::ON_THE_CONFIG {
         // Another user may not look; then its own settings must do.
         if let Ok(Found::Running(process, Some(said))) = find(&config.layout, kind)
             && let Some(difference) = differs(&said.config, config)

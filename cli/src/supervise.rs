@@ -1,5 +1,6 @@
 //! Runs the platform's processes as children of this one: what `up` and `demo` share.
 //!
+//! 0. Locks the data root: it is in use from now on, by its config, even while all of the processes have ended.
 //! 1. The embedded broker, where no other is configured or running for this data root; waits until it listens.
 //! 2. fetchdata, batch-manager, stream-manager; waits until each holds its lock, which is when it is at work.
 //! 3. Watches: a child that ends is started again, with back-off, unless its exit code says that it never can be.
@@ -13,8 +14,9 @@ use std::time::{Duration, Instant};
 use futures::future::select_all;
 use mysimbdp_core::config::{self, Config};
 use mysimbdp_core::io::address;
-use mysimbdp_core::io::lock::{self, Holder};
+use mysimbdp_core::io::lock::{self, Holder, Lock, LockError};
 use mysimbdp_core::io::process::{Child, Output, ProcessError, Signal, Spawn, Stdin};
+use mysimbdp_core::io::process_status::ProcessStatus;
 use mysimbdp_core::process_kind::ProcessKind;
 use mysimbdp_core::{chain, exit, logging};
 use tokio::sync::{Notify, watch};
@@ -42,6 +44,8 @@ pub struct Platform {
     config_in_use: PathBuf,
     output: Output,
     stop_within: Duration,
+    _lock: Lock,
+    _status: ProcessStatus,
 }
 
 #[derive(Debug)]
@@ -128,6 +132,11 @@ impl Platform {
             .duration()
             .max(config.settings.stream_manager.stop_grace.duration());
         let io = |error| Failure::of(exit::IO, &error);
+        let role = ProcessKind::Up;
+        let lock = Lock::take(&role.locked_directory(&config.layout), role.name()).map_err(|error| {
+            let held = matches!(error, LockError::Held { .. });
+            Failure::of(if held { exit::NO_PERMISSION } else { exit::IO }, &error)
+        })?;
         let mut platform = Self {
             processes: Vec::new(),
             program: std::env::current_exe().map_err(io)?,
@@ -136,6 +145,8 @@ impl Platform {
             config_in_use: config.layout.config_in_use(),
             output,
             stop_within: stop_grace + STOP_MARGIN,
+            _lock: lock,
+            _status: ProcessStatus::new(config, role.name()),
         };
         let mut kinds = ProcessKind::STAGES.to_vec();
         if address::broker(config).is_err() {

@@ -12,11 +12,16 @@ pub enum ProcessKind {
     Fetchdata,
     BatchManager,
     StreamManager,
+    /// That which starts all of them, and starts them again.
+    Up,
 }
 
 impl ProcessKind {
     /// Those that read the clients' settings.
     pub const STAGES: [Self; 3] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager];
+
+    /// Those whose config, while one of them runs, is that of the platform, whatever the file says.
+    pub const ON_THE_CONFIG: [Self; 4] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager, Self::Up];
 
     /// Also the name of the command that runs it.
     pub fn name(self) -> &'static str {
@@ -25,6 +30,7 @@ impl ProcessKind {
             Self::Fetchdata => "fetchdata",
             Self::BatchManager => "batch-manager",
             Self::StreamManager => "stream-manager",
+            Self::Up => "up",
         }
     }
 
@@ -35,7 +41,7 @@ impl ProcessKind {
             Self::Broker => layout.embedded_broker(),
             Self::Fetchdata => layout.drop_point(),
             Self::BatchManager => layout.staging(),
-            Self::StreamManager => layout.state(),
+            Self::StreamManager | Self::Up => layout.state(),
         }
     }
 }

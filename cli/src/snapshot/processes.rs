@@ -23,8 +23,11 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
     match find(&config.layout, kind) {
         Err(error) => part(Condition::Unknown, format!("cannot be looked at: {}", chain(&error))),
         Ok(Found::NotRunning) => {
-            let text = format!("does not run; `mysimbdp up` or `mysimbdp {}` starts it", kind.name());
-            part(Condition::Missing, text)
+            let starts = match find(&config.layout, ProcessKind::Up) {
+                Ok(Found::Running(up, _)) => format!("`mysimbdp up` (pid {}) starts it again", up.pid),
+                _ => format!("`mysimbdp up` or `mysimbdp {}` starts it", kind.name()),
+            };
+            part(Condition::Missing, format!("does not run; {starts}"))
         }
         Ok(Found::Elsewhere { holder }) => part(Condition::Unknown, format!("on another host: {holder}")),
         Ok(Found::Running(process, said)) => {

@@ -253,6 +253,13 @@ async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
         config["broker"].as_object_mut().expect("an object").remove("url");
     });
     refused(&[], "the embedded one");
+    write(&config);
+    platform.configure(|config| config["broker"]["topic_prefix"] = json!("elsewhere"));
+    let (code, said) = feed(&platform.root.config(), &["--timeout", "1s"], &[], &messages(0, 1));
+    assert!(
+        code == Some(78) && said.contains("and not elsewhere as here: set broker.topic_prefix"),
+        "{said}"
+    );
 
     // The store is none of its business.
     write(&config);

@@ -193,6 +193,12 @@ async fn a_command_that_would_look_into_another_store_says_so() {
     assert!(code == Some(75) && printed.contains("set MYSIMBDP_COREDMS as it is set there"), "{printed}");
     assert!(!platform.root.path().join("other").exists());
     platform.command(0, &["reconcile"]);
+    platform.configure(|config| config["coredms"]["database"] = json!("elsewhere"));
+    for words in commands {
+        let refused = platform.command(78, words);
+        assert!(refused.contains("and not elsewhere as here: set coredms.database"), "{words:?}: {refused}");
+    }
+    platform.command(75, &["health"]);
     assert!(up.interrupt().success(), "{}", up.output());
 }
 

@@ -437,9 +437,23 @@ async fn broken_config_while_running() {
     platform.stored("client3", "readings", 100, SOON).await;
 
     let roles = ["fetchdata", "batch-manager", "stream-manager"];
-    for role in roles {
-        signal(role_of(up.pid(), role), Signal::KILL);
-    }
+    let kill_all = || roles.map(|role| signal(role_of(up.pid(), role), Signal::KILL));
+    // Nothing is left but what is about to start them again: it is said, and nobody goes by the file.
+    signal(up.pid(), Signal::STOP);
+    kill_all();
+    until(SOON, "all are dead", || Daemon::run(&platform.root, &["health"], &[]).status.code() == Some(69));
+    assert!(
+        platform
+            .command(69, &["health"])
+            .contains(&format!("`mysimbdp up` (pid {}) starts it again", up.pid()))
+    );
+    let other_broker = sound.replace(mosquitto().url(), "mqtt://127.0.0.1:1");
+    assert_ne!(other_broker, sound);
+    write(&other_broker);
+    let refused = platform.command(78, &["edge", "--client", "client3", "--source", "late"]);
+    assert!(refused.contains(&format!("up runs (pid {}): it uses the broker", up.pid())), "{refused}");
+    write(&sound[..sound.len() / 2]);
+    signal(up.pid(), Signal::CONT);
     // Each refuses the half file and says so, as before: the third time, and for the new processes the first.
     all_say(&logs, "WARN", "has faults", 3);
     platform.command(0, &["health"]);

@@ -17,7 +17,7 @@ use crate::process_kind::ProcessKind;
 pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
     let layout = Layout::new(data_root(file)?);
     let runs = |kind: &ProcessKind| matches!(find(&layout, *kind), Ok(Found::Running(..)));
-    if !ProcessKind::STAGES.iter().any(runs) {
+    if !ProcessKind::ON_THE_CONFIG.iter().any(runs) {
         return None;
     }
     kept(file, &layout.config_in_use(), variable)

@@ -44,6 +44,11 @@ pub struct ConfigInUse {
     /// The same of a broker that is not the embedded one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<String>,
+    /// Its own database. Absent in what older processes say, as the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_prefix: Option<String>,
 }
 
 impl ConfigInUse {
@@ -53,14 +58,18 @@ impl ConfigInUse {
         let store = self.coredms.as_deref()?;
         let mine = address::server(&config.coredms_url);
         differs("store", store, &mine, &remedy(COREDMS_VARIABLE, "coredms"))
+            .or_else(|| {
+                let mine = &config.settings.coredms.database;
+                differs("database", self.database.as_ref()?, mine, "set coredms.database as it is there")
+            })
             .or_else(|| self.other_broker(config))
     }
 
-    /// The same, of the broker alone.
+    /// The same, of the broker and the topics there alone.
     pub fn other_broker(&self, config: &Config) -> Option<String> {
         // An older process says nothing, of the store neither.
         self.coredms.as_ref()?;
-        match (&self.broker, config.broker_url.as_deref().map(address::server)) {
+        let other = match (&self.broker, config.broker_url.as_deref().map(address::server)) {
             (None, None) => None,
             (None, Some(mine)) => Some(format!(
                 "it uses the embedded broker, and not {mine} as here: unset {BROKER_VARIABLE}, and remove broker.url from the config"
@@ -69,7 +78,16 @@ impl ConfigInUse {
                 let mine = mine.as_deref().unwrap_or("the embedded one");
                 differs("broker", theirs, mine, &remedy(BROKER_VARIABLE, "broker"))
             }
-        }
+        };
+        other.or_else(|| {
+            let mine = &config.settings.broker.topic_prefix;
+            differs(
+                "topic prefix",
+                self.topic_prefix.as_ref()?,
+                mine,
+                "set broker.topic_prefix as it is there",
+            )
+        })
     }
 
     fn of(config: &Config) -> Self {
@@ -78,6 +96,8 @@ impl ConfigInUse {
             since: clock::now(),
             coredms: Some(address::server(&config.coredms_url)),
             broker: config.broker_url.as_deref().map(address::server),
+            database: Some(config.settings.coredms.database.clone()),
+            topic_prefix: Some(config.settings.broker.topic_prefix.clone()),
         }
     }
 }
