@@ -18,11 +18,14 @@ use crate::record::Fields;
 /// Documents of one write. More gain nothing: the driver's time per document is flat from a few hundred on.
 const BATCH_DOCUMENTS: usize = 1_000;
 
-/// Bytes of one write: far below the 48 MB of a MongoDB message, and three of them are all that the sink holds.
+/// Bytes of one write: far below the 48 MB of a MongoDB message. A document that is larger goes alone, or with what was before it.
 const BATCH_BYTES: usize = 8_000_000;
 
 /// While one batch waits for the store's journal, another can be on its way.
 const WRITERS: usize = 2;
+
+/// Bytes that are on their way at a time, unless one batch alone has more. The driver holds each of them once more.
+const WRITING_BYTES_MAX: usize = 3 * BATCH_BYTES;
 
 /// Takes the records of a unit, in file order, and numbers them.
 ///
@@ -38,6 +41,7 @@ pub struct Sink<'a> {
     counts: Counts,
     batch: Batch,
     writing: JoinSet<(Batch, Result<Written, CoredmsError>)>,
+    writing_bytes: usize,
 }
 
 /// Documents that go to the store together, and the number of each in the file.
@@ -67,6 +71,7 @@ impl<'a> Sink<'a> {
             counts: Counts::default(),
             batch: Batch::default(),
             writing: JoinSet::new(),
+            writing_bytes: 0,
         }
     }
 
@@ -141,14 +146,15 @@ impl<'a> Sink<'a> {
         self.answer.reject(number, reason)
     }
 
-    /// Sends the batch on its way, when a writer is free.
+    /// Sends the batch on its way, when there is room for it.
     fn write(&mut self) -> Result<(), Failure> {
         if self.batch.documents.is_empty() {
             return Ok(());
         }
-        while self.writing.len() >= WRITERS {
+        while self.is_busy() {
             self.settle_one()?;
         }
+        self.writing_bytes += self.batch.bytes;
         let mut batch = std::mem::take(&mut self.batch);
         let documents = std::mem::take(&mut batch.documents);
         let coredms = self.store.coredms.clone();
@@ -167,10 +173,16 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
+    fn is_busy(&self) -> bool {
+        let too_many = self.writing.len() >= WRITERS;
+        too_many || (self.writing_bytes > 0 && self.writing_bytes + self.batch.bytes > WRITING_BYTES_MAX)
+    }
+
     /// Waits for one of the writes and books its result.
     fn settle_one(&mut self) -> Result<(), Failure> {
         let Some(ended) = self.store.block_on(self.writing.join_next()) else { return Ok(()) };
         let (batch, written) = ended.map_err(|error| Failure::Fault(format!("writer failed: {error}")))?;
+        self.writing_bytes -= batch.bytes;
         let written = written?;
         failpoint::hit("batch-app.batch-stored");
         self.counts.stored += written.stored;
