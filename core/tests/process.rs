@@ -256,6 +256,17 @@ async fn what_an_owner_left_behind_is_killed_and_nothing_else() {
     assert!(kept.id().alive());
 }
 
+/// Until it has ended it may still do what it was about: here it gives back much memory, which takes its time.
+#[tokio::test]
+async fn what_was_left_behind_has_ended_when_it_is_said_to_be_killed() {
+    let mut large =
+        started("{ head -c 300000000 /dev/zero; echo $$ >&2; sleep 300; } | tail -c 300000000").await;
+    let stderr = large.stderr.take().expect("piped");
+    BufReader::new(stderr).read_line(&mut String::new()).await.expect("read stderr");
+    assert!(kill_left_behind(&owner()).await >= 2);
+    assert_eq!(kill_left_behind(&owner()).await, 0, "some are still there");
+}
+
 /// The file that tells the next test's second process what to do.
 const CHILD_OF_KILLED: &str = "MYSIMBDP_TEST_SPAWN_AND_WAIT";
 

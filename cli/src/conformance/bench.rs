@@ -239,7 +239,7 @@ impl Bench {
             stdin: Stdin::Feed,
             output: Output::Piped,
             dies_with_parent: Some(Signal::KILL),
-            owner: Some(format!("check-app {}", self.sandbox.directory.display())),
+            owner: Some(self.sandbox.owner()),
         }
         .start()
         .await

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mysimbdp_core::config::COREDMS_VARIABLE;
 use mysimbdp_core::exit;
 use mysimbdp_core::io::coredms::{self, Coredms};
-use mysimbdp_core::io::process::find_program;
+use mysimbdp_core::io::process::{find_program, kill_left_behind};
 use mysimbdp_core::io::{files, random};
 
 use crate::error::Failure;
@@ -49,8 +49,15 @@ impl Sandbox {
         Ok(Self { program, args, coredms_url, database, store, directory, data_root })
     }
 
+    /// Whose the program is, if somebody has to kill it.
+    pub(super) fn owner(&self) -> String {
+        format!("check-app {}", self.directory.display())
+    }
+
     /// Leaves nothing behind, in the store neither.
     pub(super) async fn close(self) -> Result<(), Failure> {
+        // A program that is just being killed could still make a file.
+        kill_left_behind(&self.owner()).await;
         self.store.drop_database().await?;
         self.store.close().await;
         Ok(())

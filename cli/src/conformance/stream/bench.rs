@@ -167,7 +167,7 @@ impl StreamBench {
             stdin: Stdin::Null,
             output: Output::AppendTo(sandbox.directory.join("stream.log")),
             dies_with_parent: Some(process::Signal::KILL),
-            owner: Some(format!("check-app {}", sandbox.directory.display())),
+            owner: Some(sandbox.owner()),
         }
         .start()
         .await

@@ -6,15 +6,22 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Once;
+use std::time::Duration;
 
+use futures::future::join_all;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, pidfd_send_signal, setrlimit};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::proc::processes;
+use super::proc::{end_of, processes};
 
 /// Scans of `/proc` at most: a process that forks faster than it is found needs more than one.
 const SCANS_MAX: usize = 20;
+/// Each costs a descriptor, of which enough must be left to find all others of a program that forks without end.
+const WAITED_FOR_MAX: usize = 100;
+/// Even a process with a lot of memory ends within this time; one that waits for a dead disk may never.
+const END_MAX: Duration = Duration::from_secs(5);
 
 /// Set in every tag, so that a limit which somebody means as one (`ulimit -x 1000`) is never taken for a tag.
 const IS_TAG: u64 = 1 << 62;
@@ -57,24 +64,41 @@ impl Tag {
     }
 }
 
-/// Kills every process with exactly this tag, and goes on if nobody waits for it; the number of them is returned.
+/// Kills every process with exactly this tag, and waits until they have ended. It goes on if nobody waits for it; the number of
+/// them is returned.
 ///
 /// `since` is the start time of the one that was given the tag: older ones need no closer look.
 pub(super) fn kill_tagged(tag: Tag, since: u64) -> JoinHandle<usize> {
-    spawn_blocking(move || kill_tagged_now(tag, since))
+    tokio::spawn(kill_and_wait(since, move |found| found == tag))
 }
 
 /// The same for [`Drop`], which cannot wait.
-pub(super) fn kill_tagged_now(tag: Tag, since: u64) -> usize {
-    kill(since, |found| found == tag)
+pub(super) fn kill_tagged_now(tag: Tag, since: u64) {
+    kill(since, |found| found == tag);
 }
 
-/// Kills every process that an earlier holder of `owner` has started, and their descendants; returns how many there were.
+/// Kills every process that an earlier holder of `owner` has started, and their descendants, and waits until they have ended;
+/// returns how many there were.
 ///
 /// To be called only by who holds the lock that makes it the one `owner`.
 pub async fn kill_left_behind(owner: &str) -> usize {
     let first = first_of(owner);
-    spawn_blocking(move || kill(0, |found| found.0 >> NUMBER_BITS == first >> NUMBER_BITS)).await.unwrap_or(0)
+    kill_and_wait(0, move |found| found.0 >> NUMBER_BITS == first >> NUMBER_BITS).await
+}
+
+/// Until it has ended, a killed process may still finish what it is about in the kernel, such as a write.
+async fn kill_and_wait(since: u64, accept: impl Fn(Tag) -> bool + Send + 'static) -> usize {
+    let Ok(Killed { count, processes }) = spawn_blocking(move || kill(since, accept)).await else { return 0 };
+    let ends = processes.into_iter().map(|process| async {
+        // It fails if there are no descriptors left, and then is not waited for.
+        if let Ok(end) = end_of(process) {
+            let _ = end.readable().await;
+        }
+    });
+    if tokio::time::timeout(END_MAX, join_all(ends)).await.is_err() {
+        tracing::warn!(killed = count, seconds = END_MAX.as_secs(), "processes have not ended after SIGKILL");
+    }
+    count
 }
 
 /// The first tag of an owner. Another owner on the same machine has the same ones with a probability of 1 in 2^31.
@@ -84,9 +108,18 @@ fn first_of(owner: &str) -> u64 {
     IS_TAG | (u64::from_be_bytes(bytes) & (IS_TAG - 1)) >> NUMBER_BITS << NUMBER_BITS
 }
 
-fn kill(since: u64, accept: impl Fn(Tag) -> bool) -> usize {
+/// What has been sent SIGKILL.
+#[derive(Default)]
+struct Killed {
+    count: usize,
+    /// Not of all, if there were many.
+    processes: Vec<OwnedFd>,
+}
+
+fn kill(since: u64, accept: impl Fn(Tag) -> bool) -> Killed {
     // A scan may find again what has been killed in the one before and has not ended yet.
-    let mut killed = BTreeSet::new();
+    let mut pids = BTreeSet::new();
+    let mut killed = Killed::default();
     let own = std::process::id();
     for _ in 0..SCANS_MAX {
         let found = processes(|stat, pid| {
@@ -95,16 +128,20 @@ fn kill(since: u64, accept: impl Fn(Tag) -> bool) -> usize {
         let mut is_new = false;
         for (pid, process) in found {
             // One that has ended meanwhile needs no signal.
-            if pidfd_send_signal(process, Signal::KILL).is_ok() {
-                is_new |= killed.insert(pid);
+            if pidfd_send_signal(&process, Signal::KILL).is_ok() && pids.insert(pid) {
+                is_new = true;
+                killed.count += 1;
+                if killed.processes.len() < WAITED_FOR_MAX {
+                    killed.processes.push(process);
+                }
             }
         }
         if !is_new {
-            return killed.len();
+            return killed;
         }
     }
-    tracing::warn!(killed = killed.len(), "processes of an app start others faster than they are found");
-    killed.len()
+    tracing::warn!(killed = killed.count, "processes of an app start others faster than they are found");
+    killed
 }
 
 /// Only root may raise a limit, so without it no tag can be given below a limit.
