@@ -4,28 +4,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::app::{Ids, Protocol};
-use mysimbdp_core::chain;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::clock;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError, object_length};
-use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::io::staging::content::ContentError;
-use mysimbdp_core::io::staging::{Attempt, RejectsWriter, write_attempt, write_outcome};
-use mysimbdp_core::outcome::Outcome;
-use mysimbdp_core::timing::Stage;
+use mysimbdp_model::app::{Ids, Protocol};
+use mysimbdp_model::error_chain;
+use mysimbdp_model::outcome::Outcome;
+use mysimbdp_model::reason::{Objection, ReasonCode};
+use mysimbdp_platform::files::FileError;
+use mysimbdp_platform::{clock, failpoint};
+use mysimbdp_spool::staging::content::ContentError;
+use mysimbdp_spool::staging::{Attempt, RejectsWriter, write_attempt, write_outcome};
+use mysimbdp_store::{Coredms, CoredmsError, object_length};
+use mysimbdp_telemetry::timing::Stage;
 
-use crate::audit;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::feed::Feed;
-use crate::history;
-use crate::judge::{Evidence, judge};
 use crate::observe::Work;
-use crate::replace;
 use crate::run::{KeyCheck, Lists, Ran, Verdict, run_unit};
-use crate::timing;
 use crate::unit::{Input, WorkUnit};
+use crate::verify_report::{Evidence, verify_report};
+use crate::{audit, history, replace, timing};
 
 /// What became of an attempt; with what is to be known at the next one.
 #[derive(Debug)]
@@ -34,7 +31,7 @@ pub(crate) enum Attempted {
     /// It is the app's fault: so often only.
     Failed {
         attempt: Attempt,
-        reason: String,
+        reason: Objection,
     },
     /// Something that is needed is not there: as long as that takes.
     Later {
@@ -44,7 +41,7 @@ pub(crate) enum Attempted {
     /// It will never succeed.
     Hopeless {
         attempt: Attempt,
-        reason: String,
+        reason: Objection,
     },
     /// By the shutdown: the next start runs it again.
     Stopped,
@@ -70,14 +67,21 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     let program = match context.program(work.config(), work.client(), work.app()) {
         Ok(program) => program,
         // A person must mend that, which a few attempts leave time for.
-        Err(error) => return fail(work, unit.index, before, chain(&error)).await,
+        Err(error) => {
+            return fail(work, unit.index, before, ReasonCode::AppFailed.because(error_chain(&error))).await;
+        }
     };
     let (attempt, feed, store) = match prepare(context, work, unit, before.clone()).await {
         Ok(prepared) => prepared,
-        Err(error @ (Obstacle::Content(ContentError::Changed { .. }) | Obstacle::Irreplaceable(_))) => {
-            return Attempted::Hopeless { attempt: before, reason: error.to_string() };
+        Err(error @ Obstacle::Content(ContentError::Changed { .. })) => {
+            let reason = ReasonCode::Damaged.because(error.to_string());
+            return Attempted::Hopeless { attempt: before, reason };
         }
-        Err(error) => return later(work, unit.index, before, chain(&error)).await,
+        Err(error @ Obstacle::Irreplaceable(_)) => {
+            let reason = ReasonCode::NotReplaceable.because(error.to_string());
+            return Attempted::Hopeless { attempt: before, reason };
+        }
+        Err(error) => return later(work, unit.index, before, error_chain(&error)).await,
     };
     let encoding = work.client().settings.files.encoding.as_str();
     let header = unit.header(&work.manifest, encoding, attempt.attempt, feed.length());
@@ -175,30 +179,33 @@ async fn conclude(
         baseline: attempt.baseline,
         replaces: work.manifest.replace,
     };
-    let claim = match ran.verdict {
-        Verdict::Done(claim) => claim,
-        Verdict::BadData(reason) => return Attempted::Hopeless { attempt, reason },
+    let report = match ran.verdict {
+        Verdict::Done(report) => report,
+        Verdict::BadData(reason) => {
+            return Attempted::Hopeless { attempt, reason: ReasonCode::DataRefused.because(reason) };
+        }
         Verdict::TryLater(reason) => return later(work, unit.index, attempt, reason).await,
         Verdict::Crashed(reason) => {
             return match store.ping().await {
-                Ok(()) => fail(work, unit.index, attempt, reason).await,
+                Ok(()) => fail(work, unit.index, attempt, ReasonCode::AppFailed.because(reason)).await,
                 // Not the app's fault, as far as anybody can tell.
                 Err(error) => {
-                    later(work, unit.index, attempt, format!("{reason}, and {}", chain(&error))).await
+                    later(work, unit.index, attempt, format!("{reason}, and {}", error_chain(&error))).await
                 }
             };
         }
         Verdict::Stopped => return Attempted::Stopped,
     };
-    let not_believed = |reason: String| format!("app is not believed: it {reason}");
-    let counts = match judge(unit, &claim, evidence) {
+    let not_believed =
+        |reason: String| ReasonCode::AppNotBelieved.because(format!("app is not believed: it {reason}"));
+    let counts = match verify_report(unit, &report, evidence) {
         Ok(counts) => counts,
         Err(reason) => return fail(work, unit.index, attempt, not_believed(reason)).await,
     };
-    let counted = match audit::count(store, work, unit, &claim).await {
+    let counted = match audit::count(store, work, unit, &report).await {
         Ok(counted) => counted,
         // It is run again, and finds its records there.
-        Err(error) => return later(work, unit.index, attempt, chain(&error)).await,
+        Err(error) => return later(work, unit.index, attempt, error_chain(&error)).await,
     };
     let audited = match audit::compare(counts, &counted) {
         Ok(audited) => audited,
@@ -207,7 +214,7 @@ async fn conclude(
     failpoint::hit("batch-manager.audited");
     let took = since.elapsed();
     let outcome = Outcome {
-        version: mysimbdp_core::manifest::VERSION,
+        version: mysimbdp_model::manifest::VERSION,
         index: unit.index,
         attempt: attempt.attempt,
         counts,
@@ -224,7 +231,7 @@ async fn conclude(
             Attempted::Done(outcome)
         }
         // It is run again, and finds its records there.
-        Err(error) => later(work, unit.index, attempt, chain(&error)).await,
+        Err(error) => later(work, unit.index, attempt, error_chain(&error)).await,
     }
 }
 
@@ -236,8 +243,8 @@ fn record(directory: &Path, rejects: RejectsWriter, mut outcome: Outcome) -> Res
     Ok(outcome)
 }
 
-async fn fail(work: &Work, index: u32, attempt: Attempt, reason: String) -> Attempted {
-    let attempt = Attempt { failures: attempt.failures + 1, reason: Some(reason.clone()), ..attempt };
+async fn fail(work: &Work, index: u32, attempt: Attempt, reason: Objection) -> Attempted {
+    let attempt = Attempt { failures: attempt.failures + 1, reason: Some(reason.text.clone()), ..attempt };
     note(work, index, &attempt).await;
     Attempted::Failed { attempt, reason }
 }
@@ -254,6 +261,6 @@ async fn note(work: &Work, index: u32, attempt: &Attempt) {
     let written = blocking(move || write_attempt(&directory, index, &noted)).await;
     // What the machine lacks is the reason of the next wait, and told there.
     if let Err(error) = written.or_else(|error| if error.is_exhausted() { Ok(()) } else { Err(error) }) {
-        tracing::warn!(ingestion = %work.manifest.ingestion, error = chain(&error), "an attempt is not written down");
+        tracing::warn!(ingestion = %work.manifest.ingestion, error = error_chain(&error), "an attempt is not written down");
     }
 }

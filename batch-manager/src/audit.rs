@@ -1,18 +1,18 @@
 //! Counts in coredms what an app says that it stored, before it is believed.
 //!
 //! 1. [`count`] looks, by the kind of the ids;
-//! 2. [`compare`], purely: what was claimed and what was counted must be the same.
+//! 2. [`compare`], purely: what was reported and what was counted must be the same.
 //!
 //! Keys are counted while the app lists them, by [`crate::run::KeyCheck`].
 
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Extent, object_length};
-use mysimbdp_core::manifest::Manifest;
-use mysimbdp_core::outcome::Counts;
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_model::outcome::Counts;
+use mysimbdp_store::{Coredms, CoredmsError, Extent, object_length};
 
 use crate::observe::Work;
 use crate::replace;
-use crate::run::{Claim, Keys};
+use crate::run::{AppReport, Keys};
 use crate::unit::{Input, WorkUnit};
 
 /// What there is of a unit.
@@ -37,7 +37,7 @@ pub(crate) async fn count(
     store: &dyn Coredms,
     work: &Work,
     unit: &WorkUnit,
-    Claim { keys, rejected, .. }: &Claim,
+    AppReport { keys, rejected, .. }: &AppReport,
 ) -> Result<Counted, CoredmsError> {
     let (manifest, collection) = (&work.manifest, &work.app().collection);
     match (work.app().settings.ids, unit.input) {
@@ -82,10 +82,10 @@ pub(crate) async fn records(
     store.count_ids(collection, first, end).await
 }
 
-/// Whether it was counted, or in which way the claim is not what was counted.
-pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String> {
-    let there = claimed.stored + claimed.duplicates;
-    let says = || format!("says it stored {} and found {}", claimed.stored, claimed.duplicates);
+/// Whether it was counted, or in which way the report is not what was counted.
+pub(crate) fn compare(reported: Counts, counted: &Counted) -> Result<bool, String> {
+    let there = reported.stored + reported.duplicates;
+    let says = || format!("says it stored {} and found {}", reported.stored, reported.duplicates);
     match counted {
         Counted::Unexpired(records) if *records <= there => Ok(*records == there),
         Counted::Records(records) | Counted::Unexpired(records) if *records != there => {
@@ -104,7 +104,7 @@ pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String
         }
         // A file without records is stored all the same.
         Counted::Object { length: None, extent: Extent { chunks: 0, .. }, .. }
-            if there == 0 && claimed.received > 0 =>
+            if there == 0 && reported.received > 0 =>
         {
             Ok(true)
         }
@@ -136,13 +136,13 @@ pub(crate) fn compare(claimed: Counts, counted: &Counted) -> Result<bool, String
 
 #[cfg(test)]
 mod tests {
-    use mysimbdp_core::io::coredms::CHUNK_BYTES;
+    use mysimbdp_store::CHUNK_BYTES;
 
     use super::*;
 
     const CHUNK: u64 = CHUNK_BYTES as u64;
 
-    fn claimed(stored: u64, duplicates: u64, rejected: u64) -> Counts {
+    fn reported(stored: u64, duplicates: u64, rejected: u64) -> Counts {
         Counts { received: stored + duplicates + rejected, stored, duplicates, rejected }
     }
 
@@ -157,47 +157,47 @@ mod tests {
     #[test]
     fn what_was_counted_is_believed() {
         let whole = 2 * CHUNK + 1;
-        for (claimed, counted) in [
-            (claimed(7, 2, 1), Counted::Records(9)),
-            (claimed(0, 0, 0), Counted::Records(0)),
-            (claimed(7, 2, 1), keys(9, None)),
-            (claimed(1, 0, 0), object(Some(whole), 3, whole)),
-            (claimed(0, 1, 0), object(Some(whole), 3, whole)),
-            (claimed(0, 0, 0), object(Some(whole), 3, whole)),
-            (claimed(0, 0, 5), object(None, 0, 0)),
-            (claimed(0, 0, 0), Counted::Range { bytes: CHUNK, chunks: 1 }),
-            (claimed(0, 0, 0), Counted::Object { bytes: 0, length: Some(0), extent: Extent::default() }),
+        for (reported, counted) in [
+            (reported(7, 2, 1), Counted::Records(9)),
+            (reported(0, 0, 0), Counted::Records(0)),
+            (reported(7, 2, 1), keys(9, None)),
+            (reported(1, 0, 0), object(Some(whole), 3, whole)),
+            (reported(0, 1, 0), object(Some(whole), 3, whole)),
+            (reported(0, 0, 0), object(Some(whole), 3, whole)),
+            (reported(0, 0, 5), object(None, 0, 0)),
+            (reported(0, 0, 0), Counted::Range { bytes: CHUNK, chunks: 1 }),
+            (reported(0, 0, 0), Counted::Object { bytes: 0, length: Some(0), extent: Extent::default() }),
         ] {
-            assert_eq!(compare(claimed, &counted), Ok(true), "{claimed:?} {counted:?}");
+            assert_eq!(compare(reported, &counted), Ok(true), "{reported:?} {counted:?}");
         }
-        assert_eq!(compare(claimed(9, 0, 0), &Counted::Unknown), Ok(false));
+        assert_eq!(compare(reported(9, 0, 0), &Counted::Unknown), Ok(false));
         // What has expired can no longer be counted, and that may be anything.
-        assert_eq!(compare(claimed(7, 2, 1), &Counted::Unexpired(9)), Ok(true));
-        assert_eq!(compare(claimed(7, 2, 1), &Counted::Unexpired(0)), Ok(false));
+        assert_eq!(compare(reported(7, 2, 1), &Counted::Unexpired(9)), Ok(true));
+        assert_eq!(compare(reported(7, 2, 1), &Counted::Unexpired(0)), Ok(false));
     }
 
     #[test]
     fn more_or_less_than_was_counted_is_not_believed_and_both_are_named() {
         let whole = 2 * CHUNK + 1;
-        for (claimed, counted, fragments) in [
-            (claimed(7, 2, 1), Counted::Records(8), ["stored 7 and found 2", "coredms has 8"]),
-            (claimed(7, 2, 1), Counted::Records(10), ["stored 7 and found 2", "coredms has 10"]),
-            (claimed(7, 2, 1), Counted::Unexpired(10), ["stored 7 and found 2", "coredms has 10"]),
-            (claimed(7, 2, 1), keys(8, None), ["stored 7 and found 2", "lists 8 keys"]),
-            (claimed(7, 2, 1), keys(10, None), ["stored 7 and found 2", "lists 10 keys"]),
-            (claimed(7, 2, 1), keys(9, Some("\"x\"")), ["stored 7", "the key \"x\" that it lists is not"]),
-            (claimed(1, 0, 0), object(None, 3, whole), ["stored 1", "no object, with 522241 bytes in 3"]),
-            (claimed(1, 0, 0), object(Some(whole), 2, whole - CHUNK), ["522241 bytes, but", "in 2 chunks"]),
-            (claimed(1, 0, 0), object(Some(5), 3, whole), ["522241 bytes, but", "one of 5 bytes"]),
-            (claimed(0, 0, 0), object(None, 0, 0), ["stored 0", "no object"]),
-            (claimed(0, 0, 5), object(Some(whole), 3, whole - 1), ["stored 0", "522240 bytes in 3 chunks"]),
+        for (reported, counted, fragments) in [
+            (reported(7, 2, 1), Counted::Records(8), ["stored 7 and found 2", "coredms has 8"]),
+            (reported(7, 2, 1), Counted::Records(10), ["stored 7 and found 2", "coredms has 10"]),
+            (reported(7, 2, 1), Counted::Unexpired(10), ["stored 7 and found 2", "coredms has 10"]),
+            (reported(7, 2, 1), keys(8, None), ["stored 7 and found 2", "lists 8 keys"]),
+            (reported(7, 2, 1), keys(10, None), ["stored 7 and found 2", "lists 10 keys"]),
+            (reported(7, 2, 1), keys(9, Some("\"x\"")), ["stored 7", "the key \"x\" that it lists is not"]),
+            (reported(1, 0, 0), object(None, 3, whole), ["stored 1", "no object, with 522241 bytes in 3"]),
+            (reported(1, 0, 0), object(Some(whole), 2, whole - CHUNK), ["522241 bytes, but", "in 2 chunks"]),
+            (reported(1, 0, 0), object(Some(5), 3, whole), ["522241 bytes, but", "one of 5 bytes"]),
+            (reported(0, 0, 0), object(None, 0, 0), ["stored 0", "no object"]),
+            (reported(0, 0, 5), object(Some(whole), 3, whole - 1), ["stored 0", "522240 bytes in 3 chunks"]),
             (
-                claimed(0, 0, 0),
+                reported(0, 0, 0),
                 Counted::Range { bytes: 2 * CHUNK, chunks: 1 },
                 ["a range of 522240 bytes", "of its 2 chunks coredms has 1"],
             ),
         ] {
-            let error = compare(claimed, &counted).expect_err("not the same");
+            let error = compare(reported, &counted).expect_err("not the same");
             assert!(fragments.iter().all(|fragment| error.contains(fragment)), "{error}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mysimbdp_core::config::settings;
+use mysimbdp_config::settings;
 
 /// What was away and is there again is noticed within this time.
 const AWAY_MAX: Duration = Duration::from_secs(20);
@@ -23,7 +23,7 @@ pub(crate) fn wait(settings: &settings::BatchManager, tries: u32, jitter: f64) -
 
 #[cfg(test)]
 mod tests {
-    use mysimbdp_core::units::Period;
+    use mysimbdp_model::units::Period;
 
     use super::*;
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mysimbdp_core::app::Protocol;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{App, Client, Config};
-use mysimbdp_core::io::process::ProcessError;
-use mysimbdp_core::logging::ClientLog;
+use mysimbdp_config::{App, Client, Config};
+use mysimbdp_model::app::Protocol;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_platform::process::ProcessError;
+use mysimbdp_telemetry::logging::ClientLog;
 use tokio::sync::watch;
 
 use crate::outbox::Outbox;
@@ -67,7 +67,7 @@ impl Context {
         let log = match ClientLog::open(&path, &self.config.settings.logs) {
             Ok(log) => AppLog::new(move |line| log.line(line)),
             Err(error) => {
-                let error = mysimbdp_core::chain(&error);
+                let error = mysimbdp_model::error_chain(&error);
                 tracing::warn!(client = %client.id, error, "no log for the client's apps, their lines go here");
                 let client = client.id.clone();
                 AppLog::new(move |line| {

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
-use mysimbdp_core::io::files;
-use mysimbdp_core::io::staging::content::{ContentError, Segment, segment_of, segments};
-use mysimbdp_core::manifest::{Format, Manifest, MicroBatch};
+use mysimbdp_model::manifest::{Format, Manifest, MicroBatch};
+use mysimbdp_platform::files;
+use mysimbdp_spool::staging::content::{ContentError, Segment, segment_of, segments};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::Xxh3;

@@ -15,20 +15,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::chain;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::clock;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
-use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::io::staging;
-use mysimbdp_core::io::staging::content::ContentError;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::manifest::Manifest;
-use mysimbdp_core::message::{self, Finished};
-use mysimbdp_core::outcome::{Counts, FinalState, Outcome, Run};
-use mysimbdp_core::reason::Reason;
-use mysimbdp_core::timing::Stage;
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_model::message::{self, Finished};
+use mysimbdp_model::outcome::{Counts, FinalState, Outcome, Run};
+use mysimbdp_model::reason::{self, Objection, Reason, ReasonCode};
+use mysimbdp_platform::files::FileError;
+use mysimbdp_platform::{clock, failpoint};
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_spool::staging;
+use mysimbdp_spool::staging::content::ContentError;
+use mysimbdp_telemetry::timing::Stage;
 
 use self::error::FinishError;
 use crate::blocking::blocking;
@@ -36,9 +35,7 @@ use crate::context::Context;
 use crate::feed::verify_whole;
 use crate::history::{self, date};
 use crate::observe::Work;
-use crate::rejects;
-use crate::replace;
-use crate::timing;
+use crate::{rejects, replace, timing};
 
 /// Whoever reads an object would find some of its chunks gone, so that is left to a person.
 const OBJECT_STAYS: &str = "the app rejects the file, and what an earlier run has stored of it is an object, which stays: \
@@ -49,7 +46,7 @@ const OBJECT_STAYS: &str = "the app rejects the file, and what an earlier run ha
 pub(crate) enum Finish {
     Ingested(Counts),
     /// To be held: the content is not what was staged, or too much of it was rejected.
-    Refused(String),
+    Refused(Objection),
 }
 
 /// Ends an ingestion whose units are all done.
@@ -62,7 +59,9 @@ pub(crate) async fn finish(
     let verified = Arc::clone(work);
     match blocking(move || verify_whole(&verified.directory, &verified.manifest)).await {
         Ok(()) => {}
-        Err(error @ ContentError::Changed { .. }) => return Ok(Finish::Refused(error.to_string())),
+        Err(error @ ContentError::Changed { .. }) => {
+            return Ok(Finish::Refused(ReasonCode::Damaged.because(error.to_string())));
+        }
         Err(error) => return Err(error.into()),
     }
     failpoint::hit("batch-manager.whole-verified");
@@ -73,14 +72,15 @@ pub(crate) async fn finish(
     if counts.rejected > 0 {
         if let Some(reason) = work.app().settings.rejects_max.excess(counts) {
             let ingestion = manifest.ingestion;
-            return Ok(Finish::Refused(format!("{reason}; `mysimbdp rejected {ingestion}` shows them")));
+            let text = format!("{reason}; `mysimbdp rejected {ingestion}` shows them");
+            return Ok(Finish::Refused(ReasonCode::TooManyRejects.because(text)));
         }
         if manifest.replace && work.app().settings.ids == Ids::Object {
-            return Ok(Finish::Refused(OBJECT_STAYS.to_owned()));
+            return Ok(Finish::Refused(ReasonCode::NotReplaceable.because(OBJECT_STAYS)));
         }
         match rejects::list(context, work, outcomes).await {
             Err(FinishError::Content(error @ ContentError::Changed { .. })) => {
-                return Ok(Finish::Refused(error.to_string()));
+                return Ok(Finish::Refused(ReasonCode::Damaged.because(error.to_string())));
             }
             listed => listed?,
         }
@@ -96,7 +96,7 @@ pub(crate) async fn finish(
         audited: outcomes.iter().all(|outcome| outcome.audited),
         state: FinalState::Ingested,
         at: finished_at,
-        reason: None,
+        reasons: Vec::new(),
     };
     history::put(&context.stores, &ended.run(work)).await?;
     failpoint::hit("batch-manager.run-recorded");
@@ -128,15 +128,14 @@ pub(crate) async fn finish(
 pub(crate) async fn hold(
     context: &Context,
     work: &Arc<Work>,
-    reasons: Vec<String>,
+    reasons: Vec<Objection>,
     outcomes: &[Outcome],
 ) -> Result<(), FinishError> {
     let manifest = &work.manifest;
     let mut counts = Counts::default();
     outcomes.iter().for_each(|outcome| counts += outcome.counts);
     let at = clock::now();
-    let reason = Some(reasons.join("; "));
-    let ended = Ended { counts, audited: false, state: FinalState::Held, at, reason };
+    let ended = Ended { counts, audited: false, state: FinalState::Held, at, reasons };
     let message = ended.message(manifest);
     let reason = Reason {
         file: manifest.file.clone(),
@@ -146,7 +145,8 @@ pub(crate) async fn hold(
         bytes: manifest.bytes,
         received_at: manifest.received_at,
         decided_at: at,
-        reasons,
+        reasons: reason::texts(&ended.reasons),
+        codes: reason::codes(&ended.reasons),
     };
     let (layout, outbox, run, shared) =
         (context.config.layout.clone(), context.outbox.clone(), run_id(manifest), Arc::clone(work));
@@ -163,7 +163,7 @@ pub(crate) async fn hold(
     .await?;
     failpoint::hit("batch-manager.held");
     if let Err(error) = history::put(&context.stores, &ended.run(work)).await {
-        tracing::warn!(ingestion = %manifest.ingestion, error = chain(&error), "the history of a held file is not written");
+        tracing::warn!(ingestion = %manifest.ingestion, error = error_chain(&error), "the history of a held file is not written");
     }
     Ok(())
 }
@@ -174,7 +174,8 @@ struct Ended {
     audited: bool,
     state: FinalState,
     at: Timestamp,
-    reason: Option<String>,
+    /// Why it was held.
+    reasons: Vec<Objection>,
 }
 
 impl Ended {
@@ -193,7 +194,8 @@ impl Ended {
             counts: self.counts,
             seconds: self.seconds(manifest),
             state: self.state,
-            reason: self.reason.clone(),
+            reason: (!self.reasons.is_empty()).then(|| reason::joined(&self.reasons)),
+            codes: reason::codes(&self.reasons),
         }
     }
 
@@ -225,6 +227,8 @@ impl Ended {
             replace: manifest.replace,
             collection: Some(work.app().collection.clone()),
             ids: Some(work.app().settings.ids),
+            reasons: reason::texts(&self.reasons),
+            codes: reason::codes(&self.reasons),
         }
     }
 }
@@ -247,7 +251,7 @@ fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Re
     let (client, file, key) = (&manifest.client, &manifest.file, manifest.ingestion.to_string());
     match DropDirectory::make(layout)?.write_receipt(manifest.lane, &key, &message.into()) {
         Err(error) if error.is_obstructed() => {
-            tracing::warn!(%client, file, error = chain(&error), "receipt is not written, something lies in its way");
+            tracing::warn!(%client, file, error = error_chain(&error), "receipt is not written, something lies in its way");
             Ok(())
         }
         written => written,

@@ -2,11 +2,11 @@
 
 use bson::{Document, doc};
 use jiff::Timestamp;
-use mysimbdp_core::io::coredms::CoredmsError;
-use mysimbdp_core::manifest::Manifest;
-use mysimbdp_core::message::{self, Finished};
-use mysimbdp_core::outcome::{Counts, Run};
-use mysimbdp_core::replace;
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_model::message::{self, Finished};
+use mysimbdp_model::outcome::{Counts, Run};
+use mysimbdp_spool::replace;
+use mysimbdp_store::CoredmsError;
 
 use crate::observe::Work;
 use crate::stores::Stores;
@@ -70,7 +70,8 @@ pub(crate) async fn message(stores: &Stores, run: &str) -> Result<Option<Finishe
         },
         seconds: run.seconds,
         state: run.state,
-        reason: None,
+        reason: (!run.reasons.is_empty()).then(|| run.reasons.join("; ")),
+        codes: run.codes,
     }))
 }
 

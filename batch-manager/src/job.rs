@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_model::reason::Objection;
 
 /// An ingestion of a client.
 pub(crate) type Key = (ClientId, IngestionId);
@@ -40,12 +41,12 @@ pub(crate) enum Stage {
     },
     /// Given up, for these reasons; units that still run are waited for.
     ToHold {
-        reasons: Vec<String>,
+        reasons: Vec<Objection>,
         running: BTreeSet<usize>,
         wait: Wait,
     },
     Holding {
-        reasons: Vec<String>,
+        reasons: Vec<Objection>,
         failures: u32,
     },
     Gone,
@@ -176,7 +177,7 @@ impl Job {
     }
 
     /// The job is given up because of this unit, or as a whole.
-    pub(crate) fn give_up(&mut self, index: Option<usize>, reason: String) {
+    pub(crate) fn give_up(&mut self, index: Option<usize>, reason: Objection) {
         match &mut self.stage {
             Stage::ToHold { reasons, running, .. } => {
                 reasons.push(reason);
@@ -206,7 +207,7 @@ impl Job {
     }
 
     /// Begins the hold; returns the reasons for it.
-    pub(crate) fn hold(&mut self) -> Vec<String> {
+    pub(crate) fn hold(&mut self) -> Vec<Objection> {
         let Stage::ToHold { reasons, wait, .. } = &self.stage else { return Vec::new() };
         let (reasons, failures) = (reasons.clone(), wait.failures);
         self.stage = Stage::Holding { reasons: reasons.clone(), failures };

@@ -2,11 +2,11 @@
 //!
 //! A staged file goes through these steps, one module each:
 //!
-//! 1. `bell` wakes, `observe` looks at staging, `job` is what is known of one file;
+//! 1. `listener` wakes, `observe` looks at staging, `job` is what is known of one file;
 //! 2. `unit` turns its manifest into work units, `plan` decides which one is next: purely, within bounds, fair; `queue`
 //!    spares it those that cannot be next;
 //! 3. `attempt` makes one attempt at a unit: `feed` verifies and feeds its bytes, `run` runs the client's
-//!    program, `judge` and `audit` decide whether it is believed, the latter by counting in coredms;
+//!    program, `verify_report` and `audit` decide whether it is believed, the latter by counting in coredms;
 //! 4. what failed waits (`backoff`) and is tried again, so often only; then it is held;
 //! 5. `finish` ends a file whose units are all done: `rejects` keeps what was rejected, `replace` removes what earlier runs
 //!    had stored instead, `history` remembers the run, `outbox` tells the world;
@@ -18,14 +18,13 @@
 mod attempt;
 mod audit;
 mod backoff;
-mod bell;
 mod blocking;
 mod context;
 pub mod feed;
 mod finish;
 mod history;
 mod job;
-mod judge;
+mod listener;
 mod manager;
 mod observe;
 mod outbox;
@@ -41,13 +40,14 @@ mod stores;
 mod testing;
 mod timing;
 pub mod unit;
+mod verify_report;
 
 use std::sync::Arc;
 
-use mysimbdp_core::config::live::LiveConfig;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::lock::{Lock, LockError};
-use mysimbdp_core::io::process;
+use mysimbdp_config::live::LiveConfig;
+use mysimbdp_model::exit;
+use mysimbdp_platform::lock::{Lock, LockError};
+use mysimbdp_platform::process;
 use tokio::sync::watch;
 
 use crate::context::Context;

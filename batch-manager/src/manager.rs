@@ -9,25 +9,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::chain;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::live::LiveConfig;
-use mysimbdp_core::config::{Config, settings};
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::sign::Sign;
-use mysimbdp_core::io::staging::{self, Attempt, Staged, StagingError};
-use mysimbdp_core::logging::{Bursts, Untold};
-use mysimbdp_core::outcome::Outcome;
+use mysimbdp_config::live::LiveConfig;
+use mysimbdp_config::{Config, settings};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::outcome::Outcome;
+use mysimbdp_model::reason::Objection;
+use mysimbdp_platform::sign::Sign;
+use mysimbdp_spool::staging::{self, Attempt, Staged, StagingError};
+use mysimbdp_telemetry::logging::{Bursts, Untold};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::attempt::{Attempted, attempt};
-use crate::bell::{Bell, Ring, Sought};
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::finish::error::FinishError;
 use crate::finish::{Finish, finish, hold};
 use crate::job::{Job, Key};
+use crate::listener::{Listener, Named, Notification};
 use crate::observe::{Look, Work, look, look_for};
 use crate::outbox::OutboxError;
 use crate::plan::{Action, Policy, Served, plan};
@@ -57,7 +58,7 @@ struct Ingestion {
 enum Ended {
     Attempt { key: Key, unit: usize, attempted: Attempted },
     Finish { key: Key, result: Result<Finish, FinishError> },
-    Hold { key: Key, reasons: Vec<String>, result: Result<(), FinishError> },
+    Hold { key: Key, reasons: Vec<Objection>, result: Result<(), FinishError> },
     Published(Result<(), OutboxError>),
     Swept,
 }
@@ -85,7 +86,7 @@ pub(crate) struct Manager {
     /// What it runs on.
     config: Arc<Config>,
     context: Arc<Context>,
-    bell: Bell,
+    listener: Listener,
     ingestions: BTreeMap<Key, Ingestion>,
     /// What of them a plan has to see.
     queue: Queue,
@@ -114,7 +115,7 @@ impl Manager {
         let config = live.running();
         Self {
             live,
-            bell: Bell::new(Arc::clone(&config)),
+            listener: Listener::new(Arc::clone(&config)),
             sign: Sign::new(&config.layout, crate::ROLE, "work"),
             blind: None,
             config,
@@ -148,7 +149,7 @@ impl Manager {
                     looked_at = Some(Instant::now());
                 }
                 config = self.live.offer() => self.take_over(config).await,
-                ring = self.bell.next() => self.heard(ring).await,
+                notification = self.listener.next() => self.notified(notification).await,
                 Some(ended) = self.tasks.join_next() => self.ended(ended?),
                 () = std::future::ready(()), if !self.behind.is_empty() => self.catch_up().await,
                 () = at(wake) => {}
@@ -164,7 +165,7 @@ impl Manager {
     /// Goes by another config. What waits is taken up by the new rules; see [`Job::may_change_rules`].
     async fn take_over(&mut self, config: Arc<Config>) {
         self.context.stores.take_over(Arc::clone(&config));
-        self.bell.take_over(Arc::clone(&config));
+        self.listener.take_over(Arc::clone(&config));
         self.live.taken_over(&config);
         self.config = config;
         let waiting = |(key, found): (&Key, &Ingestion)| found.job.may_change_rules().then(|| key.clone());
@@ -178,14 +179,14 @@ impl Manager {
         self.look_everywhere().await;
     }
 
-    async fn heard(&mut self, ring: Ring) {
-        match ring {
-            Ring::Connected => self.look_everywhere().await,
-            Ring::Clients(clients) => {
-                for (client, sought) in clients {
-                    match sought {
-                        Sought::All => _ = self.look_at(&client).await,
-                        Sought::These(these) => self.look_for(&client, these).await,
+    async fn notified(&mut self, notification: Notification) {
+        match notification {
+            Notification::Connected => self.look_everywhere().await,
+            Notification::Clients(clients) => {
+                for (client, named) in clients {
+                    match named {
+                        Named::All => _ = self.look_at(&client).await,
+                        Named::These(these) => self.look_for(&client, these).await,
                     }
                 }
             }
@@ -193,7 +194,7 @@ impl Manager {
     }
 
     async fn look_everywhere(&mut self) {
-        self.bell.renew().await;
+        self.listener.tell_invalid();
         let layout = self.config.layout.clone();
         match blocking(move || staging::clients(&layout)).await {
             Ok(clients) => {
@@ -258,7 +259,7 @@ impl Manager {
 
     /// Said once, until a whole look has been possible again.
     fn cannot_look(&mut self, error: &StagingError) {
-        let error = chain(error);
+        let error = error_chain(error);
         if self.blind.is_none() {
             tracing::warn!(error, "staging cannot be looked at, it is tried again");
         }
@@ -297,7 +298,7 @@ impl Manager {
             if !self.unreadable.insert((client.clone(), ingestion)) {
                 continue;
             }
-            let event = (ingestion, chain(&error));
+            let event = (ingestion, error_chain(&error));
             if let Some((ingestion, error)) =
                 self.unreadable_told.count(client.clone(), event, Instant::now())
             {
@@ -375,7 +376,7 @@ impl Manager {
     }
 
     fn publish_outbox(&mut self) {
-        let Some(link) = self.bell.link().filter(|link| link.is_connected()).cloned() else { return };
+        let Some(link) = self.listener.link().cloned() else { return };
         if std::mem::replace(&mut self.publishing, true) {
             return;
         }
@@ -417,7 +418,7 @@ impl Manager {
         // Children of what is cut off are killed as they are dropped.
         self.tasks.shutdown().await;
         self.context.workers.end_all().await;
-        self.bell.close().await;
+        self.listener.close().await;
         self.context.stores.close().await;
         joined
     }

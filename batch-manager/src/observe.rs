@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{App, Client, Config};
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::staging::{self, Staged, StagingError};
-use mysimbdp_core::io::{clock, files};
-use mysimbdp_core::manifest::Manifest;
+use mysimbdp_config::{App, Client, Config};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_platform::{clock, files};
+use mysimbdp_spool::staging::{self, Staged, StagingError};
 
 use crate::job::Job;
 use crate::unit::WorkUnit;
@@ -94,7 +94,7 @@ impl Work {
             app: app.name.clone(),
             concurrency: app.concurrency as usize,
             ordered: app.ordered,
-            joins: app.unit == mysimbdp_core::app::Unit::Range,
+            joins: app.unit == mysimbdp_model::app::Unit::Range,
             stage: Job::stage_of(self.units.len(), &done),
         }
     }
@@ -182,8 +182,8 @@ fn take_up(
 
 #[cfg(test)]
 mod tests {
-    use mysimbdp_core::ingestion::Hasher;
-    use mysimbdp_core::layout::Layout;
+    use mysimbdp_model::ingestion::Hasher;
+    use mysimbdp_model::layout::Layout;
     use mysimbdp_testbed::Root;
     use serde_json::json;
 

@@ -5,12 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::broker::{BrokerError, BrokerLink};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::message::Finished;
-use mysimbdp_core::topic::Topics;
+use mysimbdp_broker::{BrokerError, BrokerLink};
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::message::Finished;
+use mysimbdp_model::topic::Topics;
+use mysimbdp_platform::failpoint;
+use mysimbdp_platform::files::{self, FileError};
 
 use crate::blocking::blocking;
 use crate::history::{self, HistoryError};

@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::manifest::Lane;
 
 use crate::job::Job;
 

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::manifest::Lane;
 
 use crate::job::{Job, Key, Stage};
 

@@ -10,14 +10,14 @@
 use std::sync::Arc;
 
 use bson::{Document, RawDocumentBuf, doc};
-use mysimbdp_core::config::REJECTED;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::coredms::rejected::{INLINE_BYTES_MAX, Kept, object_for, put_object};
-use mysimbdp_core::io::coredms::{Coredms, Object};
-use mysimbdp_core::io::staging::content::{Content, RecordFinder};
-use mysimbdp_core::io::staging::{Reject, StagingError, read_rejects};
-use mysimbdp_core::outcome::Outcome;
+use mysimbdp_config::REJECTED;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::outcome::Outcome;
+use mysimbdp_platform::failpoint;
+use mysimbdp_spool::staging::content::{Content, RecordFinder};
+use mysimbdp_spool::staging::{Reject, StagingError, read_rejects};
+use mysimbdp_store::rejected::{INLINE_BYTES_MAX, Kept, object_for, put_object};
+use mysimbdp_store::{Coredms, Object};
 
 use crate::blocking::blocking;
 use crate::context::Context;

@@ -10,14 +10,14 @@
 use std::sync::Arc;
 
 use bson::{Binary, Bson};
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::config::REJECTED;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::ingestion::RecordId;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError, EarlierRuns, Removal};
-use mysimbdp_core::io::staging::{StagingError, read_rejects};
-use mysimbdp_core::manifest::Manifest;
-use mysimbdp_core::outcome::Outcome;
+use mysimbdp_config::REJECTED;
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::ingestion::RecordId;
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_model::outcome::Outcome;
+use mysimbdp_platform::failpoint;
+use mysimbdp_spool::staging::{StagingError, read_rejects};
+use mysimbdp_store::{Coredms, CoredmsError, EarlierRuns, Removal};
 
 use crate::blocking::blocking;
 use crate::context::Context;

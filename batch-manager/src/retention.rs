@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use bson::doc;
 use jiff::{SignedDuration, Timestamp};
-use mysimbdp_core::chain;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::clock;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::staging::{self, StagingError};
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::outcome::{FinalState, Run};
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::outcome::{FinalState, Run};
+use mysimbdp_platform::clock;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_spool::staging::{self, StagingError};
+use mysimbdp_store::{Coredms, CoredmsError};
 
 use crate::blocking::blocking;
 use crate::stores::Stores;
@@ -84,7 +84,7 @@ pub(crate) async fn sweep(config: &Arc<Config>, stores: &Stores) {
     for client in config.clients.values() {
         let (layout, id) = (config.layout.clone(), client.id.clone());
         if let Err(error) = blocking(move || staging::sweep_removed(&layout, &id)).await {
-            tracing::warn!(client = %client.id, error = chain(&error), "cannot sweep");
+            tracing::warn!(client = %client.id, error = error_chain(&error), "cannot sweep");
         }
         let kept = client.settings.retention.as_ref();
         let ages = [
@@ -95,7 +95,7 @@ pub(crate) async fn sweep(config: &Arc<Config>, stores: &Stores) {
         for (kind, age) in ages {
             let Some(age) = age else { continue };
             if let Err(error) = sweep_kind(config, stores, &client.id, kind, age.duration()).await {
-                tracing::warn!(client = %client.id, kind = %kind, error = chain(&error), "cannot sweep");
+                tracing::warn!(client = %client.id, kind = %kind, error = error_chain(&error), "cannot sweep");
             }
         }
     }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Client, Config};
-use mysimbdp_core::io::address;
-use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
+use mysimbdp_config::{Client, Config, address};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_store::{Coredms, CoredmsError};
 use tokio::sync::OnceCell;
 
 type Store = OnceCell<Arc<dyn Coredms>>;
@@ -49,7 +48,7 @@ impl Stores {
 
     /// The platform's own database.
     pub(crate) async fn platform(&self) -> Result<Arc<dyn Coredms>, CoredmsError> {
-        let open = || coredms::open(&self.url, &self.database);
+        let open = || mysimbdp_store::open(&self.url, &self.database);
         self.platform.get_or_try_init(open).await.cloned()
     }
 
@@ -62,7 +61,7 @@ impl Stores {
         };
         let client = config.client(&client.id).unwrap_or(client);
         let open = || async {
-            let store = coredms::open(&self.url, &client.database).await?;
+            let store = mysimbdp_store::open(&self.url, &client.database).await?;
             let address = address::without_password(&self.url);
             if let Err(error) = ensure_collections(store.as_ref(), client, &address).await {
                 store.close().await;

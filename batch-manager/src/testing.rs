@@ -1,10 +1,10 @@
 //! Manifests and outcomes for the tests of this crate.
 
 use jiff::Timestamp;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::manifest::{Format, Lane, Manifest, MicroBatch, Prefix, VERSION};
-use mysimbdp_core::outcome::{Counts, Outcome};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::manifest::{Format, Lane, Manifest, MicroBatch, Prefix, VERSION};
+use mysimbdp_model::outcome::{Counts, Outcome};
 
 use crate::unit::WorkUnit;
 

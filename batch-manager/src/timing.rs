@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mysimbdp_core::io::clock;
-use mysimbdp_core::manifest::Manifest;
-use mysimbdp_core::timing::{Stage, Timing};
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_platform::clock;
+use mysimbdp_telemetry::timing::{Stage, Timing};
 
 use crate::observe::Work;
 use crate::unit::WorkUnit;

@@ -1,10 +1,10 @@
 //! Turns a manifest into work units: what an app is given at a time, and what it is told about it.
 
-use mysimbdp_core::app::{Phase, Unit, UnitHeader};
-use mysimbdp_core::column::Column;
-use mysimbdp_core::io::coredms::CHUNK_BYTES;
-use mysimbdp_core::manifest::Manifest;
-use mysimbdp_core::outcome::Outcome;
+use mysimbdp_model::app::{Phase, Unit, UnitHeader};
+use mysimbdp_model::column::Column;
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_model::outcome::Outcome;
+use mysimbdp_store::CHUNK_BYTES;
 
 /// Length of a range where the client has no block size.
 const RANGE_BYTES: u64 = 8 << 20;
@@ -158,7 +158,7 @@ mod tests {
         assert!(batch.is_done_by(&outcome, &manifest));
         assert!(!file.is_done_by(&outcome, &manifest));
         let forged =
-            Outcome { counts: mysimbdp_core::outcome::Counts { stored: 9, ..outcome.counts }, ..outcome };
+            Outcome { counts: mysimbdp_model::outcome::Counts { stored: 9, ..outcome.counts }, ..outcome };
         assert!(!batch.is_done_by(&forged, &manifest));
     }
 

@@ -25,7 +25,7 @@ impl Failure {
     }
 
     /// The failure and its causes in one line.
-    pub fn chain(&self) -> String {
+    pub fn error_chain(&self) -> String {
         let mut line = self.what.clone();
         let mut cause = self.source();
         while let Some(error) = cause {

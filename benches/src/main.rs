@@ -75,7 +75,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
-            eprintln!("{}", failure.chain());
+            eprintln!("{}", failure.error_chain());
             ExitCode::FAILURE
         }
     }

@@ -139,7 +139,7 @@ impl Platform {
     /// It cannot be renamed.
     pub fn drop_prepared(&self, client: &str, prepared: &PathBuf) -> Result<()> {
         let name = prepared.file_name().unwrap_or_default();
-        let target = self.root.drop_point(client).join(name);
+        let target = self.root.drop_directory(client).join(name);
         std::fs::rename(prepared, target).map_err(Failure::of(format!("drop {}", prepared.display())))
     }
 

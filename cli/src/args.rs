@@ -7,12 +7,12 @@ use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::{IngestionId, IngestionIdError};
-use mysimbdp_core::io::clock;
-use mysimbdp_core::outcome::Run;
-use mysimbdp_core::source::SourceName;
-use mysimbdp_core::units::{ByteSize, Period};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::{IngestionId, IngestionIdError};
+use mysimbdp_model::outcome::Run;
+use mysimbdp_model::source::SourceName;
+use mysimbdp_model::units::{ByteSize, Period};
+use mysimbdp_platform::clock;
 
 /// Multi-tenant ingestion: drop files or publish JSON over MQTT; all of it ends in MongoDB, each record once.
 #[derive(Debug, Parser)]

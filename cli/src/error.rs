@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-use mysimbdp_core::{chain, exit, logging};
+use mysimbdp_model::{error_chain, exit};
+use mysimbdp_telemetry::logging;
 
 /// A message for a person, and the exit code of `sysexits.h` for their scripts.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl Failure {
 
     /// The error with its causes, on one line: it may quote what a client has written.
     pub fn of(code: u8, error: &(dyn Error + 'static)) -> Self {
-        Self::new(code, logging::one_line(&chain(error)))
+        Self::new(code, logging::one_line(&error_chain(error)))
     }
 }
 
@@ -39,20 +40,20 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<mysimbdp_core::config::Faults> for Failure {
-    fn from(faults: mysimbdp_core::config::Faults) -> Self {
+impl From<mysimbdp_config::Faults> for Failure {
+    fn from(faults: mysimbdp_config::Faults) -> Self {
         Self::new(exit::CONFIG, faults.to_string())
     }
 }
 
-impl From<mysimbdp_core::io::files::FileError> for Failure {
-    fn from(error: mysimbdp_core::io::files::FileError) -> Self {
+impl From<mysimbdp_platform::files::FileError> for Failure {
+    fn from(error: mysimbdp_platform::files::FileError) -> Self {
         Self::of(if error.is_not_found() { exit::NO_INPUT } else { exit::IO }, &error)
     }
 }
 
-impl From<mysimbdp_core::io::coredms::CoredmsError> for Failure {
-    fn from(error: mysimbdp_core::io::coredms::CoredmsError) -> Self {
+impl From<mysimbdp_store::CoredmsError> for Failure {
+    fn from(error: mysimbdp_store::CoredmsError) -> Self {
         Self::of(exit::UNAVAILABLE, &error)
     }
 }

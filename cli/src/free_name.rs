@@ -2,10 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 
-use mysimbdp_core::config::Client;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::drop_directory::{Directory, TEMPORARY_SUFFIXES, is_receipt, is_temporary};
-use mysimbdp_core::io::files::FileError;
+use mysimbdp_config::Client;
+use mysimbdp_model::exit;
+use mysimbdp_platform::files::FileError;
+use mysimbdp_spool::drop_directory::{Directory, TEMPORARY_SUFFIXES, is_receipt, is_temporary};
 
 use crate::error::Failure;
 
@@ -117,7 +117,7 @@ fn are_alike(client: &Client, one: &OsStr, other: &OsStr) -> bool {
 mod tests {
     use std::io;
 
-    use mysimbdp_core::config::Config;
+    use mysimbdp_config::Config;
 
     use super::*;
 
@@ -128,7 +128,7 @@ mod tests {
             r#"{{"clients": [{{"id": "a", {settings} "apps": [{{"name": "one", "files": ["exact.csv"], "command": ["x"]}},
                 {{"name": "rest", "command": ["x"]}}]}}]}}"#
         );
-        mysimbdp_core::io::files::write_atomic(&file, text.as_bytes()).expect("config can be written");
+        mysimbdp_platform::files::write_atomic(&file, text.as_bytes()).expect("config can be written");
         let config = Config::load(&file, |_| None).unwrap_or_else(|faults| panic!("{faults}"));
         config.clients.into_values().next().expect("a client")
     }

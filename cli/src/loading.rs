@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::process_status::{ConfigInUse, Found, find};
-use mysimbdp_core::process_kind::ProcessKind;
+use mysimbdp_config::Config;
+use mysimbdp_config::process_status::{ConfigInUse, Found, find};
+use mysimbdp_model::exit;
+use mysimbdp_model::process_kind::ProcessKind;
 
 use crate::error::Failure;
 

@@ -3,7 +3,7 @@
 //! - [`commands`]: one module per command; [`demo`]: the guided tour;
 //! - [`supervise`]: the platform's processes as children, for `up` and `demo`;
 //! - [`reconcile`]: what was said against what is there;
-//! - [`snapshot`]: what is there of what the config demands; [`fate`]: what became of a file; [`output`], [`table`], [`signals`], [`error`]: what several commands share.
+//! - [`snapshot`]: what is there of what the config demands; [`file_outcome`]: what became of a file; [`output`], [`table`], [`signals`], [`error`]: what several commands share.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -16,7 +16,7 @@ mod commands;
 mod conformance;
 mod demo;
 mod error;
-mod fate;
+mod file_outcome;
 mod free_name;
 mod loading;
 mod reconcile;
@@ -31,9 +31,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use mysimbdp_core::config;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::{modes, secrets};
+use mysimbdp_model::exit;
+use mysimbdp_platform::{modes, secrets};
 
 use args::{Check, CheckCommand, Cli, Command};
 use error::Failure;
@@ -128,7 +127,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Broker { port } => commands::role::broker(load_process()?, port).await,
         Command::Schema => {
-            println!("{}", config::schema_json().trim_end());
+            println!("{}", mysimbdp_config::schema_json().trim_end());
             Ok(())
         }
         Command::InstallLinks { directory } => commands::links::run(directory),

@@ -8,7 +8,8 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use mysimbdp_core::{exit, logging};
+use mysimbdp_model::exit;
+use mysimbdp_telemetry::logging;
 use serde::Serialize;
 
 use crate::error::Failure;

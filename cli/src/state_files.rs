@@ -6,11 +6,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::io::process::ProcessId;
-use mysimbdp_core::io::sign::Notice;
-use mysimbdp_core::io::{clock, files};
-use mysimbdp_core::layout::Layout;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::clock;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::process::ProcessId;
+use mysimbdp_platform::sign::Notice;
 use serde::de::IgnoredAny;
 
 /// Who says it in a notice.

@@ -12,13 +12,13 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use futures::future::select_all;
-use mysimbdp_core::config::{self, Config};
-use mysimbdp_core::io::address;
-use mysimbdp_core::io::lock::{self, Holder, Lock, LockError};
-use mysimbdp_core::io::process::{Child, Output, ProcessError, Signal, Spawn, Stdin};
-use mysimbdp_core::io::process_status::ProcessStatus;
-use mysimbdp_core::process_kind::ProcessKind;
-use mysimbdp_core::{chain, exit, logging};
+use mysimbdp_config::process_status::ProcessStatus;
+use mysimbdp_config::{Config, address};
+use mysimbdp_model::process_kind::ProcessKind;
+use mysimbdp_model::{error_chain, exit};
+use mysimbdp_platform::lock::{self, Holder, Lock, LockError};
+use mysimbdp_platform::process::{Child, Output, ProcessError, Signal, Spawn, Stdin};
+use mysimbdp_telemetry::logging;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
@@ -175,9 +175,9 @@ impl Platform {
 
     async fn spawn(&self, kind: ProcessKind, options: &[&OsStr]) -> Result<Child, ProcessError> {
         let inherited = [
-            config::BROKER_VARIABLE,
-            config::BROKER_PASSWORD_VARIABLE,
-            config::COREDMS_VARIABLE,
+            mysimbdp_config::BROKER_VARIABLE,
+            mysimbdp_config::BROKER_PASSWORD_VARIABLE,
+            mysimbdp_config::COREDMS_VARIABLE,
             logging::LEVEL_VARIABLE,
         ];
         let env =
@@ -269,7 +269,7 @@ impl Platform {
             Ok(child) => process.state = State::running(child),
             Err(error) => {
                 let wait_seconds = process.rest().as_secs_f64();
-                let (process, error) = (process.kind.name(), chain(&error));
+                let (process, error) = (process.kind.name(), error_chain(&error));
                 tracing::warn!(
                     process,
                     error,
@@ -285,7 +285,7 @@ impl Platform {
         while let Some(Supervised { kind, state, .. }) = self.processes.pop() {
             let State::Running { mut child, .. } = state else { continue };
             if let Err(error) = child.stop(self.stop_within).await {
-                tracing::error!(process = kind.name(), error = %chain(&error), "process did not stop");
+                tracing::error!(process = kind.name(), error = %error_chain(&error), "process did not stop");
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What an edge answers when it cannot do what it was asked.
 
-use mysimbdp_core::exit;
-use mysimbdp_core::io::broker::BrokerError;
-use mysimbdp_core::io::lock::LockError;
+use mysimbdp_broker::BrokerError;
+use mysimbdp_model::exit;
+use mysimbdp_platform::lock::LockError;
 
 use crate::outbox::OutboxError;
 

@@ -2,7 +2,7 @@
 //!
 //! 1. [`Edge::send`] gives a message its number and puts it into the [`outbox`], on disk before it returns; a full outbox
 //!    makes it wait;
-//! 2. the [`ledger`] decides, purely, which numbers are sent now: new ones within a window, and those again that the
+//! 2. the [`resend`] decides, purely, which numbers are sent now: new ones within a window, and those again that the
 //!    platform asks for;
 //! 3. the [`publisher`] sends them with QoS 1, listens for the platform's receipts, and answers for numbers that are gone;
 //! 4. what is received leaves the outbox. A broker's acknowledgement does not count: it may forget what it acknowledged.
@@ -12,10 +12,10 @@
 mod edge;
 mod error;
 pub mod input;
-mod ledger;
 mod message;
 mod outbox;
 mod publisher;
+mod resend;
 mod settings;
 
 pub use edge::{Edge, Status};

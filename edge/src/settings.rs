@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::address::{self, AddressError};
-use mysimbdp_core::source::SourceName;
-use mysimbdp_core::topic::Topics;
+use mysimbdp_config::Config;
+use mysimbdp_config::address::{self, AddressError};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::source::SourceName;
+use mysimbdp_model::topic::Topics;
 
 use crate::error::EdgeError;
 use crate::outbox::{OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX};

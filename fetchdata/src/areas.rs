@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::drop_directory::DropPath;
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_config::Config;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_spool::drop_directory::DropPath;
 
 use crate::route::Area;
 use crate::scan::{self, Look, Owner, Plan, Walk};

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, Existing, FileKind, FileReceipt};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::{clock, random};
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::reason::Reason;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::reason::{self, Objection, Reason};
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::{clock, failpoint, random};
+use mysimbdp_spool::drop_directory::{Directory, DropDirectory, Existing, FileKind, FileReceipt};
 
 use crate::moves::{Moved, move_verified, put_back};
 use crate::names;
@@ -26,7 +25,7 @@ pub(crate) struct Refused<'a> {
     /// Where it was read.
     pub(crate) ingestion: Option<IngestionId>,
     pub(crate) received_at: Timestamp,
-    pub(crate) reasons: Vec<String>,
+    pub(crate) reasons: Vec<Objection>,
     /// Whether its sender gets a receipt.
     pub(crate) receipt: bool,
 }
@@ -80,13 +79,13 @@ pub(crate) fn discard(layout: &Layout, tell: &Tell, refused: Refused) -> Result<
         client: refused.client,
         file: names::plain(refused.look.path.name()),
         bytes: refused.look.stamp.bytes,
-        reasons: refused.reasons.join("; "),
+        reasons: reason::joined(&refused.reasons),
         directory: visible.display(),
     });
     Ok(Moved::Yes)
 }
 
-/// Written first, so that who sees the file gone finds the receipt. If the file stays after all, it is judged again, and gets
+/// Written first, so that who sees the file gone finds the receipt. If the file stays after all, it is inspected again, and gets
 /// another one.
 fn write_receipt(drop_directory: &DropDirectory, tell: &Tell, refused: &Refused) -> Result<(), FileError> {
     let (look, decided_at) = (refused.look, clock::now());
@@ -96,13 +95,13 @@ fn write_receipt(drop_directory: &DropDirectory, tell: &Tell, refused: &Refused)
         refused.ingestion,
         (names::plain(look.path.name()), look.stamp.bytes),
         decided_at.duration_since(refused.received_at).as_secs_f64().max(0.0),
-        refused.reasons.join("; "),
+        &refused.reasons,
     );
     // Of each place there is one file at a time.
     let key = blake3::hash(look.path.as_bytes()).to_hex();
     match drop_directory.write_receipt(look.owner.lane, &key, &receipt) {
         Err(error) if error.is_obstructed() => {
-            tell.no_receipt(client, &look.path, mysimbdp_core::chain(&error));
+            tell.no_receipt(client, &look.path, mysimbdp_model::error_chain(&error));
         }
         written => written?,
     }
@@ -125,7 +124,8 @@ fn fill(
         bytes: stamp.bytes,
         received_at: refused.received_at,
         decided_at: clock::now(),
-        reasons: refused.reasons.clone(),
+        reasons: reason::texts(&refused.reasons),
+        codes: reason::codes(&refused.reasons),
     };
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
     files::write_durable(&directory.join(Reason::FILE), &json)?;
@@ -172,7 +172,7 @@ fn unseen(visible: &Path) -> std::path::PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use mysimbdp_core::io::drop_directory::DropPath;
+    use mysimbdp_spool::drop_directory::DropPath;
 
     use super::*;
     use crate::route::Place;
@@ -194,7 +194,7 @@ mod tests {
             stamp: Stamp::of(&drop_directory.status(&path).expect("status")),
             path,
             place: Place::Shared,
-            owner: Owner { client: None, lane: mysimbdp_core::manifest::Lane::Live },
+            owner: Owner { client: None, lane: mysimbdp_model::manifest::Lane::Live },
             kind: FileKind::File,
             settle: std::time::Duration::ZERO,
             sentinel: None,

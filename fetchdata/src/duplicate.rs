@@ -4,20 +4,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bson::{Document, doc};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
-use mysimbdp_core::io::files;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::outcome::Run;
-use mysimbdp_core::replace;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::outcome::Run;
+use mysimbdp_platform::files;
+use mysimbdp_spool::replace;
+use mysimbdp_store::{Coredms, CoredmsError};
 use tokio::sync::OnceCell;
 
 /// After a failure the history is left alone for this long, as each look at a store that is away costs seconds.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(10);
 
-/// Runs of one content that are looked at. Nobody drops the same bytes more often, and what is not seen is judged again.
+/// Runs of one content that are looked at. Nobody drops the same bytes more often, and what is not seen is inspected again.
 const RUNS_MAX: i64 = 1_000;
 
 /// Where the same content is.
@@ -107,7 +107,7 @@ impl History {
             Err(error) => {
                 if before.is_none() {
                     tracing::warn!(
-                        error = mysimbdp_core::chain(&error),
+                        error = mysimbdp_model::error_chain(&error),
                         "history is not available, what was ingested before is staged again"
                     );
                 }
@@ -123,7 +123,7 @@ impl History {
     }
 
     async fn open(&self) -> Result<Arc<dyn Coredms>, CoredmsError> {
-        let store = coredms::open(&self.url, &self.database).await?;
+        let store = mysimbdp_store::open(&self.url, &self.database).await?;
         // Else each file would cost a look at the whole history.
         store.ensure_index(Run::COLLECTION, &["ingestion"]).await?;
         Ok(store)

@@ -7,30 +7,29 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::config::live::LiveConfig;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
-use mysimbdp_core::io::files;
-use mysimbdp_core::io::staging::StagingError;
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_config::Config;
+use mysimbdp_config::live::LiveConfig;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_platform::files;
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_spool::staging::StagingError;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::Error;
 use crate::areas::{Areas, Cost, ROOM_EVERY, Taken};
-use crate::judge::candidate;
+use crate::inspect::candidate;
 use crate::late::Lookout;
 use crate::measure::Measure;
 use crate::pause::Pause;
 use crate::room::{Gate, Level};
 use crate::route::Area;
 use crate::scan::{self, Walk};
-use crate::set_aside;
 use crate::settle::Ended;
-use crate::take::Taker;
+use crate::take::FileIntake;
 use crate::waiting::Waiting;
 use crate::watch::Watch;
+use crate::{Error, set_aside};
 
 /// To measure again and again how much room there is takes at most one part in five of a processor, as walks do.
 const MEASURE_REST_FACTOR: u32 = 4;
@@ -40,7 +39,7 @@ pub(crate) struct Intake {
     live: LiveConfig,
     /// What it runs on.
     config: Arc<Config>,
-    taker: Arc<Taker>,
+    taker: Arc<FileIntake>,
     watch: Arc<Watch>,
     areas: Areas,
     walks: JoinSet<Walked>,
@@ -84,7 +83,7 @@ struct Tools {
 }
 
 impl Intake {
-    pub(crate) fn new(live: LiveConfig, taker: Arc<Taker>, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(live: LiveConfig, taker: Arc<FileIntake>, watch: Arc<Watch>) -> Self {
         let (config, now) = (live.running(), Instant::now());
         Self {
             live,
@@ -147,7 +146,10 @@ impl Intake {
         });
         if let Err(error) = made.await.map_err(Error::Crashed)? {
             // Its files are staged as soon as that is possible, as any others.
-            tracing::warn!(error = mysimbdp_core::chain(&error), "folders of new clients cannot be prepared");
+            tracing::warn!(
+                error = mysimbdp_model::error_chain(&error),
+                "folders of new clients cannot be prepared"
+            );
         }
         self.taker = Arc::new(self.taker.with(Arc::clone(&config)));
         self.gate.limit(&config.settings.fetchdata);
@@ -193,7 +195,7 @@ impl Intake {
     }
 
     fn surveyed(&mut self, level: Result<Level, StagingError>, tools: Tools, worked: Duration) {
-        let level = level.map_err(|error| mysimbdp_core::chain(&error));
+        let level = level.map_err(|error| mysimbdp_model::error_chain(&error));
         self.gate.measured(level, self.survey.in_work.values().chain(&self.survey.left));
         self.survey.ended(tools, Instant::now() + MEASURE_REST_FACTOR * worked);
         self.areas.measured();

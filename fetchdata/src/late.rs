@@ -8,15 +8,14 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::clock;
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::staging;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::reason::Reason;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::reason::{Reason, ReasonCode};
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::{clock, failpoint};
+use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing};
+use mysimbdp_spool::staging;
 use serde::{Deserialize, Serialize};
 
 use crate::names;
@@ -121,14 +120,14 @@ impl Lookout {
             let found = set_aside::find(&drop_directory)?;
             for (key, original) in found.iter().filter(|(key, _)| key::is_late(key)) {
                 if let Err(error) = look_at(layout, &drop_directory, key, original) {
-                    let error = mysimbdp_core::chain(&error);
+                    let error = mysimbdp_model::error_chain(&error);
                     tracing::warn!(key, error, "an original cannot be looked at, it stays where it is");
                 }
             }
             Ok(())
         });
         if let Err(error) = looked {
-            tracing::warn!(error = mysimbdp_core::chain(&error), "originals cannot be looked at");
+            tracing::warn!(error = mysimbdp_model::error_chain(&error), "originals cannot be looked at");
         }
     }
 }
@@ -191,6 +190,7 @@ fn hold(
         received_at: *taken_at,
         decided_at: clock::now(),
         reasons: vec![why.clone()],
+        codes: vec![ReasonCode::ChangedLater],
     };
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
     files::write_durable(&directory.join(Reason::FILE), &json)?;

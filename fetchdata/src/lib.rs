@@ -6,13 +6,13 @@
 //!    [`route`] says whose each file is;
 //! 2. [`settle`] decides when a file is complete, [`room`] whether there is room for it ([`measure`] looks, [`pause`]
 //!    tells); [`intake`] takes a few of them at a time, of each client in turn ([`windows`] moves on behind what fails);
-//! 3. [`validate`] judges kind, name and size, [`split`] the content while it finds the micro-batches; [`judge`] does
+//! 3. [`validate`] inspects kind, name and size, [`split`] the content while it finds the micro-batches; [`inspect`] does
 //!    both on one descriptor that nobody else writes to;
 //! 4. [`duplicate`] seeks the same content in staging, held and history;
-//! 5. [`stage`] makes it visible to batch-manager, [`notify_staged`] rings the bell;
+//! 5. [`stage`] makes it visible to batch-manager, [`notify_staged`] tells it;
 //! 6. or else [`discard`] puts it aside with all reasons; [`tell`] says so, in a flood once for many.
 //!
-//! The drop directory is the senders' ground: nothing there is trusted, see [`mysimbdp_core::io::drop_directory`].
+//! The drop directory is the senders' ground: nothing there is trusted, see [`mysimbdp_spool::drop_directory`].
 //! [`waiting`] tells what in it is nobody's or cannot be looked at.
 //! [`openers`] knows of a file's writers what the kernel does not tell, [`late`] waits for those of whom nothing is known.
 //! [`moves`] takes files from it and gives them back, [`set_aside`] is where some wait in between.
@@ -23,8 +23,8 @@
 mod areas;
 mod discard;
 mod duplicate;
+mod inspect;
 mod intake;
-mod judge;
 mod late;
 mod measure;
 mod moves;
@@ -51,17 +51,17 @@ mod windows;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::config::live::LiveConfig;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::lock::{Lock, LockError};
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_config::Config;
+use mysimbdp_config::live::LiveConfig;
+use mysimbdp_model::exit;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::lock::{Lock, LockError};
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::intake::Intake;
-use crate::take::Taker;
+use crate::take::FileIntake;
 use crate::watch::Watch;
 
 /// The name under which it locks the drop point and writes its log.
@@ -110,9 +110,9 @@ pub async fn run(
     let prepared = Arc::clone(&config);
     let originals = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
     let watch = Arc::new(Watch::new(areas::watches(&config)));
-    let taker = Arc::new(Taker::new(Arc::clone(&config), Arc::clone(&watch)));
+    let taker = Arc::new(FileIntake::new(Arc::clone(&config), Arc::clone(&watch)));
     taker.recover(originals).await.map_err(Error::Crashed)?;
-    tracing::info!(drop_point = %drop_directory.display(), clients = config.clients.len(), "started");
+    tracing::info!(drop_directory = %drop_directory.display(), clients = config.clients.len(), "started");
     announce(&config);
     let ended = Intake::new(live, Arc::clone(&taker), watch).run(shutdown).await;
     taker.close().await;
@@ -124,7 +124,7 @@ pub async fn run(
 /// Where the lock lies, which does not follow symlinks.
 #[expect(clippy::disallowed_methods, reason = "the lock takes a path")]
 fn drop_directory(config: &Config) -> PathBuf {
-    config.layout.drop_point()
+    config.layout.drop_directory()
 }
 
 /// Tells who drops files whose are taken.
@@ -134,7 +134,7 @@ fn announce(config: &Config) {
     let announced =
         DropDirectory::open(&config.layout).and_then(|drop_directory| drop_directory.announce(clients));
     if let Err(error) = announced {
-        let error = mysimbdp_core::chain(&error);
+        let error = mysimbdp_model::error_chain(&error);
         tracing::warn!(error, "`mysimbdp drop` cannot know whose files are taken, it asks its config alone");
     }
 }
@@ -157,7 +157,7 @@ fn make_folders(config: &Config, drop_directory: &DropDirectory) {
         let staging = files::create_dir_all(&config.layout.staging().join(client.as_str()));
         // What is wrong with a client's directories stops no other client; the walks try again, and tell.
         if let Err(error) = made.map(|_| ()).and(staging) {
-            tracing::warn!(%client, error = mysimbdp_core::chain(&error), "client's directories cannot be prepared");
+            tracing::warn!(%client, error = mysimbdp_model::error_chain(&error), "client's directories cannot be prepared");
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::space;
-use mysimbdp_core::io::staging::{self, StagingError};
-use mysimbdp_core::layout::Layout;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::space;
+use mysimbdp_spool::staging::{self, StagingError};
 
 use crate::room::{Disk, Level};
 
@@ -33,7 +33,7 @@ impl Measure {
                 }
                 Err(StagingError::File(error)) if error.is_exhausted() => return Err(error.into()),
                 // That stops this client alone.
-                Err(error) => _ = level.unknown.insert(client, mysimbdp_core::chain(&error)),
+                Err(error) => _ = level.unknown.insert(client, mysimbdp_model::error_chain(&error)),
             }
         }
         self.bytes.retain(|key, _| there.contains(key));

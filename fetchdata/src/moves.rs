@@ -6,10 +6,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
-use mysimbdp_core::io::files::Result;
-use mysimbdp_core::io::random;
+use mysimbdp_platform::files::Result;
+use mysimbdp_platform::{failpoint, random};
+use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing};
 
 use crate::stamp::Stamp;
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-pub(crate) use mysimbdp_core::io::drop_directory::{is_temporary, plain};
+pub(crate) use mysimbdp_spool::drop_directory::{is_temporary, plain};
 
 /// Of an escaped name, as much as leaves room for the longest name that a file system takes.
 const ESCAPED_BYTES_MAX: usize = 240;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 
-use mysimbdp_core::io::drop_directory::{Event, EventKinds, WatchId};
+use mysimbdp_spool::drop_directory::{Event, EventKinds, WatchId};
 
 use crate::route::Area;
 

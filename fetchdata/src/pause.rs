@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::io::sign::Sign;
-use mysimbdp_core::layout::Layout;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::sign::Sign;
 
 use crate::ROLE;
 use crate::room::Shortage;

@@ -9,15 +9,15 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::staging;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::manifest::{Lane, Manifest};
-use mysimbdp_core::reason::Reason;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::{Lane, Manifest};
+use mysimbdp_model::reason::Reason;
+use mysimbdp_platform::failpoint;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath};
+use mysimbdp_spool::staging;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::duplicate::History;
@@ -80,7 +80,7 @@ fn find(drop_directory: &DropDirectory) -> Result<(Originals, Vec<(String, SetAs
 }
 
 /// Removes the originals whose copies have been ingested. Of any other it is not known what has become of its copy, so it
-/// is judged again.
+/// is inspected again.
 pub(crate) async fn originals(
     layout: &Layout,
     history: &History,
@@ -115,7 +115,7 @@ fn list_or_warn(directory: &Path) -> Vec<PathBuf> {
 
 fn warn_of(what: &dyn std::fmt::Display, recovered: Result<(), FileError>) {
     if let Err(error) = recovered {
-        let error = mysimbdp_core::chain(&error);
+        let error = mysimbdp_model::error_chain(&error);
         tracing::warn!(%what, error, "what was cut off cannot be recovered, it is left for the next start");
     }
 }

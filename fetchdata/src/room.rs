@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::settings;
-use mysimbdp_core::io::space::Space;
-use mysimbdp_core::units::ByteSize;
+use mysimbdp_config::settings;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::units::ByteSize;
+use mysimbdp_platform::space::Space;
 
 use crate::route::Area;
 

@@ -4,9 +4,10 @@
 
 use std::ffi::OsStr;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Client, Config};
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_config::{Client, Config};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_model::reason::{Objection, ReasonCode};
 
 /// Where in the drop point a file lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,11 +54,11 @@ impl Place {
 }
 
 /// The client that a file belongs to, or why it belongs to none.
-pub(crate) fn client<'a>(config: &'a Config, place: &Place, name: &OsStr) -> Result<&'a Client, String> {
+pub(crate) fn client<'a>(config: &'a Config, place: &Place, name: &OsStr) -> Result<&'a Client, Objection> {
     match place {
-        Place::Client(id) | Place::Backfill(id) => {
-            config.client(id).ok_or_else(|| format!("{id} is no configured client"))
-        }
+        Place::Client(id) | Place::Backfill(id) => config
+            .client(id)
+            .ok_or_else(|| ReasonCode::UnknownClient.because(format!("{id} is no configured client"))),
         Place::Shared => by_name(config, name),
     }
 }
@@ -69,15 +70,20 @@ pub(crate) fn lane(place: &Place) -> Lane {
     }
 }
 
-fn by_name<'a>(config: &'a Config, name: &OsStr) -> Result<&'a Client, String> {
+fn by_name<'a>(config: &'a Config, name: &OsStr) -> Result<&'a Client, Objection> {
     let matching: Vec<&Client> =
         clients_with_apps(config).filter(|client| client.globs.is_match(name)).collect();
     match matching.as_slice() {
         [client] => Ok(client),
-        [] => Err(format!("no client's globs match the name; allowed are {}", all_globs(config))),
+        [] => {
+            let text = format!("no client's globs match the name; allowed are {}", all_globs(config));
+            Err(ReasonCode::NoClient.because(text))
+        }
         several => {
             let ids: Vec<&str> = several.iter().map(|client| client.id.as_str()).collect();
-            Err(format!("the globs of {} match the name, exactly one client's must", ids.join(" and ")))
+            let text =
+                format!("the globs of {} match the name, exactly one client's must", ids.join(" and "));
+            Err(ReasonCode::SeveralClients.because(text))
         }
     }
 }

@@ -6,21 +6,19 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Client, Config};
-use mysimbdp_core::io::drop_directory::{
+use mysimbdp_config::{Client, Config};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_platform::files::FileError;
+use mysimbdp_spool::drop_directory::{
     self, DEPTH_MAX, Directory, DropDirectory, DropPath, FileKind, FileStatus,
 };
-use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::manifest::Lane;
 
-use crate::moves;
-use crate::names;
 use crate::route::{self, Area, Place};
-use crate::set_aside;
 use crate::stamp::Stamp;
 use crate::watch::Watch;
+use crate::{moves, names, set_aside};
 
 /// Of the files of all areas each owner has a share. With so many clients that it would be smaller, the memory grows.
 const SHARE_MIN: usize = 32;

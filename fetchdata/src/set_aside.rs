@@ -12,9 +12,9 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::SystemTime;
 
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath};
-use mysimbdp_core::io::files::{FileError, Result};
+use mysimbdp_platform::failpoint;
+use mysimbdp_platform::files::{FileError, Result};
+use mysimbdp_spool::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath};
 
 use crate::moves::{Moved, move_verified, put_back};
 use crate::stamp::Stamp;
@@ -71,7 +71,7 @@ pub(crate) fn is_beside(name: &OsStr) -> bool {
 }
 
 /// Returns what waits in `left`, directories beside files that nobody has recorded: an earlier version has left them, and what
-/// became of the copies is not known, so the files are judged again. Those that are recorded are in use.
+/// became of the copies is not known, so the files are inspected again. Those that are recorded are in use.
 pub(crate) fn restore_left(drop_directory: &DropDirectory, left: &[DropPath]) {
     for directory in left {
         let set_aside = SetAside { directory: directory.clone(), home: directory.parent() };
@@ -83,7 +83,7 @@ pub(crate) fn restore_left(drop_directory: &DropDirectory, left: &[DropPath]) {
             Err(error) if error.is_not_found() || error.is_obstructed() => {}
             Err(error) => {
                 // A sender may make any number of them.
-                tracing::debug!(%directory, error = mysimbdp_core::chain(&error), "left where it is");
+                tracing::debug!(%directory, error = mysimbdp_model::error_chain(&error), "left where it is");
             }
             Ok(()) => {}
         }

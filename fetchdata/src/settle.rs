@@ -8,8 +8,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::DropPath;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_spool::drop_directory::DropPath;
 
 use crate::scan::{Look, Owner};
 use crate::stamp::Stamp;

@@ -16,20 +16,19 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use mysimbdp_core::config::settings::StagingParts;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::staging;
-use mysimbdp_core::layout::{Layout, part_file};
-use mysimbdp_core::manifest::Manifest;
+use mysimbdp_config::settings::StagingParts;
+use mysimbdp_model::layout::{Layout, part_file};
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_platform::failpoint;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath};
+use mysimbdp_spool::staging;
 
 use crate::late::{self, Waits};
 use crate::moves::{Moved, move_verified, put_back};
 use crate::openers::Closed;
-use crate::recover;
 use crate::stamp::Stamp;
-use crate::validate;
+use crate::{recover, validate};
 
 /// A file at the drop point that has been split and accepted.
 pub(crate) struct Source<'a> {

@@ -1,7 +1,7 @@
 //! What metadata tells of a file's content.
 
 use jiff::Timestamp;
-use mysimbdp_core::io::drop_directory::FileStatus;
+use mysimbdp_spool::drop_directory::FileStatus;
 use serde::{Deserialize, Serialize};
 
 /// What changes whenever the content does, as far as metadata can tell.

@@ -1,6 +1,6 @@
 //! Takes one settled file through its steps, to staging or to `discarded/`.
 //!
-//! 1. judge it by itself: claim, validate, split ([`crate::judge`]);
+//! 1. inspect it by itself: claim, validate, split ([`crate::inspect`]);
 //! 2. the same content is known: wait for it, retry it, refuse it, or go on;
 //! 3. stage, notify.
 //!
@@ -12,37 +12,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::config::settings::OnDuplicate;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::staging::{self, StagingError};
-use mysimbdp_core::io::{clock, random};
-use mysimbdp_core::outcome::{FinalState, Run};
-use mysimbdp_core::replace::{self, Succession};
-use mysimbdp_core::timing::Stage;
+use mysimbdp_config::Config;
+use mysimbdp_config::settings::OnDuplicate;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::outcome::{FinalState, Run};
+use mysimbdp_model::reason::{Objection, ReasonCode};
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::{clock, failpoint, random};
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_spool::replace::{self, Succession};
+use mysimbdp_spool::staging::{self, StagingError};
+use mysimbdp_telemetry::timing::Stage;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::discard::{Refused, discard};
 use crate::duplicate::{self, History, Known};
-use crate::judge::{Accepted, Judgement, is_still_closed, judge};
+use crate::inspect::{Accepted, Inspection, inspect, is_still_closed};
 use crate::late::{self, Waits};
 use crate::moves::Moved;
-use crate::notify_staged::Bell;
-use crate::recover;
-use crate::route;
+use crate::notify_staged::StagedNotifier;
 use crate::scan::Look;
 use crate::settle::{Ended, Ready};
 use crate::stage::{self, Source, Staging};
 use crate::tell::{Cause, Tell};
 use crate::watch::Watch;
+use crate::{recover, route};
 
 /// What all files share.
 #[derive(Debug)]
-pub(crate) struct Taker {
+pub(crate) struct FileIntake {
     config: Arc<Config>,
     shared: Arc<Shared>,
 }
@@ -52,7 +51,7 @@ pub(crate) struct Taker {
 struct Shared {
     watch: Arc<Watch>,
     history: History,
-    bell: Bell,
+    notifier: StagedNotifier,
     tell: Tell,
     /// Contents in work: the same content dropped twice is not staged twice at once.
     claims: Mutex<HashSet<(ClientId, IngestionId)>>,
@@ -91,11 +90,11 @@ impl TakeError {
     }
 }
 
-impl Taker {
+impl FileIntake {
     pub(crate) fn new(config: Arc<Config>, watch: Arc<Watch>) -> Self {
         let history = History::new(&config);
-        let bell = Bell::new(Arc::clone(&config));
-        let shared = Shared { watch, history, bell, tell: Tell::new(), claims: Mutex::default() };
+        let notifier = StagedNotifier::new(Arc::clone(&config));
+        let shared = Shared { watch, history, notifier, tell: Tell::new(), claims: Mutex::default() };
         Self { config, shared: Arc::new(shared) }
     }
 
@@ -114,7 +113,7 @@ impl Taker {
     }
 
     pub(crate) async fn close(&self) {
-        self.shared.bell.close().await;
+        self.shared.notifier.close().await;
         self.shared.history.close().await;
     }
 
@@ -129,13 +128,13 @@ impl Taker {
             {
                 Ended::Gone
             }
-            Err(error) if error.is_exhausted() => Ended::Exhausted(mysimbdp_core::chain(&error)),
+            Err(error) if error.is_exhausted() => Ended::Exhausted(mysimbdp_model::error_chain(&error)),
             Err(error) => {
                 self.shared.tell.not_taken(
                     client.as_ref(),
                     &path,
                     error.cause(),
-                    mysimbdp_core::chain(&error),
+                    mysimbdp_model::error_chain(&error),
                 );
                 Ended::Failed
             }
@@ -150,11 +149,11 @@ impl Taker {
             return Ok(Ended::Twin(twin));
         }
         let taker = Arc::clone(&self);
-        let accepted = match spawn_blocking(move || taker.judge(&ready)).await?? {
+        let accepted = match spawn_blocking(move || taker.inspect(&ready)).await?? {
             Ok(accepted) => Arc::new(accepted),
             Err(ended) => return Ok(ended),
         };
-        failpoint::hit("fetchdata.judged");
+        failpoint::hit("fetchdata.inspected");
         let (client, ingestion) = (&accepted.client, accepted.split.ingestion);
         let Some(_claim) = Claim::take(&self.shared.claims, client, ingestion) else {
             return Ok(Ended::Twin(ingestion));
@@ -176,7 +175,9 @@ impl Taker {
             }
             Known::Ingested(runs) => match self.on_duplicate(client) {
                 OnDuplicate::Discard => {
-                    return self.refuse_known(accepted, repeat_of(&runs)).await;
+                    return self
+                        .refuse_known(accepted, ReasonCode::Duplicate.because(repeat_of(&runs)))
+                        .await;
                 }
                 OnDuplicate::Reload => {}
                 OnDuplicate::Replace => {
@@ -199,12 +200,12 @@ impl Taker {
         self.stage(accepted, replaces).await
     }
 
-    fn judge(&self, ready: &Ready) -> Result<Result<Accepted, Ended>, TakeError> {
-        Ok(Err(match judge(&self.config, &self.shared.watch, ready)? {
-            Judgement::Accepted(accepted) => return Ok(Ok(*accepted)),
-            Judgement::Busy => Ended::Busy,
-            Judgement::LeasesDoNotWork => Ended::LeasesDoNotWork,
-            Judgement::Refused(reasons) => self.refuse(&ready.look, None, clock::now(), reasons)?,
+    fn inspect(&self, ready: &Ready) -> Result<Result<Accepted, Ended>, TakeError> {
+        Ok(Err(match inspect(&self.config, &self.shared.watch, ready)? {
+            Inspection::Accepted(accepted) => return Ok(Ok(*accepted)),
+            Inspection::Busy => Ended::Busy,
+            Inspection::LeasesDoNotWork => Ended::LeasesDoNotWork,
+            Inspection::Refused(reasons) => self.refuse(&ready.look, None, clock::now(), reasons)?,
         }))
     }
 
@@ -212,7 +213,7 @@ impl Taker {
     async fn refuse_known(
         self: &Arc<Self>,
         accepted: Arc<Accepted>,
-        reason: String,
+        reason: Objection,
     ) -> Result<Ended, TakeError> {
         let taker = Arc::clone(self);
         let refuse = move || {
@@ -223,10 +224,11 @@ impl Taker {
     }
 
     /// Why the app that the file would go to cannot replace what its last run has stored.
-    fn refusal_to_replace(&self, accepted: &Accepted, runs: &[Run]) -> Option<String> {
+    fn refusal_to_replace(&self, accepted: &Accepted, runs: &[Run]) -> Option<Objection> {
         let app = self.config.client(&accepted.client)?.app(accepted.app())?;
         let reason = replace::refusal(app, replace::last_ingested(runs))?;
-        Some(format!("same content was ingested, and cannot be replaced: {reason}"))
+        let text = format!("same content was ingested, and cannot be replaced: {reason}");
+        Some(ReasonCode::NotReplaceable.because(text))
     }
 
     fn refuse(
@@ -234,7 +236,7 @@ impl Taker {
         look: &Look,
         ingestion: Option<IngestionId>,
         received_at: Timestamp,
-        reasons: Vec<String>,
+        reasons: Vec<Objection>,
     ) -> Result<Ended, TakeError> {
         let client = self.client_id(look);
         let receipt = client.as_ref().and_then(|client| self.config.client(client));
@@ -261,7 +263,7 @@ impl Taker {
             put_aside(&held, client, ingestion)?;
             return Ok(None);
         }
-        // Out of sight until the held one is staged: were this cut off, the file would be found and judged once more.
+        // Out of sight until the held one is staged: were this cut off, the file would be found and inspected once more.
         let drop_directory = DropDirectory::open(layout)?;
         let (look, whose) = (&accepted.look, (client, ingestion));
         let waits = late::set_aside(&drop_directory, accepted.closed, whose, &look.path, &look.stamp)?;
@@ -331,7 +333,7 @@ impl Taker {
         failpoint::hit("fetchdata.staged");
         self.remove_sentinel(&accepted.look);
         let started = Instant::now();
-        self.shared.bell.ring(&manifest).await;
+        self.shared.notifier.notify(&manifest).await;
         failpoint::hit("fetchdata.notified");
         accepted.log_timing(Stage::Notify, started.elapsed());
         Ok(Ended::Gone)
@@ -359,7 +361,7 @@ impl Taker {
             && !error.is_not_found()
         {
             tracing::warn!(
-                error = mysimbdp_core::chain(&error),
+                error = mysimbdp_model::error_chain(&error),
                 "sentinel is left behind, the next file of its name will not wait for one"
             );
         }

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::io::drop_directory::DropPath;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::logging::{Bursts, Untold};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_spool::drop_directory::DropPath;
+use mysimbdp_telemetry::logging::{Bursts, Untold};
 
 use crate::names::plain;
 use crate::scan::ScanFault;
@@ -70,7 +70,7 @@ impl Tell {
 
     /// Something at the drop point cannot be looked at.
     pub(crate) fn unseen(&self, client: Option<&ClientId>, fault: &ScanFault) {
-        let event = Event { file: String::new(), why: mysimbdp_core::chain(fault) };
+        let event = Event { file: String::new(), why: mysimbdp_model::error_chain(fault) };
         if let Some(Event { why: error, .. }) = self.count(client, Trouble::Unseen, event) {
             tracing::warn!(client = of(client), error, "part of the drop point cannot be looked at");
         }

@@ -1,22 +1,29 @@
-//! Judges a file by what it is, its name and its size, before a byte of it is read.
+//! Inspects a file by what it is, its name and its size, before a byte of it is read.
 //!
 //! Pure. First the generic rules, then the client's; every rule that it breaks becomes a reason. What the content must
-//! be is judged while it is split.
+//! be is inspected while it is split.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use mysimbdp_core::config::{App, Client, Rules};
-use mysimbdp_core::io::drop_directory::FileKind;
+use mysimbdp_config::{App, Client, Rules};
+use mysimbdp_model::reason::{Objection, ReasonCode};
+use mysimbdp_spool::drop_directory::FileKind;
 
 /// The reasons against it; none where it may be read.
-pub(crate) fn judge(rules: &Rules, client: &Client, name: &OsStr, kind: FileKind, bytes: u64) -> Vec<String> {
+pub(crate) fn inspect(
+    rules: &Rules,
+    client: &Client,
+    name: &OsStr,
+    kind: FileKind,
+    bytes: u64,
+) -> Vec<Objection> {
     let mut reasons = Vec::new();
     if kind != FileKind::File {
-        reasons.push(format!("is a {kind}, allowed are regular files"));
+        reasons.push(ReasonCode::NotAFile.because(format!("is a {kind}, allowed are regular files")));
     }
     let Some(text) = name.to_str() else {
-        reasons.push("name is not UTF-8".to_owned());
+        reasons.push(ReasonCode::NameNotUtf8.because("name is not UTF-8"));
         return reasons;
     };
     reasons.extend(generic(rules, text, bytes));
@@ -25,60 +32,85 @@ pub(crate) fn judge(rules: &Rules, client: &Client, name: &OsStr, kind: FileKind
 }
 
 /// The reasons against a file that belongs to no client; it is never read.
-pub(crate) fn judge_unrouted(
+pub(crate) fn inspect_unrouted(
     rules: &Rules,
     name: &OsStr,
     kind: FileKind,
     bytes: u64,
-    why: String,
-) -> Vec<String> {
+    why: Objection,
+) -> Vec<Objection> {
     let mut reasons = Vec::new();
     if kind != FileKind::File {
-        reasons.push(format!("is a {kind}, allowed are regular files"));
+        reasons.push(ReasonCode::NotAFile.because(format!("is a {kind}, allowed are regular files")));
     }
     match name.to_str() {
         Some(text) => reasons.extend(generic(rules, text, bytes)),
-        None => reasons.push("name is not UTF-8".to_owned()),
+        None => reasons.push(ReasonCode::NameNotUtf8.because("name is not UTF-8")),
     }
     reasons.push(why);
     reasons
 }
 
-fn generic(rules: &Rules, name: &str, bytes: u64) -> Vec<String> {
+fn generic(rules: &Rules, name: &str, bytes: u64) -> Vec<Objection> {
     let mut reasons = Vec::new();
     if bytes > rules.file_bytes_max {
-        reasons.push(format!("has {bytes} bytes, allowed are {}", rules.file_bytes_max));
+        reasons.push(
+            ReasonCode::FileTooLarge
+                .because(format!("has {bytes} bytes, allowed are {}", rules.file_bytes_max)),
+        );
     }
     if name.len() > rules.file_name_bytes_max {
-        reasons.push(format!("name has {} bytes, allowed are {}", name.len(), rules.file_name_bytes_max));
+        reasons.push(ReasonCode::NameTooLong.because(format!(
+            "name has {} bytes, allowed are {}",
+            name.len(),
+            rules.file_name_bytes_max
+        )));
     }
     if !rules.file_name_pattern.is_match(name) {
-        reasons.push(format!("name does not match {}", rules.file_name_pattern));
+        reasons.push(
+            ReasonCode::NameNotAllowed.because(format!("name does not match {}", rules.file_name_pattern)),
+        );
     }
     reasons
 }
 
-fn of_client(client: &Client, name: &str, bytes: u64) -> Vec<String> {
+fn of_client(client: &Client, name: &str, bytes: u64) -> Vec<Objection> {
     let files = &client.settings.files;
     let mut reasons = Vec::new();
     if let Some(max) = files.file_bytes_max.map(|max| max.as_u64()).filter(|max| bytes > *max) {
-        reasons.push(format!("has {bytes} bytes, {} allows {max}", client.id));
+        reasons
+            .push(ReasonCode::FileTooLarge.because(format!("has {bytes} bytes, {} allows {max}", client.id)));
     }
     if let Some(max) = files.file_name_bytes_max.filter(|max| name.len() > *max as usize) {
-        reasons.push(format!("name has {} bytes, {} allows {max}", name.len(), client.id));
+        reasons.push(ReasonCode::NameTooLong.because(format!(
+            "name has {} bytes, {} allows {max}",
+            name.len(),
+            client.id
+        )));
     }
     if !client.globs.is_match(name) {
-        reasons.push(format!("name matches none of the globs of {}: {}", client.id, files.globs.join(", ")));
+        reasons.push(ReasonCode::NameNotAllowed.because(format!(
+            "name matches none of the globs of {}: {}",
+            client.id,
+            files.globs.join(", ")
+        )));
     }
     if let Some(pattern) = client.pattern.as_ref().filter(|pattern| !pattern.is_match(name)) {
-        reasons.push(format!("name does not match the pattern of {}: {pattern}", client.id));
+        reasons.push(
+            ReasonCode::NameNotAllowed
+                .because(format!("name does not match the pattern of {}: {pattern}", client.id)),
+        );
     }
     if let Some(allowed) = &client.extensions
         && !extension(name).is_some_and(|extension| allowed.contains(&extension))
     {
         let found =
             extension(name).map_or_else(|| "no extension".to_owned(), |found| format!("extension {found}"));
-        reasons.push(format!("has {found}, {} allows {}", client.id, allowed.join(", ")));
+        reasons.push(ReasonCode::UnknownExtension.because(format!(
+            "has {found}, {} allows {}",
+            client.id,
+            allowed.join(", ")
+        )));
     }
     if client.app_for(name).is_none() {
         reasons.push(no_app(client));
@@ -86,13 +118,13 @@ fn of_client(client: &Client, name: &str, bytes: u64) -> Vec<String> {
     reasons
 }
 
-pub(crate) fn no_app(client: &Client) -> String {
+pub(crate) fn no_app(client: &Client) -> Objection {
     if client.apps.is_empty() {
-        return format!("{} has no batch app", client.id);
+        return ReasonCode::NoApp.because(format!("{} has no batch app", client.id));
     }
     let of = |app: &App| format!("{} for {}", app.settings.files.join(", "), app.name);
     let apps: Vec<String> = client.apps.iter().map(of).collect();
-    format!("no app of {} takes the name: {}", client.id, apps.join("; "))
+    ReasonCode::NoApp.because(format!("no app of {} takes the name: {}", client.id, apps.join("; ")))
 }
 
 fn extension(name: &str) -> Option<String> {
@@ -102,8 +134,8 @@ fn extension(name: &str) -> Option<String> {
 
 /// Names that a file cannot have beside its manifest: they mean something else there.
 pub(crate) fn is_reserved(name: &OsStr) -> bool {
-    use mysimbdp_core::layout::Layout;
-    use mysimbdp_core::reason::Reason;
+    use mysimbdp_model::layout::Layout;
+    use mysimbdp_model::reason::Reason;
     let reserved = [Layout::MANIFEST, Layout::OUTCOMES, Layout::PARTS, Reason::FILE];
     reserved.iter().any(|reserved| name.as_bytes() == reserved.as_bytes())
 }

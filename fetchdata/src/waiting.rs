@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mysimbdp_core::io::sign::{DROP_DIRECTORY, Sign, TEXT_CHARS_MAX};
-use mysimbdp_core::layout::Layout;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::sign::{DROP_DIRECTORY, Sign, TEXT_CHARS_MAX};
 
 use crate::ROLE;
 use crate::route::Area;
@@ -36,7 +36,7 @@ impl Waiting {
         let mut found = BTreeSet::new();
         let mut unknown = Vec::new();
         for fault in faults {
-            let text = mysimbdp_core::chain(fault);
+            let text = mysimbdp_model::error_chain(fault);
             // What is in the way of several areas is told once.
             if !self.told.values().any(|told| told.contains(&text)) {
                 match fault {

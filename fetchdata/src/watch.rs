@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mysimbdp_core::io::drop_directory::{Directory, DropPath, Event, EventKinds, Events, WatchId};
+use mysimbdp_spool::drop_directory::{Directory, DropPath, Event, EventKinds, Events, WatchId};
 use tokio::sync::Notify;
 
 use crate::names;
@@ -222,8 +222,8 @@ fn is_hint(event: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mysimbdp_core::io::drop_directory::DropDirectory;
-    use mysimbdp_core::layout::Layout;
+    use mysimbdp_model::layout::Layout;
+    use mysimbdp_spool::drop_directory::DropDirectory;
 
     use super::*;
 
@@ -236,7 +236,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_wakes_the_area_in_which_it_is() {
-        let client = |id: &str| id.parse::<mysimbdp_core::client::ClientId>().expect("client id");
+        let client = |id: &str| id.parse::<mysimbdp_model::client::ClientId>().expect("client id");
         let root = tempfile::tempdir().expect("temporary directory");
         let drop_directory = DropDirectory::prepare(&Layout::new(root.path())).expect("drop directory");
         let watch = Watch::new(10);

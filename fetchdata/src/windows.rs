@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::io::drop_directory::DropPath;
+use mysimbdp_spool::drop_directory::DropPath;
 
 use crate::scan::{Owner, Paths};
 
@@ -53,7 +53,7 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
-    use mysimbdp_core::manifest::Lane;
+    use mysimbdp_model::manifest::Lane;
 
     use super::*;
 

@@ -7,9 +7,9 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::process::ProcessId;
-use mysimbdp_core::layout::Layout;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::process::ProcessId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

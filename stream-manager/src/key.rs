@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
 use serde::{Deserialize, Serialize};
 
 /// A stream of a client.

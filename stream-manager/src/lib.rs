@@ -31,11 +31,11 @@ pub mod scaling;
 pub mod slot;
 mod spawn;
 
-use mysimbdp_core::config::live::LiveConfig;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::io::lock::{Lock, LockError};
-use mysimbdp_core::io::socket::{Listener, SocketError};
+use mysimbdp_config::live::LiveConfig;
+use mysimbdp_model::exit;
+use mysimbdp_platform::files::FileError;
+use mysimbdp_platform::lock::{Lock, LockError};
+use mysimbdp_platform::socket::{Listener, SocketError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 

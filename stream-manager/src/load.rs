@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::message::Report;
+use mysimbdp_model::message::Report;
 
 /// Reports without an instance that are kept; as many as a stream can have instances.
 const UNNAMED_MAX: usize = 64;
@@ -192,9 +192,9 @@ mod tests {
                 now,
             );
         }
-        let mut forged = busy(1.0);
-        forged.interval = Some(1e-300);
-        load.take(&forged, None, now);
+        let mut invalid = busy(1.0);
+        invalid.interval = Some(1e-300);
+        load.take(&invalid, None, now);
         let seen = load.of(&slots(&[0]), None, now);
         assert!(
             seen.busy <= 1.0 && seen.messages_per_report.is_finite() && load.unnamed.len() == UNNAMED_MAX

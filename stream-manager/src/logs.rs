@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::config::settings::Logs;
-use mysimbdp_core::logging::RotateByCopy;
+use mysimbdp_config::Config;
+use mysimbdp_model::error_chain;
+use mysimbdp_telemetry::logging::{Logs, RotateByCopy};
 use tokio::sync::watch;
 
 use crate::spawn::log_file;
@@ -57,7 +56,7 @@ fn open(path: PathBuf, settings: &Logs) -> Option<Log> {
     match RotateByCopy::new(&path, settings) {
         Ok(rotation) => Some(Log { path, rotation, failing: false }),
         Err(error) => {
-            tracing::warn!(file = %path.display(), error = %chain(&error), "log will not be rotated");
+            tracing::warn!(file = %path.display(), error = %error_chain(&error), "log will not be rotated");
             None
         }
     }
@@ -74,7 +73,7 @@ fn rotate_one(log: &mut Log) {
         }
         Err(error) if !log.failing => {
             log.failing = true;
-            tracing::warn!(%file, error = %chain(&error), "log not rotated");
+            tracing::warn!(%file, error = %error_chain(&error), "log not rotated");
         }
         Err(_) => {}
     }

@@ -6,13 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::config::{Client, Config, REJECTED, Stream};
-use mysimbdp_core::io::address::{self, AddressError};
-use mysimbdp_core::io::broker::consumer::{create_session, end_session};
-use mysimbdp_core::io::broker::{BrokerError, ConnectOptions};
-use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
-use mysimbdp_core::io::random;
+use mysimbdp_broker::consumer::{create_session, end_session};
+use mysimbdp_broker::{BrokerError, ConnectOptions};
+use mysimbdp_config::address::{self, AddressError};
+use mysimbdp_config::{Client, Config, REJECTED, Stream};
+use mysimbdp_model::error_chain;
+use mysimbdp_platform::random;
+use mysimbdp_store::{Coredms, CoredmsError};
 
 use crate::key::SlotKey;
 use crate::spawn::topic_filter;
@@ -109,10 +109,10 @@ async fn until_done<F>(
     while let Err(error) = attempt().await {
         failures += 1;
         let away = if error.is_of_broker() { "the broker is away" } else { "the store is away" };
-        set(obstacle, Some(format!("{away}: {}", chain(&error))));
+        set(obstacle, Some(format!("{away}: {}", error_chain(&error))));
         // Once per outage.
         if failures == 1 {
-            tracing::warn!(client = %client.id, stream = stream.name, error = %chain(&error), "{what}");
+            tracing::warn!(client = %client.id, stream = stream.name, error = %error_chain(&error), "{what}");
         }
         tokio::time::sleep(wait.mul_f64(random::jitter())).await;
         wait = (wait * 2).min(RETRY_MAX);
@@ -128,7 +128,7 @@ fn set(obstacle: &Obstacle, reason: Option<String>) {
 }
 
 async fn collections(config: &Config, client: &Client, stream: &Stream) -> Result<(), PrepareError> {
-    let opened = coredms::open(&config.coredms_url, &client.database).await;
+    let opened = mysimbdp_store::open(&config.coredms_url, &client.database).await;
     let store =
         opened.map_err(|source| PrepareError::Database { database: client.database.clone(), source })?;
     let prepared = ensure(store.as_ref(), client, stream).await;

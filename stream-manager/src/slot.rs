@@ -8,8 +8,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use mysimbdp_core::config::settings;
-use mysimbdp_core::io::process::ProcessId;
+use mysimbdp_config::settings;
+use mysimbdp_platform::process::ProcessId;
 
 /// A start that the machine has hindered is tried again after about this long.
 const HINDERED_WAIT: Duration = Duration::from_secs(5);

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
-use mysimbdp_core::app::{Ids, env};
-use mysimbdp_core::config::{Client, Config, REJECTED, Stream};
-use mysimbdp_core::io::process::{Child, Output, ProcessError, Spawn, Stdin, find_program};
+use mysimbdp_config::{Client, Config, REJECTED, Stream};
+use mysimbdp_model::app::{Ids, env};
+use mysimbdp_platform::process::{Child, Output, ProcessError, Spawn, Stdin, find_program};
 
 use crate::key::SlotKey;
 

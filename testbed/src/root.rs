@@ -52,13 +52,13 @@ impl Root {
         self.path().join("config.json")
     }
 
-    pub fn drop_point(&self, client: &str) -> PathBuf {
+    pub fn drop_directory(&self, client: &str) -> PathBuf {
         self.path().join("client-input-directory").join(client)
     }
 
     /// Drops a file as a careful sender does: under a temporary name, then renamed.
     pub fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> PathBuf {
-        let directory = self.drop_point(client);
+        let directory = self.drop_directory(client);
         std::fs::create_dir_all(&directory).expect("make the drop point");
         let unseen = directory.join(format!(".{name}.part"));
         std::fs::write(&unseen, content).expect("write a file");

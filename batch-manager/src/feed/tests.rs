@@ -1,4 +1,4 @@
-use mysimbdp_core::app::Unit;
+use mysimbdp_model::app::Unit;
 use proptest::prelude::*;
 
 use super::*;

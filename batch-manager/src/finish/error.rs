@@ -1,9 +1,9 @@
 //! Why an end has to be tried again, for all of its steps.
 
-use mysimbdp_core::io::coredms::CoredmsError;
-use mysimbdp_core::io::files::FileError;
-use mysimbdp_core::io::staging::StagingError;
-use mysimbdp_core::io::staging::content::ContentError;
+use mysimbdp_platform::files::FileError;
+use mysimbdp_spool::staging::StagingError;
+use mysimbdp_spool::staging::content::ContentError;
+use mysimbdp_store::CoredmsError;
 
 use crate::history::HistoryError;
 

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::config::settings;
-use mysimbdp_core::io::random;
-use mysimbdp_core::outcome::Counts;
+use mysimbdp_config::settings;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::outcome::Counts;
+use mysimbdp_model::reason::{self, Objection};
+use mysimbdp_platform::random;
 
 use super::{Ended, Manager, Part, Waiter, Waiting};
 use crate::attempt::Attempted;
@@ -24,7 +25,7 @@ impl Manager {
                 self.publishing = false;
                 if let Err(error) = result {
                     // Not said louder: the next connection, or the clock, tries again.
-                    tracing::debug!(error = chain(&error), "messages wait for the broker");
+                    tracing::debug!(error = error_chain(&error), "messages wait for the broker");
                 }
             }
             Ended::Swept => {}
@@ -46,13 +47,12 @@ impl Manager {
             Attempted::Failed { attempt, reason } if attempt.failures >= settings.attempts_max => {
                 let failures = attempt.failures;
                 found.attempts.insert(index, attempt);
-                found
-                    .job
-                    .give_up(Some(unit), format!("unit {index} failed {failures} times, last: {reason}"));
+                let text = format!("unit {index} failed {failures} times, last: {reason}");
+                found.job.give_up(Some(unit), reason.code.because(text));
             }
             Attempted::Failed { attempt, reason } => {
                 let failures = attempt.failures;
-                tracing::warn!(%client, %ingestion, file, unit = index, failures, reason, "a unit failed, it is tried again");
+                tracing::warn!(%client, %ingestion, file, unit = index, failures, %reason, "a unit failed, it is tried again");
                 found.attempts.insert(index, attempt);
                 found.job.again(unit, |_| later(&settings, failures));
             }
@@ -63,7 +63,8 @@ impl Manager {
             }
             Attempted::Hopeless { attempt, reason } => {
                 found.attempts.insert(index, attempt);
-                found.job.give_up(Some(unit), format!("unit {index}: {reason}"));
+                let text = format!("unit {index}: {reason}");
+                found.job.give_up(Some(unit), reason.code.because(text));
             }
             Attempted::Stopped => found.job.again(unit, |tries| later(&settings, tries)),
         }
@@ -113,19 +114,19 @@ impl Manager {
             Err(error) => {
                 let (file, app) = (manifest.file.clone(), (client.clone(), found.job.app.clone(), Part::End));
                 found.job.end_again(|tries| soon(&settings, tries));
-                self.waits(key, app, &file, format!("cannot finish yet: {}", chain(&error)));
+                self.waits(key, app, &file, format!("cannot finish yet: {}", error_chain(&error)));
             }
         }
     }
 
-    fn held(&mut self, key: &Key, reasons: &[String], result: Result<(), FinishError>) {
+    fn held(&mut self, key: &Key, reasons: &[Objection], result: Result<(), FinishError>) {
         let settings = self.config.settings.batch_manager.clone();
         let (client, ingestion) = key;
         let Some(found) = self.ingestions.get_mut(key) else { return };
         let file = found.work.manifest.file.clone();
         match result {
             Ok(()) => {
-                let reason = reasons.join("; ");
+                let reason = reason::joined(reasons);
                 tracing::error!(%client, %ingestion, file, reason, "held");
                 let app = (client.clone(), found.job.app.clone(), Part::End);
                 self.forget(key);
@@ -135,7 +136,7 @@ impl Manager {
             Err(error) => {
                 let app = (client.clone(), found.job.app.clone(), Part::End);
                 found.job.end_again(|tries| soon(&settings, tries));
-                self.waits(key, app, &file, format!("cannot hold yet: {}", chain(&error)));
+                self.waits(key, app, &file, format!("cannot hold yet: {}", error_chain(&error)));
             }
         }
     }

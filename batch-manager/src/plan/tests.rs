@@ -1,3 +1,4 @@
+use mysimbdp_model::reason::ReasonCode;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -196,11 +197,13 @@ fn a_failed_unit_waits_for_its_back_off_and_others_go_on() {
 fn a_job_that_is_given_up_is_held_when_its_last_unit_has_ended() {
     let mut world = World::new(2, vec![("a", job(1, 5))]);
     world.step();
-    world.job(ingestion(1)).give_up(Some(0), "bad".to_owned());
+    world.job(ingestion(1)).give_up(Some(0), ReasonCode::DataRefused.because("bad"));
     assert_eq!(world.step(), [], "nothing more of it is started");
     world.done(1, 1);
     world.step();
-    assert!(matches!(&world.jobs[0].1.stage, Stage::Holding { reasons, .. } if reasons == &["bad"]));
+    assert!(
+        matches!(&world.jobs[0].1.stage, Stage::Holding { reasons, .. } if reasons == &[ReasonCode::DataRefused.because("bad")])
+    );
     let now = world.now;
     world.job(ingestion(1)).end_again(|_| now + Duration::from_secs(1));
     assert_eq!(

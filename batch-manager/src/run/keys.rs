@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bson::Bson;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError, EarlierRuns};
+use mysimbdp_store::{Coredms, CoredmsError, EarlierRuns};
 use serde_json::Value;
 
 /// Keys that are looked up at a time. What waits for it is at most this and one line.
@@ -28,7 +28,7 @@ pub struct Keys {
 pub struct KeyCheck {
     store: Arc<dyn Coredms>,
     collection: String,
-    /// One more key than the unit has records, and the claim is not believed whatever comes.
+    /// One more key than the unit has records, and the report is not believed whatever comes.
     records: u64,
     /// Those that the run replaces.
     earlier: Option<EarlierRuns>,
@@ -74,7 +74,7 @@ impl KeyCheck {
     pub(super) async fn finish(mut self) -> Result<Keys, CoredmsError> {
         self.look_up().await;
         match self.failure {
-            // Nothing that the store could say would make the claim true.
+            // Nothing that the store could say would make the report true.
             Some(error) if self.keys.missing.is_none() && self.keys.listed <= self.records => Err(error),
             _ => Ok(self.keys),
         }
@@ -120,7 +120,6 @@ fn shown(key: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use bson::doc;
-    use mysimbdp_core::io::coredms;
     use serde_json::json;
 
     use super::*;
@@ -128,7 +127,7 @@ mod tests {
     async fn heard(lines: &[Value], records: u64) -> Keys {
         let directory = tempfile::tempdir().expect("temporary directory");
         let url = format!("sqlite:{}", directory.path().display());
-        let store = coredms::open(&url, "keys").await.expect("open");
+        let store = mysimbdp_store::open(&url, "keys").await.expect("open");
         for id in [
             Bson::from(1),
             "a".into(),

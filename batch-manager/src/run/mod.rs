@@ -1,11 +1,11 @@
 //! Runs a client's program on one work unit.
 //!
 //! 1. [`Program`] is what the config names; `stdin` runs it once per unit, `worker` keeps it for many;
-//! 2. the unit is fed while `claim` reads what it says on stdout (and `keys` looks up what it lists there) and `stderr`
+//! 2. the unit is fed while `app_report` reads what it says on stdout (and `keys` looks up what it lists there) and `stderr`
 //!    logs the rest, all at the same time, so neither side can block the other for long;
-//! 3. the way it ended becomes a [`Verdict`]. Whether a claim is believed is judged elsewhere.
+//! 3. the way it ended becomes a [`Verdict`]. Whether a report is believed is judged elsewhere.
 
-mod claim;
+mod app_report;
 mod keys;
 mod lines;
 mod pool;
@@ -18,13 +18,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use mysimbdp_core::app::{Protocol, UnitHeader};
-use mysimbdp_core::exit;
-use mysimbdp_core::io::process::ProcessError;
-use mysimbdp_core::io::staging::RejectsWriter;
+use mysimbdp_model::app::{Protocol, UnitHeader};
+use mysimbdp_model::exit;
+use mysimbdp_platform::process::ProcessError;
+use mysimbdp_spool::staging::RejectsWriter;
 use tokio::sync::watch;
 
-pub use claim::{Claim, Done, Lists, Rejects};
+pub use app_report::{AppReport, Done, Lists, Rejects};
 pub use keys::{KeyCheck, Keys};
 pub use pool::Workers;
 pub use program::{AppLog, Program};
@@ -35,7 +35,7 @@ use crate::feed::{Feed, FeedingError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It says that it is done, and ended well.
-    Done(Claim),
+    Done(AppReport),
     /// Exit 65: the data is bad, and will be.
     BadData(String),
     /// Exit 75: it may work later.
@@ -78,10 +78,10 @@ pub async fn run_unit(
 }
 
 /// What the exit status of a program means, where it was not stopped.
-fn verdict_of(status: ExitStatus, claim: Claim, last_words: &str) -> Verdict {
+fn verdict_of(status: ExitStatus, report: AppReport, last_words: &str) -> Verdict {
     let said = if last_words.is_empty() { String::new() } else { format!(": {last_words}") };
     match (status.code().map(u8::try_from), status.signal()) {
-        (Some(Ok(exit::OK)), _) => Verdict::Done(claim),
+        (Some(Ok(exit::OK)), _) => Verdict::Done(report),
         (Some(Ok(exit::DATA)), _) => Verdict::BadData(format!("app says that the data is bad{said}")),
         (Some(Ok(exit::TEMPORARY)), _) => Verdict::TryLater(format!("app asks to be tried later{said}")),
         (_, Some(signal)) => Verdict::Crashed(format!("app was ended by signal {signal}{said}")),
@@ -98,7 +98,7 @@ fn with_feeding(verdict: Verdict, fed: Result<(), FeedingError>) -> Verdict {
 }
 
 fn not_fed(error: &FeedingError) -> Verdict {
-    let text = mysimbdp_core::chain(error);
+    let text = mysimbdp_model::error_chain(error);
     match error {
         FeedingError::Read(_) => Verdict::TryLater(text),
         FeedingError::Refused { .. } => Verdict::Crashed(format!("app says it is done, but {text}")),
@@ -106,7 +106,7 @@ fn not_fed(error: &FeedingError) -> Verdict {
 }
 
 fn not_started(error: &ProcessError) -> Verdict {
-    let text = mysimbdp_core::chain(error);
+    let text = mysimbdp_model::error_chain(error);
     if error.is_exhausted() { Verdict::TryLater(text) } else { Verdict::Crashed(text) }
 }
 
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn each_exit_status_has_its_meaning() {
-        let of = |raw| verdict_of(ExitStatus::from_raw(raw), Claim::default(), "last words");
-        assert_eq!(of(0), Verdict::Done(Claim::default()));
+        let of = |raw| verdict_of(ExitStatus::from_raw(raw), AppReport::default(), "last words");
+        assert_eq!(of(0), Verdict::Done(AppReport::default()));
         assert!(matches!(of(65 << 8), Verdict::BadData(reason) if reason.ends_with(": last words")));
         assert!(matches!(of(75 << 8), Verdict::TryLater(_)));
         assert!(matches!(of(1 << 8), Verdict::Crashed(reason) if reason.contains("with 1")));
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn done_without_having_read_everything_is_a_crash() {
         let refused = || Err(FeedingError::Refused { fed: 1, length: 9 });
-        let verdict = with_feeding(Verdict::Done(Claim::default()), refused());
+        let verdict = with_feeding(Verdict::Done(AppReport::default()), refused());
         assert!(matches!(verdict, Verdict::Crashed(reason) if reason.contains("1 of 9 bytes")));
         let bad = Verdict::BadData("bad".to_owned());
         assert_eq!(

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::app::UnitHeader;
+use mysimbdp_model::app::UnitHeader;
 use tokio::sync::watch;
 
-use super::claim::Lists;
+use super::app_report::Lists;
 use super::program::Program;
 use super::worker::Worker;
 use super::{Ran, not_started};

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_core::app::{Protocol, env};
-use mysimbdp_core::config::{App, Client, Config};
-use mysimbdp_core::io::process::{Output, ProcessError, Signal, Spawn, Stdin, find_program};
+use mysimbdp_config::{App, Client, Config};
+use mysimbdp_model::app::{Protocol, env};
+use mysimbdp_platform::process::{Output, ProcessError, Signal, Spawn, Stdin, find_program};
 
 /// A program and how it is run.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Program {
     pub timeout: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
-    /// Who cleans up what is left behind: see [`mysimbdp_core::io::process::kill_left_behind`].
+    /// Who cleans up what is left behind: see [`mysimbdp_platform::process::kill_left_behind`].
     pub owner: String,
     pub log: AppLog,
 }

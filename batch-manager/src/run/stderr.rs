@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mysimbdp_core::io::process::OutputPipe;
+use mysimbdp_platform::process::OutputPipe;
 use tokio::task::JoinHandle;
 
 use super::lines::Lines;

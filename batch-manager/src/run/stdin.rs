@@ -4,13 +4,13 @@ use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::app::UnitHeader;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::process::{Child, InputPipe, ProcessError, ProcessId, Signal};
+use mysimbdp_model::app::UnitHeader;
+use mysimbdp_platform::failpoint;
+use mysimbdp_platform::process::{Child, InputPipe, ProcessError, ProcessId, Signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::claim::{Claim, ClaimError, Hearing, Lists};
+use super::app_report::{AppReport, ClaimError, Hearing, Lists};
 use super::lines::Lines;
 use super::program::Program;
 use super::stderr::Stderr;
@@ -51,9 +51,9 @@ pub(super) async fn run(
     // Before stderr is read to its end, which would not come while a process that not even SIGKILL ended holds it.
     drop(child);
     let last_words = stderr.end().await;
-    let (claim, rejects) = hearing.finish().await;
+    let (report, rejects) = hearing.finish().await;
     failpoint::hit("batch-manager.app-ended");
-    Ran { verdict: verdict(program, ended, claim, &last_words), rejects, spawn }
+    Ran { verdict: verdict(program, ended, report, &last_words), rejects, spawn }
 }
 
 type Work = (Result<(), FeedingError>, Result<ExitStatus, ProcessError>);
@@ -105,21 +105,26 @@ async fn stop_it(
     timeout(KILLED_WAIT, work).await.ok()
 }
 
-fn verdict(program: &Program, ended: Ended, claim: Result<Claim, ClaimError>, last_words: &str) -> Verdict {
-    let claim = match claim {
-        Ok(claim) => claim,
-        Err(error) => return Verdict::TryLater(mysimbdp_core::chain(&error)),
+fn verdict(
+    program: &Program,
+    ended: Ended,
+    report: Result<AppReport, ClaimError>,
+    last_words: &str,
+) -> Verdict {
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => return Verdict::TryLater(mysimbdp_model::error_chain(&error)),
     };
     let of = |(fed, status): Work| match status {
         _ if matches!(fed, Err(FeedingError::Read(_))) => {
             fed.map_or_else(|error| not_fed(&error), |()| Verdict::Stopped)
         }
-        Err(error) => Verdict::Crashed(mysimbdp_core::chain(&error)),
-        Ok(status) => with_feeding(verdict_of(status, claim.clone(), last_words), fed),
+        Err(error) => Verdict::Crashed(mysimbdp_model::error_chain(&error)),
+        Ok(status) => with_feeding(verdict_of(status, report.clone(), last_words), fed),
     };
     // What was done in spite of the signal is done.
     let unless_done = |work: Option<Work>, otherwise: Verdict| match work.map(of) {
-        Some(Verdict::Done(claim)) if claim.done.is_some() => Verdict::Done(claim),
+        Some(Verdict::Done(report)) if report.done.is_some() => Verdict::Done(report),
         _ => otherwise,
     };
     match ended {

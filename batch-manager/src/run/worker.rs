@@ -3,14 +3,14 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::app::UnitHeader;
-use mysimbdp_core::io::process::{Child, InputPipe, OutputPipe, ProcessError, Signal};
-use mysimbdp_core::io::staging::RejectsWriter;
+use mysimbdp_model::app::UnitHeader;
+use mysimbdp_platform::process::{Child, InputPipe, OutputPipe, ProcessError, Signal};
+use mysimbdp_spool::staging::RejectsWriter;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::claim::{Claim, ClaimError, Heard, Hearing, Lists};
+use super::app_report::{AppReport, ClaimError, Heard, Hearing, Lists};
 use super::lines::Lines;
 use super::program::Program;
 use super::stderr::Stderr;
@@ -76,16 +76,16 @@ impl Worker {
             () = tokio::time::sleep(self.program.timeout) => Answered::Late,
             () = stopped(&mut stop) => Answered::Stopped,
         };
-        let (claim, rejects) = match answered {
+        let (report, rejects) = match answered {
             Answered::Stopped => self.last_answer(hearing).await,
             Answered::Heard(..) | Answered::Late => hearing.finish().await,
         };
-        let claim = match claim {
-            Ok(claim) => claim,
+        let report = match report {
+            Ok(report) => report,
             Err(error) => {
                 self.kill().await;
                 return Worked {
-                    verdict: Verdict::TryLater(mysimbdp_core::chain(&error)),
+                    verdict: Verdict::TryLater(mysimbdp_model::error_chain(&error)),
                     rejects,
                     worker: None,
                 };
@@ -94,7 +94,7 @@ impl Worker {
         let verdict = match answered {
             Answered::Heard(Heard::Done, Ok(())) => {
                 self.idle_since = Instant::now();
-                return Worked { verdict: Verdict::Done(claim), rejects, worker: Some(self) };
+                return Worked { verdict: Verdict::Done(report), rejects, worker: Some(self) };
             }
             Answered::Heard(Heard::Failed { retry, reason }, fed) => {
                 let reason = format!("app says: {reason}");
@@ -111,17 +111,17 @@ impl Worker {
             Answered::Heard(Heard::End, _) => match self.child.stop(Duration::ZERO).await {
                 Ok(status) => {
                     let last_words = self.stderr.end().await;
-                    match verdict_of(status, claim, &last_words) {
+                    match verdict_of(status, report, &last_words) {
                         Verdict::Done(_) => {
                             Verdict::Crashed("app ended with 0 in the middle of a unit".to_owned())
                         }
                         other => other,
                     }
                 }
-                Err(error) => Verdict::Crashed(mysimbdp_core::chain(&error)),
+                Err(error) => Verdict::Crashed(mysimbdp_model::error_chain(&error)),
             },
             Answered::Late => took_too_long(&self.program),
-            Answered::Stopped if claim.done.is_some() => Verdict::Done(claim),
+            Answered::Stopped if report.done.is_some() => Verdict::Done(report),
             Answered::Stopped => Verdict::Stopped,
         };
         self.kill().await;
@@ -129,7 +129,7 @@ impl Worker {
     }
 
     /// Gives the grace to finish the unit after SIGTERM.
-    async fn last_answer(&mut self, mut hearing: Hearing) -> (Result<Claim, ClaimError>, RejectsWriter) {
+    async fn last_answer(&mut self, mut hearing: Hearing) -> (Result<AppReport, ClaimError>, RejectsWriter) {
         let _ = self.child.id().signal_group(Signal::TERM);
         // Either it answers, or it ends; else it is killed.
         let _ = timeout(self.program.stop_grace, hearing.answer(&mut self.lines)).await;
@@ -143,7 +143,7 @@ impl Worker {
         if timeout(program.stop_grace, child.wait()).await.is_err()
             && let Err(error) = child.stop(program.stop_grace).await
         {
-            tracing::warn!(program = %program.path.display(), error = mysimbdp_core::chain(&error), "a worker does not end");
+            tracing::warn!(program = %program.path.display(), error = mysimbdp_model::error_chain(&error), "a worker does not end");
         }
         drop(stderr);
     }
@@ -151,7 +151,7 @@ impl Worker {
     async fn kill(mut self) -> Option<Self> {
         if let Err(error) = self.child.stop(Duration::ZERO).await {
             let program = self.program.path.display();
-            tracing::warn!(%program, error = mysimbdp_core::chain(&error), "a worker does not end");
+            tracing::warn!(%program, error = mysimbdp_model::error_chain(&error), "a worker does not end");
         }
         None
     }

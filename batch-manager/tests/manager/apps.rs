@@ -1,6 +1,6 @@
 //! Apps of the protocol `stdin`: good ones, and all the ways to be bad.
 
-use mysimbdp_core::io::process::ProcessId;
+use mysimbdp_platform::process::ProcessId;
 use serde_json::{Value, json};
 
 use crate::workshop::{Workshop, command, counts, settings};
@@ -109,7 +109,7 @@ async fn bad_data_is_held_at_once_and_a_retry_runs_it_again() {
     assert!(attempts(&workshop).iter().all(|attempt| *attempt == 1));
     let before = workshop.runs().len();
     let layout = workshop.config.layout.clone();
-    mysimbdp_core::io::staging::retry_held(&layout, &workshop.client(), ingestion).expect("retry");
+    mysimbdp_spool::staging::retry_held(&layout, &workshop.client(), ingestion).expect("retry");
     workshop.until("it is run again", || workshop.runs().len() > before).await;
     workshop.until_held(ingestion).await;
     workshop.stop().await;
@@ -240,7 +240,7 @@ async fn a_daemon_that_is_not_found_keeps_no_unit_open() {
     let daemons = daemons(&workshop);
     let [daemon] = daemons.as_slice() else { panic!("{daemons:?}") };
     let daemon = ProcessId::of_pid(*daemon).expect("it holds the pipes until now");
-    daemon.signal(mysimbdp_core::io::process::Signal::KILL).expect("end it");
+    daemon.signal(mysimbdp_platform::process::Signal::KILL).expect("end it");
     workshop.stop().await;
 }
 
@@ -283,7 +283,7 @@ async fn ranges_are_joined_when_all_are_stored() {
     value["clients"][0]["micro_batching"] = json!({ "block_size": "300kB" });
     let mut workshop = Workshop::new(value);
     let content: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
-    let ingestion = workshop.stage_ranges("a.bin", mysimbdp_core::manifest::Format::Binary, &[(content, 1)]);
+    let ingestion = workshop.stage_ranges("a.bin", mysimbdp_model::manifest::Format::Binary, &[(content, 1)]);
     workshop.start();
     let run = workshop.until_ingested(ingestion).await;
     workshop.stop().await;

@@ -1,6 +1,6 @@
 //! Apps that claim what is not so: what they stored is counted before they are believed.
 
-use mysimbdp_core::manifest::Format;
+use mysimbdp_model::manifest::Format;
 use serde_json::{Value, json};
 
 use crate::workshop::{Workshop, command, counts, merge, settings};

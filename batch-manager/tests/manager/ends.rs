@@ -3,10 +3,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use mysimbdp_core::config::REJECTED;
-use mysimbdp_core::io::coredms::rejected::{INLINE_BYTES_MAX, Kept};
-use mysimbdp_core::io::staging::retry_held;
-use mysimbdp_core::manifest::Format;
+use mysimbdp_config::REJECTED;
+use mysimbdp_model::manifest::Format;
+use mysimbdp_spool::staging::retry_held;
+use mysimbdp_store::rejected::{INLINE_BYTES_MAX, Kept};
 use mysimbdp_testbed::{Mongod, python, unique};
 use serde_json::{Value, json};
 

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use mysimbdp_batch_manager as batch_manager;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::process::ProcessId;
+use mysimbdp_config::Config;
+use mysimbdp_platform::process::ProcessId;
 use mysimbdp_testbed::Mosquitto;
 use mysimbdp_testbed::mqtt::{self, Listener};
 use serde_json::{Value, json};
@@ -92,7 +92,7 @@ async fn a_second_manager_of_the_same_staging_is_refused_and_told_who_holds_it()
     workshop.until("it has started", || workshop.path("staging/.batch-manager.lock").is_file()).await;
     let (_shutdown, told) = watch::channel(false);
     let refused = batch_manager::run(Arc::clone(&workshop.config), told).await.expect_err("the lock is held");
-    assert_eq!(refused.exit_code(), mysimbdp_core::exit::NO_PERMISSION);
+    assert_eq!(refused.exit_code(), mysimbdp_model::exit::NO_PERMISSION);
     assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
     workshop.stop().await;
 }

@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 
-use mysimbdp_core::config::REJECTED;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::message::Finished;
+use mysimbdp_config::REJECTED;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::message::Finished;
 use mysimbdp_testbed::{Disk, FileSystem, mosquitto, mqtt::Listener, unique, until_async};
 use serde_json::{Value, json};
 

@@ -27,7 +27,7 @@ async fn few_processes_do_many_units() {
     for process in processes {
         let process = u32::try_from(process).expect("a pid");
         assert!(
-            mysimbdp_core::io::process::ProcessId::of_pid(process).is_none(),
+            mysimbdp_platform::process::ProcessId::of_pid(process).is_none(),
             "the shutdown ends idle workers"
         );
     }
@@ -98,6 +98,6 @@ async fn a_worker_that_hangs_is_killed_at_its_time_out_or_at_the_shutdown_and_re
 
     for run in late.runs().iter().chain(&stopped.runs()) {
         let process = run["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid");
-        assert!(mysimbdp_core::io::process::ProcessId::of_pid(process).is_none(), "{run} still runs");
+        assert!(mysimbdp_platform::process::ProcessId::of_pid(process).is_none(), "{run} still runs");
     }
 }

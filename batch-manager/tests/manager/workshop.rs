@@ -6,15 +6,15 @@ use std::sync::Arc;
 use bson::{Document, doc};
 use jiff::Timestamp;
 use mysimbdp_batch_manager as batch_manager;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::clock;
-use mysimbdp_core::io::coredms::{self, Coredms};
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::manifest::{Format, Lane, Manifest, MicroBatch, Prefix, VERSION};
-use mysimbdp_core::outcome::Run;
-use mysimbdp_core::reason::Reason;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::{Format, Lane, Manifest, MicroBatch, Prefix, VERSION};
+use mysimbdp_model::outcome::Run;
+use mysimbdp_model::reason::Reason;
+use mysimbdp_platform::clock;
+use mysimbdp_store::Coredms;
 use mysimbdp_testbed::{Root, until_async};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -179,7 +179,7 @@ impl Workshop {
     }
 
     pub(crate) async fn database(&self, name: &str) -> Arc<dyn Coredms> {
-        coredms::open(&self.config.coredms_url, name).await.expect("open the store")
+        mysimbdp_store::open(&self.config.coredms_url, name).await.expect("open the store")
     }
 
     pub(crate) async fn client_database(&self) -> Arc<dyn Coredms> {
@@ -190,8 +190,7 @@ impl Workshop {
     pub(crate) async fn until_ingested(&self, ingestion: IngestionId) -> Document {
         let archived = self.layout().archived(&self.client(), ingestion);
         self.until("the file is archived", || archived.is_dir()).await;
-        let manifest =
-            mysimbdp_core::io::staging::read_manifest(&archived).expect("archived with its manifest");
+        let manifest = mysimbdp_spool::staging::read_manifest(&archived).expect("archived with its manifest");
         self.run_of(ingestion, manifest.staged_at).await
     }
 

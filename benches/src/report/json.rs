@@ -31,7 +31,7 @@ fn case(outcome: &Outcome) -> Value {
         "title": plan.title,
         "unit": plan.unit,
         "timed": plan.timed,
-        "failure": outcome.result.as_ref().err().map(Failure::chain),
+        "failure": outcome.result.as_ref().err().map(Failure::error_chain),
         "contenders": series.iter().map(|one| contender(series, one)).collect::<Vec<_>>(),
         "goals": plan.goals.iter().map(goal).collect::<Vec<_>>(),
     })

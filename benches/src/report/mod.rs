@@ -37,7 +37,7 @@ impl Report {
 
     pub fn add(&mut self, plan: &Plan, result: Result<Vec<Series>>) {
         if let Err(failure) = &result {
-            eprintln!("  no result: {}", failure.chain());
+            eprintln!("  no result: {}", failure.error_chain());
         }
         self.cases.push(Outcome { plan: *plan, result });
     }

@@ -82,7 +82,7 @@ fn besides(series: &Series) -> String {
 }
 
 fn no_result(text: &mut String, title: &str, failure: &Failure) -> std::fmt::Result {
-    let cause = failure.chain().replace(['|', '\n'], " ");
+    let cause = failure.error_chain().replace(['|', '\n'], " ");
     writeln!(text, "| {title} | NO RESULT: {cause} | | | | |")
 }
 

@@ -1,8 +1,8 @@
 //! `mysimbdp check`: is the configuration right, and would its programs be found?
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::process;
+use mysimbdp_config::Config;
+use mysimbdp_model::exit;
+use mysimbdp_platform::process;
 
 use crate::error::Failure;
 
@@ -19,7 +19,7 @@ pub fn run(config: &Config, file: &std::path::Path) -> Result<(), Failure> {
                 missing.push(format!(
                     "client {}: {kind} {name:?}: {}",
                     client.id,
-                    mysimbdp_core::chain(&error)
+                    mysimbdp_model::error_chain(&error)
                 ));
             }
         }

@@ -1,7 +1,7 @@
 //! `mysimbdp check app`: the conformance cases of the app contract, against any program.
 
-use mysimbdp_core::app::{Ids, Protocol};
-use mysimbdp_core::exit;
+use mysimbdp_model::app::{Ids, Protocol};
+use mysimbdp_model::exit;
 use tokio::sync::watch;
 
 use crate::conformance::stream::{self, StreamBench};

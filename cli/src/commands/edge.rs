@@ -4,20 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_core::config::settings::LogLevel;
-use mysimbdp_core::config::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, Config};
-use mysimbdp_core::io::{address, broker, files};
-use mysimbdp_core::topic::Topics;
-use mysimbdp_core::{exit, logging};
+use mysimbdp_config::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, Config, address};
 use mysimbdp_edge::input::{Input, InputError};
 use mysimbdp_edge::{Broker, Edge, EdgeError, Settings, Status};
+use mysimbdp_model::exit;
+use mysimbdp_model::topic::Topics;
+use mysimbdp_platform::files;
+use mysimbdp_telemetry::logging::{self, LogLevel};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::args;
 use crate::error::Failure;
-use crate::loading;
-use crate::signals;
+use crate::{args, loading, signals};
 
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
@@ -86,7 +84,7 @@ fn settings(file: &Path, config: Option<Arc<Config>>, args: &args::Edge) -> Resu
 
 fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> Result<Broker, Failure> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if args.broker.as_deref().is_some_and(broker::has_password) {
+    if args.broker.as_deref().is_some_and(mysimbdp_broker::has_password) {
         tracing::warn!(
             "password of the broker is on the command line, where every user of this machine can see it: give it with \
              --password-file, or in {BROKER_PASSWORD_VARIABLE}"
@@ -110,7 +108,7 @@ fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> 
         None => variable(BROKER_PASSWORD_VARIABLE),
     };
     let Some(password) = password else { return Ok(Broker::At(url)) };
-    broker::with_password(&url, &password).map(Broker::At).ok_or_else(|| {
+    mysimbdp_broker::with_password(&url, &password).map(Broker::At).ok_or_else(|| {
         let shown = address::without_password(&url);
         let message = format!("{shown} names no user for the password: allowed is mqtt://user@host:port");
         Failure::new(exit::USAGE, message)

@@ -1,6 +1,6 @@
 //! `mysimbdp health`: whether everything is there that the config demands, for probes.
 
-use mysimbdp_core::config::Config;
+use mysimbdp_config::Config;
 use serde::Serialize;
 
 use crate::error::Failure;

@@ -3,8 +3,8 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::exit;
-use mysimbdp_core::io::files;
+use mysimbdp_model::exit;
+use mysimbdp_platform::files;
 
 use crate::error::Failure;
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use mysimbdp_batch_manager::retention::{self, Expired, Kind};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::staging::{self, StagingError};
-use mysimbdp_core::io::{clock, coredms};
-use mysimbdp_core::logging;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_platform::clock;
+use mysimbdp_spool::staging::{self, StagingError};
+use mysimbdp_telemetry::logging;
 
 use crate::args::Purge;
 use crate::commands::drop_files;
@@ -36,7 +36,7 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     // What was removed stays on record.
     let _log = logging::init("purge", &config.layout, &config.settings.logs, false)?;
     if expired.iter().any(|expired| expired.kind == Kind::Held) {
-        let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+        let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
         let noted = retention::note_purged(platform.as_ref(), &expired).await;
         platform.close().await;
         noted?;

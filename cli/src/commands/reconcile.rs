@@ -1,7 +1,7 @@
 //! `mysimbdp reconcile`: counts in coredms itself, and exits non-zero if anything differs from what was said.
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
+use mysimbdp_config::Config;
+use mysimbdp_model::exit;
 
 use crate::error::Failure;
 use crate::output;

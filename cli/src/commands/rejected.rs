@@ -3,17 +3,17 @@
 //! Of a held file it is cut out of the file as it lies there; of an ingested one it is in the client's database.
 
 use bson::doc;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Config, REJECTED};
-use mysimbdp_core::exit;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::coredms::rejected::Kept;
-use mysimbdp_core::io::coredms::{self, Coredms, Order};
-use mysimbdp_core::io::files;
-use mysimbdp_core::io::staging::content::{Content, RecordFinder};
-use mysimbdp_core::io::staging::{self, StagingError};
-use mysimbdp_core::manifest::Format;
-use mysimbdp_core::outcome::{FinalState, Run};
+use mysimbdp_config::{Config, REJECTED};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::manifest::Format;
+use mysimbdp_model::outcome::{FinalState, Run};
+use mysimbdp_platform::files;
+use mysimbdp_spool::staging::content::{Content, RecordFinder};
+use mysimbdp_spool::staging::{self, StagingError};
+use mysimbdp_store::rejected::Kept;
+use mysimbdp_store::{Coredms, Order};
 
 use crate::args::Rejected;
 use crate::error::Failure;
@@ -48,7 +48,7 @@ pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
             format!("the config has no client {} any more, whose file this is", Foreign(&run.client));
         Failure::new(exit::NO_INPUT, problem)
     })?;
-    let store = coredms::open(&config.coredms_url, &client.database).await?;
+    let store = mysimbdp_store::open(&config.coredms_url, &client.database).await?;
     let listed = of_ingested(store.as_ref(), run, args, later.is_none()).await;
     store.close().await;
     listed?;
@@ -56,7 +56,7 @@ pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
 }
 
 async fn runs_of(config: &Config, ingestion: IngestionId) -> Result<Vec<Run>, Failure> {
-    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
     let filter = doc! {"ingestion": ingestion.to_string()};
     let runs = platform.find(Run::COLLECTION, filter, RUNS_MAX).await;
     platform.close().await;
@@ -152,7 +152,7 @@ async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected, is_all: bo
         let page = store.find_ids(REJECTED, first, end, Order::Ascending, PAGE).await?;
         let is_last = (page.len() as i64) < PAGE;
         for reject in page {
-            let record = coredms::whole(reject.get("record"));
+            let record = mysimbdp_store::whole(reject.get("record"));
             first = args.ingestion.record_id(record + 1);
             let bytes = match Kept::of(&reject, "content") {
                 Kept::Here(bytes) => Some(bytes),

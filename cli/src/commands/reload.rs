@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::process::Signal;
-use mysimbdp_core::io::process_status::{Found, RunningProcess, find};
-use mysimbdp_core::process_kind::ProcessKind;
+use mysimbdp_config::Config;
+use mysimbdp_config::process_status::{Found, RunningProcess, find};
+use mysimbdp_model::exit;
+use mysimbdp_model::process_kind::ProcessKind;
+use mysimbdp_platform::process::Signal;
 
 use crate::error::Failure;
 use crate::output::Foreign;

@@ -2,14 +2,15 @@
 
 use bson::{Bson, Document, doc};
 use jiff::Timestamp;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::coredms::{self, Coredms};
-use mysimbdp_core::io::{clock, staging};
-use mysimbdp_core::outcome::Run;
-use mysimbdp_core::replace::{self, Succession};
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::outcome::Run;
+use mysimbdp_platform::clock;
+use mysimbdp_spool::replace::{self, Succession};
+use mysimbdp_spool::staging;
+use mysimbdp_store::Coredms;
 
 use crate::args::Reprocess;
 use crate::commands::{drop_files, retry};
@@ -26,7 +27,7 @@ pub async fn run(config: &Config, args: &Reprocess) -> Result<(), Failure> {
     if let Some(id) = args.client.as_ref().filter(|id| config.client(id).is_none()) {
         return Err(drop_files::unknown_client(config, id.as_str()));
     }
-    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
     let command = Command { config, platform: platform.as_ref(), dry_run: args.dry_run };
     let result = match (args.ingestion, &args.client, args.since) {
         (Some(ingestion), _, _) => command.one(ingestion).await,

@@ -3,18 +3,18 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing};
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::staging::{self, StagingError};
-use mysimbdp_core::outcome::Run;
-use mysimbdp_core::reason::Reason;
-use mysimbdp_core::{chain, exit};
+use mysimbdp_config::Config;
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::outcome::Run;
+use mysimbdp_model::reason::Reason;
+use mysimbdp_model::{error_chain, exit};
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing};
+use mysimbdp_spool::staging::{self, StagingError};
 
 use crate::error::Failure;
-use crate::fate::{self, Explained};
+use crate::file_outcome::{self, Explained};
 use crate::free_name;
 use crate::output::Foreign;
 
@@ -33,7 +33,7 @@ pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
     let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
     for client in files::list(&config.layout.discarded_root()).map_err(|error| closed(&error))? {
         let directory = client.join(id);
-        match fate::reason_in(&directory).map_err(|error| closed(&error))? {
+        match file_outcome::reason_in(&directory).map_err(|error| closed(&error))? {
             Explained::By(reason) if is_name => {
                 return drop_again(config, &directory, &reason, |name| name != Reason::FILE);
             }
@@ -61,7 +61,7 @@ fn retry_beside(config: &Config, id: &str) -> Result<Option<()>, Failure> {
         if !is_there(&directory)? {
             continue;
         }
-        let reason = match fate::reason_in(&directory)? {
+        let reason = match file_outcome::reason_in(&directory)? {
             Explained::By(reason) if staging::is_held_late(id) => reason,
             Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {
                 let problem = format!("{id} was set aside as it is damaged; `mysimbdp purge` removes it");
@@ -117,7 +117,7 @@ pub(super) fn is_there(directory: &Path) -> Result<bool, Failure> {
 /// What the platform keeps is its user's alone.
 fn closed(error: &FileError) -> Failure {
     if error.is_denied() {
-        let problem = format!("{}; a retry is for the user of the platform, or root", chain(error));
+        let problem = format!("{}; a retry is for the user of the platform, or root", error_chain(error));
         return Failure::new(exit::NO_PERMISSION, problem);
     }
     Failure::of(exit::IO, error)
@@ -144,12 +144,12 @@ fn retry_held(config: &Config, ingestion: IngestionId) -> Result<(), Failure> {
 
 /// Without its manifest a held file is a file like any other, if it is in one piece.
 fn drop_damaged(config: &Config, directory: &Path, error: &StagingError) -> Result<(), Failure> {
-    match fate::reason_in(directory)? {
+    match file_outcome::reason_in(directory)? {
         Explained::By(reason) if files::exists(&directory.join(&reason.file)) => {
             drop_again(config, directory, &reason, |name| name == reason.file.as_str())
         }
         Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {
-            let problem = format!("{}; drop again what lies there, with `mysimbdp drop`", chain(error));
+            let problem = format!("{}; drop again what lies there, with `mysimbdp drop`", error_chain(error));
             Err(Failure::new(exit::DATA, problem))
         }
     }

@@ -4,17 +4,17 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::config::live::{self, LiveConfig};
-use mysimbdp_core::exit;
-use mysimbdp_core::io::address::{AddressError, BrokerState};
-use mysimbdp_core::io::embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
-use mysimbdp_core::io::lock::LockError;
-use mysimbdp_core::io::modes;
-use mysimbdp_core::io::process_status::ProcessStatus;
-use mysimbdp_core::io::sign::Sign;
-use mysimbdp_core::logging::{self, LogGuard};
-use mysimbdp_core::process_kind::ProcessKind;
+use mysimbdp_broker::embedded::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
+use mysimbdp_config::Config;
+use mysimbdp_config::address::{AddressError, BrokerState};
+use mysimbdp_config::live::{self, LiveConfig};
+use mysimbdp_config::process_status::ProcessStatus;
+use mysimbdp_model::exit;
+use mysimbdp_model::process_kind::ProcessKind;
+use mysimbdp_platform::lock::LockError;
+use mysimbdp_platform::modes;
+use mysimbdp_platform::sign::Sign;
+use mysimbdp_telemetry::logging::{self, LogGuard};
 
 use crate::error::Failure;
 use crate::signals;

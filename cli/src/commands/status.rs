@@ -6,23 +6,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath, FileKind, is_receipt};
-use mysimbdp_core::io::process::ProcessId;
-use mysimbdp_core::io::sign::{self, Notice};
-use mysimbdp_core::io::staging::{self, StagingError};
-use mysimbdp_core::io::{clock, files};
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_platform::process::ProcessId;
+use mysimbdp_platform::sign::{self, Notice};
+use mysimbdp_platform::{clock, files};
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileKind, is_receipt};
+use mysimbdp_spool::staging::{self, StagingError};
 use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 
 use crate::commands::{health, stream};
 use crate::error::Failure;
-use crate::fate::{self, Explained};
+use crate::file_outcome::{self, Explained};
 use crate::output::{self, Foreign};
 use crate::snapshot::{self, Part, Snapshot};
 use crate::state_files::{self, Damaged};
@@ -210,7 +210,7 @@ fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Vec<Sta
     let mut queue = Vec::new();
     let ingestions = staging::ingestions(layout, id).unwrap_or_else(|error| {
         let path = layout.staging().join(id.as_str());
-        damaged.push(Damaged::cannot_be_read(path, mysimbdp_core::chain(&error)));
+        damaged.push(Damaged::cannot_be_read(path, mysimbdp_model::error_chain(&error)));
         Vec::new()
     });
     for ingestion in ingestions {
@@ -220,7 +220,7 @@ fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Vec<Sta
             Err(StagingError::File(error)) if error.is_not_found() => continue,
             Err(error) => {
                 let path = layout.staged(id, ingestion).join(Layout::MANIFEST);
-                damaged.push(Damaged::new(path, mysimbdp_core::chain(&error)));
+                damaged.push(Damaged::new(path, mysimbdp_model::error_chain(&error)));
                 queue.push(Staged::unreadable(ingestion));
                 continue;
             }
@@ -243,7 +243,7 @@ fn parked(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<Parked> {
     let mut found = Vec::new();
     for path in visible(directory, damaged) {
         let id = path.file_name().unwrap_or_default().display().to_string();
-        match fate::reason_in(&path) {
+        match file_outcome::reason_in(&path) {
             Ok(Explained::By(reason)) => {
                 found.push(Parked { id, file: reason.file, bytes: reason.bytes, reasons: reason.reasons });
             }

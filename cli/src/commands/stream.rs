@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
 use mysimbdp_stream_manager::control::client::{self, ControlError};
 use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Request, Scale, StreamStatus};
 use serde_json::{Value, json};

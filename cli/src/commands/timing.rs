@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::files;
+use mysimbdp_config::Config;
+use mysimbdp_platform::files;
 use serde::Serialize;
 
 use crate::error::Failure;
@@ -23,7 +23,7 @@ struct Row {
     records_s: f64,
 }
 
-/// The stages in flow order, as `core::timing` writes them.
+/// The stages in flow order, as [`mysimbdp_telemetry::timing`] writes them.
 const STAGES: [&str; 12] = [
     "settle", "validate", "split", "stage", "notify", "queue", "spawn", "ingest", "finish", "whole", "batch",
     "report",

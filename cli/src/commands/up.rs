@@ -3,16 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::address;
-use mysimbdp_core::io::process::Output;
+use mysimbdp_config::{Config, address};
+use mysimbdp_platform::process::Output;
 
 use crate::commands::role;
 use crate::error::Failure;
 use crate::output::Foreign;
-use crate::signals;
-use crate::snapshot;
 use crate::supervise::Platform;
+use crate::{signals, snapshot};
 
 /// Between two looks for what is not there yet.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +56,6 @@ async fn tell_ready(config: &Config, started: Instant) {
         started.elapsed().as_secs_f64(),
         config.clients.len(),
         address::without_password(&config.coredms_url),
-        config.layout.drop_point().display(),
+        config.layout.drop_directory().display(),
     );
 }

@@ -5,14 +5,14 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use bson::{Bson, Document};
-use mysimbdp_core::app::{Ids, Line, Phase, Protocol, UnitHeader, env};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::exit;
-use mysimbdp_core::ingestion::{Hasher, IngestionId};
-use mysimbdp_core::io::coredms::{self, Order};
-use mysimbdp_core::io::process::{Child, Output, Signal, Spawn, Stdin};
-use mysimbdp_core::io::{clock, random};
-use mysimbdp_core::manifest::Format;
+use mysimbdp_model::app::{Ids, Line, Phase, Protocol, UnitHeader, env};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_model::ingestion::{Hasher, IngestionId};
+use mysimbdp_model::manifest::Format;
+use mysimbdp_platform::process::{Child, Output, Signal, Spawn, Stdin};
+use mysimbdp_platform::{clock, random};
+use mysimbdp_store::Order;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
@@ -118,7 +118,8 @@ impl Unit {
 
     /// A whole file, which is one record, of more than one chunk and with each byte that there is.
     pub fn file() -> Self {
-        let content: Vec<u8> = (0..=u8::MAX).cycle().take(coredms::CHUNK_BYTES as usize * 3 / 2).collect();
+        let content: Vec<u8> =
+            (0..=u8::MAX).cycle().take(mysimbdp_store::CHUNK_BYTES as usize * 3 / 2).collect();
         let mut unit = Self::new(0, 1, content);
         unit.header.format = Format::Binary;
         unit.header.file = "sample.bin".to_owned();

@@ -7,8 +7,8 @@ mod bench;
 mod sandbox;
 pub mod stream;
 
-use mysimbdp_core::app::{Ids, Line};
-use mysimbdp_core::exit;
+use mysimbdp_model::app::{Ids, Line};
+use mysimbdp_model::exit;
 
 pub use bench::Bench;
 

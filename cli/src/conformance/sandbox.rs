@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mysimbdp_core::config::COREDMS_VARIABLE;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::coredms::{self, Coredms};
-use mysimbdp_core::io::process::{find_program, kill_left_behind};
-use mysimbdp_core::io::{files, random};
+use mysimbdp_config::COREDMS_VARIABLE;
+use mysimbdp_model::exit;
+use mysimbdp_platform::process::{find_program, kill_left_behind};
+use mysimbdp_platform::{files, random};
+use mysimbdp_store::Coredms;
 
 use crate::error::Failure;
 
@@ -38,7 +38,7 @@ impl Sandbox {
             .unwrap_or_else(|_| format!("sqlite:{}", directory.join("coredms").display()));
         let database = format!("mysimbdp_check_{:08x}", random::number() as u32);
         files::create_dir_all(&directory)?;
-        let store = match coredms::open(&coredms_url, &database).await {
+        let store = match mysimbdp_store::open(&coredms_url, &database).await {
             Ok(store) => store,
             Err(error) => {
                 files::remove_dir_all(&directory)?;

@@ -13,9 +13,9 @@ mod tally;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mysimbdp_core::exit;
-use mysimbdp_core::io::address;
-use mysimbdp_core::io::process::Output;
+use mysimbdp_config::address;
+use mysimbdp_model::exit;
+use mysimbdp_platform::process::Output;
 use tokio::sync::watch;
 
 use crate::args::Demo;

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::address;
-use mysimbdp_core::io::broker::{BrokerError, BrokerLink, ConnectOptions, Publish};
-use mysimbdp_core::io::random;
-use mysimbdp_core::source;
+use mysimbdp_broker::{BrokerError, BrokerLink, ConnectOptions, Publish};
+use mysimbdp_config::address;
+use mysimbdp_model::{exit, source};
+use mysimbdp_platform::random;
 use mysimbdp_stream_manager::control::Command;
 use serde_json::{Map, Value};
 use tokio::sync::watch;

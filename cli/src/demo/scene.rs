@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
-use mysimbdp_core::io::{files, random};
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_platform::{files, random};
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use serde_json::{Value, json};
 
 use crate::error::Failure;
@@ -84,7 +84,7 @@ impl Scene {
         WEATHER.lines().count() as u64 - 1
     }
 
-    pub fn client(&self, id: &str) -> Result<&mysimbdp_core::config::Client, Failure> {
+    pub fn client(&self, id: &str) -> Result<&mysimbdp_config::Client, Failure> {
         let id: ClientId = id.parse().map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
         self.config
             .client(&id)

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bson::doc;
-use mysimbdp_core::config::Client;
-use mysimbdp_core::io::coredms::{self, Coredms};
-use mysimbdp_core::io::files;
-use mysimbdp_core::outcome::{Counts, Run};
+use mysimbdp_config::Client;
+use mysimbdp_model::outcome::{Counts, Run};
+use mysimbdp_platform::files;
+use mysimbdp_store::Coredms;
 
 use super::scene::{DOCUMENTS, OBJECTS, STREAM, Scene, WEATHER};
 use crate::error::Failure;
@@ -122,11 +122,11 @@ pub struct Looks<'a> {
 impl<'a> Looks<'a> {
     pub async fn open(scene: &'a Scene, started: Instant) -> Result<Self, Failure> {
         let url = &scene.config.coredms_url;
-        let platform = coredms::open(url, &scene.config.settings.coredms.database).await?;
+        let platform = mysimbdp_store::open(url, &scene.config.settings.coredms.database).await?;
         let mut clients = BTreeMap::new();
         for id in [OBJECTS, DOCUMENTS, STREAM] {
             let client = scene.client(id)?;
-            clients.insert(id, (coredms::open(url, &client.database).await?, client));
+            clients.insert(id, (mysimbdp_store::open(url, &client.database).await?, client));
         }
         Ok(Self { scene, started, platform, clients, stream_seconds: None })
     }

@@ -1,7 +1,7 @@
 //! What differs between what was said and what was counted. Pure.
 
-use mysimbdp_core::io::coredms::Extent;
-use mysimbdp_core::outcome::{FinalState, Run};
+use mysimbdp_model::outcome::{FinalState, Run};
+use mysimbdp_store::Extent;
 
 /// All runs of one content, the oldest first, and what was counted of it.
 #[derive(Clone, Debug)]
@@ -258,8 +258,8 @@ fn by(is: u64, must_be: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mysimbdp_core::io::coredms::CHUNK_BYTES;
-    use mysimbdp_core::manifest::Lane;
+    use mysimbdp_model::manifest::Lane;
+    use mysimbdp_store::CHUNK_BYTES;
 
     use super::*;
 
@@ -291,6 +291,8 @@ mod tests {
             replace: false,
             collection: None,
             ids: None,
+            reasons: Vec::new(),
+            codes: Vec::new(),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Counts in coredms what there is of a content.
 
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::config::{App, Client, REJECTED};
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError, object_length};
+use mysimbdp_config::{App, Client, REJECTED};
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_store::{Coredms, CoredmsError, object_length};
 
 use super::compare::Counted;
 

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::files;
-use mysimbdp_core::io::staging;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::outcome::Run;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::outcome::Run;
+use mysimbdp_platform::files;
+use mysimbdp_spool::staging;
 
 use crate::error::Failure;
-use crate::fate::{self, Explained};
+use crate::file_outcome::{self, Explained};
 
 /// A client's directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) fn look(layout: &Layout, client: &ClientId) -> Result<Disk, Failure> 
 }
 
 fn is_explained(directory: &Path) -> Result<bool, Failure> {
-    Ok(matches!(fate::reason_in(directory)?, Explained::By(_)))
+    Ok(matches!(file_outcome::reason_in(directory)?, Explained::By(_)))
 }
 
 impl Disk {

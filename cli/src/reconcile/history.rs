@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use bson::{Bson, doc};
 use jiff::Timestamp;
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{App, Client, Config};
-use mysimbdp_core::io::coredms::Coredms;
-use mysimbdp_core::io::staging;
-use mysimbdp_core::outcome::{FinalState, Run};
+use mysimbdp_config::{App, Client, Config};
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::outcome::{FinalState, Run};
+use mysimbdp_spool::staging;
+use mysimbdp_store::Coredms;
 
 use super::compare::{Content, Counted, Later};
 use super::{Databases, Report, Scope, count, disk};

@@ -19,9 +19,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Client, Config};
-use mysimbdp_core::io::coredms::{self, Coredms, CoredmsError};
+use mysimbdp_config::{Client, Config};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_store::{Coredms, CoredmsError};
 
 pub use report::Report;
 
@@ -43,7 +43,7 @@ pub struct Scope {
 /// The store is away, or a directory cannot be read.
 pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, Failure> {
     let mut databases = Databases { config, open: BTreeMap::new() };
-    let platform = coredms::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
     let report = look(config, scope, platform.as_ref(), &mut databases).await;
     platform.close().await;
     databases.close().await;
@@ -81,7 +81,7 @@ impl Databases<'_> {
         if let Some(store) = self.open.get(&client.id) {
             return Ok(Arc::clone(store));
         }
-        let store = coredms::open(&self.config.coredms_url, &client.database).await?;
+        let store = mysimbdp_store::open(&self.config.coredms_url, &client.database).await?;
         self.open.insert(client.id.clone(), Arc::clone(&store));
         Ok(store)
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Stream;
-use mysimbdp_core::io::coredms::sequences::Known;
-use mysimbdp_core::outcome::{FinalState, Run};
+use mysimbdp_config::Stream;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::outcome::{FinalState, Run};
+use mysimbdp_store::sequences::Known;
 use serde::Serialize;
 
 use super::compare::{Content, Counted, Later, Numbers};

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{Binary, Bson, Document, doc};
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Client, REJECTED};
-use mysimbdp_core::ingestion::RecordId;
-use mysimbdp_core::io::coredms::sequences::{Known, LOSSES, Sequences};
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
-use mysimbdp_core::ranges::Ranges;
-use mysimbdp_core::source::FIRST;
+use mysimbdp_config::{Client, REJECTED};
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::RecordId;
+use mysimbdp_model::ranges::Ranges;
+use mysimbdp_model::source::FIRST;
+use mysimbdp_store::sequences::{Known, LOSSES, Sequences};
+use mysimbdp_store::{Coredms, CoredmsError};
 
 use super::Report;
 use super::compare::Numbers;

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::broker::{self, ConnectOptions};
-use mysimbdp_core::io::{address, coredms, files, random};
+use mysimbdp_broker::ConnectOptions;
+use mysimbdp_config::{Config, address};
+use mysimbdp_model::error_chain;
+use mysimbdp_platform::{files, random};
 use tokio::time::timeout;
 
 use super::{Condition, Kind, Part, WITHIN};
@@ -34,15 +34,15 @@ fn no_answer() -> String {
 }
 
 async fn ask_broker(config: &Config) -> Result<String, String> {
-    let url = address::broker(config).map_err(|error| chain(&error))?;
+    let url = address::broker(config).map_err(|error| error_chain(&error))?;
     let shown = address::without_password(&url);
     let prefix = config.settings.broker.topic_prefix.replace('/', "-");
     let client_id = format!("{prefix}-status-{:08x}", random::number() as u32);
     let options =
         ConnectOptions { keep_alive: config.broker_keep_alive, ..ConnectOptions::new(&url, client_id) };
-    match timeout(WITHIN, broker::probe(&options)).await {
+    match timeout(WITHIN, mysimbdp_broker::probe(&options)).await {
         Ok(Ok(())) => Ok(shown),
-        Ok(Err(error)) => Err(format!("{shown} is away: {}", chain(&error))),
+        Ok(Err(error)) => Err(format!("{shown} is away: {}", error_chain(&error))),
         Err(_) => Err(format!("{shown} is away: {}", no_answer())),
     }
 }
@@ -57,14 +57,14 @@ async fn ask_store(config: &Config) -> Result<String, String> {
         return Ok(format!("{shown}, which is made when it is first used"));
     }
     let ask = async {
-        let store = coredms::open(&config.coredms_url, database).await?;
+        let store = mysimbdp_store::open(&config.coredms_url, database).await?;
         let answer = store.ping().await;
         let _ = timeout(GOODBYE, store.close()).await;
         answer
     };
     match timeout(WITHIN, ask).await {
         Ok(Ok(())) => Ok(shown),
-        Ok(Err(error)) => Err(format!("{shown} is away: {}", chain(&error))),
+        Ok(Err(error)) => Err(format!("{shown} is away: {}", error_chain(&error))),
         Err(_) => Err(format!("{shown} is away: {}", no_answer())),
     }
 }

@@ -10,9 +10,9 @@ mod streams;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::process_status::{ConfigInUse, RefusedConfig};
+use mysimbdp_config::Config;
+use mysimbdp_config::process_status::{ConfigInUse, RefusedConfig};
+use mysimbdp_model::exit;
 use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::process_status::{Found, RunningProcess, find};
-use mysimbdp_core::process_kind::ProcessKind;
+use mysimbdp_config::Config;
+use mysimbdp_config::process_status::{Found, RunningProcess, find};
+use mysimbdp_model::error_chain;
+use mysimbdp_model::process_kind::ProcessKind;
 
 use super::{Condition, Kind, Part, ProcessDetails};
 
@@ -21,7 +21,7 @@ pub fn processes(config: &Config) -> Vec<Part> {
 fn part(config: &Config, kind: ProcessKind) -> Part {
     let part = |condition, text: String| Part::new(Kind::Process, kind.name(), condition, text);
     match find(&config.layout, kind) {
-        Err(error) => part(Condition::Unknown, format!("cannot be looked at: {}", chain(&error))),
+        Err(error) => part(Condition::Unknown, format!("cannot be looked at: {}", error_chain(&error))),
         Ok(Found::NotRunning) => {
             let starts = match find(&config.layout, ProcessKind::Up) {
                 Ok(Found::Running(up, _)) => format!("`mysimbdp up` (pid {}) starts it again", up.pid),

@@ -1,6 +1,6 @@
 //! The streams, as the running stream-manager has them.
 
-use mysimbdp_core::config::Config;
+use mysimbdp_config::Config;
 use mysimbdp_stream_manager::control::{InstanceStatus, StreamStatus};
 use tokio::time::timeout;
 

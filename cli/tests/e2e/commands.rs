@@ -97,7 +97,7 @@ fn drop_waits_for_the_end_status_shows_it_and_retry_returns_it() {
 #[test]
 fn retry_and_drop_write_nothing_through_a_symlink_of_a_clients() {
     let root = embedded(&json!([documents("client2")]));
-    let folder = root.drop_point("client2");
+    let folder = root.drop_directory("client2");
     let (discarded, instances) =
         (root.path().join("discarded/client2/one"), root.path().join("state/instances"));
     for directory in [&folder, &discarded, &instances] {

@@ -49,7 +49,7 @@ fn run(root: &Root, code: i32, words: &[&str]) -> String {
 fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_held() {
     let root = root("cat > /dev/null; echo broken >&2; exit 65", json!({}));
     let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
-    until(SOON, "the folder is there", || root.drop_point("alpha").join("backfill").exists());
+    until(SOON, "the folder is there", || root.drop_directory("alpha").join("backfill").exists());
     let user = Unprivileged::new(&root.path().join("nothing-of-the-platform"));
     if !user.is_another() {
         println!("SKIPPED: only root can become another user");
@@ -58,7 +58,7 @@ fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_hel
     for (path, mode) in [(root.path().to_owned(), 0o755), (root.config(), 0o644)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
     }
-    user.own(&root.drop_point("alpha"));
+    user.own(&root.drop_directory("alpha"));
     let folder = tempfile::tempdir().expect("temporary directory");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
     for (name, content, end) in [
@@ -74,7 +74,7 @@ fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_hel
         assert_eq!(output.status.code(), Some(65), "{}", printed(&output));
         assert!(printed(&output).contains(end), "{}", printed(&output));
     }
-    let receipt = fs::read(root.drop_point("alpha").join("wrong.exe.receipt.json")).expect("a receipt");
+    let receipt = fs::read(root.drop_directory("alpha").join("wrong.exe.receipt.json")).expect("a receipt");
     let receipt: Value = serde_json::from_slice(&receipt).expect("JSON");
     assert_eq!((&receipt["state"], &receipt["stored"]), (&json!("discarded"), &json!(0)));
     assert_eq!(receipt.get("ingestion"), None, "it was not read");
@@ -89,7 +89,7 @@ fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_hel
 #[test]
 fn a_second_file_of_a_name_that_still_waits_gets_another_name() {
     let root = root(&stores(), json!({}));
-    let folder = root.drop_point("alpha");
+    let folder = root.drop_directory("alpha");
     for (directory, content) in [("one", "a\n1\n"), ("two", "a\n2\n"), ("three", "a\n3\n")] {
         fs::create_dir_all(root.path().join(directory)).expect("directory");
         fs::write(root.path().join(directory).join("data.csv"), content).expect("write");
@@ -137,7 +137,7 @@ fn drop_and_retry_write_the_sentinel_that_the_client_demands() {
     for (name, content) in [("data.csv", "a\n1\n"), ("wrong.exe", "x")] {
         fs::write(root.path().join(name), content).expect("write");
     }
-    let folder = root.drop_point("alpha");
+    let folder = root.drop_directory("alpha");
     fs::create_dir_all(&folder).expect("directory");
     // Whose file has been taken: a file of that name would lose it again.
     fs::write(folder.join("data.csv.done"), "").expect("a sentinel that is left");
@@ -209,6 +209,6 @@ fn a_retry_of_a_name_that_is_in_use_gives_another_one() {
     let id = root.list("discarded/alpha").remove(0);
     let said = run(&root, 0, &["retry", &id]);
     assert!(said.contains("client-input-directory/alpha/wrong-2.exe is dropped again"), "{said}");
-    let content = |name: &str| fs::read(root.drop_point("alpha").join(name)).expect("a file");
+    let content = |name: &str| fs::read(root.drop_directory("alpha").join(name)).expect("a file");
     assert_eq!((content("wrong.exe"), content("wrong-2.exe")), (b"second".to_vec(), b"first".to_vec()));
 }

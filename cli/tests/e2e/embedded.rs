@@ -1,6 +1,5 @@
 //! Everything embedded: what a laptop has without a broker and without a database.
 
-use mysimbdp_core::io::coredms;
 use mysimbdp_testbed::{Daemon, Mosquitto, Root, until, until_async};
 use serde_json::{Value, json};
 
@@ -22,7 +21,7 @@ async fn many_processes_write_to_one_embedded_store_at_the_same_time() {
     let mut up = Daemon::start(&root, &["up"], &[]);
     up.until_output(SOON, "ready after");
     let store = format!("sqlite:{}", root.path().join("state/coredms").display());
-    let store = coredms::open(&store, "mysimbdp_client2").await.expect("the embedded store");
+    let store = mysimbdp_store::open(&store, "mysimbdp_client2").await.expect("the embedded store");
     let broker: Value =
         serde_json::from_slice(&std::fs::read(root.path().join("state/broker.json")).expect("a broker"))
             .expect("JSON");

@@ -181,13 +181,13 @@ fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
     settings["clients"][1]["files"]["globs"] = json!(["z*"]);
     // In memory, as 100,000 files are a load of their own to a disk.
     let root = Root::within(Path::new("/dev/shm"), &settings);
-    let unreadable = root.drop_point("aaron").join("#recycle");
-    for directory in [root.drop_point("zoe"), unreadable.clone()] {
+    let unreadable = root.drop_directory("aaron").join("#recycle");
+    for directory in [root.drop_directory("zoe"), unreadable.clone()] {
         std::fs::create_dir_all(directory).expect("directories");
     }
     for number in 0..FILES {
-        let file =
-            std::fs::File::create(root.drop_point("aaron").join(format!("{number}.csv"))).expect("a file");
+        let file = std::fs::File::create(root.drop_directory("aaron").join(format!("{number}.csv")))
+            .expect("a file");
         file.set_permissions(std::fs::Permissions::from_mode(0o000)).expect("unreadable");
     }
     std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0o000)).expect("unreadable");
@@ -207,7 +207,7 @@ fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
 
     for number in 0..2 {
         let name = format!("z{number}.csv");
-        std::fs::write(root.drop_point("zoe").join(&name), format!("a\n{number}\n")).expect("a file");
+        std::fs::write(root.drop_directory("zoe").join(&name), format!("a\n{number}\n")).expect("a file");
         until(LOADED, "the other client's file is staged", || root.list("staging/zoe").len() == number + 1);
     }
     let names_it = || root.log("fetchdata.log").contains("#recycle");

@@ -259,7 +259,7 @@ async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_
 fn a_file_and_a_directory_that_may_not_be_read_are_named() {
     let root = Root::new(&json!({"broker": {"url": NOBODY}, "clients": [documents("client2")]}));
     let file = root.drop_file("client2", "secret.csv", b"a\n1\n");
-    let below = root.drop_point("client2").join("closed");
+    let below = root.drop_directory("client2").join("closed");
     fs::create_dir(&below).expect("directory");
     let user = Unprivileged::new(root.path());
     user.own(&root.path().join("client-input-directory"));
@@ -286,7 +286,7 @@ async fn drop_waits_for_a_user_of_its_own_too_and_retry_says_what_is_wrong() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     let root = &platform.root;
     let mut daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
-    until(SOON, "the folder is there", || root.drop_point("client2").join("backfill").exists());
+    until(SOON, "the folder is there", || root.drop_directory("client2").join("backfill").exists());
     let user = Unprivileged::new(&root.path().join("nothing-of-the-platform"));
     if !user.is_another() {
         println!("SKIPPED: only root can become another user");
@@ -295,7 +295,7 @@ async fn drop_waits_for_a_user_of_its_own_too_and_retry_says_what_is_wrong() {
     for (path, mode) in [(root.path().to_owned(), 0o755), (root.config(), 0o644)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode");
     }
-    user.own(&root.drop_point("client2"));
+    user.own(&root.drop_directory("client2"));
     let held = root.path().join("held");
     fs::create_dir_all(&held).expect("directory");
     fs::set_permissions(&held, fs::Permissions::from_mode(0o700)).expect("mode");

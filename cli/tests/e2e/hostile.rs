@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bson::{Bson, Document, doc};
-use mysimbdp_core::io::coredms::rejected::Kept;
-use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_store::Coredms;
+use mysimbdp_store::rejected::Kept;
 use mysimbdp_testbed::{
     Daemon, MEMORY_KIB_MAX, Root, binary, canonical, memory_peak_kib, mongodb, mosquitto, unique, until,
     until_async,
@@ -51,7 +51,9 @@ impl Bench {
     }
 
     async fn open(&self, client: &str) -> std::sync::Arc<dyn Coredms> {
-        coredms::open(&self.store, &format!("{}_{client}", self.database)).await.expect("the store opens")
+        mysimbdp_store::open(&self.store, &format!("{}_{client}", self.database))
+            .await
+            .expect("the store opens")
     }
 
     async fn find(&self, client: &str, collection: &str) -> Vec<Document> {
@@ -60,7 +62,7 @@ impl Bench {
 
     /// The history of a client.
     async fn runs(&self, client: &str) -> Vec<Document> {
-        let platform = coredms::open(&self.store, &self.database).await.expect("the store opens");
+        let platform = mysimbdp_store::open(&self.store, &self.database).await.expect("the store opens");
         platform.find("ingestions", doc! {"client": client}, 1_000).await.expect("the history")
     }
 
@@ -428,7 +430,7 @@ async fn heavy_records_without_end_take_no_process_over_its_memory() {
     let (fetchdata, batch_manager) = (bench.start("fetchdata"), bench.start("batch-manager"));
     let outside = |name: &str| bench.root.path().join(name);
     let drop = |client: &str, name: &str| {
-        let directory = bench.root.drop_point(client);
+        let directory = bench.root.drop_directory(client);
         until(SOON, "the drop point is there", || directory.is_dir());
         fs::rename(outside(name), directory.join(name)).expect("drop");
     };

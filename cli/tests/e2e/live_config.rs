@@ -101,6 +101,6 @@ async fn a_hangup_of_up_reloads_and_settings_that_need_a_restart_are_refused_by_
     clients(&platform, |clients| clients.push(documents("later")));
     let refused = platform.command(78, &["reload"]);
     assert_eq!(refused.matches("broker.topic_prefix").count(), 3, "{refused}");
-    assert!(!platform.root.drop_point("later").exists(), "nothing of it is taken over");
+    assert!(!platform.root.drop_directory("later").exists(), "nothing of it is taken over");
     assert!(up.interrupt().success(), "{}", up.output());
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
-use mysimbdp_core::io::coredms;
 use mysimbdp_testbed::{Daemon, Disk, FileSystem, Random, mongodb, mosquitto, until};
 use serde_json::{Value, json};
 
@@ -122,7 +121,7 @@ impl Load {
                 ),
             };
             let name = format!("{cut}-{file}.{extension}");
-            drop_durably(&self.platform.root.drop_point(client), &name, &content);
+            drop_durably(&self.platform.root.drop_directory(client), &name, &content);
             self.sent.push(Sent { client, name, end });
             std::thread::sleep(Duration::from_millis(random.below(200)));
         }
@@ -195,7 +194,7 @@ impl Load {
             assert_eq!(counts, [rows + rejected, rows, 0, rejected], "{name}");
             if *client == "documents" {
                 assert_eq!((of(&readings, name), of(&rejects, name)), (rows, rejected), "{name}");
-                let receipt = self.platform.root.drop_point(client).join(format!("{name}.receipt.json"));
+                let receipt = self.platform.root.drop_directory(client).join(format!("{name}.receipt.json"));
                 let receipt = fs::read(receipt).expect("the sender has a receipt");
                 let receipt: Value = serde_json::from_slice(&receipt).expect("a receipt is JSON");
                 assert_eq!(receipt["stored"], rows, "{name}");
@@ -206,7 +205,7 @@ impl Load {
 
     /// Opened for each look: what has files open on the disk keeps it from being mounted again.
     async fn find(&self, database: &str, collection: &str, filter: Document) -> Vec<Document> {
-        let store = coredms::open(&self.store, database).await.expect("open the store");
+        let store = mysimbdp_store::open(&self.store, database).await.expect("open the store");
         let found = store.find(collection, filter, i64::MAX).await.expect("look into the store");
         store.close().await;
         found

@@ -89,7 +89,7 @@ fn what_the_platform_keeps_is_for_its_user_alone_also_what_an_earlier_version_le
     }
     // Others pass through the drop directory, and read their receipts.
     assert_eq!(mode(&path("client-input-directory")), 0o755);
-    assert_eq!(mode(&root.drop_point("client1").join("sent.csv.receipt.json")) & 0o444, 0o444);
+    assert_eq!(mode(&root.drop_directory("client1").join("sent.csv.receipt.json")) & 0o444, 0o444);
     assert!(up.interrupt().success(), "{}", up.output());
 }
 

@@ -5,11 +5,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bson::{Binary, Document, doc};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::coredms::sequences::Sequences;
-use mysimbdp_core::io::coredms::{self, CHUNK_BYTES, Coredms};
-use mysimbdp_core::source::{Gone, Source};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::source::{Gone, Source};
+use mysimbdp_store::sequences::Sequences;
+use mysimbdp_store::{CHUNK_BYTES, Coredms};
 use mysimbdp_testbed::{Daemon, Root, mongodb, mosquitto, until, until_async};
 use serde_json::{Value, json};
 
@@ -208,7 +208,7 @@ async fn a_load_balances_on_the_embedded_store_and_what_is_missing_there_is_name
 
     let (client1, client2) = (ingestion_of(&root, "client1"), ingestion_of(&root, "client2"));
     let url = format!("sqlite:{}", root.path().join("state/coredms").display());
-    let store = coredms::open(&url, "mysimbdp_client2").await.expect("open the store");
+    let store = mysimbdp_store::open(&url, "mysimbdp_client2").await.expect("open the store");
     let extra = bson::RawDocumentBuf::try_from(&doc! {"_id": Binary::from(client2.record_id(1_000_000))});
     store.insert_many("readings", vec![extra.expect("a document")]).await.expect("add one");
     let reject = bson::RawDocumentBuf::try_from(&doc! {"_id": Binary::from(client2.record_id(0))});
@@ -267,7 +267,7 @@ struct Stream {
 impl Stream {
     async fn open(root: &Root, source: &str) -> Self {
         let url = format!("sqlite:{}", root.path().join("state/coredms").display());
-        let store = coredms::open(&url, "mysimbdp_client3").await.expect("open the store");
+        let store = mysimbdp_store::open(&url, "mysimbdp_client3").await.expect("open the store");
         let source = Source { name: source.parse().expect("a source"), epoch: u64::MAX };
         Self { store, client: "client3".parse().expect("a client"), source }
     }

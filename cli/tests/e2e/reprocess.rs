@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
-use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_store::Coredms;
 use mysimbdp_testbed::{Daemon, Root, binary, mongodb, mosquitto, unique, until, until_async};
 use serde_json::{Value, json};
 
@@ -105,7 +105,7 @@ impl Site {
             Store::MongoDb => mongodb().url().to_owned(),
             Store::Embedded => format!("sqlite:{}", self.root.path().join("state/coredms").display()),
         };
-        coredms::open(&url, database).await.expect("open the store")
+        mysimbdp_store::open(&url, database).await.expect("open the store")
     }
 
     /// All documents of a collection of the client, by `_id`.
@@ -140,7 +140,7 @@ impl Site {
     }
 
     fn receipt(&self, name: &str) -> Value {
-        let path = self.root.drop_point(&self.client).join(format!("{name}.receipt.json"));
+        let path = self.root.drop_directory(&self.client).join(format!("{name}.receipt.json"));
         serde_json::from_slice(&fs::read(path).expect("a receipt")).expect("JSON")
     }
 }

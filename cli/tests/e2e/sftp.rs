@@ -33,9 +33,9 @@ impl Uploads {
             "fetchdata": {"settle": format!("{}ms", SETTLE.as_millis()), "scan_every": "1s", "free_space_min": "0B"},
             "clients": [documents("alpha")],
         }));
-        let folder = root.drop_point("alpha");
+        let folder = root.drop_directory("alpha");
         fs::create_dir_all(folder.join("backfill")).expect("directories");
-        for path in [root.path().to_owned(), root.drop_point("")] {
+        for path in [root.path().to_owned(), root.drop_directory("")] {
             chown(path, Some(STRANGER), Some(STRANGER)).expect("another owner");
         }
         for path in [&folder, &folder.join("backfill")] {
@@ -64,7 +64,7 @@ impl Uploads {
         let local = self.local(name, content, 0o644);
         // Kilobits in a second.
         let mut sftp = self.sshd.sftp(&["-l", "800"], &format!("put {} {name}", local.display()));
-        let uploaded = self.root.drop_point("alpha").join(name);
+        let uploaded = self.root.drop_directory("alpha").join(name);
         let bytes = || fs::metadata(&uploaded).map_or(0, |metadata| metadata.len());
         until(SOON, "a part of it has come", || bytes() > 0 || !sftp.is_running());
         sftp.signal_group(Signal::STOP);

@@ -39,7 +39,7 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
     root.configure(&edited);
     let printed = run(&root, 75, &["drop", "beta", file]);
     assert!(printed.contains("takes no files of beta"), "{printed}");
-    assert!(!root.drop_point("beta").exists());
+    assert!(!root.drop_directory("beta").exists());
     // Whoever copies the file all the same finds it there.
     root.drop_file("beta", "payroll.csv", b"a,b\n3,4\n");
     let told = |text: &str| root.log("fetchdata.log").matches(text).count();
@@ -52,7 +52,7 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
     root.drop_file("alpha", "later.csv", b"a,b\n5,6\n");
     until(SOON, "a later one is staged", || staged(&root, "alpha") == 2);
     assert_eq!(told("not the folder of a configured client"), 1, "once");
-    assert_eq!(fs::read(root.drop_point("beta").join("payroll.csv")).expect("it waits"), b"a,b\n3,4\n");
+    assert_eq!(fs::read(root.drop_directory("beta").join("payroll.csv")).expect("it waits"), b"a,b\n3,4\n");
     assert!(fetchdata.terminate().success());
 
     let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
@@ -93,11 +93,14 @@ fn one_directory_that_may_not_be_read_stops_one_client_alone() {
         root.drop_file(client, "first.csv", format!("a,b\n1,{client}\n").as_bytes());
     }
     fs::create_dir_all(root.path().join("staging/stuck")).expect("directory");
-    fs::create_dir(root.drop_point("deep/lost+found")).expect("directory");
-    fs::write(root.drop_point("deep/lost+found/second.csv"), "a,b\n2,deep\n").expect("file");
+    fs::create_dir(root.drop_directory("deep/lost+found")).expect("directory");
+    fs::write(root.drop_directory("deep/lost+found/second.csv"), "a,b\n2,deep\n").expect("file");
     give_away(root.path());
-    let bad =
-        [root.drop_point("deep/lost+found"), root.drop_point("roots"), root.path().join("staging/stuck")];
+    let bad = [
+        root.drop_directory("deep/lost+found"),
+        root.drop_directory("roots"),
+        root.path().join("staging/stuck"),
+    ];
     for path in &bad {
         chown(path, Some(0), Some(0)).expect("root's");
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).expect("mode");
@@ -211,7 +214,7 @@ fn whatever_is_in_the_place_of_a_folder_is_named_with_its_remedy_and_status_exit
     client["apps"][0]["command"] = json!(["true"]);
     let root =
         Root::new(&json!({"fetchdata": {"scan_every": "1s", "free_space_min": "0B"}, "clients": [client]}));
-    let folder = root.drop_point(id);
+    let folder = root.drop_directory(id);
     fs::create_dir_all(folder.parent().expect("a parent")).expect("directory");
     std::os::unix::fs::symlink(root.path(), &folder).expect("symlink");
     let mut up = Daemon::start(&root, &["up"], &[]);
@@ -246,7 +249,7 @@ fn files_that_may_be_read_and_not_moved_away_are_named_and_not_judged() {
     }
     give_away(root.path());
     // One folder has nothing in it but a directory, as where a user is locked in; that may belong to anybody.
-    let (plain, roots) = (root.drop_point("plain"), root.drop_point("roots"));
+    let (plain, roots) = (root.drop_directory("plain"), root.drop_directory("roots"));
     for path in
         [&plain, &plain.join("first.csv"), &roots, &roots.join("upload"), &roots.join("upload/first.csv")]
     {

@@ -20,11 +20,11 @@ pub(crate) fn root() -> Option<Root> {
         "fetchdata": {"settle": "100ms", "scan_every": "1s", "free_space_min": "0B"},
         "clients": [documents("alpha")],
     }));
-    fs::create_dir_all(root.drop_point("alpha")).expect("directory");
-    for path in [root.path().to_owned(), root.drop_point("")] {
+    fs::create_dir_all(root.drop_directory("alpha")).expect("directory");
+    for path in [root.path().to_owned(), root.drop_directory("")] {
         chown(path, Some(STRANGER), Some(STRANGER)).expect("another owner");
     }
-    fs::set_permissions(root.drop_point("alpha"), Permissions::from_mode(0o777)).expect("mode");
+    fs::set_permissions(root.drop_directory("alpha"), Permissions::from_mode(0o777)).expect("mode");
     Some(root)
 }
 
@@ -52,7 +52,8 @@ pub(crate) fn records_of(root: &Root, file: &str) -> Option<u64> {
 fn upload_closed(root: &Root, round: usize) {
     for number in 0..10 {
         let name = format!("closed-{round}-{number}.csv");
-        fs::write(root.drop_point("alpha").join(&name), format!("a,b\n{round},{number}\n")).expect("file");
+        fs::write(root.drop_directory("alpha").join(&name), format!("a,b\n{round},{number}\n"))
+            .expect("file");
         until(SOON, "a file that was closed is staged", || records_of(root, &name) == Some(1));
     }
 }
@@ -76,7 +77,7 @@ fn an_upload_of_another_user_that_stalls_is_staged_whole() {
     let Some(root) = root() else { return };
     let mut fetchdata = fetchdata(&root);
     upload_closed(&root, 0);
-    let mut upload = File::create(root.drop_point("alpha").join("upload.csv")).expect("new file");
+    let mut upload = File::create(root.drop_directory("alpha").join("upload.csv")).expect("new file");
     write!(upload, "a,b\n{}", rows(0, 100)).expect("write");
     upload_closed(&root, 1);
     assert_eq!(records_of(&root, "upload.csv"), None, "its writer has it open");
@@ -93,10 +94,10 @@ fn an_upload_of_another_user_that_stalls_is_staged_whole() {
 #[test]
 fn what_is_written_after_a_file_was_taken_is_held() {
     let Some(root) = root() else { return };
-    let path = root.drop_point("alpha").join("upload.csv");
+    let path = root.drop_directory("alpha").join("upload.csv");
     let mut upload = File::create(&path).expect("new file");
     write!(upload, "a,b\n{}", rows(0, 100)).expect("write");
-    let mut other = File::create(root.drop_point("alpha").join("complete.csv")).expect("new file");
+    let mut other = File::create(root.drop_directory("alpha").join("complete.csv")).expect("new file");
     write!(other, "a,b\n{}", rows(0, 5)).expect("write");
     let mut fetchdata = fetchdata(&root);
     until(SOON, "it is staged", || staged(&root).len() == 2);

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bson::{Bson, Document, doc};
-use mysimbdp_core::app::{Line, UnitHeader};
-use mysimbdp_core::manifest::Format;
+use mysimbdp_model::app::{Line, UnitHeader};
+use mysimbdp_model::manifest::Format;
 use mysimbdp_testbed::{Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_records};
 use support::{App, Store, whole};
 

@@ -3,8 +3,8 @@
 mod support;
 
 use bson::doc;
-use mysimbdp_core::app::UnitHeader;
-use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_model::app::UnitHeader;
+use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_testbed as testbed;
 use support::{App, INGESTION, Store, typed, whole};
 

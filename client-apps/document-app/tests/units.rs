@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
-use mysimbdp_core::app::{Line, UnitHeader};
-use mysimbdp_core::ingestion::IngestionId;
+use mysimbdp_model::app::{Line, UnitHeader};
+use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_testbed as testbed;
 use support::{App, INGESTION, Store, typed, whole};
 

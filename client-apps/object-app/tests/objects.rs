@@ -6,8 +6,8 @@ mod support;
 use std::path::Path;
 
 use bson::doc;
-use mysimbdp_core::app::{Line, Phase, UnitHeader};
-use mysimbdp_core::io::coredms::CHUNK_BYTES;
+use mysimbdp_model::app::{Line, Phase, UnitHeader};
+use mysimbdp_store::CHUNK_BYTES;
 use support::{Answer, App, INGESTION, Store, whole};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_object-app");

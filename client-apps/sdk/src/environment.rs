@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use mysimbdp_core::app::Ids;
+use mysimbdp_model::app::Ids;
 
 use crate::failure::Failure;
 

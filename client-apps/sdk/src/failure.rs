@@ -3,9 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::coredms::CoredmsError;
+use mysimbdp_model::{error_chain, exit};
+use mysimbdp_store::CoredmsError;
 
 /// Bytes of a reason that are passed on. It may quote what is in the data, which may be of any length, while the platform
 /// ignores lines over 64 KiB.
@@ -53,9 +52,11 @@ impl Failure {
 impl From<CoredmsError> for Failure {
     fn from(error: CoredmsError) -> Self {
         match &error {
-            CoredmsError::Unavailable { .. } => Self::Temporary(chain(&error)),
-            CoredmsError::Address(_) => Self::Config(chain(&error)),
-            CoredmsError::Refused { .. } | CoredmsError::Incomplete { .. } => Self::Fault(chain(&error)),
+            CoredmsError::Unavailable { .. } => Self::Temporary(error_chain(&error)),
+            CoredmsError::Address(_) | CoredmsError::NotBuilt { .. } => Self::Config(error_chain(&error)),
+            CoredmsError::Refused { .. } | CoredmsError::Incomplete { .. } => {
+                Self::Fault(error_chain(&error))
+            }
         }
     }
 }
@@ -63,7 +64,7 @@ impl From<CoredmsError> for Failure {
 impl From<io::Error> for Failure {
     /// Reading or writing the pipes to the platform failed, as when the platform has died: the unit will come again.
     fn from(error: io::Error) -> Self {
-        Self::Temporary(chain(&error))
+        Self::Temporary(error_chain(&error))
     }
 }
 

@@ -4,7 +4,7 @@ use bson::RawDocumentBuf;
 use bson::oid::ObjectId;
 use bson::spec::ElementType;
 use jiff::Timestamp;
-use mysimbdp_core::ingestion::{IngestionId, RecordId};
+use mysimbdp_model::ingestion::{IngestionId, RecordId};
 
 use crate::record::{DOCUMENT_BYTES_MAX, Element, Fields};
 

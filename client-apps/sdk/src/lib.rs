@@ -37,13 +37,13 @@ pub mod record;
 pub mod stream;
 
 pub use failure::Failure;
-pub use mysimbdp_core::app::{Ids, Phase, UnitHeader};
-pub use mysimbdp_core::column::{ColumnType, ColumnValues};
-pub use mysimbdp_core::encoding::Encoding;
+pub use mysimbdp_model::app::{Ids, Phase, UnitHeader};
+pub use mysimbdp_model::column::{ColumnType, ColumnValues};
+pub use mysimbdp_model::encoding::Encoding;
+pub use mysimbdp_model::ingestion::IngestionId;
+pub use mysimbdp_model::manifest::Format;
+pub use mysimbdp_model::outcome::Counts;
 #[doc(hidden)]
-pub use mysimbdp_core::failpoint;
-pub use mysimbdp_core::ingestion::IngestionId;
-pub use mysimbdp_core::io::coredms;
-pub use mysimbdp_core::io::memory;
-pub use mysimbdp_core::manifest::Format;
-pub use mysimbdp_core::outcome::Counts;
+pub use mysimbdp_platform::failpoint;
+pub use mysimbdp_platform::memory;
+pub use mysimbdp_store as coredms;

@@ -5,7 +5,7 @@ mod support;
 
 use std::path::Path;
 
-use mysimbdp_core::message::Report;
+use mysimbdp_model::message::Report;
 use mysimbdp_testbed::{Fault, Proxy, until_async};
 use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::path::Path;
 
-use mysimbdp_core::message::Report;
+use mysimbdp_model::message::Report;
 use mysimbdp_testbed as testbed;
 use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
 

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bson::{Document, doc};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::io::broker::{BrokerLink, LinkEvent};
-use mysimbdp_core::io::coredms::sequences::SEQUENCES;
-use mysimbdp_core::message::Receipt;
-use mysimbdp_core::source::Source;
+use mysimbdp_broker::{BrokerLink, LinkEvent};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::message::Receipt;
+use mysimbdp_model::source::Source;
+use mysimbdp_store::sequences::SEQUENCES;
 use mysimbdp_testbed::{Mosquitto, Process, until_async};
 use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
 use tokio::sync::mpsc::Receiver;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bson::Document;
-use mysimbdp_core::io::coredms::whole;
-use mysimbdp_core::message::Report;
+use mysimbdp_model::message::Report;
+use mysimbdp_store::whole;
 use mysimbdp_testbed::{Mongod, Mosquitto, until_async};
 use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::io::files;
+use mysimbdp_model::error_chain;
+use mysimbdp_platform::files;
 use mysimbdp_sdk::Failure;
 use serde::{Deserialize, Deserializer, de};
 
@@ -47,7 +47,7 @@ impl Hours {
     ///
     /// [`Failure::Data`] with the row that is wrong; [`Failure::Config`] where there is no file.
     pub fn read(path: &Path, readings_per_batch: usize) -> Result<Self, Failure> {
-        let file = files::open(path).map_err(|error| Failure::Config(chain(&error)))?;
+        let file = files::open(path).map_err(|error| Failure::Config(error_chain(&error)))?;
         Self::parse(files::buffered(file), readings_per_batch)
             .map_err(|error| Failure::Data(format!("{}: {error}", path.display())))
     }

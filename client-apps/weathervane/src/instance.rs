@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::chain;
-use mysimbdp_core::io::broker::consumer::{AckToken, Consumer, Deliveries};
-use mysimbdp_core::io::broker::{ConnectOptions, Publish};
-use mysimbdp_core::units::Period;
+use mysimbdp_broker::consumer::{AckToken, Consumer, Deliveries};
+use mysimbdp_broker::{ConnectOptions, Publish};
+use mysimbdp_model::error_chain;
+use mysimbdp_model::units::Period;
 use mysimbdp_sdk::Failure;
 use mysimbdp_sdk::stream::{Settings, Signals, Wish};
 use tokio::time::{MissedTickBehavior, interval, interval_at};
@@ -41,7 +41,7 @@ pub async fn serve(settings: &Settings, mut rounds: impl Rounds) -> Result<(), F
         ..ConnectOptions::new(&settings.broker, &settings.instance)
     };
     let (consumer, deliveries) = Consumer::connect(options, vec![settings.topic_filter.clone()])
-        .map_err(|error| Failure::Config(chain(&error)))?;
+        .map_err(|error| Failure::Config(error_chain(&error)))?;
     let wish = tokio::select! {
         wish = signals.next() => wish,
         ended = ring(settings, &consumer, deliveries, &mut rounds) => return ended,
@@ -51,7 +51,7 @@ pub async fn serve(settings: &Settings, mut rounds: impl Rounds) -> Result<(), F
         // Bells that the session still holds are for nobody: the store has what they are about.
         Wish::Drain => consumer.unsubscribe().await.and(consumer.disconnect(true).await),
     };
-    ended.map_err(|error| Failure::Temporary(chain(&error)))
+    ended.map_err(|error| Failure::Temporary(error_chain(&error)))
 }
 
 /// Rounds for ever, or until one fails for good.
@@ -96,7 +96,7 @@ async fn ring(
 
 fn ended_by_broker(consumer: &Consumer) -> Failure {
     let reason =
-        consumer.ended().map_or_else(|| "the connection has ended".to_owned(), |error| chain(&error));
+        consumer.ended().map_or_else(|| "the connection has ended".to_owned(), |error| error_chain(&error));
     Failure::Temporary(reason)
 }
 

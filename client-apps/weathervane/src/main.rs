@@ -22,11 +22,10 @@ mod streamer;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mysimbdp_core::config::settings::LogLevel;
-use mysimbdp_core::io::secrets;
-use mysimbdp_core::logging;
+use mysimbdp_platform::secrets;
 use mysimbdp_sdk::Failure;
 use mysimbdp_sdk::stream::Settings;
+use mysimbdp_telemetry::logging::{self, LogLevel};
 
 /// `EX_USAGE` of `sysexits.h`.
 const USAGE: u8 = 64;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bson::{Document, doc};
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError};
 use mysimbdp_sdk::Failure;
+use mysimbdp_store::{Coredms, CoredmsError};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Hour};

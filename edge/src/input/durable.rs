@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_platform::files::{self, FileError};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How far an open file is durable.
@@ -90,7 +90,7 @@ fn outcome_of(synced: Result<(), FileError>) -> Result<Outcome, FileError> {
         Ok(()) => Ok(Outcome::Synced),
         Err(error) if is_unsupported(&error.source) => {
             tracing::warn!(
-                error = %mysimbdp_core::chain(&error),
+                error = %mysimbdp_model::error_chain(&error),
                 "followed file or its directory cannot be synced, lines may be published twice after a power cut"
             );
             Ok(Outcome::Unsupported)

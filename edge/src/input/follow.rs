@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_platform::files::{self, FileError};
 use tokio::time::sleep;
 
 use super::InputError;

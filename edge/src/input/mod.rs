@@ -13,8 +13,8 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::exit;
-use mysimbdp_core::io::files::FileError;
+use mysimbdp_model::exit;
+use mysimbdp_platform::files::FileError;
 
 use crate::message::{Message, Position};
 use follow::Follow;

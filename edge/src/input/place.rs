@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use mysimbdp_core::io::files::{self, FileError, Metadata};
+use mysimbdp_platform::files::{self, FileError, Metadata};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::lines::End;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::source;
+use mysimbdp_model::source;
+use mysimbdp_platform::files::{self, FileError};
 
 use super::segment::{self, Segment, View};
 use crate::message::Position;

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::io::files;
-use mysimbdp_core::io::random;
-use mysimbdp_core::source::SourceName;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::source::SourceName;
+use mysimbdp_platform::{files, random};
 use serde::{Deserialize, Serialize};
 
 use super::{OutboxError, segment};

@@ -17,12 +17,11 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::files::{self, FileError};
-use mysimbdp_core::io::lock::{Lock, LockError};
-use mysimbdp_core::io::modes;
-use mysimbdp_core::source::SourceName;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::source::SourceName;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::lock::{Lock, LockError};
+use mysimbdp_platform::{failpoint, modes};
 use tokio::sync::watch;
 
 use crate::message::Position;

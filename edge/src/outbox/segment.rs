@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_platform::files::{self, FileError};
 
 use super::frame::{self, Decoded, Entry};
 use crate::message::Position;

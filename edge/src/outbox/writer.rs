@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::files::{self, FileError};
+use mysimbdp_platform::failpoint;
+use mysimbdp_platform::files::{self, FileError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -256,7 +256,7 @@ impl<'a> Appender<'a> {
             return EdgeError::Closed;
         }
         let error = EdgeError::Outbox(OutboxError::from(error));
-        tracing::error!(error = %mysimbdp_core::chain(&error), "outbox cannot be written, nothing more is accepted");
+        tracing::error!(error = %mysimbdp_model::error_chain(&error), "outbox cannot be written, nothing more is accepted");
         self.failed.insert(error).clone()
     }
 }
@@ -275,7 +275,7 @@ fn retry_while_full<T>(
         match attempt() {
             Err(error) if is_full(&error) => {
                 if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(error = %mysimbdp_core::chain(&error), "no room for the outbox on its disk, waiting");
+                    tracing::warn!(error = %mysimbdp_model::error_chain(&error), "no room for the outbox on its disk, waiting");
                 }
                 let state = outbox.state();
                 if state.closing {

@@ -1,35 +1,33 @@
-//! Sends what the ledger says, and tells it what became of that.
+//! Sends what the scheduler says, and tells it what became of that.
 //!
 //! One task. It holds what is on its way to the broker, and nothing else: a bounded number of messages and bytes.
-
-mod door;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::broker::{BrokerError, BrokerLink, Incoming, LinkEvent, Publish, Reach};
-use mysimbdp_core::io::random;
-use mysimbdp_core::message::Receipt;
-use mysimbdp_core::source;
+use mysimbdp_broker::{
+    BrokerError, BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish, Reach, SIGNAL_BYTES_MAX, Session,
+};
+use mysimbdp_model::message::Receipt;
+use mysimbdp_model::source;
+use mysimbdp_platform::{failpoint, random};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep_until;
 
 use crate::error::EdgeError;
-use crate::ledger::{Ledger, Policy};
 use crate::outbox::{Found, Outbox};
+use crate::resend::{Policy, ResendScheduler};
 use crate::settings::Settings;
-use door::Door;
 
 /// Messages on their way to the broker: as many as a connection takes without an acknowledgement.
-const FLIGHTS_MAX: usize = 64;
+const IN_FLIGHT_MAX: usize = 64;
 /// Bytes on their way; one message may go beyond.
-const FLYING_BYTES_MAX: usize = 8 << 20;
+const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
 /// After a failure nothing is sent for a while: it doubles from the first to the last of these.
-const REST_FIRST: Duration = Duration::from_millis(100);
-const REST_MAX: Duration = Duration::from_secs(5);
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How far the publisher is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,15 +39,15 @@ pub struct Progress {
 pub struct Publisher {
     settings: Arc<Settings>,
     outbox: Arc<Outbox>,
-    /// Newer than what the ledger was made with, if anything has been accepted since.
+    /// Newer than what the scheduler was made with, if anything has been accepted since.
     accepted: watch::Receiver<u64>,
-    ledger: Ledger,
-    door: Door,
+    scheduler: ResendScheduler,
+    session: Session,
     topic: String,
-    flights: JoinSet<Landing>,
-    flying_bytes: usize,
+    in_flight: JoinSet<PublishResult>,
+    in_flight_bytes: usize,
     failures: u32,
-    rest_until: Option<Instant>,
+    paused_until: Option<Instant>,
     /// What has been complained about since it last went well: each once.
     told: Told,
     progress: watch::Sender<Progress>,
@@ -71,7 +69,26 @@ struct Flight {
     bytes: usize,
 }
 
-type Landing = (Flight, Result<Reach, BrokerError>);
+type PublishResult = (Flight, Result<Reach, BrokerError>);
+
+/// The session with the broker, wherever that is now. That there is none yet is no error, a wrong address is.
+fn session(settings: &Arc<Settings>, epoch: u64) -> Result<Session, BrokerError> {
+    let Settings { client, source, topics, keep_alive, .. } = &**settings;
+    let options = ConnectOptions {
+        keep_alive: *keep_alive,
+        message_bytes_max: SIGNAL_BYTES_MAX,
+        // The outbox is locked, so nobody else has this epoch.
+        ..ConnectOptions::new("", format!("edge-{client}-{source}-{epoch:016x}"))
+    };
+    let receipts = vec![topics.receipts(client, source)];
+    let locate = {
+        let settings = Arc::clone(settings);
+        move || settings.broker.find().map_err(|error| mysimbdp_model::error_chain(&error))
+    };
+    let mut session = Session::new(locate, options, receipts);
+    session.follow()?;
+    Ok(session)
+}
 
 impl Publisher {
     /// # Errors
@@ -80,19 +97,20 @@ impl Publisher {
     pub fn new(settings: Arc<Settings>, outbox: Arc<Outbox>) -> Result<Self, EdgeError> {
         let policy = Policy { window: settings.window_messages, resend_after: settings.resend_after };
         let mut accepted = outbox.watch_accepted();
-        let ledger = Ledger::new(policy, outbox.oldest(), *accepted.borrow_and_update(), Instant::now());
-        let received_through = ledger.received_through();
+        let scheduler =
+            ResendScheduler::new(policy, outbox.oldest(), *accepted.borrow_and_update(), Instant::now());
+        let received_through = scheduler.received_through();
         Ok(Self {
-            door: Door::open(Arc::clone(&settings), outbox.epoch)?,
+            session: session(&settings, outbox.epoch)?,
             topic: settings.data_topic(),
             settings,
             outbox,
             accepted,
-            ledger,
-            flights: JoinSet::new(),
-            flying_bytes: 0,
+            scheduler,
+            in_flight: JoinSet::new(),
+            in_flight_bytes: 0,
             failures: 0,
-            rest_until: None,
+            paused_until: None,
             told: Told::default(),
             progress: watch::Sender::new(Progress { received_through, connected: false }),
         })
@@ -105,63 +123,65 @@ impl Publisher {
     /// Publishes until it is told to stop.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
-            self.launch().await;
+            self.publish_due().await;
             let wake_at = self.wake_at();
             tokio::select! {
                 // Whoever could stop it has gone.
                 changed = stop.changed() => if changed.is_err() { break },
-                Ok(()) = self.accepted.changed() => self.ledger.accept(*self.accepted.borrow_and_update()),
-                Some(landing) = self.flights.join_next() => self.land(landing),
-                event = self.door.next() => self.event(event).await,
+                Ok(()) = self.accepted.changed() => self.scheduler.accept(*self.accepted.borrow_and_update()),
+                Some(result) = self.in_flight.join_next() => self.published(result),
+                event = self.session.next() => self.event(event).await,
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now).into()), if wake_at.is_some() => {}
             }
-            while let Some(landing) = self.flights.try_join_next() {
-                self.land(landing);
+            while let Some(result) = self.in_flight.try_join_next() {
+                self.published(result);
             }
         }
-        self.door.close().await;
-        self.flights.shutdown().await;
+        self.session.close().await;
+        self.in_flight.shutdown().await;
     }
 
     /// When something is to be done although nothing happens. Without a connection there is nothing to do.
     fn wake_at(&self) -> Option<Instant> {
-        self.door.link()?;
-        match self.rest_until {
-            Some(rest_until) => Some(rest_until),
-            // There is no room: a landing comes first.
-            None if self.flights.len() >= FLIGHTS_MAX || self.flying_bytes >= FLYING_BYTES_MAX => None,
-            None => self.ledger.wake_at(),
+        self.session.link()?;
+        match self.paused_until {
+            Some(paused_until) => Some(paused_until),
+            // There is no room: a result comes first.
+            None if self.in_flight.len() >= IN_FLIGHT_MAX || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX => {
+                None
+            }
+            None => self.scheduler.wake_at(),
         }
     }
 
     /// Sends as much as there is room for.
-    async fn launch(&mut self) {
-        let Some(link) = self.door.link().cloned() else { return };
+    async fn publish_due(&mut self) {
+        let Some(link) = self.session.link().cloned() else { return };
         let now = Instant::now();
-        if self.rest_until.is_some_and(|rest_until| now < rest_until) {
+        if self.paused_until.is_some_and(|paused_until| now < paused_until) {
             return;
         }
-        self.rest_until = None;
-        while self.rest_until.is_none() && self.flying_bytes < FLYING_BYTES_MAX {
-            let room = FLIGHTS_MAX.saturating_sub(self.flights.len());
-            let Some((first, last)) = self.ledger.take(now, room) else { break };
+        self.paused_until = None;
+        while self.paused_until.is_none() && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
+            let room = IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
+            let Some((first, last)) = self.scheduler.take(now, room) else { break };
             let flying_through = self.load(&link, first, last).await;
-            (flying_through + 1..=last).for_each(|number| self.ledger.failed(number));
+            (flying_through + 1..=last).for_each(|number| self.scheduler.failed(number));
         }
     }
 
     /// Reads a run of numbers and sends what there is of it. Returns the last number that is on its way.
     async fn load(&mut self, link: &BrokerLink, first: u64, last: u64) -> u64 {
         let outbox = Arc::clone(&self.outbox);
-        let bytes_max = FLYING_BYTES_MAX - self.flying_bytes;
+        let bytes_max = IN_FLIGHT_BYTES_MAX - self.in_flight_bytes;
         let found = tokio::task::spawn_blocking(move || outbox.read(first, last, bytes_max)).await;
         let reason = match found {
             Ok(Ok(found)) => {
                 self.told.unreadable = false;
                 return self.fly_all(link, first, found);
             }
-            Ok(Err(error)) => mysimbdp_core::chain(&error),
-            Err(error) => mysimbdp_core::chain(&error),
+            Ok(Err(error)) => mysimbdp_model::error_chain(&error),
+            Err(error) => mysimbdp_model::error_chain(&error),
         };
         if !std::mem::replace(&mut self.told.unreadable, true) {
             tracing::warn!(error = reason, "outbox cannot be read, trying again");
@@ -203,47 +223,47 @@ impl Publisher {
         let user_properties = numbered.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let publish = Publish { user_properties, ..Publish::new(&*self.topic, payload) };
         let link = link.clone();
-        self.flying_bytes += flight.bytes;
-        self.flights.spawn(async move { (flight, link.publish_and_see(publish).await) });
+        self.in_flight_bytes += flight.bytes;
+        self.in_flight.spawn(async move { (flight, link.publish_and_see(publish).await) });
     }
 
-    fn land(&mut self, landing: Result<Landing, JoinError>) {
-        let (flight, result) = match landing {
-            Ok(landing) => landing,
+    fn published(&mut self, result: Result<PublishResult, JoinError>) {
+        let (flight, result) = match result {
+            Ok(result) => result,
             // Its number flies for ever; a flight does nothing that could panic.
             Err(error) => return tracing::error!(error = %error, "a flight has failed"),
         };
-        self.flying_bytes -= flight.bytes;
+        self.in_flight_bytes -= flight.bytes;
         let now = Instant::now();
         match result {
             Ok(Reach::Somebody) => {
                 failpoint::hit("edge.published");
                 self.failures = 0;
                 (self.told.refused, self.told.unheard) = (false, false);
-                (flight.first..=flight.last).for_each(|number| self.ledger.sent(number, now));
+                (flight.first..=flight.last).for_each(|number| self.scheduler.sent(number, now));
             }
             // The stream is not there yet, or has not subscribed again: it would be lost, as without a broker.
             Ok(Reach::Nobody) => {
                 if !std::mem::replace(&mut self.told.unheard, true) {
                     tracing::warn!(topic = self.topic, "nobody has subscribed to the topic, waiting");
                 }
-                (flight.first..=flight.last).for_each(|number| self.ledger.failed(number));
+                (flight.first..=flight.last).for_each(|number| self.scheduler.failed(number));
                 self.rest();
             }
             // It will not be taken at once either: its next turn comes with its time, as if it had been lost.
             Err(error @ (BrokerError::TooLarge { .. } | BrokerError::Refused { .. })) => {
                 if !std::mem::replace(&mut self.told.refused, true) {
-                    let error = mysimbdp_core::chain(&error);
+                    let error = mysimbdp_model::error_chain(&error);
                     tracing::warn!(
                         error,
                         number = flight.first,
                         "broker does not take a message, trying again"
                     );
                 }
-                (flight.first..=flight.last).for_each(|number| self.ledger.sent(number, now));
+                (flight.first..=flight.last).for_each(|number| self.scheduler.sent(number, now));
             }
             Err(_) => {
-                (flight.first..=flight.last).for_each(|number| self.ledger.failed(number));
+                (flight.first..=flight.last).for_each(|number| self.scheduler.failed(number));
                 self.rest();
             }
         }
@@ -251,20 +271,20 @@ impl Publisher {
 
     /// Once for all that fails together.
     fn rest(&mut self) {
-        if self.rest_until.is_some() {
+        if self.paused_until.is_some() {
             return;
         }
-        let rest = REST_FIRST * (1 << self.failures.min(6));
+        let rest = PAUSE_FIRST * (1 << self.failures.min(6));
         self.failures = self.failures.saturating_add(1);
-        self.rest_until = Some(Instant::now() + rest.min(REST_MAX).mul_f64(random::jitter()));
+        self.paused_until = Some(Instant::now() + rest.min(PAUSE_MAX).mul_f64(random::jitter()));
     }
 
     async fn event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Connected => {
                 self.failures = 0;
-                self.rest_until = None;
-                self.ledger.connected(Instant::now());
+                self.paused_until = None;
+                self.scheduler.connected(Instant::now());
                 self.progress.send_modify(|progress| progress.connected = true);
             }
             LinkEvent::Disconnected { .. } => {
@@ -283,7 +303,7 @@ impl Publisher {
                 Some("it names another client or source".to_owned())
             }
             Ok(receipt) => {
-                let never_sent = self.ledger.receipt(&receipt, Instant::now());
+                let never_sent = self.scheduler.receipt(&receipt, Instant::now());
                 failpoint::hit("edge.receipt-heard");
                 self.release().await;
                 never_sent.map(|number| {
@@ -293,7 +313,7 @@ impl Publisher {
                     )
                 })
             }
-            Err(error) => Some(mysimbdp_core::chain(&error)),
+            Err(error) => Some(mysimbdp_model::error_chain(&error)),
         };
         match fault {
             None => self.told.receipt = false,
@@ -306,14 +326,14 @@ impl Publisher {
 
     /// What is received leaves the outbox.
     async fn release(&mut self) {
-        let through = self.ledger.received_through();
+        let through = self.scheduler.received_through();
         if through == self.progress.borrow().received_through {
             return;
         }
         let outbox = Arc::clone(&self.outbox);
         let released = tokio::task::spawn_blocking(move || outbox.release(through)).await;
         if let Ok(Err(error)) = released {
-            tracing::warn!(error = %mysimbdp_core::chain(&error), "outbox keeps what is received until the next start");
+            tracing::warn!(error = %mysimbdp_model::error_chain(&error), "outbox keeps what is received until the next start");
         }
         self.progress.send_modify(|progress| progress.received_through = through);
     }

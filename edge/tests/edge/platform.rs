@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish};
-use mysimbdp_core::message::{Receipt, VERSION};
-use mysimbdp_core::ranges::Ranges;
-use mysimbdp_core::source::{self, Number};
-use mysimbdp_core::topic::Topics;
+use mysimbdp_broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish};
 use mysimbdp_edge::{Broker, Edge, Settings};
+use mysimbdp_model::message::{Receipt, VERSION};
+use mysimbdp_model::ranges::Ranges;
+use mysimbdp_model::source::{self, Number};
+use mysimbdp_model::topic::Topics;
 use mysimbdp_testbed::{Mosquitto, unique, until_async};
 use tokio::sync::mpsc::Receiver;
 

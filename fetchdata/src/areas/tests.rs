@@ -1,4 +1,4 @@
-use mysimbdp_core::io::drop_directory::FileKind;
+use mysimbdp_spool::drop_directory::FileKind;
 use mysimbdp_testbed::Root;
 use serde_json::json;
 
@@ -193,10 +193,10 @@ fn a_file_behind_more_directories_than_its_owners_share_settles() {
     let names: Vec<String> = (0..500).map(|number| format!("client-{number}")).collect();
     let (root, config) = configured(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let area = folder("client-7");
-    let at = root.drop_point("client-7");
+    let at = root.drop_directory("client-7");
     let beyond = 3 * 2 * scan::share(FILES_MAX, names.len());
     for number in 0..beyond {
-        mysimbdp_core::io::files::create_dir_all(&at.join(number.to_string())).expect("directory");
+        mysimbdp_platform::files::create_dir_all(&at.join(number.to_string())).expect("directory");
     }
     root.drop_file("client-7", "z.csv", b"a,b\n1,2\n");
     let mut now = Instant::now();

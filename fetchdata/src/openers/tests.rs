@@ -2,7 +2,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use mysimbdp_core::io::drop_directory::{Directory, Events};
+use mysimbdp_spool::drop_directory::{Directory, Events};
 
 use super::*;
 

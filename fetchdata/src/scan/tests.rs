@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use mysimbdp_core::io::files;
+use mysimbdp_platform::files;
 use mysimbdp_testbed::Root;
 use serde_json::json;
 
@@ -118,7 +118,7 @@ fn window_after_window_everything_is_looked_at() {
 fn directories_without_end_use_up_their_owners_share_alone() {
     let (root, config) = root();
     for number in 0..50 {
-        files::create_dir_all(&root.drop_point("aaron").join(format!("{number}/{}", "deep/".repeat(20))))
+        files::create_dir_all(&root.drop_directory("aaron").join(format!("{number}/{}", "deep/".repeat(20))))
             .expect("directories");
     }
     root.drop_file("zoe", "1.csv", b"");
@@ -131,16 +131,16 @@ fn directories_without_end_use_up_their_owners_share_alone() {
 async fn no_client_has_more_than_its_share_of_the_watches() {
     let (root, config) = root();
     for number in 0..50 {
-        files::create_dir_all(&root.drop_point("aaron").join(number.to_string())).expect("directory");
+        files::create_dir_all(&root.drop_directory("aaron").join(number.to_string())).expect("directory");
     }
-    files::create_dir_all(&root.drop_point("zoe/deeper")).expect("directory");
+    files::create_dir_all(&root.drop_directory("zoe/deeper")).expect("directory");
     let watch = Watch::new(10);
     for _ in 0..2 {
         walk_all(&Ground { watch: Some(&watch), ..ground(&config) }, &Paths::new(), 1000);
         let watched = |client: &str| watch.count(&folder(client));
         assert_eq!((watched("aaron"), watched("zoe")), (10, 2));
     }
-    files::remove_dir_all(&root.drop_point("aaron")).expect("remove");
+    files::remove_dir_all(&root.drop_directory("aaron")).expect("remove");
     walk_all(&Ground { watch: Some(&watch), ..ground(&config) }, &Paths::new(), 1000);
     assert_eq!(watch.count(&folder("aaron")), 0, "what is gone needs none");
     root.drop_file("zoe/deeper", "1.csv", b"");

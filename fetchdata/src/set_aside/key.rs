@@ -1,9 +1,9 @@
 //! Keys under which originals wait: the ingestion, and in front of it a mark if nobody knows whether a writer has it open. Such
 //! a one has a record beside it.
 
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::drop_directory::DropDirectory;
-use mysimbdp_core::io::files::FileError;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_platform::files::FileError;
+use mysimbdp_spool::drop_directory::DropDirectory;
 
 /// In front of the ingestion, in the key of an original whose writer may have it open.
 const LATE_PREFIX: &str = "late-";

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use mysimbdp_core::io::drop_directory::FileKind;
+use mysimbdp_spool::drop_directory::FileKind;
 
 use super::*;
 use crate::route::Place;
@@ -14,7 +14,7 @@ fn at(name: &str) -> DropPath {
 }
 
 fn owner() -> Owner {
-    Owner { client: None, lane: mysimbdp_core::manifest::Lane::Live }
+    Owner { client: None, lane: mysimbdp_model::manifest::Lane::Live }
 }
 
 fn look_at(path: &str, bytes: u64) -> Look {

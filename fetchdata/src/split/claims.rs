@@ -17,7 +17,7 @@ fn split_as(encoding: Encoding, is_read: bool, format: Format, content: &[u8]) -
     };
     let split = |read_bytes| match split_by(Cursor::new(content), &rules, read_bytes) {
         Ok(split) => Ok(split.records),
-        Err(SplitError::Content(reasons)) => Err(reasons),
+        Err(SplitError::Content(objections)) => Err(reason::texts(&objections)),
         Err(error) => panic!("{error}"),
     };
     let at_once = split(READ_BYTES);

@@ -5,7 +5,7 @@
 //! (`007`, `1E2`, `1.10`, `+49`) make their column text, and no two texts become equal. Whole numbers in a column of doubles may
 //! be written `5` or `5.0`, but all of them in the same way.
 
-use mysimbdp_core::column::{ColumnType, ColumnValues};
+use mysimbdp_model::column::{ColumnType, ColumnValues};
 
 use super::memory::Memory;
 use super::number::{self, BOOL, FRACTION, INT, Kinds, LONG, WHOLE, WIDE, WORD};

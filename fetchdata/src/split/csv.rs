@@ -8,8 +8,9 @@
 //! could be believed.
 
 use memchr::{memchr, memchr_iter, memchr3};
-use mysimbdp_core::column::Column;
-use mysimbdp_core::encoding::Encoding;
+use mysimbdp_model::column::Column;
+use mysimbdp_model::encoding::Encoding;
+use mysimbdp_model::reason::{Objection, ReasonCode};
 
 use super::cutter::Cutter;
 use super::header::{HeaderLine, OTHER_SEPARATORS};
@@ -59,7 +60,7 @@ enum Header {
     /// The bytes so far.
     Open(Vec<u8>),
     /// With what is wrong with it.
-    Complete(Option<String>),
+    Complete(Option<Objection>),
 }
 
 /// A quoted field that ended with a backslash, as one may. If a quote comes soon where none should, it meant `\"`.
@@ -84,7 +85,7 @@ impl Csv {
         }
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), String> {
+    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
         while at < chunk.len() {
             let byte = chunk[at];
             match self.state {
@@ -164,23 +165,24 @@ impl Csv {
         self.keep_header(chunk)
     }
 
-    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), String> {
+    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
         match self.state {
             State::Quoted { line, .. } => {
-                return Err(format!("the quoted field that begins at line {line} is never closed"));
+                let text = format!("the quoted field that begins at line {line} is never closed");
+                return Err(ReasonCode::InvalidQuotes.because(text));
             }
             State::Unquoted { .. } | State::QuoteInQuoted { .. } => self.end_record(&[], 0, true, cutter),
             State::AfterReturn { is_record } => self.end_record(&[], 0, is_record, cutter),
             State::RecordStart => {}
         }
         if matches!(self.header, Header::Open(_)) {
-            return Err("has no header line".to_owned());
+            return Err(ReasonCode::HeaderMissing.because("has no header line"));
         }
         self.rows.as_ref().and_then(Rows::fault).map_or(Ok(()), Err)
     }
 
     /// What is wrong with the header.
-    pub(super) fn header_fault(&self) -> Option<String> {
+    pub(super) fn header_fault(&self) -> Option<Objection> {
         match &self.header {
             Header::Complete(fault) => fault.clone(),
             Header::Open(_) => None,
@@ -193,7 +195,7 @@ impl Csv {
     }
 
     /// At a quote in a field without quotes, or at the start of one.
-    fn quote(&mut self, before: u8) -> Result<(), String> {
+    fn quote(&mut self, before: u8) -> Result<(), Objection> {
         if before == b',' {
             self.state = State::Quoted { line: self.line, previous: 0 };
             return Ok(());
@@ -257,7 +259,7 @@ impl Csv {
         self.header = Header::Complete(fault);
     }
 
-    fn keep_header(&mut self, chunk: &[u8]) -> Result<(), String> {
+    fn keep_header(&mut self, chunk: &[u8]) -> Result<(), Objection> {
         let Header::Open(line) = &mut self.header else { return Ok(()) };
         if line.len() <= HEADER_BYTES_MAX {
             line.extend_from_slice(chunk);
@@ -276,26 +278,26 @@ impl Escape {
     }
 }
 
-fn header_too_large() -> String {
-    format!("header line is larger than {HEADER_BYTES_MAX} bytes")
+fn header_too_large() -> Objection {
+    ReasonCode::HeaderTooLarge.because(format!("header line is larger than {HEADER_BYTES_MAX} bytes"))
 }
 
 /// Behind the closing quote of a field: `previous` is in front of the quote, `behind` behind it.
-fn behind_quote(line: u64, previous: u8, behind: u8) -> String {
+fn behind_quote(line: u64, previous: u8, behind: u8) -> Objection {
     if OTHER_SEPARATORS.contains(&behind) {
         let behind = char::from(behind);
-        return format!(
-            "line {line} has {behind:?} behind a quoted field: fields must be separated by commas"
-        );
+        let text =
+            format!("line {line} has {behind:?} behind a quoted field: fields must be separated by commas");
+        return ReasonCode::WrongSeparator.because(text);
     }
     if previous == b'\\' {
         return backslash(line);
     }
-    format!("line {line} has text behind a closing quote: {DOUBLED}")
+    ReasonCode::InvalidQuotes.because(format!("line {line} has text behind a closing quote: {DOUBLED}"))
 }
 
-fn backslash(line: u64) -> String {
-    format!("line {line} has \\\" in a quoted field: {DOUBLED}")
+fn backslash(line: u64) -> Objection {
+    ReasonCode::InvalidQuotes.because(format!("line {line} has \\\" in a quoted field: {DOUBLED}"))
 }
 
 const DOUBLED: &str = "a quote in a quoted field must be written twice, \"\"";

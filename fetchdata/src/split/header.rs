@@ -5,7 +5,8 @@
 use std::collections::HashSet;
 
 use memchr::memchr_iter;
-use mysimbdp_core::encoding::Encoding;
+use mysimbdp_model::encoding::Encoding;
+use mysimbdp_model::reason::{Objection, ReasonCode};
 
 use super::BYTE_ORDER_MARK;
 
@@ -20,7 +21,7 @@ pub(super) struct HeaderLine {
     pub(super) separator: Option<Separator>,
     /// Whether it begins as comments do.
     pub(super) is_comment: bool,
-    fault: Option<String>,
+    fault: Option<Objection>,
 }
 
 #[derive(Clone, Copy)]
@@ -49,8 +50,10 @@ impl HeaderLine {
         let is_comment = names.first().is_some_and(|name| name.starts_with('#'));
         match expected {
             Some(expected) => {
-                let fault = (names != expected)
-                    .then(|| format!("header is {}, allowed is {:?}", shown(&names), expected.join(",")));
+                let fault = (names != expected).then(|| {
+                    let text = format!("header is {}, allowed is {:?}", shown(&names), expected.join(","));
+                    ReasonCode::HeaderMismatch.because(text)
+                });
                 Self { names, separator: None, is_comment: false, fault }
             }
             None => {
@@ -62,7 +65,7 @@ impl HeaderLine {
     }
 
     /// What is wrong with it.
-    pub(super) fn fault(&self) -> Option<String> {
+    pub(super) fn fault(&self) -> Option<Objection> {
         self.fault.clone()
     }
 
@@ -86,15 +89,17 @@ fn separator(line: &[u8]) -> Option<Separator> {
 }
 
 /// Why the names seem to be a row: the header is missing then, and the row would be lost.
-fn doubt(names: &[String]) -> Option<String> {
+fn doubt(names: &[String]) -> Option<Objection> {
     let remedy =
         "if the header is missing, put one in front; if this is the header, name it in \"files.header\"";
     if names.iter().all(|name| is_data(name)) {
-        return Some(format!("header {} has nothing but numbers and dates: {remedy}", shown(names)));
+        let text = format!("header {} has nothing but numbers and dates: {remedy}", shown(names));
+        return Some(ReasonCode::HeaderMissing.because(text));
     }
     let mut seen = HashSet::new();
     let twice = names.iter().find(|name| !name.is_empty() && !seen.insert(name.as_str()))?;
-    Some(format!("header has {} twice: {remedy}", shown(std::slice::from_ref(twice))))
+    let text = format!("header has {} twice: {remedy}", shown(std::slice::from_ref(twice)));
+    Some(ReasonCode::HeaderDuplicate.because(text))
 }
 
 /// Whether it is written in digits and what stands between them in numbers, dates and times.
@@ -116,7 +121,7 @@ mod tests {
     use super::*;
 
     fn fault(line: &str) -> Option<String> {
-        HeaderLine::new(line.as_bytes(), Encoding::Utf8, None).fault()
+        HeaderLine::new(line.as_bytes(), Encoding::Utf8, None).fault().map(|objection| objection.text)
     }
 
     #[test]
@@ -164,7 +169,8 @@ mod tests {
         let expected = ["1".to_owned(), "1".to_owned()];
         assert_eq!(HeaderLine::new(b"1,1\n", Encoding::Utf8, Some(&expected)).fault(), None);
         let other = HeaderLine::new(b"1,2\n", Encoding::Utf8, Some(&expected)).fault();
-        assert_eq!(other.as_deref(), Some("header is \"1,2\", allowed is \"1,1\""));
+        let expected = ReasonCode::HeaderMismatch.because("header is \"1,2\", allowed is \"1,1\"");
+        assert_eq!(other, Some(expected));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! A JSON array whose elements are the records.
 //!
 //! Follows brackets and strings, which is enough to tell elements apart. What lies within an element is for the app to
-//! judge, but for two things: it must not be nested without bound, and its brackets must match, as otherwise its end
+//! inspect, but for two things: it must not be nested without bound, and its brackets must match, as otherwise its end
 //! could not be found.
 
 use memchr::memchr2;
+use mysimbdp_model::reason::{Objection, ReasonCode};
 
 use super::cutter::Cutter;
 
@@ -43,7 +44,11 @@ impl JsonArray {
         Self { state: State::Start, closers: Vec::new(), elements: 0 }
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), String> {
+    pub(super) fn feed(&mut self, chunk: &[u8], at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
+        self.follow(chunk, at, cutter).map_err(|text| ReasonCode::InvalidJson.because(text))
+    }
+
+    fn follow(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), String> {
         while let Some(&byte) = chunk.get(at) {
             match self.state {
                 State::String => {
@@ -84,15 +89,16 @@ impl JsonArray {
         Ok(())
     }
 
-    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), String> {
-        match self.state {
+    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
+        let text = match self.state {
             State::Closed => {
                 cutter.boundary(&[], 0, u64::from(self.elements > 0));
-                Ok(())
+                return Ok(());
             }
-            State::Start => Err("is no JSON array: it is blank".to_owned()),
-            _ => Err(format!("is no complete JSON array: it ends within element {}", self.elements)),
-        }
+            State::Start => "is no JSON array: it is blank".to_owned(),
+            _ => format!("is no complete JSON array: it ends within element {}", self.elements),
+        };
+        Err(ReasonCode::InvalidJson.because(text))
     }
 
     /// At the first byte of an element, or at what stands in its place. Consumes nothing.

@@ -31,12 +31,13 @@ mod tests;
 use std::io::{self, Read, Seek};
 use std::ops::ControlFlow;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::column::Column;
-use mysimbdp_core::encoding::Encoding;
-use mysimbdp_core::ingestion::IngestionId;
-use mysimbdp_core::io::coredms::CHUNK_BYTES;
-use mysimbdp_core::manifest::{Format, Prefix};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::column::Column;
+use mysimbdp_model::encoding::Encoding;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::manifest::{Format, Prefix};
+use mysimbdp_model::reason::{self, Objection, ReasonCode};
+use mysimbdp_store::CHUNK_BYTES;
 
 use cutter::Cutter;
 
@@ -103,8 +104,8 @@ pub(crate) enum SplitError {
     #[error("cannot read the content")]
     Read(#[source] io::Error),
     /// The content breaks rules: all that were found.
-    #[error("content breaks rules: {}", .0.join("; "))]
-    Content(Vec<String>),
+    #[error("content breaks rules: {}", reason::joined(.0))]
+    Content(Vec<Objection>),
 }
 
 /// Splits what `reader` gives, to its end.
@@ -115,7 +116,7 @@ pub(crate) enum SplitError {
 /// # Errors
 ///
 /// [`SplitError::Content`] where it is no text of its encoding, or not of its format as a whole. Whether each single
-/// record is right is for the app to judge.
+/// record is right is for the app to inspect.
 pub(crate) fn split(reader: impl Read + Seek + Send, rules: &Rules) -> Result<Split, SplitError> {
     split_by(reader, rules, READ_BYTES)
 }
@@ -162,13 +163,13 @@ fn whole_chunks(block: u64) -> u64 {
     if block < chunk { block } else { block - block % chunk }
 }
 
-/// What is known of the content so far. The text and the structure are judged apart, each up to its first fault.
+/// What is known of the content so far. The text and the structure are inspected apart, each up to its first fault.
 struct Pass {
     text: Option<text::Text>,
     records: Records,
     cutter: Cutter,
     text_fault: Option<text::Fault>,
-    structure_fault: Option<String>,
+    structure_fault: Option<Objection>,
 }
 
 /// What was cut and found, and all that is wrong.
@@ -176,7 +177,7 @@ struct Passed {
     cutter: Cutter,
     columns: Vec<Column>,
     text_fault: Option<text::Fault>,
-    reasons: Vec<String>,
+    reasons: Vec<Objection>,
 }
 
 /// Follows one format.
@@ -241,7 +242,7 @@ impl Pass {
 
     fn end(mut self) -> Passed {
         if self.cutter.chunk_start() == 0 && self.text_fault.is_none() {
-            let (columns, reasons) = (Vec::new(), vec!["is empty".to_owned()]);
+            let (columns, reasons) = (Vec::new(), vec![ReasonCode::Empty.because("is empty")]);
             return Passed { cutter: self.cutter, columns, text_fault: None, reasons };
         }
         if let Some(text) = &self.text

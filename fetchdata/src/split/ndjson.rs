@@ -1,8 +1,9 @@
-//! NDJSON: each line that is not blank is a record. Whether it is JSON is for the app to judge.
+//! NDJSON: each line that is not blank is a record. Whether it is JSON is for the app to inspect.
 //!
 //! But for one thing: where the first value goes over several lines, no line is a record, and each would be rejected.
 
 use memchr::memchr;
+use mysimbdp_model::reason::{Objection, ReasonCode};
 use serde::de::IgnoredAny;
 
 use super::cutter::Cutter;
@@ -24,7 +25,7 @@ impl Ndjson {
         Self { begun: false, blank: true, head: is_read.then(Vec::new) }
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), String> {
+    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
         if !self.begun {
             self.begun = true;
             cutter.end_prefix(at);
@@ -47,12 +48,12 @@ impl Ndjson {
         Ok(())
     }
 
-    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), String> {
+    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
         cutter.boundary(&[], 0, u64::from(!self.blank));
         self.look_at_first()
     }
 
-    fn look_at_first(&mut self) -> Result<(), String> {
+    fn look_at_first(&mut self) -> Result<(), Objection> {
         match self.head.take() {
             Some(head) => several_lines(head.trim_ascii_start()).map_or(Ok(()), Err),
             None => Ok(()),
@@ -61,7 +62,7 @@ impl Ndjson {
 }
 
 /// What is wrong where the first value goes over several lines. A line that was torn off is no such value: it has no end.
-fn several_lines(text: &[u8]) -> Option<String> {
+fn several_lines(text: &[u8]) -> Option<Objection> {
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     let is_whole = matches!(values.next(), Some(Ok(_)));
     let value = &text[..values.byte_offset()];
@@ -72,7 +73,8 @@ fn several_lines(text: &[u8]) -> Option<String> {
         Some(b'[') => "a JSON array is named .json, or the app has \"format\": \"json\"",
         _ => "each must be on one line",
     };
-    Some(format!("is not NDJSON: its first value goes over several lines; {remedy}"))
+    let text = format!("is not NDJSON: its first value goes over several lines; {remedy}");
+    Some(ReasonCode::InvalidJson.because(text))
 }
 
 fn is_blank(line: &[u8]) -> bool {

@@ -1,7 +1,8 @@
 //! The rows of a CSV file: what their columns hold, and whether they are rows of its header.
 
 use memchr::{memchr, memchr_iter};
-use mysimbdp_core::column::{Column, ColumnValues};
+use mysimbdp_model::column::{Column, ColumnValues};
+use mysimbdp_model::reason::{Objection, ReasonCode};
 
 use super::column::{self, ColumnScan};
 use super::header::{HeaderLine, Separator};
@@ -96,22 +97,22 @@ impl Rows {
     }
 
     /// Why the file is not what it claims to be, after its last row.
-    pub(super) fn fault(&self) -> Option<String> {
+    pub(super) fn fault(&self) -> Option<Objection> {
         if let Some(Separator { byte, .. }) = self.header.separator
             && self.rows > 0
             && self.separated * 10 >= self.rows * ALIKE_OF_TEN
         {
             let byte = char::from(byte);
-            return Some(format!(
+            return Some(ReasonCode::WrongSeparator.because(format!(
                 "has one column, and {byte:?} in its lines as often as in the header: fields must be separated by commas"
-            ));
+            )));
         }
         if self.rows >= MISFITS_MIN && self.fitting == 0 {
             let (rows, fields, header) = (self.rows, self.header.names.len(), self.header.shown());
-            return Some(format!(
+            return Some(ReasonCode::HeaderNotFirst.because(format!(
                 "none of {rows} rows has as many fields ({fields}) as the header {header}: \
                  what comes before the header, such as comments or a title, must be removed"
-            ));
+            )));
         }
         None
     }

@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use ::csv::{QuoteStyle, Terminator, WriterBuilder};
 use bson::Bson;
-use mysimbdp_core::column::{ColumnType, ColumnValues};
+use mysimbdp_model::column::{ColumnType, ColumnValues};
 use mysimbdp_sdk::record::{Fields, column};
 use proptest::prelude::*;
 

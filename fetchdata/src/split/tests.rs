@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use mysimbdp_core::records::Scanner;
+use mysimbdp_model::records::Scanner;
 use proptest::prelude::*;
 
 use super::*;
@@ -53,7 +53,7 @@ fn cut_for(
 
 fn reasons(content: &[u8], format: Format) -> Vec<String> {
     match cut(content, format, 10, 4) {
-        Err(SplitError::Content(reasons)) => reasons,
+        Err(SplitError::Content(objections)) => reason::texts(&objections),
         other => panic!("expected reasons, got {other:?}"),
     }
 }
@@ -254,7 +254,7 @@ fn a_header_that_never_ends_is_refused_in_bounded_memory() {
 #[test]
 fn a_header_must_be_the_wanted_one() {
     let client = client();
-    let judge = |content: &[u8], wanted: &[&str], encoding| {
+    let inspect = |content: &[u8], wanted: &[&str], encoding| {
         let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         let rules = Rules {
             client: &client,
@@ -267,10 +267,10 @@ fn a_header_must_be_the_wanted_one() {
         };
         split(Cursor::new(content), &rules).map(|_| ()).map_err(|error| error.to_string())
     };
-    assert_eq!(judge(b"\xef\xbb\xbfa,\"b\"\n1,2\n", &["a", "b"], Encoding::Utf8), Ok(()));
-    assert_eq!(judge(b"gr\xf6\xdfe\n1\n", &["größe"], Encoding::Latin1), Ok(()));
+    assert_eq!(inspect(b"\xef\xbb\xbfa,\"b\"\n1,2\n", &["a", "b"], Encoding::Utf8), Ok(()));
+    assert_eq!(inspect(b"gr\xf6\xdfe\n1\n", &["größe"], Encoding::Latin1), Ok(()));
     for (content, wanted) in [(b"b,a\n1,2\n", ["a", "b"].as_slice()), (b"a,b\n1,2\n", &["a"])] {
-        let refused = judge(content, wanted, Encoding::Utf8).expect_err("another header");
+        let refused = inspect(content, wanted, Encoding::Utf8).expect_err("another header");
         assert!(refused.contains("header is") && refused.contains(&wanted.join(",")), "{refused}");
     }
 }

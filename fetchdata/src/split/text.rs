@@ -1,11 +1,12 @@
 //! Whether bytes are text: no NUL, and valid in the client's encoding.
 //!
-//! Lines are counted only where one must be named: to count all of them takes as long as to judge them.
+//! Lines are counted only where one must be named: to count all of them takes as long as to inspect them.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 use memchr::{memchr, memchr_iter};
-use mysimbdp_core::encoding::Encoding;
+use mysimbdp_model::encoding::Encoding;
+use mysimbdp_model::reason::{Objection, ReasonCode};
 
 /// Looks at text that comes in pieces, which may cut a character.
 pub(super) struct Text {
@@ -40,8 +41,8 @@ pub(super) enum Fault {
 
 impl Fault {
     /// For people, with the line. `content` is all of it, from the start.
-    pub(super) fn describe(&self, content: impl Read) -> io::Result<String> {
-        Ok(match *self {
+    pub(super) fn describe(&self, content: impl Read) -> io::Result<Objection> {
+        Ok(ReasonCode::InvalidEncoding.because(match *self {
             Self::Utf16 => "is UTF-16, allowed is UTF-8".to_owned(),
             Self::Nul { at } => format!("line {} has a NUL byte", line(content, at)?),
             Self::NotUtf8 { at } => format!("line {} is not UTF-8", line(content, at)?),
@@ -56,7 +57,7 @@ impl Fault {
                 let (line, encoding) = (line(content, at)?, encoding.as_str());
                 format!("line {line} has the byte 0x{byte:02X}, which is not text in {encoding}{remedy}")
             }
-        })
+        }))
     }
 }
 
@@ -144,32 +145,32 @@ impl Text {
 mod tests {
     use super::*;
 
-    fn judge(encoding: Encoding, bytes: &[u8], piece: usize) -> Result<(), String> {
+    fn inspect(encoding: Encoding, bytes: &[u8], piece: usize) -> Result<(), String> {
         let mut text = Text::new(encoding);
         let mut chunks = bytes.chunks(piece);
         let fed = chunks.try_for_each(|chunk| text.feed(chunk, nul(chunk)));
-        fed.and_then(|()| text.end()).map_err(|fault| fault.describe(bytes).expect("bytes can be read"))
+        fed.and_then(|()| text.end()).map_err(|fault| fault.describe(bytes).expect("bytes can be read").text)
     }
 
     #[test]
     fn a_character_may_be_cut_anywhere() {
         let text = "ä€😀\nüber".repeat(3);
         for piece in 1..=text.len() {
-            assert_eq!(judge(Encoding::Utf8, text.as_bytes(), piece), Ok(()), "pieces of {piece}");
+            assert_eq!(inspect(Encoding::Utf8, text.as_bytes(), piece), Ok(()), "pieces of {piece}");
         }
     }
 
     #[test]
     fn the_line_of_the_first_fault_is_named_whatever_the_pieces() {
         for piece in 1..10 {
-            assert_eq!(judge(Encoding::Utf8, b"a\nb\xffc\n", piece), Err("line 2 is not UTF-8".to_owned()));
+            assert_eq!(inspect(Encoding::Utf8, b"a\nb\xffc\n", piece), Err("line 2 is not UTF-8".to_owned()));
             assert_eq!(
-                judge(Encoding::Utf8, b"a\nb\n\xe2\x82x", piece),
+                inspect(Encoding::Utf8, b"a\nb\n\xe2\x82x", piece),
                 Err("line 3 is not UTF-8".to_owned())
             );
-            assert_eq!(judge(Encoding::Utf8, b"a\0\n", piece), Err("line 1 has a NUL byte".to_owned()));
+            assert_eq!(inspect(Encoding::Utf8, b"a\0\n", piece), Err("line 1 has a NUL byte".to_owned()));
             assert!(
-                judge(Encoding::Utf8, b"a\n\xe2\x82", piece)
+                inspect(Encoding::Utf8, b"a\n\xe2\x82", piece)
                     .is_err_and(|reason| reason.contains("within a character"))
             );
         }
@@ -179,17 +180,17 @@ mod tests {
     fn bytes_that_an_encoding_has_not_are_named_with_the_likely_one() {
         let bytes: Vec<u8> = (1..0x80).chain(0xa0..=0xff).collect();
         for encoding in [Encoding::Latin1, Encoding::Windows1252] {
-            assert_eq!(judge(encoding, &bytes, 7), Ok(()));
-            assert!(judge(encoding, b"a\0", 7).is_err());
+            assert_eq!(inspect(encoding, &bytes, 7), Ok(()));
+            assert!(inspect(encoding, b"a\0", 7).is_err());
         }
         let euro = b"name,price\nM\xfcller,5 \x80\n";
-        assert_eq!(judge(Encoding::Windows1252, euro, 7), Ok(()));
+        assert_eq!(inspect(Encoding::Windows1252, euro, 7), Ok(()));
         let reason = "line 2 has the byte 0x80, which is not text in iso-8859-1; if it is Windows-1252, set \
                       \"files.encoding\" to \"windows-1252\"";
         for piece in 1..30 {
-            assert_eq!(judge(Encoding::Latin1, euro, piece), Err(reason.to_owned()));
+            assert_eq!(inspect(Encoding::Latin1, euro, piece), Err(reason.to_owned()));
         }
         let reason = "line 1 has the byte 0x81, which is not text in windows-1252";
-        assert_eq!(judge(Encoding::Windows1252, b"\x81", 1), Err(reason.to_owned()));
+        assert_eq!(inspect(Encoding::Windows1252, b"\x81", 1), Err(reason.to_owned()));
     }
 }

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::io::drop_directory::{DropDirectory, DropPath};
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::manifest::{Format, Lane};
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::{Format, Lane};
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_testbed::{Disk, FileSystem, Root, python, until, until_async};
 use serde_json::json;
 
@@ -100,7 +100,7 @@ async fn staging_on_another_file_system_gets_synced_parts_and_the_original_goes(
         staged.manifest.micro_batches.iter().all(|batch| batch.path == format!("parts/{:05}", batch.index))
     );
     until(DEADLINE, "the original is gone", || {
-        fs::read_dir(running.root.drop_point("client1")).expect("drop point").count() == 1
+        fs::read_dir(running.root.drop_directory("client1")).expect("drop point").count() == 1
     });
     running.stop().await;
 }
@@ -127,7 +127,7 @@ async fn the_drop_directory_may_be_a_symlink_and_is_watched_all_the_same() {
 fn a_clients_folder_that_is_a_mount_of_its_own_is_taken_from_and_written_to() {
     let Some(disk) = Disk::new_or_skip(FileSystem::Ext4) else { return };
     let root = Root::new(&config(json!({})));
-    let folder = root.drop_point("client1");
+    let folder = root.drop_directory("client1");
     fs::create_dir_all(&folder).expect("folder");
     let run = |program: &str, words: &[&Path]| {
         assert!(
@@ -148,7 +148,7 @@ fn a_clients_folder_that_is_a_mount_of_its_own_is_taken_from_and_written_to() {
         running.one_discarded("client1").await;
         let root = running.stop().await;
         assert_eq!(dropped(&root), [] as [std::path::PathBuf; 0]);
-        for waiting in [root.drop_point(".mysimbdp"), folder.join("sub")] {
+        for waiting in [root.drop_directory(".mysimbdp"), folder.join("sub")] {
             assert_eq!(fs::read_dir(&waiting).expect("list").count(), 0, "{}", waiting.display());
         }
         let receipt = DropPath::parse("client-input-directory/client1/sub/receipt").expect("path");
@@ -200,7 +200,7 @@ async fn all_files_are_found_when_the_queue_of_the_watcher_overflows() {
     running.root.drop_file("client1", "first.csv", ROWS);
     running.one_staged().await;
     drop(short);
-    let directory = running.root.drop_point("client1");
+    let directory = running.root.drop_directory("client1");
     for number in 0..600 {
         fs::write(directory.join(format!("{number}.csv")), format!("a\n{number}\n")).expect("write a file");
     }
@@ -213,19 +213,19 @@ async fn all_files_are_found_when_the_queue_of_the_watcher_overflows() {
 async fn hard_links_and_files_in_directories_that_are_moved_in_are_found() {
     let running = Running::start();
     until(DEADLINE, "the drop point is there", || {
-        running.root.drop_point("client1").join("backfill").exists()
+        running.root.drop_directory("client1").join("backfill").exists()
     });
     let outside = running.root.path().join("outside");
     fs::create_dir_all(outside.join("inner")).expect("directory");
     fs::write(outside.join("linked.csv"), b"a\n1\n").expect("file");
-    fs::hard_link(outside.join("linked.csv"), running.root.drop_point("client1").join("linked.csv"))
+    fs::hard_link(outside.join("linked.csv"), running.root.drop_directory("client1").join("linked.csv"))
         .expect("link");
     running.one_staged().await;
 
     fs::write(outside.join("moved.csv"), b"a\n2\n").expect("file");
     fs::write(outside.join("inner/deeper.csv"), b"a\n3\n").expect("file");
     fs::remove_file(outside.join("linked.csv")).expect("remove");
-    fs::rename(&outside, running.root.drop_point("client1").join("moved-in")).expect("move in");
+    fs::rename(&outside, running.root.drop_directory("client1").join("moved-in")).expect("move in");
     let staged = running.until_staged(3).await;
     let mut files: Vec<_> = staged.iter().map(|staged| staged.manifest.file.as_str()).collect();
     files.sort_unstable();
@@ -374,12 +374,13 @@ async fn receipts_of_the_platform_are_no_files_of_the_client() {
 async fn a_file_that_cannot_be_opened_holds_up_no_other_and_is_taken_when_it_can() {
     let running = Running::start();
     // A directory without permissions would not stop root; a name longer than the path limit stops everybody.
-    let deep = (0..18).fold(running.root.drop_point("client1"), |path, _| path.join("d"));
+    let deep = (0..18).fold(running.root.drop_directory("client1"), |path, _| path.join("d"));
     fs::create_dir_all(&deep).expect("directories");
     fs::write(deep.join("deep.csv"), b"a\n1\n").expect("file");
     running.root.drop_file("client1", "other.csv", ROWS);
     assert_eq!(running.one_staged().await.manifest.file, "other.csv");
-    fs::rename(deep.join("deep.csv"), running.root.drop_point("client1").join("deep.csv")).expect("move up");
+    fs::rename(deep.join("deep.csv"), running.root.drop_directory("client1").join("deep.csv"))
+        .expect("move up");
     running.until_staged(2).await;
     running.stop().await;
 }
@@ -394,14 +395,14 @@ async fn one_hand_is_kept_from_backfill() {
         let content = [format!("file,{number}a\n").into_bytes(), rows(200_000)].concat();
         running.root.drop_file("client1/backfill", &format!("{number}.csv"), &content);
     }
-    // Those that this process, which fetchdata runs in, is about to judge and split.
+    // Those that this process, which fetchdata runs in, is about to inspect and split.
     let open = |lane: &Path| {
         let open = fs::read_dir("/proc/self/fd").expect("Linux has /proc").flatten();
         let paths = open.filter_map(|open| fs::read_link(open.path()).ok());
         // Not the lane itself, which each walk opens.
         paths.filter(|path| path.parent() == Some(lane)).collect::<BTreeSet<_>>().len()
     };
-    let lane = running.root.drop_point("client1").join("backfill");
+    let lane = running.root.drop_directory("client1").join("backfill");
     until(DEADLINE, "the first is being split", || open(&lane) > 0);
     running.root.drop_file("client1", "live.csv", ROWS);
     let is_staged = |name: &str| staged(&running.root).iter().any(|staged| staged.manifest.file == name);

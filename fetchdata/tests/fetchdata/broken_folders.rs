@@ -42,15 +42,15 @@ async fn a_symlink_in_the_place_of_a_folder_is_left_alone_and_named() {
     let root = Root::new(&two(json!({})));
     let elsewhere = elsewhere(&root);
     fs::write(elsewhere.join("x.csv"), ROWS).expect("file");
-    fs::create_dir_all(root.drop_point("")).expect("directory");
-    symlink(&elsewhere, root.drop_point("client1")).expect("symlink");
+    fs::create_dir_all(root.drop_directory("")).expect("directory");
+    symlink(&elsewhere, root.drop_directory("client1")).expect("symlink");
     let running = Running::on(root);
     other_goes_on(&running).await;
     until(DEADLINE, "status tells", || {
         notices(&running.root).contains("client-input-directory/client1 is a symlink")
     });
     other_goes_on(&running).await;
-    assert!(running.root.drop_point("client1").is_symlink(), "it is not discarded");
+    assert!(running.root.drop_directory("client1").is_symlink(), "it is not discarded");
     assert_eq!(fs::read(elsewhere.join("x.csv")).expect("nothing behind it is taken"), ROWS);
     running.stop().await;
 }
@@ -65,8 +65,8 @@ async fn a_symlinked_folder_is_followed_if_the_config_allows_it() {
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
     let device = |path: &std::path::Path| fs::metadata(path).expect("metadata").dev();
     assert_ne!(device(elsewhere.path()), device(root.path()), "the test needs two file systems");
-    fs::create_dir_all(root.drop_point("")).expect("directory");
-    symlink(elsewhere.path(), root.drop_point("client1")).expect("symlink");
+    fs::create_dir_all(root.drop_directory("")).expect("directory");
+    symlink(elsewhere.path(), root.drop_directory("client1")).expect("symlink");
     for (name, content) in [("x.csv", "a\n1\n"), ("wrong.exe", "no")] {
         root.drop_file("client1", name, content.as_bytes());
     }
@@ -82,7 +82,7 @@ async fn a_symlinked_folder_is_followed_if_the_config_allows_it() {
     };
     until(DEADLINE, "all originals are gone", || left() == 0);
     until(DEADLINE, "and their records", || {
-        let own = fs::read_dir(running.root.drop_point(".mysimbdp")).expect("list");
+        let own = fs::read_dir(running.root.drop_directory(".mysimbdp")).expect("list");
         own.count() == 0
     });
     assert_eq!(notices(&running.root), "");
@@ -96,10 +96,10 @@ async fn an_original_beside_a_file_is_found_by_its_record_after_a_crash() {
     let staged = running.one_staged().await;
     let root = running.stop().await;
     let ingestion = staged.manifest.ingestion;
-    let beside = root.drop_point("client1").join("d").join(format!(".taken-{ingestion}"));
+    let beside = root.drop_directory("client1").join("d").join(format!(".taken-{ingestion}"));
     fs::create_dir_all(&beside).expect("directory");
     fs::write(beside.join("known.csv"), ROWS).expect("the original");
-    let record = root.drop_point(".mysimbdp").join(format!("beside-{ingestion}"));
+    let record = root.drop_directory(".mysimbdp").join(format!("beside-{ingestion}"));
     fs::write(&record, format!("client1/d/.taken-{ingestion}")).expect("record");
     let running = Running::on(root);
     until(DEADLINE, "its copy is staged, so it goes", || !beside.exists() && !record.exists());
@@ -112,8 +112,8 @@ async fn a_symlink_of_another_user_is_not_followed_whatever_the_config_allows() 
     let root = Root::new(&two(json!({"folder_may_be_symlink": true})));
     let elsewhere = elsewhere(&root);
     fs::write(elsewhere.join("x.csv"), ROWS).expect("file");
-    fs::create_dir_all(root.drop_point("")).expect("directory");
-    let link = root.drop_point("client1");
+    fs::create_dir_all(root.drop_directory("")).expect("directory");
+    let link = root.drop_directory("client1");
     symlink(&elsewhere, &link).expect("symlink");
     if let Err(error) = lchown(&link, Some(STRANGER), Some(STRANGER)) {
         eprintln!("SKIPPED: only root can give a symlink to somebody else: {error}");
@@ -129,8 +129,8 @@ async fn a_symlink_of_another_user_is_not_followed_whatever_the_config_allows() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_in_the_place_of_a_folder_pauses_its_client_until_it_is_gone() {
     let root = Root::new(&two(json!({})));
-    fs::create_dir_all(root.drop_point("")).expect("directory");
-    fs::write(root.drop_point("client1"), "in the way").expect("file");
+    fs::create_dir_all(root.drop_directory("")).expect("directory");
+    fs::write(root.drop_directory("client1"), "in the way").expect("file");
     let running = Running::on(root);
     other_goes_on(&running).await;
     until(DEADLINE, "status tells", || notices(&running.root).contains("client1 is a regular file"));
@@ -144,15 +144,15 @@ async fn a_file_in_the_place_of_a_folder_pauses_its_client_until_it_is_gone() {
 }
 
 fn root_file(running: &Running) -> PathBuf {
-    running.root.drop_point("client1")
+    running.root.drop_directory("client1")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn folders_that_are_removed_while_it_runs_come_back_and_are_watched_again() {
     let running = Running::with(&two(json!({})));
     other_goes_on(&running).await;
-    fs::remove_dir_all(running.root.drop_point("client1")).expect("remove");
-    until(DEADLINE, "the folder is made anew", || running.root.drop_point("client1/backfill").is_dir());
+    fs::remove_dir_all(running.root.drop_directory("client1")).expect("remove");
+    until(DEADLINE, "the folder is made anew", || running.root.drop_directory("client1/backfill").is_dir());
     running.root.drop_file("client1", "x.csv", ROWS);
     until(DEADLINE, "its files are taken", || staged_of(&running.root, "client1") == 1);
     other_goes_on(&running).await;

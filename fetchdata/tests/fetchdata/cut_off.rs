@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use mysimbdp_core::layout::Layout;
 use mysimbdp_fetchdata::{Error, ROLE};
+use mysimbdp_model::layout::Layout;
 use mysimbdp_testbed::{Root, until};
 use serde_json::{Value, json};
 
@@ -33,8 +33,8 @@ fn with_parts() -> Value {
     all
 }
 
-fn drop_point(root: &Root, name: &str) -> PathBuf {
-    root.drop_point("client1").join(name)
+fn drop_directory(root: &Root, name: &str) -> PathBuf {
+    root.drop_directory("client1").join(name)
 }
 
 async fn assert_staged_once(root: Root, why: &str) {
@@ -60,7 +60,7 @@ async fn assert_staged_once(root: Root, why: &str) {
 async fn before_the_file_was_moved_in() {
     let (root, staged) = after_staging(&config(json!({}))).await;
     let unseen = make_unseen(&staged);
-    fs::rename(unseen.join("cut.csv"), drop_point(&root, "cut.csv")).expect("rename");
+    fs::rename(unseen.join("cut.csv"), drop_directory(&root, "cut.csv")).expect("rename");
     assert_staged_once(root, "a manifest without data is removed").await;
 }
 
@@ -84,7 +84,7 @@ async fn with_data_that_does_not_match_while_its_name_is_in_use_again() {
     let (root, staged) = after_staging(&config(json!({}))).await;
     let unseen = make_unseen(&staged);
     fs::write(unseen.join("cut.csv"), b"a,b\n9,9\n").expect("change");
-    fs::write(drop_point(&root, "cut.csv"), ROWS).expect("drop again");
+    fs::write(drop_directory(&root, "cut.csv"), ROWS).expect("drop again");
     let running = Running::on(root);
     let found = running.until_staged(2).await;
     let mut contents: Vec<_> = found.iter().map(Staged::content).collect();
@@ -99,7 +99,7 @@ async fn in_the_middle_of_the_parts() {
     let (root, staged) = after_staging(&with_parts()).await;
     let unseen = make_unseen(&staged);
     fs::remove_file(unseen.join(Layout::MANIFEST)).expect("remove");
-    fs::write(drop_point(&root, "cut.csv"), ROWS).expect("the original");
+    fs::write(drop_directory(&root, "cut.csv"), ROWS).expect("the original");
     assert_staged_once(root, "parts without a manifest are made again").await;
 }
 
@@ -107,7 +107,7 @@ async fn in_the_middle_of_the_parts() {
 async fn with_all_parts_before_the_original_was_out_of_sight() {
     let (root, staged) = after_staging(&with_parts()).await;
     make_unseen(&staged);
-    fs::write(drop_point(&root, "cut.csv"), ROWS).expect("the original");
+    fs::write(drop_directory(&root, "cut.csv"), ROWS).expect("the original");
     assert_staged_once(root, "parts beside their original are made again").await;
 }
 
@@ -115,7 +115,7 @@ async fn with_all_parts_before_the_original_was_out_of_sight() {
 async fn with_all_parts_and_a_place_out_of_sight_that_is_still_empty() {
     let (root, staged) = after_staging(&with_parts()).await;
     make_unseen(&staged);
-    fs::write(drop_point(&root, "cut.csv"), ROWS).expect("the original");
+    fs::write(drop_directory(&root, "cut.csv"), ROWS).expect("the original");
     fs::create_dir_all(set_aside(&root, &staged)).expect("directory");
     assert_staged_once(root, "parts beside their original are made again").await;
 }
@@ -149,13 +149,13 @@ async fn with_an_original_out_of_sight_and_nothing_staged() {
     let (root, staged) = after_staging(&with_parts()).await;
     hide(&root, &staged);
     fs::remove_dir_all(&staged.directory).expect("remove");
-    assert_staged_once(root, "nobody knows it, so it is judged once more").await;
+    assert_staged_once(root, "nobody knows it, so it is inspected once more").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_an_original_that_an_earlier_version_has_set_aside() {
     let (root, staged) = after_staging(&with_parts()).await;
-    let beside = drop_point(&root, &format!(".taken-{}", staged.manifest.ingestion));
+    let beside = drop_directory(&root, &format!(".taken-{}", staged.manifest.ingestion));
     fs::create_dir(&beside).expect("directory");
     fs::write(beside.join("cut.csv"), ROWS).expect("the original");
     fs::remove_dir_all(&staged.directory).expect("remove");
@@ -170,7 +170,7 @@ fn hide(root: &Root, staged: &Staged) {
 
 /// Where the original of the client's file waits.
 fn set_aside(root: &Root, staged: &Staged) -> PathBuf {
-    root.drop_point(".mysimbdp").join(staged.manifest.ingestion.to_string()).join("client1")
+    root.drop_directory(".mysimbdp").join(staged.manifest.ingestion.to_string()).join("client1")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +196,7 @@ async fn in_the_middle_of_a_discard_to_another_file_system() {
     let name = "20260131T000000Z-0123456789abcdef";
     for copied in [false, true] {
         let root = Root::new(&config(json!({})));
-        let waiting = root.drop_point(".mysimbdp").join(name).join("client1");
+        let waiting = root.drop_directory(".mysimbdp").join(name).join("client1");
         fs::create_dir_all(&waiting).expect("directory");
         fs::write(waiting.join("wrong.exe"), ROWS).expect("the original");
         let unseen = root.path().join(format!("discarded/client1/.{name}"));
@@ -211,7 +211,7 @@ async fn in_the_middle_of_a_discard_to_another_file_system() {
         let running = Running::on(root);
         until(DEADLINE, "it is discarded", || running.root.list("discarded/client1").len() == 1);
         until(DEADLINE, "nothing waits", || {
-            fs::read_dir(running.root.drop_point(".mysimbdp")).expect("list").count() == 0
+            fs::read_dir(running.root.drop_directory(".mysimbdp")).expect("list").count() == 0
         });
         let root = running.stop().await;
         let found = root.list("discarded/client1");
@@ -243,11 +243,11 @@ async fn stopped_and_started_again_while_files_keep_coming() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_fetchdata_is_told_who_holds_the_drop_point() {
+async fn a_second_fetchdata_is_told_who_holds_the_drop_directory() {
     let running = Running::start();
     running.root.drop_file("client1", "first.csv", ROWS);
     running.one_staged().await;
-    let config = mysimbdp_core::config::Config::load(&running.root.config(), |_| None).expect("config");
+    let config = mysimbdp_config::Config::load(&running.root.config(), |_| None).expect("config");
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     match mysimbdp_fetchdata::run(std::sync::Arc::new(config), stopped).await {
         Err(Error::Lock(error)) => {

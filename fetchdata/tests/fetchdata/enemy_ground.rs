@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::{Hasher, IngestionId};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::{Hasher, IngestionId};
 use mysimbdp_testbed::{Root, STRANGER, Stranger, until, until_async};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
@@ -56,8 +56,8 @@ async fn a_symlink_where_an_original_would_wait_is_not_followed() {
     let root = Root::new(&with_parts());
     let names = ["config.csv".to_owned()];
     let outside = outside(&root, &names);
-    fs::create_dir_all(root.drop_point("client1")).expect("folder");
-    symlink(&outside, root.drop_point("client1").join(format!(".taken-{}", ingestion_of(ROWS))))
+    fs::create_dir_all(root.drop_directory("client1")).expect("folder");
+    symlink(&outside, root.drop_directory("client1").join(format!(".taken-{}", ingestion_of(ROWS))))
         .expect("symlink");
     root.drop_file("client1", "config.csv", ROWS);
     let running = Running::on(root);
@@ -73,7 +73,7 @@ async fn what_is_called_like_an_original_and_belongs_to_somebody_else_is_left_al
     running.root.drop_file("client1", "known.csv", ROWS);
     running.one_staged().await;
     let root = running.stop().await;
-    let theirs = root.drop_point("client1").join(format!(".taken-{}", ingestion_of(ROWS)));
+    let theirs = root.drop_directory("client1").join(format!(".taken-{}", ingestion_of(ROWS)));
     fs::create_dir(&theirs).expect("directory");
     fs::write(theirs.join("theirs"), "theirs").expect("file");
     if let Err(error) = chown(&theirs, Some(STRANGER), Some(STRANGER)) {
@@ -97,7 +97,7 @@ async fn what_returns_to_a_directory_that_is_a_symlink_now_comes_to_lie_beside_i
     fs::rename(&staged.directory, &unseen).expect("rename");
     fs::write(unseen.join("cut.csv"), b"a,b\n7,8\n").expect("change");
     let outside = outside(&root, &[]);
-    let lane = root.drop_point("client1").join("backfill");
+    let lane = root.drop_directory("client1").join("backfill");
     fs::remove_dir(&lane).expect("remove");
     symlink(&outside, &lane).expect("symlink");
 
@@ -131,7 +131,7 @@ async fn exchanged(config: &Value) {
         }
     }
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).expect("mode");
-    let folder = root.drop_point("client1");
+    let folder = root.drop_directory("client1");
     for path in [folder.clone(), folder.join("d")] {
         // Where this is not root, all is the test's own.
         let _ = chown(path, Some(STRANGER), Some(STRANGER));

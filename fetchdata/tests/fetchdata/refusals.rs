@@ -108,7 +108,7 @@ async fn what_is_discarded_to_another_file_system_is_copied_and_its_original_goe
     assert_eq!(fs::read(kept).expect("the file itself"), b"bytes");
     until(DEADLINE, "nothing is left of the original", || {
         dropped(&running.root).is_empty()
-            && fs::read_dir(running.root.drop_point(".mysimbdp")).expect("list").count() == 0
+            && fs::read_dir(running.root.drop_directory(".mysimbdp")).expect("list").count() == 0
     });
     running.stop().await;
 }
@@ -119,13 +119,13 @@ async fn a_folder_that_is_a_symlink_of_the_operators_is_left_alone() {
     let elsewhere = root.path().join("elsewhere");
     fs::create_dir_all(&elsewhere).expect("directory");
     fs::write(elsewhere.join("a.csv"), b"a\n1\n").expect("file");
-    fs::create_dir(root.drop_point("")).expect("drop directory");
-    std::os::unix::fs::symlink(&elsewhere, root.drop_point("client1")).expect("symlink");
+    fs::create_dir(root.drop_directory("")).expect("drop directory");
+    std::os::unix::fs::symlink(&elsewhere, root.drop_directory("client1")).expect("symlink");
     root.drop_file("", "wrong.exe", b"bytes");
     let running = Running::on(root);
     // By then it has been seen at least twice.
     running.one_discarded("client1").await;
-    assert!(running.root.drop_point("client1").is_symlink());
+    assert!(running.root.drop_directory("client1").is_symlink());
     assert_eq!(fs::read(elsewhere.join("a.csv")).expect("the file"), b"a\n1\n");
     running.stop().await;
 }

@@ -3,10 +3,9 @@
 use std::fs;
 
 use jiff::Timestamp;
-use mysimbdp_core::io::coredms;
-use mysimbdp_core::manifest::Lane;
-use mysimbdp_core::outcome::{FinalState, Run};
-use mysimbdp_core::reason::Reason;
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_model::outcome::{FinalState, Run};
+use mysimbdp_model::reason::Reason;
 use mysimbdp_testbed::{Root, until};
 use serde_json::json;
 
@@ -142,9 +141,11 @@ async fn finish(root: &Root, staged: &Staged, state: FinalState) {
         replace: false,
         collection: None,
         ids: None,
+        reasons: Vec::new(),
+        codes: Vec::new(),
     };
     let url = format!("sqlite:{}", root.path().join("state/coredms").display());
-    let store = coredms::open(&url, "mysimbdp").await.expect("store");
+    let store = mysimbdp_store::open(&url, "mysimbdp").await.expect("store");
     let document = bson::serialize_to_document(&run).expect("document");
     store.put(Run::COLLECTION, document).await.expect("history is written");
     store.close().await;
@@ -161,7 +162,9 @@ async fn finish(root: &Root, staged: &Staged, state: FinalState) {
         received_at: manifest.received_at,
         decided_at: Timestamp::now(),
         reasons: vec!["the app gave up".to_owned()],
+
+        codes: Vec::new(),
     };
-    let layout = mysimbdp_core::layout::Layout::new(root.path());
-    mysimbdp_core::io::staging::hold(&layout, &manifest.client, manifest.ingestion, &reason).expect("hold");
+    let layout = mysimbdp_model::layout::Layout::new(root.path());
+    mysimbdp_spool::staging::hold(&layout, &manifest.client, manifest.ingestion, &reason).expect("hold");
 }

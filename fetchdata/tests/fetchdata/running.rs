@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::staging;
-use mysimbdp_core::layout::Layout;
-use mysimbdp_core::manifest::Manifest;
+use mysimbdp_config::Config;
 use mysimbdp_fetchdata::Error;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::Manifest;
+use mysimbdp_spool::staging;
 use mysimbdp_testbed::{Root, until_async};
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use mysimbdp_core::io::sign;
-use mysimbdp_core::layout::Layout;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::sign;
 use mysimbdp_testbed::{Root, until};
 use serde_json::{Value, json};
 
@@ -43,8 +43,8 @@ async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_oth
     }
     let elsewhere = root.path().join("elsewhere");
     fs::create_dir(&elsewhere).expect("directory");
-    symlink(&elsewhere, root.drop_point("gamma")).expect("symlink");
-    fs::create_dir(root.drop_point("empty")).expect("directory");
+    symlink(&elsewhere, root.drop_directory("gamma")).expect("symlink");
+    fs::create_dir(root.drop_directory("empty")).expect("directory");
     let running = Running::on(root);
     looked_at(&running, "alpha-1.csv").await;
     until(DEADLINE, "status tells", || {
@@ -57,13 +57,16 @@ async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_oth
     looked_at(&running, "alpha-2.csv").await;
     assert_eq!(staged(&running.root).len(), 2, "only what came by name");
     assert!(running.root.reasons("discarded", "_unrouted").is_empty());
-    assert!(running.root.drop_point("gamma").is_symlink());
+    assert!(running.root.drop_directory("gamma").is_symlink());
     for (folder, name) in files {
-        assert_eq!(fs::read(running.root.drop_point(folder).join(name)).expect("it waits"), name.as_bytes());
+        assert_eq!(
+            fs::read(running.root.drop_directory(folder).join(name)).expect("it waits"),
+            name.as_bytes()
+        );
     }
 
     // The typing error is mended, and the client is loaded.
-    fs::remove_dir_all(running.root.drop_point("Alpha")).expect("remove");
+    fs::remove_dir_all(running.root.drop_directory("Alpha")).expect("remove");
     let root = running.stop().await;
     let mut all = tenants();
     let mut beta = all["clients"][0].clone();
@@ -110,8 +113,8 @@ async fn what_returns_to_a_folder_that_is_none_any_more_is_not_routed_by_name() 
     let unseen = staged.directory.with_file_name(format!(".{}", staged.manifest.ingestion));
     fs::rename(&staged.directory, &unseen).expect("rename");
     fs::write(unseen.join("payroll.csv"), b"a,b\n7,8\n").expect("change");
-    fs::remove_dir_all(root.drop_point("alpha")).expect("remove");
-    fs::write(root.drop_point("alpha"), "in the way").expect("file");
+    fs::remove_dir_all(root.drop_directory("alpha")).expect("remove");
+    fs::write(root.drop_directory("alpha"), "in the way").expect("file");
 
     let running = Running::on(root);
     until(DEADLINE, "status tells", || notices(&running.root).contains("client-input-directory/stranded-"));

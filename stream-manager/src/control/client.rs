@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use mysimbdp_core::exit;
-use mysimbdp_core::io::socket::{self, SocketError};
-use mysimbdp_core::layout::Layout;
+use mysimbdp_model::exit;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::socket::{self, SocketError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;

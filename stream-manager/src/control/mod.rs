@@ -16,8 +16,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::io::{clock, random};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_platform::{clock, random};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn what_is_no_request_is_none() {
         let long = "x".repeat(ID_MAX + 1);
-        for forged in [
+        for invalid in [
             String::new(),
             "start".to_owned(),
             r#"{"verb":"start","client":"client1"}"#.to_owned(),
@@ -332,7 +332,7 @@ mod tests {
                 .to_owned(),
             format!(r#"{{"id":"{long}","expires_at":"2030-01-01T00:00:00Z","verb":"list"}}"#),
         ] {
-            assert_eq!(Request::parse(forged.as_bytes()), None, "{forged}");
+            assert_eq!(Request::parse(invalid.as_bytes()), None, "{invalid}");
         }
     }
 

@@ -1,13 +1,13 @@
 //! Answers requests that came over MQTT, where they say.
 
 use bytes::Bytes;
-use mysimbdp_core::chain;
-use mysimbdp_core::io::broker::{BrokerLink, Incoming, Publish};
+use mysimbdp_broker::{BrokerLink, Incoming, Publish};
+use mysimbdp_model::error_chain;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Outcome, Refusal, Response};
-use crate::observe::Forged;
+use crate::observe::InvalidMessage;
 
 /// Answers on their way; who asks more at a time than this is not answered, though heard.
 const ANSWERS_MAX: usize = 64;
@@ -30,14 +30,14 @@ impl Replies {
         from: Incoming,
         link: BrokerLink,
         answered: oneshot::Receiver<Outcome>,
-    ) -> Result<(), Forged> {
+    ) -> Result<(), InvalidMessage> {
         while self.tasks.try_join_next().is_some() {}
         let Some(topic) = from.response_topic else { return Ok(()) };
         if topic.is_empty() || topic.contains(['+', '#', '\0']) {
-            return Err(Forged::ResponseTopic { topic });
+            return Err(InvalidMessage::ResponseTopic { topic });
         }
         if self.tasks.len() >= ANSWERS_MAX {
-            return Err(Forged::TooManyRequests);
+            return Err(InvalidMessage::TooManyRequests);
         }
         self.tasks.spawn(async move {
             let outcome = answered.await.unwrap_or_else(|_| Outcome::from(Refusal::ShuttingDown));
@@ -45,7 +45,7 @@ impl Replies {
             let payload = Bytes::from(serde_json::to_vec(&Response { id, outcome }).unwrap_or_default());
             let publish = Publish { correlation: from.correlation, ..Publish::new(topic, payload) };
             if let Err(error) = link.publish(publish).await {
-                tracing::warn!(error = %chain(&error), "answer to a request not delivered");
+                tracing::warn!(error = %error_chain(&error), "answer to a request not delivered");
             }
         });
         Ok(())

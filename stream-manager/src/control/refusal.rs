@@ -1,7 +1,7 @@
 //! Why a request was not carried out.
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::exit;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
 use serde::{Deserialize, Serialize};
 
 /// Why a request was not carried out; each with what is allowed instead.

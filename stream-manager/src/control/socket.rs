@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::io::socket::Listener;
+use mysimbdp_model::error_chain;
+use mysimbdp_platform::socket::Listener;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -33,7 +33,7 @@ pub(crate) async fn serve(listener: Listener, calls: mpsc::Sender<Call>) {
                 Err(error) => {
                     // Once, as it may last.
                     if std::mem::replace(&mut accepts, false) {
-                        tracing::warn!(error = %chain(&error), "control connections are not accepted");
+                        tracing::warn!(error = %error_chain(&error), "control connections are not accepted");
                     }
                     // Out of descriptors: they come back when something closes, and not sooner for trying.
                     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use mysimbdp_core::io::process::ProcessId;
+use mysimbdp_platform::process::ProcessId;
 
 use crate::key::{SlotKey, StreamKey};
 

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::process::{Child, ProcessError, ProcessId, Signal};
-use mysimbdp_core::io::{clock, random};
+use mysimbdp_model::error_chain;
+use mysimbdp_platform::process::{Child, ProcessError, ProcessId, Signal};
+use mysimbdp_platform::{clock, failpoint, random};
 use tokio::task::JoinError;
 
 use super::stream::Stream;
@@ -39,8 +38,8 @@ impl Manager {
         let recorded = self.registry.write(&Record { key: key.clone(), process: None });
         failpoint::hit("stream-manager.slot-noted");
         let started = match recorded {
-            Ok(()) => launch.start(key).await.map_err(|error| (chain(&error), error.is_exhausted())),
-            Err(error) => Err((chain(&error), error.is_exhausted())),
+            Ok(()) => launch.start(key).await.map_err(|error| (error_chain(&error), error.is_exhausted())),
+            Err(error) => Err((error_chain(&error), error.is_exhausted())),
         };
         match started {
             Ok(child) => self.started(key, child, fingerprint),
@@ -71,7 +70,7 @@ impl Manager {
             tracing::error!(
                 instance = %key,
                 pid = process.pid,
-                error = %chain(&error),
+                error = %error_chain(&error),
                 "instance not recorded"
             );
         }
@@ -172,7 +171,7 @@ impl Manager {
         let Some(slot) = self.slot_mut(key) else { return };
         match slot.after(event, &restart, Instant::now()) {
             Ok(after) => *slot = after,
-            Err(error) => tracing::error!(instance = %key, error = %chain(&error), "slot not moved"),
+            Err(error) => tracing::error!(instance = %key, error = %error_chain(&error), "slot not moved"),
         }
     }
 
@@ -194,7 +193,7 @@ impl Manager {
             _ => self.registry.write(&Record { key: key.clone(), process: None }),
         };
         if let Err(error) = recorded {
-            tracing::error!(instance = %key, error = %chain(&error), "end of an instance not recorded");
+            tracing::error!(instance = %key, error = %error_chain(&error), "end of an instance not recorded");
         }
         failpoint::hit("stream-manager.end-noted");
         self.tell_end(&key, process, &slot, &status);
@@ -273,7 +272,7 @@ impl Manager {
                 }
                 if let Some(session) = session {
                     if let Err(error) = self.registry.write(&Record { key: session.clone(), process: None }) {
-                        tracing::error!(instance = %session, error = %chain(&error), "session not recorded");
+                        tracing::error!(instance = %session, error = %error_chain(&error), "session not recorded");
                     }
                     self.apply(&session, Event::Park);
                 }
@@ -284,7 +283,7 @@ impl Manager {
             Ok(Prepared::Forgotten { key }) => {
                 self.apply(&key, Event::Forgotten);
                 if let Err(error) = self.registry.remove(&key) {
-                    tracing::error!(instance = %key, error = %chain(&error), "end of a session not recorded");
+                    tracing::error!(instance = %key, error = %error_chain(&error), "end of a session not recorded");
                 }
                 if let Some(stream) = self.streams.get_mut(&key.stream) {
                     stream.prepared = true;
@@ -310,7 +309,7 @@ impl Manager {
     pub(super) fn remember_wanted(&self, key: &StreamKey) {
         let Some(stream) = self.streams.get(key) else { return };
         if let Err(error) = self.registry.want(&stream.wanted()) {
-            tracing::error!(stream = %key, error = %chain(&error), "wanted number not recorded");
+            tracing::error!(stream = %key, error = %error_chain(&error), "wanted number not recorded");
         }
         failpoint::hit("stream-manager.wanted-noted");
     }
@@ -324,7 +323,7 @@ fn report_signal(key: &SlotKey, process: ProcessId, result: Result<(), ProcessEr
             tracing::error!(
                 instance = %key,
                 pid = process.pid,
-                error = %chain(&error),
+                error = %error_chain(&error),
                 "instance not signalled"
             )
         }
@@ -336,7 +335,7 @@ async fn own_end(key: SlotKey, mut child: Child) -> ProcessEnd {
     let (ended, status) = match child.wait().await {
         Ok(status) if status.success() => (Ended::Clean, status.to_string()),
         Ok(status) => (Ended::Failed, status.to_string()),
-        Err(error) => (Ended::Unknown, chain(&error)),
+        Err(error) => (Ended::Unknown, error_chain(&error)),
     };
     ProcessEnd { key, process, ended, status }
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::chain;
-use mysimbdp_core::config::live::LiveConfig;
-use mysimbdp_core::io::process::{ProcessId, kill_left_behind};
+use mysimbdp_config::live::LiveConfig;
+use mysimbdp_model::error_chain;
+use mysimbdp_platform::process::{ProcessId, kill_left_behind};
 use tokio::task::JoinSet;
 
 use super::stream::Stream;
@@ -16,7 +16,7 @@ use crate::control::answers::Answers;
 use crate::control::mqtt::Replies;
 use crate::instances::{Record, Registry};
 use crate::key::SlotKey;
-use crate::observe::forged_bursts;
+use crate::observe::{BrokerSubscription, invalid_bursts};
 use crate::prepare::{Obstacle, prepare};
 use crate::scaling::Memory;
 use crate::slot::{Ended, Event, Instance, Slot};
@@ -37,6 +37,7 @@ impl Manager {
             .flat_map(|client| client.streams.iter().map(move |stream| (client, stream)));
         let streams = streams.map(|(client, stream)| Stream::new(&config, client, stream, now));
         let streams: BTreeMap<_, _> = streams.map(|stream| (stream.key.clone(), stream)).collect();
+        let broker = BrokerSubscription::new(&config);
         let mut manager = Self {
             live,
             config,
@@ -44,9 +45,9 @@ impl Manager {
             streams,
             processes: JoinSet::new(),
             preparations: JoinSet::new(),
-            ear: None,
+            broker,
             passed_at: now,
-            forged: forged_bursts(),
+            invalid: invalid_bursts(),
             answers: Answers::default(),
             waiting: Vec::new(),
             forgetting: BTreeSet::new(),
@@ -108,7 +109,7 @@ impl Manager {
         let instance = key.to_string();
         self.preparations.spawn(async move {
             if let Err(error) = process.stop(grace).await {
-                tracing::error!(instance, pid = process.pid, error = %chain(&error), "instance not stopped");
+                tracing::error!(instance, pid = process.pid, error = %error_chain(&error), "instance not stopped");
             }
             Prepared::Orphan
         });

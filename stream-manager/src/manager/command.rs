@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::chain;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::io::process::ProcessId;
-use mysimbdp_core::io::{address, clock};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_platform::clock;
+use mysimbdp_platform::process::ProcessId;
 
 use super::Manager;
 use super::stream::Stream;
@@ -277,10 +276,7 @@ impl Manager {
 
     /// Why the broker cannot be spoken with now.
     fn broker_obstacle(&self) -> Option<String> {
-        match &self.ear {
-            Some(ear) => ear.obstacle(),
-            None => address::broker(&self.config).err().map(|error| chain(&error)),
-        }
+        self.broker.obstacle()
     }
 
     fn start_outcome(

@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::io::broker::Incoming;
-use mysimbdp_core::logging::Untold;
-use mysimbdp_core::message::Report;
-use mysimbdp_core::timing::{Stage, Timing};
+use mysimbdp_broker::Incoming;
+use mysimbdp_model::message::Report;
+use mysimbdp_telemetry::logging::Untold;
+use mysimbdp_telemetry::timing::{Stage, Timing};
 use tokio::sync::oneshot;
 
 use super::Manager;
 use crate::control::Call;
 use crate::key::StreamKey;
-use crate::observe::{Forged, Observed, observe};
+use crate::observe::{InvalidMessage, Observed, observe};
 
 impl Manager {
     pub(super) fn hear(&mut self, messages: Vec<Incoming>) {
@@ -21,27 +21,27 @@ impl Manager {
                 Ok(Observed::Report { report, stream, slot }) => self.take_report(&report, &stream, slot),
                 Ok(Observed::Request { request, from }) => {
                     let (reply, answered) = oneshot::channel();
-                    if let Some(ear) = &self.ear
-                        && let Err(forged) =
-                            self.replies.expect(request.id.clone(), from, ear.link(), answered)
+                    if let Some(link) = self.broker.link()
+                        && let Err(invalid) =
+                            self.replies.expect(request.id.clone(), from, link.clone(), answered)
                     {
-                        self.count_forged(forged, topic);
+                        self.count_invalid(invalid, topic);
                     }
                     self.take(Call { request, reply });
                 }
-                Err(forged) => self.count_forged(forged, topic),
+                Err(invalid) => self.count_invalid(invalid, topic),
             }
         }
     }
 
-    fn count_forged(&mut self, forged: Forged, topic: String) {
-        if let Some((reason, topic)) = self.forged.count((), (forged, topic), Instant::now()) {
+    fn count_invalid(&mut self, invalid: InvalidMessage, topic: String) {
+        if let Some((reason, topic)) = self.invalid.count((), (invalid, topic), Instant::now()) {
             tracing::warn!(count = 1, topic, %reason, "messages ignored");
         }
     }
 
-    pub(super) fn tell_forged(&mut self) {
-        for ((), Untold { count, last: (reason, topic) }) in self.forged.due(Instant::now()) {
+    pub(super) fn tell_invalid(&mut self) {
+        for ((), Untold { count, last: (reason, topic) }) in self.invalid.due(Instant::now()) {
             tracing::warn!(count, topic, %reason, "messages ignored");
         }
     }

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::config::Config;
-use mysimbdp_core::config::live::LiveConfig;
-use mysimbdp_core::io::process::ProcessId;
+use mysimbdp_config::Config;
+use mysimbdp_config::live::LiveConfig;
+use mysimbdp_platform::process::ProcessId;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -23,7 +23,7 @@ use crate::control::mqtt::Replies;
 use crate::control::waiting::Waiting;
 use crate::instances::Registry;
 use crate::key::{SlotKey, StreamKey};
-use crate::observe::{Ear, ForgedBursts};
+use crate::observe::{BrokerSubscription, InvalidBursts};
 use crate::plan::{Snapshot, plan, retire};
 use crate::prepare::Obstacle;
 use crate::scaling::{Decision, Reason, decide};
@@ -52,10 +52,10 @@ pub(crate) struct Manager {
     processes: JoinSet<ProcessEnd>,
     /// Each ends when a stream is prepared, or a session forgotten.
     preparations: JoinSet<Prepared>,
-    ear: Option<Ear>,
+    broker: BrokerSubscription,
     /// When the last pass began.
     passed_at: Instant,
-    forged: ForgedBursts,
+    invalid: InvalidBursts,
     answers: Answers,
     waiting: Vec<Waiting>,
     /// Slots whose session is to be ended with their process.
@@ -101,7 +101,7 @@ impl Manager {
             tokio::select! {
                 changed = shutdown.changed() => if changed.is_err() { return },
                 Some(call) = calls.recv() => self.take(call),
-                messages = Ear::hear(&mut self.ear) => self.hear(messages),
+                messages = self.broker.next() => self.hear(messages),
                 Some(ended) = self.processes.join_next() => self.process_ended(ended),
                 Some(prepared) = self.preparations.join_next() => self.prepared(prepared),
                 config = self.live.offer() => self.take_over(config),
@@ -112,7 +112,6 @@ impl Manager {
 
     /// One pass; returns when the next is due at the latest.
     async fn reconcile(&mut self) -> Instant {
-        self.ear = Ear::keep(self.ear.take(), &self.config).await;
         self.watch_connection();
         let keys: Vec<StreamKey> = self.streams.keys().cloned().collect();
         for key in &keys {
@@ -121,7 +120,7 @@ impl Manager {
         }
         self.forget_retired();
         self.answer_waiting();
-        self.tell_forged();
+        self.tell_invalid();
         let now = Instant::now();
         let due = self.streams.values().filter_map(|stream| stream.due(now));
         let waiting = self.waiting.iter().map(|waiting| waiting.until);
@@ -134,9 +133,7 @@ impl Manager {
         let now = Instant::now();
         let has_stood_still = now.saturating_duration_since(self.passed_at) > STOOD_STILL;
         self.passed_at = now;
-        if let Some(ear) = &mut self.ear {
-            ear.watch_connection(has_stood_still, now);
-        }
+        self.broker.watch_connection(has_stood_still, now);
     }
 
     /// Has the policy decide, unless a person has.
@@ -185,11 +182,11 @@ impl Manager {
         let now = Instant::now();
         let may_start = self.may_start();
         let Some(stream) = self.streams.get(key) else { return };
-        let broker_url = self.ear.as_ref().map(|ear| ear.url().to_owned());
+        let broker_url = self.broker.url().map(str::to_owned);
         let launch = broker_url.as_ref().filter(|_| stream.prepared);
         let launch = launch.map(|url| Launch::new(&self.config, &stream.client, &stream.config, url));
         let listening = stream.listening(now);
-        let connected_since = self.ear.as_ref().and_then(Ear::connected_since);
+        let connected_since = self.broker.connected_since();
         let silent = stream.silent(connected_since, now);
         let fingerprint = launch.as_ref().map(Launch::fingerprint);
         let snapshot = Snapshot {
@@ -231,7 +228,7 @@ impl Manager {
         }
         // What the kernel could not end is left for the next manager to adopt.
         self.processes.shutdown().await;
-        Ear::close(self.ear.take()).await;
+        self.broker.close().await;
     }
 
     async fn all_ended(&mut self, within: Duration) -> bool {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::config::{self, Config, settings};
-use mysimbdp_core::io::clock;
-use mysimbdp_core::message::Report;
+use mysimbdp_config::{Config, settings};
+use mysimbdp_model::message::Report;
+use mysimbdp_platform::clock;
 
 use crate::control::{InstanceStatus, StreamStatus};
 use crate::instances::Wanted;
@@ -29,8 +29,8 @@ const SILENCE_MARGIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) key: StreamKey,
-    pub(crate) client: config::Client,
-    pub(crate) config: config::Stream,
+    pub(crate) client: mysimbdp_config::Client,
+    pub(crate) config: mysimbdp_config::Stream,
     pub(crate) policy: Policy,
     pub(crate) memory: Memory,
     /// The number is a person's; else the policy decides.
@@ -71,8 +71,8 @@ struct Tally {
 impl Stream {
     pub(crate) fn new(
         config: &Config,
-        client: &config::Client,
-        stream: &config::Stream,
+        client: &mysimbdp_config::Client,
+        stream: &mysimbdp_config::Stream,
         now: Instant,
     ) -> Self {
         let Rules { policy, report_every, silence_max, drain_patience } = Rules::of(config, stream);
@@ -99,7 +99,12 @@ impl Stream {
     }
 
     /// Goes by another config; what runs is told apart by its fingerprint, and started again if that is another.
-    pub(crate) fn take_over(&mut self, config: &Config, client: &config::Client, stream: &config::Stream) {
+    pub(crate) fn take_over(
+        &mut self,
+        config: &Config,
+        client: &mysimbdp_config::Client,
+        stream: &mysimbdp_config::Stream,
+    ) {
         let Rules { policy, report_every, silence_max, drain_patience } = Rules::of(config, stream);
         if report_every != self.report_every {
             self.load = Load::new(report_every);
@@ -114,7 +119,11 @@ impl Stream {
     }
 
     /// Whether other settings of this stream need other collections or another session.
-    pub(crate) fn is_prepared_alike(&self, client: &config::Client, stream: &config::Stream) -> bool {
+    pub(crate) fn is_prepared_alike(
+        &self,
+        client: &mysimbdp_config::Client,
+        stream: &mysimbdp_config::Stream,
+    ) -> bool {
         self.config.topic_filter == stream.topic_filter
             && self.config.collection == stream.collection
             && self.client.settings.collections == client.settings.collections
@@ -167,7 +176,7 @@ impl Stream {
 
     /// Slots that drain and can be told so.
     pub(crate) fn listening(&self, now: Instant) -> BTreeSet<u32> {
-        use mysimbdp_core::io::process::Signal;
+        use mysimbdp_platform::process::Signal;
         let listens = |slot: &Slot| match slot {
             Slot::Draining { instance, told: None } => {
                 let old = now.saturating_duration_since(instance.since) >= LISTENS_WITHIN;
@@ -299,7 +308,7 @@ struct Rules {
 }
 
 impl Rules {
-    fn of(config: &Config, stream: &config::Stream) -> Self {
+    fn of(config: &Config, stream: &mysimbdp_config::Stream) -> Self {
         let manager = &config.settings.stream_manager;
         let report_every = manager.report_every.duration();
         let settings::Instances { min, max } = stream.settings.instances;

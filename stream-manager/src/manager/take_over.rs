@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::config::Config;
+use mysimbdp_config::Config;
+use mysimbdp_model::error_chain;
 
 use super::Manager;
 use super::stream::Stream;
@@ -52,7 +52,7 @@ impl Manager {
             tracing::info!(client = %key.client, stream = key.stream, "stream is not configured any more, ended");
             for (slot, _) in stream.numbered() {
                 if let Err(error) = self.registry.remove(&key.slot(slot)) {
-                    let error = chain(&error);
+                    let error = error_chain(&error);
                     tracing::error!(instance = %key.slot(slot), error, "end of a session not recorded");
                 }
             }

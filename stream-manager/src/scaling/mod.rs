@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::config::settings::{self, Target, Thresholds};
+use mysimbdp_config::settings::{self, Target, Thresholds};
 
 use crate::load::StreamLoad;
 

@@ -1,6 +1,6 @@
 //! So many instances that each is busy for the target share of its time.
 
-use mysimbdp_core::config::settings::Target;
+use mysimbdp_config::settings::Target;
 
 use super::Reason;
 use crate::load::StreamLoad;

@@ -1,4 +1,4 @@
-use mysimbdp_core::units::Period;
+use mysimbdp_model::units::Period;
 use proptest::prelude::*;
 
 use super::*;

@@ -4,7 +4,7 @@
 //! time says down, so that a stream which has once grown would never shrink. Few messages mean too few instances only if
 //! each message takes long. So where they are processed quickly, few messages are idleness, and say down.
 
-use mysimbdp_core::config::settings::Thresholds;
+use mysimbdp_config::settings::Thresholds;
 
 use super::Reason;
 use crate::load::StreamLoad;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::process::Signal;
-use mysimbdp_core::layout::Layout;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::process::Signal;
 use mysimbdp_stream_manager::Error;
 use mysimbdp_stream_manager::control::client::{ControlError, request};
 use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Request, StreamStatus};

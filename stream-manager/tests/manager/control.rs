@@ -4,10 +4,10 @@ use std::process::Command as Program;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_core::exit;
-use mysimbdp_core::io::broker::consumer::Consumer;
-use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish};
-use mysimbdp_core::layout::Layout;
+use mysimbdp_broker::consumer::Consumer;
+use mysimbdp_broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish};
+use mysimbdp_model::exit;
+use mysimbdp_model::layout::Layout;
 use mysimbdp_stream_manager::Error;
 use mysimbdp_stream_manager::control::client::{ControlError, request};
 use mysimbdp_stream_manager::control::{Answer, Command, End, Outcome, Refusal, Request, Response, Scale};
@@ -319,7 +319,7 @@ async fn publish(bed: &Bed, text: &'static str) {
 }
 
 /// Connects in place of an instance in slot 0.
-fn connect(bed: &Bed) -> (Consumer, mysimbdp_core::io::broker::consumer::Deliveries) {
+fn connect(bed: &Bed) -> (Consumer, mysimbdp_broker::consumer::Deliveries) {
     let options = ConnectOptions {
         session_expiry: Some(Duration::from_secs(60)),
         ..ConnectOptions::new(bed.broker.url(), format!("{}-client1.stream.0", bed.prefix))

@@ -1,6 +1,6 @@
 //! The examples of `docs/asyncapi.yaml` are what the programs read and write.
 
-use mysimbdp_core::message::{Finished, Receipt, Report, Staged};
+use mysimbdp_model::message::{Finished, Receipt, Report, Staged};
 use mysimbdp_stream_manager::control::{Request, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mysimbdp_core::exit;
+use mysimbdp_model::exit;
 use mysimbdp_stream_manager::control::{Answer, Auto, Command, End, Scale};
 use mysimbdp_testbed::{is_running, until, until_async};
 use serde_json::json;

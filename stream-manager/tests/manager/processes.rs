@@ -1,7 +1,7 @@
 //! What is left of apps, and who is never signalled.
 
 use jiff::Timestamp;
-use mysimbdp_core::io::process::ProcessId;
+use mysimbdp_platform::process::ProcessId;
 use mysimbdp_stream_manager::control::{Command, End};
 use mysimbdp_stream_manager::instances::{Record, Registry, Started};
 use mysimbdp_stream_manager::key::StreamKey;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions};
+use mysimbdp_broker::{BrokerLink, ConnectOptions};
 use mysimbdp_testbed::{until, until_async};
 use serde_json::json;
 

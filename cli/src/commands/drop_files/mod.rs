@@ -10,17 +10,17 @@ use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::{Client, Config};
-use mysimbdp_core::exit;
-use mysimbdp_core::ingestion::{Hash, Hasher, IngestionId};
-use mysimbdp_core::io::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileStatus};
-use mysimbdp_core::io::{clock, files, random};
-use mysimbdp_core::manifest::Lane;
+use mysimbdp_config::{Client, Config};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_model::ingestion::{Hash, Hasher, IngestionId};
+use mysimbdp_model::manifest::Lane;
+use mysimbdp_platform::{clock, files, random};
+use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileStatus};
 
 use crate::args::DropFiles;
 use crate::error::Failure;
-use crate::fate::{self, Dropped};
+use crate::file_outcome::{self, Dropped};
 use crate::free_name;
 use crate::output::Foreign;
 use wait::Told;
@@ -57,9 +57,9 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let mut bad = 0;
     let mut told = Told::new();
     for one in &dropped {
-        let fate = wait::wait(config, args, one, deadline, &mut told).await?;
-        println!("{}: {fate}", one.target);
-        bad += u32::from(!fate.is_good());
+        let outcome = wait::wait(config, args, one, deadline, &mut told).await?;
+        println!("{}: {outcome}", one.target);
+        bad += u32::from(!outcome.is_good());
     }
     match bad {
         0 => Ok(()),
@@ -206,7 +206,7 @@ impl EarlierRuns<'_> {
     /// When the last of them ended. Where nobody can tell, all have that ended before the drop began.
     async fn until(&mut self, ingestion: IngestionId, since: Timestamp) -> bson::DateTime {
         if self.can_be_asked {
-            match fate::last_run(self.config, ingestion).await {
+            match file_outcome::last_run(self.config, ingestion).await {
                 Ok(run) => return run.map_or(bson::DateTime::MIN, |run| run.finished_at),
                 Err(_) => self.can_be_asked = false,
             }

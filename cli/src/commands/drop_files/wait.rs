@@ -4,14 +4,14 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::staging;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_spool::staging;
 
 use crate::args::DropFiles;
 use crate::error::Failure;
-use crate::fate::{self, Dropped, Fate, Seen};
+use crate::file_outcome::{self, Dropped, FileOutcome, Seen};
 use crate::output::Foreign;
 use crate::snapshot;
 
@@ -33,14 +33,14 @@ pub(super) async fn wait(
     dropped: &Dropped,
     deadline: Instant,
     told: &mut Told,
-) -> Result<Fate, Failure> {
+) -> Result<FileOutcome, Failure> {
     let started = Instant::now();
     loop {
-        let seen = fate::look(config, &args.client, dropped).await?;
+        let seen = file_outcome::look(config, &args.client, dropped).await?;
         let unseen = match seen {
-            Seen::Ended(fate) => {
+            Seen::Ended(outcome) => {
                 told.bar.set_message("");
-                return Ok(fate);
+                return Ok(outcome);
             }
             Seen::Dropped => None,
             Seen::Taken { unseen } => unseen,
@@ -118,7 +118,7 @@ impl Told {
             return;
         }
         if is_terminal {
-            self.bar.set_message(mysimbdp_core::logging::harmless(&progress).into_owned());
+            self.bar.set_message(mysimbdp_telemetry::logging::harmless(&progress).into_owned());
         } else {
             eprintln!("{progress}");
         }

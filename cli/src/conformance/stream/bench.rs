@@ -6,17 +6,17 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use bson::doc;
-use mysimbdp_core::app::{Ids, env};
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::REJECTED;
-use mysimbdp_core::exit;
-use mysimbdp_core::io::broker::consumer::create_session;
-use mysimbdp_core::io::broker::{BrokerError, BrokerLink, ConnectOptions, LinkEvent, Publish, Reach};
-use mysimbdp_core::io::embedded_broker::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
-use mysimbdp_core::io::process::{Child, Output, Spawn, Stdin};
-use mysimbdp_core::io::{files, process};
-use mysimbdp_core::message::{Receipt, Report};
-use mysimbdp_core::source::Source;
+use mysimbdp_broker::consumer::create_session;
+use mysimbdp_broker::embedded::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
+use mysimbdp_broker::{BrokerError, BrokerLink, ConnectOptions, LinkEvent, Publish, Reach};
+use mysimbdp_config::REJECTED;
+use mysimbdp_model::app::{Ids, env};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
+use mysimbdp_model::message::{Receipt, Report};
+use mysimbdp_model::source::Source;
+use mysimbdp_platform::files;
+use mysimbdp_platform::process::{self, Child, Output, Spawn, Stdin};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 

@@ -8,11 +8,11 @@ mod bench;
 use std::os::unix::process::ExitStatusExt;
 
 use bson::Bson;
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::io::broker::Reach;
-use mysimbdp_core::io::coredms::rejected::Kept;
-use mysimbdp_core::io::process::{Child, Signal};
-use mysimbdp_core::source::Source;
+use mysimbdp_broker::Reach;
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::source::Source;
+use mysimbdp_platform::process::{Child, Signal};
+use mysimbdp_store::rejected::Kept;
 
 pub use bench::StreamBench;
 

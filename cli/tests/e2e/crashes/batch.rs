@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use bson::{Document, doc};
-use mysimbdp_core::io::coredms::CHUNK_BYTES;
-use mysimbdp_core::io::coredms::rejected::INLINE_BYTES_MAX;
+use mysimbdp_store::CHUNK_BYTES;
+use mysimbdp_store::rejected::INLINE_BYTES_MAX;
 use mysimbdp_testbed::{binary, mongodb, mosquitto, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -189,7 +189,7 @@ impl Scene {
         // What has an id of its own cannot be there twice; that nothing is missing is the count.
         assert_eq!(self.platform.count("documents", "readings").await, self.rows);
         self.reject_is_kept().await;
-        let receipt = self.platform.root.drop_point("documents").join("weather.csv.receipt.json");
+        let receipt = self.platform.root.drop_directory("documents").join("weather.csv.receipt.json");
         let receipt = std::fs::read(receipt).expect("the sender has a receipt");
         let receipt: Value = serde_json::from_slice(&receipt).expect("a receipt is JSON");
         assert_eq!(receipt["stored"], self.rows);

@@ -33,7 +33,7 @@ fn fetchdata_dies_between_any_two_steps_of_a_file_that_is_still_written_to() {
 }
 
 fn dies(root: &Root, point: &str) {
-    let path = root.drop_point("alpha").join("upload.csv");
+    let path = root.drop_directory("alpha").join("upload.csv");
     let mut upload = File::create(&path).expect("new file");
     let mut written = "a,b\n".to_owned() + &rows(0, 100);
     upload.write_all(written.as_bytes()).expect("write");
@@ -70,7 +70,7 @@ fn dies(root: &Root, point: &str) {
     until(SOON, "all that was written is held", || content().as_ref() == Some(&written));
     assert_eq!((held(), staged(root).len(), path.exists()), (1, 1, false), "{point}");
     if point == "late.recorded" {
-        let own = root.drop_point(".mysimbdp");
+        let own = root.drop_directory(".mysimbdp");
         until(SOON, "no record is left", || fs::read_dir(&own).expect("list").count() == 0);
     }
     assert!(fetchdata.terminate(SOON).success());

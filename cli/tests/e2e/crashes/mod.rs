@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
-use mysimbdp_core::failpoint::POINTS;
+use mysimbdp_platform::failpoint::POINTS;
 use mysimbdp_testbed::{Daemon, Signal, until};
 
 use crate::support::{Platform, SOON};

@@ -4,7 +4,7 @@
 //! has been scaled up is scaled down again, so that an instance drains.
 
 use bson::doc;
-use mysimbdp_core::io::coredms::rejected::INLINE_BYTES_MAX;
+use mysimbdp_store::rejected::INLINE_BYTES_MAX;
 use mysimbdp_testbed::{Daemon, Mosquitto, mongodb, mosquitto, until, until_async};
 use serde_json::json;
 

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 
-use mysimbdp_core::app::{Line, Phase, UnitHeader};
-use mysimbdp_core::column::ColumnValues;
-use mysimbdp_core::io::coredms::{self, Coredms};
-use mysimbdp_core::manifest::Format;
+use mysimbdp_model::app::{Line, Phase, UnitHeader};
+use mysimbdp_model::column::ColumnValues;
+use mysimbdp_model::manifest::Format;
+use mysimbdp_store::Coredms;
 use mysimbdp_testbed as testbed;
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ impl Store {
 
     async fn at(url: String, directory: Option<TempDir>) -> Self {
         let database = testbed::unique("app");
-        let coredms = coredms::open(&url, &database).await.expect("the store opens");
+        let coredms = mysimbdp_store::open(&url, &database).await.expect("the store opens");
         Self { url, database, coredms, _directory: directory }
     }
 }

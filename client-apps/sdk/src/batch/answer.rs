@@ -3,9 +3,9 @@
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::app::Line;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::outcome::Counts;
+use mysimbdp_model::app::Line;
+use mysimbdp_model::outcome::Counts;
+use mysimbdp_platform::failpoint;
 
 use crate::failure::{Failure, shortened};
 

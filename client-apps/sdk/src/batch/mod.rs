@@ -15,10 +15,10 @@ mod store;
 use std::io::{BufRead, Read, Take, Write};
 use std::process::ExitCode;
 
-use mysimbdp_core::app::{Protocol, UnitHeader};
-use mysimbdp_core::io::secrets;
-use mysimbdp_core::logging::one_line;
-use mysimbdp_core::outcome::Counts;
+use mysimbdp_model::app::{Protocol, UnitHeader};
+use mysimbdp_model::outcome::Counts;
+use mysimbdp_platform::secrets;
+use mysimbdp_telemetry::logging::one_line;
 
 use crate::failure::{Failure, shortened};
 

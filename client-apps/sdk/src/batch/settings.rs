@@ -1,8 +1,8 @@
 //! What a batch app is told in its environment.
 
 use jiff::Timestamp;
-use mysimbdp_core::app::{Ids, Phase, Protocol, UnitHeader, env};
-use mysimbdp_core::manifest::Format;
+use mysimbdp_model::app::{Ids, Phase, Protocol, UnitHeader, env};
+use mysimbdp_model::manifest::Format;
 
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -111,7 +111,7 @@ pub(crate) fn header_from_environment(get: &dyn Fn(&str) -> Option<String>) -> R
 
 #[cfg(test)]
 mod tests {
-    use mysimbdp_core::column::{ColumnType, ColumnValues};
+    use mysimbdp_model::column::{ColumnType, ColumnValues};
 
     use super::*;
 

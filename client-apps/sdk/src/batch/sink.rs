@@ -1,9 +1,9 @@
 //! Stores records in batches, two at a time, and keeps the account of each record.
 
-use mysimbdp_core::app::{Ids, UnitHeader};
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::coredms::{CoredmsError, Written};
-use mysimbdp_core::outcome::Counts;
+use mysimbdp_model::app::{Ids, UnitHeader};
+use mysimbdp_model::outcome::Counts;
+use mysimbdp_platform::failpoint;
+use mysimbdp_store::{CoredmsError, Written};
 use tokio::task::JoinSet;
 
 use bson::raw::RawBsonRef;

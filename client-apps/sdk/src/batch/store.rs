@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_store::Coredms;
 use tokio::runtime::Runtime;
 
 use super::Settings;
@@ -30,7 +30,7 @@ impl Store {
             .worker_threads(WORKER_THREADS)
             .enable_all()
             .build()?;
-        let coredms = runtime.block_on(coredms::open(&settings.coredms, &settings.database))?;
+        let coredms = runtime.block_on(mysimbdp_store::open(&settings.coredms, &settings.database))?;
         Ok(Self { coredms, runtime })
     }
 

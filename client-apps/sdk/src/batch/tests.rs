@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
-use mysimbdp_core::app::{Ids, Line, Phase};
-use mysimbdp_core::manifest::Format;
+use mysimbdp_model::app::{Ids, Line, Phase};
+use mysimbdp_model::manifest::Format;
 use tempfile::TempDir;
 
 use super::*;

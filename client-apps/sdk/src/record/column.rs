@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mysimbdp_core::column::ColumnType;
+use mysimbdp_model::column::ColumnType;
 
 use super::number::{self, Number};
 use super::{Fields, date};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mysimbdp_core::ranges::Ranges;
-use mysimbdp_core::source::{Gone, Number, Source};
+use mysimbdp_model::ranges::Ranges;
+use mysimbdp_model::source::{Gone, Number, Source};
 
 /// Ranges of one source that wait for a round.
 const WAITING_RANGES_MAX: usize = 10_000;

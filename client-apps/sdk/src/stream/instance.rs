@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::chain;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::broker::consumer::{Consumer, Deliveries, Delivery};
-use mysimbdp_core::io::broker::{BrokerError, ConnectOptions, Publish};
-use mysimbdp_core::io::coredms::Coredms;
-use mysimbdp_core::io::coredms::sequences::Sequences;
+use mysimbdp_broker::consumer::{Consumer, Deliveries, Delivery};
+use mysimbdp_broker::{BrokerError, ConnectOptions, Publish};
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::error_chain;
+use mysimbdp_platform::failpoint;
+use mysimbdp_store::Coredms;
+use mysimbdp_store::sequences::Sequences;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -116,7 +116,7 @@ impl<'a> Instance<'a> {
             ..ConnectOptions::new(&settings.broker, &settings.instance)
         };
         let (consumer, deliveries) = Consumer::connect(options, vec![settings.topic_filter.clone()])
-            .map_err(|error| Failure::Config(chain(&error)))?;
+            .map_err(|error| Failure::Config(error_chain(&error)))?;
         let consumer = Arc::new(consumer);
         let sequences = Sequences::new(Arc::clone(&coredms), settings.client.clone(), &settings.collection);
         Ok(Self {
@@ -296,7 +296,7 @@ impl<'a> Instance<'a> {
             }
             Ok((Message::Report(_), Ok(()))) => {}
             Ok((message, Err(error))) => {
-                tracing::debug!(error = %chain(&error), "not sent");
+                tracing::debug!(error = %error_chain(&error), "not sent");
                 // The status is said again anyway.
                 if let Message::Report(interval) = message {
                     self.meter.carry_on(&interval);
@@ -372,14 +372,14 @@ impl<'a> Instance<'a> {
         match self.consumer.disconnect(is_drained).await {
             Ok(()) => tracing::info!(session_ended = is_drained, "ended"),
             // The subscription has ended and the session is empty: the broker will let it expire.
-            Err(error) => tracing::warn!(error = %chain(&error), "the session could not be ended"),
+            Err(error) => tracing::warn!(error = %error_chain(&error), "the session could not be ended"),
         }
         Ok(())
     }
 
     fn ended_by_broker(&self) -> Failure {
         match self.consumer.ended() {
-            Some(error) => Failure::Temporary(chain(&error)),
+            Some(error) => Failure::Temporary(error_chain(&error)),
             None => Failure::Fault("the connection has ended without a reason".to_owned()),
         }
     }
@@ -405,7 +405,7 @@ fn writes_max(settings: &Settings) -> usize {
 /// Ends the subscription, however long the broker is away.
 async fn unsubscribe(consumer: Arc<Consumer>) {
     while let Err(error) = consumer.unsubscribe().await {
-        tracing::debug!(error = %chain(&error), "not unsubscribed yet");
+        tracing::debug!(error = %error_chain(&error), "not unsubscribed yet");
         tokio::time::sleep(UNSUBSCRIBE_AGAIN).await;
     }
 }

@@ -5,25 +5,22 @@ use std::time::Instant;
 use bson::spec::{BinarySubtype, ElementType};
 use bson::{Binary, Bson, DateTime, Document, RawBson, RawDocumentBuf, doc, oid::ObjectId};
 use bytes::Bytes;
-use jsonschema::Validator;
-use mysimbdp_core::app::Ids;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::ingestion::RecordId;
-use mysimbdp_core::io::broker::consumer::{AckToken, Delivery};
-use mysimbdp_core::io::clock;
-use mysimbdp_core::io::coredms::rejected::Kept;
-use mysimbdp_core::io::coredms::sequences;
-use mysimbdp_core::source::{EPOCH, GONE, Gone, Number, SEQUENCE, SOURCE};
+use mysimbdp_broker::consumer::{AckToken, Delivery};
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::RecordId;
+use mysimbdp_model::source::{EPOCH, GONE, Gone, Number, SEQUENCE, SOURCE};
+use mysimbdp_platform::clock;
+use mysimbdp_store::rejected::Kept;
+use mysimbdp_store::sequences;
 
+use super::schema::MessageSchema;
 use super::{Convert, Settings};
 use crate::failure::{Failure, shortened};
 use crate::identity::{ID, Identity, Provenance, with_new_id, with_record_id};
 use crate::record::{Element, Fields, RECORD_BYTES_MAX};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Faults of one message against its schema that are listed.
-const SCHEMA_FAULTS_MAX: usize = 5;
 
 /// A message as an app's conversion sees it.
 #[derive(Clone, Debug)]
@@ -56,17 +53,17 @@ pub(crate) struct Item {
     pub(crate) ack: AckToken,
     /// Its place in its source, whatever becomes of it.
     pub(crate) number: Option<Number>,
-    pub(crate) fate: Fate,
+    pub(crate) disposition: Disposition,
 }
 
 impl Item {
     pub(crate) fn known_by(&self) -> Option<&KnownBy> {
-        if let Fate::Store { known_by, .. } = &self.fate { known_by.as_ref() } else { None }
+        if let Disposition::Store { known_by, .. } = &self.disposition { known_by.as_ref() } else { None }
     }
 }
 
 #[derive(Debug)]
-pub(crate) enum Fate {
+pub(crate) enum Disposition {
     /// `known_by` is the document's `_id` if another message may have the same.
     Store {
         document: RawDocumentBuf,
@@ -100,7 +97,7 @@ impl KnownBy {
 pub(crate) struct Converter<'a> {
     settings: &'a Settings,
     convert: &'a Convert,
-    schema: Option<Validator>,
+    schema: Option<MessageSchema>,
     fields: Fields,
 }
 
@@ -109,35 +106,33 @@ impl<'a> Converter<'a> {
     ///
     /// [`Failure::Config`] where the schema is none.
     pub(crate) fn new(settings: &'a Settings, convert: &'a Convert) -> Result<Self, Failure> {
-        let schema = match &settings.message_schema {
-            None => None,
-            Some(schema) => Some(jsonschema::validator_for(schema).map_err(|error| {
-                Failure::Config(format!("the message schema is no JSON Schema: {error}"))
-            })?),
-        };
+        let schema = settings.message_schema.as_ref().map(MessageSchema::compile).transpose()?;
         Ok(Self { settings, convert, schema, fields: Fields::new() })
     }
 
     pub(crate) fn item(&mut self, delivery: Delivery) -> Item {
         let Delivery { topic, payload, user_properties, received_at, ack, .. } = delivery;
         let message = Message { topic, payload, user_properties };
-        let (number, fate) = self.judge(&message);
-        Item { message, received_at, ack, number, fate }
+        let (number, disposition) = self.judge(&message);
+        Item { message, received_at, ack, number, disposition }
     }
 
-    fn judge(&mut self, message: &Message) -> (Option<Number>, Fate) {
+    fn judge(&mut self, message: &Message) -> (Option<Number>, Disposition) {
         if message.property(GONE).is_some() {
-            return (None, gone(message).map_or_else(|reason| Fate::Reject { reason }, Fate::Gone));
+            return (
+                None,
+                gone(message).map_or_else(|reason| Disposition::Reject { reason }, Disposition::Gone),
+            );
         }
         let converted = self.convert(message);
         let number = self.number(message);
         let document = converted.and_then(|()| self.document(&number));
-        let fate = match document {
-            Ok((document, known_by)) => Fate::Store { document, known_by },
-            Err(reason) => Fate::Reject { reason },
+        let disposition = match document {
+            Ok((document, known_by)) => Disposition::Store { document, known_by },
+            Err(reason) => Disposition::Reject { reason },
         };
         // Under other ids the number identifies nothing: one that is none is no fault of the record.
-        (number.ok().flatten(), fate)
+        (number.ok().flatten(), disposition)
     }
 
     fn convert(&mut self, message: &Message) -> Result<(), String> {
@@ -150,7 +145,7 @@ impl<'a> Converter<'a> {
         // Before the schema: the number of a message that does not fit may be in its fields.
         let converted = (self.convert)(message, &mut self.fields);
         if let Some(schema) = &self.schema {
-            check(schema, message.content())?;
+            schema.check(message.content())?;
         }
         converted
     }
@@ -217,19 +212,6 @@ fn text(element: Element<'_>) -> Option<String> {
         (ElementType::String, [_, _, _, _, text @ .., 0]) => String::from_utf8(text.to_vec()).ok(),
         _ => None,
     }
-}
-
-fn check(schema: &Validator, payload: &[u8]) -> Result<(), String> {
-    let value = serde_json::from_slice(payload).map_err(|error| format!("not JSON: {error}"))?;
-    let faults: Vec<String> = schema
-        .iter_errors(&value)
-        .take(SCHEMA_FAULTS_MAX)
-        .map(|fault| match fault.instance_path().as_str() {
-            "" => fault.to_string(),
-            path => format!("{path}: {fault}"),
-        })
-        .collect();
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
 /// The document of a message that cannot be stored.

@@ -20,6 +20,7 @@ mod message;
 mod receipts;
 mod report;
 mod round;
+mod schema;
 mod settings;
 mod signals;
 mod status;
@@ -29,8 +30,8 @@ mod write;
 
 use std::process::ExitCode;
 
-use mysimbdp_core::config::settings::LogLevel;
-use mysimbdp_core::io::{coredms, secrets};
+use mysimbdp_platform::secrets;
+use mysimbdp_telemetry::logging::LogLevel;
 
 use crate::failure::Failure;
 use crate::record::{Fields, json};
@@ -53,7 +54,7 @@ pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + 
 /// the message is stored at least once. A message that has an `_id` of its own is rejected. With `ids: "key"` it is the key, and the first message of a key stays until
 /// the batch layer corrects it.
 pub fn run(convert: &Convert) -> ExitCode {
-    mysimbdp_core::logging::init_stderr("stream-app", LogLevel::Info);
+    mysimbdp_telemetry::logging::init_stderr("stream-app", LogLevel::Info);
     if let Err(error) = secrets::protect() {
         tracing::warn!(%error, "what this process knows could be read by others");
     }
@@ -84,7 +85,7 @@ async fn serve(settings: &Settings, convert: &Convert) -> Result<(), Failure> {
     // Before the connection: a signal that comes while it is made must not end the process half-way.
     let signals = Signals::new()?;
     let converter = Converter::new(settings, convert)?;
-    let coredms = coredms::open(&settings.coredms, &settings.database).await?;
+    let coredms = mysimbdp_store::open(&settings.coredms, &settings.database).await?;
     let instance = Instance::connect(settings, converter, coredms.clone())?;
     let ended = instance.run(signals).await;
     coredms.close().await;
@@ -93,7 +94,7 @@ async fn serve(settings: &Settings, convert: &Convert) -> Result<(), Failure> {
 
 #[cfg(test)]
 fn test_settings() -> Settings {
-    use mysimbdp_core::app::env;
+    use mysimbdp_model::app::env;
     let get = |name: &str| match name {
         env::CLIENT_ID => Some("client1".to_owned()),
         env::BROKER => Some("mqtt://127.0.0.1:1".to_owned()),

@@ -13,12 +13,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::gaps::Gaps;
-use mysimbdp_core::io::broker::Publish;
-use mysimbdp_core::io::broker::consumer::Consumer;
-use mysimbdp_core::io::coredms::sequences::{Progress, Sequences};
-use mysimbdp_core::ranges::Ranges;
-use mysimbdp_core::source::Source;
+use mysimbdp_broker::Publish;
+use mysimbdp_broker::consumer::Consumer;
+use mysimbdp_model::ranges::Ranges;
+use mysimbdp_model::source::Source;
+use mysimbdp_store::gaps::Gaps;
+use mysimbdp_store::sequences::{Progress, Sequences};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mysimbdp_core::message::Report;
+use mysimbdp_model::message::Report;
 
 use super::Settings;
 use super::write::Settled;

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use mysimbdp_core::chain;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::backoff::Backoff;
-use mysimbdp_core::io::broker::Publish;
-use mysimbdp_core::io::broker::consumer::Consumer;
-use mysimbdp_core::io::coredms::CoredmsError;
-use mysimbdp_core::io::coredms::sequences::{Progress, Sequences};
-use mysimbdp_core::ranges::Ranges;
-use mysimbdp_core::source::Source;
+use mysimbdp_broker::Publish;
+use mysimbdp_broker::consumer::Consumer;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::ranges::Ranges;
+use mysimbdp_model::source::Source;
+use mysimbdp_platform::backoff::Backoff;
+use mysimbdp_platform::failpoint;
+use mysimbdp_store::CoredmsError;
+use mysimbdp_store::sequences::{Progress, Sequences};
 
 use super::durable::DurableBySource;
 
@@ -73,7 +73,7 @@ pub(crate) async fn send(consumer: Arc<Consumer>, receipts: Vec<(Source, Publish
             match sent {
                 Ok(()) => None,
                 Err(error) => {
-                    tracing::debug!(source = %source.name, error = %chain(&error), "receipt not sent");
+                    tracing::debug!(source = %source.name, error = %error_chain(&error), "receipt not sent");
                     Some(source)
                 }
             }
@@ -95,7 +95,7 @@ async fn until_done<T, F: Future<Output = Result<T, CoredmsError>>>(
             Ok(value) => return value,
             Err(error) => {
                 if !std::mem::replace(&mut is_away, true) {
-                    tracing::warn!(operation = what, error = %chain(&error), "receipts wait for the store");
+                    tracing::warn!(operation = what, error = %error_chain(&error), "receipts wait for the store");
                 }
                 tokio::time::sleep(backoff.wait()).await;
             }

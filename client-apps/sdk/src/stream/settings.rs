@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mysimbdp_core::app::{Ids, env};
-use mysimbdp_core::client::ClientId;
+use mysimbdp_model::app::{Ids, env};
+use mysimbdp_model::client::ClientId;
 
 use crate::environment::Environment;
 use crate::failure::Failure;

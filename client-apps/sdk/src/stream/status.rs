@@ -1,7 +1,7 @@
 //! The retained status of an instance, and the will that takes its place when the connection is lost.
 
-use mysimbdp_core::io::broker::{Publish, Will};
-use mysimbdp_core::io::process::ProcessId;
+use mysimbdp_broker::{Publish, Will};
+use mysimbdp_platform::process::ProcessId;
 use serde::Serialize;
 
 /// Where an instance stands.

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
-use mysimbdp_core::chain;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::failpoint;
-use mysimbdp_core::io::backoff::Backoff;
-use mysimbdp_core::io::broker::consumer::AckToken;
-use mysimbdp_core::io::coredms::rejected::{INLINE_BYTES_MAX, Kept, object_for, put_object};
-use mysimbdp_core::io::coredms::{Coredms, CoredmsError, Object, Written};
+use mysimbdp_broker::consumer::AckToken;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::error_chain;
+use mysimbdp_platform::backoff::Backoff;
+use mysimbdp_platform::failpoint;
+use mysimbdp_store::rejected::{INLINE_BYTES_MAX, Kept, object_for, put_object};
+use mysimbdp_store::{Coredms, CoredmsError, Object, Written};
 
 use super::durable::{DurableBySource, note_gone, note_received};
-use super::message::{Fate, Item, KnownBy, reject_document};
+use super::message::{Disposition, Item, KnownBy, reject_document};
 use crate::failure::{Failure, shortened};
 use crate::identity::ID;
 
@@ -59,14 +59,14 @@ impl Target {
         let mut stored = Vec::new();
         let mut rejects = Vec::new();
         for (position, item) in items.iter().enumerate() {
-            match &item.fate {
-                Fate::Store { document, .. } => {
+            match &item.disposition {
+                Disposition::Store { document, .. } => {
                     documents.push(document.clone());
                     stored.push(position);
                 }
-                Fate::Reject { reason } => rejects.push((position, reason.clone())),
+                Disposition::Reject { reason } => rejects.push((position, reason.clone())),
                 // Recorded off this way: its source says so until a receipt passes the numbers.
-                Fate::Gone(_) => {}
+                Disposition::Gone(_) => {}
             }
         }
         failpoint::hit("stream-app.batch-taken");
@@ -180,7 +180,7 @@ impl Target {
                 }
                 Err(error) if error.is_retryable() => {
                     if !self.is_away.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(operation = what, error = %chain(&error), "store is away, messages wait unacknowledged");
+                        tracing::warn!(operation = what, error = %error_chain(&error), "store is away, messages wait unacknowledged");
                     }
                     tokio::time::sleep(backoff.wait()).await;
                 }
@@ -193,7 +193,7 @@ impl Target {
 impl Settled {
     fn add(&mut self, item: Item) {
         self.acks.push(item.ack);
-        if let Fate::Gone(gone) = item.fate {
+        if let Disposition::Gone(gone) = item.disposition {
             note_gone(&mut self.durable, gone);
             return;
         }
@@ -238,7 +238,7 @@ fn widened(value: Bson) -> Bson {
 }
 
 fn differs(item: &Item, known: &Document) -> Result<bool, Failure> {
-    let Fate::Store { document, .. } = &item.fate else { return Ok(false) };
+    let Disposition::Store { document, .. } = &item.disposition else { return Ok(false) };
     // Field by field: decoding through serde would take a field such as `$date` for a date.
     let ours = Document::try_from(document.as_ref())
         .map_err(|error| Failure::Fault(format!("a document of this app is none: {error}")))?;

@@ -9,9 +9,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use bson::{Document, doc};
-use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, LinkEvent, Publish};
-use mysimbdp_core::io::coredms::rejected::Kept;
-use mysimbdp_core::io::coredms::{self, Coredms};
+use mysimbdp_broker::{BrokerLink, ConnectOptions, LinkEvent, Publish};
+use mysimbdp_store::Coredms;
+use mysimbdp_store::rejected::Kept;
 use mysimbdp_testbed::{self as testbed, Process, unique, until_async};
 use tempfile::TempDir;
 
@@ -60,7 +60,7 @@ impl Stream {
             own("BATCH_MILLIS", "20"),
             own("DRAIN_QUIET_MILLIS", "500"),
         ];
-        let coredms = coredms::open(&store, &database).await.expect("the store opens");
+        let coredms = mysimbdp_store::open(&store, &database).await.expect("the store opens");
         let (publisher, _events) = connect(broker, vec![]).await;
         let program = program.iter().map(|part| part.to_path_buf()).collect();
         Self { client, broker: broker.to_owned(), coredms, program, env, topic, directory, publisher }

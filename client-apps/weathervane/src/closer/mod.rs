@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bson::Document;
-use mysimbdp_core::chain;
-use mysimbdp_core::io::broker::Publish;
-use mysimbdp_core::io::broker::consumer::Consumer;
-use mysimbdp_core::io::{clock, coredms};
-use mysimbdp_core::units::Period;
+use mysimbdp_broker::Publish;
+use mysimbdp_broker::consumer::Consumer;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::units::Period;
+use mysimbdp_platform::clock;
 use mysimbdp_sdk::Failure;
 use mysimbdp_sdk::stream::Settings;
 
@@ -47,7 +47,7 @@ struct Closer {
 ///
 /// The environment is wrong, or another process has taken the session over. That broker or store is away is no error.
 pub async fn run(settings: &Settings, arguments: Arguments) -> Result<(), Failure> {
-    let store = Store::new(coredms::open(&settings.coredms, &settings.database).await?);
+    let store = Store::new(mysimbdp_store::open(&settings.coredms, &settings.database).await?);
     let closer = Closer { store: store.clone(), arguments, memory: Memory::default(), is_prepared: false };
     let ended = instance::serve(settings, closer).await;
     store.close_connection().await;
@@ -100,7 +100,7 @@ impl Closer {
         if let Err(error) =
             consumer.publish(Publish::new(&self.arguments.closed, hour.as_str().to_owned())).await
         {
-            tracing::debug!(%hour, error = chain(&error), "not told that it is closed");
+            tracing::debug!(%hour, error = error_chain(&error), "not told that it is closed");
         }
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Closer {
         // Neither type can fail to be JSON.
         let payload = serde_json::to_vec(request).unwrap_or_default();
         if let Err(error) = consumer.publish(Publish::new(&self.arguments.requests, payload)).await {
-            tracing::debug!(hour = %request.hour, error = chain(&error), "not asked");
+            tracing::debug!(hour = %request.hour, error = error_chain(&error), "not asked");
         }
     }
 }

@@ -5,8 +5,7 @@
 
 mod report;
 
-use mysimbdp_core::io::broker::consumer::Consumer;
-use mysimbdp_core::io::coredms;
+use mysimbdp_broker::consumer::Consumer;
 use mysimbdp_sdk::Failure;
 use mysimbdp_sdk::stream::Settings;
 
@@ -32,7 +31,7 @@ struct Day {
 ///
 /// The environment is wrong, or another process has taken the session over. That broker or store is away is no error.
 pub async fn run(settings: &Settings) -> Result<(), Failure> {
-    let store = Store::new(coredms::open(&settings.coredms, &settings.database).await?);
+    let store = Store::new(mysimbdp_store::open(&settings.coredms, &settings.database).await?);
     let ended = instance::serve(settings, Reporter { store: store.clone(), is_prepared: false }).await;
     store.close_connection().await;
     ended

@@ -82,7 +82,7 @@ mod tests {
         let rows = (0..4).flat_map(|hour| ["EWR", "JFK"].map(|origin| row(origin, hour)));
         let content = rows.fold(header.to_owned(), |all, row| all + &row);
         let file = tempfile::NamedTempFile::new().expect("temporary file");
-        mysimbdp_core::io::files::write_atomic(file.path(), content.as_bytes()).expect("write");
+        mysimbdp_platform::files::write_atomic(file.path(), content.as_bytes()).expect("write");
         Hours::read(file.path(), 1).expect("a weather file")
     }
 

@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_core::chain;
-use mysimbdp_core::client::ClientId;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::source::SourceName;
-use mysimbdp_core::units::Period;
+use mysimbdp_config::Config;
 use mysimbdp_edge::{Broker, Edge, EdgeError, Message, Position};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::source::SourceName;
+use mysimbdp_model::units::Period;
 use mysimbdp_sdk::Failure;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -81,7 +81,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Arc::new(config);
     let hours = Hours::read(&arguments.file, arguments.readings_per_batch)?;
     let edge = open(&arguments, &config).await?;
-    let mut requests = Requests::new(config, arguments.requests.clone());
+    let mut requests = Requests::new(&config, arguments.requests.clone());
     let cursor = Cursor::new(&hours, arguments.from.as_ref(), arguments.hours, &edge.position())
         .map_err(Failure::Config)?;
     let (hour, repeats) = (arguments.hour.duration(), Repeats::default());
@@ -90,8 +90,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         ended = streamer.stream(&mut requests) => ended.map_err(|error| match &error {
-            EdgeError::Setting { .. } | EdgeError::TooLarge { .. } => Failure::Config(chain(&error)),
-            _ => Failure::Fault(chain(&error)),
+            EdgeError::Setting { .. } | EdgeError::TooLarge { .. } => Failure::Config(error_chain(&error)),
+            _ => Failure::Fault(error_chain(&error)),
         }),
     };
     streamer.edge.close().await;
@@ -106,7 +106,7 @@ async fn open(arguments: &Arguments, config: &Arc<Config>) -> Result<Edge, Failu
     settings.topics = config.topics.clone();
     settings.keep_alive = config.broker_keep_alive;
     settings.resend_after = arguments.resend_after.duration();
-    Edge::open(settings).await.map_err(|error| Failure::Config(chain(&error)))
+    Edge::open(settings).await.map_err(|error| Failure::Config(error_chain(&error)))
 }
 
 impl Streamer {

@@ -2,77 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mysimbdp_core::chain;
-use mysimbdp_core::config::Config;
-use mysimbdp_core::io::broker::{BrokerLink, ConnectOptions, LinkEvent};
-use mysimbdp_core::io::{address, random};
-use tokio::sync::mpsc;
+use mysimbdp_broker::{LinkEvent, Session};
+use mysimbdp_config::{Config, address};
 
 use crate::batch::{BATCHES_MAX, Hour, Request};
-
-/// How often it is looked where the broker is: the embedded one may be another one after a restart.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The connection on which requests come. Without one nothing is asked for, and it is asked again later.
 #[derive(Debug)]
 pub struct Requests {
-    config: Arc<Config>,
-    topic: String,
-    link: Option<Link>,
-}
-
-#[derive(Debug)]
-struct Link {
-    url: String,
-    /// Keeps the connection.
-    _link: BrokerLink,
-    events: mpsc::Receiver<LinkEvent>,
+    session: Session,
 }
 
 impl Requests {
-    pub fn new(config: Arc<Config>, topic: String) -> Self {
-        Self { config, topic, link: None }
+    pub fn new(config: &Arc<Config>, topic: String) -> Self {
+        Self { session: address::session(config, "weathervane", vec![topic]) }
     }
 
     /// The next request. May be dropped and called again.
     pub async fn next(&mut self) -> Request {
         loop {
-            self.renew();
-            let Some(link) = &mut self.link else {
-                tokio::time::sleep(LOOK_EVERY).await;
-                continue;
-            };
-            match tokio::time::timeout(LOOK_EVERY, link.events.recv()).await {
-                Ok(Some(LinkEvent::Message(message))) => match parse(&message.payload) {
-                    Ok(request) => return request,
-                    Err(reason) => tracing::warn!(reason, "refused a request"),
-                },
-                Ok(Some(LinkEvent::Connected | LinkEvent::Disconnected { .. })) | Err(_) => {}
-                Ok(None) => self.link = None,
+            let LinkEvent::Message(message) = self.session.next().await else { continue };
+            match parse(&message.payload) {
+                Ok(request) => return request,
+                Err(reason) => tracing::warn!(reason, "refused a request"),
             }
         }
-    }
-
-    /// Connects where there is no connection, or the broker has another address now.
-    fn renew(&mut self) {
-        // One that cannot be found may still be connected.
-        let Ok(url) = address::broker(&self.config) else { return };
-        if self.link.as_ref().is_some_and(|link| link.url == url) {
-            return;
-        }
-        let name = self.config.settings.broker.topic_prefix.replace('/', "-");
-        let mut options =
-            ConnectOptions::new(&url, format!("{name}-weathervane-{:08x}", random::number() as u32));
-        options.keep_alive = self.config.broker_keep_alive;
-        self.link = match BrokerLink::connect(options, vec![self.topic.clone()]) {
-            Ok((link, events)) => Some(Link { url, _link: link, events }),
-            Err(error) => {
-                tracing::error!(error = chain(&error), "cannot listen for requests");
-                None
-            }
-        };
     }
 }
 

@@ -1,0 +1,132 @@
+//! Messages that something has been staged. Losing one costs latency, never data.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mysimbdp_broker::{BrokerLink, Incoming, LinkEvent, Session};
+use mysimbdp_config::{Config, address};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::message::Staged;
+use mysimbdp_telemetry::logging::{Bursts, Untold};
+
+/// Messages that are one scan at most: what is named by then waits no longer for those behind it.
+const BURST_MAX: usize = 1000;
+
+/// Listens to what the broker says.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    config: Arc<Config>,
+    session: Session,
+    /// Messages that were none, with the topic and the reason of each.
+    invalid: Bursts<(), (String, String)>,
+}
+
+/// What the broker has said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Notification {
+    /// Scan these clients now.
+    Clients(BTreeMap<ClientId, Named>),
+    /// The broker is there, or there again: scan everything, as messages may have been lost.
+    Connected,
+}
+
+/// What to scan of a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// What messages have named; it need not be there.
+    These(BTreeSet<IngestionId>),
+    All,
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Self::These(BTreeSet::new())
+    }
+}
+
+impl Named {
+    fn add(&mut self, ingestion: Option<IngestionId>) {
+        match (ingestion, self) {
+            (None, named) => *named = Self::All,
+            (Some(ingestion), Self::These(these)) => {
+                these.insert(ingestion);
+            }
+            (Some(_), Self::All) => {}
+        }
+    }
+}
+
+impl Listener {
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        // As often as it is asked for, by `tell_invalid`.
+        let invalid = Bursts::new(config.settings.batch_manager.scan_every.duration());
+        let session = address::session(&config, crate::ROLE, vec![config.topics.all_staged()]);
+        Self { config, session, invalid }
+    }
+
+    /// Has the clients of another config; its broker is the same.
+    pub(crate) fn take_over(&mut self, config: Arc<Config>) {
+        self.config = config;
+    }
+
+    /// The connection, if it is up.
+    pub(crate) fn link(&self) -> Option<&BrokerLink> {
+        self.session.link()
+    }
+
+    /// Logs how many more messages were refused since each burst began.
+    pub(crate) fn tell_invalid(&mut self) {
+        for ((), Untold { count, last: (topic, reason) }) in self.invalid.due(Instant::now()) {
+            tracing::warn!(count, topic, reason, "refused more messages");
+        }
+    }
+
+    /// Waits for the next notification. May be dropped and called again.
+    pub(crate) async fn next(&mut self) -> Notification {
+        loop {
+            let mut clients: BTreeMap<ClientId, Named> = BTreeMap::new();
+            let mut event = Some(self.session.next().await);
+            let mut left = BURST_MAX;
+            // A burst of messages is one scan.
+            while let Some(next) = event {
+                match next {
+                    LinkEvent::Connected => return Notification::Connected,
+                    LinkEvent::Disconnected { .. } => {}
+                    LinkEvent::Message(message) => match parse(&self.config, &message) {
+                        Ok((client, ingestion)) => clients.entry(client).or_default().add(ingestion),
+                        Err(reason) => {
+                            let refused = (message.topic, reason);
+                            if let Some((topic, reason)) = self.invalid.count((), refused, Instant::now()) {
+                                tracing::warn!(topic, reason, "refused a message");
+                            }
+                        }
+                    },
+                }
+                left -= 1;
+                event = if left > 0 { self.session.try_next() } else { None };
+            }
+            if !clients.is_empty() {
+                return Notification::Clients(clients);
+            }
+        }
+    }
+
+    pub(crate) async fn close(&mut self) {
+        self.session.close().await;
+    }
+}
+
+/// The client that a message is about, where it is one of ours, and the ingestion that it names.
+fn parse(config: &Config, message: &Incoming) -> Result<(ClientId, Option<IngestionId>), String> {
+    let (client, ingestion) =
+        Staged::parse(&message.payload).map_err(|error| mysimbdp_model::error_chain(&error))?;
+    if config.topics.client_of(&config.topics.all_staged(), &message.topic).as_ref() != Some(&client) {
+        return Err(format!("it names client {client}, which its topic does not"));
+    }
+    if config.client(&client).is_none() {
+        return Err(format!("the config has no client {client}"));
+    }
+    Ok((client, ingestion))
+}

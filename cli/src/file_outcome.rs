@@ -1,0 +1,322 @@
+//! What has become of a dropped file, from where it lies and from the history.
+
+use std::fmt;
+use std::path::Path;
+
+use bson::doc;
+use jiff::Timestamp;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::outcome::{Counts, FinalState, Run};
+use mysimbdp_model::reason::Reason;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileStatus};
+use mysimbdp_store::CoredmsError;
+
+use crate::error::Failure;
+use crate::output::Foreign;
+use crate::state_files::Damaged;
+
+/// A file that was dropped.
+#[derive(Clone, Debug)]
+pub struct Dropped {
+    /// Where.
+    pub target: DropPath,
+    pub ingestion: IngestionId,
+    pub bytes: u64,
+    /// Not before.
+    pub since: Timestamp,
+    /// Runs of the same content that ended by then are about earlier drops.
+    pub earlier_runs: bson::DateTime,
+    /// What lay there as the receipt of a file of this name, and is about another one.
+    pub earlier_receipt: Option<FileStatus>,
+}
+
+/// How a dropped file ended.
+#[derive(Debug)]
+pub enum FileOutcome {
+    Ingested {
+        run: Box<Run>,
+    },
+    /// The same, by the receipt alone.
+    Receipt {
+        counts: Counts,
+        seconds: f64,
+    },
+    Held(Vec<String>),
+    Discarded(Vec<String>),
+}
+
+impl FileOutcome {
+    /// Whether all of the file is in the store.
+    pub fn is_good(&self) -> bool {
+        match self {
+            Self::Ingested { run } => run.rejected == 0,
+            Self::Receipt { counts, .. } => counts.rejected == 0,
+            Self::Held(_) | Self::Discarded(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for FileOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ingested { run } => {
+                write!(
+                    f,
+                    "ingested: received {}, stored {}, duplicates {}, rejected {} in {:.2} s",
+                    run.received, run.stored, run.duplicates, run.rejected, run.seconds
+                )?;
+                if run.rejected > 0 {
+                    write!(f, "; `mysimbdp rejected {}` shows what was rejected", run.ingestion)?;
+                }
+                Ok(())
+            }
+            Self::Receipt { counts: Counts { received, stored, duplicates, rejected }, seconds } => write!(
+                f,
+                "ingested: received {received}, stored {stored}, duplicates {duplicates}, rejected {rejected} in {seconds:.2} s"
+            ),
+            Self::Held(reasons) => write!(f, "held: {}", Foreign(&reasons.join("; "))),
+            Self::Discarded(reasons) => write!(f, "discarded: {}", Foreign(&reasons.join("; "))),
+        }
+    }
+}
+
+/// What one look has found out.
+#[derive(Debug)]
+pub enum Seen {
+    Ended(FileOutcome),
+    /// It still lies where it was dropped.
+    Dropped,
+    /// It has been taken, and has not ended as far as can be seen.
+    Taken {
+        /// Why it may have ended unseen.
+        unseen: Option<String>,
+    },
+}
+
+/// Looks once.
+///
+/// A sender may be another user than the platform, and what the platform keeps is closed to it. Then the receipt tells how it
+/// ended, or the history, if there is one and the store is open to it.
+pub async fn look(config: &Config, client: &ClientId, dropped: &Dropped) -> Result<Seen, Failure> {
+    let layout = &config.layout;
+    let is_there =
+        DropDirectory::open(layout).is_ok_and(|drop_directory| drop_directory.exists(&dropped.target));
+    if is_there {
+        return Ok(Seen::Dropped);
+    }
+    let mut unseen = None;
+    match on_disk(layout, client, dropped) {
+        Ok(Some(seen)) => return Ok(seen),
+        Ok(None) => {}
+        Err(error) if error.is_denied() => unseen = Some(error_chain(&error)),
+        Err(error) => return Err(error.into()),
+    }
+    if unseen.is_some()
+        && let Some(outcome) = receipt(layout, dropped)
+    {
+        return Ok(Seen::Ended(outcome));
+    }
+    match last_run(config, dropped.ingestion).await {
+        Ok(Some(run)) if run.finished_at > dropped.earlier_runs => Ok(Seen::Ended(match run.state {
+            FinalState::Ingested => FileOutcome::Ingested { run: Box::new(run) },
+            FinalState::Purged => {
+                FileOutcome::Held(vec!["by the history; it has been purged since".to_owned()])
+            }
+            FinalState::Held | FinalState::Discarded => FileOutcome::Held(vec![IN_HISTORY.to_owned()]),
+        })),
+        Ok(_) => Ok(Seen::Taken { unseen }),
+        // It may be back before anybody's patience ends.
+        Err(error) => Ok(Seen::Taken { unseen: Some(unseen.unwrap_or_else(|| error_chain(&error))) }),
+    }
+}
+
+/// Of a held file whose reasons cannot be seen.
+const IN_HISTORY: &str = "by the history; its reasons are in held/, which is closed to this user";
+
+/// Where in the platform's own directories it is; `None`: nowhere.
+fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Option<Seen>, FileError> {
+    let Dropped { target, ingestion, since, .. } = dropped;
+    let (ingestion, since) = (*ingestion, *since);
+    match files::metadata(&layout.staged(client, ingestion)) {
+        Ok(_) => return Ok(Some(Seen::Taken { unseen: None })),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error),
+    }
+    let ended = |outcome| Ok(Some(Seen::Ended(outcome)));
+    match reason_in(&layout.held(client, ingestion))? {
+        Explained::By(reason) if reason.decided_at >= since => {
+            return ended(FileOutcome::Held(reason.reasons));
+        }
+        Explained::Damaged(damaged) => return ended(FileOutcome::Held(vec![damaged.to_string()])),
+        // Held before, it is about to be tried again.
+        Explained::By(_) | Explained::Nowhere => {}
+    }
+    for directory in files::list(&layout.discarded_root().join(client.as_str()))? {
+        match reason_in(&directory)? {
+            Explained::By(reason)
+                if reason.decided_at >= since && reason.dropped_at == target.to_string() =>
+            {
+                return ended(FileOutcome::Discarded(reason.reasons));
+            }
+            // Which file it is about cannot be read; one of this name lies there.
+            Explained::Damaged(damaged) if files::exists(&directory.join(target.name())) => {
+                return ended(FileOutcome::Discarded(vec![damaged.to_string()]));
+            }
+            Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {}
+        }
+    }
+    Ok(None)
+}
+
+/// What its receipt says. One that was refused unread does not say which content it was.
+fn receipt(layout: &Layout, dropped: &Dropped) -> Option<FileOutcome> {
+    let drop_directory = DropDirectory::open(layout).ok()?;
+    let status = drop_directory.receipt_status(&dropped.target)?;
+    let receipt = drop_directory.receipt(&dropped.target)?;
+    let is_of_it = match receipt.ingestion {
+        Some(ingestion) => ingestion == dropped.ingestion,
+        None => receipt.bytes == dropped.bytes,
+    };
+    if dropped.earlier_receipt == Some(status) || !is_of_it {
+        return None;
+    }
+    let reasons = || vec![receipt.reason.clone().unwrap_or_default()];
+    Some(match receipt.state {
+        FinalState::Ingested => FileOutcome::Receipt { counts: receipt.counts, seconds: receipt.seconds },
+        // No receipt says `purged`.
+        FinalState::Held | FinalState::Purged => FileOutcome::Held(reasons()),
+        FinalState::Discarded => FileOutcome::Discarded(reasons()),
+    })
+}
+
+/// What the directory of a held or discarded file says.
+#[derive(Debug)]
+pub enum Explained {
+    By(Reason),
+    /// The file is there, but its reason cannot be read.
+    Damaged(Damaged),
+    /// The file has moved on.
+    Nowhere,
+}
+
+/// The reason beside a held or discarded file.
+///
+/// # Errors
+///
+/// It is there and cannot be read, as by another user.
+pub fn reason_in(directory: &Path) -> Result<Explained, FileError> {
+    let path = directory.join(Reason::FILE);
+    let fault = match files::read(&path) {
+        Ok(json) => match serde_json::from_slice(&json) {
+            Ok(reason) => return Ok(Explained::By(reason)),
+            Err(error) => error.to_string(),
+        },
+        // A file moves with its directory, so it is still here.
+        Err(error) if error.is_not_found() && files::exists(directory) => "it is missing".to_owned(),
+        Err(error) if error.is_not_found() => return Ok(Explained::Nowhere),
+        Err(error) => return Err(error),
+    };
+    Ok(Explained::Damaged(Damaged::new(path, fault)))
+}
+
+/// The run of a content that ended last.
+///
+/// # Errors
+///
+/// The store cannot be asked.
+pub async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
+    let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let runs = platform.find(Run::COLLECTION, doc! {"ingestion": ingestion.to_string()}, 1000).await?;
+    platform.close().await;
+    Ok(runs
+        .into_iter()
+        .filter_map(|run| bson::deserialize_from_document::<Run>(run).ok())
+        .max_by_key(|run| run.finished_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use mysimbdp_platform::clock;
+
+    use super::*;
+
+    fn config() -> (tempfile::TempDir, Config) {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let file = folder.path().join("config.json");
+        let text = r#"{"clients": [{"id": "a", "apps": [{"name": "app", "command": ["x"]}]}]}"#;
+        files::write_atomic(&file, text.as_bytes()).expect("config can be written");
+        let config = Config::load(&file, |_| None).expect("a valid config");
+        (folder, config)
+    }
+
+    fn dropped(client: &ClientId, since: Timestamp) -> Dropped {
+        Dropped {
+            target: DropPath::parse("client-input-directory/a/data.csv").expect("a path"),
+            ingestion: IngestionId::new(client, &mysimbdp_model::ingestion::Hasher::new().finalize()),
+            bytes: 4,
+            since,
+            earlier_runs: bson::DateTime::from_millis(since.as_millisecond()),
+            earlier_receipt: None,
+        }
+    }
+
+    /// While fetchdata has it out of sight, before what is held is staged.
+    #[tokio::test]
+    async fn what_is_dropped_anew_has_not_ended_by_an_earlier_run() {
+        let (_folder, config) = config();
+        let client: ClientId = "a".parse().expect("client id");
+        let since = clock::now();
+        let dropped = dropped(&client, since);
+        let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await;
+        let platform = platform.expect("open the store");
+        let ended = |millis: i64, state: FinalState| {
+            let finished_at = bson::DateTime::from_millis(since.as_millisecond() + millis);
+            doc! {
+                "_id": format!("{}-1", dropped.ingestion), "ingestion": dropped.ingestion.to_string(),
+                "client": "a", "app": "app", "lane": "live", "file": "data.csv", "bytes": 4_i64, "blake3": "",
+                "micro_batches": 1, "received": 1_i64, "stored": 0_i64, "duplicates": 0_i64,
+                "rejected": 1_i64, "audited": true, "state": state.as_str(), "received_at": finished_at,
+                "staged_at": finished_at, "finished_at": finished_at, "seconds": 0.1,
+            }
+        };
+        for state in [FinalState::Held, FinalState::Ingested] {
+            platform.put(Run::COLLECTION, ended(-1_000, state)).await.expect("write a run");
+            let seen = look(&config, &client, &dropped).await;
+            assert!(matches!(seen, Ok(Seen::Taken { unseen: None })), "{state:?}: {seen:?}");
+        }
+        platform.put(Run::COLLECTION, ended(1_000, FinalState::Ingested)).await.expect("write a run");
+        let seen = look(&config, &client, &dropped).await;
+        assert!(matches!(seen, Ok(Seen::Ended(FileOutcome::Ingested { .. }))), "{seen:?}");
+        platform.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_held_or_discarded_file_whose_reason_is_damaged_is_not_ingested() {
+        let (_folder, config) = config();
+        let client: ClientId = "a".parse().expect("client id");
+        let dropped = dropped(&client, Timestamp::UNIX_EPOCH);
+        let ingestion = dropped.ingestion;
+        let held = config.layout.held(&client, ingestion);
+        let discarded = config.layout.discarded(Some(&client), Timestamp::UNIX_EPOCH, 1);
+        for (directory, state) in [(held, "held"), (discarded, "discarded")] {
+            files::create_dir_all(&directory).expect("directory");
+            files::write_atomic(&directory.join("data.csv"), b"a\n1\n").expect("content");
+            for content in [&b""[..], b"{\"file\":"] {
+                files::write_atomic(&directory.join(Reason::FILE), content).expect("damaged reason");
+                let outcome = look(&config, &client, &dropped).await;
+                let Ok(Seen::Ended(outcome)) = outcome else { panic!("it has ended: {outcome:?}") };
+                let outcome = outcome.to_string();
+                assert!(
+                    outcome.starts_with(state) && outcome.contains("reason.json is damaged"),
+                    "{outcome}"
+                );
+            }
+            files::remove_dir_all(&directory).expect("remove");
+        }
+    }
+}

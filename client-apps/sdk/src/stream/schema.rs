@@ -1,0 +1,61 @@
+//! The JSON Schema that the client's config gives its messages.
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub(super) struct MessageSchema {
+    #[cfg(feature = "schema")]
+    validator: jsonschema::Validator,
+}
+
+#[cfg(feature = "schema")]
+impl MessageSchema {
+    /// Faults of one message that are listed.
+    const FAULTS_MAX: usize = 5;
+
+    /// # Errors
+    ///
+    /// [`Failure::Config`] where it is none.
+    pub(super) fn compile(schema: &Value) -> Result<Self, Failure> {
+        let validator = jsonschema::validator_for(schema)
+            .map_err(|error| Failure::Config(format!("the message schema is no JSON Schema: {error}")))?;
+        Ok(Self { validator })
+    }
+
+    /// # Errors
+    ///
+    /// Why a message of this content does not fit.
+    pub(super) fn check(&self, content: &[u8]) -> Result<(), String> {
+        let value = serde_json::from_slice(content).map_err(|error| format!("not JSON: {error}"))?;
+        let faults: Vec<String> = self
+            .validator
+            .iter_errors(&value)
+            .take(Self::FAULTS_MAX)
+            .map(|fault| match fault.instance_path().as_str() {
+                "" => fault.to_string(),
+                path => format!("{path}: {fault}"),
+            })
+            .collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+    }
+}
+
+/// Without the feature no schema is ever taken.
+#[cfg(not(feature = "schema"))]
+impl MessageSchema {
+    /// # Errors
+    ///
+    /// Always: messages must not be stored unchecked that the config wants checked.
+    pub(super) fn compile(_: &Value) -> Result<Self, Failure> {
+        let text =
+            "this app was built without message schemas: expected the cargo feature `schema` of mysimbdp-sdk";
+        Err(Failure::Config(text.to_owned()))
+    }
+
+    pub(super) fn check(&self, _: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+}

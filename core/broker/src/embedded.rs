@@ -1,0 +1,165 @@
+//! The broker that comes along, for a laptop without one: on loopback only, its data below the data root.
+//!
+//! It keeps sessions, retained messages and queued messages in files, but a process that is killed loses what it has
+//! not written yet: for data that may not be lost use numbered sources, or a broker of your own.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mqtt5::MqttError;
+use mqtt5::broker::config::{AuthConfig, RateLimitConfig, StorageBackend, StorageConfig};
+use mqtt5::broker::{BrokerConfig, MqttBroker};
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::lock::{Lock, LockError};
+use tokio::sync::watch;
+
+use crate::PACKET_BYTES_MAX;
+
+/// Where clients look for a broker first.
+const USUAL_PORT: u16 = 1883;
+
+/// Messages that are queued for a client that is away; beyond that the oldest go.
+const QUEUED_MESSAGES_MAX: usize = 10_000;
+const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// How the embedded broker is started.
+#[derive(Clone, Debug)]
+pub struct EmbeddedBrokerOptions {
+    /// Its data lies here, across restarts.
+    pub directory: PathBuf,
+    /// `None`: 1883 if that is free, else any that is.
+    pub port: Option<u16>,
+}
+
+/// A broker whose port is open; [`EmbeddedBroker::run`] serves it.
+pub struct EmbeddedBroker {
+    pub url: String,
+    pub port: u16,
+    broker: MqttBroker,
+    _lock: Lock,
+}
+
+/// Why there is no embedded broker.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedBrokerError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Directory(#[from] FileError),
+    #[error("cannot start the embedded broker on 127.0.0.1, port {port}, with its data in {}", directory.display())]
+    Start {
+        port: u16,
+        directory: PathBuf,
+        #[source]
+        source: Box<MqttError>,
+    },
+    #[error("the embedded broker has failed")]
+    Run(#[source] Box<MqttError>),
+}
+
+impl EmbeddedBroker {
+    /// Opens the port and reads what the last run left. One broker at a time may use a directory.
+    pub async fn start(options: EmbeddedBrokerOptions) -> Result<Self, EmbeddedBrokerError> {
+        let EmbeddedBrokerOptions { directory, port } = options;
+        let lock = Lock::take(&directory, "broker")?;
+        let data = directory.join("data");
+        files::create_dir_all(&data)?;
+        let port = port.unwrap_or_else(|| if is_free(USUAL_PORT) { USUAL_PORT } else { 0 });
+        let start_error = |source| EmbeddedBrokerError::Start { port, directory, source: Box::new(source) };
+        let broker = match MqttBroker::with_config(config(data, port)).await {
+            Ok(broker) => broker,
+            Err(error) => return Err(start_error(error)),
+        };
+        let Some(address) = broker.local_addr() else {
+            return Err(start_error(MqttError::InvalidState("it has no address".to_owned())));
+        };
+        Ok(Self { url: format!("mqtt://{address}"), port: address.port(), broker, _lock: lock })
+    }
+
+    /// Serves until `shutdown` turns true, then tells the clients and writes its data.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), EmbeddedBrokerError> {
+        let handle = self.broker.shutdown_handle();
+        let mut ready = self.broker.ready_receiver();
+        let mut serving = std::pin::pin!(self.broker.run());
+        let asked_to_stop = async {
+            // A caller that is gone wants it no longer either.
+            let _ = shutdown.wait_for(|stop| *stop).await;
+            // Before it is ready it does not hear.
+            let _ = ready.wait_for(|ready| *ready).await;
+        };
+        let result = tokio::select! {
+            result = &mut serving => result,
+            () = asked_to_stop => {
+                handle.shutdown();
+                serving.await
+            }
+        };
+        result.map_err(|source| EmbeddedBrokerError::Run(Box::new(source)))
+    }
+}
+
+impl fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedBroker").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+fn config(directory: PathBuf, port: u16) -> BrokerConfig {
+    BrokerConfig {
+        bind_addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+        // Some clients refuse a broker that announces the protocol's own limit.
+        max_packet_size: PACKET_BYTES_MAX as usize,
+        // The window of a consumer is what it asks for: it acknowledges a whole batch at a time.
+        max_outbound_inflight: u16::MAX,
+        client_channel_capacity: QUEUED_MESSAGES_MAX,
+        auth_config: AuthConfig {
+            allow_anonymous: true,
+            // Whoever can reach loopback has an account here. The limit would count the restarts of our own apps.
+            rate_limit: RateLimitConfig { enabled: false, ..RateLimitConfig::default() },
+            ..AuthConfig::default()
+        },
+        storage_config: StorageConfig {
+            backend: StorageBackend::File,
+            base_dir: directory,
+            cleanup_interval: Duration::from_secs(3600),
+            enable_persistence: true,
+            max_queued_messages_per_client: QUEUED_MESSAGES_MAX,
+            max_queued_bytes_per_client: QUEUED_BYTES_MAX,
+        },
+        sys_topics_enabled: false,
+        ..BrokerConfig::default()
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_broker_on_the_same_data_is_refused() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let options = EmbeddedBrokerOptions { directory: directory.path().to_owned(), port: Some(0) };
+        let first = EmbeddedBroker::start(options.clone()).await.expect("free directory");
+        assert!(first.url.starts_with("mqtt://127.0.0.1:") && first.port != 0, "{}", first.url);
+        match EmbeddedBroker::start(options).await {
+            Err(EmbeddedBrokerError::Lock(LockError::Held { .. })) => {}
+            other => panic!("expected the lock to be held, got {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("any port");
+        let port = taken.local_addr().expect("bound").port();
+        let options = EmbeddedBrokerOptions { directory: directory.path().to_owned(), port: Some(port) };
+        let error = EmbeddedBroker::start(options).await.expect_err("port is taken").to_string();
+        assert!(error.contains(&port.to_string()), "{error}");
+    }
+}

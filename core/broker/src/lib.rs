@@ -1,0 +1,104 @@
+//! The door to the MQTT broker: MQTT 5, QoS 1.
+//!
+//! - [`BrokerLink`] is for a few messages, each handled at once, subscriptions renewed on reconnect; a [`Session`] has one
+//!   to wherever the broker is now.
+//! - [`consumer`] is for stream apps: manual acknowledgement, a window as large as a batch.
+//!
+//! Both stand on a connection that is polled by a task of its own and made anew, with back-off and jitter, whenever it
+//! is lost. QoS 2 is not used: a message that comes twice is harmless here, as what it stores has an identity.
+
+#![allow(clippy::disallowed_methods)]
+
+mod address;
+mod connection;
+pub mod consumer;
+mod deliveries;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+mod link;
+mod options;
+mod pending;
+mod poller;
+mod session;
+mod shared;
+mod wire;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use address::{Address, has_password, with_password};
+pub use link::{BrokerLink, Incoming, LinkEvent};
+pub(crate) use options::PACKET_BYTES_MAX;
+pub use options::{ConnectOptions, SIGNAL_BYTES_MAX, Will};
+pub use session::Session;
+
+/// A message to publish.
+#[derive(Clone, Debug, Default)]
+pub struct Publish {
+    pub topic: String,
+    pub payload: Bytes,
+    pub retain: bool,
+    /// MQTT 5 request/response.
+    pub response_topic: Option<String>,
+    pub correlation: Option<Bytes>,
+    pub user_properties: Vec<(String, String)>,
+    /// The broker drops the message if it could not deliver it within this time; counted in whole seconds.
+    pub expires: Option<Duration>,
+}
+
+impl Publish {
+    pub fn new(topic: impl Into<String>, payload: impl Into<Bytes>) -> Self {
+        Self { topic: topic.into(), payload: payload.into(), ..Self::default() }
+    }
+}
+
+/// Whom a message has reached that the broker has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Somebody has subscribed to its topic, and may be away; or the broker does not tell.
+    Somebody,
+    /// Nobody has: the message is gone.
+    Nobody,
+}
+
+/// Connects once, and hangs up: whether the broker is there and lets this client in. Waits as long as that takes.
+///
+/// # Errors
+///
+/// It does not, and why.
+pub async fn probe(options: &ConnectOptions) -> Result<(), BrokerError> {
+    let dialer = options::Dialer::new(options, true)?;
+    let unreachable = |error| BrokerError::Unreachable {
+        address: dialer.address.to_string(),
+        reason: poller::why(&error).0,
+    };
+    dialer.dial().await.map(drop).map_err(unreachable)
+}
+
+/// What went wrong at the broker.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("{0:?} is no address of a broker: allowed are mqtt://host:port and mqtts://host:port")]
+    Address(String),
+    #[error("cannot speak TLS with the broker at {address}: {reason}")]
+    Tls { address: String, reason: String },
+    #[error("{0:?} is no topic to publish to: allowed are 1 to 65,535 bytes without +, # and NUL")]
+    Topic(String),
+    #[error("{0:?} is no topic filter: allowed are + alone in its level and # alone in the last")]
+    Filter(String),
+    #[error("message to {topic:?} has {bytes} bytes, the broker takes at most {bytes_max}")]
+    TooLarge { topic: String, bytes: usize, bytes_max: usize },
+    #[error("broker at {address} is not connected")]
+    NotConnected { address: String },
+    #[error("broker at {address} cannot be reached: {reason}")]
+    Unreachable { address: String, reason: String },
+    #[error("broker at {address} did not acknowledge within {seconds} s")]
+    NotAcknowledged { address: String, seconds: u64 },
+    #[error("broker at {address} refuses the {object}: {reason}")]
+    Refused { address: String, object: String, reason: String },
+    #[error("another process has connected to the broker at {address} with the client id {client_id:?}")]
+    TakenOver { address: String, client_id: String },
+    #[error("connection to the broker at {address} has been closed by this side")]
+    Closed { address: String },
+}

@@ -1,0 +1,169 @@
+//! A connection that follows the broker to its present address.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use super::address::without_credentials;
+use super::{BrokerError, BrokerLink, ConnectOptions, LinkEvent};
+
+/// How often the address is looked up while there is no connection: an embedded broker may come back on another port.
+const LOOKUP_EVERY: Duration = Duration::from_secs(1);
+
+/// Returns the broker's address, or why there is none.
+type Locate = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// A [`BrokerLink`] to wherever the broker is now.
+///
+/// Each [`LinkEvent::Connected`] means that all subscriptions are acknowledged, again or for the first time. What was published
+/// before that may be lost: whoever depends on it scans again.
+pub struct Session {
+    locate: Locate,
+    /// The address in it is replaced.
+    options: ConnectOptions,
+    subscriptions: Vec<String>,
+    connection: Option<Connection>,
+    lookup_at: Instant,
+    /// Why there is no connection; each reason is logged once.
+    obstacle: Option<String>,
+}
+
+struct Connection {
+    url: String,
+    link: BrokerLink,
+    events: mpsc::Receiver<LinkEvent>,
+}
+
+impl Session {
+    /// Does not connect yet: [`Session::next`] does, or [`Session::follow`].
+    pub fn new(
+        locate: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+        options: ConnectOptions,
+        subscriptions: Vec<String>,
+    ) -> Self {
+        let (locate, lookup_at) = (Box::new(locate), Instant::now());
+        Self { locate, options, subscriptions, connection: None, lookup_at, obstacle: None }
+    }
+
+    /// Looks up the address unless there is a connection, and starts to connect if it is another one: then returns that link,
+    /// without waiting for it.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be used. That there is none, or that the broker does not answer, is no error.
+    pub fn follow(&mut self) -> Result<Option<&BrokerLink>, BrokerError> {
+        self.lookup_at = Instant::now() + LOOKUP_EVERY;
+        if self.link().is_some() {
+            return Ok(None);
+        }
+        let url = match (self.locate)() {
+            Ok(url) => url,
+            Err(reason) => {
+                // Kept, it would wait for its back-off when the broker comes back to the same address.
+                self.connection = None;
+                self.obstacle_is(reason);
+                return Ok(None);
+            }
+        };
+        if self.connection.as_ref().is_some_and(|connection| connection.url == url) {
+            return Ok(None);
+        }
+        self.connection = None;
+        let options = ConnectOptions { url: url.clone(), ..self.options.clone() };
+        let (link, events) = BrokerLink::connect(options, self.subscriptions.clone())?;
+        Ok(Some(&self.connection.insert(Connection { url, link, events }).link))
+    }
+
+    /// What happens next; follows the broker meanwhile. May be dropped and called again.
+    pub async fn next(&mut self) -> LinkEvent {
+        loop {
+            let lookup_at = self.lookup_at.into();
+            let event = match &mut self.connection {
+                Some(connection) if connection.link.is_connected() => connection.events.recv().await,
+                Some(connection) => tokio::select! {
+                    event = connection.events.recv() => event,
+                    () = sleep_until(lookup_at) => None,
+                },
+                None => {
+                    sleep_until(lookup_at).await;
+                    None
+                }
+            };
+            match event {
+                Some(event) => {
+                    self.note(&event);
+                    return event;
+                }
+                None => {
+                    if let Err(error) = self.follow() {
+                        self.obstacle_is(mysimbdp_model::error_chain(&error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// An event that has happened already.
+    pub fn try_next(&mut self) -> Option<LinkEvent> {
+        let event = self.connection.as_mut()?.events.try_recv().ok()?;
+        self.note(&event);
+        Some(event)
+    }
+
+    /// The connection, if it is up.
+    pub fn link(&self) -> Option<&BrokerLink> {
+        self.connection.as_ref().map(|connection| &connection.link).filter(|link| link.is_connected())
+    }
+
+    /// The address that is connected to, or tried.
+    pub fn url(&self) -> Option<&str> {
+        self.connection.as_ref().map(|connection| &*connection.url)
+    }
+
+    /// Why there is no connection now.
+    pub fn obstacle(&self) -> Option<String> {
+        if self.link().is_some() {
+            return None;
+        }
+        let reason = self.obstacle.as_deref().unwrap_or("it does not answer");
+        Some(match self.url() {
+            Some(url) => format!("the broker at {} is away: {reason}", without_credentials(url)),
+            None => reason.to_owned(),
+        })
+    }
+
+    /// Disconnects and waits for the end, at most 5 s.
+    pub async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.link.close().await;
+        }
+    }
+
+    fn note(&mut self, event: &LinkEvent) {
+        match event {
+            LinkEvent::Connected => self.obstacle = None,
+            // The link logs it.
+            LinkEvent::Disconnected { reason } => self.obstacle = Some(reason.clone()),
+            LinkEvent::Message(_) => {}
+        }
+    }
+
+    fn obstacle_is(&mut self, reason: String) {
+        if self.obstacle.as_ref() != Some(&reason) {
+            tracing::warn!(error = reason, "no broker, looking again every second");
+            self.obstacle = Some(reason);
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("options", &self.options)
+            .field("subscriptions", &self.subscriptions)
+            .field("obstacle", &self.obstacle())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,232 @@
+//! Where the broker is: as configured, or where the embedded one of this data root says.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mysimbdp_broker::{ConnectOptions, SIGNAL_BYTES_MAX, Session};
+use mysimbdp_model::error_chain;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::process::ProcessId;
+use mysimbdp_platform::random;
+use serde::{Deserialize, Serialize};
+
+use crate::{BROKER_VARIABLE, Config};
+
+/// What an embedded broker writes to [`Layout::broker_state`], so that every process of the data root finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokerState {
+    pub url: String,
+    #[serde(flatten)]
+    pub process: ProcessId,
+}
+
+/// There is no broker to connect to.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    #[error(
+        "no broker: none is configured (broker.url in config.json, or {BROKER_VARIABLE}), and no embedded one is started \
+         (mysimbdp up, or mysimbdp broker)"
+    )]
+    NoBroker,
+    #[error(
+        "no broker: none is configured (broker.url in config.json, or {BROKER_VARIABLE}), and the embedded one of {} has \
+         ended (start mysimbdp up, or mysimbdp broker)",
+        state.display()
+    )]
+    Ended { state: PathBuf },
+    #[error("{} is not what a broker writes there", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The broker's address: the configured one, else that of the embedded broker that runs for this data root.
+///
+/// It may change whenever the embedded broker is started anew.
+///
+/// # Errors
+///
+/// There is none; the error names both ways to get one.
+pub fn broker(config: &Config) -> Result<String, AddressError> {
+    if let Some(url) = &config.broker_url {
+        return Ok(url.clone());
+    }
+    match BrokerState::read(&config.layout)? {
+        Some(state) if state.process.alive() => Ok(state.url),
+        Some(_) => Err(AddressError::Ended { state: config.layout.broker_state() }),
+        None => Err(AddressError::NoBroker),
+    }
+}
+
+/// A session of `role` with the broker of this config, for small messages. One that has the same role gets another client id.
+pub fn session(config: &Arc<Config>, role: &str, subscriptions: Vec<String>) -> Session {
+    let prefix = config.settings.broker.topic_prefix.replace('/', "-");
+    let options = ConnectOptions {
+        keep_alive: config.broker_keep_alive,
+        message_bytes_max: SIGNAL_BYTES_MAX,
+        ..ConnectOptions::new("", format!("{prefix}-{role}-{:08x}", random::number() as u32))
+    };
+    let config = Arc::clone(config);
+    Session::new(move || broker(&config).map_err(|error| error_chain(&error)), options, subscriptions)
+}
+
+impl BrokerState {
+    /// This process is the broker, and listens at `url`.
+    pub fn of_this_process(url: impl Into<String>) -> Self {
+        Self { url: url.into(), process: ProcessId::current() }
+    }
+
+    /// What the last broker of this data root wrote, whether it still runs or not.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is no such state.
+    pub fn read(layout: &Layout) -> Result<Option<Self>, AddressError> {
+        let path = layout.broker_state();
+        match files::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|source| AddressError::Unreadable { path, source }),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes it known. Who reads at the same time sees the old state or the new.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write(&self, layout: &Layout) -> Result<(), AddressError> {
+        let path = layout.broker_state();
+        files::create_dir_all(&layout.state())?;
+        let text = serde_json::to_vec(self)
+            .map_err(|source| AddressError::Unreadable { path: path.clone(), source })?;
+        Ok(files::write_atomic(&path, &text)?)
+    }
+
+    /// Takes it back, if it is still this one: a broker that has been started meanwhile keeps its own.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or removed.
+    pub fn remove(&self, layout: &Layout) -> Result<(), AddressError> {
+        if Self::read(layout)?.as_ref() == Some(self) {
+            files::remove_file_if_there(&layout.broker_state())?;
+        }
+        Ok(())
+    }
+}
+
+/// An address of a broker or a store as it may be shown: without user and password.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    // The last `@` before the path: a password that has not been escaped may hold others.
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host = match rest[..end].rfind('@').or_else(|| rest.rfind('@')) {
+        Some(at) => &rest[at + 1..],
+        None => rest,
+    };
+    format!("{scheme}://{host}")
+}
+
+/// Which server an address means, and which database: without user, password and options.
+pub fn server(url: &str) -> String {
+    let shown = without_password(url);
+    match shown.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find(['?', '#']).unwrap_or(rest.len());
+            format!("{scheme}://{}", rest[..end].trim_end_matches('/'))
+        }
+        // A path: nothing in it has a meaning of its own.
+        None => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> (tempfile::TempDir, Config) {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let file = folder.path().join("config.json");
+        let text = r#"{"clients": [{"id": "a", "streams": [{"command": ["x"]}]}]}"#;
+        files::write_atomic(&file, text.as_bytes()).expect("config can be written");
+        let set = |name: &str| (name == BROKER_VARIABLE).then(|| url.to_owned());
+        let config = Config::load(&file, set).expect("a valid config");
+        (folder, config)
+    }
+
+    #[test]
+    fn a_configured_broker_goes_before_the_embedded_one() {
+        let (_folder, config) = config("mqtt://127.0.0.1:1");
+        let embedded = BrokerState::of_this_process("mqtt://127.0.0.1:2");
+        embedded.write(&config.layout).expect("state can be written");
+        assert_eq!(broker(&config).ok().as_deref(), Some("mqtt://127.0.0.1:1"));
+    }
+
+    #[test]
+    fn the_embedded_broker_is_found_while_it_runs() {
+        let (_folder, config) = config("");
+        let error = broker(&config).expect_err("no broker yet").to_string();
+        assert!(error.contains("MYSIMBDP_BROKER") && error.contains("mysimbdp up"), "{error}");
+
+        let state = BrokerState::of_this_process("mqtt://127.0.0.1:2");
+        state.write(&config.layout).expect("state can be written");
+        assert_eq!(broker(&config).ok().as_deref(), Some("mqtt://127.0.0.1:2"));
+
+        state.remove(&config.layout).expect("state can be removed");
+        assert!(matches!(broker(&config), Err(AddressError::NoBroker)));
+    }
+
+    #[test]
+    fn a_later_process_with_the_brokers_pid_is_not_the_broker() {
+        let (_folder, config) = config("");
+        let mut gone = BrokerState::of_this_process("mqtt://127.0.0.1:2");
+        gone.process.start_time += 1;
+        gone.write(&config.layout).expect("state can be written");
+        assert!(matches!(broker(&config), Err(AddressError::Ended { .. })));
+        // Nor does it take back what another broker has written.
+        BrokerState::of_this_process("mqtt://127.0.0.1:3").remove(&config.layout).expect("nothing to remove");
+        assert_eq!(BrokerState::read(&config.layout).expect("readable"), Some(gone));
+    }
+
+    #[test]
+    fn a_state_that_is_none_is_named() {
+        let (_folder, config) = config("");
+        files::create_dir_all(&config.layout.state()).expect("state/");
+        files::write_atomic(&config.layout.broker_state(), b"{").expect("a torn state");
+        let error = broker(&config).expect_err("no state").to_string();
+        assert!(error.contains("broker.json"), "{error}");
+    }
+
+    #[test]
+    fn addresses_are_shown_without_user_and_password() {
+        for (url, shown) in [
+            ("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:1883"),
+            ("mqtts://user:p%40ss@host:8883", "mqtts://host:8883"),
+            ("mongodb://user:p@ss@a,b/db?replicaSet=rs0", "mongodb://a,b/db?replicaSet=rs0"),
+            ("mongodb://user:p/ss@a/db", "mongodb://a/db"),
+            ("sqlite:/data/state", "sqlite:/data/state"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_server_is_the_same_whoever_asks_and_with_which_options() {
+        for (url, expected) in [
+            ("mongodb://user:p@ss@a,b/?replicaSet=rs0", "mongodb://a,b"),
+            ("mongodb://a,b", "mongodb://a,b"),
+            ("mongodb://a,b?w=1", "mongodb://a,b"),
+            ("sqlite:/data/what?/state", "sqlite:/data/what?/state"),
+        ] {
+            assert_eq!(server(url), expected);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Says in our own words what the schema has against a value, and what it allows.
+
+use jsonschema::ValidationError;
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use serde_json::Value;
+
+use super::place::Path;
+use super::problems::Problems;
+
+/// The schema's own sentence about what a text may be, which editors show too.
+pub(super) const ALLOWED_TEXT: &str = "patternErrorMessage";
+
+/// A value is quoted up to this many characters.
+const QUOTED_MAX: usize = 60;
+
+/// Adds the faults that `error` stands for; `path` is the value that it is about.
+pub(super) fn explain(problems: &mut Problems<'_>, schema: &Value, error: &ValidationError<'_>, path: &Path) {
+    let here = subschema(schema, path);
+    let value = quoted(error.instance());
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let known = known_keys(here);
+            for key in unexpected {
+                problems.key(&path.key(key), unknown_key(key, &known));
+            }
+        }
+        ValidationErrorKind::Required { property } => {
+            problems.value(path, format!("has no {property}, which is required"));
+        }
+        ValidationErrorKind::Type { kind } => {
+            let mut message = match error.instance().as_ref() {
+                Value::Null => format!("null is not allowed: allowed is {}", type_names(kind)),
+                other => format!("{value} is {}: allowed is {}", name_of_type(other), type_names(kind)),
+            };
+            if let Some(allowed) = here.and_then(|here| here.get(ALLOWED_TEXT)).and_then(Value::as_str) {
+                message = format!("{message}, {allowed}");
+            }
+            problems.value(path, message);
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            let allowed = here.and_then(|here| here.get(ALLOWED_TEXT)).and_then(Value::as_str);
+            let allowed = allowed.map_or_else(|| format!("what matches {pattern}"), str::to_owned);
+            problems.value(path, format!("{value} does not fit: allowed is {allowed}"));
+        }
+        ValidationErrorKind::Enum { .. }
+        | ValidationErrorKind::OneOfNotValid { .. }
+        | ValidationErrorKind::Constant { .. } => {
+            let options = options(here);
+            problems.value(path, unknown_option(error.instance(), &options));
+        }
+        ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. } => {
+            let limit = |name| here.and_then(|here| here.get(name)).map(Value::to_string);
+            let allowed = match (limit("minimum"), limit("maximum")) {
+                (Some(min), Some(max)) => format!("{min} to {max}"),
+                (Some(min), None) => format!("{min} and more"),
+                (None, Some(max)) => format!("{max} and less"),
+                (None, None) => "another number".to_owned(),
+            };
+            problems.value(path, format!("{value} is out of range: allowed is {allowed}"));
+        }
+        ValidationErrorKind::MinItems { limit } => {
+            problems.value(path, format!("is too short: allowed is a list of {limit} or more"));
+        }
+        // The schema uses no other keyword now; one that it will use is said in the validator's words.
+        _ => problems.value(path, error.to_string()),
+    }
+}
+
+/// The part of the schema that is about the value at `path`.
+fn subschema<'a>(schema: &'a Value, path: &Path) -> Option<&'a Value> {
+    let resolve = |part: &'a Value| match part.get("$ref").and_then(Value::as_str) {
+        Some(reference) => schema.pointer(reference.trim_start_matches('#')),
+        None => Some(part),
+    };
+    path.steps().iter().try_fold(schema, |part, step| {
+        let property = part.get("properties").and_then(|properties| properties.get(step));
+        resolve(property.or_else(|| part.get("items")).or_else(|| part.get("additionalProperties"))?)
+    })
+}
+
+fn known_keys(schema: Option<&Value>) -> Vec<&str> {
+    let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+    properties.map(|properties| properties.keys().map(String::as_str).collect()).unwrap_or_default()
+}
+
+fn unknown_key(key: &str, known: &[&str]) -> String {
+    match nearest(key, known) {
+        Some(near) => format!("is not known here, did you mean {near}? allowed are {}", known.join(", ")),
+        None => format!("is not known here: allowed are {}", known.join(", ")),
+    }
+}
+
+/// The values that an enumeration allows, however the schema writes them.
+fn options(schema: Option<&Value>) -> Vec<&str> {
+    let Some(schema) = schema else { return Vec::new() };
+    let list = |name: &str| schema.get(name).and_then(Value::as_array).into_iter().flatten();
+    let branches = list("oneOf").flat_map(|branch| {
+        let listed = branch.get("enum").and_then(Value::as_array).into_iter().flatten();
+        branch.get("const").into_iter().chain(listed)
+    });
+    list("enum").chain(branches).filter_map(Value::as_str).collect()
+}
+
+fn unknown_option(value: &Value, options: &[&str]) -> String {
+    let list = options.iter().map(|option| format!("{option:?}")).collect::<Vec<_>>().join(", ");
+    match value.as_str().and_then(|text| nearest(text, options)) {
+        Some(near) => format!("{} is not known, did you mean {near:?}? allowed are {list}", quoted(value)),
+        None => format!("{} is not known: allowed are {list}", quoted(value)),
+    }
+}
+
+/// The one that `text` was probably meant to be: at most two slips of the finger away, and not a mere short word.
+fn nearest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
+    let distance = |name: &str| strsim::osa_distance(&text.to_lowercase(), name);
+    let (distance, name) = known.iter().map(|name| (distance(name), *name)).min()?;
+    (distance <= 2 && distance * 2 < name.chars().count()).then_some(name)
+}
+
+fn name_of_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn type_names(kind: &TypeKind) -> String {
+    let name = |name: &str| match name {
+        "string" => "text".to_owned(),
+        "array" => "a list".to_owned(),
+        "integer" => "a whole number".to_owned(),
+        "object" => "an object".to_owned(),
+        other => format!("a {other}"),
+    };
+    match kind {
+        TypeKind::Single(single) => name(single.as_str()),
+        TypeKind::Multiple(several) => {
+            several.iter().map(|one| name(one.as_str())).collect::<Vec<_>>().join(" or ")
+        }
+    }
+}
+
+/// The value as JSON, on one line and not too long.
+pub(super) fn quoted(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(QUOTED_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

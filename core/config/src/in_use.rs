@@ -1,0 +1,55 @@
+//! The config that the running processes go on with while they refuse the file: for what must go on, too.
+//!
+//! Each process keeps the text that it runs on in `state/`; all of them run on the same one, but for moments. It is read
+//! only where a process runs, so one that is left over is no harm.
+
+use std::path::{Path, PathBuf};
+
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::process_kind::ProcessKind;
+use mysimbdp_platform::files;
+use serde_json::Value;
+
+use super::{Config, Faults, live, validate};
+use crate::process_status::{Found, find};
+
+/// What the processes run on whose config has been `file`; `None` if none of them runs.
+pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
+    let layout = Layout::new(data_root(file)?);
+    let runs = |kind: &ProcessKind| matches!(find(&layout, *kind), Ok(Found::Running(..)));
+    if !ProcessKind::ON_THE_CONFIG.iter().any(runs) {
+        return None;
+    }
+    kept(file, &layout.config_in_use(), variable)
+}
+
+/// What a process starts on that takes the place of one that ended: what the file says, unless the processes that
+/// run on what is kept in `in_use` refuse it.
+pub(super) fn load_again(
+    file: &Path,
+    in_use: &Path,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Faults> {
+    let said = validate::load(file, &variable);
+    match kept(file, in_use, variable) {
+        Some(running) => Ok(live::judge(&running, said).1.unwrap_or(running)),
+        None => said,
+    }
+}
+
+fn kept(file: &Path, in_use: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
+    let text = files::read_to_string(in_use).ok()?;
+    validate::parse(file, &text, variable).ok()
+}
+
+/// The data root as far as the file says it, whatever else is wrong there.
+fn data_root(file: &Path) -> Option<PathBuf> {
+    let text = files::read_to_string(file).unwrap_or_default();
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = text.split_once("\"data_root\"").and_then(|(_, rest)| {
+        let value = rest.trim_start().strip_prefix(':')?;
+        serde_json::Deserializer::from_str(value).into_iter::<Value>().next()?.ok()
+    });
+    let written = written.as_ref().and_then(Value::as_str).unwrap_or_default();
+    files::canonical(&folder.join(written)).ok()
+}

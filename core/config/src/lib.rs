@@ -1,0 +1,182 @@
+//! The configuration: written as [`settings`], used as [`Config`], refused as [`Faults`].
+//!
+//! 1. [`Config::load`] reads `config.json` and the environment, without any effect;
+//! 2. syntax, schema and meaning are checked, and *all* faults are listed with line, column and what is allowed;
+//! 3. what comes out cannot be wrong any more: globs and expressions are compiled, references are resolved.
+
+pub mod address;
+mod checks;
+mod explain;
+mod fault;
+mod globs;
+pub(crate) mod in_use;
+pub mod live;
+mod place;
+mod problems;
+pub mod process_status;
+mod program;
+mod schema;
+mod semantics;
+pub mod settings;
+mod structure;
+mod tenant;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::Regex;
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use fault::{Fault, Faults};
+pub use globs::Globs;
+pub use program::REJECTED;
+pub use schema::schema_json;
+
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::Format;
+use mysimbdp_model::topic::Topics;
+
+/// The environment variables that go before `config.json`.
+pub const BROKER_VARIABLE: &str = "MYSIMBDP_BROKER";
+pub const BROKER_PASSWORD_VARIABLE: &str = "MYSIMBDP_BROKER_PASSWORD";
+pub const COREDMS_VARIABLE: &str = "MYSIMBDP_COREDMS";
+
+/// A configuration that has been checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub layout: Layout,
+    pub topics: Topics,
+    /// Without it the embedded broker is used, where `state/broker.json` says.
+    pub broker_url: Option<String>,
+    pub broker_keep_alive: Duration,
+    /// `mongodb://…` or `sqlite:<absolute directory>`.
+    pub coredms_url: String,
+    pub rules: Rules,
+    pub settings: settings::Settings,
+    pub clients: BTreeMap<ClientId, Client>,
+    /// What this was read from.
+    pub(crate) text: Arc<str>,
+    hash: String,
+}
+
+/// The generic rules, compiled.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub file_bytes_max: u64,
+    pub file_name_bytes_max: usize,
+    pub file_name_pattern: Regex,
+}
+
+/// A tenant, its rules compiled.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub id: ClientId,
+    /// Its own database in coredms.
+    pub database: String,
+    pub globs: Globs,
+    pub pattern: Option<Regex>,
+    /// In lower case.
+    pub extensions: Option<Vec<String>>,
+    pub settle: Duration,
+    /// In bytes; `None` where the client has no micro-batching.
+    pub block_bytes_max: Option<u64>,
+    pub apps: Vec<App>,
+    pub streams: Vec<Stream>,
+    pub settings: settings::Client,
+}
+
+/// A batch app, its globs compiled.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub name: String,
+    pub files: Globs,
+    pub collection: String,
+    pub settings: settings::App,
+}
+
+/// A stream app, its defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    pub name: String,
+    pub topic_filter: String,
+    pub collection: String,
+    pub settings: settings::Stream,
+}
+
+impl Config {
+    /// Reads and checks `file`; `variable` looks up the environment.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the file and of the variables. Whoever starts with a config that has faults exits with
+    /// [`mysimbdp_model::exit::CONFIG`].
+    pub fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
+        validate::load(file, variable)
+    }
+
+    /// What the running processes go on with although `file` has faults; `None` if none of them runs.
+    pub fn in_use(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        in_use::load(file, variable)
+    }
+
+    /// For a process that takes the place of one that ended: what `file` says, unless the processes that run on what
+    /// is kept in `in_use` refuse it, and then that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`], and nothing is kept that is sound.
+    pub fn load_again(
+        file: &Path,
+        in_use: &Path,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Faults> {
+        in_use::load_again(file, in_use, variable)
+    }
+
+    pub fn client(&self, id: &ClientId) -> Option<&Client> {
+        self.clients.get(id)
+    }
+
+    /// Tells the text that this was read from from any other: the XXH3 of its bytes.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+}
+
+/// The hash of a config file's text.
+fn hash_of(text: &str) -> String {
+    format!("{:016x}", xxh3_64(text.as_bytes()))
+}
+
+impl Client {
+    /// The app that a file of this name goes to: the first whose globs match.
+    pub fn app_for(&self, file_name: &str) -> Option<&App> {
+        self.apps.iter().find(|app| app.files.is_match(file_name))
+    }
+
+    pub fn app(&self, name: &str) -> Option<&App> {
+        self.apps.iter().find(|app| app.name == name)
+    }
+
+    /// Whether the store itself removes documents of the collection when their time has come.
+    pub fn expires(&self, collection: &str) -> bool {
+        self.settings.collections.get(collection).is_some_and(|settings| settings.expires)
+    }
+
+    pub fn stream(&self, name: &str) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+}
+
+impl App {
+    /// The format of a file of this name, for this app.
+    pub fn format_of(&self, file_name: &str) -> Format {
+        self.settings.format.unwrap_or_else(|| Format::of_file_name(file_name))
+    }
+}

@@ -1,0 +1,40 @@
+//! What is found wrong while a config is checked, gathered until all of it has been looked at.
+
+use super::Fault;
+use super::place::{Path, Place, Source};
+
+/// The faults found so far.
+pub(super) struct Problems<'a> {
+    source: &'a Source<'a>,
+    faults: Vec<Fault>,
+}
+
+impl<'a> Problems<'a> {
+    pub(super) fn new(source: &'a Source<'a>) -> Self {
+        Self { source, faults: source.duplicate_keys() }
+    }
+
+    /// The text that is checked.
+    pub(super) fn text(&self) -> &str {
+        self.source.text()
+    }
+
+    /// The value at `path` is wrong.
+    pub(super) fn value(&mut self, path: &Path, message: impl Into<String>) {
+        self.faults.push(Fault::new(self.source.value(path), path, message));
+    }
+
+    /// The key that `path` ends in is wrong.
+    pub(super) fn key(&mut self, path: &Path, message: impl Into<String>) {
+        self.faults.push(Fault::new(self.source.key(path), path, message));
+    }
+
+    /// An environment variable is wrong; it has no place in the file.
+    pub(super) fn variable(&mut self, name: &str, message: impl Into<String>) {
+        self.faults.push(Fault::new(Place::START, &Path::default().key(name), message));
+    }
+
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, Vec<Fault>> {
+        if self.faults.is_empty() { Ok(value) } else { Err(self.faults) }
+    }
+}

@@ -1,0 +1,250 @@
+//! What a config of the right shape means: compiled, resolved against each other, and refused where it cannot work.
+
+use std::path::{Path as FilePath, PathBuf};
+
+use mongodb::options::ConnectionString;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::topic::{Topics, is_filter, overlap};
+use mysimbdp_model::units::{ByteSize, Period};
+use mysimbdp_platform::files;
+
+use super::checks::{not_zero, pattern, unique};
+use super::place::Path;
+use super::problems::Problems;
+use super::settings::{Broker, Settings};
+use super::structure::Readable;
+use super::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client, Config, Rules, tenant};
+
+/// What is kept of a log when it is rotated is an eighth of this: enough to see what went wrong.
+const LOG_BYTES_MIN: ByteSize = ByteSize::bytes(1 << 20);
+
+const BROKER_WITHOUT_USER: &str =
+    "is a password, and the broker's address names no user: allowed is mqtt://user@host:port";
+
+/// Makes the config. Where something has been found its parts are left empty, and nobody may use it.
+pub(super) fn compile(
+    problems: &mut Problems<'_>,
+    readable: Readable,
+    folder: &FilePath,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Config {
+    let Readable { settings, client_paths } = readable;
+    let root = data_root(problems, &settings, folder);
+    durations(problems, &settings);
+    instances(problems, &settings);
+    let topics = Topics::new(settings.broker.topic_prefix.as_str());
+    let clients = settings.clients.iter().zip(&client_paths).map(|(client, path)| {
+        let client = tenant::compile(problems, path, client, &settings, &topics);
+        (path, client)
+    });
+    let clients: Vec<(&Path, Client)> = clients.collect();
+    unique(problems, clients.iter().map(|(path, client)| (*path, client.id.as_str())), "id");
+    topic_filters(problems, &topics, &clients);
+    let linked = settings.clients.iter().filter(|client| client.folder_may_be_symlink);
+    let linked: Vec<ClientId> = linked.map(|client| client.id.clone()).collect();
+    Config {
+        broker_url: broker_url(problems, &settings, &variable),
+        broker_keep_alive: settings.broker.keep_alive.duration(),
+        coredms_url: coredms_url(problems, &settings, &root, &variable),
+        rules: Rules {
+            file_bytes_max: settings.rules.file_bytes_max.as_u64(),
+            file_name_bytes_max: settings.rules.file_name_bytes_max as usize,
+            file_name_pattern: pattern(
+                problems,
+                &Path::default().key("rules").key("file_name_pattern"),
+                &settings.rules.file_name_pattern,
+            ),
+        },
+        layout: Layout::new(root).with_linked(linked),
+        hash: super::hash_of(problems.text()),
+        text: problems.text().into(),
+        clients: clients.into_iter().map(|(_, client)| (client.id.clone(), client)).collect(),
+        topics,
+        settings,
+    }
+}
+
+/// Where all directories lie: absolute, so that it means the same to every process.
+fn data_root(problems: &mut Problems<'_>, settings: &Settings, folder: &FilePath) -> PathBuf {
+    let path = Path::default().key("data_root");
+    let written = settings.data_root.as_deref().unwrap_or_default();
+    let root = match files::canonical(&folder.join(written)) {
+        Ok(root) => root,
+        Err(error) => {
+            problems.value(&path, mysimbdp_model::error_chain(&error));
+            return PathBuf::new();
+        }
+    };
+    if root.to_str().is_none() {
+        problems.value(
+            &path,
+            format!("{} is not UTF-8, so it cannot stand in the store's address", root.display()),
+        );
+    }
+    if files::metadata(&root).is_ok_and(|metadata| !metadata.is_dir()) {
+        problems.value(&path, format!("{} is no directory", root.display()));
+    }
+    root
+}
+
+/// Refuses waits of no length, which would turn a loop into a busy one, and limits below their own start.
+fn durations(problems: &mut Problems<'_>, settings: &Settings) {
+    let (batch, stream) = (&settings.batch_manager, &settings.stream_manager);
+    for (section, key, period) in [
+        ("broker", "keep_alive", settings.broker.keep_alive),
+        ("fetchdata", "settle", settings.fetchdata.settle),
+        ("fetchdata", "scan_every", settings.fetchdata.scan_every),
+        ("batch_manager", "scan_every", batch.scan_every),
+        ("batch_manager", "backoff_first", batch.backoff_first),
+        ("stream_manager", "report_every", stream.report_every),
+        ("stream_manager", "backoff_first", stream.backoff_first),
+        ("stream_manager", "drain_quiet", stream.drain_quiet),
+        ("logs", "retention", settings.logs.retention),
+    ] {
+        not_zero(problems, &Path::default().key(section).key(key), period);
+    }
+    for (section, first, max) in [
+        ("batch_manager", batch.backoff_first, batch.backoff_max),
+        ("stream_manager", stream.backoff_first, stream.backoff_max),
+    ] {
+        if max < first {
+            let path = Path::default().key(section).key("backoff_max");
+            problems
+                .value(&path, format!("{max} is shorter than backoff_first: allowed is {first} and more"));
+        }
+    }
+    let (silence, least) = (settings.silence_max(), settings.silence_max_least());
+    if !silence.is_zero() && silence < least {
+        let path = Path::default().key("stream_manager").key("silence_max");
+        let allowed =
+            format!("allowed is {least:?} (twice report_every and keep_alive) and more, or \"0s\" for never");
+        problems.value(&path, format!("{silence:?} is too short to tell a hanging app: {allowed}"));
+    }
+    let bytes_max = settings.logs.bytes_max;
+    if bytes_max < LOG_BYTES_MIN {
+        let path = Path::default().key("logs").key("bytes_max");
+        problems.value(
+            &path,
+            format!("{bytes_max} is too little for a log: allowed is {LOG_BYTES_MIN} and more"),
+        );
+    }
+    let Broker { keep_alive, .. } = settings.broker;
+    if keep_alive > Period::seconds(u16::MAX.into()) {
+        let path = Path::default().key("broker").key("keep_alive");
+        problems.value(&path, format!("{keep_alive} is longer than MQTT can say: allowed is up to 65535s"));
+    }
+}
+
+/// A message is one client's, and what the platform says is no message: no filter may take in both. What is said is said of
+/// filters that are written, as the default ones cannot be wrong.
+fn topic_filters(problems: &mut Problems<'_>, topics: &Topics, clients: &[(&Path, Client)]) {
+    for (position, (path, client)) in clients.iter().enumerate() {
+        for (index, stream) in client.streams.iter().enumerate() {
+            let Some(filter) = stream.settings.topic_filter.as_deref().filter(|filter| is_filter(filter))
+            else {
+                continue;
+            };
+            let path = path.key("streams").index(index).key("topic_filter");
+            if let Some(reserved) = topics.foreign(&client.id, filter) {
+                let (ingest, own) = (topics.ingest_filter(&client.id), &client.id);
+                problems.value(&path, format!("{filter:?} takes in {reserved}, which is not this client's: allowed are {ingest} and what is in it, and topics that are neither the platform's nor of a client other than {own}"));
+                continue;
+            }
+            // Of two filters that are written the later one is told.
+            let others = clients.iter().enumerate().filter(|(other, _)| *other != position);
+            let overlapping = others
+                .flat_map(|(other, (_, client))| {
+                    client.streams.iter().map(move |stream| (other, client, stream))
+                })
+                .find(|(other, _, stream)| {
+                    (*other < position || stream.settings.topic_filter.is_none())
+                        && overlap(filter, &stream.topic_filter)
+                });
+            if let Some((_, other, stream)) = overlapping {
+                problems.value(
+                    &path,
+                    format!(
+                        "{filter:?} takes in messages of client {}, whose stream {} listens to {:?}",
+                        other.id, stream.name, stream.topic_filter
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Every stream is promised its `min`: together they must fit.
+fn instances(problems: &mut Problems<'_>, settings: &Settings) {
+    let streams = settings.clients.iter().flat_map(|client| &client.streams);
+    let promised: u32 = streams.map(|stream| stream.instances.min).sum();
+    let max = settings.stream_manager.instances_max;
+    if promised > max {
+        problems.value(
+            &Path::default().key("stream_manager").key("instances_max"),
+            format!("{max} is less than the {promised} instances that the streams' min add up to"),
+        );
+    }
+}
+
+fn broker_url(
+    problems: &mut Problems<'_>,
+    settings: &Settings,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<String> {
+    let check = |url: &str| url.parse::<mysimbdp_broker::Address>().err().map(|error| error.to_string());
+    let given = variable(BROKER_VARIABLE).filter(|url| !url.is_empty());
+    if let Some(fault) = given.as_deref().and_then(check) {
+        problems.variable(BROKER_VARIABLE, fault);
+    }
+    if let Some(fault) = settings.broker.url.as_deref().and_then(check) {
+        problems.value(&Path::default().key("broker").key("url"), fault);
+    }
+    let url = given.or_else(|| settings.broker.url.clone())?;
+    let Some(password) = variable(BROKER_PASSWORD_VARIABLE).filter(|password| !password.is_empty()) else {
+        return Some(url);
+    };
+    let complete = mysimbdp_broker::with_password(&url, &password);
+    if complete.is_none() && check(&url).is_none() {
+        problems.variable(BROKER_PASSWORD_VARIABLE, BROKER_WITHOUT_USER);
+    }
+    complete.or(Some(url))
+}
+
+fn coredms_url(
+    problems: &mut Problems<'_>,
+    settings: &Settings,
+    root: &FilePath,
+    variable: impl Fn(&str) -> Option<String>,
+) -> String {
+    let given = variable(COREDMS_VARIABLE).filter(|url| !url.is_empty()).map(|url| store(&url, root));
+    let written = settings.coredms.url.as_deref().map(|url| store(url, root));
+    if let Some(Err(fault)) = &given {
+        problems.variable(COREDMS_VARIABLE, fault);
+    }
+    if let Some(Err(fault)) = &written {
+        problems.value(&Path::default().key("coredms").key("url"), fault);
+    }
+    let chosen = given.or(written).and_then(Result::ok);
+    chosen.unwrap_or_else(|| format!("sqlite:{}", Layout::new(root).embedded_store().display()))
+}
+
+/// The address of a store, complete. What is wrong with it is said without quoting it: it may hold a password.
+fn store(url: &str, root: &FilePath) -> Result<String, String> {
+    const ALLOWED: &str = "allowed are mongodb://…, mongodb+srv://… and sqlite:<directory>";
+    if let Some(directory) = url.strip_prefix("sqlite:") {
+        if directory.is_empty() {
+            return Err(format!("names no directory: {ALLOWED}"));
+        }
+        let directory =
+            files::canonical(&root.join(directory)).map_err(|error| mysimbdp_model::error_chain(&error))?;
+        return Ok(format!("sqlite:{}", directory.display()));
+    }
+    if !url.starts_with("mongodb://") && !url.starts_with("mongodb+srv://") {
+        return Err(format!("is no address of a store: {ALLOWED}"));
+    }
+    match ConnectionString::parse(url) {
+        Ok(_) => Ok(url.to_owned()),
+        Err(error) => Err(format!("is no address of a MongoDB: {}", error.kind)),
+    }
+}

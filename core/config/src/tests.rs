@@ -1,0 +1,484 @@
+//! Configs that are wrong, and where and how that is said.
+
+use std::path::PathBuf;
+
+use super::*;
+
+fn no_variable(_: &str) -> Option<String> {
+    None
+}
+
+/// A folder with a `config.json` of this text.
+fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("temporary directory");
+    let file = folder.path().join("config.json");
+    mysimbdp_platform::files::write_atomic(&file, text.as_bytes()).expect("config can be written");
+    (folder, file)
+}
+
+fn faults(text: &str) -> Vec<String> {
+    let (_folder, file) = written(text);
+    let faults = Config::load(&file, no_variable).expect_err("the config has faults");
+    faults.to_string().lines().map(|line| line.replace(file.to_str().expect("UTF-8"), "")).collect()
+}
+
+/// A valid client, and these sections of the platform.
+fn platform(fields: &str) -> String {
+    format!(r#"{{{fields}, "clients": [{{"id": "a", "apps": [{{"name": "x", "command": ["x"]}}]}}]}}"#)
+}
+
+/// A client with an app, and these fields.
+fn client(fields: &str) -> String {
+    format!(
+        "{{\"clients\": [\n  {{\"id\": \"a\", \"apps\": [{{\"name\": \"x\", \"command\": [\"x\"]}}], {fields}}}]}}"
+    )
+}
+
+/// A client with these apps.
+fn apps(apps: &str) -> String {
+    format!("{{\"clients\": [{{\"id\": \"a\", \"apps\": [\n{apps}]}}]}}")
+}
+
+/// A client with one app of these fields.
+fn app(fields: &str) -> String {
+    apps(&format!(r#"¶{{"name": "x", "command": ["x"], {fields}}}"#))
+}
+
+/// A client with these streams.
+fn streams(streams: &str) -> String {
+    format!("{{\"clients\": [{{\"id\": \"a\", \"streams\": [\n{streams}]}}]}}")
+}
+
+/// A client with one stream of these fields.
+fn stream(fields: &str) -> String {
+    streams(&format!(r#"¶{{"command": ["x"], {fields}}}"#))
+}
+
+/// Checks that `text` has exactly one fault, which stands at the last `¶` and says so.
+fn refused(text: &str, path: &str, message: &str) {
+    let before = text.rsplit_once('¶').map_or("", |(before, _)| before).replace('¶', "");
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let place = format!(":{}:{column}: ", before.matches('\n').count() + 1);
+    let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
+    let text = text.replace('¶', "");
+    let found = faults(&text);
+    assert_eq!(found.len(), 1, "one fault in {text}\nfound {found:#?}");
+    assert!(
+        found[0].starts_with(&format!("{place}{path}")),
+        "{text}\nis not at {place}{path}\nbut {found:#?}"
+    );
+    assert!(found[0].contains(message), "{text}\ndoes not say {message}\nbut {found:#?}");
+    assert!(!found[0].contains("secret"), "a password is shown: {found:#?}");
+}
+
+#[test]
+fn what_is_no_json_object_is_refused() {
+    refused("", "", "is empty");
+    refused("¶[]", "", "[] is a list: allowed is an object");
+    refused("{\n\"clients\": [¶,]}", "", "is no valid JSON: unexpected comma");
+    refused("¶{}", "", "has no \"clients\", which is required");
+}
+
+#[test]
+fn faults_of_shape_say_what_is_allowed() {
+    for (text, path, message) in [
+        (r#"{"clients": ¶[]}"#, "clients", "a list of 1 or more"),
+        (r#"{"clients": ¶{}}"#, "clients", "{} is an object: allowed is a list"),
+        (r#"{"clients": [{"id": ¶"A/b"}]}"#, "clients[0].id", "1 to 32 characters of a-z"),
+        (r#"{"clients": [¶{"apps": []}]}"#, "clients[0]", "has no \"id\", which is required"),
+    ] {
+        refused(text, path, message);
+    }
+    for (fields, path, message) in [
+        (r#"¶"rule": {}"#, "rule", "did you mean rules? allowed are $schema, data_root, broker, coredms"),
+        (r#"¶"zzz": {}"#, "zzz", "is not known here: allowed are $schema"),
+        (
+            r#""rules": {"file_bytes_max": ¶"10mb"}"#,
+            "rules.file_bytes_max",
+            "\"10mb\" does not fit: allowed is a whole number and B, kB",
+        ),
+        (
+            r#""rules": {"file_bytes_max": ¶10}"#,
+            "rules.file_bytes_max",
+            "10 is a number: allowed is text, a whole number and B",
+        ),
+        (
+            r#""fetchdata": {"settle": ¶"2 s"}"#,
+            "fetchdata.settle",
+            "allowed is a whole number and ms, s, m, h or d, such as \"2s\"",
+        ),
+        (
+            r#""fetchdata": {"files_in_parallel": ¶0}"#,
+            "fetchdata.files_in_parallel",
+            "0 is out of range: allowed is 1 to 64",
+        ),
+        (
+            r#""fetchdata": {"staging_parts": ¶"file"}"#,
+            "fetchdata.staging_parts",
+            "\"file\" is not known, did you mean \"files\"? allowed are \"ranges\", \"files\"",
+        ),
+        (
+            r#""logs": {"level": ¶"loud"}"#,
+            "logs.level",
+            "allowed are \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+        ),
+        (r#""broker": {"url": ¶null}"#, "broker.url", "null is not allowed: allowed is text"),
+        (r#""broker": {"topic_prefix": ¶"a/#"}"#, "broker.topic_prefix", "allowed is levels of A-Z"),
+        (r#""coredms": {"database": ¶"a.b"}"#, "coredms.database", "1 to 30 characters"),
+    ] {
+        refused(&platform(fields), path, message);
+    }
+    refused(&client(r#"¶"id": "b""#), "clients[0].id", "is given twice, first in line 2");
+    refused(
+        &client(r#""collections": {"x": {"validator": ¶[]}}"#),
+        "clients[0].collections.x.validator",
+        "allowed is an object",
+    );
+    refused(
+        &app(r#""unit": ¶"batch""#),
+        "clients[0].apps[0].unit",
+        "allowed are \"micro-batch\", \"file\", \"range\"",
+    );
+    refused(&apps(r#"{"name": "x", "command": ¶[]}"#), "clients[0].apps[0].command", "a list of 1 or more");
+    refused(
+        &stream(r#""message_schema": ¶true"#),
+        "clients[0].streams[0].message_schema",
+        "true is a boolean: allowed is an object",
+    );
+}
+
+#[test]
+fn settings_of_the_platform_that_cannot_work_are_refused() {
+    for (fields, path, message) in [
+        (r#""broker": {"url": ¶"http://x"}"#, "broker.url", "mqtt://host:port"),
+        (r#""coredms": {"url": ¶"postgres://user:secret@x"}"#, "coredms.url", "allowed are mongodb://…"),
+        (r#""coredms": {"url": ¶"mongodb://"}"#, "coredms.url", "is no address of a MongoDB"),
+        (r#""coredms": {"url": ¶"mongodb://user:secret@/x"}"#, "coredms.url", "is no address of a MongoDB"),
+        (r#""coredms": {"url": ¶"sqlite:"}"#, "coredms.url", "names no directory"),
+        (r#""rules": {"file_name_pattern": ¶"a)(b"}"#, "rules.file_name_pattern", "unopened group"),
+        (r#""batch_manager": {"scan_every": ¶"0s"}"#, "batch_manager.scan_every", "must be longer than 0"),
+        (
+            r#""batch_manager": ¶{"backoff_first": "2m"}"#,
+            "batch_manager.backoff_max",
+            "allowed is 2m and more",
+        ),
+        (r#""broker": {"keep_alive": ¶"1d"}"#, "broker.keep_alive", "up to 65535s"),
+        (r#""data_root": ¶"config.json""#, "data_root", "is no directory"),
+    ] {
+        refused(&platform(fields), path, message);
+    }
+}
+
+#[test]
+fn settings_of_a_client_that_cannot_work_are_refused() {
+    refused(r#"{"clients": [¶{"id": "a"}]}"#, "clients[0]", "neither apps nor streams");
+    for (fields, path, message) in [
+        (r#""files": {"globs": [¶"a["]}"#, "files.globs[0]", "is no glob"),
+        (r#""files": {"globs": [¶"in/*.csv"]}"#, "files.globs[0]", "without /"),
+        (r#""files": {"pattern": ¶"("}"#, "files.pattern", "unclosed group"),
+        (r#""files": {"extensions": [¶".csv"]}"#, "files.extensions[0]", "what follows a name's last dot"),
+        (
+            r#""files": {"globs": [¶"*.json"], "extensions": ["csv"]}"#,
+            "files.globs[0]",
+            "matches none of the client's extensions",
+        ),
+        (r#""files": {"settle": ¶"0s"}"#, "files.settle", "longer than 0"),
+        (r#""micro_batching": {"block_size": ¶"0MB"}"#, "micro_batching.block_size", "larger than 0"),
+        (r#""archive": ¶"0d""#, "archive", "longer than 0"),
+        (r#""collections": {¶"y": {"validator": {}}}"#, "collections.y", "allowed are x"),
+    ] {
+        refused(&client(fields), &format!("clients[0].{path}"), message);
+    }
+}
+
+#[test]
+fn an_app_whose_documents_nobody_knows_cannot_replace_them() {
+    let client = r#"{"clients": [{"id": "a", "on_duplicate": ¶"replace", "apps": [
+        {"name": "x", "command": ["x"], "files": ["*.csv"]}, {"name": "y", "command": ["y"], "ids": "none"}]}]}"#;
+    refused(client, "clients[0].on_duplicate", "app \"y\" has \"none\"");
+}
+
+#[test]
+fn settings_of_an_app_that_cannot_work_are_refused() {
+    for (fields, path, message) in [
+        (r#""ids": "key""#, "record_key", "must name the fields"),
+        (r#""record_key": ¶["k"]"#, "record_key", "ids is \"platform\""),
+        (r#""ids": "key", "record_key": ["k", ¶"k"]"#, "record_key[1]", "listed twice"),
+        (r#""ids": "key", "record_key": [¶"a,b"]"#, "record_key[0]", "cannot be a key field"),
+        (r#""ids": ¶"object""#, "ids", "the units \"file\" and \"range\""),
+        (r#""unit": ¶"range""#, "unit", "only the ids \"object\""),
+        (r#""collection": ¶"rejected""#, "collection", "where rejected records go"),
+        (r#""collection": ¶"sequences""#, "collection", "which messages are received"),
+        (r#""collection": ¶"losses""#, "collection", "where lost messages are listed"),
+        (r#""timeout": ¶"0s""#, "timeout", "longer than 0"),
+        (r#""env": {¶"MYSIMBDP_X": "1"}"#, "env.MYSIMBDP_X", "is the platform's own"),
+        (r#""env": {¶"A=B": "1"}"#, "env.A=B", "no name of an environment variable"),
+        (r#""files": [¶"["]"#, "files[0]", "is no glob"),
+    ] {
+        refused(&app(fields), &format!("clients[0].apps[0].{path}"), message);
+    }
+    refused(
+        &apps(r#"{"name": "x", "command": [¶" "]}"#),
+        "clients[0].apps[0].command[0]",
+        "names no program",
+    );
+    refused(
+        &apps(r#"{"name": "x", "files": ["*.csv"], "command": ["x"]}, {"name": ¶"x", "command": ["y"]}"#),
+        "clients[0].apps[1].name",
+        "\"x\" is the name of clients[0].apps[0] already",
+    );
+    refused(
+        &apps(r#"{"name": "x", "command": ["x"]}, {"name": "y", "files": ¶["*.csv"], "command": ["y"]}"#),
+        "clients[0].apps[1].files",
+        "match nothing that an app before it does not take, such as \"x\"",
+    );
+    refused(
+        &client(r#""files": {"extensions": ["CSV"]}"#).replace(r#""x", "#, r#""x", "files": ¶["*.json"], "#),
+        "clients[0].apps[0].files",
+        "match none of the client's extensions",
+    );
+}
+
+#[test]
+fn settings_of_a_stream_that_cannot_work_are_refused() {
+    for (fields, path, message) in [
+        (r#""topic_filter": ¶"a/#/b""#, "topic_filter", "no MQTT topic filter"),
+        (r#""topic_filter": ¶"$share/a/b""#, "topic_filter", "leave $share/… out"),
+        (
+            r##""topic_filter": ¶"#""##,
+            "topic_filter",
+            "takes in mysimbdp/ingest/+/#, which is not this client's",
+        ),
+        (
+            r#""topic_filter": ¶"mysimbdp/#""#,
+            "topic_filter",
+            "allowed are mysimbdp/ingest/a/# and what is in it",
+        ),
+        (r#""topic_filter": ¶"mysimbdp/stream/reports/a""#, "topic_filter", "takes in mysimbdp/stream/#"),
+        (r#""instances": {"min": ¶5}"#, "instances.min", "allowed is 0 to 4"),
+        (r#""message_schema": ¶{"type": "strin"}"#, "message_schema", "is no JSON Schema"),
+        (r#""message_schema": ¶{"$ref": "https://example.com/x"}"#, "message_schema", "is no JSON Schema"),
+        (r#""ids": ¶"object""#, "ids", "\"object\" is for files"),
+        (r#""name": ¶"rejected""#, "name", "where rejected records go"),
+        (
+            r#""scaling": {"thresholds": ¶{"up_messages": 7000000}}"#,
+            "scaling.thresholds.down_messages",
+            "more than 7000000",
+        ),
+        (
+            r#""scaling": {"thresholds": {"down_processing_time": ¶"1s"}}"#,
+            "scaling.thresholds.down_processing_time",
+            "less than 50ms",
+        ),
+    ] {
+        refused(&stream(fields), &format!("clients[0].streams[0].{path}"), message);
+    }
+    refused(
+        &streams(r#"{"command": ["x"]}, ¶{"name": "two", "command": ["x"]}"#),
+        "clients[0].streams[1].topic_filter",
+        "\"mysimbdp/ingest/a/#\" is the topic filter of clients[0].streams[0] already",
+    );
+    let many = streams(r#"{"command": ["x"], "instances": {"min": 64, "max": 64}}"#);
+    refused(&format!("¶{many}"), "stream_manager.instances_max", "16 is less than the 64 instances");
+}
+
+/// A message is one client's, whoever of them wrote the filter.
+#[test]
+fn a_filter_that_takes_in_what_another_stream_has_is_refused() {
+    let two = |one: &str, other: &str| {
+        let stream = |filter: &str| match filter {
+            "" => r#"{"command": ["x"]}"#.to_owned(),
+            filter => format!(r#"{{"command": ["x"], "topic_filter": {filter}}}"#),
+        };
+        let (one, other) = (stream(one), stream(other));
+        format!(r#"{{"clients": [{{"id": "a", "streams": [{one}]}}, {{"id": "b", "streams": [{other}]}}]}}"#)
+    };
+    for (one, other, index, message) in [
+        ("", "¶\"mysimbdp/ingest/+/x\"", 1, "takes in mysimbdp/ingest/+/#"),
+        ("¶\"mysimbdp/ingest/b/x\"", "", 0, "takes in mysimbdp/ingest/+/#"),
+        ("\"x/+\"", "¶\"x/#\"", 1, "takes in messages of client a, whose stream stream listens to \"x/+\""),
+        ("\"x/y\"", "¶\"x/y\"", 1, "takes in messages of client a"),
+    ] {
+        refused(&two(one, other), &format!("clients[{index}].streams[0].topic_filter"), message);
+    }
+    for (one, other) in
+        [("\"x/a/#\"", "\"x/b/#\""), ("\"mysimbdp/ingest/a/+\"", ""), ("\"mysimbdp/receipts/a/#\"", "")]
+    {
+        let (_folder, file) = written(&two(one, other));
+        Config::load(&file, no_variable).unwrap_or_else(|faults| panic!("{faults}"));
+    }
+}
+
+#[test]
+fn faults_of_all_kinds_are_listed_together_in_the_order_of_the_file() {
+    let found = faults(
+        r#"{
+  "rules": {"file_name_pattern": "("},
+  "logs": {"level": "loud", "colour": true},
+  "clients": [
+    {"id": "a", "apps": [{"name": "x", "command": []}]},
+    {"id": "b", "unknown": 1, "apps": [{"name": "x", "command": ["x"], "unit": "range"}]},
+    {"id": "b", "streams": [{"command": ["x"], "topic_filter": "a#"}]}
+  ]
+}"#,
+    );
+    let expected = [
+        ":2:34: rules.file_name_pattern: ",
+        ":3:21: logs.level: ",
+        ":3:29: logs.colour: ",
+        ":5:51: clients[0].apps[0].command: ",
+        ":6:17: clients[1].unknown: ",
+        ":6:80: clients[1].apps[0].unit: ",
+        ":7:12: clients[2].id: ",
+        ":7:64: clients[2].streams[0].topic_filter: ",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found} is not at {expected}");
+    }
+}
+
+#[test]
+fn the_shipped_config_is_complete_and_right() {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config.json"));
+    let config = Config::load(file, no_variable).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!((config.clients.len(), config.broker_url.as_deref()), (3, None));
+    // It shows every section, with the values that hold where a section is left out.
+    let text = mysimbdp_platform::files::read_to_string(file).expect("config.json");
+    let written: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let defaults: settings::Settings = serde_json::from_str(r#"{"clients": []}"#).expect("defaults");
+    let defaults = serde_json::to_value(defaults).expect("JSON");
+    for section in ["broker", "coredms", "rules", "fetchdata", "batch_manager", "stream_manager", "logs"] {
+        assert_eq!(written[section], defaults[section], "{section}");
+    }
+}
+
+#[test]
+fn in_place_of_an_ended_process_what_the_others_refuse_is_not_used() {
+    let in_use = platform(r#""rules": {"file_name_bytes_max": 9}"#);
+    let started_on = |kept: Option<&str>, said: Option<&str>| {
+        let (folder, file) = written(said.unwrap_or_default());
+        if said.is_none() {
+            mysimbdp_platform::files::remove_file(&file).expect("removable");
+        }
+        let in_use = folder.path().join("in-use.json");
+        if let Some(kept) = kept {
+            mysimbdp_platform::files::write_atomic(&in_use, kept.as_bytes()).expect("writable");
+        }
+        Config::load_again(&file, &in_use, no_variable).map(|config| config.text.to_string())
+    };
+    let restart = platform(r#""logs": {"retention": "1d"}"#);
+    for refused in [None, Some("{"), Some(restart.as_str())] {
+        assert_eq!(started_on(Some(&in_use), refused).expect("what is in use"), in_use, "{refused:?}");
+    }
+    let sound = platform(r#""rules": {"file_name_bytes_max": 8}"#);
+    for kept in [None, Some("{"), Some(in_use.as_str())] {
+        assert_eq!(started_on(kept, Some(&sound)).expect("the file"), sound, "{kept:?}");
+    }
+    started_on(None, Some("{")).expect_err("neither can be read");
+}
+
+#[test]
+fn a_minimal_config_has_every_default() {
+    let text = r#"{"clients": [{"id": "a", "apps": [{"name": "x", "command": ["x"]}], "streams": [{"command": ["y"]}]}]}"#;
+    let (folder, file) = written(text);
+    let config = Config::load(&file, no_variable).expect("a valid config");
+    let root = mysimbdp_platform::files::canonical(folder.path()).expect("the folder is there");
+    assert_eq!(config.layout.root(), root);
+    assert_eq!(config.coredms_url, format!("sqlite:{}/state/coredms", root.display()));
+    assert_eq!(config.broker_url, None);
+    let client = config.client(&"a".parse().expect("client id")).expect("client a");
+    assert_eq!(client.database, "mysimbdp_a");
+    assert_eq!(client.app_for("anything.csv").map(|app| app.collection.as_str()), Some("x"));
+    assert_eq!(client.streams[0].topic_filter, "mysimbdp/ingest/a/#");
+    assert_eq!((client.settle, client.block_bytes_max), (Duration::from_secs(1), None));
+}
+
+#[test]
+fn patterns_are_of_the_whole_name() {
+    let text = client(r#""files": {"pattern": "a|b"}"#);
+    let (_folder, file) = written(&text);
+    let config = Config::load(&file, no_variable).expect("a valid config");
+    let pattern =
+        config.clients.values().next().and_then(|client| client.pattern.clone()).expect("a pattern");
+    assert!(pattern.is_match("a") && pattern.is_match("b"));
+    for name in ["ab", "xb", "a\n", "\na"] {
+        assert!(!pattern.is_match(name), "{name:?}");
+    }
+    assert!(config.rules.file_name_pattern.is_match("weather 2013 (1).csv"));
+    assert!(!config.rules.file_name_pattern.is_match("../x"));
+}
+
+#[test]
+fn which_fields_number_a_message_is_for_the_client_to_say() {
+    let text = stream(r#""env": {"MYSIMBDP_NUMBER_FIELDS": "station,boot,count"}"#).replace('¶', "");
+    let (_directory, path) = written(&text);
+    Config::load(&path, no_variable).expect("the one variable of the platform's that a stream may be given");
+}
+
+#[test]
+fn a_whole_number_may_be_written_with_a_point() {
+    let (_folder, file) = written(&platform("\"batch_manager\": {\"attempts_max\": 3.0}"));
+    let config = Config::load(&file, no_variable).expect("a valid config");
+    assert_eq!(config.settings.batch_manager.attempts_max, 3);
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let (_folder, file) = written(&platform(
+        "\"broker\": {\"url\": \"mqtt://file:1\"}, \"coredms\": {\"url\": \"mongodb://file\"}",
+    ));
+    let set = |name: &str| match name {
+        BROKER_VARIABLE => Some("mqtt://variable:2".to_owned()),
+        COREDMS_VARIABLE => Some("mongodb://variable/?replicaSet=rs0".to_owned()),
+        _ => None,
+    };
+    let config = Config::load(&file, set).expect("a valid config");
+    assert_eq!(config.broker_url.as_deref(), Some("mqtt://variable:2"));
+    assert_eq!(config.coredms_url, "mongodb://variable/?replicaSet=rs0");
+    // A variable that is set to nothing is not set.
+    let config = Config::load(&file, |_| Some(String::new())).expect("a valid config");
+    assert_eq!(config.broker_url.as_deref(), Some("mqtt://file:1"));
+    assert_eq!(config.coredms_url, "mongodb://file");
+}
+
+#[test]
+fn the_password_of_the_broker_may_come_from_the_environment() {
+    let (_folder, file) = written(&platform("\"broker\": {\"url\": \"mqtt://user@file:1\"}"));
+    let password = |name: &str| (name == BROKER_PASSWORD_VARIABLE).then(|| "s:cret".to_owned());
+    let config = Config::load(&file, password).expect("a valid config");
+    assert_eq!(config.broker_url.as_deref(), Some("mqtt://user:s%3Acret@file:1"));
+
+    let (_folder, file) = written(&platform("\"broker\": {\"url\": \"mqtt://file:1\"}"));
+    let text = Config::load(&file, password).expect_err("whose password?").to_string();
+    assert!(text.contains(":1:1: MYSIMBDP_BROKER_PASSWORD: ") && !text.contains("cret"), "{text}");
+    // The embedded broker asks for none.
+    let (_folder, file) = written(&platform("\"logs\": {}"));
+    assert_eq!(Config::load(&file, password).expect("a valid config").broker_url, None);
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let (_folder, file) = written(&platform("\"logs\": {}"));
+    let faults = Config::load(&file, |_| Some("nonsense".to_owned())).expect_err("two wrong variables");
+    let text = faults.to_string();
+    assert!(text.contains(":1:1: MYSIMBDP_BROKER: "), "{text}");
+    assert!(text.contains(":1:1: MYSIMBDP_COREDMS: "), "{text}");
+}
+
+#[test]
+fn a_relative_data_root_and_store_lie_beside_the_config() {
+    let (folder, file) =
+        written(&platform("\"data_root\": \"data/new\", \"coredms\": {\"url\": \"sqlite:db\"}"));
+    let config = Config::load(&file, no_variable).expect("a valid config");
+    let root =
+        mysimbdp_platform::files::canonical(folder.path()).expect("the folder is there").join("data/new");
+    assert_eq!(config.layout.root(), root);
+    assert_eq!(config.coredms_url, format!("sqlite:{}/db", root.display()));
+}
+
+#[test]
+fn a_config_that_cannot_be_read_names_itself() {
+    let faults = Config::load(Path::new("/nowhere/config.json"), no_variable).expect_err("no such file");
+    assert!(faults.to_string().contains("cannot read /nowhere/config.json: No such file"), "{faults}");
+}

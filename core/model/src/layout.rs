@@ -1,0 +1,165 @@
+//! Where everything lies below the data root. What has happened to a file is where it lies.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::client::ClientId;
+use crate::ingestion::IngestionId;
+use crate::source::SourceName;
+
+/// The data root, and the path of each directory below it.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+    linked: Arc<BTreeSet<ClientId>>,
+}
+
+impl Layout {
+    pub const MANIFEST: &'static str = "manifest.json";
+    pub const OUTCOMES: &'static str = "outcomes";
+    pub const PARTS: &'static str = "parts";
+    /// The file in [`Layout::PARTS`] that holds the prefix of the parts, where they have one.
+    pub const PREFIX_PART: &'static str = "prefix";
+    /// Below it, nothing is opened but by `mysimbdp_spool::drop_directory`.
+    pub const DROP: &'static str = "client-input-directory";
+    pub const BACKFILL: &'static str = "backfill";
+    /// Holds what no client's rules claim.
+    pub const UNROUTED: &'static str = "_unrouted";
+
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), linked: Arc::default() }
+    }
+
+    /// The same; the folders of these clients may be symlinks.
+    #[must_use]
+    pub fn with_linked(self, clients: impl IntoIterator<Item = ClientId>) -> Self {
+        Self { linked: Arc::new(clients.into_iter().collect()), ..self }
+    }
+
+    pub fn linked(&self) -> &Arc<BTreeSet<ClientId>> {
+        &self.linked
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where files are dropped: for a client in `<drop>/<client>`, or here for routing by name.
+    pub fn drop_directory(&self) -> PathBuf {
+        self.root.join(Self::DROP)
+    }
+
+    pub fn staging(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    pub fn staged(&self, client: &ClientId, ingestion: IngestionId) -> PathBuf {
+        self.staging().join(client.as_str()).join(ingestion.to_string())
+    }
+
+    /// Where the same is put together; it becomes visible by a rename to [`Layout::staged`].
+    pub fn staged_unseen(&self, client: &ClientId, ingestion: IngestionId) -> PathBuf {
+        self.staging().join(client.as_str()).join(format!(".{ingestion}"))
+    }
+
+    pub fn held_root(&self) -> PathBuf {
+        self.root.join("held")
+    }
+
+    pub fn held(&self, client: &ClientId, ingestion: IngestionId) -> PathBuf {
+        self.held_root().join(client.as_str()).join(ingestion.to_string())
+    }
+
+    pub fn archive_root(&self) -> PathBuf {
+        self.root.join("archive")
+    }
+
+    pub fn archived(&self, client: &ClientId, ingestion: IngestionId) -> PathBuf {
+        self.archive_root().join(client.as_str()).join(ingestion.to_string())
+    }
+
+    pub fn discarded_root(&self) -> PathBuf {
+        self.root.join("discarded")
+    }
+
+    /// A new directory for a discarded file: what was never read has no content id, so time and chance name it.
+    pub fn discarded(&self, client: Option<&ClientId>, received_at: Timestamp, random: u64) -> PathBuf {
+        let client = client.map_or(Self::UNROUTED, ClientId::as_str);
+        self.discarded_root()
+            .join(client)
+            .join(format!("{}-{random:016x}", received_at.strftime("%Y%m%dT%H%M%SZ")))
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    /// Address, pid and start time of the embedded broker that serves this data root.
+    pub fn broker_state(&self) -> PathBuf {
+        self.state().join("broker.json")
+    }
+
+    pub fn embedded_broker(&self) -> PathBuf {
+        self.state().join("broker")
+    }
+
+    pub fn embedded_store(&self) -> PathBuf {
+        self.state().join("coredms")
+    }
+
+    /// The outbox of a numbered source that this host publishes.
+    pub fn edge_outbox(&self, client: &ClientId, source: &SourceName) -> PathBuf {
+        self.edges().join(client.as_str()).join(source.as_str())
+    }
+
+    /// The outboxes of all numbered sources of this host, by client.
+    pub fn edges(&self) -> PathBuf {
+        self.state().join("edge")
+    }
+
+    /// The text of the config that the processes run on.
+    pub fn config_in_use(&self) -> PathBuf {
+        self.state().join("config-in-use.json")
+    }
+
+    /// Messages that wait for the broker: that an ingestion has ended.
+    pub fn outbox(&self) -> PathBuf {
+        self.state().join("outbox")
+    }
+
+    /// One file for each running stream instance.
+    pub fn instances(&self) -> PathBuf {
+        self.state().join("instances")
+    }
+
+    /// What running processes have to say to `mysimbdp status`.
+    pub fn signs(&self) -> PathBuf {
+        self.state().join("signs")
+    }
+
+    /// The socket on which the stream-manager answers the command line of the same host.
+    pub fn stream_manager_socket(&self) -> PathBuf {
+        self.state().join("stream-manager.sock")
+    }
+
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    pub fn client_logs(&self, client: &ClientId) -> PathBuf {
+        self.logs().join("clients").join(client.as_str())
+    }
+}
+
+/// The file of one work unit's outcome, in [`Layout::OUTCOMES`].
+pub fn outcome_file(index: u32) -> String {
+    format!("{index:05}.json")
+}
+
+/// The file of one micro-batch, in [`Layout::PARTS`].
+pub fn part_file(index: u32) -> String {
+    format!("{index:05}")
+}

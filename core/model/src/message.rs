@@ -1,0 +1,329 @@
+//! What the processes tell each other over MQTT. `docs/asyncapi.yaml` documents these types.
+//!
+//! All of it comes from outside: [`Staged::parse`] and [`Report::parse`] take bytes and say what is wrong with them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::ClientId;
+use crate::ingestion::IngestionId;
+use crate::manifest::Lane;
+use crate::outcome::{Counts, FinalState};
+use crate::reason::ReasonCode;
+use crate::source::SourceName;
+
+/// The version that this build writes.
+pub const VERSION: u32 = 1;
+
+/// A file has been staged: the bell that batch-manager hears. Losing it costs latency, never data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Staged {
+    pub version: u32,
+    pub client_id: ClientId,
+    pub ingestion: IngestionId,
+    /// Path of the manifest, relative to the data root.
+    pub manifest: String,
+    pub micro_batches: u32,
+    pub bytes: u64,
+    pub lane: Lane,
+}
+
+impl Staged {
+    /// The client and the ingestion to look at. A bare client id is accepted too: look at all that is staged of it.
+    pub fn parse(payload: &[u8]) -> Result<(ClientId, Option<IngestionId>), MessageError> {
+        let text = std::str::from_utf8(payload).map_err(|_| MessageError::NotText)?.trim();
+        if text.starts_with('{') {
+            let staged: Self = serde_json::from_str(text).map_err(MessageError::Json)?;
+            return Ok((staged.client_id, Some(staged.ingestion)));
+        }
+        let client = text.trim_matches('"').parse().map_err(MessageError::Client)?;
+        Ok((client, None))
+    }
+}
+
+/// An ingestion has ended. Published at least once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    pub version: u32,
+    pub client_id: ClientId,
+    pub ingestion: IngestionId,
+    pub file: String,
+    pub bytes: u64,
+    pub micro_batches: u32,
+    #[serde(flatten)]
+    pub counts: Counts,
+    pub seconds: f64,
+    pub state: FinalState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The kinds of its reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub codes: Vec<ReasonCode>,
+}
+
+/// What a stream instance did in one interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub client_name: ClientId,
+    /// Mean seconds from a message's arrival to its acknowledgement.
+    pub average_processing_time: f64,
+    pub total_number_of_messages_ingested: u64,
+    pub total_size_of_messages_ingested: u64,
+    /// Slot of the instance that reports; absent in the array form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Seconds that the report covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<f64>,
+    /// Share of the interval in which the instance was storing, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization: Option<f64>,
+    /// Of the messages ingested, those that were new and those that were there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<u64>,
+    #[serde(default)]
+    pub rejected: u64,
+    /// Messages received and not yet acknowledged.
+    #[serde(default)]
+    pub backlog: u64,
+}
+
+impl Report {
+    /// A report covers a day at most, and no message waits longer.
+    pub const SECONDS_MAX: f64 = 86_400.0;
+
+    /// Reads either form: the object, or the array `[client_name, avg seconds, messages, bytes]`.
+    pub fn parse(payload: &[u8]) -> Result<Self, MessageError> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Object(Report),
+            Array(ClientId, f64, u64, u64),
+        }
+        let report = match serde_json::from_slice(payload) {
+            Ok(Form::Object(report)) => report,
+            Ok(Form::Array(client_name, average_processing_time, messages, bytes)) => Self {
+                client_name,
+                average_processing_time,
+                total_number_of_messages_ingested: messages,
+                total_size_of_messages_ingested: bytes,
+                instance: None,
+                interval: None,
+                utilization: None,
+                stored: None,
+                duplicates: None,
+                rejected: 0,
+                backlog: 0,
+            },
+            Err(_) => return Err(MessageError::Report),
+        };
+        report.check()?;
+        Ok(report)
+    }
+
+    /// Whether each message ingested is stored or a duplicate. A report that does not tell them apart says nothing.
+    pub fn balances(&self) -> bool {
+        match (self.stored, self.duplicates) {
+            (Some(stored), Some(duplicates)) => {
+                stored.checked_add(duplicates) == Some(self.total_number_of_messages_ingested)
+            }
+            _ => true,
+        }
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        let seconds = |name, value: f64| {
+            if (0.0..=Self::SECONDS_MAX).contains(&value) {
+                Ok(())
+            } else {
+                Err(MessageError::Range { name, value })
+            }
+        };
+        seconds("average_processing_time", self.average_processing_time)?;
+        seconds("interval", self.interval.unwrap_or(0.0))?;
+        match self.utilization {
+            Some(value) if !(0.0..=1.0).contains(&value) => {
+                Err(MessageError::Range { name: "utilization", value })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How far the messages of a numbered source are stored. Retained; a later one may arrive before an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub version: u32,
+    pub client_id: ClientId,
+    pub source: SourceName,
+    /// In decimal digits, as in the messages: many languages cannot hold a JSON number of 64 bits.
+    #[serde(with = "decimal")]
+    pub epoch: u64,
+    /// All numbers from 1 to this one are stored, rejected or lost for good; 0: none yet.
+    pub stored_through: u64,
+    /// Numbers after it that are stored too, as `[first, last]`, ascending and not touching; the first
+    /// [`Receipt::RANGES_MAX`] of them.
+    #[serde(default)]
+    pub stored: Vec<(u64, u64)>,
+    /// Numbers that are to be sent again, as `[first, last]`, ascending and not touching.
+    #[serde(default)]
+    pub missing: Vec<(u64, u64)>,
+    /// The highest number that is stored, however far behind a gap; absent in receipts of older apps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
+}
+
+impl Receipt {
+    /// More ranges than this are told in later receipts.
+    pub const RANGES_MAX: usize = 256;
+
+    /// Reads a receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] where it is none, or its ranges are not ascending or lie below what is stored.
+    pub fn parse(payload: &[u8]) -> Result<Self, MessageError> {
+        let receipt: Self = serde_json::from_slice(payload).map_err(MessageError::Json)?;
+        for ranges in [&receipt.stored, &receipt.missing] {
+            let mut before = receipt.stored_through;
+            for &(first, last) in ranges {
+                if first <= before || last < first {
+                    return Err(MessageError::Ranges);
+                }
+                before = last;
+            }
+        }
+        Ok(receipt)
+    }
+}
+
+/// A number of 64 bits as a JSON string of decimal digits.
+mod decimal {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| de::Error::custom(format_args!("{text:?} is no whole number of 64 bits")))
+    }
+}
+
+/// The payload is not what its topic promises; it changes nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    #[error("payload is not UTF-8")]
+    NotText,
+    #[error("payload is not valid JSON of its kind")]
+    Json(#[source] serde_json::Error),
+    #[error("payload names no client")]
+    Client(#[source] crate::client::ClientIdError),
+    #[error(
+        "payload is no report: allowed are an object with client_name, average_processing_time, \
+         total_number_of_messages_ingested and total_size_of_messages_ingested, or the array of these four"
+    )]
+    Report,
+    #[error("ranges are not ascending, or lie below what is stored")]
+    Ranges,
+    #[error("{name} is {value}, which is out of range")]
+    Range { name: &'static str, value: f64 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_taken_in_both_forms() {
+        let array = Report::parse(br#"["client1", 0.25, 10, 2000]"#).expect("array");
+        let object = Report::parse(
+            br#"{"client_name":"client1","average_processing_time":0.25,
+                "total_number_of_messages_ingested":10,"total_size_of_messages_ingested":2000}"#,
+        )
+        .expect("object");
+        assert_eq!(array, object);
+    }
+
+    #[test]
+    fn a_report_balances_or_does_not() {
+        let report = |counts: &str| {
+            let text = format!(
+                r#"{{"client_name":"client1","average_processing_time":0.25,
+                    "total_number_of_messages_ingested":10,"total_size_of_messages_ingested":2000{counts}}}"#
+            );
+            Report::parse(text.as_bytes()).expect("object")
+        };
+        for (counts, balances) in [
+            ("", true),
+            (r#","stored":7,"duplicates":3"#, true),
+            (r#","stored":7"#, true),
+            (r#","stored":7,"duplicates":2"#, false),
+            (r#","stored":18446744073709551615,"duplicates":11"#, false),
+        ] {
+            assert_eq!(report(counts).balances(), balances, "{counts}");
+        }
+    }
+
+    #[test]
+    fn forged_reports_are_refused() {
+        for forged in [
+            "",
+            "[]",
+            "{}",
+            "null",
+            r#"["client1", -1, 10, 2000]"#,
+            r#"["client1", 1e400, 10, 2000]"#,
+            r##"["#", 0.1, 10, 2000]"##,
+            r#"["client1", 0.1, -10, 2000]"#,
+            "__import__('os')",
+            r#"["client1", 0.1, 10]"#,
+        ] {
+            assert!(Report::parse(forged.as_bytes()).is_err(), "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_read_and_a_forged_one_refused() {
+        let text = r#"{"version":1,"client_id":"a","source":"s","epoch":"18446744073709551615",
+            "stored_through":7,"stored":[[9,9],[12,20]],"missing":[[8,8],[10,11]]}"#;
+        let receipt = Receipt::parse(text.as_bytes()).expect("receipt");
+        assert_eq!((receipt.epoch, receipt.stored_through, receipt.seen), (u64::MAX, 7, None));
+        let with_seen = text.replacen(r#""missing""#, r#""seen":4711,"missing""#, 1);
+        assert_eq!(Receipt::parse(with_seen.as_bytes()).expect("receipt").seen, Some(4711));
+        let written = serde_json::to_vec(&receipt).expect("JSON");
+        assert_eq!(Receipt::parse(&written).expect("its own form"), receipt);
+        for (good, forged) in [
+            (r#""18446744073709551615""#, "1"),
+            (r#""18446744073709551615""#, r#""-1""#),
+            (r#""source":"s""#, r#""source":"a/b""#),
+            ("[[9,9]", "[[7,9]"),
+            ("[[8,8]", "[[9,8]"),
+            ("[10,11]", "[8,11]"),
+            (r#""missing""#, r#""seen":-1,"missing""#),
+            (r#""stored_through":7,"#, ""),
+        ] {
+            assert!(Receipt::parse(text.replacen(good, forged, 1).as_bytes()).is_err(), "{forged}");
+        }
+    }
+
+    #[test]
+    fn staged_is_taken_as_an_object_or_a_bare_client_id() {
+        for payload in ["client1", "\"client1\"", " client1\n"] {
+            let (client, ingestion) = Staged::parse(payload.as_bytes()).expect(payload);
+            assert_eq!((client.as_str(), ingestion), ("client1", None));
+        }
+        let ingestion = "00112233445566778899aabbccddeeff";
+        let text = format!(
+            r#"{{"version":1,"client_id":"client1","ingestion":"{ingestion}","manifest":"m","micro_batches":1,
+                "bytes":1,"lane":"live"}}"#
+        );
+        let (client, named) = Staged::parse(text.as_bytes()).expect("an object");
+        assert_eq!((client.as_str(), named), ("client1", ingestion.parse().ok()));
+        for forged in ["", "../x", "{}", "{\"client_id\":\"a\"}", "#"] {
+            assert!(Staged::parse(forged.as_bytes()).is_err(), "{forged}");
+        }
+    }
+}

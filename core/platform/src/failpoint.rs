@@ -1,0 +1,152 @@
+//! Places at which a test can have a process die, as if it had been killed with SIGKILL.
+//!
+//! Only with the cargo feature `failpoints`: without it [`hit`] is empty, and nothing of this is in the program. With it
+//! the environment variable `FAILPOINTS` names where to die: `fetchdata.manifest-written`, or
+//! `fetchdata.manifest-written:3` for the third time that it comes there.
+
+#[cfg(feature = "failpoints")]
+pub use armed::{POINTS, hit};
+
+/// Dies here if `FAILPOINTS` says so.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn hit(_point: &'static str) {}
+
+#[cfg(feature = "failpoints")]
+mod armed {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use rustix::process::{Signal, getpid, kill_process};
+
+    /// All points there are, in the order in which work meets them. The part before the dot says which process dies;
+    /// `staging` is a door of batch-manager and fetchdata, `late` the part of fetchdata that works without leases; `replace` is
+    /// of a run that replaces: of the command line, then of batch-manager.
+    pub const POINTS: &[&str] = &[
+        "fetchdata.recovery-shown",
+        "fetchdata.recovery-returned",
+        "fetchdata.recovery-unhidden",
+        "late.recorded",
+        "late.explained",
+        "late.held",
+        "fetchdata.inspected",
+        "fetchdata.sought",
+        "fetchdata.unseen-made",
+        "fetchdata.manifest-written",
+        "fetchdata.captured",
+        "fetchdata.part-copied",
+        "fetchdata.parts-synced",
+        "fetchdata.parts-described",
+        "fetchdata.original-hidden",
+        "fetchdata.unseen-synced",
+        "fetchdata.shown",
+        "fetchdata.copy-shown",
+        "fetchdata.original-removed",
+        "fetchdata.staged",
+        "fetchdata.notified",
+        "fetchdata.discard-receipt-written",
+        "fetchdata.discard-begun",
+        "fetchdata.discard-explained",
+        "fetchdata.discard-filled",
+        "fetchdata.discarded",
+        "fetchdata.repeat-hidden",
+        "staging.retry-noted",
+        "staging.retry-moved",
+        "fetchdata.held-returned",
+        "replace.run-noted",
+        "replace.outcomes-forgotten",
+        "replace.run-staged",
+        "batch-manager.baseline-counted",
+        "batch-manager.attempt-noted",
+        "batch-manager.app-started",
+        "batch-app.batch-stored",
+        "batch-app.all-stored",
+        "batch-app.chunks-stored",
+        "batch-app.object-committed",
+        "batch-app.done-said",
+        "batch-manager.app-ended",
+        "batch-manager.audited",
+        "batch-manager.rejects-kept",
+        "batch-manager.outcome-written",
+        "batch-manager.whole-verified",
+        "batch-manager.reject-prefix-stored",
+        "batch-manager.reject-stored-beside",
+        "batch-manager.rejects-listed",
+        "replace.documents-removed",
+        "replace.rejects-removed",
+        "batch-manager.run-recorded",
+        "batch-manager.receipt-written",
+        "batch-manager.finished-noted",
+        "staging.removal-begun",
+        "batch-manager.cleared",
+        "batch-manager.finished-published",
+        "batch-manager.hold-receipt-written",
+        "batch-manager.hold-noted",
+        "staging.hold-explained",
+        "staging.run-copied",
+        "staging.copy-shown",
+        "batch-manager.held",
+        "stream-manager.wanted-noted",
+        "stream-manager.slot-noted",
+        "stream-manager.instance-started",
+        "stream-manager.instance-noted",
+        "stream-manager.drain-told",
+        "stream-manager.end-noticed",
+        "stream-manager.end-noted",
+        "stream-app.batch-taken",
+        "stream-app.batch-stored",
+        "stream-app.payload-stored-beside",
+        "stream-app.batch-settled",
+        "stream-app.acknowledged",
+        "stream-app.numbers-marked",
+        "stream-app.receipt-sent",
+        "stream-app.unsubscribed",
+        "stream-app.taken-leave",
+        "edge.epoch-made",
+        "edge.segment-begun",
+        "edge.appended",
+        "edge.synced",
+        "edge.accepted",
+        "edge.published",
+        "edge.receipt-heard",
+        "edge.trimmed",
+    ];
+
+    /// Where this process is to die, if anywhere.
+    static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
+        let order = std::env::var("FAILPOINTS").ok()?;
+        let (point, times) = order.split_once(':').unwrap_or((&order, "1"));
+        assert!(POINTS.contains(&point), "FAILPOINTS: there is no failpoint {point:?}");
+        let times = times.parse().unwrap_or_else(|error| panic!("FAILPOINTS: {times:?}: {error}"));
+        Some(Armed { point: point.to_owned(), times_left: AtomicU32::new(times) })
+    });
+
+    struct Armed {
+        point: String,
+        times_left: AtomicU32,
+    }
+
+    /// Dies here if `FAILPOINTS` says so.
+    ///
+    /// # Panics
+    ///
+    /// If the list has no such point, or `FAILPOINTS` names none.
+    pub fn hit(point: &'static str) {
+        assert!(POINTS.contains(&point), "{point:?} is missing in the list of failpoints");
+        if let Some(armed) = ARMED.as_ref()
+            && armed.point == point
+            && armed.times_left.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            die(point);
+        }
+    }
+
+    /// No destructor runs and nothing is flushed.
+    fn die(point: &str) -> ! {
+        // Not buffered, so that a test finds it.
+        eprintln!("failpoint {point}");
+        // Were the signal refused, the next line would still be an end without warning.
+        let _ = kill_process(getpid(), Signal::KILL);
+        std::process::abort();
+    }
+}

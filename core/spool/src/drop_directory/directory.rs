@@ -1,0 +1,349 @@
+//! An open directory: every step is relative to its descriptor and takes one name, never a path.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use mysimbdp_platform::files::{FileError, Result, in_use};
+use mysimbdp_platform::random;
+use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags, RenameFlags, accessat, fchmod, fstat, mkdirat, openat};
+use rustix::fs::{renameat_with, statat, unlinkat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::resolve::{self, ON_THE_WAY};
+use super::{DEPTH_MAX, DropPath, FileKind, FileStatus};
+
+/// Whatever the umask: who may look into the folder may read what the platform tells there.
+const WRITTEN_MODE: u32 = 0o644;
+/// Less what the umask takes away.
+const DIRECTORY_MODE: u32 = 0o755;
+const OWN_MODE: u32 = 0o700;
+const OTHERS_WRITE: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// A directory, whatever its name has come to mean since it was opened.
+#[derive(Debug)]
+pub struct Directory {
+    descriptor: OwnedFd,
+    /// For errors alone.
+    shown: PathBuf,
+}
+
+/// What becomes of a file that has the name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It stays, and the move fails.
+    Keep,
+    Replace,
+}
+
+impl Directory {
+    /// A directory of the platform's own, such as one in staging, by its path. Symlinks there are the operator's.
+    pub fn of_platform(path: &Path) -> Result<Self> {
+        let flags = ON_THE_WAY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        let error = |errno: Errno| FileError { action: "open", path: path.to_owned(), source: errno.into() };
+        Ok(Self { descriptor: opened.map_err(error)?, shown: path.to_owned() })
+    }
+
+    /// The directory at this path relative to it.
+    pub fn below(&self, path: &DropPath) -> Result<Self> {
+        self.resolve(path.as_path())
+    }
+
+    /// The directory of this name.
+    pub fn directory(&self, name: &OsStr) -> Result<Self> {
+        self.resolve(Path::new(single(name).map_err(self.error("open", name))?))
+    }
+
+    /// The directory that the symlink of this name leads to. It must be the operator's: of this user, or of root.
+    pub(super) fn follow(&self, name: &OsStr) -> Result<Self> {
+        let owner = self.status(name)?.owner;
+        if owner != 0 && owner != geteuid().as_raw() {
+            let why = format!(
+                "it is a symlink of user {owner}, only those of the platform's user and root are followed"
+            );
+            return Err(self.error("open", name)(io::Error::other(why)));
+        }
+        let flags = ON_THE_WAY | OFlags::CLOEXEC;
+        let open = || Ok(openat(&self.descriptor, single(name)?, flags, Mode::empty())?);
+        let descriptor = open().map_err(self.error("open", name))?;
+        Ok(Self { descriptor, shown: self.shown.join(name) })
+    }
+
+    /// The directory of this name; makes it if it is missing.
+    pub fn make(&self, name: &OsStr) -> Result<Self> {
+        match self.create_directory(name, DIRECTORY_MODE)? {
+            Some(made) => Ok(made),
+            None => self.directory(name),
+        }
+    }
+
+    /// A directory that nobody else can write into, and whether it is new.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made, or what has the name is not such a directory.
+    pub fn make_own(&self, name: &OsStr) -> Result<(Self, bool)> {
+        match self.create_directory(name, OWN_MODE)? {
+            Some(made) => Ok((made, true)),
+            None => Ok((self.open_own(name)?, false)),
+        }
+    }
+
+    /// The directory of this name, if it is one that nobody else can write into.
+    pub fn open_own(&self, name: &OsStr) -> Result<Self> {
+        let found = self.directory(name)?;
+        found.check_own()?;
+        Ok(found)
+    }
+
+    /// The names of the entries, in no order.
+    pub fn names(&self) -> Result<Vec<OsString>> {
+        self.read_names().map_err(self.error_of_its_own("list"))
+    }
+
+    /// Whether there is a name in it for which this is true. Names behind that one are not read.
+    pub fn has(&self, mut accept: impl FnMut(&OsStr) -> bool) -> Result<bool> {
+        let mut has = || {
+            for name in entries(Dir::new(self.readable()?)?) {
+                if accept(&name?) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        has().map_err(self.error_of_its_own("list"))
+    }
+
+    /// The status of what has this name itself.
+    pub fn status(&self, name: &OsStr) -> Result<FileStatus> {
+        let look = || Ok(statat(&self.descriptor, single(name)?, AtFlags::SYMLINK_NOFOLLOW)?.into());
+        look().map_err(self.error("look at", name))
+    }
+
+    /// The status of the directory itself.
+    pub fn own_status(&self) -> Result<FileStatus> {
+        let status = fstat(&self.descriptor).map_err(io::Error::from);
+        Ok(status.map_err(self.error_of_its_own("look at"))?.into())
+    }
+
+    /// Whether others may write into it, and even rename what is not theirs.
+    pub fn is_shared(&self) -> Result<bool> {
+        let mode = self.own_status()?.mode;
+        Ok(mode & OTHERS_WRITE != 0 && mode & STICKY == 0)
+    }
+
+    /// Whether this process may move away what is in it; true also if the kernel does not tell.
+    pub fn is_writable(&self) -> bool {
+        let access = accessat(&self.descriptor, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+        !matches!(access, Err(Errno::ACCESS | Errno::PERM | Errno::ROFS))
+    }
+
+    /// Opens a file for reading; waits neither for a FIFO's writer nor for who holds a lease on it, who makes it busy.
+    pub fn open(&self, name: &OsStr) -> Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let open = || resolve::open(self.descriptor.as_fd(), Path::new(single(name)?), flags);
+        open().map(File::from).map_err(in_use).map_err(self.error("open", name))
+    }
+
+    /// Creates a file that must not be there yet, with the mode that the umask leaves.
+    pub fn create(&self, name: &OsStr) -> Result<File> {
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::EXCL
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC
+            | OFlags::NOCTTY;
+        let create = || {
+            let file = openat(&self.descriptor, single(name)?, flags, Mode::from(0o666))?;
+            Ok(File::from(file))
+        };
+        create().map_err(self.error("create", name))
+    }
+
+    /// Moves what has this name within its file system, atomically. What is a symlink is moved as one.
+    pub fn rename(&self, name: &OsStr, to: &Self, to_name: &OsStr, existing: Existing) -> Result<()> {
+        let flags = match existing {
+            Existing::Keep => RenameFlags::NOREPLACE,
+            Existing::Replace => RenameFlags::empty(),
+        };
+        let rename = || {
+            let (name, to_name) = (single(name)?, single(to_name)?);
+            Ok(renameat_with(&self.descriptor, name, &to.descriptor, to_name, flags)?)
+        };
+        rename().map_err(self.error("move", name))
+    }
+
+    /// The same, also to another file system: there it is copied, and removed here when the copy is durable. Only for
+    /// what lies in a directory of the platform's own: elsewhere another file may take its place after the copy.
+    pub fn move_file(&self, name: &OsStr, to: &Self, to_name: &OsStr, existing: Existing) -> Result<()> {
+        match self.rename(name, to, to_name, existing) {
+            Err(error) if error.is_cross_device() => {}
+            moved => return moved,
+        }
+        self.copy(name, to, to_name, existing)?;
+        self.remove_file(name)
+    }
+
+    /// Copies a file; the copy is durable when this returns, and has its name only when it is whole.
+    pub fn copy(&self, name: &OsStr, to: &Self, to_name: &OsStr, existing: Existing) -> Result<()> {
+        let mut source = self.open(name)?;
+        let status = FileStatus::of(&source).map_err(self.error("look at", name))?;
+        if status.kind != FileKind::File {
+            let source = io::Error::other(format!("a {} cannot be copied", status.kind));
+            return Err(self.error("copy", name)(source));
+        }
+        let temporary = OsString::from(format!(".{:016x}.part", random::number()));
+        let copied = to.fill(&temporary, |file| io::copy(&mut source, file).map(|_| ()));
+        to.publish(copied, &temporary, to, to_name, existing)
+    }
+
+    /// Writes a whole file into `to`, durable when this returns, in the place of what has its name there. It is put
+    /// together here, as `temporary`.
+    pub fn write(&self, temporary: &OsStr, content: &[u8], to: &Self, name: &OsStr) -> Result<()> {
+        match self.remove_file(temporary) {
+            Err(error) if error.is_not_found() => {}
+            removed => removed?,
+        }
+        let written = self.fill(temporary, |file| {
+            fchmod(&*file, Mode::from(WRITTEN_MODE))?;
+            file.write_all(content)
+        });
+        self.publish(written, temporary, to, name, Existing::Replace)
+    }
+
+    pub fn remove_file(&self, name: &OsStr) -> Result<()> {
+        let remove = || Ok(unlinkat(&self.descriptor, single(name)?, AtFlags::empty())?);
+        remove().map_err(self.error("remove", name))
+    }
+
+    /// Removes what has this name, a directory with all that is in it.
+    pub fn remove_tree(&self, name: &OsStr) -> Result<()> {
+        self.remove_within(name, 2 * DEPTH_MAX)
+    }
+
+    /// Makes the names in it durable.
+    pub fn sync(&self) -> Result<()> {
+        self.readable().and_then(|directory| directory.sync_all()).map_err(self.error_of_its_own("sync"))
+    }
+
+    fn resolve(&self, path: &Path) -> Result<Self> {
+        let shown = self.shown.join(path);
+        match resolve::open(self.descriptor.as_fd(), path, ON_THE_WAY) {
+            Ok(descriptor) => Ok(Self { descriptor, shown }),
+            Err(source) => Err(FileError { action: "open", path: shown, source }),
+        }
+    }
+
+    fn remove_within(&self, name: &OsStr, depth: usize) -> Result<()> {
+        if !self.status(name)?.is_directory() {
+            return self.remove_file(name);
+        }
+        if depth == 0 {
+            return Err(self.error("remove", name)(Errno::NAMETOOLONG.into()));
+        }
+        let directory = self.directory(name)?;
+        for inner in directory.names()? {
+            directory.remove_within(&inner, depth - 1)?;
+        }
+        let remove = || Ok(unlinkat(&self.descriptor, single(name)?, AtFlags::REMOVEDIR)?);
+        remove().map_err(self.error("remove", name))
+    }
+
+    /// A new directory; `None` if something has the name already.
+    fn create_directory(&self, name: &OsStr, mode: u32) -> Result<Option<Self>> {
+        match single(name).and_then(|name| Ok(mkdirat(&self.descriptor, name, Mode::from(mode))?)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            made => made.map_err(self.error("create directory", name))?,
+        }
+        let made = self.directory(name)?;
+        // Whoever owns this directory may have put another one in the place of what was just made.
+        made.check_own()?;
+        // Whatever the umask: others may have to get in.
+        let chmod = || Ok(fchmod(made.readable()?, Mode::from(mode))?);
+        chmod().map_err(made.error_of_its_own("create directory"))?;
+        Ok(Some(made))
+    }
+
+    fn check_own(&self) -> Result<()> {
+        let (status, user) = (self.own_status()?, geteuid().as_raw());
+        if status.owner == user && status.mode & OTHERS_WRITE == 0 {
+            return Ok(());
+        }
+        let why = format!(
+            "it belongs to user {} with mode {:o}, and must be writable by user {user} alone",
+            status.owner, status.mode
+        );
+        Err(self.error_of_its_own("use")(io::Error::other(why)))
+    }
+
+    /// A new file with this content, durable.
+    fn fill(&self, name: &OsStr, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+        let mut file = self.create(name)?;
+        fill(&mut file).and_then(|()| file.sync_all()).map_err(self.error("write", name))
+    }
+
+    /// Gives what was filled its name, or removes it if something went wrong.
+    fn publish(
+        &self,
+        filled: Result<()>,
+        temporary: &OsStr,
+        to: &Self,
+        name: &OsStr,
+        existing: Existing,
+    ) -> Result<()> {
+        let published = filled.and_then(|()| self.rename(temporary, to, name, existing));
+        if published.is_err() {
+            // Half of it would only take room; what went wrong is told already.
+            let _ = self.remove_file(temporary);
+        }
+        published.and_then(|()| to.sync())
+    }
+
+    fn read_names(&self) -> io::Result<Vec<OsString>> {
+        entries(Dir::new(self.readable()?)?).collect()
+    }
+
+    fn readable(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(File::from(openat(&self.descriptor, ".", flags, Mode::empty())?))
+    }
+
+    fn error<'a>(
+        &'a self,
+        action: &'static str,
+        name: &'a OsStr,
+    ) -> impl FnOnce(io::Error) -> FileError + 'a {
+        move |source| FileError { action, path: self.shown.join(name), source }
+    }
+
+    /// The same about the directory itself.
+    fn error_of_its_own(&self, action: &'static str) -> impl FnOnce(io::Error) -> FileError + '_ {
+        move |source| FileError { action, path: self.shown.clone(), source }
+    }
+}
+
+/// The names of what is in a directory.
+fn entries(directory: Dir) -> impl Iterator<Item = io::Result<OsString>> {
+    directory.filter_map(|entry| match entry {
+        Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
+        Ok(entry) => Some(Ok(OsString::from_vec(entry.file_name().to_bytes().to_owned()))),
+        Err(error) => Some(Err(error.into())),
+    })
+}
+
+/// A path to an open directory for calls that take no descriptor.
+pub(super) fn path_of_descriptor(directory: &Directory) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", directory.descriptor.as_raw_fd()))
+}
+
+/// A name that leads nowhere else.
+fn single(name: &OsStr) -> io::Result<&OsStr> {
+    let is_single = !name.is_empty() && name != "." && name != ".." && !name.as_bytes().contains(&b'/');
+    if is_single { Ok(name) } else { Err(Errno::INVAL.into()) }
+}

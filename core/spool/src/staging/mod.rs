@@ -1,0 +1,210 @@
+//! The door to staged work: `staging/`, `held/` and `archive/`, where a directory's place is its state.
+//!
+//! 1. [`clients`] and [`ingestions`] list what is visible, and so complete; [`read`] takes one up;
+//! 2. [`progress`]: attempts, outcomes and rejected records of its work units, written as they happen;
+//! 3. [`content`]: its bytes, as a whole and record by record;
+//! 4. [`moves`]: to `held/` and back, to `archive/`, or away.
+//!
+//! Only batch-manager writes below a visible directory, so what it has read stays true until it changes it itself.
+
+pub mod content;
+pub mod moves;
+pub mod progress;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::manifest::{Manifest, ManifestError};
+use mysimbdp_model::outcome::Outcome;
+use mysimbdp_platform::files::{self, FileError};
+
+use progress::Progress;
+
+pub use moves::{
+    archive, came_before, find_held, held_reason, hold, hold_unreadable, remove, remove_dir, reprocess,
+    retry_dropped, retry_held, return_to_archive, sweep_removed,
+};
+pub use progress::{Attempt, Reject, RejectsWriter, Torn, read_rejects, write_attempt, write_outcome};
+
+/// A staged or held ingestion and how far it has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Staged {
+    pub directory: PathBuf,
+    pub manifest: Manifest,
+    /// Of the work units that are done, by index.
+    pub outcomes: BTreeMap<u32, Outcome>,
+    /// Of the work units that were begun, by index.
+    pub attempts: BTreeMap<u32, Attempt>,
+    /// Files of these that a power cut has torn; see [`remove_torn`].
+    pub torn: Vec<Torn>,
+}
+
+/// What went wrong with a staged, held or archived directory.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{} is not readable", path.display())]
+    Manifest {
+        path: PathBuf,
+        #[source]
+        source: ManifestError,
+    },
+    #[error("{} is missing", path.display())]
+    NoManifest { path: PathBuf },
+    #[error("{} is the manifest of ingestion {ingestion} of {client}, which belongs elsewhere", path.display())]
+    Misplaced { path: PathBuf, client: ClientId, ingestion: IngestionId },
+    #[error("{} is not valid", path.display())]
+    Json {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("ingestion {ingestion} of {client} is not held")]
+    NotHeld { client: ClientId, ingestion: IngestionId },
+    #[error("ingestion {ingestion} of {client} is staged already")]
+    AlreadyStaged { client: ClientId, ingestion: IngestionId },
+}
+
+impl StagingError {
+    /// The manifest is damaged or missing: trying again, or another build, will not help.
+    pub fn is_damaged_manifest(&self) -> bool {
+        match self {
+            Self::Manifest { source, .. } => !matches!(source, ManifestError::Version(_)),
+            Self::NoManifest { .. } => true,
+            Self::File(_) | Self::Misplaced { .. } | Self::Json { .. } => false,
+            Self::NotHeld { .. } | Self::AlreadyStaged { .. } => false,
+        }
+    }
+}
+
+/// Behind the ingestion, in the names of directories of [`held_late`].
+const LATE: &str = "-late-";
+
+/// The clients that have a directory in staging.
+///
+/// # Errors
+///
+/// Staging cannot be listed; that it does not exist is no error.
+pub fn clients(layout: &Layout) -> Result<Vec<ClientId>, StagingError> {
+    let mut clients = names(&layout.staging())?;
+    // Where somebody has put a file between them, it is none.
+    let is_directory = |client: &ClientId| {
+        files::metadata(&layout.staging().join(client.as_str())).is_ok_and(|metadata| metadata.is_dir())
+    };
+    clients.retain(is_directory);
+    Ok(clients)
+}
+
+/// The clients that have a directory in `staging/`, `held/` or `discarded/`, whether or not the config has them.
+///
+/// # Errors
+///
+/// One of these cannot be listed; that it does not exist is no error.
+pub fn owners(layout: &Layout) -> Result<BTreeSet<ClientId>, FileError> {
+    let mut owners = BTreeSet::new();
+    for root in [layout.staging(), layout.held_root(), layout.discarded_root()] {
+        owners.extend(names::<ClientId>(&root)?);
+    }
+    Ok(owners)
+}
+
+/// The visible ingestions of a client, in name order.
+///
+/// # Errors
+///
+/// As [`clients`].
+pub fn ingestions(layout: &Layout, client: &ClientId) -> Result<Vec<IngestionId>, StagingError> {
+    Ok(names(&layout.staging().join(client.as_str()))?)
+}
+
+/// Reads a staged ingestion.
+///
+/// # Errors
+///
+/// The manifest is not readable, is another's, or the directory cannot be read.
+pub fn read(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
+    read_in(layout.staged(client, ingestion), client, ingestion)
+}
+
+/// Where an original is held that was written to after a copy of it was staged.
+pub fn held_late(layout: &Layout, client: &ClientId, ingestion: IngestionId, inode: u64) -> PathBuf {
+    layout.held_root().join(client.as_str()).join(format!("{ingestion}{LATE}{inode:x}"))
+}
+
+/// Whether a directory of this name, among the held ones, is that of such an original.
+pub fn is_held_late(name: &str) -> bool {
+    name.contains(LATE)
+}
+
+/// Reads a held ingestion.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
+    read_in(layout.held(client, ingestion), client, ingestion)
+}
+
+fn read_in(directory: PathBuf, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
+    let manifest = read_manifest(&directory)?;
+    if manifest.client != *client || manifest.ingestion != ingestion {
+        let path = directory.join(Layout::MANIFEST);
+        return Err(StagingError::Misplaced { path, client: manifest.client, ingestion: manifest.ingestion });
+    }
+    let Progress { outcomes, attempts, torn } = progress::read(&directory)?;
+    Ok(Staged { directory, manifest, outcomes, attempts, torn })
+}
+
+/// Removes the files that a power cut has torn, so that their units are run again.
+///
+/// # Errors
+///
+/// A file cannot be removed.
+pub fn remove_torn(staged: &mut Staged) -> Result<(), StagingError> {
+    for torn in std::mem::take(&mut staged.torn) {
+        files::remove_file_if_there(&torn.path)?;
+        let (path, reason) = (torn.path.display(), torn.reason);
+        tracing::warn!(%path, reason, "removed a torn file, its work unit is run again");
+    }
+    Ok(())
+}
+
+/// The manifest in a staged, held or archived directory.
+///
+/// # Errors
+///
+/// It is not valid, or missing ([`StagingError::NoManifest`]), or there is no such directory.
+pub fn read_manifest(directory: &Path) -> Result<Manifest, StagingError> {
+    let path = directory.join(Layout::MANIFEST);
+    let json = match files::read(&path) {
+        Err(error) if error.is_not_found() && files::exists(directory) => {
+            return Err(StagingError::NoManifest { path });
+        }
+        read => read?,
+    };
+    Manifest::from_json(&json).map_err(|source| StagingError::Manifest { path, source })
+}
+
+/// Its entry is on disk once the directory is synced.
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), FileError> {
+    files::write_durable(&directory.join(Layout::MANIFEST), &manifest.to_json())
+}
+
+/// The names in a directory that are of the kind that is sought there, in order.
+fn names<T: std::str::FromStr + Ord>(directory: &Path) -> Result<Vec<T>, FileError> {
+    let names = files::names(directory)?;
+    let mut found: Vec<T> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

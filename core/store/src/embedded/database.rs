@@ -1,0 +1,131 @@
+//! The file `<directory>/<database>.sqlite`: opened when it is needed, and anew when it is no longer the same.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::modes;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::failure::Failure;
+use super::schema::Schema;
+
+/// How long to wait for another process that writes; each of its transactions takes well under a second.
+const BUSY_SECONDS: u64 = 30;
+
+/// `document` is JSON text or BSON, see [`super::text`]; `id` is ordered as MongoDB would, see [`crate::key`]; `ranges`
+/// are the parts of objects that have been synced.
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS documents (
+        collection TEXT NOT NULL, id BLOB NOT NULL, document ANY NOT NULL, PRIMARY KEY (collection, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS validators (collection TEXT PRIMARY KEY, schema TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS ranges (
+        bucket TEXT NOT NULL, id BLOB NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        PRIMARY KEY (bucket, id, first)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// A database that may be open.
+#[derive(Debug)]
+pub(super) struct Database {
+    directory: PathBuf,
+    name: String,
+    open: Option<Open>,
+}
+
+/// A database that is open.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) connection: Connection,
+    /// Where the objects of this database lie.
+    pub(super) objects: PathBuf,
+    /// Compiled validators by collection, with the text that they were compiled from.
+    pub(super) schemas: HashMap<String, (String, Arc<Schema>)>,
+    /// Device and inode: a file that was removed can still be written to, and all of it would be lost.
+    file: (u64, u64),
+}
+
+impl Database {
+    pub(super) fn new(directory: PathBuf, name: String) -> Self {
+        Self { directory, name, open: None }
+    }
+
+    /// Does something with the database, which is opened first where it has to be.
+    pub(super) fn with<T>(
+        &mut self,
+        job: impl FnOnce(&mut Open) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if self.open.as_ref().is_some_and(|open| self.identity() != Some(open.file)) {
+            self.open = None;
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            closed => closed.insert(Open::new(&self.directory, &self.name)?),
+        };
+        let result = job(open);
+        if result.as_ref().is_err_and(Failure::is_transient) {
+            self.open = None;
+        }
+        result
+    }
+
+    fn identity(&self) -> Option<(u64, u64)> {
+        identity(&file(&self.directory, &self.name)).ok()
+    }
+}
+
+impl Open {
+    fn new(directory: &Path, name: &str) -> Result<Self, Failure> {
+        // What is stored in it is promised to stay, and so must its name.
+        files::create_dir_all_durable(directory)?;
+        // Turning on the write-ahead log does not wait for others as everything else does, so one process at a time
+        // sets the file up. It takes milliseconds, and the lock goes with its holder.
+        let lock_path = directory.join(format!("{name}.lock"));
+        modes::make_file(&lock_path)?;
+        let lock = files::append(&lock_path)?;
+        lock.lock().map_err(|source| FileError { action: "lock", path: lock_path, source })?;
+
+        let path = file(directory, name);
+        // What SQLite makes beside it gets the mode of the database; of an earlier version it may be open to others.
+        modes::make_file(&path)?;
+        for suffix in ["sqlite-wal", "sqlite-shm"] {
+            modes::close_one(&directory.join(format!("{name}.{suffix}")));
+        }
+        let connection = Connection::open(&path)?;
+        connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        // A commit is on disk when it returns: "stored" is a promise.
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.execute_batch(TABLES)?;
+        let objects = directory.join(format!("{name}.objects"));
+        Ok(Self { connection, objects, schemas: HashMap::new(), file: identity(&path)? })
+    }
+
+    /// Removes all its files. What comes next makes the database anew.
+    pub(super) fn remove(&self) -> Result<(), FileError> {
+        if files::exists(&self.objects) {
+            files::remove_dir_all(&self.objects)?;
+        }
+        for suffix in ["sqlite-wal", "sqlite-shm", "sqlite", "lock"] {
+            files::remove_file_if_there(&self.objects.with_extension(suffix))?;
+        }
+        Ok(())
+    }
+
+    /// A transaction that has the right to write from the start: one that had to ask for it later could not wait.
+    pub(super) fn transaction(&mut self) -> Result<Transaction<'_>, Failure> {
+        Ok(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+}
+
+fn file(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.sqlite"))
+}
+
+fn identity(path: &Path) -> Result<(u64, u64), FileError> {
+    files::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}

@@ -1,0 +1,288 @@
+//! Documents: checked and encoded before the transaction, so that other processes wait only for the writing itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bson::{Binary, Bson, Document, RawDocumentBuf};
+use rusqlite::{OptionalExtension, params};
+
+use super::super::stamp::{self, Stamp};
+use super::super::{Merge, Order, Written, form};
+use super::database::Open;
+use super::failure::Failure;
+use super::schema::Schema;
+use super::text::{Form, Stored};
+use crate::key;
+
+const INSERT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+
+pub(super) const PUT: &str =
+    "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET document = excluded.document";
+
+/// A document that may be written.
+pub(super) struct Prepared {
+    position: usize,
+    pub(super) id: Vec<u8>,
+    raw: RawDocumentBuf,
+    pub(super) form: Form,
+}
+
+pub(super) fn ensure_collection(
+    open: &mut Open,
+    collection: &str,
+    schema: Option<&Document>,
+) -> Result<(), Failure> {
+    match schema {
+        Some(schema) => {
+            Schema::compile(schema)?;
+            // Canonical, as 1 and 1.0 may be different in an enumeration.
+            let text = Bson::Document(schema.clone()).into_canonical_extjson().to_string();
+            let put =
+                "INSERT INTO validators VALUES (?1, ?2) ON CONFLICT DO UPDATE SET schema = excluded.schema";
+            open.connection.execute(put, params![collection, text])?;
+        }
+        None => {
+            open.connection.execute("DELETE FROM validators WHERE collection = ?1", params![collection])?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn insert(
+    open: &mut Open,
+    collection: &str,
+    documents: Vec<RawDocumentBuf>,
+) -> Result<Written, Failure> {
+    let mut written = Written::default();
+    let prepared = prepare(open, collection, documents, &mut written)?;
+    let transaction = open.transaction()?;
+    {
+        let mut insert = transaction.prepare_cached(INSERT)?;
+        for document in prepared {
+            match insert.execute(params![collection, document.id, document.form])? {
+                0 => written.duplicates.push(document.position),
+                _ => written.stored += 1,
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(written)
+}
+
+pub(super) fn replace_older(
+    open: &mut Open,
+    collection: &str,
+    documents: Vec<RawDocumentBuf>,
+) -> Result<Written, Failure> {
+    let mut written = Written::default();
+    let prepared = prepare(open, collection, documents, &mut written)?;
+    let transaction = open.transaction()?;
+    {
+        let mut find =
+            transaction.prepare_cached("SELECT document FROM documents WHERE (collection, id) = (?1, ?2)")?;
+        let mut put = transaction.prepare_cached(PUT)?;
+        for document in prepared {
+            let Some(stamp) = Stamp::of_batch(&document.raw) else {
+                written.rejected.push((document.position, stamp::NEEDED.to_owned()));
+                continue;
+            };
+            let there: Option<Stored> =
+                find.query_row(params![collection, document.id], |row| row.get(0)).optional()?;
+            if there.and_then(|there| stamp_of(&there.0)).is_some_and(|there| there > stamp) {
+                written.duplicates.push(document.position);
+            } else {
+                put.execute(params![collection, document.id, document.form])?;
+                written.stored += 1;
+            }
+        }
+    }
+    transaction.commit()?;
+    written.rejected.sort_unstable();
+    Ok(written)
+}
+
+pub(super) fn put(open: &mut Open, collection: &str, document: &Document) -> Result<(), Failure> {
+    let raw = RawDocumentBuf::try_from(document).map_err(|error| Failure::Refused(error.to_string()))?;
+    let mut written = Written::default();
+    let prepared = prepare(open, collection, vec![raw], &mut written)?;
+    if let Some((_, reason)) = written.rejected.pop() {
+        return Err(Failure::Refused(reason));
+    }
+    for document in prepared {
+        open.connection.execute(PUT, params![collection, document.id, document.form])?;
+    }
+    Ok(())
+}
+
+pub(super) fn find(
+    open: &mut Open,
+    collection: &str,
+    filter: &Document,
+    after: Option<&Bson>,
+    limit: usize,
+) -> Result<Vec<Document>, Failure> {
+    let fits = |document: &Document| filter.iter().all(|(field, value)| has(document, field, value));
+    // Every key is more than nothing.
+    let after = after.map(key::encode).unwrap_or_default();
+    if let Some(id) = filter.get("_id") {
+        let id = key::encode(id);
+        let found = if id > after { find_one(open, collection, &id)? } else { None };
+        return Ok(found.into_iter().filter(fits).take(limit).collect());
+    }
+    // A document that has the string has it in its text; most others need not be read then.
+    let text = filter.values().find_map(Bson::as_str).map(|text| serde_json::Value::from(text).to_string());
+    let mut select = open.connection.prepare_cached(
+        "SELECT document FROM documents WHERE collection = ?1 AND id > ?3
+         AND (?2 IS NULL OR typeof(document) = 'blob' OR instr(document, ?2) > 0) ORDER BY id",
+    )?;
+    let mut rows = select.query(params![collection, text, after])?;
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let Stored(document) = row.get(0)?;
+        if fits(&document) {
+            found.push(document);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn find_among(open: &mut Open, collection: &str, ids: &[Bson]) -> Result<Vec<Document>, Failure> {
+    // One that is asked for twice is found once.
+    let keys: BTreeSet<Vec<u8>> = ids.iter().map(key::encode).collect();
+    let found = keys.iter().map(|key| find_one(open, collection, key));
+    found.filter_map(Result::transpose).collect()
+}
+
+/// The document under a key, through the primary key alone.
+pub(super) fn find_one(open: &Open, collection: &str, id: &[u8]) -> Result<Option<Document>, Failure> {
+    let select = "SELECT document FROM documents WHERE collection = ?1 AND id = ?2";
+    let mut select = open.connection.prepare_cached(select)?;
+    let found: Option<Stored> = select.query_row(params![collection, id], |row| row.get(0)).optional()?;
+    Ok(found.map(|Stored(document)| document))
+}
+
+pub(super) fn find_ids(
+    open: &mut Open,
+    collection: &str,
+    first: &Bson,
+    end: &Bson,
+    order: Order,
+    limit: i64,
+) -> Result<Vec<Document>, Failure> {
+    let direction = match order {
+        Order::Ascending => "ASC",
+        Order::Descending => "DESC",
+    };
+    let mut select = open.connection.prepare_cached(&format!(
+        "SELECT document FROM documents WHERE collection = ?1 AND id >= ?2 AND id < ?3
+         ORDER BY id {direction} LIMIT ?4"
+    ))?;
+    let range = params![collection, key::encode(first), key::encode(end), limit];
+    let found = select.query_map(range, |row| row.get(0))?;
+    found.map(|row| Ok(row.map(|Stored(document)| document)?)).collect()
+}
+
+pub(super) fn merge(open: &mut Open, collection: &str, merges: &[Merge]) -> Result<(), Failure> {
+    let transaction = open.transaction()?;
+    {
+        let mut find =
+            transaction.prepare_cached("SELECT document FROM documents WHERE (collection, id) = (?1, ?2)")?;
+        let mut put = transaction.prepare_cached(PUT)?;
+        for merge in merges {
+            let id = key::encode(&Binary::from(merge.id).into());
+            let there: Option<Stored> =
+                find.query_row(params![collection, id], |row| row.get(0)).optional()?;
+            let document = merge.apply(there.map(|Stored(document)| document));
+            let raw =
+                RawDocumentBuf::try_from(&document).map_err(|error| Failure::Refused(error.to_string()))?;
+            put.execute(params![collection, id, Form::of(&raw, document.into())])?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+/// As MongoDB: a field that is missing is null, and an array has what its elements are.
+fn has(document: &Document, field: &str, value: &Bson) -> bool {
+    let wanted = key::encode(value);
+    let there = document.get(field).unwrap_or(&Bson::Null);
+    key::encode(there) == wanted
+        || there.as_array().is_some_and(|values| values.iter().any(|value| key::encode(value) == wanted))
+}
+
+pub(super) fn count(open: &mut Open, collection: &str) -> Result<u64, Failure> {
+    let count = "SELECT count(*) FROM documents WHERE collection = ?1";
+    Ok(open.connection.query_row(count, params![collection], |row| row.get(0))?)
+}
+
+pub(super) fn count_ids(open: &mut Open, collection: &str, first: &Bson, end: &Bson) -> Result<u64, Failure> {
+    let count = "SELECT count(*) FROM documents WHERE collection = ?1 AND id >= ?2 AND id < ?3";
+    let range = params![collection, key::encode(first), key::encode(end)];
+    Ok(open.connection.query_row(count, range, |row| row.get(0))?)
+}
+
+/// Decodes and checks documents, and takes out those that are refused.
+pub(super) fn prepare(
+    open: &mut Open,
+    collection: &str,
+    documents: Vec<RawDocumentBuf>,
+    written: &mut Written,
+) -> Result<Vec<Prepared>, Failure> {
+    let schema = schema_of(open, collection)?;
+    let mut prepared = Vec::with_capacity(documents.len());
+    for (position, raw) in documents.into_iter().enumerate() {
+        match prepare_one(position, raw, schema.as_deref()) {
+            Ok(document) => prepared.push(document),
+            Err(reason) => written.rejected.push((position, reason)),
+        }
+    }
+    Ok(prepared)
+}
+
+fn prepare_one(position: usize, raw: RawDocumentBuf, schema: Option<&Schema>) -> Result<Prepared, String> {
+    if let Some(reason) = form::refusal(&raw) {
+        return Err(reason);
+    }
+    if let (Some(form), None, Ok(Some(id))) = (Form::of_large(&raw), schema, raw.get("_id")) {
+        let id = Bson::try_from(id).map_err(|error| form::malformed(&error))?;
+        return Ok(Prepared { position, id: key::encode(&id), raw, form });
+    }
+    let document = Document::try_from(raw.as_ref()).map_err(|error| form::malformed(&error))?;
+    let id = key::encode(document.get("_id").unwrap_or(&Bson::Null));
+    let document = Bson::Document(document);
+    if let Some(schema) = schema {
+        schema.check(&document).map_err(|violation| violation.to_string())?;
+    }
+    let form = Form::of(&raw, document);
+    Ok(Prepared { position, id, raw, form })
+}
+
+/// The validator as it is now; another process may have changed it.
+fn schema_of(open: &mut Open, collection: &str) -> Result<Option<Arc<Schema>>, Failure> {
+    let select = "SELECT schema FROM validators WHERE collection = ?1";
+    let text: Option<String> = open
+        .connection
+        .prepare_cached(select)?
+        .query_row(params![collection], |row| row.get(0))
+        .optional()?;
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    if let Some((known, schema)) = open.schemas.get(collection)
+        && *known == text
+    {
+        return Ok(Some(schema.clone()));
+    }
+    let unreadable =
+        |error: &dyn std::fmt::Display| Failure::Refused(format!("the validator is unreadable: {error}"));
+    let fields: serde_json::Map<_, _> = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+    let document = Document::try_from(fields).map_err(|error| unreadable(&error))?;
+    let schema = Arc::new(Schema::compile(&document)?);
+    open.schemas.insert(collection.to_owned(), (text, schema.clone()));
+    Ok(Some(schema))
+}
+
+pub(super) fn stamp_of(document: &Document) -> Option<Stamp> {
+    Stamp::of(&RawDocumentBuf::try_from(document).ok()?)
+}

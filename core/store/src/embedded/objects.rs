@@ -1,0 +1,121 @@
+//! Objects: one file each, written at the offset of each range and synced; the row comes last.
+
+use std::fs::OpenOptions;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bson::RawDocumentBuf;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_platform::files::{self, FileError};
+use rusqlite::params;
+
+use super::super::{Extent, Object, file_document, first_chunk, object_id, whole};
+use super::database::Open;
+use super::failure::Failure;
+use super::text::Form;
+use super::{audit, check_name, documents};
+use crate::key;
+
+pub(super) fn put_chunks(
+    open: &mut Open,
+    bucket: &str,
+    id: IngestionId,
+    offset: u64,
+    content: &[u8],
+) -> Result<(), Failure> {
+    first_chunk(offset).map_err(Failure::Refused)?;
+    let path = path(open, bucket, id)?;
+    let end = offset
+        .checked_add(content.len() as u64)
+        .ok_or_else(|| Failure::Refused("it is too large".to_owned()))?;
+    write_at(&path, offset, content)?;
+    // Only what is on disk is noted, and only what is noted counts: a length alone would not show holes.
+    let note = "INSERT INTO ranges VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET last = excluded.last";
+    open.connection.execute(note, params![bucket, id.as_bytes(), offset, end])?;
+    Ok(())
+}
+
+fn write_at(path: &Path, offset: u64, content: &[u8]) -> Result<(), FileError> {
+    let error = |action| move |source| FileError { action, path: path.to_owned(), source };
+    let directory = path.parent().unwrap_or(path);
+    let is_new = !files::exists(path);
+    if is_new {
+        files::create_dir_all_durable(directory)?;
+    }
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(error("open"))?;
+    file.write_all_at(content, offset).map_err(error("write"))?;
+    file.sync_all().map_err(error("sync"))?;
+    if is_new { files::sync_dir(directory) } else { Ok(()) }
+}
+
+pub(super) fn commit(open: &mut Open, bucket: &str, object: &Object) -> Result<bool, Failure> {
+    let path = path(open, bucket, object.id)?;
+    let (covered, end) = extent(open, bucket, object.id)?;
+    let length =
+        if object.bytes == 0 { 0 } else { files::metadata(&path).map_or(0, |metadata| metadata.len()) };
+    if covered != object.bytes || end != object.bytes || length < object.bytes {
+        let found = covered.min(length);
+        return Err(Failure::Incomplete { id: object.id, found, expected: object.bytes });
+    }
+    let document = file_document(object);
+    let raw = RawDocumentBuf::try_from(&document).map_err(|error| Failure::Refused(error.to_string()))?;
+    let insert = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    let row = params![files_of(bucket), key_of(object.id), Form::of(&raw, document.into())];
+    Ok(open.connection.execute(insert, row)? == 1)
+}
+
+pub(super) fn extent_of(
+    open: &mut Open,
+    bucket: &str,
+    id: IngestionId,
+    range: &Range<u64>,
+) -> Result<Extent, Failure> {
+    let length = files::metadata(&path(open, bucket, id)?).map_or(0, |metadata| metadata.len());
+    Ok(audit::extent(&noted(open, bucket, id)?, length, range))
+}
+
+/// How many bytes have been noted, those noted twice once, and where the last of them ends.
+fn extent(open: &Open, bucket: &str, id: IngestionId) -> Result<(u64, u64), Failure> {
+    let (mut covered, mut end) = (0, 0);
+    for (first, last) in noted(open, bucket, id)? {
+        covered += last.saturating_sub(first.max(end));
+        end = end.max(last);
+    }
+    Ok((covered, end))
+}
+
+/// First and last byte of the ranges that have been synced, ascending.
+fn noted(open: &Open, bucket: &str, id: IngestionId) -> Result<Vec<(u64, u64)>, Failure> {
+    let select = "SELECT first, last FROM ranges WHERE bucket = ?1 AND id = ?2 ORDER BY first";
+    let mut select = open.connection.prepare_cached(select)?;
+    let rows = select.query_map(params![bucket, id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn read(open: &mut Open, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, Failure> {
+    let path = path(open, bucket, id)?;
+    let Some(document) = documents::find_one(open, &files_of(bucket), &key_of(id))? else {
+        return Ok(None);
+    };
+    let expected = whole(document.get("length"));
+    let content = if expected == 0 { Vec::new() } else { files::read(&path)? };
+    match content.len() as u64 {
+        found if found == expected => Ok(Some(content)),
+        found => Err(Failure::Incomplete { id, found, expected }),
+    }
+}
+
+fn files_of(bucket: &str) -> String {
+    format!("{bucket}.files")
+}
+
+fn key_of(id: IngestionId) -> Vec<u8> {
+    key::encode(&object_id(id).into())
+}
+
+fn path(open: &Open, bucket: &str, id: IngestionId) -> Result<PathBuf, Failure> {
+    check_name("bucket", bucket)?;
+    Ok(open.objects.join(bucket).join(id.to_string()))
+}

@@ -1,0 +1,95 @@
+//! Counting what an app says that it stored.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+
+use bson::raw::RawBsonRef;
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures::TryStreamExt;
+use mysimbdp_model::ingestion::IngestionId;
+
+use super::super::{CoredmsError, Extent, chunks_of, form, object_id, whole};
+use super::MongoStore;
+use crate::key;
+
+pub(super) async fn missing_ids(
+    store: &MongoStore,
+    collection: &str,
+    ids: Vec<Bson>,
+) -> Result<Vec<usize>, CoredmsError> {
+    let operation = "look for ids";
+    let askable: Vec<&Bson> = ids.iter().filter(|id| form::can_identify(id)).collect();
+    let documents = store.collection::<RawDocumentBuf>(collection);
+    let find = async {
+        let find = documents.find(doc! { "_id": { "$in": askable } }).projection(doc! { "_id": 1 });
+        find.await?.try_collect::<Vec<_>>().await
+    };
+    let found = store.scan(operation, find).await?;
+    // The server finds 5 where 5.0 was asked for: keys compare as it does.
+    let found = found.iter().map(|document| {
+        let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from)?;
+        Ok(key::encode(&id))
+    });
+    let found = found.collect::<Result<HashSet<_>, bson::error::Error>>();
+    let found = found.map_err(|error| store.refused(operation, error))?;
+    let is_missing = |(position, id): (usize, &Bson)| (!found.contains(&key::encode(id))).then_some(position);
+    Ok(ids.iter().enumerate().filter_map(is_missing).collect())
+}
+
+pub(super) async fn count_by(
+    store: &MongoStore,
+    collection: &str,
+    field: &str,
+    values: Vec<String>,
+) -> Result<BTreeMap<String, u64>, CoredmsError> {
+    let pipeline = [
+        doc! { "$match": { field: { "$in": values } } },
+        doc! { "$group": { "_id": format!("${field}"), "count": { "$sum": 1_i64 } } },
+    ];
+    let documents = store.collection::<Document>(collection);
+    let groups = async { documents.aggregate(pipeline).await?.try_collect::<Vec<_>>().await };
+    let groups = store.scan("count documents by a field", groups).await?;
+    let count = |group: &Document| Some((group.get_str("_id").ok()?.to_owned(), whole(group.get("count"))));
+    Ok(groups.iter().filter_map(count).collect())
+}
+
+/// How many chunks there are of the object in the range, and their bytes.
+pub(super) async fn extent(
+    store: &MongoStore,
+    bucket: &str,
+    id: IngestionId,
+    range: Range<u64>,
+) -> Result<Extent, CoredmsError> {
+    let bytes = doc! { "$sum": { "$binarySize": "$data" } };
+    let group = doc! { "_id": null, "chunks": { "$sum": 1_i64 }, "bytes": bytes };
+    let sums = group_chunks(store, bucket, id, range, group).await?;
+    Ok(Extent { chunks: whole(sums.get("chunks")), bytes: whole(sums.get("bytes")) })
+}
+
+/// How many chunks there are, which the index alone tells.
+pub(super) async fn chunks(
+    store: &MongoStore,
+    bucket: &str,
+    id: IngestionId,
+    range: Range<u64>,
+) -> Result<u64, CoredmsError> {
+    let group = doc! { "_id": null, "chunks": { "$sum": 1_i64 } };
+    let sums = group_chunks(store, bucket, id, range, group).await?;
+    Ok(whole(sums.get("chunks")))
+}
+
+/// What `group` makes of all chunks in the range; empty where there are none.
+async fn group_chunks(
+    store: &MongoStore,
+    bucket: &str,
+    id: IngestionId,
+    range: Range<u64>,
+    group: Document,
+) -> Result<Document, CoredmsError> {
+    let numbers = chunks_of(&range);
+    let numbers = doc! { "$gte": numbers.start as i64, "$lt": numbers.end.min(i64::MAX as u64) as i64 };
+    let pipeline = [doc! { "$match": { "files_id": object_id(id), "n": numbers } }, doc! { "$group": group }];
+    let chunks = store.collection::<Document>(&format!("{bucket}.chunks"));
+    let grouped = async { chunks.aggregate(pipeline).await?.try_next().await };
+    Ok(store.scan("check the chunks of an object", grouped).await?.unwrap_or_default())
+}

@@ -1,0 +1,247 @@
+//! Records, message by message, and what became of each.
+
+use std::collections::HashSet;
+
+use bson::raw::RawBsonRef;
+use bson::{Bson, RawArrayBuf, RawBson, RawDocumentBuf, rawdoc};
+
+use super::super::stamp::{self, Stamp};
+use super::super::{CoredmsError, Written, form};
+use super::failure::{DUPLICATE_KEY, is_transient_code};
+use super::message::{Message, messages};
+use super::reply::{Fault, Reply};
+use super::{MongoStore, audit, refusal};
+
+/// The server takes commands 16 KiB larger than documents: an update that replaces has its filter in that.
+const STATEMENT_BYTES_MAX: usize = form::DOCUMENT_BYTES_MAX + (14 << 10);
+
+const INSERT: &str = "insert documents";
+pub(super) const REPLACE: &str = "replace documents";
+
+/// `Unauthorized`: no fault of the document.
+const UNAUTHORIZED: i32 = 13;
+
+pub(super) async fn insert(
+    store: &MongoStore,
+    collection: &str,
+    documents: Vec<RawDocumentBuf>,
+) -> Result<Written, CoredmsError> {
+    let mut written = Written::default();
+    let sound = sift(documents, &mut written);
+    let validator_bytes = store.validator_bytes(collection).await?;
+    for message in messages(sound, validator_bytes) {
+        let faults = insert_message(store, collection, &message.documents).await?;
+        settle(store, collection, &message, faults, &mut written).await?;
+    }
+    sort(&mut written);
+    Ok(written)
+}
+
+pub(super) async fn replace_older(
+    store: &MongoStore,
+    collection: &str,
+    documents: Vec<RawDocumentBuf>,
+) -> Result<Written, CoredmsError> {
+    let mut written = Written::default();
+    let mut sound = sift(documents, &mut written);
+    sound.retain(|(position, document)| {
+        let refusal = refusal_of_replacement(document);
+        written.rejected.extend(refusal.clone().map(|reason| (*position, reason)));
+        refusal.is_none()
+    });
+    let validator_bytes = store.validator_bytes(collection).await?;
+    for message in messages(sound, validator_bytes) {
+        // Most keys are new, and inserting is several times as fast as replacing.
+        let mut faults = insert_message(store, collection, &message.documents).await?;
+        let there = faults.extract_if(.., |fault| fault.code == DUPLICATE_KEY).collect::<Vec<_>>();
+        let statements = there
+            .iter()
+            .map(|fault| Ok((fault.index, replacement(&message.documents[fault.index])?)))
+            .collect::<Result<Vec<_>, String>>()
+            .map_err(|reason| store.refused(REPLACE, reason))?;
+        // The key is there, so another duplicate key means that it was not to be replaced.
+        faults.extend(update_parts(store, collection, statements, validator_bytes).await?);
+        settle(store, collection, &message, faults, &mut written).await?;
+    }
+    sort(&mut written);
+    Ok(written)
+}
+
+/// Runs statements, each with a position, and returns what is wrong with those at some of the positions.
+pub(super) async fn update_parts(
+    store: &MongoStore,
+    collection: &str,
+    statements: Vec<(usize, RawDocumentBuf)>,
+    validator_bytes: usize,
+) -> Result<Vec<Fault>, CoredmsError> {
+    let mut faults = Vec::new();
+    for part in messages(statements, validator_bytes) {
+        let found = update_message(store, REPLACE, collection, &part.documents).await?;
+        faults.extend(found.into_iter().map(|fault| Fault { index: part.positions[fault.index], ..fault }));
+    }
+    Ok(faults)
+}
+
+/// Takes out what no server would accept.
+pub(super) fn sift(documents: Vec<RawDocumentBuf>, written: &mut Written) -> Vec<(usize, RawDocumentBuf)> {
+    let mut sound = Vec::with_capacity(documents.len());
+    for (position, document) in documents.into_iter().enumerate() {
+        match form::refusal(&document) {
+            Some(reason) => written.rejected.push((position, reason)),
+            None => sound.push((position, document)),
+        }
+    }
+    sound
+}
+
+async fn insert_message(
+    store: &MongoStore,
+    collection: &str,
+    documents: &[RawDocumentBuf],
+) -> Result<Vec<Fault>, CoredmsError> {
+    let collection = store.collection::<RawDocumentBuf>(collection);
+    let insert = collection.insert_many(documents).ordered(false);
+    match store.within(store.message_time, INSERT, insert).await? {
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => {
+            let reply = Reply::of_insert(error).map_err(|error| store.failed(INSERT, error))?;
+            checked(store, INSERT, reply, documents.len())
+        }
+    }
+}
+
+/// Why a document cannot replace another, or `None`.
+fn refusal_of_replacement(document: &RawDocumentBuf) -> Option<String> {
+    // The filter repeats key and stamp, which are part of the document: only large ones can outgrow the limit.
+    if document.as_bytes().len() > STATEMENT_BYTES_MAX / 8 {
+        return replacement(document).err();
+    }
+    Stamp::of_batch(document).is_none().then(|| stamp::NEEDED.to_owned())
+}
+
+/// The statement that writes a document where nothing newer is.
+fn replacement(document: &RawDocumentBuf) -> Result<RawDocumentBuf, String> {
+    let stamp = Stamp::of_batch(document).ok_or(stamp::NEEDED)?;
+    let malformed = |error| form::malformed(&error);
+    let id = document.get("_id").map_err(malformed)?.unwrap_or(RawBsonRef::Null);
+    let mut filter = rawdoc! { "_id": { "$eq": id } };
+    for (key, value) in &stamp.replaceable() {
+        let key = bson::raw::CString::try_from(key.as_str()).map_err(malformed)?;
+        filter.append(key, RawBson::try_from(value.clone()).map_err(malformed)?);
+    }
+    statement_within_limit(rawdoc! { "q": filter, "u": RawBsonRef::Document(document), "upsert": true })
+}
+
+/// The statement, unless no command could take it.
+pub(super) fn statement_within_limit(statement: RawDocumentBuf) -> Result<RawDocumentBuf, String> {
+    match statement.as_bytes().len() {
+        bytes if bytes > STATEMENT_BYTES_MAX => {
+            Err(format!("document and key have {bytes} bytes, which is too much"))
+        }
+        _ => Ok(statement),
+    }
+}
+
+/// `bulk_write` needs a server of version 8; the command beneath it is in every one.
+pub(super) async fn update_message(
+    store: &MongoStore,
+    operation: &'static str,
+    collection: &str,
+    statements: &[RawDocumentBuf],
+) -> Result<Vec<Fault>, CoredmsError> {
+    let mut updates = RawArrayBuf::new();
+    statements.iter().for_each(|statement| updates.push(statement.as_ref()));
+    let command = rawdoc! {
+        "update": collection,
+        "updates": updates,
+        "ordered": false,
+        "writeConcern": { "w": "majority", "j": true },
+    };
+    let reply = store.call(operation, store.database.run_raw_command(command)).await?;
+    let reply =
+        Reply::read(&reply).ok_or_else(|| store.refused(operation, format!("unreadable reply {reply}")))?;
+    checked(store, operation, reply, statements.len())
+}
+
+/// Lets faults through that are about their document; the others are about the server, and fail the message.
+fn checked(
+    store: &MongoStore,
+    operation: &'static str,
+    reply: Reply,
+    documents: usize,
+) -> Result<Vec<Fault>, CoredmsError> {
+    let Reply { faults, write_concern } = reply;
+    // Perhaps written and perhaps not: the next attempt finds out.
+    let transient =
+        faults.iter().find(|fault| is_transient_code(fault.code)).map(|fault| fault.message.clone());
+    if let Some(source) = write_concern.or(transient) {
+        return Err(CoredmsError::Unavailable {
+            address: store.address.clone(),
+            operation,
+            source: source.into(),
+        });
+    }
+    if let Some(fault) = faults.iter().find(|fault| fault.code == UNAUTHORIZED) {
+        return Err(store.refused(operation, fault.message.clone()));
+    }
+    if faults.len() > documents || faults.iter().any(|fault| fault.index >= documents) {
+        return Err(
+            store.refused(operation, format!("the reply has faults of more than {documents} documents"))
+        );
+    }
+    Ok(faults)
+}
+
+/// Counts a message: what has no fault is stored, what is there already is a duplicate, the rest is rejected.
+pub(super) async fn settle(
+    store: &MongoStore,
+    collection: &str,
+    message: &Message,
+    faults: Vec<Fault>,
+    written: &mut Written,
+) -> Result<(), CoredmsError> {
+    written.stored += (message.documents.len() - faults.len()) as u64;
+    let unnamed = unnamed_ids_missing(store, collection, message, &faults).await?;
+    for (place, fault) in faults.into_iter().enumerate() {
+        let position = message.positions[fault.index];
+        if fault.code == DUPLICATE_KEY && (names_id(&fault) || !unnamed.contains(&place)) {
+            written.duplicates.push(position);
+        } else {
+            written.rejected.push((position, refusal::reason(&fault)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the key that is there twice is the `_id`, and not that of another unique index of the client's.
+pub(super) fn names_id(fault: &Fault) -> bool {
+    fault.message.contains(" index: _id_ ")
+}
+
+/// Of those duplicates whose message does not say which key it is, the places of those whose `_id` is not there: in a
+/// long reply the server leaves the messages out, of thousands of them. One command looks for all.
+async fn unnamed_ids_missing(
+    store: &MongoStore,
+    collection: &str,
+    message: &Message,
+    faults: &[Fault],
+) -> Result<HashSet<usize>, CoredmsError> {
+    let is_unnamed = |fault: &Fault| fault.code == DUPLICATE_KEY && !names_id(fault);
+    let (mut places, mut ids) = (Vec::new(), Vec::new());
+    for (place, fault) in faults.iter().enumerate().filter(|(_, fault)| is_unnamed(fault)) {
+        let document = &message.documents[fault.index];
+        let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
+        ids.push(id.map_err(|error| store.refused(INSERT, error))?);
+        places.push(place);
+    }
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let missing = audit::missing_ids(store, collection, ids).await?;
+    Ok(missing.into_iter().map(|position| places[position]).collect())
+}
+
+pub(super) fn sort(written: &mut Written) {
+    written.duplicates.sort_unstable();
+    written.rejected.sort_unstable();
+}

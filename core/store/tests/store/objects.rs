@@ -1,0 +1,113 @@
+//! Objects: whole files, stored by ranges.
+
+use bson::doc;
+use bytes::Bytes;
+use mysimbdp_store::{CHUNK_BYTES, CoredmsError, Object};
+
+use crate::place::{Place, ingestion};
+
+const CHUNK: usize = CHUNK_BYTES as usize;
+
+/// Ranges of this many chunks: more than go in one message.
+const RANGE: usize = 40 * CHUNK;
+
+/// Bytes that tell where they belong.
+pub(crate) fn content(bytes: usize) -> Bytes {
+    (0..bytes).map(|at| (at / 7 + at / CHUNK * 13) as u8).collect()
+}
+
+pub(crate) fn object(name: &str, bytes: usize) -> Object {
+    let metadata = doc! { "client": "client1", "records": 5 };
+    Object { id: ingestion(name), name: name.to_owned(), bytes: bytes as u64, metadata }
+}
+
+pub(crate) async fn ranges_in_any_order_make_the_same_bytes(place: &Place) {
+    let store = place.open().await;
+    let content = content(2 * RANGE + 5 * CHUNK + 17);
+    let object = object("weather.csv", content.len());
+    assert_eq!(store.object("fs", object.id).await.expect("not there"), None);
+    for start in [2 * RANGE, 0, RANGE] {
+        let range = content.slice(start..content.len().min(start + RANGE));
+        store.put_chunks("fs", object.id, start as u64, range).await.expect("put");
+    }
+    assert_eq!(store.object("fs", object.id).await.expect("not committed"), None);
+    assert!(store.commit_object("fs", &object).await.expect("commit"));
+    let read = store.object("fs", object.id).await.expect("read").expect("committed");
+    assert!(read == content, "{} bytes differ from {}", read.len(), content.len());
+
+    let files = store.find("fs.files", doc! { "filename": "weather.csv" }, 2).await.expect("find");
+    assert_eq!(files.len(), 1);
+    assert_eq!(files[0].get_document("metadata").expect("metadata"), &object.metadata);
+}
+
+pub(crate) async fn a_range_can_be_stored_again_after_half_of_it(place: &Place) {
+    let store = place.open().await;
+    let content = content(RANGE + 5);
+    let object = object("again.csv", content.len());
+    store.put_chunks("fs", object.id, 0, content.slice(..RANGE / 2)).await.expect("half");
+    let error = store.commit_object("fs", &object).await.expect_err("half is not whole");
+    assert!(matches!(error, CoredmsError::Incomplete { .. }), "{error}");
+    for _ in 0..2 {
+        store.put_chunks("fs", object.id, 0, content.slice(..RANGE)).await.expect("whole");
+    }
+    store.put_chunks("fs", object.id, RANGE as u64, content.slice(RANGE..)).await.expect("rest");
+    assert!(store.commit_object("fs", &object).await.expect("commit"));
+    assert_eq!(store.object("fs", object.id).await.expect("read").as_deref(), Some(&content[..]));
+}
+
+pub(crate) async fn an_object_with_a_hole_or_of_another_length_is_refused(place: &Place) {
+    let store = place.open().await;
+    let content = content(3 * CHUNK + 5);
+    let whole = object("hole.csv", content.len());
+    let put = async |start: usize, end: usize| {
+        store.put_chunks("fs", whole.id, start as u64, content.slice(start..end)).await.expect("put");
+    };
+    put(0, CHUNK).await;
+    put(2 * CHUNK, content.len()).await;
+    match store.commit_object("fs", &whole).await {
+        Err(CoredmsError::Incomplete { found, expected, .. }) => {
+            assert_eq!((found, expected), ((2 * CHUNK + 5) as u64, (3 * CHUNK + 5) as u64));
+        }
+        other => panic!("expected a hole, got {other:?}"),
+    }
+    put(CHUNK, 2 * CHUNK).await;
+    for wrong in [whole.bytes - 1, whole.bytes + 1, 0] {
+        let error = store
+            .commit_object("fs", &Object { bytes: wrong, ..whole.clone() })
+            .await
+            .expect_err("wrong length");
+        assert!(!error.is_retryable(), "{error}");
+    }
+    assert_eq!(store.object("fs", whole.id).await.expect("nothing committed"), None);
+    assert!(store.commit_object("fs", &whole).await.expect("commit"));
+}
+
+pub(crate) async fn the_second_commit_changes_nothing(place: &Place) {
+    let store = place.open().await;
+    let content = content(CHUNK + 1);
+    let first = object("twice.csv", content.len());
+    store.put_chunks("fs", first.id, 0, content.clone()).await.expect("put");
+    assert!(store.commit_object("fs", &first).await.expect("first"));
+    let renamed = Object { name: "renamed.csv".to_owned(), ..first.clone() };
+    assert!(!store.commit_object("fs", &renamed).await.expect("second"));
+    store.put_chunks("fs", first.id, 0, content.clone()).await.expect("put again");
+    assert!(!store.commit_object("fs", &first).await.expect("third"));
+
+    let files = store.find("fs.files", doc! {}, 10).await.expect("find");
+    assert_eq!(files.iter().flat_map(|file| file.get_str("filename")).collect::<Vec<_>>(), ["twice.csv"]);
+    assert_eq!(store.object("fs", first.id).await.expect("read").as_deref(), Some(&content[..]));
+}
+
+pub(crate) async fn an_object_may_be_empty(place: &Place) {
+    let store = place.open().await;
+    let empty = object("empty.csv", 0);
+    store.put_chunks("fs", empty.id, 0, Bytes::new()).await.expect("put");
+    assert!(store.commit_object("fs", &empty).await.expect("commit"));
+    assert_eq!(store.object("fs", empty.id).await.expect("read"), Some(vec![]));
+}
+
+pub(crate) async fn an_offset_between_chunks_is_refused(place: &Place) {
+    let store = place.open().await;
+    let error = store.put_chunks("fs", ingestion("odd"), 1, content(CHUNK)).await.expect_err("odd offset");
+    assert!(matches!(error, CoredmsError::Refused { .. }), "{error}");
+}

@@ -1,0 +1,142 @@
+//! What the operator reads: a log file for each process, one line for each event.
+//!
+//! `2026-11-21T03:22:11.123456Z INFO fetchdata: staged client=client1 file="we ather.csv" bytes=12`: time in UTC, level,
+//! who speaks, a constant message, and fields in logfmt. WARN = it recovered or discarded something; ERROR = a person is
+//! needed. Text from outside is escaped ([`escape`]), so that no file name can make a line of its own.
+
+mod burst;
+mod client_log;
+mod escape;
+mod format;
+mod layer;
+mod outage;
+mod rotate;
+mod settings;
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+pub use burst::{Bursts, Untold};
+pub use client_log::{ClientLog, LINE_BYTES_MAX};
+pub use escape::{escape, harmless, harmless_json, one_line, quote, unescape};
+pub use outage::Outage;
+pub use rotate::RotateByCopy;
+pub use settings::{LogLevel, Logs};
+
+use mysimbdp_model::layout::Layout;
+use mysimbdp_platform::clock;
+use mysimbdp_platform::files::FileError;
+
+use format::Look;
+use layer::{FileLayer, StderrLayer};
+use rotate::RotatingFile;
+
+/// The environment variable that goes before the config's `logs.level`: a level, or filters of `tracing-subscriber`'s
+/// `EnvFilter`, such as `debug` or `info,mysimbdp_broker=trace`.
+pub const LEVEL_VARIABLE: &str = "MYSIMBDP_LOG";
+
+/// Libraries that tell more than an operator wants to know; unless a filter names them they are kept at WARN.
+const QUIET: [&str; 3] = ["mongodb", "mqtt5", "rumqttc"];
+
+/// A process that logs, from its first line to its last.
+#[derive(Debug)]
+#[must_use = "dropped at once it would say that the process has ended"]
+pub struct LogGuard {
+    _private: (),
+}
+
+impl LogGuard {
+    fn begin() -> Self {
+        tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "process started");
+        Self { _private: () }
+    }
+}
+
+impl Drop for LogGuard {
+    /// Where this line is missing the process was killed.
+    fn drop(&mut self) {
+        tracing::info!(pid = std::process::id(), "process ended");
+    }
+}
+
+/// Starts logging to `logs/<role>.log`, and with `terminal` to stderr as well. Once for each process.
+///
+/// # Errors
+///
+/// The log file cannot be opened.
+pub fn init(
+    role: &'static str,
+    layout: &Layout,
+    settings: &Logs,
+    terminal: bool,
+) -> Result<LogGuard, FileError> {
+    let path = layout.logs().join(format!("{role}.log"));
+    let file = RotatingFile::open(&path, settings.into(), clock::now())?;
+    let stderr = terminal.then(|| StderrLayer::new(role, look()));
+    start(settings.level, Some(FileLayer::new(role, file)), stderr);
+    Ok(LogGuard::begin())
+}
+
+/// Starts logging to stderr alone, for an app whose stderr is a log file already. Once for each process.
+pub fn init_stderr(role: &'static str, level: LogLevel) {
+    // Its timings belong into that file, as those of the managers into theirs.
+    start(level, None, Some(StderrLayer::with_timings(role, look())));
+}
+
+fn start(level: LogLevel, file: Option<FileLayer>, stderr: Option<StderrLayer>) {
+    let (filter, refused) = filter(level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
+    // A second call is a test of ours in one process with others: the first one's log is as good.
+    if tracing_subscriber::registry().with(filter).with(file).with(stderr).try_init().is_err() {
+        return;
+    }
+    if let Some(error) = refused {
+        tracing::warn!(variable = LEVEL_VARIABLE, error, "log filter ignored");
+    }
+    log_panics();
+}
+
+/// The filter, and what is wrong with the one from the environment.
+fn filter(level: LogLevel, variable: Option<&str>) -> (EnvFilter, Option<String>) {
+    let quiet = QUIET.map(|library| format!("{library}=warn")).join(",");
+    let written = match level {
+        LogLevel::Error => "error".to_owned(),
+        LogLevel::Warn => "warn".to_owned(),
+        LogLevel::Info => format!("info,{quiet}"),
+        LogLevel::Debug => format!("debug,{quiet}"),
+        LogLevel::Trace => format!("trace,{quiet}"),
+    };
+    let given =
+        variable.filter(|text| !text.is_empty()).map(|text| EnvFilter::try_new(format!("{quiet},{text}")));
+    match given {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(written), Some(error.to_string())),
+        None => (EnvFilter::new(written), None),
+    }
+}
+
+fn look() -> Look {
+    match (io::stderr().is_terminal(), std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty())) {
+        (true, true) => Look::Coloured,
+        (true, false) => Look::Short,
+        (false, _) => Look::Full,
+    }
+}
+
+/// A panic is a fault of ours that only its task may notice: it belongs into the log.
+fn log_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
+        tracing::error!(place, text, "panicked");
+        print(panic);
+    }));
+}
+
+#[cfg(test)]
+mod tests;

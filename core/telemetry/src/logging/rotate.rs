@@ -1,0 +1,402 @@
+//! Log files that begin again with each day, UTC, and whenever they are full.
+//!
+//! `fetchdata.log` is always the current one. At the first line of a new day it becomes `fetchdata.2026-11-20.log`,
+//! named after the day that it holds, and what is older than the retention is removed. A log that is full before the day
+//! is over becomes `fetchdata.2026-11-20.1.log` and so on, and the oldest files go until all together fit again: what
+//! clients' apps write must not fill the disk for everybody.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mysimbdp_platform::files::{self, FileError, Result};
+
+use super::settings::Logs;
+
+/// The current file is full at this share of what the log may take in all.
+const FILES: u64 = 8;
+
+/// The current file of a log that this process writes alone.
+#[derive(Debug)]
+pub(super) struct RotatingFile {
+    days: Days,
+    file: File,
+    bytes: u64,
+    /// The disk has taken only the beginning of the last line.
+    is_torn: bool,
+}
+
+impl RotatingFile {
+    /// Opens the log, and first puts away what an earlier day has left.
+    pub(super) fn open(path: &Path, keep: Keep, now: Timestamp) -> Result<Self> {
+        if let Some(directory) = path.parent() {
+            files::create_dir_all(directory)?;
+        }
+        let mut days = Days::new(path, keep, now)?;
+        let bytes = files::metadata(path).map_or(0, |metadata| metadata.len());
+        days.begin(now, bytes, files::rename)?;
+        let mut log = Self { file: files::append(path)?, days, bytes: 0, is_torn: false };
+        log.bytes = log.length();
+        Ok(log)
+    }
+
+    /// Appends a line; `line` has no end of line itself.
+    ///
+    /// One `write` each: a line that is there is whole, and what is not there was lost to nothing but the file system.
+    pub(super) fn write_line(&mut self, now: Timestamp, line: String) -> Result<()> {
+        let rotated = self.rotate(now);
+        let mut bytes = Vec::with_capacity(line.len() + 2);
+        if self.is_torn {
+            bytes.push(b'\n');
+        }
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        self.write(&bytes).map_err(|source| FileError {
+            action: "write",
+            path: self.days.path.clone(),
+            source,
+        })?;
+        // A log that could not be rotated is still written, and tried again tomorrow.
+        rotated
+    }
+
+    /// What is left of a line that a full disk cuts off gets its end before the next.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    written += count;
+                    self.bytes += count as u64;
+                    self.is_torn = written < bytes.len();
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self, now: Timestamp) -> Result<()> {
+        if self.days.begin(now, self.bytes, files::rename)? {
+            self.file = files::append(&self.days.path)?;
+            self.bytes = self.length();
+            self.is_torn = false;
+        }
+        Ok(())
+    }
+
+    fn length(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
+    }
+}
+
+/// A log that running children hold open for appending, such as a stream's: it is copied and then emptied, as a renamed
+/// file would go on growing under its old day's name.
+///
+/// What a child writes between the end of the copy and the emptying is lost: microseconds, once a day. The children
+/// must append (`O_APPEND`), else they would leave a hole as long as the old content. Of what a child has written beyond
+/// the limit since the last time, only the end is kept.
+#[derive(Debug)]
+pub struct RotateByCopy {
+    days: Days,
+}
+
+impl RotateByCopy {
+    /// For the log at `path`, which need not be there yet.
+    ///
+    /// # Errors
+    ///
+    /// What lies at `path` cannot be looked at.
+    pub fn new(path: &Path, settings: &Logs) -> Result<Self> {
+        Ok(Self { days: Days::new(path, settings.into(), mysimbdp_platform::clock::now())? })
+    }
+
+    /// To be called now and then: rotates when a new day has begun since the last time, or the file is full, and says
+    /// whether it has.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses. It is tried again with the next day, or while the file is full.
+    pub fn rotate(&mut self) -> Result<bool> {
+        self.rotate_at(mysimbdp_platform::clock::now())
+    }
+
+    fn rotate_at(&mut self, now: Timestamp) -> Result<bool> {
+        let bytes = files::metadata(&self.days.path).map_or(0, |metadata| metadata.len());
+        let bytes_max = self.days.keep.file_bytes_max();
+        self.days.begin(now, bytes, |from, to| files::copy_end_and_empty(from, to, bytes_max))
+    }
+}
+
+/// What is kept of a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    retention: Duration,
+    bytes_max: u64,
+}
+
+impl Keep {
+    fn file_bytes_max(self) -> u64 {
+        self.bytes_max / FILES
+    }
+}
+
+impl From<&Logs> for Keep {
+    fn from(settings: &Logs) -> Self {
+        Self { retention: settings.retention.duration(), bytes_max: settings.bytes_max.as_u64() }
+    }
+}
+
+/// Which day the current file holds.
+#[derive(Debug)]
+struct Days {
+    path: PathBuf,
+    keep: Keep,
+    /// As `2026-11-20`; sorts as time does.
+    day: String,
+}
+
+impl Days {
+    /// A file that is there already holds the day on which it was last written.
+    fn new(path: &Path, keep: Keep, now: Timestamp) -> Result<Self> {
+        let written = match files::metadata(path) {
+            Ok(metadata) => metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok()),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { path: path.to_owned(), keep, day: day(written.unwrap_or(now)) })
+    }
+
+    /// If `now` is on a later day, or the current file is full with `bytes`: puts it away and removes what is too old or too
+    /// much; true if it has.
+    ///
+    /// A clock that steps back changes nothing: the file simply holds more than a day.
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        bytes: u64,
+        put_away: impl FnOnce(&Path, &Path) -> Result<()>,
+    ) -> Result<bool> {
+        let today = day(now);
+        let is_full = bytes >= self.keep.file_bytes_max();
+        if today <= self.day && !is_full {
+            return Ok(false);
+        }
+        let ended = if today > self.day { std::mem::replace(&mut self.day, today) } else { self.day.clone() };
+        let holds_something = files::metadata(&self.path).is_ok_and(|metadata| metadata.len() > 0);
+        if holds_something {
+            put_away(&self.path, &self.next_name(&ended)?)?;
+        }
+        self.remove_old(now)?;
+        Ok(holds_something)
+    }
+
+    /// The first file of a day has no number.
+    fn next_name(&self, day: &str) -> Result<PathBuf> {
+        let last = self.older()?.into_iter().filter(|older| older.day == day).map(|older| older.number).max();
+        let stem = self.stem();
+        Ok(self.path.with_file_name(match last {
+            None => format!("{stem}.{day}.log"),
+            Some(number) => format!("{stem}.{day}.{}.log", number + 1),
+        }))
+    }
+
+    /// Removes files of days that are over for longer than the retention, and then the oldest until the current one has room
+    /// beside the others.
+    fn remove_old(&self, now: Timestamp) -> Result<()> {
+        let oldest = now.checked_sub(self.keep.retention).map(day).unwrap_or_default();
+        let mut room = self.keep.bytes_max.saturating_sub(self.keep.file_bytes_max());
+        let mut older = self.older()?;
+        older.sort_unstable_by(|a, b| (&b.day, b.number).cmp(&(&a.day, a.number)));
+        for older in older {
+            let bytes = files::metadata(&older.path).map_or(0, |metadata| metadata.len());
+            let fits = bytes <= room;
+            // What is older than one that does not fit goes too: there are no gaps.
+            room = if fits { room - bytes } else { 0 };
+            if !fits || older.day < oldest {
+                files::remove_file_if_there(&older.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The older files of this log.
+    fn older(&self) -> Result<Vec<Older>> {
+        let Some(directory) = self.path.parent() else { return Ok(Vec::new()) };
+        Ok(files::list(directory)?.into_iter().filter_map(|path| self.older_at(path)).collect())
+    }
+
+    /// `None` for anything else.
+    fn older_at(&self, path: PathBuf) -> Option<Older> {
+        let name = path.file_name()?.to_str()?;
+        let middle = name.strip_prefix(self.stem())?.strip_prefix('.')?.strip_suffix(".log")?;
+        let (day, number) = middle.split_once('.').unwrap_or((middle, "0"));
+        let is_day = day.len() == 10 && day.parse::<jiff::civil::Date>().is_ok();
+        let (day, number) = (day.to_owned(), number.parse().ok()?);
+        is_day.then_some(Older { path, day, number })
+    }
+
+    fn stem(&self) -> &str {
+        self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+    }
+}
+
+/// A file that has been put away.
+#[derive(Debug)]
+struct Older {
+    path: PathBuf,
+    day: String,
+    /// Of the files of its day.
+    number: u64,
+}
+
+fn day(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEEK: Keep = Keep { retention: Duration::from_secs(7 * 86_400), bytes_max: 1 << 30 };
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let name = |path: PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
+        files::list(directory).expect("the directory is there").into_iter().map(name).collect()
+    }
+
+    fn read(directory: &Path, name: &str) -> String {
+        files::read_to_string(&directory.join(name)).expect(name)
+    }
+
+    #[test]
+    fn each_day_has_its_own_file_and_old_ones_go() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let directory = directory.path();
+        for other in ["a.2025-01-01.log", "a.2025-01-01.1.log", "ab.2025-01-01.log", "a.notes.log"] {
+            files::write_atomic(&directory.join(other), b"x").expect("an older file");
+        }
+        let path = directory.join("a.log");
+        let mut log = RotatingFile::open(&path, WEEK, at("2099-01-01T12:00:00Z")).expect("a log");
+        let mut write = |time: &str, line: &str| log.write_line(at(time), line.to_owned()).expect("written");
+        write("2099-01-01T23:59:59Z", "one");
+        write("2099-01-02T00:00:00Z", "two");
+        // A clock that steps back begins no new file.
+        write("2099-01-01T23:59:59Z", "three");
+        write("2099-01-03T00:00:00Z", "four");
+        assert_eq!(
+            names(directory),
+            ["a.2099-01-01.log", "a.2099-01-02.log", "a.log", "a.notes.log", "ab.2025-01-01.log"]
+        );
+        assert_eq!(read(directory, "a.2099-01-01.log"), "one\n");
+        assert_eq!(read(directory, "a.2099-01-02.log"), "two\nthree\n");
+        assert_eq!(read(directory, "a.log"), "four\n");
+    }
+
+    #[test]
+    fn a_log_is_continued_on_the_same_day_and_put_away_on_the_next() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("a.log");
+        let now = mysimbdp_platform::clock::now();
+        for line in ["one", "two"] {
+            let mut log = RotatingFile::open(&path, WEEK, now).expect("a log");
+            log.write_line(now, line.to_owned()).expect("written");
+        }
+        assert_eq!(read(directory.path(), "a.log"), "one\ntwo\n");
+        // The file's own time says which day it holds.
+        let tomorrow = now + Duration::from_secs(2 * 86_400);
+        RotatingFile::open(&path, WEEK, tomorrow).expect("a log");
+        assert_eq!(names(directory.path()).len(), 2, "{:?}", names(directory.path()));
+        assert_eq!(read(directory.path(), "a.log"), "");
+    }
+
+    #[test]
+    fn a_day_that_was_put_away_already_is_not_replaced() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("a.log");
+        files::write_atomic(&directory.path().join("a.2099-01-01.log"), b"first\n").expect("an older file");
+        let mut log = RotatingFile::open(&path, WEEK, at("2099-01-01T12:00:00Z")).expect("a log");
+        log.write_line(at("2099-01-01T12:00:00Z"), "second".to_owned()).expect("written");
+        log.write_line(at("2099-01-02T12:00:00Z"), "third".to_owned()).expect("written");
+        assert_eq!(read(directory.path(), "a.2099-01-01.log"), "first\n");
+        assert_eq!(read(directory.path(), "a.2099-01-01.1.log"), "second\n");
+    }
+
+    #[test]
+    fn a_log_that_is_written_without_end_keeps_its_newest_files_within_its_limit() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("a.log");
+        let keep = Keep { bytes_max: 8 * 1024, ..WEEK };
+        let noon = at("2099-01-01T12:00:00Z");
+        let mut log = RotatingFile::open(&path, keep, noon).expect("a log");
+        for number in 0..10_000 {
+            log.write_line(noon, format!("line {number:05}")).expect("written");
+        }
+        let files = files::list(directory.path()).expect("the directory is there");
+        let bytes: u64 = files.iter().map(|file| files::metadata(file).expect("a file").len()).sum();
+        assert!((4 * 1024..=8 * 1024).contains(&bytes), "{bytes} bytes in {files:?}");
+        // Nothing is missing up to the last line: only older ones are.
+        let lines: u64 = bytes / "line 00000\n".len() as u64;
+        let mut numbers: Vec<u64> = files
+            .iter()
+            .flat_map(|file| {
+                files::read_to_string(file).expect("text").lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .map(|line| line["line ".len()..].parse().expect("a whole line"))
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (10_000 - lines..10_000).collect::<Vec<_>>());
+
+        // A process that starts on a full log goes on in the same way.
+        drop(log);
+        files::write_atomic(&path, &[b'x'; 4096]).expect("a full log");
+        RotatingFile::open(&path, keep, mysimbdp_platform::clock::now()).expect("a log");
+        assert_eq!(read(directory.path(), "a.log"), "");
+    }
+
+    #[test]
+    fn a_log_that_children_flood_is_emptied_and_its_end_is_kept() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("stream.log");
+        let mut child = files::append(&path).expect("a log");
+        let now = mysimbdp_platform::clock::now();
+        let keep = Keep { bytes_max: 8 * 1024, ..WEEK };
+        let mut log = RotateByCopy { days: Days::new(&path, keep, now).expect("a log") };
+        for burst in 0..20 {
+            child.write_all(format!("{burst:02}").repeat(50_000).as_bytes()).expect("written");
+            assert!(log.rotate_at(now).expect("rotated"));
+            let files = files::list(directory.path()).expect("the directory is there");
+            let bytes: u64 = files.iter().map(|file| files::metadata(file).expect("a file").len()).sum();
+            assert!(bytes <= 8 * 1024, "{bytes} bytes in {files:?}");
+            assert_eq!(read(directory.path(), "stream.log"), "");
+        }
+        let newest = read(directory.path(), &format!("stream.{}.19.log", day(now)));
+        assert_eq!(newest, "19".repeat(512));
+    }
+
+    #[test]
+    fn a_log_that_a_child_holds_open_is_copied_and_emptied() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("stream.log");
+        let mut child = files::append(&path).expect("a log");
+        child.write_all(b"one\n").expect("written");
+        let mut log =
+            RotateByCopy { days: Days::new(&path, WEEK, mysimbdp_platform::clock::now()).expect("a log") };
+        let now = mysimbdp_platform::clock::now();
+        assert!(!log.rotate_at(now).expect("nothing to do"));
+        let tomorrow = now + Duration::from_secs(86_400);
+        assert!(log.rotate_at(tomorrow).expect("rotated"));
+        assert!(!log.rotate_at(tomorrow).expect("nothing to do"));
+        child.write_all(b"two\n").expect("written");
+        assert_eq!(read(directory.path(), "stream.log"), "two\n");
+        assert_eq!(read(directory.path(), &format!("stream.{}.log", day(now))), "one\n");
+    }
+}

@@ -1,0 +1,37 @@
+//! What the config says of logs.
+
+use mysimbdp_model::units::{ByteSize, Period};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The log files below `logs/`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logs {
+    pub level: LogLevel,
+    /// Rotated daily, kept this long.
+    pub retention: Period,
+    /// What one log may take on disk, its older files included: the oldest of them go first.
+    pub bytes_max: ByteSize,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self {
+            level: LogLevel::Info,
+            retention: Period::seconds(14 * 86_400),
+            bytes_max: ByteSize::bytes(256 << 20),
+        }
+    }
+}
+
+/// The least severe level that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}

@@ -1,0 +1,349 @@
+//! A model of the whole: numbered sources, a broker with a queue for each of two instances, and a store that both write to.
+//! Time is simulated; what an edge sends and what the platform asks for is decided by the code that decides it in earnest.
+//!
+//! Everything is slow, lossy and started again. Once the cause has gone, the backlog drains at [`GOODPUT_SHARE`] of what the
+//! instances can take in, whatever has happened before; and of what they take in less than half is repeats.
+
+use std::collections::VecDeque;
+
+use mysimbdp_model::source::Source;
+use mysimbdp_store::gaps::Gaps;
+use mysimbdp_store::sequences::Progress;
+use proptest::prelude::*;
+
+use super::*;
+
+const TICK: Duration = Duration::from_millis(50);
+const SOURCES: usize = 3;
+const MESSAGES: u64 = 2_500;
+const POLICY: Policy = Policy { window: 750, resend_after: Duration::from_secs(10) };
+/// What an edge can publish in a tick.
+const PUBLISHED_PER_TICK: usize = 64;
+const BATCH: usize = 100;
+/// What a batch takes when store and network are fast. The windows of all edges together take longer than an edge waits for
+/// something new: there a backlog begins to feed itself, if it can.
+const BATCH_TICKS: u32 = 20;
+
+/// Of their capacity the instances use so much for what is new.
+const GOODPUT_SHARE: f64 = 1.0 / 3.0;
+/// It is found out within so long that the cause has gone, beside twice the time after which what is missing is asked for.
+const NOTICED_WITHIN: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// An instance does nothing for so many seconds, and then goes on.
+    Hangs(usize, u64),
+    /// It ends, and its slot is filled again so much later; what it had not acknowledged is delivered again.
+    Dies(usize, u64),
+    /// It stores a batch, and ends before it acknowledges it.
+    DiesAfterStoring(usize),
+    /// Batches take ten times as long.
+    StoreIsSlow(u64),
+    /// The broker is away for so long, and has forgotten everything.
+    BrokerForgets(u64),
+    /// An edge is killed, and started again at once.
+    EdgeDies(usize),
+}
+
+#[derive(Clone, Debug)]
+struct Scenario {
+    /// The sessions are there, the instances come so much later.
+    late: u64,
+    /// What a batch takes more, for the way to the store and back.
+    latency_ticks: u32,
+    /// What the broker keeps for a session; the oldest go first.
+    queued_max: usize,
+    /// What is missing so long is asked for: the edges do not know it.
+    gap_delay: Duration,
+    /// When, in seconds.
+    faults: Vec<(u64, Fault)>,
+}
+
+#[derive(Debug)]
+struct Edge {
+    scheduler: ResendScheduler,
+    retained: Option<Receipt>,
+    inbox: VecDeque<Receipt>,
+    is_connected: bool,
+}
+
+#[derive(Debug)]
+struct Instance {
+    away_until: Instant,
+    queue: VecDeque<(usize, u64)>,
+    batch: Option<(Instant, Vec<(usize, u64)>)>,
+    gaps: Vec<Gaps>,
+}
+
+struct World {
+    scenario: Scenario,
+    start: Instant,
+    now: Instant,
+    edges: Vec<Edge>,
+    instances: [Instance; 2],
+    turn: usize,
+    broker_away_until: Instant,
+    slow_until: Instant,
+    stored: Vec<Ranges>,
+    /// Messages that the instances have taken in, repeats too.
+    taken: u64,
+}
+
+impl World {
+    fn new(scenario: Scenario) -> Self {
+        let start = Instant::now();
+        let edge = || {
+            let mut scheduler = ResendScheduler::new(POLICY, 1, 0, start);
+            scheduler.accept(MESSAGES);
+            Edge { scheduler, retained: None, inbox: VecDeque::new(), is_connected: false }
+        };
+        let instance = || Instance {
+            away_until: start + Duration::from_secs(scenario.late),
+            queue: VecDeque::new(),
+            batch: None,
+            gaps: (0..SOURCES).map(|_| Gaps::default()).collect(),
+        };
+        Self {
+            edges: (0..SOURCES).map(|_| edge()).collect(),
+            instances: [instance(), instance()],
+            scenario,
+            start,
+            now: start,
+            turn: 0,
+            broker_away_until: start,
+            slow_until: start,
+            stored: vec![Ranges::default(); SOURCES],
+            taken: 0,
+        }
+    }
+
+    fn stored(&self) -> u64 {
+        self.stored.iter().map(Ranges::count).sum()
+    }
+
+    fn has_broker(&self) -> bool {
+        self.now >= self.broker_away_until
+    }
+
+    fn tick(&mut self) {
+        self.now += TICK;
+        let second = (self.now - self.start).as_secs_f64();
+        while let Some((_, fault)) = self.scenario.faults.pop_if(|(at, _)| *at as f64 <= second) {
+            self.happens(fault);
+        }
+        if self.has_broker() {
+            (0..SOURCES).for_each(|source| self.publish(source));
+        }
+        (0..2).for_each(|instance| self.work(instance));
+    }
+
+    fn happens(&mut self, fault: Fault) {
+        let later = |seconds| self.now + Duration::from_secs(seconds);
+        match fault {
+            Fault::Hangs(instance, seconds) => {
+                let until = later(seconds);
+                let instance = &mut self.instances[instance];
+                instance.away_until = instance.away_until.max(until);
+            }
+            Fault::Dies(instance, seconds) => {
+                let until = later(seconds);
+                self.instances[instance].end(until);
+            }
+            Fault::DiesAfterStoring(instance) => {
+                let until = later(1);
+                let batch = self.instances[instance].batch.iter().flat_map(|(_, batch)| batch.clone());
+                let batch: Vec<_> = batch.collect();
+                self.store(&batch);
+                self.instances[instance].end(until);
+            }
+            Fault::StoreIsSlow(seconds) => self.slow_until = self.slow_until.max(later(seconds)),
+            Fault::BrokerForgets(seconds) => {
+                self.broker_away_until = self.broker_away_until.max(later(seconds));
+                self.instances.iter_mut().for_each(|instance| instance.queue.clear());
+                self.edges.iter_mut().for_each(|edge| edge.is_connected = false);
+            }
+            Fault::EdgeDies(source) => {
+                let edge = &mut self.edges[source];
+                let oldest = edge.scheduler.received_through() + 1;
+                edge.scheduler = ResendScheduler::new(POLICY, oldest, MESSAGES, self.now);
+                (edge.is_connected, edge.inbox) = (false, VecDeque::new());
+            }
+        }
+    }
+
+    /// What an edge does in a tick.
+    fn publish(&mut self, source: usize) {
+        let (now, queued_max) = (self.now, self.scenario.queued_max);
+        let edge = &mut self.edges[source];
+        if !std::mem::replace(&mut edge.is_connected, true) {
+            edge.scheduler.connected(now);
+            edge.inbox.extend(edge.retained.clone());
+        }
+        for receipt in edge.inbox.drain(..) {
+            edge.scheduler.receipt(&receipt, now);
+        }
+        let mut room = PUBLISHED_PER_TICK;
+        while let Some((first, last)) = edge.scheduler.take(now, room) {
+            for number in first..=last {
+                edge.scheduler.sent(number, now);
+                self.turn = (self.turn + 1) % 2;
+                let queue = &mut self.instances[self.turn].queue;
+                queue.push_back((source, number));
+                if queue.len() > queued_max {
+                    queue.pop_front();
+                }
+            }
+            room -= (last - first + 1) as usize;
+        }
+    }
+
+    /// What an instance does in a tick.
+    fn work(&mut self, index: usize) {
+        let (now, slow) = (self.now, if self.now < self.slow_until { 10 } else { 1 });
+        if now < self.instances[index].away_until {
+            return;
+        }
+        let mut touched = [false; SOURCES];
+        if let Some((_, batch)) = self.instances[index].batch.take_if(|(done_at, _)| *done_at <= now) {
+            self.store(&batch);
+            batch.iter().for_each(|(source, _)| touched[*source] = true);
+        }
+        for (source, touched) in touched.into_iter().enumerate() {
+            let looks_at = self.instances[index].gaps[source].look_at(self.scenario.gap_delay);
+            if touched || looks_at.is_some_and(|looks_at| looks_at <= now) {
+                self.tell(index, source);
+            }
+        }
+        let has_broker = self.has_broker();
+        let instance = &mut self.instances[index];
+        if instance.batch.is_none() && has_broker && !instance.queue.is_empty() {
+            let count = instance.queue.len().min(BATCH);
+            let done_at = now + TICK * slow * (BATCH_TICKS + self.scenario.latency_ticks);
+            instance.batch = Some((done_at, instance.queue.drain(..count).collect()));
+        }
+    }
+
+    fn store(&mut self, batch: &[(usize, u64)]) {
+        self.taken += batch.len() as u64;
+        batch.iter().for_each(|(source, number)| self.stored[*source].insert(*number, *number));
+    }
+
+    /// Publishes a receipt.
+    fn tell(&mut self, index: usize, source: usize) {
+        let progress = Progress::of(0, self.stored[source].clone());
+        let missing =
+            self.instances[index].gaps[source].overdue(&progress, self.scenario.gap_delay, self.now);
+        let of = Source { name: "s".parse().expect("source name"), epoch: 1 };
+        let receipt = progress.receipt("a".parse().expect("client id"), &of, &missing);
+        if self.has_broker() {
+            let edge = &mut self.edges[source];
+            edge.retained = Some(receipt.clone());
+            edge.inbox.extend(edge.is_connected.then_some(receipt));
+        }
+    }
+}
+
+impl Instance {
+    /// What it had not acknowledged is the first to be delivered again.
+    fn end(&mut self, until: Instant) {
+        for message in self.batch.take().into_iter().flat_map(|(_, batch)| batch).rev() {
+            self.queue.push_front(message);
+        }
+        self.gaps.iter_mut().for_each(|gaps| *gaps = Gaps::default());
+        self.away_until = self.away_until.max(until);
+    }
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let instance = 0usize..2;
+    prop_oneof![
+        (instance.clone(), 1u64..30).prop_map(|(instance, seconds)| Fault::Hangs(instance, seconds)),
+        (instance.clone(), 1u64..30).prop_map(|(instance, seconds)| Fault::Dies(instance, seconds)),
+        instance.prop_map(Fault::DiesAfterStoring),
+        (1u64..30).prop_map(Fault::StoreIsSlow),
+        (0u64..20).prop_map(Fault::BrokerForgets),
+        (0..SOURCES).prop_map(Fault::EdgeDies),
+    ]
+}
+
+fn scenario() -> impl Strategy<Value = Scenario> {
+    let faults = prop::collection::vec((0u64..60, fault()), 0..8);
+    let queued_max = prop_oneof![Just(usize::MAX), Just(750usize)];
+    let times = (0u64..60, 0u32..4, prop_oneof![Just(2), Just(15)]);
+    (times, queued_max, faults).prop_map(|((late, latency_ticks, gap_delay), queued_max, mut faults)| {
+        // The first to happen is the last of the list.
+        faults.sort_unstable_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let gap_delay = Duration::from_secs(gap_delay);
+        Scenario { late, latency_ticks, queued_max, gap_delay, faults }
+    })
+}
+
+fn is_over_at(scenario: &Scenario) -> u64 {
+    let ends = scenario.faults.iter().map(|(at, fault)| match fault {
+        Fault::Hangs(_, seconds) | Fault::Dies(_, seconds) => at + seconds,
+        // The batches that began by then take so long, and ten times as long at the worst.
+        Fault::StoreIsSlow(seconds) => at + seconds + 10,
+        Fault::BrokerForgets(seconds) => at + seconds,
+        Fault::DiesAfterStoring(_) | Fault::EdgeDies(_) => at + 1,
+    });
+    ends.chain([scenario.late]).max().unwrap_or(0)
+}
+
+fn drains(scenario: Scenario) -> Result<(), TestCaseError> {
+    let cause_is_gone = Duration::from_secs(is_over_at(&scenario));
+    let per_second = |ticks: u32| 2.0 * BATCH as f64 / (TICK * ticks).as_secs_f64();
+    let capacity = per_second(BATCH_TICKS + scenario.latency_ticks);
+    let noticed_within = NOTICED_WITHIN + 2 * scenario.gap_delay;
+    let mut world = World::new(scenario);
+    while world.now < world.start + cause_is_gone {
+        world.tick();
+    }
+    let all = SOURCES as u64 * MESSAGES;
+    let left = (all - world.stored()) as f64;
+    let deadline = world.now + noticed_within + Duration::from_secs_f64(left / (GOODPUT_SHARE * capacity));
+    while world.stored() < all {
+        prop_assert!(
+            world.now < deadline,
+            "stored {} of {all}, {left} of them were left when the cause was gone; taken {}; queues {:?}",
+            world.stored(),
+            world.taken,
+            [0, 1].map(|instance: usize| world.instances[instance].queue.len())
+        );
+        world.tick();
+    }
+    prop_assert!(world.taken < 2 * all, "taken {} for {all} stored", world.taken);
+    let told_by = world.now + noticed_within;
+    while world.edges.iter().any(|edge| edge.scheduler.received_through() < MESSAGES) {
+        prop_assert!(world.now < told_by, "all is stored, and the edges do not get to know");
+        world.tick();
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_backlog_drains_whatever_has_happened_before(scenario in scenario()) {
+        drains(scenario)?;
+    }
+}
+
+fn late(latency_ticks: u32, faults: Vec<(u64, Fault)>) -> Scenario {
+    Scenario { late: 25, latency_ticks, queued_max: usize::MAX, gap_delay: Duration::from_secs(2), faults }
+}
+
+/// The one that was found first: everything is there but the instances, which come late.
+#[test]
+fn a_backlog_of_three_sources_drains_when_the_instances_come_late() {
+    for latency_ticks in [0, 3] {
+        drains(late(latency_ticks, Vec::new())).expect("it drains");
+    }
+}
+
+#[test]
+fn edges_that_are_killed_before_and_while_the_backlog_drains_do_not_make_it_longer() {
+    let killed = |at| (0..SOURCES).map(move |source| (at, Fault::EdgeDies(source)));
+    let faults = [40, 30, 10].into_iter().flat_map(killed).collect();
+    drains(late(3, faults)).expect("it drains");
+}

@@ -1,0 +1,235 @@
+//! Inspects one settled file by itself: claims, validates and splits it. Reads, and changes nothing.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use mysimbdp_config::{App, Client, Config};
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::manifest::{self, Format, Manifest, MicroBatch};
+use mysimbdp_model::reason::Objection;
+use mysimbdp_platform::clock;
+use mysimbdp_platform::files::FileError;
+use mysimbdp_platform::lease::{self, Writers};
+use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileKind, FileStatus};
+use mysimbdp_telemetry::timing::{Stage, Timing};
+
+use crate::openers::{Closed, Seen};
+use crate::scan::Look;
+use crate::settle::Ready;
+use crate::split::{self, Split, SplitError};
+use crate::stamp::Stamp;
+use crate::watch::Watch;
+use crate::{route, validate};
+
+/// This process has a file open once while it inspects and stages it.
+const OURS: u32 = 1;
+
+/// What can be said of a file without a look at others.
+pub(crate) enum Inspection {
+    /// It is open for writing, or has changed.
+    Busy,
+    /// The kernel cannot say whether it is open for writing.
+    LeasesDoNotWork,
+    /// It breaks these rules.
+    Refused(Vec<Objection>),
+    Accepted(Box<Accepted>),
+}
+
+/// A file that keeps all rules.
+pub(crate) struct Accepted {
+    pub(crate) look: Look,
+    pub(crate) file: File,
+    pub(crate) client: ClientId,
+    pub(crate) split: Split,
+    pub(crate) closed: Closed,
+    /// When it came to where it was dropped.
+    pub(crate) received_at: Timestamp,
+    pub(crate) taken_at: Timestamp,
+    format: Format,
+    app: String,
+}
+
+/// The client in whose staging the file may come to lie; `None` where its kind, name or size exclude it, unread.
+pub(crate) fn candidate<'a>(config: &'a Config, look: &Look) -> Option<&'a ClientId> {
+    let name = look.path.name();
+    let client = route::client(config, &look.place, name).ok()?;
+    let reasons = validate::inspect(&config.rules, client, name, look.kind, look.stamp.bytes);
+    reasons.is_empty().then_some(&client.id)
+}
+
+/// Inspects the file; nothing is read of one that its kind, name or size already exclude.
+///
+/// # Errors
+///
+/// It cannot be opened or read; that is no fault of the file, and says nothing about it.
+pub(crate) fn inspect(config: &Config, watch: &Watch, ready: &Ready) -> Result<Inspection, FileError> {
+    let look = &ready.look;
+    let taken_at = clock::now();
+    let name = look.path.name();
+    let client = match route::client(config, &look.place, name) {
+        Ok(client) => client,
+        Err(why) => {
+            if look.kind == FileKind::File
+                && let Err(inspection) = claim(config, watch, ready)?
+            {
+                return Ok(inspection);
+            }
+            let reasons = validate::inspect_unrouted(&config.rules, name, look.kind, look.stamp.bytes, why);
+            return Ok(Inspection::Refused(reasons));
+        }
+    };
+    let started = Instant::now();
+    let reasons = validate::inspect(&config.rules, client, name, look.kind, look.stamp.bytes);
+    let validated = started.elapsed();
+    if look.kind != FileKind::File {
+        return Ok(Inspection::Refused(reasons));
+    }
+    let (file, closed) = match claim(config, watch, ready)? {
+        Ok(claimed) => claimed,
+        Err(inspection) => return Ok(inspection),
+    };
+    let (true, Some(name)) = (reasons.is_empty(), name.to_str()) else {
+        return Ok(Inspection::Refused(reasons));
+    };
+    let Some(app) = client.app_for(name) else {
+        return Ok(Inspection::Refused(vec![validate::no_app(client)]));
+    };
+    let format = app.format_of(name);
+    let started = Instant::now();
+    let split = split::split(&file, &rules(client, app, format, look.stamp.bytes));
+    let took = started.elapsed();
+    // Not before the split: what a writer was in the middle of must be neither staged nor refused.
+    if !is_untouched(look, &file)? || !is_still_closed(watch, &look.path, closed) {
+        return Ok(Inspection::Busy);
+    }
+    let split = match split {
+        Ok(split) => split,
+        Err(SplitError::Content(reasons)) => return Ok(Inspection::Refused(reasons)),
+        Err(SplitError::Read(source)) => {
+            return Err(error("read", &look.path)(source));
+        }
+    };
+    let (look, client, app) = (look.clone(), client.id.clone(), app.name.clone());
+    let received_at = look.stamp.came_at(taken_at);
+    let accepted = Accepted { look, file, client, split, closed, received_at, taken_at, format, app };
+    accepted.log_timing(Stage::Settle, ready.settled_for);
+    accepted.log_timing(Stage::Validate, validated);
+    accepted.log_timing(Stage::Split, took);
+    Ok(Inspection::Accepted(Box::new(accepted)))
+}
+
+/// Opens the file, where it is still what was seen, and complete.
+fn claim(
+    config: &Config,
+    watch: &Watch,
+    ready: &Ready,
+) -> Result<Result<(File, Closed), Inspection>, FileError> {
+    let path = &ready.look.path;
+    let file = match DropDirectory::open(&config.layout)?.open_file(path) {
+        Err(error) if error.is_busy() => return Ok(Err(Inspection::Busy)),
+        file => file?,
+    };
+    if Stamp::of(&FileStatus::of(&file).map_err(error("look at", path))?) != ready.look.stamp {
+        return Ok(Err(Inspection::Busy));
+    }
+    Ok(match lease::writers(&file).map_err(error("look at", path))? {
+        Writers::Some => Err(Inspection::Busy),
+        Writers::None => Ok((file, Closed::ByKernel)),
+        Writers::Unknown if ready.look.sentinel.is_some() => Ok((file, Closed::ByKernel)),
+        Writers::Unknown => match watch.seen(path, OURS) {
+            Seen::Open => Err(Inspection::Busy),
+            Seen::Closed => Ok((file, Closed::ByEvents)),
+            Seen::Unknown if ready.leases_work => Err(Inspection::LeasesDoNotWork),
+            Seen::Unknown => Ok((file, Closed::NotSeen)),
+        },
+    })
+}
+
+/// Whether what was seen of a file's writers is still so; also when it has just been moved away, and nobody else can open it.
+pub(crate) fn is_still_closed(watch: &Watch, path: &DropPath, closed: Closed) -> bool {
+    closed != Closed::ByEvents || watch.seen(path, OURS) == Seen::Closed
+}
+
+/// Whether nothing has been written since the file was claimed, and nobody is about to.
+fn is_untouched(look: &Look, file: &File) -> Result<bool, FileError> {
+    let same = Stamp::of(&FileStatus::of(file).map_err(error("look at", &look.path))?) == look.stamp;
+    Ok(same && lease::writers(file).map_err(error("look at", &look.path))? != Writers::Some)
+}
+
+fn error(action: &'static str, path: &DropPath) -> impl FnOnce(io::Error) -> FileError {
+    let path = PathBuf::from(path.to_string());
+    move |source| FileError { action, path, source }
+}
+
+fn rules<'a>(client: &'a Client, app: &App, format: Format, bytes: u64) -> split::Rules<'a> {
+    split::Rules {
+        client: &client.id,
+        format,
+        encoding: client.settings.files.encoding,
+        block_bytes_max: client.block_bytes_max,
+        header: client.settings.files.header.as_deref(),
+        is_read: app.settings.ids != Ids::Object,
+        bytes,
+    }
+}
+
+impl Accepted {
+    pub(crate) fn name(&self) -> &str {
+        self.look.path.name().to_str().unwrap_or_default()
+    }
+
+    /// Name of the app that it goes to.
+    pub(crate) fn app(&self) -> &str {
+        &self.app
+    }
+
+    /// The manifest of the file as one that is moved to staging whole.
+    pub(crate) fn manifest(&self) -> Manifest {
+        let file = self.name().to_owned();
+        let micro_batch = |(index, range): (usize, &split::Range)| MicroBatch {
+            index: index as u32,
+            path: file.clone(),
+            offset: range.offset,
+            length: range.length,
+            first_record: range.first_record,
+            records: range.records,
+            xxh3: format!("{:016x}", range.xxh3),
+        };
+        Manifest {
+            version: manifest::VERSION,
+            ingestion: self.split.ingestion,
+            client: self.client.clone(),
+            lane: route::lane(&self.look.place),
+            bytes: self.split.bytes,
+            records: self.split.records,
+            blake3: self.split.blake3.clone(),
+            format: self.format,
+            prefix: self.split.prefix,
+            app: self.app.clone(),
+            received_at: self.received_at,
+            taken_at: Some(self.taken_at),
+            staged_at: clock::now(),
+            micro_batches: self.split.ranges.iter().enumerate().map(micro_batch).collect(),
+            columns: self.split.columns.clone(),
+            replace: false,
+            file,
+        }
+    }
+
+    pub(crate) fn log_timing(&self, stage: Stage, took: Duration) {
+        Timing {
+            stage,
+            client: self.client.as_str(),
+            ingestion: &self.split.ingestion.to_string(),
+            file: self.name(),
+            bytes: self.split.bytes,
+            records: self.split.records,
+            took,
+        }
+        .log();
+    }
+}
