@@ -27,13 +27,14 @@ use mysimbdp_platform::{clock, failpoint};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_spool::staging;
 use mysimbdp_spool::staging::content::ContentError;
+use mysimbdp_store::CoredmsError;
 use mysimbdp_telemetry::timing::Stage;
 
 use self::error::FinishError;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::feed::verify_whole;
-use crate::history::{self, date};
+use crate::history::date;
 use crate::observe::Work;
 use crate::{rejects, replace, timing};
 
@@ -98,7 +99,7 @@ pub(crate) async fn finish(
         at: finished_at,
         reasons: Vec::new(),
     };
-    history::put(&context.stores, &ended.run(work)).await?;
+    put_run(context, &ended.run(work)).await?;
     failpoint::hit("batch-manager.run-recorded");
     let message = ended.message(manifest);
     let (layout, outbox, run) = (context.config.layout.clone(), context.outbox.clone(), run_id(manifest));
@@ -162,10 +163,14 @@ pub(crate) async fn hold(
     })
     .await?;
     failpoint::hit("batch-manager.held");
-    if let Err(error) = history::put(&context.stores, &ended.run(work)).await {
+    if let Err(error) = put_run(context, &ended.run(work)).await {
         tracing::warn!(ingestion = %manifest.ingestion, error = error_chain(&error), "the history of a held file is not written");
     }
     Ok(())
+}
+
+async fn put_run(context: &Context, run: &Run) -> Result<(), CoredmsError> {
+    context.stores.history().await?.put(run).await
 }
 
 /// How a run ended.

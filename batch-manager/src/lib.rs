@@ -45,7 +45,7 @@ mod verify_report;
 use std::sync::Arc;
 
 use mysimbdp_config::live::LiveConfig;
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_platform::process;
 use tokio::sync::watch;
@@ -66,12 +66,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code of a process that ends with it.
-    pub fn exit_code(&self) -> u8 {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Lock(LockError::Held { .. }) => exit::NO_PERMISSION,
-            Self::Lock(LockError::Io { .. }) => exit::IO,
-            Self::Crashed(_) => exit::SOFTWARE,
+            Self::Lock(LockError::Held { .. }) => ErrorKind::NotPermitted,
+            Self::Lock(LockError::Io { .. }) => ErrorKind::Io,
+            Self::Crashed(_) => ErrorKind::Internal,
         }
     }
 }

@@ -11,9 +11,10 @@ use mysimbdp_model::message::Finished;
 use mysimbdp_model::topic::Topics;
 use mysimbdp_platform::failpoint;
 use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_store::CoredmsError;
 
 use crate::blocking::blocking;
-use crate::history::{self, HistoryError};
+use crate::history;
 use crate::stores::Stores;
 
 /// Why messages are still there.
@@ -24,7 +25,7 @@ pub(crate) enum OutboxError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     #[error(transparent)]
-    History(#[from] HistoryError),
+    Store(#[from] CoredmsError),
 }
 
 /// The directory of messages to be published.

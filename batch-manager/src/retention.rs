@@ -11,24 +11,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::doc;
 use jiff::{SignedDuration, Timestamp};
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::error_chain;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
-use mysimbdp_model::outcome::{FinalState, Run};
 use mysimbdp_platform::clock;
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_spool::staging::{self, StagingError};
-use mysimbdp_store::{Coredms, CoredmsError};
+use mysimbdp_store::CoredmsError;
+use mysimbdp_store::history::History;
 
 use crate::blocking::blocking;
 use crate::stores::Stores;
-
-/// Far more often than anybody retries one content.
-const RUNS_MAX: i64 = 10_000;
 
 /// Why something is left whose time is up.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +108,7 @@ async fn sweep_kind(
     let expired = blocking(move || expired(&shared, kind, Some(&owner), age, clock::now())).await?;
     // Only they need the store: discarded files also go while it is away.
     if kind == Kind::Held && !expired.is_empty() {
-        note_purged(stores.platform().await?.as_ref(), &expired).await?;
+        note_purged(&stores.history().await?, &expired).await?;
     }
     for expired in &expired {
         remove(&config.layout, expired).await?;
@@ -161,18 +157,14 @@ fn returns(config: &Config, client: &ClientId, id: &str) -> Option<(ClientId, In
     (replaces && is_only).then(|| (client.clone(), ingestion))
 }
 
-/// Has the history, in the platform's database, say of the held ones that they are removed.
+/// Has the history say of the held ones that they are removed.
 ///
 /// # Errors
 ///
 /// It cannot be written.
-pub async fn note_purged(platform: &dyn Coredms, expired: &[Expired]) -> Result<(), CoredmsError> {
+pub async fn note_purged(history: &History, expired: &[Expired]) -> Result<(), CoredmsError> {
     for Expired { id, owner, .. } in expired.iter().filter(|expired| expired.kind == Kind::Held) {
-        let held = doc! { "ingestion": id, "client": owner, "state": FinalState::Held.as_str() };
-        for mut run in platform.find(Run::COLLECTION, held, RUNS_MAX).await? {
-            run.insert("state", FinalState::Purged.as_str());
-            platform.put(Run::COLLECTION, run).await?;
-        }
+        history.mark_purged(owner, id).await?;
     }
     Ok(())
 }

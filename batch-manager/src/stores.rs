@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mysimbdp_config::{Client, Config, address};
 use mysimbdp_model::client::ClientId;
+use mysimbdp_store::history::History;
 use mysimbdp_store::{Coredms, CoredmsError};
 use tokio::sync::OnceCell;
 
@@ -46,10 +47,10 @@ impl Stores {
         stores.retain(|client, _| collections(&before, client) == collections(config, client));
     }
 
-    /// The platform's own database.
-    pub(crate) async fn platform(&self) -> Result<Arc<dyn Coredms>, CoredmsError> {
+    /// The runs that have ended, in the platform's own database.
+    pub(crate) async fn history(&self) -> Result<History, CoredmsError> {
         let open = || mysimbdp_store::open(&self.url, &self.database);
-        self.platform.get_or_try_init(open).await.cloned()
+        self.platform.get_or_try_init(open).await.cloned().map(History::new)
     }
 
     /// The client's database; before it is first given its collections have the validators of the config that the platform

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_model::{error_chain, exit};
+use mysimbdp_stream_manager::control::client::ControlError;
 use mysimbdp_telemetry::logging;
 
 /// A message for a person, and the exit code of `sysexits.h` for their scripts.
@@ -34,6 +36,21 @@ impl Failure {
     }
 }
 
+/// As `sysexits.h` has it.
+pub fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::InvalidRequest => exit::USAGE,
+        ErrorKind::InvalidData => exit::DATA,
+        ErrorKind::NotFound => exit::NO_INPUT,
+        ErrorKind::Unavailable => exit::UNAVAILABLE,
+        ErrorKind::Internal => exit::SOFTWARE,
+        ErrorKind::Io => exit::IO,
+        ErrorKind::Temporary => exit::TEMPORARY,
+        ErrorKind::NotPermitted => exit::NO_PERMISSION,
+        ErrorKind::Configuration => exit::CONFIG,
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -43,6 +60,18 @@ impl fmt::Display for Failure {
 impl From<mysimbdp_config::Faults> for Failure {
     fn from(faults: mysimbdp_config::Faults) -> Self {
         Self::new(exit::CONFIG, faults.to_string())
+    }
+}
+
+impl From<mysimbdp_query::QueryError> for Failure {
+    fn from(error: mysimbdp_query::QueryError) -> Self {
+        Self::of(exit_code(error.kind()), &error)
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        Self::of(exit_code(error.kind()), &error)
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! - [`commands`]: one module per command; [`demo`]: the guided tour;
 //! - [`supervise`]: the platform's processes as children, for `up` and `demo`;
-//! - [`reconcile`]: what was said against what is there;
-//! - [`snapshot`]: what is there of what the config demands; [`file_outcome`]: what became of a file; [`output`], [`table`], [`signals`], [`error`]: what several commands share.
+//! - [`output`], [`table`], [`signals`], [`error`]: what several commands share.
+//!
+//! What is known about files and processes is asked of `mysimbdp_query`; a command renders it.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -16,13 +17,8 @@ mod commands;
 mod conformance;
 mod demo;
 mod error;
-mod file_outcome;
-mod free_name;
 mod loading;
-mod reconcile;
 mod signals;
-mod snapshot;
-mod state_files;
 mod supervise;
 mod table;
 
@@ -33,10 +29,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use mysimbdp_model::exit;
 use mysimbdp_platform::{modes, secrets};
+use mysimbdp_query::reconcile::Scope;
 
 use args::{Check, CheckCommand, Cli, Command};
 use error::Failure;
-use reconcile::Scope;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(words(std::env::args_os())) {

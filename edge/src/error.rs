@@ -1,7 +1,7 @@
 //! What an edge answers when it cannot do what it was asked.
 
 use mysimbdp_broker::BrokerError;
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_platform::lock::LockError;
 
 use crate::outbox::OutboxError;
@@ -26,18 +26,17 @@ pub enum EdgeError {
 }
 
 impl EdgeError {
-    /// The exit code of `sysexits.h` for it.
-    pub fn exit_code(&self) -> u8 {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Setting { .. } | Self::Broker(_) => exit::USAGE,
+            Self::Setting { .. } | Self::Broker(_) => ErrorKind::InvalidRequest,
             Self::Outbox(OutboxError::Lock(error)) if matches!(**error, LockError::Held { .. }) => {
-                exit::NO_PERMISSION
+                ErrorKind::NotPermitted
             }
-            Self::Outbox(OutboxError::OfAnother { .. }) => exit::NO_PERMISSION,
-            Self::Outbox(_) => exit::IO,
-            Self::TooLarge { .. } => exit::DATA,
-            Self::NotReceived { .. } => exit::TEMPORARY,
-            Self::Closed => exit::SOFTWARE,
+            Self::Outbox(OutboxError::OfAnother { .. }) => ErrorKind::NotPermitted,
+            Self::Outbox(_) => ErrorKind::Io,
+            Self::TooLarge { .. } => ErrorKind::InvalidData,
+            Self::NotReceived { .. } => ErrorKind::Temporary,
+            Self::Closed => ErrorKind::Internal,
         }
     }
 }

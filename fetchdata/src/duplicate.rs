@@ -1,24 +1,21 @@
 //! Whether the same content of this client is known already: staged, held, or ingested.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use bson::{Document, doc};
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
-use mysimbdp_model::outcome::Run;
+use mysimbdp_model::outcome::{FinalState, Run};
 use mysimbdp_platform::files;
 use mysimbdp_spool::replace;
-use mysimbdp_store::{Coredms, CoredmsError};
+use mysimbdp_store::CoredmsError;
+use mysimbdp_store::history::History;
 use tokio::sync::OnceCell;
 
 /// After a failure the history is left alone for this long, as each look at a store that is away costs seconds.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(10);
-
-/// Runs of one content that are looked at. Nobody drops the same bytes more often, and what is not seen is inspected again.
-const RUNS_MAX: i64 = 1_000;
 
 /// Where the same content is.
 #[derive(Debug)]
@@ -33,7 +30,7 @@ pub(crate) enum Known {
 /// Looks in the order in which an ingestion moves, so that one which moves meanwhile is found.
 pub(crate) async fn seek(
     layout: &Layout,
-    history: &History,
+    history: &EarlierIngestions,
     client: &ClientId,
     ingestion: IngestionId,
 ) -> Known {
@@ -43,46 +40,41 @@ pub(crate) async fn seek(
     if files::exists(&layout.held(client, ingestion)) {
         return Known::Held;
     }
-    let runs = history.runs_of(client, ingestion).await;
+    let runs = history.runs_of(ingestion).await;
     if replace::last_ingested(&runs).is_some() { Known::Ingested(runs) } else { Known::No }
 }
 
 /// What coredms knows of earlier ingestions. While it is away nothing is known: the ids make a repeat harmless.
 #[derive(Debug)]
-pub(crate) struct History {
+pub(crate) struct EarlierIngestions {
     url: String,
     database: String,
-    store: OnceCell<Arc<dyn Coredms>>,
+    history: OnceCell<History>,
     /// When it was last found to be away.
     away_since: Mutex<Option<Instant>>,
 }
 
-impl History {
+impl EarlierIngestions {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             url: config.coredms_url.clone(),
             database: config.settings.coredms.database.clone(),
-            store: OnceCell::new(),
+            history: OnceCell::new(),
             away_since: Mutex::new(None),
         }
     }
 
     pub(crate) async fn close(&self) {
-        if let Some(store) = self.store.get() {
-            store.close().await;
+        if let Some(history) = self.history.get() {
+            history.close().await;
         }
     }
 
     /// Whether this content has been ingested since then, as far as is known.
     pub(crate) async fn is_ingested_since(&self, ingestion: IngestionId, since: SystemTime) -> bool {
-        let filter = doc! { "ingestion": ingestion.to_string(), "state": "ingested" };
         let since = bson::DateTime::from_system_time(since);
-        self.runs(filter, RUNS_MAX).await.iter().any(|run| run.finished_at >= since)
-    }
-
-    async fn runs_of(&self, client: &ClientId, ingestion: IngestionId) -> Vec<Run> {
-        let filter = doc! { "ingestion": ingestion.to_string(), "client": client.as_str() };
-        self.runs(filter, RUNS_MAX).await
+        let has_ingested = |run: &Run| run.state == FinalState::Ingested && run.finished_at >= since;
+        self.runs_of(ingestion).await.iter().any(has_ingested)
     }
 
     /// Whether it was away when it was last asked: what was said to be unknown may be known.
@@ -90,12 +82,12 @@ impl History {
         self.lock().is_some()
     }
 
-    async fn runs(&self, filter: Document, limit: i64) -> Vec<Run> {
+    async fn runs_of(&self, ingestion: IngestionId) -> Vec<Run> {
         let last_failure = *self.lock();
         if last_failure.is_some_and(|at| at.elapsed() < OUTAGE_PAUSE) {
             return Vec::new();
         }
-        let found = self.find(filter, limit).await;
+        let found = self.find(ingestion).await;
         let before = std::mem::replace(&mut *self.lock(), found.is_err().then(Instant::now));
         match found {
             Ok(runs) => {
@@ -116,17 +108,14 @@ impl History {
         }
     }
 
-    async fn find(&self, filter: Document, limit: i64) -> Result<Vec<Run>, CoredmsError> {
-        let store = self.store.get_or_try_init(|| self.open()).await?;
-        let found = store.find(Run::COLLECTION, filter, limit).await?;
-        Ok(found.into_iter().filter_map(|run| bson::deserialize_from_document(run).ok()).collect())
+    async fn find(&self, ingestion: IngestionId) -> Result<Vec<Run>, CoredmsError> {
+        self.history.get_or_try_init(|| self.open()).await?.runs_of(ingestion).await
     }
 
-    async fn open(&self) -> Result<Arc<dyn Coredms>, CoredmsError> {
-        let store = mysimbdp_store::open(&self.url, &self.database).await?;
-        // Else each file would cost a look at the whole history.
-        store.ensure_index(Run::COLLECTION, &["ingestion"]).await?;
-        Ok(store)
+    async fn open(&self) -> Result<History, CoredmsError> {
+        let history = History::open(&self.url, &self.database).await?;
+        history.ensure_index().await?;
+        Ok(history)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -53,7 +53,7 @@ use std::sync::Arc;
 
 use mysimbdp_config::Config;
 use mysimbdp_config::live::LiveConfig;
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_model::manifest::Lane;
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::lock::{Lock, LockError};
@@ -81,12 +81,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code of the process.
-    pub fn exit_code(&self) -> u8 {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Lock(LockError::Held { .. }) => exit::NO_PERMISSION,
-            Self::Lock(LockError::Io { .. }) | Self::Prepare(_) | Self::Recover(_) => exit::IO,
-            Self::Crashed(_) => exit::SOFTWARE,
+            Self::Lock(LockError::Held { .. }) => ErrorKind::NotPermitted,
+            Self::Lock(LockError::Io { .. }) | Self::Prepare(_) | Self::Recover(_) => ErrorKind::Io,
+            Self::Crashed(_) => ErrorKind::Internal,
         }
     }
 }

@@ -20,7 +20,7 @@ use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath};
 use mysimbdp_spool::staging;
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::duplicate::History;
+use crate::duplicate::EarlierIngestions;
 use crate::late;
 use crate::moves::put_back;
 use crate::set_aside::{self, SetAside};
@@ -83,7 +83,7 @@ fn find(drop_directory: &DropDirectory) -> Result<(Originals, Vec<(String, SetAs
 /// is inspected again.
 pub(crate) async fn originals(
     layout: &Layout,
-    history: &History,
+    history: &EarlierIngestions,
     waiting: Originals,
 ) -> Result<(), JoinError> {
     for (ingestion, original) in waiting {

@@ -27,7 +27,7 @@ use mysimbdp_telemetry::timing::Stage;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::discard::{Refused, discard};
-use crate::duplicate::{self, History, Known};
+use crate::duplicate::{self, EarlierIngestions, Known};
 use crate::inspect::{Accepted, Inspection, inspect, is_still_closed};
 use crate::late::{self, Waits};
 use crate::moves::Moved;
@@ -50,7 +50,7 @@ pub(crate) struct FileIntake {
 #[derive(Debug)]
 struct Shared {
     watch: Arc<Watch>,
-    history: History,
+    history: EarlierIngestions,
     notifier: StagedNotifier,
     tell: Tell,
     /// Contents in work: the same content dropped twice is not staged twice at once.
@@ -92,7 +92,7 @@ impl TakeError {
 
 impl FileIntake {
     pub(crate) fn new(config: Arc<Config>, watch: Arc<Watch>) -> Self {
-        let history = History::new(&config);
+        let history = EarlierIngestions::new(&config);
         let notifier = StagedNotifier::new(Arc::clone(&config));
         let shared = Shared { watch, history, notifier, tell: Tell::new(), claims: Mutex::default() };
         Self { config, shared: Arc::new(shared) }

@@ -32,7 +32,7 @@ pub mod slot;
 mod spawn;
 
 use mysimbdp_config::live::LiveConfig;
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_platform::files::FileError;
 use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_platform::socket::{Listener, SocketError};
@@ -56,11 +56,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code of the process.
-    pub fn exit_code(&self) -> u8 {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Lock(LockError::Held { .. }) => exit::NO_PERMISSION,
-            Self::Lock(LockError::Io { .. }) | Self::State(_) | Self::Socket(_) => exit::IO,
+            Self::Lock(LockError::Held { .. }) => ErrorKind::NotPermitted,
+            Self::Lock(LockError::Io { .. }) | Self::State(_) | Self::Socket(_) => ErrorKind::Io,
         }
     }
 }

@@ -5,15 +5,11 @@ use mysimbdp_spool::staging::StagingError;
 use mysimbdp_spool::staging::content::ContentError;
 use mysimbdp_store::CoredmsError;
 
-use crate::history::HistoryError;
-
 /// Why the end has to be tried again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FinishError {
     #[error(transparent)]
     Store(#[from] CoredmsError),
-    #[error(transparent)]
-    History(#[from] HistoryError),
     #[error("coredms refuses the rejected record {record}: {reason}")]
     RejectRefused { record: u64, reason: String },
     #[error("the rejected record {record} does not make a document")]

@@ -92,7 +92,7 @@ async fn a_second_manager_of_the_same_staging_is_refused_and_told_who_holds_it()
     workshop.until("it has started", || workshop.path("staging/.batch-manager.lock").is_file()).await;
     let (_shutdown, told) = watch::channel(false);
     let refused = batch_manager::run(Arc::clone(&workshop.config), told).await.expect_err("the lock is held");
-    assert_eq!(refused.exit_code(), mysimbdp_model::exit::NO_PERMISSION);
+    assert_eq!(refused.kind(), mysimbdp_model::error_kind::ErrorKind::NotPermitted);
     assert!(refused.to_string().contains(&std::process::id().to_string()), "{refused}");
     workshop.stop().await;
 }

@@ -15,6 +15,7 @@ use mysimbdp_model::outcome::Run;
 use mysimbdp_model::reason::Reason;
 use mysimbdp_platform::clock;
 use mysimbdp_store::Coredms;
+use mysimbdp_store::history::History;
 use mysimbdp_testbed::{Root, until_async};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -199,14 +200,14 @@ impl Workshop {
         let platform = self.database(&self.config.settings.coredms.database).await;
         let id = Run::id(ingestion, Timestamp::UNIX_EPOCH);
         let run = doc! { "_id": id, "ingestion": ingestion.to_string() };
-        platform.put(Run::COLLECTION, run).await.expect("write the history");
+        platform.put(History::COLLECTION, run).await.expect("write the history");
         platform.close().await;
     }
 
     pub(crate) async fn run_of(&self, ingestion: IngestionId, staged_at: Timestamp) -> Document {
         let platform = self.database(&self.config.settings.coredms.database).await;
         let filter = doc! { "_id": Run::id(ingestion, staged_at) };
-        let mut found = platform.find(Run::COLLECTION, filter, 2).await.expect("find the history");
+        let mut found = platform.find(History::COLLECTION, filter, 2).await.expect("find the history");
         platform.close().await;
         assert_eq!(found.len(), 1, "one document per run");
         found.remove(0)

@@ -14,7 +14,7 @@ use mysimbdp_telemetry::logging::{self, LogLevel};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::error::Failure;
+use crate::error::{Failure, exit_code};
 use crate::{args, loading, signals};
 
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -211,9 +211,9 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 }
 
 fn of_edge(error: EdgeError) -> Failure {
-    Failure::of(error.exit_code(), &error)
+    Failure::of(exit_code(error.kind()), &error)
 }
 
 fn of_input(error: InputError) -> Failure {
-    Failure::of(error.exit_code(), &error)
+    Failure::of(exit_code(error.kind()), &error)
 }

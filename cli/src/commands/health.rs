@@ -1,11 +1,12 @@
 //! `mysimbdp health`: whether everything is there that the config demands, for probes.
 
 use mysimbdp_config::Config;
+use mysimbdp_model::exit;
+use mysimbdp_query::snapshot::{self, Condition, Part};
 use serde::Serialize;
 
 use crate::error::Failure;
 use crate::output::{self, Foreign};
-use crate::snapshot::{self, Part};
 
 #[derive(Serialize)]
 struct Health<'a> {
@@ -15,7 +16,7 @@ struct Health<'a> {
 
 pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     let parts = snapshot::look(config).await.parts;
-    let code = snapshot::exit_code(&parts);
+    let code = exit_code(&parts);
     if json {
         output::print_json(&Health { healthy: code.is_none(), parts: &parts })?;
     } else {
@@ -24,6 +25,15 @@ pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     match code {
         None => Ok(()),
         Some(code) => Err(Failure::said(code)),
+    }
+}
+
+/// The exit code for the worst of them; `None` if all is well, or cannot be told from here.
+pub fn exit_code(parts: &[Part]) -> Option<u8> {
+    match snapshot::worst(parts) {
+        Condition::Good | Condition::Unknown => None,
+        Condition::Waits => Some(exit::TEMPORARY),
+        Condition::Missing => Some(exit::UNAVAILABLE),
     }
 }
 

@@ -7,11 +7,12 @@ use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::exit;
 use mysimbdp_platform::clock;
+use mysimbdp_query::QueryError;
 use mysimbdp_spool::staging::{self, StagingError};
+use mysimbdp_store::history::History;
 use mysimbdp_telemetry::logging;
 
 use crate::args::Purge;
-use crate::commands::drop_files;
 use crate::error::Failure;
 use crate::output;
 
@@ -20,7 +21,7 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     let mut owners = staging::owners(&config.layout)?;
     if let Some(only) = &args.client {
         if config.client(only).is_none() && !owners.contains(only) {
-            return Err(drop_files::unknown_client(config, only.as_str()));
+            return Err(QueryError::unknown_client(config, only.as_str()).into());
         }
         owners.retain(|owner| owner == only);
     }
@@ -36,9 +37,9 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     // What was removed stays on record.
     let _log = logging::init("purge", &config.layout, &config.settings.logs, false)?;
     if expired.iter().any(|expired| expired.kind == Kind::Held) {
-        let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
-        let noted = retention::note_purged(platform.as_ref(), &expired).await;
-        platform.close().await;
+        let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+        let noted = retention::note_purged(&history, &expired).await;
+        history.close().await;
         noted?;
     }
     let (mut removed, mut returned) = (0, 0);

@@ -12,6 +12,7 @@ use mysimbdp_model::outcome::{FinalState, Run};
 use mysimbdp_platform::files;
 use mysimbdp_spool::staging::content::{Content, RecordFinder};
 use mysimbdp_spool::staging::{self, StagingError};
+use mysimbdp_store::history::History;
 use mysimbdp_store::rejected::Kept;
 use mysimbdp_store::{Coredms, Order};
 
@@ -21,9 +22,6 @@ use crate::output::{Foreign, print_content};
 
 /// Documents that are read at a time; each may have 16 MiB.
 const PAGE: i64 = 32;
-
-/// Far more often than anybody drops one content.
-const RUNS_MAX: i64 = 10_000;
 
 /// Bytes of a record that are shown to a person.
 const SHOWN_BYTES_MAX: usize = 400;
@@ -56,11 +54,10 @@ pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
 }
 
 async fn runs_of(config: &Config, ingestion: IngestionId) -> Result<Vec<Run>, Failure> {
-    let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
-    let filter = doc! {"ingestion": ingestion.to_string()};
-    let runs = platform.find(Run::COLLECTION, filter, RUNS_MAX).await;
-    platform.close().await;
-    Ok(runs?.into_iter().filter_map(|run| bson::deserialize_from_document(run).ok()).collect())
+    let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let runs = history.runs_of(ingestion).await;
+    history.close().await;
+    Ok(runs?)
 }
 
 /// The last run that has stored the content. What was rejected in others is not in the store.

@@ -16,7 +16,7 @@ use mysimbdp_platform::modes;
 use mysimbdp_platform::sign::Sign;
 use mysimbdp_telemetry::logging::{self, LogGuard};
 
-use crate::error::Failure;
+use crate::error::{Failure, exit_code};
 use crate::signals;
 
 /// What each of them does first: it logs, and keeps what the platform keeps from others.
@@ -31,7 +31,7 @@ pub async fn fetchdata(config: Config, file: &Path) -> Result<(), Failure> {
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::Fetchdata)?;
     let ended = beside(mysimbdp_fetchdata::run(config, shutdown), following).await;
-    ended.map_err(|error| Failure::of(error.exit_code(), &error))
+    ended.map_err(|error| Failure::of(exit_code(error.kind()), &error))
 }
 
 pub async fn batch_manager(config: Config, file: &Path) -> Result<(), Failure> {
@@ -39,7 +39,7 @@ pub async fn batch_manager(config: Config, file: &Path) -> Result<(), Failure> {
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::BatchManager)?;
     let ended = beside(mysimbdp_batch_manager::run(config, shutdown), following).await;
-    ended.map_err(|error| Failure::of(error.exit_code(), &error))
+    ended.map_err(|error| Failure::of(exit_code(error.kind()), &error))
 }
 
 pub async fn stream_manager(config: Config, file: &Path) -> Result<(), Failure> {
@@ -47,7 +47,7 @@ pub async fn stream_manager(config: Config, file: &Path) -> Result<(), Failure> 
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::StreamManager)?;
     let ended = beside(mysimbdp_stream_manager::run(config, shutdown), following).await;
-    ended.map_err(|error| Failure::of(error.exit_code(), &error))
+    ended.map_err(|error| Failure::of(exit_code(error.kind()), &error))
 }
 
 /// The embedded broker; writes its address to `state/broker.json` and takes it back at the end.

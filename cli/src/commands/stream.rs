@@ -1,24 +1,16 @@
 //! `mysimbdp start`, `stop`, `list`, `scale`: what a running stream-manager is told.
 
-use std::time::Duration;
-
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::exit;
-use mysimbdp_stream_manager::control::client::{self, ControlError};
-use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Request, Scale, StreamStatus};
+use mysimbdp_stream_manager::control::client;
+use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Scale, StreamStatus};
 use serde_json::{Value, json};
 
 use crate::args::StreamCommand;
 use crate::error::Failure;
 use crate::output;
 use crate::table::render;
-
-/// Draining takes as long as the broker still delivers; most of a large backlog goes within this time.
-const TIMEOUT: Duration = Duration::from_secs(120);
-
-/// A list is there at once.
-const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure> {
     let mut as_json = false;
@@ -34,7 +26,7 @@ pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure>
             Command::List { client }
         }
     };
-    match ask(config, command).await? {
+    match client::ask(&config.layout, command).await? {
         // The pid alone, for scripts; the rest is for people.
         Answer::Started { client, stream, pid, pinned_to, .. } => {
             println!("{pid}");
@@ -64,30 +56,6 @@ fn tell_pinned(client: &ClientId, stream: &str, pinned_to: Option<u32>) {
             "autoscaling of stream {stream} of {client} is off, it keeps {wanted} instances; \
              `mysimbdp scale {client} auto --stream {stream}` switches it on again"
         );
-    }
-}
-
-/// Asks the manager of this data root. What takes long is asked of a manager that has just listed the same client: one that
-/// hangs is not waited for.
-pub async fn ask(config: &Config, command: Command) -> Result<Answer, Failure> {
-    let list = Command::List { client: command.client().cloned() };
-    let listed = ask_within(config, list.clone(), LIST_TIMEOUT).await?;
-    if command == list { Ok(listed) } else { ask_within(config, command, TIMEOUT).await }
-}
-
-async fn ask_within(config: &Config, command: Command, timeout: Duration) -> Result<Answer, Failure> {
-    let request = Request::new(command, timeout);
-    let asked = client::request(&config.layout, &request, timeout).await;
-    asked.map_err(|error: ControlError| Failure::of(error.exit_code(), &error))
-}
-
-/// All streams with their instances, as the manager of this data root has them.
-pub async fn list(config: &Config) -> Result<Vec<StreamStatus>, Failure> {
-    match ask(config, Command::List { client: None }).await? {
-        Answer::Listed { streams } => Ok(streams),
-        other => {
-            Err(Failure::new(exit::SOFTWARE, format!("the stream-manager answered {other:?} to a list")))
-        }
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_config::{Config, address};
 use mysimbdp_platform::process::Output;
+use mysimbdp_query::snapshot;
 
 use crate::commands::role;
 use crate::error::Failure;
 use crate::output::Foreign;
+use crate::signals;
 use crate::supervise::Platform;
-use crate::{signals, snapshot};
 
 /// Between two looks for what is not there yet.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

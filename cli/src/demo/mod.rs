@@ -16,12 +16,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mysimbdp_config::address;
 use mysimbdp_model::exit;
 use mysimbdp_platform::process::Output;
+use mysimbdp_query::reconcile::{Scope, reconcile};
 use tokio::sync::watch;
 
 use crate::args::Demo;
-use crate::commands::timing;
+use crate::commands::{self, timing};
 use crate::error::Failure;
-use crate::reconcile::{Scope, reconcile};
 use crate::signals;
 use crate::supervise::Platform;
 
@@ -77,8 +77,8 @@ async fn play(scene: &Scene, rate: u32, shutdown: watch::Receiver<bool>) -> Resu
     println!("published {published} messages; {} s in all\n", started.elapsed().as_secs());
     timing::run(&scene.config, None, false)?;
     let report = reconcile(&scene.config, &Scope::default()).await?;
-    println!("\n{}", report.text());
-    let faults = [tally.faults(scene), report.differences().to_vec()].concat();
+    println!("\n{}", commands::reconcile::text(&report));
+    let faults = [tally.faults(scene), report.differences.clone()].concat();
     if faults.is_empty() {
         println!(
             "\neverything balances: received = stored + duplicates + rejected, and the store holds what was stored"

@@ -7,12 +7,11 @@ use mysimbdp_broker::{BrokerError, BrokerLink, ConnectOptions, Publish};
 use mysimbdp_config::address;
 use mysimbdp_model::{exit, source};
 use mysimbdp_platform::random;
-use mysimbdp_stream_manager::control::Command;
+use mysimbdp_stream_manager::control::{Command, client};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::scene::{STREAM, Scene, WEATHER};
-use crate::commands::stream;
 use crate::error::Failure;
 
 /// The stream is sent in bursts this far apart.
@@ -88,10 +87,11 @@ fn reading(columns: &[&str], line: &str) -> Map<String, Value> {
 
 /// Ends the demo's sessions, for which a real broker would go on queuing.
 pub async fn end_sessions(scene: &Scene) -> Result<(), Failure> {
-    for stream in stream::list(&scene.config).await.unwrap_or_default() {
+    let layout = &scene.config.layout;
+    for stream in client::list(layout).await.unwrap_or_default() {
         for pid in stream.instances.iter().filter_map(|instance| instance.pid) {
-            stream::ask(&scene.config, Command::Stop { client: stream.client.clone(), pid, forget: true })
-                .await?;
+            let stop = Command::Stop { client: stream.client.clone(), pid, forget: true };
+            client::ask(layout, stop).await?;
         }
     }
     Ok(())

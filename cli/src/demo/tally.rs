@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bson::doc;
 use mysimbdp_config::Client;
-use mysimbdp_model::outcome::{Counts, Run};
+use mysimbdp_model::outcome::Counts;
 use mysimbdp_platform::files;
 use mysimbdp_store::Coredms;
+use mysimbdp_store::history::History;
 
 use super::scene::{DOCUMENTS, OBJECTS, STREAM, Scene, WEATHER};
 use crate::error::Failure;
@@ -114,7 +114,7 @@ impl Tally {
 pub struct Looks<'a> {
     scene: &'a Scene,
     started: Instant,
-    platform: Arc<dyn Coredms>,
+    history: History,
     clients: BTreeMap<&'static str, (Arc<dyn Coredms>, &'a Client)>,
     stream_seconds: Option<f64>,
 }
@@ -122,13 +122,13 @@ pub struct Looks<'a> {
 impl<'a> Looks<'a> {
     pub async fn open(scene: &'a Scene, started: Instant) -> Result<Self, Failure> {
         let url = &scene.config.coredms_url;
-        let platform = mysimbdp_store::open(url, &scene.config.settings.coredms.database).await?;
+        let history = History::open(url, &scene.config.settings.coredms.database).await?;
         let mut clients = BTreeMap::new();
         for id in [OBJECTS, DOCUMENTS, STREAM] {
             let client = scene.client(id)?;
             clients.insert(id, (mysimbdp_store::open(url, &client.database).await?, client));
         }
-        Ok(Self { scene, started, platform, clients, stream_seconds: None })
+        Ok(Self { scene, started, history, clients, stream_seconds: None })
     }
 
     pub async fn look(&mut self) -> Result<Tally, Failure> {
@@ -143,8 +143,7 @@ impl<'a> Looks<'a> {
     async fn batch(&self, id: &str) -> Result<Row, Failure> {
         let (store, client) = &self.clients[id];
         let mut row = Row::default();
-        for run in self.platform.find(Run::COLLECTION, doc! {"client": id}, 100).await? {
-            let Ok(run) = bson::deserialize_from_document::<Run>(run) else { continue };
+        for run in self.history.page(Some(&client.id), None).await?.runs.into_iter().flatten() {
             row.files += 1;
             row.micro_batches += u64::from(run.micro_batches);
             row.counts += Counts {

@@ -54,9 +54,9 @@ impl From<CoredmsError> for Failure {
         match &error {
             CoredmsError::Unavailable { .. } => Self::Temporary(error_chain(&error)),
             CoredmsError::Address(_) | CoredmsError::NotBuilt { .. } => Self::Config(error_chain(&error)),
-            CoredmsError::Refused { .. } | CoredmsError::Incomplete { .. } => {
-                Self::Fault(error_chain(&error))
-            }
+            CoredmsError::Refused { .. }
+            | CoredmsError::NotADocument(_)
+            | CoredmsError::Incomplete { .. } => Self::Fault(error_chain(&error)),
         }
     }
 }

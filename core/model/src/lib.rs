@@ -10,12 +10,13 @@
 //! 5. [`app`]: what the client's own program is told and answers;
 //! 6. [`message`] and [`topic`]: what the processes tell each other over MQTT.
 //!
-//! [`process_kind`]: which processes there are, [`exit`]: how they end; [`units`]: sizes and periods, as people write them.
+//! [`process_kind`]: which processes there are, [`exit`]: how they end; [`error_kind`]: what can be done about an error; [`units`]: sizes and periods, as people write them.
 
 pub mod app;
 pub mod client;
 pub mod column;
 pub mod encoding;
+pub mod error_kind;
 pub mod exit;
 pub mod ingestion;
 pub mod layout;

@@ -80,7 +80,7 @@ impl FinalState {
     }
 }
 
-/// The history document of one run, in the platform's database, collection [`Run::COLLECTION`].
+/// The history document of one run, in the platform's database, collection `ingestions`.
 ///
 /// Its `_id` is [`Run::id`], which follows from the manifest, so writing it again changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,8 +125,6 @@ pub struct Run {
 }
 
 impl Run {
-    pub const COLLECTION: &'static str = "ingestions";
-
     /// Ingestion and time of staging: the same content staged again is another run.
     pub fn id(ingestion: IngestionId, staged_at: Timestamp) -> String {
         format!("{ingestion}-{}", staged_at.strftime("%Y%m%dT%H%M%S%.3fZ"))

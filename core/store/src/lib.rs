@@ -13,6 +13,7 @@
 mod embedded;
 mod form;
 pub mod gaps;
+pub mod history;
 mod key;
 mod merge;
 #[cfg(feature = "mongo")]
@@ -123,6 +124,8 @@ pub enum CoredmsError {
         "this program was built without a store for {address}: expected the cargo feature `{feature}` of mysimbdp-store"
     )]
     NotBuilt { address: String, feature: &'static str },
+    #[error("what is to be written is not a document")]
+    NotADocument(#[source] bson::error::Error),
     /// A GridFS file whose chunks are not all there, or another length than announced.
     #[error("object {id} is incomplete: {found} of {expected} bytes")]
     Incomplete { id: IngestionId, found: u64, expected: u64 },

@@ -13,7 +13,7 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_platform::files::FileError;
 
 use crate::message::{Message, Position};
@@ -44,13 +44,12 @@ pub enum InputError {
 }
 
 impl InputError {
-    /// The exit code of `sysexits.h` for it.
-    pub fn exit_code(&self) -> u8 {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooLong { .. } => exit::DATA,
-            Self::NoFile { .. } => exit::NO_INPUT,
-            Self::Position { .. } => exit::USAGE,
-            Self::File(_) | Self::Stdin(_) => exit::IO,
+            Self::TooLong { .. } => ErrorKind::InvalidData,
+            Self::NoFile { .. } => ErrorKind::NotFound,
+            Self::Position { .. } => ErrorKind::InvalidRequest,
+            Self::File(_) | Self::Stdin(_) => ErrorKind::Io,
         }
     }
 }

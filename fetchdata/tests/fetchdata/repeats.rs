@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use mysimbdp_model::manifest::Lane;
 use mysimbdp_model::outcome::{FinalState, Run};
 use mysimbdp_model::reason::Reason;
+use mysimbdp_store::history::History;
 use mysimbdp_testbed::{Root, until};
 use serde_json::json;
 
@@ -145,10 +146,9 @@ async fn finish(root: &Root, staged: &Staged, state: FinalState) {
         codes: Vec::new(),
     };
     let url = format!("sqlite:{}", root.path().join("state/coredms").display());
-    let store = mysimbdp_store::open(&url, "mysimbdp").await.expect("store");
-    let document = bson::serialize_to_document(&run).expect("document");
-    store.put(Run::COLLECTION, document).await.expect("history is written");
-    store.close().await;
+    let history = History::open(&url, "mysimbdp").await.expect("store");
+    history.put(&run).await.expect("history is written");
+    history.close().await;
     if state == FinalState::Ingested {
         fs::remove_dir_all(&staged.directory).expect("remove");
         return;

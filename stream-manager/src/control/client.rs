@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::socket::{self, SocketError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Answer, MESSAGE_BYTES_MAX, Outcome, Refusal, Request, Response};
+use super::{Answer, Command, MESSAGE_BYTES_MAX, Outcome, Refusal, Request, Response, StreamStatus};
 
 /// The manager answers when a request expires, so it is given a moment longer than that.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// Draining takes as long as the broker still delivers; most of a large backlog goes within this time.
+const ASK_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A list is there at once.
+const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why there is no answer, or not the one that was hoped for.
 #[derive(Debug, thiserror::Error)]
@@ -33,20 +39,21 @@ pub enum ControlError {
     TimedOut { seconds: u64 },
     #[error("the stream-manager's answer cannot be read; is it of another version?")]
     Garbled(#[source] serde_json::Error),
+    #[error("the stream-manager answered {0:?} to a list")]
+    NotAList(Box<Answer>),
     #[error(transparent)]
     Refused(Refusal),
 }
 
 impl ControlError {
-    /// The exit code of the command.
-    pub fn exit_code(&self) -> u8 {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoManager { .. } => exit::UNAVAILABLE,
-            Self::NotPermitted(_) => exit::NO_PERMISSION,
-            Self::Connection(_) | Self::Socket(_) => exit::IO,
-            Self::TimedOut { .. } => exit::TEMPORARY,
-            Self::Garbled(_) => exit::SOFTWARE,
-            Self::Refused(refusal) => refusal.exit_code(),
+            Self::NoManager { .. } => ErrorKind::Unavailable,
+            Self::NotPermitted(_) => ErrorKind::NotPermitted,
+            Self::Connection(_) | Self::Socket(_) => ErrorKind::Io,
+            Self::TimedOut { .. } => ErrorKind::Temporary,
+            Self::Garbled(_) | Self::NotAList(_) => ErrorKind::Internal,
+            Self::Refused(refusal) => refusal.kind(),
         }
     }
 }
@@ -71,6 +78,34 @@ pub async fn request(layout: &Layout, request: &Request, timeout: Duration) -> R
     match self::timeout(limit, exchange(stream, request)).await {
         Ok(answer) => answer,
         Err(_) => Err(ControlError::TimedOut { seconds: limit.as_secs() }),
+    }
+}
+
+/// Asks the manager of this data root. What takes long is asked of a manager that has just listed the same client: one that
+/// hangs is not waited for.
+///
+/// # Errors
+///
+/// As [`request`].
+pub async fn ask(layout: &Layout, command: Command) -> Result<Answer, ControlError> {
+    let list = Command::List { client: command.client().cloned() };
+    let listed = ask_within(layout, list.clone(), LIST_TIMEOUT).await?;
+    if command == list { Ok(listed) } else { ask_within(layout, command, ASK_TIMEOUT).await }
+}
+
+async fn ask_within(layout: &Layout, command: Command, timeout: Duration) -> Result<Answer, ControlError> {
+    request(layout, &Request::new(command, timeout), timeout).await
+}
+
+/// All streams with their instances.
+///
+/// # Errors
+///
+/// As [`request`].
+pub async fn list(layout: &Layout) -> Result<Vec<StreamStatus>, ControlError> {
+    match ask(layout, Command::List { client: None }).await? {
+        Answer::Listed { streams } => Ok(streams),
+        other => Err(ControlError::NotAList(Box::new(other))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a request was not carried out.
 
 use mysimbdp_model::client::ClientId;
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 /// Why a request was not carried out; each with what is allowed instead.
@@ -53,21 +53,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The exit code of the command that was refused.
-    pub fn exit_code(&self) -> u8 {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownClient { .. } | Self::NoStreams { .. } | Self::UnknownStream { .. } => {
-                exit::NO_INPUT
+                ErrorKind::NotFound
             }
             Self::WhichStream { .. } | Self::PidOfNone { .. } | Self::NoPid { .. } | Self::NotARequest => {
-                exit::USAGE
+                ErrorKind::InvalidRequest
             }
             Self::NotOurs { .. } | Self::MaxReached { .. } | Self::AllMaxReached { .. } => {
-                exit::NO_PERMISSION
+                ErrorKind::NotPermitted
             }
-            Self::CannotStart { .. } | Self::ShuttingDown => exit::UNAVAILABLE,
+            Self::CannotStart { .. } | Self::ShuttingDown => ErrorKind::Unavailable,
             Self::StillStarting { .. } | Self::StillDraining { .. } | Self::Expired | Self::Busy => {
-                exit::TEMPORARY
+                ErrorKind::Temporary
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mysimbdp_broker::consumer::Consumer;
 use mysimbdp_broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish};
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_stream_manager::Error;
 use mysimbdp_stream_manager::control::client::{ControlError, request};
@@ -17,12 +17,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::bed::{Bed, OBEDIENT, Running, SOON, STUBBORN, client, count};
 
-async fn refused(manager: &Running, command: Command) -> (Refusal, u8) {
+async fn refused(manager: &Running, command: Command) -> (Refusal, ErrorKind) {
     match manager.ask(command.clone()).await {
         Err(error) => {
-            let code = error.exit_code();
+            let kind = error.kind();
             let ControlError::Refused(refusal) = error else { panic!("{command:?}: {error}") };
-            (refusal, code)
+            (refusal, kind)
         }
         Ok(answer) => panic!("{command:?} was answered: {answer:?}"),
     }
@@ -37,7 +37,7 @@ fn stop(name: &str, pid: u32) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_refusal_says_what_is_allowed_and_has_its_exit_code() {
+async fn each_refusal_says_what_is_allowed_and_of_which_kind_it_is() {
     let mut bed = Bed::new(OBEDIENT, json!({"instances": {"min": 0, "max": 1}}));
     let two = json!({"id": "two", "streams": [
         {"name": "a", "command": ["sh", "app.sh"], "topic_filter": "x/a", "instances": {"min": 0, "max": 1}},
@@ -53,31 +53,31 @@ async fn each_refusal_says_what_is_allowed_and_has_its_exit_code() {
     let mut bystander = Process::spawn(sleep);
 
     let many = Command::Scale { client: client("client1"), stream: None, instances: Scale::Count(2) };
-    for (command, expected_code, says) in [
-        (start("nobody", 0, None), exit::NO_INPUT, "batchonly, client1, two"),
-        (stop("nobody", ours), exit::NO_INPUT, "batchonly, client1, two"),
-        (Command::List { client: Some(client("nobody")) }, exit::NO_INPUT, "batchonly, client1, two"),
-        (start("batchonly", 0, None), exit::NO_INPUT, "no streams"),
-        (start("two", 0, None), exit::USAGE, "a, b"),
-        (start("two", 0, Some("c")), exit::NO_INPUT, "a, b"),
-        (start("client1", 4711, None), exit::USAGE, "allowed is 0"),
-        (start("client1", 0, None), exit::NO_PERMISSION, "1 instances at most (instances.max)"),
-        (many, exit::NO_PERMISSION, "1 instances at most (instances.max)"),
-        (stop("client1", 0), exit::USAGE, &ours.to_string()),
-        (stop("client1", bystander.id()), exit::NO_PERMISSION, &ours.to_string()),
-        (stop("client1", std::process::id()), exit::NO_PERMISSION, &ours.to_string()),
-        (stop("two", ours), exit::NO_PERMISSION, "there are none"),
+    for (command, expected, says) in [
+        (start("nobody", 0, None), ErrorKind::NotFound, "batchonly, client1, two"),
+        (stop("nobody", ours), ErrorKind::NotFound, "batchonly, client1, two"),
+        (Command::List { client: Some(client("nobody")) }, ErrorKind::NotFound, "batchonly, client1, two"),
+        (start("batchonly", 0, None), ErrorKind::NotFound, "no streams"),
+        (start("two", 0, None), ErrorKind::InvalidRequest, "a, b"),
+        (start("two", 0, Some("c")), ErrorKind::NotFound, "a, b"),
+        (start("client1", 4711, None), ErrorKind::InvalidRequest, "allowed is 0"),
+        (start("client1", 0, None), ErrorKind::NotPermitted, "1 instances at most (instances.max)"),
+        (many, ErrorKind::NotPermitted, "1 instances at most (instances.max)"),
+        (stop("client1", 0), ErrorKind::InvalidRequest, &ours.to_string()),
+        (stop("client1", bystander.id()), ErrorKind::NotPermitted, &ours.to_string()),
+        (stop("client1", std::process::id()), ErrorKind::NotPermitted, &ours.to_string()),
+        (stop("two", ours), ErrorKind::NotPermitted, "there are none"),
     ] {
-        let (refusal, code) = refused(&manager, command.clone()).await;
-        assert_eq!(code, expected_code, "{command:?}: {refusal}");
+        let (refusal, kind) = refused(&manager, command.clone()).await;
+        assert_eq!(kind, expected, "{command:?}: {refusal}");
         assert!(refusal.to_string().contains(says), "{refusal} does not say {says}");
     }
     assert!(bystander.is_running() && is_running(ours), "nobody was signalled");
 
     let in_a = manager.ask(start("two", 0, Some("a"))).await.expect("there is room for one more");
     assert!(matches!(in_a, Answer::Started { .. }));
-    let (refusal, code) = refused(&manager, start("two", 0, Some("b"))).await;
-    assert_eq!((refusal, code), (Refusal::AllMaxReached { max: 2 }, exit::NO_PERMISSION));
+    let (refusal, kind) = refused(&manager, start("two", 0, Some("b"))).await;
+    assert_eq!((refusal, kind), (Refusal::AllMaxReached { max: 2 }, ErrorKind::NotPermitted));
     manager.shut_down().await;
 }
 
@@ -88,7 +88,7 @@ async fn without_a_manager_there_is_a_clear_error() {
     let (layout, list) = (Layout::new(root.path()), Request::new(Command::List { client: None }, timeout));
     let error = request(&layout, &list, timeout).await.expect_err("nobody answers");
     assert!(matches!(error, ControlError::NoManager { .. }));
-    assert_eq!(error.exit_code(), exit::UNAVAILABLE);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("mysimbdp stream-manager"), "{error}");
 }
 
@@ -100,7 +100,7 @@ async fn a_second_manager_is_refused_and_the_first_goes_on() {
     let second = mysimbdp_stream_manager::run(Arc::clone(&manager.config), stop).await;
     let error = second.expect_err("the lock is held");
     assert!(matches!(error, Error::Lock(_)));
-    assert_eq!(error.exit_code(), exit::NO_PERMISSION);
+    assert_eq!(error.kind(), ErrorKind::NotPermitted);
     assert!(error.to_string().contains(&std::process::id().to_string()), "it says who holds it: {error}");
     manager.start_one().await;
     manager.shut_down().await;

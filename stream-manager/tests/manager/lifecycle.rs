@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mysimbdp_model::exit;
+use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_stream_manager::control::{Answer, Auto, Command, End, Scale};
 use mysimbdp_testbed::{is_running, until, until_async};
 use serde_json::json;
@@ -135,7 +135,7 @@ async fn a_program_that_is_not_there_is_said_at_once() {
     let manager = bed.start().await;
     let refused = manager.ask(Command::Start { client: client("client1"), pid: 0, stream: None }).await;
     let refused = refused.expect_err("cannot be started");
-    assert_eq!(refused.exit_code(), exit::UNAVAILABLE);
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(refused.to_string().contains("no-such-program-anywhere"), "{refused}");
     manager.shut_down().await;
 }
@@ -154,7 +154,7 @@ async fn nothing_starts_before_the_store_is_there_and_that_is_said() {
     let request = mysimbdp_stream_manager::control::Request::new(start, timeout);
     let refused = mysimbdp_stream_manager::control::client::request(&config.layout, &request, timeout).await;
     let refused = refused.expect_err("not started");
-    assert_eq!(refused.exit_code(), exit::TEMPORARY);
+    assert_eq!(refused.kind(), ErrorKind::Temporary);
     assert!(refused.to_string().contains("store"), "{refused}");
     assert!(!manager.status().await.ready);
 

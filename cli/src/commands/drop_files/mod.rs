@@ -16,12 +16,12 @@ use mysimbdp_model::exit;
 use mysimbdp_model::ingestion::{Hash, Hasher, IngestionId};
 use mysimbdp_model::manifest::Lane;
 use mysimbdp_platform::{clock, files, random};
+use mysimbdp_query::file_outcome::{self, Dropped};
+use mysimbdp_query::{QueryError, free_name};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileStatus};
 
 use crate::args::DropFiles;
 use crate::error::Failure;
-use crate::file_outcome::{self, Dropped};
-use crate::free_name;
 use crate::output::Foreign;
 use wait::Told;
 
@@ -58,7 +58,7 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let mut told = Told::new();
     for one in &dropped {
         let outcome = wait::wait(config, args, one, deadline, &mut told).await?;
-        println!("{}: {outcome}", one.target);
+        println!("{}: {}", one.target, wait::shown(&outcome));
         bad += u32::from(!outcome.is_good());
     }
     match bad {
@@ -77,7 +77,7 @@ fn must_be_taken<'a>(
     id: &ClientId,
     drop_directory: &DropDirectory,
 ) -> Result<&'a Client, Failure> {
-    let client = config.client(id).ok_or_else(|| unknown_client(config, id.as_str()))?;
+    let client = config.client(id).ok_or_else(|| QueryError::unknown_client(config, id.as_str()))?;
     if client.apps.is_empty() {
         return Err(Failure::new(exit::NO_INPUT, format!("{id} has no batch app, nothing takes its files")));
     }
@@ -121,12 +121,6 @@ fn open(file: &Path) -> Result<(File, u64), Failure> {
         return Err(Failure::new(exit::NO_INPUT, format!("{} is not a regular file", file.display())));
     }
     Ok((source, metadata.len()))
-}
-
-/// The error for a client that the config does not have.
-pub fn unknown_client(config: &Config, id: &str) -> Failure {
-    let known: Vec<&str> = config.clients.keys().map(|id| id.as_str()).collect();
-    Failure::new(exit::NO_INPUT, format!("there is no client {id:?}; configured are: {}", known.join(", ")))
 }
 
 /// Where files are dropped.

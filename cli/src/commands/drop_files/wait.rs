@@ -7,13 +7,14 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::exit;
+use mysimbdp_model::outcome::Counts;
+use mysimbdp_query::file_outcome::{self, Dropped, FileOutcome, Seen};
+use mysimbdp_query::snapshot;
 use mysimbdp_spool::staging;
 
 use crate::args::DropFiles;
 use crate::error::Failure;
-use crate::file_outcome::{self, Dropped, FileOutcome, Seen};
 use crate::output::Foreign;
-use crate::snapshot;
 
 /// Between two looks at the directories; a person does not notice it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -53,6 +54,29 @@ pub(super) async fn wait(
             told.progress(config, &args.client, dropped);
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// How it ended, in a line.
+pub(super) fn shown(outcome: &FileOutcome) -> String {
+    match outcome {
+        FileOutcome::Ingested { run } => {
+            let mut text = format!(
+                "ingested: received {}, stored {}, duplicates {}, rejected {} in {:.2} s",
+                run.received, run.stored, run.duplicates, run.rejected, run.seconds
+            );
+            if run.rejected > 0 {
+                text.push_str(&format!("; `mysimbdp rejected {}` shows what was rejected", run.ingestion));
+            }
+            text
+        }
+        FileOutcome::Receipt { counts: Counts { received, stored, duplicates, rejected }, seconds } => {
+            format!(
+                "ingested: received {received}, stored {stored}, duplicates {duplicates}, rejected {rejected} in {seconds:.2} s"
+            )
+        }
+        FileOutcome::Held(reasons) => format!("held: {}", Foreign(&reasons.join("; "))),
+        FileOutcome::Discarded(reasons) => format!("discarded: {}", Foreign(&reasons.join("; "))),
     }
 }
 

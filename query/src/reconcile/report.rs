@@ -1,7 +1,6 @@
-//! What reconciling has found: tables of runs, sources and messages, totals by client, and the differences.
+//! What reconciling has found: rows of runs, sources and messages, totals by client, and the differences.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use mysimbdp_config::Stream;
 use mysimbdp_model::client::ClientId;
@@ -11,8 +10,6 @@ use serde::Serialize;
 
 use super::compare::{Content, Counted, Later, Numbers};
 use super::disk::Disk;
-use crate::output::Foreign;
-use crate::table;
 
 /// Rows, and differences, that are kept; more are counted.
 const KEPT_MAX: usize = 1000;
@@ -20,119 +17,87 @@ const KEPT_MAX: usize = 1000;
 /// The result of reconciling.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    clients: BTreeMap<String, Totals>,
+    pub clients: BTreeMap<String, Totals>,
     /// The latest run of each content.
-    runs: Vec<RunRow>,
-    sources: Vec<SourceRow>,
-    messages: Vec<MessagesRow>,
+    pub runs: Vec<RunRow>,
+    pub sources: Vec<SourceRow>,
+    pub messages: Vec<MessagesRow>,
     /// Rows that balance and were left out.
-    left_out: u64,
-    differences: Vec<String>,
-    differences_in_all: u64,
+    pub left_out: u64,
+    pub differences: Vec<String>,
+    pub differences_in_all: u64,
 }
 
+/// All contents of a client together.
 #[derive(Debug, Default, Serialize)]
-struct Totals {
-    contents: u64,
-    received: i64,
-    stored: i64,
-    duplicates: i64,
-    rejected: i64,
-    in_coredms: u64,
-    superseded: u64,
-    expired: u64,
+pub struct Totals {
+    pub contents: u64,
+    pub received: i64,
+    pub stored: i64,
+    pub duplicates: i64,
+    pub rejected: i64,
+    pub in_coredms: u64,
+    pub superseded: u64,
+    pub expired: u64,
     /// Files.
-    staged: usize,
-    held: usize,
-    discarded: usize,
+    pub staged: usize,
+    pub held: usize,
+    pub discarded: usize,
     /// Numbers of its sources.
-    lost: u64,
+    pub lost: u64,
 }
 
+/// The latest run of a content.
 #[derive(Debug, Serialize)]
-struct RunRow {
-    client: String,
-    run: String,
-    file: String,
-    state: FinalState,
-    received: i64,
-    stored: i64,
-    duplicates: i64,
-    rejected: i64,
+pub struct RunRow {
+    pub client: String,
+    pub run: String,
+    pub file: String,
+    pub state: FinalState,
+    pub received: i64,
+    pub stored: i64,
+    pub duplicates: i64,
+    pub rejected: i64,
     /// `null` where it cannot be counted.
-    in_coredms: Option<u64>,
-    superseded: u64,
-    expired: u64,
-    verdict: &'static str,
+    pub in_coredms: Option<u64>,
+    pub superseded: u64,
+    pub expired: u64,
+    pub verdict: &'static str,
 }
 
+/// One numbering of a source.
 #[derive(Debug, Serialize)]
-struct SourceRow {
-    client: String,
-    collection: String,
-    source: String,
-    epoch: String,
-    through: u64,
-    beyond: u64,
-    gaps: u64,
+pub struct SourceRow {
+    pub client: String,
+    pub collection: String,
+    pub source: String,
+    pub epoch: String,
+    pub through: u64,
+    pub beyond: u64,
+    pub gaps: u64,
     /// `null` where it cannot be counted.
-    accounted: Option<u64>,
-    lost: u64,
-    verdict: &'static str,
+    pub accounted: Option<u64>,
+    pub lost: u64,
+    pub verdict: &'static str,
 }
 
 /// What a stream has stored.
 #[derive(Debug, Serialize)]
-struct MessagesRow {
-    client: String,
-    stream: String,
-    collection: String,
-    documents: u64,
+pub struct MessagesRow {
+    pub client: String,
+    pub stream: String,
+    pub collection: String,
+    pub documents: u64,
     /// Of numbered sources, which are compared; `null` where that cannot be told from the `_id`.
-    numbered: Option<u64>,
+    pub numbered: Option<u64>,
     /// Others, which are only counted.
-    unnumbered: Option<u64>,
+    pub unnumbered: Option<u64>,
 }
 
 impl Report {
     /// Whether nothing differs and nothing is lost.
     pub fn balances(&self) -> bool {
         self.differences_in_all == 0
-    }
-
-    /// All that is not as it must be, as far as it was kept.
-    pub fn differences(&self) -> &[String] {
-        &self.differences
-    }
-
-    /// The report for people.
-    pub fn text(&self) -> String {
-        let mut text = self.client_table();
-        if !self.runs.is_empty() {
-            let _ = write!(text, "\n{}", self.run_table());
-        }
-        if !self.sources.is_empty() {
-            let _ = write!(text, "\n{}", self.source_table());
-        }
-        if !self.messages.is_empty() {
-            let _ = write!(text, "\n{}", self.message_table());
-            if self.messages.iter().any(|row| row.unnumbered != Some(0)) {
-                text.push_str(
-                    "\nunnumbered messages are counted and not compared: nobody has counted what was sent",
-                );
-            }
-        }
-        if self.left_out > 0 {
-            let _ = write!(text, "\nand {} more, which balance", self.left_out);
-        }
-        for difference in &self.differences {
-            let _ = write!(text, "\ndiffers: {}", Foreign(difference));
-        }
-        let more = self.differences_in_all - self.differences.len() as u64;
-        if more > 0 {
-            let _ = write!(text, "\nand {more} differences more");
-        }
-        text
     }
 
     pub(super) fn difference(&mut self, difference: String) {
@@ -252,112 +217,4 @@ impl Report {
         self.left_out += u64::from(!has_room && !differs);
         has_room
     }
-
-    fn client_table(&self) -> String {
-        let header = [
-            "client",
-            "contents",
-            "received",
-            "stored",
-            "duplicates",
-            "rejected",
-            "in coredms",
-            "superseded",
-            "expired",
-            "staged",
-            "held",
-            "discarded",
-            "lost",
-        ];
-        let rows = self.clients.iter().map(|(client, totals)| {
-            vec![
-                client.clone(),
-                totals.contents.to_string(),
-                totals.received.to_string(),
-                totals.stored.to_string(),
-                totals.duplicates.to_string(),
-                totals.rejected.to_string(),
-                totals.in_coredms.to_string(),
-                totals.superseded.to_string(),
-                totals.expired.to_string(),
-                totals.staged.to_string(),
-                totals.held.to_string(),
-                totals.discarded.to_string(),
-                totals.lost.to_string(),
-            ]
-        });
-        table::render(&header, rows)
-    }
-
-    fn run_table(&self) -> String {
-        let header = [
-            "client",
-            "file",
-            "run",
-            "received",
-            "stored",
-            "duplicates",
-            "rejected",
-            "in coredms",
-            "superseded",
-            "expired",
-            "",
-        ];
-        let rows = self.runs.iter().map(|row| {
-            vec![
-                row.client.clone(),
-                // Names come from outside.
-                row.file.escape_debug().to_string(),
-                row.run.clone(),
-                row.received.to_string(),
-                row.stored.to_string(),
-                row.duplicates.to_string(),
-                row.rejected.to_string(),
-                or_dash(row.in_coredms),
-                row.superseded.to_string(),
-                row.expired.to_string(),
-                row.verdict.to_owned(),
-            ]
-        });
-        table::render(&header, rows)
-    }
-
-    fn source_table(&self) -> String {
-        let header =
-            ["client", "collection", "source", "epoch", "through", "beyond", "gaps", "accounted", "lost", ""];
-        let rows = self.sources.iter().map(|row| {
-            vec![
-                row.client.clone(),
-                row.collection.clone(),
-                row.source.clone(),
-                row.epoch.clone(),
-                row.through.to_string(),
-                row.beyond.to_string(),
-                row.gaps.to_string(),
-                or_dash(row.accounted),
-                row.lost.to_string(),
-                row.verdict.to_owned(),
-            ]
-        });
-        table::render(&header, rows)
-    }
-
-    fn message_table(&self) -> String {
-        let header = ["client", "stream", "collection", "documents", "numbered", "unnumbered"];
-        let rows = self.messages.iter().map(|row| {
-            vec![
-                row.client.clone(),
-                row.stream.clone(),
-                row.collection.clone(),
-                row.documents.to_string(),
-                or_dash(row.numbered),
-                or_dash(row.unnumbered),
-            ]
-        });
-        table::render(&header, rows)
-    }
-}
-
-fn or_dash(number: Option<u64>) -> String {
-    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
 }

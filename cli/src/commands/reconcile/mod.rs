@@ -1,11 +1,15 @@
 //! `mysimbdp reconcile`: counts in coredms itself, and exits non-zero if anything differs from what was said.
 
+mod tables;
+
+pub use tables::text;
+
 use mysimbdp_config::Config;
 use mysimbdp_model::exit;
+use mysimbdp_query::reconcile::{Scope, reconcile};
 
 use crate::error::Failure;
 use crate::output;
-use crate::reconcile::{Scope, reconcile};
 
 pub async fn run(config: &Config, scope: &Scope, json: bool) -> Result<(), Failure> {
     if let Some(id) = &scope.client
@@ -17,7 +21,7 @@ pub async fn run(config: &Config, scope: &Scope, json: bool) -> Result<(), Failu
     if json {
         output::print_json(&report)?;
     } else {
-        println!("{}", report.text());
+        println!("{}", text(&report));
     }
     if report.balances() { Ok(()) } else { Err(Failure::new(exit::DATA, "it does not balance")) }
 }

@@ -21,11 +21,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use mysimbdp_config::{Client, Config};
 use mysimbdp_model::client::ClientId;
+use mysimbdp_store::history::History;
 use mysimbdp_store::{Coredms, CoredmsError};
 
-pub use report::Report;
+pub use report::{MessagesRow, Report, RunRow, SourceRow, Totals};
 
-use crate::error::Failure;
+use crate::error::QueryError;
 
 /// What is reconciled.
 #[derive(Clone, Debug, Default)]
@@ -41,11 +42,11 @@ pub struct Scope {
 /// # Errors
 ///
 /// The store is away, or a directory cannot be read.
-pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, Failure> {
+pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, QueryError> {
     let mut databases = Databases { config, open: BTreeMap::new() };
-    let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
-    let report = look(config, scope, platform.as_ref(), &mut databases).await;
-    platform.close().await;
+    let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let report = look(config, scope, &history, &mut databases).await;
+    history.close().await;
     databases.close().await;
     report
 }
@@ -53,16 +54,16 @@ pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, Failure
 async fn look(
     config: &Config,
     scope: &Scope,
-    platform: &dyn Coredms,
+    history: &History,
     databases: &mut Databases<'_>,
-) -> Result<Report, Failure> {
+) -> Result<Report, QueryError> {
     let mut report = Report::default();
     let clients =
         || config.clients.values().filter(|client| scope.client.as_ref().is_none_or(|id| *id == client.id));
     for client in clients() {
         report.disk(&client.id, &disk::look(&config.layout, &client.id)?);
     }
-    history::look(config, scope, platform, databases, &mut report).await?;
+    history::look(config, scope, history, databases, &mut report).await?;
     for client in clients().filter(|client| !client.streams.is_empty()) {
         let store = databases.of(client).await?;
         sources::look(client, &store, &mut report).await?;

@@ -1,9 +1,5 @@
 //! What has become of a dropped file, from where it lies and from the history.
 
-use std::fmt;
-use std::path::Path;
-
-use bson::doc;
 use jiff::Timestamp;
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
@@ -11,14 +7,13 @@ use mysimbdp_model::error_chain;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_model::outcome::{Counts, FinalState, Run};
-use mysimbdp_model::reason::Reason;
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileStatus};
 use mysimbdp_store::CoredmsError;
+use mysimbdp_store::history::History;
 
-use crate::error::Failure;
-use crate::output::Foreign;
-use crate::state_files::Damaged;
+use crate::error::QueryError;
+use crate::reason_file::{Explained, reason_in};
 
 /// A file that was dropped.
 #[derive(Clone, Debug)]
@@ -61,30 +56,6 @@ impl FileOutcome {
     }
 }
 
-impl fmt::Display for FileOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ingested { run } => {
-                write!(
-                    f,
-                    "ingested: received {}, stored {}, duplicates {}, rejected {} in {:.2} s",
-                    run.received, run.stored, run.duplicates, run.rejected, run.seconds
-                )?;
-                if run.rejected > 0 {
-                    write!(f, "; `mysimbdp rejected {}` shows what was rejected", run.ingestion)?;
-                }
-                Ok(())
-            }
-            Self::Receipt { counts: Counts { received, stored, duplicates, rejected }, seconds } => write!(
-                f,
-                "ingested: received {received}, stored {stored}, duplicates {duplicates}, rejected {rejected} in {seconds:.2} s"
-            ),
-            Self::Held(reasons) => write!(f, "held: {}", Foreign(&reasons.join("; "))),
-            Self::Discarded(reasons) => write!(f, "discarded: {}", Foreign(&reasons.join("; "))),
-        }
-    }
-}
-
 /// What one look has found out.
 #[derive(Debug)]
 pub enum Seen {
@@ -102,7 +73,7 @@ pub enum Seen {
 ///
 /// A sender may be another user than the platform, and what the platform keeps is closed to it. Then the receipt tells how it
 /// ended, or the history, if there is one and the store is open to it.
-pub async fn look(config: &Config, client: &ClientId, dropped: &Dropped) -> Result<Seen, Failure> {
+pub async fn look(config: &Config, client: &ClientId, dropped: &Dropped) -> Result<Seen, QueryError> {
     let layout = &config.layout;
     let is_there =
         DropDirectory::open(layout).is_ok_and(|drop_directory| drop_directory.exists(&dropped.target));
@@ -194,53 +165,22 @@ fn receipt(layout: &Layout, dropped: &Dropped) -> Option<FileOutcome> {
     })
 }
 
-/// What the directory of a held or discarded file says.
-#[derive(Debug)]
-pub enum Explained {
-    By(Reason),
-    /// The file is there, but its reason cannot be read.
-    Damaged(Damaged),
-    /// The file has moved on.
-    Nowhere,
-}
-
-/// The reason beside a held or discarded file.
-///
-/// # Errors
-///
-/// It is there and cannot be read, as by another user.
-pub fn reason_in(directory: &Path) -> Result<Explained, FileError> {
-    let path = directory.join(Reason::FILE);
-    let fault = match files::read(&path) {
-        Ok(json) => match serde_json::from_slice(&json) {
-            Ok(reason) => return Ok(Explained::By(reason)),
-            Err(error) => error.to_string(),
-        },
-        // A file moves with its directory, so it is still here.
-        Err(error) if error.is_not_found() && files::exists(directory) => "it is missing".to_owned(),
-        Err(error) if error.is_not_found() => return Ok(Explained::Nowhere),
-        Err(error) => return Err(error),
-    };
-    Ok(Explained::Damaged(Damaged::new(path, fault)))
-}
-
 /// The run of a content that ended last.
 ///
 /// # Errors
 ///
 /// The store cannot be asked.
 pub async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
-    let platform = mysimbdp_store::open(&config.coredms_url, &config.settings.coredms.database).await?;
-    let runs = platform.find(Run::COLLECTION, doc! {"ingestion": ingestion.to_string()}, 1000).await?;
-    platform.close().await;
-    Ok(runs
-        .into_iter()
-        .filter_map(|run| bson::deserialize_from_document::<Run>(run).ok())
-        .max_by_key(|run| run.finished_at))
+    let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let last = history.last_run_of(ingestion).await;
+    history.close().await;
+    last
 }
 
 #[cfg(test)]
 mod tests {
+    use bson::doc;
+    use mysimbdp_model::reason::Reason;
     use mysimbdp_platform::clock;
 
     use super::*;
@@ -285,11 +225,11 @@ mod tests {
             }
         };
         for state in [FinalState::Held, FinalState::Ingested] {
-            platform.put(Run::COLLECTION, ended(-1_000, state)).await.expect("write a run");
+            platform.put(History::COLLECTION, ended(-1_000, state)).await.expect("write a run");
             let seen = look(&config, &client, &dropped).await;
             assert!(matches!(seen, Ok(Seen::Taken { unseen: None })), "{state:?}: {seen:?}");
         }
-        platform.put(Run::COLLECTION, ended(1_000, FinalState::Ingested)).await.expect("write a run");
+        platform.put(History::COLLECTION, ended(1_000, FinalState::Ingested)).await.expect("write a run");
         let seen = look(&config, &client, &dropped).await;
         assert!(matches!(seen, Ok(Seen::Ended(FileOutcome::Ingested { .. }))), "{seen:?}");
         platform.close().await;
@@ -310,11 +250,13 @@ mod tests {
                 files::write_atomic(&directory.join(Reason::FILE), content).expect("damaged reason");
                 let outcome = look(&config, &client, &dropped).await;
                 let Ok(Seen::Ended(outcome)) = outcome else { panic!("it has ended: {outcome:?}") };
-                let outcome = outcome.to_string();
-                assert!(
-                    outcome.starts_with(state) && outcome.contains("reason.json is damaged"),
-                    "{outcome}"
-                );
+                let (ended, reasons) = match outcome {
+                    FileOutcome::Held(reasons) => ("held", reasons),
+                    FileOutcome::Discarded(reasons) => ("discarded", reasons),
+                    ingested => panic!("it is not ingested: {ingested:?}"),
+                };
+                let reasons = reasons.join("; ");
+                assert!(ended == state && reasons.contains("reason.json is damaged"), "{ended}: {reasons}");
             }
             files::remove_dir_all(&directory).expect("remove");
         }

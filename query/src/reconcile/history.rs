@@ -3,51 +3,46 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bson::{Bson, doc};
 use jiff::Timestamp;
 use mysimbdp_config::{App, Client, Config};
 use mysimbdp_model::app::Ids;
 use mysimbdp_model::client::ClientId;
+use mysimbdp_model::error_chain;
 use mysimbdp_model::outcome::{FinalState, Run};
 use mysimbdp_spool::staging;
-use mysimbdp_store::Coredms;
+use mysimbdp_store::history::History;
 
 use super::compare::{Content, Counted, Later};
 use super::{Databases, Report, Scope, count, disk};
-use crate::error::Failure;
-
-/// Runs that are read at a time.
-const PAGE: i64 = 500;
+use crate::error::QueryError;
 
 /// Adds all contents of the scope to the report.
 pub(super) async fn look(
     config: &Config,
     scope: &Scope,
-    platform: &dyn Coredms,
+    history: &History,
     databases: &mut Databases<'_>,
     report: &mut Report,
-) -> Result<(), Failure> {
-    let filter = scope.client.as_ref().map_or_else(|| doc! {}, |client| doc! { "client": client.as_str() });
+) -> Result<(), QueryError> {
     let mut after = None;
     // Runs of one content follow one another: those of the last one may go on in the next page.
     let mut runs: Vec<Run> = Vec::new();
     loop {
-        let page = platform.page(Run::COLLECTION, filter.clone(), after, PAGE).await?;
-        let is_last = (page.len() as i64) < PAGE;
-        after = page.last().and_then(|run| run.get("_id")).cloned();
-        for run in page {
-            let id = run.get("_id").map(Bson::to_string).unwrap_or_default();
-            match bson::deserialize_from_document(run) {
+        let page = history.page(scope.client.as_ref(), after).await?;
+        for run in page.runs {
+            match run {
                 Ok(run) => runs.push(run),
-                Err(error) => report.difference(format!("history: {id} is no run: {error}")),
+                Err(unreadable) => report.difference(format!("history: {}", error_chain(&unreadable))),
             }
         }
+        let is_last = page.next.is_none();
         let next = if is_last { Vec::new() } else { split_last(&mut runs) };
         let contents = contents(std::mem::replace(&mut runs, next), scope.since);
-        settle(config, platform, databases, contents, report).await?;
+        settle(config, history, databases, contents, report).await?;
         if is_last {
             return Ok(());
         }
+        after = page.next;
     }
 }
 
@@ -75,21 +70,21 @@ fn contents(runs: Vec<Run>, since: Option<Timestamp>) -> Vec<Vec<Run>> {
 
 async fn settle(
     config: &Config,
-    platform: &dyn Coredms,
+    history: &History,
     databases: &mut Databases<'_>,
     contents: Vec<Vec<Run>>,
     report: &mut Report,
-) -> Result<(), Failure> {
+) -> Result<(), QueryError> {
     let keyed = count_keyed(config, databases, &contents).await?;
     for runs in contents {
         let keyed = runs.first().and_then(|run| keyed.get(&run.ingestion)).copied().unwrap_or(0);
-        let mut content = observe(config, platform, databases, runs, keyed).await?;
+        let mut content = observe(config, history, databases, runs, keyed).await?;
         if !content.differences().is_empty() {
             // A run may have ended, or begun, while it was counted: it is looked at once more.
-            let runs = runs_of(platform, content.runs).await?;
+            let runs = runs_of(history, content.runs).await?;
             let keyed = count_keyed(config, databases, std::slice::from_ref(&runs)).await?;
             let keyed = keyed.into_values().next().unwrap_or(0);
-            content = observe(config, platform, databases, runs, keyed).await?;
+            content = observe(config, history, databases, runs, keyed).await?;
         }
         report.content(&content);
     }
@@ -99,12 +94,12 @@ async fn settle(
 /// Counts what there is of the content of these runs; `keyed` is how many documents with keys.
 async fn observe(
     config: &Config,
-    platform: &dyn Coredms,
+    history: &History,
     databases: &mut Databases<'_>,
     runs: Vec<Run>,
     keyed: u64,
-) -> Result<Content, Failure> {
-    let vanished = vanished(config, platform, &runs).await?;
+) -> Result<Content, QueryError> {
+    let vanished = vanished(config, history, &runs).await?;
     let later = later(config, &runs);
     let (mut counted, mut rejects) = (Counted::NotIngested, 0);
     if let Some(run) = runs.iter().rfind(|run| run.state == FinalState::Ingested) {
@@ -119,12 +114,10 @@ async fn observe(
 }
 
 /// The runs of the same content that there are by now.
-async fn runs_of(platform: &dyn Coredms, runs: Vec<Run>) -> Result<Vec<Run>, Failure> {
+async fn runs_of(history: &History, runs: Vec<Run>) -> Result<Vec<Run>, QueryError> {
     let Some(first) = runs.first() else { return Ok(runs) };
-    let content = doc! { "ingestion": &first.ingestion, "client": &first.client };
-    let found = platform.find(Run::COLLECTION, content, PAGE).await?;
-    let now: Vec<Run> =
-        found.into_iter().filter_map(|run| bson::deserialize_from_document(run).ok()).collect();
+    let Ok(ingestion) = first.ingestion.parse() else { return Ok(runs) };
+    let now = history.runs_of(ingestion).await?;
     Ok(if now.is_empty() { runs } else { now })
 }
 
@@ -150,7 +143,7 @@ async fn count_keyed(
     config: &Config,
     databases: &mut Databases<'_>,
     contents: &[Vec<Run>],
-) -> Result<BTreeMap<String, u64>, Failure> {
+) -> Result<BTreeMap<String, u64>, QueryError> {
     let mut asked: BTreeMap<(&ClientId, &str), (&Client, Vec<String>)> = BTreeMap::new();
     for run in contents.iter().filter_map(|runs| runs.iter().rfind(|run| run.state == FinalState::Ingested)) {
         if let Some((client, app)) = app_of(config, run)
@@ -176,14 +169,13 @@ fn app_of<'a>(config: &'a Config, run: &Run) -> Option<(&'a Client, &'a App)> {
 
 /// The content's last run, if it is held and nowhere on disk. Earlier ones are settled by it: what was held then has been
 /// dropped again. One that was retried and ingested meanwhile has another state by now.
-async fn vanished(config: &Config, platform: &dyn Coredms, runs: &[Run]) -> Result<Option<String>, Failure> {
+async fn vanished(config: &Config, history: &History, runs: &[Run]) -> Result<Option<String>, QueryError> {
     let Some(run) = runs.last().filter(|run| run.state == FinalState::Held) else { return Ok(None) };
     let Ok(client) = run.client.parse() else { return Ok(None) };
     if disk::holds(&config.layout, &client, run)? {
         return Ok(None);
     }
-    let now = platform.find(Run::COLLECTION, doc! { "_id": &run.id }, 1).await?;
-    let is_held = now.first().is_some_and(|now| now.get_str("state").is_ok_and(|state| state == "held"));
+    let is_held = history.run(&run.id).await?.is_some_and(|now| now.state == FinalState::Held);
     let has_vanished = is_held && !disk::holds(&config.layout, &client, run)?;
     Ok(has_vanished.then(|| run.id.clone()))
 }

@@ -9,8 +9,8 @@ use mysimbdp_model::outcome::Run;
 use mysimbdp_platform::files;
 use mysimbdp_spool::staging;
 
-use crate::error::Failure;
-use crate::file_outcome::{self, Explained};
+use crate::error::QueryError;
+use crate::reason_file::{Explained, reason_in};
 
 /// A client's directories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) struct Disk {
     pub(super) unreadable: Vec<String>,
 }
 
-pub(super) fn look(layout: &Layout, client: &ClientId) -> Result<Disk, Failure> {
+pub(super) fn look(layout: &Layout, client: &ClientId) -> Result<Disk, QueryError> {
     let mut disk = Disk::default();
     for path in visible(&layout.staging().join(client.as_str()))? {
         disk.staged += disk.note(&path, staging::read_manifest(&path).is_ok());
@@ -37,8 +37,8 @@ pub(super) fn look(layout: &Layout, client: &ClientId) -> Result<Disk, Failure> 
     Ok(disk)
 }
 
-fn is_explained(directory: &Path) -> Result<bool, Failure> {
-    Ok(matches!(file_outcome::reason_in(directory)?, Explained::By(_)))
+fn is_explained(directory: &Path) -> Result<bool, QueryError> {
+    Ok(matches!(reason_in(directory)?, Explained::By(_)))
 }
 
 impl Disk {
@@ -52,7 +52,7 @@ impl Disk {
 }
 
 /// Whether this run lies in staging or is held, also beside a later one of the same content.
-pub(super) fn holds(layout: &Layout, client: &ClientId, run: &Run) -> Result<bool, Failure> {
+pub(super) fn holds(layout: &Layout, client: &ClientId, run: &Run) -> Result<bool, QueryError> {
     let Ok(ingestion) = run.ingestion.parse::<IngestionId>() else { return Ok(false) };
     let is_run = |path: &PathBuf| {
         staging::read_manifest(path)
@@ -66,7 +66,7 @@ pub(super) fn holds(layout: &Layout, client: &ClientId, run: &Run) -> Result<boo
         || held.iter().filter(|path| is_of_content(path)).any(is_run))
 }
 
-fn visible(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn visible(directory: &Path) -> Result<Vec<PathBuf>, QueryError> {
     let mut paths = files::list(directory)?;
     paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
     Ok(paths)

@@ -3,11 +3,10 @@
 use std::ffi::{OsStr, OsString};
 
 use mysimbdp_config::Client;
-use mysimbdp_model::exit;
 use mysimbdp_platform::files::FileError;
 use mysimbdp_spool::drop_directory::{Directory, TEMPORARY_SUFFIXES, is_receipt, is_temporary};
 
-use crate::error::Failure;
+use crate::error::QueryError;
 
 /// So many files of one name do not wait at a time.
 const NAMES_MAX: usize = 1000;
@@ -45,7 +44,7 @@ pub fn first_free(
     destination: Destination,
     name: &OsStr,
     mut place: impl FnMut(&OsStr) -> Result<(), FileError>,
-) -> Result<OsString, Failure> {
+) -> Result<OsString, QueryError> {
     for number in 1..=NAMES_MAX {
         let other = if number == 1 { name.to_owned() } else { numbered(name, number) };
         let is_same = || destination.client.is_some_and(|client| are_alike(client, name, &other));
@@ -55,7 +54,7 @@ pub fn first_free(
                 name.display(),
                 other.display()
             );
-            return Err(Failure::new(exit::TEMPORARY, problem));
+            return Err(QueryError::TryLater(problem));
         }
         let sentinel = destination.sentinel(&other);
         // That of another file, which is about to be removed with it.
@@ -76,7 +75,7 @@ pub fn first_free(
         return Ok(other);
     }
     let problem = format!("{NAMES_MAX} files of the name {} are there already", name.display());
-    Err(Failure::new(exit::TEMPORARY, problem))
+    Err(QueryError::TryLater(problem))
 }
 
 impl Destination<'_> {

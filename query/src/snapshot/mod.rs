@@ -12,7 +12,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mysimbdp_config::Config;
 use mysimbdp_config::process_status::{ConfigInUse, RefusedConfig};
-use mysimbdp_model::exit;
 use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 
@@ -109,20 +108,11 @@ impl Condition {
             Self::Missing => "missing",
         }
     }
-
-    /// The exit code of who has asked; `None` if there is nothing to complain of.
-    fn exit_code(self) -> Option<u8> {
-        match self {
-            Self::Good | Self::Unknown => None,
-            Self::Waits => Some(exit::TEMPORARY),
-            Self::Missing => Some(exit::UNAVAILABLE),
-        }
-    }
 }
 
-/// The exit code for the worst of them.
-pub fn exit_code(parts: &[Part]) -> Option<u8> {
-    parts.iter().map(|part| part.condition).max()?.exit_code()
+/// The worst of them.
+pub fn worst(parts: &[Part]) -> Condition {
+    parts.iter().map(|part| part.condition).max().unwrap_or(Condition::Good)
 }
 
 /// What a dropped file needs to be ingested: notifications by the broker only make it sooner.

@@ -17,7 +17,7 @@ use mysimbdp_store::{Coredms, CoredmsError};
 
 use super::Report;
 use super::compare::Numbers;
-use crate::error::Failure;
+use crate::error::QueryError;
 
 /// Documents that are read at a time.
 const PAGE: i64 = 1000;
@@ -32,7 +32,7 @@ pub(super) async fn look(
     client: &Client,
     store: &Arc<dyn Coredms>,
     report: &mut Report,
-) -> Result<(), Failure> {
+) -> Result<(), QueryError> {
     let mut numbered = BTreeMap::<String, u64>::new();
     for known in Sequences::sources(store.as_ref()).await? {
         let stream = client.streams.iter().find(|stream| stream.collection == known.collection);

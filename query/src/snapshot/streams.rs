@@ -1,15 +1,15 @@
 //! The streams, as the running stream-manager has them.
 
 use mysimbdp_config::Config;
+use mysimbdp_stream_manager::control::client;
 use mysimbdp_stream_manager::control::{InstanceStatus, StreamStatus};
 use tokio::time::timeout;
 
 use super::{Condition, Kind, Part, WITHIN};
-use crate::commands::stream;
 
 /// A part for each stream, and the streams themselves if the manager answers.
 pub(super) async fn ask(config: &Config) -> (Vec<Part>, Option<Vec<StreamStatus>>) {
-    match timeout(WITHIN, stream::list(config)).await {
+    match timeout(WITHIN, client::list(&config.layout)).await {
         Ok(Ok(streams)) => (streams.iter().map(part).collect(), Some(streams)),
         // That it does not run is told of the process.
         Ok(Err(_)) => (Vec::new(), None),

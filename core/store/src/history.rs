@@ -1,0 +1,160 @@
+//! The history: how each run ended, one document a run, in the platform's database.
+
+use std::sync::Arc;
+
+use bson::{Bson, Document, doc};
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::outcome::{FinalState, Run};
+
+use crate::{Coredms, CoredmsError};
+
+/// Far more often than anybody has one content ingested.
+const RUNS_MAX: i64 = 10_000;
+
+/// Runs that [`History::page`] reads at a time.
+const PAGE: i64 = 500;
+
+/// The runs that have ended. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct History {
+    platform: Arc<dyn Coredms>,
+}
+
+/// Runs in the order of their ids, so that those of one content follow one another.
+#[derive(Debug)]
+pub struct HistoryPage {
+    pub runs: Vec<Result<Run, UnreadableRun>>,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<Bson>,
+}
+
+/// A document of the history that is not a run.
+#[derive(Debug, thiserror::Error)]
+#[error("{id} is not a run: {source}")]
+pub struct UnreadableRun {
+    pub id: String,
+    source: bson::error::Error,
+}
+
+impl History {
+    pub const COLLECTION: &str = "ingestions";
+
+    pub fn new(platform: Arc<dyn Coredms>) -> Self {
+        Self { platform }
+    }
+
+    /// Opens the platform's database.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::open`].
+    pub async fn open(url: &str, database: &str) -> Result<Self, CoredmsError> {
+        Ok(Self::new(crate::open(url, database).await?))
+    }
+
+    pub async fn close(&self) {
+        self.platform.close().await;
+    }
+
+    /// Has the runs of a content be found without a scan of the whole history.
+    ///
+    /// # Errors
+    ///
+    /// The store is away or refuses.
+    pub async fn ensure_index(&self) -> Result<(), CoredmsError> {
+        self.platform.ensure_index(Self::COLLECTION, &["ingestion"]).await
+    }
+
+    /// Writes how a run has ended, replacing what was written of it before.
+    ///
+    /// # Errors
+    ///
+    /// The store is away or refuses.
+    pub async fn put(&self, run: &Run) -> Result<(), CoredmsError> {
+        let document = bson::serialize_to_document(run).map_err(CoredmsError::NotADocument)?;
+        self.platform.put(Self::COLLECTION, document).await
+    }
+
+    /// The run of this id, if there is one that can be read.
+    ///
+    /// # Errors
+    ///
+    /// The store is away or refuses.
+    pub async fn run(&self, id: &str) -> Result<Option<Run>, CoredmsError> {
+        Ok(self.find(doc! { "_id": id }).await?.into_iter().find_map(Result::ok))
+    }
+
+    /// All runs of a content; those that cannot be read are left out.
+    ///
+    /// # Errors
+    ///
+    /// The store is away or refuses.
+    pub async fn runs_of(&self, ingestion: IngestionId) -> Result<Vec<Run>, CoredmsError> {
+        Ok(self.entries_of(ingestion).await?.into_iter().filter_map(Result::ok).collect())
+    }
+
+    /// All runs of a content, also those that cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// The store is away or refuses.
+    pub async fn entries_of(
+        &self,
+        ingestion: IngestionId,
+    ) -> Result<Vec<Result<Run, UnreadableRun>>, CoredmsError> {
+        self.find(doc! { "ingestion": ingestion.to_string() }).await
+    }
+
+    /// The run of a content that ended last.
+    ///
+    /// # Errors
+    ///
+    /// The store is away or refuses.
+    pub async fn last_run_of(&self, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
+        Ok(self.runs_of(ingestion).await?.into_iter().max_by_key(|run| run.finished_at))
+    }
+
+    /// The next runs of a client, or of all; `after` is [`HistoryPage::next`] of the page before.
+    ///
+    /// # Errors
+    ///
+    /// The store is away or refuses.
+    pub async fn page(
+        &self,
+        client: Option<&ClientId>,
+        after: Option<Bson>,
+    ) -> Result<HistoryPage, CoredmsError> {
+        let filter = client.map_or_else(Document::new, |client| doc! { "client": client.as_str() });
+        let found = self.platform.page(Self::COLLECTION, filter, after, PAGE).await?;
+        let is_last = (found.len() as i64) < PAGE;
+        let last = found.last().and_then(|run| run.get("_id")).cloned();
+        Ok(HistoryPage { runs: found.into_iter().map(run).collect(), next: last.filter(|_| !is_last) })
+    }
+
+    /// Has the runs of a content that are held say that they were purged.
+    ///
+    /// # Errors
+    ///
+    /// The store is away or refuses.
+    pub async fn mark_purged(&self, client: &str, ingestion: &str) -> Result<(), CoredmsError> {
+        let held = doc! { "ingestion": ingestion, "client": client, "state": FinalState::Held.as_str() };
+        for mut run in self.platform.find(Self::COLLECTION, held, RUNS_MAX).await? {
+            run.insert("state", FinalState::Purged.as_str());
+            self.platform.put(Self::COLLECTION, run).await?;
+        }
+        Ok(())
+    }
+
+    async fn find(&self, filter: Document) -> Result<Vec<Result<Run, UnreadableRun>>, CoredmsError> {
+        let found = self.platform.find(Self::COLLECTION, filter, RUNS_MAX).await?;
+        Ok(found.into_iter().map(run).collect())
+    }
+}
+
+fn run(document: Document) -> Result<Run, UnreadableRun> {
+    let id = document
+        .get("_id")
+        .map_or_else(String::new, |id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+    bson::deserialize_from_document(document).map_err(|source| UnreadableRun { id, source })
+}

@@ -1,0 +1,75 @@
+//! Why a question has no answer, or a request was refused.
+
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::error_kind::ErrorKind;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_platform::files::FileError;
+use mysimbdp_spool::staging::StagingError;
+use mysimbdp_store::CoredmsError;
+use mysimbdp_store::history::UnreadableRun;
+
+/// Why a question has no answer, or a request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    #[error("there is no client {id:?}; configured are: {configured}")]
+    UnknownClient { id: String, configured: String },
+    /// With what there is instead.
+    #[error("{0}")]
+    NotFound(String),
+    /// What is there is damaged, or in the way, and a person has to see to it.
+    #[error("{0}")]
+    InvalidData(String),
+    /// The config does not allow it.
+    #[error("{0}")]
+    NotConfigured(String),
+    #[error("{0}")]
+    TryLater(String),
+    /// What the platform keeps is its user's alone.
+    #[error("a retry is for the user of the platform, or root")]
+    NotPermitted(#[source] FileError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    #[error(transparent)]
+    DamagedManifest(StagingError),
+    #[error(transparent)]
+    Store(#[from] CoredmsError),
+    #[error(transparent)]
+    History(#[from] UnreadableRun),
+    /// Which of several contents it is about.
+    #[error("{ingestion} of {client}")]
+    OfContent {
+        ingestion: IngestionId,
+        client: ClientId,
+        #[source]
+        source: Box<QueryError>,
+    },
+}
+
+impl QueryError {
+    /// That the config has no such client, and which it has.
+    pub fn unknown_client(config: &Config, id: &str) -> Self {
+        let configured: Vec<&str> = config.clients.keys().map(ClientId::as_str).collect();
+        Self::UnknownClient { id: id.to_owned(), configured: configured.join(", ") }
+    }
+
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownClient { .. } | Self::NotFound(_) => ErrorKind::NotFound,
+            Self::InvalidData(_) | Self::DamagedManifest(_) | Self::History(_) => ErrorKind::InvalidData,
+            Self::NotConfigured(_) => ErrorKind::Configuration,
+            Self::TryLater(_) => ErrorKind::Temporary,
+            Self::NotPermitted(_) => ErrorKind::NotPermitted,
+            Self::File(error) if error.is_not_found() => ErrorKind::NotFound,
+            Self::File(_) | Self::Staging(_) => ErrorKind::Io,
+            Self::Store(_) => ErrorKind::Unavailable,
+            Self::OfContent { source, .. } => source.kind(),
+        }
+    }
+
+    pub(crate) fn of_content(self, ingestion: IngestionId, client: &ClientId) -> Self {
+        Self::OfContent { ingestion, client: client.clone(), source: Box::new(self) }
+    }
+}

@@ -1,0 +1,164 @@
+//! Archived files go back to staging, as runs that replace what their app has stored before.
+
+use jiff::Timestamp;
+use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::outcome::Run;
+use mysimbdp_platform::clock;
+use mysimbdp_spool::replace::{self, Succession};
+use mysimbdp_spool::staging;
+use mysimbdp_store::history::History;
+
+use crate::error::QueryError;
+use crate::retry::is_there;
+
+/// Has archived contents be run again.
+#[derive(Debug)]
+pub struct Reprocessing<'a> {
+    config: &'a Config,
+    history: &'a History,
+    /// Nothing is staged; all that would be in the way is found.
+    dry_run: bool,
+}
+
+/// A content that is staged again, or would be.
+#[derive(Debug)]
+pub struct Reprocessed {
+    pub ingestion: IngestionId,
+    pub client: ClientId,
+    pub file: String,
+}
+
+impl<'a> Reprocessing<'a> {
+    pub fn new(config: &'a Config, history: &'a History, dry_run: bool) -> Self {
+        Self { config, history, dry_run }
+    }
+
+    /// One content.
+    ///
+    /// # Errors
+    ///
+    /// It is unknown, or something is in the way.
+    pub async fn one(&self, ingestion: IngestionId) -> Result<Reprocessed, QueryError> {
+        let runs = self.history.entries_of(ingestion).await?;
+        let runs = runs.into_iter().collect::<Result<Vec<Run>, _>>()?;
+        if let Some(client) = runs.first().and_then(|run| run.client.parse().ok()) {
+            return self.content(&client, ingestion, &runs);
+        }
+        // One that is ingested for the first time has no history yet.
+        for client in self.config.clients.keys() {
+            self.not_elsewhere(client, ingestion).map_err(|error| error.of_content(ingestion, client))?;
+        }
+        Err(QueryError::NotFound(format!(
+            "no ingestion {ingestion} is known; `mysimbdp reconcile` lists those that are"
+        )))
+    }
+
+    /// All of a client that were received since then. Each is reported as it is done; what is in the way of one is not in the way
+    /// of others.
+    ///
+    /// # Errors
+    ///
+    /// The history cannot be read.
+    pub async fn all(
+        &self,
+        client: &ClientId,
+        since: Timestamp,
+        report: &mut (dyn FnMut(Result<Reprocessed, QueryError>) + Send),
+    ) -> Result<(), QueryError> {
+        let (mut after, mut runs, mut previous) = (None, Vec::<Run>::new(), None);
+        loop {
+            let page = self.history.page(Some(client), after).await?;
+            for run in page.runs {
+                runs.push(run?);
+            }
+            // The runs of a content follow one another: those of the last one may go on in the next page.
+            while let Some(first) = runs.first() {
+                let of_first = |run: &Run| run.ingestion == first.ingestion;
+                let count = runs.iter().take_while(|run| of_first(run)).count();
+                if count == runs.len() && page.next.is_some() {
+                    break;
+                }
+                let content: Vec<Run> = runs.drain(..count).collect();
+                let Some(ingestion) = due(&content, since) else { continue };
+                // It may have ended once more while we were reading on.
+                if previous.replace(ingestion) != Some(ingestion) {
+                    report(self.content(client, ingestion, &content));
+                }
+            }
+            if page.next.is_none() {
+                return Ok(());
+            }
+            after = page.next;
+        }
+    }
+
+    /// Runs one content again, unless something is in the way.
+    fn content(
+        &self,
+        client: &ClientId,
+        ingestion: IngestionId,
+        runs: &[Run],
+    ) -> Result<Reprocessed, QueryError> {
+        let staged = self.examine(client, ingestion, runs).and_then(|times| {
+            if self.dry_run {
+                return Ok(());
+            }
+            Ok(staging::reprocess(&self.config.layout, client, ingestion, times)?)
+        });
+        staged.map_err(|error| error.of_content(ingestion, client))?;
+        let file = runs.last().map(|run| run.file.clone()).unwrap_or_default();
+        Ok(Reprocessed { ingestion, client: client.clone(), file })
+    }
+
+    fn examine(
+        &self,
+        client: &ClientId,
+        ingestion: IngestionId,
+        runs: &[Run],
+    ) -> Result<Succession, QueryError> {
+        let refused = QueryError::NotConfigured;
+        let Some(settings) = self.config.client(client) else {
+            return Err(refused("the config has no such client any more".to_owned()));
+        };
+        self.not_elsewhere(client, ingestion)?;
+        let archived = self.config.layout.archived(client, ingestion);
+        if !is_there(&archived)? {
+            let problem = "it is not in the archive: drop the file again, with `\"on_duplicate\": \"replace\"` of the client";
+            return Err(QueryError::NotFound(problem.to_owned()));
+        }
+        let manifest = staging::read_manifest(&archived).map_err(QueryError::DamagedManifest)?;
+        let Some(app) = settings.app(&manifest.app) else {
+            let name = &manifest.app;
+            return Err(refused(format!("the client has no app {name} any more, which ingested it")));
+        };
+        if let Some(reason) = replace::refusal(app, replace::last_ingested(runs)) {
+            return Err(refused(format!("it cannot be replaced: {reason}")));
+        }
+        replace::after(runs, clock::now()).ok_or_else(|| QueryError::NotFound("it has no history".to_owned()))
+    }
+
+    /// # Errors
+    ///
+    /// It is staged or held.
+    fn not_elsewhere(&self, client: &ClientId, ingestion: IngestionId) -> Result<(), QueryError> {
+        let layout = &self.config.layout;
+        if is_there(&layout.staged(client, ingestion))? {
+            let problem = "it is still being ingested; try again when it has ended";
+            return Err(QueryError::TryLater(problem.to_owned()));
+        }
+        if is_there(&layout.held(client, ingestion))? {
+            let problem = format!("it is held; `mysimbdp retry {ingestion}` runs it again");
+            return Err(QueryError::InvalidData(problem));
+        }
+        Ok(())
+    }
+}
+
+/// The content of these runs, if it was ingested and received since then.
+fn due(runs: &[Run], since: Timestamp) -> Option<IngestionId> {
+    let last = replace::last_ingested(runs)?;
+    let is_due = last.received_at.timestamp_millis() >= since.as_millisecond();
+    is_due.then(|| last.ingestion.parse().ok())?
+}

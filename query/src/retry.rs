@@ -1,0 +1,191 @@
+//! A held file goes back to staging, a discarded one back to where it was dropped.
+
+use std::ffi::OsStr;
+use std::path::{Component, Path};
+
+use mysimbdp_config::Config;
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::error_chain;
+use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::outcome::Run;
+use mysimbdp_model::reason::Reason;
+use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing};
+use mysimbdp_spool::staging::{self, StagingError};
+
+use crate::error::QueryError;
+use crate::free_name;
+use crate::reason_file::{Explained, reason_in};
+
+/// Where the file is now.
+#[derive(Debug)]
+pub enum Retried {
+    Staged { ingestion: IngestionId, client: ClientId },
+    DroppedAgain(Vec<DropPath>),
+}
+
+/// Has a held or discarded file be processed again; `id` is an ingestion, a run, or the name of a discarded directory.
+///
+/// # Errors
+///
+/// There is no such file, its client is not configured, or it cannot be moved.
+pub fn retry(config: &Config, id: &str) -> Result<Retried, QueryError> {
+    if let Ok(ingestion) = id.parse::<IngestionId>() {
+        return retry_held(config, ingestion);
+    }
+    if let Some(retried) = retry_set_aside(config, id)? {
+        return Ok(retried);
+    }
+    if let Some(ingestion) = Run::ingestion_of(id) {
+        return retry_held(config, ingestion);
+    }
+    retry_discarded(config, id)
+}
+
+fn retry_held(config: &Config, ingestion: IngestionId) -> Result<Retried, QueryError> {
+    for client in staging::owners(&config.layout).map_err(closed)? {
+        let held = config.layout.held(&client, ingestion);
+        if !is_there(&held)? {
+            continue;
+        }
+        must_be_configured(config, client.as_str())?;
+        return match staging::retry_held(&config.layout, &client, ingestion) {
+            Ok(()) => Ok(Retried::Staged { ingestion, client }),
+            Err(error) if error.is_damaged_manifest() => drop_damaged(config, &held, error),
+            Err(error) => Err(error.into()),
+        };
+    }
+    Err(unknown(&ingestion.to_string()))
+}
+
+/// A directory beside the held files: the rest of an original that was written to after it was taken, or damaged content.
+fn retry_set_aside(config: &Config, id: &str) -> Result<Option<Retried>, QueryError> {
+    let is_beside = id.split_once('-').is_some_and(|(ingestion, _)| ingestion.parse::<IngestionId>().is_ok());
+    // The id becomes a path component.
+    if !is_beside || id.contains('/') {
+        return Ok(None);
+    }
+    for client in config.clients.values() {
+        let directory = config.layout.held_root().join(client.id.as_str()).join(id);
+        if !is_there(&directory)? {
+            continue;
+        }
+        let reason = match reason_in(&directory)? {
+            Explained::By(reason) if staging::is_held_late(id) => reason,
+            Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {
+                let problem = format!("{id} was set aside as it is damaged; `mysimbdp purge` removes it");
+                return Err(QueryError::InvalidData(problem));
+            }
+        };
+        // Its first part has been ingested: under ids of its own content a record of it is the same one again.
+        let ids = client.app_for(&reason.file).map(|app| app.settings.ids);
+        if !matches!(ids, Some(Ids::Key | Ids::Object)) {
+            return Err(QueryError::InvalidData(format!(
+                "the first part of {} is ingested already, and would be stored a second time: drop what is missing of it, from {}; \
+                 `mysimbdp purge` removes the rest",
+                reason.file,
+                directory.display()
+            )));
+        }
+        return drop_again(config, &directory, &reason, |name| name != Reason::FILE).map(Some);
+    }
+    Ok(None)
+}
+
+fn retry_discarded(config: &Config, id: &str) -> Result<Retried, QueryError> {
+    // The id becomes a path component, and must be no more than one.
+    let mut components = Path::new(id).components();
+    let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    for client in files::list(&config.layout.discarded_root()).map_err(closed)? {
+        let directory = client.join(id);
+        match reason_in(&directory).map_err(closed)? {
+            Explained::By(reason) if is_name => {
+                return drop_again(config, &directory, &reason, |name| name != Reason::FILE);
+            }
+            Explained::Damaged(damaged) if is_name => {
+                return Err(QueryError::InvalidData(format!(
+                    "{damaged}; drop the file that lies there again"
+                )));
+            }
+            Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {}
+        }
+    }
+    Err(unknown(id))
+}
+
+/// Without its manifest a held file is a file like any other, if it is in one piece.
+fn drop_damaged(config: &Config, directory: &Path, error: StagingError) -> Result<Retried, QueryError> {
+    match reason_in(directory)? {
+        Explained::By(reason) if files::exists(&directory.join(&reason.file)) => {
+            drop_again(config, directory, &reason, |name| name == reason.file.as_str())
+        }
+        Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {
+            let problem =
+                format!("{}; drop again what lies there, with `mysimbdp drop`", error_chain(&error));
+            Err(QueryError::InvalidData(problem))
+        }
+    }
+}
+
+/// The file goes first and the reason last: after a crash in between, the same command finishes the work.
+fn drop_again(
+    config: &Config,
+    directory: &Path,
+    reason: &Reason,
+    is_content: impl Fn(&OsStr) -> bool,
+) -> Result<Retried, QueryError> {
+    let Some(target) = DropPath::parse(&reason.dropped_at) else {
+        let problem = format!("{} names no path below the drop directory", reason.dropped_at);
+        return Err(QueryError::InvalidData(problem));
+    };
+    // What lies beside the folders is routed by its name.
+    let keeps_name = target.parent().is_root();
+    if let Some(client) = reason.client.as_ref().filter(|_| !keeps_name) {
+        must_be_configured(config, client)?;
+    }
+    let from = Directory::of_platform(directory)?;
+    let to = DropDirectory::make(&config.layout)?.make_directory(&target.parent())?;
+    let client = reason.client.as_ref().and_then(|client| config.client(&client.parse().ok()?));
+    let destination = free_name::Destination { folder: &to, client, keeps_name };
+    let mut dropped = Vec::new();
+    for name in from.names()?.iter().filter(|name| is_content(name)) {
+        let called = free_name::first_free(destination, target.name(), |other| {
+            from.move_file(name, &to, other, Existing::Keep)
+        })?;
+        dropped.push(target.parent().join(&called));
+    }
+    files::remove_dir_all(directory)?;
+    Ok(Retried::DroppedAgain(dropped))
+}
+
+fn unknown(id: &str) -> QueryError {
+    QueryError::NotFound(format!(
+        "nothing held or discarded has the id {id:?}; `mysimbdp status` lists the ids"
+    ))
+}
+
+/// Nobody would take it where it returns to; where it lies, a person or `purge` finds it.
+fn must_be_configured(config: &Config, client: &str) -> Result<(), QueryError> {
+    if client.parse().is_ok_and(|id| config.client(&id).is_some()) {
+        return Ok(());
+    }
+    Err(QueryError::NotFound(format!(
+        "it is a file of {client}, which is not configured: add the client to the config first"
+    )))
+}
+
+/// # Errors
+///
+/// Nobody can tell, such as another user than the platform's.
+pub(crate) fn is_there(directory: &Path) -> Result<bool, QueryError> {
+    match files::metadata(directory) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(closed(error)),
+    }
+}
+
+fn closed(error: FileError) -> QueryError {
+    if error.is_denied() { QueryError::NotPermitted(error) } else { QueryError::File(error) }
+}
