@@ -4,27 +4,35 @@ use std::path::Path;
 
 use mysimbdp_config::Config;
 use mysimbdp_config::process_status::{ConfigInUse, Found, find};
+use mysimbdp_config::root_note::{self, Follower};
 use mysimbdp_model::exit;
 use mysimbdp_model::process_kind::ProcessKind;
 
 use crate::error::Failure;
 
-/// What the file says, without a fault: for whatever starts with it.
+/// What the file says, without a fault.
 pub fn sound(file: &Path) -> Result<Config, Failure> {
     Config::load(file, variable).map_err(Failure::from)
+}
+
+/// The same, for what has to do with the processes that follow the file: they must have its data root.
+pub fn on_the_data_root(file: &Path) -> Result<Config, Failure> {
+    let config = sound(file)?;
+    same_data_root(&config, file)?;
+    Ok(config)
 }
 
 /// What one of the processes starts on; `in_place_of` is what an ended one ran on that `up` starts again.
 pub fn of_a_process(file: &Path, in_place_of: Option<&Path>) -> Result<Config, Failure> {
     match in_place_of {
         Some(in_use) => Config::load_again(file, in_use, variable).map_err(Failure::from),
-        None => sound(file),
+        None => on_the_data_root(file),
     }
 }
 
-/// What the file says; or, while the file has faults, what the running processes go on with.
+/// What the file says; or, while the file has faults or another data root, what the running processes go on with.
 pub fn in_use(file: &Path) -> Result<Config, Failure> {
-    sound(file).or_else(|faulty| match Config::in_use(file, variable) {
+    on_the_data_root(file).or_else(|faulty| match Config::in_use(file, variable) {
         Some(config) => {
             eprintln!("mysimbdp: {faulty}");
             eprintln!(
@@ -38,9 +46,34 @@ pub fn in_use(file: &Path) -> Result<Config, Failure> {
 
 /// The same, for what reads or writes the store: it must be the one that the running processes use.
 pub fn of_the_store(file: &Path) -> Result<Config, Failure> {
-    let config = in_use(file)?;
+    let config = in_use_on_the_data_root(file)?;
     like_the_processes(&config, ConfigInUse::elsewhere)?;
     Ok(config)
+}
+
+/// What the running processes go on with while the file has faults, but not while it has another data root.
+pub fn in_use_on_the_data_root(file: &Path) -> Result<Config, Failure> {
+    match sound(file) {
+        Ok(config) => same_data_root(&config, file).map(|()| config),
+        Err(_) => in_use(file),
+    }
+}
+
+fn same_data_root(config: &Config, file: &Path) -> Result<(), Failure> {
+    let root = config.layout.root();
+    match root_note::follower(file).filter(|follower| follower.layout.root() != root) {
+        None => Ok(()),
+        Some(Follower { kind, process, layout }) => Err(Failure::new(
+            exit::CONFIG,
+            format!(
+                "{} runs (pid {}): it has the data root {}, and not {} as here: set data_root as it is there, or stop it",
+                kind.name(),
+                process.pid,
+                layout.root().display(),
+                root.display()
+            ),
+        )),
+    }
 }
 
 /// Refuses a config with another broker than the running processes use, for what talks to the broker alone.

@@ -87,7 +87,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let load = || loading::sound(file);
     let load_process = || loading::of_a_process(file, cli.in_place_of.as_deref());
     match cli.command {
-        Command::Up => commands::up::run(&load()?, file).await,
+        Command::Up => commands::up::run(&loading::on_the_data_root(file)?, file).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Check(Check { command: None }) => commands::check::run(&load()?, file),
         Command::Check(Check { command: Some(CheckCommand::App { stream, protocol, ids, command }) }) => {
@@ -99,7 +99,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Drop(args) => commands::drop_files::run(&loading::of_the_store(file)?, &args).await,
         Command::Status { json } => commands::status::run(&loading::in_use(file)?, json).await,
         Command::Health { json } => commands::health::run(&loading::in_use(file)?, json).await,
-        Command::Reload => commands::reload::run(&load()?).await,
+        Command::Reload => commands::reload::run(&loading::on_the_data_root(file)?).await,
         Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id),
         Command::Reprocess(args) => commands::reprocess::run(&loading::of_the_store(file)?, &args).await,
         Command::Rejected(args) => commands::rejected::run(&loading::of_the_store(file)?, &args).await,

@@ -12,7 +12,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use futures::future::select_all;
-use mysimbdp_config::process_status::ProcessStatus;
+use mysimbdp_config::process_status::{Found, ProcessStatus, find};
 use mysimbdp_config::{Config, address};
 use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_model::{error_chain, exit};
@@ -109,6 +109,29 @@ impl Supervised {
     }
 }
 
+/// Why a process that has ended at its start may stay the next time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hope {
+    None,
+    /// It was killed, or something was missing for a moment.
+    Retry,
+    /// One that an earlier `up` has left is about to end.
+    Predecessor,
+}
+
+fn hope(config: &Config, kind: ProcessKind, status: ExitStatus) -> Hope {
+    match exit_code(status) {
+        None | Some(exit::IO | exit::TEMPORARY | exit::UNAVAILABLE) => Hope::Retry,
+        Some(exit::NO_PERMISSION) => match find(&config.layout, kind) {
+            Ok(Found::Running(_, Some(holder))) if holder.is_orphan() => Hope::Predecessor,
+            // It has ended meanwhile.
+            Ok(Found::NotRunning) => Hope::Predecessor,
+            _ => Hope::None,
+        },
+        Some(_) => Hope::None,
+    }
+}
+
 impl State {
     fn running(child: Child) -> Self {
         Self::Running { child: Box::new(child), since: Instant::now() }
@@ -123,8 +146,13 @@ async fn first_event(processes: &mut [Supervised]) -> Result<(usize, Event), Fai
 }
 
 impl Platform {
-    /// Starts everything and returns when all of it is at work.
-    pub async fn start(config: &Config, config_file: &Path, output: Output) -> Result<Self, Failure> {
+    /// Starts everything and returns when all of it is at work, or is to shut down.
+    pub async fn start(
+        config: &Config,
+        config_file: &Path,
+        output: Output,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> Result<Self, Failure> {
         let stop_grace = config
             .settings
             .batch_manager
@@ -146,13 +174,17 @@ impl Platform {
             output,
             stop_within: stop_grace + STOP_MARGIN,
             _lock: lock,
-            _status: ProcessStatus::new(config, role.name()),
+            _status: ProcessStatus::of_follower(config, config_file, role.name()),
         };
         let mut kinds = ProcessKind::STAGES.to_vec();
         if address::broker(config).is_err() {
             kinds.insert(0, ProcessKind::Broker);
         }
-        match platform.start_all(config, &kinds).await {
+        let started = tokio::select! {
+            started = platform.start_all(config, &kinds) => started,
+            _ = shutdown.wait_for(|stop| *stop) => Ok(()),
+        };
+        match started {
             Ok(()) => Ok(platform),
             Err(failure) => {
                 platform.stop().await;
@@ -198,26 +230,36 @@ impl Platform {
         .await
     }
 
-    /// Waits until each process holds its lock, which names its pid.
+    /// Waits until each process holds its lock, which names its pid. One that ends is started again while there is hope.
     async fn wait_ready(&mut self, config: &Config) -> Result<(), Failure> {
-        let deadline = Instant::now() + READY_WITHIN;
-        for Supervised { kind, state, .. } in &mut self.processes {
-            let State::Running { child, .. } = state else { continue };
+        let started = Instant::now();
+        for position in 0..self.processes.len() {
+            let kind = self.processes[position].kind;
             let (name, directory) = (kind.name(), kind.locked_directory(&config.layout));
-            let own = Holder::Here(child.id().pid);
-            loop {
-                if child.has_ended() {
-                    let status = child.wait().await.map_err(failure)?;
-                    let code = exit_code(status).unwrap_or(exit::SOFTWARE);
-                    return Err(Failure::new(code, format!("{name} ended at its start: {status}")));
-                }
+            let mut is_at_work_by = started + READY_WITHIN;
+            while let State::Running { child, .. } = &mut self.processes[position].state {
+                let own = Holder::Here(child.id().pid);
                 let holds_lock = lock::holder(&directory, name).is_ok_and(|holder| holder == own);
-                let has_address = *kind != ProcessKind::Broker || address::broker(config).is_ok();
+                let has_address = kind != ProcessKind::Broker || address::broker(config).is_ok();
                 if holds_lock && has_address {
                     break;
                 }
-                if Instant::now() >= deadline {
-                    let message = format!("{name} is not at work after {READY_WITHIN:?}");
+                if child.has_ended() {
+                    let status = child.wait().await.map_err(failure)?;
+                    let hope = hope(config, kind, status);
+                    if hope == Hope::Predecessor {
+                        is_at_work_by = started + self.stop_within + READY_WITHIN;
+                    }
+                    if hope == Hope::None || Instant::now() >= is_at_work_by {
+                        let code = exit_code(status).unwrap_or(exit::SOFTWARE);
+                        return Err(Failure::new(code, format!("{name} ended at its start: {status}")));
+                    }
+                    tracing::warn!(process = name, %status, "process ended at its start, is started again");
+                    tokio::time::sleep(BACKOFF_FIRST).await;
+                    let child = self.spawn(kind, &[]).await.map_err(failure)?;
+                    self.processes[position].state = State::running(child);
+                } else if Instant::now() >= is_at_work_by {
+                    let message = format!("{name} is not at work after {:?}", started.elapsed());
                     return Err(Failure::new(exit::UNAVAILABLE, message));
                 }
                 tokio::time::sleep(LOOK_EVERY).await;

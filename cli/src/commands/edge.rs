@@ -21,7 +21,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Reads until the input ends or a signal comes; then waits until all is received, unless it is told not to.
 pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
-    let config = match loading::in_use(file) {
+    let config = match loading::in_use_on_the_data_root(file) {
         // On a machine of its own an edge needs none.
         Err(_) if !files::exists(file) => None,
         config => Some(Arc::new(config?)),

@@ -25,6 +25,8 @@ enum Answer {
     /// It has not said so yet.
     Nothing,
     NotRunning,
+    /// It has ended, and `up` starts it again.
+    StartsAgain,
     Elsewhere(String),
 }
 
@@ -59,6 +61,9 @@ pub async fn run(config: &Config) -> Result<(), Failure> {
 
 fn look(config: &Config, kind: ProcessKind) -> Result<Answer, Failure> {
     Ok(match find(&config.layout, kind)? {
+        Found::NotRunning if matches!(find(&config.layout, ProcessKind::Up)?, Found::Running(..)) => {
+            Answer::StartsAgain
+        }
         Found::NotRunning => Answer::NotRunning,
         Found::Elsewhere { holder } => Answer::Elsewhere(holder),
         Found::Running(_, None) => Answer::Nothing,
@@ -82,6 +87,9 @@ fn describe(answer: &Answer, config: &Config) -> (String, Option<u8>) {
         }
         Answer::Nothing => (format!("has not taken it over within {WITHIN:?}"), Some(exit::TEMPORARY)),
         Answer::NotRunning => ("does not run, and will start with it".to_owned(), Some(exit::UNAVAILABLE)),
+        Answer::StartsAgain => {
+            ("does not run, `mysimbdp up` starts it again".to_owned(), Some(exit::UNAVAILABLE))
+        }
         Answer::Elsewhere(holder) => {
             (format!("runs elsewhere ({holder}), where it takes the file over by itself"), None)
         }

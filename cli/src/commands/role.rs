@@ -75,7 +75,7 @@ fn follow(
     kind: ProcessKind,
 ) -> Result<(LiveConfig, impl Future<Output = Infallible>), Failure> {
     let reload = signals::reload()?;
-    let status = ProcessStatus::new(&config, kind.name());
+    let status = ProcessStatus::of_follower(&config, file, kind.name());
     let notice = Sign::new(&config.layout, kind.name(), "config");
     let (live, offers) = LiveConfig::new(Arc::new(config));
     let variable = |name: &str| std::env::var(name).ok();

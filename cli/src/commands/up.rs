@@ -22,7 +22,7 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
     let _log = role::begin("up", config)?;
     let shutdown = signals::shutdown()?;
     let reload = signals::reload()?;
-    let mut platform = Platform::start(config, config_file, Output::Inherit).await?;
+    let mut platform = Platform::start(config, config_file, Output::Inherit, shutdown.clone()).await?;
     let ready = async {
         tell_ready(config, started).await;
         std::future::pending().await

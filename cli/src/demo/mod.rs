@@ -39,7 +39,7 @@ pub async fn run(args: &Demo) -> Result<(), Failure> {
     println!("data root {}", scene.config.layout.root().display());
     // All that matters is in the log files; this one keeps what is said before they are open.
     let output = Output::AppendTo(scene.config.layout.logs().join("terminal.txt"));
-    let mut platform = Platform::start(&scene.config, &scene.config_file, output).await?;
+    let mut platform = Platform::start(&scene.config, &scene.config_file, output, shutdown.clone()).await?;
     println!(
         "broker {}, coredms {}, database {}",
         address::broker(&scene.config)

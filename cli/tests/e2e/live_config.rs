@@ -104,3 +104,60 @@ async fn a_hangup_of_up_reloads_and_settings_that_need_a_restart_are_refused_by_
     assert!(!platform.root.drop_directory("later").exists(), "nothing of it is taken over");
     assert!(up.interrupt().success(), "{}", up.output());
 }
+
+/// Below the new data root nothing says that they run: a command there would be beside the platform.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_do_not_go_to_an_edited_data_root_while_the_processes_run_on_the_old_one() {
+    let clients = json!([documents("client2"), keyed_stream("client3")]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let edge = ["edge", "--client", "client3", "--source", "meter", "--follow"];
+    let lines = platform.root.path().join("lines.ndjson");
+    std::fs::write(&lines, messages(0, 10)).expect("write lines");
+    let lines = lines.to_str().expect("UTF-8");
+    let elsewhere = tempfile::tempdir().expect("temporary directory");
+    let sound = std::fs::read_to_string(platform.root.config()).expect("read");
+    platform.configure(|config| config["data_root"] = json!(elsewhere.path()));
+
+    let names_both = |refused: &str| {
+        for root in [platform.root.path(), elsewhere.path()] {
+            assert!(refused.contains(&*root.to_string_lossy()), "{refused}");
+        }
+        assert!(refused.contains("set data_root as it is there, or stop it"), "{refused}");
+    };
+    let follow: Vec<&str> = edge.into_iter().chain([lines]).collect();
+    let drop = ["drop", "client2", lines];
+    for words in [
+        &["up"][..],
+        &["fetchdata"],
+        &["reload"],
+        &drop,
+        &["reconcile"],
+        &["purge", "--held", "--older-than", "1h"],
+        &follow,
+    ] {
+        names_both(&platform.command(78, words));
+    }
+    // These tell of the platform that runs.
+    for words in [&["health"][..], &["list"], &["status"]] {
+        names_both(&platform.command(0, words));
+    }
+    assert_eq!(
+        std::fs::read_dir(elsewhere.path()).expect("a directory").count(),
+        0,
+        "nothing was made there"
+    );
+
+    // It may have other faults, or be gone.
+    std::fs::write(platform.root.config(), "{").expect("write");
+    platform.command(0, &["health"]);
+    std::fs::remove_file(platform.root.config()).expect("remove");
+    platform.command(0, &["health"]);
+
+    // Where nothing runs any more, the note is no obstacle.
+    std::fs::write(platform.root.config(), sound).expect("write");
+    assert!(up.interrupt().success(), "{}", up.output());
+    platform.configure(|config| config["data_root"] = json!(elsewhere.path()));
+    platform.command(69, &["health"]);
+}

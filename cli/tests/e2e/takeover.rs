@@ -95,6 +95,52 @@ async fn embedded_broker_killed_under_up_is_started_again_and_everything_goes_on
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
+/// What it was to start again after its start it starts again during it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_while_up_starts_it_is_started_again() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
+    for role in ["fetchdata", "batch-manager", "stream-manager"] {
+        let mut up = Daemon::start(&platform.root, &["up"], &[]);
+        let mut killed = None;
+        until(SOON, "it is killed", || {
+            let child = descendants(up.pid()).into_iter().find(|pid| {
+                std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|words| words.contains(role))
+            });
+            killed = killed.or(child);
+            killed.is_some()
+        });
+        signal(killed.expect("a pid"), Signal::KILL);
+        up.until_output(SOON, "ready after");
+        platform.command(0, &["health"]);
+        assert!(up.interrupt().success(), "{role}: {}", up.output());
+    }
+}
+
+/// The processes of a killed `up` end in order, which takes as long as the clients' apps take.
+#[tokio::test(flavor = "multi_thread")]
+async fn up_waits_for_the_processes_that_a_killed_one_has_left() {
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
+    platform.set("stream_manager", json!({"stop_grace": "4s"}));
+    let mut killed = Daemon::start(&platform.root, &["up"], &[]);
+    killed.until_output(SOON, "ready after");
+    let instance = platform.instances("client3", 1).await[0];
+    signal(instance, Signal::STOP);
+    killed.kill9();
+
+    let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    platform.instances("client3", 1).await;
+    assert!(up.interrupt().success(), "{}", up.output());
+
+    // One that a person has started is not waited for.
+    let mut manager = platform.start("stream-manager");
+    platform.instances("client3", 1).await;
+    let said = platform.command(77, &["up"]);
+    assert!(said.contains("stream-manager ended at its start"), "{said}");
+    assert!(manager.terminate().success(), "{}", manager.output());
+}
+
 /// Two data roots by mistake with one topic prefix: their instances have the same client ids, and take the session from
 /// each other until one side gives up, which a person sees.
 #[tokio::test(flavor = "multi_thread")]

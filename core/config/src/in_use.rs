@@ -6,21 +6,16 @@
 use std::path::{Path, PathBuf};
 
 use mysimbdp_model::layout::Layout;
-use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::files;
 use serde_json::Value;
 
-use super::{Config, Faults, live, validate};
-use crate::process_status::{Found, find};
+use super::{Config, Faults, live, root_note, validate};
 
 /// What the processes run on whose config has been `file`; `None` if none of them runs.
 pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
-    let layout = Layout::new(data_root(file)?);
-    let runs = |kind: &ProcessKind| matches!(find(&layout, *kind), Ok(Found::Running(..)));
-    if !ProcessKind::ON_THE_CONFIG.iter().any(runs) {
-        return None;
-    }
-    kept(file, &layout.config_in_use(), variable)
+    let by_the_file = || root_note::running(&Layout::new(data_root(file)?), |_| true);
+    let follower = root_note::follower(file).or_else(by_the_file)?;
+    kept(file, &follower.layout.config_in_use(), variable)
 }
 
 /// What a process starts on that takes the place of one that ended: what the file says, unless the processes that

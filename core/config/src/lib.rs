@@ -15,6 +15,7 @@ mod place;
 mod problems;
 pub mod process_status;
 mod program;
+pub mod root_note;
 mod schema;
 mod semantics;
 pub mod settings;

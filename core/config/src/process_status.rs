@@ -2,6 +2,7 @@
 //!
 //! A process says it in a status file and holds a lock for as long as it is at work; [`find`] puts the two together.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use mysimbdp_platform::status_file::{self, StatusFile, TEXT_CHARS_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::address;
-use crate::{BROKER_VARIABLE, COREDMS_VARIABLE, Config};
+use crate::{BROKER_VARIABLE, COREDMS_VARIABLE, Config, root_note};
 
 /// What a process says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,12 @@ pub struct RunningProcess {
     pub process: ProcessId,
     pub started_at: Timestamp,
     pub config: ConfigInUse,
+    /// The file that it follows. Absent in what older processes say, and the embedded broker follows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<PathBuf>,
+    /// The `up` that has started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<ProcessId>,
     /// The config file has been edited, and this process does not take it over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedConfig>,
@@ -50,6 +57,13 @@ pub struct ConfigInUse {
     pub database: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_prefix: Option<String>,
+}
+
+impl RunningProcess {
+    /// Whether the `up` that has started it has ended. Then it ends, too, when its work is done.
+    pub fn is_orphan(&self) -> bool {
+        self.supervisor.is_some_and(|supervisor| !supervisor.alive())
+    }
 }
 
 impl ConfigInUse {
@@ -140,6 +154,15 @@ pub struct ProcessStatus {
 }
 
 impl ProcessStatus {
+    /// This process is `role`, runs on `config` and follows `file`.
+    pub fn of_follower(config: &Config, file: &Path, role: &str) -> Self {
+        let mut status = Self::new(config, role);
+        status.status.config_file = root_note::absolute(file).ok();
+        status.show();
+        root_note::write(file, &config.layout);
+        status
+    }
+
     /// This process is `role` and runs on `config`.
     pub fn new(config: &Config, role: &str) -> Self {
         let now = clock::now();
@@ -150,6 +173,8 @@ impl ProcessStatus {
                 process: ProcessId::current(),
                 started_at: now,
                 config: ConfigInUse::of(config),
+                config_file: None,
+                supervisor: supervisor(config),
                 refused: None,
                 silent: Duration::ZERO,
             },
@@ -184,6 +209,15 @@ impl ProcessStatus {
     fn show(&mut self) {
         let content = serde_json::to_vec(&self.status);
         self.file.show(content.expect("a status has no map with keys other than text"));
+    }
+}
+
+/// The parent of this process, if that is `up` on the same data root.
+fn supervisor(config: &Config) -> Option<ProcessId> {
+    let parent = ProcessId::of_pid(std::os::unix::process::parent_id())?;
+    match find(&config.layout, ProcessKind::Up) {
+        Ok(Found::Running(up, _)) if up == parent => Some(parent),
+        _ => None,
     }
 }
 
