@@ -18,7 +18,7 @@ pub enum EdgeError {
     #[error("message has {bytes} bytes, allowed are at most {bytes_max}")]
     TooLarge { bytes: usize, bytes_max: usize },
     #[error(
-        "{count} messages are not received within {seconds} s: the platform has confirmed them through number {through}"
+        "{count} messages are not received within {seconds} s: since its start the platform has confirmed them through number {through}"
     )]
     NotReceived { count: u64, through: u64, seconds: f64 },
     #[error("the edge is closed")]

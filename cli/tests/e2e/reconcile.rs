@@ -315,6 +315,10 @@ async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing(
     // Behind a gap that is asked for.
     good.insert("readings", 110..=119, b"").await;
     good.mark(110, 119).await;
+    let largest = Stream::open(&root, "largest").await;
+    largest.insert("rejected", u64::MAX..=u64::MAX, b"content1").await;
+    largest.insert("readings", u64::MAX - 1..=u64::MAX - 1, b"").await;
+    largest.mark(u64::MAX - 1, u64::MAX).await;
     let found = reconcile(&root, 0, &["--json"]);
     let report: Value = serde_json::from_str(&found).expect("JSON alone");
     let row = &report["sources"][0];
@@ -328,7 +332,7 @@ async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing(
     let report: Value = serde_json::from_str(&found).expect("JSON alone");
     let row = &report["messages"][0];
     let of = |name: &str| row[name].as_u64().expect("a number");
-    assert_eq!(["documents", "numbered", "unnumbered"].map(of), [112, 109, 3], "{row}");
+    assert_eq!(["documents", "numbered", "unnumbered"].map(of), [113, 110, 3], "{row}");
     assert!(reconcile(&root, 0, &[]).contains("unnumbered messages are counted and not compared"));
 
     let lossy = Stream::open(&root, "lossy").await;
@@ -349,7 +353,7 @@ async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing(
         found.contains("source broken") && found.contains("2 numbers were received but are neither stored"),
         "{found}"
     );
-    for stream in [good, lossy, broken] {
+    for stream in [good, largest, lossy, broken] {
         stream.store.close().await;
     }
 }

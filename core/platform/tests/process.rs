@@ -267,6 +267,41 @@ async fn what_was_left_behind_has_ended_when_it_is_said_to_be_killed() {
     assert_eq!(kill_left_behind(&owner()).await, 0, "some are still there");
 }
 
+/// Each of them is gone before a look at all processes comes to it.
+#[tokio::test]
+async fn a_chain_of_processes_that_each_fork_and_end_at_once_is_killed() {
+    const CHAIN: &str = r#"
+import os, sys, time
+if os.fork():
+    time.sleep(30)
+os.setsid()
+end = time.monotonic() + 30
+while time.monotonic() < end:
+    if os.fork():
+        os._exit(0)
+    os.write(1, b".")
+    time.sleep(float(sys.argv[1]))
+"#;
+    let python = find_program("python3", Path::new("/")).expect("python3 is on the PATH");
+    for pause in ["0.02", "0.005", "0.001", "0.0002"] {
+        let spawn = Spawn {
+            program: python.clone(),
+            args: vec!["-c".into(), CHAIN.into(), pause.into()],
+            output: Output::Piped,
+            ..sh("")
+        };
+        let mut first = spawn.start().await.expect("start python3");
+        let mut stdout = first.stdout.take().expect("piped");
+        let mut dots = [0; 10];
+        stdout.read_exact(&mut dots).await.expect("the chain runs");
+        assert!(kill_left_behind(&owner()).await >= 1);
+        // Held open by the chain as long as there is one.
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), stdout.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "pause {pause}: it goes on, {} dots later", rest.len());
+    }
+}
+
 /// The file that tells the next test's second process what to do.
 const CHILD_OF_KILLED: &str = "MYSIMBDP_TEST_SPAWN_AND_WAIT";
 

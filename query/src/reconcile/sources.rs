@@ -39,11 +39,11 @@ pub(super) async fn look(
         let counts = stream.is_some_and(|stream| {
             stream.settings.ids == Ids::Platform && !client.expires(&stream.collection)
         });
-        let place = Place { store, client: &client.id, known: &known, counts };
-        let (numbers, gaps) = place.settled().await?;
+        let numbering = Numbering { store, client: &client.id, known: &known, counts };
+        let (numbers, gaps) = numbering.settled().await?;
         report.source(&client.id, &known, &numbers, gaps);
         if counts {
-            *numbered.entry(known.collection.clone()).or_default() += place.stored(0, u64::MAX - 1).await?;
+            *numbered.entry(known.collection.clone()).or_default() += numbering.stored(0, u64::MAX).await?;
         }
     }
     for stream in &client.streams {
@@ -58,7 +58,7 @@ pub(super) async fn look(
 }
 
 /// One numbering of a source.
-struct Place<'a> {
+struct Numbering<'a> {
     store: &'a Arc<dyn Coredms>,
     client: &'a ClientId,
     known: &'a Known,
@@ -66,7 +66,7 @@ struct Place<'a> {
     counts: bool,
 }
 
-impl Place<'_> {
+impl Numbering<'_> {
     /// What is received, and how many numbers are missing in between. What is stored and not yet marked is waited for.
     async fn settled(&self) -> Result<(Numbers, u64), CoredmsError> {
         let Known { collection, source, .. } = self.known;
@@ -76,7 +76,7 @@ impl Place<'_> {
         let lost = self.lost().await?;
         let last = progress.received.last().map_or(progress.through, |range| range.1);
         // Of a source with a long gap not everything behind it is told.
-        let end = if progress.highest > last { last } else { u64::MAX - 1 };
+        let end = if progress.highest > last { last } else { u64::MAX };
         let (through, beyond) = (progress.through, progress.received.count());
         let gaps = progress.missing().count();
         let mut numbers = Numbers { through, beyond, ..Numbers::default() };
@@ -85,7 +85,10 @@ impl Place<'_> {
             return Ok((numbers, gaps));
         }
         let first = self.account(FIRST, through, &lost).await?;
-        let second = self.account(through + 1, end, &lost).await?;
+        let second = match through.checked_add(1) {
+            Some(next) => self.account(next, end, &lost).await?,
+            None => Account::default(),
+        };
         numbers.accounted = Some(first.all);
         numbers.accounted_beyond = Some(second.all);
         numbers.lost = first.lost + second.lost;
@@ -150,7 +153,11 @@ impl Place<'_> {
     }
 
     async fn stored(&self, first: u64, last: u64) -> Result<u64, CoredmsError> {
-        self.store.count_ids(&self.known.collection, self.id(first), self.id(last.saturating_add(1))).await
+        let (collection, end) = (&self.known.collection, self.id(last.saturating_add(1)));
+        let stored = self.store.count_ids(collection, self.id(first), end).await?;
+        // The end is exclusive, and no number follows the largest.
+        let has_largest = last == u64::MAX && self.without_document(&[last]).await?.is_empty();
+        Ok(stored + u64::from(has_largest))
     }
 
     /// The numbers that the source no longer had when it was asked for them.

@@ -35,18 +35,24 @@ impl Stat {
 /// The processes that `accept` takes, each as a descriptor that can mean no other.
 pub(super) fn processes(accept: impl Fn(&Stat, u32) -> bool) -> Vec<(u32, OwnedFd)> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(|number| {
-        let pid = number.cast_unsigned();
-        // Cheap refusal first; then once more with the descriptor open, so that pid and descriptor are one process.
-        let taken = || Stat::of(pid).is_some_and(|stat| !stat.ended && accept(&stat, pid));
-        if !taken() {
-            return None;
-        }
-        let handle = pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
-        taken().then_some((pid, handle))
-    })
-    .collect()
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, open(pid, &accept)?))).collect()
+}
+
+/// The process with this pid, if `accept` takes it.
+pub(super) fn open(pid: u32, accept: impl Fn(&Stat, u32) -> bool) -> Option<OwnedFd> {
+    // Cheap refusal first; then once more with the descriptor open, so that pid and descriptor are one process.
+    let taken = || Stat::of(pid).is_some_and(|stat| !stat.ended && accept(&stat, pid));
+    if !taken() {
+        return None;
+    }
+    let handle = pidfd_open(Pid::from_raw(pid.cast_signed())?, PidfdFlags::empty()).ok()?;
+    taken().then_some(handle)
+}
+
+/// The pid that was given last: the next one is the next number that is free.
+pub(super) fn last_pid() -> Option<u32> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
 /// The mask of handled signals in `/proc/<pid>/status`.

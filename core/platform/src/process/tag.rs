@@ -14,10 +14,12 @@ use futures::future::join_all;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, pidfd_send_signal, setrlimit};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::proc::{end_of, processes};
+use super::proc::{self, Stat, end_of, last_pid, processes};
 
 /// Scans of `/proc` at most: a process that forks faster than it is found needs more than one.
 const SCANS_MAX: usize = 20;
+/// Looks at what was started since, after each scan. Other programs start processes all the time, too.
+const CHASES_MAX: usize = 100;
 /// Each costs a descriptor, of which enough must be left to find all others of a program that forks without end.
 const WAITED_FOR_MAX: usize = 100;
 /// Even a process with a lot of memory ends within this time; one that waits for a dead disk may never.
@@ -117,24 +119,32 @@ struct Killed {
 }
 
 fn kill(since: u64, accept: impl Fn(Tag) -> bool) -> Killed {
+    let own = std::process::id();
+    let accept =
+        |stat: &Stat, pid: u32| pid != own && stat.start_time >= since && Tag::of(pid).is_some_and(&accept);
     // A scan may find again what has been killed in the one before and has not ended yet.
     let mut pids = BTreeSet::new();
     let mut killed = Killed::default();
-    let own = std::process::id();
     for _ in 0..SCANS_MAX {
-        let found = processes(|stat, pid| {
-            pid != own && stat.start_time >= since && Tag::of(pid).is_some_and(&accept)
-        });
+        let mut last = last_pid();
         let mut is_new = false;
-        for (pid, process) in found {
-            // One that has ended meanwhile needs no signal.
-            if pidfd_send_signal(&process, Signal::KILL).is_ok() && pids.insert(pid) {
-                is_new = true;
-                killed.count += 1;
-                if killed.processes.len() < WAITED_FOR_MAX {
-                    killed.processes.push(process);
+        for (pid, process) in processes(accept) {
+            is_new |= killed.kill(pid, process, &mut pids);
+        }
+        // A process that forks and ends at once is gone before the scan comes to it, and so is its child: what was started
+        // since then is looked at by its pid, which takes less time than it lives.
+        for _ in 0..CHASES_MAX {
+            let (Some(before), Some(now)) = (last, last_pid()) else { break };
+            if before == now {
+                break;
+            }
+            // The numbers begin anew at some point; then the next scan has to do.
+            for pid in before.saturating_add(1)..=now {
+                if let Some(process) = proc::open(pid, accept) {
+                    is_new |= killed.kill(pid, process, &mut pids);
                 }
             }
+            last = Some(now);
         }
         if !is_new {
             return killed;
@@ -142,6 +152,21 @@ fn kill(since: u64, accept: impl Fn(Tag) -> bool) -> Killed {
     }
     tracing::warn!(killed = killed.count, "processes of an app start others faster than they are found");
     killed
+}
+
+impl Killed {
+    /// Returns whether it is one more.
+    fn kill(&mut self, pid: u32, process: OwnedFd, pids: &mut BTreeSet<u32>) -> bool {
+        // One that has ended meanwhile needs no signal.
+        if pidfd_send_signal(&process, Signal::KILL).is_err() || !pids.insert(pid) {
+            return false;
+        }
+        self.count += 1;
+        if self.processes.len() < WAITED_FOR_MAX {
+            self.processes.push(process);
+        }
+        true
+    }
 }
 
 /// Only root may raise a limit, so without it no tag can be given below a limit.
