@@ -24,16 +24,16 @@ use crate::unit::{Input, WorkUnit};
 use crate::verify_report::{Evidence, verify_report};
 use crate::{audit, history, replace, timing};
 
-/// What became of an attempt; with what is to be known at the next one.
+/// The result of an attempt, with the record of it that the next attempt needs.
 #[derive(Debug)]
 pub(crate) enum Attempted {
     Done(Outcome),
-    /// It is the app's fault: so often only.
+    /// The app is at fault: tried again a limited number of times.
     Failed {
         attempt: Attempt,
         reason: Objection,
     },
-    /// Something that is needed is not there: as long as that takes.
+    /// Something that the attempt needs is unavailable: tried again without limit.
     Later {
         attempt: Attempt,
         reason: String,
@@ -43,7 +43,7 @@ pub(crate) enum Attempted {
         attempt: Attempt,
         reason: Objection,
     },
-    /// By the shutdown: the next start runs it again.
+    /// Stopped by the shutdown: the next start runs the unit again.
     Stopped,
 }
 
@@ -60,13 +60,13 @@ enum Obstacle {
     Irreplaceable(String),
 }
 
-/// Makes the next attempt after `before`.
+/// Makes the next attempt at a unit after `before`.
 pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, before: Attempt) -> Attempted {
     let since = Instant::now();
     let unit = &work.units[unit];
     let program = match context.program(work.config(), work.client(), work.app()) {
         Ok(program) => program,
-        // A person must mend that, which a few attempts leave time for.
+        // A person must repair that; a few attempts leave time for it.
         Err(error) => {
             return fail(work, unit.index, before, ReasonCode::AppFailed.because(error_chain(&error))).await;
         }
@@ -107,14 +107,14 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     conclude(store.as_ref(), work, unit, attempt, ran, since).await
 }
 
-/// Counts what is there already, notes that the unit is begun, and verifies its bytes.
+/// Counts the records that coredms has already, verifies the unit's bytes, and notes that the attempt has begun.
 async fn prepare(
     context: &Context,
     work: &Arc<Work>,
     unit: &WorkUnit,
     before: Attempt,
 ) -> Result<(Attempt, Feed, Arc<dyn Coredms>), Obstacle> {
-    // Also where nothing is counted: the collections must be as the config says.
+    // Needed even if nothing is counted: opening it sets the collections up as the config says.
     let store = context.stores.client(work.client()).await?;
     if work.manifest.replace
         && let Some(reason) = history::refusal_to_replace(&context.stores, work).await?
@@ -124,7 +124,7 @@ async fn prepare(
     let baseline = if before.attempt == 0 {
         baseline(context, store.as_ref(), work, unit).await?
     } else {
-        // It may have failed for want of the store, and would again.
+        // The last attempt may have failed because the store was unavailable, and this one would too.
         store.ping().await?;
         before.baseline
     };
@@ -140,9 +140,10 @@ async fn prepare(
     Ok((attempt, feed.await?, store))
 }
 
-/// How many of the unit's records are in coredms before this run has written any; `None` where that cannot be told.
+/// Counts the unit's records that were in coredms before this run wrote any; `None` if they cannot be counted.
 ///
-/// What is there of content that had no earlier run, an attempt of this one has stored whose note a power cut has taken.
+/// If the content had no earlier run, the records found were stored by an attempt of this run whose note was lost in a
+/// power cut, so they do not count.
 async fn baseline(
     context: &Context,
     store: &dyn Coredms,
@@ -151,10 +152,10 @@ async fn baseline(
 ) -> Result<Option<u64>, CoredmsError> {
     let (manifest, collection) = (&work.manifest, &work.app().collection);
     if manifest.replace {
-        // What is there is replaced, and so nothing of it is a duplicate.
+        // Existing records are replaced, so none of them is a duplicate.
         return Ok(None);
     }
-    let there = match (work.app().settings.ids, unit.input) {
+    let found = match (work.app().settings.ids, unit.input) {
         (Ids::Platform, _) => audit::records(store, collection, manifest, unit).await?,
         (Ids::Object, Input::File | Input::Join) => {
             let length = object_length(store, collection, manifest.ingestion).await?;
@@ -162,8 +163,8 @@ async fn baseline(
         }
         (Ids::Object | Ids::Key | Ids::None, _) => return Ok(None),
     };
-    let was_there = there > 0 && history::has_earlier_run(&context.stores, manifest).await?;
-    Ok(Some(if was_there { there } else { 0 }))
+    let had_earlier_run = found > 0 && history::has_earlier_run(&context.stores, manifest).await?;
+    Ok(Some(if had_earlier_run { found } else { 0 }))
 }
 
 async fn conclude(
@@ -188,7 +189,7 @@ async fn conclude(
         Verdict::Crashed(reason) => {
             return match store.ping().await {
                 Ok(()) => fail(work, unit.index, attempt, ReasonCode::AppFailed.because(reason)).await,
-                // Not the app's fault, as far as anybody can tell.
+                // The store may be the cause, so the app is not blamed.
                 Err(error) => {
                     later(work, unit.index, attempt, format!("{reason}, and {}", error_chain(&error))).await
                 }
@@ -204,7 +205,7 @@ async fn conclude(
     };
     let counted = match audit::count(store, work, unit, &report).await {
         Ok(counted) => counted,
-        // It is run again, and finds its records there.
+        // The unit is run again, and the app finds its records in the store.
         Err(error) => return later(work, unit.index, attempt, error_chain(&error)).await,
     };
     let audited = match audit::compare(counts, &counted) {
@@ -230,7 +231,7 @@ async fn conclude(
             timing::of_unit(Stage::Ingest, work, unit, took);
             Attempted::Done(outcome)
         }
-        // It is run again, and finds its records there.
+        // The unit is run again, and the app finds its records in the store.
         Err(error) => later(work, unit.index, attempt, error_chain(&error)).await,
     }
 }
@@ -255,11 +256,11 @@ async fn later(work: &Work, index: u32, attempt: Attempt, reason: String) -> Att
     Attempted::Later { attempt, reason }
 }
 
-/// Writes down where the unit stands, for a restart and for people. It counts in memory all the same.
+/// Writes the attempt to disk, for a restart and for people. The manager has it in memory even if that fails.
 async fn note(work: &Work, index: u32, attempt: &Attempt) {
     let (directory, noted) = (work.directory.clone(), attempt.clone());
     let written = blocking(move || write_attempt(&directory, index, &noted)).await;
-    // What the machine lacks is the reason of the next wait, and told there.
+    // An exhausted resource becomes the reason of the next wait and is reported there.
     if let Err(error) = written.or_else(|error| if error.is_exhausted() { Ok(()) } else { Err(error) }) {
         tracing::warn!(ingestion = %work.manifest.ingestion, error = error_chain(&error), "an attempt is not written down");
     }

@@ -1,7 +1,7 @@
-//! Counts in coredms what an app says that it stored, before it is believed.
+//! Counts in coredms what an app reports as stored, before the report is believed.
 //!
-//! 1. [`count`] looks, by the kind of the ids;
-//! 2. [`compare`], purely: what was reported and what was counted must be the same.
+//! 1. [`count`] counts, depending on the kind of the ids;
+//! 2. [`compare`] is pure: the reported and the counted numbers must be the same.
 //!
 //! Keys are counted while the app lists them, by [`crate::run::KeyCheck`].
 
@@ -15,24 +15,24 @@ use crate::replace;
 use crate::run::{AppReport, Keys};
 use crate::unit::{Input, WorkUnit};
 
-/// What there is of a unit.
+/// What coredms has of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Counted {
-    /// Documents whose `_id` is of one of the unit's records.
+    /// Documents whose `_id` is that of one of the unit's records.
     Records(u64),
-    /// Likewise, in a collection whose documents expire.
+    /// The same, in a collection whose documents expire.
     Unexpired(u64),
-    /// What was found of the keys that the app has listed.
+    /// The result of looking up the keys that the app has listed.
     Keys(Keys),
-    /// The length that the object's own document has, where it has one, and what lies below it.
+    /// The length in the object's own document, if it has one, and the chunks stored under its id.
     Object { bytes: u64, length: Option<u64>, extent: Extent },
     /// The chunks in the unit's range of an object. Their bytes are counted with the whole object, at its join.
     Range { bytes: u64, chunks: u64 },
-    /// The app's ids are its own.
+    /// The app uses ids of its own, which cannot be counted.
     Unknown,
 }
 
-/// Looks at what there is of the unit.
+/// Counts what coredms has of the unit.
 pub(crate) async fn count(
     store: &dyn Coredms,
     work: &Work,
@@ -44,7 +44,7 @@ pub(crate) async fn count(
         (Ids::Platform, _) => {
             let mut records = records(store, collection, manifest, unit).await?;
             if manifest.replace {
-                // Those of earlier runs go when it is known that the file is not held.
+                // Records of earlier runs are removed once it is known that the file is not held.
                 records -= records.min(replace::count_stale(store, collection, manifest, rejected).await?);
             }
             Ok(if work.client().expires(collection) {
@@ -70,7 +70,7 @@ pub(crate) async fn count(
     }
 }
 
-/// How many of the unit's records are in coredms.
+/// Returns how many of the unit's records are in coredms.
 pub(crate) async fn records(
     store: &dyn Coredms,
     collection: &str,
@@ -82,16 +82,16 @@ pub(crate) async fn records(
     store.count_ids(collection, first, end).await
 }
 
-/// Whether it was counted, or in which way the report is not what was counted.
+/// Returns whether the report was confirmed by a count, or how it differs from the count.
 pub(crate) fn compare(reported: Counts, counted: &Counted) -> Result<bool, String> {
-    let there = reported.stored + reported.duplicates;
+    let in_store = reported.stored + reported.duplicates;
     let says = || format!("says it stored {} and found {}", reported.stored, reported.duplicates);
     match counted {
-        Counted::Unexpired(records) if *records <= there => Ok(*records == there),
-        Counted::Records(records) | Counted::Unexpired(records) if *records != there => {
+        Counted::Unexpired(records) if *records <= in_store => Ok(*records == in_store),
+        Counted::Records(records) | Counted::Unexpired(records) if *records != in_store => {
             Err(format!("{}, but of the unit's records coredms has {records}", says()))
         }
-        Counted::Keys(Keys { listed, .. }) if *listed != there => {
+        Counted::Keys(Keys { listed, .. }) if *listed != in_store => {
             Err(format!("{}, but lists {listed} keys", says()))
         }
         Counted::Keys(Keys { not_replaced, .. }) if *not_replaced > 0 => Err(format!(
@@ -102,9 +102,9 @@ pub(crate) fn compare(reported: Counts, counted: &Counted) -> Result<bool, Strin
         Counted::Keys(Keys { missing: Some(key), .. }) => {
             Err(format!("{}, but the key {key} that it lists is not in coredms", says()))
         }
-        // A file without records is stored all the same.
+        // A file without records is stored too.
         Counted::Object { length: None, extent: Extent { chunks: 0, .. }, .. }
-            if there == 0 && reported.received > 0 =>
+            if in_store == 0 && reported.received > 0 =>
         {
             Ok(true)
         }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_is_believed() {
+    fn a_report_that_equals_the_count_is_believed() {
         let whole = 2 * CHUNK + 1;
         for (reported, counted) in [
             (reported(7, 2, 1), Counted::Records(9)),
@@ -171,13 +171,13 @@ mod tests {
             assert_eq!(compare(reported, &counted), Ok(true), "{reported:?} {counted:?}");
         }
         assert_eq!(compare(reported(9, 0, 0), &Counted::Unknown), Ok(false));
-        // What has expired can no longer be counted, and that may be anything.
+        // Expired documents can no longer be counted, and there may be any number of them.
         assert_eq!(compare(reported(7, 2, 1), &Counted::Unexpired(9)), Ok(true));
         assert_eq!(compare(reported(7, 2, 1), &Counted::Unexpired(0)), Ok(false));
     }
 
     #[test]
-    fn more_or_less_than_was_counted_is_not_believed_and_both_are_named() {
+    fn a_report_that_differs_from_the_count_is_not_believed_and_both_numbers_are_named() {
         let whole = 2 * CHUNK + 1;
         for (reported, counted, fragments) in [
             (reported(7, 2, 1), Counted::Records(8), ["stored 7 and found 2", "coredms has 8"]),

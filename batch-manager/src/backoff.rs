@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use mysimbdp_config::settings;
 
-/// What was away and is there again is noticed within this time.
-const AWAY_MAX: Duration = Duration::from_secs(20);
+/// A service that is available again is noticed within this time.
+const UNAVAILABLE_MAX: Duration = Duration::from_secs(20);
 
-/// The wait after so many failures in a row, from 1: doubling from first to max, times a factor that spreads retries.
+/// Returns the delay after so many failures in a row, from 1: it doubles from `backoff_first` to `backoff_max`, times a
+/// factor that spreads retries.
 ///
 /// `jitter` is from 0.5 to 1.5.
 pub(crate) fn delay(settings: &settings::BatchManager, failures: u32, jitter: f64) -> Duration {
@@ -16,9 +17,9 @@ pub(crate) fn delay(settings: &settings::BatchManager, failures: u32, jitter: f6
     delay.min(settings.backoff_max.duration()).mul_f64(jitter)
 }
 
-/// The same where it is not the app's fault, but something is away: it is looked often enough whether it is there again.
+/// The same if something is unavailable and the app is not at fault: bounded, so that its return is noticed soon.
 pub(crate) fn wait(settings: &settings::BatchManager, tries: u32, jitter: f64) -> Duration {
-    delay(settings, tries, jitter).min(AWAY_MAX)
+    delay(settings, tries, jitter).min(UNAVAILABLE_MAX)
 }
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_doubles_up_to_its_bound() {
+    fn the_delay_doubles_up_to_its_bound() {
         let settings = settings::BatchManager {
             backoff_first: Period::millis(100),
             backoff_max: Period::seconds(1),
@@ -43,9 +44,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_away_is_asked_for_often_enough() {
+    fn what_is_unavailable_is_tried_again_often_enough() {
         let settings = settings::BatchManager { backoff_max: Period::seconds(3600), ..Default::default() };
         assert_eq!(wait(&settings, 1, 1.0), Duration::from_secs(1));
-        assert_eq!(wait(&settings, 1000, 1.5), AWAY_MAX);
+        assert_eq!(wait(&settings, 1000, 1.5), UNAVAILABLE_MAX);
     }
 }

@@ -16,14 +16,14 @@ use crate::stores::Stores;
 
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// What it began with: of it only what counts from the start.
+    /// The config at the start. Use it only for settings that do not change while the process runs.
     pub(crate) config: Arc<Config>,
-    /// Under this name the started processes are found again.
+    /// The name by which the started processes are found again.
     pub(crate) owner: String,
     pub(crate) stores: Stores,
     pub(crate) workers: Workers,
     pub(crate) outbox: Outbox,
-    /// Turns true when running apps are to be stopped.
+    /// True when running apps must stop.
     pub(crate) stop: watch::Sender<bool>,
     logs: Mutex<BTreeMap<ClientId, AppLog>>,
 }
@@ -41,7 +41,7 @@ impl Context {
         }
     }
 
-    /// The program of a client's app, run by the rules of this config.
+    /// Returns the program of a client's app, under this config.
     pub(crate) fn program(
         &self,
         config: &Config,
@@ -51,13 +51,13 @@ impl Context {
         Program::of_app(config, client, app, self.owner.clone(), self.log(client))
     }
 
-    /// The key under which workers of an app wait: with other settings it is another program.
+    /// Returns the key under which workers of an app wait: other settings make another program.
     pub(crate) fn worker_key(client: &Client, app: &App, program: &Program) -> String {
         debug_assert_eq!(app.settings.protocol, Protocol::Worker);
         format!("{}/{}/{:016x}", client.id, app.name, program.fingerprint())
     }
 
-    /// The log of the client's batch apps. Where it cannot be opened the lines go to the manager's own.
+    /// Returns the log of the client's batch apps. If it cannot be opened, the lines go to the manager's own log.
     fn log(&self, client: &Client) -> AppLog {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(log) = logs.get(&client.id) {

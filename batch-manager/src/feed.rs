@@ -1,6 +1,6 @@
-//! The bytes of a work unit: verified before the first is fed, and never more than a few buffers in memory.
+//! Feeds the bytes of a work unit: all are verified before the first is fed, and only a few buffers are in memory.
 //!
-//! A file that is changed between the two passes is found out at the end, when the whole is verified once more.
+//! A change to the file between the two passes is found at the end, when the whole file is verified once more.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::unit::{Input, WorkUnit};
 
-/// Large enough that system calls do not count, and four pipes' worth.
+/// Large enough that the cost of system calls does not matter: the content of four pipes.
 const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers that may wait for a slow app.
 const BUFFERS_WAITING_MAX: usize = 2;
 
-/// What an app is to be fed.
+/// The bytes that an app will be fed.
 #[derive(Clone, Debug)]
 pub struct Feed {
     pieces: Vec<Piece>,
@@ -31,7 +31,7 @@ enum Piece {
     Segment(Segment),
 }
 
-/// Why an app has not been fed to the end.
+/// Why an app has not been fed all bytes.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FeedingError {
     #[error("its input cannot be read")]
@@ -41,13 +41,13 @@ pub(crate) enum FeedingError {
 }
 
 impl Feed {
-    /// Bytes that are given as they are.
+    /// Returns a feed of these bytes, without any verification.
     pub fn of_bytes(bytes: Vec<u8>) -> Self {
         let length = bytes.len() as u64;
         Self { pieces: vec![Piece::Bytes(bytes)], length }
     }
 
-    /// The bytes of a unit, after its checksums have been verified. Reads each byte once, and blocks.
+    /// Returns the feed of a unit after verifying its checksums. Reads each byte once, and blocks.
     ///
     /// # Errors
     ///
@@ -93,18 +93,18 @@ impl Feed {
         Self { pieces, length }
     }
 
-    /// Bytes that will be fed.
+    /// Returns the number of bytes that will be fed.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Writes all of it. On [`FeedingError::Read`] `to` must not be closed before its reader has been killed, which
-    /// would take the end for that of the unit.
+    /// Writes all bytes to `to`. After [`FeedingError::Read`], `to` must not be closed before its reader has been killed,
+    /// which would take the early end for the end of the unit.
     pub(crate) async fn write_to(self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), FeedingError> {
         let length = self.length;
         let (buffers, mut read) = mpsc::channel(BUFFERS_WAITING_MAX);
         let (written, spare) = mpsc::channel(BUFFERS_WAITING_MAX);
-        // Ends with the channel, whichever side ends first.
+        // The task ends when either side closes the channel.
         let reading = tokio::task::spawn_blocking(move || self.read_into(&buffers, spare));
         let mut fed = 0;
         while let Some(buffer) = read.recv().await {
@@ -112,7 +112,7 @@ impl Feed {
                 return Err(FeedingError::Refused { fed, length });
             }
             fed += buffer.len() as u64;
-            // Lost only where there are enough of them, or nothing is left to be read.
+            // Dropped only if enough buffers are spare, or nothing is left to read.
             let _ = written.try_send(buffer);
         }
         match reading.await {
@@ -126,7 +126,7 @@ impl Feed {
         }
     }
 
-    /// Fills buffers that were written, as far as there are any: the pages of new ones cost more than the bytes.
+    /// Reuses buffers that have been written, if there are any: allocating pages for new ones costs more than copying.
     fn read_into(
         self,
         buffers: &mpsc::Sender<Vec<u8>>,
@@ -139,11 +139,11 @@ impl Feed {
                 buffer.extend_from_slice(bytes);
                 buffers.blocking_send(buffer).is_ok()
             };
-            let goes_on = match piece {
+            let continues = match piece {
                 Piece::Bytes(bytes) => bytes.chunks(BUFFER_BYTES).all(send),
                 Piece::Segment(segment) => segment.read(&mut send)?,
             };
-            if !goes_on {
+            if !continues {
                 break;
             }
         }
@@ -196,11 +196,11 @@ fn verify_micro_batch(directory: &Path, batch: &MicroBatch) -> Result<(), Conten
     Err(range.changed(format!("XXH3 of micro-batch {} is {found}, it was {}", batch.index, batch.xxh3)))
 }
 
-/// The elements of a range of a JSON array as an array of their own. A range ends with the comma behind its last
-/// element, the last one with the closing bracket, and either may be followed by white space.
+/// Returns the elements of a range of a JSON array as an array of their own. A range ends with the comma after its last
+/// element, and the last range with the closing bracket; white space may follow either.
 fn json_elements(range: Segment, is_last: bool) -> Result<Vec<Piece>, ContentError> {
     let expected = if is_last { b']' } else { b',' };
-    let elements = match last_visible(&range)? {
+    let elements = match last_non_whitespace(&range)? {
         Some((byte, position)) if byte == expected => Segment { length: position, ..range },
         _ => {
             let what = format!("a range of elements does not end with {:?}", char::from(expected));
@@ -210,8 +210,8 @@ fn json_elements(range: Segment, is_last: bool) -> Result<Vec<Piece>, ContentErr
     Ok(vec![Piece::Bytes(b"[".to_vec()), Piece::Segment(elements), Piece::Bytes(b"]".to_vec())])
 }
 
-/// The last byte of the range that is no white space, and its position in it.
-fn last_visible(range: &Segment) -> Result<Option<(u8, u64)>, ContentError> {
+/// Returns the last byte of the range that is not white space, and its position in the range.
+fn last_non_whitespace(range: &Segment) -> Result<Option<(u8, u64)>, ContentError> {
     const STEP: u64 = 4096;
     let file = files::open(&range.path)?;
     let mut end = range.length;
@@ -219,8 +219,8 @@ fn last_visible(range: &Segment) -> Result<Option<(u8, u64)>, ContentError> {
         let begin = end.saturating_sub(STEP);
         let mut buffer = vec![0; (end - begin) as usize];
         let count = files::read_at(&file, &range.path, &mut buffer, range.offset + begin)?;
-        let visible = buffer[..count].iter().rposition(|byte| !byte.is_ascii_whitespace());
-        if let Some(position) = visible {
+        let last = buffer[..count].iter().rposition(|byte| !byte.is_ascii_whitespace());
+        if let Some(position) = last {
             return Ok(Some((buffer[position], begin + position as u64)));
         }
         end = begin;

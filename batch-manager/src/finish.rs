@@ -1,13 +1,13 @@
-//! The end of an ingestion. Each step may be repeated, and is when a later one failed:
+//! Ends an ingestion. Each step may be repeated, and is repeated if a later one failed:
 //!
-//! 1. the whole is verified once more: what was changed while it was staged is held, and so is that of which too much was
-//!    rejected;
-//! 2. the rejected records go to the client's collection `rejected`, with their bytes; of a run that replaces, what it has
-//!    not stored again is removed then;
+//! 1. the whole file is verified once more: it is held if it was changed while it was staged, or if too many of its
+//!    records were rejected;
+//! 2. the rejected records go to the client's collection `rejected`, with their bytes; then a run that replaces removes
+//!    what it has not stored again;
 //! 3. the history document of the run goes to the platform's database;
-//! 4. the receipt is in the drop directory, if the client asks for it: synced, as nobody could write it again;
-//! 5. the message `Finished` is in the outbox;
-//! 6. the file is archived or removed. Only now bytes are destroyed, and coredms has acknowledged all of them.
+//! 4. the receipt goes to the drop directory, if the client asks for it: synced, as nobody could write it again;
+//! 5. the message `Finished` goes to the outbox;
+//! 6. the file is archived or removed. Bytes are destroyed only now that coredms has acknowledged all of them.
 
 pub(crate) mod error;
 
@@ -38,15 +38,15 @@ use crate::history::date;
 use crate::observe::Work;
 use crate::{rejects, replace, timing};
 
-/// Whoever reads an object would find some of its chunks gone, so that is left to a person.
+/// Removing it would leave whoever reads the object with missing chunks, so a person must do it.
 const OBJECT_STAYS: &str = "the app rejects the file, and what an earlier run has stored of it is an object, which stays: \
     remove it from the store by hand, or mend the app and retry";
 
-/// How the end went.
+/// How an ingestion ended.
 #[derive(Debug)]
 pub(crate) enum Finish {
     Ingested(Counts),
-    /// To be held: the content is not what was staged, or too much of it was rejected.
+    /// It must be held: the content is not what was staged, or too many records were rejected.
     Refused(Objection),
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn finish(
     let manifest = &work.manifest;
     let mut counts = Counts::default();
     outcomes.iter().for_each(|outcome| counts += outcome.counts);
-    // What ranges received is counted by the join.
+    // The join has counted the records that the ranges received.
     if counts.rejected > 0 {
         if let Some(reason) = work.app().settings.rejects_max.excess(counts) {
             let ingestion = manifest.ingestion;
@@ -90,7 +90,7 @@ pub(crate) async fn finish(
     if manifest.replace {
         replace::remove_stale(context, work, outcomes).await?;
     }
-    // The last outcome's time, not this one: the run's document is the same however often it is written.
+    // The last outcome's time and not the current one: the run's document is the same each time it is written.
     let finished_at = outcomes.iter().map(|outcome| outcome.finished_at).max().unwrap_or(manifest.staged_at);
     let ended = Ended {
         counts,
@@ -124,8 +124,8 @@ pub(crate) async fn finish(
     Ok(Finish::Ingested(counts))
 }
 
-/// Moves an ingestion that was given up to `held/`. Where the store is away, its history is not written: where it
-/// lies says the same.
+/// Moves an ingestion that was given up to `held/`. If the store is unavailable, its history is not written: its
+/// directory says the same.
 pub(crate) async fn hold(
     context: &Context,
     work: &Arc<Work>,
@@ -238,7 +238,7 @@ impl Ended {
     }
 }
 
-/// From when on its time counts: a run that replaces begins long after its content was dropped.
+/// Returns when the run began: a run that replaces begins long after its content was dropped.
 fn began(manifest: &Manifest) -> Timestamp {
     if manifest.replace {
         return manifest.staged_at;
@@ -250,8 +250,8 @@ fn run_id(manifest: &Manifest) -> String {
     Run::id(manifest.ingestion, manifest.staged_at)
 }
 
-/// Beside where the file was dropped, under a name that the drop directory does not take for a file. What its sender has
-/// put in the way costs the receipt, and not the end of the ingestion.
+/// Writes the receipt beside where the file was dropped, under a name that is not taken for a dropped file. If the sender
+/// has put something in its way, only the receipt is lost, and the ingestion still ends.
 fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Result<(), FileError> {
     let (client, file, key) = (&manifest.client, &manifest.file, manifest.ingestion.to_string());
     match DropDirectory::make(layout)?.write_receipt(manifest.lane, &key, &message.into()) {
@@ -263,7 +263,7 @@ fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Re
     }
 }
 
-/// The client's own folder, whatever way the file was routed.
+/// Returns the client's own folder, however the file was routed.
 fn dropped_at(manifest: &Manifest) -> DropPath {
     DropPath::of_client(&manifest.client, manifest.lane)
 }

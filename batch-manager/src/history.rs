@@ -1,4 +1,4 @@
-//! The runs that have ended, in the platform's database: what is read again when a power cut has taken what lay on disk.
+//! Reads the runs that have ended from the platform's database: the source after a power cut has lost files on disk.
 
 use jiff::Timestamp;
 use mysimbdp_model::manifest::Manifest;
@@ -10,21 +10,21 @@ use mysimbdp_store::CoredmsError;
 use crate::observe::Work;
 use crate::stores::Stores;
 
-/// Whether the content of this run was in another one before.
+/// Whether the same content had another run before this one.
 pub(crate) async fn has_earlier_run(stores: &Stores, manifest: &Manifest) -> Result<bool, CoredmsError> {
     let own = Run::id(manifest.ingestion, manifest.staged_at);
     let runs = stores.history().await?.entries_of(manifest.ingestion).await?;
     Ok(runs.iter().any(|run| run.as_ref().map_or_else(|unreadable| &unreadable.id, |run| &run.id) != &own))
 }
 
-/// Why the run cannot replace what the content's last one has stored; `None` if it can. The config may have changed since it was
-/// staged.
+/// Returns why the run cannot replace what the content's last run has stored; `None` if it can. The config may have
+/// changed since the file was staged.
 pub(crate) async fn refusal_to_replace(stores: &Stores, work: &Work) -> Result<Option<String>, CoredmsError> {
     let runs = stores.history().await?.runs_of(work.manifest.ingestion).await?;
     Ok(replace::refusal(work.app(), replace::last_ingested(&runs)))
 }
 
-/// What is to be said of a run that has ended; `None` where it has no history.
+/// Returns the message to publish about a run that has ended; `None` if the history does not have it.
 pub(crate) async fn message(stores: &Stores, run: &str) -> Result<Option<Finished>, CoredmsError> {
     let Some(run) = stores.history().await?.run(run).await? else { return Ok(None) };
     let count = |signed: i64| signed.unsigned_abs();
@@ -49,7 +49,7 @@ pub(crate) async fn message(stores: &Stores, run: &str) -> Result<Option<Finishe
     }))
 }
 
-/// As it is in documents.
+/// Converts a time to the type that documents use.
 pub(crate) fn date(time: Timestamp) -> bson::DateTime {
     bson::DateTime::from_millis(time.as_millisecond())
 }

@@ -1,6 +1,6 @@
 //! The state of one ingestion's work, as the plan sees it.
 //!
-//! A [`Job`] holds no file and no process: what it says is only changed by its own methods, each a legal move.
+//! A [`Job`] holds no file and no process. Only its own methods change its state, and each of them is a legal move.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -11,10 +11,10 @@ use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::manifest::Lane;
 use mysimbdp_model::reason::Objection;
 
-/// An ingestion of a client.
+/// Identifies an ingestion of a client.
 pub(crate) type Key = (ClientId, IngestionId);
 
-/// One staged ingestion: its work units, and what comes after them.
+/// One staged ingestion: its work units, and the steps that follow them.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) ingestion: IngestionId,
@@ -24,7 +24,7 @@ pub(crate) struct Job {
     pub(crate) app: String,
     /// Units of this app, over all jobs, that may run at the same time.
     pub(crate) concurrency: usize,
-    /// One unit after the other.
+    /// Units run one after the other.
     pub(crate) ordered: bool,
     /// The last unit waits for all others.
     pub(crate) joins: bool,
@@ -39,7 +39,7 @@ pub(crate) enum Stage {
     Finishing {
         failures: u32,
     },
-    /// Given up, for these reasons; units that still run are waited for.
+    /// Given up for these reasons; the hold waits for the units that still run.
     ToHold {
         reasons: Vec<Objection>,
         running: BTreeSet<usize>,
@@ -49,10 +49,11 @@ pub(crate) enum Stage {
         reasons: Vec<Objection>,
         failures: u32,
     },
-    Gone,
+    /// Only while a stage is replaced by the next one.
+    Moved,
 }
 
-/// Something that is to be done, now or after a back-off.
+/// Something to do, now or after a back-off.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wait {
     pub(crate) not_before: Option<Instant>,
@@ -74,14 +75,14 @@ impl Wait {
 }
 
 impl Job {
-    /// Gives the job its units; those in `done` have an outcome already.
+    /// Returns the stage of a job with so many units; those in `done` have an outcome already.
     pub(crate) fn stage_of(units: usize, done: &BTreeSet<usize>) -> Stage {
         let state =
             |index| if done.contains(&index) { UnitState::Done } else { UnitState::Waiting(Wait::default()) };
         finished_or(Stage::Units((0..units).map(state).collect()))
     }
 
-    /// The units that may be started now, in order.
+    /// Returns the units that may be started now, in order.
     pub(crate) fn startable(&self, now: Instant) -> impl Iterator<Item = usize> {
         let units: &[UnitState] = if let Stage::Units(units) = &self.stage { units } else { &[] };
         let first_open = units.iter().position(|unit| !matches!(unit, UnitState::Done));
@@ -98,7 +99,7 @@ impl Job {
                 units.iter().filter(|unit| matches!(unit, UnitState::Running { .. })).count()
             }
             Stage::ToHold { running, .. } => running.len(),
-            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Gone => 0,
+            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Moved => 0,
         }
     }
 
@@ -110,8 +111,8 @@ impl Job {
         matches!(&self.stage, Stage::ToHold { running, wait, .. } if running.is_empty() && wait.is_over(now))
     }
 
-    /// Whether it may be taken up anew, by the rules of another config. Work that has begun goes on as it began, unless it
-    /// waits because something of it has failed: that may be what was mended.
+    /// Whether another config may apply to it from now on. Work that has begun continues under its config, unless it
+    /// waits because one of its units has failed: the new config may have repaired that.
     pub(crate) fn may_change_rules(&self) -> bool {
         match &self.stage {
             Stage::Units(units) => {
@@ -124,7 +125,7 @@ impl Job {
             Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::ToHold { .. } | Stage::Holding { .. } => {
                 false
             }
-            Stage::Gone => true,
+            Stage::Moved => true,
         }
     }
 
@@ -132,12 +133,12 @@ impl Job {
         matches!(self.stage, Stage::Finishing { .. } | Stage::Holding { .. })
     }
 
-    /// When the next back-off ends that is not over yet.
+    /// Returns when the next back-off ends that is not over yet.
     pub(crate) fn wakes_at(&self, now: Instant) -> Option<Instant> {
         let next = match &self.stage {
             Stage::Units(units) => units.iter().filter_map(|unit| unit.wakes_at(now)).min(),
             Stage::ToFinish(wait) | Stage::ToHold { wait, .. } => wait.not_before,
-            Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Gone => None,
+            Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Moved => None,
         };
         next.filter(|until| *until > now)
     }
@@ -160,12 +161,12 @@ impl Job {
             Stage::ToHold { running, .. } => {
                 running.remove(&index);
             }
-            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Gone => {}
+            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Moved => {}
         }
-        self.stage = finished_or(std::mem::replace(&mut self.stage, Stage::Gone));
+        self.stage = finished_or(std::mem::replace(&mut self.stage, Stage::Moved));
     }
 
-    /// The unit did not succeed; `until` gives the end of the back-off after so many failures in a row.
+    /// The unit did not succeed; `until` returns the end of the back-off after so many failures in a row.
     pub(crate) fn again(&mut self, index: usize, until: impl Fn(u32) -> Instant) {
         if let Stage::ToHold { running, .. } = &mut self.stage {
             running.remove(&index);
@@ -176,7 +177,7 @@ impl Job {
         }
     }
 
-    /// The job is given up because of this unit, or as a whole.
+    /// Gives the job up because of this unit, or as a whole.
     pub(crate) fn give_up(&mut self, index: Option<usize>, reason: Objection) {
         match &mut self.stage {
             Stage::ToHold { reasons, running, .. } => {
@@ -196,7 +197,7 @@ impl Job {
                 self.stage =
                     Stage::ToHold { reasons: vec![reason], running: BTreeSet::new(), wait: Wait::default() };
             }
-            Stage::Holding { .. } | Stage::Gone => {}
+            Stage::Holding { .. } | Stage::Moved => {}
         }
     }
 
@@ -206,7 +207,7 @@ impl Job {
         }
     }
 
-    /// Begins the hold; returns the reasons for it.
+    /// Begins the hold and returns the reasons for it.
     pub(crate) fn hold(&mut self) -> Vec<Objection> {
         let Stage::ToHold { reasons, wait, .. } = &self.stage else { return Vec::new() };
         let (reasons, failures) = (reasons.clone(), wait.failures);
@@ -216,7 +217,7 @@ impl Job {
 
     /// Finishing or holding did not succeed; it is tried again.
     pub(crate) fn end_again(&mut self, until: impl FnOnce(u32) -> Instant) {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Gone) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Moved) {
             Stage::Finishing { failures } => Stage::ToFinish(wait_after(failures, until)),
             Stage::Holding { reasons, failures } => {
                 Stage::ToHold { reasons, running: BTreeSet::new(), wait: wait_after(failures, until) }

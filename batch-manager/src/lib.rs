@@ -2,18 +2,18 @@
 //!
 //! A staged file goes through these steps, one module each:
 //!
-//! 1. `listener` wakes, `observe` looks at staging, `job` is what is known of one file;
-//! 2. `unit` turns its manifest into work units, `plan` decides which one is next: purely, within bounds, fair; `queue`
-//!    spares it those that cannot be next;
+//! 1. `listener` receives staged notifications, `observe` scans staging, `job` holds the state of one file;
+//! 2. `unit` turns the manifest into work units, and `plan` decides which unit is next: pure, bounded and fair; `queue`
+//!    selects the files that can be next;
 //! 3. `attempt` makes one attempt at a unit: `feed` verifies and feeds its bytes, `run` runs the client's
-//!    program, `verify_report` and `audit` decide whether it is believed, the latter by counting in coredms;
-//! 4. what failed waits (`backoff`) and is tried again, so often only; then it is held;
-//! 5. `finish` ends a file whose units are all done: `rejects` keeps what was rejected, `replace` removes what earlier runs
-//!    had stored instead, `history` remembers the run, `outbox` tells the world;
-//! 6. `retention` removes what was not ingested, once its time is up.
+//!    program, `verify_report` and `audit` decide whether its report is believed, the latter by counting in coredms;
+//! 4. a unit that failed waits (`backoff`) and is tried again a limited number of times; then its file is held;
+//! 5. `finish` ends a file whose units are all done: `rejects` stores the rejected records, `replace` removes what only
+//!    earlier runs had stored, `history` records the run, `outbox` publishes the result;
+//! 6. `retention` removes archived, held and discarded files that have been kept long enough.
 //!
-//! `manager` is the loop around it. Staging is the queue and the truth: a restart is a look. What a manager that was
-//! killed has left running is killed before anything is started, so no unit is ever run twice at a time.
+//! `manager` is the loop around these steps. Staging is the queue and the truth: a restart scans it again. Apps that a
+//! killed manager has left running are killed before anything is started, so no unit ever runs twice at the same time.
 
 mod attempt;
 mod audit;
@@ -53,10 +53,10 @@ use tokio::sync::watch;
 use crate::context::Context;
 use crate::manager::Manager;
 
-/// The name under which it locks staging and writes its log.
+/// The name under which this process locks staging and writes its log.
 pub const ROLE: &str = "batch-manager";
 
-/// Why the batch-manager does not run, or no longer.
+/// Why the batch-manager does not start, or has stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -75,12 +75,12 @@ impl Error {
     }
 }
 
-/// Runs until `shutdown` is true (or its sender is gone), then stops the running apps within their grace.
+/// Runs until `shutdown` is true (or its sender is dropped), then stops the running apps within their grace.
 ///
 /// # Errors
 ///
-/// Another batch-manager works on the same staging. What goes wrong with a file is no error: it is logged, and the file
-/// is tried again or held.
+/// Another batch-manager uses the same staging, or a task has panicked. A problem with a file is not an error: it is
+/// logged, and the file is tried again or held.
 pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
     let live = config.into();
     let config = live.running();

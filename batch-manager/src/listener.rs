@@ -1,4 +1,4 @@
-//! Messages that something has been staged. Losing one costs latency, never data.
+//! Receives staged notifications from the broker. Losing one costs latency, never data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,33 +9,33 @@ use mysimbdp_config::{Config, address};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::message::Staged;
-use mysimbdp_telemetry::logging::{Bursts, Untold};
+use mysimbdp_telemetry::logging::{Bursts, Unreported};
 
-/// Messages that are one scan at most: what is named by then waits no longer for those behind it.
+/// Messages that one scan answers at most: the ingestions that they name do not wait for the messages behind them.
 const BURST_MAX: usize = 1000;
 
-/// Listens to what the broker says.
+/// The subscription to staged notifications.
 #[derive(Debug)]
 pub(crate) struct Listener {
     config: Arc<Config>,
     session: Session,
-    /// Messages that were none, with the topic and the reason of each.
+    /// Messages that were refused, with the topic and the reason of each.
     invalid: Bursts<(), (String, String)>,
 }
 
-/// What the broker has said.
+/// What to do after one or more messages from the broker.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notification {
     /// Scan these clients now.
     Clients(BTreeMap<ClientId, Named>),
-    /// The broker is there, or there again: scan everything, as messages may have been lost.
+    /// The broker is connected, perhaps again: scan everything, as messages may have been lost.
     Connected,
 }
 
-/// What to scan of a client.
+/// The ingestions of a client to scan.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Named {
-    /// What messages have named; it need not be there.
+    /// Those that messages have named; they need not exist.
     These(BTreeSet<IngestionId>),
     All,
 }
@@ -60,13 +60,13 @@ impl Named {
 
 impl Listener {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        // As often as it is asked for, by `tell_invalid`.
+        // A burst lasts as long as the time between two calls of `log_invalid`.
         let invalid = Bursts::new(config.settings.batch_manager.scan_every.duration());
         let session = address::session(&config, crate::ROLE, vec![config.topics.all_staged()]);
         Self { config, session, invalid }
     }
 
-    /// Has the clients of another config; its broker is the same.
+    /// Uses the clients of another config, whose broker must be the same.
     pub(crate) fn take_over(&mut self, config: Arc<Config>) {
         self.config = config;
     }
@@ -77,8 +77,8 @@ impl Listener {
     }
 
     /// Logs how many more messages were refused since each burst began.
-    pub(crate) fn tell_invalid(&mut self) {
-        for ((), Untold { count, last: (topic, reason) }) in self.invalid.due(Instant::now()) {
+    pub(crate) fn log_invalid(&mut self) {
+        for ((), Unreported { count, last: (topic, reason) }) in self.invalid.due(Instant::now()) {
             tracing::warn!(count, topic, reason, "refused more messages");
         }
     }
@@ -89,7 +89,7 @@ impl Listener {
             let mut clients: BTreeMap<ClientId, Named> = BTreeMap::new();
             let mut event = Some(self.session.next().await);
             let mut left = BURST_MAX;
-            // A burst of messages is one scan.
+            // One scan answers a whole burst of messages.
             while let Some(next) = event {
                 match next {
                     LinkEvent::Connected => return Notification::Connected,
@@ -118,7 +118,7 @@ impl Listener {
     }
 }
 
-/// The client that a message is about, where it is one of ours, and the ingestion that it names.
+/// Returns the client that a message is about, if the config has it, and the ingestion that the message names.
 fn parse(config: &Config, message: &Incoming) -> Result<(ClientId, Option<IngestionId>), String> {
     let (client, ingestion) =
         Staged::parse(&message.payload).map_err(|error| mysimbdp_model::error_chain(&error))?;

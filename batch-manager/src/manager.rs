@@ -1,7 +1,7 @@
-//! The reconcile loop: looks, plans, and carries out, until the shutdown.
+//! The reconcile loop: scans, plans, and carries out the plan, until the shutdown.
 //!
-//! Level-triggered: a ring, the clock and the end of a task only make it look and plan sooner. What it knows beyond
-//! what lies in staging are back-offs and running tasks, which a restart forgets without harm.
+//! Level-triggered: a staged notification, the clock and the end of a task only make it scan and plan sooner. It keeps
+//! only two things that staging does not hold, back-offs and running tasks, and a restart forgets them without harm.
 
 mod ended;
 
@@ -16,9 +16,9 @@ use mysimbdp_model::error_chain;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::outcome::Outcome;
 use mysimbdp_model::reason::Objection;
-use mysimbdp_platform::sign::Sign;
+use mysimbdp_platform::notice::NoticeFile;
 use mysimbdp_spool::staging::{self, Attempt, Staged, StagingError};
-use mysimbdp_telemetry::logging::{Bursts, Untold};
+use mysimbdp_telemetry::logging::{Bursts, Unreported};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
@@ -29,19 +29,19 @@ use crate::finish::error::FinishError;
 use crate::finish::{Finish, finish, hold};
 use crate::job::{Job, Key};
 use crate::listener::{Listener, Named, Notification};
-use crate::observe::{Look, Work, look, look_for};
+use crate::observe::{Scan, Work, scan, scan_requested};
 use crate::outbox::OutboxError;
 use crate::plan::{Action, Policy, Served, plan};
 use crate::queue::Queue;
 use crate::retention;
 
-/// Workers that had nothing to do for so long are ended.
+/// Workers that have been idle for so long are ended.
 const WORKER_IDLE_MAX: Duration = Duration::from_secs(60);
-/// The archive's age counts in days.
+/// Often enough, as retention is counted in days.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
-/// How often a burst of like events that goes on is told.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-/// What a shutdown may take beyond the grace of the apps: the steps of a finish, whose store may be away.
+/// How often a burst of equal events is logged while it continues.
+const LOG_BURSTS_EVERY: Duration = Duration::from_secs(60);
+/// What a shutdown may take beyond the grace of the apps: the steps of a finish, whose store may be unavailable.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 
 /// One staged ingestion.
@@ -53,7 +53,7 @@ struct Ingestion {
     outcomes: BTreeMap<u32, Outcome>,
 }
 
-/// What has come to an end.
+/// A task that has ended, with its result.
 #[derive(Debug)]
 enum Ended {
     Attempt { key: Key, unit: usize, attempted: Attempted },
@@ -63,7 +63,7 @@ enum Ended {
     Swept,
 }
 
-/// Work that may wait: of an app of a client, before or after the app's own part.
+/// Identifies work that may wait: that of an app of a client, before or after all units are done.
 type Waiter = (ClientId, String, Part);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,10 +72,10 @@ enum Part {
     End,
 }
 
-/// What work waits for.
+/// Work that waits for something unavailable.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// How often it was tried since.
+    /// How often it has been tried since it began to wait.
     tries: u64,
     reason: String,
 }
@@ -83,29 +83,29 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Manager {
     live: LiveConfig,
-    /// What it runs on.
+    /// The config in use.
     config: Arc<Config>,
     context: Arc<Context>,
     listener: Listener,
     ingestions: BTreeMap<Key, Ingestion>,
-    /// What of them a plan has to see.
+    /// Selects those of them that a plan has to consider.
     queue: Queue,
     served: Served,
     tasks: JoinSet<Ended>,
     /// Directories that could not be read.
     unreadable: BTreeSet<Key>,
-    unreadable_told: Bursts<ClientId, (IngestionId, String)>,
-    /// Files of which records were rejected, and how many.
-    rejected_told: Bursts<ClientId, (IngestionId, u64)>,
-    /// Clients of whom not everything has been taken up.
+    unreadable_bursts: Bursts<ClientId, (IngestionId, String)>,
+    /// Files with rejected records, and how many.
+    rejected_bursts: Bursts<ClientId, (IngestionId, u64)>,
+    /// Clients with new ingestions that have not been read yet.
     behind: BTreeSet<ClientId>,
-    /// Whose work waits for something.
+    /// The work that waits, and why.
     waiting: BTreeMap<Waiter, Waiting>,
-    /// Why staging could not be looked at, which was said.
-    blind: Option<String>,
-    /// Says what waits to who asks for the status.
-    sign: Sign,
-    /// The outbox is being published, or was found not to be publishable until the next ring.
+    /// Why staging cannot be scanned; it has been logged.
+    scan_error: Option<String>,
+    /// Shows in the status what waits.
+    status_file: NoticeFile,
+    /// A task is publishing the outbox.
     publishing: bool,
     swept_at: Option<Instant>,
 }
@@ -116,8 +116,8 @@ impl Manager {
         Self {
             live,
             listener: Listener::new(Arc::clone(&config)),
-            sign: Sign::new(&config.layout, crate::ROLE, "work"),
-            blind: None,
+            status_file: NoticeFile::new(&config.layout, crate::ROLE, "work"),
+            scan_error: None,
             config,
             context,
             ingestions: BTreeMap::new(),
@@ -125,8 +125,8 @@ impl Manager {
             served: Served::default(),
             tasks: JoinSet::new(),
             unreadable: BTreeSet::new(),
-            unreadable_told: Bursts::new(TELL_EVERY),
-            rejected_told: Bursts::new(TELL_EVERY),
+            unreadable_bursts: Bursts::new(LOG_BURSTS_EVERY),
+            rejected_bursts: Bursts::new(LOG_BURSTS_EVERY),
             behind: BTreeSet::new(),
             waiting: BTreeMap::new(),
             publishing: false,
@@ -134,19 +134,19 @@ impl Manager {
         }
     }
 
-    /// Runs until `shutdown` is true, or nobody can turn it any more.
+    /// Runs until `shutdown` is true or its sender is dropped.
     pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), JoinError> {
-        let mut looked_at = None;
+        let mut scanned_at = None;
         loop {
-            let look_at =
-                looked_at.map_or_else(Instant::now, |at| at + self.settings().scan_every.duration());
+            let scan_at =
+                scanned_at.map_or_else(Instant::now, |at| at + self.settings().scan_every.duration());
             let wake = self.start_planned();
             self.show_waiting();
             tokio::select! {
-                () = told(&mut shutdown) => break,
-                () = tokio::time::sleep_until(look_at.into()) => {
-                    self.look_everywhere().await;
-                    looked_at = Some(Instant::now());
+                () = shutdown_requested(&mut shutdown) => break,
+                () = tokio::time::sleep_until(scan_at.into()) => {
+                    self.scan_all().await;
+                    scanned_at = Some(Instant::now());
                 }
                 config = self.live.offer() => self.take_over(config).await,
                 notification = self.listener.next() => self.notified(notification).await,
@@ -162,74 +162,74 @@ impl Manager {
         &self.config.settings.batch_manager
     }
 
-    /// Goes by another config. What waits is taken up by the new rules; see [`Job::may_change_rules`].
+    /// Uses another config. It applies to the work that waits too; see [`Job::may_change_rules`].
     async fn take_over(&mut self, config: Arc<Config>) {
         self.context.stores.take_over(Arc::clone(&config));
         self.listener.take_over(Arc::clone(&config));
-        self.live.taken_over(&config);
+        self.live.set_running(&config);
         self.config = config;
         let waiting = |(key, found): (&Key, &Ingestion)| found.job.may_change_rules().then(|| key.clone());
         for key in self.ingestions.iter().filter_map(waiting).collect::<Vec<Key>>() {
             self.forget(&key);
         }
-        // What was said of apps may be mended; it is said again if it is not.
+        // Work of an app that this config does not have no longer waits.
         let has_app =
             |(client, app, _): &Waiter| self.config.client(client).is_some_and(|of| of.app(app).is_some());
         self.waiting.retain(|waiter, _| has_app(waiter));
-        self.look_everywhere().await;
+        self.scan_all().await;
     }
 
     async fn notified(&mut self, notification: Notification) {
         match notification {
-            Notification::Connected => self.look_everywhere().await,
+            Notification::Connected => self.scan_all().await,
             Notification::Clients(clients) => {
                 for (client, named) in clients {
                     match named {
-                        Named::All => _ = self.look_at(&client).await,
-                        Named::These(these) => self.look_for(&client, these).await,
+                        Named::All => _ = self.scan_client(&client).await,
+                        Named::These(these) => self.scan_requested(&client, these).await,
                     }
                 }
             }
         }
     }
 
-    async fn look_everywhere(&mut self) {
-        self.listener.tell_invalid();
+    async fn scan_all(&mut self) {
+        self.listener.log_invalid();
         let layout = self.config.layout.clone();
         match blocking(move || staging::clients(&layout)).await {
             Ok(clients) => {
-                // Those whose directory is gone are looked at too.
+                // Clients whose directory was removed are scanned too.
                 let known = self.ingestions.keys().map(|(client, _)| client.clone());
                 let all: BTreeSet<ClientId> = clients.into_iter().chain(known).collect();
-                let mut seen_all = true;
+                let mut all_scanned = true;
                 for client in all {
-                    seen_all &= self.look_at(&client).await;
+                    all_scanned &= self.scan_client(&client).await;
                 }
-                if seen_all && self.blind.take().is_some() {
+                if all_scanned && self.scan_error.take().is_some() {
                     tracing::info!("staging can be looked at again");
                 }
             }
-            Err(error) => self.cannot_look(&error),
+            Err(error) => self.scan_failed(&error),
         }
-        self.tell_bursts();
+        self.log_bursts();
         self.publish_outbox();
         self.sweep();
     }
 
-    /// Takes up some more of each client of whom there is more.
+    /// Reads the next new ingestions of each client that has more of them.
     async fn catch_up(&mut self) {
         for client in std::mem::take(&mut self.behind) {
-            self.look_at(&client).await;
+            self.scan_client(&client).await;
         }
     }
 
-    /// False where it was not possible.
-    async fn look_at(&mut self, client: &ClientId) -> bool {
+    /// Returns false if the scan has failed.
+    async fn scan_client(&mut self, client: &ClientId) -> bool {
         let of_client = |(of, ingestion): &Key| (of == client).then_some(*ingestion);
         let known: BTreeSet<IngestionId> = self.ingestions.keys().filter_map(of_client).collect();
         let unreadable: BTreeSet<IngestionId> = self.unreadable.iter().filter_map(of_client).collect();
-        let (config, looked_at) = (Arc::clone(&self.config), client.clone());
-        match blocking(move || look(&config, &looked_at, &known, &unreadable)).await {
+        let (config, id) = (Arc::clone(&self.config), client.clone());
+        match blocking(move || scan(&config, &id, &known, &unreadable)).await {
             Ok(found) => {
                 if found.more {
                     self.behind.insert(client.clone());
@@ -237,58 +237,58 @@ impl Manager {
                 let broken: BTreeSet<IngestionId> =
                     found.unreadable.iter().map(|(ingestion, _)| *ingestion).collect();
                 self.unreadable.retain(|(of, ingestion)| of != client || broken.contains(ingestion));
-                self.take_up(client, found);
+                self.apply_scan(client, found);
                 true
             }
             Err(error) => {
-                self.cannot_look(&error);
+                self.scan_failed(&error);
                 false
             }
         }
     }
 
-    /// Whatever else there is waits for the next look at everything.
-    async fn look_for(&mut self, client: &ClientId, mut sought: BTreeSet<IngestionId>) {
-        sought.retain(|ingestion| !self.ingestions.contains_key(&(client.clone(), *ingestion)));
-        let (config, looked_at) = (Arc::clone(&self.config), client.clone());
-        match blocking(move || look_for(&config, &looked_at, sought)).await {
-            Ok(found) => self.take_up(client, found),
-            Err(error) => self.cannot_look(&error),
+    /// Scans only these ingestions; all others wait for the next scan of the client.
+    async fn scan_requested(&mut self, client: &ClientId, mut requested: BTreeSet<IngestionId>) {
+        requested.retain(|ingestion| !self.ingestions.contains_key(&(client.clone(), *ingestion)));
+        let (config, id) = (Arc::clone(&self.config), client.clone());
+        match blocking(move || scan_requested(&config, &id, requested)).await {
+            Ok(found) => self.apply_scan(client, found),
+            Err(error) => self.scan_failed(&error),
         }
     }
 
-    /// Said once, until a whole look has been possible again.
-    fn cannot_look(&mut self, error: &StagingError) {
+    /// Logs only the first failure until all clients could be scanned again.
+    fn scan_failed(&mut self, error: &StagingError) {
         let error = error_chain(error);
-        if self.blind.is_none() {
+        if self.scan_error.is_none() {
             tracing::warn!(error, "staging cannot be looked at, it is tried again");
         }
-        self.blind = Some(error);
+        self.scan_error = Some(error);
     }
 
     fn show_waiting(&mut self) {
         let waits = |((client, app, _), waiting): (&Waiter, &Waiting)| {
             format!("work of app {app} of {client} waits: {}", waiting.reason)
         };
-        let blind = self.blind.iter().map(|error| format!("staging cannot be looked at: {error}"));
-        let text = blind.chain(self.waiting.iter().map(waits)).collect::<Vec<_>>().join("; ");
-        self.sign.show((!text.is_empty()).then_some(text));
+        let scan_error = self.scan_error.iter().map(|error| format!("staging cannot be looked at: {error}"));
+        let text = scan_error.chain(self.waiting.iter().map(waits)).collect::<Vec<_>>().join("; ");
+        self.status_file.show((!text.is_empty()).then_some(text));
     }
 
-    fn tell_bursts(&mut self) {
+    fn log_bursts(&mut self) {
         let now = Instant::now();
-        for (client, Untold { count, last: (ingestion, error) }) in self.unreadable_told.due(now) {
+        for (client, Unreported { count, last: (ingestion, error) }) in self.unreadable_bursts.due(now) {
             tracing::error!(%client, count, last = %ingestion, error, "more staged files are left where they are");
         }
-        for (client, Untold { count, last: (ingestion, rejected) }) in self.rejected_told.due(now) {
+        for (client, Unreported { count, last: (ingestion, rejected) }) in self.rejected_bursts.due(now) {
             tracing::warn!(%client, count, last = %ingestion, rejected, "records of more files were rejected");
         }
     }
 
-    fn take_up(&mut self, client: &ClientId, found: Look) {
-        for ingestion in found.gone {
+    fn apply_scan(&mut self, client: &ClientId, found: Scan) {
+        for ingestion in found.removed {
             let key = (client.clone(), ingestion);
-            // Tasks that still work on it find out by themselves.
+            // A task that still works on it finds out by itself.
             let idle = |found: &Ingestion| found.job.running() == 0 && !found.job.is_ending();
             if self.ingestions.get(&key).is_some_and(idle) {
                 self.forget(&key);
@@ -300,7 +300,7 @@ impl Manager {
             }
             let event = (ingestion, error_chain(&error));
             if let Some((ingestion, error)) =
-                self.unreadable_told.count(client.clone(), event, Instant::now())
+                self.unreadable_bursts.count(client.clone(), event, Instant::now())
             {
                 tracing::error!(%client, %ingestion, error, "a staged file is left where it is");
             }
@@ -320,17 +320,17 @@ impl Manager {
         }
     }
 
-    /// Plans until there is nothing to start, and starts it. Returns when the next back-off ends.
+    /// Starts what the plan says until there is nothing more to start. Returns when the next back-off ends.
     fn start_planned(&mut self) -> Option<Instant> {
         let policy = Policy { units_in_parallel: self.settings().units_in_parallel as usize };
         loop {
             let now = Instant::now();
-            let in_sight = self.queue.in_sight(policy.units_in_parallel);
+            let plannable = self.queue.plannable(policy.units_in_parallel);
             let jobs: Vec<(&ClientId, &Job)> =
-                in_sight.filter_map(|key| Some((&key.0, &self.ingestions.get(key)?.job))).collect();
+                plannable.filter_map(|key| Some((&key.0, &self.ingestions.get(key)?.job))).collect();
             let actions = plan(jobs.iter().copied(), policy, &mut self.served, now);
             if actions.is_empty() {
-                // What is over already waits for a slot, not for the clock.
+                // A job whose back-off is over waits for a slot, not for the clock.
                 return jobs.iter().filter_map(|(_, job)| job.wakes_at(now)).min();
             }
             for action in actions {
@@ -385,7 +385,7 @@ impl Manager {
             .spawn(async move { Ended::Published(context.outbox.publish(&link, &context.stores).await) });
     }
 
-    /// Ends workers that nobody needs, and removes files whose time is up.
+    /// Ends idle workers, and removes expired files.
     fn sweep(&mut self) {
         let sweep_files = self.swept_at.is_none_or(|swept_at| swept_at.elapsed() >= SWEEP_EVERY);
         if sweep_files {
@@ -401,7 +401,7 @@ impl Manager {
         });
     }
 
-    /// Nothing is started any more, and what runs is stopped.
+    /// Starts nothing more, and stops what runs.
     async fn shut_down(mut self) -> Result<(), JoinError> {
         self.context.stop.send_replace(true);
         let deadline = self.settings().stop_grace.duration() + SHUTDOWN_MAX;
@@ -415,7 +415,7 @@ impl Manager {
             tracing::warn!("some work did not end in time and is cut off, the next start does it again");
             Ok(())
         });
-        // Children of what is cut off are killed as they are dropped.
+        // The child processes of aborted tasks are killed when they are dropped.
         self.tasks.shutdown().await;
         self.context.workers.end_all().await;
         self.listener.close().await;
@@ -425,7 +425,7 @@ impl Manager {
 }
 
 impl Ingestion {
-    /// Those of this config's units, not of another's.
+    /// Returns the outcomes of the units of this config; those of another config's units do not count.
     fn outcomes_of_units(&self) -> Vec<Outcome> {
         let is_done_by = |outcome: &&Outcome| {
             self.work.units.iter().any(|unit| unit.is_done_by(outcome, &self.work.manifest))
@@ -434,8 +434,8 @@ impl Ingestion {
     }
 }
 
-/// Waits until `shutdown` is true, or nobody can turn it any more.
-async fn told(shutdown: &mut watch::Receiver<bool>) {
+/// Waits until `shutdown` is true or its sender is dropped.
+async fn shutdown_requested(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 

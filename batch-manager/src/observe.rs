@@ -1,4 +1,4 @@
-//! Looks at staging: what is there that was not known, and what is gone.
+//! Scans staging: finds ingestions that are new, and those that have been removed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ pub(crate) struct Work {
     app: usize,
 }
 
-/// One client's staging, compared with what was known of it.
+/// The result of scanning one client's staging: the differences from what was known.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
+pub(crate) struct Scan {
     pub(crate) new: Vec<(Staged, Work)>,
-    pub(crate) gone: Vec<IngestionId>,
-    /// There is more that is new.
+    pub(crate) removed: Vec<IngestionId>,
+    /// There are more new ingestions than `new` holds.
     pub(crate) more: bool,
     pub(crate) unreadable: Vec<(IngestionId, Unreadable)>,
 }
 
-/// Why a staged directory is left where it is.
+/// Why a staged directory is left in place, unprocessed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error(transparent)]
@@ -61,7 +61,7 @@ impl Work {
         Ok(Self { directory: staged.directory.clone(), manifest, units, config: Arc::clone(config), app })
     }
 
-    /// The rules that it goes by, to its end.
+    /// The config that applies to this work until it ends.
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
@@ -74,7 +74,7 @@ impl Work {
         &self.client().apps[self.app]
     }
 
-    /// The state of this work: units that have an outcome are done.
+    /// Returns the initial state of this work: units that have an outcome are done.
     pub(crate) fn job(&self, staged: &Staged) -> Job {
         let done: BTreeSet<usize> = (0..)
             .zip(&self.units)
@@ -100,67 +100,67 @@ impl Work {
     }
 }
 
-/// What is new is taken up so many ingestions at a time: thousands of one client must not keep others waiting until all of
-/// their manifests are read.
+/// New ingestions of a client that one scan reads at most: a client with thousands must not keep others waiting until
+/// all of its manifests are read.
 const NEW_MAX: usize = 500;
 
-/// Looks at one client's staging. `unreadable` are those that could not be read the last time. Blocks.
+/// Scans one client's staging. `unreadable` holds the ingestions that the last scan could not read. Blocks.
 ///
 /// # Errors
 ///
-/// Its directory cannot be listed; what is in it does not fail the look.
-pub(crate) fn look(
+/// Its directory cannot be listed, or the machine has run out of a resource. An unreadable ingestion does not fail the
+/// scan.
+pub(crate) fn scan(
     config: &Arc<Config>,
     client: &ClientId,
     known: &BTreeSet<IngestionId>,
     unreadable: &BTreeSet<IngestionId>,
-) -> Result<Look, StagingError> {
-    let there: BTreeSet<IngestionId> = staging::ingestions(&config.layout, client)?.into_iter().collect();
-    let gone = known.difference(&there).copied().collect();
-    let mut new = there.difference(known).filter(|ingestion| !unreadable.contains(ingestion)).copied();
-    let mut sought: Vec<IngestionId> = new.by_ref().take(NEW_MAX).collect();
+) -> Result<Scan, StagingError> {
+    let present: BTreeSet<IngestionId> = staging::ingestions(&config.layout, client)?.into_iter().collect();
+    let removed = known.difference(&present).copied().collect();
+    let mut new = present.difference(known).filter(|ingestion| !unreadable.contains(ingestion)).copied();
+    let mut requested: Vec<IngestionId> = new.by_ref().take(NEW_MAX).collect();
     let more = new.next().is_some();
-    sought.extend(there.intersection(unreadable));
-    Ok(Look { gone, more, ..look_for(config, client, sought)? })
+    requested.extend(present.intersection(unreadable));
+    Ok(Scan { removed, more, ..scan_requested(config, client, requested)? })
 }
 
-/// Looks for these ingestions of a client only, none of which is known; those that are not there are passed over.
-/// Blocks.
+/// Scans only these ingestions of a client, none of which may be known yet. Skips those that are not staged. Blocks.
 ///
 /// # Errors
 ///
-/// The machine is out of something; what is wrong with one of them does not fail the look.
-pub(crate) fn look_for(
+/// The machine has run out of a resource. An unreadable ingestion does not fail the scan.
+pub(crate) fn scan_requested(
     config: &Arc<Config>,
     client: &ClientId,
-    sought: impl IntoIterator<Item = IngestionId>,
-) -> Result<Look, StagingError> {
-    let mut look = Look::default();
-    for ingestion in sought {
-        match take_up(config, client, ingestion) {
-            Ok(found) => look.new.push(found),
-            // Ended meanwhile, or held or retried by hand.
+    requested: impl IntoIterator<Item = IngestionId>,
+) -> Result<Scan, StagingError> {
+    let mut scan = Scan::default();
+    for ingestion in requested {
+        match read_staged(config, client, ingestion) {
+            Ok(found) => scan.new.push(found),
+            // It has ended meanwhile, or somebody has held or retried it by hand.
             Err(Unreadable::Staging(StagingError::File(error))) if error.is_not_found() => {}
-            // It says nothing about this ingestion: the whole look is made again.
+            // This is not about this ingestion: the whole scan is repeated.
             Err(Unreadable::Staging(StagingError::File(error))) if error.is_exhausted() => {
                 return Err(error.into());
             }
             Err(Unreadable::Staging(error)) if error.is_damaged_manifest() => {
                 if let Err(error) = hold_unreadable(config, client, ingestion) {
-                    look.unreadable.push((ingestion, error.into()));
+                    scan.unreadable.push((ingestion, error.into()));
                 }
             }
-            Err(error) => look.unreadable.push((ingestion, error)),
+            Err(error) => scan.unreadable.push((ingestion, error)),
         }
     }
-    if !look.new.is_empty() {
-        // What is worked on must not be back in the drop directory after a power cut. One sync for all that are new.
+    if !scan.new.is_empty() {
+        // A file that is processed must not reappear in the drop directory after a power cut. One sync for all new ones.
         files::sync_dir(&config.layout.staging().join(client.as_str()))?;
     }
-    Ok(look)
+    Ok(scan)
 }
 
-/// Holds a file whose manifest is damaged: its content is there, but nothing can be done with it.
+/// Holds a file whose manifest is damaged: its content exists, but cannot be processed.
 fn hold_unreadable(config: &Config, client: &ClientId, ingestion: IngestionId) -> Result<(), StagingError> {
     if let Some(reason) = staging::hold_unreadable(&config.layout, client, ingestion, clock::now())? {
         let (file, reason) = (reason.file, reason.reasons.join("; "));
@@ -169,7 +169,7 @@ fn hold_unreadable(config: &Config, client: &ClientId, ingestion: IngestionId) -
     Ok(())
 }
 
-fn take_up(
+fn read_staged(
     config: &Arc<Config>,
     client: &ClientId,
     ingestion: IngestionId,
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods, reason = "stages by hand")]
-    fn thousands_are_taken_up_some_at_a_time_and_each_once() {
+    fn thousands_are_scanned_some_at_a_time_and_each_once() {
         let app = json!({"name": "app", "command": ["app"]});
         let root = Root::new(&json!({"clients": [{"id": "client1", "apps": [app]}]}));
         let config = Arc::new(Config::load(&root.config(), |_| None).expect("a config without faults"));
@@ -213,18 +213,18 @@ mod tests {
             std::fs::write(directory.join(Layout::MANIFEST), manifest.to_json()).expect("manifest");
         }
         let (mut known, mut unreadable) = (BTreeSet::new(), BTreeSet::new());
-        let mut looks = 0;
+        let mut scans = 0;
         loop {
-            looks += 1;
-            let found = look(&config, &client, &known, &unreadable).expect("a look");
-            assert!(found.new.len() <= NEW_MAX && found.gone.is_empty());
+            scans += 1;
+            let found = scan(&config, &client, &known, &unreadable).expect("a look");
+            assert!(found.new.len() <= NEW_MAX && found.removed.is_empty());
             assert!(found.new.iter().all(|(staged, _)| known.insert(staged.manifest.ingestion)));
             unreadable.extend(found.unreadable.into_iter().map(|(ingestion, _)| ingestion));
             if !found.more {
                 break;
             }
         }
-        assert_eq!(looks, 3);
+        assert_eq!(scans, 3);
         assert!(known == staged && unreadable == broken, "{} and {}", known.len(), unreadable.len());
     }
 }

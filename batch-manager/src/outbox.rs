@@ -1,6 +1,6 @@
-//! Messages that an ingestion has ended, until the broker has taken them: `state/outbox/`.
+//! Keeps the messages that an ingestion has ended until the broker has acknowledged them: `state/outbox/`.
 //!
-//! An ingestion does not wait for the broker to be finished, so what it would say is written down first. Each is
+//! The end of an ingestion does not wait for the broker, so its message is written to disk first. Each message is
 //! published at least once. They are not synced: if a power cut has torn one, it is derived again from the history.
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::blocking::blocking;
 use crate::history;
 use crate::stores::Stores;
 
-/// Why messages are still there.
+/// Why messages stay in the outbox.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutboxError {
     #[error(transparent)]
@@ -28,7 +28,7 @@ pub(crate) enum OutboxError {
     Store(#[from] CoredmsError),
 }
 
-/// The directory of messages to be published.
+/// The directory of messages to publish.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     directory: PathBuf,
@@ -40,13 +40,13 @@ impl Outbox {
         Self { directory: layout.outbox(), topics }
     }
 
-    /// Writes a message down; again for the same run replaces it. Blocks.
+    /// Writes a message to disk, and replaces an earlier one of the same run. Blocks.
     pub(crate) fn put(&self, run: &str, message: &Finished) -> Result<(), FileError> {
         files::create_dir_all(&self.directory)?;
         files::write_atomic(&self.directory.join(format!("{run}.json")), &json_of(message))
     }
 
-    /// Publishes all messages, until one is not taken.
+    /// Publishes all messages, until one cannot be published.
     pub(crate) async fn publish(&self, link: &BrokerLink, stores: &Stores) -> Result<(), OutboxError> {
         let directory = self.directory.clone();
         for path in blocking(move || files::list(&directory)).await? {
@@ -76,7 +76,7 @@ impl Outbox {
         }
         failpoint::hit("batch-manager.finished-published");
         let path = path.to_owned();
-        Ok(blocking(move || files::remove_file_if_there(&path)).await?)
+        Ok(blocking(move || files::remove_file_if_exists(&path)).await?)
     }
 }
 

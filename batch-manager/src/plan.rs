@@ -1,13 +1,13 @@
 //! Decides what to start next.
 //!
-//! Pure: jobs, policy and now in, actions out. Called after every change, so equal inputs must give equal answers and
-//! each answer may be small: the caller carries it out and asks again until there is none.
+//! Pure: jobs, policy and now in, actions out. It is called after every change, so equal inputs must give equal answers.
+//! An answer may be small: the caller carries it out and calls again until there are no more actions.
 //!
 //! - A free slot goes to the client that has the fewest, and of those to the one that was served longest ago: one
 //!   client's flood costs another no more than the wait for one slot.
-//! - Within a client the lanes go in the order live, retry, backfill; every fourth start goes the other way round, so
-//!   that a lane which is never empty starves none.
-//! - One slot of all is kept from retries and backfill: a live file need not wait for the end of a long old one.
+//! - Within a client the lanes go in the order live, retry, backfill; every fourth start goes in reverse order, so
+//!   that a lane which is never empty does not starve another.
+//! - One of the slots is never given to retries and backfill: a live file need not wait for the end of a long old one.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,13 +18,13 @@ use mysimbdp_model::manifest::Lane;
 
 use crate::job::Job;
 
-/// Every so many starts of a client the lanes go the other way round.
+/// Every so many starts of a client, its lanes are tried in reverse order.
 const REVERSE_EVERY: u64 = 4;
 
 /// The bounds that hold over all clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
-    /// Work units that run at the same time; also ends (finish or hold) that do.
+    /// Work units that may run at the same time; as many ends (finish or hold) may run beside them.
     pub(crate) units_in_parallel: usize,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Action {
     Hold { client: ClientId, ingestion: IngestionId },
 }
 
-/// How often, and when last, each client has been given a slot.
+/// How often each client has been given a slot, and when last.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Served {
     clients: BTreeMap<ClientId, Turns>,
@@ -61,9 +61,9 @@ impl Served {
     }
 }
 
-/// The next actions; none when nothing can be started before something ends or a back-off is over.
+/// Returns the next actions; none if nothing can be started before something ends or a back-off is over.
 ///
-/// `served` is carried on from call to call.
+/// The caller passes the same `served` to every call.
 pub(crate) fn plan<'a>(
     jobs: impl Iterator<Item = (&'a ClientId, &'a Job)> + Clone,
     policy: Policy,
@@ -79,7 +79,7 @@ pub(crate) fn plan<'a>(
     while let Some((client, lane)) = next(&waiting, &load, policy, served) {
         let Some(queue) = waiting.get_mut(client) else { break };
         let Some(position) =
-            queue[lane].iter().position(|candidate| load.has_room_for(client, candidate.job))
+            queue[lane].iter().position(|candidate| load.has_capacity_for(client, candidate.job))
         else {
             break;
         };
@@ -110,9 +110,9 @@ fn ends<'a>(
     jobs.filter_map(action).take(policy.units_in_parallel.saturating_sub(ending)).collect()
 }
 
-/// The oldest startable units of each client and lane, at most as many as there are free slots.
+/// Returns the oldest startable units of each client and lane, at most as many as there are free slots.
 ///
-/// Those of an app that has no room are left out, so that they do not hide others.
+/// Units of an app that has no capacity are left out, so that they do not take the position of others.
 fn waiting<'a>(
     jobs: impl Iterator<Item = (&'a ClientId, &'a Job)>,
     load: &Load<'a>,
@@ -121,7 +121,7 @@ fn waiting<'a>(
 ) -> BTreeMap<&'a ClientId, [Vec<Candidate<'a>>; LANES]> {
     let free = policy.units_in_parallel.saturating_sub(load.all);
     let mut waiting: BTreeMap<&ClientId, [Vec<Candidate>; LANES]> = BTreeMap::new();
-    for (client, job) in jobs.filter(|(client, job)| load.has_room_for(client, job)) {
+    for (client, job) in jobs.filter(|(client, job)| load.has_capacity_for(client, job)) {
         for unit in job.startable(now).take(free) {
             let queue = &mut waiting.entry(client).or_default()[lane_index(job.lane)];
             let candidate = Candidate { job, unit };
@@ -135,7 +135,7 @@ fn waiting<'a>(
     waiting
 }
 
-/// Whose turn it is, and in which lane.
+/// Returns the client that gets the next slot, and the lane.
 fn next<'a>(
     waiting: &BTreeMap<&'a ClientId, [Vec<Candidate<'a>>; LANES]>,
     load: &Load<'a>,
@@ -151,8 +151,8 @@ fn next<'a>(
             lanes.reverse();
         }
         lanes.into_iter().find(|lane| {
-            (*lane == LIVE || load.old_lanes_have_room(policy))
-                && queues[*lane].iter().any(|candidate| load.has_room_for(client, candidate.job))
+            (*lane == LIVE || load.old_lanes_have_capacity(policy))
+                && queues[*lane].iter().any(|candidate| load.has_capacity_for(client, candidate.job))
         })
     };
     let startable = waiting.iter().filter_map(|(client, queues)| Some((*client, lane_of(client, queues)?)));
@@ -183,11 +183,11 @@ impl Candidate<'_> {
     }
 }
 
-/// What runs.
+/// How many units run.
 #[derive(Debug, Default)]
 struct Load<'a> {
     all: usize,
-    /// Of these in the lanes retry and backfill.
+    /// Those of them that are in the lanes retry and backfill.
     old: usize,
     clients: BTreeMap<&'a ClientId, usize>,
     apps: BTreeMap<(&'a ClientId, &'a str), usize>,
@@ -214,12 +214,12 @@ impl<'a> Load<'a> {
         *self.apps.entry((client, &job.app)).or_default() += count;
     }
 
-    fn has_room_for(&self, client: &ClientId, job: &Job) -> bool {
+    fn has_capacity_for(&self, client: &ClientId, job: &Job) -> bool {
         self.apps.get(&(client, job.app.as_str())).copied().unwrap_or_default() < job.concurrency
     }
 
-    /// With a single slot there is none to keep.
-    fn old_lanes_have_room(&self, policy: Policy) -> bool {
+    /// A single slot is for all lanes.
+    fn old_lanes_have_capacity(&self, policy: Policy) -> bool {
         self.old + 1 < policy.units_in_parallel || policy.units_in_parallel == 1
     }
 }

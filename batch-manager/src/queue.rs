@@ -1,7 +1,7 @@
-//! Which ingestions a plan has to see.
+//! Selects the ingestions that a plan has to consider.
 //!
-//! Those that have been begun, and of the others the oldest of each line, as many as there are slots: no plan can start
-//! more of a line, so what stands behind them changes nothing, and thousands that wait cost no more than a few.
+//! These are the ones that have been begun, and of each line of the others the oldest, as many as there are slots: no
+//! plan can start more of a line, so those behind them change nothing, and thousands that wait cost no more than a few.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,54 +12,54 @@ use mysimbdp_model::manifest::Lane;
 
 use crate::job::{Job, Key, Stage};
 
-/// What waits for the same: ingestions of an app of a client, in one lane.
+/// Identifies a line: the waiting ingestions of one app of a client in one lane.
 type Line = (ClientId, String, Lane);
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// Some of their units run, have failed or are done, or all are.
+    /// At least one of their units runs, has failed or is done.
     begun: BTreeSet<Key>,
-    /// By age. Nothing holds up their units, so each is work for one slot at least.
+    /// By age. No back-off delays their units, so each is work for at least one slot.
     lines: BTreeMap<Line, BTreeMap<(Timestamp, IngestionId), Key>>,
 }
 
 impl Queue {
-    /// Takes up a new job.
+    /// Adds a new job.
     pub(crate) fn add(&mut self, key: &Key, job: &Job) {
         if matches!(job.stage, Stage::Units(_)) {
-            self.lines.entry(line(key, job)).or_default().insert(place(job), key.clone());
+            self.lines.entry(line(key, job)).or_default().insert(position(job), key.clone());
         } else {
             self.begun.insert(key.clone());
         }
     }
 
-    /// Something of the job is started.
+    /// A unit or the end of the job is started.
     pub(crate) fn begin(&mut self, key: &Key, job: &Job) {
         if self.leave_line(key, job) {
             self.begun.insert(key.clone());
         }
     }
 
-    /// The job is gone.
+    /// The manager forgets the job.
     pub(crate) fn remove(&mut self, key: &Key, job: &Job) {
         if !self.begun.remove(key) {
             self.leave_line(key, job);
         }
     }
 
-    /// All that a plan for so many slots has to see.
-    pub(crate) fn in_sight(&self, slots: usize) -> impl Iterator<Item = &Key> {
+    /// Returns all that a plan for so many slots has to consider.
+    pub(crate) fn plannable(&self, slots: usize) -> impl Iterator<Item = &Key> {
         self.begun.iter().chain(self.lines.values().flat_map(move |line| line.values().take(slots)))
     }
 
     fn leave_line(&mut self, key: &Key, job: &Job) -> bool {
         let name = line(key, job);
         let Some(waiting) = self.lines.get_mut(&name) else { return false };
-        let was_there = waiting.remove(&place(job)).is_some();
+        let was_waiting = waiting.remove(&position(job)).is_some();
         if waiting.is_empty() {
             self.lines.remove(&name);
         }
-        was_there
+        was_waiting
     }
 }
 
@@ -67,7 +67,7 @@ fn line((client, _): &Key, job: &Job) -> Line {
     (client.clone(), job.app.clone(), job.lane)
 }
 
-fn place(job: &Job) -> (Timestamp, IngestionId) {
+fn position(job: &Job) -> (Timestamp, IngestionId) {
     (job.staged_at, job.ingestion)
 }
 
@@ -103,20 +103,20 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_sees_the_first_of_each_line_is_the_plan_that_sees_all() {
+    fn a_plan_of_the_first_of_each_line_is_the_plan_of_all() {
         let (mut jobs, mut queue) = (jobs(), Queue::default());
         jobs.iter().for_each(|(key, job)| queue.add(key, job));
         let (policy, now) = (Policy { units_in_parallel: SLOTS }, Instant::now());
-        let (mut served, mut served_in_sight) = (Served::default(), Served::default());
+        let (mut served, mut served_plannable) = (Served::default(), Served::default());
         let mut running: Vec<(Key, usize)> = Vec::new();
         let mut turn = 0;
         while !jobs.is_empty() {
             let all = jobs.iter().map(|((client, _), job)| (client, job));
             let actions = plan(all, policy, &mut served, now);
-            let in_sight: Vec<(&ClientId, &Job)> =
-                queue.in_sight(SLOTS).map(|key| (&key.0, &jobs[key])).collect();
-            assert!(in_sight.len() <= queue.begun.len() + 2 * 2 * 3 * SLOTS);
-            assert_eq!(plan(in_sight.into_iter(), policy, &mut served_in_sight, now), actions);
+            let plannable: Vec<(&ClientId, &Job)> =
+                queue.plannable(SLOTS).map(|key| (&key.0, &jobs[key])).collect();
+            assert!(plannable.len() <= queue.begun.len() + 2 * 2 * 3 * SLOTS);
+            assert_eq!(plan(plannable.into_iter(), policy, &mut served_plannable, now), actions);
             for action in &actions {
                 match action {
                     Action::Start { client, ingestion, unit } => {
@@ -140,6 +140,6 @@ mod tests {
                 if turn % 4 == 0 { job.again(unit, |_| now) } else { job.done(unit) }
             }
         }
-        assert_eq!(queue.in_sight(SLOTS).count(), 0);
+        assert_eq!(queue.plannable(SLOTS).count(), 0);
     }
 }

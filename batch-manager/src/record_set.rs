@@ -1,16 +1,16 @@
-//! Some of a file's records: one bit each, and room only where there are any.
+//! A set of a file's records: one bit each, in words that are kept only if they have a bit set.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Numbers of records in their file.
+/// A set of record numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordSet {
     /// 64 records each, by the number of the first divided by 64.
     words: BTreeMap<u64, u64>,
 }
 
-/// Some of the records, and the range in which they are all that there are.
+/// Some of the records, and the range of which they are all the records in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) range: Range<u64>,
@@ -18,7 +18,7 @@ pub(crate) struct Page {
 }
 
 impl RecordSet {
-    /// False if it is in already.
+    /// Returns false if the set has the record already.
     pub(crate) fn insert(&mut self, record: u64) -> bool {
         let (word, bit) = (self.words.entry(record / 64).or_default(), 1 << (record % 64));
         let is_new = *word & bit == 0;
@@ -26,7 +26,7 @@ impl RecordSet {
         is_new
     }
 
-    /// Ascending.
+    /// Returns the records in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         let of_word = |(word, bits): (&u64, &u64)| {
             let (first, bits) = (word * 64, *bits);
@@ -35,7 +35,7 @@ impl RecordSet {
         self.words.iter().flat_map(of_word)
     }
 
-    /// The records of `within`, so many at a time; the ranges of the pages cover it.
+    /// Returns the records of `within` in pages of at most `records_max`; the ranges of the pages cover `within`.
     pub(crate) fn pages(&self, within: Range<u64>, records_max: usize) -> Vec<Page> {
         let mut pages = vec![Page { range: within.clone(), records: Vec::new() }];
         for record in self.iter().filter(|record| within.contains(record)) {
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_holds_what_was_inserted_once_and_in_order() {
+    fn it_holds_each_inserted_record_once_and_in_order() {
         let mut set = RecordSet::default();
         for (record, is_new) in [(64, true), (0, true), (64, false), (1 << 40, true), (63, true)] {
             assert_eq!(set.insert(record), is_new, "{record}");

@@ -1,11 +1,12 @@
-//! Lists what an app has rejected in the client's collection `rejected`: number, reason, and the record's own bytes.
+//! Lists the records that an app has rejected in the client's collection `rejected`: number, reason, and bytes.
 //!
-//! The platform cuts the bytes out of the staged file itself, by the number that the app has named, so that apps in any
-//! language need to say no more. All of it is durable before the file goes, and is the same however often it is written.
+//! The platform itself cuts the bytes out of the staged file, by the number that the app has reported, so that apps in
+//! any language report no more than this. All of it is durable before the file is removed, and is the same however often
+//! it is written.
 //!
-//! 1. the prefix of the file (a CSV's header line) is an object with the id of the ingestion;
-//! 2. a record that is too large for a document is an object with an id made of the record's;
-//! 3. then come the documents, a page at a time.
+//! 1. the prefix of the file (a CSV's header line) is stored as an object with the id of the ingestion;
+//! 2. a record that is too large for a document is stored as an object with an id derived from the record's;
+//! 3. then the documents are stored, a page at a time.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use mysimbdp_model::outcome::Outcome;
 use mysimbdp_platform::failpoint;
 use mysimbdp_spool::staging::content::{Content, RecordFinder};
 use mysimbdp_spool::staging::{Reject, StagingError, read_rejects};
-use mysimbdp_store::rejected::{INLINE_BYTES_MAX, Kept, object_for, put_object};
+use mysimbdp_store::rejected::{INLINE_BYTES_MAX, RejectedBytes, object_for, put_object};
 use mysimbdp_store::{Coredms, Object};
 
 use crate::blocking::blocking;
@@ -25,12 +26,12 @@ use crate::finish::error::FinishError;
 use crate::history::date;
 use crate::observe::Work;
 
-/// Records of a page.
+/// Records of a page at most.
 const PAGE_RECORDS: usize = 1000;
 /// A page ends when it holds this many bytes, which one record may exceed.
 const PAGE_BYTES: u64 = 8 << 20;
 
-/// Lists all that the units have rejected.
+/// Lists all records that the units have rejected.
 pub(crate) async fn list(
     context: &Context,
     work: &Arc<Work>,
@@ -108,7 +109,7 @@ struct Pages {
 struct Page {
     records: Vec<u64>,
     documents: Vec<RawDocumentBuf>,
-    /// What has to be stored before them.
+    /// Records that are stored as objects, before the documents.
     large: Vec<(IngestionId, Content)>,
 }
 
@@ -122,7 +123,7 @@ impl Pages {
         })
     }
 
-    /// Gives itself back with the next page, which is empty behind the last one.
+    /// Returns itself with the next page, which is empty after the last one.
     fn next(mut self) -> Result<(Self, Page), FinishError> {
         let (mut page, mut bytes) = (Page::default(), 0);
         while page.records.len() < PAGE_RECORDS && bytes < PAGE_BYTES {
@@ -131,11 +132,11 @@ impl Pages {
             let length = content.bytes();
             let kept = if length <= INLINE_BYTES_MAX {
                 bytes += length;
-                Kept::Here(content.read(0, length)?)
+                RejectedBytes::Inline(content.read(0, length)?)
             } else {
                 let id = object_for(&self.work.manifest.ingestion.record_id(reject.record).0);
                 page.large.push((id, content));
-                Kept::Beside(id)
+                RejectedBytes::Object(id)
             };
             page.documents.push(self.document(&reject, kept, length)?);
             page.records.push(reject.record);
@@ -143,7 +144,12 @@ impl Pages {
         Ok((self, page))
     }
 
-    fn document(&self, reject: &Reject, kept: Kept, bytes: u64) -> Result<RawDocumentBuf, FinishError> {
+    fn document(
+        &self,
+        reject: &Reject,
+        kept: RejectedBytes,
+        bytes: u64,
+    ) -> Result<RawDocumentBuf, FinishError> {
         let manifest = &self.work.manifest;
         let mut document = doc! {
             "_id": bson::Binary::from(manifest.ingestion.record_id(reject.record)),

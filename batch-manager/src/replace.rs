@@ -1,11 +1,12 @@
-//! The end of a run that replaces: removes what earlier runs of the content have stored and this one has not.
+//! Ends a run that replaces: removes what earlier runs of the content have stored and this one has not.
 //!
-//! Nothing is removed before all units are done and the file is known not to be held: by then whatever replaces something is there,
-//! so that readers find the old or the new, and what is rejected now is listed with its bytes. Each step may be repeated.
+//! Nothing is removed before all units are done and the file is known not to be held: by then every replacement is
+//! stored, so that readers find the old or the new, and this run's rejects are listed with their bytes. Each step may be
+//! repeated.
 //!
-//! 1. platform ids: the documents of the records that this run has rejected;
-//! 2. key ids: the documents that an earlier run of this content was the last to write, under whatever key;
-//! 3. records that earlier runs had rejected, and this one has not, are no longer listed.
+//! 1. platform ids: removes the documents of the records that this run has rejected;
+//! 2. key ids: removes the documents that an earlier run of this content was the last to write, under any key;
+//! 3. removes records that earlier runs had rejected, and this one has not, from the list of rejects.
 
 use std::sync::Arc;
 
@@ -26,16 +27,16 @@ use crate::history::date;
 use crate::observe::Work;
 use crate::record_set::{Page, RecordSet};
 
-/// Ids of one command.
+/// Ids of one command at most.
 const IDS_AT_A_TIME: usize = 1000;
 
-/// The runs that this one replaces, if it does.
+/// Returns the runs that this one replaces, if it replaces any.
 pub(crate) fn earlier_runs(manifest: &Manifest) -> Option<EarlierRuns> {
     let runs = EarlierRuns { ingestion: manifest.ingestion, run: date(manifest.staged_at) };
     manifest.replace.then_some(runs)
 }
 
-/// Removes all that this run does not store again, and does not reject again.
+/// Removes what this run has not stored again, and takes off the list what it has not rejected again.
 pub(crate) async fn remove_stale(
     context: &Context,
     work: &Arc<Work>,
@@ -46,13 +47,13 @@ pub(crate) async fn remove_stale(
     let id = |record: u64| work.manifest.ingestion.record_id(record);
     let (shared, rejecting) = (Arc::clone(work), rejecting_units(outcomes));
     let rejected = blocking(move || rejected_by(&shared, &rejecting)).await?;
-    // All ids with the content's first half, also under numbers that none of its records has.
+    // All ids that begin with the content's first half, even with numbers that none of its records has.
     let pages = rejected.pages(0..u64::MAX, IDS_AT_A_TIME);
     let mut removed = 0;
     match (ids, earlier_runs(&work.manifest)) {
         (Ids::Platform, _) => {
             for page in pages.iter().filter(|page| !page.records.is_empty()) {
-                let rejected = Removal::Among(page.records.iter().copied().map(id).collect());
+                let rejected = Removal::ByIds(page.records.iter().copied().map(id).collect());
                 removed += store.remove(collection, rejected).await?;
             }
         }
@@ -72,7 +73,7 @@ pub(crate) async fn remove_stale(
     Ok(())
 }
 
-/// How many of these records have a document all the same: that of an earlier run.
+/// Returns how many of these rejected records still have a document, which an earlier run has stored.
 pub(crate) async fn count_stale(
     store: &dyn Coredms,
     collection: &str,

@@ -1,10 +1,10 @@
-//! Removes what has been in `archive/`, `held/` or `discarded/` for longer than the config, or a person, wants to keep it.
+//! Removes files that have been in `archive/`, `held/` or `discarded/` for longer than the config, or a person, wants.
 //!
-//! A held file whose run was to replace what an earlier one has stored is not removed but returned to the archive, if its client
-//! has one: `reprocess` had taken it from there, and it may be the only copy of what is stored.
+//! A held file whose run was to replace what an earlier one has stored is returned to the archive, not removed, if its
+//! client has one: `reprocess` had taken it from there, and it may be the only copy of what is stored.
 //!
-//! Each file that was not ingested is logged as it goes. The history of a held one says `purged` before it goes: a crash in
-//! between costs nothing, as the next time begins with the same.
+//! The removal of each file that was not ingested is logged. The history of a held file says `purged` before the file is
+//! removed: a crash in between costs nothing, as the next sweep repeats both steps.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use mysimbdp_store::history::History;
 use crate::blocking::blocking;
 use crate::stores::Stores;
 
-/// Why something is left whose time is up.
+/// Why an expired file could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     #[error(transparent)]
@@ -37,7 +37,7 @@ pub enum RetentionError {
     Store(#[from] CoredmsError),
 }
 
-/// Where a file lies whose time is up.
+/// Where an expired file is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Archived,
@@ -55,7 +55,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A file whose time is up.
+/// A file that has been kept long enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expired {
     pub kind: Kind,
@@ -64,18 +64,18 @@ pub struct Expired {
     /// An ingestion, or the name of a discarded directory.
     pub id: String,
     directory: PathBuf,
-    /// The client and the ingestion of a held one that is to return to the archive.
+    /// The client and the ingestion of a held file that returns to the archive.
     returns: Option<(ClientId, IngestionId)>,
 }
 
 impl Expired {
-    /// Whether it is not removed, but returned to the archive.
+    /// Whether the file is returned to the archive instead of removed.
     pub fn returns(&self) -> bool {
         self.returns.is_some()
     }
 }
 
-/// Removes what the config no longer wants to keep, of all clients. What cannot be removed is left for the next time.
+/// Removes the expired files of all clients. The next sweep tries again what cannot be removed.
 pub(crate) async fn sweep(config: &Arc<Config>, stores: &Stores) {
     for client in config.clients.values() {
         let (layout, id) = (config.layout.clone(), client.id.clone());
@@ -106,7 +106,7 @@ async fn sweep_kind(
 ) -> Result<(), RetentionError> {
     let (shared, owner) = (Arc::clone(config), client.clone());
     let expired = blocking(move || expired(&shared, kind, Some(&owner), age, clock::now())).await?;
-    // Only they need the store: discarded files also go while it is away.
+    // Only held files need the store: others are removed even while it is unavailable.
     if kind == Kind::Held && !expired.is_empty() {
         note_purged(&stores.history().await?, &expired).await?;
     }
@@ -119,7 +119,7 @@ async fn sweep_kind(
     Ok(())
 }
 
-/// What came there longer than `age` ago, of a client or (discarded) of none.
+/// Returns the files of this kind that arrived longer than `age` ago, of a client or (discarded) of none.
 ///
 /// # Errors
 ///
@@ -131,7 +131,7 @@ pub fn expired(
     age: Duration,
     now: Timestamp,
 ) -> Result<Vec<Expired>, FileError> {
-    // Longer than any clock can tell.
+    // The age is longer than any clock can measure.
     let Ok(age) = SignedDuration::try_from(age) else { return Ok(Vec::new()) };
     let layout = &config.layout;
     let owner = client.map_or(Layout::UNROUTED, ClientId::as_str);
@@ -140,15 +140,15 @@ pub fn expired(
         Kind::Held => layout.held_root(),
         Kind::Discarded => layout.discarded_root(),
     };
-    let came = staging::came_before(&root.join(owner), age, now)?;
+    let arrived = staging::moved_before(&root.join(owner), age, now)?;
     let expired = |(id, directory): (String, PathBuf)| {
         let returns = client.filter(|_| kind == Kind::Held).and_then(|client| returns(config, client, &id));
         Expired { kind, owner: owner.to_owned(), id, directory, returns }
     };
-    Ok(came.into_iter().map(expired).collect())
+    Ok(arrived.into_iter().map(expired).collect())
 }
 
-/// Whether a held directory of this name is that of a run that replaces, and the archive has no other copy.
+/// Returns the ingestion of a held directory if its run replaces and the archive has no other copy.
 fn returns(config: &Config, client: &ClientId, id: &str) -> Option<(ClientId, IngestionId)> {
     config.client(client)?.settings.archive?;
     let ingestion = id.parse().ok()?;
@@ -157,11 +157,11 @@ fn returns(config: &Config, client: &ClientId, id: &str) -> Option<(ClientId, In
     (replaces && is_only).then(|| (client.clone(), ingestion))
 }
 
-/// Has the history say of the held ones that they are removed.
+/// Notes in the history that the held files among these are removed.
 ///
 /// # Errors
 ///
-/// It cannot be written.
+/// The history cannot be written.
 pub async fn note_purged(history: &History, expired: &[Expired]) -> Result<(), CoredmsError> {
     for Expired { id, owner, .. } in expired.iter().filter(|expired| expired.kind == Kind::Held) {
         history.mark_purged(owner, id).await?;
@@ -169,7 +169,7 @@ pub async fn note_purged(history: &History, expired: &[Expired]) -> Result<(), C
     Ok(())
 }
 
-/// Removes it, or returns it to the archive; a held one after [`note_purged`].
+/// Removes the file, or returns it to the archive. Call [`note_purged`] first for a held one.
 ///
 /// # Errors
 ///
@@ -184,7 +184,7 @@ pub async fn remove(layout: &Layout, expired: &Expired) -> Result<(), StagingErr
     }
     let directory = directory.clone();
     blocking(move || staging::remove_dir(&directory)).await?;
-    // What was ingested is in the history.
+    // An archived file was ingested, so the history has it.
     if *kind != Kind::Archived {
         tracing::info!(client = owner, id, kind = %kind, "removed a file");
     }

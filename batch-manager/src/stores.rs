@@ -1,4 +1,4 @@
-//! The databases of coredms, opened when they are first needed.
+//! Opens the databases of coredms when they are first needed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ pub(crate) struct Stores {
     clients: Mutex<Clients>,
 }
 
-/// Those of the clients, each with the collections of the config that the platform runs on.
+/// The databases of the clients, each with the collections of the config in use.
 #[derive(Debug)]
 struct Clients {
     config: Arc<Config>,
@@ -37,7 +37,7 @@ impl Stores {
         }
     }
 
-    /// Has the collections of another config made before the databases are given the next time.
+    /// Uses another config: a client whose collections it changes gets them set up before its database is next returned.
     pub(crate) fn take_over(&self, config: Arc<Config>) {
         let mut clients = self.clients();
         let before = std::mem::replace(&mut clients.config, config);
@@ -47,16 +47,16 @@ impl Stores {
         stores.retain(|client, _| collections(&before, client) == collections(config, client));
     }
 
-    /// The runs that have ended, in the platform's own database.
+    /// Returns the history of runs, in the platform's own database.
     pub(crate) async fn history(&self) -> Result<History, CoredmsError> {
         let open = || mysimbdp_store::open(&self.url, &self.database);
         self.platform.get_or_try_init(open).await.cloned().map(History::new)
     }
 
-    /// The client's database; before it is first given its collections have the validators of the config that the platform
-    /// runs on, even if the work that wants it has begun by an earlier one.
+    /// Returns the client's database. Before it is first returned, its collections get the validators of the config in
+    /// use, even if the work that needs it has begun under an earlier one.
     pub(crate) async fn client(&self, client: &Client) -> Result<Arc<dyn Coredms>, CoredmsError> {
-        let (config, place) = {
+        let (config, cell) = {
             let mut clients = self.clients();
             (Arc::clone(&clients.config), Arc::clone(clients.stores.entry(client.id.clone()).or_default()))
         };
@@ -70,7 +70,7 @@ impl Stores {
             }
             Ok(store)
         };
-        place.get_or_try_init(open).await.cloned()
+        cell.get_or_try_init(open).await.cloned()
     }
 
     pub(crate) async fn close(&self) {
@@ -80,7 +80,7 @@ impl Stores {
         }
     }
 
-    /// A lock that a panic has poisoned still guards a whole map here.
+    /// A poisoned lock is usable: no panic can leave the map half changed.
     fn clients(&self) -> MutexGuard<'_, Clients> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! Manifests and outcomes for the tests of this crate.
+//! Makes manifests and outcomes for the tests of this crate.
 
 use jiff::Timestamp;
 use mysimbdp_model::client::ClientId;
@@ -8,7 +8,7 @@ use mysimbdp_model::outcome::{Counts, Outcome};
 
 use crate::unit::WorkUnit;
 
-/// A manifest of micro-batches with these lengths and numbers of records, behind a prefix of 10 bytes.
+/// Returns a manifest of micro-batches with these lengths and numbers of records, after a prefix of 10 bytes.
 pub(crate) fn manifest(batches: &[(u64, u64)]) -> Manifest {
     let client: ClientId = "client1".parse().expect("client id");
     let prefix = Prefix { offset: 0, length: 10 };
@@ -49,7 +49,7 @@ pub(crate) fn manifest(batches: &[(u64, u64)]) -> Manifest {
     }
 }
 
-/// The outcome of a unit whose records were all stored.
+/// Returns the outcome of a unit whose records were all stored.
 pub(crate) fn outcome(unit: &WorkUnit, manifest: &Manifest) -> Outcome {
     Outcome {
         version: 1,

@@ -1,4 +1,4 @@
-//! The lines of this crate for `grep TIMING`.
+//! Logs the lines of this crate for `grep TIMING`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use mysimbdp_telemetry::timing::{Stage, Timing};
 use crate::observe::Work;
 use crate::unit::WorkUnit;
 
-/// Time of day that has passed; none where the clock was set back.
+/// Returns the time that has passed by the clock; zero if the clock was set back.
 pub(crate) fn since(then: Timestamp) -> Duration {
     clock::now().duration_since(then).try_into().unwrap_or_default()
 }

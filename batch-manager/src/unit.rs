@@ -1,4 +1,4 @@
-//! Turns a manifest into work units: what an app is given at a time, and what it is told about it.
+//! Turns a manifest into work units: what an app is given at a time, and the header that describes it.
 
 use mysimbdp_model::app::{Phase, Unit, UnitHeader};
 use mysimbdp_model::column::Column;
@@ -6,25 +6,25 @@ use mysimbdp_model::manifest::Manifest;
 use mysimbdp_model::outcome::Outcome;
 use mysimbdp_store::CHUNK_BYTES;
 
-/// Length of a range where the client has no block size.
+/// Length of a range if the client has no block size.
 const RANGE_BYTES: u64 = 8 << 20;
 
-/// Before a range is fed, the micro-batches that it touches are verified as a whole. Ranges are not made smaller than
-/// this part of the largest one, so that no file is read more often than that.
+/// Before a range is fed, the micro-batches that it overlaps are verified as a whole. A range is not smaller than this
+/// fraction of the largest micro-batch, so that no file is read more often than this.
 const RANGES_PER_MICRO_BATCH: u64 = 16;
 
-/// A part of an ingestion that an app does at a time.
+/// A part of an ingestion that an app processes at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkUnit {
     pub index: u32,
-    /// Of all units of the ingestion.
+    /// The number of units of the ingestion.
     pub count: u32,
     pub first_record: u64,
     pub records: u64,
     pub input: Input,
 }
 
-/// What is fed.
+/// What an app is fed for a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// The prefix and this micro-batch.
@@ -33,12 +33,12 @@ pub enum Input {
     File,
     /// A raw range of the file.
     Range { offset: u64, length: u64 },
-    /// Nothing: what the ranges stored is to be committed.
+    /// Nothing: the app commits what it stored for the ranges.
     Join,
 }
 
 impl WorkUnit {
-    /// The units of an ingestion, in file order. `block_bytes` is the client's block size.
+    /// Returns the units of an ingestion, in file order. `block_bytes` is the client's block size.
     pub fn all(manifest: &Manifest, kind: Unit, block_bytes: Option<u64>) -> Vec<Self> {
         let inputs: Vec<Input> = match kind {
             Unit::MicroBatch => (0..manifest.micro_batches.len()).map(Input::MicroBatch).collect(),
@@ -57,7 +57,7 @@ impl WorkUnit {
                     (manifest.micro_batches[batch].first_record, manifest.micro_batches[batch].records)
                 }
                 Input::File | Input::Join => (0, manifest.records),
-                // Which records lie in it is not known; the join answers for all of them.
+                // Which records are in it is not known; the join counts all of them.
                 Input::Range { .. } => (0, 0),
             };
             Self { index, count, first_record, records, input }
@@ -65,7 +65,7 @@ impl WorkUnit {
         (0..).zip(inputs).map(unit).collect()
     }
 
-    /// Whether this outcome is of this very unit: the config may have changed since it was written.
+    /// Whether this outcome belongs to this unit: the config may have changed since it was written.
     pub fn is_done_by(&self, outcome: &Outcome, manifest: &Manifest) -> bool {
         outcome.index == self.index
             && outcome.counts.received == self.records
@@ -73,7 +73,7 @@ impl WorkUnit {
             && outcome.bytes == self.bytes(manifest)
     }
 
-    /// Bytes of the file that the unit is about, without the prefix.
+    /// Returns how many bytes of the file the unit covers, without the prefix.
     pub fn bytes(&self, manifest: &Manifest) -> u64 {
         match self.input {
             Input::MicroBatch(batch) => manifest.micro_batches[batch].length,
@@ -83,7 +83,7 @@ impl WorkUnit {
         }
     }
 
-    /// What the app is told; `length` is the number of bytes that it will be fed.
+    /// Returns the header that the app gets; `length` is the number of bytes that it will be fed.
     pub fn header(&self, manifest: &Manifest, encoding: &str, attempt: u32, length: u64) -> UnitHeader {
         UnitHeader {
             client_id: manifest.client.to_string(),
@@ -111,12 +111,12 @@ impl WorkUnit {
     }
 }
 
-/// A multiple of the chunk size, so that no chunk is written by two units.
+/// Returns the length of a range, a multiple of the chunk size, so that no two units write the same chunk.
 fn range_bytes(manifest: &Manifest, block_bytes: Option<u64>) -> u64 {
     let largest = manifest.micro_batches.iter().map(|batch| batch.length).max().unwrap_or(0);
-    let wanted = block_bytes.unwrap_or(RANGE_BYTES).max(largest / RANGES_PER_MICRO_BATCH);
+    let desired = block_bytes.unwrap_or(RANGE_BYTES).max(largest / RANGES_PER_MICRO_BATCH);
     let chunk = u64::from(CHUNK_BYTES);
-    (wanted / chunk).max(1) * chunk
+    (desired / chunk).max(1) * chunk
 }
 
 #[cfg(test)]
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_one_unit_and_nothing_to_split_is_none() {
+    fn a_file_is_one_unit_and_an_empty_one_has_no_micro_batches() {
         let manifest = manifest(&[(100, 4), (50, 2)]);
         let units = WorkUnit::all(&manifest, Unit::File, None);
         assert_eq!(units.len(), 1);
@@ -150,21 +150,21 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_of_other_settings_is_of_no_unit() {
+    fn an_outcome_of_other_settings_belongs_to_no_unit() {
         let manifest = manifest(&[(100, 4), (50, 2)]);
         let batch = WorkUnit::all(&manifest, Unit::MicroBatch, None).remove(0);
         let file = WorkUnit::all(&manifest, Unit::File, None).remove(0);
         let outcome = crate::testing::outcome(&batch, &manifest);
         assert!(batch.is_done_by(&outcome, &manifest));
         assert!(!file.is_done_by(&outcome, &manifest));
-        let forged =
+        let invalid =
             Outcome { counts: mysimbdp_model::outcome::Counts { stored: 9, ..outcome.counts }, ..outcome };
-        assert!(!batch.is_done_by(&forged, &manifest));
+        assert!(!batch.is_done_by(&invalid, &manifest));
     }
 
     proptest! {
         #[test]
-        fn ranges_cover_the_file_in_whole_chunks_and_the_join_answers_for_all(
+        fn ranges_cover_the_file_in_whole_chunks_and_the_join_counts_all_records(
             lengths in prop::collection::vec(0..40_000_000u64, 0..5),
             block in prop::option::of(1..20_000_000u64),
         ) {

@@ -1,7 +1,7 @@
-//! Judges what an app says it did with a unit. Pure.
+//! Verifies what an app reports about a unit. Pure.
 //!
 //! The splitter's count is authoritative: a report that does not add up to it is not believed, and the attempt fails.
-//! Whether what adds up is true is the [audit](crate::audit)'s to find out.
+//! Whether a report that adds up is true is checked by the [audit](crate::audit).
 
 use mysimbdp_model::app::Ids;
 use mysimbdp_model::outcome::Counts;
@@ -9,17 +9,17 @@ use mysimbdp_model::outcome::Counts;
 use crate::run::AppReport;
 use crate::unit::WorkUnit;
 
-/// What the report is held against, beside the unit.
+/// What the report is compared with, besides the unit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
     pub(crate) ids: Ids,
-    /// The unit's records that were in coredms before this run's first attempt.
+    /// The number of the unit's records that were in coredms before this run's first attempt.
     pub(crate) baseline: Option<u64>,
-    /// The run replaces what is there.
+    /// The run replaces records that exist.
     pub(crate) replaces: bool,
 }
 
-/// The counts of a unit whose app has ended well, or why it is not believed.
+/// Returns the counts of a unit whose app has ended successfully, or why the report is not believed.
 pub(crate) fn verify_report(
     unit: &WorkUnit,
     report: &AppReport,
@@ -54,7 +54,7 @@ pub(crate) fn verify_report(
             done.rejected, report.rejects.listed
         ));
     }
-    // An app that knows nothing of replacing has left what was there.
+    // An app that does not support replacing has left the existing records unchanged.
     if evidence.replaces && evidence.ids == Ids::Platform && done.duplicates > 0 {
         return Err(format!(
             "says it found {} records that were there, and was told to replace them (MYSIMBDP_REPLACE)",
@@ -64,8 +64,8 @@ pub(crate) fn verify_report(
     Ok(without_own_repeats(reported, evidence))
 }
 
-/// Takes what an earlier attempt of the same run stored out of the duplicates: those are at most what was there before.
-/// Also at the first attempt that is known of, as a power cut may have taken the notes of others.
+/// Counts records that an earlier attempt of the same run stored as stored, not as duplicates: there are at most
+/// `baseline` duplicates. This applies to the first known attempt too, as a power cut may have lost the notes of others.
 fn without_own_repeats(reported: Counts, evidence: Evidence) -> Counts {
     let Some(baseline) = evidence.baseline else { return reported };
     let duplicates = reported.duplicates.min(baseline);
@@ -97,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_adds_up_is_believed() {
-        let judged = verify_report(&unit(10), &report(7, 2, 1), FIRST).expect("adds up");
-        assert_eq!(judged, counts(7, 2, 1));
+    fn a_report_that_adds_up_is_believed() {
+        let verified = verify_report(&unit(10), &report(7, 2, 1), FIRST).expect("adds up");
+        assert_eq!(verified, counts(7, 2, 1));
         assert!(verify_report(&unit(0), &report(0, 0, 0), FIRST).is_ok());
     }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reject_must_be_listed_and_its_own() {
+    fn each_reject_must_be_listed_and_belong_to_the_unit() {
         let unlisted = AppReport { rejects: Rejects { listed: 1, foreign: None }, ..report(8, 0, 2) };
         assert!(
             verify_report(&unit(10), &unlisted, FIRST).expect_err("one is not listed").contains("lists 1")
@@ -128,41 +128,41 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_attempt_stored_is_no_duplicate() {
+    fn a_record_that_an_earlier_attempt_stored_is_not_a_duplicate() {
         for (baseline, believed) in [
             (Some(0), counts(10, 0, 0)),
             (Some(5), counts(5, 5, 0)),
             (Some(8), counts(4, 6, 0)),
-            // Without a baseline nothing is known better than what the app says.
+            // Without a baseline, the report is the best that is known.
             (None, counts(4, 6, 0)),
         ] {
             let evidence = Evidence { baseline, ..FIRST };
-            let judged = verify_report(&unit(10), &report(4, 6, 0), evidence).expect("adds up");
-            assert_eq!(judged, believed, "baseline {baseline:?}");
-            assert!(judged.balances());
+            let verified = verify_report(&unit(10), &report(4, 6, 0), evidence).expect("adds up");
+            assert_eq!(verified, believed, "baseline {baseline:?}");
+            assert!(verified.balances());
         }
     }
 
     #[test]
-    fn what_is_to_be_replaced_is_no_duplicate() {
+    fn a_run_that_replaces_must_not_report_duplicates() {
         let replaces = Evidence { baseline: None, replaces: true, ..FIRST };
         assert_eq!(verify_report(&unit(10), &report(8, 0, 2), replaces), Ok(counts(8, 0, 2)));
         let error = verify_report(&unit(10), &report(3, 5, 2), replaces).expect_err("it did not replace");
         assert!(error.contains("found 5 records") && error.contains("MYSIMBDP_REPLACE"), "{error}");
-        // What another file has written since is newer, and stays.
+        // What another file has written since then is newer, and stays.
         let keyed = Evidence { ids: Ids::Key, ..replaces };
         assert_eq!(verify_report(&unit(10), &report(3, 5, 2), keyed), Ok(counts(3, 5, 2)));
     }
 
     #[test]
-    fn only_a_program_with_ids_of_its_own_may_be_silent() {
+    fn only_a_program_with_ids_of_its_own_may_report_nothing() {
         let silent = AppReport::default();
         for ids in [Ids::Platform, Ids::Key, Ids::Object] {
             assert!(verify_report(&unit(10), &silent, Evidence { ids, ..FIRST }).is_err(), "{ids:?}");
         }
         let own = Evidence { ids: Ids::None, ..FIRST };
-        let judged = verify_report(&unit(10), &silent, own).expect("judged by its exit status");
-        assert_eq!(judged, counts(10, 0, 0));
+        let verified = verify_report(&unit(10), &silent, own).expect("judged by its exit status");
+        assert_eq!(verified, counts(10, 0, 0));
         assert!(verify_report(&unit(10), &report(9, 0, 0), own).is_err(), "what it does say must add up");
     }
 }

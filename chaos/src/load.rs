@@ -1,66 +1,65 @@
-//! The load: files for two clients and lines for the edges, at a steady rate, each record with a number of its own.
+//! The load: files for two clients and lines for the edges, at a steady rate, each record with a unique number.
 
 use std::time::Duration;
 
 use mysimbdp_testbed::Root;
 
-use crate::world::{SPLIT, STREAM, WORKER, World};
+use crate::platform::{SPLIT, STREAM, TestPlatform, WORKER};
 
-/// From one step of the load to the next.
+/// The time between two steps of the load.
 pub const STEP: Duration = Duration::from_millis(100);
 
-/// A file of the client whose files are split comes with every so many steps, and has so many records: three
-/// micro-batches.
+/// The client whose files are split gets a file every this many steps, with this many records: three micro-batches.
 const SPLIT_EVERY: u64 = 10;
 const SPLIT_RECORDS: u64 = 400;
 /// The same for the client with many small files.
 const WORKER_EVERY: u64 = 3;
 const WORKER_RECORDS: u64 = 20;
 const PADDING: &str = "fills the micro-batches without many records";
-/// Lines of each source with each step.
+/// Lines per source and step.
 const LINES: u64 = 5;
-/// Lines of each source that gather at once while the stream side is down.
+/// Lines per source that are written at once while the stream-manager is down.
 const BACKLOG: u64 = 3_000;
 
-/// What has been handed over so far.
+/// What has been sent so far.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
     steps: u64,
-    /// Of the files of each client, the number of records.
+    /// The number of records in the files of each client.
     split: u64,
     worker: u64,
-    /// Of all sources together, the number of lines.
+    /// The number of lines of all sources together.
     lines: u64,
 }
 
 impl Sent {
-    /// Hands over what belongs to the next step.
-    pub fn step(&mut self, world: &mut World) {
+    /// Sends what the next step is due to send.
+    pub fn step(&mut self, platform: &mut TestPlatform) {
         if self.steps.is_multiple_of(SPLIT_EVERY) {
-            self.split_file(&world.root);
+            self.split_file(&platform.root);
         }
         if self.steps.is_multiple_of(WORKER_EVERY) {
-            self.worker_file(&world.root);
+            self.worker_file(&platform.root);
         }
-        self.source_lines(world, LINES);
+        self.source_lines(platform, LINES);
         self.steps += 1;
     }
 
-    /// Many lines at once, while nobody stores them.
-    pub fn backlog(&mut self, world: &mut World) {
-        self.source_lines(world, BACKLOG);
+    /// Writes many lines at once, while nothing stores them.
+    pub fn backlog(&mut self, platform: &mut TestPlatform) {
+        self.source_lines(platform, BACKLOG);
     }
 
-    /// The clients, and how many records of each must be there in the end.
+    /// The clients, and how many records of each must be stored at the end.
     pub fn records(&self) -> [(&'static str, u64); 3] {
         [(SPLIT, self.split), (WORKER, self.worker), (STREAM, self.lines)]
     }
 
-    /// One more of everything, by which it is seen that the platform is at work again.
-    pub fn probe(&mut self, world: &mut World) {
-        self.split_file(&world.root);
-        self.worker_file(&world.root);
-        self.source_lines(world, 1);
+    /// Sends one more of everything, to detect when the platform works again.
+    pub fn probe(&mut self, platform: &mut TestPlatform) {
+        self.split_file(&platform.root);
+        self.worker_file(&platform.root);
+        self.source_lines(platform, 1);
     }
 
     fn split_file(&mut self, root: &Root) {
@@ -78,9 +77,9 @@ impl Sent {
         self.worker += WORKER_RECORDS;
     }
 
-    fn source_lines(&mut self, world: &mut World, count: u64) {
-        // A power cut may have taken some of those that were written before.
-        self.lines = world.logs.append(count, record);
+    fn source_lines(&mut self, platform: &mut TestPlatform, count: u64) {
+        // The total and not `+= count`: a power cut may have lost lines that were written before.
+        self.lines = platform.logs.append(count, record);
     }
 }
 

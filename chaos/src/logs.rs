@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use mysimbdp_testbed::{Disk, FileSystem, Root};
 
-/// The numbered sources, each with a log that an edge follows.
+/// The sources of messages, each with a log that an edge follows.
 pub const SOURCES: [&str; 2] = ["north", "south"];
 
-/// The logs, one for each source, and what their writer knows of them. It never syncs them.
+/// The logs, one for each source, and their writer's state. The writer never syncs them.
 #[derive(Debug)]
 pub struct Logs {
     directory: PathBuf,
-    /// Their own, if this process may mount one.
+    /// A disk of their own, if this process may mount one.
     disk: Option<Disk>,
     is_power_off: bool,
     /// How many lines each log has.
@@ -21,7 +21,7 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Empty ones. The seed chooses the file system.
+    /// Creates empty logs. The seed selects the file system.
     pub fn new(root: &Root, seed: u64) -> Self {
         let file_system = if seed.is_multiple_of(2) { FileSystem::Xfs } else { FileSystem::Ext4 };
         let disk = Disk::new_or_skip(file_system);
@@ -30,7 +30,7 @@ impl Logs {
         for source in SOURCES {
             fs::write(logs.path(source), "").expect("a log to follow");
         }
-        // The logs themselves are to be there after the first cut.
+        // The log files themselves must survive the first power cut.
         if let Some(disk) = &logs.disk {
             disk.sync();
         }
@@ -45,7 +45,7 @@ impl Logs {
         self.directory.join(format!("{source}.outbox"))
     }
 
-    /// Appends `count` lines to each log; nothing while the power is off. Returns how many lines all logs have.
+    /// Appends `count` lines to each log, unless the power is off. Returns the number of lines of all logs together.
     pub fn append(&mut self, count: u64, line: impl Fn(&str, u64) -> String) -> u64 {
         if !self.is_power_off {
             for (source, lines) in SOURCES.into_iter().zip(self.lines) {
@@ -58,7 +58,7 @@ impl Logs {
         self.lines.iter().sum()
     }
 
-    /// Cuts the power; false if that is not possible here.
+    /// Cuts the power; returns false if that is impossible, or the power is already off.
     pub fn cut(&mut self) -> bool {
         let Some(disk) = self.disk.as_ref().filter(|_| !self.is_power_off) else { return false };
         disk.cut();
@@ -66,7 +66,7 @@ impl Logs {
         true
     }
 
-    /// The power is back. Each writer finds out what is left of its log, and goes on behind the last whole line.
+    /// Restores the power. Each log is cut back to its last complete line, after which its writer continues.
     pub fn restore(&mut self) {
         let Some(disk) = self.disk.as_mut().filter(|_| self.is_power_off) else { return };
         disk.restore();
@@ -74,10 +74,10 @@ impl Logs {
         for (position, source) in SOURCES.into_iter().enumerate() {
             let path = self.path(source);
             let content = fs::read(&path).expect("the log that is followed");
-            let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let complete = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
             let log = File::options().write(true).open(&path);
-            log.and_then(|log| log.set_len(whole as u64)).expect("drop half a line");
-            self.lines[position] = content[..whole].iter().filter(|byte| **byte == b'\n').count() as u64;
+            log.and_then(|log| log.set_len(complete as u64)).expect("drop half a line");
+            self.lines[position] = content[..complete].iter().filter(|byte| **byte == b'\n').count() as u64;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `chaos --seed n --cycles c [--minutes m]`: see the crate's documentation. Exit code 0: nothing was lost or doubled.
+//! `chaos --seed n --cycles c [--minutes m]`: see the crate's documentation. Exit code 0: nothing was lost or duplicated.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +24,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { seed, cycles, minutes } = Arguments::parse();
     let time = minutes.map_or(Duration::MAX, |minutes| Duration::from_secs(60 * minutes));
-    let account = run(Extent { seed, cycles, time }, |line| println!("{line}")).await;
-    println!("{account}");
-    if account.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let summary = run(Extent { seed, cycles, time }, |line| println!("{line}")).await;
+    println!("{summary}");
+    if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

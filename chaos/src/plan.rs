@@ -1,15 +1,15 @@
-//! Which faults come when: a pure function of the seed, so that a run that found something can be had again.
+//! Plans the faults: a pure function of the seed, so that a run that found a bug can be repeated.
 
 use std::fmt;
 use std::time::Duration;
 
 use mysimbdp_testbed::Random;
 
-/// Faults of one cycle begin within this time …
+/// The faults of a cycle begin within this time …
 const BEGIN_WITHIN: Duration = Duration::from_millis(1000);
 /// … and each lasts between these.
 const LASTS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(2500)];
-/// … or these, for a backlog to gather.
+/// … or these, so that a backlog gathers.
 const LATE: [Duration; 2] = [Duration::from_millis(2000), Duration::from_millis(6000)];
 
 /// What can fail.
@@ -21,7 +21,7 @@ pub enum Target {
     StreamApp,
     BatchApp,
     Edge,
-    /// The disk of the logs that the edges follow, and of their outboxes: it takes the edges with it.
+    /// The disk with the logs that the edges follow, and with their outboxes: a fault of it also ends the edges.
     LogDisk,
     Broker,
     Database,
@@ -30,19 +30,19 @@ pub enum Target {
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// SIGKILL; it is started again at the fault's end, by this program or by its own manager.
+    /// SIGKILL; it is restarted at the fault's end, by this program or by its own manager.
     Kill,
-    /// SIGSTOP, and SIGCONT at the fault's end: it holds its connections and answers nothing.
+    /// SIGSTOP, and SIGCONT at the fault's end: it keeps its connections open and does not respond.
     Pause,
-    /// SIGTERM, and a new start at the fault's end.
+    /// SIGTERM, and a restart at the fault's end.
     Restart,
-    /// SIGKILL, and nothing is left of what a broker has acknowledged and queued.
+    /// SIGKILL, and everything that the broker has acknowledged and queued is lost.
     Forget,
-    /// SIGTERM, a backlog gathers, and only then a new start.
+    /// SIGTERM, and a restart only after a backlog has gathered.
     Late,
-    /// Everything that is sent to it, or comes from it, takes longer.
+    /// All traffic to and from it is delayed.
     Delay,
-    /// What was not synced is lost.
+    /// Data that was not synced is lost.
     PowerCut,
 }
 
@@ -51,14 +51,14 @@ pub enum Kind {
 pub struct Fault {
     pub target: Target,
     pub kind: Kind,
-    /// After the cycle's begin.
+    /// Time after the start of the cycle.
     pub begins: Duration,
     pub lasts: Duration,
-    /// Which of several, such as of the instances that run: this modulo how many there are.
+    /// Selects one of several, such as of the running instances: this number modulo their count.
     pub which: u64,
 }
 
-/// All that can happen.
+/// All possible faults.
 pub const FAULTS: &[(Target, Kind)] = &[
     (Target::Fetchdata, Kind::Kill),
     (Target::Fetchdata, Kind::Pause),
@@ -88,14 +88,14 @@ pub const FAULTS: &[(Target, Kind)] = &[
     (Target::Database, Kind::Delay),
 ];
 
-/// The faults of cycle number `cycle`: one, or two of different targets.
+/// Returns the faults of cycle number `cycle`: one, or two with different targets.
 pub fn faults(seed: u64, cycle: u32) -> Vec<Fault> {
     let mut random = Random::new(seed, cycle);
     let mut faults: Vec<Fault> = Vec::new();
-    let wanted = 1 + random.below(2) as usize;
-    while faults.len() < wanted {
+    let count = 1 + random.below(2) as usize;
+    while faults.len() < count {
         let fault = fault(&mut random);
-        if faults.iter().all(|other| !fault.target.touches(other.target)) {
+        if faults.iter().all(|other| !fault.target.overlaps(other.target)) {
             faults.push(fault);
         }
     }
@@ -116,8 +116,8 @@ fn fault(random: &mut Random) -> Fault {
 }
 
 impl Target {
-    /// Whether two faults of these would happen to the same process.
-    fn touches(self, other: Self) -> bool {
+    /// Whether faults of these two targets would hit the same process.
+    fn overlaps(self, other: Self) -> bool {
         let follows = |target| matches!(target, Self::Edge | Self::LogDisk);
         self == other || follows(self) && follows(other)
     }
@@ -130,7 +130,7 @@ pub enum Moment {
     End(Fault),
 }
 
-/// The faults of a cycle in the order in which they begin and end, each with its time after the cycle's begin.
+/// Returns the begins and ends of a cycle's faults in order, each with its time after the start of the cycle.
 pub fn timeline(faults: &[Fault]) -> Vec<(Duration, Moment)> {
     let both = |fault: &Fault| {
         [(fault.begins, Moment::Begin(*fault)), (fault.begins + fault.lasts, Moment::End(*fault))]
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn two_hundred_cycles_have_every_fault_and_no_target_twice_in_one() {
+    fn two_hundred_cycles_have_every_fault_and_no_cycle_has_a_target_twice() {
         let mut seen = BTreeSet::new();
         for cycle in 0..200 {
             let faults = faults(1, cycle);
@@ -210,8 +210,8 @@ mod tests {
             let moments = timeline(&faults);
             assert!(moments.is_sorted_by_key(|(at, _)| *at));
             for fault in faults {
-                let place = |moment| moments.iter().position(|(_, other)| *other == moment);
-                assert!(place(Moment::Begin(fault)) < place(Moment::End(fault)), "{moments:?}");
+                let position = |moment| moments.iter().position(|(_, other)| *other == moment);
+                assert!(position(Moment::Begin(fault)) < position(Moment::End(fault)), "{moments:?}");
             }
         }
     }

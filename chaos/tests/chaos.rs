@@ -1,4 +1,4 @@
-//! A short run; `cargo xtask chaos` has the long ones.
+//! A short run; `cargo xtask chaos` does long ones.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use mysimbdp_chaos::{Extent, run};
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_a_few_cycles_of_chaos_leave_no_residue() {
     let extent = Extent { seed: 1, cycles: 6, time: Duration::from_secs(25) };
-    let account = run(extent, |line| println!("{line}")).await;
-    assert!(account.cycles > 0 && !account.injected.is_empty(), "{account}");
-    assert!(account.is_clean(), "{account}");
+    let summary = run(extent, |line| println!("{line}")).await;
+    assert!(summary.cycles > 0 && !summary.injected.is_empty(), "{summary}");
+    assert!(summary.is_clean(), "{summary}");
 }

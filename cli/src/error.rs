@@ -20,8 +20,8 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// Only the exit code: what it means stands in what was printed.
-    pub fn said(code: u8) -> Self {
+    /// Only the exit code: the output has already explained it.
+    pub fn without_message(code: u8) -> Self {
         Self::new(code, "")
     }
 

@@ -47,7 +47,7 @@ pub fn in_use(file: &Path) -> Result<Config, Failure> {
 /// The same, for what reads or writes the store: it must be the one that the running processes use.
 pub fn of_the_store(file: &Path) -> Result<Config, Failure> {
     let config = in_use_on_the_data_root(file)?;
-    like_the_processes(&config, ConfigInUse::elsewhere)?;
+    like_the_processes(&config, ConfigInUse::difference)?;
     Ok(config)
 }
 
@@ -78,17 +78,17 @@ fn same_data_root(config: &Config, file: &Path) -> Result<(), Failure> {
 
 /// Refuses a config with another broker than the running processes use, for what talks to the broker alone.
 pub fn same_broker(config: &Config) -> Result<(), Failure> {
-    like_the_processes(config, ConfigInUse::other_broker)
+    like_the_processes(config, ConfigInUse::broker_difference)
 }
 
 fn like_the_processes(
     config: &Config,
     differs: impl Fn(&ConfigInUse, &Config) -> Option<String>,
 ) -> Result<(), Failure> {
-    for kind in ProcessKind::ON_THE_CONFIG {
-        // Another user may not look; then its own settings must do.
-        if let Ok(Found::Running(process, Some(said))) = find(&config.layout, kind)
-            && let Some(difference) = differs(&said.config, config)
+    for kind in ProcessKind::CONFIG_USERS {
+        // Another user may not read them; then the settings at hand have to do.
+        if let Ok(Found::Running(process, Some(reported))) = find(&config.layout, kind)
+            && let Some(difference) = differs(&reported.config, config)
         {
             let text = format!("{} runs (pid {}): {difference}", kind.name(), process.pid);
             return Err(Failure::new(exit::CONFIG, text));

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     };
     // Not for what a sender drops: the platform may be another user.
     if !matches!(cli.command, Command::Drop(_)) {
-        modes::keep_private();
+        modes::restrict_umask();
     }
     if let Err(error) = secrets::protect() {
         return end(Err(Failure::new(exit::SOFTWARE, format!("cannot keep its memory to itself: {error}"))));

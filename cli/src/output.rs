@@ -43,7 +43,7 @@ pub fn files(count: u64) -> String {
 
 /// The last words of `println!` and `eprintln!`. That nobody reads them any more is no reason for another end.
 pub fn print(to: impl Write, text: fmt::Arguments<'_>) {
-    write(to, &logging::harmless(&text.to_string()));
+    write(to, &logging::escape_controls(&text.to_string()));
 }
 
 /// Prints it as JSON.
@@ -53,7 +53,7 @@ pub fn print(to: impl Write, text: fmt::Arguments<'_>) {
 /// It cannot be JSON.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(value).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
-    write(io::stdout(), &logging::harmless_json(&json));
+    write(io::stdout(), &logging::escape_controls_in_json(&json));
     Ok(())
 }
 
@@ -66,7 +66,7 @@ pub fn print_content(parts: &[&[u8]]) -> Result<(), Failure> {
     let mut to = io::stdout().lock();
     let is_terminal = to.is_terminal();
     let mut print = |part: &[u8]| match is_terminal {
-        true => to.write_all(logging::harmless(&String::from_utf8_lossy(part)).as_bytes()),
+        true => to.write_all(logging::escape_controls(&String::from_utf8_lossy(part)).as_bytes()),
         false => to.write_all(part),
     };
     let printed = parts.iter().try_for_each(|part| print(part));

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM ask for an orderly end, SIGHUP for another look at the config file.
+//! SIGINT and SIGTERM ask for an orderly end, SIGHUP for reading the config file again.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error::Failure;
 
 /// Turns true at the first SIGINT or SIGTERM.
 ///
-/// A further SIGINT ends the process at once: a person has lost patience. A further SIGTERM changes nothing, as what is
+/// A further SIGINT ends the process at once: the user does not want to wait. A further SIGTERM changes nothing, as what is
 /// under way has its deadline, and a supervisor that repeats itself is none.
 pub fn shutdown() -> Result<watch::Receiver<bool>, Failure> {
     let failure = |error: std::io::Error| Failure::of(exit::SOFTWARE, &error);
@@ -35,7 +35,7 @@ pub fn shutdown() -> Result<watch::Receiver<bool>, Failure> {
 
 /// Notified at each SIGHUP.
 ///
-/// A process that a person has started at a terminal is left to what that signal means there: the terminal is gone.
+/// At a terminal the signal keeps its default meaning: the terminal was closed.
 pub fn reload() -> Result<Arc<Notify>, Failure> {
     let asked = Arc::new(Notify::new());
     if std::io::stdin().is_terminal() {

@@ -59,13 +59,13 @@ struct Supervised {
 #[derive(Debug)]
 enum State {
     Running { child: Box<Child>, since: Instant },
-    Resting { until: Instant },
+    CoolingDown { until: Instant },
 }
 
 /// What happens to a process next.
 enum Event {
     Ended(ExitStatus),
-    Rested,
+    CooledDown,
 }
 
 impl Supervised {
@@ -77,34 +77,34 @@ impl Supervised {
     async fn next(&mut self) -> Result<Event, Failure> {
         match &mut self.state {
             State::Running { child, .. } => child.wait().await.map(Event::Ended).map_err(failure),
-            State::Resting { until } => {
+            State::CoolingDown { until } => {
                 sleep_until((*until).into()).await;
-                Ok(Event::Rested)
+                Ok(Event::CooledDown)
             }
         }
     }
 
-    /// Takes note of its end.
+    /// Schedules the next start after its end.
     ///
     /// # Errors
     ///
-    /// No restart can mend it.
+    /// A restart would not help.
     fn note_end(&mut self, status: ExitStatus) -> Result<(), Failure> {
         let process = self.kind.name();
         if exit_code(status) == Some(exit::NO_PERMISSION) {
             return Err(Failure::new(exit::NO_PERMISSION, format!("{process} cannot go on: {status}")));
         }
-        let wait_seconds = self.rest().as_secs_f64();
+        let wait_seconds = self.cool_down().as_secs_f64();
         tracing::warn!(process, %status, wait_seconds, "process ended, will be started again");
         Ok(())
     }
 
-    /// Has it wait before it is started again, longer with each early end. Returns for how long.
-    fn rest(&mut self) -> Duration {
+    /// Delays the next start, longer after each early end. Returns the delay.
+    fn cool_down(&mut self) -> Duration {
         let is_early = !matches!(self.state, State::Running { since, .. } if since.elapsed() >= BACKOFF_MAX);
         self.early_ends = if is_early { self.early_ends.saturating_add(1) } else { 1 };
         let wait = BACKOFF_MAX.min(BACKOFF_FIRST * 2u32.pow(self.early_ends.min(8) - 1));
-        self.state = State::Resting { until: Instant::now() + wait };
+        self.state = State::CoolingDown { until: Instant::now() + wait };
         wait
     }
 }
@@ -197,7 +197,7 @@ impl Platform {
         for &kind in kinds {
             let child = self.spawn(kind, &[]).await.map_err(failure)?;
             self.processes.push(Supervised::new(kind, child));
-            // The others look for the broker's address when they start.
+            // The others read the broker's address at their start.
             if kind == ProcessKind::Broker {
                 self.wait_ready(config).await?;
             }
@@ -268,7 +268,7 @@ impl Platform {
         Ok(())
     }
 
-    /// Restarts what ends, until `shutdown` or an end that no restart can mend. Hands on what `reload` asks for.
+    /// Restarts what ends, until `shutdown` or an end that a restart would not help. Passes `reload` on to the children.
     pub async fn watch(
         &mut self,
         mut shutdown: watch::Receiver<bool>,
@@ -286,7 +286,7 @@ impl Platform {
             };
             match event {
                 Event::Ended(status) => self.processes[position].note_end(status)?,
-                Event::Rested => self.start_again(position).await,
+                Event::CooledDown => self.start_again(position).await,
             }
         }
     }
@@ -295,7 +295,7 @@ impl Platform {
         for process in &self.processes {
             // One that is just starting reads the file anyway, and would be ended by the signal.
             if let State::Running { child, .. } = &process.state
-                && child.id().listens_to(Signal::HUP)
+                && child.id().handles_signal(Signal::HUP)
             {
                 // It fails only if it has ended, which is noticed.
                 let _ = child.signal(Signal::HUP);
@@ -310,7 +310,7 @@ impl Platform {
         match started {
             Ok(child) => process.state = State::running(child),
             Err(error) => {
-                let wait_seconds = process.rest().as_secs_f64();
+                let wait_seconds = process.cool_down().as_secs_f64();
                 let (process, error) = (process.kind.name(), error_chain(&error));
                 tracing::warn!(
                     process,

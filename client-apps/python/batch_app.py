@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A batch app in Python: the records of a CSV, NDJSON or JSON work unit to documents in MongoDB.
+"""A batch app in Python: stores the records of a CSV, NDJSON or JSON work unit as documents in MongoDB.
 
 It keeps the contract of docs/app-contract.md with `protocol: "stdin"`, `unit: "micro-batch"` and `ids: "platform"`.
 """
@@ -9,8 +9,8 @@ import exact_json
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
-DATA, TRY_LATER = 65, 75  # exit codes: hold this unit; try it again
-DOCUMENT_MAX = 16 << 20  # what MongoDB takes
+DATA, TRY_LATER = 65, 75  # exit codes: hold the unit; try it again
+DOCUMENT_MAX = 16 << 20  # the limit of MongoDB
 TYPES = {"int": int, "long": bson.Int64, "double": float, "bool": {"true": True, "false": False}.__getitem__}
 
 
@@ -28,16 +28,16 @@ def say(**line):
 
 
 def from_csv(value, column):
-    """A value by the type that all values of its column have: a column that also has other words is text."""
+    """Returns a value with the type of its column: a column with exceptions is text."""
     kind = column["type"] if not column.get("except") else "string"
     return TYPES.get(kind, str)(value) if value else None
 
 
 def records(text):
-    """Yields each record as a function that makes its document, or raises what is wrong with it."""
+    """Returns a function for each record, which returns its document or raises what is wrong with it."""
     if env("FORMAT") == "csv":
         header, *rows = filter(None, csv.reader(io.StringIO(text, newline="")))
-        columns = json.loads(os.environ.get("MYSIMBDP_COLUMNS", "[]"))  # by position; what is not listed is text
+        columns = json.loads(os.environ.get("MYSIMBDP_COLUMNS", "[]"))  # by position; a column that is not listed is text
         columns += [{"type": "string"}] * (len(header) - len(columns))
         fields = lambda row: {k: from_csv(v, c) for k, v, c in zip(header, row, columns, strict=True)}
         return [lambda row=row: fields(row) for row in rows]
@@ -51,13 +51,13 @@ def records(text):
 def main():
     length, first, announced = int(env("LENGTH")), int(env("FIRST_RECORD")), int(env("RECORDS"))
     data = sys.stdin.buffer.read(length + 1)
-    if len(data) != length:  # A broken pipe would else look like a shorter file.
+    if len(data) != length:  # Otherwise a broken pipe would look like a shorter file.
         fail(TRY_LATER if len(data) < length else DATA, f"stdin has not the {length} bytes announced")
     try:
         found = records(data.decode("utf-8-sig" if env("ENCODING") == "utf-8" else env("ENCODING")))
     except (ValueError, RecursionError) as error:
         fail(DATA, f"unit is no {env('FORMAT')}: {error}")
-    if len(found) != announced:  # Before anything is written: the ids of other units must not be touched.
+    if len(found) != announced:  # Checked before anything is written: the ids of other units must not be used.
         fail(DATA, f"unit holds {len(found)} records, announced were {announced}")
 
     documents, numbers, rejects, duplicates = [], [], [], 0
@@ -68,7 +68,7 @@ def main():
             if "_id" in record:
                 raise ValueError("field _id is given by the platform")
             document = {"_id": record_id, **record}
-            size = len(bson.encode(document))  # raises what cannot be stored, such as integers of more than 64 bits
+            size = len(bson.encode(document))  # raises if it cannot be stored, for example an integer of more than 64 bits
             if size > DOCUMENT_MAX:
                 raise ValueError(f"document has {size} bytes, allowed are {DOCUMENT_MAX}")
             documents.append(document)
@@ -79,14 +79,14 @@ def main():
     client = pymongo.MongoClient(env("COREDMS"), w="majority", journal=True, serverSelectionTimeoutMS=5000)
     collection = client[env("DATABASE")][env("COLLECTION")]
     try:
-        if documents and "MYSIMBDP_REPLACE" in os.environ:  # in the place of what an earlier run has stored
+        if documents and "MYSIMBDP_REPLACE" in os.environ:  # replaces what an earlier run has stored
             collection.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in documents], ordered=False)
         elif documents:
             collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
         for fault in error.details["writeErrors"]:
             if fault["code"] == 11000 and "_id" in fault.get("keyPattern", {}):
-                duplicates += 1  # stored before: by an earlier attempt, or an earlier drop
+                duplicates += 1  # stored before, by an earlier attempt or an earlier drop
             else:
                 rejects.append((numbers[fault["index"]], fault["errmsg"]))
     except PyMongoError as error:

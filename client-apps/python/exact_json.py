@@ -1,12 +1,12 @@
-"""JSON that becomes a document exactly as it is written, or an error that says what could not be kept."""
+"""Parses JSON exactly as it is written, or raises an error that says what could not be kept."""
 import json, math
 from decimal import Decimal
 
 
 def loads(text):
-    """The object that `text`, as str or bytes, is. Raises ValueError, RecursionError."""
+    """Returns the object that `text` (str or bytes) contains. Raises ValueError, RecursionError."""
     if isinstance(text, bytes):
-        text = text.decode("utf-8-sig")  # json.loads would guess other encodings
+        text = text.decode("utf-8-sig")  # json.loads would guess the encoding
     hooks = dict(parse_int=_int, parse_float=_float, parse_constant=_none, object_pairs_hook=_object)
     record = json.loads(text, **hooks)
     if not isinstance(record, dict):
@@ -15,7 +15,7 @@ def loads(text):
 
 
 def elements(text):
-    """The texts of the elements of the array that `text` is."""
+    """Returns the text of each element of the array that `text` contains."""
     if not isinstance(json.loads(text), list):
         raise ValueError("no JSON array")
     decoder, found, at = json.JSONDecoder(), [], text.index("[") + 1
@@ -33,11 +33,11 @@ def _past(text, at, skipped):
 
 
 def _int(text):
-    return -0.0 if text == "-0" else int(text)  # an integer has no sign without a value
+    return -0.0 if text == "-0" else int(text)  # an integer zero has no sign
 
 
 def _float(text):
-    """Written with as many digits, the number must be the same again."""
+    """Returns the float, which must be the same number again if written with as many digits."""
     value, written = float(text), Decimal(text)
     digits = len(written.as_tuple().digits)
     if math.isinf(value) or written not in (Decimal(f"{value:.{digits - 1}e}"), Decimal(repr(value))):

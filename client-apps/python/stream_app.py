@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A stream app in Python: MQTT messages to documents in MongoDB, acknowledged only after they are durable.
+"""A stream app in Python: stores MQTT messages as documents in MongoDB and acknowledges them only after they are durable.
 
-It keeps the contract of docs/app-contract.md with `ids: "platform"`; it ignores numbers, so: at least once.
+It keeps the contract of docs/app-contract.md with `ids: "platform"`. It ignores numbers, so it stores messages at least once.
 """
 import hashlib, json, os, queue, signal, sys, time
 from datetime import datetime, timezone
@@ -22,9 +22,9 @@ BATCH, WAIT = int(env("BATCH_MESSAGES", 1000)), int(env("BATCH_MILLIS", 20)) / 1
 REPORT, QUIET = float(env("REPORT_SECONDS", 60)), int(env("DRAIN_QUIET_MILLIS", 2000)) / 1000
 KEEP_ALIVE = int(env("KEEP_ALIVE_SECONDS", 10))
 MESSAGES, REJECTED = env("COLLECTION"), env("REJECTED_COLLECTION", "rejected")
-DOCUMENT_MAX, INLINE_MAX = 16 << 20, 15 << 20  # what MongoDB takes; bytes of a payload that go into a document
-STABLE, EVICTIONS_MAX = 15, 5  # so many connections in a row that the broker closes within these seconds: the id is another's
-waiting = queue.Queue()  # bounded by the Receive Maximum: the broker sends no more without an acknowledgement
+DOCUMENT_MAX, INLINE_MAX = 16 << 20, 15 << 20  # the limit of MongoDB; the largest payload that is stored in a document
+STABLE, EVICTIONS_MAX = 15, 5  # if the broker closes so many connections in a row this soon, another process has the client id
+waiting = queue.Queue()  # bounded by the Receive Maximum: the broker sends no more messages without acknowledgements
 state = {"connection": 0, "connected": 0.0, "evictions": 0, "wish": None, "unsubscribed": False}
 
 
@@ -32,15 +32,15 @@ def on_connect(client, _, __, reason, ___):
     if reason.is_failure:
         return
     state["connected"] = time.monotonic()
-    state["connection"] += 1  # an acknowledgement belongs to the connection on which its message arrived
+    state["connection"] += 1  # an acknowledgement is valid only on the connection on which its message arrived
     client.unsubscribe(env("TOPIC_FILTER")) if state["wish"] == "drain" else client.subscribe(env("TOPIC_FILTER"), qos=1)
 
 
 def on_disconnect(client, _, __, reason, *___):
-    is_eviction = time.monotonic() - state["connected"] < STABLE  # some brokers close without a word
+    is_eviction = time.monotonic() - state["connected"] < STABLE  # some brokers close the connection without a reason
     state["evictions"] = state["evictions"] + 1 if is_eviction else 0
     if reason.value == 142 or state["evictions"] >= EVICTIONS_MAX:
-        # Another process has taken the client id over: give way, or they would go on so for ever.
+        # Another process has taken over the client id: stop, because otherwise both would disconnect each other forever.
         state["wish"] = "stop"
         client.disconnect()
 
@@ -52,13 +52,13 @@ def expiry(packet, seconds):
 
 
 def convert(message):
-    """The document of a message, or why there is none: a bad one must not end the process, it would come again."""
+    """Returns the document of a message, or the reason why there is none. A bad message must not end the process: it would be delivered again."""
     try:
         document = exact_json.loads(message.payload)
-        if "_id" in document:  # later messages that have the same would be taken for repeats
+        if "_id" in document:  # later messages with the same _id would be taken for repeats
             raise ValueError("field _id is given by the platform")
         document = {"_id": bson.ObjectId(), **document}
-        size = len(bson.encode(document))  # raises what cannot be stored, such as integers of more than 64 bits
+        size = len(bson.encode(document))  # raises if it cannot be stored, for example an integer of more than 64 bits
         if size > DOCUMENT_MAX:
             raise ValueError(f"document has {size} bytes, allowed are {DOCUMENT_MAX}")
         return document, None
@@ -67,7 +67,7 @@ def convert(message):
 
 
 def store(database, messages):
-    """Ends when all of them are durable, as documents or as rejects, however long that takes."""
+    """Returns when all messages are durable, as documents or as rejects, however long that takes."""
     documents, rejected = [], []
     for message in messages:
         document, reason = convert(message)
@@ -78,18 +78,18 @@ def store(database, messages):
 
 
 def insert(collection, documents):
-    """Returns what the store refuses, by position and with the reason, when all others are durable."""
+    """Returns the positions and reasons of the documents that the store refuses, when all others are durable."""
     try:
         if documents:
             until_done(collection.insert_many, documents, ordered=False)
-    except BulkWriteError as error:  # a duplicate has been stored by an attempt whose answer was lost
+    except BulkWriteError as error:  # a duplicate was stored by an attempt whose reply was lost
         faults = error.details["writeErrors"]
         return [(fault["index"], fault["errmsg"]) for fault in faults if fault["code"] != 11000]
     return []
 
 
 def reject(database, message, reason):
-    """The reject of a message, with all of its payload: beside it, if no document could take that."""
+    """Returns the reject of a message. Its whole payload is kept, in GridFS if it does not fit in the document."""
     payload, now = bytes(message.payload), datetime.now(timezone.utc)
     document = {"_id": bson.ObjectId(), "topic": message.topic, "payload_bytes": bson.Int64(len(payload)),
                 "reason": reason[:1000], "rejected_at": now}
@@ -102,11 +102,11 @@ def reject(database, message, reason):
 
 
 def keep(bucket, payload):
-    """Its id is made of the content: an attempt whose answer was lost is gone on with."""
+    """Stores the payload. Its id is made of the content, so an attempt whose reply was lost is recognized."""
     name = hashlib.blake2b(payload, digest_size=16).digest()
     if not list(bucket.find({"_id": name}).limit(1)):
         try:
-            bucket.delete(name)  # parts of an attempt that did not end
+            bucket.delete(name)  # parts of an incomplete attempt
         except gridfs.NoFile:
             pass
         bucket.upload_from_stream_with_id(name, name.hex(), payload)
@@ -125,7 +125,7 @@ def until_done(operation, *arguments, **options):
 
 
 def take():
-    """The messages that come until the batch is full or its first message is old enough."""
+    """Returns the messages that arrive until the batch is full or its first message is old enough."""
     batch = []
     try:
         while len(batch) < BATCH:
@@ -156,7 +156,7 @@ def main():
             quiet = now = time.monotonic()
             for connection, arrived, message in batch:
                 messages, size, waited = messages + 1, size + len(message.payload), waited + now - arrived
-                if connection == state["connection"]:  # else the broker delivers it again
+                if connection == state["connection"]:  # otherwise the broker delivers it again
                     client.ack(message.mid, message.qos)
             busy += now - began
         if (interval := time.monotonic() - since) >= REPORT:
@@ -169,7 +169,7 @@ def main():
         if state["wish"] == "drain" and not asked:
             asked = client.unsubscribe(env("TOPIC_FILTER"))
         if not (state["unsubscribed"] and client.is_connected()):
-            quiet = time.monotonic()  # the silence of a lost connection says nothing
+            quiet = time.monotonic()  # the silence of a lost connection means nothing
         elif time.monotonic() - quiet >= QUIET:
             break  # the subscription has ended, and what the session still held is stored
     client.disconnect(properties=expiry(PacketTypes.DISCONNECT, 604_800 if state["wish"] == "stop" else 0))

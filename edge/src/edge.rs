@@ -1,4 +1,4 @@
-//! The handle of a producer.
+//! The producer's handle.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,9 +17,10 @@ use crate::settings::Settings;
 
 /// A numbered source that publishes.
 ///
-/// What [`Edge::send`] has accepted is published until the platform confirms that it is stored, or rejected with its
-/// reason: across outages of broker and platform, and restarts of this process. It may be published more than once; its
-/// number makes sure that it is stored once. [`Edge::close`] ends it; dropped, it ends too, and nobody waits for that.
+/// A message that [`Edge::send`] has accepted is published until the platform confirms that it is stored, or rejected
+/// with a reason: across outages of broker and platform, and restarts of this process. It may be published more than
+/// once; its number ensures that it is stored once. [`Edge::close`] ends the edge and waits for its tasks; dropping it ends
+/// it without waiting.
 #[derive(Debug)]
 pub struct Edge {
     settings: Arc<Settings>,
@@ -30,22 +31,22 @@ pub struct Edge {
     publisher: JoinHandle<()>,
 }
 
-/// Where an edge stands.
+/// The state of an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The number of the last message that is on disk; 0 before the first.
+    /// The number of the last message that is on disk; 0 if there is none yet.
     pub accepted: u64,
     /// All numbers through this one are stored, rejected, or lost for good.
     pub received_through: u64,
-    /// What the outbox takes on disk.
+    /// The size of the outbox on disk.
     pub outbox_bytes: u64,
-    /// A message waits for room in the outbox.
+    /// A message is waiting for space in the outbox.
     pub full: bool,
-    /// The broker is there.
+    /// The broker is connected.
     pub connected: bool,
 }
 
-/// Lets nobody wait for room for ever.
+/// Closes the outbox when dropped, so that no call waits forever for space.
 #[derive(Debug)]
 struct OpenOutbox(Arc<Outbox>);
 
@@ -56,19 +57,19 @@ impl Drop for OpenOutbox {
 }
 
 impl Edge {
-    /// Opens the outbox, or makes one with a new epoch, and starts to publish what it holds. The broker may be away.
-    /// Must be called within a tokio runtime.
+    /// Opens the outbox, or creates one with a new epoch, and starts to publish its messages. The broker may be
+    /// unavailable. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// A setting is out of range, the broker's address is none, another process has the outbox, it is another source's,
-    /// or it cannot be read.
+    /// A setting is out of range, the broker's address is invalid, another process has locked the outbox, the outbox
+    /// belongs to another source, or it cannot be read.
     pub async fn open(settings: Settings) -> Result<Self, EdgeError> {
         settings.check()?;
         let settings = Arc::new(settings);
-        let of = Arc::clone(&settings);
+        let shared = Arc::clone(&settings);
         let opened = tokio::task::spawn_blocking(move || {
-            Outbox::open(&of.outbox, of.capacity_bytes, &of.client, &of.source)
+            Outbox::open(&shared.outbox, shared.capacity_bytes, &shared.client, &shared.source)
         });
         let outbox = Arc::new(opened.await.map_err(|_| EdgeError::Closed)??);
         let publisher = Publisher::new(Arc::clone(&settings), Arc::clone(&outbox))?;
@@ -79,10 +80,10 @@ impl Edge {
         Ok(Self { settings, outbox: OpenOutbox(outbox), writer, progress, stop, publisher })
     }
 
-    /// Accepts a message and returns its number, once it is on disk. While the outbox is full, it waits.
+    /// Accepts a message and returns its number once it is on disk. Waits while the outbox is full.
     ///
-    /// Messages are numbered in the order of the calls. A call that is dropped before it returns may have accepted its
-    /// message all the same. Many calls at a time share one `fsync`, as do the messages of one [`Edge::send_batch`].
+    /// Messages are numbered in the order of the calls. A call that is dropped before it returns may still have
+    /// accepted its message. Concurrent calls share one `fsync`, as do the messages of one [`Edge::send_batch`].
     ///
     /// # Errors
     ///
@@ -91,13 +92,13 @@ impl Edge {
         self.send_batch(vec![Message::from(payload.into())]).await.map(|numbers| *numbers.end())
     }
 
-    /// Accepts messages, one after the other, and returns their numbers once all are on disk. They need not fit into the
-    /// outbox together: the first may have been received when the last finds room.
+    /// Accepts messages in order and returns their numbers once all are on disk. They need not fit into the outbox
+    /// together: the first may have been received and removed before the last is written.
     ///
     /// # Errors
     ///
-    /// As [`Edge::send`]. If one is too large, none is accepted; after any other error the first of them may have been,
-    /// and [`Edge::position`] says which.
+    /// As for [`Edge::send`]. If one is too large, none is accepted; after any other error the first of them may have been
+    /// accepted, and [`Edge::position`] tells which.
     pub async fn send_batch(&self, messages: Vec<Message>) -> Result<RangeInclusive<u64>, EdgeError> {
         let bytes_max = self.settings.message_bytes_max;
         if let Some(bytes) =
@@ -108,18 +109,18 @@ impl Edge {
         self.writer.append(messages).await
     }
 
-    /// The position of the last message that was accepted, also by an earlier process: there its producer goes on.
+    /// The position of the last accepted message, also if an earlier process accepted it: the producer continues there.
     pub fn position(&self) -> Position {
         self.outbox.0.position()
     }
 
-    /// The number of the last message that was accepted; 0 before the first.
+    /// The number of the last accepted message; 0 if there is none yet.
     pub fn accepted(&self) -> u64 {
         self.outbox.0.accepted()
     }
 
-    /// All messages through this number are received: stored, rejected with a reason, or lost for good. After a start it
-    /// is a lower bound, until the platform's first receipt.
+    /// All messages through this number are received: stored, rejected with a reason, or lost for good. After a start, this
+    /// is a lower bound until the platform's first receipt.
     pub fn received_through(&self) -> u64 {
         self.progress.borrow().received_through
     }
@@ -140,11 +141,11 @@ impl Edge {
         }
     }
 
-    /// Waits until everything that has been accepted so far is received.
+    /// Waits until all messages accepted so far are received.
     ///
     /// # Errors
     ///
-    /// It is not within `deadline`; it goes on being published.
+    /// Some are not received within `deadline`. They are still published.
     pub async fn flush(&self, deadline: Duration) -> Result<(), EdgeError> {
         let accepted = self.accepted();
         let mut progress = self.progress.clone();
@@ -160,8 +161,8 @@ impl Edge {
         }
     }
 
-    /// Ends: writes what has been handed over, as far as there is room, and disconnects. What is not received yet stays
-    /// in the outbox and is published after the next start.
+    /// Writes the messages of pending calls as far as the outbox has space, then disconnects. Messages that are not received
+    /// yet stay in the outbox and are published after the next start.
     pub async fn close(self) {
         let Self { outbox, writer, stop, publisher, .. } = self;
         outbox.0.close();

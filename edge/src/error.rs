@@ -1,4 +1,4 @@
-//! What an edge answers when it cannot do what it was asked.
+//! Errors of an edge.
 
 use mysimbdp_broker::BrokerError;
 use mysimbdp_model::error_kind::ErrorKind;
@@ -6,7 +6,7 @@ use mysimbdp_platform::lock::LockError;
 
 use crate::outbox::OutboxError;
 
-/// What went wrong.
+/// Why a call on an edge failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EdgeError {
     #[error("{name} is {value}, allowed is {allowed}")]
@@ -32,7 +32,7 @@ impl EdgeError {
             Self::Outbox(OutboxError::Lock(error)) if matches!(**error, LockError::Held { .. }) => {
                 ErrorKind::NotPermitted
             }
-            Self::Outbox(OutboxError::OfAnother { .. }) => ErrorKind::NotPermitted,
+            Self::Outbox(OutboxError::OtherSource { .. }) => ErrorKind::NotPermitted,
             Self::Outbox(_) => ErrorKind::Io,
             Self::TooLarge { .. } => ErrorKind::InvalidData,
             Self::NotReceived { .. } => ErrorKind::Temporary,

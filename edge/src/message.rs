@@ -1,10 +1,10 @@
-//! What a producer hands over.
+//! The messages that a producer sends.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// A message, and where its producer goes on after it.
+/// A message, and the position from which its producer continues after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     pub payload: Bytes,
@@ -17,14 +17,14 @@ impl From<Bytes> for Message {
     }
 }
 
-/// Where a producer goes on: up to [`Position::BYTES_MAX`] bytes that mean something to it alone.
+/// The position from which a producer continues: up to [`Position::BYTES_MAX`] bytes that only the producer interprets.
 ///
-/// It is written together with its message, in one step: after a crash the position belongs to the last message that
-/// was accepted, so that none is left out and none is numbered twice. Empty where the producer has none.
+/// It is written atomically with its message: after a crash the position is that of the last accepted message, so that no
+/// message is skipped and none is numbered twice. Empty if the producer has no position.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Position(Bytes);
 
-/// A position that is too long.
+/// The position is too long.
 #[derive(Debug, thiserror::Error)]
 #[error("a position has {0} bytes, allowed are at most {max}", max = Position::BYTES_MAX)]
 pub struct PositionError(usize);
@@ -34,7 +34,7 @@ impl Position {
 
     /// # Errors
     ///
-    /// More than [`Position::BYTES_MAX`] bytes.
+    /// There are more than [`Position::BYTES_MAX`] bytes.
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self, PositionError> {
         let bytes = bytes.into();
         if bytes.len() > Self::BYTES_MAX { Err(PositionError(bytes.len())) } else { Ok(Self(bytes)) }

@@ -1,4 +1,4 @@
-//! What an edge is told.
+//! The settings of an edge.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,21 +16,21 @@ use crate::outbox::{OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 const RESEND_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// Where the broker is. Shown without user and password.
+/// The broker's address. `Debug` omits user and password.
 #[derive(Clone)]
 pub enum Broker {
     /// `mqtt://[user:password@]host[:port]`, or `mqtts://…`.
-    At(String),
-    /// Where this configuration says; without a configured one, where the data root's embedded broker is, which may
+    Url(String),
+    /// The broker of this configuration. If none is configured, the embedded broker of the data root, whose address may
     /// change.
-    Of(Arc<Config>),
+    FromConfig(Arc<Config>),
 }
 
 impl Broker {
     pub(crate) fn find(&self) -> Result<String, AddressError> {
         match self {
-            Self::At(url) => Ok(url.clone()),
-            Self::Of(config) => address::broker(config),
+            Self::Url(url) => Ok(url.clone()),
+            Self::FromConfig(config) => address::broker(config),
         }
     }
 }
@@ -38,42 +38,43 @@ impl Broker {
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::At(url) => f.debug_tuple("At").field(&address::without_password(url)).finish(),
-            Self::Of(config) => f.debug_tuple("Of").field(&config.layout.root()).finish(),
+            Self::Url(url) => f.debug_tuple("At").field(&address::without_password(url)).finish(),
+            Self::FromConfig(config) => f.debug_tuple("Of").field(&config.layout.root()).finish(),
         }
     }
 }
 
-/// What an edge is told. [`Settings::new`] has the defaults.
+/// The settings of an edge. [`Settings::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub client: ClientId,
     pub source: SourceName,
-    /// The directory of the outbox; made where it is missing. One process at a time can use it.
+    /// The directory of the outbox, created if it is missing. One process at a time can use it.
     pub outbox: PathBuf,
     pub broker: Broker,
     pub topics: Topics,
-    /// What is published to; `None`: `<prefix>/ingest/<client>/<source>`.
+    /// The topic to publish to; `None` is `<prefix>/ingest/<client>/<source>`.
     pub topic: Option<String>,
-    /// What the outbox may take on disk. When it is full, messages wait.
+    /// The most disk space that the outbox may use. While it is full, messages wait.
     pub capacity_bytes: u64,
-    /// The largest payload.
+    /// The largest payload that is accepted.
     pub message_bytes_max: usize,
-    /// Messages that may be sent and not yet received.
+    /// How many messages may be sent and not yet received.
     pub window_messages: usize,
-    /// After so long without anything new from the platform, it is asked how far it is.
+    /// If the platform reports nothing new for this long, it is asked for its progress.
     pub resend_after: Duration,
-    /// A dead connection is noticed after at most twice this time; shorter than 5 s counts as 5 s.
+    /// A dead connection is noticed after at most twice this time. Less than 5 s counts as 5 s.
     pub keep_alive: Duration,
 }
 
 impl Settings {
     pub const CAPACITY_BYTES: u64 = 256 << 20;
-    /// The embedded broker takes packets of 16 MiB.
+    /// The embedded broker accepts packets of up to 16 MiB.
     pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
-    /// At a receipt every half second, 20,000 messages a second.
+    /// With a receipt every half second, this allows 20,000 messages a second.
     pub const WINDOW_MESSAGES: usize = 10_000;
-    /// Several times what a platform at work takes for a receipt, and short enough to be over a loss within 30 s.
+    /// Several times the interval between the receipts of a working platform, and short enough to recover from a loss within
+    /// 30 s.
     pub const RESEND_AFTER: Duration = Duration::from_secs(10);
 
     pub fn new(client: ClientId, source: SourceName, outbox: impl Into<PathBuf>, broker: Broker) -> Self {
@@ -92,7 +93,7 @@ impl Settings {
         }
     }
 
-    /// The topic that is published to.
+    /// The topic to publish to.
     pub fn data_topic(&self) -> String {
         self.topic.clone().unwrap_or_else(|| self.topics.ingest(&self.client, &self.source))
     }
@@ -111,7 +112,7 @@ impl Settings {
             let allowed = format!("1 to {PAYLOAD_BYTES_MAX}");
             return setting("message_bytes_max", self.message_bytes_max.to_string(), allowed);
         }
-        // Else the message that the outbox keeps to know its number could leave no room for the next one.
+        // Otherwise the last message, which the outbox keeps for its number, could leave no space for the next one.
         let capacity_min = 2 * (self.message_bytes_max + OVERHEAD_BYTES_MAX) as u64;
         if self.capacity_bytes < capacity_min {
             let allowed = format!("at least {capacity_min}, twice the largest message");

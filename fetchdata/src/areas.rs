@@ -1,7 +1,7 @@
-//! When each area of the drop directory is walked over, and whose turn it is of what has settled there.
+//! Decides when each area of the drop directory is walked, and whose settled file is next.
 //!
-//! Pure: events, walks and the time in; walks to make and files to take out. Each area waits for its own walks alone, and rests
-//! after them for itself. So a client whose folder takes long to look at delays nobody else.
+//! Pure: events, walks and the time in; walks to make and files to process out. Each area waits only for its own
+//! walks and has its own cooldown after them, so a client whose folder takes long to scan delays nobody else.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,27 +11,28 @@ use mysimbdp_model::manifest::Lane;
 use mysimbdp_spool::drop_directory::DropPath;
 
 use crate::route::Area;
-use crate::scan::{self, Look, Owner, Plan, Walk};
+use crate::scan::{self, FileSnapshot, Owner, Plan, Walk};
 use crate::settle::{Ended, Ready, Tracker};
 use crate::watch::Woken;
 use crate::windows::Windows;
 
-/// Files that are looked at, of all areas, which bounds the memory: some 2.5 KiB each. It may be twice as many until the next walk
-/// over an area that has more than its part.
+/// Files that are tracked in all areas together. It bounds the memory: some 2.5 KiB each. There may be twice as many
+/// until the next walk over an area that has more than its part.
 const FILES_MAX: usize = 30_000;
 
-/// So many areas are walked over at a time, those first whose walks cost least. As walks rest, it is rarely more than one.
+/// So many areas are walked at a time, those with the cheapest walks first. Because of the cooldowns it is rarely
+/// more than one.
 const WALKS_MAX: usize = 8;
 
-/// Walks that follow each other by events take at most this share of a processor: one part in five. The time that passes is no
-/// measure of that on a busy machine, where the files of all would wait for each other's work.
+/// Walks triggered by events take at most this share of a processor: one part in five. Elapsed time does not measure
+/// that on a busy machine: the files of all clients would wait for each other's work.
 const WALK_SHARE: u32 = 5;
-const REST_MIN: Duration = Duration::from_millis(50);
-/// For each area that is at it. A disk that stood still is no reason to look away for minutes.
-const REST_MAX: Duration = Duration::from_secs(20);
+const COOLDOWN_MIN: Duration = Duration::from_millis(50);
+/// For each active area. A disk that stalled is no reason to skip an area for minutes.
+const COOLDOWN_MAX: Duration = Duration::from_secs(20);
 
-/// While files wait for room it is tried so often whether there is some again.
-pub(crate) const ROOM_EVERY: Duration = Duration::from_secs(1);
+/// While files wait for capacity, it is checked this often.
+pub(crate) const CAPACITY_RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// All areas.
 #[derive(Debug)]
@@ -40,29 +41,29 @@ pub(crate) struct Areas {
     clients: usize,
     scan_every: Duration,
     served: Served,
-    room: Measurements,
+    measurements: Measurements,
 }
 
-/// The measurements of how much room there is, by number.
+/// The measurements of the disk usage, by number.
 #[derive(Debug, Default)]
 struct Measurements {
     begun: u64,
-    /// The last one whose result is known.
+    /// The last one with a known result.
     known: u64,
 }
 
 /// A file in work.
 #[derive(Clone, Debug)]
-pub(crate) struct Taken {
+pub(crate) struct FileInWork {
     pub(crate) area: Area,
     pub(crate) path: DropPath,
     pub(crate) owner: Owner,
 }
 
-/// What a walk took.
+/// What a walk cost.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
-    /// Of a processor.
+    /// Processor time.
     pub(crate) worked: Duration,
     pub(crate) lasted: Duration,
 }
@@ -70,42 +71,43 @@ pub(crate) struct Cost {
 /// One area.
 #[derive(Debug)]
 struct State {
-    /// It is in the config.
+    /// The config contains it.
     is_walked: bool,
     tracker: Tracker,
-    /// Settled files that wait for a free hand.
+    /// Settled files that wait for a free worker slot.
     ready: BTreeMap<Owner, VecDeque<Ready>>,
-    /// The measurement that they wait for too: the first that was begun after they were seen.
+    /// The measurement that they wait for too: the first that began after they were seen.
     measurement: u64,
-    /// Some were refused for want of room since the last walk.
-    wants_room: bool,
-    /// What has ended since the walk began that is under way.
-    ended: Vec<(Taken, Ended)>,
-    /// Owners of whom the last walk has left out files: how many have to go before the next walk is worth it.
-    cut_off: BTreeMap<Owner, usize>,
+    /// Some files were refused for lack of capacity since the last walk.
+    lacks_capacity: bool,
+    /// Files that have ended since the current walk began.
+    ended: Vec<(FileInWork, Ended)>,
+    /// For each owner with files that the last walk left out: how many files have to end before another walk is worth
+    /// it.
+    left_out: BTreeMap<Owner, usize>,
     windows: Windows,
-    /// Files of the last walk, or those that the one under way may look at.
+    /// Files of the last walk, or the most that the current one may scan.
     files: usize,
-    /// Owners who had as much as their share, or more.
+    /// Owners that had as much as their share, or more.
     large: BTreeSet<Owner>,
-    /// Files of all others.
+    /// Files of all other owners.
     files_of_others: usize,
     worked: Duration,
     is_walking: bool,
-    /// When it is walked over next.
+    /// When it is walked next.
     at: Instant,
     /// Not before, however many events come.
-    rested: Instant,
+    cooldown_until: Instant,
 }
 
-/// Whose turn was when.
+/// When each owner was last served.
 #[derive(Debug, Default)]
 struct Served {
     turn: u64,
     last: BTreeMap<Owner, u64>,
 }
 
-/// How many directories of each area are watched.
+/// How many directories of each area may be watched.
 pub(crate) fn watches(config: &Config) -> usize {
     scan::share(FILES_MAX, config.clients.len())
 }
@@ -117,13 +119,13 @@ impl Areas {
             clients: 0,
             scan_every: Duration::ZERO,
             served: Served::default(),
-            room: Measurements::default(),
+            measurements: Measurements::default(),
         };
         areas.configure(config, now);
         areas
     }
 
-    /// Goes by this config from now on, under which everything is looked at again.
+    /// Applies this config from now on; everything is scanned again under it.
     pub(crate) fn configure(&mut self, config: &Config, now: Instant) {
         self.clients = config.clients.len();
         self.scan_every = config.settings.fetchdata.scan_every.duration();
@@ -136,18 +138,18 @@ impl Areas {
             state.ready.clear();
             state.at = now;
         }
-        // What is in work is known until it has ended, also if its client comes back meanwhile.
-        self.areas.retain(|_, state| state.is_walked || state.is_walking || state.tracker.is_at_work());
+        // An area with a file in work is kept until that ends, also if its client comes back meanwhile.
+        self.areas.retain(|_, state| state.is_walked || state.is_walking || state.tracker.has_file_in_work());
     }
 
     pub(crate) fn is_walked(&self, area: &Area) -> bool {
         self.areas.get(area).is_some_and(|state| state.is_walked)
     }
 
-    /// Something has happened.
+    /// Events have happened in these areas.
     pub(crate) fn wake(&mut self, woken: &Woken, now: Instant) {
         for (_, state) in self.areas.iter_mut().filter(|(area, _)| woken.has(area)) {
-            state.look_at(now);
+            state.schedule_walk(now);
         }
     }
 
@@ -167,7 +169,7 @@ impl Areas {
         let own = share * area.owners(self.clients);
         let others = || self.areas.iter().filter(|(other, _)| **other != area).map(|(_, state)| state);
         let spare = FILES_MAX.saturating_sub(own + others().map(|state| state.files).sum::<usize>());
-        // With those who have use for it too.
+        // Shared with the other areas that need more too.
         let shared_with = others().filter(|state| !state.large.is_empty()).count();
         let state = self.areas.get_mut(&area)?;
         let files = if state.large.is_empty() { own } else { own + spare / (shared_with + 1) };
@@ -180,59 +182,59 @@ impl Areas {
         self.areas.values().filter(|state| state.is_walking).count()
     }
 
-    /// When the next walk is due. Those that wait for the end of another are not.
+    /// When the next walk is due. Walks that wait for another one to end are not considered.
     pub(crate) fn next_walk(&self) -> Option<Instant> {
         let may_begin = self.walks() < WALKS_MAX;
         may_begin.then(|| self.areas.values().filter_map(State::next_walk).min()).flatten()
     }
 
-    /// Takes in what a walk has found.
+    /// Records the result of a walk.
     pub(crate) fn walked(&mut self, area: &Area, walk: Walk, cost: Cost, now: Instant) {
-        let measurement = self.room.begun + 1;
-        let rest = self.rest(area, cost, now);
+        let measurement = self.measurements.begun + 1;
+        let cooldown = self.cooldown(area, cost, now);
         let Some(state) = self.areas.get_mut(area) else { return };
         state.walked(walk, now);
-        (state.worked, state.rested, state.measurement) = (cost.worked, now + rest, measurement);
+        (state.worked, state.cooldown_until, state.measurement) = (cost.worked, now + cooldown, measurement);
     }
 
     /// A walk under an earlier config has ended.
-    pub(crate) fn walked_in_vain(&mut self, area: &Area, now: Instant) {
+    pub(crate) fn walk_outdated(&mut self, area: &Area, now: Instant) {
         let Some(state) = self.areas.get_mut(area) else { return };
-        state.walked_in_vain(now);
+        state.walk_outdated(now);
     }
 
-    /// All walks together take no more than twice [`WALK_SHARE`] of a processor, unless [`REST_MAX`] cuts the rest of one that costs
-    /// seconds: each takes its share among equals, or what it costs of the cost of all, whichever is more. So a cheap one does
-    /// not wait for dear ones, nor a dear one for many that are cheap.
-    fn rest(&self, area: &Area, cost: Cost, now: Instant) -> Duration {
-        let active = |state: &State| state.is_walking || state.rested > now;
+    /// All walks together take no more than twice [`WALK_SHARE`] of a processor, unless [`COOLDOWN_MAX`] shortens the
+    /// cooldown of one that costs seconds. Each walk gets an equal share, or a share in proportion to its cost,
+    /// whichever is more. So a cheap walk does not wait for expensive ones, nor an expensive one for many cheap ones.
+    fn cooldown(&self, area: &Area, cost: Cost, now: Instant) -> Duration {
+        let active = |state: &State| state.is_walking || state.cooldown_until > now;
         let others = || self.areas.iter().filter(|(other, state)| *other != area && active(state));
         let count = u32::try_from(others().count()).unwrap_or(u32::MAX);
         let sum: Duration = others().map(|(_, state)| state.worked).sum();
         let by_count = cost.worked.saturating_mul(WALK_SHARE.saturating_mul(count + 1) - 1);
         let by_cost = (WALK_SHARE - 1) * cost.worked + WALK_SHARE * sum;
-        let max = REST_MAX.saturating_mul(count + 1);
-        // A slow disk has half of the time for others.
-        by_count.min(by_cost).max(cost.lasted).clamp(REST_MIN, max)
+        let max = COOLDOWN_MAX.saturating_mul(count + 1);
+        // On a slow disk, half of the time is left to others.
+        by_count.min(by_cost).max(cost.lasted).clamp(COOLDOWN_MIN, max)
     }
 
-    /// Whether files wait until it is measured how much room there is.
-    pub(crate) fn wants_measuring(&self) -> bool {
-        self.areas.values().any(|state| state.measurement > self.room.begun)
+    /// Whether files wait for a measurement of the disk usage.
+    pub(crate) fn needs_measurement(&self) -> bool {
+        self.areas.values().any(|state| state.measurement > self.measurements.begun)
     }
 
     pub(crate) fn begin_measuring(&mut self) {
-        self.room.begun += 1;
+        self.measurements.begun += 1;
     }
 
     pub(crate) fn measured(&mut self) {
-        self.room.known = self.room.begun;
+        self.measurements.known = self.measurements.begun;
     }
 
-    /// Whose turn it is: one file of each owner after the other, so that none waits for another's flood, and first of the one
-    /// that was served longest ago; backfill after everything else.
+    /// The owner whose file is next. Owners take turns, one file each, so that none waits for another's flood; the
+    /// owner served longest ago is first, and backfill comes after everything else.
     pub(crate) fn turn(&self) -> Option<(Area, Owner)> {
-        let ready = self.areas.iter().filter(|(_, state)| state.measurement <= self.room.known);
+        let ready = self.areas.iter().filter(|(_, state)| state.measurement <= self.measurements.known);
         let owners = ready.flat_map(|(area, state)| state.ready.keys().map(move |owner| (area, owner)));
         let next = owners.min_by_key(|(_, owner)| (owner.lane == Lane::Backfill, self.served.last(owner)));
         next.map(|(area, owner)| (area.clone(), owner.clone()))
@@ -249,38 +251,38 @@ impl Areas {
         ready
     }
 
-    /// There is no room for a file: it is looked at again when there may be.
+    /// There is no capacity for a file: it is scanned again when there may be.
     pub(crate) fn refused(&mut self, area: &Area, now: Instant) {
         let Some(state) = self.areas.get_mut(area) else { return };
-        state.wants_room = true;
-        state.look_at(now + ROOM_EVERY);
+        state.lacks_capacity = true;
+        state.schedule_walk(now + CAPACITY_RETRY_EVERY);
     }
 
-    /// Marks a file as in work, where it is still as `ready` says.
-    pub(crate) fn take(&mut self, area: &Area, ready: &Ready) -> Option<Taken> {
+    /// Marks a file as in work if it is still as `ready` says.
+    pub(crate) fn mark_in_work(&mut self, area: &Area, ready: &Ready) -> Option<FileInWork> {
         let state = self.areas.get_mut(area)?;
-        let Look { path, owner, .. } = &ready.look;
-        state.tracker.take(ready).then(|| {
+        let FileSnapshot { path, owner, .. } = &ready.snapshot;
+        state.tracker.mark_in_work(ready).then(|| {
             self.served.serve(owner);
-            Taken { area: area.clone(), path: path.clone(), owner: owner.clone() }
+            FileInWork { area: area.clone(), path: path.clone(), owner: owner.clone() }
         })
     }
 
-    /// Says what became of a file that was in work.
-    pub(crate) fn ended(&mut self, taken: Taken, ended: Ended, now: Instant) {
+    /// Records what became of a file that was in work.
+    pub(crate) fn ended(&mut self, file: FileInWork, ended: Ended, now: Instant) {
         if matches!(ended, Ended::Exhausted(_)) {
-            self.refused(&taken.area, now);
+            self.refused(&file.area, now);
         }
-        let Some(state) = self.areas.get_mut(&taken.area) else { return };
+        let Some(state) = self.areas.get_mut(&file.area) else { return };
         if state.is_walking {
-            // The walk has seen the file or has not, which its end must not be mixed with.
-            state.ended.push((taken, ended));
+            // The walk may or may not have seen the file, so its end is applied after the walk.
+            state.ended.push((file, ended));
         } else {
-            state.ended(&taken, ended, now);
+            state.ended(&file, ended, now);
         }
     }
 
-    /// Whether all that the last walks have seen in an area has been tried since it was measured how much room there is.
+    /// Whether all files that the last walk saw in an area have been tried since the last measurement.
     pub(crate) fn is_tried(&self, area: &Area) -> bool {
         self.areas.get(area).is_none_or(State::is_tried)
     }
@@ -297,9 +299,9 @@ impl State {
             tracker: Tracker::default(),
             ready: BTreeMap::new(),
             measurement: 0,
-            wants_room: false,
+            lacks_capacity: false,
             ended: Vec::new(),
-            cut_off: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             windows: Windows::default(),
             files: 0,
             large: BTreeSet::new(),
@@ -307,20 +309,21 @@ impl State {
             worked: Duration::ZERO,
             is_walking: false,
             at: now,
-            rested: now,
+            cooldown_until: now,
         }
     }
 
-    fn look_at(&mut self, at: Instant) {
+    fn schedule_walk(&mut self, at: Instant) {
         self.at = self.at.min(at);
     }
 
     fn next_walk(&self) -> Option<Instant> {
-        (self.is_walked && !self.is_walking).then(|| self.at.max(self.rested))
+        (self.is_walked && !self.is_walking).then(|| self.at.max(self.cooldown_until))
     }
 
-    /// Who may have more than a share, if the area has so many files: those who had use for it, what the others leave to them. Also if
-    /// nothing was left out then: what a walk does not see is forgotten, and would settle anew again and again.
+    /// The owners that may exceed their share, if the area may have `files` files: those that needed more get what
+    /// the others leave. This holds even if the last walk left nothing out: a file that a walk does not see is
+    /// forgotten, and would restart its settle time again and again.
     fn more(&self, share: usize, files: usize) -> BTreeMap<Owner, usize> {
         let left = files.saturating_sub(self.files_of_others);
         let more = left.checked_div(self.large.len()).filter(|more| *more > share);
@@ -328,64 +331,64 @@ impl State {
     }
 
     fn begin_walk(&mut self, files: usize, next: Instant) {
-        // All of it is found again, and is not to be in memory twice.
+        // The walk finds all of them again; they must not be in memory twice.
         self.ready.clear();
         (self.is_walking, self.files, self.at) = (true, files, next);
     }
 
     fn walked(&mut self, walk: Walk, now: Instant) {
         self.large = walk.large();
-        let Walk { looks, cut_off, .. } = walk;
-        (self.wants_room, self.files) = (false, looks.len());
-        let seen = count_of_each(&looks);
+        let Walk { snapshots, left_out, .. } = walk;
+        (self.lacks_capacity, self.files) = (false, snapshots.len());
+        let seen = count_of_each(&snapshots);
         let count = |owner: &Owner| seen.get(owner).copied().unwrap_or_default();
         self.files_of_others = self.files - self.large.iter().map(count).sum::<usize>();
-        for ready in self.tracker.observe(now, looks) {
-            self.ready.entry(ready.look.owner.clone()).or_default().push_back(ready);
+        for ready in self.tracker.observe(now, snapshots) {
+            self.ready.entry(ready.snapshot.owner.clone()).or_default().push_back(ready);
         }
-        self.windows.walked(&cut_off, |owner| self.tracker.in_vain(owner) >= count(owner), now);
+        self.windows.walked(&left_out, |owner| self.tracker.retries(owner) >= count(owner), now);
         let half = |owner: Owner| {
             let half = count(&owner).div_ceil(2);
             (owner, half)
         };
-        self.cut_off = cut_off.into_keys().map(half).collect();
+        self.left_out = left_out.into_keys().map(half).collect();
         self.end_walk(now);
-        if let Some(next) = self.tracker.next_look(now) {
-            self.look_at(next);
+        if let Some(next) = self.tracker.next_scan(now) {
+            self.schedule_walk(next);
         }
     }
 
-    fn walked_in_vain(&mut self, now: Instant) {
+    fn walk_outdated(&mut self, now: Instant) {
         self.end_walk(now);
-        self.look_at(now);
+        self.schedule_walk(now);
     }
 
-    /// What has ended meanwhile counts only now.
+    /// Files that ended during the walk count only now.
     fn end_walk(&mut self, now: Instant) {
         self.is_walking = false;
-        for (taken, ended) in std::mem::take(&mut self.ended) {
-            self.ended(&taken, ended, now);
+        for (file, ended) in std::mem::take(&mut self.ended) {
+            self.ended(&file, ended, now);
         }
     }
 
-    fn ended(&mut self, Taken { path, owner, .. }: &Taken, ended: Ended, now: Instant) {
-        if matches!(ended, Ended::Gone) && self.makes_room(owner) {
-            self.look_at(now);
+    fn ended(&mut self, FileInWork { path, owner, .. }: &FileInWork, ended: Ended, now: Instant) {
+        if matches!(ended, Ended::Removed) && self.frees_capacity(owner) {
+            self.schedule_walk(now);
         }
-        if let Some(look) = self.tracker.ended(path, owner, ended, now) {
-            self.look_at(look);
+        if let Some(at) = self.tracker.ended(path, owner, ended, now) {
+            self.schedule_walk(at);
         }
     }
 
-    /// Whether with this file enough have gone for a walk to see those that the last one has left out.
-    fn makes_room(&mut self, owner: &Owner) -> bool {
-        let Some(left) = self.cut_off.get_mut(owner) else { return false };
+    /// Whether enough files have ended, with this one, for a walk to see those that the last one left out.
+    fn frees_capacity(&mut self, owner: &Owner) -> bool {
+        let Some(left) = self.left_out.get_mut(owner) else { return false };
         *left = left.saturating_sub(1);
         *left == 0
     }
 
     fn is_tried(&self) -> bool {
-        !self.is_walking && !self.wants_room && self.ready.is_empty()
+        !self.is_walking && !self.lacks_capacity && self.ready.is_empty()
     }
 }
 
@@ -400,13 +403,13 @@ impl Served {
     }
 }
 
-/// How many files of each owner were looked at.
-fn count_of_each(looks: &[Look]) -> BTreeMap<Owner, usize> {
+/// How many files of each owner there are.
+fn count_of_each(snapshots: &[FileSnapshot]) -> BTreeMap<Owner, usize> {
     let mut counts: BTreeMap<Owner, usize> = BTreeMap::new();
-    for look in looks {
-        match counts.get_mut(&look.owner) {
+    for snapshot in snapshots {
+        match counts.get_mut(&snapshot.owner) {
             Some(count) => *count += 1,
-            None => _ = counts.insert(look.owner.clone(), 1),
+            None => _ = counts.insert(snapshot.owner.clone(), 1),
         }
     }
     counts

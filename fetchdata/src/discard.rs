@@ -11,18 +11,18 @@ use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::{clock, failpoint, random};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, Existing, FileKind, FileReceipt};
 
+use crate::burst_log::{BurstLog, Discarded};
 use crate::moves::{Moved, move_verified, put_back};
 use crate::names;
-use crate::scan::Look;
+use crate::scan::FileSnapshot;
 use crate::set_aside::{SetAside, set_aside};
-use crate::tell::{Discarded, Tell};
 
 /// A file and why it is refused.
 #[derive(Debug)]
 pub(crate) struct Refused<'a> {
-    pub(crate) look: &'a Look,
+    pub(crate) snapshot: &'a FileSnapshot,
     pub(crate) client: Option<&'a ClientId>,
-    /// Where it was read.
+    /// Known if the content was read.
     pub(crate) ingestion: Option<IngestionId>,
     pub(crate) received_at: Timestamp,
     pub(crate) reasons: Vec<Objection>,
@@ -30,38 +30,38 @@ pub(crate) struct Refused<'a> {
     pub(crate) receipt: bool,
 }
 
-/// How the file came to lie in the directory that is put together.
+/// How the file got into the directory that is being assembled.
 enum Filled {
     Moved,
-    /// It is a copy, on another file system; the original waits until that is visible.
+    /// A copy, on another file system; the original waits until the copy is published.
     Copied(SetAside),
-    /// Another one has taken its place in the drop directory.
+    /// Another file has taken its place in the drop directory.
     Replaced,
 }
 
-/// Discards the file. The directory is put together out of sight, so what can be seen is complete.
-pub(crate) fn discard(layout: &Layout, tell: &Tell, refused: Refused) -> Result<Moved, FileError> {
+/// Discards the file. The directory is assembled under a hidden name, so every published one is complete.
+pub(crate) fn discard(layout: &Layout, log: &BurstLog, refused: Refused) -> Result<Moved, FileError> {
     let drop_directory = DropDirectory::open(layout)?;
-    write_receipt(&drop_directory, tell, &refused)?;
-    let visible = layout.discarded(refused.client, refused.received_at, random::number());
-    let unseen = unseen(&visible);
-    files::create_dir_all(&unseen)?;
+    write_receipt(&drop_directory, log, &refused)?;
+    let published = layout.discarded(refused.client, refused.received_at, random::number());
+    let unpublished = unpublished(&published);
+    files::create_dir_all(&unpublished)?;
     failpoint::hit("fetchdata.discard-begun");
-    let key = visible.file_name().unwrap_or_default().to_string_lossy();
-    let original = match fill(&drop_directory, &unseen, &key, &refused) {
+    let key = published.file_name().unwrap_or_default().to_string_lossy();
+    let original = match fill(&drop_directory, &unpublished, &key, &refused) {
         Ok(Filled::Moved) => None,
         Ok(Filled::Copied(original)) => Some(original),
         not_filled => {
-            undo(&drop_directory, &unseen, refused.look)?;
+            undo(&drop_directory, &unpublished, refused.snapshot)?;
             return not_filled.map(|_| Moved::Replaced);
         }
     };
     failpoint::hit("fetchdata.discard-filled");
-    if let Err(error) = files::rename(&unseen, &visible) {
+    if let Err(error) = files::rename(&unpublished, &published) {
         match original {
-            None => undo(&drop_directory, &unseen, refused.look)?,
+            None => undo(&drop_directory, &unpublished, refused.snapshot)?,
             Some(original) => {
-                files::remove_dir_all(&unseen)?;
+                files::remove_dir_all(&unpublished)?;
                 original.restore(&drop_directory)?;
             }
         }
@@ -69,39 +69,39 @@ pub(crate) fn discard(layout: &Layout, tell: &Tell, refused: Refused) -> Result<
     }
     failpoint::hit("fetchdata.discarded");
     if let Some(original) = original {
-        // The names that lead to the copy must survive a power cut before the original goes.
-        for directory in visible.ancestors().skip(1).take(2) {
+        // The directory entries that lead to the copy must survive a power cut before the original is removed.
+        for directory in published.ancestors().skip(1).take(2) {
             files::sync_dir(directory)?;
         }
         original.remove(&drop_directory)?;
     }
-    tell.discarded(&Discarded {
+    log.discarded(&Discarded {
         client: refused.client,
-        file: names::plain(refused.look.path.name()),
-        bytes: refused.look.stamp.bytes,
+        file: names::plain(refused.snapshot.path.name()),
+        bytes: refused.snapshot.identity.bytes,
         reasons: reason::joined(&refused.reasons),
-        directory: visible.display(),
+        directory: published.display(),
     });
     Ok(Moved::Yes)
 }
 
-/// Written first, so that who sees the file gone finds the receipt. If the file stays after all, it is inspected again, and gets
-/// another one.
-fn write_receipt(drop_directory: &DropDirectory, tell: &Tell, refused: &Refused) -> Result<(), FileError> {
-    let (look, decided_at) = (refused.look, clock::now());
+/// Written first, so that whoever sees that the file is gone finds the receipt. If the file stays after all, it is
+/// inspected again and gets another one.
+fn write_receipt(drop_directory: &DropDirectory, log: &BurstLog, refused: &Refused) -> Result<(), FileError> {
+    let (snapshot, decided_at) = (refused.snapshot, clock::now());
     let Some(client) = refused.client.filter(|_| refused.receipt) else { return Ok(()) };
     let receipt = FileReceipt::of_discarded(
         client.clone(),
         refused.ingestion,
-        (names::plain(look.path.name()), look.stamp.bytes),
+        (names::plain(snapshot.path.name()), snapshot.identity.bytes),
         decided_at.duration_since(refused.received_at).as_secs_f64().max(0.0),
         &refused.reasons,
     );
-    // Of each place there is one file at a time.
-    let key = blake3::hash(look.path.as_bytes()).to_hex();
-    match drop_directory.write_receipt(look.owner.lane, &key, &receipt) {
+    // There is one file at a time at each path.
+    let key = blake3::hash(snapshot.path.as_bytes()).to_hex();
+    match drop_directory.write_receipt(snapshot.owner.lane, &key, &receipt) {
         Err(error) if error.is_obstructed() => {
-            tell.no_receipt(client, &look.path, mysimbdp_model::error_chain(&error));
+            log.no_receipt(client, &snapshot.path, mysimbdp_model::error_chain(&error));
         }
         written => written?,
     }
@@ -115,13 +115,13 @@ fn fill(
     key: &str,
     refused: &Refused,
 ) -> Result<Filled, FileError> {
-    let (path, stamp) = (&refused.look.path, &refused.look.stamp);
+    let (path, identity) = (&refused.snapshot.path, &refused.snapshot.identity);
     let reason = Reason {
         file: names::plain(path.name()),
         client: refused.client.map(ToString::to_string),
         ingestion: refused.ingestion.map(|ingestion| ingestion.to_string()),
         dropped_at: path.to_string(),
-        bytes: stamp.bytes,
+        bytes: identity.bytes,
         received_at: refused.received_at,
         decided_at: clock::now(),
         reasons: reason::texts(&refused.reasons),
@@ -130,13 +130,13 @@ fn fill(
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
     files::write_durable(&directory.join(Reason::FILE), &json)?;
     failpoint::hit("fetchdata.discard-explained");
-    let to = Directory::of_platform(directory)?;
+    let to = Directory::open_platform(directory)?;
     let mut name = names::safe(path.name());
     if name == Reason::FILE {
         name.push_str(".discarded");
     }
-    match move_verified(drop_directory, path, &to, name.as_ref(), stamp) {
-        Err(error) if error.is_cross_device() && refused.look.kind == FileKind::File => {}
+    match move_verified(drop_directory, path, &to, name.as_ref(), identity) {
+        Err(error) if error.is_cross_device() && refused.snapshot.kind == FileKind::File => {}
         moved => {
             return Ok(match moved? {
                 Moved::Yes => Filled::Moved,
@@ -144,7 +144,7 @@ fn fill(
             });
         }
     }
-    let Some(original) = set_aside(drop_directory, path, key, stamp)? else { return Ok(Filled::Replaced) };
+    let Some(original) = set_aside(drop_directory, path, key, identity)? else { return Ok(Filled::Replaced) };
     let copied = original
         .holder(drop_directory, path)
         .and_then(|from| from.copy(path.name(), &to, name.as_ref(), Existing::Keep));
@@ -155,19 +155,23 @@ fn fill(
     Ok(Filled::Copied(original))
 }
 
-/// Nothing that was dropped may be left in a directory that nobody sees, or go with it.
-fn undo(drop_directory: &DropDirectory, unseen: &Path, look: &Look) -> Result<(), FileError> {
-    let directory = Directory::of_platform(unseen)?;
+/// Returns the file: a dropped file must neither stay in an unpublished directory nor be removed with it.
+fn undo(
+    drop_directory: &DropDirectory,
+    unpublished: &Path,
+    snapshot: &FileSnapshot,
+) -> Result<(), FileError> {
+    let directory = Directory::open_platform(unpublished)?;
     for name in directory.names()? {
         if name != Reason::FILE && !names::is_temporary(&name) {
-            put_back(drop_directory, &directory, &name, &look.path)?;
+            put_back(drop_directory, &directory, &name, &snapshot.path)?;
         }
     }
-    files::remove_dir_all(unseen)
+    files::remove_dir_all(unpublished)
 }
 
-fn unseen(visible: &Path) -> std::path::PathBuf {
-    visible.with_file_name(format!(".{}", visible.file_name().unwrap_or_default().display()))
+fn unpublished(published: &Path) -> std::path::PathBuf {
+    published.with_file_name(format!(".{}", published.file_name().unwrap_or_default().display()))
 }
 
 #[cfg(test)]
@@ -175,12 +179,12 @@ mod tests {
     use mysimbdp_spool::drop_directory::DropPath;
 
     use super::*;
-    use crate::route::Place;
+    use crate::file_identity::FileIdentity;
+    use crate::route::Origin;
     use crate::scan::Owner;
-    use crate::stamp::Stamp;
 
     #[test]
-    fn a_discard_that_fails_loses_nothing_even_where_the_name_is_in_use_again() {
+    fn a_discard_that_fails_loses_nothing_even_if_the_name_is_in_use_again() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
         let drop_directory = DropDirectory::prepare(&layout).expect("drop directory");
@@ -190,24 +194,24 @@ mod tests {
             folder.write("temporary".as_ref(), content, &folder, name.as_ref()).expect("file");
         };
         write("a.csv", b"inspected");
-        let look = Look {
-            stamp: Stamp::of(&drop_directory.status(&path).expect("status")),
+        let snapshot = FileSnapshot {
+            identity: FileIdentity::of(&drop_directory.status(&path).expect("status")),
             path,
-            place: Place::Shared,
+            origin: Origin::Shared,
             owner: Owner { client: None, lane: mysimbdp_model::manifest::Lane::Live },
             kind: FileKind::File,
             settle: std::time::Duration::ZERO,
             sentinel: None,
         };
-        let unseen = root.path().join("unseen");
-        files::create_dir_all(&unseen).expect("directory");
-        let to = Directory::of_platform(&unseen).expect("directory");
+        let unpublished = root.path().join("unseen");
+        files::create_dir_all(&unpublished).expect("directory");
+        let to = Directory::open_platform(&unpublished).expect("directory");
         folder.rename("a.csv".as_ref(), &to, "a.csv".as_ref(), Existing::Keep).expect("move");
-        files::write_atomic(&unseen.join(Reason::FILE), b"{}").expect("reason");
+        files::write_atomic(&unpublished.join(Reason::FILE), b"{}").expect("reason");
         write("a.csv", b"new");
 
-        undo(&drop_directory, &unseen, &look).expect("undone");
-        assert!(!files::exists(&unseen));
+        undo(&drop_directory, &unpublished, &snapshot).expect("undone");
+        assert!(!files::exists(&unpublished));
         let dropped = root.path().join("client-input-directory/drop");
         assert_eq!(files::read(&dropped.join("a.csv")).expect("the new file"), b"new");
         let returned = files::list(&dropped).expect("list").pop().expect("a directory");

@@ -1,4 +1,4 @@
-//! Whether the same content of this client is known already: staged, held, or ingested.
+//! Looks up whether the same content of this client is known already: staged, held or ingested.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +14,7 @@ use mysimbdp_store::CoredmsError;
 use mysimbdp_store::history::History;
 use tokio::sync::OnceCell;
 
-/// After a failure the history is left alone for this long, as each look at a store that is away costs seconds.
+/// After a failure the history is not queried for this long: each query of an unavailable store costs seconds.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where the same content is.
@@ -23,12 +23,12 @@ pub(crate) enum Known {
     No,
     Staged,
     Held,
-    /// All its runs, of which one at least has ingested it.
+    /// All its runs; at least one of them has ingested it.
     Ingested(Vec<Run>),
 }
 
-/// Looks in the order in which an ingestion moves, so that one which moves meanwhile is found.
-pub(crate) async fn seek(
+/// Checks in the order in which an ingestion moves, so that one that moves meanwhile is found.
+pub(crate) async fn look_up(
     layout: &Layout,
     history: &EarlierIngestions,
     client: &ClientId,
@@ -44,14 +44,15 @@ pub(crate) async fn seek(
     if replace::last_ingested(&runs).is_some() { Known::Ingested(runs) } else { Known::No }
 }
 
-/// What coredms knows of earlier ingestions. While it is away nothing is known: the ids make a repeat harmless.
+/// What coredms knows of earlier ingestions. While it is unavailable nothing is known: the ids make a duplicate
+/// harmless.
 #[derive(Debug)]
 pub(crate) struct EarlierIngestions {
     url: String,
     database: String,
     history: OnceCell<History>,
-    /// When it was last found to be away.
-    away_since: Mutex<Option<Instant>>,
+    /// When it was last found to be unavailable.
+    unavailable_since: Mutex<Option<Instant>>,
 }
 
 impl EarlierIngestions {
@@ -60,7 +61,7 @@ impl EarlierIngestions {
             url: config.coredms_url.clone(),
             database: config.settings.coredms.database.clone(),
             history: OnceCell::new(),
-            away_since: Mutex::new(None),
+            unavailable_since: Mutex::new(None),
         }
     }
 
@@ -77,8 +78,8 @@ impl EarlierIngestions {
         self.runs_of(ingestion).await.iter().any(has_ingested)
     }
 
-    /// Whether it was away when it was last asked: what was said to be unknown may be known.
-    pub(crate) fn is_away(&self) -> bool {
+    /// Whether it was unavailable at the last query: content reported as unknown may be known.
+    pub(crate) fn is_unavailable(&self) -> bool {
         self.lock().is_some()
     }
 
@@ -119,6 +120,6 @@ impl EarlierIngestions {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unavailable_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Inspects one settled file by itself: claims, validates and splits it. Reads, and changes nothing.
+//! Inspects one settled file by itself: claims, validates and splits it. It reads, and changes nothing.
 
 use std::fs::File;
 use std::io;
@@ -17,75 +17,76 @@ use mysimbdp_platform::lease::{self, Writers};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileKind, FileStatus};
 use mysimbdp_telemetry::timing::{Stage, Timing};
 
-use crate::openers::{Closed, Seen};
-use crate::scan::Look;
+use crate::file_identity::FileIdentity;
+use crate::openers::{Closed, OpenState};
+use crate::scan::FileSnapshot;
 use crate::settle::Ready;
 use crate::split::{self, Split, SplitError};
-use crate::stamp::Stamp;
 use crate::watch::Watch;
 use crate::{route, validate};
 
-/// This process has a file open once while it inspects and stages it.
+/// How often this process has a file open while it inspects and stages it.
 const OURS: u32 = 1;
 
-/// What can be said of a file without a look at others.
+/// What a file by itself allows to decide.
 pub(crate) enum Inspection {
     /// It is open for writing, or has changed.
     Busy,
     /// The kernel cannot say whether it is open for writing.
     LeasesDoNotWork,
-    /// It breaks these rules.
+    /// It breaks rules, for these reasons.
     Refused(Vec<Objection>),
     Accepted(Box<Accepted>),
 }
 
-/// A file that keeps all rules.
+/// A file that breaks no rule.
 pub(crate) struct Accepted {
-    pub(crate) look: Look,
+    pub(crate) snapshot: FileSnapshot,
     pub(crate) file: File,
     pub(crate) client: ClientId,
     pub(crate) split: Split,
     pub(crate) closed: Closed,
-    /// When it came to where it was dropped.
+    /// When it arrived at the path where it was dropped.
     pub(crate) received_at: Timestamp,
     pub(crate) taken_at: Timestamp,
     format: Format,
     app: String,
 }
 
-/// The client in whose staging the file may come to lie; `None` where its kind, name or size exclude it, unread.
-pub(crate) fn candidate<'a>(config: &'a Config, look: &Look) -> Option<&'a ClientId> {
-    let name = look.path.name();
-    let client = route::client(config, &look.place, name).ok()?;
-    let reasons = validate::inspect(&config.rules, client, name, look.kind, look.stamp.bytes);
+/// The client to whose staging the file may go; `None` if its kind, name or size exclude it unread.
+pub(crate) fn candidate<'a>(config: &'a Config, snapshot: &FileSnapshot) -> Option<&'a ClientId> {
+    let name = snapshot.path.name();
+    let client = route::client(config, &snapshot.origin, name).ok()?;
+    let reasons = validate::inspect(&config.rules, client, name, snapshot.kind, snapshot.identity.bytes);
     reasons.is_empty().then_some(&client.id)
 }
 
-/// Inspects the file; nothing is read of one that its kind, name or size already exclude.
+/// Inspects the file; one that its kind, name or size already exclude is not read.
 ///
 /// # Errors
 ///
-/// It cannot be opened or read; that is no fault of the file, and says nothing about it.
+/// It cannot be opened or read; that is not a fault of the file, and decides nothing about it.
 pub(crate) fn inspect(config: &Config, watch: &Watch, ready: &Ready) -> Result<Inspection, FileError> {
-    let look = &ready.look;
+    let snapshot = &ready.snapshot;
     let taken_at = clock::now();
-    let name = look.path.name();
-    let client = match route::client(config, &look.place, name) {
+    let name = snapshot.path.name();
+    let client = match route::client(config, &snapshot.origin, name) {
         Ok(client) => client,
         Err(why) => {
-            if look.kind == FileKind::File
+            if snapshot.kind == FileKind::File
                 && let Err(inspection) = claim(config, watch, ready)?
             {
                 return Ok(inspection);
             }
-            let reasons = validate::inspect_unrouted(&config.rules, name, look.kind, look.stamp.bytes, why);
+            let reasons =
+                validate::inspect_unrouted(&config.rules, name, snapshot.kind, snapshot.identity.bytes, why);
             return Ok(Inspection::Refused(reasons));
         }
     };
     let started = Instant::now();
-    let reasons = validate::inspect(&config.rules, client, name, look.kind, look.stamp.bytes);
+    let reasons = validate::inspect(&config.rules, client, name, snapshot.kind, snapshot.identity.bytes);
     let validated = started.elapsed();
-    if look.kind != FileKind::File {
+    if snapshot.kind != FileKind::File {
         return Ok(Inspection::Refused(reasons));
     }
     let (file, closed) = match claim(config, watch, ready)? {
@@ -100,64 +101,66 @@ pub(crate) fn inspect(config: &Config, watch: &Watch, ready: &Ready) -> Result<I
     };
     let format = app.format_of(name);
     let started = Instant::now();
-    let split = split::split(&file, &rules(client, app, format, look.stamp.bytes));
+    let split = split::split(&file, &rules(client, app, format, snapshot.identity.bytes));
     let took = started.elapsed();
-    // Not before the split: what a writer was in the middle of must be neither staged nor refused.
-    if !is_untouched(look, &file)? || !is_still_closed(watch, &look.path, closed) {
+    // Checked only after the split: a file that a writer was in the middle of must be neither staged nor refused.
+    if !is_untouched(snapshot, &file)? || !is_still_closed(watch, &snapshot.path, closed) {
         return Ok(Inspection::Busy);
     }
     let split = match split {
         Ok(split) => split,
         Err(SplitError::Content(reasons)) => return Ok(Inspection::Refused(reasons)),
         Err(SplitError::Read(source)) => {
-            return Err(error("read", &look.path)(source));
+            return Err(error("read", &snapshot.path)(source));
         }
     };
-    let (look, client, app) = (look.clone(), client.id.clone(), app.name.clone());
-    let received_at = look.stamp.came_at(taken_at);
-    let accepted = Accepted { look, file, client, split, closed, received_at, taken_at, format, app };
+    let (snapshot, client, app) = (snapshot.clone(), client.id.clone(), app.name.clone());
+    let received_at = snapshot.identity.came_at(taken_at);
+    let accepted = Accepted { snapshot, file, client, split, closed, received_at, taken_at, format, app };
     accepted.log_timing(Stage::Settle, ready.settled_for);
     accepted.log_timing(Stage::Validate, validated);
     accepted.log_timing(Stage::Split, took);
     Ok(Inspection::Accepted(Box::new(accepted)))
 }
 
-/// Opens the file, where it is still what was seen, and complete.
+/// Opens the file if it is unchanged since the snapshot, and complete.
 fn claim(
     config: &Config,
     watch: &Watch,
     ready: &Ready,
 ) -> Result<Result<(File, Closed), Inspection>, FileError> {
-    let path = &ready.look.path;
+    let path = &ready.snapshot.path;
     let file = match DropDirectory::open(&config.layout)?.open_file(path) {
         Err(error) if error.is_busy() => return Ok(Err(Inspection::Busy)),
         file => file?,
     };
-    if Stamp::of(&FileStatus::of(&file).map_err(error("look at", path))?) != ready.look.stamp {
+    if FileIdentity::of(&FileStatus::of(&file).map_err(error("look at", path))?) != ready.snapshot.identity {
         return Ok(Err(Inspection::Busy));
     }
     Ok(match lease::writers(&file).map_err(error("look at", path))? {
         Writers::Some => Err(Inspection::Busy),
         Writers::None => Ok((file, Closed::ByKernel)),
-        Writers::Unknown if ready.look.sentinel.is_some() => Ok((file, Closed::ByKernel)),
-        Writers::Unknown => match watch.seen(path, OURS) {
-            Seen::Open => Err(Inspection::Busy),
-            Seen::Closed => Ok((file, Closed::ByEvents)),
-            Seen::Unknown if ready.leases_work => Err(Inspection::LeasesDoNotWork),
-            Seen::Unknown => Ok((file, Closed::NotSeen)),
+        Writers::Unknown if ready.snapshot.sentinel.is_some() => Ok((file, Closed::ByKernel)),
+        Writers::Unknown => match watch.open_state(path, OURS) {
+            OpenState::Open => Err(Inspection::Busy),
+            OpenState::Closed => Ok((file, Closed::ByEvents)),
+            OpenState::Unknown if ready.leases_work => Err(Inspection::LeasesDoNotWork),
+            OpenState::Unknown => Ok((file, Closed::Unknown)),
         },
     })
 }
 
-/// Whether what was seen of a file's writers is still so; also when it has just been moved away, and nobody else can open it.
+/// Whether what was known of the file's writers still holds; also after the file has been moved away and nobody else
+/// can open it.
 pub(crate) fn is_still_closed(watch: &Watch, path: &DropPath, closed: Closed) -> bool {
-    closed != Closed::ByEvents || watch.seen(path, OURS) == Seen::Closed
+    closed != Closed::ByEvents || watch.open_state(path, OURS) == OpenState::Closed
 }
 
-/// Whether nothing has been written since the file was claimed, and nobody is about to.
-fn is_untouched(look: &Look, file: &File) -> Result<bool, FileError> {
-    let same = Stamp::of(&FileStatus::of(file).map_err(error("look at", &look.path))?) == look.stamp;
-    Ok(same && lease::writers(file).map_err(error("look at", &look.path))? != Writers::Some)
+/// Whether nothing has been written since the file was claimed, and no writer has it open.
+fn is_untouched(snapshot: &FileSnapshot, file: &File) -> Result<bool, FileError> {
+    let same = FileIdentity::of(&FileStatus::of(file).map_err(error("look at", &snapshot.path))?)
+        == snapshot.identity;
+    Ok(same && lease::writers(file).map_err(error("look at", &snapshot.path))? != Writers::Some)
 }
 
 fn error(action: &'static str, path: &DropPath) -> impl FnOnce(io::Error) -> FileError {
@@ -179,15 +182,15 @@ fn rules<'a>(client: &'a Client, app: &App, format: Format, bytes: u64) -> split
 
 impl Accepted {
     pub(crate) fn name(&self) -> &str {
-        self.look.path.name().to_str().unwrap_or_default()
+        self.snapshot.path.name().to_str().unwrap_or_default()
     }
 
-    /// Name of the app that it goes to.
+    /// The name of the app that the file goes to.
     pub(crate) fn app(&self) -> &str {
         &self.app
     }
 
-    /// The manifest of the file as one that is moved to staging whole.
+    /// The manifest of the file, as one that is moved to staging whole.
     pub(crate) fn manifest(&self) -> Manifest {
         let file = self.name().to_owned();
         let micro_batch = |(index, range): (usize, &split::Range)| MicroBatch {
@@ -203,7 +206,7 @@ impl Accepted {
             version: manifest::VERSION,
             ingestion: self.split.ingestion,
             client: self.client.clone(),
-            lane: route::lane(&self.look.place),
+            lane: route::lane(&self.snapshot.origin),
             bytes: self.split.bytes,
             records: self.split.records,
             blake3: self.split.blake3.clone(),

@@ -1,6 +1,6 @@
-//! The loop: walk over the areas of the drop directory, take what has settled, a few files at a time.
+//! The main loop: walks over the areas of the drop directory and processes settled files, a few at a time.
 //!
-//! Level-triggered: events and the clock only say when to look again, and each look starts from what lies there.
+//! Level-triggered: events and the clock only decide when to scan again, and each scan starts from what is there.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,83 +17,83 @@ use mysimbdp_spool::staging::StagingError;
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::areas::{Areas, Cost, ROOM_EVERY, Taken};
+use crate::admission::{AdmissionControl, DiskUsage};
+use crate::areas::{Areas, CAPACITY_RETRY_EVERY, Cost, FileInWork};
+use crate::disk_usage::UsageMeter;
+use crate::file_intake::FileIntake;
 use crate::inspect::candidate;
-use crate::late::Lookout;
-use crate::measure::Measure;
-use crate::pause::Pause;
-use crate::room::{Gate, Level};
+use crate::intake_status::IntakeStatus;
+use crate::late::LateOriginals;
 use crate::route::Area;
 use crate::scan::{self, Walk};
+use crate::scan_status::ScanStatus;
 use crate::settle::Ended;
-use crate::take::FileIntake;
-use crate::waiting::Waiting;
 use crate::watch::Watch;
 use crate::{Error, set_aside};
 
-/// To measure again and again how much room there is takes at most one part in five of a processor, as walks do.
-const MEASURE_REST_FACTOR: u32 = 4;
+/// Repeated measurements of the disk usage take at most one part in five of a processor, as walks do.
+const MEASURE_COOLDOWN_FACTOR: u32 = 4;
 
 /// The state of the loop.
 pub(crate) struct Intake {
     live: LiveConfig,
-    /// What it runs on.
+    /// The config in use.
     config: Arc<Config>,
-    taker: Arc<FileIntake>,
+    file_intake: Arc<FileIntake>,
     watch: Arc<Watch>,
     areas: Areas,
     walks: JoinSet<Walked>,
-    tasks: JoinSet<(Taken, Ended)>,
-    /// How many of the tasks are of the backfill lane.
+    tasks: JoinSet<(FileInWork, Ended)>,
+    /// How many of the tasks process files of the backfill lane.
     backfilling: usize,
     survey: Survey,
-    gate: Gate,
-    pause: Pause,
-    waiting: Waiting,
+    admission: AdmissionControl,
+    intake_status: IntakeStatus,
+    scan_status: ScanStatus,
 }
 
 /// The end of a walk.
 struct Walked {
     area: Area,
-    /// What it went by.
+    /// The config that it was made under.
     config: Arc<Config>,
     walk: Walk,
     cost: Cost,
 }
 
-/// What is looked at for all areas together: how much room there is, and originals that may still be written to.
+/// What is checked for all areas together: the disk usage, and originals that may still be written to.
 struct Survey {
-    /// `None` while it is under way.
+    /// `None` while a survey is under way.
     tools: Option<Tools>,
-    under_way: JoinSet<(Result<Level, StagingError>, Tools, Duration)>,
-    /// Not before.
-    rested: Instant,
-    /// Also if no walk asks for it.
+    under_way: JoinSet<(Result<DiskUsage, StagingError>, Tools, Duration)>,
+    /// The earliest time of the next survey.
+    cooldown_until: Instant,
+    /// When a survey is due even if no walk asks for it.
     at: Option<Instant>,
-    /// Whose staging the files in work may come to lie in, and their bytes.
+    /// For each file in work, the client to whose staging it may go, and its bytes.
     in_work: HashMap<DropPath, (ClientId, u64)>,
-    /// The same of files that have ended since it began.
-    left: Vec<(ClientId, u64)>,
+    /// The same for files that have ended since the current survey began.
+    recently_ended: Vec<(ClientId, u64)>,
 }
 
 #[derive(Default)]
 struct Tools {
-    measure: Measure,
-    lookout: Lookout,
+    meter: UsageMeter,
+    late_originals: LateOriginals,
 }
 
 impl Intake {
-    pub(crate) fn new(live: LiveConfig, taker: Arc<FileIntake>, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(live: LiveConfig, file_intake: Arc<FileIntake>, watch: Arc<Watch>) -> Self {
         let (config, now) = (live.running(), Instant::now());
         Self {
             live,
             areas: Areas::new(&config, now),
-            gate: Gate::new(&config.settings.fetchdata),
-            pause: Pause::new(&config.layout),
-            waiting: Waiting::new(&config.layout),
+            admission: AdmissionControl::new(&config.settings.fetchdata),
+            intake_status: IntakeStatus::new(&config.layout),
+            scan_status: ScanStatus::new(&config.layout),
             survey: Survey::new(now),
             config,
-            taker,
+            file_intake,
             watch,
             walks: JoinSet::new(),
             tasks: JoinSet::new(),
@@ -108,7 +108,7 @@ impl Intake {
             self.start_walks();
             self.start_survey();
             self.start_tasks();
-            self.tell_shortages();
+            self.report_shortages();
             let next = self.next();
             tokio::select! {
                 changed = shutdown.changed() => if changed.is_err() {
@@ -116,12 +116,12 @@ impl Intake {
                 },
                 Some(walked) = self.walks.join_next() => self.walked(walked.map_err(Error::Crashed)?),
                 Some(surveyed) = self.survey.under_way.join_next() => {
-                    let (level, tools, worked) = surveyed.map_err(Error::Crashed)?;
-                    self.surveyed(level, tools, worked);
+                    let (usage, tools, worked) = surveyed.map_err(Error::Crashed)?;
+                    self.surveyed(usage, tools, worked);
                 }
                 Some(ended) = self.tasks.join_next() => {
-                    let (taken, ended) = ended.map_err(Error::Crashed)?;
-                    self.ended(taken, ended);
+                    let (file, ended) = ended.map_err(Error::Crashed)?;
+                    self.ended(file, ended);
                 }
                 woken = watch.woken() => self.areas.wake(&woken, Instant::now()),
                 config = self.live.offer() => self.take_over(config).await?,
@@ -131,13 +131,13 @@ impl Intake {
         self.finish().await
     }
 
-    /// When something is due, unless something ends before.
+    /// When the next walk or survey is due, unless something ends before.
     fn next(&self) -> Option<Instant> {
-        let survey = self.survey.next(self.areas.wants_measuring());
+        let survey = self.survey.next(self.areas.needs_measurement());
         [self.areas.next_walk(), survey].into_iter().flatten().min()
     }
 
-    /// Goes by another config from now on.
+    /// Switches to another config.
     async fn take_over(&mut self, config: Arc<Config>) -> Result<(), Error> {
         let made = Arc::clone(&config);
         let made = spawn_blocking(move || {
@@ -145,29 +145,29 @@ impl Intake {
             DropDirectory::open(&made.layout).map(|found| crate::make_folders(&made, &found))
         });
         if let Err(error) = made.await.map_err(Error::Crashed)? {
-            // Its files are staged as soon as that is possible, as any others.
+            // The clients' files are staged as soon as that is possible, as any others.
             tracing::warn!(
                 error = mysimbdp_model::error_chain(&error),
                 "folders of new clients cannot be prepared"
             );
         }
-        self.taker = Arc::new(self.taker.with(Arc::clone(&config)));
-        self.gate.limit(&config.settings.fetchdata);
+        self.file_intake = Arc::new(self.file_intake.with(Arc::clone(&config)));
+        self.admission.set_limits(&config.settings.fetchdata);
         self.areas.configure(&config, Instant::now());
-        self.waiting.keep(|area| self.areas.is_walked(area));
-        self.live.taken_over(&config);
+        self.scan_status.retain(|area| self.areas.is_walked(area));
+        self.live.set_running(&config);
         self.config = config;
         Ok(())
     }
 
-    /// Looks at the areas whose time has come.
+    /// Starts the walks that are due.
     fn start_walks(&mut self) {
         for plan in self.areas.begin_walks(Instant::now()) {
             let (config, watch) = (Arc::clone(&self.config), Arc::clone(&self.watch));
             self.walks.spawn_blocking(move || {
                 let (started, before) = (Instant::now(), processor_time());
                 let walk = scan::walk(&config, Some(&watch), &plan);
-                restore_left(&config, &walk.left);
+                restore_left_behind(&config, &walk.left_behind);
                 let worked = processor_time().saturating_sub(before);
                 let cost = Cost { worked, lasted: started.elapsed() };
                 Walked { area: plan.area, config, walk, cost }
@@ -178,84 +178,85 @@ impl Intake {
     fn walked(&mut self, walked: Walked) {
         let Walked { area, config, walk, cost } = walked;
         let now = Instant::now();
-        // Whose files they are may be another's question by now.
+        // Under the new config the files may belong to other clients.
         if !Arc::ptr_eq(&config, &self.config) {
-            return self.areas.walked_in_vain(&area, now);
+            return self.areas.walk_outdated(&area, now);
         }
-        self.waiting.tell(&area, &walk.faults, self.taker.tell());
+        self.scan_status.update(&area, &walk.faults, self.file_intake.log());
         self.areas.walked(&area, walk, cost, now);
     }
 
-    /// Measures how much room there is, if files wait for that.
+    /// Measures the disk usage if files wait for that.
     fn start_survey(&mut self) {
-        if self.survey.next(self.areas.wants_measuring()).is_some_and(|next| next <= Instant::now()) {
+        if self.survey.next(self.areas.needs_measurement()).is_some_and(|next| next <= Instant::now()) {
             self.areas.begin_measuring();
             self.survey.start(&self.config);
         }
     }
 
-    fn surveyed(&mut self, level: Result<Level, StagingError>, tools: Tools, worked: Duration) {
-        let level = level.map_err(|error| mysimbdp_model::error_chain(&error));
-        self.gate.measured(level, self.survey.in_work.values().chain(&self.survey.left));
-        self.survey.ended(tools, Instant::now() + MEASURE_REST_FACTOR * worked);
+    fn surveyed(&mut self, usage: Result<DiskUsage, StagingError>, tools: Tools, worked: Duration) {
+        let usage = usage.map_err(|error| mysimbdp_model::error_chain(&error));
+        self.admission.measured(usage, self.survey.in_work.values().chain(&self.survey.recently_ended));
+        self.survey.ended(tools, Instant::now() + MEASURE_COOLDOWN_FACTOR * worked);
         self.areas.measured();
-        self.taker.tell().go_on();
+        self.file_intake.log().log_due();
     }
 
-    /// One hand is kept from backfill, whose files may be large: a live file need not wait until one is split. With a
-    /// single hand there is none to keep.
+    /// One worker slot is reserved from backfill, whose files may be large: a live file need not wait until one is
+    /// split. A single slot is not reserved.
     fn start_tasks(&mut self) {
-        let hands = self.config.settings.fetchdata.files_in_parallel as usize;
-        while self.tasks.len() < hands {
+        let worker_slots = self.config.settings.fetchdata.files_in_parallel as usize;
+        while self.tasks.len() < worker_slots {
             let Some((area, owner)) = self.areas.turn() else { return };
-            // Backfill lies behind everything else, so nothing waits behind it.
-            if owner.lane == Lane::Backfill && hands > 1 && self.backfilling + 1 >= hands {
+            // The turn of backfill comes after everything else, so nothing waits behind it.
+            if owner.lane == Lane::Backfill && worker_slots > 1 && self.backfilling + 1 >= worker_slots {
                 return;
             }
             let Some(ready) = self.areas.next_file(&area, &owner) else { return };
-            // What is refused unread goes on: to put it aside needs no room worth speaking of.
-            let candidate = candidate(&self.config, &ready.look);
-            let bytes = ready.look.stamp.bytes;
+            // A file that is refused unread needs no admission: to put it aside takes hardly any space.
+            let candidate = candidate(&self.config, &ready.snapshot);
+            let bytes = ready.snapshot.identity.bytes;
             let now = Instant::now();
-            if candidate.is_some_and(|client| !self.gate.admit((&area, client), bytes, self.tasks.len(), now))
+            if candidate
+                .is_some_and(|client| !self.admission.admit((&area, client), bytes, self.tasks.len(), now))
             {
                 self.areas.refused(&area, now);
                 continue;
             }
-            if let Some(taken) = self.areas.take(&area, &ready) {
+            if let Some(file) = self.areas.mark_in_work(&area, &ready) {
                 if let Some(client) = candidate {
-                    self.survey.in_work.insert(taken.path.clone(), (client.clone(), bytes));
+                    self.survey.in_work.insert(file.path.clone(), (client.clone(), bytes));
                 }
                 self.backfilling += usize::from(owner.lane == Lane::Backfill);
-                let taker = Arc::clone(&self.taker);
-                self.tasks.spawn(async move { (taken, taker.take(ready).await) });
+                let file_intake = Arc::clone(&self.file_intake);
+                self.tasks.spawn(async move { (file, file_intake.process(ready).await) });
             }
         }
     }
 
-    fn ended(&mut self, taken: Taken, ended: Ended) {
+    fn ended(&mut self, file: FileInWork, ended: Ended) {
         let now = Instant::now();
-        self.backfilling -= usize::from(taken.owner.lane == Lane::Backfill);
-        self.survey.has_left(&taken.path);
+        self.backfilling -= usize::from(file.owner.lane == Lane::Backfill);
+        self.survey.file_ended(&file.path);
         match &ended {
-            Ended::Gone => self.gate.taken(),
-            Ended::Exhausted(error) => self.gate.refused(error.clone(), now),
+            Ended::Removed => self.admission.succeeded(),
+            Ended::Exhausted(error) => self.admission.refused(error.clone(), now),
             _ => {}
         }
-        self.areas.ended(taken, ended, now);
+        self.areas.ended(file, ended, now);
     }
 
-    /// Where files wait for room it is measured again soon.
-    fn tell_shortages(&mut self) {
+    /// While files wait for capacity, the next measurement is due soon.
+    fn report_shortages(&mut self) {
         let now = Instant::now();
-        self.gate.looked_at(|area| self.areas.is_tried(area));
+        self.admission.scanned(|area| self.areas.is_tried(area));
         if self.areas.all_tried() {
-            self.gate.nobody_waits(self.tasks.len(), now);
+            self.admission.no_file_waits(self.tasks.len(), now);
         }
-        let shortages = self.gate.shortages();
-        self.pause.tell(&shortages);
+        let shortages = self.admission.shortages();
+        self.intake_status.update(&shortages);
         if !shortages.is_empty() {
-            self.survey.at.get_or_insert(now + ROOM_EVERY);
+            self.survey.at.get_or_insert(now + CAPACITY_RETRY_EVERY);
         }
     }
 
@@ -279,18 +280,18 @@ impl Survey {
         Self {
             tools: Some(Tools::default()),
             under_way: JoinSet::new(),
-            rested: now,
+            cooldown_until: now,
             at: None,
             in_work: HashMap::new(),
-            left: Vec::new(),
+            recently_ended: Vec::new(),
         }
     }
 
     /// When it is due, unless it is under way.
-    fn next(&self, is_wanted: bool) -> Option<Instant> {
+    fn next(&self, is_needed: bool) -> Option<Instant> {
         self.tools.as_ref()?;
-        let at = if is_wanted { Some(self.rested) } else { self.at };
-        at.map(|at| at.max(self.rested))
+        let at = if is_needed { Some(self.cooldown_until) } else { self.at };
+        at.map(|at| at.max(self.cooldown_until))
     }
 
     fn start(&mut self, config: &Arc<Config>) {
@@ -299,29 +300,29 @@ impl Survey {
         let config = Arc::clone(config);
         self.under_way.spawn_blocking(move || {
             let before = processor_time();
-            let level = tools.measure.level(&config.layout);
-            tools.lookout.look(&config.layout);
-            (level, tools, processor_time().saturating_sub(before))
+            let usage = tools.meter.measure(&config.layout);
+            tools.late_originals.check(&config.layout);
+            (usage, tools, processor_time().saturating_sub(before))
         });
     }
 
-    fn ended(&mut self, tools: Tools, rested: Instant) {
+    fn ended(&mut self, tools: Tools, cooldown_until: Instant) {
         self.tools = Some(tools);
-        self.rested = rested;
-        self.left.clear();
+        self.cooldown_until = cooldown_until;
+        self.recently_ended.clear();
     }
 
-    /// The file is not in work any more. What is under way may not have seen where it has come to.
-    fn has_left(&mut self, path: &DropPath) {
+    /// The file is no longer in work. A survey under way may not have counted it where it is now.
+    fn file_ended(&mut self, path: &DropPath) {
         if let Some(in_work) = self.in_work.remove(path)
             && self.tools.is_none()
         {
-            self.left.push(in_work);
+            self.recently_ended.push(in_work);
         }
     }
 }
 
-/// Without a time it does not end.
+/// Waits for ever if there is no time.
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -329,15 +330,15 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn restore_left(config: &Config, left: &[DropPath]) {
-    if !left.is_empty()
+fn restore_left_behind(config: &Config, left_behind: &[DropPath]) {
+    if !left_behind.is_empty()
         && let Ok(drop_directory) = DropDirectory::open(&config.layout)
     {
-        set_aside::restore_left(&drop_directory, left);
+        set_aside::restore_left_behind(&drop_directory, left_behind);
     }
 }
 
-/// How long this thread has had a processor; zero if the kernel does not tell.
+/// The processor time of this thread; zero if the kernel does not report it.
 fn processor_time() -> Duration {
     let text = files::read_to_string(Path::new("/proc/thread-self/schedstat")).unwrap_or_default();
     let nanos = text.split_ascii_whitespace().next().and_then(|nanos| nanos.parse().ok());

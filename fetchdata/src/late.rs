@@ -1,8 +1,9 @@
-//! Originals of files of which nobody knows whether a writer has them open.
+//! Originals of files that a writer may still have open.
 //!
-//! Where the kernel does not tell, and nobody was seen to close a file, it rests long before a copy of it is staged. Its original
-//! then waits in the platform's own directory, beside a record of what it was like when it was taken. If it changes, its writer
-//! was not done: it goes to `held/`, for a person. One that has not changed for [`KEPT`] is removed.
+//! If the kernel does not tell and no writer was seen to close a file, it settles for long before a copy of it is
+//! staged. Its original then waits in the platform's own directory, beside a record of its identity at that time. If
+//! it changes, its writer was not done: it goes to `held/`, for a person to look at. One that has not changed for
+//! [`KEPT_FOR`] is removed.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -18,60 +19,60 @@ use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existin
 use mysimbdp_spool::staging;
 use serde::{Deserialize, Serialize};
 
+use crate::file_identity::FileIdentity;
 use crate::names;
 use crate::openers::Closed;
 use crate::set_aside::{self, SetAside, key};
-use crate::stamp::Stamp;
 
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
-/// A sender whose connection has died is told so by TCP after two hours at the latest, and then closes or goes on.
-const KEPT: SignedDuration = SignedDuration::from_hours(3);
-/// A person does not notice it.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Within two hours TCP tells a sender that its connection is dead; the sender then closes the file or goes on.
+const KEPT_FOR: SignedDuration = SignedDuration::from_hours(3);
+/// Too short for a person to notice.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// What an original was like when its copy was made.
+/// An original at the time when its copy was made.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     client: ClientId,
     ingestion: IngestionId,
     /// For people.
     dropped_at: String,
-    stamp: Stamp,
+    stamp: FileIdentity,
     taken_at: Timestamp,
 }
 
-/// What came of setting an original aside.
+/// The result of setting an original aside.
 #[derive(Debug)]
-pub(crate) enum Waits {
-    Yes(SetAside),
-    /// Another file had taken its place.
+pub(crate) enum SetAsideResult {
+    Done(SetAside),
+    /// Another file has taken its place.
     Replaced,
     /// An earlier original of the same content is still waiting.
     Occupied,
 }
 
-/// Sets the original of a file aside; it stays there after its copy is made if it is not known to be closed.
+/// Sets the original of a file aside. If it is not known to be closed, it stays there after its copy is made.
 pub(crate) fn set_aside(
     drop_directory: &DropDirectory,
     closed: Closed,
     (client, ingestion): (&ClientId, IngestionId),
     path: &DropPath,
-    stamp: &Stamp,
-) -> Result<Waits, FileError> {
+    identity: &FileIdentity,
+) -> Result<SetAsideResult, FileError> {
     let key = match closed {
         Closed::ByKernel | Closed::ByEvents => ingestion.to_string(),
-        Closed::NotSeen => {
+        Closed::Unknown => {
             let key = key::of_late(ingestion);
             if set_aside::is_occupied(drop_directory, &key)? {
-                return Ok(Waits::Occupied);
+                return Ok(SetAsideResult::Occupied);
             }
             let own = drop_directory.own()?;
             let record = Record {
                 client: client.clone(),
                 ingestion,
                 dropped_at: path.to_string(),
-                stamp: *stamp,
+                stamp: *identity,
                 taken_at: clock::now(),
             };
             let json = serde_json::to_vec(&record).expect("a record has no map");
@@ -80,17 +81,17 @@ pub(crate) fn set_aside(
             key
         }
     };
-    let set_aside = set_aside::set_aside(drop_directory, path, &key, stamp);
+    let set_aside = set_aside::set_aside(drop_directory, path, &key, identity);
     match set_aside {
-        Ok(Some(original)) => Ok(Waits::Yes(original)),
+        Ok(Some(original)) => Ok(SetAsideResult::Done(original)),
         Ok(None) | Err(_) => {
             key::forget(drop_directory, &key)?;
-            set_aside.map(|_| Waits::Replaced)
+            set_aside.map(|_| SetAsideResult::Replaced)
         }
     }
 }
 
-/// Removes the records of originals that were never set aside, as fetchdata died in between. Only for its start.
+/// Removes the records of originals that were never set aside because fetchdata died in between. Only for its start.
 pub(crate) fn forget_orphans(drop_directory: &DropDirectory) -> Result<(), FileError> {
     for name in drop_directory.own()?.names()? {
         let key = name.to_str().and_then(|name| name.strip_suffix(key::RECORD_SUFFIX));
@@ -103,36 +104,36 @@ pub(crate) fn forget_orphans(drop_directory: &DropDirectory) -> Result<(), FileE
     Ok(())
 }
 
-/// Looks at the originals now and then.
+/// Checks the late originals from time to time.
 #[derive(Debug, Default)]
-pub(crate) struct Lookout {
-    looked_at: Option<Instant>,
+pub(crate) struct LateOriginals {
+    checked_at: Option<Instant>,
 }
 
-impl Lookout {
-    /// Holds what has changed, and removes what has waited long enough. Blocks.
-    pub(crate) fn look(&mut self, layout: &Layout) {
-        if self.looked_at.is_some_and(|looked_at| looked_at.elapsed() < LOOK_EVERY) {
+impl LateOriginals {
+    /// Holds originals that have changed, and removes those that have waited long enough. Blocks.
+    pub(crate) fn check(&mut self, layout: &Layout) {
+        if self.checked_at.is_some_and(|checked_at| checked_at.elapsed() < CHECK_EVERY) {
             return;
         }
-        self.looked_at = Some(Instant::now());
-        let looked = DropDirectory::open(layout).and_then(|drop_directory| {
+        self.checked_at = Some(Instant::now());
+        let checked = DropDirectory::open(layout).and_then(|drop_directory| {
             let found = set_aside::find(&drop_directory)?;
             for (key, original) in found.iter().filter(|(key, _)| key::is_late(key)) {
-                if let Err(error) = look_at(layout, &drop_directory, key, original) {
+                if let Err(error) = check_original(layout, &drop_directory, key, original) {
                     let error = mysimbdp_model::error_chain(&error);
                     tracing::warn!(key, error, "an original cannot be looked at, it stays where it is");
                 }
             }
             Ok(())
         });
-        if let Err(error) = looked {
+        if let Err(error) = checked {
             tracing::warn!(error = mysimbdp_model::error_chain(&error), "originals cannot be looked at");
         }
     }
 }
 
-fn look_at(
+fn check_original(
     layout: &Layout,
     drop_directory: &DropDirectory,
     key: &str,
@@ -141,7 +142,7 @@ fn look_at(
     let record = read(drop_directory, key)?;
     let mut held = false;
     original.each_file(drop_directory, &mut |directory, name, path| {
-        let now = Stamp::of(&directory.status(name)?);
+        let now = FileIdentity::of(&directory.status(name)?);
         if !now.is_same_content(&record.stamp) {
             hold(layout, directory, &path, &record, &now)?;
             held = true;
@@ -149,7 +150,7 @@ fn look_at(
         Ok(())
     })?;
     let age = clock::now().duration_since(record.taken_at);
-    if held || age > KEPT {
+    if held || age > KEPT_FOR {
         original.remove(drop_directory)?;
     }
     Ok(())
@@ -164,13 +165,13 @@ fn read(drop_directory: &DropDirectory, key: &str) -> Result<Record, FileError> 
     serde_json::from_slice(&json).map_err(|source| error(source.into()))
 }
 
-/// Moves it as it is: whoever writes to it still does so there. It may be repeated.
+/// Moves the file itself, so that a writer that has it open still writes to it. It may be repeated.
 fn hold(
     layout: &Layout,
     from: &Directory,
     path: &DropPath,
     record: &Record,
-    now: &Stamp,
+    now: &FileIdentity,
 ) -> Result<(), FileError> {
     let Record { client, ingestion, dropped_at, stamp, taken_at } = record;
     let directory = staging::held_late(layout, client, *ingestion, now.inode);
@@ -195,7 +196,7 @@ fn hold(
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
     files::write_durable(&directory.join(Reason::FILE), &json)?;
     failpoint::hit("late.explained");
-    let to = Directory::of_platform(&directory)?;
+    let to = Directory::open_platform(&directory)?;
     from.rename(path.name(), &to, file.as_ref(), Existing::Replace)?;
     to.sync()?;
     failpoint::hit("late.held");

@@ -1,50 +1,51 @@
-//! Takes what clients drop into the drop point, and stages it for batch-manager.
+//! Takes the files that clients drop into the drop directory and stages them for batch-manager.
 //!
 //! A file goes through these steps, one module each:
 //!
-//! 1. [`watch`] wakes, and [`scan`] walks over the drop directory, over each client's folder for itself; [`areas`] knows when;
-//!    [`route`] says whose each file is;
-//! 2. [`settle`] decides when a file is complete, [`room`] whether there is room for it ([`measure`] looks, [`pause`]
-//!    tells); [`intake`] takes a few of them at a time, of each client in turn ([`windows`] moves on behind what fails);
-//! 3. [`validate`] inspects kind, name and size, [`split`] the content while it finds the micro-batches; [`inspect`] does
-//!    both on one descriptor that nobody else writes to;
-//! 4. [`duplicate`] seeks the same content in staging, held and history;
-//! 5. [`stage`] makes it visible to batch-manager, [`notify_staged`] tells it;
-//! 6. or else [`discard`] puts it aside with all reasons; [`tell`] says so, in a flood once for many.
+//! 1. [`watch`] wakes the intake, and [`scan`] walks over the drop directory, one area at a time; [`areas`] decides
+//!    when, [`route`] which client a file belongs to;
+//! 2. [`settle`] decides when a file is complete, [`admission`] whether there is capacity for it ([`disk_usage`]
+//!    measures, [`intake_status`] reports); [`intake`] processes a few files at a time, from each client in turn
+//!    ([`windows`] moves on past files that keep failing);
+//! 3. [`validate`] inspects kind, name and size, [`split`] the content while it finds the micro-batches; [`inspect`]
+//!    does both on one file descriptor that nobody else writes to;
+//! 4. [`duplicate`] looks up the same content in staging, in `held/` and in the history;
+//! 5. [`stage`] publishes the file to batch-manager, [`notify_staged`] notifies it;
+//! 6. or [`discard`] puts it aside with all reasons, and [`burst_log`] logs it, once for many files in a burst.
 //!
-//! The drop directory is the senders' ground: nothing there is trusted, see [`mysimbdp_spool::drop_directory`].
-//! [`waiting`] tells what in it is nobody's or cannot be looked at.
-//! [`openers`] knows of a file's writers what the kernel does not tell, [`late`] waits for those of whom nothing is known.
-//! [`moves`] takes files from it and gives them back, [`set_aside`] is where some wait in between.
+//! Senders own the drop directory, so nothing in it is trusted: see [`mysimbdp_spool::drop_directory`].
+//! [`scan_status`] reports what in it belongs to no client or cannot be scanned. [`openers`] tracks who has a file
+//! open if the kernel does not tell; [`late`] handles files whose writers are unknown. [`moves`] moves files out of
+//! the drop directory and back into it; [`set_aside`] holds some of them in between.
 //!
-//! A file's state is where it lies, so there is nothing to restore after a crash but what was cut off in between:
-//! [`recover`] finishes or undoes it at start.
+//! The state of a file is its location, so after a crash only interrupted steps need recovery: [`recover`] finishes
+//! or undoes them at start.
 
+mod admission;
 mod areas;
+mod burst_log;
 mod discard;
+mod disk_usage;
 mod duplicate;
+mod file_identity;
+mod file_intake;
 mod inspect;
 mod intake;
+mod intake_status;
 mod late;
-mod measure;
 mod moves;
 mod names;
 mod notify_staged;
 mod openers;
-mod pause;
 mod recover;
-mod room;
 mod route;
 mod scan;
+mod scan_status;
 mod set_aside;
 mod settle;
 mod split;
 mod stage;
-mod stamp;
-mod take;
-mod tell;
 mod validate;
-mod waiting;
 mod watch;
 mod windows;
 
@@ -60,14 +61,14 @@ use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::file_intake::FileIntake;
 use crate::intake::Intake;
-use crate::take::FileIntake;
 use crate::watch::Watch;
 
-/// The name under which it locks the drop point and writes its log.
+/// The name under which fetchdata locks the drop directory and writes its log.
 pub const ROLE: &str = "fetchdata";
 
-/// Why fetchdata does not run, or no longer.
+/// Why fetchdata did not start, or has stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -90,43 +91,43 @@ impl Error {
     }
 }
 
-/// Runs until `shutdown` is true (or its sender is gone), then finishes the files in work.
+/// Runs until `shutdown` is true (or its sender is dropped), then finishes the files in work.
 ///
 /// # Errors
 ///
-/// Another fetchdata works on the same drop point, or the directories cannot be prepared. A file that cannot be taken
-/// is no error: it is logged, and tried again.
+/// Another fetchdata works on the same drop directory, or the directories cannot be prepared. A file that cannot be
+/// processed is not an error: it is logged and tried again.
 pub async fn run(
     config: impl Into<LiveConfig>,
     shutdown: tokio::sync::watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let live = config.into();
     let config = live.running();
-    // Before the lock in it, as it is not made as everything else is: others have to get in.
+    // Before the lock in it: unlike other directories it is made so that other users can enter it.
     DropDirectory::make(&config.layout).map_err(Error::Prepare)?;
     let drop_directory = drop_directory(&config);
     let _lock = Lock::take(&drop_directory, ROLE)?;
     let prepared = Arc::clone(&config);
     let originals = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
     let watch = Arc::new(Watch::new(areas::watches(&config)));
-    let taker = Arc::new(FileIntake::new(Arc::clone(&config), Arc::clone(&watch)));
-    taker.recover(originals).await.map_err(Error::Crashed)?;
+    let file_intake = Arc::new(FileIntake::new(Arc::clone(&config), Arc::clone(&watch)));
+    file_intake.recover(originals).await.map_err(Error::Crashed)?;
     tracing::info!(drop_directory = %drop_directory.display(), clients = config.clients.len(), "started");
     announce(&config);
-    let ended = Intake::new(live, Arc::clone(&taker), watch).run(shutdown).await;
-    taker.close().await;
+    let ended = Intake::new(live, Arc::clone(&file_intake), watch).run(shutdown).await;
+    file_intake.close().await;
     withdraw(&config);
     tracing::info!("stopped");
     ended
 }
 
-/// Where the lock lies, which does not follow symlinks.
+/// The path of the lock, which does not follow symlinks.
 #[expect(clippy::disallowed_methods, reason = "the lock takes a path")]
 fn drop_directory(config: &Config) -> PathBuf {
     config.layout.drop_directory()
 }
 
-/// Tells who drops files whose are taken.
+/// Announces to those who drop files which clients' files are taken.
 fn announce(config: &Config) {
     let with_app = config.clients.values().filter(|client| !client.apps.is_empty());
     let clients = with_app.map(|client| client.id.clone()).collect();
@@ -138,7 +139,7 @@ fn announce(config: &Config) {
     }
 }
 
-/// Only tidiness: a process that has ended is not believed.
+/// Only for tidiness: nobody trusts the announcement of a process that has ended.
 fn withdraw(config: &Config) {
     let _ = DropDirectory::open(&config.layout).and_then(|drop_directory| drop_directory.withdraw());
 }
@@ -149,12 +150,12 @@ fn prepare(config: &Config) -> Result<recover::Originals, Error> {
     recover::all(&config.layout).map_err(Error::Recover)
 }
 
-/// Makes the folders of the clients that have none yet.
+/// Makes the missing folders of clients.
 fn make_folders(config: &Config, drop_directory: &DropDirectory) {
     for client in config.clients.keys() {
         let made = drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill));
         let staging = files::create_dir_all(&config.layout.staging().join(client.as_str()));
-        // What is wrong with a client's directories stops no other client; the walks try again, and tell.
+        // A fault in one client's directories stops no other client; the walks try again and report it.
         if let Err(error) = made.map(|_| ()).and(staging) {
             tracing::warn!(%client, error = mysimbdp_model::error_chain(&error), "client's directories cannot be prepared");
         }

@@ -1,7 +1,7 @@
 //! Moves files out of the drop directory, and back into it.
 //!
-//! Until a file is moved its sender may put another one in its place. So each move is followed by a look at what was
-//! moved, and what nobody has inspected goes back.
+//! Until a file is moved, its sender may put another one in its place. So each move verifies what was moved, and a
+//! file that nobody has inspected goes back.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,65 +10,69 @@ use mysimbdp_platform::files::Result;
 use mysimbdp_platform::{failpoint, random};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing};
 
-use crate::stamp::Stamp;
+use crate::file_identity::FileIdentity;
 
-/// In front of the random part of the name of a directory that holds a file whose own name was in use again.
+/// Prefix of the name of a directory that holds a returned file whose own name was in use again; a random part
+/// follows.
 const RETURNED: &str = "returned-";
-/// The same of one whose directory is gone: in the drop directory itself it would be routed by name, to whomever that means.
+/// The same for a file whose directory has been replaced by something else: directly in the drop directory it would
+/// be routed by its name, perhaps to another client.
 const STRANDED: &str = "stranded-";
 
-/// Whether the file that was meant has been moved.
+/// Whether the intended file has been moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Moved {
     Yes,
-    /// Another one had taken its place, and is there again.
+    /// Another file had taken its place, and is back there.
     Replaced,
 }
 
-/// Moves the file that `stamp` tells of to `to`, a directory of the platform's own on the same file system.
+/// Moves the file that `identity` describes to `to`, a directory of the platform's own on the same file system.
 pub(crate) fn move_verified(
     drop_directory: &DropDirectory,
     path: &DropPath,
     to: &Directory,
     name: &OsStr,
-    stamp: &Stamp,
+    identity: &FileIdentity,
 ) -> Result<Moved> {
     drop_directory.parent(path)?.rename(path.name(), to, name, Existing::Replace)?;
     failpoint::hit("fetchdata.captured");
-    if Stamp::of(&to.status(name)?).is_same_content(stamp) {
+    if FileIdentity::of(&to.status(name)?).is_same_content(identity) {
         return Ok(Moved::Yes);
     }
     put_back(drop_directory, to, name, path)?;
     Ok(Moved::Replaced)
 }
 
-/// Returns a file to where it was; if its name is in use again, to a directory of its own there, and if that is no longer a
-/// directory, to the nearest one above.
+/// Returns a file to where it was. If its name is in use again, it goes to a directory of its own there; if something
+/// else is in place of its directory, to one in the nearest ancestor.
 pub(crate) fn put_back(
     drop_directory: &DropDirectory,
     from: &Directory,
     name: &OsStr,
     to: &DropPath,
 ) -> Result<()> {
-    let mut place = to.parent();
+    let mut destination = to.parent();
     let directory = loop {
-        match drop_directory.make_directory(&place) {
-            Err(error) if error.is_obstructed() && !place.is_root() => place = place.parent(),
+        match drop_directory.make_directory(&destination) {
+            Err(error) if error.is_obstructed() && !destination.is_root() => {
+                destination = destination.parent()
+            }
             directory => break directory?,
         }
     };
-    if place == to.parent() && from.move_file(name, &directory, to.name(), Existing::Keep).is_ok() {
+    if destination == to.parent() && from.move_file(name, &directory, to.name(), Existing::Keep).is_ok() {
         return Ok(());
     }
-    // Any failure comes here, also that of a file system without such a move: a new directory is always possible.
-    let prefix = if place == to.parent() { RETURNED } else { STRANDED };
+    // Any failure leads here, also that of a file system without such a move: a new directory is always possible.
+    let prefix = if destination == to.parent() { RETURNED } else { STRANDED };
     let returned = format!("{prefix}{:016x}", random::number());
     from.move_file(name, &directory.make(OsStr::new(&returned))?, to.name(), Existing::Replace)
 }
 
-/// Whether the directory of this name, directly in the drop directory, holds what [`put_back`] has returned there: such a
-/// file is routed by its name, as it was before.
+/// Whether the directory of this name, directly in the drop directory, holds a file that [`put_back`] has returned
+/// there: such a file is routed by its name, as it was before.
 pub(crate) fn is_returned(drop_directory: &Directory, name: &OsStr) -> bool {
     name.as_bytes().starts_with(RETURNED.as_bytes()) && drop_directory.open_own(name).is_ok()
 }

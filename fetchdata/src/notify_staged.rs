@@ -1,7 +1,7 @@
-//! Tells batch-manager over MQTT that something is staged.
+//! Notifies batch-manager over MQTT that something is staged.
 //!
-//! Nobody depends on it. Without a broker batch-manager finds the file at its next scan, so a lost message is not sent
-//! again and an outage is worth one warning.
+//! Nothing depends on it. Without a broker, batch-manager finds the file at its next scan, so a lost message is not
+//! sent again and an outage is worth one warning.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use mysimbdp_model::message::{self, Staged};
 use mysimbdp_telemetry::logging::Outage;
 use tokio::sync::Mutex;
 
-/// A connection that has just been begun gets this long, once.
+/// A new connection gets this long, once.
 const CONNECT_WAIT: Duration = Duration::from_millis(500);
 
-/// A file waits no longer than this for its notification.
+/// A file waits at most this long for its notification.
 const NOTIFY_MAX: Duration = Duration::from_secs(2);
 
 /// The connection to the broker, made when it is first needed.
@@ -74,7 +74,7 @@ impl StagedNotifier {
     async fn link(&self) -> Result<BrokerLink, String> {
         let mut session = self.session.lock().await;
         if let Some(begun) = session.follow().map_err(|error| error_chain(&error))? {
-            // Its failure shows below.
+            // A failure shows below.
             let _ = begun.wait_connected(CONNECT_WAIT).await;
         }
         session.link().cloned().ok_or_else(|| session.obstacle().unwrap_or_default())

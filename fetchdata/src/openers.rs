@@ -1,8 +1,8 @@
-//! Who has a file open, from the events in its directory since that is watched.
+//! Tracks who has a file open, from the events in its directory since that is watched.
 //!
-//! For files of which the kernel does not say it: those of another user, without `CAP_LEASE`. Pure: events in, answers out.
-//! Two equal events that follow each other may be told as one, so a count is no proof; what is sure is that a file was made
-//! here and not been closed, or that it was closed and is not open.
+//! It serves files of which the kernel does not tell: those of another user, without `CAP_LEASE`. Pure: events in,
+//! answers out. Two equal consecutive events may be reported as one, so a count proves nothing; it is certain only
+//! that a file was created here and has not been closed, or that it was closed and is not open.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -13,33 +13,34 @@ use crate::route::Area;
 
 /// What is known of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
-    /// It was made, and whoever did it has not closed it.
+pub(crate) enum OpenState {
+    /// It was created, and its creator has not closed it.
     Open,
-    /// Whoever wrote to it has closed it, and nobody has it open.
+    /// Its writer has closed it, and nobody has it open.
     Closed,
-    /// It was there before, came under this name from elsewhere, or is open to read or to write after it was closed.
+    /// It predates the watch, got this name by a move from elsewhere, or is open (for reading or writing) after it
+    /// was closed.
     Unknown,
 }
 
 /// How it is known that nobody writes to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// The kernel says so, or the sender does by a sentinel.
+    /// The kernel says so, or the sender does with a sentinel.
     ByKernel,
     /// Its writer was seen to close it.
     ByEvents,
-    /// It is not known. It has rested for long.
-    NotSeen,
+    /// It is not known; the file has settled for long.
+    Unknown,
 }
 
-/// The files of all directories that are watched, of each area a share.
+/// The files of all watched directories; each area has a share.
 #[derive(Debug, Default)]
 pub(crate) struct Openers {
     share: usize,
     directories: HashMap<WatchId, Files>,
     count: BTreeMap<Area, usize>,
-    /// What has left its directory, until it is told where it is now.
+    /// A file that has left its directory, until the event of its arrival elsewhere.
     moved: Option<(u32, Opener)>,
 }
 
@@ -51,24 +52,25 @@ struct Files {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Opener {
-    made: bool,
+    created: bool,
     open: u32,
-    /// By somebody who could write.
+    /// By an opener that could write.
     closed: bool,
-    /// It lies there no more. Still known until the next walk: whoever takes a file asks once more when it has moved it.
-    gone: bool,
+    /// It is no longer there. Remembered until the next walk: whoever processes a file asks once more after moving
+    /// it.
+    removed: bool,
 }
 
 impl Openers {
-    /// Up to `share` files of each area.
+    /// Tracks up to `share` files of each area.
     pub(crate) fn new(share: usize) -> Self {
         Self { share, ..Self::default() }
     }
 
-    /// Takes in an event in a directory of `area`; `None` if the directory is not watched any more.
-    pub(crate) fn happened(&mut self, event: &Event, area: Option<&Area>) {
+    /// Records an event in a directory of `area`; `None` if the directory is not watched any more.
+    pub(crate) fn record(&mut self, event: &Event, area: Option<&Area>) {
         if event.kinds.contains(EventKinds::QUEUE_OVERFLOW) {
-            // Whatever was closed, or opened, nobody knows.
+            // Events were lost, so what was opened or closed is unknown.
             *self = Self::new(self.share);
             return;
         }
@@ -78,12 +80,12 @@ impl Openers {
         };
         let known = self.get(event);
         let next = if event.kinds.contains(EventKinds::CREATE) {
-            Some(Opener { made: true, ..Opener::default() })
+            Some(Opener { created: true, ..Opener::default() })
         } else if event.kinds.contains(EventKinds::MOVED_TO) {
             self.moved.take().filter(|(cookie, _)| *cookie == event.cookie).map(|(_, opener)| opener)
         } else {
             let mut opener = known.unwrap_or_default();
-            opener.take_in(event.kinds);
+            opener.record(event.kinds);
             if event.kinds.contains(EventKinds::MOVED_FROM) {
                 self.moved = known.map(|known| (event.cookie, known));
             }
@@ -92,22 +94,22 @@ impl Openers {
         self.put(event, area, next);
     }
 
-    pub(crate) fn seen(&self, directory: WatchId, name: &OsStr, ours: u32) -> Seen {
+    pub(crate) fn open_state(&self, directory: WatchId, name: &OsStr, ours: u32) -> OpenState {
         let file = self.directories.get(&directory).and_then(|files| files.by_name.get(name));
         match file {
-            Some(file) if file.closed && file.open <= ours => Seen::Closed,
-            Some(file) if file.made && !file.closed && file.open > ours => Seen::Open,
-            _ => Seen::Unknown,
+            Some(file) if file.closed && file.open <= ours => OpenState::Closed,
+            Some(file) if file.created && !file.closed && file.open > ours => OpenState::Open,
+            _ => OpenState::Unknown,
         }
     }
 
-    /// Forgets the files that lie there no more.
-    pub(crate) fn forget_gone(&mut self, directory: WatchId) {
+    /// Forgets the files that are no longer there.
+    pub(crate) fn forget_removed(&mut self, directory: WatchId) {
         let Some(files) = self.directories.get_mut(&directory) else { return };
         let before = files.by_name.len();
-        files.by_name.retain(|_, file| !file.gone);
-        let (gone, area) = (before - files.by_name.len(), files.area.clone());
-        self.uncount(&area, gone);
+        files.by_name.retain(|_, file| !file.removed);
+        let (removed, area) = (before - files.by_name.len(), files.area.clone());
+        self.uncount(&area, removed);
     }
 
     /// Forgets a directory.
@@ -149,7 +151,7 @@ impl Openers {
 }
 
 impl Opener {
-    fn take_in(&mut self, kinds: EventKinds) {
+    fn record(&mut self, kinds: EventKinds) {
         if kinds.contains(EventKinds::OPEN) {
             self.open = self.open.saturating_add(1);
         }
@@ -157,7 +159,7 @@ impl Opener {
             self.open = self.open.saturating_sub(1);
         }
         self.closed |= kinds.contains(EventKinds::CLOSE_WRITE);
-        self.gone |= kinds.intersects(EventKinds::MOVED_FROM | EventKinds::DELETE);
+        self.removed |= kinds.intersects(EventKinds::MOVED_FROM | EventKinds::DELETE);
     }
 }
 

@@ -1,8 +1,8 @@
-//! Finishes or undoes what was cut off: a directory under a name with a dot, in staging or among the discarded, and an
+//! Finishes or undoes interrupted steps: a directory under a hidden name in staging or in `discarded/`, and an
 //! original that waits for its removal.
 //!
-//! Runs at start, before anything else, and may itself be cut off anywhere. Only what became of an original whose copy is
-//! in staging no more cannot be seen in the directories: [`originals`] asks the history.
+//! It runs at start, before anything else, and may itself be interrupted anywhere. The directories tell everything
+//! except what became of an original whose copy is no longer in staging: for that, [`originals`] asks the history.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -28,20 +28,20 @@ use crate::set_aside::{self, SetAside};
 /// Originals that are set aside, by their content.
 pub(crate) type Originals = HashMap<IngestionId, SetAside>;
 
-/// Recovers everything but the originals that it returns, the copies of which are in staging no more. What cannot be
-/// recovered is left as it is for the next start, and stops nothing else.
+/// Recovers everything except the originals that it returns: their copies are no longer in staging. Whatever cannot
+/// be recovered is left for the next start, and stops nothing else.
 pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
     let drop_directory = DropDirectory::open(layout)?;
     late::forget_orphans(&drop_directory)?;
     let (mut originals, refused) = find(&drop_directory)?;
     for client in clients_in(&layout.staging())? {
         for path in list_or_warn(&layout.staging().join(client.as_str())) {
-            if let Some(ingestion) = unseen_ingestion(&path) {
+            if let Some(ingestion) = unpublished_ingestion(&path) {
                 warn_of(&path.display(), directory(layout, &client, ingestion, &mut originals));
             }
         }
     }
-    // Those that wait for their writers have a copy, or they would lie in the drop directory again.
+    // Originals that wait for their writers have a copy; without one, they would be back in the drop directory.
     originals.retain(|_, original| !original.is_late());
     for (ingestion, original) in std::mem::take(&mut originals) {
         match is_kept(layout, ingestion) {
@@ -65,7 +65,7 @@ pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
     Ok(originals)
 }
 
-/// The originals that are set aside: those that were accepted, and those that are to be discarded.
+/// The originals that are set aside: accepted ones, and ones that are to be discarded.
 fn find(drop_directory: &DropDirectory) -> Result<(Originals, Vec<(String, SetAside)>), FileError> {
     let (mut originals, mut refused) = (Originals::new(), Vec::new());
     for (key, original) in set_aside::find(drop_directory)? {
@@ -79,8 +79,8 @@ fn find(drop_directory: &DropDirectory) -> Result<(Originals, Vec<(String, SetAs
     Ok((originals, refused))
 }
 
-/// Removes the originals whose copies have been ingested. Of any other it is not known what has become of its copy, so it
-/// is inspected again.
+/// Removes the originals whose copies have been ingested. What became of the copy of any other is not known, so that
+/// one is inspected again.
 pub(crate) async fn originals(
     layout: &Layout,
     history: &EarlierIngestions,
@@ -105,7 +105,7 @@ pub(crate) async fn originals(
     Ok(())
 }
 
-/// What is in a client's own directory. If it cannot be listed, that is that client's harm alone.
+/// Lists a client's own directory. If that fails, only that client is affected.
 fn list_or_warn(directory: &Path) -> Vec<PathBuf> {
     files::list(directory).unwrap_or_else(|error| {
         warn_of(&directory.display(), Err(error));
@@ -126,7 +126,7 @@ pub(crate) fn leftover(layout: &Layout, client: &ClientId, ingestion: IngestionI
     directory(layout, client, ingestion, &mut originals)
 }
 
-/// Whether the bytes in a staged or held directory are those that its manifest tells of.
+/// Whether the bytes in a staged or held directory match its manifest.
 pub(crate) fn matches(manifest: &Manifest, directory: &Path) -> Result<bool, FileError> {
     let mut hasher = blake3::Hasher::new();
     let mut bytes = 0;
@@ -142,7 +142,7 @@ pub(crate) fn matches(manifest: &Manifest, directory: &Path) -> Result<bool, Fil
     Ok(bytes == manifest.bytes && hasher.finalize().to_string() == manifest.blake3)
 }
 
-/// The files that together are the content, in order.
+/// The files that make up the content, in order.
 fn content(manifest: &Manifest, directory: &Path) -> Vec<PathBuf> {
     if !has_parts(manifest) {
         return vec![directory.join(&manifest.file)];
@@ -163,44 +163,44 @@ fn directory(
     originals: &mut Originals,
 ) -> Result<(), FileError> {
     let drop_directory = DropDirectory::open(layout)?;
-    let unseen = layout.staged_unseen(client, ingestion);
-    let visible = layout.staged(client, ingestion);
+    let unpublished = layout.staged_unpublished(client, ingestion);
+    let published = layout.staged(client, ingestion);
     let manifest =
-        staging::read_manifest(&unseen).ok().filter(|m| m.client == *client && m.ingestion == ingestion);
+        staging::read_manifest(&unpublished).ok().filter(|m| m.client == *client && m.ingestion == ingestion);
     if let Some(manifest) = &manifest
-        && !files::exists(&visible)
-        // Parts whose original still lies in the drop directory are made again from it.
-        && (!has_parts(manifest) || waits(&drop_directory, originals.get(&ingestion))?)
-        && matches(manifest, &unseen)?
+        && !files::exists(&published)
+        // Parts whose original is still in the drop directory are made again from it.
+        && (!has_parts(manifest) || is_set_aside(&drop_directory, originals.get(&ingestion))?)
+        && matches(manifest, &unpublished)?
     {
-        files::rename(&unseen, &visible)?;
-        files::sync_dir(visible.parent().unwrap_or(&visible))?;
+        files::rename(&unpublished, &published)?;
+        files::sync_dir(published.parent().unwrap_or(&published))?;
         failpoint::hit("fetchdata.recovery-shown");
         if let Some(original) = originals.remove(&ingestion) {
-            original.end(&drop_directory)?;
+            original.finish(&drop_directory)?;
         }
         tracing::info!(client = %client, ingestion = %ingestion, file = manifest.file, "staging was cut off, completed");
         return Ok(());
     }
     let lane = manifest.map_or(Lane::Live, |manifest| manifest.lane);
-    return_data(&drop_directory, &DropPath::of_client(client, lane), &unseen)?;
+    return_data(&drop_directory, &DropPath::of_client(client, lane), &unpublished)?;
     failpoint::hit("fetchdata.recovery-returned");
     if let Some(original) = originals.remove(&ingestion) {
         original.restore(&drop_directory)?;
     }
-    files::remove_dir_all(&unseen)?;
+    files::remove_dir_all(&unpublished)?;
     tracing::warn!(client = %client, ingestion = %ingestion, "staging was cut off, its file lies in the drop directory again");
     Ok(())
 }
 
-/// Whether the original has been moved to where it waits.
-fn waits(drop_directory: &DropDirectory, original: Option<&SetAside>) -> Result<bool, FileError> {
+/// Whether the original has been set aside.
+fn is_set_aside(drop_directory: &DropDirectory, original: Option<&SetAside>) -> Result<bool, FileError> {
     original.map_or(Ok(false), |original| original.holds_anything(drop_directory))
 }
 
-/// Moves what is a sender's file, and not ours, to the drop directory.
-fn return_data(drop_directory: &DropDirectory, to: &DropPath, unseen: &Path) -> Result<(), FileError> {
-    let directory = Directory::of_platform(unseen)?;
+/// Returns files of senders, but not the platform's own, to the drop directory.
+fn return_data(drop_directory: &DropDirectory, to: &DropPath, unpublished: &Path) -> Result<(), FileError> {
+    let directory = Directory::open_platform(unpublished)?;
     for name in directory.names()? {
         let ours = name == OsStr::new(Layout::MANIFEST)
             || crate::names::is_temporary(&name)
@@ -221,18 +221,19 @@ fn is_kept(layout: &Layout, ingestion: IngestionId) -> Result<bool, FileError> {
     }))
 }
 
-/// A discarded file with its reason becomes visible; a reason without its file goes, as the file lies where it was.
-fn discarded(unseen: &Path) -> Result<(), FileError> {
-    let Some(name) = unseen.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else {
+/// Publishes a discarded file that is complete with its reason; removes a reason without its file, as that is still
+/// where it was.
+fn discarded(unpublished: &Path) -> Result<(), FileError> {
+    let Some(name) = unpublished.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else {
         return Ok(());
     };
-    let is_complete = files::list(unseen)?.iter().any(|path| {
+    let is_complete = files::list(unpublished)?.iter().any(|path| {
         path.file_name().is_some_and(|name| name != Reason::FILE && !crate::names::is_temporary(name))
     });
     if is_complete {
-        files::rename(unseen, &unseen.with_file_name(name))
+        files::rename(unpublished, &unpublished.with_file_name(name))
     } else {
-        files::remove_dir_all(unseen)
+        files::remove_dir_all(unpublished)
     }
 }
 
@@ -243,7 +244,7 @@ fn directories(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(paths)
 }
 
-/// Whether the discarded directory of this name can be seen.
+/// Whether the discarded directory of this name is published.
 fn is_discarded(layout: &Layout, name: &str) -> Result<bool, FileError> {
     let clients = directories(&layout.discarded_root())?;
     Ok(clients.iter().any(|client| files::exists(&client.join(name))))
@@ -254,6 +255,6 @@ fn clients_in(directory: &Path) -> Result<Vec<ClientId>, FileError> {
     Ok(paths.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
 }
 
-fn unseen_ingestion(path: &Path) -> Option<IngestionId> {
+fn unpublished_ingestion(path: &Path) -> Option<IngestionId> {
     path.file_name()?.to_str()?.strip_prefix('.')?.parse().ok()
 }

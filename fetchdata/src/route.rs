@@ -1,6 +1,6 @@
-//! Decides whose file a dropped file is, and which lane it takes.
+//! Decides which client a dropped file belongs to, and which lane it takes.
 //!
-//! Pure: where it lies, or else its name, says so.
+//! Pure: the file's location decides, or else its name.
 
 use std::ffi::OsStr;
 
@@ -9,19 +9,19 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::manifest::Lane;
 use mysimbdp_model::reason::{Objection, ReasonCode};
 
-/// Where in the drop point a file lies.
+/// Where in the drop directory a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Origin {
     /// In a client's folder, or in a directory that was moved into it.
     Client(ClientId),
     /// The same, in its `backfill/`.
     Backfill(ClientId),
-    /// Directly in the drop directory, beside the clients' folders. What lies in a folder there that is not a client's
-    /// has no place at all: it waits until it is.
+    /// Directly in the drop directory, beside the clients' folders. Files in other folders there have no origin: they
+    /// wait until the folder is a client's.
     Shared,
 }
 
-/// A part of the drop directory that is looked at on its own, so that none waits for what lies in another.
+/// A part of the drop directory that is scanned on its own, so that no area waits for another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Area {
     /// The drop directory itself, without the folders of clients.
@@ -39,12 +39,12 @@ impl Area {
     }
 }
 
-impl Place {
+impl Origin {
     pub(crate) fn area(&self) -> Area {
         self.client().map_or(Area::Shared, |client| Area::Folder(client.clone()))
     }
 
-    /// Whose folder it is in, if in any client's.
+    /// The client in whose folder it is, if in any.
     pub(crate) fn client(&self) -> Option<&ClientId> {
         match self {
             Self::Client(id) | Self::Backfill(id) => Some(id),
@@ -54,19 +54,19 @@ impl Place {
 }
 
 /// The client that a file belongs to, or why it belongs to none.
-pub(crate) fn client<'a>(config: &'a Config, place: &Place, name: &OsStr) -> Result<&'a Client, Objection> {
-    match place {
-        Place::Client(id) | Place::Backfill(id) => config
+pub(crate) fn client<'a>(config: &'a Config, origin: &Origin, name: &OsStr) -> Result<&'a Client, Objection> {
+    match origin {
+        Origin::Client(id) | Origin::Backfill(id) => config
             .client(id)
             .ok_or_else(|| ReasonCode::UnknownClient.because(format!("{id} is no configured client"))),
-        Place::Shared => by_name(config, name),
+        Origin::Shared => by_name(config, name),
     }
 }
 
-pub(crate) fn lane(place: &Place) -> Lane {
-    match place {
-        Place::Backfill(_) => Lane::Backfill,
-        Place::Client(_) | Place::Shared => Lane::Live,
+pub(crate) fn lane(origin: &Origin) -> Lane {
+    match origin {
+        Origin::Backfill(_) => Lane::Backfill,
+        Origin::Client(_) | Origin::Shared => Lane::Live,
     }
 }
 
@@ -93,7 +93,7 @@ fn all_globs(config: &Config) -> String {
     clients_with_apps(config).map(of).collect::<Vec<_>>().join("; ")
 }
 
-/// Those who could ingest a file: the globs of others claim nothing.
+/// Clients that could ingest a file: the globs of others claim nothing.
 fn clients_with_apps(config: &Config) -> impl Iterator<Item = &Client> {
     config.clients.values().filter(|client| !client.apps.is_empty())
 }

@@ -1,9 +1,9 @@
-//! Puts originals out of the scanner's sight while their copies become visible.
+//! Keeps originals away from the scan while their copies are being published.
 //!
-//! They wait in the platform's own directory in the drop directory, each below its *key* and under the path that it had:
-//! `client-input-directory/.mysimbdp/<key>/client1/a.csv`. The key is the ingestion, or the name of the discarded
-//! directory. If a client's folder is a mount of its own, a file in it waits in `.taken-<key>` beside where it lay, as all
-//! did in earlier versions.
+//! They wait in the platform's own directory in the drop directory, each below its *key* and under the path that it
+//! had: `client-input-directory/.mysimbdp/<key>/client1/a.csv`. The key is the ingestion, or the name of the
+//! discarded directory. If a client's folder is a mount of its own, a file in it waits in `.taken-<key>` beside where
+//! it was, as all files did in earlier versions.
 
 pub(crate) mod key;
 
@@ -16,46 +16,46 @@ use mysimbdp_platform::failpoint;
 use mysimbdp_platform::files::{FileError, Result};
 use mysimbdp_spool::drop_directory::{DEPTH_MAX, Directory, DropDirectory, DropPath};
 
+use crate::file_identity::FileIdentity;
 use crate::moves::{Moved, move_verified, put_back};
-use crate::stamp::Stamp;
 
-/// In front of the key, in the name of a directory beside the file.
+/// Prefix of the key, in the name of a directory beside the file.
 const BESIDE_PREFIX: &str = ".taken-";
-/// In front of the key, in the name of a file in the platform's own directory that tells where such a directory is: nobody
-/// has to look for it among all that senders have made.
+/// Prefix of the key, in the name of a record in the platform's own directory that holds the path of such a
+/// directory: so nobody has to search for it among all directories of the senders.
 const RECORD_PREFIX: &str = "beside-";
-/// Longer than any that the kernel takes.
+/// Longer than any path that the kernel takes.
 const PATH_BYTES_MAX: u64 = 8 << 10;
 
 /// The directory in which an original waits.
 #[derive(Clone, Debug)]
 pub(crate) struct SetAside {
     directory: DropPath,
-    /// What the paths in it are relative to.
+    /// The directory that the paths in it are relative to.
     home: DropPath,
 }
 
-/// Sets the file aside that `stamp` tells of. `None` if it is to be looked at again: another has taken its place, or an
-/// earlier one with this key was still waiting and is back now.
+/// Sets aside the file that `identity` describes. `None` if it must be scanned again: another file has taken its
+/// place, or an earlier one with this key was still waiting and is back now.
 pub(crate) fn set_aside(
     drop_directory: &DropDirectory,
     path: &DropPath,
     key: &str,
-    stamp: &Stamp,
+    identity: &FileIdentity,
 ) -> Result<Option<SetAside>> {
     let set_aside = SetAside::with_key(key);
-    match set_aside.take_in(drop_directory, path, stamp) {
+    match set_aside.move_in(drop_directory, path, identity) {
         Err(error) if error.is_cross_device() => {}
-        taken => return Ok(taken?.then_some(set_aside)),
+        moved => return Ok(moved?.then_some(set_aside)),
     }
     let directory = path.parent().join(OsStr::new(&format!("{BESIDE_PREFIX}{key}")));
     let set_aside = SetAside { directory, home: path.parent() };
     set_aside.record(drop_directory)?;
-    let taken = set_aside.take_in(drop_directory, path, stamp);
-    if !matches!(taken, Ok(true)) {
+    let moved = set_aside.move_in(drop_directory, path, identity);
+    if !matches!(moved, Ok(true)) {
         set_aside.forget(drop_directory)?;
     }
-    Ok(taken?.then_some(set_aside))
+    Ok(moved?.then_some(set_aside))
 }
 
 /// Whether something is set aside with this key.
@@ -65,15 +65,16 @@ pub(crate) fn is_occupied(drop_directory: &DropDirectory, key: &str) -> Result<b
     Ok([key, &record].iter().any(|name| own.status(name.as_ref()).is_ok()))
 }
 
-/// Whether the name is that of a directory in which a file waits beside where it lay.
+/// Whether it is the name of a directory in which a file waits beside where it was.
 pub(crate) fn is_beside(name: &OsStr) -> bool {
     name.as_bytes().starts_with(BESIDE_PREFIX.as_bytes())
 }
 
-/// Returns what waits in `left`, directories beside files that nobody has recorded: an earlier version has left them, and what
-/// became of the copies is not known, so the files are inspected again. Those that are recorded are in use.
-pub(crate) fn restore_left(drop_directory: &DropDirectory, left: &[DropPath]) {
-    for directory in left {
+/// Restores what waits in `left_behind`, directories beside files, if they are not recorded: an earlier version has
+/// left them behind, and what became of the copies is not known, so the files are inspected again. Directories that
+/// are recorded are in use.
+pub(crate) fn restore_left_behind(drop_directory: &DropDirectory, left_behind: &[DropPath]) {
+    for directory in left_behind {
         let set_aside = SetAside { directory: directory.clone(), home: directory.parent() };
         let restored = match set_aside.is_recorded(drop_directory) {
             Ok(false) => set_aside.restore(drop_directory),
@@ -82,7 +83,7 @@ pub(crate) fn restore_left(drop_directory: &DropDirectory, left: &[DropPath]) {
         match restored {
             Err(error) if error.is_not_found() || error.is_obstructed() => {}
             Err(error) => {
-                // A sender may make any number of them.
+                // Logged at debug level: a sender may make any number of them.
                 tracing::debug!(%directory, error = mysimbdp_model::error_chain(&error), "left where it is");
             }
             Ok(()) => {}
@@ -99,14 +100,14 @@ pub(crate) fn find(drop_directory: &DropDirectory) -> Result<Vec<(String, SetAsi
         if own.status(&name).is_ok_and(|status| status.is_directory()) {
             found.push((text.to_owned(), SetAside::with_key(text)));
         } else if let Some(key) = text.strip_prefix(RECORD_PREFIX) {
-            // Else it is a file that is just being written, such as a receipt.
+            // Anything else is a file that is just being written, such as a receipt.
             found.extend(recorded(drop_directory, &own, &name)?.map(|set_aside| (key.to_owned(), set_aside)));
         }
     }
     Ok(found)
 }
 
-/// What a record tells of; `None` if that was not made, or is removed already.
+/// The directory that a record names; `None` if that was never made, or is removed already.
 fn recorded(drop_directory: &DropDirectory, own: &Directory, name: &OsStr) -> Result<Option<SetAside>> {
     let mut bytes = Vec::new();
     let read = own.open(name)?.take(PATH_BYTES_MAX).read_to_end(&mut bytes);
@@ -139,20 +140,20 @@ impl SetAside {
         Ok(self.open(drop_directory)?.1.own_status()?.modified_at())
     }
 
-    /// The directory in it that holds the file which lay at `path`.
+    /// The directory in it that holds the file that was at `path`.
     pub(crate) fn holder(&self, drop_directory: &DropDirectory, path: &DropPath) -> Result<Directory> {
         self.open(drop_directory)?.1.below(&self.relative(path).parent())
     }
 
-    /// Returns what waits in it to where it was.
+    /// Returns the files in it to where they were.
     pub(crate) fn restore(&self, drop_directory: &DropDirectory) -> Result<()> {
         self.each_file(drop_directory, &mut |from, name, path| put_back(drop_directory, from, name, &path))?;
         failpoint::hit("fetchdata.recovery-unhidden");
         self.remove(drop_directory)
     }
 
-    /// Does what is to be done when there is a copy: removes the original, unless it waits for its writer.
-    pub(crate) fn end(&self, drop_directory: &DropDirectory) -> Result<()> {
+    /// The last step, when there is a copy: removes the original, unless it waits for its writer.
+    pub(crate) fn finish(&self, drop_directory: &DropDirectory) -> Result<()> {
         if self.is_late() { Ok(()) } else { self.remove(drop_directory) }
     }
 
@@ -161,7 +162,7 @@ impl SetAside {
         key::is_late(&self.key())
     }
 
-    /// Calls `visit` with each file in it, its directory, its name, and the path that it had.
+    /// Calls `visit` with each file in it: its directory, its name, and the path that it had.
     pub(crate) fn each_file(
         &self,
         drop_directory: &DropDirectory,
@@ -170,13 +171,18 @@ impl SetAside {
         each_file(&self.open(drop_directory)?.1, &self.home, 0, visit)
     }
 
-    /// Removes the original, of which there is a copy.
+    /// Removes the original; there must be a copy.
     pub(crate) fn remove(&self, drop_directory: &DropDirectory) -> Result<()> {
         self.parent(drop_directory)?.remove_tree(self.directory.name())?;
         self.forget(drop_directory)
     }
 
-    fn take_in(&self, drop_directory: &DropDirectory, path: &DropPath, stamp: &Stamp) -> Result<bool> {
+    fn move_in(
+        &self,
+        drop_directory: &DropDirectory,
+        path: &DropPath,
+        identity: &FileIdentity,
+    ) -> Result<bool> {
         let (mut inside, is_new) = self.parent(drop_directory)?.make_own(self.directory.name())?;
         if !is_new {
             self.restore(drop_directory)?;
@@ -185,7 +191,7 @@ impl SetAside {
         for name in self.relative(path).parent().names() {
             inside = inside.make_own(name)?.0;
         }
-        let moved = move_verified(drop_directory, path, &inside, path.name(), stamp);
+        let moved = move_verified(drop_directory, path, &inside, path.name(), identity);
         if matches!(moved, Ok(Moved::Yes)) {
             return Ok(true);
         }
@@ -193,7 +199,7 @@ impl SetAside {
         moved.and(restored).map(|()| false)
     }
 
-    /// Notes where it is, if it is not in the platform's own directory.
+    /// Writes its record, if it is not in the platform's own directory.
     fn record(&self, drop_directory: &DropDirectory) -> Result<()> {
         let Some(name) = self.record_name() else { return Ok(()) };
         let own = drop_directory.own()?;
@@ -231,7 +237,8 @@ impl SetAside {
         path.below(&self.home).unwrap_or_else(|| path.clone())
     }
 
-    /// It, and the directory that it lies in. Nobody else can write into it, or it is not one of ours.
+    /// Its parent directory and itself. Only the platform's user can write into it; otherwise it is not the
+    /// platform's.
     fn open(&self, drop_directory: &DropDirectory) -> Result<(Directory, Directory)> {
         let parent = self.parent(drop_directory)?;
         let inside = parent.open_own(self.directory.name())?;
@@ -250,8 +257,8 @@ fn temporary(name: &OsStr) -> OsString {
     [OsStr::new("."), name].into_iter().collect()
 }
 
-/// Calls `visit` with each file in it, its directory, its name, and the path that it had. What is nested deeper than
-/// anything that is set aside counts as one.
+/// Calls `visit` with each file in it: its directory, its name, and the path that it had. A directory nested deeper
+/// than anything that is set aside counts as a file.
 fn each_file(
     directory: &Directory,
     home: &DropPath,

@@ -1,8 +1,8 @@
 //! Decides when a dropped file is complete.
 //!
-//! Pure: looks and the time in, files that are ready out. A file is ready when two looks, at least `settle` apart,
-//! have seen it the same; events only make looks come sooner. Whether somebody still has it open is asked
-//! afterwards, by whoever takes it, and the answer comes back here as [`Ended`].
+//! Pure: snapshots and the time in, files that are ready out. A file is ready when two snapshots, at least `settle`
+//! apart, are equal; events only make scans come sooner. Whether somebody still has the file open is checked
+//! afterwards, when it is processed, and the answer comes back here as [`Ended`].
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -11,136 +11,138 @@ use std::time::{Duration, Instant};
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_spool::drop_directory::DropPath;
 
-use crate::scan::{Look, Owner};
-use crate::stamp::Stamp;
+use crate::file_identity::FileIdentity;
+use crate::scan::{FileSnapshot, Owner};
 
-/// A file of which neither the kernel says whether it is open for writing, nor anybody was seen to close it, must rest this
-/// many times as long: an upload that stalls for a minute goes on or has ended.
-const LONGER: u32 = 60;
+/// If the kernel does not say whether a file is open for writing, and nobody was seen to close it, it must settle
+/// this many times as long: an upload that stalls for a minute either goes on or has ended.
+const LONGER_FACTOR: u32 = 60;
 
-/// Wait after the first failure; it doubles with each further one.
+/// Wait after the first failure; doubles with each further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether the staged file of the same content has ended.
-const TWIN_WAIT: Duration = Duration::from_secs(1);
+/// How often it is checked whether the staged file of the same content has ended.
+const DUPLICATE_WAIT: Duration = Duration::from_secs(1);
 
-/// Files of an owner that have been taken in vain are taken again no more often than this, all together: thousands that fail
-/// again and again cost no more than a few.
-const AGAIN_EVERY: Duration = Duration::from_millis(20);
+/// Files of one owner, all together, are retried no more often than this: thousands that keep failing cost no more
+/// than a few.
+const RETRY_EVERY: Duration = Duration::from_millis(20);
 
-/// All files that lie at the drop point.
+/// All files in the drop directory.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     files: HashMap<DropPath, State>,
-    /// How many files of each owner have been taken in vain.
-    in_vain: BTreeMap<Owner, u32>,
+    /// How many files of each owner wait for a retry.
+    retries: BTreeMap<Owner, u32>,
 }
 
-/// Where a dropped file is on its way.
+/// The state of a dropped file.
 #[derive(Clone, Debug)]
 enum State {
     Settling {
         first_seen: Instant,
-        stamp: Stamp,
+        identity: FileIdentity,
         since: Instant,
         until: Instant,
         leases_work: bool,
-        /// It was taken in vain, as it was open for writing or had changed.
-        again: bool,
+        /// It was processed without success: it was open for writing or had changed.
+        is_retry: bool,
     },
     /// In work.
-    Taken(Rested),
-    /// Settled, and to be taken again at a certain time.
-    Waiting { rested: Rested, until: Instant, why: Why },
+    InWork(Settled),
+    /// Settled, and to be processed again at a certain time.
+    Waiting { settled: Settled, until: Instant, why: Why },
 }
 
 /// A file that has settled.
 #[derive(Clone, Copy, Debug)]
-struct Rested {
+struct Settled {
     first_seen: Instant,
-    stamp: Stamp,
+    identity: FileIdentity,
     since: Instant,
     settle: Duration,
     leases_work: bool,
-    /// In a row.
+    /// Consecutive failures.
     failures: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Why {
     Failed,
-    Twin(IngestionId),
+    DuplicateInProgress(IngestionId),
 }
 
-/// A file to take.
+/// A file to process.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
-    pub(crate) look: Look,
-    /// From when it was first seen.
+    pub(crate) snapshot: FileSnapshot,
+    /// Since it was first seen.
     pub(crate) settled_for: Duration,
-    /// False: it has rested so long because the kernel cannot say whether it is open for writing.
+    /// False: it has settled longer because the kernel cannot say whether it is open for writing.
     pub(crate) leases_work: bool,
-    /// It was found to be the content of this ingestion, which was staged at that time.
-    pub(crate) twin: Option<IngestionId>,
+    /// The ingestion with the same content, which was staged when this file was last processed.
+    pub(crate) duplicate_of: Option<IngestionId>,
 }
 
-/// What became of a file that was taken.
+/// What became of a file that was processed.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// It no longer lies at the drop point.
-    Gone,
+    /// It is no longer in the drop directory.
+    Removed,
     /// It is open for writing, or has changed.
     Busy,
-    /// It rests, but it is not known whether it is open for writing.
+    /// It is unchanged, but it is not known whether it is open for writing.
     LeasesDoNotWork,
     /// The same content is staged, and must end first.
-    Twin(IngestionId),
-    /// Something with an effect did not work; it still lies there.
+    DuplicateInProgress(IngestionId),
+    /// A step failed; the file is still there.
     Failed,
-    /// The machine was out of room, descriptors or the like; it still lies there, and was not at fault.
+    /// The machine was out of space, descriptors or the like; the file is still there, and was not at fault.
     Exhausted(String),
 }
 
 impl Tracker {
-    /// Takes up a complete walk and returns the files that may be taken now.
-    pub(crate) fn observe(&mut self, now: Instant, looks: Vec<Look>) -> Vec<Ready> {
+    /// Records a complete walk and returns the files that may be processed now.
+    pub(crate) fn observe(&mut self, now: Instant, snapshots: Vec<FileSnapshot>) -> Vec<Ready> {
         let mut before = std::mem::take(&mut self.files);
-        self.in_vain.clear();
+        self.retries.clear();
         let mut ready = Vec::new();
-        for look in looks {
-            let state = match before.remove(&look.path) {
-                Some(state) => state.seen(&look, now),
-                None => State::settling(&look, now, now),
+        for snapshot in snapshots {
+            let state = match before.remove(&snapshot.path) {
+                Some(state) => state.observe(&snapshot, now),
+                None => State::settling(&snapshot, now, now),
             };
-            ready.extend(state.ready(&look, now));
-            if state.is_in_vain() {
-                self.count_in_vain(&look.owner);
+            ready.extend(state.ready(&snapshot, now));
+            if state.is_retry() {
+                self.count_retry(&snapshot.owner);
             }
-            self.files.insert(look.path, state);
+            self.files.insert(snapshot.path, state);
         }
-        // What is in work has perhaps been moved already; its end is yet to come.
-        self.files.extend(before.into_iter().filter(|(_, state)| matches!(state, State::Taken(_))));
+        // A file in work may have been moved already; its end is yet to come.
+        self.files.extend(before.into_iter().filter(|(_, state)| matches!(state, State::InWork(_))));
         ready
     }
 
     /// Whether a file is in work.
-    pub(crate) fn is_at_work(&self) -> bool {
-        self.files.values().any(|state| matches!(state, State::Taken(_)))
+    pub(crate) fn has_file_in_work(&self) -> bool {
+        self.files.values().any(|state| matches!(state, State::InWork(_)))
     }
 
-    /// Marks a file as in work, where it is still as `ready` says.
-    pub(crate) fn take(&mut self, ready: &Ready) -> bool {
-        let Some(state) = self.files.get_mut(&ready.look.path) else { return false };
-        let Some(rested) = state.rested(ready.look.settle).filter(|rested| rested.stamp == ready.look.stamp)
+    /// Marks a file as in work if it is still as `ready` says.
+    pub(crate) fn mark_in_work(&mut self, ready: &Ready) -> bool {
+        let Some(state) = self.files.get_mut(&ready.snapshot.path) else { return false };
+        let Some(settled) = state
+            .settled(ready.snapshot.settle)
+            .filter(|settled| settled.identity == ready.snapshot.identity)
         else {
             return false;
         };
-        *state = State::Taken(rested);
+        *state = State::InWork(settled);
         true
     }
 
-    /// Says what became of a file that was in work. Returns when it is to be looked at again, where it waits for that.
+    /// Records what became of a file that was in work. Returns when it must be scanned again, if it waits for that.
     pub(crate) fn ended(
         &mut self,
         path: &DropPath,
@@ -148,138 +150,147 @@ impl Tracker {
         ended: Ended,
         now: Instant,
     ) -> Option<Instant> {
-        if matches!(ended, Ended::Busy | Ended::Twin(_) | Ended::Failed) {
-            self.count_in_vain(owner);
+        if matches!(ended, Ended::Busy | Ended::DuplicateInProgress(_) | Ended::Failed) {
+            self.count_retry(owner);
         }
-        let turn = now + AGAIN_EVERY * self.in_vain.get(owner).copied().unwrap_or_default();
+        let turn = now + RETRY_EVERY * self.retries.get(owner).copied().unwrap_or_default();
         let Entry::Occupied(mut entry) = self.files.entry(path.clone()) else { return None };
-        let State::Taken(rested) = *entry.get() else { return None };
+        let State::InWork(settled) = *entry.get() else { return None };
         let next = match ended {
-            Ended::Gone => {
+            Ended::Removed => {
                 entry.remove();
                 return None;
             }
-            Ended::Busy => rested.settle_again(now, turn),
-            Ended::LeasesDoNotWork => rested.settle_longer(),
-            Ended::Twin(ingestion) => {
-                let rested = Rested { failures: 0, ..rested };
-                State::Waiting { rested, until: turn.max(now + TWIN_WAIT), why: Why::Twin(ingestion) }
+            Ended::Busy => settled.settle_again(now, turn),
+            Ended::LeasesDoNotWork => settled.settle_longer(),
+            Ended::DuplicateInProgress(ingestion) => {
+                let settled = Settled { failures: 0, ..settled };
+                State::Waiting {
+                    settled,
+                    until: turn.max(now + DUPLICATE_WAIT),
+                    why: Why::DuplicateInProgress(ingestion),
+                }
             }
-            Ended::Exhausted(_) => State::Waiting { rested, until: now, why: Why::Failed },
+            Ended::Exhausted(_) => State::Waiting { settled, until: now, why: Why::Failed },
             Ended::Failed => {
-                let until = turn.max(now + backoff(rested.failures));
-                let rested = Rested { failures: rested.failures.saturating_add(1), ..rested };
-                State::Waiting { rested, until, why: Why::Failed }
+                let until = turn.max(now + backoff(settled.failures));
+                let settled = Settled { failures: settled.failures.saturating_add(1), ..settled };
+                State::Waiting { settled, until, why: Why::Failed }
             }
         };
-        let look = next.next_look(now);
+        let next_scan = next.next_scan(now);
         entry.insert(next);
-        look
+        next_scan
     }
 
-    /// How many files of the owner, of those that the last walk has seen, wait to be taken once more.
-    pub(crate) fn in_vain(&self, owner: &Owner) -> usize {
-        self.in_vain.get(owner).map_or(0, |count| *count as usize)
+    /// How many files of the owner, among those that the last walk has seen, wait for a retry.
+    pub(crate) fn retries(&self, owner: &Owner) -> usize {
+        self.retries.get(owner).map_or(0, |count| *count as usize)
     }
 
-    fn count_in_vain(&mut self, owner: &Owner) {
-        match self.in_vain.get_mut(owner) {
+    fn count_retry(&mut self, owner: &Owner) {
+        match self.retries.get_mut(owner) {
             Some(count) => *count = count.saturating_add(1),
-            None => _ = self.in_vain.insert(owner.clone(), 1),
+            None => _ = self.retries.insert(owner.clone(), 1),
         }
     }
 
-    /// When the next file is to be looked at again.
-    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
-        self.files.values().filter_map(|state| state.next_look(now)).min()
+    /// When the next file must be scanned again.
+    pub(crate) fn next_scan(&self, now: Instant) -> Option<Instant> {
+        self.files.values().filter_map(|state| state.next_scan(now)).min()
     }
 }
 
 impl State {
-    fn next_look(&self, now: Instant) -> Option<Instant> {
+    fn next_scan(&self, now: Instant) -> Option<Instant> {
         let until = match self {
             Self::Settling { until, .. } | Self::Waiting { until, .. } => Some(*until),
-            Self::Taken(_) => None,
+            Self::InWork(_) => None,
         };
-        // What is due already waits for a free hand and not for the time.
+        // A file that is due already waits for a free worker slot and not for the time.
         until.filter(|until| *until > now)
     }
 
-    fn settling(look: &Look, first_seen: Instant, now: Instant) -> Self {
+    fn settling(snapshot: &FileSnapshot, first_seen: Instant, now: Instant) -> Self {
         Self::Settling {
             first_seen,
-            stamp: look.stamp,
+            identity: snapshot.identity,
             since: now,
-            until: now + look.settle,
+            until: now + snapshot.settle,
             leases_work: true,
-            again: false,
+            is_retry: false,
         }
     }
 
-    /// Whether it is to be taken once more.
-    fn is_in_vain(&self) -> bool {
-        matches!(self, Self::Waiting { .. } | Self::Settling { again: true, .. })
+    /// Whether it waits for a retry.
+    fn is_retry(&self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::Settling { is_retry: true, .. })
     }
 
-    fn seen(self, look: &Look, now: Instant) -> Self {
-        let (first_seen, stamp) = match &self {
-            Self::Settling { first_seen, stamp, .. } => (*first_seen, *stamp),
-            Self::Waiting { rested, .. } => (rested.first_seen, rested.stamp),
-            Self::Taken(_) => return self,
+    fn observe(self, snapshot: &FileSnapshot, now: Instant) -> Self {
+        let (first_seen, identity) = match &self {
+            Self::Settling { first_seen, identity, .. } => (*first_seen, *identity),
+            Self::Waiting { settled, .. } => (settled.first_seen, settled.identity),
+            Self::InWork(_) => return self,
         };
-        if stamp == look.stamp { self } else { Self::settling(look, first_seen, now) }
+        if identity == snapshot.identity { self } else { Self::settling(snapshot, first_seen, now) }
     }
 
-    fn ready(&self, look: &Look, now: Instant) -> Option<Ready> {
-        let (until, first_seen, leases_work, twin) = match *self {
+    fn ready(&self, snapshot: &FileSnapshot, now: Instant) -> Option<Ready> {
+        let (until, first_seen, leases_work, duplicate_of) = match *self {
             Self::Settling { until, first_seen, leases_work, .. } => (until, first_seen, leases_work, None),
-            Self::Waiting { rested, until, why } => {
-                let twin = match why {
-                    Why::Twin(ingestion) => Some(ingestion),
+            Self::Waiting { settled, until, why } => {
+                let duplicate_of = match why {
+                    Why::DuplicateInProgress(ingestion) => Some(ingestion),
                     Why::Failed => None,
                 };
-                (until, rested.first_seen, rested.leases_work, twin)
+                (until, settled.first_seen, settled.leases_work, duplicate_of)
             }
-            Self::Taken(_) => return None,
+            Self::InWork(_) => return None,
         };
-        (until <= now).then(|| Ready { look: look.clone(), settled_for: now - first_seen, leases_work, twin })
+        (until <= now).then(|| Ready {
+            snapshot: snapshot.clone(),
+            settled_for: now - first_seen,
+            leases_work,
+            duplicate_of,
+        })
     }
 
-    fn rested(&self, settle: Duration) -> Option<Rested> {
+    fn settled(&self, settle: Duration) -> Option<Settled> {
         match *self {
-            Self::Settling { first_seen, stamp, since, leases_work, .. } => {
-                Some(Rested { first_seen, stamp, since, settle, leases_work, failures: 0 })
+            Self::Settling { first_seen, identity, since, leases_work, .. } => {
+                Some(Settled { first_seen, identity, since, settle, leases_work, failures: 0 })
             }
-            Self::Waiting { rested, .. } => Some(rested),
-            Self::Taken(_) => None,
+            Self::Waiting { settled, .. } => Some(settled),
+            Self::InWork(_) => None,
         }
     }
 }
 
-impl Rested {
+impl Settled {
     /// Not before its `turn`.
     fn settle_again(self, now: Instant, turn: Instant) -> State {
-        let Self { first_seen, stamp, settle, leases_work, .. } = self;
-        let settle = if leases_work { settle } else { settle * LONGER };
+        let Self { first_seen, identity, settle, leases_work, .. } = self;
+        let settle = if leases_work { settle } else { settle * LONGER_FACTOR };
         State::Settling {
             first_seen,
-            stamp,
+            identity,
             since: now,
             until: turn.max(now + settle),
             leases_work,
-            again: true,
+            is_retry: true,
         }
     }
 
     fn settle_longer(self) -> State {
-        let Self { first_seen, stamp, since, settle, .. } = self;
+        let Self { first_seen, identity, since, settle, .. } = self;
         State::Settling {
             first_seen,
-            stamp,
+            identity,
             since,
-            until: since + settle * LONGER,
+            until: since + settle * LONGER_FACTOR,
             leases_work: false,
-            again: false,
+            is_retry: false,
         }
     }
 }

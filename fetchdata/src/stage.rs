@@ -1,16 +1,16 @@
-//! Makes a split file visible to batch-manager: `staging/<client>/<ingestion>/`.
+//! Publishes a split file to batch-manager: `staging/<client>/<ingestion>/`.
 //!
-//! On the same file system the file itself is moved and its micro-batches are ranges of it; elsewhere, or where the
-//! config says so, each becomes a part of its own. Either way the directory is put together under a name with a dot
-//! and becomes visible by one rename, so what can be seen is complete:
+//! On the same file system the file itself is moved, and its micro-batches are ranges of it; on another one, or if
+//! the config says so, each micro-batch becomes a part of its own. Either way the directory is assembled under a
+//! hidden name and published by one rename, so every published one is complete:
 //!
-//! 1. the manifest, synced (parts: first the parts, each synced);
-//! 2. the file is moved in (parts: the original is put out of sight);
+//! 1. the manifest is written and synced (parts: first the parts, each synced);
+//! 2. the file is moved in (parts: the original is set aside);
 //! 3. the directory gets its name;
-//! 4. parts: its parent is synced, and only now the original is removed.
+//! 4. parts: its parent is synced, and only then the original is removed.
 //!
-//! Without parts no byte is destroyed, and so neither the file nor the directory's name is synced: what a power cut tears is
-//! found by its checksums, and batch-manager syncs the name before it works on what it names.
+//! Without parts no byte is destroyed, so neither the file nor the directory's name is synced: checksums reveal what
+//! a power cut has torn, and batch-manager syncs the name before it works on the directory.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -24,80 +24,80 @@ use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath};
 use mysimbdp_spool::staging;
 
-use crate::late::{self, Waits};
+use crate::file_identity::FileIdentity;
+use crate::late::{self, SetAsideResult};
 use crate::moves::{Moved, move_verified, put_back};
 use crate::openers::Closed;
-use crate::stamp::Stamp;
 use crate::{recover, validate};
 
-/// A file at the drop point that has been split and accepted.
+/// A file in the drop directory that has been split and accepted.
 pub(crate) struct Source<'a> {
     pub(crate) path: &'a DropPath,
     pub(crate) file: &'a File,
-    pub(crate) stamp: Stamp,
+    pub(crate) identity: FileIdentity,
     pub(crate) closed: Closed,
-    /// Asked again when the file has been moved, and nobody can open it any more.
+    /// Asked again after the file has been moved, when nobody else can open it any more.
     pub(crate) is_still_closed: &'a dyn Fn() -> bool,
 }
 
-/// What came of staging.
+/// The result of staging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Staging {
     Done,
-    /// Another file lies in its place.
+    /// Another file has taken its place.
     Replaced,
-    /// The same content has become visible meanwhile.
-    Twin,
+    /// The same content has been published meanwhile.
+    DuplicateInProgress,
 }
 
-/// Stages the file. `manifest` describes it as one that is moved; where there are parts their paths are changed.
+/// Stages the file. `manifest` describes it as one that is moved; if parts are made, their paths are changed.
 ///
 /// # Errors
 ///
-/// The file then lies at the drop point as before.
+/// The file is then in the drop directory as before.
 pub(crate) fn stage(
     layout: &Layout,
     parts: StagingParts,
     source: &Source,
     manifest: &mut Manifest,
 ) -> Result<Staging, FileError> {
-    let unseen = layout.staged_unseen(&manifest.client, manifest.ingestion);
-    if files::exists(&unseen) {
+    let unpublished = layout.staged_unpublished(&manifest.client, manifest.ingestion);
+    if files::exists(&unpublished) {
         // Left behind by an attempt that could not even be undone.
         recover::leftover(layout, &manifest.client, manifest.ingestion)?;
     }
-    let visible = layout.staged(&manifest.client, manifest.ingestion);
-    if files::exists(&visible) {
-        return Ok(Staging::Twin);
+    let published = layout.staged(&manifest.client, manifest.ingestion);
+    if files::exists(&published) {
+        return Ok(Staging::DuplicateInProgress);
     }
-    files::create_dir_all(&unseen)?;
+    files::create_dir_all(&unpublished)?;
     failpoint::hit("fetchdata.unseen-made");
-    let paths = Paths { unseen, visible, drop_directory: DropDirectory::open(layout)? };
-    let staged = paths.fill_and_show(parts, source, manifest);
-    if !matches!(staged, Ok(Staging::Done)) && files::exists(&paths.unseen) {
+    let paths = Paths { unpublished, published, drop_directory: DropDirectory::open(layout)? };
+    let staged = paths.fill_and_publish(parts, source, manifest);
+    if !matches!(staged, Ok(Staging::Done)) && files::exists(&paths.unpublished) {
         paths.undo(source, manifest)?;
     }
     staged
 }
 
 struct Paths {
-    unseen: PathBuf,
-    visible: PathBuf,
+    unpublished: PathBuf,
+    published: PathBuf,
     drop_directory: DropDirectory,
 }
 
 impl Paths {
-    fn fill_and_show(
+    fn fill_and_publish(
         &self,
         parts: StagingParts,
         source: &Source,
         manifest: &mut Manifest,
     ) -> Result<Staging, FileError> {
         let reserved = validate::is_reserved(source.path.name());
-        let elsewhere = files::metadata(&self.unseen)?.dev() != source.stamp.device;
-        // What may be written to is not what is worked on.
-        let may_change = source.closed == Closed::NotSeen;
+        let elsewhere = files::metadata(&self.unpublished)?.dev() != source.identity.device;
+        // A file that may still be written to is not worked on in place.
+        let may_change = source.closed == Closed::Unknown;
         if parts == StagingParts::Files || reserved || elsewhere || may_change {
             return self.by_parts(source, manifest);
         }
@@ -109,21 +109,21 @@ impl Paths {
     }
 
     fn by_move(&self, source: &Source, manifest: &Manifest) -> Result<Staging, FileError> {
-        staging::write_manifest(&self.unseen, manifest)?;
+        staging::write_manifest(&self.unpublished, manifest)?;
         failpoint::hit("fetchdata.manifest-written");
-        let (unseen, name) = (Directory::of_platform(&self.unseen)?, manifest.file.as_ref());
-        match move_verified(&self.drop_directory, source.path, &unseen, name, &source.stamp)? {
+        let (unpublished, name) = (Directory::open_platform(&self.unpublished)?, manifest.file.as_ref());
+        match move_verified(&self.drop_directory, source.path, &unpublished, name, &source.identity)? {
             Moved::Yes if !(source.is_still_closed)() => {
-                put_back(&self.drop_directory, &unseen, name, source.path)?;
+                put_back(&self.drop_directory, &unpublished, name, source.path)?;
                 Ok(Staging::Replaced)
             }
-            Moved::Yes => self.show(),
+            Moved::Yes => self.publish(),
             Moved::Replaced => Ok(Staging::Replaced),
         }
     }
 
     fn by_parts(&self, source: &Source, manifest: &mut Manifest) -> Result<Staging, FileError> {
-        let parts = self.unseen.join(Layout::PARTS);
+        let parts = self.unpublished.join(Layout::PARTS);
         files::create_dir_all(&parts)?;
         if manifest.prefix.length > 0 {
             let to = parts.join(Layout::PREFIX_PART);
@@ -137,54 +137,55 @@ impl Paths {
         }
         files::sync_dir(&parts)?;
         failpoint::hit("fetchdata.parts-synced");
-        staging::write_manifest(&self.unseen, manifest)?;
-        files::sync_dir(&self.unseen)?;
-        files::sync_dir(self.unseen.parent().unwrap_or(&self.unseen))?;
+        staging::write_manifest(&self.unpublished, manifest)?;
+        files::sync_dir(&self.unpublished)?;
+        files::sync_dir(self.unpublished.parent().unwrap_or(&self.unpublished))?;
         failpoint::hit("fetchdata.parts-described");
-        let whose = (&manifest.client, manifest.ingestion);
-        let waits = late::set_aside(&self.drop_directory, source.closed, whose, source.path, &source.stamp)?;
-        let original = match waits {
-            Waits::Yes(original) => original,
-            Waits::Replaced => return Ok(Staging::Replaced),
-            Waits::Occupied => return Ok(Staging::Twin),
+        let content = (&manifest.client, manifest.ingestion);
+        let result =
+            late::set_aside(&self.drop_directory, source.closed, content, source.path, &source.identity)?;
+        let original = match result {
+            SetAsideResult::Done(original) => original,
+            SetAsideResult::Replaced => return Ok(Staging::Replaced),
+            SetAsideResult::Occupied => return Ok(Staging::DuplicateInProgress),
         };
         if !(source.is_still_closed)() {
             original.restore(&self.drop_directory)?;
             return Ok(Staging::Replaced);
         }
         failpoint::hit("fetchdata.original-hidden");
-        let shown = self.show();
-        if !matches!(shown, Ok(Staging::Done)) {
-            // Were the copy visible all the same, the original would be taken for a repeat of it.
-            if files::exists(&self.unseen) {
+        let published = self.publish();
+        if !matches!(published, Ok(Staging::Done)) {
+            // If the copy were published all the same, the restored original would be taken for a duplicate of it.
+            if files::exists(&self.unpublished) {
                 original.restore(&self.drop_directory)?;
             }
-            return shown;
+            return published;
         }
-        files::sync_dir(self.visible.parent().unwrap_or(&self.visible))?;
+        files::sync_dir(self.published.parent().unwrap_or(&self.published))?;
         failpoint::hit("fetchdata.copy-shown");
-        original.end(&self.drop_directory)?;
+        original.finish(&self.drop_directory)?;
         failpoint::hit("fetchdata.original-removed");
-        shown
+        published
     }
 
-    fn show(&self) -> Result<Staging, FileError> {
-        files::sync_dir(&self.unseen)?;
+    fn publish(&self) -> Result<Staging, FileError> {
+        files::sync_dir(&self.unpublished)?;
         failpoint::hit("fetchdata.unseen-synced");
-        if files::exists(&self.visible) {
-            return Ok(Staging::Twin);
+        if files::exists(&self.published) {
+            return Ok(Staging::DuplicateInProgress);
         }
-        files::rename(&self.unseen, &self.visible)?;
+        files::rename(&self.unpublished, &self.published)?;
         failpoint::hit("fetchdata.shown");
         Ok(Staging::Done)
     }
 
-    /// Returns the file to the drop point, and only then removes what was made of it.
+    /// Returns the file to the drop directory, and only then removes what was made of it.
     fn undo(&self, source: &Source, manifest: &Manifest) -> Result<(), FileError> {
         let name = manifest.file.as_ref();
-        if !validate::is_reserved(name) && files::exists(&self.unseen.join(name)) {
-            put_back(&self.drop_directory, &Directory::of_platform(&self.unseen)?, name, source.path)?;
+        if !validate::is_reserved(name) && files::exists(&self.unpublished.join(name)) {
+            put_back(&self.drop_directory, &Directory::open_platform(&self.unpublished)?, name, source.path)?;
         }
-        files::remove_dir_all(&self.unseen)
+        files::remove_dir_all(&self.unpublished)
     }
 }

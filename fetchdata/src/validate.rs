@@ -1,7 +1,7 @@
-//! Inspects a file by what it is, its name and its size, before a byte of it is read.
+//! Inspects a file by kind, name and size, before a byte of it is read.
 //!
-//! Pure. First the generic rules, then the client's; every rule that it breaks becomes a reason. What the content must
-//! be is inspected while it is split.
+//! Pure. First the generic rules apply, then the client's; every broken rule becomes a reason. The content is
+//! inspected while it is split.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +10,7 @@ use mysimbdp_config::{App, Client, Rules};
 use mysimbdp_model::reason::{Objection, ReasonCode};
 use mysimbdp_spool::drop_directory::FileKind;
 
-/// The reasons against it; none where it may be read.
+/// The reasons against the file; none if it may be read.
 pub(crate) fn inspect(
     rules: &Rules,
     client: &Client,
@@ -132,7 +132,7 @@ fn extension(name: &str) -> Option<String> {
     (!stem.is_empty() && !extension.is_empty()).then(|| extension.to_lowercase())
 }
 
-/// Names that a file cannot have beside its manifest: they mean something else there.
+/// Names that a file cannot have beside its manifest, because they are reserved there.
 pub(crate) fn is_reserved(name: &OsStr) -> bool {
     use mysimbdp_model::layout::Layout;
     use mysimbdp_model::reason::Reason;

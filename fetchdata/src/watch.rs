@@ -1,11 +1,11 @@
-//! Wakes the scanner when something happens in the drop directory. Nothing but a hint: what has happened, the scanner sees
-//! for itself, and what is missed here it finds on its own clock.
+//! Wakes the scanner when something happens in the drop directory. Events are only hints: the scanner sees for itself
+//! what has happened, and finds what is missed here on its own schedule.
 //!
-//! It also counts who has a file open, for those files of which the kernel does not say whether they are being written:
-//! [`crate::openers`].
+//! The watch also tracks who has a file open, for files of which the kernel does not say whether they are being
+//! written: [`crate::openers`].
 //!
-//! Each walk has those directories watched that it looks at, of each area as many as its share. So no client's directories use
-//! up what the kernel gives, and nothing is walked for this alone.
+//! Each walk watches the directories that it scans, of each area up to its share. So no client's directories use up
+//! the kernel's watches, and no walk is made only to watch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -15,42 +15,42 @@ use mysimbdp_spool::drop_directory::{Directory, DropPath, Event, EventKinds, Eve
 use tokio::sync::Notify;
 
 use crate::names;
-use crate::openers::{Openers, Seen};
+use crate::openers::{OpenState, Openers};
 use crate::route::Area;
 
-/// The watch on the directories that have been looked at.
+/// The watch on the directories that have been scanned.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// Without them the scans on the clock find everything, later.
+    /// Without them, the scheduled scans find everything, only later.
     events: Option<Events>,
     watched: Mutex<Watched>,
     wakes: Notify,
 }
 
-/// What is watched, both ways.
+/// The watched directories, by id and by path.
 #[derive(Debug, Default)]
 struct Watched {
-    /// Directories of an area.
+    /// How many directories of each area may be watched.
     share: usize,
-    directories: HashMap<WatchId, Watching>,
+    directories: HashMap<WatchId, WatchedDirectory>,
     ids: HashMap<DropPath, WatchId>,
     count: BTreeMap<Area, usize>,
     openers: Openers,
     woken: Woken,
-    /// It was said that something cannot be watched.
-    told: bool,
+    /// Whether it has been logged that a directory cannot be watched.
+    is_warned: bool,
 }
 
 #[derive(Debug)]
-struct Watching {
+struct WatchedDirectory {
     path: DropPath,
     area: Area,
 }
 
-/// Where something has happened.
+/// The areas in which something has happened.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Woken {
-    /// Events were lost: it may be anywhere.
+    /// Events were lost, so it may be anywhere.
     everywhere: bool,
     areas: BTreeSet<Area>,
 }
@@ -59,25 +59,25 @@ impl Watch {
     /// Watches up to `share` directories of each area.
     pub(crate) fn new(share: usize) -> Self {
         let mut watched = Watched { share, openers: Openers::new(share), ..Watched::default() };
-        let events = Events::new().inspect_err(|error| watched.tell(error)).ok();
+        let events = Events::new().inspect_err(|error| watched.warn_once(error)).ok();
         Self { events, watched: Mutex::new(watched), wakes: Notify::new() }
     }
 
-    /// Has a directory watched; of each area only as many as its share. Before it is listed: what comes in between is then
-    /// seen by the one or told by the other.
-    pub(crate) fn cover(&self, path: &DropPath, area: &Area, directory: &Directory) {
+    /// Watches a directory, if its area is within its share. Must be called before the directory is listed: then
+    /// whatever happens in between is either listed or reported as an event.
+    pub(crate) fn watch_directory(&self, path: &DropPath, area: &Area, directory: &Directory) {
         let Some(events) = &self.events else { return };
-        self.take_in(events);
+        self.read_events(events);
         let mut watched = self.watched();
         if let Some(id) = watched.ids.get(path).copied() {
-            return watched.openers.forget_gone(id);
+            return watched.openers.forget_removed(id);
         }
         if watched.is_spent(area) {
             return;
         }
         match events.watch(directory) {
-            Ok(id) => watched.add(id, Watching { path: path.clone(), area: area.clone() }),
-            Err(error) => watched.tell(&error),
+            Ok(id) => watched.add(id, WatchedDirectory { path: path.clone(), area: area.clone() }),
+            Err(error) => watched.warn_once(&error),
         }
     }
 
@@ -87,41 +87,41 @@ impl Watch {
         self.watched().count.get(area).copied().unwrap_or_default()
     }
 
-    /// What is known of who has the file open, beside this process, which has it open `ours` times.
-    pub(crate) fn seen(&self, path: &DropPath, ours: u32) -> Seen {
-        let Some(events) = &self.events else { return Seen::Unknown };
-        self.take_in(events);
+    /// What is known about who has the file open, apart from this process, which has it open `ours` times.
+    pub(crate) fn open_state(&self, path: &DropPath, ours: u32) -> OpenState {
+        let Some(events) = &self.events else { return OpenState::Unknown };
+        self.read_events(events);
         let watched = self.watched();
         let id = watched.ids.get(&path.parent());
-        id.map_or(Seen::Unknown, |id| watched.openers.seen(*id, path.name(), ours))
+        id.map_or(OpenState::Unknown, |id| watched.openers.open_state(*id, path.name(), ours))
     }
 
-    /// Returns when something has happened since it last returned, with where that was.
+    /// Waits until something has happened since the last return, and returns where.
     pub(crate) async fn woken(&self) -> Woken {
-        self.happened().await;
+        self.wait().await;
         std::mem::take(&mut self.watched().woken)
     }
 
-    async fn happened(&self) {
+    async fn wait(&self) {
         let Some(events) = &self.events else { return self.wakes.notified().await };
         loop {
             tokio::select! {
                 () = self.wakes.notified() => return,
-                happened = events.happened(|| self.try_take_in(events)) => if let Err(error) = happened {
-                    self.watched().tell(&error);
+                happened = events.happened(|| self.try_read_events(events)) => if let Err(error) = happened {
+                    self.watched().warn_once(&error);
                     return self.wakes.notified().await;
                 },
             }
         }
     }
 
-    fn take_in(&self, events: &Events) {
-        if let Err(error) = self.try_take_in(events) {
-            self.watched().tell(&error);
+    fn read_events(&self, events: &Events) {
+        if let Err(error) = self.try_read_events(events) {
+            self.watched().warn_once(&error);
         }
     }
 
-    fn try_take_in(&self, events: &Events) -> io::Result<()> {
+    fn try_read_events(&self, events: &Events) -> io::Result<()> {
         let mut watched = self.watched();
         events.read(|event| {
             if is_hint(&event) {
@@ -130,7 +130,7 @@ impl Watch {
             }
             watched.count_openers(&event);
             if event.kinds.contains(EventKinds::MOVE_SELF) {
-                // It has another path now, under which the next walk finds it.
+                // It has another path now; the next walk finds it there.
                 events.unwatch(event.watch);
             }
             if event.kinds.intersects(EventKinds::MOVE_SELF | EventKinds::IGNORED) {
@@ -139,7 +139,7 @@ impl Watch {
         })
     }
 
-    /// A lock that a panic has poisoned still guards whole values here.
+    /// The guarded values are whole even if a panic has poisoned the lock.
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,10 +148,10 @@ impl Watch {
 impl Watched {
     fn wake(&mut self, event: &Event) {
         self.woken.everywhere |= event.kinds.contains(EventKinds::QUEUE_OVERFLOW);
-        // What was renamed away is found where it is now.
-        let Some(Watching { path, area }) = self.directories.get(&event.watch) else { return };
+        // A directory that was renamed is found where it is now.
+        let Some(WatchedDirectory { path, area }) = self.directories.get(&event.watch) else { return };
         self.woken.areas.insert(area.clone());
-        // Perhaps a client's folder has come.
+        // It may be a new client's folder.
         if path.is_root()
             && let Some(client) = event.name.to_str().and_then(|name| name.parse().ok())
         {
@@ -163,31 +163,31 @@ impl Watched {
         self.count.get(area).is_some_and(|count| *count >= self.share)
     }
 
-    fn add(&mut self, id: WatchId, watching: Watching) {
-        // The same directory under another path.
+    fn add(&mut self, id: WatchId, directory: WatchedDirectory) {
+        // It may be the same directory under another path.
         self.forget(id);
-        *self.count.entry(watching.area.clone()).or_default() += 1;
-        self.ids.insert(watching.path.clone(), id);
-        self.directories.insert(id, watching);
+        *self.count.entry(directory.area.clone()).or_default() += 1;
+        self.ids.insert(directory.path.clone(), id);
+        self.directories.insert(id, directory);
     }
 
     fn count_openers(&mut self, event: &Event) {
-        let area = self.directories.get(&event.watch).map(|watching| &watching.area);
-        self.openers.happened(event, area);
+        let area = self.directories.get(&event.watch).map(|directory| &directory.area);
+        self.openers.record(event, area);
     }
 
     fn forget(&mut self, id: WatchId) {
         self.openers.forget(id);
-        let Some(Watching { path, area }) = self.directories.remove(&id) else { return };
+        let Some(WatchedDirectory { path, area }) = self.directories.remove(&id) else { return };
         self.ids.remove(&path);
         if let Some(count) = self.count.get_mut(&area) {
             *count -= 1;
         }
     }
 
-    /// Once: the kernel's limit is reached by many.
-    fn tell(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.told, true) {
+    /// Only once: the kernel's limit affects many directories.
+    fn warn_once(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_warned, true) {
             tracing::warn!(%error, "part of the drop directory cannot be watched, files there are found by scans alone");
         }
     }
@@ -209,9 +209,10 @@ impl Woken {
     }
 }
 
-/// Reading and taking away are what we do ourselves: to wake on them would never end.
+/// Whether the event may mean a new file. Reading and moving away are this process's own actions: waking on them
+/// would never end.
 fn is_hint(event: &Event) -> bool {
-    // Events were lost, so there is something to look at.
+    // Events were lost, so a scan is needed.
     if event.kinds.contains(EventKinds::QUEUE_OVERFLOW) {
         return true;
     }
@@ -235,19 +236,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_wakes_the_area_in_which_it_is() {
+    async fn an_event_wakes_its_area() {
         let client = |id: &str| id.parse::<mysimbdp_model::client::ClientId>().expect("client id");
         let root = tempfile::tempdir().expect("temporary directory");
         let drop_directory = DropDirectory::prepare(&Layout::new(root.path())).expect("drop directory");
         let watch = Watch::new(10);
-        watch.cover(&DropPath::root(), &Area::Shared, drop_directory.root());
+        watch.watch_directory(&DropPath::root(), &Area::Shared, drop_directory.root());
         for id in ["aaron", "zoe"] {
             let path = DropPath::root().join(id.as_ref());
             drop_directory.make_directory(&path).expect("folder");
             let woken = watch.woken().await;
             assert!(woken.has(&Area::Shared) && woken.has(&Area::Folder(client(id))), "{woken:?}");
             let folder = drop_directory.directory(&path).expect("folder");
-            watch.cover(&path, &Area::Folder(client(id)), &folder);
+            watch.watch_directory(&path, &Area::Folder(client(id)), &folder);
         }
         drop_directory
             .make_directory(&DropPath::root().join("zoe".as_ref()).join("1".as_ref()))
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_mean_a_new_file_wakes_and_our_own_doing_does_not() {
+    async fn events_that_may_mean_a_new_file_wake_and_our_own_actions_do_not() {
         for (kinds, name) in [
             (EventKinds::CREATE, "a.csv"),
             (EventKinds::CREATE | EventKinds::ISDIR, "directory"),

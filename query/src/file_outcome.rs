@@ -1,4 +1,4 @@
-//! What has become of a dropped file, from where it lies and from the history.
+//! The outcome of a dropped file, from its location and from the history.
 
 use jiff::Timestamp;
 use mysimbdp_config::Config;
@@ -56,76 +56,82 @@ impl FileOutcome {
     }
 }
 
-/// What one look has found out.
+/// Where the file is, or how it ended.
 #[derive(Debug)]
-pub enum Seen {
+pub enum FileProgress {
     Ended(FileOutcome),
-    /// It still lies where it was dropped.
+    /// It is still where it was dropped.
     Dropped,
-    /// It has been taken, and has not ended as far as can be seen.
+    /// fetchdata has taken it, and no end of it is known.
     Taken {
-        /// Why it may have ended unseen.
-        unseen: Option<String>,
+        /// Why its end may be hidden from this user.
+        hidden_because: Option<String>,
     },
 }
 
-/// Looks once.
+/// Finds where the file is, or how it ended.
 ///
 /// A sender may be another user than the platform, and what the platform keeps is closed to it. Then the receipt tells how it
 /// ended, or the history, if there is one and the store is open to it.
-pub async fn look(config: &Config, client: &ClientId, dropped: &Dropped) -> Result<Seen, QueryError> {
+pub async fn progress(
+    config: &Config,
+    client: &ClientId,
+    dropped: &Dropped,
+) -> Result<FileProgress, QueryError> {
     let layout = &config.layout;
     let is_there =
         DropDirectory::open(layout).is_ok_and(|drop_directory| drop_directory.exists(&dropped.target));
     if is_there {
-        return Ok(Seen::Dropped);
+        return Ok(FileProgress::Dropped);
     }
-    let mut unseen = None;
+    let mut hidden_because = None;
     match on_disk(layout, client, dropped) {
-        Ok(Some(seen)) => return Ok(seen),
+        Ok(Some(found)) => return Ok(found),
         Ok(None) => {}
-        Err(error) if error.is_denied() => unseen = Some(error_chain(&error)),
+        Err(error) if error.is_denied() => hidden_because = Some(error_chain(&error)),
         Err(error) => return Err(error.into()),
     }
-    if unseen.is_some()
+    if hidden_because.is_some()
         && let Some(outcome) = receipt(layout, dropped)
     {
-        return Ok(Seen::Ended(outcome));
+        return Ok(FileProgress::Ended(outcome));
     }
     match last_run(config, dropped.ingestion).await {
-        Ok(Some(run)) if run.finished_at > dropped.earlier_runs => Ok(Seen::Ended(match run.state {
+        Ok(Some(run)) if run.finished_at > dropped.earlier_runs => Ok(FileProgress::Ended(match run.state {
             FinalState::Ingested => FileOutcome::Ingested { run: Box::new(run) },
             FinalState::Purged => {
                 FileOutcome::Held(vec!["by the history; it has been purged since".to_owned()])
             }
             FinalState::Held | FinalState::Discarded => FileOutcome::Held(vec![IN_HISTORY.to_owned()]),
         })),
-        Ok(_) => Ok(Seen::Taken { unseen }),
+        Ok(_) => Ok(FileProgress::Taken { hidden_because }),
         // It may be back before anybody's patience ends.
-        Err(error) => Ok(Seen::Taken { unseen: Some(unseen.unwrap_or_else(|| error_chain(&error))) }),
+        Err(error) => Ok(FileProgress::Taken {
+            hidden_because: Some(hidden_because.unwrap_or_else(|| error_chain(&error))),
+        }),
     }
 }
 
-/// Of a held file whose reasons cannot be seen.
+/// The reason of a held file whose own reasons this user cannot read.
 const IN_HISTORY: &str = "by the history; its reasons are in held/, which is closed to this user";
 
-/// Where in the platform's own directories it is; `None`: nowhere.
-fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Option<Seen>, FileError> {
+/// Its state by the platform's own directories; `None` if it is in none of them.
+fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Option<FileProgress>, FileError> {
     let Dropped { target, ingestion, since, .. } = dropped;
     let (ingestion, since) = (*ingestion, *since);
     match files::metadata(&layout.staged(client, ingestion)) {
-        Ok(_) => return Ok(Some(Seen::Taken { unseen: None })),
+        Ok(_) => return Ok(Some(FileProgress::Taken { hidden_because: None })),
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
     }
-    let ended = |outcome| Ok(Some(Seen::Ended(outcome)));
+    let ended = |outcome| Ok(Some(FileProgress::Ended(outcome)));
     match reason_in(&layout.held(client, ingestion))? {
         Explained::By(reason) if reason.decided_at >= since => {
             return ended(FileOutcome::Held(reason.reasons));
         }
         Explained::Damaged(damaged) => return ended(FileOutcome::Held(vec![damaged.to_string()])),
         // Held before, it is about to be tried again.
-        Explained::By(_) | Explained::Nowhere => {}
+        Explained::By(_) | Explained::Absent => {}
     }
     for directory in files::list(&layout.discarded_root().join(client.as_str()))? {
         match reason_in(&directory)? {
@@ -138,7 +144,7 @@ fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Opti
             Explained::Damaged(damaged) if files::exists(&directory.join(target.name())) => {
                 return ended(FileOutcome::Discarded(vec![damaged.to_string()]));
             }
-            Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {}
+            Explained::By(_) | Explained::Damaged(_) | Explained::Absent => {}
         }
     }
     Ok(None)
@@ -207,7 +213,7 @@ mod tests {
 
     /// While fetchdata has it out of sight, before what is held is staged.
     #[tokio::test]
-    async fn what_is_dropped_anew_has_not_ended_by_an_earlier_run() {
+    async fn a_file_that_is_dropped_again_has_not_ended_with_an_earlier_run() {
         let (_folder, config) = config();
         let client: ClientId = "a".parse().expect("client id");
         let since = clock::now();
@@ -226,12 +232,15 @@ mod tests {
         };
         for state in [FinalState::Held, FinalState::Ingested] {
             platform.put(History::COLLECTION, ended(-1_000, state)).await.expect("write a run");
-            let seen = look(&config, &client, &dropped).await;
-            assert!(matches!(seen, Ok(Seen::Taken { unseen: None })), "{state:?}: {seen:?}");
+            let found = progress(&config, &client, &dropped).await;
+            assert!(
+                matches!(found, Ok(FileProgress::Taken { hidden_because: None })),
+                "{state:?}: {found:?}"
+            );
         }
         platform.put(History::COLLECTION, ended(1_000, FinalState::Ingested)).await.expect("write a run");
-        let seen = look(&config, &client, &dropped).await;
-        assert!(matches!(seen, Ok(Seen::Ended(FileOutcome::Ingested { .. }))), "{seen:?}");
+        let found = progress(&config, &client, &dropped).await;
+        assert!(matches!(found, Ok(FileProgress::Ended(FileOutcome::Ingested { .. }))), "{found:?}");
         platform.close().await;
     }
 
@@ -248,8 +257,8 @@ mod tests {
             files::write_atomic(&directory.join("data.csv"), b"a\n1\n").expect("content");
             for content in [&b""[..], b"{\"file\":"] {
                 files::write_atomic(&directory.join(Reason::FILE), content).expect("damaged reason");
-                let outcome = look(&config, &client, &dropped).await;
-                let Ok(Seen::Ended(outcome)) = outcome else { panic!("it has ended: {outcome:?}") };
+                let outcome = progress(&config, &client, &dropped).await;
+                let Ok(FileProgress::Ended(outcome)) = outcome else { panic!("it has ended: {outcome:?}") };
                 let (ended, reasons) = match outcome {
                     FileOutcome::Held(reasons) => ("held", reasons),
                     FileOutcome::Discarded(reasons) => ("discarded", reasons),

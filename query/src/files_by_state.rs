@@ -10,8 +10,8 @@ use mysimbdp_model::error_chain;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::Lane;
+use mysimbdp_platform::notice::{self, Notice};
 use mysimbdp_platform::process::ProcessId;
-use mysimbdp_platform::sign::{self, Notice};
 use mysimbdp_platform::{clock, files};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileKind, is_receipt};
 use mysimbdp_spool::staging::{self, StagingError};
@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::reason_file::{Explained, reason_in};
 use crate::state_files::{self, Damaged};
 
-/// Files of a directory that are named if they may not be read; beyond, they are counted.
+/// Unreadable files of a directory that are listed by name; any beyond this number are only counted.
 const UNREADABLE_MAX: usize = 20;
 
 /// The files of all clients.
@@ -29,8 +29,8 @@ pub struct FilesByState {
     pub clients: BTreeMap<String, ClientFiles>,
     /// Discarded files that no client's rules claimed.
     pub unrouted: Vec<SetAsideFile>,
-    /// What running processes report, such as why one pauses; and, of the role `status`, what is damaged or cannot be
-    /// read.
+    /// Notices of the running processes, such as why one pauses, and with the role `status` files that are damaged or
+    /// unreadable.
     #[serde(skip)]
     pub notices: Vec<Notice>,
 }
@@ -38,9 +38,9 @@ pub struct FilesByState {
 /// The files of a client.
 #[derive(Debug, Serialize)]
 pub struct ClientFiles {
-    /// False for files that are left of a client which the config does not have, or not any more.
+    /// False if the config does not have the client (any more), and only its files are left.
     pub configured: bool,
-    /// Files in the drop directory that are not yet taken.
+    /// Files in the drop directory that fetchdata has not taken yet.
     pub dropped: usize,
     pub staged: Vec<StagedFile>,
     pub held: Vec<SetAsideFile>,
@@ -67,7 +67,7 @@ impl ClientFiles {
 }
 
 impl StagedFile {
-    /// One whose manifest cannot be read.
+    /// A file whose manifest cannot be read.
     fn unreadable(ingestion: IngestionId) -> Self {
         Self {
             ingestion: ingestion.to_string(),
@@ -84,14 +84,14 @@ impl StagedFile {
 /// A file that waits for a person.
 #[derive(Debug, Serialize)]
 pub struct SetAsideFile {
-    /// What `mysimbdp retry` takes.
+    /// The id that `mysimbdp retry` accepts.
     pub id: String,
     pub file: String,
     pub bytes: u64,
     pub reasons: Vec<String>,
 }
 
-/// Looks at all directories. What cannot be looked at is a notice, and hides nothing else.
+/// Scans all directories. Each one that cannot be read becomes a notice; the others are listed nevertheless.
 pub fn files_by_state(config: &Config) -> FilesByState {
     let layout = &config.layout;
     let mut clients = BTreeMap::new();
@@ -101,23 +101,23 @@ pub fn files_by_state(config: &Config) -> FilesByState {
         BTreeSet::new()
     });
     for id in owners.iter().chain(config.clients.keys()).collect::<BTreeSet<_>>() {
-        let client = look_at_client(config, id, &mut damaged);
+        let client = scan_client(config, id, &mut damaged);
         if client.configured || client.has_files() {
             clients.insert(id.to_string(), client);
         }
     }
     let unrouted = set_aside(&layout.discarded_root().join(Layout::UNROUTED), &mut damaged);
-    let mut notices = sign::notices(layout).unwrap_or_else(|error| {
+    let mut notices = notice::notices(layout).unwrap_or_else(|error| {
         damaged.push(Damaged::unreadable(error));
         Vec::new()
     });
     notices.extend(damaged.iter().map(|damaged| damaged.notice(layout)));
-    notices.extend(clients.iter().filter_map(|(id, client)| wait_for_nobody(id, client)));
+    notices.extend(clients.iter().filter_map(|(id, client)| notice_of_unconfigured(id, client)));
     FilesByState { clients, unrouted, notices }
 }
 
-/// That files are staged of a client whom the config does not have.
-fn wait_for_nobody(id: &str, client: &ClientFiles) -> Option<Notice> {
+/// A notice if files of a client that the config does not have are staged.
+fn notice_of_unconfigured(id: &str, client: &ClientFiles) -> Option<Notice> {
     let count = client.staged.len();
     (!client.configured && count > 0).then(|| Notice {
         role: state_files::ROLE.to_owned(),
@@ -128,7 +128,7 @@ fn wait_for_nobody(id: &str, client: &ClientFiles) -> Option<Notice> {
     })
 }
 
-fn look_at_client(config: &Config, id: &ClientId, damaged: &mut Vec<Damaged>) -> ClientFiles {
+fn scan_client(config: &Config, id: &ClientId, damaged: &mut Vec<Damaged>) -> ClientFiles {
     let layout = &config.layout;
     let dropped: Vec<DropPath> =
         [Lane::Live, Lane::Backfill].map(|lane| DropPath::of_client(id, lane)).into();
@@ -159,7 +159,7 @@ fn files_in(layout: &Layout, path: &DropPath, damaged: &mut Vec<Damaged>) -> usi
     let mut unreadable = Vec::new();
     let is_hidden = |name: &OsString| name.as_encoded_bytes().starts_with(b".");
     for name in names.iter().filter(|name| !is_hidden(name) && !is_receipt(name)) {
-        // It may be taken while we look.
+        // It may be taken during the scan.
         let Ok(status) = directory.status(name) else { continue };
         count += usize::from(!status.is_directory());
         let opened = match status.kind {
@@ -187,7 +187,7 @@ fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Vec<Sta
     for ingestion in ingestions {
         let staged = match staging::read(layout, id, ingestion) {
             Ok(staged) => staged,
-            // It was finished while we looked.
+            // It was finished during the scan.
             Err(StagingError::File(error)) if error.is_not_found() => continue,
             Err(error) => {
                 let path = layout.staged(id, ingestion).join(Layout::MANIFEST);
@@ -212,7 +212,7 @@ fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Vec<Sta
 
 fn set_aside(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<SetAsideFile> {
     let mut found = Vec::new();
-    for path in visible(directory, damaged) {
+    for path in entries(directory, damaged) {
         let id = path.file_name().unwrap_or_default().display().to_string();
         match reason_in(&path) {
             Ok(Explained::By(reason)) => {
@@ -232,7 +232,7 @@ fn set_aside(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<SetAsideFile> 
                 });
                 damaged.push(reason);
             }
-            Ok(Explained::Nowhere) => {}
+            Ok(Explained::Absent) => {}
             Err(error) => {
                 let reason = Damaged::unreadable(error);
                 found.push(SetAsideFile {
@@ -248,7 +248,7 @@ fn set_aside(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<SetAsideFile> 
     found
 }
 
-fn visible(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<PathBuf> {
+fn entries(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<PathBuf> {
     let mut paths = listed(directory, damaged);
     paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
     paths
@@ -263,5 +263,5 @@ fn listed(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<PathBuf> {
 
 /// Whether it is about files that wait until a person does something.
 pub fn is_of_stuck_file(notice: &Notice) -> bool {
-    notice.role == state_files::ROLE || notice.about == sign::DROP_DIRECTORY
+    notice.role == state_files::ROLE || notice.about == notice::DROP_DIRECTORY
 }

@@ -1,4 +1,4 @@
-//! The names under which a file comes to a client: which are not taken for a file, and another one if a name is in use.
+//! Names of dropped files: which ones fetchdata never takes, and a free one if the name is in use.
 
 use std::ffi::{OsStr, OsString};
 
@@ -11,7 +11,7 @@ use crate::error::QueryError;
 /// So many files of one name do not wait at a time.
 const NAMES_MAX: usize = 1000;
 
-/// Why a file of this name would lie there for ever.
+/// Why fetchdata would never take a file of this name.
 pub fn never_taken(client: &Client, name: &OsStr) -> Option<String> {
     if is_temporary(name) {
         return Some(format!(
@@ -27,7 +27,7 @@ pub fn never_taken(client: &Client, name: &OsStr) -> Option<String> {
     is_sentinel.then(|| "it is the name of a sentinel, which comes with its file".to_owned())
 }
 
-/// Where a file comes to lie.
+/// Where a file is to be dropped.
 #[derive(Clone, Copy, Debug)]
 pub struct Destination<'a> {
     pub folder: &'a Directory,
@@ -38,12 +38,12 @@ pub struct Destination<'a> {
 }
 
 /// Moves a file to the first of these names that is free: its own, `name-2.csv`, `name-3.csv` and so on, as long as a file of
-/// that name is the same to the client. `place` moves it to a name, and fails if that is in use. If the client demands a
+/// that name is the same to the client. `move_to` moves it to a name, and fails if that is in use. If the client demands a
 /// sentinel, it lies beside the file when this returns.
 pub fn first_free(
     destination: Destination,
     name: &OsStr,
-    mut place: impl FnMut(&OsStr) -> Result<(), FileError>,
+    mut move_to: impl FnMut(&OsStr) -> Result<(), FileError>,
 ) -> Result<OsString, QueryError> {
     for number in 1..=NAMES_MAX {
         let other = if number == 1 { name.to_owned() } else { numbered(name, number) };
@@ -61,13 +61,13 @@ pub fn first_free(
         if sentinel.as_ref().is_some_and(|sentinel| destination.folder.status(sentinel).is_ok()) {
             continue;
         }
-        match place(&other) {
-            Err(error) if error.is_there_already() => continue,
-            placed => placed?,
+        match move_to(&other) {
+            Err(error) if error.already_exists() => continue,
+            moved => moved?,
         }
         if let Some(sentinel) = sentinel {
             match destination.folder.create(&sentinel) {
-                Err(error) if error.is_there_already() => {}
+                Err(error) if error.already_exists() => {}
                 created => drop(created?),
             }
             destination.folder.sync()?;
@@ -134,7 +134,7 @@ mod tests {
 
     /// What it is called if these names are in use.
     fn called(client: &Client, name: &str, in_use: &[&str]) -> Result<String, String> {
-        let place = |name: &OsStr| match in_use.iter().any(|used| OsStr::new(used) == name) {
+        let move_to = |name: &OsStr| match in_use.iter().any(|used| OsStr::new(used) == name) {
             true => Err(FileError {
                 action: "move",
                 path: name.into(),
@@ -143,9 +143,9 @@ mod tests {
             false => Ok(()),
         };
         let folder = tempfile::tempdir().expect("temporary directory");
-        let folder = Directory::of_platform(folder.path()).expect("directory");
+        let folder = Directory::open_platform(folder.path()).expect("directory");
         let destination = Destination { folder: &folder, client: Some(client), keeps_name: false };
-        first_free(destination, OsStr::new(name), place)
+        first_free(destination, OsStr::new(name), move_to)
             .map(|name| name.display().to_string())
             .map_err(|failure| failure.to_string())
     }

@@ -7,14 +7,14 @@ use mysimbdp_platform::files::{self, FileError};
 
 use crate::state_files::Damaged;
 
-/// What the directory of a held or discarded file says.
+/// What the directory of a held or discarded file explains.
 #[derive(Debug)]
 pub enum Explained {
     By(Reason),
-    /// The file is there, but its reason cannot be read.
+    /// The file exists, but its reason cannot be read.
     Damaged(Damaged),
-    /// The file has moved on.
-    Nowhere,
+    /// The file has been moved elsewhere.
+    Absent,
 }
 
 /// The reason beside a held or discarded file.
@@ -31,7 +31,7 @@ pub fn reason_in(directory: &Path) -> Result<Explained, FileError> {
         },
         // A file moves with its directory, so it is still here.
         Err(error) if error.is_not_found() && files::exists(directory) => "it is missing".to_owned(),
-        Err(error) if error.is_not_found() => return Ok(Explained::Nowhere),
+        Err(error) if error.is_not_found() => return Ok(Explained::Absent),
         Err(error) => return Err(error),
     };
     Ok(Explained::Damaged(Damaged::new(path, fault)))

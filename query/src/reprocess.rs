@@ -1,4 +1,4 @@
-//! Archived files go back to staging, as runs that replace what their app has stored before.
+//! Returns archived files to staging, as runs that replace what their app stored before.
 
 use jiff::Timestamp;
 use mysimbdp_config::Config;
@@ -6,23 +6,23 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::outcome::Run;
 use mysimbdp_platform::clock;
-use mysimbdp_spool::replace::{self, Succession};
+use mysimbdp_spool::replace::{self, ReplacementTimes};
 use mysimbdp_spool::staging;
 use mysimbdp_store::history::History;
 
 use crate::error::QueryError;
 use crate::retry::is_there;
 
-/// Has archived contents be run again.
+/// Runs archived contents again.
 #[derive(Debug)]
 pub struct Reprocessing<'a> {
     config: &'a Config,
     history: &'a History,
-    /// Nothing is staged; all that would be in the way is found.
+    /// Only checks what would be in the way, and stages nothing.
     dry_run: bool,
 }
 
-/// A content that is staged again, or would be.
+/// A content that was staged again, or would be without `dry_run`.
 #[derive(Debug)]
 pub struct Reprocessed {
     pub ingestion: IngestionId,
@@ -35,7 +35,7 @@ impl<'a> Reprocessing<'a> {
         Self { config, history, dry_run }
     }
 
-    /// One content.
+    /// Runs one content again.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl<'a> Reprocessing<'a> {
         )))
     }
 
-    /// All of a client that were received since then. Each is reported as it is done; what is in the way of one is not in the way
+    /// Runs all contents of a client again that were received since then. Each is reported as it is done; what is in the way of one is not in the way
     /// of others.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl<'a> Reprocessing<'a> {
         client: &ClientId,
         ingestion: IngestionId,
         runs: &[Run],
-    ) -> Result<Succession, QueryError> {
+    ) -> Result<ReplacementTimes, QueryError> {
         let refused = QueryError::NotConfigured;
         let Some(settings) = self.config.client(client) else {
             return Err(refused("the config has no such client any more".to_owned()));
@@ -136,7 +136,8 @@ impl<'a> Reprocessing<'a> {
         if let Some(reason) = replace::refusal(app, replace::last_ingested(runs)) {
             return Err(refused(format!("it cannot be replaced: {reason}")));
         }
-        replace::after(runs, clock::now()).ok_or_else(|| QueryError::NotFound("it has no history".to_owned()))
+        replace::replacement_times(runs, clock::now())
+            .ok_or_else(|| QueryError::NotFound("it has no history".to_owned()))
     }
 
     /// # Errors

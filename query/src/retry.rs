@@ -1,4 +1,4 @@
-//! A held file goes back to staging, a discarded one back to where it was dropped.
+//! Returns a held file to staging, and a discarded one to where it was dropped.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path};
@@ -18,7 +18,7 @@ use crate::error::QueryError;
 use crate::free_name;
 use crate::reason_file::{Explained, reason_in};
 
-/// Where the file is now.
+/// Where the file has been moved.
 #[derive(Debug)]
 pub enum Retried {
     Staged { ingestion: IngestionId, client: ClientId },
@@ -73,7 +73,7 @@ fn retry_set_aside(config: &Config, id: &str) -> Result<Option<Retried>, QueryEr
         }
         let reason = match reason_in(&directory)? {
             Explained::By(reason) if staging::is_held_late(id) => reason,
-            Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {
+            Explained::By(_) | Explained::Damaged(_) | Explained::Absent => {
                 let problem = format!("{id} was set aside as it is damaged; `mysimbdp purge` removes it");
                 return Err(QueryError::InvalidData(problem));
             }
@@ -108,7 +108,7 @@ fn retry_discarded(config: &Config, id: &str) -> Result<Retried, QueryError> {
                     "{damaged}; drop the file that lies there again"
                 )));
             }
-            Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {}
+            Explained::By(_) | Explained::Damaged(_) | Explained::Absent => {}
         }
     }
     Err(unknown(id))
@@ -120,7 +120,7 @@ fn drop_damaged(config: &Config, directory: &Path, error: StagingError) -> Resul
         Explained::By(reason) if files::exists(&directory.join(&reason.file)) => {
             drop_again(config, directory, &reason, |name| name == reason.file.as_str())
         }
-        Explained::By(_) | Explained::Damaged(_) | Explained::Nowhere => {
+        Explained::By(_) | Explained::Damaged(_) | Explained::Absent => {
             let problem =
                 format!("{}; drop again what lies there, with `mysimbdp drop`", error_chain(&error));
             Err(QueryError::InvalidData(problem))
@@ -144,7 +144,7 @@ fn drop_again(
     if let Some(client) = reason.client.as_ref().filter(|_| !keeps_name) {
         must_be_configured(config, client)?;
     }
-    let from = Directory::of_platform(directory)?;
+    let from = Directory::open_platform(directory)?;
     let to = DropDirectory::make(&config.layout)?.make_directory(&target.parent())?;
     let client = reason.client.as_ref().and_then(|client| config.client(&client.parse().ok()?));
     let destination = free_name::Destination { folder: &to, client, keeps_name };
@@ -165,7 +165,7 @@ fn unknown(id: &str) -> QueryError {
     ))
 }
 
-/// Nobody would take it where it returns to; where it lies, a person or `purge` finds it.
+/// Where it would return to, nothing would take it; where it is now, a person or `purge` finds it.
 fn must_be_configured(config: &Config, client: &str) -> Result<(), QueryError> {
     if client.parse().is_ok_and(|id| config.client(&id).is_some()) {
         return Ok(());

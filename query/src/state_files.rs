@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::clock;
 use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::notice::Notice;
 use mysimbdp_platform::process::ProcessId;
-use mysimbdp_platform::sign::Notice;
 use serde::de::IgnoredAny;
 
 /// Who says it in a notice.

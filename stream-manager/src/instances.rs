@@ -1,8 +1,8 @@
-//! What must be known after the manager was killed: one file for each slot that has a session at the broker, and one for
+//! The state that must survive a kill of the manager: one file for each slot that has a session at the broker, and one for
 //! each stream with the number of instances that it should have.
 //!
-//! A slot's file is written and synced before its process is started, so there is no moment at which a session, with the
-//! messages that the broker keeps for it, could be forgotten. It is written only when an instance starts or ends.
+//! A slot's file is written and synced before its process is started, so at no moment can a session be lost, nor the
+//! messages that the broker keeps for it. The file is written only when an instance starts or ends.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ const WANTED_SUFFIX: &str = ".wanted.json";
 pub struct Record {
     #[serde(flatten)]
     pub key: SlotKey,
-    /// `None` where none was started, or where it is known to have ended.
+    /// `None` if no process was started, or if it is known to have ended.
     pub process: Option<Started>,
 }
 
@@ -42,11 +42,11 @@ pub struct Wanted {
     #[serde(flatten)]
     pub key: StreamKey,
     pub wanted: u32,
-    /// By a person; else the policy decides.
+    /// A person has set the number; otherwise the policy decides.
     pub pinned: bool,
 }
 
-/// The files below `state/instances/`.
+/// The files in `state/instances/`.
 #[derive(Clone, Debug)]
 pub struct Registry {
     directory: PathBuf,
@@ -59,13 +59,15 @@ impl Registry {
         Ok(Self { directory })
     }
 
-    /// All slots. A slot whose file is damaged is known by the file's name; its process, if any, is found by its process tag.
+    /// Reads the records of all slots. If a file is damaged, its name identifies the slot; the slot's process, if any, is
+    /// found by its process tag.
     pub fn records(&self) -> Result<Vec<Record>, FileError> {
         let without_process = |name: &str| SlotKey::of_name(name).map(|key| Record { key, process: None });
         self.read(SLOT_SUFFIX, without_process)
     }
 
-    /// All that can be read. If a file is damaged, the policy of its stream decides until a person does again.
+    /// Reads the numbers of all streams. If a file is damaged, the stream's policy decides until a person sets a number
+    /// again.
     pub fn wanted(&self) -> Result<Vec<Wanted>, FileError> {
         self.read(WANTED_SUFFIX, |_| None)
     }
@@ -74,24 +76,24 @@ impl Registry {
         self.put(format!("{}{SLOT_SUFFIX}", record.key), record)
     }
 
-    /// The slot has no session any more.
+    /// Removes the record of a slot that no longer has a session.
     pub fn remove(&self, key: &SlotKey) -> Result<(), FileError> {
-        files::remove_file_if_there(&self.directory.join(format!("{key}{SLOT_SUFFIX}")))
+        files::remove_file_if_exists(&self.directory.join(format!("{key}{SLOT_SUFFIX}")))
     }
 
-    pub fn want(&self, wanted: &Wanted) -> Result<(), FileError> {
+    pub fn write_wanted(&self, wanted: &Wanted) -> Result<(), FileError> {
         self.put(format!("{}{WANTED_SUFFIX}", wanted.key), wanted)
     }
 
     fn put(&self, name: String, content: &impl Serialize) -> Result<(), FileError> {
         let path = self.directory.join(name);
-        // These types have no map keys and no numbers that JSON could refuse.
+        // These types have no map keys or numbers that JSON cannot represent.
         let text = serde_json::to_vec(content).unwrap_or_default();
         files::write_durable(&path, &text)?;
         files::sync_dir(&self.directory)
     }
 
-    /// Reads the files with this suffix; `damaged` gives what can be told from the name of one that cannot be read.
+    /// Reads the files with this suffix; `damaged` returns what the name of a damaged file tells.
     fn read<T: DeserializeOwned>(
         &self,
         suffix: &str,
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_are_found_again_and_the_slot_of_a_torn_one_too() {
+    fn records_are_read_back_and_a_torn_record_still_gives_its_slot() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
         let registry = Registry::open(&layout).expect("open");
@@ -136,7 +138,7 @@ mod tests {
             registry.write(record).expect("write");
         }
         let wanted = Wanted { key: key.clone(), wanted: 2, pinned: true };
-        registry.want(&wanted).expect("want");
+        registry.write_wanted(&wanted).expect("want");
         for torn in ["client1.stream.2.slot.json", "client1.stream.wanted.json", "nobody.slot.json"] {
             files::write_atomic(&layout.instances().join(torn), b"{\"client\":").expect("torn");
         }
@@ -144,7 +146,7 @@ mod tests {
         let third = Record { key: key.slot(2), process: None };
         assert_eq!(registry.records().expect("records"), [first, second, third]);
         assert_eq!(registry.wanted().expect("wanted"), []);
-        registry.want(&wanted).expect("want again");
+        registry.write_wanted(&wanted).expect("want again");
         assert_eq!(registry.wanted().expect("wanted"), [wanted]);
 
         registry.remove(&key.slot(0)).expect("remove");

@@ -1,4 +1,4 @@
-//! Which stream, and which slot of it.
+//! The keys that identify a stream and a slot of it.
 
 use std::fmt;
 
@@ -28,20 +28,20 @@ impl StreamKey {
 }
 
 impl SlotKey {
-    /// The slot whose [`Display`](fmt::Display) is this name.
+    /// Parses the name that [`Display`](fmt::Display) writes.
     pub fn of_name(name: &str) -> Option<Self> {
         let (stream, slot) = name.rsplit_once('.')?;
         let (client, stream) = stream.split_once('.')?;
         Some(StreamKey { client: client.parse().ok()?, stream: stream.to_owned() }.slot(slot.parse().ok()?))
     }
 
-    /// The fixed MQTT client id of the slot, which is also the name that its instance reports under.
+    /// Returns the slot's fixed MQTT client id, which is also the name that its instance uses in reports.
     pub fn instance(&self, config: &Config) -> String {
         format!("{}-{self}", config.settings.broker.topic_prefix.replace('/', "-"))
     }
 }
 
-/// `<client>.<stream>`: neither can hold a dot, so no two streams have the same name.
+/// `<client>.<stream>`: neither part can contain a dot, so no two streams have the same name.
 impl fmt::Display for StreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.client, self.stream)

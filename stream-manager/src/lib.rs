@@ -1,21 +1,21 @@
-//! Starts, stops, watches and scales the clients' stream apps.
+//! Starts, stops, monitors and scales the clients' stream apps.
 //!
-//! A reconcile loop: each pass looks at everything, decides purely, and does what is due. Messages, requests and ended
-//! processes only make it look sooner.
+//! A reconcile loop: each pass reads the whole state, decides purely, and does what is due. Messages, requests and ended
+//! processes only make the next pass come sooner.
 //!
-//! 1. [`instances`]: what an earlier manager left running is found again, and adopted;
-//! 2. [`prepare`]: collections, and the session of a stream that may have no instance;
-//! 3. [`observe`]: reports and requests arrive; [`load`] sums the reports up;
+//! 1. [`instances`]: instances that an earlier manager left running are found and adopted;
+//! 2. [`prepare`]: the collections of a stream are created, and a session if the stream has no instance yet;
+//! 3. [`observe`]: reports and requests are received; [`load`] sums up the reports;
 //! 4. [`scaling`]: how many instances should there be? (pure)
-//! 5. [`plan`]: what has to be done in which [`slot`] for that? (pure)
-//! 6. [`spawn`]: instances are started, signalled, and started again with back-off;
-//! 7. [`control`]: what a person asks for goes before what the policy decides.
+//! 5. [`plan`]: which actions in which [`slot`] does that take? (pure)
+//! 6. [`spawn`]: instances are started, signalled, and restarted with back-off;
+//! 7. [`control`]: a person's request takes precedence over the policy's decision.
 //!
-//! **Instances outlive the manager** when it is killed: the next one adopts them by pid and start time. When it is
-//! *told* to stop, by Ctrl-C or SIGTERM, it stops them all, because then a person means everything; their sessions
-//! stay, so that the broker goes on queuing until they are started again.
+//! **Instances outlive the manager** if it is killed: the next one adopts them by pid and start time. If the manager is
+//! *asked* to stop, by Ctrl-C or SIGTERM, it stops all instances, because a person who does that means all of them. Their
+//! sessions remain, so that the broker keeps queuing until they are started again.
 
-// The map above names the private modules too.
+// The list above links to private modules too.
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod control;
@@ -41,7 +41,7 @@ use tokio::task::JoinSet;
 
 use crate::manager::Manager;
 
-/// Requests between the socket and the loop; those who ask more wait.
+/// Requests queued between the socket and the loop; further callers wait.
 const CALLS_MAX: usize = 64;
 
 /// Why the manager cannot run.
@@ -68,7 +68,7 @@ impl Error {
 ///
 /// # Errors
 ///
-/// Another manager runs on this data root, or its `state/` cannot be used.
+/// If another manager runs on this data root, or its `state/` cannot be used.
 pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
     let live = config.into();
     let (config, followed) = (live.running(), live.follow());
@@ -76,13 +76,13 @@ pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>)
     let listener = Listener::bind(&config.layout.stream_manager_socket())?;
     let mut manager = Manager::start(live).await?;
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
-    // Ended by the end of this function, whichever it is.
-    let mut beside = JoinSet::new();
-    beside.spawn(control::socket::serve(listener, calls));
-    beside.spawn(logs::rotate(followed));
+    // Dropping it ends these tasks, whichever way this function ends.
+    let mut background = JoinSet::new();
+    background.spawn(control::socket::serve(listener, calls));
+    background.spawn(logs::rotate(followed));
     tracing::info!(streams = manager.streams(), "stream-manager at work");
     manager.work(incoming, shutdown).await;
-    beside.shutdown().await;
+    background.shutdown().await;
     manager.stop_all().await;
     tracing::info!("stream-manager ended");
     Ok(())

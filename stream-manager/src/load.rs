@@ -1,27 +1,27 @@
-//! What a stream's instances report, summed up for [`crate::scaling`].
+//! Sums up the reports of a stream's instances for [`crate::scaling`].
 //!
-//! Reports come from outside. Each is clamped to what is possible, the newest of an instance replaces the one before, and
-//! one that is old, or is about a time before the last change, says nothing. Reports in the array form name no instance:
-//! they count for the stream as a whole.
+//! Reports come from outside. Each is clamped to what is possible, and an instance's newest report replaces the previous
+//! one. A report that is old, or covers time before the last change, is ignored. Reports in the array form name no
+//! instance: they count for the stream as a whole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use mysimbdp_model::message::Report;
 
-/// Reports without an instance that are kept; as many as a stream can have instances.
+/// How many reports without an instance are kept: as many as a stream can have instances.
 const UNNAMED_MAX: usize = 64;
 
-/// A report counts for this many intervals: one may come late, a second one missing means silence.
+/// A report is valid for this many intervals: one report may be late, but two missing ones mean silence.
 const FRESH_INTERVALS: u32 = 2;
 
-/// What scaling is decided on.
+/// The input of a scaling decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StreamLoad {
     pub running: u32,
-    /// How many of them have said how busy they are; 0 where nothing is known.
+    /// How many of them have reported how busy they are; 0 if nothing is known.
     pub reporting: u32,
-    /// Sum of the shares of time in which those were storing; at most `reporting`.
+    /// Sum over those of the share of time in which each was storing; at most `reporting`.
     pub busy: f64,
     /// Mean time from a message's arrival to its acknowledgement.
     pub processing_seconds: f64,
@@ -50,8 +50,8 @@ impl Load {
         Self { report_every, by_slot: BTreeMap::new(), unnamed: VecDeque::new() }
     }
 
-    /// Takes a report of the instance in `slot`, or of one that it does not name.
-    pub fn take(&mut self, report: &Report, slot: Option<u32>, now: Instant) {
+    /// Records a report of the instance in `slot`; `None` if the report names no instance.
+    pub fn record(&mut self, report: &Report, slot: Option<u32>, now: Instant) {
         let sample = Sample::of(report, self.report_every, now);
         match slot {
             Some(slot) => {
@@ -66,10 +66,15 @@ impl Load {
         }
     }
 
-    /// The load of the instances in `running`, from reports about the time after `changed_at`.
-    pub fn of(&self, running: &BTreeSet<u32>, changed_at: Option<Instant>, now: Instant) -> StreamLoad {
+    /// Sums up the load of the instances in `running`, from reports that cover only time after `changed_at`.
+    pub fn summarize(
+        &self,
+        running: &BTreeSet<u32>,
+        changed_at: Option<Instant>,
+        now: Instant,
+    ) -> StreamLoad {
         let window = self.report_every * FRESH_INTERVALS;
-        let tells = |sample: &&Sample| {
+        let is_valid = |sample: &&Sample| {
             let fresh = now.saturating_duration_since(sample.at) <= window;
             fresh
                 && changed_at
@@ -81,11 +86,11 @@ impl Load {
             .iter()
             .filter(|(slot, _)| running.contains(slot))
             .map(|(_, sample)| sample)
-            .filter(tells)
+            .filter(is_valid)
             .collect();
         if named.is_empty() {
-            let unnamed: Vec<&Sample> = self.unnamed.iter().filter(tells).collect();
-            // Nobody can tell whose they are, so their mean stands for all.
+            let unnamed: Vec<&Sample> = self.unnamed.iter().filter(is_valid).collect();
+            // It is unknown whose they are, so their mean stands for all instances.
             return sum(&unnamed, running_count, if unnamed.is_empty() { 0 } else { running_count });
         }
         sum(&named, running_count, named.len() as u32)
@@ -100,10 +105,10 @@ impl Sample {
             _ => report_every,
         };
         let (seconds, messages) = (report.average_processing_time, report.total_number_of_messages_ingested);
-        // The array form does not say how busy the instance was. Of one that takes message after message this is exact;
-        // one that works on many at once seems busier than it is, and had better report the object form.
-        let guessed = seconds * messages as f64 / covers.as_secs_f64().max(1e-3);
-        let utilization = report.utilization.unwrap_or(guessed).clamp(0.0, 1.0);
+        // The array form does not say how busy the instance was. The estimate is exact for an app that handles one message
+        // at a time. An app that handles many at once seems busier than it is, and should report the object form.
+        let estimated = seconds * messages as f64 / covers.as_secs_f64().max(1e-3);
+        let utilization = report.utilization.unwrap_or(estimated).clamp(0.0, 1.0);
         Self { at: now, covers, utilization, processing_seconds: seconds, messages }
     }
 }
@@ -150,18 +155,18 @@ mod tests {
     fn the_newest_report_of_each_running_instance_counts_once() {
         let (mut load, now) = (Load::new(EVERY), Instant::now());
         for (slot, utilization) in [(0, 0.1), (0, 0.9), (1, 0.5), (7, 1.0)] {
-            load.take(&busy(utilization), Some(slot), now);
+            load.record(&busy(utilization), Some(slot), now);
         }
-        let seen = load.of(&slots(&[0, 1, 2]), None, now);
+        let seen = load.summarize(&slots(&[0, 1, 2]), None, now);
         assert_eq!((seen.running, seen.reporting), (3, 2));
         assert!((seen.busy - 1.4).abs() < 1e-9, "{seen:?}");
     }
 
     #[test]
-    fn silence_and_reports_about_the_time_before_a_change_tell_nothing() {
+    fn silence_and_reports_about_the_time_before_a_change_are_ignored() {
         let (mut load, start) = (Load::new(EVERY), Instant::now());
-        load.take(&busy(0.9), Some(0), start + EVERY);
-        let at = |changed: Option<Instant>, now| load.of(&slots(&[0]), changed, now).reporting;
+        load.record(&busy(0.9), Some(0), start + EVERY);
+        let at = |changed: Option<Instant>, now| load.summarize(&slots(&[0]), changed, now).reporting;
         assert_eq!(at(None, start + EVERY), 1);
         assert_eq!(at(None, start + EVERY * 3), 1);
         assert_eq!(at(None, start + EVERY * 3 + Duration::from_secs(1)), 0);
@@ -172,9 +177,9 @@ mod tests {
     #[test]
     fn array_reports_stand_for_the_whole_stream() {
         let (mut load, now) = (Load::new(EVERY), Instant::now());
-        load.take(&report(r#"["client1", 0.3, 100, 1000]"#), None, now);
-        load.take(&report(r#"["client1", 0.1, 300, 1000]"#), None, now);
-        let seen = load.of(&slots(&[0, 1, 2, 3]), None, now);
+        load.record(&report(r#"["client1", 0.3, 100, 1000]"#), None, now);
+        load.record(&report(r#"["client1", 0.1, 300, 1000]"#), None, now);
+        let seen = load.summarize(&slots(&[0, 1, 2, 3]), None, now);
         assert_eq!((seen.running, seen.reporting), (4, 4));
         // Each stored for 30 s of its 60 s.
         assert!((seen.busy - 2.0).abs() < 1e-9, "{seen:?}");
@@ -183,19 +188,19 @@ mod tests {
     }
 
     #[test]
-    fn forged_reports_are_clamped_and_bounded() {
+    fn implausible_reports_are_clamped_and_bounded() {
         let (mut load, now) = (Load::new(EVERY), Instant::now());
         for _ in 0..10_000 {
-            load.take(
+            load.record(
                 &report(r#"["client1", 86400, 18446744073709551615, 18446744073709551615]"#),
                 None,
                 now,
             );
         }
-        let mut invalid = busy(1.0);
-        invalid.interval = Some(1e-300);
-        load.take(&invalid, None, now);
-        let seen = load.of(&slots(&[0]), None, now);
+        let mut implausible = busy(1.0);
+        implausible.interval = Some(1e-300);
+        load.record(&implausible, None, now);
+        let seen = load.summarize(&slots(&[0]), None, now);
         assert!(
             seen.busy <= 1.0 && seen.messages_per_report.is_finite() && load.unnamed.len() == UNNAMED_MAX
         );

@@ -11,42 +11,42 @@ use tokio::sync::watch;
 
 use crate::spawn::log_file;
 
-/// An app that writes as fast as it can fills a disk within minutes; to look costs microseconds.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// An app that writes as fast as it can fills a disk within minutes; a check costs microseconds.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Log {
     path: PathBuf,
     rotation: RotateByCopy,
-    /// Said once, not with every look.
+    /// The last rotation failed. Keeps the failure from being logged with every check.
     failing: bool,
 }
 
-/// Rotates daily, and what is full, until it is dropped: the logs of all clients that the config has at the time.
+/// Rotates the logs of all clients in the current config, each daily and whenever it is full, until it is dropped.
 pub(crate) async fn rotate(mut config: watch::Receiver<Arc<Config>>) {
     let mut logs = all(&config.borrow_and_update(), Vec::new());
     loop {
         if config.has_changed().unwrap_or_default() {
             logs = all(&config.borrow_and_update(), logs);
         }
-        let looked = tokio::task::spawn_blocking(move || {
+        let rotated = tokio::task::spawn_blocking(move || {
             logs.iter_mut().for_each(rotate_one);
             logs
         });
-        logs = match looked.await {
+        logs = match rotated.await {
             Ok(logs) => logs,
-            // Only the runtime's end cancels it.
+            // It is only cancelled when the runtime shuts down.
             Err(_) => return,
         };
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CHECK_EVERY).await;
     }
 }
 
-/// The logs of this config; `before` are those that are known.
-fn all(config: &Config, mut before: Vec<Log>) -> Vec<Log> {
+/// Returns the logs of this config; those already in `known` keep their state.
+fn all(config: &Config, mut known: Vec<Log>) -> Vec<Log> {
     let clients = config.clients.values().filter(|client| !client.streams.is_empty());
-    let log = |path: PathBuf| match before.iter().position(|log| log.path == path) {
-        Some(known) => Some(before.swap_remove(known)),
+    let log = |path: PathBuf| match known.iter().position(|log| log.path == path) {
+        Some(index) => Some(known.swap_remove(index)),
         None => open(path, &config.settings.logs),
     };
     clients.map(|client| log_file(config, client)).filter_map(log).collect()

@@ -1,6 +1,6 @@
-//! What arrives over MQTT: reports and requests, and from whom.
+//! Receives reports and requests over MQTT, and finds out whom they are about.
 //!
-//! All of it comes from outside. What is malformed or invalid is counted, told once per burst, and changes nothing.
+//! All of this comes from outside. A malformed or invalid message is counted, logged once per burst, and changes nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,16 +14,16 @@ use mysimbdp_telemetry::logging::Bursts;
 use crate::control::Request;
 use crate::key::StreamKey;
 
-/// Messages handled before the streams are looked at again.
+/// Messages handled before the next pass over the streams.
 const MESSAGES_AT_ONCE: usize = 256;
 
-/// A burst of invalid messages is told again after this long.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// A burst of invalid messages is logged again after this long.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// A message that means something.
+/// A valid message.
 #[derive(Clone, Debug)]
 pub(crate) enum Observed {
-    /// `slot` is the instance that it names; a report in the array form names none.
+    /// `slot` is the slot of the instance that the report names; a report in the array form names none.
     Report {
         report: Report,
         stream: StreamKey,
@@ -35,7 +35,7 @@ pub(crate) enum Observed {
     },
 }
 
-/// Why a message means nothing.
+/// Why a message is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidMessage {
     #[error(transparent)]
@@ -56,11 +56,11 @@ pub(crate) enum InvalidMessage {
     TooManyRequests,
 }
 
-/// What is subscribed to, on the broker's present address.
+/// The manager's subscription, at the broker's present address.
 #[derive(Debug)]
 pub(crate) struct BrokerSubscription {
     session: Session,
-    /// Since when the broker has been there without a break.
+    /// Since when the connection has been up without interruption.
     connected_since: Option<Instant>,
 }
 
@@ -73,7 +73,7 @@ impl BrokerSubscription {
         }
     }
 
-    /// Where the broker is; `None` while there is none.
+    /// The broker's address; `None` while there is no broker.
     pub(crate) fn url(&self) -> Option<&str> {
         self.session.url()
     }
@@ -83,9 +83,9 @@ impl BrokerSubscription {
         self.session.link()
     }
 
-    /// Looks whether the broker is there; `anew` has the time since when it is begin again.
-    pub(crate) fn watch_connection(&mut self, anew: bool, now: Instant) {
-        let before = self.connected_since.filter(|_| !anew);
+    /// Checks whether the connection is up; with `reset`, the time since when it has been up begins again.
+    pub(crate) fn watch_connection(&mut self, reset: bool, now: Instant) {
+        let before = self.connected_since.filter(|_| !reset);
         self.connected_since = self.session.link().map(|_| before.unwrap_or(now));
     }
 
@@ -93,12 +93,12 @@ impl BrokerSubscription {
         self.connected_since
     }
 
-    /// Why the broker cannot be spoken with now.
+    /// Why the broker is unavailable now.
     pub(crate) fn obstacle(&self) -> Option<String> {
         self.session.obstacle()
     }
 
-    /// The next messages, never none. May be dropped while it waits.
+    /// Waits for the next messages, at least one. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Vec<Incoming> {
         let mut messages = Vec::new();
         loop {
@@ -106,12 +106,12 @@ impl BrokerSubscription {
             while let Some(next) = event {
                 match next {
                     LinkEvent::Message(incoming) => messages.push(incoming),
-                    // The link itself tells of outages in the log; instances and slots do not depend on it.
+                    // The link itself logs outages; instances and slots do not depend on it.
                     LinkEvent::Connected => {}
                     LinkEvent::Disconnected { .. } => self.connected_since = None,
                 }
-                let has_room = messages.len() < MESSAGES_AT_ONCE;
-                event = if has_room { self.session.try_next() } else { None };
+                let has_capacity = messages.len() < MESSAGES_AT_ONCE;
+                event = if has_capacity { self.session.try_next() } else { None };
             }
             if !messages.is_empty() {
                 return messages;
@@ -124,7 +124,7 @@ impl BrokerSubscription {
     }
 }
 
-/// Reads a message; `known` finds the stream and slot that a report is about.
+/// Parses a message; `known` finds the stream and slot that a report is about.
 pub(crate) fn observe(
     incoming: Incoming,
     config: &Config,
@@ -151,9 +151,9 @@ pub(crate) fn observe(
     }
 }
 
-/// What was invalid, and on which topic. All of it is one kind.
+/// Counts invalid messages, with the reason and topic of the last one. They are all of one kind.
 pub(crate) type InvalidBursts = Bursts<(), (InvalidMessage, String)>;
 
 pub(crate) fn invalid_bursts() -> InvalidBursts {
-    Bursts::new(TELL_EVERY)
+    Bursts::new(LOG_EVERY)
 }

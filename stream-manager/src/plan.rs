@@ -1,54 +1,54 @@
-//! What is to be done so that a stream has the instances that it should have.
+//! Plans the actions that bring a stream to the number of instances that it should have.
 //!
-//! Pure: the slots and the wanted number in, actions out; every pass asks anew, and what has been done is not asked
-//! for again. Three rules:
+//! Pure: slots and the wanted number in, actions out. Every pass plans again, and an action that has been carried out is
+//! not planned again. Three rules:
 //!
-//! 1. **Up** takes a parked slot, as messages may wait there, else the lowest empty one. **Down** drains the highest.
-//! 2. **No session is left alone.** The broker hands each session of a shared subscription its share, also one that
-//!    nobody reads. So a parked slot is started even where it is not wanted, and then drained.
-//! 3. **The last session stays** when nothing is wanted: the lowest slot is stopped, not drained, so that the broker goes
-//!    on queuing for the client.
+//! 1. **Up** starts a parked slot, as messages may wait there, else the lowest empty one. **Down** drains the highest.
+//! 2. **No session stays unread.** The broker gives each session of a shared subscription its share, even if nobody
+//!    reads it. So a parked slot is started even if it is not wanted, and then drained.
+//! 3. **The last session stays** if no instance is wanted: the lowest slot is stopped, not drained, so that the broker
+//!    keeps queuing for the client.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::slot::{Slot, Told};
+use crate::slot::{DrainSignal, Slot};
 
-/// A stream as it is.
+/// The present state of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
     pub slots: &'a [Slot],
     pub wanted: u32,
-    /// How many more processes the manager may start, over all clients.
+    /// How many more processes the manager may start, for all clients together.
     pub may_start: u32,
-    /// Slots whose process handles the signal to drain; to any other it would mean death.
-    pub listening: &'a BTreeSet<u32>,
+    /// Slots whose process handles the signal to drain; it would kill any other process.
+    pub ready_to_drain: &'a BTreeSet<u32>,
     /// Slots whose process hangs.
     pub silent: &'a BTreeSet<u32>,
-    /// Of what would be started now; `None` where nothing can be started yet.
+    /// Fingerprint of what would be started now; `None` if nothing can be started yet.
     pub fingerprint: Option<u64>,
 }
 
-/// One thing to do.
+/// One action in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// Start a process in this slot.
     Start(u32),
-    /// Have it drained.
+    /// Begin to drain the process.
     Drain(u32),
-    /// Signal the drain to a process that has come to listen.
-    Tell(u32),
+    /// Signal the drain to a process that now handles the signal.
+    SignalDrain(u32),
     /// End the process and keep the session.
     Stop(u32),
-    /// The same of one that hangs, whose slot is started again then.
+    /// Stop a process that hangs; its slot is then started again.
     Replace(u32),
-    /// End what has not ended in its time.
+    /// Kill a process that did not end in time.
     Kill(u32),
-    /// Not to be started again, the session stays.
+    /// Do not start a process again; the session stays.
     Park(u32),
 }
 
-/// The actions that are due now.
+/// Returns the actions that are due now.
 pub fn plan(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
     let mut actions = overdue(snapshot, now);
     let mut replaced = outdated(snapshot);
@@ -61,7 +61,7 @@ pub fn plan(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
     actions
 }
 
-/// The actions that are due now for a stream that is not configured any more: all of it is stopped.
+/// Returns the actions that are due now for a stream that is no longer configured: all its instances are stopped.
 pub fn retire(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
     let running =
         |(slot, state): (u32, &Slot)| matches!(state, Slot::Running(_)).then_some(Action::Stop(slot));
@@ -70,11 +70,13 @@ pub fn retire(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
     actions
 }
 
-/// Processes that were asked to leave, and can be told or have had their time.
+/// Processes on their way out that can now be signalled, or whose time is up.
 fn overdue(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
     let due = |(slot, state): (u32, &Slot)| match state {
-        Slot::Draining { told: None, .. } if snapshot.listening.contains(&slot) => Some(Action::Tell(slot)),
-        Slot::Draining { told: Some(Told { kill_at, .. }), .. } | Slot::Stopping { kill_at, .. }
+        Slot::Draining { signal: None, .. } if snapshot.ready_to_drain.contains(&slot) => {
+            Some(Action::SignalDrain(slot))
+        }
+        Slot::Draining { signal: Some(DrainSignal { kill_at, .. }), .. } | Slot::Stopping { kill_at, .. }
             if *kill_at <= now =>
         {
             Some(Action::Kill(slot))
@@ -84,7 +86,7 @@ fn overdue(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
     snapshot.numbered().filter_map(due).collect()
 }
 
-/// Instances that were started with another program, address or setting: they come back with the present ones.
+/// Instances that were started with another program, address or setting: they are restarted with the present ones.
 fn outdated(snapshot: &Snapshot<'_>) -> BTreeSet<u32> {
     let Some(present) = snapshot.fingerprint else { return BTreeSet::new() };
     let other = |state: &Slot| matches!(state, Slot::Running(instance) if instance.fingerprint != present);
@@ -93,32 +95,32 @@ fn outdated(snapshot: &Snapshot<'_>) -> BTreeSet<u32> {
 
 fn surplus(snapshot: &Snapshot<'_>, replaced: &BTreeSet<u32>) -> Vec<Action> {
     let serving: Vec<(u32, &Slot)> = snapshot.numbered().filter(|(_, state)| state.serves()).collect();
-    let resting = snapshot.resting();
-    let leave = |(slot, state): &(u32, &Slot)| match state {
-        Slot::Running(_) if resting == Some(*slot) => Some(Action::Stop(*slot)),
+    let last_session = snapshot.last_session();
+    let action = |(slot, state): &(u32, &Slot)| match state {
+        Slot::Running(_) if last_session == Some(*slot) => Some(Action::Stop(*slot)),
         Slot::Running(_) => Some(Action::Drain(*slot)),
-        Slot::BackingOff { .. } if resting == Some(*slot) => Some(Action::Park(*slot)),
-        // One that is backing off runs again before it can be drained; one that was given up waits for a person.
+        Slot::BackingOff { .. } if last_session == Some(*slot) => Some(Action::Park(*slot)),
+        // A slot that is backing off runs once more before it can be drained; one that was given up waits for a person.
         _ => None,
     };
     let count = serving.len().saturating_sub(snapshot.wanted as usize);
-    serving.iter().rev().take(count).filter(|(slot, _)| !replaced.contains(slot)).filter_map(leave).collect()
+    serving.iter().rev().take(count).filter(|(slot, _)| !replaced.contains(slot)).filter_map(action).collect()
 }
 
 fn starts(snapshot: &Snapshot<'_>, now: Instant) -> Vec<Action> {
     if snapshot.fingerprint.is_none() {
         return Vec::new();
     }
-    let resting = snapshot.resting();
+    let last_session = snapshot.last_session();
     let due = |state: &Slot| matches!(state, Slot::BackingOff { until, .. } if *until <= now);
-    let again = snapshot.numbered().filter(|(slot, state)| due(state) && resting != Some(*slot));
+    let again = snapshot.numbered().filter(|(slot, state)| due(state) && last_session != Some(*slot));
     let parked =
-        snapshot.numbered().filter(|(slot, state)| **state == Slot::Parked && resting != Some(*slot));
+        snapshot.numbered().filter(|(slot, state)| **state == Slot::Parked && last_session != Some(*slot));
     let parked: Vec<u32> = parked.map(|(slot, _)| slot).collect();
-    // A slot that is stopping will be parked, and be started again if it is wanted.
-    let coming = |state: &Slot| state.serves() || matches!(state, Slot::Stopping { .. });
-    let there = snapshot.slots.iter().filter(|state| coming(state)).count() + parked.len();
-    let missing = (snapshot.wanted as usize).saturating_sub(there);
+    // A slot that is stopping will be parked, and started again if it is wanted.
+    let will_serve = |state: &Slot| state.serves() || matches!(state, Slot::Stopping { .. });
+    let existing = snapshot.slots.iter().filter(|state| will_serve(state)).count() + parked.len();
+    let missing = (snapshot.wanted as usize).saturating_sub(existing);
     let empty =
         snapshot.numbered().filter(|(_, state)| **state == Slot::Empty).map(|(slot, _)| slot).take(missing);
     let new = parked.iter().copied().chain(empty).take(snapshot.may_start as usize);
@@ -130,8 +132,8 @@ impl Snapshot<'_> {
         (0..).zip(self.slots)
     }
 
-    /// The slot whose session stays although nothing is wanted.
-    fn resting(&self) -> Option<u32> {
+    /// The slot whose session stays although no instance is wanted.
+    fn last_session(&self) -> Option<u32> {
         let kept = || self.numbered().find(|(_, state)| state.keeps_session()).map(|(slot, _)| slot);
         if self.wanted == 0 { kept() } else { None }
     }
@@ -160,10 +162,10 @@ mod tests {
     fn snapshot<'a>(
         slots: &'a [Slot],
         wanted: u32,
-        listening: &'a BTreeSet<u32>,
+        ready_to_drain: &'a BTreeSet<u32>,
         silent: &'a BTreeSet<u32>,
     ) -> Snapshot<'a> {
-        Snapshot { slots, wanted, may_start: 100, listening, silent, fingerprint: Some(PRESENT) }
+        Snapshot { slots, wanted, may_start: 100, ready_to_drain, silent, fingerprint: Some(PRESENT) }
     }
 
     fn running() -> Slot {
@@ -172,8 +174,8 @@ mod tests {
 
     fn draining() -> Slot {
         let now = Instant::now();
-        let told = Some(Told { at: now, kill_at: now + Duration::from_secs(9) });
-        Slot::Draining { instance: instance(now), told }
+        let signal = Some(DrainSignal { at: now, kill_at: now + Duration::from_secs(9) });
+        Slot::Draining { instance: instance(now), signal }
     }
 
     fn stopping() -> Slot {
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_crashed_keeps_its_place_and_is_started_when_its_wait_is_over() {
+    fn a_crashed_slot_keeps_counting_and_is_started_when_its_wait_is_over() {
         let now = Instant::now();
         let wait = Slot::BackingOff { until: now + Duration::from_secs(1), crashes: 1 };
         assert_eq!(planned_at(&[wait.clone(), Slot::Empty], 1, now), []);
@@ -210,7 +212,7 @@ mod tests {
             [],
             "nothing stands in for a broken app"
         );
-        // Surplus: it must run once more before it can be drained.
+        // The slot is surplus, but must run once more before it can be drained.
         assert_eq!(planned_at(&[running(), wait.clone()], 1, now), []);
         assert_eq!(planned_at(&[running(), wait], 1, now + Duration::from_secs(1)), [Action::Start(1)]);
     }
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_started_with_other_settings_comes_back_in_its_own_slot() {
+    fn an_instance_with_other_settings_is_replaced_in_its_own_slot() {
         let mut old = instance(Instant::now());
         old.fingerprint = PRESENT + 1;
         assert_eq!(planned(&[Slot::Running(old), running(), Slot::Empty], 2), [Action::Stop(0)]);
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_replaced_in_its_own_slot_and_nothing_else_is_touched() {
+    fn an_instance_that_hangs_is_replaced_in_its_own_slot_and_no_other_is_affected() {
         let (none, hangs) = (BTreeSet::new(), BTreeSet::from([0]));
         let slots = [running(), running(), Slot::Empty];
         assert_eq!(plan(&snapshot(&slots, 2, &none, &hangs), Instant::now()), [Action::Replace(0)]);
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_not_configured_any_more_is_stopped_and_nothing_of_it_is_started() {
+    fn a_stream_that_is_no_longer_configured_is_stopped_and_nothing_of_it_is_started() {
         let none = BTreeSet::new();
         let now = Instant::now();
         let slots = [running(), Slot::Parked, stopping(), Slot::BackingOff { until: now, crashes: 1 }];
@@ -267,12 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_is_told_when_it_is_listened_to_and_ends_in_its_time() {
+    fn a_drain_is_signalled_once_the_process_handles_the_signal_and_is_killed_when_its_time_is_up() {
         let now = Instant::now();
-        let untold = [running(), Slot::Draining { instance: instance(now), told: None }];
+        let not_signalled = [running(), Slot::Draining { instance: instance(now), signal: None }];
         let none = BTreeSet::new();
-        assert_eq!(plan(&snapshot(&untold, 1, &none, &none), now), []);
-        assert_eq!(planned(&untold, 1), [Action::Tell(1)]);
+        assert_eq!(plan(&snapshot(&not_signalled, 1, &none, &none), now), []);
+        assert_eq!(planned(&not_signalled, 1), [Action::SignalDrain(1)]);
         let late = now + Duration::from_secs(60);
         assert_eq!(
             planned_at(&[running(), draining(), stopping()], 1, late),
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_started_without_leave() {
+    fn nothing_is_started_without_capacity_or_before_preparation() {
         let slots = [Slot::Empty, Slot::Empty, Slot::Empty];
         let none = BTreeSet::new();
         let at = |may_start, fingerprint| {
@@ -304,13 +306,17 @@ mod tests {
         ]
     }
 
-    /// Carries an action out as a well-behaved app would.
-    fn carry_out(slots: &mut [Slot], action: Action, now: Instant) {
-        let told = Told { at: now, kill_at: now + Duration::from_secs(9) };
+    /// Applies an action as if the app were well-behaved.
+    fn execute(slots: &mut [Slot], action: Action, now: Instant) {
+        let signal = DrainSignal { at: now, kill_at: now + Duration::from_secs(9) };
         let (slot, events) = match action {
             Action::Start(slot) => (slot, vec![Event::Started(instance(now))]),
-            Action::Drain(slot) => (slot, vec![Event::Drain, Event::Told(told), Event::Ended(Ended::Clean)]),
-            Action::Tell(slot) => (slot, vec![Event::Told(told), Event::Ended(Ended::Clean)]),
+            Action::Drain(slot) => {
+                (slot, vec![Event::Drain, Event::DrainSignalled(signal), Event::Ended(Ended::Clean)])
+            }
+            Action::SignalDrain(slot) => {
+                (slot, vec![Event::DrainSignalled(signal), Event::Ended(Ended::Clean)])
+            }
             Action::Stop(slot) | Action::Replace(slot) => {
                 (slot, vec![Event::Stop { kill_at: now }, Event::Ended(Ended::Clean)])
             }
@@ -325,26 +331,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_stream_comes_to_have_what_is_wanted_and_then_rests(
+        fn every_stream_converges_to_the_wanted_number_and_then_plans_nothing(
             mut slots in prop::collection::vec(any_slot(), 4..10), wanted in 0..5u32,
         ) {
             let mut now = Instant::now();
             for _ in 0..50 {
                 now += Duration::from_secs(120);
-                // What is on its way out ends in order.
+                // Processes on their way out end cleanly.
                 for slot in &mut slots {
                     if matches!(slot, Slot::Draining { .. } | Slot::Stopping { .. }) {
                         *slot = slot.after(Event::Ended(Ended::Clean), &restart(), now).expect("legal");
                     }
                 }
                 for action in planned_at(&slots, wanted, now) {
-                    carry_out(&mut slots, action, now);
+                    execute(&mut slots, action, now);
                 }
             }
             let count = |wanted: fn(&Slot) -> bool| slots.iter().filter(|slot| wanted(slot)).count();
             prop_assert_eq!(count(Slot::serves), wanted as usize, "{:?}", slots);
-            let alone = count(|slot| *slot == Slot::Parked);
-            prop_assert!(alone <= usize::from(wanted == 0), "sessions that nobody reads: {:?}", slots);
+            let unread = count(|slot| *slot == Slot::Parked);
+            prop_assert!(unread <= usize::from(wanted == 0), "sessions that nobody reads: {:?}", slots);
             prop_assert_eq!(planned_at(&slots, wanted, now), vec![], "a settled stream rests");
         }
     }

@@ -1,7 +1,7 @@
-//! What must be there before the first instance of a stream is started: the client's collections with the validators that
-//! the config gives, and a session, so that the broker queues for the stream from then on.
+//! Creates what must exist before the first instance of a stream is started: the client's collections with their
+//! configured validators, and a session, so that the broker queues for the stream from then on.
 //!
-//! Store and broker may be away for as long as they like: it is tried again until it is done.
+//! Store and broker may be unavailable for any length of time: each step is retried until it succeeds.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,10 +21,10 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(20);
 const BROKER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a broker keeps a session that nobody reads, and what it has queued for it: 7 days, a long weekend and more.
+/// How long the broker keeps a session that nobody reads, with its queued messages: 7 days, more than a long weekend.
 pub(crate) const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 86_400);
 
-/// What is not there yet.
+/// Why a preparation step failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrepareError {
     #[error("collection {collection:?} cannot be prepared")]
@@ -55,7 +55,7 @@ pub(crate) enum PrepareError {
     },
 }
 
-/// Why a preparation is not done yet; shared with the task that does it.
+/// Why a preparation is not complete yet; shared with the task that performs it.
 pub(crate) type Obstacle = Arc<Mutex<Option<String>>>;
 
 impl PrepareError {
@@ -67,9 +67,9 @@ impl PrepareError {
     }
 }
 
-/// Prepares the store, and the session of `session` if one is named; returns when both are done.
+/// Prepares the store, and the session of the slot `session` if there is one; returns when both are done.
 ///
-/// `obstacle` says what it waits for.
+/// While it waits, `obstacle` holds the reason.
 pub(crate) async fn prepare(
     config: Arc<Config>,
     client: Client,
@@ -87,7 +87,7 @@ pub(crate) async fn prepare(
     .await;
 }
 
-/// Has the broker forget the session of a slot whose process could not do that itself.
+/// Ends the broker session of a slot whose process could not end it itself.
 pub(crate) async fn forget(config: Arc<Config>, client: Client, stream: Stream, key: SlotKey) {
     until_done("session waits for its end", &client, &stream, &Obstacle::default(), || async {
         let source = |source| PrepareError::Session { instance: key.instance(&config), source };
@@ -108,9 +108,9 @@ async fn until_done<F>(
     let (mut wait, mut failures) = (RETRY_FIRST, 0u32);
     while let Err(error) = attempt().await {
         failures += 1;
-        let away = if error.is_of_broker() { "the broker is away" } else { "the store is away" };
-        set(obstacle, Some(format!("{away}: {}", error_chain(&error))));
-        // Once per outage.
+        let unavailable = if error.is_of_broker() { "the broker is away" } else { "the store is away" };
+        set(obstacle, Some(format!("{unavailable}: {}", error_chain(&error))));
+        // Logged once per outage.
         if failures == 1 {
             tracing::warn!(client = %client.id, stream = stream.name, error = %error_chain(&error), "{what}");
         }
@@ -165,7 +165,7 @@ fn session_options(config: &Config, key: &SlotKey) -> Result<ConnectOptions, Pre
     Ok(ConnectOptions {
         keep_alive: config.broker_keep_alive,
         session_expiry: Some(SESSION_EXPIRY),
-        // Whatever the broker sends at once stays unacknowledged, and so in the session.
+        // Messages that the broker sends right after connecting are not acknowledged, so they stay in the session.
         receive_maximum: 1,
         ..ConnectOptions::new(address::broker(config)?, key.instance(config))
     })

@@ -1,8 +1,8 @@
-//! A numbered place for one instance of a stream, and how what is in it may change.
+//! The state of a slot, the numbered place of one instance of a stream, and its legal transitions.
 //!
-//! A slot has a fixed MQTT client id, and so at most one session at the broker, which goes on queuing messages while
-//! no process runs. This is why a slot that has no process is not always empty: only a drain that ended in order ends the
-//! session too. All moves are in [`Slot::after`].
+//! A slot has a fixed MQTT client id, and so at most one session at the broker, which keeps queuing messages while no
+//! process runs. This is why a slot without a process is not always empty: only a drain that completed cleanly ends the
+//! session too. All transitions are in [`Slot::after`].
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -11,34 +11,34 @@ use jiff::Timestamp;
 use mysimbdp_config::settings;
 use mysimbdp_platform::process::ProcessId;
 
-/// A start that the machine has hindered is tried again after about this long.
-const HINDERED_WAIT: Duration = Duration::from_secs(5);
+/// A start that failed for lack of resources is tried again after about this long.
+const EXHAUSTED_WAIT: Duration = Duration::from_secs(5);
 
-/// What is in a slot.
+/// The state of a slot.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Slot {
     /// No process, and no session at the broker.
     #[default]
     Empty,
-    /// No process, but the broker keeps the session and queues for it.
+    /// No process, but the broker keeps the session and queues messages for it.
     Parked,
     Running(Instance),
-    /// To take what is left, end its session and exit; it has been told so if `told` says when.
+    /// The process is to handle what is left, end its session and exit. `signal` is `None` until it has been signalled.
     Draining {
         instance: Instance,
-        told: Option<Told>,
+        signal: Option<DrainSignal>,
     },
-    /// Told to store what it has taken and exit; the session stays.
+    /// The process has been signalled to store the messages it has received and exit; the session stays.
     Stopping {
         instance: Instance,
         kill_at: Instant,
     },
-    /// Crashed; started again at `until`.
+    /// The process crashed; it is restarted at `until`.
     BackingOff {
         until: Instant,
         crashes: u32,
     },
-    /// Crashed too often; a person has to look.
+    /// The process crashed too often; a person has to intervene.
     GivenUp {
         crashes: u32,
     },
@@ -48,48 +48,48 @@ pub enum Slot {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Instance {
     pub process: ProcessId,
-    /// For people.
+    /// Only shown to people.
     pub started_at: Timestamp,
-    /// When this manager started or found it.
+    /// When this manager started or adopted it.
     pub since: Instant,
-    /// Found running by this manager, so nobody will learn its exit status.
+    /// This manager found it running, so its exit status will never be known.
     pub adopted: bool,
-    /// How often the slot had crashed in a row when it was started.
+    /// How many times in a row the slot had crashed when this process was started.
     pub crashes: u32,
-    /// Of the program, arguments and environment that it was started with.
+    /// Fingerprint of the program, arguments and environment that it was started with.
     pub fingerprint: u64,
 }
 
-/// A drain under way.
+/// When a drain was signalled, and when it is killed if it has not ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Told {
+pub struct DrainSignal {
     pub at: Instant,
     pub kill_at: Instant,
 }
 
-/// What happens to a slot.
+/// An event that changes the state of a slot.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A process was started, or found from before.
+    /// A process was started or adopted.
     Started(Instance),
-    /// Its program could not be run.
+    /// The program could not be run.
     StartFailed,
-    /// The machine had not what a start needs, such as room for its record.
-    StartHindered,
-    /// It is to end and to leave nothing behind at the broker.
+    /// The machine lacks a resource that a start needs, such as disk space for its record.
+    StartExhausted,
+    /// The process is to end and to leave no session at the broker.
     Drain,
-    /// It has been sent the signal for that.
-    Told(Told),
-    /// It is to end; the broker goes on queuing for it.
+    /// The process has been sent the signal to drain.
+    DrainSignalled(DrainSignal),
+    /// The process is to end; the broker keeps queuing for the slot.
     Stop {
         kill_at: Instant,
     },
     Ended(Ended),
-    /// There is a session, or will be one still, but nothing is to run.
+    /// A session exists, or is being created, but no process is to run.
     Park,
-    /// The broker has been made to forget the session.
+    /// The broker has removed the session.
     Forgotten,
-    /// A person wants it tried again.
+    /// A person has asked for another attempt.
     Revive,
 }
 
@@ -98,23 +98,23 @@ pub enum Event {
 pub enum Ended {
     /// Exit status 0.
     Clean,
-    /// Any other, or a signal.
+    /// Any other exit status, or a signal.
     Failed,
-    /// It was adopted: only its parent would be told.
+    /// The process was adopted, and only its parent learns the exit status.
     Unknown,
 }
 
-/// When a crashed instance is started again.
+/// When a crashed instance is restarted.
 #[derive(Clone, Copy, Debug)]
 pub struct Restart {
     pub backoff_first: Duration,
     pub backoff_max: Duration,
     pub crashes_max: u32,
-    /// Factor around 1 that keeps slots which crashed together from restarting together.
+    /// A factor around 1 that keeps slots that crashed together from restarting together.
     pub jitter: f64,
 }
 
-/// A fault of this program: the event does not fit the slot.
+/// A bug in this program: the event is not legal in the slot's state.
 #[derive(Debug, thiserror::Error)]
 #[error("a slot that is {slot} cannot take the event {event:?}")]
 pub struct IllegalMove {
@@ -123,11 +123,11 @@ pub struct IllegalMove {
 }
 
 impl Slot {
-    /// What is in the slot after `event`.
+    /// Returns the state of the slot after `event`.
     ///
     /// # Errors
     ///
-    /// The event does not fit.
+    /// If the event is not legal in this state.
     pub fn after(&self, event: Event, restart: &Restart, now: Instant) -> Result<Self, IllegalMove> {
         let crash = |crashes| restart.crashed(crashes, now);
         Ok(match (self.clone(), event) {
@@ -136,26 +136,26 @@ impl Slot {
             }
             (Self::Empty | Self::Parked, Event::StartFailed) => crash(1),
             (Self::BackingOff { crashes, .. }, Event::StartFailed) => crash(crashes.saturating_add(1)),
-            // However often: no number of these says anything about the app.
-            (slot @ (Self::Empty | Self::Parked | Self::BackingOff { .. }), Event::StartHindered) => {
-                Self::BackingOff { until: now + restart.hindered_wait(), crashes: slot.crashes() }
+            // Never given up: no number of such failures says anything about the app.
+            (slot @ (Self::Empty | Self::Parked | Self::BackingOff { .. }), Event::StartExhausted) => {
+                Self::BackingOff { until: now + restart.exhausted_wait(), crashes: slot.crashes() }
             }
 
-            (Self::Running(instance), Event::Drain) => Self::Draining { instance, told: None },
-            (Self::Draining { instance, .. }, Event::Told(told)) => {
-                Self::Draining { instance, told: Some(told) }
+            (Self::Running(instance), Event::Drain) => Self::Draining { instance, signal: None },
+            (Self::Draining { instance, .. }, Event::DrainSignalled(signal)) => {
+                Self::Draining { instance, signal: Some(signal) }
             }
             (
                 Self::Running(instance) | Self::Draining { instance, .. } | Self::Stopping { instance, .. },
                 Event::Stop { kill_at },
             ) => Self::Stopping { instance, kill_at },
 
-            (Self::Draining { told: Some(_), .. }, Event::Ended(Ended::Clean)) => Self::Empty,
+            (Self::Draining { signal: Some(_), .. }, Event::Ended(Ended::Clean)) => Self::Empty,
             (Self::Stopping { .. }, Event::Ended(_)) => Self::Parked,
-            // One that ended unasked, or before its session could be ended: messages still wait for the slot.
+            // The process ended without being asked, or before it ended its session: messages still wait for the slot.
             (Self::Running(instance) | Self::Draining { instance, .. }, Event::Ended(_)) => {
-                let lasted = now.saturating_duration_since(instance.since) >= restart.backoff_max;
-                crash(if lasted { 1 } else { instance.crashes.saturating_add(1) })
+                let ran_long_enough = now.saturating_duration_since(instance.since) >= restart.backoff_max;
+                crash(if ran_long_enough { 1 } else { instance.crashes.saturating_add(1) })
             }
 
             (Self::Empty | Self::BackingOff { .. }, Event::Park) => Self::Parked,
@@ -165,7 +165,7 @@ impl Slot {
         })
     }
 
-    /// The process that is in it.
+    /// The process in the slot.
     pub fn instance(&self) -> Option<&Instance> {
         match self {
             Self::Running(instance) | Self::Draining { instance, .. } | Self::Stopping { instance, .. } => {
@@ -175,7 +175,7 @@ impl Slot {
         }
     }
 
-    /// Crashes in a row.
+    /// The number of crashes in a row.
     pub fn crashes(&self) -> u32 {
         match self {
             Self::BackingOff { crashes, .. } | Self::GivenUp { crashes } => *crashes,
@@ -183,12 +183,12 @@ impl Slot {
         }
     }
 
-    /// Whether it counts towards the wanted number.
+    /// Whether the slot counts towards the wanted number.
     pub fn serves(&self) -> bool {
         matches!(self, Self::Running(_) | Self::BackingOff { .. } | Self::GivenUp { .. })
     }
 
-    /// Whether its session will still be there when all that is under way has ended.
+    /// Whether the session will still exist once everything in progress has ended.
     pub fn keeps_session(&self) -> bool {
         !matches!(self, Self::Empty | Self::Draining { .. })
     }
@@ -216,15 +216,15 @@ impl Restart {
         }
     }
 
-    fn hindered_wait(&self) -> Duration {
-        HINDERED_WAIT.min(self.backoff_max).mul_f64(self.jitter)
+    fn exhausted_wait(&self) -> Duration {
+        EXHAUSTED_WAIT.min(self.backoff_max).mul_f64(self.jitter)
     }
 
     fn crashed(&self, crashes: u32, now: Instant) -> Slot {
         if crashes > self.crashes_max {
             return Slot::GivenUp { crashes };
         }
-        // 2^20 times anything sensible is beyond any maximum.
+        // 2^20 times any sensible first wait exceeds any sensible maximum.
         let wait = self.backoff_first.saturating_mul(1 << (crashes - 1).min(20)).min(self.backoff_max);
         Slot::BackingOff { until: now + wait.mul_f64(self.jitter), crashes }
     }
@@ -264,19 +264,19 @@ pub(crate) mod tests {
         }
     }
 
-    fn told(now: Instant) -> Told {
-        Told { at: now, kill_at: now }
+    fn signal(now: Instant) -> DrainSignal {
+        DrainSignal { at: now, kill_at: now }
     }
 
     #[test]
-    fn only_a_clean_end_of_a_drain_that_was_told_leaves_the_slot_empty() {
+    fn only_a_clean_end_of_a_signalled_drain_leaves_the_slot_empty() {
         let now = Instant::now();
-        let draining = |told| Slot::Draining { instance: instance(now), told };
+        let draining = |signal| Slot::Draining { instance: instance(now), signal };
         let after = |slot: Slot, ended| slot.after(Event::Ended(ended), &restart(), now).expect("legal");
-        assert_eq!(after(draining(Some(told(now))), Ended::Clean), Slot::Empty);
+        assert_eq!(after(draining(Some(signal(now))), Ended::Clean), Slot::Empty);
         for (slot, ended) in [
-            (draining(Some(told(now))), Ended::Failed),
-            (draining(Some(told(now))), Ended::Unknown),
+            (draining(Some(signal(now))), Ended::Failed),
+            (draining(Some(signal(now))), Ended::Unknown),
             (draining(None), Ended::Clean),
             (Slot::Running(instance(now)), Ended::Clean),
         ] {
@@ -291,7 +291,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn back_off_doubles_up_to_its_maximum_and_then_the_slot_is_given_up() {
+    fn backoff_doubles_up_to_its_maximum_and_then_the_slot_is_given_up() {
         let now = Instant::now();
         let (mut slot, mut waits) = (Slot::Empty, Vec::new());
         while !matches!(slot, Slot::GivenUp { .. }) {
@@ -307,7 +307,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_instance_that_lasted_starts_its_count_anew() {
+    fn an_instance_that_ran_long_enough_resets_the_crash_count() {
         let start = Instant::now();
         let running = Slot::Running(Instance { crashes: 9, ..instance(start) });
         let after = |seconds| {
@@ -318,7 +318,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_program_that_cannot_be_run_backs_off_too() {
+    fn a_slot_whose_program_cannot_be_run_backs_off_too() {
         let now = Instant::now();
         let mut slot = Slot::Parked;
         for crashes in 1..=10 {
@@ -329,17 +329,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_start_that_the_machine_hinders_is_tried_for_ever() {
+    fn a_start_that_fails_for_lack_of_resources_is_retried_for_ever() {
         let now = Instant::now();
         let mut slot = Slot::BackingOff { until: now, crashes: 2 };
         for _ in 0..1000 {
-            slot = slot.after(Event::StartHindered, &restart(), now).expect("legal");
+            slot = slot.after(Event::StartExhausted, &restart(), now).expect("legal");
             assert_eq!((slot.name(), slot.crashes()), ("backing-off", 2));
         }
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn illegal_events_are_refused() {
         let now = Instant::now();
         let events = [
             (Slot::Running(instance(now)), Event::Started(instance(now))),
@@ -347,7 +347,7 @@ pub(crate) mod tests {
             (Slot::Empty, Event::Ended(Ended::Clean)),
             (Slot::Empty, Event::Drain),
             (Slot::Stopping { instance: instance(now), kill_at: now }, Event::Drain),
-            (Slot::Running(instance(now)), Event::Told(told(now))),
+            (Slot::Running(instance(now)), Event::DrainSignalled(signal(now))),
         ];
         for (slot, event) in events {
             assert!(slot.after(event.clone(), &restart(), now).is_err(), "{slot:?} {event:?}");

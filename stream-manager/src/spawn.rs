@@ -11,13 +11,13 @@ use mysimbdp_platform::process::{Child, Output, ProcessError, Spawn, Stdin, find
 
 use crate::key::SlotKey;
 
-/// A stream's app as it would be started now, in any slot.
+/// How a stream's app would be started now, in any slot.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch<'a> {
     config: &'a Config,
     client: &'a Client,
     stream: &'a Stream,
-    /// What is the same in all slots.
+    /// The environment that all slots share.
     env: BTreeMap<String, String>,
 }
 
@@ -52,8 +52,8 @@ impl<'a> Launch<'a> {
         Self { config, client, stream, env }
     }
 
-    /// Tells whether an instance was started with the same command and settings. Only equality means anything: another
-    /// build may give other numbers, which costs each instance one restart.
+    /// Returns a fingerprint of the command and settings. It is only compared for equality: another build may compute
+    /// other numbers, which costs each instance one restart.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.stream.settings.command.hash(&mut hasher);
@@ -61,8 +61,8 @@ impl<'a> Launch<'a> {
         hasher.finish()
     }
 
-    /// Starts it in a slot. It outlives this process, as it must: a restarted manager adopts it. So its output goes to
-    /// a file, for a pipe that nobody reads would end it.
+    /// Starts the app in a slot. The process must outlive this one, because a restarted manager adopts it. So its output
+    /// goes to a file: writing to a pipe without a reader would end it.
     pub(crate) async fn start(&self, key: &SlotKey) -> Result<Child, ProcessError> {
         let (command, args) = self
             .stream
@@ -92,17 +92,18 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// What the app subscribes to: the broker gives each message to one of the stream's instances.
+/// The app's subscription, which is shared: the broker gives each message to one of the stream's instances.
 pub(crate) fn topic_filter(client: &Client, stream: &Stream) -> String {
     format!("$share/{}/{}", client.id, stream.topic_filter)
 }
 
-/// Where the output of all stream apps of a client goes.
+/// The file to which the output of all of a client's stream apps is appended.
 pub(crate) fn log_file(config: &Config, client: &Client) -> PathBuf {
     config.layout.client_logs(&client.id).join("stream.log")
 }
 
-/// Names the owner of the processes of a slot, of this data root: another one on the same machine may have the same clients.
+/// Identifies the slot that owns a process. It includes the data root, as another data root on this machine may have the
+/// same clients.
 pub(crate) fn owner(config: &Config, key: &SlotKey) -> String {
     format!("{}#{key}", config.layout.state().display())
 }

@@ -1,4 +1,4 @@
-//! A process of ours, run as a user runs it.
+//! A `mysimbdp` process, started as a user starts it.
 
 use std::fs::File;
 use std::ops::{Deref, DerefMut};
@@ -14,8 +14,8 @@ use crate::{Root, SOON, binary, unique, until};
 
 /// A running `mysimbdp <command> --config <root's>`.
 ///
-/// Dropping it kills its session, also the stream apps, which outlive their manager: keep the handle of a killed
-/// manager if the next one is to adopt what it started.
+/// Dropping it kills its session, including the stream apps, which outlive their manager: keep the handle of a killed
+/// manager if the next one is to adopt its stream apps.
 #[derive(Debug)]
 pub struct Daemon {
     process: Process,
@@ -23,7 +23,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it with nothing of this process's environment but `PATH`, `HOME` and `env`.
+    /// Starts it with only `PATH` and `HOME` of this process's environment, and `env`.
     ///
     /// # Panics
     ///
@@ -56,7 +56,7 @@ impl Daemon {
         self.process.id()
     }
 
-    /// What it has printed so far, stdout and stderr.
+    /// Returns its stdout and stderr so far.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.output).unwrap_or_default()).into_owned()
     }
@@ -65,7 +65,7 @@ impl Daemon {
     ///
     /// # Panics
     ///
-    /// If it has not at the deadline, or ends before; with all that it has printed.
+    /// If it has not printed `text` at the deadline, or ends before. The message has its whole output.
     #[track_caller]
     pub fn until_output(&mut self, deadline: Duration, text: &str) {
         until(deadline, &format!("{text:?} is printed"), || {
@@ -77,13 +77,13 @@ impl Daemon {
         });
     }
 
-    /// SIGTERM, and waits for its end.
+    /// Sends SIGTERM and waits for its end.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
         self.process.terminate(SOON)
     }
 
-    /// SIGINT to it and to what shares its process group, as Ctrl-C sends it, and waits for its end.
+    /// Sends SIGINT to it and its process group, as Ctrl-C does, and waits for its end.
     #[track_caller]
     pub fn interrupt(&mut self) -> ExitStatus {
         self.process.signal_group(Signal::INT);

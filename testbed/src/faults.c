@@ -1,8 +1,8 @@
 /*
- * Makes a machine that is fine look like one that is not, to the processes that preload this: a directory whose file
- * system has no room for another byte or another file, and a clock that is wrong.
+ * Simulates faults for the processes that preload this library: a directory whose file system has no space for another
+ * byte or another file, and a clock that is wrong.
  *
- * What is wrong is read from a small file that is mapped by all of them, so a test can change it while they run.
+ * The faults are read from a small file that all of these processes map, so a test can change them while they run.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,10 +22,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The same in faults.rs. */
+/* The offsets are repeated in faults.rs. */
 struct faults {
     int64_t clock_seconds;
-    int32_t no_room;
+    int32_t no_space;
     int32_t no_files;
     char directory[PATH_MAX];
 };
@@ -49,7 +49,7 @@ static int is_within(const char *path) {
 }
 
 static int refuses_bytes(int file) {
-    if (!faults || !faults->no_room) return 0;
+    if (!faults || !faults->no_space) return 0;
     char link[64], path[PATH_MAX];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
     ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
@@ -68,7 +68,7 @@ static int refuses_name(const char *path) {
     return 1;
 }
 
-/* Bytes. */
+/* Writing. */
 
 ssize_t write(int file, const void *bytes, size_t count) {
     return count > 0 && refuses_bytes(file) ? -1 : REAL(write)(file, bytes, count);
@@ -76,7 +76,7 @@ ssize_t write(int file, const void *bytes, size_t count) {
 
 ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t offset) {
     struct stat there;
-    /* Blocks that a file has already can be written again. */
+    /* Blocks that a file already has can be overwritten. */
     int is_new = syscall(SYS_fstat, file, &there) != 0 || offset + (off64_t)count > there.st_size;
     return is_new && refuses_bytes(file) ? -1 : REAL(pwrite64)(file, bytes, count, offset);
 }
@@ -94,7 +94,7 @@ ssize_t sendfile64(int to, int from, off64_t *offset, size_t count) {
     return refuses_bytes(to) ? -1 : REAL(sendfile64)(to, from, offset, count);
 }
 
-/* Names. */
+/* Creating files and directories. */
 
 #define OPEN(name)                                                       \
     int name(const char *path, int flags, ...) {                         \
@@ -111,7 +111,7 @@ int mkdir(const char *path, mode_t mode) {
     return refuses_name(path) ? -1 : REAL(mkdir)(path, mode);
 }
 
-/* The time of day; what measures durations is left alone, as a step leaves it alone. */
+/* The time of day. Monotonic clocks are not changed, because a step of the clock does not affect them. */
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
     int result = (int)syscall(SYS_clock_gettime, clock, time);

@@ -1,7 +1,7 @@
-//! Faults of the machine, as a few processes see them: a full disk, a clock that is wrong.
+//! Simulates faults of the machine for selected processes: a full disk, a wrong clock.
 //!
-//! A library in C stands between these processes and the system's own, so nothing here needs rights, another file
-//! system, or a machine of its own. It sees what goes by way of the C library, as all our file operations do.
+//! These processes preload a library that overrides functions of the C library, so no privileges, no other file system and no
+//! separate machine are needed. It intercepts calls that go through the C library, as all our file operations do.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use crate::program;
 
-/// The same as `struct faults` in faults.c.
+/// The offsets of the fields of `struct faults` in faults.c.
 const CLOCK_AT: u64 = 0;
-const NO_ROOM_AT: u64 = 8;
+const NO_SPACE_AT: u64 = 8;
 const NO_FILES_AT: u64 = 12;
 const DIRECTORY_AT: u64 = 16;
 const BYTES: u64 = DIRECTORY_AT + libc::PATH_MAX as u64;
 
-/// What is wrong with the machine, for the processes started with [`Faults::env`]; all is well at first.
+/// The faults that the processes started with [`Faults::env`] see; none at first.
 #[derive(Debug)]
 pub struct Faults {
     file: File,
@@ -32,7 +32,7 @@ pub struct Faults {
 impl Faults {
     /// # Panics
     ///
-    /// If there is no C compiler, which building this workspace needs as well.
+    /// If there is no C compiler. Building this workspace needs one as well.
     #[expect(clippy::new_without_default, reason = "it compiles and writes files")]
     pub fn new() -> Self {
         let directory = TempDir::with_prefix("mysimbdp-faults-").expect("temporary directory");
@@ -43,31 +43,31 @@ impl Faults {
         Self { file, path, library, _directory: directory }
     }
 
-    /// Environment for [`crate::Daemon::start`].
+    /// The environment for [`crate::Daemon::start`].
     pub fn env(&self) -> [(&str, &str); 2] {
         let [library, path] = [&self.library, &self.path].map(|path| path.to_str().expect("a UTF-8 path"));
         [("LD_PRELOAD", library), ("TESTBED_FAULTS", path)]
     }
 
-    /// From now on nothing can be written below `directory`, though files of no length can be made.
+    /// From now on nothing can be written below `directory`; empty files can still be created.
     pub fn no_room(&self, directory: &Path) {
         self.limit(directory);
-        self.set(NO_ROOM_AT, &1i32.to_ne_bytes());
+        self.set(NO_SPACE_AT, &1i32.to_ne_bytes());
     }
 
-    /// From now on no file and no directory can be made below `directory`.
+    /// From now on no file and no directory can be created below `directory`.
     pub fn no_files(&self, directory: &Path) {
         self.limit(directory);
         self.set(NO_FILES_AT, &1i32.to_ne_bytes());
     }
 
-    /// There is room again.
+    /// Ends both faults: files can be created and written again.
     pub fn room(&self) {
-        self.set(NO_ROOM_AT, &0i32.to_ne_bytes());
+        self.set(NO_SPACE_AT, &0i32.to_ne_bytes());
         self.set(NO_FILES_AT, &0i32.to_ne_bytes());
     }
 
-    /// The clock steps: it differs so much from the true time from now on.
+    /// Steps the clock: from now on it differs from the true time by `seconds`.
     pub fn clock(&self, seconds: i64) {
         self.set(CLOCK_AT, &seconds.to_ne_bytes());
     }

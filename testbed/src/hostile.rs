@@ -1,37 +1,37 @@
-//! The records of `samples/hostile/records.json`, which each app and each store must treat alike.
+//! The records of `samples/hostile/records.json`, which every app and every store must treat alike.
 
 use bson::{Bson, Document};
 use serde_json::Value;
 
-/// What any process of the platform may use, whatever it is fed.
+/// The most memory that any process of the platform may use, whatever its input.
 pub const MEMORY_KIB_MAX: u64 = 256 * 1024;
 
-/// One line, element or message, and what must become of it.
+/// One line, element or message, and its expected outcome.
 #[derive(Clone, Debug)]
 pub struct HostileRecord {
     pub name: String,
     pub text: Vec<u8>,
     pub expected: Expected,
-    /// Its brackets and quotes match and are not too deep: it can be an element of an array without taking others along.
+    /// Its brackets and quotes match and are not nested too deeply, so in an array it does not affect other elements.
     pub fits_array: bool,
-    /// It can be a line of a file that is text.
+    /// It can be a line of a text file.
     pub is_text: bool,
 }
 
-/// What must become of a record.
+/// The expected outcome of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expected {
-    /// A document with exactly these fields, beside its `_id`.
+    /// A document with exactly these fields, in addition to its `_id`.
     Stored(Value),
-    /// A reject whose reason has this in it.
+    /// A reject whose reason contains this text.
     Rejected(String),
 }
 
-/// All records of the corpus, in order.
+/// Returns all records of the corpus, in order.
 ///
 /// # Panics
 ///
-/// If the table is not what it should be.
+/// If the table is missing or invalid.
 pub fn hostile_records() -> Vec<HostileRecord> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/hostile/records.json");
     let table = std::fs::read(path).expect("the table of hostile records");
@@ -39,7 +39,8 @@ pub fn hostile_records() -> Vec<HostileRecord> {
     table.iter().map(record).collect()
 }
 
-/// Type, value and order of all fields; not the width of integers, which the embedded store does not keep.
+/// Returns a text that contains type, value and order of all fields, but not the width of integers, which the embedded store
+/// does not keep.
 pub fn canonical(document: Document) -> String {
     fn wide(value: Bson) -> Bson {
         match value {
@@ -80,7 +81,7 @@ fn text(entry: &Value) -> Option<Vec<u8>> {
         let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
         return (0..digits.len()).step_by(2).map(byte).collect();
     }
-    // In front, opening, how often, in the middle, closing as often, behind.
+    // The front, the opening text repeated `times`, the middle, the closing text repeated as often, the end.
     let [front, opening, times, middle, closing, behind] = entry["repeat"].as_array()?.as_slice() else {
         return None;
     };

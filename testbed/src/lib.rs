@@ -1,18 +1,18 @@
 //! Real brokers, databases and processes for the tests.
 //!
-//! - [`mongodb()`] and [`mosquitto()`] give the servers that all tests share: those of the environment (`cargo xtask test`
-//!   starts them once), else ones that this test process starts for itself;
-//! - [`Mongod`] and [`Mosquitto`] are a test's own, to be killed, paused and started again on the same port and data;
-//! - [`Root`] is a data root in a temporary directory, [`Daemon`] a process of ours on it;
-//! - [`Proxy`] is a network that fails between a program and its server;
-//! - [`mqtt`] publishes and listens with the clients that users have;
-//! - [`Disk`] is a file system of the test's own whose power can be cut;
-//! - [`Sshd`] is an SFTP server to whose user a directory is open;
-//! - [`Stranger`] is another user of the machine, who gets in the way;
-//! - [`until`] waits for a condition; nothing here sleeps and hopes.
+//! - [`mongodb()`] and [`mosquitto()`] return the servers that all tests share: those named in the environment (`cargo xtask
+//!   test` starts them once), otherwise servers that this test process starts for itself;
+//! - [`Mongod`] and [`Mosquitto`] belong to one test, which may kill, pause and restart them on the same port and data;
+//! - [`Root`] is a data root in a temporary directory, [`Daemon`] a `mysimbdp` process on it;
+//! - [`Proxy`] simulates network faults between a program and its server;
+//! - [`mqtt`] publishes and subscribes with the clients that users have;
+//! - [`Disk`] is a file system of one test, whose power can be cut;
+//! - [`Sshd`] is an SFTP server whose user has access to a directory;
+//! - [`Stranger`] is another user of the machine, who interferes;
+//! - [`until`] waits for a condition; nothing here sleeps for a guessed time.
 //!
-//! Every process dies with the test that started it, however that ends. A missing server is a failure. This crate knows
-//! none of the platform's own: it sees the platform as an operator does.
+//! Every process ends with the test that started it, however that ends. A missing server is a failure. This crate uses none of
+//! the platform's crates: it sees the platform as an operator does.
 
 #![allow(clippy::disallowed_methods, reason = "tests start processes and write files themselves")]
 

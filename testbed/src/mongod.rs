@@ -1,4 +1,4 @@
-//! A mongod of a test's own: a replica set of one member, so that majority and journal mean what they mean.
+//! A mongod for one test: a replica set of one member, so that the write concerns `majority` and journal take effect.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,26 +11,26 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::{SOON, free_port, program, until_async};
 
-/// How much a mongod may keep in memory, and in its oplog.
+/// How much a mongod may use for its cache and its oplog.
 #[derive(Clone, Copy, Debug)]
-struct Room {
-    /// What it takes by itself, half of the machine's memory, where this is none.
+struct Limits {
+    /// `None` is mongod's default, half of the machine's memory.
     cache_gigabytes: Option<&'static str>,
     oplog_megabytes: &'static str,
 }
 
-/// Several run at a time on a small machine.
-const SMALL: Room = Room { cache_gigabytes: Some("0.5"), oplog_megabytes: "512" };
+/// For several at a time on a small machine.
+const SMALL: Limits = Limits { cache_gigabytes: Some("0.5"), oplog_megabytes: "512" };
 
-/// For a load of a gigabyte: in less room it would evict and truncate all the while.
-const LARGE: Room = Room { cache_gigabytes: None, oplog_megabytes: "8192" };
+/// For a load of a gigabyte: with less it would constantly evict from the cache and truncate the oplog.
+const LARGE: Limits = Limits { cache_gigabytes: None, oplog_megabytes: "8192" };
 
 /// A mongod on the loopback address, killed when dropped.
 #[derive(Debug)]
 pub struct Mongod {
     port: u16,
-    room: Room,
-    // Before the directory: fields are dropped in this order.
+    limits: Limits,
+    // Before the directory, because fields are dropped in this order.
     process: Process,
     directory: TempDir,
 }
@@ -42,23 +42,23 @@ impl Mongod {
     ///
     /// If there is no mongod or it does not start.
     pub fn start() -> Self {
-        Self::within(SMALL)
+        Self::with_limits(SMALL)
     }
 
-    /// The same with room for large loads, alone on its machine.
+    /// The same with limits for large loads, if it is alone on its machine.
     ///
     /// # Panics
     ///
     /// If there is no mongod or it does not start.
     pub fn start_large() -> Self {
-        Self::within(LARGE)
+        Self::with_limits(LARGE)
     }
 
-    fn within(room: Room) -> Self {
+    fn with_limits(limits: Limits) -> Self {
         let directory = TempDir::with_prefix("mysimbdp-mongod-").expect("temporary directory");
         let port = free_port();
-        let process = run(directory.path(), port, room);
-        Self { port, room, process, directory }
+        let process = run(directory.path(), port, limits);
+        Self { port, limits, process, directory }
     }
 
     pub fn port(&self) -> u16 {
@@ -74,24 +74,23 @@ impl Mongod {
         format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port)
     }
 
-    /// Ends it without warning: what was not written with `j: true` may be gone.
+    /// Kills it: writes without `j: true` may be lost.
     pub fn kill9(&mut self) {
         self.process.kill9();
     }
 
-    /// Ends it in order.
+    /// Stops it cleanly.
     pub fn stop(&mut self) {
         self.process.terminate(SOON);
     }
 
-    /// Starts it again, on the port and with the data that it had, and waits until it accepts writes; one that runs is
-    /// stopped in order first.
+    /// Restarts it on the same port and data, and waits until it accepts writes. If it is running, it is stopped cleanly first.
     pub fn restart(&mut self) {
         self.stop();
-        self.process = run(self.directory.path(), self.port, self.room);
+        self.process = run(self.directory.path(), self.port, self.limits);
     }
 
-    /// It holds its connections and answers nothing.
+    /// Stops its execution: it keeps its connections and does not answer.
     pub fn pause(&mut self) {
         self.process.pause();
     }
@@ -100,7 +99,7 @@ impl Mongod {
         self.process.resume();
     }
 
-    /// It gives up being primary, as in an election, and is none for so long.
+    /// Makes it step down as primary, as in an election, for `time`.
     ///
     /// # Panics
     ///
@@ -114,7 +113,7 @@ impl Mongod {
     }
 }
 
-fn run(directory: &Path, port: u16, room: Room) -> Process {
+fn run(directory: &Path, port: u16, limits: Limits) -> Process {
     let output = std::fs::File::create(directory.join("mongod.out")).expect("output of mongod");
     let mut command = Command::new(program::mongod());
     command.args([
@@ -132,14 +131,14 @@ fn run(directory: &Path, port: u16, room: Room) -> Process {
         .arg("--logpath")
         .arg(directory.join("mongod.log"))
         .arg("--logappend");
-    if let Some(gigabytes) = room.cache_gigabytes {
+    if let Some(gigabytes) = limits.cache_gigabytes {
         command.args(["--wiredTigerCacheSizeGB", gigabytes]);
     }
-    command.args(["--oplogSize", room.oplog_megabytes]);
+    command.args(["--oplogSize", limits.oplog_megabytes]);
     command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
     command.stdin(Stdio::null()).stdout(output.try_clone().expect("a file more")).stderr(output);
     let mut process = Process::spawn(command);
-    // A thread of its own, as the test may be within a runtime.
+    // On a thread of its own, because the test may be within a runtime.
     let waited = std::thread::scope(|scope| {
         let wait = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -153,7 +152,7 @@ fn run(directory: &Path, port: u16, room: Room) -> Process {
     }
 }
 
-/// Makes it the only member of its replica set if it is new, and waits until it accepts writes.
+/// Initiates its replica set with it as the only member if it is new, and waits until it accepts writes.
 async fn until_primary(process: &mut Process, directory: &Path, port: u16) {
     let url = format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=1000");
     let admin = Client::with_uri_str(url).await.expect("a valid address").database("admin");
@@ -167,9 +166,9 @@ async fn until_primary(process: &mut Process, directory: &Path, port: u16) {
 }
 
 async fn is_primary(admin: &Database, port: u16) -> bool {
-    // While it starts it answers nothing or an error.
+    // While it starts, it does not answer or returns an error.
     let Ok(hello) = admin.run_command(doc! {"hello": 1}).await else { return false };
-    // Said by one that has no configuration yet. Asked a second time to make it, it refuses, which is as good.
+    // It is true if there is no configuration yet. If it is initiated a second time, it refuses, which is harmless.
     if hello.get_bool("isreplicaset").unwrap_or(false) {
         let member = doc! {"_id": 0, "host": format!("127.0.0.1:{port}")};
         let set = doc! {"_id": "rs0", "members": [member]};

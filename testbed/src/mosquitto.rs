@@ -1,4 +1,4 @@
-//! A mosquitto of a test's own.
+//! A mosquitto for one test.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::{SOON, free_port, mqtt, program, until};
 
-/// What a broker of this platform needs: no limit on what is queued for a client that is away, and a window as large
-/// as the consumer's own (the default of 20 would cap every batch at 20). The packet limit is the platform's own.
+/// The settings that the platform needs: no limit on the messages queued for a disconnected client, and a window as large as
+/// the consumer's (the default of 20 would limit every batch to 20). The packet limit is the platform's.
 const SETTINGS: &str = "\
 allow_anonymous true
 persistence true
@@ -28,7 +28,7 @@ log_type warning
 #[derive(Debug)]
 pub struct Mosquitto {
     port: u16,
-    // Before the directory: fields are dropped in this order.
+    // Before the directory, because fields are dropped in this order.
     process: Process,
     directory: TempDir,
 }
@@ -43,7 +43,7 @@ impl Mosquitto {
         Self::with("")
     }
 
-    /// The same with further lines for its configuration file.
+    /// The same with additional lines in its configuration file.
     ///
     /// # Panics
     ///
@@ -52,7 +52,7 @@ impl Mosquitto {
         let directory = TempDir::with_prefix("mysimbdp-mosquitto-").expect("temporary directory");
         let port = free_port();
         let path = directory.path();
-        // As root it would otherwise change to a user who may not write here.
+        // Started by root, it would otherwise change to a user who cannot write here.
         let own = format!("listener {port} 127.0.0.1\nuser root\npersistence_location {}/\n", path.display());
         std::fs::write(path.join("mosquitto.conf"), format!("{own}{SETTINGS}{settings}\n"))
             .expect("mosquitto.conf");
@@ -73,12 +73,12 @@ impl Mosquitto {
         self.process.id()
     }
 
-    /// Ends it without warning: what it has not saved in the last second is gone.
+    /// Kills it: changes of the last second may be lost, because they are not saved yet.
     pub fn kill9(&mut self) {
         self.process.kill9();
     }
 
-    /// Ends it without warning, and nothing is left of its sessions and of what it had acknowledged and queued.
+    /// Kills it and deletes its sessions and all messages that it had acknowledged and queued.
     pub fn forget(&mut self) {
         self.kill9();
         match std::fs::remove_file(self.directory.path().join("mosquitto.db")) {
@@ -88,18 +88,18 @@ impl Mosquitto {
         }
     }
 
-    /// Ends it in order: it saves its sessions and their messages.
+    /// Stops it cleanly: it saves its sessions and their messages.
     pub fn stop(&mut self) {
         self.process.terminate(SOON);
     }
 
-    /// Starts it again, on the port and with the data that it had; one that runs is stopped in order first.
+    /// Restarts it on the same port and data. If it is running, it is stopped cleanly first.
     pub fn restart(&mut self) {
         self.stop();
         self.process = run(self.directory.path(), self.port);
     }
 
-    /// It holds its connections and answers nothing.
+    /// Stops its execution: it keeps its connections and does not answer.
     pub fn pause(&mut self) {
         self.process.pause();
     }
@@ -108,7 +108,7 @@ impl Mosquitto {
         self.process.resume();
     }
 
-    /// Publishes each line to any broker, with `mosquitto_pub` and QoS 1; returns when all are acknowledged.
+    /// Publishes each line to any broker, with `mosquitto_pub` and QoS 1, and returns when all are acknowledged.
     ///
     /// # Panics
     ///

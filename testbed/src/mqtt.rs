@@ -1,4 +1,4 @@
-//! Publishes and listens with the clients that users have: mosquitto's own, and paho for Python.
+//! Publishes and subscribes with the clients that users have: those of mosquitto, and paho for Python.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,9 +10,9 @@ use tempfile::NamedTempFile;
 use crate::process::Process;
 use crate::{SOON, program, python, until};
 
-/// `mosquitto_pub` reads all it can get and sends later. Of 100,000 lines a mosquitto 2.0 took 34,500, ended the connection
-/// as being out of memory, and `mosquitto_pub` ended as if all was well.
-const LINES_AT_ONCE: usize = 10_000;
+/// How many lines one `mosquitto_pub` gets: it reads all its input before it sends. Of 100,000 lines a mosquitto 2.0 accepted
+/// 34,500 and then closed the connection as out of memory, and `mosquitto_pub` still reported success.
+const LINES_PER_RUN: usize = 10_000;
 
 const PAHO_PUBLISH: &str = include_str!("publish.py");
 
@@ -40,14 +40,14 @@ pub fn publish_at_most_once(url: &str, topic: &str, lines: &str) {
 fn publish_with_mosquitto(url: &str, topic: &str, lines: &str, qos: &str) {
     let (host, port) = host_and_port(url);
     let lines: Vec<&str> = lines.split_inclusive('\n').collect();
-    for part in lines.chunks(LINES_AT_ONCE) {
+    for part in lines.chunks(LINES_PER_RUN) {
         let mut command = Command::new(program("mosquitto_pub"));
         command.args(["-h", host, "-p", port, "-V", "5", "-q", qos, "-l", "-t", topic]);
         run(command, &part.concat());
     }
 }
 
-/// Publishes each line with paho, QoS 1, `per_second` of them (0: as fast as it can), and returns when the broker has
+/// Publishes each line with paho, QoS 1, at `per_second` lines a second (0: no limit), and returns when the broker has
 /// acknowledged all.
 ///
 /// # Panics
@@ -71,7 +71,7 @@ fn run(mut command: Command, lines: &str) {
     assert!(status.success(), "publishing ended with {status}: {}", text_of(&errors));
 }
 
-/// A `mosquitto_sub` and what it has received; stopped when dropped.
+/// A `mosquitto_sub` and the messages that it has received. It is stopped when dropped.
 #[derive(Debug)]
 pub struct Listener {
     _process: Process,
@@ -89,10 +89,10 @@ impl Listener {
         let received = NamedTempFile::new().expect("temporary file");
         let errors = NamedTempFile::new().expect("temporary file");
         let (host, port) = host_and_port(url);
-        // It would keep what it prints to a file to itself until there is a block of it.
+        // Otherwise it would buffer output to a file until a block is full.
         let mut command = Command::new(program("stdbuf"));
         command.arg("-oL").arg(program("mosquitto_sub")).args(["-h", host, "-p", port]);
-        // Messages begin with a mark that nothing else of what `-d` prints has.
+        // Messages begin with a character that no other output of `-d` contains.
         command.args(["-V", "5", "-q", "1", "-d", "-F", "\u{1}%t %p", "-t", filter]);
         command.stdin(Stdio::null()).stdout(append_to(&received)).stderr(append_to(&errors));
         let mut process = Process::spawn(command);
@@ -103,7 +103,7 @@ impl Listener {
         Self { _process: process, received }
     }
 
-    /// Topic and payload of what has come so far, in order, as text.
+    /// Returns topic and payload of the messages received so far, in order, as text.
     pub fn messages(&self) -> Vec<(String, String)> {
         let text = text_of(&self.received);
         let messages = text.lines().filter_map(|line| line.strip_prefix('\u{1}')?.split_once(' '));
@@ -111,8 +111,8 @@ impl Listener {
     }
 }
 
-/// Whether the broker keeps a session for this client id. Whoever is connected with it is sent away, and the session
-/// ends with the question.
+/// Returns whether the broker keeps a session for this client id. A client that is connected with it is disconnected, and the
+/// check ends the session.
 ///
 /// # Panics
 ///

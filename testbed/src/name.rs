@@ -1,4 +1,4 @@
-//! Names and ports that no other test has, in this process or any other.
+//! Names and ports that no other test uses, in this process or any other.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -7,19 +7,19 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Mutex;
 
-/// `<prefix>_` and ten hexadecimal digits: fit for databases, topic levels and client ids.
+/// Returns `<prefix>_` and ten hexadecimal digits: valid for databases, topic levels and client ids.
 pub fn unique(prefix: &str) -> String {
     format!("{prefix}_{:010x}", random() & 0xff_ffff_ffff)
 }
 
-/// A port of the loopback address that stays ours until this process ends.
+/// Returns a port of the loopback address that is reserved until this process ends.
 ///
-/// It lies below the range that the kernel gives to outgoing connections, so that a server which is down for a while
-/// finds it free again.
+/// It is below the range that the kernel uses for outgoing connections, so that a server that is down for a while can listen
+/// on it again.
 ///
 /// # Panics
 ///
-/// If there is none.
+/// If there is no free port.
 pub fn free_port() -> u16 {
     static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     const FIRST: u64 = 15_000;
@@ -36,13 +36,13 @@ pub fn free_port() -> u16 {
     panic!("no free port among {COUNT} from {FIRST} on");
 }
 
-/// An abstract socket is a name that one process can have at a time and that ends with it.
+/// Reserves a port with an abstract socket: only one process can have its name at a time, and the name ends with the process.
 fn reserve(port: u16) -> Option<UnixListener> {
     let address = SocketAddr::from_abstract_name(format!("mysimbdp-testbed-port-{port}")).ok()?;
     UnixListener::bind_addr(&address).ok()
 }
 
-/// The keys of a new `RandomState` are random.
+/// Returns a random number: the keys of a new `RandomState` are random.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,4 +1,4 @@
-//! A mount namespace of this test process: what is mounted in it ends with the process, and nobody else sees it.
+//! A mount namespace of this test process: its mounts end with the process, and no other process sees them.
 
 use std::fs::File;
 use std::io;
@@ -11,12 +11,12 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 use crate::process::on_lasting_thread;
 use crate::program::{program, run};
 
-/// Moves the calling thread into the namespace, which is made at the first call. All children are started there from
-/// then on; threads that run already stay where they are.
+/// Moves the calling thread into the namespace, which is created at the first call. From then on all children are started
+/// in it; threads that are already running stay where they are.
 ///
 /// # Errors
 ///
-/// Why that is not possible: in general because this process is not root.
+/// The reason why it is not possible: usually this process is not root.
 pub(crate) fn enter() -> Result<(), String> {
     static NAMESPACE: OnceLock<Result<File, String>> = OnceLock::new();
     let made = NAMESPACE.get_or_init(|| {
@@ -26,7 +26,7 @@ pub(crate) fn enter() -> Result<(), String> {
     join(namespace).map_err(|error| format!("cannot enter a mount namespace: {error}"))
 }
 
-/// Gives the calling thread a namespace of its own, into which and out of which no mount is passed on.
+/// Gives the calling thread a namespace of its own. No mount propagates into it or out of it.
 fn make() -> io::Result<File> {
     unshare(UnshareFlags::NEWNS)?;
     run(Command::new(program("mount")).args(["--make-rprivate", "/"])).map_err(io::Error::other)?;
@@ -34,7 +34,7 @@ fn make() -> io::Result<File> {
 }
 
 fn join(namespace: &File) -> io::Result<()> {
-    // Entering makes the root the current directory, so a thread must have one of its own, and gets back to where it was.
+    // Entering changes the current directory to the root. So the thread unshares its current directory and restores it afterwards.
     let directory = std::env::current_dir()?;
     unshare(UnshareFlags::FS)?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
@@ -42,7 +42,7 @@ fn join(namespace: &File) -> io::Result<()> {
 }
 
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    // SAFETY: it is unsafe for UnshareFlags::FILES alone, which this is not called with: descriptors stay shared.
+    // SAFETY: the call is unsafe only with UnshareFlags::FILES, which is never passed: descriptors stay shared.
     #[allow(unsafe_code)]
     unsafe {
         unshare_unsafe(flags)?;

@@ -11,13 +11,13 @@ use rustix::process::Signal;
 use crate::processes::{pid, running};
 use crate::{SOON, until};
 
-/// A child in a session of its own. Dropping it kills the whole session, also what has its own process group or has
-/// lost its parent.
+/// A child in a session of its own. Dropping it kills the whole session, including processes that have their own process
+/// group or have lost their parent.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
-    /// Set when it has been reaped, which gives its pid free.
+    /// Set when it has been reaped, which releases its pid.
     ended: Option<ExitStatus>,
 }
 
@@ -32,7 +32,7 @@ impl Process {
         let before_exec = move || {
             rustix::process::setsid()?;
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            // Had the test ended before the line above, no signal would come any more.
+            // If the test ended before the line above, the signal will never come.
             if rustix::process::getppid() != Some(test_process) {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
@@ -57,7 +57,7 @@ impl Process {
         self.try_wait().is_none()
     }
 
-    /// Its exit status, if it has ended.
+    /// Returns its exit status if it has ended.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().expect("it is our child");
@@ -65,7 +65,7 @@ impl Process {
         self.ended
     }
 
-    /// Sends a signal to this process, not to its children. One that has ended gets none.
+    /// Sends a signal to this process, not to its children, unless it has ended.
     pub fn signal(&mut self, signal: Signal) {
         if self.is_running() {
             // Not reaped yet, so the pid is still its own.
@@ -73,30 +73,30 @@ impl Process {
         }
     }
 
-    /// Sends a signal to it and to all children in its process group, as Ctrl-C on a terminal does.
+    /// Sends a signal to it and to all children in its process group, as Ctrl-C in a terminal does.
     pub fn signal_group(&mut self, signal: Signal) {
         if self.is_running() {
             rustix::process::kill_process_group(pid(self.id()), signal).expect("it leads its group");
         }
     }
 
-    /// SIGKILL, and waits for the end. Its children are left alone until this handle is dropped.
+    /// Sends SIGKILL and waits for its end. Its children keep running until this handle is dropped.
     pub fn kill9(&mut self) {
         self.signal(Signal::KILL);
         self.wait(SOON);
     }
 
-    /// SIGSTOP: it holds its connections and answers nothing.
+    /// Sends SIGSTOP: it keeps its connections and does not answer.
     pub fn pause(&mut self) {
         self.signal(Signal::STOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&mut self) {
         self.signal(Signal::CONT);
     }
 
-    /// SIGTERM, and waits for the end.
+    /// Sends SIGTERM and waits for its end.
     ///
     /// # Panics
     ///
@@ -119,10 +119,11 @@ impl Process {
         self.ended.expect("it does not run any more")
     }
 
-    /// The processes of its session that run, itself included.
+    /// Returns the running processes of its session, including itself.
     pub fn session(&self) -> Vec<u32> {
         let running = running();
-        // The kernel does not reuse a pid that is still the id of a session.
+        // The kernel does not reuse a pid that is still the id of a session, so a running process with it means that the
+        // session has ended.
         if self.ended.is_some() && running.contains_key(&self.id()) {
             return Vec::new();
         }
@@ -130,21 +131,21 @@ impl Process {
     }
 
     fn kill_session(&mut self) {
-        // A process may fork while we look, so we look until there is none.
+        // A process may fork meanwhile, so this is repeated until none is left.
         for _ in 0..1_000 {
             let session = self.session();
             for process in &session {
                 // It may have ended meanwhile.
                 let _ = rustix::process::kill_process(pid(*process), Signal::KILL);
             }
-            // Reaping ours gives the id of the session free, so only once nothing has it.
+            // Reaping the child releases the id of the session, so it must not be done before the session is empty.
             if session.is_empty() {
                 let _ = self.child.wait();
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        // No panic: drop may run while a test panics already.
+        // This must not panic: drop may run while a test is already panicking.
         eprintln!("processes {:?} of {} survive SIGKILL", self.session(), self.name);
     }
 }
@@ -157,8 +158,8 @@ impl Drop for Process {
 
 /// Runs `job` on the thread that starts all children, and returns its result.
 ///
-/// The signal of a parent's death is sent when the *thread* ends that started the child, and the threads of tests end
-/// before the process does. This one lasts as long as the process.
+/// The parent-death signal is sent when the *thread* that started the child ends, and the threads of tests end before the
+/// process. This thread lasts as long as the process.
 pub(crate) fn on_lasting_thread<T: Send + 'static>(
     job: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-/// Makes this process the parent of all its descendants whose own parent ends, instead of init.
+/// Makes this process, instead of init, the new parent of all its descendants whose parent ends.
 ///
 /// # Panics
 ///
@@ -13,7 +13,7 @@ pub fn become_reaper() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("Linux 3.4 or newer");
 }
 
-/// All processes that run and descend from `ancestor`.
+/// Returns all running descendants of `ancestor`.
 pub fn descendants(ancestor: u32) -> Vec<u32> {
     let running = running();
     let mut found = vec![ancestor];
@@ -25,12 +25,12 @@ pub fn descendants(ancestor: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// Whether there is such a process; a zombie does not run.
+/// Returns whether a process is running; a zombie is not.
 pub fn is_running(process: u32) -> bool {
     running().contains_key(&process)
 }
 
-/// The most memory that a process has had resident so far, in KiB.
+/// Returns the highest resident memory of a process so far, in KiB.
 ///
 /// # Panics
 ///
@@ -52,27 +52,28 @@ pub fn signal(process: u32, signal: Signal) {
     rustix::process::kill_process(pid(process), signal).expect("the process runs");
 }
 
-/// The same for one that may have ended; false where it has.
+/// The same for a process that may have ended. Returns false if it has.
 pub fn signal_if_running(process: u32, signal: Signal) -> bool {
     rustix::process::kill_process(pid(process), signal).is_ok()
 }
 
-/// Sets how many descriptors a running process may have, beyond those that it has; returns how many that was before.
+/// Sets the highest number of descriptors that a running process may open; descriptors that it has stay open. Returns the
+/// previous limit.
 ///
 /// # Panics
 ///
-/// If there is no such process of this user.
+/// If this user has no such process.
 #[track_caller]
 pub fn limit_descriptors(process: u32, most: u64) -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
     let limit = Rlimit { current: Some(most), maximum: getrlimit(Resource::Nofile).maximum };
     let before = prlimit(Some(pid(process)), Resource::Nofile, limit).expect("a process of ours");
-    // None is no limit, and no process has as many.
+    // `None` means unlimited; no process has as many as this.
     before.current.unwrap_or(1 << 20)
 }
 
-/// Reaps the processes that have come to this one because their parent ended (see [`become_reaper`]); its `own`
-/// children are left to whoever started them.
+/// Reaps the processes whose new parent is this one because their own has ended (see [`become_reaper`]). Its `own` children are
+/// left to the code that started them.
 pub fn reap_orphans(own: &[u32]) {
     let parent = std::process::id();
     for (process, stat) in processes() {
@@ -83,14 +84,14 @@ pub fn reap_orphans(own: &[u32]) {
     }
 }
 
-/// What `/proc/<pid>/stat` says of a process.
+/// The fields of `/proc/<pid>/stat` that are used here.
 pub(crate) struct Stat {
     parent: u32,
     pub(crate) session: u32,
     is_zombie: bool,
 }
 
-/// All processes but zombies, which are gone but for their exit status.
+/// Returns all processes except zombies, of which only the exit status is left.
 pub(crate) fn running() -> BTreeMap<u32, Stat> {
     let mut processes = processes();
     processes.retain(|_, stat| !stat.is_zombie);
@@ -102,9 +103,9 @@ fn processes() -> BTreeMap<u32, Stat> {
     entries
         .filter_map(|entry| {
             let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            // It may end while we look.
+            // It may have ended meanwhile.
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name in the parentheses may hold anything, so the last one counts.
+            // The name in parentheses may contain any character, so the last parenthesis is the end.
             let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
             let is_zombie = matches!(fields.next()?, "Z" | "X");
             let parent = fields.next()?.parse().ok()?;

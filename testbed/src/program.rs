@@ -1,11 +1,11 @@
-//! Where programs are: those of this workspace, and those that the tests need from outside.
+//! Finds programs: those of this workspace, and the external ones that the tests need.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SETUP: &str = "`cargo xtask setup` installs what the tests need";
 
-/// An executable that this workspace builds, such as `mysimbdp`.
+/// Returns the path of an executable that this workspace builds, such as `mysimbdp`.
 ///
 /// # Panics
 ///
@@ -13,7 +13,7 @@ const SETUP: &str = "`cargo xtask setup` installs what the tests need";
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
-    // Tests lie in target/<profile>/deps, programs one level up, and a program may ask for one beside itself.
+    // Tests are in target/<profile>/deps, programs one level up; a program may also look for another one beside itself.
     let found =
         test.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| {
@@ -21,7 +21,8 @@ pub fn binary(name: &str) -> PathBuf {
     })
 }
 
-/// A program of the machine: on the PATH, or where daemons lie that ordinary users do not have on theirs.
+/// Returns the path of an installed program: on the PATH, or in a directory for daemons, which ordinary users may not have on
+/// their PATH.
 ///
 /// # Panics
 ///
@@ -31,7 +32,7 @@ pub fn program(name: &str) -> PathBuf {
     on_path(name).unwrap_or_else(|| panic!("{name} is not installed: {SETUP}"))
 }
 
-/// A python with pymongo and paho-mqtt.
+/// Returns the path of a Python with pymongo and paho-mqtt.
 ///
 /// # Panics
 ///
@@ -43,7 +44,7 @@ pub fn python() -> PathBuf {
     python
 }
 
-/// `MYSIMBDP_MONGOD`, else on the PATH, else the one that `cargo xtask setup` installs.
+/// Returns `MYSIMBDP_MONGOD`, otherwise a mongod on the PATH, otherwise the one that `cargo xtask setup` installs.
 #[track_caller]
 pub(crate) fn mongod() -> PathBuf {
     if let Some(given) = variable("MYSIMBDP_MONGOD") {
@@ -56,7 +57,7 @@ pub(crate) fn mongod() -> PathBuf {
     })
 }
 
-/// The one of the machine, else the one that `cargo xtask setup` unpacks.
+/// Returns the installed sshd, otherwise the one that `cargo xtask setup` unpacks.
 #[track_caller]
 pub(crate) fn sshd() -> PathBuf {
     let unpacked = cache().join("openssh/usr/sbin/sshd");
@@ -65,7 +66,7 @@ pub(crate) fn sshd() -> PathBuf {
         .unwrap_or_else(|| panic!("there is no sshd: {SETUP}"))
 }
 
-/// Runs it to its end; gives what it has printed, or why it has failed.
+/// Runs a command to its end. Returns its stdout, or why it failed.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
@@ -74,7 +75,7 @@ pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Where `cargo xtask setup` puts things.
+/// The directory that `cargo xtask setup` installs to.
 fn cache() -> PathBuf {
     let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
     cache.expect("HOME or XDG_CACHE_HOME is set").join("mysimbdp")

@@ -1,13 +1,13 @@
-//! Random numbers that stay the same whatever crate is updated: SplitMix64.
+//! Random numbers that do not change when a dependency is updated: SplitMix64.
 
-/// A sequence of numbers.
+/// A reproducible sequence of random numbers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of one cycle of a seed.
+    /// Starts the sequence of a cycle of a seed.
     pub fn new(seed: u64, cycle: u32) -> Self {
-        // A step of the generator, so that neighbouring seeds share nothing.
+        // One step of the generator, so that adjacent seeds give unrelated sequences.
         let mut random = Self(seed);
         Self(random.number() ^ u64::from(cycle).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
@@ -20,9 +20,9 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        // Among this few, that some are likelier by one in 2^50 does not show.
+        // `end` is small, so the bias of the modulo, about one in 2^50, does not matter.
         self.number() % end
     }
 }

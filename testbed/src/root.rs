@@ -12,7 +12,7 @@ pub struct Root {
 }
 
 impl Root {
-    /// Makes a data root with this configuration.
+    /// Creates a data root with this configuration.
     ///
     /// # Panics
     ///
@@ -33,12 +33,12 @@ impl Root {
         root
     }
 
-    /// Writes another configuration.
+    /// Replaces the configuration.
     pub fn configure(&self, config: &Value) {
         std::fs::write(self.config(), format!("{config:#}")).expect("write config.json");
     }
 
-    /// Leaves it where it is when it is dropped, for a look at what went wrong.
+    /// Keeps the directory when this value is dropped, to analyse a failure.
     pub fn keep(&mut self) -> &Path {
         self.directory.disable_cleanup(true);
         self.directory.path()
@@ -60,14 +60,15 @@ impl Root {
     pub fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> PathBuf {
         let directory = self.drop_directory(client);
         std::fs::create_dir_all(&directory).expect("make the drop point");
-        let unseen = directory.join(format!(".{name}.part"));
-        std::fs::write(&unseen, content).expect("write a file");
+        let temporary = directory.join(format!(".{name}.part"));
+        std::fs::write(&temporary, content).expect("write a file");
         let target = directory.join(name);
-        std::fs::rename(&unseen, &target).expect("rename a file");
+        std::fs::rename(&temporary, &target).expect("rename a file");
         target
     }
 
-    /// The visible entries of a directory below the root, by name; none where it does not exist.
+    /// Returns the names of the entries of a directory below the root, sorted, without those that begin with a dot; none if the
+    /// directory does not exist.
     pub fn list(&self, directory: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path().join(directory)).into_iter().flatten();
         let names =
@@ -77,7 +78,7 @@ impl Root {
         names
     }
 
-    /// All `reason.json` of a client's discarded or held files.
+    /// Returns all `reason.json` of a client's discarded or held files.
     pub fn reasons(&self, state: &str, client: &str) -> Vec<Value> {
         let directory = format!("{state}/{client}");
         let read = |name: &String| {
@@ -87,7 +88,7 @@ impl Root {
         self.list(&directory).iter().filter_map(read).collect()
     }
 
-    /// A log file's text; empty where there is none.
+    /// Returns the text of a log file, empty if there is none.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.path().join("logs").join(name)).unwrap_or_default()
     }

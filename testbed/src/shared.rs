@@ -1,4 +1,4 @@
-//! The servers that tests share: those that the environment names, else one for each test process.
+//! The servers that tests share: those named in the environment, otherwise one for each test process.
 
 use std::sync::{Mutex, Once, PoisonError};
 
@@ -40,39 +40,43 @@ impl MosquittoHandle {
 static MONGOD: Mutex<Option<Mongod>> = Mutex::new(None);
 static MOSQUITTO: Mutex<Option<Mosquitto>> = Mutex::new(None);
 
-/// A MongoDB server: `MYSIMBDP_TEST_MONGODB`, or one that is started now and stopped when this process ends.
+/// Returns a MongoDB server: `MYSIMBDP_TEST_MONGODB`, or one that is started at the first call and stopped when this process
+/// ends.
 ///
 /// # Panics
 ///
 /// If it has to be started and cannot be.
 pub fn mongodb() -> MongoHandle {
-    let url = given("MYSIMBDP_TEST_MONGODB").unwrap_or_else(|| shared(&MONGOD, Mongod::start, Mongod::url));
+    let url = from_environment("MYSIMBDP_TEST_MONGODB")
+        .unwrap_or_else(|| shared(&MONGOD, Mongod::start, Mongod::url));
     MongoHandle { url }
 }
 
-/// A broker: `MYSIMBDP_TEST_BROKER`, or a mosquitto that is started now and stopped when this process ends.
+/// Returns a broker: `MYSIMBDP_TEST_BROKER`, or a mosquitto that is started at the first call and stopped when this process
+/// ends.
 ///
 /// # Panics
 ///
 /// If it has to be started and cannot be.
 pub fn mosquitto() -> MosquittoHandle {
-    let url =
-        given("MYSIMBDP_TEST_BROKER").unwrap_or_else(|| shared(&MOSQUITTO, Mosquitto::start, Mosquitto::url));
+    let url = from_environment("MYSIMBDP_TEST_BROKER")
+        .unwrap_or_else(|| shared(&MOSQUITTO, Mosquitto::start, Mosquitto::url));
     MosquittoHandle { url }
 }
 
-fn given(variable: &str) -> Option<String> {
+fn from_environment(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
 fn shared<S>(server: &Mutex<Option<S>>, start: fn() -> S, url: fn(&S) -> String) -> String {
     stop_at_exit();
-    // A test that panicked while it started the server has left nothing in there.
+    // A test that panicked while it started the server has left `None`.
     let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
     url(server.get_or_insert_with(start))
 }
 
-/// Statics are not dropped. The processes would be killed with this one all the same, but their directories would stay.
+/// Stops the servers at exit, because statics are not dropped: the processes would be killed with this one in any case, but
+/// their directories would remain.
 fn stop_at_exit() {
     extern "C" fn stop() {
         drop(MONGOD.lock().map(|mut server| server.take()));
@@ -80,7 +84,7 @@ fn stop_at_exit() {
     }
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
-        // SAFETY: `stop` is a function of this program and does not unwind: locks that are poisoned are left alone.
+        // SAFETY: `stop` is a function of this program and does not unwind: poisoned locks are skipped.
         #[allow(unsafe_code)]
         let result = unsafe { libc::atexit(stop) };
         assert_eq!(result, 0, "the C library takes 32 exit functions at least");

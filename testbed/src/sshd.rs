@@ -1,7 +1,7 @@
-//! An OpenSSH server of a test's own: SFTP alone, into a chroot, by another user of the machine.
+//! An OpenSSH server for one test: only SFTP, in a chroot, for another user of the machine.
 //!
-//! All that it needs of the system (a user `alice`, `/run/sshd`, a chroot that belongs to root) is mounted in the mount namespace of
-//! this test process, so the system's own accounts, keys and server are not touched, and nothing is left.
+//! Everything that it needs from the system (a user `alice`, `/run/sshd`, a chroot that belongs to root) is mounted in the mount
+//! namespace of this test process, so the system's accounts, keys and server are not touched, and nothing is left.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,10 +14,10 @@ use crate::process::Process;
 use crate::program::{program, run, sshd};
 use crate::{SOON, free_port, namespace, until};
 
-/// The uploading user's id and group: nobody else's.
+/// The id of the uploading user and of its group, used by no one else.
 pub const ALICE: u32 = 47_110;
 
-/// What the system must know for it. sshd itself wants a user of its own, to whom it gives nothing.
+/// The users that it needs. sshd itself requires an unprivileged user of its own.
 const USERS: &str = "\
 root:x:0:0::/root:/bin/sh
 sshd:x:47111:65534::/run/sshd:/usr/sbin/nologin
@@ -25,10 +25,10 @@ nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin
 alice:x:47110:47110::/nonexistent:/usr/sbin/nologin
 ";
 const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\nalice:x:47110:\n";
-/// No password fits, and no account is locked.
+/// No password is valid, and no account is locked.
 const PASSWORDS: &str = "root:*:1::::::\nsshd:*:1::::::\nnobody:*:1::::::\nalice:*:1::::::\n";
 
-/// The part of the configuration that `docs/operations.md` recommends, in other places.
+/// The part of the configuration that `docs/operations.md` recommends, with other paths.
 const RECOMMENDED: &str = "\
 Match User alice
     AuthorizedKeysFile /run/sftp/keys/%u
@@ -42,15 +42,15 @@ Match User alice
 #[derive(Debug)]
 pub struct Sshd {
     port: u16,
-    // Before the directory: fields are dropped in this order.
+    // Before the directory, because fields are dropped in this order.
     _process: Process,
     directory: TempDir,
 }
 
 impl Sshd {
-    /// Starts one; `folder` is what `alice` finds as `/in`.
+    /// Starts a server for which `folder` is the `/in` of `alice`.
     ///
-    /// Where this process may not mount, there is none: that is printed, with the reason, and the test is to end.
+    /// Returns `None` and prints the reason if this process may not mount. Then the test must end.
     ///
     /// # Panics
     ///
@@ -72,7 +72,7 @@ impl Sshd {
             fs::write(path(name), content).expect("write");
             mount(&["--bind".as_ref(), path(name).as_ref(), Path::new("/etc").join(name).as_ref()]);
         }
-        // Each directory on the way to a chroot, and to keys, must be root's alone: /tmp is not.
+        // Every parent directory of a chroot and of the keys must be writable by root only, which /tmp is not.
         mount(&["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"].map(Path::new));
         for name in ["sshd", "sftp/alice/in", "sftp/keys"] {
             let made = Path::new("/run").join(name);
@@ -87,7 +87,7 @@ impl Sshd {
         }
         fs::copy(path("alice.pub"), "/run/sftp/keys/alice").expect("a public key");
         let port = free_port();
-        // The second line from below is in Debian's configuration: the recommended part overrides it.
+        // The last line but one is in Debian's configuration: the recommended part overrides it.
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey /run/sftp/host\n\
              PidFile none\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
@@ -99,13 +99,13 @@ impl Sshd {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = Process::spawn(command);
         let log = path("log");
-        let said = || fs::read_to_string(&log).unwrap_or_default();
-        until(SOON, "sshd listens", || said().contains("Server listening on") || !process.is_running());
-        assert!(process.is_running(), "sshd has ended: {}", said());
+        let logged = || fs::read_to_string(&log).unwrap_or_default();
+        until(SOON, "sshd listens", || logged().contains("Server listening on") || !process.is_running());
+        assert!(process.is_running(), "sshd has ended: {}", logged());
         Self { port, _process: process, directory }
     }
 
-    /// An `sftp` of `alice` that runs these commands, each of which must do.
+    /// Starts an `sftp` of `alice` that runs these commands and fails if one of them fails.
     pub fn sftp(&self, options: &[&str], commands: &str) -> Process {
         let batch = tempfile::NamedTempFile::new_in(self.directory.path()).expect("a file");
         fs::write(batch.path(), commands).expect("write");
@@ -123,7 +123,7 @@ impl Sshd {
         Process::spawn(command)
     }
 
-    /// What server and clients have said.
+    /// Returns the logs of the server and the clients.
     pub fn log(&self) -> String {
         ["log", "sftp.log"]
             .map(|name| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default())

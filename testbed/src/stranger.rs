@@ -1,4 +1,4 @@
-//! Another user of the machine, who does something again and again while a program works.
+//! Another user of the machine, who repeats an action while a program runs.
 
 use std::io;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-/// `nobody`, on any system.
+/// The id of `nobody`, on any system.
 pub const STRANGER: u32 = 65_534;
 
-/// A test that has forgotten it does not keep a core busy for ever.
+/// The longest time that it runs, so that a test that does not stop it does not keep a core busy forever.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// A thread with another user's rights: the kernel has them for each thread.
+/// A thread with another user's rights, which the kernel keeps for each thread.
 #[derive(Debug)]
 pub struct Stranger {
     stop: Arc<AtomicBool>,
@@ -23,8 +23,8 @@ pub struct Stranger {
 }
 
 impl Stranger {
-    /// Starts doing `step` without end. Where this process may not become another user it says so, and the thread has the
-    /// rights of this one: the race is the same, what the user may not do is not tested.
+    /// Starts to repeat `step`. If this process may not become another user, that is printed, and the thread has the rights of
+    /// this process: then the race is the same, but permissions are not tested.
     pub fn start(mut step: impl FnMut() + Send + 'static) -> Self {
         let (stop, steps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&steps));
@@ -41,12 +41,12 @@ impl Stranger {
         Self { stop, steps, thread: Some(thread) }
     }
 
-    /// How often it has done it.
+    /// Returns how often the step has run.
     pub fn steps(&self) -> u64 {
         self.steps.load(Ordering::Acquire)
     }
 
-    /// Ends it; returns how often it has done it.
+    /// Stops the thread. Returns how often the step has run.
     ///
     /// # Panics
     ///
@@ -64,7 +64,7 @@ impl Drop for Stranger {
     }
 }
 
-/// The calling thread alone, which has no other rights ever after.
+/// Gives the calling thread, and only that, the rights of `user`, permanently.
 fn become_user(user: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
     set_thread_groups(&[])?;

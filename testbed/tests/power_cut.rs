@@ -1,4 +1,4 @@
-//! A power cut takes what was not synced and leaves what was; nothing is left of a disk, however its test ends.
+//! A power cut loses data that was not synced and keeps data that was. Nothing remains of a disk, however its test ends.
 
 #![allow(clippy::disallowed_methods, reason = "tests write files and start processes themselves")]
 
@@ -10,25 +10,25 @@ use std::time::Duration;
 use mysimbdp_testbed::{Disk, FileSystem, Process, until};
 
 const WITHIN: Duration = Duration::from_secs(60);
-/// With it a test that is started by another one waits with a mounted disk until it is killed.
+/// If this variable is set, the test, which was started by another one, waits with a mounted disk until it is killed.
 const HOLD: &str = "TESTBED_HOLD_DISK";
 
 #[test]
-fn power_cut_takes_what_was_not_synced_from_ext4() {
-    takes_what_was_not_synced(FileSystem::Ext4);
+fn power_cut_loses_what_was_not_synced_on_ext4() {
+    loses_what_was_not_synced(FileSystem::Ext4);
 }
 
 #[test]
-fn power_cut_takes_what_was_not_synced_from_ext4_without_auto_da_alloc() {
-    takes_what_was_not_synced(FileSystem::Ext4NoAutoDaAlloc);
+fn power_cut_loses_what_was_not_synced_on_ext4_without_auto_da_alloc() {
+    loses_what_was_not_synced(FileSystem::Ext4NoAutoDaAlloc);
 }
 
 #[test]
-fn power_cut_takes_what_was_not_synced_from_xfs() {
-    takes_what_was_not_synced(FileSystem::Xfs);
+fn power_cut_loses_what_was_not_synced_on_xfs() {
+    loses_what_was_not_synced(FileSystem::Xfs);
 }
 
-fn takes_what_was_not_synced(file_system: FileSystem) {
+fn loses_what_was_not_synced(file_system: FileSystem) {
     let Some(mut disk) = Disk::new_or_skip(file_system) else { return };
     let path = disk.path().to_owned();
     let write = |name: &str| fs::write(path.join(name), name).expect("write");
@@ -40,7 +40,7 @@ fn takes_what_was_not_synced(file_system: FileSystem) {
         write(&synced);
         sync(&synced);
         sync(".");
-        // Children see it too.
+        // Children see the disk as well.
         let child = Command::new("cat").arg(path.join(&synced)).output().expect("run cat");
         assert_eq!(child.stdout, synced.as_bytes());
         write(&after);
@@ -55,7 +55,7 @@ fn takes_what_was_not_synced(file_system: FileSystem) {
 }
 
 #[test]
-fn power_cut_leaves_nothing_mounted_and_no_loop_device_when_its_test_is_killed() {
+fn power_cut_leaves_no_mount_and_no_loop_device_if_its_test_is_killed() {
     if std::env::var_os(HOLD).is_some() {
         let disk = Disk::new_or_skip(FileSystem::Ext4).expect("the test that started this one had a disk");
         let _open = File::create(disk.path().join("open")).expect("a file");

@@ -1,4 +1,4 @@
-//! The servers keep their port and data, and nothing is left of them, however a test process ends.
+//! The servers keep their port and data, and nothing remains of them, however a test process ends.
 
 #![allow(clippy::disallowed_methods, reason = "tests start processes and write files themselves")]
 
@@ -32,7 +32,7 @@ async fn a_mongod_keeps_port_and_data_when_it_is_killed_and_restarted() {
 fn a_mosquitto_keeps_port_and_messages_when_it_is_stopped_and_restarted() {
     let mut broker = Mosquitto::start();
     let url = broker.url();
-    // One run with a fixed client id makes the session, and the broker queues for it from then on.
+    // A run with a fixed client id creates the session, for which the broker queues messages from then on.
     let subscriber = |broker: &Mosquitto, arguments: &[&str]| {
         let mut command = Command::new(mysimbdp_testbed::program("mosquitto_sub"));
         command.args(["-p", &broker.port().to_string(), "-i", "away", "-c", "-q", "1", "-t", "kept"]);
@@ -45,12 +45,12 @@ fn a_mosquitto_keeps_port_and_messages_when_it_is_stopped_and_restarted() {
     broker.restart();
 
     assert_eq!(broker.url(), url);
-    // It ends by itself when both messages have come.
+    // It ends by itself when both messages have arrived.
     assert!(subscriber(&broker, &["-C", "2"]).wait(WITHIN).success());
 }
 
 #[test]
-fn what_both_publishers_send_is_received_in_order() {
+fn messages_of_both_publishers_are_received_in_order() {
     let broker = mosquitto();
     let topic = unique("order");
     let listener = Listener::subscribe(broker.url(), &topic);
@@ -82,7 +82,7 @@ fn reserved_ports_differ() {
 }
 
 #[test]
-fn a_dropped_process_takes_its_children_along_even_those_of_another_group() {
+fn dropping_a_process_kills_its_children_even_in_another_group() {
     // `set -m` gives each job a process group of its own.
     let mut command = Command::new("/bin/bash");
     command.args(["-c", "set -m; sleep 600 & sleep 600 & exec sleep 600"]);
@@ -94,7 +94,7 @@ fn a_dropped_process_takes_its_children_along_even_those_of_another_group() {
 }
 
 #[test]
-fn a_killed_test_process_takes_its_servers_along() {
+fn killing_a_test_process_ends_its_servers() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let mut test = Process::spawn(testbed_run(directory.path(), &["sleep", "600"]));
     // mongod, mosquitto and the program, which is started last.
@@ -116,11 +116,11 @@ fn a_test_process_that_ends_leaves_no_directory_and_its_exit_code_is_passed_on()
 }
 
 #[test]
-fn an_orphan_that_ends_is_no_zombie() {
+fn an_orphan_that_ends_is_reaped() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let pid_file = directory.path().join("pid");
     let gone = "while [ -e /proc/$(cat $0) ]; do sleep 0.01; done";
-    // The inner shell ends at once, so what it has started comes to testbed-run.
+    // The inner shell ends at once, so testbed-run becomes the parent of the process that it has started.
     let script = format!("sh -c 'sleep 0.1 & echo $! > {0}'; sh -c '{gone}' {0}", pid_file.display());
     let mut command = testbed_run(directory.path(), &["sh", "-c", &script]);
     command.env("MYSIMBDP_TEST_MONGODB", "mongodb://unused").env("MYSIMBDP_TEST_BROKER", "mqtt://unused:1");
@@ -128,12 +128,12 @@ fn an_orphan_that_ends_is_no_zombie() {
 }
 
 #[test]
-fn what_a_program_leaves_behind_is_killed_and_makes_it_fail() {
+fn processes_that_a_program_leaves_behind_are_killed_and_make_it_fail() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let pid_file = directory.path().join("pid");
     let script = format!("setsid sleep 600 & echo $! > {}", pid_file.display());
     let mut command = testbed_run(directory.path(), &["sh", "-c", &script]);
-    // No servers needed: addresses that are given are not asked.
+    // No servers are needed: addresses that are set are not contacted.
     command.env("MYSIMBDP_TEST_MONGODB", "mongodb://unused").env("MYSIMBDP_TEST_BROKER", "mqtt://unused:1");
     command.stderr(Stdio::null());
     assert_eq!(Process::spawn(command).wait(WITHIN).code(), Some(1));

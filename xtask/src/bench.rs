@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the platform beside what bounds it, measured in the same run.
+//! `cargo xtask bench`: measures the platform and what limits it, in the same run.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -8,8 +8,8 @@ use std::process::Command;
 use crate::run::{Failure, built, cargo, run, without_own_package, workspace};
 use crate::setup::setup;
 
-/// Installs what is missing, builds everything for release, then becomes `benches`, so that Ctrl-C and the exit code are
-/// its own.
+/// Installs what is missing, builds everything in release mode, then becomes `benches`, so that Ctrl-C and the exit code
+/// are those of `benches`.
 pub(crate) fn bench(arguments: &[OsString]) -> Result<(), Failure> {
     setup()?;
     run(&mut cargo(&["build", "--locked", "--release", "--workspace", "--exclude", "xtask", "--bins"]))?;
@@ -19,7 +19,7 @@ pub(crate) fn bench(arguments: &[OsString]) -> Result<(), Failure> {
     Err(Failure::of("cannot run benches")(benches.exec()))
 }
 
-/// A program of the release build, which lies beside the build of this program.
+/// Returns the path of a program of the release build, whose directory is next to that of this program's build.
 fn released(name: &str) -> Result<PathBuf, Failure> {
     let own = built(name)?;
     let profiles = own.parent().and_then(|profile| profile.parent());

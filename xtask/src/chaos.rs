@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::run::{Failure, built, cargo, run, without_own_package};
 use crate::setup::setup;
 
-/// Installs and builds what is missing, then becomes `chaos`, so that Ctrl-C and the exit code are its own.
+/// Installs and builds what is missing, then becomes `chaos`, so that Ctrl-C and the exit code are those of `chaos`.
 pub(crate) fn chaos(arguments: &[OsString]) -> Result<(), Failure> {
     setup()?;
     run(&mut cargo(&["build", "--locked", "--workspace", "--exclude", "xtask", "--bins"]))?;

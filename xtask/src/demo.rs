@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::run::{Failure, built, cargo, run, without_own_package};
 
-/// Builds the platform and its apps, then becomes `mysimbdp demo`, so that Ctrl-C and the exit code are the demo's own.
+/// Builds the platform and its apps, then becomes `mysimbdp demo`, so that Ctrl-C and the exit code are those of the demo.
 pub(crate) fn demo(arguments: &[OsString]) -> Result<(), Failure> {
     run(&mut cargo(&[
         "build",

@@ -1,7 +1,7 @@
-//! What is built in from others: nothing with a known fault, nothing of unknown origin, no licence that was not looked at.
+//! Checks third-party dependencies: none with a known vulnerability, an unknown origin, or a licence that was not reviewed.
 //!
 //! `tests/dependencies.rs` compares `Cargo.lock` with `advisories.tsv` and `deny.toml`, on every machine and without a
-//! network. Here is what makes that list, and the look that cargo-deny takes at the same rules if it is installed.
+//! network. This module generates that list, and runs cargo-deny on the same rules if it is installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use crate::machine::variable;
 use crate::run::{Failure, cargo, run, succeeds, workspace};
 
-/// Looks up what is locked in a clone of <https://github.com/rustsec/advisory-db>, and makes `advisories.tsv` of that.
+/// Looks up the locked packages in a clone of <https://github.com/rustsec/advisory-db>, and writes the result to
+/// `advisories.tsv`.
 pub(crate) fn advisories(clone: &Path) -> Result<(), Failure> {
     let mut git = Command::new("git");
     let date = output(git.arg("-C").arg(clone).args(["log", "-1", "--format=%cs"]))?;
@@ -21,7 +22,7 @@ pub(crate) fn advisories(clone: &Path) -> Result<(), Failure> {
     fs::write(&path, list).map_err(Failure::of(format!("cannot write {}", path.display())))
 }
 
-/// Has cargo-deny look too, if it is installed; its advisories only if they are on this machine.
+/// Runs cargo-deny too, if it is installed; it checks advisories only if its database is on this machine.
 pub(crate) fn deny() -> Result<(), Failure> {
     if !succeeds(&mut cargo(&["deny", "--version"])) {
         println!("    no cargo-deny: the tests compare with the checked-in list of advisories");

@@ -1,4 +1,4 @@
-//! What the machine has, and how it gets what it has not.
+//! Finds what the machine has, and installs what it lacks.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -6,23 +6,23 @@ use std::process::Command;
 
 use crate::run::{Failure, run, succeeds};
 
-/// An environment variable that is set and not empty.
+/// Returns the value of an environment variable, if it is set and not empty.
 pub(crate) fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Where downloads stay, outside of the tree, so that every clone finds them.
+/// Returns the directory for downloads. It is outside of the tree, so that all clones share it.
 ///
 /// # Errors
 ///
-/// If the environment names no home.
+/// If the environment defines no home directory.
 pub(crate) fn cache() -> Result<PathBuf, Failure> {
     let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
     let none = || Failure::new("neither HOME nor XDG_CACHE_HOME is set: there is no place for downloads");
     Ok(cache.ok_or_else(none)?.join("mysimbdp"))
 }
 
-/// Whether a program is installed: on the PATH, or where daemons lie that ordinary users do not have on theirs.
+/// Whether a program is installed: on the PATH, or in a directory for daemons, which the PATH of ordinary users may lack.
 pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let daemons = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
@@ -33,7 +33,8 @@ pub(crate) fn has(program: &str) -> bool {
 ///
 /// # Errors
 ///
-/// If this is no Debian or Ubuntu, if nobody may install, or if the package manager fails; each with what to do.
+/// If this is not Debian or Ubuntu, if the user may not install packages, or if the package manager fails. The message says
+/// what to do.
 pub(crate) fn apt_install(packages: &[&str]) -> Result<(), Failure> {
     let wanted = packages.join(" ");
     if !has("apt-get") {
@@ -51,7 +52,7 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<(), Failure> {
     run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
-/// Downloads a package of the distribution into a directory, and installs nothing.
+/// Downloads a package of the distribution into a directory, without installing it.
 ///
 /// # Errors
 ///
@@ -62,7 +63,7 @@ pub(crate) fn apt_download(package: &str, directory: &Path) -> Result<(), Failur
             "missing: {package} (name as in Debian); without apt-get, install it yourself"
         )));
     }
-    // Where lists are new enough this needs no rights.
+    // If the package lists are recent enough, this needs no privileges.
     if !succeeds(Command::new("apt-get").args(["--quiet", "download", package]).current_dir(directory)) {
         run(apt_get().arg("update"))?;
         run(Command::new("apt-get").args(["--quiet", "download", package]).current_dir(directory))?;
@@ -71,7 +72,7 @@ pub(crate) fn apt_download(package: &str, directory: &Path) -> Result<(), Failur
 }
 
 fn apt_get() -> Command {
-    // `env`, as sudo does not pass the environment on.
+    // `env`, because sudo does not pass the environment on.
     let mut words = vec!["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"];
     if !is_root() {
         words.insert(0, "sudo");

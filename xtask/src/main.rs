@@ -1,11 +1,11 @@
 //! `cargo xtask <command>`: what a developer, a new user and CI run, each as one command.
 //!
-//! - [`demo`] builds the platform and shows it at work;
-//! - [`chaos`] has everything fail at random, under load;
-//! - [`mod@bench`] measures the platform beside what bounds it;
+//! - [`demo`] builds the platform and runs the demo;
+//! - [`chaos`] makes everything fail at random, under load;
+//! - [`mod@bench`] measures the platform next to the limits of the machine and its servers;
 //! - [`setup`] installs what the tests need and is missing;
-//! - [`dependencies`] has a look at what is built in from others;
-//! - [`mod@test`] does that, then checks formatting, lints, tests and documentation.
+//! - [`dependencies`] checks the third-party dependencies;
+//! - [`mod@test`] runs `setup`, then checks formatting, lints, dependencies, tests and documentation.
 
 #![allow(clippy::disallowed_methods, reason = "the platform's doors are the platform's")]
 

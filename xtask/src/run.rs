@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
-/// Why the command ends early, and the exit code it ends with.
+/// Why the command failed, and its exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,
@@ -16,14 +16,14 @@ impl Failure {
         Self { code: 1, message: message.into() }
     }
 
-    /// For `map_err`: what was done to what, and the error.
+    /// For `map_err`: adds what failed on which object to the error.
     pub(crate) fn of(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |error| Self::new(format!("{what}: {error}"))
     }
 }
 
-/// Cargo, in the folder of the workspace.
+/// Cargo, in the directory of the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(workspace());
@@ -31,7 +31,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// What `cargo run` says about this very package would make build scripts that look at it, such as ring's, run again.
+/// Removes the variables that `cargo run` sets for this package. Build scripts that depend on them, such as ring's, would
+/// otherwise run again.
 pub(crate) fn without_own_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"CARGO_PKG_")
@@ -42,11 +43,11 @@ pub(crate) fn without_own_package(command: &mut Command) {
     }
 }
 
-/// Runs it to its end; its output goes to the terminal.
+/// Runs the command to its end; its output goes to the terminal.
 ///
 /// # Errors
 ///
-/// If it cannot be started, or fails; then with its exit code.
+/// If it cannot be started, or if it fails; in that case with its exit code.
 pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     let words = words(command);
     let status = command.stdin(Stdio::null()).status().map_err(Failure::of(format!("cannot run {words}")))?;
@@ -56,7 +57,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     Err(Failure { code: exit_code(status), message: format!("{words} failed: {status}") })
 }
 
-/// Whether it runs and succeeds; it is not seen.
+/// Whether the command runs and succeeds; its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -66,17 +67,18 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The folder of the workspace.
+/// The directory of the workspace.
 pub(crate) fn workspace() -> PathBuf {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     own.parent().map_or_else(|| own.clone(), PathBuf::from)
 }
 
-/// A program of this workspace: cargo puts all of a profile in one folder, this one too.
+/// Returns the path of a program of this workspace: cargo puts all programs of a profile in one directory, including this
+/// one.
 ///
 /// # Errors
 ///
-/// If this program's own path cannot be told.
+/// If this program's own path cannot be determined.
 pub(crate) fn built(name: &str) -> Result<PathBuf, Failure> {
     let own = std::env::current_exe().map_err(Failure::of("cannot tell where programs are built"))?;
     Ok(own.with_file_name(name))

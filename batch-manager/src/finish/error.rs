@@ -1,4 +1,4 @@
-//! Why an end has to be tried again, for all of its steps.
+//! The error of all steps that end an ingestion.
 
 use mysimbdp_platform::files::FileError;
 use mysimbdp_spool::staging::StagingError;

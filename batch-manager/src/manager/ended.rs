@@ -1,4 +1,4 @@
-//! What a task that has ended changes.
+//! Applies the results of tasks that have ended.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ impl Manager {
             Ended::Published(result) => {
                 self.publishing = false;
                 if let Err(error) = result {
-                    // Not said louder: the next connection, or the clock, tries again.
+                    // Not a warning: the next connection, or the clock, tries again.
                     tracing::debug!(error = error_chain(&error), "messages wait for the broker");
                 }
             }
@@ -38,7 +38,7 @@ impl Manager {
         let (index, file) = (found.work.units[unit].index, found.work.manifest.file.clone());
         let (client, ingestion) = key;
         let app = (client.clone(), found.job.app.clone(), Part::Units);
-        let waited_no_more = !matches!(attempted, Attempted::Later { .. } | Attempted::Stopped);
+        let has_stopped_waiting = !matches!(attempted, Attempted::Later { .. } | Attempted::Stopped);
         match attempted {
             Attempted::Done(outcome) => {
                 found.outcomes.insert(index, outcome);
@@ -54,27 +54,27 @@ impl Manager {
                 let failures = attempt.failures;
                 tracing::warn!(%client, %ingestion, file, unit = index, failures, %reason, "a unit failed, it is tried again");
                 found.attempts.insert(index, attempt);
-                found.job.again(unit, |_| later(&settings, failures));
+                found.job.again(unit, |_| delay_until(&settings, failures));
             }
             Attempted::Later { attempt, reason } => {
                 found.attempts.insert(index, attempt);
-                found.job.again(unit, |tries| soon(&settings, tries));
-                self.waits(key, app.clone(), &file, reason);
+                found.job.again(unit, |tries| wait_until(&settings, tries));
+                self.begin_wait(key, app.clone(), &file, reason);
             }
             Attempted::Hopeless { attempt, reason } => {
                 found.attempts.insert(index, attempt);
                 let text = format!("unit {index}: {reason}");
                 found.job.give_up(Some(unit), reason.code.because(text));
             }
-            Attempted::Stopped => found.job.again(unit, |tries| later(&settings, tries)),
+            Attempted::Stopped => found.job.again(unit, |tries| delay_until(&settings, tries)),
         }
-        if waited_no_more {
-            self.goes_on(&app);
+        if has_stopped_waiting {
+            self.end_wait(&app);
         }
     }
 
-    /// Said once for a whole outage: each try of each unit would say the same.
-    fn waits(&mut self, (client, ingestion): &Key, app: Waiter, file: &str, reason: String) {
+    /// Logs one warning for a whole outage: each try of each unit would log the same.
+    fn begin_wait(&mut self, (client, ingestion): &Key, app: Waiter, file: &str, reason: String) {
         let waiting = self.waiting.entry(app).or_default();
         waiting.tries += 1;
         if waiting.tries == 1 {
@@ -85,7 +85,7 @@ impl Manager {
         waiting.reason = reason;
     }
 
-    fn goes_on(&mut self, app: &Waiter) {
+    fn end_wait(&mut self, app: &Waiter) {
         if let Some(Waiting { tries, .. }) = self.waiting.remove(app) {
             tracing::info!(client = %app.0, app = app.1, tries, "work goes on again");
         }
@@ -102,19 +102,20 @@ impl Manager {
                 let file = manifest.file.clone();
                 tracing::info!(%client, %ingestion, file, received, stored, duplicates, rejected, "ingested");
                 let event = (*ingestion, rejected);
-                if rejected > 0 && self.rejected_told.count(client.clone(), event, Instant::now()).is_some() {
+                if rejected > 0 && self.rejected_bursts.count(client.clone(), event, Instant::now()).is_some()
+                {
                     tracing::warn!(%client, %ingestion, file, rejected, "records were rejected, `mysimbdp rejected` shows them");
                 }
                 let app = (client.clone(), found.job.app.clone(), Part::End);
                 self.forget(key);
-                self.goes_on(&app);
+                self.end_wait(&app);
                 self.publish_outbox();
             }
             Ok(Finish::Refused(reason)) => found.job.give_up(None, reason),
             Err(error) => {
                 let (file, app) = (manifest.file.clone(), (client.clone(), found.job.app.clone(), Part::End));
-                found.job.end_again(|tries| soon(&settings, tries));
-                self.waits(key, app, &file, format!("cannot finish yet: {}", error_chain(&error)));
+                found.job.end_again(|tries| wait_until(&settings, tries));
+                self.begin_wait(key, app, &file, format!("cannot finish yet: {}", error_chain(&error)));
             }
         }
     }
@@ -130,23 +131,23 @@ impl Manager {
                 tracing::error!(%client, %ingestion, file, reason, "held");
                 let app = (client.clone(), found.job.app.clone(), Part::End);
                 self.forget(key);
-                self.goes_on(&app);
+                self.end_wait(&app);
                 self.publish_outbox();
             }
             Err(error) => {
                 let app = (client.clone(), found.job.app.clone(), Part::End);
-                found.job.end_again(|tries| soon(&settings, tries));
-                self.waits(key, app, &file, format!("cannot hold yet: {}", error_chain(&error)));
+                found.job.end_again(|tries| wait_until(&settings, tries));
+                self.begin_wait(key, app, &file, format!("cannot hold yet: {}", error_chain(&error)));
             }
         }
     }
 }
 
-/// For what waits for something that is away, and not for the app to be mended.
-fn soon(settings: &settings::BatchManager, tries: u32) -> Instant {
+/// Returns when to try again what waits for something unavailable, and not for a repaired app.
+fn wait_until(settings: &settings::BatchManager, tries: u32) -> Instant {
     Instant::now() + backoff::wait(settings, tries, random::jitter())
 }
 
-fn later(settings: &settings::BatchManager, failures: u32) -> Instant {
+fn delay_until(settings: &settings::BatchManager, failures: u32) -> Instant {
     Instant::now() + backoff::delay(settings, failures, random::jitter())
 }

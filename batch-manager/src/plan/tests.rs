@@ -16,7 +16,7 @@ fn ingestion(number: u64) -> IngestionId {
     format!("{number:032x}").parse().expect("ingestion id")
 }
 
-/// A job of `units` units, staged in the second `number`.
+/// Returns a job of `units` units, staged in the second `number`.
 fn job(number: u64, units: usize) -> Job {
     Job {
         ingestion: ingestion(number),
@@ -30,16 +30,16 @@ fn job(number: u64, units: usize) -> Job {
     }
 }
 
-/// A world in which actions are carried out as soon as they are planned, and units end when the test says so.
+/// Carries actions out as soon as they are planned, and ends units when the test says so.
 #[derive(Debug)]
-struct World {
+struct Fixture {
     jobs: Vec<(ClientId, Job)>,
     policy: Policy,
     served: Served,
     now: Instant,
 }
 
-impl World {
+impl Fixture {
     fn new(units_in_parallel: usize, jobs: Vec<(&str, Job)>) -> Self {
         let jobs = jobs.into_iter().map(|(name, job)| (client(name), job)).collect();
         Self { jobs, policy: Policy { units_in_parallel }, served: Served::default(), now: Instant::now() }
@@ -90,49 +90,49 @@ impl World {
 
 #[test]
 fn a_late_client_gets_the_next_free_slot() {
-    let mut world = World::new(2, vec![("flood", job(1, 10)), ("flood", job(2, 10))]);
-    assert_eq!(world.step(), [("flood".to_owned(), 1, 0), ("flood".to_owned(), 1, 1)]);
-    world.jobs.push((client("late"), job(9, 1)));
-    assert_eq!(world.step(), []);
-    world.done(1, 0);
-    assert_eq!(world.step(), [("late".to_owned(), 9, 0)]);
+    let mut fixture = Fixture::new(2, vec![("flood", job(1, 10)), ("flood", job(2, 10))]);
+    assert_eq!(fixture.step(), [("flood".to_owned(), 1, 0), ("flood".to_owned(), 1, 1)]);
+    fixture.jobs.push((client("late"), job(9, 1)));
+    assert_eq!(fixture.step(), []);
+    fixture.done(1, 0);
+    assert_eq!(fixture.step(), [("late".to_owned(), 9, 0)]);
 }
 
 #[test]
 fn clients_take_turns() {
-    let mut world = World::new(1, vec![("a", job(1, 3)), ("b", job(2, 3)), ("c", job(3, 3))]);
+    let mut fixture = Fixture::new(1, vec![("a", job(1, 3)), ("b", job(2, 3)), ("c", job(3, 3))]);
     let mut order = String::new();
     loop {
-        let started = world.step();
+        let started = fixture.step();
         let [(name, number, unit)] = started.as_slice() else { break };
         order.push_str(name);
-        world.done(*number, *unit);
+        fixture.done(*number, *unit);
     }
     assert_eq!(order, "abcabcabc");
 }
 
 #[test]
 fn a_file_goes_before_a_younger_one_of_its_lane() {
-    let mut world = World::new(2, vec![("a", job(5, 1)), ("a", job(3, 2))]);
-    assert_eq!(world.step(), [("a".to_owned(), 3, 0), ("a".to_owned(), 3, 1)]);
+    let mut fixture = Fixture::new(2, vec![("a", job(5, 1)), ("a", job(3, 2))]);
+    assert_eq!(fixture.step(), [("a".to_owned(), 3, 0), ("a".to_owned(), 3, 1)]);
 }
 
 #[test]
-fn an_app_has_no_more_units_than_its_concurrency_and_hides_no_other() {
+fn an_app_runs_no_more_units_than_its_concurrency_and_blocks_no_other() {
     let narrow = |number| Job { concurrency: 1, ..job(number, 9) };
     let other = Job { app: "other".to_owned(), ..job(9, 1) };
-    let mut world = World::new(4, vec![("a", narrow(1)), ("a", narrow(2)), ("a", other)]);
-    assert_eq!(world.step(), [("a".to_owned(), 1, 0), ("a".to_owned(), 9, 0)]);
+    let mut fixture = Fixture::new(4, vec![("a", narrow(1)), ("a", narrow(2)), ("a", other)]);
+    assert_eq!(fixture.step(), [("a".to_owned(), 1, 0), ("a".to_owned(), 9, 0)]);
 }
 
 #[test]
-fn one_slot_is_kept_from_backfill() {
+fn one_slot_is_never_given_to_backfill() {
     let backfill = Job { lane: Lane::Backfill, ..job(1, 10) };
-    let mut world = World::new(3, vec![("a", backfill)]);
-    assert_eq!(world.step().len(), 2);
-    world.jobs.push((client("b"), job(2, 1)));
-    assert_eq!(world.step(), [("b".to_owned(), 2, 0)]);
-    let mut single = World::new(1, vec![("a", Job { lane: Lane::Backfill, ..job(1, 1) })]);
+    let mut fixture = Fixture::new(3, vec![("a", backfill)]);
+    assert_eq!(fixture.step().len(), 2);
+    fixture.jobs.push((client("b"), job(2, 1)));
+    assert_eq!(fixture.step(), [("b".to_owned(), 2, 0)]);
+    let mut single = Fixture::new(1, vec![("a", Job { lane: Lane::Backfill, ..job(1, 1) })]);
     assert_eq!(single.step().len(), 1, "a single slot is for all lanes");
 }
 
@@ -140,54 +140,54 @@ fn one_slot_is_kept_from_backfill() {
 fn no_lane_starves_another() {
     let backfill = Job { lane: Lane::Backfill, ..job(1, 2) };
     let retry = Job { lane: Lane::Retry, ..job(2, 2) };
-    let mut world = World::new(1, vec![("a", backfill), ("a", retry), ("a", job(3, 10))]);
+    let mut fixture = Fixture::new(1, vec![("a", backfill), ("a", retry), ("a", job(3, 10))]);
     let mut order = Vec::new();
     loop {
-        let started = world.step();
+        let started = fixture.step();
         let [(_, number, unit)] = started.as_slice() else { break };
         order.push(*number);
-        world.done(*number, *unit);
+        fixture.done(*number, *unit);
     }
     assert_eq!(order, [3, 3, 3, 1, 3, 3, 3, 1, 3, 3, 3, 2, 3, 2]);
 }
 
 #[test]
 fn an_ordered_job_runs_one_unit_after_the_other() {
-    let mut world = World::new(4, vec![("a", Job { ordered: true, ..job(1, 3) })]);
+    let mut fixture = Fixture::new(4, vec![("a", Job { ordered: true, ..job(1, 3) })]);
     for unit in 0..3 {
-        assert_eq!(world.step(), [("a".to_owned(), 1, unit)]);
-        world.done(1, unit);
+        assert_eq!(fixture.step(), [("a".to_owned(), 1, unit)]);
+        fixture.done(1, unit);
     }
-    world.step();
-    assert!(world.jobs[0].1.is_ending());
+    fixture.step();
+    assert!(fixture.jobs[0].1.is_ending());
 }
 
 #[test]
 fn the_joining_unit_waits_for_all_others() {
-    let mut world = World::new(4, vec![("a", Job { joins: true, ..job(1, 3) })]);
-    assert_eq!(world.step(), [("a".to_owned(), 1, 0), ("a".to_owned(), 1, 1)]);
-    world.done(1, 1);
-    assert_eq!(world.step(), []);
-    world.done(1, 0);
-    assert_eq!(world.step(), [("a".to_owned(), 1, 2)]);
+    let mut fixture = Fixture::new(4, vec![("a", Job { joins: true, ..job(1, 3) })]);
+    assert_eq!(fixture.step(), [("a".to_owned(), 1, 0), ("a".to_owned(), 1, 1)]);
+    fixture.done(1, 1);
+    assert_eq!(fixture.step(), []);
+    fixture.done(1, 0);
+    assert_eq!(fixture.step(), [("a".to_owned(), 1, 2)]);
 }
 
 #[test]
 fn a_failed_unit_waits_for_its_back_off_and_others_go_on() {
-    let mut world = World::new(1, vec![("a", job(1, 2))]);
-    world.step();
-    let until = world.now + Duration::from_secs(5);
-    world.job(ingestion(1)).again(0, |failures| {
+    let mut fixture = Fixture::new(1, vec![("a", job(1, 2))]);
+    fixture.step();
+    let until = fixture.now + Duration::from_secs(5);
+    fixture.job(ingestion(1)).again(0, |failures| {
         assert_eq!(failures, 1);
         until
     });
-    assert_eq!(world.step(), [("a".to_owned(), 1, 1)]);
-    world.done(1, 1);
-    assert_eq!(world.step(), []);
-    assert_eq!(world.jobs[0].1.wakes_at(world.now), Some(until));
-    world.now = until;
-    assert_eq!(world.step(), [("a".to_owned(), 1, 0)]);
-    world.job(ingestion(1)).again(0, |failures| {
+    assert_eq!(fixture.step(), [("a".to_owned(), 1, 1)]);
+    fixture.done(1, 1);
+    assert_eq!(fixture.step(), []);
+    assert_eq!(fixture.jobs[0].1.wakes_at(fixture.now), Some(until));
+    fixture.now = until;
+    assert_eq!(fixture.step(), [("a".to_owned(), 1, 0)]);
+    fixture.job(ingestion(1)).again(0, |failures| {
         assert_eq!(failures, 2);
         until
     });
@@ -195,19 +195,19 @@ fn a_failed_unit_waits_for_its_back_off_and_others_go_on() {
 
 #[test]
 fn a_job_that_is_given_up_is_held_when_its_last_unit_has_ended() {
-    let mut world = World::new(2, vec![("a", job(1, 5))]);
-    world.step();
-    world.job(ingestion(1)).give_up(Some(0), ReasonCode::DataRefused.because("bad"));
-    assert_eq!(world.step(), [], "nothing more of it is started");
-    world.done(1, 1);
-    world.step();
+    let mut fixture = Fixture::new(2, vec![("a", job(1, 5))]);
+    fixture.step();
+    fixture.job(ingestion(1)).give_up(Some(0), ReasonCode::DataRefused.because("bad"));
+    assert_eq!(fixture.step(), [], "nothing more of it is started");
+    fixture.done(1, 1);
+    fixture.step();
     assert!(
-        matches!(&world.jobs[0].1.stage, Stage::Holding { reasons, .. } if reasons == &[ReasonCode::DataRefused.because("bad")])
+        matches!(&fixture.jobs[0].1.stage, Stage::Holding { reasons, .. } if reasons == &[ReasonCode::DataRefused.because("bad")])
     );
-    let now = world.now;
-    world.job(ingestion(1)).end_again(|_| now + Duration::from_secs(1));
+    let now = fixture.now;
+    fixture.job(ingestion(1)).end_again(|_| now + Duration::from_secs(1));
     assert_eq!(
-        world.jobs[0].1.wakes_at(now),
+        fixture.jobs[0].1.wakes_at(now),
         Some(now + Duration::from_secs(1)),
         "a failed hold is tried again"
     );
@@ -215,16 +215,16 @@ fn a_job_that_is_given_up_is_held_when_its_last_unit_has_ended() {
 
 #[test]
 fn a_job_without_units_is_finished_at_once() {
-    let mut world = World::new(1, vec![("a", job(1, 0))]);
-    world.step();
-    assert!(matches!(world.jobs[0].1.stage, Stage::Finishing { .. }));
+    let mut fixture = Fixture::new(1, vec![("a", job(1, 0))]);
+    fixture.step();
+    assert!(matches!(fixture.jobs[0].1.stage, Stage::Finishing { .. }));
 }
 
 fn any_job(number: u64) -> impl Strategy<Value = (usize, Job)> {
     let lanes = prop::sample::select(vec![Lane::Live, Lane::Retry, Lane::Backfill]);
     (0..3usize, lanes, 0..6usize, 1..4usize, any::<bool>(), any::<bool>(), 0..2usize).prop_map(
         move |(tenant, lane, units, concurrency, ordered, joins, app)| {
-            // One app has one concurrency.
+            // All jobs of an app have the same concurrency.
             let (app, concurrency) = (format!("app{app}"), 1 + (concurrency + app) % 3);
             (tenant, Job { lane, app, concurrency, ordered, joins, ..job(number, units) })
         },
@@ -232,7 +232,7 @@ fn any_job(number: u64) -> impl Strategy<Value = (usize, Job)> {
 }
 
 proptest! {
-    /// Whatever ends in whatever order, and fails however often: bounds hold after every step, and all is finished.
+    /// In whatever order units end and however often they fail: bounds hold after every step, and all jobs are finished.
     #[test]
     fn bounds_hold_and_every_unit_starts(
         jobs in (1..8u64).prop_flat_map(|count| (0..count).map(any_job).collect::<Vec<_>>()),
@@ -240,15 +240,15 @@ proptest! {
         mut chance in prop::collection::vec(any::<u8>(), 1..200),
     ) {
         let names = ["a", "b", "c"];
-        let mut world = World::new(slots, jobs.into_iter().map(|(tenant, job)| (names[tenant], job)).collect());
+        let mut fixture = Fixture::new(slots, jobs.into_iter().map(|(tenant, job)| (names[tenant], job)).collect());
         let mut running: Vec<(u64, usize)> = Vec::new();
-        let units: usize = world.jobs.iter().map(|(_, job)| job.startable_in_all()).sum();
+        let units: usize = fixture.jobs.iter().map(|(_, job)| job.unit_count()).sum();
         let mut done = 0;
         for _ in 0..(units * 3 + chance.len() + 10) {
-            running.extend(world.step().into_iter().map(|(_, number, unit)| (number, unit)));
-            prop_assert!(world.running() == running.len() && running.len() <= slots);
-            for (client, job) in &world.jobs {
-                let same_app = world.jobs.iter().filter(|(other, of)| other == client && of.app == job.app);
+            running.extend(fixture.step().into_iter().map(|(_, number, unit)| (number, unit)));
+            prop_assert!(fixture.running() == running.len() && running.len() <= slots);
+            for (client, job) in &fixture.jobs {
+                let same_app = fixture.jobs.iter().filter(|(other, of)| other == client && of.app == job.app);
                 let (most, sum) = same_app.fold((0, 0), |(most, sum), (_, of)| {
                     (of.concurrency.max(most), sum + of.running())
                 });
@@ -259,20 +259,20 @@ proptest! {
             if running.is_empty() { break }
             let (number, unit) = running.remove(usize::from(draw.unwrap_or(0)) % running.len());
             if draw.is_some_and(|draw| draw % 3 == 0) {
-                let now = world.now;
-                world.job(ingestion(number)).again(unit, |_| now);
+                let now = fixture.now;
+                fixture.job(ingestion(number)).again(unit, |_| now);
             } else {
-                world.done(number, unit);
+                fixture.done(number, unit);
                 done += 1;
             }
         }
         prop_assert_eq!(done, units);
-        prop_assert!(world.jobs.iter().all(|(_, job)| !matches!(job.stage, Stage::Units(_))));
+        prop_assert!(fixture.jobs.iter().all(|(_, job)| !matches!(job.stage, Stage::Units(_))));
     }
 }
 
 impl Job {
-    fn startable_in_all(&self) -> usize {
+    fn unit_count(&self) -> usize {
         if let Stage::Units(units) = &self.stage { units.len() } else { 0 }
     }
 }

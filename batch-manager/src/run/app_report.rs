@@ -1,4 +1,4 @@
-//! What a program says on stdout about a unit.
+//! Reads what a program reports about a unit on stdout.
 
 use mysimbdp_model::app::{Line, UnitHeader};
 use mysimbdp_platform::files::FileError;
@@ -11,41 +11,41 @@ use super::lines::{Lines, Text};
 use super::program::AppLog;
 use crate::record_set::RecordSet;
 
-/// Lines that are none of the contract, logged as they are; more are only counted.
+/// Lines outside the app contract that are logged unchanged; more are only counted.
 const STRAY_LINES_LOGGED: u64 = 10;
 
 /// Bytes of a reject's reason that are kept.
 const REASON_BYTES_MAX: usize = 2000;
 
-/// What a program says it did.
+/// What a program reports about a unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppReport {
     pub done: Option<Done>,
     pub rejects: Rejects,
-    /// Which records these are.
+    /// The records that it lists as rejected.
     pub rejected: RecordSet,
-    /// None where nobody looks them up.
+    /// Empty if they are not looked up.
     pub keys: Keys,
 }
 
-/// Why a report could not be taken down; not the program's fault.
+/// Why a report could not be recorded; the program is not at fault.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClaimError {
+pub(super) enum ReportError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
     Store(#[from] CoredmsError),
 }
 
-/// Where what a program lists goes.
+/// Receives the records and keys that a program lists.
 #[derive(Debug)]
 pub struct Lists {
     pub rejects: RejectsWriter,
-    /// With ids "key".
+    /// Only with ids "key".
     pub keys: Option<KeyCheck>,
 }
 
-/// The last line.
+/// The counts of the line `done`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
     pub stored: u64,
@@ -53,43 +53,43 @@ pub struct Done {
     pub rejected: u64,
 }
 
-/// The records that it lists as rejected.
+/// How many records it lists as rejected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rejects {
-    /// Different records of the unit.
+    /// Records of the unit, each counted once.
     pub listed: u64,
-    /// A record that is not of the unit.
+    /// The first listed record that does not belong to the unit.
     pub foreign: Option<u64>,
 }
 
-/// How a reading ended.
+/// How the report on a unit ended.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum Answer {
     Done,
-    /// Worker only.
+    /// Only from a worker.
     Failed {
         retry: bool,
         reason: String,
     },
-    /// stdout has been closed.
+    /// The program has closed stdout.
     End,
 }
 
-/// Collects a report line by line.
+/// Reads a report line by line.
 #[derive(Debug)]
-pub(super) struct Hearing {
+pub(super) struct ReportReader {
     report: AppReport,
     first_record: u64,
     records: u64,
     rejects: RejectsWriter,
     keys: Option<KeyCheck>,
-    /// The disk did not take what was rejected.
+    /// Why the rejects could not be written.
     failure: Option<FileError>,
     stray: u64,
     log: AppLog,
 }
 
-impl Hearing {
+impl ReportReader {
     pub(super) fn new(header: &UnitHeader, lists: Lists, log: AppLog) -> Self {
         let Lists { rejects, keys } = lists;
         Self {
@@ -104,41 +104,41 @@ impl Hearing {
         }
     }
 
-    /// Reads until the unit is answered: of a worker its first line `done` or `failed`.
-    pub(super) async fn answer(&mut self, lines: &mut Lines<impl AsyncRead + Unpin>) -> Heard {
+    /// Reads until a worker has answered with its first line `done` or `failed`.
+    pub(super) async fn read_answer(&mut self, lines: &mut Lines<impl AsyncRead + Unpin>) -> Answer {
         while let Some(text) = lines.next().await {
-            if let Some(heard) = self.take(&text).await {
-                return heard;
+            if let Some(answer) = self.process(&text).await {
+                return answer;
             }
         }
-        Heard::End
+        Answer::End
     }
 
     /// Reads to the end of stdout.
-    pub(super) async fn all(&mut self, lines: &mut Lines<impl AsyncRead + Unpin>) {
+    pub(super) async fn read_all(&mut self, lines: &mut Lines<impl AsyncRead + Unpin>) {
         while let Some(text) = lines.next().await {
-            // Only the exit status ends a process that is run once; of several `done` the last one counts.
-            self.take(&text).await;
+            // The exit status answers for a process that is run once; of several `done` the last one counts.
+            self.process(&text).await;
         }
     }
 
-    /// The report, or what kept it from being recorded.
-    pub(super) async fn finish(mut self) -> (Result<AppReport, ClaimError>, RejectsWriter) {
+    /// Returns the report, or why it could not be recorded.
+    pub(super) async fn finish(mut self) -> (Result<AppReport, ReportError>, RejectsWriter) {
         if self.stray > STRAY_LINES_LOGGED {
             self.log.line(format!("{} lines on stdout were none of the contract", self.stray).as_bytes());
         }
         let result = match (self.failure, self.keys) {
             (Some(error), _) => Err(error.into()),
-            // Only what is reported to be done is worth a look.
+            // Keys are looked up only if the unit is reported as done.
             (None, Some(keys)) if self.report.done.is_some() => {
-                keys.finish().await.map_err(ClaimError::from).map(|keys| self.report.keys = keys)
+                keys.finish().await.map_err(ReportError::from).map(|keys| self.report.keys = keys)
             }
             (None, _) => Ok(()),
         };
         (result.map(|()| self.report), self.rejects)
     }
 
-    async fn take(&mut self, text: &Text) -> Option<Heard> {
+    async fn process(&mut self, text: &Text) -> Option<Answer> {
         if text.bytes.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
@@ -150,15 +150,15 @@ impl Hearing {
             }
             Ok(Line::Keys { keys }) => {
                 if let Some(check) = &mut self.keys {
-                    check.take(keys).await;
+                    check.add(keys).await;
                 }
                 None
             }
             Ok(Line::Done { stored, duplicates, rejected }) => {
                 self.report.done = Some(Done { stored, duplicates, rejected });
-                Some(Heard::Done)
+                Some(Answer::Done)
             }
-            Ok(Line::Failed { retry, reason }) => Some(Heard::Failed { retry, reason: shortened(reason) }),
+            Ok(Line::Failed { retry, reason }) => Some(Answer::Failed { retry, reason: shortened(reason) }),
             Err(_) => {
                 self.stray += 1;
                 if self.stray <= STRAY_LINES_LOGGED {
@@ -199,16 +199,16 @@ mod tests {
     use crate::testing::manifest;
     use crate::unit::WorkUnit;
 
-    async fn heard(text: &str) -> (AppReport, Vec<Reject>) {
+    async fn read_report(text: &str) -> (AppReport, Vec<Reject>) {
         let directory = tempfile::tempdir().expect("temporary directory");
         let manifest = manifest(&[(10, 3), (10, 100)]);
         let unit = WorkUnit::all(&manifest, mysimbdp_model::app::Unit::MicroBatch, None).remove(1);
         let header = unit.header(&manifest, "utf-8", 1, 10);
         let rejects = RejectsWriter::new(directory.path(), 1);
         let lists = Lists { rejects, keys: None };
-        let mut hearing = Hearing::new(&header, lists, AppLog::new(|_| {}));
-        hearing.all(&mut Lines::new(text.as_bytes())).await;
-        let (report, rejects) = hearing.finish().await;
+        let mut reader = ReportReader::new(&header, lists, AppLog::new(|_| {}));
+        reader.read_all(&mut Lines::new(text.as_bytes())).await;
+        let (report, rejects) = reader.finish().await;
         rejects.commit().expect("commit");
         let listed =
             read_rejects(directory.path(), 1).expect("open").collect::<Result<_, _>>().expect("read");
@@ -216,8 +216,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rejects_are_recorded_once_each_and_foreign_ones_not() {
-        let (report, listed) = heard(concat!(
+    async fn each_reject_is_recorded_once_and_foreign_ones_are_not() {
+        let (report, listed) = read_report(concat!(
             "{\"type\":\"progress\",\"records\":50}\n",
             "{\"type\":\"reject\",\"record\":3,\"reason\":\"first\"}\n",
             "{\"type\":\"reject\",\"record\":102,\"reason\":\"last\"}\n",
@@ -234,15 +234,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_none_of_the_contract_is_ignored() {
+    async fn lines_outside_the_contract_are_ignored() {
         let (report, listed) =
-            heard("hello\n{\"type\":\"keys\",\"keys\":[1]}\n{\"type\":\"unknown\"}\n[]\n{\"type\":\"done\",\"stored\":-1}\n\n{\"type\":").await;
+            read_report("hello\n{\"type\":\"keys\",\"keys\":[1]}\n{\"type\":\"unknown\"}\n[]\n{\"type\":\"done\",\"stored\":-1}\n\n{\"type\":").await;
         assert_eq!((report, listed), (AppReport::default(), vec![]));
     }
 
     #[tokio::test]
-    async fn of_several_last_lines_the_last_counts() {
-        let (report, _) = heard("{\"type\":\"done\",\"stored\":1}\n{\"type\":\"done\",\"stored\":2}").await;
+    async fn the_last_of_several_done_lines_counts() {
+        let (report, _) =
+            read_report("{\"type\":\"done\",\"stored\":1}\n{\"type\":\"done\",\"stored\":2}").await;
         assert_eq!(report.done.map(|done| done.stored), Some(2));
     }
 

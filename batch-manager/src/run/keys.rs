@@ -1,4 +1,4 @@
-//! The keys that a program with ids "key" lists: whether each of them is in coredms, looked up while it works.
+//! Looks up whether each key that a program with ids "key" lists is in coredms, while the program works.
 
 use std::sync::Arc;
 
@@ -6,34 +6,34 @@ use bson::Bson;
 use mysimbdp_store::{Coredms, CoredmsError, EarlierRuns};
 use serde_json::Value;
 
-/// Keys that are looked up at a time. What waits for it is at most this and one line.
+/// Keys that are looked up at a time. At most this many and those of one line wait.
 const KEYS_AT_A_TIME: usize = 1000;
 
 /// Characters of a key that become part of a reason.
 const SHOWN_MAX: usize = 100;
 
-/// What a program has listed as stored or found.
+/// The keys that a program has listed as stored or found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
-    /// With repeats.
+    /// How many, including repeated ones.
     pub listed: u64,
     /// The first that is not in coredms.
     pub missing: Option<String>,
-    /// Documents that are not replaced, although the run replaces: earlier runs of its content were the last to write them.
+    /// Documents that the run should have replaced, but that an earlier run of its content was the last to write.
     pub not_replaced: u64,
 }
 
-/// Where the keys of a unit must be found.
+/// Checks the keys of a unit against coredms.
 #[derive(Debug)]
 pub struct KeyCheck {
     store: Arc<dyn Coredms>,
     collection: String,
-    /// One more key than the unit has records, and the report is not believed whatever comes.
+    /// If more keys are listed than this, the report is not believed in any case.
     records: u64,
-    /// Those that the run replaces.
+    /// The runs that this one replaces.
     earlier: Option<EarlierRuns>,
     keys: Keys,
-    /// Not yet looked up. It stays here while that is done, as it may be cut off and done again.
+    /// Not yet looked up. They stay here during the look-up, which may be cancelled and repeated.
     waiting: Vec<Bson>,
     failure: Option<CoredmsError>,
 }
@@ -49,8 +49,8 @@ impl KeyCheck {
         Self { store, collection, records, earlier, keys, waiting, failure: None }
     }
 
-    /// Takes the keys of a line; where enough are together, the program has to wait until they are looked up.
-    pub(super) async fn take(&mut self, keys: Vec<Value>) {
+    /// Adds the keys of a line; once there are enough, the program has to wait until they are looked up.
+    pub(super) async fn add(&mut self, keys: Vec<Value>) {
         self.keys.listed += keys.len() as u64;
         for key in keys {
             if self.is_decided() {
@@ -66,21 +66,21 @@ impl KeyCheck {
         }
     }
 
-    /// Looks up what is left.
+    /// Looks up the remaining keys.
     ///
     /// # Errors
     ///
-    /// The store could not be asked.
+    /// The store is unavailable.
     pub(super) async fn finish(mut self) -> Result<Keys, CoredmsError> {
         self.look_up().await;
         match self.failure {
-            // Nothing that the store could say would make the report true.
+            // Otherwise the report is wrong already, whatever the store would have answered.
             Some(error) if self.keys.missing.is_none() && self.keys.listed <= self.records => Err(error),
             _ => Ok(self.keys),
         }
     }
 
-    /// Whether no key that comes can change anything any more.
+    /// Whether the result is certain, whatever keys follow.
     fn is_decided(&self) -> bool {
         self.failure.is_some() || self.keys.missing.is_some() || self.keys.listed > self.records
     }
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    async fn heard(lines: &[Value], records: u64) -> Keys {
+    async fn check_keys(lines: &[Value], records: u64) -> Keys {
         let directory = tempfile::tempdir().expect("temporary directory");
         let url = format!("sqlite:{}", directory.path().display());
         let store = mysimbdp_store::open(&url, "keys").await.expect("open");
@@ -138,14 +138,14 @@ mod tests {
         }
         let mut check = KeyCheck::new(store, "app".to_owned(), records, None);
         for line in lines {
-            check.take(line.as_array().expect("a list").clone()).await;
+            check.add(line.as_array().expect("a list").clone()).await;
         }
         check.finish().await.expect("the store is there")
     }
 
     #[tokio::test]
-    async fn keys_are_what_they_are_in_the_store_and_repeats_count() {
-        let keys = heard(
+    async fn keys_equal_those_in_the_store_and_repeats_count() {
+        let keys = check_keys(
             &[json!([1, "a", 1.0]), json!([{ "$date": { "$numberLong": "5" } }, { "x": 1, "y": 2 }])],
             5,
         )
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_that_is_not_there_is_named() {
+    async fn the_first_missing_key_is_named() {
         for (key, missing) in [
             (json!(2), "2"),
             (json!({ "y": 2, "x": 1 }), r#"{"y":2,"x":1}"#),
@@ -162,7 +162,7 @@ mod tests {
             (json!({ "$gt": 0 }), r#"{"$gt":0}"#),
             (json!([1]), "[1]"),
         ] {
-            let keys = heard(&[json!([1]), json!([key, "z"])], 3).await;
+            let keys = check_keys(&[json!([1]), json!([key, "z"])], 3).await;
             assert_eq!(keys, Keys { listed: 3, missing: Some(missing.to_owned()), not_replaced: 0 });
         }
     }
@@ -170,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_is_counted_and_not_looked_up() {
         let line = json!(vec![1; 5_000]);
-        let keys = heard(&[line.clone(), json!(["not there"]), line], 1).await;
+        let keys = check_keys(&[line.clone(), json!(["not there"]), line], 1).await;
         assert_eq!(keys, Keys { listed: 10_001, ..Keys::default() });
     }
 }

@@ -1,8 +1,8 @@
-//! Reads lines of bounded length from what may be anything.
+//! Reads lines of bounded length from arbitrary bytes.
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-/// Longer lines are cut: no line of the contract comes near it.
+/// Longer lines are cut: no line of the app contract comes close to this length.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// The lines of a stream. [`Lines::next`] may be dropped and called again.
@@ -10,11 +10,11 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Lines<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
-    /// Behind the cut of the line that is being read.
+    /// The line that is being read has been cut.
     cut: bool,
 }
 
-/// A line without its end.
+/// A line without its line break.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Text {
     pub(super) bytes: Vec<u8>,
@@ -26,10 +26,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { reader: BufReader::with_capacity(LINE_BYTES_MAX, reader), line: Vec::new(), cut: false }
     }
 
-    /// The next line; `None` at the end. A stream that cannot be read any more has ended.
+    /// Returns the next line; `None` at the end. A stream that cannot be read any more has ended.
     pub(super) async fn next(&mut self) -> Option<Text> {
-        // A buffer may hold tens of thousands of lines. Without this a flood of them would keep its own time-out, and
-        // other clients' tasks, from their turn for many seconds.
+        // A buffer may hold tens of thousands of lines. Without this, a flood of them would block its own time-out and
+        // the tasks of other clients for many seconds.
         tokio::task::consume_budget().await;
         loop {
             let buffer = self.reader.fill_buf().await.unwrap_or_default();
@@ -38,9 +38,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             }
             let end = buffer.iter().position(|byte| *byte == b'\n');
             let part = &buffer[..end.unwrap_or(buffer.len())];
-            let room = LINE_BYTES_MAX - self.line.len();
-            self.cut |= part.len() > room;
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            let capacity = LINE_BYTES_MAX - self.line.len();
+            self.cut |= part.len() > capacity;
+            self.line.extend_from_slice(&part[..part.len().min(capacity)]);
             let used = end.map_or(buffer.len(), |end| end + 1);
             self.reader.consume(used);
             if end.is_some() {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_flood_of_short_lines_lets_others_have_their_turn() {
+    async fn a_flood_of_short_lines_lets_other_tasks_run() {
         let other = tokio::spawn(async {});
         let text = b"y\n".repeat(1000);
         let mut lines = Lines::new(text.as_slice());
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_told_apart_and_long_ones_cut() {
+    async fn lines_are_separated_and_long_ones_cut() {
         let long = vec![b'x'; LINE_BYTES_MAX * 3];
         let text = [b"a\n\n".as_slice(), &long, b"\nlast"].concat();
         let mut lines = Lines::new(text.as_slice());

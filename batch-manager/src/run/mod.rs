@@ -1,9 +1,9 @@
 //! Runs a client's program on one work unit.
 //!
-//! 1. [`Program`] is what the config names; `stdin` runs it once per unit, `worker` keeps it for many;
-//! 2. the unit is fed while `app_report` reads what it says on stdout (and `keys` looks up what it lists there) and `stderr`
-//!    logs the rest, all at the same time, so neither side can block the other for long;
-//! 3. the way it ended becomes a [`Verdict`]. Whether a report is believed is judged elsewhere.
+//! 1. [`Program`] is the command that the config names; `stdin` runs it once per unit, `worker` keeps it for many;
+//! 2. the unit is fed while `app_report` reads the program's report on stdout (and `keys` looks up the keys in it)
+//!    and `stderr` logs the rest, all at the same time, so neither side can block the other for long;
+//! 3. how the program ended becomes a [`Verdict`]. Whether its report is believed is decided elsewhere.
 
 mod app_report;
 mod keys;
@@ -34,9 +34,9 @@ use crate::feed::{Feed, FeedingError};
 /// How a program ended with a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It says that it is done, and ended well.
+    /// It reports that it is done, and ended successfully.
     Done(AppReport),
-    /// Exit 65: the data is bad, and will be.
+    /// Exit 65: the data is bad, and will stay so.
     BadData(String),
     /// Exit 75: it may work later.
     TryLater(String),
@@ -50,15 +50,15 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Ran {
     pub verdict: Verdict,
-    /// What it rejected; only of [`Verdict::Done`] it counts.
+    /// The records that it rejected; they count only with [`Verdict::Done`].
     pub rejects: RejectsWriter,
-    /// Until the process could be fed; none where it was running already.
+    /// How long it took until the process could be fed; zero if it was running already.
     pub spawn: Duration,
 }
 
-/// Runs `program` on a unit. A worker is started for it and ended after it; [`Workers`] keeps them.
+/// Runs `program` on a unit. A worker is started for it and ended after it; [`Workers`] keeps workers for more units.
 ///
-/// `stop` turning true ends the program as at shutdown.
+/// The program is ended as at shutdown when `stop` becomes true.
 pub async fn run_unit(
     program: &Program,
     header: &UnitHeader,
@@ -77,7 +77,7 @@ pub async fn run_unit(
     }
 }
 
-/// What the exit status of a program means, where it was not stopped.
+/// Returns what the exit status of a program means, if it was not stopped.
 fn verdict_of(status: ExitStatus, report: AppReport, last_words: &str) -> Verdict {
     let said = if last_words.is_empty() { String::new() } else { format!(": {last_words}") };
     match (status.code().map(u8::try_from), status.signal()) {
@@ -89,7 +89,7 @@ fn verdict_of(status: ExitStatus, report: AppReport, last_words: &str) -> Verdic
     }
 }
 
-/// The verdict on a program that has ended, or answered, well: it must also have been fed to the end.
+/// Returns the verdict on a program that has ended or answered successfully: it must also have read all of its input.
 fn with_feeding(verdict: Verdict, fed: Result<(), FeedingError>) -> Verdict {
     match (verdict, fed) {
         (Verdict::Done(_), Err(error)) => not_fed(&error),
@@ -114,7 +114,7 @@ fn took_too_long(program: &Program) -> Verdict {
     Verdict::Crashed(format!("app took longer than {} s and was stopped", program.timeout.as_secs_f64()))
 }
 
-/// Waits until `stop` turns true; for ever where nobody can turn it any more.
+/// Waits until `stop` becomes true; for ever if its sender is dropped.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_descriptors_is_no_fault_of_the_program() {
+    fn a_machine_without_descriptors_is_not_the_fault_of_the_program() {
         let source = std::io::Error::from_raw_os_error;
         let error = |code| ProcessError::Spawn { program: "app".into(), source: source(code) };
         // Linux: EMFILE and EACCES.

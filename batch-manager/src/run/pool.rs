@@ -1,4 +1,4 @@
-//! The workers that wait for units.
+//! Keeps the workers that wait for units.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use super::worker::Worker;
 use super::{Ran, not_started};
 use crate::feed::Feed;
 
-/// Idle workers by the app that they are of. There are never more of an app than units of it have run at a time.
+/// Idle workers by their app. An app never has more of them than units of it have run at the same time.
 #[derive(Debug, Default)]
 pub struct Workers {
     idle: Mutex<BTreeMap<String, Vec<Worker>>>,
@@ -63,7 +63,7 @@ impl Workers {
         end(all.into_values().flatten().collect()).await;
     }
 
-    /// The worker that was idle last, so that those which are not needed grow old.
+    /// Takes the worker that became idle last, so that workers which are not needed reach their idle limit.
     async fn take(&self, key: &str) -> Option<Worker> {
         loop {
             let worker = self.idle().get_mut(key)?.pop()?;
@@ -73,13 +73,13 @@ impl Workers {
         }
     }
 
-    /// A lock that a panic has poisoned still guards a whole map here.
+    /// A poisoned lock is usable: no panic can leave the map half changed.
     fn idle(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<Worker>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// All at once: each takes up to its grace.
+/// Ends all at the same time, as each takes up to its grace.
 async fn end(workers: Vec<Worker>) {
     let mut ending: tokio::task::JoinSet<()> = workers.into_iter().map(Worker::end).collect();
     while ending.join_next().await.is_some() {}

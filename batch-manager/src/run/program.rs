@@ -1,4 +1,4 @@
-//! A client's program, as the config names it.
+//! Defines how a client's program is run, as the config says.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,19 +16,20 @@ use mysimbdp_platform::process::{Output, ProcessError, Signal, Spawn, Stdin, fin
 pub struct Program {
     pub path: PathBuf,
     pub args: Vec<OsString>,
-    /// Without what describes a unit.
+    /// Without the variables that describe a unit.
     pub env: Vec<(OsString, OsString)>,
     pub directory: PathBuf,
     pub protocol: Protocol,
     pub timeout: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
-    /// Who cleans up what is left behind: see [`mysimbdp_platform::process::kill_left_behind`].
+    /// The name under which processes that are left behind are found and killed: see
+    /// [`mysimbdp_platform::process::kill_left_behind`].
     pub owner: String,
     pub log: AppLog,
 }
 
-/// Takes the lines that a program writes for people.
+/// The log for lines that a program writes for people.
 #[derive(Clone)]
 pub struct AppLog(Arc<TakeLine>);
 
@@ -51,11 +52,11 @@ impl fmt::Debug for AppLog {
 }
 
 impl Program {
-    /// The program of a client's app.
+    /// Returns the program of a client's app.
     ///
     /// # Errors
     ///
-    /// It is not found.
+    /// The program is not found.
     pub fn of_app(
         config: &Config,
         client: &Client,
@@ -75,7 +76,7 @@ impl Program {
             (env::PROTOCOL, app.settings.protocol.as_str().to_owned()),
         ];
         let given = app.settings.env.iter().map(|(name, value)| (name.into(), value.into()));
-        // The platform's own come last: the config's may not change what they mean.
+        // The platform's own variables come last, so that the config cannot override them.
         let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
         Ok(Self {
             path: find_program(command, config.layout.root())?,
@@ -90,7 +91,7 @@ impl Program {
         })
     }
 
-    /// Tells whether a worker was started with the same command and settings; of this process only.
+    /// Returns a hash that is equal for the same command and settings. It is valid only within this process.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (&self.path, &self.args, &self.env, self.timeout, self.stop_grace).hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What a program writes for people goes to the client's log.
+//! Writes a program's stderr to the client's log.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,13 +8,13 @@ use tokio::task::JoinHandle;
 use super::lines::Lines;
 use super::program::AppLog;
 
-/// Bytes that one unit may write to the log: a program that floods stderr fills no disk.
+/// Bytes that one unit may write to the log, so that a program that floods stderr does not fill the disk.
 const UNIT_BYTES_MAX: usize = 1 << 20;
 
 /// Characters of the last line that become part of a reason.
-const LAST_WORDS_MAX: usize = 300;
+const TAIL_CHARS_MAX: usize = 300;
 
-/// The reading of a program's stderr, which goes on until it is closed.
+/// Reads a program's stderr until it is closed.
 #[derive(Debug)]
 pub(super) struct Stderr {
     reading: JoinHandle<()>,
@@ -23,7 +23,7 @@ pub(super) struct Stderr {
 
 #[derive(Debug, Default)]
 struct State {
-    last_words: String,
+    tail: String,
     logged: usize,
     dropped: usize,
 }
@@ -36,7 +36,7 @@ impl Stderr {
             let Some(stderr) = stderr else { return };
             let mut lines = Lines::new(stderr);
             while let Some(text) = lines.next().await {
-                lock(&shared).take(&text.bytes, &log);
+                lock(&shared).process(&text.bytes, &log);
             }
             lock(&shared).log_dropped(&log);
         });
@@ -50,16 +50,16 @@ impl Stderr {
         *state = State::default();
     }
 
-    /// The last line so far.
-    pub(super) fn last_words(&self) -> String {
-        lock(&self.state).last_words.clone()
+    /// Returns the last line so far.
+    pub(super) fn tail(&self) -> String {
+        lock(&self.state).tail.clone()
     }
 
-    /// Reads what is left; the program must have ended. Returns its last line.
+    /// Reads the remaining lines and returns the last one. The program must have ended.
     pub(super) async fn end(&mut self) -> String {
-        // A panic in it would have been one of the log's.
+        // Only the log can panic in it, and nothing can be done about that here.
         let _ = (&mut self.reading).await;
-        self.last_words()
+        self.tail()
     }
 }
 
@@ -70,11 +70,11 @@ impl Drop for Stderr {
 }
 
 impl State {
-    fn take(&mut self, line: &[u8], log: &AppLog) {
+    fn process(&mut self, line: &[u8], log: &AppLog) {
         let text = String::from_utf8_lossy(line);
         let text = text.trim();
         if !text.is_empty() {
-            self.last_words = text.chars().take(LAST_WORDS_MAX).collect();
+            self.tail = text.chars().take(TAIL_CHARS_MAX).collect();
         }
         if self.logged + line.len() > UNIT_BYTES_MAX {
             self.dropped += 1;
@@ -91,7 +91,7 @@ impl State {
     }
 }
 
-/// A lock that a panic has poisoned still guards whole values here.
+/// A poisoned lock is usable: no panic can leave a value half changed.
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The protocol `worker`: the process stays and gets unit after unit.
+//! The protocol `worker`: a process that stays and gets one unit after the other.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::app_report::{AppReport, ClaimError, Heard, Hearing, Lists};
+use super::app_report::{Answer, AppReport, Lists, ReportError, ReportReader};
 use super::lines::Lines;
 use super::program::Program;
 use super::stderr::Stderr;
 use super::{Verdict, not_fed, stopped, took_too_long, verdict_of};
 use crate::feed::{Feed, FeedingError};
 
-/// Who has answered has read everything, so the last write only has to be noticed.
-const NOTICE_WAIT: Duration = Duration::from_secs(1);
+/// A worker that has answered has read everything, so the last write only has to return.
+const LAST_WRITE_WAIT: Duration = Duration::from_secs(1);
 
 /// A process that waits for a unit.
 #[derive(Debug)]
@@ -31,17 +31,17 @@ pub(super) struct Worker {
     pub(super) idle_since: Instant,
 }
 
-/// What became of a unit, and of the worker.
+/// The result of a unit, and the worker if it can go on.
 pub(super) struct Worked {
     pub(super) verdict: Verdict,
     pub(super) rejects: RejectsWriter,
-    /// `None` where it has ended, or is out of step.
+    /// `None` if it has ended, or would take bytes of this unit for the next one.
     pub(super) worker: Option<Worker>,
 }
 
-/// How a worker answered.
-enum Answered {
-    Heard(Heard, Result<(), FeedingError>),
+/// How the work on a unit ended.
+enum UnitEnd {
+    Answer(Answer, Result<(), FeedingError>),
     Late,
     Stopped,
 }
@@ -49,19 +49,19 @@ enum Answered {
 impl Worker {
     pub(super) async fn start(program: &Program) -> Result<Self, ProcessError> {
         let mut child = program.spawn([]).start().await?;
-        let gone = ProcessError::Gone { pid: child.id().pid };
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err(gone) };
+        let lost = ProcessError::Ended { pid: child.id().pid };
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err(lost) };
         let stderr = Stderr::read(child.stderr.take(), program.log.clone());
         let lines = Lines::new(stdout);
         Ok(Self { child, stdin, lines, stderr, program: program.clone(), idle_since: Instant::now() })
     }
 
-    /// Whether it still waits, as far as can be told.
+    /// Whether it has not ended yet, as far as is known.
     pub(super) fn is_alive(&self) -> bool {
         !self.child.has_ended()
     }
 
-    /// Does one unit.
+    /// Runs one unit.
     pub(super) async fn work(
         mut self,
         header: &UnitHeader,
@@ -70,15 +70,15 @@ impl Worker {
         mut stop: watch::Receiver<bool>,
     ) -> Worked {
         self.stderr.begin_unit(&self.program.log);
-        let mut hearing = Hearing::new(header, lists, self.program.log.clone());
-        let answered = tokio::select! {
-            answered = answer(&mut self.child, &mut self.stdin, &mut self.lines, header, feed, &mut hearing) => answered,
-            () = tokio::time::sleep(self.program.timeout) => Answered::Late,
-            () = stopped(&mut stop) => Answered::Stopped,
+        let mut reader = ReportReader::new(header, lists, self.program.log.clone());
+        let end = tokio::select! {
+            end = feed_and_read(&mut self.child, &mut self.stdin, &mut self.lines, header, feed, &mut reader) => end,
+            () = tokio::time::sleep(self.program.timeout) => UnitEnd::Late,
+            () = stopped(&mut stop) => UnitEnd::Stopped,
         };
-        let (report, rejects) = match answered {
-            Answered::Stopped => self.last_answer(hearing).await,
-            Answered::Heard(..) | Answered::Late => hearing.finish().await,
+        let (report, rejects) = match end {
+            UnitEnd::Stopped => self.last_answer(reader).await,
+            UnitEnd::Answer(..) | UnitEnd::Late => reader.finish().await,
         };
         let report = match report {
             Ok(report) => report,
@@ -91,27 +91,27 @@ impl Worker {
                 };
             }
         };
-        let verdict = match answered {
-            Answered::Heard(Heard::Done, Ok(())) => {
+        let verdict = match end {
+            UnitEnd::Answer(Answer::Done, Ok(())) => {
                 self.idle_since = Instant::now();
                 return Worked { verdict: Verdict::Done(report), rejects, worker: Some(self) };
             }
-            Answered::Heard(Heard::Failed { retry, reason }, fed) => {
+            UnitEnd::Answer(Answer::Failed { retry, reason }, fed) => {
                 let reason = format!("app says: {reason}");
                 let verdict = if retry { Verdict::TryLater(reason) } else { Verdict::BadData(reason) };
-                // Bytes of this unit that it has not read would be the next one's.
+                // It would take bytes of this unit that it has not read for the next one's.
                 let in_step = fed.is_ok();
                 self.idle_since = Instant::now();
                 let worker = if in_step { Some(self) } else { self.kill().await };
                 return Worked { verdict, rejects, worker };
             }
-            Answered::Heard(Heard::Done, Err(error)) => not_fed(&error),
-            // Killed by us, or ended by itself: only then its exit status means something.
-            Answered::Heard(Heard::End, Err(error @ FeedingError::Read(_))) => not_fed(&error),
-            Answered::Heard(Heard::End, _) => match self.child.stop(Duration::ZERO).await {
+            UnitEnd::Answer(Answer::Done, Err(error)) => not_fed(&error),
+            // Its exit status means something only if it ended by itself and was not killed by us.
+            UnitEnd::Answer(Answer::End, Err(error @ FeedingError::Read(_))) => not_fed(&error),
+            UnitEnd::Answer(Answer::End, _) => match self.child.stop(Duration::ZERO).await {
                 Ok(status) => {
-                    let last_words = self.stderr.end().await;
-                    match verdict_of(status, report, &last_words) {
+                    let stderr_tail = self.stderr.end().await;
+                    match verdict_of(status, report, &stderr_tail) {
                         Verdict::Done(_) => {
                             Verdict::Crashed("app ended with 0 in the middle of a unit".to_owned())
                         }
@@ -120,23 +120,26 @@ impl Worker {
                 }
                 Err(error) => Verdict::Crashed(mysimbdp_model::error_chain(&error)),
             },
-            Answered::Late => took_too_long(&self.program),
-            Answered::Stopped if report.done.is_some() => Verdict::Done(report),
-            Answered::Stopped => Verdict::Stopped,
+            UnitEnd::Late => took_too_long(&self.program),
+            UnitEnd::Stopped if report.done.is_some() => Verdict::Done(report),
+            UnitEnd::Stopped => Verdict::Stopped,
         };
         self.kill().await;
         Worked { verdict, rejects, worker: None }
     }
 
-    /// Gives the grace to finish the unit after SIGTERM.
-    async fn last_answer(&mut self, mut hearing: Hearing) -> (Result<AppReport, ClaimError>, RejectsWriter) {
+    /// Sends SIGTERM and gives the worker its grace to finish the unit.
+    async fn last_answer(
+        &mut self,
+        mut reader: ReportReader,
+    ) -> (Result<AppReport, ReportError>, RejectsWriter) {
         let _ = self.child.id().signal_group(Signal::TERM);
-        // Either it answers, or it ends; else it is killed.
-        let _ = timeout(self.program.stop_grace, hearing.answer(&mut self.lines)).await;
-        hearing.finish().await
+        // It answers or ends within the grace; otherwise the caller kills it.
+        let _ = timeout(self.program.stop_grace, reader.read_answer(&mut self.lines)).await;
+        reader.finish().await
     }
 
-    /// Ends an idle worker: the end of its input, then SIGTERM, then SIGKILL.
+    /// Ends an idle worker: closes its input, then sends SIGTERM, then SIGKILL.
     pub(super) async fn end(self) {
         let Self { mut child, stdin, stderr, program, .. } = self;
         drop(stdin);
@@ -157,15 +160,15 @@ impl Worker {
     }
 }
 
-/// Feeds and listens at the same time, until the unit is answered or the process has ended.
-async fn answer(
+/// Feeds the worker and reads its report at the same time, until it has answered or ended.
+async fn feed_and_read(
     child: &mut Child,
     stdin: &mut InputPipe,
     lines: &mut Lines<OutputPipe>,
     header: &UnitHeader,
     feed: Feed,
-    hearing: &mut Hearing,
-) -> Answered {
+    reader: &mut ReportReader,
+) -> UnitEnd {
     let length = feed.length();
     let unanswered = Err(FeedingError::Refused { fed: 0, length });
     let mut feeding = pin!(async {
@@ -178,22 +181,22 @@ async fn answer(
     });
     let mut fed = None;
     let mut has_ended = false;
-    let mut listening = pin!(hearing.answer(lines));
-    let heard = loop {
+    let mut reading = pin!(reader.read_answer(lines));
+    let answer = loop {
         tokio::select! {
-            heard = &mut listening => break heard,
+            answer = &mut reading => break answer,
             result = &mut feeding, if fed.is_none() => match result {
-                // No end of a unit that is not whole: the caller kills it.
-                Err(error @ FeedingError::Read(_)) => return Answered::Heard(Heard::End, Err(error)),
+                // The worker must not see the end of an incomplete unit: the caller kills it.
+                Err(error @ FeedingError::Read(_)) => return UnitEnd::Answer(Answer::End, Err(error)),
                 result => fed = Some(result),
             },
-            // Its end ends stdout, even if a descendant holds that open.
+            // Once it has ended, `wait` ends stdout too, even if a descendant holds stdout open.
             _ = child.wait(), if !has_ended => has_ended = true,
         }
     };
     let fed = match fed {
         Some(fed) => fed,
-        None => timeout(NOTICE_WAIT, feeding).await.unwrap_or(unanswered),
+        None => timeout(LAST_WRITE_WAIT, feeding).await.unwrap_or(unanswered),
     };
-    Answered::Heard(heard, fed)
+    UnitEnd::Answer(answer, fed)
 }

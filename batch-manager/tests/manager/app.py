@@ -1,4 +1,4 @@
-"""A batch app for the tests: it stores what it is given and behaves as its arguments say."""
+"""A batch app for the tests: it stores its input and behaves as its arguments say."""
 
 import json
 import os
@@ -15,13 +15,13 @@ def env(name):
 
 
 def note(**what):
-    """Tells the test that a unit was begun."""
+    """Notes for the test that a unit has begun."""
     what.update(pid=os.getpid(), mode=sys.argv[1])
     with open("runs.ndjson", "a") as runs:
         runs.write(json.dumps(what) + "\n")
 
 
-def say(kind, **what):
+def report(kind, **what):
     print(json.dumps({"type": kind, **what}), flush=True)
 
 
@@ -38,7 +38,7 @@ UNIT = ["BATCH_INDEX", "BATCH_COUNT", "FIRST_RECORD", "RECORDS", "OFFSET", "LENG
 
 
 def count(data, header):
-    """The records of a unit that must be as it was announced."""
+    """Counts the records of a unit, and exits if they are not as announced."""
     if len(data) != header["length"]:
         sys.exit(75)
     if header.get("phase") == "join" or header["records"] == 0:
@@ -50,7 +50,7 @@ def count(data, header):
 
 
 def store(data, header):
-    """Stores a unit; returns how much of it was stored now, and how much was there already."""
+    """Stores a unit, and returns how many records were stored now and how many were stored before."""
     records, coredms = header["records"], open_store()
     if env("IDS") == "platform":
         stored = coredms.records(header["ingestion"], numbers(header))
@@ -72,7 +72,7 @@ def good():
     header = whole_header()
     data = sys.stdin.buffer.read()
     count(data, header)
-    say("done", **store(data, header))
+    report("done", **store(data, header))
 
 
 def whole_header():
@@ -80,26 +80,26 @@ def whole_header():
 
 
 def cheat(how):
-    """All that it is given is claimed, but this is what it does."""
+    """Reports that all records are stored, but does something else."""
     sys.stdin.buffer.read()
     header = whole_header()
     ingestion, own, coredms = header["ingestion"], list(numbers(header)), open_store()
     if how == "nothing":
-        say("done", stored=len(own))
+        report("done", stored=len(own))
     elif how == "one-less":
         coredms.records(ingestion, own[:-1])
-        say("done", stored=len(own))
+        report("done", stored=len(own))
     elif how == "one-more":
         coredms.records(ingestion, own)
-        say("reject", record=own[-1], reason="stored all the same")
-        say("done", stored=len(own) - 1, rejected=1)
+        report("reject", record=own[-1], reason="stored all the same")
+        report("done", stored=len(own) - 1, rejected=1)
     elif how == "elsewhere":
         coredms.records(ingestion, [number + len(own) for number in own])
-        say("done", stored=len(own))
+        report("done", stored=len(own))
 
 
 def list_keys(how):
-    """An app with keys of its own making: two records have the same."""
+    """Stores documents under keys of its own, each shared by two records."""
     sys.stdin.buffer.read()
     header = whole_header()
     keys = ["key %d" % (number // 2) for number in numbers(header)]
@@ -113,8 +113,8 @@ def list_keys(how):
         "flood": keys * 100,
     }[how]
     for first in range(0, len(listed), 2500):
-        say("keys", keys=listed[first:first + 2500])
-    say("done", stored=len(keys))
+        report("keys", keys=listed[first:first + 2500])
+    report("done", stored=len(keys))
 
 
 def store_object(how):
@@ -132,7 +132,7 @@ def store_object(how):
         coredms.commit(ingestion, header["file_bytes"] + 1)
     elif how != "uncommitted" and (header["phase"] == "join" or header["batch_count"] == 1):
         coredms.commit(ingestion, header["file_bytes"])
-    say("done", stored=header["records"])
+    report("done", stored=header["records"])
 
 
 def flood():
@@ -156,14 +156,14 @@ def fork_away():
 
 
 def fork_away_twice():
-    """A daemon as the books have it, in a session of its own and without an environment; it holds all pipes."""
+    """Starts a textbook daemon, in a session of its own and without an environment; it holds all pipes open."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             with open("daemons", "a") as file:
                 file.write("%d\n" % os.getpid())
-            # What is ignored stays ignored.
+            # An ignored signal stays ignored after this.
             os.execve("/bin/sleep", ["sleep", "600"], {})
         os._exit(0)
     os.wait()
@@ -173,7 +173,7 @@ RLIMIT_LOCKS = 10
 
 
 def lose_tag():
-    """Changes what the platform finds the app's processes by."""
+    """Changes the tag by which the platform finds the app's processes."""
     resource.setrlimit(RLIMIT_LOCKS, (7, 7))
 
 
@@ -197,18 +197,18 @@ def worker(mode):
         if mode == "dies" and header["batch_index"] == 1 and header["attempt"] == 1:
             sys.exit(1)
         if mode == "hasty" and header["attempt"] == 1:
-            say("done", stored=header["records"])
+            report("done", stored=header["records"])
         if mode == "hangs" and header["attempt"] == 1:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(600)
         data = sys.stdin.buffer.read(header["length"])
         if mode == "fails" and header["batch_index"] == 0 and header["attempt"] < 3:
-            say("failed", retry=True, reason="not yet")
+            report("failed", retry=True, reason="not yet")
         elif mode == "refuses":
-            say("failed", retry=False, reason="no such column")
+            report("failed", retry=False, reason="no such column")
         else:
             count(data, header)
-            say("done", **store(data, header))
+            report("done", **store(data, header))
 
 
 def main():
@@ -235,12 +235,12 @@ def main():
     elif mode == "signal":
         os.kill(os.getpid(), int(arguments[0]))
     elif mode == "unread":
-        say("done", stored=records)
+        report("done", stored=records)
     elif mode == "flood":
         flood()
         good()
     elif mode == "lie":
-        say("done", stored=len(sys.stdin.buffer.read()) * 0 + records + int(arguments[0]))
+        report("done", stored=len(sys.stdin.buffer.read()) * 0 + records + int(arguments[0]))
     elif mode == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
@@ -248,7 +248,7 @@ def main():
         fork_away()
         good()
     elif mode == "daemon":
-        # The parent is as deaf as the daemon.
+        # The parent ignores SIGTERM too.
         fork_away_twice()
         time.sleep(600)
     elif mode == "leave":
@@ -265,13 +265,13 @@ def main():
         open("waiting", "w").close()
         wait_for("gate")
         count(data, header)
-        say("done", **store(data, whole_header()))
+        report("done", **store(data, whole_header()))
     elif mode == "gate-after":
-        # Everything is stored when it waits.
+        # Everything is stored before it waits.
         counts = store(sys.stdin.buffer.read(), whole_header())
         open("stored", "w").close()
         wait_for("gate")
-        say("done", **counts)
+        report("done", **counts)
     elif mode == "cheat":
         cheat(arguments[0])
     elif mode == "keys":
@@ -283,8 +283,8 @@ def main():
         rejected = [first + position for position in map(int, arguments)]
         open_store().records(env("INGESTION"), [number for number in numbers(header) if number not in rejected])
         for position in map(int, arguments):
-            say("reject", record=first + position, reason="not for position %d" % position)
-        say("done", stored=records - len(arguments), rejected=len(arguments))
+            report("reject", record=first + position, reason="not for position %d" % position)
+        report("done", stored=records - len(arguments), rejected=len(arguments))
     elif mode == "reject-then-wait":
         # The first unit rejects its first record, each other one waits for the gate.
         if first > 0 and not os.path.exists("gate"):
@@ -293,8 +293,8 @@ def main():
         own = [number for number in numbers(header) if number != 0]
         stored = open_store().records(env("INGESTION"), own)
         if len(own) < records:
-            say("reject", record=0, reason="never the first")
-        say("done", stored=stored, duplicates=len(own) - stored, rejected=records - len(own))
+            report("reject", record=0, reason="never the first")
+        report("done", stored=stored, duplicates=len(own) - stored, rejected=records - len(own))
     elif mode == "silent":
         sys.stdin.buffer.read()
     elif mode == "change":
@@ -305,7 +305,7 @@ def main():
         counts = store(sys.stdin.buffer.read(), whole_header())
         if attempt == 1:
             sys.exit(1)
-        say("done", **counts)
+        report("done", **counts)
     else:
         sys.exit(64)
 

@@ -1,28 +1,28 @@
-//! Apps of the protocol `stdin`: good ones, and all the ways to be bad.
+//! Apps of the protocol `stdin`: good ones, and those that misbehave in every way.
 
 use mysimbdp_platform::process::ProcessId;
 use serde_json::{Value, json};
 
-use crate::workshop::{Workshop, command, counts, settings};
+use crate::fixture::{Fixture, command, counts, settings};
 
 fn pid(run: &Value) -> u32 {
     run["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
 }
 
-fn attempts(workshop: &Workshop) -> Vec<u64> {
-    workshop.runs().iter().map(|run| run["attempt"].as_u64().expect("an attempt")).collect()
+fn attempts(fixture: &Fixture) -> Vec<u64> {
+    fixture.runs().iter().map(|run| run["attempt"].as_u64().expect("an attempt")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_micro_batch_is_run_once_and_told_what_it_is() {
-    let mut workshop = Workshop::of_mode(&["good"]);
-    let ingestion = workshop.stage("a b.ndjson", &[3, 0, 5]);
-    workshop.start();
-    let run = workshop.until_ingested(ingestion).await;
-    workshop.stop().await;
+async fn each_micro_batch_is_run_once_with_its_own_header() {
+    let mut fixture = Fixture::of_mode(&["good"]);
+    let ingestion = fixture.stage("a b.ndjson", &[3, 0, 5]);
+    fixture.start();
+    let run = fixture.until_ingested(ingestion).await;
+    fixture.stop().await;
     assert_eq!(counts(&run), [8, 8, 0, 0]);
     assert_eq!((run.get("state"), run.get("audited")), (Some(&"ingested".into()), Some(&true.into())));
-    let mut runs = workshop.runs();
+    let mut runs = fixture.runs();
     runs.sort_by_key(|run| run["batch_index"].as_u64());
     let of = |name: &str| runs.iter().map(|run| run[name].as_u64().expect("a number")).collect::<Vec<_>>();
     assert_eq!(of("batch_index"), [0, 1, 2]);
@@ -34,245 +34,245 @@ async fn each_micro_batch_is_run_once_and_told_what_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_crashes_are_retried_and_the_records_of_earlier_attempts_are_no_duplicates() {
-    let mut workshop = Workshop::of_mode(&["crash", "2"]);
-    let ingestion = workshop.stage("a.ndjson", &[4]);
-    workshop.start();
-    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [4, 4, 0, 0]);
-    workshop.stop().await;
-    assert_eq!(attempts(&workshop), [1, 2, 3]);
+async fn two_crashes_are_retried_and_the_records_of_earlier_attempts_are_not_duplicates() {
+    let mut fixture = Fixture::of_mode(&["crash", "2"]);
+    let ingestion = fixture.stage("a.ndjson", &[4]);
+    fixture.start();
+    assert_eq!(counts(&fixture.until_ingested(ingestion).await), [4, 4, 0, 0]);
+    fixture.stop().await;
+    assert_eq!(attempts(&fixture), [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn duplicates_are_what_was_there_before_the_run() {
-    let mut workshop = Workshop::of_mode(&["repeat"]);
-    let ingestion = workshop.stage("a.ndjson", &[5]);
-    let store = workshop.client_database().await;
+async fn duplicates_are_the_records_stored_before_the_run() {
+    let mut fixture = Fixture::of_mode(&["repeat"]);
+    let ingestion = fixture.stage("a.ndjson", &[5]);
+    let store = fixture.client_database().await;
     let before = [0, 1].map(|record| {
         let id = bson::Binary::from(ingestion.record_id(record));
         bson::RawDocumentBuf::try_from(&bson::doc! { "_id": id }).expect("a document")
     });
     store.insert_many("app", before.to_vec()).await.expect("insert");
-    workshop.has_earlier_run(ingestion).await;
-    workshop.start();
-    // The app says five duplicates at its second attempt: three of them are its own.
-    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [5, 3, 2, 0]);
-    workshop.stop().await;
+    fixture.add_earlier_run(ingestion).await;
+    fixture.start();
+    // The app reports five duplicates at its second attempt: it stored three of them at the first.
+    assert_eq!(counts(&fixture.until_ingested(ingestion).await), [5, 3, 2, 0]);
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_crashes_again_and_again_is_held_with_its_last_words() {
+async fn a_file_whose_app_keeps_crashing_is_held_with_the_last_line_on_stderr() {
     for (mode, fragment) in [(["exit", "1"], "column 3 is missing"), (["signal", "11"], "signal 11")] {
-        let mut workshop = Workshop::of_mode(&mode);
-        let ingestion = workshop.stage("a.ndjson", &[4]);
-        workshop.start();
-        let reason = workshop.until_held(ingestion).await;
-        workshop.stop().await;
+        let mut fixture = Fixture::of_mode(&mode);
+        let ingestion = fixture.stage("a.ndjson", &[4]);
+        fixture.start();
+        let reason = fixture.until_held(ingestion).await;
+        fixture.stop().await;
         assert!(reason.contains(fragment) && reason.contains("failed 3 times"), "{reason}");
-        assert_eq!(attempts(&workshop), [1, 2, 3]);
+        assert_eq!(attempts(&fixture), [1, 2, 3]);
         let log =
-            std::fs::read_to_string(workshop.path("logs/clients/client1/batch.log")).expect("client log");
+            std::fs::read_to_string(fixture.path("logs/clients/client1/batch.log")).expect("client log");
         assert_eq!(log.contains("column 3 is missing"), mode[0] == "exit");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_runs_out_of_memory_is_held_with_its_last_words() {
-    let mut workshop = Workshop::of_mode(&["greedy"]);
-    let ingestion = workshop.stage("a.ndjson", &[4]);
-    workshop.start();
-    let reason = workshop.until_held(ingestion).await;
-    workshop.stop().await;
+async fn a_file_whose_app_runs_out_of_memory_is_held_with_the_last_line_on_stderr() {
+    let mut fixture = Fixture::of_mode(&["greedy"]);
+    let ingestion = fixture.stage("a.ndjson", &[4]);
+    fixture.start();
+    let reason = fixture.until_held(ingestion).await;
+    fixture.stop().await;
     assert!(reason.contains("MemoryError") && reason.contains("failed 3 times"), "{reason}");
-    assert_eq!(attempts(&workshop), [1, 2, 3]);
+    assert_eq!(attempts(&fixture), [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_never_reads_what_it_is_fed_is_killed_and_held() {
-    // More than a pipe holds, so that feeding it waits for ever.
+async fn an_app_that_never_reads_its_input_is_killed_and_its_file_held() {
+    // More bytes than a pipe holds, so that feeding waits for ever.
     let app = json!({ "command": command(&["hang"]), "timeout": "500ms" });
-    let mut workshop = Workshop::new(settings(app));
-    let ingestion = workshop.stage("a.ndjson", &[20_000]);
-    workshop.start();
-    let reason = workshop.until_held(ingestion).await;
-    workshop.stop().await;
+    let mut fixture = Fixture::new(settings(app));
+    let ingestion = fixture.stage("a.ndjson", &[20_000]);
+    fixture.start();
+    let reason = fixture.until_held(ingestion).await;
+    fixture.stop().await;
     assert!(reason.contains("took longer than 0.5 s") && reason.contains("failed 3 times"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_data_is_held_at_once_and_a_retry_runs_it_again() {
-    let mut workshop = Workshop::of_mode(&["exit", "65"]);
-    let ingestion = workshop.stage("a.ndjson", &[4, 4]);
-    workshop.start();
-    let reason = workshop.until_held(ingestion).await;
+    let mut fixture = Fixture::of_mode(&["exit", "65"]);
+    let ingestion = fixture.stage("a.ndjson", &[4, 4]);
+    fixture.start();
+    let reason = fixture.until_held(ingestion).await;
     assert!(reason.contains("the data is bad: column 3 is missing"), "{reason}");
-    assert!(attempts(&workshop).iter().all(|attempt| *attempt == 1));
-    let before = workshop.runs().len();
-    let layout = workshop.config.layout.clone();
-    mysimbdp_spool::staging::retry_held(&layout, &workshop.client(), ingestion).expect("retry");
-    workshop.until("it is run again", || workshop.runs().len() > before).await;
-    workshop.until_held(ingestion).await;
-    workshop.stop().await;
+    assert!(attempts(&fixture).iter().all(|attempt| *attempt == 1));
+    let before = fixture.runs().len();
+    let layout = fixture.config.layout.clone();
+    mysimbdp_spool::staging::retry_held(&layout, &fixture.client(), ingestion).expect("retry");
+    fixture.until("it is run again", || fixture.runs().len() > before).await;
+    fixture.until_held(ingestion).await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn try_again_later_is_never_held_however_often() {
-    let mut workshop = Workshop::of_mode(&["later", "6"]);
-    let ingestion = workshop.stage("a.ndjson", &[4]);
-    workshop.start();
-    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [4, 4, 0, 0]);
-    workshop.stop().await;
-    assert_eq!(attempts(&workshop), [1, 2, 3, 4, 5, 6, 7]);
+async fn an_app_that_asks_to_be_tried_later_is_never_held() {
+    let mut fixture = Fixture::of_mode(&["later", "6"]);
+    let ingestion = fixture.stage("a.ndjson", &[4]);
+    fixture.start();
+    assert_eq!(counts(&fixture.until_ingested(ingestion).await), [4, 4, 0, 0]);
+    fixture.stop().await;
+    assert_eq!(attempts(&fixture), [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn done_without_having_read_is_not_believed() {
-    let mut workshop = Workshop::of_mode(&["unread"]);
-    let ingestion = workshop.stage("a.ndjson", &[20_000]);
-    workshop.start();
-    let reason = workshop.until_held(ingestion).await;
-    workshop.stop().await;
+async fn an_app_that_reports_done_without_reading_is_not_believed() {
+    let mut fixture = Fixture::of_mode(&["unread"]);
+    let ingestion = fixture.stage("a.ndjson", &[20_000]);
+    fixture.start();
+    let reason = fixture.until_held(ingestion).await;
+    fixture.stop().await;
     assert!(reason.contains("it took only"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_output_fills_neither_pipe_nor_log() {
-    let mut workshop = Workshop::of_mode(&["flood"]);
-    let ingestion = workshop.stage("a.ndjson", &[20_000]);
-    workshop.start();
-    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [20_000, 20_000, 0, 0]);
-    workshop.stop().await;
-    let log = std::fs::metadata(workshop.path("logs/clients/client1/batch.log")).expect("client log").len();
+    let mut fixture = Fixture::of_mode(&["flood"]);
+    let ingestion = fixture.stage("a.ndjson", &[20_000]);
+    fixture.start();
+    assert_eq!(counts(&fixture.until_ingested(ingestion).await), [20_000, 20_000, 0, 0]);
+    fixture.stop().await;
+    let log = std::fs::metadata(fixture.path("logs/clients/client1/batch.log")).expect("client log").len();
     assert!(log < 2 << 20, "the log has {log} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_without_end_does_not_outlast_its_time_out() {
-    let mut workshop = Workshop::new(settings(json!({ "command": ["yes"], "timeout": "300ms" })));
-    let ingestion = workshop.stage("a.ndjson", &[10]);
-    workshop.start();
-    let reason = workshop.until_held(ingestion).await;
-    workshop.stop().await;
+    let mut fixture = Fixture::new(settings(json!({ "command": ["yes"], "timeout": "300ms" })));
+    let ingestion = fixture.stage("a.ndjson", &[10]);
+    fixture.start();
+    let reason = fixture.until_held(ingestion).await;
+    fixture.stop().await;
     assert!(reason.contains("took longer than 0.3 s") && reason.contains("failed 3 times"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_count_of_one_more_or_less_than_the_splitters_is_refused_and_held() {
     for delta in ["1", "-1"] {
-        let mut workshop = Workshop::of_mode(&["lie", delta]);
-        let ingestion = workshop.stage("a.ndjson", &[10]);
-        workshop.start();
-        let reason = workshop.until_held(ingestion).await;
-        workshop.stop().await;
+        let mut fixture = Fixture::of_mode(&["lie", delta]);
+        let ingestion = fixture.stage("a.ndjson", &[10]);
+        fixture.start();
+        let reason = fixture.until_held(ingestion).await;
+        fixture.stop().await;
         assert!(reason.contains("not believed") && reason.contains("the 10 records"), "{reason}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_hangs_and_ignores_sigterm_is_killed_and_held() {
+async fn an_app_that_hangs_and_ignores_sigterm_is_killed_and_its_file_held() {
     let app = json!({ "command": command(&["hang"]), "timeout": "200ms" });
-    let mut workshop = Workshop::new(settings(app));
-    let ingestion = workshop.stage("a.ndjson", &[10]);
-    workshop.start();
-    let reason = workshop.until_held(ingestion).await;
-    workshop.stop().await;
+    let mut fixture = Fixture::new(settings(app));
+    let ingestion = fixture.stage("a.ndjson", &[10]);
+    fixture.start();
+    let reason = fixture.until_held(ingestion).await;
+    fixture.stop().await;
     assert!(reason.contains("took longer than 0.2 s"), "{reason}");
-    for run in workshop.runs() {
+    for run in fixture.runs() {
         assert!(ProcessId::of_pid(pid(&run)).is_none(), "{run} still runs");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_left_of_one_that_forks_away() {
-    let mut workshop = Workshop::of_mode(&["fork"]);
-    let ingestion = workshop.stage("a.ndjson", &[10]);
-    workshop.start();
-    workshop.until_ingested(ingestion).await;
-    let forked = std::fs::read_to_string(workshop.path("forked")).expect("it has forked");
+async fn no_process_is_left_of_an_app_that_forks_away() {
+    let mut fixture = Fixture::of_mode(&["fork"]);
+    let ingestion = fixture.stage("a.ndjson", &[10]);
+    fixture.start();
+    fixture.until_ingested(ingestion).await;
+    let forked = std::fs::read_to_string(fixture.path("forked")).expect("it has forked");
     assert!(ProcessId::of_pid(forked.parse().expect("a pid")).is_none(), "the fork still runs");
-    workshop.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_left_of_daemons_that_ignore_sigterm_and_of_a_parent_that_does_too() {
+async fn no_process_is_left_of_an_app_and_daemons_that_ignore_sigterm() {
     // Long enough for each attempt to have forked.
     let app = json!({ "command": command(&["daemon"]), "timeout": "2s" });
     let mut value = settings(app);
     value["batch_manager"]["attempts_max"] = json!(2);
-    let mut workshop = Workshop::new(value);
-    let ingestion = workshop.stage("a.ndjson", &[10]);
-    workshop.start();
-    workshop.until_held(ingestion).await;
-    let daemons = daemons(&workshop);
+    let mut fixture = Fixture::new(value);
+    let ingestion = fixture.stage("a.ndjson", &[10]);
+    fixture.start();
+    fixture.until_held(ingestion).await;
+    let daemons = daemons(&fixture);
     assert_eq!(daemons.len(), 2, "one of each attempt");
-    for pid in workshop.runs().iter().map(pid).chain(daemons) {
+    for pid in fixture.runs().iter().map(pid).chain(daemons) {
         assert!(ProcessId::of_pid(pid).is_none(), "{pid} still runs");
     }
-    workshop.stop().await;
+    fixture.stop().await;
 }
 
-/// Those that the app has started and noted.
-fn daemons(workshop: &Workshop) -> Vec<u32> {
-    let text = std::fs::read_to_string(workshop.path("daemons")).expect("they have forked");
+/// Returns the daemons that the app has started and noted.
+fn daemons(fixture: &Fixture) -> Vec<u32> {
+    let text = std::fs::read_to_string(fixture.path("daemons")).expect("they have forked");
     text.lines().map(|pid| pid.parse().expect("a pid")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_holds_the_pipes_ends_with_its_unit() {
-    let mut workshop = Workshop::of_mode(&["leave"]);
-    let ingestion = workshop.stage("a.ndjson", &[3, 0, 5]);
-    workshop.start();
-    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [8, 8, 0, 0]);
-    let daemons = daemons(&workshop);
+    let mut fixture = Fixture::of_mode(&["leave"]);
+    let ingestion = fixture.stage("a.ndjson", &[3, 0, 5]);
+    fixture.start();
+    assert_eq!(counts(&fixture.until_ingested(ingestion).await), [8, 8, 0, 0]);
+    let daemons = daemons(&fixture);
     assert_eq!(daemons.len(), 3, "one of each unit");
     for pid in daemons {
         assert!(ProcessId::of_pid(pid).is_none(), "{pid} still runs");
     }
-    workshop.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_is_not_found_keeps_no_unit_open() {
-    let mut workshop = Workshop::of_mode(&["escape"]);
-    let ingestion = workshop.stage("a.ndjson", &[3]);
-    workshop.start();
-    assert_eq!(counts(&workshop.until_ingested(ingestion).await), [3, 3, 0, 0]);
-    let daemons = daemons(&workshop);
+async fn a_daemon_that_is_not_found_does_not_keep_its_unit_running() {
+    let mut fixture = Fixture::of_mode(&["escape"]);
+    let ingestion = fixture.stage("a.ndjson", &[3]);
+    fixture.start();
+    assert_eq!(counts(&fixture.until_ingested(ingestion).await), [3, 3, 0, 0]);
+    let daemons = daemons(&fixture);
     let [daemon] = daemons.as_slice() else { panic!("{daemons:?}") };
     let daemon = ProcessId::of_pid(*daemon).expect("it holds the pipes until now");
     daemon.signal(mysimbdp_platform::process::Signal::KILL).expect("end it");
-    workshop.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_tool_is_judged_by_its_exit_status() {
-    let mut workshop = Workshop::new(settings(json!({ "command": command(&["silent"]), "ids": "none" })));
-    let ingestion = workshop.stage("a.ndjson", &[10]);
-    workshop.start();
-    let run = workshop.until_ingested(ingestion).await;
-    workshop.stop().await;
+async fn a_foreign_tool_is_believed_by_its_exit_status() {
+    let mut fixture = Fixture::new(settings(json!({ "command": command(&["silent"]), "ids": "none" })));
+    let ingestion = fixture.stage("a.ndjson", &[10]);
+    fixture.start();
+    let run = fixture.until_ingested(ingestion).await;
+    fixture.stop().await;
     assert_eq!((counts(&run), run.get("audited")), ([10, 10, 0, 0], Some(&false.into())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_missing_is_named_in_the_reason() {
-    let mut workshop = Workshop::new(settings(json!({ "command": ["./no-such-app"] })));
-    let ingestion = workshop.stage("a.ndjson", &[10]);
-    workshop.start();
-    let reason = workshop.until_held(ingestion).await;
-    workshop.stop().await;
+    let mut fixture = Fixture::new(settings(json!({ "command": ["./no-such-app"] })));
+    let ingestion = fixture.stage("a.ndjson", &[10]);
+    fixture.start();
+    let reason = fixture.until_held(ingestion).await;
+    fixture.stop().await;
     assert!(reason.contains("no-such-app") && reason.contains("not found"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ordered_app_gets_one_unit_after_the_other() {
     let app = json!({ "command": command(&["crash", "1"]), "ordered": true, "concurrency": 8 });
-    let mut workshop = Workshop::new(settings(app));
-    let ingestion = workshop.stage("a.ndjson", &[1, 1, 1]);
-    workshop.start();
-    workshop.until_ingested(ingestion).await;
-    workshop.stop().await;
-    let order: Vec<u64> = workshop.runs().iter().filter_map(|run| run["batch_index"].as_u64()).collect();
+    let mut fixture = Fixture::new(settings(app));
+    let ingestion = fixture.stage("a.ndjson", &[1, 1, 1]);
+    fixture.start();
+    fixture.until_ingested(ingestion).await;
+    fixture.stop().await;
+    let order: Vec<u64> = fixture.runs().iter().filter_map(|run| run["batch_index"].as_u64()).collect();
     assert_eq!(order, [0, 0, 1, 1, 2, 2]);
 }
 
@@ -281,14 +281,14 @@ async fn ranges_are_joined_when_all_are_stored() {
     let app = json!({ "command": command(&["good"]), "unit": "range", "ids": "object" });
     let mut value = settings(app);
     value["clients"][0]["micro_batching"] = json!({ "block_size": "300kB" });
-    let mut workshop = Workshop::new(value);
+    let mut fixture = Fixture::new(value);
     let content: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
-    let ingestion = workshop.stage_ranges("a.bin", mysimbdp_model::manifest::Format::Binary, &[(content, 1)]);
-    workshop.start();
-    let run = workshop.until_ingested(ingestion).await;
-    workshop.stop().await;
+    let ingestion = fixture.stage_ranges("a.bin", mysimbdp_model::manifest::Format::Binary, &[(content, 1)]);
+    fixture.start();
+    let run = fixture.until_ingested(ingestion).await;
+    fixture.stop().await;
     assert_eq!(counts(&run), [1, 1, 0, 0]);
-    let runs = workshop.runs();
+    let runs = fixture.runs();
     assert_eq!(runs.len(), 5, "four ranges and the join: {runs:?}");
     assert_eq!(runs.last().map(|run| (&run["phase"], &run["length"])), Some((&json!("join"), &json!(0))));
     let bytes: u64 = runs.iter().filter_map(|run| run["length"].as_u64()).sum();

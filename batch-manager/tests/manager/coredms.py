@@ -1,4 +1,4 @@
-"""What the test apps store, in the embedded store or in MongoDB: documents under the platform's ids or keys, and objects."""
+"""Stores for the test apps, in the embedded store or in MongoDB: documents under platform ids or keys, and objects."""
 
 import base64
 import fcntl
@@ -28,7 +28,7 @@ class Embedded:
     def __init__(self, directory):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
-        # One at a time sets the file up, as the platform does it.
+        # Only one process at a time sets the file up, as in the platform.
         with open(os.path.join(directory, env("DATABASE") + ".lock"), "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.database = sqlite3.connect(os.path.join(directory, env("DATABASE") + ".sqlite"), timeout=30)

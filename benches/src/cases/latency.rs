@@ -12,12 +12,12 @@ use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
 use crate::cases::YARDSTICK;
 use crate::failure::{Failure, Result};
 use crate::mqtt::consumer::{Consumer, Kind};
-use crate::mqtt::packet::Qos;
 use crate::mqtt::publisher::{Load, steady};
 use crate::mqtt::tap::Tap;
 use crate::platform::Platform;
 use crate::wait::until;
 use crate::yardsticks;
+use rumqttc::v5::mqttbytes::QoS;
 
 const CLIENT: &str = "steady";
 /// Single inserts that are timed for each round.
@@ -71,7 +71,7 @@ impl Latency {
     /// The latency of every message of one run, in ascending order.
     async fn latencies(&self, topic: String) -> Result<Vec<Duration>> {
         let messages = self.per_second * self.seconds;
-        let load = Load { topics: vec![topic], qos: Qos::AtLeastOnce, messages };
+        let load = Load { topics: vec![topic], qos: QoS::AtLeastOnce, messages };
         let (port, per_second, clock) = (self.bed.mosquitto.port(), self.per_second, self.clock);
         drop(self.tap.take());
         let publishing = tokio::task::spawn_blocking(move || steady(port, &load, per_second, clock));
@@ -88,7 +88,7 @@ impl Latency {
     }
 
     async fn yardstick(&self) -> Result<Sample> {
-        let consumer = Consumer::start(Kind::Lean, self.tap.port(), "alone/#", Qos::AtLeastOnce).await?;
+        let consumer = Consumer::start(Kind::Lean, self.tap.port(), "alone/#", QoS::AtLeastOnce).await?;
         let delivered = self.latencies("alone/measured".to_owned()).await?;
         drop(consumer);
         let documents: Vec<RawDocumentBuf> = (0..INSERTS).map(document).collect();

@@ -13,11 +13,11 @@ use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
 use crate::effort::Effort;
 use crate::failure::{Failure, Result};
 use crate::mqtt::consumer::{Consumer, Kind};
-use crate::mqtt::packet::Qos;
 use crate::mqtt::publisher::{Load, flood};
 use crate::peers::python_app;
 use crate::platform::{Platform, TOPIC_PREFIX};
 use crate::wait::until;
+use rumqttc::v5::mqttbytes::QoS;
 
 const COLLECTION: &str = "measured";
 /// The client with one stream.
@@ -42,7 +42,7 @@ pub const QOS_1: Plan = Plan {
             journal); yardstick: arrived at a consumer without a store that acknowledges in large bites, mosquitto alone, same publisher",
     goals: &[Goal::AtLeast(1.0, YARDSTICK), Goal::AtLeast(5.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     rounds_max: u32::MAX,
-    start: |extent| Stream::start(Qos::AtLeastOnce, 1, extent).boxed_local(),
+    start: |extent| Stream::start(QoS::AtLeastOnce, 1, extent).boxed_local(),
 };
 
 pub const QOS_0: Plan = Plan {
@@ -50,7 +50,7 @@ pub const QOS_0: Plan = Plan {
     title: "stream, QoS 0, 1 instance",
     timed: "as with QoS 1; what is lost on the way is not counted, and told",
     goals: &[Goal::AtLeast(0.9, YARDSTICK), Goal::MemoryKib(MEMORY_KIB_MAX)],
-    start: |extent| Stream::start(Qos::AtMostOnce, 1, extent).boxed_local(),
+    start: |extent| Stream::start(QoS::AtMostOnce, 1, extent).boxed_local(),
     ..QOS_1
 };
 
@@ -60,7 +60,7 @@ pub const INSTANCES: Plan = Plan {
     timed: "as with one instance: 4 instances on one shared subscription, and beside it 4 streams with a topic each; \
             yardstick: 4 consumers without a store on one shared subscription, mosquitto alone",
     goals: &[Goal::AtLeast(0.9, YARDSTICK), Goal::MemoryKib(MEMORY_KIB_MAX)],
-    start: |extent| Stream::start(Qos::AtLeastOnce, 4, extent).boxed_local(),
+    start: |extent| Stream::start(QoS::AtLeastOnce, 4, extent).boxed_local(),
     ..QOS_1
 };
 
@@ -68,13 +68,13 @@ struct Stream {
     // Before the servers: fields are dropped in this order.
     platform: Platform,
     bed: Bed,
-    qos: Qos,
+    qos: QoS,
     instances: usize,
     messages: u64,
 }
 
 impl Stream {
-    async fn start(qos: Qos, instances: usize, extent: Extent) -> Result<Box<dyn Case>> {
+    async fn start(qos: QoS, instances: usize, extent: Extent) -> Result<Box<dyn Case>> {
         let bed = Bed::start().await?;
         let platform = Platform::up(&bed, clients(instances));
         let case = Self { platform, bed, qos, instances, messages: extent.of(20_000, 300_000) };
@@ -163,7 +163,7 @@ impl Stream {
             let now = count().await?;
             if now > arrived {
                 (arrived, last) = (now, begun.elapsed());
-            } else if self.qos == Qos::AtMostOnce && arrived > 0 && begun.elapsed() - last > SILENCE {
+            } else if self.qos == QoS::AtMostOnce && arrived > 0 && begun.elapsed() - last > SILENCE {
                 break;
             } else if begun.elapsed() > DEADLINE {
                 return Err(Failure::new(format!(

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::Packet as Arrived;
+use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use tokio::task::AbortHandle;
 
 use crate::failure::{Failure, Result};
-use crate::mqtt::packet::{self, Qos, SUBACK};
+use crate::mqtt::packet;
 use crate::mqtt::publisher::{RECEIVE_MAXIMUM, await_packet, connected};
 
 /// How a consumer is made.
@@ -43,7 +44,7 @@ impl Consumer {
     /// # Errors
     ///
     /// The broker does not.
-    pub async fn start(kind: Kind, port: u16, filter: &str, qos: Qos) -> Result<Self> {
+    pub async fn start(kind: Kind, port: u16, filter: &str, qos: QoS) -> Result<Self> {
         match kind {
             Kind::Library => Self::library(port, filter, qos).await,
             Kind::Lean => Self::lean(port, filter, qos),
@@ -55,15 +56,14 @@ impl Consumer {
         self.received.load(Ordering::Relaxed)
     }
 
-    async fn library(port: u16, filter: &str, qos: Qos) -> Result<Self> {
+    async fn library(port: u16, filter: &str, qos: QoS) -> Result<Self> {
         let mut options = MqttOptions::new(mysimbdp_testbed::unique("consumer"), "127.0.0.1", port);
         options.set_clean_start(true).set_receive_maximum(Some(RECEIVE_MAXIMUM));
         let (client, mut events) = AsyncClient::new(options, 100);
-        let qos = if qos == Qos::AtLeastOnce { QoS::AtLeastOnce } else { QoS::AtMostOnce };
         client.subscribe(filter, qos).await.map_err(Failure::of("subscribe"))?;
         loop {
             let event = events.poll().await.map_err(Failure::of("subscribe"))?;
-            if matches!(event, Event::Incoming(Arrived::SubAck(_))) {
+            if matches!(event, Event::Incoming(Packet::SubAck(_))) {
                 break;
             }
         }
@@ -73,7 +73,7 @@ impl Consumer {
             // It lives as long as this task.
             let _client = client;
             while let Ok(event) = events.poll().await {
-                if matches!(event, Event::Incoming(Arrived::Publish(_))) {
+                if matches!(event, Event::Incoming(Packet::Publish(_))) {
                     counted.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -81,24 +81,30 @@ impl Consumer {
         Ok(Self { received, running: Running::Library(task.abort_handle()) })
     }
 
-    fn lean(port: u16, filter: &str, qos: Qos) -> Result<Self> {
+    fn lean(port: u16, filter: &str, qos: QoS) -> Result<Self> {
         let failed = || Failure::of("subscribe");
         let (mut stream, mut packets) = connected(port).map_err(failed())?;
-        stream.write_all(&packet::subscribe(filter, qos)).map_err(failed())?;
-        await_packet(&mut stream, &mut packets, SUBACK).map_err(failed())?;
+        let subscribe = packet::subscribe(filter, qos).map_err(failed())?;
+        stream.write_all(&subscribe).map_err(failed())?;
+        await_packet(&mut stream, &mut packets, |packet| matches!(packet, Packet::SubAck(_)))
+            .map_err(failed())?;
         let mut own = stream.try_clone().map_err(failed())?;
         let received = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&received);
         // A connection that ends, ends the counting, which whoever waits for messages notices.
         let consume = move || {
-            let mut acknowledgements = Vec::new();
+            let mut acknowledgements = BytesMut::new();
             while packets.fill(&mut own).is_ok_and(|read| !read.is_empty()) {
                 acknowledgements.clear();
                 let mut messages = 0;
                 while let Ok(Some(packet)) = packets.next() {
-                    let Some(message) = packet.message() else { continue };
-                    acknowledgements.extend(message.id.map(packet::acknowledge).into_iter().flatten());
+                    let Packet::Publish(message) = packet else { continue };
                     messages += 1;
+                    if message.qos == QoS::AtLeastOnce
+                        && packet::acknowledge(&mut acknowledgements, message.pkid).is_err()
+                    {
+                        return;
+                    }
                 }
                 if own.write_all(&acknowledgements).is_err() {
                     return;

@@ -1,114 +1,71 @@
-//! The packets that are needed, to bytes and from bytes.
+//! Packets to bytes and from bytes, by the library's codec.
 
 use std::io::{self, Read};
 
-/// How a message is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Qos {
-    AtMostOnce,
-    AtLeastOnce,
-}
+use bytes::BytesMut;
+use rumqttc::v5::mqttbytes::v5::{Connect, ConnectProperties, Filter, Packet, PubAck, Publish, Subscribe};
+use rumqttc::v5::mqttbytes::{Error, QoS};
 
-/// First bytes of packets.
-pub const CONNACK: u8 = 0x20;
-pub const PUBACK: u8 = 0x40;
-pub const SUBACK: u8 = 0x90;
-/// The upper half of the first byte of a message; the lower half holds flags.
-const PUBLISH: u8 = 0x30;
-const PUBLISH_AT_LEAST_ONCE: u8 = 0x32;
-
-/// Large bites: the broker is asked seldom.
+/// A large read: the system is called seldom.
 const READ_BYTES: usize = 256 << 10;
-/// A packet of a load is small; what is larger is no packet.
-const PACKET_BYTES_MAX: usize = 1 << 20;
+/// A packet of a load is small; a larger one is a mistake.
+const PACKET_BYTES_MAX: u32 = 1 << 20;
 
 /// CONNECT with a clean start, without keep-alive.
-pub fn connect(client_id: &str, receive_maximum: u16) -> Vec<u8> {
-    // From the 3 on: the length of the properties, and the Receive Maximum.
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 3, 0x21];
-    body.extend(receive_maximum.to_be_bytes());
-    text(&mut body, client_id);
-    packet(0x10, &body)
+pub fn connect(client_id: &str, receive_maximum: u16) -> io::Result<BytesMut> {
+    let properties = ConnectProperties { receive_maximum: Some(receive_maximum), ..ConnectProperties::new() };
+    let connect = Connect {
+        keep_alive: 0,
+        client_id: client_id.to_owned(),
+        clean_start: true,
+        properties: Some(properties),
+    };
+    let mut bytes = BytesMut::new();
+    write(&mut bytes, &Packet::Connect(connect, None, None))?;
+    Ok(bytes)
 }
 
 /// SUBSCRIBE to one filter.
-pub fn subscribe(filter: &str, qos: Qos) -> Vec<u8> {
-    let mut body = vec![0, 1, 0];
-    text(&mut body, filter);
-    body.push(u8::from(qos == Qos::AtLeastOnce));
-    packet(0x82, &body)
+pub fn subscribe(filter: &str, qos: QoS) -> io::Result<BytesMut> {
+    let subscribe = Subscribe { pkid: 1, ..Subscribe::new(Filter::new(filter, qos), None) };
+    let mut bytes = BytesMut::new();
+    write(&mut bytes, &Packet::Subscribe(subscribe))?;
+    Ok(bytes)
 }
 
 /// Appends a PUBLISH; `id` is for QoS 1.
-pub fn publish(to: &mut Vec<u8>, topic: &str, id: Option<u16>, payload: &[u8]) {
-    let length = 2 + topic.len() + id.map_or(0, |_| 2) + 1 + payload.len();
-    to.push(if id.is_some() { PUBLISH_AT_LEAST_ONCE } else { PUBLISH });
-    variable(to, length);
-    text(to, topic);
-    to.extend(id.map(u16::to_be_bytes).into_iter().flatten());
-    // No properties.
-    to.push(0);
-    to.extend_from_slice(payload);
+pub fn publish(to: &mut BytesMut, topic: &str, id: Option<u16>, payload: Vec<u8>) -> io::Result<()> {
+    let qos = if id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+    let publish = Publish { pkid: id.unwrap_or(0), ..Publish::new(topic, qos, payload, None) };
+    write(to, &Packet::Publish(publish))
 }
 
-/// PUBACK of success.
-pub fn acknowledge(id: u16) -> [u8; 4] {
-    let [high, low] = id.to_be_bytes();
-    [PUBACK, 2, high, low]
+/// Appends a PUBACK of success.
+pub fn acknowledge(to: &mut BytesMut, id: u16) -> io::Result<()> {
+    write(to, &Packet::PubAck(PubAck::new(id, None)))
 }
 
-/// A packet as it has arrived.
-#[derive(Clone, Copy, Debug)]
-pub struct Packet<'a> {
-    pub first: u8,
-    pub body: &'a [u8],
+fn write(to: &mut BytesMut, packet: &Packet) -> io::Result<()> {
+    packet.write(to, None).map(drop).map_err(invalid)
 }
 
-impl<'a> Packet<'a> {
-    /// What a PUBLISH says; `None` for other packets.
-    pub fn message(&self) -> Option<Message<'a>> {
-        if self.first & 0xF0 != PUBLISH {
-            return None;
-        }
-        let mut rest = after_text(self.body)?;
-        let mut id = None;
-        if self.first & 0x06 != 0 {
-            id = Some(u16::from_be_bytes(rest.first_chunk().copied()?));
-            rest = &rest[2..];
-        }
-        let (properties, length) = read_variable(rest)?;
-        Some(Message { id, payload: rest.get(length + properties..)? })
-    }
-
-    /// The number of a PUBACK; `None` for other packets.
-    pub fn acknowledged(&self) -> Option<u16> {
-        (self.first == PUBACK).then(|| self.body.first_chunk().copied().map(u16::from_be_bytes))?
-    }
+fn invalid(error: Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// What of a message matters here: its topic is the consumer's own.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    pub id: Option<u16>,
-    pub payload: &'a [u8],
-}
-
-/// Cuts what a connection brings into packets.
+/// Cuts the bytes of a connection into packets.
 #[derive(Debug, Default)]
 pub struct Packets {
-    buffer: Vec<u8>,
-    taken: usize,
+    buffer: BytesMut,
 }
 
 impl Packets {
-    /// Reads what there is, waiting for at least a byte, and returns the bytes read; none at the end.
+    /// Reads what has arrived, waiting for at least a byte, and returns the bytes read; none at the end.
     ///
     /// # Errors
     ///
     /// The connection fails.
     pub fn fill(&mut self, from: &mut impl Read) -> io::Result<&[u8]> {
-        self.buffer.drain(..self.taken);
-        self.taken = 0;
         let before = self.buffer.len();
         self.buffer.resize(before + READ_BYTES, 0);
         let read = from.read(&mut self.buffer[before..]);
@@ -121,60 +78,14 @@ impl Packets {
     ///
     /// # Errors
     ///
-    /// What comes is no packet of a load.
-    pub fn next(&mut self) -> io::Result<Option<Packet<'_>>> {
-        let rest = &self.buffer[self.taken..];
-        let Some((length, digits)) = rest.get(1..).and_then(read_variable) else { return Ok(None) };
-        if length > PACKET_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a packet is too long"));
-        }
-        let end = 1 + digits + length;
-        if rest.len() < end {
-            return Ok(None);
-        }
-        let (first, body) = (rest[0], self.taken + 1 + digits..self.taken + end);
-        self.taken += end;
-        Ok(Some(Packet { first, body: &self.buffer[body] }))
-    }
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = vec![first];
-    variable(&mut packet, body.len());
-    packet.extend_from_slice(body);
-    packet
-}
-
-fn text(to: &mut Vec<u8>, text: &str) {
-    // Topics and names of a load are short.
-    to.extend((text.len() as u16).to_be_bytes());
-    to.extend_from_slice(text.as_bytes());
-}
-
-fn after_text(bytes: &[u8]) -> Option<&[u8]> {
-    let length = u16::from_be_bytes(bytes.first_chunk().copied()?);
-    bytes.get(2 + usize::from(length)..)
-}
-
-/// Seven bits a byte, the lowest first.
-fn variable(to: &mut Vec<u8>, mut value: usize) {
-    while value >= 0x80 {
-        to.push((value & 0x7F) as u8 | 0x80);
-        value >>= 7;
-    }
-    to.push(value as u8);
-}
-
-/// The value, and how many bytes it takes; `None` where it is not complete.
-fn read_variable(bytes: &[u8]) -> Option<(usize, usize)> {
-    let mut value = 0;
-    for (position, byte) in bytes.iter().take(4).enumerate() {
-        value |= usize::from(byte & 0x7F) << (7 * position);
-        if byte & 0x80 == 0 {
-            return Some((value, position + 1));
+    /// The bytes are not a packet of a load.
+    pub fn next(&mut self) -> io::Result<Option<Packet>> {
+        match Packet::read(&mut self.buffer, Some(PACKET_BYTES_MAX)) {
+            Ok(packet) => Ok(Some(packet)),
+            Err(Error::InsufficientBytes(_)) => Ok(None),
+            Err(error) => Err(invalid(error)),
         }
     }
-    None
 }
 
 #[cfg(test)]
@@ -183,19 +94,21 @@ mod tests {
 
     #[test]
     fn what_is_published_is_read_again_however_it_is_cut() {
-        let mut bytes = Vec::new();
-        publish(&mut bytes, "a/b", Some(513), &[7; 200]);
-        publish(&mut bytes, "c", None, b"x");
-        bytes.extend(acknowledge(513));
+        let mut bytes = BytesMut::new();
+        publish(&mut bytes, "a/b", Some(513), vec![7; 200]).expect("a packet");
+        publish(&mut bytes, "c", None, b"x".to_vec()).expect("a packet");
+        acknowledge(&mut bytes, 513).expect("a packet");
         let (mut packets, mut found) = (Packets::default(), Vec::new());
         for byte in &bytes {
             packets.fill(&mut &[*byte][..]).expect("a byte");
             while let Some(packet) = packets.next().expect("packets") {
-                let message = packet.message().map(|message| (message.id, message.payload.len()));
-                found.push((message, packet.acknowledged()));
+                found.push(match packet {
+                    Packet::Publish(message) => (Some((message.pkid, message.payload.len())), None),
+                    Packet::PubAck(ack) => (None, Some(ack.pkid)),
+                    other => panic!("unexpected: {other:?}"),
+                });
             }
         }
-        let expected = [(Some((Some(513), 200)), None), (Some((None, 1)), None), (None, Some(513))];
-        assert_eq!(found, expected);
+        assert_eq!(found, [(Some((513, 200)), None), (Some((0, 1)), None), (None, Some(513))]);
     }
 }

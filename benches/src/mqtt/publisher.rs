@@ -5,8 +5,12 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::Packet;
+
 use crate::failure::{Failure, Result};
-use crate::mqtt::packet::{self, CONNACK, Packets, Qos};
+use crate::mqtt::packet::{self, Packets};
 
 /// Messages that the broker has not acknowledged, as many as ordinary clients have. With more of them a consumer on a busy
 /// machine falls behind, and mosquitto goes through all that is in flight with each acknowledgement: of 1,000 in flight
@@ -29,7 +33,7 @@ const SECOND_NANOS: u128 = 1_000_000_000;
 pub struct Load {
     /// In turn.
     pub topics: Vec<String>,
-    pub qos: Qos,
+    pub qos: QoS,
     pub messages: u64,
 }
 
@@ -41,23 +45,21 @@ pub struct Load {
 pub fn flood(port: u16, load: &Load) -> Result<()> {
     let failed = || Failure::of("publish");
     let (mut stream, mut packets) = connected(port).map_err(failed())?;
-    let (mut sent, mut acknowledged, mut bytes) = (0, 0, Vec::new());
+    let (mut sent, mut acknowledged, mut bytes) = (0, 0, BytesMut::new());
     while sent < load.messages {
-        let room = match load.qos {
-            Qos::AtMostOnce => AT_ONCE,
-            Qos::AtLeastOnce => IN_FLIGHT_MAX - (sent - acknowledged),
-        };
+        let capacity =
+            if load.qos == QoS::AtLeastOnce { IN_FLIGHT_MAX - (sent - acknowledged) } else { AT_ONCE };
         bytes.clear();
-        for _ in 0..room.min(load.messages - sent) {
-            append(&mut bytes, load, sent, 0);
+        for _ in 0..capacity.min(load.messages - sent) {
+            append(&mut bytes, load, sent, 0).map_err(failed())?;
             sent += 1;
         }
         stream.write_all(&bytes).map_err(failed())?;
-        if load.qos == Qos::AtLeastOnce {
+        if load.qos == QoS::AtLeastOnce {
             acknowledged += acknowledgements(&mut stream, &mut packets).map_err(failed())?;
         }
     }
-    while load.qos == Qos::AtLeastOnce && acknowledged < sent {
+    while load.qos == QoS::AtLeastOnce && acknowledged < sent {
         acknowledged += acknowledgements(&mut stream, &mut packets).map_err(failed())?;
     }
     stream.shutdown(Shutdown::Write).map_err(failed())
@@ -82,15 +84,15 @@ pub fn steady(port: u16, load: &Load, per_second: u64, clock: Instant) -> Result
             }
             Ok(())
         });
-        let (begun, mut sent, mut bytes) = (clock.elapsed().as_nanos() as u64, 0, Vec::new());
+        let (begun, mut sent, mut bytes) = (clock.elapsed().as_nanos() as u64, 0, BytesMut::new());
         while sent < load.messages && !reading.is_finished() {
             let due =
                 (clock.elapsed().as_nanos() as u64 - begun) as u128 * u128::from(per_second) / SECOND_NANOS;
-            let room = acknowledged.load(Ordering::Relaxed) + IN_FLIGHT_MAX;
+            let capacity = acknowledged.load(Ordering::Relaxed) + IN_FLIGHT_MAX;
             bytes.clear();
-            while sent < (due as u64).min(room).min(load.messages) {
+            while sent < (due as u64).min(capacity).min(load.messages) {
                 let since = u128::from(sent) * SECOND_NANOS / u128::from(per_second);
-                append(&mut bytes, load, sent, begun + since as u64);
+                append(&mut bytes, load, sent, begun + since as u64).map_err(failed())?;
                 sent += 1;
             }
             stream.write_all(&bytes).map_err(failed())?;
@@ -104,17 +106,21 @@ pub fn steady(port: u16, load: &Load, per_second: u64, clock: Instant) -> Result
 pub(super) fn connected(port: u16) -> io::Result<(TcpStream, Packets)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
-    stream.write_all(&packet::connect(&mysimbdp_testbed::unique("load"), RECEIVE_MAXIMUM))?;
+    stream.write_all(&packet::connect(&mysimbdp_testbed::unique("load"), RECEIVE_MAXIMUM)?)?;
     let mut packets = Packets::default();
-    await_packet(&mut stream, &mut packets, CONNACK)?;
+    await_packet(&mut stream, &mut packets, |packet| matches!(packet, Packet::ConnAck(_)))?;
     Ok((stream, packets))
 }
 
-/// Waits for a packet that begins with this byte; what comes before is dropped.
-pub(super) fn await_packet(stream: &mut TcpStream, packets: &mut Packets, first: u8) -> io::Result<()> {
+/// Waits for a packet that is `expected`; others before it are dropped.
+pub(super) fn await_packet(
+    stream: &mut TcpStream,
+    packets: &mut Packets,
+    expected: impl Fn(&Packet) -> bool,
+) -> io::Result<()> {
     loop {
         while let Some(packet) = packets.next()? {
-            if packet.first == first {
+            if expected(&packet) {
                 return Ok(());
             }
         }
@@ -131,19 +137,19 @@ fn acknowledgements(stream: &mut TcpStream, packets: &mut Packets) -> io::Result
     }
     let mut count = 0;
     while let Some(packet) = packets.next()? {
-        count += u64::from(packet.acknowledged().is_some());
+        count += u64::from(matches!(packet, Packet::PubAck(_)));
     }
     Ok(count)
 }
 
-fn append(bytes: &mut Vec<u8>, load: &Load, number: u64, sent: u64) {
+fn append(bytes: &mut BytesMut, load: &Load, number: u64, sent: u64) -> io::Result<()> {
     let topic = &load.topics[number as usize % load.topics.len()];
     // From 1 on, and never one that is still in flight.
-    let id = (load.qos == Qos::AtLeastOnce).then_some((number % 65_535 + 1) as u16);
+    let id = (load.qos == QoS::AtLeastOnce).then_some((number % 65_535 + 1) as u16);
     let mut payload = format!("{{\"n\":{},\"sent\":{},\"temp\":12.5,\"pad\":\"", FIRST + number, sent);
     payload.extend(std::iter::repeat_n('x', PAYLOAD_BYTES.saturating_sub(payload.len() + 2)));
     payload.push_str("\"}");
-    packet::publish(bytes, topic, id, payload.as_bytes());
+    packet::publish(bytes, topic, id, payload.into_bytes())
 }
 
 /// When a message was sent, by its own account.

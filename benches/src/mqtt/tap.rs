@@ -9,6 +9,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::Packet;
+
 use crate::failure::{Failure, Result};
 use crate::mqtt::packet::Packets;
 use crate::mqtt::publisher::sent_at;
@@ -100,10 +103,11 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut show: impl FnMut(&mut Packet
 fn deliveries(packets: &mut Packets, waiting: &Waiting) -> io::Result<()> {
     let mut waiting = lock(waiting);
     while let Some(packet) = packets.next()? {
-        if let Some(message) = packet.message()
-            && let (Some(id), Some(sent)) = (message.id, sent_at(message.payload))
+        if let Packet::Publish(message) = packet
+            && message.qos == QoS::AtLeastOnce
+            && let Some(sent) = sent_at(&message.payload)
         {
-            waiting.insert(id, sent);
+            waiting.insert(message.pkid, sent);
         }
     }
     Ok(())
@@ -114,7 +118,9 @@ fn acknowledgements(packets: &mut Packets, waiting: &Waiting, shared: &Shared) -
     let mut waiting = lock(waiting);
     let mut latencies = lock(&shared.latencies);
     while let Some(packet) = packets.next()? {
-        if let Some(sent) = packet.acknowledged().and_then(|id| waiting.remove(&id)) {
+        if let Packet::PubAck(ack) = packet
+            && let Some(sent) = waiting.remove(&ack.pkid)
+        {
             latencies.push(now.saturating_sub(Duration::from_nanos(sent)));
         }
     }

@@ -46,7 +46,7 @@ pub async fn stream(ids: &str, command: &[String]) -> Result<(), Failure> {
 }
 
 async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
-    // A sender that is gone wants it to stop too.
+    // A dropped sender means stop, too.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 

@@ -19,7 +19,7 @@ use crate::{args, loading, signals};
 
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// Reads until the input ends or a signal comes; then waits until all is received, unless it is told not to.
+/// Reads until the input ends or a signal comes; then waits until all is received, unless `--no-wait` is given.
 pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
     let config = match loading::in_use_on_the_data_root(file) {
         // On a machine of its own an edge needs none.
@@ -48,7 +48,7 @@ pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
         }
     }
     .await;
-    run.reports.tell(edge.status(), "edge ends");
+    run.reports.log(edge.status(), "edge ends");
     edge.close().await;
     ended
 }
@@ -93,7 +93,9 @@ fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> 
     let url = match (&args.broker, config) {
         (Some(url), _) => url.clone(),
         // It has the password of the environment already.
-        (None, Some(config)) if args.password_file.is_none() => return Ok(Broker::Of(Arc::clone(config))),
+        (None, Some(config)) if args.password_file.is_none() => {
+            return Ok(Broker::FromConfig(Arc::clone(config)));
+        }
         (None, Some(config)) => config.broker_url.clone().ok_or_else(|| {
             Failure::new(
                 exit::USAGE,
@@ -107,8 +109,8 @@ fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> 
         Some(path) => Some(read_password(path)?),
         None => variable(BROKER_PASSWORD_VARIABLE),
     };
-    let Some(password) = password else { return Ok(Broker::At(url)) };
-    mysimbdp_broker::with_password(&url, &password).map(Broker::At).ok_or_else(|| {
+    let Some(password) = password else { return Ok(Broker::Url(url)) };
+    mysimbdp_broker::with_password(&url, &password).map(Broker::Url).ok_or_else(|| {
         let shown = address::without_password(&url);
         let message = format!("{shown} names no user for the password: allowed is mqtt://user@host:port");
         Failure::new(exit::USAGE, message)
@@ -134,7 +136,7 @@ struct Run {
 }
 
 impl Run {
-    /// Hands line after line over; whether the input has ended, and not the patience with it.
+    /// Sends line after line. Returns true at the end of the input, and false if it was asked to stop before.
     async fn feed(&mut self, edge: &Edge, input: &mut Input) -> Result<bool, Failure> {
         loop {
             let lines = tokio::select! {
@@ -194,11 +196,11 @@ impl Reports {
 
     fn tell_news(&mut self, status: Status) {
         if self.last != Some(status) {
-            self.tell(status, "edge publishes");
+            self.log(status, "edge publishes");
         }
     }
 
-    fn tell(&mut self, status: Status, what: &'static str) {
+    fn log(&mut self, status: Status, what: &'static str) {
         let Status { accepted, received_through: received, outbox_bytes, full, connected } = status;
         tracing::info!(accepted, received, outbox_bytes, full, connected, "{what}");
         self.last = Some(status);

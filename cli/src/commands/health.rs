@@ -15,7 +15,7 @@ struct Health<'a> {
 }
 
 pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
-    let parts = snapshot::look(config).await.parts;
+    let parts = snapshot::take(config).await.parts;
     let code = exit_code(&parts);
     if json {
         output::print_json(&Health { healthy: code.is_none(), parts: &parts })?;
@@ -24,11 +24,11 @@ pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     }
     match code {
         None => Ok(()),
-        Some(code) => Err(Failure::said(code)),
+        Some(code) => Err(Failure::without_message(code)),
     }
 }
 
-/// The exit code for the worst of them; `None` if all is well, or cannot be told from here.
+/// The exit code for the worst of them; `None` if nothing is known to be wrong.
 pub fn exit_code(parts: &[Part]) -> Option<u8> {
     match snapshot::worst(parts) {
         Condition::Good | Condition::Unknown => None,

@@ -8,7 +8,7 @@ use mysimbdp_platform::files;
 
 use crate::error::Failure;
 
-/// Names by which this executable is a stage; `main` looks at `argv[0]`.
+/// Names by which this executable is a stage; `main` checks `argv[0]`.
 pub const STAGES: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
 
 pub fn run(directory: Option<PathBuf>) -> Result<(), Failure> {

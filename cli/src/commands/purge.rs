@@ -1,4 +1,4 @@
-//! `mysimbdp purge`: removes held and discarded files that nobody needs any more, or returns them to the archive.
+//! `mysimbdp purge`: removes held and discarded files that are no longer needed, or returns them to the archive.
 
 use std::collections::BTreeSet;
 
@@ -66,9 +66,9 @@ fn some_returned(count: u64) -> String {
 }
 
 fn named(expired: &Expired) -> String {
-    let place =
+    let suffix =
         if expired.returns() { " to the archive, as what an earlier run stored of it is there" } else { "" };
-    format!("{} file {} of {}{place}", expired.kind, expired.id, expired.owner)
+    format!("{} file {} of {}{suffix}", expired.kind, expired.id, expired.owner)
 }
 
 fn expired(config: &Config, args: &Purge, owners: &BTreeSet<ClientId>) -> Result<Vec<Expired>, Failure> {

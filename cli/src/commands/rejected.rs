@@ -13,7 +13,7 @@ use mysimbdp_platform::files;
 use mysimbdp_spool::staging::content::{Content, RecordFinder};
 use mysimbdp_spool::staging::{self, StagingError};
 use mysimbdp_store::history::History;
-use mysimbdp_store::rejected::Kept;
+use mysimbdp_store::rejected::RejectedBytes;
 use mysimbdp_store::{Coredms, Order};
 
 use crate::args::Rejected;
@@ -28,7 +28,7 @@ const SHOWN_BYTES_MAX: usize = 400;
 
 pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
     let (layout, ingestion) = (&config.layout, args.ingestion);
-    // Another user than the platform's may not look there, but perhaps into the store.
+    // Users other than the platform's may not read these directories, but perhaps the store.
     let owners = staging::owners(layout).unwrap_or_default();
     if let Some(client) = owners.iter().find(|client| files::exists(&layout.held(client, ingestion))) {
         return of_held(config, client, args);
@@ -40,7 +40,7 @@ pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
     }
     let runs = runs_of(config, ingestion).await?;
     let run = last_run(&runs, ingestion)?;
-    let later = unshown(&runs, run);
+    let later = unlisted(&runs, run);
     let client = run.client.parse().ok().and_then(|id| config.client(&id)).ok_or_else(|| {
         let problem =
             format!("the config has no client {} any more, whose file this is", Foreign(&run.client));
@@ -78,8 +78,8 @@ fn last_run(runs: &[Run], ingestion: IngestionId) -> Result<&Run, Failure> {
     }
 }
 
-/// What is to be said of a run that has begun after this one, and was held: nothing is left of what it had rejected.
-fn unshown(runs: &[Run], ingested: &Run) -> Option<String> {
+/// A warning if a later run was held: nothing is left of what that one rejected.
+fn unlisted(runs: &[Run], ingested: &Run) -> Option<String> {
     let later = runs.iter().filter(|run| run.staged_at > ingested.staged_at);
     let state = match later.max_by_key(|run| run.staged_at)?.state {
         FinalState::Purged => "has been purged",
@@ -151,10 +151,10 @@ async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected, is_all: bo
         for reject in page {
             let record = mysimbdp_store::whole(reject.get("record"));
             first = args.ingestion.record_id(record + 1);
-            let bytes = match Kept::of(&reject, "content") {
-                Kept::Here(bytes) => Some(bytes),
-                Kept::Beside(id) => store.object(REJECTED, id).await?,
-                Kept::Nowhere => None,
+            let bytes = match RejectedBytes::of(&reject, "content") {
+                RejectedBytes::Inline(bytes) => Some(bytes),
+                RejectedBytes::Object(id) => store.object(REJECTED, id).await?,
+                RejectedBytes::NotKept => None,
             };
             listing.add(record, reject.get_str("reason").unwrap_or_default(), bytes.as_deref())?;
         }
@@ -205,7 +205,7 @@ impl Listing {
         self.without += u64::from(bytes.is_none());
         if !self.content {
             println!("record {record}: {}", Foreign(reason));
-            println!("    {}", bytes.map_or_else(|| "(its bytes were not kept)".to_owned(), shown));
+            println!("    {}", bytes.map_or_else(|| "(its bytes were not kept)".to_owned(), excerpt));
         } else if let Some(bytes) = bytes {
             match self.format {
                 Format::Csv | Format::Ndjson => print_content(&[bytes, b"\n"])?,
@@ -218,7 +218,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Of what is not all, nobody can say that it is nothing.
+    /// Says that nothing was rejected only if everything is known.
     fn end(self, is_all: bool) -> Result<(), Failure> {
         if self.content && self.format == Format::Json {
             print_content(&[b"\n]\n"])?;
@@ -245,7 +245,7 @@ fn is_line(bytes: &[u8]) -> bool {
 }
 
 /// The beginning of a record, on one line.
-fn shown(bytes: &[u8]) -> String {
+fn excerpt(bytes: &[u8]) -> String {
     let begin = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]);
     match bytes.len().checked_sub(SHOWN_BYTES_MAX) {
         None | Some(0) => Foreign(&begin).to_string(),

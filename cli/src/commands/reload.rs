@@ -1,7 +1,7 @@
-//! `mysimbdp reload`: has the running processes look at the config file at once, and tells what each did with it.
+//! `mysimbdp reload`: has the running processes read the config file at once, and reports what each did with it.
 //!
-//! They look by themselves whenever the file has changed, so a signal only makes it sooner: whether a process runs on the
-//! file's config, or refuses it, is read from what it says about itself.
+//! They read it by themselves whenever the file has changed, so a signal only makes it sooner: whether a process runs on the
+//! file's config, or refuses it, is read from its status file.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,15 @@ use mysimbdp_platform::process::Signal;
 use crate::error::Failure;
 use crate::output::Foreign;
 
-/// A process takes a config over between two steps, of which none is long.
+/// A process takes a config over between two steps, none of which takes long.
 const WITHIN: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a process did with the file's config.
 enum Answer {
     RunsOnIt,
     Refuses(String),
-    /// It has not said so yet.
+    /// It has not reported yet.
     Nothing,
     NotRunning,
     /// It has ended, and `up` starts it again.
@@ -33,9 +33,9 @@ enum Answer {
 pub async fn run(config: &Config) -> Result<(), Failure> {
     for kind in ProcessKind::STAGES {
         if let Found::Running(process, _) = find(&config.layout, kind)?
-            && process.listens_to(Signal::HUP)
+            && process.handles_signal(Signal::HUP)
         {
-            // It fails only if the process has ended, which is told below.
+            // It fails only if the process has ended, which is reported below.
             let _ = process.signal(Signal::HUP);
         }
     }
@@ -43,14 +43,14 @@ pub async fn run(config: &Config) -> Result<(), Failure> {
     let mut code = None;
     for kind in ProcessKind::STAGES {
         let answer = loop {
-            let answer = look(config, kind)?;
+            let answer = self::answer(config, kind)?;
             if !matches!(answer, Answer::Nothing) || Instant::now() >= deadline {
                 break answer;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         };
-        let (said, bad) = describe(&answer, config);
-        println!("{}: {}", kind.name(), Foreign(&said));
+        let (text, bad) = describe(&answer, config);
+        println!("{}: {}", kind.name(), Foreign(&text));
         code = code.max(bad);
     }
     match code {
@@ -59,16 +59,16 @@ pub async fn run(config: &Config) -> Result<(), Failure> {
     }
 }
 
-fn look(config: &Config, kind: ProcessKind) -> Result<Answer, Failure> {
+fn answer(config: &Config, kind: ProcessKind) -> Result<Answer, Failure> {
     Ok(match find(&config.layout, kind)? {
         Found::NotRunning if matches!(find(&config.layout, ProcessKind::Up)?, Found::Running(..)) => {
             Answer::StartsAgain
         }
         Found::NotRunning => Answer::NotRunning,
-        Found::Elsewhere { holder } => Answer::Elsewhere(holder),
+        Found::OnOtherHost { holder } => Answer::Elsewhere(holder),
         Found::Running(_, None) => Answer::Nothing,
-        Found::Running(_, Some(said)) => {
-            let RunningProcess { config: in_use, refused, .. } = *said;
+        Found::Running(_, Some(reported)) => {
+            let RunningProcess { config: in_use, refused, .. } = *reported;
             match refused {
                 Some(refused) if refused.hash == config.hash() => Answer::Refuses(refused.reason),
                 None if in_use.hash == config.hash() => Answer::RunsOnIt,

@@ -41,7 +41,7 @@ async fn reprocess(reprocessing: &Reprocessing<'_>, args: &Reprocess) -> Result<
             reprocessing.all(client, since, &mut report).await?;
             let word = if args.dry_run { "would be run again" } else { "run again" };
             println!("{} {word}, {left} left", output::files(done));
-            if left == 0 { Ok(()) } else { Err(Failure::said(exit::DATA)) }
+            if left == 0 { Ok(()) } else { Err(Failure::without_message(exit::DATA)) }
         }
         // The command line lets nothing else through.
         (None, _, _) => Err(Failure::new(exit::USAGE, "neither an ingestion nor a client and a time given")),

@@ -13,7 +13,7 @@ use mysimbdp_model::exit;
 use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::lock::LockError;
 use mysimbdp_platform::modes;
-use mysimbdp_platform::sign::Sign;
+use mysimbdp_platform::notice::NoticeFile;
 use mysimbdp_telemetry::logging::{self, LogGuard};
 
 use crate::error::{Failure, exit_code};
@@ -22,7 +22,7 @@ use crate::signals;
 /// What each of them does first: it logs, and keeps what the platform keeps from others.
 pub fn begin(role: &'static str, config: &Config) -> Result<LogGuard, Failure> {
     let log = logging::init(role, &config.layout, &config.settings.logs, true)?;
-    modes::close(&config.layout);
+    modes::close_to_others(&config.layout);
     Ok(log)
 }
 
@@ -76,7 +76,7 @@ fn follow(
 ) -> Result<(LiveConfig, impl Future<Output = Infallible>), Failure> {
     let reload = signals::reload()?;
     let status = ProcessStatus::of_follower(&config, file, kind.name());
-    let notice = Sign::new(&config.layout, kind.name(), "config");
+    let notice = NoticeFile::new(&config.layout, kind.name(), "config");
     let (live, offers) = LiveConfig::new(Arc::new(config));
     let variable = |name: &str| std::env::var(name).ok();
     Ok((live, live::watch(file.to_owned(), offers, variable, reload, status, notice)))

@@ -5,7 +5,7 @@
 use mysimbdp_config::Config;
 use mysimbdp_model::exit;
 use mysimbdp_model::layout::Layout;
-use mysimbdp_platform::sign::Notice;
+use mysimbdp_platform::notice::Notice;
 use mysimbdp_query::files_by_state::{FilesByState, SetAsideFile, files_by_state, is_of_stuck_file};
 use mysimbdp_query::snapshot::{self, Part, Snapshot};
 use mysimbdp_stream_manager::control::StreamStatus;
@@ -29,7 +29,7 @@ struct Status {
 
 /// Exits 69 if something that the config demands is not there, and 75 if something waits, or files wait for a person.
 pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
-    let Snapshot { parts, streams } = snapshot::look(config).await;
+    let Snapshot { parts, streams } = snapshot::take(config).await;
     let mut files = files_by_state(config);
     let notices = std::mem::take(&mut files.notices);
     let status = Status { parts, files, streams, notices };
@@ -41,7 +41,7 @@ pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     let is_stuck = status.notices.iter().any(is_of_stuck_file);
     match health::exit_code(&status.parts).or(is_stuck.then_some(exit::TEMPORARY)) {
         None => Ok(()),
-        Some(code) => Err(Failure::said(code)),
+        Some(code) => Err(Failure::without_message(code)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `mysimbdp start`, `stop`, `list`, `scale`: what a running stream-manager is told.
+//! `mysimbdp start`, `stop`, `list`, `scale`: commands for a running stream-manager.
 
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
@@ -30,11 +30,11 @@ pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure>
         // The pid alone, for scripts; the rest is for people.
         Answer::Started { client, stream, pid, pinned_to, .. } => {
             println!("{pid}");
-            tell_pinned(&client, &stream, pinned_to);
+            report_manual_override(&client, &stream, pinned_to);
         }
         Answer::Stopped { client, stream, pid, end, pinned_to, .. } => {
             println!("{pid} {end}");
-            tell_pinned(&client, &stream, pinned_to);
+            report_manual_override(&client, &stream, pinned_to);
         }
         Answer::Draining { pid, .. } => println!("{pid} is draining"),
         Answer::Scaled { client, stream, wanted, pinned } => {
@@ -49,8 +49,8 @@ pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure>
     Ok(())
 }
 
-/// A person's number goes before the policy until it is given back.
-fn tell_pinned(client: &ClientId, stream: &str, pinned_to: Option<u32>) {
+/// A number set by hand takes precedence over the policy until `scale … auto`.
+fn report_manual_override(client: &ClientId, stream: &str, pinned_to: Option<u32>) {
     if let Some(wanted) = pinned_to {
         eprintln!(
             "autoscaling of stream {stream} of {client} is off, it keeps {wanted} instances; \

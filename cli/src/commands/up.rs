@@ -13,12 +13,12 @@ use crate::output::Foreign;
 use crate::signals;
 use crate::supervise::Platform;
 
-/// Between two looks for what is not there yet.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two checks for what is still missing.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
     let started = Instant::now();
-    // A process that ended and is started again must not do so unseen.
+    // A process that ended and is started again must not do so hidden_because.
     let _log = role::begin("up", config)?;
     let shutdown = signals::shutdown()?;
     let reload = signals::reload()?;
@@ -36,19 +36,19 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
 }
 
 /// Says that everything is there, and before that what is not.
-#[expect(clippy::disallowed_methods, reason = "it tells people the path, and opens nothing")]
+#[expect(clippy::disallowed_methods, reason = "it prints the path, and opens nothing")]
 async fn tell_ready(config: &Config, started: Instant) {
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     loop {
         let obstacles = snapshot::obstacles(config, snapshot::ALL).await;
         if obstacles.is_empty() {
             break;
         }
-        if obstacles != told {
+        if obstacles != reported {
             println!("not ready, waits: {}", Foreign(&obstacles.join("; ")));
-            told = obstacles;
+            reported = obstacles;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CHECK_EVERY).await;
     }
     let broker =
         address::broker(config).map_or_else(|error| error.to_string(), |url| address::without_password(&url));

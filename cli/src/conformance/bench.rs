@@ -1,4 +1,4 @@
-//! Runs the program under test on one unit and looks at what it stored.
+//! Runs the program under test on one unit and checks what it stored.
 
 use std::fmt;
 use std::process::ExitStatus;

@@ -1,4 +1,4 @@
-//! What a program under test is run in: a directory and a database of its own, of which nothing is left.
+//! The directory and database of a program under test, both removed at the end.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -49,12 +49,12 @@ impl Sandbox {
         Ok(Self { program, args, coredms_url, database, store, directory, data_root })
     }
 
-    /// Whose the program is, if somebody has to kill it.
+    /// The owner by which processes of the program are found and killed.
     pub(super) fn owner(&self) -> String {
         format!("check-app {}", self.directory.display())
     }
 
-    /// Leaves nothing behind, in the store neither.
+    /// Removes everything, also from the store.
     pub(super) async fn close(self) -> Result<(), Failure> {
         // A program that is just being killed could still make a file.
         kill_left_behind(&self.owner()).await;

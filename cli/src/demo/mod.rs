@@ -1,14 +1,14 @@
 //! `mysimbdp demo`: the platform at work on a year of hourly weather.
 //!
-//! 1. [`scene`] makes a data root with the shipped configuration;
+//! 1. [`data_root`] makes a data root with the shipped configuration;
 //! 2. the platform is started, as `up` starts it;
 //! 3. files are dropped and, at the same time, [`publish`]ed row by row as a stream;
-//! 4. [`tally`] looks until all of it has arrived, and counts in the store itself;
+//! 4. [`summary`] counts in the store itself until all of it has arrived;
 //! 5. tables, and the platform's own books are reconciled; anything that does not balance is a failure.
 
+mod data_root;
 mod publish;
-mod scene;
-mod tally;
+mod summary;
 
 use std::time::{Duration, Instant};
 
@@ -25,9 +25,9 @@ use crate::error::Failure;
 use crate::signals;
 use crate::supervise::Platform;
 
-use scene::Scene;
-pub use scene::WEATHER;
-use tally::Tally;
+use data_root::DemoRoot;
+pub use data_root::WEATHER;
+use summary::Summary;
 
 /// Without any progress for this long something is broken: the slowest stage reports every second.
 const STALLED_AFTER: Duration = Duration::from_secs(180);
@@ -35,50 +35,53 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn run(args: &Demo) -> Result<(), Failure> {
     let shutdown = signals::shutdown()?;
-    let scene = Scene::prepare(args.data_root.as_deref())?;
-    println!("data root {}", scene.config.layout.root().display());
-    // All that matters is in the log files; this one keeps what is said before they are open.
-    let output = Output::AppendTo(scene.config.layout.logs().join("terminal.txt"));
-    let mut platform = Platform::start(&scene.config, &scene.config_file, output, shutdown.clone()).await?;
+    let demo_root = DemoRoot::prepare(args.data_root.as_deref())?;
+    println!("data root {}", demo_root.config.layout.root().display());
+    // The log files have all that matters; this one keeps what is printed before they are open.
+    let output = Output::AppendTo(demo_root.config.layout.logs().join("terminal.txt"));
+    let mut platform =
+        Platform::start(&demo_root.config, &demo_root.config_file, output, shutdown.clone()).await?;
     println!(
         "broker {}, coredms {}, database {}",
-        address::broker(&scene.config)
+        address::broker(&demo_root.config)
             .map_or_else(|error| error.to_string(), |url| address::without_password(&url)),
-        address::without_password(&scene.config.coredms_url),
-        scene.config.settings.coredms.database,
+        address::without_password(&demo_root.config.coredms_url),
+        demo_root.config.settings.coredms.database,
     );
-    let result = play(&scene, args.rate, shutdown.clone()).await;
-    if let Err(error) = publish::end_sessions(&scene).await {
+    let result = play(&demo_root, args.rate, shutdown.clone()).await;
+    if let Err(error) = publish::end_sessions(&demo_root).await {
         println!("the stream's session stays with the broker until it expires: {error}");
     }
     platform.stop().await;
     match result {
-        Ok(()) => scene.remove(),
-        // Nothing has gone wrong that anybody could want to look into.
+        Ok(()) => demo_root.remove(),
+        // Nothing went wrong that would need the files.
         Err(interrupted) if *shutdown.borrow() => {
-            scene.remove()?;
+            demo_root.remove()?;
             Err(interrupted)
         }
         Err(failure) => Err(Failure::new(
             failure.code,
-            format!("{failure}\nlogs and files are left in {}", scene.keep().display()),
+            format!("{failure}\nlogs and files are left in {}", demo_root.keep().display()),
         )),
     }
 }
 
-async fn play(scene: &Scene, rate: u32, shutdown: watch::Receiver<bool>) -> Result<(), Failure> {
+async fn play(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) -> Result<(), Failure> {
     let started = Instant::now();
-    scene.drop_files()?;
-    let (published, tally) =
-        tokio::join!(publish::rows(scene, rate, shutdown.clone()), watch_arrival(scene, started, shutdown));
+    demo_root.drop_files()?;
+    let (published, summary) = tokio::join!(
+        publish::rows(demo_root, rate, shutdown.clone()),
+        watch_arrival(demo_root, started, shutdown)
+    );
     let published = published?;
-    let tally = tally?;
-    println!("\n{}", tally.table());
+    let summary = summary?;
+    println!("\n{}", summary.table());
     println!("published {published} messages; {} s in all\n", started.elapsed().as_secs());
-    timing::run(&scene.config, None, false)?;
-    let report = reconcile(&scene.config, &Scope::default()).await?;
+    timing::run(&demo_root.config, None, false)?;
+    let report = reconcile(&demo_root.config, &Scope::default()).await?;
     println!("\n{}", commands::reconcile::text(&report));
-    let faults = [tally.faults(scene), report.differences.clone()].concat();
+    let faults = [summary.faults(demo_root), report.differences.clone()].concat();
     if faults.is_empty() {
         println!(
             "\neverything balances: received = stored + duplicates + rejected, and the store holds what was stored"
@@ -88,30 +91,30 @@ async fn play(scene: &Scene, rate: u32, shutdown: watch::Receiver<bool>) -> Resu
     Err(Failure::new(exit::DATA, format!("it does not balance:\n{}", faults.join("\n"))))
 }
 
-/// Looks at the store until everything has arrived.
+/// Counter at the store until everything has arrived.
 async fn watch_arrival(
-    scene: &Scene,
+    demo_root: &DemoRoot,
     started: Instant,
     shutdown: watch::Receiver<bool>,
-) -> Result<Tally, Failure> {
+) -> Result<Summary, Failure> {
     let bars = MultiProgress::new();
-    let batch_bar = bar(&bars, "files: documents stored", scene.rows());
-    let stream_bar = bar(&bars, "stream: messages stored", scene.rows());
-    let mut looks = tally::Looks::open(scene, started).await?;
-    let mut last = (Tally::default(), Instant::now());
+    let batch_bar = bar(&bars, "files: documents stored", demo_root.rows());
+    let stream_bar = bar(&bars, "stream: messages stored", demo_root.rows());
+    let mut counter = summary::Counter::open(demo_root, started).await?;
+    let mut last = (Summary::default(), Instant::now());
     loop {
-        let tally = looks.look().await?;
-        batch_bar.set_position(tally.documents_stored());
-        stream_bar.set_position(tally.messages_stored());
-        if tally.is_complete(scene) {
+        let summary = counter.count().await?;
+        batch_bar.set_position(summary.documents_stored());
+        stream_bar.set_position(summary.messages_stored());
+        if summary.is_complete(demo_root) {
             bars.clear().map_err(|error| Failure::of(exit::IO, &error))?;
-            return Ok(tally);
+            return Ok(summary);
         }
         if *shutdown.borrow() {
             return Err(Failure::new(exit::TEMPORARY, "interrupted"));
         }
-        if tally != last.0 {
-            last = (tally, Instant::now());
+        if summary != last.0 {
+            last = (summary, Instant::now());
         } else if last.1.elapsed() > STALLED_AFTER {
             return Err(Failure::new(
                 exit::SOFTWARE,

@@ -11,7 +11,7 @@ use mysimbdp_stream_manager::control::{Command, client};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use super::scene::{STREAM, Scene, WEATHER};
+use super::data_root::{DemoRoot, STREAM, WEATHER};
 use crate::error::Failure;
 
 /// The stream is sent in bursts this far apart.
@@ -20,15 +20,16 @@ const BURST_EVERY: Duration = Duration::from_millis(20);
 const ATTEMPTS_MAX: u32 = 5;
 
 /// Publishes every row as a JSON message, numbered, `rate` of them a second; returns how many.
-pub async fn rows(scene: &Scene, rate: u32, shutdown: watch::Receiver<bool>) -> Result<u64, Failure> {
+pub async fn rows(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) -> Result<u64, Failure> {
     let failure = |error: BrokerError| Failure::of(exit::UNAVAILABLE, &error);
-    let url = address::broker(&scene.config).map_err(|error| Failure::of(exit::UNAVAILABLE, &error))?;
+    let url = address::broker(&demo_root.config).map_err(|error| Failure::of(exit::UNAVAILABLE, &error))?;
     let epoch = random::number();
-    let options = ConnectOptions::new(url, format!("{}-publisher", scene.config.settings.coredms.database));
+    let options =
+        ConnectOptions::new(url, format!("{}-publisher", demo_root.config.settings.coredms.database));
     let (link, _events) = BrokerLink::connect(options, Vec::new()).map_err(failure)?;
     link.wait_connected(Duration::from_secs(10)).await.map_err(failure)?;
 
-    let topic = format!("{}/ingest/{STREAM}/weather", scene.config.settings.broker.topic_prefix);
+    let topic = format!("{}/ingest/{STREAM}/weather", demo_root.config.settings.broker.topic_prefix);
     let messages: Vec<Publish> = messages(&topic, epoch);
     let burst = (f64::from(rate) * BURST_EVERY.as_secs_f64()).ceil() as usize;
     let mut clock = tokio::time::interval(Duration::from_secs_f64(burst as f64 / f64::from(rate)));
@@ -86,8 +87,8 @@ fn reading(columns: &[&str], line: &str) -> Map<String, Value> {
 }
 
 /// Ends the demo's sessions, for which a real broker would go on queuing.
-pub async fn end_sessions(scene: &Scene) -> Result<(), Failure> {
-    let layout = &scene.config.layout;
+pub async fn end_sessions(demo_root: &DemoRoot) -> Result<(), Failure> {
+    let layout = &demo_root.config.layout;
     for stream in client::list(layout).await.unwrap_or_default() {
         for pid in stream.instances.iter().filter_map(|instance| instance.pid) {
             let stop = Command::Stop { client: stream.client.clone(), pid, forget: true };

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bson::{Bson, Document, doc};
 use mysimbdp_store::Coredms;
-use mysimbdp_store::rejected::Kept;
+use mysimbdp_store::rejected::RejectedBytes;
 use mysimbdp_testbed::{
     Daemon, MEMORY_KIB_MAX, Root, binary, canonical, memory_peak_kib, mongodb, mosquitto, unique, until,
     until_async,
@@ -134,7 +134,7 @@ async fn records(bench: &Bench, client: &str) -> BTreeMap<String, Records> {
         let (file, record) = place(&document["_id"]);
         assert_eq!(number(document.get("record")) as u64, record);
         let reason = document.get_str("reason").expect("a reason").to_owned();
-        assert_ne!(Kept::of(&document, "content"), Kept::Nowhere, "{document}");
+        assert_ne!(RejectedBytes::of(&document, "content"), RejectedBytes::NotKept, "{document}");
         files.get_mut(&file).expect("a file").rejected.insert(record, reason);
     }
     for run in bench.runs(client).await {

@@ -1,7 +1,7 @@
 //! A JSON array: each element is a record.
 //!
-//! Only the places between the elements are looked for here; what an element holds is checked when it is converted,
-//! so that one that is wrong does not take the others with it.
+//! This module only finds the boundaries of the elements. An element is checked when it is converted, so that an invalid
+//! one does not affect the others.
 
 use std::io::BufRead;
 
@@ -14,12 +14,12 @@ use crate::Record;
 pub(crate) struct Elements<R> {
     input: R,
     element: Vec<u8>,
-    place: Place,
+    position: Position,
 }
 
-/// Where in the array the reading stands.
+/// The reader's position in the array.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     BeforeArray,
     /// After the `[`.
     First,
@@ -28,7 +28,7 @@ enum Place {
     AfterArray,
 }
 
-/// Inside an element: how deep, and whether in a string.
+/// The nesting inside an element: the depth, and whether it is in a string.
 #[derive(Default)]
 struct Nesting {
     depth: u64,
@@ -44,26 +44,26 @@ enum End {
 
 impl<R: BufRead> Elements<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, element: Vec::new(), place: Place::BeforeArray }
+        Self { input, element: Vec::new(), position: Position::BeforeArray }
     }
 
-    /// The next element; `None` after the `]`, when the rest has been found to be blank.
+    /// Returns the next element; `None` after the `]`, if only blanks follow it.
     pub(crate) fn next(&mut self) -> Result<Option<Record<'_>>, Failure> {
-        if self.place == Place::BeforeArray {
+        if self.position == Position::BeforeArray {
             self.open_array()?;
         }
-        if self.place == Place::AfterArray {
+        if self.position == Position::AfterArray {
             return Ok(None);
         }
         let (end, too_large) = self.read_element()?;
         let is_blank = !too_large && self.element.iter().copied().all(is_blank);
-        let is_first = self.place == Place::First;
-        self.place = match end {
-            End::Comma => Place::Next,
-            End::Bracket => Place::AfterArray,
+        let is_first = self.position == Position::First;
+        self.position = match end {
+            End::Comma => Position::Next,
+            End::Bracket => Position::AfterArray,
         };
-        if self.place == Place::AfterArray {
-            self.expect_blank_rest()?;
+        if self.position == Position::AfterArray {
+            self.expect_blank_remainder()?;
             if is_blank && is_first {
                 return Ok(None);
             }
@@ -79,7 +79,7 @@ impl<R: BufRead> Elements<R> {
         match self.skip_blank()? {
             Some(b'[') => {
                 self.input.consume(1);
-                self.place = Place::First;
+                self.position = Position::First;
                 Ok(())
             }
             Some(_) => Err(Failure::Data("JSON is not an array: it does not begin with [".to_owned())),
@@ -87,14 +87,14 @@ impl<R: BufRead> Elements<R> {
         }
     }
 
-    fn expect_blank_rest(&mut self) -> Result<(), Failure> {
+    fn expect_blank_remainder(&mut self) -> Result<(), Failure> {
         match self.skip_blank()? {
             None => Ok(()),
             Some(_) => Err(Failure::Data("JSON goes on after the end of its array".to_owned())),
         }
     }
 
-    /// The next byte that is not blank, which is not consumed.
+    /// Returns the next byte that is not blank, without consuming it.
     fn skip_blank(&mut self) -> Result<Option<u8>, Failure> {
         loop {
             let buffer = self.input.fill_buf()?;
@@ -110,7 +110,7 @@ impl<R: BufRead> Elements<R> {
         }
     }
 
-    /// Reads up to and with the comma or bracket that ends the element; and says whether it was too large to keep.
+    /// Reads up to and including the comma or bracket that ends the element; returns whether the element was too large to keep.
     fn read_element(&mut self) -> Result<(End, bool), Failure> {
         self.element.clear();
         let mut nesting = Nesting::default();
@@ -137,7 +137,7 @@ impl<R: BufRead> Elements<R> {
 }
 
 impl Nesting {
-    /// What `byte` ends, where it ends the element.
+    /// Returns how `byte` ends the element, if it does.
     fn end(&mut self, byte: u8) -> Option<End> {
         if self.in_string {
             match byte {
@@ -160,7 +160,7 @@ impl Nesting {
     }
 }
 
-/// White space of JSON, which is less than that of ASCII: a form feed is an element, if a wrong one.
+/// Whether `byte` is white space in JSON, which has less of it than ASCII: a form feed is an (invalid) element.
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn commas_and_brackets_in_strings_and_inside_elements_end_nothing() {
+    fn commas_and_brackets_in_strings_and_inside_elements_do_not_end_an_element() {
         let text = " [ {\"a\":[1,2]} , \"x,]\\\"\\\\\" ,3] \n";
         for buffer_bytes in [1, 2, 7, 100] {
             assert_eq!(all(text, buffer_bytes).expect("an array"), ["{\"a\":[1,2]}", "\"x,]\\\"\\\\\"", "3"]);
@@ -195,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_array_is_bad_data() {
+    fn input_that_is_not_an_array_is_bad_data() {
         for bad in ["", " ", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1,,2]", "[1] x", "[1]]", "[\"x]"] {
             assert!(matches!(all(bad, 100), Err(Failure::Data(_))), "{bad:?}");
         }
     }
 
     #[test]
-    fn a_form_feed_is_an_element_as_the_splitter_counts_it() {
+    fn a_form_feed_is_an_element_as_in_the_splitter() {
         assert_eq!(all("[1,\u{c},2]", 100).expect("an array").len(), 3);
     }
 
@@ -214,7 +214,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn elements_are_those_that_serde_json_finds(
+        fn elements_are_the_same_as_those_of_serde_json(
             values in prop::collection::vec(prop_oneof![
                 any::<i64>().prop_map(serde_json::Value::from),
                 ".{0,12}".prop_map(serde_json::Value::from),

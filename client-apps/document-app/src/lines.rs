@@ -1,4 +1,4 @@
-//! NDJSON: one record a line. Lines that are blank are no records.
+//! NDJSON: one record per line. Blank lines are not records.
 
 use std::io::{self, BufRead};
 
@@ -17,7 +17,7 @@ impl<R: BufRead> Lines<R> {
         Self { input, line: Vec::new() }
     }
 
-    /// The next line that is not blank, without its end; `None` after the last.
+    /// Returns the next line that is not blank, without its line break; `None` after the last line.
     pub(crate) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
         loop {
             match self.read_line()? {
@@ -31,7 +31,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Reads up to and with the next line break.
+    /// Reads up to and including the next line break.
     fn read_line(&mut self) -> io::Result<End> {
         self.line.clear();
         let mut too_large = false;
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_are_no_records_and_the_last_needs_no_break() {
+    fn blank_lines_are_not_records_and_the_last_line_needs_no_break() {
         for buffer_bytes in [1, 3, 100] {
             assert_eq!(all(b"{}\r\n\n \t\r\n{1}\n{2}", buffer_bytes), ["{}\r", "{1}", "{2}"]);
         }
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_skipped_and_the_next_is_read() {
+    fn a_line_that_is_too_large_is_skipped_and_the_next_is_read() {
         let mut text = vec![b'x'; RECORD_BYTES_MAX + 1];
         text.extend_from_slice(b"\n{}\n");
         assert_eq!(all(&text, 64 * 1024), ["too large", "{}"]);

@@ -1,11 +1,11 @@
-//! Reference batch app: CSV, NDJSON and JSON arrays to documents.
+//! Reference batch app: stores CSV, NDJSON and JSON arrays as documents.
 //!
 //! 1. [`arguments`]: how values are read, from the command line in the config;
-//! 2. [`csv`], [`lines`], [`elements`]: the unit's bytes to records, each rejected or stored exactly;
-//! 3. the SDK's sink numbers, stores and counts them.
+//! 2. [`csv`], [`lines`], [`elements`]: split the unit's bytes into records, each rejected or stored exactly;
+//! 3. the SDK's sink numbers, stores and counts the records.
 //!
-//! No document is ever built as a tree of values: each record goes from the input's bytes to BSON's in one step.
-//! Memory is bounded, whatever the file holds: a record over [`RECORD_BYTES_MAX`] is rejected without being kept.
+//! No document is built as a tree of values: each record is converted from the input's bytes to BSON in one step.
+//! Memory is bounded, whatever the file holds: a record over [`RECORD_BYTES_MAX`] is rejected without being kept in memory.
 
 mod arguments;
 mod csv;
@@ -36,8 +36,8 @@ fn convert(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure
     let mut input = text::without_mark(encoding, &mut unit.input)?;
     match header.format {
         Format::Csv => {
-            let told = csv::Told { arguments, header, settings: unit.settings };
-            csv::convert(&told, encoding, &mut input, &mut unit.sink)?;
+            let context = csv::UnitContext { arguments, header, settings: unit.settings };
+            csv::convert(&context, encoding, &mut input, &mut unit.sink)?;
         }
         Format::Ndjson => convert_lines(encoding, &mut input, &mut unit.sink)?,
         Format::Json => convert_elements(encoding, &mut input, &mut unit.sink)?,
@@ -75,7 +75,7 @@ fn convert_elements(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Record<'a> {
     Text(&'a [u8]),
-    /// Longer than [`RECORD_BYTES_MAX`]; it has been skipped.
+    /// The record is longer than [`RECORD_BYTES_MAX`] and has been skipped.
     TooLarge,
 }
 

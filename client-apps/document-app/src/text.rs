@@ -1,4 +1,4 @@
-//! Text in the encoding of the client's files.
+//! Decodes text in the encoding of the client's files.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, Cursor, Read};
@@ -7,7 +7,8 @@ use mysimbdp_sdk::Encoding;
 
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
-/// `bytes` in UTF-8, for a parser that says itself where UTF-8 is none. `None` where they are not text in another encoding.
+/// Returns `bytes` in UTF-8, or `None` if they are not text in their encoding. UTF-8 itself is not checked: the parser does
+/// that.
 pub(crate) fn to_utf8(encoding: Encoding, bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     if encoding == Encoding::Utf8 {
         return Some(Cow::Borrowed(bytes));
@@ -18,7 +19,7 @@ pub(crate) fn to_utf8(encoding: Encoding, bytes: &[u8]) -> Option<Cow<'_, [u8]>>
     })
 }
 
-/// `input` without the byte order mark that some programs put in front of UTF-8.
+/// Returns `input` without the byte order mark that some programs put in front of UTF-8.
 pub(crate) fn without_mark<R: BufRead>(encoding: Encoding, mut input: R) -> io::Result<impl BufRead> {
     let mut start = Vec::with_capacity(BYTE_ORDER_MARK.len());
     if encoding == Encoding::Utf8 {
@@ -35,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_mark_at_the_start_is_taken_away() {
+    fn only_a_mark_at_the_start_is_removed() {
         for (bytes, text) in [
             ("\u{feff}a", "a"),
             ("a\u{feff}", "a\u{feff}"),
@@ -52,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_text_is_not_made_into_some() {
+    fn bytes_that_are_not_text_are_refused() {
         assert_eq!(to_utf8(Encoding::Latin1, b"\xc3\xbc").as_deref(), Some("Ã¼".as_bytes()));
         assert_eq!(to_utf8(Encoding::Windows1252, b"\x80").as_deref(), Some("€".as_bytes()));
         assert_eq!(to_utf8(Encoding::Latin1, b"\x80"), None);

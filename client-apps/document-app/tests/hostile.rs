@@ -1,4 +1,4 @@
-//! Input that tries to be changed on its way, to take others along, or to fill the memory.
+//! Hostile input: it could be changed silently, affect other records, or fill the memory.
 
 #![allow(clippy::disallowed_methods, reason = "tests read files themselves")]
 
@@ -23,7 +23,7 @@ async fn both() -> [Store; 2] {
     [Store::embedded().await, Store::mongodb().await]
 }
 
-/// The documents by record number, without their ids.
+/// Returns the documents by record number, without their ids.
 async fn documents(store: &Store) -> BTreeMap<u64, Document> {
     let all = store.coredms.find("records", doc! {}, 100_000).await.expect("documents");
     all.into_iter()
@@ -36,7 +36,7 @@ async fn documents(store: &Store) -> BTreeMap<u64, Document> {
         .collect()
 }
 
-/// Nothing of the corpus is lost, and what is stored is what was written.
+/// Checks that nothing of the corpus is lost and that the stored records are unchanged.
 async fn check(store: &Store, file: &str, bytes: &[u8], records: &[&HostileRecord]) {
     let unit = whole(file, bytes, records.len() as u64);
     let answer = app(&[]).stdin(store, &unit, bytes);
@@ -119,21 +119,21 @@ async fn csv_values_that_look_like_something_else_are_text_to_the_last_character
     }
 }
 
-/// A file of two byte order marks: only the first is one.
+/// In a file that starts with two byte order marks, only the first one is a mark.
 #[tokio::test]
 async fn the_second_of_two_byte_order_marks_does_not_open_a_quoted_header() {
     let store = Store::embedded().await;
     let file = "\u{feff}\u{feff}\"a\nb\",c\n1,2\n".as_bytes();
-    // As the splitter sees it: a header of one line, then rows of text.
+    // Like the splitter: a header of one line, then rows of text.
     let answer = app(&[]).stdin(&store, &whole("marks.csv", file, 2), file);
     assert_eq!(answer.done(), (0, 0, 2), "{answer:?}");
 }
 
-/// How input is made that is far larger than any test should hold.
+/// Generates input that is far larger than a test should hold in memory.
 struct Flood {
     file: &'static str,
     records: u64,
-    /// In front, what is repeated, how often, behind.
+    /// The prefix, the repeated piece, the number of repetitions, the suffix.
     parts: (&'static [u8], &'static [u8], usize, &'static [u8]),
     rejected: u64,
 }
@@ -152,14 +152,14 @@ impl Flood {
     fn pieces(&self) -> impl Iterator<Item = Vec<u8>> {
         let (front, piece, times, behind) = self.parts;
         let at_once = (1 << 20) / piece.len();
-        let (full, rest) = (times / at_once, times % at_once);
+        let (full, remainder) = (times / at_once, times % at_once);
         let block = piece.repeat(at_once);
         let blocks = std::iter::repeat_n(block, full);
-        std::iter::once(front.to_vec()).chain(blocks).chain([piece.repeat(rest), behind.to_vec()])
+        std::iter::once(front.to_vec()).chain(blocks).chain([piece.repeat(remainder), behind.to_vec()])
     }
 }
 
-/// Each of them is larger than what the process may use.
+/// Each input is larger than the memory that the process may use.
 const FLOOD_BYTES: usize = 160 << 20;
 const FLOOD_KIB_MAX: u64 = 128 * 1024;
 
@@ -191,14 +191,14 @@ async fn heavy_records_without_end_are_rejected_in_bounded_memory_and_the_others
             parts: (b"a\n1\n\"", b"x\n", FLOOD_BYTES / 2, b"\"\n2\n"),
             rejected: 1,
         },
-        // A quote that is never closed takes everything behind it.
+        // A quote that is never closed includes everything after it.
         Flood {
             file: "quote.csv",
             records: 2,
             parts: (b"a\n1\n\"", b"2\n", FLOOD_BYTES / 2, b""),
             rejected: 1,
         },
-        // Within what is looked at: as many values, and as many levels, as that can hold.
+        // Within the limit of what is parsed: the most values, and the most levels, that fit in it.
         Flood {
             file: "values.ndjson",
             records: 2,
@@ -225,7 +225,7 @@ async fn heavy_records_without_end_are_rejected_in_bounded_memory_and_the_others
     }
 }
 
-/// Documents as large as they may be, and with as many fields as they may have.
+/// Documents of the maximum size, and with the most fields that they may have.
 #[tokio::test]
 async fn heavy_the_largest_documents_are_stored_in_bounded_memory() {
     let large = format!("{{\"a\":\"{}\"}}\n", "x".repeat(16_700_000));

@@ -1,4 +1,4 @@
-//! The batch app in Python keeps the same contract, on a real store.
+//! Tests that the batch app in Python keeps the same contract, on a real store.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::{App, INGESTION, Store, typed, whole};
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../python/batch_app.py");
 
 #[tokio::test]
-async fn it_stores_each_record_once_under_the_platforms_ids() {
+async fn it_stores_each_record_once_with_ids_of_the_platform() {
     let store = Store::mongodb().await;
     let python = testbed::python();
     let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
@@ -27,7 +27,7 @@ async fn it_stores_each_record_once_under_the_platforms_ids() {
     ];
     assert_eq!(store.coredms.find("records", doc! {}, 10).await.expect("documents"), expected);
 
-    // A later run, in which the column is text, replaces what this one has stored.
+    // A later run, in which the column is text, replaces what the first run has stored.
     let replace = Some("2026-11-22T00:00:00Z".parse().expect("a time"));
     let again = UnitHeader { replace, ..whole("a.csv", csv, 2) };
     assert_eq!(app.stdin(&store, &again, csv).done(), (2, 0, 0));
@@ -36,7 +36,7 @@ async fn it_stores_each_record_once_under_the_platforms_ids() {
 }
 
 #[tokio::test]
-async fn it_rejects_records_by_number_and_refuses_what_was_not_announced() {
+async fn it_rejects_records_by_number_and_refuses_units_that_are_not_as_announced() {
     let store = Store::mongodb().await;
     let python = testbed::python();
     let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
@@ -51,7 +51,7 @@ async fn it_rejects_records_by_number_and_refuses_what_was_not_announced() {
     let answer = app.stdin(&store, &unit, lines);
     assert_eq!(answer.done(), (2, 0, 3));
     assert_eq!(answer.rejects().iter().map(|reject| reject.0).collect::<Vec<_>>(), [11, 12, 13]);
-    // What JSON allows and a document cannot keep as it is written.
+    // JSON allows these records, but a document cannot keep them exactly.
     let array = br#"[{"a":1}, 5, {"a":1,"a":2}, {"a":1.00000000000000000001}, {"_id":7}, {"a":0.1}]"#;
     let unit = UnitHeader { ingestion: "f".repeat(32), ..whole("a.json", array, 6) };
     let answer = app.stdin(&store, &unit, array);
@@ -60,7 +60,7 @@ async fn it_rejects_records_by_number_and_refuses_what_was_not_announced() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_means_try_again() {
+async fn an_unavailable_store_means_try_again() {
     let mut store = Store::mongodb().await;
     let python = testbed::python();
     let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };

@@ -1,4 +1,4 @@
-//! The document app as the platform runs it, on both stores.
+//! Tests the document app as the platform runs it, on both stores.
 
 #![allow(clippy::disallowed_methods, reason = "tests read files themselves")]
 
@@ -32,7 +32,7 @@ async fn count(store: &Store) -> u64 {
     store.coredms.count("records").await.expect("a count")
 }
 
-/// The second half of a file as a micro-batch: its own records, with the header in front.
+/// Returns the second half of a file as a micro-batch: its records with the header line in front.
 fn second_half(
     file: &str,
     header: &[u8],
@@ -55,11 +55,11 @@ fn second_half(
 }
 
 #[tokio::test]
-async fn every_row_of_the_weather_file_is_there_once_and_typed() {
+async fn every_row_of_the_weather_file_is_stored_once_and_typed() {
     let bytes = std::fs::read(WEATHER).expect("the sample");
     let arguments = ["--null", "NA", "--type", "time_hour=date", "--type", "temp=double"];
     for store in both().await {
-        // All but the first and the last: what fetchdata finds in them.
+        // The types that fetchdata finds, for all columns but the last.
         let double = ("double", &["NA"][..]);
         let mut columns = vec![("string", &[][..])];
         columns.extend([("int", &[][..]); 4]);
@@ -111,7 +111,7 @@ async fn rejects_carry_the_numbers_of_the_whole_file() {
 }
 
 #[tokio::test]
-async fn ndjson_and_json_give_the_same_documents() {
+async fn ndjson_and_json_become_the_same_documents() {
     let lines =
         "\u{feff}{\"a\":1}\r\n\n{\"a\":\"ü\",\"b\":[1,2]}\n  \n{\"a\":1e400}\n5\n{\"a\":{\"b\":null}}";
     let array = "[{\"a\":1},\n {\"a\":\"ü\",\"b\":[1,2]}, {\"a\":1e400} ,5,{\"a\":{\"b\":null}}]";
@@ -129,7 +129,7 @@ async fn ndjson_and_json_give_the_same_documents() {
 }
 
 #[tokio::test]
-async fn another_number_of_bytes_or_records_than_announced_is_refused_and_no_other_id_is_written() {
+async fn a_wrong_number_of_bytes_or_records_is_refused_and_no_other_id_is_written() {
     let (header, first, second) = (b"n\n".as_slice(), b"1\n2\n".as_slice(), b"3\n4\n5\n".as_slice());
     let (unit, bytes) = second_half("a.csv", header, first, second, (2, 3));
     let id: IngestionId = INGESTION.parse().expect("32 digits");
@@ -155,7 +155,7 @@ async fn another_number_of_bytes_or_records_than_announced_is_refused_and_no_oth
 }
 
 #[tokio::test]
-async fn a_worker_takes_unit_after_unit_and_a_bad_one_does_not_end_it() {
+async fn a_worker_processes_unit_after_unit_and_a_bad_one_does_not_end_it() {
     for store in both().await {
         let app = app(&[]);
         let mut worker = app.worker(&store);
@@ -166,7 +166,7 @@ async fn a_worker_takes_unit_after_unit_and_a_bad_one_does_not_end_it() {
             [Line::Failed { retry: false, reason }] => assert!(reason.contains("\"n\""), "{reason}"),
             other => panic!("{other:?}"),
         }
-        // One record announced, and the three that there are not left for the next header.
+        // One record is announced; the three that are sent must not be read as the next header.
         let more = b"n\n1\n2\n3\n";
         assert!(matches!(
             worker.unit(&whole("a.csv", more, 1), more).as_slice(),
@@ -183,7 +183,7 @@ fn done(stored: u64) -> Line {
 }
 
 #[tokio::test]
-async fn under_key_ids_newer_replaces_older_and_never_the_other_way_round() {
+async fn with_key_ids_newer_replaces_older_and_never_the_reverse() {
     let unit = |received_at: &str, ingestion: &str, bytes: &[u8]| UnitHeader {
         received_at: received_at.parse().expect("a time"),
         ingestion: ingestion.repeat(32),
@@ -206,7 +206,7 @@ async fn under_key_ids_newer_replaces_older_and_never_the_other_way_round() {
 }
 
 #[tokio::test]
-async fn bad_headers_and_wrong_formats_are_named() {
+async fn bad_headers_and_wrong_formats_are_reported() {
     let store = Store::embedded().await;
     for (file, bytes, arguments, code, text) in [
         ("a.csv", "a,b,a\n", vec![], 65, "column 3 has the name \"a\""),
@@ -234,7 +234,7 @@ async fn bad_headers_and_wrong_formats_are_named() {
 }
 
 #[tokio::test]
-async fn a_type_of_a_column_that_is_not_there_rejects_nothing_and_is_told_once_a_file() {
+async fn a_type_for_a_missing_column_rejects_nothing_and_is_logged_once_per_file() {
     let store = Store::embedded().await;
     let unit = whole("a.csv", b"a\n1\n", 1);
     let answer = app(&["--type", "b=int"]).stdin(&store, &unit, b"a\n1\n");
@@ -244,9 +244,9 @@ async fn a_type_of_a_column_that_is_not_there_rejects_nothing_and_is_told_once_a
     assert_eq!(app(&["--type", "b=int"]).stdin(&store, &later, b"a\n1\n").stderr, "");
 }
 
-/// One type for each column, the same in every unit of the file, whatever the unit itself holds.
+/// Each column has one type, the same in every unit of the file, whatever the unit itself holds.
 #[tokio::test]
-async fn each_column_is_of_the_type_that_the_platform_found_unless_an_argument_says_otherwise() {
+async fn each_column_has_the_type_that_the_platform_found_unless_an_argument_overrides_it() {
     let columns = [("int", &[][..]), ("double", &["NA"]), ("string", &[]), ("bool", &[]), ("long", &["-"])];
     let bytes = b"a,b,c,d,e,f\n1,2,3,true,4,5\n,NA,,,,\n";
     let unit = typed(whole("a.csv", bytes, 2), &columns);
@@ -266,13 +266,13 @@ async fn each_column_is_of_the_type_that_the_platform_found_unless_an_argument_s
         document.remove("_id");
         assert_eq!(document, expected, "{arguments:?}");
     }
-    // Where text is to be kept as such, a column of numbers has no number for none.
+    // With --empty string, an empty value of a numeric column stays text.
     let store = Store::mongodb().await;
     assert_eq!(app(&["--empty", "string"]).stdin(&store, &unit, bytes).done(), (2, 0, 0));
     assert_eq!(documents(&store).await[1].get_str("a").ok(), Some(""));
 }
 
-/// A column may hold numbers in one file and, for a single code, text in the next: that must not make two records of one.
+/// A column may hold numbers in one file and, because of a single code, text in the next one: the key must still be the same.
 #[tokio::test]
 async fn a_key_is_the_same_in_each_file_whatever_else_its_column_holds_there() {
     let unit = |received_at: &str, ingestion: &str, bytes: &[u8], records: u64, kind: &str| UnitHeader {
@@ -306,7 +306,7 @@ async fn a_key_is_the_same_in_each_file_whatever_else_its_column_holds_there() {
     }
 }
 
-/// Dates are those of RFC 3339 that every reader of BSON can read, and no other second than is written.
+/// Accepted dates are the RFC 3339 times that every reader of BSON can read, each stored as the second that is written.
 #[tokio::test]
 async fn dates_are_exact_from_year_1_to_9999_or_rejected() {
     let bytes = b"t,v\n9999-12-31T23:59:59Z,1\n9999-12-30T21:59:59Z,2\n0000-01-01T00:00:00Z,3\n\
@@ -345,7 +345,7 @@ async fn iso_8859_1_is_read_as_such() {
 }
 
 #[tokio::test]
-async fn windows_1252_is_read_as_such_and_its_bytes_are_nothing_in_iso_8859_1() {
+async fn windows_1252_is_read_as_such_and_its_bytes_are_refused_as_iso_8859_1() {
     for (file, bytes) in [
         ("a.csv", b"t,n\n5 \x80,\x931\x94\n".as_slice()),
         ("a.ndjson", b"{\"t\":\"5 \x80\",\"n\":\"\x931\x94\"}".as_slice()),
@@ -362,7 +362,7 @@ async fn windows_1252_is_read_as_such_and_its_bytes_are_nothing_in_iso_8859_1() 
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_means_try_again() {
+async fn an_unavailable_store_means_try_again() {
     let mut store = Store::embedded().await;
     store.url = format!("mongodb://127.0.0.1:{}/?serverSelectionTimeoutMS=300", testbed::free_port());
     let answer = app(&[]).stdin(&store, &whole("a.csv", b"n\n1\n", 1), b"n\n1\n");

@@ -1,10 +1,10 @@
-//! Reference batch app: whole files to GridFS.
+//! Reference batch app: stores whole files in GridFS.
 //!
-//! 1. [`Part`]: what this unit is of the file: all of it, a range, or the join that ends it;
-//! 2. [`upload`]: its bytes as chunks, in bounded memory, three pieces on their way at a time;
-//! 3. [`commit`]: the file's own document, which makes it visible, once all chunks are there.
+//! 1. [`Part`]: which part of the file this unit is: all of it, a range, or the join that completes it;
+//! 2. [`upload`]: stores its bytes as chunks, in bounded memory, three pieces at a time;
+//! 3. [`commit`]: stores the file's document, which publishes the object, once all chunks are stored.
 //!
-//! The object's id is the ingestion and each chunk has a place of its own, so a repeat writes the same again.
+//! The object's id is the ingestion and each chunk has a fixed position, so a repeat writes the same data again.
 
 mod upload;
 
@@ -24,18 +24,18 @@ const USAGE: u8 = 64;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "object-app", version)]
 struct Arguments {
-    /// Content type of all files; by default it follows from the format.
+    /// Content type of all files; by default it is derived from the format.
     #[arg(long)]
     content_type: Option<String>,
 }
 
 fn main() -> ExitCode {
-    // Each message to the store is made in buffers of megabytes.
-    memory::keep_freed();
+    // Each message to the store is built in buffers of megabytes.
+    memory::keep_freed_memory();
     match Arguments::try_parse() {
         Ok(arguments) => batch::run(|unit| store(&arguments, unit)),
         Err(error) => {
-            // Nothing can be done where even this cannot be printed.
+            // Nothing can be done if even this cannot be printed.
             let _ = error.print();
             if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
         }
@@ -55,7 +55,7 @@ fn store(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure> 
             failpoint::hit("batch-app.chunks-stored");
             commit(arguments, unit, id)?
         }
-        // The records of the file are those of the join; a range has none.
+        // The records of the file count for the join; a range has none.
         Part::Range => {
             upload::upload(unit, id, unit.header.offset)?;
             true
@@ -68,7 +68,7 @@ fn store(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure> 
     Ok(Counts { received, stored, duplicates, rejected: 0 })
 }
 
-/// What a unit is of its file.
+/// Which part of its file a unit is.
 enum Part {
     Whole,
     Range,
@@ -85,7 +85,7 @@ impl Part {
     }
 }
 
-/// Makes the object visible; false where an earlier drop of the same content has done so, and is not to be replaced.
+/// Publishes the object. Returns false if an earlier drop of the same content has done so and must not be replaced.
 fn commit(arguments: &Arguments, unit: &Unit<'_>, id: IngestionId) -> Result<bool, Failure> {
     let object = Object {
         id,
@@ -105,13 +105,13 @@ fn commit(arguments: &Arguments, unit: &Unit<'_>, id: IngestionId) -> Result<boo
         if unit.header.replace.is_some()
             && let Some(mut file) = known.pop()
         {
-            // The bytes are the same; what is said of them may be other.
+            // The bytes are the same, but their description may differ.
             file.insert("filename", object.name);
             file.insert("metadata", object.metadata);
             coredms.put(&files, file).await?;
             return Ok(true);
         }
-        // An attempt before this one may have come so far and no further; the drop is then still this one.
+        // An earlier attempt of this drop may have ended after the commit; then the object is still new.
         let received_at =
             known.first().and_then(|file| file.get_document("metadata").ok()?.get("received_at"));
         Ok(received_at == object.metadata.get("received_at"))

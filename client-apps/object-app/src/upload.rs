@@ -1,4 +1,4 @@
-//! The bytes of a unit as chunks of an object.
+//! Stores the bytes of a unit as chunks of an object.
 
 use std::io::Read;
 
@@ -8,51 +8,51 @@ use mysimbdp_sdk::coredms::{CHUNK_BYTES, CoredmsError};
 use mysimbdp_sdk::{Failure, IngestionId};
 use tokio::task::JoinSet;
 
-/// Bytes of one write: 8 chunks, which fill a message to the store well and keep memory small.
+/// Bytes per write: 8 chunks, which fill a message to the store well and keep memory use low.
 const PIECE_BYTES: usize = 8 * CHUNK_BYTES as usize;
 
-/// While one write waits for the journal, the store works at another and a third one is on its way. With four it is no
+/// Concurrent writes: while one waits for the journal, the store processes another and a third one is being sent. Four are not
 /// faster, and neither are two of twice the size, which take more memory.
 const WRITERS: usize = 3;
 
-/// Stores all bytes of the unit, the first of which is at `offset` of the object.
+/// Stores all bytes of the unit, starting at `offset` in the object.
 ///
 /// # Errors
 ///
-/// [`Failure::Config`] where the unit does not lie on chunk boundaries, as a micro-batch does not; failures of the store.
+/// [`Failure::Config`] if the unit is not aligned to chunks, as is the case for a micro-batch; failures of the store.
 pub(crate) fn upload(unit: &mut Unit<'_>, id: IngestionId, offset: u64) -> Result<(), Failure> {
     let length = unit.header.length;
     let ends_file = offset.checked_add(length) == Some(unit.header.file_bytes);
-    let is_aligned = |place: u64| place.is_multiple_of(u64::from(CHUNK_BYTES));
+    let is_aligned = |position: u64| position.is_multiple_of(u64::from(CHUNK_BYTES));
     if !is_aligned(offset) || !(ends_file || is_aligned(length)) {
         return Err(Failure::Config(format!(
             "unit of {length} bytes at {offset} is not made of chunks: object-app needs unit \"file\" or \"range\""
         )));
     }
     let mut writing = JoinSet::new();
-    let mut place = offset;
-    // Of a piece that was written: the pages of new ones cost more than the bytes.
+    let mut position = offset;
+    // The buffer of a written piece, for reuse: the pages of a new buffer cost more than the bytes.
     let mut spare = BytesMut::new();
     while unit.input.left() > 0 {
         let piece = read_piece(unit, spare)?;
-        spare = if writing.len() < WRITERS { BytesMut::new() } else { settle_one(unit, &mut writing)? };
-        let next = place + piece.len() as u64;
+        spare = if writing.len() < WRITERS { BytesMut::new() } else { wait_for_one(unit, &mut writing)? };
+        let next = position + piece.len() as u64;
         let coredms = unit.store.coredms.clone();
         let bucket = unit.settings.collection.clone();
         let write = async move {
-            coredms.put_chunks(&bucket, id, place, piece.clone()).await?;
+            coredms.put_chunks(&bucket, id, position, piece.clone()).await?;
             Ok(piece.try_into_mut().unwrap_or_default())
         };
         writing.spawn_on(write, unit.store.handle());
-        place = next;
+        position = next;
     }
     while !writing.is_empty() {
-        settle_one(unit, &mut writing)?;
+        wait_for_one(unit, &mut writing)?;
     }
     Ok(())
 }
 
-/// Reads the next piece into `buffer`, the last one as long as it is.
+/// Reads the next piece into `buffer`; the last piece may be shorter.
 fn read_piece(unit: &mut Unit<'_>, mut buffer: BytesMut) -> Result<Bytes, Failure> {
     let bytes = usize::try_from(unit.input.left()).unwrap_or(usize::MAX).min(PIECE_BYTES);
     buffer.resize(bytes, 0);
@@ -61,7 +61,7 @@ fn read_piece(unit: &mut Unit<'_>, mut buffer: BytesMut) -> Result<Bytes, Failur
 }
 
 /// Waits for a piece to be written, and returns its buffer.
-fn settle_one(
+fn wait_for_one(
     unit: &Unit<'_>,
     writing: &mut JoinSet<Result<BytesMut, CoredmsError>>,
 ) -> Result<BytesMut, Failure> {

@@ -1,4 +1,4 @@
-//! The object app as the platform runs it, on both stores.
+//! Tests the object app as the platform runs it, on both stores.
 
 #[path = "../../document-app/tests/support/mod.rs"]
 mod support;
@@ -21,9 +21,9 @@ async fn both() -> [Store; 2] {
     [Store::embedded().await, Store::mongodb().await]
 }
 
-/// Bytes that no two chunks share.
+/// Returns bytes of which no two chunks are the same.
 fn content(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|place| (place / 7 + place * place) as u8).collect()
+    (0..bytes).map(|position| (position / 7 + position * position) as u8).collect()
 }
 
 async fn object(store: &Store) -> Option<Vec<u8>> {
@@ -80,7 +80,7 @@ async fn a_whole_file_is_stored_byte_for_byte_and_once() {
             "received_at": bson::DateTime::from_millis(1_795_231_331_000), "content_type": "text/csv",
         };
         assert_eq!(*metadata, expected);
-        // A further attempt of the same drop has stored it itself; a later drop has not.
+        // Another attempt of the same drop counts as stored; a later drop counts as a duplicate.
         assert_eq!(app().stdin(&store, &unit, &bytes).done(), (26_115, 0, 0));
         let later = UnitHeader { received_at: "2026-11-22T00:00:00Z".parse().expect("a time"), ..unit };
         assert_eq!(app().stdin(&store, &later, &bytes).done(), (0, 26_115, 0));
@@ -112,7 +112,7 @@ async fn ranges_in_any_order_become_one_object_when_they_are_joined() {
 }
 
 #[tokio::test]
-async fn a_worker_takes_ranges_their_join_and_whole_files_one_after_the_other() {
+async fn a_worker_processes_ranges_their_join_and_whole_files_one_after_the_other() {
     let bytes = content(20 * CHUNK + 5);
     let done = |stored| vec![Line::Done { stored, duplicates: 0, rejected: 0 }];
     for store in both().await {
@@ -133,7 +133,7 @@ async fn a_worker_takes_ranges_their_join_and_whole_files_one_after_the_other() 
 }
 
 #[tokio::test]
-async fn a_short_stdin_leaves_nothing_visible() {
+async fn a_short_stdin_publishes_nothing() {
     let bytes = content(3 * CHUNK);
     for store in both().await {
         let answer = app().stdin(&store, &whole("a.bin", &bytes, 1), &bytes[..2 * CHUNK]);
@@ -143,7 +143,7 @@ async fn a_short_stdin_leaves_nothing_visible() {
 }
 
 #[tokio::test]
-async fn units_that_are_no_part_of_an_object_are_refused() {
+async fn units_that_are_not_part_of_an_object_are_refused() {
     let store = Store::embedded().await;
     let micro_batch = range(&store, &content(3 * CHUNK), 100, 50);
     assert_eq!(micro_batch.code, Some(78));

@@ -1,4 +1,4 @@
-//! Reads what the platform tells an app in its environment, and reports all that is wrong with it at once.
+//! Reads what the platform passes to an app in environment variables, and reports all faults at once.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -13,8 +13,8 @@ pub(crate) struct Environment<'a> {
     faults: Vec<String>,
 }
 
-/// The variable `name` of this process, where it is text.
-pub(crate) fn of_process(name: &str) -> Option<String> {
+/// Returns the environment variable `name` of this process, if it is valid Unicode.
+pub(crate) fn process_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -27,7 +27,7 @@ impl<'a> Environment<'a> {
         (self.get)(name).filter(|value| !value.is_empty())
     }
 
-    /// The value, or an empty text and a fault.
+    /// Returns the value. If it is missing, records a fault and returns an empty string.
     pub(crate) fn text(&mut self, name: &str) -> String {
         self.optional(name).unwrap_or_else(|| {
             self.faults.push(format!("{name} is missing"));
@@ -35,16 +35,16 @@ impl<'a> Environment<'a> {
         })
     }
 
-    /// The value as a `T`, or `otherwise` where it is missing; with a fault where it is no `T`.
-    pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str, otherwise: T) -> T {
-        let Some(value) = self.optional(name) else { return otherwise };
+    /// Returns the value as a `T`, or `default` if it is missing or, with a fault, if it is not a `T`.
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> T {
+        let Some(value) = self.optional(name) else { return default };
         value.parse().unwrap_or_else(|error| {
             self.faults.push(format!("{name} is {value:?}: {error}"));
-            otherwise
+            default
         })
     }
 
-    /// The value as a `T`; a fault where it is missing or none.
+    /// Returns the value as a `T`; records a fault if it is missing or not a `T`.
     pub(crate) fn required<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         let value = self.text(name);
         if value.is_empty() {
@@ -53,8 +53,8 @@ impl<'a> Environment<'a> {
         value.parse().map_err(|error| self.faults.push(format!("{name} is {value:?}: {error}"))).ok()
     }
 
-    /// The value as one of the words of a serde enum, or the default where it is missing.
-    pub(crate) fn word<T: serde::de::DeserializeOwned + Default>(&mut self, name: &str) -> T {
+    /// Returns the value as a variant of a serde enum, or the default if it is missing.
+    pub(crate) fn variant<T: serde::de::DeserializeOwned + Default>(&mut self, name: &str) -> T {
         let Some(value) = self.optional(name) else { return T::default() };
         serde_json::from_value(value.into()).unwrap_or_else(|error| {
             self.faults.push(format!("{name}: {error}"));
@@ -62,7 +62,7 @@ impl<'a> Environment<'a> {
         })
     }
 
-    /// The value as JSON, or the default where it is missing.
+    /// Returns the value parsed as JSON, or the default if it is missing.
     pub(crate) fn json<T: serde::de::DeserializeOwned + Default>(&mut self, name: &str) -> T {
         let Some(value) = self.optional(name) else { return T::default() };
         serde_json::from_str(&value).unwrap_or_else(|error| {
@@ -71,24 +71,24 @@ impl<'a> Environment<'a> {
         })
     }
 
-    /// `ids` and the fields that go with `ids: "key"`.
+    /// Returns the kind of ids and, for `ids: "key"`, the key fields.
     pub(crate) fn ids(&mut self, ids: &str, record_key: &str) -> (Ids, Vec<String>) {
         let fields: Vec<String> = self
             .optional(record_key)
             .map(|names| names.split(',').map(str::to_owned).collect())
             .unwrap_or_default();
-        let ids_word = self.word(ids);
-        if ids_word == Ids::Key && fields.is_empty() {
+        let kind = self.variant(ids);
+        if kind == Ids::Key && fields.is_empty() {
             self.faults.push(format!("{record_key} is missing, which {ids} \"key\" needs"));
         }
-        (ids_word, fields)
+        (kind, fields)
     }
 
     pub(crate) fn fault(&mut self, text: String) {
         self.faults.push(text);
     }
 
-    /// `value`, or all faults.
+    /// Returns `value`, or all faults if there are any.
     pub(crate) fn finish<T>(self, value: T) -> Result<T, Failure> {
         if self.faults.is_empty() { Ok(value) } else { Err(Failure::Config(self.faults.join("; "))) }
     }

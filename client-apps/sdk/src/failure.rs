@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use mysimbdp_model::{error_chain, exit};
 use mysimbdp_store::CoredmsError;
 
-/// Bytes of a reason that are passed on. It may quote what is in the data, which may be of any length, while the platform
-/// ignores lines over 64 KiB.
+/// The most bytes of a reason that are passed on. A reason may quote data of any length, and the platform ignores lines over
+/// 64 KiB.
 const REASON_BYTES_MAX: usize = 1000;
 
-/// `reason`, cut where it is too long to be passed on.
+/// Returns `reason`, truncated if it is too long to be passed on.
 pub(crate) fn shortened(mut reason: String) -> String {
     if reason.len() > REASON_BYTES_MAX {
         let end = (0..=REASON_BYTES_MAX).rev().find(|&end| reason.is_char_boundary(end)).unwrap_or(0);
@@ -20,25 +20,26 @@ pub(crate) fn shortened(mut reason: String) -> String {
     reason
 }
 
-/// A unit has failed. The kind decides the exit code, and so what the platform does next.
+/// Why a unit has failed. The variant decides the exit code, and so what the platform does next.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The data is wrong and will be wrong again: the unit is held. Exit code 65.
+    /// The data is wrong and will stay wrong: the platform holds the unit. Exit code 65.
     #[error("{0}")]
     Data(String),
-    /// It may work later, as when the store is away: tried again with back-off, however often. Exit code 75.
+    /// A later attempt may succeed, for example when the store is unavailable: the platform tries again with back-off, without a
+    /// limit. Exit code 75.
     #[error("{0}")]
     Temporary(String),
-    /// The app was started in a way that it cannot work with. Exit code 78; counts as a crash.
+    /// The app was started with a configuration that it cannot work with. Exit code 78; counts as a crash.
     #[error("{0}")]
     Config(String),
-    /// Anything else: counts as a crash, tried again a bounded number of times, then held. Exit code 70.
+    /// Anything else: counts as a crash. The unit is tried again a bounded number of times, then held. Exit code 70.
     #[error("{0}")]
     Fault(String),
 }
 
 impl Failure {
-    /// The exit code of a process that ends with this.
+    /// Returns the exit code of a process that ends with this failure.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Data(_) => exit::DATA,
@@ -62,7 +63,8 @@ impl From<CoredmsError> for Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// Reading or writing the pipes to the platform failed, as when the platform has died: the unit will come again.
+    /// Reading from or writing to the platform's pipes failed, for example because the platform has died: it will send the unit
+    /// again.
     fn from(error: io::Error) -> Self {
         Self::Temporary(error_chain(&error))
     }

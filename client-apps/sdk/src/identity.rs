@@ -1,4 +1,4 @@
-//! The `_id` of a record, and with it the guarantee that a repeat does no harm.
+//! The `_id` of a record, which makes it harmless to store a record twice.
 
 use bson::RawDocumentBuf;
 use bson::oid::ObjectId;
@@ -8,41 +8,42 @@ use mysimbdp_model::ingestion::{IngestionId, RecordId};
 
 use crate::record::{DOCUMENT_BYTES_MAX, Element, Fields};
 
-/// The field that holds the `_id`.
+/// The name of the `_id` field.
 pub const ID: &str = "_id";
 
-/// The field of documents with key ids that says which of two is the newer.
+/// The field that decides which of two documents with the same key is newer.
 pub const PROVENANCE: &str = "_ingest";
 
-/// Keys are listed to the platform in lines of 64 KiB; no byte of a key becomes more than six there.
+/// Keys are reported to the platform in lines of up to 64 KiB, in which no byte of a key takes more than six bytes.
 const KEY_BYTES_MAX: usize = 8 << 10;
 
-/// Where the `_id` of an app's records comes from.
+/// What the `_id` of an app's records is made of.
 #[derive(Clone, Debug)]
 pub enum Identity {
-    /// `ids: "platform"`: ingestion and record number.
+    /// `ids: "platform"`: the ingestion and the record number.
     Platform(IngestionId),
     /// `ids: "key"`: the named fields of the record.
     Key {
         /// Their names, at least one.
         fields: Vec<String>,
-        /// What decides which of two documents with one key is the newer.
+        /// Decides which of two documents with the same key is newer.
         provenance: Provenance,
     },
-    /// `ids: "none"`: the record's own `_id`, else a new ObjectId.
+    /// `ids: "none"`: the record's own `_id`, or a new ObjectId if it has none.
     Own,
 }
 
-/// Where a document with a key id came from. Newer is greater by layer, then time, then ingestion, then run, then record.
+/// The origin of a document with a key id. Documents are ordered by layer, then time, then ingestion, then run, then record;
+/// the greater one is newer.
 #[derive(Clone, Debug)]
 pub enum Provenance {
-    /// From a file: corrects what the speed layer said.
+    /// From a file: it replaces documents of the speed layer.
     Batch {
         /// When the file was dropped.
         received_at: Timestamp,
-        /// Which content it is.
+        /// The ingestion, which identifies the file's content.
         ingestion: IngestionId,
-        /// The time of the run, if it replaces what earlier runs of the content have stored.
+        /// The time of the run, if it replaces what earlier runs of the same content stored.
         run: Option<Timestamp>,
     },
     /// From a message.
@@ -53,17 +54,17 @@ pub enum Provenance {
 }
 
 impl Identity {
-    /// The document of record number `record`: its `_id` first, then its fields.
+    /// Returns the document of record number `record`: its `_id` first, then its fields.
     ///
     /// # Errors
     ///
-    /// The reason for the record's reject: a field named `_id` or `_ingest` that the platform gives itself, a key field
-    /// that is missing, null or an array, or a document over 16 MiB.
+    /// The reason why the record is rejected: it has a field `_id` or `_ingest` that the platform sets itself, a key field is
+    /// missing, null or an array, or the document is over 16 MiB.
     pub fn document(&self, record: u64, fields: &Fields) -> Result<RawDocumentBuf, String> {
         match self {
             Self::Platform(ingestion) => with_record_id(ingestion.record_id(record), fields),
             Self::Key { fields: names, provenance } => {
-                // A record whose key is its own `_id` has that field only once, in front.
+                // If the key is the record's own `_id`, the document has that field only once, in front.
                 let is_own_id = names.len() == 1 && names[0] == ID;
                 refuse_names(fields, if is_own_id { &[PROVENANCE] } else { &[ID, PROVENANCE] })?;
                 let mut head = Fields::new();
@@ -83,11 +84,11 @@ impl Identity {
     }
 }
 
-/// A document under a 16-byte id.
+/// Returns a document with a 16-byte id.
 ///
 /// # Errors
 ///
-/// The reason for the record's reject: it has an `_id` of its own, or is over 16 MiB.
+/// The reason why the record is rejected: it has its own `_id`, or the document is over 16 MiB.
 pub(crate) fn with_record_id(id: RecordId, fields: &Fields) -> Result<RawDocumentBuf, String> {
     refuse_names(fields, &[ID])?;
     let mut head = Fields::new();
@@ -95,11 +96,12 @@ pub(crate) fn with_record_id(id: RecordId, fields: &Fields) -> Result<RawDocumen
     finish(head, fields)
 }
 
-/// A document under a new ObjectId.
+/// Returns a document with a new ObjectId.
 ///
 /// # Errors
 ///
-/// As [`with_record_id`]: under an `_id` of its own a later record would be taken for a repeat.
+/// Like [`with_record_id`]. A record must not bring its own `_id`, because a later record with the same one would be taken for
+/// a repeat.
 pub(crate) fn with_new_id(fields: &Fields) -> Result<RawDocumentBuf, String> {
     refuse_names(fields, &[ID])?;
     Identity::Own.document(0, fields)
@@ -118,7 +120,7 @@ impl Provenance {
                 }
                 head.int64("record", record as i64);
             }
-            // A message belongs to no ingestion; the fields are there so that the two can be compared.
+            // A message belongs to no ingestion; the fields are set so that the two layers can be compared.
             Self::Stream { received_at } => {
                 head.string("layer", "stream");
                 head.date("received_at", received_at.as_millisecond());
@@ -130,7 +132,7 @@ impl Provenance {
     }
 }
 
-/// The `_id` under key ids: the value of the one field, or a document of the several in configured order.
+/// Writes the `_id` made of the key: the value of a single field, or a document of several fields in configured order.
 fn write_key(head: &mut Fields, names: &[String], fields: &Fields) -> Result<(), String> {
     if let [name] = names {
         head.copy(ID, key_element(fields, name)?);
@@ -144,7 +146,7 @@ fn write_key(head: &mut Fields, names: &[String], fields: &Fields) -> Result<(),
     within_limit(head)
 }
 
-/// Before anything else has been written to `head`.
+/// Checks the size of the key; `head` must hold nothing else yet.
 fn within_limit(head: &Fields) -> Result<(), String> {
     match head.len() {
         bytes if bytes > KEY_BYTES_MAX => Err(format!("key has {bytes} bytes, allowed are {KEY_BYTES_MAX}")),
@@ -156,7 +158,7 @@ fn key_element<'f>(fields: &'f Fields, name: &str) -> Result<Element<'f>, String
     let element = fields.get(name).ok_or_else(|| format!("key field {name:?} is missing"))?;
     match element.kind {
         ElementType::Null => Err(format!("key field {name:?} is null")),
-        // MongoDB allows no array as `_id`, and queries would read one inside a key as many values.
+        // MongoDB does not allow an array as `_id`, and queries would treat one inside a key as several values.
         ElementType::Array => Err(format!("key field {name:?} is an array")),
         _ => Ok(element),
     }
@@ -172,7 +174,7 @@ fn refuse_names(fields: &Fields, names: &[&str]) -> Result<(), String> {
     }
 }
 
-/// The head, then the fields, but for an `_id` that the head has already.
+/// Returns a document of `head` and `fields`. The fields' own `_id` is left out, because `head` has it already.
 fn finish(mut head: Fields, fields: &Fields) -> Result<RawDocumentBuf, String> {
     if fields.get(ID).is_some() {
         fields
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn platform_ids_are_ingestion_and_record_number_and_come_first() {
+    fn platform_ids_are_made_of_ingestion_and_record_number_and_come_first() {
         let document = document(&Identity::Platform(ingestion()), 258, r#"{"a":1}"#).expect("document");
         let id = vec![0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 1, 2];
         let id = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: id };
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_the_one_field_or_a_document_of_several_in_configured_order() {
+    fn a_key_is_a_single_field_or_a_document_of_several_in_configured_order() {
         let one = document(&keyed(&["b"]), 7, r#"{"a":1,"b":"x"}"#).expect("document");
         let provenance = doc! {
             "layer": "batch", "received_at": bson::DateTime::from_millis(1_795_231_331_000),
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn data_with_an_id_of_its_own_keeps_it_where_that_is_the_key() {
+    fn data_with_its_own_id_keeps_it_if_the_id_is_the_key() {
         let own = document(&keyed(&["_id"]), 0, r#"{"a":1,"_id":5}"#).expect("document");
         assert_eq!((own.get("_id"), own.len()), (Some(&Bson::Int32(5)), 3));
         let none = document(&Identity::Own, 0, r#"{"a":1,"_id":5}"#).expect("document");
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn records_without_a_usable_key_or_with_the_platforms_fields_are_rejected() {
+    fn records_without_a_usable_key_or_with_fields_of_the_platform_are_rejected() {
         for (identity, text, reason) in [
             (keyed(&["k"]), r#"{"a":1}"#, "\"k\" is missing"),
             (keyed(&["a", "k"]), r#"{"a":1,"k":null}"#, "\"k\" is null"),

@@ -1,11 +1,11 @@
 //! The client app contract as a crate.
 //!
-//! A **batch app** gets work units and stores their records: give [`batch::run`] a function that reads a unit's bytes
-//! and puts [`record::Fields`] into its [`batch::Sink`]. A **stream app** gets messages: give [`stream::run`] a function
-//! that turns one into fields. The crate does the rest of the contract: both batch protocols, counts, rejects, exit
-//! codes, the `_id` of each record ([`identity`]), acknowledgement after durability, reports, stop and drain.
+//! A **batch app** receives work units and stores their records: give [`batch::run`] a function that reads a unit's bytes
+//! and passes [`record::Fields`] to the unit's [`batch::Sink`]. A **stream app** receives messages: give [`stream::run`] a
+//! function that turns a message into fields. The crate implements the rest of the contract: both batch protocols, counts,
+//! rejects, exit codes, the `_id` of each record ([`identity`]), acknowledgement after durability, reports, stop and drain.
 //!
-//! `docs/app-contract.md` has the same contract for apps in any language.
+//! `docs/app-contract.md` describes the same contract for apps in any language.
 //!
 //! ```no_run
 //! use std::io::{BufRead, Read};

@@ -1,6 +1,6 @@
-//! Reference stream app: MQTT messages to documents.
+//! Reference stream app: stores MQTT messages as documents.
 //!
-//! All of the contract is in the SDK; what is left is how a message becomes a document.
+//! The SDK implements the contract; this app only converts a message to a document.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ const USAGE: u8 = 64;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "stream-app", version)]
 struct Arguments {
-    /// Name of a field that is added and holds the message's topic.
+    /// Name of an additional field for the message's topic.
     #[arg(long, value_parser = field_name)]
     topic_field: Option<String>,
 }
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             topic_field.as_deref().map_or(Ok(()), |name| add_topic(name, message, fields))
         }),
         Err(error) => {
-            // Nothing can be done where even this cannot be printed.
+            // Nothing can be done if even this cannot be printed.
             let _ = error.print();
             if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
         }

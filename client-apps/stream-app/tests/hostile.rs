@@ -1,4 +1,4 @@
-//! Messages that try to be changed on their way, to take others along, or to fill the memory.
+//! Hostile messages: they could be changed silently, affect other messages, or fill the memory.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{DEADLINE, Stream, shared_broker, shared_store};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stream-app");
 
-/// Larger messages are refused by the broker already, as `docs/operations.md` sets it up.
+/// The broker itself refuses larger messages, if it is configured as in `docs/operations.md`.
 const MESSAGE_BYTES_MAX: usize = 16_000_000;
 
 fn number(sequence: usize) -> Vec<(String, String)> {
@@ -91,13 +91,13 @@ async fn hostile_messages_are_stored_exactly_or_rejected_with_their_reason() {
     }
 }
 
-/// Numbers that are none: never stored as something else, never in the way of others.
+/// Invalid numbers are never stored as something else, and never affect other messages.
 #[tokio::test]
-async fn numbers_that_are_none_are_rejected_and_do_not_end_the_instance() {
+async fn invalid_numbers_are_rejected_and_do_not_end_the_instance() {
     let stream = Stream::new(&[Path::new(PROGRAM)], &shared_broker(), &shared_store()).await;
     let mut app = stream.start().await;
     let long = "s".repeat(60_000);
-    let forged: [&[(&str, &str)]; 11] = [
+    let invalid: [&[(&str, &str)]; 11] = [
         &[("source", "s")],
         &[("source", "s"), ("epoch", "1")],
         &[("epoch", "1"), ("seq", "1")],
@@ -110,13 +110,13 @@ async fn numbers_that_are_none_are_rejected_and_do_not_end_the_instance() {
         &[("source", "#"), ("epoch", "1"), ("seq", "1")],
         &[("source", &long), ("epoch", "1"), ("seq", "1")],
     ];
-    for properties in forged {
+    for properties in invalid {
         let properties =
             properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         stream.send_to("x", b"{\"a\":1}".to_vec(), properties).await;
     }
     stream.send_to("x", b"{\"a\":1}".to_vec(), number(1)).await;
-    stream.until_count("rejected", forged.len() as u64).await;
+    stream.until_count("rejected", invalid.len() as u64).await;
     stream.until_count("messages", 1).await;
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
 }

@@ -1,5 +1,5 @@
-//! The stream app on a network that fails: messages and replies that come twice or not at all, connections that are dead
-//! without a word.
+//! Tests the stream app on a network that fails: messages and replies that arrive twice or not at all, and connections that
+//! die silently.
 
 mod support;
 
@@ -11,14 +11,14 @@ use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_sto
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stream-app");
 
-/// Impatient, so that the tests are not: by default each of these lets a connection recover within half a minute.
+/// Short timeouts, to keep the tests short: with the defaults a connection may take half a minute to recover.
 const STORE_OPTIONS: &str = "&socketTimeoutMS=2000&connectTimeoutMS=1000&heartbeatFrequencyMS=500";
 
 async fn stream() -> Stream {
     Stream::new(&[Path::new(PROGRAM)], &shared_broker(), &shared_store()).await
 }
 
-/// The app reaches the broker through the proxy, the test does not.
+/// Makes the app connect to the broker through a proxy; the test connects directly.
 fn before_broker(stream: &mut Stream) -> Proxy {
     let proxy = Proxy::before_broker(&shared_broker());
     stream.set("BROKER", &proxy.mqtt_url());
@@ -42,7 +42,7 @@ async fn publish_numbered(stream: &Stream, numbers: std::ops::Range<u64>) {
 }
 
 #[tokio::test]
-async fn a_message_that_arrives_twice_is_one_document_where_it_has_a_number_or_a_key() {
+async fn a_message_that_arrives_twice_is_one_document_if_it_has_a_number_or_a_key() {
     for (marked, ids, documents) in [
         (false, "platform", 50),
         (true, "platform", 50),
@@ -57,7 +57,7 @@ async fn a_message_that_arrives_twice_is_one_document_where_it_has_a_number_or_a
         network.inject(Fault::MessagesTwice { marked });
         let mut app = stream.start().await;
         publish_numbered(&stream, 1..51).await;
-        // A message more for each, and for each an acknowledgement less.
+        // For each message the proxy adds one message and removes one acknowledgement.
         until_async(DEADLINE, "both of each are acknowledged", async || network.faults() == 100).await;
         assert_eq!(app.terminate(DEADLINE).code(), Some(0));
         let counts = (stream.count("messages").await, stream.count("rejected").await);
@@ -66,7 +66,7 @@ async fn a_message_that_arrives_twice_is_one_document_where_it_has_a_number_or_a
 }
 
 #[tokio::test]
-async fn what_is_delivered_again_because_its_acknowledgement_was_lost_is_one_document() {
+async fn a_message_delivered_again_because_its_acknowledgement_was_lost_is_one_document() {
     let mut stream = stream().await;
     let network = before_broker(&mut stream);
     network.inject(Fault::AcknowledgementsLost);
@@ -76,7 +76,7 @@ async fn what_is_delivered_again_because_its_acknowledgement_was_lost_is_one_doc
     assert_eq!(stream.count("messages").await, 100);
     network.inject(Fault::None);
     network.cut();
-    // Behind all that the broker delivers again.
+    // This message arrives after everything that the broker delivers again.
     publish_numbered(&stream, 101..102).await;
     stream.until_count("messages", 101).await;
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
@@ -89,7 +89,7 @@ async fn what_is_delivered_again_because_its_acknowledgement_was_lost_is_one_doc
 }
 
 #[tokio::test]
-async fn a_broker_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is_lost() {
+async fn a_broker_that_is_silent_on_an_open_connection_is_detected_and_nothing_is_lost() {
     let mut stream = stream().await;
     stream.set("KEEP_ALIVE_SECONDS", "5");
     let network = before_broker(&mut stream);
@@ -98,7 +98,7 @@ async fn a_broker_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is
     stream.until_count("messages", 20).await;
     network.fall_silent();
     publish_numbered(&stream, 21..41).await;
-    // The dead connection stays dead: only a new one helps.
+    // The dead connection stays dead: only a new connection works.
     network.heal();
     until_async(DEADLINE, "all is stored", async || stream.count("messages").await == 40).await;
     let log = stream.log();
@@ -109,7 +109,7 @@ async fn a_broker_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is
 }
 
 #[tokio::test]
-async fn a_store_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is_lost_or_twice() {
+async fn a_store_that_is_silent_on_an_open_connection_is_detected_and_nothing_is_lost_or_duplicated() {
     let mut stream = stream().await;
     let network = before_store(&mut stream);
     let mut app = stream.start().await;
@@ -117,7 +117,7 @@ async fn a_store_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is_
     stream.until_count("messages", 20).await;
     network.fall_silent();
     for number in 21..341 {
-        // Without a number: a repeated write must not store it twice either.
+        // Messages without a number: a repeated write must not store them twice either.
         stream.publish(message(number)).await;
     }
     stream.until_log("the silence is noticed", |log| log.contains("store is away")).await;
@@ -128,9 +128,9 @@ async fn a_store_that_is_silent_on_an_open_connection_is_noticed_and_nothing_is_
     assert_eq!((stream.count("messages").await, stream.count("rejected").await), (340, 0));
 }
 
-/// One lost reply is made good by the driver, two by the app, which writes the same documents again.
+/// The driver recovers from one lost reply, the app from two: it writes the same documents again.
 #[tokio::test]
-async fn a_reply_of_the_store_that_is_lost_makes_no_second_document_and_no_reject() {
+async fn a_lost_reply_of_the_store_causes_no_second_document_and_no_reject() {
     for times in [1, 2, 3] {
         let mut stream = stream().await;
         let network = before_store(&mut stream);
@@ -159,7 +159,7 @@ async fn a_reply_of_the_store_that_is_lost_makes_no_second_document_and_no_rejec
     }
 }
 
-/// What two instances of a shared subscription get of a repeated window: every other number.
+/// Every other number: what one of two instances of a shared subscription receives of a repeated window.
 #[tokio::test]
 async fn scattered_repeats_are_looked_up_together() {
     const REPEATS: u64 = 1_000;
@@ -185,7 +185,7 @@ async fn scattered_repeats_are_looked_up_together() {
     assert!(rejected[0].get_str("reason").is_ok_and(|reason| reason.contains("with other content")));
 }
 
-/// Neither the connection nor what waits on it is lost while the store hangs for longer than several keep-alives.
+/// If the store hangs for longer than several keep-alives, neither the connection nor the messages waiting on it are lost.
 #[tokio::test]
 async fn a_store_that_hangs_longer_than_the_keep_alive_costs_no_connection() {
     let mut stream = stream().await;
@@ -196,7 +196,7 @@ async fn a_store_that_hangs_longer_than_the_keep_alive_costs_no_connection() {
     stream.until_count("messages", 20).await;
     network.fall_silent();
     let pings = broker.pings();
-    // More than may wait: what is beyond that is not read before the store is back.
+    // More than may wait in memory: the messages beyond that are not read until the store is available again.
     let text = "x".repeat(1 << 20);
     for number in 21..121 {
         stream.publish_numbered("s", number, format!("{{\"n\":{number},\"text\":\"{text}\"}}")).await;
@@ -212,9 +212,9 @@ async fn a_store_that_hangs_longer_than_the_keep_alive_costs_no_connection() {
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
 }
 
-/// Reports that nobody could hear were lost with what they counted.
+/// A bug: reports that could not be delivered were lost together with what they counted.
 #[tokio::test]
-async fn what_was_stored_while_no_report_could_be_sent_is_in_a_later_one() {
+async fn messages_stored_while_no_report_could_be_sent_are_in_a_later_report() {
     let mut stream = stream().await;
     stream.set("KEEP_ALIVE_SECONDS", "5");
     let network = before_broker(&mut stream);
@@ -224,7 +224,7 @@ async fn what_was_stored_while_no_report_could_be_sent_is_in_a_later_one() {
         stream.publish(message(number)).await;
     }
     stream.until_count("messages", 50).await;
-    // The app notices only after twice its keep-alive, and publishes reports meanwhile.
+    // The app detects it only after twice its keep-alive, and publishes reports meanwhile.
     network.fall_silent();
     stream.until_log("the connection is given up", |log| log.contains("no connection to the broker")).await;
     network.heal();

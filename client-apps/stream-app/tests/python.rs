@@ -1,4 +1,4 @@
-//! The stream app in Python keeps the same promises, on a real broker and a real store.
+//! Tests that the stream app in Python gives the same guarantees, on a real broker and a real store.
 
 mod support;
 
@@ -18,7 +18,7 @@ async fn stream_on(broker: &str) -> Stream {
     Stream::new(&[&testbed::python(), Path::new(PROGRAM)], broker, &shared_store()).await
 }
 
-/// It says nothing of itself before its first report.
+/// Starts the app and waits for its first report: it publishes nothing before that.
 async fn start(stream: &Stream) -> testbed::Process {
     let (_link, mut reports) = connect(&stream.broker, vec![format!("{}/reports", stream.client)]).await;
     let process = stream.spawn();
@@ -32,7 +32,7 @@ fn message(number: u64) -> String {
 }
 
 #[tokio::test]
-async fn it_stores_rejects_and_keeps_its_session_when_stopped() {
+async fn it_stores_and_rejects_messages_and_keeps_its_session_when_stopped() {
     let stream = stream().await;
     let mut app = start(&stream).await;
     for number in 0..300 {
@@ -40,7 +40,7 @@ async fn it_stores_rejects_and_keeps_its_session_when_stopped() {
     }
     stream.publish("not json").await;
     stream.publish("[1]").await;
-    // Integers of more than 64 bits: JSON, but no BSON.
+    // An integer of more than 64 bits: valid in JSON, but not in BSON.
     stream.publish("{\"n\":18446744073709551617}").await;
     stream.until_count("messages", 300).await;
     stream.until_count("rejected", 3).await;
@@ -54,7 +54,7 @@ async fn it_stores_rejects_and_keeps_its_session_when_stopped() {
 }
 
 #[tokio::test]
-async fn a_message_with_an_id_of_its_own_is_rejected() {
+async fn a_message_with_its_own_id_is_rejected() {
     let stream = stream().await;
     let mut app = start(&stream).await;
     for payload in [r#"{"_id":5,"v":1}"#, r#"{"_id":5,"v":2}"#, r#"{"v":3}"#] {
@@ -66,7 +66,7 @@ async fn a_message_with_an_id_of_its_own_is_rejected() {
 }
 
 #[tokio::test]
-async fn what_it_rejects_is_kept_whole() {
+async fn rejected_messages_are_kept_whole() {
     let broker = testbed::Mosquitto::with("max_packet_size 268435455");
     let stream = stream_on(&broker.url()).await;
     let mut app = start(&stream).await;

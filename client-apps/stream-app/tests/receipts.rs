@@ -1,4 +1,4 @@
-//! What numbered sources hear of the stream app, and what it keeps of them.
+//! Tests the receipts of numbered sources, and what the stream app stores about the sources.
 
 mod support;
 
@@ -26,12 +26,12 @@ fn message(number: u64) -> String {
 }
 
 /// Listens to the receipts of all sources of a stream.
-struct Ear {
+struct ReceiptListener {
     _link: BrokerLink,
     events: Receiver<LinkEvent>,
 }
 
-impl Ear {
+impl ReceiptListener {
     async fn of(stream: &Stream) -> Self {
         let (_link, events) = connect(&stream.broker, vec![format!("{}/receipts/+", stream.client)]).await;
         Self { _link, events }
@@ -44,7 +44,7 @@ impl Ear {
         (receipt, retained)
     }
 
-    /// The next receipt of the source and epoch 7 for which `holds`.
+    /// Returns the next receipt of the source, of epoch 7, for which `holds` is true.
     async fn until(&mut self, source: &str, holds: impl Fn(&Receipt) -> bool) -> Receipt {
         loop {
             let (receipt, _) = self.next().await;
@@ -77,62 +77,62 @@ fn stop(apps: &mut [Process]) {
 }
 
 #[tokio::test]
-async fn receipts_are_right_with_one_instance_and_with_three() {
+async fn receipts_are_correct_with_one_instance_and_with_three() {
     const MESSAGES: u64 = 600;
     for (store, instances) in [("embedded", 1), (&*shared_store(), 1), (&*shared_store(), 3)] {
         let mut stream = stream(store).await;
         let mut apps = start(&mut stream, instances).await;
-        let mut ear = Ear::of(&stream).await;
+        let mut listener = ReceiptListener::of(&stream).await;
         for number in 1..=MESSAGES {
             stream.publish_numbered("s", number, message(number)).await;
         }
-        let receipt = ear.until_through("s", MESSAGES).await;
+        let receipt = listener.until_through("s", MESSAGES).await;
         let client: ClientId = stream.client.parse().expect("client id");
         assert_eq!((receipt.version, receipt.client_id), (1, client));
         assert_eq!((receipt.stored, receipt.missing), (vec![], vec![]));
-        // Not before the data.
+        // The receipt does not arrive before the data is stored.
         assert_eq!(stream.count("messages").await, MESSAGES);
         stop(&mut apps);
     }
 }
 
 #[tokio::test]
-async fn a_gap_is_asked_for_although_nothing_more_comes() {
+async fn a_gap_is_requested_although_nothing_more_arrives() {
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 2).await;
-    let mut ear = Ear::of(&stream).await;
+    let mut listener = ReceiptListener::of(&stream).await;
     for number in [1, 2, 4, 5, 9] {
         stream.publish_numbered("s", number, message(number)).await;
     }
-    let asks = |receipt: &Receipt| receipt.missing == [(3, 3), (6, 8)];
-    let receipt = ear.until("s", asks).await;
+    let is_requested = |receipt: &Receipt| receipt.missing == [(3, 3), (6, 8)];
+    let receipt = listener.until("s", is_requested).await;
     assert_eq!((receipt.stored_through, &receipt.stored[..]), (2, &[(4, 5), (9, 9)][..]));
-    // And again, should the request have been lost.
-    ear.until("s", asks).await;
+    // They are requested again, in case the request was lost.
+    listener.until("s", is_requested).await;
     for number in [8, 3, 7, 6] {
         stream.publish_numbered("s", number, message(number)).await;
     }
-    let receipt = ear.until_through("s", 9).await;
+    let receipt = listener.until_through("s", 9).await;
     assert_eq!((receipt.stored, receipt.missing), (vec![], vec![]));
     stop(&mut apps);
 }
 
 #[tokio::test]
-async fn a_repeat_is_answered_by_a_fresh_receipt_and_the_last_one_is_retained() {
+async fn a_repeat_is_answered_by_a_new_receipt_and_the_last_one_is_retained() {
     let mut stream = stream("embedded").await;
     let mut apps = start(&mut stream, 1).await;
-    let mut ear = Ear::of(&stream).await;
+    let mut listener = ReceiptListener::of(&stream).await;
     for number in 1..=5 {
         stream.publish_numbered("s", number, message(number)).await;
     }
-    ear.until_through("s", 5).await;
-    // A source that comes later, and has missed that, hears it all the same.
-    let (retained, is_retained) = Ear::of(&stream).await.next().await;
+    listener.until_through("s", 5).await;
+    // A source that connects later receives the retained receipt.
+    let (retained, is_retained) = ReceiptListener::of(&stream).await.next().await;
     assert!(is_retained && retained.stored_through <= 5);
-    // Of a tail that got lost nothing is known here: the source sends again, and each repeat is answered.
+    // If the last messages are lost, the app cannot know: the source sends them again, and each repeat is answered.
     for _ in 0..2 {
         stream.publish_numbered("s", 5, message(5)).await;
-        ear.until_through("s", 5).await;
+        listener.until_through("s", 5).await;
     }
     assert_eq!(stream.count("messages").await, 5);
     stop(&mut apps);
@@ -140,7 +140,7 @@ async fn a_repeat_is_answered_by_a_fresh_receipt_and_the_last_one_is_retained() 
 }
 
 #[tokio::test]
-async fn a_stop_tells_of_all_that_is_stored() {
+async fn a_stop_publishes_a_receipt_for_everything_that_is_stored() {
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 1).await;
     for number in 1..=300 {
@@ -148,7 +148,7 @@ async fn a_stop_tells_of_all_that_is_stored() {
     }
     stream.until_count("messages", 300).await;
     stop(&mut apps);
-    let (receipt, retained) = Ear::of(&stream).await.next().await;
+    let (receipt, retained) = ReceiptListener::of(&stream).await.next().await;
     assert_eq!((receipt.stored_through, retained), (300, true));
 }
 
@@ -157,19 +157,19 @@ async fn rejected_numbers_count_as_received_and_are_listed_once() {
     for store in ["embedded", &shared_store()] {
         let mut stream = stream(store).await;
         let mut apps = start(&mut stream, 1).await;
-        let mut ear = Ear::of(&stream).await;
+        let mut listener = ReceiptListener::of(&stream).await;
         stream.publish_numbered("s", 1, message(1)).await;
         stream.publish_numbered("s", 2, "no JSON").await;
         stream.publish_numbered("s", 3, message(3)).await;
-        ear.until_through("s", 3).await;
-        // The same again, and forged content under a known number, that again, and other content that is rejected.
+        listener.until_through("s", 3).await;
+        // The same messages again, other content with a known number, twice, and other content that is rejected.
         for (number, payload) in
             [(2, "no JSON"), (3, "{\"n\":99}"), (3, "{\"n\":99}"), (2, "other"), (3, &message(3))]
         {
             stream.publish_numbered("s", number, payload).await;
         }
         stream.publish_numbered("s", 4, message(4)).await;
-        ear.until_through("s", 4).await;
+        listener.until_through("s", 4).await;
         let rejected = stream.documents("rejected").await;
         let listed: BTreeSet<(String, String)> = rejected
             .iter()
@@ -182,7 +182,7 @@ async fn rejected_numbers_count_as_received_and_are_listed_once() {
         let expected = [("2", "no JSON"), ("2", "other"), ("3", "{\"n\":99}")];
         assert_eq!(listed, expected.map(|(seq, payload)| (seq.to_owned(), payload.to_owned())).into());
         assert_eq!(rejected.len(), expected.len());
-        // What was there first is as it was.
+        // The documents that were stored first are unchanged.
         let stored = stream.documents("messages").await;
         let stored: Vec<String> =
             stored.iter().map(|document| document.get("n").expect("n").to_string()).collect();
@@ -192,18 +192,18 @@ async fn rejected_numbers_count_as_received_and_are_listed_once() {
 }
 
 #[tokio::test]
-async fn numbers_that_are_gone_become_losses_and_hide_nothing() {
+async fn gone_numbers_become_losses_and_do_not_prevent_late_messages() {
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 1).await;
-    let mut ear = Ear::of(&stream).await;
+    let mut listener = ReceiptListener::of(&stream).await;
     for number in [1, 2, 5, 9] {
         stream.publish_numbered("s", number, message(number)).await;
     }
-    ear.until("s", |receipt| receipt.missing == [(3, 4), (6, 8)]).await;
-    // Twice, as a source does that has not heard of it yet.
+    listener.until("s", |receipt| receipt.missing == [(3, 4), (6, 8)]).await;
+    // Twice, like a source that has not received the receipt yet.
     for _ in 0..2 {
         stream.publish_with("", &[("source", "s"), ("epoch", "7"), ("gone", "2-8")]).await;
-        ear.until_through("s", 9).await;
+        listener.until_through("s", 9).await;
     }
     let losses = stream.documents("losses").await;
     let ranges: Vec<(String, String)> = losses
@@ -217,7 +217,7 @@ async fn numbers_that_are_gone_become_losses_and_hide_nothing() {
     assert_eq!(ranges, [("3", "4"), ("6", "8")].map(|(first, last)| (first.to_owned(), last.to_owned())));
     let id = loss_id(&stream, 3);
     assert_eq!(losses[0].get_binary_generic("_id").ok(), Some(&id));
-    // One that comes after all is stored.
+    // A message that arrives after all is stored.
     stream.publish_numbered("s", 7, message(7)).await;
     stream.until_count("messages", 5).await;
     stop(&mut apps);
@@ -229,7 +229,7 @@ fn loss_id(stream: &Stream, first: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn forged_and_malformed_messages_about_gone_numbers_are_rejected() {
+async fn invalid_messages_about_gone_numbers_are_rejected() {
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 1).await;
     let (source, epoch) = (("source", "s"), ("epoch", "7"));
@@ -253,10 +253,10 @@ async fn forged_and_malformed_messages_about_gone_numbers_are_rejected() {
 }
 
 #[tokio::test]
-async fn a_source_that_starts_its_numbers_anew_is_stored_as_a_new_epoch() {
+async fn a_source_that_restarts_its_numbers_is_stored_as_a_new_epoch() {
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 1).await;
-    let mut ear = Ear::of(&stream).await;
+    let mut listener = ReceiptListener::of(&stream).await;
     for epoch in ["7", "18446744073709551615"] {
         for seq in ["1", "2", "3"] {
             stream.publish_with(message(1), &[("source", "s"), ("epoch", epoch), ("seq", seq)]).await;
@@ -264,7 +264,7 @@ async fn a_source_that_starts_its_numbers_anew_is_stored_as_a_new_epoch() {
     }
     let mut through = BTreeMap::new();
     while through != BTreeMap::from([(7, 3), (u64::MAX, 3)]) {
-        let (receipt, _) = ear.next().await;
+        let (receipt, _) = listener.next().await;
         through.insert(receipt.epoch, receipt.stored_through);
     }
     stop(&mut apps);
@@ -272,13 +272,13 @@ async fn a_source_that_starts_its_numbers_anew_is_stored_as_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn killed_between_data_and_marks_a_repeat_completes_the_receipt() {
+async fn after_a_kill_between_data_and_marks_a_repeat_completes_the_receipt() {
     let mut stream = stream(&shared_store()).await;
-    // The data can be stored and the marks cannot, as long as this holds.
+    // While this validator is set, data can be stored but marks cannot.
     let never = doc! { "required": ["never"] };
     stream.coredms.ensure_collection(SEQUENCES, Some(&never)).await.expect("validator");
     let mut apps = start(&mut stream, 1).await;
-    let mut ear = Ear::of(&stream).await;
+    let mut listener = ReceiptListener::of(&stream).await;
     for number in 1..=20 {
         stream.publish_numbered("s", number, message(number)).await;
     }
@@ -289,36 +289,37 @@ async fn killed_between_data_and_marks_a_repeat_completes_the_receipt() {
     stream.coredms.ensure_collection(SEQUENCES, None).await.expect("validator");
 
     let mut apps = start(&mut stream, 1).await;
-    // Acknowledged, so the broker does not bring them again; their source does, as it has no receipt.
+    // The messages are acknowledged, so the broker does not deliver them again. Their source sends them again, because it
+    // has no receipt.
     stream.publish_numbered("s", 20, message(20)).await;
-    let receipt = ear.until("s", |receipt| !receipt.missing.is_empty()).await;
+    let receipt = listener.until("s", |receipt| !receipt.missing.is_empty()).await;
     assert_eq!((receipt.stored_through, &receipt.missing[..]), (0, &[(1, 19)][..]));
     for number in 1..20 {
         stream.publish_numbered("s", number, message(number)).await;
     }
-    ear.until_through("s", 20).await;
+    listener.until_through("s", 20).await;
     stop(&mut apps);
     assert_eq!((stream.count("messages").await, stream.count("rejected").await), (20, 0));
 }
 
 #[tokio::test]
-async fn one_of_three_instances_is_killed_and_the_source_sends_again_what_has_no_receipt() {
+async fn when_one_of_three_instances_is_killed_the_source_sends_again_what_has_no_receipt() {
     const MESSAGES: u64 = 300;
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 3).await;
-    let mut ear = Ear::of(&stream).await;
+    let mut listener = ReceiptListener::of(&stream).await;
     for number in 1..=MESSAGES {
         stream.publish_numbered("s", number, message(number)).await;
         if number == MESSAGES / 2 {
-            // The slot of the last one is the one that the next start is for.
+            // The next start uses the slot of the last instance.
             apps[2].kill9();
         }
     }
     apps.push(stream.start().await);
-    // Once more what a source repeats when it hears nothing for a while, and after that only what is asked for.
+    // A source repeats its last message if it receives nothing for a while, and then sends only what is requested.
     stream.publish_numbered("s", MESSAGES, message(MESSAGES)).await;
     loop {
-        let receipt = ear.until("s", |_| true).await;
+        let receipt = listener.until("s", |_| true).await;
         if receipt.stored_through == MESSAGES {
             break;
         }
@@ -338,7 +339,7 @@ async fn receipts_wait_for_store_and_broker_and_nothing_waits_for_them() {
     let never = doc! { "required": ["never"] };
     stream.coredms.ensure_collection(SEQUENCES, Some(&never)).await.expect("validator");
     let mut apps = start(&mut stream, 1).await;
-    // More than a window: without acknowledgements they could not all arrive.
+    // More messages than a window: without acknowledgements they could not all arrive.
     for number in 1..=500 {
         stream.publish_numbered("s", number, message(number)).await;
     }
@@ -348,17 +349,17 @@ async fn receipts_wait_for_store_and_broker_and_nothing_waits_for_them() {
     stream.coredms.ensure_collection(SEQUENCES, None).await.expect("validator");
     until_async(DEADLINE, "the numbers are marked", async || stream.count(SEQUENCES).await > 0).await;
     broker.restart();
-    // Though nothing of the source comes any more.
-    Ear::of(&stream).await.until_through("s", 500).await;
+    // The receipt arrives although the source sends nothing more.
+    ReceiptListener::of(&stream).await.until_through("s", 500).await;
     stop(&mut apps);
 }
 
 #[tokio::test]
-async fn many_sources_have_their_receipts() {
+async fn many_sources_receive_their_receipts() {
     const SOURCES: u64 = 150;
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 2).await;
-    let mut ear = Ear::of(&stream).await;
+    let mut listener = ReceiptListener::of(&stream).await;
     for number in 1..=3 {
         for source in 0..SOURCES {
             stream.publish_numbered(&format!("s{source}"), number, message(number)).await;
@@ -366,7 +367,7 @@ async fn many_sources_have_their_receipts() {
     }
     let mut complete = BTreeSet::new();
     while (complete.len() as u64) < SOURCES {
-        let (receipt, _) = ear.next().await;
+        let (receipt, _) = listener.next().await;
         assert!(receipt.stored_through <= 3, "{receipt:?}");
         if receipt.stored_through == 3 {
             complete.insert(receipt.source.to_string());
@@ -377,7 +378,7 @@ async fn many_sources_have_their_receipts() {
 }
 
 #[tokio::test]
-async fn numbers_have_receipts_whatever_the_ids_are() {
+async fn numbered_messages_have_receipts_whatever_the_ids_are() {
     for (ids, documents) in [("key", 2), ("none", 4)] {
         let mut stream = stream(&shared_store()).await;
         stream.set("IDS", ids);
@@ -385,13 +386,13 @@ async fn numbers_have_receipts_whatever_the_ids_are() {
             stream.set("RECORD_KEY", "n");
         }
         let mut apps = start(&mut stream, 1).await;
-        let mut ear = Ear::of(&stream).await;
-        // Under a key the repeats are duplicates, whatever their numbers are.
+        let mut listener = ReceiptListener::of(&stream).await;
+        // With key ids the repeats are duplicates, whatever their numbers are.
         for (number, payload) in [(1, message(1)), (2, message(2)), (2, message(2)), (3, message(1))] {
             stream.publish_numbered("s", number, payload).await;
         }
-        ear.until_through("s", 3).await;
-        // What is no number there, as it identifies nothing, rejects no record.
+        listener.until_through("s", 3).await;
+        // With these ids a number identifies nothing, so an invalid one does not reject a record.
         stream.publish_with("{\"n\":9}", &[("source", "of something else")]).await;
         stream.until_count("messages", documents + 1).await;
         stop(&mut apps);
@@ -400,21 +401,21 @@ async fn numbers_have_receipts_whatever_the_ids_are() {
 }
 
 #[tokio::test]
-async fn a_forged_number_far_ahead_costs_one_block_and_stops_nobody() {
+async fn an_invalid_number_far_ahead_costs_one_block_and_blocks_no_other_number() {
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 1).await;
-    let mut ear = Ear::of(&stream).await;
+    let mut listener = ReceiptListener::of(&stream).await;
     for number in [1, u64::MAX, 1 << 60, 0, 2] {
         stream.publish_numbered("s", number, message(1)).await;
     }
-    let receipt = ear.until("s", |receipt| receipt.missing.len() == 2).await;
+    let receipt = listener.until("s", |receipt| receipt.missing.len() == 2).await;
     assert_eq!(receipt.stored_through, 2);
-    // Not more than can be answered in one message.
+    // Only as many numbers as one message can answer.
     assert_eq!(receipt.missing[0], (3, 1_000_002));
     for number in 3..=50 {
         stream.publish_numbered("s", number, message(number)).await;
     }
-    ear.until_through("s", 50).await;
+    listener.until_through("s", 50).await;
     stop(&mut apps);
     let blocks: Vec<Document> =
         stream.coredms.find(SEQUENCES, doc! { "kind": "block" }, 10).await.expect("blocks");

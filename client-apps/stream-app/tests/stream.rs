@@ -1,4 +1,4 @@
-//! The stream app as the platform runs it: its promises towards broker and store.
+//! Tests the stream app as the platform runs it: its guarantees towards broker and store.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn message(number: u64) -> String {
 }
 
 #[tokio::test]
-async fn messages_become_documents_and_reports_tell_how_many() {
+async fn messages_become_documents_and_reports_count_them() {
     for store in ["embedded", &shared_store()] {
         let stream = stream(&shared_broker(), store).await;
         let mut app = stream.start().await;
@@ -47,7 +47,7 @@ async fn messages_become_documents_and_reports_tell_how_many() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_goes_to_the_rejects_and_is_acknowledged() {
+async fn messages_that_do_not_fit_are_rejected_and_acknowledged() {
     let mut stream = stream(&shared_broker(), &shared_store()).await;
     let schema = r#"{"type":"object","required":["n"],"properties":{"n":{"type":"integer"}}}"#;
     stream.set("MESSAGE_SCHEMA", schema);
@@ -81,7 +81,7 @@ async fn what_does_not_fit_goes_to_the_rejects_and_is_acknowledged() {
     assert!(
         rejected.iter().all(|reject| reject.get_str("topic").is_ok_and(|topic| topic.ends_with("/data/x")))
     );
-    // Acknowledged: a new instance gets none of them again.
+    // They are acknowledged: a new instance does not receive them again.
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
     let mut app = stream.start().await;
     stream.publish(message(2)).await;
@@ -91,7 +91,7 @@ async fn what_does_not_fit_goes_to_the_rejects_and_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_known_number_is_stored_once_and_with_other_content_rejected() {
+async fn a_known_number_is_stored_once_and_other_content_is_rejected() {
     for store in ["embedded", &shared_store()] {
         let stream = stream(&shared_broker(), store).await;
         let mut app = stream.start().await;
@@ -113,9 +113,9 @@ async fn a_known_number_is_stored_once_and_with_other_content_rejected() {
     }
 }
 
-/// Numbered or not: under its own `_id` a message would be taken for a repeat of another one.
+/// Whether numbered or not: with its own `_id` a message could be taken for a repeat of another one.
 #[tokio::test]
-async fn a_message_with_an_id_of_its_own_swallows_no_other() {
+async fn a_message_with_its_own_id_replaces_no_other() {
     let payloads =
         [r#"{"_id":5,"v":1}"#, r#"{"_id":5,"v":2}"#, r#"{"_id":"dev-7","v":6}"#, r#"{"_id":"dev-7","v":7}"#];
     for store in ["embedded", &shared_store()] {
@@ -134,16 +134,16 @@ async fn a_message_with_an_id_of_its_own_swallows_no_other() {
                 rejected.iter().filter(|reject| reject.get_str("payload").is_ok_and(|kept| kept == payload));
             assert_eq!(kept.count(), 2, "{rejected:#?}");
         }
-        let said = |reject: &Document| {
+        let has_id_reason = |reject: &Document| {
             reject.get_str("reason").is_ok_and(|reason| reason.contains("\"_id\" is given by the platform"))
         };
-        assert!(rejected.iter().all(said), "{rejected:#?}");
+        assert!(rejected.iter().all(has_id_reason), "{rejected:#?}");
         assert_eq!(app.terminate(DEADLINE).code(), Some(0));
     }
 }
 
 #[tokio::test]
-async fn under_ids_of_their_own_a_repeat_is_a_duplicate_and_other_content_is_rejected() {
+async fn with_ids_of_the_data_a_repeat_is_a_duplicate_and_other_content_is_rejected() {
     for store in ["embedded", &shared_store()] {
         let mut stream = stream(&shared_broker(), store).await;
         stream.set("IDS", "none");
@@ -179,7 +179,7 @@ async fn under_ids_of_their_own_a_repeat_is_a_duplicate_and_other_content_is_rej
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_in_front_of_a_message_is_no_part_of_it() {
+async fn a_byte_order_mark_in_front_of_a_message_is_not_part_of_it() {
     let mut stream = stream(&shared_broker(), &shared_store()).await;
     stream.set("MESSAGE_SCHEMA", r#"{"type":"object","required":["n"]}"#);
     let mut app = stream.start().await;
@@ -191,8 +191,8 @@ async fn a_byte_order_mark_in_front_of_a_message_is_no_part_of_it() {
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
 }
 
-/// What is larger than a document can be is rejected like anything else: mosquitto would acknowledge it and drop it, did the
-/// app name a limit.
+/// A message that is too large for a document is rejected like any other. If the app announced a limit, mosquitto would
+/// acknowledge the message and drop it.
 #[tokio::test]
 async fn a_rejected_message_is_kept_whole_however_large_it_is() {
     let broker = Mosquitto::with("max_packet_size 268435455");
@@ -228,7 +228,7 @@ async fn a_rejected_message_is_kept_whole_however_large_it_is() {
 }
 
 #[tokio::test]
-async fn under_key_ids_the_first_message_of_a_key_stays() {
+async fn with_key_ids_the_first_message_of_a_key_stays() {
     let mut stream = stream(&shared_broker(), &shared_store()).await;
     stream.set("IDS", "key");
     stream.set("RECORD_KEY", "n");
@@ -265,7 +265,7 @@ async fn numbers_may_be_in_the_message_and_the_topic_in_the_document() {
 }
 
 #[tokio::test]
-async fn killed_in_the_middle_and_started_again_nothing_is_lost_or_twice() {
+async fn nothing_is_lost_or_duplicated_after_a_kill_in_the_middle_and_a_restart() {
     const MESSAGES: u64 = 1500;
     let stream = stream(&shared_broker(), &shared_store()).await;
     let mut app = stream.start().await;
@@ -288,7 +288,7 @@ async fn killed_in_the_middle_and_started_again_nothing_is_lost_or_twice() {
 }
 
 #[tokio::test]
-async fn sigterm_keeps_the_session_and_what_comes_meanwhile() {
+async fn sigterm_keeps_the_session_and_the_messages_that_arrive_meanwhile() {
     let stream = stream(&shared_broker(), &shared_store()).await;
     let mut app = stream.start().await;
     stream.publish(message(0)).await;
@@ -304,7 +304,7 @@ async fn sigterm_keeps_the_session_and_what_comes_meanwhile() {
 }
 
 #[tokio::test]
-async fn sigusr1_stores_what_the_session_holds_and_ends_it() {
+async fn sigusr1_stores_what_the_session_holds_and_ends_the_session() {
     let stream = stream(&shared_broker(), &shared_store()).await;
     // A backlog that arrives after the subscription has ended.
     let mut app = stream.start().await;
@@ -317,7 +317,7 @@ async fn sigusr1_stores_what_the_session_holds_and_ends_it() {
     assert_eq!(app.wait(DEADLINE).code(), Some(0));
     assert_eq!(stream.count("messages").await, 2_000);
     stream.until_status(&app, "drained").await;
-    // No session: nothing was queued for the next instance.
+    // There is no session: nothing was queued for the next instance.
     stream.publish(message(9_999)).await;
     let mut app = stream.start().await;
     stream.publish(message(10_000)).await;
@@ -325,15 +325,15 @@ async fn sigusr1_stores_what_the_session_holds_and_ends_it() {
     assert_eq!(app.terminate(DEADLINE).code(), Some(0));
 }
 
-/// The address of a mongod, with little patience while it is away.
-fn impatient(mongod: &Mongod) -> String {
+/// Returns the address of a mongod, with a short timeout for when it is unavailable.
+fn with_short_timeout(mongod: &Mongod) -> String {
     format!("{}&serverSelectionTimeoutMS=500", mongod.url())
 }
 
 #[tokio::test]
-async fn while_the_store_is_away_nothing_is_acknowledged_and_then_nothing_is_missing() {
+async fn while_the_store_is_unavailable_nothing_is_acknowledged_and_afterwards_nothing_is_missing() {
     let mut mongod = Mongod::start();
-    let stream = stream(&shared_broker(), &impatient(&mongod)).await;
+    let stream = stream(&shared_broker(), &with_short_timeout(&mongod)).await;
     let mut app = stream.start().await;
     stream.publish_numbered("s", 0, message(0)).await;
     stream.until_count("messages", 1).await;
@@ -342,7 +342,7 @@ async fn while_the_store_is_away_nothing_is_acknowledged_and_then_nothing_is_mis
         stream.publish_numbered("s", number, message(number)).await;
     }
     stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
-    // Killed with all of it unacknowledged: the next instance gets it again.
+    // Killed while nothing is acknowledged: the next instance receives everything again.
     app.kill9();
     let mut app = stream.start().await;
     stream.until_log("the outage is logged again", |log| log.matches("store is away").count() == 2).await;
@@ -361,7 +361,7 @@ async fn a_store_that_hangs_for_a_while_costs_nothing() {
     stream.publish(message(0)).await;
     stream.until_count("messages", 1).await;
     mongod.pause();
-    // More than its window: the rest waits at the broker.
+    // More messages than its window: the others wait at the broker.
     for number in 1..1_000 {
         stream.publish(message(number)).await;
     }
@@ -371,9 +371,9 @@ async fn a_store_that_hangs_for_a_while_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_stop_while_the_store_is_away_ends_in_time_and_loses_nothing() {
+async fn a_stop_while_the_store_is_unavailable_ends_in_time_and_loses_nothing() {
     let mut mongod = Mongod::start();
-    let stream = stream(&shared_broker(), &impatient(&mongod)).await;
+    let stream = stream(&shared_broker(), &with_short_timeout(&mongod)).await;
     let mut app = stream.start().await;
     mongod.kill9();
     for number in 0..20 {
@@ -388,7 +388,7 @@ async fn a_stop_while_the_store_is_away_ends_in_time_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_broker_that_goes_and_comes_back_costs_nothing() {
+async fn a_broker_restart_loses_nothing() {
     let mut broker = Mosquitto::start();
     let stream = stream(&broker.url(), &shared_store()).await;
     let mut app = stream.start().await;
@@ -405,7 +405,7 @@ async fn a_broker_that_goes_and_comes_back_costs_nothing() {
 }
 
 #[tokio::test]
-async fn of_two_processes_with_one_client_id_the_first_gives_way() {
+async fn of_two_processes_with_the_same_client_id_the_first_one_ends() {
     let stream = stream(&shared_broker(), &shared_store()).await;
     let mut first = stream.start().await;
     let mut second = stream.start().await;
@@ -418,7 +418,7 @@ async fn of_two_processes_with_one_client_id_the_first_gives_way() {
 }
 
 #[tokio::test]
-async fn a_wrong_environment_is_said_at_once_and_exits_78() {
+async fn a_wrong_environment_is_reported_at_once_and_exits_78() {
     let mut stream = stream(&shared_broker(), "embedded").await;
     stream.set("IDS", "object");
     stream.set("MESSAGE_SCHEMA", "{");

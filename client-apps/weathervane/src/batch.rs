@@ -1,16 +1,16 @@
-//! What travels: batches of an hour's readings, and requests for those that are missing.
+//! The messages: batches of an hour's readings, and requests for missing batches.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// More batches than any hour has.
+/// The most batches of an hour.
 pub const BATCHES_MAX: u32 = 1000;
 
-/// More readings than any batch has.
+/// The most readings of a batch.
 const READINGS_MAX: usize = 1000;
 
-/// An hour of the day, UTC, as `2013-01-01T06:00:00Z`: in the order of its text.
+/// An hour in UTC, such as `2013-01-01T06:00:00Z`. Hours are ordered by their text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hour(String);
@@ -19,16 +19,16 @@ pub struct Hour(String);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch {
     pub hour: Hour,
-    /// The hour before it in the file, so that one of which nothing has arrived is missed too.
+    /// The previous hour in the file, so that an hour of which nothing has arrived is noticed too.
     pub previous: Option<Hour>,
-    /// Number of the batch in its hour, from 0.
+    /// The number of the batch in its hour, from 0.
     pub batch: u32,
-    /// How many batches the hour has.
+    /// The number of batches of the hour.
     pub batches: u32,
     pub readings: Vec<Reading>,
 }
 
-/// What a station measured in an hour. None where it measured nothing.
+/// What a station measured in an hour; `None` if it did not measure a value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// The station.
@@ -51,19 +51,19 @@ pub struct Reading {
     pub visib: Option<f64>,
 }
 
-/// Batches of an hour that are to be sent again.
+/// A request to send batches of an hour again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     pub hour: Hour,
-    /// Their numbers; `None`: all, as nothing of the hour is known.
+    /// The numbers of the batches; `None` means all, because nothing of the hour is known.
     pub missing: Option<Vec<u32>>,
 }
 
 impl Hour {
-    /// Its day, as `2013-01-01`.
+    /// Returns the day of the hour, such as `2013-01-01`.
     pub fn day(&self) -> &str {
-        // Ten characters: the form has been checked.
+        // Ten characters: the format has been checked.
         self.0.split('T').next().unwrap_or_default()
     }
 
@@ -108,11 +108,11 @@ impl fmt::Display for Hour {
 }
 
 impl Batch {
-    /// What the structure alone does not say.
+    /// Checks the rules that the structure alone does not enforce.
     ///
     /// # Errors
     ///
-    /// The first rule that it breaks.
+    /// The first rule that the batch breaks.
     pub fn check(&self) -> Result<(), String> {
         let Self { hour, previous, batch, batches, readings } = self;
         if !(1..=BATCHES_MAX).contains(batches) || batch >= batches {
@@ -126,7 +126,7 @@ impl Batch {
         if !(1..=READINGS_MAX).contains(&readings.len()) {
             return Err(format!("{} readings, allowed are 1 to {READINGS_MAX}", readings.len()));
         }
-        // They become names of fields.
+        // Station names become field names.
         let is_station =
             |name: &str| (1..=8).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric());
         match readings.iter().find(|reading| !is_station(&reading.origin)) {
@@ -162,7 +162,7 @@ pub mod tests {
     }
 
     #[test]
-    fn only_whole_hours_are_hours() {
+    fn only_full_hours_are_accepted() {
         assert_eq!(hour(30).day(), "2013-01-02");
         for bad in
             ["", "2013-01-01", "2013-01-01T06:30:00Z", "2013-13-01T06:00:00Z", "2013-01-01T06:00:00+00:00"]
@@ -172,7 +172,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_batch_that_cannot_be_is_refused() {
+    fn an_invalid_batch_is_refused() {
         let batch = |change: fn(&mut Batch)| {
             let mut batch = Batch {
                 hour: hour(1),

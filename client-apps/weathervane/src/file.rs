@@ -1,4 +1,4 @@
-//! The weather file, hour by hour. The same file always gives the same batches.
+//! Reads the weather file, hour by hour. The same file always gives the same batches.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::batch::{Batch, Hour, Reading};
 
-/// All hours of a weather file, ascending, cut into batches.
+/// All hours of a weather file, in ascending order, split into batches.
 #[derive(Debug)]
 pub struct Hours {
     hours: Vec<(Hour, Vec<Reading>)>,
     readings_per_batch: usize,
 }
 
-/// A row of the file, as it is.
+/// A row of the file, unchanged.
 #[derive(Deserialize)]
 struct Row {
     origin: String,
@@ -45,7 +45,7 @@ struct Row {
 impl Hours {
     /// # Errors
     ///
-    /// [`Failure::Data`] with the row that is wrong; [`Failure::Config`] where there is no file.
+    /// [`Failure::Data`] with the row that is wrong; [`Failure::Config`] if the file cannot be opened.
     pub fn read(path: &Path, readings_per_batch: usize) -> Result<Self, Failure> {
         let file = files::open(path).map_err(|error| Failure::Config(error_chain(&error)))?;
         Self::parse(files::buffered(file), readings_per_batch)
@@ -59,7 +59,7 @@ impl Hours {
             hours.entry(hour).or_default().push(reading);
         }
         let mut hours: Vec<_> = hours.into_iter().collect();
-        // The file has one station after the other; within an hour their order is that of their names.
+        // The file has one station after the other; within an hour the stations are sorted by name.
         for (_, readings) in &mut hours {
             readings.sort_by(|one, other| one.origin.cmp(&other.origin));
         }
@@ -70,25 +70,25 @@ impl Hours {
         self.hours.len()
     }
 
-    /// The position of an hour.
+    /// Returns the position of an hour.
     pub fn position(&self, hour: &Hour) -> Option<usize> {
         self.hours.binary_search_by(|(other, _)| other.cmp(hour)).ok()
     }
 
-    /// The first hour that is not before this one.
+    /// Returns the position of the first hour that is not before this one.
     pub fn position_from(&self, hour: &Hour) -> usize {
         self.hours.partition_point(|(other, _)| other < hour)
     }
 
-    /// The batches of the hour at a position; none behind the end.
+    /// Returns the batches of the hour at a position; none after the end.
     pub fn batches(&self, position: usize) -> Vec<Batch> {
         let Some((hour, readings)) = self.hours.get(position) else { return Vec::new() };
         let previous = position.checked_sub(1).and_then(|previous| self.hours.get(previous));
         let previous = previous.map(|(hour, _)| hour.clone());
-        let cut = readings.chunks(self.readings_per_batch);
-        let batches = u32::try_from(cut.len()).unwrap_or(u32::MAX);
+        let chunks = readings.chunks(self.readings_per_batch);
+        let batches = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         (0..batches)
-            .zip(cut)
+            .zip(chunks)
             .map(|(batch, readings)| Batch {
                 hour: hour.clone(),
                 previous: previous.clone(),
@@ -121,7 +121,7 @@ impl Row {
     }
 }
 
-/// A number, or `NA`.
+/// Deserializes a number, or `NA`.
 fn measured<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     let text = String::deserialize(deserializer)?;
     match text.as_str() {
@@ -146,7 +146,7 @@ JFK,2013,1,1,1,39.1,26.96,61.63,250,8.05546,20.5,0,1012.3,10,2013-01-01T01:00:00
 ";
 
     #[test]
-    fn an_hour_is_cut_into_batches_that_name_the_hour_before() {
+    fn an_hour_is_split_into_batches_that_name_the_previous_hour() {
         let hours = Hours::parse(FILE.as_bytes(), 2).expect("a weather file");
         assert_eq!(hours.len(), 3);
         let batches = hours.batches(1);
@@ -172,7 +172,7 @@ JFK,2013,1,1,1,39.1,26.96,61.63,250,8.05546,20.5,0,1012.3,10,2013-01-01T01:00:00
     }
 
     #[test]
-    fn a_row_that_is_wrong_is_named() {
+    fn an_invalid_row_is_named_in_the_error() {
         let broken = FILE.replace("59.37", "damp");
         let error = Hours::parse(broken.as_bytes(), 1).expect_err("no number").to_string();
         assert!(error.contains("damp") && error.contains("line: 2"), "{error}");

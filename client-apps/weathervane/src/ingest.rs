@@ -1,5 +1,5 @@
-//! Stores batches: a stream app on the SDK, with `ids: "key"` and the key `hour`, `batch`. A batch that comes again, under
-//! whatever number, is the same document.
+//! Stores batches: a stream app on the SDK, with `ids: "key"` and the key `hour`, `batch`. A batch that arrives again, with
+//! any number, becomes the same document.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ pub fn run() -> ExitCode {
     stream::run(&|message: &Message, fields: &mut Fields| document(message, fields))
 }
 
-/// The batch as it is, its day, and that its hour is not closed.
+/// Writes the batch unchanged, with its day and the mark that its hour is open.
 fn document(message: &Message, fields: &mut Fields) -> Result<(), String> {
     let batch: Batch =
         serde_json::from_slice(&message.payload).map_err(|error| format!("no batch: {error}"))?;
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_stored_as_it_is_and_anything_else_is_refused() {
+    fn a_batch_is_stored_unchanged_and_anything_else_is_refused() {
         let batch = Batch {
             hour: hour(25),
             previous: None,
@@ -54,8 +54,8 @@ mod tests {
         let back: Batch = bson::deserialize_from_document(document).expect("a batch");
         assert_eq!(back, batch);
         let text = serde_json::to_string(&batch).expect("JSON");
-        let forged = text.replacen('{', "{\"open\":false,", 1);
-        for bad in [&forged, "{", "{}", "[]", "{\"hour\":\"now\"}"] {
+        let invalid = text.replacen('{', "{\"open\":false,", 1);
+        for bad in [&invalid, "{", "{}", "[]", "{\"hour\":\"now\"}"] {
             assert!(stored(bad.into()).is_err(), "{bad}");
         }
     }

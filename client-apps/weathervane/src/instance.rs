@@ -1,7 +1,7 @@
-//! The contract of a stream app, for apps whose messages are bells: each says that it is worth looking at the store.
+//! Keeps the contract of a stream app, for apps whose messages are notifications that there is something new in the store.
 //!
-//! A bell is acknowledged after a round that has succeeded, so one that was rung while the store was away is rung again
-//! by the broker. The clock rings too.
+//! A notification is acknowledged after a successful cycle, so the broker delivers it again if the store was unavailable. A
+//! timer starts cycles too.
 
 use std::time::{Duration, Instant};
 
@@ -10,67 +10,67 @@ use mysimbdp_broker::{ConnectOptions, Publish};
 use mysimbdp_model::error_chain;
 use mysimbdp_model::units::Period;
 use mysimbdp_sdk::Failure;
-use mysimbdp_sdk::stream::{Settings, Signals, Wish};
+use mysimbdp_sdk::stream::{Settings, ShutdownMode, Signals};
 use tokio::time::{MissedTickBehavior, interval, interval_at};
 
-/// What an app does at each bell. It may be cut off anywhere, and is repeated until it succeeds.
-pub trait Rounds {
-    async fn round(&mut self, consumer: &Consumer) -> Result<(), Failure>;
+/// What an app does at each notification. It may be interrupted anywhere, and is repeated until it succeeds.
+pub trait Cycle {
+    async fn run(&mut self, consumer: &Consumer) -> Result<(), Failure>;
 }
 
-/// A round without a bell: what a lost message costs.
-const ROUND_EVERY: Duration = Duration::from_secs(1);
-/// A dead connection is noticed after twice this time.
+/// The interval of cycles without a notification, and so the latency that a lost message costs.
+const CYCLE_EVERY: Duration = Duration::from_secs(1);
+/// A dead connection is detected after twice this time.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// The broker keeps bells for an instance that is away this long.
+/// How long the broker keeps notifications for an instance that is not connected.
 const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Bells that may wait for the same round.
-const BELLS_MAX: u16 = 100;
+/// The most notifications that wait for the same cycle.
+const NOTIFICATIONS_MAX: u16 = 100;
 
-/// Does rounds until a signal.
+/// Runs cycles until a signal.
 ///
 /// # Errors
 ///
-/// The environment is wrong, another process has connected as this instance, or a round fails for good.
-pub async fn serve(settings: &Settings, mut rounds: impl Rounds) -> Result<(), Failure> {
+/// The environment is wrong, another process has connected as this instance, or a cycle fails permanently.
+pub async fn serve(settings: &Settings, mut cycle: impl Cycle) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let options = ConnectOptions {
         keep_alive: KEEP_ALIVE,
         session_expiry: Some(SESSION_EXPIRY),
-        receive_maximum: BELLS_MAX,
+        receive_maximum: NOTIFICATIONS_MAX,
         ..ConnectOptions::new(&settings.broker, &settings.instance)
     };
     let (consumer, deliveries) = Consumer::connect(options, vec![settings.topic_filter.clone()])
         .map_err(|error| Failure::Config(error_chain(&error)))?;
-    let wish = tokio::select! {
-        wish = signals.next() => wish,
-        ended = ring(settings, &consumer, deliveries, &mut rounds) => return ended,
+    let shutdown = tokio::select! {
+        shutdown = signals.next() => shutdown,
+        ended = run_cycles(settings, &consumer, deliveries, &mut cycle) => return ended,
     };
-    let ended = match wish {
-        Wish::Stop => consumer.disconnect(false).await,
-        // Bells that the session still holds are for nobody: the store has what they are about.
-        Wish::Drain => consumer.unsubscribe().await.and(consumer.disconnect(true).await),
+    let ended = match shutdown {
+        ShutdownMode::Stop => consumer.disconnect(false).await,
+        // Notifications that the session still holds are not needed: the store has everything that they announce.
+        ShutdownMode::Drain => consumer.unsubscribe().await.and(consumer.disconnect(true).await),
     };
     ended.map_err(|error| Failure::Temporary(error_chain(&error)))
 }
 
-/// Rounds for ever, or until one fails for good.
-async fn ring(
+/// Runs cycles forever, or until one fails permanently.
+async fn run_cycles(
     settings: &Settings,
     consumer: &Consumer,
     mut deliveries: Deliveries,
-    rounds: &mut impl Rounds,
+    cycle: &mut impl Cycle,
 ) -> Result<(), Failure> {
-    let mut clock = interval(ROUND_EVERY);
+    let mut clock = interval(CYCLE_EVERY);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reports = interval_at(tokio::time::Instant::now() + settings.report_every, settings.report_every);
     reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut meter = Meter::default();
-    let mut bells: Vec<AckToken> = Vec::new();
+    let mut notifications: Vec<AckToken> = Vec::new();
     loop {
         tokio::select! {
             delivery = deliveries.recv() => match delivery {
-                Some(delivery) => bells.push(delivery.ack),
+                Some(delivery) => notifications.push(delivery.ack),
                 None => return Err(ended_by_broker(consumer)),
             },
             _ = clock.tick() => {}
@@ -80,13 +80,13 @@ async fn ring(
             }
         }
         while let Some(delivery) = deliveries.try_recv() {
-            bells.push(delivery.ack);
+            notifications.push(delivery.ack);
         }
         let began = Instant::now();
-        match rounds.round(consumer).await {
+        match cycle.run(consumer).await {
             Ok(()) => {
-                meter.succeeded(bells.len(), began.elapsed());
-                consumer.acknowledge(bells.drain(..));
+                meter.succeeded(notifications.len(), began.elapsed());
+                consumer.acknowledge(notifications.drain(..));
             }
             Err(Failure::Temporary(reason)) => meter.failed(&reason),
             Err(failure) => return Err(failure),
@@ -100,26 +100,26 @@ fn ended_by_broker(consumer: &Consumer) -> Failure {
     Failure::Temporary(reason)
 }
 
-/// What is reported, and whether the store is away.
+/// Counts for the report, and the number of failures in a row.
 #[derive(Debug, Default)]
 struct Meter {
-    bells: usize,
-    rounds: u32,
+    notifications: usize,
+    cycles: u32,
     busy: Duration,
     failures: u32,
 }
 
 impl Meter {
-    fn succeeded(&mut self, bells: usize, took: Duration) {
+    fn succeeded(&mut self, notifications: usize, took: Duration) {
         if std::mem::take(&mut self.failures) > 0 {
             tracing::info!("rounds go on again");
         }
-        self.bells += bells;
-        self.rounds += 1;
+        self.notifications += notifications;
+        self.cycles += 1;
         self.busy += took;
     }
 
-    /// Once for a whole outage.
+    /// Counts a failure. Logs only the first one of an outage.
     fn failed(&mut self, reason: &str) {
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {
@@ -133,8 +133,8 @@ impl Meter {
         let interval = settings.report_every.as_secs_f64();
         let report = serde_json::json!({
             "client_name": settings.client,
-            "average_processing_time": self.busy.checked_div(self.rounds).unwrap_or_default().as_secs_f64(),
-            "total_number_of_messages_ingested": self.bells,
+            "average_processing_time": self.busy.checked_div(self.cycles).unwrap_or_default().as_secs_f64(),
+            "total_number_of_messages_ingested": self.notifications,
             "total_size_of_messages_ingested": 0,
             "instance": settings.instance,
             "interval": interval,
@@ -146,7 +146,7 @@ impl Meter {
     }
 }
 
-/// A period of time on the command line.
+/// Parses a period of time on the command line.
 pub fn period(text: &str) -> Result<Period, String> {
     Period::try_from(text.to_owned()).map_err(|error| error.to_string())
 }

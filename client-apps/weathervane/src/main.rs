@@ -1,13 +1,13 @@
-//! WeatherVane: hours of weather readings from three stations, none missing, and their reports.
+//! WeatherVane: complete hours of weather readings from three stations, and their reports.
 //!
 //! 1. [`streamer`] reads the weather file and publishes each hour in numbered batches, through an outbox that loses
-//!    nothing; batches that are asked for it sends again;
-//! 2. [`ingest`] stores the batches, a stream app on the SDK;
-//! 3. [`closer`] asks for the batches of an hour that do not come, and closes the hour when all are there;
-//! 4. [`reporter`] computes the reports of each closed hour.
+//!    nothing; it sends requested batches again;
+//! 2. [`ingest`], a stream app on the SDK, stores the batches;
+//! 3. [`closer`] requests the batches of an hour that do not arrive, and closes the hour when all are stored;
+//! 4. [`reporter`] computes the report of each closed hour.
 //!
-//! Closer and reporter are stream apps too ([`instance`]), whose messages are bells: what is to be done they read from the
-//! store, so that a lost message costs latency and nothing else. What they write has an `_id` that follows from its
+//! Closer and reporter are stream apps too ([`instance`]), whose messages are only notifications: they read from the store
+//! what is to be done, so a lost message costs latency and nothing else. The `_id` of what they write is derived from its
 //! content, so everything may be done twice.
 
 mod batch;
@@ -39,11 +39,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// Publishes the hours of a weather file, and sends again what is asked for.
+    /// Publishes the hours of a weather file, and sends requested batches again.
     Stream(streamer::Arguments),
     /// Stream app: stores batches.
     Ingest,
-    /// Stream app: asks for missing batches, and closes hours that are complete.
+    /// Stream app: requests missing batches, and closes complete hours.
     Close(closer::Arguments),
     /// Stream app: computes the reports of closed hours.
     Report,
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let role = match Arguments::try_parse() {
         Ok(Arguments { role }) => role,
         Err(error) => {
-            // Nothing can be done where even this cannot be printed.
+            // Nothing can be done if even this cannot be printed.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }

@@ -1,4 +1,4 @@
-//! What lies in the store: the collections, and what the apps read from them.
+//! The collections in the store, and what the apps read from them and write to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,17 +17,17 @@ pub const HOURS: &str = "hours";
 /// One document for each closed hour, with the hour as its `_id`.
 pub const REPORTS: &str = "reports";
 
-/// Of batches and hours: their day.
+/// Field of batches and hours: their day.
 pub const DAY: &str = "day";
-/// Of batches: whether their hour is not closed.
+/// Field of batches: whether their hour is not closed yet.
 pub const OPEN: &str = "open";
-/// Of hours: whether their report is made.
+/// Field of hours: whether their report is stored.
 pub const REPORTED: &str = "reported";
 
-/// Batches that are looked at together: more than a day has, at hundreds of batches an hour.
-const LOOK_MAX: i64 = 20_000;
+/// The most documents that are read together: more than a day has, with hundreds of batches an hour.
+const DOCUMENTS_MAX: i64 = 20_000;
 
-/// An hour whose batches are all there.
+/// An hour whose batches are all stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
     #[serde(rename = "_id")]
@@ -39,10 +39,10 @@ pub struct Closed {
     pub reported: bool,
 }
 
-/// The batches of hours by their numbers, and their documents.
+/// The batches of each hour by number, with their documents.
 pub type ByHour = BTreeMap<Hour, BTreeMap<u32, (Batch, Document)>>;
 
-/// The client's database, as these apps see it.
+/// The client's database, as these apps use it.
 #[derive(Clone, Debug)]
 pub struct Store {
     coredms: Arc<dyn Coredms>,
@@ -53,7 +53,7 @@ impl Store {
         Self { coredms }
     }
 
-    /// Makes what is asked below fast. May be repeated.
+    /// Creates the collections, and the indexes for the queries below. May be repeated.
     pub async fn prepare(&self) -> Result<(), CoredmsError> {
         for (collection, field) in [(BATCHES, OPEN), (BATCHES, DAY), (HOURS, REPORTED), (HOURS, DAY)] {
             self.coredms.ensure_collection(collection, None).await?;
@@ -62,7 +62,7 @@ impl Store {
         self.coredms.ensure_collection(REPORTS, None).await
     }
 
-    /// The batches of hours that are not closed, the earliest hours first.
+    /// Returns the batches of hours that are not closed, in order of the hours.
     pub async fn open_batches(&self) -> Result<ByHour, Failure> {
         self.batches(doc! { OPEN: true }).await
     }
@@ -72,21 +72,21 @@ impl Store {
     }
 
     async fn batches(&self, filter: Document) -> Result<ByHour, Failure> {
-        let found = self.coredms.find(BATCHES, filter, LOOK_MAX).await?;
-        let is_all = (found.len() as i64) < LOOK_MAX;
+        let found = self.coredms.find(BATCHES, filter, DOCUMENTS_MAX).await?;
+        let is_complete = (found.len() as i64) < DOCUMENTS_MAX;
         let mut hours = ByHour::new();
         for document in found {
             let batch: Batch = read(document.clone())?;
             hours.entry(batch.hour.clone()).or_default().insert(batch.batch, (batch, document));
         }
-        if !is_all {
-            // More of it may lie behind the end of what was looked at.
+        if !is_complete {
+            // More batches of the last hour may lie beyond the limit.
             hours.pop_last();
         }
         Ok(hours)
     }
 
-    /// Which of these hours are closed.
+    /// Returns which of these hours are closed.
     pub async fn closed(&self, hours: impl IntoIterator<Item = &Hour>) -> Result<BTreeSet<Hour>, Failure> {
         let mut closed = BTreeSet::new();
         for hour in hours {
@@ -97,7 +97,7 @@ impl Store {
         Ok(closed)
     }
 
-    /// Records that an hour is closed; true the first time. Then its batches are no longer open.
+    /// Records that an hour is closed, then marks its batches as no longer open. Returns true the first time.
     pub async fn close(
         &self,
         closed: &Closed,
@@ -112,7 +112,7 @@ impl Store {
         Ok(written.stored > 0)
     }
 
-    /// Closed hours without a report, the earliest first.
+    /// Returns the closed hours without a report, the earliest first.
     pub async fn unreported(&self) -> Result<Vec<Closed>, Failure> {
         self.hours(doc! { REPORTED: false }).await
     }
@@ -122,11 +122,11 @@ impl Store {
     }
 
     async fn hours(&self, filter: Document) -> Result<Vec<Closed>, Failure> {
-        let found = self.coredms.find(HOURS, filter, LOOK_MAX).await?;
+        let found = self.coredms.find(HOURS, filter, DOCUMENTS_MAX).await?;
         found.into_iter().map(read).collect()
     }
 
-    /// Stores the report of an hour, in one document, and then that it is made.
+    /// Stores the report of an hour, in one document, and then marks the hour as reported.
     pub async fn report(&self, hour: &Closed, report: &impl Serialize) -> Result<(), Failure> {
         let report = bson::serialize_to_raw_document_buf(report).map_err(unwritable)?;
         self.coredms.insert_many(REPORTS, vec![report]).await?;

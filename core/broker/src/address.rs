@@ -1,4 +1,4 @@
-//! Where a broker is, and who we are there.
+//! The address of a broker, with the credentials for it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use super::BrokerError;
 
 /// A broker's address: `mqtt://[user:password@]host[:port]`, or `mqtts://…` for TLS.
 ///
-/// Shown without user and password, so that it may appear in logs and errors.
+/// Displayed without user and password, so that it may appear in logs and errors.
 #[derive(Clone)]
 pub struct Address {
     pub(super) host: String,
@@ -23,7 +23,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// For `mqtts`; it reads the system's root certificates.
+    /// Returns the TLS connector for `mqtts`; reads the system's root certificates.
     pub(super) fn tls(&self) -> Result<Option<TlsConnector>, BrokerError> {
         if !self.tls {
             return Ok(None);
@@ -81,22 +81,22 @@ impl fmt::Debug for Address {
     }
 }
 
-/// A broker's address with this password, in place of the one that it may have. `None`: it is not an address, or it names
-/// no user.
+/// Returns a broker's address with this password in place of the one that it may have; `None` if it is not an address or
+/// names no user.
 pub fn with_password(url: &str, password: &str) -> Option<String> {
     let mut url = Url::parse(url).ok().filter(|url| !url.username().is_empty())?;
-    // Not left to the URL, which takes a `%` for one that is encoded already.
+    // Encoded here, because the URL would take a `%` in it as already encoded.
     let encoded = utf8_percent_encode(password, NON_ALPHANUMERIC).to_string();
     url.set_password(Some(&encoded)).ok()?;
     Some(url.into())
 }
 
-/// Whether a password stands in the address.
+/// Returns whether the address contains a password.
 pub fn has_password(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| url.password().is_some())
 }
 
-/// What was given, less what stands before an `@`: an address with a slip in it may still hold a password.
+/// Returns the text without what precedes an `@`: an address with a mistake in it may still contain a password.
 pub(super) fn without_credentials(text: &str) -> String {
     match (text.split_once("://"), text.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_taken_and_never_shown() {
+    fn credentials_are_parsed_and_never_shown() {
         let address = parse("mqtt://us%40er:p%3Ass@host:1");
         assert_eq!(address.credentials, Some(("us@er".to_owned(), "p:ss".to_owned())));
         assert_eq!(format!("{address} {address:?}"), "mqtt://host:1 mqtt://host:1");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_is_given_apart_is_the_one_that_the_broker_gets() {
+    fn a_separately_given_password_is_sent_to_the_broker() {
         let password = "p%41 s:s/w@rd?#ü";
         for url in ["mqtts://us%40er@host:1", "mqtts://us%40er:former@host:1"] {
             let complete = with_password(url, password).expect("it names a user");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_of_a_broker_is_refused() {
+    fn an_invalid_address_is_refused() {
         for text in [
             "",
             "localhost",

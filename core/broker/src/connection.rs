@@ -1,8 +1,8 @@
-//! One connection with all its reconnects, as link and consumer use it.
+//! One connection with all its reconnects, as used by link and consumer.
 //!
-//! The [`Connection`] is the side of the callers; the side of the network is the task in [`super::poller`]. They meet
-//! in [`super::shared::Shared`]. A caller hands a request over, notes itself in [`Pending`] and waits; the task sees the answer come
-//! in. When the connection is lost, everybody who waits on it is told so: nothing is carried over to the next one.
+//! [`Connection`] is the callers' side; the network side is the task in [`super::poller`]. They share
+//! [`super::shared::Shared`]. A caller submits a request, registers itself in [`Pending`] and waits; the task receives the
+//! answer. When the connection is lost, everybody who waits on it is notified: nothing is carried over to the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use super::shared::{ANSWER_DEADLINE, AckToken, Live, Phase, Shared, State};
 use super::wire::Request;
 use super::{BrokerError, Publish, Reach};
 
-/// The callers' side. Dropping it ends the connection too, but only [`Connection::close`] waits for the end.
+/// The callers' side. Dropping it also ends the connection, but only [`Connection::close`] waits for the end.
 #[derive(Debug)]
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -30,7 +30,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Starts connecting. `gives_way`: whether to stop when another process takes the client id over.
+    /// Starts connecting. `gives_way`: whether to stop if another process takes over the client id.
     pub(super) fn start(
         dialer: Dialer,
         filters: Vec<String>,
@@ -56,10 +56,10 @@ impl Connection {
     /// Waits until the connection is up and its subscriptions are acknowledged.
     pub(super) async fn wait_connected(&self, deadline: Duration) -> Result<(), BrokerError> {
         let mut phase = self.shared.phase.subscribe();
-        let settled = phase.wait_for(|phase| !matches!(phase, Phase::Connecting));
-        match timeout(deadline, settled).await {
+        let left_connecting = phase.wait_for(|phase| !matches!(phase, Phase::Connecting));
+        match timeout(deadline, left_connecting).await {
             Ok(Ok(phase)) if matches!(*phase, Phase::Connected) => Ok(()),
-            _ => Err(self.shared.down()),
+            _ => Err(self.shared.not_connected()),
         }
     }
 
@@ -76,10 +76,10 @@ impl Connection {
             user_properties,
             ..PublishProperties::default()
         };
-        // Asked before the permit is: without a connection the answer is at once.
+        // Checked before waiting for the permit: without a connection the call fails at once.
         let packet_bytes_max = match &self.shared.state().live {
             Some(live) => live.packet_bytes_max,
-            None => return Err(self.shared.down()),
+            None => return Err(self.shared.not_connected()),
         };
         let bytes = packet_bytes(&topic, payload.clone(), properties.clone());
         if bytes > packet_bytes_max {
@@ -87,10 +87,10 @@ impl Connection {
         }
         let answered = async {
             let Ok(permit) = Arc::clone(&self.shared.permits).acquire_owned().await else {
-                return Err(self.shared.down());
+                return Err(self.shared.not_connected());
             };
             let object = format!("message to {topic:?}");
-            let answer = self.hand_over(Some(permit), |live| {
+            let answer = self.submit(Some(permit), |live| {
                 let message = packet::Publish {
                     retain,
                     ..packet::Publish::new(topic, QoS::AtLeastOnce, payload, Some(properties))
@@ -107,12 +107,12 @@ impl Connection {
         check_filter(filter)?;
         {
             let mut state = self.shared.state();
-            state.unwanted.retain(|unwanted| unwanted != filter);
-            if !state.wanted.iter().any(|wanted| wanted == filter) {
-                state.wanted.push(filter.to_owned());
+            state.revoked.retain(|revoked| revoked != filter);
+            if !state.desired.iter().any(|desired| desired == filter) {
+                state.desired.push(filter.to_owned());
             }
         }
-        let answer = self.hand_over(None, |live| {
+        let answer = self.submit(None, |live| {
             let subscribe = packet::Subscribe::new_many([subscription(filter)], None);
             (live.request(Outgoing::Subscribe(subscribe)), &mut live.subscribes)
         })?;
@@ -123,27 +123,27 @@ impl Connection {
     pub(super) async fn unsubscribe(&self, filter: &str, session_is_kept: bool) -> Result<(), BrokerError> {
         {
             let mut state = self.shared.state();
-            state.wanted.retain(|wanted| wanted != filter);
-            if session_is_kept && !state.unwanted.iter().any(|unwanted| unwanted == filter) {
-                state.unwanted.push(filter.to_owned());
+            state.desired.retain(|desired| desired != filter);
+            if session_is_kept && !state.revoked.iter().any(|revoked| revoked == filter) {
+                state.revoked.push(filter.to_owned());
             }
         }
-        let answer = self.hand_over(None, |live| {
+        let answer = self.submit(None, |live| {
             let unsubscribe = packet::Unsubscribe::new(filter, None);
             (live.request(Outgoing::Unsubscribe(unsubscribe)), &mut live.unsubscribes)
         })?;
         self.answer(format!("end of the subscription to {filter:?}"), answer).await.map(drop)
     }
 
-    /// Acknowledges messages, and returns how many of them could be: one that arrived on an earlier connection
-    /// cannot, as its identifier may now belong to another message. The broker delivers it again.
+    /// Acknowledges messages, and returns how many of them could be acknowledged. One from an earlier connection cannot, as
+    /// its identifier may now belong to another message; the broker delivers it again.
     pub(super) fn acknowledge(&self, tokens: impl IntoIterator<Item = AckToken>) -> usize {
         let mut state = self.shared.state();
         let State { generation, live: Some(live), .. } = &mut *state else { return 0 };
         let possible = |token: &AckToken| token.packet_id != 0 && token.generation == *generation;
         let ids: Vec<u16> = tokens.into_iter().filter(possible).map(|token| token.packet_id).collect();
         let acknowledged = ids.len();
-        // There is room for the whole window, so this fails only when the connection is being lost.
+        // There is capacity for the whole window, so this fails only while the connection is being lost.
         if acknowledged == 0 || live.requests.try_send(Request::Acknowledge(ids)).is_err() {
             return 0;
         }
@@ -151,7 +151,7 @@ impl Connection {
         acknowledged
     }
 
-    /// Sends DISCONNECT after all that has been handed over, and waits for the task to end.
+    /// Sends DISCONNECT after all submitted requests, and waits for the task to end.
     pub(super) async fn close(&self) {
         self.shared.stop.send_replace(true);
         let mut task = self.task.lock().await;
@@ -162,8 +162,8 @@ impl Connection {
         }
     }
 
-    /// Hands a request over and notes who waits for it, in one step: both queues must have the same order.
-    fn hand_over(
+    /// Submits a request and registers who waits for it, in one step: both queues must have the same order.
+    fn submit(
         &self,
         permit: Option<OwnedSemaphorePermit>,
         request: impl FnOnce(&mut Live) -> (bool, &mut Pending),
@@ -171,7 +171,7 @@ impl Connection {
         let mut state = self.shared.state();
         let Some(live) = &mut state.live else {
             drop(state);
-            return Err(self.shared.down());
+            return Err(self.shared.not_connected());
         };
         let (sent, pending) = request(live);
         // The queue is full, which means that the broker does not answer.
@@ -179,7 +179,7 @@ impl Connection {
             return Err(self.shared.not_acknowledged());
         }
         let (answer, receiver) = oneshot::channel();
-        pending.handed_over(Waiter::Caller { answer, _permit: permit });
+        pending.submitted(Waiter::Caller { answer, _permit: permit });
         Ok(receiver)
     }
 
@@ -189,7 +189,7 @@ impl Connection {
             Ok(Ok(Err(reason))) => {
                 Err(BrokerError::Refused { address: self.shared.dialer.address.to_string(), object, reason })
             }
-            Ok(Err(_)) => Err(self.shared.down()),
+            Ok(Err(_)) => Err(self.shared.not_connected()),
             Err(_) => Err(self.shared.not_acknowledged()),
         }
     }

@@ -1,8 +1,8 @@
-//! A connection for stream apps: a message is acknowledged only when the app says so, after it has been stored.
+//! A connection for stream apps: a message is acknowledged only when the app does so, after it has been stored.
 //!
-//! The broker keeps the session while the app is away and delivers again what was not acknowledged. How many messages
-//! may be on their way is the Receive Maximum, which is the only brake: an app that takes no messages gets no more of
-//! them than that, so it should be as large as a batch, and the broker's own limit no smaller.
+//! The broker keeps the session while the app is not connected, and delivers unacknowledged messages again. The Receive
+//! Maximum limits how many messages are in flight, and is the only back-pressure: an app that takes no messages gets no
+//! more than that. So it should be as large as a batch, and the broker's own limit no smaller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ pub use super::shared::AckToken;
 /// How long [`end_session`] tries to reach the broker.
 const END_SESSION_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A connection for stream apps. It ends when it is dropped; [`Consumer::disconnect`] also waits for that.
+/// A connection for stream apps. It ends when it is dropped; [`Consumer::disconnect`] also waits for the end.
 ///
-/// While the broker is away it reconnects with back-off and jitter. When another process connects with the same client
-/// id it gives way instead: [`Deliveries::recv`] gives `None` and [`Consumer::ended`] says why.
+/// While the broker is unavailable it reconnects with back-off and jitter. If another process connects with the same
+/// client id, it gives way: [`Deliveries::recv`] returns `None` and [`Consumer::ended`] returns the reason.
 #[derive(Debug)]
 pub struct Consumer {
     connection: Connection,
@@ -35,7 +35,7 @@ pub struct Consumer {
     session_is_kept: bool,
 }
 
-/// Where a consumer stands.
+/// The state of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerStats {
     /// Connected, and all subscriptions are acknowledged.
@@ -51,8 +51,8 @@ pub struct ConsumerStats {
 }
 
 impl Consumer {
-    /// Starts connecting and returns at once: that the broker cannot be reached is no error, a wrong address or filter
-    /// is. Must be called within a tokio runtime.
+    /// Starts connecting and returns at once. An unreachable broker is not an error; an invalid address or filter is.
+    /// Must be called within a tokio runtime.
     pub fn connect(options: ConnectOptions, filters: Vec<String>) -> Result<(Self, Deliveries), BrokerError> {
         let dialer = Dialer::new(&options, false)?;
         let (queue, deliveries) = deliveries(options.receive_maximum);
@@ -66,7 +66,7 @@ impl Consumer {
         self.connection.wait_connected(deadline).await
     }
 
-    /// Acknowledges messages that are stored, and returns how many of them could be. One that arrived on an earlier
+    /// Acknowledges stored messages, and returns how many of them could be acknowledged. One that arrived on an earlier
     /// connection cannot: the broker delivers it again.
     pub fn acknowledge(&self, tokens: impl IntoIterator<Item = AckToken>) -> usize {
         self.connection.acknowledge(tokens)
@@ -78,13 +78,13 @@ impl Consumer {
         self.connection.publish(publish).await.map(drop)
     }
 
-    /// Ends all subscriptions and waits for the broker's acknowledgement; messages that the session already holds go
-    /// on arriving. After an error it may be called again, and is made good on the next connection in any case.
+    /// Ends all subscriptions and waits for the broker's acknowledgement; messages that the session already holds still
+    /// arrive. After an error it may be called again; the next connection unsubscribes in any case.
     pub async fn unsubscribe(&self) -> Result<(), BrokerError> {
         let filters: Vec<String> = {
             let state = self.connection.shared().state();
-            // Those too whose end a call before has asked for, without seeing it acknowledged.
-            state.wanted.iter().chain(&state.unwanted).cloned().collect()
+            // Includes those that an earlier call has ended without an acknowledgement.
+            state.desired.iter().chain(&state.revoked).cloned().collect()
         };
         let mut result = Ok(());
         for filter in filters {
@@ -93,13 +93,13 @@ impl Consumer {
         result
     }
 
-    /// Sends the acknowledgements that have been handed over, disconnects, and waits for the end, at most 5 s. With
-    /// `end_session` the broker then forgets the session, and everything that it still holds for it.
+    /// Sends the submitted acknowledgements, disconnects, and waits for the end, at most 5 s. With `end_session` the broker
+    /// then discards the session, and everything that it still holds for it.
     pub async fn disconnect(&self, end_session: bool) -> Result<(), BrokerError> {
         self.queue.close();
         self.connection.close().await;
         match self.ended() {
-            // The session is another's now.
+            // The session now belongs to another process.
             Some(error @ BrokerError::TakenOver { .. }) => Err(error),
             _ if end_session => end(&self.dialer).await,
             _ => Ok(()),
@@ -119,7 +119,7 @@ impl Consumer {
         }
     }
 
-    /// Why the consumer has ended, if it has.
+    /// Returns why the consumer has ended, if it has.
     pub fn ended(&self) -> Option<BrokerError> {
         match &*self.connection.shared().phase.borrow() {
             Phase::Ended(error) => Some(error.clone()),
@@ -128,8 +128,8 @@ impl Consumer {
     }
 }
 
-/// Makes the session of `options` and its subscriptions, so that the broker queues messages from now on. Whatever the
-/// session already holds stays in it.
+/// Creates the session of `options` with its subscriptions, so that the broker queues messages from now on. Messages that
+/// the session already holds stay in it.
 pub async fn create_session(
     options: ConnectOptions,
     filters: Vec<String>,
@@ -141,20 +141,20 @@ pub async fn create_session(
     connected
 }
 
-/// Ends the session of `options`: the broker forgets it, and everything that it still holds for it.
+/// Ends the session of `options`: the broker discards it, and everything that it still holds for it.
 pub async fn end_session(options: &ConnectOptions) -> Result<(), BrokerError> {
     end(&Dialer::new(options, false)?).await
 }
 
-/// The library's DISCONNECT cannot carry a session expiry. A clean start discards the session just as well, and the
-/// new one ends with its connection.
+/// Ends a session. The library's DISCONNECT cannot carry a session expiry, but a clean start also discards the session,
+/// and the new one ends with its connection.
 async fn end(dialer: &Dialer) -> Result<(), BrokerError> {
     let dialer = dialer.without_session();
     let ended = async {
         let (requests, mut wire, _) = dialer.dial().await?;
-        // An empty queue has room.
+        // An empty queue has capacity.
         let _ = requests.try_send(Request::Send(Outgoing::Disconnect));
-        // The broker closes when it has read the DISCONNECT.
+        // The broker closes the connection when it has read the DISCONNECT.
         while wire.step(&mut Arrived::default(), std::future::ready(())).await.is_ok() {}
         Ok::<(), ConnectionError>(())
     };

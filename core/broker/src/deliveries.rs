@@ -1,4 +1,4 @@
-//! The messages that wait for a stream app.
+//! The queue of messages for a stream app.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::poller::Inbox;
 use super::shared::AckToken;
 
-/// A message that has arrived and is this process's to store.
+/// A message that has arrived and that this process has to store.
 #[derive(Debug)]
 pub struct Delivery {
     pub topic: String,
@@ -32,15 +32,15 @@ pub struct Delivery {
 
 /// The receiving end of a consumer, in order of arrival.
 ///
-/// A message that waits here when the connection is lost is taken out again: it can no longer be acknowledged, and
-/// the broker delivers it anew.
+/// When the connection is lost, the messages that wait here are removed: they can no longer be acknowledged, and the
+/// broker delivers them again.
 #[derive(Debug)]
 pub struct Deliveries {
     queue: Arc<Queue>,
 }
 
 impl Deliveries {
-    /// The next message; `None` when the consumer has ended. May be dropped at any await without losing a message.
+    /// Returns the next message; `None` if the consumer has ended. May be dropped at any await without losing a message.
     pub async fn recv(&mut self) -> Option<Delivery> {
         loop {
             let arrived = self.queue.arrived.notified();
@@ -58,7 +58,7 @@ impl Deliveries {
         }
     }
 
-    /// The next message if one is waiting.
+    /// Returns the next message if one is waiting.
     pub fn try_recv(&mut self) -> Option<Delivery> {
         let delivery = self.queue.waiting().pop();
         self.queue.taken.notify_one();
@@ -66,22 +66,22 @@ impl Deliveries {
     }
 }
 
-/// Large messages may wait until they are this much together; one may go beyond.
+/// The most bytes that may wait; the last message may exceed it.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// QoS 0 is dropped before it keeps messages of QoS 1 from being read.
 const AT_MOST_ONCE_BYTES_MAX: usize = WAITING_BYTES_MAX / 2;
 
-/// Where a window is waiting and QoS 0 is part of it, no more is read from the network for so long after something was
-/// taken: longer than the store takes for a batch. Then it is dropped.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// If a window is waiting and some of it is QoS 0, nothing is read from the network for this long after a message was
+/// taken: longer than the store takes for a batch. After that, further QoS 0 messages are dropped.
+const QOS_0_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Bounded by the window: without acknowledgements the broker sends no more QoS 1 messages than that.
 ///
-/// Not every broker keeps to it. mosquitto 2.0 was seen to send 1,700 messages into a window of 10 while some of them
-/// were being acknowledged. So when more than two windows of QoS 1 are waiting, or 64 MiB, nothing more is read from the
-/// network until something is taken. QoS 0 alone never gets that far: the embedded broker ends a connection that takes
-/// none of what it writes, so a flood must be read, and dropped, however long the store takes.
+/// Not every broker respects the window. mosquitto 2.0 was seen to send 1,700 messages into a window of 10 while some of
+/// them were being acknowledged. So if more than two windows of QoS 1 or 64 MiB are waiting, nothing more is read from the
+/// network until a message is taken. QoS 0 alone never gets that far: the embedded broker ends a connection that reads
+/// nothing of what it writes, so a flood must be read, and dropped, however long the store takes.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -94,12 +94,12 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     deliveries: VecDeque<Delivery>,
-    /// Of their payloads.
+    /// The size of their payloads.
     bytes: usize,
     /// How many are of QoS 0.
     at_most_once: usize,
-    /// When one was taken last, or the first had to wait.
-    moved_at: Option<Instant>,
+    /// When a message was last taken, or the first one had to wait.
+    progressed_at: Option<Instant>,
     closing: bool,
     ended: bool,
 }
@@ -107,7 +107,7 @@ struct Waiting {
 impl Waiting {
     fn push(&mut self, delivery: Delivery) {
         if self.deliveries.is_empty() {
-            self.moved_at = Some(delivery.received_at);
+            self.progressed_at = Some(delivery.received_at);
         }
         self.bytes += delivery.payload.len();
         self.at_most_once += usize::from(delivery.qos == 0);
@@ -118,7 +118,7 @@ impl Waiting {
         let delivery = self.deliveries.pop_front()?;
         self.bytes -= delivery.payload.len();
         self.at_most_once -= usize::from(delivery.qos == 0);
-        self.moved_at = Some(Instant::now());
+        self.progressed_at = Some(Instant::now());
         Some(delivery)
     }
 
@@ -143,12 +143,12 @@ impl Queue {
         self.waiting().deliveries.len()
     }
 
-    /// QoS 0 messages that came while the queue was full.
+    /// How many QoS 0 messages were dropped because the queue was full.
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Takes nothing more: what has not been taken out yet is left to the session.
+    /// Accepts nothing more: messages that have not been taken are left to the session.
     pub(super) fn close(&self) {
         let mut waiting = self.waiting();
         waiting.closing = true;
@@ -157,8 +157,8 @@ impl Queue {
         self.taken.notify_one();
     }
 
-    /// How long nothing is to be read; `None` where there is room.
-    fn pause(&self) -> Option<Duration> {
+    /// Returns for how long nothing is to be read; `None` if there is capacity.
+    fn read_pause(&self) -> Option<Duration> {
         let waiting = self.waiting();
         let at_least_once = waiting.deliveries.len() - waiting.at_most_once;
         if at_least_once > 2 * self.window || waiting.bytes >= WAITING_BYTES_MAX {
@@ -168,8 +168,9 @@ impl Queue {
         if waiting.at_most_once == 0 || !is_crowded {
             return None;
         }
-        let stands = waiting.moved_at.map_or(PATIENCE, |moved_at| moved_at.elapsed());
-        PATIENCE.checked_sub(stands).filter(|rest| !rest.is_zero())
+        let stalled_for =
+            waiting.progressed_at.map_or(QOS_0_TIMEOUT, |progressed_at| progressed_at.elapsed());
+        QOS_0_TIMEOUT.checked_sub(stalled_for).filter(|remaining| !remaining.is_zero())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -177,7 +178,7 @@ impl Queue {
     }
 }
 
-/// Both halves of a queue.
+/// Creates both halves of a queue.
 pub(super) fn deliveries(receive_maximum: u16) -> (Arc<Queue>, Deliveries) {
     let queue = Arc::new(Queue::new(receive_maximum));
     (Arc::clone(&queue), Deliveries { queue })
@@ -188,10 +189,10 @@ impl Inbox for Arc<Queue> {
         self.waiting().clear();
     }
 
-    async fn room(&self) {
-        while let Some(pause) = self.pause() {
-            // Where it is over, the next look says so.
-            let _ = timeout(pause, self.taken.notified()).await;
+    async fn wait_for_capacity(&self) {
+        while let Some(read_pause) = self.read_pause() {
+            // After a timeout the condition is checked again.
+            let _ = timeout(read_pause, self.taken.notified()).await;
         }
     }
 
@@ -203,9 +204,9 @@ impl Inbox for Arc<Queue> {
         }
         for message in messages {
             let at_most_once = message.qos == QoS::AtMostOnce;
-            let has_room =
+            let has_capacity =
                 waiting.deliveries.len() < 2 * self.window && waiting.bytes < AT_MOST_ONCE_BYTES_MAX;
-            if at_most_once && !has_room {
+            if at_most_once && !has_capacity {
                 self.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
@@ -254,52 +255,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn qos_0_waits_for_who_takes_and_is_dropped_where_nobody_does() {
+    async fn qos_0_waits_for_a_receiver_and_is_dropped_without_one() {
         let (queue, mut deliveries) = deliveries(2);
         queue.messages([message(QoS::AtMostOnce, 0), message(QoS::AtMostOnce, 0)].into_iter(), 1);
-        assert!(queue.room().now_or_never().is_none(), "a window is waiting");
-        let (delivery, ()) = tokio::join!(deliveries.recv(), queue.room());
+        assert!(queue.wait_for_capacity().now_or_never().is_none(), "a window is waiting");
+        let (delivery, ()) = tokio::join!(deliveries.recv(), queue.wait_for_capacity());
         assert!(delivery.is_some());
         queue.messages([message(QoS::AtMostOnce, 0)].into_iter(), 1);
-        assert!(queue.room().now_or_never().is_none(), "one was taken just now");
-        queue.room().await;
+        assert!(queue.wait_for_capacity().now_or_never().is_none(), "one was taken just now");
+        queue.wait_for_capacity().await;
         queue.messages(std::iter::repeat_n(message(QoS::AtMostOnce, 0), 4), 1);
         assert_eq!((queue.len(), queue.lost()), (4, 2));
-        assert!(queue.room().now_or_never().is_some(), "the patience is over until one is taken");
+        assert!(
+            queue.wait_for_capacity().now_or_never().is_some(),
+            "the patience is over until one is taken"
+        );
     }
 
     #[tokio::test]
     async fn a_broker_that_sends_beyond_the_window_is_no_longer_read() {
         let (queue, mut deliveries) = deliveries(2);
         for id in 1..=5 {
-            assert!(queue.room().now_or_never().is_some(), "room for message {id}");
+            assert!(queue.wait_for_capacity().now_or_never().is_some(), "room for message {id}");
             queue.messages([message(QoS::AtLeastOnce, id)].into_iter(), 1);
         }
-        assert!(queue.room().now_or_never().is_none());
-        let (delivery, ()) = tokio::join!(deliveries.recv(), queue.room());
+        assert!(queue.wait_for_capacity().now_or_never().is_none());
+        let (delivery, ()) = tokio::join!(deliveries.recv(), queue.wait_for_capacity());
         assert_eq!(delivery.map(|delivery| delivery.ack.packet_id), Some(1));
         queue.messages([message(QoS::AtLeastOnce, 6)].into_iter(), 1);
         queue.close();
-        assert!(queue.room().now_or_never().is_some(), "it must be able to end");
+        assert!(queue.wait_for_capacity().now_or_never().is_some(), "it must be able to end");
     }
 
     #[tokio::test]
-    async fn large_messages_are_no_longer_read_before_they_are_many() {
+    async fn large_messages_stop_the_reading_before_they_are_many() {
         let (queue, mut deliveries) = deliveries(100);
         for id in 1..=4 {
-            assert!(queue.room().now_or_never().is_some(), "room for message {id}");
+            assert!(queue.wait_for_capacity().now_or_never().is_some(), "room for message {id}");
             let payload = Bytes::from(vec![0; WAITING_BYTES_MAX / 4]);
             queue.messages([packet::Publish { payload, ..message(QoS::AtLeastOnce, id) }].into_iter(), 1);
         }
-        assert!(queue.room().now_or_never().is_none());
+        assert!(queue.wait_for_capacity().now_or_never().is_none());
         assert!(deliveries.try_recv().is_some());
-        assert!(queue.room().now_or_never().is_some());
+        assert!(queue.wait_for_capacity().now_or_never().is_some());
         queue.disconnected("test");
         assert_eq!((queue.len(), queue.waiting().bytes), (0, 0));
     }
 
     #[tokio::test]
-    async fn what_waits_when_the_connection_is_lost_is_taken_out_again() {
+    async fn waiting_messages_are_removed_when_the_connection_is_lost() {
         let (queue, mut deliveries) = deliveries(2);
         queue.messages([message(QoS::AtLeastOnce, 1)].into_iter(), 1);
         queue.disconnected("test");

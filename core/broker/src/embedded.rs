@@ -1,7 +1,7 @@
-//! The broker that comes along, for a laptop without one: on loopback only, its data below the data root.
+//! The embedded broker, for a laptop without a broker: on loopback only, its data below the data root.
 //!
-//! It keeps sessions, retained messages and queued messages in files, but a process that is killed loses what it has
-//! not written yet: for data that may not be lost use numbered sources, or a broker of your own.
+//! It keeps sessions, retained messages and queued messages in files, but loses what it has not written yet if its process
+//! is killed: for data that must not be lost use numbered sources, or a broker of your own.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -17,19 +17,19 @@ use tokio::sync::watch;
 
 use crate::PACKET_BYTES_MAX;
 
-/// Where clients look for a broker first.
-const USUAL_PORT: u16 = 1883;
+/// The port that clients try first.
+const DEFAULT_PORT: u16 = 1883;
 
-/// Messages that are queued for a client that is away; beyond that the oldest go.
+/// The most messages that are queued for an offline client; beyond that the oldest are dropped.
 const QUEUED_MESSAGES_MAX: usize = 10_000;
 const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// How the embedded broker is started.
 #[derive(Clone, Debug)]
 pub struct EmbeddedBrokerOptions {
-    /// Its data lies here, across restarts.
+    /// The directory of its data, kept across restarts.
     pub directory: PathBuf,
-    /// `None`: 1883 if that is free, else any that is.
+    /// `None`: 1883 if that is free, else any free port.
     pub port: Option<u16>,
 }
 
@@ -41,7 +41,7 @@ pub struct EmbeddedBroker {
     _lock: Lock,
 }
 
-/// Why there is no embedded broker.
+/// Why the embedded broker did not start or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedBrokerError {
     #[error(transparent)]
@@ -60,13 +60,13 @@ pub enum EmbeddedBrokerError {
 }
 
 impl EmbeddedBroker {
-    /// Opens the port and reads what the last run left. One broker at a time may use a directory.
+    /// Opens the port and reads the data of the last run. Only one broker at a time may use a directory.
     pub async fn start(options: EmbeddedBrokerOptions) -> Result<Self, EmbeddedBrokerError> {
         let EmbeddedBrokerOptions { directory, port } = options;
         let lock = Lock::take(&directory, "broker")?;
         let data = directory.join("data");
         files::create_dir_all(&data)?;
-        let port = port.unwrap_or_else(|| if is_free(USUAL_PORT) { USUAL_PORT } else { 0 });
+        let port = port.unwrap_or_else(|| if is_free(DEFAULT_PORT) { DEFAULT_PORT } else { 0 });
         let start_error = |source| EmbeddedBrokerError::Start { port, directory, source: Box::new(source) };
         let broker = match MqttBroker::with_config(config(data, port)).await {
             Ok(broker) => broker,
@@ -78,20 +78,20 @@ impl EmbeddedBroker {
         Ok(Self { url: format!("mqtt://{address}"), port: address.port(), broker, _lock: lock })
     }
 
-    /// Serves until `shutdown` turns true, then tells the clients and writes its data.
+    /// Serves until `shutdown` turns true, then notifies the clients and writes its data.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), EmbeddedBrokerError> {
         let handle = self.broker.shutdown_handle();
         let mut ready = self.broker.ready_receiver();
         let mut serving = std::pin::pin!(self.broker.run());
-        let asked_to_stop = async {
-            // A caller that is gone wants it no longer either.
+        let stop_requested = async {
+            // If the caller has dropped the sender, the broker stops too.
             let _ = shutdown.wait_for(|stop| *stop).await;
-            // Before it is ready it does not hear.
+            // The broker ignores a shutdown before it is ready.
             let _ = ready.wait_for(|ready| *ready).await;
         };
         let result = tokio::select! {
             result = &mut serving => result,
-            () = asked_to_stop => {
+            () = stop_requested => {
                 handle.shutdown();
                 serving.await
             }
@@ -111,7 +111,7 @@ fn config(directory: PathBuf, port: u16) -> BrokerConfig {
         bind_addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
         // Some clients refuse a broker that announces the protocol's own limit.
         max_packet_size: PACKET_BYTES_MAX as usize,
-        // The window of a consumer is what it asks for: it acknowledges a whole batch at a time.
+        // A consumer gets the window that it requests: it acknowledges a whole batch at a time.
         max_outbound_inflight: u16::MAX,
         client_channel_capacity: QUEUED_MESSAGES_MAX,
         auth_config: AuthConfig {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_is_taken_is_named() {
+    async fn the_error_names_a_port_that_is_taken() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("any port");
         let port = taken.local_addr().expect("bound").port();

@@ -1,11 +1,11 @@
-//! The door to the MQTT broker: MQTT 5, QoS 1.
+//! Access to the MQTT broker: MQTT 5, QoS 1.
 //!
-//! - [`BrokerLink`] is for a few messages, each handled at once, subscriptions renewed on reconnect; a [`Session`] has one
-//!   to wherever the broker is now.
-//! - [`consumer`] is for stream apps: manual acknowledgement, a window as large as a batch.
+//! - [`BrokerLink`] is for a few messages, each handled at once; it subscribes again after a reconnect. A [`Session`]
+//!   keeps a link to wherever the broker is now.
+//! - [`consumer`] is for stream apps: manual acknowledgement, with a window as large as a batch.
 //!
-//! Both stand on a connection that is polled by a task of its own and made anew, with back-off and jitter, whenever it
-//! is lost. QoS 2 is not used: a message that comes twice is harmless here, as what it stores has an identity.
+//! Both use a connection that has its own task. When it is lost, the task connects again, with back-off and jitter. QoS 2
+//! is not used: duplicate messages are harmless, as everything that is stored has an identity.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -43,7 +43,7 @@ pub struct Publish {
     pub response_topic: Option<String>,
     pub correlation: Option<Bytes>,
     pub user_properties: Vec<(String, String)>,
-    /// The broker drops the message if it could not deliver it within this time; counted in whole seconds.
+    /// The broker drops the message if it cannot deliver it within this time; counted in whole seconds, at least one.
     pub expires: Option<Duration>,
 }
 
@@ -53,30 +53,30 @@ impl Publish {
     }
 }
 
-/// Whom a message has reached that the broker has acknowledged.
+/// Who gets a message that the broker has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Somebody has subscribed to its topic, and may be away; or the broker does not tell.
-    Somebody,
-    /// Nobody has: the message is gone.
-    Nobody,
+    /// Somebody has subscribed to its topic, but may be offline; or the broker does not tell.
+    Subscribers,
+    /// Nobody has subscribed: the message is lost.
+    NoSubscribers,
 }
 
-/// Connects once, and hangs up: whether the broker is there and lets this client in. Waits as long as that takes.
+/// Connects once and disconnects, to find out whether the broker is up and accepts this client. Has no timeout of its own.
 ///
 /// # Errors
 ///
-/// It does not, and why.
+/// The broker cannot be reached or does not accept this client; the error says why.
 pub async fn probe(options: &ConnectOptions) -> Result<(), BrokerError> {
     let dialer = options::Dialer::new(options, true)?;
     let unreachable = |error| BrokerError::Unreachable {
         address: dialer.address.to_string(),
-        reason: poller::why(&error).0,
+        reason: poller::explain(&error).0,
     };
     dialer.dial().await.map(drop).map_err(unreachable)
 }
 
-/// What went wrong at the broker.
+/// What went wrong with the broker.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BrokerError {
     #[error("{0:?} is no address of a broker: allowed are mqtt://host:port and mqtts://host:port")]

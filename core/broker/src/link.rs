@@ -1,4 +1,4 @@
-//! A connection for the managers: bells, reports and control messages, few and small.
+//! A connection for the managers: staged notifications, reports and control messages, few and small.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use super::options::Dialer;
 use super::poller::Inbox;
 use super::{BrokerError, ConnectOptions, Publish, Reach};
 
-/// Events that may wait for a slow receiver. What comes beyond is dropped, as waiting would cost the connection: a
-/// manager scans on its own clock too, so a lost message costs it time only.
+/// The most events that may wait for a slow receiver. Further events are dropped, as waiting would cost the connection: a
+/// manager also scans at intervals, so a lost message only costs time.
 const EVENTS_MAX: usize = 1024;
 
 /// What happens on a link.
@@ -43,15 +43,15 @@ pub struct Incoming {
 
 /// A connection for the managers. Clones share it; it ends when the last one is dropped.
 ///
-/// Messages are acknowledged as they arrive. While the broker is away it reconnects with back-off and jitter, and
-/// subscribes again to everything.
+/// Messages are acknowledged as they arrive. While the broker is unavailable the link reconnects with back-off and jitter,
+/// and then subscribes to everything again.
 #[derive(Clone, Debug)]
 pub struct BrokerLink {
     connection: Arc<Connection>,
 }
 
 impl BrokerLink {
-    /// Starts connecting and returns at once: that the broker cannot be reached is no error, a wrong address is.
+    /// Starts connecting and returns at once. An unreachable broker is not an error; an invalid address is.
     ///
     /// The receiver ends when the link is closed. Must be called within a tokio runtime.
     pub fn connect(
@@ -72,12 +72,12 @@ impl BrokerLink {
         self.connection.publish(publish).await.map(drop)
     }
 
-    /// [`BrokerLink::publish`], and whether anybody has subscribed to the topic.
-    pub async fn publish_and_see(&self, publish: Publish) -> Result<Reach, BrokerError> {
+    /// Like [`BrokerLink::publish`]; also returns whether anybody has subscribed to the topic.
+    pub async fn publish_with_reach(&self, publish: Publish) -> Result<Reach, BrokerError> {
         self.connection.publish(publish).await
     }
 
-    /// [`BrokerLink::publish`] with nothing but a topic and a payload.
+    /// Like [`BrokerLink::publish`], with only a topic and a payload.
     pub async fn publish_to(
         &self,
         topic: impl Into<String>,
@@ -101,7 +101,7 @@ impl BrokerLink {
         self.connection.subscribe(filter).await
     }
 
-    /// Unsubscribes, and waits for the broker's acknowledgement. After an error it is still not subscribed to again.
+    /// Unsubscribes, and waits for the broker's acknowledgement. Even after an error, later connections do not subscribe.
     pub async fn unsubscribe(&self, filter: &str) -> Result<(), BrokerError> {
         self.connection.unsubscribe(filter, false).await
     }
@@ -112,10 +112,10 @@ impl BrokerLink {
     }
 }
 
-/// The sending side of the receiver that [`BrokerLink::connect`] gives.
+/// The sender for the receiver that [`BrokerLink::connect`] returns.
 struct Events {
     events: mpsc::Sender<LinkEvent>,
-    /// How many were dropped since the receiver was last fast enough, or a message small enough.
+    /// How many were dropped since an event was last accepted.
     dropped: AtomicU64,
     message_bytes_max: usize,
 }
@@ -135,7 +135,7 @@ impl Events {
             Err(TrySendError::Full(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
-            // Nobody listens: a link that only publishes.
+            // Nobody receives: a link that only publishes.
             Err(TrySendError::Closed(_)) => {}
         }
     }
@@ -143,14 +143,14 @@ impl Events {
     fn message(&self, message: packet::Publish) {
         let (bytes, bytes_max) = (message.payload.len(), self.message_bytes_max);
         if bytes > bytes_max {
-            // The rest of a burst is counted by the next message that fits.
+            // The rest of a burst is reported with the next message that fits.
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 let topic = String::from_utf8_lossy(&message.topic);
                 tracing::warn!(%topic, bytes, bytes_max, "message from the broker is too large and is dropped");
             }
             return;
         }
-        // The protocol wants UTF-8; a broker that lets something else through must not stop what is well-formed.
+        // The protocol requires UTF-8; a broker that lets something else through must not stop valid messages.
         let Ok(topic) = String::from_utf8(message.topic.to_vec()) else { return };
         let properties = message.properties.unwrap_or_default();
         self.send(LinkEvent::Message(Incoming {

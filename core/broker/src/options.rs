@@ -11,33 +11,34 @@ use tokio_rustls::TlsConnector;
 
 use super::BrokerError;
 use super::address::{Address, without_credentials};
-use super::wire::{Greeting, Request, Wire};
+use super::wire::{Handshake, Request, Wire};
 
-/// Largest packet that the protocol knows.
+/// The largest packet that the protocol allows.
 pub(super) const PROTOCOL_PACKET_BYTES_MAX: u32 = 268_435_455;
 
-/// Largest packet that the managers take, and that the embedded broker does: no document of more than 16 MiB can be stored.
+/// The largest packet that the managers and the embedded broker accept: no document of more than 16 MiB can be stored.
 ///
-/// A consumer takes what the protocol knows. A broker does not send what is larger than its receiver allows, and
-/// acknowledges it all the same: what cannot be stored has to arrive, so that it is rejected and kept.
+/// A consumer accepts what the protocol allows. A broker does not send a packet that is larger than its receiver allows,
+/// and acknowledges it all the same: what cannot be stored has to arrive, so that it is rejected and kept.
 pub(crate) const PACKET_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
-/// Enough for any report, bell or request: the queue of a manager then holds 64 MiB at most, whatever is published.
+/// Enough for any report, staged notification or request: it bounds the queue of a manager to 64 MiB, whatever is
+/// published.
 pub const SIGNAL_BYTES_MAX: usize = 64 * 1024;
 
-/// Messages of ours that may be unacknowledged at a time. The broker may allow less.
+/// The most of our own messages that may be unacknowledged at a time. The broker may allow fewer.
 pub(super) const PUBLISHES_MAX: u16 = 64;
 
-/// Requests that may wait for the connection: an acknowledgement of every packet identifier that there is, all of our own
-/// messages and as many subscriptions. So handing over a request never has to wait. It is no memory until it is used.
+/// The most requests that may wait for the connection: an acknowledgement for every packet identifier, all of our own
+/// messages and as many subscriptions. So submitting a request never has to wait. It takes no memory until it is used.
 const REQUESTS_MAX: usize = u16::MAX as usize + 2 * PUBLISHES_MAX as usize;
 
-/// Shorter ones would be more pings than messages.
+/// A shorter keep-alive would cause more pings than messages.
 const KEEP_ALIVE_MIN: Duration = Duration::from_secs(5);
-/// The protocol knows no longer ones.
+/// The protocol does not allow a longer keep-alive.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(u16::MAX as u64);
 
-/// Published by the broker when the connection is lost without a DISCONNECT.
+/// Published by the broker if the connection is lost without a DISCONNECT.
 #[derive(Clone, Debug)]
 pub struct Will {
     pub topic: String,
@@ -50,19 +51,19 @@ pub struct Will {
 pub struct ConnectOptions {
     pub url: String,
     pub client_id: String,
-    /// A dead connection is noticed after at most twice this time. Shorter than 5 s counts as 5 s.
+    /// A dead connection is noticed within twice this time. Less than 5 s counts as 5 s.
     pub keep_alive: Duration,
-    /// `None`: the session ends with the connection; else it is resumed, and kept this long.
+    /// `None`: the session ends with the connection. Otherwise it is resumed, and kept this long.
     pub session_expiry: Option<Duration>,
-    /// Messages that may be unacknowledged at a time.
+    /// The most messages that may be unacknowledged at a time.
     pub receive_maximum: u16,
-    /// Of a [`BrokerLink`](super::BrokerLink): larger messages are dropped and counted.
+    /// For a [`BrokerLink`](super::BrokerLink): larger messages are dropped and counted.
     pub message_bytes_max: usize,
     pub will: Option<Will>,
 }
 
 impl ConnectOptions {
-    /// A connection without session and will, for a few messages at a time.
+    /// Options for a connection without session and will, for a few messages at a time.
     pub fn new(url: impl Into<String>, client_id: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -92,13 +93,13 @@ impl fmt::Debug for ConnectOptions {
     }
 }
 
-/// Options that have been checked, from which every new connection is made.
+/// Checked options, from which every new connection is made.
 #[derive(Clone)]
 pub(super) struct Dialer {
     pub(super) address: Address,
     pub(super) client_id: String,
     tls: Option<TlsConnector>,
-    greeting: Greeting,
+    handshake: Handshake,
 }
 
 impl Dialer {
@@ -108,13 +109,13 @@ impl Dialer {
         let packet_bytes_max = if acknowledges { PACKET_BYTES_MAX } else { PROTOCOL_PACKET_BYTES_MAX };
         let properties = ConnectProperties {
             session_expiry_interval: options.session_expiry.map(seconds),
-            // MQTT knows no window of 0.
+            // MQTT does not allow a window of 0.
             receive_maximum: Some(options.receive_maximum.max(1)),
             max_packet_size: (packet_bytes_max < PROTOCOL_PACKET_BYTES_MAX).then_some(packet_bytes_max),
             ..ConnectProperties::new()
         };
         let keep_alive = options.keep_alive.clamp(KEEP_ALIVE_MIN, KEEP_ALIVE_MAX);
-        let greeting = Greeting {
+        let handshake = Handshake {
             connect: Connect {
                 keep_alive: u16::try_from(keep_alive.as_secs()).unwrap_or(u16::MAX),
                 client_id: options.client_id.clone(),
@@ -129,13 +130,13 @@ impl Dialer {
             packet_bytes_max,
             acknowledges,
         };
-        Ok(Self { tls: address.tls()?, address, client_id: options.client_id.clone(), greeting })
+        Ok(Self { tls: address.tls()?, address, client_id: options.client_id.clone(), handshake })
     }
 
-    /// A dialer whose connection ends the session that `self` keeps.
+    /// Returns a dialer whose connection ends the session that `self` keeps.
     pub(super) fn without_session(&self) -> Self {
         let mut dialer = self.clone();
-        let connect = &mut dialer.greeting.connect;
+        let connect = &mut dialer.handshake.connect;
         connect.clean_start = true;
         if let Some(properties) = &mut connect.properties {
             properties.session_expiry_interval = None;
@@ -143,25 +144,25 @@ impl Dialer {
         dialer
     }
 
-    /// Connects, and waits for the broker to accept it; also gives where requests for the connection go.
+    /// Connects, and waits for the broker to accept it. Also returns the sender of requests for the connection.
     pub(super) async fn dial(&self) -> Result<(mpsc::Sender<Request>, Wire, ConnAck), ConnectionError> {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let (wire, accepted) =
-            Wire::connect(&self.address, self.tls.as_ref(), self.greeting.clone(), receiver).await?;
+            Wire::connect(&self.address, self.tls.as_ref(), self.handshake.clone(), receiver).await?;
         Ok((requests, wire, accepted))
     }
 
-    /// A healthy connection shows some event within each keep-alive interval; what is silent longer hangs in a write.
+    /// A healthy connection has some event within each keep-alive interval; one that is silent longer hangs in a write.
     pub(super) fn silence_max(&self) -> Duration {
         self.keep_alive() * 2 + Duration::from_secs(1)
     }
 
     fn keep_alive(&self) -> Duration {
-        Duration::from_secs(self.greeting.connect.keep_alive.into())
+        Duration::from_secs(self.handshake.connect.keep_alive.into())
     }
 }
 
-/// Without the greeting, which has the password in it.
+/// Omits the handshake, which contains the password.
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, client_id, .. } = self;
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_settings_are_brought_within_what_the_protocol_knows() {
+    fn extreme_settings_are_limited_to_what_the_protocol_allows() {
         for (keep_alive, receive_maximum) in [(Duration::ZERO, 0), (Duration::MAX, u16::MAX)] {
             let options = ConnectOptions {
                 keep_alive,
@@ -199,7 +200,7 @@ mod tests {
             };
             let dialer = Dialer::new(&options, false).expect("a good address");
             assert!((KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX).contains(&dialer.keep_alive()));
-            let properties = dialer.greeting.connect.properties.expect("properties");
+            let properties = dialer.handshake.connect.properties.expect("properties");
             assert!(properties.receive_maximum.is_some_and(|window| window > 0));
         }
     }

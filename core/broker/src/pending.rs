@@ -1,7 +1,7 @@
-//! Which request waits for which acknowledgement.
+//! Matches requests with their acknowledgements.
 //!
-//! The library gives a request its packet identifier only when it writes it. Requests are written in the order in
-//! which they were handed over, so the oldest one handed over is the one that is written next.
+//! The library assigns the packet identifier of a request only when it writes it. Requests are written in the order in
+//! which they were submitted, so the oldest submitted one is written next.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,13 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Reach;
 
-/// What the broker answers: `Err` holds its reason.
+/// The broker's answer; `Err` holds its reason.
 pub(super) type Answer = Result<Reach, String>;
 
 /// Who waits for the acknowledgement of a request.
 #[derive(Debug)]
 pub(super) enum Waiter {
-    /// A caller. The permit bounds how many there are.
+    /// A caller. The permit bounds the number of callers.
     Caller { answer: oneshot::Sender<Answer>, _permit: Option<OwnedSemaphorePermit> },
     /// The connection itself, which is ready when all of these are answered.
     Setup,
@@ -24,23 +24,23 @@ pub(super) enum Waiter {
 /// The requests of one kind on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    handed_over: VecDeque<Waiter>,
+    submitted: VecDeque<Waiter>,
     written: HashMap<u16, Waiter>,
 }
 
 impl Pending {
-    pub(super) fn handed_over(&mut self, waiter: Waiter) {
-        self.handed_over.push_back(waiter);
+    pub(super) fn submitted(&mut self, waiter: Waiter) {
+        self.submitted.push_back(waiter);
     }
 
-    /// The oldest request handed over has been written under the identifier `id`.
+    /// The oldest submitted request has been written under the identifier `id`.
     pub(super) fn written(&mut self, id: u16) {
-        if let Some(waiter) = self.handed_over.pop_front() {
+        if let Some(waiter) = self.submitted.pop_front() {
             self.written.insert(id, waiter);
         }
     }
 
-    /// The broker has answered `id`.
+    /// The broker has answered the request `id`; returns who waits for it.
     pub(super) fn answered(&mut self, id: u16) -> Option<Waiter> {
         self.written.remove(&id)
     }
@@ -56,7 +56,7 @@ mod tests {
         let mut receivers = Vec::new();
         for _ in 0..3 {
             let (answer, receiver) = oneshot::channel();
-            pending.handed_over(Waiter::Caller { answer, _permit: None });
+            pending.submitted(Waiter::Caller { answer, _permit: None });
             receivers.push(receiver);
         }
         pending.written(7);

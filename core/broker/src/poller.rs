@@ -1,8 +1,8 @@
-//! The task that serves a connection, and does nothing else: callers who await a full queue in the place where it is
-//! emptied would wait forever.
+//! The task that serves a connection, and does nothing else: if it waited for a full queue that only it empties, it would
+//! wait forever.
 //!
-//! Every connection is served by one future from its beginning to its end. It is dropped at the end, and its queue with
-//! it, so nothing of a lost connection can get into the next one.
+//! Each connection is served by one future from beginning to end. The future is dropped at the end, together with its
+//! queue, so nothing of a lost connection can get into the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnAck, DisconnectReasonCode, Filter, Packet, PubAckReason, Publish, RetainForwardRule, Subscribe,
     SubscribeReasonCode, UnsubAckReason, Unsubscribe,
 };
-use rumqttc::v5::{ConnectionError, Event, Request as Asked, StateError};
+use rumqttc::v5::{ConnectionError, Event, Request as ClientRequest, StateError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,34 +27,35 @@ use super::{BrokerError, Reach};
 /// How long the broker may take to acknowledge the subscriptions of a new connection.
 const SETUP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long the broker may take to read what has been handed over and to close after a DISCONNECT.
-const FAREWELL_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the broker may take to read the submitted requests and to close the connection after a DISCONNECT.
+const DISCONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A connection that has lived this long was a good one. Longer than the longest back-off, so that two processes which
-/// take one client id from each other both count as short-lived.
-const STABLE: Duration = Duration::from_secs(15);
+/// A connection that lasts at least this long counts as stable. It is longer than the longest back-off, so that both of
+/// two processes that take one client id from each other count as short-lived.
+const STABLE_UPTIME: Duration = Duration::from_secs(15);
 
-/// So many connections in a row that are made at once and soon closed by the broker mean that another process takes
-/// the client id over and over. Some brokers give the reason in a form that the library does not read.
+/// This many successive connections that succeed at once and are soon closed by the broker mean that another process
+/// keeps taking over the client id. Some brokers give the reason in a form that the library does not read.
 const EVICTIONS_MAX: u32 = 5;
 
-/// Takes in what a connection brings. Called from the task that polls, so all but [`Inbox::room`] return at once.
+/// Receives what arrives on a connection. Called from the task that serves it, so everything except
+/// [`Inbox::wait_for_capacity`] returns at once.
 ///
-/// [`Inbox::room`] may be dropped at any await.
+/// [`Inbox::wait_for_capacity`] may be dropped at any await.
 pub(super) trait Inbox: Send + Sync + 'static {
     /// Connected, and all subscriptions are acknowledged.
     fn connected(&self) {}
     fn disconnected(&self, _reason: &str) {}
-    /// Returns when there is room for more. While it does not, nothing is read; what is to be sent is sent.
-    fn room(&self) -> impl Future<Output = ()> + Send {
+    /// Returns when there is capacity for more. Until then nothing is read, but requests are still sent.
+    fn wait_for_capacity(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
     fn messages(&self, messages: impl Iterator<Item = Publish>, generation: u64);
-    /// Nothing will arrive any more.
+    /// Nothing more will arrive.
     fn ended(&self) {}
 }
 
-/// QoS 1; a subscription that the session already holds does not bring the retained messages again.
+/// Returns a subscription with QoS 1; one that the session already holds does not deliver the retained messages again.
 pub(super) fn subscription(filter: &str) -> Filter {
     Filter { retain_forward_rule: RetainForwardRule::OnNewSubscribe, ..Filter::new(filter, QoS::AtLeastOnce) }
 }
@@ -69,15 +70,15 @@ pub(super) struct Poller<I> {
 struct Lost {
     reason: String,
     /// How long it was up; `None` if it never was.
-    lived: Option<Duration>,
+    uptime: Option<Duration>,
     cause: Cause,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Cause {
-    /// The other side closed it, without a reason that could be read.
+    /// The broker closed it, without a reason that could be read.
     Closed,
-    /// The broker says that another process has connected with our client id.
+    /// The broker reports that another process has connected with our client id.
     TakenOver,
     Other,
 }
@@ -106,22 +107,22 @@ impl<I: Inbox> Poller<I> {
         loop {
             let lost = tokio::select! {
                 lost = self.connection(&mut outage) => Some(lost),
-                () = farewell(&shared) => None,
+                () = disconnect_when_stopped(&shared) => None,
             };
-            self.hang_up(lost.as_ref());
+            self.drop_connection(lost.as_ref());
             let (Some(lost), false) = (lost, *shared.stop.borrow()) else {
                 return BrokerError::Closed { address };
             };
             outage.begins(&lost.reason);
-            match lost.lived {
-                Some(lived) if lived < STABLE && lost.cause == Cause::Closed => evictions += 1,
-                // Not reachable, or connected for long: nobody takes our place.
+            match lost.uptime {
+                Some(uptime) if uptime < STABLE_UPTIME && lost.cause == Cause::Closed => evictions += 1,
+                // Not reachable, or connected for long: nobody else uses our client id.
                 _ => evictions = 0,
             }
             if self.gives_way && (lost.cause == Cause::TakenOver || evictions >= EVICTIONS_MAX) {
                 return BrokerError::TakenOver { address, client_id: shared.dialer.client_id.clone() };
             }
-            if lost.lived.is_some_and(|lived| lived >= STABLE) {
+            if lost.uptime.is_some_and(|uptime| uptime >= STABLE_UPTIME) {
                 backoff.reset();
             }
             tokio::select! {
@@ -131,16 +132,16 @@ impl<I: Inbox> Poller<I> {
         }
     }
 
-    /// Makes one connection and polls it to its end.
+    /// Makes one connection and serves it until it ends.
     async fn connection(&self, outage: &mut Outage<'_>) -> Lost {
         let (requests, mut wire, accepted) = match self.shared.dialer.dial().await {
             Ok(dialed) => dialed,
             Err(error) => {
-                let (reason, cause) = why(&error);
-                return Lost { reason, lived: None, cause };
+                let (reason, cause) = explain(&error);
+                return Lost { reason, uptime: None, cause };
             }
         };
-        self.begin(requests, &accepted);
+        self.set_up(requests, &accepted);
         let since = Instant::now();
         let silence_max = self.shared.dialer.silence_max();
         let mut arrived = Arrived::default();
@@ -155,21 +156,22 @@ impl<I: Inbox> Poller<I> {
             if !ready && since.elapsed() > SETUP_DEADLINE {
                 break ("the broker does not acknowledge the subscriptions".to_owned(), Cause::Other);
             }
-            match timeout(silence_max, wire.step(&mut arrived, self.inbox.room())).await {
+            match timeout(silence_max, wire.step(&mut arrived, self.inbox.wait_for_capacity())).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => break why(&error),
+                Ok(Err(error)) => break explain(&error),
                 Err(_) => break ("the broker takes no more data".to_owned(), Cause::Other),
             }
-            self.take_in(&mut arrived.messages);
+            self.deliver(&mut arrived.messages);
             if let Err(reason) = arrived.events.drain(..).try_for_each(|event| self.handle(event)) {
                 break (reason, Cause::Other);
             }
         };
-        Lost { reason, lived: Some(since.elapsed()), cause }
+        Lost { reason, uptime: Some(since.elapsed()), cause }
     }
 
-    /// The broker has accepted us: subscribes, always. It may have lost the session, and to subscribe again is harmless.
-    fn begin(&self, requests: mpsc::Sender<Request>, accepted: &ConnAck) {
+    /// Starts on an accepted connection. Always subscribes: the broker may have lost the session, and subscribing again is
+    /// harmless.
+    fn set_up(&self, requests: mpsc::Sender<Request>, accepted: &ConnAck) {
         let packet_bytes_max = accepted.properties.as_ref().and_then(|properties| properties.max_packet_size);
         let mut live = Live {
             requests,
@@ -182,18 +184,18 @@ impl<I: Inbox> Poller<I> {
         };
         let mut state = self.shared.state();
         state.generation += 1;
-        // Requests fit in: the queue is empty. One that did not would show as a connection that never gets ready.
-        if !state.wanted.is_empty() {
+        // The requests fit: the queue is empty. One that did not would show as a connection that never becomes ready.
+        if !state.desired.is_empty() {
             live.setup += 1;
-            let filters = state.wanted.iter().map(|filter| subscription(filter));
-            if live.request(Asked::Subscribe(Subscribe::new_many(filters, None))) {
-                live.subscribes.handed_over(Waiter::Setup);
+            let filters = state.desired.iter().map(|filter| subscription(filter));
+            if live.request(ClientRequest::Subscribe(Subscribe::new_many(filters, None))) {
+                live.subscribes.submitted(Waiter::Setup);
             }
         }
-        for filter in &state.unwanted {
+        for filter in &state.revoked {
             live.setup += 1;
-            if live.request(Asked::Unsubscribe(Unsubscribe::new(filter, None))) {
-                live.unsubscribes.handed_over(Waiter::Setup);
+            if live.request(ClientRequest::Unsubscribe(Unsubscribe::new(filter, None))) {
+                live.unsubscribes.submitted(Waiter::Setup);
             }
         }
         state.live = Some(live);
@@ -203,7 +205,7 @@ impl<I: Inbox> Poller<I> {
         self.shared.state().live.as_ref().is_some_and(|live| live.setup == 0)
     }
 
-    fn take_in(&self, messages: &mut Vec<Publish>) {
+    fn deliver(&self, messages: &mut Vec<Publish>) {
         if messages.is_empty() {
             return;
         }
@@ -218,7 +220,7 @@ impl<I: Inbox> Poller<I> {
         self.inbox.messages(messages.drain(..), generation);
     }
 
-    /// An error ends the connection.
+    /// Handles an event; an error ends the connection.
     fn handle(&self, event: Event) -> Result<(), String> {
         let mut state = self.shared.state();
         let Some(live) = &mut state.live else { return Ok(()) };
@@ -227,20 +229,20 @@ impl<I: Inbox> Poller<I> {
             Event::Outgoing(Outgoing::Subscribe(id)) => live.subscribes.written(id),
             Event::Outgoing(Outgoing::Unsubscribe(id)) => live.unsubscribes.written(id),
             Event::Incoming(Packet::PubAck(ack)) => {
-                let given = match ack.reason {
-                    PubAckReason::Success => Ok(Reach::Somebody),
-                    PubAckReason::NoMatchingSubscribers => Ok(Reach::Nobody),
+                let result = match ack.reason {
+                    PubAckReason::Success => Ok(Reach::Subscribers),
+                    PubAckReason::NoMatchingSubscribers => Ok(Reach::NoSubscribers),
                     reason => Err(format!("{reason:?}")),
                 };
                 let waiter = live.publishes.answered(ack.pkid);
-                return answer(live, waiter, given);
+                return answer(live, waiter, result);
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 let mut codes = ack.return_codes.iter();
                 let refused = codes.find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
                 let waiter = live.subscribes.answered(ack.pkid);
-                let given = refused.map_or(Ok(Reach::Somebody), |reason| Err(format!("{reason:?}")));
-                return answer(live, waiter, given);
+                let result = refused.map_or(Ok(Reach::Subscribers), |reason| Err(format!("{reason:?}")));
+                return answer(live, waiter, result);
             }
             Event::Incoming(Packet::UnsubAck(ack)) => {
                 let mut reasons = ack.reasons.iter();
@@ -248,16 +250,16 @@ impl<I: Inbox> Poller<I> {
                     !matches!(reason, UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted)
                 });
                 let waiter = live.unsubscribes.answered(ack.pkid);
-                let given = refused.map_or(Ok(Reach::Somebody), |reason| Err(format!("{reason:?}")));
-                return answer(live, waiter, given);
+                let result = refused.map_or(Ok(Reach::Subscribers), |reason| Err(format!("{reason:?}")));
+                return answer(live, waiter, result);
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Forgets the connection, which tells everybody who waits on it.
-    fn hang_up(&self, lost: Option<&Lost>) {
+    /// Drops the connection, which notifies everybody who waits on it.
+    fn drop_connection(&self, lost: Option<&Lost>) {
         self.shared.state().live = None;
         let was_ready = self.shared.phase.send_if_modified(|phase| {
             let was_ready = matches!(phase, Phase::Connected);
@@ -270,11 +272,11 @@ impl<I: Inbox> Poller<I> {
     }
 }
 
-fn answer(live: &mut Live, waiter: Option<Waiter>, given: Answer) -> Result<(), String> {
-    match (waiter, given) {
-        (Some(Waiter::Caller { answer, .. }), given) => {
-            // The caller may have given up waiting.
-            let _ = answer.send(given);
+fn answer(live: &mut Live, waiter: Option<Waiter>, result: Answer) -> Result<(), String> {
+    match (waiter, result) {
+        (Some(Waiter::Caller { answer, .. }), result) => {
+            // The caller may have stopped waiting.
+            let _ = answer.send(result);
         }
         (Some(Waiter::Setup), Ok(_)) => live.setup -= 1,
         (Some(Waiter::Setup), Err(reason)) => {
@@ -285,7 +287,7 @@ fn answer(live: &mut Live, waiter: Option<Waiter>, given: Answer) -> Result<(), 
     Ok(())
 }
 
-pub(super) fn why(error: &ConnectionError) -> (String, Cause) {
+pub(super) fn explain(error: &ConnectionError) -> (String, Cause) {
     match error {
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
@@ -297,28 +299,29 @@ pub(super) fn why(error: &ConnectionError) -> (String, Cause) {
         ConnectionError::MqttState(StateError::AwaitPingResp) => {
             ("the broker no longer answers".to_owned(), Cause::Other)
         }
-        // A reset: it closed while something of ours was on its way.
+        // A reset: the broker closed it while it was being sent something.
         ConnectionError::MqttState(StateError::Io(_)) => (mysimbdp_model::error_chain(error), Cause::Closed),
         error => (mysimbdp_model::error_chain(error), Cause::Other),
     }
 }
 
 async fn stopped(shared: &Shared) {
-    // The sender is in `shared`, so it cannot be gone.
+    // The sender is in `shared`, so it cannot be dropped.
     let _ = shared.stop.subscribe().wait_for(|stop| *stop).await;
 }
 
-/// Once stopped, sends DISCONNECT behind all that has been handed over. The broker answers by closing, which ends the
-/// connection; this is the end of the patience with it.
-async fn farewell(shared: &Shared) {
+/// Once stopped, sends DISCONNECT after all submitted requests. The broker answers by closing, which ends the connection;
+/// this function returns if the broker takes too long.
+async fn disconnect_when_stopped(shared: &Shared) {
     stopped(shared).await;
-    let disconnecting = shared.state().live.as_ref().is_some_and(|live| live.request(Asked::Disconnect));
+    let disconnecting =
+        shared.state().live.as_ref().is_some_and(|live| live.request(ClientRequest::Disconnect));
     if disconnecting {
-        sleep(FAREWELL_DEADLINE).await;
+        sleep(DISCONNECT_DEADLINE).await;
     }
 }
 
-/// Says once that the broker is away, and once that it is back.
+/// Logs once that the broker is unavailable, and once that it is back.
 struct Outage<'a> {
     address: &'a str,
     since: Option<Instant>,

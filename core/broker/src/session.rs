@@ -1,4 +1,4 @@
-//! A connection that follows the broker to its present address.
+//! A connection that follows the broker to its current address.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ type Locate = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// A [`BrokerLink`] to wherever the broker is now.
 ///
-/// Each [`LinkEvent::Connected`] means that all subscriptions are acknowledged, again or for the first time. What was published
-/// before that may be lost: whoever depends on it scans again.
+/// Each [`LinkEvent::Connected`] means that all subscriptions are acknowledged, again or for the first time. Messages that
+/// were published before that may be lost: a caller that depends on them scans again.
 pub struct Session {
     locate: Locate,
-    /// The address in it is replaced.
+    /// The address in it is replaced by the located one.
     options: ConnectOptions,
     subscriptions: Vec<String>,
     connection: Option<Connection>,
@@ -37,7 +37,7 @@ struct Connection {
 }
 
 impl Session {
-    /// Does not connect yet: [`Session::next`] does, or [`Session::follow`].
+    /// Does not connect yet; [`Session::next`] and [`Session::follow`] do.
     pub fn new(
         locate: impl Fn() -> Result<String, String> + Send + Sync + 'static,
         options: ConnectOptions,
@@ -47,12 +47,12 @@ impl Session {
         Self { locate, options, subscriptions, connection: None, lookup_at, obstacle: None }
     }
 
-    /// Looks up the address unless there is a connection, and starts to connect if it is another one: then returns that link,
-    /// without waiting for it.
+    /// Looks up the address unless there is a connection. If the address has changed, starts to connect and returns the new
+    /// link, without waiting for it.
     ///
     /// # Errors
     ///
-    /// The address cannot be used. That there is none, or that the broker does not answer, is no error.
+    /// The address is invalid. An unknown address and a broker that does not answer are not errors.
     pub fn follow(&mut self) -> Result<Option<&BrokerLink>, BrokerError> {
         self.lookup_at = Instant::now() + LOOKUP_EVERY;
         if self.link().is_some() {
@@ -61,9 +61,9 @@ impl Session {
         let url = match (self.locate)() {
             Ok(url) => url,
             Err(reason) => {
-                // Kept, it would wait for its back-off when the broker comes back to the same address.
+                // If it were kept, it would wait for its back-off when the broker comes back to the same address.
                 self.connection = None;
-                self.obstacle_is(reason);
+                self.set_obstacle(reason);
                 return Ok(None);
             }
         };
@@ -76,7 +76,7 @@ impl Session {
         Ok(Some(&self.connection.insert(Connection { url, link, events }).link))
     }
 
-    /// What happens next; follows the broker meanwhile. May be dropped and called again.
+    /// Returns the next event, and follows the broker while it waits. May be dropped and called again.
     pub async fn next(&mut self) -> LinkEvent {
         loop {
             let lookup_at = self.lookup_at.into();
@@ -93,36 +93,36 @@ impl Session {
             };
             match event {
                 Some(event) => {
-                    self.note(&event);
+                    self.update_obstacle(&event);
                     return event;
                 }
                 None => {
                     if let Err(error) = self.follow() {
-                        self.obstacle_is(mysimbdp_model::error_chain(&error));
+                        self.set_obstacle(mysimbdp_model::error_chain(&error));
                     }
                 }
             }
         }
     }
 
-    /// An event that has happened already.
+    /// Returns an event if one has already happened.
     pub fn try_next(&mut self) -> Option<LinkEvent> {
         let event = self.connection.as_mut()?.events.try_recv().ok()?;
-        self.note(&event);
+        self.update_obstacle(&event);
         Some(event)
     }
 
-    /// The connection, if it is up.
+    /// Returns the link if it is connected.
     pub fn link(&self) -> Option<&BrokerLink> {
         self.connection.as_ref().map(|connection| &connection.link).filter(|link| link.is_connected())
     }
 
-    /// The address that is connected to, or tried.
+    /// Returns the address that is connected to, or being tried.
     pub fn url(&self) -> Option<&str> {
         self.connection.as_ref().map(|connection| &*connection.url)
     }
 
-    /// Why there is no connection now.
+    /// Returns why there is no connection now.
     pub fn obstacle(&self) -> Option<String> {
         if self.link().is_some() {
             return None;
@@ -141,7 +141,7 @@ impl Session {
         }
     }
 
-    fn note(&mut self, event: &LinkEvent) {
+    fn update_obstacle(&mut self, event: &LinkEvent) {
         match event {
             LinkEvent::Connected => self.obstacle = None,
             // The link logs it.
@@ -150,7 +150,7 @@ impl Session {
         }
     }
 
-    fn obstacle_is(&mut self, reason: String) {
+    fn set_obstacle(&mut self, reason: String) {
         if self.obstacle.as_ref() != Some(&reason) {
             tracing::warn!(error = reason, "no broker, looking again every second");
             self.obstacle = Some(reason);

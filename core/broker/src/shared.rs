@@ -1,4 +1,4 @@
-//! What the callers of a connection and the task that serves it share.
+//! The state that the callers of a connection share with the task that serves it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::wire::Request;
 /// How long the broker may take to acknowledge something.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where a connection stands.
+/// The phase of a connection.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Connecting,
@@ -23,7 +23,7 @@ pub(super) enum Phase {
     Ended(BrokerError),
 }
 
-/// What callers and task share.
+/// The state that callers and task share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) dialer: Dialer,
@@ -35,17 +35,17 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Counts connections: packet identifiers mean something on their own connection only.
+    /// Counts connections: a packet identifier is only valid on its own connection.
     pub(super) generation: u64,
-    /// The connection that is up; `None` while there is none.
+    /// The current connection; `None` while there is none.
     pub(super) live: Option<Live>,
-    /// What each new connection subscribes to.
-    pub(super) wanted: Vec<String>,
-    /// What a kept session may still hold and each new connection unsubscribes from.
-    pub(super) unwanted: Vec<String>,
+    /// The filters that each new connection subscribes to.
+    pub(super) desired: Vec<String>,
+    /// The filters that a kept session may still hold, and each new connection unsubscribes from.
+    pub(super) revoked: Vec<String>,
 }
 
-/// The connection that is up.
+/// The current connection.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) requests: mpsc::Sender<Request>,
@@ -53,46 +53,46 @@ pub(super) struct Live {
     pub(super) publishes: Pending,
     pub(super) subscribes: Pending,
     pub(super) unsubscribes: Pending,
-    /// Subscriptions that have to be acknowledged before the connection counts as such.
+    /// How many subscriptions must still be acknowledged before the connection counts as connected.
     pub(super) setup: usize,
-    /// Messages that have arrived on this connection and await [`super::connection::Connection::acknowledge`].
+    /// How many messages have arrived on this connection and await [`super::connection::Connection::acknowledge`].
     pub(super) unacknowledged: usize,
 }
 
-/// Entitles to acknowledge one message, on the connection on which it arrived.
+/// The right to acknowledge one message, on the connection on which it arrived.
 #[derive(Debug)]
 pub struct AckToken {
     pub(super) generation: u64,
-    /// 0: the message needs no acknowledgement.
+    /// 0 if the message needs no acknowledgement.
     pub(super) packet_id: u16,
 }
 
 impl Live {
-    /// False where the queue is full, or the connection at its end.
+    /// Queues a packet; returns false if the queue is full or the connection is ending.
     pub(super) fn request(&self, packet: Outgoing) -> bool {
         self.requests.try_send(Request::Send(packet)).is_ok()
     }
 }
 
 impl Shared {
-    /// Of a connection that is to have these subscriptions.
+    /// Creates the state of a connection that is to have these subscriptions.
     pub(super) fn new(dialer: Dialer, filters: Vec<String>) -> Self {
         Self {
             dialer,
             phase: watch::Sender::new(Phase::Connecting),
             stop: watch::Sender::new(false),
-            state: Mutex::new(State { wanted: filters, ..State::default() }),
+            state: Mutex::new(State { desired: filters, ..State::default() }),
             permits: Arc::new(Semaphore::new(usize::from(PUBLISHES_MAX))),
         }
     }
 
-    /// The lock is held for moments only, never across an await.
+    /// Locks the state. The lock is only held briefly, never across an await.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why there is no connection.
-    pub(super) fn down(&self) -> BrokerError {
+    /// Returns why there is no connection.
+    pub(super) fn not_connected(&self) -> BrokerError {
         match &*self.phase.borrow() {
             Phase::Ended(error) => error.clone(),
             Phase::Connecting | Phase::Connected => {

@@ -1,7 +1,8 @@
-//! The bytes of one connection, in bulk: all that has arrived is taken at once, and what is to be sent goes out together.
+//! The bytes of one connection, in bulk: everything that has arrived is read at once, and everything to send goes out
+//! together.
 //!
-//! The library's own event loop writes each acknowledgement by itself, a system call for each, here and in a broker that
-//! reads them one by one. Packets, their encoding, and which identifier is whose are the library's here too.
+//! The library's own event loop writes each acknowledgement by itself, which costs a system call for each, here and in a
+//! broker that reads them one by one. The library still encodes the packets and keeps track of their identifiers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,41 +22,41 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::address::Address;
 
-/// A buffer for what arrives. Messages keep the one alive in which they lie, so it is filled before there is another.
+/// The size of an input buffer. Messages keep the buffer alive that they are in, so it is filled before another is used.
 const INPUT_BYTES: usize = 64 * 1024;
 const INPUT_BYTES_MIN: usize = 4 * 1024;
 
 /// How long the broker may take to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What the callers' side asks for.
+/// A request of the callers.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// A packet of which the library keeps account.
+    /// A packet that the library keeps track of.
     Send(Outgoing),
-    /// Messages that have arrived, by their packet identifiers.
+    /// Acknowledges messages that have arrived, by their packet identifiers.
     Acknowledge(Vec<u16>),
 }
 
 /// How a connection begins.
 #[derive(Clone)]
-pub(super) struct Greeting {
+pub(super) struct Handshake {
     pub(super) connect: Connect,
     pub(super) will: Option<LastWill>,
     pub(super) login: Option<Login>,
-    /// Messages of ours that may be unacknowledged at a time.
+    /// The most of our own messages that may be unacknowledged at a time.
     pub(super) publishes_max: u16,
-    /// Largest packet that is taken.
+    /// The largest packet that is accepted.
     pub(super) packet_bytes_max: u32,
     /// Whether messages are acknowledged as they arrive.
     pub(super) acknowledges: bool,
 }
 
-/// What has arrived and has not been looked at.
+/// What has arrived and has not been processed.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
     pub(super) messages: Vec<Publish>,
-    /// All else, and what was sent under which identifier.
+    /// Everything else, and which identifier was used for each packet sent.
     pub(super) events: VecDeque<Event>,
 }
 
@@ -67,9 +68,9 @@ pub(super) struct Wire {
     input: BytesMut,
     output: BytesMut,
     keep_alive: Interval,
-    /// A ping is out, and nothing has been read since although we were reading.
-    is_unheard: bool,
-    /// The library waited for a packet identifier to become free when the last ping went out.
+    /// A ping has been sent, and nothing has been read since, although we were reading.
+    is_ping_unanswered: bool,
+    /// The library was waiting for a free packet identifier when the last ping was sent.
     was_blocked: bool,
     publishes_max: u16,
     packet_bytes_max: u32,
@@ -84,32 +85,32 @@ impl Wire {
     pub(super) async fn connect(
         address: &Address,
         tls: Option<&TlsConnector>,
-        greeting: Greeting,
+        handshake: Handshake,
         requests: mpsc::Receiver<Request>,
     ) -> Result<(Self, ConnAck), ConnectionError> {
-        timeout(CONNECT_DEADLINE, Self::accepted(address, tls, greeting, requests)).await?
+        timeout(CONNECT_DEADLINE, Self::open(address, tls, handshake, requests)).await?
     }
 
-    async fn accepted(
+    async fn open(
         address: &Address,
         tls: Option<&TlsConnector>,
-        greeting: Greeting,
+        handshake: Handshake,
         requests: mpsc::Receiver<Request>,
     ) -> Result<(Self, ConnAck), ConnectionError> {
         let mut wire = Self {
             socket: socket(address, tls).await?,
             requests,
-            state: MqttState::new(greeting.publishes_max, !greeting.acknowledges),
+            state: MqttState::new(handshake.publishes_max, !handshake.acknowledges),
             input: BytesMut::with_capacity(INPUT_BYTES),
             output: BytesMut::new(),
-            keep_alive: every(Duration::from_secs(greeting.connect.keep_alive.into())),
-            is_unheard: false,
+            keep_alive: keep_alive_interval(Duration::from_secs(handshake.connect.keep_alive.into())),
+            is_ping_unanswered: false,
             was_blocked: false,
-            publishes_max: greeting.publishes_max,
-            packet_bytes_max: greeting.packet_bytes_max,
-            acknowledges: greeting.acknowledges,
+            publishes_max: handshake.publishes_max,
+            packet_bytes_max: handshake.packet_bytes_max,
+            acknowledges: handshake.acknowledges,
         };
-        wire.write(&Packet::Connect(greeting.connect, greeting.will, greeting.login))?;
+        wire.write(&Packet::Connect(handshake.connect, handshake.will, handshake.login))?;
         wire.flush().await?;
         let accepted = loop {
             match wire.packet()? {
@@ -121,7 +122,7 @@ impl Wire {
         };
         if let Some(properties) = &accepted.properties {
             if let Some(seconds) = properties.server_keep_alive {
-                wire.keep_alive = every(Duration::from_secs(seconds.into()));
+                wire.keep_alive = keep_alive_interval(Duration::from_secs(seconds.into()));
             }
             if let Some(receive_maximum) = properties.receive_max {
                 wire.publishes_max = wire.publishes_max.min(receive_maximum);
@@ -130,31 +131,31 @@ impl Wire {
         Ok((wire, accepted))
     }
 
-    /// Waits until something has arrived or is to be sent, and does all of it that is possible. Not to be dropped but to end
-    /// the connection.
+    /// Waits until something has arrived or is to be sent, and processes all of it that is possible. If it is dropped
+    /// before it returns, the connection must be ended.
     ///
-    /// Nothing is read before `room` returns. Acknowledgements and pings go out in the meantime: the broker must not take
-    /// an app that waits for its store for one that is gone.
+    /// Nothing is read before `capacity` completes. Acknowledgements and pings are sent in the meantime: the broker must not
+    /// mistake an app that waits for its store for one that is lost.
     pub(super) async fn step(
         &mut self,
         arrived: &mut Arrived,
-        room: impl Future<Output = ()>,
+        capacity: impl Future<Output = ()>,
     ) -> Result<(), ConnectionError> {
-        // More than the CONNACK may have been in what was read with it.
-        self.take_packets(&mut arrived.messages)?;
+        // More than the CONNACK may have been read with it.
+        self.read_packets(&mut arrived.messages)?;
         if arrived.messages.is_empty() && self.state.events.is_empty() {
             let may_send = self.may_send();
             let mut is_reading = false;
             let reading = async {
-                room.await;
+                capacity.await;
                 is_reading = true;
                 read(&mut self.socket, &mut self.input).await
             };
             tokio::select! {
                 read = reading => {
                     read?;
-                    self.is_unheard = false;
-                    self.take_packets(&mut arrived.messages)?;
+                    self.is_ping_unanswered = false;
+                    self.read_packets(&mut arrived.messages)?;
                 }
                 Some(request) = self.requests.recv(), if may_send => self.send(request)?,
                 _ = self.keep_alive.tick() => self.ping(is_reading)?,
@@ -170,7 +171,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The next packet, if all of it has arrived.
+    /// Returns the next packet if all of it has arrived.
     fn packet(&mut self) -> Result<Option<Packet>, ConnectionError> {
         match Packet::read(&mut self.input, Some(self.packet_bytes_max)) {
             Ok(packet) => Ok(Some(packet)),
@@ -184,9 +185,10 @@ impl Wire {
         }
     }
 
-    fn take_packets(&mut self, messages: &mut Vec<Publish>) -> Result<(), ConnectionError> {
+    fn read_packets(&mut self, messages: &mut Vec<Publish>) -> Result<(), ConnectionError> {
         while let Some(packet) = self.packet()? {
-            // The library would keep a copy. It has no account of these: we allow no aliases of topics, and no QoS 2.
+            // Given to the library, it would be copied. The library need not track these: we allow no topic aliases, and no
+            // QoS 2.
             if let Packet::Publish(message) = packet {
                 if self.acknowledges && message.qos == QoS::AtLeastOnce {
                     self.write(&Packet::PubAck(PubAck::new(message.pkid, None)))?;
@@ -199,19 +201,19 @@ impl Wire {
         Ok(())
     }
 
-    /// Shows the broker that we are there, and finds out whether it is.
+    /// Shows the broker that we are alive, and finds out whether it is.
     ///
-    /// Whatever arrives is a sign of life, not the answer to the ping alone: that may lie behind many messages. While
-    /// nothing is read nothing can be concluded. The library's own account of pings knows neither.
+    /// Anything that arrives is a sign of life, not only the answer to the ping, which may be behind many messages. Nothing
+    /// can be concluded while nothing is read. The library's own tracking of pings considers neither.
     fn ping(&mut self, is_reading: bool) -> Result<(), ConnectionError> {
         let is_blocked = self.state.collision.is_some();
-        if is_reading && self.is_unheard {
+        if is_reading && self.is_ping_unanswered {
             return Err(StateError::AwaitPingResp.into());
         }
         if is_reading && is_blocked && self.was_blocked {
             return Err(StateError::CollisionTimeout.into());
         }
-        self.is_unheard = is_reading;
+        self.is_ping_unanswered = is_reading;
         self.was_blocked = is_reading && is_blocked;
         self.write(&Packet::PingReq(PingReq))
     }
@@ -222,14 +224,14 @@ impl Wire {
 
     fn send(&mut self, request: Request) -> Result<(), ConnectionError> {
         match request {
-            Request::Send(packet) => self.hand_out(packet),
+            Request::Send(packet) => self.send_packet(packet),
             Request::Acknowledge(ids) => {
                 ids.into_iter().try_for_each(|id| self.write(&Packet::PubAck(PubAck::new(id, None))))
             }
         }
     }
 
-    fn hand_out(&mut self, packet: Outgoing) -> Result<(), ConnectionError> {
+    fn send_packet(&mut self, packet: Outgoing) -> Result<(), ConnectionError> {
         match self.state.handle_outgoing_packet(packet)? {
             Some(packet) => self.write(&packet),
             None => Ok(()),
@@ -262,7 +264,7 @@ async fn read(socket: &mut Box<dyn Socket>, input: &mut BytesMut) -> Result<(), 
 
 async fn socket(address: &Address, tls: Option<&TlsConnector>) -> Result<Box<dyn Socket>, ConnectionError> {
     let socket = TcpStream::connect(format!("{}:{}", address.host, address.port)).await?;
-    // What is written together is complete: to wait for more would only delay it.
+    // What is written at once is complete: waiting for more would only delay it.
     socket.set_nodelay(true)?;
     let Some(tls) = tls else { return Ok(Box::new(socket)) };
     let host = address.host.trim_matches(['[', ']']).to_owned();
@@ -270,8 +272,8 @@ async fn socket(address: &Address, tls: Option<&TlsConnector>) -> Result<Box<dyn
     Ok(Box::new(tls.connect(host, socket).await?))
 }
 
-fn every(keep_alive: Duration) -> Interval {
-    // A broker that wants none says 0.
+fn keep_alive_interval(keep_alive: Duration) -> Interval {
+    // 0 means that the broker wants no keep-alive.
     let period = if keep_alive.is_zero() { Duration::from_secs(u16::MAX.into()) } else { keep_alive };
     let mut interval = interval_at(Instant::now() + period, period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

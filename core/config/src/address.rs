@@ -1,4 +1,4 @@
-//! Where the broker is: as configured, or where the embedded one of this data root says.
+//! The broker's address: the configured one, or the one that this data root's embedded broker has written down.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BROKER_VARIABLE, Config};
 
-/// What an embedded broker writes to [`Layout::broker_state`], so that every process of the data root finds it.
+/// The state that an embedded broker writes to [`Layout::broker_state`], so that every process of the data root finds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerState {
     pub url: String,
@@ -45,13 +45,13 @@ pub enum AddressError {
     File(#[from] FileError),
 }
 
-/// The broker's address: the configured one, else that of the embedded broker that runs for this data root.
+/// Returns the broker's address: the configured one, else that of the embedded broker that runs for this data root.
 ///
-/// It may change whenever the embedded broker is started anew.
+/// It may change whenever the embedded broker is started again.
 ///
 /// # Errors
 ///
-/// There is none; the error names both ways to get one.
+/// There is no broker; the error names both ways to get one.
 pub fn broker(config: &Config) -> Result<String, AddressError> {
     if let Some(url) = &config.broker_url {
         return Ok(url.clone());
@@ -63,7 +63,8 @@ pub fn broker(config: &Config) -> Result<String, AddressError> {
     }
 }
 
-/// A session of `role` with the broker of this config, for small messages. One that has the same role gets another client id.
+/// Opens a session of `role` with the broker of this config, for small messages. Two sessions of the same role have
+/// different client ids.
 pub fn session(config: &Arc<Config>, role: &str, subscriptions: Vec<String>) -> Session {
     let prefix = config.settings.broker.topic_prefix.replace('/', "-");
     let options = ConnectOptions {
@@ -76,16 +77,16 @@ pub fn session(config: &Arc<Config>, role: &str, subscriptions: Vec<String>) -> 
 }
 
 impl BrokerState {
-    /// This process is the broker, and listens at `url`.
+    /// The state of a broker that is this process and listens at `url`.
     pub fn of_this_process(url: impl Into<String>) -> Self {
         Self { url: url.into(), process: ProcessId::current() }
     }
 
-    /// What the last broker of this data root wrote, whether it still runs or not.
+    /// Reads what the last broker of this data root wrote, whether it still runs or not.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or is no such state.
+    /// The file cannot be read, or is not a broker state.
     pub fn read(layout: &Layout) -> Result<Option<Self>, AddressError> {
         let path = layout.broker_state();
         match files::read(&path) {
@@ -97,7 +98,7 @@ impl BrokerState {
         }
     }
 
-    /// Makes it known. Who reads at the same time sees the old state or the new.
+    /// Publishes this state. A concurrent reader sees either the old state or the new one.
     ///
     /// # Errors
     ///
@@ -110,23 +111,23 @@ impl BrokerState {
         Ok(files::write_atomic(&path, &text)?)
     }
 
-    /// Takes it back, if it is still this one: a broker that has been started meanwhile keeps its own.
+    /// Removes the file if it still holds this state: a broker that has been started meanwhile keeps its own.
     ///
     /// # Errors
     ///
     /// The file cannot be read or removed.
     pub fn remove(&self, layout: &Layout) -> Result<(), AddressError> {
         if Self::read(layout)?.as_ref() == Some(self) {
-            files::remove_file_if_there(&layout.broker_state())?;
+            files::remove_file_if_exists(&layout.broker_state())?;
         }
         Ok(())
     }
 }
 
-/// An address of a broker or a store as it may be shown: without user and password.
+/// Returns the address of a broker or a store in a form that may be shown: without user and password.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    // The last `@` before the path: a password that has not been escaped may hold others.
+    // The last `@` before the path: a password that has not been escaped may contain others.
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let host = match rest[..end].rfind('@').or_else(|| rest.rfind('@')) {
         Some(at) => &rest[at + 1..],
@@ -135,7 +136,7 @@ pub fn without_password(url: &str) -> String {
     format!("{scheme}://{host}")
 }
 
-/// Which server an address means, and which database: without user, password and options.
+/// Returns the server and the database of an address: without user, password and options.
 pub fn server(url: &str) -> String {
     let shown = without_password(url);
     match shown.split_once("://") {
@@ -143,7 +144,7 @@ pub fn server(url: &str) -> String {
             let end = rest.find(['?', '#']).unwrap_or(rest.len());
             format!("{scheme}://{}", rest[..end].trim_end_matches('/'))
         }
-        // A path: nothing in it has a meaning of its own.
+        // A path: no character in it is special.
         None => shown,
     }
 }
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_broker_goes_before_the_embedded_one() {
+    fn a_configured_broker_takes_precedence_over_the_embedded_one() {
         let (_folder, config) = config("mqtt://127.0.0.1:1");
         let embedded = BrokerState::of_this_process("mqtt://127.0.0.1:2");
         embedded.write(&config.layout).expect("state can be written");
@@ -187,17 +188,17 @@ mod tests {
     #[test]
     fn a_later_process_with_the_brokers_pid_is_not_the_broker() {
         let (_folder, config) = config("");
-        let mut gone = BrokerState::of_this_process("mqtt://127.0.0.1:2");
-        gone.process.start_time += 1;
-        gone.write(&config.layout).expect("state can be written");
+        let mut expired = BrokerState::of_this_process("mqtt://127.0.0.1:2");
+        expired.process.start_time += 1;
+        expired.write(&config.layout).expect("state can be written");
         assert!(matches!(broker(&config), Err(AddressError::Ended { .. })));
-        // Nor does it take back what another broker has written.
+        // Nor does it remove what another broker has written.
         BrokerState::of_this_process("mqtt://127.0.0.1:3").remove(&config.layout).expect("nothing to remove");
-        assert_eq!(BrokerState::read(&config.layout).expect("readable"), Some(gone));
+        assert_eq!(BrokerState::read(&config.layout).expect("readable"), Some(expired));
     }
 
     #[test]
-    fn a_state_that_is_none_is_named() {
+    fn an_unreadable_broker_state_is_named() {
         let (_folder, config) = config("");
         files::create_dir_all(&config.layout.state()).expect("state/");
         files::write_atomic(&config.layout.broker_state(), b"{").expect("a torn state");
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_the_same_whoever_asks_and_with_which_options() {
+    fn a_server_is_the_same_for_every_user_and_all_options() {
         for (url, expected) in [
             ("mongodb://user:p@ss@a,b/?replicaSet=rs0", "mongodb://a,b"),
             ("mongodb://a,b", "mongodb://a,b"),

@@ -1,25 +1,25 @@
-//! Checks that several parts of a config have in common.
+//! Checks that several parts of a config share.
 
 use mysimbdp_model::units::Period;
 use regex::Regex;
 
-use super::place::Path;
+use super::location::Path;
 use super::problems::Problems;
 
-/// A regular expression that the whole name must match.
+/// Compiles a regular expression that the whole name must match.
 pub(super) fn pattern(problems: &mut Problems<'_>, path: &Path, pattern: &str) -> Regex {
-    // First as it is written: in `a)|(b` the parentheses of the anchored form would match up.
+    // First as it is written: `a)|(b` is invalid, but its parentheses would match up in the anchored form.
     let compiled = Regex::new(pattern).and_then(|_| Regex::new(&format!(r"\A(?:{pattern})\z")));
     compiled.unwrap_or_else(|error| {
         let text = error.to_string();
-        // The library draws where it happened, over several lines; the last says what.
+        // The library's message points at the position over several lines; only the last one says what is wrong.
         let what = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         problems.value(path, format!("{pattern:?} is no regular expression: {what}"));
         never()
     })
 }
 
-/// Matches no text: stands in for what could not be compiled.
+/// Matches no text: a placeholder for an expression that could not be compiled.
 fn never() -> Regex {
     Regex::new(r"[^\s\S]").expect("an empty class is a valid expression")
 }
@@ -30,7 +30,7 @@ pub(super) fn not_zero(problems: &mut Problems<'_>, path: &Path, period: Period)
     }
 }
 
-/// What is said of each of `parts` under `key` must be said of no other; reports the second.
+/// Requires that the values of `key` are unique among `parts`; the second of two equal ones is reported.
 pub(super) fn unique<'a>(
     problems: &mut Problems<'_>,
     parts: impl IntoIterator<Item = (&'a Path, &'a str)>,

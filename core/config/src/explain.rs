@@ -1,19 +1,19 @@
-//! Says in our own words what the schema has against a value, and what it allows.
+//! Turns schema violations into our own messages: what is wrong with a value, and what is allowed.
 
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use serde_json::Value;
 
-use super::place::Path;
+use super::location::Path;
 use super::problems::Problems;
 
-/// The schema's own sentence about what a text may be, which editors show too.
+/// The schema's description of the texts it allows, which editors show too.
 pub(super) const ALLOWED_TEXT: &str = "patternErrorMessage";
 
 /// A value is quoted up to this many characters.
 const QUOTED_MAX: usize = 60;
 
-/// Adds the faults that `error` stands for; `path` is the value that it is about.
+/// Adds the faults that `error` stands for; `path` leads to the value concerned.
 pub(super) fn explain(problems: &mut Problems<'_>, schema: &Value, error: &ValidationError<'_>, path: &Path) {
     let here = subschema(schema, path);
     let value = quoted(error.instance());
@@ -61,12 +61,12 @@ pub(super) fn explain(problems: &mut Problems<'_>, schema: &Value, error: &Valid
         ValidationErrorKind::MinItems { limit } => {
             problems.value(path, format!("is too short: allowed is a list of {limit} or more"));
         }
-        // The schema uses no other keyword now; one that it will use is said in the validator's words.
+        // The schema uses no other keyword today; if one is added, the validator's own message is shown.
         _ => problems.value(path, error.to_string()),
     }
 }
 
-/// The part of the schema that is about the value at `path`.
+/// The part of the schema that describes the value at `path`.
 fn subschema<'a>(schema: &'a Value, path: &Path) -> Option<&'a Value> {
     let resolve = |part: &'a Value| match part.get("$ref").and_then(Value::as_str) {
         Some(reference) => schema.pointer(reference.trim_start_matches('#')),
@@ -90,7 +90,7 @@ fn unknown_key(key: &str, known: &[&str]) -> String {
     }
 }
 
-/// The values that an enumeration allows, however the schema writes them.
+/// The values that an enumeration allows, whichever way the schema writes them.
 fn options(schema: Option<&Value>) -> Vec<&str> {
     let Some(schema) = schema else { return Vec::new() };
     let list = |name: &str| schema.get(name).and_then(Value::as_array).into_iter().flatten();
@@ -109,7 +109,8 @@ fn unknown_option(value: &Value, options: &[&str]) -> String {
     }
 }
 
-/// The one that `text` was probably meant to be: at most two slips of the finger away, and not a mere short word.
+/// The name that `text` was probably meant to be: at most two typos away, and longer than twice their number, as any
+/// short word resembles another.
 fn nearest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |name: &str| strsim::osa_distance(&text.to_lowercase(), name);
     let (distance, name) = known.iter().map(|name| (distance(name), *name)).min()?;
@@ -143,7 +144,7 @@ fn type_names(kind: &TypeKind) -> String {
     }
 }
 
-/// The value as JSON, on one line and not too long.
+/// The value as JSON, on one line and shortened to [`QUOTED_MAX`].
 pub(super) fn quoted(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(QUOTED_MAX) {

@@ -1,26 +1,30 @@
-//! Faults of a config, each with its place.
+//! Faults of a config, each with its location.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::place::Place;
+use super::location::SourceLocation;
 
 /// One thing that is wrong with a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// From 1.
+    /// Counted from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// Counted from 1, in characters.
     pub column: usize,
-    /// Where it is, as `clients[0].apps[1].command`; empty for the file as a whole.
+    /// Path of the value, such as `clients[0].apps[1].command`; empty for the file as a whole.
     pub path: String,
-    /// What is wrong and what is allowed.
+    /// What is wrong, and what is allowed.
     pub message: String,
 }
 
 impl Fault {
-    pub(super) fn new(place: Place, path: &super::place::Path, message: impl Into<String>) -> Self {
-        Self { line: place.line, column: place.column, path: path.to_string(), message: message.into() }
+    pub(super) fn new(
+        location: SourceLocation,
+        path: &super::location::Path,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { line: location.line, column: location.column, path: path.to_string(), message: message.into() }
     }
 }
 

@@ -1,17 +1,17 @@
-//! Globs for names of files.
+//! Globs for file names.
 //!
-//! Compiled, a glob is a regex of about 20 KiB. Most are only text, `*` and `?`: these are matched as they stand, so
-//! that thousands of clients need little memory.
+//! A compiled glob is a regex of about 20 KiB. Most globs consist only of text, `*` and `?`: these are matched without
+//! compiling them, so that thousands of clients need little memory.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::place::Path;
+use super::location::Path;
 use super::problems::Problems;
 
-/// A name matches where one of the globs matches all of it.
+/// A set of globs. A name matches if one of the globs matches the whole name.
 #[derive(Clone, Debug, Default)]
 pub struct Globs {
     plain: Vec<Box<str>>,
@@ -19,13 +19,13 @@ pub struct Globs {
 }
 
 impl Globs {
-    /// Never fails to give a set: what does not compile has been reported, and the set is not used.
+    /// Always returns a set: a glob that does not compile is reported to `problems`, and the set is then not used.
     pub(super) fn compile(problems: &mut Problems<'_>, path: &Path, texts: &[String]) -> Self {
-        let (mut plain, mut rest) = (Vec::new(), GlobSetBuilder::new());
+        let (mut plain, mut uncompiled) = (Vec::new(), GlobSetBuilder::new());
         let mut is_plain = true;
         for (index, text) in texts.iter().enumerate() {
             let path = path.index(index);
-            // File names hold no separator: a glob with one would never match, silently.
+            // File names contain no separator: a glob with one would silently never match.
             if text.contains('/') || text.is_empty() {
                 problems.value(
                     &path,
@@ -36,7 +36,7 @@ impl Globs {
             } else {
                 match GlobBuilder::new(text).literal_separator(true).build() {
                     Ok(glob) => {
-                        rest.add(glob);
+                        uncompiled.add(glob);
                         is_plain = false;
                     }
                     Err(error) => problems.value(&path, format!("{text:?} is no glob: {}", error.kind())),
@@ -44,7 +44,7 @@ impl Globs {
             }
         }
         let compiled = (!is_plain).then(|| {
-            rest.build().unwrap_or_else(|error| {
+            uncompiled.build().unwrap_or_else(|error| {
                 problems.value(path, format!("cannot be compiled: {}", error.kind()));
                 GlobSet::empty()
             })
@@ -52,8 +52,8 @@ impl Globs {
         Self { plain, compiled }
     }
 
-    /// An extension is compared without case, as `files.extensions` is: the name matches also if it would with its
-    /// extension in lower or in upper case.
+    /// Returns whether a glob matches. The extension is compared without case, like those of `files.extensions`: the name
+    /// also matches if it would with its extension in lower or in upper case.
     pub fn is_match(&self, name: impl AsRef<OsStr>) -> bool {
         let name = name.as_ref().as_bytes();
         self.is_match_exactly(name) || other_cases(name).iter().any(|name| self.is_match_exactly(name))
@@ -65,7 +65,7 @@ impl Globs {
     }
 }
 
-/// The name with its extension in lower and in upper case, if there is a letter in it.
+/// The name with its extension in lower and in upper case; nothing if the extension has no letter.
 fn other_cases(name: &[u8]) -> Vec<Vec<u8>> {
     let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else { return Vec::new() };
     let (stem, extension) = name.split_at(dot);
@@ -77,15 +77,16 @@ fn other_cases(name: &[u8]) -> Vec<Vec<u8>> {
         .to_vec()
 }
 
-/// Whether `*` and `?` are all that is special in it. A dot at its end is special to the compiled ones.
+/// Whether `*` and `?` are the only special characters. A dot at the end is special to compiled globs.
 fn can_be_plain(glob: &str) -> bool {
     !glob.contains(['[', ']', '{', '}', ',', '!', '\\']) && !glob.contains("**") && !glob.ends_with('.')
 }
 
-/// `?` is one byte, as it is in compiled globs. Only the last `*` is tried anew: what those before it took can stay.
+/// Matches a plain glob. `?` is one byte, as in compiled globs. Backtracking is limited to the last `*`: what earlier ones
+/// have matched need not change.
 fn matches(glob: &[u8], name: &[u8]) -> bool {
     let (mut at, mut read) = (0, 0);
-    // Behind the last `*`, and where the name goes on behind what it takes.
+    // The positions after the last `*` in the glob, and in the name after what it has matched so far.
     let mut star: Option<(usize, usize)> = None;
     while read < name.len() {
         match glob.get(at) {
@@ -122,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plain_glob_means_what_it_means_compiled(glob in "[ab.ü*?-]{1,8}", names in prop::collection::vec("[ab.ü\n/-]{0,10}", 20)) {
+        fn a_plain_glob_matches_like_a_compiled_one(glob in "[ab.ü*?-]{1,8}", names in prop::collection::vec("[ab.ü\n/-]{0,10}", 20)) {
             prop_assume!(can_be_plain(&glob));
             let compiled = compiled(&glob);
             for name in names.iter().chain([&glob]) {
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extension_matches_in_either_case_and_a_stem_in_its_own() {
+    fn an_extension_matches_in_either_case_and_a_stem_only_in_its_own() {
         let globs = |glob: &str| match can_be_plain(glob) {
             true => Globs { plain: vec![glob.into()], compiled: None },
             false => Globs { plain: Vec::new(), compiled: Some(compiled(glob)) },

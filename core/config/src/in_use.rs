@@ -1,7 +1,8 @@
-//! The config that the running processes go on with while they refuse the file: for what must go on, too.
+//! The config that the running processes keep using while they refuse the file: for commands that must work meanwhile,
+//! too.
 //!
-//! Each process keeps the text that it runs on in `state/`; all of them run on the same one, but for moments. It is read
-//! only where a process runs, so one that is left over is no harm.
+//! Each process keeps the text that it runs on in `state/`; all of them run on the same one, except for moments. The
+//! text is read only if a process runs, so a leftover one does no harm.
 
 use std::path::{Path, PathBuf};
 
@@ -11,33 +12,33 @@ use serde_json::Value;
 
 use super::{Config, Faults, live, root_note, validate};
 
-/// What the processes run on whose config has been `file`; `None` if none of them runs.
+/// Loads the config of the running processes that were started with `file`; `None` if none of them runs.
 pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
     let by_the_file = || root_note::running(&Layout::new(data_root(file)?), |_| true);
     let follower = root_note::follower(file).or_else(by_the_file)?;
-    kept(file, &follower.layout.config_in_use(), variable)
+    parse_kept(file, &follower.layout.config_in_use(), variable)
 }
 
-/// What a process starts on that takes the place of one that ended: what the file says, unless the processes that
-/// run on what is kept in `in_use` refuse it.
+/// Loads the config of a process that replaces one that ended: the file, unless the processes that run on the config kept
+/// in `in_use` refuse it.
 pub(super) fn load_again(
     file: &Path,
     in_use: &Path,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Faults> {
-    let said = validate::load(file, &variable);
-    match kept(file, in_use, variable) {
-        Some(running) => Ok(live::judge(&running, said).1.unwrap_or(running)),
-        None => said,
+    let from_file = validate::load(file, &variable);
+    match parse_kept(file, in_use, variable) {
+        Some(running) => Ok(live::compare(&running, from_file).1.unwrap_or(running)),
+        None => from_file,
     }
 }
 
-fn kept(file: &Path, in_use: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
+fn parse_kept(file: &Path, in_use: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
     let text = files::read_to_string(in_use).ok()?;
     validate::parse(file, &text, variable).ok()
 }
 
-/// The data root as far as the file says it, whatever else is wrong there.
+/// The data root that the file names, as far as it can be read, whatever else is wrong there.
 fn data_root(file: &Path) -> Option<PathBuf> {
     let text = files::read_to_string(file).unwrap_or_default();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

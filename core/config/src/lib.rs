@@ -1,8 +1,8 @@
-//! The configuration: written as [`settings`], used as [`Config`], refused as [`Faults`].
+//! The configuration: parsed into [`settings`], validated into a [`Config`], or refused with [`Faults`].
 //!
-//! 1. [`Config::load`] reads `config.json` and the environment, without any effect;
-//! 2. syntax, schema and meaning are checked, and *all* faults are listed with line, column and what is allowed;
-//! 3. what comes out cannot be wrong any more: globs and expressions are compiled, references are resolved.
+//! 1. [`Config::load`] reads `config.json` and the environment, without side effects;
+//! 2. syntax, schema and semantics are checked, and *all* faults are listed with line, column and what is allowed;
+//! 3. the resulting [`Config`] is valid: globs and regular expressions are compiled, references are resolved.
 
 pub mod address;
 mod checks;
@@ -11,7 +11,7 @@ mod fault;
 mod globs;
 pub(crate) mod in_use;
 pub mod live;
-mod place;
+mod location;
 mod problems;
 pub mod process_status;
 mod program;
@@ -43,7 +43,7 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::Format;
 use mysimbdp_model::topic::Topics;
 
-/// The environment variables that go before `config.json`.
+/// The environment variables that take precedence over `config.json`.
 pub const BROKER_VARIABLE: &str = "MYSIMBDP_BROKER";
 pub const BROKER_PASSWORD_VARIABLE: &str = "MYSIMBDP_BROKER_PASSWORD";
 pub const COREDMS_VARIABLE: &str = "MYSIMBDP_COREDMS";
@@ -53,7 +53,7 @@ pub const COREDMS_VARIABLE: &str = "MYSIMBDP_COREDMS";
 pub struct Config {
     pub layout: Layout,
     pub topics: Topics,
-    /// Without it the embedded broker is used, where `state/broker.json` says.
+    /// `None` if the embedded broker is used; `state/broker.json` then holds its address.
     pub broker_url: Option<String>,
     pub broker_keep_alive: Duration,
     /// `mongodb://…` or `sqlite:<absolute directory>`.
@@ -61,7 +61,7 @@ pub struct Config {
     pub rules: Rules,
     pub settings: settings::Settings,
     pub clients: BTreeMap<ClientId, Client>,
-    /// What this was read from.
+    /// The text that this was read from.
     pub(crate) text: Arc<str>,
     hash: String,
 }
@@ -85,7 +85,7 @@ pub struct Client {
     /// In lower case.
     pub extensions: Option<Vec<String>>,
     pub settle: Duration,
-    /// In bytes; `None` where the client has no micro-batching.
+    /// In bytes; `None` if the client has no micro-batching.
     pub block_bytes_max: Option<u64>,
     pub apps: Vec<App>,
     pub streams: Vec<Stream>,
@@ -115,23 +115,23 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Every fault of the file and of the variables. Whoever starts with a config that has faults exits with
+    /// Every fault of the file and of the variables. A process that is started with such a config exits with
     /// [`mysimbdp_model::exit::CONFIG`].
     pub fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Faults> {
         validate::load(file, variable)
     }
 
-    /// What the running processes go on with although `file` has faults; `None` if none of them runs.
+    /// The config that the running processes keep using although `file` has faults; `None` if none of them runs.
     pub fn in_use(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         in_use::load(file, variable)
     }
 
-    /// For a process that takes the place of one that ended: what `file` says, unless the processes that run on what
-    /// is kept in `in_use` refuse it, and then that.
+    /// Loads the config of a process that replaces one that ended: `file`, or the config kept in `in_use` if the
+    /// processes that run on that one refuse `file`.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`], and nothing is kept that is sound.
+    /// As [`Config::load`], if `in_use` does not hold a valid config either.
     pub fn load_again(
         file: &Path,
         in_use: &Path,
@@ -144,7 +144,7 @@ impl Config {
         self.clients.get(id)
     }
 
-    /// Tells the text that this was read from from any other: the XXH3 of its bytes.
+    /// Identifies the text that this was read from: the XXH3 of its bytes.
     pub fn hash(&self) -> &str {
         &self.hash
     }
@@ -156,7 +156,7 @@ fn hash_of(text: &str) -> String {
 }
 
 impl Client {
-    /// The app that a file of this name goes to: the first whose globs match.
+    /// The app that processes a file of this name: the first whose globs match.
     pub fn app_for(&self, file_name: &str) -> Option<&App> {
         self.apps.iter().find(|app| app.files.is_match(file_name))
     }
@@ -165,7 +165,7 @@ impl Client {
         self.apps.iter().find(|app| app.name == name)
     }
 
-    /// Whether the store itself removes documents of the collection when their time has come.
+    /// Whether the store itself removes documents of the collection when they expire.
     pub fn expires(&self, collection: &str) -> bool {
         self.settings.collections.get(collection).is_some_and(|settings| settings.expires)
     }

@@ -1,13 +1,13 @@
-//! The config of a running process: an edit of `config.json` is taken over, or refused, without a restart.
+//! The config of a running process: an edit of `config.json` is applied, or refused, without a restart.
 //!
-//! A process has two sides of it:
+//! There are two sides:
 //!
-//! 1. [`watch`] reads the file when it has changed or a reload is asked for, and [`judge`]s it:
-//!    - the same meaning, such as other white space: nothing happens;
-//!    - sound: offered to the process, and a status file says that it runs on it once it does;
-//!    - with faults, or with another value of a setting that only counts at the start: refused as a whole, so that
-//!      nothing is half old and half new. A WARN and the status file say why, until the file is right again.
-//! 2. [`LiveConfig`] is what the process's loop has: it takes an offer between two steps.
+//! 1. [`watch`] reads the file when it has changed or a reload is requested, and [`compare`]s it:
+//!    - the same semantics, such as an edit of white space: nothing happens;
+//!    - valid: it is offered to the process, and the status file says that the process runs on it once it does;
+//!    - with faults, or with a new value of a setting that is read only at the start: it is refused as a whole, so that
+//!      nothing is half old and half new. A WARN and the status file give the reason, until the file is valid again.
+//! 2. [`LiveConfig`] belongs to the process's loop, which takes an offer between two steps.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -16,34 +16,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysimbdp_platform::files::{self, Metadata};
-use mysimbdp_platform::sign::Sign;
+use mysimbdp_platform::notice::NoticeFile;
 use serde_json::Value;
 use tokio::sync::{Notify, watch as channel};
 
 use super::{Config, Faults, validate};
 use crate::process_status::ProcessStatus;
 
-/// Costs a look at the file's metadata.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Each check reads the file's metadata, and nothing else.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Sections that only count at the start: a connection, a lock or an open file hangs on each of their settings.
-const FROM_THE_START: [&str; 4] = ["broker", "coredms", "data_root", "logs"];
+/// Sections that are read only at the start: a connection, a lock or an open file depends on each of their settings.
+const FIXED_SECTIONS: [&str; 4] = ["broker", "coredms", "data_root", "logs"];
 
-/// The config that a process runs on, and the next one when it is offered.
+/// The config that a process runs on, and the next one once it is offered.
 #[derive(Debug)]
 pub struct LiveConfig {
     offered: channel::Receiver<Arc<Config>>,
     running: channel::Sender<Arc<Config>>,
 }
 
-/// The other side of a [`LiveConfig`]: offers configs, and sees which one the process runs on.
+/// The other side of a [`LiveConfig`]: offers configs, and knows which one the process runs on.
 #[derive(Debug)]
-pub struct Offers {
+pub struct ConfigOffers {
     offered: channel::Sender<Arc<Config>>,
     running: channel::Receiver<Arc<Config>>,
 }
 
-/// What the file says, compared with what the process runs on.
+/// How the config in the file differs from the one that the process runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Edit {
     None,
@@ -52,19 +52,19 @@ pub(super) enum Edit {
 }
 
 impl LiveConfig {
-    /// Both sides of a config that begins as `config`.
-    pub fn new(config: Arc<Config>) -> (Self, Offers) {
+    /// Returns both sides; the process runs on `config` at first.
+    pub fn new(config: Arc<Config>) -> (Self, ConfigOffers) {
         let (offered, offers) = channel::channel(Arc::clone(&config));
         let (running, runs) = channel::channel(config);
-        (Self { offered: offers, running }, Offers { offered, running: runs })
+        (Self { offered: offers, running }, ConfigOffers { offered, running: runs })
     }
 
-    /// What the process runs on.
+    /// The config that the process runs on.
     pub fn running(&self) -> Arc<Config> {
         Arc::clone(&self.running.borrow())
     }
 
-    /// Waits for the next offer, for ever if there will be none. May be dropped and called again.
+    /// Waits for the next offer, for ever if there is none. Cancel safe.
     pub async fn offer(&mut self) -> Arc<Config> {
         match self.offered.changed().await {
             Ok(()) => Arc::clone(&self.offered.borrow_and_update()),
@@ -72,13 +72,13 @@ impl LiveConfig {
         }
     }
 
-    /// What the process runs on, for parts of it that have a loop of their own.
+    /// The config that the process runs on, for parts of it that have a loop of their own.
     pub fn follow(&self) -> channel::Receiver<Arc<Config>> {
         self.running.subscribe()
     }
 
-    /// The process runs on this from now on.
-    pub fn taken_over(&self, config: &Arc<Config>) {
+    /// Records that the process runs on this config from now on.
+    pub fn set_running(&self, config: &Arc<Config>) {
         self.running.send_replace(Arc::clone(config));
     }
 }
@@ -90,11 +90,11 @@ impl From<Arc<Config>> for LiveConfig {
     }
 }
 
-impl Offers {
-    /// Offers a config; returns when the process runs on it.
+impl ConfigOffers {
+    /// ConfigOffers a config; returns once the process runs on it.
     pub async fn offer(&mut self, config: Arc<Config>) {
         self.offered.send_replace(Arc::clone(&config));
-        // It fails only if the process is about to end.
+        // Fails only if the process is about to end.
         let _ = self.running.wait_for(|running| Arc::ptr_eq(running, &config)).await;
     }
 
@@ -103,54 +103,54 @@ impl Offers {
     }
 }
 
-/// Watches `file` for the process behind `offers`, until it is dropped. `reload` has it read the file at once.
+/// Watches `file` for the process behind `offers`, until this future is dropped. `reload` makes it read the file at once.
 pub async fn watch(
     file: PathBuf,
-    mut offers: Offers,
+    mut offers: ConfigOffers,
     variable: impl Fn(&str) -> Option<String>,
     reload: Arc<Notify>,
     mut status: ProcessStatus,
-    mut notice: Sign,
+    mut notice: NoticeFile,
 ) -> Infallible {
-    let mut told = Edit::None;
-    // Not known yet: the file may have been edited before this was called.
-    let mut judged: Option<Metadata> = None;
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    let mut before: Option<Metadata> = None;
+    let mut reported = Edit::None;
+    // `None` at first: the file may have been edited before this was called.
+    let mut last_read: Option<Metadata> = None;
+    let mut tick = tokio::time::interval(CHECK_EVERY);
+    let mut previous: Option<Metadata> = None;
     loop {
-        let is_asked = tokio::select! {
+        let is_requested = tokio::select! {
             _ = tick.tick() => false,
             () = reload.notified() => true,
         };
-        status.goes_on();
+        status.heartbeat();
         let now = files::metadata(&file).ok();
-        // Twice the same: it is not being written at this moment.
-        let rests = is_same(now.as_ref(), before.as_ref());
-        let is_new = !is_same(now.as_ref(), judged.as_ref());
-        before = now;
-        if !is_asked && (!rests || !is_new) {
+        // The same twice in a row: it is not being written at the moment.
+        let is_stable = is_same(now.as_ref(), previous.as_ref());
+        let is_new = !is_same(now.as_ref(), last_read.as_ref());
+        previous = now;
+        if !is_requested && (!is_stable || !is_new) {
             continue;
         }
         let running = offers.running();
         let (hash, loaded) = match files::read_to_string(&file) {
             Ok(text) => {
                 let hash = super::hash_of(&text);
-                // Mostly nothing was edited since the start: then the memory for a second config is saved.
-                let is_another = hash != running.hash();
-                (hash, is_another.then(|| validate::parse(&file, &text, &variable)))
+                // The file has usually not been edited since the start: this saves the memory for a second config.
+                let is_different = hash != running.hash();
+                (hash, is_different.then(|| validate::parse(&file, &text, &variable)))
             }
-            // What the machine lacks is no fault of the file's: it is looked at again.
+            // A lack of resources is not a fault of the file: it is read again at the next check.
             Err(error) if error.is_exhausted() => continue,
             Err(error) => (super::hash_of(""), Some(Err(validate::unreadable(&file, &error)))),
         };
-        judged = before.clone();
-        let (edit, config) = loaded.map_or((Edit::None, None), |loaded| judge(&running, loaded));
-        if edit != told {
-            tell(&file, &edit);
+        last_read = previous.clone();
+        let (edit, config) = loaded.map_or((Edit::None, None), |loaded| compare(&running, loaded));
+        if edit != reported {
+            log_edit(&file, &edit);
             notice.show(edit.notice(&file));
         }
         match &edit {
-            Edit::Refused { reason } => status.refuses(hash, reason),
+            Edit::Refused { reason } => status.set_refused(hash, reason),
             Edit::None | Edit::Sound { .. } => {
                 let config = match config {
                     Some(config) => {
@@ -160,10 +160,10 @@ pub async fn watch(
                     }
                     None => running,
                 };
-                status.runs_on(&config);
+                status.set_running(&config);
             }
         }
-        told = if matches!(edit, Edit::Refused { .. }) { edit } else { Edit::None };
+        reported = if matches!(edit, Edit::Refused { .. }) { edit } else { Edit::None };
     }
 }
 
@@ -175,8 +175,8 @@ fn is_same(one: Option<&Metadata>, other: Option<&Metadata>) -> bool {
     }
 }
 
-/// What the loaded config is to a process that runs on `running`, and the config itself unless it is refused.
-pub(super) fn judge(running: &Config, loaded: Result<Config, Faults>) -> (Edit, Option<Config>) {
+/// Compares the loaded config with the one that the process runs on; also returns it, unless it is refused.
+pub(super) fn compare(running: &Config, loaded: Result<Config, Faults>) -> (Edit, Option<Config>) {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(faults) => {
@@ -184,7 +184,7 @@ pub(super) fn judge(running: &Config, loaded: Result<Config, Faults>) -> (Edit, 
             return (Edit::Refused { reason }, None);
         }
     };
-    let (old, new) = (written(running), written(&loaded));
+    let (old, new) = (as_json(running), as_json(&loaded));
     let fixed = fixed_settings_that_differ(&old, &new);
     if !fixed.is_empty() {
         let reason = format!("it needs a restart, as these count from the start only: {}", fixed.join(", "));
@@ -195,7 +195,7 @@ pub(super) fn judge(running: &Config, loaded: Result<Config, Faults>) -> (Edit, 
     (edit, Some(loaded))
 }
 
-/// By name, such as `broker.url`.
+/// The names of settings, such as `broker.url`, that differ and are read only at the start.
 fn fixed_settings_that_differ(old: &Value, new: &Value) -> Vec<String> {
     let of_section = |section: &str| match (&old[section], &new[section]) {
         (Value::Object(_), Value::Object(_)) => {
@@ -205,7 +205,7 @@ fn fixed_settings_that_differ(old: &Value, new: &Value) -> Vec<String> {
         (old, new) if old != new => vec![section.to_owned()],
         _ => Vec::new(),
     };
-    FROM_THE_START.into_iter().flat_map(of_section).collect()
+    FIXED_SECTIONS.into_iter().flat_map(of_section).collect()
 }
 
 fn keys_that_differ<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
@@ -214,8 +214,8 @@ fn keys_that_differ<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
     all.filter(|key| *key != "$schema" && old.get(key) != new.get(key)).collect()
 }
 
-/// With all defaults filled in, so that only what it means counts.
-fn written(config: &Config) -> Value {
+/// The settings as JSON, with all defaults filled in, so that only their semantics count.
+fn as_json(config: &Config) -> Value {
     serde_json::to_value(&config.settings).expect("the settings came from JSON")
 }
 
@@ -226,7 +226,7 @@ impl Edit {
     }
 }
 
-fn tell(file: &Path, edit: &Edit) {
+fn log_edit(file: &Path, edit: &Edit) {
     let file = file.display();
     match edit {
         Edit::None => tracing::info!(%file, "config file says again what this process runs on"),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn edit_to(text: &str) -> Edit {
-        judge(&config(OLD).expect("a sound config"), config(text)).0
+        compare(&config(OLD).expect("a sound config"), config(text)).0
     }
 
     fn with(section: &str) -> String {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_means_something_else_is_taken_over() {
+    fn only_a_change_of_semantics_is_applied() {
         assert_eq!(edit_to(&OLD.replace(' ', "\n")), Edit::None);
         assert_eq!(edit_to(&with(r#""fetchdata": {"settle": "1000ms"}"#)), Edit::None);
         let edited = with(r#""rules": {"file_name_bytes_max": 9}, "fetchdata": {"settle": "9s"}"#);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_from_the_start_only_is_refused_by_name() {
+    fn a_setting_that_is_read_only_at_the_start_is_refused_by_name() {
         for (section, name) in [
             (r#""broker": {"url": "mqtt://other:1883"}"#, "broker.url"),
             (r#""broker": {"topic_prefix": "other"}"#, "broker.topic_prefix"),
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn all_faults_are_told_in_one_line() {
+    fn all_faults_are_reported_in_one_line() {
         for text in [r#"{"clients": [{"id": "A"}], "rule": {}}"#, "{", ""] {
             let Edit::Refused { reason } = edit_to(text) else { panic!("{text} is taken for sound") };
             assert!(reason.contains("config.json:1:") && !reason.contains('\n'), "{reason}");
@@ -290,13 +290,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_offer_is_done_when_the_process_runs_on_it() {
+    async fn an_offer_completes_when_the_process_runs_on_it() {
         let (mut live, mut offers) = LiveConfig::new(Arc::new(config(OLD).expect("a sound config")));
         let next = Arc::new(config(&OLD.replace("\"a\"", "\"b\"")).expect("a sound config"));
         let process = async {
             let offered = live.offer().await;
             assert!(!Arc::ptr_eq(&live.running(), &offered), "it runs on the old one until it says so");
-            live.taken_over(&offered);
+            live.set_running(&offered);
         };
         tokio::join!(offers.offer(Arc::clone(&next)), process);
         assert!(Arc::ptr_eq(&live.running(), &next));

@@ -1,7 +1,7 @@
-//! What is found wrong while a config is checked, gathered until all of it has been looked at.
+//! Collects the faults of a config until all of it has been checked.
 
 use super::Fault;
-use super::place::{Path, Place, Source};
+use super::location::{Path, Source, SourceLocation};
 
 /// The faults found so far.
 pub(super) struct Problems<'a> {
@@ -14,24 +14,24 @@ impl<'a> Problems<'a> {
         Self { source, faults: source.duplicate_keys() }
     }
 
-    /// The text that is checked.
+    /// The text that is being checked.
     pub(super) fn text(&self) -> &str {
         self.source.text()
     }
 
-    /// The value at `path` is wrong.
+    /// Reports that the value at `path` is wrong.
     pub(super) fn value(&mut self, path: &Path, message: impl Into<String>) {
         self.faults.push(Fault::new(self.source.value(path), path, message));
     }
 
-    /// The key that `path` ends in is wrong.
+    /// Reports that the last key of `path` is wrong.
     pub(super) fn key(&mut self, path: &Path, message: impl Into<String>) {
         self.faults.push(Fault::new(self.source.key(path), path, message));
     }
 
-    /// An environment variable is wrong; it has no place in the file.
+    /// Reports that an environment variable is wrong; it has no location in the file.
     pub(super) fn variable(&mut self, name: &str, message: impl Into<String>) {
-        self.faults.push(Fault::new(Place::START, &Path::default().key(name), message));
+        self.faults.push(Fault::new(SourceLocation::START, &Path::default().key(name), message));
     }
 
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Vec<Fault>> {

@@ -1,6 +1,6 @@
 //! Which config each of the platform's processes runs on, and whether it runs at all.
 //!
-//! A process says it in a status file and holds a lock for as long as it is at work; [`find`] puts the two together.
+//! A process writes a status file, and holds a lock for as long as it works; [`find`] combines the two.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::address;
 use crate::{BROKER_VARIABLE, COREDMS_VARIABLE, Config, root_note};
 
-/// What a process says about itself.
+/// What a process reports about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningProcess {
     pub role: String,
@@ -26,16 +26,17 @@ pub struct RunningProcess {
     pub process: ProcessId,
     pub started_at: Timestamp,
     pub config: ConfigInUse,
-    /// The file that it follows. Absent in what older processes say, and the embedded broker follows none.
+    /// The config file that it follows. Absent from the status of older processes; the embedded broker follows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_file: Option<PathBuf>,
-    /// The `up` that has started it.
+    /// The `up` process that started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<ProcessId>,
-    /// The config file has been edited, and this process does not take it over.
+    /// The edited config file, if this process refuses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedConfig>,
-    /// How long nothing was heard of it. Of a stage that is a second; the embedded broker says nothing after its start.
+    /// Time since its last sign of life. Normally about a second for a stage; the embedded broker gives none after its
+    /// start.
     #[serde(skip)]
     pub silent: Duration,
 }
@@ -46,13 +47,13 @@ pub struct ConfigInUse {
     /// See [`Config::hash`].
     pub hash: String,
     pub since: Timestamp,
-    /// Where the store is, without password and options. Absent in what older processes say.
+    /// The store's address, without password and options. Absent from the status of older processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coredms: Option<String>,
-    /// The same of a broker that is not the embedded one.
+    /// The broker's address, likewise; `None` for the embedded broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<String>,
-    /// Its own database. Absent in what older processes say, as the next.
+    /// The platform's own database. Absent from the status of older processes, like `topic_prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,16 +61,16 @@ pub struct ConfigInUse {
 }
 
 impl RunningProcess {
-    /// Whether the `up` that has started it has ended. Then it ends, too, when its work is done.
+    /// Whether the `up` process that started it has ended. If so, it ends too, once its work is done.
     pub fn is_orphan(&self) -> bool {
         self.supervisor.is_some_and(|supervisor| !supervisor.alive())
     }
 }
 
 impl ConfigInUse {
-    /// What differs, in words, if whoever goes by `config` would talk to another store or broker.
-    pub fn elsewhere(&self, config: &Config) -> Option<String> {
-        // An older process says nothing.
+    /// Describes the difference if a process that uses `config` would connect to another store or broker.
+    pub fn difference(&self, config: &Config) -> Option<String> {
+        // The status of an older process does not say.
         let store = self.coredms.as_deref()?;
         let mine = address::server(&config.coredms_url);
         differs("store", store, &mine, &remedy(COREDMS_VARIABLE, "coredms"))
@@ -77,12 +78,12 @@ impl ConfigInUse {
                 let mine = &config.settings.coredms.database;
                 differs("database", self.database.as_ref()?, mine, "set coredms.database as it is there")
             })
-            .or_else(|| self.other_broker(config))
+            .or_else(|| self.broker_difference(config))
     }
 
-    /// The same, of the broker and the topics there alone.
-    pub fn other_broker(&self, config: &Config) -> Option<String> {
-        // An older process says nothing, of the store neither.
+    /// Like [`ConfigInUse::difference`], for the broker and its topics alone.
+    pub fn broker_difference(&self, config: &Config) -> Option<String> {
+        // The status of an older process names neither store nor broker.
         self.coredms.as_ref()?;
         let other = match (&self.broker, config.broker_url.as_deref().map(address::server)) {
             (None, None) => None,
@@ -128,25 +129,25 @@ fn remedy(variable: &str, section: &str) -> String {
 /// A config that a process refuses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RefusedConfig {
-    /// See [`Config::hash`]; of no bytes if the file cannot be read.
+    /// See [`Config::hash`]; the hash of the empty text if the file cannot be read.
     pub hash: String,
     pub since: Timestamp,
     pub reason: String,
 }
 
-/// What is known of a process from outside.
+/// What other processes can tell about a process.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// `None`: it runs, and could not say more, such as on a full disk.
+    /// It runs; `None` if it could not write its status, for example on a full disk.
     Running(ProcessId, Option<Box<RunningProcess>>),
-    /// Its lock is held on another host, from where nobody can tell whether it runs.
-    Elsewhere {
+    /// Its lock is held by a process on another host, of which this host cannot tell whether it runs.
+    OnOtherHost {
         holder: String,
     },
     NotRunning,
 }
 
-/// Shows what this process runs on. Taken down when dropped.
+/// The status file that says what this process runs on. It is removed when this is dropped.
 #[derive(Debug)]
 pub struct ProcessStatus {
     file: StatusFile,
@@ -154,7 +155,7 @@ pub struct ProcessStatus {
 }
 
 impl ProcessStatus {
-    /// This process is `role`, runs on `config` and follows `file`.
+    /// The status of this process if it is `role`, runs on `config` and follows `file`.
     pub fn of_follower(config: &Config, file: &Path, role: &str) -> Self {
         let mut status = Self::new(config, role);
         status.status.config_file = root_note::absolute(file).ok();
@@ -163,7 +164,7 @@ impl ProcessStatus {
         status
     }
 
-    /// This process is `role` and runs on `config`.
+    /// The status of this process if it is `role` and runs on `config`.
     pub fn new(config: &Config, role: &str) -> Self {
         let now = clock::now();
         let mut status = Self {
@@ -184,8 +185,8 @@ impl ProcessStatus {
         status
     }
 
-    /// It runs on this config, which is also what the file says.
-    pub fn runs_on(&mut self, config: &Config) {
+    /// Records that the process runs on this config, which is also the one in the file.
+    pub fn set_running(&mut self, config: &Config) {
         self.status.refused = None;
         if self.status.config.hash != config.hash() {
             self.status.config = ConfigInUse::of(config);
@@ -194,15 +195,15 @@ impl ProcessStatus {
         self.show();
     }
 
-    /// It does not take over what the file says, whose hash is this.
-    pub fn refuses(&mut self, hash: String, reason: &str) {
+    /// Records that the process refuses the config in the file, which has this hash.
+    pub fn set_refused(&mut self, hash: String, reason: &str) {
         let reason = reason.chars().take(TEXT_CHARS_MAX).collect();
         self.status.refused = Some(RefusedConfig { hash, since: clock::now(), reason });
         self.show();
     }
 
-    /// It goes on. To be called every second.
-    pub fn goes_on(&self) {
+    /// Gives a sign of life. To be called every second.
+    pub fn heartbeat(&self) {
         self.file.touch();
     }
 
@@ -212,7 +213,7 @@ impl ProcessStatus {
     }
 }
 
-/// The parent of this process, if that is `up` on the same data root.
+/// The parent of this process, if it is `up` on the same data root.
 fn supervisor(config: &Config) -> Option<ProcessId> {
     let parent = ProcessId::of_pid(std::os::unix::process::parent_id())?;
     match find(&config.layout, ProcessKind::Up) {
@@ -230,34 +231,34 @@ fn keep(config: &Config) {
     }
 }
 
-/// Looks for the process of this kind.
+/// Finds the process of this kind.
 ///
 /// # Errors
 ///
-/// Its lock or the status files cannot be read, as by another user.
+/// Its lock or the status files cannot be read, for example by another user.
 pub fn find(layout: &Layout, kind: ProcessKind) -> Result<Found, FileError> {
     let pid = match lock::holder(&kind.locked_directory(layout), kind.name())? {
         Holder::Nobody => return Ok(Found::NotRunning),
-        Holder::Elsewhere(holder) => return Ok(Found::Elsewhere { holder }),
+        Holder::Elsewhere(holder) => return Ok(Found::OnOtherHost { holder }),
         Holder::Here(pid) => pid,
     };
     let Some(process) = ProcessId::of_pid(pid) else { return Ok(Found::NotRunning) };
-    let said = status_file::contents(layout)?;
-    let said = said.iter().filter_map(|said| {
-        let process = serde_json::from_slice::<RunningProcess>(&said.content).ok()?;
-        Some(RunningProcess { silent: age(said.at), ..process })
+    let contents = status_file::contents(layout)?;
+    let statuses = contents.iter().filter_map(|file| {
+        let status = serde_json::from_slice::<RunningProcess>(&file.content).ok()?;
+        Some(RunningProcess { silent: age(file.at), ..status })
     });
-    let mut said: Vec<RunningProcess> =
-        said.filter(|said| said.role == kind.name() && said.process.pid == pid).collect();
-    match said.iter().position(|said| said.process == process) {
-        Some(position) => Ok(Found::Running(process, Some(Box::new(said.swap_remove(position))))),
-        // A later process has the pid of the one that held the lock.
-        None if !said.is_empty() => Ok(Found::NotRunning),
+    let mut statuses: Vec<RunningProcess> =
+        statuses.filter(|status| status.role == kind.name() && status.process.pid == pid).collect();
+    match statuses.iter().position(|status| status.process == process) {
+        Some(position) => Ok(Found::Running(process, Some(Box::new(statuses.swap_remove(position))))),
+        // The pid of the process that held the lock has been reused by a later one.
+        None if !statuses.is_empty() => Ok(Found::NotRunning),
         None => Ok(Found::Running(process, None)),
     }
 }
 
-/// None, if the clock was set back since.
+/// Time since `at`; zero if it is unknown, or if the clock was set back since then.
 fn age(at: Option<SystemTime>) -> Duration {
     let at = at.and_then(|at| Timestamp::try_from(at).ok());
     let age = at.map(|at| clock::now().duration_since(at));
@@ -280,27 +281,27 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_known_by_its_lock_and_says_what_it_runs_on() {
+    fn a_process_is_found_by_its_lock_and_reports_what_it_runs_on() {
         let folder = tempfile::tempdir().expect("temporary directory");
         let config = config(folder.path());
-        let look = || find(&config.layout, KIND).expect("readable");
-        assert_eq!(look(), Found::NotRunning);
+        let find_now = || find(&config.layout, KIND).expect("readable");
+        assert_eq!(find_now(), Found::NotRunning);
         let _lock = Lock::take(&config.layout.staging(), KIND.name()).expect("free lock");
-        assert_eq!(look(), Found::Running(ProcessId::current(), None));
+        assert_eq!(find_now(), Found::Running(ProcessId::current(), None));
 
         let mut status = ProcessStatus::new(&config, KIND.name());
-        status.refuses("0123".to_owned(), &"faults \"\n".repeat(1000));
-        let Found::Running(_, Some(said)) = look() else { panic!("it runs and says so") };
-        assert_eq!((said.config.hash.as_str(), said.process), (config.hash(), ProcessId::current()));
-        let refused = said.refused.expect("refused");
+        status.set_refused("0123".to_owned(), &"faults \"\n".repeat(1000));
+        let Found::Running(_, Some(found)) = find_now() else { panic!("it runs and says so") };
+        assert_eq!((found.config.hash.as_str(), found.process), (config.hash(), ProcessId::current()));
+        let refused = found.refused.expect("refused");
         assert!(refused.hash == "0123" && refused.reason.chars().count() == TEXT_CHARS_MAX, "{refused:?}");
-        status.runs_on(&config);
-        let Found::Running(_, Some(said)) = look() else { panic!("it runs and says so") };
-        assert_eq!(said.refused, None);
+        status.set_running(&config);
+        let Found::Running(_, Some(found)) = find_now() else { panic!("it runs and says so") };
+        assert_eq!(found.refused, None);
     }
 
     #[test]
-    fn what_was_killed_or_is_elsewhere_does_not_count_as_running() {
+    fn a_process_that_was_killed_or_is_on_another_host_does_not_count_as_running() {
         let folder = tempfile::tempdir().expect("temporary directory");
         let config = config(folder.path());
         let lock = config.layout.staging().join(".batch-manager.lock");
@@ -312,10 +313,10 @@ mod tests {
         let host = lock::host();
         assert_eq!(found_with(&format!("pid 4294967295 on {host}\n")), Found::NotRunning);
         let holder = "pid 1 on a-host-that-is-no-more".to_owned();
-        assert_eq!(found_with(&format!("{holder}\n")), Found::Elsewhere { holder });
+        assert_eq!(found_with(&format!("{holder}\n")), Found::OnOtherHost { holder });
         assert_eq!(found_with(""), Found::NotRunning);
 
-        // Its pid is in use again: the one that held the lock had another start time.
+        // Its pid has been reused: the process that held the lock had another start time.
         let mut status = ProcessStatus::new(&config, KIND.name());
         status.status.process.start_time += 1;
         status.show();

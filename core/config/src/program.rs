@@ -1,4 +1,4 @@
-//! What the settings of an app or a stream mean: which of them go together, and which names can be used.
+//! Semantics of the settings of an app or a stream: which of them can be combined, and which names can be used.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use mysimbdp_store::sequences::{LOSSES, SEQUENCES};
 
 use super::checks::not_zero;
 use super::globs::Globs;
-use super::place::Path;
+use super::location::Path;
 use super::problems::Problems;
 use super::{App, Stream, settings};
 
-/// The collection that rejected records of every app go to.
+/// The collection for the rejected records of every app.
 pub const REJECTED: &str = "rejected";
 
-/// The environment variables that the platform sets begin with this; [`env::NUMBER_FIELDS`] alone is for the client to set.
+/// Prefix of the environment variables that the platform sets; clients may set none of them but [`env::NUMBER_FIELDS`].
 const OWN_VARIABLES: &str = "MYSIMBDP_";
 
 pub(super) fn app(problems: &mut Problems<'_>, path: &Path, app: &settings::App) -> App {
@@ -122,7 +122,7 @@ fn record_key(problems: &mut Problems<'_>, path: &Path, ids: Ids, fields: &[Stri
     }
     for (index, field) in fields.iter().enumerate() {
         let path = path.index(index);
-        // An app is given the names in one variable, with commas between them.
+        // An app gets the names in one variable, separated by commas.
         if field.is_empty()
             || field.contains([',', '.', '\0'])
             || field.starts_with('$')
@@ -140,12 +140,12 @@ fn record_key(problems: &mut Problems<'_>, path: &Path, ids: Ids, fields: &[Stri
 
 fn collection(problems: &mut Problems<'_>, path: &Path, written: Option<&str>, name: &str) -> String {
     let collection = written.unwrap_or(name);
-    let taken = [
+    let reserved = [
         (REJECTED, "where rejected records go"),
         (SEQUENCES, "where it is noted which messages are received"),
         (LOSSES, "where lost messages are listed"),
     ];
-    if let Some((name, what)) = taken.iter().find(|(name, _)| *name == collection) {
+    if let Some((name, what)) = reserved.iter().find(|(name, _)| *name == collection) {
         let path = path.key(if written.is_some() { "collection" } else { "name" });
         problems.value(&path, format!("{name:?} is {what}: allowed is any other collection"));
     }
@@ -154,7 +154,7 @@ fn collection(problems: &mut Problems<'_>, path: &Path, written: Option<&str>, n
 
 fn scaling(problems: &mut Problems<'_>, path: &Path, scaling: &settings::Scaling) {
     let (path, limits) = (path.key("thresholds"), &scaling.thresholds);
-    // The other way round every report would be both too slow and quick enough, and nothing would ever change.
+    // If they were the other way round, every report would be both too slow and quick enough, and nothing would ever change.
     if limits.down_processing_time >= limits.up_processing_time {
         let message = format!(
             "{} is not below up_processing_time: allowed is less than {}",

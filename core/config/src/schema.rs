@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::settings::Settings;
 
-/// The JSON Schema of `config.json`, as it lies in `docs/config.schema.json`.
+/// The JSON Schema of `config.json`, as committed in `docs/config.schema.json`.
 pub fn schema_json() -> String {
     format!("{:#}\n", schema())
 }
@@ -17,7 +17,8 @@ pub(super) fn schema() -> Value {
     settings.into_generator().into_root_schema_for::<Settings>().to_value()
 }
 
-/// An optional setting is left out, not set to `null`: one way to say it, and one message when it is said wrong.
+/// Removes `null` from the schema. An optional setting is left out, not set to `null`: there is one way to write it, and
+/// one message if it is written wrongly.
 fn simplify(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
     if let Some(Value::Array(types)) = object.get_mut("type") {
@@ -35,7 +36,7 @@ fn simplify(schema: &mut Schema) {
             object.extend(single);
         }
     }
-    // The default of a whole section only repeats what its settings say.
+    // The default of a whole section only repeats those of its settings.
     if object.get("default").is_some_and(|default| default.is_null() || default.is_object()) {
         object.remove("default");
     }
@@ -45,7 +46,7 @@ fn simplify(schema: &mut Schema) {
 mod tests {
     use super::*;
 
-    /// The committed copy is for editors and readers. To write it anew: `UPDATE_SCHEMA=1 cargo test -p mysimbdp-config`.
+    /// The committed copy is for editors and readers. To update it: `UPDATE_SCHEMA=1 cargo test -p mysimbdp-config`.
     #[test]
     #[allow(clippy::disallowed_methods)]
     fn the_committed_schema_is_that_of_the_types() {

@@ -1,4 +1,5 @@
-//! What a config of the right shape means: compiled, resolved against each other, and refused where it cannot work.
+//! The semantics of settings that satisfy the schema: they are compiled, resolved against each other, and refused if they
+//! cannot work.
 
 use std::path::{Path as FilePath, PathBuf};
 
@@ -10,19 +11,19 @@ use mysimbdp_model::units::{ByteSize, Period};
 use mysimbdp_platform::files;
 
 use super::checks::{not_zero, pattern, unique};
-use super::place::Path;
+use super::location::Path;
 use super::problems::Problems;
 use super::settings::{Broker, Settings};
 use super::structure::Readable;
 use super::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client, Config, Rules, tenant};
 
-/// What is kept of a log when it is rotated is an eighth of this: enough to see what went wrong.
+/// A rotation keeps an eighth of a log. An eighth of this is enough to see what went wrong.
 const LOG_BYTES_MIN: ByteSize = ByteSize::bytes(1 << 20);
 
 const BROKER_WITHOUT_USER: &str =
     "is a password, and the broker's address names no user: allowed is mqtt://user@host:port";
 
-/// Makes the config. Where something has been found its parts are left empty, and nobody may use it.
+/// Compiles the config. If a problem is found, parts of the config are empty, and it must not be used.
 pub(super) fn compile(
     problems: &mut Problems<'_>,
     readable: Readable,
@@ -65,7 +66,7 @@ pub(super) fn compile(
     }
 }
 
-/// Where all directories lie: absolute, so that it means the same to every process.
+/// The directory that holds all others: absolute, so that it is the same for every process.
 fn data_root(problems: &mut Problems<'_>, settings: &Settings, folder: &FilePath) -> PathBuf {
     let path = Path::default().key("data_root");
     let written = settings.data_root.as_deref().unwrap_or_default();
@@ -88,7 +89,7 @@ fn data_root(problems: &mut Problems<'_>, settings: &Settings, folder: &FilePath
     root
 }
 
-/// Refuses waits of no length, which would turn a loop into a busy one, and limits below their own start.
+/// Refuses waits of zero length, which would turn a loop into a busy one, and maxima below their initial value.
 fn durations(problems: &mut Problems<'_>, settings: &Settings) {
     let (batch, stream) = (&settings.batch_manager, &settings.stream_manager);
     for (section, key, period) in [
@@ -114,7 +115,7 @@ fn durations(problems: &mut Problems<'_>, settings: &Settings) {
                 .value(&path, format!("{max} is shorter than backoff_first: allowed is {first} and more"));
         }
     }
-    let (silence, least) = (settings.silence_max(), settings.silence_max_least());
+    let (silence, least) = (settings.silence_max(), settings.silence_max_min());
     if !silence.is_zero() && silence < least {
         let path = Path::default().key("stream_manager").key("silence_max");
         let allowed =
@@ -136,8 +137,8 @@ fn durations(problems: &mut Problems<'_>, settings: &Settings) {
     }
 }
 
-/// A message is one client's, and what the platform says is no message: no filter may take in both. What is said is said of
-/// filters that are written, as the default ones cannot be wrong.
+/// A message belongs to one client, and the platform's own topics belong to none: a filter must not match topics of
+/// another client or of the platform. Only filters in the file are reported, as the default ones cannot be wrong.
 fn topic_filters(problems: &mut Problems<'_>, topics: &Topics, clients: &[(&Path, Client)]) {
     for (position, (path, client)) in clients.iter().enumerate() {
         for (index, stream) in client.streams.iter().enumerate() {
@@ -151,7 +152,7 @@ fn topic_filters(problems: &mut Problems<'_>, topics: &Topics, clients: &[(&Path
                 problems.value(&path, format!("{filter:?} takes in {reserved}, which is not this client's: allowed are {ingest} and what is in it, and topics that are neither the platform's nor of a client other than {own}"));
                 continue;
             }
-            // Of two filters that are written the later one is told.
+            // If both filters are in the file, the later one is reported.
             let others = clients.iter().enumerate().filter(|(other, _)| *other != position);
             let overlapping = others
                 .flat_map(|(other, (_, client))| {
@@ -174,7 +175,7 @@ fn topic_filters(problems: &mut Problems<'_>, topics: &Topics, clients: &[(&Path
     }
 }
 
-/// Every stream is promised its `min`: together they must fit.
+/// Every stream is guaranteed its `min` instances: their sum must not exceed `instances_max`.
 fn instances(problems: &mut Problems<'_>, settings: &Settings) {
     let streams = settings.clients.iter().flat_map(|client| &client.streams);
     let promised: u32 = streams.map(|stream| stream.instances.min).sum();
@@ -229,7 +230,7 @@ fn coredms_url(
     chosen.unwrap_or_else(|| format!("sqlite:{}", Layout::new(root).embedded_store().display()))
 }
 
-/// The address of a store, complete. What is wrong with it is said without quoting it: it may hold a password.
+/// The complete address of a store. Errors do not quote the address, as it may contain a password.
 fn store(url: &str, root: &FilePath) -> Result<String, String> {
     const ALLOWED: &str = "allowed are mongodb://…, mongodb+srv://… and sqlite:<directory>";
     if let Some(directory) = url.strip_prefix("sqlite:") {

@@ -1,25 +1,25 @@
-//! Whether a config has the shape of its schema, and what of it can be read all the same.
+//! Checks a config against its schema, and reads the parts of it that are valid.
 //!
-//! A fault in one place must not hide those in others. So the parts that do not fit are reported and left out, and
-//! what remains is looked at for its meaning.
+//! A fault in one part must not hide those in others. So the parts that violate the schema are reported and left out, and
+//! the semantics of the remaining ones are checked.
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::paths::LocationSegment;
 use serde_json::{Map, Number, Value};
 
 use super::explain::explain;
-use super::place::Path;
+use super::location::Path;
 use super::problems::Problems;
 use super::settings::Settings;
 
 /// The settings that could be read.
 pub(super) struct Readable {
     pub(super) settings: Settings,
-    /// Where each of `settings.clients` stands in the file.
+    /// The path of each of `settings.clients` in the file.
     pub(super) client_paths: Vec<Path>,
 }
 
-/// Checks `value` against `schema`; `None` where too little is left to be read.
+/// Checks `value` against `schema`; returns `None` if too little of it is valid to be read.
 pub(super) fn check(problems: &mut Problems<'_>, schema: &Value, value: &Value) -> Option<Readable> {
     let root = Path::default();
     let validator = match jsonschema::validator_for(schema) {
@@ -38,10 +38,10 @@ pub(super) fn check(problems: &mut Problems<'_>, schema: &Value, value: &Value) 
         misfits.extend(unknown_keys(&error, &path).unwrap_or_else(|| vec![Misfit::Part(path.clone())]));
         explain(problems, schema, &error, &path);
     }
-    let mut rest = value.as_object()?.clone();
-    let client_paths = without(&mut rest, &misfits);
-    rest.values_mut().for_each(whole_numbers);
-    match serde_json::from_value(Value::Object(rest)) {
+    let mut remaining = value.as_object()?.clone();
+    let client_paths = remove_misfits(&mut remaining, &misfits);
+    remaining.values_mut().for_each(whole_numbers);
+    match serde_json::from_value(Value::Object(remaining)) {
         Ok(settings) => Some(Readable { settings, client_paths }),
         Err(error) => {
             problems.value(&root, error.to_string());
@@ -50,11 +50,11 @@ pub(super) fn check(problems: &mut Problems<'_>, schema: &Value, value: &Value) 
     }
 }
 
-/// What does not fit, and so is left out.
+/// A part that violates the schema, and so is left out.
 enum Misfit {
-    /// Only this key: what stands around it is not touched by it.
+    /// Only this key: its neighbours are not affected.
     Key(Path),
-    /// The client or the section that holds this.
+    /// The client or the section that contains this value.
     Part(Path),
 }
 
@@ -63,8 +63,8 @@ fn unknown_keys(error: &jsonschema::ValidationError<'_>, path: &Path) -> Option<
     Some(unexpected.iter().map(|key| Misfit::Key(path.key(key))).collect())
 }
 
-/// Takes the misfits out of `root`; returns the paths of the clients that are left.
-fn without(root: &mut Map<String, Value>, misfits: &[Misfit]) -> Vec<Path> {
+/// Removes the misfits from `root`; returns the paths of the remaining clients.
+fn remove_misfits(root: &mut Map<String, Value>, misfits: &[Misfit]) -> Vec<Path> {
     let mut broken_clients = Vec::new();
     for misfit in misfits {
         match misfit {
@@ -114,9 +114,9 @@ fn remove_key(root: &mut Map<String, Value>, steps: &[String]) {
     }
 }
 
-/// Turns `1.0` and `1e3` into `1` and `1000`: to the schema they are integers, to the types they are not.
+/// Turns `1.0` and `1e3` into `1` and `1000`: they are integers for the schema, but not for serde.
 fn whole_numbers(value: &mut Value) {
-    // Beyond this a float no longer tells neighbours apart.
+    // Beyond this, a float no longer represents every integer.
     const EXACT: f64 = 9_007_199_254_740_991.0;
     match value {
         Value::Number(number) if number.is_f64() => {

@@ -1,11 +1,11 @@
-//! What a client's settings mean: its rules for files compiled, and each of them able to match something.
+//! Semantics of a client's settings: its rules for files are compiled, and each of them must be able to match something.
 
 use mysimbdp_model::app::Ids;
 use mysimbdp_model::topic::Topics;
 
 use super::checks::{not_zero, pattern, unique};
 use super::globs::Globs;
-use super::place::Path;
+use super::location::Path;
 use super::problems::Problems;
 use super::settings::{self, OnDuplicate, Settings};
 use super::{App, Client, Stream, program};
@@ -75,7 +75,7 @@ pub(super) fn compile(
     }
 }
 
-/// In lower case, as they are compared.
+/// The extensions in lower case, in which they are compared.
 fn extensions(problems: &mut Problems<'_>, path: &Path, files: &settings::Files) -> Option<Vec<String>> {
     let extensions = files.extensions.as_ref()?;
     for (index, extension) in extensions.iter().enumerate() {
@@ -119,9 +119,9 @@ fn apps(
     let mut apps = Vec::new();
     for (index, (path, app)) in paths.iter().zip(&client.apps).enumerate() {
         let files = path.key("files");
-        let taken_by = |glob| client.apps[..index].iter().find(|earlier| takes(earlier, glob));
-        let takers: Option<Vec<_>> = app.files.iter().map(taken_by).collect();
-        if let Some(earlier) = takers.and_then(|takers| takers.first().copied()) {
+        let covered_by = |glob| client.apps[..index].iter().find(|earlier| covers(earlier, glob));
+        let covering: Option<Vec<_>> = app.files.iter().map(covered_by).collect();
+        if let Some(earlier) = covering.and_then(|covering| covering.first().copied()) {
             let message =
                 format!("match nothing that an app before it does not take, such as {:?}", earlier.name);
             problems.value(&files, message);
@@ -133,8 +133,8 @@ fn apps(
     apps
 }
 
-/// Whether `app` gets every file that `glob` matches; an app further on then gets none of them.
-fn takes(app: &settings::App, glob: &String) -> bool {
+/// Whether `app` gets every file that `glob` matches; a later app then gets none of them.
+fn covers(app: &settings::App, glob: &String) -> bool {
     app.files.iter().any(|own| own == "*" || own == "**" || own == glob)
 }
 
@@ -150,7 +150,7 @@ fn streams(
     for (path, stream) in paths.iter().zip(&client.streams) {
         streams.push(program::stream(problems, path, stream, topics.ingest_filter(&client.id)));
     }
-    // Members of one shared subscription: the messages would be split between the two, at random.
+    // Both would be members of one shared subscription, which would split the messages between them at random.
     let filters = streams.iter().map(|stream: &Stream| stream.topic_filter.as_str());
     unique(problems, paths.iter().zip(filters), "topic_filter");
     streams
@@ -160,7 +160,7 @@ fn paths(list: Path, length: usize) -> Vec<Path> {
     (0..length).map(|index| list.index(index)).collect()
 }
 
-/// A validator must be of a collection that holds documents of the client's apps.
+/// Collections that are configured must hold documents of the client's apps.
 fn collections(
     problems: &mut Problems<'_>,
     path: &Path,

@@ -1,4 +1,4 @@
-//! Configs that are wrong, and where and how that is said.
+//! Invalid configs, and the location and message of each fault.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ fn no_variable(_: &str) -> Option<String> {
     None
 }
 
-/// A folder with a `config.json` of this text.
+/// Creates a folder with a `config.json` that contains this text.
 fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("temporary directory");
     let file = folder.path().join("config.json");
@@ -22,39 +22,39 @@ fn faults(text: &str) -> Vec<String> {
     faults.to_string().lines().map(|line| line.replace(file.to_str().expect("UTF-8"), "")).collect()
 }
 
-/// A valid client, and these sections of the platform.
+/// A config with a valid client, and these sections of the platform.
 fn platform(fields: &str) -> String {
     format!(r#"{{{fields}, "clients": [{{"id": "a", "apps": [{{"name": "x", "command": ["x"]}}]}}]}}"#)
 }
 
-/// A client with an app, and these fields.
+/// A config with one client that has an app, and these fields.
 fn client(fields: &str) -> String {
     format!(
         "{{\"clients\": [\n  {{\"id\": \"a\", \"apps\": [{{\"name\": \"x\", \"command\": [\"x\"]}}], {fields}}}]}}"
     )
 }
 
-/// A client with these apps.
+/// A config with one client that has these apps.
 fn apps(apps: &str) -> String {
     format!("{{\"clients\": [{{\"id\": \"a\", \"apps\": [\n{apps}]}}]}}")
 }
 
-/// A client with one app of these fields.
+/// A config with one client that has one app with these fields.
 fn app(fields: &str) -> String {
     apps(&format!(r#"¶{{"name": "x", "command": ["x"], {fields}}}"#))
 }
 
-/// A client with these streams.
+/// A config with one client that has these streams.
 fn streams(streams: &str) -> String {
     format!("{{\"clients\": [{{\"id\": \"a\", \"streams\": [\n{streams}]}}]}}")
 }
 
-/// A client with one stream of these fields.
+/// A config with one client that has one stream with these fields.
 fn stream(fields: &str) -> String {
     streams(&format!(r#"¶{{"command": ["x"], {fields}}}"#))
 }
 
-/// Checks that `text` has exactly one fault, which stands at the last `¶` and says so.
+/// Asserts that `text` has exactly one fault, which is at the last `¶` and contains `message`.
 fn refused(text: &str, path: &str, message: &str) {
     let before = text.rsplit_once('¶').map_or("", |(before, _)| before).replace('¶', "");
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -72,7 +72,7 @@ fn refused(text: &str, path: &str, message: &str) {
 }
 
 #[test]
-fn what_is_no_json_object_is_refused() {
+fn a_text_that_is_not_a_json_object_is_refused() {
     refused("", "", "is empty");
     refused("¶[]", "", "[] is a list: allowed is an object");
     refused("{\n\"clients\": [¶,]}", "", "is no valid JSON: unexpected comma");
@@ -80,7 +80,7 @@ fn what_is_no_json_object_is_refused() {
 }
 
 #[test]
-fn faults_of_shape_say_what_is_allowed() {
+fn violations_of_the_schema_say_what_is_allowed() {
     for (text, path, message) in [
         (r#"{"clients": ¶[]}"#, "clients", "a list of 1 or more"),
         (r#"{"clients": ¶{}}"#, "clients", "{} is an object: allowed is a list"),
@@ -148,7 +148,7 @@ fn faults_of_shape_say_what_is_allowed() {
 }
 
 #[test]
-fn settings_of_the_platform_that_cannot_work_are_refused() {
+fn invalid_settings_of_the_platform_are_refused() {
     for (fields, path, message) in [
         (r#""broker": {"url": ¶"http://x"}"#, "broker.url", "mqtt://host:port"),
         (r#""coredms": {"url": ¶"postgres://user:secret@x"}"#, "coredms.url", "allowed are mongodb://…"),
@@ -170,7 +170,7 @@ fn settings_of_the_platform_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn settings_of_a_client_that_cannot_work_are_refused() {
+fn invalid_settings_of_a_client_are_refused() {
     refused(r#"{"clients": [¶{"id": "a"}]}"#, "clients[0]", "neither apps nor streams");
     for (fields, path, message) in [
         (r#""files": {"globs": [¶"a["]}"#, "files.globs[0]", "is no glob"),
@@ -192,14 +192,14 @@ fn settings_of_a_client_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn an_app_whose_documents_nobody_knows_cannot_replace_them() {
+fn an_app_whose_documents_are_unknown_cannot_replace_them() {
     let client = r#"{"clients": [{"id": "a", "on_duplicate": ¶"replace", "apps": [
         {"name": "x", "command": ["x"], "files": ["*.csv"]}, {"name": "y", "command": ["y"], "ids": "none"}]}]}"#;
     refused(client, "clients[0].on_duplicate", "app \"y\" has \"none\"");
 }
 
 #[test]
-fn settings_of_an_app_that_cannot_work_are_refused() {
+fn invalid_settings_of_an_app_are_refused() {
     for (fields, path, message) in [
         (r#""ids": "key""#, "record_key", "must name the fields"),
         (r#""record_key": ¶["k"]"#, "record_key", "ids is \"platform\""),
@@ -240,7 +240,7 @@ fn settings_of_an_app_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn settings_of_a_stream_that_cannot_work_are_refused() {
+fn invalid_settings_of_a_stream_are_refused() {
     for (fields, path, message) in [
         (r#""topic_filter": ¶"a/#/b""#, "topic_filter", "no MQTT topic filter"),
         (r#""topic_filter": ¶"$share/a/b""#, "topic_filter", "leave $share/… out"),
@@ -282,7 +282,7 @@ fn settings_of_a_stream_that_cannot_work_are_refused() {
     refused(&format!("¶{many}"), "stream_manager.instances_max", "16 is less than the 64 instances");
 }
 
-/// A message is one client's, whoever of them wrote the filter.
+/// A message belongs to one client, whichever client has the filter.
 #[test]
 fn a_filter_that_takes_in_what_another_stream_has_is_refused() {
     let two = |one: &str, other: &str| {
@@ -339,11 +339,11 @@ fn faults_of_all_kinds_are_listed_together_in_the_order_of_the_file() {
 }
 
 #[test]
-fn the_shipped_config_is_complete_and_right() {
+fn the_shipped_config_is_complete_and_valid() {
     let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config.json"));
     let config = Config::load(file, no_variable).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!((config.clients.len(), config.broker_url.as_deref()), (3, None));
-    // It shows every section, with the values that hold where a section is left out.
+    // It contains every section, with the values that apply if the section is left out.
     let text = mysimbdp_platform::files::read_to_string(file).expect("config.json");
     let written: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let defaults: settings::Settings = serde_json::from_str(r#"{"clients": []}"#).expect("defaults");
@@ -354,11 +354,11 @@ fn the_shipped_config_is_complete_and_right() {
 }
 
 #[test]
-fn in_place_of_an_ended_process_what_the_others_refuse_is_not_used() {
+fn a_replacement_process_does_not_start_on_a_file_that_the_others_refuse() {
     let in_use = platform(r#""rules": {"file_name_bytes_max": 9}"#);
-    let started_on = |kept: Option<&str>, said: Option<&str>| {
-        let (folder, file) = written(said.unwrap_or_default());
-        if said.is_none() {
+    let started_on = |kept: Option<&str>, file_text: Option<&str>| {
+        let (folder, file) = written(file_text.unwrap_or_default());
+        if file_text.is_none() {
             mysimbdp_platform::files::remove_file(&file).expect("removable");
         }
         let in_use = folder.path().join("in-use.json");
@@ -395,7 +395,7 @@ fn a_minimal_config_has_every_default() {
 }
 
 #[test]
-fn patterns_are_of_the_whole_name() {
+fn a_pattern_must_match_the_whole_name() {
     let text = client(r#""files": {"pattern": "a|b"}"#);
     let (_folder, file) = written(&text);
     let config = Config::load(&file, no_variable).expect("a valid config");
@@ -410,7 +410,7 @@ fn patterns_are_of_the_whole_name() {
 }
 
 #[test]
-fn which_fields_number_a_message_is_for_the_client_to_say() {
+fn a_client_may_set_which_fields_number_a_message() {
     let text = stream(r#""env": {"MYSIMBDP_NUMBER_FIELDS": "station,boot,count"}"#).replace('¶', "");
     let (_directory, path) = written(&text);
     Config::load(&path, no_variable).expect("the one variable of the platform's that a stream may be given");
@@ -424,7 +424,7 @@ fn a_whole_number_may_be_written_with_a_point() {
 }
 
 #[test]
-fn the_environment_goes_before_the_file() {
+fn the_environment_takes_precedence_over_the_file() {
     let (_folder, file) = written(&platform(
         "\"broker\": {\"url\": \"mqtt://file:1\"}, \"coredms\": {\"url\": \"mongodb://file\"}",
     ));
@@ -436,7 +436,7 @@ fn the_environment_goes_before_the_file() {
     let config = Config::load(&file, set).expect("a valid config");
     assert_eq!(config.broker_url.as_deref(), Some("mqtt://variable:2"));
     assert_eq!(config.coredms_url, "mongodb://variable/?replicaSet=rs0");
-    // A variable that is set to nothing is not set.
+    // An empty variable counts as unset.
     let config = Config::load(&file, |_| Some(String::new())).expect("a valid config");
     assert_eq!(config.broker_url.as_deref(), Some("mqtt://file:1"));
     assert_eq!(config.coredms_url, "mongodb://file");
@@ -452,13 +452,13 @@ fn the_password_of_the_broker_may_come_from_the_environment() {
     let (_folder, file) = written(&platform("\"broker\": {\"url\": \"mqtt://file:1\"}"));
     let text = Config::load(&file, password).expect_err("whose password?").to_string();
     assert!(text.contains(":1:1: MYSIMBDP_BROKER_PASSWORD: ") && !text.contains("cret"), "{text}");
-    // The embedded broker asks for none.
+    // The embedded broker does not ask for a password.
     let (_folder, file) = written(&platform("\"logs\": {}"));
     assert_eq!(Config::load(&file, password).expect("a valid config").broker_url, None);
 }
 
 #[test]
-fn a_wrong_variable_is_named() {
+fn an_invalid_variable_is_named() {
     let (_folder, file) = written(&platform("\"logs\": {}"));
     let faults = Config::load(&file, |_| Some("nonsense".to_owned())).expect_err("two wrong variables");
     let text = faults.to_string();
@@ -467,7 +467,7 @@ fn a_wrong_variable_is_named() {
 }
 
 #[test]
-fn a_relative_data_root_and_store_lie_beside_the_config() {
+fn a_relative_data_root_and_store_are_beside_the_config() {
     let (folder, file) =
         written(&platform("\"data_root\": \"data/new\", \"coredms\": {\"url\": \"sqlite:db\"}"));
     let config = Config::load(&file, no_variable).expect("a valid config");

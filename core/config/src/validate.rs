@@ -1,14 +1,14 @@
-//! From a file to a [`Config`], or to everything that is wrong with it.
+//! Turns a file into a [`Config`], or into the list of everything that is wrong with it.
 //!
-//! 1. syntax: the first fault ends it, as nothing behind it can be trusted;
-//! 2. [`structure`]: keys, types, ranges, as the schema has them;
-//! 3. [`semantics`]: of all that has the right shape, whatever was found elsewhere.
+//! 1. syntax: parsing stops at the first fault, as nothing after it can be trusted;
+//! 2. [`structure`]: keys, types and ranges are checked against the schema;
+//! 3. [`semantics`]: of all parts that satisfy the schema, whatever is wrong with the others.
 
 use std::path::Path as FilePath;
 
 use mysimbdp_platform::files::{self, FileError};
 
-use super::place::{Path, Place, Source};
+use super::location::{Path, Source, SourceLocation};
 use super::problems::Problems;
 use super::{Config, Fault, Faults, schema, semantics, structure};
 
@@ -18,11 +18,11 @@ pub(super) fn load(file: &FilePath, variable: impl Fn(&str) -> Option<String>) -
 }
 
 pub(super) fn unreadable(file: &FilePath, error: &FileError) -> Faults {
-    let fault = Fault::new(Place::START, &Path::default(), mysimbdp_model::error_chain(error));
+    let fault = Fault::new(SourceLocation::START, &Path::default(), mysimbdp_model::error_chain(error));
     Faults::new(file, vec![fault])
 }
 
-/// What `file` has been read to be.
+/// Validates `text`, which has been read from `file`.
 pub(super) fn parse(
     file: &FilePath,
     text: &str,
@@ -42,19 +42,23 @@ fn check(
 ) -> Result<Config, Vec<Fault>> {
     let source = Source::parse(text).map_err(|fault| vec![fault])?;
     let value = serde_json::from_str(text).map_err(|error| {
-        // Its own text repeats the place, which stands in front already.
+        // The error's own text repeats the location, which is already in front of the message.
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        let place = Place { line: error.line().max(1), column: error.column().max(1) };
-        vec![Fault::new(place, &Path::default(), format!("is no valid JSON: {message}"))]
+        let location = SourceLocation { line: error.line().max(1), column: error.column().max(1) };
+        vec![Fault::new(location, &Path::default(), format!("is no valid JSON: {message}"))]
     })?;
     let mut problems = Problems::new(&source);
     let readable = structure::check(&mut problems, &schema::schema(), &value);
     match readable.map(|readable| semantics::compile(&mut problems, readable, folder, variable)) {
         Some(config) => problems.into_result(config),
-        // Unreadable as a whole, and why has been found; still an error if ever it was not.
+        // Nothing of it could be read, and the cause has been reported; if it ever was not, this is still an error.
         None => problems.into_result(()).and_then(|()| {
-            Err(vec![Fault::new(Place::START, &Path::default(), "is no object: expected is a JSON object")])
+            Err(vec![Fault::new(
+                SourceLocation::START,
+                &Path::default(),
+                "is no object: expected is a JSON object",
+            )])
         }),
     }
 }

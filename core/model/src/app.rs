@@ -1,18 +1,18 @@
 //! The contract between the platform and a client's app: environment, lines on stdout, exit codes.
 //!
-//! `docs/app-contract.md` is the same for people who write apps in any language.
+//! `docs/app-contract.md` describes the same for people who write apps in any language.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::column::ColumnValues;
 
-/// Names of the environment variables that an app is given. Nothing else is inherited but `PATH` and what the config lists.
+/// Names of the environment variables that an app gets. Of its parent's it inherits only `PATH` and those that the config lists.
 pub mod env {
     pub const CLIENT_ID: &str = "MYSIMBDP_CLIENT_ID";
     pub const COREDMS: &str = "MYSIMBDP_COREDMS";
     pub const DATABASE: &str = "MYSIMBDP_DATABASE";
-    /// Where the app's records go, as the config names it.
+    /// The collection for the app's records, as the config names it.
     pub const COLLECTION: &str = "MYSIMBDP_COLLECTION";
     /// How records get their `_id`: `platform`, `key`, `object` or `none`.
     pub const IDS: &str = "MYSIMBDP_IDS";
@@ -27,19 +27,19 @@ pub mod env {
     pub const BATCH_COUNT: &str = "MYSIMBDP_BATCH_COUNT";
     pub const FIRST_RECORD: &str = "MYSIMBDP_FIRST_RECORD";
     pub const RECORDS: &str = "MYSIMBDP_RECORDS";
-    /// Of the unit's first byte in the file, without the prefix.
+    /// Offset of the unit's first byte in the file, not counting the prefix.
     pub const OFFSET: &str = "MYSIMBDP_OFFSET";
-    /// Bytes that stdin will carry, prefix included.
+    /// Number of bytes on stdin, prefix included.
     pub const LENGTH: &str = "MYSIMBDP_LENGTH";
-    /// Bytes of the whole file.
+    /// Size of the whole file in bytes.
     pub const FILE_BYTES: &str = "MYSIMBDP_FILE_BYTES";
     pub const RECEIVED_AT: &str = "MYSIMBDP_RECEIVED_AT";
     pub const ATTEMPT: &str = "MYSIMBDP_ATTEMPT";
-    /// `ingest`, or `join` for the unit that commits what ranges stored.
+    /// `ingest`, or `join` for the unit that commits what the ranges have stored.
     pub const PHASE: &str = "MYSIMBDP_PHASE";
-    /// Of a CSV file: what its columns hold, as JSON; absent where all of them are text.
+    /// For a CSV file: the types of its columns, as JSON; absent if all of them are text.
     pub const COLUMNS: &str = "MYSIMBDP_COLUMNS";
-    /// Given if the run replaces what earlier runs of the content have stored: the time of this run.
+    /// The time of this run; set only if the run replaces what earlier runs of the content have stored.
     pub const REPLACE: &str = "MYSIMBDP_REPLACE";
     /// `stdin` or `worker`.
     pub const PROTOCOL: &str = "MYSIMBDP_PROTOCOL";
@@ -47,38 +47,38 @@ pub mod env {
     pub const BROKER: &str = "MYSIMBDP_BROKER";
     pub const TOPIC_FILTER: &str = "MYSIMBDP_TOPIC_FILTER";
     pub const REPORT_TOPIC: &str = "MYSIMBDP_REPORT_TOPIC";
-    /// With `/<source>` behind it: where that source hears how far its messages are stored.
+    /// With `/<source>` appended: the topic for that source's receipts, which say how far its messages are stored.
     pub const RECEIPT_TOPIC: &str = "MYSIMBDP_RECEIPT_TOPIC";
-    /// How long a number may be missing before it is asked for.
+    /// How long a number may be missing before it is requested.
     pub const GAP_DELAY_MILLIS: &str = "MYSIMBDP_GAP_DELAY_MILLIS";
-    /// Retained status of this instance; its will goes there too.
+    /// Topic for the retained status of this instance, and for its MQTT will.
     pub const INSTANCE_TOPIC: &str = "MYSIMBDP_INSTANCE_TOPIC";
     /// The fixed MQTT client id of the slot.
     pub const INSTANCE: &str = "MYSIMBDP_INSTANCE";
     pub const SLOT: &str = "MYSIMBDP_SLOT";
     pub const REPORT_SECONDS: &str = "MYSIMBDP_REPORT_SECONDS";
-    /// Of the connection to the broker.
+    /// Keep-alive of the connection to the broker.
     pub const KEEP_ALIVE_SECONDS: &str = "MYSIMBDP_KEEP_ALIVE_SECONDS";
     pub const BATCH_MESSAGES: &str = "MYSIMBDP_BATCH_MESSAGES";
     pub const BATCH_MILLIS: &str = "MYSIMBDP_BATCH_MILLIS";
     pub const DRAIN_QUIET_MILLIS: &str = "MYSIMBDP_DRAIN_QUIET_MILLIS";
-    /// Given by the stream's `env`: the message's own fields that number it, three names separated by commas.
+    /// Set in the stream's `env`: the message's own fields that number it, three names separated by commas.
     pub const NUMBER_FIELDS: &str = "MYSIMBDP_NUMBER_FIELDS";
-    /// The client's ingest message structure, a JSON Schema; absent where every JSON object is taken.
+    /// The structure of the client's messages, a JSON Schema; absent if every JSON object is accepted.
     pub const MESSAGE_SCHEMA: &str = "MYSIMBDP_MESSAGE_SCHEMA";
     pub const REJECTED_COLLECTION: &str = "MYSIMBDP_REJECTED_COLLECTION";
 }
 
-/// What an app is given at a time.
+/// What an app gets at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// Prefix and one micro-batch.
+    /// The prefix and one micro-batch.
     #[default]
     MicroBatch,
     /// The whole file, byte for byte.
     File,
-    /// Raw ranges at multiples of the GridFS chunk size, in parallel, then one more unit with the phase `join`.
+    /// Raw ranges at multiples of the GridFS chunk size, in parallel; then one more unit with the phase `join`.
     Range,
 }
 
@@ -86,10 +86,10 @@ pub enum Unit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// One process per unit, which arrives on stdin.
+    /// One process per unit; the unit arrives on stdin.
     #[default]
     Stdin,
-    /// The process stays and gets unit after unit: a JSON header line, then exactly `length` bytes.
+    /// One process gets unit after unit, each as a JSON header line followed by exactly `length` bytes.
     Worker,
 }
 
@@ -102,18 +102,18 @@ impl Protocol {
     }
 }
 
-/// Where the `_id` of a record comes from, and so what a repeat does.
+/// Where the `_id` of a record comes from, which decides what a repeat does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ids {
     /// Ingestion and record number: each record exactly once.
     #[default]
     Platform,
-    /// The client's `record_key` fields: newer replaces older, never the other way round.
+    /// The client's `record_key` fields: a newer record replaces an older one, never the reverse.
     Key,
     /// A GridFS file whose id is the ingestion.
     Object,
-    /// The app's own: at least once, and the history says `audited: false`.
+    /// The app's own ids: stored at least once, and the history says `audited: false`.
     None,
 }
 
@@ -128,7 +128,7 @@ impl Ids {
     }
 }
 
-/// Which part of a unit's work is asked for.
+/// Which part of the work a unit requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -146,7 +146,7 @@ impl Phase {
     }
 }
 
-/// The unit's description: the environment of a `stdin` app, the header line of a `worker`.
+/// Describes a unit: in the environment of a `stdin` app, or in the header line for a `worker`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnitHeader {
     pub client_id: String,
@@ -159,13 +159,13 @@ pub struct UnitHeader {
     pub first_record: u64,
     pub records: u64,
     pub offset: u64,
-    /// Bytes that follow: prefix and range.
+    /// Number of bytes that follow: prefix and range.
     pub length: u64,
     pub file_bytes: u64,
     pub received_at: jiff::Timestamp,
     pub attempt: u32,
     pub phase: Phase,
-    /// What the columns of a CSV file hold, by position; what is not listed is text.
+    /// The types of a CSV file's columns, by position; a column that is not listed is text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ColumnValues>,
     /// The time of this run, if it replaces what earlier runs of the content have stored.
@@ -174,7 +174,7 @@ pub struct UnitHeader {
 }
 
 impl UnitHeader {
-    /// The same as environment variables.
+    /// The header as environment variables.
     pub fn to_env(&self) -> Vec<(&'static str, String)> {
         let mut pairs = vec![
             (env::CLIENT_ID, self.client_id.clone()),
@@ -206,15 +206,15 @@ impl UnitHeader {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Line {
-    /// So far; for people.
+    /// The records so far; for people.
     Progress {
         #[serde(default)]
         records: u64,
     },
     /// One record could not be stored; `record` is its number in the whole file.
     Reject { record: u64, reason: String },
-    /// With `ids: "key"`: the keys of records that were stored or found, each once per record. As relaxed Extended JSON: the
-    /// value itself, or an object of the key fields in configured order.
+    /// With `ids: "key"`: the keys of records that were stored or found, each once per record. Each is relaxed Extended JSON:
+    /// the value itself, or an object of the key fields in configured order.
     Keys { keys: Vec<serde_json::Value> },
     /// The last line: the unit is durable.
     Done {
@@ -224,6 +224,6 @@ pub enum Line {
         #[serde(default)]
         rejected: u64,
     },
-    /// Worker only, in place of `done`: this unit failed; `retry` as exit 75, else as exit 65.
+    /// Worker only, instead of `done`: this unit failed. With `retry` it is handled like exit 75, otherwise like exit 65.
     Failed { retry: bool, reason: String },
 }

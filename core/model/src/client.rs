@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// A client's id: 1 to 32 characters of `a-z`, `0-9`, `-` and `_`, starting with a letter or a digit.
 ///
-/// So strict because it becomes a directory, an MQTT topic level and part of a database name, and must mean the same
-/// in all three: MongoDB compares database names without case, and allows 63 bytes for them.
+/// It is this strict because it becomes a directory, an MQTT topic level and part of a database name, and must mean the
+/// same in all three: MongoDB compares database names without case, and allows 63 bytes for them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct ClientId(String);
 
-/// The text is no client id.
+/// The text is not a client id.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} is no client id: allowed are 1 to 32 characters of a-z, 0-9, - and _, the first a letter or a digit"

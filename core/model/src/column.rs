@@ -1,14 +1,14 @@
-//! What the values of a CSV column are: decided once for a file, on all of them.
+//! The type of the values of a CSV column: decided once for each file, from all values of the column.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a value becomes in the store.
+/// The type of a value in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ColumnType {
-    /// Text, as it is.
+    /// Text, unchanged.
     #[default]
     String,
     /// 32 bits.
@@ -25,11 +25,11 @@ pub enum ColumnType {
 /// What was found in all values of a column.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnValues {
-    /// Of all values but those without characters and those of `except`.
+    /// The type of all values, other than empty ones and those in `except`.
     #[serde(rename = "type")]
     pub kind: ColumnType,
-    /// The few words that are not of this type. Only who takes each of them for "no value", such as `NA`, may take the others
-    /// for more than text.
+    /// The few words that are not of this type. An app may use the type only if it reads each of them, such as `NA`, as
+    /// "no value"; otherwise the column is text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
 }
@@ -43,17 +43,17 @@ pub struct Column {
 }
 
 impl ColumnValues {
-    /// Columns that are typed; those behind them are text. It bounds what an app is told about a file.
+    /// The most columns that get a type; the columns after them are text. This bounds what an app receives about a file.
     pub const COLUMNS_MAX: usize = 1_000;
 
-    /// The one type of all values, where `nulls` are values that stand for none.
+    /// The one type of all values, if the words in `nulls` stand for "no value".
     pub fn type_without(&self, nulls: &[String]) -> ColumnType {
         if self.except.iter().all(|word| nulls.contains(word)) { self.kind } else { ColumnType::String }
     }
 }
 
 impl Column {
-    /// What an app is told, by position: the names lie in the header line. What is not listed is text.
+    /// The types that an app receives, by position, because the header line has the names. A column that is not listed is text.
     pub fn values_of(columns: &[Self]) -> Vec<ColumnValues> {
         let is_text = |column: &Self| column.values.kind == ColumnType::String;
         let typed = columns.iter().rposition(|column| !is_text(column)).map_or(0, |last| last + 1);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_is_told_no_more_than_it_needs() {
+    fn an_app_receives_no_more_types_than_it_needs() {
         let columns = [
             column(ColumnType::String, &[]),
             column(ColumnType::Int, &["NA"]),

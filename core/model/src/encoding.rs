@@ -17,7 +17,7 @@ pub enum Encoding {
     Windows1252,
 }
 
-/// What Windows-1252 has where ISO 8859-1 has control characters, from 0x80 on. NUL stands for none.
+/// The characters of Windows-1252 from 0x80 on, where ISO 8859-1 has control characters. NUL stands for no character.
 const WINDOWS_1252: [char; 32] = [
     '€', '\0', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\0', 'Ž', '\0', //
     '\0', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\0', 'ž', 'Ÿ',
@@ -32,10 +32,10 @@ impl Encoding {
         }
     }
 
-    /// Whether `byte` stands for no character of any text, in an encoding of one byte each.
+    /// Whether `byte` stands for no text character in this encoding; always false for UTF-8.
     ///
-    /// 0x80 to 0x9F are control characters in ISO 8859-1, which no text has: there it is Windows-1252 by its right name, and
-    /// would be stored as something else than it shows. Windows-1252 leaves five of them out.
+    /// 0x80 to 0x9F are control characters in ISO 8859-1, which no text contains: text with these bytes is really Windows-1252,
+    /// and would be stored as other characters than its author sees. Windows-1252 leaves five of these bytes undefined.
     #[inline]
     pub fn lacks(self, byte: u8) -> bool {
         match self {
@@ -45,7 +45,7 @@ impl Encoding {
         }
     }
 
-    /// `bytes` as text, or `None` where they are not text in this encoding.
+    /// Decodes `bytes`; `None` if they are not text in this encoding.
     pub fn to_text(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
         match std::str::from_utf8(bytes) {
             Ok(text) if self == Self::Utf8 || text.is_ascii() => Some(Cow::Borrowed(text)),
@@ -57,7 +57,7 @@ impl Encoding {
     fn character(self, byte: u8) -> char {
         match (self, byte) {
             (Self::Windows1252, 0x80..=0x9f) => WINDOWS_1252[usize::from(byte - 0x80)],
-            // ISO 8859-1 has the numbers of Unicode.
+            // The bytes of ISO 8859-1 are the code points of Unicode.
             _ => char::from(byte),
         }
     }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_known_by_the_name_that_the_config_gives_it() {
+    fn each_encoding_is_parsed_from_its_name_in_the_config() {
         for encoding in [Encoding::Utf8, Encoding::Latin1, Encoding::Windows1252] {
             assert_eq!(encoding.as_str().parse(), Ok(encoding));
             assert_eq!(serde_json::to_value(encoding).expect("JSON"), encoding.as_str());

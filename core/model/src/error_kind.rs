@@ -1,9 +1,9 @@
-//! What kind of error it is: what a command line turns into an exit code, and a server into a status.
+//! The kinds of errors, which a command line maps to exit codes, and a server to statuses.
 
-/// What whoever asked can do about an error.
+/// What the caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Ask for something else: what was asked for is not allowed.
+    /// Request something else: what was requested is not allowed.
     InvalidRequest,
     /// Repair the data.
     InvalidData,
@@ -13,11 +13,11 @@ pub enum ErrorKind {
     Unavailable,
     /// Report a fault of the platform.
     Internal,
-    /// See to the disk or the network: input or output failed.
+    /// Check the disk or the network: input or output failed.
     Io,
-    /// Ask again later.
+    /// Try again later.
     Temporary,
-    /// Ask as another user, or nothing: it is not theirs.
+    /// Try as another user, or give up: it is not the caller's.
     NotPermitted,
     /// Change `config.json`.
     Configuration,

@@ -1,22 +1,22 @@
-//! Exit codes, as `sysexits.h` has them.
+//! Exit codes, as `sysexits.h` defines them.
 
 /// Done.
 pub const OK: u8 = 0;
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
-/// The data is wrong: of a batch app, hold this work unit.
+/// The data are wrong. From a batch app: hold this work unit.
 pub const DATA: u8 = 65;
 /// The named file or client does not exist.
 pub const NO_INPUT: u8 = 66;
-/// What is needed does not run: broker, store or manager.
+/// A required process is not running: broker, store or manager.
 pub const UNAVAILABLE: u8 = 69;
 /// A fault of this program.
 pub const SOFTWARE: u8 = 70;
 /// Input or output failed.
 pub const IO: u8 = 74;
-/// It may work later: of a batch app, try this work unit again.
+/// It may work later. From a batch app: try this work unit again.
 pub const TEMPORARY: u8 = 75;
-/// Not ours to touch: a pid of another process, a lock of another manager.
+/// It belongs to somebody else: a pid of another process, a lock of another manager.
 pub const NO_PERMISSION: u8 = 77;
 /// `config.json` is wrong.
 pub const CONFIG: u8 = 78;

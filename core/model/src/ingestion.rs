@@ -11,20 +11,20 @@ use crate::client::ClientId;
 
 /// The identity of one content of one client: the first 16 bytes of BLAKE3(client id, BLAKE3(content)).
 ///
-/// Of the content its hash, which is wanted anyway: the content is hashed once.
+/// It uses the content's hash and not the content, because the hash is needed anyway: the content is hashed once.
 ///
-/// The same bytes dropped again by the same client are the same ingestion, under whatever name.
+/// If the same client drops the same bytes again, under any name, they are the same ingestion.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct IngestionId([u8; 16]);
 
-/// The text is no ingestion id.
+/// The text is not an ingestion id.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no ingestion id: it is 32 hexadecimal digits in lower case")]
 pub struct IngestionIdError(String);
 
 impl IngestionId {
-    /// The id of this content, which the hash is of, as this client's.
+    /// The id of the content with this hash, if it is this client's.
     pub fn new(client: &ClientId, content: &Hash) -> Self {
         let mut hasher = Hasher::new();
         hasher.update(content.as_bytes());
@@ -34,7 +34,7 @@ impl IngestionId {
         Self(id)
     }
 
-    /// The id of an object that is not an ingested file: these bytes.
+    /// Uses these bytes as the id of an object that is not an ingested file.
     pub const fn of_object(id: [u8; 16]) -> Self {
         Self(id)
     }
@@ -45,8 +45,8 @@ impl IngestionId {
 
     /// The `_id` of record number `record`, counted from 0 over the whole file.
     ///
-    /// First the ingestion, then the number in big-endian: ids of one file increase, which MongoDB's index inserts
-    /// nearly twice as fast as random ones.
+    /// The first half is the ingestion, the second the number in big-endian: the ids of one file increase, and MongoDB
+    /// inserts increasing ids into its index nearly twice as fast as random ones.
     pub fn record_id(&self, record: u64) -> RecordId {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.0[..8]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn text_form_round_trips_and_nothing_else_is_taken() {
+    fn the_text_form_round_trips_and_nothing_else_is_accepted() {
         let ingestion = id("a", b"x");
         assert_eq!(ingestion.to_string().parse::<IngestionId>().ok(), Some(ingestion));
         for bad in ["", "..", "+1", &"A".repeat(32), &"+".repeat(32), &"0".repeat(31)] {

@@ -1,4 +1,4 @@
-//! Where everything lies below the data root. What has happened to a file is where it lies.
+//! The directories below the data root. The directory that holds a file is the state of that file.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,19 +21,19 @@ impl Layout {
     pub const MANIFEST: &'static str = "manifest.json";
     pub const OUTCOMES: &'static str = "outcomes";
     pub const PARTS: &'static str = "parts";
-    /// The file in [`Layout::PARTS`] that holds the prefix of the parts, where they have one.
+    /// The file in [`Layout::PARTS`] that holds the prefix of the parts, if they have one.
     pub const PREFIX_PART: &'static str = "prefix";
-    /// Below it, nothing is opened but by `mysimbdp_spool::drop_directory`.
+    /// Only `mysimbdp_spool::drop_directory` opens anything below it.
     pub const DROP: &'static str = "client-input-directory";
     pub const BACKFILL: &'static str = "backfill";
-    /// Holds what no client's rules claim.
+    /// Holds files that match no client's rules.
     pub const UNROUTED: &'static str = "_unrouted";
 
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), linked: Arc::default() }
     }
 
-    /// The same; the folders of these clients may be symlinks.
+    /// The same layout, but the folders of these clients may be symlinks.
     #[must_use]
     pub fn with_linked(self, clients: impl IntoIterator<Item = ClientId>) -> Self {
         Self { linked: Arc::new(clients.into_iter().collect()), ..self }
@@ -47,7 +47,7 @@ impl Layout {
         &self.root
     }
 
-    /// Where files are dropped: for a client in `<drop>/<client>`, or here for routing by name.
+    /// Where files are dropped: in `<drop>/<client>` for a client, or directly in it to be routed by name.
     pub fn drop_directory(&self) -> PathBuf {
         self.root.join(Self::DROP)
     }
@@ -60,8 +60,8 @@ impl Layout {
         self.staging().join(client.as_str()).join(ingestion.to_string())
     }
 
-    /// Where the same is put together; it becomes visible by a rename to [`Layout::staged`].
-    pub fn staged_unseen(&self, client: &ClientId, ingestion: IngestionId) -> PathBuf {
+    /// Where a staged directory is prepared; a rename to [`Layout::staged`] publishes it.
+    pub fn staged_unpublished(&self, client: &ClientId, ingestion: IngestionId) -> PathBuf {
         self.staging().join(client.as_str()).join(format!(".{ingestion}"))
     }
 
@@ -85,7 +85,8 @@ impl Layout {
         self.root.join("discarded")
     }
 
-    /// A new directory for a discarded file: what was never read has no content id, so time and chance name it.
+    /// A new directory for a discarded file. The file may never have been read, and so have no ingestion id: the directory is
+    /// named after the time and a random number.
     pub fn discarded(&self, client: Option<&ClientId>, received_at: Timestamp, random: u64) -> PathBuf {
         let client = client.map_or(Self::UNROUTED, ClientId::as_str);
         self.discarded_root()
@@ -97,7 +98,7 @@ impl Layout {
         self.root.join("state")
     }
 
-    /// Address, pid and start time of the embedded broker that serves this data root.
+    /// Holds the address, pid and start time of the embedded broker that serves this data root.
     pub fn broker_state(&self) -> PathBuf {
         self.state().join("broker.json")
     }
@@ -120,12 +121,12 @@ impl Layout {
         self.state().join("edge")
     }
 
-    /// The text of the config that the processes run on.
+    /// The text of the config that the running processes use.
     pub fn config_in_use(&self) -> PathBuf {
         self.state().join("config-in-use.json")
     }
 
-    /// Messages that wait for the broker: that an ingestion has ended.
+    /// Messages that wait for the broker, each about an ingestion that has ended.
     pub fn outbox(&self) -> PathBuf {
         self.state().join("outbox")
     }
@@ -135,12 +136,12 @@ impl Layout {
         self.state().join("instances")
     }
 
-    /// What running processes have to say to `mysimbdp status`.
+    /// The status files of running processes, for `mysimbdp status`.
     pub fn signs(&self) -> PathBuf {
         self.state().join("signs")
     }
 
-    /// The socket on which the stream-manager answers the command line of the same host.
+    /// The socket on which the stream-manager answers the command line on the same host.
     pub fn stream_manager_socket(&self) -> PathBuf {
         self.state().join("stream-manager.sock")
     }

@@ -1,16 +1,18 @@
-//! What all parts of the platform name alike; no effects.
+//! The types that all parts of the platform share. Nothing here performs I/O.
 //!
-//! In the order a file meets it:
+//! In the order in which a file meets them:
 //!
-//! 1. [`client`]: who sent it;
-//! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`]: the same for messages, in [`ranges`];
-//! 3. [`layout`]: where it lies, which is what has happened to it;
-//! 4. [`encoding`] and [`mod@column`]: what its bytes and its values are; [`manifest`]: what it was split into, [`records`]: where its
-//!    records lie; [`outcome`]: what became of each part, [`reason`]: why it was refused, [`rejects`]: how many records may be;
-//! 5. [`app`]: what the client's own program is told and answers;
-//! 6. [`message`] and [`topic`]: what the processes tell each other over MQTT.
+//! 1. [`client`]: the tenant that sent it;
+//! 2. [`ingestion`]: its identity, and the `_id` of each of its records; [`source`] and [`ranges`]: the same for messages;
+//! 3. [`layout`]: the directory that holds it, which is also its state;
+//! 4. [`encoding`] and [`mod@column`]: how its bytes and its values are read; [`manifest`]: what it was split into;
+//!    [`records`]: where its records begin and end; [`outcome`]: the result of each part; [`reason`]: why it was refused;
+//!    [`rejects`]: how many of its records may be rejected;
+//! 5. [`app`]: the contract with the client's own program;
+//! 6. [`message`] and [`topic`]: the messages between the processes over MQTT.
 //!
-//! [`process_kind`]: which processes there are, [`exit`]: how they end; [`error_kind`]: what can be done about an error; [`units`]: sizes and periods, as people write them.
+//! [`process_kind`]: the platform's processes; [`exit`]: their exit codes; [`error_kind`]: what can be done about an error;
+//! [`units`]: sizes and periods, as people write them.
 
 pub mod app;
 pub mod client;
@@ -32,7 +34,7 @@ pub mod source;
 pub mod topic;
 pub mod units;
 
-/// An error as one line: its message and the chain of its causes, outermost first, joined by `: `.
+/// Formats an error as one line: its message and the chain of its causes, outermost first, joined by `: `.
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut source = error.source();

@@ -14,36 +14,36 @@ pub const VERSION: u32 = 1;
 /// A staged file and its micro-batches.
 ///
 /// `prefix` and the micro-batches cover the content exactly, in order, with nothing between them: their concatenation
-/// is the file. The same content under the same settings always gives the same micro-batches.
+/// is the file. The same content with the same settings always gives the same micro-batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub version: u32,
     pub ingestion: IngestionId,
     pub client: ClientId,
     pub lane: Lane,
-    /// The name under which it was dropped.
+    /// The name of the dropped file.
     pub file: String,
     pub bytes: u64,
     pub records: u64,
-    /// Of the content, without the client: hexadecimal.
+    /// The hash of the content alone, without the client; hexadecimal.
     pub blake3: String,
     pub format: Format,
     /// Byte order mark and CSV header: fed to the app in front of each micro-batch.
     pub prefix: Prefix,
     /// Name of the app in the client's `apps`.
     pub app: String,
-    /// When the file came to where it was dropped. Of two documents with the same key, that of the file which came later is newer.
+    /// When the file arrived in the drop directory. Of two documents with the same key, the one from the later file is newer.
     pub received_at: Timestamp,
-    /// When it had settled and was taken: from here on its time counts. `None` in manifests of earlier builds.
+    /// When it had settled and intake took it; its ingestion time is measured from here. `None` in manifests of earlier builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Timestamp>,
     pub staged_at: Timestamp,
     pub micro_batches: Vec<MicroBatch>,
-    /// Of a CSV file: what its columns hold, decided on all of its rows. Empty where nothing is read in them, and in manifests of
-    /// earlier builds.
+    /// The columns of a CSV file and their types, decided from all of its rows. Empty if the app does not read records, and in
+    /// manifests of earlier builds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<Column>,
-    /// This run replaces what earlier runs of the content have stored, and removes what it does not store again.
+    /// Whether this run replaces what earlier runs of the content have stored, and removes what it does not store again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
 }
@@ -59,9 +59,9 @@ pub struct Prefix {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MicroBatch {
     pub index: u32,
-    /// Relative to the manifest: the file's own name, or `parts/NNNNN` where each micro-batch lies in a file of its own.
+    /// Relative to the manifest: the file's own name, or `parts/NNNNN` if each micro-batch has a file of its own.
     pub path: String,
-    /// Of its first byte in the whole file; in a part file the range is the whole part.
+    /// The offset of its first byte in the whole file; a part file holds exactly this range.
     pub offset: u64,
     pub length: u64,
     /// The number of its first record in the whole file, from 0.
@@ -71,13 +71,13 @@ pub struct MicroBatch {
     pub xxh3: String,
 }
 
-/// How records are told apart.
+/// How records are separated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Comma-separated values with a header line; quoted fields may hold line breaks.
     Csv,
-    /// One JSON value a line.
+    /// One JSON value per line.
     Ndjson,
     /// One JSON array whose elements are the records.
     Json,
@@ -117,7 +117,7 @@ pub enum Lane {
     Retry,
 }
 
-/// What manifests of all versions have.
+/// The fields that manifests of all versions have.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
@@ -132,7 +132,7 @@ impl Manifest {
         json
     }
 
-    /// Reads a manifest and checks what the type cannot: version, and that prefix and micro-batches cover the file.
+    /// Reads a manifest and checks what the type cannot: the version, and that prefix and micro-batches cover the file.
     pub fn from_json(json: &[u8]) -> Result<Self, ManifestError> {
         let manifest: Self = match (serde_json::from_slice(json), serde_json::from_slice(json)) {
             // Another version may have other fields, and is not damaged.
@@ -155,7 +155,7 @@ impl Manifest {
             if !path_is_inside(&batch.path) {
                 return Err(ManifestError::Path(batch.path.clone()));
             }
-            // Sums that do not fit are those of no file.
+            // No file has sums that overflow.
             let end = (offset.checked_add(batch.length), record.checked_add(batch.records));
             let (Some(end), Some(records)) = end else {
                 return Err(ManifestError::Cover { covered: u64::MAX, bytes: self.bytes });
@@ -169,14 +169,14 @@ impl Manifest {
     }
 }
 
-/// Neither absolute nor upwards: a manifest can name only what lies beside it.
+/// Whether the path is neither absolute nor leads upwards: a manifest can name only files in its own directory.
 fn path_is_inside(path: &str) -> bool {
     use std::path::Component;
     !path.is_empty()
         && std::path::Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// The bytes are no manifest of this version.
+/// The bytes are not a manifest of this version.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("manifest is not valid JSON of its kind")]

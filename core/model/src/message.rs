@@ -1,6 +1,6 @@
-//! What the processes tell each other over MQTT. `docs/asyncapi.yaml` documents these types.
+//! The messages between the processes over MQTT. `docs/asyncapi.yaml` documents these types.
 //!
-//! All of it comes from outside: [`Staged::parse`] and [`Report::parse`] take bytes and say what is wrong with them.
+//! All of them come from outside: [`Staged::parse`] and [`Report::parse`] validate bytes and say what is wrong with them.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::source::SourceName;
 /// The version that this build writes.
 pub const VERSION: u32 = 1;
 
-/// A file has been staged: the bell that batch-manager hears. Losing it costs latency, never data.
+/// A file has been staged: this notifies batch-manager. Losing it costs latency, never data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Staged {
     pub version: u32,
@@ -28,7 +28,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// The client and the ingestion to look at. A bare client id is accepted too: look at all that is staged of it.
+    /// Returns the client and the ingestion to process. A bare client id is accepted too: it means all that is staged for it.
     pub fn parse(payload: &[u8]) -> Result<(ClientId, Option<IngestionId>), MessageError> {
         let text = std::str::from_utf8(payload).map_err(|_| MessageError::NotText)?.trim();
         if text.starts_with('{') {
@@ -55,7 +55,7 @@ pub struct Finished {
     pub state: FinalState,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The kinds of its reasons.
+    /// The kinds of the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<ReasonCode>,
 }
@@ -68,7 +68,7 @@ pub struct Report {
     pub average_processing_time: f64,
     pub total_number_of_messages_ingested: u64,
     pub total_size_of_messages_ingested: u64,
-    /// Slot of the instance that reports; absent in the array form.
+    /// Slot of the reporting instance; absent in the array form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     /// Seconds that the report covers.
@@ -77,7 +77,7 @@ pub struct Report {
     /// Share of the interval in which the instance was storing, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization: Option<f64>,
-    /// Of the messages ingested, those that were new and those that were there already.
+    /// Of the ingested messages, those that were new; `duplicates` counts those that were stored already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report covers a day at most, and no message waits longer.
+    /// A report covers a day at most, and no message takes longer than a day.
     pub const SECONDS_MAX: f64 = 86_400.0;
 
     /// Reads either form: the object, or the array `[client_name, avg seconds, messages, bytes]`.
@@ -122,7 +122,7 @@ impl Report {
         Ok(report)
     }
 
-    /// Whether each message ingested is stored or a duplicate. A report that does not tell them apart says nothing.
+    /// Whether each ingested message is either stored or a duplicate. True also if the report does not distinguish them.
     pub fn balances(&self) -> bool {
         match (self.stored, self.duplicates) {
             (Some(stored), Some(duplicates)) => {
@@ -157,7 +157,7 @@ pub struct Receipt {
     pub version: u32,
     pub client_id: ClientId,
     pub source: SourceName,
-    /// In decimal digits, as in the messages: many languages cannot hold a JSON number of 64 bits.
+    /// In decimal digits, as in the messages: many languages cannot represent a JSON number of 64 bits.
     #[serde(with = "decimal")]
     pub epoch: u64,
     /// All numbers from 1 to this one are stored, rejected or lost for good; 0: none yet.
@@ -166,23 +166,23 @@ pub struct Receipt {
     /// [`Receipt::RANGES_MAX`] of them.
     #[serde(default)]
     pub stored: Vec<(u64, u64)>,
-    /// Numbers that are to be sent again, as `[first, last]`, ascending and not touching.
+    /// Numbers to send again, as `[first, last]`, ascending and not touching.
     #[serde(default)]
     pub missing: Vec<(u64, u64)>,
-    /// The highest number that is stored, however far behind a gap; absent in receipts of older apps.
+    /// The highest stored number, even if it comes after a gap; absent in receipts of older apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<u64>,
 }
 
 impl Receipt {
-    /// More ranges than this are told in later receipts.
+    /// The most ranges in one receipt; further ones follow in later receipts.
     pub const RANGES_MAX: usize = 256;
 
     /// Reads a receipt.
     ///
     /// # Errors
     ///
-    /// [`MessageError`] where it is none, or its ranges are not ascending or lie below what is stored.
+    /// [`MessageError`] if it is not a receipt, or its ranges are not ascending or lie below `stored_through`.
     pub fn parse(payload: &[u8]) -> Result<Self, MessageError> {
         let receipt: Self = serde_json::from_slice(payload).map_err(MessageError::Json)?;
         for ranges in [&receipt.stored, &receipt.missing] {
@@ -212,7 +212,7 @@ mod decimal {
     }
 }
 
-/// The payload is not what its topic promises; it changes nothing.
+/// The payload is not valid for its topic; it is ignored.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
     #[error("payload is not UTF-8")]
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_taken_in_both_forms() {
+    fn a_report_is_accepted_in_both_forms() {
         let array = Report::parse(br#"["client1", 0.25, 10, 2000]"#).expect("array");
         let object = Report::parse(
             br#"{"client_name":"client1","average_processing_time":0.25,
@@ -268,8 +268,8 @@ mod tests {
     }
 
     #[test]
-    fn forged_reports_are_refused() {
-        for forged in [
+    fn invalid_reports_are_refused() {
+        for invalid in [
             "",
             "[]",
             "{}",
@@ -281,12 +281,12 @@ mod tests {
             "__import__('os')",
             r#"["client1", 0.1, 10]"#,
         ] {
-            assert!(Report::parse(forged.as_bytes()).is_err(), "{forged}");
+            assert!(Report::parse(invalid.as_bytes()).is_err(), "{invalid}");
         }
     }
 
     #[test]
-    fn a_receipt_is_read_and_a_forged_one_refused() {
+    fn a_valid_receipt_is_read_and_an_invalid_one_is_refused() {
         let text = r#"{"version":1,"client_id":"a","source":"s","epoch":"18446744073709551615",
             "stored_through":7,"stored":[[9,9],[12,20]],"missing":[[8,8],[10,11]]}"#;
         let receipt = Receipt::parse(text.as_bytes()).expect("receipt");
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(Receipt::parse(with_seen.as_bytes()).expect("receipt").seen, Some(4711));
         let written = serde_json::to_vec(&receipt).expect("JSON");
         assert_eq!(Receipt::parse(&written).expect("its own form"), receipt);
-        for (good, forged) in [
+        for (good, invalid) in [
             (r#""18446744073709551615""#, "1"),
             (r#""18446744073709551615""#, r#""-1""#),
             (r#""source":"s""#, r#""source":"a/b""#),
@@ -305,12 +305,12 @@ mod tests {
             (r#""missing""#, r#""seen":-1,"missing""#),
             (r#""stored_through":7,"#, ""),
         ] {
-            assert!(Receipt::parse(text.replacen(good, forged, 1).as_bytes()).is_err(), "{forged}");
+            assert!(Receipt::parse(text.replacen(good, invalid, 1).as_bytes()).is_err(), "{invalid}");
         }
     }
 
     #[test]
-    fn staged_is_taken_as_an_object_or_a_bare_client_id() {
+    fn staged_is_accepted_as_an_object_or_a_bare_client_id() {
         for payload in ["client1", "\"client1\"", " client1\n"] {
             let (client, ingestion) = Staged::parse(payload.as_bytes()).expect(payload);
             assert_eq!((client.as_str(), ingestion), ("client1", None));
@@ -322,8 +322,8 @@ mod tests {
         );
         let (client, named) = Staged::parse(text.as_bytes()).expect("an object");
         assert_eq!((client.as_str(), named), ("client1", ingestion.parse().ok()));
-        for forged in ["", "../x", "{}", "{\"client_id\":\"a\"}", "#"] {
-            assert!(Staged::parse(forged.as_bytes()).is_err(), "{forged}");
+        for invalid in ["", "../x", "{}", "{\"client_id\":\"a\"}", "#"] {
+            assert!(Staged::parse(invalid.as_bytes()).is_err(), "{invalid}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What became of one work unit: `staging/<client>/<ingestion>/outcomes/NNNNN.json`.
+//! The result of one work unit: `staging/<client>/<ingestion>/outcomes/NNNNN.json`.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -10,11 +10,11 @@ use crate::ingestion::IngestionId;
 use crate::manifest::Lane;
 use crate::reason::ReasonCode;
 
-/// The result of a work unit that an app has done. Always `received = stored + duplicates + rejected`.
+/// The result of a work unit that an app has finished. Always `received = stored + duplicates + rejected`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub version: u32,
-    /// Index of the work unit; of the micro-batch where the app's unit is the micro-batch.
+    /// Index of the work unit: that of the micro-batch, if the app's unit is the micro-batch.
     pub index: u32,
     pub attempt: u32,
     #[serde(flatten)]
@@ -22,20 +22,20 @@ pub struct Outcome {
     pub bytes: u64,
     pub seconds: f64,
     pub finished_at: Timestamp,
-    /// Whether what the app says that it stored was counted in coredms; with ids of its own that cannot be done.
+    /// Whether the app's count of stored records was verified in coredms; this is impossible if the app uses its own ids.
     pub audited: bool,
-    /// XXH3 of the file with the unit's rejects, if it has any. Neither file is synced, so a power cut may take one of them and
-    /// leave the other; they are believed only together.
+    /// XXH3 of the file with the unit's rejects, if it has any. Neither file is synced, so a power cut may destroy one of them
+    /// and keep the other; they are trusted only together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects_xxh3: Option<String>,
 }
 
-/// Records by what became of them.
+/// The numbers of records by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub received: u64,
     pub stored: u64,
-    /// Already there before this run; what an earlier attempt of the same run stored counts as stored.
+    /// Already stored before this run. Records that an earlier attempt of the same run stored count as `stored`.
     pub duplicates: u64,
     pub rejected: u64,
 }
@@ -63,13 +63,13 @@ pub enum FinalState {
     Ingested,
     Held,
     Discarded,
-    /// It was held, and then removed (or returned to the archive, if it was to replace what is stored), as its time was up or a
-    /// person said so.
+    /// It was held, and then removed (or returned to the archive, if it was to replace stored records), because its retention
+    /// was over or a person requested it.
     Purged,
 }
 
 impl FinalState {
-    /// As it is in documents and messages.
+    /// The name in documents and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ingested => "ingested",
@@ -99,25 +99,25 @@ pub struct Run {
     pub stored: i64,
     pub duplicates: i64,
     pub rejected: i64,
-    /// False where the app has ids of its own, so that nobody could count what it stored.
+    /// False if the app uses its own ids, so that its stored records could not be counted.
     pub audited: bool,
     pub state: FinalState,
     pub received_at: bson::DateTime,
     pub staged_at: bson::DateTime,
     pub finished_at: bson::DateTime,
     pub seconds: f64,
-    /// What the columns of a CSV file hold, as in its manifest.
+    /// The columns of a CSV file, as in its manifest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<Column>,
-    /// It replaced what earlier runs of the content had stored.
+    /// Whether it replaced what earlier runs of the content had stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
-    /// Where its records went, and under which ids; `None` in runs of earlier builds.
+    /// The collection of its records. This and `ids` are `None` in runs of earlier builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collection: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Ids>,
-    /// Why it was held, and the kind of each reason.
+    /// Why it was held; `codes` has the kind of each reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -125,12 +125,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Ingestion and time of staging: the same content staged again is another run.
+    /// The id consists of the ingestion and the time of staging: the same content staged again is another run.
     pub fn id(ingestion: IngestionId, staged_at: Timestamp) -> String {
         format!("{ingestion}-{}", staged_at.strftime("%Y%m%dT%H%M%S%.3fZ"))
     }
 
-    /// The ingestion that a run with this id is of; `None` if it is not the id of a run.
+    /// The ingestion of the run with this id; `None` if it is not the id of a run.
     pub fn ingestion_of(id: &str) -> Option<IngestionId> {
         let (ingestion, staged_at) = id.split_once('-')?;
         DateTime::strptime("%Y%m%dT%H%M%S%.fZ", staged_at).ok()?;
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_of_a_run_names_its_ingestion_and_nothing_else_does() {
+    fn only_the_id_of_a_run_yields_its_ingestion() {
         let ingestion = IngestionId::of_object([7; 16]);
         let id = Run::id(ingestion, Timestamp::UNIX_EPOCH);
         assert_eq!(Run::ingestion_of(&id), Some(ingestion), "{id}");

@@ -12,18 +12,18 @@ pub enum ProcessKind {
     Fetchdata,
     BatchManager,
     StreamManager,
-    /// That which starts all of them, and starts them again.
+    /// The supervisor, which starts all others and restarts them.
     Up,
 }
 
 impl ProcessKind {
-    /// Those that read the clients' settings.
+    /// The processes that read the clients' settings.
     pub const STAGES: [Self; 3] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager];
 
-    /// Those whose config, while one of them runs, is that of the platform, whatever the file says.
-    pub const ON_THE_CONFIG: [Self; 4] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager, Self::Up];
+    /// While one of these runs, the config that it uses is the platform's, whatever `config.json` says now.
+    pub const CONFIG_USERS: [Self; 4] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager, Self::Up];
 
-    /// Also the name of the command that runs it.
+    /// The name, which is also the command that runs it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Broker => "broker",
@@ -34,7 +34,7 @@ impl ProcessKind {
         }
     }
 
-    /// The directory that it holds locked while it is at work.
+    /// The directory that it locks while it runs.
     #[expect(clippy::disallowed_methods, reason = "a lock is taken by its path, and follows no symlink")]
     pub fn locked_directory(self, layout: &Layout) -> PathBuf {
         match self {

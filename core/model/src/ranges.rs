@@ -1,16 +1,16 @@
-//! Sets of whole numbers as ranges: what is received of a source, and what is missing.
+//! Sets of whole numbers as ranges: the numbers received from a source, and the missing ones.
 
-/// Numbers as ranges `(first, last)`, ascending and not touching.
+/// A set of numbers as ranges `(first, last)`, ascending and not touching.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
-    /// Adds all numbers from `first` to `last`; none where `last` is less.
+    /// Adds all numbers from `first` to `last`; none if `last` is less than `first`.
     pub fn insert(&mut self, first: u64, last: u64) {
         if last < first {
             return;
         }
-        // Those that overlap the new one, or touch it.
+        // The ranges that overlap the new one, or touch it.
         let from = self.0.partition_point(|range| range.1 < first.saturating_sub(1));
         let end = self.0.partition_point(|range| range.0 <= last.saturating_add(1));
         let joined = match self.0.get(from..end) {
@@ -35,7 +35,7 @@ impl Ranges {
         self.0.get(position).is_some_and(|range| range.0 <= number)
     }
 
-    /// The numbers from `first` to `last` that are not in here.
+    /// The numbers from `first` to `last` that are not in this set.
     pub fn holes(&self, first: u64, last: u64) -> Self {
         let mut holes = Vec::new();
         let mut next = Some(first);
@@ -69,7 +69,7 @@ impl Ranges {
         self.0.is_empty()
     }
 
-    /// How many numbers there are; `u64::MAX` also where there is one more.
+    /// How many numbers there are; `u64::MAX` also for all 2^64 of them.
     pub fn count(&self) -> u64 {
         self.0.iter().fold(0, |sum: u64, (first, last)| sum.saturating_add((last - first).saturating_add(1)))
     }
@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_hold_what_a_set_would_and_never_touch(
+        fn ranges_hold_the_same_numbers_as_a_set_and_never_touch(
             parts in proptest::collection::vec((0u64..60, 0u64..8), 0..20),
             window in (0u64..70, 0u64..70),
         ) {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_what_64_bits_hold_are_numbers_like_others() {
+    fn the_least_and_the_greatest_number_are_handled_like_any_other() {
         let mut ranges: Ranges = [(u64::MAX, u64::MAX), (0, 0)].into_iter().collect();
         assert_eq!(ranges.holes(0, u64::MAX).iter().collect::<Vec<_>>(), [(1, u64::MAX - 1)]);
         assert_eq!(ranges.holes(u64::MAX, u64::MAX), Ranges::default());

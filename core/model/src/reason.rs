@@ -1,11 +1,11 @@
-//! Why a file is where it is: `reason.json` beside a discarded or held file.
+//! Why a file was discarded or held: `reason.json` beside the file.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What kind of reason it is, for programs. The names are stable: `reason.json`, messages and the history have them.
+/// The kind of a reason, for programs. The names are stable: `reason.json`, messages and the history use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonCode {
@@ -13,51 +13,51 @@ pub enum ReasonCode {
     NotAFile,
     NameNotUtf8,
     NameTooLong,
-    /// The name matches neither the pattern nor a glob that it must match.
+    /// The name does not match the pattern, or matches none of the globs.
     NameNotAllowed,
     UnknownExtension,
     FileTooLarge,
-    /// It lies in a folder that is no configured client's.
+    /// It is in a folder that belongs to no configured client.
     UnknownClient,
-    /// Dropped by its name, which no client's globs match.
+    /// Dropped to be routed by its name, which no client's globs match.
     NoClient,
-    /// Dropped by its name, which the globs of several clients match.
+    /// Dropped to be routed by its name, which the globs of several clients match.
     SeveralClients,
-    /// No app of its client takes it.
+    /// No app of its client processes it.
     NoApp,
     Empty,
     /// A NUL, or bytes that are not text in the encoding of the client's files.
     InvalidEncoding,
-    /// A quote in a CSV file where none may be, or none where one must be.
+    /// A CSV file has a quote where none is allowed, or lacks a required one.
     InvalidQuotes,
-    /// The fields of a CSV file are separated by something else than commas.
+    /// The fields of a CSV file are not separated by commas.
     WrongSeparator,
     HeaderTooLarge,
     HeaderMissing,
-    /// The header is not the one that the config names.
+    /// The header is not the configured one.
     HeaderMismatch,
     HeaderDuplicate,
-    /// Lines come before the header.
+    /// There are lines before the header.
     HeaderNotFirst,
     /// Not a JSON array, or not NDJSON.
     InvalidJson,
     /// The same content has been ingested before.
     Duplicate,
-    /// It was to replace what its content has stored, and cannot.
+    /// It was to replace the records stored from its content, and cannot.
     NotReplaceable,
-    /// Its writer went on after it was taken.
+    /// Its writer continued to write after intake had taken it.
     ChangedLater,
-    /// What is staged is not what was dropped any more.
+    /// The staged bytes are no longer those that were dropped.
     Damaged,
-    /// The app says that the data are wrong.
+    /// The app reports that the data are wrong.
     DataRefused,
     /// The app failed too often: it crashed, was too slow, or cannot be started.
     AppFailed,
-    /// What the app says it did is not what was found.
+    /// The app's report does not match what was found in the store.
     AppNotBelieved,
     /// More records were rejected than `rejects_max` allows.
     TooManyRejects,
-    /// By a later version than this one.
+    /// A code of a later version than this one.
     #[serde(other)]
     Other,
 }
@@ -68,7 +68,7 @@ impl ReasonCode {
     }
 }
 
-/// One reason against a file: for programs, and for people.
+/// One reason against a file: a code for programs, and a text for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objection {
     pub code: ReasonCode,
@@ -81,7 +81,7 @@ impl fmt::Display for Objection {
     }
 }
 
-/// All of them in one line.
+/// All texts in one line.
 pub fn joined(objections: &[Objection]) -> String {
     texts(objections).join("; ")
 }
@@ -94,21 +94,22 @@ pub fn codes(objections: &[Objection]) -> Vec<ReasonCode> {
     objections.iter().map(|objection| objection.code).collect()
 }
 
-/// What validation, or the app, had to say. Written once, read by people and by `mysimbdp status` and `retry`.
+/// Why validation discarded a file, or the app's failure caused it to be held. Written once; read by people and by
+/// `mysimbdp status` and `retry`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reason {
-    /// The name under which it was dropped, escaped where it is not plain text.
+    /// The name of the dropped file, escaped if it is not plain text.
     pub file: String,
     pub client: Option<String>,
     pub ingestion: Option<String>,
-    /// Where `mysimbdp retry` returns it to, relative to the data root.
+    /// Where `mysimbdp retry` returns the file to, relative to the data root.
     pub dropped_at: String,
     pub bytes: u64,
     pub received_at: Timestamp,
     pub decided_at: Timestamp,
     /// All of them, not just the first.
     pub reasons: Vec<String>,
-    /// The kind of each, in the same order; none in those of earlier versions.
+    /// The kind of each reason, in the same order; empty in files of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<ReasonCode>,
 }

@@ -1,21 +1,21 @@
-//! Where the records of a micro-batch begin and end.
+//! Finds where the records of a micro-batch begin and end.
 //!
-//! Pure: bytes in, ranges out. The splitter (in fetchdata) draws the same boundaries by rules of its own, as it has to be
-//! fast, to find faults and to know nothing of single records. A property test holds the two together.
+//! Pure: bytes in, ranges out. The splitter (in fetchdata) finds the same boundaries with code of its own, because it has to be
+//! fast and to find faults, and does not need single records. A property test checks that the two agree.
 
 use std::ops::Range;
 
 use crate::manifest::Format;
 
-/// Follows a micro-batch from its first byte, which is the first of a record.
+/// Scans a micro-batch from its first byte, which is the first byte of a record.
 #[derive(Debug)]
 pub struct Scanner {
     state: State,
     /// Bytes that have been read.
     position: u64,
-    /// Where the record begins that is being read.
+    /// The position at which the current record begins.
     begin: u64,
-    /// Behind its last byte so far, without what belongs to no record.
+    /// The position after the current record's last byte so far, without bytes that belong to no record.
     end: u64,
 }
 
@@ -40,9 +40,9 @@ enum Csv {
         previous: u8,
     },
     Quoted,
-    /// Behind a quote in a quoted field.
+    /// After a quote in a quoted field.
     Quote,
-    /// Behind `\r`, which ends the line with or without a `\n`.
+    /// After `\r`, which ends the line with or without a `\n`.
     Return {
         is_record: bool,
     },
@@ -56,7 +56,7 @@ enum Json {
 }
 
 impl Scanner {
-    /// `None` for a format without boundaries: the file is its one record.
+    /// `None` for a format without record boundaries, in which the whole file is one record.
     pub fn new(format: Format) -> Option<Self> {
         let state = match format {
             Format::Csv => State::Csv(Csv::RecordStart),
@@ -69,7 +69,7 @@ impl Scanner {
 
     /// Reads up to the end of the next record. Returns how many bytes it has read, and the record if one has ended.
     ///
-    /// A record is given without the end of its line, or the comma behind it.
+    /// The record's range excludes its line ending, or the comma after it.
     pub fn read(&mut self, bytes: &[u8]) -> (usize, Option<Range<u64>>) {
         for (count, &byte) in (1..).zip(bytes) {
             let record = match self.state {
@@ -85,7 +85,7 @@ impl Scanner {
         (bytes.len(), None)
     }
 
-    /// The record that ends with the micro-batch, if one is open; nothing more is read.
+    /// Returns the record that ends with the micro-batch, if one is open. Nothing may be read afterwards.
     pub fn finish(&mut self) -> Option<Range<u64>> {
         match std::mem::replace(&mut self.state, State::Line { blank: true }) {
             State::Csv(Csv::Return { is_record }) => is_record.then_some(self.begin..self.end),
@@ -137,13 +137,13 @@ impl Scanner {
     }
 
     fn element(&mut self, within: Json, depth: u64, begun: bool, byte: u8) -> Option<Range<u64>> {
-        let ends = depth == 0 && matches!((within, byte), (Json::Value, b',' | b']'));
-        if ends {
+        let is_end = depth == 0 && matches!((within, byte), (Json::Value, b',' | b']'));
+        if is_end {
             self.state = State::Element { within: Json::Value, depth: 0, begun: false };
             return begun.then_some(self.begin..self.end);
         }
-        let is_visible = !byte.is_ascii_whitespace();
-        if is_visible {
+        let is_significant = !byte.is_ascii_whitespace();
+        if is_significant {
             self.begin = if begun { self.begin } else { self.position };
             self.end = self.position + 1;
         }
@@ -156,11 +156,11 @@ impl Scanner {
             (Json::Value, b'}' | b']') => (Json::Value, depth.saturating_sub(1)),
             (same, _) => (same, depth),
         };
-        self.state = State::Element { within, depth, begun: begun || is_visible };
+        self.state = State::Element { within, depth, begun: begun || is_significant };
         None
     }
 
-    /// The next byte is the first of a line.
+    /// The state before the first byte of a line.
     fn next_line(&mut self) -> Csv {
         self.begin = self.position + 1;
         Csv::RecordStart
@@ -171,7 +171,7 @@ impl Scanner {
 mod tests {
     use super::*;
 
-    /// The records of a micro-batch that is read in pieces of so many bytes.
+    /// The records of a micro-batch that is read in pieces of `piece` bytes.
     fn records(format: Format, text: &str, piece: usize) -> Vec<&str> {
         let mut scanner = Scanner::new(format).expect("a format with boundaries");
         let mut found = Vec::new();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn each_record_is_found_without_what_stands_between_them() {
+    fn each_record_is_found_without_the_bytes_between_records() {
         for (format, text, expected) in [
             (Format::Csv, "1,2\n3,4\n", &["1,2", "3,4"][..]),
             (

@@ -29,7 +29,7 @@ pub enum RejectsMax {
 #[error("invalid share {0:?}: expected 0 to 100 and %, such as \"10%\"")]
 pub struct ShareError(String);
 
-/// As it is written in the configuration.
+/// The form in the configuration.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -38,11 +38,11 @@ enum Written {
 }
 
 impl RejectsMax {
-    /// The most records that may be rejected of so many.
+    /// The most records that may be rejected of `received` ones.
     pub fn of(self, received: u64) -> u64 {
         match self {
             Self::Records(records) => records,
-            // Of a file with 2^57 records and more this rounds down twice.
+            // For a file with 2^57 records or more this rounds down twice.
             Self::Percent(percent) => match received.checked_mul(u64::from(percent)) {
                 Some(product) => product / 100,
                 None => received / 100 * u64::from(percent),
@@ -63,7 +63,8 @@ impl RejectsMax {
 }
 
 impl Default for RejectsMax {
-    /// A file whose sender has changed its format is rejected by far more than this, one with a few bad values by less.
+    /// If a sender has changed the format of its files, far more records than this are rejected; if a file has only a few bad
+    /// values, fewer are.
     fn default() -> Self {
         Self::Percent(10)
     }
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_a_number_or_a_share_and_is_kept_by_what_does_not_exceed_it() {
+    fn a_limit_is_a_number_or_a_share_and_only_more_rejects_than_that_exceed_it() {
         for (text, received, most) in [
             ("\"10%\"", 100, 10),
             ("\"10%\"", 99, 9),

@@ -1,7 +1,7 @@
-//! Numbered sources of messages: what is numbered can be missed, and is stored exactly once.
+//! Numbered sources of messages. The numbers show which messages are missing, and let each one be stored exactly once.
 //!
-//! A source has a name and an epoch, a random number made together with the producer's outbox: a producer that starts
-//! its numbering anew has a new epoch, and is not taken for one that repeats itself.
+//! A source has a name and an epoch. The epoch is a random number that is created with the producer's outbox: a producer
+//! that restarts its numbering has a new epoch, so its messages are not mistaken for repeats.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ pub const SOURCE: &str = "source";
 pub const EPOCH: &str = "epoch";
 pub const SEQUENCE: &str = "seq";
 
-/// The user property of a message without content: the source no longer has these numbers, as `first-last`.
+/// The user property of a message without content that reports lost numbers, as `first-last`: the source no longer has them.
 pub const GONE: &str = "gone";
 
 /// The number of the first message of an epoch.
@@ -29,7 +29,7 @@ pub const FIRST: u64 = 1;
 #[serde(try_from = "String", into = "String")]
 pub struct SourceName(String);
 
-/// The text is no source name.
+/// The text is not a source name.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} is no source name: allowed are 1 to 64 characters of A-Z, a-z, 0-9, ., - and _, the first a letter or a digit"
@@ -98,7 +98,7 @@ impl Source {
 
     /// The `_id` of message number `sequence`: the prefix, then the number in big-endian.
     ///
-    /// As with files, the ids of one source increase, which the store's index inserts fastest.
+    /// As with files, the ids of one source increase, so that the store inserts them into its index fastest.
     pub fn id(&self, client: &ClientId, sequence: u64) -> RecordId {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.prefix(client));
@@ -107,7 +107,7 @@ impl Source {
     }
 }
 
-/// A message's place in its source.
+/// A message's source and its number there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Number {
     pub source: Source,
@@ -115,21 +115,21 @@ pub struct Number {
 }
 
 impl Number {
-    /// The number made of the three texts; `None` where none of them is there.
+    /// Parses the values of [`SOURCE`], [`EPOCH`] and [`SEQUENCE`]; `None` if the message has none of them.
     ///
     /// # Errors
     ///
-    /// The reason for the message's reject: it has some of them and not the others, or they are not what they should be.
+    /// The reason to reject the message: it has only some of them, or one of them is invalid.
     pub fn read(texts: [Option<String>; 3]) -> Result<Option<Self>, String> {
         match texts {
             [None, None, None] => Ok(None),
             [Some(source), Some(epoch), Some(sequence)] => {
                 let name = source.parse().map_err(|error: SourceNameError| error.to_string())?;
-                let source = Source { name, epoch: whole(EPOCH, &epoch)? };
-                Ok(Some(Self { source, sequence: whole(SEQUENCE, &sequence)? }))
+                let source = Source { name, epoch: parse_number(EPOCH, &epoch)? };
+                Ok(Some(Self { source, sequence: parse_number(SEQUENCE, &sequence)? }))
             }
-            some => {
-                let absent = [SOURCE, EPOCH, SEQUENCE].into_iter().zip(some);
+            incomplete => {
+                let absent = [SOURCE, EPOCH, SEQUENCE].into_iter().zip(incomplete);
                 let absent: Vec<&str> =
                     absent.filter(|(_, text)| text.is_none()).map(|(name, _)| name).collect();
                 Err(format!("a numbered message needs source, epoch and seq; missing: {}", absent.join(", ")))
@@ -143,7 +143,7 @@ impl Number {
     }
 }
 
-/// Numbers that a source no longer has, so that nobody need wait for them.
+/// Numbers that a source has lost, so that nobody waits for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
     pub source: Source,
@@ -152,25 +152,25 @@ pub struct Gone {
 }
 
 impl Gone {
-    /// So many numbers in one message. More than that at once is a mistake, or forged; who means it sends several.
+    /// The most numbers in one message. More at once are a mistake or an attack; a source that has lost more sends several.
     pub const NUMBERS_MAX: u64 = 1_000_000;
 
-    /// What the values of [`SOURCE`], [`EPOCH`] and [`GONE`] say.
+    /// Parses the values of [`SOURCE`], [`EPOCH`] and [`GONE`].
     ///
     /// # Errors
     ///
-    /// The reason for the message's reject.
+    /// The reason to reject the message.
     pub fn read(texts: [Option<String>; 3]) -> Result<Self, String> {
         let [Some(source), Some(epoch), Some(range)] = texts else {
             return Err("a message about numbers that are gone needs source, epoch and gone".to_owned());
         };
         let name = source.parse().map_err(|error: SourceNameError| error.to_string())?;
-        let source = Source { name, epoch: whole(EPOCH, &epoch)? };
-        let wrong = || format!("{GONE} is {range:?}, allowed is first-last, from {FIRST} on and ascending");
-        let (first, last) = range.split_once('-').ok_or_else(wrong)?;
-        let (first, last) = (whole(GONE, first)?, whole(GONE, last)?);
+        let source = Source { name, epoch: parse_number(EPOCH, &epoch)? };
+        let invalid = || format!("{GONE} is {range:?}, allowed is first-last, from {FIRST} on and ascending");
+        let (first, last) = range.split_once('-').ok_or_else(invalid)?;
+        let (first, last) = (parse_number(GONE, first)?, parse_number(GONE, last)?);
         if first < FIRST || last < first {
-            return Err(wrong());
+            return Err(invalid());
         }
         if last - first >= Self::NUMBERS_MAX {
             return Err(format!("{GONE} is {range:?}, allowed are {} numbers", Self::NUMBERS_MAX));
@@ -184,7 +184,7 @@ impl Gone {
     }
 }
 
-fn whole(name: &str, text: &str) -> Result<u64, String> {
+fn parse_number(name: &str, text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{name} is {text:?}, allowed is a whole number of 64 bits"))
 }
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_whole_or_not_there() {
+    fn a_number_is_complete_or_absent() {
         assert_eq!(read(["-", "-", "-"]), Ok(None));
         assert_eq!(read(["s", "18446744073709551615", "0"]), Ok(Some(number("s", u64::MAX, 0))));
         let reason = read(["s", "-", "1"]).expect_err("no epoch");
@@ -222,15 +222,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_a_range_of_numbers_and_not_an_absurd_one() {
-        let gone = |text: &str| Gone::read(["s", "7", text].map(|text| Some(text.to_owned())));
-        let good = gone("1-1000000").expect("a range");
+    fn lost_numbers_are_a_valid_range_of_bounded_length() {
+        let read_range = |text: &str| Gone::read(["s", "7", text].map(|text| Some(text.to_owned())));
+        let good = read_range("1-1000000").expect("a range");
         assert_eq!((good.first, good.last, good.range().as_str()), (1, 1_000_000, "1-1000000"));
-        assert!(gone("18446744073709551615-18446744073709551615").is_ok());
+        assert!(read_range("18446744073709551615-18446744073709551615").is_ok());
         for bad in
             ["", "5", "0-5", "6-5", "1-1000001", "1-18446744073709551615", "a-b", "-5", "1--5", "1-2-3"]
         {
-            assert!(gone(bad).is_err(), "{bad:?}");
+            assert!(read_range(bad).is_err(), "{bad:?}");
         }
         assert!(Gone::read([Some("s".to_owned()), None, Some("1-2".to_owned())]).is_err());
     }

@@ -10,7 +10,7 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// `prefix` without a slash at its end; the config has made sure that it holds no wildcard.
+    /// `prefix` has no slash at its end; config validation has made sure that it has no wildcard.
     pub fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into() }
     }
@@ -43,32 +43,32 @@ impl Topics {
         format!("{}/stream/instances/{client}/{stream}-{slot}", self.prefix)
     }
 
-    /// Where a numbered source hears how far its messages are stored.
+    /// Where a numbered source receives its receipts: how far its messages are stored.
     pub fn receipts(&self, client: &ClientId, source: &SourceName) -> String {
         format!("{}/{source}", self.receipts_of(client))
     }
 
-    /// Where a numbered source publishes, unless it is told otherwise; matches [`Topics::ingest_filter`].
+    /// Where a numbered source publishes, unless it is configured otherwise; matches [`Topics::ingest_filter`].
     pub fn ingest(&self, client: &ClientId, source: &SourceName) -> String {
         format!("{}/ingest/{client}/{source}", self.prefix)
     }
 
-    /// What the topics of all sources of a client begin with, up to the slash before the source.
+    /// The common beginning of [`Topics::receipts`] for all sources of a client, up to the slash before the source.
     pub fn receipts_of(&self, client: &ClientId) -> String {
         format!("{}/receipts/{client}", self.prefix)
     }
 
-    /// What a client's stream apps listen to where the config names no filter.
+    /// What a client's stream apps subscribe to if the config names no filter.
     pub fn ingest_filter(&self, client: &ClientId) -> String {
         format!("{}/ingest/{client}/#", self.prefix)
     }
 
-    /// What `filter` takes in that is not for the streams of `client`: the platform's own topics, or another client's.
-    /// Receipts are for the sources of their client, and so for its streams too.
+    /// A reserved filter that `filter` overlaps and that is not for the streams of `client`: the platform's own topics, or
+    /// another client's. Receipts are for the sources of their client, and so for its streams too.
     pub fn foreign(&self, client: &ClientId, filter: &str) -> Option<String> {
         let own = |kind: &str| {
-            let rest = filter.strip_prefix(&format!("{}/{kind}/{client}", self.prefix));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            let remainder = filter.strip_prefix(&format!("{}/{kind}/{client}", self.prefix));
+            remainder.is_some_and(|remainder| remainder.is_empty() || remainder.starts_with('/'))
         };
         let reserved = [("ingest", "+/#"), ("receipts", "+/#"), ("batch", "#"), ("stream", "#")];
         let mut reserved = reserved
@@ -78,7 +78,7 @@ impl Topics {
         reserved.find(|reserved| overlap(filter, reserved))
     }
 
-    /// The client that `topic` ends in, where it is `filter` with that client in place of the `+`.
+    /// The client that `topic` ends in, if it is `filter` with that client in place of the `+`.
     pub fn client_of(&self, filter: &str, topic: &str) -> Option<ClientId> {
         let level = topic.strip_prefix(filter.strip_suffix('+')?)?;
         level.parse().ok()
@@ -99,9 +99,9 @@ pub fn is_filter(filter: &str) -> bool {
         })
 }
 
-/// Whether there is a topic that both filters match.
+/// Whether any topic matches both filters.
 pub fn overlap(one: &str, other: &str) -> bool {
-    // Wildcards in front match no topic that begins with $.
+    // A wildcard at the beginning matches no topic that begins with $.
     let is_hidden = |filter: &str| filter.starts_with('$');
     let is_open = |filter: &str| filter.starts_with(['+', '#']);
     if is_hidden(one) && is_open(other) || is_open(one) && is_hidden(other) {
@@ -110,7 +110,7 @@ pub fn overlap(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.split('/'), other.split('/'));
     loop {
         match (one.next(), other.next()) {
-            // Matches the level above it too.
+            // `#` matches the level above it too.
             (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
             (Some(left), Some(right)) if left == right || left == "+" || right == "+" => {}
             _ => return false,
@@ -123,22 +123,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_gives_its_client_and_a_forged_one_gives_none() {
+    fn a_valid_topic_yields_its_client_and_an_invalid_one_yields_none() {
         let topics = Topics::new("mysimbdp");
         let of = |topic| topics.client_of(&topics.all_reports(), topic).map(String::from);
         assert_eq!(of("mysimbdp/stream/reports/client1").as_deref(), Some("client1"));
-        for forged in [
+        for invalid in [
             "mysimbdp/stream/reports/",
             "mysimbdp/stream/reports/a/b",
             "x/stream/reports/a",
             "mysimbdp/stream/reports/..",
         ] {
-            assert_eq!(of(forged), None, "{forged}");
+            assert_eq!(of(invalid), None, "{invalid}");
         }
     }
 
     #[test]
-    fn filters_overlap_where_a_topic_matches_both() {
+    fn filters_overlap_if_a_topic_matches_both() {
         for (one, other, expected) in [
             ("a/b", "a/b", true),
             ("a/b", "a/c", false),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_another_clients_or_the_platforms_is_foreign() {
+    fn topics_of_another_client_or_of_the_platform_are_foreign() {
         let (topics, client) = (Topics::new("p/q"), "a".parse().expect("client id"));
         let foreign = |filter: &str| topics.foreign(&client, filter);
         for own in [

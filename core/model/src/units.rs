@@ -42,7 +42,7 @@ pub struct ByteSize(u64);
 )]
 pub struct Period(Duration);
 
-/// The text is no size or duration.
+/// The text is not a size or a duration.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
     #[error(
@@ -114,7 +114,7 @@ impl fmt::Display for Period {
     }
 }
 
-/// Writes the number with the largest unit that divides it.
+/// Writes the number in the largest unit that divides it.
 fn write_scaled(f: &mut fmt::Formatter<'_>, number: u64, units: &[(&str, u64)]) -> fmt::Result {
     let unit = units
         .iter()

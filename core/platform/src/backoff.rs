@@ -7,7 +7,7 @@ use super::random;
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Waits that double from 100 ms to 10 s, each spread by chance so that many clients do not come back as one.
+/// Waits that double from 100 ms to 10 s, each with random jitter so that many clients do not retry at the same time.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,

@@ -1,8 +1,8 @@
-//! The door to the clock.
+//! The clock.
 
 use jiff::Timestamp;
 
-/// The time of day, for what people and documents read. Durations are measured with `std::time::Instant`.
+/// The current time, for people and documents. Durations are measured with `std::time::Instant`.
 pub fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -1,8 +1,8 @@
-//! Places at which a test can have a process die, as if it had been killed with SIGKILL.
+//! Places at which a test can make a process die, as if it had been killed with SIGKILL.
 //!
-//! Only with the cargo feature `failpoints`: without it [`hit`] is empty, and nothing of this is in the program. With it
-//! the environment variable `FAILPOINTS` names where to die: `fetchdata.manifest-written`, or
-//! `fetchdata.manifest-written:3` for the third time that it comes there.
+//! They exist only with the cargo feature `failpoints`: without it [`hit`] is empty, and the program contains none of this.
+//! With it the environment variable `FAILPOINTS` names where to die: `fetchdata.manifest-written`, or
+//! `fetchdata.manifest-written:3` for the third time that the process reaches it.
 
 #[cfg(feature = "failpoints")]
 pub use armed::{POINTS, hit};
@@ -19,9 +19,9 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    /// All points there are, in the order in which work meets them. The part before the dot says which process dies;
-    /// `staging` is a door of batch-manager and fetchdata, `late` the part of fetchdata that works without leases; `replace` is
-    /// of a run that replaces: of the command line, then of batch-manager.
+    /// All failpoints, in the order in which work reaches them. The part before the dot says which process dies; `staging` is
+    /// the I/O adapter of batch-manager and fetchdata, `late` the part of fetchdata that works without leases; `replace` belongs
+    /// to a run that replaces: first in the command line, then in batch-manager.
     pub const POINTS: &[&str] = &[
         "fetchdata.recovery-shown",
         "fetchdata.recovery-returned",
@@ -130,7 +130,7 @@ mod armed {
     ///
     /// # Panics
     ///
-    /// If the list has no such point, or `FAILPOINTS` names none.
+    /// If the list does not have this point, or `FAILPOINTS` is not valid.
     pub fn hit(point: &'static str) {
         assert!(POINTS.contains(&point), "{point:?} is missing in the list of failpoints");
         if let Some(armed) = ARMED.as_ref()
@@ -143,9 +143,9 @@ mod armed {
 
     /// No destructor runs and nothing is flushed.
     fn die(point: &str) -> ! {
-        // Not buffered, so that a test finds it.
+        // Not buffered, so that a test can read it.
         eprintln!("failpoint {point}");
-        // Were the signal refused, the next line would still be an end without warning.
+        // If the signal is refused, the next line still ends the process without cleanup.
         let _ = kill_process(getpid(), Signal::KILL);
         std::process::abort();
     }

@@ -1,7 +1,7 @@
-//! Whether somebody has a file open for writing, asked of the kernel.
+//! Asks the kernel whether somebody has a file open for writing.
 //!
-//! A read lease is granted only on a file that nobody has open (or mapped) for writing. The lease itself is of no
-//! use here and is given back at once: the refusal is the answer.
+//! A read lease is granted only on a file that nobody has open (or mapped) for writing. The lease itself is not needed
+//! here and is released at once: only whether it is granted matters.
 
 use std::fs::File;
 use std::io;
@@ -9,33 +9,33 @@ use std::os::fd::AsRawFd;
 
 use libc::{F_RDLCK, F_SETLEASE, F_UNLCK, SIGURG, c_int};
 
-/// Of `asm-generic/fcntl.h`; the libc crate has it for musl alone.
+/// From `asm-generic/fcntl.h`; the libc crate defines it only for musl.
 const F_SETSIG: c_int = 10;
 
-/// Who may be writing to a file at this moment.
+/// Whether somebody may be writing to a file at this moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writers {
     None,
     Some,
-    /// Leases do not work here: another user's file without `CAP_LEASE`, or a network file system.
+    /// Leases are not possible here: another user's file without `CAP_LEASE`, or a network file system.
     Unknown,
 }
 
-/// Looks for writers of `file`, which is open for reading only.
+/// Checks for writers of `file`, which must be open for reading only.
 ///
 /// # Errors
 ///
-/// What the kernel says beyond "there are writers" and "leases do not work here".
+/// Any error of the kernel other than "there are writers" and "leases are not possible here".
 pub fn writers(file: &File) -> io::Result<Writers> {
-    // A writer who opens the file in the instant of the lease waits until it is given back, and its holder gets
-    // SIGIO, which would end this process. SIGURG in its place is ignored by default; so neither the mask of each
-    // thread nor what children inherit has to change.
+    // A writer that opens the file during the lease waits until it is released, and the holder of the lease gets
+    // SIGIO, which would end this process. SIGURG, sent instead, is ignored by default; so neither the signal mask of
+    // each thread nor what children inherit has to change.
     control(file, F_SETSIG, SIGURG)?;
     let granted = control(file, F_SETLEASE, F_RDLCK);
-    // Given back on every path: a lease that stays would make the next writer wait.
-    let returned = control(file, F_SETLEASE, F_UNLCK);
+    // Released on every path: a lease that is kept would make the next writer wait.
+    let released = control(file, F_SETLEASE, F_UNLCK);
     match granted {
-        Ok(()) => returned.map(|()| Writers::None),
+        Ok(()) => released.map(|()| Writers::None),
         Err(error) => match error.raw_os_error() {
             Some(libc::EAGAIN) => Ok(Writers::Some),
             Some(libc::EACCES | libc::EINVAL | libc::EOPNOTSUPP) => Ok(Writers::Unknown),
@@ -62,7 +62,7 @@ mod tests {
     use crate::files;
 
     #[test]
-    fn an_open_writer_is_seen_until_it_closes() {
+    fn a_writer_is_detected_until_it_closes_the_file() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("file");
         let writer = File::create(&path).expect("new file");
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_comes_during_a_look_neither_ends_the_process_nor_waits() {
+    fn a_writer_that_opens_the_file_during_a_check_neither_ends_the_process_nor_waits() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("file");
         File::create(&path).expect("new file");

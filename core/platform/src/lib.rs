@@ -1,12 +1,12 @@
-//! Doors to the machine: whatever has an effect goes through one of these, and clippy refuses it elsewhere.
+//! The I/O adapters: everything that has an effect goes through one of these modules, and clippy refuses it elsewhere.
 //!
-//! - [`files`]: read, written durably, moved, listed; [`modes`]: closed to others; [`space`]: what is free;
-//! - [`lock`]: one process for each job; [`lease`]: who else has a file open;
-//! - [`process`]: children of their own group, found again after a crash; [`secrets`]: kept out of dumps;
-//!   [`memory`]: what a process may take; [`socket`]: the local socket;
-//! - [`sign`] and [`status_file`]: what a process shows of itself;
+//! - [`files`]: reads, durable writes, moves and listings; [`modes`]: closes files to other users; [`space`]: free disk space;
+//! - [`lock`]: one process for each job; [`lease`]: whether another process has a file open for writing;
+//! - [`process`]: children in process groups of their own, found again after a crash; [`secrets`]: kept out of core dumps;
+//!   [`memory`]: how the allocator keeps freed memory; [`socket`]: local sockets;
+//! - [`notice`] and [`status_file`]: what a process reports about itself;
 //! - [`clock`], [`random`], [`backoff`];
-//! - [`failpoint`]: where a test can have a process die, between any two steps.
+//! - [`failpoint`]: places between two steps where a test can make a process die.
 
 #![allow(clippy::disallowed_methods)]
 
@@ -18,10 +18,10 @@ pub mod lease;
 pub mod lock;
 pub mod memory;
 pub mod modes;
+pub mod notice;
 pub mod process;
 pub mod random;
 pub mod secrets;
-pub mod sign;
 pub mod socket;
 pub mod space;
 pub mod status_file;

@@ -1,7 +1,7 @@
 //! Single-instance locks, in the directory that they guard.
 //!
-//! Whoever can open a lock file can hold it, and so stop the platform. So it is this user's alone: mode 0600, and one that
-//! belongs to somebody else is replaced. The directory may be one that others write to, such as the drop directory.
+//! Whoever can open a lock file can hold it, and so stop the platform. Therefore only this user can open it: its mode is 0600,
+//! and a lock file of another user is replaced. Others may write to the directory, such as the drop directory.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
@@ -14,16 +14,16 @@ use super::files::{self, FileError};
 
 const MODE: u32 = 0o600;
 
-/// Lock files that may be replaced by others while they are taken, before that is an error.
+/// How often others may replace the lock file while it is being locked, before this is an error.
 const ATTEMPTS_MAX: usize = 100;
 
-/// Held as long as it lives; the kernel releases it with the process, however that ends.
+/// A lock, held until this is dropped; the kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
-/// The lock was not to be had.
+/// The lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("another {role} works on {}: {holder}", directory.display())]
@@ -36,21 +36,22 @@ pub enum LockError {
     },
 }
 
-/// Who holds a lock, or has held it last.
+/// Who holds a lock, or held it last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     Nobody,
-    /// The process with this pid on this host, if it still runs.
+    /// The process with this pid on this host, if it is still running.
     Here(u32),
-    /// A process on another host, as the lock file says it.
+    /// A process on another host, in the words of the lock file.
     Elsewhere(String),
 }
 
-/// Reads who holds the lock of `role` on `directory`. It is not tried: who is about to start would find it held.
+/// Reads who holds the lock of `role` on `directory`. Does not try to lock it: a process that starts at this moment would find
+/// it held.
 ///
 /// # Errors
 ///
-/// The lock file is there and cannot be read.
+/// The lock file exists and cannot be read.
 pub fn holder(directory: &Path, role: &str) -> Result<Holder, FileError> {
     let text = match files::read_to_string(&path(directory, role)) {
         Err(error) if error.is_not_found() => return Ok(Holder::Nobody),
@@ -59,13 +60,13 @@ pub fn holder(directory: &Path, role: &str) -> Result<Holder, FileError> {
     let mut words = text.split_whitespace();
     let named = (words.next(), words.next().and_then(|pid| pid.parse().ok()), words.next(), words.next());
     Ok(match named {
-        (Some("pid"), Some(pid), Some("on"), Some(there)) if there == host() => Holder::Here(pid),
+        (Some("pid"), Some(pid), Some("on"), Some(name)) if name == host() => Holder::Here(pid),
         (Some("pid"), Some(_), Some("on"), Some(_)) => Holder::Elsewhere(text.trim().to_owned()),
         _ => Holder::Nobody,
     })
 }
 
-/// The name of this host, as it stands in lock files.
+/// The name of this host, as lock files have it.
 pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
@@ -75,7 +76,7 @@ fn path(directory: &Path, role: &str) -> PathBuf {
 }
 
 impl Lock {
-    /// Takes the lock of `role` (such as `batch-manager`) on `directory`, or says who holds it.
+    /// Takes the lock of `role` (such as `batch-manager`) on `directory`, or returns an error that names the holder.
     pub fn take(directory: &Path, role: &str) -> Result<Self, LockError> {
         let path = path(directory, role);
         let io_error = |source| LockError::Io { path: path.clone(), source };
@@ -100,7 +101,7 @@ impl Lock {
     }
 }
 
-/// Opens the lock file, or creates it: then the second is true. A symlink is not followed.
+/// Opens the lock file, or creates it and returns true as the second value. Does not follow a symlink.
 fn open(path: &Path) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
@@ -109,7 +110,7 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
         other => return other.map(|file| (file, false)),
     }
     match options.create_new(true).mode(MODE).open(path) {
-        // Somebody was faster.
+        // Another process was faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             options.create_new(false).open(path).map(|file| (file, false))
         }
@@ -117,14 +118,14 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     }
 }
 
-/// Whether the file that is locked is a file of this user that still lies at `path`; it is closed to others then. One of
-/// another user is removed, which nobody holds: this process has just locked it. What this process has made is its own,
-/// whatever owner a network mount gives it.
+/// Whether the locked file belongs to this user and is still at `path`; if so, it is closed to other users. A file of another
+/// user is removed: nobody holds it, because this process has just locked it. A file that this process has created is its
+/// own, whatever owner a network mount reports.
 fn is_ours(path: &Path, file: &File, is_new: bool) -> io::Result<bool> {
     let locked = file.metadata()?;
-    let lies_there = std::fs::symlink_metadata(path)
+    let is_at_path = std::fs::symlink_metadata(path)
         .is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino()));
-    if !lies_there {
+    if !is_at_path {
         return Ok(false);
     }
     if !locked.is_file() {
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_taker_is_told_who_holds_it() {
+    fn a_lock_that_is_held_names_its_holder() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let first = Lock::take(directory.path(), "batch-manager").expect("free lock");
         match Lock::take(directory.path(), "batch-manager") {
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symlink_in_its_place_is_refused_and_what_it_leads_to_stays() {
+    fn a_symlink_in_place_of_the_lock_file_is_refused_and_its_target_is_unchanged() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let theirs = directory.path().join("theirs");
         std::fs::write(&theirs, "theirs").expect("file");
@@ -214,11 +215,11 @@ mod tests {
         assert_eq!((metadata.uid(), mode(&path)), (0, 0o600));
         drop(lock);
 
-        // The foreign `flock` that stopped an ingestion: it needs to open the file.
+        // Another user's `flock`, which once stopped an ingestion, needs to open the file.
         let mut flock = std::process::Command::new("flock");
         flock.arg("--nonblock").arg(&path).arg("true");
         let flock = std::os::unix::process::CommandExt::uid(&mut flock, NOBODY).output().expect("flock runs");
-        let said = String::from_utf8_lossy(&flock.stderr);
-        assert!(!flock.status.success() && said.contains("ermission"), "{said}");
+        let stderr = String::from_utf8_lossy(&flock.stderr);
+        assert!(!flock.status.success() && stderr.contains("ermission"), "{stderr}");
     }
 }

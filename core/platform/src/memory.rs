@@ -1,20 +1,20 @@
-//! How the allocator of this process keeps what is freed.
+//! How the allocator of this process keeps freed memory.
 
 use std::ffi::c_int;
 
-/// What the allocator has at most for one piece of its heap; larger buffers are the system's.
+/// The largest buffer that the allocator places in its heap; larger ones are mapped from the system.
 const HEAP_BUFFER_BYTES_MAX: c_int = 32 << 20;
 
-/// Keeps the memory of large buffers that are freed for the next ones, where else it goes back to the system, which
-/// clears each page anew: measured, half of the time of an app that moves megabytes. To be called before threads start.
+/// Keeps the memory of freed large buffers for the next ones. Otherwise it is returned to the system, which clears each page
+/// again: by measurement, half of the time of an app that moves megabytes. Call it before threads start.
 ///
-/// The process stays as large as it once was: only for processes that end soon, or always need as much.
-pub fn keep_freed() {
+/// The process never becomes smaller again, so this is only for processes that end soon, or always need as much memory.
+pub fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
     set(&[
         (libc::M_MMAP_THRESHOLD, HEAP_BUFFER_BYTES_MAX),
         (libc::M_TRIM_THRESHOLD, 2 * HEAP_BUFFER_BYTES_MAX),
-        // What one thread has freed is for all of them.
+        // All threads reuse the memory that any of them has freed.
         (libc::M_ARENA_MAX, 1),
     ]);
 }

@@ -1,9 +1,9 @@
-//! Who else may read and write what the platform keeps: nobody but the user that it runs as.
+//! File modes: only the user that the platform runs as may read and write what it keeps.
 //!
-//! - [`keep_private`] is for new files and directories, whoever creates them: this process, a library, or a client's app;
-//! - [`close`] takes away what an earlier version, or somebody's hand, has left open.
+//! - [`restrict_umask`] is for new files and directories, whoever creates them: this process, a library, or a client's app;
+//! - [`close`] removes the rights that an earlier version, or a person, has left to others.
 //!
-//! The drop directory alone is for others too: its modes are the operator's, and are not changed here.
+//! Only the drop directory is for other users too: its modes are the operator's, and are not changed here.
 
 use std::fs::{DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io;
@@ -18,13 +18,13 @@ use super::files::FileError;
 /// The rights of the group and of all others.
 const OTHERS: u32 = 0o077;
 
-/// Looked at below `state/` and `logs/` at most. What lies deeper is closed by the directories above it.
+/// The most entries that are checked below `state/` and `logs/`. The rest is protected by the directories above it.
 const ENTRIES_MAX: usize = 10_000;
 
-/// From now on what this process and its children create is for this user alone.
+/// From now on, only this user can access what this process and its children create.
 ///
-/// To be called before there are other threads, as the mask is one for all of them.
-pub fn keep_private() {
+/// Call it before other threads start, because all threads share the mask.
+pub fn restrict_umask() {
     rustix::process::umask(Mode::from(OTHERS));
 }
 
@@ -34,13 +34,13 @@ struct Found {
     closed: usize,
     /// What could not be closed, such as a directory of another user.
     refused: Vec<FileError>,
-    looked_at: usize,
+    checked: usize,
 }
 
-/// Closes to others what the platform keeps in `layout`.
+/// Closes to other users what the platform keeps in `layout`.
 ///
-/// What was open, or stays open, is told in one line. Neither hinders anything.
-pub fn close(layout: &Layout) {
+/// Logs one line about what was open, and one about what could not be closed. Neither is an error.
+pub fn close_to_others(layout: &Layout) {
     let mut found = Found::default();
     let (state, logs) = (layout.state(), layout.logs());
     for directory in [
@@ -51,20 +51,20 @@ pub fn close(layout: &Layout) {
         &state,
         &logs,
     ] {
-        // The operator may have put it elsewhere, by a symlink.
+        // The operator may have moved it elsewhere, and left a symlink to it.
         found.close(directory, std::fs::metadata(directory));
     }
     found.close_below(vec![state, logs]);
-    found.tell();
+    found.log();
 }
 
 impl Found {
     fn close(&mut self, path: &Path, metadata: io::Result<Metadata>) {
-        self.looked_at += 1;
-        let closed = metadata.and_then(|metadata| take_rights(path, &metadata));
+        self.checked += 1;
+        let closed = metadata.and_then(|metadata| remove_rights(path, &metadata));
         match closed {
             Ok(was_open) => self.closed += usize::from(was_open),
-            // It is made later, or went away meanwhile.
+            // It does not exist yet, or was removed meanwhile.
             Err(source) if source.kind() == io::ErrorKind::NotFound => {}
             Err(source) => {
                 self.refused.push(FileError { action: "close to other users", path: path.to_owned(), source })
@@ -72,11 +72,11 @@ impl Found {
         }
     }
 
-    /// Everything below these directories, without following symlinks.
+    /// Closes everything below these directories, without following symlinks.
     fn close_below(&mut self, mut directories: Vec<PathBuf>) {
         while let Some(directory) = directories.pop() {
             for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-                if self.looked_at >= ENTRIES_MAX {
+                if self.checked >= ENTRIES_MAX {
                     return;
                 }
                 let metadata = entry.metadata();
@@ -90,7 +90,7 @@ impl Found {
         }
     }
 
-    fn tell(&self) {
+    fn log(&self) {
         if self.closed > 0 {
             tracing::warn!(
                 count = self.closed,
@@ -107,39 +107,40 @@ impl Found {
     }
 }
 
-/// Closes what is about to be used and may lie anywhere; does nothing if it is not there.
-pub fn close_one(path: &Path) {
+/// Closes one path that is about to be used, and may be anywhere; does nothing if it does not exist.
+pub fn close_path_to_others(path: &Path) {
     let mut found = Found::default();
     found.close(path, std::fs::symlink_metadata(path));
-    found.tell();
+    found.log();
 }
 
-/// Makes a directory for this user alone, and all that is missing above it; closes it if it is there and open.
+/// Creates a directory that only this user can access, with all missing parents. If it exists and is open to others, it is
+/// closed.
 ///
 /// # Errors
 ///
-/// It cannot be made.
-pub fn make_directory(path: &Path) -> Result<(), FileError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| FileError { action: "create directory", path: path.to_owned(), source })?;
-    close_one(path);
+/// It cannot be created.
+pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(|source| FileError { action: "create directory", path: path.to_owned(), source })?;
+    close_path_to_others(path);
     Ok(())
 }
 
-/// The same of a file, which is empty if it is new.
+/// Does the same for a file, which is empty if it is new.
 ///
 /// # Errors
 ///
-/// It cannot be made.
-pub fn make_file(path: &Path) -> Result<(), FileError> {
-    let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    made.map_err(|source| FileError { action: "create", path: path.to_owned(), source })?;
-    close_one(path);
+/// It cannot be created.
+pub fn create_private_file(path: &Path) -> Result<(), FileError> {
+    let created = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    created.map_err(|source| FileError { action: "create", path: path.to_owned(), source })?;
+    close_path_to_others(path);
     Ok(())
 }
 
-/// Whether it was open.
-fn take_rights(path: &Path, metadata: &Metadata) -> io::Result<bool> {
+/// Removes the rights of others; returns whether there were any.
+fn remove_rights(path: &Path, metadata: &Metadata) -> io::Result<bool> {
     let mode = metadata.permissions().mode();
     if metadata.is_symlink() || mode & OTHERS == 0 {
         return Ok(false);
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_version_left_open_is_closed_and_what_is_the_operators_is_not() {
+    fn files_that_an_earlier_version_left_open_are_closed_and_those_of_the_operator_are_not() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
         let elsewhere = root.path().join("other-disk");
@@ -188,7 +189,7 @@ mod tests {
         std::fs::create_dir(layout.drop_directory()).expect("directory");
         open_to_all(&layout.drop_directory(), 0o773);
 
-        close(&layout);
+        close_to_others(&layout);
         for file in &files {
             assert_eq!(mode(file), 0o600, "{}", file.display());
             assert_eq!(mode(file.parent().expect("a parent")), 0o700, "{}", file.display());
@@ -199,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_closed() {
+    fn new_files_and_directories_are_closed_to_others() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
-        keep_private();
+        restrict_umask();
         std::fs::create_dir(layout.state()).expect("directory");
         std::fs::write(layout.broker_state(), "").expect("write");
         assert_eq!((mode(&layout.state()), mode(&layout.broker_state())), (0o700, 0o600));

@@ -1,11 +1,11 @@
-//! The door to chance.
+//! Random numbers.
 
 /// A random number, for names and jitter; not for secrets.
 pub fn number() -> u64 {
     let mut bytes = [0; 8];
     match getrandom::fill(&mut bytes) {
         Ok(()) => u64::from_ne_bytes(bytes),
-        // Without a random device the clock has to do: names still differ, jitter still jitters.
+        // Without a random device the clock is good enough: names still differ, and so do jittered waits.
         Err(_) => crate::clock::now().as_nanosecond() as u64,
     }
 }

@@ -1,4 +1,4 @@
-//! The door to Unix sockets: how the command line reaches a manager on the same host.
+//! Unix sockets, through which the command line reaches a manager on the same host.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// What went wrong with a socket.
+/// A socket operation has failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", path.display())]
 pub struct SocketError {
@@ -18,7 +18,7 @@ pub struct SocketError {
 }
 
 impl SocketError {
-    /// Whether nobody listens there.
+    /// Whether no process listens there.
     pub fn is_nobody(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
     }
@@ -36,21 +36,21 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `path`, where only this user can connect. What lies there is replaced: to be called only by who
-    /// holds the lock that makes it the one listener.
+    /// Listens on `path`, where only this user can connect. Replaces what is at `path`: call it only while holding the lock
+    /// that makes this process the only listener.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         let error = |source| SocketError { action: "listen on", path: path.to_owned(), source };
         match std::fs::remove_file(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
             _ => {}
         }
-        let (_directory, short) = short(path).map_err(error)?;
+        let (_directory, short) = short_path(path).map_err(error)?;
         let listener = UnixListener::bind(short).map_err(error)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(error)?;
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// The next connection.
+    /// Waits for the next connection.
     pub async fn accept(&self) -> Result<UnixStream, SocketError> {
         let accepted = self.listener.accept().await;
         let error = |source| SocketError { action: "accept on", path: self.path.clone(), source };
@@ -65,16 +65,16 @@ impl Drop for Listener {
     }
 }
 
-/// Connects to who listens on `path`.
+/// Connects to the process that listens on `path`.
 pub async fn connect(path: &Path) -> Result<UnixStream, SocketError> {
     let error = |source| SocketError { action: "connect to", path: path.to_owned(), source };
-    let (_directory, short) = short(path).map_err(error)?;
+    let (_directory, short) = short_path(path).map_err(error)?;
     UnixStream::connect(short).await.map_err(error)
 }
 
-/// Another path of the same file, valid while the directory stays open: the kernel takes no more than 107 bytes for a
-/// socket's path, and a data root may lie deeper.
-fn short(path: &Path) -> io::Result<(File, PathBuf)> {
+/// A short path to the same file, valid while the returned directory is open: the kernel allows at most 107 bytes for the path
+/// of a socket, and a data root may have a longer one.
+fn short_path(path: &Path) -> io::Result<(File, PathBuf)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_works_in_a_deep_directory_and_replaces_a_stale_one() {
+    async fn a_socket_works_in_a_deep_directory_and_replaces_a_stale_file() {
         let root = tempfile::tempdir().expect("temporary directory");
         let deep = root.path().join("d".repeat(100)).join("e".repeat(100));
         std::fs::create_dir_all(&deep).expect("directories");

@@ -1,6 +1,6 @@
-//! A small file below `state/signs/` in which a running process says something about itself.
+//! A small file below `state/signs/` in which a running process reports something about itself.
 //!
-//! It is needed most when the disk is full or there are no descriptors left. So it gets its whole size at the start and is
+//! It is needed most if the disk is full or no descriptors are left. So it gets its full size at the start and is
 //! overwritten in place, through a descriptor that stays open.
 
 use std::fs::File;
@@ -15,37 +15,37 @@ use super::files::{self, FileError};
 use super::process::ProcessId;
 use super::random;
 
-/// One block of a file system. Longer texts are cut.
+/// The size of a status file: one block of a file system. Longer contents are cut.
 pub const BYTES: usize = 4096;
-/// Of a text in it; leaves room for the rest even if each character is escaped.
+/// The longest text in it; leaves space for the other fields even if each character is escaped.
 pub const TEXT_CHARS_MAX: usize = 600;
 
 const SUFFIX: &str = ".json";
 
-/// The file of this process with a certain name. Removed when dropped.
+/// A status file of this process. Removed when dropped.
 #[derive(Debug)]
 pub struct StatusFile {
     path: PathBuf,
-    /// `None` while it could not be made.
+    /// `None` until it could be created.
     file: Option<File>,
     content: Vec<u8>,
-    /// The content is in the file.
+    /// Whether the content is in the file.
     is_written: bool,
 }
 
 impl StatusFile {
-    /// Makes an empty one. If it cannot be made, that is tried again with each content.
+    /// Creates a blank file. If this fails, each new content tries again.
     pub fn new(layout: &Layout, name: &str) -> Self {
-        // Each process has its own: a second one that is about to be refused must not take down the first one's.
+        // Each process has its own: a second process that is about to be refused must not remove the first one's file.
         let path = layout.signs().join(format!("{name}.{}{SUFFIX}", std::process::id()));
-        // What a process that was killed has left; nobody believes it anyway.
-        let _ = remove_left(layout);
+        // Files of killed processes, which readers ignore anyway.
+        let _ = remove_left_behind(layout);
         let mut status = Self { path, file: None, content: Vec::new(), is_written: false };
         status.write();
         status
     }
 
-    /// Shows this. To be called as often as one likes: only what changes is written.
+    /// Shows this content. May be called as often as needed: only changes are written.
     pub fn show(&mut self, content: Vec<u8>) {
         if self.content != content {
             self.content = content;
@@ -54,11 +54,11 @@ impl StatusFile {
         self.write();
     }
 
-    /// Says that this process goes on, by the time of the file: that needs no room on the disk.
+    /// Shows that this process is making progress, with the file's modification time: this needs no space on the disk.
     pub fn touch(&self) {
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         if let Some(file) = &self.file {
-            // If it cannot be said, who looks is told that nothing was heard, which is so.
+            // If this fails, readers see that no progress was reported, which is true.
             let _ = rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now });
         }
     }
@@ -68,36 +68,36 @@ impl StatusFile {
             return;
         }
         if self.file.is_none() {
-            self.file = make(&self.path).ok();
+            self.file = create(&self.path).ok();
         }
         let Some(file) = &self.file else { return };
         let mut block = self.content.clone();
         block.resize(BYTES, b' ');
-        // All at once, so that a reader sees one content or the other.
+        // In one write, so that a reader sees the old content or the new one.
         self.is_written = file.write_all_at(&block, 0).is_ok();
     }
 }
 
 impl Drop for StatusFile {
     fn drop(&mut self) {
-        // Only tidiness: nobody believes the file of a process that has ended.
-        let _ = files::remove_file_if_there(&self.path);
+        // Only tidiness: readers ignore the file of a process that has ended.
+        let _ = files::remove_file_if_exists(&self.path);
     }
 }
 
-/// What one process says.
+/// The status file of one process.
 #[derive(Debug)]
 pub struct Said {
     pub content: Vec<u8>,
-    /// When it last said something, or that it goes on.
+    /// When it last showed a content, or progress.
     pub at: Option<SystemTime>,
 }
 
-/// What all processes say, in the order of their names; also what those have said that have ended.
+/// The status files of all processes, also of those that have ended, in the order of the file names.
 ///
 /// # Errors
 ///
-/// Their directory cannot be listed, or one of them not be read.
+/// The directory cannot be listed, or one of the files cannot be read.
 pub fn contents(layout: &Layout) -> Result<Vec<Said>, FileError> {
     let mut found = Vec::new();
     for path in files::list(&layout.signs())?.iter().filter(|path| path.to_string_lossy().ends_with(SUFFIX)) {
@@ -113,31 +113,31 @@ pub fn contents(layout: &Layout) -> Result<Vec<Said>, FileError> {
     Ok(found)
 }
 
-/// Removes the files of processes that do not run.
-fn remove_left(layout: &Layout) -> Result<(), FileError> {
+/// Removes the files of processes that are not running.
+fn remove_left_behind(layout: &Layout) -> Result<(), FileError> {
     for path in files::list(&layout.signs())? {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(SUFFIX));
         let pid = name.and_then(|name| name.rsplit('.').next()?.parse().ok());
         if pid.is_some_and(|pid| ProcessId::of_pid(pid).is_none()) {
-            files::remove_file_if_there(&path)?;
+            files::remove_file_if_exists(&path)?;
         }
     }
     Ok(())
 }
 
-/// A new file in place of what an earlier process of this pid has left.
-fn make(path: &Path) -> Result<File, FileError> {
+/// Creates the file, in place of one that an earlier process with this pid has left behind.
+fn create(path: &Path) -> Result<File, FileError> {
     if let Some(directory) = path.parent() {
         files::create_dir_all(directory)?;
     }
-    let unseen = path.with_file_name(format!(".{:016x}.tmp", random::number()));
-    let file = files::create_new(&unseen)?;
+    let unpublished = path.with_file_name(format!(".{:016x}.tmp", random::number()));
+    let file = files::create_new(&unpublished)?;
     let filled = file.write_all_at(&[b' '; BYTES], 0);
-    let filled = filled.map_err(|source| FileError { action: "write", path: unseen.clone(), source });
-    match filled.and_then(|()| files::rename(&unseen, path)) {
+    let filled = filled.map_err(|source| FileError { action: "write", path: unpublished.clone(), source });
+    match filled.and_then(|()| files::rename(&unpublished, path)) {
         Ok(()) => Ok(file),
         Err(error) => {
-            files::remove_file_if_there(&unseen)?;
+            files::remove_file_if_exists(&unpublished)?;
             Err(error)
         }
     }

@@ -1,4 +1,4 @@
-//! Real children: they ignore SIGTERM, fork, leave their group, crash and flood their output.
+//! Tests with real children that ignore SIGTERM, fork, leave their group, crash and flood their output.
 #![allow(clippy::disallowed_methods)]
 
 use std::path::{Path, PathBuf};
@@ -39,12 +39,12 @@ async fn announced(child: &mut Child) -> ProcessId {
     ProcessId::of_pid(line.trim().parse().expect("a pid")).expect("the announced process runs")
 }
 
-async fn until_gone(process: ProcessId) {
-    assert!(process.wait_gone(DEADLINE).await, "{process:?} is still there");
+async fn until_ended(process: ProcessId) {
+    assert!(process.wait_ended(DEADLINE).await, "{process:?} is still there");
 }
 
 #[tokio::test]
-async fn only_the_path_and_whom_to_trust_and_what_is_given_is_inherited() {
+async fn only_the_path_the_tls_trust_settings_and_the_given_variables_are_inherited() {
     let mut child = started("env; echo to stderr >&2; cat; exit 7").await;
     let mut stdin = child.stdin.take().expect("fed");
     stdin.write_all(b"fed\n").await.expect("feed");
@@ -67,65 +67,65 @@ async fn only_the_path_and_whom_to_trust_and_what_is_given_is_inherited() {
 }
 
 #[tokio::test]
-async fn one_that_ignores_sigterm_is_killed_after_its_grace_with_its_group() {
+async fn a_process_that_ignores_sigterm_is_killed_with_its_group_after_its_grace() {
     let mut child = started("trap '' TERM; sleep 300 & echo $!; while :; do wait; done").await;
     let sleeper = announced(&mut child).await;
     let since = Instant::now();
     let status = child.stop(Duration::from_millis(200)).await.expect("stop");
     assert!(since.elapsed() >= Duration::from_millis(200));
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::KILL.as_raw()));
-    until_gone(sleeper).await;
+    until_ended(sleeper).await;
     assert!(!child.id().alive());
     assert_eq!(child.stop(DEADLINE).await.expect("a second stop changes nothing"), status);
 }
 
 #[tokio::test]
-async fn one_that_keeps_sigterm_is_not_killed() {
+async fn a_process_that_obeys_sigterm_is_not_killed() {
     let mut child = started("trap 'exit 75' TERM; echo $$; while :; do sleep 0.01; done").await;
     announced(&mut child).await;
     assert_eq!(child.stop(DEADLINE).await.expect("stop").code(), Some(75));
 }
 
 #[tokio::test]
-async fn what_it_forked_away_ends_with_it_even_in_another_session() {
+async fn forked_processes_end_with_the_child_even_in_another_session() {
     // The fork ignores SIGTERM, is in a session of its own, and its parent has ended: it is init's child now.
     let mut child = started("(trap '' TERM HUP; setsid sh -c 'echo $$; exec sleep 300' &) ; sleep 300").await;
     let forked = announced(&mut child).await;
     child.stop(Duration::from_millis(100)).await.expect("stop");
-    until_gone(forked).await;
+    until_ended(forked).await;
 
     let mut child = started("(setsid sh -c 'echo $$; exec sleep 300' &); exit 3").await;
     let forked = announced(&mut child).await;
     assert_eq!(child.wait().await.expect("wait").code(), Some(3));
-    until_gone(forked).await;
+    until_ended(forked).await;
 }
 
-/// Starts a daemon as hard to find as they come: its parent has ended, it has a session of its own and no environment, is
-/// deaf to SIGTERM, and holds the pipes.
+/// Starts a daemon that is as hard to find as possible: its parent has ended, it has a session of its own and no environment,
+/// ignores SIGTERM, and holds the pipes.
 const DAEMON: &str =
     "(env -i setsid sh -c 'trap \"\" TERM HUP; echo $$; while :; do sleep 300; done' <&0 &);";
 
 #[tokio::test]
-async fn a_daemon_without_an_environment_ends_with_it() {
+async fn a_daemon_without_an_environment_ends_with_the_child() {
     let mut child = started(&format!("{DAEMON} exit 3")).await;
     let daemon = announced(&mut child).await;
     assert_eq!(child.wait().await.expect("wait").code(), Some(3));
-    until_gone(daemon).await;
+    until_ended(daemon).await;
 
     let mut child = started(&format!("{DAEMON} sleep 300")).await;
     let daemon = announced(&mut child).await;
     child.stop(Duration::from_millis(100)).await.expect("stop");
-    until_gone(daemon).await;
+    until_ended(daemon).await;
 
-    // Its parent is killed by somebody else, and nobody has waited for it yet.
+    // The child is dropped while its daemon is running, and nobody has waited for it.
     let mut child = started(&format!("{DAEMON} sleep 300")).await;
     let daemon = announced(&mut child).await;
     drop(child);
-    until_gone(daemon).await;
+    until_ended(daemon).await;
 }
 
-/// What not even the tag finds: a process that has changed its limit on file locks. It says its pid first, and the shell
-/// goes on when the command runs: before, it could still be found.
+/// Starts a process that not even its tag can find: it has changed its limit on file locks. It prints its pid first, and the
+/// shell continues when the command is running: before that, it could still be found.
 fn untagged(command: &str) -> String {
     let program = command.split(' ').next().unwrap_or_default();
     format!(
@@ -134,8 +134,8 @@ fn untagged(command: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_pipes_end_with_it_even_if_a_process_that_is_not_found_holds_them() {
-    // More than a pipe holds is written to stdin, which nobody reads.
+async fn the_pipes_end_with_the_child_even_if_an_untagged_process_holds_them() {
+    // Writes more than a pipe holds to stdin, which nobody reads.
     let mut child = started(&format!("{} echo last >&2; exit 3", untagged("sleep 300"))).await;
     let (mut text, mut errors) = (String::new(), String::new());
     let mut stdin = child.stdin.take().expect("fed");
@@ -154,7 +154,7 @@ async fn the_pipes_end_with_it_even_if_a_process_that_is_not_found_holds_them() 
 }
 
 #[tokio::test]
-async fn what_it_wrote_is_read_to_the_last_byte_and_a_flood_of_others_is_not() {
+async fn the_output_of_a_child_is_read_to_the_last_byte_and_that_of_other_processes_is_not() {
     let mut child = started("head -c 60000 /dev/zero").await;
     child.wait().await.expect("wait");
     let mut bytes = Vec::new();
@@ -170,29 +170,29 @@ async fn what_it_wrote_is_read_to_the_last_byte_and_a_flood_of_others_is_not() {
     copied.expect("it comes to an end");
     assert_eq!(status.expect("wait").code(), Some(3));
     let flooding = ProcessId::of_pid(line.trim().parse().expect("a pid"));
-    // The end of the last reader ends it.
+    // It ends because its last reader is closed.
     drop(stdout);
     if let Some(flooding) = flooding {
-        until_gone(flooding).await;
+        until_ended(flooding).await;
     }
 }
 
 #[tokio::test]
-async fn a_dropped_child_leaves_nothing() {
+async fn a_dropped_child_leaves_no_process_behind() {
     let mut child = started("setsid sh -c 'echo $$; exec sleep 300' & wait").await;
     let forked = announced(&mut child).await;
     let id = child.id();
     drop(child);
-    until_gone(id).await;
-    until_gone(forked).await;
+    until_ended(id).await;
+    until_ended(forked).await;
 }
 
 #[tokio::test]
-async fn a_crash_and_its_signal_are_told() {
+async fn a_crash_is_reported_with_its_signal() {
     let mut child = started("kill -SEGV $$").await;
     let status = child.wait().await.expect("wait");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGSEGV));
-    assert!(matches!(child.signal(Signal::TERM), Err(ProcessError::Gone { .. })));
+    assert!(matches!(child.signal(Signal::TERM), Err(ProcessError::Ended { .. })));
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn a_flood_of_output_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn output_is_appended_to_a_file_whose_directory_is_made() {
+async fn output_is_appended_to_a_file_and_its_directory_is_created() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let path = directory.path().join("deep/er/app.log");
     for _ in 0..2 {
@@ -224,15 +224,15 @@ async fn output_is_appended_to_a_file_whose_directory_is_made() {
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_run_is_named() {
+async fn the_error_names_a_program_that_cannot_run() {
     let spawn = Spawn { program: PathBuf::from("/no/such/program"), ..sh("") };
     let error = spawn.start().await.expect_err("no such program").to_string();
     assert!(error.contains("/no/such/program"), "{error}");
 }
 
 #[tokio::test]
-async fn a_process_of_others_is_stopped_by_its_id_with_its_group() {
-    // Not ours to reap: the shell in between stays its parent.
+async fn a_process_of_another_parent_is_stopped_by_its_id_with_its_group() {
+    // This process cannot reap it: the shell in between stays its parent.
     let mut parent =
         started("setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & wait").await;
     let stranger = announced(&mut parent).await;
@@ -240,25 +240,25 @@ async fn a_process_of_others_is_stopped_by_its_id_with_its_group() {
     stranger.stop(Duration::from_millis(100)).await.expect("stop by id");
     assert!(!stranger.alive());
     stranger.stop(DEADLINE).await.expect("already gone is fine");
-    assert!(matches!(stranger.signal_group(Signal::TERM), Err(ProcessError::Gone { .. })));
+    assert!(matches!(stranger.signal_group(Signal::TERM), Err(ProcessError::Ended { .. })));
 }
 
 #[tokio::test]
-async fn what_an_owner_left_behind_is_killed_and_nothing_else() {
+async fn processes_that_an_owner_left_behind_are_killed_and_no_others() {
     let kept =
         Spawn { owner: Some(format!("{}x", owner())), ..sh("exec sleep 300") }.start().await.expect("start");
     let mut left = started(&format!("{DAEMON} exec sleep 300")).await;
     let daemon = announced(&mut left).await;
-    // The two, and a `sleep` of the daemon's if it has come to that.
+    // The two, and the daemon's `sleep` if it has been started already.
     assert!(kill_left_behind(&owner()).await >= 2);
-    until_gone(left.id()).await;
-    until_gone(daemon).await;
+    until_ended(left.id()).await;
+    until_ended(daemon).await;
     assert!(kept.id().alive());
 }
 
-/// Until it has ended it may still do what it was about: here it gives back much memory, which takes its time.
+/// A killed process may still be at work until it has ended: here it frees a lot of memory, which takes time.
 #[tokio::test]
-async fn what_was_left_behind_has_ended_when_it_is_said_to_be_killed() {
+async fn processes_left_behind_have_ended_when_killing_them_returns() {
     let mut large =
         started("{ head -c 300000000 /dev/zero; echo $$ >&2; sleep 300; } | tail -c 300000000").await;
     let stderr = large.stderr.take().expect("piped");
@@ -267,7 +267,7 @@ async fn what_was_left_behind_has_ended_when_it_is_said_to_be_killed() {
     assert_eq!(kill_left_behind(&owner()).await, 0, "some are still there");
 }
 
-/// Each of them is gone before a look at all processes comes to it.
+/// Each of the processes has ended before a scan of all processes reaches it.
 #[tokio::test]
 async fn a_chain_of_processes_that_each_fork_and_end_at_once_is_killed() {
     const CHAIN: &str = r#"
@@ -295,17 +295,17 @@ while time.monotonic() < end:
         let mut dots = [0; 10];
         stdout.read_exact(&mut dots).await.expect("the chain runs");
         assert!(kill_left_behind(&owner()).await >= 1);
-        // Held open by the chain as long as there is one.
-        let mut rest = Vec::new();
-        let ended = tokio::time::timeout(Duration::from_secs(10), stdout.read_to_end(&mut rest)).await;
-        assert!(ended.is_ok(), "pause {pause}: it goes on, {} dots later", rest.len());
+        // The chain holds it open as long as it runs.
+        let mut remainder = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), stdout.read_to_end(&mut remainder)).await;
+        assert!(ended.is_ok(), "pause {pause}: it goes on, {} dots later", remainder.len());
     }
 }
 
-/// The file that tells the next test's second process what to do.
+/// Names the file to which the second process of the test below writes the id of its child.
 const CHILD_OF_KILLED: &str = "MYSIMBDP_TEST_SPAWN_AND_WAIT";
 
-/// Not a test of its own: the process that the test below kills.
+/// Not a test of its own: it is the process that `a_child_dies_with_its_killed_parent` kills.
 #[tokio::test]
 async fn spawns_and_waits_when_asked_to() {
     let Some(path) = std::env::var_os(CHILD_OF_KILLED) else { return };
@@ -314,9 +314,9 @@ async fn spawns_and_waits_when_asked_to() {
     std::future::pending::<()>().await;
 }
 
-/// A caller that only looks now and then drops its wait each time.
+/// A caller that waits only briefly drops its wait each time.
 #[tokio::test]
-async fn a_wait_that_is_dropped_again_and_again_comes_to_its_end() {
+async fn a_wait_that_is_dropped_repeatedly_still_completes() {
     let mut child = started("exit 3").await;
     let since = Instant::now();
     let status = loop {
@@ -346,16 +346,16 @@ async fn whether_a_child_has_ended_is_known_without_waiting() {
 #[tokio::test]
 async fn a_child_dies_with_its_killed_parent() {
     let directory = tempfile::tempdir().expect("temporary directory");
-    let told = directory.path().join("id.json");
+    let id_file = directory.path().join("id.json");
     let mut parent = std::process::Command::new(std::env::current_exe().expect("own path"))
         .args(["--exact", "spawns_and_waits_when_asked_to", "--nocapture"])
-        .env(CHILD_OF_KILLED, &told)
+        .env(CHILD_OF_KILLED, &id_file)
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("start this test again");
     let since = Instant::now();
     let id: ProcessId = loop {
-        if let Some(id) = std::fs::read(&told).ok().and_then(|json| serde_json::from_slice(&json).ok()) {
+        if let Some(id) = std::fs::read(&id_file).ok().and_then(|json| serde_json::from_slice(&json).ok()) {
             break id;
         }
         assert!(since.elapsed() < DEADLINE, "the child was not started");
@@ -364,5 +364,5 @@ async fn a_child_dies_with_its_killed_parent() {
     assert!(id.alive());
     parent.kill().expect("kill -9");
     parent.wait().expect("reap");
-    until_gone(id).await;
+    until_ended(id).await;
 }

@@ -1,6 +1,6 @@
-//! Where dropped files wait, and how they move on.
+//! The directories in which dropped files wait, and the moves between them.
 //!
-//! - [`drop_directory`]: the only way into what senders can change; follows no symlink of theirs;
+//! - [`drop_directory`]: the only access to files that senders can change; it follows no symlink of theirs;
 //! - [`staging`]: staged, held and archived files, and every move between them;
 //! - [`replace`]: how a later run replaces what an earlier one has stored.
 

@@ -1,46 +1,47 @@
-//! Runs that replace what earlier runs of the same content have stored, as when an app was mended.
+//! Runs that replace what earlier runs of the same content have stored, for example after an app was repaired.
 //!
-//! Pure: what the history says of the content goes in, and how such a run has to be numbered comes out, or why there can be none.
+//! Pure: takes the content's history, and returns the times of such a run, or the reason why it is not possible.
 
 use jiff::{SignedDuration, Timestamp};
 use mysimbdp_config::App;
 use mysimbdp_model::app::Ids;
 use mysimbdp_model::outcome::{FinalState, Run};
 
-/// The times of a run that replaces.
+/// The times of a run that replaces earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Succession {
-    /// That of the last drop: what other files have written since stays newer.
+pub struct ReplacementTimes {
+    /// The time of the last drop: what other files have written since then stays newer.
     pub received_at: Timestamp,
-    /// Later than any earlier run, whatever the clock says: it tells documents of this run from those of earlier ones.
+    /// Later than any earlier run, whatever the clock says: it distinguishes documents of this run from those of earlier ones.
     pub staged_at: Timestamp,
 }
 
-impl Succession {
-    /// Of a file that was dropped again, then: its sender says once more what is true, whatever others have written since.
+impl ReplacementTimes {
+    /// The times if the file was dropped again at `received_at`: its sender has confirmed its content, so it is newer than what
+    /// other files have written before that time.
     pub fn dropped_at(self, received_at: Timestamp) -> Self {
         Self { received_at: self.received_at.max(received_at), ..self }
     }
 }
 
-/// The last run whose documents are there, if the content was ever ingested.
+/// The last run that has ingested the content, if any.
 pub fn last_ingested(runs: &[Run]) -> Option<&Run> {
     runs.iter().filter(|run| run.state == FinalState::Ingested).max_by_key(|run| run.staged_at)
 }
 
-/// The times of a run that replaces all of these; `None` if there are none.
-pub fn after(runs: &[Run], now: Timestamp) -> Option<Succession> {
+/// The times of a run that replaces all of `runs`; `None` if there are none.
+pub fn replacement_times(runs: &[Run], now: Timestamp) -> Option<ReplacementTimes> {
     let latest = |time: fn(&Run) -> bson::DateTime| {
         let millis = runs.iter().map(|run| time(run).timestamp_millis()).max()?;
         Timestamp::from_millisecond(millis).ok()
     };
-    // One that was held has stored documents, too.
+    // A run that was held may have stored documents, too.
     let received_at = latest(|run| run.received_at)?;
     let next = latest(|run| run.staged_at)?.checked_add(SignedDuration::from_millis(1)).ok()?;
-    Some(Succession { received_at, staged_at: now.max(next) })
+    Some(ReplacementTimes { received_at, staged_at: now.max(next) })
 }
 
-/// Why an app cannot replace what the content's last run has stored; `None` if it can.
+/// The reason why an app cannot replace what the content's last run has stored; `None` if it can.
 pub fn refusal(app: &App, last: Option<&Run>) -> Option<String> {
     let name = &app.name;
     if app.settings.ids == Ids::None {
@@ -52,7 +53,7 @@ pub fn refusal(app: &App, last: Option<&Run>) -> Option<String> {
     if *name != last.app {
         return Some(format!("app {} has ingested it, and now it would be {name}", last.app));
     }
-    // An earlier build has not written down which they were.
+    // Earlier builds did not record ids and collection.
     let ids = last.ids.filter(|ids| *ids != app.settings.ids);
     let collection = last.collection.as_ref().filter(|collection| **collection != app.collection);
     if ids.is_none() && collection.is_none() {
@@ -110,19 +111,27 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_replaces_is_later_than_all_others_and_of_the_time_of_the_last_drop() {
+    fn a_replacing_run_is_later_than_all_others_and_received_at_the_last_drop() {
         let runs = [run(FinalState::Ingested, 10, 20), run(FinalState::Held, 30, 40)];
-        assert_eq!(after(&runs, at(99)), Some(Succession { received_at: at(30), staged_at: at(99) }));
-        assert_eq!(after(&runs, at(5)).map(|times| times.staged_at), Some(at(41)), "the clock went back");
-        let received = |dropped| after(&runs, at(99)).map(|times| times.dropped_at(at(dropped)).received_at);
+        assert_eq!(
+            replacement_times(&runs, at(99)),
+            Some(ReplacementTimes { received_at: at(30), staged_at: at(99) })
+        );
+        assert_eq!(
+            replacement_times(&runs, at(5)).map(|times| times.staged_at),
+            Some(at(41)),
+            "the clock went back"
+        );
+        let received =
+            |dropped| replacement_times(&runs, at(99)).map(|times| times.dropped_at(at(dropped)).received_at);
         assert_eq!((received(98), received(5)), (Some(at(98)), Some(at(30))), "the clock went back");
-        assert_eq!(after(&[], at(5)), None);
+        assert_eq!(replacement_times(&[], at(5)), None);
         assert_eq!(last_ingested(&runs).map(|run| run.id.as_str()), Some("a-20"));
         assert_eq!(last_ingested(&runs[1..]), None);
     }
 
     #[test]
-    fn what_lies_elsewhere_or_under_other_ids_cannot_be_replaced() {
+    fn documents_in_another_collection_or_under_other_ids_cannot_be_replaced() {
         let app = |name: &str, ids: &str, collection: &str| App {
             name: name.to_owned(),
             files: mysimbdp_config::Globs::default(),

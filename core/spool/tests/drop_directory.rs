@@ -1,4 +1,4 @@
-//! Nothing in a client's folder leads out of it, whoever owns the folder and whatever they do meanwhile.
+//! Nothing in a client's folder leads out of it, whoever owns the folder and whatever the owner does meanwhile.
 
 #![allow(clippy::disallowed_methods, reason = "tests make what clients make")]
 
@@ -19,36 +19,36 @@ use mysimbdp_testbed::{SOON, STRANGER, Stranger, python, until};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
-/// The directory of the platform's own.
+/// The platform's own directory.
 const OWN: &str = ".mysimbdp";
 
-/// As many as an attacker needed at most eight of.
+/// An attacker needed at most eight attempts.
 const ATTEMPTS: usize = 300;
 
-/// A drop directory with a client's folder in it, and beside it what is nobody's business.
-struct Ground {
+/// A drop directory with a client's folder in it, and beside it a directory that must not be touched.
+struct Fixture {
     directory: TempDir,
     layout: Layout,
 }
 
-impl Ground {
+impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(directory.path().join("root"));
-        let ground = Self { directory, layout };
-        DropDirectory::prepare(&ground.layout).expect("prepared");
-        fs::create_dir_all(ground.folder("d")).expect("folder");
-        fs::create_dir(ground.outside()).expect("directory");
-        fs::write(ground.outside().join("file"), "theirs").expect("file");
-        fs::create_dir(ground.own()).expect("directory");
-        ground
+        let fixture = Self { directory, layout };
+        DropDirectory::prepare(&fixture.layout).expect("prepared");
+        fs::create_dir_all(fixture.folder("d")).expect("folder");
+        fs::create_dir(fixture.outside()).expect("directory");
+        fs::write(fixture.outside().join("file"), "theirs").expect("file");
+        fs::create_dir(fixture.own()).expect("directory");
+        fixture
     }
 
     fn outside(&self) -> PathBuf {
         self.directory.path().join("outside")
     }
 
-    /// A directory of the platform's own.
+    /// A directory that belongs to the platform.
     fn own(&self) -> PathBuf {
         self.layout.root().join("staging")
     }
@@ -61,7 +61,7 @@ impl Ground {
         DropDirectory::open(&self.layout).expect("drop directory")
     }
 
-    /// Nothing outside has been read, moved or written, as far as can be seen there.
+    /// Asserts that nothing outside has been read, moved or written, as far as that can be seen there.
     fn assert_untouched(&self) {
         let names: Vec<_> = fs::read_dir(self.outside()).expect("list").map(|e| e.expect("entry")).collect();
         assert_eq!(names.len(), 1, "{names:?}");
@@ -79,11 +79,11 @@ fn name(name: &str) -> &OsStr {
 
 #[test]
 fn no_step_goes_through_a_symlink() {
-    let ground = Ground::new();
-    symlink(ground.outside(), ground.folder("link")).expect("symlink");
-    fs::write(ground.folder("d/mine"), "mine").expect("file");
-    symlink(ground.outside().join("file"), ground.folder("d/link-to-file")).expect("symlink");
-    let drop_directory = ground.drop_directory();
+    let fixture = Fixture::new();
+    symlink(fixture.outside(), fixture.folder("link")).expect("symlink");
+    fs::write(fixture.folder("d/mine"), "mine").expect("file");
+    symlink(fixture.outside().join("file"), fixture.folder("d/link-to-file")).expect("symlink");
+    let drop_directory = fixture.drop_directory();
     for path in ["link/file", "link/new/file", "d/link-to-file/file"] {
         assert!(drop_directory.parent(&at(path)).is_err_and(|error| error.is_obstructed()), "{path}");
         assert!(drop_directory.make_directory(&at(path)).is_err_and(|error| error.is_obstructed()), "{path}");
@@ -96,7 +96,7 @@ fn no_step_goes_through_a_symlink() {
 
     let folder = drop_directory.directory(&at("d")).expect("folder");
     folder.create(name("link-to-file")).expect_err("something lies there");
-    let own = Directory::of_platform(&ground.own()).expect("directory");
+    let own = Directory::open_platform(&fixture.own()).expect("directory");
     folder.rename(name("link-to-file"), &own, name("moved"), Existing::Keep).expect("moved as it is");
     assert_eq!(own.status(name("moved")).expect("status").kind, FileKind::Symlink);
     drop_directory
@@ -104,13 +104,13 @@ fn no_step_goes_through_a_symlink() {
         .expect("folder")
         .remove_tree(name("link"))
         .expect("the symlink alone is removed");
-    ground.assert_untouched();
+    fixture.assert_untouched();
 }
 
 #[test]
 fn a_name_is_never_a_path() {
-    let ground = Ground::new();
-    let drop_directory = ground.drop_directory();
+    let fixture = Fixture::new();
+    let drop_directory = fixture.drop_directory();
     let folder = drop_directory.directory(&at("d")).expect("folder");
     for bad in ["..", ".", "", "/", "../d/x", "a/b", "/etc/passwd"] {
         folder.open(name(bad)).expect_err(bad);
@@ -133,16 +133,16 @@ fn a_name_is_never_a_path() {
 }
 
 #[test]
-fn what_is_made_belongs_to_the_platform_and_can_be_read_by_senders() {
-    let ground = Ground::new();
-    let drop_directory = ground.drop_directory();
+fn created_files_belong_to_the_platform_and_can_be_read_by_senders() {
+    let fixture = Fixture::new();
+    let drop_directory = fixture.drop_directory();
     let mode = |path: PathBuf| fs::metadata(path).expect("metadata").permissions().mode() & 0o7777;
     drop_directory.write(&at("new/receipt"), name("temporary"), b"one").expect("written");
     drop_directory.write(&at("new/receipt"), name("temporary"), b"two").expect("written again");
-    assert_eq!(fs::read(ground.folder("new/receipt")).expect("file"), b"two");
-    assert_eq!(mode(ground.folder("new/receipt")), 0o644);
-    assert_eq!(mode(ground.folder("new")) & 0o022, 0, "others cannot write into it");
-    let own = ground.layout.drop_directory().join(OWN);
+    assert_eq!(fs::read(fixture.folder("new/receipt")).expect("file"), b"two");
+    assert_eq!(mode(fixture.folder("new/receipt")), 0o644);
+    assert_eq!(mode(fixture.folder("new")) & 0o022, 0, "others cannot write into it");
+    let own = fixture.layout.drop_directory().join(OWN);
     assert_eq!(mode(own.clone()), 0o700);
     assert_eq!(fs::read_dir(&own).expect("list").count(), 0, "nothing is left of temporaries");
 
@@ -150,50 +150,50 @@ fn what_is_made_belongs_to_the_platform_and_can_be_read_by_senders() {
     let error = drop_directory.own().expect_err("others can write into it");
     assert!(error_chain(&error).contains("mode 777"), "{}", error_chain(&error));
     fs::remove_dir(&own).expect("remove");
-    symlink(ground.outside(), &own).expect("symlink");
+    symlink(fixture.outside(), &own).expect("symlink");
     drop_directory.own().expect_err("a symlink");
     drop_directory
         .write(&at("new/receipt"), name("temporary"), b"three")
         .expect_err("nowhere to put it together");
-    ground.assert_untouched();
+    fixture.assert_untouched();
 }
 
 #[test]
-fn a_tree_is_removed_and_what_its_symlinks_lead_to_is_not() {
-    let ground = Ground::new();
-    fs::create_dir_all(ground.folder("d/a/b")).expect("directories");
-    fs::write(ground.folder("d/a/b/c"), "").expect("file");
-    symlink(ground.outside(), ground.folder("d/a/link")).expect("symlink");
-    let deep = (0..40).fold(ground.folder("deep"), |path, _| path.join("d"));
+fn a_tree_is_removed_without_the_targets_of_its_symlinks() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.folder("d/a/b")).expect("directories");
+    fs::write(fixture.folder("d/a/b/c"), "").expect("file");
+    symlink(fixture.outside(), fixture.folder("d/a/link")).expect("symlink");
+    let deep = (0..40).fold(fixture.folder("deep"), |path, _| path.join("d"));
     fs::create_dir_all(deep).expect("directories");
-    let folder = ground.drop_directory().directory(&at("d").parent()).expect("folder");
+    let folder = fixture.drop_directory().directory(&at("d").parent()).expect("folder");
     folder.remove_tree(name("d")).expect("removed");
-    assert!(!ground.folder("d").exists());
+    assert!(!fixture.folder("d").exists());
     folder.remove_tree(name("deep")).expect_err("deeper than anything of ours");
-    ground.assert_untouched();
+    fixture.assert_untouched();
 }
 
 #[test]
-fn a_move_to_another_file_system_is_a_copy_and_keeps_what_is_there() {
-    let ground = Ground::new();
+fn a_move_to_another_file_system_is_a_copy_and_keeps_an_existing_file() {
+    let fixture = Fixture::new();
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
     let device = |path: &Path| fs::metadata(path).expect("metadata").dev();
-    assert_ne!(device(elsewhere.path()), device(&ground.own()), "the test needs two file systems");
+    assert_ne!(device(elsewhere.path()), device(&fixture.own()), "the test needs two file systems");
     fs::write(elsewhere.path().join("file"), "mine").expect("file");
-    let from = Directory::of_platform(elsewhere.path()).expect("directory");
-    let to = ground.drop_directory().directory(&at("d")).expect("folder");
-    fs::write(ground.folder("d/taken"), "another").expect("file");
+    let from = Directory::open_platform(elsewhere.path()).expect("directory");
+    let to = fixture.drop_directory().directory(&at("d")).expect("folder");
+    fs::write(fixture.folder("d/taken"), "another").expect("file");
     let error =
         from.move_file(name("file"), &to, name("taken"), Existing::Keep).expect_err("the name is in use");
     assert!(error.is_obstructed(), "{error}");
     from.move_file(name("file"), &to, name("free"), Existing::Keep).expect("moved");
-    assert_eq!(fs::read(ground.folder("d/free")).expect("file"), b"mine");
-    assert_eq!(fs::read(ground.folder("d/taken")).expect("file"), b"another");
-    assert_eq!(fs::read_dir(ground.folder("d")).expect("list").count(), 2, "nothing is left of the copy");
+    assert_eq!(fs::read(fixture.folder("d/free")).expect("file"), b"mine");
+    assert_eq!(fs::read(fixture.folder("d/taken")).expect("file"), b"another");
+    assert_eq!(fs::read_dir(fixture.folder("d")).expect("list").count(), 2, "nothing is left of the copy");
     assert_eq!(fs::read_dir(elsewhere.path()).expect("list").count(), 0);
 }
 
-/// Else a client could make the machine look as if it had run out of something.
+/// Otherwise a client could make the machine seem to have run out of resources.
 #[test]
 fn a_file_whose_owner_holds_a_lease_on_it_is_in_use_and_nothing_is_exhausted() {
     const HOLDER: &str = "
@@ -204,47 +204,47 @@ fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 print('held', flush=True)
 sys.stdin.read()
 ";
-    let ground = Ground::new();
-    fs::write(ground.folder("d/leased"), "mine").expect("file");
+    let fixture = Fixture::new();
+    fs::write(fixture.folder("d/leased"), "mine").expect("file");
     let mut holder = Command::new(python());
-    holder.args(["-c", HOLDER]).arg(ground.folder("d/leased")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    holder.args(["-c", HOLDER]).arg(fixture.folder("d/leased")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut holder = holder.spawn().expect("python runs");
     let mut line = String::new();
     BufReader::new(holder.stdout.as_mut().expect("piped")).read_line(&mut line).expect("its first line");
     assert_eq!(line, "held\n");
-    let drop_directory = ground.drop_directory();
+    let drop_directory = fixture.drop_directory();
     let error = drop_directory.open_file(&at("d/leased")).expect_err("it is leased");
     assert!(error.is_busy() && !error.is_exhausted(), "{error:?}");
-    // As a file that is staged or held, of which its sender has kept another name.
-    fs::hard_link(ground.folder("d/leased"), ground.folder("d/held")).expect("another name");
-    let error = files::open(&ground.folder("d/held")).expect_err("it is leased");
+    // Like a staged or held file of which its sender has kept another hard link.
+    fs::hard_link(fixture.folder("d/leased"), fixture.folder("d/held")).expect("another name");
+    let error = files::open(&fixture.folder("d/held")).expect_err("it is leased");
     assert!(error.is_busy() && !error.is_exhausted(), "{error:?}");
     drop(holder.stdin.take());
     assert!(holder.wait().expect("its end").success());
     drop_directory.open_file(&at("d/leased")).expect("nobody holds it");
 }
 
-/// The attack: another user exchanges a directory with a symlink to where nothing of theirs is.
+/// The attack: another user exchanges a directory with a symlink to a directory that is not theirs.
 #[test]
 fn nothing_outside_is_read_moved_or_written_while_another_user_exchanges_directories() {
-    let ground = Ground::new();
-    for directory in [ground.directory.path(), ground.layout.root()] {
+    let fixture = Fixture::new();
+    for directory in [fixture.directory.path(), fixture.layout.root()] {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).expect("mode");
     }
-    symlink(ground.outside(), ground.folder("link")).expect("symlink");
-    // Where this is not root, the folder stays the test's own.
-    for path in [ground.folder(""), ground.folder("d")] {
+    symlink(fixture.outside(), fixture.folder("link")).expect("symlink");
+    // If the test does not run as root, the folder stays its own.
+    for path in [fixture.folder(""), fixture.folder("d")] {
         let _ = chown(path, Some(STRANGER), Some(STRANGER));
     }
-    let (one, other) = (ground.folder("d"), ground.folder("link"));
+    let (one, other) = (fixture.folder("d"), fixture.folder("link"));
     let stranger = Stranger::start(move || {
         renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).expect("exchanged");
     });
-    let drop_directory = ground.drop_directory();
-    let own = Directory::of_platform(&ground.own()).expect("directory");
+    let drop_directory = fixture.drop_directory();
+    let own = Directory::open_platform(&fixture.own()).expect("directory");
     let mut hits = 0;
     for attempt in 0..ATTEMPTS {
-        // Not all at the same moment of the exchange.
+        // So that attempts do not all meet the same moment of the exchange.
         let before = stranger.steps();
         until(SOON, "the stranger is at work", || stranger.steps() > before);
         let new = format!("new-{attempt}");
@@ -263,10 +263,10 @@ fn nothing_outside_is_read_moved_or_written_while_another_user_exchanges_directo
             let _ = folder.remove_file(name("back"));
         }
         let _ = drop_directory.make_directory(&at(&format!("d/{new}")));
-        ground.assert_untouched();
+        fixture.assert_untouched();
     }
     let exchanges = stranger.stop();
     println!("{hits} of {ATTEMPTS} receipts were written while there were {exchanges} exchanges");
     assert!(hits > 0 && exchanges >= ATTEMPTS as u64);
-    ground.assert_untouched();
+    fixture.assert_untouched();
 }

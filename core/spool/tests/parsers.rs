@@ -1,7 +1,7 @@
-//! Every parser of what comes from outside, on bytes that nobody meant: it says no, or gives what it can be trusted with.
+//! Every parser of external input, on arbitrary bytes: it refuses them, or returns a value that keeps its guarantees.
 //!
 //! `PROPTEST_CASES=100000 cargo test --release -p mysimbdp-spool --test parsers` is the long run; the same variable lengthens
-//! those of the splitter, of records and of requests.
+//! the tests of the splitter, of records and of requests.
 
 #![allow(clippy::disallowed_methods, reason = "tests write files themselves")]
 
@@ -43,7 +43,7 @@ const CONFIG: &str = r#"{"broker":{"keep_alive":"2s"},"rules":{"file_name_patter
     "clients":[{"id":"a","files":{"globs":["*.csv"]},"micro_batching":{"block_size":"10MB"},
     "apps":[{"name":"d","command":["document-app"]}],"streams":[{"name":"s","command":["stream-app"]}]}]}"#;
 
-/// What parsers have stumbled over.
+/// Fragments that parsers have failed on.
 const PIECES: [&str; 24] = [
     "18446744073709551615",
     "18446744073709551616",
@@ -71,10 +71,10 @@ const PIECES: [&str; 24] = [
     ":",
 ];
 
-/// Any bytes, or one of `samples` with a few faults.
+/// Arbitrary bytes, or one of `samples` with a few faults.
 fn hostile(samples: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let fault = (any::<Index>(), any::<Index>(), prop::sample::select(&PIECES[..]), 0..5_u8);
-    let spoilt =
+    let corrupted =
         (prop::sample::select(samples), prop::collection::vec(fault, 1..4)).prop_map(|(sample, faults)| {
             let mut bytes = sample.as_bytes().to_vec();
             for (from, to, piece, kind) in faults {
@@ -90,10 +90,10 @@ fn hostile(samples: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
             }
             bytes
         });
-    prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..200), 1 => ".{0,100}".prop_map(String::into_bytes), 8 => spoilt]
+    prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..200), 1 => ".{0,100}".prop_map(String::into_bytes), 8 => corrupted]
 }
 
-/// Where the value lies that follows the next colon: what is put there instead still has the form of the whole.
+/// The range of the value after the next colon: if it is replaced, the text stays well-formed as a whole.
 fn value_at(bytes: &[u8], from: usize) -> std::ops::Range<usize> {
     let Some(colon) = bytes[from..].iter().position(|byte| *byte == b':') else { return from..from };
     let begin = from + colon + 1;
@@ -104,7 +104,7 @@ fn value_at(bytes: &[u8], from: usize) -> std::ops::Range<usize> {
 
 proptest! {
     #[test]
-    fn a_manifest_that_is_taken_covers_its_file_and_leads_nowhere_else(json in hostile(&[MANIFEST])) {
+    fn a_valid_manifest_covers_its_file_and_leads_nowhere_else(json in hostile(&[MANIFEST])) {
         let Ok(manifest) = Manifest::from_json(&json) else { return Ok(()) };
         let (mut offset, mut record) = (manifest.prefix.length, 0_u64);
         for batch in &manifest.micro_batches {
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn what_lies_beside_a_manifest_or_an_app_says_is_read_or_refused(json in hostile(&[OUTCOME, LINE, ATTEMPT])) {
+    fn files_beside_a_manifest_and_lines_of_an_app_are_read_or_refused(json in hostile(&[OUTCOME, LINE, ATTEMPT])) {
         if let Ok(outcome) = serde_json::from_slice::<Outcome>(&json) {
             let _ = outcome.counts.balances();
         }
@@ -129,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn a_bell_names_a_client_or_nobody(payload in hostile(&[STAGED, "client1", "\"client1\""])) {
+    fn a_staged_notification_names_a_client_or_nobody(payload in hostile(&[STAGED, "client1", "\"client1\""])) {
         if let Ok((client, _)) = Staged::parse(&payload) {
             prop_assert!(client.as_str().parse::<ClientId>().is_ok());
         }
@@ -137,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn a_report_that_is_taken_is_within_what_is_possible(payload in hostile(&[REPORT, ARRAY])) {
+    fn a_valid_report_is_within_what_is_possible(payload in hostile(&[REPORT, ARRAY])) {
         if let Ok(report) = Report::parse(&payload) {
             prop_assert!((0.0..=86_400.0).contains(&report.average_processing_time));
             prop_assert!(report.interval.is_none_or(|seconds| (0.0..=86_400.0).contains(&seconds)));
@@ -146,7 +146,7 @@ proptest! {
     }
 
     #[test]
-    fn a_receipt_that_is_taken_has_ascending_ranges(payload in hostile(&[RECEIPT])) {
+    fn a_valid_receipt_has_ascending_ranges(payload in hostile(&[RECEIPT])) {
         let Ok(receipt) = Receipt::parse(&payload) else { return Ok(()) };
         for ranges in [&receipt.stored, &receipt.missing] {
             let mut before = receipt.stored_through;
@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn a_name_that_is_taken_is_one_level_of_a_topic_and_of_a_path(text in prop_oneof![".{0,40}", "[a-zA-Z0-9_./#+$ -]{0,70}"]) {
+    fn a_valid_name_is_one_level_of_a_topic_and_of_a_path(text in prop_oneof![".{0,40}", "[a-zA-Z0-9_./#+$ -]{0,70}"]) {
         let level = |name: &str| !name.is_empty() && name.len() <= 255 && name != "." && name != ".."
             && !name.contains(|letter: char| letter.is_control() || "/#+\\ ".contains(letter));
         prop_assert!(text.parse::<ClientId>().is_err() || level(&text));
@@ -207,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn a_config_is_taken_or_each_fault_has_a_place(json in hostile(&[CONFIG])) {
+    fn a_config_is_accepted_or_its_faults_are_listed(json in hostile(&[CONFIG])) {
         let directory = tempfile::tempdir().expect("temporary directory");
         let file = directory.path().join("config.json");
         std::fs::write(&file, &json).expect("write config.json");

@@ -1,4 +1,4 @@
-//! What a power cut leaves of staged work, on file systems whose power is really cut.
+//! What remains of staged work after a power cut, on file systems whose power is really cut.
 
 #![allow(clippy::disallowed_methods, reason = "tests write files themselves")]
 
@@ -51,14 +51,14 @@ fn power_cut_leaves_a_baseline_that_could_not_be_counted_again() {
 }
 
 #[test]
-fn power_cut_leaves_directories_whose_names_were_to_last() {
+fn power_cut_leaves_directories_that_were_created_durably() {
     for mut staged in Staged::on_all() {
         let [own, of_a_killed_one] = ["one/two/three", "begun"].map(|name| staged.layout.root().join(name));
         files::create_dir_all_durable(&own).expect("create");
-        // Killed before the name was synced: the next one finds the directory there.
+        // The process was killed before the name was synced: the next one finds an existing directory.
         fs::create_dir(&of_a_killed_one).expect("create");
         files::create_dir_all_durable(&of_a_killed_one).expect("it is there");
-        // Nobody else's sync takes these names along.
+        // No other sync makes these names durable.
         staged.disk.cut();
         staged.disk.restore();
         for directory in [own, of_a_killed_one] {
@@ -67,7 +67,7 @@ fn power_cut_leaves_directories_whose_names_were_to_last() {
     }
 }
 
-/// A file that has been staged, all of it on disk.
+/// A staged file that is completely on disk.
 struct Staged {
     layout: Layout,
     client: ClientId,
@@ -76,7 +76,7 @@ struct Staged {
 }
 
 impl Staged {
-    /// One at a time: machines have few loop devices.
+    /// One fixture per file system, one at a time: machines have few loop devices.
     fn on_all() -> impl Iterator<Item = Self> {
         ALL.into_iter().filter_map(Disk::new_or_skip).map(Self::on)
     }
@@ -127,8 +127,8 @@ impl Staged {
         staging::hold(&self.layout, &self.client, self.ingestion, &reason).expect("hold");
     }
 
-    /// Cuts the power at the worst moment: names are on disk, as somebody has just synced another file and the journal
-    /// with it, and contents are only where they were synced.
+    /// Cuts the power at the worst moment: names are on disk, as another file and with it the journal has just been synced,
+    /// but only those contents that were synced themselves.
     fn cut(&mut self) {
         let other = File::create(self.disk.path().join("other")).expect("another file");
         other.sync_all().expect("sync");

@@ -1,10 +1,11 @@
-//! Which numbers of a source are missing, since when, and when they are asked for.
+//! Decides which missing numbers of a source are requested, and when.
 //!
-//! Pure: how far the source is received and `now` go in, what is to be asked for comes out. A number counts as lost if
+//! Pure: the source's progress and `now` go in, the numbers to request come out. A number counts as lost if
 //!
-//! 1. a later one has been seen for as long as the delay, and
-//! 2. none of the numbers that are missing so long has come by itself for as long: else they are not lost, another
-//!    instance is working through the queue that they wait in. To ask for them would only make the queues longer.
+//! 1. a later one has been seen for at least the delay, and
+//! 2. none of the numbers that have been missing that long has arrived by itself within the delay: if one has, they are
+//!    not lost, but wait in a queue that another instance is working through. Requesting them would only make the queues
+//!    longer.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,69 +16,69 @@ use mysimbdp_model::source::Gone;
 
 use crate::sequences::Progress;
 
-/// From one asking for the same numbers to the next: twice as long each time, up to this.
-const ASK_AGAIN_MAX: Duration = Duration::from_secs(60);
+/// The longest wait between two requests for the same numbers; the wait doubles each time up to this.
+const REQUEST_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
-/// A sleeping source need not be asked more often than this, however short the delay.
-const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
+/// The shortest wait between two requests, however short the delay: a sleeping source need not be asked more often.
+const REQUEST_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// How far the source had been seen, and when: so many steps are remembered. With more of them the last one grows, which
-/// makes what it covers overdue later.
+/// How many steps (how far the source had been seen, and when) are remembered. Beyond that the last step grows, so what
+/// it covers becomes overdue later.
 const STEPS_MAX: usize = 64;
 
 /// The gaps of one source.
 #[derive(Debug, Default)]
 pub struct Gaps {
-    /// Ascending in time and number.
+    /// Ascending in time and in number.
     steps: VecDeque<(Instant, u64)>,
-    /// Missing numbers up to this one have been missing for the delay.
+    /// Missing numbers up to this one have been missing for at least the delay.
     overdue_through: u64,
-    /// How many numbers up to `watched_through` were missing at the last look and had not been asked for.
-    unasked: u64,
+    /// How many numbers up to `watched_through` were missing at the last check and had not been requested.
+    unrequested: u64,
     watched_through: u64,
-    /// When one of those came, if that is not as long ago as the delay.
-    moved_at: Option<Instant>,
-    asked: Ranges,
-    again_at: Option<Instant>,
+    /// When one of those arrived, if that was within the delay.
+    progressed_at: Option<Instant>,
+    requested: Ranges,
+    request_again_at: Option<Instant>,
     wait: Duration,
 }
 
 impl Gaps {
-    /// Takes in how far the source is received now, and returns what is to be asked for: the first
-    /// [`Receipt::RANGES_MAX`] ranges.
+    /// Takes the source's current progress, and returns the numbers to request: at most [`Receipt::RANGES_MAX`] ranges, the
+    /// first ones.
     pub fn overdue(&mut self, progress: &Progress, delay: Duration, now: Instant) -> Ranges {
         let missing = progress.missing();
-        if self.unasked_of(&missing) < self.unasked {
-            self.moved_at = Some(now);
+        if self.unrequested_of(&missing) < self.unrequested {
+            self.progressed_at = Some(now);
         }
         if missing.is_empty() {
             self.steps.clear();
             self.overdue_through = progress.through;
         } else {
-            self.step(progress.highest, delay, now);
+            self.remember_highest(progress.highest, delay, now);
         }
         let overdue = through(&missing, self.overdue_through);
-        self.moved_at = self.moved_at.filter(|moved_at| now < *moved_at + delay);
-        let named: Ranges = if self.moved_at.is_some() {
-            common(&self.asked, &overdue)
+        self.progressed_at = self.progressed_at.filter(|progressed_at| now < *progressed_at + delay);
+        let to_request: Ranges = if self.progressed_at.is_some() {
+            intersection(&self.requested, &overdue)
         } else {
             overdue.iter().map(clipped).take(Receipt::RANGES_MAX).collect()
         };
-        self.plan(named, delay, now);
+        self.plan(to_request, delay, now);
         self.watched_through = self.steps.front().map_or(self.overdue_through, |(_, seen)| *seen);
-        self.unasked = self.unasked_of(&missing);
-        self.asked.clone()
+        self.unrequested = self.unrequested_of(&missing);
+        self.requested.clone()
     }
 
-    /// When to look again, even if nothing more comes.
-    pub fn look_at(&self, delay: Duration) -> Option<Instant> {
-        let step = self.steps.front().map(|(seen_at, _)| *seen_at + delay);
-        let still = self.moved_at.map(|moved_at| moved_at + delay);
-        [step, still, self.again_at].into_iter().flatten().min()
+    /// Returns when to check again even if nothing arrives until then.
+    pub fn next_check_at(&self, delay: Duration) -> Option<Instant> {
+        let overdue = self.steps.front().map(|(seen_at, _)| *seen_at + delay);
+        let quiet = self.progressed_at.map(|progressed_at| progressed_at + delay);
+        [overdue, quiet, self.request_again_at].into_iter().flatten().min()
     }
 
-    /// Remembers how far the source has been seen, and finds out what is overdue.
-    fn step(&mut self, highest: u64, delay: Duration, now: Instant) {
+    /// Remembers how far the source has been seen, and updates what is overdue.
+    fn remember_highest(&mut self, highest: u64, delay: Duration, now: Instant) {
         let is_higher = self.steps.back().map_or(self.overdue_through, |(_, seen)| *seen) < highest;
         if is_higher {
             if self.steps.len() == STEPS_MAX {
@@ -93,41 +94,41 @@ impl Gaps {
         }
     }
 
-    fn unasked_of(&self, missing: &Ranges) -> u64 {
+    fn unrequested_of(&self, missing: &Ranges) -> u64 {
         let watched = through(missing, self.watched_through);
-        let unasked = watched.iter().map(|(first, last)| self.asked.holes(first, last).count());
-        unasked.fold(0, u64::saturating_add)
+        let unrequested = watched.iter().map(|(first, last)| self.requested.holes(first, last).count());
+        unrequested.fold(0, u64::saturating_add)
     }
 
-    fn plan(&mut self, named: Ranges, delay: Duration, now: Instant) {
-        if named.is_empty() {
-            (self.asked, self.again_at) = (named, None);
-        } else if named != self.asked {
-            self.wait = delay.max(ASK_AGAIN_MIN);
-            (self.asked, self.again_at) = (named, Some(now + self.wait));
-        } else if self.again_at.is_some_and(|at| at <= now) {
-            self.wait = (self.wait * 2).min(ASK_AGAIN_MAX.max(delay));
-            self.again_at = Some(now + self.wait);
+    fn plan(&mut self, to_request: Ranges, delay: Duration, now: Instant) {
+        if to_request.is_empty() {
+            (self.requested, self.request_again_at) = (to_request, None);
+        } else if to_request != self.requested {
+            self.wait = delay.max(REQUEST_INTERVAL_MIN);
+            (self.requested, self.request_again_at) = (to_request, Some(now + self.wait));
+        } else if self.request_again_at.is_some_and(|at| at <= now) {
+            self.wait = (self.wait * 2).min(REQUEST_INTERVAL_MAX.max(delay));
+            self.request_again_at = Some(now + self.wait);
         }
     }
 }
 
-/// Those numbers that are not above `last`.
+/// Returns the numbers up to `last`.
 fn through(ranges: &Ranges, last: u64) -> Ranges {
     let below = ranges.iter().take_while(|(first, _)| *first <= last);
     below.map(|(first, end)| (first, end.min(last))).collect()
 }
 
-/// The numbers that are in both.
-fn common(ranges: &Ranges, others: &Ranges) -> Ranges {
+/// Returns the numbers that are in both.
+fn intersection(ranges: &Ranges, others: &Ranges) -> Ranges {
     let parts = others.iter().flat_map(|(first, last)| {
-        let beside = ranges.holes(first, last);
-        beside.holes(first, last).iter().collect::<Vec<_>>()
+        let outside = ranges.holes(first, last);
+        outside.holes(first, last).iter().collect::<Vec<_>>()
     });
     parts.collect()
 }
 
-/// So much of a gap as the source can answer in one message. A forged number makes a gap of any size.
+/// Cuts a gap to what the source can answer in one message: an invalid number can make a gap of any size.
 fn clipped((first, last): (u64, u64)) -> (u64, u64) {
     (first, last.min(first.saturating_add(Gone::NUMBERS_MAX - 1)))
 }
@@ -142,103 +143,103 @@ mod tests {
         ranges.iter().copied().collect()
     }
 
-    struct Watch {
+    struct TestSource {
         gaps: Gaps,
         start: Instant,
     }
 
-    impl Watch {
+    impl TestSource {
         fn new() -> Self {
             Self { gaps: Gaps::default(), start: Instant::now() }
         }
 
-        /// What is asked for at this second, when so much is received.
+        /// Returns what is requested at this second if these numbers are received.
         fn at(&mut self, second: u64, received: &[(u64, u64)]) -> Ranges {
             let progress = Progress::of(0, ranges(received));
             self.gaps.overdue(&progress, DELAY, self.start + Duration::from_secs(second))
         }
 
-        fn looks_at(&self) -> Option<u64> {
-            self.gaps.look_at(DELAY).map(|at| (at - self.start).as_secs())
+        fn checks_at(&self) -> Option<u64> {
+            self.gaps.next_check_at(DELAY).map(|at| (at - self.start).as_secs())
         }
     }
 
     #[test]
-    fn a_gap_is_asked_for_when_it_is_old_enough_and_each_part_for_itself() {
-        let mut watch = Watch::new();
-        assert_eq!(watch.at(0, &[(1, 4), (10, 19)]), Ranges::default());
-        assert_eq!(watch.looks_at(), Some(2));
-        // 7 has come in the meantime, and a later gap is new.
+    fn a_gap_is_requested_when_it_is_old_enough_and_each_part_by_itself() {
+        let mut source = TestSource::new();
+        assert_eq!(source.at(0, &[(1, 4), (10, 19)]), Ranges::default());
+        assert_eq!(source.checks_at(), Some(2));
+        // 7 has arrived in the meantime, and a later gap is new.
         let received = [(1, 4), (7, 7), (10, 19), (31, 31)];
-        assert_eq!(watch.at(1, &received), Ranges::default());
-        assert_eq!(watch.at(2, &received), Ranges::default(), "perhaps the others are coming too");
-        assert_eq!(watch.looks_at(), Some(3));
-        assert_eq!(watch.at(3, &received), ranges(&[(5, 6), (8, 9), (20, 30)]));
+        assert_eq!(source.at(1, &received), Ranges::default());
+        assert_eq!(source.at(2, &received), Ranges::default(), "perhaps the others are coming too");
+        assert_eq!(source.checks_at(), Some(3));
+        assert_eq!(source.at(3, &received), ranges(&[(5, 6), (8, 9), (20, 30)]));
         let received = [(1, 4), (7, 7), (10, 19), (31, 31), (40, 40)];
-        assert_eq!(watch.at(4, &received), ranges(&[(5, 6), (8, 9), (20, 30)]), "32 is not overdue yet");
-        assert_eq!(watch.at(6, &received).last(), Some((32, 39)));
-        assert_eq!(watch.at(7, &[(1, 50)]), Ranges::default());
-        assert_eq!(watch.looks_at(), None);
+        assert_eq!(source.at(4, &received), ranges(&[(5, 6), (8, 9), (20, 30)]), "32 is not overdue yet");
+        assert_eq!(source.at(6, &received).last(), Some((32, 39)));
+        assert_eq!(source.at(7, &[(1, 50)]), Ranges::default());
+        assert_eq!(source.checks_at(), None);
     }
 
     #[test]
-    fn the_same_gap_is_asked_for_ever_more_seldom() {
-        let mut watch = Watch::new();
+    fn the_same_gap_is_requested_less_and_less_often() {
+        let mut source = TestSource::new();
         let (mut now, mut waits) = (0, Vec::new());
-        watch.at(now, &[(2, 2)]);
+        source.at(now, &[(2, 2)]);
         while waits.len() < 8 {
-            let next = watch.looks_at().expect("the gap is still there");
+            let next = source.checks_at().expect("the gap is still there");
             waits.push(next - now);
             now = next;
-            watch.at(now, &[(2, 2)]);
+            source.at(now, &[(2, 2)]);
         }
         assert_eq!(waits, [2, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     /// One of two instances is far ahead of the other, whose numbers are in its queue and not lost.
     #[test]
-    fn numbers_that_come_by_themselves_are_not_asked_for() {
-        let mut watch = Watch::new();
+    fn numbers_that_arrive_by_themselves_are_not_requested() {
+        let mut source = TestSource::new();
         let odd = (1..1_000).step_by(2).map(|number| (number, number));
         let received_even = |through: u64| (2..=through).step_by(2).map(|number| (number, number));
         let received = |through| odd.clone().chain(received_even(through)).collect::<Vec<_>>();
-        watch.at(0, &received(0));
+        source.at(0, &received(0));
         for second in 1..60 {
-            // Ten a second, and 4 among them is lost.
+            // Ten numbers arrive each second; 4 is lost.
             let received: Vec<_> =
                 received(10 * second).into_iter().filter(|(number, _)| *number != 4).collect();
-            assert_eq!(watch.at(second, &received), Ranges::default(), "after {second} s");
+            assert_eq!(source.at(second, &received), Ranges::default(), "after {second} s");
         }
         let stopped: Vec<_> = received(590).into_iter().filter(|(number, _)| *number != 4).collect();
-        assert_eq!(watch.at(60, &stopped), Ranges::default());
-        assert_eq!(watch.at(61, &stopped).first(), Some((4, 4)), "the other one does nothing any more");
+        assert_eq!(source.at(60, &stopped), Ranges::default());
+        assert_eq!(source.at(61, &stopped).first(), Some((4, 4)), "the other one does nothing any more");
     }
 
     #[test]
-    fn what_comes_because_it_was_asked_for_does_not_put_the_rest_off() {
-        let mut watch = Watch::new();
+    fn numbers_that_arrive_on_request_do_not_delay_other_requests() {
+        let mut source = TestSource::new();
         let received = |from: u64| {
             let holes = (from..2_000).step_by(2).map(|number| (number, number));
             [(1, from)].into_iter().chain(holes).collect::<Vec<_>>()
         };
-        watch.at(0, &received(1));
-        let asked = watch.at(2, &received(1));
-        assert_eq!((asked.len(), asked.last()), (Receipt::RANGES_MAX, Some((512, 512))));
-        let asked = watch.at(3, &received(513));
-        assert_eq!((asked.first(), asked.last()), (Some((514, 514)), Some((1024, 1024))));
-        assert_eq!(watch.looks_at(), Some(5), "the rest needs no look before anything happens");
+        source.at(0, &received(1));
+        let requested = source.at(2, &received(1));
+        assert_eq!((requested.len(), requested.last()), (Receipt::RANGES_MAX, Some((512, 512))));
+        let requested = source.at(3, &received(513));
+        assert_eq!((requested.first(), requested.last()), (Some((514, 514)), Some((1024, 1024))));
+        assert_eq!(source.checks_at(), Some(5), "the rest needs no look before anything happens");
     }
 
     #[test]
-    fn what_a_forged_number_makes_missing_is_bounded() {
-        let mut watch = Watch::new();
-        let forged = [(1, 8), (u64::MAX, u64::MAX)];
-        watch.at(0, &forged);
-        assert_eq!(watch.at(2, &forged), ranges(&[(9, 1_000_008)]));
-        let mut watch = Watch::new();
+    fn the_gap_that_an_invalid_number_makes_is_bounded() {
+        let mut source = TestSource::new();
+        let invalid = [(1, 8), (u64::MAX, u64::MAX)];
+        source.at(0, &invalid);
+        assert_eq!(source.at(2, &invalid), ranges(&[(9, 1_000_008)]));
+        let mut source = TestSource::new();
         for second in 0..1_000 {
-            watch.at(0, &[(second + 2, second + 2)]);
+            source.at(0, &[(second + 2, second + 2)]);
         }
-        assert_eq!(watch.gaps.steps.len(), STEPS_MAX);
+        assert_eq!(source.gaps.steps.len(), STEPS_MAX);
     }
 }

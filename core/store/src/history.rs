@@ -1,4 +1,4 @@
-//! The history: how each run ended, one document a run, in the platform's database.
+//! The history: how each run ended, one document per run, in the platform's database.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use mysimbdp_model::outcome::{FinalState, Run};
 
 use crate::{Coredms, CoredmsError};
 
-/// Far more often than anybody has one content ingested.
+/// Far more runs than one content ever has.
 const RUNS_MAX: i64 = 10_000;
 
 /// Runs that [`History::page`] reads at a time.
@@ -21,11 +21,11 @@ pub struct History {
     platform: Arc<dyn Coredms>,
 }
 
-/// Runs in the order of their ids, so that those of one content follow one another.
+/// Runs in the order of their ids, so that the runs of one content follow one another.
 #[derive(Debug)]
 pub struct HistoryPage {
     pub runs: Vec<Result<Run, UnreadableRun>>,
-    /// Where the next page begins; `None` after the last one.
+    /// Where the next page begins; `None` on the last page.
     pub next: Option<Bson>,
 }
 
@@ -48,7 +48,7 @@ impl History {
     ///
     /// # Errors
     ///
-    /// As [`crate::open`].
+    /// Those of [`crate::open`].
     pub async fn open(url: &str, database: &str) -> Result<Self, CoredmsError> {
         Ok(Self::new(crate::open(url, database).await?))
     }
@@ -57,48 +57,48 @@ impl History {
         self.platform.close().await;
     }
 
-    /// Has the runs of a content be found without a scan of the whole history.
+    /// Creates an index, so that finding the runs of a content does not scan the whole history.
     ///
     /// # Errors
     ///
-    /// The store is away or refuses.
+    /// The store is unavailable or refuses the operation.
     pub async fn ensure_index(&self) -> Result<(), CoredmsError> {
         self.platform.ensure_index(Self::COLLECTION, &["ingestion"]).await
     }
 
-    /// Writes how a run has ended, replacing what was written of it before.
+    /// Writes how a run ended, and replaces what was written about it before.
     ///
     /// # Errors
     ///
-    /// The store is away or refuses.
+    /// The store is unavailable or refuses the operation.
     pub async fn put(&self, run: &Run) -> Result<(), CoredmsError> {
         let document = bson::serialize_to_document(run).map_err(CoredmsError::NotADocument)?;
         self.platform.put(Self::COLLECTION, document).await
     }
 
-    /// The run of this id, if there is one that can be read.
+    /// Returns the run with this id, if it exists and can be read.
     ///
     /// # Errors
     ///
-    /// The store is away or refuses.
+    /// The store is unavailable or refuses the operation.
     pub async fn run(&self, id: &str) -> Result<Option<Run>, CoredmsError> {
         Ok(self.find(doc! { "_id": id }).await?.into_iter().find_map(Result::ok))
     }
 
-    /// All runs of a content; those that cannot be read are left out.
+    /// Returns all runs of a content, except those that cannot be read.
     ///
     /// # Errors
     ///
-    /// The store is away or refuses.
+    /// The store is unavailable or refuses the operation.
     pub async fn runs_of(&self, ingestion: IngestionId) -> Result<Vec<Run>, CoredmsError> {
         Ok(self.entries_of(ingestion).await?.into_iter().filter_map(Result::ok).collect())
     }
 
-    /// All runs of a content, also those that cannot be read.
+    /// Returns all runs of a content, including those that cannot be read.
     ///
     /// # Errors
     ///
-    /// The store is away or refuses.
+    /// The store is unavailable or refuses the operation.
     pub async fn entries_of(
         &self,
         ingestion: IngestionId,
@@ -106,20 +106,20 @@ impl History {
         self.find(doc! { "ingestion": ingestion.to_string() }).await
     }
 
-    /// The run of a content that ended last.
+    /// Returns the run of a content that ended last.
     ///
     /// # Errors
     ///
-    /// The store is away or refuses.
+    /// The store is unavailable or refuses the operation.
     pub async fn last_run_of(&self, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
         Ok(self.runs_of(ingestion).await?.into_iter().max_by_key(|run| run.finished_at))
     }
 
-    /// The next runs of a client, or of all; `after` is [`HistoryPage::next`] of the page before.
+    /// Returns the next runs of a client, or of all clients; `after` is [`HistoryPage::next`] of the previous page.
     ///
     /// # Errors
     ///
-    /// The store is away or refuses.
+    /// The store is unavailable or refuses the operation.
     pub async fn page(
         &self,
         client: Option<&ClientId>,
@@ -132,11 +132,11 @@ impl History {
         Ok(HistoryPage { runs: found.into_iter().map(run).collect(), next: last.filter(|_| !is_last) })
     }
 
-    /// Has the runs of a content that are held say that they were purged.
+    /// Marks the held runs of a content as purged.
     ///
     /// # Errors
     ///
-    /// The store is away or refuses.
+    /// The store is unavailable or refuses the operation.
     pub async fn mark_purged(&self, client: &str, ingestion: &str) -> Result<(), CoredmsError> {
         let held = doc! { "ingestion": ingestion, "client": client, "state": FinalState::Held.as_str() };
         for mut run in self.platform.find(Self::COLLECTION, held, RUNS_MAX).await? {

@@ -1,13 +1,13 @@
-//! An `_id` as bytes that compare as MongoDB compares values, so that an index of bytes orders documents likewise.
+//! Encodes an `_id` as bytes that compare as MongoDB compares values, so that an index of bytes has the same order.
 //!
-//! Equal values have equal keys whatever their type: 5, 5 as a long and 5.0 are the same `_id`.
+//! Equal values have equal keys whatever their types: 5, 5 as a long and 5.0 are the same `_id`.
 
 use bson::{Bson, Document};
 
-/// What closes strings, documents and arrays: less than anything they can go on with.
+/// Ends strings, documents and arrays. It is less than any byte that can continue them.
 const END: u8 = 0;
 
-/// The key of a value.
+/// Returns the key of a value.
 pub(crate) fn encode(value: &Bson) -> Vec<u8> {
     let mut key = Vec::with_capacity(24);
     append(&mut key, value);
@@ -33,7 +33,7 @@ fn append(key: &mut Vec<u8>, value: &Bson) {
             key.push(END);
         }
         Bson::Binary(binary) => {
-            // MongoDB compares the length first. No document is longer than 16 MiB.
+            // MongoDB compares the length first. No document is larger than 16 MiB, so it fits.
             key.extend_from_slice(&(binary.bytes.len() as u32).to_be_bytes());
             key.push(binary.subtype.into());
             key.extend_from_slice(&binary.bytes);
@@ -53,13 +53,13 @@ fn append(key: &mut Vec<u8>, value: &Bson) {
             append_bytes(key, code.code.as_bytes());
             append_document(key, &code.scope);
         }
-        // Its fields are private; nothing has written one for fifteen years.
+        // The fields of this type are private; nothing has written one for fifteen years.
         Bson::DbPointer(pointer) => append_bytes(key, format!("{pointer:?}").as_bytes()),
         Bson::MinKey | Bson::MaxKey | Bson::Null | Bson::Undefined => {}
     }
 }
 
-/// The place of a type in MongoDB's order of types.
+/// Returns the rank of a type in MongoDB's order of types.
 fn rank(value: &Bson) -> u8 {
     match value {
         Bson::MinKey => 1,
@@ -82,9 +82,10 @@ fn rank(value: &Bson) -> u8 {
     }
 }
 
-/// First as a double, which orders all numbers; then exactly, as doubles do not tell large integers apart.
+/// Appends the number as a double, which orders all numbers, then its exact value: doubles cannot tell large integers
+/// apart.
 fn append_number(key: &mut Vec<u8>, number: f64, exact: Option<i64>) {
-    // Casting back and forth keeps exactly the integers within the range of i64.
+    // Casting back and forth preserves exactly the integers within the range of i64.
     let exact =
         exact.or_else(|| (number.fract() == 0.0 && number as i64 as f64 == number).then_some(number as i64));
     let sortable = match number {
@@ -97,14 +98,14 @@ fn append_number(key: &mut Vec<u8>, number: f64, exact: Option<i64>) {
     key.extend_from_slice(&ascending(exact.unwrap_or(0)));
 }
 
-/// Big-endian, the sign bit flipped: negative numbers come first.
+/// Returns big-endian bytes with the sign bit flipped, so that negative numbers come first.
 fn ascending(number: i64) -> [u8; 8] {
     (number ^ i64::MIN).to_be_bytes()
 }
 
 fn append_document(key: &mut Vec<u8>, document: &Document) {
     for (name, value) in document {
-        // Type, then name, then value; the type twice costs a byte and saves a second function.
+        // Type, name, value. `append` repeats the type, which costs a byte and saves a second function.
         key.push(rank(value));
         append_bytes(key, name.as_bytes());
         append(key, value);
@@ -112,7 +113,7 @@ fn append_document(key: &mut Vec<u8>, document: &Document) {
     key.push(END);
 }
 
-/// Zeros within are escaped, so that the end sorts before everything.
+/// Escapes zeros within the bytes, so that the end sorts before everything else.
 fn append_bytes(key: &mut Vec<u8>, bytes: &[u8]) {
     for &byte in bytes {
         key.push(byte);
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_order_as_values() {
+    fn keys_sort_like_their_values() {
         let ascending: Vec<Bson> = vec![
             Bson::MinKey,
             Bson::Null,

@@ -1,26 +1,26 @@
-//! The door to the core data store: MongoDB, or the embedded store of a laptop.
+//! Access to coredms, the store that everything ends in: MongoDB, or the embedded store for a laptop.
 //!
 //! Both keep the same promises, and one contract suite (`tests/store`) runs on both:
 //!
 //! - what is reported as stored has been acknowledged durably (MongoDB: majority and journal; embedded: synced);
-//! - every write may be repeated: an `_id` that is there already is a duplicate, never an error;
-//! - one document that the store refuses does not stop the others;
-//! - every call ends: a store that does not answer is [`CoredmsError::Unavailable`].
+//! - every write may be repeated: an `_id` that already exists is a duplicate, never an error;
+//! - a document that the store refuses does not stop the others;
+//! - every call ends: if the store does not answer, with [`CoredmsError::Unavailable`].
 
 #![allow(clippy::disallowed_methods)]
 
 #[cfg(feature = "embedded")]
 mod embedded;
-mod form;
 pub mod gaps;
 pub mod history;
 mod key;
 mod merge;
 #[cfg(feature = "mongo")]
 mod mongo;
+mod precheck;
 pub mod rejected;
 pub mod sequences;
-mod stamp;
+mod version;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -36,7 +36,7 @@ pub use embedded::EmbeddedStore;
 pub use merge::Merge;
 #[cfg(feature = "mongo")]
 pub use mongo::MongoStore;
-pub use stamp::EarlierRuns;
+pub use version::EarlierRuns;
 
 /// Chunk size of GridFS files, and so the granularity of ranges: 255 KiB, the drivers' default.
 pub const CHUNK_BYTES: u32 = 255 * 1024;
@@ -45,13 +45,13 @@ pub const CHUNK_BYTES: u32 = 255 * 1024;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
     pub stored: u64,
-    /// Positions, in what was given and ascending, of documents whose `_id` was there already (or which were not newer).
+    /// Positions in the input, ascending, of documents whose `_id` already existed (or that were not newer).
     pub duplicates: Vec<usize>,
-    /// Position, ascending, and reason of each document that the store refused: validator, size, form.
+    /// Position (ascending) and reason of each document that the store refused: validator, size, format.
     pub rejected: Vec<(usize, String)>,
 }
 
-/// A GridFS file as it is to be committed.
+/// A GridFS file to be committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The `_id`: the ingestion.
@@ -64,22 +64,22 @@ pub struct Object {
 /// Which documents [`Coredms::remove`] removes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Removal {
-    /// Those that have one of these ids.
-    Among(Vec<RecordId>),
-    /// Those whose `_id` is a platform id in `first..end`, and none of these.
+    /// Those with one of these ids.
+    ByIds(Vec<RecordId>),
+    /// Those whose `_id` is a platform id in `first..end` and not in `except`.
     Between { first: RecordId, end: RecordId, except: Vec<RecordId> },
-    /// Those under keys that these runs were the last to write.
+    /// Those with a key `_id` that were last written by these runs.
     OfRuns(EarlierRuns),
 }
 
-/// Which end of a range of ids is read first.
+/// The end from which a range of ids is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Ascending,
     Descending,
 }
 
-/// What is stored of an object.
+/// How much of an object is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     pub chunks: u64,
@@ -87,19 +87,19 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// Of a whole object, or of whole chunks of one.
+    /// The extent of `bytes` bytes that begin at a chunk: a whole object, or whole chunks of one.
     pub fn of(bytes: u64) -> Self {
         Self { chunks: bytes.div_ceil(u64::from(CHUNK_BYTES)), bytes }
     }
 }
 
-/// What caused a [`CoredmsError`]: an error of the driver, of SQLite or of the file system, or a sentence.
+/// What caused a [`CoredmsError`]: an error of the driver, of SQLite or of the file system, or a message.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// What went wrong at the store, and whether trying again may help.
+/// What went wrong in the store, and whether trying again may help.
 #[derive(Debug, thiserror::Error)]
 pub enum CoredmsError {
-    /// Not reachable, no primary, time-out: try again later.
+    /// Not reachable, no primary, or a timeout: try again later.
     #[error("coredms at {address} is not available: cannot {operation}")]
     Unavailable {
         address: String,
@@ -107,7 +107,7 @@ pub enum CoredmsError {
         #[source]
         source: Source,
     },
-    /// The store refuses, and will refuse again.
+    /// The store refuses the operation, and will refuse it again.
     #[error("coredms at {address} refuses: cannot {operation}")]
     Refused {
         address: String,
@@ -119,14 +119,14 @@ pub enum CoredmsError {
         "{0:?} is no address of a store: allowed are mongodb://…, mongodb+srv://… and sqlite:<directory>"
     )]
     Address(String),
-    /// The address is right, and what it takes was left out of this program.
+    /// The address is valid, but this program was built without the store that it names.
     #[error(
         "this program was built without a store for {address}: expected the cargo feature `{feature}` of mysimbdp-store"
     )]
     NotBuilt { address: String, feature: &'static str },
     #[error("what is to be written is not a document")]
     NotADocument(#[source] bson::error::Error),
-    /// A GridFS file whose chunks are not all there, or another length than announced.
+    /// Chunks of the object are missing, or its length is not the announced one.
     #[error("object {id} is incomplete: {found} of {expected} bytes")]
     Incomplete { id: IngestionId, found: u64, expected: u64 },
 }
@@ -137,55 +137,56 @@ impl CoredmsError {
     }
 }
 
-/// One database of the store. Cheap to clone through its [`Arc`].
+/// One database of the store, shared through an [`Arc`].
 #[async_trait]
 pub trait Coredms: Send + Sync + std::fmt::Debug {
-    /// Answers when the store can be written to.
+    /// Succeeds if the store can be written to.
     async fn ping(&self) -> Result<(), CoredmsError>;
 
-    /// Creates the collection where it is missing, and gives it the `$jsonSchema` validator (or takes it away).
+    /// Creates the collection if it is missing, and sets its `$jsonSchema` validator (or removes it).
     ///
-    /// `validator` is the schema itself, or a document whose only field is `$jsonSchema`. Documents that are there
-    /// already are not looked at.
+    /// `validator` is the schema itself, or a document whose only field is `$jsonSchema`. Existing documents are not
+    /// validated.
     async fn ensure_collection(
         &self,
         collection: &str,
         validator: Option<&Document>,
     ) -> Result<(), CoredmsError>;
 
-    /// Makes [`Coredms::find`] by these fields fast. The embedded store scans, and does nothing here.
+    /// Makes [`Coredms::find`] by these fields fast. The embedded store scans its documents, and does nothing here.
     async fn ensure_index(&self, collection: &str, fields: &[&str]) -> Result<(), CoredmsError>;
 
-    /// Inserts documents, each with its `_id` first. Goes on after a duplicate or a refused one.
+    /// Inserts documents, each with its `_id` first. Continues after a duplicate or refused document.
     async fn insert_many(
         &self,
         collection: &str,
         documents: Vec<RawDocumentBuf>,
     ) -> Result<Written, CoredmsError>;
 
-    /// Writes documents of the batch layer under a key `_id`: each replaces what is there only if it is newer by
-    /// `_ingest` = {layer, received_at, ingestion, run, record} (batch over stream, then time, ingestion, run, record; one
-    /// without a run is older than one with it).
+    /// Writes documents of the batch layer under a key `_id`: each replaces the existing one only if it is newer by
+    /// `_ingest` = {layer, received_at, ingestion, run, record} (batch over stream, then time, ingestion, run, record; a
+    /// document without a run is older than one with a run).
     ///
-    /// Not newer = duplicate; the very same record again = stored; what is there without `_ingest` is older.
+    /// A document that is not newer is a duplicate; the very same record again counts as stored; an existing document
+    /// without `_ingest` is older than any.
     async fn replace_older(
         &self,
         collection: &str,
         documents: Vec<RawDocumentBuf>,
     ) -> Result<Written, CoredmsError>;
 
-    /// Writes documents, each in the place of what is there under its `_id`, in one step: none is a duplicate, and whoever reads
-    /// meanwhile finds the one or the other.
+    /// Writes documents. Each replaces the document with its `_id`, if there is one, in one step: none is a duplicate, and
+    /// a concurrent reader sees either the old document or the new one.
     async fn replace_many(
         &self,
         collection: &str,
         documents: Vec<RawDocumentBuf>,
     ) -> Result<Written, CoredmsError>;
 
-    /// Removes documents, and returns how many were there.
+    /// Removes documents, and returns how many were removed.
     async fn remove(&self, collection: &str, removal: Removal) -> Result<u64, CoredmsError>;
 
-    /// How many of the documents that have one of these ids the runs were the last to write.
+    /// Counts those of the documents with one of these ids that were last written by `runs`.
     async fn count_written_by(
         &self,
         collection: &str,
@@ -193,10 +194,10 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         runs: EarlierRuns,
     ) -> Result<u64, CoredmsError>;
 
-    /// Inserts or replaces one document of the platform's own by its `_id`.
+    /// Inserts or replaces one of the platform's own documents by its `_id`.
     async fn put(&self, collection: &str, document: Document) -> Result<(), CoredmsError>;
 
-    /// Documents whose top-level fields equal those of `filter`, in `_id` order, at most `limit`.
+    /// Returns the documents whose top-level fields equal those of `filter`, in `_id` order, at most `limit`.
     async fn find(
         &self,
         collection: &str,
@@ -204,7 +205,7 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError>;
 
-    /// Documents whose `_id` is a platform id in `first..end`, from one of its ends on, at most `limit`.
+    /// Returns the documents whose `_id` is a platform id in `first..end`, in this order, at most `limit`.
     async fn find_ids(
         &self,
         collection: &str,
@@ -214,15 +215,16 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError>;
 
-    /// Documents that have one of these ids, in any order: one command however the ids are scattered.
+    /// Returns the documents with one of these ids, in any order, with one command however scattered the ids are.
     ///
-    /// How many are asked for at a time is the caller's to bound: all that is found is held in memory.
-    async fn find_among(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError>;
+    /// The caller bounds the number of ids: everything that is found is held in memory.
+    async fn find_by_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError>;
 
-    /// Adds to documents, each of which is made if it is missing. Whoever else does so at the same time: nothing is lost.
+    /// Adds to documents, and creates those that are missing. Nothing is lost if others do the same concurrently.
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError>;
 
-    /// As [`Coredms::find`], but only what comes after this `_id`: a collection page by page, where all ids are of one type.
+    /// Like [`Coredms::find`], but returns only documents after this `_id`: reads a collection page by page, if all its
+    /// ids are of one type.
     async fn page(
         &self,
         collection: &str,
@@ -231,16 +233,17 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError>;
 
-    /// How many documents there are, counted and not estimated.
+    /// Counts all documents; this is not an estimate.
     async fn count(&self, collection: &str) -> Result<u64, CoredmsError>;
 
-    /// Documents whose `_id` is a platform id in `first..end`.
+    /// Counts the documents whose `_id` is a platform id in `first..end`.
     async fn count_ids(&self, collection: &str, first: RecordId, end: RecordId) -> Result<u64, CoredmsError>;
 
-    /// Positions, ascending, of those ids that no document has.
+    /// Returns the positions, ascending, of the ids that no document has.
     async fn missing_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<usize>, CoredmsError>;
 
-    /// How many documents have each of these texts in a field, a path such as `a.b`; what none has is left out.
+    /// Counts the documents that have each of these texts in a field, given as a path such as `a.b`. Texts that no
+    /// document has are left out.
     async fn count_by(
         &self,
         collection: &str,
@@ -248,8 +251,8 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         values: Vec<String>,
     ) -> Result<BTreeMap<String, u64>, CoredmsError>;
 
-    /// Stores the bytes at `offset` of the object, a multiple of [`CHUNK_BYTES`]; what lies there is replaced.
-    /// `content` is whole chunks, but for the last of the object.
+    /// Stores the bytes at `offset` of the object, a multiple of [`CHUNK_BYTES`], and replaces those that are there.
+    /// `content` consists of whole chunks, except at the end of the object.
     async fn put_chunks(
         &self,
         bucket: &str,
@@ -258,29 +261,29 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
         content: Bytes,
     ) -> Result<(), CoredmsError>;
 
-    /// Makes the object visible, when all its chunks are there and have its length; true if it was not there before.
+    /// Publishes the object if all its chunks are stored and have its length; returns true if it was not published before.
     ///
-    /// In both stores it then is a document of the collection `<bucket>.files`.
+    /// In both stores, the object is then a document of the collection `<bucket>.files`.
     async fn commit_object(&self, bucket: &str, object: &Object) -> Result<bool, CoredmsError>;
 
-    /// The bytes of a committed object, or `None`.
+    /// Returns the bytes of a committed object, or `None`.
     async fn object(&self, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, CoredmsError>;
 
-    /// What is stored of the bytes `range` of an object, committed or not. The range begins at a multiple of
-    /// [`CHUNK_BYTES`].
+    /// Returns how much of the bytes `range` of an object is stored, whether it is committed or not. The range begins at a
+    /// multiple of [`CHUNK_BYTES`].
     ///
-    /// The store reads every chunk for that; [`Coredms::chunks`] is for where their number is enough.
+    /// This reads every chunk; use [`Coredms::chunks`] if their number is enough.
     async fn extent(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<Extent, CoredmsError>;
 
-    /// As [`Coredms::extent`], but only how many chunks there are.
+    /// Like [`Coredms::extent`], but returns only the number of chunks.
     async fn chunks(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<u64, CoredmsError> {
         Ok(self.extent(bucket, id, range).await?.chunks)
     }
 
-    /// Removes the database with all that is in it: for one that was made to try something out.
+    /// Removes the database with all its content; meant for a database that was created for a trial.
     async fn drop_database(&self) -> Result<(), CoredmsError>;
 
-    /// Ends the connection in order.
+    /// Closes the connection in an orderly way.
     async fn close(&self);
 }
 
@@ -288,8 +291,8 @@ pub trait Coredms: Send + Sync + std::fmt::Debug {
 ///
 /// # Errors
 ///
-/// [`CoredmsError::Address`] where the address is none, [`CoredmsError::NotBuilt`] where this program has no such store; the embedded
-/// store also where its directory cannot be made.
+/// [`CoredmsError::Address`] if it is not the address of a store, [`CoredmsError::NotBuilt`] if this program was built
+/// without that store. The embedded store also fails if its directory cannot be created.
 pub async fn open(url: &str, database: &str) -> Result<Arc<dyn Coredms>, CoredmsError> {
     if url.starts_with("mongodb+srv://") && cfg!(not(feature = "srv")) {
         return Err(CoredmsError::NotBuilt { address: "mongodb+srv://".to_owned(), feature: "srv" });
@@ -323,7 +326,7 @@ fn embedded(directory: &str, _: &str) -> Result<Arc<dyn Coredms>, CoredmsError> 
     Err(CoredmsError::NotBuilt { address: format!("sqlite:{directory}"), feature: "embedded" })
 }
 
-/// The length in the document of an object; `None` where it has not been committed.
+/// Returns the length in an object's document; `None` if the object has not been committed.
 pub async fn object_length(
     store: &dyn Coredms,
     bucket: &str,
@@ -333,7 +336,7 @@ pub async fn object_length(
     Ok(found.first().map(|file| whole(file.get("length"))))
 }
 
-/// A count in a document, whatever integer type it has; 0 where it is none.
+/// Returns a count in a document as a `u64`, whatever its integer type; 0 if the value is not a count.
 pub fn whole(value: Option<&Bson>) -> u64 {
     match value {
         Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or(0),
@@ -342,7 +345,7 @@ pub fn whole(value: Option<&Bson>) -> u64 {
     }
 }
 
-/// The schema in what [`Coredms::ensure_collection`] was given.
+/// Returns the schema in a validator as given to [`Coredms::ensure_collection`].
 fn schema_of(validator: &Document) -> &Document {
     match validator.get_document("$jsonSchema") {
         Ok(schema) if validator.len() == 1 => schema,
@@ -350,7 +353,7 @@ fn schema_of(validator: &Document) -> &Document {
     }
 }
 
-/// The document of an object in `<bucket>.files`, as GridFS has it.
+/// Returns the document of an object in `<bucket>.files`, as GridFS defines it.
 fn file_document(object: &Object) -> Document {
     bson::doc! {
         "_id": object_id(object.id),
@@ -366,7 +369,7 @@ fn object_id(id: IngestionId) -> bson::Binary {
     bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: id.as_bytes().to_vec() }
 }
 
-/// Refuses an offset that would shift every chunk after it.
+/// Returns the number of the chunk at `offset`. Refuses an offset between chunks, which would shift all later ones.
 fn first_chunk(offset: u64) -> Result<u32, String> {
     let chunk = u64::from(CHUNK_BYTES);
     if !offset.is_multiple_of(chunk) {
@@ -375,7 +378,7 @@ fn first_chunk(offset: u64) -> Result<u32, String> {
     u32::try_from(offset / chunk).map_err(|_| format!("offset {offset} is beyond what GridFS can number"))
 }
 
-/// The numbers of the chunks that hold these bytes.
+/// Returns the numbers of the chunks that hold these bytes.
 fn chunks_of(range: &Range<u64>) -> Range<u64> {
     let chunk = u64::from(CHUNK_BYTES);
     range.start / chunk..range.end.div_ceil(chunk)

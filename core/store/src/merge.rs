@@ -1,5 +1,5 @@
-//! What is added to a document without looking at it: bits are set, a number is raised. Whoever adds what, how often and
-//! in which order, the result is the same.
+//! Additions to a document that do not need to read it first: bits are set, a number is raised. The result is the same
+//! whoever adds, how often, and in which order.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +16,16 @@ const THROUGH: &str = "through";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Merge {
     pub id: RecordId,
-    /// The fields that the document gets when it is new.
+    /// The fields that the document gets if it is created.
     pub labels: Document,
-    /// Bits to be set in words of the field `bits`, by the word's position.
+    /// Bits to set in the words of the field `bits`, by the position of the word.
     pub bits: BTreeMap<u8, u64>,
-    /// The field `through` becomes at least this.
+    /// The field `through` is raised to at least this.
     pub through: Option<i64>,
 }
 
 impl Merge {
-    /// MongoDB's statement for it.
+    /// Returns MongoDB's update statement for this merge.
     pub(super) fn statement(&self) -> Document {
         let mut update = doc! { "$setOnInsert": &self.labels };
         if !self.bits.is_empty() {
@@ -39,9 +39,9 @@ impl Merge {
         doc! { "q": { "_id": bson::Binary::from(self.id) }, "u": update, "upsert": true }
     }
 
-    /// The document after the merge, for a store without such statements.
-    pub(super) fn apply(&self, there: Option<Document>) -> Document {
-        let mut document = there.unwrap_or_else(|| {
+    /// Returns the document after the merge, for a store without such statements.
+    pub(super) fn apply(&self, existing: Option<Document>) -> Document {
+        let mut document = existing.unwrap_or_else(|| {
             let mut new = doc! { "_id": bson::Binary::from(self.id) };
             new.extend(self.labels.clone());
             new

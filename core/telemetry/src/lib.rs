@@ -1,4 +1,4 @@
-//! What the operator reads: [`logging`], and in it the [`timing`] of each step.
+//! Everything that the operator reads: the logs ([`logging`]), and the [`timing`] line of each step in them.
 
 pub mod logging;
 pub mod timing;

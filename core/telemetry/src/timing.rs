@@ -1,11 +1,16 @@
 //! One line per stage, found by `grep TIMING logs/*.log`.
 //!
-//! A line is logfmt behind the word `TIMING`: `TIMING stage=split client=client1 … seconds=0.021 mb_s=512.3`.
+//! A line is logfmt after the word `TIMING`: `TIMING stage=split client=client1 … seconds=0.021 mb_s=512.3`.
+
+mod parse;
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-/// The target of these events, by which a subscriber knows them.
+pub use parse::TimingLine;
+
+/// The target of these events, by which a subscriber recognises them.
 pub const TARGET: &str = "mysimbdp::timing";
 
 /// The stages that are timed, in flow order.
@@ -21,10 +26,40 @@ pub enum Stage {
     Ingest,
     Finish,
     Whole,
-    /// Stream: a message's way from its arrival to its acknowledgement, the mean of one interval of an instance.
+    /// Stream: the time from a message's arrival to its acknowledgement, as the mean of one interval of an instance.
     Batch,
     /// Stream: one interval of an instance.
     Report,
+}
+
+impl Stage {
+    /// In flow order.
+    pub const ALL: [Self; 12] = [
+        Self::Settle,
+        Self::Validate,
+        Self::Split,
+        Self::Stage,
+        Self::Notify,
+        Self::Queue,
+        Self::Spawn,
+        Self::Ingest,
+        Self::Finish,
+        Self::Whole,
+        Self::Batch,
+        Self::Report,
+    ];
+}
+
+/// No stage has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownStage;
+
+impl FromStr for Stage {
+    type Err = UnknownStage;
+
+    fn from_str(name: &str) -> Result<Self, UnknownStage> {
+        Self::ALL.into_iter().find(|stage| stage.to_string() == name).ok_or(UnknownStage)
+    }
 }
 
 impl fmt::Display for Stage {
@@ -46,7 +81,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What was timed.
+/// One measured stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing<'a> {
     pub stage: Stage,
@@ -61,7 +96,7 @@ pub struct Timing<'a> {
 }
 
 impl Timing<'_> {
-    /// Writes the line at INFO, with the rates that follow from it.
+    /// Logs the line at INFO, with the rates calculated from it.
     pub fn log(&self) {
         let seconds = self.took.as_secs_f64();
         // A stage faster than the clock's microsecond has no meaningful rate.

@@ -1,8 +1,8 @@
-//! Makes what has been read of a followed file durable, before any line of it is accepted.
+//! Makes the bytes that were read from a followed file durable, before any line of them is accepted.
 //!
-//! What is read may be in the page cache only, as many programs never sync their logs. If a power cut took back a line that
-//! has a number already, the position after it would be in no file any more, and what is there then would be read from its
-//! beginning, under new numbers. So the follower syncs instead of the writer: a descriptor opened for reading is enough.
+//! They may be in the page cache only, because many programs never sync their logs. If a power cut removed a line that
+//! already has a number, the position after it would not be found in any file, and the file would be read from its
+//! beginning, under new numbers. So the follower syncs in place of the writer: a descriptor opened for reading is enough.
 
 use std::fs::File;
 use std::io;
@@ -17,19 +17,19 @@ use tokio::task::{JoinHandle, spawn_blocking};
 pub struct Durable {
     file: Arc<File>,
     path: PathBuf,
-    /// Where its name is: were a rename undone by a power cut, another file would have the name.
+    /// The directories that hold its name: if a power cut undid a rename, another file would have that name.
     directories: Vec<PathBuf>,
-    /// All before this offset is durable, and so are the names. `None`: nothing has been synced yet.
+    /// All bytes before this offset are durable, and so are the names. `None` if nothing has been synced yet.
     through: Option<u64>,
-    /// The sync that is under way, and up to which offset. It goes on when its caller has gone.
+    /// The running sync and the offset that it covers. It continues if its caller is dropped.
     running: Option<(u64, JoinHandle<Result<Outcome, FileError>>)>,
 }
 
-/// What became of a sync.
+/// The result of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Synced,
-    /// There is no sync for such a file, or on its file system.
+    /// This kind of file, or its file system, does not support syncing.
     Unsupported,
 }
 
@@ -38,11 +38,11 @@ impl Durable {
         Self { file, path, directories, through: None, running: None }
     }
 
-    /// Returns when all before `offset`, which has been read, is durable. May be dropped at any await.
+    /// Returns when all bytes before `offset`, which have been read, are durable. May be dropped at any await.
     ///
     /// # Errors
     ///
-    /// It could not be written. Then nobody knows what of it is on the disk, and a second sync would not say.
+    /// The sync failed. Then it is unknown which bytes are on disk, and a second sync would not report the loss.
     pub async fn sync_through(&mut self, offset: u64) -> Result<(), FileError> {
         while self.through.is_none_or(|through| through < offset) {
             let (reached, sync) = match &mut self.running {
@@ -67,12 +67,12 @@ impl Durable {
         Ok(())
     }
 
-    /// Nothing that was synced is in the file any more.
+    /// The file no longer contains any of the synced bytes.
     pub fn restart(&mut self) {
         self.through = None;
     }
 
-    /// On a thread of its own: a disk that is busy must not keep the publisher from its connection.
+    /// Runs on a thread of its own: a busy disk must not block the publisher's connection.
     fn start(&self) -> JoinHandle<Result<Outcome, FileError>> {
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         let directories = if self.through.is_none() { self.directories.clone() } else { Vec::new() };
@@ -99,9 +99,11 @@ fn outcome_of(synced: Result<(), FileError>) -> Result<Outcome, FileError> {
     }
 }
 
-/// Such a file, or its file system, has no sync; or its directory may be searched and not read, and a sync needs that.
+/// Whether the file or its file system does not support syncing, or the directory cannot be opened for reading, which a sync
+/// needs.
 ///
-/// Not so EROFS: ext4 answers it for a file system that has failed, and then what was read may be in memory only.
+/// EROFS does not count: ext4 returns it for a file system that has failed, and then the bytes that were read may be in
+/// memory only.
 fn is_unsupported(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_can_never_be_synced_is_read_without_a_sync() {
+    fn only_a_file_that_can_never_be_synced_is_read_without_a_sync() {
         // EINVAL, ENOSYS, EOPNOTSUPP, EACCES.
         for code in [22, 38, 95, 13] {
             assert!(is_unsupported(&io::Error::from_raw_os_error(code)), "{code}");

@@ -1,30 +1,31 @@
-//! Cuts bytes into lines. Pure.
+//! Splits bytes into lines, without I/O.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// So many bytes before a line's end tell whether a file is still the one that the line was read from.
+/// How many bytes before a line's end are compared to decide whether a file is still the one that the line was read from.
 pub const TAIL_BYTES: usize = 256;
 
 /// A line that is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Without white space around it.
+    /// The line without surrounding white space.
     pub payload: Bytes,
     pub end: End,
-    /// NUL bytes in front of it that were skipped.
+    /// How many NUL bytes in front of it were skipped.
     pub nuls: u64,
 }
 
 /// Where a line ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct End {
-    /// Bytes of the input up to there, with the line's own end.
+    /// The offset in the input, after the line feed.
     pub offset: u64,
-    /// Lines of the input up to there, empty ones too.
+    /// How many lines the input has up to there, including empty ones.
     pub line: u64,
-    /// The last bytes before it, [`TAIL_BYTES`] or the whole line if that is shorter: how many, and their XXH3.
+    /// How many bytes before it `tail` covers: [`TAIL_BYTES`], or the whole line if that is shorter.
     pub tail_bytes: u16,
+    /// The XXH3 of these bytes.
     pub tail: u64,
 }
 
@@ -35,23 +36,23 @@ pub struct TooLong {
     pub offset: u64,
 }
 
-/// The bytes that are not yet given out as lines.
+/// The bytes that have not been returned as lines yet.
 #[derive(Debug)]
 pub struct Lines {
     bytes_max: usize,
     buffer: Vec<u8>,
-    /// What of `buffer` has been given out.
+    /// The part of `buffer` before this has been returned.
     start: usize,
-    /// What of `buffer` has been searched for a line's end.
+    /// The part of `buffer` before this has been searched for a line feed.
     searched: usize,
     end: End,
-    /// NUL bytes at the start of the line that have been skipped: what a file has in place of what was emptied under a
-    /// program that goes on writing where it was. They are not kept, as there may be gigabytes of them.
+    /// How many NUL bytes at the start of the line have been skipped. A file has them if it was truncated while a program
+    /// continued to write at its old offset. They are not kept, because there may be gigabytes of them.
     nuls: u64,
 }
 
 impl Lines {
-    /// Lines that follow `end`, of at most `bytes_max` bytes each.
+    /// Splits the bytes that follow `end` into lines of at most `bytes_max` bytes each.
     pub fn after(end: End, bytes_max: usize) -> Self {
         Self { bytes_max, buffer: Vec::new(), start: 0, searched: 0, end, nuls: 0 }
     }
@@ -63,11 +64,11 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole line that is not empty.
+    /// Returns the next complete line that is not empty.
     ///
     /// # Errors
     ///
-    /// It is too long; so it stays.
+    /// The line is too long. Every further call returns the same error.
     pub fn next(&mut self) -> Result<Option<Line>, TooLong> {
         loop {
             self.skip_nuls();
@@ -86,22 +87,19 @@ impl Lines {
         }
     }
 
-    /// The input has ended: what is left is a line, even without its end.
-    ///
-    /// # Errors
-    ///
-    /// As [`Lines::next`], which has to have been called until there was none.
-    pub fn rest(&mut self) -> Option<Line> {
+    /// Returns the remaining bytes as a line, though they have no line feed, because the input has ended. [`Lines::next`] must
+    /// have been called until it returned no line.
+    pub fn remainder(&mut self) -> Option<Line> {
         self.skip_nuls();
         if self.start < self.buffer.len() { self.take(self.buffer.len()) } else { None }
     }
 
-    /// Where the last line ended that was given out or skipped.
+    /// Where the last line that was returned or skipped ended.
     pub fn end(&self) -> End {
         self.end
     }
 
-    /// Bytes that are no whole line yet.
+    /// How many bytes are not a complete line yet.
     pub fn partial_bytes(&self) -> usize {
         self.buffer.len() - self.start
     }
@@ -141,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_the_bytes_come_the_lines_are_the_same(text in "[ab \r\n]{0,60}", cuts in prop::collection::vec(1usize..9, 0..40)) {
+        fn lines_do_not_depend_on_how_the_bytes_are_split(text in "[ab \r\n]{0,60}", cuts in prop::collection::vec(1usize..9, 0..40)) {
             let mut lines = Lines::after(End::default(), 100);
             let (mut read, mut rest) = (Vec::new(), text.as_bytes());
             for cut in cuts {
@@ -152,23 +150,23 @@ mod tests {
             }
             lines.push(rest);
             read.extend(all(&mut lines));
-            read.extend(lines.rest());
+            read.extend(lines.remainder());
             let expected: Vec<&[u8]> =
                 text.as_bytes().split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
             prop_assert_eq!(read.iter().map(|line| &line.payload[..]).collect::<Vec<_>>(), expected);
-            // Reading that goes on after any line gives the lines after it.
+            // Reading that continues after any line returns the lines after it.
             for (index, line) in read.iter().enumerate() {
                 let mut later = Lines::after(line.end, 100);
                 later.push(&text.as_bytes()[line.end.offset as usize..]);
                 let mut after = all(&mut later);
-                after.extend(later.rest());
+                after.extend(later.remainder());
                 prop_assert_eq!(&after, &read[index + 1..]);
             }
         }
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_named_and_those_before_it_are_given() {
+    fn a_line_that_is_too_long_is_reported_after_the_lines_before_it() {
         let mut lines = Lines::after(End::default(), 4);
         lines.push(b"abcd\n\nabcde");
         assert_eq!(lines.next().expect("short").map(|line| line.payload), Some(Bytes::from_static(b"abcd")));

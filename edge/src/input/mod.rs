@@ -1,11 +1,11 @@
-//! Lines as messages: NDJSON from stdin, or from a file that grows.
+//! Lines as messages: NDJSON from stdin, or from a growing file.
 //!
-//! A line is a message as it is; whether it is JSON, and fits, the platform judges. Empty lines are skipped.
+//! A line is sent unchanged; the platform checks whether it is valid JSON and passes validation. Empty lines are skipped.
 
 mod durable;
+mod file_position;
 mod follow;
 mod lines;
-mod place;
 mod stdin;
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ use follow::Follow;
 use lines::{End, Lines, TooLong};
 use stdin::Stdin;
 
-/// Why there are no more lines.
+/// Why reading lines failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     #[error(
@@ -31,7 +31,7 @@ pub enum InputError {
     )]
     TooLong { line: TooLong, input: String },
     #[error("{} is no regular file, so it cannot be followed", path.display())]
-    NoFile { path: PathBuf },
+    NotARegularFile { path: PathBuf },
     #[error(
         "cannot follow {}: the messages in this outbox come from something else than a followed file",
         path.display()
@@ -47,14 +47,14 @@ impl InputError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::TooLong { .. } => ErrorKind::InvalidData,
-            Self::NoFile { .. } => ErrorKind::NotFound,
+            Self::NotARegularFile { .. } => ErrorKind::NotFound,
             Self::Position { .. } => ErrorKind::InvalidRequest,
             Self::File(_) | Self::Stdin(_) => ErrorKind::Io,
         }
     }
 }
 
-/// Where lines come from.
+/// A source of lines.
 #[derive(Debug)]
 pub struct Input(Kind);
 
@@ -65,33 +65,33 @@ enum Kind {
 }
 
 impl Input {
-    /// Lines of at most `bytes_max` bytes from stdin. They have no position: what has been read and not accepted when
-    /// the process is killed is lost.
+    /// Lines of at most `bytes_max` bytes from stdin. They have no position: lines that have been read but not
+    /// accepted when the process is killed are lost.
     ///
     /// # Errors
     ///
-    /// There is no thread more to be had.
+    /// The thread that reads stdin cannot be started.
     pub fn stdin(bytes_max: usize) -> Result<Self, InputError> {
         let stdin = Stdin::open().map_err(InputError::Stdin)?;
         Ok(Self(Kind::Stdin { stdin, lines: Lines::after(End::default(), bytes_max), ended: false }))
     }
 
-    /// Lines of at most `bytes_max` bytes from a file that grows, which may be put aside or emptied meanwhile. It is read
-    /// from `position` on, which is [`crate::Edge::position`]; an empty one is the beginning.
+    /// Lines of at most `bytes_max` bytes from a growing file, which may be rotated or truncated meanwhile. Reading starts
+    /// at `position`, which is [`crate::Edge::position`]; if that is empty, at the beginning.
     ///
     /// # Errors
     ///
-    /// The position is another producer's.
+    /// The position was written by another kind of producer.
     pub fn follow(path: &Path, position: &Position, bytes_max: usize) -> Result<Self, InputError> {
         Follow::open(path, position, bytes_max).map(|follow| Self(Kind::Follow(Box::new(follow))))
     }
 
-    /// The next lines, at least one; `None` at the end, which a followed file never has. Lines of a followed file are on disk
-    /// there, whether its writer has synced them or not: the position after them outlives a power cut.
+    /// Returns the next lines, at least one, or `None` at the end; a followed file has no end. Lines of a followed file are
+    /// durable in that file, whether its writer has synced them or not: the position after them survives a power cut.
     ///
     /// # Errors
     ///
-    /// A line is too long, or the input cannot be read. The lines before have been given.
+    /// A line is too long, or the input cannot be read. All lines before it have been returned.
     pub async fn next(&mut self) -> Result<Option<Vec<Message>>, InputError> {
         let (stdin, lines, ended) = match &mut self.0 {
             Kind::Stdin { stdin, lines, ended } => (stdin, lines, ended),
@@ -103,13 +103,13 @@ impl Input {
                 match lines.next() {
                     Ok(Some(line)) => messages.push(Message::from(line.payload)),
                     Ok(None) => break,
-                    // Those before it first; it is found again.
+                    // First the lines before it; the next call finds the long line again.
                     Err(_) if !messages.is_empty() => return Ok(Some(messages)),
                     Err(line) => return Err(InputError::TooLong { line, input: "stdin".to_owned() }),
                 }
             }
             if *ended {
-                messages.extend(lines.rest().map(|line| Message::from(line.payload)));
+                messages.extend(lines.remainder().map(|line| Message::from(line.payload)));
             }
             if *ended || !messages.is_empty() {
                 return Ok(Some(messages).filter(|messages| !messages.is_empty()));

@@ -1,16 +1,16 @@
-//! Bytes from stdin.
+//! Reads bytes from stdin.
 
 use std::io::{self, Read};
 
 use tokio::sync::mpsc;
 
-/// Read at once: what a pipe holds.
+/// The bytes of one read: the capacity of a pipe.
 const READ_BYTES: usize = 64 << 10;
-/// Reads that may wait to be taken. What waits here when the process is killed is lost: a pipe cannot be read twice.
+/// How many reads may wait in the channel. They are lost if the process is killed: a pipe cannot be read twice.
 const READS_MAX: usize = 1;
 
-/// Stdin, read by a thread of its own: a read that waits for a terminal or a pipe cannot be called off, so the thread
-/// may outlive this value. It ends with the next read, or with the process.
+/// Stdin, read by a thread of its own: a blocked read from a terminal or a pipe cannot be cancelled, so the thread may
+/// outlive this value. It ends with the next read, or with the process.
 #[derive(Debug)]
 pub struct Stdin {
     reads: mpsc::Receiver<io::Result<Vec<u8>>>,
@@ -19,14 +19,14 @@ pub struct Stdin {
 impl Stdin {
     /// # Errors
     ///
-    /// There is no thread more to be had.
+    /// The thread cannot be started.
     pub fn open() -> io::Result<Self> {
         let (sender, reads) = mpsc::channel(READS_MAX);
         std::thread::Builder::new().name("stdin".to_owned()).spawn(move || read_all(&sender))?;
         Ok(Self { reads })
     }
 
-    /// The next bytes; none at the end.
+    /// Returns the next bytes, or no bytes at the end.
     pub async fn read(&mut self) -> io::Result<Vec<u8>> {
         self.reads.recv().await.unwrap_or_else(|| Ok(Vec::new()))
     }

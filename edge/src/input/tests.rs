@@ -15,7 +15,7 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A log that is written and put aside, and what a follower has read of it.
+/// A log that is written and rotated, and the lines that a follower has read from it.
 struct Log {
     directory: TempDir,
     read: Vec<String>,
@@ -48,12 +48,12 @@ impl Log {
     }
 
     #[allow(clippy::disallowed_methods, reason = "as a log rotation does")]
-    fn put_aside(&self) {
+    fn rotate(&self) {
         std::fs::rename(self.path(), self.directory.path().join("app.log.1")).expect("renamed");
     }
 
     #[allow(clippy::disallowed_methods, reason = "as a log rotation does")]
-    fn empty(&self) {
+    fn truncate(&self) {
         std::fs::OpenOptions::new().write(true).truncate(true).open(self.path()).expect("emptied");
     }
 
@@ -61,7 +61,7 @@ impl Log {
         Input::follow(&self.path(), &self.position, 100).expect("a place in a file")
     }
 
-    /// Reads until so many lines have been read in all.
+    /// Reads until `lines` lines have been read in all.
     async fn read(&mut self, input: &mut Input, lines: usize) {
         while self.read.len() < lines {
             let messages = timeout(SOON, input.next()).await.expect("more lines").expect("readable");
@@ -78,7 +78,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn lines_are_read_as_they_come_and_half_a_line_is_waited_for() {
+async fn lines_are_read_as_they_arrive_and_a_partial_line_is_read_when_it_is_complete() {
     let mut log = Log::new();
     let mut input = log.follow();
     let waiting = timeout(Duration::from_millis(300), input.next()).await;
@@ -91,12 +91,12 @@ async fn lines_are_read_as_they_come_and_half_a_line_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_put_aside_is_read_to_its_end_before_the_new_one() {
+async fn a_rotated_file_is_read_to_its_end_before_the_new_one() {
     let mut log = Log::new();
     log.write("app.log", "1\n2\n");
     let mut input = log.follow();
     log.read(&mut input, 2).await;
-    log.put_aside();
+    log.rotate();
     log.write("app.log", "5\n");
     // The program has not opened the new one yet.
     log.write("app.log.1", "3\n4");
@@ -105,22 +105,22 @@ async fn a_file_that_is_put_aside_is_read_to_its_end_before_the_new_one() {
 }
 
 #[tokio::test]
-async fn an_emptied_file_is_read_from_its_beginning() {
+async fn a_truncated_file_is_read_from_its_beginning() {
     let mut log = Log::new();
     log.write("app.log", "one\ntwo\n");
     let mut input = log.follow();
     log.read(&mut input, 2).await;
     let waiting = timeout(Duration::from_millis(300), input.next()).await;
     assert!(waiting.is_err(), "nothing has come: {waiting:?}");
-    log.empty();
-    // More than there was before: the length does not tell.
+    log.truncate();
+    // Longer than before, so the length does not show that it was truncated.
     log.write("app.log", "three\nfour\nfive\n");
     log.read(&mut input, 5).await;
     log.assert_read("one two three four five");
 }
 
 #[tokio::test]
-async fn a_restart_goes_on_after_the_last_line_wherever_the_file_is_now() {
+async fn a_restart_continues_after_the_last_line_whatever_name_the_file_has_now() {
     let mut log = Log::new();
     log.write("app.log", "1\n2\n3\n");
     let mut input = log.follow();
@@ -130,20 +130,20 @@ async fn a_restart_goes_on_after_the_last_line_wherever_the_file_is_now() {
     log.assert_read("1 2 3 4");
 
     log.write("app.log", "5\n");
-    log.put_aside();
+    log.rotate();
     log.write("app.log", "6\n");
     log.read(&mut log.follow(), 6).await;
     log.assert_read("1 2 3 4 5 6");
 
-    // The same file, or one that has got its inode, with other content.
-    log.empty();
+    // The same file, or a new file with its inode, with other content.
+    log.truncate();
     log.write("app.log", "seven\n8\n");
     log.read(&mut log.follow(), 8).await;
     log.assert_read("1 2 3 4 5 6 seven 8");
 }
 
 #[tokio::test]
-async fn a_line_that_is_too_long_is_named_after_those_before_it() {
+async fn a_line_that_is_too_long_is_reported_after_the_lines_before_it() {
     let mut log = Log::new();
     log.write("app.log", &format!("1\n{}\n", "x".repeat(101)));
     let mut input = log.follow();
@@ -153,19 +153,19 @@ async fn a_line_that_is_too_long_is_named_after_those_before_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_not_followed() {
+async fn only_a_regular_file_is_followed() {
     let log = Log::new();
     let mut input = Input::follow(log.directory.path(), &Position::default(), 100).expect("no position");
     let error = input.next().await.expect_err("a directory");
-    assert!(matches!(error, InputError::NoFile { .. }), "{error}");
+    assert!(matches!(error, InputError::NotARegularFile { .. }), "{error}");
     let position = Position::new(&b"hour 7"[..]).expect("short");
     let error = Input::follow(&log.path(), &position, 100).expect_err("another producer's");
     assert!(matches!(error, InputError::Position { .. }), "{error}");
 }
 
-/// What is dropped while a sync is under way has taken no line with it.
+/// A call that is dropped while a sync runs loses no line.
 #[tokio::test]
-async fn a_reader_that_is_called_off_again_and_again_gets_every_line() {
+async fn a_read_that_is_cancelled_repeatedly_loses_no_line() {
     let mut log = Log::new();
     log.write("app.log", "1\n2\n");
     let mut input = log.follow();
@@ -188,9 +188,9 @@ async fn a_reader_that_is_called_off_again_and_again_gets_every_line() {
     log.assert_read("1 2 3 4 5");
 }
 
-/// It outlives no power cut in any case, so there is nothing to wait for.
+/// Such a file does not survive a power cut in any case, so there is nothing to wait for.
 #[tokio::test]
-async fn what_cannot_be_synced_is_read_all_the_same() {
+async fn a_file_that_cannot_be_synced_is_read_without_a_sync() {
     let mut input =
         Input::follow(Path::new("/proc/version"), &Position::default(), 1_000).expect("no position");
     let lines = timeout(SOON, input.next()).await.expect("a line").expect("readable").expect("no end");
@@ -198,17 +198,17 @@ async fn what_cannot_be_synced_is_read_all_the_same() {
 }
 
 #[test]
-fn power_cut_takes_back_no_line_that_was_given_out_on_ext4() {
-    power_cut_takes_back_no_line_that_was_given_out(FileSystem::Ext4);
+fn power_cut_loses_no_line_that_was_returned_on_ext4() {
+    power_cut_loses_no_line_that_was_returned(FileSystem::Ext4);
 }
 
 #[test]
-fn power_cut_takes_back_no_line_that_was_given_out_on_xfs() {
-    power_cut_takes_back_no_line_that_was_given_out(FileSystem::Xfs);
+fn power_cut_loses_no_line_that_was_returned_on_xfs() {
+    power_cut_loses_no_line_that_was_returned(FileSystem::Xfs);
 }
 
-/// Whoever writes the log never syncs it, as most do. Nor does the program that puts it aside.
-fn power_cut_takes_back_no_line_that_was_given_out(file_system: FileSystem) {
+/// The program that writes the log never syncs it, like most programs, and neither does the one that rotates it.
+fn power_cut_loses_no_line_that_was_returned(file_system: FileSystem) {
     let Some(mut disk) = Disk::new_or_skip(file_system) else { return };
     let mut log = Log::at(TempDir::new_in(disk.path()).expect("temporary directory"));
     let cut = |log: &mut Log, disk: &mut Disk, lines: usize| {
@@ -225,13 +225,13 @@ fn power_cut_takes_back_no_line_that_was_given_out(file_system: FileSystem) {
     assert_eq!(log.content("app.log"), "1\n2\n3\n4\n");
 
     log.write("app.log", "5\n");
-    log.put_aside();
+    log.rotate();
     log.write("app.log", "6\n");
     cut(&mut log, &mut disk, 6);
     assert_eq!((log.content("app.log.1"), log.content("app.log")), ("1\n2\n3\n4\n5\n".into(), "6\n".into()));
 
-    // Emptied: what stood in it does not come back in front of what has been read since.
-    log.empty();
+    // Truncated: the old content does not return in front of the lines that have been read since.
+    log.truncate();
     log.write("app.log", "7\n");
     cut(&mut log, &mut disk, 7);
     assert_eq!(log.content("app.log"), "7\n");
@@ -240,25 +240,26 @@ fn power_cut_takes_back_no_line_that_was_given_out(file_system: FileSystem) {
     log.assert_read("1 2 3 4 5 6 7 8");
 }
 
-/// A program that does not append goes on where it was: what was emptied is NUL bytes then, of any number.
+/// A program that does not append continues at its old offset after a truncation: the file then begins with any number of NUL
+/// bytes.
 #[tokio::test]
 #[allow(clippy::disallowed_methods, reason = "as the program does that is followed")]
-async fn a_file_that_is_emptied_under_its_writer_gives_the_next_line_without_the_hole() {
+async fn a_file_truncated_under_its_writer_continues_after_the_hole() {
     for hole in [0, 4096, 3 << 20] {
         let mut log = Log::new();
         let mut writer = std::fs::File::create(log.path()).expect("the log");
         let mut input = log.follow();
         writer.write_all(b"{\"n\":1}\n").expect("written");
         log.read(&mut input, 1).await;
-        // All that the writer has written and nobody read is gone, too.
+        // As if the writer had also written bytes that were lost before they were read.
         writer.seek(std::io::SeekFrom::Current(hole)).expect("seek");
-        log.empty();
+        log.truncate();
         writer.write_all(b"{\"n\":2}\n").expect("written");
         log.read(&mut input, 2).await;
         writer.write_all(b"{\"n\":3}\n").expect("written");
         log.read(&mut input, 3).await;
         log.assert_read(r#"{"n":1} {"n":2} {"n":3}"#);
-        // The place of the last line is found again.
+        // The position of the last line is found again.
         let mut input = log.follow();
         writer.write_all(b"{\"n\":4}\n").expect("written");
         log.read(&mut input, 4).await;

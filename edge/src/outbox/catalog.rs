@@ -1,4 +1,4 @@
-//! What is durable in an outbox: its segments, in the order of their numbers.
+//! The durable content of an outbox: its segments, in the order of their numbers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,18 +9,18 @@ use mysimbdp_platform::files::{self, FileError};
 use super::segment::{self, Segment, View};
 use crate::message::Position;
 
-/// The segments.
+/// The segments of an outbox.
 #[derive(Debug)]
 pub struct Catalog {
-    /// Those that are full, by their first numbers.
+    /// The full segments, by their first numbers.
     sealed: BTreeMap<u64, Segment>,
-    /// The one that grows.
+    /// The segment that entries are appended to.
     last: Segment,
 }
 
 impl Catalog {
-    /// Reads the segments in `directory`, makes the first one where there is none, and cuts what a crash has left behind
-    /// the last whole entry: it was never accepted. All that is found is durable when this returns.
+    /// Reads the segments in `directory`, creates the first one if there is none, and truncates the bytes that a crash has left
+    /// after the last whole entry: they were never accepted. All entries that are found are durable when this returns.
     pub fn open(directory: &Path) -> Result<Self, FileError> {
         let mut sealed = BTreeMap::new();
         for first in segment::list(directory)? {
@@ -28,16 +28,16 @@ impl Catalog {
         }
         let last = loop {
             match sealed.pop_last() {
-                // A segment is made before its first entry is: without one it has nothing to say.
+                // A segment is created before its first entry is written. Without entries it holds no information.
                 Some((_, last)) if last.count == 0 && !sealed.is_empty() => files::remove_file(last.path())?,
                 Some((_, last)) => break last,
                 None => break Segment::create(directory, source::FIRST)?,
             }
         };
-        cut_tail(&last)?;
+        truncate_torn_tail(&last)?;
         let catalog = Self { sealed, last };
-        // A process that was killed between writing and syncing has left entries that are in the page cache only. They
-        // count as accepted from here on, so a power cut must not take them back: their numbers would be given again.
+        // A process that was killed between writing and syncing has left entries that are in the page cache only. From here
+        // on they count as accepted, so a power cut must not remove them: their numbers would be assigned again.
         catalog.segments().try_for_each(Segment::sync)?;
         Ok(catalog)
     }
@@ -46,23 +46,23 @@ impl Catalog {
         &self.last
     }
 
-    /// An entry more of the last segment has become durable.
-    pub fn note(&mut self, position: &Position, bytes: u64) {
-        self.last.note(position, bytes);
+    /// Another entry of the last segment is durable.
+    pub fn add_entry(&mut self, position: &Position, bytes: u64) {
+        self.last.add_entry(position, bytes);
     }
 
-    /// The last segment is full, and this one follows it.
+    /// The last segment is full: entries are appended to this one from now on.
     pub fn push(&mut self, segment: Segment) {
         let full = std::mem::replace(&mut self.last, segment);
         self.sealed.insert(full.first, full);
     }
 
-    /// The number of the last entry that was accepted; 0 before the first.
+    /// The number of the last accepted entry; 0 if there is none yet.
     pub fn accepted(&self) -> u64 {
         self.last.next() - 1
     }
 
-    /// The number of the oldest entry that may still be there.
+    /// The oldest number that the outbox may still have.
     pub fn oldest(&self) -> u64 {
         self.segments().next().map_or(source::FIRST, |segment| segment.first)
     }
@@ -71,15 +71,15 @@ impl Catalog {
         self.segments().map(|segment| segment.bytes).sum()
     }
 
-    /// Of the last entry that was accepted.
+    /// The position of the last accepted entry.
     pub fn position(&self) -> Position {
         let mut with_entries = self.segments().filter(|segment| segment.count > 0);
         with_entries.next_back().map(|segment| segment.position.clone()).unwrap_or_default()
     }
 
-    /// Where the entry `number` can be found; else the first number after it that can be, if there is one.
+    /// Returns a view from which the entry `number` can be read; otherwise the first number after it that has one, if any.
     pub fn find(&self, number: u64) -> Result<View, Option<u64>> {
-        // At most a few more segments than fit into the capacity.
+        // There are at most a few more segments than fit into the capacity.
         if let Some(view) = self.segments().find_map(|segment| segment.find(number)) {
             return Ok(view);
         }
@@ -87,8 +87,8 @@ impl Catalog {
         Err(after.next().map(|segment| segment.first))
     }
 
-    /// Takes out the segments that hold nothing beyond `through`. The last one with entries stays in any case: it says
-    /// which number comes next, and where the producer goes on.
+    /// Removes the segments that hold no entry after `through`, and returns them. The last one with entries always stays: it
+    /// holds the next number and the producer's position.
     pub fn release(&mut self, through: u64) -> Vec<Segment> {
         let mut released = Vec::new();
         while let Some(&first) = self.sealed.keys().next() {
@@ -106,7 +106,7 @@ impl Catalog {
     }
 }
 
-fn cut_tail(last: &Segment) -> Result<(), FileError> {
+fn truncate_torn_tail(last: &Segment) -> Result<(), FileError> {
     let torn = files::metadata(last.path())?.len().saturating_sub(last.bytes);
     if torn > 0 {
         tracing::warn!(file = %last.path().display(), bytes = torn, "cut what was never accepted from the outbox");

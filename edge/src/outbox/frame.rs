@@ -1,20 +1,22 @@
-//! How an entry lies in a file: `length (4) | checksum (8) | number (8) | length of the position (1) | position | payload`.
+//! The encoding of an entry: `length (4) | checksum (8) | number (8) | length of the position (1) | position | payload`.
 //!
-//! Numbers are little-endian. The length counts what follows the checksum; the checksum is the XXH3 of the same. Pure.
+//! Numbers are little-endian. The length is that of the bytes after the checksum; the checksum is the XXH3 of these bytes. No
+//! I/O.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::message::Position;
 
-/// What comes before the number.
+/// Length and checksum.
 const HEAD_BYTES: usize = 12;
+/// The number and the length of the position.
 const FIXED_BYTES: usize = 9;
 
-/// What an entry takes beyond its payload, at most.
+/// The most bytes that an entry has in addition to its payload.
 pub const OVERHEAD_BYTES_MAX: usize = HEAD_BYTES + FIXED_BYTES + Position::BYTES_MAX;
 
-/// A length beyond this is none: no entry is larger, so a damaged length makes nobody read a whole file.
+/// The largest payload. A greater length is invalid, so a damaged length does not cause a whole file to be read.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
 /// A message with its number.
@@ -25,18 +27,18 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
-/// What bytes begin with.
+/// What the bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// A whole entry of so many bytes.
+    /// A whole entry, and its length in bytes.
     Entry(Entry, usize),
-    /// The beginning of an entry that has so many bytes, as far as can be told.
+    /// The beginning of an entry, and the length that it has as far as is known.
     Short(usize),
-    /// No entry.
+    /// Not a valid entry.
     Damaged,
 }
 
-/// How many bytes [`encode`] writes.
+/// How many bytes [`encode`] appends.
 pub fn encoded_bytes(position: &Position, payload: &[u8]) -> usize {
     HEAD_BYTES + FIXED_BYTES + position.as_bytes().len() + payload.len()
 }
@@ -116,7 +118,7 @@ mod tests {
         (bytes, ends)
     }
 
-    /// The whole entries at the beginning, and how many bytes they have.
+    /// Returns the whole entries at the beginning, and their length in bytes.
     fn decode_all(mut bytes: &[u8]) -> (Vec<Entry>, usize) {
         let (mut entries, mut read) = (Vec::new(), 0);
         while let Decoded::Entry(entry, length) = decode(bytes) {
@@ -129,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(written in entries()) {
+        fn entries_are_decoded_as_they_were_encoded(written in entries()) {
             let (bytes, _) = encode_all(&written);
             prop_assert_eq!(decode_all(&bytes), (written, bytes.len()));
         }
@@ -153,7 +155,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_can_be_decoded_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn decoding_arbitrary_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = decode_all(&bytes);
         }
     }

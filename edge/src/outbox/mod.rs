@@ -1,14 +1,14 @@
 //! The messages that are accepted and not yet received, on disk, first in, first out.
 //!
-//! - [`frame`]: how an entry lies in a file; [`segment`]: one file; [`catalog`]: all of them, as far as they are durable;
-//! - [`writer`]: the thread that appends, with one `fsync` for all that has come meanwhile;
-//! - [`label`]: whose it is, and the epoch of its numbers.
+//! - [`frame`]: the encoding of an entry; [`segment`]: one file; [`catalog`]: the durable content of all files;
+//! - [`writer`]: the thread that appends, with one `fsync` for all requests that have arrived meanwhile;
+//! - [`metadata`]: the owner of the outbox, and the epoch of its numbers.
 //!
-//! Reading needs no memory beyond what is asked for. Whole files are removed, once all that they hold is received.
+//! Reading uses memory only for the entries that it returns. A file is removed as a whole, once all its messages are received.
 
 mod catalog;
 mod frame;
-mod label;
+mod metadata;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -30,10 +30,11 @@ use catalog::Catalog;
 pub use frame::{Entry, OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use writer::Writer;
 
-/// So many segments fit into the capacity: what one holds beyond what is received is a small part of the whole.
+/// How many segments fit into the capacity: received messages in a segment that cannot be removed yet take only a small part
+/// of it.
 pub const SEGMENTS: u64 = 16;
 
-/// What is wrong with an outbox.
+/// Why an outbox cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OutboxError {
     #[error(transparent)]
@@ -45,9 +46,9 @@ pub enum OutboxError {
          begin a new epoch",
         path.display()
     )]
-    Label { path: PathBuf },
+    InvalidMetadata { path: PathBuf },
     #[error("{} is the outbox of source {source_name} of client {client}", directory.display())]
-    OfAnother { directory: PathBuf, client: ClientId, source_name: SourceName },
+    OtherSource { directory: PathBuf, client: ClientId, source_name: SourceName },
 }
 
 impl From<FileError> for OutboxError {
@@ -63,7 +64,7 @@ pub struct Outbox {
     directory: PathBuf,
     capacity_bytes: u64,
     state: Mutex<State>,
-    /// Something was released, or it is closing.
+    /// Notified when something was released, or the outbox is closing.
     changed: Condvar,
     accepted: watch::Sender<u64>,
     _lock: Lock,
@@ -72,34 +73,34 @@ pub struct Outbox {
 #[derive(Debug)]
 struct State {
     catalog: Catalog,
-    /// The writer waits for room.
+    /// The writer is waiting for space.
     full: bool,
     closing: bool,
 }
 
-/// What is found of a run of numbers.
+/// The result of reading a run of numbers.
 #[derive(Debug)]
 pub enum Found {
-    /// The first of them, or more.
+    /// The first entries of the run, at least one.
     Entries(Vec<Entry>),
-    /// The first of them are not there, through this one.
-    Gone { last: u64 },
+    /// The outbox does not have the first numbers of the run, through this one.
+    Lost { last: u64 },
 }
 
 impl Outbox {
-    /// Opens the outbox in `directory`, or makes one.
+    /// Opens the outbox in `directory`, or creates one.
     pub fn open(
         directory: &Path,
         capacity_bytes: u64,
         client: &ClientId,
         source: &SourceName,
     ) -> Result<Self, OutboxError> {
-        modes::make_directory(directory)?;
+        modes::create_private_directory(directory)?;
         let lock = Lock::take(directory, "edge").map_err(|error| OutboxError::Lock(Arc::new(error)))?;
-        let epoch = label::epoch(directory, client, source)?;
+        let epoch = metadata::epoch(directory, client, source)?;
         failpoint::hit("edge.epoch-made");
-        // Before there is an entry with this epoch. Also of an outbox that is found, as its last process may have been
-        // killed before it had synced them.
+        // The names must be durable before there is an entry with this epoch. This includes those of an existing outbox, because
+        // its last process may have been killed before it synced them.
         files::sync_names(directory)?;
         let catalog = Catalog::open(directory)?;
         let accepted = watch::Sender::new(catalog.accepted());
@@ -114,7 +115,7 @@ impl Outbox {
         })
     }
 
-    /// The number of the last message that is accepted; 0 before the first.
+    /// The number of the last accepted message; 0 if there is none yet.
     pub fn accepted(&self) -> u64 {
         *self.accepted.borrow()
     }
@@ -123,7 +124,7 @@ impl Outbox {
         self.accepted.subscribe()
     }
 
-    /// The oldest number that may still be there.
+    /// The oldest number that the outbox may still have.
     pub fn oldest(&self) -> u64 {
         self.state().catalog.oldest()
     }
@@ -136,12 +137,12 @@ impl Outbox {
         self.state().catalog.bytes()
     }
 
-    /// A message waits until there is room.
+    /// Whether a message is waiting for space.
     pub fn is_full(&self) -> bool {
         self.state().full
     }
 
-    /// Reads entries from number `first` on, up to `last` and about `bytes_max`.
+    /// Reads entries from number `first` through `last`, about `bytes_max` bytes at most.
     pub fn read(&self, first: u64, last: u64, bytes_max: usize) -> Result<Found, FileError> {
         let found = self.state().catalog.find(first);
         let next = match found {
@@ -154,14 +155,14 @@ impl Outbox {
             }
             Err(next) => next.unwrap_or(u64::MAX),
         };
-        Ok(Found::Gone { last: last.min(next - 1) })
+        Ok(Found::Lost { last: last.min(next - 1) })
     }
 
-    /// Everything up to number `through` is received: removes the files that hold nothing else.
+    /// All messages up to number `through` are received: removes the files that contain no others.
     ///
     /// # Errors
     ///
-    /// A file cannot be removed. What it holds is sent again after the next start, which is harmless.
+    /// A file cannot be removed. Its messages are sent again after the next start, which is harmless.
     pub fn release(&self, through: u64) -> Result<(), FileError> {
         let released = self.state().catalog.release(through);
         let removed = released.iter().map(|segment| files::remove_file(segment.path()));
@@ -173,7 +174,7 @@ impl Outbox {
         result
     }
 
-    /// Nothing more is accepted, and nobody goes on waiting for room.
+    /// Accepts no further messages, and ends every wait for space.
     pub fn close(&self) {
         self.state().closing = true;
         self.changed.notify_all();

@@ -10,26 +10,27 @@ use super::frame::{self, Decoded, Entry};
 use crate::message::Position;
 
 const SUFFIX: &str = ".log";
-/// Every so many entries their place in the file is kept in memory: enough to find any other by a short walk.
+/// The offset of one entry in this many is kept in memory: enough to reach any other entry by reading a few.
 const INDEX_EVERY: u64 = 64;
-/// Read at once: more than most entries have.
+/// The bytes of one read: more than most entries have.
 const READ_BYTES: usize = 64 << 10;
 
-/// What is on disk of a segment. It holds what is durable, and nothing else.
+/// The durable entries of a segment.
 #[derive(Debug)]
 pub struct Segment {
     pub first: u64,
     /// How many entries it holds.
     pub count: u64,
     pub bytes: u64,
-    /// Of its last entry.
+    /// The position of its last entry.
     pub position: Position,
     path: Arc<Path>,
     file: Arc<File>,
+    /// The offset of every [`INDEX_EVERY`]th entry.
     index: Vec<u64>,
 }
 
-/// A place in a segment from which an entry can be found, independent of what happens to the segment meanwhile.
+/// An offset in a segment from which an entry can be reached. It stays valid whatever happens to the segment meanwhile.
 #[derive(Debug)]
 pub struct View {
     path: Arc<Path>,
@@ -39,7 +40,7 @@ pub struct View {
 }
 
 impl Segment {
-    /// A new one, without entries.
+    /// Creates a segment without entries.
     pub fn create(directory: &Path, first: u64) -> Result<Self, FileError> {
         let path = path(directory, first);
         files::create_new(&path)?;
@@ -48,7 +49,7 @@ impl Segment {
         Ok(Self::empty(path.into(), file, first))
     }
 
-    /// Reads one that is there. What follows the last whole entry in order is left out.
+    /// Reads an existing segment. Bytes after the last whole entry in order are ignored.
     pub fn open(directory: &Path, first: u64) -> Result<Self, FileError> {
         let path = path(directory, first);
         let file = Arc::new(files::open(&path)?);
@@ -57,7 +58,7 @@ impl Segment {
         view.walk(|entry, bytes| {
             let in_order = entry.number == segment.next();
             if in_order {
-                segment.note(&entry.position, bytes as u64);
+                segment.add_entry(&entry.position, bytes as u64);
             }
             in_order
         })?;
@@ -77,14 +78,14 @@ impl Segment {
         &self.path
     }
 
-    /// Makes what it holds durable. Only the writer's own writes need none of this: it syncs them itself.
+    /// Makes its entries durable. Entries that the writer has appended are durable already: it syncs them itself.
     pub fn sync(&self) -> Result<(), FileError> {
         let error = |source| FileError { action: "sync", path: self.path.to_path_buf(), source };
         self.file.sync_data().map_err(error)
     }
 
-    /// An entry more has become durable.
-    pub fn note(&mut self, position: &Position, bytes: u64) {
+    /// Another entry is durable.
+    pub fn add_entry(&mut self, position: &Position, bytes: u64) {
         if self.count.is_multiple_of(INDEX_EVERY) {
             self.index.push(self.bytes);
         }
@@ -93,10 +94,10 @@ impl Segment {
         self.position = position.clone();
     }
 
-    /// Where the entry `number` can be found, if it is one of this segment's.
+    /// Returns a view from which the entry `number` can be read, if it is in this segment.
     pub fn find(&self, number: u64) -> Option<View> {
-        let place = number.checked_sub(self.first).filter(|place| *place < self.count)?;
-        let offset = self.index.get(usize::try_from(place / INDEX_EVERY).ok()?)?;
+        let ordinal = number.checked_sub(self.first).filter(|ordinal| *ordinal < self.count)?;
+        let offset = self.index.get(usize::try_from(ordinal / INDEX_EVERY).ok()?)?;
         Some(self.view(*offset))
     }
 
@@ -106,7 +107,8 @@ impl Segment {
 }
 
 impl View {
-    /// The entries `first` to `last`, as far as they are whole and fit into `bytes_max`; at least one if it is whole.
+    /// Reads the entries `first` to `last`, as far as they are whole and fit into `bytes_max`; the first in any case if it is
+    /// whole.
     pub fn read(mut self, first: u64, last: u64, bytes_max: usize) -> Result<Vec<Entry>, FileError> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
@@ -115,24 +117,24 @@ impl View {
                 return true;
             }
             bytes += entry.payload.len();
-            let wanted = entry.number == first + entries.len() as u64
+            let is_requested = entry.number == first + entries.len() as u64
                 && entry.number <= last
                 && (entries.is_empty() || bytes <= bytes_max);
-            if wanted {
+            if is_requested {
                 entries.push(entry);
             }
-            wanted
+            is_requested
         })?;
         Ok(entries)
     }
 
-    /// Calls `each` with entry after entry and the bytes it takes, until that says no or no whole entry follows.
+    /// Calls `each` with every entry and its length in bytes, until it returns false or no whole entry follows.
     fn walk(&mut self, mut each: impl FnMut(Entry, usize) -> bool) -> Result<(), FileError> {
-        let mut wanted = READ_BYTES;
+        let mut requested_bytes = READ_BYTES;
         let mut buffer = Vec::new();
         loop {
             let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
-            buffer.resize(wanted.min(left), 0);
+            buffer.resize(requested_bytes.min(left), 0);
             let filled = files::read_at(&self.file, &self.path, &mut buffer, self.offset)?;
             let mut read = 0;
             let short = loop {
@@ -147,17 +149,17 @@ impl View {
                     Decoded::Damaged => return Ok(()),
                 }
             };
-            if filled < wanted {
-                // The end of the file: nothing follows that would make it whole.
+            if filled < requested_bytes {
+                // The end of the file: no bytes follow that would complete the entry.
                 return Ok(());
             }
             self.offset += read as u64;
-            wanted = short.max(READ_BYTES);
+            requested_bytes = short.max(READ_BYTES);
         }
     }
 }
 
-/// The first numbers of the segments in `directory`, ascending.
+/// Returns the first numbers of the segments in `directory`, ascending.
 pub fn list(directory: &Path) -> Result<Vec<u64>, FileError> {
     let number = |path: PathBuf| path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok();
     let mut numbers: Vec<u64> = files::list(directory)?.into_iter().filter_map(number).collect();

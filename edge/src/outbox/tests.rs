@@ -29,7 +29,7 @@ fn message(number: u64) -> Message {
     }
 }
 
-/// Accepts messages `first` to `last`, many at a time.
+/// Appends messages `first` to `last`, several at a time.
 async fn append(outbox: &Arc<Outbox>, first: u64, last: u64) {
     let writer = Writer::start(Arc::clone(outbox));
     for chunk in (first..=last).collect::<Vec<_>>().chunks(7) {
@@ -39,7 +39,7 @@ async fn append(outbox: &Arc<Outbox>, first: u64, last: u64) {
     writer.end().await;
 }
 
-/// The numbers that are there from `first` to `last`, each with the right content.
+/// Returns the numbers from `first` to `last` that the outbox has; asserts the content of each.
 fn read(outbox: &Outbox, first: u64, last: u64) -> Vec<u64> {
     let (mut numbers, mut next) = (Vec::new(), first);
     while next <= last {
@@ -52,7 +52,7 @@ fn read(outbox: &Outbox, first: u64, last: u64) -> Vec<u64> {
                     next = entry.number + 1;
                 }
             }
-            Found::Gone { last } => next = last + 1,
+            Found::Lost { last } => next = last + 1,
         }
     }
     numbers
@@ -64,7 +64,7 @@ fn segments(directory: &TempDir) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_there_after_a_new_start_with_its_epoch_and_position() {
+async fn accepted_messages_are_kept_across_a_restart_with_epoch_and_position() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let outbox = Arc::new(open(directory.path()));
     let epoch = outbox.epoch;
@@ -80,7 +80,7 @@ async fn what_was_accepted_is_there_after_a_new_start_with_its_epoch_and_positio
 }
 
 #[tokio::test]
-async fn what_is_received_leaves_the_disk_and_the_last_number_stays_known() {
+async fn received_messages_are_removed_and_the_last_number_is_kept() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let outbox = Arc::new(open(directory.path()));
     append(&outbox, 1, 300).await;
@@ -97,7 +97,7 @@ async fn what_is_received_leaves_the_disk_and_the_last_number_stays_known() {
 }
 
 #[tokio::test]
-async fn a_torn_tail_is_cut_and_its_number_given_again() {
+async fn a_torn_tail_is_truncated_and_its_number_is_assigned_again() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let outbox = Arc::new(open(directory.path()));
     append(&outbox, 1, 300).await;
@@ -105,7 +105,7 @@ async fn a_torn_tail_is_cut_and_its_number_given_again() {
     let last = segments(&directory).pop().expect("a segment");
     let torn = files::metadata(&last).expect("a segment").len() - 3;
     files::append(&last).expect("a segment").set_len(torn).expect("cut");
-    // A crash may also leave the next file, without an entry in it.
+    // A crash may also leave the next file without an entry.
     files::create_new(&directory.path().join(format!("{:020}.log", 301))).expect("a file");
     let outbox = Arc::new(open(directory.path()));
     assert_eq!((outbox.accepted(), outbox.position()), (299, message(299).position));
@@ -114,7 +114,7 @@ async fn a_torn_tail_is_cut_and_its_number_given_again() {
 }
 
 #[tokio::test]
-async fn damage_in_the_middle_costs_what_it_has_hit_and_is_told() {
+async fn damage_in_the_middle_loses_only_the_damaged_entries_and_is_reported() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let outbox = Arc::new(open(directory.path()));
     append(&outbox, 1, 300).await;
@@ -124,18 +124,18 @@ async fn damage_in_the_middle_costs_what_it_has_hit_and_is_told() {
     files::append(&all[1]).expect("a segment").set_len(length / 2).expect("cut");
     files::append(&all[1]).expect("a segment").write_all(&[7; 900]).expect("garbage");
     let outbox = open(directory.path());
-    let there = read(&outbox, 1, 300);
-    let gone: Vec<u64> = (1..=300).filter(|number| !there.contains(number)).collect();
+    let found_numbers = read(&outbox, 1, 300);
+    let gone: Vec<u64> = (1..=300).filter(|number| !found_numbers.contains(number)).collect();
     assert!(!gone.is_empty() && gone.len() < 100, "{gone:?}");
     assert_eq!(gone[gone.len() - 1] - gone[0] + 1, gone.len() as u64, "one run: {gone:?}");
     match outbox.read(gone[0], 300, 1_000).expect("readable") {
-        Found::Gone { last } => assert_eq!(last, gone[gone.len() - 1]),
+        Found::Lost { last } => assert_eq!(last, gone[gone.len() - 1]),
         found => panic!("{found:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_full_outbox_makes_wait_until_something_is_received() {
+async fn a_full_outbox_waits_until_something_is_received() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let outbox = Arc::new(open(directory.path()));
     let writer = Writer::start(Arc::clone(&outbox));
@@ -164,7 +164,7 @@ async fn a_full_outbox_makes_wait_until_something_is_received() {
 }
 
 #[test]
-fn an_outbox_has_one_process_and_one_source() {
+fn an_outbox_belongs_to_one_process_and_one_source() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let outbox = open(directory.path());
     let (client, source) = names("s");
@@ -177,7 +177,7 @@ fn an_outbox_has_one_process_and_one_source() {
 }
 
 #[tokio::test]
-async fn entries_without_their_epoch_are_not_given_another_one() {
+async fn entries_that_have_lost_their_epoch_do_not_get_another_one() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let outbox = Arc::new(open(directory.path()));
     append(&outbox, 1, 1).await;
@@ -200,17 +200,17 @@ async fn entries_without_their_epoch_are_not_given_another_one() {
 }
 
 #[test]
-fn power_cut_takes_back_nothing_that_was_found_on_ext4() {
-    power_cut_takes_back_nothing_that_was_found(FileSystem::Ext4);
+fn power_cut_loses_nothing_that_was_found_on_ext4() {
+    power_cut_loses_nothing_that_was_found(FileSystem::Ext4);
 }
 
 #[test]
-fn power_cut_takes_back_nothing_that_was_found_on_xfs() {
-    power_cut_takes_back_nothing_that_was_found(FileSystem::Xfs);
+fn power_cut_loses_nothing_that_was_found_on_xfs() {
+    power_cut_loses_nothing_that_was_found(FileSystem::Xfs);
 }
 
-/// A process that was killed between writing and syncing has left entries in the page cache. The next one publishes them.
-fn power_cut_takes_back_nothing_that_was_found(file_system: FileSystem) {
+/// A process that was killed between writing and syncing has left entries in the page cache. The next process publishes them.
+fn power_cut_loses_nothing_that_was_found(file_system: FileSystem) {
     let Some(mut disk) = Disk::new_or_skip(file_system) else { return };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let directory = disk.path().join("state/edge/a/s");
@@ -219,7 +219,7 @@ fn power_cut_takes_back_nothing_that_was_found(file_system: FileSystem) {
     runtime.block_on(append(&outbox, 1, 10));
     drop(outbox);
     let segment = directory.join(format!("{:020}.log", 1));
-    let leave = |numbers: &[u64]| {
+    let append_unsynced = |numbers: &[u64]| {
         let mut bytes = Vec::new();
         for number in numbers {
             let Message { payload, position } = message(*number);
@@ -228,9 +228,9 @@ fn power_cut_takes_back_nothing_that_was_found(file_system: FileSystem) {
         files::append(&segment).expect("a segment").write_all(&bytes).expect("written");
     };
     for first in [11, 21, 31] {
-        let left: Vec<u64> = (first..first + 10).collect();
-        leave(&left);
-        // And half of one, which was never accepted.
+        let unsynced: Vec<u64> = (first..first + 10).collect();
+        append_unsynced(&unsynced);
+        // And a partial entry, which was never accepted.
         files::append(&segment).expect("a segment").write_all(&[7; 9]).expect("written");
         let outbox = open(&directory);
         let accepted = outbox.accepted();

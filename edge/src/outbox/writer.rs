@@ -1,7 +1,7 @@
 //! The thread that appends to an outbox.
 //!
-//! All requests that have come while the last `fsync` ran share the next one. An entry becomes visible, gets its number
-//! and is answered for only after that.
+//! All requests that arrive while an `fsync` runs share the next one. Only after that are their entries accepted, and their
+//! numbers returned.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,18 +19,18 @@ use super::{Outbox, OutboxError, SEGMENTS, frame};
 use crate::error::EdgeError;
 use crate::message::{Message, Position};
 
-/// Requests that may wait for the writer.
+/// How many requests may wait for the writer.
 const REQUESTS_MAX: usize = 1024;
-/// Bytes that may wait for it; a larger request waits alone.
+/// How many bytes may wait for it; a larger request waits alone.
 const WAITING_BYTES_MAX: u32 = 8 << 20;
-/// Written at once.
+/// The bytes of one write.
 const WRITE_BYTES_MAX: usize = 4 << 20;
-/// How often a full disk is tried again.
+/// The interval between attempts to write to a full disk.
 const DISK_FULL_RETRY: Duration = Duration::from_secs(1);
 
 type Answer = oneshot::Sender<Result<RangeInclusive<u64>, EdgeError>>;
 
-/// The callers' side of the writer.
+/// The callers' handle of the writer.
 #[derive(Debug)]
 pub struct Writer {
     requests: mpsc::Sender<Request>,
@@ -52,7 +52,7 @@ impl Writer {
         Self { requests, bytes: Arc::new(Semaphore::new(WAITING_BYTES_MAX as usize)), thread }
     }
 
-    /// Appends messages, in order and without others between them; returns their numbers when they are durable.
+    /// Appends messages, in order and without others in between, and returns their numbers when they are durable.
     pub async fn append(&self, messages: Vec<Message>) -> Result<RangeInclusive<u64>, EdgeError> {
         let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
         let bytes = u32::try_from(bytes).unwrap_or(WAITING_BYTES_MAX).min(WAITING_BYTES_MAX);
@@ -64,7 +64,7 @@ impl Writer {
         answered.await.map_err(|_| EdgeError::Closed)?
     }
 
-    /// Waits until what has been handed over is written. The outbox is closed already, so it waits for no room.
+    /// Waits until all pending requests are written or refused. The outbox is already closed, so they do not wait for space.
     pub async fn end(self) {
         drop(self.requests);
         if let Err(error) = self.thread.await {
@@ -73,17 +73,18 @@ impl Writer {
     }
 }
 
-/// The thread's side.
+/// The state of the writer's thread.
 struct Appender<'a> {
     outbox: &'a Outbox,
     /// The last segment, opened for appending.
     file: Option<File>,
-    /// Entries that are encoded and not yet written; they all go to the last segment.
+    /// Entries that are encoded and not yet written, all for the last segment.
     buffer: Vec<u8>,
+    /// The position and length of each entry in `buffer`.
     encoded: Vec<(Position, u64)>,
-    /// Requests whose entries are all encoded.
+    /// The requests whose entries are all encoded.
     complete: Vec<(Answer, RangeInclusive<u64>)>,
-    /// After this the file is in a state that nobody knows; only a new start reads what there is.
+    /// The error after which the content of the file is unknown. Only a restart reads it again.
     failed: Option<EdgeError>,
 }
 
@@ -105,11 +106,11 @@ impl<'a> Appender<'a> {
             for Request { messages, answer, _bytes } in requests.drain(..) {
                 match self.encode(&messages) {
                     Ok(numbers) => self.complete.push((answer, numbers)),
-                    // Nobody waits for the answer any more, or reads it.
+                    // Sending fails only if the caller has stopped waiting.
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
-            // Each request has had its answer.
+            // Each request has received its answer, including an error.
             let _ = self.commit();
         }
     }
@@ -118,7 +119,7 @@ impl<'a> Appender<'a> {
         let mut first = None;
         for Message { payload, position } in messages {
             let bytes = frame::encoded_bytes(position, payload) as u64;
-            self.make_room(bytes)?;
+            self.ensure_fits(bytes)?;
             let number = self.outbox.accepted() + self.encoded.len() as u64 + 1;
             first.get_or_insert(number);
             frame::encode(&mut self.buffer, number, position, payload);
@@ -128,8 +129,8 @@ impl<'a> Appender<'a> {
         Ok(first.unwrap_or(last + 1)..=last)
     }
 
-    /// Returns when an entry of so many bytes fits into the capacity and into the last segment.
-    fn make_room(&mut self, bytes: u64) -> Result<(), EdgeError> {
+    /// Returns when an entry of `bytes` bytes fits into the capacity and into the last segment.
+    fn ensure_fits(&mut self, bytes: u64) -> Result<(), EdgeError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -138,9 +139,9 @@ impl<'a> Appender<'a> {
         }
         let capacity = self.outbox.capacity_bytes;
         if self.outbox.bytes() + self.buffer.len() as u64 + bytes > capacity {
-            // What comes first is sent meanwhile, and what it leaves is the room.
+            // The entries encoded so far must be accepted first: they can be sent, and their removal frees space.
             self.commit()?;
-            self.wait_for_room(capacity.saturating_sub(bytes))?;
+            self.wait_for_space(capacity.saturating_sub(bytes))?;
         }
         let used = self.outbox.state().catalog.last().bytes + self.buffer.len() as u64;
         if used > 0 && used + bytes > capacity / SEGMENTS {
@@ -150,7 +151,7 @@ impl<'a> Appender<'a> {
         Ok(())
     }
 
-    fn wait_for_room(&self, bytes_max: u64) -> Result<(), EdgeError> {
+    fn wait_for_space(&self, bytes_max: u64) -> Result<(), EdgeError> {
         let mut state = self.outbox.state();
         while state.catalog.bytes() > bytes_max {
             if state.closing {
@@ -176,7 +177,7 @@ impl<'a> Appender<'a> {
         let directory = &self.outbox.directory;
         let next = self.outbox.state().catalog.last().next();
         let segment = retry_while_full(self.outbox, || {
-            // One that was left by an attempt that failed, perhaps before its name was durable.
+            // A failed attempt may have left the segment, perhaps before its name was durable.
             match Segment::create(directory, next) {
                 Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
                     files::sync_dir(directory)?;
@@ -192,16 +193,16 @@ impl<'a> Appender<'a> {
         Ok(())
     }
 
-    /// Makes what is encoded durable, then visible, then answers.
+    /// Makes the encoded entries durable, marks them as accepted, then answers the requests.
     fn commit(&mut self) -> Result<(), EdgeError> {
         let result = if self.buffer.is_empty() { Ok(()) } else { self.write() };
         if result.is_ok() {
-            self.publish();
+            self.mark_accepted();
         }
         self.buffer.clear();
         self.encoded.clear();
         for (answer, numbers) in self.complete.drain(..) {
-            // Whoever has gone does not want to know.
+            // A caller that has stopped waiting needs no answer.
             let _ = answer.send(result.clone().map(|()| numbers));
         }
         result
@@ -231,19 +232,19 @@ impl<'a> Appender<'a> {
                 file.sync_data()
             });
             written.map_err(error("write")).inspect_err(|_| {
-                // Half an entry would hide all that is written after it. If this fails too, it is done before the next
-                // attempt, or by the next start.
+                // A partial entry would make all entries after it unreadable. If this fails too, it is done before the next
+                // attempt, or at the next start.
                 torn = file.set_len(bytes).is_err();
             })
         });
         written.map_err(|error| self.fail(error))
     }
 
-    fn publish(&mut self) {
+    fn mark_accepted(&mut self) {
         failpoint::hit("edge.synced");
         let mut state = self.outbox.state();
         for (position, bytes) in self.encoded.drain(..) {
-            state.catalog.note(&position, bytes);
+            state.catalog.add_entry(&position, bytes);
         }
         let accepted = state.catalog.accepted();
         drop(state);
@@ -265,16 +266,17 @@ fn is_full(error: &FileError) -> bool {
     matches!(error.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// A full disk is no error but a reason to wait, as a full outbox is; unless it is closing.
+/// Repeats `attempt` while the disk is full: like a full outbox, that is a reason to wait and not an error, unless the outbox is
+/// closing.
 fn retry_while_full<T>(
     outbox: &Outbox,
     mut attempt: impl FnMut() -> Result<T, FileError>,
 ) -> Result<T, FileError> {
-    let mut told = false;
+    let mut logged = false;
     loop {
         match attempt() {
             Err(error) if is_full(&error) => {
-                if !std::mem::replace(&mut told, true) {
+                if !std::mem::replace(&mut logged, true) {
                     tracing::warn!(error = %mysimbdp_model::error_chain(&error), "no room for the outbox on its disk, waiting");
                 }
                 let state = outbox.state();

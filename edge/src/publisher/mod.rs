@@ -1,6 +1,6 @@
-//! Sends what the scheduler says, and tells it what became of that.
+//! Sends the numbers that the scheduler selects, and reports the results to it.
 //!
-//! One task. It holds what is on its way to the broker, and nothing else: a bounded number of messages and bytes.
+//! A single task. It holds only the messages that are in flight to the broker: a bounded number of messages and bytes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,15 +21,15 @@ use crate::outbox::{Found, Outbox};
 use crate::resend::{Policy, ResendScheduler};
 use crate::settings::Settings;
 
-/// Messages on their way to the broker: as many as a connection takes without an acknowledgement.
+/// How many messages may be in flight to the broker: as many as a connection takes without an acknowledgement.
 const IN_FLIGHT_MAX: usize = 64;
-/// Bytes on their way; one message may go beyond.
+/// How many bytes may be in flight; one message may exceed this.
 const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
-/// After a failure nothing is sent for a while: it doubles from the first to the last of these.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// After a failure nothing is sent for a while. The cooldown doubles with each failure, from this to [`COOLDOWN_MAX`].
+const COOLDOWN_FIRST: Duration = Duration::from_millis(100);
+const COOLDOWN_MAX: Duration = Duration::from_secs(5);
 
-/// How far the publisher is.
+/// The publisher's progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     pub received_through: u64,
@@ -39,7 +39,7 @@ pub struct Progress {
 pub struct Publisher {
     settings: Arc<Settings>,
     outbox: Arc<Outbox>,
-    /// Newer than what the scheduler was made with, if anything has been accepted since.
+    /// Has changed if anything was accepted since the scheduler was created.
     accepted: watch::Receiver<u64>,
     scheduler: ResendScheduler,
     session: Session,
@@ -47,37 +47,37 @@ pub struct Publisher {
     in_flight: JoinSet<PublishResult>,
     in_flight_bytes: usize,
     failures: u32,
-    paused_until: Option<Instant>,
-    /// What has been complained about since it last went well: each once.
-    told: Told,
+    cooldown_until: Option<Instant>,
+    /// Which problems have been logged since the last success, so that each is logged once.
+    logged: Logged,
     progress: watch::Sender<Progress>,
 }
 
 #[derive(Default)]
-struct Told {
+struct Logged {
     refused: bool,
-    unheard: bool,
+    no_subscriber: bool,
     unreadable: bool,
     receipt: bool,
 }
 
-/// A message on its way: one number, or a run of numbers that are gone.
+/// A message in flight: one number, or a run of numbers that are lost.
 #[derive(Clone, Copy)]
-struct Flight {
+struct InFlight {
     first: u64,
     last: u64,
     bytes: usize,
 }
 
-type PublishResult = (Flight, Result<Reach, BrokerError>);
+type PublishResult = (InFlight, Result<Reach, BrokerError>);
 
-/// The session with the broker, wherever that is now. That there is none yet is no error, a wrong address is.
+/// Returns a session with the broker at its current address. An invalid address is an error, a missing broker is not.
 fn session(settings: &Arc<Settings>, epoch: u64) -> Result<Session, BrokerError> {
     let Settings { client, source, topics, keep_alive, .. } = &**settings;
     let options = ConnectOptions {
         keep_alive: *keep_alive,
         message_bytes_max: SIGNAL_BYTES_MAX,
-        // The outbox is locked, so nobody else has this epoch.
+        // The outbox is locked, so no other process uses this epoch.
         ..ConnectOptions::new("", format!("edge-{client}-{source}-{epoch:016x}"))
     };
     let receipts = vec![topics.receipts(client, source)];
@@ -93,7 +93,7 @@ fn session(settings: &Arc<Settings>, epoch: u64) -> Result<Session, BrokerError>
 impl Publisher {
     /// # Errors
     ///
-    /// The broker's address is none.
+    /// The broker's address is invalid.
     pub fn new(settings: Arc<Settings>, outbox: Arc<Outbox>) -> Result<Self, EdgeError> {
         let policy = Policy { window: settings.window_messages, resend_after: settings.resend_after };
         let mut accepted = outbox.watch_accepted();
@@ -110,8 +110,8 @@ impl Publisher {
             in_flight: JoinSet::new(),
             in_flight_bytes: 0,
             failures: 0,
-            paused_until: None,
-            told: Told::default(),
+            cooldown_until: None,
+            logged: Logged::default(),
             progress: watch::Sender::new(Progress { received_through, connected: false }),
         })
     }
@@ -120,17 +120,17 @@ impl Publisher {
         self.progress.subscribe()
     }
 
-    /// Publishes until it is told to stop.
+    /// Publishes until `stop` is set.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             self.publish_due().await;
             let wake_at = self.wake_at();
             tokio::select! {
-                // Whoever could stop it has gone.
+                // The handle that could stop it was dropped.
                 changed = stop.changed() => if changed.is_err() { break },
                 Ok(()) = self.accepted.changed() => self.scheduler.accept(*self.accepted.borrow_and_update()),
                 Some(result) = self.in_flight.join_next() => self.published(result),
-                event = self.session.next() => self.event(event).await,
+                event = self.session.next() => self.handle_event(event).await,
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now).into()), if wake_at.is_some() => {}
             }
             while let Some(result) = self.in_flight.try_join_next() {
@@ -141,12 +141,12 @@ impl Publisher {
         self.in_flight.shutdown().await;
     }
 
-    /// When something is to be done although nothing happens. Without a connection there is nothing to do.
+    /// When to continue although no event has arrived. `None` without a connection, because then there is nothing to do.
     fn wake_at(&self) -> Option<Instant> {
         self.session.link()?;
-        match self.paused_until {
-            Some(paused_until) => Some(paused_until),
-            // There is no room: a result comes first.
+        match self.cooldown_until {
+            Some(cooldown_until) => Some(cooldown_until),
+            // No capacity is left, so a result must come first.
             None if self.in_flight.len() >= IN_FLIGHT_MAX || self.in_flight_bytes >= IN_FLIGHT_BYTES_MAX => {
                 None
             }
@@ -154,156 +154,162 @@ impl Publisher {
         }
     }
 
-    /// Sends as much as there is room for.
+    /// Sends as many messages as the in-flight limits allow.
     async fn publish_due(&mut self) {
         let Some(link) = self.session.link().cloned() else { return };
         let now = Instant::now();
-        if self.paused_until.is_some_and(|paused_until| now < paused_until) {
+        if self.cooldown_until.is_some_and(|cooldown_until| now < cooldown_until) {
             return;
         }
-        self.paused_until = None;
-        while self.paused_until.is_none() && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
-            let room = IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
-            let Some((first, last)) = self.scheduler.take(now, room) else { break };
-            let flying_through = self.load(&link, first, last).await;
-            (flying_through + 1..=last).for_each(|number| self.scheduler.failed(number));
+        self.cooldown_until = None;
+        while self.cooldown_until.is_none() && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX {
+            let capacity = IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
+            let Some((first, last)) = self.scheduler.take(now, capacity) else { break };
+            let in_flight_through = self.publish_run(&link, first, last).await;
+            (in_flight_through + 1..=last).for_each(|number| self.scheduler.failed(number));
         }
     }
 
-    /// Reads a run of numbers and sends what there is of it. Returns the last number that is on its way.
-    async fn load(&mut self, link: &BrokerLink, first: u64, last: u64) -> u64 {
+    /// Reads a run of numbers and sends the messages that are found. Returns the last number that is in flight.
+    async fn publish_run(&mut self, link: &BrokerLink, first: u64, last: u64) -> u64 {
         let outbox = Arc::clone(&self.outbox);
         let bytes_max = IN_FLIGHT_BYTES_MAX - self.in_flight_bytes;
         let found = tokio::task::spawn_blocking(move || outbox.read(first, last, bytes_max)).await;
         let reason = match found {
             Ok(Ok(found)) => {
-                self.told.unreadable = false;
-                return self.fly_all(link, first, found);
+                self.logged.unreadable = false;
+                return self.publish_found(link, first, found);
             }
             Ok(Err(error)) => mysimbdp_model::error_chain(&error),
             Err(error) => mysimbdp_model::error_chain(&error),
         };
-        if !std::mem::replace(&mut self.told.unreadable, true) {
+        if !std::mem::replace(&mut self.logged.unreadable, true) {
             tracing::warn!(error = reason, "outbox cannot be read, trying again");
         }
-        self.rest();
+        self.start_cooldown();
         first - 1
     }
 
-    fn fly_all(&mut self, link: &BrokerLink, first: u64, found: Found) -> u64 {
+    fn publish_found(&mut self, link: &BrokerLink, first: u64, found: Found) -> u64 {
         match found {
             Found::Entries(entries) => {
                 let mut through = first - 1;
                 for entry in entries {
                     through = entry.number;
-                    let flight = Flight { first: through, last: through, bytes: entry.payload.len() };
-                    self.fly(link, flight, entry.payload, (source::SEQUENCE, through.to_string()));
+                    let in_flight = InFlight { first: through, last: through, bytes: entry.payload.len() };
+                    self.start(link, in_flight, entry.payload, (source::SEQUENCE, through.to_string()));
                 }
                 through
             }
-            Found::Gone { last } => {
+            Found::Lost { last } => {
                 tracing::error!(
                     first,
                     last,
                     "outbox no longer has numbers that the platform has not received"
                 );
-                let gone = (source::GONE, format!("{first}-{last}"));
-                self.fly(link, Flight { first, last, bytes: 0 }, Bytes::new(), gone);
+                let lost_property = (source::GONE, format!("{first}-{last}"));
+                self.start(link, InFlight { first, last, bytes: 0 }, Bytes::new(), lost_property);
                 last
             }
         }
     }
 
-    fn fly(&mut self, link: &BrokerLink, flight: Flight, payload: Bytes, what: (&str, String)) {
+    fn start(
+        &mut self,
+        link: &BrokerLink,
+        in_flight: InFlight,
+        payload: Bytes,
+        number_property: (&str, String),
+    ) {
         let numbered = [
             (source::SOURCE, self.settings.source.to_string()),
             (source::EPOCH, self.outbox.epoch.to_string()),
-            what,
+            number_property,
         ];
         let user_properties = numbered.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let publish = Publish { user_properties, ..Publish::new(&*self.topic, payload) };
         let link = link.clone();
-        self.in_flight_bytes += flight.bytes;
-        self.in_flight.spawn(async move { (flight, link.publish_and_see(publish).await) });
+        self.in_flight_bytes += in_flight.bytes;
+        self.in_flight.spawn(async move { (in_flight, link.publish_with_reach(publish).await) });
     }
 
     fn published(&mut self, result: Result<PublishResult, JoinError>) {
-        let (flight, result) = match result {
+        let (in_flight, result) = match result {
             Ok(result) => result,
-            // Its number flies for ever; a flight does nothing that could panic.
+            // Its number stays in flight forever, but the task contains nothing that could panic.
             Err(error) => return tracing::error!(error = %error, "a flight has failed"),
         };
-        self.in_flight_bytes -= flight.bytes;
+        self.in_flight_bytes -= in_flight.bytes;
         let now = Instant::now();
         match result {
-            Ok(Reach::Somebody) => {
+            Ok(Reach::Subscribers) => {
                 failpoint::hit("edge.published");
                 self.failures = 0;
-                (self.told.refused, self.told.unheard) = (false, false);
-                (flight.first..=flight.last).for_each(|number| self.scheduler.sent(number, now));
+                (self.logged.refused, self.logged.no_subscriber) = (false, false);
+                (in_flight.first..=in_flight.last).for_each(|number| self.scheduler.sent(number, now));
             }
-            // The stream is not there yet, or has not subscribed again: it would be lost, as without a broker.
-            Ok(Reach::Nobody) => {
-                if !std::mem::replace(&mut self.told.unheard, true) {
+            // The stream has not started yet, or has not subscribed again, so the message was lost as if there were no broker.
+            Ok(Reach::NoSubscribers) => {
+                if !std::mem::replace(&mut self.logged.no_subscriber, true) {
                     tracing::warn!(topic = self.topic, "nobody has subscribed to the topic, waiting");
                 }
-                (flight.first..=flight.last).for_each(|number| self.scheduler.failed(number));
-                self.rest();
+                (in_flight.first..=in_flight.last).for_each(|number| self.scheduler.failed(number));
+                self.start_cooldown();
             }
-            // It will not be taken at once either: its next turn comes with its time, as if it had been lost.
+            // An immediate retry would be refused as well, so it is sent again later, as if it had been lost.
             Err(error @ (BrokerError::TooLarge { .. } | BrokerError::Refused { .. })) => {
-                if !std::mem::replace(&mut self.told.refused, true) {
+                if !std::mem::replace(&mut self.logged.refused, true) {
                     let error = mysimbdp_model::error_chain(&error);
                     tracing::warn!(
                         error,
-                        number = flight.first,
+                        number = in_flight.first,
                         "broker does not take a message, trying again"
                     );
                 }
-                (flight.first..=flight.last).for_each(|number| self.scheduler.sent(number, now));
+                (in_flight.first..=in_flight.last).for_each(|number| self.scheduler.sent(number, now));
             }
             Err(_) => {
-                (flight.first..=flight.last).for_each(|number| self.scheduler.failed(number));
-                self.rest();
+                (in_flight.first..=in_flight.last).for_each(|number| self.scheduler.failed(number));
+                self.start_cooldown();
             }
         }
     }
 
-    /// Once for all that fails together.
-    fn rest(&mut self) {
-        if self.paused_until.is_some() {
+    /// Sends nothing for a while. Failures during a cooldown do not extend it.
+    fn start_cooldown(&mut self) {
+        if self.cooldown_until.is_some() {
             return;
         }
-        let rest = PAUSE_FIRST * (1 << self.failures.min(6));
+        let cooldown = COOLDOWN_FIRST * (1 << self.failures.min(6));
         self.failures = self.failures.saturating_add(1);
-        self.paused_until = Some(Instant::now() + rest.min(PAUSE_MAX).mul_f64(random::jitter()));
+        self.cooldown_until = Some(Instant::now() + cooldown.min(COOLDOWN_MAX).mul_f64(random::jitter()));
     }
 
-    async fn event(&mut self, event: LinkEvent) {
+    async fn handle_event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Connected => {
                 self.failures = 0;
-                self.paused_until = None;
+                self.cooldown_until = None;
                 self.scheduler.connected(Instant::now());
                 self.progress.send_modify(|progress| progress.connected = true);
             }
             LinkEvent::Disconnected { .. } => {
                 self.progress.send_modify(|progress| progress.connected = false)
             }
-            LinkEvent::Message(message) => self.receipt(&message).await,
+            LinkEvent::Message(message) => self.handle_receipt(&message).await,
         }
     }
 
-    async fn receipt(&mut self, message: &Incoming) {
+    async fn handle_receipt(&mut self, message: &Incoming) {
         let Settings { client, source, .. } = &*self.settings;
         let fault = match Receipt::parse(&message.payload) {
-            // Another epoch is another outbox of the same name: none of our business.
+            // Another epoch belongs to another outbox with the same source name, so this receipt is not for us.
             Ok(receipt) if receipt.epoch != self.outbox.epoch => return,
             Ok(receipt) if (&receipt.client_id, &receipt.source) != (client, source) => {
                 Some("it names another client or source".to_owned())
             }
             Ok(receipt) => {
-                let never_sent = self.scheduler.receipt(&receipt, Instant::now());
+                let never_sent = self.scheduler.apply_receipt(&receipt, Instant::now());
                 failpoint::hit("edge.receipt-heard");
                 self.release().await;
                 never_sent.map(|number| {
@@ -316,15 +322,15 @@ impl Publisher {
             Err(error) => Some(mysimbdp_model::error_chain(&error)),
         };
         match fault {
-            None => self.told.receipt = false,
-            Some(reason) if !std::mem::replace(&mut self.told.receipt, true) => {
+            None => self.logged.receipt = false,
+            Some(reason) if !std::mem::replace(&mut self.logged.receipt, true) => {
                 tracing::error!(topic = message.topic, reason, "receipt is not what the platform should say");
             }
             Some(_) => {}
         }
     }
 
-    /// What is received leaves the outbox.
+    /// Removes received messages from the outbox.
     async fn release(&mut self) {
         let through = self.scheduler.received_through();
         if through == self.progress.borrow().received_through {

@@ -1,13 +1,13 @@
-//! How much may be sent again.
+//! Limits how many numbers may be sent again.
 
-/// What a number that is sent again costs, in numbers that are received: of two that the platform takes in, one may be
-/// such a one. So whatever it asks for, the work for a message is bounded.
+/// The cost of sending a number again, in received numbers: one number may be sent again for every two that are received. So
+/// the work for each message is bounded, whatever the platform asks for.
 const COST: u64 = 2;
 
-/// After a silence so much of a window may be sent again although nothing was received.
+/// After a silence, this share (one in 16) of a window may be sent again although nothing was received.
 const SILENCE_SHARE: u64 = 16;
 
-/// Numbers that may be sent again, as a share of what is received.
+/// How many numbers may be sent again, as a share of those that are received.
 #[derive(Debug)]
 pub(super) struct Allowance {
     credit: u64,
@@ -15,18 +15,18 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    /// A full one: a window may be sent again.
+    /// Creates a full allowance: a whole window may be sent again.
     pub(super) fn new(window: usize) -> Self {
         let credit_max = COST.saturating_mul(window as u64);
         Self { credit: credit_max, credit_max }
     }
 
-    /// The platform has confirmed so many.
+    /// The platform has confirmed `received` numbers.
     pub(super) fn earn(&mut self, received: u64) {
         self.credit = self.credit.saturating_add(received).min(self.credit_max);
     }
 
-    /// Whether one may be sent again.
+    /// Returns whether a number may be sent again, and if so, deducts its cost.
     pub(super) fn spend(&mut self) -> bool {
         match self.credit.checked_sub(COST) {
             Some(credit) => {
@@ -42,7 +42,7 @@ impl Allowance {
         self.credit = self.credit_max;
     }
 
-    /// Nothing was received for a while, so this is no copy of what waits to be taken in.
+    /// Nothing was received for a while, so a resent number is unlikely to repeat one that is waiting in a queue.
     pub(super) fn refill_after_silence(&mut self) {
         self.credit = self.credit.max(self.credit_max / SILENCE_SHARE).max(COST);
     }

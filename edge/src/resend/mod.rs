@@ -1,15 +1,15 @@
 //! Decides which numbers are sent now.
 //!
-//! Pure: receipts, the broker's answers and `now` go in, runs of numbers come out. A number is
+//! Without I/O: the input is receipts, the broker's answers and `now`; the output is runs of numbers. A number is
 //!
 //! - *new* until it is sent for the first time, within a window;
-//! - *flying* until the broker has acknowledged it, which is no confirmation;
+//! - *in flight* until the broker has acknowledged it, which is not a confirmation;
 //! - *sent* until the platform confirms it;
-//! - to be sent *again* when the broker has not acknowledged it, or when the platform asks for it, within an [`allowance`].
+//! - *to be resent* if the broker has not acknowledged it, or if the platform asks for it, within an [`allowance`].
 //!
-//! That a receipt does not come is no reason to send a number again: it may wait in a queue, and would only make that
-//! longer. After a [`silence`] the highest number alone is sent again: all others were sent before it, and a platform
-//! that gets it asks for what it misses. Numbers that an earlier process may have sent count as sent.
+//! A missing receipt is not a reason to send a number again: the number may be waiting in a queue, and a repeat would only
+//! make the queue longer. After a [`silence`] only the highest number is sent again: all others were sent before it, and a
+//! platform that receives it asks for the numbers that it misses. Numbers that an earlier process may have sent count as sent.
 
 mod allowance;
 #[cfg(test)]
@@ -27,47 +27,48 @@ use mysimbdp_model::ranges::Ranges;
 use allowance::Allowance;
 use silence::Silence;
 
-/// A number that is asked for is not sent again sooner: receipts that cross it on its way still ask for it.
+/// The shortest time between two attempts for a number that is asked for: receipts published before it arrives still ask for
+/// it.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How it is decided.
+/// The settings of the scheduler.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Numbers that may be sent and not received.
+    /// How many numbers may be sent and not yet received.
     pub window: usize,
-    /// After so long without anything new from the platform, it is asked how far it is.
+    /// If the platform reports nothing new for this long, it is asked for its progress.
     pub resend_after: Duration,
 }
 
-/// What is known of each number.
+/// The state of each number.
 #[derive(Debug)]
 pub struct ResendScheduler {
     policy: Policy,
-    /// What the platform has confirmed, and 0.
+    /// The numbers that the platform has confirmed, and 0.
     received: Ranges,
-    /// The highest number that it has seen.
+    /// The highest number that the platform has seen.
     seen: u64,
     accepted: u64,
-    /// Through this one, numbers may have been sent by an earlier process.
+    /// Numbers through this one may have been sent by an earlier process.
     opened_with: u64,
-    /// The same, as far as is known by now; the first receipt tells more.
-    doubtful_through: u64,
+    /// The same bound, which the first receipt may lower.
+    maybe_sent_through: u64,
     opened_at: Instant,
-    heard: bool,
-    /// Before it, all are received or in `waiting`.
+    has_receipt: bool,
+    /// All numbers before it are received or in `waiting`.
     next: u64,
-    /// What is not received although its turn to be sent has come.
+    /// The numbers below `next` that are not received, and the probe.
     waiting: BTreeMap<u64, Waiting>,
-    /// Those of `waiting` that are to be sent now.
-    again: BTreeSet<u64>,
-    /// Those of `waiting` that are sent and that the platform has asked for since.
+    /// The numbers in `waiting` that are to be sent again now.
+    to_resend: BTreeSet<u64>,
+    /// The numbers in `waiting` that are sent and that the platform has asked for since.
     asked: BTreeSet<u64>,
-    /// A received number that is in `waiting` as a probe, until any receipt.
-    echo: Option<u64>,
+    /// A received number that is in `waiting` as a probe, until the next receipt.
+    received_probe: Option<u64>,
     allowance: Allowance,
     silence: Silence,
-    /// When one of `asked` is due; earlier than that nobody needs to look.
-    look_at: Option<Instant>,
+    /// When the first number in `asked` may be due; no scan is needed before.
+    scan_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -79,20 +80,20 @@ struct Waiting {
 
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    Flying,
+    InFlight,
     Sent { at: Instant },
-    Again,
+    Resend,
 }
 
 impl Waiting {
-    /// As far as is known it is on its way.
+    /// A number that is assumed to have been sent once.
     fn sent(now: Instant) -> Self {
         Self { state: State::Sent { at: now }, attempts: 1 }
     }
 }
 
 impl ResendScheduler {
-    /// A scheduler of an outbox whose oldest number is `oldest` and whose last is `accepted`.
+    /// Creates the scheduler of an outbox whose oldest number is `oldest` and whose last is `accepted`.
     pub fn new(policy: Policy, oldest: u64, accepted: u64, now: Instant) -> Self {
         Self {
             policy,
@@ -100,17 +101,17 @@ impl ResendScheduler {
             seen: 0,
             accepted,
             opened_with: accepted,
-            doubtful_through: accepted,
+            maybe_sent_through: accepted,
             opened_at: now,
-            heard: false,
+            has_receipt: false,
             next: oldest,
             waiting: BTreeMap::new(),
-            again: BTreeSet::new(),
+            to_resend: BTreeSet::new(),
             asked: BTreeSet::new(),
-            echo: None,
+            received_probe: None,
             allowance: Allowance::new(policy.window),
             silence: Silence::new(policy.resend_after, now),
-            look_at: None,
+            scan_at: None,
         }
     }
 
@@ -124,27 +125,28 @@ impl ResendScheduler {
         self.accepted = self.accepted.max(through);
     }
 
-    /// Takes the next run of numbers to send, `room` of them at most. They fly until [`ResendScheduler::sent`], [`ResendScheduler::failed`]
-    /// or a receipt says otherwise.
-    pub fn take(&mut self, now: Instant, room: usize) -> Option<(u64, u64)> {
-        self.take_doubtful();
-        self.look(now);
-        let (first, last) = self.next_run(room as u64)?;
+    /// Takes the next run of at most `capacity` numbers to send. They are in flight until [`ResendScheduler::sent`],
+    /// [`ResendScheduler::failed`] or a receipt changes that.
+    pub fn take(&mut self, now: Instant, capacity: usize) -> Option<(u64, u64)> {
+        self.assume_sent();
+        self.scan(now);
+        let (first, last) = self.next_run(capacity as u64)?;
         if self.waiting.is_empty() {
             self.silence.broken(now);
         }
         for number in first..=last {
-            self.again.remove(&number);
-            let waiting = self.waiting.entry(number).or_insert(Waiting { state: State::Flying, attempts: 0 });
-            waiting.state = State::Flying;
+            self.to_resend.remove(&number);
+            let waiting =
+                self.waiting.entry(number).or_insert(Waiting { state: State::InFlight, attempts: 0 });
+            waiting.state = State::InFlight;
         }
         self.next = self.next.max(last + 1);
         Some((first, last))
     }
 
-    /// An earlier process may have sent these: it is left to the platform to ask for those that it has not.
-    fn take_doubtful(&mut self) {
-        while self.next <= self.doubtful_through && self.waiting.len() < self.policy.window {
+    /// Counts numbers that an earlier process may have sent as sent: the platform asks for those that it does not have.
+    fn assume_sent(&mut self) {
+        while self.next <= self.maybe_sent_through && self.waiting.len() < self.policy.window {
             if !self.received.contains(self.next) {
                 self.waiting.insert(self.next, Waiting::sent(self.opened_at));
             }
@@ -152,52 +154,52 @@ impl ResendScheduler {
         }
     }
 
-    fn next_run(&self, room: u64) -> Option<(u64, u64)> {
-        if room == 0 {
+    fn next_run(&self, capacity: u64) -> Option<(u64, u64)> {
+        if capacity == 0 {
             return None;
         }
-        if let Some(&first) = self.again.first() {
-            let run = (first..).zip(&self.again).take_while(|(expected, number)| expected == *number);
-            let last = run.take(room as usize).last().map_or(first, |(number, _)| number);
+        if let Some(&first) = self.to_resend.first() {
+            let run = (first..).zip(&self.to_resend).take_while(|(expected, number)| expected == *number);
+            let last = run.take(capacity as usize).last().map_or(first, |(number, _)| number);
             return Some((first, last));
         }
-        let room = room.min(self.policy.window.saturating_sub(self.waiting.len()) as u64);
+        let capacity = capacity.min(self.policy.window.saturating_sub(self.waiting.len()) as u64);
         let (first, last) = self.received.holes(self.next, self.accepted).first()?;
-        (room > 0).then_some((first, last.min(first + room - 1)))
+        (capacity > 0).then_some((first, last.min(first + capacity - 1)))
     }
 
-    /// The broker has acknowledged the number, or will never take it: now it is up to the platform.
+    /// The broker has acknowledged the number, or refuses it: from now on only a receipt or a silence can cause a resend.
     pub fn sent(&mut self, number: u64, now: Instant) {
-        if let Some(waiting) = self.flying(number) {
+        if let Some(waiting) = self.in_flight(number) {
             waiting.state = State::Sent { at: now };
             waiting.attempts = waiting.attempts.saturating_add(1);
         }
     }
 
-    /// The broker has not acknowledged the number or has given it to nobody, or it was taken and not sent.
+    /// The broker has not acknowledged the number, or had no subscriber for it, or it was taken and not sent.
     pub fn failed(&mut self, number: u64) {
-        if let Some(waiting) = self.flying(number) {
-            waiting.state = State::Again;
-            self.again.insert(number);
+        if let Some(waiting) = self.in_flight(number) {
+            waiting.state = State::Resend;
+            self.to_resend.insert(number);
         }
     }
 
-    fn flying(&mut self, number: u64) -> Option<&mut Waiting> {
-        self.waiting.get_mut(&number).filter(|waiting| waiting.state == State::Flying)
+    fn in_flight(&mut self, number: u64) -> Option<&mut Waiting> {
+        self.waiting.get_mut(&number).filter(|waiting| waiting.state == State::InFlight)
     }
 
-    /// Takes a receipt of this epoch in. Returns the highest number it tells of, if that has never been sent: somebody has
-    /// forged it, or the outbox is an old copy of itself. Such numbers are not believed to be received.
-    pub fn receipt(&mut self, receipt: &Receipt, now: Instant) -> Option<u64> {
+    /// Applies a receipt of this epoch. Returns the highest number in it if that was never sent: then the receipt is invalid, or
+    /// the outbox is an old copy. Such numbers do not count as received.
+    pub fn apply_receipt(&mut self, receipt: &Receipt, now: Instant) -> Option<u64> {
         let may_be_stored = self.opened_with.max(self.next - 1);
         let highest = receipt.stored.last().map_or(receipt.stored_through, |(_, last)| *last);
         let seen = highest.max(receipt.seen.unwrap_or(0));
-        if !std::mem::replace(&mut self.heard, true) {
-            // An earlier process had a window of numbers on their way, and no more.
+        if !std::mem::replace(&mut self.has_receipt, true) {
+            // An earlier process had at most a window of numbers sent and not received.
             let window = self.policy.window as u64;
-            self.doubtful_through = self.doubtful_through.min(seen.saturating_add(window));
+            self.maybe_sent_through = self.maybe_sent_through.min(seen.saturating_add(window));
         }
-        if let Some(number) = self.echo.take() {
+        if let Some(number) = self.received_probe.take() {
             self.forget(number);
         }
         let before = (self.received.count(), self.waiting.len(), self.seen);
@@ -212,7 +214,7 @@ impl ResendScheduler {
         for (first, last) in &receipt.missing {
             self.ask(*first, (*last).min(self.next - 1), now);
         }
-        self.look_at = Some(now);
+        self.scan_at = Some(now);
         (seen > may_be_stored).then_some(seen)
     }
 
@@ -227,11 +229,11 @@ impl ResendScheduler {
 
     fn forget(&mut self, number: u64) {
         self.waiting.remove(&number);
-        self.again.remove(&number);
+        self.to_resend.remove(&number);
         self.asked.remove(&number);
     }
 
-    /// The platform misses these numbers, all of which have had their turn.
+    /// The platform misses these numbers, which are all below `next`.
     fn ask(&mut self, first: u64, last: u64, now: Instant) {
         let mut number = first;
         while number <= last {
@@ -240,8 +242,8 @@ impl ResendScheduler {
                     self.asked.insert(number);
                 }
                 Some(_) => {}
-                // What counted as received: the platform has lost it since, or this receipt is older than the one that
-                // said so, and the next one says so again. The rest is asked for again.
+                // It counts as received: the platform has lost it since, or this receipt is older than the one that confirmed
+                // it, and the next one confirms it again. Numbers beyond the window will be asked for again.
                 None if self.waiting.len() < self.policy.window => {
                     if self.waiting.is_empty() {
                         self.silence.broken(now);
@@ -255,84 +257,84 @@ impl ResendScheduler {
         }
     }
 
-    /// When to call [`ResendScheduler::take`] again although nothing has happened.
+    /// When to call [`ResendScheduler::take`] again even if no event has arrived.
     pub fn wake_at(&self) -> Option<Instant> {
-        let silent_at = self.silence.over_at();
-        let wake_at = self.look_at.map_or(silent_at, |look_at| look_at.min(silent_at));
+        let timeout_at = self.silence.timeout_at();
+        let wake_at = self.scan_at.map_or(timeout_at, |scan_at| scan_at.min(timeout_at));
         (!self.waiting.is_empty()).then_some(wake_at)
     }
 
-    /// A new connection. Perhaps the broker has lost all that it had: that it still knows our session would not show that
-    /// it has kept what came after it last saved it.
+    /// There is a new connection. The broker may have lost all its messages: even if it still knows our session, it may have
+    /// lost messages that arrived after it last saved its state.
     pub fn connected(&mut self, now: Instant) {
         for waiting in self.waiting.values_mut() {
             waiting.attempts = waiting.attempts.min(1);
         }
         self.allowance.refill();
         self.silence.connected(now);
-        self.look_at = Some(now);
+        self.scan_at = Some(now);
     }
 
     /// Finds the numbers that are to be sent again.
-    fn look(&mut self, now: Instant) {
-        if self.silence.over_at() <= now && !self.waiting.is_empty() {
+    fn scan(&mut self, now: Instant) {
+        if self.silence.timeout_at() <= now && !self.waiting.is_empty() {
             self.probe(now);
         }
-        if self.look_at.is_none_or(|look_at| now < look_at) {
+        if self.scan_at.is_none_or(|scan_at| now < scan_at) {
             return;
         }
-        self.look_at = None;
+        self.scan_at = None;
         let mut due = Vec::new();
         for number in &self.asked {
             let Some(Waiting { state: State::Sent { at }, attempts }) = self.waiting.get(number) else {
                 continue;
             };
-            let at = *at + wait(&self.policy, *attempts);
+            let at = *at + resend_delay(&self.policy, *attempts);
             if at > now {
-                self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
+                self.scan_at = Some(self.scan_at.map_or(at, |scan_at| scan_at.min(at)));
             } else if self.allowance.spend() {
                 due.push(*number);
             } else {
-                // Whatever brings more of it has us look again.
+                // Each event that increases the allowance also triggers a new scan.
                 break;
             }
         }
-        due.into_iter().for_each(|number| self.send_again(number));
+        due.into_iter().for_each(|number| self.schedule_resend(number));
     }
 
-    /// Nothing new has been heard for too long: asks how far the platform is, with the highest number, received or not. A lower
-    /// one that is missing would look to the platform as if what it misses came by itself.
+    /// Asks for the platform's progress after a silence, by sending the highest number, received or not. A lower number that is
+    /// missing would make the platform believe that missing numbers arrive without being asked for.
     fn probe(&mut self, now: Instant) {
         let silent_since = self.silence.since();
         self.silence.probed(now);
         self.allowance.refill_after_silence();
-        self.look_at = Some(now);
+        self.scan_at = Some(now);
         let highest = self.next - 1;
         match self.waiting.get(&highest).map(|waiting| &waiting.state) {
-            // What was sent in the meantime asks as well.
-            Some(State::Sent { at }) if *at <= silent_since => self.send_again(highest),
+            // If it was sent in the meantime, it is a probe already.
+            Some(State::Sent { at }) if *at <= silent_since => self.schedule_resend(highest),
             Some(_) => {}
-            // It is above one that is missing, so the outbox still has it.
+            // It is received, but a lower number is missing, so the outbox still has it.
             None => {
                 self.waiting.insert(highest, Waiting::sent(now));
-                self.echo = Some(highest);
-                self.send_again(highest);
+                self.received_probe = Some(highest);
+                self.schedule_resend(highest);
             }
         }
     }
 
-    fn send_again(&mut self, number: u64) {
+    fn schedule_resend(&mut self, number: u64) {
         if let Some(waiting) = self.waiting.get_mut(&number) {
-            waiting.state = State::Again;
-            self.again.insert(number);
+            waiting.state = State::Resend;
+            self.to_resend.insert(number);
         }
         self.asked.remove(&number);
     }
 }
 
-/// From a number's last attempt to the next, when it is asked for. What was lost once is not lost again soon: more often it
-/// waits in a queue.
-fn wait(policy: &Policy, attempts: u32) -> Duration {
+/// The time from a number's last attempt to the next, if it is asked for. It grows, because a number that was lost once is
+/// rarely lost again soon: more often it waits in a queue.
+fn resend_delay(policy: &Policy, attempts: u32) -> Duration {
     match attempts {
         0 | 1 => ASKED_AGAIN_AFTER.min(policy.resend_after),
         2 => policy.resend_after,

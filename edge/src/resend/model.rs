@@ -1,8 +1,8 @@
-//! A model of the whole: numbered sources, a broker with a queue for each of two instances, and a store that both write to.
-//! Time is simulated; what an edge sends and what the platform asks for is decided by the code that decides it in earnest.
+//! A model of the whole system: numbered sources, a broker with a queue for each of two instances, and a store that both write
+//! to. Time is simulated; what an edge sends and what the platform asks for is decided by the production code.
 //!
-//! Everything is slow, lossy and started again. Once the cause has gone, the backlog drains at [`GOODPUT_SHARE`] of what the
-//! instances can take in, whatever has happened before; and of what they take in less than half is repeats.
+//! Everything may be slow, lossy and restarted. Once the faults are over, the backlog drains at [`GOODPUT_SHARE`] of the
+//! instances' capacity, whatever has happened before; and less than half of the messages that they process are repeats.
 
 use std::collections::VecDeque;
 
@@ -17,45 +17,45 @@ const TICK: Duration = Duration::from_millis(50);
 const SOURCES: usize = 3;
 const MESSAGES: u64 = 2_500;
 const POLICY: Policy = Policy { window: 750, resend_after: Duration::from_secs(10) };
-/// What an edge can publish in a tick.
+/// How many messages an edge can publish in a tick.
 const PUBLISHED_PER_TICK: usize = 64;
 const BATCH: usize = 100;
-/// What a batch takes when store and network are fast. The windows of all edges together take longer than an edge waits for
-/// something new: there a backlog begins to feed itself, if it can.
+/// The duration of a batch if store and network are fast. Processing the windows of all edges together takes longer than an edge
+/// waits for something new: from there on a backlog could sustain itself.
 const BATCH_TICKS: u32 = 20;
 
-/// Of their capacity the instances use so much for what is new.
+/// The share of their capacity that the instances use for new messages.
 const GOODPUT_SHARE: f64 = 1.0 / 3.0;
-/// It is found out within so long that the cause has gone, beside twice the time after which what is missing is asked for.
+/// How long it takes to notice that the faults are over, in addition to twice the gap delay.
 const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// An instance does nothing for so many seconds, and then goes on.
+    /// The instance does nothing for the given seconds, and then continues.
     Hangs(usize, u64),
-    /// It ends, and its slot is filled again so much later; what it had not acknowledged is delivered again.
+    /// The instance ends, and its slot is filled again the given seconds later; unacknowledged messages are delivered again.
     Dies(usize, u64),
-    /// It stores a batch, and ends before it acknowledges it.
+    /// The instance stores a batch, and ends before it acknowledges it.
     DiesAfterStoring(usize),
-    /// Batches take ten times as long.
+    /// Batches take ten times as long, for the given seconds.
     StoreIsSlow(u64),
-    /// The broker is away for so long, and has forgotten everything.
+    /// The broker is unavailable for the given seconds, and has lost everything.
     BrokerForgets(u64),
-    /// An edge is killed, and started again at once.
+    /// The edge is killed, and restarted at once.
     EdgeDies(usize),
 }
 
 #[derive(Clone, Debug)]
 struct Scenario {
-    /// The sessions are there, the instances come so much later.
+    /// How many seconds the instances start after their sessions exist.
     late: u64,
-    /// What a batch takes more, for the way to the store and back.
+    /// How much longer a batch takes because of the round trip to the store.
     latency_ticks: u32,
-    /// What the broker keeps for a session; the oldest go first.
+    /// How many messages the broker keeps for a session; the oldest are dropped first.
     queued_max: usize,
-    /// What is missing so long is asked for: the edges do not know it.
+    /// How long a number must be missing before it is asked for. The edges do not know this time.
     gap_delay: Duration,
-    /// When, in seconds.
+    /// The faults and their times in seconds.
     faults: Vec<(u64, Fault)>,
 }
 
@@ -69,27 +69,27 @@ struct Edge {
 
 #[derive(Debug)]
 struct Instance {
-    away_until: Instant,
+    unavailable_until: Instant,
     queue: VecDeque<(usize, u64)>,
     batch: Option<(Instant, Vec<(usize, u64)>)>,
     gaps: Vec<Gaps>,
 }
 
-struct World {
+struct Simulation {
     scenario: Scenario,
     start: Instant,
     now: Instant,
     edges: Vec<Edge>,
     instances: [Instance; 2],
-    turn: usize,
-    broker_away_until: Instant,
+    next_instance: usize,
+    broker_unavailable_until: Instant,
     slow_until: Instant,
     stored: Vec<Ranges>,
-    /// Messages that the instances have taken in, repeats too.
-    taken: u64,
+    /// How many messages the instances have processed, including repeats.
+    processed: u64,
 }
 
-impl World {
+impl Simulation {
     fn new(scenario: Scenario) -> Self {
         let start = Instant::now();
         let edge = || {
@@ -98,7 +98,7 @@ impl World {
             Edge { scheduler, retained: None, inbox: VecDeque::new(), is_connected: false }
         };
         let instance = || Instance {
-            away_until: start + Duration::from_secs(scenario.late),
+            unavailable_until: start + Duration::from_secs(scenario.late),
             queue: VecDeque::new(),
             batch: None,
             gaps: (0..SOURCES).map(|_| Gaps::default()).collect(),
@@ -109,11 +109,11 @@ impl World {
             scenario,
             start,
             now: start,
-            turn: 0,
-            broker_away_until: start,
+            next_instance: 0,
+            broker_unavailable_until: start,
             slow_until: start,
             stored: vec![Ranges::default(); SOURCES],
-            taken: 0,
+            processed: 0,
         }
     }
 
@@ -122,14 +122,14 @@ impl World {
     }
 
     fn has_broker(&self) -> bool {
-        self.now >= self.broker_away_until
+        self.now >= self.broker_unavailable_until
     }
 
     fn tick(&mut self) {
         self.now += TICK;
         let second = (self.now - self.start).as_secs_f64();
         while let Some((_, fault)) = self.scenario.faults.pop_if(|(at, _)| *at as f64 <= second) {
-            self.happens(fault);
+            self.inject(fault);
         }
         if self.has_broker() {
             (0..SOURCES).for_each(|source| self.publish(source));
@@ -137,13 +137,13 @@ impl World {
         (0..2).for_each(|instance| self.work(instance));
     }
 
-    fn happens(&mut self, fault: Fault) {
+    fn inject(&mut self, fault: Fault) {
         let later = |seconds| self.now + Duration::from_secs(seconds);
         match fault {
             Fault::Hangs(instance, seconds) => {
                 let until = later(seconds);
                 let instance = &mut self.instances[instance];
-                instance.away_until = instance.away_until.max(until);
+                instance.unavailable_until = instance.unavailable_until.max(until);
             }
             Fault::Dies(instance, seconds) => {
                 let until = later(seconds);
@@ -158,7 +158,7 @@ impl World {
             }
             Fault::StoreIsSlow(seconds) => self.slow_until = self.slow_until.max(later(seconds)),
             Fault::BrokerForgets(seconds) => {
-                self.broker_away_until = self.broker_away_until.max(later(seconds));
+                self.broker_unavailable_until = self.broker_unavailable_until.max(later(seconds));
                 self.instances.iter_mut().for_each(|instance| instance.queue.clear());
                 self.edges.iter_mut().for_each(|edge| edge.is_connected = false);
             }
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    /// What an edge does in a tick.
+    /// Runs an edge for one tick.
     fn publish(&mut self, source: usize) {
         let (now, queued_max) = (self.now, self.scenario.queued_max);
         let edge = &mut self.edges[source];
@@ -180,38 +180,38 @@ impl World {
             edge.inbox.extend(edge.retained.clone());
         }
         for receipt in edge.inbox.drain(..) {
-            edge.scheduler.receipt(&receipt, now);
+            edge.scheduler.apply_receipt(&receipt, now);
         }
-        let mut room = PUBLISHED_PER_TICK;
-        while let Some((first, last)) = edge.scheduler.take(now, room) {
+        let mut capacity = PUBLISHED_PER_TICK;
+        while let Some((first, last)) = edge.scheduler.take(now, capacity) {
             for number in first..=last {
                 edge.scheduler.sent(number, now);
-                self.turn = (self.turn + 1) % 2;
-                let queue = &mut self.instances[self.turn].queue;
+                self.next_instance = (self.next_instance + 1) % 2;
+                let queue = &mut self.instances[self.next_instance].queue;
                 queue.push_back((source, number));
                 if queue.len() > queued_max {
                     queue.pop_front();
                 }
             }
-            room -= (last - first + 1) as usize;
+            capacity -= (last - first + 1) as usize;
         }
     }
 
-    /// What an instance does in a tick.
+    /// Runs an instance for one tick.
     fn work(&mut self, index: usize) {
         let (now, slow) = (self.now, if self.now < self.slow_until { 10 } else { 1 });
-        if now < self.instances[index].away_until {
+        if now < self.instances[index].unavailable_until {
             return;
         }
-        let mut touched = [false; SOURCES];
+        let mut has_news = [false; SOURCES];
         if let Some((_, batch)) = self.instances[index].batch.take_if(|(done_at, _)| *done_at <= now) {
             self.store(&batch);
-            batch.iter().for_each(|(source, _)| touched[*source] = true);
+            batch.iter().for_each(|(source, _)| has_news[*source] = true);
         }
-        for (source, touched) in touched.into_iter().enumerate() {
-            let looks_at = self.instances[index].gaps[source].look_at(self.scenario.gap_delay);
-            if touched || looks_at.is_some_and(|looks_at| looks_at <= now) {
-                self.tell(index, source);
+        for (source, has_news) in has_news.into_iter().enumerate() {
+            let due_at = self.instances[index].gaps[source].next_check_at(self.scenario.gap_delay);
+            if has_news || due_at.is_some_and(|due_at| due_at <= now) {
+                self.publish_receipt(index, source);
             }
         }
         let has_broker = self.has_broker();
@@ -224,17 +224,17 @@ impl World {
     }
 
     fn store(&mut self, batch: &[(usize, u64)]) {
-        self.taken += batch.len() as u64;
+        self.processed += batch.len() as u64;
         batch.iter().for_each(|(source, number)| self.stored[*source].insert(*number, *number));
     }
 
     /// Publishes a receipt.
-    fn tell(&mut self, index: usize, source: usize) {
+    fn publish_receipt(&mut self, index: usize, source: usize) {
         let progress = Progress::of(0, self.stored[source].clone());
         let missing =
             self.instances[index].gaps[source].overdue(&progress, self.scenario.gap_delay, self.now);
-        let of = Source { name: "s".parse().expect("source name"), epoch: 1 };
-        let receipt = progress.receipt("a".parse().expect("client id"), &of, &missing);
+        let numbered_source = Source { name: "s".parse().expect("source name"), epoch: 1 };
+        let receipt = progress.receipt("a".parse().expect("client id"), &numbered_source, &missing);
         if self.has_broker() {
             let edge = &mut self.edges[source];
             edge.retained = Some(receipt.clone());
@@ -244,13 +244,13 @@ impl World {
 }
 
 impl Instance {
-    /// What it had not acknowledged is the first to be delivered again.
+    /// Ends the instance. Its unacknowledged messages are delivered again first.
     fn end(&mut self, until: Instant) {
         for message in self.batch.take().into_iter().flat_map(|(_, batch)| batch).rev() {
             self.queue.push_front(message);
         }
         self.gaps.iter_mut().for_each(|gaps| *gaps = Gaps::default());
-        self.away_until = self.away_until.max(until);
+        self.unavailable_until = self.unavailable_until.max(until);
     }
 }
 
@@ -271,17 +271,17 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     let queued_max = prop_oneof![Just(usize::MAX), Just(750usize)];
     let times = (0u64..60, 0u32..4, prop_oneof![Just(2), Just(15)]);
     (times, queued_max, faults).prop_map(|((late, latency_ticks, gap_delay), queued_max, mut faults)| {
-        // The first to happen is the last of the list.
+        // The earliest fault is the last in the list.
         faults.sort_unstable_by_key(|(at, _)| std::cmp::Reverse(*at));
         let gap_delay = Duration::from_secs(gap_delay);
         Scenario { late, latency_ticks, queued_max, gap_delay, faults }
     })
 }
 
-fn is_over_at(scenario: &Scenario) -> u64 {
+fn faults_end_at(scenario: &Scenario) -> u64 {
     let ends = scenario.faults.iter().map(|(at, fault)| match fault {
         Fault::Hangs(_, seconds) | Fault::Dies(_, seconds) => at + seconds,
-        // The batches that began by then take so long, and ten times as long at the worst.
+        // Batches that began by then take ten times as long at worst.
         Fault::StoreIsSlow(seconds) => at + seconds + 10,
         Fault::BrokerForgets(seconds) => at + seconds,
         Fault::DiesAfterStoring(_) | Fault::EdgeDies(_) => at + 1,
@@ -290,32 +290,33 @@ fn is_over_at(scenario: &Scenario) -> u64 {
 }
 
 fn drains(scenario: Scenario) -> Result<(), TestCaseError> {
-    let cause_is_gone = Duration::from_secs(is_over_at(&scenario));
+    let faults_last = Duration::from_secs(faults_end_at(&scenario));
     let per_second = |ticks: u32| 2.0 * BATCH as f64 / (TICK * ticks).as_secs_f64();
     let capacity = per_second(BATCH_TICKS + scenario.latency_ticks);
     let noticed_within = NOTICED_WITHIN + 2 * scenario.gap_delay;
-    let mut world = World::new(scenario);
-    while world.now < world.start + cause_is_gone {
-        world.tick();
+    let mut simulation = Simulation::new(scenario);
+    while simulation.now < simulation.start + faults_last {
+        simulation.tick();
     }
     let all = SOURCES as u64 * MESSAGES;
-    let left = (all - world.stored()) as f64;
-    let deadline = world.now + noticed_within + Duration::from_secs_f64(left / (GOODPUT_SHARE * capacity));
-    while world.stored() < all {
+    let left = (all - simulation.stored()) as f64;
+    let deadline =
+        simulation.now + noticed_within + Duration::from_secs_f64(left / (GOODPUT_SHARE * capacity));
+    while simulation.stored() < all {
         prop_assert!(
-            world.now < deadline,
+            simulation.now < deadline,
             "stored {} of {all}, {left} of them were left when the cause was gone; taken {}; queues {:?}",
-            world.stored(),
-            world.taken,
-            [0, 1].map(|instance: usize| world.instances[instance].queue.len())
+            simulation.stored(),
+            simulation.processed,
+            [0, 1].map(|instance: usize| simulation.instances[instance].queue.len())
         );
-        world.tick();
+        simulation.tick();
     }
-    prop_assert!(world.taken < 2 * all, "taken {} for {all} stored", world.taken);
-    let told_by = world.now + noticed_within;
-    while world.edges.iter().any(|edge| edge.scheduler.received_through() < MESSAGES) {
-        prop_assert!(world.now < told_by, "all is stored, and the edges do not get to know");
-        world.tick();
+    prop_assert!(simulation.processed < 2 * all, "taken {} for {all} stored", simulation.processed);
+    let notified_by = simulation.now + noticed_within;
+    while simulation.edges.iter().any(|edge| edge.scheduler.received_through() < MESSAGES) {
+        prop_assert!(simulation.now < notified_by, "all is stored, and the edges do not get to know");
+        simulation.tick();
     }
     Ok(())
 }
@@ -333,7 +334,7 @@ fn late(latency_ticks: u32, faults: Vec<(u64, Fault)>) -> Scenario {
     Scenario { late: 25, latency_ticks, queued_max: usize::MAX, gap_delay: Duration::from_secs(2), faults }
 }
 
-/// The one that was found first: everything is there but the instances, which come late.
+/// The first scenario that was found: everything runs except for the instances, which start late.
 #[test]
 fn a_backlog_of_three_sources_drains_when_the_instances_come_late() {
     for latency_ticks in [0, 3] {
@@ -342,7 +343,7 @@ fn a_backlog_of_three_sources_drains_when_the_instances_come_late() {
 }
 
 #[test]
-fn edges_that_are_killed_before_and_while_the_backlog_drains_do_not_make_it_longer() {
+fn edges_that_are_killed_before_and_during_the_drain_do_not_lengthen_the_backlog() {
     let killed = |at| (0..SOURCES).map(move |source| (at, Fault::EdgeDies(source)));
     let faults = [40, 30, 10].into_iter().flat_map(killed).collect();
     drains(late(3, faults)).expect("it drains");

@@ -1,49 +1,49 @@
-//! When nothing new has been heard of the platform for too long.
+//! Detects that the platform has reported nothing new for too long.
 
 use std::time::{Duration, Instant};
 
-/// On a new connection it is found out soon what the broker has lost.
-const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+/// The timeout after a new connection: short, to find out soon what the broker has lost.
+const CONNECTED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A probe that waits in a queue needs no others behind it. One that was lost with its broker, or that nobody was there to
-/// hear, need not wait for this: a new connection begins anew.
-const PATIENCE_MAX: Duration = Duration::from_secs(300);
+/// The longest timeout. A probe that waits in a queue needs no others behind it. If a probe was lost with its broker, or had no
+/// subscriber, the new connection resets the timeout.
+const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
-/// How long it has been silent, and how long that is borne. It doubles with each probe.
+/// How long the platform has been silent, and after which timeout it is probed. The timeout doubles with each probe.
 #[derive(Debug)]
 pub(super) struct Silence {
     since: Instant,
-    patience: Duration,
-    /// After something new has been heard.
-    patience_usual: Duration,
+    timeout: Duration,
+    /// The timeout after the platform has reported something new.
+    usual_timeout: Duration,
 }
 
 impl Silence {
-    pub(super) fn new(patience_usual: Duration, now: Instant) -> Self {
-        Self { since: now, patience: patience_usual, patience_usual }
+    pub(super) fn new(usual_timeout: Duration, now: Instant) -> Self {
+        Self { since: now, timeout: usual_timeout, usual_timeout }
     }
 
-    /// A new connection.
+    /// There is a new connection.
     pub(super) fn connected(&mut self, now: Instant) {
-        (self.since, self.patience) = (now, self.patience_usual.min(FIRST_PATIENCE));
+        (self.since, self.timeout) = (now, self.usual_timeout.min(CONNECTED_TIMEOUT));
     }
 
-    /// The platform has said something new, or there was nothing to be heard.
+    /// The platform has reported something new, or there was nothing to wait for.
     pub(super) fn broken(&mut self, now: Instant) {
-        (self.since, self.patience) = (now, self.patience_usual);
+        (self.since, self.timeout) = (now, self.usual_timeout);
     }
 
-    /// A probe is on its way.
+    /// A probe is being sent.
     pub(super) fn probed(&mut self, now: Instant) {
-        let patience_max = PATIENCE_MAX.max(self.patience_usual);
-        (self.since, self.patience) = (now, (self.patience * 2).min(patience_max));
+        let timeout_max = TIMEOUT_MAX.max(self.usual_timeout);
+        (self.since, self.timeout) = (now, (self.timeout * 2).min(timeout_max));
     }
 
     pub(super) fn since(&self) -> Instant {
         self.since
     }
 
-    pub(super) fn over_at(&self) -> Instant {
-        self.since + self.patience
+    pub(super) fn timeout_at(&self) -> Instant {
+        self.since + self.timeout
     }
 }

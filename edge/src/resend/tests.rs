@@ -10,25 +10,25 @@ const WINDOW: usize = 8;
 const POLICY: Policy = Policy { window: WINDOW, resend_after: RESEND_AFTER };
 const NONE: [u64; 0] = [];
 
-/// A scheduler whose every number goes to a platform, or is lost on its way.
-struct World {
+/// A scheduler whose numbers each either reach a platform or are lost on the way.
+struct Fixture {
     scheduler: ResendScheduler,
     now: Instant,
     stored: BTreeSet<u64>,
     accepted: u64,
 }
 
-impl World {
+impl Fixture {
     fn new(accepted: u64) -> Self {
         let now = Instant::now();
-        let mut world = Self {
+        let mut fixture = Self {
             scheduler: ResendScheduler::new(POLICY, 1, 0, now),
             now,
             stored: BTreeSet::new(),
             accepted: 0,
         };
-        world.accept(accepted);
-        world
+        fixture.accept(accepted);
+        fixture
     }
 
     fn accept(&mut self, more: u64) {
@@ -36,7 +36,7 @@ impl World {
         self.scheduler.accept(self.accepted);
     }
 
-    /// Sends what is to be sent now; the broker acknowledges all of it. Returns the numbers.
+    /// Sends the numbers that are due now, all of which the broker acknowledges, and returns them.
     fn send(&mut self) -> Vec<u64> {
         let mut sent = Vec::new();
         while let Some((first, last)) = self.scheduler.take(self.now, 3) {
@@ -51,7 +51,7 @@ impl World {
             "one is sent twice at once: {sent:?}"
         );
         assert!(
-            self.scheduler.waiting.len() <= WINDOW + usize::from(self.scheduler.echo.is_some()),
+            self.scheduler.waiting.len() <= WINDOW + usize::from(self.scheduler.received_probe.is_some()),
             "window"
         );
         sent
@@ -61,11 +61,11 @@ impl World {
         self.stored.extend(numbers);
     }
 
-    fn pass(&mut self, seconds: u64) {
+    fn advance(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);
     }
 
-    /// What the platform tells: with `asks` also what it misses.
+    /// The platform's receipt; if `asks`, it also names the missing numbers.
     fn receipt(&self, asks: bool) -> Receipt {
         let stored_through = (1..).find(|number| !self.stored.contains(number)).expect("there is an end") - 1;
         let highest = self.stored.last().copied().unwrap_or(0);
@@ -81,290 +81,293 @@ impl World {
         Receipt { version: VERSION, client_id, source, epoch: 1, stored_through, stored, missing, seen }
     }
 
-    fn hear(&mut self, asks: bool) {
+    fn apply_receipt(&mut self, asks: bool) {
         let receipt = self.receipt(asks);
-        assert_eq!(self.scheduler.receipt(&receipt, self.now), None);
+        assert_eq!(self.scheduler.apply_receipt(&receipt, self.now), None);
     }
 }
 
 #[test]
 fn numbers_are_sent_in_order_within_the_window_and_the_brokers_acknowledgement_confirms_nothing() {
-    let mut world = World::new(20);
-    assert_eq!(world.send(), (1..=8).collect::<Vec<_>>());
-    assert_eq!((world.send(), world.scheduler.received_through()), (vec![], 0));
-    world.store([1, 2, 5]);
-    world.hear(false);
-    assert_eq!((world.send(), world.scheduler.received_through()), (vec![9, 10, 11], 2));
+    let mut fixture = Fixture::new(20);
+    assert_eq!(fixture.send(), (1..=8).collect::<Vec<_>>());
+    assert_eq!((fixture.send(), fixture.scheduler.received_through()), (vec![], 0));
+    fixture.store([1, 2, 5]);
+    fixture.apply_receipt(false);
+    assert_eq!((fixture.send(), fixture.scheduler.received_through()), (vec![9, 10, 11], 2));
 }
 
 #[test]
-fn of_a_lost_tail_the_last_is_sent_again_and_the_rest_when_it_is_asked_for() {
-    let mut world = World::new(4);
-    world.send();
-    world.store([1]);
-    world.hear(true);
-    world.pass(9);
-    assert_eq!(world.send(), NONE);
-    world.pass(1);
-    assert_eq!(world.send(), [4]);
-    world.store([4]);
-    world.hear(true);
-    assert_eq!(world.send(), [2, 3]);
+fn the_last_of_a_lost_tail_is_sent_again_and_the_others_when_they_are_asked_for() {
+    let mut fixture = Fixture::new(4);
+    fixture.send();
+    fixture.store([1]);
+    fixture.apply_receipt(true);
+    fixture.advance(9);
+    assert_eq!(fixture.send(), NONE);
+    fixture.advance(1);
+    assert_eq!(fixture.send(), [4]);
+    fixture.store([4]);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), [2, 3]);
 }
 
 #[test]
-fn what_is_asked_for_is_sent_at_once_but_not_again_before_it_can_have_arrived() {
-    let mut world = World::new(8);
-    world.send();
-    world.store([1, 2, 5, 8]);
-    world.pass(2);
-    world.hear(true);
-    assert_eq!(world.send(), [3, 4, 6, 7]);
-    world.pass(9);
-    world.store([3]);
-    world.hear(true);
-    assert_eq!(world.send(), NONE);
-    world.pass(1);
-    assert_eq!(world.send(), [4, 6, 7], "it was asked for, and need not be asked for once more");
+fn a_requested_number_is_sent_at_once_but_not_again_before_it_can_have_arrived() {
+    let mut fixture = Fixture::new(8);
+    fixture.send();
+    fixture.store([1, 2, 5, 8]);
+    fixture.advance(2);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), [3, 4, 6, 7]);
+    fixture.advance(9);
+    fixture.store([3]);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), NONE);
+    fixture.advance(1);
+    assert_eq!(fixture.send(), [4, 6, 7], "it was asked for, and need not be asked for once more");
 }
 
 #[test]
-fn while_nothing_is_heard_the_last_number_alone_is_sent_ever_more_seldom() {
-    let mut world = World::new(8);
-    world.send();
+fn during_a_silence_only_the_last_number_is_sent_at_growing_intervals() {
+    let mut fixture = Fixture::new(8);
+    fixture.send();
     let mut sent = Vec::new();
     for _ in 0..160 {
-        world.pass(1);
-        sent.extend(world.send());
+        fixture.advance(1);
+        sent.extend(fixture.send());
     }
     assert_eq!(sent, [8, 8, 8, 8], "after 10, 30, 70 and 150 s");
-    world.store([8]);
-    world.hear(true);
-    assert_eq!(world.send(), (1..=7).collect::<Vec<_>>(), "all that is asked for");
+    fixture.store([8]);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), (1..=7).collect::<Vec<_>>(), "all that is asked for");
 }
 
 #[test]
-fn a_platform_that_works_through_a_backlog_is_sent_nothing_again() {
-    let mut world = World::new(8);
-    world.send();
+fn nothing_is_resent_to_a_platform_that_works_through_a_backlog() {
+    let mut fixture = Fixture::new(8);
+    fixture.send();
     for number in 1..=6 {
-        world.pass(9);
-        world.store([number]);
-        world.hear(true);
-        assert_eq!(world.send(), NONE, "after {number}");
-        world.hear(true);
+        fixture.advance(9);
+        fixture.store([number]);
+        fixture.apply_receipt(true);
+        assert_eq!(fixture.send(), NONE, "after {number}");
+        fixture.apply_receipt(true);
     }
-    world.pass(10);
-    assert_eq!(world.send(), [8], "a silence");
+    fixture.advance(10);
+    assert_eq!(fixture.send(), [8], "a silence");
 }
 
 #[test]
-fn a_probe_is_none_of_what_is_missing() {
-    let mut world = World::new(8);
-    world.send();
-    world.store([1, 6, 8]);
-    world.hear(false);
+fn a_probe_is_never_one_of_the_missing_numbers() {
+    let mut fixture = Fixture::new(8);
+    fixture.send();
+    fixture.store([1, 6, 8]);
+    fixture.apply_receipt(false);
     for after in [10, 20, 40] {
-        world.pass(after);
-        assert_eq!(world.send(), [8], "it would count as come by itself, and nobody would ask for the rest");
-        world.hear(false);
+        fixture.advance(after);
+        assert_eq!(
+            fixture.send(),
+            [8],
+            "it would count as come by itself, and nobody would ask for the rest"
+        );
+        fixture.apply_receipt(false);
     }
-    world.hear(true);
-    assert_eq!(world.send(), [2, 3, 4, 5, 7]);
-    world.store(2..=7);
-    world.hear(true);
-    world.pass(100);
-    assert_eq!(world.send(), NONE);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), [2, 3, 4, 5, 7]);
+    fixture.store(2..=7);
+    fixture.apply_receipt(true);
+    fixture.advance(100);
+    assert_eq!(fixture.send(), NONE);
 }
 
 #[test]
-fn receipts_that_say_nothing_new_bring_nothing_about() {
-    let mut world = World::new(8);
-    world.send();
-    world.store([1]);
+fn receipts_without_anything_new_have_no_effect() {
+    let mut fixture = Fixture::new(8);
+    fixture.send();
+    fixture.store([1]);
     let mut sent = Vec::new();
     for _ in 0..100 {
-        world.pass(1);
-        world.hear(true);
-        sent.extend(world.send());
+        fixture.advance(1);
+        fixture.apply_receipt(true);
+        sent.extend(fixture.send());
     }
     assert_eq!(sent, [8, 8, 8], "silence is silence, however many receipts come");
 }
 
 #[test]
-fn a_new_connection_asks_soon_how_far_the_platform_is() {
-    let mut world = World::new(8);
-    world.send();
-    world.pass(3);
-    world.scheduler.connected(world.now);
-    assert_eq!(world.send(), NONE);
-    world.pass(1);
-    assert_eq!(world.send(), [8]);
-    world.pass(2);
-    assert_eq!(world.send(), [8], "perhaps nobody was there to hear it");
-    world.store([8]);
-    world.hear(true);
-    assert_eq!(world.send(), (1..=7).collect::<Vec<_>>());
+fn the_platform_is_asked_for_its_progress_soon_after_a_new_connection() {
+    let mut fixture = Fixture::new(8);
+    fixture.send();
+    fixture.advance(3);
+    fixture.scheduler.connected(fixture.now);
+    assert_eq!(fixture.send(), NONE);
+    fixture.advance(1);
+    assert_eq!(fixture.send(), [8]);
+    fixture.advance(2);
+    assert_eq!(fixture.send(), [8], "perhaps nobody was there to hear it");
+    fixture.store([8]);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), (1..=7).collect::<Vec<_>>());
 }
 
 #[test]
-fn what_is_asked_for_again_and_again_is_sent_as_a_share_of_what_is_received() {
-    let mut world = World::new(8);
-    world.send();
-    world.store([8]);
+fn repeated_requests_are_answered_in_proportion_to_what_is_received() {
+    let mut fixture = Fixture::new(8);
+    fixture.send();
+    fixture.store([8]);
     let mut sent = 0;
     for _ in 0..100 {
-        world.pass(20);
-        world.hear(true);
-        sent += world.send().len();
+        fixture.advance(20);
+        fixture.apply_receipt(true);
+        sent += fixture.send().len();
     }
     assert!((WINDOW..WINDOW + 30).contains(&sent), "a window and what ever rarer silences allow, not {sent}");
-    world.store(1..=6);
-    world.hear(true);
-    world.accept(2);
-    world.pass(20);
-    world.hear(true);
-    assert!(world.send().contains(&7), "what is received allows more");
+    fixture.store(1..=6);
+    fixture.apply_receipt(true);
+    fixture.accept(2);
+    fixture.advance(20);
+    fixture.apply_receipt(true);
+    assert!(fixture.send().contains(&7), "what is received allows more");
 }
 
 #[test]
-fn what_was_confirmed_and_is_asked_for_is_sent_once_more() {
-    let mut world = World::new(8);
-    world.send();
-    world.store(1..=8);
-    world.hear(true);
-    assert_eq!(world.scheduler.received_through(), 8);
-    let all = std::mem::replace(&mut world.stored, BTreeSet::from([1, 7]));
-    world.hear(true);
-    assert_eq!(world.send(), NONE, "perhaps an older receipt that comes late");
-    world.stored = all;
-    world.hear(true);
-    world.pass(60);
-    assert_eq!(world.send(), NONE);
+fn a_confirmed_number_that_is_requested_is_sent_again() {
+    let mut fixture = Fixture::new(8);
+    fixture.send();
+    fixture.store(1..=8);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.scheduler.received_through(), 8);
+    let all = std::mem::replace(&mut fixture.stored, BTreeSet::from([1, 7]));
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), NONE, "perhaps an older receipt that comes late");
+    fixture.stored = all;
+    fixture.apply_receipt(true);
+    fixture.advance(60);
+    assert_eq!(fixture.send(), NONE);
 
-    world.stored = BTreeSet::from([1, 7]);
-    world.hear(true);
-    world.pass(2);
+    fixture.stored = BTreeSet::from([1, 7]);
+    fixture.apply_receipt(true);
+    fixture.advance(2);
     assert_eq!(
-        world.send(),
+        fixture.send(),
         [2, 3, 4, 5, 6],
         "8 is found by nobody: the platform does not know that there was one"
     );
-    world.hear(true);
-    assert_eq!(world.send(), NONE);
-    world.store(2..=6);
-    world.hear(true);
-    world.pass(60);
-    assert_eq!(world.send(), NONE);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), NONE);
+    fixture.store(2..=6);
+    fixture.apply_receipt(true);
+    fixture.advance(60);
+    assert_eq!(fixture.send(), NONE);
 }
 
 #[test]
-fn numbers_that_were_never_sent_are_not_believed_to_be_received() {
-    let mut world = World::new(0);
-    world.accept(20);
-    assert_eq!(world.send(), (1..=8).collect::<Vec<_>>());
-    world.store(1..=10);
-    world.store([15, 1_000_000]);
-    let told = world.scheduler.receipt(&world.receipt(true), world.now);
-    assert_eq!((told, world.scheduler.received_through()), (Some(1_000_000), 8));
+fn numbers_that_were_never_sent_do_not_count_as_received() {
+    let mut fixture = Fixture::new(0);
+    fixture.accept(20);
+    assert_eq!(fixture.send(), (1..=8).collect::<Vec<_>>());
+    fixture.store(1..=10);
+    fixture.store([15, 1_000_000]);
+    let never_sent = fixture.scheduler.apply_receipt(&fixture.receipt(true), fixture.now);
+    assert_eq!((never_sent, fixture.scheduler.received_through()), (Some(1_000_000), 8));
     assert_eq!(
-        world.send(),
+        fixture.send(),
         (9..=16).collect::<Vec<_>>(),
         "in their turn, though somebody has taken their numbers"
     );
 }
 
 #[test]
-fn a_run_that_was_not_acknowledged_is_sent_before_what_is_new() {
-    let mut world = World::new(6);
-    assert_eq!(world.scheduler.take(world.now, 3), Some((1, 3)));
+fn a_run_that_was_not_acknowledged_is_sent_before_new_numbers() {
+    let mut fixture = Fixture::new(6);
+    assert_eq!(fixture.scheduler.take(fixture.now, 3), Some((1, 3)));
     for number in [3, 1, 2] {
-        world.scheduler.failed(number);
+        fixture.scheduler.failed(number);
     }
-    assert_eq!(world.send(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(fixture.send(), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
-fn after_a_start_what_may_have_been_sent_is_asked_about_and_what_cannot_have_been_is_sent() {
-    let mut world = World::new(0);
-    // Five are received, as far as the outbox knows; an earlier process may have sent 6 to 13.
-    (world.scheduler, world.accepted) = (ResendScheduler::new(POLICY, 6, 30, world.now), 30);
-    world.store(1..=6);
-    world.scheduler.connected(world.now);
-    assert_eq!(world.send(), NONE);
-    world.pass(1);
-    assert_eq!(world.send(), [13]);
-    world.store([13]);
-    // It has seen 13, so 21 was its highest, if there was no other receipt.
-    world.hear(false);
-    assert_eq!(world.send(), NONE, "14 and 15 may have been sent too");
-    world.pass(2);
-    world.hear(true);
-    assert_eq!(world.send(), (7..=12).collect::<Vec<_>>());
-    world.store(7..=21);
-    world.hear(true);
-    assert_eq!(world.send(), (22..=29).collect::<Vec<_>>());
+fn after_a_start_numbers_that_may_have_been_sent_are_probed_and_all_others_are_sent() {
+    let mut fixture = Fixture::new(0);
+    // The outbox knows that five are received; an earlier process may have sent 6 to 13.
+    (fixture.scheduler, fixture.accepted) = (ResendScheduler::new(POLICY, 6, 30, fixture.now), 30);
+    fixture.store(1..=6);
+    fixture.scheduler.connected(fixture.now);
+    assert_eq!(fixture.send(), NONE);
+    fixture.advance(1);
+    assert_eq!(fixture.send(), [13]);
+    fixture.store([13]);
+    // The platform has seen 13, so at most 21 was sent, unless there was a later receipt.
+    fixture.apply_receipt(false);
+    assert_eq!(fixture.send(), NONE, "14 and 15 may have been sent too");
+    fixture.advance(2);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), (7..=12).collect::<Vec<_>>());
+    fixture.store(7..=21);
+    fixture.apply_receipt(true);
+    assert_eq!(fixture.send(), (22..=29).collect::<Vec<_>>());
 }
 
 #[derive(Clone, Debug)]
 struct Step {
     accept: u64,
     seconds: u64,
-    /// Which of the messages sent now are lost, by their order.
+    /// Which of the messages sent in this step are lost: bit n stands for those at position n modulo 8.
     lost: u8,
-    hear: bool,
+    receipt: bool,
     asks: bool,
     connected: bool,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let bools = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.1));
-    (0u64..6, 0u64..25, any::<u8>(), bools).prop_map(|(accept, seconds, lost, (hear, asks, connected))| {
-        Step { accept, seconds, lost, hear, asks, connected }
+    (0u64..6, 0u64..25, any::<u8>(), bools).prop_map(|(accept, seconds, lost, (receipt, asks, connected))| {
+        Step { accept, seconds, lost, receipt, asks, connected }
     })
 }
 
-/// Goes through the steps; with a new connection nothing is lost any more, all is received within 30 s, and then nothing
-/// more is sent.
+/// Runs the steps. Then, on a new connection without losses, all is received within 30 s, and nothing is sent after that.
 fn recover_soon_after(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let mut world = World::new(0);
-    for Step { accept, seconds, lost, hear, asks, connected } in steps {
-        world.accept(accept);
-        world.pass(seconds);
+    let mut fixture = Fixture::new(0);
+    for Step { accept, seconds, lost, receipt, asks, connected } in steps {
+        fixture.accept(accept);
+        fixture.advance(seconds);
         if connected {
-            world.scheduler.connected(world.now);
+            fixture.scheduler.connected(fixture.now);
         }
-        let sent = world.send();
+        let sent = fixture.send();
         let arrived = sent.into_iter().enumerate().filter(|(index, _)| lost >> (index % 8) & 1 == 0);
-        world.store(arrived.map(|(_, number)| number).collect::<Vec<_>>());
-        if hear {
-            world.hear(asks);
+        fixture.store(arrived.map(|(_, number)| number).collect::<Vec<_>>());
+        if receipt {
+            fixture.apply_receipt(asks);
         }
-        prop_assert!(world.scheduler.received_through() <= world.accepted);
+        prop_assert!(fixture.scheduler.received_through() <= fixture.accepted);
     }
-    world.scheduler.connected(world.now);
+    fixture.scheduler.connected(fixture.now);
     let mut seconds = 0;
-    while world.scheduler.received_through() < world.accepted {
-        prop_assert!(seconds <= 30, "{:?}", world.scheduler);
-        world.pass(1);
+    while fixture.scheduler.received_through() < fixture.accepted {
+        prop_assert!(seconds <= 30, "{:?}", fixture.scheduler);
+        fixture.advance(1);
         seconds += 1;
-        // The platform answers each message, new or not, and asks for what it misses.
+        // The platform answers each message, new or repeated, and asks for the numbers that it misses.
         loop {
-            let sent = world.send();
+            let sent = fixture.send();
             if sent.is_empty() {
                 break;
             }
-            world.store(sent);
-            world.hear(true);
+            fixture.store(sent);
+            fixture.apply_receipt(true);
         }
     }
-    world.pass(1_000);
-    prop_assert_eq!(world.send(), NONE);
+    fixture.advance(1_000);
+    prop_assert_eq!(fixture.send(), NONE);
     Ok(())
 }
 
 proptest! {
-    /// Whatever is lost on the way there and back.
+    /// Whatever messages and receipts are lost.
     #[test]
     fn everything_is_received_soon_after_losses_end(steps in prop::collection::vec(step(), 0..40)) {
         recover_soon_after(steps)?;
@@ -372,16 +375,16 @@ proptest! {
 }
 
 #[test]
-fn the_last_number_does_not_wait_twice_as_long_again_when_those_before_it_are_asked_for() {
-    let step = |accept, seconds, lost, hears| Step {
+fn requests_for_earlier_numbers_do_not_double_the_wait_of_the_last_one() {
+    let step = |accept, seconds, lost, receives| Step {
         accept,
         seconds,
         lost,
-        hear: hears,
-        asks: hears,
+        receipt: receives,
+        asks: receives,
         connected: false,
     };
-    // 8 is lost twice, and nobody knows that there is one.
+    // 8 is lost twice, and the platform does not know that it exists.
     let steps = [
         step(1, 0, 0, false),
         step(4, 0, 7, false),

@@ -1,4 +1,4 @@
-//! An edge, a real mosquitto, and a platform that stores in memory and can be told to misbehave.
+//! An edge, a real mosquitto, and a platform that stores in memory and can be made to misbehave.
 
 #![allow(clippy::disallowed_methods, reason = "tests look at files as operators do")]
 

@@ -1,4 +1,4 @@
-//! The outbox between producer and broker.
+//! The outbox between the producer and the broker.
 
 use std::pin::pin;
 
@@ -6,19 +6,18 @@ use bytes::Bytes;
 use mysimbdp_edge::{Edge, EdgeError, Message, Position};
 use mysimbdp_testbed::{free_port, until, until_async};
 
-use crate::platform::{Platform, SOON, forgetful, payload, send, settings};
+use crate::platform::{SOON, TestPlatform, broker_without_persistence, payload, send, settings};
 
-/// Full = the producer waits; nothing is dropped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_outbox_makes_the_producer_wait_and_drops_nothing() {
-    let mut broker = forgetful();
+    let mut broker = broker_without_persistence();
     broker.stop();
     let outbox = tempfile::tempdir().expect("temporary directory");
     let mut settings = settings(&broker.url(), outbox.path());
     (settings.capacity_bytes, settings.message_bytes_max) = (16 << 10, 1 << 10);
     let edge = Edge::open(settings).await.expect("an edge");
     let producer = send(&edge, 1, 2_000);
-    let broker_comes = async {
+    let broker_starts = async {
         until_async(SOON, "the outbox is full", async || edge.status().full).await;
         let on_disk: u64 = std::fs::read_dir(outbox.path())
             .expect("outbox directory")
@@ -27,25 +26,26 @@ async fn a_full_outbox_makes_the_producer_wait_and_drops_nothing() {
         assert!(on_disk <= 17 << 10, "{on_disk} bytes");
         assert!(edge.accepted() < 300, "{}", edge.accepted());
         broker.restart();
-        Platform::start(&broker.url()).await
+        TestPlatform::start(&broker.url()).await
     };
-    let ((), platform) = tokio::join!(producer, broker_comes);
+    let ((), platform) = tokio::join!(producer, broker_starts);
     edge.flush(SOON).await.expect("all is received");
     platform.assert_stored(2_000);
     edge.close().await;
 }
 
-/// No other message has to come for what is accepted before the task that publishes has run for the first time.
+/// A message that is accepted before the publisher's task has run for the first time is published without waiting for another
+/// message.
 #[tokio::test]
-async fn what_is_accepted_while_it_starts_is_published() {
-    let broker = forgetful();
-    let platform = Platform::start(&broker.url()).await;
+async fn a_message_that_is_accepted_during_the_start_is_published() {
+    let broker = broker_without_persistence();
+    let platform = TestPlatform::start(&broker.url()).await;
     let outbox = tempfile::tempdir().expect("temporary directory");
     let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
     {
         let mut accepted = pin!(edge.send(payload(1)));
         assert!(futures::poll!(accepted.as_mut()).is_pending());
-        // No task runs meanwhile: the runtime has this thread only.
+        // No task runs meanwhile, because the runtime has only this thread.
         until(SOON, "it is on disk", || edge.accepted() == 1);
         assert_eq!(accepted.await.expect("accepted"), 1);
     }
@@ -54,11 +54,11 @@ async fn what_is_accepted_while_it_starts_is_published() {
     edge.close().await;
 }
 
-/// What was accepted before the end goes out after the next start, under the same numbers, and the producer goes on
-/// where it was.
+/// Messages that were accepted before the end are published after the next start, under the same numbers, and the producer
+/// continues from its position.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_goes_on_with_numbers_position_and_epoch() {
-    let mut broker = forgetful();
+async fn a_restart_continues_numbers_position_and_epoch() {
+    let mut broker = broker_without_persistence();
     broker.stop();
     let outbox = tempfile::tempdir().expect("temporary directory");
     let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
@@ -71,7 +71,7 @@ async fn a_restart_goes_on_with_numbers_position_and_epoch() {
     }
     edge.close().await;
     broker.restart();
-    let platform = Platform::start(&broker.url()).await;
+    let platform = TestPlatform::start(&broker.url()).await;
     let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
     assert_eq!((edge.epoch(), edge.accepted(), edge.position().as_bytes()), (epoch, 20, &b"hour 20"[..]));
     assert_eq!(edge.send(payload(21)).await.expect("accepted"), 21);
@@ -81,19 +81,19 @@ async fn a_restart_goes_on_with_numbers_position_and_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_edge_does_not_take_is_named() {
+async fn an_edge_names_what_it_refuses() {
     let outbox = tempfile::tempdir().expect("temporary directory");
     let url = format!("mqtt://127.0.0.1:{}", free_port());
-    let mut given = settings(&url, outbox.path());
-    given.message_bytes_max = 10;
-    let edge = Edge::open(given.clone()).await.expect("an edge");
+    let mut valid = settings(&url, outbox.path());
+    valid.message_bytes_max = 10;
+    let edge = Edge::open(valid.clone()).await.expect("an edge");
     let error = edge.send(vec![b'x'; 11]).await.expect_err("too large");
     assert!(matches!(error, EdgeError::TooLarge { bytes: 11, bytes_max: 10 }), "{error}");
     let batch = vec![Message::from(Bytes::from_static(b"{}")), Message::from(Bytes::from(vec![b'x'; 11]))];
     edge.send_batch(batch).await.expect_err("too large");
     assert_eq!(edge.accepted(), 0, "nothing of a batch with a message that is too large");
 
-    let second = Edge::open(given.clone()).await.expect_err("locked");
+    let second = Edge::open(valid.clone()).await.expect_err("locked");
     assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
     let error = edge.flush(std::time::Duration::ZERO).await;
     assert!(error.is_ok(), "nothing is waited for: {error:?}");
@@ -108,9 +108,9 @@ async fn what_an_edge_does_not_take_is_named() {
         (|settings| settings.message_bytes_max = 0, "message_bytes_max"),
         (|settings| settings.window_messages = 0, "window_messages"),
         (|settings| settings.resend_after = std::time::Duration::ZERO, "resend_after"),
-        (|settings| settings.broker = mysimbdp_edge::Broker::At("http://h".to_owned()), "http://h"),
+        (|settings| settings.broker = mysimbdp_edge::Broker::Url("http://h".to_owned()), "http://h"),
     ] {
-        let mut settings = given.clone();
+        let mut settings = valid.clone();
         change(&mut settings);
         let error = Edge::open(settings).await.expect_err(name).to_string();
         assert!(error.contains(name), "{error}");

@@ -1,4 +1,4 @@
-//! The platform as an edge sees it: it takes numbered messages and answers with retained receipts.
+//! The platform as an edge sees it: it receives numbered messages and answers with retained receipts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,22 +16,22 @@ use tokio::sync::mpsc::Receiver;
 
 pub use mysimbdp_testbed::SOON;
 
-/// A broker that forgets everything when it ends.
-pub fn forgetful() -> Mosquitto {
+/// A broker that loses all its state when it ends.
+pub fn broker_without_persistence() -> Mosquitto {
     Mosquitto::with("persistence false")
 }
 
-/// Settings of the one source that these tests have; what is not received is sent again after a second.
+/// The settings of the one source of these tests. The platform is asked for its progress after a second.
 pub fn settings(url: &str, outbox: &Path) -> Settings {
     let (client, source) = ("client1".parse().expect("client id"), "sensor-1".parse().expect("source name"));
     Settings {
         resend_after: Duration::from_secs(1),
         keep_alive: Duration::from_secs(5),
-        ..Settings::new(client, source, outbox, Broker::At(url.to_owned()))
+        ..Settings::new(client, source, outbox, Broker::Url(url.to_owned()))
     }
 }
 
-/// Message number `number`.
+/// The payload of message `number`.
 pub fn payload(number: u64) -> String {
     format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(number as usize % 100))
 }
@@ -45,19 +45,19 @@ fn bytes(number: u64) -> bytes::Bytes {
     payload(number).into()
 }
 
-/// What is stored, and what is done with what comes.
+/// The stored messages, and the faults of the platform.
 #[derive(Debug, Default)]
 pub struct State {
     epoch: Option<u64>,
     pub stored: BTreeMap<u64, Vec<u8>>,
-    pub gone: Ranges,
-    /// How many messages have come, repeats too.
+    pub lost: Ranges,
+    /// How many messages have arrived, including repeats.
     pub deliveries: u64,
-    /// Nothing is stored.
-    pub deaf: bool,
-    /// No receipts.
-    pub mute: bool,
-    /// These are not stored when they come for the first time.
+    /// Messages are neither stored nor confirmed.
+    pub ignores_messages: bool,
+    /// No receipts are published.
+    pub withholds_receipts: bool,
+    /// These numbers are not stored when they arrive for the first time.
     pub lose_once: BTreeSet<u64>,
 }
 
@@ -66,20 +66,20 @@ impl State {
         self.stored.keys().copied().collect()
     }
 
-    fn take(&mut self, message: &Incoming) {
-        let property = |wanted| {
+    fn receive(&mut self, message: &Incoming) {
+        let property = |requested| {
             let mut properties = message.user_properties.iter();
-            properties.find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+            properties.find(|(name, _)| name == requested).map(|(_, value)| value.clone())
         };
         self.deliveries += 1;
-        if self.deaf {
+        if self.ignores_messages {
             return;
         }
         if let Some(range) = property(source::GONE) {
             let (first, last) = range.split_once('-').expect("first-last");
             let number = |text: &str| text.parse().expect("a number");
             assert!(message.payload.is_empty());
-            self.gone.insert(number(first), number(last));
+            self.lost.insert(number(first), number(last));
             return;
         }
         let texts = [source::SOURCE, source::EPOCH, source::SEQUENCE].map(property);
@@ -93,9 +93,9 @@ impl State {
     }
 
     fn receipt(&self) -> Option<Receipt> {
-        let epoch = self.epoch.filter(|_| !self.mute && !self.deaf)?;
+        let epoch = self.epoch.filter(|_| !self.withholds_receipts && !self.ignores_messages)?;
         let mut received: Ranges = self.stored.keys().map(|number| (*number, *number)).collect();
-        received.extend(&self.gone);
+        received.extend(&self.lost);
         let highest = received.last().map_or(0, |(_, last)| last);
         let stored_through = received.first().filter(|(first, _)| *first == 1).map_or(0, |(_, last)| last);
         Some(Receipt {
@@ -115,20 +115,20 @@ impl State {
     }
 }
 
-/// It ends when it is dropped.
-pub struct Platform {
+/// A running platform, which ends when it is dropped.
+pub struct TestPlatform {
     state: Arc<Mutex<State>>,
     link: BrokerLink,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Platform {
+impl Drop for TestPlatform {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Platform {
+impl TestPlatform {
     pub async fn start(url: &str) -> Self {
         let topics = Topics::new("mysimbdp");
         let client = "client1".parse().expect("client id");
@@ -150,7 +150,7 @@ impl Platform {
         self.state.lock().expect("the platform has not panicked")
     }
 
-    /// Waits until it has its connection back.
+    /// Waits until it is connected again.
     pub async fn reconnected(&self) {
         self.link.wait_connected(SOON).await.expect("connected again");
     }
@@ -159,7 +159,7 @@ impl Platform {
         until_async(SOON, what, async || condition(&self.state())).await;
     }
 
-    /// Everything through `last` is stored, each with its own content.
+    /// Asserts that all messages through `last` are stored with the right content, and nothing else.
     pub fn assert_stored(&self, last: u64) {
         let state = self.state();
         assert_eq!(state.numbers(), (1..=last).collect::<Vec<_>>());
@@ -173,13 +173,13 @@ async fn run(state: Arc<Mutex<State>>, link: BrokerLink, mut events: Receiver<Li
     while let Some(event) = events.recv().await {
         let mut event = Some(event);
         while let Some(LinkEvent::Message(message)) = event {
-            state.lock().expect("no test panics with it").take(&message);
+            state.lock().expect("no test panics with it").receive(&message);
             event = events.try_recv().ok();
         }
         let receipt = state.lock().expect("no test panics with it").receipt();
         if let Some(receipt) = receipt {
             let payload = serde_json::to_vec(&receipt).expect("JSON");
-            // Without a connection it is lost, as some are.
+            // Without a connection the receipt is lost, which an edge must tolerate.
             let _ = link.publish(Publish { retain: true, ..Publish::new(&*topic, payload) }).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The power is cut under an edge that follows a log which nobody syncs.
+//! Power cuts while an edge follows a log that its writer does not sync.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -13,30 +13,30 @@ use mysimbdp_edge::input::Input;
 use mysimbdp_testbed::{Disk, FileSystem, Mosquitto, until_async};
 use tokio::runtime::Runtime;
 
-use crate::platform::{Platform, settings};
+use crate::platform::{TestPlatform, settings};
 
 const CUTS: usize = 20;
-/// So many are written under a cut at most.
+/// How many lines are written at most until a cut.
 const LINES_MAX: u64 = 400;
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(120);
 
 #[test]
-fn heavy_power_cuts_under_a_followed_log_lose_and_double_nothing_on_ext4() {
-    power_cuts_lose_and_double_nothing(FileSystem::Ext4);
+fn heavy_power_cuts_under_a_followed_log_lose_and_duplicate_nothing_on_ext4() {
+    power_cuts_lose_and_duplicate_nothing(FileSystem::Ext4);
 }
 
 #[test]
-fn heavy_power_cuts_under_a_followed_log_lose_and_double_nothing_on_xfs() {
-    power_cuts_lose_and_double_nothing(FileSystem::Xfs);
+fn heavy_power_cuts_under_a_followed_log_lose_and_duplicate_nothing_on_xfs() {
+    power_cuts_lose_and_duplicate_nothing(FileSystem::Xfs);
 }
 
-/// In the end each line of the log is stored once, and nothing else is: neither what its writer lost, nor twice what it has.
-fn power_cuts_lose_and_double_nothing(file_system: FileSystem) {
+/// In the end each line of the log is stored exactly once, and nothing else is stored, such as lines that the writer has lost.
+fn power_cuts_lose_and_duplicate_nothing(file_system: FileSystem) {
     let Some(mut disk) = Disk::new_or_skip(file_system) else { return };
-    // After the disk is mounted: its threads see it, and so does whatever they start.
+    // Started after the disk is mounted, so that its threads and their children see the mount.
     let runtime = Runtime::new().expect("a runtime");
     let broker = Mosquitto::start();
-    let platform = runtime.block_on(Platform::start(&broker.url()));
+    let platform = runtime.block_on(TestPlatform::start(&broker.url()));
     let settings = settings(&broker.url(), &disk.path().join("outbox"));
     let mut log = Log::new(disk.path().join("logs"));
     let mut taken = 0;
@@ -48,7 +48,7 @@ fn power_cuts_lose_and_double_nothing(file_system: FileSystem) {
                 () = &mut following => unreachable!("it has no end"),
                 () = load(&platform, &mut log, cut) => {}
             }
-            // The log's writer, the follower's syncs and the outbox are at work, each on a thread of its own.
+            // The log's writer, the follower's syncs and the outbox each run on a thread of their own.
             let writing = log.append_until_cut(cut);
             let more = platform.state().stored.len() + cut * 13 % 60;
             tokio::select! {
@@ -94,8 +94,8 @@ async fn follow(edge: &Edge, path: PathBuf) {
     }
 }
 
-/// Another number of lines each time, put aside or not, synced or not, and caught up with or not.
-async fn load(platform: &Platform, log: &mut Log, cut: usize) {
+/// Writes a different number of lines each time; rotates the log, syncs it, and waits for the platform to catch up, or not.
+async fn load(platform: &TestPlatform, log: &mut Log, cut: usize) {
     caught_up(platform, log).await;
     for burst in 0..=cut % 3 {
         log.append(cut, 1 + (cut as u64 * 37 + burst as u64 * 11) % 150);
@@ -104,18 +104,18 @@ async fn load(platform: &Platform, log: &mut Log, cut: usize) {
         }
         match burst {
             0 if cut.is_multiple_of(3) => {}
-            // No further than this: what is put aside before the one before it is read would not be seen.
-            1 => log.put_aside(cut),
+            // Only once per load: if the log is rotated again before the previous file is read, the follower misses that file.
+            1 => log.rotate(cut),
             _ => caught_up(platform, log).await,
         }
     }
 }
 
-async fn stored(platform: &Platform, lines: usize) {
+async fn stored(platform: &TestPlatform, lines: usize) {
     until_async(CAUGHT_UP_WITHIN, "more is stored", async || platform.state().stored.len() >= lines).await;
 }
 
-async fn caught_up(platform: &Platform, log: &Log) {
+async fn caught_up(platform: &TestPlatform, log: &Log) {
     let lines = log.lines();
     let all_are_stored = async || {
         let state = platform.state();
@@ -125,12 +125,12 @@ async fn caught_up(platform: &Platform, log: &Log) {
     until_async(CAUGHT_UP_WITHIN, "every line of the log is stored", all_are_stored).await;
 }
 
-/// A log, as programs write them: appended to, put aside now and then, and synced hardly ever.
+/// A log as programs write it: appended to, rotated now and then, and hardly ever synced.
 struct Log {
     directory: PathBuf,
-    /// Number of the next line.
+    /// The number of the next line.
     next: u64,
-    /// What its writer knows to be on disk.
+    /// The lines that its writer knows to be on disk.
     synced: BTreeSet<String>,
 }
 
@@ -150,7 +150,7 @@ impl Log {
         self.next += lines;
     }
 
-    /// Line by line, on a thread of its own, until that fails; gives how many it has written.
+    /// Appends line by line on a thread of its own until that fails; the thread returns how many lines it has written.
     fn append_until_cut(&self, cut: usize) -> JoinHandle<u64> {
         let (mut file, next) = (self.open(), self.next);
         thread::spawn(move || {
@@ -163,7 +163,7 @@ impl Log {
         OpenOptions::new().create(true).append(true).open(self.path()).expect("the log")
     }
 
-    fn put_aside(&self, cut: usize) {
+    fn rotate(&self, cut: usize) {
         fs::rename(self.path(), self.directory.join(format!("app.log.{cut:02}"))).expect("renamed");
     }
 
@@ -174,8 +174,8 @@ impl Log {
         self.synced = self.lines();
     }
 
-    /// The writer starts again: it takes away the half line at the end, and goes on after the last whole one. Gives how many
-    /// lines are gone.
+    /// Restarts the writer: it removes the partial line at the end, and continues after the last whole one. Returns how many lines
+    /// were lost.
     fn recover(&mut self) -> u64 {
         for path in self.files() {
             let content = fs::read(&path).expect("the log");
@@ -211,7 +211,7 @@ fn line(number: u64, cut: usize) -> String {
     format!("{{\"line\":{number},\"before_cut\":{cut},\"text\":\"{padding}\"}}\n")
 }
 
-/// The number of a line as it was written.
+/// The number of a written line.
 fn number(line: &str) -> u64 {
     let digits = line.strip_prefix("{\"line\":").and_then(|rest| rest.split(',').next());
     digits.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("{line:?} was never written"))

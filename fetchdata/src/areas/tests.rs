@@ -3,8 +3,8 @@ use mysimbdp_testbed::Root;
 use serde_json::json;
 
 use super::*;
-use crate::route::Place;
-use crate::stamp::Stamp;
+use crate::file_identity::FileIdentity;
+use crate::route::Origin;
 
 const SETTLE: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -25,26 +25,26 @@ fn folder(client: &str) -> Area {
     Area::Folder(client.parse().expect("client id"))
 }
 
-fn look(area: &Area, lane: Lane, number: usize) -> Look {
+fn snapshot(area: &Area, lane: Lane, number: usize) -> FileSnapshot {
     let client = area.client().expect("a folder");
-    Look {
+    FileSnapshot {
         path: DropPath::of_client(client, lane).join(number.to_string().as_ref()),
-        place: Place::Client(client.clone()),
+        origin: Origin::Client(client.clone()),
         owner: Owner { client: Some(client.clone()), lane },
         kind: FileKind::File,
-        stamp: Stamp { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed: (5, 0) },
+        identity: FileIdentity { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed: (5, 0) },
         settle: SETTLE,
         sentinel: None,
     }
 }
 
-fn looks(area: &Area, files: usize) -> Vec<Look> {
-    (0..files).map(|number| look(area, Lane::Live, number)).collect()
+fn snapshots(area: &Area, files: usize) -> Vec<FileSnapshot> {
+    (0..files).map(|number| snapshot(area, Lane::Live, number)).collect()
 }
 
-fn found(looks: Vec<Look>) -> Walk {
+fn found(snapshots: Vec<FileSnapshot>) -> Walk {
     let mut walk = Walk::default();
-    walk.looks = looks;
+    walk.snapshots = snapshots;
     walk
 }
 
@@ -60,7 +60,7 @@ fn walked_over(plans: &[Plan]) -> Vec<Area> {
     plans.iter().map(|plan| plan.area.clone()).collect()
 }
 
-/// All areas have been walked over once, and nothing is due.
+/// Areas that have all been walked once, so that nothing is due.
 fn idle(config: &Config, now: Instant) -> Areas {
     let mut areas = Areas::new(config, now);
     loop {
@@ -81,11 +81,11 @@ fn measure(areas: &mut Areas) {
     areas.measured();
 }
 
-/// Two looks at these files, which are ready then.
-fn settled(areas: &mut Areas, area: &Area, files: &[Look], mut now: Instant) -> Instant {
+/// Scans these files twice, so that they are ready.
+fn settled(areas: &mut Areas, area: &Area, files: &[FileSnapshot], mut now: Instant) -> Instant {
     for _ in 0..2 {
         areas.wake(&woken(area), now);
-        now += REST_MIN;
+        now += COOLDOWN_MIN;
         assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(area));
         areas.walked(area, found(files.to_vec()), cost(Duration::ZERO), now);
         now += SETTLE;
@@ -95,28 +95,28 @@ fn settled(areas: &mut Areas, area: &Area, files: &[Look], mut now: Instant) -> 
 }
 
 #[test]
-fn a_walk_without_end_holds_up_no_other_area() {
+fn a_walk_that_never_ends_delays_no_other_area() {
     let (aaron, zoe) = (folder("aaron"), folder("zoe"));
     let mut now = Instant::now();
     let mut areas = idle(&config(&["aaron", "zoe"]), now);
     areas.wake(&woken(&aaron), now);
-    now += REST_MIN;
+    now += COOLDOWN_MIN;
     assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(&aaron), "it never ends");
-    let now = settled(&mut areas, &zoe, &looks(&zoe, 1), now);
+    let now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), now);
     let (area, owner) = areas.turn().expect("the file is ready");
     assert_eq!(area, zoe);
     let ready = areas.next_file(&area, &owner).expect("a file");
-    let taken = areas.take(&area, &ready).expect("as it was");
-    areas.ended(taken, Ended::Gone, now);
+    let file = areas.mark_in_work(&area, &ready).expect("as it was");
+    areas.ended(file, Ended::Removed, now);
     assert_eq!(areas.turn(), None);
 }
 
 #[test]
-fn each_rests_for_itself_and_only_where_something_has_happened_it_is_looked() {
+fn each_area_has_its_own_cooldown_and_only_woken_areas_are_walked() {
     let (aaron, zoe) = (folder("aaron"), folder("zoe"));
     let mut now = Instant::now();
     let mut areas = idle(&config(&["aaron", "zoe"]), now);
-    now += REST_MIN;
+    now += COOLDOWN_MIN;
     areas.wake(&woken(&aaron), now);
     assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(&aaron));
     areas.walked(&aaron, Walk::default(), cost(Duration::from_secs(3)), now);
@@ -126,11 +126,11 @@ fn each_rests_for_itself_and_only_where_something_has_happened_it_is_looked() {
     assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(&zoe));
     areas.walked(&zoe, Walk::default(), cost(MOMENT), now);
     areas.wake(&woken(&zoe), now);
-    assert_eq!(areas.next_walk(), Some(now + REST_MIN));
-    assert_eq!(walked_over(&areas.begin_walks(now + REST_MIN)), [zoe]);
-    let rested = now + Duration::from_secs(12);
-    assert!(areas.begin_walks(rested - MOMENT).is_empty());
-    assert_eq!(walked_over(&areas.begin_walks(rested)), [aaron]);
+    assert_eq!(areas.next_walk(), Some(now + COOLDOWN_MIN));
+    assert_eq!(walked_over(&areas.begin_walks(now + COOLDOWN_MIN)), [zoe]);
+    let cooldown_until = now + Duration::from_secs(12);
+    assert!(areas.begin_walks(cooldown_until - MOMENT).is_empty());
+    assert_eq!(walked_over(&areas.begin_walks(cooldown_until)), [aaron]);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn walks_of_any_number_of_areas_leave_most_of_a_processor_to_others() {
 }
 
 #[test]
-fn the_cheap_ones_are_walked_over_first() {
+fn cheap_areas_are_walked_first() {
     let names: Vec<String> = (0..3 * WALKS_MAX).map(|number| format!("client-{number}")).collect();
     let config = config(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let mut now = Instant::now();
@@ -177,7 +177,7 @@ fn the_cheap_ones_are_walked_over_first() {
             areas.walked(&plan.area, Walk::default(), cost(spent), now);
         }
     }
-    now += REST_MAX;
+    now += COOLDOWN_MAX;
     areas.wake(&Woken::all(), now);
     for _ in 0..2 {
         for plan in areas.begin_walks(now) {
@@ -215,18 +215,18 @@ fn a_file_behind_more_directories_than_its_owners_share_settles() {
 }
 
 #[test]
-fn owners_take_turns_and_who_was_served_last_goes_last() {
+fn owners_take_turns_and_the_last_one_served_goes_last() {
     let (aaron, zoe) = (folder("aaron"), folder("zoe"));
     let now = Instant::now();
     let mut areas = idle(&config(&["aaron", "zoe"]), now);
-    let mut of_aaron = looks(&aaron, 3);
-    of_aaron.push(look(&aaron, Lane::Backfill, 0));
+    let mut of_aaron = snapshots(&aaron, 3);
+    of_aaron.push(snapshot(&aaron, Lane::Backfill, 0));
     let now = settled(&mut areas, &aaron, &of_aaron, now);
-    settled(&mut areas, &zoe, &looks(&zoe, 2), now);
+    settled(&mut areas, &zoe, &snapshots(&zoe, 2), now);
     let mut order = Vec::new();
     while let Some((area, owner)) = areas.turn() {
         let ready = areas.next_file(&area, &owner).expect("it has its turn");
-        areas.take(&area, &ready).expect("as it was");
+        areas.mark_in_work(&area, &ready).expect("as it was");
         order.push((area, owner.lane));
     }
     let live = |area: &Area| (area.clone(), Lane::Live);
@@ -236,104 +236,104 @@ fn owners_take_turns_and_who_was_served_last_goes_last() {
 }
 
 #[test]
-fn files_wait_until_it_is_known_how_much_room_there_is_since() {
+fn files_wait_for_a_measurement_that_began_after_their_walk() {
     let zoe = folder("zoe");
     let mut now = Instant::now();
     let mut areas = idle(&config(&["zoe"]), now);
-    now = settled(&mut areas, &zoe, &looks(&zoe, 1), now);
-    assert!(areas.turn().is_some() && !areas.wants_measuring());
+    now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), now);
+    assert!(areas.turn().is_some() && !areas.needs_measurement());
     areas.begin_measuring();
     areas.wake(&woken(&zoe), now);
     areas.begin_walks(now);
-    areas.walked(&zoe, found(looks(&zoe, 1)), cost(MOMENT), now);
+    areas.walked(&zoe, found(snapshots(&zoe, 1)), cost(MOMENT), now);
     areas.measured();
-    assert!(areas.turn().is_none() && areas.wants_measuring(), "what was begun before does not count");
+    assert!(areas.turn().is_none() && areas.needs_measurement(), "what was begun before does not count");
     measure(&mut areas);
     assert!(areas.turn().is_some());
 }
 
 #[test]
-fn what_found_no_room_is_tried_again_and_nothing_counts_as_tried_before() {
+fn a_refused_file_is_tried_again_and_its_area_counts_as_tried_only_then() {
     let zoe = folder("zoe");
     let mut areas = idle(&config(&["zoe"]), Instant::now());
-    let now = settled(&mut areas, &zoe, &looks(&zoe, 1), Instant::now());
+    let now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), Instant::now());
     assert!(!areas.is_tried(&zoe));
     let (area, owner) = areas.turn().expect("a file");
     areas.next_file(&area, &owner).expect("it");
     areas.refused(&area, now);
     assert!(!areas.is_tried(&zoe) && !areas.all_tried());
-    assert_eq!(areas.next_walk(), Some(now + ROOM_EVERY));
-    areas.begin_walks(now + ROOM_EVERY);
-    areas.walked(&zoe, Walk::default(), cost(MOMENT), now + ROOM_EVERY);
+    assert_eq!(areas.next_walk(), Some(now + CAPACITY_RETRY_EVERY));
+    areas.begin_walks(now + CAPACITY_RETRY_EVERY);
+    areas.walked(&zoe, Walk::default(), cost(MOMENT), now + CAPACITY_RETRY_EVERY);
     assert!(areas.is_tried(&zoe) && areas.all_tried(), "its sender has removed it");
 }
 
 #[test]
-fn what_ends_during_a_walk_is_taken_in_after_it() {
+fn a_file_that_ends_during_a_walk_counts_after_the_walk() {
     let zoe = folder("zoe");
     let mut areas = idle(&config(&["zoe"]), Instant::now());
-    let mut now = settled(&mut areas, &zoe, &looks(&zoe, 1), Instant::now());
+    let mut now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), Instant::now());
     let (area, owner) = areas.turn().expect("a file");
     let ready = areas.next_file(&area, &owner).expect("it");
-    let taken = areas.take(&area, &ready).expect("as it was");
+    let file = areas.mark_in_work(&area, &ready).expect("as it was");
     areas.wake(&woken(&zoe), now);
     areas.begin_walks(now);
-    areas.ended(taken, Ended::Gone, now);
-    areas.walked(&zoe, found(looks(&zoe, 1)), cost(MOMENT), now);
-    now += SETTLE + REST_MIN;
+    areas.ended(file, Ended::Removed, now);
+    areas.walked(&zoe, found(snapshots(&zoe, 1)), cost(MOMENT), now);
+    now += SETTLE + COOLDOWN_MIN;
     areas.wake(&woken(&zoe), now);
     areas.begin_walks(now);
-    areas.walked(&zoe, found(looks(&zoe, 1)), cost(MOMENT), now);
+    areas.walked(&zoe, found(snapshots(&zoe, 1)), cost(MOMENT), now);
     measure(&mut areas);
     assert_eq!(areas.turn(), None, "a new file of its name settles like any other");
 }
 
 #[test]
-fn what_is_in_work_is_known_until_it_ends_whatever_the_config_says() {
+fn a_file_in_work_is_known_until_it_ends_whatever_the_config_says() {
     let (both, one) = (config(&["aaron", "zoe"]), config(&["aaron"]));
     let zoe = folder("zoe");
     let mut areas = idle(&both, Instant::now());
-    let mut now = settled(&mut areas, &zoe, &looks(&zoe, 1), Instant::now());
+    let mut now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), Instant::now());
     let (area, owner) = areas.turn().expect("a file");
     let ready = areas.next_file(&area, &owner).expect("it");
-    let taken = areas.take(&area, &ready).expect("as it was");
+    let file = areas.mark_in_work(&area, &ready).expect("as it was");
     areas.configure(&one, now);
     assert!(!areas.is_walked(&zoe));
     areas.wake(&Woken::all(), now);
-    now += REST_MIN;
+    now += COOLDOWN_MIN;
     assert!(!walked_over(&areas.begin_walks(now)).contains(&zoe));
     areas.configure(&both, now);
     let mut others = areas.begin_walks(now);
     others.retain(|plan| plan.area == zoe);
     assert_eq!(others.len(), 1);
-    areas.walked(&zoe, found(looks(&zoe, 1)), cost(MOMENT), now);
+    areas.walked(&zoe, found(snapshots(&zoe, 1)), cost(MOMENT), now);
     measure(&mut areas);
     assert_eq!(areas.turn(), None, "it is in work");
-    areas.ended(taken, Ended::Gone, now);
+    areas.ended(file, Ended::Removed, now);
     areas.configure(&one, now);
     areas.configure(&one, now);
     assert!(!areas.areas.contains_key(&zoe));
 }
 
 #[test]
-fn what_others_leave_goes_to_those_who_have_more() {
+fn unused_shares_go_to_owners_with_more_files() {
     let config = config(&["aaron", "zoe"]);
     let (aaron, zoe) = (folder("aaron"), folder("zoe"));
     let mut now = Instant::now();
     let mut areas = idle(&config, now);
     let share = scan::share(FILES_MAX, 2);
     let mut plan = |areas: &mut Areas, area: &Area, files: usize| {
-        now += REST_MIN;
+        now += COOLDOWN_MIN;
         areas.wake(&woken(area), now);
         let Plan { share, more, .. } = areas.begin_walks(now).pop().expect("it is due");
-        let of_area = looks(area, 1)[0].owner.clone();
+        let of_area = snapshots(area, 1)[0].owner.clone();
         let plan = more.get(&of_area).copied().unwrap_or(share);
-        let mut looks = looks(area, files.min(plan));
-        // None settles meanwhile, so only what is woken is due.
-        looks.iter_mut().for_each(|look| look.settle = Duration::from_secs(3600));
-        let cut_off = (files > plan).then(|| (looks[0].owner.clone(), looks[0].path.clone()));
-        let mut walk = found(looks);
-        walk.cut_off.extend(cut_off);
+        let mut snapshots = snapshots(area, files.min(plan));
+        // None settles meanwhile, so only woken areas are due.
+        snapshots.iter_mut().for_each(|snapshot| snapshot.settle = Duration::from_secs(3600));
+        let left_out = (files > plan).then(|| (snapshots[0].owner.clone(), snapshots[0].path.clone()));
+        let mut walk = found(snapshots);
+        walk.left_out.extend(left_out);
         areas.walked(area, walk, cost(MOMENT), now);
         plan
     };
@@ -341,7 +341,7 @@ fn what_others_leave_goes_to_those_who_have_more() {
     assert_eq!(plan(&mut areas, &aaron, 100_000), FILES_MAX);
     assert_eq!(plan(&mut areas, &zoe, 100_000), share, "which the flood of another does not take");
     assert_eq!(plan(&mut areas, &aaron, 100_000), 2 * share + (FILES_MAX - 3 * share) / 2);
-    let rest = FILES_MAX - 2 * share - (2 * share + (FILES_MAX - 3 * share) / 2);
-    assert_eq!(plan(&mut areas, &zoe, 100), 2 * share + rest / 2);
+    let remainder = FILES_MAX - 2 * share - (2 * share + (FILES_MAX - 3 * share) / 2);
+    assert_eq!(plan(&mut areas, &zoe, 100), 2 * share + remainder / 2);
     assert_eq!(plan(&mut areas, &aaron, 100_000), FILES_MAX - 100);
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_rest_is_measured_by_what_the_walk_itself_has_done() {
+fn the_cost_of_a_walk_is_the_processor_time_of_its_own_thread() {
     let before = processor_time();
     std::thread::sleep(Duration::from_millis(200));
     let slept = processor_time() - before;

@@ -6,7 +6,7 @@ use mysimbdp_spool::drop_directory::{Directory, Events};
 
 use super::*;
 
-/// A directory that is watched, with what the kernel tells of it.
+/// A watched directory, with the kernel's events for it.
 struct Watched {
     directory: tempfile::TempDir,
     events: Events,
@@ -19,7 +19,7 @@ impl Watched {
         let directory = tempfile::tempdir().expect("temporary directory");
         let events = Events::new().expect("events");
         let watch =
-            events.watch(&Directory::of_platform(directory.path()).expect("directory")).expect("watch");
+            events.watch(&Directory::open_platform(directory.path()).expect("directory")).expect("watch");
         Self { directory, events, watch, openers: Openers::new(share) }
     }
 
@@ -27,9 +27,9 @@ impl Watched {
         self.directory.path()
     }
 
-    fn seen(&mut self, name: &str, ours: u32) -> Seen {
-        self.events.read(|event| self.openers.happened(&event, Some(&Area::Shared))).expect("events");
-        self.openers.seen(self.watch, OsStr::new(name), ours)
+    fn open_state(&mut self, name: &str, ours: u32) -> OpenState {
+        self.events.read(|event| self.openers.record(&event, Some(&Area::Shared))).expect("events");
+        self.openers.open_state(self.watch, OsStr::new(name), ours)
     }
 }
 
@@ -39,56 +39,59 @@ async fn a_file_is_open_until_its_writer_closes_it_whatever_readers_do() {
     let mut watched = Watched::new(100);
     let path = watched.path().join("a.csv");
     let mut writer = File::create(&path).expect("new file");
-    assert_eq!(watched.seen("a.csv", 0), Seen::Open);
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Open);
     let ours = File::open(&path).expect("reader");
-    assert_eq!(watched.seen("a.csv", 1), Seen::Open);
+    assert_eq!(watched.open_state("a.csv", 1), OpenState::Open);
     drop(ours);
     writer.write_all(b"a").expect("write");
-    assert_eq!(watched.seen("a.csv", 0), Seen::Open);
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Open);
     drop(writer);
-    assert_eq!(watched.seen("a.csv", 0), Seen::Closed);
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Closed);
     let ours = File::open(&path).expect("reader");
-    assert_eq!(watched.seen("a.csv", 1), Seen::Closed);
-    assert_eq!(watched.seen("a.csv", 0), Seen::Unknown, "somebody has it open");
+    assert_eq!(watched.open_state("a.csv", 1), OpenState::Closed);
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Unknown, "somebody has it open");
     let again = OpenOptions::new().append(true).open(&path).expect("writer");
-    assert_eq!(watched.seen("a.csv", 1), Seen::Unknown);
+    assert_eq!(watched.open_state("a.csv", 1), OpenState::Unknown);
     drop((again, ours));
-    assert_eq!(watched.seen("a.csv", 0), Seen::Closed);
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Closed);
 }
 
 #[tokio::test]
 #[allow(clippy::disallowed_methods, reason = "writes as senders do")]
-async fn what_is_known_goes_along_with_a_rename_and_not_with_a_name() {
+async fn the_open_state_follows_a_rename_and_not_a_name() {
     let mut watched = Watched::new(100);
     let at = |name: &str| watched.directory.path().join(name);
     let (part, name) = (at("a.part"), at("a.csv"));
     std::fs::write(&part, "whole").expect("file");
     std::fs::rename(&part, &name).expect("rename");
-    assert_eq!(watched.seen("a.csv", 0), Seen::Closed);
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Closed);
     let writer = File::create(&part).expect("new file");
     std::fs::rename(&part, &name).expect("rename");
-    assert_eq!(watched.seen("a.csv", 0), Seen::Open, "renamed and still open");
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Open, "renamed and still open");
     drop(writer);
     let elsewhere = tempfile::NamedTempFile::new_in(watched.path().parent().expect("parent")).expect("file");
     elsewhere.into_temp_path().persist(&name).expect("moved in");
-    assert_eq!(watched.seen("a.csv", 0), Seen::Unknown, "nobody has seen who wrote that");
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Unknown, "nobody has seen who wrote that");
 }
 
 #[tokio::test]
 #[allow(clippy::disallowed_methods, reason = "writes as senders do")]
-async fn what_was_there_before_and_what_is_beyond_the_share_is_unknown() {
+async fn files_that_predate_the_watch_or_exceed_the_share_are_unknown() {
     let mut watched = Watched::new(2);
     for name in ["a", "b", "c"] {
         std::fs::write(watched.path().join(name), "whole").expect("file");
     }
-    assert_eq!(watched.seen("b", 0), Seen::Closed);
-    assert_eq!(watched.seen("c", 0), Seen::Unknown);
+    assert_eq!(watched.open_state("b", 0), OpenState::Closed);
+    assert_eq!(watched.open_state("c", 0), OpenState::Unknown);
     std::fs::remove_file(watched.path().join("a")).expect("remove");
-    assert_eq!(watched.seen("a", 0), Seen::Closed, "it is asked once more when it has been moved");
-    watched.openers.forget_gone(watched.watch);
+    assert_eq!(watched.open_state("a", 0), OpenState::Closed, "it is asked once more when it has been moved");
+    watched.openers.forget_removed(watched.watch);
     std::fs::write(watched.path().join("d"), "whole").expect("file");
-    assert_eq!((watched.seen("a", 0), watched.seen("d", 0)), (Seen::Unknown, Seen::Closed));
+    assert_eq!(
+        (watched.open_state("a", 0), watched.open_state("d", 0)),
+        (OpenState::Unknown, OpenState::Closed)
+    );
     let before = Watched::new(1);
     std::fs::write(before.path().join("e"), "whole").expect("file");
-    assert_eq!(before.openers.seen(before.watch, OsStr::new("e"), 0), Seen::Unknown);
+    assert_eq!(before.openers.open_state(before.watch, OsStr::new("e"), 0), OpenState::Unknown);
 }

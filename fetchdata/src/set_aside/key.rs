@@ -1,11 +1,11 @@
-//! Keys under which originals wait: the ingestion, and in front of it a mark if nobody knows whether a writer has it open. Such
-//! a one has a record beside it.
+//! Keys under which originals wait: the ingestion, with a prefix if a writer may have the file open. An original with
+//! that prefix has a record beside it.
 
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_platform::files::FileError;
 use mysimbdp_spool::drop_directory::DropDirectory;
 
-/// In front of the ingestion, in the key of an original whose writer may have it open.
+/// Prefix of the ingestion, in the key of an original whose writer may have it open.
 const LATE_PREFIX: &str = "late-";
 pub(crate) const RECORD_SUFFIX: &str = ".json";
 
@@ -14,7 +14,7 @@ pub(crate) fn of_late(ingestion: IngestionId) -> String {
     format!("{LATE_PREFIX}{ingestion}")
 }
 
-/// The ingestion that an original with this key is of, and whether it waits for its writer.
+/// The ingestion that an original with this key belongs to, and whether it waits for its writer.
 pub(crate) fn ingestion_of(key: &str) -> Option<(IngestionId, bool)> {
     let late = key.strip_prefix(LATE_PREFIX);
     Some((late.unwrap_or(key).parse().ok()?, late.is_some()))

@@ -1,4 +1,4 @@
-//! Files that are not what they claim to be are refused, with the remedy; those that merely look like it are not.
+//! Files that are not what they claim to be are refused, with the remedy; files that merely look so are accepted.
 
 use std::io::Cursor;
 
@@ -29,19 +29,19 @@ fn split_as(encoding: Encoding, is_read: bool, format: Format, content: &[u8]) -
 fn refused(format: Format, content: &str, reason: &str) {
     let found = split_as(Encoding::Utf8, true, format, content.as_bytes());
     assert_eq!(found, Err(vec![reason.to_owned()]), "{content:?}");
-    // Nothing of that matters to who keeps the bytes.
+    // None of that matters to an app that keeps the bytes.
     if format != Format::Json {
         assert!(split_as(Encoding::Utf8, false, format, content.as_bytes()).is_ok(), "{content:?}");
     }
 }
 
 #[track_caller]
-fn taken(format: Format, content: &str, records: u64) {
+fn accepted(format: Format, content: &str, records: u64) {
     assert_eq!(split_as(Encoding::Utf8, true, format, content.as_bytes()), Ok(records), "{content:?}");
 }
 
 #[test]
-fn fields_that_something_else_than_commas_separates() {
+fn fields_separated_by_something_other_than_commas_are_refused() {
     let reason = |byte: char| {
         format!(
             "has one column, and {byte:?} in its lines as often as in the header: fields must be separated by commas"
@@ -50,7 +50,7 @@ fn fields_that_something_else_than_commas_separates() {
     for byte in [';', '\t', '|'] {
         let text = |lines: &str| lines.replace(';', &byte.to_string());
         refused(Format::Csv, &text("a;b\n1;2\n3;4\n"), &reason(byte));
-        // With decimal commas, without a final line break, and with a blemish.
+        // With decimal commas, without a final line break, and with a single bad line.
         refused(Format::Csv, &text("a;b;c\n1,5;2;x\n2,5;3;y"), &reason(byte));
         refused(Format::Csv, &text(&format!("a;b\n{}1\n", "1;2\n".repeat(9))), &reason(byte));
         refused(Format::Csv, &text("1;2\r\n3;4\r\n"), &reason(byte));
@@ -59,18 +59,19 @@ fn fields_that_something_else_than_commas_separates() {
         refused(Format::Csv, &quoted, &reason);
         refused(Format::Csv, &text("\"a\";\"b\"\n"), &reason.replace("line 2", "line 1"));
     }
-    // Free text, which has them now and then; a header of one name that has one; names and values that say it by quotes.
-    taken(Format::Csv, "text\na;b\nc;d\n", 2);
-    taken(Format::Csv, "text; free\na;b\nc\nd;e;f\ng\n", 4);
-    taken(Format::Csv, "km|h\n1\n2\n", 2);
-    taken(Format::Csv, "\"a;b\"\n1;2\n3;4\n", 2);
-    taken(Format::Csv, "a;b\n\"1;2\"\n\"3;4\"\n", 2);
-    taken(Format::Csv, "a;b,c\n1;2,3\n", 1);
-    taken(Format::Csv, "a;b\n", 0);
+    // Free text with occasional separators; a header of one name that contains a separator; names and values whose
+    // quotes make it clear.
+    accepted(Format::Csv, "text\na;b\nc;d\n", 2);
+    accepted(Format::Csv, "text; free\na;b\nc\nd;e;f\ng\n", 4);
+    accepted(Format::Csv, "km|h\n1\n2\n", 2);
+    accepted(Format::Csv, "\"a;b\"\n1;2\n3;4\n", 2);
+    accepted(Format::Csv, "a;b\n\"1;2\"\n\"3;4\"\n", 2);
+    accepted(Format::Csv, "a;b,c\n1;2,3\n", 1);
+    accepted(Format::Csv, "a;b\n", 0);
 }
 
 #[test]
-fn text_behind_a_closing_quote() {
+fn text_after_a_closing_quote_is_refused() {
     let doubled = "a quote in a quoted field must be written twice, \"\"";
     refused(Format::Csv, "a,b\n\"x\"y,1\n", &format!("line 2 has text behind a closing quote: {doubled}"));
     refused(Format::Csv, "a,b\n\"x\" ,1\n", &format!("line 2 has text behind a closing quote: {doubled}"));
@@ -82,16 +83,16 @@ fn text_behind_a_closing_quote() {
     let backslash = format!("line 2 has \\\" in a quoted field: {doubled}");
     refused(Format::Csv, "id,text\n1,\"say \\\"hi\\\" now\"\n2,plain\n", &backslash);
     refused(Format::Csv, "id,text\n2,\"a, \\\"b\\\", c\"\n", &backslash);
-    // Read as it stands, it would be two other records.
+    // Read as written, it would be two other records.
     refused(Format::Csv, "id,text\n3,\"line1\\\"\nline2\",x\n", &backslash);
-    taken(Format::Csv, "id,text\n1,\"say \"\"hi\"\" now\"\n2,\"\"\n", 2);
-    taken(Format::Csv, "path,b\n\"C:\\temp\\\",1\n\"D:\\\",2\n", 2);
-    taken(Format::Csv, "path,size\n\"C:\\temp\\\",1\nx,2\ny,5\" disk\n", 3);
-    taken(Format::Csv, "a,b\n5\" disk,say \"hi\"\n", 1);
+    accepted(Format::Csv, "id,text\n1,\"say \"\"hi\"\" now\"\n2,\"\"\n", 2);
+    accepted(Format::Csv, "path,b\n\"C:\\temp\\\",1\n\"D:\\\",2\n", 2);
+    accepted(Format::Csv, "path,size\n\"C:\\temp\\\",1\nx,2\ny,5\" disk\n", 3);
+    accepted(Format::Csv, "a,b\n5\" disk,say \"hi\"\n", 1);
 }
 
 #[test]
-fn lines_in_front_of_the_header() {
+fn lines_before_the_header_are_refused() {
     let reason = |header: &str, fields: u64, rows: u64| {
         format!(
             "none of {rows} rows has as many fields ({fields}) as the header {header:?}: \
@@ -102,16 +103,16 @@ fn lines_in_front_of_the_header() {
     refused(Format::Csv, "# exported by x\n# 2026\na,b\n1,2\n", &reason("# exported by x", 1, 2));
     refused(Format::Csv, "Sales\n\na,b\n1,2\n", &reason("Sales", 1, 2));
     refused(Format::Csv, "# a, of b, in c\n#\n#\nx,y\n1,2\n", &reason("# a, of b, in c", 3, 2));
-    // Some rows that do not fit are rejects, and so is a single one.
-    taken(Format::Csv, "a,b\n1\n1,2\n1,2,3\n", 3);
-    taken(Format::Csv, "a,b\n1\n", 1);
-    taken(Format::Csv, "#,name\n1,x\n2,y\n", 2);
-    taken(Format::Csv, "# of items\n1\n2\n", 2);
-    taken(Format::Csv, "#tag\n#a\n#b\n", 2);
+    // Some rows with the wrong number of fields are rejects, and so is a single one.
+    accepted(Format::Csv, "a,b\n1\n1,2\n1,2,3\n", 3);
+    accepted(Format::Csv, "a,b\n1\n", 1);
+    accepted(Format::Csv, "#,name\n1,x\n2,y\n", 2);
+    accepted(Format::Csv, "# of items\n1\n2\n", 2);
+    accepted(Format::Csv, "#tag\n#a\n#b\n", 2);
 }
 
 #[test]
-fn rows_without_a_header() {
+fn rows_without_a_header_are_refused() {
     let remedy =
         "if the header is missing, put one in front; if this is the header, name it in \"files.header\"";
     refused(
@@ -125,11 +126,11 @@ fn rows_without_a_header() {
         &format!("header \"2013-01-01,39.02\" has nothing but numbers and dates: {remedy}"),
     );
     refused(Format::Csv, "x,x,y\nx,y,x\n", &format!("header has \"x\" twice: {remedy}"));
-    taken(Format::Csv, "name,2019,2020\nx,5,6\n", 1);
+    accepted(Format::Csv, "name,2019,2020\nx,5,6\n", 1);
 }
 
 #[test]
-fn windows_1252_that_is_called_iso_8859_1() {
+fn windows_1252_that_is_declared_as_iso_8859_1_is_refused_with_the_remedy() {
     let content = b"name,price\nM\xfcller,5 \x80\nO\x92Neil,\x931\x94\n";
     let reason = "line 2 has the byte 0x80, which is not text in iso-8859-1; if it is Windows-1252, set \
                   \"files.encoding\" to \"windows-1252\"";
@@ -138,7 +139,7 @@ fn windows_1252_that_is_called_iso_8859_1() {
 }
 
 #[test]
-fn json_on_lines_and_json_over_lines() {
+fn ndjson_named_json_and_json_over_several_lines_are_refused() {
     refused(
         Format::Json,
         "{\"a\":1}\n{\"a\":2}\n",
@@ -152,10 +153,10 @@ fn json_on_lines_and_json_over_lines() {
     refused(Format::Ndjson, "[\n{\"a\":1},\n{\"a\":2}\n]\n", array);
     let long = format!("{{\"a\":\n\"{}\"}}\n", "x".repeat(60_000));
     refused(Format::Ndjson, &long, lines);
-    // Broken lines are rejects, wherever they are, and so is what is too long to be looked at.
-    taken(Format::Ndjson, "{\"a\":1}\n{\n\"b\":2}\n", 3);
-    taken(Format::Ndjson, "{\"a\":1,\"b\n{\"a\":2}\n", 2);
-    taken(Format::Ndjson, "{\"a\":\n", 1);
-    taken(Format::Ndjson, "1\n2\n", 2);
-    taken(Format::Ndjson, &format!("{{\"a\":\n\"{}\"}}\n", "x".repeat(70_000)), 2);
+    // Broken lines are rejects, wherever they are, and so is a value that is too long to be inspected.
+    accepted(Format::Ndjson, "{\"a\":1}\n{\n\"b\":2}\n", 3);
+    accepted(Format::Ndjson, "{\"a\":1,\"b\n{\"a\":2}\n", 2);
+    accepted(Format::Ndjson, "{\"a\":\n", 1);
+    accepted(Format::Ndjson, "1\n2\n", 2);
+    accepted(Format::Ndjson, &format!("{{\"a\":\n\"{}\"}}\n", "x".repeat(70_000)), 2);
 }

@@ -1,34 +1,35 @@
-//! What the values of a column have in common.
+//! Finds what the values of a column have in common.
 //!
-//! A column is numeric only if writing each number gives the text of the file again: there is one way to write an integer, and
-//! for a double it is the shortest decimal that reads as the same, without an exponent. So codes that merely look like numbers
-//! (`007`, `1E2`, `1.10`, `+49`) make their column text, and no two texts become equal. Whole numbers in a column of doubles may
-//! be written `5` or `5.0`, but all of them in the same way.
+//! A column is numeric only if each number round-trips, which means that writing it gives the text of the file again:
+//! there is one way to write an integer, and a double is written as the shortest decimal that reads as the same,
+//! without an exponent. So codes that merely look like numbers (`007`, `1E2`, `1.10`, `+49`) make their column text,
+//! and no two texts become equal. Whole numbers in a column of doubles may be written `5` or `5.0`, but all of them
+//! in the same way.
 
 use mysimbdp_model::column::{ColumnType, ColumnValues};
 
-use super::memory::Memory;
 use super::number::{self, BOOL, FRACTION, INT, Kinds, LONG, WHOLE, WIDE, WORD};
+use super::value_cache::ValueCache;
 
 /// Words that may stand for "no value" in one column. Files have one, at times two or three ways to say it.
 const WORDS_MAX: usize = 4;
 /// `not available` is one of the longest.
 const WORD_BYTES_MAX: usize = 16;
 
-/// Something that is none of [`Kinds`], or too much of it.
+/// A value that is none of [`Kinds`], or an incompatible mix of them.
 const TEXT: Kinds = 1 << 7;
 
-/// Looks at the values of one column.
+/// Scans the values of one column.
 #[derive(Debug, Default)]
 pub(super) struct ColumnScan {
     seen: Kinds,
-    /// What is not a number and may be a word for "no value".
+    /// Values that are not numbers and may be words for "no value".
     words: Vec<String>,
-    /// The one of them that came last: as a rule it comes again.
+    /// The most recent of them: it usually comes again.
     last: LastWord,
 }
 
-/// A word with a comma behind it; no bits if that is longer than what is looked at in one go.
+/// A word with a comma after it; no bits if they exceed the bytes that are inspected at a time.
 #[derive(Debug, Default)]
 struct LastWord {
     bytes: u64,
@@ -36,20 +37,20 @@ struct LastWord {
 }
 
 impl ColumnScan {
-    /// A value that was not quoted.
+    /// An unquoted value.
     #[inline]
-    pub(super) fn value(&mut self, value: &[u8], memory: &mut Memory) {
-        // What is text stays text: such columns cost nothing more.
+    pub(super) fn value(&mut self, value: &[u8], cache: &mut ValueCache) {
+        // A text column stays text, so it costs nothing more.
         if self.seen == TEXT || value.is_empty() {
             return;
         }
-        match memory.kinds(value) {
+        match cache.kinds(value) {
             0 => self.word(value),
             kinds => self.add(kinds),
         }
     }
 
-    /// The length of what is in front of the first comma, if it says nothing new and is not a number without a sign.
+    /// The length of the field before the first comma, if it tells nothing new and is not an unsigned number.
     #[inline(never)]
     fn length_of_other(&self, bytes: [u8; WORD]) -> Option<usize> {
         if bytes[0] == b',' {
@@ -59,8 +60,8 @@ impl ColumnScan {
         negative.map(|(_, length)| length).or_else(|| self.last.before_comma(bytes))
     }
 
-    /// Quotes around a value say that it is text: programs that quote nothing else mean that, and for those that quote
-    /// everything text is never wrong.
+    /// Quotes around a value mean that it is text: programs that quote nothing else mean that, and for those that
+    /// quote everything text is never wrong.
     pub(super) fn quoted(&mut self) {
         self.add(TEXT);
     }
@@ -86,7 +87,7 @@ impl ColumnScan {
             self.last = LastWord::of(value);
             return;
         }
-        // `01234` or `+49` is a value that is not a number, and nobody's word for none.
+        // `01234` or `+49` is a value that is not a number, and not a word for "no value".
         let is_numeral = matches!(value, [b'0'..=b'9', ..] | [b'+' | b'-' | b'.', b'0'..=b'9' | b'.', ..]);
         let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
         match std::str::from_utf8(value) {
@@ -106,13 +107,13 @@ impl ColumnScan {
 impl LastWord {
     fn of(word: &[u8]) -> Self {
         let mut bytes = [0; WORD];
-        let Some(place) = bytes.get_mut(..=word.len()) else { return Self::default() };
-        place[..word.len()].copy_from_slice(word);
-        place[word.len()] = b',';
-        Self { bits: u64::MAX >> (u64::BITS as usize - 8 * place.len()), bytes: u64::from_le_bytes(bytes) }
+        let Some(target) = bytes.get_mut(..=word.len()) else { return Self::default() };
+        target[..word.len()].copy_from_slice(word);
+        target[word.len()] = b',';
+        Self { bits: u64::MAX >> (u64::BITS as usize - 8 * target.len()), bytes: u64::from_le_bytes(bytes) }
     }
 
-    /// Its length, if `bytes` begin with it and a comma.
+    /// The length of the word, if `bytes` begin with it and a comma.
     #[inline]
     fn before_comma(&self, bytes: [u8; WORD]) -> Option<usize> {
         let is_it = (u64::from_le_bytes(bytes) ^ self.bytes) & self.bits == 0 && self.bits != 0;
@@ -120,8 +121,8 @@ impl LastWord {
     }
 }
 
-/// Passes over the fields of `line` that say nothing new of their columns, as nearly all of a file are: how many there are,
-/// and their bytes, with the comma behind each.
+/// Counts the leading fields of `line` that tell nothing new about their columns, as nearly all fields of a file do.
+/// Returns their number, and their bytes with the comma after each.
 pub(super) fn known(columns: &[ColumnScan], line: &[u8]) -> (usize, usize) {
     let mut rest = line;
     for (fields, column) in columns.iter().enumerate() {
@@ -151,7 +152,7 @@ fn type_of(seen: Kinds) -> ColumnType {
         (true, ..) => ColumnType::Bool,
         (_, false, true) => ColumnType::Long,
         (_, false, false) => ColumnType::Int,
-        // `5` and `5.0` would become one, and so would integers that are rounded.
+        // `5` and `5.0` would become equal, and so would integers that are rounded.
         (_, true, _) if has(WIDE) || (has(WHOLE) && has(INT | LONG)) => ColumnType::String,
         (_, true, _) => ColumnType::Double,
     }
@@ -165,22 +166,22 @@ mod tests {
     use crate::split::number::NUMBER_BYTES_MAX;
 
     fn of(values: &[&str]) -> ColumnValues {
-        let memory = &mut Memory::new();
+        let cache = &mut ValueCache::new();
         let mut scan = ColumnScan::default();
-        values.iter().for_each(|value| scan.value(value.as_bytes(), memory));
+        values.iter().for_each(|value| scan.value(value.as_bytes(), cache));
         let mut backwards = ColumnScan::default();
-        values.iter().rev().for_each(|value| backwards.value(value.as_bytes(), memory));
+        values.iter().rev().for_each(|value| backwards.value(value.as_bytes(), cache));
         assert_eq!(scan.values().kind, backwards.values().kind, "the order of {values:?} matters");
         scan.values()
     }
 
-    /// Where no word stands for "no value".
+    /// The type if no word stands for "no value".
     fn kind_of(values: &[&str]) -> ColumnType {
         of(values).type_without(&[])
     }
 
     #[test]
-    fn a_column_is_numeric_only_if_each_value_is_given_again() {
+    fn a_column_is_numeric_only_if_each_value_round_trips() {
         use ColumnType::{Bool, Double, Int, Long, String};
         for (values, kind) in [
             (&["1", "", "-7", "2147483647", "-2147483648", "0"][..], Int),
@@ -194,7 +195,7 @@ mod tests {
             (&["true", "", "false"], Bool),
             (&[], String),
             (&["", ""], String),
-            // What a number would not give again, each beside one that is.
+            // Texts that do not round-trip, each beside a number that does.
             (&["1", "007"], String),
             (&["1.9", "1.10"], String),
             (&["1", "+1"], String),
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn few_words_beside_numbers_are_listed_and_many_make_the_column_text() {
+    fn a_few_words_among_numbers_are_listed_and_many_make_the_column_text() {
         let found = of(&["1", "NA", "n/a", "NA", "2"]);
         assert_eq!((found.kind, found.except), (ColumnType::Int, vec!["NA".to_owned(), "n/a".to_owned()]));
         for words in [
@@ -250,17 +251,17 @@ mod tests {
     }
 
     #[test]
-    fn quotes_make_a_column_text_wherever_they_come() {
-        let memory = &mut Memory::new();
+    fn quotes_anywhere_make_a_column_text() {
+        let cache = &mut ValueCache::new();
         let mut scan = ColumnScan::default();
-        scan.value(b"1", memory);
+        scan.value(b"1", cache);
         scan.quoted();
-        scan.value(b"2", memory);
+        scan.value(b"2", cache);
         assert_eq!(scan.values(), ColumnValues::default());
     }
 
-    /// What is passed over would have changed nothing.
-    fn check_known(rows: &[Vec<String>], memory: &mut Memory) {
+    /// Checks that inspecting the skipped fields would change nothing.
+    fn check_known(rows: &[Vec<String>], cache: &mut ValueCache) {
         let mut columns: Vec<ColumnScan> = rows[0].iter().map(|_| ColumnScan::default()).collect();
         for row in rows {
             let line = format!("{},", row.join(","));
@@ -268,7 +269,7 @@ mod tests {
             assert_eq!(bytes, row[..fields].iter().map(|field| field.len() + 1).sum::<usize>(), "{line:?}");
             for (field, (value, column)) in row.iter().zip(&mut columns).enumerate() {
                 let before = format!("{:?}", (column.seen, &column.words));
-                column.value(value.as_bytes(), memory);
+                column.value(value.as_bytes(), cache);
                 let after = format!("{:?}", (column.seen, &column.words));
                 assert!(
                     field >= fields || before == after,
@@ -279,13 +280,13 @@ mod tests {
     }
 
     #[test]
-    fn nearly_all_fields_of_a_file_are_passed_over() {
-        let memory = &mut Memory::new();
+    fn known_fields_are_skipped() {
+        let cache = &mut ValueCache::new();
         let row = ["1", "-2.5", "NA", "text", "7.0", ""];
         let mut columns: Vec<ColumnScan> = row.iter().map(|_| ColumnScan::default()).collect();
         columns[3].quoted();
         for _ in 0..2 {
-            row.iter().zip(&mut columns).for_each(|(value, column)| column.value(value.as_bytes(), memory));
+            row.iter().zip(&mut columns).for_each(|(value, column)| column.value(value.as_bytes(), cache));
         }
         let line = row.join(",") + ",the rest";
         assert_eq!(known(&columns, line.as_bytes()), (6, row.join(",").len() + 1));
@@ -293,7 +294,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_alone_is_one_only_if_writing_it_gives_its_text(text in "[-+]?[0-9]{0,22}[.]?[0-9]{0,22}(e[0-9])?") {
+        fn a_value_is_a_number_only_if_writing_it_gives_its_text(text in "[-+]?[0-9]{0,22}[.]?[0-9]{0,22}(e[0-9])?") {
             let values = of(&[&text]);
             let written = match values.kind {
                 ColumnType::Int => text.parse::<i32>().map(|value| value.to_string()).ok(),
@@ -306,14 +307,14 @@ mod tests {
         }
 
         #[test]
-        fn what_is_passed_over_says_nothing_new(
+        fn skipped_fields_change_nothing(
             rows in prop::collection::vec(prop::collection::vec("-?[0-9]{0,3}(\\.[0-9]{1,3})?|NA|-|true|[a-c]{0,9}", 3), 1..12),
         ) {
-            check_known(&rows, &mut Memory::new());
+            check_known(&rows, &mut ValueCache::new());
         }
 
         #[test]
-        fn every_number_that_a_program_prints_is_one(int in any::<i64>(), double in -1e12..1e12f64) {
+        fn every_number_that_a_program_prints_is_recognized(int in any::<i64>(), double in -1e12..1e12f64) {
             prop_assert!(matches!(kind_of(&[&int.to_string()]), ColumnType::Int | ColumnType::Long));
             let text = format!("{double:?}");
             prop_assume!(text.len() <= NUMBER_BYTES_MAX && !text.contains('e'));

@@ -1,11 +1,12 @@
-//! CSV as the `csv` crate reads it, of which the ends of records matter here, and what lies between.
+//! CSV as the `csv` crate reads it. Here only the ends of records matter, and what is between them.
 //!
-//! `\n`, `\r\n` and a lone `\r` end a record; blank lines are none. A quote opens a quoted field only where the field
-//! begins, and is a character like any other elsewhere; in a quoted field `""` is a quote. The first record is the header.
+//! `\n`, `\r\n` and a lone `\r` end a record; blank lines are not records. A quote opens a quoted field only at the
+//! beginning of the field, and is a character like any other elsewhere; in a quoted field `""` is a quote. The first
+//! record is the header.
 //!
-//! In one thing it is stricter, where an app reads the records: behind the closing quote of a field there may be nothing but its
-//! end. Who writes `"say \"hi\""` means other fields, and often other records, than are read in it, so nothing behind that place
-//! could be believed.
+//! In one respect this is stricter, if an app reads the records: after the closing quote of a field only its end may
+//! follow. A writer of `"say \"hi\""` means other fields, and often other records, than a reader finds, so nothing
+//! after that position could be trusted.
 
 use memchr::{memchr, memchr_iter, memchr3};
 use mysimbdp_model::column::Column;
@@ -15,8 +16,9 @@ use mysimbdp_model::reason::{Objection, ReasonCode};
 use super::cutter::Cutter;
 use super::header::{HeaderLine, OTHER_SEPARATORS};
 use super::rows::Rows;
+use super::scanner::RecordScanner;
 
-/// The header is fed to the app in front of each micro-batch: one of this size could name a hundred thousand columns.
+/// The header is fed to the app before each micro-batch; one of this size could name a hundred thousand columns.
 const HEADER_BYTES_MAX: usize = 1 << 20;
 
 pub(super) struct Csv {
@@ -27,7 +29,7 @@ pub(super) struct Csv {
     /// What the header must be.
     expected: Option<Vec<String>>,
     encoding: Encoding,
-    /// Whether an app reads records in it.
+    /// Whether an app reads the records.
     is_read: bool,
     rows: Option<Rows>,
     escape: Option<Escape>,
@@ -45,12 +47,12 @@ enum State {
         line: u64,
         previous: u8,
     },
-    /// Behind a quote in a quoted field: its end, or the first half of `""`.
+    /// After a quote in a quoted field: its end, or the first half of `""`.
     QuoteInQuoted {
         line: u64,
         previous: u8,
     },
-    /// Behind `\r`, which ends the line with or without a `\n`.
+    /// After `\r`, which ends the line with or without a `\n`.
     AfterReturn {
         is_record: bool,
     },
@@ -59,11 +61,12 @@ enum State {
 enum Header {
     /// The bytes so far.
     Open(Vec<u8>),
-    /// With what is wrong with it.
+    /// With its fault, if any.
     Complete(Option<Objection>),
 }
 
-/// A quoted field that ended with a backslash, as one may. If a quote comes soon where none should, it meant `\"`.
+/// A quoted field that ended with a backslash, which is legal. If a quote soon follows where none should be, the
+/// backslash and the quote meant `\"`.
 #[derive(Clone, Copy)]
 struct Escape {
     line: u64,
@@ -85,7 +88,85 @@ impl Csv {
         }
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
+    /// At a quote in a field without quotes, or at the start of one.
+    fn quote(&mut self, before: u8) -> Result<(), Objection> {
+        if before == b',' {
+            self.state = State::Quoted { line: self.line, previous: 0 };
+            return Ok(());
+        }
+        if let (Some(escape), true) = (self.escape, self.is_read) {
+            return Err(backslash(escape.line));
+        }
+        if let Some(rows) = &mut self.rows {
+            rows.unquoted(b"\"");
+        }
+        self.state = State::Unquoted { previous: b'"' };
+        Ok(())
+    }
+
+    fn close_quote(&mut self, previous: u8) {
+        if previous == b'\\' {
+            self.escape = Some(Escape { line: self.line, records: 2 });
+        }
+    }
+
+    /// At a `\n` or `\r`: returns the position after it.
+    fn end_line(&mut self, chunk: &[u8], at: usize, is_record: bool, cutter: &mut Cutter) -> usize {
+        self.line += 1;
+        if chunk[at] == b'\r' {
+            self.state = State::AfterReturn { is_record };
+        } else {
+            self.end_record(chunk, at + 1, is_record, cutter);
+        }
+        at + 1
+    }
+
+    fn end_record(&mut self, chunk: &[u8], at: usize, is_record: bool, cutter: &mut Cutter) {
+        self.state = State::RecordStart;
+        self.escape = self.escape.and_then(Escape::after_record);
+        match &mut self.header {
+            Header::Complete(_) => {
+                if let (Some(rows), true) = (&mut self.rows, is_record) {
+                    rows.end_row();
+                }
+                cutter.boundary(chunk, at, u64::from(is_record));
+            }
+            Header::Open(_) if !is_record => {}
+            Header::Open(line) => {
+                let mut line = std::mem::take(line);
+                line.extend_from_slice(&chunk[..at]);
+                self.complete_header(&line);
+                cutter.end_prefix(at);
+            }
+        }
+    }
+
+    fn complete_header(&mut self, line: &[u8]) {
+        let mut fault = None;
+        if line.len() > HEADER_BYTES_MAX {
+            fault = Some(header_too_large());
+        } else if self.is_read || self.expected.is_some() {
+            let header = HeaderLine::new(line, self.encoding, self.expected.as_deref());
+            fault = header.fault();
+            self.rows = self.is_read.then(|| Rows::new(header));
+        }
+        self.header = Header::Complete(fault);
+    }
+
+    fn keep_header(&mut self, chunk: &[u8]) -> Result<(), Objection> {
+        let Header::Open(line) = &mut self.header else { return Ok(()) };
+        if line.len() <= HEADER_BYTES_MAX {
+            line.extend_from_slice(chunk);
+        }
+        if line.len() > HEADER_BYTES_MAX {
+            return Err(header_too_large());
+        }
+        Ok(())
+    }
+}
+
+impl RecordScanner for Csv {
+    fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
         while at < chunk.len() {
             let byte = chunk[at];
             match self.state {
@@ -145,12 +226,12 @@ impl Csv {
                     }
                     b',' => {
                         self.close_quote(previous);
-                        // The comma is looked at again, as the first of what follows.
+                        // The comma is read again, as the first byte of what follows.
                         self.state = State::Unquoted { previous: 0 };
                     }
                     other => {
                         if self.is_read {
-                            return Err(behind_quote(self.line, previous, other));
+                            return Err(after_closing_quote(self.line, previous, other));
                         }
                         self.state = State::Unquoted { previous: other };
                         at += 1;
@@ -165,7 +246,7 @@ impl Csv {
         self.keep_header(chunk)
     }
 
-    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
+    fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
         match self.state {
             State::Quoted { line, .. } => {
                 let text = format!("the quoted field that begins at line {line} is never closed");
@@ -181,93 +262,17 @@ impl Csv {
         self.rows.as_ref().and_then(Rows::fault).map_or(Ok(()), Err)
     }
 
-    /// What is wrong with the header.
-    pub(super) fn header_fault(&self) -> Option<Objection> {
+    /// The fault of the header, if any.
+    fn header_fault(&self) -> Option<Objection> {
         match &self.header {
             Header::Complete(fault) => fault.clone(),
             Header::Open(_) => None,
         }
     }
 
-    /// What its columns hold, after the end.
-    pub(super) fn columns(&self) -> Vec<Column> {
+    /// The columns and their types, after the end.
+    fn columns(&self) -> Vec<Column> {
         self.rows.as_ref().map(Rows::columns).unwrap_or_default()
-    }
-
-    /// At a quote in a field without quotes, or at the start of one.
-    fn quote(&mut self, before: u8) -> Result<(), Objection> {
-        if before == b',' {
-            self.state = State::Quoted { line: self.line, previous: 0 };
-            return Ok(());
-        }
-        if let (Some(escape), true) = (self.escape, self.is_read) {
-            return Err(backslash(escape.line));
-        }
-        if let Some(rows) = &mut self.rows {
-            rows.unquoted(b"\"");
-        }
-        self.state = State::Unquoted { previous: b'"' };
-        Ok(())
-    }
-
-    fn close_quote(&mut self, previous: u8) {
-        if previous == b'\\' {
-            self.escape = Some(Escape { line: self.line, records: 2 });
-        }
-    }
-
-    /// At a `\n` or `\r`: returns the position behind it.
-    fn end_line(&mut self, chunk: &[u8], at: usize, is_record: bool, cutter: &mut Cutter) -> usize {
-        self.line += 1;
-        if chunk[at] == b'\r' {
-            self.state = State::AfterReturn { is_record };
-        } else {
-            self.end_record(chunk, at + 1, is_record, cutter);
-        }
-        at + 1
-    }
-
-    fn end_record(&mut self, chunk: &[u8], at: usize, is_record: bool, cutter: &mut Cutter) {
-        self.state = State::RecordStart;
-        self.escape = self.escape.and_then(Escape::after_record);
-        match &mut self.header {
-            Header::Complete(_) => {
-                if let (Some(rows), true) = (&mut self.rows, is_record) {
-                    rows.end_row();
-                }
-                cutter.boundary(chunk, at, u64::from(is_record));
-            }
-            Header::Open(_) if !is_record => {}
-            Header::Open(line) => {
-                let mut line = std::mem::take(line);
-                line.extend_from_slice(&chunk[..at]);
-                self.complete_header(&line);
-                cutter.end_prefix(at);
-            }
-        }
-    }
-
-    fn complete_header(&mut self, line: &[u8]) {
-        let mut fault = None;
-        if line.len() > HEADER_BYTES_MAX {
-            fault = Some(header_too_large());
-        } else if self.is_read || self.expected.is_some() {
-            let header = HeaderLine::new(line, self.encoding, self.expected.as_deref());
-            fault = header.fault();
-            self.rows = self.is_read.then(|| Rows::new(header));
-        }
-        self.header = Header::Complete(fault);
-    }
-
-    fn keep_header(&mut self, chunk: &[u8]) -> Result<(), Objection> {
-        let Header::Open(line) = &mut self.header else { return Ok(()) };
-        if line.len() <= HEADER_BYTES_MAX {
-            line.extend_from_slice(chunk);
-        }
-        if line.len() > HEADER_BYTES_MAX {
-            return Err(header_too_large());
-        }
-        Ok(())
     }
 }
 
@@ -282,8 +287,8 @@ fn header_too_large() -> Objection {
     ReasonCode::HeaderTooLarge.because(format!("header line is larger than {HEADER_BYTES_MAX} bytes"))
 }
 
-/// Behind the closing quote of a field: `previous` is in front of the quote, `behind` behind it.
-fn behind_quote(line: u64, previous: u8, behind: u8) -> Objection {
+/// The fault after the closing quote of a field: `previous` is the byte before the quote, `behind` the one after it.
+fn after_closing_quote(line: u64, previous: u8, behind: u8) -> Objection {
     if OTHER_SEPARATORS.contains(&behind) {
         let behind = char::from(behind);
         let text =

@@ -1,14 +1,14 @@
-//! Fills ranges with whole records up to the size of a block, and takes their checksums on the way.
+//! Fills ranges with whole records up to the size of a block, and computes their checksums on the way.
 //!
-//! A record belongs to the range in front of it or opens a new one, and which of the two is known only where it
-//! ends, perhaps many reads later. So from the last boundary on, the bytes that go by are added to two checksums: that of
-//! the range with them, and that of a new range which begins with them.
+//! A record belongs to the current range or opens a new one, and which of the two is known only at its end, perhaps
+//! many reads later. So from the last boundary on, bytes are added to two checksums: that of the range with them, and
+//! that of a new range that begins with them.
 
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::Range;
 
-/// Offsets are those of the whole file, but for positions in a chunk, which are called `at`.
+/// Offsets refer to the whole file; positions in a chunk are called `at`.
 pub(super) struct Cutter {
     block_bytes_max: u64,
     prefix: Option<u64>,
@@ -30,7 +30,7 @@ struct Open {
     tail: Option<Tail>,
 }
 
-/// The unfinished record behind the boundary, as far as it lies in chunks gone by.
+/// The unfinished record after the boundary, as far as it was in earlier chunks.
 struct Tail {
     /// Of the open range and the tail.
     with_range: Xxh3Default,
@@ -51,12 +51,12 @@ impl Cutter {
         Self { block_bytes_max, prefix: None, ranges: Vec::new(), open: Open::new(0, 0), chunk_start: 0 }
     }
 
-    /// Offset of the chunk that is being fed; between chunks, how much was fed.
+    /// The offset of the chunk that is being fed; between chunks, how much has been fed.
     pub(super) fn chunk_start(&self) -> u64 {
         self.chunk_start
     }
 
-    /// The first range begins at this position of `chunk`. Must be said once, before any boundary.
+    /// The first range begins at this position of `chunk`. Must be called once, before any boundary.
     pub(super) fn end_prefix(&mut self, at: usize) {
         let end = self.chunk_start + at as u64;
         self.prefix = Some(end);
@@ -78,7 +78,7 @@ impl Cutter {
         open.records += records;
     }
 
-    /// All of `chunk` has been looked at, and it goes.
+    /// All of `chunk` has been inspected; it is not available afterwards.
     pub(super) fn end_chunk(&mut self, chunk: &[u8]) {
         let end = self.chunk_start + chunk.len() as u64;
         if self.prefix.is_some() {
@@ -90,14 +90,14 @@ impl Cutter {
         self.chunk_start = end;
     }
 
-    /// Blocks of bytes in place of records: the file counts as one, which begins in the first block.
+    /// Cuts blocks of bytes instead of records: the file counts as one record, which begins in the first block.
     pub(super) fn cut_blocks(&mut self, chunk: &[u8]) {
         if self.prefix.is_none() {
             self.end_prefix(0);
         }
         let end = self.chunk_start + chunk.len() as u64;
         loop {
-            // The open range may end on a boundary already, as its closing waits for what comes after it.
+            // The open range may end on a boundary already: it is closed only when more follows.
             let start =
                 if self.open.boundary > self.open.start { self.open.boundary } else { self.open.start };
             let Some(next) = start.checked_add(self.block_bytes_max).filter(|next| *next <= end) else {
@@ -152,7 +152,7 @@ impl Open {
         }
     }
 
-    /// Takes up what of `chunk` has not been hashed yet, before it goes.
+    /// Hashes the part of `chunk` that has not been hashed yet, while it is available.
     fn pass(&mut self, chunk: &[u8], chunk_start: u64) {
         let end = chunk_start + chunk.len() as u64;
         if let Some(tail) = &mut self.tail {

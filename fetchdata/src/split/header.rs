@@ -1,6 +1,6 @@
 //! The header line of a CSV file, and whether it is one.
 //!
-//! A header that the config names (`files.header`) is taken as it is: then nothing has to be guessed.
+//! A header that the config names (`files.header`) is accepted as it is, so nothing has to be guessed.
 
 use std::collections::HashSet;
 
@@ -10,14 +10,14 @@ use mysimbdp_model::reason::{Objection, ReasonCode};
 
 use super::BYTE_ORDER_MARK;
 
-/// Of a wrong header, as much as a person reads in a reason.
+/// How much of a wrong header a reason shows to a person.
 const SHOWN_CHARS: usize = 200;
-/// What separates fields in files that are called CSV all the same.
+/// Other separators in files that are called CSV nevertheless.
 pub(super) const OTHER_SEPARATORS: [u8; 3] = [b';', b'\t', b'|'];
 
 pub(super) struct HeaderLine {
     pub(super) names: Vec<String>,
-    /// What seems to separate the names in place of commas.
+    /// What seems to separate the names instead of commas.
     pub(super) separator: Option<Separator>,
     /// Whether it begins as comments do.
     pub(super) is_comment: bool,
@@ -27,17 +27,17 @@ pub(super) struct HeaderLine {
 #[derive(Clone, Copy)]
 pub(super) struct Separator {
     pub(super) byte: u8,
-    /// How often the header has it.
+    /// How often it occurs in the header.
     pub(super) count: u64,
 }
 
 impl HeaderLine {
-    /// `line` is the whole prefix of the file, with its byte order mark and blank lines. `expected` is what the config says that
-    /// the header must be.
+    /// `line` is the whole prefix of the file, with its byte order mark and blank lines. `expected` is the header
+    /// that the config requires.
     pub(super) fn new(line: &[u8], encoding: Encoding, expected: Option<&[String]>) -> Self {
         let is_utf8 = encoding == Encoding::Utf8;
         let line = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_utf8).unwrap_or(line);
-        // Behind an empty line, which is none, the reader takes no further mark for one.
+        // After a blank line, which is skipped, the reader does not take a further mark for a byte order mark.
         let line = [b"\n", line].concat();
         let mut reader =
             ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line.as_slice());
@@ -58,13 +58,13 @@ impl HeaderLine {
             }
             None => {
                 let separator = if names.len() == 1 { separator(&line) } else { None };
-                let fault = doubt(&names);
+                let fault = suspicion(&names);
                 Self { names, separator, is_comment, fault }
             }
         }
     }
 
-    /// What is wrong with it.
+    /// The fault of the header, if any.
     pub(super) fn fault(&self) -> Option<Objection> {
         self.fault.clone()
     }
@@ -79,7 +79,7 @@ fn shown(names: &[String]) -> String {
     format!("{text:?}")
 }
 
-/// In a header of a single name without quotes: what it has most of.
+/// The most frequent other separator in a header of a single name without quotes.
 fn separator(line: &[u8]) -> Option<Separator> {
     if line.contains(&b'"') {
         return None;
@@ -88,8 +88,8 @@ fn separator(line: &[u8]) -> Option<Separator> {
     OTHER_SEPARATORS.map(count).into_iter().filter(|it| it.count > 0).max_by_key(|it| it.count)
 }
 
-/// Why the names seem to be a row: the header is missing then, and the row would be lost.
-fn doubt(names: &[String]) -> Option<Objection> {
+/// Why the names seem to be a row: then the header is missing, and the row would be lost.
+fn suspicion(names: &[String]) -> Option<Objection> {
     let remedy =
         "if the header is missing, put one in front; if this is the header, name it in \"files.header\"";
     if names.iter().all(|name| is_data(name)) {
@@ -102,7 +102,7 @@ fn doubt(names: &[String]) -> Option<Objection> {
     Some(ReasonCode::HeaderDuplicate.because(text))
 }
 
-/// Whether it is written in digits and what stands between them in numbers, dates and times.
+/// Whether it consists of digits and of the characters between them in numbers, dates and times.
 fn is_data(name: &str) -> bool {
     let mut letters = name.bytes();
     let is_number = match letters.next() {
@@ -159,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_there_twice_is_named() {
+    fn a_duplicate_name_is_reported() {
         assert!(fault("a,b,a\n").is_some_and(|fault| fault.starts_with("header has \"a\" twice")));
         assert_eq!(fault("a,,b,\n"), None);
     }
 
     #[test]
-    fn what_the_config_names_is_a_header() {
+    fn a_header_that_the_config_names_is_accepted() {
         let expected = ["1".to_owned(), "1".to_owned()];
         assert_eq!(HeaderLine::new(b"1,1\n", Encoding::Utf8, Some(&expected)).fault(), None);
         let other = HeaderLine::new(b"1,2\n", Encoding::Utf8, Some(&expected)).fault();
@@ -174,10 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_that_the_app_reads() {
+    fn names_are_decoded_as_the_app_reads_them() {
         let names = |line: &[u8], encoding| HeaderLine::new(line, encoding, None).names;
         assert_eq!(names(b"\xef\xbb\xbf\n\r\n\"a\",b\r\n", Encoding::Utf8), ["a", "b"]);
-        // The second mark is text, and so is what looks like one in another encoding.
+        // The second mark is text, and so are the same bytes in another encoding.
         assert_eq!(names("\u{feff}\u{feff}\"a,b\n".as_bytes(), Encoding::Utf8), ["\u{feff}\"a", "b"]);
         assert_eq!(names(b"\xef\xbb\xbf\"a,b\n", Encoding::Latin1), ["ï»¿\"a", "b"]);
         assert_eq!(names(b"\x80,b\n", Encoding::Windows1252), ["€", "b"]);

@@ -1,13 +1,14 @@
 //! A JSON array whose elements are the records.
 //!
-//! Follows brackets and strings, which is enough to tell elements apart. What lies within an element is for the app to
-//! inspect, but for two things: it must not be nested without bound, and its brackets must match, as otherwise its end
-//! could not be found.
+//! Follows brackets and strings, which is enough to separate elements. The content of an element is for the app to
+//! inspect, with two exceptions: it must not be nested without bound, and its brackets must match, because otherwise
+//! its end could not be found.
 
 use memchr::memchr2;
 use mysimbdp_model::reason::{Objection, ReasonCode};
 
 use super::cutter::Cutter;
+use super::scanner::RecordScanner;
 
 /// Deeper than any real document: MongoDB allows 100 levels, most parsers stop at 128 or 512.
 const DEPTH_MAX: usize = 1_000;
@@ -17,7 +18,7 @@ const NO_ARRAY_BUT_OBJECT: &str = "is no JSON array: it begins with {; objects o
 
 pub(super) struct JsonArray {
     state: State,
-    /// The closing brackets that the open ones in this element wait for.
+    /// The closing brackets that match the open ones in this element.
     closers: Vec<u8>,
     /// Elements that have ended.
     elements: u64,
@@ -25,27 +26,23 @@ pub(super) struct JsonArray {
 
 #[derive(Clone, Copy)]
 enum State {
-    /// In front of the array.
+    /// Before the array.
     Start,
-    /// Behind its opening bracket; the prefix goes on.
+    /// After its opening bracket; the prefix goes on.
     Opened,
-    /// Behind a comma between elements.
+    /// After a comma between elements.
     AfterComma,
     Element,
     String,
-    /// Behind a backslash in a string.
+    /// After a backslash in a string.
     Escape,
-    /// Behind the closing bracket.
+    /// After the closing bracket.
     Closed,
 }
 
 impl JsonArray {
     pub(super) fn new() -> Self {
         Self { state: State::Start, closers: Vec::new(), elements: 0 }
-    }
-
-    pub(super) fn feed(&mut self, chunk: &[u8], at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
-        self.follow(chunk, at, cutter).map_err(|text| ReasonCode::InvalidJson.because(text))
     }
 
     fn follow(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), String> {
@@ -58,7 +55,8 @@ impl JsonArray {
                 }
                 State::Escape => self.state = State::String,
                 State::Element => {
-                    let ends = self.element_byte(byte).map_err(|fault| self.place(fault, at, cutter))?;
+                    let ends =
+                        self.element_byte(byte).map_err(|fault| self.at_position(fault, at, cutter))?;
                     if ends {
                         self.end_element(byte, chunk, at, cutter);
                     }
@@ -81,7 +79,11 @@ impl JsonArray {
                     continue;
                 }
                 State::Closed => {
-                    return Err(self.place("something follows the end of the array".to_owned(), at, cutter));
+                    return Err(self.at_position(
+                        "something follows the end of the array".to_owned(),
+                        at,
+                        cutter,
+                    ));
                 }
             }
             at += 1;
@@ -89,22 +91,10 @@ impl JsonArray {
         Ok(())
     }
 
-    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
-        let text = match self.state {
-            State::Closed => {
-                cutter.boundary(&[], 0, u64::from(self.elements > 0));
-                return Ok(());
-            }
-            State::Start => "is no JSON array: it is blank".to_owned(),
-            _ => format!("is no complete JSON array: it ends within element {}", self.elements),
-        };
-        Err(ReasonCode::InvalidJson.because(text))
-    }
-
-    /// At the first byte of an element, or at what stands in its place. Consumes nothing.
+    /// At the first byte of an element, or of what is there instead. Consumes nothing.
     fn begin_element(&mut self, byte: u8, at: usize, cutter: &Cutter) -> Result<(), String> {
         if matches!(byte, b',' | b']') {
-            return Err(self.place(format!("element {} is missing", self.elements), at, cutter));
+            return Err(self.at_position(format!("element {} is missing", self.elements), at, cutter));
         }
         self.state = State::Element;
         Ok(())
@@ -137,7 +127,7 @@ impl JsonArray {
     fn end_element(&mut self, byte: u8, chunk: &[u8], at: usize, cutter: &mut Cutter) {
         self.elements += 1;
         if byte == b']' {
-            // No boundary yet: the bracket, and what white space follows it, stays with the last element.
+            // No boundary yet: the bracket, and any white space after it, stays with the last element.
             self.state = State::Closed;
         } else {
             self.state = State::AfterComma;
@@ -145,8 +135,26 @@ impl JsonArray {
         }
     }
 
-    fn place(&self, fault: String, at: usize, cutter: &Cutter) -> String {
+    fn at_position(&self, fault: String, at: usize, cutter: &Cutter) -> String {
         format!("{fault}, at byte {}", cutter.chunk_start() + at as u64)
+    }
+}
+
+impl RecordScanner for JsonArray {
+    fn feed(&mut self, chunk: &[u8], at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
+        self.follow(chunk, at, cutter).map_err(|text| ReasonCode::InvalidJson.because(text))
+    }
+
+    fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
+        let text = match self.state {
+            State::Closed => {
+                cutter.boundary(&[], 0, u64::from(self.elements > 0));
+                return Ok(());
+            }
+            State::Start => "is no JSON array: it is blank".to_owned(),
+            _ => format!("is no complete JSON array: it ends within element {}", self.elements),
+        };
+        Err(ReasonCode::InvalidJson.because(text))
     }
 }
 

@@ -1,11 +1,12 @@
 //! Finds the micro-batches of a file in one pass, whatever its size, in bounded memory.
 //!
 //! 1. [`read_ahead`] reads and hashes the content, and looks for NUL, on a core of its own;
-//! 2. [`text`] looks for what makes bytes no text of the client's encoding;
-//! 3. [`csv`], [`ndjson`] and [`json_array`] follow the format, say where records end, and whether the file is what it claims;
-//! 4. of CSV, [`header`] and [`rows`] look at the names and the fields, [`number`] tells what a value
-//!    is, and [`column`] decides what each column holds;
-//! 5. [`cutter`] turns record ends into ranges of at most a block and their checksums.
+//! 2. [`text`] looks for bytes that are not text in the client's encoding;
+//! 3. [`csv`], [`ndjson`] and [`json_array`] follow the format, find the ends of records, and check whether the file
+//!    is what it claims;
+//! 4. for CSV, [`header`] and [`rows`] inspect the names and the fields, [`number`] recognizes values (the long ones
+//!    with a [`value_cache`]), and [`column`] decides the type of each column;
+//! 5. [`cutter`] turns ends of records into ranges of at most a block and their checksums.
 //!
 //! None of them keeps a record: a line of a gigabyte costs no more memory than a short one.
 
@@ -14,12 +15,13 @@ mod csv;
 mod cutter;
 mod header;
 mod json_array;
-mod memory;
 mod ndjson;
 mod number;
 mod read_ahead;
 mod rows;
+mod scanner;
 mod text;
+mod value_cache;
 
 #[cfg(test)]
 mod claims;
@@ -40,15 +42,17 @@ use mysimbdp_model::reason::{self, Objection, ReasonCode};
 use mysimbdp_store::CHUNK_BYTES;
 
 use cutter::Cutter;
+use scanner::RecordScanner;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
-/// A read of a mebibyte costs its system call nothing, and stays within the second-level cache of small machines.
+/// At a mebibyte the cost of the system call does not matter, and the data stays within the second-level cache of
+/// small machines.
 const READ_BYTES: usize = 1 << 20;
 
-/// Part files have names of five digits. Ranges are filled greedily, so any two neighbours are larger than a block
-/// together, and blocks of at least this fraction of the file give at most 99,999 of them.
+/// Part files have names of five digits. Ranges are filled greedily, so any two neighbours are together larger than a
+/// block, and blocks of at least this fraction of the file give at most 99,999 ranges.
 const BLOCKS_MAX: u64 = 49_999;
 
 /// What decides how a file is split, and whether it is what it claims to be.
@@ -61,7 +65,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) block_bytes_max: Option<u64>,
     /// The columns that a CSV file must have.
     pub(crate) header: Option<&'a [String]>,
-    /// Whether the app reads records in it. One that keeps files as they are may keep what no reader would understand.
+    /// Whether the app reads the records. One that keeps files as they are may keep what no reader would understand.
     pub(crate) is_read: bool,
     /// Of the whole file.
     pub(crate) bytes: u64,
@@ -77,11 +81,11 @@ impl Rules<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Split {
     pub(crate) prefix: Prefix,
-    /// At least one; a file without records has one without records.
+    /// At least one; a file without records has one range without records.
     pub(crate) ranges: Vec<Range>,
     pub(crate) bytes: u64,
     pub(crate) records: u64,
-    /// Of a CSV file in which an app reads records.
+    /// For a CSV file in which an app reads records.
     pub(crate) columns: Vec<Column>,
     /// Of the content, hexadecimal.
     pub(crate) blake3: String,
@@ -103,31 +107,31 @@ pub(crate) struct Range {
 pub(crate) enum SplitError {
     #[error("cannot read the content")]
     Read(#[source] io::Error),
-    /// The content breaks rules: all that were found.
+    /// The content breaks rules: all faults that were found.
     #[error("content breaks rules: {}", reason::joined(.0))]
     Content(Vec<Objection>),
 }
 
-/// Splits what `reader` gives, to its end.
+/// Splits the content of `reader`, to its end.
 ///
-/// A CSV file with a header and no row has no record, and neither has `[]`: each is one micro-batch of none, so that
-/// it is ingested like any other. A file of no bytes at all is refused.
+/// A CSV file with a header and no row has no record, and neither has `[]`: each is one micro-batch without records,
+/// so that it is ingested like any other. A file without any bytes is refused.
 ///
 /// # Errors
 ///
-/// [`SplitError::Content`] where it is no text of its encoding, or not of its format as a whole. Whether each single
-/// record is right is for the app to inspect.
+/// [`SplitError::Content`] if it is not text in its encoding, or not of its format as a whole. Whether each single
+/// record is valid is for the app to inspect.
 pub(crate) fn split(reader: impl Read + Seek + Send, rules: &Rules) -> Result<Split, SplitError> {
     split_by(reader, rules, READ_BYTES)
 }
 
-/// `read_bytes` is how much is looked at in one go, and changes nothing in the result.
+/// `read_bytes` is how much is inspected at a time, and does not change the result.
 fn split_by(
     mut reader: impl Read + Seek + Send,
     rules: &Rules,
     read_bytes: usize,
 ) -> Result<Split, SplitError> {
-    // The marks of the encoding must lie in the first read.
+    // The byte order mark must be in the first read.
     let chunk_bytes = read_bytes.max(BYTE_ORDER_MARK.len());
     let whole = usize::try_from(rules.bytes).unwrap_or(usize::MAX).saturating_add(1);
     let first_bytes = whole.clamp(BYTE_ORDER_MARK.len(), chunk_bytes);
@@ -163,30 +167,21 @@ fn whole_chunks(block: u64) -> u64 {
     if block < chunk { block } else { block - block % chunk }
 }
 
-/// What is known of the content so far. The text and the structure are inspected apart, each up to its first fault.
+/// What is known of the content so far. Text and structure are inspected separately, each up to its first fault.
 struct Pass {
     text: Option<text::Text>,
-    records: Records,
+    records: Box<dyn RecordScanner>,
     cutter: Cutter,
     text_fault: Option<text::Fault>,
     structure_fault: Option<Objection>,
 }
 
-/// What was cut and found, and all that is wrong.
+/// The result of a pass: the ranges, the columns, and all faults.
 struct Passed {
     cutter: Cutter,
     columns: Vec<Column>,
     text_fault: Option<text::Fault>,
     reasons: Vec<Objection>,
-}
-
-/// Follows one format.
-enum Records {
-    Csv(Box<csv::Csv>),
-    Ndjson(ndjson::Ndjson),
-    JsonArray(json_array::JsonArray),
-    /// No boundaries but those of the blocks.
-    Binary,
 }
 
 impl Pass {
@@ -195,17 +190,12 @@ impl Pass {
             .block_bytes_max
             .map_or(u64::MAX, |block| block.max(rules.bytes.div_ceil(BLOCKS_MAX)).max(1));
         let block = if rules.is_text() { block } else { whole_chunks(block) };
-        let records = match rules.format {
-            Format::Csv => Records::Csv(Box::new(csv::Csv::new(rules.header, rules.encoding, rules.is_read))),
-            Format::Ndjson => Records::Ndjson(ndjson::Ndjson::new(rules.is_read)),
-            Format::Json => Records::JsonArray(json_array::JsonArray::new()),
-            Format::Binary => Records::Binary,
-        };
+        let records = scanner::scanner(rules);
         let text = rules.is_text().then(|| text::Text::new(rules.encoding));
         Self { text, records, cutter: Cutter::new(block), text_fault: None, structure_fault: None }
     }
 
-    /// Breaks where nothing more can be learnt.
+    /// Breaks if nothing more can be learnt.
     fn feed(&mut self, chunk: &[u8], nul: Option<usize>) -> ControlFlow<()> {
         let first = self.cutter.chunk_start() == 0;
         if let Some(text) = &mut self.text
@@ -213,7 +203,7 @@ impl Pass {
         {
             if first && text.is_utf8() && UTF16_MARKS.iter().any(|mark| chunk.starts_with(mark)) {
                 self.text_fault = Some(text::Fault::Utf16);
-                // All else that would be said follows from this.
+                // All other faults would follow from this one.
                 return ControlFlow::Break(());
             }
             self.text_fault = text.feed(chunk, nul).err();
@@ -223,17 +213,7 @@ impl Pass {
             let is_utf8 = self.text.as_ref().is_some_and(text::Text::is_utf8);
             let has_mark = first && is_utf8 && chunk.starts_with(BYTE_ORDER_MARK);
             let at = if has_mark { BYTE_ORDER_MARK.len() } else { 0 };
-            let cutter = &mut self.cutter;
-            let followed = match &mut self.records {
-                Records::Csv(csv) => csv.feed(chunk, at, cutter),
-                Records::Ndjson(ndjson) => ndjson.feed(chunk, at, cutter),
-                Records::JsonArray(array) => array.feed(chunk, at, cutter),
-                Records::Binary => {
-                    cutter.cut_blocks(chunk);
-                    Ok(())
-                }
-            };
-            self.structure_fault = followed.err();
+            self.structure_fault = self.records.feed(chunk, at, &mut self.cutter).err();
         }
         self.cutter.end_chunk(chunk);
         let done = self.structure_fault.is_some() && (self.text.is_none() || self.text_fault.is_some());
@@ -251,22 +231,9 @@ impl Pass {
             self.text_fault = text.end().err();
         }
         if self.structure_fault.is_none() && self.text_fault.is_none() {
-            let cutter = &mut self.cutter;
-            let ended = match &mut self.records {
-                Records::Csv(csv) => csv.end(cutter),
-                Records::Ndjson(ndjson) => ndjson.end(cutter),
-                Records::JsonArray(array) => array.end(cutter),
-                Records::Binary => {
-                    cutter.end_blocks();
-                    Ok(())
-                }
-            };
-            self.structure_fault = ended.err();
+            self.structure_fault = self.records.end(&mut self.cutter).err();
         }
-        let (columns, header_fault) = match &self.records {
-            Records::Csv(csv) => (csv.columns(), csv.header_fault()),
-            _ => (Vec::new(), None),
-        };
+        let (columns, header_fault) = (self.records.columns(), self.records.header_fault());
         let reasons = [header_fault, self.structure_fault].into_iter().flatten().collect();
         Passed { cutter: self.cutter, columns, text_fault: self.text_fault, reasons }
     }

@@ -1,31 +1,41 @@
 //! NDJSON: each line that is not blank is a record. Whether it is JSON is for the app to inspect.
 //!
-//! But for one thing: where the first value goes over several lines, no line is a record, and each would be rejected.
+//! With one exception: if the first value spans several lines, no line is a record, and each would be rejected.
 
 use memchr::memchr;
 use mysimbdp_model::reason::{Objection, ReasonCode};
 use serde::de::IgnoredAny;
 
 use super::cutter::Cutter;
+use super::scanner::RecordScanner;
 
-/// As much of the file as is looked at for its first value. One that is longer is left to the app.
+/// How much of the file is inspected for its first value. A longer one is left to the app.
 const FIRST_VALUE_BYTES_MAX: usize = 64 << 10;
 
 pub(super) struct Ndjson {
     begun: bool,
     /// Whether the line so far is nothing but ASCII white space.
     blank: bool,
-    /// The beginning of the file, until its first value has been looked at.
+    /// The beginning of the file, until its first value has been inspected.
     head: Option<Vec<u8>>,
 }
 
 impl Ndjson {
-    /// `is_read`: an app reads records in it.
+    /// `is_read`: whether an app reads the records.
     pub(super) fn new(is_read: bool) -> Self {
         Self { begun: false, blank: true, head: is_read.then(Vec::new) }
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
+    fn check_first_value(&mut self) -> Result<(), Objection> {
+        match self.head.take() {
+            Some(head) => several_lines(head.trim_ascii_start()).map_or(Ok(()), Err),
+            None => Ok(()),
+        }
+    }
+}
+
+impl RecordScanner for Ndjson {
+    fn feed(&mut self, chunk: &[u8], mut at: usize, cutter: &mut Cutter) -> Result<(), Objection> {
         if !self.begun {
             self.begun = true;
             cutter.end_prefix(at);
@@ -34,7 +44,7 @@ impl Ndjson {
             let rest = &chunk[at..];
             head.extend_from_slice(&rest[..rest.len().min(FIRST_VALUE_BYTES_MAX - head.len())]);
             if head.len() == FIRST_VALUE_BYTES_MAX {
-                self.look_at_first()?;
+                self.check_first_value()?;
             }
         }
         while let Some(length) = memchr(b'\n', &chunk[at..]) {
@@ -48,20 +58,13 @@ impl Ndjson {
         Ok(())
     }
 
-    pub(super) fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
+    fn end(&mut self, cutter: &mut Cutter) -> Result<(), Objection> {
         cutter.boundary(&[], 0, u64::from(!self.blank));
-        self.look_at_first()
-    }
-
-    fn look_at_first(&mut self) -> Result<(), Objection> {
-        match self.head.take() {
-            Some(head) => several_lines(head.trim_ascii_start()).map_or(Ok(()), Err),
-            None => Ok(()),
-        }
+        self.check_first_value()
     }
 }
 
-/// What is wrong where the first value goes over several lines. A line that was torn off is no such value: it has no end.
+/// The fault if the first value spans several lines. A truncated line is not such a value: it has no end.
 fn several_lines(text: &[u8]) -> Option<Objection> {
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     let is_whole = matches!(values.next(), Some(Ok(_)));

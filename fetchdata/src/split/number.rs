@@ -1,15 +1,16 @@
-//! What a single value is: a number that is given again, a truth value, or neither.
+//! Recognizes a single value: a number that round-trips, a truth value, or neither.
 //!
-//! A file has millions of values and hardly more time than a copy takes. So a short number is told from its bytes, eight at a
-//! time, and only a decimal of more than fifteen digits is read as a double and written again, not each time that it comes.
+//! A file has millions of values and hardly more time than a copy takes. So a short number is recognized from its
+//! bytes, eight at a time, and only a decimal of more than fifteen digits is read as a double and written again, and
+//! not each time that it occurs.
 
-/// Longer than any number that is told from text here: an integer of 64 bits has 20 characters, a double of 17 digits with a
-/// sign, a point and zeros in front hardly more.
+/// Longer than any number that is recognized here: an integer of 64 bits has 20 characters; a double of 17 digits
+/// with a sign, a point and leading zeros has hardly more.
 pub(super) const NUMBER_BYTES_MAX: usize = 24;
 
-/// Any decimal of so many digits comes back from a double.
+/// Any decimal with so many digits round-trips through a double.
 const DIGITS_SAFE: usize = 15;
-/// Any integer up to this comes back from a double.
+/// Any integer up to this round-trips through a double.
 const INTEGER_SAFE: u64 = 1 << 53;
 
 /// Kinds of values, as bits.
@@ -19,7 +20,7 @@ pub(super) type Kinds = u8;
 pub(super) const INT: Kinds = 1;
 /// One that needs 64.
 pub(super) const LONG: Kinds = 1 << 1;
-/// An integer that no double gives again.
+/// An integer that does not round-trip through a double.
 pub(super) const WIDE: Kinds = 1 << 2;
 /// A double such as `5.0`.
 pub(super) const WHOLE: Kinds = 1 << 3;
@@ -27,10 +28,11 @@ pub(super) const WHOLE: Kinds = 1 << 3;
 pub(super) const FRACTION: Kinds = 1 << 4;
 pub(super) const BOOL: Kinds = 1 << 5;
 
-/// What is looked at in one go: fields are short.
+/// How many bytes are inspected at a time: fields are short.
 pub(super) const WORD: usize = size_of::<u64>();
 
-/// The number without a sign in front of the first comma of eight bytes, and its length: what [`of_digits`] finds by looking longer.
+/// The unsigned number before the first comma of eight bytes, and its length: the same as [`of_digits`] finds in more
+/// time.
 #[inline]
 pub(super) fn before_comma(bytes: [u8; WORD]) -> Option<(Kinds, usize)> {
     let word = u64::from_le_bytes(bytes);
@@ -60,7 +62,7 @@ pub(super) fn before_comma(bytes: [u8; WORD]) -> Option<(Kinds, usize)> {
     }
 }
 
-/// The same of one with a sign.
+/// The same for one with a sign.
 #[cold]
 pub(super) fn negative_before_comma(bytes: [u8; WORD]) -> Option<(Kinds, usize)> {
     let [b'-', digits @ ..] = bytes else { return None };
@@ -71,7 +73,7 @@ pub(super) fn negative_before_comma(bytes: [u8; WORD]) -> Option<(Kinds, usize)>
     before_comma(word).filter(|(kind, _)| !is_zero(*kind)).map(|(kind, length)| (kind, 1 + length))
 }
 
-/// Where the first comma of eight bytes is.
+/// The position of the first comma in eight bytes.
 #[inline]
 pub(super) fn comma(bytes: [u8; WORD]) -> Option<usize> {
     let others = u64::from_le_bytes(bytes) ^ in_each(b',');
@@ -91,7 +93,7 @@ const fn in_each(byte: u8) -> u64 {
     u64::from_le_bytes([byte; WORD])
 }
 
-/// What a value is that begins with a digit or a sign; no bit if it is text.
+/// The kind of a value that begins with a digit or a sign; no bit if it is text.
 pub(super) fn of_digits(value: &[u8]) -> Kinds {
     let unsigned = value.strip_prefix(b"-").unwrap_or(value);
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -109,7 +111,7 @@ pub(super) fn of_digits(value: &[u8]) -> Kinds {
                 [.., b'0'] => return 0,
                 _ => (FRACTION, value),
             };
-            if whole + fraction.len() <= DIGITS_SAFE || is_given_again(shortest) { kind } else { 0 }
+            if whole + fraction.len() <= DIGITS_SAFE || round_trips(shortest) { kind } else { 0 }
         }
         _ => 0,
     }
@@ -125,15 +127,15 @@ fn integer(value: &[u8], digits: usize) -> Kinds {
     if i32::try_from(number).is_ok() {
         return INT;
     }
-    let is_given_again = number.unsigned_abs() <= INTEGER_SAFE || is_given_again(value);
-    if is_given_again { LONG } else { LONG | WIDE }
+    let round_trips = number.unsigned_abs() <= INTEGER_SAFE || round_trips(value);
+    if round_trips { LONG } else { LONG | WIDE }
 }
 
-/// Whether the double that `decimal` reads as is written so, as short as it can be.
+/// Whether the double that `decimal` reads as is written as the same text, in its shortest form.
 ///
-/// Written as `Display` does, which is what apps compare with. Faster libraries choose the other one of two decimals that are
-/// equally short and equally near.
-fn is_given_again(decimal: &[u8]) -> bool {
+/// Written as `Display` does, which is what apps compare with. Faster libraries choose the other of two decimals that
+/// are equally short and equally near.
+fn round_trips(decimal: &[u8]) -> bool {
     let text = std::str::from_utf8(decimal).unwrap_or_default();
     text.parse::<f64>().is_ok_and(|double| double.to_string() == text)
 }
@@ -142,11 +144,11 @@ fn is_given_again(decimal: &[u8]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::memory::Memory;
+    use super::super::value_cache::ValueCache;
     use super::*;
 
-    /// What the rest of this file finds, put as simply as it can be.
-    fn simply(value: &str) -> Kinds {
+    /// The same as the rest of this file, written as simply as possible.
+    fn expected_kinds(value: &str) -> Kinds {
         let is_plain = value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.'));
         if matches!(value, "true" | "false") {
             return BOOL;
@@ -168,12 +170,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(value: &str, memory: &mut Memory) {
-        let found = simply(value);
+    fn check(value: &str, cache: &mut ValueCache) {
+        let found = expected_kinds(value);
         for time in ["first", "second"] {
-            assert_eq!(memory.kinds(value.as_bytes()), found, "{value:?}, the {time} time");
+            assert_eq!(cache.kinds(value.as_bytes()), found, "{value:?}, the {time} time");
         }
-        // Behind the comma lies the next field, or what comes after the line.
+        // After the comma comes the next field, or what follows the line.
         for behind in ["", ",", "1", "\n2,", "-.", "é,"] {
             let line = format!("{value},{behind}\0\0\0\0\0\0\0");
             let word = *line.as_bytes().first_chunk().expect("eight bytes");
@@ -186,8 +188,8 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_what_is_given_again() {
-        let memory = &mut Memory::new();
+    fn a_value_is_a_number_only_if_it_round_trips() {
+        let cache = &mut ValueCache::new();
         for text in [
             "0",
             "7",
@@ -253,7 +255,7 @@ mod tests {
             "\u{b1}1",
             "1\u{b1}",
         ] {
-            check(text, memory);
+            check(text, cache);
         }
     }
 
@@ -261,16 +263,16 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
 
         #[test]
-        fn what_is_found_in_the_bytes_is_what_the_simple_rule_finds(
+        fn the_fast_rule_agrees_with_the_simple_one(
             texts in prop::collection::vec("[-+]?[0-9]{0,3}[.,]?[0-9]{0,4}|-?[0-9]{1,20}|-?(0|[1-9][0-9]{0,17})\\.[0-9]{1,20}|[-.0-9eNAtrü ]{1,9}", 1..8),
             double in any::<f64>(), few in -1e6..1e6f64, int in any::<i64>(), bits in 0..63u32,
         ) {
-            let memory = &mut Memory::new();
+            let cache = &mut ValueCache::new();
             for text in texts.iter().filter(|text| !text.is_empty() && !text.contains(',')) {
-                check(text, memory);
+                check(text, cache);
             }
             for text in [double.to_string(), few.to_string(), format!("{few:.3}"), format!("{few:?}"), (int >> bits).to_string()] {
-                check(&text, memory);
+                check(&text, cache);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Reads and hashes on one core, while another follows what has been read.
+//! Reads and hashes on one core, while another one processes what has been read.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -6,33 +6,34 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-/// Chunks that may be read and not looked at yet. Who is slower now is faster a little later, and both do not wait.
+/// How many chunks may be read ahead. It lets the slower side catch up without stopping the other.
 const AHEAD: usize = 2;
 
-/// Gives all that there is to `each`, in chunks of `chunk_bytes` and a shorter last one, until it breaks off. Returns the
-/// BLAKE3 of the content, or of as much of it as was read.
+/// Passes the whole content to `on_chunk`, in chunks of `chunk_bytes` and a shorter last one, until it breaks.
+/// Returns the BLAKE3 of the content, or of as much of it as was read.
 ///
-/// With each chunk comes what `look` finds in it, which needs to know nothing of the others and is done where it is read:
-/// so both cores have about as much to do.
+/// With each chunk comes the result of `inspect`, which sees only that chunk and runs on the reading core: so both
+/// cores have about as much to do.
 ///
-/// The first chunk has `first_bytes`: of a small file no more than it has, and one, which shows that nothing follows.
+/// The first chunk has `first_bytes`: for a small file this is its size plus one byte, which shows that nothing
+/// follows.
 ///
 /// # Errors
 ///
-/// The reader's. Some of the content may have been given by then.
+/// The reader's. Some of the content may have been passed on by then.
 pub(super) fn read<T: Send>(
     mut reader: impl Read + Send,
     first_bytes: usize,
     chunk_bytes: usize,
-    look: impl Fn(&[u8]) -> T + Send,
-    mut each: impl FnMut(&[u8], T) -> ControlFlow<()>,
+    inspect: impl Fn(&[u8]) -> T + Send,
+    mut on_chunk: impl FnMut(&[u8], T) -> ControlFlow<()>,
 ) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut first = vec![0; first_bytes];
     fill(&mut reader, &mut first)?;
     hasher.update(&first);
     // A small file is not worth a thread.
-    if first.is_empty() || each(&first, look(&first)).is_break() || first.len() < first_bytes {
+    if first.is_empty() || on_chunk(&first, inspect(&first)).is_break() || first.len() < first_bytes {
         return Ok(hasher.finalize());
     }
     let (read, chunks) = sync_channel::<(Vec<u8>, T)>(AHEAD);
@@ -44,18 +45,18 @@ pub(super) fn read<T: Send>(
                 chunk.resize(chunk_bytes, 0);
                 fill(&mut reader, &mut chunk)?;
                 hasher.update(&chunk);
-                let found = look(&chunk);
-                // It fails when nobody wants more.
+                let found = inspect(&chunk);
+                // Fails if the other side has stopped.
                 if chunk.is_empty() || read.send((chunk, found)).is_err() {
                     return Ok(hasher.finalize());
                 }
             }
         });
         for (chunk, found) in chunks {
-            if each(&chunk, found).is_break() {
+            if on_chunk(&chunk, found).is_break() {
                 break;
             }
-            // There is room for all chunks there are.
+            // The channel has capacity for all chunks.
             let _ = spare.try_send(chunk);
         }
         reading.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -81,7 +82,7 @@ fn fill(reader: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Gives `bytes` a few at a time, and fails at the end if it is to.
+    /// Returns `bytes` a few at a time, and then an error if `fails`.
     struct Source<'a> {
         bytes: &'a [u8],
         fails: bool,
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_comes_once_in_order_with_what_is_found_in_it_and_is_hashed() {
+    fn every_chunk_is_inspected_hashed_and_passed_on_once_and_in_order() {
         let content: Vec<u8> = (0..=255).cycle().take(1000).collect();
         let lengths = [0, 1, 9, 10, 11, 20, 999, 1000];
         for (length, first) in lengths.into_iter().flat_map(|length| [(length, 10), (length, 3)]) {
@@ -121,20 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn who_breaks_off_gets_no_more() {
-        for wanted in 1..20 {
+    fn after_a_break_no_more_chunks_are_passed_on() {
+        for limit in 1..20 {
             let mut seen = 0;
             let read = read(Source { bytes: &[7; 1000], fails: true }, 10, 10, <[u8]>::len, |_, _| {
                 seen += 1;
-                if seen == wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if seen == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
-            assert!(read.is_ok() || wanted > 1, "nothing was read beyond the first chunk");
-            assert_eq!(seen, wanted);
+            assert!(read.is_ok() || limit > 1, "nothing was read beyond the first chunk");
+            assert_eq!(seen, limit);
         }
     }
 
     #[test]
-    fn a_fault_of_the_disk_is_an_error_wherever_it_is() {
+    fn a_read_error_is_returned_wherever_it_occurs() {
         for length in [0, 5, 10, 15, 100] {
             let source = Source { bytes: &vec![7; length], fails: true };
             let read = read(source, 10, 10, <[u8]>::len, |_, _| ControlFlow::Continue(()));

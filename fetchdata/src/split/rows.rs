@@ -1,4 +1,4 @@
-//! The rows of a CSV file: what their columns hold, and whether they are rows of its header.
+//! The rows of a CSV file: the types of their columns, and whether they fit the header.
 
 use memchr::{memchr, memchr_iter};
 use mysimbdp_model::column::{Column, ColumnValues};
@@ -6,34 +6,34 @@ use mysimbdp_model::reason::{Objection, ReasonCode};
 
 use super::column::{self, ColumnScan};
 use super::header::{HeaderLine, Separator};
-use super::memory::Memory;
 use super::number::NUMBER_BYTES_MAX;
+use super::value_cache::ValueCache;
 
-/// Of ten rows, so many must look alike before a file is called one of another kind: files have blemishes.
+/// So many of ten rows must be alike before a file counts as one of another kind: some files have a few bad lines.
 const ALIKE_OF_TEN: u64 = 9;
-/// A single row that does not fit is rejected like any other; two are a file of another kind.
+/// A single row that does not fit is rejected like any other; two make a file of another kind.
 const MISFITS_MIN: u64 = 2;
 
-/// Is told of each field, piece by piece as they come.
+/// Gets each field, piece by piece as they come.
 pub(super) struct Rows {
     header: HeaderLine,
     columns: Vec<ColumnScan>,
-    memory: Memory,
+    cache: ValueCache,
     /// Position in the row.
     field: usize,
-    /// The beginning of the unfinished field, as much of it as a number may have, and one byte more.
+    /// The beginning of the unfinished field: as many bytes as a number may have, and one more.
     begun: Vec<u8>,
-    /// Whether it is quoted and has a character.
+    /// Whether it is quoted and not empty.
     is_quoted: bool,
-    /// Whether the row is a comment like the header, which then is none.
+    /// Whether the row is a comment, like the supposed header, which then is a comment too.
     is_comment: bool,
-    /// Separators of another kind in this row.
+    /// Other separators in this row.
     separators: u64,
     /// Without comments.
     rows: u64,
     /// Rows that have as many fields as the header.
     fitting: u64,
-    /// Rows that have as many separators of another kind as the header.
+    /// Rows that have as many other separators as the header.
     separated: u64,
 }
 
@@ -44,7 +44,7 @@ impl Rows {
         Self {
             header,
             columns,
-            memory: Memory::new(),
+            cache: ValueCache::new(),
             field: 0,
             begun: Vec::with_capacity(NUMBER_BYTES_MAX + 1),
             is_quoted: false,
@@ -56,7 +56,7 @@ impl Rows {
         }
     }
 
-    /// Text outside of quotes, and the commas in it.
+    /// Text outside quotes, with the commas in it.
     pub(super) fn unquoted(&mut self, piece: &[u8]) {
         if self.header.is_comment && self.field == 0 && self.begun.is_empty() && !self.is_quoted {
             self.is_comment = piece.starts_with(b"#");
@@ -89,7 +89,7 @@ impl Rows {
         (self.field, self.separators, self.is_comment) = (0, 0, false);
     }
 
-    /// What the columns hold. Also of rows that an app will reject: what they hold is not known to be wrong.
+    /// The columns and their types. Rows that an app will reject count too: their values are not known to be wrong.
     pub(super) fn columns(&self) -> Vec<Column> {
         let column =
             |(name, scan): (&String, &ColumnScan)| Column { name: name.clone(), values: scan.values() };
@@ -117,7 +117,7 @@ impl Rows {
         None
     }
 
-    /// Fields that commas end; returns the position behind the last one.
+    /// Fields that end with a comma; returns the position after the last one.
     fn whole_fields(&mut self, line: &[u8]) -> usize {
         let mut start = 0;
         while start < line.len() {
@@ -128,7 +128,7 @@ impl Rows {
             let rest = &line[start..];
             let Some(length) = memchr(b',', rest) else { break };
             if let Some(column) = columns.get_mut(fields) {
-                column.value(&rest[..length], &mut self.memory);
+                column.value(&rest[..length], &mut self.cache);
             }
             self.field += 1;
             start += length + 1;
@@ -136,7 +136,7 @@ impl Rows {
         start
     }
 
-    /// The end of a field that has begun, perhaps in an earlier piece.
+    /// Ends a field that may have begun in an earlier piece.
     fn end_field(&mut self, rest: &[u8]) {
         if !self.is_quoted {
             self.begin(rest);
@@ -145,7 +145,7 @@ impl Rows {
             if self.is_quoted {
                 column.quoted();
             } else {
-                column.value(&self.begun, &mut self.memory);
+                column.value(&self.begun, &mut self.cache);
             }
         }
         self.field += 1;
@@ -154,7 +154,7 @@ impl Rows {
     }
 
     fn begin(&mut self, piece: &[u8]) {
-        let room = (NUMBER_BYTES_MAX + 1).saturating_sub(self.begun.len());
-        self.begun.extend_from_slice(&piece[..piece.len().min(room)]);
+        let capacity = (NUMBER_BYTES_MAX + 1).saturating_sub(self.begun.len());
+        self.begun.extend_from_slice(&piece[..piece.len().min(capacity)]);
     }
 }

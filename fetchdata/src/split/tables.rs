@@ -1,4 +1,5 @@
-//! What a table says is what is stored of it: written as CSV in any allowed way, split anywhere, read by the column types.
+//! What is stored of a table is what the table says: written as CSV in any allowed way, split anywhere, read by the
+//! column types.
 
 use std::collections::HashMap;
 use std::io::Cursor;
@@ -43,7 +44,7 @@ fn byte_of(encoding: Encoding, letter: char) -> Option<u8> {
     (1..=u8::MAX).find(|byte| encoding.to_text(&[*byte]).is_some_and(|text| text.chars().eq([letter])))
 }
 
-/// One value of a column of a kind: columns are mostly of one kind, and then not quite.
+/// One value for a column of a kind: most values of a column are of its kind, and a few are not.
 fn value(kind: usize) -> BoxedStrategy<String> {
     let alike = match kind {
         0 => any::<i32>().prop_map(|value| value.to_string()).boxed(),
@@ -94,7 +95,7 @@ fn table() -> impl Strategy<Value = Table> {
     )
 }
 
-/// What an app stores of the rows of `content`, as it is given the units of `split`.
+/// What an app stores of the rows of `content`, fed with the micro-batches of `split`.
 fn stored(content: &[u8], encoding: Encoding, split: &Split, nulls: &[String]) -> Vec<Vec<Bson>> {
     let units = Column::values_of(&split.columns);
     let mut all = Vec::new();
@@ -124,7 +125,7 @@ fn stored(content: &[u8], encoding: Encoding, split: &Split, nulls: &[String]) -
 }
 
 /// Writing the value gives the text again. Whether a whole double has `.0` is the same in all of its column.
-fn is_given_again(value: &Bson, text: &str) -> bool {
+fn round_trips(value: &Bson, text: &str) -> bool {
     match value {
         Bson::Null => text.is_empty(),
         Bson::String(stored) => stored == text,
@@ -163,7 +164,7 @@ fn check(table: &Table, block: u64, nulls: &[String]) {
                 assert_eq!(value, &Bson::Null);
                 continue;
             }
-            assert!(is_given_again(value, text), "{text:?} is stored as {value:?}");
+            assert!(round_trips(value, text), "{text:?} is stored as {value:?}");
             let first = texts.entry(value.to_string()).or_insert(text);
             assert_eq!(*first, text, "two texts became one value");
             if *value != Bson::Null {
@@ -177,7 +178,7 @@ fn check(table: &Table, block: u64, nulls: &[String]) {
 
 proptest! {
     #[test]
-    fn each_value_of_a_table_is_stored_as_the_text_that_it_is_and_each_column_as_one_type(
+    fn each_value_of_a_table_round_trips_and_each_column_has_one_type(
         table in table(), block in 1u64..200, has_nulls in any::<bool>(),
     ) {
         let nulls = if has_nulls { vec!["NA".to_owned()] } else { Vec::new() };
@@ -222,7 +223,7 @@ fn the_last_row_counts_as_much_as_the_first() {
 }
 
 #[test]
-fn what_an_app_is_told_is_bounded() {
+fn the_column_types_passed_to_an_app_are_bounded() {
     let words = ["sixteen letters_", "sixteen letters-", "sixteen letters.", "sixteen letters/"];
     let mut content = (0..2_000).map(|column| format!("c{column}")).collect::<Vec<_>>().join(",");
     for value in ["1.5"].iter().chain(&words) {
@@ -231,7 +232,7 @@ fn what_an_app_is_told_is_bounded() {
     let columns = types(content.as_bytes());
     assert_eq!(columns.len(), ColumnValues::COLUMNS_MAX);
     assert!(columns.iter().all(|(_, values)| values.except == words));
-    let told: Vec<ColumnValues> = columns.into_iter().map(|(_, values)| values).collect();
+    let sent: Vec<ColumnValues> = columns.into_iter().map(|(_, values)| values).collect();
     // Linux takes 128 KiB in one variable of the environment.
-    assert!(serde_json::to_string(&told).expect("JSON").len() < 128 * 1024);
+    assert!(serde_json::to_string(&sent).expect("JSON").len() < 128 * 1024);
 }

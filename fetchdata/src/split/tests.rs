@@ -1,4 +1,4 @@
-//! The split must be what a parser of the whole file sees, for any block and however the bytes come.
+//! The split must match what a parser of the whole file sees, for any block size and any reads.
 
 use std::io::Cursor;
 
@@ -25,7 +25,7 @@ fn cut_as(
     cut_for(true, encoding, content, format, block, read_bytes)
 }
 
-/// What an app gets that keeps files as they are: nothing is refused that can be split.
+/// For an app that keeps files as they are: nothing that can be split is refused.
 fn cut_unread(content: &[u8], format: Format, block: u64, read_bytes: usize) -> Result<Split, SplitError> {
     cut_for(false, Encoding::Utf8, content, format, block, read_bytes)
 }
@@ -80,7 +80,7 @@ fn check(content: &[u8], split: &Split, block: u64) {
     assert_eq!(split.ingestion, IngestionId::new(&client(), &hash));
 }
 
-/// The single records that are found in the ranges are as many as the split has counted there.
+/// The records, one by one. Each range must contain as many as the split has counted there.
 fn records(content: &[u8], split: &Split, format: Format) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     for range in &split.ranges {
@@ -224,7 +224,7 @@ fn a_tiny_block_cannot_make_more_micro_batches_than_there_are_file_names() {
 }
 
 #[test]
-fn bad_text_and_bad_structure_are_both_named() {
+fn faults_of_text_and_of_structure_are_both_reported() {
     assert_eq!(reasons(b"", Format::Csv), ["is empty"]);
     assert_eq!(reasons(b"", Format::Binary), ["is empty"]);
     assert_eq!(reasons(b"\xff\xfea\0,\0", Format::Csv), ["is UTF-16, allowed is UTF-8"]);
@@ -252,16 +252,16 @@ fn a_header_that_never_ends_is_refused_in_bounded_memory() {
 }
 
 #[test]
-fn a_header_must_be_the_wanted_one() {
+fn a_header_other_than_the_configured_one_is_refused() {
     let client = client();
-    let inspect = |content: &[u8], wanted: &[&str], encoding| {
-        let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    let inspect = |content: &[u8], expected: &[&str], encoding| {
+        let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
         let rules = Rules {
             client: &client,
             format: Format::Csv,
             encoding,
             block_bytes_max: None,
-            header: Some(&wanted),
+            header: Some(&expected),
             is_read: true,
             bytes: content.len() as u64,
         };
@@ -269,14 +269,14 @@ fn a_header_must_be_the_wanted_one() {
     };
     assert_eq!(inspect(b"\xef\xbb\xbfa,\"b\"\n1,2\n", &["a", "b"], Encoding::Utf8), Ok(()));
     assert_eq!(inspect(b"gr\xf6\xdfe\n1\n", &["größe"], Encoding::Latin1), Ok(()));
-    for (content, wanted) in [(b"b,a\n1,2\n", ["a", "b"].as_slice()), (b"a,b\n1,2\n", &["a"])] {
-        let refused = inspect(content, wanted, Encoding::Utf8).expect_err("another header");
-        assert!(refused.contains("header is") && refused.contains(&wanted.join(",")), "{refused}");
+    for (content, expected) in [(b"b,a\n1,2\n", ["a", "b"].as_slice()), (b"a,b\n1,2\n", &["a"])] {
+        let refused = inspect(content, expected, Encoding::Utf8).expect_err("another header");
+        assert!(refused.contains("header is") && refused.contains(&expected.join(",")), "{refused}");
     }
 }
 
 #[test]
-fn what_is_no_json_array_is_refused_with_its_place() {
+fn invalid_json_arrays_are_refused_with_the_position() {
     let cases: [(&[u8], &str); 11] = [
         (b"7", "is no JSON array: it does not begin with ["),
         (b"  \n ", "is no JSON array: it is blank"),
@@ -298,7 +298,7 @@ fn what_is_no_json_array_is_refused_with_its_place() {
 }
 
 #[test]
-fn an_array_of_nothing_has_one_micro_batch_with_its_end() {
+fn an_empty_array_has_one_micro_batch_that_contains_its_end() {
     let split = cut(b" [ ] \n", Format::Json, 10, 3).expect("split");
     assert_eq!((split.prefix.length, split.records, split.ranges.len()), (3, 0, 1));
     check(b" [ ] \n", &split, 10);
@@ -405,7 +405,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_at_all_make_the_splitter_fail_in_another_way_than_by_reasons(
+    fn arbitrary_bytes_are_split_or_refused_with_reasons(
         content in prop::collection::vec(any::<u8>(), 0..80), block in 1u64..90, read_bytes in 1usize..90,
     ) {
         for format in [Format::Csv, Format::Ndjson, Format::Json, Format::Binary] {
@@ -417,9 +417,9 @@ proptest! {
         }
     }
 
-    /// The same for what splitters stumble over, in each encoding and whatever the reads.
+    /// The same for input that is hard for splitters, in each encoding and for any size of reads.
     #[test]
-    fn no_quotes_brackets_marks_and_line_ends_do_either(
+    fn quotes_brackets_marks_and_line_ends_are_split_or_refused_with_reasons(
         pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..60), block in 1u64..90, read_bytes in 1usize..90,
     ) {
         let content = pieces.concat();

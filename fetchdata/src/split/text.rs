@@ -1,6 +1,6 @@
-//! Whether bytes are text: no NUL, and valid in the client's encoding.
+//! Checks whether bytes are text: no NUL, and valid in the client's encoding.
 //!
-//! Lines are counted only where one must be named: to count all of them takes as long as to inspect them.
+//! Lines are counted only if one must be named: counting all of them takes as long as inspecting them.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -8,17 +8,17 @@ use memchr::{memchr, memchr_iter};
 use mysimbdp_model::encoding::Encoding;
 use mysimbdp_model::reason::{Objection, ReasonCode};
 
-/// Looks at text that comes in pieces, which may cut a character.
+/// Inspects text that comes in pieces, which may split a character.
 pub(super) struct Text {
     encoding: Encoding,
-    /// Bytes gone by.
+    /// Bytes of earlier pieces.
     passed: u64,
-    /// The beginning of a character whose end has not come yet: at most three bytes, and room for the fourth.
+    /// The beginning of a character whose end has not come yet: at most three bytes, and space for the fourth.
     cut: [u8; 4],
     cut_bytes: usize,
 }
 
-/// Why it is no text, and the first place where it is none.
+/// Why it is not text, and the position of the first fault.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Utf16,
@@ -40,7 +40,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// For people, with the line. `content` is all of it, from the start.
+    /// A description for people, with the line. `content` is all of it, from the start.
     pub(super) fn describe(&self, content: impl Read) -> io::Result<Objection> {
         Ok(ReasonCode::InvalidEncoding.because(match *self {
             Self::Utf16 => "is UTF-16, allowed is UTF-8".to_owned(),
@@ -61,7 +61,7 @@ impl Fault {
     }
 }
 
-/// The line of a place, from 1.
+/// The line of a position, from 1.
 fn line(content: impl Read, at: u64) -> io::Result<u64> {
     let mut before = BufReader::with_capacity(1 << 16, content.take(at));
     let mut line = 1;
@@ -90,7 +90,7 @@ impl Text {
         self.encoding == Encoding::Utf8
     }
 
-    /// `nul` is what [`nul`] has found in the chunk. After a fault this must not be asked again.
+    /// `nul` is what [`nul`] has found in the chunk. Must not be called again after a fault.
     pub(super) fn feed(&mut self, chunk: &[u8], nul: Option<usize>) -> Result<(), Fault> {
         let passed = self.passed;
         if let Some(at) = nul {
@@ -115,7 +115,7 @@ impl Text {
         if self.cut_bytes > 0 { Err(Fault::EndsWithinCharacter { at: self.passed }) } else { Ok(()) }
     }
 
-    /// The position of the first byte that does not fit.
+    /// The error is the position of the first byte that does not fit.
     fn feed_utf8(&mut self, chunk: &[u8]) -> Result<(), usize> {
         let mut at = 0;
         while self.cut_bytes > 0 {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_an_encoding_has_not_are_named_with_the_likely_one() {
+    fn bytes_outside_the_encoding_are_reported_with_the_likely_encoding() {
         let bytes: Vec<u8> = (1..0x80).chain(0xa0..=0xff).collect();
         for encoding in [Encoding::Latin1, Encoding::Windows1252] {
             assert_eq!(inspect(encoding, &bytes, 7), Ok(()));

@@ -1,4 +1,4 @@
-//! However a file arrives, it is taken once, whole, and into the right lane.
+//! However a file arrives, it is staged once, whole, and in the right lane.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -28,7 +28,7 @@ fn rows(count: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_lies_there_at_start_and_what_comes_later_is_staged_with_its_manifest() {
+async fn files_present_at_start_and_files_dropped_later_are_staged_with_their_manifests() {
     let root = Root::new(&config(json!({"micro_batching": {"block_size": "1kB"}})));
     let content = rows(1_000);
     root.drop_file("client1", "before.csv", &content);
@@ -50,7 +50,7 @@ async fn what_lies_there_at_start_and_what_comes_later_is_staged_with_its_manife
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_folder_or_else_the_globs_say_whose_file_it_is() {
+async fn the_folder_or_else_the_globs_decide_which_client_owns_a_file() {
     let app = json!({"name": "documents", "command": ["document-app"]});
     let client = |id: &str, glob: &str| json!({"id": id, "apps": [app], "files": {"globs": [glob, "both*"]}});
     let mut all = config(json!({}));
@@ -85,7 +85,7 @@ async fn the_folder_or_else_the_globs_say_whose_file_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn staging_on_another_file_system_gets_synced_parts_and_the_original_goes() {
+async fn staging_on_another_file_system_gets_synced_parts_and_the_original_is_removed() {
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
     let root = Root::new(&config(json!({"micro_batching": {"block_size": "1kB"}})));
     let device = |path| fs::metadata(path).expect("metadata").dev();
@@ -106,9 +106,9 @@ async fn staging_on_another_file_system_gets_synced_parts_and_the_original_goes(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_drop_directory_may_be_a_symlink_and_is_watched_all_the_same() {
+async fn a_symlinked_drop_directory_is_watched_like_any_other() {
     let mut all = config(json!({}));
-    // So that nothing but a hint has a later file taken in time.
+    // So that a later file is taken in time only because of an event.
     all["fetchdata"]["scan_every"] = json!("1h");
     let root = Root::new(&all);
     let elsewhere = root.path().join("elsewhere");
@@ -124,7 +124,7 @@ async fn the_drop_directory_may_be_a_symlink_and_is_watched_all_the_same() {
 
 /// Not asynchronous: a thread sees the mount only if it is started after it.
 #[test]
-fn a_clients_folder_that_is_a_mount_of_its_own_is_taken_from_and_written_to() {
+fn files_of_a_client_whose_folder_is_a_mount_are_staged_and_receipts_are_written_there() {
     let Some(disk) = Disk::new_or_skip(FileSystem::Ext4) else { return };
     let root = Root::new(&config(json!({})));
     let folder = root.drop_directory("client1");
@@ -161,7 +161,7 @@ fn a_clients_folder_that_is_a_mount_of_its_own_is_taken_from_and_written_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_are_made_where_the_config_says_so_and_for_names_that_mean_something_else_in_staging() {
+async fn parts_are_made_if_the_config_says_so_and_for_names_reserved_in_staging() {
     let mut all = config(json!({}));
     all["fetchdata"]["staging_parts"] = json!("files");
     let running = Running::with(&all);
@@ -182,7 +182,7 @@ async fn parts_are_made_where_the_config_says_so_and_for_names_that_mean_somethi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_files_are_found_when_the_queue_of_the_watcher_overflows() {
-    /// The kernel reads it when a watcher is made, so only ours has so short a queue.
+    /// The kernel reads the limit when a watcher is made, so only ours has such a short queue.
     struct ShortQueue(Vec<u8>);
     const QUEUE: &str = "/proc/sys/fs/inotify/max_queued_events";
     impl Drop for ShortQueue {
@@ -192,7 +192,7 @@ async fn all_files_are_found_when_the_queue_of_the_watcher_overflows() {
     }
 
     let short = ShortQueue(fs::read(QUEUE).expect("kernel with inotify"));
-    // Only root may; else the flood alone has to do.
+    // Only root may write it; for others, the flood alone has to overflow the queue.
     let _ = fs::write(QUEUE, "16");
     let mut all = config(json!({}));
     all["fetchdata"]["files_in_parallel"] = json!(4);
@@ -272,16 +272,16 @@ view[4:5] = b'9'
 view.close()
 ";
     let running = Running::start();
-    let unseen = running.root.drop_file("client1", ".mapped.part", b"a,b\n1,2\n");
-    let path = unseen.with_file_name("mapped.csv");
+    let hidden = running.root.drop_file("client1", ".mapped.part", b"a,b\n1,2\n");
+    let path = hidden.with_file_name("mapped.csv");
     let mut writer = Command::new(python());
-    writer.args(["-c", WRITER]).arg(&unseen).stdin(Stdio::piped()).stdout(Stdio::piped());
+    writer.args(["-c", WRITER]).arg(&hidden).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut writer = writer.spawn().expect("python runs");
     let mut line = String::new();
     BufReader::new(writer.stdout.as_mut().expect("piped")).read_line(&mut line).expect("its first line");
     assert_eq!(line, "mapped\n");
-    fs::rename(&unseen, &path).expect("rename");
-    // Not a guess: it must not be taken in this time.
+    fs::rename(&hidden, &path).expect("rename");
+    // Not a guess: the file must not be taken during this time.
     tokio::time::sleep(SETTLE * 4).await;
     assert!(staged(&running.root).is_empty(), "taken while it is mapped");
     drop(writer.stdin.take());
@@ -305,7 +305,7 @@ async fn a_temporary_name_is_not_taken_until_it_is_renamed() {
     }
     running.root.drop_file("client1", "witness.csv", b"a\n1\n");
     running.until_staged(1).await;
-    // A whole settle time and a scan after something else was taken, they still lie there.
+    // A whole settle time and a scan after another file was taken, they are still there.
     tokio::time::sleep(SETTLE * 2).await;
     assert_eq!(running.one_staged().await.manifest.file, "witness.csv");
     let last = directory.join(temporary[4]);
@@ -319,7 +319,7 @@ async fn a_temporary_name_is_not_taken_until_it_is_renamed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn appending_by_opening_anew_within_the_settle_time_starts_it_anew() {
+async fn reopening_to_append_within_the_settle_time_restarts_it() {
     let mut all = config(json!({}));
     all["fetchdata"]["settle"] = json!("600ms");
     let running = Running::with(&all);
@@ -344,7 +344,7 @@ async fn appending_by_opening_anew_within_the_settle_time_starts_it_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_sentinel_a_file_waits_for_it_and_takes_it_along() {
+async fn a_file_waits_for_its_sentinel_and_both_leave_together() {
     let running = Running::with(&config(json!({"files": {"sentinel": ".done"}})));
     let path = running.root.drop_file("client1", "waiting.csv", ROWS);
     tokio::time::sleep(SETTLE * 4).await;
@@ -356,8 +356,8 @@ async fn with_a_sentinel_a_file_waits_for_it_and_takes_it_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receipts_of_the_platform_are_no_files_of_the_client() {
-    // Also if the client gets none any more.
+async fn receipts_of_the_platform_are_not_ingested() {
+    // Also if the client no longer gets receipts.
     for receipt in [true, false] {
         let running = Running::with(&config(json!({"receipt": receipt})));
         let receipt = running.root.drop_file("client1", "old.csv.receipt.json", b"[]");
@@ -371,7 +371,7 @@ async fn receipts_of_the_platform_are_no_files_of_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_opened_holds_up_no_other_and_is_taken_when_it_can() {
+async fn a_file_that_cannot_be_opened_delays_no_other_and_is_staged_once_it_can_be() {
     let running = Running::start();
     // A directory without permissions would not stop root; a name longer than the path limit stops everybody.
     let deep = (0..18).fold(running.root.drop_directory("client1"), |path, _| path.join("d"));
@@ -385,9 +385,9 @@ async fn a_file_that_cannot_be_opened_holds_up_no_other_and_is_taken_when_it_can
     running.stop().await;
 }
 
-/// Backfill never has all hands, however much of it there is: a live file finds a free one.
+/// Backfill never uses all worker slots, however much of it there is: a live file finds a free one.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_hand_is_kept_from_backfill() {
+async fn one_worker_slot_is_reserved_from_backfill() {
     let mut settings = config(json!({}));
     settings["fetchdata"]["files_in_parallel"] = json!(2);
     let running = Running::with(&settings);
@@ -395,11 +395,11 @@ async fn one_hand_is_kept_from_backfill() {
         let content = [format!("file,{number}a\n").into_bytes(), rows(200_000)].concat();
         running.root.drop_file("client1/backfill", &format!("{number}.csv"), &content);
     }
-    // Those that this process, which fetchdata runs in, is about to inspect and split.
+    // Files that this process, which fetchdata runs in, inspects and splits.
     let open = |lane: &Path| {
         let open = fs::read_dir("/proc/self/fd").expect("Linux has /proc").flatten();
         let paths = open.filter_map(|open| fs::read_link(open.path()).ok());
-        // Not the lane itself, which each walk opens.
+        // Not the lane's directory itself, which each walk opens.
         paths.filter(|path| path.parent() == Some(lane)).collect::<BTreeSet<_>>().len()
     };
     let lane = running.root.drop_directory("client1").join("backfill");
@@ -414,10 +414,10 @@ async fn one_hand_is_kept_from_backfill() {
     running.stop().await;
 }
 
-/// With the programs that people have, onto the name itself: `cp` writes for a while, `mv` from another file system does
-/// too, and rsync's own way of `.name.XXXXXX` and a rename is done by hand where it is not installed.
+/// With the usual programs, writing to the final name: `cp` writes for a while, and so does `mv` from another file
+/// system. If rsync is not installed, its way (`.name.XXXXXX` and a rename) is done by hand.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cp_mv_install_ln_and_rsync_bring_is_taken_once_and_whole() {
+async fn files_from_cp_mv_install_ln_and_rsync_are_staged_once_and_whole() {
     let running = Running::start();
     let far = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
     let near = running.root.path().join("outside");
@@ -440,9 +440,9 @@ async fn what_cp_mv_install_ln_and_rsync_bring_is_taken_once_and_whole() {
         match ran {
             Ok(status) => assert!(status.success(), "{program} ended with {status}"),
             Err(_) if program == "rsync" => {
-                let unseen = to.join(format!(".{name}.Xa81bZ"));
-                fs::copy(from.join(&name), &unseen).expect("copy");
-                fs::rename(unseen, to.join(&name)).expect("rename");
+                let hidden = to.join(format!(".{name}.Xa81bZ"));
+                fs::copy(from.join(&name), &hidden).expect("copy");
+                fs::rename(hidden, to.join(&name)).expect("rename");
             }
             Err(error) => panic!("{program}: {error}"),
         }

@@ -1,4 +1,4 @@
-//! One client's directory that cannot be used stops that client, and is tried again.
+//! If a client's directory cannot be used, only that client is affected, and the directory is tried again.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown, symlink};
@@ -12,8 +12,8 @@ use crate::tenants::notices;
 
 const ROWS: &[u8] = b"a,b\n1,2\n";
 
-/// `client1`, whatever is wrong with its folder, and `other`.
-fn two(changes: Value) -> Value {
+/// `client1`, whose folder may be broken, and `other`.
+fn two_clients(changes: Value) -> Value {
     let mut all = config(changes);
     let app = json!({"name": "documents", "command": ["document-app"]});
     all["clients"].as_array_mut().expect("clients").push(json!({"id": "other", "apps": [app]}));
@@ -31,25 +31,25 @@ fn staged_of(root: &Root, client: &str) -> usize {
     staged(root).iter().filter(|staged| staged.manifest.client.as_str() == client).count()
 }
 
-async fn other_goes_on(running: &Running) {
+async fn assert_other_client_is_staged(running: &Running) {
     let before = staged_of(&running.root, "other");
     running.root.drop_file("other", "other.csv", format!("a\n{before}\n").as_bytes());
     until(DEADLINE, "the other client's file is staged", || staged_of(&running.root, "other") > before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_symlink_in_the_place_of_a_folder_is_left_alone_and_named() {
-    let root = Root::new(&two(json!({})));
+async fn a_symlink_in_place_of_a_folder_is_left_alone_and_reported() {
+    let root = Root::new(&two_clients(json!({})));
     let elsewhere = elsewhere(&root);
     fs::write(elsewhere.join("x.csv"), ROWS).expect("file");
     fs::create_dir_all(root.drop_directory("")).expect("directory");
     symlink(&elsewhere, root.drop_directory("client1")).expect("symlink");
     let running = Running::on(root);
-    other_goes_on(&running).await;
+    assert_other_client_is_staged(&running).await;
     until(DEADLINE, "status tells", || {
         notices(&running.root).contains("client-input-directory/client1 is a symlink")
     });
-    other_goes_on(&running).await;
+    assert_other_client_is_staged(&running).await;
     assert!(running.root.drop_directory("client1").is_symlink(), "it is not discarded");
     assert_eq!(fs::read(elsewhere.join("x.csv")).expect("nothing behind it is taken"), ROWS);
     running.stop().await;
@@ -57,11 +57,11 @@ async fn a_symlink_in_the_place_of_a_folder_is_left_alone_and_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_symlinked_folder_is_followed_if_the_config_allows_it() {
-    let mut all = two(json!({"folder_may_be_symlink": true}));
-    // So that nothing but a hint has a later file taken in time.
+    let mut all = two_clients(json!({"folder_may_be_symlink": true}));
+    // So that a later file is taken in time only because of an event.
     all["fetchdata"]["scan_every"] = json!("1h");
     let root = Root::new(&all);
-    // On another file system, so that originals have to wait beside where they lie.
+    // On another file system, so that originals have to wait beside where they were.
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
     let device = |path: &std::path::Path| fs::metadata(path).expect("metadata").dev();
     assert_ne!(device(elsewhere.path()), device(root.path()), "the test needs two file systems");
@@ -90,8 +90,8 @@ async fn a_symlinked_folder_is_followed_if_the_config_allows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_original_beside_a_file_is_found_by_its_record_after_a_crash() {
-    let running = Running::with(&two(json!({})));
+async fn an_original_set_aside_in_a_clients_folder_is_found_by_its_record_after_a_crash() {
+    let running = Running::with(&two_clients(json!({})));
     running.root.drop_file("client1", "known.csv", ROWS);
     let staged = running.one_staged().await;
     let root = running.stop().await;
@@ -109,7 +109,7 @@ async fn an_original_beside_a_file_is_found_by_its_record_after_a_crash() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_symlink_of_another_user_is_not_followed_whatever_the_config_allows() {
-    let root = Root::new(&two(json!({"folder_may_be_symlink": true})));
+    let root = Root::new(&two_clients(json!({"folder_may_be_symlink": true})));
     let elsewhere = elsewhere(&root);
     fs::write(elsewhere.join("x.csv"), ROWS).expect("file");
     fs::create_dir_all(root.drop_directory("")).expect("directory");
@@ -121,54 +121,54 @@ async fn a_symlink_of_another_user_is_not_followed_whatever_the_config_allows() 
     }
     let running = Running::on(root);
     until(DEADLINE, "status tells", || notices(&running.root).contains("symlink of user"));
-    other_goes_on(&running).await;
+    assert_other_client_is_staged(&running).await;
     assert_eq!(fs::read(elsewhere.join("x.csv")).expect("nothing behind it is taken"), ROWS);
     running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_in_the_place_of_a_folder_pauses_its_client_until_it_is_gone() {
-    let root = Root::new(&two(json!({})));
+async fn a_file_in_place_of_a_folder_pauses_its_client_until_it_is_removed() {
+    let root = Root::new(&two_clients(json!({})));
     fs::create_dir_all(root.drop_directory("")).expect("directory");
     fs::write(root.drop_directory("client1"), "in the way").expect("file");
     let running = Running::on(root);
-    other_goes_on(&running).await;
+    assert_other_client_is_staged(&running).await;
     until(DEADLINE, "status tells", || notices(&running.root).contains("client1 is a regular file"));
-    assert_eq!(fs::read(root_file(&running)).expect("it is left alone"), b"in the way");
-    fs::remove_file(root_file(&running)).expect("remove");
-    until(DEADLINE, "the folder is made", || root_file(&running).is_dir());
+    assert_eq!(fs::read(client1_folder(&running)).expect("it is left alone"), b"in the way");
+    fs::remove_file(client1_folder(&running)).expect("remove");
+    until(DEADLINE, "the folder is made", || client1_folder(&running).is_dir());
     running.root.drop_file("client1", "x.csv", ROWS);
     until(DEADLINE, "its files are taken", || staged_of(&running.root, "client1") == 1);
     until(DEADLINE, "nothing is told any more", || notices(&running.root).is_empty());
     running.stop().await;
 }
 
-fn root_file(running: &Running) -> PathBuf {
+fn client1_folder(running: &Running) -> PathBuf {
     running.root.drop_directory("client1")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn folders_that_are_removed_while_it_runs_come_back_and_are_watched_again() {
-    let running = Running::with(&two(json!({})));
-    other_goes_on(&running).await;
+async fn folders_removed_while_fetchdata_runs_are_made_and_watched_again() {
+    let running = Running::with(&two_clients(json!({})));
+    assert_other_client_is_staged(&running).await;
     fs::remove_dir_all(running.root.drop_directory("client1")).expect("remove");
     until(DEADLINE, "the folder is made anew", || running.root.drop_directory("client1/backfill").is_dir());
     running.root.drop_file("client1", "x.csv", ROWS);
     until(DEADLINE, "its files are taken", || staged_of(&running.root, "client1") == 1);
-    other_goes_on(&running).await;
+    assert_other_client_is_staged(&running).await;
     running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn staging_or_discarded_of_one_client_that_is_a_file_stops_that_client_alone() {
-    let root = Root::new(&two(json!({})));
+async fn a_file_in_place_of_a_clients_staging_or_discarded_stops_only_that_client() {
+    let root = Root::new(&two_clients(json!({})));
     for directory in ["staging", "discarded"] {
         fs::create_dir_all(root.path().join(directory)).expect("directory");
         fs::write(root.path().join(directory).join("client1"), "in the way").expect("file");
     }
     root.drop_file("client1", "x.csv", ROWS);
     let running = Running::on(root);
-    other_goes_on(&running).await;
+    assert_other_client_is_staged(&running).await;
     fs::remove_file(running.root.path().join("staging/client1")).expect("remove");
     until(DEADLINE, "its files are taken", || staged_of(&running.root, "client1") == 1);
     running.stop().await;

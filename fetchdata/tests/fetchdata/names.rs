@@ -1,4 +1,4 @@
-//! Names that try to be more than names.
+//! Hostile file names.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::running::{Running, dropped};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_are_refused_by_the_rules_and_written_down_escaped() {
+async fn hostile_names_are_refused_and_escaped() {
     let running = Running::start();
     let directory = running.root.drop_file("client1", ".first.part", b"").with_file_name("");
     let long = "n".repeat(251) + ".csv";
@@ -22,7 +22,7 @@ async fn hostile_names_are_refused_by_the_rules_and_written_down_escaped() {
     for name in names {
         fs::write(directory.join(OsStr::from_bytes(name)), b"a\n1\n").expect("file");
     }
-    // One begins with a dot and so is temporary; one is a plain name and no array.
+    // One begins with a dot and so is temporary; one has a plain name, but its content is not an array.
     let reasons = running.until_discarded("client1", 5).await;
     let of = |file: &str| {
         let found = reasons.iter().find(|reason| reason["file"] == file);

@@ -1,4 +1,4 @@
-//! What breaks a rule is put aside whole, with every reason, and nothing else suffers.
+//! A file that breaks a rule is discarded whole, with every reason, and affects nothing else.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::running::{DEADLINE, Running, config, dropped};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_broken_rules_of_name_and_size_are_named_and_the_bytes_stay() {
+async fn all_broken_rules_of_name_and_size_are_reported_and_the_bytes_are_kept() {
     let mut all = config(json!({"files": {
         "globs": ["weather*"], "pattern": "[a-z0-9.]+", "file_bytes_max": "10B", "file_name_bytes_max": 10,
     }}));
@@ -45,7 +45,7 @@ async fn all_broken_rules_of_name_and_size_are_named_and_the_bytes_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_regular_file_is_discarded_unread() {
+async fn anything_but_a_regular_file_is_discarded_unread() {
     let running = Running::start();
     let directory = running.root.drop_file("client1", ".first.part", b"").with_file_name("");
     let secret = running.root.path().join("secret");
@@ -94,7 +94,7 @@ async fn what_is_no_regular_file_is_discarded_unread() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_discarded_to_another_file_system_is_copied_and_its_original_goes() {
+async fn a_discard_to_another_file_system_copies_the_file_and_removes_the_original() {
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
     let root = Root::new(&config(json!({})));
     let device = |path| fs::metadata(path).expect("metadata").dev();
@@ -114,7 +114,7 @@ async fn what_is_discarded_to_another_file_system_is_copied_and_its_original_goe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_a_symlink_of_the_operators_is_left_alone() {
+async fn a_symlinked_folder_is_left_alone() {
     let root = Root::new(&config(json!({})));
     let elsewhere = root.path().join("elsewhere");
     fs::create_dir_all(&elsewhere).expect("directory");
@@ -123,7 +123,7 @@ async fn a_folder_that_is_a_symlink_of_the_operators_is_left_alone() {
     std::os::unix::fs::symlink(&elsewhere, root.drop_directory("client1")).expect("symlink");
     root.drop_file("", "wrong.exe", b"bytes");
     let running = Running::on(root);
-    // By then it has been seen at least twice.
+    // By then the symlink has been scanned at least twice.
     running.one_discarded("client1").await;
     assert!(running.root.drop_directory("client1").is_symlink());
     assert_eq!(fs::read(elsewhere.join("a.csv")).expect("the file"), b"a\n1\n");
@@ -131,7 +131,7 @@ async fn a_folder_that_is_a_symlink_of_the_operators_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_content_is_discarded_with_its_place_and_odd_content_is_taken() {
+async fn invalid_content_is_discarded_with_its_position_and_unusual_content_is_staged() {
     let cases: [(&str, &[u8], Result<u64, &str>); 14] = [
         ("nul.csv", b"a,b\n1,2\n3,\0\n", Err("line 3 has a NUL byte")),
         ("not-utf8.csv", b"a\nb\xff\n", Err("line 2 is not UTF-8")),
@@ -176,7 +176,7 @@ async fn bad_content_is_discarded_with_its_place_and_odd_content_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_names_its_encoding_and_header_is_taken_at_its_word() {
+async fn the_encoding_and_header_that_a_client_configures_are_enforced() {
     let files = json!({"encoding": "iso-8859-1", "header": ["größe", "b"]});
     let running = Running::with(&config(json!({"files": files})));
     running.root.drop_file("client1", "right.csv", b"gr\xf6\xdfe,b\n\xe4,2\n");
@@ -187,7 +187,7 @@ async fn a_client_that_names_its_encoding_and_header_is_taken_at_its_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_app_takes_is_discarded_with_what_the_apps_take() {
+async fn a_file_that_no_app_accepts_is_discarded_with_the_names_that_the_apps_accept() {
     let apps = json!([{"name": "documents", "command": ["document-app"], "files": ["*.csv"]}]);
     let running = Running::with(&config(json!({"apps": apps})));
     running.root.drop_file("client1", "notes.txt", b"x");
@@ -202,7 +202,7 @@ async fn what_no_app_takes_is_discarded_with_what_the_apps_take() {
 async fn a_file_above_the_size_limit_is_refused_without_being_read() {
     let running = Running::start();
     let path = running.root.drop_file("client1", ".large.part", b"");
-    // Sparse: a terabyte that takes no room, and that nobody could read in time.
+    // Sparse: a terabyte that takes no space, and that nobody could read in time.
     let file = fs::OpenOptions::new().write(true).open(&path).expect("file");
     file.set_len(1 << 40).expect("sparse file");
     drop(file);

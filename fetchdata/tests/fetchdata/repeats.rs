@@ -1,4 +1,4 @@
-//! The same name, and the same bytes, more than once.
+//! The same name, or the same bytes, more than once.
 
 use std::fs;
 
@@ -26,13 +26,13 @@ async fn the_same_name_with_other_bytes_is_another_ingestion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_of_staged_content_waits_for_its_end() {
+async fn a_duplicate_of_staged_content_waits_until_that_ingestion_ends() {
     let running = Running::start();
     for name in ["one.csv", "two.csv", "three.csv"] {
         running.root.drop_file("client1", name, ROWS);
     }
     let first = running.one_staged().await;
-    // Longer than it takes to look at all of them again.
+    // Longer than it takes to scan all of them again.
     tokio::time::sleep(SETTLE * 4).await;
     assert_eq!((staged(&running.root).len(), dropped(&running.root).len()), (1, 2));
     finish(&running.root, &first, FinalState::Ingested).await;
@@ -46,7 +46,7 @@ async fn a_repeat_of_staged_content_waits_for_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repeat_of_ingested_content_is_run_again_where_the_client_wants_that() {
+async fn a_duplicate_of_ingested_content_runs_again_with_on_duplicate_reload() {
     let running = Running::with(&config(json!({"on_duplicate": "reload"})));
     running.root.drop_file("client1", "first.csv", ROWS);
     let first = running.one_staged().await;
@@ -62,7 +62,7 @@ async fn a_repeat_of_ingested_content_is_run_again_where_the_client_wants_that()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_drop_of_held_content_acts_as_retry() {
+async fn dropping_held_content_again_retries_it() {
     let running = Running::start();
     running.root.drop_file("client1", "first.csv", ROWS);
     let first = running.one_staged().await;
@@ -77,7 +77,7 @@ async fn the_drop_of_held_content_acts_as_retry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn held_content_that_was_overwritten_is_kept_aside_and_the_drop_is_staged() {
+async fn overwritten_held_content_is_set_aside_and_the_new_drop_is_staged() {
     let running = Running::start();
     running.root.drop_file("client1", "first.csv", ROWS);
     let first = running.one_staged().await;
@@ -92,7 +92,7 @@ async fn held_content_that_was_overwritten_is_kept_aside_and_the_drop_is_staged(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn discarded_content_is_judged_afresh() {
+async fn discarded_content_is_inspected_again_when_it_is_dropped_again() {
     let running = Running::start();
     running.root.drop_file("client1", "wrong.exe", ROWS);
     running.one_discarded("client1").await;
@@ -102,7 +102,7 @@ async fn discarded_content_is_judged_afresh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_history_and_without_a_broker_everything_is_staged_all_the_same() {
+async fn files_are_staged_without_history_and_without_a_broker() {
     let mut all = config(json!({}));
     all["coredms"] = json!({"url": "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"});
     all["broker"] = json!({"url": "mqtt://127.0.0.1:9"});

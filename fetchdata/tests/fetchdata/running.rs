@@ -25,7 +25,7 @@ pub(crate) struct Running {
     task: JoinHandle<Result<(), Error>>,
 }
 
-/// One client `client1` that takes csv, ndjson, json and txt; `changes` go over its settings.
+/// One client `client1` that accepts csv, ndjson, json and txt; `changes` override its settings.
 pub(crate) fn config(changes: Value) -> Value {
     let app = json!({"name": "documents", "command": ["document-app"]});
     let mut client =
@@ -35,7 +35,7 @@ pub(crate) fn config(changes: Value) -> Value {
         "fetchdata": {
             "settle": format!("{}ms", SETTLE.as_millis()),
             "scan_every": "1s",
-            // The disk of the machine that runs the tests is not what they are about.
+            // The tests do not depend on the free space of the machine that runs them.
             "free_space_min": "0B",
         },
         "clients": [client],
@@ -54,7 +54,7 @@ fn merge(value: &mut Value, changes: Value) {
 }
 
 impl Running {
-    /// With [`config`] as it is.
+    /// With the default [`config`].
     pub(crate) fn start() -> Self {
         Self::with(&config(json!({})))
     }
@@ -70,7 +70,7 @@ impl Running {
         Self { root, stop, task }
     }
 
-    /// Stops it in order and keeps the data root.
+    /// Stops fetchdata gracefully and keeps the data root.
     pub(crate) async fn stop(self) -> Root {
         self.stop.send(true).expect("fetchdata listens");
         self.task.await.expect("fetchdata does not panic").expect("fetchdata ends in order");
@@ -114,7 +114,7 @@ pub(crate) struct Staged {
     pub(crate) manifest: Manifest,
 }
 
-/// Everything that can be seen in staging.
+/// Everything that is published in staging.
 pub(crate) fn staged(root: &Root) -> Vec<Staged> {
     let layout = Layout::new(root.path());
     let mut found = Vec::new();
@@ -129,7 +129,7 @@ pub(crate) fn staged(root: &Root) -> Vec<Staged> {
 }
 
 impl Staged {
-    /// The content, put together from prefix and micro-batches, each checked against its checksum.
+    /// The content, assembled from prefix and micro-batches, each verified against its checksum.
     pub(crate) fn content(&self) -> Vec<u8> {
         let mut content = Vec::new();
         let parts = self.directory.join(Layout::PARTS);
@@ -157,7 +157,7 @@ pub(crate) fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
 }
 
-/// The files that lie at the drop point and have no temporary name.
+/// The files in the drop directory that do not have a temporary name.
 pub(crate) fn dropped(root: &Root) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root.path().join("client-input-directory")];

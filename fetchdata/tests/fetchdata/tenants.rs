@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use mysimbdp_model::layout::Layout;
-use mysimbdp_platform::sign;
+use mysimbdp_platform::notice;
 use mysimbdp_testbed::{Root, until};
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::running::{DEADLINE, Running, config, staged};
 
 const ROWS: &[u8] = b"a,b\n1,2\n";
 
-/// `alpha` takes whatever is called like payroll; `live` has only a stream, and globs that match everything.
+/// `alpha` accepts files named like payroll; `live` has only a stream, and globs that match everything.
 fn tenants() -> Value {
     let mut all = config(json!({}));
     all["clients"] = json!([
@@ -23,19 +23,19 @@ fn tenants() -> Value {
 }
 
 pub(crate) fn notices(root: &Root) -> String {
-    let found = sign::notices(&Layout::new(root.path())).expect("status files");
+    let found = notice::notices(&Layout::new(root.path())).expect("status files");
     found.into_iter().map(|notice| notice.text).collect::<Vec<_>>().join("\n")
 }
 
-/// Until a file that came by name later is staged, so everything else has been looked at.
-async fn looked_at(running: &Running, name: &str) {
+/// Waits until a file that comes by name later is staged, so that everything else has been scanned.
+async fn wait_for_scan(running: &Running, name: &str) {
     running.root.drop_file("", name, name.as_bytes());
     let there = || staged(&running.root).iter().any(|staged| staged.manifest.file == name);
     until(DEADLINE, "a later file is staged", there);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_others_say() {
+async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_other_clients_match() {
     let root = Root::new(&tenants());
     let files = [("beta", "payroll.csv"), ("beta/deeper", "payroll-2.csv"), ("Alpha", "alpha.csv")];
     for (folder, name) in files {
@@ -46,7 +46,7 @@ async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_oth
     symlink(&elsewhere, root.drop_directory("gamma")).expect("symlink");
     fs::create_dir(root.drop_directory("empty")).expect("directory");
     let running = Running::on(root);
-    looked_at(&running, "alpha-1.csv").await;
+    wait_for_scan(&running, "alpha-1.csv").await;
     until(DEADLINE, "status tells", || {
         let text = notices(&running.root);
         ["beta", "Alpha", "gamma"]
@@ -54,7 +54,7 @@ async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_oth
             .all(|name| text.contains(&format!("client-input-directory/{name} is not")))
             && !text.contains("empty")
     });
-    looked_at(&running, "alpha-2.csv").await;
+    wait_for_scan(&running, "alpha-2.csv").await;
     assert_eq!(staged(&running.root).len(), 2, "only what came by name");
     assert!(running.root.reasons("discarded", "_unrouted").is_empty());
     assert!(running.root.drop_directory("gamma").is_symlink());
@@ -65,7 +65,7 @@ async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_oth
         );
     }
 
-    // The typing error is mended, and the client is loaded.
+    // The typing error is corrected, and the client is loaded.
     fs::remove_dir_all(running.root.drop_directory("Alpha")).expect("remove");
     let root = running.stop().await;
     let mut all = tenants();
@@ -104,15 +104,15 @@ async fn globs_of_a_client_without_a_batch_app_claim_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_returns_to_a_folder_that_is_none_any_more_is_not_routed_by_name() {
+async fn a_returned_file_whose_folder_is_now_a_file_is_not_routed_by_name() {
     let running = Running::with(&tenants());
     running.root.drop_file("alpha", "payroll.csv", ROWS);
     let staged = running.one_staged().await;
     let root = running.stop().await;
-    // Staging was cut off and cannot be completed, so the file goes back; its client's folder is a file now.
-    let unseen = staged.directory.with_file_name(format!(".{}", staged.manifest.ingestion));
-    fs::rename(&staged.directory, &unseen).expect("rename");
-    fs::write(unseen.join("payroll.csv"), b"a,b\n7,8\n").expect("change");
+    // Staging was interrupted and cannot be completed, so the file goes back; its client's folder is a file now.
+    let unpublished = staged.directory.with_file_name(format!(".{}", staged.manifest.ingestion));
+    fs::rename(&staged.directory, &unpublished).expect("rename");
+    fs::write(unpublished.join("payroll.csv"), b"a,b\n7,8\n").expect("change");
     fs::remove_dir_all(root.drop_directory("alpha")).expect("remove");
     fs::write(root.drop_directory("alpha"), "in the way").expect("file");
 

@@ -22,16 +22,16 @@ pub(super) struct Disk {
     pub(super) unreadable: Vec<String>,
 }
 
-pub(super) fn look(layout: &Layout, client: &ClientId) -> Result<Disk, QueryError> {
+pub(super) fn scan(layout: &Layout, client: &ClientId) -> Result<Disk, QueryError> {
     let mut disk = Disk::default();
-    for path in visible(&layout.staging().join(client.as_str()))? {
+    for path in entries(&layout.staging().join(client.as_str()))? {
         disk.staged += disk.note(&path, staging::read_manifest(&path).is_ok());
     }
-    for path in visible(&layout.held_root().join(client.as_str()))? {
+    for path in entries(&layout.held_root().join(client.as_str()))? {
         let is_whole = staging::read_manifest(&path).is_ok() && is_explained(&path)?;
         disk.held += disk.note(&path, is_whole);
     }
-    for path in visible(&layout.discarded_root().join(client.as_str()))? {
+    for path in entries(&layout.discarded_root().join(client.as_str()))? {
         disk.discarded += disk.note(&path, is_explained(&path)?);
     }
     Ok(disk)
@@ -61,12 +61,12 @@ pub(super) fn holds(layout: &Layout, client: &ClientId, run: &Run) -> Result<boo
     let is_of_content = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&run.ingestion))
     };
-    let held = visible(&layout.held_root().join(client.as_str()))?;
+    let held = entries(&layout.held_root().join(client.as_str()))?;
     Ok(is_run(&layout.staged(client, ingestion))
         || held.iter().filter(|path| is_of_content(path)).any(is_run))
 }
 
-fn visible(directory: &Path) -> Result<Vec<PathBuf>, QueryError> {
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, QueryError> {
     let mut paths = files::list(directory)?;
     paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
     Ok(paths)

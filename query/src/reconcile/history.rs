@@ -17,7 +17,7 @@ use super::{Databases, Report, Scope, count, disk};
 use crate::error::QueryError;
 
 /// Adds all contents of the scope to the report.
-pub(super) async fn look(
+pub(super) async fn compare(
     config: &Config,
     scope: &Scope,
     history: &History,
@@ -80,7 +80,7 @@ async fn settle(
         let keyed = runs.first().and_then(|run| keyed.get(&run.ingestion)).copied().unwrap_or(0);
         let mut content = observe(config, history, databases, runs, keyed).await?;
         if !content.differences().is_empty() {
-            // A run may have ended, or begun, while it was counted: it is looked at once more.
+            // A run may have ended, or begun, while it was counted: it is counted once more.
             let runs = runs_of(history, content.runs).await?;
             let keyed = count_keyed(config, databases, std::slice::from_ref(&runs)).await?;
             let keyed = keyed.into_values().next().unwrap_or(0);
@@ -167,7 +167,7 @@ fn app_of<'a>(config: &'a Config, run: &Run) -> Option<(&'a Client, &'a App)> {
     Some((client, client.app(&run.app)?))
 }
 
-/// The content's last run, if it is held and nowhere on disk. Earlier ones are settled by it: what was held then has been
+/// The content's last run, if it is held and in neither directory. Earlier ones are settled by it: what was held then has been
 /// dropped again. One that was retried and ingested meanwhile has another state by now.
 async fn vanished(config: &Config, history: &History, runs: &[Run]) -> Result<Option<String>, QueryError> {
     let Some(run) = runs.last().filter(|run| run.state == FinalState::Held) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Holds the history against what coredms holds: does everything that was received lie where it must?
+//! Compares the history with what coredms holds: is everything that was received where it must be?
 //!
 //! 1. [`disk`]: what is staged, held and discarded;
 //! 2. [`history`]: the runs, page by page, with what was [counted](count) of each;
@@ -6,7 +6,7 @@
 //! 4. [`compare`], purely: observations in, differences out;
 //! 5. [`report`]: the table, the totals, and whether it balances.
 //!
-//! It may run while the platform works: what is on its way is no difference.
+//! It may run while the platform works: records in flight do not count as differences.
 
 mod compare;
 mod count;
@@ -33,11 +33,11 @@ use crate::error::QueryError;
 pub struct Scope {
     /// One client, or all.
     pub client: Option<ClientId>,
-    /// Runs that ended from then on. Sources and directories are always looked at whole.
+    /// Only runs that ended from then on. Sources and directories are always compared as a whole.
     pub since: Option<Timestamp>,
 }
 
-/// Looks at everything once. That something differs is no error, but what the report says.
+/// Compares everything once. A difference is not an error; the report lists it.
 ///
 /// # Errors
 ///
@@ -45,13 +45,13 @@ pub struct Scope {
 pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, QueryError> {
     let mut databases = Databases { config, open: BTreeMap::new() };
     let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
-    let report = look(config, scope, &history, &mut databases).await;
+    let report = compare_all(config, scope, &history, &mut databases).await;
     history.close().await;
     databases.close().await;
     report
 }
 
-async fn look(
+async fn compare_all(
     config: &Config,
     scope: &Scope,
     history: &History,
@@ -61,12 +61,12 @@ async fn look(
     let clients =
         || config.clients.values().filter(|client| scope.client.as_ref().is_none_or(|id| *id == client.id));
     for client in clients() {
-        report.disk(&client.id, &disk::look(&config.layout, &client.id)?);
+        report.disk(&client.id, &disk::scan(&config.layout, &client.id)?);
     }
-    history::look(config, scope, history, databases, &mut report).await?;
+    history::compare(config, scope, history, databases, &mut report).await?;
     for client in clients().filter(|client| !client.streams.is_empty()) {
         let store = databases.of(client).await?;
-        sources::look(client, &store, &mut report).await?;
+        sources::compare(client, &store, &mut report).await?;
     }
     Ok(report)
 }

@@ -58,7 +58,7 @@ pub struct RunRow {
     pub stored: i64,
     pub duplicates: i64,
     pub rejected: i64,
-    /// `null` where it cannot be counted.
+    /// `null` if it cannot be counted.
     pub in_coredms: Option<u64>,
     pub superseded: u64,
     pub expired: u64,
@@ -75,7 +75,7 @@ pub struct SourceRow {
     pub through: u64,
     pub beyond: u64,
     pub gaps: u64,
-    /// `null` where it cannot be counted.
+    /// `null` if it cannot be counted.
     pub accounted: Option<u64>,
     pub lost: u64,
     pub verdict: &'static str,
@@ -88,7 +88,7 @@ pub struct MessagesRow {
     pub stream: String,
     pub collection: String,
     pub documents: u64,
-    /// Of numbered sources, which are compared; `null` where that cannot be told from the `_id`.
+    /// Of numbered sources, which are compared; `null` if the `_id` does not tell.
     pub numbered: Option<u64>,
     /// Others, which are only counted.
     pub unnumbered: Option<u64>,

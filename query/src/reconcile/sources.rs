@@ -28,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const CONTENT_BYTES: usize = 8;
 
 /// Adds all sources of the client to the report.
-pub(super) async fn look(
+pub(super) async fn compare(
     client: &Client,
     store: &Arc<dyn Coredms>,
     report: &mut Report,
@@ -50,8 +50,8 @@ pub(super) async fn look(
         // Counted last: what was numbered is among them.
         let documents = store.count(&stream.collection).await?;
         let has_files = client.apps.iter().any(|app| app.collection == stream.collection);
-        let is_told = stream.settings.ids == Ids::Platform && !has_files;
-        let numbered = is_told.then(|| numbered.get(&stream.collection).copied().unwrap_or(0));
+        let are_distinguishable = stream.settings.ids == Ids::Platform && !has_files;
+        let numbered = are_distinguishable.then(|| numbered.get(&stream.collection).copied().unwrap_or(0));
         report.messages(&client.id, stream, documents, numbered);
     }
     Ok(())
@@ -75,7 +75,7 @@ impl Numbering<'_> {
         let progress = sequences.progress(source, 0).await?;
         let lost = self.lost().await?;
         let last = progress.received.last().map_or(progress.through, |range| range.1);
-        // Of a source with a long gap not everything behind it is told.
+        // Behind a long gap of a source not every number is known.
         let end = if progress.highest > last { last } else { u64::MAX };
         let (through, beyond) = (progress.through, progress.received.count());
         let gaps = progress.missing().count();
@@ -111,11 +111,11 @@ impl Numbering<'_> {
             return Ok(Account::default());
         }
         let stored = self.stored(first, last).await?;
-        let (mut rejected, mut gone) = (0, 0);
+        let (mut rejected, mut lost_for_good) = (0, 0);
         for (from, to) in lost.iter() {
             let (from, to) = (from.max(first), to.min(last));
             if from <= to {
-                gone += to - from + 1 - self.stored(from, to).await?;
+                lost_for_good += to - from + 1 - self.stored(from, to).await?;
             }
         }
         let mut after = rejected_id(self.id(first), 0x00);
@@ -129,11 +129,11 @@ impl Numbering<'_> {
             numbers.dedup();
             for number in self.without_document(&numbers).await? {
                 rejected += 1;
-                gone -= u64::from(lost.contains(number));
+                lost_for_good -= u64::from(lost.contains(number));
             }
             match numbers.last() {
                 Some(number) if !is_end => after = rejected_id(self.id(*number), 0xff),
-                _ => return Ok(Account { all: stored + rejected + gone, lost: gone }),
+                _ => return Ok(Account { all: stored + rejected + lost_for_good, lost: lost_for_good }),
             }
         }
     }

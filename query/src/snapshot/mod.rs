@@ -1,7 +1,7 @@
 //! What the config demands, and whether it is there: processes, connections, streams.
 //!
-//! One look, for `status`, `health`, `up` and whoever waits for something. It always ends within [`WITHIN`] and a moment, and
-//! what cannot be looked at is part of the answer.
+//! `status`, `health`, `up` and whoever waits for a part take the same snapshot. It always returns soon after [`WITHIN`]; a part
+//! that cannot be examined is reported as such.
 
 mod connections;
 mod processes;
@@ -21,7 +21,7 @@ use processes::processes;
 /// Servers that are there answer within milliseconds; who asks for the state of things does not wait longer.
 const WITHIN: Duration = Duration::from_secs(4);
 
-/// Everything that was looked at.
+/// The state of every part.
 #[derive(Debug)]
 pub struct Snapshot {
     pub parts: Vec<Part>,
@@ -50,17 +50,17 @@ pub enum Kind {
     Stream,
 }
 
-/// How it is. The order is that of their weight.
+/// The condition of a part, in ascending order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     #[serde(rename = "ok")]
     Good,
-    /// It cannot be told from here, such as of a process on another host.
+    /// Unknown from here, such as the state of a process on another host.
     Unknown,
-    /// It is not as it should be, and may become so by itself.
+    /// Not as it should be, and may recover without intervention.
     Waits,
-    /// It is not there.
+    /// Absent.
     Missing,
 }
 
@@ -75,8 +75,8 @@ pub struct ProcessDetails {
     pub refused: Option<RefusedConfig>,
 }
 
-/// Looks at everything at once.
-pub async fn look(config: &Config) -> Snapshot {
+/// Takes a snapshot of all parts concurrently.
+pub async fn take(config: &Config) -> Snapshot {
     let (connections, streams) = tokio::join!(connections(config), streams::ask(config));
     let (of_streams, streams) = streams;
     let parts = processes(config).into_iter().chain(connections).chain(of_streams).collect();

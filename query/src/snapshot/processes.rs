@@ -29,21 +29,21 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
             };
             part(Condition::Missing, format!("does not run; {starts}"))
         }
-        Ok(Found::Elsewhere { holder }) => part(Condition::Unknown, format!("on another host: {holder}")),
-        Ok(Found::Running(process, said)) => {
-            let text = match &said {
-                Some(said) => describe(config, said),
+        Ok(Found::OnOtherHost { holder }) => part(Condition::Unknown, format!("on another host: {holder}")),
+        Ok(Found::Running(process, reported)) => {
+            let text = match &reported {
+                Some(reported) => describe(config, reported),
                 None => "it could not say which config it runs on".to_owned(),
             };
-            let silent = said.as_ref().and_then(|said| hangs(kind, said.silent));
+            let silent = reported.as_ref().and_then(|reported| hangs(kind, reported.silent));
             let details = ProcessDetails {
                 pid: process.pid,
-                started_at: said.as_ref().map(|said| said.started_at),
-                config: said.as_ref().map(|said| said.config.clone()),
-                refused: said.and_then(|said| said.refused),
+                started_at: reported.as_ref().map(|reported| reported.started_at),
+                config: reported.as_ref().map(|reported| reported.config.clone()),
+                refused: reported.and_then(|reported| reported.refused),
             };
             let pid = process.pid;
-            let part = match silent.or_else(|| details.config.as_ref()?.elsewhere(config)) {
+            let part = match silent.or_else(|| details.config.as_ref()?.difference(config)) {
                 None => part(Condition::Good, format!("pid {pid}, {text}")),
                 Some(trouble) => part(Condition::Waits, format!("pid {pid}, {trouble}; {text}")),
             };
@@ -52,19 +52,19 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
     }
 }
 
-/// In words, if a stage has said nothing for too long.
+/// Describes the silence of a stage that has reported nothing for too long.
 fn hangs(kind: ProcessKind, silent: Duration) -> Option<String> {
     let hangs = ProcessKind::STAGES.contains(&kind) && silent > SILENCE_MAX;
     hangs.then(|| format!("it hangs: nothing was heard of it for {} s", silent.as_secs()))
 }
 
-fn describe(config: &Config, said: &RunningProcess) -> String {
-    let RunningProcess { started_at, config: in_use, refused, .. } = said;
+fn describe(config: &Config, reported: &RunningProcess) -> String {
+    let RunningProcess { started_at, config: in_use, refused, .. } = reported;
     let runs = format!("since {started_at:.0}, on config {} of {:.0}", in_use.hash, in_use.since);
     match refused {
         Some(refused) => format!("{runs}; the edited file is refused: {}", refused.reason),
         // The broker has no use for what else stands there.
-        None if in_use.hash != config.hash() && said.role != ProcessKind::Broker.name() => {
+        None if in_use.hash != config.hash() && reported.role != ProcessKind::Broker.name() => {
             format!("{runs}; the file is another by now, and not taken over yet")
         }
         None => runs,

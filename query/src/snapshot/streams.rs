@@ -11,7 +11,7 @@ use super::{Condition, Kind, Part, WITHIN};
 pub(super) async fn ask(config: &Config) -> (Vec<Part>, Option<Vec<StreamStatus>>) {
     match timeout(WITHIN, client::list(&config.layout)).await {
         Ok(Ok(streams)) => (streams.iter().map(part).collect(), Some(streams)),
-        // That it does not run is told of the process.
+        // The part of the process reports that it does not run.
         Ok(Err(_)) => (Vec::new(), None),
         Err(_) => {
             let text = format!("the stream-manager does not answer within {WITHIN:?}");

@@ -1,4 +1,4 @@
-//! The last answers: a request that comes again is answered again, not run again.
+//! Keeps the last answers: a request that is repeated is answered again, not run again.
 
 use std::collections::VecDeque;
 
@@ -6,10 +6,10 @@ use tokio::sync::oneshot;
 
 use super::Outcome;
 
-/// Requests that are remembered. QoS 1 repeats within seconds, people within minutes.
+/// How many requests are remembered. QoS 1 repeats a message within seconds, people repeat a request within minutes.
 const REMEMBERED_MAX: usize = 256;
 
-/// Repeats that may wait for one answer.
+/// How many repeats may wait for one answer.
 const REPEATS_MAX: usize = 16;
 
 /// Requests by id, oldest first.
@@ -28,20 +28,20 @@ enum Entry {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     New,
-    /// It has been answered, or will be when the first one is.
+    /// It has been answered already, or will be together with the first one.
     Before,
-    /// Not even one answer can be promised.
+    /// Too many requests wait for an answer; this one has been refused.
     TooMany,
 }
 
 impl Answers {
-    /// Takes who waits for the answer to request `id`.
-    pub(crate) fn ask(&mut self, id: &str, reply: oneshot::Sender<Outcome>) -> Seen {
+    /// Registers `reply` for the answer to request `id`.
+    pub(crate) fn register(&mut self, id: &str, reply: oneshot::Sender<Outcome>) -> Seen {
         if let Some((_, entry)) = self.entries.iter_mut().find(|(known, _)| known == id) {
             match entry {
-                Entry::Given(outcome) => give(reply, outcome.clone()),
+                Entry::Given(outcome) => send(reply, outcome.clone()),
                 Entry::Awaited(replies) if replies.len() < REPEATS_MAX => replies.push(reply),
-                // Dropping it tells who waits.
+                // Dropping `reply` notifies the receiver.
                 Entry::Awaited(_) => {}
             }
             return Seen::Before;
@@ -51,7 +51,7 @@ impl Answers {
             match oldest {
                 Some(oldest) => drop(self.entries.remove(oldest)),
                 None => {
-                    give(reply, super::Refusal::Busy.into());
+                    send(reply, super::Refusal::Busy.into());
                     return Seen::TooMany;
                 }
             }
@@ -60,18 +60,18 @@ impl Answers {
         Seen::New
     }
 
-    /// Answers all who wait for request `id`.
+    /// Sends the answer to everyone who waits for request `id`.
     pub(crate) fn answer(&mut self, id: &str, outcome: Outcome) {
         if let Some((_, entry)) = self.entries.iter_mut().find(|(known, _)| known == id)
             && let Entry::Awaited(replies) = std::mem::replace(entry, Entry::Given(outcome.clone()))
         {
-            replies.into_iter().for_each(|reply| give(reply, outcome.clone()));
+            replies.into_iter().for_each(|reply| send(reply, outcome.clone()));
         }
     }
 }
 
-fn give(reply: oneshot::Sender<Outcome>, outcome: Outcome) {
-    // Who asked may have gone: then nobody misses the answer.
+fn send(reply: oneshot::Sender<Outcome>, outcome: Outcome) {
+    // The receiver may no longer exist; then nobody needs the answer.
     let _ = reply.send(outcome);
 }
 
@@ -81,11 +81,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeat_gets_the_first_answer_before_and_after_it_is_given() {
+    fn a_repeat_gets_the_first_answer_whether_it_comes_before_or_after_it() {
         let mut answers = Answers::default();
         let (mut receivers, ask) = (Vec::new(), |answers: &mut Answers| {
             let (reply, receiver) = oneshot::channel();
-            (answers.ask("1", reply), receiver)
+            (answers.register("1", reply), receiver)
         });
         for expected in [Seen::New, Seen::Before] {
             let (seen, receiver) = ask(&mut answers);
@@ -102,23 +102,23 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_answers_are_forgotten_and_open_requests_never() {
+    fn the_oldest_answers_are_dropped_and_open_requests_never() {
         let mut answers = Answers::default();
         let mut open = Vec::new();
         for number in 0..REMEMBERED_MAX {
             let (reply, receiver) = oneshot::channel();
-            assert_eq!(answers.ask(&number.to_string(), reply), Seen::New);
+            assert_eq!(answers.register(&number.to_string(), reply), Seen::New);
             open.push(receiver);
         }
         let (reply, mut refused) = oneshot::channel();
-        assert_eq!(answers.ask("one more", reply), Seen::TooMany);
+        assert_eq!(answers.register("one more", reply), Seen::TooMany);
         assert_eq!(refused.try_recv(), Ok(Refusal::Busy.into()));
 
         answers.answer("5", Refusal::Expired.into());
         let (reply, _receiver) = oneshot::channel();
-        assert_eq!(answers.ask("one more", reply), Seen::New);
+        assert_eq!(answers.register("one more", reply), Seen::New);
         let (reply, _receiver) = oneshot::channel();
-        assert_eq!(answers.ask("5", reply), Seen::TooMany, "its answer was forgotten to make room");
+        assert_eq!(answers.register("5", reply), Seen::TooMany, "its answer was forgotten to make room");
         answers.answer("6", Refusal::Expired.into());
         assert_eq!(open[6].try_recv(), Ok(Refusal::Expired.into()));
     }

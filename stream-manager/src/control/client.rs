@@ -1,4 +1,4 @@
-//! Asks the manager of this host: what the command line does.
+//! Sends requests to the manager on this host, for the command line.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio::time::timeout;
 
 use super::{Answer, Command, MESSAGE_BYTES_MAX, Outcome, Refusal, Request, Response, StreamStatus};
 
-/// The manager answers when a request expires, so it is given a moment longer than that.
+/// The manager answers at the latest when a request expires, so its answer is awaited a moment longer.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// Draining takes as long as the broker still delivers; most of a large backlog goes within this time.
+/// Draining takes as long as the broker still delivers; most large backlogs are delivered within this time.
 const ASK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A list is there at once.
+/// A list is answered at once.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why there is no answer, or not the one that was hoped for.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("no stream-manager runs for {root}: start mysimbdp up, or mysimbdp stream-manager")]
@@ -58,13 +58,13 @@ impl ControlError {
     }
 }
 
-/// Asks the manager of this data root, and waits for its answer until `request` has expired.
+/// Sends a request to the manager of this data root, and waits for the answer until `request` has expired.
 ///
-/// `timeout` is what the request was made with.
+/// `timeout` is the one that the request was created with.
 ///
 /// # Errors
 ///
-/// No manager runs, or it refuses, or it does not answer in time.
+/// If no manager runs, or it refuses the request, or it does not answer in time.
 pub async fn request(layout: &Layout, request: &Request, timeout: Duration) -> Result<Answer, ControlError> {
     let path = layout.stream_manager_socket();
     let stream = socket::connect(&path).await.map_err(|source| match source {
@@ -81,8 +81,8 @@ pub async fn request(layout: &Layout, request: &Request, timeout: Duration) -> R
     }
 }
 
-/// Asks the manager of this data root. What takes long is asked of a manager that has just listed the same client: one that
-/// hangs is not waited for.
+/// Sends a command to the manager of this data root. It first requests a short list of the same client, so that no caller
+/// waits long for a manager that hangs.
 ///
 /// # Errors
 ///
@@ -97,7 +97,7 @@ async fn ask_within(layout: &Layout, command: Command, timeout: Duration) -> Res
     request(layout, &Request::new(command, timeout), timeout).await
 }
 
-/// All streams with their instances.
+/// Returns all streams with their instances.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
-//! What a running manager can be asked, and what it answers: JSON, over the socket of its host or over MQTT.
+//! The requests that a running manager accepts, and its answers: JSON, over a socket on its host or over MQTT.
 //!
-//! 1. [`client`] is the asking side, which the command line uses;
-//! 2. [`socket`] and [`mqtt`] take requests in and give them to the manager's loop as [`Call`]s;
-//! 3. [`answers`] keeps what was answered: a request that comes again is answered again, not run again.
+//! 1. [`client`] sends requests, for the command line;
+//! 2. [`socket`] and [`mqtt`] receive requests and pass them to the manager's loop as [`Call`]s;
+//! 3. [`answers`] keeps the answers: a request that is repeated is answered again, not run again.
 
 pub(crate) mod answers;
 pub mod client;
@@ -23,24 +23,24 @@ use tokio::sync::oneshot;
 
 pub use refusal::Refusal;
 
-/// Bytes of a request or an answer; a list of a thousand instances fits.
+/// The size limit of a request or an answer; a list of a thousand instances fits.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Characters of a request's id.
+/// The maximum length of a request's id, in characters.
 const ID_MAX: usize = 128;
 
-/// One thing asked of the manager.
+/// A request to the manager.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the asker, up to 128 characters. A request with the same id is answered again, not run again.
+    /// Chosen by the sender, up to 128 characters. A request with the same id is answered again, not run again.
     pub id: String,
-    /// After this time it is not run any more, and who asked no longer waits.
+    /// After this time the request is not run, and its sender no longer waits.
     pub expires_at: Timestamp,
     #[serde(flatten)]
     pub command: Command,
 }
 
-/// What can be asked.
+/// What the manager is to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Command {
@@ -52,15 +52,15 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stream: Option<String>,
     },
-    /// Drain the instance and wait until it is gone. The client's last one is stopped instead, and its session stays, but
-    /// for `forget`.
+    /// Drain the instance and wait until it has ended. The stream's last one is stopped instead, and its session stays,
+    /// unless `forget` is set.
     Stop {
         client: ClientId,
         pid: u32,
         #[serde(default)]
         forget: bool,
     },
-    /// The same, without waiting.
+    /// The same, without waiting for the end.
     Drain { client: ClientId, pid: u32 },
     /// Pin the number of instances, or hand it back to the policy.
     Scale {
@@ -69,7 +69,7 @@ pub enum Command {
         stream: Option<String>,
         instances: Scale,
     },
-    /// What there is, of one client or of all.
+    /// List the streams of one client or of all.
     List {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         client: Option<ClientId>,
@@ -77,7 +77,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The client that it is about; of a list perhaps all.
+    /// The client that the command is about; `None` if a list is of all.
     pub fn client(&self) -> Option<&ClientId> {
         match self {
             Self::Start { client, .. }
@@ -119,7 +119,7 @@ pub enum Outcome {
     Refused {
         #[serde(flatten)]
         refusal: Refusal,
-        /// The same in words.
+        /// The refusal in words.
         message: String,
     },
 }
@@ -133,7 +133,7 @@ pub enum Answer {
         stream: String,
         slot: u32,
         pid: u32,
-        /// The number of instances that is kept from now on, whatever the policy would have; `None`: the policy decides.
+        /// The number of instances from now on, whatever the policy recommends; `None`: the policy decides.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pinned_to: Option<u32>,
     },
@@ -164,36 +164,36 @@ pub enum Answer {
     },
 }
 
-/// How a stopped instance ended, and what is left of it.
+/// How a stopped instance ended, and what became of its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// All that it had taken is stored, and its session is ended.
+    /// It has stored everything that it received, and its session has ended.
     Drained,
-    /// It was the last: the broker goes on queuing for the client until it is started again.
+    /// It was the last one: the broker keeps queuing for the client until an instance is started again.
     SessionKept,
-    /// It did not end in order, or nobody knows: its slot runs once more to take what may be left.
+    /// It did not end cleanly, or its exit status is unknown: its slot runs once more to handle what may be left.
     Unfinished,
-    /// Its session is ended as asked; what comes from now on is not kept for the client.
+    /// Its session has ended as requested; messages from now on are not kept for the client.
     Forgotten,
 }
 
-/// A stream, as `list` shows it.
+/// The status of a stream in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamStatus {
     pub client: ClientId,
     pub stream: String,
     pub wanted: u32,
-    /// By a person; else the policy decides.
+    /// A person has set `wanted`; otherwise the policy decides.
     pub pinned: bool,
     pub min: u32,
     pub max: u32,
-    /// Whether store and broker are there, so that instances can be started.
+    /// Whether the store and the broker are available, so that instances can be started.
     pub ready: bool,
-    /// Why nothing of it can be started.
+    /// Why no instance can be started.
     #[serde(default)]
     pub waits_for: Option<String>,
-    /// All slots but the empty ones.
+    /// All slots except the empty ones.
     pub instances: Vec<InstanceStatus>,
 }
 
@@ -206,29 +206,29 @@ pub struct InstanceStatus {
     pub started_at: Option<Timestamp>,
     pub uptime_seconds: Option<u64>,
     pub adopted: bool,
-    /// Reported since the manager started.
+    /// The number reported since the manager started.
     pub messages: u64,
-    /// Of the last report.
+    /// From the last report.
     pub messages_per_second: f64,
-    /// Of the last report.
+    /// From the last report.
     pub average_processing_seconds: f64,
-    /// Crashes, and ends because it hung, since the manager started.
+    /// Restarts after a crash or a hang, since the manager started.
     pub restarts: u32,
-    /// Received and not acknowledged yet, by the last report.
+    /// Messages received and not yet acknowledged, from the last report.
     #[serde(default)]
     pub backlog: u64,
-    /// Reported since the manager started.
+    /// The number reported since the manager started.
     #[serde(default)]
     pub rejected: u64,
-    /// When it has reported last.
+    /// How long ago it last reported.
     #[serde(default)]
     pub reported_seconds_ago: Option<u64>,
-    /// For how long it has reported nothing, if that is longer than it should be: it hangs, or the broker is away.
+    /// For how long it has reported nothing, if that is too long: it hangs, or the broker is unavailable.
     #[serde(default)]
     pub silent_seconds: Option<u64>,
 }
 
-/// A request on its way through the manager.
+/// A request, and where its answer is sent.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) request: Request,
@@ -236,7 +236,7 @@ pub(crate) struct Call {
 }
 
 impl Request {
-    /// A new request that expires after `timeout`.
+    /// Creates a request that expires after `timeout`.
     pub fn new(command: Command, timeout: Duration) -> Self {
         let id = format!("{:016x}{:016x}", random::number(), random::number());
         let timeout = SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
@@ -244,7 +244,7 @@ impl Request {
         Self { id, expires_at, command }
     }
 
-    /// Reads a request; what is none changes nothing.
+    /// Parses a request; `None` if the payload is not a valid one.
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         let request: Self = serde_json::from_slice(payload).ok()?;
         let id = 1..=ID_MAX;
@@ -270,12 +270,12 @@ impl FromStr for Scale {
     }
 }
 
-/// The text is no number of instances.
+/// The text is not a number of instances.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no number of instances: allowed are a whole number and auto")]
 pub struct ScaleError(String);
 
-/// For people: what became of the instance and its session.
+/// Tells a person what became of the instance and its session.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_none() {
+    fn an_invalid_request_is_none() {
         let long = "x".repeat(ID_MAX + 1);
         for invalid in [
             String::new(),
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_refusals_survive_the_way() {
+    fn answers_and_refusals_are_read_as_they_were_written() {
         let client: ClientId = "client1".parse().expect("valid");
         let answer = Answer::Started {
             client: client.clone(),
@@ -377,7 +377,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_request_that_is_taken_has_an_id_and_is_written_as_it_was_read(
+        fn any_accepted_request_has_an_id_and_is_written_as_it_was_read(
             pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..8), bare in any::<bool>(),
         ) {
             let text = if bare { pieces.concat() } else { format!("{{{}}}", pieces.join(",")) };
@@ -388,7 +388,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_no_request(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn random_bytes_are_not_a_request(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(Request::parse(&bytes), None);
         }
     }

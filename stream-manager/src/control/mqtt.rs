@@ -1,4 +1,4 @@
-//! Answers requests that came over MQTT, where they say.
+//! Answers the requests that arrived over MQTT, on their response topics.
 
 use bytes::Bytes;
 use mysimbdp_broker::{BrokerLink, Incoming, Publish};
@@ -9,22 +9,22 @@ use tokio::task::JoinSet;
 use super::{Outcome, Refusal, Response};
 use crate::observe::InvalidMessage;
 
-/// Answers on their way; who asks more at a time than this is not answered, though heard.
+/// How many answers may be pending; a request beyond this is run, but not answered.
 const ANSWERS_MAX: usize = 64;
 
-/// Publishes answers as they come, each as its request wanted it.
+/// Publishes each answer as soon as it is known, on the topic that its request named.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     tasks: JoinSet<()>,
 }
 
 impl Replies {
-    /// Takes care that the answer to request `id` gets to who sent `from`.
+    /// Publishes the answer to request `id` once it is known, as the message `from` asks.
     ///
     /// # Errors
     ///
-    /// It cannot be answered; it is run all the same.
-    pub(crate) fn expect(
+    /// If the request cannot be answered; it may be run all the same.
+    pub(crate) fn publish_when_answered(
         &mut self,
         id: String,
         from: Incoming,
@@ -41,7 +41,7 @@ impl Replies {
         }
         self.tasks.spawn(async move {
             let outcome = answered.await.unwrap_or_else(|_| Outcome::from(Refusal::ShuttingDown));
-            // These types have nothing that JSON could refuse.
+            // These types have nothing that JSON cannot represent.
             let payload = Bytes::from(serde_json::to_vec(&Response { id, outcome }).unwrap_or_default());
             let publish = Publish { correlation: from.correlation, ..Publish::new(topic, payload) };
             if let Err(error) = link.publish(publish).await {

@@ -1,10 +1,10 @@
-//! Why a request was not carried out.
+//! Reasons why a request was not carried out.
 
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::error_kind::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-/// Why a request was not carried out; each with what is allowed instead.
+/// Why a request was not carried out, and what is allowed instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Refusal {

@@ -1,4 +1,4 @@
-//! Takes requests from the socket: a JSON line in, a JSON line out, one request for each connection.
+//! Receives requests over the socket: a JSON line in, a JSON line out, one request per connection.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{Call, MESSAGE_BYTES_MAX, Outcome, Refusal, Request, Response};
 
-/// Connections at a time; what comes beyond waits in the kernel.
+/// How many connections are served at a time; further ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 32;
 
 /// A local program writes its line at once.
@@ -28,14 +28,14 @@ pub(crate) async fn serve(listener: Listener, calls: mpsc::Sender<Call>) {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok(stream) => {
                     accepts = true;
-                    connections.spawn(converse(stream, calls.clone()));
+                    connections.spawn(serve_connection(stream, calls.clone()));
                 }
                 Err(error) => {
-                    // Once, as it may last.
+                    // Logged once, as the failure may last.
                     if std::mem::replace(&mut accepts, false) {
                         tracing::warn!(error = %error_chain(&error), "control connections are not accepted");
                     }
-                    // Out of descriptors: they come back when something closes, and not sooner for trying.
+                    // File descriptors may be exhausted: they become available when something closes, not by retrying sooner.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -48,17 +48,17 @@ pub(crate) async fn serve(listener: Listener, calls: mpsc::Sender<Call>) {
     }
 }
 
-async fn converse(mut stream: UnixStream, calls: mpsc::Sender<Call>) {
+async fn serve_connection(mut stream: UnixStream, calls: mpsc::Sender<Call>) {
     if let Some(response) = answer(&mut stream, &calls).await {
-        // These types have nothing that JSON could refuse.
+        // These types have nothing that JSON cannot represent.
         let mut line = serde_json::to_vec(&response).unwrap_or_default();
         line.push(b'\n');
-        // Who asked may have gone: then nobody misses the answer.
+        // The client may have disconnected; then nobody needs the answer.
         let _ = timeout(WRITE_DEADLINE, stream.write_all(&line)).await;
     }
 }
 
-/// `None` where nobody waits for an answer.
+/// `None` if nobody waits for an answer.
 async fn answer(stream: &mut UnixStream, calls: &mpsc::Sender<Call>) -> Option<Response> {
     let mut line = Vec::new();
     let mut reader = BufReader::new((&mut *stream).take(MESSAGE_BYTES_MAX as u64));

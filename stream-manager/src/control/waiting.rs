@@ -1,4 +1,4 @@
-//! Requests that are answered only when something has happened.
+//! Requests that are answered only once a condition is met.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,15 +12,15 @@ use crate::key::{SlotKey, StreamKey};
 pub(crate) struct Waiting {
     pub(crate) id: String,
     pub(crate) since: Instant,
-    /// When who asked stops waiting.
+    /// When the sender stops waiting.
     pub(crate) until: Instant,
-    pub(crate) what: What,
+    pub(crate) condition: Condition,
 }
 
-/// What it waits for.
+/// What a request waits for.
 #[derive(Clone, Debug)]
-pub(crate) enum What {
-    /// A process that is none of those that were there before.
+pub(crate) enum Condition {
+    /// A new process: its pid is not in `before`.
     Start { stream: StreamKey, before: BTreeSet<u32> },
     /// The end of this process.
     Stop { key: SlotKey, process: ProcessId, forget: bool },

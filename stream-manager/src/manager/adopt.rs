@@ -1,4 +1,4 @@
-//! The start: what an earlier manager has left is found again.
+//! The start of the manager: finds and adopts what an earlier manager left running.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use crate::scaling::Memory;
 use crate::slot::{Ended, Event, Instance, Slot};
 use crate::spawn::owner;
 
-/// How long an adopted process is waited for at a time.
+/// The bound of one wait for the end of an adopted process; the wait is repeated.
 const WAIT_AT_A_TIME: Duration = Duration::from_secs(3600);
 
 impl Manager {
-    /// Reads what is remembered, adopts what runs, and begins to prepare the streams.
+    /// Reads the recorded state, adopts running processes, and begins to prepare the streams.
     pub(crate) async fn start(live: LiveConfig) -> Result<Self, Error> {
         let now = Instant::now();
         let config = live.running();
@@ -57,7 +57,7 @@ impl Manager {
             manager.adopt(record, now)?;
         }
         manager.clean_up().await;
-        manager.recall_wanted(now)?;
+        manager.restore_wanted(now)?;
         let keys: Vec<_> = manager.streams.keys().cloned().collect();
         for key in &keys {
             manager.begin_to_prepare(key);
@@ -71,7 +71,7 @@ impl Manager {
             self.end_orphan(&record.key, running.map(|process| process.id));
             return Ok(self.registry.remove(&record.key)?);
         };
-        stream.reach(record.key.slot);
+        stream.extend_to(record.key.slot);
         let Some(process) = running else {
             self.apply(&record.key, Event::Park);
             return Ok(());
@@ -93,11 +93,11 @@ impl Manager {
         };
         self.apply(&record.key, Event::Started(instance));
         let owner = owner(&self.config, &record.key);
-        self.processes.spawn(adopted_end(record.key, process.id, owner));
+        self.processes.spawn(wait_for_adopted(record.key, process.id, owner));
         Ok(())
     }
 
-    /// The client or the stream is not configured any more. Its session expires at the broker by itself.
+    /// Stops a process whose client or stream is no longer configured. Its session expires at the broker by itself.
     fn end_orphan(&mut self, key: &SlotKey, process: Option<ProcessId>) {
         let Some(process) = process else { return };
         tracing::warn!(
@@ -115,7 +115,7 @@ impl Manager {
         });
     }
 
-    /// Ends what was started in a slot and is not known: an earlier manager was killed between a start and its record.
+    /// Kills processes that have no record, because an earlier manager was killed between starting and recording them.
     async fn clean_up(&self) {
         for (key, state) in self.slots().filter(|(_, state)| state.instance().is_none()) {
             let killed = kill_left_behind(&owner(&self.config, &key)).await;
@@ -130,28 +130,28 @@ impl Manager {
         }
     }
 
-    fn recall_wanted(&mut self, now: Instant) -> Result<(), Error> {
+    fn restore_wanted(&mut self, now: Instant) -> Result<(), Error> {
         for stream in self.streams.values_mut() {
             let sessions = stream.count(Slot::keeps_session);
             stream.memory = Memory::new(stream.policy.bounds.clamp(sessions), now);
         }
-        for recalled in self.registry.wanted()? {
-            let Some(stream) = self.streams.get_mut(&recalled.key) else { continue };
+        for recorded in self.registry.wanted()? {
+            let Some(stream) = self.streams.get_mut(&recorded.key) else { continue };
             let bounds = stream.policy.bounds;
             let wanted =
-                if recalled.pinned { recalled.wanted.min(bounds.max) } else { bounds.clamp(recalled.wanted) };
+                if recorded.pinned { recorded.wanted.min(bounds.max) } else { bounds.clamp(recorded.wanted) };
             stream.memory = Memory::new(wanted, now);
-            stream.pinned = recalled.pinned;
+            stream.pinned = recorded.pinned;
         }
         Ok(())
     }
 
-    /// Has collections made, and the session of a stream that has none: without one, the broker would drop what is
-    /// published until an instance has subscribed. A stream that a person has stopped is left as it is.
+    /// Begins to create the collections, and the session of a stream that has none: without one, the broker would drop
+    /// messages that are published before an instance has subscribed. A stream that a person has stopped gets no session.
     pub(super) fn begin_to_prepare(&mut self, key: &crate::key::StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.prepared = false;
-        // A task that prepares by an earlier config may still say what it waits for.
+        // A task that prepares for an earlier config may still write to the previous one.
         stream.obstacle = Obstacle::default();
         let obstacle = Arc::clone(&stream.obstacle);
         let is_stopped = stream.pinned && stream.memory.wanted == 0;
@@ -167,10 +167,10 @@ impl Manager {
     }
 }
 
-/// Waits for a process of which this one is not the parent, and kills what it has left behind: nothing else is started in
-/// its slot before this has ended.
-async fn adopted_end(key: SlotKey, process: ProcessId, owner: String) -> ProcessEnd {
-    while !process.wait_gone(WAIT_AT_A_TIME).await {}
+/// Waits for a process whose parent is not this process, and kills what it has left behind: nothing else is started in
+/// the slot before this has ended.
+async fn wait_for_adopted(key: SlotKey, process: ProcessId, owner: String) -> ProcessEnd {
+    while !process.wait_ended(WAIT_AT_A_TIME).await {}
     kill_left_behind(&owner).await;
     ProcessEnd { key, process, ended: Ended::Unknown, status: "unknown, as it was adopted".to_owned() }
 }

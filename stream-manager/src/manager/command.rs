@@ -1,4 +1,4 @@
-//! Carries out what a person asks for.
+//! Carries out a person's requests.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -10,24 +10,24 @@ use mysimbdp_platform::process::ProcessId;
 use super::Manager;
 use super::stream::Stream;
 use crate::control::answers::Seen;
-use crate::control::waiting::{Waiting, What};
+use crate::control::waiting::{Condition, Waiting};
 use crate::control::{Answer, Auto, Call, Command, End, Outcome, Refusal, Request, Scale};
 use crate::key::{SlotKey, StreamKey};
 use crate::slot::{Event, Slot};
 
-/// Who asks for something for which broker or store is needed is told after this long that it is away. What was asked for is
-/// done all the same, as soon as it is back.
-const HINDERED_AFTER: Duration = Duration::from_secs(3);
+/// A request that needs the broker or the store is refused after this long if that is unavailable. It is still carried out
+/// as soon as that is available again.
+const OUTAGE_REPORTED_AFTER: Duration = Duration::from_secs(3);
 
-/// A command is answered now, or when something has happened.
+/// A command is answered now, or once a condition is met.
 enum Step {
     Done(Answer),
-    Wait(What),
+    Wait(Condition),
 }
 
 impl Manager {
-    pub(super) fn take(&mut self, Call { request, reply }: Call) {
-        if self.answers.ask(&request.id, reply) != Seen::New {
+    pub(super) fn handle_request(&mut self, Call { request, reply }: Call) {
+        if self.answers.register(&request.id, reply) != Seen::New {
             return;
         }
         let Request { id, expires_at, command } = request;
@@ -37,15 +37,15 @@ impl Manager {
         }
         let described = serde_json::to_string(&command).unwrap_or_default();
         match command {
-            // Changes nothing, and programs ask it again and again.
+            // A list changes nothing, and programs request it again and again.
             Command::List { .. } => tracing::debug!(id, command = described, "asked"),
             _ => tracing::info!(id, command = described, "asked"),
         }
         match self.run(command) {
             Ok(Step::Done(answer)) => self.answers.answer(&id, Outcome::Answer(answer)),
-            Ok(Step::Wait(what)) => {
+            Ok(Step::Wait(condition)) => {
                 let since = Instant::now();
-                self.waiting.push(Waiting { id, since, until: since + left, what });
+                self.waiting.push(Waiting { id, since, until: since + left, condition });
             }
             Err(refusal) => self.answers.answer(&id, refusal.into()),
         }
@@ -55,11 +55,11 @@ impl Manager {
         match command {
             Command::Start { client, pid, stream } => self.start_one(&client, pid, stream),
             Command::Stop { client, pid, forget } => {
-                let (key, process) = self.leave(&client, pid, forget)?;
-                Ok(Step::Wait(What::Stop { key, process, forget }))
+                let (key, process) = self.remove_instance(&client, pid, forget)?;
+                Ok(Step::Wait(Condition::Stop { key, process, forget }))
             }
             Command::Drain { client, pid } => {
-                let (SlotKey { stream, slot }, _) = self.leave(&client, pid, false)?;
+                let (SlotKey { stream, slot }, _) = self.remove_instance(&client, pid, false)?;
                 Ok(Step::Done(Answer::Draining { client, stream: stream.stream, slot, pid }))
             }
             Command::Scale { client, stream, instances } => {
@@ -85,7 +85,7 @@ impl Manager {
             return Err(Refusal::AllMaxReached { max: all_max });
         }
         match given_up {
-            // There is a place for it already.
+            // A slot that was given up already counts towards the wanted number.
             Some(slot) => self.apply(&key.slot(slot), Event::Revive),
             None if stream.memory.wanted >= stream.policy.bounds.max => {
                 let max = stream.policy.bounds.max;
@@ -100,11 +100,16 @@ impl Manager {
         if let Some(stream) = self.streams.get_mut(&key) {
             stream.start_error = None;
         }
-        Ok(Step::Wait(What::Start { stream: key, before }))
+        Ok(Step::Wait(Condition::Start { stream: key, before }))
     }
 
-    /// Has the instance with this pid leave, and one fewer wanted.
-    fn leave(&mut self, client: &ClientId, pid: u32, forget: bool) -> Result<(SlotKey, ProcessId), Refusal> {
+    /// Begins to remove the instance with this pid, and lowers the wanted number by one.
+    fn remove_instance(
+        &mut self,
+        client: &ClientId,
+        pid: u32,
+        forget: bool,
+    ) -> Result<(SlotKey, ProcessId), Refusal> {
         self.streams_of(client)?;
         let of_client = |key: &SlotKey| key.stream.client == *client;
         let instances = self.slots().filter_map(|(key, state)| Some((key, state.instance()?.process)));
@@ -157,7 +162,7 @@ impl Manager {
                 stream.pinned = false;
                 let wanted = bounds.clamp(stream.memory.wanted);
                 stream.memory.set(wanted, Instant::now());
-                self.remember_wanted(&key);
+                self.record_wanted(&key);
             }
         }
         self.restore_session(&key);
@@ -179,7 +184,7 @@ impl Manager {
         Ok(Answer::Listed { streams: streams.map(|stream| stream.status(broker.as_deref())).collect() })
     }
 
-    /// A stream whose last session a person has ended gets one anew.
+    /// Begins to create a session again for a stream whose last session a person has ended.
     fn restore_session(&mut self, key: &StreamKey) {
         if self.streams.get(key).is_some_and(|stream| stream.prepared && stream.is_empty()) {
             self.begin_to_prepare(key);
@@ -197,7 +202,7 @@ impl Manager {
         );
         stream.memory.set(wanted, Instant::now());
         stream.pinned = true;
-        self.remember_wanted(key);
+        self.record_wanted(key);
     }
 
     fn stream_of(&self, client: &ClientId, stream: Option<String>) -> Result<StreamKey, Refusal> {
@@ -213,7 +218,7 @@ impl Manager {
         }
     }
 
-    /// The names of the client's streams: at least one.
+    /// Returns the names of the client's streams, at least one.
     fn streams_of(&self, client: &ClientId) -> Result<Vec<String>, Refusal> {
         let Some(config) = self.config.client(client) else {
             let known = self.config.clients.keys().cloned().collect();
@@ -223,17 +228,17 @@ impl Manager {
         if names.is_empty() { Err(no_streams(client)) } else { Ok(names) }
     }
 
-    /// Answers the requests for which what they wait for has happened, or whose time is over.
+    /// Answers the requests whose condition is met, or whose time is up.
     pub(super) fn answer_waiting(&mut self) {
         let now = Instant::now();
         let mut claimed = BTreeSet::new();
         for mut waiting in std::mem::take(&mut self.waiting) {
-            if let What::Start { before, .. } = &mut waiting.what {
-                // Two who asked at once each get a process of their own.
+            if let Condition::Start { before, .. } = &mut waiting.condition {
+                // Two requests at the same time each get a process of their own.
                 before.extend(&claimed);
             }
-            let is_hindered = now >= waiting.since + HINDERED_AFTER;
-            match self.outcome(&waiting.what, now >= waiting.until, is_hindered) {
+            let reports_outage = now >= waiting.since + OUTAGE_REPORTED_AFTER;
+            match self.outcome(&waiting.condition, now >= waiting.until, reports_outage) {
                 Some(outcome) => {
                     if let Outcome::Answer(Answer::Started { pid, .. }) = &outcome {
                         claimed.insert(*pid);
@@ -245,18 +250,19 @@ impl Manager {
         }
     }
 
-    /// `is_hindered`: what is away by now is a reason to answer, and to go on without who asked.
-    fn outcome(&self, what: &What, expired: bool, is_hindered: bool) -> Option<Outcome> {
-        let (What::Start { stream: of, .. } | What::Stop { key: SlotKey { stream: of, .. }, .. }) = what;
+    /// If `reports_outage`, an unavailable broker or store is a reason to answer now; the work goes on all the same.
+    fn outcome(&self, condition: &Condition, expired: bool, reports_outage: bool) -> Option<Outcome> {
+        let (Condition::Start { stream: of, .. } | Condition::Stop { key: SlotKey { stream: of, .. }, .. }) =
+            condition;
         let Some(stream) = self.streams.get(of) else { return Some(no_streams(&of.client).into()) };
-        match what {
-            What::Start { before, .. } => self.start_outcome(stream, before, expired, is_hindered),
-            What::Stop { key, process, forget } => {
+        match condition {
+            Condition::Start { before, .. } => self.start_outcome(stream, before, expired, reports_outage),
+            Condition::Stop { key, process, forget } => {
                 let (SlotKey { stream: StreamKey { client, stream: name }, slot }, pid) =
                     (key.clone(), process.pid);
                 if self.process(key) == Some(*process) {
-                    // Only with a broker can it end its subscription and take what is left.
-                    let waits_for = self.broker_obstacle().filter(|_| is_hindered);
+                    // The instance needs a broker to end its subscription and to receive what is left.
+                    let waits_for = self.broker_obstacle().filter(|_| reports_outage);
                     let is_over = expired || waits_for.is_some();
                     return is_over.then(|| Refusal::StillDraining { client, pid, waits_for }.into());
                 }
@@ -264,7 +270,7 @@ impl Manager {
                 let end = match state {
                     Slot::Empty if *forget => End::Forgotten,
                     Slot::Empty => End::Drained,
-                    // The broker has yet to be told.
+                    // The session has not been ended at the broker yet.
                     _ if *forget && !expired => return None,
                     Slot::Parked => End::SessionKept,
                     _ => End::Unfinished,
@@ -274,7 +280,7 @@ impl Manager {
         }
     }
 
-    /// Why the broker cannot be spoken with now.
+    /// Why the broker is unavailable now.
     fn broker_obstacle(&self) -> Option<String> {
         self.broker.obstacle()
     }
@@ -284,7 +290,7 @@ impl Manager {
         stream: &Stream,
         before: &BTreeSet<u32>,
         expired: bool,
-        is_hindered: bool,
+        reports_outage: bool,
     ) -> Option<Outcome> {
         let StreamKey { client, stream: name } = stream.key.clone();
         let new = stream.numbered().find_map(|(slot, state)| match state {
@@ -300,7 +306,7 @@ impl Manager {
         if let Some(reason) = stream.start_error.clone() {
             return Some(Refusal::CannotStart { client, stream: name, reason }.into());
         }
-        let obstacle = stream.obstacle().or_else(|| self.broker_obstacle()).filter(|_| is_hindered);
+        let obstacle = stream.obstacle().or_else(|| self.broker_obstacle()).filter(|_| reports_outage);
         let is_over = expired || obstacle.is_some();
         let waits_for = obstacle.unwrap_or_else(|| match stream.prepared {
             true => "its slot is not free yet".to_owned(),

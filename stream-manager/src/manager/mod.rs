@@ -1,9 +1,9 @@
-//! The loop: look at everything, decide, do what is due, wait for something to happen.
+//! The reconcile loop: read the state, decide, do what is due, wait for an event.
 
-mod act;
 mod adopt;
 mod command;
-mod hear;
+mod execute;
+mod messages;
 mod stream;
 mod take_over;
 
@@ -31,26 +31,26 @@ use crate::slot::{Ended, Slot};
 use crate::spawn::Launch;
 use stream::Stream;
 
-/// A pass is made this often even if nothing happens: it costs a stat and a short file read.
+/// A pass runs at least this often, even if nothing happens: it costs a stat and a short file read.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Given to what was killed, before the next start may have to wait for it no longer.
+/// How long to wait for the end of a killed process before going on without it.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Between two passes; longer means that the process or the machine stood still.
+/// A longer time between two passes means that the process or the machine stood still.
 const STOOD_STILL: Duration = Duration::from_secs(5);
 
 /// The manager.
 #[derive(Debug)]
 pub(crate) struct Manager {
     live: LiveConfig,
-    /// What it runs on.
+    /// The config that the manager runs with.
     config: Arc<Config>,
     registry: Registry,
     streams: BTreeMap<StreamKey, Stream>,
-    /// One for each process, own or adopted; ends with it.
+    /// One task for each process, started or adopted; it ends with the process.
     processes: JoinSet<ProcessEnd>,
-    /// Each ends when a stream is prepared, or a session forgotten.
+    /// Each task ends when a stream is prepared, or a session has ended.
     preparations: JoinSet<Prepared>,
     broker: BrokerSubscription,
     /// When the last pass began.
@@ -58,7 +58,7 @@ pub(crate) struct Manager {
     invalid: InvalidBursts,
     answers: Answers,
     waiting: Vec<Waiting>,
-    /// Slots whose session is to be ended with their process.
+    /// Slots whose session is to end with their process.
     forgetting: BTreeSet<SlotKey>,
     replies: Replies,
 }
@@ -69,28 +69,28 @@ struct ProcessEnd {
     key: SlotKey,
     process: ProcessId,
     ended: Ended,
-    /// For people.
+    /// Only shown to people.
     status: String,
 }
 
-/// What was waited for is there.
+/// A preparation that has completed.
 #[derive(Debug)]
 enum Prepared {
-    /// Collections, and the session of the slot if one was asked for.
+    /// The collections exist, and so does the slot's session if one was requested.
     Stream { key: StreamKey, session: Option<SlotKey>, obstacle: Obstacle },
-    /// The broker has forgotten the session.
+    /// The broker has removed the session.
     Forgotten { key: SlotKey },
-    /// Processes of a stream that is not configured any more have ended.
+    /// A process of a stream that is no longer configured has ended.
     Orphan,
 }
 
 impl Manager {
-    /// How many streams there are.
+    /// The number of streams.
     pub(crate) fn streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// Works until `shutdown` is true, or its sender is gone.
+    /// Runs the loop until `shutdown` is true, or its sender is dropped.
     pub(crate) async fn work(
         &mut self,
         mut calls: mpsc::Receiver<Call>,
@@ -100,8 +100,8 @@ impl Manager {
             let due = self.reconcile().await;
             tokio::select! {
                 changed = shutdown.changed() => if changed.is_err() { return },
-                Some(call) = calls.recv() => self.take(call),
-                messages = self.broker.next() => self.hear(messages),
+                Some(call) = calls.recv() => self.handle_request(call),
+                messages = self.broker.next() => self.handle_messages(messages),
                 Some(ended) = self.processes.join_next() => self.process_ended(ended),
                 Some(prepared) = self.preparations.join_next() => self.prepared(prepared),
                 config = self.live.offer() => self.take_over(config),
@@ -110,25 +110,25 @@ impl Manager {
         }
     }
 
-    /// One pass; returns when the next is due at the latest.
+    /// Runs one pass; returns when the next one is due at the latest.
     async fn reconcile(&mut self) -> Instant {
         self.watch_connection();
         let keys: Vec<StreamKey> = self.streams.keys().cloned().collect();
         for key in &keys {
             self.scale(key);
-            self.carry_out_plan(key).await;
+            self.execute_plan(key).await;
         }
         self.forget_retired();
         self.answer_waiting();
-        self.tell_invalid();
+        self.log_invalid();
         let now = Instant::now();
         let due = self.streams.values().filter_map(|stream| stream.due(now));
         let waiting = self.waiting.iter().map(|waiting| waiting.until);
         due.chain(waiting).min().map_or(now + TICK, |due| due.clamp(now, now + TICK))
     }
 
-    /// Takes note of whether the broker is there. A manager that has not looked for a while has not heard either: then the
-    /// time in which an instance may be silent begins again.
+    /// Records whether the broker is connected. A manager that stood still has not received reports either, so the time for
+    /// which an instance may be silent begins again.
     fn watch_connection(&mut self) {
         let now = Instant::now();
         let has_stood_still = now.saturating_duration_since(self.passed_at) > STOOD_STILL;
@@ -136,7 +136,7 @@ impl Manager {
         self.broker.watch_connection(has_stood_still, now);
     }
 
-    /// Has the policy decide, unless a person has.
+    /// Lets the policy decide, unless a person has set the number.
     fn scale(&mut self, key: &StreamKey) {
         let may_start = self.may_start();
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -144,17 +144,18 @@ impl Manager {
             return;
         }
         let now = Instant::now();
-        let load = stream.load.of(&stream.running(), stream.memory.changed_at, now);
+        let load = stream.load.summarize(&stream.running(), stream.memory.changed_at, now);
         let decision = decide(&load, &stream.policy, &stream.memory, now);
         let (before, wanted) = (stream.memory.wanted, decision.wanted);
-        // More than all clients together may have is not wanted, or it would come as a surprise when others make room.
-        let no_room = wanted > before && may_start == 0 && decision.reason != Reason::OutOfBounds;
-        if wanted == before || no_room {
+        // The policy may not want more than all clients together may have; otherwise the instances would start as a surprise
+        // when another client releases capacity.
+        let lacks_capacity = wanted > before && may_start == 0 && decision.reason != Reason::OutOfBounds;
+        if wanted == before || lacks_capacity {
             tracing::debug!(
                 stream = %key,
                 wanted = before,
                 reason = %decision.reason,
-                no_room,
+                no_room = lacks_capacity,
                 ?load,
                 "held"
             );
@@ -175,17 +176,17 @@ impl Manager {
             messages_per_report = %format_args!("{:.1}", load.messages_per_report),
             "scaled"
         );
-        self.remember_wanted(key);
+        self.record_wanted(key);
     }
 
-    async fn carry_out_plan(&mut self, key: &StreamKey) {
+    async fn execute_plan(&mut self, key: &StreamKey) {
         let now = Instant::now();
         let may_start = self.may_start();
         let Some(stream) = self.streams.get(key) else { return };
         let broker_url = self.broker.url().map(str::to_owned);
         let launch = broker_url.as_ref().filter(|_| stream.prepared);
         let launch = launch.map(|url| Launch::new(&self.config, &stream.client, &stream.config, url));
-        let listening = stream.listening(now);
+        let ready_to_drain = stream.ready_to_drain(now);
         let connected_since = self.broker.connected_since();
         let silent = stream.silent(connected_since, now);
         let fingerprint = launch.as_ref().map(Launch::fingerprint);
@@ -193,24 +194,24 @@ impl Manager {
             slots: &stream.slots,
             wanted: stream.memory.wanted,
             may_start,
-            listening: &listening,
+            ready_to_drain: &ready_to_drain,
             silent: &silent,
             fingerprint,
         };
         let actions = if stream.retired { retire(&snapshot, now) } else { plan(&snapshot, now) };
         for action in actions {
-            self.act(key, action, broker_url.as_deref()).await;
+            self.execute(key, action, broker_url.as_deref()).await;
         }
     }
 
-    /// Processes that may be started, over all clients. One that is about to be started again has its place already.
+    /// How many processes may be started, for all clients together. A slot that is backing off counts as a process.
     fn may_start(&self) -> u32 {
-        let takes_place = |slot: &Slot| slot.instance().is_some() || matches!(slot, Slot::BackingOff { .. });
-        let there = self.slots().filter(|(_, state)| takes_place(state)).count() as u32;
-        self.config.settings.stream_manager.instances_max.saturating_sub(there)
+        let counts = |slot: &Slot| slot.instance().is_some() || matches!(slot, Slot::BackingOff { .. });
+        let existing = self.slots().filter(|(_, state)| counts(state)).count() as u32;
+        self.config.settings.stream_manager.instances_max.saturating_sub(existing)
     }
 
-    /// Stops all instances and waits until they have ended, within `stop_grace` and a moment for what has to be killed.
+    /// Stops all instances and waits until they have ended, within `stop_grace` and a moment for those that must be killed.
     pub(crate) async fn stop_all(&mut self) {
         self.preparations.shutdown().await;
         let keys: Vec<SlotKey> = self.occupied();
@@ -226,7 +227,7 @@ impl Manager {
                 tracing::error!(instances = self.occupied().len(), "instances are still there after SIGKILL");
             }
         }
-        // What the kernel could not end is left for the next manager to adopt.
+        // A process that the kernel could not end is left for the next manager to adopt.
         self.processes.shutdown().await;
         self.broker.close().await;
     }
@@ -250,7 +251,7 @@ impl Manager {
             .flat_map(|stream| stream.numbered().map(move |(slot, state)| (stream.key.slot(slot), state)))
     }
 
-    /// Slots in which there is a process.
+    /// The slots that have a process.
     fn occupied(&self) -> Vec<SlotKey> {
         self.slots().filter(|(_, state)| state.instance().is_some()).map(|(key, _)| key).collect()
     }

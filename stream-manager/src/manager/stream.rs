@@ -1,4 +1,4 @@
-//! One stream and all that the manager knows of it.
+//! A stream, and everything that the manager knows about it.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -14,15 +14,15 @@ use crate::key::StreamKey;
 use crate::load::Load;
 use crate::prepare::Obstacle;
 use crate::scaling::{Bounds, Memory, Policy, Rule};
-use crate::slot::{Slot, Told};
+use crate::slot::{DrainSignal, Slot};
 
-/// An app that has not come to listen to the signal to drain after this long never will: it gets it all the same.
-const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+/// An app that does not handle the drain signal after this long never will: it is signalled all the same.
+const SIGNAL_HANDLED_WITHIN: Duration = Duration::from_secs(10);
 
-/// A drain may take this long where it gets on. One that takes longer is ended and started anew, which loses nothing.
+/// A drain that makes progress may take this long. A longer one is killed and the slot restarted, which loses nothing.
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
-/// A machine that is busy delays a report by as much, which is no silence.
+/// A busy machine may delay a report by this much; that is not silence.
 const SILENCE_MARGIN: Duration = Duration::from_secs(5);
 
 /// A stream.
@@ -33,35 +33,35 @@ pub(crate) struct Stream {
     pub(crate) config: mysimbdp_config::Stream,
     pub(crate) policy: Policy,
     pub(crate) memory: Memory,
-    /// The number is a person's; else the policy decides.
+    /// A person has set the number; otherwise the policy decides.
     pub(crate) pinned: bool,
-    /// Collections and session are there.
+    /// The collections and the session exist.
     pub(crate) prepared: bool,
-    /// What its preparation waits for.
+    /// What the preparation waits for.
     pub(crate) obstacle: Obstacle,
-    /// The config does not have it any more: its instances are being stopped.
+    /// The stream is no longer configured, and its instances are being stopped.
     pub(crate) retired: bool,
     pub(crate) slots: Vec<Slot>,
     pub(crate) load: Load,
-    /// Why the last start failed, until one does not.
+    /// Why the last start failed, until one succeeds.
     pub(crate) start_error: Option<String>,
-    tallies: Vec<Tally>,
+    summaries: Vec<SlotSummary>,
     report_every: Duration,
-    /// An instance that reports nothing for so long hangs; zero: that is not asked.
+    /// An instance that reports nothing for this long hangs; zero disables the check.
     pub(crate) silence_max: Duration,
-    drain_patience: Duration,
-    /// When a report came that names no instance.
-    heard_at: Option<Instant>,
+    drain_timeout: Duration,
+    /// When the last report that names no instance arrived.
+    reported_at: Option<Instant>,
 }
 
-/// What a slot's instances have reported and suffered since the manager started.
+/// The reports and restarts of a slot's instances since the manager started.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    /// When the last report came.
-    heard_at: Option<Instant>,
+struct SlotSummary {
+    /// When the last report arrived.
+    reported_at: Option<Instant>,
     messages: u64,
     rejected: u64,
-    /// Of the last report.
+    /// From the last report, as are the next two.
     backlog: u64,
     messages_per_second: f64,
     average_processing_seconds: f64,
@@ -75,7 +75,7 @@ impl Stream {
         stream: &mysimbdp_config::Stream,
         now: Instant,
     ) -> Self {
-        let Rules { policy, report_every, silence_max, drain_patience } = Rules::of(config, stream);
+        let Rules { policy, report_every, silence_max, drain_timeout } = Rules::of(config, stream);
         let bounds = policy.bounds;
         Self {
             key: StreamKey { client: client.id.clone(), stream: stream.name.clone() },
@@ -90,36 +90,36 @@ impl Stream {
             slots: vec![Slot::Empty; bounds.max as usize],
             load: Load::new(report_every),
             start_error: None,
-            tallies: vec![Tally::default(); bounds.max as usize],
+            summaries: vec![SlotSummary::default(); bounds.max as usize],
             report_every,
             silence_max,
-            drain_patience,
-            heard_at: None,
+            drain_timeout,
+            reported_at: None,
         }
     }
 
-    /// Goes by another config; what runs is told apart by its fingerprint, and started again if that is another.
+    /// Switches to another config. Running instances are compared by fingerprint, and restarted if it has changed.
     pub(crate) fn take_over(
         &mut self,
         config: &Config,
         client: &mysimbdp_config::Client,
         stream: &mysimbdp_config::Stream,
     ) {
-        let Rules { policy, report_every, silence_max, drain_patience } = Rules::of(config, stream);
+        let Rules { policy, report_every, silence_max, drain_timeout } = Rules::of(config, stream);
         if report_every != self.report_every {
             self.load = Load::new(report_every);
         }
         (self.policy, self.report_every) = (policy, report_every);
-        (self.silence_max, self.drain_patience) = (silence_max, drain_patience);
+        (self.silence_max, self.drain_timeout) = (silence_max, drain_timeout);
         (self.client, self.config) = (client.clone(), stream.clone());
         self.retired = false;
         let slots = policy.bounds.max.max(1) - 1;
-        self.reach(slots);
+        self.extend_to(slots);
         self.memory.wanted = self.memory.wanted.min(policy.bounds.max);
     }
 
-    /// Whether other settings of this stream need other collections or another session.
-    pub(crate) fn is_prepared_alike(
+    /// Whether these settings need the same collections and session as the present ones.
+    pub(crate) fn needs_same_preparation(
         &self,
         client: &mysimbdp_config::Client,
         stream: &mysimbdp_config::Stream,
@@ -129,11 +129,11 @@ impl Stream {
             && self.client.settings.collections == client.settings.collections
     }
 
-    /// Makes room for a slot that an earlier config allowed.
-    pub(crate) fn reach(&mut self, slot: u32) {
+    /// Extends the slots up to `slot`, which an earlier config may have allowed.
+    pub(crate) fn extend_to(&mut self, slot: u32) {
         let count = self.slots.len().max(slot as usize + 1);
         self.slots.resize(count, Slot::Empty);
-        self.tallies.resize(count, Tally::default());
+        self.summaries.resize(count, SlotSummary::default());
     }
 
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (u32, &Slot)> {
@@ -144,91 +144,93 @@ impl Stream {
         self.slots.iter().filter(|slot| accept(slot)).count() as u32
     }
 
-    /// Whether there is neither a process nor a session.
+    /// Whether the stream has neither a process nor a session.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.iter().all(|slot| *slot == Slot::Empty)
     }
 
-    /// Slots whose instance is at work, and not on its way out.
+    /// The slots whose instance is running, and not on its way out.
     pub(crate) fn running(&self) -> BTreeSet<u32> {
         self.numbered().filter(|(_, slot)| matches!(slot, Slot::Running(_))).map(|(slot, _)| slot).collect()
     }
 
-    /// Slots whose instance hangs: it reports nothing, though the broker was there all the while since `connected_since`.
+    /// The slots whose instance hangs: it has reported nothing, although the broker has been connected since
+    /// `connected_since`.
     pub(crate) fn silent(&self, connected_since: Option<Instant>, now: Instant) -> BTreeSet<u32> {
         let Some(connected_since) = connected_since.filter(|_| !self.silence_max.is_zero()) else {
             return BTreeSet::new();
         };
         let is_silent = |slot: u32| {
-            let silence =
-                self.heard_at(slot).map(|heard| now.saturating_duration_since(heard.max(connected_since)));
+            let silence = self
+                .reported_at(slot)
+                .map(|reported| now.saturating_duration_since(reported.max(connected_since)));
             silence.is_some_and(|silence| silence >= self.silence_max)
         };
         self.running().into_iter().filter(|slot| is_silent(*slot)).collect()
     }
 
-    /// When the running instance of a slot was started or found, or has reported last.
-    fn heard_at(&self, slot: u32) -> Option<Instant> {
+    /// When the slot's instance last reported, or if later, when it was started or adopted.
+    fn reported_at(&self, slot: u32) -> Option<Instant> {
         let since = self.slots.get(slot as usize)?.instance()?.since;
-        let reports = [self.tallies.get(slot as usize)?.heard_at, self.heard_at];
+        let reports = [self.summaries.get(slot as usize)?.reported_at, self.reported_at];
         Some(reports.into_iter().flatten().fold(since, Instant::max))
     }
 
-    /// Slots that drain and can be told so.
-    pub(crate) fn listening(&self, now: Instant) -> BTreeSet<u32> {
+    /// The draining slots that can be signalled now.
+    pub(crate) fn ready_to_drain(&self, now: Instant) -> BTreeSet<u32> {
         use mysimbdp_platform::process::Signal;
-        let listens = |slot: &Slot| match slot {
-            Slot::Draining { instance, told: None } => {
-                let old = now.saturating_duration_since(instance.since) >= LISTENS_WITHIN;
-                old || instance.process.listens_to(Signal::USR1)
+        let is_ready = |slot: &Slot| match slot {
+            Slot::Draining { instance, signal: None } => {
+                let is_overdue = now.saturating_duration_since(instance.since) >= SIGNAL_HANDLED_WITHIN;
+                is_overdue || instance.process.handles_signal(Signal::USR1)
             }
             _ => false,
         };
-        self.numbered().filter(|(_, slot)| listens(slot)).map(|(slot, _)| slot).collect()
+        self.numbered().filter(|(_, slot)| is_ready(slot)).map(|(slot, _)| slot).collect()
     }
 
-    /// Whether the slot's session is the only one that will be left.
+    /// Whether the slot's session is the last one that will remain.
     pub(crate) fn is_last(&self, slot: u32) -> bool {
         !self.numbered().any(|(other, state)| other != slot && state.keeps_session())
     }
 
-    /// Takes a report; `slot` is the instance that it names.
-    pub(crate) fn take(&mut self, report: &Report, slot: Option<u32>, now: Instant) {
-        self.load.take(report, slot, now);
+    /// Records a report; `slot` is the slot of the instance that it names.
+    pub(crate) fn record_report(&mut self, report: &Report, slot: Option<u32>, now: Instant) {
+        self.load.record(report, slot, now);
         let Some(slot) = slot.map(|slot| slot as usize) else {
-            self.heard_at = Some(now);
+            self.reported_at = Some(now);
             return;
         };
         let seconds =
             report.interval.filter(|seconds| *seconds > 0.0).unwrap_or(self.report_every.as_secs_f64());
         let messages = report.total_number_of_messages_ingested;
-        if let Some(tally) = self.tallies.get_mut(slot) {
-            tally.heard_at = Some(now);
-            tally.messages = tally.messages.saturating_add(messages);
-            tally.rejected = tally.rejected.saturating_add(report.rejected);
-            tally.backlog = report.backlog;
-            tally.messages_per_second = messages as f64 / seconds;
-            tally.average_processing_seconds = report.average_processing_time;
+        if let Some(summary) = self.summaries.get_mut(slot) {
+            summary.reported_at = Some(now);
+            summary.messages = summary.messages.saturating_add(messages);
+            summary.rejected = summary.rejected.saturating_add(report.rejected);
+            summary.backlog = report.backlog;
+            summary.messages_per_second = messages as f64 / seconds;
+            summary.average_processing_seconds = report.average_processing_time;
         }
-        if let Some(Slot::Draining { told: Some(told), .. }) = self.slots.get_mut(slot)
+        if let Some(Slot::Draining { signal: Some(signal), .. }) = self.slots.get_mut(slot)
             && messages > 0
         {
-            told.kill_at = (now + self.drain_patience).min(told.at + DRAIN_MAX);
+            signal.kill_at = (now + self.drain_timeout).min(signal.at + DRAIN_MAX);
         }
     }
 
     pub(crate) fn count_restart(&mut self, slot: u32) {
-        if let Some(tally) = self.tallies.get_mut(slot as usize) {
-            tally.restarts = tally.restarts.saturating_add(1);
+        if let Some(summary) = self.summaries.get_mut(slot as usize) {
+            summary.restarts = summary.restarts.saturating_add(1);
         }
     }
 
-    /// A drain that begins now.
-    pub(crate) fn told(&self, now: Instant) -> Told {
-        Told { at: now, kill_at: now + self.drain_patience }
+    /// The deadline of a drain that is signalled now.
+    pub(crate) fn drain_signal(&self, now: Instant) -> DrainSignal {
+        DrainSignal { at: now, kill_at: now + self.drain_timeout }
     }
 
-    /// The number that a person has given.
+    /// The number that a person has set.
     pub(crate) fn pinned_to(&self) -> Option<u32> {
         self.pinned.then_some(self.memory.wanted)
     }
@@ -237,29 +239,29 @@ impl Stream {
         Wanted { key: self.key.clone(), wanted: self.memory.wanted, pinned: self.pinned }
     }
 
-    /// The next moment at which something is due without anything happening.
+    /// The next time at which an action is due without an event.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
-        /// How soon an app that has just been started is looked at again for whether it listens.
-        const LISTEN_LOOK: Duration = Duration::from_millis(50);
+        /// How soon to check again whether an app that has just been started handles the signal.
+        const SIGNAL_HANDLER_CHECK: Duration = Duration::from_millis(50);
         let due = |slot: &Slot| match slot {
             Slot::BackingOff { until, .. } => Some(*until),
-            Slot::Draining { told: None, .. } => Some(now + LISTEN_LOOK),
-            Slot::Draining { told: Some(told), .. } => Some(told.kill_at),
+            Slot::Draining { signal: None, .. } => Some(now + SIGNAL_HANDLER_CHECK),
+            Slot::Draining { signal: Some(signal), .. } => Some(signal.kill_at),
             Slot::Stopping { kill_at, .. } => Some(*kill_at),
             Slot::Empty | Slot::Parked | Slot::Running(_) | Slot::GivenUp { .. } => None,
         };
         self.slots.iter().filter_map(due).min()
     }
 
-    /// Why its preparation has not succeeded yet.
+    /// Why the preparation has not succeeded yet.
     pub(crate) fn obstacle(&self) -> Option<String> {
         let obstacle = self.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
         obstacle.clone().filter(|_| !self.prepared)
     }
 
-    /// `broker` says why the broker is away.
+    /// Returns the status for a list; `broker` is the reason if the broker is unavailable.
     pub(crate) fn status(&self, broker: Option<&str>) -> StreamStatus {
-        let there = self.numbered().filter(|(_, state)| **state != Slot::Empty);
+        let occupied = self.numbered().filter(|(_, state)| **state != Slot::Empty);
         StreamStatus {
             client: self.key.client.clone(),
             stream: self.key.stream.clone(),
@@ -269,16 +271,16 @@ impl Stream {
             max: self.policy.bounds.max,
             ready: self.prepared && broker.is_none(),
             waits_for: self.obstacle().or(broker.map(str::to_owned)).or(self.start_error.clone()),
-            instances: there.map(|(slot, state)| self.instance_status(slot, state)).collect(),
+            instances: occupied.map(|(slot, state)| self.instance_status(slot, state)).collect(),
         }
     }
 
     fn instance_status(&self, slot: u32, state: &Slot) -> InstanceStatus {
         let instance = state.instance();
-        let tally = self.tallies.get(slot as usize).copied().unwrap_or_default();
+        let summary = self.summaries.get(slot as usize).copied().unwrap_or_default();
         let age = |started| clock::now().duration_since(started).as_secs().max(0).cast_unsigned();
-        let silence = self.heard_at(slot).map(|heard| heard.elapsed());
-        // A little more than what a report that comes late makes of it.
+        let silence = self.reported_at(slot).map(|reported| reported.elapsed());
+        // A little longer than the silence before a late report.
         let is_silent = |silence: &Duration| *silence > self.report_every * 2 + SILENCE_MARGIN;
         InstanceStatus {
             slot,
@@ -287,24 +289,24 @@ impl Stream {
             started_at: instance.map(|instance| instance.started_at),
             uptime_seconds: instance.map(|instance| age(instance.started_at)),
             adopted: instance.is_some_and(|instance| instance.adopted),
-            messages: tally.messages,
-            messages_per_second: if instance.is_some() { tally.messages_per_second } else { 0.0 },
-            average_processing_seconds: tally.average_processing_seconds,
-            restarts: tally.restarts,
-            backlog: tally.backlog,
-            rejected: tally.rejected,
-            reported_seconds_ago: tally.heard_at.map(|heard| heard.elapsed().as_secs()),
+            messages: summary.messages,
+            messages_per_second: if instance.is_some() { summary.messages_per_second } else { 0.0 },
+            average_processing_seconds: summary.average_processing_seconds,
+            restarts: summary.restarts,
+            backlog: summary.backlog,
+            rejected: summary.rejected,
+            reported_seconds_ago: summary.reported_at.map(|reported| reported.elapsed().as_secs()),
             silent_seconds: silence.filter(is_silent).map(|silence| silence.as_secs()),
         }
     }
 }
 
-/// What the config says of a stream.
+/// The settings of a stream that the manager uses on every pass.
 struct Rules {
     policy: Policy,
     report_every: Duration,
     silence_max: Duration,
-    drain_patience: Duration,
+    drain_timeout: Duration,
 }
 
 impl Rules {
@@ -316,8 +318,8 @@ impl Rules {
             policy: Policy { rule: Rule::of(&stream.settings.scaling), bounds: Bounds { min, max } },
             report_every,
             silence_max: config.settings.silence_max(),
-            // A drain that neither ends nor reports that it gets on in this time hangs.
-            drain_patience: manager.drain_quiet.duration() + report_every * 2 + manager.stop_grace.duration(),
+            // A drain that neither ends nor reports progress within this time hangs.
+            drain_timeout: manager.drain_quiet.duration() + report_every * 2 + manager.stop_grace.duration(),
         }
     }
 }

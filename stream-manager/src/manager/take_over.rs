@@ -1,4 +1,4 @@
-//! Goes by another config: streams come and go, and those that change are started again, each by itself.
+//! Switches to another config: adds and retires streams. A stream that changes is restarted by itself.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::key::StreamKey;
 
 impl Manager {
     pub(super) fn take_over(&mut self, config: Arc<Config>) {
-        self.live.taken_over(&config);
+        self.live.set_running(&config);
         self.config = Arc::clone(&config);
         let configured = |key: &StreamKey| Some(config.client(&key.client)?.stream(&key.stream).is_some());
         for stream in self.streams.values_mut().filter(|stream| configured(&stream.key) != Some(true)) {
@@ -24,7 +24,7 @@ impl Manager {
                 let is_prepared = match self.streams.get_mut(&key) {
                     Some(known) => {
                         let is_prepared =
-                            known.prepared && !known.retired && known.is_prepared_alike(client, stream);
+                            known.prepared && !known.retired && known.needs_same_preparation(client, stream);
                         known.take_over(&config, client, stream);
                         is_prepared
                     }
@@ -41,7 +41,7 @@ impl Manager {
         }
     }
 
-    /// Forgets the retired streams whose instances have all ended. Their sessions expire at the broker by themselves.
+    /// Removes the retired streams whose instances have all ended. Their sessions expire at the broker by themselves.
     pub(super) fn forget_retired(&mut self) {
         let is_over =
             |stream: &Stream| stream.retired && stream.slots.iter().all(|slot| slot.instance().is_none());

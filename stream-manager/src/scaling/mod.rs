@@ -1,6 +1,7 @@
 //! Decides how many instances a stream should have.
 //!
-//! Pure: load, policy and memory in, decision out; the manager asks on every pass, so equal inputs give equal answers.
+//! Pure: load, policy and memory in, decision out. The manager calls it on every pass, so equal inputs must give equal
+//! decisions.
 //!
 //! 1. [`crate::load`] sums up what the instances report;
 //! 2. the policy, [`target`] or [`thresholds`], recommends a number;
@@ -32,32 +33,32 @@ pub enum Rule {
     Thresholds(Thresholds),
 }
 
-/// Both inclusive, `min <= max`.
+/// The allowed numbers of instances: both inclusive, `min <= max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     pub min: u32,
     pub max: u32,
 }
 
-/// What has been decided so far.
+/// The decisions so far.
 #[derive(Clone, Debug)]
 pub struct Memory {
     pub wanted: u32,
-    /// When `wanted` last changed; reports about the time before say nothing about the load now.
+    /// When `wanted` last changed; reports about the time before it do not describe the present load.
     pub changed_at: Option<Instant>,
     recommended: Recommendations,
 }
 
-/// What should be, and why.
+/// How many instances there should be, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub wanted: u32,
-    /// What the policy alone would have; `None` where it does not know.
+    /// What the policy alone recommends; `None` if it has no basis for a recommendation.
     pub recommended: Option<u32>,
     pub reason: Reason,
 }
 
-/// Why it was decided so.
+/// The reason of a decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reason {
     /// Silence is not idleness.
@@ -65,9 +66,9 @@ pub enum Reason {
     OutOfBounds,
     Busy,
     Idle,
-    /// Near enough to what is aimed at, or at a bound already.
+    /// Close enough to the target, or already at a bound.
     Steady,
-    /// The last change is too young.
+    /// The last change is too recent.
     Cooldown,
     /// More was recommended a short time ago.
     Stabilizing,
@@ -103,7 +104,7 @@ impl Rule {
     fn stabilization(&self) -> Duration {
         match self {
             Self::Target(target) => target.stabilization.duration(),
-            // One step per cooldown, with a gap between the thresholds: that is steady enough by itself.
+            // One step per cooldown, with a gap between the thresholds, is steady enough by itself.
             Self::Thresholds(_) => Duration::ZERO,
         }
     }
@@ -114,8 +115,8 @@ impl Bounds {
         number.clamp(self.min, self.max)
     }
 
-    /// The same for a policy, which never takes the last instance: with none there is nobody to report that messages
-    /// have come, so nothing would ever start one again. Zero is reached by hand only.
+    /// The bounds for a policy, which never removes the last instance: without one, nothing would report that messages have
+    /// arrived, so nothing would ever start one again. Only a person can set zero.
     fn for_policy(self, wanted: u32) -> Self {
         let min = if wanted == 0 { self.min } else { self.min.max(1) };
         Self { min: min.min(self.max), max: self.max }
@@ -123,19 +124,20 @@ impl Bounds {
 }
 
 impl Memory {
-    /// `wanted` counts as recommended now: a manager that has just started scales up at once, but takes nothing away
-    /// before it has watched for as long as the policy wants.
+    /// Counts `wanted` as recommended now: a manager that has just started scales up at once, but removes no instance before
+    /// it has observed the load for the stabilization window.
     pub fn new(wanted: u32, now: Instant) -> Self {
         Self { wanted, changed_at: None, recommended: Recommendations::from([(now, wanted)]) }
     }
 
-    /// Takes over a number that a person has given, or gives back: nothing is taken away before it was watched again.
+    /// Sets a number that a person has given, or handed back to the policy: no instance is removed before another
+    /// stabilization window.
     pub fn set(&mut self, wanted: u32, now: Instant) {
         let changed_at = if wanted == self.wanted { self.changed_at } else { Some(now) };
         *self = Self { changed_at, ..Self::new(wanted, now) };
     }
 
-    /// Remembers a decision that is being carried out.
+    /// Records a decision that is being carried out.
     pub fn note(&mut self, decision: &Decision, policy: &Policy, now: Instant) {
         if let Some(recommended) = decision.recommended {
             self.recommended.push(now, recommended, policy.rule.stabilization());
@@ -149,8 +151,8 @@ impl Memory {
 
 /// Returns the number of instances that the stream of `load` should have, within the policy's bounds.
 ///
-/// Up on what is reported now, down only to the most that was recommended within the stabilization window: a spike is
-/// answered at once, a pause is not punished.
+/// It scales up on what is reported now, and down only to the most that was recommended within the stabilization window: a
+/// spike is answered at once, and a short pause removes no instance.
 pub fn decide(load: &StreamLoad, policy: &Policy, memory: &Memory, now: Instant) -> Decision {
     let bounds = policy.bounds.for_policy(memory.wanted);
     let hold = |reason, recommended| Decision { wanted: memory.wanted, recommended, reason };
@@ -184,8 +186,8 @@ pub fn decide(load: &StreamLoad, policy: &Policy, memory: &Memory, now: Instant)
     Decision { wanted, recommended: Some(recommended), reason }
 }
 
-/// Recommendations of the stabilization window, as a falling sequence: what is followed by a greater one can no longer
-/// be the most, so it is dropped. This bounds it by the greatest number of instances.
+/// The recommendations within the stabilization window, as a falling sequence: one that is followed by a greater one can no
+/// longer be the maximum, so it is dropped. This bounds the length by the greatest number of instances.
 #[derive(Clone, Debug)]
 struct Recommendations(VecDeque<(Instant, u32)>);
 

@@ -1,4 +1,4 @@
-//! So many instances that each is busy for the target share of its time.
+//! Recommends as many instances as make each one busy for the target share of its time.
 
 use mysimbdp_config::settings::Target;
 
@@ -10,7 +10,7 @@ const ROUNDING: f64 = 1e-9;
 
 /// Recommends `ceil(busy / target)`.
 ///
-/// Instances that are silent count as idle where it is about adding, and as busy where it is about taking away.
+/// Silent instances count as idle when deciding to add, and as busy when deciding to remove.
 pub(super) fn recommend(load: &StreamLoad, rule: &Target, wanted: u32) -> (u32, Reason) {
     let target = f64::from(rule.utilization_percent.max(1)) / 100.0;
     let tolerance = f64::from(rule.tolerance_percent) / 100.0;
@@ -27,6 +27,6 @@ pub(super) fn recommend(load: &StreamLoad, rule: &Target, wanted: u32) -> (u32, 
 }
 
 fn needed(busy: f64, target: f64) -> u32 {
-    // `as` saturates, and takes what is no number as 0.
+    // `as` saturates, and converts NaN to 0.
     (busy / target - ROUNDING).ceil().max(0.0) as u32
 }

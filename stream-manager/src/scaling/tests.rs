@@ -25,10 +25,10 @@ fn busy(running: u32, utilization: f64) -> StreamLoad {
     }
 }
 
-fn asked(rule: Rule, load: &StreamLoad, wanted: u32) -> (u32, Reason) {
+fn decided(rule: Rule, load: &StreamLoad, wanted: u32) -> (u32, Reason) {
     let start = Instant::now();
     let policy = Policy { rule, bounds: Bounds { min: 1, max: 8 } };
-    // Long enough after the start that nothing of it stabilises.
+    // Long enough after the start that the initial recommendation has left the stabilization window.
     let decision = decide(load, &policy, &Memory::new(wanted, start), start + Duration::from_secs(3600));
     (decision.wanted, decision.reason)
 }
@@ -51,7 +51,7 @@ fn target_recommends_as_many_as_bring_utilization_to_the_target() {
         (1, 0.00, (1, Reason::Steady)),
     ] {
         assert_eq!(
-            asked(target(300), &busy(running, utilization), running),
+            decided(target(300), &busy(running, utilization), running),
             expected,
             "{running} at {utilization}"
         );
@@ -59,13 +59,13 @@ fn target_recommends_as_many_as_bring_utilization_to_the_target() {
 }
 
 #[test]
-fn silent_instances_count_as_idle_for_adding_and_as_busy_for_taking_away() {
+fn silent_instances_count_as_idle_for_adding_and_as_busy_for_removing() {
     let load = |busy| StreamLoad { running: 4, reporting: 2, busy, ..StreamLoad::default() };
-    assert_eq!(asked(target(300), &load(0.0), 4), (3, Reason::Idle));
-    assert_eq!(asked(target(300), &load(1.9), 4), (4, Reason::Steady));
+    assert_eq!(decided(target(300), &load(0.0), 4), (3, Reason::Idle));
+    assert_eq!(decided(target(300), &load(1.9), 4), (4, Reason::Steady));
     let none = StreamLoad { running: 4, ..StreamLoad::default() };
-    assert_eq!(asked(target(300), &none, 4), (4, Reason::NoFreshReports));
-    assert_eq!(asked(thresholds(), &none, 4), (4, Reason::NoFreshReports));
+    assert_eq!(decided(target(300), &none, 4), (4, Reason::NoFreshReports));
+    assert_eq!(decided(thresholds(), &none, 4), (4, Reason::NoFreshReports));
 }
 
 #[test]
@@ -88,20 +88,20 @@ fn thresholds_follow_the_table() {
         (0.000, 0.0, (2, Reason::QuickAndLittle)),
     ] {
         let load = StreamLoad { processing_seconds: seconds, messages_per_report: messages, ..busy(3, 0.5) };
-        assert_eq!(asked(thresholds(), &load, 3), expected, "{seconds} s, {messages} messages");
+        assert_eq!(decided(thresholds(), &load, 3), expected, "{seconds} s, {messages} messages");
     }
 }
 
 #[test]
-fn thresholds_that_overlap_hold() {
+fn overlapping_thresholds_keep_the_number() {
     let rule = Thresholds { up_messages: 10, down_messages: 5, ..Thresholds::default() };
     let load = StreamLoad { processing_seconds: 0.02, messages_per_report: 7.0, ..busy(3, 0.5) };
-    assert_eq!(asked(Rule::Thresholds(rule), &load, 3), (3, Reason::UpAndDown));
+    assert_eq!(decided(Rule::Thresholds(rule), &load, 3), (3, Reason::UpAndDown));
 }
 
-/// A stream that has grown under load, and has nothing to do any more.
+/// A stream has grown under load, and then becomes idle.
 #[test]
-fn thresholds_come_down_at_idle_to_the_minimum_and_stay() {
+fn thresholds_scale_an_idle_stream_down_to_the_minimum_and_stay_there() {
     let policy = Policy { rule: thresholds(), bounds: Bounds { min: 1, max: 4 } };
     let mut now = Instant::now();
     let mut memory = Memory::new(4, now);
@@ -129,7 +129,7 @@ fn nothing_changes_within_the_cooldown() {
 }
 
 #[test]
-fn a_pause_shorter_than_the_stabilization_takes_nothing_away() {
+fn a_pause_shorter_than_the_stabilization_window_removes_no_instance() {
     let start = Instant::now();
     let policy = Policy { rule: target(300), bounds: Bounds { min: 1, max: 8 } };
     let mut memory = Memory::new(4, start);
@@ -143,9 +143,9 @@ fn a_pause_shorter_than_the_stabilization_takes_nothing_away() {
     assert_eq!((decision.wanted, decision.reason), (1, Reason::Idle));
 }
 
-/// As somebody would forge them who wants instances to be started and drained all day.
+/// Such reports could be forged to have instances started and drained all day.
 #[test]
-fn reports_that_flap_take_nothing_away() {
+fn flapping_reports_remove_no_instance() {
     let policy = Policy { rule: target(300), bounds: Bounds { min: 1, max: 4 } };
     let mut now = Instant::now();
     let mut memory = Memory::new(1, now);
@@ -159,7 +159,7 @@ fn reports_that_flap_take_nothing_away() {
 }
 
 #[test]
-fn a_policy_never_takes_the_last_instance() {
+fn a_policy_never_removes_the_last_instance() {
     let start = Instant::now();
     let policy = Policy { rule: target(0), bounds: Bounds { min: 0, max: 8 } };
     let later = start + Duration::from_secs(3600);
@@ -231,7 +231,7 @@ proptest! {
         let mut now = Instant::now();
         let mut memory = Memory::new(start, now);
         let mut changes = Vec::new();
-        // An hour of reports, one a minute: the same work, spread over whatever runs.
+        // An hour of reports, one per minute: the same work, spread over the running instances.
         for _ in 0..60 {
             now += Duration::from_secs(60);
             let load = busy(memory.wanted, (work / f64::from(memory.wanted)).min(1.0));
@@ -247,8 +247,8 @@ proptest! {
     }
 
     #[test]
-    fn more_work_never_wants_fewer(running in 1..16u32, low in 0.0..=1.0f64, more in 0.0..=1.0f64) {
+    fn more_work_never_lowers_the_number(running in 1..16u32, low in 0.0..=1.0f64, more in 0.0..=1.0f64) {
         let high = (low + more).min(1.0);
-        prop_assert!(asked(target(0), &busy(running, low), running).0 <= asked(target(0), &busy(running, high), running).0);
+        prop_assert!(decided(target(0), &busy(running, low), running).0 <= decided(target(0), &busy(running, high), running).0);
     }
 }

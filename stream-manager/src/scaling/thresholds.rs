@@ -1,16 +1,16 @@
-//! One more or one less when the reports cross a threshold.
+//! Recommends one instance more or less if the reports cross a threshold.
 //!
-//! The rule as it was given contradicts itself when there is little to do: few messages say up, and processing that takes no
-//! time says down, so that a stream which has once grown would never shrink. Few messages mean too few instances only if
-//! each message takes long. So where they are processed quickly, few messages are idleness, and say down.
+//! The rule as specified contradicts itself when there is little to do: few messages say up, and a short processing time
+//! says down, so a stream that has once grown would never shrink. Few messages mean too few instances only if each message
+//! takes long. So if messages are processed quickly, few of them mean idleness, and say down.
 
 use mysimbdp_config::settings::Thresholds;
 
 use super::Reason;
 use crate::load::StreamLoad;
 
-/// Up when slow or when little was ingested, down when quick or when much was. Quick and little is idle: down. Slow and
-/// much holds, as nothing tells which of both is meant.
+/// Recommends one more if processing is slow or little was ingested, and one less if it is quick or much was ingested. Quick
+/// and little is idle: one less. Slow and much is contradictory, so the number stays.
 pub(super) fn recommend(load: &StreamLoad, rule: &Thresholds, wanted: u32) -> (u32, Reason) {
     let (seconds, messages) = (load.processing_seconds, load.messages_per_report);
     let is_slow = seconds > rule.up_processing_time.duration().as_secs_f64();

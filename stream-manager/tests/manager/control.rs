@@ -1,4 +1,4 @@
-//! What the manager is asked, over the socket and over MQTT, and what it refuses.
+//! Requests to the manager, over the socket and over MQTT, and those that it refuses.
 
 use std::process::Command as Program;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use mysimbdp_testbed::{Process, is_running, until};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use crate::bed::{Bed, OBEDIENT, Running, SOON, STUBBORN, client, count};
+use crate::fixture::{Fixture, OBEDIENT, Running, SOON, STUBBORN, client, count};
 
 async fn refused(manager: &Running, command: Command) -> (Refusal, ErrorKind) {
     match manager.ask(command.clone()).await {
@@ -37,16 +37,16 @@ fn stop(name: &str, pid: u32) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_refusal_says_what_is_allowed_and_of_which_kind_it_is() {
-    let mut bed = Bed::new(OBEDIENT, json!({"instances": {"min": 0, "max": 1}}));
+async fn each_refusal_says_what_is_allowed_and_has_the_right_kind() {
+    let mut fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 0, "max": 1}}));
     let two = json!({"id": "two", "streams": [
         {"name": "a", "command": ["sh", "app.sh"], "topic_filter": "x/a", "instances": {"min": 0, "max": 1}},
         {"name": "b", "command": ["sh", "app.sh"], "topic_filter": "x/b", "instances": {"min": 0, "max": 1}},
     ]});
-    bed.config["clients"].as_array_mut().expect("clients").push(two);
-    bed.root.configure(&bed.config);
-    let bed = bed.with_manager(json!({"instances_max": 2}));
-    let manager = bed.start().await;
+    fixture.config["clients"].as_array_mut().expect("clients").push(two);
+    fixture.root.configure(&fixture.config);
+    let fixture = fixture.with_manager(json!({"instances_max": 2}));
+    let manager = fixture.start().await;
     let (_, ours) = manager.start_one().await;
     let mut sleep = Program::new("sleep");
     sleep.arg("60");
@@ -82,7 +82,7 @@ async fn each_refusal_says_what_is_allowed_and_of_which_kind_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_manager_there_is_a_clear_error() {
+async fn a_request_without_a_manager_gets_a_clear_error() {
     let root = tempfile::tempdir().expect("temporary directory");
     let timeout = Duration::from_secs(1);
     let (layout, list) = (Layout::new(root.path()), Request::new(Command::List { client: None }, timeout));
@@ -93,9 +93,9 @@ async fn without_a_manager_there_is_a_clear_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_manager_is_refused_and_the_first_goes_on() {
-    let bed = Bed::new(OBEDIENT, json!({}));
-    let manager = bed.start().await;
+async fn a_second_manager_is_refused_and_the_first_continues() {
+    let fixture = Fixture::new(OBEDIENT, json!({}));
+    let manager = fixture.start().await;
     let (_shutdown, stop) = watch::channel(false);
     let second = mysimbdp_stream_manager::run(Arc::clone(&manager.config), stop).await;
     let error = second.expect_err("the lock is held");
@@ -106,7 +106,7 @@ async fn a_second_manager_is_refused_and_the_first_goes_on() {
     manager.shut_down().await;
 }
 
-/// Asks over MQTT.
+/// Sends requests over MQTT.
 struct Remote {
     link: BrokerLink,
     events: mpsc::Receiver<LinkEvent>,
@@ -115,12 +115,12 @@ struct Remote {
 }
 
 impl Remote {
-    async fn connect(bed: &Bed) -> Self {
-        let answers = format!("{}/test/answers", bed.prefix);
-        let options = ConnectOptions::new(bed.broker.url(), format!("{}-remote", bed.prefix));
+    async fn connect(fixture: &Fixture) -> Self {
+        let answers = format!("{}/test/answers", fixture.prefix);
+        let options = ConnectOptions::new(fixture.broker.url(), format!("{}-remote", fixture.prefix));
         let (link, events) = BrokerLink::connect(options, vec![answers.clone()]).expect("valid address");
         link.wait_connected(SOON).await.expect("the broker runs");
-        Self { link, events, control: format!("{}/stream/control", bed.prefix), answers }
+        Self { link, events, control: format!("{}/stream/control", fixture.prefix), answers }
     }
 
     async fn send(&self, payload: Vec<u8>, correlation: &'static [u8], retain: bool) {
@@ -133,13 +133,13 @@ impl Remote {
         self.link.publish(publish).await.expect("the broker takes it");
     }
 
-    /// Returns when the manager has answered a request, and so has heard all that was sent before.
-    async fn until_heard(&mut self) {
+    /// Returns once the manager has answered a request, and so has handled everything that was sent before.
+    async fn until_handled(&mut self) {
         loop {
             let list = Request::new(Command::List { client: None }, SOON);
             self.send(serde_json::to_vec(&list).expect("serialises"), b"list", false).await;
             let answered = async { while self.answer().await.0.id != list.id {} };
-            // One that was sent before the manager had subscribed is lost.
+            // A request that was sent before the manager had subscribed is lost, so it is sent again.
             if tokio::time::timeout(Duration::from_millis(500), answered).await.is_ok() {
                 return;
             }
@@ -163,11 +163,11 @@ impl Remote {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_over_mqtt_that_comes_again_is_answered_again_and_not_run_again() {
-    let bed = Bed::new(OBEDIENT, json!({}));
-    let manager = bed.start().await;
-    let mut remote = Remote::connect(&bed).await;
-    remote.until_heard().await;
+async fn a_repeated_request_over_mqtt_is_answered_again_and_not_run_again() {
+    let fixture = Fixture::new(OBEDIENT, json!({}));
+    let manager = fixture.start().await;
+    let mut remote = Remote::connect(&fixture).await;
+    remote.until_handled().await;
 
     let request = Request::new(start("client1", 0, None), SOON);
     let payload = serde_json::to_vec(&request).expect("serialises");
@@ -196,19 +196,19 @@ async fn a_request_over_mqtt_that_comes_again_is_answered_again_and_not_run_agai
     manager.shut_down().await;
 }
 
-/// Many of each, as fast as the broker takes them.
+/// Sends many of each, as fast as the broker accepts them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_requests_that_are_none_late_or_repeated_changes_nothing() {
-    let bed = Bed::new(OBEDIENT, json!({}));
-    let manager = bed.start().await;
-    let mut remote = Remote::connect(&bed).await;
-    remote.until_heard().await;
+async fn a_flood_of_invalid_expired_and_repeated_requests_changes_nothing() {
+    let fixture = Fixture::new(OBEDIENT, json!({}));
+    let manager = fixture.start().await;
+    let mut remote = Remote::connect(&fixture).await;
+    remote.until_handled().await;
     let bytes = |request: &Request| serde_json::to_vec(request).expect("serialises");
     let run_once = Request::new(start("client1", 0, None), SOON);
     let expired =
         Request { expires_at: jiff::Timestamp::MIN, ..Request::new(start("client1", 0, None), SOON) };
     let id_of_run = Request { id: run_once.id.clone(), ..Request::new(start("client1", 0, None), SOON) };
-    let mut forged = vec![
+    let mut payloads = vec![
         bytes(&run_once),
         bytes(&id_of_run),
         bytes(&expired),
@@ -225,82 +225,82 @@ async fn a_flood_of_requests_that_are_none_late_or_repeated_changes_nothing() {
         "[".repeat(60_000).into_bytes(),
         Vec::new(),
     ];
-    // Larger than any request can be: not even queued.
-    forged.push(vec![b'{'; 1_000_000]);
-    for round in 0..20 {
-        for payload in &forged {
+    // Larger than any request may be.
+    payloads.push(vec![b'{'; 1_000_000]);
+    for cycle in 0..20 {
+        for payload in &payloads {
             remote.send(payload.clone(), b"forged", false).await;
         }
-        // To where nothing can be published, and to where it would be a request itself.
+        // Response topics on which nothing can be published, and one on which the answer would itself be a request.
         for topic in ["#", "a/+/b", &remote.control] {
             let list = Request {
-                id: format!("{round}{topic}"),
+                id: format!("{cycle}{topic}"),
                 ..Request::new(Command::List { client: None }, SOON)
             };
             let response_topic = Some(topic.to_owned());
             let publish = Publish { response_topic, ..Publish::new(&remote.control, bytes(&list)) };
-            // A broker may refuse it already.
+            // The broker may refuse it.
             let _ = remote.link.publish(publish).await;
         }
     }
-    remote.until_heard().await;
+    remote.until_handled().await;
     manager.until_states("0 running").await;
     assert_eq!(manager.status().await.wanted, 1, "it was started once");
-    assert_eq!(count(&bed.log(), "started"), 1);
+    assert_eq!(count(&fixture.log(), "started"), 1);
     manager.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retained_request_is_not_run_by_each_manager_that_starts() {
-    let bed = Bed::new(OBEDIENT, json!({}));
-    let manager = bed.start().await;
-    let mut remote = Remote::connect(&bed).await;
-    remote.until_heard().await;
+    let fixture = Fixture::new(OBEDIENT, json!({}));
+    let manager = fixture.start().await;
+    let mut remote = Remote::connect(&fixture).await;
+    remote.until_handled().await;
     let retained = Request::new(start("client1", 0, None), Duration::from_secs(600));
     let retained = serde_json::to_vec(&retained).expect("serialises");
-    // To who is subscribed already it comes as any other.
+    // A client that is already subscribed gets it like any other message.
     remote.send(retained, b"", true).await;
     manager.until_states("0 running").await;
     remote.send(b"{\"verb\":\"start\",\"client\":\"client1\"}".to_vec(), b"", false).await;
-    manager.vanish().await;
+    manager.abort().await;
 
-    let manager = bed.start().await;
-    remote.until_heard().await;
+    let manager = fixture.start().await;
+    remote.until_handled().await;
     assert_eq!(manager.states().await, "0 running");
-    // Takes it away.
+    // Clears the retained message.
     remote.send(Vec::new(), b"", true).await;
     manager.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_for_a_stream_without_instances_wait_in_the_session_that_the_manager_made() {
-    let bed = Bed::new(OBEDIENT, json!({}));
-    let manager = bed.start().await;
+async fn messages_for_a_stream_without_instances_wait_in_the_session_that_the_manager_created() {
+    let fixture = Fixture::new(OBEDIENT, json!({}));
+    let manager = fixture.start().await;
     manager.until_states("0 parked").await;
-    publish(&bed, "before anything ran").await;
-    assert_eq!(first_message(&bed).await, "before anything ran");
+    publish(&fixture, "before anything ran").await;
+    assert_eq!(first_message(&fixture).await, "before anything ran");
     manager.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_session_is_ended_by_stop_forget_even_if_the_app_does_not_do_it() {
-    let bed = Bed::new(STUBBORN, json!({})).with_manager(json!({"stop_grace": "100ms"}));
-    let manager = bed.start().await;
+async fn stop_forget_ends_the_last_session_even_if_the_app_does_not() {
+    let fixture = Fixture::new(STUBBORN, json!({})).with_manager(json!({"stop_grace": "100ms"}));
+    let manager = fixture.start().await;
     manager.until_states("0 parked").await;
     let (_, pid) = manager.start_one().await;
-    until(SOON, "the app is at work", || count(&bed.log(), "started") == 1);
-    publish(&bed, "given up with the session").await;
+    until(SOON, "the app is at work", || count(&fixture.log(), "started") == 1);
+    publish(&fixture, "given up with the session").await;
     let stopped = manager.ask(Command::Stop { client: client("client1"), pid, forget: true }).await;
     assert!(matches!(stopped, Ok(Answer::Stopped { end: End::Forgotten, .. })), "{stopped:?}");
     assert_eq!(manager.states().await, "");
-    manager.vanish().await;
-    let manager = bed.start().await;
+    manager.abort().await;
+    let manager = fixture.start().await;
     assert_eq!(manager.states().await, "", "what a person ended is not made again");
 
-    // The first message that whoever takes the slot's place gets is one that was published later.
-    let (consumer, mut deliveries) = connect(&bed);
+    // The next client in the slot gets no earlier message: its first one was published later.
+    let (consumer, mut deliveries) = connect(&fixture);
     consumer.wait_connected(SOON).await.expect("the broker runs");
-    publish(&bed, "later").await;
+    publish(&fixture, "later").await;
     let first = tokio::time::timeout(SOON, deliveries.recv())
         .await
         .expect("a message comes")
@@ -310,26 +310,26 @@ async fn the_last_session_is_ended_by_stop_forget_even_if_the_app_does_not_do_it
     manager.shut_down().await;
 }
 
-async fn publish(bed: &Bed, text: &'static str) {
-    let options = ConnectOptions::new(bed.broker.url(), format!("{}-sensor", bed.prefix));
+async fn publish(fixture: &Fixture, text: &'static str) {
+    let options = ConnectOptions::new(fixture.broker.url(), format!("{}-sensor", fixture.prefix));
     let (link, _events) = BrokerLink::connect(options, Vec::new()).expect("valid address");
     link.wait_connected(SOON).await.expect("the broker runs");
-    link.publish_to(format!("{}/ingest/client1/t", bed.prefix), text).await.expect("the broker takes it");
+    link.publish_to(format!("{}/ingest/client1/t", fixture.prefix), text).await.expect("the broker takes it");
     link.close().await;
 }
 
 /// Connects in place of an instance in slot 0.
-fn connect(bed: &Bed) -> (Consumer, mysimbdp_broker::consumer::Deliveries) {
+fn connect(fixture: &Fixture) -> (Consumer, mysimbdp_broker::consumer::Deliveries) {
     let options = ConnectOptions {
         session_expiry: Some(Duration::from_secs(60)),
-        ..ConnectOptions::new(bed.broker.url(), format!("{}-client1.stream.0", bed.prefix))
+        ..ConnectOptions::new(fixture.broker.url(), format!("{}-client1.stream.0", fixture.prefix))
     };
-    let filter = format!("$share/client1/{}/ingest/client1/#", bed.prefix);
+    let filter = format!("$share/client1/{}/ingest/client1/#", fixture.prefix);
     Consumer::connect(options, vec![filter]).expect("valid address")
 }
 
-async fn first_message(bed: &Bed) -> bytes::Bytes {
-    let (consumer, mut deliveries) = connect(bed);
+async fn first_message(fixture: &Fixture) -> bytes::Bytes {
+    let (consumer, mut deliveries) = connect(fixture);
     let first = tokio::time::timeout(SOON, deliveries.recv())
         .await
         .expect("a message comes")

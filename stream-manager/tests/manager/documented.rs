@@ -1,4 +1,4 @@
-//! The examples of `docs/asyncapi.yaml` are what the programs read and write.
+//! The examples in `docs/asyncapi.yaml` match what the programs read and write.
 
 use mysimbdp_model::message::{Finished, Receipt, Report, Staged};
 use mysimbdp_stream_manager::control::{Request, Response};
@@ -16,35 +16,35 @@ fn examples() -> Vec<(&'static str, &'static str)> {
     lines.windows(2).filter_map(example).collect()
 }
 
-/// Reads the example, and checks that writing it again gives the same.
-fn same<T: DeserializeOwned + Serialize>(payload: &str) {
+/// Reads the example, and checks that it is written back unchanged.
+fn assert_round_trip<T: DeserializeOwned + Serialize>(payload: &str) {
     let read: T = serde_json::from_str(payload).expect(payload);
     let written = serde_json::to_value(read).expect("serialises");
     assert_eq!(written, serde_json::from_str::<Value>(payload).expect("JSON"));
 }
 
 #[test]
-fn every_example_is_read_as_what_it_shows() {
+fn every_example_is_read_as_the_type_that_it_shows() {
     let mut checked = 0;
     for (name, payload) in examples() {
         match name.split('-').next() {
             Some("staged") => {
-                same::<Staged>(payload);
+                assert_round_trip::<Staged>(payload);
                 Staged::parse(payload.as_bytes()).expect(payload);
             }
-            Some("finished") => same::<Finished>(payload),
+            Some("finished") => assert_round_trip::<Finished>(payload),
             Some("report") => {
                 Report::parse(payload.as_bytes()).expect(payload);
             }
             Some("receipt") => {
-                same::<Receipt>(payload);
+                assert_round_trip::<Receipt>(payload);
                 Receipt::parse(payload.as_bytes()).expect(payload);
             }
             Some("request") => {
                 serde_json::from_str::<Request>(payload).expect(payload);
             }
-            Some("response") => same::<Response>(payload),
-            // The client's own, and what only the apps write.
+            Some("response") => assert_round_trip::<Response>(payload),
+            // Messages of the client's own format, and messages that only the apps write.
             Some("data" | "status" | "gone") => continue,
             other => panic!("example of unknown kind {other:?}"),
         }

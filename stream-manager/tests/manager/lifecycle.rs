@@ -1,4 +1,4 @@
-//! Instances are started, stopped, started again after a crash, and adopted.
+//! Instances are started, stopped, restarted after a crash, and adopted.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use mysimbdp_stream_manager::control::{Answer, Auto, Command, End, Scale};
 use mysimbdp_testbed::{is_running, until, until_async};
 use serde_json::json;
 
-use crate::bed::{Bed, CRASHING, OBEDIENT, Running, SOON, STUBBORN, client, count};
+use crate::fixture::{CRASHING, Fixture, OBEDIENT, Running, SOON, STUBBORN, client, count};
 
 async fn stop(manager: &Running, pid: u32, forget: bool) -> End {
     match manager.ask(Command::Stop { client: client("client1"), pid, forget }).await {
@@ -17,9 +17,9 @@ async fn stop(manager: &Running, pid: u32, forget: bool) -> End {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn start_gives_a_pid_and_stop_takes_it() {
-    let bed = Bed::new(OBEDIENT, json!({}));
-    let manager = bed.start().await;
+async fn start_returns_a_pid_and_stop_accepts_it() {
+    let fixture = Fixture::new(OBEDIENT, json!({}));
+    let manager = fixture.start().await;
     let (first_slot, first) = manager.start_one().await;
     let (second_slot, second) = manager.start_one().await;
     assert_eq!((first_slot, second_slot), (0, 1));
@@ -36,7 +36,7 @@ async fn start_gives_a_pid_and_stop_takes_it() {
     assert_eq!(manager.states().await, "1 parked");
     let status = manager.status().await;
     assert_eq!((status.wanted, status.pinned), (0, true));
-    let log = bed.log();
+    let log = fixture.log();
     assert_eq!(
         (count(&log, "drained 0"), count(&log, "drained 1"), count(&log, "stopped 1")),
         (2, 0, 1),
@@ -48,44 +48,44 @@ async fn start_gives_a_pid_and_stop_takes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_stops_all_and_the_next_start_takes_up_every_session() {
-    let bed = Bed::new(OBEDIENT, json!({}));
-    let manager = bed.start().await;
+async fn ctrl_c_stops_all_instances_and_the_next_start_resumes_every_session() {
+    let fixture = Fixture::new(OBEDIENT, json!({}));
+    let manager = fixture.start().await;
     let pids = [manager.start_one().await.1, manager.start_one().await.1];
     manager.shut_down().await;
     assert!(pids.iter().all(|pid| !is_running(*pid)));
-    let log = bed.log();
+    let log = fixture.log();
     assert_eq!((count(&log, "stopped"), count(&log, "drained")), (2, 0), "no session is ended: {log}");
 
-    let manager = bed.start().await;
+    let manager = fixture.start().await;
     manager.until_states("0 running, 1 running").await;
     assert!(manager.status().await.pinned, "a person's number outlives the manager");
     manager.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manager_adopts_what_the_last_one_left_when_it_was_killed() {
-    let bed = Bed::new(OBEDIENT, json!({"instances": {"min": 2, "max": 3}}));
-    let manager = bed.start().await;
+async fn a_manager_adopts_the_instances_of_a_killed_one() {
+    let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 2, "max": 3}}));
+    let manager = fixture.start().await;
     manager.until_states("0 running, 1 running").await;
     let before: Vec<_> = manager.instances().await.iter().map(|instance| instance.pid).collect();
-    until(SOON, "both apps are at work", || count(&bed.log(), "started") == 2);
-    manager.vanish().await;
+    until(SOON, "both apps are at work", || count(&fixture.log(), "started") == 2);
+    manager.abort().await;
 
-    let manager = bed.start().await;
+    let manager = fixture.start().await;
     let adopted = manager.instances().await;
     assert!(adopted.iter().all(|instance| instance.adopted && instance.state == "running"), "{adopted:?}");
     assert_eq!(adopted.iter().map(|instance| instance.pid).collect::<Vec<_>>(), before);
-    assert_eq!(count(&bed.log(), "started"), 2, "nothing was started twice");
+    assert_eq!(count(&fixture.log(), "started"), 2, "nothing was started twice");
 
-    // Nobody can know whether it drained in order, so its slot is drained once more.
+    // It is unknown whether it drained cleanly, so its slot is drained once more.
     let pid = adopted[1].pid.expect("running");
     assert_eq!(stop(&manager, pid, false).await, End::Unfinished);
     assert!(!is_running(pid));
     manager.until_states("0 running").await;
-    assert_eq!(count(&bed.log(), "drained 1"), 2);
+    assert_eq!(count(&fixture.log(), "drained 1"), 2);
 
-    // An adopted one that ends unasked counts as crashed, and is replaced.
+    // An adopted instance that ends without being asked counts as crashed, and is replaced.
     let pid = adopted[0].pid.expect("running");
     kill(pid, "TERM");
     until_async(SOON, "slot 0 has another process", async || {
@@ -98,16 +98,17 @@ async fn a_manager_adopts_what_the_last_one_left_when_it_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_that_crashes_again_and_again_backs_off_and_is_given_up() {
-    // What lasts as long as the longest wait is forgiven, and on a busy machine that takes no more than to start and to fail.
-    let bed = Bed::new(CRASHING, json!({"instances": {"min": 1, "max": 3}}))
+async fn an_app_that_keeps_crashing_backs_off_and_is_given_up() {
+    // An instance that runs as long as the longest wait resets the crash count. On a busy machine, a start and a failure alone
+    // could take as long as a short one.
+    let fixture = Fixture::new(CRASHING, json!({"instances": {"min": 1, "max": 3}}))
         .with_manager(json!({"backoff_max": "60s"}));
-    let manager = bed.start().await;
+    let manager = fixture.start().await;
     manager.until_states("0 given-up").await;
-    assert_eq!(count(&bed.log(), "started"), 4, "the first start and three more");
+    assert_eq!(count(&fixture.log(), "started"), 4, "the first start and three more");
     assert_eq!(manager.instances().await[0].restarts, 4);
 
-    std::fs::write(bed.root.path().join("app.sh"), OBEDIENT).expect("mend the app");
+    std::fs::write(fixture.root.path().join("app.sh"), OBEDIENT).expect("mend the app");
     assert_eq!(manager.start_one().await.0, 0, "start tries the slot again");
     let status = manager.status().await;
     assert_eq!((status.wanted, status.instances.len()), (1, 1), "{status:?}");
@@ -116,23 +117,23 @@ async fn an_app_that_crashes_again_and_again_backs_off_and_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_hangs_is_killed_in_bounded_time_and_its_slot_is_not_forgotten() {
-    let bed = Bed::new(STUBBORN, json!({}))
+    let fixture = Fixture::new(STUBBORN, json!({}))
         .with_manager(json!({"stop_grace": "200ms", "backoff_first": "30s", "backoff_max": "30s"}));
-    let manager = bed.start().await;
+    let manager = fixture.start().await;
     let (_, first) = manager.start_one().await;
     let (_, second) = manager.start_one().await;
     assert_eq!(stop(&manager, second, false).await, End::Unfinished);
     assert!(!is_running(second));
-    assert_eq!(count(&bed.log(), "asked 1"), 1, "it was asked before it was killed");
+    assert_eq!(count(&fixture.log(), "asked 1"), 1, "it was asked before it was killed");
     assert_eq!(manager.states().await, "0 running, 1 backing-off", "messages may be left in its session");
     manager.shut_down().await;
     assert!(!is_running(first), "a shutdown is bounded too");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_is_not_there_is_said_at_once() {
-    let bed = Bed::new(OBEDIENT, json!({"command": ["no-such-program-anywhere"]}));
-    let manager = bed.start().await;
+async fn a_missing_program_is_reported_at_once() {
+    let fixture = Fixture::new(OBEDIENT, json!({"command": ["no-such-program-anywhere"]}));
+    let manager = fixture.start().await;
     let refused = manager.ask(Command::Start { client: client("client1"), pid: 0, stream: None }).await;
     let refused = refused.expect_err("cannot be started");
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
@@ -141,13 +142,13 @@ async fn a_program_that_is_not_there_is_said_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_starts_before_the_store_is_there_and_that_is_said() {
-    let bed = Bed::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}}));
+async fn nothing_starts_before_the_store_is_available_and_the_reason_is_reported() {
+    let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}}));
     // A file where the embedded store's directory should be.
-    let state = bed.root.path().join("state");
+    let state = fixture.root.path().join("state");
     std::fs::create_dir_all(&state).expect("make a directory");
     std::fs::write(state.join("coredms"), "").expect("write a file");
-    let manager = bed.start().await;
+    let manager = fixture.start().await;
     let config = manager.config.clone();
     let timeout = Duration::from_millis(300);
     let start = Command::Start { client: client("client1"), pid: 0, stream: None };
@@ -164,31 +165,31 @@ async fn nothing_starts_before_the_store_is_there_and_that_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_of_other_settings_are_replaced_in_their_slots() {
-    let mut bed = Bed::new(OBEDIENT, json!({"instances": {"min": 2, "max": 3}}));
-    let manager = bed.start().await;
+async fn instances_with_other_settings_are_replaced_in_their_slots() {
+    let mut fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 2, "max": 3}}));
+    let manager = fixture.start().await;
     manager.until_states("0 running, 1 running").await;
     let before: Vec<_> = manager.instances().await.iter().map(|instance| instance.pid).collect();
-    until(SOON, "both apps are at work", || count(&bed.log(), "started") == 2);
-    manager.vanish().await;
+    until(SOON, "both apps are at work", || count(&fixture.log(), "started") == 2);
+    manager.abort().await;
 
-    bed.config["clients"][0]["streams"][0]["env"] = json!({"NEW": "setting"});
-    bed.root.configure(&bed.config);
-    let manager = bed.start().await;
+    fixture.config["clients"][0]["streams"][0]["env"] = json!({"NEW": "setting"});
+    fixture.root.configure(&fixture.config);
+    let manager = fixture.start().await;
     until_async(SOON, "both slots have new processes", async || {
         let instances = manager.instances().await;
         instances.len() == 2
             && instances.iter().all(|instance| instance.state == "running" && !before.contains(&instance.pid))
     })
     .await;
-    assert_eq!(count(&bed.log(), "drained"), 0, "no session was ended");
+    assert_eq!(count(&fixture.log(), "drained"), 0, "no session was ended");
     manager.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scale_pins_the_number_until_auto() {
-    let bed = Bed::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}}));
-    let manager = bed.start().await;
+    let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}}));
+    let manager = fixture.start().await;
     let scale = async |instances| match manager
         .ask(Command::Scale { client: client("client1"), stream: None, instances })
         .await
@@ -204,7 +205,7 @@ async fn scale_pins_the_number_until_auto() {
     manager.until_states("0 parked").await;
     assert_eq!(scale(Scale::Auto(Auto::Auto)).await, (1, false));
     manager.until_states("0 running").await;
-    let log = bed.log();
+    let log = fixture.log();
     assert_eq!((count(&log, "drained"), count(&log, "stopped 0")), (2, 1), "{log}");
     manager.shut_down().await;
 }

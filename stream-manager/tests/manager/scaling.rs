@@ -1,4 +1,4 @@
-//! Reports make the manager start and drain instances, within bounds; forged ones do nothing.
+//! Reports make the manager start and drain instances, within bounds; invalid reports change nothing.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use mysimbdp_broker::{BrokerLink, ConnectOptions};
 use mysimbdp_testbed::{until, until_async};
 use serde_json::json;
 
-use crate::bed::{Bed, OBEDIENT, Running, SOON, count};
+use crate::fixture::{Fixture, OBEDIENT, Running, SOON, count};
 
 struct Reporter {
     link: BrokerLink,
@@ -14,11 +14,11 @@ struct Reporter {
 }
 
 impl Reporter {
-    async fn connect(bed: &Bed) -> Self {
-        let options = ConnectOptions::new(bed.broker.url(), format!("{}-reporter", bed.prefix));
+    async fn connect(fixture: &Fixture) -> Self {
+        let options = ConnectOptions::new(fixture.broker.url(), format!("{}-reporter", fixture.prefix));
         let (link, _events) = BrokerLink::connect(options, Vec::new()).expect("valid address");
         link.wait_connected(SOON).await.expect("the broker runs");
-        Self { link, topic: format!("{}/stream/reports/client1", bed.prefix) }
+        Self { link, topic: format!("{}/stream/reports/client1", fixture.prefix) }
     }
 
     async fn send(&self, payload: String) {
@@ -26,7 +26,7 @@ impl Reporter {
     }
 }
 
-/// A report of each running instance, every 50 ms, until the manager has `count` of them.
+/// Sends a report of each running instance, every 50 ms, until the manager runs `count` of them.
 async fn report_until(manager: &Running, reporter: &Reporter, count: usize, report: impl Fn(&str) -> String) {
     let mut most = 0;
     until_async(SOON, &format!("{count} instances run"), async || {
@@ -45,19 +45,19 @@ async fn report_until(manager: &Running, reporter: &Reporter, count: usize, repo
 
 async fn scales_up_and_down(report: impl Fn(&str, f64) -> String) {
     let scaling = json!({"target": {"cooldown": "200ms", "stabilization": "500ms"}});
-    let bed = Bed::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}, "scaling": scaling}));
-    let manager = bed.start().await;
+    let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}, "scaling": scaling}));
+    let manager = fixture.start().await;
     manager.until_states("0 running").await;
-    let reporter = Reporter::connect(&bed).await;
+    let reporter = Reporter::connect(&fixture).await;
     report_until(&manager, &reporter, 3, |instance| report(instance, 1.0)).await;
-    // Longer than a cooldown: it stays within bounds however long the load lasts.
+    // Longer than a cooldown: the number stays within bounds however long the load lasts.
     let held = Instant::now();
     while held.elapsed() < Duration::from_millis(600) {
         report_until(&manager, &reporter, 3, |instance| report(instance, 1.0)).await;
     }
     report_until(&manager, &reporter, 1, |instance| report(instance, 0.01)).await;
     manager.until_states("0 running").await;
-    assert_eq!(count(&bed.log(), "drained 2"), 1, "the highest slots are drained");
+    assert_eq!(count(&fixture.log(), "drained 2"), 1, "the highest slots are drained");
     manager.shut_down().await;
 }
 
@@ -75,7 +75,7 @@ async fn the_target_policy_follows_reports_in_the_object_form() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_target_policy_follows_reports_in_the_array_form() {
-    // Of 0.2 s, 10 messages one after the other.
+    // In 0.2 s, 10 messages one after the other.
     scales_up_and_down(|_, utilization| json!(["client1", utilization * 0.02, 10, 1000]).to_string()).await;
 }
 
@@ -85,23 +85,23 @@ async fn the_thresholds_policy_follows_reports_too() {
         "cooldown": "100ms", "up_messages": 10, "down_messages": 1000, "up_processing_time": "50ms",
         "down_processing_time": "5ms",
     }});
-    let bed = Bed::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}, "scaling": scaling}));
-    let manager = bed.start().await;
+    let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}, "scaling": scaling}));
+    let manager = fixture.start().await;
     manager.until_states("0 running").await;
-    let reporter = Reporter::connect(&bed).await;
+    let reporter = Reporter::connect(&fixture).await;
     report_until(&manager, &reporter, 3, |_| json!(["client1", 0.06, 100, 1000]).to_string()).await;
     report_until(&manager, &reporter, 1, |_| json!(["client1", 0.02, 2000, 1000]).to_string()).await;
     manager.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_reports_change_nothing() {
+async fn invalid_reports_change_nothing() {
     let scaling = json!({"target": {"cooldown": "1ms", "stabilization": "1ms"}});
-    let bed = Bed::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}, "scaling": scaling}));
-    let manager = bed.start().await;
+    let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}, "scaling": scaling}));
+    let manager = fixture.start().await;
     manager.until_states("0 running").await;
-    let reporter = Reporter::connect(&bed).await;
-    let instance = format!("{}-client1.stream.0", bed.prefix);
+    let reporter = Reporter::connect(&fixture).await;
+    let instance = format!("{}-client1.stream.0", fixture.prefix);
     let valid = |instance: &str, messages: u64, utilization: f64| {
         json!({
             "client_name": "client1", "average_processing_time": 0.001,
@@ -110,23 +110,23 @@ async fn forged_reports_change_nothing() {
         })
         .to_string()
     };
-    // Heard at all, and what it has heard so far.
+    // The manager must receive reports at all before invalid ones prove anything.
     until_async(SOON, "the manager hears reports", async || {
         reporter.send(valid(&instance, 1, 0.5)).await;
         manager.instances().await[0].messages > 0
     })
     .await;
-    for round in 0..50 {
-        for forged in [
+    for cycle in 0..50 {
+        for invalid in [
             "__import__('os').system('id')".to_owned(),
             json!(["client1", -1, 10, 1000]).to_string(),
             json!(["batchonly", 1, 1000, 1000]).to_string(),
-            valid(&format!("{}-client1.stream.1", bed.prefix), 1000, 1.0),
+            valid(&format!("{}-client1.stream.1", fixture.prefix), 1000, 1.0),
             valid("nobody", 1000, 1.0),
             valid(&instance, 1000, 2.0),
-            format!("[{}", "[".repeat(round * 100)),
+            format!("[{}", "[".repeat(cycle * 100)),
         ] {
-            reporter.send(forged).await;
+            reporter.send(invalid).await;
         }
     }
     let before = manager.instances().await[0].messages;
@@ -137,6 +137,6 @@ async fn forged_reports_change_nothing() {
     .await;
     let status = manager.status().await;
     assert_eq!((status.wanted, status.instances.len()), (1, 1), "{status:?}");
-    until(SOON, "the app is at work", || count(&bed.log(), "started") == 1);
+    until(SOON, "the app is at work", || count(&fixture.log(), "started") == 1);
     manager.shut_down().await;
 }

@@ -1,7 +1,8 @@
-//! `testbed-run <program> [arguments…]`: runs a program with a mongod and a mosquitto for it to use, and stops them.
+//! `testbed-run <program> [arguments…]`: starts a mongod and a mosquitto, runs a program that may use them, and stops them.
 //!
-//! The program finds them in `MYSIMBDP_TEST_MONGODB` and `MYSIMBDP_TEST_BROKER`; one that is set already is used as it
-//! is. The exit code is the program's. What the program leaves behind is killed and named, and makes a success a failure.
+//! The program finds them in `MYSIMBDP_TEST_MONGODB` and `MYSIMBDP_TEST_BROKER`; a server that is already set there is used
+//! instead. The exit code is the program's. Processes that the program leaves behind are killed and listed, and make a success
+//! a failure.
 
 #![allow(clippy::disallowed_methods, reason = "the test bed stands outside of the platform's doors")]
 
@@ -14,7 +15,7 @@ use mysimbdp_testbed::{become_reaper, descendants, mongodb, mosquitto, reap_orph
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a test has told to end may still be about to.
+/// How long processes may take to end after the program: a test may have just stopped them.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::main(flavor = "current_thread")]
@@ -41,7 +42,7 @@ async fn main() -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1).max(u8::from(left > 0)))
 }
 
-/// Runs it to its end. Being interrupted ends the program and then this one, so that the servers are stopped in any case.
+/// Runs the program to its end. An interrupt ends the program and then this process, so that the servers are always stopped.
 async fn run(command: Command, servers: &[u32]) -> io::Result<ExitStatus> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -52,9 +53,9 @@ async fn run(command: Command, servers: &[u32]) -> io::Result<ExitStatus> {
     loop {
         tokio::select! {
             status = child.wait() => return status,
-            // As init would: else they would stay in /proc as if they had not ended.
+            // As init would; otherwise they would stay in /proc as zombies.
             _ = child_ended.recv() => reap_orphans(&own),
-            // The terminal has sent it to the program too.
+            // The terminal has sent it to the program as well.
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {
                 if let Some(pid) = pid {
@@ -65,7 +66,7 @@ async fn run(command: Command, servers: &[u32]) -> io::Result<ExitStatus> {
     }
 }
 
-/// Waits a little for the rest to end, then kills it; returns how many had to be.
+/// Waits briefly for all descendants but `servers` to end, then kills those that have not. Returns how many it had to kill.
 fn end_all_but(servers: &[u32]) -> usize {
     let left = || {
         let mut left = descendants(std::process::id());

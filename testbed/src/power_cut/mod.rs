@@ -1,11 +1,11 @@
-//! Power cuts: a file system that forgets what was not synced.
+//! Power cuts: a file system that loses all data that was not synced.
 //!
 //! A [`Disk`] is an image file on a loop device, mounted with default options. [`Disk::cut`] shuts the file system down
-//! without flushing anything, as the kernel allows for tests of this kind: from then on everything on it fails, and what was
-//! neither synced nor written back is lost. [`Disk::restore`] mounts it again, which replays its journal.
+//! without flushing anything, which the kernel supports for such tests: from then on every operation on it fails, and data that
+//! was neither synced nor written back is lost. [`Disk::restore`] mounts it again, which replays its journal.
 //!
-//! Nothing can leak. The mount lies in a mount namespace of this test process (see [`crate::namespace`]), and the loop device
-//! is released by the kernel when its last user is gone, however the test ends.
+//! Nothing can leak. The mount is in a mount namespace of this test process (see [`crate::namespace`]), and the kernel releases
+//! the loop device when its last user has closed it, however the test ends.
 
 use std::fmt;
 use std::fs::File;
@@ -19,45 +19,45 @@ use tempfile::TempDir;
 use crate::program::run;
 use crate::{namespace, program, until};
 
-/// XFS makes none below 300 MB. Sparse: only what is written takes room.
+/// The size of the image. XFS needs at least 300 MB. The file is sparse: only written blocks use disk space.
 const BYTES: u64 = 320 << 20;
-/// `FS_IOC_SHUTDOWN`, which ext4 and XFS have under the same number.
+/// `FS_IOC_SHUTDOWN`, the same number for ext4 and XFS.
 const SHUTDOWN: libc::c_ulong = 0x8004_587d;
 /// Not even the journal is flushed.
 const NO_LOG_FLUSH: u32 = 2;
-/// Processes that were killed may still be about to close their files.
+/// How long killed processes may take to close their files.
 const RELEASED_WITHIN: Duration = Duration::from_secs(60);
 
-/// A file system, and with which options it is mounted.
+/// A file system and its mount options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileSystem {
-    /// With default options. A file that is renamed over another one is written before the name is.
+    /// With default options. If a file is renamed over another one, its data is written before the name.
     Ext4,
-    /// Without that kindness.
+    /// Without that guarantee.
     Ext4NoAutoDaAlloc,
     /// With default options.
     Xfs,
 }
 
-/// A mounted file system of the test's own; unmounted and removed when dropped.
+/// A mounted file system for one test, unmounted and removed when dropped.
 pub struct Disk {
     file_system: FileSystem,
     mounted_at: PathBuf,
-    /// Held open, so that the device stays while nothing is mounted.
+    /// RejectedBytes open, so that the device exists while nothing is mounted.
     _device: File,
     device_path: PathBuf,
     _directory: TempDir,
 }
 
 impl Disk {
-    /// Makes and mounts one. The calling thread sees it, and so do threads and children that are started afterwards.
+    /// Creates and mounts a file system. The calling thread sees it, and so do threads and children that are started afterwards.
     ///
-    /// Where this process may not mount, or the kernel has no such file system, there is none: that is printed, with the
-    /// reason, and the test is to end.
+    /// Returns `None` and prints the reason if this process may not mount, or the kernel does not have the file system. Then the
+    /// test must end.
     ///
     /// # Panics
     ///
-    /// If the programs that make and mount file systems are missing.
+    /// If the programs that create and mount file systems are missing.
     pub fn new_or_skip(file_system: FileSystem) -> Option<Self> {
         let skip = |reason: &String| eprintln!("SKIPPED: no power can be cut here: {reason}");
         Self::new(file_system).inspect_err(skip).ok()
@@ -76,7 +76,7 @@ impl Disk {
         let device_path = PathBuf::from(attached.trim());
         let device =
             File::open(&device_path).map_err(|error| format!("{}: {error}", device_path.display()))?;
-        // It stays as long as it is open or mounted, and is released by the kernel then.
+        // It exists as long as it is open or mounted; then the kernel releases it.
         run(Command::new(program("losetup")).arg("--detach").arg(&device_path))?;
         let disk = Self { file_system, mounted_at, _device: device, device_path, _directory: directory };
         disk.mount()?;
@@ -88,34 +88,34 @@ impl Disk {
         &self.mounted_at
     }
 
-    /// Writes back all that is on it, so that a test knows what it begins with.
+    /// Writes back all data, so that a test starts from a known state.
     ///
     /// # Panics
     ///
-    /// If it has been cut.
+    /// If the power has been cut.
     pub fn sync(&self) {
         rustix::fs::syncfs(self.root()).expect("a mounted file system");
     }
 
-    /// Cuts the power: everything on it fails from now on, and what was not synced is lost.
+    /// Cuts the power: every operation fails from now on, and data that was not synced is lost.
     ///
     /// # Panics
     ///
-    /// If the kernel refuses, or it has been cut already.
+    /// If the kernel refuses, or the power has been cut already.
     pub fn cut(&self) {
         let root = self.root();
-        let how = NO_LOG_FLUSH;
-        // SAFETY: this request reads one u32 from the address given, which is that of a variable that lives longer.
+        let flags = NO_LOG_FLUSH;
+        // SAFETY: this request reads one u32 from the given address, which is that of a live local variable.
         #[allow(unsafe_code)]
-        let result = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN, &raw const how) };
+        let result = unsafe { libc::ioctl(root.as_raw_fd(), SHUTDOWN, &raw const flags) };
         assert_eq!(result, 0, "cannot cut the power: {}", std::io::Error::last_os_error());
     }
 
-    /// Mounts it again. Whoever has files open on it must have been killed before.
+    /// Mounts it again. Processes that have files open on it must have been killed before.
     ///
     /// # Panics
     ///
-    /// If somebody still has files open on it, or the journal cannot be replayed.
+    /// If a process still has files open on it, or the journal cannot be replayed.
     pub fn restore(&mut self) {
         until(RELEASED_WITHIN, "nobody has files open on the disk", || {
             run(Command::new(program("umount")).arg(&self.mounted_at)).is_ok()
@@ -139,7 +139,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a test that panics may have files open. What is left of the mount ends with the test process.
+        // Lazily, because a test that panics may have files open. The remaining mount ends with the test process.
         let _ = run(Command::new(program("umount")).arg("--lazy").arg(&self.mounted_at));
     }
 }

@@ -1,4 +1,4 @@
-//! Connections, and what passes through them.
+//! Connections, and the packets that pass through them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,18 +13,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::fault::{Fate, Fault, From, Inspector};
+use super::fault::{Disposition, Fault, Inspector, Peer};
 use super::wire::Protocol;
 use super::{mongodb, mqtt};
 
 const READ_BYTES: usize = 64 * 1024;
 
-/// Packets of one direction that may be on their way; as many as a network with a long delay would hold.
-const ON_THEIR_WAY_MAX: usize = 10_000;
+/// How many packets may be in flight in one direction: as many as a network with a long delay would hold.
+const IN_FLIGHT_MAX: usize = 10_000;
 
-/// What all connections of a proxy have in common.
+/// The state that all connections of a proxy share.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ProxyState {
     server: SocketAddr,
     protocol: Protocol,
     network: watch::Sender<Network>,
@@ -34,18 +34,20 @@ pub(super) struct Line {
     finds: AtomicU64,
 }
 
+/// How the simulated network behaves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Network {
+    /// Nothing is forwarded, and no connection is closed.
     pub(super) is_silent: bool,
-    /// Connections made before the last cut end.
+    /// How many cuts there were. Connections made before the last cut end.
     pub(super) cuts: u64,
     pub(super) fault: Fault,
-    /// Each packet arrives so much later, however many are on their way.
+    /// How much later each packet arrives, however many are in flight.
     pub(super) delay: Duration,
-    pub(super) is_over: bool,
+    pub(super) is_closed: bool,
 }
 
-impl Line {
+impl ProxyState {
     pub(super) fn new(server: SocketAddr, protocol: Protocol) -> Self {
         Self {
             server,
@@ -78,44 +80,44 @@ impl Line {
         self.finds.load(Ordering::Relaxed)
     }
 
-    fn count(&self, from: From, packet: &[u8]) {
+    fn count(&self, from: Peer, packet: &[u8]) {
         match (self.protocol, from) {
-            (Protocol::Mqtt, From::Client) if mqtt::is_ping(packet) => {
+            (Protocol::Mqtt, Peer::Client) if mqtt::is_ping(packet) => {
                 self.pings.fetch_add(1, Ordering::Relaxed);
             }
-            (Protocol::Mqtt, From::Client) if mqtt::publish_id(packet).is_some() => {
+            (Protocol::Mqtt, Peer::Client) if mqtt::publish_id(packet).is_some() => {
                 self.published.fetch_add(1, Ordering::Relaxed);
             }
-            (Protocol::Mongodb, From::Client) if mongodb::is_command(packet, b"find") => {
+            (Protocol::Mongodb, Peer::Client) if mongodb::is_command(packet, b"find") => {
                 self.finds.fetch_add(1, Ordering::Relaxed);
             }
             _ => {}
         }
     }
 
-    fn judge(&self, inspector: &Mutex<Inspector>, from: From, packet: &[u8]) -> Fate {
+    fn inspect(&self, inspector: &Mutex<Inspector>, from: Peer, packet: &[u8]) -> Disposition {
         let fault = self.network.borrow().fault;
         let mut inspector = inspector.lock().unwrap_or_else(PoisonError::into_inner);
-        inspector.judge(fault, &self.faults, from, packet)
+        inspector.inspect(fault, &self.faults, from, packet)
     }
 
     async fn until(&self, condition: impl FnMut(&Network) -> bool) {
-        // The sender is in `self`, so it cannot be gone.
+        // The sender is in `self`, so it cannot be dropped.
         let _ = self.network.subscribe().wait_for(condition).await;
     }
 }
 
-/// Forwards until the proxy is dropped, and its connections with it.
-pub(super) async fn serve(listener: std::net::TcpListener, line: Arc<Line>) {
+/// Forwards connections until the proxy is dropped; then all of them end.
+pub(super) async fn serve(listener: std::net::TcpListener, state: Arc<ProxyState>) {
     let listener = TcpListener::from_std(listener).expect("a listener that does not block");
     let mut connections = JoinSet::new();
     let accept = async {
         loop {
             tokio::select! {
                 accepted = listener.accept() => {
-                    // The client may be gone again.
+                    // The client may have disconnected already.
                     if let Ok((client, _)) = accepted {
-                        connections.spawn(connection(client, Arc::clone(&line)));
+                        connections.spawn(connection(client, Arc::clone(&state)));
                     }
                 }
                 Some(_) = connections.join_next() => {}
@@ -124,59 +126,59 @@ pub(super) async fn serve(listener: std::net::TcpListener, line: Arc<Line>) {
     };
     tokio::select! {
         () = accept => {}
-        () = line.until(|network| network.is_over) => {}
+        () = state.until(|network| network.is_closed) => {}
     }
 }
 
-async fn connection(mut client: TcpStream, line: Arc<Line>) {
-    let cuts = line.network.borrow().cuts;
-    // Held to the end: both sides believe in their connection until they find out for themselves.
+async fn connection(mut client: TcpStream, state: Arc<ProxyState>) {
+    let cuts = state.network.borrow().cuts;
+    // RejectedBytes open to the end: during a silence each side must detect the dead connection by itself.
     let mut server = None;
     tokio::select! {
-        () = between(&mut client, &mut server, &line) => {}
-        () = line.until(|network| network.cuts != cuts) => {}
+        () = between(&mut client, &mut server, &state) => {}
+        () = state.until(|network| network.cuts != cuts) => {}
     }
 }
 
-/// Returns when one side closes; never once the network has been silent.
-async fn between(client: &mut TcpStream, server: &mut Option<TcpStream>, line: &Line) {
+/// Returns when one side closes; never after the network has been silent.
+async fn between(client: &mut TcpStream, server: &mut Option<TcpStream>, state: &ProxyState) {
     let forwarding = async {
-        let Ok(connected) = TcpStream::connect(line.server).await else { return };
+        let Ok(connected) = TcpStream::connect(state.server).await else { return };
         let server = server.insert(connected);
-        // The delays of Nagle's algorithm would be the proxy's own doing.
+        // Otherwise the proxy would add the delays of Nagle's algorithm.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let inspector = Mutex::new(Inspector::new(line.protocol));
+        let inspector = Mutex::new(Inspector::new(state.protocol));
         let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
-        // How it ended is the same to both sides: it is closed.
+        // Both sides see the same result: the connection is closed.
         let _ = tokio::select! {
-            ended = pump(from_client, to_server, From::Client, line, &inspector) => ended,
-            ended = pump(from_server, to_client, From::Server, line, &inspector) => ended,
+            ended = pump(from_client, to_server, Peer::Client, state, &inspector) => ended,
+            ended = pump(from_server, to_client, Peer::Server, state, &inspector) => ended,
         };
     };
     tokio::select! {
         biased;
-        () = line.until(|network| network.is_silent) => std::future::pending().await,
+        () = state.until(|network| network.is_silent) => std::future::pending().await,
         () = forwarding => {}
     }
 }
 
-/// Returns when one side closes, and what was on its way before that has arrived.
+/// Returns when one side has closed and the packets that were in flight before have arrived.
 async fn pump(
     source: ReadHalf<'_>,
     target: WriteHalf<'_>,
-    from: From,
-    line: &Line,
+    from: Peer,
+    state: &ProxyState,
     inspector: &Mutex<Inspector>,
 ) -> io::Result<()> {
-    let (sender, on_their_way) = mpsc::channel(ON_THEIR_WAY_MAX);
-    tokio::try_join!(read(source, sender, from, line, inspector), deliver(on_their_way, target)).map(drop)
+    let (sender, in_flight) = mpsc::channel(IN_FLIGHT_MAX);
+    tokio::try_join!(read(source, sender, from, state, inspector), deliver(in_flight, target)).map(drop)
 }
 
 async fn read(
     mut source: ReadHalf<'_>,
     sender: mpsc::Sender<(Instant, Vec<u8>)>,
-    from: From,
-    line: &Line,
+    from: Peer,
+    state: &ProxyState,
     inspector: &Mutex<Inspector>,
 ) -> io::Result<()> {
     let mut received = Vec::with_capacity(READ_BYTES);
@@ -184,23 +186,23 @@ async fn read(
         if source.read_buf(&mut received).await? == 0 {
             return Ok(());
         }
-        let arrives_at = Instant::now() + line.network.borrow().delay;
+        let arrives_at = Instant::now() + state.network.borrow().delay;
         let send = async |packet: &[u8]| {
             sender.send((arrives_at, packet.to_vec())).await.map_err(|_| io::ErrorKind::BrokenPipe)
         };
         let mut rest = received.as_slice();
-        while let Some(bytes) = line.protocol.packet_bytes(rest).filter(|bytes| *bytes <= rest.len()) {
+        while let Some(bytes) = state.protocol.packet_bytes(rest).filter(|bytes| *bytes <= rest.len()) {
             let (packet, behind) = rest.split_at(bytes);
             rest = behind;
-            line.count(from, packet);
-            match line.judge(inspector, from, packet) {
-                Fate::Forwarded => send(packet).await?,
-                Fate::FollowedBy(next) => {
+            state.count(from, packet);
+            match state.inspect(inspector, from, packet) {
+                Disposition::Forwarded => send(packet).await?,
+                Disposition::FollowedBy(next) => {
                     send(packet).await?;
                     send(&next).await?;
                 }
-                Fate::Lost => {}
-                Fate::Cut => return Ok(()),
+                Disposition::Lost => {}
+                Disposition::Cut => return Ok(()),
             }
         }
         let incomplete = rest.len();
@@ -209,10 +211,10 @@ async fn read(
 }
 
 async fn deliver(
-    mut on_their_way: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut in_flight: mpsc::Receiver<(Instant, Vec<u8>)>,
     mut target: WriteHalf<'_>,
 ) -> io::Result<()> {
-    while let Some((arrives_at, packet)) = on_their_way.recv().await {
+    while let Some((arrives_at, packet)) = in_flight.recv().await {
         sleep_until(arrives_at).await;
         target.write_all(&packet).await?;
     }

@@ -1,9 +1,9 @@
 //! A network that fails on demand, between a program and its broker or database.
 //!
-//! [`Proxy`] forwards packet by packet, so that what goes wrong goes wrong at a known place:
+//! [`Proxy`] forwards packet by packet, so that a fault happens at a known point of the protocol:
 //!
-//! - [`forward`]: connections, and what passes through them;
-//! - [`wire`]: where a packet ends; [`fault`]: what becomes of it ([`mqtt`] and [`mongodb`] know what it says).
+//! - [`forward`]: connections, and the packets that pass through them;
+//! - [`wire`]: where a packet ends; [`fault`]: what happens to it ([`mqtt`] and [`mongodb`] parse it).
 
 mod fault;
 mod forward;
@@ -17,32 +17,32 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use fault::Fault;
-use forward::Line;
+use forward::ProxyState;
 use wire::Protocol;
 
-/// Forwards each connection to a server on the loopback address; ended with all its connections when dropped.
+/// Forwards connections to a server on the loopback address. Dropping it ends all of them.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
-    line: Arc<Line>,
+    state: Arc<ProxyState>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
-    /// One in front of the broker at `url`.
+    /// Starts a proxy in front of the broker at `url`.
     ///
     /// # Panics
     ///
-    /// If that is not `mqtt://127.0.0.1:<port>`.
+    /// If `url` is not `mqtt://127.0.0.1:<port>`.
     pub fn before_broker(url: &str) -> Self {
         Self::before(url, Protocol::Mqtt)
     }
 
-    /// One in front of the MongoDB server at `url`.
+    /// Starts a proxy in front of the MongoDB server at `url`.
     ///
     /// # Panics
     ///
-    /// If that is not `mongodb://127.0.0.1:<port>/…`.
+    /// If `url` is not `mongodb://127.0.0.1:<port>/…`.
     pub fn before_mongodb(url: &str) -> Self {
         Self::before(url, Protocol::Mongodb)
     }
@@ -52,12 +52,12 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("any port");
         let port = listener.local_addr().expect("bound").port();
         listener.set_nonblocking(true).expect("a listener of this process");
-        let line = Arc::new(Line::new(server, protocol));
+        let state = Arc::new(ProxyState::new(server, protocol));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        let serving = Arc::clone(&line);
-        let serve = move || runtime.block_on(forward::serve(listener, serving));
+        let serving_state = Arc::clone(&state);
+        let serve = move || runtime.block_on(forward::serve(listener, serving_state));
         let thread = std::thread::Builder::new().name("proxy".to_owned()).spawn(serve).expect("a thread");
-        Self { port, line, thread: Some(thread) }
+        Self { port, state, thread: Some(thread) }
     }
 
     pub fn port(&self) -> u16 {
@@ -69,61 +69,62 @@ impl Proxy {
         format!("mqtt://127.0.0.1:{}", self.port)
     }
 
-    /// The address for MongoDB drivers, which would otherwise ask the server for its own and go around the proxy.
+    /// The address for MongoDB drivers. Without a direct connection they would ask the server for its address and bypass the
+    /// proxy.
     pub fn mongodb_url(&self) -> String {
         format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port)
     }
 
-    /// Ends all connections; new ones are forwarded.
+    /// Ends all connections. New ones are forwarded.
     pub fn cut(&self) {
-        self.line.change(|network| network.cuts += 1);
+        self.state.change(|network| network.cuts += 1);
     }
 
-    /// Lets nothing through from now on, without a word to either side: all connections are half-open.
+    /// Forwards nothing from now on and closes no connection, so that all connections are half-open.
     pub fn fall_silent(&self) {
-        self.line.change(|network| network.is_silent = true);
+        self.state.change(|network| network.is_silent = true);
     }
 
-    /// Forwards new connections again. Those that fell silent stay so, and nobody is told.
+    /// Forwards new connections again. Those that fell silent stay silent, and neither side is notified.
     pub fn heal(&self) {
-        self.line.change(|network| network.is_silent = false);
+        self.state.change(|network| network.is_silent = false);
     }
 
-    /// Each packet takes so much longer in its direction from now on. Packets do not wait for one another: it is latency,
-    /// and not a lack of bandwidth.
+    /// Delays each packet by `each_direction` from now on. Packets do not wait for one another: this simulates latency and not
+    /// limited bandwidth.
     pub fn delay(&self, each_direction: Duration) {
-        self.line.change(|network| network.delay = each_direction);
+        self.state.change(|network| network.delay = each_direction);
     }
 
-    /// Something goes wrong with single packets from now on, also on connections that there are.
+    /// Applies `fault` to single packets from now on, also on existing connections.
     pub fn inject(&self, fault: Fault) {
-        self.line.change(|network| network.fault = fault);
+        self.state.change(|network| network.fault = fault);
     }
 
     /// How often the fault has happened so far.
     pub fn faults(&self) -> u64 {
-        self.line.faults()
+        self.state.faults()
     }
 
     /// How many pings MQTT clients have sent.
     pub fn pings(&self) -> u64 {
-        self.line.pings()
+        self.state.pings()
     }
 
-    /// How many messages of QoS 1 MQTT clients have published, repeats too.
+    /// How many messages of QoS 1 MQTT clients have published, including repeats.
     pub fn published(&self) -> u64 {
-        self.line.published()
+        self.state.published()
     }
 
     /// How many `find` commands MongoDB drivers have sent.
     pub fn finds(&self) -> u64 {
-        self.line.finds()
+        self.state.finds()
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.line.change(|network| network.is_over = true);
+        self.state.change(|network| network.is_closed = true);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
             && !std::thread::panicking()
@@ -133,7 +134,7 @@ impl Drop for Proxy {
     }
 }
 
-/// The server's address: numbers, as it is on this machine.
+/// Parses the server's address, which must be an IP address and a port.
 fn address(url: &str) -> SocketAddr {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or(rest);

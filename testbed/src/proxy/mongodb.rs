@@ -1,24 +1,25 @@
-//! What a message of MongoDB's wire protocol says. Its header has four numbers of four bytes: length, own number, number
-//! of the request that it answers, kind.
+//! Parses messages of MongoDB's wire protocol. The header has four numbers of four bytes: length, request id, id of the request
+//! that it answers, opcode.
 
-const KIND_MSG: i32 = 2013;
+const OP_MSG: i32 = 2013;
 
-/// After the header: 4 bytes of flags, 1 of the section's kind, 4 of the document's length, 1 of the first element's type.
+/// The offset of the command's name. After the header: 4 bytes of flags, 1 for the section's kind, 4 for the document's length,
+/// 1 for the first element's type.
 const COMMAND_NAME: usize = 16 + 4 + 1 + 4 + 1;
 
-/// The number that a reply will refer to.
+/// The id that the reply will refer to.
 pub(super) fn request(message: &[u8]) -> Option<i32> {
     number(message, 4)
 }
 
-/// The request that is answered.
+/// The id of the request that this message answers.
 pub(super) fn answers(message: &[u8]) -> Option<i32> {
     number(message, 8)
 }
 
-/// The command is the first element of the first document.
+/// Whether this is the command `name`: the first element of the first document.
 pub(super) fn is_command(message: &[u8], name: &[u8]) -> bool {
-    number(message, 12) == Some(KIND_MSG)
+    number(message, 12) == Some(OP_MSG)
         && message
             .get(COMMAND_NAME..)
             .and_then(|rest| rest.strip_prefix(name))

@@ -1,16 +1,16 @@
-//! What a packet of MQTT says.
+//! Parses MQTT packets.
 
 use super::wire::Protocol;
 
 const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 const PINGREQ: u8 = 12;
-/// Flag of PUBLISH: it has been sent before.
+/// The flag of PUBLISH for a message that has been sent before.
 const DUP: u8 = 0x08;
 const QOS: u8 = 0x06;
 const QOS_1: u8 = 0x02;
 
-/// Whether the client shows that it is there.
+/// Whether this is a keep-alive ping of the client.
 pub(super) fn is_ping(packet: &[u8]) -> bool {
     packet.first().is_some_and(|first| first >> 4 == PINGREQ)
 }
@@ -25,7 +25,7 @@ pub(super) fn publish_id(packet: &[u8]) -> Option<u16> {
     number(content.get(2 + topic_bytes..)?)
 }
 
-/// The message whose receipt the packet acknowledges.
+/// The identifier of the message that the packet acknowledges.
 pub(super) fn acknowledged_id(packet: &[u8]) -> Option<u16> {
     if packet.first()? >> 4 != PUBACK { None } else { number(content(packet)?) }
 }
@@ -36,7 +36,7 @@ pub(super) fn marked_as_repeated(packet: &[u8]) -> Vec<u8> {
     repeated
 }
 
-/// What follows the length.
+/// The bytes after the length field.
 fn content(packet: &[u8]) -> Option<&[u8]> {
     let last = packet.get(1..)?.iter().take(4).position(|byte| byte & 0x80 == 0)?;
     debug_assert_eq!(Protocol::Mqtt.packet_bytes(packet), Some(packet.len()));

@@ -1,6 +1,6 @@
-//! Where a packet ends.
+//! Finds where a packet ends.
 
-/// What is spoken.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Mqtt,
@@ -8,10 +8,10 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    /// The length of the packet at the beginning of `bytes`, as soon as they tell.
+    /// Returns the length of the packet at the beginning of `bytes`, or `None` if they are too few to tell.
     pub(super) fn packet_bytes(self, bytes: &[u8]) -> Option<usize> {
         match self {
-            // A byte of type and flags, then the length of the rest in 7 bits a byte, the lowest first.
+            // One byte of type and flags, then the length of the remainder, 7 bits in each byte, the lowest first.
             Self::Mqtt => {
                 let length = bytes.get(1..)?;
                 let last = length.iter().take(4).position(|byte| byte & 0x80 == 0)?;
@@ -19,7 +19,7 @@ impl Protocol {
                     length[..=last].iter().rev().fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f));
                 Some(2 + last + value)
             }
-            // The length of the whole, in 4 bytes.
+            // The length of the whole message, in 4 bytes.
             Self::Mongodb => {
                 let length = bytes.first_chunk().map(|length| i32::from_le_bytes(*length))?;
                 usize::try_from(length).ok()

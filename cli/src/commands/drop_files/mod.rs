@@ -23,7 +23,7 @@ use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existin
 use crate::args::DropFiles;
 use crate::error::Failure;
 use crate::output::Foreign;
-use wait::Told;
+use wait::WaitReporter;
 
 /// Large enough that system calls do not count.
 const COPY_BYTES: usize = 256 << 10;
@@ -37,9 +37,9 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
         open(file)?;
     }
     let lane = if args.backfill { Lane::Backfill } else { Lane::Live };
-    let place = DropPath::of_client(&args.client, lane);
-    let folder = drop_directory.make_directory(&place)?;
-    let target = Target { client, drop_directory: &drop_directory, place: &place, folder: &folder };
+    let path = DropPath::of_client(&args.client, lane);
+    let folder = drop_directory.make_directory(&path)?;
+    let target = Target { client, drop_directory: &drop_directory, path: &path, folder: &folder };
     let mut earlier_runs = EarlierRuns { config, can_be_asked: args.wait };
     let mut dropped = Vec::new();
     for file in &args.files {
@@ -55,9 +55,9 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     }
     let deadline = Instant::now() + args.timeout;
     let mut bad = 0;
-    let mut told = Told::new();
+    let mut reporter = WaitReporter::new();
     for one in &dropped {
-        let outcome = wait::wait(config, args, one, deadline, &mut told).await?;
+        let outcome = wait::wait(config, args, one, deadline, &mut reporter).await?;
         println!("{}: {}", one.target, wait::shown(&outcome));
         bad += u32::from(!outcome.is_good());
     }
@@ -97,7 +97,7 @@ fn must_be_taken<'a>(
     Ok(client)
 }
 
-/// Refuses a file whose name says that it is not to be taken.
+/// Refuses a file that fetchdata would never take because of its name.
 fn must_have_a_name(client: &Client, file: &Path) -> Result<(), Failure> {
     let name = name_of(file)?;
     match free_name::never_taken(client, name) {
@@ -127,7 +127,7 @@ fn open(file: &Path) -> Result<(File, u64), Failure> {
 struct Target<'a> {
     client: &'a Client,
     drop_directory: &'a DropDirectory,
-    place: &'a DropPath,
+    path: &'a DropPath,
     folder: &'a Directory,
 }
 
@@ -157,30 +157,30 @@ impl Target<'_> {
             Err(failure) => Err(failure),
         };
         if dropped.is_err() {
-            // What went wrong is told; nobody takes what is left under this name.
+            // The error is reported; fetchdata ignores files of this name.
             let _ = self.folder.remove_file(&temporary);
         }
         bar.finish_and_clear();
         let dropped = dropped?;
-        self.tell(name, &dropped);
+        self.report_other_name(name, &dropped);
         Ok(dropped)
     }
 
     /// Gives the copy its name, or a free one. Returns where it lies, and what lay there as the receipt of an earlier file.
     fn give_name(&self, temporary: &OsStr, name: &OsStr) -> Result<(DropPath, Option<FileStatus>), Failure> {
         let mut earlier_receipt = None;
-        let place =
+        let destination =
             free_name::Destination { folder: self.folder, client: Some(self.client), keeps_name: false };
-        let called = free_name::first_free(place, name, |name| {
-            earlier_receipt = self.drop_directory.receipt_status(&self.place.join(name));
+        let called = free_name::first_free(destination, name, |name| {
+            earlier_receipt = self.drop_directory.receipt_status(&self.path.join(name));
             self.folder.rename(temporary, self.folder, name, Existing::Keep)
         })?;
         self.folder.sync()?;
-        Ok((self.place.join(&called), earlier_receipt))
+        Ok((self.path.join(&called), earlier_receipt))
     }
 
-    /// Says what its sender may not expect.
-    fn tell(&self, name: &OsStr, dropped: &Dropped) {
+    /// Reports that it was dropped under another name.
+    fn report_other_name(&self, name: &OsStr, dropped: &Dropped) {
         let target = &dropped.target;
         if target.name() != name {
             let name = name.to_string_lossy();
@@ -192,12 +192,12 @@ impl Target<'_> {
 /// What the history knows of a content before it is dropped.
 struct EarlierRuns<'a> {
     config: &'a Config,
-    /// Not where nobody waits, or it did not answer before.
+    /// False if nobody waits for the end, or the store did not answer before.
     can_be_asked: bool,
 }
 
 impl EarlierRuns<'_> {
-    /// When the last of them ended. Where nobody can tell, all have that ended before the drop began.
+    /// When the last of them ended; if the store does not answer, the time at which the drop began.
     async fn until(&mut self, ingestion: IngestionId, since: Timestamp) -> bson::DateTime {
         if self.can_be_asked {
             match file_outcome::last_run(self.config, ingestion).await {

@@ -1,4 +1,4 @@
-//! The wait for the end of dropped files, and what is told meanwhile, on stderr.
+//! Waits for the end of dropped files, and reports progress on stderr meanwhile.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::exit;
 use mysimbdp_model::outcome::Counts;
-use mysimbdp_query::file_outcome::{self, Dropped, FileOutcome, Seen};
+use mysimbdp_query::file_outcome::{self, Dropped, FileOutcome, FileProgress};
 use mysimbdp_query::snapshot;
 use mysimbdp_spool::staging;
 
@@ -16,10 +16,10 @@ use crate::args::DropFiles;
 use crate::error::Failure;
 use crate::output::Foreign;
 
-/// Between two looks at the directories; a person does not notice it.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between two scans of the directories; a person does not notice it.
+const SCAN_EVERY: Duration = Duration::from_millis(100);
 /// Most files have ended by then.
-const TELL_AFTER: Duration = Duration::from_secs(2);
+const REPORT_AFTER: Duration = Duration::from_secs(2);
 /// What is not there is asked for again no more often than this.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// A terminal has one line, which is written again.
@@ -33,27 +33,27 @@ pub(super) async fn wait(
     args: &DropFiles,
     dropped: &Dropped,
     deadline: Instant,
-    told: &mut Told,
+    reporter: &mut WaitReporter,
 ) -> Result<FileOutcome, Failure> {
     let started = Instant::now();
     loop {
-        let seen = file_outcome::look(config, &args.client, dropped).await?;
-        let unseen = match seen {
-            Seen::Ended(outcome) => {
-                told.bar.set_message("");
+        let progress = file_outcome::progress(config, &args.client, dropped).await?;
+        let hidden_because = match progress {
+            FileProgress::Ended(outcome) => {
+                reporter.bar.set_message("");
                 return Ok(outcome);
             }
-            Seen::Dropped => None,
-            Seen::Taken { unseen } => unseen,
+            FileProgress::Dropped => None,
+            FileProgress::Taken { hidden_because } => hidden_because,
         };
         if Instant::now() >= deadline {
-            return Err(Failure::new(exit::TEMPORARY, overdue(args, dropped, unseen.as_deref())));
+            return Err(Failure::new(exit::TEMPORARY, overdue(args, dropped, hidden_because.as_deref())));
         }
-        if started.elapsed() >= TELL_AFTER {
-            told.waits_for(config, unseen).await;
-            told.progress(config, &args.client, dropped);
+        if started.elapsed() >= REPORT_AFTER {
+            reporter.waits_for(config, hidden_because).await;
+            reporter.progress(config, &args.client, dropped);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(SCAN_EVERY).await;
     }
 }
 
@@ -80,23 +80,23 @@ pub(super) fn shown(outcome: &FileOutcome) -> String {
     }
 }
 
-fn overdue(args: &DropFiles, dropped: &Dropped, unseen: Option<&str>) -> String {
+fn overdue(args: &DropFiles, dropped: &Dropped, hidden_because: Option<&str>) -> String {
     let Dropped { target, .. } = dropped;
     let within = args.timeout;
-    match unseen {
+    match hidden_because {
         None => format!("{target} has not ended within {within:?}; `mysimbdp status` shows where it is"),
-        Some(unseen) => {
-            let unseen = Foreign(unseen);
+        Some(hidden_because) => {
+            let hidden_because = Foreign(hidden_because);
             format!(
-                "{target} was taken, and has not ended within {within:?} as far as this user can see: {unseen}"
+                "{target} was taken, and has not ended within {within:?} as far as this user can see: {hidden_because}"
             )
         }
     }
 }
 
-/// What has been told, so that nothing is told twice.
+/// Reports what a wait is for and how far it is, each change once.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct WaitReporter {
     /// The last line of a terminal; hidden elsewhere.
     bar: ProgressBar,
     asked_at: Option<Instant>,
@@ -105,21 +105,21 @@ pub(super) struct Told {
     progress: Option<String>,
 }
 
-impl Told {
+impl WaitReporter {
     pub(super) fn new() -> Self {
         let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::no_length().with_style(style);
         Self { bar, asked_at: None, waits_for: None, shown_at: None, progress: None }
     }
 
-    /// `unseen` is why a file that was taken may have ended unseen.
-    async fn waits_for(&mut self, config: &Config, unseen: Option<String>) {
+    /// `hidden_because` is why a file that was taken may have ended without this user being able to tell.
+    async fn waits_for(&mut self, config: &Config, hidden_because: Option<String>) {
         if self.asked_at.is_some_and(|asked_at| asked_at.elapsed() < ASK_EVERY) {
             return;
         }
         self.asked_at = Some(Instant::now());
         let obstacles = snapshot::obstacles(config, snapshot::OF_FILES).await;
-        let waits_for = if obstacles.is_empty() { unseen } else { Some(obstacles.join("; ")) };
+        let waits_for = if obstacles.is_empty() { hidden_because } else { Some(obstacles.join("; ")) };
         if self.waits_for != waits_for {
             self.bar.suspend(|| match &waits_for {
                 Some(waits_for) => eprintln!("waits: {}", Foreign(waits_for)),
@@ -142,7 +142,7 @@ impl Told {
             return;
         }
         if is_terminal {
-            self.bar.set_message(mysimbdp_telemetry::logging::harmless(&progress).into_owned());
+            self.bar.set_message(mysimbdp_telemetry::logging::escape_controls(&progress).into_owned());
         } else {
             eprintln!("{progress}");
         }
@@ -150,7 +150,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for WaitReporter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

@@ -1,4 +1,4 @@
-//! Runs the program under test in a slot, on a broker and a store of its own, and looks at what becomes of messages.
+//! Runs the program under test in a slot, on a broker and a store of its own, and checks what becomes of messages.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 use mysimbdp_broker::consumer::create_session;
-use mysimbdp_broker::embedded::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
 use mysimbdp_broker::{BrokerError, BrokerLink, ConnectOptions, LinkEvent, Publish, Reach};
 use mysimbdp_config::REJECTED;
 use mysimbdp_model::app::{Ids, env};
@@ -17,11 +16,11 @@ use mysimbdp_model::message::{Receipt, Report};
 use mysimbdp_model::source::Source;
 use mysimbdp_platform::files;
 use mysimbdp_platform::process::{self, Child, Output, Spawn, Stdin};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 
 use super::super::sandbox::Sandbox;
 use super::Verdict;
+use super::broker::CheckBroker;
 use crate::error::Failure;
 
 /// Longer than any honest program needs for some hundred messages.
@@ -52,7 +51,6 @@ pub struct StreamBench {
     /// By source; the last one that came.
     pub(super) receipts: BTreeMap<String, Receipt>,
     sandbox: Sandbox,
-    url: String,
     link: BrokerLink,
     events: mpsc::Receiver<LinkEvent>,
     /// What is not a report, if one of them was not.
@@ -61,8 +59,7 @@ pub struct StreamBench {
     /// How many reports have come.
     pub(super) reports: u64,
     next_number: u64,
-    stop_broker: watch::Sender<bool>,
-    broker: JoinHandle<Result<(), EmbeddedBrokerError>>,
+    broker: CheckBroker,
 }
 
 /// What was published comes to this.
@@ -77,28 +74,22 @@ pub(super) struct Expected {
 impl StreamBench {
     pub async fn open(ids: Ids, command: &[String]) -> Result<Self, Failure> {
         let sandbox = Sandbox::open(command).await?;
-        let options = EmbeddedBrokerOptions { directory: sandbox.directory.join("broker"), port: Some(0) };
-        let started = EmbeddedBroker::start(options).await;
-        let broker = started.map_err(|error| Failure::of(exit::UNAVAILABLE, &error))?;
-        let (url, (stop_broker, stopped)) = (broker.url.clone(), watch::channel(false));
-        let broker = tokio::spawn(broker.run(stopped));
+        let broker = CheckBroker::start(sandbox.directory.join("broker")).await?;
         let filters = vec![REPORTS.to_owned(), format!("{RECEIPTS}/+")];
         let (link, events) =
-            BrokerLink::connect(ConnectOptions::new(&url, "check"), filters).map_err(of_broker)?;
+            BrokerLink::connect(ConnectOptions::new(&broker.url, "check"), filters).map_err(of_broker)?;
         let bench = Self {
             ids,
             client: CLIENT.parse().expect("a client id"),
             expected: Expected::default(),
             receipts: BTreeMap::new(),
             sandbox,
-            url,
             link,
             events,
             bad_report: None,
             reported: 0,
             reports: 0,
             next_number: 0,
-            stop_broker,
             broker,
         };
         bench.link.wait_connected(BROKER_DEADLINE).await.map_err(of_broker)?;
@@ -112,15 +103,9 @@ impl StreamBench {
     /// Leaves nothing behind. What was started has ended with its [`Child`].
     pub async fn close(self) -> Result<(), Failure> {
         self.link.close().await;
-        // It may have ended already, by a fault that is told below.
-        let _ = self.stop_broker.send(true);
-        let broker = self.broker.await;
+        let broker = self.broker.close().await;
         self.sandbox.close().await?;
-        match broker {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(exit::UNAVAILABLE, &error)),
-            Err(error) => Err(Failure::of(exit::SOFTWARE, &error)),
-        }
+        broker
     }
 
     /// Starts the program in the slot. Its session is there before, as under the platform.
@@ -128,7 +113,7 @@ impl StreamBench {
         let options = ConnectOptions {
             session_expiry: Some(SESSION_EXPIRY),
             receive_maximum: 1,
-            ..ConnectOptions::new(&self.url, INSTANCE)
+            ..ConnectOptions::new(&self.broker.url, INSTANCE)
         };
         create_session(options, vec![FILTER.to_owned()], BROKER_DEADLINE).await.map_err(of_broker)?;
         self.spawn().await
@@ -145,7 +130,7 @@ impl StreamBench {
             (env::REJECTED_COLLECTION, REJECTED),
             (env::IDS, self.ids.as_str()),
             (env::RECORD_KEY, if self.ids == Ids::Key { RECORD_KEY } else { "" }),
-            (env::BROKER, &self.url),
+            (env::BROKER, &self.broker.url),
             (env::KEEP_ALIVE_SECONDS, "10"),
             (env::TOPIC_FILTER, FILTER),
             (env::INSTANCE, INSTANCE),
@@ -191,7 +176,7 @@ impl StreamBench {
             ["source", "epoch", "seq"].map(str::to_owned).into_iter().zip(texts).collect()
         });
         let publish = Publish { user_properties, ..Publish::new(TOPIC, payload.to_vec()) };
-        self.link.publish_and_see(publish).await.map_err(of_broker)
+        self.link.publish_with_reach(publish).await.map_err(of_broker)
     }
 
     /// Waits until what is expected is in the store; with `reports` until the reports say so too. Nothing more may be there,

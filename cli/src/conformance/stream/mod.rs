@@ -4,6 +4,7 @@
 //! for it.
 
 mod bench;
+mod broker;
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -12,7 +13,7 @@ use mysimbdp_broker::Reach;
 use mysimbdp_model::app::Ids;
 use mysimbdp_model::source::Source;
 use mysimbdp_platform::process::{Child, Signal};
-use mysimbdp_store::rejected::Kept;
+use mysimbdp_store::rejected::RejectedBytes;
 
 pub use bench::StreamBench;
 
@@ -117,9 +118,11 @@ async fn malformed(bench: &mut StreamBench, child: &mut Child) -> Verdict {
     let Some(reject) = rejected.first() else { return Ok(Err("it is listed nowhere".to_owned())) };
     let missing = ["topic", "reason", "payload_bytes", "rejected_at"];
     let missing: Vec<&str> = missing.into_iter().filter(|name| !reject.contains_key(name)).collect();
-    Ok(match Kept::of(reject, "payload") {
-        Kept::Here(kept) if kept == bytes && missing.is_empty() => Ok(()),
-        Kept::Here(kept) if kept == bytes => Err(format!("its reject lacks {}", missing.join(", "))),
+    Ok(match RejectedBytes::of(reject, "payload") {
+        RejectedBytes::Inline(kept) if kept == bytes && missing.is_empty() => Ok(()),
+        RejectedBytes::Inline(kept) if kept == bytes => {
+            Err(format!("its reject lacks {}", missing.join(", ")))
+        }
         _ => Err(format!("its reject has other bytes: {:?}", reject.get("payload").unwrap_or(&Bson::Null))),
     })
 }
@@ -211,13 +214,13 @@ struct Ends<'a> {
 
 impl Ends<'_> {
     async fn publish(&mut self, messages: u64) -> Result<Reach, Failure> {
-        let mut reach = Reach::Somebody;
+        let mut reach = Reach::Subscribers;
         for _ in 0..messages {
             self.number += 1;
             let payload = self.bench.sample();
             let number = (self.bench.ids == Ids::Platform).then_some((&self.source, self.number));
-            if self.bench.publish(payload.as_bytes(), number).await? == Reach::Nobody {
-                reach = Reach::Nobody;
+            if self.bench.publish(payload.as_bytes(), number).await? == Reach::NoSubscribers {
+                reach = Reach::NoSubscribers;
             }
         }
         self.bench.expected.documents += messages;
@@ -246,7 +249,7 @@ impl Ends<'_> {
             Some(status) if !status.success() => {
                 Err(format!("it must exit 0, and ended with {status}{words}"))
             }
-            Some(_) if reach == Reach::Nobody => {
+            Some(_) if reach == Reach::NoSubscribers => {
                 Err("it has ended its session: what is published until the next start is lost".to_owned())
             }
             Some(_) => settled,

@@ -1,11 +1,11 @@
-//! The columns of a CSV file, and rows under them.
+//! The columns of a CSV file, and the conversion of rows.
 
 use std::collections::HashSet;
 
 use mysimbdp_sdk::record::{Fields, check_name, column};
 use mysimbdp_sdk::{ColumnType, Encoding, Failure, Ids};
 
-use super::{Told, rows};
+use super::{UnitContext, rows};
 use crate::arguments::{Arguments, Empty, Types};
 
 /// What the header and the arguments say about each column.
@@ -22,27 +22,27 @@ struct Column {
     typing: Typing,
 }
 
-/// How the type of a value is known.
+/// How the type of a value is determined.
 #[derive(Clone, Copy, Debug)]
 enum Typing {
     /// By an argument.
     Declared(ColumnType),
     /// By all values of the column in the file.
     Inferred(ColumnType),
-    /// By the value alone: a field of the key.
-    Alone,
+    /// By the value alone: the column is a field of the key.
+    ByValue,
 }
 
 impl Columns {
     /// # Errors
     ///
-    /// [`Failure::Data`] where a name is empty, there twice or not allowed.
+    /// [`Failure::Data`] if a name is empty, duplicate or not allowed.
     pub(crate) fn of_header(
-        told: &Told<'_>,
+        context: &UnitContext<'_>,
         encoding: Encoding,
         header: rows::Fields<'_>,
     ) -> Result<Self, Failure> {
-        let arguments = told.arguments;
+        let arguments = context.arguments;
         let types = arguments.types_by_column();
         let mut columns = Vec::with_capacity(header.len());
         let mut seen = HashSet::new();
@@ -61,9 +61,9 @@ impl Columns {
             let typing = match (types.get(name), arguments.types_of_others) {
                 (Some(declared), _) => Typing::Declared(*declared),
                 (None, Types::Text) => Typing::Inferred(ColumnType::String),
-                (None, Types::Inferred) if is_key(told, name) => Typing::Alone,
+                (None, Types::Inferred) if is_key(context, name) => Typing::ByValue,
                 (None, Types::Inferred) => {
-                    let found = told.header.columns.get(position);
+                    let found = context.header.columns.get(position);
                     let kind = found.map(|values| values.type_without(&arguments.nulls));
                     Typing::Inferred(kind.unwrap_or_default())
                 }
@@ -77,9 +77,9 @@ impl Columns {
         self.columns.len()
     }
 
-    /// Tells the client's log of types for columns that this file does not have: a wrong name should be found, and a file without
-    /// that column is as good as any.
-    pub(crate) fn note_missing(&self, arguments: &Arguments) {
+    /// Logs each declared type whose column this file does not have, so that the client can find a wrong name. A file without
+    /// the column is valid all the same.
+    pub(crate) fn log_missing(&self, arguments: &Arguments) {
         for name in arguments.types_by_column().keys() {
             if !self.columns.iter().any(|column| column.name == *name) {
                 eprintln!("CSV header: column {name:?}, which has a --type, is not there");
@@ -87,7 +87,7 @@ impl Columns {
         }
     }
 
-    /// Writes a row into `fields`, which it empties first.
+    /// Writes a row into `fields`, after clearing them.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Columns {
                     Typing::Declared(kind) => column::append(fields, name, &text, kind)?,
                     Typing::Inferred(_) if text.is_empty() => fields.string(name, &text),
                     Typing::Inferred(kind) => column::append(fields, name, &text, kind)?,
-                    Typing::Alone => column::append_alone(fields, name, &text),
+                    Typing::ByValue => column::append_untyped(fields, name, &text),
                 },
             }
         }
@@ -125,8 +125,8 @@ impl Columns {
     }
 }
 
-fn is_key(told: &Told<'_>, name: &str) -> bool {
-    told.settings.ids == Ids::Key && told.settings.record_key.iter().any(|field| field == name)
+fn is_key(context: &UnitContext<'_>, name: &str) -> bool {
+    context.settings.ids == Ids::Key && context.settings.record_key.iter().any(|field| field == name)
 }
 
 fn not_text(encoding: Encoding) -> String {

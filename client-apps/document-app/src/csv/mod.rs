@@ -1,4 +1,4 @@
-//! CSV: one record a row, its fields named by the header.
+//! CSV: one record per row, with its fields named by the header.
 
 mod columns;
 mod rows;
@@ -13,32 +13,32 @@ use crate::arguments::Arguments;
 use columns::Columns;
 use rows::{COLUMNS_MAX, Row, Rows};
 
-/// What the app is told about a unit and how to read it.
+/// What describes a unit and how to read it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told<'a> {
+pub(crate) struct UnitContext<'a> {
     pub(crate) arguments: &'a Arguments,
     pub(crate) header: &'a UnitHeader,
     pub(crate) settings: &'a Settings,
 }
 
-/// Stores the rows of `input`; the first is the header.
+/// Stores the rows of `input`; the first row is the header.
 pub(crate) fn convert(
-    told: &Told<'_>,
+    context: &UnitContext<'_>,
     encoding: Encoding,
     input: &mut impl BufRead,
     sink: &mut Sink<'_>,
 ) -> Result<(), Failure> {
     let mut rows = Rows::new(input);
     let columns = match rows.next()? {
-        Some(Row::Fields(header)) => Columns::of_header(told, encoding, header)?,
+        Some(Row::Fields(header)) => Columns::of_header(context, encoding, header)?,
         Some(Row::TooLarge | Row::TooMany) => {
             let allowed = format!("{COLUMNS_MAX} columns and {RECORD_BYTES_MAX} bytes");
             return Err(Failure::Data(format!("CSV header is too large, allowed are {allowed}")));
         }
         None => return Err(Failure::Data("CSV has no header".to_owned())),
     };
-    if told.header.batch_index == 0 {
-        columns.note_missing(told.arguments);
+    if context.header.batch_index == 0 {
+        columns.log_missing(context.arguments);
     }
     rows.limit_fields(columns.len());
     let mut fields = Fields::new();

@@ -1,34 +1,34 @@
 //! The rows of a CSV file, in bounded memory.
 //!
-//! The parser underneath is that of the `csv` crate, which says where rows end in the same way as the splitter does.
-//! Its reader, though, keeps any row whole in memory, however large; this one skips what is larger than a document.
+//! The parser is that of the `csv` crate, which finds the same ends of rows as the splitter. The reader of that crate,
+//! however, keeps every row whole in memory, however large; this one skips rows that are larger than a document.
 
 use std::io::{self, BufRead};
 
 use csv_core::{ReadRecordResult, Reader};
 use mysimbdp_sdk::record::RECORD_BYTES_MAX;
 
-/// Columns that a header may have. A row of more would be no document that anybody could read.
+/// The most columns of a header. Nobody could read a document of more fields.
 pub(crate) const COLUMNS_MAX: usize = 10_000;
 
-/// The rows of an input. Empty lines are no rows.
+/// The rows of an input. Empty lines are not rows.
 pub(crate) struct Rows<R> {
     input: R,
     parser: Reader,
     /// The row's fields, one after the other, unquoted.
     content: Vec<u8>,
-    /// Where each field ends in it.
+    /// The end of each field in `content`.
     ends: Vec<usize>,
-    begun: bool,
+    has_begun: bool,
 }
 
-/// A row, or why there is none to be had.
+/// A row, or the reason why it was skipped.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Row<'a> {
     Fields(Fields<'a>),
     /// More fields than allowed.
     TooMany,
-    /// Longer than [`RECORD_BYTES_MAX`].
+    /// The row is longer than [`RECORD_BYTES_MAX`].
     TooLarge,
 }
 
@@ -57,24 +57,24 @@ impl<R: BufRead> Rows<R> {
             parser: Reader::new(),
             content: vec![0; 64 * 1024],
             ends: vec![0; COLUMNS_MAX],
-            begun: false,
+            has_begun: false,
         }
     }
 
-    /// Rows of more than `count` fields are [`Row::TooMany`] from now on.
+    /// From now on, rows of more than `count` fields are [`Row::TooMany`].
     pub(crate) fn limit_fields(&mut self, count: usize) {
         self.ends.truncate(count);
     }
 
-    /// The next row; `None` after the last.
+    /// Returns the next row; `None` after the last one.
     pub(crate) fn next(&mut self) -> io::Result<Option<Row<'_>>> {
         let (mut filled, mut fields) = (0, 0);
         let (mut too_large, mut too_many) = (false, false);
         loop {
             let mut buffer = self.input.fill_buf()?;
-            if !std::mem::replace(&mut self.begun, true) {
-                // Byte by byte the parser knows no byte order mark. The file's own is gone already, and what looks like
-                // another one is text, as it is for the splitter.
+            if !std::mem::replace(&mut self.has_begun, true) {
+                // The parser does not recognize a byte order mark that it receives byte by byte. The file's own mark has been
+                // removed already; a second one is text, as it is for the splitter.
                 buffer = &buffer[..buffer.len().min(1)];
             }
             let (result, read, written, ended) =
@@ -87,7 +87,7 @@ impl<R: BufRead> Rows<R> {
                 ReadRecordResult::OutputFull if self.content.len() < RECORD_BYTES_MAX => {
                     self.content.resize(self.content.len() * 2, 0);
                 }
-                // What is skipped is written over what was kept.
+                // The skipped bytes overwrite the ones that were kept.
                 ReadRecordResult::OutputFull => (too_large, filled) = (true, 0),
                 ReadRecordResult::OutputEndsFull => (too_many, fields) = (true, 0),
                 ReadRecordResult::End => return Ok(None),
@@ -141,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_are_those_of_the_csv_crate(text in "[a,\"\r\n ä]{0,60}", buffer_bytes in 1_usize..20) {
+        fn rows_are_the_same_as_those_of_the_csv_crate(text in "[a,\"\r\n ä]{0,60}", buffer_bytes in 1_usize..20) {
             let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
             let expected: Vec<Vec<String>> = reader
                 .byte_records()

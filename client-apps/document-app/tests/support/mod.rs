@@ -1,4 +1,4 @@
-//! Runs batch apps as the platform does: their environment, their stdin, their answer.
+//! Runs batch apps as the platform does: environment, stdin and answer.
 
 #![allow(clippy::disallowed_methods, reason = "tests start processes themselves")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 pub const INGESTION: &str = "000102030405060708090a0b0c0d0e0f";
 
-/// A database of a test's own, in one of the two stores.
+/// A separate database for a test, in one of the two stores.
 pub struct Store {
     pub url: String,
     pub database: String,
@@ -42,7 +42,7 @@ impl Store {
     }
 }
 
-/// A unit that is the whole of a file.
+/// Returns the header of a unit that is a whole file.
 pub fn whole(file: &str, bytes: &[u8], records: u64) -> UnitHeader {
     UnitHeader {
         client_id: "client1".to_owned(),
@@ -65,7 +65,7 @@ pub fn whole(file: &str, bytes: &[u8], records: u64) -> UnitHeader {
     }
 }
 
-/// The unit with what its columns hold: type, and words that are not of it.
+/// Returns the unit with the types of its columns, each with the values that are exceptions.
 pub fn typed(unit: UnitHeader, columns: &[(&str, &[&str])]) -> UnitHeader {
     let values = |&(kind, except): &(&str, &[&str])| ColumnValues {
         kind: kind.parse().expect("a type"),
@@ -78,11 +78,11 @@ pub fn typed(unit: UnitHeader, columns: &[(&str, &[&str])]) -> UnitHeader {
 pub struct App<'a> {
     pub program: &'a Path,
     pub arguments: &'a [&'a str],
-    /// Beside what follows from store and unit: `MYSIMBDP_IDS` and the like.
+    /// Variables in addition to those for store and unit, such as `MYSIMBDP_IDS`.
     pub env: Vec<(&'a str, String)>,
 }
 
-/// What an app has answered.
+/// The answer of an app.
 #[derive(Debug)]
 pub struct Answer {
     pub code: Option<i32>,
@@ -91,7 +91,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// stored, duplicates, rejected of the `done` line, which must be the last.
+    /// Returns stored, duplicates and rejected of the `done` line, which must be the last one.
     #[track_caller]
     pub fn done(&self) -> (u64, u64, u64) {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -116,7 +116,7 @@ impl Answer {
 }
 
 impl App<'_> {
-    /// Runs it for one unit, `protocol: "stdin"`.
+    /// Runs the app for one unit, with `protocol: "stdin"`.
     pub fn stdin(&self, store: &Store, header: &UnitHeader, bytes: &[u8]) -> Answer {
         let mut command = self.command(store);
         command.envs(header.to_env());
@@ -124,7 +124,7 @@ impl App<'_> {
         let mut stdin = child.stdin.take().expect("piped");
         let output: Output = std::thread::scope(|scope| {
             scope.spawn(move || {
-                // An app that refuses its input does not read all of it.
+                // The write may fail: an app that refuses its input does not read all of it.
                 let _ = stdin.write_all(bytes);
             });
             child.wait_with_output().expect("the app ends")
@@ -134,7 +134,7 @@ impl App<'_> {
         Answer { code: output.status.code(), lines, stderr }
     }
 
-    /// Starts it as `protocol: "worker"`.
+    /// Starts the app with `protocol: "worker"`.
     pub fn worker(&self, store: &Store) -> Worker {
         let mut child =
             self.command(store).env("MYSIMBDP_PROTOCOL", "worker").spawn().expect("the app starts");
@@ -155,7 +155,7 @@ impl App<'_> {
     }
 }
 
-/// A lasting process; ended when dropped.
+/// A running worker process; it is killed when dropped.
 pub struct Worker {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -163,13 +163,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Gives it a unit and returns its answer up to `done` or `failed`, without its progress, which tells how busy the
-    /// machine is.
+    /// Sends a unit and returns the answer up to `done` or `failed`. Progress lines are left out, because their number depends
+    /// on the load of the machine.
     pub fn unit(&mut self, header: &UnitHeader, bytes: &[u8]) -> Vec<Line> {
         self.unit_in_pieces(header, [bytes.to_vec()].into_iter())
     }
 
-    /// The same with bytes that nobody could hold at once.
+    /// Does the same with bytes that do not fit in memory at once.
     pub fn unit_in_pieces(
         &mut self,
         header: &UnitHeader,
@@ -197,12 +197,12 @@ impl Worker {
         }
     }
 
-    /// The most memory that it has had so far.
+    /// Returns the most memory that the worker has used so far.
     pub fn memory_peak_kib(&self) -> u64 {
         testbed::memory_peak_kib(self.child.id())
     }
 
-    /// Closes its stdin and returns its exit code.
+    /// Closes the worker's stdin and returns its exit code.
     pub fn end(mut self) -> Option<i32> {
         self.stdin = None;
         self.child.wait().expect("the worker ends").code()

@@ -1,4 +1,4 @@
-//! What the app tells the platform: JSON lines on stdout.
+//! Writes what the app reports to the platform: JSON lines on stdout.
 
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use mysimbdp_platform::failpoint;
 
 use crate::failure::{Failure, shortened};
 
-/// Progress is for people: more often than this nobody looks.
+/// The shortest time between two progress lines. Progress is for people, who need it no more often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// Keys of one line: with what is around them below the 64 KiB that a line may have.
+/// Bytes of keys per line. With the rest of the line they stay below the 64 KiB that a line may have.
 const KEYS_BYTES_MAX: usize = 60 << 10;
 
 /// Writes the lines of the contract.
@@ -26,7 +26,7 @@ impl Answer {
         Self { out: BufWriter::new(out), progress_at: Instant::now() }
     }
 
-    /// Says how many records are done so far, at most once a second.
+    /// Reports how many records are done so far, at most once a second.
     pub fn progress(&mut self, records: u64) -> Result<(), Failure> {
         if self.progress_at.elapsed() < PROGRESS_EVERY {
             return Ok(());
@@ -36,12 +36,12 @@ impl Answer {
         Ok(self.out.flush()?)
     }
 
-    /// Lists a record that could not be stored; `record` is its number in the whole file.
+    /// Reports a record that could not be stored; `record` is its number in the whole file.
     pub fn reject(&mut self, record: u64, reason: String) -> Result<(), Failure> {
         self.line(&Line::Reject { record, reason: shortened(reason) })
     }
 
-    /// Lists the keys of records that were stored or found, in lines that the platform takes whole.
+    /// Reports the keys of records that were stored or found, in lines that are short enough for the platform.
     pub(crate) fn keys(&mut self, keys: impl IntoIterator<Item = serde_json::Value>) -> Result<(), Failure> {
         let (mut line, mut bytes) = (Vec::new(), 0);
         for key in keys {

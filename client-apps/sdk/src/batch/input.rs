@@ -1,11 +1,10 @@
-//! The bytes of a unit: exactly as many as announced.
+//! Reads the bytes of a unit: exactly as many as announced.
 
 use std::io::{self, BufRead, Read};
 
 /// Reads the bytes of a unit.
 ///
-/// An end of file before the announced length is an error and never an end: a pipe that broke would else look like a
-/// shorter file.
+/// An end of file before the announced length is an error: otherwise a broken pipe would look like a shorter file.
 pub struct Input<'a> {
     bytes: &'a mut dyn BufRead,
     left: u64,
@@ -17,7 +16,7 @@ impl<'a> Input<'a> {
         Self { bytes, left: length, length }
     }
 
-    /// Bytes that have not been read yet.
+    /// Returns the number of bytes that have not been read yet.
     pub fn left(&self) -> u64 {
         self.left
     }
@@ -48,7 +47,7 @@ impl Read for Input<'_> {
         if end == 0 {
             return Ok(0);
         }
-        // Not by `fill_buf`: stdin reads into a large target without its own small buffer in between.
+        // Does not use `fill_buf`: stdin reads directly into a large target, without its own small buffer in between.
         let amount = self.bytes.read(&mut target[..end])?;
         if amount == 0 {
             return Err(ended_after(self.length - self.left, self.length));
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_ends_where_the_unit_ends_and_not_before() {
+    fn the_input_ends_where_the_unit_ends() {
         let mut bytes: &[u8] = b"unit and more";
         let mut text = String::new();
         Input::new(&mut bytes, 4).read_to_string(&mut text).expect("four bytes are there");
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_stdin_is_an_error_and_no_end() {
+    fn a_short_stdin_is_an_error() {
         let mut bytes: &[u8] = b"uni";
         let error = Input::new(&mut bytes, 4).read_to_end(&mut Vec::new()).expect_err("one byte is missing");
         assert_eq!(error.to_string(), "stdin ended after 3 of 4 bytes");

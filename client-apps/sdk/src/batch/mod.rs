@@ -1,10 +1,10 @@
-//! Runs a batch app: gives it unit after unit and answers the platform.
+//! Runs a batch app: passes it one unit after the other and answers the platform.
 //!
-//! 1. [`Settings`]: what stays the same for the process, from its environment;
-//! 2. [`UnitHeader`]: what this unit is, from the environment (`stdin`) or a header line (`worker`);
+//! 1. [`Settings`]: what is the same for all units, from the environment;
+//! 2. [`UnitHeader`]: describes this unit, from the environment (`stdin`) or a header line (`worker`);
 //! 3. [`Input`]: the unit's bytes, exactly as many as announced;
-//! 4. the app reads records and gives them to the [`Sink`], or stores what it reads by itself;
-//! 5. [`Answer`]: progress, rejects, and at the end the line that says what became of the unit.
+//! 4. the app reads records and passes them to the [`Sink`], or stores what it reads itself;
+//! 5. [`Answer`]: progress, rejects, and at the end the line that reports the outcome of the unit.
 
 mod answer;
 mod input;
@@ -28,36 +28,36 @@ pub use settings::Settings;
 pub use sink::Sink;
 pub use store::Store;
 
-/// A header line of the `worker` protocol is never longer than this: a thousand columns, each with all the words that there
-/// may be beside its type, take 110 KB.
+/// The most bytes of a header line of the `worker` protocol: a thousand columns, each with the most words allowed beside its
+/// type, take 110 KB.
 const HEADER_BYTES_MAX: u64 = 256 * 1024;
 
-/// A work unit as an app gets it.
+/// A work unit as an app receives it.
 #[derive(Debug)]
 pub struct Unit<'a> {
-    /// What it is: of which file, which of its records, how many bytes.
+    /// Describes the unit: its file, its records, its length.
     pub header: &'a UnitHeader,
-    /// What stays the same for all units of this process.
+    /// What is the same for all units of this process.
     pub settings: &'a Settings,
-    /// Its bytes. They must be read to their end.
+    /// The unit's bytes. The app must read all of them.
     pub input: Input<'a>,
-    /// Where its records go.
+    /// Takes the unit's records.
     pub sink: Sink<'a>,
-    /// The store itself, for apps that do not write records.
+    /// Access to the store, for apps that do not write records.
     pub store: &'a Store,
 }
 
-/// Runs `app` for each unit that the platform gives to this process, and returns the process's exit code.
+/// Runs `app` for each unit that the platform sends to this process, and returns the process's exit code.
 ///
-/// `app` returns what became of the unit's records, which is [`Sink::finish`] for apps that use the sink. When it
-/// returns `Ok`, everything must be durable. The counts are checked against the header, as is that the whole input has
-/// been read; the `done` line is written only then. On an error nothing is reported as done, and what had been stored
-/// is harmless, because the unit's next attempt writes the same ids.
+/// `app` returns the counts of the unit's records; apps that use the sink return those of [`Sink::finish`]. When `app`
+/// returns `Ok`, everything must be durable. The `done` line is written only after two checks: the counts fit the header,
+/// and the whole input has been read. After an error nothing is reported as done. What has been stored by then does no
+/// harm, because the next attempt writes the same ids.
 pub fn run(mut app: impl FnMut(&mut Unit<'_>) -> Result<Counts, Failure>) -> ExitCode {
     if let Err(error) = secrets::protect() {
         eprintln!("what this process knows could be read by others: {error}");
     }
-    let served = Settings::from_environment(&crate::environment::of_process).and_then(|settings| {
+    let served = Settings::from_environment(&crate::environment::process_variable).and_then(|settings| {
         serve(&settings, &mut std::io::stdin().lock(), Box::new(std::io::stdout()), &mut app)
     });
     match served {
@@ -82,7 +82,7 @@ fn serve<R: BufRead>(
     let mut answer = Answer::new(stdout);
     let result = match settings.protocol {
         Protocol::Stdin => {
-            let header = settings::header_from_environment(&crate::environment::of_process)?;
+            let header = settings::header_from_environment(&crate::environment::process_variable)?;
             serve_one(settings, &header, &store, stdin, &mut answer, app)
         }
         Protocol::Worker => serve_worker(settings, &store, stdin, &mut answer, app),
@@ -99,14 +99,14 @@ fn serve_one<R: BufRead>(
     answer: &mut Answer,
     app: &mut App<'_>,
 ) -> Result<(), Failure> {
-    let counts = do_unit(settings, header, store, stdin, answer, app)?;
+    let counts = process_unit(settings, header, store, stdin, answer, app)?;
     if !stdin.fill_buf()?.is_empty() {
         return Err(Failure::Data(format!("stdin holds more than the {} bytes announced", header.length)));
     }
     answer.done(counts)
 }
 
-/// Unit after unit until stdin ends. A unit that failed is answered as such, and its remaining bytes are skipped.
+/// Processes units until stdin ends. If a unit fails, this is reported and its remaining bytes are skipped.
 fn serve_worker<R: BufRead>(
     settings: &Settings,
     store: &Store,
@@ -116,15 +116,15 @@ fn serve_worker<R: BufRead>(
 ) -> Result<(), Failure> {
     while let Some(header) = read_header(stdin)? {
         let mut unit_bytes = Read::take(&mut *stdin, header.length);
-        let result = do_unit(settings, &header, store, &mut unit_bytes, answer, app);
+        let result = process_unit(settings, &header, store, &mut unit_bytes, answer, app);
         match result {
             Ok(counts) => answer.done(counts)?,
             Err(Failure::Data(reason)) => {
-                skip_rest(&mut unit_bytes)?;
+                skip_remainder(&mut unit_bytes)?;
                 answer.failed(false, reason)?;
             }
             Err(Failure::Temporary(reason)) => {
-                skip_rest(&mut unit_bytes)?;
+                skip_remainder(&mut unit_bytes)?;
                 answer.failed(true, reason)?;
             }
             Err(failure) => return Err(failure),
@@ -133,7 +133,7 @@ fn serve_worker<R: BufRead>(
     Ok(())
 }
 
-fn do_unit(
+fn process_unit(
     settings: &Settings,
     header: &UnitHeader,
     store: &Store,
@@ -156,7 +156,7 @@ fn do_unit(
     Ok(counts)
 }
 
-/// The next header line, or `None` at the end of stdin.
+/// Reads the next header line; returns `None` at the end of stdin.
 fn read_header<R: BufRead>(stdin: &mut R) -> Result<Option<UnitHeader>, Failure> {
     let mut line = Vec::new();
     stdin.take(HEADER_BYTES_MAX).read_until(b'\n', &mut line)?;
@@ -168,7 +168,7 @@ fn read_header<R: BufRead>(stdin: &mut R) -> Result<Option<UnitHeader>, Failure>
         .map_err(|error| Failure::Fault(format!("header line is not what the contract says: {error}")))
 }
 
-fn skip_rest<R: BufRead>(bytes: &mut Take<R>) -> Result<(), Failure> {
+fn skip_remainder<R: BufRead>(bytes: &mut Take<R>) -> Result<(), Failure> {
     std::io::copy(bytes, &mut std::io::sink())?;
     match bytes.limit() {
         0 => Ok(()),

@@ -1,4 +1,4 @@
-//! What a batch app is told in its environment.
+//! Reads the settings and the unit header of a batch app from its environment.
 
 use jiff::Timestamp;
 use mysimbdp_model::app::{Ids, Phase, Protocol, UnitHeader, env};
@@ -8,34 +8,34 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::identity::{Identity, Provenance};
 
-/// What stays the same for all units of a process.
+/// What is the same for all units of a process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How units come: one per process, or one after the other.
+    /// How units arrive: one per process, or one after the other.
     pub protocol: Protocol,
     /// Address of the store: `mongodb://…` or `sqlite:<directory>`.
     pub coredms: String,
     /// The client's database.
     pub database: String,
-    /// Where records go; the bucket of objects.
+    /// The collection for records; for objects, the bucket.
     pub collection: String,
-    /// Where the `_id` of a record comes from.
+    /// What the `_id` of a record is made of.
     pub ids: Ids,
     /// With `ids: "key"`: the fields that identify a record.
     pub record_key: Vec<String>,
 }
 
 impl Settings {
-    /// Reads them from an environment, given as a function from name to value.
+    /// Reads the settings from an environment, given as a function from name to value.
     ///
     /// # Errors
     ///
-    /// [`Failure::Config`] with all that is missing or wrong.
+    /// [`Failure::Config`] with everything that is missing or wrong.
     pub fn from_environment(get: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let mut read = Environment::new(get);
         let (ids, record_key) = read.ids(env::IDS, env::RECORD_KEY);
         let settings = Self {
-            protocol: read.word(env::PROTOCOL),
+            protocol: read.variant(env::PROTOCOL),
             coredms: read.text(env::COREDMS),
             database: read.text(env::DATABASE),
             collection: read.text(env::COLLECTION),
@@ -45,11 +45,11 @@ impl Settings {
         read.finish(settings)
     }
 
-    /// Where the `_id` of the records of `unit` comes from.
+    /// Returns what the `_id` of the records of `unit` is made of.
     ///
     /// # Errors
     ///
-    /// [`Failure::Config`] with `ids: "object"`, which has no records, and where the header's ingestion is none.
+    /// [`Failure::Config`] for `ids: "object"`, which has no records, and if the header's ingestion is invalid.
     pub fn identity(&self, unit: &UnitHeader) -> Result<Identity, Failure> {
         let ingestion = || {
             unit.ingestion.parse().map_err(|error| Failure::Config(format!("{}: {error}", env::INGESTION)))
@@ -77,7 +77,7 @@ impl Settings {
     }
 }
 
-/// The unit of the `stdin` protocol.
+/// Reads the header of the unit of the `stdin` protocol.
 pub(crate) fn header_from_environment(get: &dyn Fn(&str) -> Option<String>) -> Result<UnitHeader, Failure> {
     let mut read = Environment::new(get);
     let format = read.text(env::FORMAT);
@@ -99,7 +99,7 @@ pub(crate) fn header_from_environment(get: &dyn Fn(&str) -> Option<String>) -> R
         file_bytes: read.required(env::FILE_BYTES).unwrap_or_default(),
         received_at: read.required(env::RECEIVED_AT).unwrap_or(Timestamp::UNIX_EPOCH),
         attempt: read.parsed(env::ATTEMPT, 1),
-        phase: read.word::<Phase>(env::PHASE),
+        phase: read.variant::<Phase>(env::PHASE),
         columns: read.json(env::COLUMNS),
         replace: match read.optional(env::REPLACE) {
             Some(_) => read.required(env::REPLACE),
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_wrong_is_said_at_once() {
+    fn all_faults_are_reported_at_once() {
         let get = |name: &str| match name {
             env::IDS => Some("key".to_owned()),
             env::PROTOCOL => Some("pipe".to_owned()),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_of_the_environment_is_the_one_that_was_written_to_it() {
+    fn a_header_is_read_from_the_environment_as_it_was_written() {
         let header = UnitHeader {
             client_id: "client1".to_owned(),
             ingestion: "0".repeat(32),

@@ -1,4 +1,4 @@
-//! Stores records in batches, two at a time, and keeps the account of each record.
+//! Stores records in batches, two at a time, and counts the outcome of each record.
 
 use mysimbdp_model::app::{Ids, UnitHeader};
 use mysimbdp_model::outcome::Counts;
@@ -15,28 +15,29 @@ use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::record::Fields;
 
-/// Documents of one write. More gain nothing: the driver's time per document is flat from a few hundred on.
+/// Documents per write. More gain nothing: from a few hundred on, the driver's time per document stays the same.
 const BATCH_DOCUMENTS: usize = 1_000;
 
-/// Bytes of one write: far below the 48 MB of a MongoDB message. A document that is larger goes alone, or with what was before it.
+/// Bytes per write, far below the 48 MB of a MongoDB message. A larger document is written alone or together with the documents
+/// before it.
 const BATCH_BYTES: usize = 8_000_000;
 
-/// While one batch waits for the store's journal, another can be on its way.
+/// Concurrent writes: while one batch waits for the store's journal, another can be sent.
 const WRITERS: usize = 2;
 
-/// Bytes that are on their way at a time, unless one batch alone has more. The driver holds each of them once more.
+/// Bytes that are being written at a time, unless a single batch has more. The driver holds another copy of them.
 const WRITING_BYTES_MAX: usize = 3 * BATCH_BYTES;
 
 /// Takes the records of a unit, in file order, and numbers them.
 ///
-/// It never writes outside `[first_record, first_record + records)` of the unit's header.
+/// It never uses a number outside `[first_record, first_record + records)` of the unit's header.
 #[derive(Debug)]
 pub struct Sink<'a> {
     settings: &'a Settings,
     header: &'a UnitHeader,
     store: &'a Store,
     answer: &'a mut Answer,
-    /// Made at the first record: apps that store whole files have none.
+    /// Created for the first record: apps that store whole files need none.
     identity: Option<Identity>,
     counts: Counts,
     batch: Batch,
@@ -44,13 +45,13 @@ pub struct Sink<'a> {
     writing_bytes: usize,
 }
 
-/// Documents that go to the store together, and the number of each in the file.
+/// Documents that are written together, and the number of each in the file.
 #[derive(Debug, Default)]
 struct Batch {
-    /// Given away when they are written.
+    /// Moved out when they are written.
     documents: Vec<RawDocumentBuf>,
     numbers: Vec<u64>,
-    /// Their keys, with key ids.
+    /// Their keys, if ids are keys.
     keys: Vec<Value>,
     bytes: usize,
 }
@@ -79,7 +80,7 @@ impl<'a> Sink<'a> {
     ///
     /// # Errors
     ///
-    /// [`Failure::Data`] where it is one more than the header announces; failures of the store.
+    /// [`Failure::Data`] if there are more records than the header announces; failures of the store.
     pub fn record(&mut self, fields: &Fields) -> Result<(), Failure> {
         let number = self.next_number()?;
         let identity = match &mut self.identity {
@@ -98,21 +99,21 @@ impl<'a> Sink<'a> {
         if self.batch.is_full() { self.write() } else { Ok(()) }
     }
 
-    /// Takes the next record as one that cannot be stored, and says why.
+    /// Counts the next record as one that cannot be stored, and reports the reason.
     ///
     /// # Errors
     ///
-    /// [`Failure::Data`] where it is one more than the header announces.
+    /// [`Failure::Data`] if there are more records than the header announces.
     pub fn reject(&mut self, reason: impl Into<String>) -> Result<(), Failure> {
         let number = self.next_number()?;
         self.note_reject(number, reason.into())
     }
 
-    /// Waits until all records are durable, and returns what became of them.
+    /// Waits until all records are durable, and returns the counts of their outcomes.
     ///
     /// # Errors
     ///
-    /// [`Failure::Data`] where there were fewer records than the header announces; failures of the store.
+    /// [`Failure::Data`] if there were fewer records than the header announces; failures of the store.
     pub fn finish(&mut self) -> Result<Counts, Failure> {
         if self.counts.received != self.header.records {
             let Counts { received, .. } = self.counts;
@@ -123,7 +124,7 @@ impl<'a> Sink<'a> {
         }
         self.write()?;
         while !self.writing.is_empty() {
-            self.settle_one()?;
+            self.wait_for_one()?;
         }
         failpoint::hit("batch-app.all-stored");
         Ok(self.counts)
@@ -146,13 +147,13 @@ impl<'a> Sink<'a> {
         self.answer.reject(number, reason)
     }
 
-    /// Sends the batch on its way, when there is room for it.
+    /// Starts writing the batch, as soon as enough other writes have ended.
     fn write(&mut self) -> Result<(), Failure> {
         if self.batch.documents.is_empty() {
             return Ok(());
         }
         while self.is_busy() {
-            self.settle_one()?;
+            self.wait_for_one()?;
         }
         self.writing_bytes += self.batch.bytes;
         let mut batch = std::mem::take(&mut self.batch);
@@ -162,7 +163,7 @@ impl<'a> Sink<'a> {
         let (ids, replaces) = (self.settings.ids, self.header.replace.is_some());
         let write = async move {
             let written = match (ids, replaces) {
-                // Which run a document is of is part of what tells the newer one.
+                // The run of a document is part of what decides which one is newer.
                 (Ids::Key, _) => coredms.replace_older(&collection, documents).await,
                 (_, true) => coredms.replace_many(&collection, documents).await,
                 (_, false) => coredms.insert_many(&collection, documents).await,
@@ -178,8 +179,8 @@ impl<'a> Sink<'a> {
         too_many || (self.writing_bytes > 0 && self.writing_bytes + self.batch.bytes > WRITING_BYTES_MAX)
     }
 
-    /// Waits for one of the writes and books its result.
-    fn settle_one(&mut self) -> Result<(), Failure> {
+    /// Waits for one of the writes and counts its result.
+    fn wait_for_one(&mut self) -> Result<(), Failure> {
         let Some(ended) = self.store.block_on(self.writing.join_next()) else { return Ok(()) };
         let (batch, written) = ended.map_err(|error| Failure::Fault(format!("writer failed: {error}")))?;
         self.writing_bytes -= batch.bytes;
@@ -187,11 +188,11 @@ impl<'a> Sink<'a> {
         failpoint::hit("batch-app.batch-stored");
         self.counts.stored += written.stored;
         self.counts.duplicates += written.duplicates.len() as u64;
-        // Ascending, so that what is not stored and not there can be left out in one pass.
+        // In ascending order, so that one pass can leave out the keys of records that were neither stored nor found.
         let mut rejected = written.rejected.iter().map(|(position, _)| *position).peekable();
         let keys = batch.keys.into_iter().enumerate();
-        let there = keys.filter(|(position, _)| rejected.next_if_eq(position).is_none());
-        self.answer.keys(there.map(|(_, key)| key))?;
+        let present = keys.filter(|(position, _)| rejected.next_if_eq(position).is_none());
+        self.answer.keys(present.map(|(_, key)| key))?;
         for (position, reason) in written.rejected {
             self.note_reject(batch.numbers[position], reason)?;
         }
@@ -211,7 +212,7 @@ impl Batch {
     }
 }
 
-/// The key of a document as the platform wants it listed.
+/// Returns the key of a document in the form in which the platform expects it.
 fn key_of(document: &RawDocumentBuf) -> Result<Value, Failure> {
     let key = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
     Ok(key

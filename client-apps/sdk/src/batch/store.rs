@@ -1,4 +1,4 @@
-//! The store, for code that reads a pipe and so is not asynchronous itself.
+//! Access to the store for synchronous code, such as an app that reads a pipe.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use super::Settings;
 use crate::failure::Failure;
 
-/// Writers need little: they wait for the store.
+/// Threads of the runtime. Writers need little: they wait for the store.
 const WORKER_THREADS: usize = 2;
 
 /// The client's database, and the runtime that its operations run on.
@@ -24,7 +24,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Failure::Config`] where the address is none, [`Failure::Temporary`] where the store is away.
+    /// [`Failure::Config`] if the address is invalid, [`Failure::Temporary`] if the store is unavailable.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKER_THREADS)
@@ -34,12 +34,12 @@ impl Store {
         Ok(Self { coredms, runtime })
     }
 
-    /// Waits for an operation.
+    /// Runs an operation to its end.
     pub fn block_on<T>(&self, operation: impl Future<Output = T>) -> T {
         self.runtime.block_on(operation)
     }
 
-    /// Where operations can be spawned that run while the unit is read on.
+    /// Returns a handle to spawn operations that run while the app continues to read the unit.
     pub fn handle(&self) -> &tokio::runtime::Handle {
         self.runtime.handle()
     }

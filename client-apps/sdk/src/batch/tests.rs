@@ -45,7 +45,7 @@ fn header(length: u64, records: u64) -> UnitHeader {
     }
 }
 
-/// A stdout that can be read afterwards.
+/// A stdout that keeps what is written, for the test to read.
 #[derive(Clone, Default)]
 struct Stdout(Arc<Mutex<Vec<u8>>>);
 
@@ -59,13 +59,13 @@ impl Write for Stdout {
     }
 }
 
-/// Serves these units as a worker, and returns the lines and how it ended.
-fn work(units: &[(UnitHeader, &[u8])], app: &mut App<'_>) -> (Vec<Line>, Result<(), Failure>) {
+/// Serves these units as a worker; returns the lines that it has written and its result.
+fn run_worker(units: &[(UnitHeader, &[u8])], app: &mut App<'_>) -> (Vec<Line>, Result<(), Failure>) {
     let directory = TempDir::new().expect(DIRECTORY);
-    work_with(&settings(&directory, Protocol::Worker), units, app)
+    run_worker_with(&settings(&directory, Protocol::Worker), units, app)
 }
 
-fn work_with(
+fn run_worker_with(
     settings: &Settings,
     units: &[(UnitHeader, &[u8])],
     app: &mut App<'_>,
@@ -100,15 +100,15 @@ fn done(stored: u64, duplicates: u64) -> Line {
 }
 
 #[test]
-fn more_than_a_batch_is_stored_and_a_repeat_is_duplicates() {
+fn more_than_a_batch_is_stored_and_a_repeat_counts_as_duplicates() {
     let bytes = [7; 2_500];
     let unit = (header(2_500, 2_500), bytes.as_slice());
-    let (lines, ended) = work(&[unit.clone(), unit], &mut bytes_as_records);
+    let (lines, ended) = run_worker(&[unit.clone(), unit], &mut bytes_as_records);
     assert_eq!((lines, ended.is_ok()), (vec![done(2_500, 0), done(0, 2_500)], true));
 }
 
 #[test]
-fn a_unit_that_was_not_read_or_counted_as_announced_is_not_done() {
+fn a_unit_that_was_not_read_or_counted_as_announced_is_not_reported_as_done() {
     let mut lazy = |unit: &mut Unit<'_>| {
         unit.sink.reject("unread")?;
         unit.sink.finish()
@@ -119,7 +119,7 @@ fn a_unit_that_was_not_read_or_counted_as_announced_is_not_done() {
     };
     let apps: [&mut App<'_>; 2] = [&mut lazy, &mut liar];
     for app in apps {
-        let (lines, ended) = work(&[(header(3, 1), b"abc"), (header(3, 1), b"abc")], app);
+        let (lines, ended) = run_worker(&[(header(3, 1), b"abc"), (header(3, 1), b"abc")], app);
         assert!(ended.is_ok());
         let failed = lines.iter().filter(|line| matches!(line, Line::Failed { retry: false, .. })).count();
         assert_eq!(failed, 2, "{lines:?}");
@@ -128,7 +128,7 @@ fn a_unit_that_was_not_read_or_counted_as_announced_is_not_done() {
 }
 
 #[test]
-fn after_a_failed_unit_the_next_begins_where_it_should() {
+fn the_unit_after_a_failed_one_starts_at_its_own_header() {
     let mut first = true;
     let mut app = |unit: &mut Unit<'_>| {
         if std::mem::take(&mut first) {
@@ -137,17 +137,18 @@ fn after_a_failed_unit_the_next_begins_where_it_should() {
         }
         bytes_as_records(unit)
     };
-    let (lines, ended) = work(&[(header(5, 5), b"first"), (header(6, 6), b"second")], &mut app);
+    let (lines, ended) = run_worker(&[(header(5, 5), b"first"), (header(6, 6), b"second")], &mut app);
     assert_eq!(lines, [Line::Failed { retry: true, reason: "later".to_owned() }, done(6, 0)]);
     assert!(ended.is_ok());
 }
 
 #[test]
-fn a_worker_whose_stdin_breaks_off_does_not_say_that_all_is_well() {
-    let (lines, ended) = work(&[(header(5, 5), b"fir")], &mut bytes_as_records);
+fn a_worker_whose_stdin_breaks_off_ends_with_a_failure() {
+    let (lines, ended) = run_worker(&[(header(5, 5), b"fir")], &mut bytes_as_records);
     assert!(lines.is_empty(), "{lines:?}");
     assert!(matches!(ended, Err(Failure::Temporary(_))), "{ended:?}");
-    let (_, ended) = work(&[(header(1, 1), b"x"), (header(0, 0), b"no header\n")], &mut bytes_as_records);
+    let (_, ended) =
+        run_worker(&[(header(1, 1), b"x"), (header(0, 0), b"no header\n")], &mut bytes_as_records);
     assert!(matches!(ended, Err(Failure::Fault(_))), "{ended:?}");
 }
 
@@ -157,7 +158,7 @@ fn a_long_reason_fits_into_a_line() {
         unit.sink.reject("x".repeat(1_000_000))?;
         unit.sink.finish()
     };
-    let (lines, _) = work(&[(header(0, 1), b"")], &mut app);
+    let (lines, _) = run_worker(&[(header(0, 1), b"")], &mut app);
     match lines.as_slice() {
         [Line::Reject { record: 0, reason }, Line::Done { rejected: 1, .. }] => assert!(reason.len() < 2_000),
         other => panic!("{other:?}"),
@@ -165,7 +166,7 @@ fn a_long_reason_fits_into_a_line() {
 }
 
 #[test]
-fn with_key_ids_the_keys_of_what_is_stored_or_found_are_listed_and_others_not() {
+fn with_key_ids_only_the_keys_of_stored_and_duplicate_records_are_listed() {
     let directory = TempDir::new().expect(DIRECTORY);
     let keyed = Settings {
         ids: Ids::Key,
@@ -186,7 +187,7 @@ fn with_key_ids_the_keys_of_what_is_stored_or_found_are_listed_and_others_not() 
         unit.sink.finish()
     };
     let bytes = [7; 3_000];
-    let (lines, ended) = work_with(&keyed, &[(header(3_000, 3_000), bytes.as_slice())], &mut app);
+    let (lines, ended) = run_worker_with(&keyed, &[(header(3_000, 3_000), bytes.as_slice())], &mut app);
     assert!(ended.is_ok(), "{ended:?}");
     assert_eq!(lines.last(), Some(&Line::Done { stored: 2_970, duplicates: 0, rejected: 30 }));
     let keys: Vec<_> = lines

@@ -1,4 +1,4 @@
-//! A value of a CSV column to a field of a document: exactly, or not at all.
+//! Converts a value of a CSV column to a field of a document, exactly or not at all.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,12 @@ use mysimbdp_model::column::ColumnType;
 use super::number::{self, Number};
 use super::{Fields, date};
 
-/// How much of a value a reject shows.
+/// The most characters of a value that a reject's reason quotes.
 const SHOWN_CHARS: usize = 40;
 
-/// Writes `text` as a value of its column's type. That is [`ColumnValues::type_without`](crate::ColumnValues::type_without), one for
-/// the whole file, or what somebody has declared; then other ways to write a number are meant as such: `+1`, `007`, `1.10`.
+/// Writes `text` as a value of its column's type. The type is declared, or is
+/// [`ColumnValues::type_without`](crate::ColumnValues::type_without) for the whole file; in a column that is declared a number,
+/// `+1`, `007` and `1.10` are numbers too.
 ///
 /// # Errors
 ///
@@ -33,14 +34,15 @@ pub fn append(fields: &mut Fields, name: &str, text: &str, kind: ColumnType) -> 
     Ok(())
 }
 
-/// Writes `text` by what it is alone: a number or a truth value if writing that gives the same text again, else text.
+/// Writes `text` with a type that depends on this value alone: a number or a boolean if writing it gives the same text again,
+/// otherwise text.
 ///
-/// For the fields of a key. Other columns are of one type in a file, but a key must be the same in each file, whatever else
-/// its column holds there, and the same as that of a message.
-pub fn append_alone(fields: &mut Fields, name: &str, text: &str) {
+/// For the fields of a key. Other columns have one type in a file, but a key must be the same in every file, whatever else its
+/// column holds there, and the same as the key of a message.
+pub fn append_untyped(fields: &mut Fields, name: &str, text: &str) {
     match number::exact(text) {
         Some(Number::Int(value)) if value.to_string() == text => fields.int(name, value),
-        // Without its sign zero would be another text.
+        // Zero is excluded: -0 without its sign would be another text.
         Some(Number::Double(value)) if value != 0.0 && value.to_string() == text => {
             fields.double(name, value)
         }
@@ -50,18 +52,18 @@ pub fn append_alone(fields: &mut Fields, name: &str, text: &str) {
 }
 
 fn double(text: &str) -> Option<f64> {
-    match number::exact(&plain(text))? {
+    match number::exact(&normalized(text))? {
         Number::Double(value) => Some(value),
         Number::Int(value) => {
             let double = value as f64;
-            // Compared in 128 bits, as i64::MAX would be rounded on the way back too.
+            // Compared in 128 bits, because i64::MAX would be rounded on the way back too.
             (double as i128 == i128::from(value)).then_some(double)
         }
     }
 }
 
-/// Where a column is declared a number, other ways to write one are meant as such: `+1`, `.5`, `5.`, `007`.
-fn plain(text: &str) -> Cow<'_, str> {
+/// Returns `text` in the grammar of JSON. In a column that is declared a number, `+1`, `.5`, `5.` and `007` are numbers too.
+fn normalized(text: &str) -> Cow<'_, str> {
     if number::is_number(text) {
         return Cow::Borrowed(text);
     }
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn declared_types_are_exact_or_rejected() {
+    fn values_of_declared_types_are_exact_or_rejected() {
         let date = DateTime::from_millis(1_357_020_000_000);
         for (kind, text, value) in [
             (ColumnType::String, "007", Some(Bson::String("007".to_owned()))),
@@ -131,7 +133,7 @@ mod tests {
         }
     }
     #[test]
-    fn a_value_alone_is_a_number_only_if_it_is_given_again() {
+    fn an_untyped_value_is_a_number_only_if_writing_it_gives_the_same_text() {
         for (text, value) in [
             ("7", Bson::Int32(7)),
             ("-3000000000", Bson::Int64(-3_000_000_000)),
@@ -139,7 +141,7 @@ mod tests {
             ("true", Bson::Boolean(true)),
         ] {
             let mut fields = Fields::new();
-            append_alone(&mut fields, "v", text);
+            append_untyped(&mut fields, "v", text);
             assert_eq!(read(&fields), value, "{text}");
         }
         for text in [
@@ -156,7 +158,7 @@ mod tests {
             "",
         ] {
             let mut fields = Fields::new();
-            append_alone(&mut fields, "v", text);
+            append_untyped(&mut fields, "v", text);
             assert_eq!(read(&fields), Bson::String(text.to_owned()), "{text}");
         }
     }

@@ -1,21 +1,22 @@
-//! Which points in time can be stored as they are written.
+//! Decides which points in time can be stored exactly as they are written.
 //!
-//! A BSON date counts milliseconds, and most programs that read one end at the years that RFC 3339 has: what lies outside of
-//! 0001 to 9999 (UTC) makes whole queries fail in them. So that is refused here, as is what a date would have to change.
+//! A BSON date counts milliseconds, and most programs that read one support only the years of RFC 3339: a date outside the
+//! years 0001 to 9999 (UTC) makes whole queries fail in them. Such times are refused here, and so are times that a BSON date
+//! cannot hold exactly.
 
-/// Milliseconds from 1970 (UTC) to a time that is written as RFC 3339 has it: `2013-01-01T06:00:00Z`,
+/// Returns the milliseconds from 1970 (UTC) to a time in the format of RFC 3339: `2013-01-01T06:00:00Z`,
 /// `2013-01-01 07:00:00.25+01:00`.
 ///
 /// # Errors
 ///
-/// What is wrong, to be read behind the value: it is not of this form, not a day of the calendar, outside of the years 1 to 9999
-/// in UTC, between two milliseconds, or a leap second, which no date can tell from the second after it.
+/// What is wrong, worded to follow the value: it does not have this format, is not a day of the calendar, is outside the years 1
+/// to 9999 in UTC, lies between two milliseconds, or is a leap second, which a date cannot distinguish from the second after it.
 pub fn millis(text: &str) -> Result<i64, &'static str> {
     let parts = Parts::of(text.as_bytes()).ok_or("is not an RFC 3339 time")?;
     if parts.second == 60 {
         return Err("is a leap second, which a date cannot hold");
     }
-    if !parts.is_of_calendar() {
+    if !parts.is_valid() {
         return Err("is not an RFC 3339 time");
     }
     let millis = parts.millis.ok_or("is not an RFC 3339 time of whole milliseconds")?;
@@ -42,23 +43,23 @@ struct Parts {
     hour: i64,
     minute: i64,
     second: i64,
-    /// `None` where there is something behind them.
+    /// `None` if the fraction is finer than milliseconds.
     millis: Option<i64>,
     offset_seconds: i64,
 }
 
 impl Parts {
-    /// By the grammar alone: all numbers may be too large.
+    /// Parses by the grammar alone: the numbers may be out of range.
     fn of(text: &[u8]) -> Option<Self> {
-        let (date, rest) = text.split_at_checked(19)?;
+        let (date, remainder) = text.split_at_checked(19)?;
         let [.., b'-', _, _, b'-', _, _, separator, _, _, b':', _, _, b':', _, _] = date else { return None };
         if !matches!(separator, b'T' | b't' | b' ') {
             return None;
         }
-        let fraction = rest
+        let fraction = remainder
             .strip_prefix(b".")
-            .map_or(0, |rest| rest.iter().take_while(|byte| byte.is_ascii_digit()).count() + 1);
-        let (fraction, offset) = rest.split_at_checked(fraction)?;
+            .map_or(0, |remainder| remainder.iter().take_while(|byte| byte.is_ascii_digit()).count() + 1);
+        let (fraction, offset) = remainder.split_at_checked(fraction)?;
         Some(Self {
             year: number(&date[..4])?,
             month: number(&date[5..7])?,
@@ -71,7 +72,7 @@ impl Parts {
         })
     }
 
-    fn is_of_calendar(&self) -> bool {
+    fn is_valid(&self) -> bool {
         let leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
         let last = match self.month {
             2 => 28 + i64::from(leap),
@@ -90,13 +91,13 @@ fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
 }
 
-/// Of `.25`: 250. `Some(None)` where there are digits other than 0 behind the third.
+/// Returns 250 for `.25`, and `Some(None)` if a digit after the third is not 0.
 fn millis_of(fraction: &[u8]) -> Option<Option<i64>> {
     let Some(digits) = fraction.strip_prefix(b".") else { return Some(Some(0)) };
     if digits.is_empty() {
         return None;
     }
-    let digit = |place| digits.get(place).map_or(0, |byte| i64::from(byte - b'0'));
+    let digit = |position| digits.get(position).map_or(0, |byte| i64::from(byte - b'0'));
     let is_whole = digits.iter().skip(3).all(|&byte| byte == b'0');
     Some(is_whole.then(|| digit(0) * 100 + digit(1) * 10 + digit(2)))
 }
@@ -114,8 +115,8 @@ fn offset_seconds(offset: &[u8]) -> Option<i64> {
     }
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar. Years are counted from March on, so that a leap day is the last of
-/// its year, and in cycles of 400 years, which all have as many days.
+/// Returns the days from 1970-01-01 to a day of the Gregorian calendar. Years start in March, so that a leap day is the last day
+/// of its year, and are grouped in cycles of 400 years, which all have the same number of days.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month > 2 { year } else { year - 1 };
     let cycle = year.div_euclid(400);
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_rfc_3339_has_is_the_date_that_it_says() {
+    fn rfc_3339_times_become_the_same_date() {
         for (text, value) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2013-01-01T06:00:00Z", 1_357_020_000_000),
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_date_or_no_reader_can_hold_is_refused_with_the_reason() {
+    fn times_that_no_date_or_no_reader_can_hold_are_refused_with_the_reason() {
         for (text, reason) in [
             ("0000-01-01T00:00:00Z", "years 1 to 9999"),
             ("0000-12-31T23:59:59Z", "years 1 to 9999"),
@@ -202,13 +203,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_another_reader(millis_since in -62_135_596_800_000i64..253_402_200_000_000) {
+        fn it_agrees_with_another_parser(millis_since in -62_135_596_800_000i64..253_402_200_000_000) {
             let time = Timestamp::from_millisecond(millis_since).expect("within its bounds");
             prop_assert_eq!(millis(&time.to_string()), Ok(millis_since));
         }
 
         #[test]
-        fn any_text_is_survived(text in "[0-9TZ:. +-]{0,30}|.{19}[0-9.Z+-]{0,9}") {
+        fn no_text_causes_a_panic(text in "[0-9TZ:. +-]{0,30}|.{19}[0-9.Z+-]{0,9}") {
             let _ = millis(&text);
         }
     }

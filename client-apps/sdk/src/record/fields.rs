@@ -4,16 +4,16 @@ use std::io::Write;
 
 use bson::spec::ElementType;
 
-/// The elements of a document, without its length and end: what [`Identity`](crate::identity::Identity) completes.
+/// The elements of a document, without its length and end; [`Identity`](crate::identity::Identity) completes the document.
 ///
-/// The caller answers for the names: each once per document, checked by [`check_name`](super::check_name). Reuse one
-/// value for many records with [`Fields::clear`]: its memory stays.
+/// The caller is responsible for the names: each may occur once per document and must pass
+/// [`check_name`](super::check_name). Reuse one value for many records with [`Fields::clear`], which keeps its memory.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     elements: Vec<u8>,
-    /// Type and place of each element that is not inside another.
-    tops: Vec<(ElementType, usize)>,
-    /// Where the lengths of the documents and arrays lie that are still open.
+    /// Type and offset of each top-level element.
+    top_level: Vec<(ElementType, usize)>,
+    /// Offsets of the lengths of the documents and arrays that are still open.
     open: Vec<usize>,
 }
 
@@ -31,9 +31,9 @@ pub struct Element<'a> {
 /// The name of an element.
 #[derive(Clone, Copy, Debug)]
 pub enum Name<'a> {
-    /// In a document. Holds no NUL.
+    /// In a document. Must not contain NUL.
     Key(&'a str),
-    /// In an array: its position.
+    /// In an array: the element's index.
     Index(usize),
 }
 
@@ -44,19 +44,19 @@ impl<'a> From<&'a str> for Name<'a> {
 }
 
 impl Fields {
-    /// Without elements.
+    /// Returns a value without elements.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Empties it for the next record.
+    /// Removes all elements, for the next record.
     pub fn clear(&mut self) {
         self.elements.clear();
-        self.tops.clear();
+        self.top_level.clear();
         self.open.clear();
     }
 
-    /// Bytes written so far.
+    /// Returns the number of bytes written so far.
     pub fn len(&self) -> usize {
         self.elements.len()
     }
@@ -66,18 +66,18 @@ impl Fields {
         self.elements.is_empty()
     }
 
-    /// The value that stands for none.
+    /// Adds a null.
     pub fn null<'a>(&mut self, name: impl Into<Name<'a>>) {
         self.element(ElementType::Null, name.into());
     }
 
-    /// A truth value.
+    /// Adds a boolean.
     pub fn bool<'a>(&mut self, name: impl Into<Name<'a>>, value: bool) {
         self.element(ElementType::Boolean, name.into());
         self.elements.push(u8::from(value));
     }
 
-    /// An integer, in 32 bits where it fits.
+    /// Adds an integer, in 32 bits if it fits.
     pub fn int<'a>(&mut self, name: impl Into<Name<'a>>, value: i64) {
         match i32::try_from(value) {
             Ok(value) => self.int32(name, value),
@@ -85,25 +85,25 @@ impl Fields {
         }
     }
 
-    /// An integer of 32 bits.
+    /// Adds an integer of 32 bits.
     pub fn int32<'a>(&mut self, name: impl Into<Name<'a>>, value: i32) {
         self.element(ElementType::Int32, name.into());
         self.elements.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// An integer of 64 bits, also where 32 would do.
+    /// Adds an integer of 64 bits, even if it fits in 32.
     pub fn int64<'a>(&mut self, name: impl Into<Name<'a>>, value: i64) {
         self.element(ElementType::Int64, name.into());
         self.elements.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// A floating-point number of 64 bits.
+    /// Adds a floating-point number of 64 bits.
     pub fn double<'a>(&mut self, name: impl Into<Name<'a>>, value: f64) {
         self.element(ElementType::Double, name.into());
         self.elements.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Text.
+    /// Adds a string.
     pub fn string<'a>(&mut self, name: impl Into<Name<'a>>, value: &str) {
         self.element(ElementType::String, name.into());
         self.elements.extend_from_slice(&length(value.len() + 1));
@@ -111,13 +111,13 @@ impl Fields {
         self.elements.push(0);
     }
 
-    /// A point in time, in milliseconds since 1970 (UTC).
+    /// Adds a point in time, in milliseconds since 1970 (UTC).
     pub fn date<'a>(&mut self, name: impl Into<Name<'a>>, millis: i64) {
         self.element(ElementType::DateTime, name.into());
         self.elements.extend_from_slice(&millis.to_le_bytes());
     }
 
-    /// Bytes of the generic subtype.
+    /// Adds binary data of the generic subtype.
     pub fn binary<'a>(&mut self, name: impl Into<Name<'a>>, value: &[u8]) {
         self.element(ElementType::Binary, name.into());
         self.elements.extend_from_slice(&length(value.len()));
@@ -125,23 +125,23 @@ impl Fields {
         self.elements.extend_from_slice(value);
     }
 
-    /// An ObjectId.
+    /// Adds an ObjectId.
     pub fn object_id<'a>(&mut self, name: impl Into<Name<'a>>, value: bson::oid::ObjectId) {
         self.element(ElementType::ObjectId, name.into());
         self.elements.extend_from_slice(&value.bytes());
     }
 
-    /// Opens a document; what follows is in it, until [`Fields::end`].
+    /// Opens a document; the elements that follow belong to it, until [`Fields::end`].
     pub fn begin_document<'a>(&mut self, name: impl Into<Name<'a>>) {
         self.begin(ElementType::EmbeddedDocument, name.into());
     }
 
-    /// Opens an array; its elements have the names 0, 1, …, until [`Fields::end`].
+    /// Opens an array; the elements that follow, with the names 0, 1, …, belong to it, until [`Fields::end`].
     pub fn begin_array<'a>(&mut self, name: impl Into<Name<'a>>) {
         self.begin(ElementType::Array, name.into());
     }
 
-    /// Closes the document or array that was opened last. Without one it does nothing.
+    /// Closes the document or array that was opened last. Does nothing if none is open.
     pub fn end(&mut self) {
         let Some(start) = self.open.pop() else { return };
         self.elements.push(0);
@@ -149,10 +149,10 @@ impl Fields {
         self.elements[start..start + 4].copy_from_slice(&bytes);
     }
 
-    /// The elements that are not inside another, in their order.
+    /// Returns the top-level elements in order.
     pub fn iter(&self) -> impl Iterator<Item = Element<'_>> {
-        let ends = self.tops.iter().skip(1).map(|&(_, start)| start).chain([self.elements.len()]);
-        self.tops.iter().zip(ends).filter_map(|(&(kind, start), end)| {
+        let ends = self.top_level.iter().skip(1).map(|&(_, start)| start).chain([self.elements.len()]);
+        self.top_level.iter().zip(ends).filter_map(|(&(kind, start), end)| {
             let element = &self.elements[start + 1..end];
             let name = element.iter().position(|&byte| byte == 0)?;
             Some(Element {
@@ -163,12 +163,12 @@ impl Fields {
         })
     }
 
-    /// The element of this name that is not inside another.
+    /// Returns the top-level element of this name.
     pub fn get(&self, name: &str) -> Option<Element<'_>> {
         self.iter().find(|element| element.name == name)
     }
 
-    /// Adds an element of other fields, under the name `name`.
+    /// Adds a copy of an element of other fields, with the name `name`.
     pub fn copy(&mut self, name: &str, element: Element<'_>) {
         self.element(element.kind, Name::Key(name));
         self.elements.extend_from_slice(element.value);
@@ -178,12 +178,12 @@ impl Fields {
     pub fn append(&mut self, other: &Self) {
         let offset = self.elements.len();
         if self.open.is_empty() {
-            self.tops.extend(other.tops.iter().map(|&(kind, start)| (kind, offset + start)));
+            self.top_level.extend(other.top_level.iter().map(|&(kind, start)| (kind, offset + start)));
         }
         self.elements.extend_from_slice(&other.elements);
     }
 
-    /// The elements as a document of their own.
+    /// Returns the elements as a complete document.
     pub fn to_document(&self) -> Vec<u8> {
         let mut document = Vec::with_capacity(self.elements.len() + 5);
         document.extend_from_slice(&length(self.elements.len() + 5));
@@ -200,7 +200,7 @@ impl Fields {
 
     fn element(&mut self, kind: ElementType, name: Name<'_>) {
         if self.open.is_empty() {
-            self.tops.push((kind, self.elements.len()));
+            self.top_level.push((kind, self.elements.len()));
         }
         self.elements.push(kind as u8);
         match name {
@@ -211,8 +211,8 @@ impl Fields {
     }
 }
 
-/// A length as BSON writes it. Values are capped far below 2 GiB before they get here; a larger one would be refused
-/// by the store for its size in any case.
+/// Encodes a length for BSON. Values are capped far below 2 GiB before they get here; the store would refuse a larger one for
+/// its size in any case.
 fn length(bytes: usize) -> [u8; 4] {
     i32::try_from(bytes).unwrap_or(i32::MAX).to_le_bytes()
 }
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_the_bson_crate_reads() {
+    fn the_bson_crate_reads_what_is_written() {
         let mut fields = Fields::new();
         fields.string("text", "grüße\0");
         fields.null("nothing");
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn cleared_fields_hold_nothing_of_the_record_before() {
+    fn cleared_fields_hold_nothing_of_the_previous_record() {
         let mut fields = Fields::new();
         fields.begin_document("open");
         fields.clear();

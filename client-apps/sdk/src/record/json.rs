@@ -1,7 +1,7 @@
-//! JSON text to the fields of a document.
+//! Converts JSON text to the fields of a document.
 //!
-//! serde_json checks the grammar and finds the values; the numbers are read here, from their text, because a parser
-//! that has turned `18446744073709551617` into the nearest double no longer knows that it has changed it.
+//! serde_json checks the grammar and finds the values. Numbers are parsed here, from their text, because a parser that has
+//! turned `18446744073709551617` into the nearest double no longer knows that it has changed it.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,13 +15,13 @@ use super::{DOCUMENT_BYTES_MAX, Fields, NESTING_MAX, Name, check_name};
 
 /// Appends the members of the JSON object `text` to `fields`.
 ///
-/// Exactly, or not at all: duplicate keys, numbers that neither 64 bits nor a double hold, deeper nesting than
+/// The conversion is exact or fails: duplicate keys, numbers that fit neither 64 bits nor a double, deeper nesting than
 /// [`NESTING_MAX`] and names that [`check_name`] refuses are errors. Integers become `int32` or `int64`, decimals
-/// doubles.
+/// become doubles.
 ///
 /// # Errors
 ///
-/// The reason, for the record's reject; `fields` then holds a part that must not be used.
+/// The reason, for the record's reject; `fields` is then incomplete and must not be used.
 pub fn append_object(fields: &mut Fields, text: &[u8]) -> Result<(), String> {
     let raw: &RawValue = serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))?;
     match raw.get().as_bytes().first() {
@@ -30,7 +30,7 @@ pub fn append_object(fields: &mut Fields, text: &[u8]) -> Result<(), String> {
     }
 }
 
-/// What a visitor of an object or array needs.
+/// Visits an object or an array.
 struct Container<'f> {
     fields: &'f mut Fields,
     level: usize,
@@ -124,7 +124,7 @@ fn number_value(fields: &mut Fields, name: Name<'_>, text: &str) -> Result<(), S
     Ok(())
 }
 
-/// A JSON string, borrowed where it holds no escapes.
+/// Deserializes a JSON string, borrowed if it contains no escapes.
 struct Text;
 
 impl<'de> DeserializeSeed<'de> for Text {
@@ -151,11 +151,11 @@ impl<'de> Visitor<'de> for Text {
     }
 }
 
-/// The message alone: serde_json adds a place that is relative to the inner value and so would mislead.
+/// Returns the message without the position that serde_json adds: it is relative to the inner value and would mislead.
 fn reason(error: serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {
-        Some(place) => text[..place].to_owned(),
+        Some(position) => text[..position].to_owned(),
         None => text,
     }
 }
@@ -195,9 +195,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_exact_is_rejected_with_its_reason() {
+    fn text_that_cannot_be_stored_exactly_is_rejected_with_the_reason() {
         let deep = format!("{}1{}", r#"{"a":"#.repeat(101), "}".repeat(101));
-        let abyss = format!("{}1{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
+        let very_deep = format!("{}1{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
         for (text, reason) in [
             (r#"{"a":1e400}"#, "not exact"),
             (r#"{"a":18446744073709551617}"#, "number 18446744073709551617 is not exact"),
@@ -218,7 +218,7 @@ mod tests {
             ("{", "not JSON"),
             (r#"{"a":1}{"b":2}"#, "not JSON"),
             (deep.as_str(), "nested deeper than 100"),
-            (abyss.as_str(), "nested deeper than 100"),
+            (very_deep.as_str(), "nested deeper than 100"),
         ] {
             let error = convert(text).expect_err("rejected");
             assert!(error.contains(reason), "{error:?} does not say {reason:?}");
@@ -260,7 +260,7 @@ mod tests {
         })
     }
 
-    /// The reference conversion: through values, slowly.
+    /// The reference conversion: slow, through a tree of values.
     fn reference(value: &Value) -> Bson {
         match value {
             Value::Null => Bson::Null,
@@ -279,22 +279,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_object_is_what_the_reference_conversion_makes_of_it(value in json()) {
+        fn any_object_is_converted_like_the_reference(value in json()) {
             let text = serde_json::json!({ "v": value }).to_string();
             prop_assert_eq!(convert(&text), Ok(doc! { "v": reference(&value) }));
         }
 
         #[test]
-        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let mut fields = Fields::new();
             if append_object(&mut fields, &bytes).is_ok() {
                 prop_assert!(serde_json::from_slice::<Value>(&bytes).is_ok_and(|value| value.is_object()));
             }
         }
 
-        /// Grammar that is nearly right, with everything that a value could be changed by.
+        /// Nearly correct grammar, with everything that could change a value.
         #[test]
-        fn any_pieces_of_json_are_the_reference_conversion_or_rejected(
+        fn any_pieces_of_json_are_converted_like_the_reference_or_rejected(
             pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..24),
         ) {
             let text = format!("{{\"v\":{}}}", pieces.concat());

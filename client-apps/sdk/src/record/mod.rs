@@ -1,8 +1,8 @@
-//! One record on its way into a document.
+//! Converts records to documents.
 //!
-//! [`Fields`] is what a converter fills: the elements of a BSON document, written as bytes at once, because building a
-//! tree of values first costs three to five times as much. [`json`] fills it from JSON text, [`mod@column`] from a value of a CSV
-//! column, [`number`] and [`date`] decide what is exact, and [`Identity`](crate::identity::Identity) puts the `_id` in front.
+//! A converter fills [`Fields`]: the elements of a BSON document, written as bytes directly, because building a tree of
+//! values first costs three to five times as much. [`json`] fills it from JSON text and [`mod@column`] from values of a CSV
+//! column, [`number`] and [`date`] decide what is exact, and [`Identity`](crate::identity::Identity) adds the `_id` in front.
 
 pub mod column;
 pub mod date;
@@ -15,18 +15,18 @@ pub use fields::{Element, Fields, Name};
 /// The largest document that MongoDB stores.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The longest text that is looked at as one record: twice the largest document, as text is longer than BSON.
+/// The longest text that is parsed as one record: twice the largest document, because text is longer than BSON.
 ///
-/// A longer one is rejected without being held in memory.
+/// A longer record is rejected without being held in memory.
 pub const RECORD_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX;
 
-/// MongoDB refuses documents that are nested deeper.
+/// The most levels of nesting that MongoDB accepts.
 pub const NESTING_MAX: usize = 100;
 
-/// Whether `name` can be a field's name, and if not, why.
+/// Checks that `name` can be the name of a field.
 ///
-/// MongoDB would store most of these, but its queries read `a.b` as a path and `$a` as an operator: such a field could
-/// not be found again. The platform's own names are not for records either.
+/// MongoDB would store most of the names that are refused here, but its queries read `a.b` as a path and `$a` as an operator,
+/// so that the field could not be found again. The platform's own names are not allowed in records either.
 ///
 /// # Errors
 ///

@@ -1,29 +1,29 @@
-//! Which numbers can be stored as they are written.
+//! Decides which numbers can be stored exactly as they are written.
 //!
 //! A number is stored exactly or not at all; it is never changed silently:
 //!
 //! - an integer must fit 64 bits;
-//! - a decimal becomes the nearest double, and the double, written with as many digits, must give the same digits
-//!   again. So `0.1` and `0.10000000000000001` are taken, `1.00000000000000000001` and `1e400` are not.
+//! - a decimal becomes the nearest double; written with as many digits, the double must give the same digits again. So
+//!   `0.1` and `0.10000000000000001` are accepted, `1.00000000000000000001` and `1e400` are not.
 
 /// A number as it can be stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// Written without point and exponent.
+    /// Written without a point and an exponent.
     Int(i64),
-    /// Any other; finite.
+    /// Any other number; always finite.
     Double(f64),
 }
 
-/// Doubles carry at most this many digits (that of the smallest one, written out); more are never exact.
+/// No double has more significant digits (the smallest one, written out, has this many), so a longer decimal is never exact.
 const DIGITS_MAX: usize = 767;
 
-/// Decimals of up to this many significant digits survive the way through a double, if it is a normal one.
+/// Decimals of up to this many significant digits are exact in a double, if the double is a normal one.
 const DIGITS_SAFE: usize = 15;
 
-/// The number that `text` writes, by the grammar of JSON: `-5`, `0.25`, `1e-7`; not `007`, `+1`, `.5`, `NaN`.
+/// Parses `text` by the grammar of JSON: `-5`, `0.25`, `1e-7` are numbers; `007`, `+1`, `.5`, `NaN` are not.
 ///
-/// `None` where it is no number, or none that can be stored exactly; [`is_number`] tells the two apart.
+/// Returns `None` if it is not a number or cannot be stored exactly; [`is_number`] tells the two apart.
 pub fn exact(text: &str) -> Option<Number> {
     let parts = Parts::of(text.as_bytes())?;
     // Minus zero is a double: an integer has no sign without a value.
@@ -31,17 +31,17 @@ pub fn exact(text: &str) -> Option<Number> {
         return text.parse().ok().map(Number::Int);
     }
     let value: f64 = text.parse().ok().filter(|value: &f64| value.is_finite())?;
-    survives(text, value, parts.mantissa).then_some(Number::Double(value))
+    is_exact(text, value, parts.mantissa).then_some(Number::Double(value))
 }
 
-/// Whether `text` is written as JSON writes a number.
+/// Whether `text` is a number by the grammar of JSON.
 pub fn is_number(text: &str) -> bool {
     Parts::of(text.as_bytes()).is_some()
 }
 
 struct Parts<'a> {
     is_integer: bool,
-    /// The digits before the exponent, with sign and point.
+    /// The part before the exponent, with sign and point.
     mantissa: &'a [u8],
 }
 
@@ -77,8 +77,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whether `value`, written with as many significant digits as `text` has, gives these digits again.
-fn survives(text: &str, value: f64, mantissa: &[u8]) -> bool {
+/// Whether `value`, written with as many significant digits as `text`, gives the same digits again.
+fn is_exact(text: &str, value: f64, mantissa: &[u8]) -> bool {
     let is_zero = mantissa.iter().all(|byte| matches!(byte, b'-' | b'0' | b'.'));
     if value == 0.0 || is_zero {
         return is_zero;
@@ -96,8 +96,8 @@ fn survives(text: &str, value: f64, mantissa: &[u8]) -> bool {
             same_digits(digits.as_bytes(), mantissa) && exponent.parse::<i64>().ok() == decimal_exponent(text)
         })
     };
-    // Where two decimals of so many digits are equally near, one way to write the double takes the even one and the other
-    // the larger. Programs do either.
+    // If two decimals of so many digits are equally near, one way to write the double chooses the even one and the other
+    // chooses the larger. Programs do either.
     is_same(format!("{value:.*e}", significant - 1)) || is_same(format!("{value:e}"))
 }
 
@@ -108,14 +108,14 @@ fn same_digits(left: &[u8], right: &[u8]) -> bool {
     digits(left) == digits(right)
 }
 
-/// The power of ten of the first significant digit: 0 for `5.1`, 2 for `510`, -1 for `0.51`.
+/// Returns the power of ten of the first significant digit: 0 for `5.1`, 2 for `510`, -1 for `0.51`.
 fn decimal_exponent(text: &str) -> Option<i64> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let mantissa = mantissa.trim_start_matches('-');
     let first = mantissa.find(|c: char| matches!(c, '1'..='9'))? as i64;
     let point = mantissa.find('.').unwrap_or(mantissa.len()) as i64;
-    let place = if first < point { point - first - 1 } else { point - first };
-    place.checked_add(exponent.trim_start_matches('+').parse().ok()?)
+    let position = if first < point { point - first - 1 } else { point - first };
+    position.checked_add(exponent.trim_start_matches('+').parse().ok()?)
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_taken_exactly_or_not_at_all() {
+    fn numbers_are_stored_exactly_or_not_at_all() {
         for (text, number) in [
             ("0", Number::Int(0)),
             ("-5", Number::Int(-5)),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_decimals_that_are_equally_near_each_is_the_double() {
+    fn two_decimals_that_are_equally_near_a_double_are_both_accepted() {
         let whole = 1_120_018_142_713_855.0;
         for (text, value) in [
             ("1120018142713855.2", whole + 0.25),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_does_not_call_a_number_is_none() {
+    fn text_that_is_not_a_json_number_is_refused() {
         for text in [
             "", "-", "007", "+1", ".5", "5.", "1e", "1e+", "NaN", "Infinity", " 1", "1 ", "0x10", "1_000",
             "--1", "1.2.3", "٣",
@@ -189,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_double_that_a_program_prints_comes_back(bits in any::<u64>()) {
+        fn every_double_that_a_program_prints_is_read_back(bits in any::<u64>()) {
             let value = f64::from_bits(bits);
             prop_assume!(value.is_finite());
             for text in [format!("{value:e}"), format!("{value:.16e}")] {
@@ -207,7 +207,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_survived(text in "[-+0-9.eE]{0,24}") {
+        fn no_text_causes_a_panic(text in "[-+0-9.eE]{0,24}") {
             if let Some(Number::Double(value)) = exact(&text) {
                 prop_assert_eq!(Some(value), text.parse::<f64>().ok());
             }

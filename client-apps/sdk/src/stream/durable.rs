@@ -1,38 +1,38 @@
-//! What is durable of numbered sources and not marked yet.
+//! The numbers of numbered sources that are durable but not marked yet.
 
 use std::collections::BTreeMap;
 
 use mysimbdp_model::ranges::Ranges;
 use mysimbdp_model::source::{Gone, Number, Source};
 
-/// Ranges of one source that wait for a round.
+/// The most ranges of one source that wait for a cycle.
 const WAITING_RANGES_MAX: usize = 10_000;
 
-/// What is durable of a source and not marked yet.
+/// The numbers of one source that are durable but not marked yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Durable {
     pub(crate) received: Ranges,
     pub(crate) gone: Ranges,
 }
 
-/// What is durable of each source.
+/// The durable numbers of each source.
 pub(crate) type DurableBySource = BTreeMap<Source, Durable>;
 
 impl Durable {
-    /// Adds what fits; returns whether something did not.
+    /// Adds the ranges that fit; returns whether some did not.
     pub(crate) fn add(&mut self, other: &Self) -> bool {
         let mut fits = true;
         for (mine, others) in [(&mut self.received, &other.received), (&mut self.gone, &other.gone)] {
-            let has_room = mine.len() + others.len() <= WAITING_RANGES_MAX || mine.is_empty();
-            if has_room {
+            let has_capacity = mine.len() + others.len() <= WAITING_RANGES_MAX || mine.is_empty();
+            if has_capacity {
                 mine.extend(others);
             }
-            fits &= has_room;
+            fits &= has_capacity;
         }
         !fits
     }
 
-    /// What is gone, in parts of at most [`Gone::NUMBERS_MAX`].
+    /// Returns the gone numbers in parts of at most [`Gone::NUMBERS_MAX`].
     pub(crate) fn gone_in_parts<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = Gone> + 'a {
         self.gone.iter().flat_map(move |(first, last)| {
             let starts = (first..=last).step_by(Gone::NUMBERS_MAX as usize);
@@ -45,7 +45,7 @@ impl Durable {
     }
 }
 
-/// A durable message's number, among those of its batch.
+/// Adds the number of a durable message.
 pub(crate) fn note_received(durable: &mut DurableBySource, number: &Number) {
     match durable.get_mut(&number.source) {
         Some(durable) => durable.received.insert(number.sequence, number.sequence),
@@ -56,7 +56,7 @@ pub(crate) fn note_received(durable: &mut DurableBySource, number: &Number) {
     }
 }
 
-/// Numbers that their source no longer has.
+/// Adds numbers that their source no longer has.
 pub(crate) fn note_gone(durable: &mut DurableBySource, gone: Gone) {
     durable.entry(gone.source).or_default().gone.insert(gone.first, gone.last);
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_gone_is_recorded_in_parts() {
+    fn gone_numbers_are_recorded_in_parts() {
         let gone: Ranges = [(1, 2_500_000), (u64::MAX, u64::MAX)].into_iter().collect();
         let source = Source { name: "s".parse().expect("source name"), epoch: 7 };
         let durable = Durable { gone, ..Durable::default() };
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_keeps_what_it_has() {
+    fn waiting_ranges_are_bounded_and_earlier_ones_are_kept() {
         let mut waiting = Durable::default();
         let odd = |from: u64| Durable {
             received: (from..from + 6000).map(|n| (2 * n, 2 * n)).collect(),

@@ -1,4 +1,4 @@
-//! The loop of a stream instance.
+//! The main loop of a stream instance.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,41 +20,41 @@ use super::Settings;
 use super::message::{Converter, Item};
 use super::receipts::Receipts;
 use super::report::{self, Interval, Meter};
-use super::signals::{Signals, Wish};
+use super::signals::{ShutdownMode, Signals};
 use super::status::{self, State};
-use super::wait::at;
+use super::wait::wait_until;
 use super::window::WindowWatch;
-use super::write::{Settled, Target};
+use super::write::{DurableBatch, Target};
 use crate::failure::Failure;
 
-/// The broker keeps the session of an instance that is away this long.
+/// How long the broker keeps the session of an instance that is not connected.
 const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A batch is closed early when it holds this much, which is far below the 48 MB of a message to MongoDB.
+/// A batch is closed early at this size, which is far below the 48 MB of a message to MongoDB.
 const BATCH_BYTES_MAX: usize = 8_000_000;
 
-/// Batches that are written at a time, where they fill so fast.
+/// Batches that are written at a time, if they fill up that fast.
 const WRITES_MAX: usize = 2;
 
-/// How long a stop waits for a store that is away. What is not stored by then is not acknowledged either, and comes
-/// again. Shorter than the manager's own patience, so that the session is left in order.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a stop waits for an unavailable store. What is not stored by then is not acknowledged either, and the broker
+/// delivers it again. Shorter than the manager's own deadline, so that the session is closed properly.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether the status has to be said anew, or whether this is the end.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the loop checks whether the status must be published again and whether the instance is finished.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
-/// How long the last report and status may take on their way out.
-const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the instance waits until its last report and status are sent.
+const LAST_MESSAGES_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Wait before the end of the subscription is asked for again.
-const UNSUBSCRIBE_AGAIN: Duration = Duration::from_millis(500);
+/// The wait before the unsubscription is tried again.
+const UNSUBSCRIBE_RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// What the instance is about.
-enum Course {
+/// What the instance is doing.
+enum Mode {
     Run,
-    /// Until the broker has acknowledged the end of the subscription.
+    /// Waits until the broker has acknowledged the end of the subscription.
     Unsubscribe,
-    /// What the session still holds arrives, until there was silence for long enough on one connection.
+    /// Receives what the session still holds, until one connection has been quiet for long enough.
     Drain {
         quiet_since: Instant,
         generation: u64,
@@ -70,28 +70,28 @@ pub(crate) struct Instance<'a> {
     target: Target,
     consumer: Arc<Consumer>,
     deliveries: Deliveries,
-    course: Course,
+    mode: Mode,
     batch: Batch,
-    /// The batches that are being written, in the order in which MQTT wants their messages acknowledged: as they came.
-    writing: FuturesOrdered<AbortOnDropHandle<Result<Settled, Failure>>>,
+    /// The batches that are being written, in the order of arrival, in which MQTT requires the acknowledgements.
+    writing: FuturesOrdered<AbortOnDropHandle<Result<DurableBatch, Failure>>>,
     receipts: Receipts,
-    /// Reports and status: few, and none of them waited for.
-    messages: JoinSet<(Message, Result<(), BrokerError>)>,
-    /// The connection on which the status was said last, and what it was.
-    announced: Option<(u64, State)>,
-    /// At most one: the end of the subscription.
+    /// Reports and status that are being published: few, and the loop does not wait for them.
+    publishing: JoinSet<(OwnMessage, Result<(), BrokerError>)>,
+    /// The status that was published last, and its connection.
+    published_status: Option<(u64, State)>,
+    /// At most one task, which ends the subscription.
     unsubscribing: JoinSet<()>,
     meter: Meter,
     window: WindowWatch,
 }
 
-/// A message of the instance's own.
-enum Message {
+/// A message that the instance itself publishes.
+enum OwnMessage {
     Report(Interval),
     Status { generation: u64, state: State },
 }
 
-/// Messages that will be written together.
+/// Messages that are written together.
 #[derive(Default)]
 struct Batch {
     items: Vec<Item>,
@@ -106,7 +106,7 @@ impl<'a> Instance<'a> {
         converter: Converter<'a>,
         coredms: Arc<dyn Coredms>,
     ) -> Result<Self, Failure> {
-        // While some are written the next one collects.
+        // While some batches are written, the next one collects messages.
         let window = (writes_max(settings) + 1) * settings.batch_messages_max;
         let options = ConnectOptions {
             keep_alive: settings.keep_alive,
@@ -127,16 +127,16 @@ impl<'a> Instance<'a> {
                 coredms,
                 collection: settings.collection.clone(),
                 rejected: settings.rejected_collection.clone(),
-                is_away: Arc::default(),
+                is_unavailable: Arc::default(),
             },
             receipts: Receipts::new(settings, sequences, Arc::clone(&consumer)),
             consumer,
             deliveries,
-            course: Course::Run,
+            mode: Mode::Run,
             batch: Batch::default(),
             writing: FuturesOrdered::new(),
-            messages: JoinSet::new(),
-            announced: None,
+            publishing: JoinSet::new(),
+            published_status: None,
             unsubscribing: JoinSet::new(),
             meter: Meter::new(Instant::now()),
             window: WindowWatch::default(),
@@ -147,28 +147,28 @@ impl<'a> Instance<'a> {
         let every = self.settings.report_every;
         let mut reports = interval_at(tokio::time::Instant::now() + every, every);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checks = interval(CHECK_EVERY);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.watch_connection();
-            if self.is_at_end() {
-                return self.end().await;
+            if self.is_finished() {
+                return self.shut_down().await;
             }
-            let may_take = !matches!(self.course, Course::Stop { .. }) && !self.batch.is_full(self.settings);
+            let may_receive = !matches!(self.mode, Mode::Stop { .. }) && !self.batch.is_full(self.settings);
             let closes_at = self.closes_at();
             tokio::select! {
-                wish = signals.next() => self.obey(wish),
-                Some(written) = self.writing.next() => self.book(written)?,
+                requested = signals.next() => self.begin_shutdown(requested),
+                Some(written) = self.writing.next() => self.acknowledge_batch(written)?,
                 () = self.receipts.step() => {}
-                Some(sent) = self.messages.join_next() => self.note_sent(sent),
+                Some(sent) = self.publishing.join_next() => self.note_sent(sent),
                 Some(_) = self.unsubscribing.join_next() => self.drain(),
-                delivery = self.deliveries.recv(), if may_take => match delivery {
-                    Some(delivery) => self.take(delivery),
+                delivery = self.deliveries.recv(), if may_receive => match delivery {
+                    Some(delivery) => self.collect(delivery),
                     None => return Err(self.ended_by_broker()),
                 },
                 _ = reports.tick() => self.report(),
-                _ = looks.tick() => self.announce(),
-                () = at(closes_at), if closes_at.is_some() => self.close_batch(),
+                _ = checks.tick() => self.renew_status(),
+                () = wait_until(closes_at), if closes_at.is_some() => self.close_batch(),
             }
             if self.batch.is_full(self.settings) {
                 self.close_batch();
@@ -176,35 +176,35 @@ impl<'a> Instance<'a> {
         }
     }
 
-    fn obey(&mut self, wish: Wish) {
-        match (wish, &self.course) {
-            (Wish::Stop, Course::Run | Course::Unsubscribe | Course::Drain { .. }) => {
+    fn begin_shutdown(&mut self, requested: ShutdownMode) {
+        match (requested, &self.mode) {
+            (ShutdownMode::Stop, Mode::Run | Mode::Unsubscribe | Mode::Drain { .. }) => {
                 tracing::info!("stopping");
-                self.course = Course::Stop { until: Instant::now() + STOP_PATIENCE };
+                self.mode = Mode::Stop { until: Instant::now() + STOP_TIMEOUT };
                 self.close_batch();
             }
-            (Wish::Drain, Course::Run) => {
+            (ShutdownMode::Drain, Mode::Run) => {
                 tracing::info!("draining");
-                self.course = Course::Unsubscribe;
+                self.mode = Mode::Unsubscribe;
                 self.unsubscribing.spawn(unsubscribe(Arc::clone(&self.consumer)));
             }
-            (Wish::Stop, Course::Stop { .. }) | (Wish::Drain, _) => {}
+            (ShutdownMode::Stop, Mode::Stop { .. }) | (ShutdownMode::Drain, _) => {}
         }
     }
 
-    /// The subscription has ended.
+    /// Starts to drain, after the subscription has ended.
     fn drain(&mut self) {
         failpoint::hit("stream-app.unsubscribed");
-        if matches!(self.course, Course::Unsubscribe) {
+        if matches!(self.mode, Mode::Unsubscribe) {
             let generation = self.consumer.stats().generation;
-            self.course = Course::Drain { quiet_since: Instant::now(), generation };
+            self.mode = Mode::Drain { quiet_since: Instant::now(), generation };
         }
     }
 
-    /// Takes a message, and with it all that wait.
-    fn take(&mut self, delivery: Delivery) {
+    /// Adds a message to the batch, and with it the others that wait, until the batch is full.
+    fn collect(&mut self, delivery: Delivery) {
         let now = Instant::now();
-        if let Course::Drain { quiet_since, .. } = &mut self.course {
+        if let Mode::Drain { quiet_since, .. } = &mut self.mode {
             *quiet_since = now;
         }
         self.batch.push(self.converter.item(delivery), now);
@@ -214,15 +214,15 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Sends the batch on its way. While another one is being written it waits for that one's return, but for a full
-    /// one, which waits only where as many are written as may be.
+    /// Starts writing the batch, unless it has to wait: a batch that is not full waits for any other write to return, a full
+    /// one only if the most writes allowed are running.
     fn close_batch(&mut self) {
         let is_full = self.batch.is_full(self.settings);
-        let at_once = if is_full { writes_max(self.settings) } else { 1 };
-        if self.batch.items.is_empty() || self.writing.len() >= at_once {
+        let limit = if is_full { writes_max(self.settings) } else { 1 };
+        if self.batch.items.is_empty() || self.writing.len() >= limit {
             return;
         }
-        if !is_full && let Some(size) = self.window.note(self.batch.items.len()) {
+        if !is_full && let Some(size) = self.window.record(self.batch.items.len()) {
             tracing::warn!(
                 size,
                 "batches stop at the same size: the broker's limit of unacknowledged messages is lower than a batch \
@@ -235,13 +235,16 @@ impl<'a> Instance<'a> {
         self.writing.push_back(AbortOnDropHandle::new(write));
     }
 
-    /// Acknowledges a batch that is durable.
-    fn book(&mut self, written: Result<Result<Settled, Failure>, JoinError>) -> Result<(), Failure> {
-        let mut settled = written.map_err(|error| Failure::Fault(format!("writer failed: {error}")))??;
-        self.consumer.acknowledge(std::mem::take(&mut settled.acks));
+    /// Acknowledges the messages of a durable batch.
+    fn acknowledge_batch(
+        &mut self,
+        written: Result<Result<DurableBatch, Failure>, JoinError>,
+    ) -> Result<(), Failure> {
+        let mut batch = written.map_err(|error| Failure::Fault(format!("writer failed: {error}")))??;
+        self.consumer.acknowledge(std::mem::take(&mut batch.acks));
         failpoint::hit("stream-app.acknowledged");
-        self.meter.write_ended(&settled, self.writing.is_empty(), Instant::now());
-        self.receipts.take(settled.durable);
+        self.meter.write_ended(&batch, self.writing.is_empty(), Instant::now());
+        self.receipts.add(batch.durable);
         self.close_batch();
         Ok(())
     }
@@ -254,70 +257,73 @@ impl<'a> Instance<'a> {
                 "QoS 0 messages were lost since the start: too many were waiting"
             );
         }
-        // While the broker is away the interval goes on: what would be said now nobody would hear.
+        // While the broker is unavailable, the interval continues: a report sent now would be lost.
         if let Some(topic) = self.settings.report_topic.as_deref().filter(|_| stats.connected) {
             let now = Instant::now();
             let interval = self.meter.end(now);
             let report = report::report(&interval, self.settings, stats.unacknowledged as u64, now);
-            self.send(Publish::new(topic, report::to_json(&report)), Message::Report(interval));
+            self.send(Publish::new(topic, report::to_json(&report)), OwnMessage::Report(interval));
         }
     }
 
-    /// Says the status where it is not what was said last on this connection: the will has taken its place if the
-    /// connection was lost in between.
-    fn announce(&mut self) {
-        let state = match self.course {
-            Course::Run | Course::Stop { .. } => State::Running,
-            Course::Unsubscribe | Course::Drain { .. } => State::Draining,
+    /// Publishes the status if it is not the last one published on this connection. If the connection was lost since then,
+    /// the will has replaced the status.
+    fn renew_status(&mut self) {
+        let state = match self.mode {
+            Mode::Run | Mode::Stop { .. } => State::Running,
+            Mode::Unsubscribe | Mode::Drain { .. } => State::Draining,
         };
         let stats = self.consumer.stats();
-        if stats.connected && self.announced != Some((stats.generation, state)) && self.messages.is_empty() {
-            self.say_status(state);
+        if stats.connected
+            && self.published_status != Some((stats.generation, state))
+            && self.publishing.is_empty()
+        {
+            self.publish_status(state);
         }
     }
 
-    fn say_status(&mut self, state: State) {
+    fn publish_status(&mut self, state: State) {
         if let Some(topic) = &self.settings.instance_topic {
             let generation = self.consumer.stats().generation;
-            self.send(status::publish(topic, state), Message::Status { generation, state });
+            self.send(status::publish(topic, state), OwnMessage::Status { generation, state });
         }
     }
 
     /// Publishes in the background. Each publish ends within its own deadline, so there are never many.
-    fn send(&mut self, publish: Publish, message: Message) {
+    fn send(&mut self, publish: Publish, message: OwnMessage) {
         let consumer = Arc::clone(&self.consumer);
-        self.messages.spawn(async move { (message, consumer.publish(publish).await) });
+        self.publishing.spawn(async move { (message, consumer.publish(publish).await) });
     }
 
-    fn note_sent(&mut self, sent: Result<(Message, Result<(), BrokerError>), JoinError>) {
+    fn note_sent(&mut self, sent: Result<(OwnMessage, Result<(), BrokerError>), JoinError>) {
         match sent {
-            Ok((Message::Status { generation, state }, Ok(()))) => {
-                self.announced = Some((generation, state));
+            Ok((OwnMessage::Status { generation, state }, Ok(()))) => {
+                self.published_status = Some((generation, state));
             }
-            Ok((Message::Report(_), Ok(()))) => {}
+            Ok((OwnMessage::Report(_), Ok(()))) => {}
             Ok((message, Err(error))) => {
                 tracing::debug!(error = %error_chain(&error), "not sent");
-                // The status is said again anyway.
-                if let Message::Report(interval) = message {
-                    self.meter.carry_on(&interval);
+                // The status is published again anyway.
+                if let OwnMessage::Report(interval) = message {
+                    self.meter.carry_over(&interval);
                 }
             }
             Err(error) => tracing::debug!(%error, "not sent"),
         }
     }
 
-    /// When the batch closes by its age. While another one is being written it has time.
+    /// When the batch must be closed because of its age. While another one is being written, it need not be.
     fn closes_at(&self) -> Option<Instant> {
         let opened_at = self.batch.opened_at.filter(|_| self.writing.is_empty())?;
         Some(opened_at + self.settings.batch_wait_max)
     }
 
-    fn is_at_end(&self) -> bool {
+    fn is_finished(&self) -> bool {
         let is_idle = self.batch.items.is_empty() && self.writing.is_empty();
-        match &self.course {
-            Course::Run | Course::Unsubscribe => false,
-            Course::Stop { until } => is_idle || Instant::now() >= *until,
-            Course::Drain { quiet_since, .. } => {
+        match &self.mode {
+            Mode::Run | Mode::Unsubscribe => false,
+            Mode::Stop { until } => is_idle || Instant::now() >= *until,
+            Mode::Drain { quiet_since, .. } => {
                 let stats = self.consumer.stats();
                 let is_quiet = quiet_since.elapsed() >= self.settings.drain_quiet;
                 is_idle && is_quiet && stats.connected && stats.unacknowledged == 0 && stats.waiting == 0
@@ -325,11 +331,11 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Quiet counts only on one connection: the silence of a lost one says nothing, and the next one begins with what
-    /// was not acknowledged.
+    /// Quiet time counts only on one connection: the silence of a lost connection means nothing, and the next one starts by
+    /// delivering what was not acknowledged.
     fn watch_connection(&mut self) {
         let stats = self.consumer.stats();
-        if let Course::Drain { quiet_since, generation } = &mut self.course
+        if let Mode::Drain { quiet_since, generation } = &mut self.mode
             && (!stats.connected || stats.generation != *generation)
         {
             *quiet_since = Instant::now();
@@ -337,30 +343,30 @@ impl<'a> Instance<'a> {
         }
     }
 
-    async fn end(mut self) -> Result<(), Failure> {
-        let is_drained = matches!(self.course, Course::Drain { .. });
+    async fn shut_down(mut self) -> Result<(), Failure> {
+        let is_drained = matches!(self.mode, Mode::Drain { .. });
         if !self.writing.is_empty() || !self.batch.items.is_empty() {
             tracing::warn!("the store is away: what was taken last is not acknowledged and will come again");
         }
         self.writing.clear();
-        let patience = match self.course {
-            Course::Stop { until } => until.saturating_duration_since(Instant::now()),
-            Course::Run | Course::Unsubscribe | Course::Drain { .. } => STOP_PATIENCE,
+        let remaining = match self.mode {
+            Mode::Stop { until } => until.saturating_duration_since(Instant::now()),
+            Mode::Run | Mode::Unsubscribe | Mode::Drain { .. } => STOP_TIMEOUT,
         };
-        self.receipts.finish(patience).await;
+        self.receipts.finish(remaining).await;
         self.report();
-        self.say_status(if is_drained { State::Drained } else { State::Stopped });
-        let sent = timeout(FAREWELL_PATIENCE, async {
-            while let Some(sent) = self.messages.join_next().await {
+        self.publish_status(if is_drained { State::Drained } else { State::Stopped });
+        let sent = timeout(LAST_MESSAGES_TIMEOUT, async {
+            while let Some(sent) = self.publishing.join_next().await {
                 self.note_sent(sent);
             }
         });
         if sent.await.is_err() {
             tracing::warn!("the broker does not answer, last report and status may not have arrived");
         }
-        let untold = self.meter.untold();
-        if untold.messages() > 0 && self.settings.report_topic.is_some() {
-            let Interval { stored, duplicates, rejected, .. } = untold;
+        let unreported = self.meter.unreported();
+        if unreported.messages() > 0 && self.settings.report_topic.is_some() {
+            let Interval { stored, duplicates, rejected, .. } = unreported;
             tracing::warn!(
                 stored,
                 duplicates,
@@ -371,7 +377,7 @@ impl<'a> Instance<'a> {
         failpoint::hit("stream-app.taken-leave");
         match self.consumer.disconnect(is_drained).await {
             Ok(()) => tracing::info!(session_ended = is_drained, "ended"),
-            // The subscription has ended and the session is empty: the broker will let it expire.
+            // The subscription has ended and the session is empty: the broker lets it expire.
             Err(error) => tracing::warn!(error = %error_chain(&error), "the session could not be ended"),
         }
         Ok(())
@@ -397,15 +403,15 @@ impl Batch {
     }
 }
 
-/// Where the first message of a key is the one that stays, no batch may overtake another.
+/// With key ids the first message of a key stays, so no batch may overtake another.
 fn writes_max(settings: &Settings) -> usize {
     if settings.ids == Ids::Key { 1 } else { WRITES_MAX }
 }
 
-/// Ends the subscription, however long the broker is away.
+/// Ends the subscription, however long the broker is unavailable.
 async fn unsubscribe(consumer: Arc<Consumer>) {
     while let Err(error) = consumer.unsubscribe().await {
         tracing::debug!(error = %error_chain(&error), "not unsubscribed yet");
-        tokio::time::sleep(UNSUBSCRIBE_AGAIN).await;
+        tokio::time::sleep(UNSUBSCRIBE_RETRY_AFTER).await;
     }
 }

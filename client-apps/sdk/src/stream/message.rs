@@ -1,4 +1,4 @@
-//! A message on its way into a document, or into the rejects.
+//! Converts a message to a document or a reject.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::RecordId;
 use mysimbdp_model::source::{EPOCH, GONE, Gone, Number, SEQUENCE, SOURCE};
 use mysimbdp_platform::clock;
-use mysimbdp_store::rejected::Kept;
+use mysimbdp_store::rejected::RejectedBytes;
 use mysimbdp_store::sequences;
 
 use super::schema::MessageSchema;
@@ -22,36 +22,36 @@ use crate::record::{Element, Fields, RECORD_BYTES_MAX};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A message as an app's conversion sees it.
+/// A message as an app's conversion receives it.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// The topic to which it was published.
+    /// The topic it was published to.
     pub topic: String,
-    /// Its content, which may be anything.
+    /// Its content: any bytes.
     pub payload: Bytes,
-    /// Names and values that the producer has added, in their order.
+    /// Names and values that the producer has added, in order.
     pub user_properties: Vec<(String, String)>,
 }
 
 impl Message {
-    /// The payload without the byte order mark that some programs put in front of UTF-8.
+    /// Returns the payload without the byte order mark that some programs put in front of UTF-8.
     pub fn content(&self) -> &[u8] {
         self.payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.payload)
     }
 
-    /// The value of the first user property of this name.
+    /// Returns the value of the first user property of this name.
     pub fn property(&self, name: &str) -> Option<&str> {
         self.user_properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// A message, what it becomes, and the right to acknowledge it.
+/// A message, its disposition, and the token to acknowledge it.
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) message: Message,
     pub(crate) received_at: Instant,
     pub(crate) ack: AckToken,
-    /// Its place in its source, whatever becomes of it.
+    /// Its number in its source, whatever the disposition is.
     pub(crate) number: Option<Number>,
     pub(crate) disposition: Disposition,
 }
@@ -64,7 +64,7 @@ impl Item {
 
 #[derive(Debug)]
 pub(crate) enum Disposition {
-    /// `known_by` is the document's `_id` if another message may have the same.
+    /// `known_by` is the document's `_id`, if another message may have the same one.
     Store {
         document: RawDocumentBuf,
         known_by: Option<KnownBy>,
@@ -72,11 +72,11 @@ pub(crate) enum Disposition {
     Reject {
         reason: String,
     },
-    /// No record: its source no longer has these numbers.
+    /// Not a record: the source reports that it no longer has these numbers.
     Gone(Gone),
 }
 
-/// What tells a repeated message from another one.
+/// Identifies a repeated message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum KnownBy {
     Number(RecordId),
@@ -104,7 +104,7 @@ pub(crate) struct Converter<'a> {
 impl<'a> Converter<'a> {
     /// # Errors
     ///
-    /// [`Failure::Config`] where the schema is none.
+    /// [`Failure::Config`] if the schema is invalid.
     pub(crate) fn new(settings: &'a Settings, convert: &'a Convert) -> Result<Self, Failure> {
         let schema = settings.message_schema.as_ref().map(MessageSchema::compile).transpose()?;
         Ok(Self { settings, convert, schema, fields: Fields::new() })
@@ -113,15 +113,15 @@ impl<'a> Converter<'a> {
     pub(crate) fn item(&mut self, delivery: Delivery) -> Item {
         let Delivery { topic, payload, user_properties, received_at, ack, .. } = delivery;
         let message = Message { topic, payload, user_properties };
-        let (number, disposition) = self.judge(&message);
+        let (number, disposition) = self.classify(&message);
         Item { message, received_at, ack, number, disposition }
     }
 
-    fn judge(&mut self, message: &Message) -> (Option<Number>, Disposition) {
+    fn classify(&mut self, message: &Message) -> (Option<Number>, Disposition) {
         if message.property(GONE).is_some() {
             return (
                 None,
-                gone(message).map_or_else(|reason| Disposition::Reject { reason }, Disposition::Gone),
+                read_gone(message).map_or_else(|reason| Disposition::Reject { reason }, Disposition::Gone),
             );
         }
         let converted = self.convert(message);
@@ -131,18 +131,18 @@ impl<'a> Converter<'a> {
             Ok((document, known_by)) => Disposition::Store { document, known_by },
             Err(reason) => Disposition::Reject { reason },
         };
-        // Under other ids the number identifies nothing: one that is none is no fault of the record.
+        // With other ids the number identifies nothing, so an invalid one is not a fault of the record.
         (number.ok().flatten(), disposition)
     }
 
     fn convert(&mut self, message: &Message) -> Result<(), String> {
         self.fields.clear();
-        // No document could take it, and to find out how it would look as JSON costs many times its size.
+        // It fits in no document, and parsing it as JSON would cost many times its size.
         let bytes = message.payload.len();
         if bytes > RECORD_BYTES_MAX {
             return Err(format!("message has {bytes} bytes, allowed are {RECORD_BYTES_MAX}"));
         }
-        // Before the schema: the number of a message that does not fit may be in its fields.
+        // Before the schema check: the number of a message that does not fit the schema may be in its fields.
         let converted = (self.convert)(message, &mut self.fields);
         if let Some(schema) = &self.schema {
             schema.check(message.content())?;
@@ -183,7 +183,7 @@ impl<'a> Converter<'a> {
             None => {
                 Number::read([SOURCE, EPOCH, SEQUENCE].map(|name| message.property(name).map(str::to_owned)))
             }
-            Some(names) => Number::read(names.each_ref().map(|name| self.fields.get(name).and_then(text))),
+            Some(names) => Number::read(names.each_ref().map(|name| self.fields.get(name).and_then(as_text))),
         }
     }
 }
@@ -193,7 +193,7 @@ fn id_of(document: &RawDocumentBuf) -> Result<Bson, String> {
     id.map_or(Ok(Bson::Null), |id| Bson::try_from(RawBson::from(id)).map_err(|error| error.to_string()))
 }
 
-fn gone(message: &Message) -> Result<Gone, String> {
+fn read_gone(message: &Message) -> Result<Gone, String> {
     if !message.payload.is_empty() {
         return Err(format!(
             "a message with {GONE} has no content, this one has {} bytes",
@@ -203,30 +203,30 @@ fn gone(message: &Message) -> Result<Gone, String> {
     Gone::read([SOURCE, EPOCH, GONE].map(|name| message.property(name).map(str::to_owned)))
 }
 
-/// The text of a field that holds part of a message's number.
-fn text(element: Element<'_>) -> Option<String> {
+/// Returns the text of a field that holds a part of a message's number.
+fn as_text(element: Element<'_>) -> Option<String> {
     match (element.kind, element.value) {
         (ElementType::Int32, value) => Some(i32::from_le_bytes(value.try_into().ok()?).to_string()),
         (ElementType::Int64, value) => Some(i64::from_le_bytes(value.try_into().ok()?).to_string()),
-        // After its length, and before the NUL that ends it.
+        // The text is between its length and the NUL that ends it.
         (ElementType::String, [_, _, _, _, text @ .., 0]) => String::from_utf8(text.to_vec()).ok(),
         _ => None,
     }
 }
 
-/// The document of a message that cannot be stored.
+/// Returns the document that records a message that cannot be stored.
 ///
-/// Of a numbered message the `_id` is made of number and content, so that a repeat is listed once, and other content
-/// under the same number too. Of another one it is made once per arrival: a message that the broker delivers again after
-/// a crash can be listed twice.
+/// For a numbered message the `_id` is made of number and content: a repeat is recorded once, and other content with the
+/// same number is recorded separately. For a message without a number the `_id` is new at each arrival: a message that the
+/// broker delivers again after a crash can be recorded twice.
 pub(crate) fn reject_document(
     client: &ClientId,
     Item { message, number, .. }: &Item,
     reason: &str,
-    kept: Kept,
+    kept: RejectedBytes,
 ) -> Result<RawDocumentBuf, Failure> {
     let mut document = match number {
-        Some(number) => numbered(client, number, &message.payload),
+        Some(number) => numbered_reject(client, number, &message.payload),
         None => doc! { "_id": ObjectId::new() },
     };
     document.extend(doc! {
@@ -239,8 +239,8 @@ pub(crate) fn reject_document(
         .map_err(|error| Failure::Fault(format!("a reject is no document: {error}")))
 }
 
-/// What a reject of a numbered message begins with.
-fn numbered(client: &ClientId, number: &Number, payload: &[u8]) -> Document {
+/// Returns the first fields of the reject of a numbered message.
+fn numbered_reject(client: &ClientId, number: &Number, payload: &[u8]) -> Document {
     let mut id = number.id(client).0.to_vec();
     id.extend(&blake3::hash(payload).as_bytes()[..8]);
     doc! {

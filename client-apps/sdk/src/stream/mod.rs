@@ -1,25 +1,25 @@
-//! Runs a stream app: MQTT messages to documents, each acknowledged only after it is durable.
+//! Runs a stream app: stores MQTT messages as documents and acknowledges each only after it is durable.
 //!
-//! 1. [`Settings`] from the environment; the message schema compiled; store and broker opened;
-//! 2. messages are converted as they arrive, and collected into a batch;
-//! 3. a batch is written while the next one collects: that closes when it is old enough, or when the write before it has
-//!    returned and it holds anything, so batches grow with the load by themselves. One that is full does not wait for the
-//!    write before it (but with `ids: "key"`, where the first message of a key is to stay): two are written at a time;
-//! 4. when a batch is durable, and those before it are, its messages are acknowledged. While the store is away nothing
-//!    is acknowledged, and the broker's window (three batches) bounds what is held in memory;
-//! 5. what is durable of numbered sources is marked, and they are told how far they are received, off the way of the
-//!    messages;
-//! 6. reports go out at their interval; the retained status says that the instance lives.
+//! 1. [`Settings`] are read from the environment, the message schema is compiled, store and broker are opened;
+//! 2. messages are converted as they arrive and collected into a batch;
+//! 3. while one batch is written, the next one collects messages. It is closed when it is old enough, or when the previous
+//!    write has returned and the batch is not empty, so batches grow with the load by themselves. A full batch does not wait
+//!    for the previous write: two batches are written at a time. With `ids: "key"` it does wait, so that the first message
+//!    of a key is the one that stays;
+//! 4. when a batch and all batches before it are durable, its messages are acknowledged. While the store is unavailable,
+//!    nothing is acknowledged, and the broker's window (three batches) bounds the messages in memory;
+//! 5. the durable numbers of numbered sources are marked, and each source receives a receipt; messages do not wait for it;
+//! 6. reports are published at their interval; the retained status says that the instance is running.
 //!
-//! SIGTERM and SIGINT stop: what has been taken is stored and acknowledged, the session stays. SIGUSR1 drains: the
-//! subscription ends, what the session still holds is stored, then the session ends too.
+//! SIGTERM and SIGINT stop the app: the messages taken so far are stored and acknowledged, the session stays. SIGUSR1 drains
+//! it: the subscription ends, what the session still holds is stored, then the session ends too.
 
+mod cycle;
 mod durable;
 mod instance;
 mod message;
 mod receipts;
 mod report;
-mod round;
 mod schema;
 mod settings;
 mod signals;
@@ -40,26 +40,26 @@ use message::Converter;
 
 pub use message::Message;
 pub use settings::Settings;
-pub use signals::{Signals, Wish};
+pub use signals::{ShutdownMode, Signals};
 
-/// Turns a message into the fields of its document, or says why it cannot be one.
+/// Converts a message to the fields of its document, or returns the reason why it cannot be stored.
 pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + Sync;
 
-/// Runs until a signal ends it, and returns the process's exit code: 0 after stop and drain, 75 when another process
-/// has taken over the session, 78 where the environment is wrong, 70 otherwise.
+/// Runs until a signal ends it, and returns the process's exit code: 0 after a stop or drain, 75 if another process has
+/// taken over the session, 78 if the environment is wrong, 70 otherwise.
 ///
-/// `convert` sees each message that fits the client's schema. A message that it refuses goes to the rejects with the
-/// reason, and is acknowledged. The `_id` comes from the platform (see [`crate::identity`]): for a message with the user
-/// properties `source`, `epoch` and `seq` from these, so that it is stored exactly once; else it is a new ObjectId, and
-/// the message is stored at least once. A message that has an `_id` of its own is rejected. With `ids: "key"` it is the key, and the first message of a key stays until
-/// the batch layer corrects it.
+/// `convert` receives each message that fits the client's schema. A message that it refuses is stored as a reject with the
+/// reason, and acknowledged. The `_id` comes from the platform (see [`crate::identity`]). For a message with the user
+/// properties `source`, `epoch` and `seq` it is made of these, so that the message is stored exactly once; otherwise it is a
+/// new ObjectId, and the message is stored at least once. A message that has its own `_id` is rejected. With `ids: "key"`
+/// the `_id` is the key, and the first message of a key stays until the batch layer corrects it.
 pub fn run(convert: &Convert) -> ExitCode {
     mysimbdp_telemetry::logging::init_stderr("stream-app", LogLevel::Info);
     if let Err(error) = secrets::protect() {
         tracing::warn!(%error, "what this process knows could be read by others");
     }
-    let ended = Settings::from_environment(&crate::environment::of_process).and_then(|settings| {
-        // One thread: with more of them each read from the broker wakes another one, which costs more than it gains.
+    let ended = Settings::from_environment(&crate::environment::process_variable).and_then(|settings| {
+        // One thread: with several, each read from the broker wakes another one, which costs more than it gains.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(serve(&settings, convert))
     });
@@ -72,7 +72,7 @@ pub fn run(convert: &Convert) -> ExitCode {
     }
 }
 
-/// The conversion of JSON objects: each member becomes a field, exactly or not at all.
+/// Converts a JSON object: each member becomes a field, exactly or not at all.
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ pub fn from_json(message: &Message, fields: &mut Fields) -> Result<(), String> {
 }
 
 async fn serve(settings: &Settings, convert: &Convert) -> Result<(), Failure> {
-    // Before the connection: a signal that comes while it is made must not end the process half-way.
+    // Before connecting, so that a signal during the connection attempt does not kill the process.
     let signals = Signals::new()?;
     let converter = Converter::new(settings, convert)?;
     let coredms = mysimbdp_store::open(&settings.coredms, &settings.database).await?;

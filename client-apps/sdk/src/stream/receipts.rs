@@ -1,13 +1,13 @@
-//! Marks what is durable, and tells the sources how far they are received.
+//! Marks durable numbers, and publishes receipts that tell the sources which numbers are received.
 //!
-//! Off the way of the messages: nothing waits for it. What is durable collects here; one round at a time
+//! This runs beside the messages, which never wait for it. Durable numbers collect here; one cycle at a time
 //!
-//! 1. marks it in the sequence state, which all instances share;
-//! 2. records numbers that are gone as lost;
+//! 1. marks them in the sequence state, which all instances share;
+//! 2. records gone numbers as lost;
 //! 3. reads how far each source is received, over all instances, and publishes its receipt.
 //!
-//! While the store or the broker is away, rounds wait. All of it may be repeated, and what is forgotten here (the process
-//! was killed, too many sources) the source sends again: that it is there already makes a fresh receipt.
+//! While the store or the broker is unavailable, cycles wait. Every step may be repeated. Numbers that are forgotten here (the
+//! process was killed, or there are too many sources) are sent again by their source, and the duplicates lead to a new receipt.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use super::Settings;
+use super::cycle::{Step, mark_and_read, send};
 use super::durable::DurableBySource;
-use super::round::{Step, send, settle};
-use super::wait::at;
+use super::wait::wait_until;
 
-/// Rounds follow each other no faster: what comes in between is told together.
-const ROUND_EVERY: Duration = Duration::from_millis(50);
+/// The shortest time between two cycles: what arrives in between is reported together.
+const CYCLE_EVERY: Duration = Duration::from_millis(50);
 
-/// A receipt that the broker has not taken is made anew after this long.
-const SEND_AGAIN: Duration = Duration::from_secs(1);
+/// The wait before a new receipt is made, if the broker has not accepted the last one.
+const SEND_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Sources that are looked after at a time; of more than these, those that were silent longest are forgotten.
+/// The most sources that are tracked at a time; if there are more, those that were silent longest are forgotten.
 const SOURCES_MAX: usize = 10_000;
 
 /// The receipts of an instance.
@@ -43,21 +43,21 @@ pub(crate) struct Receipts {
     consumer: Arc<Consumer>,
     settings: Settings,
     waiting: DurableBySource,
-    sources: HashMap<Source, Watched>,
-    /// At most one.
-    round: JoinSet<Step>,
-    next_round_at: Instant,
+    sources: HashMap<Source, TrackedSource>,
+    /// At most one cycle.
+    cycle: JoinSet<Step>,
+    next_cycle_at: Instant,
     has_warned: bool,
 }
 
-/// A source that is looked after.
+/// What an instance knows of a source.
 #[derive(Debug)]
-struct Watched {
+struct TrackedSource {
     through: u64,
     gaps: Gaps,
-    /// When its receipt is due even if nothing of it comes.
-    look_at: Option<Instant>,
-    touched_at: Instant,
+    /// When its receipt is due even if no message arrives.
+    check_at: Option<Instant>,
+    last_seen_at: Instant,
 }
 
 impl Receipts {
@@ -68,14 +68,14 @@ impl Receipts {
             settings: settings.clone(),
             waiting: BTreeMap::new(),
             sources: HashMap::new(),
-            round: JoinSet::new(),
-            next_round_at: Instant::now(),
+            cycle: JoinSet::new(),
+            next_cycle_at: Instant::now(),
             has_warned: false,
         }
     }
 
-    /// Takes over what is durable.
-    pub(crate) fn take(&mut self, durable: DurableBySource) {
+    /// Adds the numbers of a durable batch.
+    pub(crate) fn add(&mut self, durable: DurableBySource) {
         let mut forgotten = false;
         for (source, durable) in durable {
             if self.waiting.len() >= SOURCES_MAX && !self.waiting.contains_key(&source) {
@@ -92,21 +92,21 @@ impl Receipts {
         }
     }
 
-    /// Does what is due next. May be dropped while it waits.
+    /// Runs the next step when it is due. The future may be dropped while it waits.
     pub(crate) async fn step(&mut self) {
         let due = self.due();
         tokio::select! {
-            Some(ended) = self.round.join_next() => self.go_on(ended),
-            () = at(due), if due.is_some() => self.begin(),
+            Some(ended) = self.cycle.join_next() => self.continue_cycle(ended),
+            () = wait_until(due), if due.is_some() => self.begin_cycle(),
             else => std::future::pending().await,
         }
     }
 
-    /// Marks and tells what is durable by now, as far as `patience` goes.
-    pub(crate) async fn finish(&mut self, patience: Duration) {
-        let finished = timeout(patience, async {
+    /// Marks the numbers that are durable by now and publishes their receipts, for at most `limit`.
+    pub(crate) async fn finish(&mut self, limit: Duration) {
+        let finished = timeout(limit, async {
             while !self.is_idle() {
-                self.next_round_at = Instant::now();
+                self.next_cycle_at = Instant::now();
                 self.step().await;
             }
         })
@@ -116,53 +116,53 @@ impl Receipts {
                 "store or broker is away: the last receipts are made when their messages come again"
             );
         }
-        self.round.shutdown().await;
+        self.cycle.shutdown().await;
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.round.is_empty()
+        self.waiting.is_empty() && self.cycle.is_empty()
     }
 
-    /// When the next round begins.
+    /// Returns when the next cycle begins.
     fn due(&self) -> Option<Instant> {
-        if !self.round.is_empty() {
+        if !self.cycle.is_empty() {
             return None;
         }
         if !self.waiting.is_empty() {
-            return Some(self.next_round_at);
+            return Some(self.next_cycle_at);
         }
-        let looks = self.sources.values().filter_map(|watched| watched.look_at);
-        looks.min().map(|at| at.max(self.next_round_at))
+        let checks = self.sources.values().filter_map(|tracked| tracked.check_at);
+        checks.min().map(|at| at.max(self.next_cycle_at))
     }
 
-    fn begin(&mut self) {
+    fn begin_cycle(&mut self) {
         let now = Instant::now();
-        self.next_round_at = now + ROUND_EVERY;
+        self.next_cycle_at = now + CYCLE_EVERY;
         let mut durable = std::mem::take(&mut self.waiting);
-        for (source, watched) in &mut self.sources {
-            if watched.look_at.is_some_and(|at| at <= now) {
-                watched.look_at = None;
+        for (source, tracked) in &mut self.sources {
+            if tracked.check_at.is_some_and(|at| at <= now) {
+                tracked.check_at = None;
                 durable.entry(source.clone()).or_default();
             }
         }
         let known =
-            durable.keys().map(|source| self.sources.get(source).map_or(0, |watched| watched.through));
+            durable.keys().map(|source| self.sources.get(source).map_or(0, |tracked| tracked.through));
         let known: Vec<u64> = known.collect();
-        self.round.spawn(settle(self.sequences.clone(), durable, known));
+        self.cycle.spawn(mark_and_read(self.sequences.clone(), durable, known));
     }
 
-    fn go_on(&mut self, ended: Result<Step, JoinError>) {
+    fn continue_cycle(&mut self, ended: Result<Step, JoinError>) {
         match ended {
-            Ok(Step::Looked(progress)) => self.publish(progress),
+            Ok(Step::ProgressRead(progress)) => self.publish(progress),
             Ok(Step::Published(unsent)) => {
-                let again_at = Instant::now() + SEND_AGAIN;
+                let again_at = Instant::now() + SEND_AGAIN_AFTER;
                 for source in unsent {
-                    if let Some(watched) = self.sources.get_mut(&source) {
-                        watched.look_at = Some(watched.look_at.map_or(again_at, |at| at.min(again_at)));
+                    if let Some(tracked) = self.sources.get_mut(&source) {
+                        tracked.check_at = Some(tracked.check_at.map_or(again_at, |at| at.min(again_at)));
                     }
                 }
             }
-            // The sources send again what has no receipt.
+            // The sources send again every number without a receipt.
             Err(error) => tracing::error!(%error, "a round of receipts failed"),
         }
     }
@@ -173,7 +173,7 @@ impl Receipts {
         let receipts: Vec<(Source, Publish)> = progress
             .into_iter()
             .map(|(source, progress)| {
-                let missing = self.note(&source, &progress, now);
+                let missing = self.update(&source, &progress, now);
                 let receipt = progress.receipt(self.settings.client.clone(), &source, &missing);
                 let payload =
                     serde_json::to_vec(&receipt).expect("a receipt has no map with keys other than text");
@@ -182,28 +182,28 @@ impl Receipts {
                 (source, publish)
             })
             .collect();
-        self.round.spawn(send(Arc::clone(&self.consumer), receipts));
+        self.cycle.spawn(send(Arc::clone(&self.consumer), receipts));
     }
 
-    /// Remembers how far the source is, and returns which numbers are to be asked for.
-    fn note(&mut self, source: &Source, progress: &Progress, now: Instant) -> Ranges {
+    /// Updates the progress of the source, and returns the numbers to request.
+    fn update(&mut self, source: &Source, progress: &Progress, now: Instant) -> Ranges {
         if self.sources.len() >= SOURCES_MAX && !self.sources.contains_key(source) {
-            let silent = self.sources.iter().min_by_key(|(_, watched)| watched.touched_at);
+            let silent = self.sources.iter().min_by_key(|(_, tracked)| tracked.last_seen_at);
             if let Some(silent) = silent.map(|(source, _)| source.clone()) {
                 self.sources.remove(&silent);
             }
         }
         let delay = self.settings.gap_delay;
-        let watched = self.sources.entry(source.clone()).or_insert_with(|| Watched {
+        let tracked = self.sources.entry(source.clone()).or_insert_with(|| TrackedSource {
             through: 0,
             gaps: Gaps::default(),
-            look_at: None,
-            touched_at: now,
+            check_at: None,
+            last_seen_at: now,
         });
-        let overdue = watched.gaps.overdue(progress, delay, now);
-        watched.through = progress.through;
-        watched.look_at = watched.gaps.look_at(delay);
-        watched.touched_at = now;
+        let overdue = tracked.gaps.overdue(progress, delay, now);
+        tracked.through = progress.through;
+        tracked.check_at = tracked.gaps.next_check_at(delay);
+        tracked.last_seen_at = now;
         overdue
     }
 }

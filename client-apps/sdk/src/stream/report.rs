@@ -1,4 +1,4 @@
-//! What an instance did since its last report.
+//! Sums up what an instance has done since its last report.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,17 @@ use bytes::Bytes;
 use mysimbdp_model::message::Report;
 
 use super::Settings;
-use super::write::Settled;
+use super::write::DurableBatch;
 
-/// Sums up one interval, from the last report that the broker has acknowledged to the next one.
+/// Measures one interval, from the last report that the broker has acknowledged to the next one.
 #[derive(Debug)]
 pub(crate) struct Meter {
     interval: Interval,
-    /// Since when a batch is being stored again, or the interval began.
+    /// Since when batches have been written without a pause in this interval.
     storing_since: Option<Instant>,
 }
 
-/// What was done since an instant.
+/// What has been done since an instant.
 #[derive(Clone, Debug)]
 pub(crate) struct Interval {
     since: Instant,
@@ -24,9 +24,9 @@ pub(crate) struct Interval {
     pub(crate) duplicates: u64,
     pub(crate) rejected: u64,
     bytes: u64,
-    /// Arrival to acknowledgement, summed over all messages.
+    /// Time from arrival to acknowledgement, summed over all messages.
     waited: Duration,
-    /// Time in which at least one batch was being stored.
+    /// Time in which at least one batch was being written.
     stored_for: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Interval {
         }
     }
 
-    /// Messages that were acknowledged.
+    /// Returns the number of acknowledged messages.
     pub(crate) fn messages(&self) -> u64 {
         self.stored + self.duplicates + self.rejected
     }
@@ -58,32 +58,33 @@ impl Meter {
         self.storing_since.get_or_insert(now);
     }
 
-    /// `is_last`: no other batch is being stored.
-    pub(crate) fn write_ended(&mut self, settled: &Settled, is_last: bool, now: Instant) {
+    /// Counts a batch that is durable. `is_last`: no other batch is being written.
+    pub(crate) fn write_ended(&mut self, batch: &DurableBatch, is_last: bool, now: Instant) {
         let interval = &mut self.interval;
         if is_last && let Some(since) = self.storing_since.take() {
             interval.stored_for += now.duration_since(since);
         }
-        interval.stored += settled.stored;
-        interval.duplicates += settled.duplicates;
-        interval.rejected += settled.rejected;
-        interval.bytes += settled.bytes;
+        interval.stored += batch.stored;
+        interval.duplicates += batch.duplicates;
+        interval.rejected += batch.rejected;
+        interval.bytes += batch.bytes;
         interval.waited +=
-            settled.arrivals.iter().map(|arrival| now.duration_since(*arrival)).sum::<Duration>();
+            batch.arrivals.iter().map(|arrival| now.duration_since(*arrival)).sum::<Duration>();
     }
 
-    /// Ends the interval and begins the next one. If its report does not arrive it is to be [carried on](Self::carry_on).
+    /// Ends the interval and begins the next one. If its report does not arrive, the interval must be
+    /// [carried over](Self::carry_over).
     pub(crate) fn end(&mut self, now: Instant) -> Interval {
         let mut ended = std::mem::replace(&mut self.interval, Interval::new(now));
-        // A write that is still on its way belongs to this interval for its part.
+        // The time of a write that has not ended belongs to this interval up to now.
         if let Some(since) = &mut self.storing_since {
             ended.stored_for += now.duration_since(std::mem::replace(since, now));
         }
         ended
     }
 
-    /// Takes up an interval whose report has not arrived: the next report has its numbers too.
-    pub(crate) fn carry_on(&mut self, earlier: &Interval) {
+    /// Adds an interval whose report has not arrived, so that the next report has its numbers too.
+    pub(crate) fn carry_over(&mut self, earlier: &Interval) {
         let interval = &mut self.interval;
         interval.since = interval.since.min(earlier.since);
         interval.stored += earlier.stored;
@@ -94,15 +95,15 @@ impl Meter {
         interval.stored_for += earlier.stored_for;
     }
 
-    /// What no report has told yet.
-    pub(crate) fn untold(&self) -> &Interval {
+    /// Returns what no report contains yet.
+    pub(crate) fn unreported(&self) -> &Interval {
         &self.interval
     }
 }
 
-/// The report of an interval that ends now.
+/// Returns the report of an interval that ends now.
 pub(crate) fn report(interval: &Interval, settings: &Settings, backlog: u64, now: Instant) -> Report {
-    // After a long outage as much as a report can say.
+    // After a long outage the time is capped at the most that a report can say.
     let seconds = |duration: Duration| duration.as_secs_f64().min(Report::SECONDS_MAX);
     let length = seconds(now.duration_since(interval.since));
     let handled = interval.messages();
@@ -135,13 +136,13 @@ mod tests {
     use super::*;
     use crate::stream::test_settings;
 
-    fn settled(arrivals: Vec<Instant>, rejected: u64) -> Settled {
+    fn durable_batch(arrivals: Vec<Instant>, rejected: u64) -> DurableBatch {
         let stored = arrivals.len() as u64 - rejected;
-        Settled { arrivals, bytes: 100, stored, rejected, ..Settled::default() }
+        DurableBatch { arrivals, bytes: 100, stored, rejected, ..DurableBatch::default() }
     }
 
     #[test]
-    fn a_report_covers_its_own_interval_only() {
+    fn a_report_covers_only_its_own_interval() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut meter = Meter::new(start);
@@ -152,8 +153,8 @@ mod tests {
         };
         meter.write_began(at(1));
         meter.write_began(at(2));
-        meter.write_ended(&settled(vec![at(1), at(1)], 1), false, at(2));
-        meter.write_ended(&settled(vec![at(2)], 0), true, at(3));
+        meter.write_ended(&durable_batch(vec![at(1), at(1)], 1), false, at(2));
+        meter.write_ended(&durable_batch(vec![at(2)], 0), true, at(3));
         meter.write_began(at(9));
         let (interval, report) = ended(&mut meter, at(10));
         assert_eq!(report.total_number_of_messages_ingested, 2);
@@ -161,17 +162,17 @@ mod tests {
         assert_eq!((report.rejected, report.backlog), (1, 5));
         assert_eq!(report.average_processing_time, 1.0);
         assert_eq!((report.interval, report.utilization), (Some(10.0), Some(0.3)));
-        // The write that goes on fills the next interval from its start.
+        // The write that continues fills the next interval from its start.
         let (_, next) = ended(&mut meter, at(20));
         assert_eq!((next.total_number_of_messages_ingested, next.utilization), (0, Some(1.0)));
-        // One that did not arrive is part of the next.
-        meter.write_ended(&settled(vec![at(21)], 0), true, at(22));
-        meter.carry_on(&interval);
+        // An interval whose report did not arrive is part of the next one.
+        meter.write_ended(&durable_batch(vec![at(21)], 0), true, at(22));
+        meter.carry_over(&interval);
         let (_, both) = ended(&mut meter, at(22));
         assert_eq!((both.total_number_of_messages_ingested, both.rejected), (3, 1));
         assert_eq!((both.interval, both.average_processing_time), (Some(22.0), 1.0));
-        assert_eq!(meter.untold().messages(), 0);
-        meter.carry_on(&interval);
+        assert_eq!(meter.unreported().messages(), 0);
+        meter.carry_over(&interval);
         let (_, late) = ended(&mut meter, at(200_000));
         assert_eq!(late.interval, Some(86_400.0));
         Report::parse(&to_json(&late)).expect("it is a report however long the outage was");

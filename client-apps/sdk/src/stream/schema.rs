@@ -1,4 +1,4 @@
-//! The JSON Schema that the client's config gives its messages.
+//! Checks messages against the JSON Schema in the client's config.
 
 use serde_json::Value;
 
@@ -13,12 +13,12 @@ pub(super) struct MessageSchema {
 
 #[cfg(feature = "schema")]
 impl MessageSchema {
-    /// Faults of one message that are listed.
+    /// The most faults of one message that are listed.
     const FAULTS_MAX: usize = 5;
 
     /// # Errors
     ///
-    /// [`Failure::Config`] where it is none.
+    /// [`Failure::Config`] if it is not a JSON Schema.
     pub(super) fn compile(schema: &Value) -> Result<Self, Failure> {
         let validator = jsonschema::validator_for(schema)
             .map_err(|error| Failure::Config(format!("the message schema is no JSON Schema: {error}")))?;
@@ -27,7 +27,7 @@ impl MessageSchema {
 
     /// # Errors
     ///
-    /// Why a message of this content does not fit.
+    /// The reasons why this content does not fit the schema.
     pub(super) fn check(&self, content: &[u8]) -> Result<(), String> {
         let value = serde_json::from_slice(content).map_err(|error| format!("not JSON: {error}"))?;
         let faults: Vec<String> = self
@@ -43,12 +43,12 @@ impl MessageSchema {
     }
 }
 
-/// Without the feature no schema is ever taken.
+/// Without the feature, every schema is refused.
 #[cfg(not(feature = "schema"))]
 impl MessageSchema {
     /// # Errors
     ///
-    /// Always: messages must not be stored unchecked that the config wants checked.
+    /// Always: if the config requires a check, messages must not be stored unchecked.
     pub(super) fn compile(_: &Value) -> Result<Self, Failure> {
         let text =
             "this app was built without message schemas: expected the cargo feature `schema` of mysimbdp-sdk";

@@ -1,4 +1,4 @@
-//! What a stream app is told in its environment.
+//! Reads the settings of a stream app from its environment.
 
 use std::time::Duration;
 
@@ -8,62 +8,62 @@ use mysimbdp_model::client::ClientId;
 use crate::environment::Environment;
 use crate::failure::Failure;
 
-/// Reports more often than this would be more than what they report of.
+/// The shortest report interval. With a shorter one there would be more reports than messages to report.
 const REPORT_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// The settings of one instance of a stream app.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Whose messages they are.
+    /// The client whose messages these are.
     pub client: ClientId,
     /// Address of the broker: `mqtt://host:port`.
     pub broker: String,
-    /// A dead connection to the broker is noticed after at most twice this time.
+    /// Keep-alive of the MQTT connection: a dead connection is detected after at most twice this time.
     pub keep_alive: Duration,
-    /// The complete filter, `$share/<client>/…`.
+    /// The complete topic filter, `$share/<client>/…`.
     pub topic_filter: String,
-    /// Client id of the MQTT session, which belongs to the slot and outlives the process.
+    /// Client id of the MQTT session. It belongs to the slot and outlives the process.
     pub instance: String,
-    /// For the retained status and the will; without it none is said.
+    /// Topic of the retained status and the will; without it no status is published.
     pub instance_topic: Option<String>,
-    /// Where reports go; without it they are only logged.
+    /// Topic of the reports; without it no reports are published.
     pub report_topic: Option<String>,
-    /// Receipts go to `<this>/<source>`; without it there are none.
+    /// Receipts are published to `<this>/<source>`; without it there are none.
     pub receipt_topic: Option<String>,
-    /// A number that is missing for so long is asked for.
+    /// A number that is missing for this long is requested.
     pub gap_delay: Duration,
-    /// From one report to the next.
+    /// The interval between reports.
     pub report_every: Duration,
-    /// A batch is written when it holds this many messages …
+    /// A batch is written when it has this many messages …
     pub batch_messages_max: usize,
     /// … or when its first message is this old.
     pub batch_wait_max: Duration,
-    /// A drained instance ends when nothing has come for this long.
+    /// A draining instance ends when no message has arrived for this long.
     pub drain_quiet: Duration,
     /// Address of the store: `mongodb://…` or `sqlite:<directory>`.
     pub coredms: String,
     /// The client's database.
     pub database: String,
-    /// Where messages go that can be stored.
+    /// The collection for messages that can be stored.
     pub collection: String,
-    /// Where messages go that cannot be stored.
+    /// The collection for messages that cannot be stored.
     pub rejected_collection: String,
-    /// Where the `_id` of a message comes from: never `object`.
+    /// What the `_id` of a message is made of; never `object`.
     pub ids: Ids,
     /// With `ids: "key"`: the fields that identify a message.
     pub record_key: Vec<String>,
-    /// The message's own fields that hold source, epoch and sequence number; without it they are user properties.
+    /// The fields of the message that hold source, epoch and sequence number; without it they are user properties.
     pub number_fields: Option<[String; 3]>,
     /// The client's message structure, a JSON Schema.
     pub message_schema: Option<serde_json::Value>,
 }
 
 impl Settings {
-    /// Reads them from an environment, given as a function from name to value.
+    /// Reads the settings from an environment, given as a function from name to value.
     ///
     /// # Errors
     ///
-    /// [`Failure::Config`] with all that is missing or wrong.
+    /// [`Failure::Config`] with everything that is missing or wrong.
     pub fn from_environment(get: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let mut read = Environment::new(get);
         let (ids, record_key) = read.ids(env::IDS, env::RECORD_KEY);
@@ -99,7 +99,7 @@ impl Settings {
             report_topic: read.optional(env::REPORT_TOPIC),
             receipt_topic: read.optional(env::RECEIPT_TOPIC),
             gap_delay: Duration::from_millis(read.parsed(env::GAP_DELAY_MILLIS, 2000)),
-            // A timer without a period does not exist.
+            // A timer needs a period above zero.
             report_every: report_every.max(REPORT_EVERY_MIN),
             batch_messages_max: read.parsed(env::BATCH_MESSAGES, 1000).clamp(1, 10_000),
             batch_wait_max: Duration::from_millis(read.parsed(env::BATCH_MILLIS, 2)),
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_wrong_is_said_at_once() {
+    fn all_faults_are_reported_at_once() {
         let get = |name: &str| match name {
             env::CLIENT_ID => Some("client1".to_owned()),
             env::IDS => Some("object".to_owned()),

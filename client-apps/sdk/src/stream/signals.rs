@@ -1,19 +1,19 @@
-//! The signals that a stream app obeys.
+//! The signals that a stream app reacts to.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum ShutdownMode {
     /// SIGTERM, SIGINT: end, and keep the session.
     Stop,
     /// SIGUSR1: end the subscription, store what the session holds, end the session.
     Drain,
 }
 
-/// Hears them.
+/// Listens for the signals.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -22,11 +22,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on. Must be called within a tokio runtime.
+    /// Starts listening. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// The system refuses a handler.
+    /// The system refuses to install a signal handler.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -35,12 +35,12 @@ impl Signals {
         })
     }
 
-    /// The next wish. May be dropped while it waits.
-    pub async fn next(&mut self) -> Wish {
+    /// Waits for the next signal. The future may be dropped while it waits.
+    pub async fn next(&mut self) -> ShutdownMode {
         tokio::select! {
-            _ = self.terminate.recv() => Wish::Stop,
-            _ = self.interrupt.recv() => Wish::Stop,
-            _ = self.drain.recv() => Wish::Drain,
+            _ = self.terminate.recv() => ShutdownMode::Stop,
+            _ = self.interrupt.recv() => ShutdownMode::Stop,
+            _ = self.drain.recv() => ShutdownMode::Drain,
         }
     }
 }

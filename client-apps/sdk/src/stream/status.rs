@@ -1,10 +1,10 @@
-//! The retained status of an instance, and the will that takes its place when the connection is lost.
+//! The retained status of an instance, and the will that replaces it when the connection is lost.
 
 use mysimbdp_broker::{Publish, Will};
 use mysimbdp_platform::process::ProcessId;
 use serde::Serialize;
 
-/// Where an instance stands.
+/// The state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum State {
@@ -12,9 +12,9 @@ pub(crate) enum State {
     Draining,
     /// Ended; the session stays.
     Stopped,
-    /// Ended, and the session with it.
+    /// Ended, and the session too.
     Drained,
-    /// The will: the connection has gone without a word.
+    /// Published by the will: the connection was lost without a disconnect.
     Lost,
 }
 

@@ -1,10 +1,10 @@
-//! Notices a broker that sends fewer messages at a time than a batch holds.
+//! Detects a broker that sends fewer messages at a time than a batch holds.
 
-/// Batches in a row of exactly the same size. A source that happens to send as many at a time would have to do so
-/// this often in a row.
+/// Consecutive batches of exactly the same size that count as capped: a source that happens to send this many messages at a
+/// time would have to do so this often in a row.
 const SAME_SIZE_BATCHES: u32 = 100;
 
-/// Smaller ones are what a slow source looks like.
+/// The smallest size that counts as capped: smaller batches are typical of a slow source.
 const WINDOW_MIN: usize = 10;
 
 /// Watches the sizes of batches.
@@ -16,9 +16,9 @@ pub(crate) struct WindowWatch {
 }
 
 impl WindowWatch {
-    /// Looks at the size of a batch that was closed because no more came. Says once that the broker's window is the
-    /// limit: with acknowledgement after the store it caps each batch, and so the throughput.
-    pub(crate) fn note(&mut self, size: usize) -> Option<usize> {
+    /// Takes the size of a batch that was closed because no more messages arrived. Returns the size, once, if the broker's
+    /// window is the limit: with acknowledgement after the store it caps each batch, and so the throughput.
+    pub(crate) fn record(&mut self, size: usize) -> Option<usize> {
         if size != self.size {
             self.size = size;
             self.times = 0;
@@ -35,14 +35,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cap_is_said_once_and_a_slow_source_is_none() {
+    fn a_cap_is_reported_once_and_a_slow_source_is_not_a_cap() {
         let mut watch = WindowWatch::default();
-        assert!((0..99).all(|_| watch.note(20).is_none()));
-        assert_eq!(watch.note(20), Some(20));
-        assert!((0..500).all(|_| watch.note(20).is_none()));
+        assert!((0..99).all(|_| watch.record(20).is_none()));
+        assert_eq!(watch.record(20), Some(20));
+        assert!((0..500).all(|_| watch.record(20).is_none()));
         let mut slow = WindowWatch::default();
-        assert!((0..500).all(|_| slow.note(1).is_none()));
+        assert!((0..500).all(|_| slow.record(1).is_none()));
         let mut varied = WindowWatch::default();
-        assert!((0..500).all(|batch| varied.note(20 + batch % 2).is_none()));
+        assert!((0..500).all(|batch| varied.record(20 + batch % 2).is_none()));
     }
 }

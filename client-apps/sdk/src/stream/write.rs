@@ -1,4 +1,4 @@
-//! Writes a batch until it is durable, however long the store is away.
+//! Writes a batch until it is durable, however long the store is unavailable.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::error_chain;
 use mysimbdp_platform::backoff::Backoff;
 use mysimbdp_platform::failpoint;
-use mysimbdp_store::rejected::{INLINE_BYTES_MAX, Kept, object_for, put_object};
+use mysimbdp_store::rejected::{INLINE_BYTES_MAX, RejectedBytes, object_for, put_object};
 use mysimbdp_store::{Coredms, CoredmsError, Object, Written};
 
 use super::durable::{DurableBySource, note_gone, note_received};
@@ -18,8 +18,8 @@ use super::message::{Disposition, Item, KnownBy, reject_document};
 use crate::failure::{Failure, shortened};
 use crate::identity::ID;
 
-/// Known messages that are looked up with one command: a whole batch, unless its setting is larger than the default.
-const LOOK_UPS_MAX: usize = 1000;
+/// Known messages that are looked up with one command: a whole batch, unless the batch setting is above the default.
+const LOOKUPS_MAX: usize = 1000;
 
 /// The collections that a stream writes to.
 #[derive(Clone, Debug)]
@@ -28,15 +28,15 @@ pub(crate) struct Target {
     pub(crate) coredms: Arc<dyn Coredms>,
     pub(crate) collection: String,
     pub(crate) rejected: String,
-    /// Whether the store did not answer when it was asked last, by whichever batch.
-    pub(crate) is_away: Arc<AtomicBool>,
+    /// Whether the store was unavailable at the last operation of any batch.
+    pub(crate) is_unavailable: Arc<AtomicBool>,
 }
 
-/// A batch that is durable: its messages may be acknowledged.
+/// A durable batch: its messages may be acknowledged.
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
+pub(crate) struct DurableBatch {
     pub(crate) acks: Vec<AckToken>,
-    /// Of its records: messages about numbers that are gone are none.
+    /// Arrival times of its records. Messages about gone numbers are not records.
     pub(crate) arrivals: Vec<std::time::Instant>,
     pub(crate) bytes: u64,
     pub(crate) stored: u64,
@@ -47,14 +47,14 @@ pub(crate) struct Settled {
 }
 
 impl Target {
-    /// Stores the messages, and lists those that cannot be in the rejects.
+    /// Stores the messages, and writes a reject for each one that cannot be stored.
     ///
-    /// Returns only when all of it is durable. Dropping it in between is harmless: nothing has been acknowledged.
+    /// Returns only when everything is durable. Dropping the future before that is harmless: nothing has been acknowledged.
     ///
     /// # Errors
     ///
-    /// Where the store refuses altogether, as with wrong credentials.
-    pub(crate) async fn write(self, items: Vec<Item>) -> Result<Settled, Failure> {
+    /// The store refuses the operation as a whole, for example because of wrong credentials.
+    pub(crate) async fn write(self, items: Vec<Item>) -> Result<DurableBatch, Failure> {
         let mut documents = Vec::new();
         let mut stored = Vec::new();
         let mut rejects = Vec::new();
@@ -65,7 +65,7 @@ impl Target {
                     stored.push(position);
                 }
                 Disposition::Reject { reason } => rejects.push((position, reason.clone())),
-                // Recorded off this way: its source says so until a receipt passes the numbers.
+                // Recorded separately: the source repeats the message until a receipt passes these numbers.
                 Disposition::Gone(_) => {}
             }
         }
@@ -81,26 +81,28 @@ impl Target {
         failpoint::hit("stream-app.batch-settled");
         let bytes = items.iter().map(|item| item.message.payload.len() as u64).sum();
         let rejected = rejects.len() as u64;
-        let mut settled =
-            Settled { bytes, stored: written.stored, duplicates, rejected, ..Settled::default() };
-        items.into_iter().for_each(|item| settled.add(item));
-        Ok(settled)
+        let mut batch =
+            DurableBatch { bytes, stored: written.stored, duplicates, rejected, ..DurableBatch::default() };
+        items.into_iter().for_each(|item| batch.add(item));
+        Ok(batch)
     }
 
-    /// The same number with other content is not a duplicate: storing the one would lose the other.
+    /// Finds known messages whose content differs from what is stored. The same number with other content is not a duplicate:
+    /// treating it as one would lose a message.
     ///
-    /// After an outage a source may send thousands again, and a shared subscription scatters them over the instances. So
-    /// all that a batch has found known is looked up at once: a repeat costs a part of one command, whatever came before.
+    /// After an outage a source may send thousands of messages again, and a shared subscription scatters them over the
+    /// instances. So all known messages of a batch are looked up together: a repeat costs a part of one command, whatever
+    /// came before it.
     async fn conflicts(&self, items: &[Item], known: &[usize]) -> Result<Vec<(usize, String)>, Failure> {
         let mut conflicts = Vec::new();
-        for known in known.chunks(LOOK_UPS_MAX) {
+        for known in known.chunks(LOOKUPS_MAX) {
             let known_by = |&position: &usize| Some((position, items[position].known_by()?));
             let known: Vec<(usize, &KnownBy)> = known.iter().filter_map(known_by).collect();
             if known.is_empty() {
                 continue;
             }
             let ids = || known.iter().map(|(_, known_by)| known_by.id()).collect();
-            let find = || self.coredms.find_among(&self.collection, ids());
+            let find = || self.coredms.find_by_ids(&self.collection, ids());
             let stored = self.until_available("find", find).await?;
             let key_of = |document: &Document| key(document.get(ID)?.clone());
             let stored: HashMap<Vec<u8>, &Document> =
@@ -127,7 +129,7 @@ impl Target {
         if let Some((_, reason)) = written.rejected.first() {
             return Err(Failure::Fault(format!("collection {:?} refuses a reject: {reason}", self.rejected)));
         }
-        // One line per reason and batch: a flood of bad messages must not become a flood of lines.
+        // One log line per reason and batch: a flood of bad messages must not become a flood of lines.
         for (reason, (position, messages)) in reasons {
             let reason = shortened(reason.to_owned());
             tracing::warn!(topic = items[position].message.topic, reason, messages, "rejected");
@@ -135,12 +137,13 @@ impl Target {
         Ok(())
     }
 
-    /// All of a payload, in an object if no document could take it. Its id is made of the content: a repeat is the same.
-    async fn keep(&self, Item { message, .. }: &Item) -> Result<Kept, Failure> {
+    /// Keeps the whole payload, in an object if it does not fit in a document. The object's id is made of the content, so a
+    /// repeat writes the same object.
+    async fn keep(&self, Item { message, .. }: &Item) -> Result<RejectedBytes, Failure> {
         let payload = &message.payload;
         let bytes = payload.len() as u64;
         if bytes <= INLINE_BYTES_MAX {
-            return Ok(Kept::Here(payload.to_vec()));
+            return Ok(RejectedBytes::Inline(payload.to_vec()));
         }
         let id = object_for(payload);
         let object = Object { id, name: message.topic.clone(), bytes, metadata: Document::new() };
@@ -152,7 +155,7 @@ impl Target {
         };
         self.until_available("store a rejected message", put).await?;
         failpoint::hit("stream-app.payload-stored-beside");
-        Ok(Kept::Beside(id))
+        Ok(RejectedBytes::Object(id))
     }
 
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<Written, Failure> {
@@ -162,8 +165,8 @@ impl Target {
         self.until_available("insert", || self.coredms.insert_many(collection, documents.clone())).await
     }
 
-    /// Repeats `operation` until the store is there, with back-off and jitter. One WARN per outage, one INFO at its end,
-    /// however many batches wait.
+    /// Repeats `operation` until the store is available, with back-off and jitter. Logs one WARN per outage and one INFO at
+    /// its end, however many batches wait.
     async fn until_available<T, F: Future<Output = Result<T, CoredmsError>>>(
         &self,
         what: &'static str,
@@ -173,13 +176,13 @@ impl Target {
         loop {
             match operation().await {
                 Ok(value) => {
-                    if self.is_away.swap(false, Ordering::Relaxed) {
+                    if self.is_unavailable.swap(false, Ordering::Relaxed) {
                         tracing::info!(operation = what, "store is available again");
                     }
                     return Ok(value);
                 }
                 Err(error) if error.is_retryable() => {
-                    if !self.is_away.swap(true, Ordering::Relaxed) {
+                    if !self.is_unavailable.swap(true, Ordering::Relaxed) {
                         tracing::warn!(operation = what, error = %error_chain(&error), "store is away, messages wait unacknowledged");
                     }
                     tokio::time::sleep(backoff.wait()).await;
@@ -190,7 +193,7 @@ impl Target {
     }
 }
 
-impl Settled {
+impl DurableBatch {
     fn add(&mut self, item: Item) {
         self.acks.push(item.ack);
         if let Disposition::Gone(gone) = item.disposition {
@@ -204,12 +207,12 @@ impl Settled {
     }
 }
 
-/// Why an item is not a repeat of what is stored under its `_id`.
+/// Returns why an item is not a repeat of the document stored under its `_id`, or `None` if it is one.
 fn conflict(item: &Item, known_by: &KnownBy, stored: Option<&Document>) -> Result<Option<String>, Failure> {
     let differs = match stored {
         Some(stored) => differs(item, stored)?,
-        // A number that is gone in the meantime contradicts nothing. An `_id` that the store knows and that is not found has
-        // another type there, as 5.0 has for 5.
+        // If the document of a number was removed in the meantime, there is no conflict. If the store knows an `_id` that is
+        // not found, it has the id with another type, such as 5.0 for 5.
         None => matches!(known_by, KnownBy::OwnId(_)),
     };
     Ok(differs.then(|| match known_by {
@@ -220,12 +223,12 @@ fn conflict(item: &Item, known_by: &KnownBy, stored: Option<&Document>) -> Resul
     }))
 }
 
-/// Equal for ids that are the same, whatever width their integers have; `None` for what cannot be an id.
+/// Returns bytes that are equal for equal ids, whatever the width of their integers; `None` if the value cannot be an id.
 fn key(id: Bson) -> Option<Vec<u8>> {
     RawDocumentBuf::try_from(&doc! { ID: widened(id) }).ok().map(|document| document.as_bytes().to_vec())
 }
 
-/// The embedded store does not keep the width of integers.
+/// Widens all integers, because the embedded store does not keep their width.
 fn widened(value: Bson) -> Bson {
     match value {
         Bson::Int32(narrow) => Bson::Int64(narrow.into()),
@@ -239,13 +242,14 @@ fn widened(value: Bson) -> Bson {
 
 fn differs(item: &Item, known: &Document) -> Result<bool, Failure> {
     let Disposition::Store { document, .. } = &item.disposition else { return Ok(false) };
-    // Field by field: decoding through serde would take a field such as `$date` for a date.
+    // Not decoded through serde, which would take a field such as `$date` for a date.
     let ours = Document::try_from(document.as_ref())
         .map_err(|error| Failure::Fault(format!("a document of this app is none: {error}")))?;
     Ok(!is_same(known, &ours))
 }
 
-/// Whether two documents say the same: integers by their value, as the embedded store does not keep their width.
+/// Whether two documents have the same content. Integers are compared by value, because the embedded store does not keep
+/// their width.
 fn is_same(left: &Document, right: &Document) -> bool {
     left.len() == right.len()
         && left.iter().all(|(name, value)| right.get(name).is_some_and(|other| is_same_value(value, other)))

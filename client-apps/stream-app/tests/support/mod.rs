@@ -11,13 +11,13 @@ use std::sync::Arc;
 use bson::{Document, doc};
 use mysimbdp_broker::{BrokerLink, ConnectOptions, LinkEvent, Publish};
 use mysimbdp_store::Coredms;
-use mysimbdp_store::rejected::Kept;
+use mysimbdp_store::rejected::RejectedBytes;
 use mysimbdp_testbed::{self as testbed, Process, unique, until_async};
 use tempfile::TempDir;
 
 pub use mysimbdp_testbed::SOON as DEADLINE;
 
-/// A client with a stream of its own on a broker and a store.
+/// A client with its own stream on a broker and a store.
 pub struct Stream {
     pub client: String,
     pub broker: String,
@@ -30,7 +30,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// One that runs `program`, with the broker and store at these addresses.
+    /// Creates a stream that runs `program`, with the broker and the store at these addresses.
     pub async fn new(program: &[&Path], broker: &str, store: &str) -> Self {
         let directory = TempDir::with_prefix("mysimbdp-stream-").expect("temporary directory");
         let store = match store {
@@ -71,14 +71,14 @@ impl Stream {
         self.env.push((format!("MYSIMBDP_{name}"), value.to_owned()));
     }
 
-    /// Starts an instance and waits until it has its session: what is published from then on is queued for it.
+    /// Starts an instance and waits until it has its session: messages that are published from then on are queued for it.
     pub async fn start(&self) -> Process {
         let process = self.spawn();
         self.until_status(&process, "running").await;
         process
     }
 
-    /// Waits until the retained status of an instance says this.
+    /// Waits until the retained status of an instance has this state.
     pub async fn until_status(&self, process: &Process, state: &str) {
         let (_link, mut events) = connect(&self.broker, vec![format!("{}/instance", self.client)]).await;
         loop {
@@ -90,7 +90,7 @@ impl Stream {
         }
     }
 
-    /// Starts an instance. Its output is appended to one log.
+    /// Starts an instance. All instances append their output to the same log.
     pub fn spawn(&self) -> Process {
         let mut command = Command::new(&self.program[0]);
         command
@@ -132,15 +132,15 @@ impl Stream {
         self.send(payload.into(), properties.iter().map(owned).collect()).await;
     }
 
-    /// The payload of a rejected message.
+    /// Returns the payload of a rejected message.
     pub async fn kept(&self, reject: &Document) -> Vec<u8> {
-        match Kept::of(reject, "payload") {
-            Kept::Here(kept) => kept,
-            Kept::Beside(id) => {
+        match RejectedBytes::of(reject, "payload") {
+            RejectedBytes::Inline(kept) => kept,
+            RejectedBytes::Object(id) => {
                 let bucket = self.coredms.object("rejected", id).await;
                 bucket.expect("the bucket can be read").expect("an object")
             }
-            Kept::Nowhere => panic!("nothing is kept: {reject:?}"),
+            RejectedBytes::NotKept => panic!("nothing is kept: {reject:?}"),
         }
     }
 
@@ -148,7 +148,7 @@ impl Stream {
         self.send_to("x", payload, user_properties).await;
     }
 
-    /// The same to this level below the stream's topic.
+    /// Publishes a message to this level below the stream's topic.
     pub async fn send_to(&self, level: &str, payload: Vec<u8>, user_properties: Vec<(String, String)>) {
         let topic = format!("{}/{level}", self.topic);
         let publish = Publish { user_properties, ..Publish::new(topic, payload) };
@@ -171,7 +171,7 @@ impl Stream {
     }
 }
 
-/// A connection of the test's own, when it is up.
+/// Connects the test itself to the broker, and waits until it is connected.
 pub async fn connect(
     broker: &str,
     filters: Vec<String>,
@@ -182,7 +182,7 @@ pub async fn connect(
     (link, events)
 }
 
-/// The next message on `events`.
+/// Returns the next message on `events`.
 pub async fn next_message(events: &mut tokio::sync::mpsc::Receiver<LinkEvent>) -> (String, Vec<u8>, bool) {
     let wait = async {
         loop {

@@ -1,7 +1,7 @@
-//! Asks for batches that do not come, and closes hours that are complete.
+//! Requests batches that do not arrive, and closes complete hours.
 //!
-//! Level-triggered: each round looks at what is open in the store, and [`plan()`] decides. The bell is the platform's
-//! receipts, which say that something has been stored.
+//! Level-triggered: each cycle reads the open batches from the store, and [`plan()`] decides. The notifications are the
+//! platform's receipts, which say that something has been stored.
 
 mod plan;
 
@@ -18,19 +18,19 @@ use mysimbdp_sdk::Failure;
 use mysimbdp_sdk::stream::Settings;
 
 use crate::batch::{Batch, Hour, Request};
-use crate::instance::{self, Rounds};
+use crate::instance::{self, Cycle};
 use crate::stored::{ByHour, Closed, Store};
 use plan::{Action, Memory, Open, plan};
 
 #[derive(Clone, Debug, clap::Parser)]
 pub struct Arguments {
-    /// Where batches are asked for.
+    /// Topic for requests for batches.
     #[arg(long, default_value = "mysimbdp/weathervane/requests")]
     requests: String,
-    /// Where it is told that hours are closed.
+    /// Topic on which closed hours are announced.
     #[arg(long, default_value = "mysimbdp/weathervane/closed")]
     closed: String,
-    /// How long nothing of an hour may come before what is missing is asked for.
+    /// Time without a new batch of an hour until its missing batches are requested.
     #[arg(long, default_value = "5s", value_parser = instance::period)]
     delay: Period,
 }
@@ -45,7 +45,7 @@ struct Closer {
 
 /// # Errors
 ///
-/// The environment is wrong, or another process has taken the session over. That broker or store is away is no error.
+/// The environment is wrong, or another process has taken over the session. An unavailable broker or store is not an error.
 pub async fn run(settings: &Settings, arguments: Arguments) -> Result<(), Failure> {
     let store = Store::new(mysimbdp_store::open(&settings.coredms, &settings.database).await?);
     let closer = Closer { store: store.clone(), arguments, memory: Memory::default(), is_prepared: false };
@@ -54,8 +54,8 @@ pub async fn run(settings: &Settings, arguments: Arguments) -> Result<(), Failur
     ended
 }
 
-impl Rounds for Closer {
-    async fn round(&mut self, consumer: &Consumer) -> Result<(), Failure> {
+impl Cycle for Closer {
+    async fn run(&mut self, consumer: &Consumer) -> Result<(), Failure> {
         if !self.is_prepared {
             self.store.prepare().await?;
             self.is_prepared = true;
@@ -96,7 +96,7 @@ impl Closer {
         if self.store.close(&closed, documents).await? {
             tracing::info!(%hour, batches = open.batches, "closed");
         }
-        // Told at least once or, while the broker is away, not at all: the reporter looks on its own clock too.
+        // Announced at least once or, while the broker is unavailable, not at all: the reporter has its own timer too.
         if let Err(error) =
             consumer.publish(Publish::new(&self.arguments.closed, hour.as_str().to_owned())).await
         {
@@ -105,12 +105,12 @@ impl Closer {
         Ok(())
     }
 
-    /// Asked again later, with or without success.
+    /// Publishes a request. A failure does no harm: the request is repeated later in any case.
     async fn ask(&self, request: &Request, consumer: &Consumer) {
         let missing =
             request.missing.as_ref().map_or_else(|| "all".to_owned(), |missing| format!("{missing:?}"));
         tracing::info!(hour = %request.hour, missing, "asked for what is missing");
-        // Neither type can fail to be JSON.
+        // Serialization of this type cannot fail.
         let payload = serde_json::to_vec(request).unwrap_or_default();
         if let Err(error) = consumer.publish(Publish::new(&self.arguments.requests, payload)).await {
             tracing::debug!(hour = %request.hour, error = error_chain(&error), "not asked");
@@ -118,13 +118,13 @@ impl Closer {
     }
 }
 
-/// Batches of an hour that disagree about their number cannot come from one file: the largest number counts, and the
-/// hour waits.
+/// Returns the open hours. If batches of an hour disagree about the number of batches, they cannot come from one file: the
+/// largest number counts, and the hour waits.
 fn open_hours(batches: &ByHour) -> BTreeMap<Hour, Open> {
     let open = |batches: &BTreeMap<u32, (Batch, Document)>| {
         let previous = batches.values().find_map(|(batch, _)| batch.previous.clone());
         let count = batches.values().map(|(batch, _)| batch.batches).max().unwrap_or_default();
-        Open { previous, batches: count, there: batches.keys().copied().collect() }
+        Open { previous, batches: count, present: batches.keys().copied().collect() }
     };
     batches.iter().map(|(hour, batches)| (hour.clone(), open(batches))).collect()
 }

@@ -1,26 +1,26 @@
-//! Decides which hours are closed now, and which batches are asked for.
+//! Decides which hours are closed now, and which batches are requested.
 //!
-//! Pure: what lies in the store and the time in, actions out. An hour is closed when all its batches are there and the
-//! hour before it is closed; so of a closed hour everything before it is there too.
+//! Pure: takes the state of the store and the time, returns actions. An hour is closed when all its batches are present and
+//! the previous hour is closed; so everything before a closed hour is present too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::batch::{Hour, Request};
 
-/// Requests of one round. Hours that wait longer are asked for first, as they are earlier.
+/// The most requests of one cycle. Earlier hours, which have waited longer, are requested first.
 const REQUESTS_MAX: usize = 100;
 
-/// Requests double their distance up to this; what was away long is asked for soon after it has come back.
+/// The longest interval between requests, which doubles up to this: after a long outage a request follows soon.
 const ASK_EVERY_MAX: Duration = Duration::from_secs(10);
 
-/// What is there of an hour that is not closed.
+/// What is present of an hour that is not closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
     pub previous: Option<Hour>,
-    /// How many batches it has.
+    /// The number of batches of the hour.
     pub batches: u32,
-    pub there: BTreeSet<u32>,
+    pub present: BTreeSet<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Action {
     Ask(Request),
 }
 
-/// Since when hours wait for batches. Forgotten with the process, which costs one `delay`.
+/// Since when hours have waited for batches. It is lost with the process, which costs one `delay`.
 #[derive(Debug, Default)]
 pub struct Memory {
     waiting: BTreeMap<Hour, Waiting>,
@@ -37,15 +37,15 @@ pub struct Memory {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    /// Batches that were there; more of them and the wait begins anew.
-    there: usize,
+    /// The number of present batches; if it changes, the wait begins again.
+    present: usize,
     ask_at: Instant,
     next_wait: Duration,
 }
 
-/// The next actions, in the order of the hours. `closed` has all closed hours among those in `open` and before them.
+/// Returns the next actions, in order of the hours. `closed` has all closed hours among those in `open` and their previous hours.
 ///
-/// What misses batches is asked for when nothing of it has come for `delay`.
+/// Missing batches of an hour are requested when none has arrived for `delay`.
 pub fn plan(
     open: &BTreeMap<Hour, Open>,
     closed: &BTreeSet<Hour>,
@@ -58,15 +58,15 @@ pub fn plan(
     let mut missing: BTreeMap<&Hour, (usize, Option<Vec<u32>>)> = BTreeMap::new();
     for (hour, found) in open {
         let is_closed = |hour: &Hour| closed.contains(hour);
-        let absent: Vec<u32> = (0..found.batches).filter(|batch| !found.there.contains(batch)).collect();
-        let is_whole = absent.is_empty();
-        let follows = found.previous.as_ref().is_none_or(|hour| is_closed(hour) || closing.contains(hour));
-        // One that is closed already was left in the middle of being closed.
-        if is_closed(hour) || (is_whole && follows) {
+        let absent: Vec<u32> = (0..found.batches).filter(|batch| !found.present.contains(batch)).collect();
+        let is_complete = absent.is_empty();
+        let is_next = found.previous.as_ref().is_none_or(|hour| is_closed(hour) || closing.contains(hour));
+        // If the hour is closed already, closing it was interrupted.
+        if is_closed(hour) || (is_complete && is_next) {
             closing.insert(hour);
             actions.push(Action::Close(hour.clone()));
-        } else if !is_whole {
-            missing.insert(hour, (found.there.len(), Some(absent)));
+        } else if !is_complete {
+            missing.insert(hour, (found.present.len(), Some(absent)));
         }
         if let Some(previous) =
             found.previous.as_ref().filter(|hour| !is_closed(hour) && !open.contains_key(*hour))
@@ -75,10 +75,10 @@ pub fn plan(
         }
     }
     memory.waiting.retain(|hour, _| missing.contains_key(hour));
-    for (hour, (there, missing)) in missing {
-        let new = Waiting { there, ask_at: now + delay, next_wait: delay };
+    for (hour, (present, missing)) in missing {
+        let new = Waiting { present, ask_at: now + delay, next_wait: delay };
         let waiting = memory.waiting.entry(hour.clone()).or_insert(new);
-        if waiting.there != there {
+        if waiting.present != present {
             *waiting = new;
         }
         let requests = actions.iter().filter(|action| matches!(action, Action::Ask(_))).count();
@@ -100,10 +100,10 @@ mod tests {
 
     const DELAY: Duration = Duration::from_secs(1);
 
-    /// Hour `number` of three batches, after the one before it.
-    fn open(number: u32, there: &[u32]) -> (Hour, Open) {
+    /// Returns hour `number`, of three batches, with its previous hour.
+    fn open(number: u32, present: &[u32]) -> (Hour, Open) {
         let previous = number.checked_sub(1).map(hour);
-        (hour(number), Open { previous, batches: 3, there: there.iter().copied().collect() })
+        (hour(number), Open { previous, batches: 3, present: present.iter().copied().collect() })
     }
 
     fn ask(number: u32, missing: &[u32]) -> Action {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_hours_are_closed_in_their_order_and_no_hour_before_the_one_before_it() {
+    fn complete_hours_are_closed_in_order_and_never_before_the_previous_hour() {
         let all = [0, 1, 2];
         let hours = BTreeMap::from([open(0, &all), open(1, &all), open(2, &[0, 2]), open(3, &all)]);
         let actions = plan(&hours, &BTreeSet::new(), &mut Memory::default(), DELAY, Instant::now());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_asked_for_after_a_while_and_then_less_and_less_often() {
+    fn missing_batches_are_requested_after_the_delay_and_then_less_and_less_often() {
         let (mut memory, begin) = (Memory::default(), Instant::now());
         let hours = BTreeMap::from([open(0, &[1])]);
         let mut asked_at = Vec::new();
@@ -139,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_that_still_arrives_is_waited_for() {
+    fn an_hour_that_is_still_arriving_is_requested_only_after_the_delay() {
         let (mut memory, begin) = (Memory::default(), Instant::now());
-        let mut at = |there: &[u32], millis| {
-            let hours = BTreeMap::from([open(0, there)]);
+        let mut at = |present: &[u32], millis| {
+            let hours = BTreeMap::from([open(0, present)]);
             plan(&hours, &BTreeSet::new(), &mut memory, DELAY, begin + Duration::from_millis(millis))
         };
         assert_eq!(at(&[0], 0), []);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_of_which_nothing_came_is_asked_for_whole() {
+    fn an_hour_of_which_nothing_arrived_is_requested_whole() {
         let (mut memory, begin) = (Memory::default(), Instant::now());
         let hours = BTreeMap::from([open(5, &[0, 1, 2])]);
         assert_eq!(plan(&hours, &BTreeSet::new(), &mut memory, DELAY, begin), []);
@@ -162,23 +162,23 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_left_in_the_middle_of_being_closed_is_closed_again() {
+    fn an_hour_whose_closing_was_interrupted_is_closed_again() {
         let hours = BTreeMap::from([open(0, &[2])]);
         let actions = plan(&hours, &BTreeSet::from([hour(0)]), &mut Memory::default(), DELAY, Instant::now());
         assert_eq!(actions, [Action::Close(hour(0))]);
     }
 
     proptest! {
-        /// Whatever arrives and in whatever order, what is asked for comes, and in the end every hour is closed, once.
+        /// Whatever batches arrive first: if requested batches arrive, every hour is closed in the end, once.
         #[test]
-        fn everything_is_closed_in_the_end(lost in proptest::collection::vec(any::<bool>(), 30)) {
+        fn every_hour_is_closed_in_the_end(lost in proptest::collection::vec(any::<bool>(), 30)) {
             let mut stored: BTreeMap<Hour, Open> = BTreeMap::new();
             for (position, _) in lost.iter().enumerate().filter(|(_, lost)| !**lost) {
                 let (number, batch) = (position as u32 / 3, position as u32 % 3);
-                stored.entry(hour(number)).or_insert_with(|| open(number, &[]).1).there.insert(batch);
+                stored.entry(hour(number)).or_insert_with(|| open(number, &[]).1).present.insert(batch);
             }
-            // The last hour has come: what is after the last that came nobody can miss.
-            stored.entry(hour(9)).or_insert_with(|| open(9, &[]).1).there.insert(0);
+            // A batch of the last hour has arrived: hours after the last one that arrived cannot be noticed.
+            stored.entry(hour(9)).or_insert_with(|| open(9, &[]).1).present.insert(0);
             let (mut memory, mut now) = (Memory::default(), Instant::now());
             let mut closed = BTreeSet::new();
             for _ in 0..100 {
@@ -186,14 +186,14 @@ mod tests {
                     match action {
                         Action::Close(hour) => {
                             let found = stored.remove(&hour).expect("only what is open is closed");
-                            prop_assert_eq!(found.there.len(), 3);
+                            prop_assert_eq!(found.present.len(), 3);
                             prop_assert!(closed.insert(hour), "closed once");
                         }
                         Action::Ask(Request { hour: asked, missing }) => {
                             let number = (0..10).find(|number| hour(*number) == asked).expect("a known hour");
                             let found = stored.entry(asked).or_insert_with(|| open(number, &[]).1);
                             for batch in missing.unwrap_or_else(|| vec![0, 1, 2]) {
-                                prop_assert!(found.there.insert(batch), "only what is missing is asked for");
+                                prop_assert!(found.present.insert(batch), "only what is missing is asked for");
                             }
                         }
                     }

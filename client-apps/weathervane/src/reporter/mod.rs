@@ -1,7 +1,7 @@
 //! Computes the report of each closed hour, once the hour is closed, and stores it in one document.
 //!
-//! Level-triggered: the message that an hour is closed makes it look sooner. Whatever goes wrong on the way leaves the
-//! hour without a report, and the next round computes it again: there is no half of one.
+//! Level-triggered: the message that an hour is closed only starts a cycle sooner. If anything goes wrong, the hour stays
+//! without a report and the next cycle computes it again: a report is never incomplete.
 
 mod report;
 
@@ -10,7 +10,7 @@ use mysimbdp_sdk::Failure;
 use mysimbdp_sdk::stream::Settings;
 
 use crate::batch::Reading;
-use crate::instance::{self, Rounds};
+use crate::instance::{self, Cycle};
 use crate::stored::{ByHour, Closed, Store};
 use report::Report;
 
@@ -20,7 +20,7 @@ struct Reporter {
     is_prepared: bool,
 }
 
-/// What a day has, as far as it is closed.
+/// The closed hours of a day.
 struct Day {
     name: String,
     closed: Vec<Closed>,
@@ -29,7 +29,7 @@ struct Day {
 
 /// # Errors
 ///
-/// The environment is wrong, or another process has taken the session over. That broker or store is away is no error.
+/// The environment is wrong, or another process has taken over the session. An unavailable broker or store is not an error.
 pub async fn run(settings: &Settings) -> Result<(), Failure> {
     let store = Store::new(mysimbdp_store::open(&settings.coredms, &settings.database).await?);
     let ended = instance::serve(settings, Reporter { store: store.clone(), is_prepared: false }).await;
@@ -37,8 +37,8 @@ pub async fn run(settings: &Settings) -> Result<(), Failure> {
     ended
 }
 
-impl Rounds for Reporter {
-    async fn round(&mut self, _consumer: &Consumer) -> Result<(), Failure> {
+impl Cycle for Reporter {
+    async fn run(&mut self, _consumer: &Consumer) -> Result<(), Failure> {
         if !self.is_prepared {
             self.store.prepare().await?;
             self.is_prepared = true;
@@ -62,7 +62,7 @@ impl Rounds for Reporter {
 }
 
 impl Day {
-    /// The readings of the day's hours until this one, which are all there: an hour is closed after those before it.
+    /// Returns the readings of the day's hours up to this one. All are present: an hour is closed after those before it.
     fn until(&self, last: &Closed) -> Result<Vec<Vec<&Reading>>, Failure> {
         let hours = self.closed.iter().filter(|closed| closed.hour <= last.hour);
         hours.map(|closed| self.readings(closed)).collect()
@@ -70,7 +70,7 @@ impl Day {
 
     /// # Errors
     ///
-    /// One of its batches is not there: somebody has removed it.
+    /// A batch of the hour is missing: somebody has removed it.
     fn readings(&self, closed: &Closed) -> Result<Vec<&Reading>, Failure> {
         let mut readings = Vec::new();
         for number in 0..closed.batches {

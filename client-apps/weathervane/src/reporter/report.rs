@@ -1,4 +1,4 @@
-//! The report of an hour. Pure: the same readings always give the same report.
+//! Computes the report of an hour. Pure: the same readings always give the same report.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use serde::Serialize;
 
 use crate::batch::{Hour, Reading};
 
-/// What the stations measured in an hour, and in its day until then.
+/// What the stations measured in an hour, and in its day up to then.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     #[serde(rename = "_id")]
     pub hour: Hour,
     pub day: String,
-    /// Hours of the day until this one, with it.
+    /// The hours of the day up to and including this one.
     pub hours_of_day: u32,
     pub stations: BTreeMap<String, Station>,
 }
@@ -23,7 +23,7 @@ pub struct Station {
     pub day: Measured,
 }
 
-/// A period's measurements of one station.
+/// The measurements of one station in a period.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Measured {
     /// Degrees Fahrenheit.
@@ -36,7 +36,7 @@ pub struct Measured {
     pub pressure: Summary,
 }
 
-/// Of the values that there are; null where there are none.
+/// Summary of the values that are present; null if there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     pub count: u32,
@@ -46,7 +46,7 @@ pub struct Summary {
 }
 
 impl Report {
-    /// Of the day's hours until `hour`, which is the last of them.
+    /// Computes the report from the day's hours up to `hour`, which is the last one.
     pub fn of(hour: &Hour, hours: &[Vec<&Reading>]) -> Self {
         let day = || hours.iter().flatten().copied();
         let this_hour = || hours.last().into_iter().flatten().copied();
@@ -101,7 +101,7 @@ mod tests {
     use crate::batch::tests::{hour, reading};
 
     #[test]
-    fn an_hour_is_summarised_by_station_and_with_its_day() {
+    fn an_hour_and_its_day_are_summarised_by_station() {
         let [first, second, third, nothing] = [
             reading("EWR", Some(30.0)),
             reading("EWR", Some(36.0)),
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(newark.day.temperature, summary(2, 30.0, 36.0, 33.0));
         assert_eq!(newark.day.wind.count, 3, "a missing temperature takes nothing else away");
         assert_eq!(newark.day.pressure, Summary::default());
-        // One that was silent in this hour is in the report of the day.
+        // A station without readings in this hour is still in the report, for the day.
         let kennedy = &report.stations["JFK"];
         assert_eq!((kennedy.hour.temperature.count, kennedy.day.temperature.count), (0, 1));
     }

@@ -1,4 +1,4 @@
-//! How far the file is sent.
+//! The progress of sending the file.
 
 use mysimbdp_edge::Position;
 
@@ -8,14 +8,14 @@ use crate::file::Hours;
 /// The next batch to send, by the positions of hours in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// The hour behind the last one.
+    /// The hour after the last one to send.
     end: usize,
     hour: usize,
     batch: usize,
 }
 
 impl Cursor {
-    /// After `accepted`, the place of the last batch that the outbox has taken; at the beginning where it has taken none.
+    /// Starts after `accepted`, the position of the last batch that the outbox has accepted, or at the beginning if there is none.
     ///
     /// # Errors
     ///
@@ -38,26 +38,26 @@ impl Cursor {
                 Some((hours.position(&hour.parse().ok()?)?, batch.parse::<usize>().ok()?))
             })
             .ok_or_else(|| format!("the outbox is of another file: its last batch is of {place:?}"))?;
-        // An earlier process may have been told to begin earlier.
+        // An earlier process may have begun earlier.
         let (hour, batch) = if hour < first { (first, 0) } else { (hour, batch + 1) };
         let mut cursor = Self { end, hour, batch };
         cursor.wrap(hours);
         Ok(cursor)
     }
 
-    /// `None` behind the end.
+    /// Returns the next batch; `None` after the end.
     pub fn batch(&self, hours: &Hours) -> Option<Batch> {
         let is_within = self.hour < self.end;
         is_within.then(|| hours.batches(self.hour).into_iter().nth(self.batch)).flatten()
     }
 
-    /// The place of a batch in the file, for the outbox.
+    /// Returns the position of a batch in the file, for the outbox.
     pub fn position(&self, batch: &Batch) -> Position {
-        // An hour and a number: far less than a position may have.
+        // An hour and a number: far below the size limit of a position.
         Position::new(format!("{} {}", batch.hour, batch.batch)).unwrap_or_default()
     }
 
-    /// The batch is sent.
+    /// Advances past a batch that is sent.
     pub fn advance(&mut self, sent: &Batch) {
         self.batch += 1;
         if self.batch >= sent.batches as usize {
@@ -86,8 +86,8 @@ mod tests {
         Hours::read(file.path(), 1).expect("a weather file")
     }
 
-    /// All that is left to send, and the position after each batch.
-    fn rest(mut cursor: Cursor, hours: &Hours) -> Vec<(String, Position)> {
+    /// Returns everything that is left to send, and the position after each batch.
+    fn remaining(mut cursor: Cursor, hours: &Hours) -> Vec<(String, Position)> {
         let mut sent = Vec::new();
         while let Some(batch) = cursor.batch(hours) {
             sent.push((format!("{} {}", &batch.hour.as_str()[11..13], batch.batch), cursor.position(&batch)));
@@ -97,22 +97,22 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_goes_on_after_any_batch() {
+    fn a_restart_continues_after_any_batch() {
         let hours = hours();
         let cursor = |accepted: &Position| Cursor::new(&hours, None, None, accepted).expect("of this file");
-        let all = rest(cursor(&Position::default()), &hours);
+        let all = remaining(cursor(&Position::default()), &hours);
         assert_eq!(all.len(), 8);
         for (number, (_, position)) in all.iter().enumerate() {
-            assert_eq!(rest(cursor(position), &hours), all[number + 1..]);
+            assert_eq!(remaining(cursor(position), &hours), all[number + 1..]);
         }
     }
 
     #[test]
-    fn it_begins_and_ends_where_it_is_told_to() {
+    fn it_begins_and_ends_as_configured() {
         let hours = hours();
         let from = "2013-01-01T01:00:00Z".parse().expect("an hour");
         let cursor = Cursor::new(&hours, Some(&from), Some(2), &Position::default()).expect("of this file");
-        let names: Vec<String> = rest(cursor, &hours).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = remaining(cursor, &hours).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["01 0", "01 1", "02 0", "02 1"]);
     }
 

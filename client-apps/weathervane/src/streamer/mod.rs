@@ -1,8 +1,7 @@
-//! Publishes the weather file hour by hour, on a clock that may be faster than the world's, and sends again what is asked
-//! for.
+//! Publishes the weather file hour by hour, on a clock that may be faster than real time, and sends requested batches again.
 //!
-//! The outbox is where it stands: each batch is kept there together with its place in the file, so a restart goes on
-//! after the last batch that was accepted. Batches that are asked for are made anew from the file.
+//! The outbox holds the progress: it keeps each batch together with its position in the file, so a restart continues after
+//! the last batch that was accepted. Requested batches are made again from the file.
 
 mod cursor;
 mod requests;
@@ -38,29 +37,29 @@ pub struct Arguments {
     /// Name of this source; a second streamer needs another one.
     #[arg(long, default_value = "streamer")]
     source: SourceName,
-    /// Where batches wait until the platform has stored them; default below the data root.
+    /// Where batches wait until the platform has stored them; the default is below the data root.
     #[arg(long)]
     outbox: Option<PathBuf>,
     /// How long an hour of the file lasts.
     #[arg(long, default_value = "1h", value_parser = instance::period)]
     hour: Period,
-    /// The first hour to send; default: the file's first. Earlier ones are sent when they are missed.
+    /// The first hour to send; default: the file's first. Earlier hours are sent if they are requested.
     #[arg(long)]
     from: Option<Hour>,
-    /// How many hours to send; default: all. Then it goes on answering requests.
+    /// How many hours to send; default: all. After that it continues to answer requests.
     #[arg(long)]
     hours: Option<usize>,
     #[arg(long, default_value_t = 1)]
     readings_per_batch: usize,
-    /// After so long without anything new from the platform, it is asked how far it is.
+    /// If the platform reports nothing new for this long, it is asked for its progress.
     #[arg(long, default_value = "10s", value_parser = instance::period)]
     resend_after: Period,
-    /// Where batches are asked for.
+    /// Topic on which batches are requested.
     #[arg(long, default_value = "mysimbdp/weathervane/requests")]
     requests: String,
 }
 
-/// The file, how far it is sent, and the way out.
+/// The file, the progress of sending it, and the edge that sends it.
 struct Streamer {
     hours: Hours,
     cursor: Cursor,
@@ -71,7 +70,7 @@ struct Streamer {
 
 /// # Errors
 ///
-/// File, configuration or outbox cannot be used. That the broker is away is no error.
+/// File, configuration or outbox cannot be used. An unavailable broker is not an error.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -101,7 +100,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn open(arguments: &Arguments, config: &Arc<Config>) -> Result<Edge, Failure> {
     let Arguments { client, source, outbox, .. } = arguments.clone();
     let outbox = outbox.unwrap_or_else(|| config.layout.edge_outbox(&client, &source));
-    let broker = Broker::Of(Arc::clone(config));
+    let broker = Broker::FromConfig(Arc::clone(config));
     let mut settings = mysimbdp_edge::Settings::new(client, source, outbox, broker);
     settings.topics = config.topics.clone();
     settings.keep_alive = config.broker_keep_alive;
@@ -110,7 +109,7 @@ async fn open(arguments: &Arguments, config: &Arc<Config>) -> Result<Edge, Failu
 }
 
 impl Streamer {
-    /// Sends what is due and what is asked for, for ever.
+    /// Sends due and requested batches, forever.
     async fn stream(&mut self, requests: &mut Requests) -> Result<(), EdgeError> {
         let mut due = Instant::now();
         loop {
@@ -131,15 +130,15 @@ impl Streamer {
         }
     }
 
-    /// Returns when the batch is in the outbox, which waits where that is full.
+    /// Returns when the batch is in the outbox; waits while the outbox is full.
     async fn send(&self, batch: &Batch, position: Position) -> Result<u64, EdgeError> {
-        // The type has nothing that could not be JSON: numbers of a file are finite or not read.
+        // Serialization cannot fail: the numbers of a file are finite, because others are not read.
         let payload = serde_json::to_vec(batch).unwrap_or_default().into();
         let numbers = self.edge.send_batch(vec![Message { payload, position }]).await?;
         Ok(*numbers.end())
     }
 
-    /// Sends again what is asked for, unless it is on its way already: who asks repeats itself until it has come.
+    /// Sends requested batches again, except those that are being sent already: a request is repeated until they arrive.
     async fn answer(&mut self, request: &Request) -> Result<(), EdgeError> {
         let Some(position) = self.hours.position(&request.hour) else {
             tracing::warn!(hour = %request.hour, "asked for an hour that the file does not have");
@@ -147,9 +146,9 @@ impl Streamer {
         };
         let received_through = self.edge.received_through();
         for batch in self.hours.batches(position) {
-            let is_asked_for = request.missing.as_ref().is_none_or(|missing| missing.contains(&batch.batch));
+            let is_requested = request.missing.as_ref().is_none_or(|missing| missing.contains(&batch.batch));
             let key = (batch.hour.clone(), batch.batch);
-            if is_asked_for && self.repeats.may_send(&key, received_through) {
+            if is_requested && self.repeats.may_send(&key, received_through) {
                 let number = self.send(&batch, self.edge.position()).await?;
                 self.repeats.sent(key, number);
                 tracing::info!(hour = %batch.hour, batch = batch.batch, number, "sent again as asked for");

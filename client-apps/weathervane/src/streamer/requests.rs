@@ -1,4 +1,4 @@
-//! Hears which batches are asked for.
+//! Receives requests for batches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use mysimbdp_config::{Config, address};
 
 use crate::batch::{BATCHES_MAX, Hour, Request};
 
-/// The connection on which requests come. Without one nothing is asked for, and it is asked again later.
+/// The connection on which requests arrive. Requests that are missed without a connection are repeated later.
 #[derive(Debug)]
 pub struct Requests {
     session: Session,
@@ -19,7 +19,7 @@ impl Requests {
         Self { session: address::session(config, "weathervane", vec![topic]) }
     }
 
-    /// The next request. May be dropped and called again.
+    /// Waits for the next request. The future may be dropped and the function called again.
     pub async fn next(&mut self) -> Request {
         loop {
             let LinkEvent::Message(message) = self.session.next().await else { continue };
@@ -41,14 +41,14 @@ fn parse(payload: &[u8]) -> Result<Request, String> {
     }
 }
 
-/// What was sent again and is not received yet.
+/// Batches that were sent again and are not received yet.
 #[derive(Debug, Default)]
 pub struct Repeats {
     numbers: BTreeMap<(Hour, u32), u64>,
 }
 
 impl Repeats {
-    /// Whether a batch is not on its way, where all numbers through `received_through` have arrived.
+    /// Whether a batch is not being sent at the moment. All numbers through `received_through` have arrived.
     pub fn may_send(&mut self, batch: &(Hour, u32), received_through: u64) -> bool {
         self.numbers.retain(|_, number| *number > received_through);
         !self.numbers.contains_key(batch)
@@ -65,7 +65,7 @@ mod tests {
     use crate::batch::tests::hour;
 
     #[test]
-    fn a_batch_is_not_sent_again_while_it_is_on_its_way() {
+    fn a_batch_is_not_sent_again_while_it_is_being_sent() {
         let mut repeats = Repeats::default();
         let batch = (hour(1), 2);
         assert!(repeats.may_send(&batch, 7));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_requests_are_refused() {
+    fn invalid_requests_are_refused() {
         assert!(parse(br#"{"hour":"2013-01-01T01:00:00Z","missing":[1]}"#).is_ok());
         assert!(parse(br#"{"hour":"2013-01-01T01:00:00Z","missing":null}"#).is_ok());
         let many = format!(r#"{{"hour":"2013-01-01T01:00:00Z","missing":{:?}}}"#, vec![0; 1001]);

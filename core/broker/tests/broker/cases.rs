@@ -44,7 +44,7 @@ pub(crate) async fn a_message_that_the_broker_would_refuse_is_not_sent(server: &
     sender.publish_to("a/b", "x").await.expect("still connected");
 }
 
-pub(crate) async fn a_request_finds_its_way_back(server: &mut impl Server) {
+pub(crate) async fn a_request_gets_its_response(server: &mut impl Server) {
     let (service, mut requests) = link(server, "service", &["control"]).await;
     let (caller, mut answers) = link(server, "caller", &[]).await;
     caller.subscribe("answers/caller").await.expect("acknowledged");
@@ -97,7 +97,7 @@ pub(crate) async fn without_a_connection_publishing_fails_at_once(server: &mut i
     while events.recv().await.is_some() {}
 }
 
-pub(crate) async fn a_link_comes_back_and_subscribes_again(server: &mut impl Server) {
+pub(crate) async fn a_link_reconnects_and_subscribes_again(server: &mut impl Server) {
     let (link, mut events) = link(server, "link", &["a/b"]).await;
     link.subscribe("c/d").await.expect("acknowledged");
     for round in 0..2 {
@@ -116,13 +116,13 @@ pub(crate) async fn a_link_comes_back_and_subscribes_again(server: &mut impl Ser
     }
 }
 
-pub(crate) async fn a_slow_receiver_costs_messages_and_not_the_connection(server: &mut impl Server) {
+pub(crate) async fn a_slow_receiver_loses_messages_but_not_the_connection(server: &mut impl Server) {
     let (slow, mut events) = link(server, "slow", &["flood", "end"]).await;
     let (sender, _) = link(server, "sender", &[]).await;
     for number in 0..1_500 {
         sender.publish_to("flood", format!("{number}")).await.expect("acknowledged");
     }
-    // It acknowledges its own message only after all those that the broker sent it before.
+    // The acknowledgement of this message arrives only after everything that the broker sent before.
     slow.publish_to("end", "1").await.expect("still connected");
     let mut received = 0;
     while let Ok(event) = events.try_recv() {
@@ -133,7 +133,9 @@ pub(crate) async fn a_slow_receiver_costs_messages_and_not_the_connection(server
     while next_message(&mut events).await.payload != "2" {}
 }
 
-pub(crate) async fn a_will_is_published_for_the_lost_and_not_for_the_closed(server: &mut impl Server) {
+pub(crate) async fn a_will_is_published_for_a_lost_connection_and_not_for_a_closed_one(
+    server: &mut impl Server,
+) {
     let (_watcher, mut events) = link(server, "watcher", &["status/+"]).await;
     let proxy = Proxy::before_broker(&server.url());
     let with_will = |client_id: &str| ConnectOptions {
@@ -168,7 +170,7 @@ pub(crate) async fn a_dead_connection_is_noticed(server: &mut impl Server) {
     assert_eq!(&next_message(&mut events).await.payload[..], b"x");
 }
 
-pub(crate) async fn what_is_not_acknowledged_comes_again_and_old_acknowledgements_hit_nothing(
+pub(crate) async fn unacknowledged_messages_are_delivered_again_and_stale_acknowledgements_have_no_effect(
     server: &mut impl Server,
 ) {
     let proxy = Proxy::before_broker(&server.url());
@@ -179,7 +181,7 @@ pub(crate) async fn what_is_not_acknowledged_comes_again_and_old_acknowledgement
     let stored = first.split_off(5);
     let acknowledged = consumer.acknowledge(first.into_iter().map(|delivery| delivery.ack));
     assert_eq!(acknowledged, 5);
-    // Once the broker has answered this, it has seen the acknowledgements before it.
+    // Once the broker has answered this, it has processed the acknowledgements before it.
     consumer.publish(Publish::new("other", "x")).await.expect("acknowledged");
     proxy.cut();
     let again = receive(&mut deliveries, 5).await;
@@ -194,7 +196,7 @@ pub(crate) async fn what_is_not_acknowledged_comes_again_and_old_acknowledgement
     assert_eq!(consumer.acknowledge(again.into_iter().map(|delivery| delivery.ack)), 5);
     assert_eq!(consumer.stats().unacknowledged, 0);
     consumer.disconnect(false).await.expect("disconnected");
-    only_a_new_message_comes(&server.url(), &sender).await;
+    only_a_new_message_arrives(&server.url(), &sender).await;
 }
 
 pub(crate) async fn acknowledgements_are_sent_before_disconnecting(server: &mut impl Server) {
@@ -206,10 +208,10 @@ pub(crate) async fn acknowledgements_are_sent_before_disconnecting(server: &mut 
     consumer.disconnect(false).await.expect("disconnected");
     assert!(matches!(consumer.ended(), Some(BrokerError::Closed { .. })), "{:?}", consumer.ended());
     assert!(deliveries.recv().await.is_none());
-    only_a_new_message_comes(&server.url(), &sender).await;
+    only_a_new_message_arrives(&server.url(), &sender).await;
 }
 
-pub(crate) async fn a_session_queues_while_its_owner_is_away(server: &mut impl Server) {
+pub(crate) async fn a_session_queues_messages_while_its_owner_is_offline(server: &mut impl Server) {
     let (consumer, _deliveries) = consume(&server.url(), "slot-1", &["$share/client1/data"], 100).await;
     consumer.disconnect(false).await.expect("disconnected");
     let (sender, _) = link(server, "sender", &[]).await;
@@ -219,7 +221,9 @@ pub(crate) async fn a_session_queues_while_its_owner_is_away(server: &mut impl S
     consumer.disconnect(false).await.expect("disconnected");
 }
 
-pub(crate) async fn a_session_can_be_made_and_ended_without_taking_its_messages(server: &mut impl Server) {
+pub(crate) async fn a_session_can_be_created_and_ended_without_receiving_its_messages(
+    server: &mut impl Server,
+) {
     let options = with_session(&server.url(), "slot-0", 100);
     let filters = vec!["$share/client1/data".to_owned()];
     let (sender, _) = link(server, "sender", &[]).await;
@@ -237,7 +241,7 @@ pub(crate) async fn a_session_can_be_made_and_ended_without_taking_its_messages(
     assert_eq!(numbers(&receive(&mut deliveries, 1).await), [15]);
 }
 
-pub(crate) async fn members_of_a_shared_subscription_share_and_lose_nothing(server: &mut impl Server) {
+pub(crate) async fn members_of_a_shared_subscription_share_messages_and_lose_none(server: &mut impl Server) {
     let filter = ["$share/client1/data/#"];
     let (first, mut first_deliveries) = consume(&server.url(), "slot-0", &filter, 100).await;
     let (second, mut second_deliveries) = consume(&server.url(), "slot-1", &filter, 100).await;
@@ -258,11 +262,11 @@ pub(crate) async fn members_of_a_shared_subscription_share_and_lose_nothing(serv
     second.disconnect(true).await.expect("session ended");
 }
 
-pub(crate) async fn the_window_is_the_brake(server: &mut impl Server) {
+pub(crate) async fn the_window_limits_the_messages_in_flight(server: &mut impl Server) {
     let (consumer, mut deliveries) = consume(&server.url(), "slot-0", &["data"], 10).await;
     let (sender, _) = link(server, "sender", &[]).await;
     send(&sender, "data", 0..100).await;
-    // Once the broker has answered this, it has also sent all that it will.
+    // Once the broker has answered this, it has also sent everything that it will.
     until("the window is full", || consumer.stats().waiting == 10).await;
     consumer.publish(Publish::new("other", "x")).await.expect("acknowledged");
     assert_eq!((consumer.stats().waiting, consumer.stats().unacknowledged), (10, 10));
@@ -270,7 +274,7 @@ pub(crate) async fn the_window_is_the_brake(server: &mut impl Server) {
     assert_eq!(consumer.stats().unacknowledged, 0);
 }
 
-/// As an app does whose store hangs: nothing is taken out while more than three keep-alives pass.
+/// Like an app whose store hangs: nothing is taken while more than three keep-alives pass.
 pub(crate) async fn an_app_that_takes_nothing_keeps_its_connection(server: &mut impl Server) {
     let proxy = Proxy::before_broker(&server.url());
     let options = ConnectOptions {
@@ -280,7 +284,7 @@ pub(crate) async fn an_app_that_takes_nothing_keeps_its_connection(server: &mut 
     let (consumer, mut deliveries) = Consumer::connect(options, vec!["data".to_owned()]).expect("an address");
     consumer.wait_connected(SOON).await.expect("connected");
     let (sender, _) = link(server, "sender", &[]).await;
-    // More of QoS 0 than may wait, and a window of QoS 1 behind it.
+    // More QoS 0 messages than may wait, and a window of QoS 1 behind them.
     Mosquitto::publish_at_most_once(&server.url(), "data", &"flood\n".repeat(2_000));
     send(&sender, "data", 0..30).await;
     let before = consumer.stats();
@@ -302,7 +306,7 @@ pub(crate) async fn an_app_that_takes_nothing_keeps_its_connection(server: &mut 
     assert_eq!((after.connected, after.generation), (true, before.generation));
 }
 
-/// Messages that fill what may wait by their size, so that reading has to stop: mosquitto waits with what is left.
+/// The messages reach the limit by their size, so reading has to stop: mosquitto waits with the others.
 pub(crate) async fn an_app_that_may_read_no_more_keeps_its_connection(server: &mut impl Server) {
     const MESSAGES: u64 = 20;
     let proxy = Proxy::before_broker(&server.url());
@@ -335,7 +339,7 @@ pub(crate) async fn a_member_drains_and_ends_its_session(server: &mut impl Serve
     let filter = ["$share/client1/data"];
     let (consumer, mut deliveries) = consume(&server.url(), "slot-0", &filter, 10).await;
     let (sender, _) = link(server, "sender", &[]).await;
-    // Enough that mosquitto, which loses count of the window, sends far beyond it.
+    // So many that mosquitto, which loses count of the window, sends far beyond it.
     send(&sender, "data", 0..1_000).await;
     until("the window is full", || consumer.stats().waiting == 10).await;
     consumer.unsubscribe().await.expect("acknowledged");
@@ -348,27 +352,27 @@ pub(crate) async fn a_member_drains_and_ends_its_session(server: &mut impl Serve
     assert_eq!(numbers(&receive(&mut deliveries, 1).await), [1_002]);
 }
 
-pub(crate) async fn of_two_with_one_client_id_one_gives_way(server: &mut impl Server) {
+pub(crate) async fn of_two_consumers_with_one_client_id_one_gives_way(server: &mut impl Server) {
     let connect = || Consumer::connect(with_session(&server.url(), "slot-0", 10), vec!["data".to_owned()]);
     let (first, mut first_deliveries) = connect().expect("a good address");
     first.wait_connected(SOON).await.expect("connected");
     let (second, mut second_deliveries) = connect().expect("a good address");
     let ends = async |deliveries: &mut Deliveries| while deliveries.recv().await.is_some() {};
-    let (gone, stayed, deliveries) = tokio::select! {
+    let (ended, remaining, deliveries) = tokio::select! {
         () = ends(&mut first_deliveries) => (first, second, &mut second_deliveries),
         () = ends(&mut second_deliveries) => (second, first, &mut first_deliveries),
     };
-    match gone.ended() {
+    match ended.ended() {
         Some(BrokerError::TakenOver { client_id, .. }) => assert_eq!(client_id, "slot-0"),
         other => panic!("expected it to give way, got {other:?}"),
     }
-    gone.disconnect(true).await.expect_err("the session is no longer its own");
-    stayed.wait_connected(SOON).await.expect("connected");
-    let generation = stayed.stats().generation;
+    ended.disconnect(true).await.expect_err("the session is no longer its own");
+    remaining.wait_connected(SOON).await.expect("connected");
+    let generation = remaining.stats().generation;
     let (sender, _) = link(server, "sender", &[]).await;
     send(&sender, "data", 0..1).await;
     assert_eq!(numbers(&receive(deliveries, 1).await), [0]);
-    assert_eq!((stayed.ended().is_none(), stayed.stats().generation), (true, generation));
+    assert_eq!((remaining.ended().is_none(), remaining.stats().generation), (true, generation));
 }
 
 async fn link(server: &impl Server, client_id: &str, filters: &[&str]) -> (BrokerLink, Receiver<LinkEvent>) {
@@ -399,7 +403,7 @@ async fn send(sender: &BrokerLink, topic: &str, numbers: std::ops::Range<u64>) {
 }
 
 /// A new consumer on the session of `slot-1` gets what is published now, so the session held nothing before it.
-async fn only_a_new_message_comes(url: &str, sender: &BrokerLink) {
+async fn only_a_new_message_arrives(url: &str, sender: &BrokerLink) {
     let (_consumer, mut deliveries) = consume(url, "slot-1", &["data"], 100).await;
     send(sender, "data", 999..1000).await;
     assert_eq!(numbers(&receive(&mut deliveries, 1).await), [999]);
@@ -438,7 +442,7 @@ async fn receive(deliveries: &mut Deliveries, count: usize) -> Vec<Delivery> {
     batch
 }
 
-/// Receives and acknowledges one by one.
+/// Receives and acknowledges messages one by one.
 async fn drain(consumer: &Consumer, deliveries: &mut Deliveries, count: usize) -> Vec<u64> {
     let mut drained = Vec::new();
     while drained.len() < count {
@@ -465,7 +469,7 @@ fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(number).collect()
 }
 
-/// Nobody depends on the order of things: the address may come late, and be another one after a while without any.
+/// The order of events does not matter: the address may become known late, and change after a while without any.
 pub(crate) async fn a_session_follows_the_broker_to_another_address(first: &mut impl Server) {
     let mut second = server::embedded();
     let address = Arc::new(Mutex::new(None));

@@ -1,9 +1,9 @@
-//! What the broker door promises, on the embedded broker and on mosquitto alike.
+//! What this crate guarantees, tested on the embedded broker and on mosquitto.
 
 mod cases;
 mod server;
 
-/// One test per case and broker, each with a broker of its own.
+/// Makes one test of each case and broker. Each test has a broker of its own.
 macro_rules! on_both_brokers {
     ($($case:ident)*) => {
         mod embedded {
@@ -18,25 +18,25 @@ macro_rules! on_both_brokers {
 on_both_brokers! {
     a_message_is_acknowledged_and_arrives
     a_message_larger_than_the_librarys_default_arrives
-    a_request_finds_its_way_back
+    a_request_gets_its_response
     subscriptions_change_at_run_time
     without_a_connection_publishing_fails_at_once
-    a_link_comes_back_and_subscribes_again
-    a_slow_receiver_costs_messages_and_not_the_connection
-    a_will_is_published_for_the_lost_and_not_for_the_closed
+    a_link_reconnects_and_subscribes_again
+    a_slow_receiver_loses_messages_but_not_the_connection
+    a_will_is_published_for_a_lost_connection_and_not_for_a_closed_one
     a_dead_connection_is_noticed
-    what_is_not_acknowledged_comes_again_and_old_acknowledgements_hit_nothing
+    unacknowledged_messages_are_delivered_again_and_stale_acknowledgements_have_no_effect
     acknowledgements_are_sent_before_disconnecting
-    a_session_queues_while_its_owner_is_away
-    a_session_can_be_made_and_ended_without_taking_its_messages
-    members_of_a_shared_subscription_share_and_lose_nothing
-    the_window_is_the_brake
+    a_session_queues_messages_while_its_owner_is_offline
+    a_session_can_be_created_and_ended_without_receiving_its_messages
+    members_of_a_shared_subscription_share_messages_and_lose_none
+    the_window_limits_the_messages_in_flight
     an_app_that_takes_nothing_keeps_its_connection
     a_member_drains_and_ends_its_session
-    of_two_with_one_client_id_one_gives_way
+    of_two_consumers_with_one_client_id_one_gives_way
 }
 
-/// The embedded broker ends a connection that takes none of what it writes for longer than a keep-alive.
+/// Only on mosquitto: the embedded broker ends a connection that reads nothing for longer than a keep-alive.
 #[test]
 fn an_app_that_may_read_no_more_keeps_its_connection_to_mosquitto() {
     server::run(server::mosquitto, cases::an_app_that_may_read_no_more_keeps_its_connection);

@@ -12,7 +12,7 @@ const CASE_DEADLINE: Duration = Duration::from_secs(500);
 
 pub(crate) trait Server {
     fn url(&self) -> String;
-    /// Ends it without warning.
+    /// Kills it without warning.
     fn kill(&mut self);
     /// Starts it again, on the same port and data.
     fn restart(&mut self);
@@ -34,7 +34,7 @@ pub(crate) fn embedded() -> Embedded {
     server
 }
 
-/// The embedded broker, in a runtime of its own: dropping that is as near to a kill as one process can come.
+/// The embedded broker, in a runtime of its own: dropping the runtime is as close to a kill as one process can come.
 pub(crate) struct Embedded {
     directory: tempfile::TempDir,
     port: u16,
@@ -49,14 +49,15 @@ impl Server for Embedded {
 
     fn kill(&mut self) {
         let runtime = self.runtime.take().expect("it runs");
-        outside(|| runtime.shutdown_timeout(Duration::from_secs(10)));
+        on_own_thread(|| runtime.shutdown_timeout(Duration::from_secs(10)));
     }
 
     fn restart(&mut self) {
         let runtime = Runtime::new().expect("a runtime");
         let options =
             EmbeddedBrokerOptions { directory: self.directory.path().to_owned(), port: Some(self.port) };
-        let broker = outside(|| runtime.block_on(EmbeddedBroker::start(options))).expect("the broker starts");
+        let broker =
+            on_own_thread(|| runtime.block_on(EmbeddedBroker::start(options))).expect("the broker starts");
         self.port = broker.port;
         runtime.spawn(broker.run(self.shutdown.subscribe()));
         self.runtime = Some(runtime);
@@ -71,8 +72,8 @@ impl Drop for Embedded {
     }
 }
 
-/// Runs `work` on a thread of its own: one runtime must not be waited for from within another.
-fn outside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+/// Runs `work` on a thread of its own, as one runtime must not block on another.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().expect("it does not panic"))
 }
 

@@ -9,7 +9,7 @@ use mysimbdp_model::units::Period;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A batch app: any program that keeps the contract.
+/// A batch app: any program that fulfils the contract.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct App {
@@ -19,14 +19,14 @@ pub struct App {
         extend("patternErrorMessage" = "1 to 32 characters of a-z, 0-9, - and _, the first a letter or a digit")
     )]
     pub name: String,
-    /// Globs of the file names it is for.
+    /// Globs of the file names that it processes.
     #[serde(default = "App::all_files")]
     #[schemars(length(min = 1))]
     pub files: Vec<String>,
     /// By default the extension decides: csv; ndjson, jsonl; json; anything else is binary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// Program and arguments. Without a slash the program is sought beside this executable, then on the PATH; a path with one is relative to the data root.
+    /// Program and arguments. A program without a slash is looked up beside this executable, then on the PATH; a path with one is relative to the data root.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
     #[serde(default)]
@@ -38,7 +38,7 @@ pub struct App {
     /// With `ids: "key"`: the fields that identify a record.
     #[serde(default)]
     pub record_key: Vec<String>,
-    /// Where the records go; by default named after the app.
+    /// The collection for the records; by default named after the app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         regex(pattern = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"),
@@ -49,16 +49,16 @@ pub struct App {
     #[serde(default = "App::concurrency")]
     #[schemars(range(min = 1, max = 64))]
     pub concurrency: u32,
-    /// One unit after the other, in file order.
+    /// Whether units run one after the other, in file order.
     #[serde(default)]
     pub ordered: bool,
     /// A unit that takes longer is stopped and counts as failed.
     #[serde(default = "App::timeout")]
     pub timeout: Period,
-    /// A file of which more records are rejected is held, and counts as not ingested.
+    /// If more records of a file are rejected, it is held, and counts as not ingested.
     #[serde(default)]
     pub rejects_max: RejectsMax,
-    /// Additional environment.
+    /// Additional environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }

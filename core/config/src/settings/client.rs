@@ -17,25 +17,25 @@ pub struct Client {
     pub id: ClientId,
     #[serde(default)]
     pub files: Files,
-    /// Where it is given, files larger than a block are split; without it every file is one micro-batch.
+    /// If present, files larger than a block are split; without it every file is one micro-batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batching: Option<MicroBatching>,
     #[serde(default)]
     pub on_duplicate: OnDuplicate,
-    /// Whether its folder may be a symlink that belongs to the platform's user or to root. Else it is left alone.
+    /// Whether its folder may be a symlink that belongs to the platform's user or to root. Otherwise a symlink is ignored.
     #[serde(default)]
     pub folder_may_be_symlink: bool,
-    /// Whether `<file>.receipt.json` is written to the client's folder at the end, however it ends. Files of such names are never taken, also
-    /// without this.
+    /// Whether `<file>.receipt.json` is written to the client's folder when a file has ended, whatever its outcome. Files with such names are
+    /// never taken, even without this.
     #[serde(default)]
     pub receipt: bool,
     /// How long an ingested file is kept in `archive/`; without it the file is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<Period>,
-    /// How long what could not be ingested is kept; without it, until a person removes it.
+    /// How long files that could not be ingested are kept; without it, until a person removes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
-    /// Batch apps; a file goes to the first whose `files` match.
+    /// Batch apps; a file goes to the first one whose `files` match.
     #[serde(default)]
     pub apps: Vec<App>,
     /// Stream apps.
@@ -46,14 +46,14 @@ pub struct Client {
     pub collections: BTreeMap<String, Collection>,
 }
 
-/// How long files are kept that could not be ingested. Each that is removed is logged.
+/// How long files that could not be ingested are kept. Each removal is logged.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// In `discarded/`; without it for ever.
+    /// For files in `discarded/`; without it they are kept for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discarded: Option<Period>,
-    /// In `held/`; without it for ever.
+    /// For files in `held/`; without it they are kept for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Period>,
 }
@@ -62,7 +62,7 @@ pub struct Retention {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Files {
-    /// A name must match one of these; they also route what is dropped without a client's folder.
+    /// A file name must match one of these; they also route files that are dropped outside a client's folder.
     #[schemars(length(min = 1))]
     pub globs: Vec<String>,
     /// Regular expression that the whole name must match.
@@ -79,15 +79,15 @@ pub struct Files {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 255))]
     pub file_name_bytes_max: Option<u32>,
-    /// Names of the columns that a CSV file must have, in this order. Whether the first line looks like a header is not asked then.
+    /// Names of the columns that a CSV file must have, in this order. It is then not checked whether the first line looks like a header.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub header: Option<Vec<String>>,
     pub encoding: Encoding,
-    /// In place of the generic `settle`.
+    /// Overrides the generic `settle`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<Period>,
-    /// With it `x.csv` is taken only when `x.csv.done` lies beside it, which is then removed.
+    /// With `.done`, for example, `x.csv` is taken only when `x.csv.done` is beside it; the latter is then removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         regex(pattern = r"^\.[A-Za-z0-9_-]+$"),
@@ -116,8 +116,8 @@ impl Default for Files {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MicroBatching {
-    /// No micro-batch is larger, unless a single record is. Those of a binary file are whole GridFS chunks of 261,120
-    /// bytes, where as many as one fit.
+    /// Maximum size of a micro-batch, unless a single record is larger. Those of a binary file are whole GridFS chunks of
+    /// 261,120 bytes, if at least one fits.
     #[serde(default = "MicroBatching::block_size")]
     pub block_size: ByteSize,
 }
@@ -128,18 +128,18 @@ impl MicroBatching {
     }
 }
 
-/// What happens to content that this client has already had ingested.
+/// What happens to content that has already been ingested for this client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDuplicate {
-    /// It is discarded; the reason names the first.
+    /// It is discarded; the reason names the earlier ingestion.
     #[default]
     Discard,
-    /// It is run again: restores what is missing, adds nothing twice.
+    /// It is run again: this restores what is missing, and adds nothing twice.
     Reload,
-    /// It is run again, counts from when it was dropped this time, and replaces what the same content stored before: for apps that
-    /// were mended, and for tables that are sent whole under ids `key`. Documents of other contents, such as rows that vanished
-    /// from a newer table, stay.
+    /// It is run again, counts as received when it was dropped this time, and replaces what the same content stored before: for
+    /// apps that were repaired, and for tables that are sent as a whole with ids `key`. Documents of other content, such as rows
+    /// that are missing from a newer table, stay.
     Replace,
 }
 
@@ -147,11 +147,11 @@ pub enum OnDuplicate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Collection {
-    /// MongoDB's `$jsonSchema`; a document that does not fit is rejected by the store itself.
+    /// MongoDB's `$jsonSchema`; the store itself rejects documents that do not match it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub validator: Option<serde_json::Value>,
-    /// Whether an index with `expireAfterSeconds` removes documents. What is missing then is no difference.
+    /// Whether an index with `expireAfterSeconds` removes documents. Missing documents then do not count as a difference.
     #[serde(default)]
     pub expires: bool,
 }

@@ -1,4 +1,4 @@
-//! `config.json` as it is written. From these types come the parser and `docs/config.schema.json`.
+//! The raw contents of `config.json`. The parser and `docs/config.schema.json` are generated from these types.
 
 mod app;
 mod client;
@@ -22,7 +22,7 @@ pub struct Settings {
     /// Path of this schema, for editors.
     #[serde(rename = "$schema", default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// Where all directories lie; default: the folder of this file.
+    /// The directory that holds all others; by default the folder of this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_root: Option<String>,
     #[serde(default)]
@@ -48,7 +48,7 @@ pub struct Settings {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
-    /// `mqtt://host:port` or `mqtts://host:port`, with `user:password@` where needed. Without it `up` starts the embedded broker. The environment's `MYSIMBDP_BROKER` goes before it, and `MYSIMBDP_BROKER_PASSWORD` before the password in it.
+    /// `mqtt://host:port` or `mqtts://host:port`, with `user:password@` if needed. Without it `up` starts the embedded broker. The environment variable `MYSIMBDP_BROKER` takes precedence over it, and `MYSIMBDP_BROKER_PASSWORD` over the password in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// First levels of all topics of the platform.
@@ -57,7 +57,7 @@ pub struct Broker {
         extend("patternErrorMessage" = "levels of A-Z, a-z, 0-9, - and _, with / between them")
     )]
     pub topic_prefix: String,
-    /// A connection that is dead without a word is noticed, by either side, after at most twice this long. Less than 5 s counts as 5 s.
+    /// Either side notices a connection that has died silently after at most twice this time. Less than 5 s counts as 5 s.
     pub keep_alive: Period,
 }
 
@@ -71,7 +71,7 @@ impl Default for Broker {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Coredms {
-    /// `mongodb://…`, `mongodb+srv://…`, or `sqlite:<directory>`. Without it the embedded store below `state/` is used. The environment's `MYSIMBDP_COREDMS` goes before it.
+    /// `mongodb://…`, `mongodb+srv://…`, or `sqlite:<directory>`. Without it the embedded store below `state/` is used. The environment variable `MYSIMBDP_COREDMS` takes precedence over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The platform's own database; each client has `<database>_<client id>`.
@@ -94,7 +94,7 @@ impl Default for Coredms {
 pub struct Rules {
     /// Larger files are discarded.
     pub file_bytes_max: ByteSize,
-    /// Longer names are discarded; in bytes.
+    /// Files with longer names are discarded; in bytes.
     #[schemars(range(min = 1, max = 255))]
     pub file_name_bytes_max: u32,
     /// Regular expression that the whole name must match.
@@ -115,17 +115,17 @@ impl Default for Rules {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fetchdata {
-    /// A file is taken when it has not changed for this long.
+    /// A file is taken once it has not changed for this long.
     pub settle: Period,
-    /// The drop points are walked this often, whatever the watcher says.
+    /// The drop directory is scanned this often, whatever the watcher reports.
     pub scan_every: Period,
     /// Files that are validated, split and staged at the same time.
     #[schemars(range(min = 1, max = 64))]
     pub files_in_parallel: u32,
     pub staging_parts: StagingParts,
-    /// With this much in staging, over all clients, nothing more is taken. A client that has nothing staged may still have one file staged, of whatever size.
+    /// If staging holds this much, over all clients, no more files are taken. A client that has nothing staged may still have one file staged, of whatever size.
     pub staged_bytes_max: ByteSize,
-    /// With less room than this on the file system of staging, state or logs nothing more is taken.
+    /// If the file system of staging, state or logs has less free space than this, no more files are taken.
     pub free_space_min: ByteSize,
 }
 
@@ -142,13 +142,13 @@ impl Default for Fetchdata {
     }
 }
 
-/// How micro-batches lie in staging.
+/// How micro-batches are stored in staging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StagingParts {
-    /// As ranges of the file, which is moved and not copied (on another file system: as files).
+    /// As ranges of the file, which is moved and not copied (if staging is on another file system: as files).
     Ranges,
-    /// As a file each.
+    /// As one file each.
     Files,
 }
 
@@ -159,7 +159,7 @@ pub struct BatchManager {
     /// App processes that work at the same time, over all clients.
     #[schemars(range(min = 1, max = 256))]
     pub units_in_parallel: u32,
-    /// Staging is walked this often, whatever the broker says.
+    /// Staging is scanned this often, whatever the broker reports.
     pub scan_every: Period,
     /// A unit that has failed this often is held.
     #[schemars(range(min = 1, max = 100))]
@@ -167,7 +167,7 @@ pub struct BatchManager {
     /// Wait after the first failure; it doubles with each further one.
     pub backoff_first: Period,
     pub backoff_max: Period,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub stop_grace: Period,
 }
 
@@ -184,12 +184,12 @@ impl Default for BatchManager {
     }
 }
 
-/// One report may be late and one lost; so many in a row are neither.
+/// One report may be late and another one lost; this many in a row are neither.
 const SILENT_REPORTS_MAX: u32 = 5;
-/// An app that reports often is not to be ended for what a busy machine does to it.
+/// An app that reports often must not be ended because a busy machine delays its reports.
 const SILENCE_MAX_LEAST: Duration = Duration::from_secs(300);
 
-/// A connection has no shorter keep-alive.
+/// Shorter keep-alives are raised to this.
 const KEEP_ALIVE_LEAST: Duration = Duration::from_secs(5);
 
 /// Running the clients' stream apps.
@@ -198,34 +198,34 @@ const KEEP_ALIVE_LEAST: Duration = Duration::from_secs(5);
 pub struct StreamManager {
     /// Each instance reports this often.
     pub report_every: Period,
-    /// Instances of all clients together.
+    /// Maximum number of instances, over all clients.
     #[schemars(range(min = 1, max = 1024))]
     pub instances_max: u32,
-    /// Wait before a crashed instance is started again; it doubles with each further crash.
+    /// Wait before a crashed instance is restarted; it doubles with each further crash.
     pub backoff_first: Period,
     pub backoff_max: Period,
     /// A slot that has crashed this often without once living for `backoff_max` is given up until `start` or `scale`.
     #[schemars(range(min = 1, max = 1000))]
     pub restarts_max: u32,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub stop_grace: Period,
-    /// A drained instance ends when nothing has come for this long.
+    /// A draining instance ends when no message has arrived for this long.
     pub drain_quiet: Period,
-    /// An instance that reports nothing for so long, while the broker is there, hangs: it is ended and started again. By default five times `report_every`, and at least 5 min; `"0s"`: never.
+    /// An instance that sends no report for this long, although the broker is available, hangs: it is ended and restarted. By default five times `report_every`, and at least 5 min; `"0s"`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silence_max: Option<Period>,
 }
 
 impl Settings {
-    /// How long a stream instance may report nothing while the broker is there; zero: as long as it likes.
+    /// How long a stream instance may send no report while the broker is available; zero: for ever.
     pub fn silence_max(&self) -> Duration {
         let reports = self.stream_manager.report_every.duration() * SILENT_REPORTS_MAX;
-        let default = reports.max(SILENCE_MAX_LEAST).max(self.silence_max_least());
+        let default = reports.max(SILENCE_MAX_LEAST).max(self.silence_max_min());
         self.stream_manager.silence_max.map_or(default, Period::duration)
     }
 
-    /// Before that a broker that has gone without a word is still taken for there.
-    pub fn silence_max_least(&self) -> Duration {
+    /// The least valid `silence_max`: within this time, a broker that was lost silently still counts as available.
+    pub fn silence_max_min(&self) -> Duration {
         2 * (self.stream_manager.report_every.duration()
             + self.broker.keep_alive.duration().max(KEEP_ALIVE_LEAST))
     }

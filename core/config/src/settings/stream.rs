@@ -1,4 +1,4 @@
-//! A stream app, and when its instances are added and taken away.
+//! A stream app, and when instances of it are added and removed.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use mysimbdp_model::units::Period;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A stream app: any program that keeps the contract.
+/// A stream app: any program that fulfils the contract.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stream {
@@ -18,10 +18,10 @@ pub struct Stream {
         extend("patternErrorMessage" = "1 to 32 characters of a-z, 0-9, - and _, the first a letter or a digit")
     )]
     pub name: String,
-    /// Program and arguments, sought as for batch apps.
+    /// Program and arguments, looked up as for batch apps.
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
-    /// What it subscribes to; by default `<topic_prefix>/ingest/<client>/#`.
+    /// The MQTT topic filter that it subscribes to; by default `<topic_prefix>/ingest/<client>/#`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_filter: Option<String>,
     #[serde(default)]
@@ -33,14 +33,14 @@ pub struct Stream {
     /// With `ids: "key"`: the fields that identify a message.
     #[serde(default)]
     pub record_key: Vec<String>,
-    /// Where the messages go; by default named after the stream.
+    /// The collection for the messages; by default named after the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         regex(pattern = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"),
         extend("patternErrorMessage" = "1 to 64 characters of A-Z, a-z, 0-9, - and _, the first a letter")
     )]
     pub collection: Option<String>,
-    /// The ingest message structure, a JSON Schema; what does not fit goes to the collection `rejected`.
+    /// The structure of messages, a JSON Schema; messages that do not match it go to the collection `rejected`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub message_schema: Option<serde_json::Value>,
@@ -51,10 +51,10 @@ pub struct Stream {
     /// … or when its first message is this old and no other batch is being written.
     #[serde(default = "Stream::batch_wait_max")]
     pub batch_wait_max: Period,
-    /// A message of a numbered source that is missing for so long is asked for.
+    /// A message of a numbered source that is missing for this long is requested.
     #[serde(default = "Stream::gap_delay")]
     pub gap_delay: Period,
-    /// Additional environment.
+    /// Additional environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
@@ -93,7 +93,7 @@ impl Default for Instances {
     }
 }
 
-/// When instances are added and taken away.
+/// When instances are added and removed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scaling {
@@ -108,10 +108,10 @@ pub struct Scaling {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// So many that each is busy for the target share of its time.
+    /// As many instances as keep each one busy for the target share of its time.
     #[default]
     Target,
-    /// One more or one less when a report crosses a threshold.
+    /// One instance more or less when a report crosses a threshold.
     Thresholds,
 }
 
@@ -127,7 +127,7 @@ pub struct Target {
     pub tolerance_percent: u32,
     /// Time between two changes.
     pub cooldown: Period,
-    /// Scaled down only to the most that was wanted within this time.
+    /// Scales down only to the largest number of instances that was desired within this time.
     pub stabilization: Period,
 }
 
@@ -142,18 +142,18 @@ impl Default for Target {
     }
 }
 
-/// Up when slow or little was ingested, down when quick or much was. Quick and little is idle: down. Slow and much holds.
+/// Scales up if ingestion was slow or few messages were ingested, down if it was quick or many were. Quick and few means idle: down. Slow and many: no change.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {
-    /// Up above this mean processing time.
+    /// Scales up above this mean processing time.
     pub up_processing_time: Period,
-    /// Up below this many messages per report.
+    /// Scales up below this many messages per report.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub up_messages: u64,
-    /// Down below this mean processing time.
+    /// Scales down below this mean processing time.
     pub down_processing_time: Period,
-    /// Down above this many messages per report.
+    /// Scales down above this many messages per report.
     #[schemars(range(max = 1_000_000_000_000u64))]
     pub down_messages: u64,
     /// Time between two changes.

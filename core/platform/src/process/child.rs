@@ -1,4 +1,4 @@
-//! A process that this one has started.
+//! A process that this process has started.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,18 +22,18 @@ use super::tag::{Tag, kill_tagged, kill_tagged_now};
 use super::{KILL_WAIT, ProcessError, ProcessId, proc};
 use crate::files;
 
-/// Starts that may wait for the spawning thread; each takes about a millisecond.
+/// The most starts that wait for the spawning thread; each takes about a millisecond.
 const STARTS_WAITING_MAX: usize = 64;
 
-/// Of the pipe to a process: with the 64 KiB of the system, feeder and app take turns four times as often. A megabyte
-/// gains nothing more, and what all pipes of a user may have together is limited.
+/// The capacity of the pipe to a process: with the system's 64 KiB, feeder and app would take turns four times as often. A
+/// megabyte gains nothing more, and the capacity of all pipes of a user together is limited.
 const FEED_PIPE_BYTES: usize = 256 << 10;
 
-/// Inherited beside `PATH`: whom TLS trusts. Where the platform may speak with a broker whose certificate is of a private
-/// authority, its apps may too.
+/// Inherited in addition to `PATH`: the certificates that TLS trusts. If the platform can connect to a broker with a certificate
+/// of a private authority, its apps can too.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-/// A process to start: in a group of its own, with an environment of `PATH`, what TLS trusts, and `env`.
+/// A process to start: in a group of its own, with an environment of `PATH`, the TLS trust settings, and `env`.
 #[derive(Clone, Debug)]
 pub struct Spawn {
     /// From [`super::find_program`].
@@ -43,14 +43,14 @@ pub struct Spawn {
     pub directory: PathBuf,
     pub stdin: Stdin,
     pub output: Output,
-    /// Sent by the kernel when this process ends, however it does.
+    /// Sent by the kernel when this process ends, however it ends.
     pub dies_with_parent: Option<Signal>,
-    /// Who cleans up what is left when this process could not: see [`super::kill_left_behind`]. `None` for a process of the
-    /// platform, which cleans up after its own children: of these only its process group is killed.
+    /// Who cleans up if this process cannot: see [`super::kill_left_behind`]. `None` for a process of the platform, which cleans
+    /// up after its own children: only its process group is killed.
     pub owner: Option<String>,
 }
 
-/// What a process reads.
+/// What a process reads on stdin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdin {
     /// [`Child::stdin`].
@@ -62,15 +62,15 @@ pub enum Stdin {
 /// Where stdout and stderr go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// [`Child::stdout`] and [`Child::stderr`], which must be read all the while, else the process blocks.
+    /// To [`Child::stdout`] and [`Child::stderr`], which must be read all the time, or the process blocks.
     Piped,
-    /// Both into one file, which outlives this process; its directory is made where it is missing.
+    /// Both to one file, which outlives this process; its directory is created if it is missing.
     AppendTo(PathBuf),
-    /// To where those of this process go.
+    /// To the stdout and stderr of this process.
     Inherit,
 }
 
-/// A running process. Dropping it kills it and its group, but for one that is to [`Child::outlive`] this process.
+/// A running process. Dropping it kills the process and its group, unless it may [`Child::outlive`] this process.
 #[derive(Debug)]
 pub struct Child {
     pub stdin: Option<InputPipe>,
@@ -80,9 +80,9 @@ pub struct Child {
     group: Pid,
     tag: Option<Tag>,
     process: tokio::process::Child,
-    /// Dropped when nothing of it writes any more, which ends the pipes.
+    /// Dropped when none of its processes writes any more, which ends the pipes.
     pipe_ends: Vec<oneshot::Sender<()>>,
-    /// Readable when the process has ended, which leaves it to be reaped.
+    /// Readable when the process has ended; it still has to be reaped.
     ended: AsyncFd<std::os::fd::OwnedFd>,
     state: State,
     outlives: bool,
@@ -90,10 +90,10 @@ pub struct Child {
 
 #[derive(Debug)]
 enum State {
-    /// Running, or not reaped: pid and group are still its own.
+    /// Running, or not reaped yet: the pid and the group still belong to it.
     Running,
-    /// Reaped; what had left the group is being killed. The scan is kept, so that a wait that is dropped does not make the
-    /// next one begin it again: a caller that only looks now and then would never see its end.
+    /// Reaped; descendants that had left the group are being killed. The scan is kept here, so that the next wait continues
+    /// it if a wait is dropped: a caller that waits only briefly each time would otherwise never see its end.
     Cleaning {
         status: ExitStatus,
         scan: JoinHandle<usize>,
@@ -106,10 +106,10 @@ impl Spawn {
     ///
     /// # Errors
     ///
-    /// The program cannot be run, or its output not be opened.
+    /// The program cannot be run, or its output cannot be opened.
     pub async fn start(self) -> Result<Child, ProcessError> {
         let program = self.program.clone();
-        let gone = move || ProcessError::Spawn {
+        let thread_ended = move || ProcessError::Spawn {
             program,
             source: io::Error::other("the spawning thread has ended"),
         };
@@ -120,9 +120,9 @@ impl Spawn {
         let (reply, answer) = oneshot::channel();
         let start = Start { spawn: self, runtime: tokio::runtime::Handle::current(), reply };
         if spawner.send(start).await.is_err() {
-            return Err(gone());
+            return Err(thread_ended());
         }
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        answer.await.unwrap_or_else(|_| Err(thread_ended()))
     }
 
     fn start_here(self) -> Result<Child, ProcessError> {
@@ -139,7 +139,7 @@ impl Spawn {
         command.stdout(stdout).stderr(stderr);
         prepare(&mut command, self.dies_with_parent, tag);
         let process = tokio::process::Command::from(command).spawn().map_err(error)?;
-        // It is not reaped before it is waited for, so the pid is its own whatever it has done meanwhile.
+        // It is not reaped before it is waited for, so the pid belongs to it whatever it has done meanwhile.
         let pid = process.id().unwrap_or_default();
         let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let group = group.ok_or_else(|| error(io::Error::other("the new process has no pid")))?;
@@ -160,7 +160,7 @@ impl Spawn {
             state: State::Running,
             outlives: false,
         };
-        // Dropped by an error, it is killed.
+        // On an error the child is dropped, which kills it.
         child.take_pipes().map_err(error)?;
         Ok(child)
     }
@@ -185,17 +185,17 @@ fn output_error(program: &std::path::Path, source: files::FileError) -> ProcessE
     ProcessError::Output { program: program.to_owned(), source }
 }
 
-/// Has the new process tagged, and the kernel send it a signal when the thread that starts it ends.
+/// Makes the new process set its tag, and the kernel send it a signal when the thread that started it ends.
 #[allow(unsafe_code)]
 fn prepare(command: &mut std::process::Command, dies_with_parent: Option<Signal>, tag: Option<Tag>) {
     let parent = rustix::process::getpid();
     let in_child = move || {
         if let Some(tag) = tag {
-            tag.give()?;
+            tag.set()?;
         }
         if dies_with_parent.is_some() {
             rustix::process::set_parent_process_death_signal(dies_with_parent)?;
-            // Had the parent died before that call, no signal would ever come.
+            // If the parent had died before this call, the signal would never be sent.
             if rustix::process::getppid() != Some(parent) {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
@@ -215,7 +215,7 @@ impl Child {
             ended
         };
         if let Some(stdin) = process.stdin.take() {
-            // Where the system refuses, it is only slower.
+            // If the system refuses, feeding is only slower.
             let _ = rustix::pipe::fcntl_setpipe_size(&stdin, FEED_PIPE_BYTES);
             self.stdin = Some(InputPipe::new(stdin.into_owned_fd()?, end())?);
         }
@@ -232,18 +232,18 @@ impl Child {
         self.id
     }
 
-    /// From now on dropping it leaves the process alone, so that it goes on when this process fails, as it does when
-    /// this one is killed. Who starts next finds it by its [`ProcessId`].
+    /// From now on dropping this does not kill the process: it continues if this process fails, as it does if this process
+    /// is killed. The next run finds it by its [`ProcessId`].
     pub fn outlive(mut self) -> Self {
         self.outlives = true;
         self
     }
 
-    /// Sends a signal to the process alone.
+    /// Sends a signal to the process, not to its group.
     ///
     /// # Errors
     ///
-    /// [`ProcessError::Gone`] where it has ended.
+    /// [`ProcessError::Ended`] if it has ended.
     pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
         self.id.signal(signal)
     }
@@ -258,17 +258,17 @@ impl Child {
     /// Waits for the end of the process, kills what is left of its group and of its descendants, reaps it, and ends its
     /// pipes.
     ///
-    /// May be dropped and called again, and goes on where it was.
+    /// Cancel safe: it may be dropped and called again, and continues where it was.
     ///
     /// # Errors
     ///
-    /// The operating system does not tell how it ended.
+    /// The operating system does not report how the process ended.
     pub async fn wait(&mut self) -> Result<ExitStatus, ProcessError> {
         loop {
             match &mut self.state {
                 State::Running => {
                     let _readable = self.ended.readable().await.map_err(|source| self.error(source))?;
-                    // Not reaped yet: the group cannot be another's.
+                    // Not reaped yet, so the group cannot belong to another process.
                     kill_group(self.group, Signal::KILL);
                     let status = self.process.wait().await.map_err(|source| self.error(source))?;
                     self.state = match self.tag {
@@ -290,11 +290,11 @@ impl Child {
         }
     }
 
-    /// Ends it: SIGTERM to the group, after `grace` SIGKILL.
+    /// Stops the process: SIGTERM to the group, and SIGKILL after `grace`.
     ///
     /// # Errors
     ///
-    /// As [`Child::wait`]; [`ProcessError::Survived`] where even SIGKILL did not end it.
+    /// As [`Child::wait`]; [`ProcessError::Survived`] if even SIGKILL did not end it.
     pub async fn stop(&mut self, grace: Duration) -> Result<ExitStatus, ProcessError> {
         if let State::Running = self.state {
             kill_group(self.group, Signal::TERM);
@@ -325,7 +325,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         match self.state {
-            // The runtime reaps it, should it end before this process does.
+            // The runtime reaps it if it ends before this process does.
             State::Running if self.outlives => {}
             // The runtime reaps it.
             State::Running => {
@@ -341,7 +341,7 @@ impl Drop for Child {
 /// Signals a group whose leader has not been reaped.
 fn kill_group(group: Pid, signal: Signal) {
     match kill_process_group(group, signal) {
-        // Gone, or nothing left but the leader that waits to be reaped.
+        // The group has ended, or only its leader is left, which waits to be reaped.
         Ok(()) | Err(Errno::SRCH | Errno::PERM) => {}
         Err(error) => {
             tracing::warn!(group = group.as_raw_nonzero().get(), %error, "cannot signal a process group")
@@ -355,8 +355,8 @@ struct Start {
     reply: oneshot::Sender<Result<Child, ProcessError>>,
 }
 
-/// The one thread that starts processes. It lasts as long as this process, because the signal of
-/// [`Spawn::dies_with_parent`] comes when the thread that has started the child ends, and a runtime's threads do.
+/// Returns the queue of the one thread that starts processes. This thread lives as long as this process, because the signal of
+/// [`Spawn::dies_with_parent`] is sent when the thread that started the child ends, and the threads of a runtime end earlier.
 fn spawner() -> io::Result<mpsc::Sender<Start>> {
     static SPAWNER: OnceLock<mpsc::Sender<Start>> = OnceLock::new();
     if let Some(spawner) = SPAWNER.get() {
@@ -366,10 +366,10 @@ fn spawner() -> io::Result<mpsc::Sender<Start>> {
     std::thread::Builder::new().name("spawner".to_owned()).spawn(move || {
         while let Some(Start { spawn, runtime, reply }) = waiting.blocking_recv() {
             let _runtime = runtime.enter();
-            // Nobody waits any more: the child is killed as it is dropped.
+            // If nobody waits any more, the child is dropped and thereby killed.
             let _ = reply.send(spawn.start_here());
         }
     })?;
-    // Of two that come here at once one wins; the other's channel closes and its thread ends before it has started any.
+    // If two callers get here at once, one wins; the other's channel closes, and its thread ends before it has started anything.
     Ok(SPAWNER.get_or_init(|| starts).clone())
 }

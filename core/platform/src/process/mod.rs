@@ -1,14 +1,14 @@
-//! The door to processes: programs of clients are started, told apart, stopped and cleaned up here.
+//! Processes: starts, identifies and stops the clients' programs, and cleans up after them.
 //!
-//! 1. [`find_program`] finds what a config names;
-//! 2. [`Spawn::start`] runs it in a process group of its own, with nothing inherited but `PATH` and whom TLS trusts;
-//! 3. [`Child`] is one that this process has started: waited for, stopped, and never left behind;
-//! 4. [`ProcessId`] is any process, told from a later one with the same pid by its start time;
-//! 5. [`kill_left_behind`] finds what an owner that was killed could not clean up.
+//! 1. [`find_program`] finds the program that a config names;
+//! 2. [`Spawn::start`] runs it in a process group of its own; it inherits only `PATH` and the TLS trust settings;
+//! 3. [`Child`] is a process that this one has started: waited for, stopped, and never left behind;
+//! 4. [`ProcessId`] identifies any process; its start time distinguishes it from a later one with the same pid;
+//! 5. [`kill_left_behind`] kills what an owner that was killed could not clean up.
 //!
-//! **Nothing of an app is left.** When the first process of a group has ended, the rest of the group is killed. What
-//! has left the group (`setsid`) is found by a tag that all descendants inherit, whatever becomes of their environment and
-//! their parents. Should a process get rid of its tag, it still holds up nobody: the pipes of a child end with the child.
+//! **No process of an app is left behind.** When the first process of a group has ended, the others in the group are killed.
+//! Descendants that have left the group (`setsid`) are found by a tag that all of them inherit, whatever happens to their
+//! environment and their parents. If a process removes its tag, it still blocks nobody: the pipes of a child end with the child.
 
 mod child;
 mod identity;
@@ -28,10 +28,10 @@ pub use program::find_program;
 pub use rustix::process::Signal;
 pub use tag::kill_left_behind;
 
-/// The kernel ends a killed process at once, unless it hangs in a device or a network mount.
+/// The kernel ends a killed process at once, unless it waits for a device or a network mount.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
-/// What went wrong with a process.
+/// A process operation has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     #[error("program {command:?} is not found or not executable: sought {}", listed(sought))]
@@ -49,7 +49,7 @@ pub enum ProcessError {
         source: super::files::FileError,
     },
     #[error("process {pid} does not run any more")]
-    Gone { pid: u32 },
+    Ended { pid: u32 },
     #[error("cannot {action} process {pid}")]
     Control {
         action: &'static str,
@@ -62,12 +62,12 @@ pub enum ProcessError {
 }
 
 impl ProcessError {
-    /// Nothing is wrong with the program: the machine has run out of something, such as descriptors or processes.
+    /// Nothing is wrong with the program: the machine has run out of a resource, such as descriptors or processes.
     pub fn is_exhausted(&self) -> bool {
         match self {
             Self::Spawn { source, .. } | Self::Control { source, .. } => super::files::is_exhausted(source),
             Self::Output { source, .. } => source.is_exhausted(),
-            Self::NotFound { .. } | Self::Gone { .. } | Self::Survived { .. } => false,
+            Self::NotFound { .. } | Self::Ended { .. } | Self::Survived { .. } => false,
         }
     }
 }

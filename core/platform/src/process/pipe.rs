@@ -1,4 +1,4 @@
-//! The pipes of a child. They end with the child, even if a process that it has left behind holds them open.
+//! The pipes of a child. They end with the child, even if a process that it left behind keeps them open.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// stdout or stderr of a child.
 ///
-/// What the child has written is read to its last byte. What somebody else writes after the end of the child is not.
+/// Everything that the child has written is read, to the last byte. What other processes write after its end is not.
 #[derive(Debug)]
 pub struct OutputPipe {
     pipe: pipe::Receiver,
@@ -21,13 +21,13 @@ pub struct OutputPipe {
 
 #[derive(Debug)]
 enum State {
-    /// The child runs, or may have left something that still writes. Resolves when both are over.
+    /// The child is running, or processes that it left behind may still write. Resolves when neither is the case any more.
     Open(oneshot::Receiver<()>),
-    /// So many bytes were in the pipe at the end.
+    /// The child has ended; `left` bytes that were in the pipe then are still to be read.
     Ended { left: u64 },
 }
 
-/// stdin of a child. When the child has ended, writing to it fails as to any pipe that nobody reads.
+/// stdin of a child. When the child has ended, writing fails as it does for any pipe without a reader.
 #[derive(Debug)]
 pub struct InputPipe {
     pipe: pipe::Sender,
@@ -57,12 +57,12 @@ impl AsyncRead for OutputPipe {
         if *left == 0 {
             return Poll::Ready(Ok(()));
         }
-        // Directly, as these bytes are there: a runtime that wants its turn first would look like the end.
-        let wanted = buffer.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));
+        // Read directly, because these bytes are available: if the runtime made the read yield first, it would look like the end.
+        let length = buffer.remaining().min(usize::try_from(*left).unwrap_or(usize::MAX));
         let read = loop {
-            match rustix::io::read(&*pipe, &mut *buffer.initialize_unfilled_to(wanted)) {
+            match rustix::io::read(&*pipe, &mut *buffer.initialize_unfilled_to(length)) {
                 Err(Errno::INTR) => {}
-                // Somebody else has taken what was left.
+                // Another process has read the remaining bytes.
                 Err(Errno::AGAIN) => break 0,
                 read => break read?,
             }

@@ -1,4 +1,4 @@
-//! What `/proc` and the kernel tell about processes.
+//! Reads what `/proc` and the kernel report about processes.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// What `/proc/<pid>/stat` tells.
+/// The fields of `/proc/<pid>/stat` that are used here.
 #[derive(Debug, PartialEq)]
 pub(super) struct Stat {
     pub(super) ended: bool,
@@ -21,8 +21,8 @@ impl Stat {
         Self::parse(&line)
     }
 
-    /// The name, in parentheses, may hold anything; what follows the last one is numbers: state, parent, group, …, and as
-    /// 20th field from there the start time.
+    /// The program's name, in parentheses, may contain anything. After the last parenthesis come the state, parent, group, …,
+    /// and as the 20th field from there the start time.
     fn parse(line: &str) -> Option<Self> {
         let mut fields = line.get(line.rfind(')')? + 1..)?.split_ascii_whitespace();
         let ended = matches!(fields.next()?, "Z" | "X" | "x");
@@ -32,25 +32,25 @@ impl Stat {
     }
 }
 
-/// The processes that `accept` takes, each as a descriptor that can mean no other.
+/// The processes that `accept` accepts, each with a descriptor that can refer to no other process.
 pub(super) fn processes(accept: impl Fn(&Stat, u32) -> bool) -> Vec<(u32, OwnedFd)> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid| Some((pid, open(pid, &accept)?))).collect()
 }
 
-/// The process with this pid, if `accept` takes it.
+/// Opens the process with this pid, if `accept` accepts it.
 pub(super) fn open(pid: u32, accept: impl Fn(&Stat, u32) -> bool) -> Option<OwnedFd> {
-    // Cheap refusal first; then once more with the descriptor open, so that pid and descriptor are one process.
-    let taken = || Stat::of(pid).is_some_and(|stat| !stat.ended && accept(&stat, pid));
-    if !taken() {
+    // A cheap check first; then once more with the descriptor open, so that pid and descriptor are the same process.
+    let is_accepted = || Stat::of(pid).is_some_and(|stat| !stat.ended && accept(&stat, pid));
+    if !is_accepted() {
         return None;
     }
     let handle = pidfd_open(Pid::from_raw(pid.cast_signed())?, PidfdFlags::empty()).ok()?;
-    taken().then_some(handle)
+    is_accepted().then_some(handle)
 }
 
-/// The pid that was given last: the next one is the next number that is free.
+/// The pid that was assigned last; the next process gets the next free number.
 pub(super) fn last_pid() -> Option<u32> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().next_back()?.parse().ok()
 }
@@ -61,10 +61,10 @@ pub(super) fn caught(status: &str) -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Becomes readable when the process of the pidfd `handle` ends, whoever is its parent.
+/// Becomes readable when the process of the pidfd `handle` ends, whoever its parent is.
 #[allow(unsafe_code)]
 pub(super) fn end_of(handle: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned by what is returned, which is all that ever closes it.
+    // SAFETY: the returned value owns the descriptor, and only it closes the descriptor.
     unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) }.map_err(io::Error::from)
 }
 
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_listens_to_the_signals_that_it_handles() {
+    fn the_signals_that_a_process_handles_are_read_from_its_status() {
         let status = "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000a00\n";
         assert_eq!(caught(status), 1 << (Signal::USR1.as_raw() - 1) | 1 << (Signal::USR2.as_raw() - 1));
         assert_eq!(caught("Name:\tx\n"), 0);

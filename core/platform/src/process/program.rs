@@ -1,21 +1,21 @@
-//! Where a command's program lies.
+//! Finds the program of a command.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::ProcessError;
 
-/// What is sought where this process itself has no `PATH`.
+/// Searched if this process itself has no `PATH`.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The program that `command` names: without a slash sought beside this executable, then on the `PATH`; with one, a
-/// path relative to the data root `root`.
+/// Finds the program that `command` names. A name without a slash is searched beside this executable, then on the `PATH`; one
+/// with a slash is a path relative to the data root `root`.
 ///
 /// # Errors
 ///
-/// [`ProcessError::NotFound`], which lists every place where it was sought.
+/// [`ProcessError::NotFound`], which lists every path that was searched.
 pub fn find_program(command: &str, root: &Path) -> Result<PathBuf, ProcessError> {
-    let sought: Vec<PathBuf> = if command.contains('/') {
+    let searched: Vec<PathBuf> = if command.contains('/') {
         vec![root.join(command)]
     } else {
         let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
@@ -26,9 +26,9 @@ pub fn find_program(command: &str, root: &Path) -> Result<PathBuf, ProcessError>
             .map(|directory| directory.join(command))
             .collect()
     };
-    match sought.iter().find(|path| is_executable(path)) {
+    match searched.iter().find(|path| is_executable(path)) {
         Some(path) => Ok(path.clone()),
-        None => Err(ProcessError::NotFound { command: command.to_owned(), sought }),
+        None => Err(ProcessError::NotFound { command: command.to_owned(), sought: searched }),
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_sought_on_the_path_and_a_path_below_the_root() {
+    fn a_name_is_searched_on_the_path_and_a_path_below_the_root() {
         let root = tempfile::tempdir().expect("temporary directory");
         assert!(find_program("sh", root.path()).expect("sh is on every PATH").is_absolute());
         std::fs::write(root.path().join("app.sh"), "#!/bin/sh\n").expect("write app");

@@ -1,8 +1,8 @@
-//! Finds what has left its process group, by a tag that a process and all its descendants have in common.
+//! Finds processes that have left their process group, by a tag that a process and all its descendants share.
 //!
-//! The tag is a limit on file locks (`RLIMIT_LOCKS`). Linux has looked at that limit for nothing since version 2.4.25, but
-//! still hands it on from parent to child. In contrast to an environment variable it survives a cleared environment, and can
-//! be read in the middle of an `exec` too. A process gets rid of it only by changing this very limit.
+//! The tag is the limit on file locks (`RLIMIT_LOCKS`). Linux has ignored this limit since version 2.4.25, but children still
+//! inherit it. Unlike an environment variable it survives a cleared environment, and can be read during an `exec` too. A
+//! process can remove it only by changing this limit.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,24 +16,27 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::proc::{self, Stat, end_of, last_pid, processes};
 
-/// Scans of `/proc` at most: a process that forks faster than it is found needs more than one.
+/// The most scans of `/proc`: a process that forks faster than it is found needs more than one.
 const SCANS_MAX: usize = 20;
-/// Looks at what was started since, after each scan. Other programs start processes all the time, too.
-const CHASES_MAX: usize = 100;
-/// Each costs a descriptor, of which enough must be left to find all others of a program that forks without end.
+/// After each scan, the most checks of the processes started since. Bounded, because other programs also start processes all
+/// the time.
+const RECHECKS_MAX: usize = 100;
+/// The most killed processes that are waited for. Each costs a descriptor, and enough descriptors must be left to find all
+/// processes of a program that forks without end.
 const WAITED_FOR_MAX: usize = 100;
-/// Even a process with a lot of memory ends within this time; one that waits for a dead disk may never.
+/// Even a process with a lot of memory ends within this time; one that waits for a dead disk may never end.
 const END_MAX: Duration = Duration::from_secs(5);
 
-/// Set in every tag, so that a limit which somebody means as one (`ulimit -x 1000`) is never taken for a tag.
+/// Set in every tag, so that a real limit (`ulimit -x 1000`) is never mistaken for a tag.
 const IS_TAG: u64 = 1 << 62;
-/// The bits of a tag that tell which process of its owner it is; those in between name the owner.
+/// The lowest bits of a tag, which differ between the processes of an owner; the bits between these and [`IS_TAG`] identify the
+/// owner.
 const NUMBER_BITS: u32 = 31;
 
-/// Where `/proc/<pid>/limits` tells it, before the soft and the hard limit.
+/// The beginning of its line in `/proc/<pid>/limits`, before the soft and the hard limit.
 const LINE: &str = "Max file locks";
 
-/// What a process of an owner and all its descendants have in common.
+/// The tag that a process of an owner and all its descendants share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag(u64);
 
@@ -41,10 +44,10 @@ impl Tag {
     /// A tag for a new process of `owner`.
     pub(super) fn new(owner: &str) -> Self {
         warn_if_limited();
-        Self(first_of(owner) | crate::random::number() >> (u64::BITS - NUMBER_BITS))
+        Self(lowest_of(owner) | crate::random::number() >> (u64::BITS - NUMBER_BITS))
     }
 
-    /// The tag of a running process. Any user may read it, also of a process that cannot be dumped.
+    /// The tag of a running process. Any user may read it, even if the process is not dumpable.
     pub(super) fn of(pid: u32) -> Option<Self> {
         Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?)
     }
@@ -55,44 +58,44 @@ impl Tag {
         (hard & IS_TAG != 0).then_some(Self(hard))
     }
 
-    /// Gives it to this process, which must be a child before its `exec`: allocates nothing and takes no lock.
-    pub(super) fn give(self) -> io::Result<()> {
+    /// Sets the tag of this process, which must be a child before its `exec`: allocates nothing and takes no lock.
+    pub(super) fn set(self) -> io::Result<()> {
         let limit = Rlimit { current: Some(self.0), maximum: Some(self.0) };
         match setrlimit(Resource::Locks, limit) {
-            // A lower limit than the tag may not be raised: told by `warn_if_limited`.
+            // A limit lower than the tag cannot be raised: `warn_if_limited` warns about this.
             Ok(()) | Err(rustix::io::Errno::PERM) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Kills every process with exactly this tag, and waits until they have ended. It goes on if nobody waits for it; the number of
-/// them is returned.
+/// Kills every process with exactly this tag, and waits until they have ended; returns how many there were. It continues even
+/// if nobody waits for it.
 ///
-/// `since` is the start time of the one that was given the tag: older ones need no closer look.
+/// `since` is the start time of the process that got the tag: older processes cannot have it, and are skipped.
 pub(super) fn kill_tagged(tag: Tag, since: u64) -> JoinHandle<usize> {
     tokio::spawn(kill_and_wait(since, move |found| found == tag))
 }
 
-/// The same for [`Drop`], which cannot wait.
+/// Does the same for [`Drop`], which cannot wait.
 pub(super) fn kill_tagged_now(tag: Tag, since: u64) {
     kill(since, |found| found == tag);
 }
 
-/// Kills every process that an earlier holder of `owner` has started, and their descendants, and waits until they have ended;
-/// returns how many there were.
+/// Kills every process that an earlier process with the name `owner` has started, and their descendants, and waits until they
+/// have ended; returns how many there were.
 ///
-/// To be called only by who holds the lock that makes it the one `owner`.
+/// Call it only while holding the lock that makes this process the only `owner`.
 pub async fn kill_left_behind(owner: &str) -> usize {
-    let first = first_of(owner);
-    kill_and_wait(0, move |found| found.0 >> NUMBER_BITS == first >> NUMBER_BITS).await
+    let lowest = lowest_of(owner);
+    kill_and_wait(0, move |found| found.0 >> NUMBER_BITS == lowest >> NUMBER_BITS).await
 }
 
-/// Until it has ended, a killed process may still finish what it is about in the kernel, such as a write.
+/// Waits, because until a killed process has ended it may still finish what it is doing in the kernel, such as a write.
 async fn kill_and_wait(since: u64, accept: impl Fn(Tag) -> bool + Send + 'static) -> usize {
     let Ok(Killed { count, processes }) = spawn_blocking(move || kill(since, accept)).await else { return 0 };
     let ends = processes.into_iter().map(|process| async {
-        // It fails if there are no descriptors left, and then is not waited for.
+        // This fails if no descriptors are left; the process is then not waited for.
         if let Ok(end) = end_of(process) {
             let _ = end.readable().await;
         }
@@ -103,18 +106,18 @@ async fn kill_and_wait(since: u64, accept: impl Fn(Tag) -> bool + Send + 'static
     count
 }
 
-/// The first tag of an owner. Another owner on the same machine has the same ones with a probability of 1 in 2^31.
-fn first_of(owner: &str) -> u64 {
+/// The lowest tag of an owner. Another owner on the same machine has the same tags with a probability of 1 in 2^31.
+fn lowest_of(owner: &str) -> u64 {
     let hash = blake3::hash(owner.as_bytes());
     let bytes = hash.as_bytes().first_chunk().copied().unwrap_or_default();
     IS_TAG | (u64::from_be_bytes(bytes) & (IS_TAG - 1)) >> NUMBER_BITS << NUMBER_BITS
 }
 
-/// What has been sent SIGKILL.
+/// The processes that were sent SIGKILL.
 #[derive(Default)]
 struct Killed {
     count: usize,
-    /// Not of all, if there were many.
+    /// Not all of them, if there were many.
     processes: Vec<OwnedFd>,
 }
 
@@ -122,7 +125,7 @@ fn kill(since: u64, accept: impl Fn(Tag) -> bool) -> Killed {
     let own = std::process::id();
     let accept =
         |stat: &Stat, pid: u32| pid != own && stat.start_time >= since && Tag::of(pid).is_some_and(&accept);
-    // A scan may find again what has been killed in the one before and has not ended yet.
+    // A scan may again find processes that the previous scan has killed and that have not ended yet.
     let mut pids = BTreeSet::new();
     let mut killed = Killed::default();
     for _ in 0..SCANS_MAX {
@@ -131,14 +134,14 @@ fn kill(since: u64, accept: impl Fn(Tag) -> bool) -> Killed {
         for (pid, process) in processes(accept) {
             is_new |= killed.kill(pid, process, &mut pids);
         }
-        // A process that forks and ends at once is gone before the scan comes to it, and so is its child: what was started
-        // since then is looked at by its pid, which takes less time than it lives.
-        for _ in 0..CHASES_MAX {
+        // A process that forks and ends at once has ended before the scan reaches it, and so has its child. So the processes
+        // that were started since are checked by their pids, which takes less time than they live.
+        for _ in 0..RECHECKS_MAX {
             let (Some(before), Some(now)) = (last, last_pid()) else { break };
             if before == now {
                 break;
             }
-            // The numbers begin anew at some point; then the next scan has to do.
+            // Pids wrap around at some point; the next scan then finds the rest.
             for pid in before.saturating_add(1)..=now {
                 if let Some(process) = proc::open(pid, accept) {
                     is_new |= killed.kill(pid, process, &mut pids);
@@ -155,9 +158,9 @@ fn kill(since: u64, accept: impl Fn(Tag) -> bool) -> Killed {
 }
 
 impl Killed {
-    /// Returns whether it is one more.
+    /// Kills a process; returns whether it is a new one.
     fn kill(&mut self, pid: u32, process: OwnedFd, pids: &mut BTreeSet<u32>) -> bool {
-        // One that has ended meanwhile needs no signal.
+        // A process that has ended meanwhile needs no signal.
         if pidfd_send_signal(&process, Signal::KILL).is_err() || !pids.insert(pid) {
             return false;
         }
@@ -169,11 +172,11 @@ impl Killed {
     }
 }
 
-/// Only root may raise a limit, so without it no tag can be given below a limit.
+/// Only root may raise a limit: another user cannot set a tag if the number of file locks is already limited.
 fn warn_if_limited() {
-    static TOLD: Once = Once::new();
+    static WARNED: Once = Once::new();
     if let Some(limit) = getrlimit(Resource::Locks).maximum {
-        TOLD.call_once(|| {
+        WARNED.call_once(|| {
             tracing::warn!(
                 limit,
                 "the number of file locks is limited (ulimit -x): what an app leaves running may not be found"
@@ -187,16 +190,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_tell_the_owner_and_no_two_processes_have_the_same() {
+    fn tags_identify_their_owner_and_differ_between_processes() {
         let (one, other) = (Tag::new("owner"), Tag::new("owner"));
         assert_ne!(one, other);
         let owner_of = |tag: Tag| tag.0 >> NUMBER_BITS;
-        assert_eq!((owner_of(one), owner_of(other)), (first_of("owner") >> NUMBER_BITS, owner_of(one)));
+        assert_eq!((owner_of(one), owner_of(other)), (lowest_of("owner") >> NUMBER_BITS, owner_of(one)));
         assert_ne!(owner_of(Tag::new("owner2")), owner_of(one));
     }
 
     #[test]
-    fn a_limit_that_somebody_means_as_one_is_no_tag() {
+    fn a_real_limit_is_not_a_tag() {
         let limits =
             |hard: &str| format!("Limit  Soft Limit  Hard Limit  Units\nMax file locks  1  {hard}  locks\n");
         assert_eq!(Tag::parse(&limits("unlimited")), None);
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_keeps_its_tag_while_one_program_takes_the_place_of_another() {
+    fn a_process_keeps_its_tag_during_exec() {
         use std::os::unix::process::CommandExt;
 
         let directory = tempfile::tempdir().expect("temporary directory");
@@ -221,16 +224,16 @@ mod tests {
         // SAFETY: between fork and exec it makes one system call.
         #[allow(unsafe_code)]
         unsafe {
-            command.pre_exec(move || tag.give())
+            command.pre_exec(move || tag.set())
         };
         let mut process = command.spawn().expect("start a program that starts others");
         let pid = process.id();
         let asleep =
             || std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep"));
-        let mut looks = 0;
+        let mut reads = 0;
         let lost = loop {
             match Tag::of(pid) {
-                Some(found) if found == tag => looks += 1,
+                Some(found) if found == tag => reads += 1,
                 other => break Some(other),
             }
             if asleep() {
@@ -239,7 +242,7 @@ mod tests {
         };
         process.kill().expect("kill");
         process.wait().expect("reap");
-        assert_eq!(lost, None, "after {looks} looks");
-        assert!(looks > 0, "it was never looked at");
+        assert_eq!(lost, None, "after {reads} looks");
+        assert!(reads > 0, "it was never looked at");
     }
 }

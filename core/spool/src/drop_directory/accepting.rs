@@ -1,7 +1,7 @@
-//! Whose files the running fetchdata takes: written by fetchdata, read by whoever is about to drop a file.
+//! The clients whose files the running fetchdata takes: written by fetchdata, read before a file is dropped.
 //!
-//! It lies in the drop directory itself, since who drops files may not look into `state/`. Only a hint for people: what a
-//! file's fate is decides fetchdata.
+//! The file is in the drop directory itself, since a sender may not be allowed to read `state/`. It is only a hint for
+//! people: fetchdata decides what happens to a file.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,46 +15,46 @@ use serde::{Deserialize, Serialize};
 use super::DropDirectory;
 
 const NAME: &str = ".fetchdata.json";
-/// Under which it is put together. One fetchdata at a time works there.
+/// The name under which it is written. Only one fetchdata at a time works there.
 const TEMPORARY: &str = "fetchdata.json.tmp";
-/// Some 100,000 clients.
+/// Enough for some 100,000 clients.
 const BYTES_MAX: u64 = 4 << 20;
 
-/// The clients with a batch app of a fetchdata that runs.
+/// A running fetchdata, and its clients that have a batch app.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Accepting {
+pub struct AcceptedClients {
     #[serde(flatten)]
     pub process: ProcessId,
     pub clients: BTreeSet<ClientId>,
 }
 
 impl DropDirectory {
-    /// Writes whose files this process takes from now on, in the place of what was written before.
+    /// Announces the clients whose files this process takes from now on, in place of an earlier announcement.
     ///
     /// # Errors
     ///
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn announce(&self, clients: BTreeSet<ClientId>) -> Result<()> {
-        let accepting = Accepting { process: ProcessId::current(), clients };
+        let accepting = AcceptedClients { process: ProcessId::current(), clients };
         let content = serde_json::to_vec(&accepting).expect("it has no map");
         self.own()?.write(OsStr::new(TEMPORARY), &content, self.root(), OsStr::new(NAME))
     }
 
-    /// Takes back what this process has announced.
+    /// Withdraws the announcement.
     ///
     /// # Errors
     ///
-    /// It cannot be removed, which harms nobody: a process that has ended is not believed.
+    /// The file cannot be removed, which does no harm: the announcement of a process that has ended is ignored.
     pub fn withdraw(&self) -> Result<()> {
         self.root().remove_file(OsStr::new(NAME))
     }
 
-    /// What the running fetchdata has announced; `None` if none runs, or it has not said.
+    /// Reads what the running fetchdata has announced; `None` if none runs, or if it has announced nothing.
     ///
     /// # Errors
     ///
-    /// It is there and cannot be read.
-    pub fn accepting(&self) -> Result<Option<Accepting>> {
+    /// The file exists and cannot be read.
+    pub fn accepting(&self) -> Result<Option<AcceptedClients>> {
         let file = match self.root().open(OsStr::new(NAME)) {
             Err(error) if error.is_not_found() => return Ok(None),
             file => file?,
@@ -62,7 +62,7 @@ impl DropDirectory {
         let mut text = Vec::new();
         let read = file.take(BYTES_MAX).read_to_end(&mut text);
         read.map_err(|source| FileError { action: "read", path: NAME.into(), source })?;
-        let accepting = serde_json::from_slice::<Accepting>(&text).ok();
+        let accepting = serde_json::from_slice::<AcceptedClients>(&text).ok();
         Ok(accepting.filter(|accepting| accepting.process.alive()))
     }
 }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_process_accepts_is_known_as_long_as_it_runs() {
+    fn an_announcement_is_valid_while_its_process_runs() {
         let root = tempfile::tempdir().expect("temporary directory");
         let drop_directory = DropDirectory::prepare(&Layout::new(root.path())).expect("drop directory");
         let accepting = || drop_directory.accepting().expect("readable");
@@ -82,9 +82,9 @@ mod tests {
         let clients = BTreeSet::from(["alpha".parse().expect("client")]);
         drop_directory.announce(clients.clone()).expect("announced");
         assert_eq!(accepting().map(|accepting| accepting.clients), Some(clients.clone()));
-        // No pid is as large as that.
+        // No process can have this pid.
         let process = ProcessId { pid: u32::MAX, start_time: 1 };
-        let content = serde_json::to_vec(&Accepting { process, clients }).expect("JSON");
+        let content = serde_json::to_vec(&AcceptedClients { process, clients }).expect("JSON");
         let own = drop_directory.own().expect("directory");
         own.write(OsStr::new(TEMPORARY), &content, drop_directory.root(), OsStr::new(NAME)).expect("written");
         assert_eq!(accepting(), None, "it has ended");

@@ -1,4 +1,4 @@
-//! An open directory: every step is relative to its descriptor and takes one name, never a path.
+//! An open directory: every operation is relative to its descriptor and takes a single name, never a path.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -7,33 +7,33 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use mysimbdp_platform::files::{FileError, Result, in_use};
+use mysimbdp_platform::files::{FileError, Result, map_lease_error};
 use mysimbdp_platform::random;
 use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags, RenameFlags, accessat, fchmod, fstat, mkdirat, openat};
 use rustix::fs::{renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::resolve::{self, ON_THE_WAY};
+use super::resolve::{self, OPEN_PATH};
 use super::{DEPTH_MAX, DropPath, FileKind, FileStatus};
 
-/// Whatever the umask: who may look into the folder may read what the platform tells there.
+/// Whatever the umask: everybody who may read the folder may read the files that the platform writes there.
 const WRITTEN_MODE: u32 = 0o644;
-/// Less what the umask takes away.
+/// Set whatever the umask.
 const DIRECTORY_MODE: u32 = 0o755;
 const OWN_MODE: u32 = 0o700;
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// A directory, whatever its name has come to mean since it was opened.
+/// An open directory. It stays the same one, whatever its name refers to by now.
 #[derive(Debug)]
 pub struct Directory {
     descriptor: OwnedFd,
-    /// For errors alone.
-    shown: PathBuf,
+    /// Only for errors.
+    display_path: PathBuf,
 }
 
-/// What becomes of a file that has the name already.
+/// What happens to an existing file of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// It stays, and the move fails.
@@ -42,25 +42,27 @@ pub enum Existing {
 }
 
 impl Directory {
-    /// A directory of the platform's own, such as one in staging, by its path. Symlinks there are the operator's.
-    pub fn of_platform(path: &Path) -> Result<Self> {
-        let flags = ON_THE_WAY | OFlags::CLOEXEC;
+    /// Opens a directory that belongs to the platform, such as one in staging, by its path. Symlinks there belong to the
+    /// operator, and are followed.
+    pub fn open_platform(path: &Path) -> Result<Self> {
+        let flags = OPEN_PATH | OFlags::CLOEXEC;
         let opened = rustix::fs::open(path, flags, Mode::empty());
         let error = |errno: Errno| FileError { action: "open", path: path.to_owned(), source: errno.into() };
-        Ok(Self { descriptor: opened.map_err(error)?, shown: path.to_owned() })
+        Ok(Self { descriptor: opened.map_err(error)?, display_path: path.to_owned() })
     }
 
-    /// The directory at this path relative to it.
+    /// Opens the directory at this relative path.
     pub fn below(&self, path: &DropPath) -> Result<Self> {
         self.resolve(path.as_path())
     }
 
-    /// The directory of this name.
+    /// Opens the directory of this name.
     pub fn directory(&self, name: &OsStr) -> Result<Self> {
         self.resolve(Path::new(single(name).map_err(self.error("open", name))?))
     }
 
-    /// The directory that the symlink of this name leads to. It must be the operator's: of this user, or of root.
+    /// Opens the directory that the symlink of this name leads to. The symlink must belong to the operator: to this user, or
+    /// to root.
     pub(super) fn follow(&self, name: &OsStr) -> Result<Self> {
         let owner = self.status(name)?.owner;
         if owner != 0 && owner != geteuid().as_raw() {
@@ -69,13 +71,13 @@ impl Directory {
             );
             return Err(self.error("open", name)(io::Error::other(why)));
         }
-        let flags = ON_THE_WAY | OFlags::CLOEXEC;
+        let flags = OPEN_PATH | OFlags::CLOEXEC;
         let open = || Ok(openat(&self.descriptor, single(name)?, flags, Mode::empty())?);
         let descriptor = open().map_err(self.error("open", name))?;
-        Ok(Self { descriptor, shown: self.shown.join(name) })
+        Ok(Self { descriptor, display_path: self.display_path.join(name) })
     }
 
-    /// The directory of this name; makes it if it is missing.
+    /// Opens the directory of this name; creates it if it is missing.
     pub fn make(&self, name: &OsStr) -> Result<Self> {
         match self.create_directory(name, DIRECTORY_MODE)? {
             Some(made) => Ok(made),
@@ -83,11 +85,11 @@ impl Directory {
         }
     }
 
-    /// A directory that nobody else can write into, and whether it is new.
+    /// Opens or creates a directory that nobody else can write into; also returns whether it is new.
     ///
     /// # Errors
     ///
-    /// It cannot be made, or what has the name is not such a directory.
+    /// It cannot be created, or something else has the name.
     pub fn make_own(&self, name: &OsStr) -> Result<(Self, bool)> {
         match self.create_directory(name, OWN_MODE)? {
             Some(made) => Ok((made, true)),
@@ -95,19 +97,19 @@ impl Directory {
         }
     }
 
-    /// The directory of this name, if it is one that nobody else can write into.
+    /// Opens the directory of this name, if nobody else can write into it.
     pub fn open_own(&self, name: &OsStr) -> Result<Self> {
         let found = self.directory(name)?;
         found.check_own()?;
         Ok(found)
     }
 
-    /// The names of the entries, in no order.
+    /// The names of the entries, in no particular order.
     pub fn names(&self) -> Result<Vec<OsString>> {
-        self.read_names().map_err(self.error_of_its_own("list"))
+        self.read_names().map_err(self.own_error("list"))
     }
 
-    /// Whether there is a name in it for which this is true. Names behind that one are not read.
+    /// Returns whether it contains a name that `accept` accepts. Further names are not read.
     pub fn has(&self, mut accept: impl FnMut(&OsStr) -> bool) -> Result<bool> {
         let mut has = || {
             for name in entries(Dir::new(self.readable()?)?) {
@@ -117,41 +119,42 @@ impl Directory {
             }
             Ok(false)
         };
-        has().map_err(self.error_of_its_own("list"))
+        has().map_err(self.own_error("list"))
     }
 
-    /// The status of what has this name itself.
+    /// The status of the entry itself; symlinks are not followed.
     pub fn status(&self, name: &OsStr) -> Result<FileStatus> {
-        let look = || Ok(statat(&self.descriptor, single(name)?, AtFlags::SYMLINK_NOFOLLOW)?.into());
-        look().map_err(self.error("look at", name))
+        let stat = || Ok(statat(&self.descriptor, single(name)?, AtFlags::SYMLINK_NOFOLLOW)?.into());
+        stat().map_err(self.error("look at", name))
     }
 
     /// The status of the directory itself.
     pub fn own_status(&self) -> Result<FileStatus> {
         let status = fstat(&self.descriptor).map_err(io::Error::from);
-        Ok(status.map_err(self.error_of_its_own("look at"))?.into())
+        Ok(status.map_err(self.own_error("look at"))?.into())
     }
 
-    /// Whether others may write into it, and even rename what is not theirs.
+    /// Whether others may write into it, and may even rename files that are not theirs.
     pub fn is_shared(&self) -> Result<bool> {
         let mode = self.own_status()?.mode;
         Ok(mode & OTHERS_WRITE != 0 && mode & STICKY == 0)
     }
 
-    /// Whether this process may move away what is in it; true also if the kernel does not tell.
+    /// Whether this process may move entries out of it; also true if the kernel cannot tell.
     pub fn is_writable(&self) -> bool {
         let access = accessat(&self.descriptor, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
         !matches!(access, Err(Errno::ACCESS | Errno::PERM | Errno::ROFS))
     }
 
-    /// Opens a file for reading; waits neither for a FIFO's writer nor for who holds a lease on it, who makes it busy.
+    /// Opens a file for reading. Waits neither for the writer of a FIFO nor for the holder of a lease: a leased file is an
+    /// error, `is_busy`.
     pub fn open(&self, name: &OsStr) -> Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let open = || resolve::open(self.descriptor.as_fd(), Path::new(single(name)?), flags);
-        open().map(File::from).map_err(in_use).map_err(self.error("open", name))
+        open().map(File::from).map_err(map_lease_error).map_err(self.error("open", name))
     }
 
-    /// Creates a file that must not be there yet, with the mode that the umask leaves.
+    /// Creates a file that must not exist yet; the umask determines its mode.
     pub fn create(&self, name: &OsStr) -> Result<File> {
         let flags = OFlags::WRONLY
             | OFlags::CREATE
@@ -166,7 +169,7 @@ impl Directory {
         create().map_err(self.error("create", name))
     }
 
-    /// Moves what has this name within its file system, atomically. What is a symlink is moved as one.
+    /// Moves an entry within its file system, atomically. A symlink is itself moved.
     pub fn rename(&self, name: &OsStr, to: &Self, to_name: &OsStr, existing: Existing) -> Result<()> {
         let flags = match existing {
             Existing::Keep => RenameFlags::NOREPLACE,
@@ -179,8 +182,8 @@ impl Directory {
         rename().map_err(self.error("move", name))
     }
 
-    /// The same, also to another file system: there it is copied, and removed here when the copy is durable. Only for
-    /// what lies in a directory of the platform's own: elsewhere another file may take its place after the copy.
+    /// Moves a file, possibly to another file system: there it is copied, and removed here once the copy is durable. Only for
+    /// files in directories that belong to the platform: elsewhere another file may take its place after the copy.
     pub fn move_file(&self, name: &OsStr, to: &Self, to_name: &OsStr, existing: Existing) -> Result<()> {
         match self.rename(name, to, to_name, existing) {
             Err(error) if error.is_cross_device() => {}
@@ -190,7 +193,7 @@ impl Directory {
         self.remove_file(name)
     }
 
-    /// Copies a file; the copy is durable when this returns, and has its name only when it is whole.
+    /// Copies a file. The copy is durable when this returns, and gets its name only once it is complete.
     pub fn copy(&self, name: &OsStr, to: &Self, to_name: &OsStr, existing: Existing) -> Result<()> {
         let mut source = self.open(name)?;
         let status = FileStatus::of(&source).map_err(self.error("look at", name))?;
@@ -203,8 +206,8 @@ impl Directory {
         to.publish(copied, &temporary, to, to_name, existing)
     }
 
-    /// Writes a whole file into `to`, durable when this returns, in the place of what has its name there. It is put
-    /// together here, as `temporary`.
+    /// Writes a whole file into `to`, in place of an existing one; it is durable when this returns. Until it is complete, it
+    /// is in this directory, as `temporary`.
     pub fn write(&self, temporary: &OsStr, content: &[u8], to: &Self, name: &OsStr) -> Result<()> {
         match self.remove_file(temporary) {
             Err(error) if error.is_not_found() => {}
@@ -222,21 +225,21 @@ impl Directory {
         remove().map_err(self.error("remove", name))
     }
 
-    /// Removes what has this name, a directory with all that is in it.
+    /// Removes the entry of this name, a directory with all of its contents.
     pub fn remove_tree(&self, name: &OsStr) -> Result<()> {
         self.remove_within(name, 2 * DEPTH_MAX)
     }
 
-    /// Makes the names in it durable.
+    /// Makes its entries durable.
     pub fn sync(&self) -> Result<()> {
-        self.readable().and_then(|directory| directory.sync_all()).map_err(self.error_of_its_own("sync"))
+        self.readable().and_then(|directory| directory.sync_all()).map_err(self.own_error("sync"))
     }
 
     fn resolve(&self, path: &Path) -> Result<Self> {
-        let shown = self.shown.join(path);
-        match resolve::open(self.descriptor.as_fd(), path, ON_THE_WAY) {
-            Ok(descriptor) => Ok(Self { descriptor, shown }),
-            Err(source) => Err(FileError { action: "open", path: shown, source }),
+        let display_path = self.display_path.join(path);
+        match resolve::open(self.descriptor.as_fd(), path, OPEN_PATH) {
+            Ok(descriptor) => Ok(Self { descriptor, display_path }),
+            Err(source) => Err(FileError { action: "open", path: display_path, source }),
         }
     }
 
@@ -255,18 +258,18 @@ impl Directory {
         remove().map_err(self.error("remove", name))
     }
 
-    /// A new directory; `None` if something has the name already.
+    /// Creates a directory; `None` if the name is in use already.
     fn create_directory(&self, name: &OsStr, mode: u32) -> Result<Option<Self>> {
         match single(name).and_then(|name| Ok(mkdirat(&self.descriptor, name, Mode::from(mode))?)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             made => made.map_err(self.error("create directory", name))?,
         }
         let made = self.directory(name)?;
-        // Whoever owns this directory may have put another one in the place of what was just made.
+        // The owner of this directory may have replaced the new one by another.
         made.check_own()?;
-        // Whatever the umask: others may have to get in.
+        // Whatever the umask: others may need access.
         let chmod = || Ok(fchmod(made.readable()?, Mode::from(mode))?);
-        chmod().map_err(made.error_of_its_own("create directory"))?;
+        chmod().map_err(made.own_error("create directory"))?;
         Ok(Some(made))
     }
 
@@ -279,16 +282,16 @@ impl Directory {
             "it belongs to user {} with mode {:o}, and must be writable by user {user} alone",
             status.owner, status.mode
         );
-        Err(self.error_of_its_own("use")(io::Error::other(why)))
+        Err(self.own_error("use")(io::Error::other(why)))
     }
 
-    /// A new file with this content, durable.
+    /// Creates a file and has `fill` write its content; it is durable when this returns.
     fn fill(&self, name: &OsStr, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
         let mut file = self.create(name)?;
         fill(&mut file).and_then(|()| file.sync_all()).map_err(self.error("write", name))
     }
 
-    /// Gives what was filled its name, or removes it if something went wrong.
+    /// Gives the filled file its name, or removes it if something went wrong.
     fn publish(
         &self,
         filled: Result<()>,
@@ -299,7 +302,7 @@ impl Directory {
     ) -> Result<()> {
         let published = filled.and_then(|()| self.rename(temporary, to, name, existing));
         if published.is_err() {
-            // Half of it would only take room; what went wrong is told already.
+            // A partial file only wastes space; the error is already being returned.
             let _ = self.remove_file(temporary);
         }
         published.and_then(|()| to.sync())
@@ -319,16 +322,16 @@ impl Directory {
         action: &'static str,
         name: &'a OsStr,
     ) -> impl FnOnce(io::Error) -> FileError + 'a {
-        move |source| FileError { action, path: self.shown.join(name), source }
+        move |source| FileError { action, path: self.display_path.join(name), source }
     }
 
-    /// The same about the directory itself.
-    fn error_of_its_own(&self, action: &'static str) -> impl FnOnce(io::Error) -> FileError + '_ {
-        move |source| FileError { action, path: self.shown.clone(), source }
+    /// An error that concerns the directory itself.
+    fn own_error(&self, action: &'static str) -> impl FnOnce(io::Error) -> FileError + '_ {
+        move |source| FileError { action, path: self.display_path.clone(), source }
     }
 }
 
-/// The names of what is in a directory.
+/// The names of a directory's entries, without `.` and `..`.
 fn entries(directory: Dir) -> impl Iterator<Item = io::Result<OsString>> {
     directory.filter_map(|entry| match entry {
         Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
@@ -342,7 +345,7 @@ pub(super) fn path_of_descriptor(directory: &Directory) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", directory.descriptor.as_raw_fd()))
 }
 
-/// A name that leads nowhere else.
+/// Returns the name if it is a single component that does not lead out of the directory.
 fn single(name: &OsStr) -> io::Result<&OsStr> {
     let is_single = !name.is_empty() && name != "." && name != ".." && !name.as_bytes().contains(&b'/');
     if is_single { Ok(name) } else { Err(Errno::INVAL.into()) }

@@ -1,5 +1,5 @@
-//! What happens in open directories, as the kernel tells it (inotify). Nothing but hints: events may be lost, and what they
-//! name may have become something else.
+//! Events in open directories, as the kernel reports them (inotify). They are only hints: events may be lost, and a name
+//! may refer to something else by now.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -17,7 +17,7 @@ pub use rustix::fs::inotify::ReadFlags as EventKinds;
 use super::Directory;
 use super::directory::path_of_descriptor;
 
-/// Some hundred events.
+/// Room for some hundred events.
 const BUFFER_BYTES: usize = 16 << 10;
 
 const OF_INTEREST: WatchFlags = WatchFlags::CREATE
@@ -31,23 +31,23 @@ const OF_INTEREST: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
-/// A directory that is watched, whatever its name is by now.
+/// Identifies a watched directory, whatever its name is by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WatchId(i32);
 
-/// Something has happened.
+/// Something that has happened in a watched directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// In which directory; it means nothing if events were lost ([`EventKinds::QUEUE_OVERFLOW`]).
+    /// The directory; meaningless if events were lost ([`EventKinds::QUEUE_OVERFLOW`]).
     pub watch: WatchId,
     pub kinds: EventKinds,
-    /// Which both events of a move have.
+    /// The same for both events of a move.
     pub cookie: u32,
-    /// To what in it; empty if to the directory itself.
+    /// The entry concerned; empty for the directory itself.
     pub name: OsString,
 }
 
-/// The events of all directories that are watched.
+/// The events of all watched directories.
 #[derive(Debug)]
 pub struct Events {
     descriptor: AsyncFd<OwnedFd>,
@@ -56,11 +56,11 @@ pub struct Events {
 impl Events {
     /// # Errors
     ///
-    /// The kernel gives no more of them to this user.
+    /// The kernel allows this user no more inotify instances.
     #[allow(unsafe_code)]
     pub fn new() -> io::Result<Self> {
         let descriptor = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        // SAFETY: `descriptor` owns its file descriptor, never gives another, and is dropped with what it is registered in.
+        // SAFETY: `descriptor` owns its file descriptor, never returns another one, and is dropped with its registration.
         let descriptor = unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) };
         Ok(Self { descriptor: descriptor.map_err(io::Error::from)? })
     }
@@ -69,23 +69,23 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// It may not be read, or the kernel watches no more for this user.
+    /// The directory may not be read, or the kernel allows this user no more watches.
     pub fn watch(&self, directory: &Directory) -> io::Result<WatchId> {
         let path = path_of_descriptor(directory);
         Ok(WatchId(inotify::add_watch(self.descriptor.get_ref(), path, OF_INTEREST)?))
     }
 
-    /// Watches a directory no longer.
+    /// Stops watching a directory.
     pub fn unwatch(&self, watch: WatchId) {
-        // It is gone already if the directory is.
+        // It fails if the directory was removed, and the watch with it.
         let _ = inotify::remove_watch(self.descriptor.get_ref(), watch.0);
     }
 
-    /// Calls `visit` with what has happened since the last time, in order. Does not wait.
+    /// Calls `visit` with each event since the last call, in order. Does not wait.
     ///
     /// # Errors
     ///
-    /// The kernel does not tell.
+    /// The events cannot be read.
     pub fn read(&self, mut visit: impl FnMut(Event)) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut reader = inotify::Reader::new(self.descriptor.get_ref(), &mut buffer);
@@ -103,16 +103,16 @@ impl Events {
         }
     }
 
-    /// Returns when something has happened, after `read` has taken it in.
+    /// Waits for events, and returns after `read` has read them.
     ///
     /// # Errors
     ///
-    /// The kernel does not tell.
+    /// The events cannot be read.
     pub async fn happened(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut ready = self.descriptor.readable().await?;
-        let taken = read();
-        // Only of what was readable before: the runtime knows if there is more since.
+        let result = read();
+        // Clears only the readiness from before the read: the runtime notices if there are more events since.
         ready.clear_ready();
-        taken
+        result
     }
 }

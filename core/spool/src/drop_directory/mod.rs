@@ -1,14 +1,15 @@
-//! The only way to touch anything below the drop directory.
+//! The only access to files below the drop directory.
 //!
-//! Whoever sends files owns a folder there, and may at any moment put a symlink in the place of a directory, create any
-//! name, and do so between any two of our steps. So no step here trusts a path that was looked at before:
+//! Senders own a folder there. At any moment, also between any two of our steps, they may replace a directory by a symlink,
+//! or create any name. So no step here relies on a path that was checked before:
 //!
-//! 1. [`DropPath`] says where something lies; it is not a path that any other I/O takes;
+//! 1. [`DropPath`] is a path below the drop directory; no other I/O accepts it;
 //! 2. [`DropDirectory`] opens it, beneath the drop directory and through no symlink ([`resolve`]);
-//! 3. [`Directory`] is what was opened, and all further steps are relative to its descriptor, by a single name;
-//! 4. what waits there for us lies in [`DropDirectory::own`], where nobody else can write.
+//! 3. [`Directory`] is the open directory; all further steps are relative to its descriptor, by a single name;
+//! 4. the platform's own files there are in [`DropDirectory::own`], where nobody else can write.
 //!
-//! A descriptor is open for one step and then closed, so there are never more than a few for each file in work.
+//! A descriptor is open for one step and then closed, so there are never more than a few for each file that is being
+//! processed.
 
 mod accepting;
 mod directory;
@@ -24,7 +25,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::sync::Arc;
 
-pub use accepting::Accepting;
+pub use accepting::AcceptedClients;
 pub use directory::{Directory, Existing};
 pub use events::{Event, EventKinds, Events, WatchId};
 pub use names::{TEMPORARY_SUFFIXES, is_temporary};
@@ -36,7 +37,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::files::{self, Result};
 
-/// Directories within each other, below the drop directory. What lies deeper is left where it is.
+/// Maximum nesting of directories below the drop directory. Files that are deeper are left where they are.
 pub const DEPTH_MAX: usize = 16;
 
 /// The directory in the drop directory that belongs to the platform: mode 0700, on the same file system.
@@ -46,43 +47,43 @@ const OWN: &str = ".mysimbdp";
 #[derive(Debug)]
 pub struct DropDirectory {
     root: Directory,
-    /// Whose folder may be a symlink.
+    /// The clients whose folder may be a symlink.
     linked: Arc<BTreeSet<ClientId>>,
 }
 
 impl DropDirectory {
-    /// Opens the drop directory. It may itself be a symlink: that is the operator's, and not a client's.
+    /// Opens the drop directory. It may itself be a symlink: that one belongs to the operator, not to a client.
     ///
     /// # Errors
     ///
     /// It does not exist, or is not a directory.
     pub fn open(layout: &Layout) -> Result<Self> {
-        Ok(Self::of(Directory::of_platform(&layout.drop_directory())?, layout))
+        Ok(Self::of(Directory::open_platform(&layout.drop_directory())?, layout))
     }
 
-    /// The same; makes it if it is missing.
+    /// Like [`DropDirectory::open`]; creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// It cannot be made.
+    /// It cannot be created.
     pub fn make(layout: &Layout) -> Result<Self> {
         match Self::open(layout) {
             Err(error) if error.is_not_found() => {}
             opened => return opened,
         }
         files::create_dir_all(layout.root())?;
-        Ok(Self::of(Directory::of_platform(layout.root())?.make(OsStr::new(Layout::DROP))?, layout))
+        Ok(Self::of(Directory::open_platform(layout.root())?.make(OsStr::new(Layout::DROP))?, layout))
     }
 
     fn of(root: Directory, layout: &Layout) -> Self {
         Self { root, linked: Arc::clone(layout.linked()) }
     }
 
-    /// The same; makes the platform's own directory in it, too, and warns of what makes it unsafe.
+    /// Like [`DropDirectory::make`]; also creates the platform's own directory in it, and warns of unsafe permissions.
     ///
     /// # Errors
     ///
-    /// One of them cannot be made, or the latter is somebody else's.
+    /// One of them cannot be created, or the latter belongs to somebody else.
     pub fn prepare(layout: &Layout) -> Result<Self> {
         let drop_directory = Self::make(layout)?;
         drop_directory.own()?;
@@ -100,11 +101,11 @@ impl DropDirectory {
         &self.root
     }
 
-    /// The directory of the platform's own; makes it if it is missing.
+    /// Opens the platform's own directory; creates it if it is missing.
     ///
     /// # Errors
     ///
-    /// It cannot be made, belongs to somebody else, or somebody else can write into it.
+    /// It cannot be created, belongs to somebody else, or somebody else can write into it.
     pub fn own(&self) -> Result<Directory> {
         self.root.make_own(OsStr::new(OWN)).map(|(own, _)| own)
     }
@@ -116,10 +117,11 @@ impl DropDirectory {
         }
     }
 
-    /// The client's folder that the path leads through if it is a symlink which the config allows, and the path from there.
+    /// If the path leads through a client's folder that is a symlink which the config allows: that folder, and the path from
+    /// there on.
     ///
-    /// Nobody but the operator can change what lies directly in the drop directory, so it is no enemy's symlink that is
-    /// followed here; what lies beyond it is opened as everything else is.
+    /// Only the operator can change entries directly in the drop directory, so the symlink that is followed here is not an
+    /// attacker's. Everything beyond it is opened like any other path.
     fn linked_folder(&self, path: &DropPath) -> Result<Option<(Directory, DropPath)>> {
         let Some(folder) = path.names().next() else { return Ok(None) };
         let is_linked = || self.root.status(folder).is_ok_and(|status| status.kind == FileKind::Symlink);
@@ -130,12 +132,12 @@ impl DropDirectory {
         Ok(Some((self.root.follow(folder)?, below)))
     }
 
-    /// The directory in which `path` lies.
+    /// Opens the directory that contains `path`.
     pub fn parent(&self, path: &DropPath) -> Result<Directory> {
         self.directory(&path.parent())
     }
 
-    /// The directory, which is made with all that lead to it if they are missing.
+    /// Opens the directory; creates it and its parents if they are missing.
     pub fn make_directory(&self, path: &DropPath) -> Result<Directory> {
         match self.directory(path) {
             Err(error) if error.is_not_found() => {}
@@ -156,7 +158,7 @@ impl DropDirectory {
         self.parent(path)?.open(path.name())
     }
 
-    /// The status of what lies there itself, not of what a symlink points to.
+    /// The status of the entry itself; symlinks are not followed.
     pub fn status(&self, path: &DropPath) -> Result<FileStatus> {
         self.parent(path)?.status(path.name())
     }
@@ -165,15 +167,15 @@ impl DropDirectory {
         self.status(path).is_ok()
     }
 
-    /// Writes a whole file, durable when this returns, in the place of what has that name. Everybody may read it who may
-    /// look into its directory.
+    /// Writes a whole file, in place of an existing one; it is durable when this returns. Everybody who may read its directory
+    /// may read it.
     ///
-    /// It is put together in the platform's own directory as `temporary`, a name that this writer alone uses, so what a
-    /// crash leaves there is replaced when the write is repeated.
+    /// Until it is complete, it is in the platform's own directory as `temporary`, a name that only this writer uses. So a
+    /// leftover of a crash is replaced when the write is repeated.
     pub fn write(&self, path: &DropPath, temporary: &OsStr, content: &[u8]) -> Result<()> {
         let directory = self.make_directory(&path.parent())?;
         match self.own()?.write(temporary, content, &directory, path.name()) {
-            // The client's folder is a mount of its own.
+            // The client's folder is a separate mount.
             Err(error) if error.is_cross_device() => {
                 directory.write(temporary, content, &directory, path.name())
             }

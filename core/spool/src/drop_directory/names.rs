@@ -1,15 +1,15 @@
-//! Names in the drop directory that are not those of files to be taken.
+//! Names in the drop directory of files that must not be taken.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// Suffixes under which programs put a file together before they give it its name.
+/// Suffixes of names under which programs write a file before they rename it.
 pub const TEMPORARY_SUFFIXES: [&str; 4] = [".part", ".filepart", ".tmp", "~"];
 
 /// Whether a file of this name is still being written by a program that renames it at the end.
 ///
-/// Names with a dot in front belong here as well: rsync writes `.name.XXXXXX` and `.rsync-partial/`, and the platform
-/// itself uses such names at the drop point.
+/// Names that begin with a dot count as well: rsync writes `.name.XXXXXX` and `.rsync-partial/`, and the platform itself
+/// uses such names in the drop directory.
 pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_bytes();
     name.starts_with(b".") || TEMPORARY_SUFFIXES.iter().any(|suffix| name.ends_with(suffix.as_bytes()))
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_programs_use_on_the_way_are_temporary() {
+    fn names_of_partial_files_are_temporary() {
         for name in
             [".a.csv.Xa81bZ", ".rsync-partial", "a.csv.part", "a.csv.filepart", "a.tmp", "a.csv~", ".", "..."]
         {

@@ -1,4 +1,4 @@
-//! Where something lies in the drop directory.
+//! Paths in the drop directory.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
@@ -9,7 +9,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::Lane;
 
-/// A path relative to the drop directory. It is no [`Path`], so that nothing but a [`super::DropDirectory`] can open it.
+/// A path relative to the drop directory. It is not a [`Path`], so that only a [`super::DropDirectory`] can open it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DropPath(PathBuf);
 
@@ -19,12 +19,12 @@ impl DropPath {
         Self(PathBuf::new())
     }
 
-    /// The directory of the platform's own.
+    /// The platform's own directory.
     pub fn own() -> Self {
         Self(super::OWN.into())
     }
 
-    /// Where the client's files of this lane are dropped.
+    /// The folder into which the client's files of this lane are dropped.
     pub fn of_client(client: &ClientId, lane: Lane) -> Self {
         let folder = Self(client.as_str().into());
         match lane {
@@ -33,21 +33,21 @@ impl DropPath {
         }
     }
 
-    /// The place that `text`, a path relative to the data root, names; `None` if it is not below the drop directory.
+    /// Parses a path relative to the data root; `None` if it is not below the drop directory.
     pub fn parse(text: &str) -> Option<Self> {
         let path = Path::new(text).strip_prefix(Layout::DROP).ok()?;
         let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
         (is_inside && path.file_name().is_some()).then(|| Self(path.to_owned()))
     }
 
-    /// The place that [`DropPath::as_bytes`] has told; `None` if it is none.
+    /// Reads the bytes that [`DropPath::as_bytes`] has returned; `None` if they are not a path in the drop directory.
     pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
         let path = Path::new(OsStr::from_bytes(bytes));
         let is_inside = path.components().all(|part| matches!(part, Component::Normal(_)));
         is_inside.then(|| Self(path.to_owned()))
     }
 
-    /// What the platform writes down to find it again.
+    /// The form in which the platform stores the path.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_os_str().as_bytes()
     }
@@ -57,23 +57,23 @@ impl DropPath {
         Self(self.0.join(name))
     }
 
-    /// The directory that it lies in; that of the drop directory is itself.
+    /// The directory that contains it; the drop directory is its own parent.
     #[must_use]
     pub fn parent(&self) -> Self {
         Self(self.0.parent().unwrap_or(Path::new("")).to_owned())
     }
 
-    /// The last part of it; empty for the drop directory itself.
+    /// Its last component; empty for the drop directory itself.
     pub fn name(&self) -> &OsStr {
         self.0.file_name().unwrap_or_default()
     }
 
-    /// The part of it below `directory`, if it lies there.
+    /// The path relative to `directory`, if it is below it.
     pub fn below(&self, directory: &Self) -> Option<Self> {
         self.0.strip_prefix(&directory.0).ok().map(|path| Self(path.to_owned()))
     }
 
-    /// The parts of it, from the drop directory on.
+    /// Its components, from the drop directory on.
     pub fn names(&self) -> impl Iterator<Item = &OsStr> {
         self.0.iter()
     }
@@ -94,7 +94,7 @@ impl fmt::Display for DropPath {
     }
 }
 
-/// The name as plain text: itself, or with `%XX` for each byte that is a control character or no UTF-8.
+/// The name as plain text, with `%XX` for each byte of a control character or of invalid UTF-8.
 pub fn plain(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_bytes().utf8_chunks() {

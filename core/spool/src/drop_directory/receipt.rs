@@ -1,7 +1,7 @@
-//! Receipts: what a sender learns of how a file ended, in its own folder, under the file's name and `.receipt.json`.
+//! Receipts: files in the sender's own folder that tell how a file ended, named after the file plus `.receipt.json`.
 //!
-//! fetchdata writes them for what it discards, batch-manager for everything else. `mysimbdp drop --wait` reads them: its user
-//! may be one who can see nothing else of the platform.
+//! fetchdata writes them for files that it discards, batch-manager for all others. `mysimbdp drop --wait` reads them: its
+//! user may have no access to anything else of the platform.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use super::{DropDirectory, DropPath, FileStatus, plain};
 
 const SUFFIX: &str = ".receipt.json";
-/// What file systems take.
+/// The maximum of common file systems.
 const NAME_BYTES_MAX: usize = 255;
-/// Of the hash that stands for the rest of a name that leaves no room for the suffix.
+/// Length of the hash that replaces the end of a name that is too long for the suffix.
 const HASH_DIGITS: usize = 32;
-/// Many times a receipt; what is longer is something that the client has put there.
+/// Many times the size of a receipt; a longer file was put there by the client.
 const RECEIPT_BYTES_MAX: u64 = 64 << 10;
 
 /// How a dropped file ended.
@@ -44,13 +44,13 @@ pub struct FileReceipt {
     pub state: FinalState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The kinds of its reasons.
+    /// The codes of its reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<ReasonCode>,
 }
 
 impl FileReceipt {
-    /// That of a file that was refused, `seconds` after it had come.
+    /// The receipt of a file that was refused, `seconds` after its arrival.
     pub fn of_discarded(
         client_id: ClientId,
         ingestion: Option<IngestionId>,
@@ -93,12 +93,13 @@ impl From<&Finished> for FileReceipt {
 }
 
 impl DropDirectory {
-    /// Writes a receipt into the folder of its client, whatever way the file was routed, in the place of an earlier one of that
-    /// name. It is durable when this returns. No two writers may use the same `key` at a time.
+    /// Writes a receipt into the folder of its client, however the file was routed, in place of an earlier one of that name. It
+    /// is durable when this returns. Two writers must not use the same `key` at the same time.
     ///
     /// # Errors
     ///
-    /// Among others [`is_obstructed`](mysimbdp_platform::files::FileError::is_obstructed): the client has put something in the way.
+    /// Among others [`is_obstructed`](mysimbdp_platform::files::FileError::is_obstructed): the client's folder contains something
+    /// else at that path.
     pub fn write_receipt(&self, lane: Lane, key: &str, receipt: &FileReceipt) -> Result<()> {
         let mut json = serde_json::to_vec_pretty(receipt).expect("a receipt has no map");
         json.push(b'\n');
@@ -106,19 +107,19 @@ impl DropDirectory {
         self.write(&path, OsStr::new(&format!("receipt-{key}")), &json)
     }
 
-    /// The receipt of a file that was dropped at this place; `None` if there is none that can be read.
+    /// Reads the receipt of a file that was dropped at this path; `None` if there is none that can be read.
     pub fn receipt(&self, dropped: &DropPath) -> Option<FileReceipt> {
         let file = self.open_file(&path_of(dropped)).ok()?;
         serde_json::from_reader(file.take(RECEIPT_BYTES_MAX)).ok()
     }
 
-    /// The status of that receipt, which tells it from a later one: each is a new file.
+    /// The status of that receipt, which distinguishes it from a later one: each receipt is a new file.
     pub fn receipt_status(&self, dropped: &DropPath) -> Option<FileStatus> {
         self.status(&path_of(dropped)).ok()
     }
 }
 
-/// Whether a file of this name is taken for a receipt, and never for a file of a client.
+/// Whether a file of this name counts as a receipt, and is never ingested.
 pub fn is_receipt(name: &OsStr) -> bool {
     name.as_bytes().ends_with(SUFFIX.as_bytes())
 }
@@ -127,7 +128,7 @@ fn path_of(dropped: &DropPath) -> DropPath {
     dropped.parent().join(&name_of(dropped.name()))
 }
 
-/// The file's name and the suffix; of a name that leaves no room for it, the beginning and a hash of all of it.
+/// The file's name and the suffix. A name that is too long for the suffix is cut, and gets a hash of all of it.
 fn name_of(file: &OsStr) -> OsString {
     let mut name = plain(file);
     if name.len() + SUFFIX.len() > NAME_BYTES_MAX {
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_receipt_of_the_longest_name_has_a_name_that_can_be_written() {
+    fn the_receipt_of_the_longest_name_has_a_valid_name() {
         assert_eq!(name_of(OsStr::new("data.csv")), "data.csv.receipt.json");
         assert_eq!(name_of(OsStr::new("a\nb")), "a%0Ab.receipt.json");
         let longest = ["n", "ä", "😀"].map(|letter| letter.repeat(255 / letter.len()));
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_is_read_where_the_file_was_dropped_and_told_from_a_later_one() {
+    fn a_receipt_is_read_by_the_path_of_the_file_and_distinguished_from_a_later_one() {
         let root = tempfile::tempdir().expect("temporary directory");
         let drop_directory = DropDirectory::prepare(&Layout::new(root.path())).expect("drop directory");
         let client: ClientId = "alpha".parse().expect("a client id");

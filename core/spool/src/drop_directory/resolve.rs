@@ -1,4 +1,4 @@
-//! From a path to a descriptor, beneath a directory and through no symlink.
+//! Opens a path beneath a directory and through no symlink.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,18 +8,18 @@ use std::sync::LazyLock;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
-/// A directory on the way: only to go on from there.
-pub(super) const ON_THE_WAY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+/// Opens a directory only as the start of further paths.
+pub(super) const OPEN_PATH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
-/// The kernel gives up when it is signalled, or when somebody renames at that moment.
+/// A single attempt fails if it is interrupted by a signal, or by a concurrent rename.
 const ATTEMPTS: usize = 16;
 
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
-/// Whether the kernel resolves a path in one step. Linux before 5.6 does not, and some containers forbid it.
+/// Whether `openat2` is available, which resolves a path in one step. Linux before 5.6 lacks it, and some containers forbid it.
 static KERNEL_RESOLVES: LazyLock<bool> = LazyLock::new(|| {
-    let probe = openat2(CWD, ".", ON_THE_WAY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    let probe = openat2(CWD, ".", OPEN_PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
     if let Err(error) = probe {
         let error = io::Error::from(error);
         tracing::warn!(%error, "this system has no openat2, paths in the drop directory are opened part by part");
@@ -27,13 +27,13 @@ static KERNEL_RESOLVES: LazyLock<bool> = LazyLock::new(|| {
     probe.is_ok()
 });
 
-/// Opens what lies at `path` beneath `directory`; the directory itself if the path is empty.
+/// Opens `path` beneath `directory`; the directory itself if the path is empty.
 ///
 /// # Errors
 ///
-/// Among others `ELOOP` or `ENOTDIR`: there is a symlink on the way, or at its end.
+/// Among others `ELOOP` or `ENOTDIR`: a component of the path is a symlink, possibly the last one.
 pub(super) fn open(directory: BorrowedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    // `..` would be refused by the kernel alone; a path that is not what it should be is refused in any case.
+    // Only `openat2` itself would refuse `..`; an invalid path is refused either way.
     if !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(Errno::INVAL.into());
     }
@@ -56,7 +56,7 @@ fn in_one_step(directory: BorrowedFd, path: &Path, flags: OFlags) -> io::Result<
     }
 }
 
-/// The same promises: each part is opened by itself, and none may be a symlink.
+/// Gives the same guarantees without `openat2`: each component is opened by itself, and none may be a symlink.
 fn part_by_part(directory: BorrowedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let step = |from: BorrowedFd, part: &Path, flags: OFlags| {
         openat(from, part, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
@@ -64,7 +64,7 @@ fn part_by_part(directory: BorrowedFd, path: &Path, flags: OFlags) -> io::Result
     let mut parts = path.iter().map(Path::new).peekable();
     let mut opened: Option<OwnedFd> = None;
     while let Some(part) = parts.next() {
-        let flags = if parts.peek().is_some() { ON_THE_WAY } else { flags };
+        let flags = if parts.peek().is_some() { OPEN_PATH } else { flags };
         let from = opened.as_ref().map_or(directory, AsFd::as_fd);
         opened = Some(step(from, part, flags)?);
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ways_open_what_lies_beneath_and_nothing_through_a_symlink() {
+    fn both_ways_open_paths_beneath_and_nothing_through_a_symlink() {
         let root = tempfile::tempdir().expect("temporary directory");
         let at = |path: &str| root.path().join(path);
         fs::create_dir_all(at("drop/a/b")).expect("directories");
@@ -96,8 +96,8 @@ mod tests {
         for way in [in_one_step, part_by_part] {
             let open = |path: &str, flags| way(directory.as_fd(), Path::new(path), flags);
             open("a/b/file", OFlags::RDONLY).expect("what lies beneath");
-            open("a/b", ON_THE_WAY).expect("a directory");
-            open(".", ON_THE_WAY).expect("the directory itself");
+            open("a/b", OPEN_PATH).expect("a directory");
+            open(".", OPEN_PATH).expect("the directory itself");
             for path in [
                 "absolute/file",
                 "relative/file",
@@ -106,7 +106,7 @@ mod tests {
                 "magic/etc/passwd",
                 "absolute",
             ] {
-                for flags in [OFlags::RDONLY, ON_THE_WAY] {
+                for flags in [OFlags::RDONLY, OPEN_PATH] {
                     let error = open(path, flags).expect_err(path);
                     let code = error.raw_os_error();
                     assert!(matches!(code, Some(libc::ELOOP | libc::ENOTDIR)), "{path}: {error}");
@@ -115,7 +115,7 @@ mod tests {
             assert_eq!(open("a/c/file", OFlags::RDONLY).expect_err("absent").kind(), io::ErrorKind::NotFound);
         }
         for path in ["..", "../outside", "a/../../outside", "/etc"] {
-            open(directory.as_fd(), Path::new(path), ON_THE_WAY).expect_err(path);
+            open(directory.as_fd(), Path::new(path), OPEN_PATH).expect_err(path);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the file system tells of a file.
+//! The status of a file, as the file system reports it.
 
 use std::fmt;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FileType, Stat, fstat};
 
-/// Of what kind something is.
+/// The kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     File,
@@ -18,16 +18,16 @@ pub enum FileKind {
     Device,
 }
 
-/// The status of a file itself, not of what a symlink points to.
+/// The status of a file itself; symlinks are not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStatus {
     pub kind: FileKind,
     pub device: u64,
     pub inode: u64,
     pub bytes: u64,
-    /// Seconds and nanoseconds: of the content.
+    /// Last change of the content: seconds and nanoseconds.
     pub modified: (i64, i64),
-    /// The same: of content, name, mode or owner.
+    /// Last change of content, name, mode or owner, likewise.
     pub changed: (i64, i64),
     /// The user's id.
     pub owner: u32,
@@ -36,11 +36,11 @@ pub struct FileStatus {
 }
 
 impl FileStatus {
-    /// Of an open file.
+    /// The status of an open file.
     ///
     /// # Errors
     ///
-    /// The file system does not say.
+    /// The status cannot be read.
     pub fn of(file: &File) -> io::Result<Self> {
         Ok(fstat(file)?.into())
     }
@@ -48,7 +48,7 @@ impl FileStatus {
     /// The time of the content's last change.
     pub fn modified_at(&self) -> SystemTime {
         let (seconds, nanoseconds) = self.modified;
-        // Before 1970 is as good as then: it is long ago.
+        // A time before 1970 counts as 1970: either is long ago.
         UNIX_EPOCH
             + Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0))
     }

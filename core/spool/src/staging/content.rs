@@ -1,4 +1,4 @@
-//! Where the bytes of a staged file lie: in the file itself, or in parts where it was copied from another file system.
+//! Locates and reads the bytes of a staged file: in the file itself, or in parts if it was copied from another file system.
 
 use std::fs::File;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use mysimbdp_model::manifest::{Manifest, MicroBatch};
 use mysimbdp_model::records::Scanner;
 use mysimbdp_platform::files::{self, FileError};
 
-/// Large enough that system calls do not count.
+/// Large enough that the cost of system calls is negligible.
 const BUFFER_BYTES: u64 = 256 << 10;
 
 /// A range of one file in the staged directory.
@@ -20,10 +20,10 @@ pub struct Segment {
     pub length: u64,
 }
 
-/// Why staged bytes cannot be had.
+/// The reason why staged bytes cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    /// Not what was staged: it will never be right again.
+    /// It is no longer what was staged; a retry cannot help.
     #[error("{}: content changed after it was staged: {what}", path.display())]
     Changed { path: PathBuf, what: String },
     #[error(transparent)]
@@ -31,18 +31,18 @@ pub enum ContentError {
 }
 
 impl Segment {
-    /// Gives the range to `take`, buffer by buffer, until that returns false; returns whether it never did.
+    /// Passes the range to `visit`, buffer by buffer, until it returns false; returns whether it never did.
     ///
     /// # Errors
     ///
-    /// The file is shorter, or cannot be read.
-    pub fn read(&self, take: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, ContentError> {
+    /// The file is too short, or cannot be read.
+    pub fn read(&self, visit: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, ContentError> {
         let file = files::open(&self.path)?;
         let mut buffer = Vec::new();
         let mut read = 0;
         while read < self.length {
             self.fill(&file, read, &mut buffer)?;
-            if !take(&buffer) {
+            if !visit(&buffer) {
                 return Ok(false);
             }
             read += buffer.len() as u64;
@@ -50,12 +50,12 @@ impl Segment {
         Ok(true)
     }
 
-    /// This part of the segment; `range` is relative to it.
+    /// A part of the segment; `range` is relative to its start.
     fn part(&self, range: Range<u64>) -> Self {
         Self { path: self.path.clone(), offset: self.offset + range.start, length: range.end - range.start }
     }
 
-    /// Reads the next buffer, from `at` in the segment on.
+    /// Fills the buffer from `at` in the segment on.
     fn fill(&self, file: &File, at: u64, buffer: &mut Vec<u8>) -> Result<(), ContentError> {
         buffer.resize((self.length - at).min(BUFFER_BYTES) as usize, 0);
         let count = files::read_at(file, &self.path, buffer, self.offset + at)?;
@@ -65,13 +65,13 @@ impl Segment {
         Ok(())
     }
 
-    /// The error that says what is wrong with the content here.
+    /// An error that says what is wrong with the content of this segment.
     pub fn changed(&self, what: String) -> ContentError {
         ContentError::Changed { path: self.path.clone(), what }
     }
 }
 
-/// Where a micro-batch lies: as a range of the file, or as a part of its own.
+/// The segment of a micro-batch: a range of the file, or a part of its own.
 pub fn segment_of(directory: &Path, batch: &MicroBatch) -> Segment {
     let offset = if is_part(batch) { 0 } else { batch.offset };
     Segment { path: directory.join(&batch.path), offset, length: batch.length }
@@ -81,7 +81,7 @@ fn is_part(batch: &MicroBatch) -> bool {
     Path::new(&batch.path).starts_with(Layout::PARTS)
 }
 
-/// Where `length` bytes at `offset` of the whole file lie.
+/// The segments of `length` bytes at `offset` of the whole file.
 pub fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64) -> Vec<Segment> {
     let end = offset + length;
     let prefix = manifest.micro_batches.first().map(|first| Segment {
@@ -93,7 +93,7 @@ pub fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64)
         offset: 0,
         length: manifest.prefix.length,
     });
-    // Without any micro-batch there is nothing but the prefix.
+    // Without any micro-batch the file consists only of the prefix.
     let prefix = prefix.unwrap_or_else(|| Segment {
         path: directory.join(&manifest.file),
         offset: 0,
@@ -102,15 +102,15 @@ pub fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64)
     let batches = manifest.micro_batches.iter().map(|batch| (batch.offset, segment_of(directory, batch)));
     let all = [(0, prefix)].into_iter().chain(batches);
     let mut found: Vec<Segment> = Vec::new();
-    for (begins, segment) in all {
-        let from = begins.max(offset);
-        let to = (begins + segment.length).min(end);
+    for (start, segment) in all {
+        let from = start.max(offset);
+        let to = (start + segment.length).min(end);
         if from >= to {
             continue;
         }
-        let part = segment.part(from - begins..to - begins);
+        let part = segment.part(from - start..to - start);
         match found.last_mut() {
-            // Ranges of one file that follow each other are read as one.
+            // Adjacent ranges of one file are merged.
             Some(last) if last.path == part.path && last.offset + last.length == part.offset => {
                 last.length += part.length;
             }
@@ -134,23 +134,23 @@ impl Content {
         self.0.iter().map(|segment| segment.length).sum()
     }
 
-    /// Reads so many bytes from `offset` on, fewer at the end.
+    /// Reads `length` bytes from `offset` on, fewer at the end.
     ///
     /// # Errors
     ///
-    /// A file is shorter, or cannot be read.
+    /// A file is too short, or cannot be read.
     pub fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>, ContentError> {
-        let (mut found, mut begins) = (Vec::new(), 0);
+        let (mut found, mut start) = (Vec::new(), 0);
         for segment in &self.0 {
-            let from = offset.clamp(begins, begins + segment.length) - begins;
-            let to = offset.saturating_add(length).clamp(begins, begins + segment.length) - begins;
+            let from = offset.clamp(start, start + segment.length) - start;
+            let to = offset.saturating_add(length).clamp(start, start + segment.length) - start;
             if from < to {
                 segment.part(from..to).read(&mut |bytes| {
                     found.extend_from_slice(bytes);
                     true
                 })?;
             }
-            begins += segment.length;
+            start += segment.length;
         }
         Ok(found)
     }
@@ -158,7 +158,8 @@ impl Content {
 
 /// Finds single records of a staged file by their numbers.
 ///
-/// In ascending order that is one pass over the micro-batches that hold them; each step back begins a micro-batch anew.
+/// In ascending order this takes one pass over the micro-batches that contain them; each step back reads a micro-batch from
+/// its start again.
 #[derive(Debug)]
 pub struct RecordFinder {
     directory: PathBuf,
@@ -173,9 +174,9 @@ struct Scan {
     file: File,
     scanner: Scanner,
     buffer: Vec<u8>,
-    /// Bytes of the buffer that the scanner has read.
+    /// Bytes of the buffer that the scanner has consumed.
     scanned: usize,
-    /// Bytes of the segment that are in the buffer, or were.
+    /// Bytes of the segment that have been read into the buffer so far.
     filled: u64,
     /// The number of the next record.
     next: u64,
@@ -186,14 +187,14 @@ impl RecordFinder {
         Self { directory: directory.to_owned(), scan: None }
     }
 
-    /// The bytes of a record, without the end of its line or what stands between it and the next one.
+    /// The bytes of a record, without its line end or the separator between it and the next one.
     ///
     /// # Errors
     ///
     /// There is no such record, or the file cannot be read.
     pub fn find(&mut self, manifest: &Manifest, record: u64) -> Result<Content, ContentError> {
-        let ends_behind = |batch: &MicroBatch| batch.first_record + batch.records <= record;
-        let batch = manifest.micro_batches.partition_point(ends_behind);
+        let ends_before = |batch: &MicroBatch| batch.first_record + batch.records <= record;
+        let batch = manifest.micro_batches.partition_point(ends_before);
         let missing = || ContentError::Changed {
             path: self.directory.join(&manifest.file),
             what: format!("record {record} is not there"),
@@ -225,7 +226,7 @@ impl Scan {
         Ok(Self { batch, segment, file, scanner, buffer: Vec::new(), scanned: 0, filled: 0, next })
     }
 
-    /// The next record, relative to the segment; `None` behind the last one.
+    /// The range of the next record, relative to the segment; `None` after the last one.
     fn next_record(&mut self) -> Result<Option<Range<u64>>, ContentError> {
         loop {
             let (count, record) = self.scanner.read(&self.buffer[self.scanned..]);

@@ -1,11 +1,11 @@
-//! The door to staged work: `staging/`, `held/` and `archive/`, where a directory's place is its state.
+//! The I/O adapter for staged work: `staging/`, `held/` and `archive/`. The location of an ingestion's directory is its state.
 //!
-//! 1. [`clients`] and [`ingestions`] list what is visible, and so complete; [`read`] takes one up;
+//! 1. [`clients`] and [`ingestions`] list published directories, which are complete; [`read`] reads one;
 //! 2. [`progress`]: attempts, outcomes and rejected records of its work units, written as they happen;
 //! 3. [`content`]: its bytes, as a whole and record by record;
-//! 4. [`moves`]: to `held/` and back, to `archive/`, or away.
+//! 4. [`moves`]: to `held/` and back, to `archive/`, or removal.
 //!
-//! Only batch-manager writes below a visible directory, so what it has read stays true until it changes it itself.
+//! Only batch-manager writes below a published directory, so what it has read stays valid until it changes it itself.
 
 pub mod content;
 pub mod moves;
@@ -24,21 +24,21 @@ use mysimbdp_platform::files::{self, FileError};
 use progress::Progress;
 
 pub use moves::{
-    archive, came_before, find_held, held_reason, hold, hold_unreadable, remove, remove_dir, reprocess,
+    archive, find_held, held_reason, hold, hold_unreadable, moved_before, remove, remove_dir, reprocess,
     retry_dropped, retry_held, return_to_archive, sweep_removed,
 };
 pub use progress::{Attempt, Reject, RejectsWriter, Torn, read_rejects, write_attempt, write_outcome};
 
-/// A staged or held ingestion and how far it has come.
+/// A staged or held ingestion and its progress.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Staged {
     pub directory: PathBuf,
     pub manifest: Manifest,
-    /// Of the work units that are done, by index.
+    /// Outcomes of the work units that are done, by index.
     pub outcomes: BTreeMap<u32, Outcome>,
-    /// Of the work units that were begun, by index.
+    /// Attempts of the work units that were begun, by index.
     pub attempts: BTreeMap<u32, Attempt>,
-    /// Files of these that a power cut has torn; see [`remove_torn`].
+    /// Files of outcomes and attempts that were torn by a power cut; see [`remove_torn`].
     pub torn: Vec<Torn>,
 }
 
@@ -70,7 +70,7 @@ pub enum StagingError {
 }
 
 impl StagingError {
-    /// The manifest is damaged or missing: trying again, or another build, will not help.
+    /// Whether the manifest is damaged or missing: neither a retry nor another build will help.
     pub fn is_damaged_manifest(&self) -> bool {
         match self {
             Self::Manifest { source, .. } => !matches!(source, ManifestError::Version(_)),
@@ -81,17 +81,17 @@ impl StagingError {
     }
 }
 
-/// Behind the ingestion, in the names of directories of [`held_late`].
+/// Follows the ingestion in the names of the directories of [`held_late`].
 const LATE: &str = "-late-";
 
 /// The clients that have a directory in staging.
 ///
 /// # Errors
 ///
-/// Staging cannot be listed; that it does not exist is no error.
+/// Staging cannot be listed; it is not an error if it does not exist.
 pub fn clients(layout: &Layout) -> Result<Vec<ClientId>, StagingError> {
     let mut clients = names(&layout.staging())?;
-    // Where somebody has put a file between them, it is none.
+    // A file that somebody has put there is not a client.
     let is_directory = |client: &ClientId| {
         files::metadata(&layout.staging().join(client.as_str())).is_ok_and(|metadata| metadata.is_dir())
     };
@@ -99,11 +99,11 @@ pub fn clients(layout: &Layout) -> Result<Vec<ClientId>, StagingError> {
     Ok(clients)
 }
 
-/// The clients that have a directory in `staging/`, `held/` or `discarded/`, whether or not the config has them.
+/// The clients that have a directory in `staging/`, `held/` or `discarded/`, whether or not they are in the config.
 ///
 /// # Errors
 ///
-/// One of these cannot be listed; that it does not exist is no error.
+/// One of these cannot be listed; it is not an error if it does not exist.
 pub fn owners(layout: &Layout) -> Result<BTreeSet<ClientId>, FileError> {
     let mut owners = BTreeSet::new();
     for root in [layout.staging(), layout.held_root(), layout.discarded_root()] {
@@ -112,7 +112,7 @@ pub fn owners(layout: &Layout) -> Result<BTreeSet<ClientId>, FileError> {
     Ok(owners)
 }
 
-/// The visible ingestions of a client, in name order.
+/// The published ingestions of a client, in name order.
 ///
 /// # Errors
 ///
@@ -125,17 +125,17 @@ pub fn ingestions(layout: &Layout, client: &ClientId) -> Result<Vec<IngestionId>
 ///
 /// # Errors
 ///
-/// The manifest is not readable, is another's, or the directory cannot be read.
+/// The manifest is not readable or belongs to another directory, or the directory cannot be read.
 pub fn read(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
     read_in(layout.staged(client, ingestion), client, ingestion)
 }
 
-/// Where an original is held that was written to after a copy of it was staged.
+/// The directory that holds an original that was written to after a copy of it was staged.
 pub fn held_late(layout: &Layout, client: &ClientId, ingestion: IngestionId, inode: u64) -> PathBuf {
     layout.held_root().join(client.as_str()).join(format!("{ingestion}{LATE}{inode:x}"))
 }
 
-/// Whether a directory of this name, among the held ones, is that of such an original.
+/// Whether a directory of this name in `held/` is one of [`held_late`].
 pub fn is_held_late(name: &str) -> bool {
     name.contains(LATE)
 }
@@ -159,21 +159,21 @@ fn read_in(directory: PathBuf, client: &ClientId, ingestion: IngestionId) -> Res
     Ok(Staged { directory, manifest, outcomes, attempts, torn })
 }
 
-/// Removes the files that a power cut has torn, so that their units are run again.
+/// Removes the files that were torn by a power cut, so that their units are run again.
 ///
 /// # Errors
 ///
 /// A file cannot be removed.
 pub fn remove_torn(staged: &mut Staged) -> Result<(), StagingError> {
     for torn in std::mem::take(&mut staged.torn) {
-        files::remove_file_if_there(&torn.path)?;
+        files::remove_file_if_exists(&torn.path)?;
         let (path, reason) = (torn.path.display(), torn.reason);
         tracing::warn!(%path, reason, "removed a torn file, its work unit is run again");
     }
     Ok(())
 }
 
-/// The manifest in a staged, held or archived directory.
+/// Reads the manifest in a staged, held or archived directory.
 ///
 /// # Errors
 ///
@@ -189,7 +189,7 @@ pub fn read_manifest(directory: &Path) -> Result<Manifest, StagingError> {
     Manifest::from_json(&json).map_err(|source| StagingError::Manifest { path, source })
 }
 
-/// Its entry is on disk once the directory is synced.
+/// Writes a manifest durably; its directory entry is durable only once the directory is synced.
 ///
 /// # Errors
 ///
@@ -198,7 +198,7 @@ pub fn write_manifest(directory: &Path, manifest: &Manifest) -> Result<(), FileE
     files::write_durable(&directory.join(Layout::MANIFEST), &manifest.to_json())
 }
 
-/// The names in a directory that are of the kind that is sought there, in order.
+/// The names in a directory that can be parsed as `T`, in order.
 fn names<T: std::str::FromStr + Ord>(directory: &Path) -> Result<Vec<T>, FileError> {
     let names = files::names(directory)?;
     let mut found: Vec<T> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();

@@ -1,10 +1,10 @@
 //! Changes of state: a staged directory is moved to `held/` or `archive/`, back from there, from `held/` to `archive/`, or removed.
 //!
-//! Each is one rename. Where staging is another file system the directory is copied under a name that begins with a
-//! dot, synced, renamed and only then removed here; cut off in between, it is repeated and finds the copy.
+//! Each is one rename. If staging is on another file system, the directory is copied under a name that begins with a dot,
+//! synced, renamed, and only then removed here; if this is interrupted, it is repeated and finds the copy.
 //!
-//! A hold with its reason, and a retry, are synced: a person reads the one and has asked for the other. The end of an
-//! ingestion is not: after a power cut it may be in staging again, its records are found in coredms, and it ends again.
+//! A hold with its reason, and a retry, are synced: a person reads the former and has requested the latter. The end of an
+//! ingestion is not: after a power cut it may be in staging again; then its records are found in coredms, and it ends again.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,18 +22,18 @@ use mysimbdp_platform::files::{self, FileError};
 use super::progress::{self, Progress};
 use super::{StagingError, names, read_manifest, write_manifest};
 use crate::drop_directory::DropPath;
-use crate::replace::Succession;
+use crate::replace::ReplacementTimes;
 
-/// Where a directory that is being removed is put out of sight first, so that nobody sees half of one.
+/// Prefix of the name that a directory gets before it is removed, so that a partial one is never listed.
 const REMOVED: &str = ".removed-";
-/// A copy that is not whole yet.
+/// Prefix of the name of a copy that is not complete yet.
 const COPY: &str = ".copy-";
 
 /// Moves a staged ingestion to `held/`, with the reason. Nothing of it is removed.
 ///
 /// # Errors
 ///
-/// A file cannot be written or moved; it may be called again.
+/// A file cannot be written or moved; the call may be repeated.
 pub fn hold(
     layout: &Layout,
     client: &ClientId,
@@ -48,8 +48,8 @@ pub fn hold(
     move_run_durable(&staged, &layout.held(client, ingestion))
 }
 
-/// Moves a staged ingestion whose manifest is damaged to `held/`. Returns the reason that it writes, or `None` if the
-/// manifest can be read after all.
+/// Moves a staged ingestion with a damaged manifest to `held/`. Returns the reason that it writes, or `None` if the manifest
+/// can be read after all.
 ///
 /// # Errors
 ///
@@ -100,44 +100,44 @@ fn content(staged: &Path) -> Result<Option<(String, u64)>, StagingError> {
     Ok(None)
 }
 
-/// Moves an ingestion that has been finished to `archive/`.
+/// Moves a finished ingestion to `archive/`.
 ///
 /// # Errors
 ///
-/// A file cannot be moved; it may be called again.
+/// A file cannot be moved; the call may be repeated.
 pub fn archive(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<(), StagingError> {
     move_run(&layout.staged(client, ingestion), &layout.archived(client, ingestion))
 }
 
-/// Removes an ingestion that has been finished.
+/// Removes a finished ingestion.
 ///
 /// # Errors
 ///
-/// A file cannot be removed; [`sweep_removed`] removes what is left.
+/// A file cannot be removed; [`sweep_removed`] removes the remainder.
 pub fn remove(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<(), StagingError> {
     Ok(remove_dir(&layout.staged(client, ingestion))?)
 }
 
-/// Removes a directory with all that is in it. It is out of sight at once.
+/// Removes a directory with all of its contents. It is renamed first, so that it is no longer listed.
 ///
 /// # Errors
 ///
-/// It cannot be removed; [`sweep_removed`] removes what is left.
+/// It cannot be removed; [`sweep_removed`] removes the remainder.
 pub fn remove_dir(directory: &Path) -> Result<(), FileError> {
-    let unseen = hidden(directory, REMOVED);
-    if files::exists(&unseen) {
-        files::remove_dir_all(&unseen)?;
+    let removed = with_prefix(directory, REMOVED);
+    if files::exists(&removed) {
+        files::remove_dir_all(&removed)?;
     }
-    files::rename(directory, &unseen)?;
+    files::rename(directory, &removed)?;
     failpoint::hit("staging.removal-begun");
-    files::remove_dir_all(&unseen)
+    files::remove_dir_all(&removed)
 }
 
-/// Removes what a removal that was cut off has left of the client's.
+/// Removes what interrupted removals have left of the client's directories.
 ///
 /// # Errors
 ///
-/// A directory cannot be listed, or one of them not be removed.
+/// A directory cannot be listed, or one of them cannot be removed.
 pub fn sweep_removed(layout: &Layout, client: &ClientId) -> Result<(), StagingError> {
     for root in [layout.staging(), layout.archive_root(), layout.held_root(), layout.discarded_root()] {
         for path in files::list(&root.join(client.as_str()))? {
@@ -149,12 +149,12 @@ pub fn sweep_removed(layout: &Layout, client: &ClientId) -> Result<(), StagingEr
     Ok(())
 }
 
-/// The directories in one of a client's that came there longer than `age` ago, and their names.
+/// The directories that were moved into one of a client's directories longer than `age` ago, with their names.
 ///
 /// # Errors
 ///
-/// It cannot be listed, or one of them not be looked at.
-pub fn came_before(
+/// It cannot be listed, or the metadata of an entry cannot be read.
+pub fn moved_before(
     directory: &Path,
     age: SignedDuration,
     now: Timestamp,
@@ -162,7 +162,7 @@ pub fn came_before(
     let mut found = Vec::new();
     for path in files::list(directory)? {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        // What is hidden is being put together, or removed.
+        // A name that begins with a dot is being written, or removed.
         if name.starts_with('.') {
             continue;
         }
@@ -170,7 +170,7 @@ pub fn came_before(
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => continue,
             found => found?,
         };
-        // The status change time: a rename sets it, so it is when the directory came here.
+        // The status change time: a rename sets it, so it is the time when the directory was moved here.
         let since = Timestamp::from_second(metadata.ctime());
         if since.is_ok_and(|since| now.duration_since(since) > age) {
             found.push((name.to_owned(), path));
@@ -179,9 +179,9 @@ pub fn came_before(
     Ok(found)
 }
 
-/// Returns a held ingestion to staging, in the lane `retry`. Its units' failures are forgotten, their outcomes and
-/// baselines stay: what is done is not done again. Only units that have rejected something are, as their app may have been
-/// mended; what they have stored is found there.
+/// Returns a held ingestion to staging, in the lane `retry`. The failures of its units are reset, their outcomes and
+/// baselines stay: units that are done are not run again. The exception are units that have rejected records, as their app
+/// may have been repaired; what they have stored is found in coredms.
 ///
 /// # Errors
 ///
@@ -210,12 +210,12 @@ pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) ->
     failpoint::hit("staging.retry-noted");
     move_run_durable(&held, &staged)?;
     failpoint::hit("staging.retry-moved");
-    files::remove_file_if_there(&staged.join(Reason::FILE))?;
+    files::remove_file_if_exists(&staged.join(Reason::FILE))?;
     Ok(())
 }
 
-/// As [`retry_held`], for a held ingestion that was dropped again at this time, and counts from then. All units are run once
-/// more: of what they have stored, others may have written a newer version since.
+/// Like [`retry_held`], for a held ingestion that was dropped again, and counts as received at `received_at`. All units are run
+/// again: others may have written newer versions of the documents that they have stored.
 ///
 /// # Errors
 ///
@@ -228,7 +228,7 @@ pub fn retry_dropped(
 ) -> Result<(), StagingError> {
     let held = layout.held(client, ingestion);
     let mut manifest = read_manifest(&held)?;
-    // Before the new time is there: cut off in between, it is a retry that does more than it must.
+    // Before the new time is written: if this is interrupted in between, the retry only does more than it must.
     for index in progress::read(&held)?.outcomes.into_keys() {
         progress::remove_outcome(&held, index)?;
     }
@@ -241,11 +241,11 @@ pub fn retry_dropped(
     retry_held(layout, client, ingestion)
 }
 
-/// Returns a held ingestion to `archive/`, from where a run that replaces had taken it, with the reason why it was held.
+/// Returns a held ingestion to `archive/`, from which a replacing run had taken it, with the reason why it was held.
 ///
 /// # Errors
 ///
-/// It cannot be moved; it may be called again.
+/// It cannot be moved; the call may be repeated.
 pub fn return_to_archive(
     layout: &Layout,
     client: &ClientId,
@@ -254,17 +254,17 @@ pub fn return_to_archive(
     move_run_durable(&layout.held(client, ingestion), &layout.archived(client, ingestion))
 }
 
-/// Returns an archived ingestion to staging, as a run that replaces what earlier ones have stored. What is known of those is
-/// forgotten before: a unit of theirs must not count as done.
+/// Returns an archived ingestion to staging, as a run that replaces what earlier ones have stored. The outcomes of those are
+/// removed before: none of their units must count as done.
 ///
 /// # Errors
 ///
-/// It is not archived, is staged already, or a file cannot be written or moved; it may be called again.
+/// It is not archived, is staged already, or a file cannot be written or moved; the call may be repeated.
 pub fn reprocess(
     layout: &Layout,
     client: &ClientId,
     ingestion: IngestionId,
-    times: Succession,
+    times: ReplacementTimes,
 ) -> Result<(), StagingError> {
     let archived = layout.archived(client, ingestion);
     let staged = layout.staged(client, ingestion);
@@ -273,7 +273,7 @@ pub fn reprocess(
     }
     let mut manifest = read_manifest(&archived)?;
     manifest.replace = true;
-    // A receipt goes to where the file was dropped.
+    // The lane `backfill` stays, as a receipt is written to the folder in which the file was dropped.
     if manifest.lane == Lane::Live {
         manifest.lane = Lane::Retry;
     }
@@ -284,8 +284,8 @@ pub fn reprocess(
     if files::exists(&outcomes) {
         files::remove_dir_all(&outcomes)?;
     }
-    // It may have been held before.
-    files::remove_file_if_there(&archived.join(Reason::FILE))?;
+    // Left if the ingestion was held before.
+    files::remove_file_if_exists(&archived.join(Reason::FILE))?;
     files::sync_dir(&archived)?;
     failpoint::hit("replace.outcomes-forgotten");
     move_run_durable(&archived, &staged)?;
@@ -293,7 +293,7 @@ pub fn reprocess(
     Ok(())
 }
 
-/// The clients that hold an ingestion of this id; more than one only by a forged directory.
+/// The clients that have a held ingestion of this id; more than one only if a directory is invalid.
 ///
 /// # Errors
 ///
@@ -303,7 +303,7 @@ pub fn find_held(layout: &Layout, ingestion: IngestionId) -> Result<Vec<ClientId
     Ok(clients.into_iter().filter(|client| files::exists(&layout.held(client, ingestion))).collect())
 }
 
-/// Why an ingestion is held.
+/// Reads the reason why an ingestion is held.
 ///
 /// # Errors
 ///
@@ -329,11 +329,14 @@ fn move_run_durable(from: &Path, to: &Path) -> Result<(), StagingError> {
 fn move_run(from: &Path, to: &Path) -> Result<(), StagingError> {
     if files::exists(to) {
         if is_same_run(from, to) {
-            // The copy to another file system had been made; the original was not removed yet.
+            // An interrupted move to another file system: the copy is complete, the original was not removed yet.
             return Ok(remove_dir(from)?);
         }
-        // Another run of the same content lies there. It is kept, under another name.
-        files::rename(to, &beside(to, &format!("-earlier-{:016x}", mysimbdp_platform::random::number())))?;
+        // This is another run of the same content. It is kept, under another name.
+        files::rename(
+            to,
+            &with_suffix(to, &format!("-earlier-{:016x}", mysimbdp_platform::random::number())),
+        )?;
     }
     if let Some(parent) = to.parent() {
         files::create_dir_all_durable(parent)?;
@@ -342,13 +345,13 @@ fn move_run(from: &Path, to: &Path) -> Result<(), StagingError> {
         Err(error) if error.is_cross_device() => {}
         other => return Ok(other?),
     }
-    let unseen = hidden(to, COPY);
-    if files::exists(&unseen) {
-        files::remove_dir_all(&unseen)?;
+    let copy = with_prefix(to, COPY);
+    if files::exists(&copy) {
+        files::remove_dir_all(&copy)?;
     }
-    copy_dir_durable(from, &unseen)?;
+    copy_dir_durable(from, &copy)?;
     failpoint::hit("staging.run-copied");
-    files::rename(&unseen, to)?;
+    files::rename(&copy, to)?;
     failpoint::hit("staging.copy-shown");
     if let Some(parent) = to.parent() {
         files::sync_dir(parent)?;
@@ -375,13 +378,13 @@ fn copy_dir_durable(from: &Path, to: &Path) -> Result<(), FileError> {
     files::sync_dir(to)
 }
 
-fn hidden(path: &Path, prefix: &str) -> PathBuf {
+fn with_prefix(path: &Path, prefix: &str) -> PathBuf {
     let mut name = std::ffi::OsString::from(prefix);
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)

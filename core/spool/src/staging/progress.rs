@@ -1,9 +1,9 @@
-//! How far the work units of a staged ingestion have come: `outcomes/`.
+//! Progress of the work units of a staged ingestion: `outcomes/`.
 //!
 //! `NNNNN.attempt.json` is written before a unit is begun and after it has failed, `NNNNN.json` when it is done, and
-//! `NNNNN.rejects.ndjson` just before that. They are not synced, as that would cost more than a small unit does: what a
-//! power cut takes is derived again by running the unit again, which adds nothing twice. So that a torn file is noticed,
-//! an outcome has the checksum of its rejects. Only a baseline above 0 cannot be counted again, and is synced.
+//! `NNNNN.rejects.ndjson` just before that. They are not synced, as that would cost more than a small unit does: what is
+//! lost in a power cut is recreated by running the unit again, which adds nothing twice. An outcome contains the checksum
+//! of its rejects, so that a torn file is noticed. Only a baseline above 0 cannot be counted again, and is synced.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,23 +19,23 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::StagingError;
 
-/// How often a work unit has been begun.
+/// The attempts of a work unit so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Number of the last one, from 1.
+    /// Number of the last attempt, from 1.
     pub attempt: u32,
-    /// Attempts that failed by the app's fault. One that asked to be tried later, or was cut off by the end of the
-    /// manager, is none.
+    /// Attempts that failed because of the app. An attempt that asked to be repeated later, or was interrupted because the
+    /// manager ended, does not count.
     pub failures: u32,
-    /// With ids of the platform: the unit's records that were in coredms before the first attempt of this run. 0 if no
-    /// earlier run is known.
+    /// With the platform's ids: the number of the unit's records that were in coredms before the first attempt of this run. 0
+    /// if no earlier run is known.
     pub baseline: Option<u64>,
-    /// Why the last attempt failed, or what the next one waits for.
+    /// The reason why the last attempt failed, or for which the next one waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A record that the app or the store refused.
+/// A record that the app or the store rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reject {
     /// Its number in the whole file, from 0.
@@ -43,14 +43,14 @@ pub struct Reject {
     pub reason: String,
 }
 
-/// A file that is torn, or whose rejects are.
+/// A torn file, or an outcome with torn rejects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torn {
     pub path: PathBuf,
     pub reason: String,
 }
 
-/// How far all units have come.
+/// The progress of all units.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     pub(super) outcomes: BTreeMap<u32, Outcome>,
@@ -77,7 +77,7 @@ pub(super) fn read(directory: &Path) -> Result<Progress, FileError> {
     Ok(progress)
 }
 
-/// Reads an outcome; it is torn if its rejects are.
+/// Reads an outcome; it counts as torn if its rejects are torn.
 fn outcome(directory: &Path, path: &Path) -> Result<Result<Outcome, String>, FileError> {
     let outcome = match parse::<Outcome>(path)? {
         Ok(outcome) if outcome.counts.rejected > 0 => outcome,
@@ -89,7 +89,7 @@ fn outcome(directory: &Path, path: &Path) -> Result<Result<Outcome, String>, Fil
     Ok(if are_whole { Ok(outcome) } else { Err(torn()) })
 }
 
-/// The checksum of a file; `None` if there is none.
+/// The checksum of a file; `None` if it does not exist.
 fn checksum(path: &Path) -> Result<Option<String>, FileError> {
     let file = match files::open(path) {
         Ok(file) => file,
@@ -118,12 +118,12 @@ fn index_of(name: &str, ending: &str) -> Option<u32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// The content of a file, or why it cannot be read as such.
+/// The parsed content of a file, or the reason why it cannot be parsed.
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<Result<T, String>, FileError> {
     Ok(serde_json::from_slice(&files::read(path)?).map_err(|error| error.to_string()))
 }
 
-/// Writes that a unit is done; what it rejected must have been written before.
+/// Records that a unit is done; its rejects must have been written before.
 ///
 /// # Errors
 ///
@@ -134,12 +134,12 @@ pub fn write_outcome(directory: &Path, outcome: &Outcome) -> Result<(), FileErro
     files::write_atomic(&outcomes.join(outcome_file(outcome.index)), &json(outcome))
 }
 
-/// Forgets that a unit is done, so that it is run again.
+/// Removes the outcome of a unit, so that the unit is run again.
 pub(super) fn remove_outcome(directory: &Path, index: u32) -> Result<(), FileError> {
-    files::remove_file_if_there(&directory.join(Layout::OUTCOMES).join(outcome_file(index)))
+    files::remove_file_if_exists(&directory.join(Layout::OUTCOMES).join(outcome_file(index)))
 }
 
-/// Writes how often a unit has been begun.
+/// Records the attempts of a unit.
 ///
 /// # Errors
 ///
@@ -163,12 +163,12 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     json
 }
 
-/// Collects what one attempt of a unit rejects, on disk, as there may be as many as records.
+/// Collects the rejects of one attempt of a unit, on disk, as every record may be rejected.
 pub struct RejectsWriter {
-    unseen: PathBuf,
+    temporary: PathBuf,
     path: PathBuf,
     hasher: Xxh3,
-    /// Created with the first one.
+    /// Created with the first reject.
     file: Option<std::io::BufWriter<std::fs::File>>,
 }
 
@@ -176,8 +176,8 @@ impl RejectsWriter {
     pub fn new(directory: &Path, index: u32) -> Self {
         let outcomes = directory.join(Layout::OUTCOMES);
         let name = rejects_file(index);
-        let unseen = outcomes.join(format!(".{name}.tmp"));
-        Self { unseen, path: outcomes.join(name), hasher: Xxh3::new(), file: None }
+        let temporary = outcomes.join(format!(".{name}.tmp"));
+        Self { temporary, path: outcomes.join(name), hasher: Xxh3::new(), file: None }
     }
 
     /// # Errors
@@ -185,12 +185,12 @@ impl RejectsWriter {
     /// The file cannot be written.
     pub fn write(&mut self, reject: &Reject) -> Result<(), FileError> {
         if self.file.is_none() {
-            if let Some(directory) = self.unseen.parent() {
+            if let Some(directory) = self.temporary.parent() {
                 files::create_dir_all(directory)?;
             }
-            // An earlier attempt may have left its own.
-            files::remove_file_if_there(&self.unseen)?;
-            self.file = Some(files::buffered_writer(files::create_new(&self.unseen)?));
+            // An earlier attempt may have left a file.
+            files::remove_file_if_exists(&self.temporary)?;
+            self.file = Some(files::buffered_writer(files::create_new(&self.temporary)?));
         }
         let mut line = serde_json::to_vec(reject).expect("a reject is a number and a text");
         line.push(b'\n');
@@ -201,23 +201,23 @@ impl RejectsWriter {
         }
     }
 
-    /// Makes them those of the unit, in place of any earlier ones; returns their checksum, which belongs to the outcome.
+    /// Publishes the rejects of the unit, in place of earlier ones; returns their checksum, which goes into the outcome.
     ///
     /// # Errors
     ///
     /// The file cannot be written.
     pub fn commit(mut self) -> Result<Option<String>, FileError> {
         let Some(mut file) = self.file.take() else {
-            files::remove_file_if_there(&self.path)?;
+            files::remove_file_if_exists(&self.path)?;
             return Ok(None);
         };
         file.flush().map_err(|source| self.error(source))?;
-        files::rename(&self.unseen, &self.path)?;
+        files::rename(&self.temporary, &self.path)?;
         Ok(Some(in_hex(&self.hasher)))
     }
 
     fn error(&self, source: std::io::Error) -> FileError {
-        FileError { action: "write", path: self.unseen.clone(), source }
+        FileError { action: "write", path: self.temporary.clone(), source }
     }
 }
 
@@ -227,11 +227,11 @@ impl fmt::Debug for RejectsWriter {
     }
 }
 
-/// The records that a unit rejected, in the order in which its app said so; none where there is no file.
+/// Reads the rejects of a unit, in the order in which its app reported them; none if there is no file.
 ///
 /// # Errors
 ///
-/// The file cannot be opened. A line in it that cannot be read is given as an error of its own.
+/// The file cannot be opened. A line that cannot be read yields an error of its own.
 pub fn read_rejects(
     directory: &Path,
     index: u32,

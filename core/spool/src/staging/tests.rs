@@ -4,7 +4,7 @@ use mysimbdp_model::outcome::Counts;
 use mysimbdp_model::reason::Reason;
 
 use super::*;
-use crate::replace::Succession;
+use crate::replace::ReplacementTimes;
 
 struct Root {
     layout: Layout,
@@ -13,7 +13,7 @@ struct Root {
     _directory: tempfile::TempDir,
 }
 
-/// A data root with one staged file of two records.
+/// Creates a data root with one staged file of two records.
 fn root() -> Root {
     let directory = tempfile::tempdir().expect("temporary directory");
     let client: ClientId = "client1".parse().expect("client id");
@@ -87,7 +87,7 @@ fn reason(root: &Root) -> Reason {
 }
 
 #[test]
-fn only_visible_directories_with_names_of_their_kind_are_listed() {
+fn only_published_directories_with_valid_names_are_listed() {
     let root = root();
     let staging = root.layout.staging();
     for stray in ["client1/.0123", "client1/not-an-ingestion", "UPPER", ".hidden"] {
@@ -101,7 +101,7 @@ fn only_visible_directories_with_names_of_their_kind_are_listed() {
 }
 
 #[test]
-fn torn_progress_is_told_and_removed_when_that_is_asked_for() {
+fn torn_progress_is_reported_and_removed_on_request() {
     for content in [&b""[..], b"{\"version\":1,\"ind", &[0; 40]] {
         let root = root();
         let directory = root.layout.staged(&root.client, root.ingestion);
@@ -116,8 +116,8 @@ fn torn_progress_is_told_and_removed_when_that_is_asked_for() {
         let mut staged = read(&root.layout, &root.client, root.ingestion).expect("read");
         assert_eq!(staged.outcomes, BTreeMap::from([(0, outcome(0))]));
         assert_eq!(staged.attempts, BTreeMap::from([(1, attempt)]));
-        let told: Vec<&PathBuf> = staged.torn.iter().map(|torn| &torn.path).collect();
-        assert_eq!(told, [&torn[1], &torn[0]]);
+        let reported: Vec<&PathBuf> = staged.torn.iter().map(|torn| &torn.path).collect();
+        assert_eq!(reported, [&torn[1], &torn[0]]);
         assert!(torn.iter().all(|path| files::exists(path)), "reading changes nothing");
         remove_torn(&mut staged).expect("remove");
         assert!(!torn.iter().any(|path| files::exists(path)));
@@ -159,7 +159,7 @@ fn an_outcome_without_all_its_rejects_is_torn() {
 }
 
 #[test]
-fn what_has_a_damaged_manifest_is_held_with_its_content_and_a_reason() {
+fn an_ingestion_with_a_damaged_manifest_is_held_with_its_content_and_a_reason() {
     for damaged in [Some(&b""[..]), Some(b"{\"version\": 1"), Some(&[0; 100]), None] {
         let root = root();
         let directory = root.layout.staged(&root.client, root.ingestion);
@@ -186,7 +186,7 @@ fn what_has_a_damaged_manifest_is_held_with_its_content_and_a_reason() {
 }
 
 #[test]
-fn a_manifest_that_is_broken_or_of_another_directory_is_named() {
+fn a_manifest_that_is_damaged_or_of_another_directory_is_named() {
     let root = root();
     let other: ClientId = "client2".parse().expect("client id");
     let misplaced = root.layout.staged(&other, root.ingestion);
@@ -199,7 +199,7 @@ fn a_manifest_that_is_broken_or_of_another_directory_is_named() {
 }
 
 #[test]
-fn rejects_of_an_attempt_replace_those_of_the_one_before() {
+fn rejects_of_an_attempt_replace_those_of_the_previous_one() {
     let root = root();
     let directory = root.layout.staged(&root.client, root.ingestion);
     let rejects = |index| {
@@ -221,7 +221,7 @@ fn rejects_of_an_attempt_replace_those_of_the_one_before() {
 }
 
 #[test]
-fn held_and_returned_it_keeps_outcomes_and_baselines_and_forgets_failures() {
+fn a_retry_keeps_outcomes_and_baselines_and_resets_failures() {
     let root = root();
     let directory = root.layout.staged(&root.client, root.ingestion);
     write_outcome(&directory, &outcome(0)).expect("write");
@@ -245,7 +245,7 @@ fn held_and_returned_it_keeps_outcomes_and_baselines_and_forgets_failures() {
 }
 
 #[test]
-fn held_and_dropped_again_it_counts_from_then_and_all_of_its_units_are_run_again() {
+fn a_held_file_that_is_dropped_again_counts_from_then_and_all_of_its_units_are_run_again() {
     let root = root();
     let directory = root.layout.staged(&root.client, root.ingestion);
     write_outcome(&directory, &outcome(0)).expect("write");
@@ -262,12 +262,12 @@ fn held_and_dropped_again_it_counts_from_then_and_all_of_its_units_are_run_again
 }
 
 #[test]
-fn held_and_returned_to_the_archive_it_is_run_again_as_if_it_had_not_been_held() {
+fn a_held_ingestion_that_returned_to_the_archive_can_be_reprocessed() {
     let root = root();
     hold(&root.layout, &root.client, root.ingestion, &reason(&root)).expect("hold");
     return_to_archive(&root.layout, &root.client, root.ingestion).expect("return");
     assert_eq!(find_held(&root.layout, root.ingestion).expect("find"), vec![]);
-    let times = Succession { received_at: Timestamp::UNIX_EPOCH, staged_at: Timestamp::UNIX_EPOCH };
+    let times = ReplacementTimes { received_at: Timestamp::UNIX_EPOCH, staged_at: Timestamp::UNIX_EPOCH };
     reprocess(&root.layout, &root.client, root.ingestion, times).expect("reprocess");
     let staged = read(&root.layout, &root.client, root.ingestion).expect("staged again");
     assert!(staged.manifest.replace);
@@ -287,10 +287,10 @@ fn another_run_of_the_same_content_does_not_replace_a_held_one() {
 }
 
 #[test]
-fn a_hold_that_was_cut_off_after_copying_is_completed() {
+fn a_hold_that_was_interrupted_after_copying_is_completed() {
     let root = root();
     hold(&root.layout, &root.client, root.ingestion, &reason(&root)).expect("hold");
-    // As after the copy to another file system: the same run lies in both places.
+    // As after the copy to another file system: the same run is in both directories.
     stage(&root, Timestamp::UNIX_EPOCH);
     hold(&root.layout, &root.client, root.ingestion, &reason(&root)).expect("repeat");
     assert_eq!(ingestions(&root.layout, &root.client).expect("list"), vec![]);
@@ -298,8 +298,8 @@ fn a_hold_that_was_cut_off_after_copying_is_completed() {
 }
 
 #[test]
-fn a_staging_on_another_file_system_is_copied_from() {
-    // Both are there on every Linux; where they are one file system the test is that of a plain rename.
+fn a_run_is_copied_if_staging_is_on_another_file_system() {
+    // Every Linux has both directories; if they are on one file system, this tests a plain rename.
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("temporary directory in memory");
     let root = root();
     let moved = elsewhere.path().join("staging");
@@ -333,7 +333,7 @@ fn copy_all(from: &Path, to: &Path) {
 }
 
 #[test]
-fn removal_leaves_nothing_and_completes_what_was_cut_off() {
+fn a_removal_leaves_nothing_and_an_interrupted_one_is_completed() {
     let root = root();
     let directory = root.layout.staged(&root.client, root.ingestion);
     remove(&root.layout, &root.client, root.ingestion).expect("remove");
@@ -345,7 +345,7 @@ fn removal_leaves_nothing_and_completes_what_was_cut_off() {
 }
 
 #[test]
-fn what_is_old_is_all_that_came_long_ago_and_is_not_hidden() {
+fn directories_that_came_long_ago_are_found_unless_their_name_begins_with_a_dot() {
     let root = root();
     archive(&root.layout, &root.client, root.ingestion).expect("archive");
     let archived = root.layout.archived(&root.client, root.ingestion);
@@ -356,7 +356,7 @@ fn what_is_old_is_all_that_came_long_ago_and_is_not_hidden() {
     let day = jiff::SignedDuration::from_hours(24);
     let now = mysimbdp_platform::clock::now();
     let old = |now| {
-        let mut found = came_before(archived.parent().expect("its client's"), day, now).expect("list");
+        let mut found = moved_before(archived.parent().expect("its client's"), day, now).expect("list");
         found.sort();
         found
     };

@@ -1,4 +1,4 @@
-//! Counting what an app says that it stored.
+//! Counts what an app reports as stored.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -38,7 +38,7 @@ pub(super) fn count_by(
     let mut counts = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let Stored(document) = row.get(0)?;
-        if let Some(Bson::String(text)) = at(&document, field)
+        if let Some(Bson::String(text)) = field_at(&document, field)
             && values.contains(text)
         {
             *counts.entry(text.clone()).or_insert(0) += 1;
@@ -47,20 +47,20 @@ pub(super) fn count_by(
     Ok(counts)
 }
 
-fn at<'a>(document: &'a Document, path: &str) -> Option<&'a Bson> {
+fn field_at<'a>(document: &'a Document, path: &str) -> Option<&'a Bson> {
     match path.split_once('.') {
         None => document.get(path),
-        Some((field, rest)) => at(document.get_document(field).ok()?, rest),
+        Some((field, remainder)) => field_at(document.get_document(field).ok()?, remainder),
     }
 }
 
-/// `noted` are the ranges that have been synced, ascending by their first byte; `length` is the file's.
+/// `synced` are the ranges that have been synced, ascending by start; `length` is the length of the file.
 ///
-/// There are no chunks here: counted is what would be one.
-pub(super) fn extent(noted: &[(u64, u64)], length: u64, range: &Range<u64>) -> Extent {
+/// The embedded store has no chunks, so this counts what would be chunks in GridFS.
+pub(super) fn extent(synced: &[(u64, u64)], length: u64, range: &Range<u64>) -> Extent {
     let mut extent = Extent::default();
     let (mut end, mut chunk_end) = (range.start, 0);
-    for &(first, last) in noted {
+    for &(first, last) in synced {
         let part = first.max(end)..last.min(range.end).min(length);
         if part.is_empty() {
             continue;
@@ -79,11 +79,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_noted_twice_counts_once_and_what_the_file_does_not_hold_not_at_all() {
+    fn ranges_synced_twice_count_once_and_missing_bytes_do_not_count() {
         let chunk = u64::from(CHUNK_BYTES);
-        let noted = [(0, 2 * chunk), (chunk, 2 * chunk), (3 * chunk, 3 * chunk + 5)];
+        let synced = [(0, 2 * chunk), (chunk, 2 * chunk), (3 * chunk, 3 * chunk + 5)];
         let of = |length, range: Range<u64>| {
-            let Extent { chunks, bytes } = extent(&noted, length, &range);
+            let Extent { chunks, bytes } = extent(&synced, length, &range);
             (chunks, bytes)
         };
         let end = 3 * chunk + 5;

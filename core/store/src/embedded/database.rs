@@ -1,4 +1,4 @@
-//! The file `<directory>/<database>.sqlite`: opened when it is needed, and anew when it is no longer the same.
+//! The file `<directory>/<database>.sqlite`: opened when it is needed, and again when it has been replaced.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -16,8 +16,8 @@ use super::schema::Schema;
 /// How long to wait for another process that writes; each of its transactions takes well under a second.
 const BUSY_SECONDS: u64 = 30;
 
-/// `document` is JSON text or BSON, see [`super::text`]; `id` is ordered as MongoDB would, see [`crate::key`]; `ranges`
-/// are the parts of objects that have been synced.
+/// `document` is JSON text or BSON, see [`super::text`]; `id` is a key that sorts as in MongoDB, see [`crate::key`];
+/// `ranges` are the parts of objects that have been synced.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS documents (
         collection TEXT NOT NULL, id BLOB NOT NULL, document ANY NOT NULL, PRIMARY KEY (collection, id)
@@ -41,11 +41,11 @@ pub(super) struct Database {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) connection: Connection,
-    /// Where the objects of this database lie.
+    /// The directory of this database's objects.
     pub(super) objects: PathBuf,
     /// Compiled validators by collection, with the text that they were compiled from.
     pub(super) schemas: HashMap<String, (String, Arc<Schema>)>,
-    /// Device and inode: a file that was removed can still be written to, and all of it would be lost.
+    /// Device and inode: a removed file can still be written to, and everything written to it would be lost.
     file: (u64, u64),
 }
 
@@ -54,7 +54,7 @@ impl Database {
         Self { directory, name, open: None }
     }
 
-    /// Does something with the database, which is opened first where it has to be.
+    /// Runs a job on the database, and opens it first if necessary.
     pub(super) fn with<T>(
         &mut self,
         job: impl FnOnce(&mut Open) -> Result<T, Failure>,
@@ -80,20 +80,20 @@ impl Database {
 
 impl Open {
     fn new(directory: &Path, name: &str) -> Result<Self, Failure> {
-        // What is stored in it is promised to stay, and so must its name.
+        // What is stored here is promised to survive, and so must the name of the directory.
         files::create_dir_all_durable(directory)?;
-        // Turning on the write-ahead log does not wait for others as everything else does, so one process at a time
-        // sets the file up. It takes milliseconds, and the lock goes with its holder.
+        // Turning on the write-ahead log does not wait for other processes, unlike everything else, so one process at a
+        // time sets the file up. That takes milliseconds, and the lock ends with its holder.
         let lock_path = directory.join(format!("{name}.lock"));
-        modes::make_file(&lock_path)?;
+        modes::create_private_file(&lock_path)?;
         let lock = files::append(&lock_path)?;
         lock.lock().map_err(|source| FileError { action: "lock", path: lock_path, source })?;
 
         let path = file(directory, name);
-        // What SQLite makes beside it gets the mode of the database; of an earlier version it may be open to others.
-        modes::make_file(&path)?;
+        // SQLite gives its other files the mode of the database. Those of an earlier version may be open to others.
+        modes::create_private_file(&path)?;
         for suffix in ["sqlite-wal", "sqlite-shm"] {
-            modes::close_one(&directory.join(format!("{name}.{suffix}")));
+            modes::close_path_to_others(&directory.join(format!("{name}.{suffix}")));
         }
         let connection = Connection::open(&path)?;
         connection.busy_timeout(Duration::from_secs(BUSY_SECONDS))?;
@@ -105,18 +105,18 @@ impl Open {
         Ok(Self { connection, objects, schemas: HashMap::new(), file: identity(&path)? })
     }
 
-    /// Removes all its files. What comes next makes the database anew.
+    /// Removes all its files. The next job creates the database again.
     pub(super) fn remove(&self) -> Result<(), FileError> {
         if files::exists(&self.objects) {
             files::remove_dir_all(&self.objects)?;
         }
         for suffix in ["sqlite-wal", "sqlite-shm", "sqlite", "lock"] {
-            files::remove_file_if_there(&self.objects.with_extension(suffix))?;
+            files::remove_file_if_exists(&self.objects.with_extension(suffix))?;
         }
         Ok(())
     }
 
-    /// A transaction that has the right to write from the start: one that had to ask for it later could not wait.
+    /// Starts a transaction that may write from the start: one that asks for that later cannot wait for other writers.
     pub(super) fn transaction(&mut self) -> Result<Transaction<'_>, Failure> {
         Ok(self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
     }

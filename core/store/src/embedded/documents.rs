@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bson::{Binary, Bson, Document, RawDocumentBuf};
 use rusqlite::{OptionalExtension, params};
 
-use super::super::stamp::{self, Stamp};
-use super::super::{Merge, Order, Written, form};
+use super::super::version::{self, Version};
+use super::super::{Merge, Order, Written, precheck};
 use super::database::Open;
 use super::failure::Failure;
 use super::schema::Schema;
-use super::text::{Form, Stored};
+use super::text::{Encoded, Stored};
 use crate::key;
 
 const INSERT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
@@ -19,12 +19,12 @@ const INSERT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO N
 pub(super) const PUT: &str =
     "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET document = excluded.document";
 
-/// A document that may be written.
+/// A document that has been checked and encoded.
 pub(super) struct Prepared {
     position: usize,
     pub(super) id: Vec<u8>,
     raw: RawDocumentBuf,
-    pub(super) form: Form,
+    pub(super) encoded: Encoded,
 }
 
 pub(super) fn ensure_collection(
@@ -35,7 +35,7 @@ pub(super) fn ensure_collection(
     match schema {
         Some(schema) => {
             Schema::compile(schema)?;
-            // Canonical, as 1 and 1.0 may be different in an enumeration.
+            // Canonical, because 1 and 1.0 may be different in an enumeration.
             let text = Bson::Document(schema.clone()).into_canonical_extjson().to_string();
             let put =
                 "INSERT INTO validators VALUES (?1, ?2) ON CONFLICT DO UPDATE SET schema = excluded.schema";
@@ -59,7 +59,7 @@ pub(super) fn insert(
     {
         let mut insert = transaction.prepare_cached(INSERT)?;
         for document in prepared {
-            match insert.execute(params![collection, document.id, document.form])? {
+            match insert.execute(params![collection, document.id, document.encoded])? {
                 0 => written.duplicates.push(document.position),
                 _ => written.stored += 1,
             }
@@ -82,16 +82,19 @@ pub(super) fn replace_older(
             transaction.prepare_cached("SELECT document FROM documents WHERE (collection, id) = (?1, ?2)")?;
         let mut put = transaction.prepare_cached(PUT)?;
         for document in prepared {
-            let Some(stamp) = Stamp::of_batch(&document.raw) else {
-                written.rejected.push((document.position, stamp::NEEDED.to_owned()));
+            let Some(version) = Version::of_batch(&document.raw) else {
+                written.rejected.push((document.position, version::EXPECTED.to_owned()));
                 continue;
             };
-            let there: Option<Stored> =
+            let existing: Option<Stored> =
                 find.query_row(params![collection, document.id], |row| row.get(0)).optional()?;
-            if there.and_then(|there| stamp_of(&there.0)).is_some_and(|there| there > stamp) {
+            if existing
+                .and_then(|existing| version_of(&existing.0))
+                .is_some_and(|existing| existing > version)
+            {
                 written.duplicates.push(document.position);
             } else {
-                put.execute(params![collection, document.id, document.form])?;
+                put.execute(params![collection, document.id, document.encoded])?;
                 written.stored += 1;
             }
         }
@@ -109,7 +112,7 @@ pub(super) fn put(open: &mut Open, collection: &str, document: &Document) -> Res
         return Err(Failure::Refused(reason));
     }
     for document in prepared {
-        open.connection.execute(PUT, params![collection, document.id, document.form])?;
+        open.connection.execute(PUT, params![collection, document.id, document.encoded])?;
     }
     Ok(())
 }
@@ -121,15 +124,16 @@ pub(super) fn find(
     after: Option<&Bson>,
     limit: usize,
 ) -> Result<Vec<Document>, Failure> {
-    let fits = |document: &Document| filter.iter().all(|(field, value)| has(document, field, value));
-    // Every key is more than nothing.
+    let matches =
+        |document: &Document| filter.iter().all(|(field, value)| field_equals(document, field, value));
+    // Every key is greater than the empty one.
     let after = after.map(key::encode).unwrap_or_default();
     if let Some(id) = filter.get("_id") {
         let id = key::encode(id);
         let found = if id > after { find_one(open, collection, &id)? } else { None };
-        return Ok(found.into_iter().filter(fits).take(limit).collect());
+        return Ok(found.into_iter().filter(matches).take(limit).collect());
     }
-    // A document that has the string has it in its text; most others need not be read then.
+    // A document with this string has it in its text; most other documents need not be read.
     let text = filter.values().find_map(Bson::as_str).map(|text| serde_json::Value::from(text).to_string());
     let mut select = open.connection.prepare_cached(
         "SELECT document FROM documents WHERE collection = ?1 AND id > ?3
@@ -141,21 +145,21 @@ pub(super) fn find(
         && let Some(row) = rows.next()?
     {
         let Stored(document) = row.get(0)?;
-        if fits(&document) {
+        if matches(&document) {
             found.push(document);
         }
     }
     Ok(found)
 }
 
-pub(super) fn find_among(open: &mut Open, collection: &str, ids: &[Bson]) -> Result<Vec<Document>, Failure> {
-    // One that is asked for twice is found once.
+pub(super) fn find_by_ids(open: &mut Open, collection: &str, ids: &[Bson]) -> Result<Vec<Document>, Failure> {
+    // An id that is requested twice is found once.
     let keys: BTreeSet<Vec<u8>> = ids.iter().map(key::encode).collect();
     let found = keys.iter().map(|key| find_one(open, collection, key));
     found.filter_map(Result::transpose).collect()
 }
 
-/// The document under a key, through the primary key alone.
+/// Returns the document under a key; uses the primary key only.
 pub(super) fn find_one(open: &Open, collection: &str, id: &[u8]) -> Result<Option<Document>, Failure> {
     let select = "SELECT document FROM documents WHERE collection = ?1 AND id = ?2";
     let mut select = open.connection.prepare_cached(select)?;
@@ -192,23 +196,23 @@ pub(super) fn merge(open: &mut Open, collection: &str, merges: &[Merge]) -> Resu
         let mut put = transaction.prepare_cached(PUT)?;
         for merge in merges {
             let id = key::encode(&Binary::from(merge.id).into());
-            let there: Option<Stored> =
+            let existing: Option<Stored> =
                 find.query_row(params![collection, id], |row| row.get(0)).optional()?;
-            let document = merge.apply(there.map(|Stored(document)| document));
+            let document = merge.apply(existing.map(|Stored(document)| document));
             let raw =
                 RawDocumentBuf::try_from(&document).map_err(|error| Failure::Refused(error.to_string()))?;
-            put.execute(params![collection, id, Form::of(&raw, document.into())])?;
+            put.execute(params![collection, id, Encoded::of(&raw, document.into())])?;
         }
     }
     Ok(transaction.commit()?)
 }
 
-/// As MongoDB: a field that is missing is null, and an array has what its elements are.
-fn has(document: &Document, field: &str, value: &Bson) -> bool {
-    let wanted = key::encode(value);
-    let there = document.get(field).unwrap_or(&Bson::Null);
-    key::encode(there) == wanted
-        || there.as_array().is_some_and(|values| values.iter().any(|value| key::encode(value) == wanted))
+/// Compares as MongoDB does: a missing field is null, and an array also equals each of its elements.
+fn field_equals(document: &Document, field: &str, value: &Bson) -> bool {
+    let expected = key::encode(value);
+    let existing = document.get(field).unwrap_or(&Bson::Null);
+    key::encode(existing) == expected
+        || existing.as_array().is_some_and(|values| values.iter().any(|value| key::encode(value) == expected))
 }
 
 pub(super) fn count(open: &mut Open, collection: &str) -> Result<u64, Failure> {
@@ -222,7 +226,7 @@ pub(super) fn count_ids(open: &mut Open, collection: &str, first: &Bson, end: &B
     Ok(open.connection.query_row(count, range, |row| row.get(0))?)
 }
 
-/// Decodes and checks documents, and takes out those that are refused.
+/// Decodes and checks documents; those that are refused go to `written.rejected`.
 pub(super) fn prepare(
     open: &mut Open,
     collection: &str,
@@ -241,24 +245,24 @@ pub(super) fn prepare(
 }
 
 fn prepare_one(position: usize, raw: RawDocumentBuf, schema: Option<&Schema>) -> Result<Prepared, String> {
-    if let Some(reason) = form::refusal(&raw) {
+    if let Some(reason) = precheck::refusal(&raw) {
         return Err(reason);
     }
-    if let (Some(form), None, Ok(Some(id))) = (Form::of_large(&raw), schema, raw.get("_id")) {
-        let id = Bson::try_from(id).map_err(|error| form::malformed(&error))?;
-        return Ok(Prepared { position, id: key::encode(&id), raw, form });
+    if let (Some(encoded), None, Ok(Some(id))) = (Encoded::of_large(&raw), schema, raw.get("_id")) {
+        let id = Bson::try_from(id).map_err(|error| precheck::malformed(&error))?;
+        return Ok(Prepared { position, id: key::encode(&id), raw, encoded });
     }
-    let document = Document::try_from(raw.as_ref()).map_err(|error| form::malformed(&error))?;
+    let document = Document::try_from(raw.as_ref()).map_err(|error| precheck::malformed(&error))?;
     let id = key::encode(document.get("_id").unwrap_or(&Bson::Null));
     let document = Bson::Document(document);
     if let Some(schema) = schema {
         schema.check(&document).map_err(|violation| violation.to_string())?;
     }
-    let form = Form::of(&raw, document);
-    Ok(Prepared { position, id, raw, form })
+    let encoded = Encoded::of(&raw, document);
+    Ok(Prepared { position, id, raw, encoded })
 }
 
-/// The validator as it is now; another process may have changed it.
+/// Returns the current validator; another process may have changed it.
 fn schema_of(open: &mut Open, collection: &str) -> Result<Option<Arc<Schema>>, Failure> {
     let select = "SELECT schema FROM validators WHERE collection = ?1";
     let text: Option<String> = open
@@ -283,6 +287,6 @@ fn schema_of(open: &mut Open, collection: &str) -> Result<Option<Arc<Schema>>, F
     Ok(Some(schema))
 }
 
-pub(super) fn stamp_of(document: &Document) -> Option<Stamp> {
-    Stamp::of(&RawDocumentBuf::try_from(document).ok()?)
+pub(super) fn version_of(document: &Document) -> Option<Version> {
+    Version::of(&RawDocumentBuf::try_from(document).ok()?)
 }

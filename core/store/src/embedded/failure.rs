@@ -1,4 +1,4 @@
-//! What can go wrong in the embedded store, and what of it goes away by itself.
+//! What can go wrong in the embedded store, and which of it is transient.
 
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_platform::files::FileError;
@@ -24,7 +24,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether another attempt may succeed: what is locked, full, or not where it should be can be put right.
+    /// Returns whether another attempt may succeed: a lock, a full disk or a misplaced file can be put right.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Sqlite(error) => matches!(

@@ -3,11 +3,11 @@
 use bson::{Bson, Document};
 use regex::Regex;
 
-/// A type by its name in `bsonType`; `number` is all four kinds of number.
+/// A type by its name in `bsonType`; `number` stands for all four numeric types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind(pub(super) &'static str);
 
-/// The schema is none that the store understands.
+/// The store does not understand the schema.
 #[derive(Debug, thiserror::Error)]
 #[error("{keyword:?} in the validator {problem}")]
 pub(super) struct SchemaError {
@@ -46,7 +46,7 @@ const KINDS: [&str; 22] = [
     "undefined",
 ];
 
-/// The names of `type`, with those that `bsonType` has for the same.
+/// The type names of `type`, with the equivalent ones of `bsonType`.
 const JSON_KINDS: [(&str, Kind); 6] = [
     ("array", Kind("array")),
     ("boolean", Kind("bool")),
@@ -71,7 +71,7 @@ pub(super) fn json_kinds(keyword: &str, value: &Bson) -> Result<Vec<Kind>, Schem
     })
 }
 
-/// A name or several; what cannot be used comes back as the error.
+/// Reads one name or several; the error is the text of what cannot be used.
 fn one_or_more<'a>(
     keyword: &str,
     value: &'a Bson,
@@ -115,7 +115,7 @@ pub(super) fn number(keyword: &str, value: &Bson) -> Result<f64, SchemaError> {
         .ok_or_else(|| SchemaError::new(keyword, "must be a number"))
 }
 
-/// A value as a double, if it is a number.
+/// Returns a value as a double if it is a number.
 pub(super) fn as_number(value: &Bson) -> Option<f64> {
     match value {
         Bson::Int32(number) => Some((*number).into()),
@@ -126,7 +126,7 @@ pub(super) fn as_number(value: &Bson) -> Option<f64> {
     }
 }
 
-/// A count that may be absent.
+/// Returns a count that may be absent.
 pub(super) fn whole(schema: &Document, keyword: &str) -> Result<Option<u64>, SchemaError> {
     let Some(value) = schema.get(keyword) else {
         return Ok(None);
@@ -137,7 +137,7 @@ pub(super) fn whole(schema: &Document, keyword: &str) -> Result<Option<u64>, Sch
     }
 }
 
-/// A switch that is off when absent.
+/// Returns a switch that is off if it is absent.
 pub(super) fn flag(schema: &Document, keyword: &str) -> Result<bool, SchemaError> {
     match schema.get(keyword) {
         None => Ok(false),

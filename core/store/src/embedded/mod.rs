@@ -1,11 +1,12 @@
-//! The embedded store of a laptop: SQLite, one file `<directory>/<database>.sqlite` per database.
+//! The embedded store for a laptop: SQLite, one file `<directory>/<database>.sqlite` per database.
 //!
-//! Several processes write at the same time, as apps do. In the order of a document's way:
+//! Several processes write at the same time, as apps do. The modules, in the order in which a document passes them:
 //!
-//! 1. [`worker`]: the thread that does what is asked; [`database`]: the file and its tables;
-//! 2. [`documents`]: checked by the collection's [`validator`] (a compiled [`schema`]), encoded as [`text`] under its
-//!    [`key`], written in a transaction; [`replace`]: what a later run replaces and removes;
-//! 3. [`objects`]: files in `<directory>/<database>.objects/<bucket>`; [`audit`] counts what there is of both.
+//! 1. [`worker`]: the thread that runs the jobs; [`database`]: the file and its tables;
+//! 2. [`documents`]: checks a document against the collection's [`validator`] (a compiled [`schema`]), encodes it as
+//!    [`text`] under its [`key`](crate::key), and writes it in a transaction; [`replace`]: what a later run replaces and
+//!    removes;
+//! 3. [`objects`]: files in `<directory>/<database>.objects/<bucket>`; [`audit`]: counts documents and objects.
 
 mod audit;
 mod database;
@@ -41,11 +42,11 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// The file is created, or opened, on first use.
+    /// Creates or opens the file on first use.
     ///
     /// # Errors
     ///
-    /// [`CoredmsError::Refused`] where the name cannot be a file's.
+    /// [`CoredmsError::Refused`] if the name cannot be a file name.
     pub fn open(directory: impl AsRef<Path>, database: &str) -> Result<Self, CoredmsError> {
         let directory = directory.as_ref();
         let address = format!("sqlite:{}", directory.display());
@@ -66,7 +67,7 @@ impl EmbeddedStore {
     }
 }
 
-/// What becomes part of a path must not lead elsewhere.
+/// Refuses a name that would lead elsewhere as part of a path.
 fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name.is_empty() || name.starts_with('.') || !name.bytes().all(allowed) {
@@ -190,9 +191,9 @@ impl Coredms for EmbeddedStore {
         .await
     }
 
-    async fn find_among(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError> {
+    async fn find_by_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError> {
         let collection = collection.to_owned();
-        self.run("find documents", move |open| documents::find_among(open, &collection, &ids)).await
+        self.run("find documents", move |open| documents::find_by_ids(open, &collection, &ids)).await
     }
 
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {

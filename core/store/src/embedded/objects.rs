@@ -1,4 +1,4 @@
-//! Objects: one file each, written at the offset of each range and synced; the row comes last.
+//! Objects: one file each. A range is written at its offset and synced, and only then recorded in the database.
 
 use std::fs::OpenOptions;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use rusqlite::params;
 use super::super::{Extent, Object, file_document, first_chunk, object_id, whole};
 use super::database::Open;
 use super::failure::Failure;
-use super::text::Form;
+use super::text::Encoded;
 use super::{audit, check_name, documents};
 use crate::key;
 
@@ -30,9 +30,9 @@ pub(super) fn put_chunks(
         .checked_add(content.len() as u64)
         .ok_or_else(|| Failure::Refused("it is too large".to_owned()))?;
     write_at(&path, offset, content)?;
-    // Only what is on disk is noted, and only what is noted counts: a length alone would not show holes.
-    let note = "INSERT INTO ranges VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET last = excluded.last";
-    open.connection.execute(note, params![bucket, id.as_bytes(), offset, end])?;
+    // Only what is on disk is recorded, and only what is recorded counts: the length alone would not show holes.
+    let upsert = "INSERT INTO ranges VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET last = excluded.last";
+    open.connection.execute(upsert, params![bucket, id.as_bytes(), offset, end])?;
     Ok(())
 }
 
@@ -62,7 +62,7 @@ pub(super) fn commit(open: &mut Open, bucket: &str, object: &Object) -> Result<b
     let document = file_document(object);
     let raw = RawDocumentBuf::try_from(&document).map_err(|error| Failure::Refused(error.to_string()))?;
     let insert = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    let row = params![files_of(bucket), key_of(object.id), Form::of(&raw, document.into())];
+    let row = params![files_of(bucket), key_of(object.id), Encoded::of(&raw, document.into())];
     Ok(open.connection.execute(insert, row)? == 1)
 }
 
@@ -73,21 +73,21 @@ pub(super) fn extent_of(
     range: &Range<u64>,
 ) -> Result<Extent, Failure> {
     let length = files::metadata(&path(open, bucket, id)?).map_or(0, |metadata| metadata.len());
-    Ok(audit::extent(&noted(open, bucket, id)?, length, range))
+    Ok(audit::extent(&synced_ranges(open, bucket, id)?, length, range))
 }
 
-/// How many bytes have been noted, those noted twice once, and where the last of them ends.
+/// Returns how many bytes have been synced, without counting any twice, and where the last of them ends.
 fn extent(open: &Open, bucket: &str, id: IngestionId) -> Result<(u64, u64), Failure> {
     let (mut covered, mut end) = (0, 0);
-    for (first, last) in noted(open, bucket, id)? {
+    for (first, last) in synced_ranges(open, bucket, id)? {
         covered += last.saturating_sub(first.max(end));
         end = end.max(last);
     }
     Ok((covered, end))
 }
 
-/// First and last byte of the ranges that have been synced, ascending.
-fn noted(open: &Open, bucket: &str, id: IngestionId) -> Result<Vec<(u64, u64)>, Failure> {
+/// Returns the start and end of the ranges that have been synced, ascending.
+fn synced_ranges(open: &Open, bucket: &str, id: IngestionId) -> Result<Vec<(u64, u64)>, Failure> {
     let select = "SELECT first, last FROM ranges WHERE bucket = ?1 AND id = ?2 ORDER BY first";
     let mut select = open.connection.prepare_cached(select)?;
     let rows = select.query_map(params![bucket, id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -8,7 +8,7 @@ use rusqlite::{Transaction, params};
 
 use super::super::{EarlierRuns, Removal, Written};
 use super::database::Open;
-use super::documents::{self, stamp_of};
+use super::documents::{self, version_of};
 use super::failure::Failure;
 use super::text::Stored;
 use crate::key;
@@ -24,7 +24,7 @@ pub(super) fn replace(
     {
         let mut put = transaction.prepare_cached(documents::PUT)?;
         for document in prepared {
-            put.execute(params![collection, document.id, document.form])?;
+            put.execute(params![collection, document.id, document.encoded])?;
             written.stored += 1;
         }
     }
@@ -35,7 +35,7 @@ pub(super) fn replace(
 pub(super) fn remove(open: &mut Open, collection: &str, removal: &Removal) -> Result<u64, Failure> {
     let transaction = open.transaction()?;
     let removed = match removal {
-        Removal::Among(ids) => remove_keys(&transaction, collection, ids.iter().map(key_of))?,
+        Removal::ByIds(ids) => remove_keys(&transaction, collection, ids.iter().map(key_of))?,
         Removal::Between { first, end, except } => {
             let (first, end) = (key_of(first), key_of(end));
             let kept: BTreeSet<Vec<u8>> =
@@ -68,7 +68,7 @@ fn remove_keys(
     Ok(removed)
 }
 
-/// What lies between two that are kept goes at once.
+/// Removes the keys of a range, except those that are kept: everything between two kept keys at once.
 fn remove_between(
     transaction: &Transaction<'_>,
     collection: &str,
@@ -80,20 +80,20 @@ fn remove_between(
     let mut removed = 0;
     for mut key in kept {
         removed += delete.execute(params![collection, first, key])?;
-        // The next key that there can be.
+        // The smallest key after it.
         key.push(0);
         first = key;
     }
     Ok(removed + delete.execute(params![collection, first, end])?)
 }
 
-/// All keys that the runs were the last to write; one content has bounded many.
+/// Returns all keys that were last written by these runs. Their number is bounded, as they are of one content.
 fn keys_of_runs(
     transaction: &Transaction<'_>,
     collection: &str,
     runs: EarlierRuns,
 ) -> Result<Vec<Vec<u8>>, Failure> {
-    // The text of most other documents does not hold the ingestion, and they need not be read.
+    // Most other documents do not have the ingestion in their text, so they need not be read.
     let mut select = transaction.prepare_cached(
         "SELECT id, document FROM documents
          WHERE collection = ?1 AND (typeof(document) = 'blob' OR instr(document, ?2) > 0)",
@@ -102,7 +102,7 @@ fn keys_of_runs(
     let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
         let Stored(document) = row.get(1)?;
-        if stamp_of(&document).is_some_and(|stamp| runs.wrote(&stamp)) {
+        if version_of(&document).is_some_and(|version| runs.wrote(&version)) {
             keys.push(row.get(0)?);
         }
     }
@@ -115,7 +115,7 @@ pub(super) fn count_written_by(
     ids: &[Bson],
     runs: EarlierRuns,
 ) -> Result<u64, Failure> {
-    let found = documents::find_among(open, collection, ids)?;
-    let wrote = found.iter().filter_map(stamp_of).filter(|stamp| runs.wrote(stamp));
+    let found = documents::find_by_ids(open, collection, ids)?;
+    let wrote = found.iter().filter_map(version_of).filter(|version| runs.wrote(version));
     Ok(wrote.count() as u64)
 }

@@ -1,6 +1,6 @@
-//! MongoDB's `$jsonSchema`, read into rules: the keywords of draft 4 that MongoDB documents, and `bsonType`.
+//! MongoDB's `$jsonSchema`, compiled into rules: the keywords of draft 4 that MongoDB documents, and `bsonType`.
 //!
-//! Anything else is refused here, at the start, as MongoDB does: a rule that is not understood would be no rule.
+//! As in MongoDB, anything else is refused here, at the start: a rule that is not understood would not be enforced.
 
 use bson::{Bson, Document};
 use regex::Regex;
@@ -8,7 +8,7 @@ use regex::Regex;
 use super::keyword::{self, Kind, SchemaError};
 use crate::key;
 
-/// A schema, compiled. A value fits when it keeps every rule.
+/// A compiled schema. A value is valid if it satisfies every rule.
 #[derive(Debug)]
 pub(super) struct Schema {
     pub(super) rules: Vec<Rule>,
@@ -17,7 +17,7 @@ pub(super) struct Schema {
 #[derive(Debug)]
 pub(super) enum Rule {
     Types(Vec<Kind>),
-    /// Keys of the values, and the values as they are written.
+    /// The keys of the allowed values, and the values as text for messages.
     Enumeration(Vec<Vec<u8>>, String),
     Minimum {
         bound: f64,
@@ -36,7 +36,7 @@ pub(super) enum Rule {
     Required(Vec<String>),
     PropertyCount(Bounds),
     Properties(Properties),
-    /// What has to hold where the field is there.
+    /// What a document must satisfy if it has the field.
     Dependencies(Vec<(String, Dependency)>),
     AllOf(Vec<Schema>),
     AnyOf(Vec<Schema>),
@@ -54,14 +54,14 @@ pub(super) struct Bounds {
 pub(super) struct Items {
     /// Schemas by position.
     pub(super) first: Vec<Schema>,
-    pub(super) rest: Rest,
+    pub(super) others: Others,
 }
 
 #[derive(Debug)]
 pub(super) struct Properties {
     pub(super) named: Vec<(String, Schema)>,
     pub(super) patterns: Vec<(Regex, Schema)>,
-    pub(super) rest: Rest,
+    pub(super) others: Others,
 }
 
 #[derive(Debug)]
@@ -70,12 +70,12 @@ pub(super) enum Dependency {
     Schema(Schema),
 }
 
-/// What holds for items and fields that no other rule names.
+/// What applies to items and fields that no other rule names.
 #[derive(Debug)]
-pub(super) enum Rest {
+pub(super) enum Others {
     Anything,
     Nothing,
-    Fitting(Box<Schema>),
+    Matching(Box<Schema>),
 }
 
 impl Schema {
@@ -91,9 +91,9 @@ impl Schema {
     }
 }
 
-/// The rule of a keyword; `None` for those that belong to another keyword's rule, or say nothing.
+/// Returns the rule of a keyword; `None` if it belongs to another keyword's rule, or has no effect.
 fn rule(schema: &Document, keyword: &str, value: &Bson) -> Result<Option<Rule>, SchemaError> {
-    let beside = |other| schema.contains_key(other);
+    let has = |other| schema.contains_key(other);
     Ok(Some(match keyword {
         "title" | "description" => {
             keyword::text(keyword, value)?;
@@ -114,8 +114,8 @@ fn rule(schema: &Document, keyword: &str, value: &Bson) -> Result<Option<Rule>, 
             bound: keyword::number(keyword, value)?,
             exclusive: keyword::flag(schema, "exclusiveMaximum")?,
         },
-        "exclusiveMinimum" if beside("minimum") => return Ok(None),
-        "exclusiveMaximum" if beside("maximum") => return Ok(None),
+        "exclusiveMinimum" if has("minimum") => return Ok(None),
+        "exclusiveMaximum" if has("maximum") => return Ok(None),
         "exclusiveMinimum" | "exclusiveMaximum" => {
             return Err(SchemaError::new(keyword, "needs minimum or maximum beside it"));
         }
@@ -123,22 +123,22 @@ fn rule(schema: &Document, keyword: &str, value: &Bson) -> Result<Option<Rule>, 
             divisor if divisor > 0.0 => Rule::MultipleOf(divisor),
             _ => return Err(SchemaError::new(keyword, "must be more than 0")),
         },
-        "maxLength" if beside("minLength") => return Ok(None),
+        "maxLength" if has("minLength") => return Ok(None),
         "minLength" | "maxLength" => Rule::Length(bounds(schema, "minLength", "maxLength")?),
         "pattern" => Rule::Pattern(keyword::pattern(keyword, keyword::text(keyword, value)?)?),
-        "additionalItems" if beside("items") => return Ok(None),
+        "additionalItems" if has("items") => return Ok(None),
         "items" | "additionalItems" => Rule::Items(items(schema)?),
-        "maxItems" if beside("minItems") => return Ok(None),
+        "maxItems" if has("minItems") => return Ok(None),
         "minItems" | "maxItems" => Rule::ItemCount(bounds(schema, "minItems", "maxItems")?),
         "uniqueItems" if keyword::flag(schema, keyword)? => Rule::UniqueItems,
         "uniqueItems" => return Ok(None),
         "required" => Rule::Required(keyword::texts(keyword, value)?),
-        "maxProperties" if beside("minProperties") => return Ok(None),
+        "maxProperties" if has("minProperties") => return Ok(None),
         "minProperties" | "maxProperties" => {
             Rule::PropertyCount(bounds(schema, "minProperties", "maxProperties")?)
         }
-        "patternProperties" if beside("properties") => return Ok(None),
-        "additionalProperties" if beside("properties") || beside("patternProperties") => return Ok(None),
+        "patternProperties" if has("properties") => return Ok(None),
+        "additionalProperties" if has("properties") || has("patternProperties") => return Ok(None),
         "properties" | "patternProperties" | "additionalProperties" => Rule::Properties(properties(schema)?),
         "dependencies" => Rule::Dependencies(dependencies(keyword::document(keyword, value)?)?),
         "allOf" => Rule::AllOf(schemas(keyword, value)?),
@@ -157,17 +157,17 @@ fn items(schema: &Document) -> Result<Items, SchemaError> {
     match schema.get("items") {
         Some(Bson::Array(_)) => {
             let first = schemas("items", schema.get("items").unwrap_or(&Bson::Null))?;
-            Ok(Items { first, rest: rest(schema, "additionalItems")? })
+            Ok(Items { first, others: others(schema, "additionalItems")? })
         }
-        // Only items that are listed by position leave others over.
+        // Only a list of items by position leaves others over.
         Some(Bson::Document(each)) => {
-            rest(schema, "additionalItems")?;
-            Ok(Items { first: Vec::new(), rest: Rest::Fitting(Box::new(Schema::compile(each)?)) })
+            others(schema, "additionalItems")?;
+            Ok(Items { first: Vec::new(), others: Others::Matching(Box::new(Schema::compile(each)?)) })
         }
         Some(_) => Err(SchemaError::new("items", "must be a schema or an array of schemas")),
         None => {
-            rest(schema, "additionalItems")?;
-            Ok(Items { first: Vec::new(), rest: Rest::Anything })
+            others(schema, "additionalItems")?;
+            Ok(Items { first: Vec::new(), others: Others::Anything })
         }
     }
 }
@@ -186,14 +186,14 @@ fn properties(schema: &Document) -> Result<Properties, SchemaError> {
         let schema = Schema::compile(keyword::document(pattern, value)?)?;
         patterns.push((keyword::pattern("patternProperties", pattern)?, schema));
     }
-    Ok(Properties { named, patterns, rest: rest(schema, "additionalProperties")? })
+    Ok(Properties { named, patterns, others: others(schema, "additionalProperties")? })
 }
 
-fn rest(schema: &Document, keyword: &str) -> Result<Rest, SchemaError> {
+fn others(schema: &Document, keyword: &str) -> Result<Others, SchemaError> {
     match schema.get(keyword) {
-        None | Some(Bson::Boolean(true)) => Ok(Rest::Anything),
-        Some(Bson::Boolean(false)) => Ok(Rest::Nothing),
-        Some(Bson::Document(schema)) => Ok(Rest::Fitting(Box::new(Schema::compile(schema)?))),
+        None | Some(Bson::Boolean(true)) => Ok(Others::Anything),
+        Some(Bson::Boolean(false)) => Ok(Others::Nothing),
+        Some(Bson::Document(schema)) => Ok(Others::Matching(Box::new(Schema::compile(schema)?))),
         Some(_) => Err(SchemaError::new(keyword, "must be true, false or a schema")),
     }
 }

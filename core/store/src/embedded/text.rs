@@ -1,28 +1,28 @@
-//! Documents as they are stored: relaxed Extended JSON, which `sqlite3` can query, or BSON where JSON would lie.
+//! How documents are stored: as relaxed Extended JSON, which `sqlite3` can query, or as BSON if JSON would change them.
 
 use bson::{Bson, Document, RawDocument, RawDocumentBuf};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 
-/// Larger documents are stored as BSON. JSON needs them as a tree of values first, which takes up to twenty times their size:
-/// 16 MiB of small values would be 400 MB of memory.
+/// Larger documents are stored as BSON. For JSON they are first decoded into a tree of values, which takes up to twenty
+/// times their size: 16 MiB of small values would take 400 MB of memory.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
-/// A document, with its form in the database.
+/// A document read from the database.
 #[derive(Debug)]
 pub(super) struct Stored(pub(super) Document);
 
-/// The form to store: text, or a blob.
+/// A document encoded for the database: text, or a blob.
 #[derive(Debug)]
-pub(super) struct Form(Value);
+pub(super) struct Encoded(Value);
 
-impl Form {
-    /// The form of a document that is too large to be decoded for it; `None` for others.
+impl Encoded {
+    /// Encodes a document that is too large to be decoded first; returns `None` for others.
     pub(super) fn of_large(raw: &RawDocument) -> Option<Self> {
         let bytes = raw.as_bytes();
         (bytes.len() > TEXT_BYTES_MAX).then(|| Self(Value::Blob(bytes.to_vec())))
     }
 
-    /// `document` is what `raw` was decoded to.
+    /// `document` is the decoded `raw`.
     pub(super) fn of(raw: &RawDocument, document: Bson) -> Self {
         if document.as_document().is_some_and(|document| reads_back(raw, document)) {
             Self(Value::Text(document.into_relaxed_extjson().to_string()))
@@ -32,9 +32,9 @@ impl Form {
     }
 }
 
-/// Whether the JSON reads back as the same document, but for the width of integers.
+/// Returns whether the JSON reads back as the same document, except for the width of integers.
 ///
-/// A field such as `$date` would come back as a date, and of two fields with one name only one would.
+/// A field such as `$date` would come back as a date, and of two fields with the same name only one would.
 fn reads_back(raw: &RawDocument, document: &Document) -> bool {
     is_plain(document)
         && RawDocumentBuf::try_from(document).is_ok_and(|again| again.as_bytes() == raw.as_bytes())
@@ -53,7 +53,7 @@ fn is_plain_value(value: &Bson) -> bool {
     }
 }
 
-impl ToSql for Form {
+impl ToSql for Encoded {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         self.0.to_sql()
     }
@@ -85,13 +85,13 @@ mod tests {
 
     fn round_trip(raw: &RawDocument) -> (bool, Document) {
         let document = Document::try_from(raw).expect("decodable");
-        let form = Form::of(raw, document.into());
-        let value = ValueRef::from(&form.0);
+        let encoded = Encoded::of(raw, document.into());
+        let value = ValueRef::from(&encoded.0);
         (matches!(value, ValueRef::Text(_)), Stored::column_result(value).expect("readable").0)
     }
 
     #[test]
-    fn values_survive_as_text() {
+    fn values_are_preserved_in_text() {
         let document = doc! {
             "_id": "ä\u{1F600}", "double": 0.1 + 0.2, "whole": 5.0, "minus": -0.0, "int": 1, "long": i64::MAX, "null": null,
             "date": DateTime::from_millis(1_357_016_399_123), "old": DateTime::from_millis(-1), "infinite": f64::INFINITY,
@@ -106,15 +106,15 @@ mod tests {
     #[test]
     fn large_documents_are_stored_as_bson() {
         let small = rawdoc! { "_id": 1, "text": "x".repeat(1_000) };
-        assert!(Form::of_large(&small).is_none());
+        assert!(Encoded::of_large(&small).is_none());
         let large = rawdoc! { "_id": 1, "text": "x".repeat(TEXT_BYTES_MAX) };
-        let form = Form::of_large(&large).expect("it is large");
-        let back = Stored::column_result(ValueRef::from(&form.0)).expect("readable").0;
+        let encoded = Encoded::of_large(&large).expect("it is large");
+        let back = Stored::column_result(ValueRef::from(&encoded.0)).expect("readable").0;
         assert_eq!(RawDocumentBuf::try_from(&back).expect("encodable"), large);
     }
 
     #[test]
-    fn what_json_would_change_is_stored_as_bson() {
+    fn documents_that_json_would_change_are_stored_as_bson() {
         let raw = rawdoc! { "_id": 1, "when": { "$date": "no date" } };
         let (text, back) = round_trip(&raw);
         assert!(!text);

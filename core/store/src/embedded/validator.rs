@@ -1,4 +1,4 @@
-//! Whether a document fits a schema, and the first rule that it breaks.
+//! Checks a document against a schema, and reports the first rule that it breaks.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,16 +6,16 @@ use std::fmt;
 use bson::{Bson, Document};
 
 use super::keyword::{Kind, as_number};
-use super::schema::{Bounds, Dependency, Items, Properties, Rest, Rule, Schema};
+use super::schema::{Bounds, Dependency, Items, Others, Properties, Rule, Schema};
 use crate::key;
 
-/// So much of a value is shown.
+/// How much of a value a message shows.
 const VALUE_CHARS_MAX: usize = 60;
 
-/// What a document breaks, and where.
+/// Which rule a document breaks, and where.
 #[derive(Debug, PartialEq)]
 pub(super) struct Violation {
-    /// Names of fields and positions, innermost first.
+    /// Field names and positions, innermost first.
     path: Vec<String>,
     problem: String,
 }
@@ -28,7 +28,7 @@ impl Schema {
     }
 }
 
-/// A rule about fields holds for documents, one about length for strings, and so on: other values keep it.
+/// A rule about fields applies to documents, one about length to strings, and so on: other values satisfy it.
 fn check_value(rule: &Rule, value: &Bson) -> Verdict {
     match (rule, value) {
         (Rule::Required(names), Bson::Document(document)) => check_required(names, document),
@@ -37,8 +37,8 @@ fn check_value(rule: &Rule, value: &Bson) -> Verdict {
         }
         (Rule::Properties(properties), Bson::Document(document)) => check_properties(properties, document),
         (Rule::Dependencies(dependencies), Bson::Document(document)) => {
-            let due = dependencies.iter().filter(|(field, _)| document.contains_key(field));
-            due.map(|(_, dependency)| dependency).try_for_each(|dependency| match dependency {
+            let applicable = dependencies.iter().filter(|(field, _)| document.contains_key(field));
+            applicable.map(|(_, dependency)| dependency).try_for_each(|dependency| match dependency {
                 Dependency::Fields(names) => check_required(names, document),
                 Dependency::Schema(schema) => schema.check(value),
             })
@@ -54,9 +54,9 @@ fn check_value(rule: &Rule, value: &Bson) -> Verdict {
         (Rule::Length(bounds), Bson::String(text)) => {
             check_bounds(bounds, text.chars().count(), "characters")
         }
-        (Rule::Pattern(pattern), Bson::String(text)) => {
-            require(pattern.is_match(text), || format!("is {}, which does not match {pattern}", shown(value)))
-        }
+        (Rule::Pattern(pattern), Bson::String(text)) => require(pattern.is_match(text), || {
+            format!("is {}, which does not match {pattern}", abbreviated(value))
+        }),
         _ => match as_number(value) {
             Some(number) => check_number(rule, number, value),
             None => check_any(rule, value),
@@ -66,7 +66,7 @@ fn check_value(rule: &Rule, value: &Bson) -> Verdict {
 
 fn check_number(rule: &Rule, number: f64, value: &Bson) -> Verdict {
     let is = |holds, limit: &str, bound: &f64| {
-        require(holds, || format!("is {}, allowed is {limit} {bound}", shown(value)))
+        require(holds, || format!("is {}, allowed is {limit} {bound}", abbreviated(value)))
     };
     match rule {
         Rule::Minimum { bound, exclusive: true } => is(number > *bound, "more than", bound),
@@ -78,15 +78,15 @@ fn check_number(rule: &Rule, number: f64, value: &Bson) -> Verdict {
     }
 }
 
-/// The rules that hold for values of every type.
+/// Checks the rules that apply to values of every type.
 fn check_any(rule: &Rule, value: &Bson) -> Verdict {
     match rule {
         Rule::Types(kinds) => require(kinds.iter().any(|kind| kind.is_of(value)), || {
             let allowed = kinds.iter().map(|kind| kind.0).collect::<Vec<_>>().join(", ");
-            format!("is {} ({}), allowed is {allowed}", shown(value), kind_of(value))
+            format!("is {} ({}), allowed is {allowed}", abbreviated(value), kind_of(value))
         }),
         Rule::Enumeration(keys, allowed) => require(keys.contains(&key::encode(value)), || {
-            format!("is {}, allowed is one of {allowed}", shown(value))
+            format!("is {}, allowed is one of {allowed}", abbreviated(value))
         }),
         Rule::AllOf(schemas) => schemas.iter().try_for_each(|schema| schema.check(value)),
         Rule::AnyOf(schemas) => require(schemas.iter().any(|schema| schema.check(value).is_ok()), || {
@@ -126,7 +126,7 @@ fn check_properties(properties: &Properties, document: &Document) -> Verdict {
             schema.check(value).map_err(within(name))?;
         }
         if !is_named {
-            check_rest(&properties.rest, value).map_err(within(name))?;
+            check_others(&properties.others, value).map_err(within(name))?;
         }
     }
     Ok(())
@@ -136,17 +136,17 @@ fn check_items(items: &Items, values: &[Bson]) -> Verdict {
     values.iter().enumerate().try_for_each(|(position, value)| {
         let verdict = match items.first.get(position) {
             Some(schema) => schema.check(value),
-            None => check_rest(&items.rest, value),
+            None => check_others(&items.others, value),
         };
         verdict.map_err(within(&position.to_string()))
     })
 }
 
-fn check_rest(rest: &Rest, value: &Bson) -> Verdict {
-    match rest {
-        Rest::Anything => Ok(()),
-        Rest::Nothing => violated("is not allowed".to_owned()),
-        Rest::Fitting(schema) => schema.check(value),
+fn check_others(others: &Others, value: &Bson) -> Verdict {
+    match others {
+        Others::Anything => Ok(()),
+        Others::Nothing => violated("is not allowed".to_owned()),
+        Others::Matching(schema) => schema.check(value),
     }
 }
 
@@ -209,7 +209,7 @@ fn kind_of(value: &Bson) -> &'static str {
     }
 }
 
-fn shown(value: &Bson) -> String {
+fn abbreviated(value: &Bson) -> String {
     let text = value.clone().into_relaxed_extjson().to_string();
     match text.char_indices().nth(VALUE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_names_the_field_what_it_is_and_what_is_allowed() {
+    fn a_violation_names_the_field_its_value_and_what_is_allowed() {
         let schema = doc! { "bsonType": "object", "required": ["_id", "t"], "properties": {
         "w": { "properties": { "gust": { "bsonType": ["double", "null"] } } } } };
         let wrong = doc! { "_id": 1, "t": 1, "w": { "gust": "strong" } };

@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::database::{Database, Open};
 use super::failure::Failure;
 
-/// Callers wait for their answers, so there is seldom more than one job per task.
+/// Callers wait for their results, so there is seldom more than one job per task.
 const JOBS_MAX: usize = 16;
 
 type Job = Box<dyn FnOnce(&mut Database) + Send>;
 
-/// A thread that does one job after the other.
+/// A thread that runs one job after the other.
 #[derive(Debug)]
 pub(super) struct Worker {
     /// Taken by [`Worker::close`].
@@ -27,7 +27,7 @@ impl Worker {
         let (jobs, mut queue) = mpsc::channel::<Job>(JOBS_MAX);
         let thread = std::thread::Builder::new().name(format!("sqlite-{name}")).spawn(move || {
             let mut database = Database::new(directory, name);
-            // Ends with the last sender; what is queued by then is still done.
+            // Ends when the last sender is dropped, after the jobs that are queued by then.
             while let Some(job) = queue.blocking_recv() {
                 job(&mut database);
             }
@@ -35,7 +35,7 @@ impl Worker {
         Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Has a job done and waits for its result. A caller that gives up does not stop the job.
+    /// Runs a job on the thread and waits for its result. A caller that gives up does not stop the job.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Open) -> Result<T, Failure> + Send + 'static,
@@ -43,7 +43,7 @@ impl Worker {
         let jobs = lock(&self.jobs).clone().ok_or(Failure::Closed)?;
         let (answer, result) = oneshot::channel();
         let job: Job = Box::new(move |database| {
-            // Nobody may be waiting any more.
+            // The caller may have stopped waiting.
             let _ = answer.send(database.with(job));
         });
         jobs.send(job).await.map_err(|_| Failure::Closed)?;
@@ -51,18 +51,18 @@ impl Worker {
         result.await.map_err(|_| Failure::Closed)?
     }
 
-    /// Waits for the jobs that are queued, and for the thread.
+    /// Waits for the queued jobs, and for the thread to end.
     pub(super) async fn close(&self) {
         drop(lock(&self.jobs).take());
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
-            // A panic of the thread has been printed where it happened; there is nothing left to end.
+            // A panic of the thread has already been printed; there is nothing left to end.
             let _ = tokio::task::spawn_blocking(|| thread.join()).await;
         }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing in here panics while it holds the lock.
+    // Nothing here panics while it holds the lock.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Counting what an app says that it stored.
+//! Counts what an app reports as stored.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -8,7 +8,7 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 use mysimbdp_model::ingestion::IngestionId;
 
-use super::super::{CoredmsError, Extent, chunks_of, form, object_id, whole};
+use super::super::{CoredmsError, Extent, chunks_of, object_id, precheck, whole};
 use super::MongoStore;
 use crate::key;
 
@@ -18,14 +18,14 @@ pub(super) async fn missing_ids(
     ids: Vec<Bson>,
 ) -> Result<Vec<usize>, CoredmsError> {
     let operation = "look for ids";
-    let askable: Vec<&Bson> = ids.iter().filter(|id| form::can_identify(id)).collect();
+    let valid_ids: Vec<&Bson> = ids.iter().filter(|id| precheck::can_identify(id)).collect();
     let documents = store.collection::<RawDocumentBuf>(collection);
     let find = async {
-        let find = documents.find(doc! { "_id": { "$in": askable } }).projection(doc! { "_id": 1 });
+        let find = documents.find(doc! { "_id": { "$in": valid_ids } }).projection(doc! { "_id": 1 });
         find.await?.try_collect::<Vec<_>>().await
     };
     let found = store.scan(operation, find).await?;
-    // The server finds 5 where 5.0 was asked for: keys compare as it does.
+    // The server finds 5 if 5.0 is requested: keys compare as it does.
     let found = found.iter().map(|document| {
         let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from)?;
         Ok(key::encode(&id))
@@ -53,7 +53,7 @@ pub(super) async fn count_by(
     Ok(groups.iter().filter_map(count).collect())
 }
 
-/// How many chunks there are of the object in the range, and their bytes.
+/// Returns the number of the object's chunks in the range, and their bytes.
 pub(super) async fn extent(
     store: &MongoStore,
     bucket: &str,
@@ -66,7 +66,7 @@ pub(super) async fn extent(
     Ok(Extent { chunks: whole(sums.get("chunks")), bytes: whole(sums.get("bytes")) })
 }
 
-/// How many chunks there are, which the index alone tells.
+/// Returns the number of chunks, which the index alone can answer.
 pub(super) async fn chunks(
     store: &MongoStore,
     bucket: &str,
@@ -78,7 +78,7 @@ pub(super) async fn chunks(
     Ok(whole(sums.get("chunks")))
 }
 
-/// What `group` makes of all chunks in the range; empty where there are none.
+/// Applies `group` to all chunks in the range; empty if there are none.
 async fn group_chunks(
     store: &MongoStore,
     bucket: &str,

@@ -1,4 +1,4 @@
-//! Which errors of the driver go away by themselves.
+//! Which errors of the driver are transient.
 
 use mongodb::error::{Error, ErrorKind, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
 
@@ -8,7 +8,7 @@ use super::super::CoredmsError;
 pub(super) const DUPLICATE_KEY: i32 = 11000;
 
 /// Errors of the server that another attempt may not meet: elections and shutdowns, network between its members, time
-/// limits, conflicts with other writers, a full disk, a majority that cannot be had at the moment.
+/// limits, conflicts with other writers, a full disk, a majority that is not available at the moment.
 const TRANSIENT_CODES: [i32; 23] = [
     6, 7, 24, 46, 50, 64, 89, 91, 100, 112, 117, 134, 189, 202, 262, 9001, 10058, 10107, 11600, 11602, 13435,
     13436, 14031,
@@ -34,7 +34,7 @@ fn is_transient(error: &Error) -> bool {
         | ErrorKind::ConnectionPoolCleared { .. }
         | ErrorKind::ServerSelection { .. }
         | ErrorKind::DnsResolve { .. } => true,
-        // What failed at the write concern was perhaps written and perhaps not: the next attempt finds out.
+        // After a write concern error it may or may not have been written: the next attempt finds out.
         ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
         ErrorKind::InsertMany(failure) if failure.write_concern_error.is_some() => true,
         _ => {
@@ -49,7 +49,7 @@ pub(super) fn is_transient_code(code: i32) -> bool {
     TRANSIENT_CODES.contains(&code)
 }
 
-/// The server's code for a command or a single write that failed.
+/// Returns the server's code for a command or a single write that failed.
 pub(super) fn code(error: &Error) -> Option<i32> {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => Some(command.code),

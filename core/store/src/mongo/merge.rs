@@ -1,4 +1,4 @@
-//! Additions to documents, as one command for as many of them as fit.
+//! Additions to documents, as many in one command as fit.
 
 use bson::RawDocumentBuf;
 
@@ -10,7 +10,7 @@ use super::write::update_message;
 
 const MERGE: &str = "merge into documents";
 
-/// Two who make the same document at once: one of them fails, and finds it the next time.
+/// If two writers create the same document at once, one of them fails, and finds it at the next attempt.
 const ATTEMPTS_MAX: usize = 5;
 
 pub(super) async fn merge(
@@ -24,14 +24,14 @@ pub(super) async fn merge(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| store.refused(MERGE, error))?;
     for message in messages(statements.into_iter().enumerate().collect(), 0) {
-        let mut due = message.documents;
+        let mut remaining = message.documents;
         for _ in 0..ATTEMPTS_MAX {
-            due = update(store, collection, due).await?;
-            if due.is_empty() {
+            remaining = update(store, collection, remaining).await?;
+            if remaining.is_empty() {
                 break;
             }
         }
-        if !due.is_empty() {
+        if !remaining.is_empty() {
             return Err(CoredmsError::Unavailable {
                 address: store.address.clone(),
                 operation: MERGE,
@@ -42,7 +42,7 @@ pub(super) async fn merge(
     Ok(())
 }
 
-/// Returns the statements that are to be tried again.
+/// Returns the statements to try again.
 async fn update(
     store: &MongoStore,
     collection: &str,

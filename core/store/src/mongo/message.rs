@@ -1,28 +1,28 @@
-//! Which documents go together in one message.
+//! Decides which documents go together in one message.
 //!
-//! Messages are cut here and not by the driver, so that each has its own time, and no reply outgrows its limit.
+//! Messages are cut here and not by the driver, so that each has its own timeout, and no reply exceeds its limit.
 
 use bson::{RawDocument, RawDocumentBuf};
 
-/// Half of what a command without its own payload section may have, as an update is; larger ones gain nothing.
+/// Half of the limit for a command without its own payload section, such as an update; larger ones gain nothing.
 const MESSAGE_BYTES: usize = 8 << 20;
 
-/// Well below what the server takes; larger ones gain nothing.
+/// Well below the server's limit; larger ones gain nothing.
 const MESSAGE_DOCUMENTS: usize = 10_000;
 
-/// All errors of a message must fit the reply's 16 MiB: beyond that the server drops the connection, each time anew.
+/// All errors of a message must fit in the reply's 16 MiB: beyond that the server drops the connection, at every attempt.
 const REPLY_BYTES: usize = 12 << 20;
 
-/// Documents, or statements made of them, that go together, with their positions in what was given.
+/// Documents, or statements made of them, that go together, with their positions in the input.
 pub(super) struct Message {
     pub(super) positions: Vec<usize>,
     pub(super) documents: Vec<RawDocumentBuf>,
     bytes: usize,
-    /// The reply, should none of them be stored.
+    /// The size of the reply if none of them is stored.
     reply_bytes: usize,
 }
 
-/// Cuts documents into messages, in their order.
+/// Splits documents into messages, in order.
 pub(super) fn messages(documents: Vec<(usize, RawDocumentBuf)>, validator_bytes: usize) -> Vec<Message> {
     let mut messages: Vec<Message> = Vec::new();
     for (position, document) in documents {
@@ -50,11 +50,11 @@ pub(super) fn messages(documents: Vec<(usize, RawDocumentBuf)>, validator_bytes:
     messages
 }
 
-/// How large the error about a document may become.
+/// Returns how large the error about a document may become.
 ///
-/// A duplicate's names the key twice. A validator's has, for each rule that is broken, the rule, the value and about
-/// 170 bytes around them: measured 4 times the validator, and calculated up to 8 times for one with short names. The
-/// fields count where one rule holds for many of them.
+/// The error about a duplicate names the key twice. The error of a validator has, for each broken rule, the rule, the
+/// value and about 170 bytes around them: measured as 4 times the validator, and calculated as up to 8 times for one with
+/// short names. The number of fields matters if one rule applies to many of them.
 fn error_bytes(document: &RawDocument, validator_bytes: usize) -> usize {
     if validator_bytes == 0 {
         let id = document.iter_elements().next().and_then(Result::ok).map_or(0, |id| id.size());

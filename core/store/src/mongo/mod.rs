@@ -1,8 +1,9 @@
-//! MongoDB: acknowledged by the majority and its journals, in raw BSON.
+//! MongoDB: writes are acknowledged by the majority and its journals; documents are raw BSON.
 //!
-//! 1. here: connection, collections, and the reads;
-//! 2. [`write`]: records, [`message`] by message, and what became of each; [`replace`]: what a later run removes;
-//! 3. bits and marks: [`merge`]; GridFS: [`objects`];
+//! 1. this module: connection, collections, and reads;
+//! 2. [`write`]: records, one [`message`] after the other, and the result of each; [`replace`]: what a later run replaces
+//!    and removes;
+//! 3. [`merge`]: bits and watermarks; [`objects`]: GridFS; [`audit`]: counts;
 //! 4. [`reply`]: what the server answers; [`failure`]: which errors may be retried; [`refusal`]: the validator's
 //!    answer in words.
 
@@ -34,39 +35,39 @@ use mongodb::{Client, Collection, Database, IndexModel};
 use mysimbdp_model::ingestion::{IngestionId, RecordId};
 
 use super::{
-    Coredms, CoredmsError, EarlierRuns, Extent, Merge, Object, Order, Removal, Source, Written, form,
+    Coredms, CoredmsError, EarlierRuns, Extent, Merge, Object, Order, Removal, Source, Written, precheck,
 };
 
-/// Unless the address says otherwise: long enough for an election, short enough for an app to say what is wrong.
+/// Unless the address says otherwise: long enough for an election, short enough for an app to report what is wrong.
 const SERVER_SELECTION_SECONDS: u64 = 5;
 
-/// Likewise; the driver's 10 s would hide behind the selection anyway.
+/// Likewise; the driver's 10 s would never take effect, as the server selection times out before that.
 const CONNECT_SECONDS: u64 = 5;
 
-/// One message to the server and its answer, unless the address says otherwise (`socketTimeoutMS`). The driver itself
-/// refuses that option: it waits without end for a server that is there and does not answer.
+/// The timeout of one message to the server and its answer, unless the address sets `socketTimeoutMS`. The driver itself
+/// refuses that option: it waits forever for a server that is up and does not answer.
 const MESSAGE_SECONDS: u64 = 30;
 
-/// What goes through a whole collection or object: counting, checking the chunks.
+/// The timeout of what reads a whole collection or object: counting, checking the chunks.
 const SCAN_SECONDS: u64 = 600;
 
 /// `NamespaceExists`.
 const COLLECTION_EXISTS: i32 = 48;
 
-/// A database of a MongoDB.
+/// A database in MongoDB.
 #[derive(Debug)]
 pub struct MongoStore {
     client: Client,
     database: Database,
-    /// The hosts, for messages; the address itself may hold a password.
+    /// The hosts, for messages; the address itself may contain a password.
     address: String,
     message_time: Duration,
-    known: Mutex<Known>,
+    cache: Mutex<Cache>,
 }
 
-/// What the server has been asked for already, so that not every message asks again.
+/// What the server has already answered, so that not every message asks again.
 #[derive(Debug, Default)]
-struct Known {
+struct Cache {
     /// Buckets that have their indexes.
     buckets: BTreeSet<String>,
     /// The size of each collection's validator.
@@ -78,23 +79,23 @@ impl MongoStore {
     ///
     /// # Errors
     ///
-    /// [`CoredmsError::Refused`] where the address is malformed, [`CoredmsError::Unavailable`] where the hosts of a
+    /// [`CoredmsError::Refused`] if the address is malformed, [`CoredmsError::Unavailable`] if the hosts of a
     /// `mongodb+srv` address cannot be looked up.
     pub async fn open(url: &str, database: &str) -> Result<Self, CoredmsError> {
-        // Only the part that cannot hold a password.
-        let shown = shown(url);
-        let failed = |error| failure::classify(&shown, "use the address", error);
+        // Only the part that cannot contain a password.
+        let redacted = redacted(url);
+        let failed = |error| failure::classify(&redacted, "use the address", error);
         let mut given = ConnectionString::parse(url).map_err(failed)?;
         let message_time = take_message_time(&mut given);
         let mut options = Box::pin(ClientOptions::parse(given).into_future()).await.map_err(failed)?;
         complete(&mut options);
         let client = Client::with_options(options).map_err(failed)?;
         let database = client.database(database);
-        Ok(Self { client, database, address: shown, message_time, known: Mutex::default() })
+        Ok(Self { client, database, address: redacted, message_time, cache: Mutex::default() })
     }
 
-    /// Gives up on a message after `time` and not after 30 s.
-    pub fn answering_within(self, time: Duration) -> Self {
+    /// Sets the timeout of a message to `time` instead of 30 s.
+    pub fn with_message_timeout(self, time: Duration) -> Self {
         Self { message_time: time, ..self }
     }
 
@@ -102,7 +103,7 @@ impl MongoStore {
         self.database.collection(name)
     }
 
-    /// Runs one operation within its time; the outer error is the time-out.
+    /// Runs one operation with a timeout; the outer error is the timeout.
     async fn within<T>(
         &self,
         time: Duration,
@@ -144,24 +145,24 @@ impl MongoStore {
         CoredmsError::Refused { address: self.address.clone(), operation, source: source.into() }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
         // Nothing panics while it holds the lock.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The size of the collection's validator, 0 where it has none.
+    /// Returns the size of the collection's validator, 0 if it has none.
     async fn validator_bytes(&self, collection: &str) -> Result<usize, CoredmsError> {
-        let known = self.known().validator_bytes.get(collection).copied();
-        if let Some(bytes) = known {
+        let cached = self.cache().validator_bytes.get(collection).copied();
+        if let Some(bytes) = cached {
             return Ok(bytes);
         }
         let validator = self.validator_of(collection).await?.unwrap_or_default();
         let bytes = RawDocumentBuf::try_from(&validator).map_or(0, |raw| raw.as_bytes().len());
-        self.known().validator_bytes.insert(collection.to_owned(), bytes);
+        self.cache().validator_bytes.insert(collection.to_owned(), bytes);
         Ok(bytes)
     }
 
-    /// The validator that the collection has, or `None` where the collection is missing.
+    /// Returns the collection's validator, or `None` if the collection does not exist.
     async fn validator_of(&self, collection: &str) -> Result<Option<Document>, CoredmsError> {
         let list = async {
             let cursor = self.database.list_collections().filter(doc! { "name": collection }).await?;
@@ -172,20 +173,20 @@ impl MongoStore {
     }
 }
 
-/// Fills in what the address leaves open, and insists on durability whatever it says.
+/// Fills in what the address leaves open, and enforces durability whatever it says.
 fn complete(options: &mut ClientOptions) {
     let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
     options.write_concern = Some(durable);
     options.app_name.get_or_insert_with(|| "mysimbdp".to_owned());
     options.server_selection_timeout.get_or_insert(Duration::from_secs(SERVER_SELECTION_SECONDS));
     options.connect_timeout.get_or_insert(Duration::from_secs(CONNECT_SECONDS));
-    // Compression costs time and saves network; within a host there is no network to save.
+    // Compression costs time and saves network traffic; within a host there is none to save.
     if options.compressors.is_none() && !options.hosts.iter().all(is_loopback) {
         options.compressors = Some(vec![Compressor::Snappy]);
     }
 }
 
-/// The time of one message. 0 would mean to wait without end, which nobody may.
+/// Takes the timeout of one message out of the address. 0 would mean to wait forever, which is not allowed.
 #[allow(deprecated, reason = "the driver refuses the option, as it cannot obey it; here it is obeyed")]
 fn take_message_time(address: &mut ConnectionString) -> Duration {
     let given = address.socket_timeout.take().filter(|time| !time.is_zero());
@@ -203,12 +204,12 @@ fn is_loopback(host: &ServerAddress) -> bool {
     }
 }
 
-/// Scheme and hosts of an address, without user, password and options.
-fn shown(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("mongodb", url));
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    // A password that is not encoded may hold a slash: then what follows it may be part of the password.
-    let hosts = match (rest.rsplit_once('@'), authority.rsplit_once('@')) {
+/// Returns scheme and hosts of an address, without user, password and options.
+fn redacted(url: &str) -> String {
+    let (scheme, remainder) = url.split_once("://").unwrap_or(("mongodb", url));
+    let authority = remainder.split(['/', '?']).next().unwrap_or_default();
+    // A password that is not encoded may contain a slash: then what follows the slash may be part of the password.
+    let hosts = match (remainder.rsplit_once('@'), authority.rsplit_once('@')) {
         (_, Some((_, hosts))) => hosts,
         (Some(_), None) => "…",
         (None, None) => authority,
@@ -234,14 +235,14 @@ impl Coredms for MongoStore {
         validator: Option<&Document>,
     ) -> Result<(), CoredmsError> {
         let operation = "create a collection or change its validator";
-        let wanted =
+        let desired =
             validator.map(|schema| doc! { "$jsonSchema": super::schema_of(schema) }).unwrap_or_default();
         match self.validator_of(collection).await? {
-            Some(current) if current == wanted => return Ok(()),
+            Some(current) if current == desired => return Ok(()),
             Some(_) => {}
             None => {
                 let create =
-                    self.database.create_collection(collection).validator(wanted.clone()).into_future();
+                    self.database.create_collection(collection).validator(desired.clone()).into_future();
                 match self.within(self.message_time, operation, create).await? {
                     Ok(()) => return Ok(()),
                     // Another process was faster, perhaps with another validator.
@@ -252,7 +253,7 @@ impl Coredms for MongoStore {
         }
         let change = doc! {
             "collMod": collection,
-            "validator": wanted,
+            "validator": desired,
             "validationLevel": "strict",
             "validationAction": "error",
             "writeConcern": { "w": "majority", "j": true },
@@ -329,11 +330,11 @@ impl Coredms for MongoStore {
         after: Option<Bson>,
         limit: i64,
     ) -> Result<Vec<Document>, CoredmsError> {
-        // To the server 0 would mean all.
+        // For the server 0 would mean all.
         if limit <= 0 {
             return Ok(Vec::new());
         }
-        // Equality for whatever the value is, a document with operators included.
+        // Compares for equality whatever the value is, even a document with operators.
         let mut filter = filter
             .into_iter()
             .map(|(field, value)| (field, doc! { "$eq": value }.into()))
@@ -359,9 +360,9 @@ impl Coredms for MongoStore {
         self.find_sorted(collection, filter, order, limit).await
     }
 
-    async fn find_among(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError> {
-        let ids: Vec<Bson> = ids.into_iter().filter(form::can_identify).collect();
-        // One reply for all: the first would otherwise hold 101.
+    async fn find_by_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError> {
+        let ids: Vec<Bson> = ids.into_iter().filter(precheck::can_identify).collect();
+        // One reply for all: by default the first one would hold 101 documents.
         let batch = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         if batch == 0 {
             return Ok(Vec::new());
@@ -429,7 +430,7 @@ impl Coredms for MongoStore {
     }
 
     async fn close(&self) {
-        // Immediately: nobody else holds what would have to be waited for.
+        // Immediately: nobody else holds anything that would have to be waited for.
         self.client.clone().shutdown().immediate(true).await;
     }
 }
@@ -459,7 +460,7 @@ impl MongoStore {
         self.decoded(find).await
     }
 
-    /// What a `find` finds, field by field.
+    /// Decodes what a `find` returns, field by field.
     async fn decoded(
         &self,
         find: impl Future<Output = DriverResult<Vec<RawDocumentBuf>>>,
@@ -483,7 +484,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_shown_without_what_is_secret() {
+    fn an_address_is_shown_without_its_secrets() {
         for (url, expected) in [
             ("mongodb://127.0.0.1:27017/?directConnection=true", "mongodb://127.0.0.1:27017"),
             ("mongodb://user:secret@a:1,b:2/db?w=1", "mongodb://a:1,b:2"),
@@ -491,12 +492,12 @@ mod tests {
             ("mongodb://user:sec/ret@a:1", "mongodb://…"),
             ("mongodb://user:sec@ret@a:1", "mongodb://a:1"),
         ] {
-            assert_eq!(shown(url), expected);
+            assert_eq!(redacted(url), expected);
         }
     }
 
     #[tokio::test]
-    async fn durability_is_not_for_the_address_to_decide_but_the_rest_is() {
+    async fn an_address_cannot_weaken_durability_but_can_set_other_options() {
         let complete = async |url: &str| {
             let mut options = ClientOptions::parse(url).await.expect("address");
             super::complete(&mut options);
@@ -517,11 +518,11 @@ mod tests {
             )
         });
         assert_eq!(times, [30_000, 30_000, 1_500].map(Duration::from_millis));
-        let asked = complete("mongodb://127.0.0.1/?compressors=zstd").await;
+        let requested = complete("mongodb://127.0.0.1/?compressors=zstd").await;
         assert!(
-            matches!(asked.compressors.as_deref(), Some([Compressor::Zstd { .. }])),
+            matches!(requested.compressors.as_deref(), Some([Compressor::Zstd { .. }])),
             "{:?}",
-            asked.compressors
+            requested.compressors
         );
     }
 }

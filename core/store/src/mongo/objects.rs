@@ -1,4 +1,5 @@
-//! GridFS, written chunk by chunk: two writers are twice as fast as the driver's one, and ranges can come in any order.
+//! GridFS, written chunk by chunk: two writers are twice as fast as the driver's single one, and ranges can be written in
+//! any order.
 
 use bson::oid::ObjectId;
 use bson::raw::{RawBinaryRef, RawBsonRef};
@@ -15,7 +16,7 @@ use super::failure::DUPLICATE_KEY;
 use super::write::update_message;
 use super::{MongoStore, audit};
 
-/// About 8 MB of chunks: measured, larger messages gain nothing and only use memory.
+/// About 8 MB of chunks: by measurement, larger messages gain nothing and only use memory.
 const MESSAGE_CHUNKS: usize = 32;
 const MESSAGE_BYTES: usize = MESSAGE_CHUNKS * CHUNK_BYTES as usize;
 
@@ -46,10 +47,10 @@ pub(super) async fn put_chunks(
     stream::iter(parts).buffer_unordered(WRITERS).try_collect().await
 }
 
-/// Inserts the chunks of a message, in place of what an earlier attempt or run has left of them.
+/// Inserts the chunks of a message, and replaces those that an earlier attempt or run has left.
 ///
-/// Hardly ever is there any, and to look for it beforehand would cost a command. If there is some, each chunk is replaced in one
-/// step: the object may be committed, and be read meanwhile.
+/// Usually there are none, and to look for them first would cost a command. If there are some, each chunk is replaced in
+/// one step: the object may already be committed, and may be read at the same time.
 async fn replace(
     store: &MongoStore,
     bucket: &str,
@@ -66,14 +67,14 @@ async fn replace(
         .map(|(data, number)| Chunk::new(id, number, data).replacement())
         .collect();
     let faults = update_message(store, STORE, &format!("{bucket}.chunks"), &statements).await?;
-    // What another attempt makes at this very moment has the same bytes.
+    // A chunk that another attempt writes at the same moment has the same bytes.
     match faults.into_iter().find(|fault| fault.code != DUPLICATE_KEY) {
         None => Ok(()),
         Some(fault) => Err(store.refused(STORE, fault.message)),
     }
 }
 
-/// Inserts the chunks; false where some were there already.
+/// Inserts the chunks; returns false if some of them already existed.
 async fn insert(
     store: &MongoStore,
     bucket: &str,
@@ -99,8 +100,8 @@ async fn insert(
     }
 }
 
-/// A chunk as GridFS has it. The driver encodes it, which copies its bytes once; a document that is made before is copied
-/// once more.
+/// A chunk as GridFS defines it. The driver encodes it, which copies its bytes once; building a document first would copy
+/// them once more.
 #[derive(Serialize)]
 struct Chunk<'a> {
     _id: ObjectId,
@@ -111,8 +112,8 @@ struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Its `_id` is made of the object's and the number: increasing, and the same at every attempt. It is an ObjectId,
-    /// as some drivers take no other.
+    /// The `_id` consists of the object's id and the chunk's number: it increases, and is the same at every attempt. It is an
+    /// ObjectId because some drivers accept nothing else.
     fn new(id: IngestionId, number: i32, data: &'a [u8]) -> Self {
         let mut chunk_id = [0; 12];
         chunk_id[..8].copy_from_slice(&id.as_bytes()[..8]);
@@ -120,7 +121,7 @@ impl<'a> Chunk<'a> {
         Self { _id: ObjectId::from_bytes(chunk_id), files_id: object_id(id), n: number, data }
     }
 
-    /// The statement that gives the chunk these bytes, whoever has made it.
+    /// Returns the statement that gives the chunk these bytes, whoever created it.
     fn replacement(&self) -> RawDocumentBuf {
         let data = RawBinaryRef { subtype: BinarySubtype::Generic, bytes: self.data };
         let data = RawBsonRef::Binary(data);
@@ -148,8 +149,8 @@ pub(super) async fn commit(store: &MongoStore, bucket: &str, object: &Object) ->
     Ok(result.upserted_id.is_some())
 }
 
-/// Whether there are as many chunks as there must be and the last one has its length. [`put_chunks`] writes no other one
-/// that is not full, so the rest need not be read.
+/// Returns whether all chunks exist and the last one has its length. [`put_chunks`] writes no other chunk that is not
+/// full, so the others need not be read.
 async fn is_whole(store: &MongoStore, bucket: &str, object: &Object) -> Result<bool, CoredmsError> {
     let chunks = audit::chunks(store, bucket, object.id, 0..u64::MAX).await?;
     if chunks != Extent::of(object.bytes).chunks {
@@ -187,14 +188,14 @@ pub(super) async fn read(
     }
 }
 
-/// The two indexes that GridFS demands.
+/// Creates the two indexes that GridFS requires.
 async fn ensure_indexes(store: &MongoStore, bucket: &str) -> Result<(), CoredmsError> {
-    if store.known().buckets.contains(bucket) {
+    if store.cache().buckets.contains(bucket) {
         return Ok(());
     }
     store.create_index(&format!("{bucket}.chunks"), doc! { "files_id": 1, "n": 1 }, true).await?;
     store.create_index(&format!("{bucket}.files"), doc! { "filename": 1, "uploadDate": 1 }, false).await?;
-    store.known().buckets.insert(bucket.to_owned());
+    store.cache().buckets.insert(bucket.to_owned());
     Ok(())
 }
 

@@ -1,6 +1,6 @@
-//! Why the server refused a document, in words that the client's programmer can act on.
+//! Says why the server refused a document, in words that the client's programmer can act on.
 //!
-//! "Document failed validation" says nothing; the reply's `errInfo` names each rule that was not met, as a tree.
+//! "Document failed validation" says nothing; the reply's `errInfo` names each rule that was broken, as a tree.
 
 use std::fmt::Write;
 
@@ -8,10 +8,10 @@ use bson::{Bson, Document};
 
 use super::reply::Fault;
 
-/// A document may break hundreds of rules; these many make the reason readable.
+/// A document may break hundreds of rules; this many keep the reason readable.
 const RULES_MAX: usize = 5;
 
-/// So much of a value is shown.
+/// How much of a value a reason shows.
 const VALUE_CHARS_MAX: usize = 60;
 
 pub(super) fn reason(fault: &Fault) -> String {
@@ -54,10 +54,10 @@ fn collect(rule: &Document, path: &str, broken: &mut Vec<String>) {
                 }
             }
             ("missingProperties", Bson::Array(names)) => {
-                broken.push(format!("{}is missing {}", place(path), list(names)));
+                broken.push(format!("{}is missing {}", subject(path), list(names)));
             }
             ("additionalProperties", Bson::Array(names)) => {
-                broken.push(format!("{}has {}, which is not allowed", place(path), list(names)));
+                broken.push(format!("{}has {}, which is not allowed", subject(path), list(names)));
             }
             _ => {}
         }
@@ -65,17 +65,17 @@ fn collect(rule: &Document, path: &str, broken: &mut Vec<String>) {
     if broken.len() == before
         && let Ok(operator) = rule.get_str("operatorName")
     {
-        broken.push(leaf(rule, operator, path));
+        broken.push(describe_rule(rule, operator, path));
     }
 }
 
-fn leaf(rule: &Document, operator: &str, path: &str) -> String {
-    let mut text = format!("{}breaks {operator}", place(path));
+fn describe_rule(rule: &Document, operator: &str, path: &str) -> String {
+    let mut text = format!("{}breaks {operator}", subject(path));
     if let Some(specified) = rule.get_document("specifiedAs").ok().and_then(|rule| rule.get(operator)) {
-        let _ = write!(text, " {}", short(specified));
+        let _ = write!(text, " {}", abbreviated(specified));
     }
     if let Some(value) = rule.get("consideredValue") {
-        let _ = write!(text, ": it is {}", short(value));
+        let _ = write!(text, ": it is {}", abbreviated(value));
     }
     if let Ok(kind) = rule.get_str("consideredType") {
         let _ = write!(text, " ({kind})");
@@ -83,7 +83,7 @@ fn leaf(rule: &Document, operator: &str, path: &str) -> String {
     text
 }
 
-fn place(path: &str) -> String {
+fn subject(path: &str) -> String {
     if path.is_empty() { "document ".to_owned() } else { format!("{path} ") }
 }
 
@@ -95,7 +95,7 @@ fn list(names: &[Bson]) -> String {
     names.iter().map(|name| name.as_str().unwrap_or("?")).collect::<Vec<_>>().join(", ")
 }
 
-fn short(value: &Bson) -> String {
+fn abbreviated(value: &Bson) -> String {
     let text = value.clone().into_relaxed_extjson().to_string();
     match text.char_indices().nth(VALUE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rules_are_cut_and_none_leave_the_message() {
+    fn a_long_reason_is_cut_and_without_rules_it_is_the_message() {
         let rule = |number: i32| doc! { "operatorName": "minimum", "consideredValue": number };
         let rules = (0..12).map(rule).collect::<Vec<_>>();
         let reason = reason_of(doc! { "operatorName": "$jsonSchema", "schemaRulesNotSatisfied": rules });

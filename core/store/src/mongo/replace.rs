@@ -4,14 +4,16 @@ use bson::raw::RawBsonRef;
 use bson::{Binary, Bson, Document, RawDocumentBuf, doc, rawdoc};
 use mysimbdp_model::ingestion::RecordId;
 
-use super::super::{CoredmsError, EarlierRuns, Removal, Written, form};
+use super::super::{CoredmsError, EarlierRuns, Removal, Written, precheck};
 use super::failure::DUPLICATE_KEY;
 use super::message::{Message, messages};
 use super::reply::Fault;
-use super::write::{REPLACE, names_id, settle, sift, sort, statement_within_limit, update_parts};
+use super::write::{
+    REPLACE, add_result, names_id, reject_unstorable, sort, statement_within_limit, update_parts,
+};
 use super::{MongoStore, refusal};
 
-/// Two who make the same document at once: one of them fails, and replaces it the next time.
+/// If two writers create the same document at once, one of them fails, and replaces it at the next attempt.
 const ATTEMPTS_MAX: usize = 5;
 
 pub(super) async fn replace(
@@ -20,38 +22,38 @@ pub(super) async fn replace(
     documents: Vec<RawDocumentBuf>,
 ) -> Result<Written, CoredmsError> {
     let mut written = Written::default();
-    let mut sound = sift(documents, &mut written);
-    sound.retain(|(position, document)| {
+    let mut accepted = reject_unstorable(documents, &mut written);
+    accepted.retain(|(position, document)| {
         let refusal = replacement(document).err();
         written.rejected.extend(refusal.clone().map(|reason| (*position, reason)));
         refusal.is_none()
     });
     let validator_bytes = store.validator_bytes(collection).await?;
-    for message in messages(sound, validator_bytes) {
+    for message in messages(accepted, validator_bytes) {
         let faults = replace_message(store, collection, &message, validator_bytes).await?;
-        // Of a unique index of the client's: what is not replaced is no duplicate.
+        // A key of another unique index of the client's: a document that is not replaced is not a duplicate.
         let (other_keys, faults) =
             faults.into_iter().partition::<Vec<_>, _>(|fault| fault.code == DUPLICATE_KEY);
         let refused = other_keys.iter().map(|fault| (message.positions[fault.index], refusal::reason(fault)));
         written.rejected.extend(refused);
-        settle(store, collection, &message, faults, &mut written).await?;
+        add_result(store, collection, &message, faults, &mut written).await?;
         written.stored -= other_keys.len() as u64;
     }
     sort(&mut written);
     Ok(written)
 }
 
-/// Replaces the documents of a message, and returns what is wrong with some of them.
+/// Replaces the documents of a message, and returns the faults.
 async fn replace_message(
     store: &MongoStore,
     collection: &str,
     message: &Message,
     validator_bytes: usize,
 ) -> Result<Vec<Fault>, CoredmsError> {
-    let mut due: Vec<usize> = (0..message.documents.len()).collect();
-    let mut settled = Vec::new();
+    let mut remaining: Vec<usize> = (0..message.documents.len()).collect();
+    let mut final_faults = Vec::new();
     for _ in 0..ATTEMPTS_MAX {
-        let statements = due
+        let statements = remaining
             .iter()
             .map(|index| Ok((*index, replacement(&message.documents[*index])?)))
             .collect::<Result<Vec<_>, String>>()
@@ -59,10 +61,10 @@ async fn replace_message(
         let faults = update_parts(store, collection, statements, validator_bytes).await?;
         let (again, others) =
             faults.into_iter().partition::<Vec<_>, _>(|fault| fault.code == DUPLICATE_KEY && names_id(fault));
-        settled.extend(others);
-        due = again.into_iter().map(|fault| fault.index).collect();
-        if due.is_empty() {
-            return Ok(settled);
+        final_faults.extend(others);
+        remaining = again.into_iter().map(|fault| fault.index).collect();
+        if remaining.is_empty() {
+            return Ok(final_faults);
         }
     }
     Err(CoredmsError::Unavailable {
@@ -72,9 +74,9 @@ async fn replace_message(
     })
 }
 
-/// The statement that writes a document in the place of what is there.
+/// Returns the statement that writes a document in place of the existing one.
 fn replacement(document: &RawDocumentBuf) -> Result<RawDocumentBuf, String> {
-    let id = document.get("_id").map_err(|error| form::malformed(&error))?.unwrap_or(RawBsonRef::Null);
+    let id = document.get("_id").map_err(|error| precheck::malformed(&error))?.unwrap_or(RawBsonRef::Null);
     let filter = rawdoc! { "_id": { "$eq": id } };
     statement_within_limit(rawdoc! { "q": filter, "u": RawBsonRef::Document(document), "upsert": true })
 }
@@ -86,7 +88,7 @@ pub(super) async fn remove(
 ) -> Result<u64, CoredmsError> {
     let list = |ids: Vec<RecordId>| ids.into_iter().map(|id| Binary::from(id).into()).collect::<Vec<Bson>>();
     let filter = match removal {
-        Removal::Among(ids) => doc! { "_id": { "$in": list(ids) } },
+        Removal::ByIds(ids) => doc! { "_id": { "$in": list(ids) } },
         Removal::Between { first, end, except } => {
             let (first, end) = (Binary::from(first), Binary::from(end));
             doc! { "_id": { "$gte": first, "$lt": end, "$nin": list(except) } }
@@ -104,7 +106,7 @@ pub(super) async fn count_written_by(
     runs: EarlierRuns,
 ) -> Result<u64, CoredmsError> {
     let mut filter = runs.filter();
-    filter.insert("_id", doc! { "$in": ids.into_iter().filter(form::can_identify).collect::<Vec<_>>() });
+    filter.insert("_id", doc! { "$in": ids.into_iter().filter(precheck::can_identify).collect::<Vec<_>>() });
     let documents = store.collection::<Document>(collection);
     store.scan("look for documents of earlier runs", documents.count_documents(filter)).await
 }

@@ -1,7 +1,7 @@
 //! The server's reply to a write: what is wrong with which document.
 //!
-//! The driver reads replies through serde, and fails on a refused document that has a field such as `$date`: one such
-//! record would fail its whole message, each time anew. Here replies are read as they are.
+//! The driver reads replies through serde, which fails on a refused document that has a field such as `$date`: one such
+//! record would fail its whole message, at every attempt. So replies are read here, as plain documents.
 
 use bson::{Bson, Document};
 use mongodb::error::{Error, ErrorKind, IndexedWriteError};
@@ -9,24 +9,24 @@ use mongodb::error::{Error, ErrorKind, IndexedWriteError};
 /// What is wrong with one document of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fault {
-    /// Position in the message.
+    /// The document's position in the message.
     pub(super) index: usize,
     pub(super) code: i32,
     pub(super) message: String,
-    /// What the validator has to say.
+    /// The validator's details.
     pub(super) info: Option<Document>,
 }
 
-/// The message was answered.
+/// The answer to a message.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Reply {
     pub(super) faults: Vec<Fault>,
-    /// Why it is not known to be durable.
+    /// Why the write is not known to be durable.
     pub(super) write_concern: Option<String>,
 }
 
 impl Reply {
-    /// The reply behind an error of `insert_many`; `Err` gives back an error that is none about documents.
+    /// Returns the reply behind an error of `insert_many`; `Err` returns an error that is not about documents.
     pub(super) fn of_insert(error: Error) -> Result<Self, Error> {
         match error.kind.as_ref() {
             ErrorKind::InsertMany(failure) => {
@@ -42,9 +42,9 @@ impl Reply {
         }
     }
 
-    /// `None` where it is no reply to a write.
+    /// Reads a reply; `None` if it is not a reply to a write.
     pub(super) fn read(reply: &Document) -> Option<Self> {
-        reply.get("n").and_then(whole)?;
+        reply.get("n").and_then(integer)?;
         let faults = match reply.get("writeErrors") {
             None => Vec::new(),
             Some(faults) => faults.as_array()?.iter().map(Fault::read).collect::<Option<_>>()?,
@@ -63,8 +63,8 @@ impl Fault {
     fn read(fault: &Bson) -> Option<Self> {
         let fault = fault.as_document()?;
         Some(Self {
-            index: whole(fault.get("index")?)?.try_into().ok()?,
-            code: whole(fault.get("code")?)?.try_into().ok()?,
+            index: integer(fault.get("index")?)?.try_into().ok()?,
+            code: integer(fault.get("code")?)?.try_into().ok()?,
             message: fault.get_str("errmsg").unwrap_or_default().to_owned(),
             info: fault.get_document("errInfo").ok().cloned(),
         })
@@ -82,7 +82,7 @@ impl From<&IndexedWriteError> for Fault {
     }
 }
 
-fn whole(number: &Bson) -> Option<i64> {
+fn integer(number: &Bson) -> Option<i64> {
     match number {
         Bson::Int32(number) => Some((*number).into()),
         Bson::Int64(number) => Some(*number),
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_is_read_whole_or_not_at_all() {
+    fn a_reply_is_read_completely_or_not_at_all() {
         assert_eq!(Reply::read(&doc! { "n": 3, "ok": 1.0 }), Some(Reply::default()));
 
         let info = doc! { "details": { "consideredValue": { "$date": "no date" } } };

@@ -1,24 +1,24 @@
-//! Records, message by message, and what became of each.
+//! Writes records message by message, and determines the result of each document.
 
 use std::collections::HashSet;
 
 use bson::raw::RawBsonRef;
 use bson::{Bson, RawArrayBuf, RawBson, RawDocumentBuf, rawdoc};
 
-use super::super::stamp::{self, Stamp};
-use super::super::{CoredmsError, Written, form};
+use super::super::version::{self, Version};
+use super::super::{CoredmsError, Written, precheck};
 use super::failure::{DUPLICATE_KEY, is_transient_code};
 use super::message::{Message, messages};
 use super::reply::{Fault, Reply};
 use super::{MongoStore, audit, refusal};
 
-/// The server takes commands 16 KiB larger than documents: an update that replaces has its filter in that.
-const STATEMENT_BYTES_MAX: usize = form::DOCUMENT_BYTES_MAX + (14 << 10);
+/// The server accepts commands 16 KiB larger than documents; the filter of an update that replaces must fit in that.
+const STATEMENT_BYTES_MAX: usize = precheck::DOCUMENT_BYTES_MAX + (14 << 10);
 
 const INSERT: &str = "insert documents";
 pub(super) const REPLACE: &str = "replace documents";
 
-/// `Unauthorized`: no fault of the document.
+/// `Unauthorized`: not a fault of the document.
 const UNAUTHORIZED: i32 = 13;
 
 pub(super) async fn insert(
@@ -27,11 +27,11 @@ pub(super) async fn insert(
     documents: Vec<RawDocumentBuf>,
 ) -> Result<Written, CoredmsError> {
     let mut written = Written::default();
-    let sound = sift(documents, &mut written);
+    let accepted = reject_unstorable(documents, &mut written);
     let validator_bytes = store.validator_bytes(collection).await?;
-    for message in messages(sound, validator_bytes) {
+    for message in messages(accepted, validator_bytes) {
         let faults = insert_message(store, collection, &message.documents).await?;
-        settle(store, collection, &message, faults, &mut written).await?;
+        add_result(store, collection, &message, faults, &mut written).await?;
     }
     sort(&mut written);
     Ok(written)
@@ -43,31 +43,31 @@ pub(super) async fn replace_older(
     documents: Vec<RawDocumentBuf>,
 ) -> Result<Written, CoredmsError> {
     let mut written = Written::default();
-    let mut sound = sift(documents, &mut written);
-    sound.retain(|(position, document)| {
+    let mut accepted = reject_unstorable(documents, &mut written);
+    accepted.retain(|(position, document)| {
         let refusal = refusal_of_replacement(document);
         written.rejected.extend(refusal.clone().map(|reason| (*position, reason)));
         refusal.is_none()
     });
     let validator_bytes = store.validator_bytes(collection).await?;
-    for message in messages(sound, validator_bytes) {
+    for message in messages(accepted, validator_bytes) {
         // Most keys are new, and inserting is several times as fast as replacing.
         let mut faults = insert_message(store, collection, &message.documents).await?;
-        let there = faults.extract_if(.., |fault| fault.code == DUPLICATE_KEY).collect::<Vec<_>>();
-        let statements = there
+        let existing = faults.extract_if(.., |fault| fault.code == DUPLICATE_KEY).collect::<Vec<_>>();
+        let statements = existing
             .iter()
             .map(|fault| Ok((fault.index, replacement(&message.documents[fault.index])?)))
             .collect::<Result<Vec<_>, String>>()
             .map_err(|reason| store.refused(REPLACE, reason))?;
-        // The key is there, so another duplicate key means that it was not to be replaced.
+        // The key exists, so another duplicate key means that the existing document was not to be replaced.
         faults.extend(update_parts(store, collection, statements, validator_bytes).await?);
-        settle(store, collection, &message, faults, &mut written).await?;
+        add_result(store, collection, &message, faults, &mut written).await?;
     }
     sort(&mut written);
     Ok(written)
 }
 
-/// Runs statements, each with a position, and returns what is wrong with those at some of the positions.
+/// Runs statements, each with a position, and returns the faults with those positions.
 pub(super) async fn update_parts(
     store: &MongoStore,
     collection: &str,
@@ -82,16 +82,19 @@ pub(super) async fn update_parts(
     Ok(faults)
 }
 
-/// Takes out what no server would accept.
-pub(super) fn sift(documents: Vec<RawDocumentBuf>, written: &mut Written) -> Vec<(usize, RawDocumentBuf)> {
-    let mut sound = Vec::with_capacity(documents.len());
+/// Rejects the documents that no server would accept, and returns the others with their positions.
+pub(super) fn reject_unstorable(
+    documents: Vec<RawDocumentBuf>,
+    written: &mut Written,
+) -> Vec<(usize, RawDocumentBuf)> {
+    let mut accepted = Vec::with_capacity(documents.len());
     for (position, document) in documents.into_iter().enumerate() {
-        match form::refusal(&document) {
+        match precheck::refusal(&document) {
             Some(reason) => written.rejected.push((position, reason)),
-            None => sound.push((position, document)),
+            None => accepted.push((position, document)),
         }
     }
-    sound
+    accepted
 }
 
 async fn insert_message(
@@ -105,34 +108,34 @@ async fn insert_message(
         Ok(_) => Ok(Vec::new()),
         Err(error) => {
             let reply = Reply::of_insert(error).map_err(|error| store.failed(INSERT, error))?;
-            checked(store, INSERT, reply, documents.len())
+            check_reply(store, INSERT, reply, documents.len())
         }
     }
 }
 
-/// Why a document cannot replace another, or `None`.
+/// Returns why a document cannot replace another, or `None` if it can.
 fn refusal_of_replacement(document: &RawDocumentBuf) -> Option<String> {
-    // The filter repeats key and stamp, which are part of the document: only large ones can outgrow the limit.
+    // The filter repeats key and version, which are part of the document: only a large one can exceed the limit.
     if document.as_bytes().len() > STATEMENT_BYTES_MAX / 8 {
         return replacement(document).err();
     }
-    Stamp::of_batch(document).is_none().then(|| stamp::NEEDED.to_owned())
+    Version::of_batch(document).is_none().then(|| version::EXPECTED.to_owned())
 }
 
-/// The statement that writes a document where nothing newer is.
+/// Returns the statement that writes a document unless a newer one exists.
 fn replacement(document: &RawDocumentBuf) -> Result<RawDocumentBuf, String> {
-    let stamp = Stamp::of_batch(document).ok_or(stamp::NEEDED)?;
-    let malformed = |error| form::malformed(&error);
+    let version = Version::of_batch(document).ok_or(version::EXPECTED)?;
+    let malformed = |error| precheck::malformed(&error);
     let id = document.get("_id").map_err(malformed)?.unwrap_or(RawBsonRef::Null);
     let mut filter = rawdoc! { "_id": { "$eq": id } };
-    for (key, value) in &stamp.replaceable() {
+    for (key, value) in &version.replaceable() {
         let key = bson::raw::CString::try_from(key.as_str()).map_err(malformed)?;
         filter.append(key, RawBson::try_from(value.clone()).map_err(malformed)?);
     }
     statement_within_limit(rawdoc! { "q": filter, "u": RawBsonRef::Document(document), "upsert": true })
 }
 
-/// The statement, unless no command could take it.
+/// Returns the statement, unless it is too large for any command.
 pub(super) fn statement_within_limit(statement: RawDocumentBuf) -> Result<RawDocumentBuf, String> {
     match statement.as_bytes().len() {
         bytes if bytes > STATEMENT_BYTES_MAX => {
@@ -142,7 +145,7 @@ pub(super) fn statement_within_limit(statement: RawDocumentBuf) -> Result<RawDoc
     }
 }
 
-/// `bulk_write` needs a server of version 8; the command beneath it is in every one.
+/// Runs the `update` command: `bulk_write` needs a server of version 8, the command exists in every version.
 pub(super) async fn update_message(
     store: &MongoStore,
     operation: &'static str,
@@ -160,18 +163,18 @@ pub(super) async fn update_message(
     let reply = store.call(operation, store.database.run_raw_command(command)).await?;
     let reply =
         Reply::read(&reply).ok_or_else(|| store.refused(operation, format!("unreadable reply {reply}")))?;
-    checked(store, operation, reply, statements.len())
+    check_reply(store, operation, reply, statements.len())
 }
 
-/// Lets faults through that are about their document; the others are about the server, and fail the message.
-fn checked(
+/// Returns the faults that are about a document; other faults are about the server, and fail the message.
+fn check_reply(
     store: &MongoStore,
     operation: &'static str,
     reply: Reply,
     documents: usize,
 ) -> Result<Vec<Fault>, CoredmsError> {
     let Reply { faults, write_concern } = reply;
-    // Perhaps written and perhaps not: the next attempt finds out.
+    // It may or may not have been written: the next attempt finds out.
     let transient =
         faults.iter().find(|fault| is_transient_code(fault.code)).map(|fault| fault.message.clone());
     if let Some(source) = write_concern.or(transient) {
@@ -192,8 +195,9 @@ fn checked(
     Ok(faults)
 }
 
-/// Counts a message: what has no fault is stored, what is there already is a duplicate, the rest is rejected.
-pub(super) async fn settle(
+/// Adds the result of a message: a document without a fault is stored, one that exists is a duplicate, the others are
+/// rejected.
+pub(super) async fn add_result(
     store: &MongoStore,
     collection: &str,
     message: &Message,
@@ -201,10 +205,10 @@ pub(super) async fn settle(
     written: &mut Written,
 ) -> Result<(), CoredmsError> {
     written.stored += (message.documents.len() - faults.len()) as u64;
-    let unnamed = unnamed_ids_missing(store, collection, message, &faults).await?;
-    for (place, fault) in faults.into_iter().enumerate() {
+    let unnamed = missing_unnamed_ids(store, collection, message, &faults).await?;
+    for (fault_index, fault) in faults.into_iter().enumerate() {
         let position = message.positions[fault.index];
-        if fault.code == DUPLICATE_KEY && (names_id(&fault) || !unnamed.contains(&place)) {
+        if fault.code == DUPLICATE_KEY && (names_id(&fault) || !unnamed.contains(&fault_index)) {
             written.duplicates.push(position);
         } else {
             written.rejected.push((position, refusal::reason(&fault)));
@@ -213,32 +217,32 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Whether the key that is there twice is the `_id`, and not that of another unique index of the client's.
+/// Returns whether the duplicate key is the `_id`, and not the key of another unique index of the client's.
 pub(super) fn names_id(fault: &Fault) -> bool {
     fault.message.contains(" index: _id_ ")
 }
 
-/// Of those duplicates whose message does not say which key it is, the places of those whose `_id` is not there: in a
-/// long reply the server leaves the messages out, of thousands of them. One command looks for all.
-async fn unnamed_ids_missing(
+/// Among the duplicates whose message does not name the key, returns the positions (in `faults`) of those whose `_id`
+/// does not exist. In a reply with thousands of duplicates the server leaves out messages. One command looks up all ids.
+async fn missing_unnamed_ids(
     store: &MongoStore,
     collection: &str,
     message: &Message,
     faults: &[Fault],
 ) -> Result<HashSet<usize>, CoredmsError> {
     let is_unnamed = |fault: &Fault| fault.code == DUPLICATE_KEY && !names_id(fault);
-    let (mut places, mut ids) = (Vec::new(), Vec::new());
-    for (place, fault) in faults.iter().enumerate().filter(|(_, fault)| is_unnamed(fault)) {
+    let (mut fault_indexes, mut ids) = (Vec::new(), Vec::new());
+    for (fault_index, fault) in faults.iter().enumerate().filter(|(_, fault)| is_unnamed(fault)) {
         let document = &message.documents[fault.index];
         let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
         ids.push(id.map_err(|error| store.refused(INSERT, error))?);
-        places.push(place);
+        fault_indexes.push(fault_index);
     }
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
     let missing = audit::missing_ids(store, collection, ids).await?;
-    Ok(missing.into_iter().map(|position| places[position]).collect())
+    Ok(missing.into_iter().map(|position| fault_indexes[position]).collect())
 }
 
 pub(super) fn sort(written: &mut Written) {

@@ -1,29 +1,29 @@
-//! A source's received numbers as bits, so many of them in one document.
+//! The received numbers of a source as bits, a fixed number of them in one document.
 //!
-//! Bits can only be set: whoever sets them, how often and in which order, the result is the same.
+//! Bits can only be set, so the result is the same whoever sets them, how often, and in which order.
 
 use bson::{Bson, Document};
 use mysimbdp_model::ranges::Ranges;
 
-/// Numbers in a block. A batch of consecutive numbers touches one or two of them, and a block takes about 400 bytes.
+/// Numbers in a block. A batch of consecutive numbers touches one or two blocks, and a block takes about 400 bytes.
 pub const NUMBERS: u64 = WORDS as u64 * WORD_BITS;
 
 const WORDS: usize = 16;
 const WORD_BITS: u64 = 64;
 
-/// The field that holds the bits: a document of words by their positions.
+/// The field that holds the bits: a document of words by position.
 pub(super) const BITS: &str = "bits";
 
 /// Which numbers of one block are received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Block([u64; WORDS]);
 
-/// The block that a number is in.
+/// Returns the block that a number is in.
 pub(super) fn block_of(number: u64) -> u64 {
     number / NUMBERS
 }
 
-/// Cuts ranges into the blocks that they touch.
+/// Splits ranges into the blocks that they touch.
 pub(super) fn blocks(ranges: &Ranges) -> impl Iterator<Item = (u64, Block)> + '_ {
     let parts = ranges.iter().flat_map(|(first, last)| {
         (block_of(first)..=block_of(last)).map(move |block| {
@@ -58,12 +58,12 @@ impl Block {
         }
     }
 
-    /// The words in which a bit is set, by their positions.
+    /// Returns the words in which a bit is set, with their positions.
     pub(super) fn words(&self) -> impl Iterator<Item = (u8, u64)> + '_ {
         self.0.iter().enumerate().filter(|(_, word)| **word != 0).map(|(at, word)| (at as u8, *word))
     }
 
-    /// The block in a document; what is no word is as if it were not there.
+    /// Reads the block in a document; values that are not words are ignored.
     pub(super) fn read(document: &Document) -> Self {
         let mut block = Self::default();
         for (name, value) in document.get_document(BITS).into_iter().flatten() {
@@ -80,21 +80,21 @@ impl Block {
     pub(super) fn add_to(&self, number: u64, ranges: &mut Ranges) {
         for (position, word) in self.words() {
             let start = number * NUMBERS + u64::from(position) * WORD_BITS;
-            let mut rest = word;
+            let mut remainder = word;
             let mut at = 0;
-            while rest != 0 {
-                at += u64::from(rest.trailing_zeros());
-                rest = word >> at;
-                let ones = u64::from(rest.trailing_ones());
+            while remainder != 0 {
+                at += u64::from(remainder.trailing_zeros());
+                remainder = word >> at;
+                let ones = u64::from(remainder.trailing_ones());
                 ranges.insert(start + at, start + (at + ones - 1));
                 at += ones;
-                rest = if at < WORD_BITS { word >> at } else { 0 };
+                remainder = if at < WORD_BITS { word >> at } else { 0 };
             }
         }
     }
 }
 
-/// The bits of a stored word. The embedded store does not keep the width of integers.
+/// Returns the bits of a stored word. The embedded store does not keep the width of integers.
 pub(crate) fn word_of(value: &Bson) -> u64 {
     match value {
         Bson::Int64(word) => *word as u64,

@@ -1,12 +1,12 @@
-//! Which numbers of each source are received, over all instances that store them: the collection [`SEQUENCES`].
+//! Which numbers of each source are received, by any of the instances that store them: the collection [`SEQUENCES`].
 //!
-//! 1. [`Sequences::mark`]: numbers that are durable become bits in [`block`]s. Instances need no agreement: bits of all
-//!    are merged by the store, in any order, and are never taken back;
-//! 2. [`Sequences::progress`]: how far a source is received. It starts at the watermark, which is kept in a document of
-//!    its own and only raised, so that blocks that are full are read once;
+//! 1. [`Sequences::mark`]: durable numbers become bits in [`block`]s. Instances need not agree on anything: the store
+//!    merges the bits of all of them, in any order, and no bit is ever cleared;
+//! 2. [`Sequences::progress`]: how far a source is received. It starts at the watermark, which has a document of its own
+//!    and is only ever raised, so that full blocks are read once;
 //! 3. [`Sequences::lose`]: numbers that the source no longer has become [`LOSSES`], and then count as received.
 //!
-//! One state belongs to one collection, source and epoch. A number costs the block that it is in, however high it is.
+//! There is one state for each collection, source and epoch. A number costs one block, however high it is.
 
 mod block;
 mod progress;
@@ -33,16 +33,16 @@ pub const SEQUENCES: &str = "sequences";
 /// The collection of numbers that are lost for good.
 pub const LOSSES: &str = "losses";
 
-/// Blocks that are read at a time. A source with a gap is read so far and no farther: 130,000 numbers.
+/// Blocks that are read at a time. A source with a gap is read no farther than this: 130,000 numbers.
 const PAGE: i64 = 128;
 
 /// Losses that are written at a time.
 const LOSSES_AT_A_TIME: usize = 1000;
 
-/// Sources that are listed.
+/// The most sources that are listed.
 const SOURCES_MAX: i64 = 100_000;
 
-/// In place of a block's number in the `_id` of the watermark. No block has it.
+/// Stands for the block number in the `_id` of the watermark. No block has this number.
 const WATERMARK: u64 = u64::MAX;
 
 /// The state of all sources whose messages go to one collection.
@@ -58,7 +58,7 @@ pub struct Sequences {
 pub struct Known {
     pub collection: String,
     pub source: Source,
-    /// All numbers from 1 to this one are received, and perhaps more.
+    /// All numbers from 1 to this one are received, perhaps more.
     pub through: u64,
 }
 
@@ -67,7 +67,7 @@ impl Sequences {
         Self { coredms, client, collection: collection.into() }
     }
 
-    /// Marks numbers as received. Only what is durable may be marked.
+    /// Marks numbers as received. Only durable numbers may be marked.
     pub async fn mark(&self, received: &BTreeMap<Source, Ranges>) -> Result<(), CoredmsError> {
         let merges = received.iter().flat_map(|(source, ranges)| {
             block::blocks(ranges).map(move |(number, block)| {
@@ -79,17 +79,17 @@ impl Sequences {
         self.coredms.merge(SEQUENCES, merges.collect()).await
     }
 
-    /// How far the source is received. `known_through` is from an answer before, or 0.
+    /// Returns how far the source is received. `known_through` is from an earlier result, or 0.
     pub async fn progress(&self, source: &Source, known_through: u64) -> Result<Progress, CoredmsError> {
         let watermark = match known_through {
             0 => self.watermark(source).await?,
             known => Some(known),
         };
-        // The block of the watermark itself is read again: it was not full.
+        // The block of the watermark itself is read again, as it was not full.
         let start = watermark.map_or(0, |through| block::block_of(through.saturating_add(1)));
-        let (seen, is_all) = self.seen(source, start).await?;
+        let (seen, is_complete) = self.seen(source, start).await?;
         let mut progress = Progress::of(start * block::NUMBERS, seen);
-        if !is_all {
+        if !is_complete {
             progress.highest = self.highest(source).await?.unwrap_or(progress.highest);
         }
         if watermark.is_none() || block::block_of(progress.through.saturating_add(1)) > start {
@@ -98,7 +98,7 @@ impl Sequences {
         Ok(progress)
     }
 
-    /// Those numbers of `first` to `last` that are not received.
+    /// Returns the numbers from `first` to `last` that are not received.
     pub async fn unreceived(&self, source: &Source, first: u64, last: u64) -> Result<Ranges, CoredmsError> {
         let (mut next, end) = (block::block_of(first), block::block_of(last) + 1);
         let mut received = Ranges::default();
@@ -110,8 +110,8 @@ impl Sequences {
         Ok(received.holes(first, last))
     }
 
-    /// Records those of the numbers that are not received as lost, and marks all of them as received. Returns what was
-    /// lost. After a crash in between a repeat may record some of it a second time, in another range.
+    /// Records as lost those of the numbers that are not received, and marks them as received. Returns what was lost.
+    /// If it is repeated after a crash in between, some of them may be recorded a second time, in another range.
     pub async fn lose(&self, gone: &Gone) -> Result<Ranges, CoredmsError> {
         let lost = self.unreceived(&gone.source, gone.first, gone.last).await?;
         let ranges: Vec<(u64, u64)> = lost.iter().collect();
@@ -124,14 +124,14 @@ impl Sequences {
         Ok(lost)
     }
 
-    /// The sources of all collections that have been asked about, at most 100,000.
+    /// Returns the sources of all collections that have a watermark, at most 100,000.
     pub async fn sources(coredms: &dyn Coredms) -> Result<Vec<Known>, CoredmsError> {
         let found = coredms.find(SEQUENCES, doc! { "kind": "source" }, SOURCES_MAX).await?;
         Ok(found.iter().filter_map(known).collect())
     }
 
-    /// The received numbers from block `start` on, and whether these are all: of a source with a gap only so many
-    /// blocks are read.
+    /// Returns the received numbers from block `start` on, and whether these are all: of a source with a gap only a limited
+    /// number of blocks is read.
     async fn seen(&self, source: &Source, start: u64) -> Result<(Ranges, bool), CoredmsError> {
         let mut seen = Ranges::default();
         let mut next = start;
@@ -141,8 +141,8 @@ impl Sequences {
             let Some((last, _)) = page.last().filter(|_| page.len() as i64 == PAGE) else {
                 return Ok((seen, true));
             };
-            let begins = seen.first().is_some_and(|range| range.0 <= (start * block::NUMBERS).max(FIRST));
-            if !begins || seen.len() > 1 {
+            let has_start = seen.first().is_some_and(|range| range.0 <= (start * block::NUMBERS).max(FIRST));
+            if !has_start || seen.len() > 1 {
                 return Ok((seen, false));
             }
             next = last + 1;
@@ -187,7 +187,7 @@ impl Sequences {
             "kind": kind,
             "collection": &self.collection,
             "source": source.name.as_str(),
-            // 64 bits without a sign fit no number of the store.
+            // The store has no unsigned 64-bit integer.
             "epoch": source.epoch.to_string(),
         }
     }
@@ -209,8 +209,8 @@ impl Sequences {
         })
     }
 
-    /// The source's blocks lie beside each other, in their order. The collection is part of the hash: two may hold
-    /// messages of one source.
+    /// Returns the id of a block. The blocks of a source are adjacent and in order. The collection is part of the hash, as
+    /// two collections may hold messages of one source.
     fn id(&self, source: &Source, block: u64) -> RecordId {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&source.prefix(&self.client));
@@ -222,7 +222,7 @@ impl Sequences {
     }
 }
 
-/// A message's number as a field: a number where the store has one for it, else its digits.
+/// Returns a message's number as a field: an integer if the store has one for it, else its digits as text.
 pub fn number(number: u64) -> Bson {
     i64::try_from(number).map_or_else(|_| Bson::String(number.to_string()), Bson::Int64)
 }

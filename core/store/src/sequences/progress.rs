@@ -1,4 +1,4 @@
-//! How far a source is received, from its blocks.
+//! How far a source is received, computed from its blocks.
 
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::message::{Receipt, VERSION};
@@ -8,17 +8,16 @@ use mysimbdp_model::source::{FIRST, Source};
 /// How far the numbers of a source are received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// All numbers from 1 to this one are received; 0: none yet.
+    /// All numbers from 1 to this one are received; 0 if none is.
     pub through: u64,
-    /// Numbers after it that are received too, up to a bound: of what lies far behind a gap the rest is told when the
-    /// gap is closed.
+    /// Received numbers after that, up to a bound: what lies far behind a gap is reported once the gap is closed.
     pub received: Ranges,
-    /// The highest number that is received, 0 where none is.
+    /// The highest received number, 0 if there is none.
     pub highest: u64,
 }
 
 impl Progress {
-    /// `seen` are the received numbers from `start` on; all numbers before it are received.
+    /// `seen` are the received numbers from `start` on; all numbers before `start` are received.
     pub fn of(start: u64, mut seen: Ranges) -> Self {
         let start = start.max(FIRST);
         let highest = seen.last().map_or(0, |range| range.1).max(start - 1);
@@ -30,22 +29,22 @@ impl Progress {
         Self { through, received: seen, highest }
     }
 
-    /// The receipt that says so, and asks for what is `missing`.
+    /// Returns the receipt that reports this progress and requests the `missing` numbers.
     pub fn receipt(&self, client_id: ClientId, source: &Source, missing: &Ranges) -> Receipt {
-        let told = |ranges: &Ranges| ranges.iter().take(Receipt::RANGES_MAX).collect();
+        let bounded = |ranges: &Ranges| ranges.iter().take(Receipt::RANGES_MAX).collect();
         Receipt {
             version: VERSION,
             client_id,
             source: source.name.clone(),
             epoch: source.epoch,
             stored_through: self.through,
-            stored: told(&self.received),
-            missing: told(missing),
+            stored: bounded(&self.received),
+            missing: bounded(missing),
             seen: Some(self.highest),
         }
     }
 
-    /// The numbers between those that are received.
+    /// Returns the gaps: the numbers between the received ones.
     pub fn missing(&self) -> Ranges {
         match (self.received.last(), self.through.checked_add(1)) {
             (Some((_, last)), Some(next)) => self.received.holes(next, last),
@@ -61,21 +60,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_of_which_nothing_is_received_has_progress_too() {
+    fn a_source_without_received_numbers_has_progress() {
         assert_eq!(Progress::of(0, Ranges::default()), Progress::default());
         assert_eq!(Progress::of(2048, Ranges::default()).through, 2047);
         assert_eq!(Progress::default().missing(), Ranges::default());
     }
 
     #[test]
-    fn number_0_is_no_number_of_a_source() {
+    fn number_0_is_not_a_number_of_a_source() {
         assert_eq!(Progress::of(0, [(0, 0)].into_iter().collect()), Progress::default());
         let progress = Progress::of(0, [(0, 0), (2, 2)].into_iter().collect());
         assert_eq!((progress.through, progress.missing().first()), (0, Some((1, 1))));
     }
 
     #[test]
-    fn all_that_64_bits_hold_can_be_received() {
+    fn every_64_bit_number_can_be_received() {
         let progress = Progress::of(0, [(1, u64::MAX)].into_iter().collect());
         assert_eq!((progress.through, progress.missing().is_empty()), (u64::MAX, true));
     }

@@ -1,16 +1,16 @@
-//! Counting what an app says that it stored.
+//! Counting what an app reports as stored.
 
 use bson::{Binary, Bson, DateTime, doc};
 use mysimbdp_store::{CHUNK_BYTES, Extent};
 
+use crate::fixture::{TestDatabase, ingestion, raw};
 use crate::objects::{content, object};
-use crate::place::{Place, ingestion, raw};
 
 const CHUNK: usize = CHUNK_BYTES as usize;
 
-pub(crate) async fn ids_that_no_document_has_are_found_whatever_their_type(place: &Place) {
-    let store = place.open().await;
-    let there: Vec<Bson> = vec![
+pub(crate) async fn ids_that_no_document_has_are_found_whatever_their_type(database: &TestDatabase) {
+    let store = database.open().await;
+    let existing: Vec<Bson> = vec![
         5.into(),
         "a".into(),
         "".into(),
@@ -20,18 +20,18 @@ pub(crate) async fn ids_that_no_document_has_are_found_whatever_their_type(place
         Binary::from(ingestion("audit").record_id(7)).into(),
         doc! { "x": 1, "y": { "z": 2 } }.into(),
     ];
-    let documents = there.iter().map(|id| raw(doc! { "_id": id })).collect();
+    let documents = existing.iter().map(|id| raw(doc! { "_id": id })).collect();
     assert_eq!(store.insert_many("keys", documents).await.expect("insert").stored, 8);
-    assert_eq!(store.missing_ids("keys", there.clone()).await.expect("look"), [0_usize; 0]);
+    assert_eq!(store.missing_ids("keys", existing.clone()).await.expect("look"), [0_usize; 0]);
 
     let expression =
         bson::Regex { pattern: "a".try_into().expect("no NUL"), options: "".try_into().expect("no NUL") };
-    let asked: Vec<Bson> = vec![
-        // Equal whatever its type, and as often as it is asked for.
+    let requested: Vec<Bson> = vec![
+        // An id is found whatever its type, and as often as it is requested.
         5.0.into(),
         5_i64.into(),
         "b".into(),
-        // What cannot be an `_id`, or would be an operator, is nowhere.
+        // A value that cannot be an `_id`, or would be an operator, is never found.
         doc! { "$gt": 0 }.into(),
         Bson::Array(vec![5.into()]),
         expression.into(),
@@ -39,37 +39,37 @@ pub(crate) async fn ids_that_no_document_has_are_found_whatever_their_type(place
         "a".into(),
         "b".into(),
     ];
-    assert_eq!(store.missing_ids("keys", asked).await.expect("look"), [2, 3, 4, 5, 6, 8]);
+    assert_eq!(store.missing_ids("keys", requested).await.expect("look"), [2, 3, 4, 5, 6, 8]);
     assert_eq!(store.missing_ids("no such collection", vec![1.into()]).await.expect("look"), [0]);
     assert_eq!(store.missing_ids("keys", vec![]).await.expect("look"), [0_usize; 0]);
     let many = (0..3_000).map(Bson::Int32).collect();
     assert_eq!(store.missing_ids("keys", many).await.expect("look").len(), 2_999);
 }
 
-pub(crate) async fn documents_are_found_by_many_ids_at_once(place: &Place) {
-    let store = place.open().await;
-    let there = (0..1_000).map(|id| raw(doc! { "_id": id, "n": id, "when": { "$date": "no date" } }));
-    store.insert_many("many", there.collect()).await.expect("insert");
+pub(crate) async fn documents_are_found_by_many_ids_at_once(database: &TestDatabase) {
+    let store = database.open().await;
+    let existing = (0..1_000).map(|id| raw(doc! { "_id": id, "n": id, "when": { "$date": "no date" } }));
+    store.insert_many("many", existing.collect()).await.expect("insert");
     let expression =
         bson::Regex { pattern: ".".try_into().expect("no NUL"), options: "".try_into().expect("no NUL") };
-    // Every third, one of them twice and in another type; one that is not there, and what cannot be an `_id`.
-    let asked = (0..1_000).step_by(3).map(Bson::Int32);
-    let asked = asked.chain([3.0.into(), (-1).into(), doc! { "$gt": 0 }.into(), expression.into()]);
-    let found = store.find_among("many", asked.collect()).await.expect("find");
+    // Every third id, one of them twice and in another type; one that does not exist, and values that cannot be an `_id`.
+    let requested = (0..1_000).step_by(3).map(Bson::Int32);
+    let requested = requested.chain([3.0.into(), (-1).into(), doc! { "$gt": 0 }.into(), expression.into()]);
+    let found = store.find_by_ids("many", requested.collect()).await.expect("find");
     let mut numbers: Vec<String> = found.iter().map(|found| found.get("n").expect("n").to_string()).collect();
     numbers.sort_unstable_by_key(|number| number.parse::<u64>().expect("a number"));
     assert_eq!(numbers, (0..1_000).step_by(3).map(|id| id.to_string()).collect::<Vec<_>>());
     let text = found[0].get_document("when").and_then(|when| when.get_str("$date"));
     assert_eq!(text.ok(), Some("no date"), "as it was stored");
-    assert_eq!(store.find_among("many", vec![]).await.expect("find").len(), 0);
-    assert_eq!(store.find_among("no such collection", vec![1.into()]).await.expect("find").len(), 0);
+    assert_eq!(store.find_by_ids("many", vec![]).await.expect("find").len(), 0);
+    assert_eq!(store.find_by_ids("no such collection", vec![1.into()]).await.expect("find").len(), 0);
 }
 
-pub(crate) async fn documents_are_counted_by_a_field_within_another(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn documents_are_counted_by_a_field_within_another(database: &TestDatabase) {
+    let store = database.open().await;
     let document = |id: i32| match id {
         0 => raw(doc! { "_id": id, "in": "a" }),
-        // Not readable as JSON without a change.
+        // JSON would change this document.
         1 => raw(doc! { "_id": id, "in": { "side": "a" }, "when": { "$date": "no date" } }),
         _ => raw(doc! { "_id": id, "in": { "side": if id % 3 == 0 { "a" } else { "b" } } }),
     };
@@ -81,8 +81,8 @@ pub(crate) async fn documents_are_counted_by_a_field_within_another(place: &Plac
     assert_eq!(one.len(), 1);
 }
 
-pub(crate) async fn a_collection_is_read_page_by_page(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_collection_is_read_page_by_page(database: &TestDatabase) {
+    let store = database.open().await;
     let documents = (0..25).map(|id| raw(doc! { "_id": format!("{id:02}"), "even": id % 2 == 0 }));
     store.insert_many("pages", documents.collect()).await.expect("insert");
     let (mut after, mut seen) = (None, Vec::new());
@@ -96,8 +96,10 @@ pub(crate) async fn a_collection_is_read_page_by_page(place: &Place) {
     assert_eq!(seen, expected);
 }
 
-pub(crate) async fn what_is_stored_of_an_object_is_counted_before_and_after_its_commit(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn the_stored_part_of_an_object_is_counted_before_and_after_its_commit(
+    database: &TestDatabase,
+) {
+    let store = database.open().await;
     let content = content(3 * CHUNK + 5);
     let whole = object("extent.csv", content.len());
     let extent = async |start: u64, end: u64| {

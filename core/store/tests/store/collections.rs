@@ -1,15 +1,15 @@
-//! Validators, and documents of the platform's own.
+//! Validators, and the platform's own documents.
 
 use bson::{Binary, Bson, DateTime, Document, doc};
 
-use crate::place::{Place, ingestion, raw};
+use crate::fixture::{TestDatabase, ingestion, raw};
 
 fn temperature_is(kind: &str) -> Document {
     doc! { "bsonType": "object", "required": ["_id", "temp"], "properties": { "temp": { "bsonType": kind } } }
 }
 
-pub(crate) async fn a_dropped_database_is_empty_and_can_be_used_again(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_dropped_database_is_empty_and_can_be_used_again(database: &TestDatabase) {
+    let store = database.open().await;
     store.insert_many("weather", vec![raw(doc! { "_id": 1 })]).await.expect("insert");
     let id = ingestion("content");
     store.put_chunks("objects", id, 0, "content".into()).await.expect("chunks");
@@ -20,8 +20,10 @@ pub(crate) async fn a_dropped_database_is_empty_and_can_be_used_again(place: &Pl
     assert_eq!(written.stored, 1);
 }
 
-pub(crate) async fn what_breaks_the_validator_is_rejected_with_its_position_and_field(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn documents_that_break_the_validator_are_rejected_with_position_and_field(
+    database: &TestDatabase,
+) {
+    let store = database.open().await;
     store.ensure_collection("weather", Some(&temperature_is("double"))).await.expect("collection");
     let documents = (0..100).map(|number| match number {
         7 => raw(doc! { "_id": number, "temp": "warm" }),
@@ -41,14 +43,14 @@ pub(crate) async fn what_breaks_the_validator_is_rejected_with_its_position_and_
     );
 }
 
-pub(crate) async fn a_rejected_value_may_look_like_extended_json(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_rejected_value_may_look_like_extended_json(database: &TestDatabase) {
+    let store = database.open().await;
     store.ensure_collection("weather", Some(&temperature_is("double"))).await.expect("collection");
     let documents = || {
-        let stamp =
+        let ingest =
             doc! { "layer": "batch", "received_at": DateTime::from_millis(0), "ingestion": "a", "record": 1 };
-        let odd = doc! { "_id": 1, "_ingest": &stamp, "temp": { "$date": "no date" } };
-        vec![raw(odd), raw(doc! { "_id": 2, "_ingest": &stamp, "temp": 1.0 })]
+        let odd = doc! { "_id": 1, "_ingest": &ingest, "temp": { "$date": "no date" } };
+        vec![raw(odd), raw(doc! { "_id": 2, "_ingest": &ingest, "temp": 1.0 })]
     };
     for written in [
         store.insert_many("weather", documents()).await.expect("insert"),
@@ -62,8 +64,8 @@ pub(crate) async fn a_rejected_value_may_look_like_extended_json(place: &Place) 
     }
 }
 
-pub(crate) async fn a_validator_can_be_given_again_changed_and_taken_away(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_validator_can_be_set_again_changed_and_removed(database: &TestDatabase) {
+    let store = database.open().await;
     let stored = async |id: i32, temp: Bson| {
         let documents = vec![raw(doc! { "_id": id, "temp": temp })];
         store.insert_many("weather", documents).await.expect("insert").stored
@@ -72,7 +74,7 @@ pub(crate) async fn a_validator_can_be_given_again_changed_and_taken_away(place:
     store.ensure_collection("weather", Some(&temperature_is("double"))).await.expect("the same");
     assert_eq!((stored(1, 1.0.into()).await, stored(2, "1".into()).await), (1, 0));
 
-    // With its name around it, as MongoDB's own documentation writes it.
+    // Wrapped in its keyword, as in MongoDB's own documentation.
     let named = doc! { "$jsonSchema": temperature_is("string") };
     store.ensure_collection("weather", Some(&named)).await.expect("changed");
     assert_eq!((stored(3, 1.0.into()).await, stored(4, "1".into()).await), (0, 1));
@@ -81,8 +83,8 @@ pub(crate) async fn a_validator_can_be_given_again_changed_and_taken_away(place:
     assert_eq!((stored(5, 1.0.into()).await, stored(6, "1".into()).await), (1, 1));
 }
 
-pub(crate) async fn two_who_create_a_collection_at_once_both_succeed(place: &Place) {
-    let (one, other) = (place.open().await, place.open().await);
+pub(crate) async fn concurrent_creators_of_a_collection_both_succeed(database: &TestDatabase) {
+    let (one, other) = (database.open().await, database.open().await);
     for number in 0..10 {
         let name = format!("weather{number}");
         let (schema, collection) = (temperature_is("double"), name.as_str());
@@ -98,8 +100,8 @@ pub(crate) async fn two_who_create_a_collection_at_once_both_succeed(place: &Pla
     }
 }
 
-pub(crate) async fn put_inserts_and_replaces(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn put_inserts_and_replaces(database: &TestDatabase) {
+    let store = database.open().await;
     for state in ["held", "ingested"] {
         store
             .put("ingestions", doc! { "_id": "run", "state": state, "gone": state == "held" })
@@ -111,8 +113,8 @@ pub(crate) async fn put_inserts_and_replaces(place: &Place) {
     assert!(!store.put("ingestions", doc! { "state": "held" }).await.expect_err("no _id").is_retryable());
 }
 
-pub(crate) async fn find_returns_what_equals_in_order_of_ids(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn find_returns_equal_documents_in_order_of_ids(database: &TestDatabase) {
+    let store = database.open().await;
     store.ensure_index("ingestions", &["client", "state"]).await.expect("index");
     let ids = ["b", "a", "d", "c", "e"];
     for (number, id) in ids.iter().enumerate() {
@@ -142,8 +144,8 @@ pub(crate) async fn find_returns_what_equals_in_order_of_ids(place: &Place) {
     assert_eq!(found(doc! { "number": { "$gt": 0 } }, 10).await, "");
 }
 
-pub(crate) async fn a_collection_that_is_not_there_is_empty(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_missing_collection_is_empty(database: &TestDatabase) {
+    let store = database.open().await;
     let id = ingestion("nothing");
     assert_eq!(store.count("nothing").await.expect("count"), 0);
     assert_eq!(store.count_ids("nothing", id.record_id(0), id.record_id(9)).await.expect("count by ids"), 0);

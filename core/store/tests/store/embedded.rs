@@ -1,4 +1,4 @@
-//! What only files can do: be locked, be gone, be queried by others.
+//! What can only happen to files: they are locked, removed, or queried by other programs.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use bson::doc;
 use mysimbdp_model::error_chain;
 use mysimbdp_store::Coredms;
 
-use crate::place::raw;
+use crate::fixture::raw;
 
 async fn open(directory: &Path) -> std::sync::Arc<dyn Coredms> {
     mysimbdp_store::open(&format!("sqlite:{}", directory.display()), "test").await.expect("address")
@@ -33,7 +33,7 @@ async fn a_directory_that_cannot_be_used_is_unavailable_until_it_can() {
 }
 
 #[tokio::test]
-async fn a_database_that_was_removed_is_not_written_to_any_more() {
+async fn a_removed_database_is_no_longer_written_to() {
     let root = tempfile::tempdir().expect("temporary directory");
     let directory = root.path().join("state");
     let store = open(&directory).await;
@@ -44,7 +44,7 @@ async fn a_database_that_was_removed_is_not_written_to_any_more() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused() {
+async fn a_file_that_is_not_a_database_is_refused() {
     let root = tempfile::tempdir().expect("temporary directory");
     std::fs::write(root.path().join("test.sqlite"), "something else entirely".repeat(100)).expect("write");
     let error = insert(&*open(root.path()).await, 1).await.expect_err("no database");
@@ -59,12 +59,12 @@ async fn names_that_lead_elsewhere_are_refused() {
         assert!(mysimbdp_store::open(&url, name).await.is_err(), "{name:?}");
     }
     let store = open(root.path()).await;
-    let id = crate::place::ingestion("elsewhere");
+    let id = crate::fixture::ingestion("elsewhere");
     assert!(store.put_chunks("../..", id, 0, bytes::Bytes::from_static(b"x")).await.is_err());
 }
 
 #[tokio::test]
-async fn an_address_of_no_store_is_refused_and_says_what_is_allowed() {
+async fn an_invalid_address_is_refused_with_what_is_allowed() {
     for url in ["", "sqlite:", "postgres://localhost", "/var/lib", "mongodb//x"] {
         let error = mysimbdp_store::open(url, "test").await.expect_err(url);
         assert!(error.to_string().contains("sqlite:<directory>"), "{error}");
@@ -88,7 +88,7 @@ async fn other_programs_can_query_the_documents() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn eight_who_open_a_new_database_at_once_all_succeed() {
+async fn eight_concurrent_openers_of_a_new_database_all_succeed() {
     let root = tempfile::tempdir().expect("temporary directory");
     let mut openers = tokio::task::JoinSet::new();
     for id in 0..8 {

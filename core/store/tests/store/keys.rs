@@ -1,17 +1,17 @@
-//! Documents under keys of the client's, which the batch layer corrects.
+//! Documents under the client's keys, which the batch layer corrects.
 
 use std::sync::Arc;
 
 use bson::{Bson, DateTime, RawDocumentBuf, doc};
 use mysimbdp_store::{Coredms, Written};
 
-use crate::place::{Place, raw};
+use crate::fixture::{TestDatabase, raw};
 
-/// A version of a key: which layer, and how many seconds and records old.
+/// A version of a key: layer, seconds, ingestion and record.
 #[derive(Clone, Copy, Debug)]
 struct Version(&'static str, i64, &'static str, i64);
 
-/// From old to new.
+/// From the oldest to the newest.
 const ASCENDING: [Version; 5] = [
     Version("stream", 900, "cc", 1),
     Version("batch", 100, "bb", 9),
@@ -38,8 +38,8 @@ async fn value(store: &Arc<dyn Coredms>, key: impl Into<Bson>) -> String {
     found[0].get_str("value").expect("value").to_owned()
 }
 
-pub(crate) async fn older_never_replaces_newer_in_whatever_order_they_come(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn an_older_version_never_replaces_a_newer_one_in_any_order(database: &TestDatabase) {
+    let store = database.open().await;
     let versions = &ASCENDING[1..];
     let mut key = 0;
     for first in versions {
@@ -70,8 +70,8 @@ fn rank(version: Version) -> usize {
     ASCENDING.iter().position(same).expect("one of the versions")
 }
 
-pub(crate) async fn the_batch_layer_replaces_the_speed_layer_and_not_the_other_way(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn the_batch_layer_replaces_the_speed_layer_and_not_the_reverse(database: &TestDatabase) {
+    let store = database.open().await;
     let [stream, batch, ..] = ASCENDING;
     assert_eq!(store.insert_many("latest", vec![document(1, stream)]).await.expect("stream").stored, 1);
     assert_eq!(replace(&store, vec![document(1, batch)]).await.stored, 1);
@@ -83,8 +83,8 @@ pub(crate) async fn the_batch_layer_replaces_the_speed_layer_and_not_the_other_w
     assert_eq!((refused.stored, refused.rejected.len()), (1, 1), "only the batch layer replaces");
 }
 
-pub(crate) async fn the_same_record_again_is_stored(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn writing_the_same_record_again_counts_as_stored(database: &TestDatabase) {
+    let store = database.open().await;
     let documents =
         || (0..3_000).map(|key| document(key, Version("batch", 100, "aa", key.into()))).collect::<Vec<_>>();
     for attempt in 1..=2 {
@@ -98,8 +98,8 @@ pub(crate) async fn the_same_record_again_is_stored(place: &Place) {
     assert_eq!(store.count("latest").await.expect("count"), 3_000);
 }
 
-pub(crate) async fn what_has_no_stamp_replaces_nothing_and_is_replaced(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_document_without_a_version_replaces_nothing_and_is_replaced(database: &TestDatabase) {
+    let store = database.open().await;
     store.put("latest", doc! { "_id": "foreign", "value": "of nobody" }).await.expect("put");
     let documents = vec![raw(doc! { "_id": "foreign", "value": "new" }), document("other", ASCENDING[1])];
     let written = replace(&store, documents).await;
@@ -111,8 +111,10 @@ pub(crate) async fn what_has_no_stamp_replaces_nothing_and_is_replaced(place: &P
     assert_eq!(value(&store, "foreign").await, "batch 100 bb 9");
 }
 
-pub(crate) async fn a_replacement_that_breaks_the_validator_leaves_what_was_there(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_replacement_that_breaks_the_validator_leaves_the_existing_document(
+    database: &TestDatabase,
+) {
+    let store = database.open().await;
     let schema = doc! { "properties": { "value": { "enum": ["batch 100 bb 9", "batch 200 bb 4"] } } };
     store.ensure_collection("latest", Some(&schema)).await.expect("collection");
     assert_eq!(replace(&store, vec![document(1, ASCENDING[1])]).await.stored, 1);
@@ -123,9 +125,9 @@ pub(crate) async fn a_replacement_that_breaks_the_validator_leaves_what_was_ther
     assert_eq!(value(&store, 1).await, "batch 100 bb 9");
 }
 
-pub(crate) async fn writers_at_the_same_time_leave_the_newest(place: &Place) {
+pub(crate) async fn concurrent_writers_leave_the_newest_version(database: &TestDatabase) {
     let write = async |newest_last: bool| {
-        let store = place.open().await;
+        let store = database.open().await;
         let mut seconds = (1..=20).collect::<Vec<_>>();
         if !newest_last {
             seconds.reverse();
@@ -137,7 +139,7 @@ pub(crate) async fn writers_at_the_same_time_leave_the_newest(place: &Place) {
         }
     };
     tokio::join!(write(true), write(false), write(true));
-    let store = place.open().await;
+    let store = database.open().await;
     let found = store.find("latest", doc! { "value": "batch 20 aa 0" }, 100).await.expect("find");
     assert_eq!((found.len(), store.count("latest").await.expect("count")), (50, 50));
 }

@@ -1,4 +1,4 @@
-//! What only a server can do: fail, and be read by others.
+//! What only a server can do: fail, and be read by other drivers.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use mysimbdp_model::error_chain;
 use mysimbdp_store::{Coredms, CoredmsError, MongoStore};
 use mysimbdp_testbed::{self as testbed, SOON};
 
+use crate::fixture::{TestDatabase, raw};
 use crate::objects::{content, object};
-use crate::place::{Place, raw};
 
 fn documents() -> Vec<bson::RawDocumentBuf> {
     vec![raw(doc! { "_id": 1 })]
 }
 
-/// The error of a write that must end as unavailable, and soon.
+/// Returns the error of a write that must fail as unavailable within `limit`.
 async fn unavailable(store: &dyn Coredms, limit: Duration) -> CoredmsError {
     let start = Instant::now();
     let error = store.insert_many("records", documents()).await.expect_err("no server");
@@ -27,7 +27,7 @@ async fn unavailable(store: &dyn Coredms, limit: Duration) -> CoredmsError {
 }
 
 #[tokio::test]
-async fn without_a_server_a_write_is_unavailable_within_the_time_out() {
+async fn without_a_server_a_write_is_unavailable_within_the_timeout() {
     let url = format!("mongodb://somebody:secret@127.0.0.1:{}", testbed::free_port());
     let store = mysimbdp_store::open(&url, "test").await.expect("address");
     let error = unavailable(&*store, Duration::from_secs(10)).await;
@@ -48,10 +48,10 @@ async fn a_server_that_was_killed_is_used_again_after_its_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_does_not_answer_is_unavailable_within_the_time_out() {
+async fn a_server_that_does_not_answer_is_unavailable_within_the_timeout() {
     let mut server = testbed::Mongod::start();
     let store = MongoStore::open(&server.url(), "test").await.expect("address");
-    let store = store.answering_within(Duration::from_secs(2));
+    let store = store.with_message_timeout(Duration::from_secs(2));
     store.ping().await.expect("ping");
     server.pause();
     unavailable(&store, Duration::from_secs(10)).await;
@@ -64,7 +64,7 @@ async fn a_server_that_does_not_answer_is_unavailable_within_the_time_out() {
 }
 
 #[tokio::test]
-async fn credentials_that_are_wrong_are_refused() {
+async fn wrong_credentials_are_refused() {
     let server = testbed::mongodb();
     let url = server.url().replace("mongodb://", "mongodb://somebody:secret@");
     let store = mysimbdp_store::open(&url, "test").await.expect("address");
@@ -74,25 +74,25 @@ async fn credentials_that_are_wrong_are_refused() {
 }
 
 #[tokio::test]
-async fn what_breaks_another_unique_index_is_rejected_and_no_duplicate() {
-    let place = Place::mongodb();
-    let store = place.open().await;
+async fn a_violation_of_another_unique_index_is_rejected_and_not_a_duplicate() {
+    let database = TestDatabase::mongodb();
+    let store = database.open().await;
     let options = IndexOptions::builder().unique(true).build();
     let index = IndexModel::builder().keys(doc! { "number": 1 }).options(options).build();
-    place.driver().await.collection::<Document>("records").create_index(index).await.expect("index");
+    database.driver().await.collection::<Document>("records").create_index(index).await.expect("index");
 
     let documents =
         [(1, 1), (2, 1), (1, 1), (3, 2)].map(|(id, number)| raw(doc! { "_id": id, "number": number }));
     let written = store.insert_many("records", documents.to_vec()).await.expect("insert");
     assert_eq!((written.stored, &written.duplicates[..]), (2, &[2][..]));
     assert!(matches!(&written.rejected[..], [(1, reason)] if reason.contains("number")), "{written:?}");
-    place.remove().await;
+    database.remove().await;
 }
 
 #[tokio::test]
 async fn thousands_of_documents_that_break_many_rules_do_not_outgrow_the_reply() {
-    let place = Place::mongodb();
-    let store = place.open().await;
+    let database = TestDatabase::mongodb();
+    let store = database.open().await;
     let fields = (0..40).map(|number| format!("field_with_a_long_name_{number}")).collect::<Vec<_>>();
     let rules =
         fields.iter().map(|field| (field.clone(), doc! { "bsonType": "double", "minimum": 5 }.into()));
@@ -108,19 +108,19 @@ async fn thousands_of_documents_that_break_many_rules_do_not_outgrow_the_reply()
     let written = store.insert_many("records", documents.collect()).await.expect("insert");
     assert_eq!((written.stored, written.rejected.len()), (0, 5_000));
     assert!(written.rejected.iter().all(|(_, reason)| reason.contains("field_with_a_long_name_0")));
-    place.remove().await;
+    database.remove().await;
 }
 
 #[tokio::test]
 async fn any_driver_reads_the_object_by_its_name() {
-    let place = Place::mongodb();
-    let store = place.open().await;
+    let database = TestDatabase::mongodb();
+    let store = database.open().await;
     let content = content(3_000_000);
     let object = object("weather.csv", content.len());
     store.put_chunks("fs", object.id, 0, content.clone()).await.expect("put");
     store.commit_object("fs", &object).await.expect("commit");
 
-    let driver = place.driver().await;
+    let driver = database.driver().await;
     let mut stream =
         driver.gridfs_bucket(None).open_download_stream_by_name("weather.csv").await.expect("open");
     let mut read = Vec::new();
@@ -134,5 +134,5 @@ async fn any_driver_reads_the_object_by_its_name() {
             && index.options.as_ref().and_then(|options| options.unique) == Some(true)
     };
     assert!(indexes.iter().any(unique), "{indexes:?}");
-    place.remove().await;
+    database.remove().await;
 }

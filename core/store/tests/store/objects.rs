@@ -1,17 +1,17 @@
-//! Objects: whole files, stored by ranges.
+//! Objects: whole files, stored in ranges.
 
 use bson::doc;
 use bytes::Bytes;
 use mysimbdp_store::{CHUNK_BYTES, CoredmsError, Object};
 
-use crate::place::{Place, ingestion};
+use crate::fixture::{TestDatabase, ingestion};
 
 const CHUNK: usize = CHUNK_BYTES as usize;
 
-/// Ranges of this many chunks: more than go in one message.
+/// The size of a range: more chunks than go in one message.
 const RANGE: usize = 40 * CHUNK;
 
-/// Bytes that tell where they belong.
+/// Returns bytes that differ by position, so that a misplaced range is noticed.
 pub(crate) fn content(bytes: usize) -> Bytes {
     (0..bytes).map(|at| (at / 7 + at / CHUNK * 13) as u8).collect()
 }
@@ -21,8 +21,8 @@ pub(crate) fn object(name: &str, bytes: usize) -> Object {
     Object { id: ingestion(name), name: name.to_owned(), bytes: bytes as u64, metadata }
 }
 
-pub(crate) async fn ranges_in_any_order_make_the_same_bytes(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn ranges_in_any_order_make_the_same_bytes(database: &TestDatabase) {
+    let store = database.open().await;
     let content = content(2 * RANGE + 5 * CHUNK + 17);
     let object = object("weather.csv", content.len());
     assert_eq!(store.object("fs", object.id).await.expect("not there"), None);
@@ -40,8 +40,8 @@ pub(crate) async fn ranges_in_any_order_make_the_same_bytes(place: &Place) {
     assert_eq!(files[0].get_document("metadata").expect("metadata"), &object.metadata);
 }
 
-pub(crate) async fn a_range_can_be_stored_again_after_half_of_it(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_range_can_be_stored_again_after_half_of_it(database: &TestDatabase) {
+    let store = database.open().await;
     let content = content(RANGE + 5);
     let object = object("again.csv", content.len());
     store.put_chunks("fs", object.id, 0, content.slice(..RANGE / 2)).await.expect("half");
@@ -55,8 +55,8 @@ pub(crate) async fn a_range_can_be_stored_again_after_half_of_it(place: &Place) 
     assert_eq!(store.object("fs", object.id).await.expect("read").as_deref(), Some(&content[..]));
 }
 
-pub(crate) async fn an_object_with_a_hole_or_of_another_length_is_refused(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn an_object_with_a_hole_or_of_another_length_is_refused(database: &TestDatabase) {
+    let store = database.open().await;
     let content = content(3 * CHUNK + 5);
     let whole = object("hole.csv", content.len());
     let put = async |start: usize, end: usize| {
@@ -82,8 +82,8 @@ pub(crate) async fn an_object_with_a_hole_or_of_another_length_is_refused(place:
     assert!(store.commit_object("fs", &whole).await.expect("commit"));
 }
 
-pub(crate) async fn the_second_commit_changes_nothing(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn the_second_commit_changes_nothing(database: &TestDatabase) {
+    let store = database.open().await;
     let content = content(CHUNK + 1);
     let first = object("twice.csv", content.len());
     store.put_chunks("fs", first.id, 0, content.clone()).await.expect("put");
@@ -98,16 +98,16 @@ pub(crate) async fn the_second_commit_changes_nothing(place: &Place) {
     assert_eq!(store.object("fs", first.id).await.expect("read").as_deref(), Some(&content[..]));
 }
 
-pub(crate) async fn an_object_may_be_empty(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn an_object_may_be_empty(database: &TestDatabase) {
+    let store = database.open().await;
     let empty = object("empty.csv", 0);
     store.put_chunks("fs", empty.id, 0, Bytes::new()).await.expect("put");
     assert!(store.commit_object("fs", &empty).await.expect("commit"));
     assert_eq!(store.object("fs", empty.id).await.expect("read"), Some(vec![]));
 }
 
-pub(crate) async fn an_offset_between_chunks_is_refused(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn an_offset_between_chunks_is_refused(database: &TestDatabase) {
+    let store = database.open().await;
     let error = store.put_chunks("fs", ingestion("odd"), 1, content(CHUNK)).await.expect_err("odd offset");
     assert!(matches!(error, CoredmsError::Refused { .. }), "{error}");
 }

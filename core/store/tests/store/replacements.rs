@@ -3,7 +3,7 @@
 use bson::{Binary, Bson, DateTime, RawDocumentBuf, doc};
 use mysimbdp_store::{EarlierRuns, Removal, Written};
 
-use crate::place::{Place, ingestion, raw};
+use crate::fixture::{TestDatabase, ingestion, raw};
 
 /// Records `from..end` of a file, with this value.
 fn records(from: u64, end: u64, value: &str) -> Vec<RawDocumentBuf> {
@@ -12,8 +12,10 @@ fn records(from: u64, end: u64, value: &str) -> Vec<RawDocumentBuf> {
     (from..end).map(record).collect()
 }
 
-pub(crate) async fn documents_are_replaced_whoever_wrote_them_and_none_is_a_duplicate(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn documents_are_replaced_whoever_wrote_them_and_none_is_a_duplicate(
+    database: &TestDatabase,
+) {
+    let store = database.open().await;
     let schema = doc! { "properties": { "value": { "bsonType": "string" } } };
     store.ensure_collection("records", Some(&schema)).await.expect("collection");
     store.insert_many("records", records(0, 2_500, "old")).await.expect("insert");
@@ -36,12 +38,12 @@ pub(crate) async fn documents_are_replaced_whoever_wrote_them_and_none_is_a_dupl
     assert_eq!(store.replace_many("records", Vec::new()).await.expect("nothing"), Written::default());
 }
 
-pub(crate) async fn records_are_removed_by_their_numbers_and_no_others(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn records_are_removed_by_their_numbers_and_no_others(database: &TestDatabase) {
+    let store = database.open().await;
     let id = |number| ingestion("replaced").record_id(number);
     store.insert_many("records", records(0, 100, "x")).await.expect("insert");
     store.put("records", doc! { "_id": "foreign" }).await.expect("put");
-    let among = Removal::Among(vec![id(3), id(5), id(500)]);
+    let among = Removal::ByIds(vec![id(3), id(5), id(500)]);
     assert_eq!(store.remove("records", among.clone()).await.expect("remove"), 2);
     assert_eq!(store.remove("records", among).await.expect("remove again"), 0);
     let between = Removal::Between { first: id(10), end: id(20), except: vec![id(19), id(12), id(30)] };
@@ -53,16 +55,16 @@ pub(crate) async fn records_are_removed_by_their_numbers_and_no_others(place: &P
     assert_eq!(store.count("records").await.expect("count"), 1);
 }
 
-pub(crate) async fn of_a_key_the_later_run_is_newer_and_only_earlier_ones_are_removed(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_later_run_of_a_key_is_newer_and_only_earlier_runs_are_removed(database: &TestDatabase) {
+    let store = database.open().await;
     let own = ingestion("replaced");
     let other = ingestion("other");
     let at = DateTime::from_millis;
     let document = |key: &str, ingestion: &str, run: Option<i64>, record: i64, value: &str| {
-        let mut stamp =
+        let mut version =
             doc! { "layer": "batch", "received_at": at(1), "ingestion": ingestion, "record": record };
-        stamp.extend(run.map(|run| ("run".to_owned(), Bson::from(at(run)))));
-        raw(doc! { "_id": key, "_ingest": stamp, "value": value })
+        version.extend(run.map(|run| ("run".to_owned(), Bson::from(at(run)))));
+        raw(doc! { "_id": key, "_ingest": version, "value": value })
     };
     let own_of = |key: &str, run, record, value: &str| document(key, &own.to_string(), run, record, value);
     let first = ["a", "b", "c", "d"].map(|key| own_of(key, None, 9, "first"));
@@ -71,7 +73,7 @@ pub(crate) async fn of_a_key_the_later_run_is_newer_and_only_earlier_ones_are_re
     store.replace_older("keyed", vec![foreign]).await.expect("of another file");
     store.put("keyed", doc! { "_id": "nobody" }).await.expect("without a stamp");
 
-    // A lower number of a later run replaces a higher one of an earlier run, and not the other way.
+    // A lower record number of a later run replaces a higher one of an earlier run, and not the reverse.
     let second = vec![own_of("a", Some(50), 2, "second"), own_of("b", Some(50), 9, "second")];
     assert_eq!(store.replace_older("keyed", second.clone()).await.expect("second").stored, 2);
     assert_eq!(store.replace_older("keyed", second).await.expect("again").stored, 2);

@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::place::Place;
+use crate::fixture::TestDatabase;
 
-/// Marks in any order are tried so often on each store.
+/// How many random orders of marks are tried on each store.
 const ORDERS: usize = 12;
 
 fn source(name: &str, epoch: u64) -> Source {
@@ -38,19 +38,19 @@ async fn progress(sequences: &Sequences, source: &Source) -> Progress {
     sequences.progress(source, 0).await.expect("progress")
 }
 
-pub(crate) async fn marks_in_any_order_by_several_writers_make_the_same_state(place: &Place) {
-    let stores = [place.open().await, place.open().await, place.open().await];
+pub(crate) async fn marks_in_any_order_by_several_writers_make_the_same_state(database: &TestDatabase) {
+    let stores = [database.open().await, database.open().await, database.open().await];
     // Ranges that overlap, repeat and leave gaps, over several blocks.
     let parts = proptest::collection::vec((1u64..5000, 0u64..900), 1..30);
     let mut runner = TestRunner::new(Config::default());
-    for round in 0..ORDERS {
+    for epoch in 0..ORDERS {
         let parts = parts.new_tree(&mut runner).expect("a case").current();
-        let source = source("s", round as u64);
+        let source = source("s", epoch as u64);
         let write = async |from: usize| {
             for &(first, more) in parts.iter().skip(from).step_by(2) {
                 mark(&sequences(&stores[from]), &source, [(first, first + more)]).await;
             }
-            // All of it once more, by everybody.
+            // Every writer marks all of it once more.
             mark(
                 &sequences(&stores[from]),
                 &source,
@@ -74,23 +74,23 @@ pub(crate) async fn marks_in_any_order_by_several_writers_make_the_same_state(pl
     }
 }
 
-pub(crate) async fn what_is_received_is_known_after_opening_again(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn received_numbers_survive_reopening(database: &TestDatabase) {
+    let store = database.open().await;
     let source = source("s", u64::MAX);
     mark(&sequences(&store), &source, [(1, 1500), (1502, 1502)]).await;
     store.close().await;
 
-    let store = place.open().await;
+    let store = database.open().await;
     let expected = Progress { through: 1500, received: ranges([(1502, 1502)]), highest: 1502 };
     assert_eq!(progress(&sequences(&store), &source).await, expected);
     assert_eq!(expected.missing(), ranges([(1501, 1501)]));
-    // From an answer before: the same.
+    // Starting from an earlier result gives the same.
     assert_eq!(sequences(&store).progress(&source, 1500).await.expect("progress"), expected);
     assert_eq!(sequences(&store).progress(&source, 3).await.expect("progress"), expected);
 }
 
-pub(crate) async fn a_high_number_costs_one_block_and_hides_nothing(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn a_high_number_costs_one_block_and_hides_nothing(database: &TestDatabase) {
+    let store = database.open().await;
     let (sequences, source) = (sequences(&store), source("s", 1));
     for number in [u64::MAX, 0, 1 << 40, 2, u64::MAX / 2] {
         mark(&sequences, &source, [(number, number)]).await;
@@ -108,8 +108,8 @@ pub(crate) async fn a_high_number_costs_one_block_and_hides_nothing(place: &Plac
     );
 }
 
-pub(crate) async fn full_blocks_are_read_once_and_the_watermark_never_goes_back(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn full_blocks_are_read_once_and_the_watermark_never_goes_back(database: &TestDatabase) {
+    let store = database.open().await;
     let (sequences, source) = (sequences(&store), source("s", 1));
     let watermark = async || {
         let found = store.find(SEQUENCES, doc! { "kind": "source" }, 2).await.expect("find");
@@ -121,20 +121,20 @@ pub(crate) async fn full_blocks_are_read_once_and_the_watermark_never_goes_back(
     mark(&sequences, &source, [(1, 200_000)]).await;
     assert_eq!(progress(&sequences, &source).await.through, 200_000);
     assert_eq!(watermark().await, 200_000);
-    // Blocks below the watermark are not looked at any more: one that is damaged changes nothing.
+    // Blocks below the watermark are no longer read: a damaged one changes nothing.
     let full = store.find(SEQUENCES, doc! { "block": 3 }, 1).await.expect("find").remove(0);
     let mut damaged = full;
     damaged.insert("bits", doc! {});
     store.put(SEQUENCES, damaged).await.expect("put");
     assert_eq!(progress(&sequences, &source).await.through, 200_000);
-    // An instance that has slept raises what it knew: it stays.
+    // An instance that has slept raises an old value: the watermark stays.
     mark(&sequences, &source, [(200_001, 200_001)]).await;
     assert_eq!(sequences.progress(&source, 100_000).await.expect("progress").through, 200_001);
     assert!(watermark().await >= 200_000);
 }
 
-pub(crate) async fn of_a_source_with_a_gap_a_bounded_part_is_read(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn only_a_bounded_part_of_a_source_with_a_gap_is_read(database: &TestDatabase) {
+    let store = database.open().await;
     let (sequences, source) = (sequences(&store), source("s", 1));
     mark(&sequences, &source, [(2, 300_000)]).await;
     let seen = progress(&sequences, &source).await;
@@ -146,8 +146,8 @@ pub(crate) async fn of_a_source_with_a_gap_a_bounded_part_is_read(place: &Place)
     assert_eq!(progress(&sequences, &source).await, all);
 }
 
-pub(crate) async fn states_of_sources_epochs_clients_and_collections_are_apart(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn states_of_sources_epochs_clients_and_collections_are_separate(database: &TestDatabase) {
+    let store = database.open().await;
     let client = |id: &str| id.parse().expect("client id");
     let of = |id: &str, collection: &str| Sequences::new(Arc::clone(&store), client(id), collection);
     mark(&of("a", "m"), &source("s", 1), [(1, 5)]).await;
@@ -170,8 +170,8 @@ pub(crate) async fn states_of_sources_epochs_clients_and_collections_are_apart(p
     of("a", "m").mark(&BTreeMap::new()).await.expect("nothing to mark");
 }
 
-pub(crate) async fn what_is_lost_is_recorded_once_and_hides_nothing_that_is_received(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn lost_numbers_are_recorded_once_and_hide_no_received_ones(database: &TestDatabase) {
+    let store = database.open().await;
     let (sequences, source) = (sequences(&store), source("s", 7));
     mark(&sequences, &source, [(1, 10), (13, 13), (20, 20)]).await;
     let gone = Gone { source: source.clone(), first: 9, last: 19 };
@@ -187,7 +187,7 @@ pub(crate) async fn what_is_lost_is_recorded_once_and_hides_nothing_that_is_rece
             .iter()
             .all(|loss| loss.get_str("epoch").ok() == Some("7") && loss.get_datetime("noted_at").is_ok())
     );
-    // As many as one message may name.
+    // As many numbers as one message may name.
     let wide = Gone { source: source.clone(), first: 21, last: 20 + Gone::NUMBERS_MAX };
     sequences.lose(&wide).await.expect("lose");
     assert_eq!(progress(&sequences, &source).await.through, wide.last);

@@ -1,10 +1,10 @@
-//! Validators: the embedded store reads `$jsonSchema` as MongoDB does, and MongoDB is the judge.
+//! Validators: the embedded store reads `$jsonSchema` as MongoDB does, and MongoDB is the reference.
 
 use bson::{Bson, doc};
 
-use crate::place::{Place, raw};
+use crate::fixture::{TestDatabase, raw};
 
-pub(crate) async fn each_keyword_takes_what_fits_and_rejects_what_does_not(place: &Place) {
+pub(crate) async fn each_keyword_accepts_valid_values_and_rejects_others(database: &TestDatabase) {
     let cases = [
         (doc! { "bsonType": "double" }, vec![1.5.into()], vec![1.into(), "1".into(), Bson::Null]),
         (doc! { "bsonType": ["int", "null"] }, vec![1.into(), Bson::Null], vec![1_i64.into(), 1.0.into()]),
@@ -59,7 +59,7 @@ pub(crate) async fn each_keyword_takes_what_fits_and_rejects_what_does_not(place
         (doc! { "not": { "bsonType": "null" } }, vec![1.into()], vec![Bson::Null]),
         (doc! { "allOf": [{ "minimum": 1 }, { "maximum": 2 }] }, vec![1.into()], vec![3.into()]),
     ];
-    let store = place.open().await;
+    let store = database.open().await;
     for (number, (schema, fitting, breaking)) in cases.into_iter().enumerate() {
         let collection = format!("case{number}");
         let validator = doc! { "properties": { "v": schema } };
@@ -72,8 +72,8 @@ pub(crate) async fn each_keyword_takes_what_fits_and_rejects_what_does_not(place
     }
 }
 
-pub(crate) async fn what_mongodb_does_not_know_is_refused(place: &Place) {
-    let store = place.open().await;
+pub(crate) async fn schemas_that_mongodb_refuses_are_refused(database: &TestDatabase) {
+    let store = database.open().await;
     for bad in [
         doc! { "$ref": "#/a" },
         doc! { "format": "date-time" },

@@ -1,4 +1,4 @@
-//! What a client's apps say on stderr: `logs/clients/<client>/batch.log`.
+//! The stderr of a client's apps: `logs/clients/<client>/batch.log`.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,19 +12,19 @@ use super::format::time;
 use super::rotate::RotatingFile;
 use super::settings::Logs;
 
-/// Longer lines are cut: an app that writes no line ends must not fill memory or the disk with one line.
+/// Longer lines are cut: an app that writes no line endings must not fill memory or the disk with one line.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// A log of lines from outside, rotated daily and when it is full.
+/// A log of lines from outside, rotated daily and whenever it is full.
 #[derive(Debug)]
 pub struct ClientLog {
     file: Mutex<RotatingFile>,
-    /// Whether the last line was lost: said once, not for each line.
+    /// Whether the last line was lost, which is reported once and not for each line.
     failing: AtomicBool,
 }
 
 impl ClientLog {
-    /// Opens the log and creates its directory where that is missing.
+    /// Opens the log; creates its directory if it is missing.
     ///
     /// # Errors
     ///
@@ -34,9 +34,9 @@ impl ClientLog {
         Ok(Self { file: Mutex::new(file), failing: AtomicBool::new(false) })
     }
 
-    /// Appends one line behind the time: escaped, so that it stays one line, and cut after [`LINE_BYTES_MAX`].
+    /// Appends one line after the time: escaped, so that it stays one line, and cut after [`LINE_BYTES_MAX`].
     ///
-    /// A line that cannot be written is lost, and the platform's own log says so: the client's work goes on.
+    /// A line that cannot be written is lost, and the platform's own log says so; the client's work continues.
     pub fn line(&self, text: &[u8]) {
         let now = clock::now();
         let line = format!("{} {}", time(now), shown(text));
@@ -51,7 +51,7 @@ impl ClientLog {
     }
 }
 
-/// Text within its limit; quotation marks and backslashes stay readable as the app wrote them.
+/// Escapes the text, and cuts it at its limit.
 fn shown(text: &[u8]) -> String {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let text = text.strip_suffix(b"\r").unwrap_or(text);
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_an_app_says_is_one_line_that_steers_nothing() {
+    fn whatever_an_app_writes_is_one_line_without_control_characters() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("clients/a/batch.log");
         let settings = Logs::default();

@@ -1,29 +1,31 @@
-//! Text from outside as part of a line: one event is one line, whatever a file is called.
+//! Escapes text from outside in a line: one event is one line, whatever the name of a file.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The text with everything escaped that could end the line, steer a terminal, or turn the direction of reading.
+/// Escapes every character that could end the line, control a terminal, or change the direction of reading; and, so that the
+/// text can be quoted, quotation marks and backslashes.
 ///
-/// The escapes are Rust's: `\n`, `\t`, `\r`, `\\`, `\"` and `\u{…}`. [`unescape`] gives the text back.
+/// The escapes are Rust's: `\n`, `\t`, `\r`, `\\`, `\"` and `\u{…}`. [`unescape`] restores the text.
 pub fn escape(text: &str) -> Cow<'_, str> {
     replace(text, needs_escape, write_escape)
 }
 
-/// Text for people that has to be one line: the same, but quotation marks and backslashes stay as they are.
+/// Escapes text for people that must be one line: as [`escape`], but keeps quotation marks and backslashes unchanged.
 pub fn one_line(text: &str) -> Cow<'_, str> {
-    replace(text, steers, write_escape)
+    replace(text, is_control, write_escape)
 }
 
-/// The same of text that may have several lines.
-pub fn harmless(text: &str) -> Cow<'_, str> {
-    replace(text, steers_within_lines, write_escape)
+/// Escapes text for people that may have several lines: as [`one_line`], but keeps line breaks unchanged.
+pub fn escape_controls(text: &str) -> Cow<'_, str> {
+    replace(text, is_control_within_lines, write_escape)
 }
 
-/// JSON that means the same and steers nothing: what JSON leaves as it is within its strings is escaped there.
-pub fn harmless_json(json: &str) -> Cow<'_, str> {
-    replace(json, steers_within_lines, |escaped, letter| {
-        // None of these letters is beyond what four digits can say.
+/// Makes JSON safe to print without changing its meaning: escapes the control and direction characters that JSON allows
+/// unescaped in its strings.
+pub fn escape_controls_in_json(json: &str) -> Cow<'_, str> {
+    replace(json, is_control_within_lines, |escaped, letter| {
+        // Four digits are enough for all of these characters.
         let _ = write!(escaped, "\\u{:04x}", u32::from(letter));
     })
 }
@@ -59,7 +61,7 @@ fn write_escape(escaped: &mut String, letter: char) {
     }
 }
 
-/// A logfmt value: as it is where that is clear, else escaped and between quotation marks.
+/// A logfmt value: unchanged if it is unambiguous, otherwise escaped and between quotation marks.
 pub fn quote(text: &str) -> Cow<'_, str> {
     if text.is_empty() || text.contains([' ', '=']) || text.contains(needs_escape) {
         Cow::Owned(format!("\"{}\"", escape(text)))
@@ -68,7 +70,7 @@ pub fn quote(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Turns what [`escape`] has written back; `None` for anything that it would not write.
+/// Restores text from what [`escape`] has written; `None` for anything that it would not write.
 pub fn unescape(text: &str) -> Option<String> {
     let mut plain = String::with_capacity(text.len());
     let mut letters = text.chars();
@@ -80,9 +82,9 @@ pub fn unescape(text: &str) -> Option<String> {
                 't' => '\t',
                 escaped @ ('"' | '\\') => escaped,
                 'u' => {
-                    let rest = letters.as_str().strip_prefix('{')?;
-                    let (digits, rest) = rest.split_once('}')?;
-                    letters = rest.chars();
+                    let remainder = letters.as_str().strip_prefix('{')?;
+                    let (digits, remainder) = remainder.split_once('}')?;
+                    letters = remainder.chars();
                     char::from_u32(u32::from_str_radix(digits, 16).ok()?)?
                 }
                 _ => return None,
@@ -96,17 +98,17 @@ pub fn unescape(text: &str) -> Option<String> {
 }
 
 fn needs_escape(letter: char) -> bool {
-    matches!(letter, '"' | '\\') || steers(letter)
+    matches!(letter, '"' | '\\') || is_control(letter)
 }
 
-fn steers_within_lines(letter: char) -> bool {
-    letter != '\n' && steers(letter)
+fn is_control_within_lines(letter: char) -> bool {
+    letter != '\n' && is_control(letter)
 }
 
-/// Whether a terminal or a viewer does something at it, in place of showing it.
-fn steers(letter: char) -> bool {
+/// Whether a terminal or a viewer interprets the character instead of showing it.
+fn is_control(letter: char) -> bool {
     letter.is_control()
-        // Line and paragraph separators, which some viewers break lines at; marks and overrides of the direction.
+        // Line and paragraph separators, at which some viewers break lines; marks and overrides of the direction.
         || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_clear_stays_as_it_is() {
+    fn only_ambiguous_text_is_quoted() {
         for (text, quoted) in [
             ("weather.csv", "weather.csv"),
             ("größe-1", "größe-1"),
@@ -134,25 +136,25 @@ mod tests {
     }
 
     #[test]
-    fn text_for_people_keeps_its_marks_and_steers_nothing() {
+    fn text_for_people_keeps_its_quotation_marks_and_has_no_control_characters() {
         let text = "a \"b\" \\ \u{1b}[2J\u{9b}31m\r\u{202e}\u{61c}\u{7f}\nmore";
         assert_eq!(one_line(text), "a \"b\" \\ \\u{1b}[2J\\u{9b}31m\\r\\u{202e}\\u{61c}\\u{7f}\\nmore");
-        assert_eq!(harmless(text), one_line(text).replace("\\nmore", "\nmore"));
-        assert!(matches!(harmless("a \"b\"\nc"), Cow::Borrowed(_)));
+        assert_eq!(escape_controls(text), one_line(text).replace("\\nmore", "\nmore"));
+        assert!(matches!(escape_controls("a \"b\"\nc"), Cow::Borrowed(_)));
     }
 
     proptest! {
         #[test]
-        fn json_means_the_same_and_steers_nothing(text in any::<String>()) {
+        fn harmless_json_has_the_same_meaning_and_no_control_characters(text in any::<String>()) {
             let json = serde_json::to_string_pretty(&[&text, "\u{9b}\u{202e}\u{7f}"]).expect("JSON");
-            let harmless = harmless_json(&json);
-            prop_assert!(!harmless.contains(steers_within_lines), "{harmless:?}");
+            let harmless = escape_controls_in_json(&json);
+            prop_assert!(!harmless.contains(is_control_within_lines), "{harmless:?}");
             let [back, _] = serde_json::from_str::<[String; 2]>(&harmless).expect("JSON still");
             prop_assert_eq!(back, text);
         }
 
         #[test]
-        fn escaped_text_is_one_harmless_line_and_can_be_turned_back(text in any::<String>()) {
+        fn escaped_text_is_one_harmless_line_and_can_be_restored(text in any::<String>()) {
             let escaped = escape(&text);
             prop_assert!(!escaped.contains(char::is_control), "{escaped:?}");
             prop_assert_eq!(unescape(&escaped), Some(text));
@@ -162,8 +164,8 @@ mod tests {
         fn a_quoted_value_ends_where_it_should(text in any::<String>()) {
             let quoted = quote(&text);
             match quoted.strip_prefix('"') {
-                Some(rest) => {
-                    let inner = rest.strip_suffix('"').expect("a closing mark");
+                Some(remainder) => {
+                    let inner = remainder.strip_suffix('"').expect("a closing mark");
                     prop_assert_eq!(unescape(inner), Some(text));
                 }
                 None => prop_assert!(!quoted.contains([' ', '=', '"'])),

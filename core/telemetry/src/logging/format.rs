@@ -1,4 +1,4 @@
-//! An event as a line of logfmt.
+//! Formats an event as a line of logfmt.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -9,37 +9,38 @@ use tracing::{Event, Level};
 
 use super::escape::{escape, quote};
 
-/// Events of our own crates say who speaks by their role; those of libraries name themselves.
+/// The targets of the platform's own crates begin with this. Their events are identified by the role; those of libraries get a
+/// field with their target.
 const OWN_TARGETS: &str = "mysimbdp";
 
-/// Of a value, as much as anybody reads: a message of megabytes must not become a line of megabytes.
+/// The longest value; longer ones are cut, because a message of megabytes must not become a line of megabytes.
 const VALUE_BYTES_MAX: usize = 4 * 1024;
 
-/// How a line looks.
+/// The style of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// Date and time to the microsecond: files, and whatever is no terminal.
+pub(super) enum LineStyle {
+    /// Date and time to the microsecond: for files, and for a stderr that is not a terminal.
     Full,
     /// The time of day to the second.
     Short,
-    /// The same, the level in colour.
+    /// As [`Self::Short`], with the level in colour.
     Coloured,
 }
 
 /// `2026-11-21T03:22:11.123456Z INFO fetchdata: staged client=client1 bytes=12`, without the end of the line.
-pub(super) fn line(event: &Event<'_>, role: &str, now: Timestamp, look: Look) -> String {
+pub(super) fn line(event: &Event<'_>, role: &str, now: Timestamp, style: LineStyle) -> String {
     let mut fields = Fields::default();
     event.record(&mut fields);
     let metadata = event.metadata();
     if !metadata.target().starts_with(OWN_TARGETS) {
         fields.add("target", &quote(metadata.target()));
     }
-    let time = match look {
-        Look::Full => time(now),
-        Look::Short | Look::Coloured => now.strftime("%H:%M:%S").to_string(),
+    let time = match style {
+        LineStyle::Full => time(now),
+        LineStyle::Short | LineStyle::Coloured => now.strftime("%H:%M:%S").to_string(),
     };
     let level = metadata.level();
-    let (on, off) = if look == Look::Coloured { (colour(*level), "\u{1b}[0m") } else { ("", "") };
+    let (on, off) = if style == LineStyle::Coloured { (colour(*level), "\u{1b}[0m") } else { ("", "") };
     format!("{time} {on}{level}{off} {role}: {}{}", fields.message, fields.others)
 }
 
@@ -50,7 +51,7 @@ fn shortened(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..text.floor_char_boundary(VALUE_BYTES_MAX)]))
 }
 
-/// UTC, always with six digits behind the point: lines stay aligned and sort by their text.
+/// UTC, always with six digits after the point, so that lines are aligned and sort by their text.
 pub(super) fn time(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }

@@ -1,4 +1,4 @@
-//! Where events go: the log file, and stderr.
+//! The destinations of events: the log file, and stderr.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -10,13 +10,13 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::format::{Look, line, time};
+use super::format::{LineStyle, line, time};
 use super::rotate::RotatingFile;
 
 /// Writes each event to the role's log file.
 ///
-/// Directly, and not by way of a thread: a line is in the file when the event is over, also when the process is killed
-/// right then. It costs some microseconds, and events are counted by the file and the batch, not by the record.
+/// It writes directly, without a thread: a line is in the file when the event returns, even if the process is killed right
+/// after that. This costs some microseconds, but there are only a few events for each file or batch, and none for each record.
 #[derive(Debug)]
 pub(super) struct FileLayer {
     role: &'static str,
@@ -26,7 +26,7 @@ pub(super) struct FileLayer {
 #[derive(Debug)]
 struct State {
     file: RotatingFile,
-    /// Lines since the last one that could be written.
+    /// Lines that could not be written since the last one that could.
     lost: u64,
 }
 
@@ -43,7 +43,7 @@ impl State {
             .inspect_err(|_| self.lost += 1)
     }
 
-    /// Where lines are missing the log says so: nobody shall think that nothing happened.
+    /// If lines are missing, the log says so: otherwise a reader would think that nothing happened.
     fn write_gap(&mut self, role: &str, now: Timestamp) -> Result<(), FileError> {
         if self.lost > 0 {
             let lost = self.lost;
@@ -59,11 +59,11 @@ impl State {
 impl<S: Subscriber> Layer<S> for FileLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let now = clock::now();
-        let line = line(event, self.role, now, Look::Full);
+        let line = line(event, self.role, now, LineStyle::Full);
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match state.write(self.role, now, line) {
             Ok(()) => {}
-            // A full disk must not stop the platform; stderr is what is left to say so, once.
+            // A full disk must not stop the platform; it is reported once, to stderr, which is all that is left.
             Err(error) if state.lost == 1 => {
                 print(&format!(
                     "{}: the log cannot be written: {}",
@@ -80,30 +80,31 @@ impl<S: Subscriber> Layer<S> for FileLayer {
 #[derive(Debug)]
 pub(super) struct StderrLayer {
     role: &'static str,
-    look: Look,
+    style: LineStyle,
     timings: bool,
 }
 
 impl StderrLayer {
-    /// For people, who look at the timings as a table.
-    pub(super) fn new(role: &'static str, look: Look) -> Self {
-        Self { role, look, timings: false }
+    /// For a terminal: without the timings, which people read as a table.
+    pub(super) fn new(role: &'static str, style: LineStyle) -> Self {
+        Self { role, style, timings: false }
     }
 
-    pub(super) fn with_timings(role: &'static str, look: Look) -> Self {
-        Self { role, look, timings: true }
+    pub(super) fn with_timings(role: &'static str, style: LineStyle) -> Self {
+        Self { role, style, timings: true }
     }
 }
 
 impl<S: Subscriber> Layer<S> for StderrLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         if self.timings || event.metadata().target() != crate::timing::TARGET {
-            print(&line(event, self.role, clock::now(), self.look));
+            print(&line(event, self.role, clock::now(), self.style));
         }
     }
 }
 
-/// In one `write`, so that the lines of several processes on one terminal do not mix. A closed stderr is no reason to stop.
+/// Prints in one `write`, so that the lines of several processes on one terminal do not mix. Ignores errors: a closed stderr is
+/// not a reason to stop.
 fn print(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -1,8 +1,8 @@
-//! What the operator reads: a log file for each process, one line for each event.
+//! The operator's logs: a file for each process, a line for each event.
 //!
 //! `2026-11-21T03:22:11.123456Z INFO fetchdata: staged client=client1 file="we ather.csv" bytes=12`: time in UTC, level,
-//! who speaks, a constant message, and fields in logfmt. WARN = it recovered or discarded something; ERROR = a person is
-//! needed. Text from outside is escaped ([`escape`]), so that no file name can make a line of its own.
+//! process kind, a constant message, and fields in logfmt. WARN = it recovered or discarded something; ERROR = a person is
+//! needed. Text from outside is escaped ([`escape`]), so that no file name can create a line of its own.
 
 mod burst;
 mod client_log;
@@ -19,9 +19,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use burst::{Bursts, Untold};
+pub use burst::{Bursts, Unreported};
 pub use client_log::{ClientLog, LINE_BYTES_MAX};
-pub use escape::{escape, harmless, harmless_json, one_line, quote, unescape};
+pub use escape::{escape, escape_controls, escape_controls_in_json, one_line, quote, unescape};
 pub use outage::Outage;
 pub use rotate::RotateByCopy;
 pub use settings::{LogLevel, Logs};
@@ -30,18 +30,18 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::clock;
 use mysimbdp_platform::files::FileError;
 
-use format::Look;
+use format::LineStyle;
 use layer::{FileLayer, StderrLayer};
 use rotate::RotatingFile;
 
-/// The environment variable that goes before the config's `logs.level`: a level, or filters of `tracing-subscriber`'s
+/// The environment variable that overrides the config's `logs.level`: a level, or filters of `tracing-subscriber`'s
 /// `EnvFilter`, such as `debug` or `info,mysimbdp_broker=trace`.
 pub const LEVEL_VARIABLE: &str = "MYSIMBDP_LOG";
 
-/// Libraries that tell more than an operator wants to know; unless a filter names them they are kept at WARN.
+/// Libraries that log more than an operator needs; they are limited to WARN unless a filter names them.
 const QUIET: [&str; 3] = ["mongodb", "mqtt5", "rumqttc"];
 
-/// A process that logs, from its first line to its last.
+/// Logs the start of the process when it is created, and its end when it is dropped.
 #[derive(Debug)]
 #[must_use = "dropped at once it would say that the process has ended"]
 pub struct LogGuard {
@@ -56,13 +56,13 @@ impl LogGuard {
 }
 
 impl Drop for LogGuard {
-    /// Where this line is missing the process was killed.
+    /// If this line is missing, the process was killed.
     fn drop(&mut self) {
         tracing::info!(pid = std::process::id(), "process ended");
     }
 }
 
-/// Starts logging to `logs/<role>.log`, and with `terminal` to stderr as well. Once for each process.
+/// Starts logging to `logs/<role>.log`, and with `terminal` to stderr as well. Call it once in each process.
 ///
 /// # Errors
 ///
@@ -75,20 +75,20 @@ pub fn init(
 ) -> Result<LogGuard, FileError> {
     let path = layout.logs().join(format!("{role}.log"));
     let file = RotatingFile::open(&path, settings.into(), clock::now())?;
-    let stderr = terminal.then(|| StderrLayer::new(role, look()));
+    let stderr = terminal.then(|| StderrLayer::new(role, stderr_style()));
     start(settings.level, Some(FileLayer::new(role, file)), stderr);
     Ok(LogGuard::begin())
 }
 
-/// Starts logging to stderr alone, for an app whose stderr is a log file already. Once for each process.
+/// Starts logging to stderr alone, for an app whose stderr is already a log file. Call it once in each process.
 pub fn init_stderr(role: &'static str, level: LogLevel) {
-    // Its timings belong into that file, as those of the managers into theirs.
-    start(level, None, Some(StderrLayer::with_timings(role, look())));
+    // Its timings belong in that file, as those of the managers belong in theirs.
+    start(level, None, Some(StderrLayer::with_timings(role, stderr_style())));
 }
 
 fn start(level: LogLevel, file: Option<FileLayer>, stderr: Option<StderrLayer>) {
     let (filter, refused) = filter(level, std::env::var(LEVEL_VARIABLE).ok().as_deref());
-    // A second call is a test of ours in one process with others: the first one's log is as good.
+    // A second call comes from a test that shares its process with others: the first one's log is good enough.
     if tracing_subscriber::registry().with(filter).with(file).with(stderr).try_init().is_err() {
         return;
     }
@@ -98,10 +98,10 @@ fn start(level: LogLevel, file: Option<FileLayer>, stderr: Option<StderrLayer>) 
     log_panics();
 }
 
-/// The filter, and what is wrong with the one from the environment.
+/// Returns the filter, and what is wrong with the one from the environment.
 fn filter(level: LogLevel, variable: Option<&str>) -> (EnvFilter, Option<String>) {
     let quiet = QUIET.map(|library| format!("{library}=warn")).join(",");
-    let written = match level {
+    let default = match level {
         LogLevel::Error => "error".to_owned(),
         LogLevel::Warn => "warn".to_owned(),
         LogLevel::Info => format!("info,{quiet}"),
@@ -112,20 +112,20 @@ fn filter(level: LogLevel, variable: Option<&str>) -> (EnvFilter, Option<String>
         variable.filter(|text| !text.is_empty()).map(|text| EnvFilter::try_new(format!("{quiet},{text}")));
     match given {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(written), Some(error.to_string())),
-        None => (EnvFilter::new(written), None),
+        Some(Err(error)) => (EnvFilter::new(default), Some(error.to_string())),
+        None => (EnvFilter::new(default), None),
     }
 }
 
-fn look() -> Look {
+fn stderr_style() -> LineStyle {
     match (io::stderr().is_terminal(), std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty())) {
-        (true, true) => Look::Coloured,
-        (true, false) => Look::Short,
-        (false, _) => Look::Full,
+        (true, true) => LineStyle::Coloured,
+        (true, false) => LineStyle::Short,
+        (false, _) => LineStyle::Full,
     }
 }
 
-/// A panic is a fault of ours that only its task may notice: it belongs into the log.
+/// Logs panics, because a panic is a fault of the platform that otherwise only its task may notice.
 fn log_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

@@ -1,22 +1,22 @@
-//! Something that is away for a while: one warning, and one line when it is over.
+//! Tracks something that is unavailable for a while: one warning at the beginning, and one line at the end.
 
 use std::time::{Duration, Instant};
 
-/// Whether something is away, and since when.
+/// Whether something is unavailable, and since when.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outage {
     since: Option<Instant>,
 }
 
 impl Outage {
-    /// Notes that it is away. Returns whether that is new, so worth a warning.
+    /// Notes that it is unavailable. Returns whether this is new, and so worth a warning.
     pub fn begin(&mut self, now: Instant) -> bool {
         let is_new = self.since.is_none();
         self.since.get_or_insert(now);
         is_new
     }
 
-    /// Notes that it is there. Returns for how long it was away, if it was.
+    /// Notes that it is available. Returns for how long it was unavailable, if it was.
     pub fn end(&mut self, now: Instant) -> Option<Duration> {
         self.since.take().map(|since| now.saturating_duration_since(since))
     }
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_told_once_and_once_when_it_is_over() {
+    fn an_outage_is_reported_once_at_its_beginning_and_once_at_its_end() {
         let (mut outage, now) = (Outage::default(), Instant::now());
         assert_eq!(outage.end(now), None);
         assert!(outage.begin(now) && !outage.begin(now + Duration::from_secs(1)));

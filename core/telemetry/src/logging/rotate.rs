@@ -1,9 +1,9 @@
-//! Log files that begin again with each day, UTC, and whenever they are full.
+//! Log files that are rotated at the beginning of each day, UTC, and whenever they are full.
 //!
 //! `fetchdata.log` is always the current one. At the first line of a new day it becomes `fetchdata.2026-11-20.log`,
-//! named after the day that it holds, and what is older than the retention is removed. A log that is full before the day
-//! is over becomes `fetchdata.2026-11-20.1.log` and so on, and the oldest files go until all together fit again: what
-//! clients' apps write must not fill the disk for everybody.
+//! named after the day that it holds, and files older than the retention are removed. A log that is full before the day
+//! is over becomes `fetchdata.2026-11-20.1.log` and so on, and the oldest files are removed until all together fit again:
+//! the output of clients' apps must not fill the disk for everybody.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,21 +15,21 @@ use mysimbdp_platform::files::{self, FileError, Result};
 
 use super::settings::Logs;
 
-/// The current file is full at this share of what the log may take in all.
+/// The current file is full at this fraction of the log's limit.
 const FILES: u64 = 8;
 
-/// The current file of a log that this process writes alone.
+/// The current file of a log that only this process writes.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     days: Days,
     file: File,
     bytes: u64,
-    /// The disk has taken only the beginning of the last line.
+    /// Whether only the beginning of the last line could be written.
     is_torn: bool,
 }
 
 impl RotatingFile {
-    /// Opens the log, and first puts away what an earlier day has left.
+    /// Opens the log; before that, rotates a file of an earlier day.
     pub(super) fn open(path: &Path, keep: Keep, now: Timestamp) -> Result<Self> {
         if let Some(directory) = path.parent() {
             files::create_dir_all(directory)?;
@@ -42,9 +42,9 @@ impl RotatingFile {
         Ok(log)
     }
 
-    /// Appends a line; `line` has no end of line itself.
+    /// Appends a line; `line` must not contain the line ending.
     ///
-    /// One `write` each: a line that is there is whole, and what is not there was lost to nothing but the file system.
+    /// Each line is one `write`: a line in the file is complete, and only the file system can lose one.
     pub(super) fn write_line(&mut self, now: Timestamp, line: String) -> Result<()> {
         let rotated = self.rotate(now);
         let mut bytes = Vec::with_capacity(line.len() + 2);
@@ -58,11 +58,11 @@ impl RotatingFile {
             path: self.days.path.clone(),
             source,
         })?;
-        // A log that could not be rotated is still written, and tried again tomorrow.
+        // A log that could not be rotated is still written; the next day tries again.
         rotated
     }
 
-    /// What is left of a line that a full disk cuts off gets its end before the next.
+    /// Notes in `is_torn` if a full disk cuts off the line, so that the next line begins with a line ending.
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut written = 0;
         while written < bytes.len() {
@@ -94,33 +94,32 @@ impl RotatingFile {
     }
 }
 
-/// A log that running children hold open for appending, such as a stream's: it is copied and then emptied, as a renamed
-/// file would go on growing under its old day's name.
+/// Rotates a log that running children hold open for appending, such as that of a stream. The log is copied and then emptied,
+/// because a renamed file would continue to grow under the name of its old day.
 ///
-/// What a child writes between the end of the copy and the emptying is lost: microseconds, once a day. The children
-/// must append (`O_APPEND`), else they would leave a hole as long as the old content. Of what a child has written beyond
-/// the limit since the last time, only the end is kept.
+/// What a child writes between the copy and the emptying is lost: microseconds, once a day. The children must append
+/// (`O_APPEND`), or they would leave a hole as long as the old content. If children have written more than the limit since
+/// the last rotation, only the end is kept.
 #[derive(Debug)]
 pub struct RotateByCopy {
     days: Days,
 }
 
 impl RotateByCopy {
-    /// For the log at `path`, which need not be there yet.
+    /// For the log at `path`, which need not exist yet.
     ///
     /// # Errors
     ///
-    /// What lies at `path` cannot be looked at.
+    /// The metadata of `path` cannot be read.
     pub fn new(path: &Path, settings: &Logs) -> Result<Self> {
         Ok(Self { days: Days::new(path, settings.into(), mysimbdp_platform::clock::now())? })
     }
 
-    /// To be called now and then: rotates when a new day has begun since the last time, or the file is full, and says
-    /// whether it has.
+    /// Rotates if a new day has begun since the last time, or the file is full; returns whether it has. Call it regularly.
     ///
     /// # Errors
     ///
-    /// The file system refuses. It is tried again with the next day, or while the file is full.
+    /// The file system refuses. The next day tries again, or each call while the file is full.
     pub fn rotate(&mut self) -> Result<bool> {
         self.rotate_at(mysimbdp_platform::clock::now())
     }
@@ -132,7 +131,7 @@ impl RotateByCopy {
     }
 }
 
-/// What is kept of a log.
+/// How much of a log is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keep {
     retention: Duration,
@@ -151,17 +150,17 @@ impl From<&Logs> for Keep {
     }
 }
 
-/// Which day the current file holds.
+/// Decides when to rotate the current file, and which older files to remove.
 #[derive(Debug)]
 struct Days {
     path: PathBuf,
     keep: Keep,
-    /// As `2026-11-20`; sorts as time does.
+    /// The day of the current file as `2026-11-20`, which sorts by time.
     day: String,
 }
 
 impl Days {
-    /// A file that is there already holds the day on which it was last written.
+    /// If the file exists already, it holds the day on which it was last written.
     fn new(path: &Path, keep: Keep, now: Timestamp) -> Result<Self> {
         let written = match files::metadata(path) {
             Ok(metadata) => metadata.modified().ok().and_then(|time| Timestamp::try_from(time).ok()),
@@ -171,15 +170,15 @@ impl Days {
         Ok(Self { path: path.to_owned(), keep, day: day(written.unwrap_or(now)) })
     }
 
-    /// If `now` is on a later day, or the current file is full with `bytes`: puts it away and removes what is too old or too
-    /// much; true if it has.
+    /// If `now` is on a later day, or the current file is full with `bytes`, moves it aside with `set_aside` and removes files
+    /// that are too old or too large together; returns true if the current file was moved.
     ///
     /// A clock that steps back changes nothing: the file simply holds more than a day.
     fn begin(
         &mut self,
         now: Timestamp,
         bytes: u64,
-        put_away: impl FnOnce(&Path, &Path) -> Result<()>,
+        set_aside: impl FnOnce(&Path, &Path) -> Result<()>,
     ) -> Result<bool> {
         let today = day(now);
         let is_full = bytes >= self.keep.file_bytes_max();
@@ -187,15 +186,15 @@ impl Days {
             return Ok(false);
         }
         let ended = if today > self.day { std::mem::replace(&mut self.day, today) } else { self.day.clone() };
-        let holds_something = files::metadata(&self.path).is_ok_and(|metadata| metadata.len() > 0);
-        if holds_something {
-            put_away(&self.path, &self.next_name(&ended)?)?;
+        let has_content = files::metadata(&self.path).is_ok_and(|metadata| metadata.len() > 0);
+        if has_content {
+            set_aside(&self.path, &self.next_name(&ended)?)?;
         }
         self.remove_old(now)?;
-        Ok(holds_something)
+        Ok(has_content)
     }
 
-    /// The first file of a day has no number.
+    /// The name for the next file of a day; the first one has no number.
     fn next_name(&self, day: &str) -> Result<PathBuf> {
         let last = self.older()?.into_iter().filter(|older| older.day == day).map(|older| older.number).max();
         let stem = self.stem();
@@ -205,20 +204,20 @@ impl Days {
         }))
     }
 
-    /// Removes files of days that are over for longer than the retention, and then the oldest until the current one has room
-    /// beside the others.
+    /// Removes files of days that ended longer ago than the retention, and then the oldest files until the others and a full
+    /// current file fit in the limit.
     fn remove_old(&self, now: Timestamp) -> Result<()> {
         let oldest = now.checked_sub(self.keep.retention).map(day).unwrap_or_default();
-        let mut room = self.keep.bytes_max.saturating_sub(self.keep.file_bytes_max());
+        let mut remaining = self.keep.bytes_max.saturating_sub(self.keep.file_bytes_max());
         let mut older = self.older()?;
         older.sort_unstable_by(|a, b| (&b.day, b.number).cmp(&(&a.day, a.number)));
         for older in older {
             let bytes = files::metadata(&older.path).map_or(0, |metadata| metadata.len());
-            let fits = bytes <= room;
-            // What is older than one that does not fit goes too: there are no gaps.
-            room = if fits { room - bytes } else { 0 };
+            let fits = bytes <= remaining;
+            // Files older than one that does not fit are removed too, so that there are no gaps.
+            remaining = if fits { remaining - bytes } else { 0 };
             if !fits || older.day < oldest {
-                files::remove_file_if_there(&older.path)?;
+                files::remove_file_if_exists(&older.path)?;
             }
         }
         Ok(())
@@ -230,7 +229,7 @@ impl Days {
         Ok(files::list(directory)?.into_iter().filter_map(|path| self.older_at(path)).collect())
     }
 
-    /// `None` for anything else.
+    /// `path` as an older file of this log; `None` if it is not one.
     fn older_at(&self, path: PathBuf) -> Option<Older> {
         let name = path.file_name()?.to_str()?;
         let middle = name.strip_prefix(self.stem())?.strip_prefix('.')?.strip_suffix(".log")?;
@@ -245,12 +244,12 @@ impl Days {
     }
 }
 
-/// A file that has been put away.
+/// A rotated file.
 #[derive(Debug)]
 struct Older {
     path: PathBuf,
     day: String,
-    /// Of the files of its day.
+    /// Its number among the files of its day.
     number: u64,
 }
 
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn each_day_has_its_own_file_and_old_ones_go() {
+    fn each_day_has_its_own_file_and_old_files_are_removed() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let directory = directory.path();
         for other in ["a.2025-01-01.log", "a.2025-01-01.1.log", "ab.2025-01-01.log", "a.notes.log"] {
@@ -289,7 +288,7 @@ mod tests {
         let mut write = |time: &str, line: &str| log.write_line(at(time), line.to_owned()).expect("written");
         write("2099-01-01T23:59:59Z", "one");
         write("2099-01-02T00:00:00Z", "two");
-        // A clock that steps back begins no new file.
+        // A clock that steps back starts no new file.
         write("2099-01-01T23:59:59Z", "three");
         write("2099-01-03T00:00:00Z", "four");
         assert_eq!(
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_continued_on_the_same_day_and_put_away_on_the_next() {
+    fn a_log_is_continued_on_the_same_day_and_rotated_on_the_next() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("a.log");
         let now = mysimbdp_platform::clock::now();
@@ -311,7 +310,7 @@ mod tests {
             log.write_line(now, line.to_owned()).expect("written");
         }
         assert_eq!(read(directory.path(), "a.log"), "one\ntwo\n");
-        // The file's own time says which day it holds.
+        // The file's modification time says which day it holds.
         let tomorrow = now + Duration::from_secs(2 * 86_400);
         RotatingFile::open(&path, WEEK, tomorrow).expect("a log");
         assert_eq!(names(directory.path()).len(), 2, "{:?}", names(directory.path()));
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_was_put_away_already_is_not_replaced() {
+    fn a_rotated_file_of_the_same_day_is_not_replaced() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("a.log");
         files::write_atomic(&directory.path().join("a.2099-01-01.log"), b"first\n").expect("an older file");
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_written_without_end_keeps_its_newest_files_within_its_limit() {
+    fn an_endless_log_keeps_its_newest_files_within_its_limit() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("a.log");
         let keep = Keep { bytes_max: 8 * 1024, ..WEEK };
@@ -343,7 +342,7 @@ mod tests {
         let files = files::list(directory.path()).expect("the directory is there");
         let bytes: u64 = files.iter().map(|file| files::metadata(file).expect("a file").len()).sum();
         assert!((4 * 1024..=8 * 1024).contains(&bytes), "{bytes} bytes in {files:?}");
-        // Nothing is missing up to the last line: only older ones are.
+        // Only the oldest lines are missing, and none between the others.
         let lines: u64 = bytes / "line 00000\n".len() as u64;
         let mut numbers: Vec<u64> = files
             .iter()
@@ -355,7 +354,7 @@ mod tests {
         numbers.sort_unstable();
         assert_eq!(numbers, (10_000 - lines..10_000).collect::<Vec<_>>());
 
-        // A process that starts on a full log goes on in the same way.
+        // A process that starts with a full log rotates it too.
         drop(log);
         files::write_atomic(&path, &[b'x'; 4096]).expect("a full log");
         RotatingFile::open(&path, keep, mysimbdp_platform::clock::now()).expect("a log");
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_children_flood_is_emptied_and_its_end_is_kept() {
+    fn a_log_that_children_flood_is_emptied_and_only_its_end_is_kept() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("stream.log");
         let mut child = files::append(&path).expect("a log");

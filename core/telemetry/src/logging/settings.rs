@@ -1,4 +1,4 @@
-//! What the config says of logs.
+//! The settings of the logs in the config.
 
 use mysimbdp_model::units::{ByteSize, Period};
 use schemars::JsonSchema;
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Logs {
     pub level: LogLevel,
-    /// Rotated daily, kept this long.
+    /// How long the files, which are rotated daily, are kept.
     pub retention: Period,
-    /// What one log may take on disk, its older files included: the oldest of them go first.
+    /// The most disk space that one log may use, including its older files: the oldest of them are removed first.
     pub bytes_max: ByteSize,
 }
 

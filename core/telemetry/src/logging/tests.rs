@@ -1,4 +1,4 @@
-//! Events as they arrive in the file.
+//! Tests that events arrive in the file as lines.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tracing_subscriber::Registry;
 use super::*;
 use crate::timing::{Stage, Timing};
 
-/// The lines that `work` logs, without their time.
+/// The lines that `work` logs, without their times.
 fn logged(variable: &str, work: impl FnOnce()) -> Vec<String> {
     let directory = tempfile::tempdir().expect("temporary directory");
     let path = directory.path().join("role.log");
@@ -20,10 +20,10 @@ fn logged(variable: &str, work: impl FnOnce()) -> Vec<String> {
     let text = files::read_to_string(&path).expect("the log");
     text.lines()
         .map(|line| {
-            let (time, rest) = line.split_once(' ').expect("a time");
+            let (time, remainder) = line.split_once(' ').expect("a time");
             assert_eq!(time.len(), "2026-11-21T03:22:11.123456Z".len(), "{line}");
             time.parse::<jiff::Timestamp>().expect("a time");
-            rest.to_owned()
+            remainder.to_owned()
         })
         .collect()
 }
@@ -59,7 +59,7 @@ fn a_file_name_cannot_forge_a_line() {
 }
 
 #[test]
-fn a_message_of_megabytes_is_no_line_of_megabytes() {
+fn a_message_of_megabytes_does_not_become_a_line_of_megabytes() {
     let payload = "ä\n".repeat(1 << 20);
     let lines = logged("", || tracing::warn!(reason = payload, topic = %payload, "refused {payload}"));
     assert_eq!(lines.len(), 1);
@@ -86,7 +86,7 @@ fn a_timing_line_is_found_by_its_first_word() {
 }
 
 #[test]
-fn libraries_are_quiet_unless_they_are_asked() {
+fn libraries_are_quiet_unless_a_filter_names_them() {
     let work = || {
         tracing::info!(target: "mongodb::cmap", "checked out");
         tracing::warn!(target: "rumqttc", "odd");
@@ -101,7 +101,7 @@ fn libraries_are_quiet_unless_they_are_asked() {
 }
 
 #[test]
-fn a_filter_that_is_none_is_said_and_ignored() {
+fn an_invalid_filter_is_reported_and_ignored() {
     let (filter, refused) = filter(LogLevel::Warn, Some("mysimbdp=loud"));
     assert_eq!(filter.to_string(), "warn");
     assert!(refused.is_some());

@@ -23,14 +23,14 @@ pub const STREAM: &str = "client3";
 
 /// What a demo runs on.
 #[derive(Debug)]
-pub struct Scene {
+pub struct DemoRoot {
     pub config: Config,
     pub config_file: PathBuf,
     /// Made by the demo, and so removed by it.
     temporary: bool,
 }
 
-impl Scene {
+impl DemoRoot {
     /// Makes the data root. Database and topics have names of their own, so that a real server is not disturbed and the
     /// demo can be repeated there.
     pub fn prepare(data_root: Option<&Path>) -> Result<Self, Failure> {

@@ -1,4 +1,5 @@
-//! Tells what becomes of files: each kind of trouble of a client once, and then how often, however many files it befalls.
+//! Logs what becomes of files: the first of each kind of trouble of a client at once, further ones as a count,
+//! however many files are affected.
 
 use std::ffi::OsStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,20 +8,20 @@ use std::time::{Duration, Instant};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_spool::drop_directory::DropPath;
-use mysimbdp_telemetry::logging::{Bursts, Untold};
+use mysimbdp_telemetry::logging::{Bursts, Unreported};
 
 use crate::names::plain;
 use crate::scan::ScanFault;
 
-/// How often a burst that goes on is told.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// How often an ongoing burst is logged.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// In one line.
+/// In one log line.
 const FOLDERS_NAMED_MAX: usize = 20;
 
-/// What all files share for telling what became of them.
+/// Shared by all files: the bursts of trouble that are logged.
 #[derive(Debug)]
-pub(crate) struct Tell {
+pub(crate) struct BurstLog {
     bursts: Mutex<Bursts<Kind, Event>>,
 }
 
@@ -30,24 +31,24 @@ struct Kind {
     trouble: Trouble,
 }
 
-/// What is told apart. Each has few values, whatever lies at the drop point.
+/// Kinds of trouble that are counted separately. Each has few values, whatever the drop directory contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
-    Unseen,
+    NotScanned,
     UnknownFolder,
     Discarded,
     NoReceipt,
-    NotTaken(Cause),
+    NotProcessed(Cause),
 }
 
-/// What did not work, and the system's code for why.
+/// What failed, and the system's error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cause {
     pub(crate) action: &'static str,
     pub(crate) code: Option<i32>,
 }
 
-/// What is told of a file that was discarded.
+/// What is logged of a discarded file.
 #[derive(Debug)]
 pub(crate) struct Discarded<'a> {
     pub(crate) client: Option<&'a ClientId>,
@@ -63,20 +64,20 @@ struct Event {
     why: String,
 }
 
-impl Tell {
+impl BurstLog {
     pub(crate) fn new() -> Self {
-        Self { bursts: Mutex::new(Bursts::new(TELL_EVERY)) }
+        Self { bursts: Mutex::new(Bursts::new(LOG_EVERY)) }
     }
 
-    /// Something at the drop point cannot be looked at.
-    pub(crate) fn unseen(&self, client: Option<&ClientId>, fault: &ScanFault) {
+    /// Part of the drop directory cannot be scanned.
+    pub(crate) fn not_scanned(&self, client: Option<&ClientId>, fault: &ScanFault) {
         let event = Event { file: String::new(), why: mysimbdp_model::error_chain(fault) };
-        if let Some(Event { why: error, .. }) = self.count(client, Trouble::Unseen, event) {
-            tracing::warn!(client = of(client), error, "part of the drop point cannot be looked at");
+        if let Some(Event { why: error, .. }) = self.count(client, Trouble::NotScanned, event) {
+            tracing::warn!(client = client_name(client), error, "part of the drop point cannot be looked at");
         }
     }
 
-    /// There are folders in the drop directory that are no client's.
+    /// Folders in the drop directory belong to no client.
     pub(crate) fn unknown_folders(&self, names: &[&OsStr]) {
         if names.is_empty() {
             return;
@@ -91,12 +92,18 @@ impl Tell {
         }
     }
 
-    /// A file could not be taken, and will be tried again.
-    pub(crate) fn not_taken(&self, client: Option<&ClientId>, path: &DropPath, cause: Cause, error: String) {
+    /// A file could not be processed, and will be tried again.
+    pub(crate) fn not_processed(
+        &self,
+        client: Option<&ClientId>,
+        path: &DropPath,
+        cause: Cause,
+        error: String,
+    ) {
         let event = Event { file: path.to_string(), why: error };
-        if let Some(Event { file, why: error }) = self.count(client, Trouble::NotTaken(cause), event) {
+        if let Some(Event { file, why: error }) = self.count(client, Trouble::NotProcessed(cause), event) {
             tracing::warn!(
-                client = of(client),
+                client = client_name(client),
                 file,
                 error,
                 "file could not be taken, it is tried again later"
@@ -104,11 +111,12 @@ impl Tell {
         }
     }
 
-    /// Each discarded file has a line, and a burst of them one WARN.
+    /// Each discarded file gets a line, a burst of them one WARN.
     pub(crate) fn discarded(&self, discarded: &Discarded) {
         let Discarded { client, file, bytes, reasons, directory } = discarded;
         let event = Event { file: file.clone(), why: reasons.clone() };
-        let (begins, client) = (self.count(*client, Trouble::Discarded, event).is_some(), of(*client));
+        let (begins, client) =
+            (self.count(*client, Trouble::Discarded, event).is_some(), client_name(*client));
         if begins {
             tracing::warn!(client, file, bytes, reasons, %directory, "discarded");
         } else {
@@ -116,7 +124,7 @@ impl Tell {
         }
     }
 
-    /// The client has put something in the way of a receipt.
+    /// Something that the client has created is in the way of a receipt.
     pub(crate) fn no_receipt(&self, client: &ClientId, path: &DropPath, error: String) {
         let event = Event { file: path.to_string(), why: error };
         if let Some(Event { file, why: error }) = self.count(Some(client), Trouble::NoReceipt, event) {
@@ -124,13 +132,13 @@ impl Tell {
         }
     }
 
-    /// Tells of the bursts that go on.
-    pub(crate) fn go_on(&self) {
+    /// Logs the bursts that are still going on.
+    pub(crate) fn log_due(&self) {
         let due = self.bursts().due(Instant::now());
-        for (Kind { client, trouble }, Untold { count, last: Event { file, why } }) in due {
-            let client = of(client.as_ref());
+        for (Kind { client, trouble }, Unreported { count, last: Event { file, why } }) in due {
+            let client = client_name(client.as_ref());
             match trouble {
-                Trouble::Unseen => {
+                Trouble::NotScanned => {
                     tracing::warn!(client, count, last = why, "more of the drop point cannot be looked at");
                 }
                 Trouble::UnknownFolder => {
@@ -142,7 +150,7 @@ impl Tell {
                 Trouble::NoReceipt => {
                     tracing::warn!(client, count, last = file, error = why, "more receipts are not written");
                 }
-                Trouble::NotTaken(_) => {
+                Trouble::NotProcessed(_) => {
                     tracing::warn!(client, count, last = file, error = why, "more files could not be taken");
                 }
             }
@@ -153,12 +161,12 @@ impl Tell {
         self.bursts().count(Kind { client: client.cloned(), trouble }, event, Instant::now())
     }
 
-    /// A lock that a panic has poisoned still guards whole values here.
+    /// The guarded values are whole even if a panic has poisoned the lock.
     fn bursts(&self) -> MutexGuard<'_, Bursts<Kind, Event>> {
         self.bursts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn of(client: Option<&ClientId>) -> &str {
+fn client_name(client: Option<&ClientId>) -> &str {
     client.map_or(Layout::UNROUTED, ClientId::as_str)
 }

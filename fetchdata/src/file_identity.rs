@@ -1,12 +1,12 @@
-//! What metadata tells of a file's content.
+//! What metadata tells about the content of a file.
 
 use jiff::Timestamp;
 use mysimbdp_spool::drop_directory::FileStatus;
 use serde::{Deserialize, Serialize};
 
-/// What changes whenever the content does, as far as metadata can tell.
+/// Changes whenever the content does, as far as metadata can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stamp {
+pub(crate) struct FileIdentity {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) bytes: u64,
@@ -14,7 +14,7 @@ pub(crate) struct Stamp {
     pub(crate) changed: (i64, i64),
 }
 
-impl Stamp {
+impl FileIdentity {
     pub(crate) fn of(status: &FileStatus) -> Self {
         let FileStatus { device, inode, bytes, modified, changed, .. } = *status;
         Self { device, inode, bytes, modified, changed }
@@ -25,8 +25,8 @@ impl Stamp {
         Self { changed: other.changed, ..*self } == *other
     }
 
-    /// When the file came to its place, whenever it is looked at: its status changed last when it was given its name, or when it was
-    /// written to after that. Not later than `now`, whatever clock the file system has.
+    /// When the file arrived at its path, independent of when it is scanned: its status last changed when it got its
+    /// name, or when it was written to after that. Never later than `now`, whatever clock the file system has.
     pub(crate) fn came_at(&self, now: Timestamp) -> Timestamp {
         let (second, nanosecond) = self.changed;
         let changed =
@@ -40,10 +40,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_came_when_its_status_changed_and_not_in_the_future() {
+    fn a_file_arrives_when_its_status_changed_and_not_in_the_future() {
         let now = Timestamp::new(100, 0).expect("in range");
         let came_at =
-            |changed| Stamp { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed }.came_at(now);
+            |changed| FileIdentity { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed }.came_at(now);
         assert_eq!(came_at((99, 5)), Timestamp::new(99, 5).expect("in range"));
         assert_eq!((came_at((101, 0)), came_at((i64::MAX, 0)), came_at((1, i64::MAX))), (now, now, now));
     }

@@ -1,4 +1,4 @@
-//! Signs: what a running process has to say to `mysimbdp status`, such as why it pauses. Each is a status file.
+//! Notices: what a running process reports to `mysimbdp status`, such as why it pauses. Each is in a status file.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,25 +11,25 @@ use mysimbdp_model::layout::Layout;
 
 use super::status_file::{self, StatusFile};
 
-/// What [`Notice::about`] says if something is in the way of files in the drop directory.
+/// The value of [`Notice::about`] if something obstructs files in the drop directory.
 pub const DROP_DIRECTORY: &str = "drop-directory";
 
-/// A place where this process says one thing, or nothing. Taken down when dropped.
+/// A status file with one message of this process, or none. The file is removed when this is dropped.
 #[derive(Debug)]
-pub struct Sign {
+pub struct NoticeFile {
     file: StatusFile,
     role: &'static str,
     about: &'static str,
     process: ProcessId,
     shown: Option<String>,
-    /// When it began to say something.
+    /// When it began to show a message.
     since: Timestamp,
 }
 
-/// What a process that runs says.
+/// A message of a running process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
-    /// Who says it, such as `fetchdata`.
+    /// The process kind, such as `fetchdata`.
     pub role: String,
     pub about: String,
     #[serde(flatten)]
@@ -38,14 +38,14 @@ pub struct Notice {
     pub text: String,
 }
 
-impl Sign {
-    /// Makes an empty sign of `role` about something. Where it cannot be made, that is tried again with each text.
+impl NoticeFile {
+    /// Creates the file of `role` about `about`, without a message. If this fails, each message tries again.
     pub fn new(layout: &Layout, role: &'static str, about: &'static str) -> Self {
         let file = StatusFile::new(layout, &format!("{role}.{about}"));
         Self { file, role, about, process: ProcessId::current(), shown: None, since: clock::now() }
     }
 
-    /// Says `text`, or nothing. To be called as often as one likes: only what changes is written.
+    /// Shows `text`, or no message. May be called as often as needed: only changes are written.
     pub fn show(&mut self, text: Option<String>) {
         if self.shown != text {
             if self.shown.is_none() {
@@ -70,15 +70,15 @@ impl Sign {
     }
 }
 
-/// What all processes that run have to say, in the order of their names.
+/// The messages of all running processes, in the order of the file names.
 ///
 /// # Errors
 ///
-/// The directory of the signs cannot be listed, or one of them not be read.
+/// The directory cannot be listed, or one of the files cannot be read.
 pub fn notices(layout: &Layout) -> Result<Vec<Notice>, FileError> {
-    let said = status_file::contents(layout)?;
-    // An empty one says nothing.
-    let notices = said.iter().filter_map(|said| serde_json::from_slice::<Notice>(&said.content).ok());
+    let files = status_file::contents(layout)?;
+    // A blank file has no message.
+    let notices = files.iter().filter_map(|file| serde_json::from_slice::<Notice>(&file.content).ok());
     Ok(notices.filter(|notice| notice.process.alive()).collect())
 }
 
@@ -92,41 +92,41 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_says_one_thing_at_a_time_and_goes_with_its_process() {
+    fn a_status_file_has_one_message_at_a_time_and_is_removed_with_its_owner() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
-        let mut sign = Sign::new(&layout, "fetchdata", "intake");
+        let mut notice_file = NoticeFile::new(&layout, "fetchdata", "intake");
         assert_eq!(texts(&layout), [""; 0]);
-        sign.show(Some("the disk is full".to_owned()));
-        sign.show(Some("the disk \"is\" fuller\n".repeat(1000)));
-        let long = texts(&layout).pop().expect("one sign");
+        notice_file.show(Some("the disk is full".to_owned()));
+        notice_file.show(Some("the disk \"is\" fuller\n".repeat(1000)));
+        let long = texts(&layout).pop().expect("one notice");
         assert!(long.starts_with("the disk \"is\" fuller\n") && long.chars().count() == TEXT_CHARS_MAX);
-        sign.show(Some("short".to_owned()));
+        notice_file.show(Some("short".to_owned()));
         assert_eq!(texts(&layout), ["short"]);
-        sign.show(None);
+        notice_file.show(None);
         assert_eq!(texts(&layout), [""; 0]);
-        drop(sign);
+        drop(notice_file);
         assert!(files::list(&layout.signs()).expect("list").is_empty());
     }
 
     #[test]
-    fn what_a_process_that_was_killed_has_left_goes_with_the_next_sign() {
+    fn the_status_file_of_a_killed_process_is_removed_when_the_next_one_is_created() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
         files::create_dir_all(&layout.signs()).expect("directory");
-        // No pid is as large as that.
+        // No process has a pid as large as this.
         files::write_atomic(&layout.signs().join("fetchdata.intake.4294967295.json"), b" ").expect("left");
-        let _sign = Sign::new(&layout, "fetchdata", "config");
+        let _sign = NoticeFile::new(&layout, "fetchdata", "config");
         assert_eq!(files::list(&layout.signs()).expect("list").len(), 1);
     }
 
     #[test]
-    fn the_sign_of_a_process_that_was_killed_is_not_believed() {
+    fn the_message_of_a_killed_process_is_ignored() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
-        let mut sign = Sign::new(&layout, "fetchdata", "intake");
-        sign.process.start_time += 1;
-        sign.show(Some("paused".to_owned()));
+        let mut notice_file = NoticeFile::new(&layout, "fetchdata", "intake");
+        notice_file.process.start_time += 1;
+        notice_file.show(Some("paused".to_owned()));
         assert_eq!(texts(&layout), [""; 0]);
     }
 }

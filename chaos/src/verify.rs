@@ -1,4 +1,4 @@
-//! What is left to blame: records that are missing or there twice, and files that lie where they should not.
+//! Verifies the result: finds records that are missing or duplicated, and files that are not where they should be.
 
 use std::fmt;
 use std::path::Path;
@@ -9,22 +9,22 @@ use mongodb::Client;
 use mysimbdp_testbed::Root;
 
 use crate::load::Sent;
-use crate::world::{COLLECTION, SPLIT, STREAM, WORKER, World};
+use crate::platform::{COLLECTION, SPLIT, STREAM, TestPlatform, WORKER};
 
-/// What is not as it should be. Empty: nothing was lost and nothing doubled.
+/// The deviations that were found. Empty: nothing was lost or duplicated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Residue {
-    /// Records that were handed over and are nowhere.
+    /// Records that were sent and are not stored.
     pub missing: u64,
-    /// Documents beyond the first of a record.
+    /// Documents beyond the first one of a record.
     pub doubled: u64,
-    /// Records that the log they came from does not hold: taken before their writer had them on disk.
+    /// Stored records that their log does not contain: they were read before their writer had them on disk.
     pub unwritten: u64,
-    /// Records that were refused, of which the load has none.
+    /// Records that were rejected; the load contains none that should be.
     pub rejected: u64,
-    /// Files that are not where ingested ones are: gone.
+    /// Files that are still there; ingested ones are removed.
     pub stranded: Vec<String>,
-    /// What the platform's own proof found.
+    /// What the platform's own proof, `reconcile`, found.
     pub reconcile: Option<String>,
 }
 
@@ -34,26 +34,26 @@ impl Residue {
     }
 }
 
-/// Looks into the database.
+/// Reads the database.
 #[derive(Clone, Debug)]
-pub struct Judge {
+pub struct Verifier {
     client: Client,
     name: String,
 }
 
-impl Judge {
+impl Verifier {
     /// # Panics
     ///
-    /// If the server's address is none.
-    pub async fn new(world: &World) -> Self {
-        let client = Client::with_uri_str(world.database_url()).await.expect("a valid address");
-        Self { client, name: world.database_name.clone() }
+    /// If the server's address is invalid.
+    pub async fn new(platform: &TestPlatform) -> Self {
+        let client = Client::with_uri_str(platform.database_url()).await.expect("a valid address");
+        Self { client, name: platform.database_name.clone() }
     }
 
-    /// Whether everything has come that was sent.
+    /// Whether everything that was sent is stored.
     pub async fn has_all(&self, sent: &Sent) -> bool {
         for (client, wanted) in sent.records() {
-            // A database that is away has nothing.
+            // An unavailable database counts as empty.
             if self.count(client, COLLECTION).await.is_none_or(|count| count < wanted) {
                 return false;
             }
@@ -61,12 +61,12 @@ impl Judge {
         true
     }
 
-    /// Compares what was sent with what there is.
+    /// Compares what was sent with what is stored.
     ///
     /// # Panics
     ///
     /// If the database does not answer.
-    pub async fn residue(&self, world: &World, sent: &Sent) -> Residue {
+    pub async fn residue(&self, platform: &TestPlatform, sent: &Sent) -> Residue {
         let mut residue = Residue::default();
         for (client, wanted) in sent.records() {
             residue.add(&self.copies(client).await, wanted);
@@ -74,8 +74,8 @@ impl Judge {
         for client in [SPLIT, WORKER, STREAM] {
             residue.rejected += self.count(client, "rejected").await.expect("count");
         }
-        residue.stranded = stranded(&world.root);
-        let (code, printed) = world.reconcile();
+        residue.stranded = stranded(&platform.root);
+        let (code, printed) = platform.reconcile();
         residue.reconcile = (code != Some(0)).then_some(printed);
         residue
     }
@@ -84,7 +84,7 @@ impl Judge {
         self.collection(client, collection).count_documents(doc! {}).await.ok()
     }
 
-    /// For each record that is there: how many documents it has.
+    /// Returns the number of documents of each stored record.
     async fn copies(&self, client: &str) -> Vec<u64> {
         let record = doc! {"station": "$station", "n": "$n"};
         let group = doc! {"$group": {"_id": record, "copies": {"$sum": 1_i64}}};
@@ -99,7 +99,7 @@ impl Judge {
 }
 
 impl Residue {
-    /// Adds what differs where each record should have one document.
+    /// Adds the deviations of a client, where each record should have exactly one document.
     fn add(&mut self, copies: &[u64], wanted: u64) {
         let found = copies.len() as u64;
         self.missing += wanted.saturating_sub(found);
@@ -108,7 +108,7 @@ impl Residue {
     }
 }
 
-/// What lies below the root that is neither ingested nor the platform's own.
+/// Returns the files below the root that are neither ingested nor the platform's own.
 fn stranded(root: &Root) -> Vec<String> {
     let mut found = Vec::new();
     for directory in ["client-input-directory", "staging", "held", "discarded"] {
@@ -117,8 +117,8 @@ fn stranded(root: &Root) -> Vec<String> {
     found
 }
 
-/// A lock, or what fetchdata says of itself.
-fn is_the_platforms(path: &Path) -> bool {
+/// Whether it is a lock, or fetchdata's status file.
+fn belongs_to_platform(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "lock") || path.ends_with(".fetchdata.json")
 }
 
@@ -127,7 +127,7 @@ fn files_below(directory: &Path, found: &mut Vec<String>) {
         let path = entry.expect("a directory entry").path();
         if path.is_dir() {
             files_below(&path, found);
-        } else if !is_the_platforms(&path) {
+        } else if !belongs_to_platform(&path) {
             found.push(path.display().to_string());
         }
     }

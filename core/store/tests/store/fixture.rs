@@ -8,13 +8,13 @@ use mysimbdp_model::ingestion::{Hasher, IngestionId};
 use mysimbdp_store::Coredms;
 use mysimbdp_testbed as testbed;
 
-pub(crate) struct Place {
+pub(crate) struct TestDatabase {
     pub(crate) url: String,
     pub(crate) database: String,
     directory: Option<tempfile::TempDir>,
 }
 
-impl Place {
+impl TestDatabase {
     pub(crate) fn mongodb() -> Self {
         let url = testbed::mongodb().url().to_owned();
         Self { url, database: testbed::unique("coredms"), directory: None }
@@ -30,7 +30,7 @@ impl Place {
         mysimbdp_store::open(&self.url, &self.database).await.expect("an address of a store")
     }
 
-    /// The same database, with the driver alone.
+    /// Opens the same database with the driver alone.
     pub(crate) async fn driver(&self) -> mongodb::Database {
         mongodb::Client::with_uri_str(&self.url).await.expect("MongoDB address").database(&self.database)
     }
@@ -47,7 +47,7 @@ pub(crate) fn raw(document: Document) -> RawDocumentBuf {
     RawDocumentBuf::try_from(&document).expect("encodable")
 }
 
-/// The identity of a content that nobody else has.
+/// Returns the identity of a content.
 pub(crate) fn ingestion(content: &str) -> IngestionId {
     let client: ClientId = "client1".parse().expect("client id");
     IngestionId::new(&client, &Hasher::new().update(content.as_bytes()).finalize())

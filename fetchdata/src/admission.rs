@@ -1,8 +1,9 @@
-//! Decides whether there is room for one more file, and says why not.
+//! Decides whether there is capacity for one more file, and reports why not.
 //!
-//! Pure: what has been measured in, answers out. Two limits are the config's: how much waits in staging, and how much of
-//! a disk stays free. The third is the machine's own, when it refuses room or descriptors in the middle of a file's
-//! steps. Behind each is a second, wider line, which must be reached before the intake goes on: it does not stutter.
+//! Pure: measurements in, answers out. The config sets two limits: how much waits in staging, and how much of a disk
+//! stays free. The machine sets the third, when it refuses space or descriptors in the middle of a file's steps. Each
+//! limit has hysteresis: the intake resumes only after usage has fallen below a second, wider line, so it does not
+//! flap.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,31 +16,31 @@ use mysimbdp_platform::space::Space;
 
 use crate::route::Area;
 
-/// Files that a file system must still take: those of the units, outcomes and logs of what is staged already.
+/// Files that a file system must still be able to create: the units, outcomes and logs of what is staged already.
 const FREE_FILES_MIN: u64 = 1_000;
 
-/// Wait after the machine has refused something; it doubles with each further refusal.
+/// Wait after the machine has refused something; doubles with each further refusal.
 const REFUSED_FIRST: Duration = Duration::from_secs(1);
 const REFUSED_MAX: Duration = Duration::from_secs(10);
 
-/// How full everything is.
+/// How full staging and the disks are.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Level {
+pub(crate) struct DiskUsage {
     /// Bytes in staging.
     pub(crate) staged: BTreeMap<ClientId, u64>,
-    /// Clients of whom that is not known, and why.
+    /// Clients whose staged bytes are unknown, and why.
     pub(crate) unknown: BTreeMap<ClientId, String>,
     pub(crate) disks: Vec<Disk>,
 }
 
-/// The file system of one of our directories.
+/// The file system of one of the platform's directories.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     pub(crate) directory: PathBuf,
     pub(crate) space: Space,
 }
 
-/// Why a file is not taken.
+/// Why a file is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Shortage {
     #[error(
@@ -54,36 +55,36 @@ pub(crate) enum Shortage {
     Refused(String),
 }
 
-/// Lets files in, or not.
+/// Admits files while there is capacity.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct AdmissionControl {
     staged_bytes_max: ByteSize,
     free_space_min: ByteSize,
-    level: Level,
-    /// Why no client's files are taken, as measured.
+    usage: DiskUsage,
+    /// Why no client's files are admitted, as measured.
     full: Option<Shortage>,
     /// What the machine refused to the last file that was tried.
     refused: Option<Refused>,
-    /// Whose next file does not fit; since the last measuring.
+    /// Clients whose next file does not fit, since the last measurement.
     waiting: BTreeMap<(Area, ClientId), Shortage>,
-    /// The same of the time before, as long as not all files of the area have been looked at again.
+    /// The same from before that measurement, until all files of the area have been tried again.
     waited: BTreeMap<(Area, ClientId), Shortage>,
 }
 
 #[derive(Debug)]
 struct Refused {
     error: String,
-    /// In a row.
+    /// Consecutive refusals.
     times: u32,
     until: Instant,
 }
 
-impl Gate {
+impl AdmissionControl {
     pub(crate) fn new(settings: &settings::Fetchdata) -> Self {
         Self {
             staged_bytes_max: settings.staged_bytes_max,
             free_space_min: settings.free_space_min,
-            level: Level::default(),
+            usage: DiskUsage::default(),
             full: None,
             refused: None,
             waiting: BTreeMap::new(),
@@ -91,31 +92,31 @@ impl Gate {
         }
     }
 
-    /// Has other limits from the next measuring on.
-    pub(crate) fn limit(&mut self, settings: &settings::Fetchdata) {
+    /// Changes the limits, from the next measurement on.
+    pub(crate) fn set_limits(&mut self, settings: &settings::Fetchdata) {
         self.staged_bytes_max = settings.staged_bytes_max;
         self.free_space_min = settings.free_space_min;
     }
 
-    /// Takes in how full everything is; `in_work` are files that may not be part of it yet. What could not be measured
-    /// counts as full.
+    /// Records how full everything is; `in_work` are files that the measurement may not include yet. What could not
+    /// be measured counts as full.
     pub(crate) fn measured<'a>(
         &mut self,
-        level: Result<Level, String>,
+        usage: Result<DiskUsage, String>,
         in_work: impl Iterator<Item = &'a (ClientId, u64)>,
     ) {
         self.waited.append(&mut self.waiting);
-        match level {
-            Ok(level) => {
-                self.full = level.disks.iter().find_map(|disk| self.shortage_of(disk));
-                self.level = level;
-                in_work.for_each(|(client, bytes)| self.level.add(client, *bytes));
+        match usage {
+            Ok(usage) => {
+                self.full = usage.disks.iter().find_map(|disk| self.shortage_of(disk));
+                self.usage = usage;
+                in_work.for_each(|(client, bytes)| self.usage.add(client, *bytes));
             }
             Err(error) => self.full = Some(Shortage::Refused(error)),
         }
     }
 
-    /// Whether this file may be taken, with so many others in work. If so, it counts from now on.
+    /// Whether this file may be processed while `in_work` others are. If so, it counts from now on.
     pub(crate) fn admit(
         &mut self,
         (area, client): (&Area, &ClientId),
@@ -123,37 +124,38 @@ impl Gate {
         in_work: usize,
         now: Instant,
     ) -> bool {
-        if self.full.is_some() || self.refused.as_ref().is_some_and(|refused| !refused.tries(in_work, now)) {
+        if self.full.is_some() || self.refused.as_ref().is_some_and(|refused| !refused.may_try(in_work, now))
+        {
             return false;
         }
-        // Its smaller files do not overtake the one that waits, which else might wait for ever.
+        // Smaller files of the client do not overtake the one that waits, which might otherwise wait for ever.
         let key = (area.clone(), client.clone());
         if self.waiting.contains_key(&key) {
             return false;
         }
-        if let Some(why) = self.level.unknown.get(client) {
+        if let Some(why) = self.usage.unknown.get(client) {
             self.waiting.insert(key, Shortage::Refused(format!("staging of {client}: {why}")));
             return false;
         }
-        let held = self.level.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
+        let held = self.usage.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
         let max = self.staged_bytes_max.as_u64();
         let allowed = if self.waited.contains_key(&key) { max - max / 8 } else { max };
-        // One file of each client always goes through: of whatever size, and whatever others have staged.
-        let is_alone = self.level.staged.get(client).is_none_or(|own| *own == 0);
+        // One file of each client is always admitted, whatever its size and whatever others have staged.
+        let is_alone = self.usage.staged.get(client).is_none_or(|own| *own == 0);
         if !is_alone && held.saturating_add(bytes) > allowed {
             let shortage =
                 Shortage::Staged { client: client.clone(), held, bytes, allowed, max: self.staged_bytes_max };
             self.waiting.insert(key, shortage);
             return false;
         }
-        self.level.add(client, bytes);
+        self.usage.add(client, bytes);
         true
     }
 
-    /// The machine was out of something when a file was taken.
+    /// The machine ran out of something while a file was processed.
     pub(crate) fn refused(&mut self, error: String, now: Instant) {
         let times = match &self.refused {
-            // Others that were in work say the same.
+            // Other files that were in work report the same shortage.
             Some(refused) if now < refused.until => return,
             Some(refused) => refused.times.saturating_add(1),
             None => 0,
@@ -162,25 +164,25 @@ impl Gate {
         self.refused = Some(Refused { error, times, until });
     }
 
-    /// A file has been taken, so there is what the last one lacked.
-    pub(crate) fn taken(&mut self) {
+    /// A file has been processed, so what the last one lacked is available.
+    pub(crate) fn succeeded(&mut self) {
         self.refused = None;
     }
 
-    /// Of these areas every file that lies there has been looked at since the last measuring.
-    pub(crate) fn looked_at(&mut self, is_looked_at: impl Fn(&Area) -> bool) {
-        self.waited.retain(|(area, _), _| !is_looked_at(area));
+    /// All files in these areas have been tried since the last measurement.
+    pub(crate) fn scanned(&mut self, is_scanned: impl Fn(&Area) -> bool) {
+        self.waited.retain(|(area, _), _| !is_scanned(area));
     }
 
-    /// No file waits, and so many are in work.
-    pub(crate) fn nobody_waits(&mut self, in_work: usize, now: Instant) {
-        if in_work == 0 && self.refused.as_ref().is_some_and(|refused| refused.tries(0, now)) {
-            // Nobody is left to try it.
+    /// No file waits, and `in_work` files are in work.
+    pub(crate) fn no_file_waits(&mut self, in_work: usize, now: Instant) {
+        if in_work == 0 && self.refused.as_ref().is_some_and(|refused| refused.may_try(0, now)) {
+            // No file is left to try it with.
             self.refused = None;
         }
     }
 
-    /// Why files wait: of all clients, and of single ones.
+    /// Why files wait: for all clients (`None`) and for single ones.
     pub(crate) fn shortages(&self) -> BTreeMap<Option<ClientId>, Shortage> {
         let refused = self.refused.as_ref().map(|refused| Shortage::Refused(refused.error.clone()));
         let all = self.full.clone().or(refused).map(|shortage| (None, shortage));
@@ -202,17 +204,17 @@ impl Gate {
     }
 }
 
-impl Level {
+impl DiskUsage {
     pub(crate) fn add(&mut self, client: &ClientId, bytes: u64) {
         let own = self.staged.entry(client.clone()).or_default();
-        // An empty file is a file too.
+        // An empty file counts too.
         *own = own.saturating_add(bytes.max(1));
     }
 }
 
 impl Refused {
-    /// After the wait one file at a time tries it.
-    fn tries(&self, in_work: usize, now: Instant) -> bool {
+    /// After the wait, one file at a time tries again.
+    fn may_try(&self, in_work: usize, now: Instant) -> bool {
         now >= self.until && in_work == 0
     }
 }

@@ -1,4 +1,4 @@
-//! A data root with one client and one app, in which a batch-manager works.
+//! A data root with one client and one app, on which a batch-manager runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use mysimbdp_testbed::SOON as DEADLINE;
 
-pub(crate) struct Workshop {
+pub(crate) struct Fixture {
     pub(crate) root: Root,
     pub(crate) config: Arc<Config>,
     running: Option<Running>,
@@ -34,7 +34,7 @@ struct Running {
     task: JoinHandle<Result<(), batch_manager::Error>>,
 }
 
-/// The client and its app, changed by what a test is about.
+/// Returns settings of one client with one app; `app` changes those of the app.
 pub(crate) fn settings(app: Value) -> Value {
     let mut settings = json!({
         "batch_manager": {
@@ -66,8 +66,8 @@ pub(crate) fn merge(into: &mut Value, changes: Value) {
     }
 }
 
-impl Workshop {
-    /// A data root whose app runs `app.py` in this mode.
+impl Fixture {
+    /// Makes a data root whose app runs `app.py` in this mode.
     pub(crate) fn of_mode(mode: &[&str]) -> Self {
         Self::new(settings(json!({ "command": command(mode) })))
     }
@@ -76,7 +76,7 @@ impl Workshop {
         Self::within(&std::env::temp_dir(), settings)
     }
 
-    /// The same with the data root below `parent`, such as a disk whose power can be cut.
+    /// Does the same with the data root below `parent`, such as a disk whose power can be cut.
     pub(crate) fn within(parent: &Path, settings: Value) -> Self {
         let root = Root::within(parent, &settings);
         for (name, text) in [("app.py", include_str!("app.py")), ("coredms.py", include_str!("coredms.py"))] {
@@ -86,7 +86,7 @@ impl Workshop {
         Self { root, config: Arc::new(config), running: None }
     }
 
-    /// Gives it other settings, for its next start.
+    /// Changes the settings for the next start.
     pub(crate) fn configure(&mut self, settings: &Value) {
         self.root.configure(settings);
         self.config = Arc::new(Config::load(&self.root.config(), |_| None).expect("a config without faults"));
@@ -100,7 +100,7 @@ impl Workshop {
         &self.config.layout
     }
 
-    /// Stages an NDJSON file of micro-batches with so many records each.
+    /// Stages an NDJSON file whose micro-batches have so many records each.
     pub(crate) fn stage(&self, file: &str, batches: &[u64]) -> IngestionId {
         let line = |number: u64| format!("{{\"file\":{file:?},\"n\":{number}}}\n").into_bytes();
         let mut ranges = Vec::new();
@@ -152,21 +152,21 @@ impl Workshop {
             columns: Vec::new(),
             replace: false,
         };
-        let unseen = self.layout().staged_unseen(&client, ingestion);
-        std::fs::create_dir_all(&unseen).expect("staged directory");
-        std::fs::write(unseen.join(file), whole).expect("data");
-        std::fs::write(unseen.join(Layout::MANIFEST), manifest.to_json()).expect("manifest");
-        std::fs::rename(unseen, self.layout().staged(&client, ingestion)).expect("make visible");
+        let unpublished = self.layout().staged_unpublished(&client, ingestion);
+        std::fs::create_dir_all(&unpublished).expect("staged directory");
+        std::fs::write(unpublished.join(file), whole).expect("data");
+        std::fs::write(unpublished.join(Layout::MANIFEST), manifest.to_json()).expect("manifest");
+        std::fs::rename(unpublished, self.layout().staged(&client, ingestion)).expect("make visible");
         ingestion
     }
 
     pub(crate) fn start(&mut self) {
-        let (shutdown, told) = watch::channel(false);
-        let task = tokio::spawn(batch_manager::run(Arc::clone(&self.config), told));
+        let (shutdown, receiver) = watch::channel(false);
+        let task = tokio::spawn(batch_manager::run(Arc::clone(&self.config), receiver));
         self.running = Some(Running { shutdown, task });
     }
 
-    /// Shuts the manager down in order.
+    /// Shuts the manager down and waits for its end.
     pub(crate) async fn stop(&mut self) {
         let running = self.running.take().expect("it was started");
         running.shutdown.send_replace(true);
@@ -187,7 +187,7 @@ impl Workshop {
         self.database(&self.config.clients[&self.client()].database).await
     }
 
-    /// Waits until the file is archived; returns the history of its run.
+    /// Waits until the file is archived, and returns the history of its run.
     pub(crate) async fn until_ingested(&self, ingestion: IngestionId) -> Document {
         let archived = self.layout().archived(&self.client(), ingestion);
         self.until("the file is archived", || archived.is_dir()).await;
@@ -195,8 +195,8 @@ impl Workshop {
         self.run_of(ingestion, manifest.staged_at).await
     }
 
-    /// The history has a run of the same content that was staged long ago.
-    pub(crate) async fn has_earlier_run(&self, ingestion: IngestionId) {
+    /// Writes a run of the same content, staged long ago, to the history.
+    pub(crate) async fn add_earlier_run(&self, ingestion: IngestionId) {
         let platform = self.database(&self.config.settings.coredms.database).await;
         let id = Run::id(ingestion, Timestamp::UNIX_EPOCH);
         let run = doc! { "_id": id, "ingestion": ingestion.to_string() };
@@ -213,7 +213,7 @@ impl Workshop {
         found.remove(0)
     }
 
-    /// Waits until the file is held; returns all reasons as one text.
+    /// Waits until the file is held, and returns all reasons as one text.
     pub(crate) async fn until_held(&self, ingestion: IngestionId) -> String {
         let reason = self.layout().held(&self.client(), ingestion).join(Reason::FILE);
         self.until("the file is held", || reason.is_file()).await;
@@ -234,10 +234,10 @@ impl Workshop {
         .await;
     }
 
-    /// What the app noted at the begin of each unit, in time order.
+    /// Returns what the app has noted at the start of each unit, in time order.
     pub(crate) fn runs(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.root.path().join("runs.ndjson")).unwrap_or_default();
-        // The last line may be half written yet.
+        // The last line may be incomplete.
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
@@ -258,7 +258,7 @@ pub(crate) fn command(mode: &[&str]) -> Vec<String> {
     ["python3", "app.py"].iter().chain(mode).map(|part| (*part).to_owned()).collect()
 }
 
-/// Received, stored, duplicates and rejected of a run.
+/// Returns the received, stored, duplicate and rejected counts of a run.
 pub(crate) fn counts(run: &Document) -> [i64; 4] {
     ["received", "stored", "duplicates", "rejected"].map(|name| match run.get(name) {
         Some(bson::Bson::Int64(count)) => *count,

@@ -10,7 +10,7 @@ use mysimbdp_platform::files;
 use mysimbdp_store::Coredms;
 use mysimbdp_store::history::History;
 
-use super::scene::{DOCUMENTS, OBJECTS, STREAM, Scene, WEATHER};
+use super::data_root::{DOCUMENTS, DemoRoot, OBJECTS, STREAM, WEATHER};
 use crate::error::Failure;
 use crate::table;
 
@@ -28,11 +28,11 @@ struct Row {
 
 /// What has arrived so far.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tally {
+pub struct Summary {
     rows: BTreeMap<&'static str, Row>,
 }
 
-impl Tally {
+impl Summary {
     fn row(&self, client: &str) -> Row {
         self.rows.get(client).cloned().unwrap_or_default()
     }
@@ -46,12 +46,12 @@ impl Tally {
     }
 
     /// Everything has ended, well or badly.
-    pub fn is_complete(&self, scene: &Scene) -> bool {
+    pub fn is_complete(&self, demo_root: &DemoRoot) -> bool {
         let stream = self.row(STREAM);
         self.row(OBJECTS).files == 1
             && self.row(DOCUMENTS).files == 1
             && self.row(DOCUMENTS).discarded == 1
-            && stream.in_coredms + stream.counts.rejected >= scene.rows()
+            && stream.in_coredms + stream.counts.rejected >= demo_root.rows()
     }
 
     pub fn table(&self) -> String {
@@ -90,7 +90,7 @@ impl Tally {
     }
 
     /// What has not arrived as it was sent; what arrived is reconciled.
-    pub fn faults(&self, scene: &Scene) -> Vec<String> {
+    pub fn faults(&self, demo_root: &DemoRoot) -> Vec<String> {
         let mut faults = Vec::new();
         let mut expect = |client: &str, what: &str, is: u64, must_be: u64| {
             if is != must_be {
@@ -98,7 +98,7 @@ impl Tally {
             }
         };
         for (client, row) in &self.rows {
-            expect(client, "received", row.counts.received, scene.rows());
+            expect(client, "received", row.counts.received, demo_root.rows());
             expect(client, "discarded files", row.discarded, u64::from(*client == DOCUMENTS));
             // Byte for byte, which only the demo can know.
             if *client == OBJECTS {
@@ -111,33 +111,33 @@ impl Tally {
 
 /// Open databases, and what is needed to look again and again.
 #[derive(Debug)]
-pub struct Looks<'a> {
-    scene: &'a Scene,
+pub struct Counter<'a> {
+    demo_root: &'a DemoRoot,
     started: Instant,
     history: History,
     clients: BTreeMap<&'static str, (Arc<dyn Coredms>, &'a Client)>,
     stream_seconds: Option<f64>,
 }
 
-impl<'a> Looks<'a> {
-    pub async fn open(scene: &'a Scene, started: Instant) -> Result<Self, Failure> {
-        let url = &scene.config.coredms_url;
-        let history = History::open(url, &scene.config.settings.coredms.database).await?;
+impl<'a> Counter<'a> {
+    pub async fn open(demo_root: &'a DemoRoot, started: Instant) -> Result<Self, Failure> {
+        let url = &demo_root.config.coredms_url;
+        let history = History::open(url, &demo_root.config.settings.coredms.database).await?;
         let mut clients = BTreeMap::new();
         for id in [OBJECTS, DOCUMENTS, STREAM] {
-            let client = scene.client(id)?;
+            let client = demo_root.client(id)?;
             clients.insert(id, (mysimbdp_store::open(url, &client.database).await?, client));
         }
-        Ok(Self { scene, started, history, clients, stream_seconds: None })
+        Ok(Self { demo_root, started, history, clients, stream_seconds: None })
     }
 
-    pub async fn look(&mut self) -> Result<Tally, Failure> {
-        let mut tally = Tally::default();
+    pub async fn count(&mut self) -> Result<Summary, Failure> {
+        let mut summary = Summary::default();
         for id in [OBJECTS, DOCUMENTS] {
-            tally.rows.insert(id, self.batch(id).await?);
+            summary.rows.insert(id, self.batch(id).await?);
         }
-        tally.rows.insert(STREAM, self.stream().await?);
-        Ok(tally)
+        summary.rows.insert(STREAM, self.stream().await?);
+        Ok(summary)
     }
 
     async fn batch(&self, id: &str) -> Result<Row, Failure> {
@@ -166,7 +166,7 @@ impl<'a> Looks<'a> {
         {
             row.in_coredms = store.count(&app.collection).await?;
         }
-        row.discarded = files::list(&self.scene.config.layout.discarded_root().join(id))?.len() as u64;
+        row.discarded = files::list(&self.demo_root.config.layout.discarded_root().join(id))?.len() as u64;
         Ok(row)
     }
 
@@ -180,7 +180,7 @@ impl<'a> Looks<'a> {
         // What is not in the store has not been received, as far as anyone may rely on it.
         row.counts =
             Counts { received: row.in_coredms + rejected, stored: row.in_coredms, duplicates: 0, rejected };
-        if row.counts.received >= self.scene.rows() {
+        if row.counts.received >= self.demo_root.rows() {
             row.seconds = *self.stream_seconds.get_or_insert(self.started.elapsed().as_secs_f64());
         }
         Ok(row)

@@ -1,4 +1,4 @@
-//! Does what the plan says, and takes in what comes of it.
+//! Executes planned actions, and records their results.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,11 +18,11 @@ use crate::slot::{Ended, Event, Instance, Restart, Slot};
 use crate::spawn::Launch;
 
 impl Manager {
-    pub(super) async fn act(&mut self, key: &StreamKey, action: Action, broker_url: Option<&str>) {
+    pub(super) async fn execute(&mut self, key: &StreamKey, action: Action, broker_url: Option<&str>) {
         match action {
             Action::Start(slot) => self.start_instance(&key.slot(slot), broker_url).await,
             Action::Drain(slot) => self.apply(&key.slot(slot), Event::Drain),
-            Action::Tell(slot) => self.tell(&key.slot(slot)),
+            Action::SignalDrain(slot) => self.signal_drain(&key.slot(slot)),
             Action::Stop(slot) => self.stop(&key.slot(slot)),
             Action::Replace(slot) => self.replace(&key.slot(slot)),
             Action::Kill(slot) => self.kill(&key.slot(slot)),
@@ -34,7 +34,7 @@ impl Manager {
         let Some((stream, broker_url)) = self.streams.get(&key.stream).zip(broker_url) else { return };
         let launch = Launch::new(&self.config, &stream.client, &stream.config, broker_url);
         let fingerprint = launch.fingerprint();
-        // First the record that there is a session, then the process that makes it.
+        // The session is recorded before the process that creates it is started.
         let recorded = self.registry.write(&Record { key: key.clone(), process: None });
         failpoint::hit("stream-manager.slot-noted");
         let started = match recorded {
@@ -43,10 +43,10 @@ impl Manager {
         };
         match started {
             Ok(child) => self.started(key, child, fingerprint),
-            Err((error, is_hindered)) => {
+            Err((error, is_exhausted)) => {
                 let Some(stream) = self.streams.get_mut(&key.stream) else { return };
-                // What the machine lacks it may lack for hours: said once.
-                if !is_hindered || stream.start_error.is_none() {
+                // The machine may lack a resource for hours: logged once.
+                if !is_exhausted || stream.start_error.is_none() {
                     tracing::warn!(
                         client = %key.stream.client,
                         stream = key.stream.stream,
@@ -56,7 +56,7 @@ impl Manager {
                     );
                 }
                 stream.start_error = Some(error);
-                self.apply(key, if is_hindered { Event::StartHindered } else { Event::StartFailed });
+                self.apply(key, if is_exhausted { Event::StartExhausted } else { Event::StartFailed });
             }
         }
     }
@@ -66,7 +66,7 @@ impl Manager {
         let process = child.id();
         let started = Started { id: process, at: clock::now(), fingerprint };
         if let Err(error) = self.registry.write(&Record { key: key.clone(), process: Some(started) }) {
-            // A manager that starts after this one would find it by its tag, and end it.
+            // The next manager would find the process by its tag, and end it.
             tracing::error!(
                 instance = %key,
                 pid = process.pid,
@@ -93,14 +93,14 @@ impl Manager {
             pid = process.pid,
             "instance started"
         );
-        self.processes.spawn(own_end(key.clone(), child));
+        self.processes.spawn(wait_for_child(key.clone(), child));
         self.apply(key, Event::Started(instance));
     }
 
     /// Signals the drain.
-    fn tell(&mut self, key: &SlotKey) {
-        let Some((process, told)) =
-            self.process(key).zip(self.streams.get(&key.stream).map(|s| s.told(Instant::now())))
+    fn signal_drain(&mut self, key: &SlotKey) {
+        let Some((process, signal)) =
+            self.process(key).zip(self.streams.get(&key.stream).map(|s| s.drain_signal(Instant::now())))
         else {
             return;
         };
@@ -111,9 +111,9 @@ impl Manager {
             pid = process.pid,
             "instance drains"
         );
-        report_signal(key, process, process.signal(Signal::USR1));
+        log_signal_error(key, process, process.signal(Signal::USR1));
         failpoint::hit("stream-manager.drain-told");
-        self.apply(key, Event::Told(told));
+        self.apply(key, Event::DrainSignalled(signal));
     }
 
     /// Ends the process and keeps the session.
@@ -127,11 +127,11 @@ impl Manager {
             pid = process.pid,
             "instance stops"
         );
-        report_signal(key, process, process.signal_group(Signal::TERM));
+        log_signal_error(key, process, process.signal_group(Signal::TERM));
         self.apply(key, Event::Stop { kill_at });
     }
 
-    /// Stops an instance that hangs.
+    /// Stops an instance that hangs, so that its slot is started again.
     fn replace(&mut self, key: &SlotKey) {
         let Some(stream) = self.streams.get_mut(&key.stream) else { return };
         stream.count_restart(key.slot);
@@ -145,7 +145,7 @@ impl Manager {
         self.stop(key);
     }
 
-    /// Ends what was asked to end and did not. It still moves by its end, which is noticed.
+    /// Kills a process that was asked to end and did not. The slot changes state when the end is noticed, not here.
     pub(super) fn kill(&mut self, key: &SlotKey) {
         let Some(process) = self.process(key) else { return };
         tracing::warn!(
@@ -155,17 +155,17 @@ impl Manager {
             pid = process.pid,
             "instance did not end in time, killed"
         );
-        report_signal(key, process, process.signal_group(Signal::KILL));
-        let again = Instant::now() + KILLED_WITHIN;
+        log_signal_error(key, process, process.signal_group(Signal::KILL));
+        let retry_at = Instant::now() + KILLED_WITHIN;
         let Some(slot) = self.slot_mut(key) else { return };
         match slot {
-            Slot::Draining { told: Some(told), .. } => told.kill_at = again,
-            Slot::Stopping { kill_at, .. } => *kill_at = again,
+            Slot::Draining { signal: Some(signal), .. } => signal.kill_at = retry_at,
+            Slot::Stopping { kill_at, .. } => *kill_at = retry_at,
             _ => {}
         }
     }
 
-    /// Moves the slot, and remembers whether there is a session.
+    /// Applies an event to the slot.
     pub(super) fn apply(&mut self, key: &SlotKey, event: Event) {
         let restart = Restart::of(&self.config.settings.stream_manager, random::jitter());
         let Some(slot) = self.slot_mut(key) else { return };
@@ -177,7 +177,7 @@ impl Manager {
 
     pub(super) fn process_ended(&mut self, ended: Result<ProcessEnd, JoinError>) {
         let Ok(ProcessEnd { key, process, ended, status }) = ended.inspect_err(|error| {
-            // Only the runtime's end cancels these.
+            // These are only cancelled when the runtime shuts down.
             tracing::error!(%error, "instance is no longer watched");
         }) else {
             return;
@@ -196,14 +196,14 @@ impl Manager {
             tracing::error!(instance = %key, error = %error_chain(&error), "end of an instance not recorded");
         }
         failpoint::hit("stream-manager.end-noted");
-        self.tell_end(&key, process, &slot, &status);
+        self.log_end(&key, process, &slot, &status);
         if self.forgetting.remove(&key) && slot != Slot::Empty {
             self.begin_to_forget(&key);
         }
         self.answer_waiting();
     }
 
-    fn tell_end(&mut self, key: &SlotKey, process: ProcessId, slot: &Slot, status: &str) {
+    fn log_end(&mut self, key: &SlotKey, process: ProcessId, slot: &Slot, status: &str) {
         let (client, stream, number, pid) = (&key.stream.client, &key.stream.stream, key.slot, process.pid);
         match slot {
             Slot::BackingOff { until, crashes } => {
@@ -251,7 +251,7 @@ impl Manager {
 
     fn begin_to_forget(&mut self, key: &SlotKey) {
         let Some(stream) = self.streams.get_mut(&key.stream) else { return };
-        // Nothing may be started in the slot meanwhile: it would have the same client id.
+        // Nothing may be started in the slot meanwhile, as it would have the same client id.
         stream.prepared = false;
         let (config, client, settings) =
             (Arc::clone(&self.config), stream.client.clone(), stream.config.clone());
@@ -265,7 +265,7 @@ impl Manager {
     pub(super) fn prepared(&mut self, prepared: Result<Prepared, JoinError>) {
         match prepared {
             Ok(Prepared::Stream { key, session, obstacle }) => {
-                // Else it was prepared by an earlier config, and is being prepared again.
+                // Otherwise it was prepared for an earlier config, and is being prepared again.
                 let is_latest = |stream: &Stream| Arc::ptr_eq(&stream.obstacle, &obstacle);
                 if !self.streams.get(&key).is_some_and(is_latest) {
                     return;
@@ -291,7 +291,7 @@ impl Manager {
                 self.answer_waiting();
             }
             Ok(Prepared::Orphan) => {}
-            // Only the runtime's end cancels these.
+            // These are only cancelled when the runtime shuts down.
             Err(error) => tracing::error!(%error, "preparation failed"),
         }
     }
@@ -305,20 +305,20 @@ impl Manager {
         self.streams.get_mut(&key.stream)?.slots.get_mut(key.slot as usize)
     }
 
-    /// So that a manager that starts anew goes on with the same number.
-    pub(super) fn remember_wanted(&self, key: &StreamKey) {
+    /// Records the wanted number, so that the next manager continues with it.
+    pub(super) fn record_wanted(&self, key: &StreamKey) {
         let Some(stream) = self.streams.get(key) else { return };
-        if let Err(error) = self.registry.want(&stream.wanted()) {
+        if let Err(error) = self.registry.write_wanted(&stream.wanted()) {
             tracing::error!(stream = %key, error = %error_chain(&error), "wanted number not recorded");
         }
         failpoint::hit("stream-manager.wanted-noted");
     }
 }
 
-/// That it has ended already is noticed by who waits for it.
-fn report_signal(key: &SlotKey, process: ProcessId, result: Result<(), ProcessError>) {
+/// Logs a signal that failed. If the process has ended already, the task that waits for it notices.
+fn log_signal_error(key: &SlotKey, process: ProcessId, result: Result<(), ProcessError>) {
     match result {
-        Ok(()) | Err(ProcessError::Gone { .. }) => {}
+        Ok(()) | Err(ProcessError::Ended { .. }) => {}
         Err(error) => {
             tracing::error!(
                 instance = %key,
@@ -330,7 +330,7 @@ fn report_signal(key: &SlotKey, process: ProcessId, result: Result<(), ProcessEr
     }
 }
 
-async fn own_end(key: SlotKey, mut child: Child) -> ProcessEnd {
+async fn wait_for_child(key: SlotKey, mut child: Child) -> ProcessEnd {
     let process = child.id();
     let (ended, status) = match child.wait().await {
         Ok(status) if status.success() => (Ended::Clean, status.to_string()),

@@ -1,4 +1,4 @@
-//! Everything that runs: the servers, the platform, the edges; and how a fault happens to them.
+//! Everything that runs (the servers, the platform, the edges), and how faults are injected into it.
 
 use std::time::Duration;
 
@@ -10,53 +10,53 @@ use crate::plan::{Fault, Kind, Target};
 
 /// A client whose files are split, and whose app is started for each micro-batch.
 pub const SPLIT: &str = "split";
-/// A client with many small files, whose app stays.
+/// A client with many small files, whose app keeps running.
 pub const WORKER: &str = "worker";
-/// A client with messages.
+/// A client that sends messages.
 pub const STREAM: &str = "stream";
 
-/// Where the apps write.
+/// The collection to which the apps write.
 pub const COLLECTION: &str = "readings";
 
-/// How much longer a packet to or from the database takes, in each direction.
+/// The delay of a packet to or from the database, in each direction.
 const DELAYS_MS: std::ops::Range<u64> = 1..25;
 
-/// How long a batch app is waited for that a fault is to happen to.
+/// How long to wait for an app to run, so that a fault can be injected into it.
 const APP_WITHIN: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// The running world.
+/// The running servers, platform and edges.
 #[derive(Debug)]
-pub struct World {
-    // Before the servers and the root: fields are dropped in this order.
+pub struct TestPlatform {
+    // Before the servers and the root, because fields are dropped in this order.
     fetchdata: Daemon,
     batch_manager: Daemon,
     stream_manager: Daemon,
     edges: [Daemon; SOURCES.len()],
-    /// Handles of managers that were killed: with them would go the instances that their successors have adopted.
+    /// Handles of killed managers: dropping them would end the instances that their successors have adopted.
     killed: Vec<Daemon>,
-    /// What is paused and is no process of this one's.
+    /// Paused apps, which are not child processes of this program.
     paused: Vec<(Fault, u32)>,
     broker: Mosquitto,
     database: Mongod,
-    /// Before the database.
+    /// A proxy in front of the database.
     network: Proxy,
     pub logs: Logs,
     pub root: Root,
     pub database_name: String,
 }
 
-impl World {
-    /// Starts everything. The calling thread is to be the one that calls all else.
+impl TestPlatform {
+    /// Starts everything. All other methods must be called on the same thread.
     pub fn start(seed: u64) -> Self {
         let (broker, database, name) = (Mosquitto::start(), Mongod::start(), unique("chaos"));
         let network = Proxy::before_mongodb(&database.url());
         let root = Root::new(&config(&broker.url(), &network.mongodb_url(), &name));
         let logs = Logs::new(&root, seed);
-        let role = |name: &str| Daemon::start(&root, &[name], &[]);
-        let (fetchdata, batch_manager) = (role("fetchdata"), role("batch-manager"));
+        let start = |name: &str| Daemon::start(&root, &[name], &[]);
+        let (fetchdata, batch_manager) = (start("fetchdata"), start("batch-manager"));
         let (stream_manager, edges) =
-            (role("stream-manager"), SOURCES.map(|source| edge(&root, &logs, source)));
+            (start("stream-manager"), SOURCES.map(|source| edge(&root, &logs, source)));
         Self {
             fetchdata,
             batch_manager,
@@ -77,7 +77,7 @@ impl World {
         self.database.url()
     }
 
-    /// The fault begins; false where there is nothing that it could happen to.
+    /// Begins the fault; returns false if it has no target at present.
     pub async fn begin(&mut self, fault: Fault) -> bool {
         match (fault.target, fault.kind) {
             (Target::Broker, Kind::Kill) => self.broker.kill9(),
@@ -99,7 +99,7 @@ impl World {
         true
     }
 
-    /// The fault ends, and what it ended is started again.
+    /// Ends the fault, and restarts the process that it ended.
     pub fn end(&mut self, fault: Fault) {
         match (fault.target, fault.kind) {
             (Target::Broker, Kind::Pause) => self.broker.resume(),
@@ -107,7 +107,7 @@ impl World {
             (Target::Database, Kind::Pause) => self.database.resume(),
             (Target::Database, Kind::Delay) => self.network.delay(Duration::ZERO),
             (Target::Database, _) => self.database.restart(),
-            // Their managers start them again.
+            // Killed apps are restarted by their managers.
             (Target::StreamApp | Target::BatchApp, _) => self.resume_app(fault),
             (Target::LogDisk, _) => {
                 self.logs.restore();
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// The machine that writes the logs is off: nothing on it runs any more.
+    /// Cuts the power of the machine that writes the logs, which ends the edges too.
     fn cut_power(&mut self) -> bool {
         let is_cut = self.logs.cut();
         if is_cut {
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    /// Looks for an app for a while: batch apps come and go.
+    /// Injects the fault into an app. It waits a while for one, as batch apps are short-lived.
     async fn begin_app(&mut self, fault: Fault, kind: Kind) -> bool {
         let signal = if kind == Kind::Pause { Signal::STOP } else { Signal::KILL };
         let begun = std::time::Instant::now();
@@ -157,7 +157,7 @@ impl World {
                 self.paused.extend((kind == Kind::Pause).then_some((fault, pid)));
                 return true;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
         false
     }
@@ -165,14 +165,14 @@ impl World {
     fn resume_app(&mut self, fault: Fault) {
         self.paused.retain(|(paused, pid)| {
             if *paused == fault {
-                // Killed meanwhile, by the other fault or its manager, it needs nothing.
+                // An app that the other fault or its manager has killed meanwhile needs no signal.
                 signal_if_running(*pid, Signal::CONT);
             }
             *paused != fault
         });
     }
 
-    /// The apps that run, of whichever manager.
+    /// The running apps of the present and, for stream apps, the killed managers.
     fn apps(&self, target: Target) -> Vec<u32> {
         let (managers, name): (Vec<&Daemon>, _) = match target {
             Target::BatchApp => (vec![&self.batch_manager], "document-app"),
@@ -184,7 +184,7 @@ impl World {
         managers.iter().flat_map(|manager| manager.session()).filter(is_app).collect()
     }
 
-    /// The platform's own proof: its exit code and what it printed.
+    /// Runs `reconcile`, the platform's own proof; returns its exit code and output.
     pub fn reconcile(&self) -> (Option<i32>, String) {
         let output = Daemon::run(&self.root, &["reconcile"], &[]);
         let printed = [output.stdout, output.stderr].concat();
@@ -221,7 +221,7 @@ fn config(broker: &str, database: &str, name: &str) -> Value {
         "broker": {"url": broker, "topic_prefix": name, "keep_alive": "2s"},
         "coredms": {"url": database, "database": name},
         "fetchdata": {"settle": "100ms", "scan_every": "1s"},
-        // More attempts than faults can happen to one unit: what is held would be a loss here.
+        // More attempts than faults can hit one work unit: here, a held file would count as a loss.
         "batch_manager": {
             "scan_every": "1s", "backoff_first": "100ms", "backoff_max": "1s", "stop_grace": "5s", "attempts_max": 100,
         },

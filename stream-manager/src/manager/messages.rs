@@ -1,10 +1,10 @@
-//! Takes in what has arrived over MQTT.
+//! Handles the messages that have arrived over MQTT.
 
 use std::time::{Duration, Instant};
 
 use mysimbdp_broker::Incoming;
 use mysimbdp_model::message::Report;
-use mysimbdp_telemetry::logging::Untold;
+use mysimbdp_telemetry::logging::Unreported;
 use mysimbdp_telemetry::timing::{Stage, Timing};
 use tokio::sync::oneshot;
 
@@ -14,20 +14,24 @@ use crate::key::StreamKey;
 use crate::observe::{InvalidMessage, Observed, observe};
 
 impl Manager {
-    pub(super) fn hear(&mut self, messages: Vec<Incoming>) {
+    pub(super) fn handle_messages(&mut self, messages: Vec<Incoming>) {
         for incoming in messages {
             let topic = incoming.topic.clone();
-            match observe(incoming, &self.config, |report| self.about(report)) {
-                Ok(Observed::Report { report, stream, slot }) => self.take_report(&report, &stream, slot),
+            match observe(incoming, &self.config, |report| self.identify(report)) {
+                Ok(Observed::Report { report, stream, slot }) => self.handle_report(&report, &stream, slot),
                 Ok(Observed::Request { request, from }) => {
                     let (reply, answered) = oneshot::channel();
                     if let Some(link) = self.broker.link()
-                        && let Err(invalid) =
-                            self.replies.expect(request.id.clone(), from, link.clone(), answered)
+                        && let Err(invalid) = self.replies.publish_when_answered(
+                            request.id.clone(),
+                            from,
+                            link.clone(),
+                            answered,
+                        )
                     {
                         self.count_invalid(invalid, topic);
                     }
-                    self.take(Call { request, reply });
+                    self.handle_request(Call { request, reply });
                 }
                 Err(invalid) => self.count_invalid(invalid, topic),
             }
@@ -40,15 +44,15 @@ impl Manager {
         }
     }
 
-    pub(super) fn tell_invalid(&mut self) {
-        for ((), Untold { count, last: (reason, topic) }) in self.invalid.due(Instant::now()) {
+    pub(super) fn log_invalid(&mut self) {
+        for ((), Unreported { count, last: (reason, topic) }) in self.invalid.due(Instant::now()) {
             tracing::warn!(count, topic, %reason, "messages ignored");
         }
     }
 
-    /// The stream that a report is about, and the slot if it names its instance. One without a name is about the
-    /// client's only stream; a name must be that of a process that runs.
-    fn about(&self, report: &Report) -> Option<(StreamKey, Option<u32>)> {
+    /// Returns the stream that a report is about, and the slot if the report names its instance. A report without a name is
+    /// about the client's only stream; a name must be that of a running process.
+    fn identify(&self, report: &Report) -> Option<(StreamKey, Option<u32>)> {
         let mut streams = self.streams.values().filter(|stream| stream.key.client == report.client_name);
         let Some(instance) = &report.instance else {
             let only = streams.next()?;
@@ -61,9 +65,9 @@ impl Manager {
         })
     }
 
-    fn take_report(&mut self, report: &Report, key: &StreamKey, slot: Option<u32>) {
+    fn handle_report(&mut self, report: &Report, key: &StreamKey, slot: Option<u32>) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.take(report, slot, Instant::now());
+        stream.record_report(report, slot, Instant::now());
         if !report.balances() {
             tracing::warn!(
                 client = %key.client,
@@ -75,7 +79,7 @@ impl Manager {
             );
         }
         let every = self.config.settings.stream_manager.report_every.duration();
-        // Here and not in the app: a line for each of its batches would be more to write than what it stores.
+        // Logged here and not in the app: a line for each batch of the app would be more to write than what it stores.
         let line = |stage, took| Timing {
             stage,
             client: key.client.as_str(),

@@ -1,4 +1,5 @@
-//! Cut off between any two steps, the next start finishes or undoes them; and two never work at once.
+//! If fetchdata is interrupted between any two steps, the next start finishes or undoes them; and two never work at
+//! once.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use crate::running::{DEADLINE, Running, Staged, config, dropped, staged};
 
 const ROWS: &[u8] = b"a,b\n1,2\n3,4\n";
 
-/// A root whose one file has been staged, and fetchdata stopped.
+/// A root whose one file has been staged, after fetchdata has stopped.
 async fn after_staging(config: &Value) -> (Root, Staged) {
     let running = Running::with(config);
     running.root.drop_file("client1", "cut.csv", ROWS);
@@ -20,11 +21,11 @@ async fn after_staging(config: &Value) -> (Root, Staged) {
     (running.stop().await, staged)
 }
 
-/// The staged directory as it is before it becomes visible.
-fn make_unseen(staged: &Staged) -> PathBuf {
-    let unseen = staged.directory.with_file_name(format!(".{}", staged.manifest.ingestion));
-    fs::rename(&staged.directory, &unseen).expect("rename");
-    unseen
+/// Renames the staged directory to its hidden name, as it is before it is published.
+fn unpublish(staged: &Staged) -> PathBuf {
+    let unpublished = staged.directory.with_file_name(format!(".{}", staged.manifest.ingestion));
+    fs::rename(&staged.directory, &unpublished).expect("rename");
+    unpublished
 }
 
 fn with_parts() -> Value {
@@ -57,33 +58,33 @@ async fn assert_staged_once(root: Root, why: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_file_was_moved_in() {
+async fn staging_interrupted_before_the_file_was_moved_in_is_repeated() {
     let (root, staged) = after_staging(&config(json!({}))).await;
-    let unseen = make_unseen(&staged);
-    fs::rename(unseen.join("cut.csv"), drop_directory(&root, "cut.csv")).expect("rename");
+    let unpublished = unpublish(&staged);
+    fs::rename(unpublished.join("cut.csv"), drop_directory(&root, "cut.csv")).expect("rename");
     assert_staged_once(root, "a manifest without data is removed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_directory_became_visible() {
+async fn staging_interrupted_before_publication_is_completed() {
     let (root, staged) = after_staging(&config(json!({}))).await;
-    make_unseen(&staged);
+    unpublish(&staged);
     assert_staged_once(root, "complete, so it becomes visible").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_manifest_that_is_torn() {
+async fn staging_with_a_torn_manifest_is_repeated() {
     let (root, staged) = after_staging(&config(json!({}))).await;
-    let unseen = make_unseen(&staged);
-    fs::write(unseen.join(Layout::MANIFEST), b"{\"version\":1,").expect("tear");
+    let unpublished = unpublish(&staged);
+    fs::write(unpublished.join(Layout::MANIFEST), b"{\"version\":1,").expect("tear");
     assert_staged_once(root, "the data returns and is staged anew").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_data_that_does_not_match_while_its_name_is_in_use_again() {
+async fn staged_data_that_does_not_match_is_returned_even_if_its_name_is_in_use_again() {
     let (root, staged) = after_staging(&config(json!({}))).await;
-    let unseen = make_unseen(&staged);
-    fs::write(unseen.join("cut.csv"), b"a,b\n9,9\n").expect("change");
+    let unpublished = unpublish(&staged);
+    fs::write(unpublished.join("cut.csv"), b"a,b\n9,9\n").expect("change");
     fs::write(drop_directory(&root, "cut.csv"), ROWS).expect("drop again");
     let running = Running::on(root);
     let found = running.until_staged(2).await;
@@ -95,65 +96,65 @@ async fn with_data_that_does_not_match_while_its_name_is_in_use_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle_of_the_parts() {
+async fn staging_interrupted_while_parts_were_written_is_repeated() {
     let (root, staged) = after_staging(&with_parts()).await;
-    let unseen = make_unseen(&staged);
-    fs::remove_file(unseen.join(Layout::MANIFEST)).expect("remove");
+    let unpublished = unpublish(&staged);
+    fs::remove_file(unpublished.join(Layout::MANIFEST)).expect("remove");
     fs::write(drop_directory(&root, "cut.csv"), ROWS).expect("the original");
     assert_staged_once(root, "parts without a manifest are made again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_all_parts_before_the_original_was_out_of_sight() {
+async fn staging_interrupted_before_the_original_was_set_aside_is_repeated() {
     let (root, staged) = after_staging(&with_parts()).await;
-    make_unseen(&staged);
+    unpublish(&staged);
     fs::write(drop_directory(&root, "cut.csv"), ROWS).expect("the original");
     assert_staged_once(root, "parts beside their original are made again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_all_parts_and_a_place_out_of_sight_that_is_still_empty() {
+async fn staging_interrupted_with_an_empty_set_aside_directory_is_repeated() {
     let (root, staged) = after_staging(&with_parts()).await;
-    make_unseen(&staged);
+    unpublish(&staged);
     fs::write(drop_directory(&root, "cut.csv"), ROWS).expect("the original");
     fs::create_dir_all(set_aside(&root, &staged)).expect("directory");
     assert_staged_once(root, "parts beside their original are made again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_all_parts_and_the_original_out_of_sight() {
+async fn staging_interrupted_after_the_original_was_set_aside_is_completed() {
     let (root, staged) = after_staging(&with_parts()).await;
-    make_unseen(&staged);
-    hide(&root, &staged);
+    unpublish(&staged);
+    set_original_aside(&root, &staged);
     assert_staged_once(root, "complete, so it becomes visible and the original goes").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_torn_parts_and_the_original_out_of_sight() {
+async fn torn_parts_are_made_again_from_the_original_set_aside() {
     let (root, staged) = after_staging(&with_parts()).await;
-    let unseen = make_unseen(&staged);
-    fs::write(unseen.join("parts/00000"), b"1,").expect("tear");
-    hide(&root, &staged);
+    let unpublished = unpublish(&staged);
+    fs::write(unpublished.join("parts/00000"), b"1,").expect("tear");
+    set_original_aside(&root, &staged);
     assert_staged_once(root, "the original returns and is staged anew").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_original_was_removed() {
+async fn an_original_whose_parts_are_staged_is_removed_at_start() {
     let (root, staged) = after_staging(&with_parts()).await;
-    hide(&root, &staged);
+    set_original_aside(&root, &staged);
     assert_staged_once(root, "the parts are visible, so the original goes").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_an_original_out_of_sight_and_nothing_staged() {
+async fn an_original_set_aside_with_nothing_staged_is_inspected_again() {
     let (root, staged) = after_staging(&with_parts()).await;
-    hide(&root, &staged);
+    set_original_aside(&root, &staged);
     fs::remove_dir_all(&staged.directory).expect("remove");
     assert_staged_once(root, "nobody knows it, so it is inspected once more").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_an_original_that_an_earlier_version_has_set_aside() {
+async fn an_original_set_aside_by_an_earlier_version_is_restored() {
     let (root, staged) = after_staging(&with_parts()).await;
     let beside = drop_directory(&root, &format!(".taken-{}", staged.manifest.ingestion));
     fs::create_dir(&beside).expect("directory");
@@ -162,10 +163,10 @@ async fn with_an_original_that_an_earlier_version_has_set_aside() {
     assert_staged_once(root, "it waits where earlier versions put it").await;
 }
 
-fn hide(root: &Root, staged: &Staged) {
-    let hidden = set_aside(root, staged);
-    fs::create_dir_all(&hidden).expect("directory");
-    fs::write(hidden.join("cut.csv"), ROWS).expect("the original");
+fn set_original_aside(root: &Root, staged: &Staged) {
+    let directory = set_aside(root, staged);
+    fs::create_dir_all(&directory).expect("directory");
+    fs::write(directory.join("cut.csv"), ROWS).expect("the original");
 }
 
 /// Where the original of the client's file waits.
@@ -174,7 +175,7 @@ fn set_aside(root: &Root, staged: &Staged) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle_of_a_discard() {
+async fn an_interrupted_discard_is_completed() {
     let running = Running::start();
     running.root.drop_file("client1", "wrong.exe", ROWS);
     running.one_discarded("client1").await;
@@ -192,22 +193,22 @@ async fn in_the_middle_of_a_discard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_middle_of_a_discard_to_another_file_system() {
+async fn an_interrupted_discard_to_another_file_system_is_completed_or_repeated() {
     let name = "20260131T000000Z-0123456789abcdef";
     for copied in [false, true] {
         let root = Root::new(&config(json!({})));
         let waiting = root.drop_directory(".mysimbdp").join(name).join("client1");
         fs::create_dir_all(&waiting).expect("directory");
         fs::write(waiting.join("wrong.exe"), ROWS).expect("the original");
-        let unseen = root.path().join(format!("discarded/client1/.{name}"));
-        fs::create_dir_all(&unseen).expect("directory");
-        fs::write(unseen.join("reason.json"), b"{}").expect("reason");
-        fs::write(unseen.join(".0123.part"), &ROWS[..4]).expect("half a copy");
+        let unpublished = root.path().join(format!("discarded/client1/.{name}"));
+        fs::create_dir_all(&unpublished).expect("directory");
+        fs::write(unpublished.join("reason.json"), b"{}").expect("reason");
+        fs::write(unpublished.join(".0123.part"), &ROWS[..4]).expect("half a copy");
         if copied {
-            fs::rename(unseen.join(".0123.part"), unseen.join("wrong.exe")).expect("rename");
-            fs::write(unseen.join("wrong.exe"), ROWS).expect("the copy");
+            fs::rename(unpublished.join(".0123.part"), unpublished.join("wrong.exe")).expect("rename");
+            fs::write(unpublished.join("wrong.exe"), ROWS).expect("the copy");
         }
-        // `.mysimbdp` is the platform's own, which the test has made in its place.
+        // `.mysimbdp` is the platform's own; the test has made it in its place.
         let running = Running::on(root);
         until(DEADLINE, "it is discarded", || running.root.list("discarded/client1").len() == 1);
         until(DEADLINE, "nothing waits", || {
@@ -223,7 +224,7 @@ async fn in_the_middle_of_a_discard_to_another_file_system() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopped_and_started_again_while_files_keep_coming() {
+async fn restarts_while_files_keep_coming_lose_and_repeat_none() {
     let mut root = Root::new(&config(json!({})));
     let mut number = 0;
     for _ in 0..4 {
@@ -243,7 +244,7 @@ async fn stopped_and_started_again_while_files_keep_coming() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_fetchdata_is_told_who_holds_the_drop_directory() {
+async fn a_second_fetchdata_reports_which_process_holds_the_drop_directory() {
     let running = Running::start();
     running.root.drop_file("client1", "first.csv", ROWS);
     running.one_staged().await;

@@ -1,35 +1,35 @@
-//! Long values that were looked at: what is measured or converted has the same ones time and again, and to read a decimal of
-//! sixteen digits and write it again takes longer than all else.
+//! A cache of long values: measured or converted data repeats the same values, and to read a decimal of sixteen
+//! digits and write it again takes longer than everything else.
 
 use super::number::{self, BOOL, Kinds, NUMBER_BYTES_MAX, WORD};
 
 /// Some 10 KB, which stay in the first-level cache.
-const PLACES: usize = 256;
+const ENTRIES: usize = 256;
 
-/// Of the values that share a place, the last one.
-pub(super) struct Memory {
-    places: Box<[Known; PLACES]>,
+/// Keeps the last one of the values that share an entry.
+pub(super) struct ValueCache {
+    entries: Box<[Entry; ENTRIES]>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Known {
-    value: Long,
+struct Entry {
+    value: LongValue,
     kinds: Kinds,
 }
 
-/// Eight to twenty-four bytes: the first eight, the last eight, and what may lie between.
+/// Eight to twenty-four bytes: the first eight, the last eight, and those between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Long {
+struct LongValue {
     words: [u64; 3],
     length: u8,
 }
 
-impl Memory {
+impl ValueCache {
     pub(super) fn new() -> Self {
-        Self { places: Box::new([Known::default(); PLACES]) }
+        Self { entries: Box::new([Entry::default(); ENTRIES]) }
     }
 
-    /// What a value is; no bit if it is text.
+    /// The kind of a value; no bit if it is text.
     #[inline]
     pub(super) fn kinds(&mut self, value: &[u8]) -> Kinds {
         match value {
@@ -42,16 +42,16 @@ impl Memory {
 
     /// As [`number::of_digits`].
     fn of_digits(&mut self, value: &[u8]) -> Kinds {
-        let Some(long) = Long::of(value) else { return number::of_digits(value) };
-        let place = &mut self.places[long.place()];
-        if place.value != long {
-            *place = Known { value: long, kinds: number::of_digits(value) };
+        let Some(long) = LongValue::of(value) else { return number::of_digits(value) };
+        let entry = &mut self.entries[long.index()];
+        if entry.value != long {
+            *entry = Entry { value: long, kinds: number::of_digits(value) };
         }
-        place.kinds
+        entry.kinds
     }
 }
 
-impl Long {
+impl LongValue {
     fn of(value: &[u8]) -> Option<Self> {
         let word = |bytes: &[u8; WORD]| u64::from_le_bytes(*bytes);
         let (first, last) = (value.first_chunk().map(word)?, value.last_chunk().map(word)?);
@@ -60,10 +60,11 @@ impl Long {
         is_whole.then_some(Self { words: [first, middle, last], length: value.len() as u8 })
     }
 
-    fn place(&self) -> usize {
-        // An odd number without a pattern: each bit of the words moves all bits above it, and those come down.
+    fn index(&self) -> usize {
+        // An odd number without a pattern: each bit of the words changes all bits above it, and the rotation brings
+        // those down.
         let mix = |mixed: u64, word: &u64| (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        self.words.iter().fold(0, mix) as usize % PLACES
+        self.words.iter().fold(0, mix) as usize % ENTRIES
     }
 }
 
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_not_taken_for_another_one() {
+    fn a_value_is_never_mistaken_for_another_one() {
         let values = [
             "12345678",
             "123456789",
@@ -81,10 +82,10 @@ mod tests {
             "12345678912345678",
             "12345678x12345678",
         ];
-        let long = values.map(|value| Long::of(value.as_bytes()).expect("long enough"));
+        let long = values.map(|value| LongValue::of(value.as_bytes()).expect("long enough"));
         for (at, one) in long.iter().enumerate() {
             assert_eq!(long.iter().position(|other| other == one), Some(at), "{one:?}");
         }
-        assert_eq!((Long::of(b"1234567"), Long::of(b"1234567890123456789012345")), (None, None));
+        assert_eq!((LongValue::of(b"1234567"), LongValue::of(b"1234567890123456789012345")), (None, None));
     }
 }

@@ -1,4 +1,4 @@
-//! A manager on a data root of its own, with shell scripts standing in for stream apps.
+//! A manager on a data root of its own, with shell scripts as stream apps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use mysimbdp_testbed::SOON;
 
-/// Says what it does in its log, and obeys both signals. As all of these it ends by itself some time.
+/// Logs what it does, and obeys both signals. Like all these scripts, it ends by itself after a while.
 pub(crate) const OBEDIENT: &str = r#"
 trap 'echo "drained $MYSIMBDP_SLOT"; exit 0' USR1
 trap 'echo "stopped $MYSIMBDP_SLOT"; exit 0' TERM
@@ -26,7 +26,7 @@ echo "started $MYSIMBDP_SLOT $MYSIMBDP_INSTANCE"
 for _ in $(seq 60); do sleep 2 & wait $!; done
 "#;
 
-/// Obeys nothing.
+/// Ignores both signals.
 pub(crate) const STUBBORN: &str = r#"
 trap '' TERM
 trap 'echo "asked $MYSIMBDP_SLOT"' USR1
@@ -34,7 +34,7 @@ echo "started $MYSIMBDP_SLOT"
 for _ in $(seq 60); do sleep 2 & wait $!; done
 "#;
 
-/// Leaves a daemon in a session of its own and without an environment; both ignore the order to end.
+/// Starts a daemon in a session of its own and without an environment; both ignore SIGTERM.
 pub(crate) const FORKING: &str = r#"
 trap '' TERM USR1
 (env -i setsid sh -c 'echo "daemon $$"; for _ in $(seq 60); do sleep 2; done' &)
@@ -49,7 +49,7 @@ exit 3
 "#;
 
 /// A data root with clients `client1` (one stream) and `batchonly` (none).
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     pub(crate) root: Root,
     pub(crate) broker: MosquittoHandle,
     pub(crate) prefix: String,
@@ -63,8 +63,8 @@ pub(crate) struct Running {
     task: JoinHandle<Result<(), Error>>,
 }
 
-impl Bed {
-    /// `app` is the script that `client1` runs, `stream` further fields of its stream.
+impl Fixture {
+    /// `app` is the script that `client1` runs, `stream` holds further fields of its stream.
     pub(crate) fn new(app: &str, stream: Value) -> Self {
         let broker = mysimbdp_testbed::mosquitto();
         let prefix = unique("streams");
@@ -86,7 +86,7 @@ impl Bed {
         Self { root, broker, prefix, config }
     }
 
-    /// With further settings of the manager.
+    /// Adds settings of the manager.
     pub(crate) fn with_manager(mut self, settings: Value) -> Self {
         merge(&mut self.config["stream_manager"], settings);
         self.root.configure(&self.config);
@@ -114,12 +114,12 @@ impl Bed {
     }
 }
 
-impl Drop for Bed {
-    /// Instances outlive a manager that was not shut down, and so a test that failed.
+impl Drop for Fixture {
+    /// Instances outlive a manager that was not shut down, and would outlive a failed test too.
     fn drop(&mut self) {
         let records = Registry::open(&Layout::new(self.root.path())).and_then(|registry| registry.records());
         for process in records.into_iter().flatten().filter_map(|record| record.process) {
-            // One that has ended needs no signal.
+            // A process that has already ended needs no signal.
             let _ = process.id.signal_group(Signal::KILL);
         }
     }
@@ -150,7 +150,7 @@ impl Running {
         self.status().await.instances
     }
 
-    /// Slots and states, as `0 running, 1 parked`.
+    /// Returns slots and states in the form `0 running, 1 parked`.
     pub(crate) async fn states(&self) -> String {
         let states = self
             .instances()
@@ -165,14 +165,14 @@ impl Running {
             .await;
     }
 
-    /// As a person's Ctrl-C.
+    /// Shuts the manager down, like a person's Ctrl-C.
     pub(crate) async fn shut_down(self) {
         self.shutdown.send(true).expect("the manager runs");
         self.task.await.expect("no panic").expect("no error");
     }
 
-    /// As kill -9 of the manager: what it was about stays undone.
-    pub(crate) async fn vanish(self) {
+    /// Aborts the manager, like `kill -9`: what it was doing is left unfinished.
+    pub(crate) async fn abort(self) {
         self.task.abort();
         assert!(self.task.await.expect_err("it was aborted").is_cancelled());
     }
@@ -187,7 +187,7 @@ fn merge(into: &mut Value, from: Value) {
     into.extend(from);
 }
 
-/// How often `text` is in the log.
+/// The number of log lines that start with `text`.
 pub(crate) fn count(log: &str, text: &str) -> usize {
     log.lines().filter(|line| line.starts_with(text)).count()
 }

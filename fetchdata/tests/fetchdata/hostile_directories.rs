@@ -1,4 +1,4 @@
-//! A client's folder belongs to the client, who may put a symlink in the place of anything, at any moment.
+//! A client's folder belongs to the client, who may replace anything in it with a symlink at any moment.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -29,7 +29,7 @@ fn ingestion_of(content: &[u8]) -> IngestionId {
     IngestionId::new(&"client1".parse::<ClientId>().expect("client"), &hasher.finalize())
 }
 
-/// A directory below the data root that is none of a client's business, with a file of each name.
+/// A directory below the data root that no client may touch, with a file of each name.
 fn outside(root: &Root, names: &[String]) -> PathBuf {
     let outside = root.path().join("state/outside");
     fs::create_dir_all(&outside).expect("directory");
@@ -52,7 +52,7 @@ fn assert_untouched(outside: &Path, names: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_symlink_where_an_original_would_wait_is_not_followed() {
+async fn a_symlink_in_place_of_a_set_aside_directory_is_not_followed() {
     let root = Root::new(&with_parts());
     let names = ["config.csv".to_owned()];
     let outside = outside(&root, &names);
@@ -68,7 +68,7 @@ async fn a_symlink_where_an_original_would_wait_is_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_called_like_an_original_and_belongs_to_somebody_else_is_left_alone() {
+async fn a_directory_of_another_user_named_like_a_set_aside_original_is_left_alone() {
     let running = Running::start();
     running.root.drop_file("client1", "known.csv", ROWS);
     running.one_staged().await;
@@ -88,14 +88,14 @@ async fn what_is_called_like_an_original_and_belongs_to_somebody_else_is_left_al
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_returns_to_a_directory_that_is_a_symlink_now_comes_to_lie_beside_it() {
+async fn a_file_that_returns_to_a_directory_replaced_by_a_symlink_is_put_beside_it() {
     let running = Running::start();
     running.root.drop_file("client1/backfill", "cut.csv", ROWS);
     let staged = running.one_staged().await;
     let root = running.stop().await;
-    let unseen = staged.directory.with_file_name(format!(".{}", staged.manifest.ingestion));
-    fs::rename(&staged.directory, &unseen).expect("rename");
-    fs::write(unseen.join("cut.csv"), b"a,b\n7,8\n").expect("change");
+    let unpublished = staged.directory.with_file_name(format!(".{}", staged.manifest.ingestion));
+    fs::rename(&staged.directory, &unpublished).expect("rename");
+    fs::write(unpublished.join("cut.csv"), b"a,b\n7,8\n").expect("change");
     let outside = outside(&root, &[]);
     let lane = root.drop_directory("client1").join("backfill");
     fs::remove_dir(&lane).expect("remove");
@@ -110,16 +110,16 @@ async fn what_returns_to_a_directory_that_is_a_symlink_now_comes_to_lie_beside_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_outside_is_taken_while_another_user_exchanges_directories() {
-    exchanged(&config(json!({}))).await;
+    assert_nothing_outside_is_taken(&config(json!({}))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_outside_is_taken_in_parts_while_another_user_exchanges_directories() {
-    exchanged(&with_parts()).await;
+    assert_nothing_outside_is_taken(&with_parts()).await;
 }
 
-/// The client exchanges the directory of its files with a symlink to where files of the same names lie.
-async fn exchanged(config: &Value) {
+/// The client exchanges the directory of its files with a symlink to a directory with files of the same names.
+async fn assert_nothing_outside_is_taken(config: &Value) {
     let root = Root::new(config);
     let (good, bad) = (|n| format!("{n:03}.csv"), |n| format!("{n:03}.exe"));
     let mut names: Vec<String> = (0..FILES).flat_map(|n| [good(n), bad(n)]).collect();
@@ -133,7 +133,7 @@ async fn exchanged(config: &Value) {
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).expect("mode");
     let folder = root.drop_directory("client1");
     for path in [folder.clone(), folder.join("d")] {
-        // Where this is not root, all is the test's own.
+        // If this is not root, everything belongs to the user of the test.
         let _ = chown(path, Some(STRANGER), Some(STRANGER));
     }
     let stranger = Stranger::start({
@@ -165,13 +165,13 @@ async fn exchanged(config: &Value) {
     running.stop().await;
 }
 
-/// Exchanges the two, or brings them back where the link has been discarded.
+/// Exchanges the two, or restores them if the link has been discarded.
 fn exchange(directory: &Path, link: &Path, outside: &Path) {
     if renameat_with(CWD, directory, CWD, link, RenameFlags::EXCHANGE).is_ok() {
         return;
     }
     if !directory.exists() {
-        // The link was taken from where the directory was, which is under the link's name now.
+        // The link was taken from the directory's path, so the directory has the link's name now.
         let _ = fs::rename(link, directory);
     }
     let _ = symlink(outside, link);

@@ -1,10 +1,10 @@
 //! Takes one settled file through its steps, to staging or to `discarded/`.
 //!
-//! 1. inspect it by itself: claim, validate, split ([`crate::inspect`]);
-//! 2. the same content is known: wait for it, retry it, refuse it, or go on;
-//! 3. stage, notify.
+//! 1. inspect the file itself: claim, validate, split ([`crate::inspect`]);
+//! 2. if the same content is known: wait for it, retry it, refuse the file, or go on;
+//! 3. stage and notify.
 //!
-//! Whatever does not work leaves the file where it lies, to be taken again later.
+//! If a step fails, the file stays where it is and is processed again later.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -21,25 +21,25 @@ use mysimbdp_model::reason::{Objection, ReasonCode};
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::{clock, failpoint, random};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
-use mysimbdp_spool::replace::{self, Succession};
+use mysimbdp_spool::replace::{self, ReplacementTimes};
 use mysimbdp_spool::staging::{self, StagingError};
 use mysimbdp_telemetry::timing::Stage;
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::burst_log::{BurstLog, Cause};
 use crate::discard::{Refused, discard};
 use crate::duplicate::{self, EarlierIngestions, Known};
 use crate::inspect::{Accepted, Inspection, inspect, is_still_closed};
-use crate::late::{self, Waits};
+use crate::late::{self, SetAsideResult};
 use crate::moves::Moved;
 use crate::notify_staged::StagedNotifier;
-use crate::scan::Look;
+use crate::scan::FileSnapshot;
 use crate::settle::{Ended, Ready};
 use crate::stage::{self, Source, Staging};
-use crate::tell::{Cause, Tell};
 use crate::watch::Watch;
 use crate::{recover, route};
 
-/// What all files share.
+/// Shared by all files.
 #[derive(Debug)]
 pub(crate) struct FileIntake {
     config: Arc<Config>,
@@ -52,14 +52,14 @@ struct Shared {
     watch: Arc<Watch>,
     history: EarlierIngestions,
     notifier: StagedNotifier,
-    tell: Tell,
-    /// Contents in work: the same content dropped twice is not staged twice at once.
+    log: BurstLog,
+    /// Contents in work, so that the same content dropped twice is not staged twice at once.
     claims: Mutex<HashSet<(ClientId, IngestionId)>>,
 }
 
-/// Why a file could not be taken through.
+/// Why a file could not be processed.
 #[derive(Debug, thiserror::Error)]
-enum TakeError {
+enum ProcessError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error("cannot return the held ingestion to staging")]
@@ -70,7 +70,7 @@ enum TakeError {
     Crashed(#[from] JoinError),
 }
 
-impl TakeError {
+impl ProcessError {
     fn is_exhausted(&self) -> bool {
         match self {
             Self::File(error) | Self::Retry(StagingError::File(error)) => error.is_exhausted(),
@@ -94,22 +94,22 @@ impl FileIntake {
     pub(crate) fn new(config: Arc<Config>, watch: Arc<Watch>) -> Self {
         let history = EarlierIngestions::new(&config);
         let notifier = StagedNotifier::new(Arc::clone(&config));
-        let shared = Shared { watch, history, notifier, tell: Tell::new(), claims: Mutex::default() };
+        let shared = Shared { watch, history, notifier, log: BurstLog::new(), claims: Mutex::default() };
         Self { config, shared: Arc::new(shared) }
     }
 
-    /// Takes the next files by the rules of another config; those in work go on by the rules that they began with.
+    /// Processes the next files by another config; files in work finish by the one that they began with.
     pub(crate) fn with(&self, config: Arc<Config>) -> Self {
         Self { config, shared: Arc::clone(&self.shared) }
     }
 
-    /// Finishes what the directories alone could not: see [`recover::all`].
+    /// Finishes the recovery that needs the history: see [`recover::all`].
     pub(crate) async fn recover(&self, waiting: recover::Originals) -> Result<(), JoinError> {
         recover::originals(&self.config.layout, &self.shared.history, waiting).await
     }
 
-    pub(crate) fn tell(&self) -> &Tell {
-        &self.shared.tell
+    pub(crate) fn log(&self) -> &BurstLog {
+        &self.shared.log
     }
 
     pub(crate) async fn close(&self) {
@@ -117,20 +117,20 @@ impl FileIntake {
         self.shared.history.close().await;
     }
 
-    /// Takes a file as far as it goes. What goes wrong is logged here, and the file is taken again later.
-    pub(crate) async fn take(self: Arc<Self>, ready: Ready) -> Ended {
-        let (path, client) = (ready.look.path.clone(), ready.look.owner.client.clone());
+    /// Processes a file as far as possible. A failure is logged here, and the file is processed again later.
+    pub(crate) async fn process(self: Arc<Self>, ready: Ready) -> Ended {
+        let (path, client) = (ready.snapshot.path.clone(), ready.snapshot.owner.client.clone());
         match Arc::clone(&self).steps(ready).await {
             Ok(ended) => ended,
-            // Its sender has taken it back, or put something else in the place of its directory.
-            Err(TakeError::File(error))
-                if (error.is_not_found() || error.is_obstructed()) && !self.lies_at(&path) =>
+            // Its sender has taken it back, or replaced its directory with something else.
+            Err(ProcessError::File(error))
+                if (error.is_not_found() || error.is_obstructed()) && !self.exists_at(&path) =>
             {
-                Ended::Gone
+                Ended::Removed
             }
             Err(error) if error.is_exhausted() => Ended::Exhausted(mysimbdp_model::error_chain(&error)),
             Err(error) => {
-                self.shared.tell.not_taken(
+                self.shared.log.not_processed(
                     client.as_ref(),
                     &path,
                     error.cause(),
@@ -141,35 +141,35 @@ impl FileIntake {
         }
     }
 
-    async fn steps(self: Arc<Self>, ready: Ready) -> Result<Ended, TakeError> {
-        let known_twin = ready.twin;
-        if let Some(twin) = known_twin
-            && self.is_staged(&ready.look, twin)
+    async fn steps(self: Arc<Self>, ready: Ready) -> Result<Ended, ProcessError> {
+        let known_duplicate = ready.duplicate_of;
+        if let Some(duplicate_of) = known_duplicate
+            && self.is_staged(&ready.snapshot, duplicate_of)
         {
-            return Ok(Ended::Twin(twin));
+            return Ok(Ended::DuplicateInProgress(duplicate_of));
         }
-        let taker = Arc::clone(&self);
-        let accepted = match spawn_blocking(move || taker.inspect(&ready)).await?? {
+        let this = Arc::clone(&self);
+        let accepted = match spawn_blocking(move || this.inspect(&ready)).await?? {
             Ok(accepted) => Arc::new(accepted),
             Err(ended) => return Ok(ended),
         };
         failpoint::hit("fetchdata.inspected");
         let (client, ingestion) = (&accepted.client, accepted.split.ingestion);
-        let Some(_claim) = Claim::take(&self.shared.claims, client, ingestion) else {
-            return Ok(Ended::Twin(ingestion));
+        let Some(_claim) = Claim::acquire(&self.shared.claims, client, ingestion) else {
+            return Ok(Ended::DuplicateInProgress(ingestion));
         };
         let mut replaces = None;
-        match duplicate::seek(&self.config.layout, &self.shared.history, client, ingestion).await {
+        match duplicate::look_up(&self.config.layout, &self.shared.history, client, ingestion).await {
             Known::Staged => {
-                if known_twin != Some(ingestion) {
+                if known_duplicate != Some(ingestion) {
                     let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
                     tracing::info!(client, ingestion, file, "same content is staged, waits for its end");
                 }
-                return Ok(Ended::Twin(ingestion));
+                return Ok(Ended::DuplicateInProgress(ingestion));
             }
             Known::Held => {
-                let (taker, accepted) = (Arc::clone(&self), Arc::clone(&accepted));
-                if let Some(ended) = spawn_blocking(move || taker.retry_held(&accepted)).await?? {
+                let (this, accepted) = (Arc::clone(&self), Arc::clone(&accepted));
+                if let Some(ended) = spawn_blocking(move || this.retry_held(&accepted)).await?? {
                     return Ok(ended);
                 }
             }
@@ -184,15 +184,16 @@ impl FileIntake {
                     if let Some(reason) = self.refusal_to_replace(&accepted, &runs) {
                         return self.refuse_known(accepted, reason).await;
                     }
-                    let times = replace::after(&runs, clock::now());
+                    let times = replace::replacement_times(&runs, clock::now());
                     replaces = times.map(|times| times.dropped_at(accepted.received_at));
                 }
             },
-            // It would be stored beside what it is to replace.
+            // The new content would be stored beside what it is to replace.
             Known::No
-                if self.on_duplicate(client) == OnDuplicate::Replace && self.shared.history.is_away() =>
+                if self.on_duplicate(client) == OnDuplicate::Replace
+                    && self.shared.history.is_unavailable() =>
             {
-                return Err(TakeError::NoHistory);
+                return Err(ProcessError::NoHistory);
             }
             Known::No => {}
         }
@@ -200,25 +201,25 @@ impl FileIntake {
         self.stage(accepted, replaces).await
     }
 
-    fn inspect(&self, ready: &Ready) -> Result<Result<Accepted, Ended>, TakeError> {
+    fn inspect(&self, ready: &Ready) -> Result<Result<Accepted, Ended>, ProcessError> {
         Ok(Err(match inspect(&self.config, &self.shared.watch, ready)? {
             Inspection::Accepted(accepted) => return Ok(Ok(*accepted)),
             Inspection::Busy => Ended::Busy,
             Inspection::LeasesDoNotWork => Ended::LeasesDoNotWork,
-            Inspection::Refused(reasons) => self.refuse(&ready.look, None, clock::now(), reasons)?,
+            Inspection::Refused(reasons) => self.refuse(&ready.snapshot, None, clock::now(), reasons)?,
         }))
     }
 
-    /// Refuses content that is known, for this reason.
+    /// Refuses content that is known, with this reason.
     async fn refuse_known(
         self: &Arc<Self>,
         accepted: Arc<Accepted>,
         reason: Objection,
-    ) -> Result<Ended, TakeError> {
-        let taker = Arc::clone(self);
+    ) -> Result<Ended, ProcessError> {
+        let this = Arc::clone(self);
         let refuse = move || {
             let (ingestion, taken_at) = (accepted.split.ingestion, accepted.taken_at);
-            taker.refuse(&accepted.look, Some(ingestion), taken_at, vec![reason])
+            this.refuse(&accepted.snapshot, Some(ingestion), taken_at, vec![reason])
         };
         spawn_blocking(refuse).await?
     }
@@ -233,26 +234,27 @@ impl FileIntake {
 
     fn refuse(
         &self,
-        look: &Look,
+        snapshot: &FileSnapshot,
         ingestion: Option<IngestionId>,
         received_at: Timestamp,
         reasons: Vec<Objection>,
-    ) -> Result<Ended, TakeError> {
-        let client = self.client_id(look);
+    ) -> Result<Ended, ProcessError> {
+        let client = self.client_id(snapshot);
         let receipt = client.as_ref().and_then(|client| self.config.client(client));
         let receipt = receipt.is_some_and(|client| client.settings.receipt);
-        let refused = Refused { look, client: client.as_ref(), ingestion, received_at, reasons, receipt };
-        Ok(match discard(&self.config.layout, &self.shared.tell, refused)? {
+        let refused = Refused { snapshot, client: client.as_ref(), ingestion, received_at, reasons, receipt };
+        Ok(match discard(&self.config.layout, &self.shared.log, refused)? {
             Moved::Yes => {
-                self.remove_sentinel(look);
-                Ended::Gone
+                self.remove_sentinel(snapshot);
+                Ended::Removed
             }
             Moved::Replaced => Ended::Busy,
         })
     }
 
-    /// The drop of what is held acts as `retry`. `None` where what is held is damaged, and so makes room for the drop.
-    fn retry_held(&self, accepted: &Accepted) -> Result<Option<Ended>, TakeError> {
+    /// Dropping held content again acts as `retry`. `None` if the held content is damaged and has been set aside for
+    /// the dropped file.
+    fn retry_held(&self, accepted: &Accepted) -> Result<Option<Ended>, ProcessError> {
         let (layout, client, ingestion) = (&self.config.layout, &accepted.client, accepted.split.ingestion);
         let held = layout.held(client, ingestion);
         let is_whole = match staging::read_manifest(&held) {
@@ -260,17 +262,19 @@ impl FileIntake {
             Err(_) => false,
         };
         if !is_whole {
-            put_aside(&held, client, ingestion)?;
+            set_aside_damaged(&held, client, ingestion)?;
             return Ok(None);
         }
-        // Out of sight until the held one is staged: were this cut off, the file would be found and inspected once more.
+        // The original is set aside until the held content is staged: if this is interrupted, the file is restored
+        // and inspected again.
         let drop_directory = DropDirectory::open(layout)?;
-        let (look, whose) = (&accepted.look, (client, ingestion));
-        let waits = late::set_aside(&drop_directory, accepted.closed, whose, &look.path, &look.stamp)?;
-        let original = match waits {
-            Waits::Yes(original) => original,
-            Waits::Replaced => return Ok(Some(Ended::Busy)),
-            Waits::Occupied => return Ok(Some(Ended::Twin(ingestion))),
+        let (snapshot, content) = (&accepted.snapshot, (client, ingestion));
+        let result =
+            late::set_aside(&drop_directory, accepted.closed, content, &snapshot.path, &snapshot.identity)?;
+        let original = match result {
+            SetAsideResult::Done(original) => original,
+            SetAsideResult::Replaced => return Ok(Some(Ended::Busy)),
+            SetAsideResult::Occupied => return Ok(Some(Ended::DuplicateInProgress(ingestion))),
         };
         failpoint::hit("fetchdata.repeat-hidden");
         let retried = match self.on_duplicate(client) {
@@ -282,42 +286,42 @@ impl FileIntake {
             return Err(error.into());
         }
         failpoint::hit("fetchdata.held-returned");
-        original.end(&drop_directory)?;
-        self.remove_sentinel(&accepted.look);
+        original.finish(&drop_directory)?;
+        self.remove_sentinel(&accepted.snapshot);
         let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
         tracing::info!(client, ingestion, file, "what is held was dropped again, retried");
-        Ok(Some(Ended::Gone))
+        Ok(Some(Ended::Removed))
     }
 
     async fn stage(
         self: &Arc<Self>,
         accepted: Arc<Accepted>,
-        replaces: Option<Succession>,
-    ) -> Result<Ended, TakeError> {
+        replaces: Option<ReplacementTimes>,
+    ) -> Result<Ended, ProcessError> {
         let mut manifest = accepted.manifest();
         if let Some(times) = replaces {
             manifest.replace = true;
             (manifest.received_at, manifest.staged_at) = (times.received_at, times.staged_at);
         }
         let started = Instant::now();
-        let (taker, source) = (Arc::clone(self), Arc::clone(&accepted));
+        let (this, source) = (Arc::clone(self), Arc::clone(&accepted));
         let (staging, manifest) = spawn_blocking(move || {
-            let (path, closed) = (&source.look.path, source.closed);
-            let is_still_closed = || is_still_closed(&taker.shared.watch, path, closed);
+            let (path, closed) = (&source.snapshot.path, source.closed);
+            let is_still_closed = || is_still_closed(&this.shared.watch, path, closed);
             let file = Source {
                 path,
                 file: &source.file,
-                stamp: source.look.stamp,
+                identity: source.snapshot.identity,
                 closed,
                 is_still_closed: &is_still_closed,
             };
-            let parts = taker.config.settings.fetchdata.staging_parts;
-            stage::stage(&taker.config.layout, parts, &file, &mut manifest).map(|staging| (staging, manifest))
+            let parts = this.config.settings.fetchdata.staging_parts;
+            stage::stage(&this.config.layout, parts, &file, &mut manifest).map(|staging| (staging, manifest))
         })
         .await??;
         match staging {
             Staging::Replaced => return Ok(Ended::Busy),
-            Staging::Twin => return Ok(Ended::Twin(manifest.ingestion)),
+            Staging::DuplicateInProgress => return Ok(Ended::DuplicateInProgress(manifest.ingestion)),
             Staging::Done => {}
         }
         accepted.log_timing(Stage::Stage, started.elapsed());
@@ -331,30 +335,32 @@ impl FileIntake {
             "staged"
         );
         failpoint::hit("fetchdata.staged");
-        self.remove_sentinel(&accepted.look);
+        self.remove_sentinel(&accepted.snapshot);
         let started = Instant::now();
         self.shared.notifier.notify(&manifest).await;
         failpoint::hit("fetchdata.notified");
         accepted.log_timing(Stage::Notify, started.elapsed());
-        Ok(Ended::Gone)
+        Ok(Ended::Removed)
     }
 
-    fn is_staged(&self, look: &Look, ingestion: IngestionId) -> bool {
-        self.client_id(look)
+    fn is_staged(&self, snapshot: &FileSnapshot, ingestion: IngestionId) -> bool {
+        self.client_id(snapshot)
             .is_some_and(|client| files::exists(&self.config.layout.staged(&client, ingestion)))
     }
 
-    fn client_id(&self, look: &Look) -> Option<ClientId> {
-        route::client(&self.config, &look.place, look.path.name()).ok().map(|client| client.id.clone())
+    fn client_id(&self, snapshot: &FileSnapshot) -> Option<ClientId> {
+        route::client(&self.config, &snapshot.origin, snapshot.path.name())
+            .ok()
+            .map(|client| client.id.clone())
     }
 
-    fn lies_at(&self, path: &DropPath) -> bool {
+    fn exists_at(&self, path: &DropPath) -> bool {
         DropDirectory::open(&self.config.layout).is_ok_and(|drop_directory| drop_directory.exists(path))
     }
 
-    /// Last of all: a file without its sentinel would never be taken.
-    fn remove_sentinel(&self, look: &Look) {
-        let Some(sentinel) = &look.sentinel else { return };
+    /// The last step: a file without its sentinel would never be processed.
+    fn remove_sentinel(&self, snapshot: &FileSnapshot) {
+        let Some(sentinel) = &snapshot.sentinel else { return };
         let removed = DropDirectory::open(&self.config.layout)
             .and_then(|drop_directory| drop_directory.parent(sentinel)?.remove_file(sentinel.name()));
         if let Err(error) = removed
@@ -372,7 +378,7 @@ impl FileIntake {
     }
 }
 
-/// The first run is named: it is the one that the sender knows of.
+/// Names the first run: that is the one that the sender knows.
 fn repeat_of(runs: &[Run]) -> String {
     let first = runs.iter().find(|run| run.state == FinalState::Ingested);
     first.map_or_else(String::new, |first| {
@@ -381,7 +387,7 @@ fn repeat_of(runs: &[Run]) -> String {
     })
 }
 
-fn put_aside(held: &Path, client: &ClientId, ingestion: IngestionId) -> Result<(), FileError> {
+fn set_aside_damaged(held: &Path, client: &ClientId, ingestion: IngestionId) -> Result<(), FileError> {
     let aside = held.with_file_name(format!("{ingestion}-damaged-{:016x}", random::number()));
     files::rename(held, &aside)?;
     let (client, directory) = (client.as_str(), aside.display());
@@ -389,20 +395,20 @@ fn put_aside(held: &Path, client: &ClientId, ingestion: IngestionId) -> Result<(
     Ok(())
 }
 
-/// The right to work on a content, given back when dropped.
+/// The exclusive right to work on a content, released when dropped.
 struct Claim<'a> {
     claims: &'a Mutex<HashSet<(ClientId, IngestionId)>>,
     key: (ClientId, IngestionId),
 }
 
 impl<'a> Claim<'a> {
-    fn take(
+    fn acquire(
         claims: &'a Mutex<HashSet<(ClientId, IngestionId)>>,
         client: &ClientId,
         ingestion: IngestionId,
     ) -> Option<Self> {
         let key = (client.clone(), ingestion);
-        // Made only where the key was free: dropping one gives the key back.
+        // Made only if the key was free: dropping a claim releases the key.
         lock(claims).insert(key.clone()).then(|| Self { claims, key })
     }
 }

@@ -1,7 +1,7 @@
-//! Where in the text of a config each of its values stands.
+//! Locates each value in the text of a config.
 //!
-//! The value itself comes from the strict parser; this one only remembers places and finds keys that are given twice,
-//! of which a parser silently keeps one.
+//! The values themselves come from `serde_json`; this parser only remembers locations and finds duplicate keys, of which
+//! `serde_json` silently keeps one.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use super::Fault;
 
-/// JSON and nothing more: what an editor lets pass must not depend on who reads it.
+/// JSON without extensions: whether a file is valid must not depend on the parser that reads it.
 const STRICT: ParseOptions = ParseOptions {
     allow_comments: false,
     allow_loose_object_property_names: false,
@@ -22,7 +22,7 @@ const STRICT: ParseOptions = ParseOptions {
     allow_unary_plus_numbers: false,
 };
 
-/// Keys and indices from the root down to a value; shown as `clients[0].apps[1].command`.
+/// Keys and indices from the root to a value; displayed as `clients[0].apps[1].command`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Path(Vec<String>);
 
@@ -62,12 +62,12 @@ impl fmt::Display for Path {
 
 /// Line and column, both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SourceLocation {
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
-impl Place {
+impl SourceLocation {
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
@@ -80,23 +80,25 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Reads `text`; the first fault of its syntax ends that, as what follows cannot be trusted.
+    /// Parses `text`; stops at the first syntax error, as what follows cannot be trusted.
     pub(super) fn parse(text: &'a str) -> Result<Self, Fault> {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         match parse_to_ast(text, &CollectOptions::default(), &STRICT) {
             Ok(parsed) => match parsed.value {
                 Some(root) => Ok(Self { text, lines, root }),
-                None => {
-                    Err(Fault::new(Place::START, &Path::default(), "is empty: expected is a JSON object"))
-                }
+                None => Err(Fault::new(
+                    SourceLocation::START,
+                    &Path::default(),
+                    "is empty: expected is a JSON object",
+                )),
             },
             Err(error) => {
-                let place = place(text, &lines, error.range().start);
+                let location = location(text, &lines, error.range().start);
                 let message = error.kind().to_string();
                 let mut letters = message.chars();
                 let first = letters.next().map(|letter| letter.to_ascii_lowercase());
                 let message: String = first.into_iter().chain(letters).collect();
-                Err(Fault::new(place, &Path::default(), format!("is no valid JSON: {message}")))
+                Err(Fault::new(location, &Path::default(), format!("is no valid JSON: {message}")))
             }
         }
     }
@@ -105,18 +107,18 @@ impl<'a> Source<'a> {
         self.text
     }
 
-    /// Where the value at `path` begins; where there is none, the nearest that encloses it.
-    pub(super) fn value(&self, path: &Path) -> Place {
-        self.place(self.find(path).0.start())
+    /// Where the value at `path` begins; if there is none, the nearest value that encloses it.
+    pub(super) fn value(&self, path: &Path) -> SourceLocation {
+        self.location(self.find(path).0.start())
     }
 
-    /// Where the key stands that `path` ends in; for an array's element, where the element begins.
-    pub(super) fn key(&self, path: &Path) -> Place {
+    /// Where the last key of `path` begins; for an element of an array, where the element begins.
+    pub(super) fn key(&self, path: &Path) -> SourceLocation {
         let (value, property) = self.find(path);
-        self.place(property.map_or_else(|| value.start(), |property| property.name.start()))
+        self.location(property.map_or_else(|| value.start(), |property| property.name.start()))
     }
 
-    /// Every key that an object has twice, at its second place.
+    /// Every duplicate key of an object, at its second occurrence.
     pub(super) fn duplicate_keys(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         self.duplicates_below(&self.root, &Path::default(), &mut faults);
@@ -132,10 +134,10 @@ impl<'a> Source<'a> {
                     let first =
                         object.properties[..position].iter().find(|earlier| earlier.name.as_str() == name);
                     if let Some(first) = first {
-                        let line = self.place(first.name.start()).line;
-                        let place = self.place(property.name.start());
+                        let line = self.location(first.name.start()).line;
+                        let location = self.location(property.name.start());
                         faults.push(Fault::new(
-                            place,
+                            location,
                             &path,
                             format!("is given twice, first in line {line}"),
                         ));
@@ -152,13 +154,13 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The deepest value on the way along `path`, and the property that holds it.
+    /// The deepest value that exists along `path`, and the property that holds it.
     fn find(&self, path: &Path) -> (&Value<'a>, Option<&ObjectProp<'a>>) {
         let mut value = &self.root;
         let mut property = None;
         for step in path.steps() {
             let next = match value {
-                // The last of equal keys, as the parser has it.
+                // The last of equal keys, as in `serde_json`.
                 Value::Object(object) => {
                     let found =
                         object.properties.iter().rev().find(|property| property.name.as_str() == step);
@@ -179,15 +181,18 @@ impl<'a> Source<'a> {
         (value, property)
     }
 
-    fn place(&self, offset: usize) -> Place {
-        place(self.text, &self.lines, offset)
+    fn location(&self, offset: usize) -> SourceLocation {
+        location(self.text, &self.lines, offset)
     }
 }
 
-fn place(text: &str, lines: &[usize], offset: usize) -> Place {
+fn location(text: &str, lines: &[usize], offset: usize) -> SourceLocation {
     let line = lines.partition_point(|&start| start <= offset);
     let start = lines[line - 1];
-    Place { line, column: text[start..].char_indices().take_while(|(at, _)| start + at < offset).count() + 1 }
+    SourceLocation {
+        line,
+        column: text[start..].char_indices().take_while(|(at, _)| start + at < offset).count() + 1,
+    }
 }
 
 #[cfg(test)]
@@ -204,25 +209,25 @@ mod tests {
         let source = Source::parse(text).expect("valid JSON");
         let value = |steps: &[&str]| source.value(&path(steps));
         let key = |steps: &[&str]| source.key(&path(steps));
-        assert_eq!(value(&[]), Place { line: 1, column: 1 });
-        assert_eq!(value(&["ä"]), Place { line: 2, column: 8 });
-        assert_eq!(key(&["b"]), Place { line: 2, column: 11 });
-        assert_eq!(value(&["b", "0"]), Place { line: 3, column: 5 });
-        assert_eq!(value(&["b", "0", "c"]), Place { line: 3, column: 11 });
-        assert_eq!(key(&["b", "0", "c"]), Place { line: 3, column: 6 });
-        // What is not there is said of what would hold it.
-        assert_eq!(value(&["b", "0", "missing", "deeper"]), Place { line: 3, column: 5 });
-        assert_eq!(value(&["b", "7"]), Place { line: 2, column: 16 });
+        assert_eq!(value(&[]), SourceLocation { line: 1, column: 1 });
+        assert_eq!(value(&["ä"]), SourceLocation { line: 2, column: 8 });
+        assert_eq!(key(&["b"]), SourceLocation { line: 2, column: 11 });
+        assert_eq!(value(&["b", "0"]), SourceLocation { line: 3, column: 5 });
+        assert_eq!(value(&["b", "0", "c"]), SourceLocation { line: 3, column: 11 });
+        assert_eq!(key(&["b", "0", "c"]), SourceLocation { line: 3, column: 6 });
+        // A missing value is located at the value that would hold it.
+        assert_eq!(value(&["b", "0", "missing", "deeper"]), SourceLocation { line: 3, column: 5 });
+        assert_eq!(value(&["b", "7"]), SourceLocation { line: 2, column: 16 });
     }
 
     #[test]
-    fn a_path_reads_as_people_write_it() {
+    fn a_path_is_displayed_as_people_write_it() {
         assert_eq!(path(&["clients", "0", "apps", "1", "command"]).to_string(), "clients[0].apps[1].command");
         assert_eq!(path(&["a\nb"]).to_string(), "a\\nb");
     }
 
     #[test]
-    fn keys_given_twice_are_found_at_every_depth() {
+    fn duplicate_keys_are_found_at_every_depth() {
         let source = Source::parse("{\"a\": [{\"b\": 1,\n \"b\": 2}],\n\"a\": 3}").expect("valid JSON");
         let found: Vec<_> =
             source.duplicate_keys().iter().map(|f| (f.line, f.column, f.path.clone())).collect();
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn leniencies_of_other_parsers_are_refused_where_they_stand() {
+    fn json_extensions_are_refused_at_their_location() {
         for (text, line, column) in [
             ("{\n // why\n}", 2, 2),
             ("{\"a\": 1,\n}", 1, 8),

@@ -1,32 +1,33 @@
-//! When and from where a document under a key `_id` came: its field `_ingest`.
+//! The version of a document under a key `_id`: its field `_ingest` records the layer, the time and the record.
 
 use bson::raw::RawBsonRef;
 use bson::{DateTime, Document, RawDocument, doc};
 use mysimbdp_model::ingestion::IngestionId;
 
-/// Orders two versions of one key: the batch layer over the speed layer, then by time, then by ingestion, run and record.
+/// The version of a document under a key. Versions are ordered: the batch layer over the speed layer, then by time, then
+/// by ingestion, run and record.
 ///
-/// Equal stamps belong to the very same record.
+/// Equal versions belong to the very same record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stamp {
+pub(super) struct Version {
     layer: Layer,
     received_at: DateTime,
     ingestion: String,
-    /// Of a run that replaces: any of them is newer than one that does not.
+    /// Set by a run that replaces; such a run is newer than one without a time.
     run: Option<DateTime>,
     record: i64,
 }
 
-/// The runs of an ingestion before one that replaces what they have stored.
+/// The runs of an ingestion before the run that replaces what they stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlierRuns {
     pub ingestion: IngestionId,
-    /// The time of the run that replaces.
+    /// The time of the replacing run.
     pub run: DateTime,
 }
 
 impl EarlierRuns {
-    /// MongoDB's filter for the documents that they were the last to write.
+    /// Returns MongoDB's filter for the documents that were last written by these runs.
     pub(super) fn filter(&self) -> Document {
         doc! {
             "_ingest.layer": "batch",
@@ -35,11 +36,11 @@ impl EarlierRuns {
         }
     }
 
-    /// Whether they were the last to write a document with this stamp.
-    pub(super) fn wrote(&self, stamp: &Stamp) -> bool {
-        stamp.layer == Layer::Batch
-            && stamp.run < Some(self.run)
-            && stamp.ingestion == self.ingestion.to_string()
+    /// Returns whether a document with this version was last written by one of these runs.
+    pub(super) fn wrote(&self, version: &Version) -> bool {
+        version.layer == Layer::Batch
+            && version.run < Some(self.run)
+            && version.ingestion == self.ingestion.to_string()
     }
 }
 
@@ -49,44 +50,45 @@ enum Layer {
     Batch,
 }
 
-/// What a document needs to be given to `replace_older`.
-pub(super) const NEEDED: &str = "the field _ingest must be {layer: \"batch\", received_at: date, ingestion: string, record: long}, and may have a run: date";
+/// What a document needs for `replace_older`.
+pub(super) const EXPECTED: &str = "the field _ingest must be {layer: \"batch\", received_at: date, ingestion: string, record: long}, and may have a run: date";
 
-impl Stamp {
-    /// The stamp of a document, or `None` where it has none.
+impl Version {
+    /// Returns the version of a document, or `None` if it has none.
     pub(super) fn of(document: &RawDocument) -> Option<Self> {
-        let stamp = document.get_document("_ingest").ok()?;
-        let layer = match stamp.get_str("layer").ok()? {
+        let version = document.get_document("_ingest").ok()?;
+        let layer = match version.get_str("layer").ok()? {
             "batch" => Layer::Batch,
             "stream" => Layer::Stream,
             _ => return None,
         };
-        let record = match stamp.get("record").ok()?? {
+        let record = match version.get("record").ok()?? {
             RawBsonRef::Int64(record) => record,
-            // JSON does not tell the two apart.
+            // JSON does not distinguish the two.
             RawBsonRef::Int32(record) => i64::from(record),
             _ => return None,
         };
-        let run = match stamp.get("run").ok()? {
+        let run = match version.get("run").ok()? {
             None => None,
             Some(RawBsonRef::DateTime(run)) => Some(run),
             Some(_) => return None,
         };
         Some(Self {
             layer,
-            received_at: stamp.get_datetime("received_at").ok()?,
-            ingestion: stamp.get_str("ingestion").ok()?.to_owned(),
+            received_at: version.get_datetime("received_at").ok()?,
+            ingestion: version.get_str("ingestion").ok()?.to_owned(),
             run,
             record,
         })
     }
 
-    /// The stamp of a document of the batch layer, which alone replaces.
+    /// Returns the version of a document of the batch layer; only that layer replaces documents.
     pub(super) fn of_batch(document: &RawDocument) -> Option<Self> {
-        Self::of(document).filter(|stamp| stamp.layer == Layer::Batch)
+        Self::of(document).filter(|version| version.layer == Layer::Batch)
     }
 
-    /// MongoDB's filter for what a document with this stamp of the batch layer may replace: what is older, and itself.
+    /// Returns MongoDB's filter for the documents that a document of the batch layer with this version may replace: older
+    /// ones, and itself.
     pub(super) fn replaceable(&self) -> Document {
         let Self { received_at, ingestion, run, record, .. } = self;
         let same = doc! { "_ingest.received_at": received_at, "_ingest.ingestion": ingestion };
@@ -111,42 +113,42 @@ mod tests {
 
     use super::*;
 
-    fn stamp(layer: &str, millis: i64, ingestion: &str, record: i64) -> Option<Stamp> {
-        stamp_of_run(layer, millis, ingestion, None, record)
+    fn version(layer: &str, millis: i64, ingestion: &str, record: i64) -> Option<Version> {
+        version_of_run(layer, millis, ingestion, None, record)
     }
 
-    fn stamp_of_run(
+    fn version_of_run(
         layer: &str,
         millis: i64,
         ingestion: &str,
         run: Option<i64>,
         record: i64,
-    ) -> Option<Stamp> {
+    ) -> Option<Version> {
         let received_at = DateTime::from_millis(millis);
-        let mut stamp =
+        let mut version =
             doc! { "layer": layer, "received_at": received_at, "ingestion": ingestion, "record": record };
         if let Some(run) = run {
-            stamp.insert("run", DateTime::from_millis(run));
+            version.insert("run", DateTime::from_millis(run));
         }
-        Stamp::of(&RawDocumentBuf::try_from(&doc! { "_id": 1, "_ingest": stamp }).expect("encodable"))
+        Version::of(&RawDocumentBuf::try_from(&doc! { "_id": 1, "_ingest": version }).expect("encodable"))
     }
 
     #[test]
-    fn layer_goes_before_time_before_ingestion_before_run_before_record() {
+    fn versions_are_ordered_by_layer_time_ingestion_run_and_record() {
         let ascending = [
-            stamp("stream", 9, "f", 9),
-            stamp("batch", 1, "f", 9),
-            stamp("batch", 2, "a", 9),
-            stamp("batch", 2, "b", 1),
-            stamp("batch", 2, "b", 2),
-            stamp_of_run("batch", 2, "b", Some(5), 1),
-            stamp_of_run("batch", 2, "b", Some(6), 0),
-            stamp_of_run("batch", 2, "b", Some(6), 1),
-            stamp("batch", 3, "a", 0),
+            version("stream", 9, "f", 9),
+            version("batch", 1, "f", 9),
+            version("batch", 2, "a", 9),
+            version("batch", 2, "b", 1),
+            version("batch", 2, "b", 2),
+            version_of_run("batch", 2, "b", Some(5), 1),
+            version_of_run("batch", 2, "b", Some(6), 0),
+            version_of_run("batch", 2, "b", Some(6), 1),
+            version("batch", 3, "a", 0),
         ];
         for pair in ascending.windows(2) {
             assert!(pair[0] < pair[1], "{pair:?}");
         }
-        assert_eq!(stamp("cloud", 1, "a", 1), None);
+        assert_eq!(version("cloud", 1, "a", 1), None);
     }
 }

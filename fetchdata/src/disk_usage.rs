@@ -9,43 +9,43 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::space;
 use mysimbdp_spool::staging::{self, StagingError};
 
-use crate::room::{Disk, Level};
+use crate::admission::{Disk, DiskUsage};
 
-/// Measures again and again, and remembers what does not change: the size of what is staged.
+/// Measures repeatedly, and remembers what does not change: the sizes of staged ingestions.
 #[derive(Debug, Default)]
-pub(crate) struct Measure {
+pub(crate) struct UsageMeter {
     bytes: BTreeMap<(ClientId, IngestionId), u64>,
 }
 
-impl Measure {
+impl UsageMeter {
     /// Measures now. Blocks.
     ///
     /// # Errors
     ///
-    /// Staging cannot be listed, or a file system does not say how much room it has.
-    pub(crate) fn level(&mut self, layout: &Layout) -> Result<Level, StagingError> {
-        let mut there = BTreeSet::new();
-        let mut level = Level { disks: disks(layout)?, ..Level::default() };
+    /// Staging cannot be listed, or a file system does not report its free space.
+    pub(crate) fn measure(&mut self, layout: &Layout) -> Result<DiskUsage, StagingError> {
+        let mut staged = BTreeSet::new();
+        let mut usage = DiskUsage { disks: disks(layout)?, ..DiskUsage::default() };
         for client in staging::clients(layout)? {
             match staging::ingestions(layout, &client) {
                 Ok(ingestions) => {
-                    there.extend(ingestions.into_iter().map(|ingestion| (client.clone(), ingestion)))
+                    staged.extend(ingestions.into_iter().map(|ingestion| (client.clone(), ingestion)))
                 }
                 Err(StagingError::File(error)) if error.is_exhausted() => return Err(error.into()),
-                // That stops this client alone.
-                Err(error) => _ = level.unknown.insert(client, mysimbdp_model::error_chain(&error)),
+                // This stops only the one client.
+                Err(error) => _ = usage.unknown.insert(client, mysimbdp_model::error_chain(&error)),
             }
         }
-        self.bytes.retain(|key, _| there.contains(key));
-        for key in there {
+        self.bytes.retain(|key, _| staged.contains(key));
+        for key in staged {
             if let Some(bytes) = self.bytes_of(layout, &key)? {
-                level.add(&key.0, bytes);
+                usage.add(&key.0, bytes);
             }
         }
-        Ok(level)
+        Ok(usage)
     }
 
-    /// `None` where it has gone meanwhile, or is not readable, which batch-manager tells.
+    /// `None` if it has been removed meanwhile or is not readable; batch-manager reports the latter.
     fn bytes_of(
         &mut self,
         layout: &Layout,

@@ -1,4 +1,4 @@
-//! What no store takes, told before anything is sent: one such document would otherwise fail a whole message.
+//! Refuses documents that no store accepts, before anything is sent: one of them would fail a whole message.
 
 use bson::raw::RawBsonRef;
 use bson::spec::ElementType;
@@ -7,10 +7,10 @@ use bson::{Bson, RawDocument, RawDocumentBuf, doc};
 /// MongoDB's limit for a document.
 pub(super) const DOCUMENT_BYTES_MAX: usize = 16 << 20;
 
-/// MongoDB's limit for documents within documents, the outermost counted.
+/// MongoDB's limit for nested documents, including the outermost one.
 const DEPTH_MAX: usize = 100;
 
-/// Why a document cannot be stored, or `None`.
+/// Returns why a document cannot be stored, or `None` if it can.
 pub(super) fn refusal(document: &RawDocument) -> Option<String> {
     let bytes = document.as_bytes().len();
     if bytes > DOCUMENT_BYTES_MAX {
@@ -20,11 +20,11 @@ pub(super) fn refusal(document: &RawDocument) -> Option<String> {
         .or_else(|| if is_flat(document.as_bytes()) { None } else { refusal_of_depth(document, DEPTH_MAX) })
 }
 
-/// Whether nothing in the document is nested, as in most. False where that cannot be told so fast. To decode all fields for
-/// it once more would cost more than reading them from a CSV row did.
+/// Returns whether nothing in the document is nested, as in most documents; false if that cannot be determined quickly.
+/// Decoding all fields just for this would cost more than reading them from a CSV row did.
 fn is_flat(document: &[u8]) -> bool {
-    let mut rest = document.get(4..).unwrap_or_default();
-    while let Some((&kind, element)) = rest.split_first() {
+    let mut remaining = document.get(4..).unwrap_or_default();
+    while let Some((&kind, element)) = remaining.split_first() {
         if kind == 0 {
             return element.is_empty();
         }
@@ -45,14 +45,14 @@ fn is_flat(document: &[u8]) -> bool {
             _ => None,
         };
         match bytes.and_then(|bytes| value.get(bytes..)) {
-            Some(following) => rest = following,
+            Some(following) => remaining = following,
             None => return false,
         }
     }
     false
 }
 
-/// Whether a document can have this `_id`.
+/// Returns whether a document can have this `_id`.
 pub(super) fn can_identify(id: &Bson) -> bool {
     RawDocumentBuf::try_from(&doc! { "_id": id }).is_ok_and(|document| refusal(&document).is_none())
 }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_comes_first_and_is_something_that_identifies() {
+    fn the_id_comes_first_and_is_of_an_allowed_type() {
         for good in [doc! { "_id": 1, "a": [] }, doc! { "_id": { "a": 1 } }, doc! { "_id": null }] {
             assert_eq!(refused(&good), None, "{good}");
         }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_flat_is_told_from_what_is_not() {
+    fn flat_documents_are_distinguished_from_nested_ones() {
         let flat = doc! {
             "_id": bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![3; 16] }, "text": "\u{3}\u{4}\0", "no": "",
             "null": null, "yes": true, "small": 3_i32, "large": 4_i64, "double": 0.1, "date": bson::DateTime::MIN,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_and_size_end_where_mongodb_ends() {
+    fn the_limits_of_nesting_and_size_are_those_of_mongodb() {
         let nested = |levels: usize| {
             // The innermost level is the document {x: 1}; arrays count as levels too.
             let inner = (0..levels - 2).fold(Bson::Document(doc! { "x": 1 }), |inner, level| {

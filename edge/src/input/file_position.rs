@@ -1,4 +1,4 @@
-//! Where reading of a followed file goes on, as the position of a message.
+//! The position in a followed file from which reading continues, as the position of a message.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -13,16 +13,16 @@ use crate::message::Position;
 const VERSION: u8 = 1;
 const BYTES: usize = 1 + 8 + 8 + 8 + 2 + 8;
 
-/// A place in a file. The file is known by its inode, and by what stands before the place: an inode may be given to a
-/// new file, and a file may be emptied and written anew. Its device has no part in it, as that may have another number
-/// after a restart of the machine.
+/// A position in a file. The file is identified by its inode and by the bytes before the position, because an inode may be
+/// reused for a new file, and a file may be truncated and rewritten. The device is not part of it, because its number may
+/// change when the machine restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct FilePosition {
     pub inode: u64,
     pub end: End,
 }
 
-impl Place {
+impl FilePosition {
     pub fn to_position(self) -> Position {
         let Self { inode, end: End { offset, line, tail_bytes, tail } } = self;
         let mut bytes = Vec::with_capacity(BYTES);
@@ -35,7 +35,7 @@ impl Place {
         Position::new(bytes).unwrap_or_default()
     }
 
-    /// `None`: it is no place in a file.
+    /// Returns `None` if `position` is not a position in a file.
     pub fn from_position(position: &Position) -> Option<Self> {
         let (&VERSION, mut rest) = position.as_bytes().split_first()? else { return None };
         let mut number = || {
@@ -55,14 +55,14 @@ impl Place {
         Some(Self { inode, end })
     }
 
-    /// Whether the place is in this file.
+    /// Whether this is a position in the given file.
     pub fn is_in(&self, file: &File, metadata: &Metadata, path: &Path) -> Result<bool, FileError> {
         Ok(metadata.ino() == self.inode && self.end.is_in(file, path)?)
     }
 }
 
 impl End {
-    /// Whether the line that ended here still does.
+    /// Whether the line that ended here is still in the file.
     pub fn is_in(&self, file: &File, path: &Path) -> Result<bool, FileError> {
         let Some(start) = self.offset.checked_sub(u64::from(self.tail_bytes)) else { return Ok(false) };
         let mut tail = vec![0; usize::from(self.tail_bytes)];
@@ -77,13 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_read_as_it_was_written() {
-        let place = Place { inode: 1, end: End { offset: 1 << 40, line: 3, tail_bytes: 256, tail: 5 } };
-        let position = place.to_position();
-        assert_eq!(Place::from_position(&position), Some(place));
+    fn a_file_position_is_decoded_as_it_was_encoded() {
+        let file_position =
+            FilePosition { inode: 1, end: End { offset: 1 << 40, line: 3, tail_bytes: 256, tail: 5 } };
+        let position = file_position.to_position();
+        assert_eq!(FilePosition::from_position(&position), Some(file_position));
         for other in [&b""[..], b"hour 7", &position.as_bytes()[1..], &[position.as_bytes(), b"x"].concat()] {
             let other = Position::new(other.to_vec()).expect("short");
-            assert_eq!(Place::from_position(&other), None, "{other:?}");
+            assert_eq!(FilePosition::from_position(&other), None, "{other:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The steps of a round of receipts: each ends when store or broker have done their part.
+//! The steps of a receipt cycle: each ends when the store or the broker has done its part.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,19 +16,20 @@ use mysimbdp_store::sequences::{Progress, Sequences};
 
 use super::durable::DurableBySource;
 
-/// Sources that are asked about, and receipts that are published, at the same time.
-const AT_ONCE: usize = 8;
+/// Sources that are read, and receipts that are published, at the same time.
+const CONCURRENT_MAX: usize = 8;
 
-/// What a step has come to.
+/// The result of a step.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Looked(Vec<(Source, Progress)>),
-    /// The sources whose receipts the broker has not taken.
+    ProgressRead(Vec<(Source, Progress)>),
+    /// The sources whose receipts the broker has not accepted.
     Published(Vec<Source>),
 }
 
-/// Marks what is durable, records what is gone, and reads how far the sources are. `known` is what is known of each.
-pub(crate) async fn settle(sequences: Sequences, durable: DurableBySource, known: Vec<u64>) -> Step {
+/// Marks durable numbers, records gone numbers as lost, and reads the progress of the sources. `known` is the progress of
+/// each source that is known so far.
+pub(crate) async fn mark_and_read(sequences: Sequences, durable: DurableBySource, known: Vec<u64>) -> Step {
     let received: BTreeMap<Source, Ranges> = durable
         .iter()
         .filter(|(_, durable)| !durable.received.is_empty())
@@ -53,14 +54,14 @@ pub(crate) async fn settle(sequences: Sequences, durable: DurableBySource, known
             }
         }
     }
-    let looks = durable.into_keys().zip(known).map(|(source, known)| {
+    let reads = durable.into_keys().zip(known).map(|(source, known)| {
         let sequences = &sequences;
         async move {
             let progress = until_done("read receipts", || sequences.progress(&source, known)).await;
             (source, progress)
         }
     });
-    Step::Looked(futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await)
+    Step::ProgressRead(futures::stream::iter(reads).buffer_unordered(CONCURRENT_MAX).collect().await)
 }
 
 /// Publishes receipts.
@@ -79,22 +80,22 @@ pub(crate) async fn send(consumer: Arc<Consumer>, receipts: Vec<(Source, Publish
             }
         }
     });
-    let sent = futures::stream::iter(sent).buffer_unordered(AT_ONCE);
+    let sent = futures::stream::iter(sent).buffer_unordered(CONCURRENT_MAX);
     Step::Published(sent.filter_map(std::future::ready).collect().await)
 }
 
-/// Repeats `operation` until the store has done it. One WARN per outage.
+/// Repeats `operation` until the store has done it. Logs one WARN per outage.
 async fn until_done<T, F: Future<Output = Result<T, CoredmsError>>>(
     what: &'static str,
     mut operation: impl FnMut() -> F,
 ) -> T {
     let mut backoff = Backoff::default();
-    let mut is_away = false;
+    let mut is_unavailable = false;
     loop {
         match operation().await {
             Ok(value) => return value,
             Err(error) => {
-                if !std::mem::replace(&mut is_away, true) {
+                if !std::mem::replace(&mut is_unavailable, true) {
                     tracing::warn!(operation = what, error = %error_chain(&error), "receipts wait for the store");
                 }
                 tokio::time::sleep(backoff.wait()).await;

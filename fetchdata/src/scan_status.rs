@@ -1,65 +1,65 @@
-//! Tells what in the drop directory cannot be taken by whatever is in its way: once each in the log, and all the while in
-//! `mysimbdp status`.
+//! Reports what in the drop directory cannot be processed because something is in its way: once each in the log, and
+//! continuously in `mysimbdp status`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mysimbdp_model::layout::Layout;
-use mysimbdp_platform::sign::{DROP_DIRECTORY, Sign, TEXT_CHARS_MAX};
+use mysimbdp_platform::notice::{DROP_DIRECTORY, NoticeFile, TEXT_CHARS_MAX};
 
 use crate::ROLE;
+use crate::burst_log::BurstLog;
 use crate::route::Area;
 use crate::scan::ScanFault;
-use crate::tell::Tell;
 
-/// So many are named to a person, who may see the others when these are gone.
+/// So many faults are named to a person, who may see the others when these are removed.
 const NAMED_MAX: usize = 5;
-/// Of each of them: its beginning says what it is about, and its end what to do.
+/// For each of them: its beginning says what it is about, its end what to do.
 const NAMED_CHARS_MAX: usize = 250;
-/// Of all of them; with the count of the others a notice has room for it.
+/// For all of them; the rest of a notice is for the count of the others.
 const CHARS_MAX: usize = TEXT_CHARS_MAX - 50;
 const SEPARATOR: &str = "; ";
 
 /// For people who wonder why their files stay in the drop directory.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    sign: Sign,
-    told: BTreeMap<Area, BTreeSet<String>>,
+pub(crate) struct ScanStatus {
+    notice_file: NoticeFile,
+    reported: BTreeMap<Area, BTreeSet<String>>,
 }
 
-impl Waiting {
+impl ScanStatus {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { sign: Sign::new(layout, ROLE, DROP_DIRECTORY), told: BTreeMap::new() }
+        Self { notice_file: NoticeFile::new(layout, ROLE, DROP_DIRECTORY), reported: BTreeMap::new() }
     }
 
-    /// Takes up what a walk over an area could not look at, and warns of what is new.
-    pub(crate) fn tell(&mut self, area: &Area, faults: &[ScanFault], tell: &Tell) {
+    /// Records what a walk over an area could not scan, and warns of what is new.
+    pub(crate) fn update(&mut self, area: &Area, faults: &[ScanFault], log: &BurstLog) {
         let mut found = BTreeSet::new();
         let mut unknown = Vec::new();
         for fault in faults {
             let text = mysimbdp_model::error_chain(fault);
-            // What is in the way of several areas is told once.
-            if !self.told.values().any(|told| told.contains(&text)) {
+            // A fault that affects several areas is logged once.
+            if !self.reported.values().any(|reported| reported.contains(&text)) {
                 match fault {
                     ScanFault::UnknownFolder(path) => unknown.push(path.name()),
-                    _ => tell.unseen(area.client(), fault),
+                    _ => log.not_scanned(area.client(), fault),
                 }
             }
             found.insert(text);
         }
-        tell.unknown_folders(&unknown);
-        self.told.insert(area.clone(), found);
-        self.show();
+        log.unknown_folders(&unknown);
+        self.reported.insert(area.clone(), found);
+        self.write();
     }
 
-    /// Forgets areas that are walked no more.
-    pub(crate) fn keep(&mut self, is_walked: impl Fn(&Area) -> bool) {
-        self.told.retain(|area, _| is_walked(area));
-        self.show();
+    /// Forgets areas that are no longer walked.
+    pub(crate) fn retain(&mut self, is_walked: impl Fn(&Area) -> bool) {
+        self.reported.retain(|area, _| is_walked(area));
+        self.write();
     }
 
-    fn show(&mut self) {
-        let all: BTreeSet<&str> = self.told.values().flatten().map(String::as_str).collect();
-        self.sign.show(summary(&all));
+    fn write(&mut self) {
+        let all: BTreeSet<&str> = self.reported.values().flatten().map(String::as_str).collect();
+        self.notice_file.show(summary(&all));
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_are_named_with_what_to_do_and_the_others_counted() {
+    fn a_few_faults_are_named_with_their_remedy_and_the_others_counted() {
         let summary = |count: usize, long: usize| {
             let faults: Vec<_> = (0..count).map(|n| format!("{n}{} remedy {n}", "x".repeat(long))).collect();
             summary(&faults.iter().map(String::as_str).collect())
