@@ -1,4 +1,4 @@
-//! Each test that `docs/guarantees.md` names exists where it says.
+//! Each test that `docs/guarantees.md` names exists in the file that it gives.
 
 #![allow(clippy::disallowed_methods)]
 

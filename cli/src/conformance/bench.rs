@@ -45,7 +45,7 @@ pub struct Unit {
     pub header: UnitHeader,
     ingestion: IngestionId,
     content: Vec<u8>,
-    /// As many as it really has.
+    /// The number of records that the content really has.
     records: u64,
 }
 
@@ -59,7 +59,7 @@ pub enum Feed {
 /// What the program answered.
 #[derive(Debug)]
 pub struct Answer {
-    /// `None` for a worker that goes on.
+    /// `None` for a worker that keeps running.
     pub exit: Option<i32>,
     pub last: Option<Line>,
     /// The keys that it listed.
@@ -111,12 +111,12 @@ impl Unit {
         Self::new(0, 2, rows.as_bytes().to_vec())
     }
 
-    /// Bytes that are no UTF-8, with an open quote.
+    /// Bytes that are not UTF-8, with an open quote.
     pub fn garbage() -> Self {
         Self::new(0, 2, b"a,b\n\"\xff\xfe,1\n\x00\x01".to_vec())
     }
 
-    /// A whole file, which is one record, of more than one chunk and with each byte that there is.
+    /// A whole file, which is one record, of more than one chunk and with every byte value.
     pub fn file() -> Self {
         let content: Vec<u8> =
             (0..=u8::MAX).cycle().take(mysimbdp_store::CHUNK_BYTES as usize * 3 / 2).collect();
@@ -132,7 +132,7 @@ impl Unit {
 
     fn new(first_record: u64, records: u64, content: Vec<u8>) -> Self {
         let client: ClientId = CLIENT.parse().expect("a client id");
-        // New each time: as if it had never been there.
+        // New each time, as if the content had never been ingested.
         let ingestion =
             IngestionId::new(&client, &Hasher::new().update(&random::number().to_be_bytes()).finalize());
         let header = UnitHeader {
@@ -190,28 +190,28 @@ impl Bench {
         Ok(missing.first().and_then(|position| keys.get(*position)).map(Value::to_string))
     }
 
-    /// The bytes of the unit's object, if it is visible.
+    /// The bytes of the unit's object, if it is published.
     pub async fn object(&self, unit: &Unit) -> Result<Option<Vec<u8>>, Failure> {
         Ok(self.sandbox.store.object(COLLECTION, unit.ingestion).await?)
     }
 
-    /// How many documents, or objects, there are.
+    /// The number of documents, or of objects, in the store.
     pub async fn total(&self) -> Result<u64, Failure> {
         let collection =
             if self.ids == Ids::Object { format!("{COLLECTION}.files") } else { COLLECTION.to_owned() };
         Ok(self.sandbox.store.count(&collection).await?)
     }
 
-    /// Leaves nothing behind, in the store neither.
+    /// Removes everything, including the database in the store.
     pub async fn close(self) -> Result<(), Failure> {
         self.sandbox.close().await
     }
 
-    /// Gives the program one unit and hears its answer.
+    /// Gives the program one unit and returns its answer.
     pub async fn run(&self, unit: &Unit, feed: Feed) -> Result<Answer, Failure> {
         let mut child = self.start(&unit.header).await?;
-        let heard = tokio::time::timeout(TIMEOUT, self.converse(&mut child, unit, feed)).await;
-        match heard {
+        let outcome = tokio::time::timeout(TIMEOUT, self.converse(&mut child, unit, feed)).await;
+        match outcome {
             Ok(answer) => answer,
             Err(_) => {
                 self.stop(&mut child).await?;
@@ -266,13 +266,15 @@ impl Bench {
             let _ = stdin.write_all(&bytes).await;
             drop(stdin);
         };
-        let mut complaint = Vec::new();
-        let listen = async { (&mut stderr).take(LINE_BYTES_MAX).read_to_end(&mut complaint).await };
-        // Waited for all the while: its end ends the pipes, even if it has left something that holds them open.
-        let (_, (last, keys), _, status) = tokio::join!(write, lines_of(stdout), listen, self.wait(child));
+        let mut stderr_bytes = Vec::new();
+        let read_stderr = async { (&mut stderr).take(LINE_BYTES_MAX).read_to_end(&mut stderr_bytes).await };
+        // Waits for the exit at the same time: the exit ends the pipes, even if a process that it left behind holds
+        // them open.
+        let (_, (last, keys), _, status) =
+            tokio::join!(write, lines_of(stdout), read_stderr, self.wait(child));
         let status = status?;
-        let stderr = String::from_utf8_lossy(&complaint).into_owned();
-        // Where a worker answered and then ended with its input, the answer counts.
+        let stderr = String::from_utf8_lossy(&stderr_bytes).into_owned();
+        // If a worker answered and then ended with its input, the answer counts.
         let answered = self.protocol == Protocol::Worker && status.success() && last.is_some();
         Ok(Answer {
             exit: if answered { None } else { status.code() },
@@ -295,7 +297,7 @@ impl Bench {
     pub async fn terminates(&self) -> Result<Result<(), String>, Failure> {
         let unit = Unit::sample(0, 1);
         let mut child = self.start(&unit.header).await?;
-        // It cannot be sent to one that has ended by itself, which then is seen.
+        // This fails if the program has ended by itself, which the wait below detects.
         let _ = child.signal(Signal::TERM);
         match tokio::time::timeout(TIMEOUT, self.wait(&mut child)).await {
             Ok(status) => status.map(|_| Ok(())),
@@ -307,8 +309,8 @@ impl Bench {
     }
 }
 
-/// The last line of the contract that was written, and the keys that were listed; others are skipped, as the platform
-/// does.
+/// The last line of the contract that was written, and the keys that were listed; other lines are skipped, as the
+/// platform does.
 async fn lines_of(stdout: impl tokio::io::AsyncRead + Unpin) -> (Option<Line>, Vec<Value>) {
     let mut lines = BufReader::new(stdout).lines();
     let (mut last, mut listed) = (None, Vec::new());

@@ -1,7 +1,7 @@
-//! The app contract as cases that any program can be put through; `docs/app-contract.md` lists them for its author.
+//! The app contract as cases that can be run against any program; `docs/app-contract.md` lists them for its author.
 //!
-//! Of batch apps here, of stream apps in [`stream`]. The sample is CSV; the store is `MYSIMBDP_COREDMS`, or an embedded one in a
-//! temporary directory.
+//! The cases of batch apps are here, those of stream apps in [`stream`]. The sample is CSV; the store is
+//! `MYSIMBDP_COREDMS`, or an embedded one in a temporary directory.
 
 mod bench;
 mod sandbox;
@@ -82,8 +82,8 @@ async fn whole(bench: &Bench) -> Verdict {
     let stored = bench.stored(&unit).await?;
     Ok(balanced(&answer).and_then(|counts| match counts {
         (0, _, _) => Err("it stored none of the sample's records".to_owned()),
-        (said, _, _) if said != stored => {
-            Err(format!("it says that it stored {said}, the store has {stored}"))
+        (reported, _, _) if reported != stored => {
+            Err(format!("it says that it stored {reported}, the store has {stored}"))
         }
         _ => Ok(()),
     }))
@@ -124,12 +124,12 @@ async fn later(bench: &Bench) -> Verdict {
     let unit = Unit::sample(1000, RECORDS);
     let answer = bench.run(&unit, Feed::Whole).await?;
     let stored = bench.stored(&unit).await?;
-    Ok(balanced(&answer).and_then(|(said, _, _)| {
-        if said == stored {
+    Ok(balanced(&answer).and_then(|(reported, _, _)| {
+        if reported == stored {
             Ok(())
         } else {
             Err(format!(
-                "it says that it stored {said}, of the ids from record 1000 on the store has {stored}"
+                "it says that it stored {reported}, of the ids from record 1000 on the store has {stored}"
             ))
         }
     }))
@@ -165,7 +165,7 @@ async fn object_again(bench: &Bench, file: &Unit) -> Verdict {
     let objects = bench.total().await?;
     Ok(balanced(&answer).and_then(|counts| match (counts, objects) {
         ((_, _, 1..), _) => Err("it rejected the file the second time".to_owned()),
-        // The same bytes have replaced the same bytes: whether that is stored or a duplicate is for the app to say.
+        // The same bytes have replaced the same bytes: the app may count that as stored or as a duplicate.
         (_, 1) => Ok(()),
         (_, objects) => Err(format!("the store has {objects} objects of one file")),
     }))
@@ -220,7 +220,7 @@ async fn miscounted(bench: &Bench, announced: u64) -> Verdict {
     unit.header.records = announced;
     let before = bench.total().await?;
     let answer = bench.run(&unit, Feed::Whole).await?;
-    // Keys are those of the cases before: nothing is added to them.
+    // The keys are those of the cases before: no document is added.
     let own = if bench.ids() == Ids::Key { 0 } else { bench.stored(&unit).await? };
     let outside = bench.total().await?.saturating_sub(before + own);
     Ok(match answer {
@@ -252,7 +252,7 @@ async fn garbage(bench: &Bench) -> Verdict {
     })
 }
 
-/// The counts of a unit that went well.
+/// The counts of a successful unit.
 fn balanced(answer: &Answer) -> Result<(u64, u64, u64), String> {
     match (answer.exit, &answer.last) {
         (None | Some(0), Some(Line::Done { stored, duplicates, rejected })) => {

@@ -21,7 +21,7 @@ pub(super) struct Sandbox {
     pub(super) database: String,
     pub(super) store: Arc<dyn Coredms>,
     pub(super) directory: PathBuf,
-    /// The current directory, which the program runs in: to it the data root.
+    /// The current directory, in which the program runs: its data root.
     pub(super) data_root: PathBuf,
 }
 
@@ -49,14 +49,14 @@ impl Sandbox {
         Ok(Self { program, args, coredms_url, database, store, directory, data_root })
     }
 
-    /// The owner by which processes of the program are found and killed.
+    /// The process tag by which processes of the program are found and killed.
     pub(super) fn owner(&self) -> String {
         format!("check-app {}", self.directory.display())
     }
 
-    /// Removes everything, also from the store.
+    /// Removes everything, including the database in the store.
     pub(super) async fn close(self) -> Result<(), Failure> {
-        // A program that is just being killed could still make a file.
+        // A program that is being killed could still create a file.
         kill_left_behind(&self.owner()).await;
         self.store.drop_database().await?;
         self.store.close().await;
@@ -66,7 +66,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // Only a temporary directory: nothing depends on its end.
+        // Only a temporary directory: nothing depends on its removal.
         let _ = files::remove_dir_all(&self.directory);
     }
 }

@@ -1,4 +1,4 @@
-//! More messages than fit anywhere in between, for a consumer that is away.
+//! Backlogs larger than any buffer on the way, for a consumer that is offline.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::support::{LOADED, Platform, SOON, keyed_stream, messages, stream};
 
-/// So many instances have made their sessions, and are gone again.
+/// Waits until `instances` instances have created their sessions, and stops them.
 async fn until_offline(platform: &Platform, instances: usize) {
     let mut stream_manager = platform.start("stream-manager");
-    platform.instances("client3", instances).await;
+    platform.until_instances("client3", instances).await;
     until(SOON, "the sessions are there", || {
         platform.root.log("clients/client3/stream.log").matches("connected to the broker").count()
             >= instances
@@ -19,11 +19,11 @@ async fn until_offline(platform: &Platform, instances: usize) {
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 }
 
-/// mosquitto keeps them all, as it is configured for this platform.
+/// mosquitto keeps all of them, as it is configured for this platform.
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_a_hundred_thousand_messages_wait_for_a_consumer_that_is_offline() {
     const BACKLOG: u64 = 100_000;
-    // It would write all of them to disk every second.
+    // Otherwise it would write all of them to disk every second.
     let broker = Mosquitto::with("autosave_interval 1800");
     let platform = Platform::new(mongodb().url(), &broker.url(), json!([keyed_stream("client3")])).await;
     until_offline(&platform, 1).await;
@@ -31,11 +31,11 @@ async fn heavy_a_hundred_thousand_messages_wait_for_a_consumer_that_is_offline()
     assert_eq!(platform.count("client3", "readings").await, 0);
 
     let _stream_manager = platform.start("stream-manager");
-    platform.stored("client3", "readings", BACKLOG, LOADED).await;
+    platform.until_stored("client3", "readings", BACKLOG, LOADED).await;
     assert_eq!(platform.count("client3", "rejected").await, 0);
 }
 
-/// The embedded broker keeps 10,000 and lets the oldest go: numbered sources send again what nobody confirms.
+/// The embedded broker keeps 10,000 messages and drops the oldest: numbered sources send unconfirmed messages again.
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_what_the_embedded_broker_has_no_room_for_is_sent_again_by_numbered_sources() {
     const SOURCES: u64 = 3;
@@ -68,22 +68,22 @@ async fn heavy_what_the_embedded_broker_has_no_room_for_is_sent_again_by_numbere
             Daemon::start(&platform.root, &words, &[])
         })
         .collect();
-    // More than is kept.
+    // More than the broker keeps.
     assert!(sent.wait(LOADED).success());
     assert_eq!(platform.count("client3", "readings").await, 0);
 
     let _stream_manager = platform.start("stream-manager");
-    platform.stored("client3", "readings", SOURCES * EACH, LOADED).await;
+    platform.until_stored("client3", "readings", SOURCES * EACH, LOADED).await;
     assert_eq!(platform.count("client3", "rejected").await, 0);
     for edge in &mut edges {
         assert!(edge.terminate().success(), "{}", edge.output());
     }
 }
 
-/// Three numbered sources with a backlog, two instances that come late, and a store that is some way off.
+/// Three numbered sources with a backlog, two instances that start late, and a store behind a network delay.
 struct Backlog {
     platform: Platform,
-    /// Before the broker, for the edges alone.
+    /// The proxy in front of the broker, which only the edges use.
     sent: Proxy,
     edges: Vec<Daemon>,
     _store: Proxy,
@@ -94,14 +94,14 @@ impl Backlog {
     const SOURCES: u64 = 3;
     const EACH: u64 = 30_000;
     const ALL: u64 = Self::SOURCES * Self::EACH;
-    /// Of each edge, by default.
+    /// The default window of each edge.
     const WINDOW: u64 = 10_000;
-    /// Several times what it takes on a machine that is busy otherwise.
+    /// Several times what it takes on a machine that is busy with other work.
     const DRAINED_WITHIN: Duration = Duration::from_secs(180);
 
-    /// Everything is there but the instances, and the edges have sent what they can.
+    /// Starts everything except the instances, and waits until the edges have sent all that they may.
     async fn new(each_direction: Duration) -> Self {
-        // It would write all of them to disk every second.
+        // Otherwise it would write all of them to disk every second.
         let broker = Mosquitto::with("autosave_interval 1800");
         let clients = json!([stream("client3", json!({"instances": {"min": 2, "max": 2}}))]);
         let platform = Platform::new(mongodb().url(), &broker.url(), clients).await;
@@ -120,7 +120,7 @@ impl Backlog {
         backlog
     }
 
-    /// With the settings that they have by default.
+    /// Starts the edges with their default settings.
     fn start_edges(&mut self) {
         let (root, broker) = (&self.platform.root, self.sent.mqtt_url());
         let lines = root.path().join("readings.ndjson");
@@ -138,8 +138,8 @@ impl Backlog {
         self.start_edges();
     }
 
-    /// The instances start; the edges are killed whenever so many messages are stored.
-    async fn drains(mut self, what: &str, killed_at: &[u64]) {
+    /// Starts the instances, and kills the edges each time one of the counts in `killed_at` is stored.
+    async fn drain(mut self, what: &str, killed_at: &[u64]) {
         let start = Instant::now();
         let _stream_manager = self.platform.start("stream-manager");
         for &stored in killed_at {
@@ -147,9 +147,9 @@ impl Backlog {
             until_async(Self::DRAINED_WITHIN, &format!("{stored} are stored"), is_stored).await;
             self.kill_edges();
         }
-        self.platform.stored("client3", "readings", Self::ALL, Self::DRAINED_WITHIN).await;
+        self.platform.until_stored("client3", "readings", Self::ALL, Self::DRAINED_WITHIN).await;
         let sent = self.sent.published();
-        // For the log of the test; how long it takes is for the benches to say.
+        // For the log of the test; the benches measure how long it takes.
         println!(
             "{what}: {} stored in {:.1} s, {sent} sent, sent/stored {:.2}",
             Self::ALL,
@@ -168,27 +168,27 @@ impl Backlog {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_a_backlog_of_three_sources_drains() {
-    Backlog::new(Duration::ZERO).await.drains("store nearby", &[]).await;
+    Backlog::new(Duration::ZERO).await.drain("store nearby", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_a_backlog_of_three_sources_drains_into_a_store_10_ms_away() {
-    Backlog::new(Duration::from_millis(5)).await.drains("round trip 10 ms", &[]).await;
+    Backlog::new(Duration::from_millis(5)).await.drain("round trip 10 ms", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_a_backlog_of_three_sources_drains_into_a_store_50_ms_away() {
-    Backlog::new(Duration::from_millis(25)).await.drains("round trip 50 ms", &[]).await;
+    Backlog::new(Duration::from_millis(25)).await.drain("round trip 50 ms", &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_a_backlog_of_three_sources_drains_though_each_is_killed_three_times() {
     let mut backlog = Backlog::new(Duration::from_millis(5)).await;
     backlog.kill_edges();
-    backlog.drains("killed three times", &[20_000, 50_000]).await;
+    backlog.drain("killed three times", &[20_000, 50_000]).await;
 }
 
-/// Ends when so many messages have come.
+/// A subscriber that ends when it has received `messages` messages.
 fn counter(url: &str, prefix: &str, messages: u32) -> Process {
     let (host, port) = url.trim_start_matches("mqtt://").split_once(':').expect("host and port");
     let mut command = Command::new(program("mosquitto_sub"));

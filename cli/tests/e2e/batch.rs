@@ -1,4 +1,4 @@
-//! Files, from the drop point to the database.
+//! Files, from the drop directory to the database.
 
 use bson::{Bson, Document, doc};
 use futures::io::AsyncReadExt;
@@ -14,7 +14,7 @@ const FIFTY_MB: usize = 50_000_000;
 /// Two clients, one whose files are objects and one whose files are documents, with 50 MB each; and every kind of file
 /// that must be discarded.
 #[tokio::test(flavor = "multi_thread")]
-async fn heavy_two_clients_with_fifty_megabytes_each_and_all_that_must_be_discarded() {
+async fn heavy_two_clients_with_fifty_megabytes_each_and_every_kind_of_discarded_file() {
     let mut client2 = documents("client2");
     client2["files"]["file_name_bytes_max"] = json!(30);
     let platform =
@@ -22,7 +22,7 @@ async fn heavy_two_clients_with_fifty_megabytes_each_and_all_that_must_be_discar
     let (content, rows) = readings(FIFTY_MB);
     platform.root.drop_file("client1", "year.csv", &content);
     platform.root.drop_file("client2", "year.csv", &content);
-    // Lying there already when the platform starts, like the rest of these.
+    // These files, like the ones above, are dropped before the platform starts.
     platform.root.drop_file("client1", "year.txt", b"wrong extension");
     platform.root.drop_file("client2", "a-name-that-is-longer-than-this-client-may-send.exe", b"two reasons");
     platform.root.drop_file("client2", "huge.csv", &vec![b'x'; 100_000_001]);
@@ -31,7 +31,7 @@ async fn heavy_two_clients_with_fifty_megabytes_each_and_all_that_must_be_discar
     let _fetchdata = platform.start("fetchdata");
     let _batch_manager = platform.start("batch-manager");
 
-    let client1 = &platform.ingested("client1", 1, LOADED).await[0];
+    let client1 = &platform.until_ingested("client1", 1, LOADED).await[0];
     assert_eq!(client1.get_str("state").expect("state"), "ingested");
     assert_eq!(
         stored_object(&platform, "client1", "year.csv").await,
@@ -39,18 +39,18 @@ async fn heavy_two_clients_with_fifty_megabytes_each_and_all_that_must_be_discar
         "the GridFS file is byte-identical"
     );
 
-    let client2 = &platform.ingested("client2", 1, LOADED).await[0];
+    let client2 = &platform.until_ingested("client2", 1, LOADED).await[0];
     assert_eq!(number(client2, "received"), rows as i64);
     assert_eq!(number(client2, "stored"), rows as i64);
     assert_eq!(number(client2, "micro_batches"), 6, "blocks of at most 10 MB, the header in front of each");
     assert_eq!(platform.count("client2", "readings").await, rows);
-    types_are_right(&platform, rows).await;
+    assert_types(&platform, rows).await;
 
-    all_reasons_are_given(&platform);
-    the_same_content_under_another_name_is_recognised(&platform, &content);
+    assert_all_reasons(&platform);
+    assert_duplicate_recognised(&platform, &content);
 }
 
-/// A binary file goes to GridFS in ranges at the same time, by processes for one range and by ones that stay.
+/// A binary file is stored in GridFS in parallel ranges, by one process per range and by workers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_binary_file_is_stored_in_ranges() {
     let clients = ["stdin", "worker"].map(|protocol| {
@@ -62,12 +62,13 @@ async fn a_binary_file_is_stored_in_ranges() {
         client
     });
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!(clients)).await;
-    let content: Vec<u8> = (0..3_500_000_usize).map(|place| (place / 7 + place * place) as u8).collect();
+    let content: Vec<u8> =
+        (0..3_500_000_usize).map(|position| (position / 7 + position * position) as u8).collect();
     let _fetchdata = platform.start("fetchdata");
     let _batch_manager = platform.start("batch-manager");
     for client in ["stdin", "worker"] {
         platform.root.drop_file(client, "year.bin", &content);
-        let run = &platform.ingested(client, 1, LOADED).await[0];
+        let run = &platform.until_ingested(client, 1, LOADED).await[0];
         assert_eq!((number(run, "received"), number(run, "stored")), (1, 1), "a binary file is one record");
         assert_eq!(number(run, "micro_batches"), 5, "of 3 chunks each");
         assert!(run.get_bool("audited").expect("a flag"));
@@ -85,7 +86,7 @@ async fn stored_object(platform: &Platform, client: &str, name: &str) -> Vec<u8>
 }
 
 /// Numbers are numbers, `NA` is null, a declared date is a date.
-async fn types_are_right(platform: &Platform, rows: u64) {
+async fn assert_types(platform: &Platform, rows: u64) {
     let readings = platform.client_database("client2").collection::<Document>("readings");
     let filter = doc! {"visib": (rows - 1) as i64};
     let last = readings.find_one(filter).await.expect("ask").expect("the last row is there");
@@ -101,7 +102,7 @@ async fn types_are_right(platform: &Platform, rows: u64) {
     assert_eq!(without_gust, rows.div_ceil(4), "every fourth is NA");
 }
 
-fn all_reasons_are_given(platform: &Platform) {
+fn assert_all_reasons(platform: &Platform) {
     let reasons = |client: &str| -> Vec<String> {
         let discarded = platform.root.reasons("discarded", client);
         discarded.iter().map(|reason| format!("{} {}", reason["file"], reason["reasons"])).collect()
@@ -121,7 +122,7 @@ fn all_reasons_are_given(platform: &Platform) {
     discarded("claimed-by-nobody.bin");
 }
 
-fn the_same_content_under_another_name_is_recognised(platform: &Platform, content: &[u8]) {
+fn assert_duplicate_recognised(platform: &Platform, content: &[u8]) {
     platform.root.drop_file("client2", "again.csv", content);
     until(SOON, "the copy is discarded", || {
         let discarded = platform.root.reasons("discarded", "client2");
@@ -130,7 +131,7 @@ fn the_same_content_under_another_name_is_recognised(platform: &Platform, conten
     });
 }
 
-/// Every row is there once, although batch-manager was killed in the middle of the load.
+/// Every row is stored once, although batch-manager was killed in the middle of the load.
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_kill_9_of_batch_manager_in_the_middle_of_fifty_megabytes() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
@@ -144,7 +145,7 @@ async fn heavy_kill_9_of_batch_manager_in_the_middle_of_fifty_megabytes() {
     assert!(platform.history("client2").await.is_empty(), "killed before the end");
 
     let _batch_manager = platform.start("batch-manager");
-    let run = &platform.ingested("client2", 1, LOADED).await[0];
+    let run = &platform.until_ingested("client2", 1, LOADED).await[0];
     assert_eq!((number(run, "received"), number(run, "stored")), (rows as i64, rows as i64));
     assert_eq!(
         (number(run, "duplicates"), number(run, "rejected")),

@@ -1,4 +1,4 @@
-//! The command line, on embedded defaults: what it prints and how it ends.
+//! The command line with embedded defaults: what it prints and its exit codes.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn embedded(clients: &Value) -> Root {
 }
 
 #[test]
-fn a_faulty_config_starts_nothing_and_every_fault_has_its_place() {
+fn a_faulty_config_starts_nothing_and_every_fault_is_reported_with_its_location() {
     let root = embedded(&json!([documents("client2")]));
     let text = std::fs::read_to_string(root.config()).expect("read");
     let faulty = text.replace("\"100ms\"", "\"100 ms\"").replace("\"batch_manager\"", "\"batchmanager\"");
@@ -37,7 +37,7 @@ fn a_faulty_config_starts_nothing_and_every_fault_has_its_place() {
 }
 
 #[test]
-fn the_shipped_config_is_right() {
+fn the_shipped_config_is_valid() {
     let shipped = include_str!("../../../config.json");
     let root = Root::new(&serde_json::from_str(shipped).expect("JSON"));
     assert!(run(&root, 0, &["check"]).contains("no faults"));
@@ -56,7 +56,7 @@ fn a_wrong_command_line_exits_64_and_help_0() {
 }
 
 #[test]
-fn drop_waits_for_the_end_status_shows_it_and_retry_returns_it() {
+fn drop_waits_for_the_outcome_status_shows_it_and_retry_drops_it_again() {
     let root = embedded(&json!([documents("client2"), objects("client1")]));
     let mut up = Daemon::start(&root, &["up"], &[]);
     until(SOON, "up is ready", || up.output().contains("ready after") || !up.is_running());
@@ -93,7 +93,7 @@ fn drop_waits_for_the_end_status_shows_it_and_retry_returns_it() {
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// The client's folder is the client's, who may put a symlink in the place of any directory.
+/// The client owns its folder, and may replace any directory in it by a symlink.
 #[test]
 fn retry_and_drop_write_nothing_through_a_symlink_of_a_clients() {
     let root = embedded(&json!([documents("client2")]));
@@ -133,7 +133,7 @@ fn retry_and_drop_write_nothing_through_a_symlink_of_a_clients() {
 }
 
 #[test]
-fn the_second_of_two_platforms_on_one_data_root_says_who_holds_it() {
+fn the_second_platform_on_a_data_root_reports_which_process_holds_it() {
     let root = embedded(&json!([documents("client2")]));
     let mut first = Daemon::start(&root, &["batch-manager"], &[]);
     let holder = format!("pid {}", first.pid());
@@ -201,7 +201,7 @@ async fn an_app_in_python_keeps_the_contract() {
     assert!(!names.iter().any(|name| name.starts_with("mysimbdp_check_")), "{names:?}");
 }
 
-/// On an embedded broker and an embedded store, as a user of a laptop has it.
+/// With an embedded broker and an embedded store, as on a laptop.
 #[test]
 fn the_reference_stream_app_keeps_the_contract_and_nothing_is_left_behind() {
     let root = embedded(&json!([documents("client2")]));
@@ -226,9 +226,9 @@ fn the_reference_stream_app_keeps_the_contract_and_nothing_is_left_behind() {
     assert!(printed.contains("FAILED  messages are stored: it ended by itself"), "{printed}");
 }
 
-/// What a program does wrong is told by the case that it is about.
+/// Each violation of the contract fails the case that is about it.
 #[test]
-fn stream_apps_that_break_the_contract_are_told_by_the_case() {
+fn stream_apps_that_break_the_contract_fail_the_matching_case() {
     let root = embedded(&json!([documents("client2")]));
     let app = binary("stream-app");
     let app = app.display();
@@ -238,7 +238,7 @@ fn stream_apps_that_break_the_contract_are_told_by_the_case() {
         (format!("MYSIMBDP_RECEIPT_TOPIC= exec {app}"), "FAILED  a numbered source is told"),
         (format!("MYSIMBDP_REPORT_TOPIC=other exec {app}"), "FAILED  its reports add up"),
     ];
-    // Each waits in vain for what does not come.
+    // In parallel, because each waits for something that never arrives.
     let root = &root;
     std::thread::scope(|scope| {
         for (script, case) in &broken {
@@ -282,9 +282,9 @@ async fn a_stream_app_in_python_keeps_the_contract() {
     assert!(!names.iter().any(|name| name.starts_with("mysimbdp_check_")), "{names:?}");
 }
 
-/// Programs are sought, and run, in the current directory, as the platform does in the data root.
+/// Programs are looked up and run in the current directory, as the platform does in the data root.
 #[test]
-fn a_stream_app_that_reports_more_than_it_stores_is_told() {
+fn a_stream_app_that_reports_more_than_it_stores_fails_the_check() {
     let root = embedded(&json!([documents("client2")]));
     let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../client-apps/python");
     let honest = std::fs::read_to_string(apps.join("stream_app.py")).expect("the app");
@@ -306,7 +306,7 @@ fn a_stream_app_that_reports_more_than_it_stores_is_told() {
     );
 }
 
-/// A program that ends with the test, however that ends.
+/// A program that is killed when the test ends, whether it passes or fails.
 struct Program(std::process::Child);
 
 impl Program {
@@ -317,19 +317,19 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Mosquitto closes the connection of the one that is displaced without a word.
+/// Mosquitto closes the connection of the displaced process without giving a reason.
 #[test]
 fn of_two_stream_apps_in_python_with_one_client_id_one_gives_way_on_mosquitto_too() {
     let (broker, store) = (Mosquitto::start(), Mongod::start());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../client-apps/python/stream_app.py");
     let start = || {
-        let twin = std::process::Command::new(python())
+        let process = std::process::Command::new(python())
             .arg(script)
             .env("MYSIMBDP_BROKER", broker.url())
             .env("MYSIMBDP_COREDMS", store.url())
@@ -340,11 +340,11 @@ fn of_two_stream_apps_in_python_with_one_client_id_one_gives_way_on_mosquitto_to
             .env("MYSIMBDP_TOPIC_FILTER", "$share/twins/twins/#")
             .env("MYSIMBDP_REPORT_TOPIC", "reports/twins")
             .spawn();
-        Program(twin.expect("python starts"))
+        Program(process.expect("python starts"))
     };
-    let mut twins = [start(), start()];
-    until(SOON, "one of them has ended", || twins.iter_mut().any(Program::has_ended));
-    assert!(!twins.iter_mut().all(Program::has_ended), "the other one goes on");
+    let mut processes = [start(), start()];
+    until(SOON, "one of them has ended", || processes.iter_mut().any(Program::has_ended));
+    assert!(!processes.iter_mut().all(Program::has_ended), "the other one goes on");
 }
 
 #[test]

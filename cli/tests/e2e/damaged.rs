@@ -1,4 +1,5 @@
-//! State files that a power cut or a disk has damaged: each is named, none counts as nothing, and no file is lost by one.
+//! State files that a power cut or a disk has damaged: each is named, none is treated as missing, and none causes the
+//! loss of a file.
 
 use std::fs;
 use std::path::Path;
@@ -63,7 +64,7 @@ async fn a_staged_file_with_a_torn_manifest_is_held_and_a_retry_ingests_it() {
         let [id] = root.list("staging/documents").try_into().expect("one file is staged");
         write(root.path(), &format!("staging/documents/{id}/manifest.json"), torn);
 
-        let _daemons = ["batch-manager", "fetchdata"].map(|role| platform.start(role));
+        let _daemons = ["batch-manager", "fetchdata"].map(|kind| platform.start(kind));
         until(SOON, "it is held", || root.list("held/documents").len() == 1);
         let reason = &root.reasons("held", "documents")[0];
         assert!(
@@ -72,7 +73,7 @@ async fn a_staged_file_with_a_torn_manifest_is_held_and_a_retry_ingests_it() {
         );
         let printed = platform.command(0, &["retry", &id]);
         assert!(printed.contains("client-input-directory/documents/a.ndjson is dropped again"), "{printed}");
-        let runs = platform.ingested("documents", 1, SOON).await;
+        let runs = platform.until_ingested("documents", 1, SOON).await;
         assert_eq!((number(&runs[0], "stored"), runs.len()), (2, 1));
         assert_eq!(root.list("held/documents"), [""; 0]);
     }
@@ -83,7 +84,7 @@ async fn a_held_file_with_a_torn_manifest_is_dropped_again_and_leaves_no_differe
     for torn in TORN {
         let platform = platform().await;
         let root = &platform.root;
-        let _daemons = ["batch-manager", "fetchdata"].map(|role| platform.start(role));
+        let _daemons = ["batch-manager", "fetchdata"].map(|kind| platform.start(kind));
         root.drop_file("documents", "a.csv", b"a,b.c\n1,2\n");
         until(SOON, "it is held", || root.list("held/documents").len() == 1);
         let [id] = root.list("held/documents").try_into().expect("one file is held");

@@ -1,4 +1,5 @@
-//! `mysimbdp drop`: names that are in use or not taken, what is told while it waits, and how a sender of its own learns the end.
+//! `mysimbdp drop`: names that are in use or passed over, what it reports while it waits, and how a sender that is
+//! another user learns the outcome.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::privacy::Unprivileged;
 use crate::support::SOON;
 
-/// A client whose app is this script, on the embedded store.
+/// A data root on the embedded store, with a client whose app is this script.
 fn root(script: &str, changes: Value) -> Root {
     let mut client = json!({
         "id": "alpha",
@@ -44,11 +45,11 @@ fn run(root: &Root, code: i32, words: &[&str]) -> String {
     printed
 }
 
-/// It used to wait for its time-out: only what is ingested had a receipt.
+/// `drop` used to wait for its timeout: only ingested files had a receipt.
 #[test]
 fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_held() {
     let root = root("cat > /dev/null; echo broken >&2; exit 65", json!({}));
-    let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
+    let mut daemons = ["fetchdata", "batch-manager"].map(|kind| Daemon::start(&root, &[kind], &[]));
     until(SOON, "the folder is there", || root.drop_directory("alpha").join("backfill").exists());
     let user = Unprivileged::new(&root.path().join("nothing-of-the-platform"));
     if !user.is_another() {
@@ -63,7 +64,7 @@ fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_hel
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
     for (name, content, end) in [
         ("wrong.exe", "x", "discarded: has extension exe"),
-        // The receipt of the first one, of as many bytes, is not about this one.
+        // The receipt of the first file, which has the same size, is not about this one.
         ("wrong.exe", "y", "discarded: has extension exe"),
         ("data.csv", "a,b\n1,2\n", "held: "),
     ] {
@@ -96,16 +97,16 @@ fn a_second_file_of_a_name_that_still_waits_gets_another_name() {
     }
     run(&root, 0, &["drop", "alpha", "one/data.csv"]);
     let second = run(&root, 0, &["drop", "alpha", "two/data.csv"]);
-    let said =
+    let expected =
         "data.csv is there already and not yet taken: dropped as client-input-directory/alpha/data-2.csv";
-    assert!(second.contains(said), "{second}");
+    assert!(second.contains(expected), "{second}");
     assert_eq!(fs::read(folder.join("data.csv")).expect("the first"), b"a\n1\n");
     assert_eq!(fs::read(folder.join("data-2.csv")).expect("the second"), b"a\n2\n");
 
-    // The third waits for its own end, under its own name.
+    // The third waits for its own outcome, under its own name.
     let waiting = Daemon::start(&root, &["drop", "alpha", "three/data.csv", "--wait"], &[]);
     until(SOON, "the third is dropped", || folder.join("data-3.csv").exists());
-    let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
+    let mut daemons = ["fetchdata", "batch-manager"].map(|kind| Daemon::start(&root, &[kind], &[]));
     let mut waiting = waiting;
     let status = waiting.wait();
     assert!(status.success(), "{}", waiting.output());
@@ -130,7 +131,7 @@ fn a_name_that_is_passed_over_is_refused_at_once() {
     }
 }
 
-/// It used to wait for a sentinel in vain.
+/// The dropped file used to wait for a sentinel that never came.
 #[test]
 fn drop_and_retry_write_the_sentinel_that_the_client_demands() {
     let root = root(&stores(), json!({"files": {"extensions": ["csv"], "sentinel": ".done"}}));
@@ -139,12 +140,12 @@ fn drop_and_retry_write_the_sentinel_that_the_client_demands() {
     }
     let folder = root.drop_directory("alpha");
     fs::create_dir_all(&folder).expect("directory");
-    // Whose file has been taken: a file of that name would lose it again.
+    // The file of this sentinel has been taken: a new file of that name would lose it again.
     fs::write(folder.join("data.csv.done"), "").expect("a sentinel that is left");
     run(&root, 0, &["drop", "alpha", "data.csv"]);
     assert!(folder.join("data-2.csv").exists() && folder.join("data-2.csv.done").exists());
 
-    let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
+    let mut daemons = ["fetchdata", "batch-manager"].map(|kind| Daemon::start(&root, &[kind], &[]));
     let printed = run(&root, 65, &["drop", "alpha", "wrong.exe", "--wait"]);
     assert!(printed.contains("discarded: has extension exe"), "{printed}");
     let id = root.list("discarded/alpha").remove(0);
@@ -160,7 +161,7 @@ fn drop_and_retry_write_the_sentinel_that_the_client_demands() {
     }
 }
 
-/// It used to drop those before, to say nothing of them and not to wait for them.
+/// `drop` used to drop the files before the faulty one, without reporting them or waiting for them.
 #[test]
 fn of_several_files_none_is_dropped_if_one_cannot_be() {
     let root = root(&stores(), json!({}));
@@ -175,8 +176,8 @@ fn of_several_files_none_is_dropped_if_one_cannot_be() {
 }
 
 #[test]
-fn drop_tells_how_far_the_app_is_while_it_waits() {
-    // All but the first micro-batch wait until they may go on.
+fn drop_reports_progress_while_it_waits() {
+    // All micro-batches except the first wait until they may continue.
     let script = format!(
         "until test $MYSIMBDP_BATCH_INDEX = 0 || test -e go; do sleep 0.1; done; {stores}",
         stores = stores()
@@ -184,11 +185,14 @@ fn drop_tells_how_far_the_app_is_while_it_waits() {
     let root = root(&script, json!({"micro_batching": {"block_size": "4KiB"}}));
     let rows: String = (0..1000).map(|row| format!("{row},text\n")).collect();
     fs::write(root.path().join("data.csv"), format!("a,b\n{rows}")).expect("write");
-    let mut daemons = ["fetchdata", "batch-manager"].map(|role| Daemon::start(&root, &[role], &[]));
+    let mut daemons = ["fetchdata", "batch-manager"].map(|kind| Daemon::start(&root, &[kind], &[]));
     let mut waiting = Daemon::start(&root, &["drop", "alpha", "data.csv", "--wait"], &[]);
     waiting.until_output(SOON, "data.csv: 1 of ");
-    let told = waiting.output();
-    assert!(told.contains(" micro-batches done, ") && told.contains(" of 1000 records, "), "{told}");
+    let progress = waiting.output();
+    assert!(
+        progress.contains(" micro-batches done, ") && progress.contains(" of 1000 records, "),
+        "{progress}"
+    );
     fs::write(root.path().join("go"), "").expect("write");
     assert!(waiting.wait().success(), "{}", waiting.output());
     assert!(waiting.output().contains("ingested: received 1000, stored 1000"), "{}", waiting.output());
@@ -197,7 +201,7 @@ fn drop_tells_how_far_the_app_is_while_it_waits() {
     }
 }
 
-/// What lies there is kept, and what returns has to go somewhere.
+/// The file that is there is kept, so the returned file needs another name.
 #[test]
 fn a_retry_of_a_name_that_is_in_use_gives_another_one() {
     let root = root(&stores(), json!({}));
@@ -207,8 +211,8 @@ fn a_retry_of_a_name_that_is_in_use_gives_another_one() {
     assert!(fetchdata.terminate().success(), "{}", fetchdata.output());
     root.drop_file("alpha", "wrong.exe", b"second");
     let id = root.list("discarded/alpha").remove(0);
-    let said = run(&root, 0, &["retry", &id]);
-    assert!(said.contains("client-input-directory/alpha/wrong-2.exe is dropped again"), "{said}");
+    let printed = run(&root, 0, &["retry", &id]);
+    assert!(printed.contains("client-input-directory/alpha/wrong-2.exe is dropped again"), "{printed}");
     let content = |name: &str| fs::read(root.drop_directory("alpha").join(name)).expect("a file");
     assert_eq!((content("wrong.exe"), content("wrong-2.exe")), (b"second".to_vec(), b"first".to_vec()));
 }

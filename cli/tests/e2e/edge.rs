@@ -40,7 +40,7 @@ impl Readings {
     }
 }
 
-/// Runs an edge on these lines from stdin to its end; its exit code, and what it has printed.
+/// Runs an edge on these lines from stdin to its end; returns its exit code and its stderr.
 #[track_caller]
 fn feed(config: &Path, words: &[&str], environment: &[(&str, &str)], lines: &str) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().expect("temporary directory");
@@ -54,16 +54,16 @@ fn feed(config: &Path, words: &[&str], environment: &[(&str, &str)], lines: &str
     (status.code(), std::fs::read_to_string(&errors).expect("a file"))
 }
 
-/// Each line is one document, and there is no other.
-async fn exactly_once(platform: &Platform, lines: u64) {
-    platform.stored("client1", "readings", lines, LOADED).await;
+/// Asserts that each line is one document, and that there is no other.
+async fn assert_exactly_once(platform: &Platform, lines: u64) {
+    platform.until_stored("client1", "readings", lines, LOADED).await;
     let readings = platform.client_database("client1").collection::<Document>("readings");
     let numbers = readings.distinct("number", doc! {}).await.expect("read the numbers");
     assert_eq!(numbers.len() as u64, lines);
     assert_eq!(platform.count("client1", "rejected").await, 0);
 }
 
-/// It had acknowledged messages that nobody had stored, and its database with the session of the stream is gone.
+/// The broker had acknowledged messages that nobody had stored, and its database with the session of the stream is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_and_forgets_everything_loses_nothing_of_an_edge() {
     let mut broker = Mosquitto::with("persistence false");
@@ -71,11 +71,11 @@ async fn a_broker_that_is_killed_and_forgets_everything_loses_nothing_of_an_edge
     let mut readings = Readings::new(&platform);
     readings.append(1_000);
     let stream_manager = platform.start("stream-manager");
-    platform.instances("client1", 1).await;
+    platform.until_instances("client1", 1).await;
     let mut edge = readings.follow(&platform);
-    platform.stored("client1", "readings", 1_000, SOON).await;
+    platform.until_stored("client1", "readings", 1_000, SOON).await;
 
-    // With its instance: nobody stores what the broker acknowledges now.
+    // Its instance ends, too: nobody stores what the broker acknowledges now.
     drop(stream_manager);
     let witness = Listener::subscribe(&broker.url(), &format!("{}/ingest/#", platform.topic_prefix));
     readings.append(500);
@@ -86,7 +86,7 @@ async fn a_broker_that_is_killed_and_forgets_everything_loses_nothing_of_an_edge
     broker.restart();
     let _stream_manager = platform.start("stream-manager");
 
-    exactly_once(&platform, 2_000).await;
+    assert_exactly_once(&platform, 2_000).await;
     until_async(SOON, "the edge has heard so", async || edge.output().contains("received=2000")).await;
     assert!(edge.terminate().success(), "{}", edge.output());
 }
@@ -96,28 +96,29 @@ async fn an_edge_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     let clients = json!([stream("client1", json!({"instances": {"min": 2, "max": 2}}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let _stream_manager = platform.start("stream-manager");
-    platform.instances("client1", 2).await;
+    platform.until_instances("client1", 2).await;
     let mut readings = Readings::new(&platform);
-    for round in 1..=5 {
+    for cycle in 1..=5 {
         readings.append(1_500);
         let mut edge = readings.follow(&platform);
-        // Killed at work, each time at another place.
-        let stored = round * 1_500 - 1_400;
+        // Killed while it works, each time at another position.
+        let stored = cycle * 1_500 - 1_400;
         let what = format!("{stored} are stored");
         until_async(SOON, &what, async || platform.count("client1", "readings").await >= stored).await;
         edge.kill9();
     }
     let mut edge = readings.follow(&platform);
-    exactly_once(&platform, 7_500).await;
-    // Perhaps before it has heard so, or has heard anything at all.
+    assert_exactly_once(&platform, 7_500).await;
+    // Perhaps before it has received that receipt, or any receipt at all.
     edge.kill9();
 
-    // Without new lines it waits until what is in the outbox is received.
+    // Without new lines it waits until the messages in the outbox are received.
     platform.command(0, &EDGE);
-    exactly_once(&platform, 7_500).await;
+    assert_exactly_once(&platform, 7_500).await;
 }
 
-/// The next one publishes what it finds, and a power cut must not take that back: another line would get its number.
+/// The next edge publishes what it finds, and a power cut must not undo that: otherwise another line would get the same
+/// number.
 #[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread")]
 async fn power_cut_leaves_a_number_to_the_line_that_a_killed_edge_had_written() {
@@ -136,40 +137,40 @@ async fn power_cut_leaves_a_number_to_the_line_that_a_killed_edge_had_written() 
     };
     assert_eq!(feed(&messages(0, 3), None), Some(0));
     assert_eq!(feed(&messages(3, 2), Some("edge.appended")), None, "killed");
-    // It ends when all is received that it has found.
+    // It ends when all messages that it has found are received.
     assert_eq!(feed("", None), Some(0));
     assert_eq!(platform.count("client1", "readings").await, 5);
     disk.cut();
     disk.restore();
     assert_eq!(feed(&messages(5, 4), None), Some(0));
     assert_eq!(platform.count("client1", "rejected").await, 0, "a number with two contents");
-    exactly_once(&platform, 9).await;
+    assert_exactly_once(&platform, 9).await;
 }
 
-/// From stdin; the command returns when all is stored, and says by its exit code why it did not.
+/// Lines come from stdin; the command returns when all are stored, or says by its exit code why they are not.
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_from_stdin_are_stored_when_the_command_returns() {
     let clients = json!([stream("client1", json!({}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let run = |words: &[&str], lines: &str| feed(&platform.root.config(), words, &[], lines);
-    let (code, said) = run(&["--timeout", "1s"], &messages(0, 3));
-    assert_eq!(code, Some(75), "no platform: {said}");
-    assert!(said.contains("3 messages are not received"), "{said}");
+    let (code, stderr) = run(&["--timeout", "1s"], &messages(0, 3));
+    assert_eq!(code, Some(75), "no platform: {stderr}");
+    assert!(stderr.contains("3 messages are not received"), "{stderr}");
 
     let _stream_manager = platform.start("stream-manager");
-    let (code, said) = run(&["--resend-after", "1s"], &messages(3, 997));
-    assert_eq!(code, Some(0), "{said}");
+    let (code, stderr) = run(&["--resend-after", "1s"], &messages(3, 997));
+    assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(platform.count("client1", "readings").await, 1_000, "all is there when the command returns");
 
-    let (code, said) = run(&["--message-max", "20B"], "{\"number\":1000}\n{\"number\":10000000000}\n");
-    assert_eq!(code, Some(65), "{said}");
-    assert!(said.contains("line 2 of stdin"), "{said}");
+    let (code, stderr) = run(&["--message-max", "20B"], "{\"number\":1000}\n{\"number\":10000000000}\n");
+    assert_eq!(code, Some(65), "{stderr}");
+    assert!(stderr.contains("line 2 of stdin"), "{stderr}");
     assert!(platform.command(66, &["edge", "--client", "nobody", "--source", "s"]).contains("nobody"));
 }
 
-/// From a file or the environment, as what stands on the command line can be seen by every user of the machine.
+/// It can come from a file or the environment, as every user of the machine can see the command line.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_password_of_the_broker_need_not_stand_on_the_command_line() {
+async fn the_password_of_the_broker_need_not_be_on_the_command_line() {
     const PASSWORD: &str = "p%41s:s/w@rd";
     let directory = tempfile::tempdir().expect("temporary directory");
     let (users, password) = (directory.path().join("users"), directory.path().join("password"));
@@ -192,13 +193,13 @@ async fn the_password_of_the_broker_need_not_stand_on_the_command_line() {
         (&["--broker", &url], true),
         (&["--broker", &in_address], false),
     ];
-    for (round, (words, in_environment)) in (1..).zip(ways) {
+    for (cycle, (words, in_environment)) in (1..).zip(ways) {
         readings.append(10);
         let path = readings.path.to_string_lossy().into_owned();
         let words = [&EDGE[..], &["--resend-after", "1s", "--follow", &path], words].concat();
         let environment = if in_environment { &from_environment[..] } else { &[] };
         let mut edge = Daemon::start(&platform.root, &words, environment);
-        platform.stored("client1", "readings", 10 * round, SOON).await;
+        platform.until_stored("client1", "readings", 10 * cycle, SOON).await;
         assert!(edge.terminate().success(), "{}", edge.output());
         let (output, on_command_line) = (edge.output(), words.contains(&&*in_address));
         assert_eq!(
@@ -208,7 +209,7 @@ async fn the_password_of_the_broker_need_not_stand_on_the_command_line() {
         );
         assert!(!output.contains(PASSWORD) && !output.contains("p%2541s"), "{output}");
     }
-    exactly_once(&platform, 40).await;
+    assert_exactly_once(&platform, 40).await;
 
     let nobody = url.replace("platform@", "");
     let words = [&EDGE[..], &["--broker", &nobody, "--password-file", &password]].concat();
@@ -218,14 +219,14 @@ async fn the_password_of_the_broker_need_not_stand_on_the_command_line() {
     assert!(platform.command(78, &words).contains("holds no password"));
 }
 
-/// Another broker may be another platform's, whose receipts say nothing about what this one has stored.
+/// Another broker may belong to another platform, whose receipts say nothing about what this one has stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
     let other = Mosquitto::start();
     let clients = json!([stream("client1", json!({}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let _stream_manager = platform.start("stream-manager");
-    platform.instances("client1", 1).await;
+    platform.until_instances("client1", 1).await;
     let elsewhere = Listener::subscribe(&other.url(), "#");
     let run = |environment: &[(&str, &str)], lines: &str| {
         feed(&platform.root.config(), &["--timeout", "60s"], environment, lines)
@@ -233,14 +234,15 @@ async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
     let config = std::fs::read_to_string(platform.root.config()).expect("read config.json");
     let write = |text: &str| std::fs::write(platform.root.config(), text).expect("write config.json");
     let refused = |environment: &[(&str, &str)], named: &str| {
-        let (code, said) = feed(&platform.root.config(), &["--timeout", "1s"], environment, &messages(0, 1));
+        let (code, stderr) =
+            feed(&platform.root.config(), &["--timeout", "1s"], environment, &messages(0, 1));
         let expected = format!(
             "it uses the broker {}, and not {named} as here",
             mosquitto().url().trim_end_matches('/')
         );
         let published = elsewhere.messages();
-        assert!(code == Some(78) && published.is_empty(), "{code:?}, {published:?}: {said}");
-        assert!(said.contains(&expected) && said.contains("stream-manager runs (pid "), "{said}");
+        assert!(code == Some(78) && published.is_empty(), "{code:?}, {published:?}: {stderr}");
+        assert!(stderr.contains(&expected) && stderr.contains("stream-manager runs (pid "), "{stderr}");
     };
     let forgotten = [("MYSIMBDP_BROKER", &*other.url())];
     refused(&forgotten, &other.url());
@@ -255,56 +257,56 @@ async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
     refused(&[], "the embedded one");
     write(&config);
     platform.configure(|config| config["broker"]["topic_prefix"] = json!("elsewhere"));
-    let (code, said) = feed(&platform.root.config(), &["--timeout", "1s"], &[], &messages(0, 1));
+    let (code, stderr) = feed(&platform.root.config(), &["--timeout", "1s"], &[], &messages(0, 1));
     assert!(
-        code == Some(78) && said.contains("and not elsewhere as here: set broker.topic_prefix"),
-        "{said}"
+        code == Some(78) && stderr.contains("and not elsewhere as here: set broker.topic_prefix"),
+        "{stderr}"
     );
 
-    // The store is none of its business.
+    // An edge does not use the store.
     write(&config);
-    let (code, said) = run(&[("MYSIMBDP_COREDMS", "mongodb://127.0.0.1:1")], &messages(0, 10));
-    assert_eq!(code, Some(0), "{said}");
-    exactly_once(&platform, 10).await;
+    let (code, stderr) = run(&[("MYSIMBDP_COREDMS", "mongodb://127.0.0.1:1")], &messages(0, 10));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_exactly_once(&platform, 10).await;
 }
 
-/// As all other commands, so that a pipe into it outlives an edit.
+/// Like all other commands, so that a pipe into an edge survives an edit.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_goes_on_while_the_config_has_faults_or_is_missing() {
     let clients = json!([stream("client1", json!({}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let mut stream_manager = platform.start("stream-manager");
-    platform.instances("client1", 1).await;
+    platform.until_instances("client1", 1).await;
     let path = platform.root.config();
-    let sound = std::fs::read_to_string(&path).expect("read config.json");
+    let valid = std::fs::read_to_string(&path).expect("read config.json");
     let says = "this goes by the config that the running processes use";
-    let edits = [Some(sound.replace("client1", "Client 1")), Some(sound[..sound.len() / 2].to_owned()), None];
-    for (round, edit) in (0..).zip(&edits) {
+    let edits = [Some(valid.replace("client1", "Client 1")), Some(valid[..valid.len() / 2].to_owned()), None];
+    for (cycle, edit) in (0..).zip(&edits) {
         match edit {
             Some(text) => std::fs::write(&path, text).expect("write config.json"),
             None => std::fs::remove_file(&path).expect("remove config.json"),
         }
-        let (code, said) = feed(&path, &["--timeout", "60s"], &[], &messages(round * 10, 10));
-        assert!(code == Some(0) && said.contains(says), "{edit:?}: {code:?}: {said}");
-        platform.stored("client1", "readings", (round + 1) * 10, SOON).await;
+        let (code, stderr) = feed(&path, &["--timeout", "60s"], &[], &messages(cycle * 10, 10));
+        assert!(code == Some(0) && stderr.contains(says), "{edit:?}: {code:?}: {stderr}");
+        platform.until_stored("client1", "readings", (cycle + 1) * 10, SOON).await;
     }
 
-    // On another machine there is nothing but the broker.
+    // On another machine only the broker can be reached.
     let machine = tempfile::tempdir().expect("temporary directory");
     let nowhere = machine.path().join("config.json");
-    let (code, said) = feed(&nowhere, &["--broker", mosquitto().url()], &[], "");
-    assert!(code == Some(78) && said.contains("--outbox has to say"), "{code:?}: {said}");
+    let (code, stderr) = feed(&nowhere, &["--broker", mosquitto().url()], &[], "");
+    assert!(code == Some(78) && stderr.contains("--outbox has to say"), "{code:?}: {stderr}");
     let outbox = machine.path().join("outbox").display().to_string();
     let words = ["--outbox", &outbox, "--topic-prefix", &platform.topic_prefix, "--timeout", "60s"];
-    let (code, said) = feed(&nowhere, &words, &[], "");
-    assert!(code == Some(78) && said.contains("has to name a broker"), "{code:?}: {said}");
-    let (code, said) = feed(&nowhere, &words, &[("MYSIMBDP_BROKER", mosquitto().url())], &messages(30, 10));
-    assert_eq!(code, Some(0), "{said}");
-    exactly_once(&platform, 40).await;
+    let (code, stderr) = feed(&nowhere, &words, &[], "");
+    assert!(code == Some(78) && stderr.contains("has to name a broker"), "{code:?}: {stderr}");
+    let (code, stderr) = feed(&nowhere, &words, &[("MYSIMBDP_BROKER", mosquitto().url())], &messages(30, 10));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_exactly_once(&platform, 40).await;
 
-    // Nobody runs any more, by whose config it could go.
+    // No process runs any more whose config it could use.
     std::fs::write(&path, "{").expect("write config.json");
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
-    let (code, said) = feed(&path, &["--timeout", "60s"], &[], "");
-    assert!(code == Some(78) && !said.contains(says), "{code:?}: {said}");
+    let (code, stderr) = feed(&path, &["--timeout", "60s"], &[], "");
+    assert!(code == Some(78) && !stderr.contains(says), "{code:?}: {stderr}");
 }

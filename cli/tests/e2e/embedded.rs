@@ -1,11 +1,11 @@
-//! Everything embedded: what a laptop has without a broker and without a database.
+//! Everything embedded, as on a laptop without a broker and without a database.
 
 use mysimbdp_testbed::{Daemon, Mosquitto, Root, until, until_async};
 use serde_json::{Value, json};
 
 use crate::support::{LOADED, SOON, documents, messages, readings, stream};
 
-/// Four batch apps and two instances of a stream app, processes all, write into one file.
+/// Four batch apps and two instances of a stream app, all of them processes, write to one file.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_processes_write_to_one_embedded_store_at_the_same_time() {
     const MESSAGES: u64 = 4_000;
@@ -33,7 +33,7 @@ async fn many_processes_write_to_one_embedded_store_at_the_same_time() {
 
     let (content, rows) = readings(3_000_000);
     root.drop_file("client2", "weather.csv", &content);
-    // So that both are under way at the same time.
+    // So that files and messages are ingested at the same time.
     until(SOON, "the file is staged", || !root.list("staging/client2").is_empty());
     Mosquitto::publish(&url, "mysimbdp/ingest/client2/readings", &messages(0, MESSAGES));
     let count = async |collection| store.count(collection).await.expect("count");

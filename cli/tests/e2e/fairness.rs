@@ -1,7 +1,7 @@
 //! What one client does, and what its apps do, delays no other client.
 //!
-//! Shown by counting, not by the clock, which on a busy machine says little: when the other client's work is done, only
-//! little of the first one's flood is.
+//! The tests count and do not measure time, which says little on a busy machine: when the other client's work is done,
+//! only a small part of the first client's flood is.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, readings, with_argument};
 
-/// Files of the flood; of these at most a third may be through when a file dropped at its beginning is.
+/// Files of the flood; at most a third of them may be processed when a file that is dropped at its beginning is.
 const FLOOD: usize = 300;
 
 /// A client whose files all go to this script, which stores nothing.
@@ -30,7 +30,7 @@ fn scripted(id: &str, script: &str) -> Value {
     })
 }
 
-/// Files of a client that have reached one of these states.
+/// The number of a client's files that have reached one of these states.
 fn ended(platform: &Platform, client: &str, states: &[&str]) -> usize {
     states.iter().map(|state| platform.root.list(&format!("{state}/{client}")).len()).sum()
 }
@@ -38,15 +38,15 @@ fn ended(platform: &Platform, client: &str, states: &[&str]) -> usize {
 /// One client drops many files and publishes as fast as it can, another one sends a file and a few messages.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_files_and_messages_delays_no_other_client() {
-    // Each file takes its time without taking the processor's: 15 s for all of them.
+    // Each file takes time, but no processor time: 15 s for all of them.
     let mut flooding = scripted("client1", "cat > /dev/null; sleep 0.2");
     flooding["streams"] = keyed_stream("client1")["streams"].clone();
     let mut calm = documents("client2");
     calm["streams"] = keyed_stream("client2")["streams"].clone();
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([flooding, calm])).await;
-    let _daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|role| platform.start(role));
-    platform.instances("client1", 1).await;
-    platform.instances("client2", 1).await;
+    let _daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|kind| platform.start(kind));
+    platform.until_instances("client1", 1).await;
+    platform.until_instances("client2", 1).await;
 
     for number in 0..FLOOD {
         let content = format!("a,b\n{number},1\n");
@@ -65,12 +65,12 @@ async fn a_flood_of_files_and_messages_delays_no_other_client() {
         &platform.ingest_topic("client2"),
         &messages(0, 50),
     );
-    platform.ingested("client2", 1, SOON).await;
+    platform.until_ingested("client2", 1, SOON).await;
     let through = ended(&platform, "client1", &["archive"]);
-    platform.stored("client2", "readings", rows + 50, SOON).await;
+    platform.until_stored("client2", "readings", rows + 50, SOON).await;
     assert!(through < FLOOD / 3, "{through} files of the flood went before the other client's only one");
 
-    platform.stored("client1", "readings", published, LOADED).await;
+    platform.until_stored("client1", "readings", published, LOADED).await;
     until(LOADED, "the flood is through", || ended(&platform, "client1", &["archive"]) == FLOOD);
 }
 
@@ -83,13 +83,13 @@ fn publisher(platform: &Platform, client: &str, lines: &std::path::Path) -> Proc
     Process::spawn(command)
 }
 
-/// A long backfill runs in all slots that it may have, and a small configuration file of another pipeline comes.
+/// A long backfill uses all slots that it may have, and a small configuration file of another pipeline arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_big_backfill_delays_no_small_file_of_another_pipeline() {
-    // Each unit takes its time without taking the processor's: 20 s and more for all of them.
+    // Each unit takes time, but no processor time: 20 s and more for all of them.
     let clients = json!([scripted("client1", "cat > /dev/null; sleep 0.4"), documents("client2")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     let (big, _) = readings(2_000_000);
     let units_done = || {
         let ingestions = platform.root.list("staging/client1");
@@ -106,16 +106,16 @@ async fn a_big_backfill_delays_no_small_file_of_another_pipeline() {
         let before = units_done();
         let content = format!("origin,temp\nJFK,{number}\n");
         platform.root.drop_file("client2", &format!("settings-{number}.csv"), content.as_bytes());
-        platform.ingested("client2", number + 1, SOON).await;
+        platform.until_ingested("client2", number + 1, SOON).await;
         let between = units_done() - before;
-        // Three slots of four, each unit 0.4 s: so many go through in about 4 s. The whole has over 200.
+        // Three slots of four, 0.4 s for each unit: this many are done in about 4 s. The whole backfill has over 200.
         assert!(between <= 30, "{between} units of the backfill went first");
     }
     assert!(!platform.root.list("staging/client1").is_empty(), "the backfill has not ended before");
 }
 
-/// Every way to be a bad app, each in a client of its own, with all slots to fill: the good one's files go through, and
-/// the bad ones' are held, each with its reason.
+/// Every kind of misbehaving app, each with a client of its own and enough work for all slots: the good client's files
+/// are ingested, and the bad ones' are held, each with its reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
     let bad = [
@@ -132,7 +132,8 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
         .map(|(id, script, _)| {
             let mut client = scripted(id, script);
             client["apps"][0]["ids"] = json!(if *id == "lies" { "platform" } else { "none" });
-            // What hangs is at it until the good one is through, and what ends by itself is not stopped before.
+            // The app that hangs does so until the good client is done, and apps that end by themselves are not stopped
+            // before.
             client["apps"][0]["timeout"] = json!(match *id {
                 "floods" => "1s",
                 "hangs" => "5s",
@@ -144,7 +145,7 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
     clients.push(documents("good"));
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!(clients)).await;
     platform.set("batch_manager", json!({"attempts_max": 3, "stop_grace": "200ms"}));
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     let (content, _) = readings(5_000);
     for (id, ..) in bad {
         platform.root.drop_file(id, "bad.csv", &content);
@@ -155,7 +156,7 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
         let content =
             [content.clone(), format!("JFK,2013,{number}.5,NA,1,2013-01-01T00:00:00Z\n").into()].concat();
         platform.root.drop_file("good", &format!("good-{number}.csv"), &content);
-        platform.ingested("good", number + 1, SOON).await;
+        platform.until_ingested("good", number + 1, SOON).await;
     }
     assert!(!platform.root.list("staging/hangs").is_empty(), "all five went through while others were at it");
     for (id, _, fragment) in bad {
@@ -166,11 +167,10 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
     assert_eq!(with_argument("600.125"), [] as [u32; 0], "nothing is left of the daemons");
 }
 
-/// Not root, which may read everything.
-const SOMEBODY: u32 = 65_534;
+/// A user other than root, which may read everything.
+const UNPRIVILEGED_USER: u32 = 65_534;
 
-/// 100,000 files of one client cannot be read. They are there before the other client's only file is, and come first by
-/// name.
+/// 100,000 files of one client cannot be read. They are dropped before the other client's files, and come first by name.
 #[test]
 fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
     const FILES: usize = 100_000;
@@ -179,7 +179,7 @@ fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
         "clients": [scripted("aaron", "exit 1"), scripted("zoe", "exit 1")],
     });
     settings["clients"][1]["files"]["globs"] = json!(["z*"]);
-    // In memory, as 100,000 files are a load of their own to a disk.
+    // In memory, as 100,000 files alone are a load for a disk.
     let root = Root::within(Path::new("/dev/shm"), &settings);
     let unreadable = root.drop_directory("aaron").join("#recycle");
     for directory in [root.drop_directory("zoe"), unreadable.clone()] {
@@ -197,10 +197,14 @@ fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
         for path in
             ["", "client-input-directory", "client-input-directory/aaron", "client-input-directory/zoe"]
         {
-            std::os::unix::fs::chown(root.path().join(path), Some(SOMEBODY), Some(SOMEBODY))
-                .expect("give away");
+            std::os::unix::fs::chown(
+                root.path().join(path),
+                Some(UNPRIVILEGED_USER),
+                Some(UNPRIVILEGED_USER),
+            )
+            .expect("give away");
         }
-        command.uid(SOMEBODY).gid(SOMEBODY);
+        command.uid(UNPRIVILEGED_USER).gid(UNPRIVILEGED_USER);
     }
     let mut fetchdata = Process::spawn(command);
     until(LOADED, "it has tried some", || root.log("fetchdata.log").contains("file could not be taken"));
@@ -220,13 +224,13 @@ fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
     assert!(root.list("staging/aaron").is_empty());
 }
 
-/// A supervisor that repeats itself does not cut the drain off, and the drain has its deadline.
+/// A supervisor that repeats the signal does not interrupt the drain, and the drain has a deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_twice_under_load_drains_within_the_deadline_and_loses_nothing() {
     let clients = json!([documents("client2"), keyed_stream("client3")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
-    platform.instances("client3", 1).await;
+    platform.until_instances("client3", 1).await;
     let published = 10_000;
     let lines = platform.root.path().join("load.ndjson");
     std::fs::write(&lines, messages(0, published)).expect("write what is published");
@@ -242,16 +246,16 @@ async fn sigterm_twice_under_load_drains_within_the_deadline_and_loses_nothing()
     mysimbdp_testbed::signal(up.pid(), mysimbdp_testbed::Signal::TERM);
     mysimbdp_testbed::signal(instance, mysimbdp_testbed::Signal::TERM);
     mysimbdp_testbed::signal(up.pid(), mysimbdp_testbed::Signal::TERM);
-    let told = std::time::Instant::now();
+    let signalled_at = std::time::Instant::now();
     let status = up.wait();
     assert!(status.success(), "{status}: {}", up.output());
-    // The grace of the apps and the margin of the supervisor, for each of the three.
-    assert!(told.elapsed() < Duration::from_secs(30), "{:?}", told.elapsed());
+    // The grace period of the apps and the margin of the supervisor, for each of the three processes.
+    assert!(signalled_at.elapsed() < Duration::from_secs(30), "{:?}", signalled_at.elapsed());
     assert!(!up.output().contains("did not stop"), "{}", up.output());
 
     assert!(publisher.wait(SOON).success());
     let _up = Daemon::start(&platform.root, &["up"], &[]);
-    platform.ingested("client2", 1, LOADED).await;
-    platform.stored("client2", "readings", rows, SOON).await;
-    platform.stored("client3", "readings", published, LOADED).await;
+    platform.until_ingested("client2", 1, LOADED).await;
+    platform.until_stored("client2", "readings", rows, SOON).await;
+    platform.until_stored("client3", "readings", published, LOADED).await;
 }

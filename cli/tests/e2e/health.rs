@@ -1,4 +1,4 @@
-//! `status`, `health`, `up`, `list`, `start`: what is not there is named, and who asks is answered.
+//! `status`, `health`, `up`, `list`, `start`: what is missing is named, and every command is answered.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 use crate::privacy::Unprivileged;
 use crate::support::{Platform, SOON, documents, keyed_stream, number, readings};
 
-/// Nobody listens there.
-const NOBODY: &str = "mqtt://127.0.0.1:9";
+/// An address at which nothing listens.
+const UNREACHABLE: &str = "mqtt://127.0.0.1:9";
 
-/// What `health --json` says, and its exit code.
+/// The exit code of `health --json`, and its report.
 fn health(root: &Root) -> (Option<i32>, Value) {
     let output = Daemon::run(root, &["health", "--json"], &[]);
     (output.status.code(), serde_json::from_slice(&output.stdout).expect("JSON"))
 }
 
-/// What it says of one thing; null if there is no such thing.
+/// The part of the report with this name; null if there is none.
 fn part<'a>(health: &'a Value, name: &str) -> &'a Value {
     let parts = health["parts"].as_array().expect("parts");
     parts.iter().find(|part| part["name"] == name).unwrap_or(&Value::Null)
@@ -28,7 +28,7 @@ fn condition<'a>(health: &'a Value, name: &str) -> &'a str {
     part(health, name)["condition"].as_str().unwrap_or("no such part")
 }
 
-const ROLES: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
+const KINDS: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_process_and_connection_that_is_not_there_is_named_with_its_exit_code() {
@@ -41,8 +41,8 @@ async fn each_process_and_connection_that_is_not_there_is_named_with_its_exit_co
     let found = ["fetchdata", "broker", "store"].map(|name| condition(&nothing_runs, name));
     assert_eq!(found, ["missing", "ok", "ok"], "{nothing_runs:#}");
 
-    let mut daemons = ROLES.map(|role| platform.start(role));
-    platform.instances("client3", 1).await;
+    let mut daemons = KINDS.map(|kind| platform.start(kind));
+    platform.until_instances("client3", 1).await;
     until(SOON, "all is there", || health(&platform.root).0 == Some(0));
     let status = platform.command(0, &["status"]);
     for line in [
@@ -59,21 +59,21 @@ async fn each_process_and_connection_that_is_not_there_is_named_with_its_exit_co
     daemons[0] = platform.start("fetchdata");
     until(SOON, "all is there again", || health(&platform.root).0 == Some(0));
 
-    // One refuses, one is there and does not answer.
+    // The broker refuses connections; the store accepts them and does not answer.
     broker.stop();
     store.fall_silent();
-    let (code, away) = health(&platform.root);
-    assert_eq!(code, Some(69), "{away:#}");
+    let (code, unavailable) = health(&platform.root);
+    assert_eq!(code, Some(69), "{unavailable:#}");
     let found = ["fetchdata", "batch-manager", "stream-manager", "broker", "store"]
-        .map(|name| condition(&away, name));
-    assert_eq!(found, ["ok", "ok", "ok", "missing", "missing"], "{away:#}");
+        .map(|name| condition(&unavailable, name));
+    assert_eq!(found, ["ok", "ok", "ok", "missing", "missing"], "{unavailable:#}");
     let status = platform.command(69, &["status"]);
     assert!(status.contains("onnection refused") && status.contains("it does not answer within"), "{status}");
     store.heal();
     broker.restart();
     until(SOON, "all is there at last", || health(&platform.root).0 == Some(0));
 
-    // What answers no more is not taken for what does not run.
+    // A process that no longer answers is not reported as one that does not run.
     daemons[2].pause();
     let (code, hangs) = health(&platform.root);
     daemons[2].resume();
@@ -90,20 +90,20 @@ async fn up_is_ready_when_broker_and_store_are_there_and_says_before_what_it_wai
     broker.stop();
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     up.until_output(SOON, "not ready, waits: broker");
-    // Its processes are at work all the same.
+    // Its processes work nevertheless.
     let (content, rows) = readings(20_000);
     platform.root.drop_file("client2", "weather.csv", &content);
-    assert_eq!(number(&platform.ingested("client2", 1, SOON).await[0], "stored"), rows as i64);
+    assert_eq!(number(&platform.until_ingested("client2", 1, SOON).await[0], "stored"), rows as i64);
     assert!(!up.output().contains("ready after"), "{}", up.output());
     broker.restart();
     up.until_output(SOON, "ready after");
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// Two minutes of silence is what they had before.
+/// These commands used to be silent for two minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn start_stop_and_list_answer_while_broker_or_store_are_away() {
-    let platform = Platform::new(mongodb().url(), NOBODY, json!([keyed_stream("client3")])).await;
+    let platform = Platform::new(mongodb().url(), UNREACHABLE, json!([keyed_stream("client3")])).await;
     let mut stream_manager = platform.start("stream-manager");
     until(SOON, "the manager says what it waits for", || {
         let listed = Daemon::run(&platform.root, &["list"], &[]).stdout;
@@ -133,7 +133,7 @@ async fn stop_answers_while_the_broker_is_away_and_says_that_it_goes_on() {
     let stream = crate::support::stream("client3", json!({"instances": {"min": 2, "max": 2}}));
     let platform = Platform::new(mongodb().url(), &broker.url(), json!([stream])).await;
     let mut stream_manager = platform.start("stream-manager");
-    let instances = platform.instances("client3", 2).await;
+    let instances = platform.until_instances("client3", 2).await;
     broker.stop();
     let refused = platform.command(75, &["stop", "client3", &instances[1].to_string()]);
     assert!(
@@ -150,13 +150,13 @@ async fn a_process_that_hangs_is_not_called_healthy() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     up.until_output(SOON, "ready after");
-    for role in ["fetchdata", "batch-manager"] {
+    for kind in ["fetchdata", "batch-manager"] {
         let (_, healthy) = health(&platform.root);
-        let process = part(&healthy, role)["pid"].as_u64().expect("a pid") as u32;
+        let process = part(&healthy, kind)["pid"].as_u64().expect("a pid") as u32;
         signal(process, Signal::STOP);
         until(SOON, "it is said to hang", || {
             let (code, health) = health(&platform.root);
-            code == Some(75) && part(&health, role)["text"].to_string().contains("it hangs")
+            code == Some(75) && part(&health, kind)["text"].to_string().contains("it hangs")
         });
         signal(process, Signal::CONT);
         until(SOON, "it is healthy again", || health(&platform.root).0 == Some(0));
@@ -164,13 +164,13 @@ async fn a_process_that_hangs_is_not_called_healthy() {
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// In another terminal than that of `up` a variable is easily forgotten.
+/// An environment variable is easily forgotten in a terminal other than that of `up`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_would_look_into_another_store_says_so() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     up.until_output(SOON, "ready after");
-    let elsewhere = |words: &[&str]| {
+    let with_other_store = |words: &[&str]| {
         let other = format!("sqlite:{}", platform.root.path().join("other").display());
         let output = Daemon::run(&platform.root, words, &[("MYSIMBDP_COREDMS", &other)]);
         let printed = [output.stdout, output.stderr].concat();
@@ -183,13 +183,13 @@ async fn a_command_that_would_look_into_another_store_says_so() {
         &["purge", "--held", "--older-than", "1d"],
     ];
     for words in commands {
-        let (code, printed) = elsewhere(words);
+        let (code, printed) = with_other_store(words);
         assert!(code == Some(78) && printed.contains("it uses the store mongodb://"), "{words:?}: {printed}");
     }
-    // It needs no store.
-    let (code, printed) = elsewhere(&["purge", "--discarded", "--older-than", "1d"]);
+    // This one needs no store.
+    let (code, printed) = with_other_store(&["purge", "--discarded", "--older-than", "1d"]);
     assert!(code == Some(0) && printed.contains("0 files removed"), "{printed}");
-    let (code, printed) = elsewhere(&["status"]);
+    let (code, printed) = with_other_store(&["status"]);
     assert!(code == Some(75) && printed.contains("set MYSIMBDP_COREDMS as it is set there"), "{printed}");
     assert!(!platform.root.path().join("other").exists());
     platform.command(0, &["reconcile"]);
@@ -202,12 +202,12 @@ async fn a_command_that_would_look_into_another_store_says_so() {
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// Else each would wait as long as an instance may drain.
+/// Otherwise each command would wait as long as an instance may drain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_hangs_is_said_to_hang() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
     let mut stream_manager = platform.start("stream-manager");
-    let pid = platform.instances("client3", 1).await[0].to_string();
+    let pid = platform.until_instances("client3", 1).await[0].to_string();
     signal(stream_manager.pid(), Signal::STOP);
     let commands: [&[&str]; 4] =
         [&["start", "client3", "0"], &["stop", "client3", &pid], &["scale", "client3", "auto"], &["list"]];
@@ -219,7 +219,7 @@ async fn a_manager_that_hangs_is_said_to_hang() {
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 }
 
-/// It runs, and does nothing any more.
+/// The app runs, but no longer does anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_broker_is_away() {
     let network = Proxy::before_broker(mosquitto().url());
@@ -227,13 +227,13 @@ async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_
         Platform::new(mongodb().url(), &network.mqtt_url(), json!([keyed_stream("client3")])).await;
     platform.set("stream_manager", json!({"silence_max": "20s"}));
     let mut stream_manager = platform.start("stream-manager");
-    let before = platform.instances("client3", 1).await;
+    let before = platform.until_instances("client3", 1).await;
     let listed = |field: &str| {
         let listed = Daemon::run(&platform.root, &["list", "client3", "--json"], &[]).stdout;
         serde_json::from_slice::<Value>(&listed).unwrap_or_default()[0][field].as_u64()
     };
     until(SOON, "it has reported", || listed("reported_seconds_ago").is_some());
-    // Nobody hears it for longer than it may be silent.
+    // Its reports do not arrive for longer than it may be silent.
     network.fall_silent();
     until(SOON, "it is silent for long", || listed("silent_seconds").is_some_and(|seconds| seconds > 25));
     assert_eq!(platform.running("client3"), before, "the broker was away: that says nothing about the app");
@@ -257,7 +257,7 @@ async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_
 
 #[test]
 fn a_file_and_a_directory_that_may_not_be_read_are_named() {
-    let root = Root::new(&json!({"broker": {"url": NOBODY}, "clients": [documents("client2")]}));
+    let root = Root::new(&json!({"broker": {"url": UNREACHABLE}, "clients": [documents("client2")]}));
     let file = root.drop_file("client2", "secret.csv", b"a\n1\n");
     let below = root.drop_directory("client2").join("closed");
     fs::create_dir(&below).expect("directory");
@@ -280,12 +280,12 @@ fn a_file_and_a_directory_that_may_not_be_read_are_named() {
     }
 }
 
-/// The sender sees its own folder and no more, and the store's history.
+/// The sender sees only its own folder and the history in the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn drop_waits_for_a_user_of_its_own_too_and_retry_says_what_is_wrong() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     let root = &platform.root;
-    let mut daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let mut daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     until(SOON, "the folder is there", || root.drop_directory("client2").join("backfill").exists());
     let user = Unprivileged::new(&root.path().join("nothing-of-the-platform"));
     if !user.is_another() {
@@ -321,7 +321,7 @@ async fn drop_waits_for_a_user_of_its_own_too_and_retry_says_what_is_wrong() {
 
 #[test]
 fn drop_says_what_it_waits_for_when_nothing_runs() {
-    let root = Root::new(&json!({"broker": {"url": NOBODY}, "clients": [documents("client2")]}));
+    let root = Root::new(&json!({"broker": {"url": UNREACHABLE}, "clients": [documents("client2")]}));
     let file = root.path().join("weather.csv");
     fs::write(&file, readings(1_000).0).expect("write");
     let words = ["drop", "client2", file.to_str().expect("text"), "--wait", "--timeout", "15s"];

@@ -1,4 +1,4 @@
-//! Files that try to be changed on their way, to pass for something else, or to fill the memory.
+//! Hostile files: they change while they are processed, pretend to be something else, or try to fill the memory.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,14 +18,14 @@ use serde_json::{Value, json};
 
 use crate::support::{LOADED, SOON};
 
-/// A batch platform on one of the stores, and nothing else: no broker is needed for files.
-struct Bench {
+/// A batch platform on one of the stores, without a broker, as files need none.
+struct BatchPlatform {
     root: Root,
     store: String,
     database: String,
 }
 
-impl Bench {
+impl BatchPlatform {
     fn new(store: &str, clients: Value, changes: Value) -> Self {
         let database = unique("hostile");
         let mut config = json!({
@@ -46,8 +46,8 @@ impl Bench {
         Self { root, store, database }
     }
 
-    fn start(&self, role: &str) -> Daemon {
-        Daemon::start(&self.root, &[role], &[])
+    fn start(&self, kind: &str) -> Daemon {
+        Daemon::start(&self.root, &[kind], &[])
     }
 
     async fn open(&self, client: &str) -> std::sync::Arc<dyn Coredms> {
@@ -102,7 +102,7 @@ fn number(value: Option<&Bson>) -> i64 {
     }
 }
 
-/// What is left of a file in the store: fields by record number, and the reasons of what was rejected.
+/// The records of a file in the store, by record number: the fields of stored ones, and the reasons of rejected ones.
 #[derive(Debug, Default, PartialEq)]
 struct Records {
     stored: BTreeMap<u64, String>,
@@ -110,34 +110,34 @@ struct Records {
 }
 
 /// The records of each file of a client, by the file's name.
-async fn records(bench: &Bench, client: &str) -> BTreeMap<String, Records> {
+async fn records(platform: &BatchPlatform, client: &str) -> BTreeMap<String, Records> {
     let mut files = BTreeMap::new();
     let mut names = BTreeMap::new();
-    for run in bench.runs(client).await {
+    for run in platform.runs(client).await {
         assert_eq!(run.get_str("state").ok(), Some("ingested"), "{run}");
         let name = run.get_str("file").expect("a name").to_owned();
         names.insert(run.get_str("ingestion").expect("an id")[..16].to_owned(), name.clone());
         files.insert(name, Records::default());
     }
-    let place = |id: &Bson| match id {
+    let position = |id: &Bson| match id {
         Bson::Binary(id) => {
             let ingestion: String = id.bytes[..8].iter().map(|byte| format!("{byte:02x}")).collect();
             (names[&ingestion].clone(), u64::from_be_bytes(id.bytes[8..].try_into().expect("16 bytes")))
         }
         other => panic!("the _id is {other:?}"),
     };
-    for mut document in bench.find(client, "records").await {
-        let (file, record) = place(&document.remove("_id").expect("an _id"));
+    for mut document in platform.find(client, "records").await {
+        let (file, record) = position(&document.remove("_id").expect("an _id"));
         files.get_mut(&file).expect("a file").stored.insert(record, canonical(document));
     }
-    for document in bench.find(client, "rejected").await {
-        let (file, record) = place(&document["_id"]);
+    for document in platform.find(client, "rejected").await {
+        let (file, record) = position(&document["_id"]);
         assert_eq!(number(document.get("record")) as u64, record);
         let reason = document.get_str("reason").expect("a reason").to_owned();
         assert_ne!(RejectedBytes::of(&document, "content"), RejectedBytes::NotKept, "{document}");
         files.get_mut(&file).expect("a file").rejected.insert(record, reason);
     }
-    for run in bench.runs(client).await {
+    for run in platform.runs(client).await {
         let records = &files[run.get_str("file").expect("a name")];
         let counts =
             ["received", "stored", "duplicates", "rejected"].map(|name| number(run.get(name)) as usize);
@@ -161,7 +161,7 @@ impl Dice {
     }
 }
 
-/// Files of every text format, of pieces that a splitter could stumble over.
+/// Generated files of every text format, made of pieces that could confuse a splitter.
 fn generated() -> Vec<(String, Vec<u8>)> {
     let mut dice = Dice(20_261_121);
     let mut files = Vec::new();
@@ -192,11 +192,11 @@ fn generated() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// What is split into the smallest of micro-batches ends exactly as what is not split.
+/// Files that are split into the smallest micro-batches have exactly the same result as files that are not split.
 async fn corpus(store: &str) {
     let clients =
         json!([client("split", Some("20B"), json!({})), client("whole", None, json!({"protocol": "stdin"}))]);
-    let bench = Bench::new(store, clients, json!({}));
+    let platform = BatchPlatform::new(store, clients, json!({}));
     let samples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../samples/hostile"));
     let table = fs::read(samples.join("files.json")).expect("the table of hostile files");
     let table: Vec<Value> = serde_json::from_slice(&table).expect("a JSON array");
@@ -205,25 +205,26 @@ async fn corpus(store: &str) {
     for client in ["split", "whole"] {
         for entry in &table {
             let content = fs::read(samples.join("files").join(name(entry))).expect("a file of the corpus");
-            bench.root.drop_file(client, &name(entry), &content);
+            platform.root.drop_file(client, &name(entry), &content);
         }
         for (name, content) in &generated {
-            bench.root.drop_file(client, name, content);
+            platform.root.drop_file(client, name, content);
         }
     }
-    let (_fetchdata, _batch_manager) = (bench.start("fetchdata"), bench.start("batch-manager"));
+    let (_fetchdata, _batch_manager) = (platform.start("fetchdata"), platform.start("batch-manager"));
     let discarded = table.iter().filter(|entry| entry["discarded"].is_string()).count();
     let mut of_generated = Vec::new();
     for client in ["split", "whole"] {
         let files = table.len() + generated.len();
-        let ended =
-            async || bench.runs(client).await.len() + bench.root.reasons("discarded", client).len() == files;
+        let ended = async || {
+            platform.runs(client).await.len() + platform.root.reasons("discarded", client).len() == files
+        };
         until_async(LOADED, &format!("all files of {client} have ended"), ended).await;
-        let reasons = bench.root.reasons("discarded", client);
+        let reasons = platform.root.reasons("discarded", client);
         let of_corpus =
             |reason: &&Value| !reason["file"].as_str().is_some_and(|file| file.starts_with("generated"));
         assert_eq!(reasons.iter().filter(of_corpus).count(), discarded, "{reasons:#?}");
-        let files = records(&bench, client).await;
+        let files = records(&platform, client).await;
         for entry in &table {
             let file = name(entry);
             match entry["discarded"].as_str() {
@@ -292,7 +293,7 @@ async fn the_corpus_ends_as_its_table_says_and_alike_split_or_whole_on_the_embed
     corpus("embedded").await;
 }
 
-/// Writes at `offset` of the inode that `link` names too.
+/// Writes at offset `SEEK` of the inode that `link.csv` names, too.
 const THROUGH_A_DESCRIPTOR: &str =
     "exec 3<>link.csv; printf 7 | dd of=link.csv bs=1 seek=$SEEK conv=notrunc 2>&1";
 const THROUGH_A_MAP: &str = "python3 -c '
@@ -310,7 +311,7 @@ async fn what_is_overwritten_after_it_was_claimed_is_held_and_what_was_stored_be
     for (way, batch, stored) in
         [(THROUGH_A_DESCRIPTOR, "0", 10), (THROUGH_A_MAP, "0", 10), (THROUGH_A_DESCRIPTOR, "1", 20)]
     {
-        // After this batch has been stored, the last byte but one of the file is another one.
+        // After this batch has been stored, the app overwrites the last byte but one of the file.
         let app = binary("document-app");
         let script = format!(
             "\"{}\"; code=$?\nif [ \"$MYSIMBDP_BATCH_INDEX\" = {batch} ]; then\n{way}\nfi >&2\nexit $code\n",
@@ -322,23 +323,24 @@ async fn what_is_overwritten_after_it_was_claimed_is_held_and_what_was_stored_be
             "command": ["sh", "app.sh"], "protocol": "stdin", "ordered": true,
             "env": {"SEEK": (content.len() - 2).to_string()},
         });
-        let bench = Bench::new(mongodb().url(), json!([client("client1", Some("40B"), changes)]), json!({}));
-        fs::write(bench.root.path().join("app.sh"), script).expect("write the app");
-        let _fetchdata = bench.start("fetchdata");
-        let dropped = bench.root.drop_file("client1", ".a.csv.part", content.as_bytes());
-        // Two names of one inode: whoever has the other one can go on writing.
-        fs::hard_link(&dropped, bench.root.path().join("link.csv")).expect("hard link");
+        let platform =
+            BatchPlatform::new(mongodb().url(), json!([client("client1", Some("40B"), changes)]), json!({}));
+        fs::write(platform.root.path().join("app.sh"), script).expect("write the app");
+        let _fetchdata = platform.start("fetchdata");
+        let dropped = platform.root.drop_file("client1", ".a.csv.part", content.as_bytes());
+        // Two names of one inode: whoever has the other name can continue to write.
+        fs::hard_link(&dropped, platform.root.path().join("link.csv")).expect("hard link");
         fs::rename(&dropped, dropped.with_file_name("a.csv")).expect("drop");
-        until(SOON, "the file is staged", || bench.root.list("staging/client1").len() == 1);
-        let _batch_manager = bench.start("batch-manager");
-        let run = bench.until_runs("client1", 1).await.remove(0);
+        until(SOON, "the file is staged", || platform.root.list("staging/client1").len() == 1);
+        let _batch_manager = platform.start("batch-manager");
+        let run = platform.until_runs("client1", 1).await.remove(0);
         assert_eq!(run.get_str("state").ok(), Some("held"), "{run}");
-        let reason = bench.root.reasons("held", "client1").remove(0)["reasons"].to_string();
+        let reason = platform.root.reasons("held", "client1").remove(0)["reasons"].to_string();
         assert!(reason.contains("changed after it was staged"), "{reason}");
         let counts = ["received", "stored", "duplicates", "rejected"].map(|name| number(run.get(name)));
         assert_eq!(counts, [stored, stored, 0, 0], "{run}");
-        assert_eq!(bench.find("client1", "records").await.len() as i64, stored);
-        let status = Daemon::run(&bench.root, &["status"], &[]);
+        assert_eq!(platform.find("client1", "records").await.len() as i64, stored);
+        let status = Daemon::run(&platform.root, &["status"], &[]);
         assert!(String::from_utf8_lossy(&status.stdout).contains("changed after it was staged"));
     }
 }
@@ -350,7 +352,7 @@ async fn each_event_about_a_hostile_name_is_one_line_and_no_timing_is_forged() {
     open["files"] = json!({"file_name_bytes_max": 255});
     open["receipt"] = json!(true);
     let rules = json!({"rules": {"file_name_pattern": "(?s).*", "file_name_bytes_max": 255}});
-    let bench = Bench::new("embedded", json!([open]), rules);
+    let platform = BatchPlatform::new("embedded", json!([open]), rules);
     let forged = " TIMING stage=whole client=victim bytes=1 records=1 seconds=9 ";
     let longest = format!("{}.csv", "n".repeat(251));
     let taken: [&[u8]; 6] = [
@@ -362,13 +364,13 @@ async fn each_event_about_a_hostile_name_is_one_line_and_no_timing_is_forged() {
         longest.as_bytes(),
     ];
     let refused: [&[u8]; 2] = [b"not-utf8-\xff\x1b[2J\xc3.csv", b"\xe2\x80\xa8\xf0.csv"];
-    let directory = bench.root.drop_file("open", ".first.part", b"").with_file_name("");
+    let directory = platform.root.drop_file("open", ".first.part", b"").with_file_name("");
     for (number, name) in taken.iter().chain(&refused).enumerate() {
         fs::write(directory.join(OsStr::from_bytes(name)), format!("a\n{number}\n")).expect("file");
     }
-    let (mut fetchdata, mut batch_manager) = (bench.start("fetchdata"), bench.start("batch-manager"));
-    let runs = bench.until_runs("open", taken.len()).await;
-    let reasons = bench.until_discarded("open", refused.len()).await;
+    let (mut fetchdata, mut batch_manager) = (platform.start("fetchdata"), platform.start("batch-manager"));
+    let runs = platform.until_runs("open", taken.len()).await;
+    let reasons = platform.until_discarded("open", refused.len()).await;
     assert!(reasons.iter().all(|reason| reason["reasons"][0] == "name is not UTF-8"), "{reasons:?}");
     for name in taken {
         let name = str::from_utf8(name).expect("text");
@@ -377,28 +379,28 @@ async fn each_event_about_a_hostile_name_is_one_line_and_no_timing_is_forged() {
             "{name:?}: {runs:?}"
         );
     }
-    until(SOON, "nothing is left in staging", || bench.root.list("staging/open").is_empty());
-    let status = String::from_utf8(Daemon::run(&bench.root, &["status"], &[]).stdout).expect("text");
+    until(SOON, "nothing is left in staging", || platform.root.list("staging/open").is_empty());
+    let status = String::from_utf8(Daemon::run(&platform.root, &["status"], &[]).stdout).expect("text");
     assert!(!status.contains(|letter: char| letter.is_control() && letter != '\n'), "{status:?}");
     fetchdata.terminate();
     batch_manager.terminate();
 
-    for role in ["fetchdata", "batch-manager"] {
-        let log = bench.root.log(&format!("{role}.log"));
+    for kind in ["fetchdata", "batch-manager"] {
+        let log = platform.root.log(&format!("{kind}.log"));
         for line in log.lines() {
             let mut words = line.splitn(4, ' ');
             let time = words.next().and_then(|word| word.parse::<jiff::Timestamp>().ok());
             let level = words.next().is_some_and(|word| ["INFO", "WARN", "ERROR"].contains(&word));
-            assert!(time.is_some() && level && words.next() == Some(&format!("{role}:")), "{line:?}");
+            assert!(time.is_some() && level && words.next() == Some(&format!("{kind}:")), "{line:?}");
             assert!(!line.contains(|letter: char| letter.is_control() || letter == '\u{202e}'), "{line:?}");
         }
         let lines =
-            |event: &str| log.lines().filter(|line| line.contains(&format!(" {role}: {event} "))).count();
-        if role == "fetchdata" {
+            |event: &str| log.lines().filter(|line| line.contains(&format!(" {kind}: {event} "))).count();
+        if kind == "fetchdata" {
             assert_eq!((lines("staged"), lines("discarded")), (taken.len(), refused.len()), "{log}");
         }
     }
-    let timing = Daemon::run(&bench.root, &["timing", "--json"], &[]);
+    let timing = Daemon::run(&platform.root, &["timing", "--json"], &[]);
     let rows: Vec<Value> = serde_json::from_slice(&timing.stdout).expect("JSON");
     assert!(rows.iter().all(|row| row["client"] == "open"), "{rows:#?}");
     for stage in ["split", "stage", "ingest", "whole"] {
@@ -407,7 +409,7 @@ async fn each_event_about_a_hostile_name_is_one_line_and_no_timing_is_forged() {
     }
 }
 
-/// Appends `piece` until the file has `bytes`.
+/// Writes `front`, about `bytes` bytes of repeated `piece`, and `behind`.
 fn write_flood(path: &Path, front: &[u8], piece: &[u8], bytes: usize, behind: &[u8]) {
     let mut file = fs::File::create(path).expect("new file");
     file.write_all(front).expect("write");
@@ -426,21 +428,21 @@ async fn heavy_records_without_end_take_no_process_over_its_memory() {
         client("client1", Some("1kB"), json!({"files": ["*.ndjson"]})),
         client("client2", Some("10B"), json!({}))
     ]);
-    let bench = Bench::new("embedded", clients, rules);
-    let (fetchdata, batch_manager) = (bench.start("fetchdata"), bench.start("batch-manager"));
-    let outside = |name: &str| bench.root.path().join(name);
+    let platform = BatchPlatform::new("embedded", clients, rules);
+    let (fetchdata, batch_manager) = (platform.start("fetchdata"), platform.start("batch-manager"));
+    let outside = |name: &str| platform.root.path().join(name);
     let drop = |client: &str, name: &str| {
-        let directory = bench.root.drop_directory(client);
+        let directory = platform.root.drop_directory(client);
         until(SOON, "the drop point is there", || directory.is_dir());
         fs::rename(outside(name), directory.join(name)).expect("drop");
     };
-    // Ingested but for one record: the line goes through all processes.
+    // Ingested except for one record: the long line passes through all processes.
     write_flood(&outside("line.ndjson"), b"{\"a\":1}\n{\"a\":\"", b"x", BYTES, b"\"}\n{\"a\":2}\n");
     drop("client1", "line.ndjson");
-    let run = bench.until_runs("client1", 1).await.remove(0);
+    let run = platform.until_runs("client1", 1).await.remove(0);
     assert_eq!((number(run.get("received")), number(run.get("rejected"))), (3, 1), "{run}");
 
-    // Refused as a whole.
+    // These are refused as a whole.
     let mut refused = Vec::new();
     for (name, front, piece, bytes, behind, reason) in [
         (
@@ -461,7 +463,7 @@ async fn heavy_records_without_end_take_no_process_over_its_memory() {
             "element 0 is nested deeper than 1000 levels, at byte 1001",
         ),
         ("string.json", b"[\"", b"x", BYTES, b"", "is no complete JSON array: it ends within element 0"),
-        // As gzip writes it: no text, and never unpacked.
+        // As gzip writes it: not text, and never unpacked.
         (
             "bomb.csv",
             b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03",
@@ -474,42 +476,42 @@ async fn heavy_records_without_end_take_no_process_over_its_memory() {
         write_flood(&outside(name), front, piece, bytes, behind);
         drop("client2", name);
         refused.push((name, reason));
-        bench.until_discarded("client2", refused.len()).await;
+        platform.until_discarded("client2", refused.len()).await;
     }
-    let reasons = bench.root.reasons("discarded", "client2");
+    let reasons = platform.root.reasons("discarded", "client2");
     for (name, expected) in refused {
         let found = reasons.iter().find(|reason| reason["file"] == name).expect("discarded");
         assert_eq!(found["reasons"][0], expected, "{name}");
     }
-    for (role, process) in [("fetchdata", &fetchdata), ("batch-manager", &batch_manager)] {
+    for (kind, process) in [("fetchdata", &fetchdata), ("batch-manager", &batch_manager)] {
         let used = memory_peak_kib(process.pid());
-        assert!(used < MEMORY_KIB_MAX, "{role} took {used} KiB");
+        assert!(used < MEMORY_KIB_MAX, "{kind} took {used} KiB");
     }
 }
 
-/// A file of which nearly each record is a micro-batch.
+/// A file in which nearly every record is a micro-batch of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_as_many_micro_batches_as_there_can_be_take_no_process_over_its_memory() {
-    let bench = Bench::new(
+    let platform = BatchPlatform::new(
         "embedded",
         json!([client("client1", Some("1B"), json!({"protocol": "worker"}))]),
         json!({}),
     );
-    bench.root.drop_file("client1", "many.ndjson", &b"1\n".repeat(2_000_000));
-    let fetchdata = bench.start("fetchdata");
-    until(LOADED, "the file is staged", || bench.root.list("staging/client1").len() == 1);
-    let batch_manager = bench.start("batch-manager");
-    let staged = bench.root.path().join("staging/client1").join(&bench.root.list("staging/client1")[0]);
+    platform.root.drop_file("client1", "many.ndjson", &b"1\n".repeat(2_000_000));
+    let fetchdata = platform.start("fetchdata");
+    until(LOADED, "the file is staged", || platform.root.list("staging/client1").len() == 1);
+    let batch_manager = platform.start("batch-manager");
+    let staged = platform.root.path().join("staging/client1").join(&platform.root.list("staging/client1")[0]);
     until(LOADED, "units are done", || {
         fs::read_dir(staged.join("outcomes")).is_ok_and(|done| done.count() > 100)
     });
-    for (role, process) in [("fetchdata", &fetchdata), ("batch-manager", &batch_manager)] {
+    for (kind, process) in [("fetchdata", &fetchdata), ("batch-manager", &batch_manager)] {
         let used = memory_peak_kib(process.pid());
-        assert!(used < MEMORY_KIB_MAX, "{role} took {used} KiB");
+        assert!(used < MEMORY_KIB_MAX, "{kind} took {used} KiB");
     }
 }
 
-/// Messages that ring for nothing, about others, or without end.
+/// Invalid staged notifications: about nothing, about other clients, or endless ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_bells_are_counted_logged_once_per_burst_and_ring_for_nobody() {
     let changes = json!({
@@ -517,13 +519,13 @@ async fn forged_bells_are_counted_logged_once_per_burst_and_ring_for_nobody() {
         "batch_manager": {"scan_every": "2s"},
     });
     let prefix = changes["broker"]["topic_prefix"].as_str().expect("text").to_owned();
-    let bench = Bench::new(
+    let platform = BatchPlatform::new(
         "embedded",
         json!([client("client1", None, json!({})), client("client2", None, json!({}))]),
         changes,
     );
-    let batch_manager = bench.start("batch-manager");
-    let listens = || bench.root.log("batch-manager.log").contains("connected");
+    let batch_manager = platform.start("batch-manager");
+    let listens = || platform.root.log("batch-manager.log").contains("connected");
     until(SOON, "it listens", listens);
     let topic = format!("{prefix}/batch/staged/client1");
     let staged = |client: &str, manifest: &str| {
@@ -542,7 +544,7 @@ async fn forged_bells_are_counted_logged_once_per_burst_and_ring_for_nobody() {
         "\u{1b}[2J TIMING".to_owned(),
         huge,
     ];
-    // Some of these are true, and lead nowhere.
+    // Some of these are well-formed, but name nothing that is staged.
     lines.extend(
         (0..10_000)
             .map(|n| if n % 2 == 0 { staged("client1", "/etc/passwd") } else { format!("forged-{n}") }),
@@ -550,24 +552,24 @@ async fn forged_bells_are_counted_logged_once_per_burst_and_ring_for_nobody() {
     let started = std::time::Instant::now();
     mysimbdp_testbed::mqtt::publish(mosquitto().url(), &topic, &format!("{}\n", lines.join("\n")));
     let took = started.elapsed();
-    // It still does its work, and soon.
-    bench.root.drop_file("client1", "real.ndjson", b"{\"a\":1}\n");
-    let _fetchdata = bench.start("fetchdata");
-    let run = bench.until_runs("client1", 1).await.remove(0);
+    // It still does its work without delay.
+    platform.root.drop_file("client1", "real.ndjson", b"{\"a\":1}\n");
+    let _fetchdata = platform.start("fetchdata");
+    let run = platform.until_runs("client1", 1).await.remove(0);
     assert_eq!(number(run.get("stored")), 1);
     let used = memory_peak_kib(batch_manager.pid());
     assert!(used < MEMORY_KIB_MAX, "batch-manager took {used} KiB");
-    let log = bench.root.log("batch-manager.log");
+    let log = platform.root.log("batch-manager.log");
     let refused: Vec<&str> = log.lines().filter(|line| line.contains("refused")).collect();
-    // One of the first, and one for each look at everything that counts the others.
-    let looks = took.as_secs() / 2 + 10;
+    // One for the first message, and one for each full scan, which counts the others.
+    let scans = took.as_secs() / 2 + 10;
     assert!(
-        (1..=2 * looks as usize).contains(&refused.len()),
+        (1..=2 * scans as usize).contains(&refused.len()),
         "{} lines in {took:?}: {refused:#?}",
         refused.len()
     );
     assert!(refused.iter().all(|line| line.len() < 10_000), "lines are short");
     until(SOON, "those that were not told are counted", || {
-        bench.root.log("batch-manager.log").contains("refused more messages")
+        platform.root.log("batch-manager.log").contains("refused more messages")
     });
 }

@@ -9,25 +9,25 @@ fn clients(platform: &Platform, change: impl FnOnce(&mut Vec<Value>)) {
     platform.configure(|config| change(config["clients"].as_array_mut().expect("clients")));
 }
 
-/// New clients are taken up by every process, and nobody else notices.
+/// Every process starts to serve new clients, and other clients are not affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_added_takes_effect_without_a_restart_and_others_are_not_touched() {
     let before = json!([documents("client2"), keyed_stream("client3")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), before).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     up.until_output(SOON, "ready after");
-    let (processes, instance) = (descendants(up.pid()), platform.instances("client3", 1).await);
+    let (processes, instance) = (descendants(up.pid()), platform.until_instances("client3", 1).await);
 
     clients(&platform, |clients| clients.extend([documents("late"), keyed_stream("latestream")]));
     let reloaded = platform.command(0, &["reload"]);
     assert_eq!(reloaded.matches("runs on config").count(), 3, "{reloaded}");
     let (content, rows) = readings(20_000);
     platform.root.drop_file("late", "weather.csv", &content);
-    let run = &platform.ingested("late", 1, SOON).await[0];
+    let run = &platform.until_ingested("late", 1, SOON).await[0];
     assert_eq!(number(run, "stored"), rows as i64);
-    platform.instances("latestream", 1).await;
+    platform.until_instances("latestream", 1).await;
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("latestream"), &messages(0, 100));
-    platform.stored("latestream", "readings", 100, SOON).await;
+    platform.until_stored("latestream", "readings", 100, SOON).await;
 
     assert_eq!(platform.running("client3"), instance, "the stream of another client goes on as it was");
     let after = descendants(up.pid());
@@ -35,15 +35,15 @@ async fn a_client_that_is_added_takes_effect_without_a_restart_and_others_are_no
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// The file alone is enough: each process sees that it has changed.
+/// Editing the file is enough: each process detects the change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_changed_is_started_again_and_one_that_is_removed_ends() {
     let before = json!([keyed_stream("client1"), keyed_stream("client3"), keyed_stream("leaves")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), before).await;
     let mut stream_manager = platform.start("stream-manager");
-    let stays = platform.instances("client1", 1).await;
-    let changes = platform.instances("client3", 1).await;
-    platform.instances("leaves", 1).await;
+    let stays = platform.until_instances("client1", 1).await;
+    let changes = platform.until_instances("client3", 1).await;
+    platform.until_instances("leaves", 1).await;
 
     clients(&platform, |clients| {
         clients[1]["streams"][0]["batch_messages_max"] = json!(7);
@@ -58,33 +58,34 @@ async fn a_stream_that_is_changed_is_started_again_and_one_that_is_removed_ends(
     });
     platform.command(66, &["list", "leaves"]);
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
-    platform.stored("client3", "readings", 100, SOON).await;
+    platform.until_stored("client3", "readings", 100, SOON).await;
     assert_eq!(platform.running("client1"), stays);
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 }
 
-/// What waits because its app is broken is run by the app that takes its place.
+/// A file that waits because its app is broken is ingested by the app that replaces it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_waits_for_a_broken_app_is_ingested_by_the_mended_one() {
     let mut client = documents("client2");
     client["apps"][0]["command"] = json!(["no-such-program-anywhere"]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;
-    // It must not be held before it is mended.
+    // The file must not be held before the app is repaired.
     platform.set("batch_manager", json!({"backoff_first": "1h", "backoff_max": "1h"}));
-    let mut daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let mut daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     let (content, rows) = readings(20_000);
     platform.root.drop_file("client2", "weather.csv", &content);
     until(SOON, "a unit has failed", || platform.root.log("batch-manager.log").contains("a unit failed"));
 
     clients(&platform, |clients| clients[0] = documents("client2"));
-    let run = &platform.ingested("client2", 1, SOON).await[0];
+    let run = &platform.until_ingested("client2", 1, SOON).await[0];
     assert_eq!(number(run, "stored"), rows as i64);
     for daemon in &mut daemons {
         assert!(daemon.terminate().success(), "{}", daemon.output());
     }
 }
 
-/// As `kill -HUP` of a service manager: `up` hands it on. What is refused is refused by all, and by name.
+/// Like `kill -HUP` by a service manager: `up` forwards the signal. A setting that is refused is refused by every
+/// process, and named.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hangup_of_up_reloads_and_settings_that_need_a_restart_are_refused_by_name() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
@@ -105,9 +106,9 @@ async fn a_hangup_of_up_reloads_and_settings_that_need_a_restart_are_refused_by_
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// Below the new data root nothing says that they run: a command there would be beside the platform.
+/// Nothing below the new data root shows that the processes run, so a command there would bypass the platform.
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_do_not_go_to_an_edited_data_root_while_the_processes_run_on_the_old_one() {
+async fn commands_do_not_use_an_edited_data_root_while_the_processes_run_on_the_old_one() {
     let clients = json!([documents("client2"), keyed_stream("client3")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
@@ -117,7 +118,7 @@ async fn commands_do_not_go_to_an_edited_data_root_while_the_processes_run_on_th
     std::fs::write(&lines, messages(0, 10)).expect("write lines");
     let lines = lines.to_str().expect("UTF-8");
     let elsewhere = tempfile::tempdir().expect("temporary directory");
-    let sound = std::fs::read_to_string(platform.root.config()).expect("read");
+    let valid = std::fs::read_to_string(platform.root.config()).expect("read");
     platform.configure(|config| config["data_root"] = json!(elsewhere.path()));
 
     let names_both = |refused: &str| {
@@ -139,7 +140,7 @@ async fn commands_do_not_go_to_an_edited_data_root_while_the_processes_run_on_th
     ] {
         names_both(&platform.command(78, words));
     }
-    // These tell of the platform that runs.
+    // These report on the running platform.
     for words in [&["health"][..], &["list"], &["status"]] {
         names_both(&platform.command(0, words));
     }
@@ -149,14 +150,14 @@ async fn commands_do_not_go_to_an_edited_data_root_while_the_processes_run_on_th
         "nothing was made there"
     );
 
-    // It may have other faults, or be gone.
+    // The file may have other faults, or be missing.
     std::fs::write(platform.root.config(), "{").expect("write");
     platform.command(0, &["health"]);
     std::fs::remove_file(platform.root.config()).expect("remove");
     platform.command(0, &["health"]);
 
-    // Where nothing runs any more, the note is no obstacle.
-    std::fs::write(platform.root.config(), sound).expect("write");
+    // If nothing runs any more, the note about the config in use does not block commands.
+    std::fs::write(platform.root.config(), valid).expect("write");
     assert!(up.interrupt().success(), "{}", up.output());
     platform.configure(|config| config["data_root"] = json!(elsewhere.path()));
     platform.command(69, &["health"]);

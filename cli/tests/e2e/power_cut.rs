@@ -1,7 +1,8 @@
-//! The power is cut at random moments under load, on real file systems: each file ends once, and says how.
+//! The power is cut at random moments under load, on real file systems: each file has exactly one outcome, which is
+//! recorded.
 //!
-//! The data root lies on a disk of its own; broker and MongoDB outside lose nothing. Senders sync what they drop, as
-//! `mysimbdp drop` does.
+//! The data root is on a disk of its own; broker and MongoDB are elsewhere and lose nothing. Senders sync what they
+//! drop, as `mysimbdp drop` does.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,9 +14,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Platform, SOON, documents, number, objects};
 
-/// Long enough for several commits of a journal; and a cut comes before, in and after any step.
+/// Long enough for several commits of a journal, and for a cut before, in and after any step.
 const MOMENT_MAX_MILLISECONDS: u64 = 1_800;
-const ROLES: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
+const KINDS: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
 
 #[tokio::test]
 async fn heavy_twenty_cuts_on_ext4_leave_no_residue() {
@@ -48,7 +49,7 @@ async fn cuts(file_system: FileSystem, cuts: u32, embedded_store: bool) {
         drop(daemons);
         disk.restore();
         daemons = load.start();
-        load.ends_well().await;
+        load.verify_outcome().await;
     }
     let (files, seconds) = (load.sent.len(), started.elapsed().as_secs());
     println!("{cuts} cuts on {file_system:?} in {seconds} s: {files} files, no residue");
@@ -69,7 +70,7 @@ struct Sent {
     end: End,
 }
 
-/// A platform on the disk, and all that was ever dropped.
+/// A platform on the disk, and all files that were ever dropped.
 struct Load {
     platform: Platform,
     store: String,
@@ -102,10 +103,10 @@ impl Load {
     }
 
     fn start(&self) -> Vec<Daemon> {
-        ROLES.iter().map(|role| self.platform.start(role)).collect()
+        KINDS.iter().map(|kind| self.platform.start(kind)).collect()
     }
 
-    /// Drops some files of each kind, and has one that is held tried again.
+    /// Drops some files of each kind, and retries a held one.
     fn drop_some(&mut self, random: &mut Random, cut: u32) {
         for file in 0..2 + random.below(5) {
             let (rows, rejected) = (1 + random.below(300), random.below(2) * random.below(30));
@@ -131,8 +132,8 @@ impl Load {
         }
     }
 
-    /// Waits until nothing is in work, and looks at all that was ever dropped.
-    async fn ends_well(&self) {
+    /// Waits until nothing is in progress, and verifies all files that were ever dropped.
+    async fn verify_outcome(&self) {
         let root = &self.platform.root;
         let count = |end: fn(&End) -> bool| self.sent.iter().filter(|sent| end(&sent.end)).count();
         let held = count(|end| *end == End::Held);
@@ -157,7 +158,7 @@ impl Load {
         for client in ["documents", "objects"] {
             assert_eq!(root.list(&format!("held/{client}")), [""; 0]);
         }
-        self.is_ingested().await;
+        self.assert_ingested().await;
         self.platform.command(0, &["reconcile"]);
     }
 
@@ -168,7 +169,7 @@ impl Load {
         names
     }
 
-    async fn is_ingested(&self) {
+    async fn assert_ingested(&self) {
         let database = &self.platform.database;
         let history = self.find(database, "ingestions", doc! {"state": "ingested"}).await;
         let readings = self.find(&format!("{database}_documents"), "readings", doc! {}).await;
@@ -203,7 +204,7 @@ impl Load {
         assert_eq!(history.len(), expected);
     }
 
-    /// Opened for each look: what has files open on the disk keeps it from being mounted again.
+    /// Opens the store for each query: open files on the disk would prevent it from being mounted again.
     async fn find(&self, database: &str, collection: &str, filter: Document) -> Vec<Document> {
         let store = mysimbdp_store::open(&self.store, database).await.expect("open the store");
         let found = store.find(collection, filter, i64::MAX).await.expect("look into the store");
@@ -212,7 +213,7 @@ impl Load {
     }
 }
 
-/// NDJSON that no other file has, its bad lines among the good ones.
+/// NDJSON that no other file has, with bad lines among the good ones.
 fn lines(cut: u32, file: u64, rows: u64, rejected: u64) -> Vec<u8> {
     let mut lines: Vec<String> =
         (0..rows).map(|row| format!("{{\"file\":\"{cut}-{file}.ndjson\",\"row\":{row}}}\n")).collect();
@@ -231,7 +232,7 @@ fn drop_durably(directory: &Path, name: &str, content: &[u8]) {
     File::open(directory).and_then(|directory| directory.sync_all()).expect("sync the drop directory");
 }
 
-/// The files that the reasons in a directory name.
+/// The names of the files in the reasons of a directory.
 fn reasons(root: &Path, directory: &str) -> Vec<String> {
     let entries = fs::read_dir(root.join(directory)).into_iter().flatten();
     let directories: Vec<PathBuf> = entries.map(|entry| entry.expect("a directory entry").path()).collect();

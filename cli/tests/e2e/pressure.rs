@@ -1,4 +1,4 @@
-//! Too much, or too little: staging, disks, descriptors, memory; and a clock and a config that change underneath.
+//! Limits of staging, disks, descriptors and memory; and a clock and a config that change while everything runs.
 
 use std::path::Path;
 
@@ -21,49 +21,49 @@ fn configure(platform: &Platform, change: impl FnOnce(&mut Value)) {
     platform.root.configure(&config);
 }
 
-/// What the status tells of `role`.
-fn notices(platform: &Platform, role: &str) -> String {
+/// The notices of a process in the status.
+fn notices(platform: &Platform, kind: &str) -> String {
     let output = Daemon::run(&platform.root, &["status", "--json"], &[]);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let notices = status["notices"].as_array().cloned().unwrap_or_default();
     let texts =
-        notices.iter().filter(|notice| notice["role"] == role).map(|notice| notice["text"].to_string());
+        notices.iter().filter(|notice| notice["role"] == kind).map(|notice| notice["text"].to_string());
     texts.collect::<Vec<_>>().join("\n")
 }
 
-fn until_noticed(platform: &Platform, role: &str, text: &str) {
-    until(SOON, &format!("the status of {role} says {text:?}"), || notices(platform, role).contains(text));
+fn until_noticed(platform: &Platform, kind: &str, text: &str) {
+    until(SOON, &format!("the status of {kind} says {text:?}"), || notices(platform, kind).contains(text));
 }
 
-fn until_unnoticed(platform: &Platform, role: &str) {
+fn until_unnoticed(platform: &Platform, kind: &str) {
     let began = std::time::Instant::now();
-    until(SOON, &format!("the status says nothing of {role} any more"), || {
-        let notices = notices(platform, role);
-        assert!(notices.is_empty() || began.elapsed() < SOON / 2, "{role} still says {notices}");
+    until(SOON, &format!("the status says nothing of {kind} any more"), || {
+        let notices = notices(platform, kind);
+        assert!(notices.is_empty() || began.elapsed() < SOON / 2, "{kind} still says {notices}");
         notices.is_empty()
     });
 }
 
-/// How often a log has a line with both texts.
+/// How many lines of a log have this level and this text.
 fn logged(platform: &Platform, log: &str, level: &str, text: &str) -> usize {
     let log = platform.root.log(log);
     log.lines().filter(|line| line.contains(&format!(" {level} ")) && line.contains(text)).count()
 }
 
-/// A file of about so many bytes whose content no other number has, and its rows.
+/// A file of about `bytes` bytes whose content no other number has, and its number of rows.
 fn numbered(bytes: usize, number: usize) -> (Vec<u8>, u64) {
     readings(bytes + 100 * number)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_intake_pauses_at_the_limit_of_staged_bytes_and_goes_on_by_itself() {
+async fn the_intake_pauses_at_the_limit_of_staged_bytes_and_resumes_by_itself() {
     let clients = json!([documents("client1"), documents("client2")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     configure(&platform, |config| config["fetchdata"]["staged_bytes_max"] = json!("100kB"));
     let _fetchdata = platform.start("fetchdata");
     let mut rows = 0;
     for number in 0..6 {
-        // One is larger than the limit alone.
+        // One file alone is larger than the limit.
         let (content, count) = numbered(if number == 3 { 200_000 } else { 40_000 }, number);
         platform.root.drop_file("client2", &format!("{number}.csv"), &content);
         rows += count;
@@ -78,14 +78,14 @@ async fn the_intake_pauses_at_the_limit_of_staged_bytes_and_goes_on_by_itself() 
     until(SOON, "another client is not stopped", || platform.root.list("staging/client1").len() == 1);
 
     let _batch_manager = platform.start("batch-manager");
-    platform.ingested("client2", 6, LOADED).await;
+    platform.until_ingested("client2", 6, LOADED).await;
     assert_eq!(platform.count("client2", "readings").await, rows);
     until_unnoticed(&platform, "fetchdata");
     assert_eq!(logged(&platform, "fetchdata.log", "WARN", "intake pauses"), 1, "said once");
     assert_eq!(logged(&platform, "fetchdata.log", "INFO", "intake goes on"), 1);
 }
 
-/// No disk has so much room. Nothing but an edit of the config helps, which the status says needs a restart.
+/// No disk has this much space. Only an edit of the config helps.
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_floor_of_free_space_nothing_is_taken() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
@@ -104,7 +104,7 @@ async fn below_the_floor_of_free_space_nothing_is_taken() {
     assert!(fetchdata.terminate().success());
 }
 
-/// The disk of staging, then of state, then of the logs has no room or takes no more files, under fetchdata.
+/// The disk of staging, then of state, then of the logs is full or accepts no more files, while fetchdata runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn fetchdata_waits_for_room_on_each_of_its_disks() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
@@ -128,7 +128,7 @@ async fn fetchdata_waits_for_room_on_each_of_its_disks() {
         until_noticed(&platform, "fetchdata", "No space left");
         assert!(platform.root.list("client-input-directory/client2").contains(&format!("{disk}.csv")));
         faults.room();
-        platform.ingested("client2", count, SOON).await;
+        platform.until_ingested("client2", count, SOON).await;
         until_unnoticed(&platform, "fetchdata");
     }
     assert_eq!(logged(&platform, "fetchdata.log", "WARN", "intake pauses"), 2);
@@ -137,20 +137,20 @@ async fn fetchdata_waits_for_room_on_each_of_its_disks() {
     for directory in ["state", "logs"] {
         faults.no_room(&path(directory));
         let (count, _) = dropped(&format!("{directory}.csv"));
-        platform.ingested("client2", count, SOON).await;
+        platform.until_ingested("client2", count, SOON).await;
         faults.room();
     }
     let (count, all) = dropped("last.csv");
-    platform.ingested("client2", count, SOON).await;
+    platform.until_ingested("client2", count, SOON).await;
     assert_eq!(platform.count("client2", "readings").await, all);
     assert_eq!(logged(&platform, "fetchdata.log", "WARN", "lines are missing lost="), 1, "the gap is told");
     assert!(fetchdata.terminate().success(), "{}", fetchdata.output());
 }
 
-/// The same under batch-manager: before a unit, between the app's end and its outcome, at the end of the file.
+/// The same while batch-manager runs: before a unit, between the app's end and its outcome, at the end of the file.
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_manager_waits_for_room_on_each_of_its_disks_and_stores_nothing_twice() {
-    // Has stored everything, and then ends when it is told to.
+    // The app stores everything, and ends when the file `go` exists.
     let script = format!(
         "{} --null NA --type time_hour=date; code=$?; while [ ! -e go ]; do sleep 0.02; done; exit $code",
         binary("document-app").display()
@@ -178,24 +178,24 @@ async fn batch_manager_waits_for_room_on_each_of_its_disks_and_stores_nothing_tw
     until_noticed(&platform, "batch-manager", "No space left");
     assert_eq!(platform.count("client2", "readings").await, 0, "no unit is begun that cannot be noted");
     faults.room();
-    platform.stored("client2", "readings", all, SOON).await;
+    platform.until_stored("client2", "readings", all, SOON).await;
 
     faults.no_files(&path("staging"));
     std::fs::write(path("go"), "").expect("tell the app");
     until_noticed(&platform, "batch-manager", "No space left");
     assert!(platform.history("client2").await.is_empty());
     faults.room();
-    platform.ingested("client2", 1, SOON).await;
+    platform.until_ingested("client2", 1, SOON).await;
 
     faults.no_room(&path("state"));
     drop("finish.csv", 2);
     until_noticed(&platform, "batch-manager", "cannot finish yet");
     faults.room();
-    platform.ingested("client2", 2, SOON).await;
+    platform.until_ingested("client2", 2, SOON).await;
 
     faults.no_room(&path("logs"));
     let all = drop("logs.csv", 3);
-    let runs = platform.ingested("client2", 3, SOON).await;
+    let runs = platform.until_ingested("client2", 3, SOON).await;
     faults.room();
     assert_eq!(platform.count("client2", "readings").await, all);
     assert_eq!(runs.iter().map(|run| number(run, "stored")).sum::<i64>(), all as i64, "{runs:?}");
@@ -206,20 +206,20 @@ async fn batch_manager_waits_for_room_on_each_of_its_disks_and_stores_nothing_tw
     assert!(batch_manager.terminate().success(), "{}", batch_manager.output());
 }
 
-/// Its record of an instance cannot be written: the instance is started when it can, however long that takes.
+/// The record of an instance cannot be written: the instance is started once it can be, however long that takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn stream_manager_starts_an_instance_again_when_there_is_room() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
     configure(&platform, |config| {
-        // With fewer restarts than there will be tries.
+        // Fewer restarts than there will be attempts.
         config["stream_manager"]["restarts_max"] = json!(1);
         config["stream_manager"]["backoff_max"] = json!("200ms");
     });
     let faults = Faults::new();
     let _stream_manager = Daemon::start(&platform.root, &["stream-manager"], &faults.env());
-    let instance = platform.instances("client3", 1).await[0];
+    let instance = platform.until_instances("client3", 1).await[0];
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
-    platform.stored("client3", "readings", 100, SOON).await;
+    platform.until_stored("client3", "readings", 100, SOON).await;
 
     faults.no_room(&platform.root.path().join("state"));
     signal(instance, Signal::KILL);
@@ -227,28 +227,28 @@ async fn stream_manager_starts_an_instance_again_when_there_is_room() {
     until(SOON, "the start was hindered", || tries() == 1);
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(100, 100));
     faults.room();
-    platform.stored("client3", "readings", 200, SOON).await;
+    platform.until_stored("client3", "readings", 200, SOON).await;
     assert_eq!(logged(&platform, "stream-manager.log", "ERROR", "given up"), 0);
 }
 
-/// No descriptors are left for any of the daemons while files and messages come.
+/// No descriptors are left for any of the daemons while files and messages arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn out_of_descriptors_everything_waits_and_goes_on_when_there_are_some() {
     let clients = json!([documents("client2"), keyed_stream("client3")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let topic = platform.ingest_topic("client3");
-    let mut daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|role| platform.start(role));
-    let instance = platform.instances("client3", 1).await[0];
+    let mut daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|kind| platform.start(kind));
+    let instance = platform.until_instances("client3", 1).await[0];
     let (content, mut rows) = numbered(10_000, 0);
     platform.root.drop_file("client2", "first.csv", &content);
-    platform.ingested("client2", 1, SOON).await;
+    platform.until_ingested("client2", 1, SOON).await;
     Mosquitto::publish(mosquitto().url(), &topic, &messages(0, 100));
-    platform.stored("client3", "readings", 100, SOON).await;
+    platform.until_stored("client3", "readings", 100, SOON).await;
 
     let pids = daemons.each_ref().map(Daemon::pid);
     let limits = pids.map(|pid| limit_descriptors(pid, 0));
     signal(instance, Signal::KILL);
-    // Looked at again, and found to be what it was, when it can be read.
+    // The config is written unchanged: each process reads it once it can, and finds it unchanged.
     platform.configure(|_| ());
     for number in 1..=30 {
         let (content, count) = numbered(10_000, number);
@@ -263,19 +263,19 @@ async fn out_of_descriptors_everything_waits_and_goes_on_when_there_are_some() {
         limit_descriptors(pid, limit);
     }
 
-    let runs = platform.ingested("client2", 31, LOADED).await;
+    let runs = platform.until_ingested("client2", 31, LOADED).await;
     assert!(runs.iter().all(|run| run.get_str("state").is_ok_and(|state| state == "ingested")), "{runs:?}");
     assert_eq!(platform.count("client2", "readings").await, rows);
-    platform.stored("client3", "readings", 200, SOON).await;
-    for role in ["fetchdata", "batch-manager"] {
-        until_unnoticed(&platform, role);
+    platform.until_stored("client3", "readings", 200, SOON).await;
+    for kind in ["fetchdata", "batch-manager"] {
+        until_unnoticed(&platform, kind);
     }
     for daemon in &mut daemons {
         assert!(daemon.terminate().success(), "{}", daemon.output());
     }
 }
 
-/// 50 MB of messages and 40 files while the database hangs, then stutters: what waits does so at the broker and on disk.
+/// 50 MB of messages and 40 files while the database hangs, then stutters: the backlog waits at the broker and on disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn heavy_memory_is_bounded_while_the_database_hangs_and_stutters() {
     const MESSAGES: u64 = 50_000;
@@ -284,10 +284,10 @@ async fn heavy_memory_is_bounded_while_the_database_hangs_and_stutters() {
     let clients = json!([documents("client2"), keyed_stream("client3")]);
     let platform = Platform::new(&database.url(), &broker.url(), clients).await;
     let topic = platform.ingest_topic("client3");
-    let daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|role| platform.start(role));
-    let instances = platform.instances("client3", 1).await;
+    let daemons = ["fetchdata", "batch-manager", "stream-manager"].map(|kind| platform.start(kind));
+    let instances = platform.until_instances("client3", 1).await;
     Mosquitto::publish(&broker.url(), &topic, &messages(0, 1000));
-    platform.stored("client3", "readings", 1000, SOON).await;
+    platform.until_stored("client3", "readings", 1000, SOON).await;
     let pids: Vec<u32> = daemons.iter().map(Daemon::pid).chain(instances).collect();
     let before: Vec<u64> = pids.iter().map(|pid| memory(*pid, "VmRSS")).collect();
 
@@ -314,8 +314,8 @@ async fn heavy_memory_is_bounded_while_the_database_hangs_and_stutters() {
         until_async(LOADED, "more is stored", async || platform.count("client3", "readings").await > stored)
             .await;
     }
-    platform.stored("client3", "readings", 1000 + MESSAGES + 2500, LOADED).await;
-    platform.ingested("client2", 40, LOADED).await;
+    platform.until_stored("client3", "readings", 1000 + MESSAGES + 2500, LOADED).await;
+    platform.until_ingested("client2", 40, LOADED).await;
     assert_eq!(platform.count("client2", "readings").await, rows);
     for (pid, before) in pids.into_iter().zip(before) {
         let growth = memory(pid, "VmHWM").saturating_sub(before);
@@ -325,12 +325,12 @@ async fn heavy_memory_is_bounded_while_the_database_hangs_and_stutters() {
     }
 }
 
-/// A day of hourly files, with no broker from the first hour to the last: nothing waits but the messages about them.
+/// A day of hourly files, with no broker from the first hour to the last: only the messages about them wait.
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_down_over_several_hours_of_data_nothing_grows() {
     let mut broker = Mosquitto::start();
     let platform = Platform::new(mongodb().url(), &broker.url(), json!([documents("client2")])).await;
-    let daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     platform.root.drop_file("client2", "before.csv", &readings(1_000).0);
     let outbox = || platform.root.list("state/outbox").len();
     until(SOON, "the first is over", || {
@@ -341,7 +341,7 @@ async fn broker_down_over_several_hours_of_data_nothing_grows() {
     for hour in 0..24 {
         platform.root.drop_file("client2", &format!("hour-{hour:02}.csv"), &numbered(50_000, hour).0);
     }
-    platform.ingested("client2", 25, LOADED).await;
+    platform.until_ingested("client2", 25, LOADED).await;
     until(SOON, "all is over", || platform.root.list("staging/client2").is_empty());
     assert_eq!(outbox(), 24, "what they would have said waits on disk");
     for (daemon, before) in daemons.iter().zip(before) {
@@ -353,7 +353,7 @@ async fn broker_down_over_several_hours_of_data_nothing_grows() {
     until(SOON, "the messages are published", || outbox() == 0);
 }
 
-/// The clock steps a day forward, and two days back, under files and messages.
+/// The clock steps a day forward, and two days back, while files and messages are ingested.
 #[tokio::test(flavor = "multi_thread")]
 async fn clock_steps_a_day_forward_and_back() {
     const DAY: i64 = 86_400;
@@ -366,8 +366,8 @@ async fn clock_steps_a_day_forward_and_back() {
     client3["streams"][0]["env"] = env;
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client2, client3])).await;
     let roles = ["fetchdata", "batch-manager", "stream-manager"];
-    let mut daemons = roles.map(|role| Daemon::start(&platform.root, &[role], &faults.env()));
-    let instance = platform.instances("client3", 1).await[0];
+    let mut daemons = roles.map(|kind| Daemon::start(&platform.root, &[kind], &faults.env()));
+    let instance = platform.until_instances("client3", 1).await[0];
     let mut rows = 0;
     for (step, seconds) in [0, DAY, -DAY, 0].into_iter().enumerate() {
         faults.clock(seconds);
@@ -380,8 +380,8 @@ async fn clock_steps_a_day_forward_and_back() {
             &platform.ingest_topic("client3"),
             &messages(step as u64 * 100, 100),
         );
-        let runs = platform.ingested("client2", step + 1, SOON).await;
-        platform.stored("client3", "readings", (step as u64 + 1) * 100, SOON).await;
+        let runs = platform.until_ingested("client2", step + 1, SOON).await;
+        platform.until_stored("client3", "readings", (step as u64 + 1) * 100, SOON).await;
         assert!(
             runs.iter().all(|run| run.get_f64("seconds").is_ok_and(|seconds| seconds >= 0.0)),
             "{runs:?}"
@@ -392,7 +392,7 @@ async fn clock_steps_a_day_forward_and_back() {
         assert!((off - seconds).abs() < 600, "the clock of step {step} was {seconds} s off, not {off}");
     }
     assert_eq!(platform.count("client2", "readings").await, rows);
-    // The load may have brought further ones.
+    // The load may have added further instances.
     assert!(platform.running("client3").contains(&instance), "it was not restarted");
     assert_eq!(platform.root.list("archive/client2").len(), 4, "nothing has gone before its time");
     for daemon in &mut daemons {
@@ -400,15 +400,15 @@ async fn clock_steps_a_day_forward_and_back() {
     }
 }
 
-/// A config that is broken while everything runs: it is told, the old one stays, for processes too that are killed and
-/// started again.
+/// The config is broken while everything runs: this is reported, and the old config stays in use, even for processes
+/// that are killed and started again.
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_config_while_running() {
     let clients = json!([documents("client2"), keyed_stream("client3")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     up.until_output(SOON, "ready after");
-    let sound = std::fs::read_to_string(platform.root.config()).expect("read");
+    let valid = std::fs::read_to_string(platform.root.config()).expect("read");
     let write = |text: &str| std::fs::write(platform.root.config(), text).expect("write");
     let logs = ["fetchdata.log", "batch-manager.log", "stream-manager.log"];
     let all_say = |logs: &[&str], level: &str, text: &str, times: usize| {
@@ -417,7 +417,7 @@ async fn broken_config_while_running() {
         });
     };
 
-    write(&sound.replace("\"settle\"", "\"setle\"").replace("\"client2\"", "\"Client 2\""));
+    write(&valid.replace("\"settle\"", "\"setle\"").replace("\"client2\"", "\"Client 2\""));
     all_say(&logs, "WARN", "has faults", 1);
     assert!(platform.root.log("fetchdata.log").contains("did you mean settle"), "all faults are in the line");
     let status = platform.command(0, &["status"]);
@@ -425,7 +425,7 @@ async fn broken_config_while_running() {
     assert!(status.contains("this goes by the config that the running processes use"), "{status}");
     platform.command(78, &["check"]);
     // Not even JSON.
-    write(&sound[..sound.len() / 2]);
+    write(&valid[..valid.len() / 2]);
     all_say(&logs, "WARN", "has faults", 2);
     let file = platform.root.path().join("a.csv");
     std::fs::write(&file, readings(10_000).0).expect("a file");
@@ -434,11 +434,11 @@ async fn broken_config_while_running() {
         platform.command(0, &words);
     }
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
-    platform.stored("client3", "readings", 100, SOON).await;
+    platform.until_stored("client3", "readings", 100, SOON).await;
 
     let roles = ["fetchdata", "batch-manager", "stream-manager"];
-    let kill_all = || roles.map(|role| signal(role_of(up.pid(), role), Signal::KILL));
-    // Nothing is left but what is about to start them again: it is said, and nobody goes by the file.
+    let kill_all = || roles.map(|kind| signal(child_of(up.pid(), kind), Signal::KILL));
+    // Only `up`, which is about to start them again, is left: this is reported, and no command uses the file.
     signal(up.pid(), Signal::STOP);
     kill_all();
     until(SOON, "all are dead", || Daemon::run(&platform.root, &["health"], &[]).status.code() == Some(69));
@@ -447,43 +447,43 @@ async fn broken_config_while_running() {
             .command(69, &["health"])
             .contains(&format!("`mysimbdp up` (pid {}) starts it again", up.pid()))
     );
-    let other_broker = sound.replace(mosquitto().url(), "mqtt://127.0.0.1:1");
-    assert_ne!(other_broker, sound);
+    let other_broker = valid.replace(mosquitto().url(), "mqtt://127.0.0.1:1");
+    assert_ne!(other_broker, valid);
     write(&other_broker);
     let refused = platform.command(78, &["edge", "--client", "client3", "--source", "late"]);
     assert!(refused.contains(&format!("up runs (pid {}): it uses the broker", up.pid())), "{refused}");
-    write(&sound[..sound.len() / 2]);
+    write(&valid[..valid.len() / 2]);
     signal(up.pid(), Signal::CONT);
-    // Each refuses the half file and says so, as before: the third time, and for the new processes the first.
+    // Each refuses the truncated file and says so, as before: for the third time, and the new processes for the first.
     all_say(&logs, "WARN", "has faults", 3);
     platform.command(0, &["health"]);
     platform.root.drop_file("client2", "b.csv", &numbered(10_000, 1).0);
-    platform.ingested("client2", 2, SOON).await;
-    write(&sound);
+    platform.until_ingested("client2", 2, SOON).await;
+    write(&valid);
     all_say(&logs, "INFO", "says again what this process runs on", 1);
 
     configure(&platform, |config| config["logs"] = json!({"retention": "1d"}));
-    for role in roles {
-        until_noticed(&platform, role, "needs a restart, as these count from the start only: logs.retention");
+    for kind in roles {
+        until_noticed(&platform, kind, "needs a restart, as these count from the start only: logs.retention");
     }
     let refused = platform.command(78, &["reload"]);
     assert_eq!(refused.matches("refuses it, the old config stays").count(), 3, "{refused}");
-    // One that is started again must not run on another config than the others.
-    signal(role_of(up.pid(), "fetchdata"), Signal::KILL);
+    // A process that is started again must not run on another config than the others.
+    signal(child_of(up.pid(), "fetchdata"), Signal::KILL);
     all_say(&logs[..1], "WARN", "needs a restart", 2);
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// The child of `up` with this role.
-fn role_of(up: u32, role: &str) -> u32 {
-    let is_it = |pid: &u32| {
+/// The child of `up` of this kind.
+fn child_of(up: u32, kind: &str) -> u32 {
+    let is_child = |pid: &u32| {
         let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split('\0').nth(1) == Some(role)
+        words.split('\0').nth(1) == Some(kind)
     };
-    descendants(up).into_iter().find(is_it).expect("it runs")
+    descendants(up).into_iter().find(is_child).expect("it runs")
 }
 
-/// A line of `/proc/<pid>/status`, in bytes.
+/// A size from `/proc/<pid>/status`, in bytes.
 fn memory(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect(name);
@@ -491,7 +491,7 @@ fn memory(pid: u32, name: &str) -> u64 {
     kilobytes.trim().parse::<u64>().expect("a number") * 1024
 }
 
-/// Time on a processor, of all its threads.
+/// The processor time of all threads of a process.
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();

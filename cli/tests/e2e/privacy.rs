@@ -1,4 +1,4 @@
-//! What is the platform's stays with its user: files, passwords, and the operator's terminal.
+//! Only the platform's user has access to its files and passwords, and nobody controls the operator's terminal.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::support::{LOADED, Platform, SOON, keyed_stream, messages};
 
-/// A client whose app takes any file of these names, and does with it what the shell is told.
+/// A client that accepts CSV files of any name, and whose app is this shell script.
 fn client(id: &str, script: &str) -> Value {
     json!({
         "id": id,
@@ -25,7 +25,7 @@ fn client(id: &str, script: &str) -> Value {
     })
 }
 
-/// A platform for files on the embedded store.
+/// A data root for files, on the embedded store.
 fn root(clients: Value) -> Root {
     Root::new(&json!({
         "coredms": {"database": unique("privacy")},
@@ -40,14 +40,14 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o7777
 }
 
-/// A directory and all below it.
+/// A directory and everything below it.
 fn all_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_owned()];
-    let mut looked_at = 0;
-    while looked_at < found.len() {
-        let entries = fs::read_dir(&found[looked_at]).into_iter().flatten();
+    let mut scanned = 0;
+    while scanned < found.len() {
+        let entries = fs::read_dir(&found[scanned]).into_iter().flatten();
         found.extend(entries.map(|entry| entry.expect("an entry").path()));
-        looked_at += 1;
+        scanned += 1;
     }
     found
 }
@@ -56,7 +56,7 @@ fn all_below(directory: &Path) -> Vec<PathBuf> {
 fn what_the_platform_keeps_is_for_its_user_alone_also_what_an_earlier_version_left_open() {
     let root = root(json!([client("client1", "cat > /dev/null")]));
     let path = |name: &str| root.path().join(name);
-    // As an earlier version made them.
+    // As an earlier version created them.
     for directory in ["state/coredms", "logs/clients/client1", "staging/client1"] {
         fs::create_dir_all(path(directory)).expect("directories");
         for directory in Path::new(directory).ancestors().filter(|part| part.components().count() > 0) {
@@ -75,10 +75,10 @@ fn what_the_platform_keeps_is_for_its_user_alone_also_what_an_earlier_version_le
     fs::write(&source, "a,b\n1,2\n").expect("write");
     let dropped = Daemon::run(&root, &["drop", "client1", "sent.csv", "--wait"], &[]);
     assert!(dropped.status.success(), "{}", String::from_utf8_lossy(&dropped.stderr));
-    let told = up.output().matches("were open to other users").count();
-    assert_eq!(told, 1, "{}", up.output());
+    let warnings = up.output().matches("were open to other users").count();
+    assert_eq!(warnings, 1, "{}", up.output());
 
-    // What was dropped keeps its sender's mode, in directories that nobody else enters.
+    // Dropped files keep their sender's mode, in directories that nobody else can enter.
     let kept = ["staging", "archive", "held", "discarded"].map(path).into_iter().filter(|kept| kept.exists());
     let all = [all_below(&path("state")), all_below(&path("logs")), kept.collect()].concat();
     let open = all.iter().filter(|found| mode(found) & 0o077 != 0);
@@ -87,13 +87,13 @@ fn what_the_platform_keeps_is_for_its_user_alone_also_what_an_earlier_version_le
     for lock in ["staging/.batch-manager.lock", "client-input-directory/.fetchdata.lock"] {
         assert_eq!(mode(&path(lock)), 0o600, "{lock}");
     }
-    // Others pass through the drop directory, and read their receipts.
+    // Other users can pass through the drop directory, and read their receipts.
     assert_eq!(mode(&path("client-input-directory")), 0o755);
     assert_eq!(mode(&root.drop_directory("client1").join("sent.csv.receipt.json")) & 0o444, 0o444);
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// What could steer a terminal: escape sequences, in both forms, a carriage return, and overrides of the direction.
+/// What could control a terminal: escape sequences in both forms, a carriage return, and overrides of the direction.
 const STEERING: &str = "\u{1b}[2J\u{9b}31m\r\u{7f}\u{202e}\u{2066}";
 
 #[track_caller]
@@ -152,8 +152,8 @@ fn text_of_clients_and_their_apps_does_not_steer_the_terminal_of_who_looks() {
     }
 }
 
-/// Programs that another user than root can run, on a data root of that user; `None` if this one is not root, and so is
-/// such a user already.
+/// Programs that a user other than root can run, on a data root of that user. `user` is `None` if this process is not
+/// root's, as it then runs as such a user already.
 pub(crate) struct Unprivileged {
     programs: TempDir,
     user: Option<u32>,
@@ -187,12 +187,12 @@ impl Unprivileged {
         command
     }
 
-    /// Whether it is another user than this one.
+    /// Whether it is a user other than this process's.
     pub(crate) fn is_another(&self) -> bool {
         self.user.is_some()
     }
 
-    /// Gives it a directory and all that is in it.
+    /// Makes it the owner of a directory and everything in it.
     pub(crate) fn own(&self, directory: &Path) {
         for path in all_below(directory) {
             chown(&path, self.user, self.user).expect("another owner");
@@ -206,9 +206,9 @@ impl Unprivileged {
         command.output().expect("it runs")
     }
 
-    fn start(&self, root: &Root, role: &str, broker: &str) -> Process {
+    fn start(&self, root: &Root, kind: &str, broker: &str) -> Process {
         let mut command = self.command(&self.programs.path().join("mysimbdp"));
-        command.arg("--config").arg(root.config()).arg(role).current_dir(root.path());
+        command.arg("--config").arg(root.config()).arg(kind).current_dir(root.path());
         command.env("MYSIMBDP_BROKER", broker).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Process::spawn(command)
@@ -239,7 +239,7 @@ fn a_process_that_knows_passwords_is_not_dumped_nor_looked_into_by_its_own_user(
     assert!(fetchdata.terminate(SOON).success());
 }
 
-/// A manager cannot look into its own processes either; it knows its instances all the same.
+/// A manager cannot look into its own processes either; it recognises its instances nevertheless.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_without_privileges_adopts_instances_that_cannot_be_looked_into() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
@@ -247,7 +247,7 @@ async fn a_manager_without_privileges_adopts_instances_that_cannot_be_looked_int
     let shared = mosquitto();
     let broker = shared.url();
     let mut killed = user.start(&platform.root, "stream-manager", broker);
-    let before = platform.instances("client3", 1).await;
+    let before = platform.until_instances("client3", 1).await;
     until(SOON, "the instance is connected", || {
         platform.root.log("clients/client3/stream.log").contains("connected to the broker")
     });
@@ -255,9 +255,9 @@ async fn a_manager_without_privileges_adopts_instances_that_cannot_be_looked_int
     killed.kill9();
 
     let mut next = user.start(&platform.root, "stream-manager", broker);
-    assert_eq!(platform.instances("client3", 1).await, before, "the same process");
+    assert_eq!(platform.until_instances("client3", 1).await, before, "the same process");
     mysimbdp_testbed::Mosquitto::publish(broker, &platform.ingest_topic("client3"), &messages(0, 10));
-    platform.stored("client3", "readings", 10, SOON).await;
+    platform.until_stored("client3", "readings", 10, SOON).await;
     next.signal(Signal::TERM);
     assert!(next.wait(SOON).success());
     until_async(LOADED, "nothing is left", async || !Path::new(&format!("/proc/{}", before[0])).exists())

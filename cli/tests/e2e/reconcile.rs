@@ -1,4 +1,4 @@
-//! `mysimbdp reconcile`: what is there balances, and what is taken away or added behind the platform's back is found.
+//! `mysimbdp reconcile`: what is stored balances, and what is removed or added behind the platform's back is found.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -31,7 +31,7 @@ fn keyed(id: &str) -> Value {
     client
 }
 
-/// Everything that kinds of ids can be: documents with rejects, keys, and objects of several chunks.
+/// One client for each kind of ids: documents with rejects, keys, and objects of several chunks.
 fn clients() -> Value {
     json!([objects("client1"), with_rejects("client2"), keyed("client3")])
 }
@@ -49,8 +49,8 @@ fn drop_everything(root: &Root) -> u64 {
     rows
 }
 
-/// Waits for everything, and drops newer documents under some of the keys.
-fn ingested(root: &Root) {
+/// Waits until everything is ingested, and drops newer documents under some of the keys.
+fn ingest_everything(root: &Root) {
     until_ingested(root, 1);
     root.drop_file("client3", "a day.csv", &readings(10_000).0);
     until_ingested(root, 2);
@@ -71,7 +71,7 @@ fn report(root: &Root) -> Value {
     serde_json::from_str(&reconcile(root, 0, &["--json"])).expect("JSON alone")
 }
 
-fn everything_balances(root: &Root, rows: u64) {
+fn assert_everything_balances(root: &Root, rows: u64) {
     let report = report(root);
     assert_eq!(report["differences"], json!([]));
     let rejected = rows - 991;
@@ -89,9 +89,9 @@ fn everything_balances(root: &Root, rows: u64) {
     assert!(reconcile(root, 0, &["--since", "2h"]).contains("year.csv"));
 }
 
-/// The records may be gone before they are counted, or at any time after.
+/// The records may expire before they are counted, or at any time after.
 #[tokio::test(flavor = "multi_thread")]
-async fn records_that_an_index_expires_are_no_difference() {
+async fn records_that_an_index_expires_are_not_a_difference() {
     let mut client = documents("client1");
     client["apps"] = json!([
         {"name": "keyed", "files": ["keyed.csv"], "command": ["document-app", "--type", "time=date"], "collection": "readings",
@@ -143,8 +143,8 @@ async fn a_load_balances_on_mongodb_and_each_change_behind_its_back_is_named() {
     let rows = drop_everything(root);
     let _fetchdata = platform.start("fetchdata");
     let _batch_manager = platform.start("batch-manager");
-    ingested(root);
-    everything_balances(root, rows);
+    ingest_everything(root);
+    assert_everything_balances(root, rows);
 
     let ingestion = ingestion_of(root, "client2");
     let id = |number| Binary::from(ingestion.record_id(number));
@@ -189,7 +189,7 @@ async fn a_load_balances_on_mongodb_and_each_change_behind_its_back_is_named() {
         "{found}"
     );
     keyed.delete_many(doc! {"_id": {"$gte": "forged"}}).await.expect("delete");
-    everything_balances(root, rows);
+    assert_everything_balances(root, rows);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,9 +202,9 @@ async fn a_load_balances_on_the_embedded_store_and_what_is_missing_there_is_name
     let rows = drop_everything(&root);
     let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
     let mut batch_manager = Daemon::start(&root, &["batch-manager"], &[]);
-    ingested(&root);
+    ingest_everything(&root);
     assert!(fetchdata.terminate().success() && batch_manager.terminate().success());
-    everything_balances(&root, rows);
+    assert_everything_balances(&root, rows);
 
     let (client1, client2) = (ingestion_of(&root, "client1"), ingestion_of(&root, "client2"));
     let url = format!("sqlite:{}", root.path().join("state/coredms").display());
@@ -233,7 +233,7 @@ async fn a_load_balances_on_the_embedded_store_and_what_is_missing_there_is_name
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_file_is_no_difference_until_it_is_gone() {
+async fn a_held_file_is_not_a_difference_until_it_is_lost() {
     let mut client = documents("client2");
     client["apps"][0]["command"] = json!(["false"]);
     let root = Root::new(&json!({
@@ -295,8 +295,8 @@ impl Stream {
     }
 
     async fn lose(&self, first: u64, last: u64) {
-        let gone = Gone { source: self.source.clone(), first, last };
-        self.sequences().lose(&gone).await.expect("record a loss");
+        let lost = Gone { source: self.source.clone(), first, last };
+        self.sequences().lose(&lost).await.expect("record a loss");
         self.sequences().progress(&self.source, 0).await.expect("progress");
     }
 }
@@ -312,7 +312,7 @@ async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing(
     // Known with other content: stored once, and rejected.
     good.insert("rejected", 7..=7, b"content3").await;
     good.mark(1, 100).await;
-    // Behind a gap that is asked for.
+    // After a gap whose numbers are requested again.
     good.insert("readings", 110..=119, b"").await;
     good.mark(110, 119).await;
     let largest = Stream::open(&root, "largest").await;
@@ -325,7 +325,7 @@ async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing(
     let of = |name: &str| row[name].as_u64().expect("a number");
     assert_eq!(["through", "beyond", "gaps", "accounted", "lost"].map(of), [100, 10, 9, 110, 0], "{row}");
 
-    // Unnumbered ones are counted, as far as they can be told.
+    // Unnumbered messages are counted, as far as they can be told apart.
     let unnumbered = ["a", "b", "c"].map(|id| bson::rawdoc! { "_id": id });
     good.store.insert_many("readings", unnumbered.into()).await.expect("insert");
     let found = reconcile(&root, 0, &["--json"]);
@@ -339,7 +339,7 @@ async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing(
     lossy.insert("readings", 1..=10, b"").await;
     lossy.mark(1, 10).await;
     lossy.lose(9, 13).await;
-    // One of them came after all.
+    // One of the lost numbers arrived after all.
     lossy.insert("readings", 12..=12, b"").await;
     let found = reconcile(&root, 65, &[]);
     assert!(found.contains("source lossy") && found.contains("2 numbers are lost"), "{found}");

@@ -1,4 +1,5 @@
-//! Nothing that is refused is thrown away: rejected records and messages are kept with their bytes, to be mended.
+//! Nothing that is refused is thrown away: rejected records and messages are kept with their bytes, so that they can be
+//! repaired.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use crate::support::{Platform, SOON, documents};
 /// A platform for files whose column `time` must hold times.
 async fn platform() -> (Platform, Vec<Daemon>) {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([times()])).await;
-    let daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     (platform, daemons.into())
 }
 
@@ -29,13 +30,13 @@ fn file(platform: &Platform, name: &str, content: &[u8]) -> PathBuf {
     path
 }
 
-/// Drops a file and waits for its end, which must give this exit code.
+/// Drops a file and waits for its outcome; the exit code must be `code`.
 fn drop_file(platform: &Platform, code: i32, name: &str, content: &[u8]) -> String {
     let path = file(platform, name, content);
     platform.command(code, &["drop", "times", path.to_str().expect("UTF-8"), "--wait"])
 }
 
-/// The id in what was printed about a file.
+/// The id of the ingestion in the output about a file.
 fn ingestion(printed: &str) -> String {
     let (_, id) = printed.split_once("mysimbdp rejected ").unwrap_or_else(|| panic!("{printed}"));
     id[..32].to_owned()
@@ -67,9 +68,9 @@ async fn what_is_rejected_of_a_file_is_shown_exported_mended_and_dropped_again()
     }
     let rejected = exported(&platform, &["rejected", &id, "--csv"]);
     assert_eq!(String::from_utf8_lossy(&rejected), format!("name,time\r\n{}\n{}\n", rows[7], rows[39]));
-    let mended = String::from_utf8(rejected).expect("text").replace("not yet", "2014-01-01T00:00:00Z");
-    let mended = mended.replace("\"\"never\"\"", "2015-01-01T00:00:00Z");
-    assert!(drop_file(&platform, 0, "mended.csv", mended.as_bytes()).contains("stored 2"));
+    let repaired = String::from_utf8(rejected).expect("text").replace("not yet", "2014-01-01T00:00:00Z");
+    let repaired = repaired.replace("\"\"never\"\"", "2015-01-01T00:00:00Z");
+    assert!(drop_file(&platform, 0, "mended.csv", repaired.as_bytes()).contains("stored 2"));
     assert_eq!(platform.count("times", "readings").await, 40);
     platform.command(0, &["reconcile"]);
     platform.command(66, &["rejected", &"0".repeat(32)]);
@@ -112,13 +113,13 @@ async fn a_file_that_is_rejected_as_a_whole_is_held_with_every_row_until_its_app
         runs.iter().any(|run: &Document| run.get_str("state").is_ok_and(|state| state == "ingested"))
     };
     until_async(SOON, "it is ingested", ingested).await;
-    platform.stored("times", "readings", 569, SOON).await;
+    platform.until_stored("times", "readings", 569, SOON).await;
     platform.command(0, &["reconcile"]);
     let found = platform.client_database("times").collection::<Document>("readings");
     assert!(found.find_one(doc! {"time": "568 o'clock"}).await.expect("find").is_some());
 }
 
-/// It used to say that no record was rejected.
+/// The command used to say that no record was rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_rejected_and_cannot_be_shown_is_told_with_the_reason() {
     let (platform, mut daemons) = platform().await;
@@ -130,7 +131,7 @@ async fn what_was_rejected_and_cannot_be_shown_is_told_with_the_reason() {
     };
     until_async(SOON, "the history says so", async || held_at().await.is_some()).await;
     let first = held_at().await;
-    // Nobody works on what is staged again.
+    // Nothing processes the file that is staged again.
     assert!(daemons.remove(1).terminate().success());
     platform.command(0, &["retry", &id]);
     for words in [&["rejected", &id][..], &["rejected", &id, "--csv"]] {
@@ -156,7 +157,7 @@ async fn what_was_rejected_and_cannot_be_shown_is_told_with_the_reason() {
     for left in ["1", "none"] {
         rejected.delete_one(doc! {}).await.expect("delete");
         let printed = platform.command(65, &["rejected", &id]);
-        let said = format!("2 records were rejected, but the collection rejected has {left} of them");
-        assert!(printed.contains(&said), "{printed}");
+        let expected = format!("2 records were rejected, but the collection rejected has {left} of them");
+        assert!(printed.contains(&expected), "{printed}");
     }
 }

@@ -1,4 +1,5 @@
-//! An app was mended: what it has stored is replaced, on either store, and readers find the old or the new.
+//! An app was repaired: the documents that it has stored are replaced, on either store, and readers find the old or the
+//! new ones.
 
 use std::fs;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ on_both! {
     an_app_that_cannot_replace_is_held_and_takes_nothing_away,
     a_dropped_copy_replaces_what_the_first_has_stored,
     a_table_that_is_dropped_anew_is_the_newest_and_one_that_is_run_again_is_not,
-    of_tables_that_wait_for_each_other_the_one_that_was_dropped_last_is_the_newest,
+    of_tables_that_wait_for_each_other_the_last_dropped_is_the_newest,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,16 +45,16 @@ pub enum Store {
     Embedded,
 }
 
-/// A platform with one client, whose app can be mended.
-pub struct Site {
+/// A platform with one client, whose app can be repaired.
+pub struct TestPlatform {
     pub root: Root,
     store: Store,
     database: String,
     client: String,
 }
 
-impl Site {
-    /// `client` is any, whose app takes its arguments from the file `arguments`.
+impl TestPlatform {
+    /// `client` is any client whose app takes its arguments from the file `arguments`.
     pub fn new(store: Store, mut client: Value) -> Self {
         let database = unique("reprocess");
         client["archive"] = json!("1d");
@@ -74,13 +75,13 @@ impl Site {
         Self { root: Root::new(&config), store, database, client: id }
     }
 
-    /// Gives the app other arguments, from its next start on.
-    pub fn mend(&self, arguments: &str) {
+    /// Gives the app these arguments, from its next start on.
+    pub fn set_arguments(&self, arguments: &str) {
         fs::write(self.root.path().join("arguments"), arguments).expect("write the arguments");
     }
 
-    pub fn start(&self, role: &str) -> Daemon {
-        Daemon::start(&self.root, &[role], &[])
+    pub fn start(&self, kind: &str) -> Daemon {
+        Daemon::start(&self.root, &[kind], &[])
     }
 
     #[track_caller]
@@ -92,7 +93,7 @@ impl Site {
         printed
     }
 
-    /// Drops a file, and waits for its end.
+    /// Drops a file, and waits for its outcome.
     #[track_caller]
     pub fn drop_file(&self, code: i32, name: &str, content: &str) -> String {
         let path = self.root.path().join(name);
@@ -108,7 +109,7 @@ impl Site {
         mysimbdp_store::open(&url, database).await.expect("open the store")
     }
 
-    /// All documents of a collection of the client, by `_id`.
+    /// All documents of a collection of the client, ordered by `_id`.
     pub async fn documents(&self, collection: &str) -> Vec<Document> {
         let store = self.open(&format!("{}_{}", self.database, self.client)).await;
         let found = store.page(collection, doc! {}, None, 10_000).await.expect("read a collection");
@@ -124,7 +125,7 @@ impl Site {
         found
     }
 
-    /// Waits until there are so many runs and nothing is staged.
+    /// Waits until there are `runs` runs and nothing is staged.
     pub async fn ended(&self, runs: usize) -> Vec<Document> {
         let staged = format!("staging/{}", self.client);
         let all = async || self.history().await.len() >= runs && self.root.list(&staged).is_empty();
@@ -145,8 +146,8 @@ impl Site {
     }
 }
 
-/// A client whose documents come from an app with other arguments each time. `before` is what is done before it starts.
-pub fn mendable(before: &str) -> Value {
+/// A client whose app reads its arguments from a file at each start. The shell runs `before` before it starts the app.
+pub fn repairable(before: &str) -> Value {
     let mut client = documents("client1");
     client["micro_batching"] = json!({"block_size": "400B"});
     let script = format!("{before} exec {} $(cat arguments)", binary("document-app").display());
@@ -166,13 +167,13 @@ pub fn table() -> String {
     format!("name,number,time\n{}", (0..ROWS).map(row).collect::<String>())
 }
 
-/// It rejects the row without a number, and takes any time for text.
+/// Rejects the row without a number, and stores every time as text.
 pub const BROKEN: &str = "--type number=int";
-/// It takes any number for text, and rejects the row without a time.
-pub const MENDED: &str = "--type time=date";
+/// Stores every number as text, and rejects the row without a time.
+pub const REPAIRED: &str = "--type time=date";
 
-/// What the mended app stores, and no more.
-pub fn is_mended(documents: &[Document]) {
+/// Asserts that the documents are those that the repaired app stores, and no more.
+pub fn assert_repaired(documents: &[Document]) {
     assert_eq!(documents.len(), ROWS - 1);
     for document in documents {
         assert!(matches!(document.get("number"), Some(Bson::String(_))), "{document}");
@@ -190,79 +191,80 @@ fn counts(run: &Document) -> [i64; 4] {
 }
 
 async fn values_change_rejected_records_vanish_and_accepted_ones_appear(store: Store) {
-    let site = Site::new(store, mendable(""));
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
-    site.mend(BROKEN);
-    site.drop_file(65, "table.csv", &table());
-    let before = site.documents("readings").await;
-    assert_eq!((before.len(), records(&site.documents("rejected").await)), (ROWS - 1, vec![3]));
-    let ingestion = site.archived();
+    let platform = TestPlatform::new(store, repairable(""));
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
+    platform.set_arguments(BROKEN);
+    platform.drop_file(65, "table.csv", &table());
+    let before = platform.documents("readings").await;
+    assert_eq!((before.len(), records(&platform.documents("rejected").await)), (ROWS - 1, vec![3]));
+    let ingestion = platform.archived();
 
-    site.mend(MENDED);
-    let printed = site.command(0, &["reprocess", &ingestion, "--dry-run"]);
+    platform.set_arguments(REPAIRED);
+    let printed = platform.command(0, &["reprocess", &ingestion, "--dry-run"]);
     assert!(printed.contains(&format!("would run {ingestion} of client1 again: table.csv")), "{printed}");
-    assert_eq!(site.archived(), ingestion);
-    site.command(0, &["reprocess", &ingestion]);
-    let runs = site.ended(2).await;
+    assert_eq!(platform.archived(), ingestion);
+    platform.command(0, &["reprocess", &ingestion]);
+    let runs = platform.ended(2).await;
     assert_eq!(counts(&runs[0]), [ROWS as i64, ROWS as i64 - 1, 0, 1]);
     assert_eq!(counts(&runs[1]), [ROWS as i64, ROWS as i64 - 1, 0, 1]);
     assert_eq!(runs[1].get_bool("replace").ok(), Some(true));
-    is_mended(&site.documents("readings").await);
-    let rejected = site.documents("rejected").await;
+    assert_repaired(&platform.documents("readings").await);
+    let rejected = platform.documents("rejected").await;
     assert_eq!(records(&rejected), [41]);
     assert_eq!(rejected[0].get_str("content").ok(), Some("n41,41,never"));
-    assert_eq!(site.archived(), ingestion);
-    assert_eq!(site.receipt("table.csv")["rejected"], 1);
-    assert!(site.command(0, &["reconcile"]).contains("balances"));
+    assert_eq!(platform.archived(), ingestion);
+    assert_eq!(platform.receipt("table.csv")["rejected"], 1);
+    assert!(platform.command(0, &["reconcile"]).contains("balances"));
 
-    // A run is named in the report, and means its ingestion.
+    // The report names a run, whose id stands for its ingestion.
     let run = runs[1].get_str("_id").expect("an id");
-    assert!(site.command(0, &["reconcile"]).contains(run));
-    site.command(0, &["reprocess", run, "--dry-run"]);
-    site.command(0, &["rejected", run]);
-    site.command(64, &["reprocess", &format!("{ingestion}-1")]);
+    assert!(platform.command(0, &["reconcile"]).contains(run));
+    platform.command(0, &["reprocess", run, "--dry-run"]);
+    platform.command(0, &["rejected", run]);
+    platform.command(64, &["reprocess", &format!("{ingestion}-1")]);
 
-    // All of a client, once more; what is not in the archive is named.
-    let printed = site.command(0, &["reprocess", "--client", "client1", "--since", "1h"]);
+    // All files of a client, once more; those that are not in the archive are named.
+    let printed = platform.command(0, &["reprocess", "--client", "client1", "--since", "1h"]);
     assert!(printed.contains("1 file run again, 0 left"), "{printed}");
-    site.ended(3).await;
-    is_mended(&site.documents("readings").await);
-    let printed = site.command(0, &["reprocess", "--client", "client1", "--since", "2999-01-01"]);
+    platform.ended(3).await;
+    assert_repaired(&platform.documents("readings").await);
+    let printed = platform.command(0, &["reprocess", "--client", "client1", "--since", "2999-01-01"]);
     assert!(printed.contains("0 files"), "{printed}");
-    fs::remove_dir_all(site.root.path().join("archive/client1").join(&ingestion)).expect("empty the archive");
-    assert!(site.command(66, &["reprocess", &ingestion]).contains("is not in the archive"));
-    let printed = site.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
+    fs::remove_dir_all(platform.root.path().join("archive/client1").join(&ingestion))
+        .expect("empty the archive");
+    assert!(platform.command(66, &["reprocess", &ingestion]).contains("is not in the archive"));
+    let printed = platform.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
     assert!(
         printed.contains("is not in the archive") && printed.contains("0 files run again, 1 left"),
         "{printed}"
     );
-    assert!(site.command(66, &["reprocess", &"0".repeat(32)]).contains("is known"));
-    site.command(64, &["reprocess"]);
+    assert!(platform.command(66, &["reprocess", &"0".repeat(32)]).contains("is known"));
+    platform.command(64, &["reprocess"]);
 }
 
 async fn documents_under_keys_are_replaced_and_those_of_other_files_are_not(store: Store) {
-    let mut client = mendable("");
+    let mut client = repairable("");
     client["apps"][0]["ids"] = json!("key");
     client["apps"][0]["record_key"] = json!(["key"]);
-    let site = Site::new(store, client);
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+    let platform = TestPlatform::new(store, client);
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     let rows: String = (0..40).map(|row| format!("a{row},b{row},{}\n", row * 2)).collect();
     // Two records with one key: the later one counts.
     let content = format!("a,b,value\n{rows}a0,b0,x\n");
-    site.mend("--rename a=key");
-    site.drop_file(0, "first.csv", &content);
-    let ingestion = site.archived();
-    // Newer, under a key that the first file had before, and one that it will have.
-    site.drop_file(0, "second.csv", "a,b,value\na7,x,-7\nb9,x,-9\n");
-    assert_eq!(site.documents("readings").await.len(), 41);
+    platform.set_arguments("--rename a=key");
+    platform.drop_file(0, "first.csv", &content);
+    let ingestion = platform.archived();
+    // Newer documents, under a key that the first file has before its second run, and one that it has after.
+    platform.drop_file(0, "second.csv", "a,b,value\na7,x,-7\nb9,x,-9\n");
+    assert_eq!(platform.documents("readings").await.len(), 41);
 
-    site.mend("--rename b=key --type value=long --null x");
-    site.command(0, &["reprocess", &ingestion]);
-    let runs = site.ended(3).await;
+    platform.set_arguments("--rename b=key --type value=long --null x");
+    platform.command(0, &["reprocess", &ingestion]);
+    let runs = platform.ended(3).await;
     let run =
         runs.iter().find(|run| run.get_bool("replace").ok() == Some(true)).expect("a run that replaces");
     assert_eq!(counts(run)[0], 41);
-    let documents = site.documents("readings").await;
+    let documents = platform.documents("readings").await;
     let keys: Vec<&str> = documents.iter().filter_map(|document| document.get_str("_id").ok()).collect();
     let mut expected: Vec<String> = (0..40).map(|row| format!("b{row}")).collect();
     expected.push("a7".to_owned());
@@ -277,235 +279,238 @@ async fn documents_under_keys_are_replaced_and_those_of_other_files_are_not(stor
     }
     let newest = documents.iter().find(|document| document.get_str("_id").ok() == Some("b0")).expect("b0");
     assert_eq!(newest.get("value"), Some(&Bson::Null), "{newest}");
-    site.command(0, &["reconcile"]);
+    platform.command(0, &["reconcile"]);
 
-    // The later of the two records is rejected: the earlier one is there instead.
-    site.mend("--rename b=key --type value=long");
-    site.command(0, &["reprocess", &ingestion]);
-    site.ended(4).await;
-    let documents = site.documents("readings").await;
+    // The later of the two records is rejected: the earlier one is stored instead.
+    platform.set_arguments("--rename b=key --type value=long");
+    platform.command(0, &["reprocess", &ingestion]);
+    platform.ended(4).await;
+    let documents = platform.documents("readings").await;
     let first = documents.iter().find(|document| document.get_str("_id").ok() == Some("b0")).expect("b0");
     assert_eq!(number(first, "value"), 0);
-    assert_eq!((documents.len(), site.documents("rejected").await.len()), (41, 1));
-    site.command(0, &["reconcile"]);
+    assert_eq!((documents.len(), platform.documents("rejected").await.len()), (41, 1));
+    platform.command(0, &["reconcile"]);
 }
 
 async fn an_app_that_cannot_replace_is_held_and_takes_nothing_away(store: Store) {
     for ids in ["platform", "key"] {
-        let mut client = mendable("test -e knows || unset MYSIMBDP_REPLACE;");
+        let mut client = repairable("test -e knows || unset MYSIMBDP_REPLACE;");
         if ids == "key" {
             client["apps"][0]["ids"] = json!("key");
             client["apps"][0]["record_key"] = json!(["name"]);
         }
-        let site = Site::new(store, client);
-        let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
-        site.mend(BROKEN);
-        site.drop_file(65, "table.csv", &table());
-        let ingestion = site.archived();
-        site.mend(MENDED);
-        site.command(0, &["reprocess", &ingestion]);
-        until(SOON, "it is held", || !site.root.list("held/client1").is_empty());
-        let reasons = site.root.reasons("held", "client1")[0]["reasons"].to_string();
+        let platform = TestPlatform::new(store, client);
+        let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
+        platform.set_arguments(BROKEN);
+        platform.drop_file(65, "table.csv", &table());
+        let ingestion = platform.archived();
+        platform.set_arguments(REPAIRED);
+        platform.command(0, &["reprocess", &ingestion]);
+        until(SOON, "it is held", || !platform.root.list("held/client1").is_empty());
+        let reasons = platform.root.reasons("held", "client1")[0]["reasons"].to_string();
         assert!(reasons.contains("MYSIMBDP_REPLACE"), "{reasons}");
-        let documents = site.documents("readings").await;
+        let documents = platform.documents("readings").await;
         assert!((ROWS - 1..=ROWS).contains(&documents.len()), "{ids}: {}", documents.len());
         let has_lost =
             |row: usize| !documents.iter().any(|one| one.get_str("name").ok() == Some(&format!("n{row}")));
         assert!(!(0..ROWS).any(|row| row != 3 && has_lost(row)), "{ids}: {documents:?}");
-        until(SOON, "the history says that it is held", || site.command(0, &["reconcile"]).contains("held"));
-        assert!(site.command(65, &["reprocess", &ingestion]).contains("mysimbdp retry"));
+        until(SOON, "the history says that it is held", || {
+            platform.command(0, &["reconcile"]).contains("held")
+        });
+        assert!(platform.command(65, &["reprocess", &ingestion]).contains("mysimbdp retry"));
 
-        let printed = site.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
+        let printed = platform.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
         assert!(printed.contains(&format!("left {ingestion} of client1: it is held; ")), "{printed}");
 
-        // The app learns it, and a retry ends what was begun.
-        fs::write(site.root.path().join("knows"), "").expect("mend the app");
-        let held = site.history().await.pop().expect("a run");
-        site.command(0, &["retry", held.get_str("_id").expect("an id")]);
-        until(SOON, "it is archived again", || !site.root.list("archive/client1").is_empty());
-        is_mended(&site.documents("readings").await);
-        site.command(0, &["reconcile"]);
+        // Once the app can replace, a retry completes the run.
+        fs::write(platform.root.path().join("knows"), "").expect("mend the app");
+        let held = platform.history().await.pop().expect("a run");
+        platform.command(0, &["retry", held.get_str("_id").expect("an id")]);
+        until(SOON, "it is archived again", || !platform.root.list("archive/client1").is_empty());
+        assert_repaired(&platform.documents("readings").await);
+        platform.command(0, &["reconcile"]);
     }
 }
 
 async fn a_dropped_copy_replaces_what_the_first_has_stored(store: Store) {
-    let mut client = mendable("");
+    let mut client = repairable("");
     client["on_duplicate"] = json!("replace");
-    let site = Site::new(store, client);
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
-    site.mend(BROKEN);
-    site.drop_file(65, "table.csv", &table());
-    site.mend(MENDED);
-    site.drop_file(65, "copy.csv", &table());
-    let runs = site.ended(2).await;
+    let platform = TestPlatform::new(store, client);
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
+    platform.set_arguments(BROKEN);
+    platform.drop_file(65, "table.csv", &table());
+    platform.set_arguments(REPAIRED);
+    platform.drop_file(65, "copy.csv", &table());
+    let runs = platform.ended(2).await;
     assert_eq!((runs[1].get_str("file").ok(), counts(&runs[1])), (Some("copy.csv"), counts(&runs[0])));
     let received = |run: &Document| run.get_datetime("received_at").expect("a date").timestamp_millis();
     assert!(received(&runs[0]) < received(&runs[1]), "it counts from when it was dropped");
-    is_mended(&site.documents("readings").await);
-    assert_eq!(records(&site.documents("rejected").await), [41]);
-    site.command(0, &["reconcile"]);
+    assert_repaired(&platform.documents("readings").await);
+    assert_eq!(records(&platform.documents("rejected").await), [41]);
+    platform.command(0, &["reconcile"]);
 }
 
 async fn a_table_that_is_dropped_anew_is_the_newest_and_one_that_is_run_again_is_not(store: Store) {
-    // Two units, of which a mended app may refuse the second alone.
+    // Two units, of which a changed app may refuse only the second.
     let value = |table: &str, row: usize| format!("{}{table}", if row < 50 { "1" } else { "x" });
     let row = |table: &str, row: usize| format!("n{row},{}\n", value(table, row));
     let of = |table: &str| format!("name,value\n{}", (0..ROWS).map(|n| row(table, n)).collect::<String>());
     let (older, newer) = (of("00"), of("11"));
-    let mut client = mendable("");
+    let mut client = repairable("");
     client["apps"][0]["ids"] = json!("key");
     client["apps"][0]["record_key"] = json!(["name"]);
     client["on_duplicate"] = json!("replace");
-    let site = Site::new(store, client);
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+    let platform = TestPlatform::new(store, client);
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     let holds = async |table: &str| {
-        let documents = site.documents("readings").await;
+        let documents = platform.documents("readings").await;
         assert_eq!(documents.len(), ROWS);
         for document in &documents {
             let number: usize = document.get_str("name").expect("a name")[1..].parse().expect("a number");
             assert_eq!(document.get_str("value").ok(), Some(value(table, number).as_str()), "{document}");
         }
     };
-    site.mend("");
-    site.drop_file(0, "monday.csv", &older);
-    site.drop_file(0, "tuesday.csv", &newer);
+    platform.set_arguments("");
+    platform.drop_file(0, "monday.csv", &older);
+    platform.drop_file(0, "tuesday.csv", &newer);
     holds("11").await;
-    site.drop_file(0, "wednesday.csv", &older);
+    platform.drop_file(0, "wednesday.csv", &older);
     holds("00").await;
 
-    // Run again by the app, what was dropped before stays older.
+    // A table that was dropped earlier stays older if it is run again.
     let tuesday =
-        site.history().await.into_iter().find(|run| run.get_str("file").ok() == Some("tuesday.csv"));
+        platform.history().await.into_iter().find(|run| run.get_str("file").ok() == Some("tuesday.csv"));
     let tuesday = tuesday.expect("its run").get_str("ingestion").expect("an ingestion").to_owned();
-    site.command(0, &["reprocess", &tuesday]);
-    site.ended(4).await;
+    platform.command(0, &["reprocess", &tuesday]);
+    platform.ended(4).await;
     holds("00").await;
 
-    // What is held counts from when it is dropped anew, too, and with all that was stored of it.
-    site.drop_file(0, "thursday.csv", &newer);
+    // A held table, too, counts from when it is dropped again, with all that was already stored of it.
+    platform.drop_file(0, "thursday.csv", &newer);
     holds("11").await;
-    site.mend("--type value=long");
-    site.drop_file(65, "friday.csv", &older);
-    assert_eq!(site.root.list("held/client1").len(), 1);
-    site.mend("");
-    site.drop_file(0, "saturday.csv", &newer);
+    platform.set_arguments("--type value=long");
+    platform.drop_file(65, "friday.csv", &older);
+    assert_eq!(platform.root.list("held/client1").len(), 1);
+    platform.set_arguments("");
+    platform.drop_file(0, "saturday.csv", &newer);
     holds("11").await;
-    site.drop_file(0, "sunday.csv", &older);
-    assert_eq!(site.root.list("held/client1"), Vec::<String>::new());
+    platform.drop_file(0, "sunday.csv", &older);
+    assert_eq!(platform.root.list("held/client1"), Vec::<String>::new());
     holds("00").await;
-    site.command(0, &["reconcile"]);
+    platform.command(0, &["reconcile"]);
 }
 
-async fn of_tables_that_wait_for_each_other_the_one_that_was_dropped_last_is_the_newest(store: Store) {
+async fn of_tables_that_wait_for_each_other_the_last_dropped_is_the_newest(store: Store) {
     let of = |value: &str| {
         format!("name,value\n{}", (0..ROWS).map(|row| format!("n{row},{value}\n")).collect::<String>())
     };
-    let mut client = mendable("");
+    let mut client = repairable("");
     client["apps"][0]["ids"] = json!("key");
     client["apps"][0]["record_key"] = json!(["name"]);
     client["on_duplicate"] = json!("replace");
-    let site = Site::new(store, client);
-    site.mend("");
-    let _fetchdata = site.start("fetchdata");
+    let platform = TestPlatform::new(store, client);
+    platform.set_arguments("");
+    let _fetchdata = platform.start("fetchdata");
     let staged = async |count: usize| {
-        let is_staged = async || site.root.list("staging/client1").len() == count;
+        let is_staged = async || platform.root.list("staging/client1").len() == count;
         until_async(SOON, &format!("{count} tables are staged"), is_staged).await;
     };
-    site.root.drop_file("client1", "a.csv", of("older").as_bytes());
+    platform.root.drop_file("client1", "a.csv", of("older").as_bytes());
     staged(1).await;
-    // The same again waits for its end, and so is taken last, though it was not dropped last.
-    site.root.drop_file("client1", "b.csv", of("older").as_bytes());
-    let waits = async || site.root.log("fetchdata.log").contains("same content is staged, waits for its end");
+    // A copy of the first waits for its end, and so is taken last, although it was not dropped last.
+    platform.root.drop_file("client1", "b.csv", of("older").as_bytes());
+    let waits =
+        async || platform.root.log("fetchdata.log").contains("same content is staged, waits for its end");
     until_async(SOON, "the copy waits", waits).await;
-    site.root.drop_file("client1", "c.csv", of("newer").as_bytes());
+    platform.root.drop_file("client1", "c.csv", of("newer").as_bytes());
     staged(2).await;
-    let _batch_manager = site.start("batch-manager");
-    site.ended(3).await;
-    let documents = site.documents("readings").await;
+    let _batch_manager = platform.start("batch-manager");
+    platform.ended(3).await;
+    let documents = platform.documents("readings").await;
     let is_newer = |document: &Document| document.get_str("value").is_ok_and(|value| value == "newer");
     assert!(documents.len() == ROWS && documents.iter().all(is_newer), "{documents:?}");
-    site.command(0, &["reconcile"]);
+    platform.command(0, &["reconcile"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mended_app_that_rejects_too_much_takes_nothing_away_until_it_is_mended_better() {
-    let site = Site::new(Store::MongoDb, mendable(""));
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
-    site.mend(BROKEN);
-    site.drop_file(65, "table.csv", &table());
-    let ingestion = site.archived();
-    site.mend("--type name=date");
-    site.command(0, &["reprocess", &ingestion]);
-    until(SOON, "it is held", || !site.root.list("held/client1").is_empty());
-    let reasons = site.root.reasons("held", "client1")[0]["reasons"].to_string();
+    let platform = TestPlatform::new(Store::MongoDb, repairable(""));
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
+    platform.set_arguments(BROKEN);
+    platform.drop_file(65, "table.csv", &table());
+    let ingestion = platform.archived();
+    platform.set_arguments("--type name=date");
+    platform.command(0, &["reprocess", &ingestion]);
+    until(SOON, "it is held", || !platform.root.list("held/client1").is_empty());
+    let reasons = platform.root.reasons("held", "client1")[0]["reasons"].to_string();
     assert!(reasons.contains("60 of 60 records were rejected"), "{reasons}");
-    assert_eq!(site.documents("readings").await.len(), ROWS - 1, "what the first run has stored");
-    site.mend(MENDED);
-    site.command(0, &["retry", &ingestion]);
-    until(SOON, "it is archived again", || !site.root.list("archive/client1").is_empty());
-    is_mended(&site.documents("readings").await);
-    assert_eq!(records(&site.documents("rejected").await), [41]);
-    site.command(0, &["reconcile"]);
+    assert_eq!(platform.documents("readings").await.len(), ROWS - 1, "what the first run has stored");
+    platform.set_arguments(REPAIRED);
+    platform.command(0, &["retry", &ingestion]);
+    until(SOON, "it is archived again", || !platform.root.list("archive/client1").is_empty());
+    assert_repaired(&platform.documents("readings").await);
+    assert_eq!(records(&platform.documents("rejected").await), [41]);
+    platform.command(0, &["reconcile"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_purged_while_it_is_held_returns_to_the_archive_and_what_it_rejected_is_not_called_nothing() {
-    let site = Site::new(Store::Embedded, mendable(""));
-    let daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
-    site.mend("");
-    site.drop_file(0, "table.csv", &table());
-    let ingestion = site.archived();
+    let platform = TestPlatform::new(Store::Embedded, repairable(""));
+    let daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
+    platform.set_arguments("");
+    platform.drop_file(0, "table.csv", &table());
+    let ingestion = platform.archived();
     let held = async |runs: usize| {
-        site.mend("--type name=date");
-        site.command(0, &["reprocess", &ingestion]);
-        site.ended(runs).await;
-        assert_eq!(site.root.list("held/client1"), [ingestion.as_str()]);
-        assert_eq!(site.root.list("archive/client1"), Vec::<String>::new());
+        platform.set_arguments("--type name=date");
+        platform.command(0, &["reprocess", &ingestion]);
+        platform.ended(runs).await;
+        assert_eq!(platform.root.list("held/client1"), [ingestion.as_str()]);
+        assert_eq!(platform.root.list("archive/client1"), Vec::<String>::new());
     };
     held(2).await;
-    assert_eq!(site.command(0, &["rejected", &ingestion]).matches("record ").count(), ROWS);
+    assert_eq!(platform.command(0, &["rejected", &ingestion]).matches("record ").count(), ROWS);
 
     let purge = ["purge", "--held", "--older-than", "1ms"];
-    let printed = site.command(0, &[&purge[..], &["--dry-run"]].concat());
+    let printed = platform.command(0, &[&purge[..], &["--dry-run"]].concat());
     assert!(
         printed.contains(&format!("would return held file {ingestion} of client1 to the archive")),
         "{printed}"
     );
-    let printed = site.command(0, &purge);
+    let printed = platform.command(0, &purge);
     assert!(
         printed.contains(&format!("returned held file {ingestion} of client1 to the archive")),
         "{printed}"
     );
     assert!(printed.contains("0 files removed, 1 returned"), "{printed}");
-    assert_eq!((site.root.list("held/client1"), site.archived()), (vec![], ingestion.clone()));
-    assert_eq!(site.documents("readings").await.len(), ROWS);
-    let printed = site.command(66, &["rejected", &ingestion]);
+    assert_eq!((platform.root.list("held/client1"), platform.archived()), (vec![], ingestion.clone()));
+    assert_eq!(platform.documents("readings").await.len(), ROWS);
+    let printed = platform.command(66, &["rejected", &ingestion]);
     assert!(printed.contains("was held and has been purged"), "{printed}");
     assert!(!printed.contains("no record of it was rejected"), "{printed}");
-    site.command(0, &["reconcile"]);
+    platform.command(0, &["reconcile"]);
 
-    // The retention of the config does the same.
+    // The retention setting of the config does the same.
     held(3).await;
     drop(daemons);
-    let text = fs::read_to_string(site.root.config()).expect("read config.json");
+    let text = fs::read_to_string(platform.root.config()).expect("read config.json");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
     config["clients"][0]["retention"] = json!({"held": "1ms"});
-    site.root.configure(&config);
-    let batch_manager = site.start("batch-manager");
-    until(SOON, "it is in the archive again", || !site.root.list("archive/client1").is_empty());
+    platform.root.configure(&config);
+    let batch_manager = platform.start("batch-manager");
+    until(SOON, "it is in the archive again", || !platform.root.list("archive/client1").is_empty());
     drop(batch_manager);
     config["clients"][0]["retention"] = json!({});
-    site.root.configure(&config);
+    platform.root.configure(&config);
 
-    // What returned is run again, by an app that was mended better.
-    let _batch_manager = site.start("batch-manager");
-    site.mend(MENDED);
-    site.command(0, &["reprocess", &ingestion]);
-    site.ended(4).await;
-    assert_eq!(site.archived(), ingestion);
-    is_mended(&site.documents("readings").await);
-    assert!(site.command(0, &["rejected", &ingestion]).contains("record 41"));
-    site.command(0, &["reconcile"]);
+    // The returned file is run again, by an app that was repaired better.
+    let _batch_manager = platform.start("batch-manager");
+    platform.set_arguments(REPAIRED);
+    platform.command(0, &["reprocess", &ingestion]);
+    platform.ended(4).await;
+    assert_eq!(platform.archived(), ingestion);
+    assert_repaired(&platform.documents("readings").await);
+    assert!(platform.command(0, &["rejected", &ingestion]).contains("record 41"));
+    platform.command(0, &["reconcile"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -514,21 +519,21 @@ async fn what_is_said_of_an_object_is_replaced_and_its_bytes_stay() {
     let script = format!("exec {} $(cat arguments)", binary("object-app").display());
     client["apps"][0]["command"] = json!(["sh", "-c", script]);
     for store in [Store::MongoDb, Store::Embedded] {
-        let site = Site::new(store, client.clone());
-        let _daemons = ["fetchdata", "batch-manager"].map(|role| site.start(role));
+        let platform = TestPlatform::new(store, client.clone());
+        let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
         let content = format!("a,b\n{}", "1,2\n".repeat(200_000));
-        site.mend("");
-        site.drop_file(0, "image.csv", &content);
-        let ingestion = site.archived();
-        site.mend("--content-type text/x-mended");
-        site.command(0, &["reprocess", &ingestion]);
-        site.ended(2).await;
-        let files = site.documents("files.files").await;
+        platform.set_arguments("");
+        platform.drop_file(0, "image.csv", &content);
+        let ingestion = platform.archived();
+        platform.set_arguments("--content-type text/x-mended");
+        platform.command(0, &["reprocess", &ingestion]);
+        platform.ended(2).await;
+        let files = platform.documents("files.files").await;
         assert_eq!(files.len(), 1);
         let metadata = files[0].get_document("metadata").expect("metadata");
         assert_eq!(metadata.get_str("content_type").ok(), Some("text/x-mended"));
-        site.command(0, &["reconcile"]);
-        let store = site.open(&format!("{}_client1", site.database)).await;
+        platform.command(0, &["reconcile"]);
+        let store = platform.open(&format!("{}_client1", platform.database)).await;
         let id = ingestion.parse().expect("an ingestion");
         let stored = store.object("files", id).await.expect("read").expect("it is there");
         assert!(stored == content.as_bytes(), "{} bytes", stored.len());
@@ -538,37 +543,37 @@ async fn what_is_said_of_an_object_is_replaced_and_its_bytes_stay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_work_or_lies_under_other_ids_is_not_run_again() {
-    let site = Site::new(Store::Embedded, mendable(""));
-    site.mend(BROKEN);
-    let fetchdata = site.start("fetchdata");
-    let mut batch_manager = site.start("batch-manager");
-    site.drop_file(65, "table.csv", &table());
+    let platform = TestPlatform::new(Store::Embedded, repairable(""));
+    platform.set_arguments(BROKEN);
+    let fetchdata = platform.start("fetchdata");
+    let mut batch_manager = platform.start("batch-manager");
+    platform.drop_file(65, "table.csv", &table());
     assert!(batch_manager.terminate().success());
     drop(fetchdata);
-    let ingestion = site.archived();
+    let ingestion = platform.archived();
     let configure = |change: &dyn Fn(&mut Value)| {
-        let text = fs::read_to_string(site.root.config()).expect("read config.json");
+        let text = fs::read_to_string(platform.root.config()).expect("read config.json");
         let mut config: Value = serde_json::from_str(&text).expect("JSON");
         change(&mut config["clients"][0]["apps"][0]);
-        site.root.configure(&config);
+        platform.root.configure(&config);
     };
     configure(&|app| app["collection"] = json!("elsewhere"));
-    assert!(site.command(78, &["reprocess", &ingestion]).contains("the collection elsewhere"));
+    assert!(platform.command(78, &["reprocess", &ingestion]).contains("the collection elsewhere"));
     configure(&|app| app["ids"] = json!("none"));
-    assert!(site.command(78, &["reprocess", &ingestion]).contains("ids \"none\""));
+    assert!(platform.command(78, &["reprocess", &ingestion]).contains("ids \"none\""));
     configure(&|app| {
         app["collection"] = json!("readings");
         app["ids"] = json!("platform");
     });
-    site.command(0, &["reprocess", &ingestion]);
-    assert!(site.command(75, &["reprocess", &ingestion]).contains("is still being ingested"));
-    assert!(site.command(0, &["reconcile"]).contains("being replaced"));
-    // The config changes once more before it is run: it is held, and nothing is stored elsewhere.
+    platform.command(0, &["reprocess", &ingestion]);
+    assert!(platform.command(75, &["reprocess", &ingestion]).contains("is still being ingested"));
+    assert!(platform.command(0, &["reconcile"]).contains("being replaced"));
+    // The config changes once more before the file is run: it is held, and nothing is stored elsewhere.
     configure(&|app| app["collection"] = json!("elsewhere"));
-    let _batch_manager = site.start("batch-manager");
-    until(SOON, "it is held", || !site.root.list("held/client1").is_empty());
-    let reasons = site.root.reasons("held", "client1")[0]["reasons"].to_string();
+    let _batch_manager = platform.start("batch-manager");
+    until(SOON, "it is held", || !platform.root.list("held/client1").is_empty());
+    let reasons = platform.root.reasons("held", "client1")[0]["reasons"].to_string();
     assert!(reasons.contains("cannot replace what is there"), "{reasons}");
-    assert_eq!(site.documents("elsewhere").await, []);
-    assert_eq!(site.documents("readings").await.len(), ROWS - 1);
+    assert_eq!(platform.documents("elsewhere").await, []);
+    assert_eq!(platform.documents("readings").await.len(), ROWS - 1);
 }

@@ -1,4 +1,4 @@
-//! Held and discarded files go when their time is up, never unseen.
+//! Held and discarded files are removed when their retention ends, and never silently.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Platform, SOON, documents};
 
-/// A client that refuses each file, in one way or the other, and one that does so too and is left alone.
+/// A client all of whose files are held or discarded, and a second one like it, whose files are not to be purged.
 async fn refused() -> Platform {
     let refusing = |id: &str| {
         let mut client = documents(id);

@@ -14,7 +14,7 @@ use crate::support::{SOON, documents};
 use crate::uploads::{fetchdata, records_of, rows, staged};
 
 const SETTLE: Duration = Duration::from_millis(100);
-/// Longer than any file has to rest, 60 times `settle`.
+/// Longer than any file has to settle, which is 60 times `settle`.
 const STALLS_FOR: Duration = Duration::from_secs(8);
 const ROWS: usize = 60_000;
 
@@ -46,7 +46,7 @@ impl Uploads {
         Some(Self { root, sshd })
     }
 
-    /// A file of the sender's own.
+    /// Writes a local file of the sender.
     fn local(&self, name: &str, content: &str, mode: u32) -> PathBuf {
         let path = self.root.path().join(format!("local-{name}"));
         fs::write(&path, content).expect("write");
@@ -55,14 +55,14 @@ impl Uploads {
     }
 
     #[track_caller]
-    fn does(&self, mut sftp: Process) {
+    fn finish(&self, mut sftp: Process) {
         assert!(sftp.wait(SOON).success(), "{}", self.sshd.log());
     }
 
-    /// Begins an upload of some seconds, and stops it in the middle.
+    /// Begins an upload that takes some seconds, and suspends it in the middle.
     fn begin(&self, name: &str, content: &str) -> Process {
         let local = self.local(name, content, 0o644);
-        // Kilobits in a second.
+        // Kilobits per second.
         let mut sftp = self.sshd.sftp(&["-l", "800"], &format!("put {} {name}", local.display()));
         let uploaded = self.root.drop_directory("alpha").join(name);
         let bytes = || fs::metadata(&uploaded).map_or(0, |metadata| metadata.len());
@@ -75,9 +75,9 @@ impl Uploads {
         sftp
     }
 
-    fn go_on(&self, mut sftp: Process) {
+    fn resume(&self, mut sftp: Process) {
         sftp.signal_group(Signal::CONT);
-        self.does(sftp);
+        self.finish(sftp);
     }
 }
 
@@ -90,18 +90,18 @@ fn an_sftp_upload_that_stalls_is_staged_whole() {
     let sftp = uploads.begin("upload.csv", &content);
     let stalled = Instant::now();
     let whole = uploads.local("whole.csv", "a,b\n1,2\n", 0o644);
-    uploads.does(uploads.sshd.sftp(&[], &format!("put {} whole.csv", whole.display())));
+    uploads.finish(uploads.sshd.sftp(&[], &format!("put {} whole.csv", whole.display())));
     until(SOON, "what is closed is staged", || records_of(root, "whole.csv") == Some(1));
     until(SOON, "it has stalled for long", || stalled.elapsed() > STALLS_FOR);
     assert_eq!(records_of(root, "upload.csv"), None, "its writer has it open");
-    uploads.go_on(sftp);
+    uploads.resume(sftp);
     until(SOON, "it is staged", || records_of(root, "upload.csv").is_some());
     assert_eq!(records_of(root, "upload.csv"), Some(ROWS as u64));
     assert_eq!(root.reasons("held", "alpha"), [Value::Null; 0]);
     fetchdata.terminate(SOON);
 }
 
-/// Nobody looked when it began, so nobody knows that it is open.
+/// fetchdata did not run when the upload began, so it does not know that the file is open.
 #[test]
 fn an_sftp_upload_that_goes_on_after_it_was_taken_is_held_whole() {
     let Some(uploads) = Uploads::new_or_skip() else { return };
@@ -111,7 +111,7 @@ fn an_sftp_upload_that_goes_on_after_it_was_taken_is_held_whole() {
     let mut fetchdata = fetchdata(root);
     until(SOON, "what has come is staged", || records_of(root, "upload.csv").is_some());
     assert!(records_of(root, "upload.csv") < Some(ROWS as u64));
-    uploads.go_on(sftp);
+    uploads.resume(sftp);
     until(SOON, "it is held", || root.reasons("held", "alpha").len() == 1);
     let held = root.path().join("held/alpha").join(root.list("held/alpha").remove(0)).join("upload.csv");
     assert!(fs::read_to_string(held).expect("the held file") == content, "not all of its bytes");
@@ -119,21 +119,21 @@ fn an_sftp_upload_that_goes_on_after_it_was_taken_is_held_whole() {
     fetchdata.terminate(SOON);
 }
 
-/// An SFTP client asks for the mode that its own file has, and the server's umask only takes away.
+/// An SFTP client requests the mode of its local file, and the server's umask can only remove permissions.
 #[test]
 fn an_sftp_upload_that_its_sender_keeps_to_itself_is_named_and_waits() {
     let Some(uploads) = Uploads::new_or_skip() else { return };
     let root = &uploads.root;
     let mut fetchdata = fetchdata(root);
     let secret = uploads.local("secret.csv", "a,b\n1,2\n", 0o600);
-    uploads.does(uploads.sshd.sftp(&[], &format!("put {} secret.csv", secret.display())));
+    uploads.finish(uploads.sshd.sftp(&[], &format!("put {} secret.csv", secret.display())));
     let user = Unprivileged::new(root.path());
     let output = user.run(root, &["status", "--json"]);
     let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let told = "client-input-directory/alpha/secret.csv cannot be read";
-    assert!(status["notices"].to_string().contains(told), "{status:#}");
+    let notice = "client-input-directory/alpha/secret.csv cannot be read";
+    assert!(status["notices"].to_string().contains(notice), "{status:#}");
     assert_eq!(records_of(root, "secret.csv"), None);
-    uploads.does(uploads.sshd.sftp(&[], "chmod 640 secret.csv"));
+    uploads.finish(uploads.sshd.sftp(&[], "chmod 640 secret.csv"));
     until(SOON, "it is staged", || records_of(root, "secret.csv") == Some(1));
     fetchdata.terminate(SOON);
 }

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::support::{LOADED, Platform, SOON, keyed_stream, messages, stream};
 
-/// What mosquitto_pub and paho send to two clients is stored, each in its own database, and what fits the client's
-/// message structure only.
+/// Messages that mosquitto_pub and paho send to two clients are stored, each in its client's database, and only if they
+/// match the client's message schema.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_clients_store_what_mosquitto_pub_and_paho_send() {
     let schema =
@@ -17,8 +17,8 @@ async fn two_clients_store_what_mosquitto_pub_and_paho_send() {
     let clients = json!([stream("client1", json!({})), stream("client3", json!({"message_schema": schema}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let _stream_manager = platform.start("stream-manager");
-    platform.instances("client1", 1).await;
-    platform.instances("client3", 1).await;
+    platform.until_instances("client1", 1).await;
+    platform.until_instances("client3", 1).await;
 
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client1"), &messages(0, 300));
     publish_with_paho(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 200), 0);
@@ -29,9 +29,9 @@ async fn two_clients_store_what_mosquitto_pub_and_paho_send() {
         0,
     );
 
-    platform.stored("client1", "readings", 300, SOON).await;
-    platform.stored("client3", "readings", 200, SOON).await;
-    platform.stored("client3", "rejected", 2, SOON).await;
+    platform.until_stored("client1", "readings", 300, SOON).await;
+    platform.until_stored("client3", "readings", 200, SOON).await;
+    platform.until_stored("client3", "rejected", 2, SOON).await;
     until(SOON, "the manager has timed a report of each", || {
         let log = platform.root.log("stream-manager.log");
         ["client1", "client3"].iter().all(|client| {
@@ -40,7 +40,7 @@ async fn two_clients_store_what_mosquitto_pub_and_paho_send() {
     });
 }
 
-/// An instance that is listed as running need not have subscribed yet: the session is there before it.
+/// An instance that is listed as running may not have subscribed yet: its session exists before it starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_before_the_first_instance_has_subscribed_is_kept() {
     let subscribes_later =
@@ -48,12 +48,12 @@ async fn what_is_published_before_the_first_instance_has_subscribed_is_kept() {
     let clients = json!([stream("client1", json!({"command": ["sh", "-c", subscribes_later]}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let _stream_manager = platform.start("stream-manager");
-    platform.instances("client1", 1).await;
+    platform.until_instances("client1", 1).await;
 
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client1"), &messages(0, 10));
     std::fs::write(platform.root.path().join("subscribe"), "").expect("let it subscribe");
 
-    platform.stored("client1", "readings", 10, SOON).await;
+    platform.until_stored("client1", "readings", 10, SOON).await;
 }
 
 /// `start` prints a pid, `stop` takes it, and both have clear errors and exit codes.
@@ -65,7 +65,7 @@ async fn instances_are_started_and_stopped_by_pid() {
     assert!(no_manager.contains("stream-manager"), "{no_manager}");
 
     let _stream_manager = platform.start("stream-manager");
-    let first = platform.instances("client1", 1).await[0];
+    let first = platform.until_instances("client1", 1).await[0];
     let printed = platform.command(0, &["stream-manager", "start", "client1", "0"]);
     let second: u32 =
         printed.lines().next().and_then(|line| line.trim().parse().ok()).expect("the pid alone in a line");
@@ -75,31 +75,31 @@ async fn instances_are_started_and_stopped_by_pid() {
         "{printed}"
     );
     assert!(printed.contains("`mysimbdp scale client1 auto"), "{printed}");
-    assert_eq!(platform.instances("client1", 2).await.len(), 2);
+    assert_eq!(platform.until_instances("client1", 2).await.len(), 2);
 
     assert!(platform.command(66, &["start", "nobody", "0"]).contains("nobody"));
     let bystander = std::process::id().to_string();
     assert!(platform.command(77, &["stop", "client1", &bystander]).contains(&bystander));
 
     platform.command(0, &["stop", "client1", &second.to_string()]);
-    assert_eq!(platform.instances("client1", 1).await, [first]);
+    assert_eq!(platform.until_instances("client1", 1).await, [first]);
     assert!(!Path::new(&format!("/proc/{second}")).exists(), "it is gone when the command returns");
 }
 
-/// Reports, in both accepted forms, make the manager add instances under load and drain them when it is quiet.
+/// Reports, in both accepted formats, make the manager add instances under load and drain them when it is quiet.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_scales_up_and_quiet_scales_down_within_bounds() {
     let scaling = json!({
         "policy": "target", "target": {"utilization_percent": 50, "cooldown": "1s", "stabilization": "2s"},
     });
-    // An app that stores nothing, so that the reports are the test's alone.
+    // An app that stores nothing, so that all reports come from the test.
     let app = "trap 'exit 0' TERM USR1; while :; do sleep 0.05; done";
     let settings =
         json!({"command": ["sh", "-c", app], "scaling": scaling, "instances": {"min": 1, "max": 3}});
     let platform =
         Platform::new(mongodb().url(), mosquitto().url(), json!([stream("client1", settings)])).await;
     let _stream_manager = platform.start("stream-manager");
-    platform.instances("client1", 1).await;
+    platform.until_instances("client1", 1).await;
 
     let topic = format!("{}/stream/reports/client1", platform.topic_prefix);
     let report = |utilization: f64, slot: usize| {
@@ -131,16 +131,16 @@ async fn load_scales_up_and_quiet_scales_down_within_bounds() {
     );
 }
 
-/// Ctrl-C on everything and a new start: what was published meanwhile had been queued by the broker.
+/// Ctrl-C on everything and a restart: the broker has queued what was published in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_and_a_new_start_lose_nothing_that_was_published_meanwhile() {
     let clients = json!([keyed_stream("client1"), keyed_stream("client3")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     for client in ["client1", "client3"] {
-        platform.instances(client, 1).await;
+        platform.until_instances(client, 1).await;
         Mosquitto::publish(mosquitto().url(), &platform.ingest_topic(client), &messages(0, 200));
-        platform.stored(client, "readings", 200, SOON).await;
+        platform.until_stored(client, "readings", 200, SOON).await;
     }
     assert!(up.interrupt().success(), "{}", up.output());
     for client in ["client1", "client3"] {
@@ -149,9 +149,9 @@ async fn ctrl_c_and_a_new_start_lose_nothing_that_was_published_meanwhile() {
     }
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     for client in ["client1", "client3"] {
-        platform.stored(client, "readings", 1000, SOON).await;
+        platform.until_stored(client, "readings", 1000, SOON).await;
     }
-    // The load may have brought further ones.
+    // The load may have added further instances.
     let instances = ["client1", "client3"].map(|client| platform.running(client));
     assert!(instances.iter().all(|of_client| !of_client.is_empty()), "{instances:?}");
     assert!(up.interrupt().success(), "{}", up.output());

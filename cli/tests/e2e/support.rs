@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: a configured data root, the processes on it, and looks into the database.
+//! What the end-to-end tests share: a configured data root, the processes on it, and queries of the database.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// Long enough for a 50 MB load on a machine that is busy with other tests.
 pub const LOADED: Duration = Duration::from_secs(400);
 
-/// Runs a command to its end and gives what it printed; its exit code must be `code`.
+/// Runs a command to its end and returns its output; its exit code must be `code`.
 #[track_caller]
 pub fn run(root: &Root, code: i32, words: &[&str]) -> String {
     let output = Daemon::run(root, words, &[]);
@@ -33,12 +33,12 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Makes a data root for these clients, with short waits.
+    /// Creates a data root for these clients, with short intervals.
     pub async fn new(mongodb: &str, broker: &str, clients: Value) -> Self {
         Self::within(&std::env::temp_dir(), mongodb, broker, clients).await
     }
 
-    /// The same with the data root below `parent`, such as a disk whose power can be cut.
+    /// Like [`Self::new`], with the data root below `parent`, such as a disk whose power can be cut.
     pub async fn within(parent: &Path, mongodb: &str, broker: &str, clients: Value) -> Self {
         let (database, topic_prefix) = (unique("e2e"), unique("e2e"));
         let root = Root::within(
@@ -58,7 +58,7 @@ impl Platform {
         Self { root, database, topic_prefix, client }
     }
 
-    /// Sets further settings of one section, for what is started from now on.
+    /// Changes settings of one section for processes that are started from now on.
     pub fn set(&self, section: &str, settings: Value) {
         self.configure(|config| {
             for (name, value) in settings.as_object().expect("an object") {
@@ -67,7 +67,7 @@ impl Platform {
         });
     }
 
-    /// Changes the configuration for what is started from now on.
+    /// Changes the configuration for processes that are started from now on.
     pub fn configure(&self, change: impl FnOnce(&mut Value)) {
         let text = std::fs::read_to_string(self.root.config()).expect("read config.json");
         let mut config: Value = serde_json::from_str(&text).expect("JSON");
@@ -76,11 +76,11 @@ impl Platform {
     }
 
     /// Starts one of the platform's processes.
-    pub fn start(&self, role: &str) -> Daemon {
-        Daemon::start(&self.root, &[role], &[])
+    pub fn start(&self, kind: &str) -> Daemon {
+        Daemon::start(&self.root, &[kind], &[])
     }
 
-    /// Runs a command to its end and gives what it printed; its exit code must be `code`.
+    /// Runs a command to its end and returns its output; its exit code must be `code`.
     #[track_caller]
     pub fn command(&self, code: i32, words: &[&str]) -> String {
         run(&self.root, code, words)
@@ -102,34 +102,34 @@ impl Platform {
         found.try_collect().await.expect("read the history")
     }
 
-    /// Waits until so many files of the client are ingested.
-    pub async fn ingested(&self, client: &str, files: usize, deadline: Duration) -> Vec<Document> {
+    /// Waits until `files` files of the client are ingested, and returns their runs.
+    pub async fn until_ingested(&self, client: &str, files: usize, deadline: Duration) -> Vec<Document> {
         let what = format!("{files} files of {client} are ingested");
         until_async(deadline, &what, async || self.history(client).await.len() >= files).await;
         self.history(client).await
     }
 
-    /// Waits until the collection has exactly so many documents.
-    pub async fn stored(&self, client: &str, collection: &str, documents: u64, deadline: Duration) {
+    /// Waits until the collection has exactly `documents` documents.
+    pub async fn until_stored(&self, client: &str, collection: &str, documents: u64, deadline: Duration) {
         let what = format!("{client} has {documents} documents in {collection}");
         until_async(deadline, &what, async || self.count(client, collection).await >= documents).await;
         assert_eq!(self.count(client, collection).await, documents, "{what}, not more");
     }
 
-    /// Names no broker, so that the embedded one is used.
+    /// Removes the broker's address from the configuration, so that the embedded broker is used.
     pub fn use_embedded_broker(&self) {
         self.configure(|config| {
             drop(config["broker"].as_object_mut().and_then(|broker| broker.remove("url")))
         });
     }
 
-    /// What the embedded broker of this data root has written about itself; null where there is none.
+    /// The state file of this data root's embedded broker; null if there is none.
     pub fn embedded_broker_state(&self) -> Value {
         let text = std::fs::read(self.root.path().join("state/broker.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Waits for the embedded broker of this data root, and gives its address.
+    /// Waits for the embedded broker of this data root, and returns its address.
     pub fn embedded_broker(&self) -> String {
         let url = || self.embedded_broker_state()["url"].as_str().map(str::to_owned);
         until(SOON, "the embedded broker listens", || url().is_some());
@@ -141,8 +141,8 @@ impl Platform {
         format!("{}/ingest/{client}/readings", self.topic_prefix)
     }
 
-    /// Waits until so many instances of the client's stream run, and gives their pids.
-    pub async fn instances(&self, client: &str, count: usize) -> Vec<u32> {
+    /// Waits until `count` instances of the client's stream run, and returns their pids.
+    pub async fn until_instances(&self, client: &str, count: usize) -> Vec<u32> {
         let what = format!("{client} has {count} instances");
         until_async(SOON, &what, async || self.running(client).len() == count).await;
         self.running(client)
@@ -157,7 +157,7 @@ impl Platform {
     }
 }
 
-/// A number of a document, whatever integer type it has.
+/// An integer field of a document, of either integer type.
 pub fn number(document: &Document, field: &str) -> i64 {
     match document.get(field) {
         Some(Bson::Int32(value)) => i64::from(*value),
@@ -200,13 +200,13 @@ pub fn stream(id: &str, stream: Value) -> Value {
     json!({"id": id, "streams": [settings]})
 }
 
-/// A stream client whose messages are known by their number: one that comes twice, because its acknowledgement was lost
-/// with the connection, is one document.
+/// A stream client whose messages are identified by their number: a message that is delivered twice, because its
+/// acknowledgement was lost with the connection, becomes one document.
 pub fn keyed_stream(id: &str) -> Value {
     stream(id, json!({"ids": "key", "record_key": ["number"]}))
 }
 
-/// A CSV file of about so many bytes, and its number of rows: numbers, text, `NA` and a time, always the same.
+/// A CSV file of about `bytes` bytes, and its number of rows, with numbers, text, `NA` and a time; the same each time.
 pub fn readings(bytes: usize) -> (Vec<u8>, u64) {
     use std::io::Write;
     let mut file = b"origin,year,temp,wind_gust,visib,time_hour\n".to_vec();
@@ -226,20 +226,20 @@ pub fn readings(bytes: usize) -> (Vec<u8>, u64) {
     (file, rows)
 }
 
-/// JSON messages, one a line, numbered from `first` on.
+/// JSON messages, one per line, numbered from `first`.
 pub fn messages(first: u64, count: u64) -> String {
     (first..first + count)
         .map(|number| format!("{{\"number\":{number},\"temp\":{}.5}}\n", number % 40))
         .collect()
 }
 
-/// The processes that have been given this argument.
+/// The pids of the processes whose command line has this argument.
 pub fn with_argument(argument: &str) -> Vec<u32> {
     let pids = std::fs::read_dir("/proc").expect("processes").flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let has_it = |pid: &u32| {
+    let has_argument = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
     };
-    pids.filter(has_it).collect()
+    pids.filter(has_argument).collect()
 }

@@ -1,4 +1,4 @@
-//! Processes are killed, and others take over what they left: instances, brokers, data roots.
+//! Processes are killed, and others take over what they leave behind: instances, brokers, data roots.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, number, readings};
 
-/// The instances of a killed manager go on, and the next one takes them over as they are.
+/// The instances of a killed manager keep running, and the next manager adopts them unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn stream_manager_killed_under_load_leaves_instances_that_the_next_one_adopts() {
     const MESSAGES: u64 = 3_000;
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
     let mut killed = platform.start("stream-manager");
-    platform.instances("client3", 1).await;
+    platform.until_instances("client3", 1).await;
     platform.command(0, &["scale", "client3", "3"]);
-    let mut before = platform.instances("client3", 3).await;
+    let mut before = platform.until_instances("client3", 3).await;
 
     let topic = platform.ingest_topic("client3");
     let publish = move || publish_with_paho(mosquitto().url(), &topic, &messages(0, MESSAGES), 600);
@@ -29,30 +29,30 @@ async fn stream_manager_killed_under_load_leaves_instances_that_the_next_one_ado
     };
     stored(200).await;
     killed.kill9();
-    // Nobody manages them, and they go on.
+    // They keep running without a manager.
     stored(platform.count("client3", "readings").await + 300).await;
 
     let mut stream_manager = platform.start("stream-manager");
-    let mut after = platform.instances("client3", 3).await;
+    let mut after = platform.until_instances("client3", 3).await;
     before.sort_unstable();
     after.sort_unstable();
     assert_eq!(before, after, "the same processes");
     let listed = platform.command(0, &["list", "client3", "--json"]);
     let listed: Vec<Value> = serde_json::from_str(&listed).expect("JSON");
     assert!(listed.iter().all(|instance| instance["adopted"] == true), "{listed:?}");
-    // They obey the one who adopted them.
+    // They obey the manager that adopted them.
     platform.command(0, &["scale", "client3", "1"]);
-    platform.instances("client3", 1).await;
+    platform.until_instances("client3", 1).await;
 
     publisher.await.expect("all are published");
-    platform.stored("client3", "readings", MESSAGES, LOADED).await;
+    platform.until_stored("client3", "readings", MESSAGES, LOADED).await;
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
     for pid in before {
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "instance {pid} is left");
     }
 }
 
-/// `up` starts the embedded broker anew, perhaps at another address, and everything finds it again.
+/// `up` restarts the embedded broker, perhaps at another address, and every process reconnects to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_broker_killed_under_up_is_started_again_and_everything_goes_on() {
     let mut client = documents("client3");
@@ -60,13 +60,13 @@ async fn embedded_broker_killed_under_up_is_started_again_and_everything_goes_on
     client["streams"][0]["collection"] = json!("messages");
     let platform = Platform::new(mongodb().url(), "mqtt://127.0.0.1:1", json!([client])).await;
     platform.use_embedded_broker();
-    // Found by the bell alone.
+    // Only a staged notification makes batch-manager find the file soon enough.
     platform.set("batch_manager", json!({"scan_every": "60s"}));
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
-    platform.instances("client3", 1).await;
+    platform.until_instances("client3", 1).await;
     let topic = platform.ingest_topic("client3");
     Mosquitto::publish(&platform.embedded_broker(), &topic, &messages(0, 200));
-    platform.stored("client3", "messages", 200, SOON).await;
+    platform.until_stored("client3", "messages", 200, SOON).await;
 
     let broker_pid = || platform.embedded_broker_state()["pid"].as_u64();
     let pid = u32::try_from(broker_pid().expect("a broker runs")).expect("a pid");
@@ -76,36 +76,36 @@ async fn embedded_broker_killed_under_up_is_started_again_and_everything_goes_on
         broker_pid().is_some_and(|other| other != u64::from(pid)) && !platform.embedded_broker().is_empty()
     });
 
-    // A message is queued once the instance has subscribed again: nobody else could keep it.
-    let again = |log: &str| {
+    // A message is queued only once the instance has subscribed again: no other session could keep it.
+    let has_reconnected = |log: &str| {
         log.contains("connected to the broker again") || log.matches("connected to the broker").count() > 1
     };
     until(SOON, "the instance is connected again", || {
-        again(&platform.root.log("clients/client3/stream.log"))
+        has_reconnected(&platform.root.log("clients/client3/stream.log"))
     });
     Mosquitto::publish(&platform.embedded_broker(), &topic, &messages(200, 200));
-    platform.stored("client3", "messages", 400, SOON).await;
-    until(SOON, "batch-manager listens again", || again(&platform.root.log("batch-manager.log")));
+    platform.until_stored("client3", "messages", 400, SOON).await;
+    until(SOON, "batch-manager listens again", || has_reconnected(&platform.root.log("batch-manager.log")));
     let (content, rows) = readings(50_000);
     platform.root.drop_file("client3", "weather.csv", &content);
-    let run = &platform.ingested("client3", 1, SOON).await[0];
+    let run = &platform.until_ingested("client3", 1, SOON).await[0];
     assert_eq!((number(run, "stored"), number(run, "rejected")), (rows as i64, 0));
     platform.command(0, &["scale", "client3", "2"]);
-    platform.instances("client3", 2).await;
+    platform.until_instances("client3", 2).await;
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// What it was to start again after its start it starts again during it.
+/// `up` restarts a process that is killed while `up` itself is still starting, as it does later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_is_killed_while_up_starts_it_is_started_again() {
+async fn a_process_that_is_killed_while_up_starts_is_restarted() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
-    for role in ["fetchdata", "batch-manager", "stream-manager"] {
+    for kind in ["fetchdata", "batch-manager", "stream-manager"] {
         let mut up = Daemon::start(&platform.root, &["up"], &[]);
         let mut killed = None;
         until(SOON, "it is killed", || {
             let child = descendants(up.pid()).into_iter().find(|pid| {
                 std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                    .is_ok_and(|words| words.contains(role))
+                    .is_ok_and(|words| words.contains(kind))
             });
             killed = killed.or(child);
             killed.is_some()
@@ -113,36 +113,36 @@ async fn a_process_that_is_killed_while_up_starts_it_is_started_again() {
         signal(killed.expect("a pid"), Signal::KILL);
         up.until_output(SOON, "ready after");
         platform.command(0, &["health"]);
-        assert!(up.interrupt().success(), "{role}: {}", up.output());
+        assert!(up.interrupt().success(), "{kind}: {}", up.output());
     }
 }
 
-/// The processes of a killed `up` end in order, which takes as long as the clients' apps take.
+/// The processes of a killed `up` shut down in order, which takes as long as the clients' apps need.
 #[tokio::test(flavor = "multi_thread")]
-async fn up_waits_for_the_processes_that_a_killed_one_has_left() {
+async fn up_waits_for_the_processes_that_a_killed_up_has_left() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
     platform.set("stream_manager", json!({"stop_grace": "4s"}));
     let mut killed = Daemon::start(&platform.root, &["up"], &[]);
     killed.until_output(SOON, "ready after");
-    let instance = platform.instances("client3", 1).await[0];
+    let instance = platform.until_instances("client3", 1).await[0];
     signal(instance, Signal::STOP);
     killed.kill9();
 
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     up.until_output(SOON, "ready after");
-    platform.instances("client3", 1).await;
+    platform.until_instances("client3", 1).await;
     assert!(up.interrupt().success(), "{}", up.output());
 
-    // One that a person has started is not waited for.
+    // `up` does not wait for a process that a person has started.
     let mut manager = platform.start("stream-manager");
-    platform.instances("client3", 1).await;
-    let said = platform.command(77, &["up"]);
-    assert!(said.contains("stream-manager ended at its start"), "{said}");
+    platform.until_instances("client3", 1).await;
+    let printed = platform.command(77, &["up"]);
+    assert!(printed.contains("stream-manager ended at its start"), "{printed}");
     assert!(manager.terminate().success(), "{}", manager.output());
 }
 
-/// Two data roots by mistake with one topic prefix: their instances have the same client ids, and take the session from
-/// each other until one side gives up, which a person sees.
+/// Two data roots that have the same topic prefix by mistake: their instances have the same client ids, and take the
+/// session from each other until one side gives up, which an operator sees.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_managers_with_one_topic_prefix_one_gives_way_after_a_few_attempts() {
     let platform = async || {
@@ -162,22 +162,22 @@ async fn of_two_managers_with_one_topic_prefix_one_gives_way_after_a_few_attempt
     };
     until(SOON, "one has given up", || has_given_up(&first) || has_given_up(&second));
     let topic = first.ingest_topic("client3");
-    let (gone, stayed) = if has_given_up(&first) { (first, second) } else { (second, first) };
-    assert!(gone.root.log("clients/client3/stream.log").contains("another process has connected"));
-    let pid = stayed.instances("client3", 1).await[0];
+    let (given_up, remaining) = if has_given_up(&first) { (first, second) } else { (second, first) };
+    assert!(given_up.root.log("clients/client3/stream.log").contains("another process has connected"));
+    let pid = remaining.until_instances("client3", 1).await[0];
     Mosquitto::publish(mosquitto().url(), &topic, &messages(0, 100));
-    stayed.stored("client3", "readings", 100, SOON).await;
-    assert!(stayed.running("client3").contains(&pid), "nobody disturbs it any more");
+    remaining.until_stored("client3", "readings", 100, SOON).await;
+    assert!(remaining.running("client3").contains(&pid), "nobody disturbs it any more");
 }
 
-/// Of two that want one data root the second is told who holds it; a lock whose holder is dead holds nobody up.
+/// The second process on a data root reports which process holds it; the lock of a dead process blocks nobody.
 #[test]
 fn a_data_root_has_one_of_each_process_and_a_dead_one_holds_nothing() {
     let root = mysimbdp_testbed::Root::new(&json!({
         "broker": {"url": "mqtt://127.0.0.1:1"}, "clients": [documents("client2")],
     }));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a host name");
-    for (role, lock) in [
+    for (kind, lock) in [
         ("fetchdata", "client-input-directory/.fetchdata.lock"),
         ("batch-manager", "staging/.batch-manager.lock"),
         ("stream-manager", "state/.stream-manager.lock"),
@@ -185,7 +185,7 @@ fn a_data_root_has_one_of_each_process_and_a_dead_one_holds_nothing() {
     ] {
         let lock = root.path().join(lock);
         std::fs::create_dir_all(lock.parent().expect("a directory")).expect("make a directory");
-        // Left by a host that has lost its power: the lock itself went with it.
+        // Left by a host that lost its power: the lock itself ended with the host, only the file remains.
         std::fs::write(&lock, "pid 1 on a-host-that-is-no-more\n").expect("write a stale lock");
         let holds = |daemon: &Daemon| {
             let holder = format!("pid {} on {}", daemon.pid(), host.trim());
@@ -194,17 +194,17 @@ fn a_data_root_has_one_of_each_process_and_a_dead_one_holds_nothing() {
             });
             holder
         };
-        let mut first = Daemon::start(&root, &[role], &[]);
+        let mut first = Daemon::start(&root, &[kind], &[]);
         let holder = holds(&first);
-        let second = Daemon::run(&root, &[role], &[]);
-        let said =
+        let second = Daemon::run(&root, &[kind], &[]);
+        let printed =
             String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
-        assert_eq!(second.status.code(), Some(77), "{role} said {said}");
-        assert!(said.contains(&holder), "{role} said {said}");
+        assert_eq!(second.status.code(), Some(77), "{kind} said {printed}");
+        assert!(printed.contains(&holder), "{kind} said {printed}");
 
         first.kill9();
-        let mut third = Daemon::start(&root, &[role], &[]);
+        let mut third = Daemon::start(&root, &[kind], &[]);
         holds(&third);
-        assert!(third.terminate().success(), "{role}: {}", third.output());
+        assert!(third.terminate().success(), "{kind}: {}", third.output());
     }
 }

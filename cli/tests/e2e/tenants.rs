@@ -1,4 +1,4 @@
-//! A file goes to its tenant or to nobody, also while the configuration is edited.
+//! A file goes to its tenant or to nobody, even while the configuration is edited.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -33,17 +33,17 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
 
     let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
     until(SOON, "it is staged", || staged(&root, "alpha") == 1);
-    // With what needs a restart beside it, the running fetchdata refuses it and goes on with its own.
+    // As the edit also changes a setting that needs a restart, the running fetchdata refuses it and keeps its own config.
     let mut edited = with_clients(&["alpha", "beta"]);
     edited["logs"] = json!({"retention": "1d"});
     root.configure(&edited);
     let printed = run(&root, 75, &["drop", "beta", file]);
     assert!(printed.contains("takes no files of beta"), "{printed}");
     assert!(!root.drop_directory("beta").exists());
-    // Whoever copies the file all the same finds it there.
+    // A file that is copied there nevertheless is left there.
     root.drop_file("beta", "payroll.csv", b"a,b\n3,4\n");
-    let told = |text: &str| root.log("fetchdata.log").matches(text).count();
-    until(SOON, "it is told", || told("not the folder of a configured client") > 0);
+    let logged = |text: &str| root.log("fetchdata.log").matches(text).count();
+    until(SOON, "it is told", || logged("not the folder of a configured client") > 0);
     until(SOON, "status tells", || {
         // Only fetchdata runs.
         run(&root, 69, &["status"])
@@ -51,7 +51,7 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
     });
     root.drop_file("alpha", "later.csv", b"a,b\n5,6\n");
     until(SOON, "a later one is staged", || staged(&root, "alpha") == 2);
-    assert_eq!(told("not the folder of a configured client"), 1, "once");
+    assert_eq!(logged("not the folder of a configured client"), 1, "once");
     assert_eq!(fs::read(root.drop_directory("beta").join("payroll.csv")).expect("it waits"), b"a,b\n3,4\n");
     assert!(fetchdata.terminate().success());
 
@@ -62,23 +62,23 @@ fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
     assert!(fetchdata.terminate().success());
 }
 
-/// A platform without privileges, which cannot read what is root's.
-pub(crate) fn start_unprivileged(root: &Root, role: &str) -> Process {
-    start_unprivileged_with(root, role, &[])
+/// Starts a process without privileges, which cannot read root's files.
+pub(crate) fn start_unprivileged(root: &Root, kind: &str) -> Process {
+    start_unprivileged_with(root, kind, &[])
 }
 
-pub(crate) fn start_unprivileged_with(root: &Root, role: &str, env: &[(&str, &str)]) -> Process {
+pub(crate) fn start_unprivileged_with(root: &Root, kind: &str, env: &[(&str, &str)]) -> Process {
     let mut command = Command::new(binary("mysimbdp"));
-    command.arg("--config").arg(root.config()).arg(role).current_dir(root.path());
+    command.arg("--config").arg(root.config()).arg(kind).current_dir(root.path());
     command.uid(STRANGER).gid(STRANGER).envs(env.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Process::spawn(command)
 }
 
-fn give_away(path: &Path) {
+fn give_to_other_user(path: &Path) {
     chown(path, Some(STRANGER), Some(STRANGER)).expect("another owner");
     if path.is_dir() && !path.is_symlink() {
-        fs::read_dir(path).expect("list").for_each(|entry| give_away(&entry.expect("entry").path()));
+        fs::read_dir(path).expect("list").for_each(|entry| give_to_other_user(&entry.expect("entry").path()));
     }
 }
 
@@ -95,7 +95,7 @@ fn one_directory_that_may_not_be_read_stops_one_client_alone() {
     fs::create_dir_all(root.path().join("staging/stuck")).expect("directory");
     fs::create_dir(root.drop_directory("deep/lost+found")).expect("directory");
     fs::write(root.drop_directory("deep/lost+found/second.csv"), "a,b\n2,deep\n").expect("file");
-    give_away(root.path());
+    give_to_other_user(root.path());
     let bad = [
         root.drop_directory("deep/lost+found"),
         root.drop_directory("roots"),
@@ -120,7 +120,7 @@ fn one_directory_that_may_not_be_read_stops_one_client_alone() {
     });
     assert!(processes.iter_mut().all(|process| process.is_running()));
     for path in &bad {
-        give_away(path);
+        give_to_other_user(path);
     }
     until(SOON, "all are finished", || {
         let left = |client: &str| {
@@ -143,7 +143,7 @@ fn one_directory_that_may_not_be_read_stops_one_client_alone() {
     }
 }
 
-/// They used to be on disk and in no list.
+/// These files used to be on disk, but in no list.
 #[test]
 fn files_of_a_client_that_left_the_config_stay_in_sight_and_are_purged_or_wait_for_its_return() {
     let batch_client = |id: &str| json!({"id": id, "files": {"extensions": ["csv"]}, "apps": [{"name": "app", "command": ["document-app"]}]});
@@ -206,7 +206,7 @@ fn files_of_a_client_that_left_the_config_stay_in_sight_and_are_purged_or_wait_f
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// A notice of what waits used to change no exit code, and to be cut before it came to the remedy.
+/// A notice of waiting files used not to change the exit code, and used to be cut off before the remedy.
 #[test]
 fn whatever_is_in_the_place_of_a_folder_is_named_with_its_remedy_and_status_exits_75() {
     let id = "a-client-with-a-name-of-32-chars";
@@ -236,7 +236,7 @@ fn whatever_is_in_the_place_of_a_folder_is_named_with_its_remedy_and_status_exit
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
-/// They used to be split again and again, with lines in the log alone.
+/// These files used to be split again and again, and were reported only in the log.
 #[test]
 fn files_that_may_be_read_and_not_moved_away_are_named_and_not_judged() {
     if fs::metadata("/proc/self").expect("this process").uid() != 0 {
@@ -247,8 +247,8 @@ fn files_that_may_be_read_and_not_moved_away_are_named_and_not_judged() {
     for client in ["good", "plain", "roots/upload"] {
         root.drop_file(client, "first.csv", format!("a,b\n1,{client}\n").as_bytes());
     }
-    give_away(root.path());
-    // One folder has nothing in it but a directory, as where a user is locked in; that may belong to anybody.
+    give_to_other_user(root.path());
+    // One folder has nothing in it but a directory, as in a chroot; such a folder may belong to anybody.
     let (plain, roots) = (root.drop_directory("plain"), root.drop_directory("roots"));
     for path in
         [&plain, &plain.join("first.csv"), &roots, &roots.join("upload"), &roots.join("upload/first.csv")]
@@ -262,13 +262,13 @@ fn files_that_may_be_read_and_not_moved_away_are_named_and_not_judged() {
         let printed = run(&root, 69, &["status"]);
         ["roots/upload", "client-input-directory/plain"]
             .iter()
-            .all(|place| printed.contains(&format!("{place} cannot be moved away")))
+            .all(|path| printed.contains(&format!("{path} cannot be moved away")))
     });
     let log = root.log("fetchdata.log");
     let timings = log.lines().filter(|line| line.contains("TIMING") && !line.contains("client=good"));
     assert_eq!(timings.collect::<Vec<_>>(), [""; 0]);
     for path in [&roots.join("upload"), &plain] {
-        give_away(path);
+        give_to_other_user(path);
     }
     until(SOON, "both are staged", || staged(&root, "roots") + staged(&root, "plain") == 2);
     until(SOON, "nothing is told any more", || !run(&root, 69, &["status"]).contains("cannot be moved away"));

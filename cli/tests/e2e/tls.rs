@@ -1,4 +1,4 @@
-//! A broker that is reached by TLS, with a certificate of a private authority.
+//! A broker that is reached over TLS, with a certificate of a private authority.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{Platform, SOON, keyed_stream, messages};
 
-/// Makes `authority.pem`, and `server.pem` and `server.key` for this machine.
+/// Creates `authority.pem`, and `server.pem` and `server.key` for this machine.
 fn certificates(directory: &Path) {
     let openssl = |arguments: &str| {
         let mut command = Command::new(program("openssl"));
@@ -29,7 +29,7 @@ fn certificates(directory: &Path) {
     );
 }
 
-/// The environment of the platform names the authority, and its apps trust it too; without it nobody connects.
+/// The environment of the platform names the authority, and its apps trust it too; without that, no process connects.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_authority_is_trusted_by_the_platform_and_by_its_apps() {
     let directory = TempDir::with_prefix("mysimbdp-tls-").expect("temporary directory");
@@ -52,11 +52,11 @@ async fn a_private_authority_is_trusted_by_the_platform_and_by_its_apps() {
     assert!(distrustful.terminate().success(), "{}", distrustful.output());
 
     let mut up = Daemon::start(&platform.root, &["up"], &[("SSL_CERT_FILE", &file("authority.pem"))]);
-    platform.instances("client3", 1).await;
+    platform.until_instances("client3", 1).await;
     until(SOON, "the instance is connected", || {
         platform.root.log("clients/client3/stream.log").contains("connected to the broker")
     });
     Mosquitto::publish(&broker.url(), &platform.ingest_topic("client3"), &messages(0, 100));
-    platform.stored("client3", "readings", 100, SOON).await;
+    platform.until_stored("client3", "readings", 100, SOON).await;
     assert!(up.interrupt().success(), "{}", up.output());
 }

@@ -1,4 +1,4 @@
-//! Uploads of another user than the platform's, which has no `CAP_LEASE`: the kernel does not say who writes.
+//! Uploads by a user other than the platform's, which has no `CAP_LEASE`: the kernel does not tell it who writes.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::support::{SOON, documents};
 use crate::tenants::start_unprivileged;
 
-/// A client's folder of this user, root, in which the platform's may work; fetchdata runs as `nobody`.
+/// A data root whose client's folder belongs to this user, root, and is writable by the platform's user; fetchdata runs
+/// as `nobody`.
 pub(crate) fn root() -> Option<Root> {
     if fs::metadata("/proc/self").expect("this process").uid() != 0 {
         eprintln!("SKIPPED: only root can be another user than the platform's");
@@ -48,11 +49,11 @@ pub(crate) fn records_of(root: &Root, file: &str) -> Option<u64> {
         .and_then(|manifest| manifest["records"].as_u64())
 }
 
-/// Files that are uploaded and closed one after the other, so that longer than any file has to rest goes by.
-fn upload_closed(root: &Root, round: usize) {
+/// Uploads and closes files one after the other, which takes longer than any file has to settle.
+fn upload_closed(root: &Root, cycle: usize) {
     for number in 0..10 {
-        let name = format!("closed-{round}-{number}.csv");
-        fs::write(root.drop_directory("alpha").join(&name), format!("a,b\n{round},{number}\n"))
+        let name = format!("closed-{cycle}-{number}.csv");
+        fs::write(root.drop_directory("alpha").join(&name), format!("a,b\n{cycle},{number}\n"))
             .expect("file");
         until(SOON, "a file that was closed is staged", || records_of(root, &name) == Some(1));
     }
@@ -90,7 +91,7 @@ fn an_upload_of_another_user_that_stalls_is_staged_whole() {
     fetchdata.terminate(SOON);
 }
 
-/// Its writer had it open before fetchdata looked, and stalls longer than anybody waits.
+/// Its writer had the file open before fetchdata started, and stalls for longer than fetchdata waits.
 #[test]
 fn what_is_written_after_a_file_was_taken_is_held() {
     let Some(root) = root() else { return };
@@ -103,7 +104,7 @@ fn what_is_written_after_a_file_was_taken_is_held() {
     until(SOON, "it is staged", || staged(&root).len() == 2);
     assert_eq!(records_of(&root, "upload.csv"), Some(100));
     assert!(!path.exists());
-    // Also a new start knows that it waits for its writer.
+    // After a restart, too, fetchdata knows that the file may still be written to.
     fetchdata.terminate(SOON);
     let mut fetchdata = start_unprivileged(&root, "fetchdata");
     write!(upload, "{}", rows(100, 150)).expect("write");
@@ -112,18 +113,18 @@ fn what_is_written_after_a_file_was_taken_is_held() {
     let reason = held().remove(0);
     assert_eq!(reason["file"], "upload.csv");
     assert!(reason["reasons"].to_string().contains("changed after it was taken"), "{reason}");
-    // Its writer writes on.
+    // Its writer continues.
     write!(upload, "{}", rows(150, 200)).expect("write");
     drop(upload);
     let directory = root.path().join("held/alpha").join(root.list("held/alpha").remove(0));
-    // The reason is there first.
+    // The reason is written first.
     until(SOON, "a person is told", || root.log("fetchdata.log").contains("ERROR"));
     let content = fs::read_to_string(directory.join("upload.csv")).expect("its file");
     assert_eq!(content, format!("a,b\n{}", rows(0, 200)));
     assert_eq!(staged(&root).len(), 2, "nothing is staged twice");
     fetchdata.terminate(SOON);
 
-    // `status` has shown its id. With ids by number what is ingested already would be there twice.
+    // `status` has shown its id. With ids by record number the part that is ingested already would be stored twice.
     let id = root.list("held/alpha").remove(0);
     let refused = retry(&root, 65, &id);
     assert!(refused.contains("the first part of upload.csv is ingested already"), "{refused}");

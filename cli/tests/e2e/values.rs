@@ -1,4 +1,4 @@
-//! What a file says is what is stored of it, on a real mongod: no value is changed, and none is guessed.
+//! The values of a file are stored as they are, on a real mongod: no value is changed, and none is guessed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::support::{LOADED, Platform, SOON, documents, objects};
 
-/// A client whose files are cut after almost every row.
+/// A client whose files are split after almost every row.
 fn client(id: &str, encoding: &str, arguments: &[&str]) -> Value {
     let mut client = documents(id);
     let command: Vec<&str> = ["document-app"].iter().chain(arguments).copied().collect();
     client["apps"][0]["command"] = json!(command);
-    // What a few rows show is not to be held for their number.
+    // These files have few rows, and must not be held for their share of rejects.
     client["apps"][0]["rejects_max"] = json!("100%");
     client["files"]["encoding"] = json!(encoding);
     client["micro_batching"]["block_size"] = json!("40B");
@@ -75,7 +75,7 @@ async fn a_column_is_of_one_type_in_all_micro_batches_and_manifest_and_history_s
     assert_eq!(manifest["columns"], columns);
 
     let _batch_manager = platform.start("batch-manager");
-    let run = platform.ingested("alpha", 1, LOADED).await.remove(0);
+    let run = platform.until_ingested("alpha", 1, LOADED).await.remove(0);
     let of_run: Value = run
         .get_array("columns")
         .map(|of_run| Bson::Array(of_run.clone()).into_relaxed_extjson())
@@ -99,14 +99,14 @@ async fn a_file_in_another_encoding_or_with_dates_at_the_ends_is_exact_or_refuse
         objects("objects"),
     ]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     let prices = b"name,price\nM\xfcller,5 \x80\nO\x92Neil,\x931\x94\n";
     for client in ["latin", "windows"] {
         platform.root.drop_file(client, "prices.csv", prices);
     }
     let dates = "t,v\n9999-12-31T23:59:59Z,1\n0000-01-01T00:00:00Z,2\n2026-01-01T00:00:00Z,3\n";
     platform.root.drop_file("dates", "dates.csv", dates.as_bytes());
-    // Who keeps files as they are keeps this one: nobody reads fields in it.
+    // A client that stores whole files stores this one, too: nothing reads fields in it.
     platform.root.drop_file("objects", "other.csv", b"a;b\n1;2\n\"x\"y;3\n");
 
     until(SOON, "it is refused", || platform.root.reasons("discarded", "latin").len() == 1);
@@ -115,7 +115,7 @@ async fn a_file_in_another_encoding_or_with_dates_at_the_ends_is_exact_or_refuse
                     \"files.encoding\" to \"windows-1252\"";
     assert_eq!(reason["reasons"], json!([expected]));
     for client in ["windows", "dates", "objects"] {
-        platform.ingested(client, 1, LOADED).await;
+        platform.until_ingested(client, 1, LOADED).await;
     }
     let found = rows(&platform, "windows").await.remove("prices.csv").expect("its rows");
     assert_eq!(found, [doc! {"name": "Müller", "price": "5 €"}, doc! {"name": "O’Neil", "price": "“1”"}]);
@@ -139,7 +139,7 @@ impl Dice {
         (self.0 >> 33) % sides
     }
 
-    /// A value of a column of a kind, or now and then one of another.
+    /// A value for a column of this kind, or sometimes one of another kind.
     fn value(&mut self, kind: u64) -> String {
         let number = self.roll(2_000);
         match if self.roll(40) == 0 { self.roll(8) } else { kind } {
@@ -154,7 +154,7 @@ impl Dice {
         }
     }
 
-    /// A header that no other table has, and rows.
+    /// A table with a header that no other table has.
     fn table(&mut self, number: u32) -> Vec<Vec<String>> {
         let kinds: Vec<u64> = (0..1 + self.roll(4)).map(|_| self.roll(8)).collect();
         let header = (0..kinds.len()).map(|column| format!("t{number}c{column}")).collect();
@@ -182,7 +182,8 @@ impl Dice {
     }
 }
 
-/// What writing a value gives. Whether a whole double has a point is the same in all of its column.
+/// The texts that a value can have been written as. A whole double has a decimal point either everywhere in its column
+/// or nowhere.
 fn written(value: &Bson) -> Vec<String> {
     match value {
         Bson::Null => vec![String::new()],
@@ -206,8 +207,8 @@ async fn random_tables_are_read_back_as_they_were_written() {
         let content = dice.csv(table);
         platform.root.drop_file("tables", &format!("{number:02}.csv"), content.as_bytes());
     }
-    let _daemons = ["fetchdata", "batch-manager"].map(|role| platform.start(role));
-    platform.ingested("tables", tables.len(), LOADED).await;
+    let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
+    platform.until_ingested("tables", tables.len(), LOADED).await;
     assert_eq!(platform.count("tables", "rejected").await, 0);
     let stored = rows(&platform, "tables").await;
     let mut numeric = 0;
@@ -229,6 +230,6 @@ async fn random_tables_are_read_back_as_they_were_written() {
                 usize::from(kinds.first().is_some_and(|kind| *kind != bson::spec::ElementType::String));
         }
     }
-    // Else it would show nothing.
+    // Otherwise this test would prove nothing.
     assert!(numeric > 20, "{numeric} columns are of numbers or truth values");
 }

@@ -1,8 +1,8 @@
-//! WeatherVane through outages: hours of weather from the file to their reports, whatever is away in between.
+//! WeatherVane through outages: hours of weather from the file to their reports, whatever is unavailable in between.
 //!
-//! Each test ends with the same checks against the file itself: every reading is stored once and as it is, every hour is
-//! closed once, and each report has the right numbers. (Nothing asks for data here but the tests: there is no API whose
-//! answers a database outage could spoil.)
+//! Each test ends with the same checks against the file itself: every reading is stored once and unchanged, every hour
+//! is closed once, and each report has the right numbers. (Only the tests query the data: there is no API whose answers
+//! a database outage could affect.)
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,13 +26,13 @@ const MEASURED: [&str; 9] =
 const REPORTED: [(&str, &str); 4] =
     [("temperature", "temp"), ("humidity", "humid"), ("wind", "wind_speed"), ("pressure", "pressure")];
 
-/// The pipeline on a platform of its own.
+/// The pipeline on its own platform.
 struct Vane {
     platform: Platform,
     broker: String,
     _manager: Daemon,
     streamers: Vec<Process>,
-    /// The first hours of the file, as many as the test has.
+    /// The first hours of the file, as many as the test uses.
     file: BTreeMap<String, Vec<Row>>,
 }
 
@@ -43,7 +43,7 @@ struct Row {
 }
 
 impl Vane {
-    /// Starts all but the streamer; broker and database may be away.
+    /// Starts everything except the streamer; broker and database may be unavailable.
     async fn new(database: &str, broker: &str, hours: usize) -> Self {
         let platform = Platform::new(database, broker, json!([keyed_stream(CLIENT)])).await;
         platform.configure(|config| config["clients"][0] = client(&platform.topic_prefix));
@@ -53,12 +53,12 @@ impl Vane {
     }
 
     /// Waits until all four instances run: two that ingest, one that closes, one that reports.
-    async fn at_work(self) -> Self {
-        self.platform.instances(CLIENT, 4).await;
+    async fn until_running(self) -> Self {
+        self.platform.until_instances(CLIENT, 4).await;
         self
     }
 
-    /// Starts a streamer of these hours of the file, of which each lasts so long.
+    /// Starts a streamer of the file's hours from index `from`; each hour takes the time `hour`.
     fn stream(&mut self, from: usize, hour: &str) {
         let log = std::fs::File::create(self.streamer_log()).expect("log of the streamer");
         let mut command = Command::new(binary("weathervane"));
@@ -75,11 +75,11 @@ impl Vane {
         self.platform.root.path().join("streamer.log")
     }
 
-    fn streamer_said(&self, text: &str) -> bool {
+    fn streamer_has_logged(&self, text: &str) -> bool {
         std::fs::read_to_string(self.streamer_log()).unwrap_or_default().contains(text)
     }
 
-    /// What the apps have logged.
+    /// The log of the apps.
     fn log(&self) -> String {
         self.platform.root.log(&format!("clients/{CLIENT}/stream.log"))
     }
@@ -92,7 +92,7 @@ impl Vane {
         self.file.keys().cloned().collect()
     }
 
-    /// The process of the app that closes, or of the one that reports.
+    /// The pid of the app that closes hours, or of the one that reports.
     fn app(&self, stream: &str) -> u32 {
         let listed: Value =
             serde_json::from_str(&self.platform.command(0, &["list", CLIENT, "--json"])).expect("JSON");
@@ -121,13 +121,13 @@ impl Vane {
         until_async(SOON, &what, async || !self.documents("batches", filter.clone()).await.is_empty()).await;
     }
 
-    /// The streamer's outbox has all hours, whether they could be published or not.
+    /// Waits until the streamer's outbox has all hours, whether they could be published or not.
     fn until_all_sent(&self) {
-        until(SOON, "all hours are in the outbox", || self.streamer_said("all hours are sent"));
+        until(SOON, "all hours are in the outbox", || self.streamer_has_logged("all hours are sent"));
     }
 
     /// Waits for the reports of all hours, and compares everything in the store with the file.
-    async fn is_complete(&self) {
+    async fn verify_complete(&self) {
         self.until_documents("reports", self.file.len()).await;
         let settled = async || self.documents("hours", doc! {"reported": false}).await.is_empty();
         until_async(SOON, "every hour is marked as reported", settled).await;
@@ -159,11 +159,11 @@ impl Vane {
             let times = log.lines().filter(|line| line.contains(&format!("closed hour={hour}"))).count();
             assert!(times <= 1, "{hour} is closed {times} times");
         }
-        self.reports_are_right().await;
+        self.assert_reports().await;
         assert_eq!(self.documents("rejected", doc! {}).await, Vec::<Document>::new());
     }
 
-    async fn reports_are_right(&self) {
+    async fn assert_reports(&self) {
         for report in self.documents("reports", doc! {}).await {
             let hour = report.get_str("_id").expect("hour");
             let day: Vec<_> =
@@ -185,7 +185,7 @@ impl Vane {
                             .and_then(|measured| measured.get_document(name));
                         let summary =
                             summary.unwrap_or_else(|error| panic!("{hour} {origin} {name}: {error}"));
-                        is_right(
+                        assert_summary(
                             summary,
                             &values(of_hour, column),
                             &format!("{hour} {origin} {period} {name}"),
@@ -197,8 +197,8 @@ impl Vane {
     }
 }
 
-/// A summary has count, least, greatest and mean of these values.
-fn is_right(summary: &Document, values: &[f64], what: &str) {
+/// Asserts that a summary has the count, minimum, maximum and mean of these values.
+fn assert_summary(summary: &Document, values: &[f64], what: &str) {
     let number = |name: &str| summary.get(name).and_then(Bson::as_f64);
     assert_eq!(crate::support::number(summary, "count"), values.len() as i64, "{what}");
     assert_eq!(number("min"), values.iter().copied().reduce(f64::min), "{what}");
@@ -212,7 +212,7 @@ fn is_right(summary: &Document, values: &[f64], what: &str) {
     }
 }
 
-/// The hours of the file, ascending, and of each the rows by station.
+/// The hours of the file, ascending, each with its rows ordered by station.
 fn rows() -> BTreeMap<String, Vec<Row>> {
     let text = std::fs::read_to_string(FILE).expect("the weather file");
     let mut lines = text.lines();
@@ -251,38 +251,38 @@ async fn weathervane_broker_down_before_any_data() {
     vane.until_all_sent();
     assert_eq!(vane.platform.count(CLIENT, "batches").await, 0);
     broker.restart();
-    vane.is_complete().await;
+    vane.verify_complete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_broker_down_between_two_hours() {
     let mut broker = Mosquitto::start();
-    let mut vane = Vane::new(mongodb().url(), &broker.url(), 4).await.at_work().await;
+    let mut vane = Vane::new(mongodb().url(), &broker.url(), 4).await.until_running().await;
     vane.stream(0, "1s");
     vane.until_documents("hours", 1).await;
     broker.stop();
     vane.until_all_sent();
     broker.restart();
-    vane.is_complete().await;
+    vane.verify_complete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_broker_down_in_the_middle_of_an_hour() {
     let mut broker = Mosquitto::start();
-    let mut vane = Vane::new(mongodb().url(), &broker.url(), 3).await.at_work().await;
+    let mut vane = Vane::new(mongodb().url(), &broker.url(), 3).await.until_running().await;
     vane.stream(0, "2s");
     vane.until_batch(1, 1).await;
     broker.kill9();
     broker.restart();
-    vane.is_complete().await;
+    vane.verify_complete().await;
 }
 
-/// The first two hours come from elsewhere, and not whole: of the second one batch is missing, of the first everything.
+/// The first two hours come from elsewhere and are incomplete: one batch of the second is missing, and all of the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_broker_down_while_missing_data_is_asked_for_again() {
     let mut broker = Mosquitto::start();
-    let mut vane = Vane::new(mongodb().url(), &broker.url(), 5).await.at_work().await;
-    let asked = Listener::subscribe(&broker.url(), &vane.requests_topic());
+    let mut vane = Vane::new(mongodb().url(), &broker.url(), 5).await.until_running().await;
+    let requests = Listener::subscribe(&broker.url(), &vane.requests_topic());
     let hours = vane.hours();
     for (batch, row) in vane.file[&hours[1]].iter().enumerate().take(2) {
         let mut reading = json!({"origin": row.origin});
@@ -295,83 +295,84 @@ async fn weathervane_broker_down_while_missing_data_is_asked_for_again() {
     }
     let request = |hour: usize, missing: Value| json!({"hour": hours[hour], "missing": missing});
     until(SOON, "just what is missing is asked for", || {
-        let heard: Vec<Value> =
-            asked.messages().iter().map(|(_, text)| serde_json::from_str(text).expect("JSON")).collect();
-        heard.contains(&request(1, json!([2]))) && heard.contains(&request(0, Value::Null))
+        let received: Vec<Value> =
+            requests.messages().iter().map(|(_, text)| serde_json::from_str(text).expect("JSON")).collect();
+        received.contains(&request(1, json!([2]))) && received.contains(&request(0, Value::Null))
     });
     broker.kill9();
     vane.stream(2, "300ms");
     vane.until_all_sent();
     broker.restart();
-    until(SOON, "it is sent again", || vane.streamer_said("sent again as asked for"));
+    until(SOON, "it is sent again", || vane.streamer_has_logged("sent again as asked for"));
     broker.kill9();
     broker.restart();
-    vane.is_complete().await;
+    vane.verify_complete().await;
     let times = vane.log().matches("asked for what is missing").count();
     assert!(times <= 40, "asked {times} times, which is a tight loop");
 }
 
-/// The data is all there when the broker goes away, and who closes and reports must find that out without a message.
+/// All data is stored when the broker becomes unavailable, and the apps that close and report must find that out
+/// without a message.
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_broker_down_after_the_data_and_before_the_notification() {
     let mut broker = Mosquitto::start();
-    let mut vane = Vane::new(mongodb().url(), &broker.url(), 3).await.at_work().await;
+    let mut vane = Vane::new(mongodb().url(), &broker.url(), 3).await.until_running().await;
     let closer = vane.app("close");
     signal(closer, Signal::STOP);
     vane.stream(0, "200ms");
     vane.until_documents("batches", vane.file.values().map(Vec::len).sum()).await;
     broker.kill9();
     signal(closer, Signal::CONT);
-    vane.is_complete().await;
+    vane.verify_complete().await;
     broker.restart();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_broker_down_over_several_hours() {
     let mut broker = Mosquitto::start();
-    let mut vane = Vane::new(mongodb().url(), &broker.url(), 12).await.at_work().await;
+    let mut vane = Vane::new(mongodb().url(), &broker.url(), 12).await.until_running().await;
     vane.stream(0, "400ms");
     vane.until_documents("hours", 1).await;
     broker.kill9();
     vane.until_all_sent();
     assert!(vane.platform.count(CLIENT, "hours").await < 8, "most hours were sent during the outage");
     broker.restart();
-    vane.is_complete().await;
+    vane.verify_complete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_database_down_when_data_is_to_be_stored() {
     let mut database = Mongod::start();
-    let mut vane = Vane::new(&database.url(), mosquitto().url(), 6).await.at_work().await;
+    let mut vane = Vane::new(&database.url(), mosquitto().url(), 6).await.until_running().await;
     vane.stream(0, "400ms");
     vane.until_documents("hours", 1).await;
     database.kill9();
     vane.until_all_sent();
     database.restart();
-    vane.is_complete().await;
+    vane.verify_complete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_database_down_while_a_report_is_computed() {
     let mut database = Mongod::start();
-    let mut vane = Vane::new(&database.url(), mosquitto().url(), 3).await.at_work().await;
+    let mut vane = Vane::new(&database.url(), mosquitto().url(), 3).await.until_running().await;
     let reporter = vane.app("report");
     signal(reporter, Signal::STOP);
     vane.stream(0, "200ms");
     vane.until_documents("hours", 3).await;
-    // It holds its connections and answers nothing, so the reporter's questions are under way when it dies.
+    // It keeps its connections and answers nothing, so the reporter's queries are in flight when it dies.
     database.pause();
     signal(reporter, Signal::CONT);
     database.kill9();
     until(SOON, "the report has failed", || vane.log().contains("a round failed"));
     database.restart();
-    vane.is_complete().await;
+    vane.verify_complete().await;
 }
 
-/// Killed, it goes on after the last batch in its outbox; without its outbox it begins anew under other numbers.
+/// A killed streamer continues after the last batch in its outbox; without its outbox it starts again with other numbers.
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_streamer_killed_in_the_middle_of_an_hour_and_then_its_outbox_lost() {
-    let mut vane = Vane::new(mongodb().url(), mosquitto().url(), 4).await.at_work().await;
+    let mut vane = Vane::new(mongodb().url(), mosquitto().url(), 4).await.until_running().await;
     vane.stream(0, "1s");
     vane.until_batch(1, 1).await;
     vane.streamers[0].kill9();
@@ -381,15 +382,15 @@ async fn weathervane_streamer_killed_in_the_middle_of_an_hour_and_then_its_outbo
     let outbox = vane.platform.root.path().join("state/edge").join(CLIENT).join("streamer");
     std::fs::remove_dir_all(outbox).expect("the outbox is there");
     vane.stream(0, "200ms");
-    vane.is_complete().await;
+    vane.verify_complete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn weathervane_no_outage_at_all_a_whole_day() {
-    let mut vane = Vane::new(mongodb().url(), mosquitto().url(), 24).await.at_work().await;
+    let mut vane = Vane::new(mongodb().url(), mosquitto().url(), 24).await.until_running().await;
     assert_eq!(vane.broker, mosquitto().url());
     vane.stream(0, "250ms");
-    vane.is_complete().await;
+    vane.verify_complete().await;
     let streamer = std::fs::read_to_string(vane.streamer_log()).expect("log of the streamer");
     for log in [vane.platform.root.log("stream-manager.log"), vane.log(), streamer] {
         let warnings: Vec<&str> =

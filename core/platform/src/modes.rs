@@ -1,7 +1,7 @@
 //! File modes: only the user that the platform runs as may read and write what it keeps.
 //!
 //! - [`restrict_umask`] is for new files and directories, whoever creates them: this process, a library, or a client's app;
-//! - [`close`] removes the rights that an earlier version, or a person, has left to others.
+//! - [`close_to_others`] removes the rights that an earlier version, or a person, has left to others.
 //!
 //! Only the drop directory is for other users too: its modes are the operator's, and are not changed here.
 
@@ -28,7 +28,7 @@ pub fn restrict_umask() {
     rustix::process::umask(Mode::from(OTHERS));
 }
 
-/// What [`close`] found.
+/// What [`close_to_others`] found.
 #[derive(Debug, Default)]
 struct Found {
     closed: usize,

@@ -47,7 +47,7 @@ impl RejectedBytes {
         }
     }
 
-    /// Reads from a reject's document what [`Kept::describe`] wrote.
+    /// Reads from a reject's document what [`RejectedBytes::describe`] wrote.
     pub fn of(document: &Document, name: &str) -> Self {
         if let Ok(id) = document.get_binary_generic(format!("{name}_object"))
             && let Ok(id) = id.as_slice().try_into()

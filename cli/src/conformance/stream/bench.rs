@@ -1,4 +1,4 @@
-//! Runs the program under test in a slot, on a broker and a store of its own, and checks what becomes of messages.
+//! Runs the program under test in a slot, on a broker and a store of its own, and checks what happens to messages.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,9 +25,9 @@ use crate::error::Failure;
 
 /// Longer than any honest program needs for some hundred messages.
 const TIMEOUT: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 const BROKER_DEADLINE: Duration = Duration::from_secs(10);
-/// As the platform makes it.
+/// As the platform sets it.
 const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 86_400);
 
 const CLIENT: &str = "check";
@@ -39,35 +39,35 @@ const REPORTS: &str = "check/reports";
 const RECEIPTS: &str = "check/receipts";
 /// Identifies a message of the sample.
 const RECORD_KEY: &str = "number";
-/// Of the program's last words.
+/// The part of the program's log that is searched for its last line.
 const LOG_BYTES: usize = 1000;
 
-/// The program under test, and what there must be of the messages that it was sent.
+/// The program under test, and what must be stored of the messages that it was sent.
 #[derive(Debug)]
 pub struct StreamBench {
     pub(super) ids: Ids,
     pub(super) client: ClientId,
     pub(super) expected: Expected,
-    /// By source; the last one that came.
+    /// By source: the last receipt that arrived.
     pub(super) receipts: BTreeMap<String, Receipt>,
     sandbox: Sandbox,
     link: BrokerLink,
     events: mpsc::Receiver<LinkEvent>,
-    /// What is not a report, if one of them was not.
+    /// Why a report was invalid, if one was.
     bad_report: Option<String>,
     reported: u64,
-    /// How many reports have come.
+    /// The number of reports that have arrived.
     pub(super) reports: u64,
     next_number: u64,
     broker: CheckBroker,
 }
 
-/// What was published comes to this.
+/// The expected result of what was published.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expected {
     pub(super) documents: u64,
     pub(super) rejected: u64,
-    /// As reports count: stored, and found to be there already.
+    /// As reports count: newly stored, and already stored.
     pub(super) ingested: u64,
 }
 
@@ -93,14 +93,14 @@ impl StreamBench {
             broker,
         };
         bench.link.wait_connected(BROKER_DEADLINE).await.map_err(of_broker)?;
-        // Last of all: what fails before has left nothing in the store.
+        // Last of all: if a step before fails, nothing is left in the store.
         for collection in [COLLECTION, REJECTED] {
             bench.sandbox.store.ensure_collection(collection, None).await?;
         }
         Ok(bench)
     }
 
-    /// Leaves nothing behind. What was started has ended with its [`Child`].
+    /// Removes everything. The started programs have ended with their [`Child`].
     pub async fn close(self) -> Result<(), Failure> {
         self.link.close().await;
         let broker = self.broker.close().await;
@@ -108,7 +108,7 @@ impl StreamBench {
         broker
     }
 
-    /// Starts the program in the slot. Its session is there before, as under the platform.
+    /// Starts the program in the slot. Its session is created before, as the platform does.
     pub(super) async fn start(&self) -> Result<Child, Failure> {
         let options = ConnectOptions {
             session_expiry: Some(SESSION_EXPIRY),
@@ -119,7 +119,7 @@ impl StreamBench {
         self.spawn().await
     }
 
-    /// Starts it beside another process, with the same client id.
+    /// Starts the program beside another process with the same client id.
     pub(super) async fn spawn(&self) -> Result<Child, Failure> {
         let sandbox = &self.sandbox;
         let env = [
@@ -159,13 +159,13 @@ impl StreamBench {
         .map_err(|error| Failure::of(exit::NO_INPUT, &error))
     }
 
-    /// A JSON object that no other message is.
+    /// A JSON object that differs from every other message.
     pub(super) fn sample(&mut self) -> String {
         self.next_number += 1;
         format!(r#"{{"{RECORD_KEY}":{},"text":"wind"}}"#, self.next_number)
     }
 
-    /// Publishes a message, of a numbered source if it has a number; says whether anybody has subscribed.
+    /// Publishes a message, of a numbered source if it has a number; returns whether anybody has subscribed.
     pub(super) async fn publish(
         &self,
         payload: &[u8],
@@ -179,8 +179,8 @@ impl StreamBench {
         self.link.publish_with_reach(publish).await.map_err(of_broker)
     }
 
-    /// Waits until what is expected is in the store; with `reports` until the reports say so too. Nothing more may be there,
-    /// unless the app stores at least once. What a case has found missing is not missed by the next one.
+    /// Waits until what is expected is in the store and, with `reports`, until the reports say so, too. Nothing more
+    /// may be stored, unless the app stores at least once. What is missing in one case is not expected in the next one.
     pub(super) async fn settle(&mut self, child: &mut Child, reports: bool) -> Verdict {
         let verdict = self.compare(child, reports).await?;
         if verdict.is_err() {
@@ -194,14 +194,14 @@ impl StreamBench {
         let deadline = Instant::now() + TIMEOUT;
         let Expected { documents, rejected, ingested } = self.expected;
         loop {
-            let (there, refused) = self.counts().await?;
+            let (stored, refused) = self.counts().await?;
             let mut found = format!(
-                "the store has {there} documents and {refused} rejected messages, must be {documents} and {rejected}"
+                "the store has {stored} documents and {refused} rejected messages, must be {documents} and {rejected}"
             );
-            if there >= documents && refused >= rejected && (!reports || self.reported >= ingested) {
-                let is_exact = self.ids == Ids::None || (there == documents && refused == rejected);
+            if stored >= documents && refused >= rejected && (!reports || self.reported >= ingested) {
+                let is_exact = self.ids == Ids::None || (stored == documents && refused == rejected);
                 // What was stored more than once is reported more than once.
-                let most = if self.ids == Ids::None { there } else { ingested };
+                let most = if self.ids == Ids::None { stored } else { ingested };
                 if reports && self.reported > most {
                     found.push_str(&format!(
                         ", and reports tell of {} ingested ones, must be {most}",
@@ -211,8 +211,8 @@ impl StreamBench {
                 }
                 return Ok(if is_exact { Ok(()) } else { Err(found) });
             }
-            if let Some(status) = self.pause(child).await? {
-                return Ok(Err(format!("it ended by itself ({status}) while {found}{}", self.last_words())));
+            if let Some(status) = self.poll(child).await? {
+                return Ok(Err(format!("it ended by itself ({status}) while {found}{}", self.log_tail())));
             }
             if Instant::now() >= deadline {
                 if reports && self.reports == 0 {
@@ -226,18 +226,18 @@ impl StreamBench {
                 if let Some(fault) = &self.bad_report {
                     found.push_str(&format!("; one of its reports is none: {fault}"));
                 }
-                return Ok(Err(format!("after {} s {found}{}", TIMEOUT.as_secs(), self.last_words())));
+                return Ok(Err(format!("after {} s {found}{}", TIMEOUT.as_secs(), self.log_tail())));
             }
         }
     }
 
-    /// Documents, and rejected messages.
+    /// The numbers of documents and of rejected messages.
     async fn counts(&self) -> Result<(u64, u64), Failure> {
         let store = &self.sandbox.store;
         Ok((store.count(COLLECTION).await?, store.count(REJECTED).await?))
     }
 
-    /// Waits until this holds, or the program ends, or it takes too long.
+    /// Waits until `holds` returns true, the program ends, or the timeout is over.
     pub(super) async fn until(
         &mut self,
         child: &mut Child,
@@ -245,18 +245,18 @@ impl StreamBench {
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + TIMEOUT;
         while !holds(self) && Instant::now() < deadline {
-            if self.pause(child).await?.is_some() {
+            if self.poll(child).await?.is_some() {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Waits for its end; `None` if it goes on.
+    /// Waits for the program's end; `None` if it keeps running.
     pub(super) async fn end_of(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            match self.pause(child).await? {
+            match self.poll(child).await? {
                 None if Instant::now() < deadline => {}
                 ended => return Ok(ended),
             }
@@ -273,25 +273,25 @@ impl StreamBench {
         Ok(self.sandbox.store.find(REJECTED, doc! {}, 100).await?)
     }
 
-    /// What it wrote last, as part of a reason.
-    pub(super) fn last_words(&self) -> String {
+    /// The last line that the program wrote, as part of a reason.
+    pub(super) fn log_tail(&self) -> String {
         let log = files::read(&self.sandbox.directory.join("stream.log")).unwrap_or_default();
         let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_BYTES)..]).into_owned();
         end.lines().last().map_or_else(String::new, |line| format!("; it wrote {line:?}"))
     }
 
-    /// Waits a moment, and takes what has come meanwhile; tells if the program has ended.
-    pub(super) async fn pause(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
-        let ended = tokio::time::timeout(LOOK_EVERY, child.wait()).await.ok();
+    /// Waits a moment and processes what has arrived; returns the status if the program has ended.
+    pub(super) async fn poll(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
+        let ended = tokio::time::timeout(POLL_EVERY, child.wait()).await.ok();
         while let Ok(event) = self.events.try_recv() {
             if let LinkEvent::Message(message) = event {
-                self.take(&message.topic, &message.payload);
+                self.process_message(&message.topic, &message.payload);
             }
         }
         ended.transpose().map_err(|error| Failure::of(exit::SOFTWARE, &error))
     }
 
-    fn take(&mut self, topic: &str, payload: &[u8]) {
+    fn process_message(&mut self, topic: &str, payload: &[u8]) {
         if let Some(source) = topic.strip_prefix(RECEIPTS) {
             if let Ok(receipt) = Receipt::parse(payload) {
                 self.receipts.insert(source.trim_start_matches('/').to_owned(), receipt);

@@ -1,7 +1,7 @@
 //! The broker of a check, on a runtime of its own.
 //!
-//! The embedded broker leaves tasks behind that still write to its directory. The end of their runtime is their end, so that
-//! the directory can be removed.
+//! The embedded broker leaves tasks behind that still write to its directory. Shutting their runtime down ends them, so
+//! that the directory can be removed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::Failure;
 
-/// A write to a local disk has ended by then.
+/// A write to a local disk ends within this time.
 const WRITES_END_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct CheckBroker {
     pub(super) url: String,
     stop: watch::Sender<bool>,
     serving: JoinHandle<Result<(), EmbeddedBrokerError>>,
-    /// `None` after the end.
+    /// `None` after the shutdown.
     runtime: Option<Runtime>,
 }
 
@@ -34,7 +34,7 @@ impl CheckBroker {
         let (stop, stopped) = watch::channel(false);
         let serving = runtime.spawn(async move {
             let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { directory, port: Some(0) }).await?;
-            // Whoever has asked for it waits for the address.
+            // The caller waits for the address.
             let _ = url_sender.send(broker.url.clone());
             broker.run(stopped).await
         });
@@ -44,16 +44,16 @@ impl CheckBroker {
                 broker.url = url;
                 Ok(broker)
             }
-            // It has not started, and says why.
+            // The broker has not started; closing it returns the reason.
             Err(_) => {
                 Err(broker.close().await.err().unwrap_or_else(|| Failure::new(exit::SOFTWARE, "no broker")))
             }
         }
     }
 
-    /// When this returns, nothing of it writes any more.
+    /// When this returns, no task of the broker writes any more.
     pub(super) async fn close(mut self) -> Result<(), Failure> {
-        // It may have ended already, by a fault that is told below.
+        // The broker may have ended already with an error, which is returned below.
         let _ = self.stop.send(true);
         let served = (&mut self.serving).await;
         if let Some(runtime) = self.runtime.take() {

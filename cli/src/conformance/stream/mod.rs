@@ -1,7 +1,7 @@
 //! The contract of stream apps as cases, one after the other on the same messages.
 //!
-//! An app that ignores numbers, and has ids of its own (`--ids none`), stores at least once; the cases about numbers are not
-//! for it.
+//! An app that ignores numbers, and has ids of its own (`--ids none`), stores at least once; the cases about numbers do
+//! not apply to it.
 
 mod bench;
 mod broker;
@@ -22,11 +22,11 @@ use crate::error::Failure;
 
 /// Enough for some batches.
 const MESSAGES: u64 = 50;
-/// What is on its way when the program is ended.
+/// Messages in flight when the program is ended.
 const BURST: u64 = 200;
 const NUMBERS: u64 = 10;
 
-/// Runs all cases. Where the first ones fail, the others would too, and are left out.
+/// Runs all cases. If the first ones fail, the others would, too, and are left out.
 pub async fn cases(bench: &mut StreamBench) -> Result<Vec<Case>, Failure> {
     let mut child = bench.start().await?;
     let mut cases = vec![Case { name: "messages are stored", result: stored(bench, &mut child).await? }];
@@ -171,15 +171,15 @@ async fn contradicted(bench: &mut StreamBench, child: &mut Child, source: &Sourc
     bench.settle(child, false).await
 }
 
-/// Receipts follow what they confirm.
+/// Receipts arrive after the messages that they confirm are stored.
 async fn receipt(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
     let name = source.name.to_string();
-    let told = |bench: &StreamBench| {
+    let stored_through = |bench: &StreamBench| {
         let receipt = bench.receipts.get(&name).filter(|receipt| receipt.epoch == source.epoch);
         receipt.map(|receipt| receipt.stored_through)
     };
-    bench.until(child, |bench| told(bench) >= Some(NUMBERS)).await?;
-    Ok(match told(bench) {
+    bench.until(child, |bench| stored_through(bench) >= Some(NUMBERS)).await?;
+    Ok(match stored_through(bench) {
         Some(NUMBERS) => Ok(()),
         Some(through) => Err(format!("its receipt confirms up to number {through}, must be {NUMBERS}")),
         None => Err("no receipt came: a source that waits for one keeps its messages".to_owned()),
@@ -207,7 +207,7 @@ async fn keyed_again(bench: &mut StreamBench, child: &mut Child) -> Verdict {
 /// The cases in which the program ends.
 struct Ends<'a> {
     bench: &'a mut StreamBench,
-    /// Its messages are numbered, so that one that comes again is known.
+    /// The messages of this source are numbered, so that one that is delivered again is recognised.
     source: Source,
     number: u64,
 }
@@ -227,8 +227,8 @@ impl Ends<'_> {
         Ok(reach)
     }
 
-    /// Starts it again, and waits until it is at work, or the next case would have no program to act on. That all messages are
-    /// stored does not tell: they may have been before.
+    /// Starts the program again and waits until it works, or the next case would have no program to act on. That all
+    /// messages are stored does not show that: they may have been stored before.
     async fn restart(&mut self, child: &mut Child) -> Verdict {
         *child = self.bench.start().await?;
         let before = self.bench.reports;
@@ -238,16 +238,16 @@ impl Ends<'_> {
 
     async fn stopped(&mut self, child: &mut Child) -> Verdict {
         self.publish(BURST).await?;
-        // It cannot be sent to one that has ended, which then is seen.
+        // This fails if the program has ended, which the wait below detects.
         let _ = child.signal(Signal::TERM);
         let ended = self.bench.end_of(child).await?;
         let reach = self.publish(NUMBERS).await?;
-        let words = self.bench.last_words();
+        let tail = self.bench.log_tail();
         let settled = self.restart(child).await?;
         Ok(match ended {
-            None => Err(format!("it went on after SIGTERM{words}")),
+            None => Err(format!("it went on after SIGTERM{tail}")),
             Some(status) if !status.success() => {
-                Err(format!("it must exit 0, and ended with {status}{words}"))
+                Err(format!("it must exit 0, and ended with {status}{tail}"))
             }
             Some(_) if reach == Reach::NoSubscribers => {
                 Err("it has ended its session: what is published until the next start is lost".to_owned())
@@ -263,28 +263,28 @@ impl Ends<'_> {
         self.restart(child).await
     }
 
-    /// One that does not know the signal is ended by it, and its session holds what it has not acknowledged.
+    /// A program that does not handle the signal is ended by it, and its session keeps what it has not acknowledged.
     async fn drained(&mut self, child: &mut Child) -> Verdict {
         self.publish(BURST).await?;
         let _ = child.signal(Signal::USR1);
         let ended = self.bench.end_of(child).await?;
-        let words = self.bench.last_words();
+        let tail = self.bench.log_tail();
         let settled = self.restart(child).await?;
         Ok(match ended {
-            None => Err(format!("it went on after SIGUSR1{words}")),
+            None => Err(format!("it went on after SIGUSR1{tail}")),
             Some(status) if status.success() || status.signal() == Some(Signal::USR1.as_raw()) => settled,
-            Some(status) => Err(format!("it must exit 0, and ended with {status}{words}")),
+            Some(status) => Err(format!("it must exit 0, and ended with {status}{tail}")),
         })
     }
 
     async fn displaced(&mut self, child: &mut Child) -> Verdict {
         let mut other = self.bench.spawn().await?;
         if self.bench.end_of(child).await?.is_none() {
-            let words = self.bench.last_words();
-            let other = self.bench.pause(&mut other).await?;
+            let tail = self.bench.log_tail();
+            let other = self.bench.poll(&mut other).await?;
             return Ok(Err(match other {
-                Some(status) => format!("it went on, and the other one ended ({status}){words}"),
-                None => format!("it went on beside the other one{words}"),
+                Some(status) => format!("it went on, and the other one ended ({status}){tail}"),
+                None => format!("it went on beside the other one{tail}"),
             }));
         }
         self.publish(NUMBERS).await?;

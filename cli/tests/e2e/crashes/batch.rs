@@ -1,7 +1,8 @@
 //! Files: fetchdata, batch-manager and the batch apps die.
 //!
-//! Every scene has the same load: a file with good records and a bad one, an object, a file that an app refuses and one
-//! that validation refuses. What differs is who dies where, and what has to be arranged to come there.
+//! Every case has the same load: a file with good records and a bad one, an object, a file that an app refuses and one
+//! that validation refuses. The cases differ in which process dies at which point, and in what has to be set up to
+//! reach it.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use mysimbdp_testbed::{binary, mongodb, mosquitto, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{app_has_died, dies_once, has_died, reconciles, start_to_die, walk};
+use super::{assert_died, dies_once, start_to_die, wait_for_app_death, wait_reconciled, walk};
 use crate::support::{Platform, SOON, documents, number, objects, readings};
 
 pub const FETCHDATA: &[&str] = &["fetchdata.", "staging.retry-"];
@@ -25,67 +26,69 @@ const CLIENTS: [&str; 3] = ["documents", "objects", "refused"];
 #[test]
 fn fetchdata_dies_between_any_two_steps() {
     walk(FETCHDATA, |point| async move {
-        let scene = Scene::new(point).await;
-        let lives = deaths(point);
-        let returns = needs_return(lives[0]);
-        let mut fetchdata = start_to_die(&scene.platform, "fetchdata", lives[0]);
-        let _batch_manager = scene.platform.start("batch-manager");
+        let fixture = BatchFixture::new(point).await;
+        let crashes = crash_points(point);
+        let returns = needs_return(crashes[0]);
+        let mut fetchdata = start_to_die(&fixture.platform, "fetchdata", crashes[0]);
+        let _batch_manager = fixture.platform.start("batch-manager");
         if returns {
-            scene.is_held();
-            scene.drop_held_again();
+            fixture.wait_held();
+            fixture.drop_held_again();
         }
-        has_died(&mut fetchdata, lives[0]);
-        for point in &lives[1..] {
-            let mut fetchdata = start_to_die(&scene.platform, "fetchdata", point);
-            has_died(&mut fetchdata, point);
+        assert_died(&mut fetchdata, crashes[0]);
+        for point in &crashes[1..] {
+            let mut fetchdata = start_to_die(&fixture.platform, "fetchdata", point);
+            assert_died(&mut fetchdata, point);
         }
-        if lives[0] == "fetchdata.copy-shown" {
-            until(SOON, "the copy is ingested while its original still waits", || scene.nothing_is_staged());
+        if crashes[0] == "fetchdata.copy-shown" {
+            until(SOON, "the copy is ingested while its original still waits", || {
+                fixture.nothing_is_staged()
+            });
         }
-        let _fetchdata = scene.platform.start("fetchdata");
-        scene.ends_well(returns).await;
+        let _fetchdata = fixture.platform.start("fetchdata");
+        fixture.verify_outcome(returns).await;
     });
 }
 
 #[test]
 fn batch_manager_dies_between_any_two_steps() {
     walk(BATCH_MANAGER, |point| async move {
-        let scene = Scene::new(point).await;
-        let mut batch_manager = start_to_die(&scene.platform, "batch-manager", point);
-        let _fetchdata = scene.platform.start("fetchdata");
-        has_died(&mut batch_manager, point);
-        let _batch_manager = scene.platform.start("batch-manager");
-        scene.ends_well(false).await;
+        let fixture = BatchFixture::new(point).await;
+        let mut batch_manager = start_to_die(&fixture.platform, "batch-manager", point);
+        let _fetchdata = fixture.platform.start("fetchdata");
+        assert_died(&mut batch_manager, point);
+        let _batch_manager = fixture.platform.start("batch-manager");
+        fixture.verify_outcome(false).await;
     });
 }
 
 #[test]
 fn batch_apps_die_between_any_two_steps() {
     walk(BATCH_APP, |point| async move {
-        let scene = Scene::new(point).await;
-        let _daemons = ["fetchdata", "batch-manager"].map(|role| scene.platform.start(role));
+        let fixture = BatchFixture::new(point).await;
+        let _daemons = ["fetchdata", "batch-manager"].map(|kind| fixture.platform.start(kind));
         let log =
             if stores_objects(point) { "clients/objects/batch.log" } else { "clients/documents/batch.log" };
-        app_has_died(&scene.platform, log, point).await;
-        scene.ends_well(false).await;
+        wait_for_app_death(&fixture.platform, log, point).await;
+        fixture.verify_outcome(false).await;
     });
 }
 
-/// Whether the point is met only by what drops again what is held.
+/// Whether the point is reached only if held content is dropped again.
 fn needs_return(point: &str) -> bool {
     point.starts_with("staging.retry-")
         || ["fetchdata.repeat-hidden", "fetchdata.held-returned"].contains(&point)
 }
 
-/// Whether the point is met only where staging lies on another file system.
+/// Whether the point is reached only if staging is on another file system.
 fn needs_copies(point: &str) -> bool {
     ["fetchdata.part", "fetchdata.original-", "fetchdata.copy-", "staging.run-copied", "staging.copy-shown"]
         .iter()
         .any(|prefix| point.starts_with(prefix))
 }
 
-/// Where fetchdata dies, life after life: its recovery is met only after another death.
-fn deaths(point: &'static str) -> Vec<&'static str> {
+/// The points at which fetchdata dies, start after start: its recovery runs only after another crash.
+fn crash_points(point: &'static str) -> Vec<&'static str> {
     match point {
         "fetchdata.recovery-shown" => vec!["fetchdata.unseen-synced", point],
         "fetchdata.recovery-returned" => vec!["fetchdata.manifest-written", point],
@@ -99,15 +102,15 @@ fn stores_objects(point: &str) -> bool {
 }
 
 /// A platform and its load.
-struct Scene {
+struct BatchFixture {
     platform: Platform,
     rows: u64,
     weather: Vec<u8>,
-    /// Where staging lies, if not below the root.
+    /// Where staging is, if not below the root.
     _elsewhere: Option<TempDir>,
 }
 
-impl Scene {
+impl BatchFixture {
     async fn new(point: &str) -> Self {
         let app = |name: &str, app: &[&str]| match point.starts_with("batch-app.") {
             true if (name == "objects") == stores_objects(point) => json!(dies_once("true", point, app)),
@@ -126,19 +129,19 @@ impl Scene {
         let (mut weather, rows) = readings(60_000);
         weather.extend_from_slice(REJECTED);
         if point == "batch-manager.reject-stored-beside" {
-            // No document could take it.
+            // It is too large for a document.
             weather.splice(weather.len() - 1..weather.len() - 1, vec![b'x'; INLINE_BYTES_MAX as usize]);
         }
-        let scene = Self { platform, rows, weather, _elsewhere: elsewhere };
-        let root = &scene.platform.root;
-        root.drop_file("documents", "weather.csv", &scene.weather);
+        let fixture = Self { platform, rows, weather, _elsewhere: elsewhere };
+        let root = &fixture.platform.root;
+        root.drop_file("documents", "weather.csv", &fixture.weather);
         root.drop_file("documents", "weather.exe", b"no such extension");
-        root.drop_file("objects", "image.csv", &scene.weather);
+        root.drop_file("objects", "image.csv", &fixture.weather);
         root.drop_file("refused", "later.ndjson", LATER);
-        scene
+        fixture
     }
 
-    fn is_held(&self) {
+    fn wait_held(&self) {
         until(SOON, "the refused file is held", || self.platform.root.list("held/refused").len() == 1);
     }
 
@@ -146,14 +149,14 @@ impl Scene {
         CLIENTS.iter().all(|client| self.platform.root.list(&format!("staging/{client}")).is_empty())
     }
 
-    /// The client has mended its app and sends the file once more.
+    /// Repairs the client's app, and drops the file again.
     fn drop_held_again(&self) {
         std::fs::write(self.platform.root.path().join("mended"), "").expect("mend the app");
         self.platform.root.drop_file("refused", "later.ndjson", LATER);
     }
 
-    /// Waits until nothing is in work, and looks at everything that there is.
-    async fn ends_well(&self, returned: bool) {
+    /// Waits until nothing is in progress, and verifies everything that is stored.
+    async fn verify_outcome(&self, returned: bool) {
         let root = &self.platform.root;
         until(SOON, "nothing is in work", || {
             let waits = |client: &&str| {
@@ -167,9 +170,9 @@ impl Scene {
                 && root.list("state/outbox").is_empty()
                 && held == usize::from(!returned)
         });
-        self.documents_are_stored().await;
-        self.object_is_stored().await;
-        self.platform.stored("refused", "readings", if returned { 2 } else { 0 }, SOON).await;
+        self.assert_documents_stored().await;
+        self.assert_object_stored().await;
+        self.platform.until_stored("refused", "readings", if returned { 2 } else { 0 }, SOON).await;
         assert_eq!(root.list("discarded/documents").len(), 1);
         assert_eq!(root.reasons("discarded", "documents")[0]["file"], "weather.exe");
         let (discarded, directory) = ("discarded/documents", &root.list("discarded/documents")[0]);
@@ -178,24 +181,24 @@ impl Scene {
             let left = hidden_below(&root.path().join(directory));
             assert!(left.is_empty(), "left behind: {left:?}");
         }
-        reconciles(&self.platform);
+        wait_reconciled(&self.platform);
     }
 
-    async fn documents_are_stored(&self) {
-        let runs = self.platform.ingested("documents", 1, SOON).await;
+    async fn assert_documents_stored(&self) {
+        let runs = self.platform.until_ingested("documents", 1, SOON).await;
         let [run] = &runs[..] else { panic!("one file is one run: {runs:?}") };
         let counts = ["received", "stored", "duplicates", "rejected"].map(|field| number(run, field) as u64);
         assert_eq!(counts, [self.rows + 1, self.rows, 0, 1]);
-        // What has an id of its own cannot be there twice; that nothing is missing is the count.
+        // A document with an id of its own cannot be stored twice; the count shows that none is missing.
         assert_eq!(self.platform.count("documents", "readings").await, self.rows);
-        self.reject_is_kept().await;
+        self.assert_reject_kept().await;
         let receipt = self.platform.root.drop_directory("documents").join("weather.csv.receipt.json");
         let receipt = std::fs::read(receipt).expect("the sender has a receipt");
         let receipt: Value = serde_json::from_slice(&receipt).expect("a receipt is JSON");
         assert_eq!(receipt["stored"], self.rows);
     }
 
-    async fn reject_is_kept(&self) {
+    async fn assert_reject_kept(&self) {
         assert_eq!(self.platform.count("documents", "rejected").await, 1);
         let run = &self.platform.history("documents").await[0];
         let ingestion = run.get_str("ingestion").expect("an id");
@@ -205,7 +208,7 @@ impl Scene {
         assert!(exported.as_bytes() == expected, "{} of {} bytes", exported.len(), expected.len());
     }
 
-    async fn object_is_stored(&self) {
+    async fn assert_object_stored(&self) {
         let database = self.platform.client_database("objects");
         let files = database.collection::<Document>("files.files");
         let object = files.find_one(doc! {}).await.expect("read").expect("the object is there");
@@ -219,7 +222,7 @@ impl Scene {
 const REJECTED: &[u8] = b"EWR,2013,1.5,2.25,0,no time at all\n";
 const LATER: &[u8] = b"{\"number\":1}\n{\"number\":2}\n";
 
-/// A client whose app says that the data is bad, until it has been mended.
+/// A client whose app says that the data is bad, until the app has been repaired.
 fn refused() -> Value {
     let app = binary("document-app");
     let script = format!("test -e mended || exit 65; exec {}", app.display());
@@ -231,20 +234,20 @@ fn refused() -> Value {
     })
 }
 
-/// `/dev/shm` and `/tmp` are there on every Linux; where they were one file system, the points would not be met.
+/// `/dev/shm` and `/tmp` exist on every Linux; if they were one file system, the points would not be reached.
 fn staging_elsewhere(platform: &Platform) -> TempDir {
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("temporary directory in memory");
     std::os::unix::fs::symlink(elsewhere.path(), platform.root.path().join("staging")).expect("link");
     elsewhere
 }
 
-/// Everything whose name begins with a dot, at any depth, but for locks and what fetchdata says of itself.
+/// Everything whose name begins with a dot, at any depth, except locks and what fetchdata says of itself.
 fn hidden_below(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten() {
         let path = entry.expect("a directory entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // The platform's own directory stays, and nothing may wait in it; the other says whose files are taken.
+        // The platform's own directory stays, and nothing may wait in it; `.fetchdata.json` says whose files are taken.
         let is_own = directory.ends_with(".mysimbdp");
         let stays = name.ends_with(".lock") || [".mysimbdp", ".fetchdata.json"].contains(&&*name);
         if is_own || name.starts_with('.') && !stays {

@@ -1,4 +1,4 @@
-//! Messages of an edge: it dies with lines in its hands, on disk, or on their way.
+//! Messages of an edge: it dies with lines in memory, on disk, or in flight.
 
 use std::fmt::Write;
 
@@ -6,13 +6,13 @@ use bson::{Document, doc};
 use mysimbdp_testbed::{Daemon, mongodb, mosquitto, until_async};
 use serde_json::json;
 
-use super::{VARIABLE, has_died, reconciles, walk};
+use super::{VARIABLE, assert_died, wait_reconciled, walk};
 use crate::support::{Platform, SOON, stream};
 
 pub const EDGE: &[&str] = &["edge."];
 
 const CLIENT: &str = "client1";
-/// More than fit into an outbox of this capacity, of which a segment is a sixteenth.
+/// More lines than fit into an outbox of [`CAPACITY`], of which a segment is a sixteenth.
 const LINES: u64 = 400;
 const CAPACITY: &str = "64KiB";
 
@@ -35,17 +35,17 @@ fn edge_dies_between_any_two_steps() {
         let words = [&words[..], &small[..]].concat();
 
         let mut edge = Daemon::start(&platform.root, &words, &[(VARIABLE, point)]);
-        has_died(&mut edge, point);
+        assert_died(&mut edge, point);
         let _edge = Daemon::start(&platform.root, &words, &[]);
         let readings = platform.client_database(CLIENT).collection::<Document>("readings");
         until_async(SOON, "every line is stored", async || {
             readings.count_documents(doc! {}).await.expect("count") >= LINES
         })
         .await;
-        platform.stored(CLIENT, "readings", LINES, SOON).await;
+        platform.until_stored(CLIENT, "readings", LINES, SOON).await;
         let numbers = readings.distinct("n", doc! {}).await.expect("read");
         assert_eq!(numbers.len() as u64, LINES, "each line once");
         assert_eq!(platform.count(CLIENT, "rejected").await, 0);
-        reconciles(&platform);
+        wait_reconciled(&platform);
     });
 }

@@ -1,4 +1,5 @@
-//! Uploads without leases: fetchdata dies while a file is taken whose writer has it open, or is held as it was written to.
+//! Uploads without leases: fetchdata dies while it takes a file that its writer still has open, or while it holds one
+//! that was written to after it was taken.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,7 +13,7 @@ use crate::tenants::start_unprivileged_with;
 use crate::uploads::{root, rows, staged};
 
 pub const LATE: &[&str] = &["late."];
-/// And what such a file meets of the points that all others do.
+/// And those points of all other files that such a file reaches, too.
 const WALKED: &[&str] = &[
     "late.",
     "fetchdata.part-copied",
@@ -25,7 +26,7 @@ const WALKED: &[&str] = &[
 #[test]
 fn fetchdata_dies_between_any_two_steps_of_a_file_that_is_still_written_to() {
     walk(WALKED, |point| async move {
-        // Says that it is skipped where this process is not root.
+        // Says that it is skipped if this process is not root.
         if let Some(root) = root() {
             dies(&root, point);
         }
@@ -50,7 +51,7 @@ fn dies(root: &Root, point: &str) {
     }
     assert_eq!(fetchdata.wait(SOON).signal(), Some(Signal::KILL.as_raw()), "{point}");
     if point == "late.recorded" {
-        // So what is taken next is another content.
+        // So the content that is taken next is different.
         more(100);
     }
     let mut fetchdata = start_unprivileged_with(root, "fetchdata", &[]);

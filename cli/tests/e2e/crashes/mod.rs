@@ -1,6 +1,6 @@
-//! Each process dies between any two steps, once, as if by kill -9; started again, it loses nothing and doubles nothing.
+//! Each process dies between any two steps, once, as if by kill -9; started again, it loses and duplicates nothing.
 //!
-//! The tests walk the list of failpoints itself, so a point that is added is walked, and one that is never reached fails.
+//! The tests walk the list of failpoints itself, so a point that is added is tested, and one that is never reached fails.
 
 mod batch;
 mod edge;
@@ -17,13 +17,13 @@ use mysimbdp_testbed::{Daemon, Signal, until};
 
 use crate::support::{Platform, SOON};
 
-/// Platforms at work at the same time: mostly they wait for a file to settle or a scan to come.
+/// Platforms that run at the same time: mostly they wait for a file to settle or for the next scan.
 const AT_A_TIME: usize = 4;
 
-/// The variable that names the point at which a process dies.
+/// The environment variable that names the point at which a process dies.
 const VARIABLE: &str = "FAILPOINTS";
 
-/// Every point is walked by one test.
+/// Exactly one test walks each point.
 #[test]
 fn every_failpoint_has_a_test() {
     let tested = [
@@ -48,41 +48,41 @@ fn of(prefixes: &[&str]) -> Vec<&'static str> {
     POINTS.iter().filter(is_one).copied().collect()
 }
 
-/// Runs a scene for each of the points, a few at a time.
-fn walk<F: Future<Output = ()>>(prefixes: &[&str], scene: fn(&'static str) -> F) {
+/// Runs a case for each of the points, a few at a time.
+fn walk<F: Future<Output = ()>>(prefixes: &[&str], case: fn(&'static str) -> F) {
     let points = Mutex::new(of(prefixes).into_iter());
     let failed = Mutex::new(Vec::new());
-    let scenes = || {
+    let run_cases = || {
         while let Some(point) = points.lock().expect("no scene panics with the lock").next() {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-            // What went wrong is printed by the panic.
-            if catch_unwind(AssertUnwindSafe(|| runtime.block_on(scene(point)))).is_err() {
+            // The panic prints what went wrong.
+            if catch_unwind(AssertUnwindSafe(|| runtime.block_on(case(point)))).is_err() {
                 failed.lock().expect("no scene panics with the lock").push(point);
             }
         }
     };
-    std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(scenes))));
+    std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(run_cases))));
     let failed = failed.into_inner().expect("no scene panics with the lock");
     assert!(failed.is_empty(), "not survived at {failed:?}");
 }
 
 /// Starts a process that is to die at the point.
-fn start_to_die(platform: &Platform, role: &str, point: &str) -> Daemon {
-    Daemon::start(&platform.root, &[role], &[(VARIABLE, point)])
+fn start_to_die(platform: &Platform, kind: &str, point: &str) -> Daemon {
+    Daemon::start(&platform.root, &[kind], &[(VARIABLE, point)])
 }
 
-/// Waits until it has died at the point; no other end is accepted.
+/// Waits until the process has died at the point; any other end fails the test.
 #[track_caller]
-fn has_died(daemon: &mut Daemon, point: &str) {
+fn assert_died(daemon: &mut Daemon, point: &str) {
     let status = daemon.wait();
     let output = daemon.output();
     assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{point}: {status}: {output}");
     assert!(output.contains(&format!("failpoint {point}")), "{output}");
 }
 
-/// The command of a client whose app dies at the point, once: the first process that finds no mark makes one, and dies.
-/// `condition` is what the shell asks before.
+/// The command of a client whose app dies at the point, once: the first process that can create `has-died` dies. The
+/// shell tests `condition` before that.
 fn dies_once(condition: &str, point: &str, app: &[&str]) -> Vec<String> {
     let program = mysimbdp_testbed::binary(app[0]);
     let script = format!(
@@ -94,23 +94,23 @@ fn dies_once(condition: &str, point: &str, app: &[&str]) -> Vec<String> {
 }
 
 /// Waits until an app's log says that it has died at the point.
-async fn app_has_died(platform: &Platform, log: &str, point: &str) {
+async fn wait_for_app_death(platform: &Platform, log: &str, point: &str) {
     let what = format!("an app has died at {point}");
-    let said = format!("failpoint {point}");
-    mysimbdp_testbed::until_async(SOON, &what, async || platform.root.log(log).contains(&said)).await;
+    let line = format!("failpoint {point}");
+    mysimbdp_testbed::until_async(SOON, &what, async || platform.root.log(log).contains(&line)).await;
 }
 
-/// Waits until the platform's own proof agrees: what is stored is marked as received a moment later.
-fn reconciles(platform: &Platform) {
-    reconciles_after(platform, || {});
+/// Waits until `reconcile` finds no difference: stored messages are marked as received a moment later.
+fn wait_reconciled(platform: &Platform) {
+    wait_reconciled_with(platform, || {});
 }
 
-/// The same; `otherwise` is what the sources do while it does not agree.
-fn reconciles_after(platform: &Platform, otherwise: impl Fn()) {
+/// Like [`wait_reconciled`]; `otherwise` is what the sources do while there is a difference.
+fn wait_reconciled_with(platform: &Platform, otherwise: impl Fn()) {
     until(SOON, "reconcile agrees", || {
         let output = Daemon::run(&platform.root, &["reconcile"], &[]);
         if !output.status.success() {
-            // Seen only where the test fails.
+            // Shown only if the test fails.
             println!("{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
             otherwise();
         }
