@@ -70,22 +70,10 @@ pub(crate) async fn finish(
     let mut counts = Counts::default();
     outcomes.iter().for_each(|outcome| counts += outcome.counts);
     // The join has counted the records that the ranges received.
-    if counts.rejected > 0 {
-        if let Some(reason) = work.app().settings.rejects_max.excess(counts) {
-            let ingestion = manifest.ingestion;
-            let text = format!("{reason}; `mysimbdp rejected {ingestion}` shows them");
-            return Ok(Finish::Refused(ReasonCode::TooManyRejects.because(text)));
-        }
-        if manifest.replace && work.app().settings.ids == Ids::Object {
-            return Ok(Finish::Refused(ReasonCode::NotReplaceable.because(OBJECT_STAYS)));
-        }
-        match rejects::list(context, work, outcomes).await {
-            Err(FinishError::Content(error @ ContentError::Changed { .. })) => {
-                return Ok(Finish::Refused(ReasonCode::Damaged.because(error.to_string())));
-            }
-            listed => listed?,
-        }
-        failpoint::hit("batch-manager.rejects-listed");
+    if counts.rejected > 0
+        && let Some(objection) = list_rejects(context, work, outcomes, counts).await?
+    {
+        return Ok(Finish::Refused(objection));
     }
     if manifest.replace {
         replace::remove_stale(context, work, outcomes).await?;
@@ -122,6 +110,30 @@ pub(crate) async fn finish(
     timing::of_file(Stage::Finish, manifest, since.elapsed());
     timing::of_file(Stage::Whole, manifest, timing::since(began(manifest)));
     Ok(Finish::Ingested(counts))
+}
+
+/// Lists the rejected records, unless the file is to be held because of them.
+async fn list_rejects(
+    context: &Context,
+    work: &Arc<Work>,
+    outcomes: &[Outcome],
+    counts: Counts,
+) -> Result<Option<Objection>, FinishError> {
+    if let Some(reason) = work.app().settings.rejects_max.excess(counts) {
+        let text = format!("{reason}; `mysimbdp rejected {}` shows them", work.manifest.ingestion);
+        return Ok(Some(ReasonCode::TooManyRejects.because(text)));
+    }
+    if work.manifest.replace && work.app().settings.ids == Ids::Object {
+        return Ok(Some(ReasonCode::NotReplaceable.because(OBJECT_STAYS)));
+    }
+    match rejects::list(context, work, outcomes).await {
+        Err(FinishError::Content(error @ ContentError::Changed { .. })) => {
+            return Ok(Some(ReasonCode::Damaged.because(error.to_string())));
+        }
+        listed => listed?,
+    }
+    failpoint::hit("batch-manager.rejects-listed");
+    Ok(None)
 }
 
 /// Moves an ingestion that was given up to `held/`. If the store is unavailable, its history is not written: its

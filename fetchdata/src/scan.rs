@@ -219,9 +219,8 @@ impl Walk {
         let siblings = Siblings { names: &names, found: OnceCell::new() };
         let own = Owner::of(origin);
         let is_writable = OnceCell::new();
-        for name in names.iter().filter(|name| origin.client().is_some() && set_aside::is_beside(name)) {
-            self.shares.spend(own.clone(), FILE);
-            self.left_behind.push(path.join(name));
+        if origin.client().is_some() {
+            self.note_left_behind(&names, path, &own);
         }
         for name in names.iter().filter(|name| !names::is_temporary(name)) {
             // A client's folder is an area of its own.
@@ -237,14 +236,8 @@ impl Walk {
             let owner = if *origin == Origin::Shared { owner_by_name(config, name) } else { own.clone() };
             let path = path.join(name);
             // A directory that belongs to another owner is charged to that owner's share.
-            if within == *origin {
-                if self.starts.get(&owner).is_some_and(|start| is_before(&path, start)) {
-                    continue;
-                }
-                if self.shares.is_spent(&owner) {
-                    self.left_out.entry(owner).or_insert(path);
-                    continue;
-                }
+            if within == *origin && self.is_left_out(&owner, &path) {
+                continue;
             }
             match directory.status(name) {
                 Ok(status) if depth == 0 && is_unknown_folder(config, directory, name, &status) => {
@@ -276,6 +269,26 @@ impl Walk {
         }
         // Last, so that a single directory is scanned however many names it has.
         self.shares.spend(own, names.len() * NAME);
+    }
+
+    /// Originals that an earlier process has set aside in the directory itself.
+    fn note_left_behind(&mut self, names: &[OsString], path: &DropPath, owner: &Owner) {
+        for name in names.iter().filter(|name| set_aside::is_beside(name)) {
+            self.shares.spend(owner.clone(), FILE);
+            self.left_behind.push(path.join(name));
+        }
+    }
+
+    /// Whether this scan passes over the path: an earlier one has reached it, or its owner's share is spent.
+    fn is_left_out(&mut self, owner: &Owner, path: &DropPath) -> bool {
+        if self.starts.get(owner).is_some_and(|start| is_before(path, start)) {
+            return true;
+        }
+        let is_spent = self.shares.is_spent(owner);
+        if is_spent && !self.left_out.contains_key(owner) {
+            self.left_out.insert(owner.clone(), path.clone());
+        }
+        is_spent
     }
 
     /// In place of a client's folder: a symlink that the config allows, or something else.

@@ -37,7 +37,7 @@ async fn heavy_a_hundred_thousand_messages_wait_for_a_consumer_that_is_offline()
 
 /// The embedded broker keeps 10,000 messages and drops the oldest: numbered sources send unconfirmed messages again.
 #[tokio::test(flavor = "multi_thread")]
-async fn heavy_what_the_embedded_broker_has_no_room_for_is_sent_again_by_numbered_sources() {
+async fn heavy_messages_that_exceed_the_embedded_brokers_capacity_are_sent_again_by_numbered_sources() {
     const SOURCES: u64 = 3;
     const EACH: u64 = 4_000;
     let clients = json!([stream("client3", json!({}))]);

@@ -95,7 +95,7 @@ fn drop_waits_for_the_outcome_status_shows_it_and_retry_drops_it_again() {
 
 /// The client owns its folder, and may replace any directory in it by a symlink.
 #[test]
-fn retry_and_drop_write_nothing_through_a_symlink_of_a_clients() {
+fn retry_and_drop_write_nothing_through_a_clients_symlink() {
     let root = embedded(&json!([documents("client2")]));
     let folder = root.drop_directory("client2");
     let (discarded, instances) =
@@ -178,7 +178,7 @@ fn the_reference_apps_keep_the_contract() {
 }
 
 #[test]
-fn a_daemon_that_holds_the_pipes_of_an_app_keeps_no_check_waiting() {
+fn a_daemon_that_holds_the_pipes_of_an_app_delays_no_check() {
     let root = embedded(&json!([documents("client2")]));
     let script = "(trap '' TERM; env -i setsid sleep 600.25 &); exit 75";
     let printed = run(&root, 65, &["check", "app", "sh", "-c", script]);
@@ -325,7 +325,7 @@ impl Drop for Program {
 
 /// Mosquitto closes the connection of the displaced process without giving a reason.
 #[test]
-fn of_two_stream_apps_in_python_with_one_client_id_one_gives_way_on_mosquitto_too() {
+fn of_two_stream_apps_in_python_with_the_same_client_id_one_ends_on_mosquitto_too() {
     let (broker, store) = (Mosquitto::start(), Mongod::start());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../client-apps/python/stream_app.py");
     let start = || {

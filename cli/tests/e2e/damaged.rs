@@ -12,7 +12,7 @@ use crate::support::{Platform, SOON, documents, number};
 const TORN: [&[u8]; 3] = [b"", b"{\"file\": \"a.c", &[0; 64]];
 
 #[tokio::test]
-async fn status_names_each_damaged_state_file_and_takes_none_for_nothing() {
+async fn status_names_each_damaged_state_file_and_treats_none_as_missing() {
     for torn in TORN {
         let platform = platform().await;
         let root = platform.root.path();

@@ -47,7 +47,7 @@ fn run(root: &Root, code: i32, words: &[&str]) -> String {
 
 /// `drop` used to wait for its timeout: only ingested files had a receipt.
 #[test]
-fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_held() {
+fn a_sender_that_is_another_user_learns_from_the_receipt_that_its_file_is_discarded_or_held() {
     let root = root("cat > /dev/null; echo broken >&2; exit 65", json!({}));
     let mut daemons = ["fetchdata", "batch-manager"].map(|kind| Daemon::start(&root, &[kind], &[]));
     until(SOON, "the folder is there", || root.drop_directory("alpha").join("backfill").exists());
@@ -88,7 +88,7 @@ fn a_sender_of_its_own_learns_from_the_receipt_that_its_file_is_discarded_or_hel
 }
 
 #[test]
-fn a_second_file_of_a_name_that_still_waits_gets_another_name() {
+fn a_second_file_with_the_name_of_a_waiting_file_gets_another_name() {
     let root = root(&stores(), json!({}));
     let folder = root.drop_directory("alpha");
     for (directory, content) in [("one", "a\n1\n"), ("two", "a\n2\n"), ("three", "a\n3\n")] {
@@ -121,7 +121,7 @@ fn a_second_file_of_a_name_that_still_waits_gets_another_name() {
 }
 
 #[test]
-fn a_name_that_is_passed_over_is_refused_at_once() {
+fn a_name_that_fetchdata_would_ignore_is_refused_at_once() {
     let root = root(&stores(), json!({"files": {"extensions": ["csv"], "sentinel": ".done"}}));
     let refused = ["data.csv.part", ".data.csv", "data.csv~", "data.csv.receipt.json", "data.csv.done"];
     for name in refused {
@@ -163,7 +163,7 @@ fn drop_and_retry_write_the_sentinel_that_the_client_demands() {
 
 /// `drop` used to drop the files before the faulty one, without reporting them or waiting for them.
 #[test]
-fn of_several_files_none_is_dropped_if_one_cannot_be() {
+fn no_file_is_dropped_if_one_of_several_cannot_be() {
     let root = root(&stores(), json!({}));
     fs::write(root.path().join("data.csv"), "a\n1\n").expect("write");
     fs::create_dir(root.path().join("directory")).expect("directory");
@@ -203,7 +203,7 @@ fn drop_reports_progress_while_it_waits() {
 
 /// The file that is there is kept, so the returned file needs another name.
 #[test]
-fn a_retry_of_a_name_that_is_in_use_gives_another_one() {
+fn a_retry_of_a_file_whose_name_is_in_use_gets_another_name() {
     let root = root(&stores(), json!({}));
     let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
     root.drop_file("alpha", "wrong.exe", b"first");

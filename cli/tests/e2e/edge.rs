@@ -92,7 +92,7 @@ async fn a_broker_that_is_killed_and_forgets_everything_loses_nothing_of_an_edge
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edge_that_is_killed_again_and_again_loses_and_doubles_nothing() {
+async fn an_edge_that_is_killed_repeatedly_loses_and_duplicates_nothing() {
     let clients = json!([stream("client1", json!({"instances": {"min": 2, "max": 2}}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let _stream_manager = platform.start("stream-manager");
@@ -272,7 +272,7 @@ async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
 
 /// Like all other commands, so that a pipe into an edge survives an edit.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edge_goes_on_while_the_config_has_faults_or_is_missing() {
+async fn an_edge_continues_while_the_config_has_faults_or_is_missing() {
     let clients = json!([stream("client1", json!({}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let mut stream_manager = platform.start("stream-manager");

@@ -172,7 +172,7 @@ const UNPRIVILEGED_USER: u32 = 65_534;
 
 /// 100,000 files of one client cannot be read. They are dropped before the other client's files, and come first by name.
 #[test]
-fn heavy_files_of_one_client_that_cannot_be_read_keep_no_other_waiting() {
+fn heavy_unreadable_files_of_one_client_delay_no_other_client() {
     const FILES: usize = 100_000;
     let mut settings = json!({
         "fetchdata": {"settle": "100ms", "scan_every": "1s", "free_space_min": "0B"},

@@ -31,7 +31,7 @@ fn condition<'a>(health: &'a Value, name: &str) -> &'a str {
 const KINDS: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_process_and_connection_that_is_not_there_is_named_with_its_exit_code() {
+async fn each_missing_process_and_connection_is_named_with_its_exit_code() {
     let clients = json!([documents("client2"), keyed_stream("client3")]);
     let (mut broker, store) = (Mosquitto::start(), Proxy::before_mongodb(mongodb().url()));
     let platform = Platform::new(mongodb().url(), &broker.url(), clients).await;
@@ -84,7 +84,7 @@ async fn each_process_and_connection_that_is_not_there_is_named_with_its_exit_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn up_is_ready_when_broker_and_store_are_there_and_says_before_what_it_waits_for() {
+async fn up_is_ready_when_broker_and_store_are_available_and_reports_before_what_it_waits_for() {
     let mut broker = Mosquitto::start();
     let platform = Platform::new(mongodb().url(), &broker.url(), json!([documents("client2")])).await;
     broker.stop();
@@ -102,7 +102,7 @@ async fn up_is_ready_when_broker_and_store_are_there_and_says_before_what_it_wai
 
 /// These commands used to be silent for two minutes.
 #[tokio::test(flavor = "multi_thread")]
-async fn start_stop_and_list_answer_while_broker_or_store_are_away() {
+async fn start_stop_and_list_answer_while_broker_or_store_are_unavailable() {
     let platform = Platform::new(mongodb().url(), UNREACHABLE, json!([keyed_stream("client3")])).await;
     let mut stream_manager = platform.start("stream-manager");
     until(SOON, "the manager says what it waits for", || {
@@ -128,7 +128,7 @@ async fn start_stop_and_list_answer_while_broker_or_store_are_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stop_answers_while_the_broker_is_away_and_says_that_it_goes_on() {
+async fn stop_answers_while_the_broker_is_unavailable_and_says_that_the_drain_continues() {
     let mut broker = Mosquitto::start();
     let stream = crate::support::stream("client3", json!({"instances": {"min": 2, "max": 2}}));
     let platform = Platform::new(mongodb().url(), &broker.url(), json!([stream])).await;
@@ -146,7 +146,7 @@ async fn stop_answers_while_the_broker_is_away_and_says_that_it_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_hangs_is_not_called_healthy() {
+async fn a_process_that_hangs_is_not_reported_as_healthy() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     up.until_output(SOON, "ready after");
@@ -166,7 +166,7 @@ async fn a_process_that_hangs_is_not_called_healthy() {
 
 /// An environment variable is easily forgotten in a terminal other than that of `up`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_would_look_into_another_store_says_so() {
+async fn a_command_that_would_use_another_store_says_so() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     up.until_output(SOON, "ready after");
@@ -204,7 +204,7 @@ async fn a_command_that_would_look_into_another_store_says_so() {
 
 /// Otherwise each command would wait as long as an instance may drain.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manager_that_hangs_is_said_to_hang() {
+async fn a_manager_that_hangs_is_reported_as_such() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
     let mut stream_manager = platform.start("stream-manager");
     let pid = platform.until_instances("client3", 1).await[0].to_string();
@@ -221,7 +221,7 @@ async fn a_manager_that_hangs_is_said_to_hang() {
 
 /// The app runs, but no longer does anything.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_broker_is_away() {
+async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_broker_is_unavailable() {
     let network = Proxy::before_broker(mosquitto().url());
     let platform =
         Platform::new(mongodb().url(), &network.mqtt_url(), json!([keyed_stream("client3")])).await;
@@ -256,7 +256,7 @@ async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_
 }
 
 #[test]
-fn a_file_and_a_directory_that_may_not_be_read_are_named() {
+fn an_unreadable_file_and_an_unreadable_directory_are_named() {
     let root = Root::new(&json!({"broker": {"url": UNREACHABLE}, "clients": [documents("client2")]}));
     let file = root.drop_file("client2", "secret.csv", b"a\n1\n");
     let below = root.drop_directory("client2").join("closed");
@@ -282,7 +282,7 @@ fn a_file_and_a_directory_that_may_not_be_read_are_named() {
 
 /// The sender sees only its own folder and the history in the store.
 #[tokio::test(flavor = "multi_thread")]
-async fn drop_waits_for_a_user_of_its_own_too_and_retry_says_what_is_wrong() {
+async fn drop_by_another_user_waits_too_and_retry_says_what_is_wrong() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     let root = &platform.root;
     let mut daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
@@ -332,7 +332,7 @@ fn drop_says_what_it_waits_for_when_nothing_runs() {
 }
 
 #[test]
-fn up_starts_a_killed_process_again_and_status_shows_the_new_one() {
+fn up_restarts_a_killed_process_and_status_shows_the_new_one() {
     let root = Root::new(&json!({"clients": [documents("client2")]}));
     let mut up = Daemon::start(&root, &["up"], &[]);
     up.until_output(SOON, "ready after");

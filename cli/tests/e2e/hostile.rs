@@ -284,12 +284,12 @@ fn check(entry: &Value, found: &Records, client: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_corpus_ends_as_its_table_says_and_alike_split_or_whole_on_mongodb() {
+async fn the_corpus_has_the_results_of_its_table_whether_split_or_whole_on_mongodb() {
     corpus(mongodb().url()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_corpus_ends_as_its_table_says_and_alike_split_or_whole_on_the_embedded_store() {
+async fn the_corpus_has_the_results_of_its_table_whether_split_or_whole_on_the_embedded_store() {
     corpus("embedded").await;
 }
 
@@ -307,7 +307,8 @@ view.close()
 '";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_overwritten_after_it_was_claimed_is_held_and_what_was_stored_before_is_accounted_for() {
+async fn a_file_that_is_overwritten_after_it_was_staged_is_held_and_what_was_stored_before_is_accounted_for()
+{
     for (way, batch, stored) in
         [(THROUGH_A_DESCRIPTOR, "0", 10), (THROUGH_A_MAP, "0", 10), (THROUGH_A_DESCRIPTOR, "1", 20)]
     {
@@ -346,7 +347,7 @@ async fn what_is_overwritten_after_it_was_claimed_is_held_and_what_was_stored_be
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_event_about_a_hostile_name_is_one_line_and_no_timing_is_forged() {
+async fn each_event_about_a_hostile_name_is_one_line_and_adds_no_timing() {
     // This client allows any name that has no slash.
     let mut open = client("open", None, json!({}));
     open["files"] = json!({"file_name_bytes_max": 255});
@@ -421,7 +422,7 @@ fn write_flood(path: &Path, front: &[u8], piece: &[u8], bytes: usize, behind: &[
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn heavy_records_without_end_take_no_process_over_its_memory() {
+async fn heavy_endless_records_take_no_process_over_its_memory_limit() {
     const BYTES: usize = 300_000_000;
     let rules = json!({"rules": {"file_bytes_max": "1GB"}});
     let clients = json!([
@@ -491,7 +492,7 @@ async fn heavy_records_without_end_take_no_process_over_its_memory() {
 
 /// A file in which nearly every record is a micro-batch of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn heavy_as_many_micro_batches_as_there_can_be_take_no_process_over_its_memory() {
+async fn heavy_the_largest_number_of_micro_batches_takes_no_process_over_its_memory_limit() {
     let platform = BatchPlatform::new(
         "embedded",
         json!([client("client1", Some("1B"), json!({"protocol": "worker"}))]),
@@ -513,7 +514,7 @@ async fn heavy_as_many_micro_batches_as_there_can_be_take_no_process_over_its_me
 
 /// Invalid staged notifications: about nothing, about other clients, or endless ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn forged_bells_are_counted_logged_once_per_burst_and_ring_for_nobody() {
+async fn invalid_staged_notifications_are_counted_logged_once_per_burst_and_wake_nobody() {
     let changes = json!({
         "broker": {"url": mosquitto().url(), "topic_prefix": unique("bells")},
         "batch_manager": {"scan_every": "2s"},

@@ -65,7 +65,7 @@ async fn a_stream_that_is_changed_is_started_again_and_one_that_is_removed_ends(
 
 /// A file that waits because its app is broken is ingested by the app that replaces it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_waits_for_a_broken_app_is_ingested_by_the_mended_one() {
+async fn a_file_that_waits_for_a_broken_app_is_ingested_by_the_repaired_one() {
     let mut client = documents("client2");
     client["apps"][0]["command"] = json!(["no-such-program-anywhere"]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;

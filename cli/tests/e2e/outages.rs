@@ -69,7 +69,7 @@ async fn database_down_when_data_is_to_be_stored() {
 
 /// 24 files and 24 bursts, one for each hour, without any fault: everything is stored, and nothing logs a warning.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_outage_at_all_a_whole_day_of_data() {
+async fn a_whole_day_of_data_without_an_outage() {
     let clients = json!([documents("client2"), stream("client3", json!({}))]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let topic = platform.ingest_topic("client3");

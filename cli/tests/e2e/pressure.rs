@@ -87,7 +87,7 @@ async fn the_intake_pauses_at_the_limit_of_staged_bytes_and_resumes_by_itself() 
 
 /// No disk has this much space. Only an edit of the config helps.
 #[tokio::test(flavor = "multi_thread")]
-async fn below_the_floor_of_free_space_nothing_is_taken() {
+async fn below_the_minimum_of_free_space_nothing_is_taken() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     configure(&platform, |config| config["fetchdata"]["free_space_min"] = json!("9999999999GiB"));
     let mut fetchdata = platform.start("fetchdata");
@@ -106,7 +106,7 @@ async fn below_the_floor_of_free_space_nothing_is_taken() {
 
 /// The disk of staging, then of state, then of the logs is full or accepts no more files, while fetchdata runs.
 #[tokio::test(flavor = "multi_thread")]
-async fn fetchdata_waits_for_room_on_each_of_its_disks() {
+async fn fetchdata_waits_for_space_on_each_of_its_disks() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
     let faults = Faults::new();
     let mut fetchdata = Daemon::start(&platform.root, &["fetchdata"], &faults.env());
@@ -149,7 +149,7 @@ async fn fetchdata_waits_for_room_on_each_of_its_disks() {
 
 /// The same while batch-manager runs: before a unit, between the app's end and its outcome, at the end of the file.
 #[tokio::test(flavor = "multi_thread")]
-async fn batch_manager_waits_for_room_on_each_of_its_disks_and_stores_nothing_twice() {
+async fn batch_manager_waits_for_space_on_each_of_its_disks_and_stores_nothing_twice() {
     // The app stores everything, and ends when the file `go` exists.
     let script = format!(
         "{} --null NA --type time_hour=date; code=$?; while [ ! -e go ]; do sleep 0.02; done; exit $code",
@@ -208,7 +208,7 @@ async fn batch_manager_waits_for_room_on_each_of_its_disks_and_stores_nothing_tw
 
 /// The record of an instance cannot be written: the instance is started once it can be, however long that takes.
 #[tokio::test(flavor = "multi_thread")]
-async fn stream_manager_starts_an_instance_again_when_there_is_room() {
+async fn stream_manager_restarts_an_instance_when_there_is_space() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
     configure(&platform, |config| {
         // Fewer restarts than there will be attempts.
@@ -233,7 +233,7 @@ async fn stream_manager_starts_an_instance_again_when_there_is_room() {
 
 /// No descriptors are left for any of the daemons while files and messages arrive.
 #[tokio::test(flavor = "multi_thread")]
-async fn out_of_descriptors_everything_waits_and_goes_on_when_there_are_some() {
+async fn out_of_descriptors_everything_waits_and_resumes_when_there_are_some() {
     let clients = json!([documents("client2"), keyed_stream("client3")]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let topic = platform.ingest_topic("client3");

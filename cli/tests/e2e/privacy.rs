@@ -53,7 +53,7 @@ fn all_below(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_the_platform_keeps_is_for_its_user_alone_also_what_an_earlier_version_left_open() {
+fn only_the_platforms_user_can_read_its_files_even_those_that_an_earlier_version_left_open() {
     let root = root(json!([client("client1", "cat > /dev/null")]));
     let path = |name: &str| root.path().join(name);
     // As an earlier version created them.
@@ -107,7 +107,7 @@ fn steers_nothing(output: &[u8]) -> String {
 }
 
 #[test]
-fn text_of_clients_and_their_apps_does_not_steer_the_terminal_of_who_looks() {
+fn text_of_clients_and_their_apps_does_not_control_the_operators_terminal() {
     let script = format!(
         "cat > /dev/null; printf '%s\\n' 'last words {STEERING}' >&2; exit 65",
         STEERING = STEERING.replace('\r', "'\"$(printf '\\r')\"'")
@@ -222,7 +222,7 @@ impl Unprivileged {
 }
 
 #[test]
-fn a_process_that_knows_passwords_is_not_dumped_nor_looked_into_by_its_own_user() {
+fn a_process_that_knows_passwords_can_be_neither_dumped_nor_read_by_its_own_user() {
     let root = root(json!([client("client1", "cat > /dev/null")]));
     let user = Unprivileged::new(root.path());
     let mut fetchdata = user.start(&root, "fetchdata", "mqtt://somebody:secret@127.0.0.1:1");
@@ -241,7 +241,7 @@ fn a_process_that_knows_passwords_is_not_dumped_nor_looked_into_by_its_own_user(
 
 /// A manager cannot look into its own processes either; it recognises its instances nevertheless.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manager_without_privileges_adopts_instances_that_cannot_be_looked_into() {
+async fn a_manager_without_privileges_adopts_instances_that_it_cannot_read() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
     let user = Unprivileged::new(platform.root.path());
     let shared = mosquitto();

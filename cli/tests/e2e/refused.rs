@@ -50,7 +50,7 @@ fn exported(platform: &Platform, words: &[&str]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_rejected_of_a_file_is_shown_exported_mended_and_dropped_again() {
+async fn rejected_records_of_a_file_are_shown_exported_repaired_and_dropped_again() {
     let (platform, _daemons) = platform().await;
     let mut rows: Vec<String> = (0..40).map(|row| format!("{row},2013-01-01T00:00:00Z")).collect();
     rows[7] = "\"seven\r\n, 7\",not yet".to_owned();
@@ -77,7 +77,7 @@ async fn what_is_rejected_of_a_file_is_shown_exported_mended_and_dropped_again()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rejected_lines_and_elements_are_exported_in_the_form_of_their_file() {
+async fn rejected_lines_and_elements_are_exported_in_the_format_of_their_file() {
     let (platform, _daemons) = platform().await;
     let good: Vec<String> = (0..20).map(|row| format!("{{\"row\":{row}}}")).collect();
     let ndjson = format!("{}\n{{\"row\": 20, \n\n[21]\n", good.join("\n"));
@@ -91,7 +91,7 @@ async fn rejected_lines_and_elements_are_exported_in_the_form_of_their_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_rejected_as_a_whole_is_held_with_every_row_until_its_app_is_mended() {
+async fn a_file_that_is_rejected_as_a_whole_is_held_with_every_row_until_its_app_is_repaired() {
     let (platform, mut daemons) = platform().await;
     let rows: String = (0..569).map(|row| format!("{row},{row} o'clock\n")).collect();
     let content = format!("name,time\n{rows}");
@@ -121,7 +121,7 @@ async fn a_file_that_is_rejected_as_a_whole_is_held_with_every_row_until_its_app
 
 /// The command used to say that no record was rejected.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_rejected_and_cannot_be_shown_is_told_with_the_reason() {
+async fn rejects_that_cannot_be_shown_are_reported_with_the_reason() {
     let (platform, mut daemons) = platform().await;
     let rows: String = (0..20).map(|row| format!("{row},{row} o'clock\n")).collect();
     let printed = drop_file(&platform, 65, "all.csv", format!("name,time\n{rows}").as_bytes());

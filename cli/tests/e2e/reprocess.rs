@@ -33,9 +33,9 @@ macro_rules! on_both {
 on_both! {
     values_change_rejected_records_vanish_and_accepted_ones_appear,
     documents_under_keys_are_replaced_and_those_of_other_files_are_not,
-    an_app_that_cannot_replace_is_held_and_takes_nothing_away,
+    a_file_whose_app_cannot_replace_is_held_and_nothing_is_removed,
     a_dropped_copy_replaces_what_the_first_has_stored,
-    a_table_that_is_dropped_anew_is_the_newest_and_one_that_is_run_again_is_not,
+    a_table_that_is_dropped_again_is_the_newest_and_one_that_is_reprocessed_is_not,
     of_tables_that_wait_for_each_other_the_last_dropped_is_the_newest,
 }
 
@@ -292,7 +292,7 @@ async fn documents_under_keys_are_replaced_and_those_of_other_files_are_not(stor
     platform.command(0, &["reconcile"]);
 }
 
-async fn an_app_that_cannot_replace_is_held_and_takes_nothing_away(store: Store) {
+async fn a_file_whose_app_cannot_replace_is_held_and_nothing_is_removed(store: Store) {
     for ids in ["platform", "key"] {
         let mut client = repairable("test -e knows || unset MYSIMBDP_REPLACE;");
         if ids == "key" {
@@ -350,7 +350,7 @@ async fn a_dropped_copy_replaces_what_the_first_has_stored(store: Store) {
     platform.command(0, &["reconcile"]);
 }
 
-async fn a_table_that_is_dropped_anew_is_the_newest_and_one_that_is_run_again_is_not(store: Store) {
+async fn a_table_that_is_dropped_again_is_the_newest_and_one_that_is_reprocessed_is_not(store: Store) {
     // Two units, of which a changed app may refuse only the second.
     let value = |table: &str, row: usize| format!("{}{table}", if row < 50 { "1" } else { "x" });
     let row = |table: &str, row: usize| format!("n{row},{}\n", value(table, row));
@@ -433,7 +433,7 @@ async fn of_tables_that_wait_for_each_other_the_last_dropped_is_the_newest(store
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mended_app_that_rejects_too_much_takes_nothing_away_until_it_is_mended_better() {
+async fn a_repaired_app_that_rejects_too_much_removes_nothing_until_it_is_repaired_again() {
     let platform = TestPlatform::new(Store::MongoDb, repairable(""));
     let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     platform.set_arguments(BROKEN);
@@ -454,7 +454,7 @@ async fn a_mended_app_that_rejects_too_much_takes_nothing_away_until_it_is_mende
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_purged_while_it_is_held_returns_to_the_archive_and_what_it_rejected_is_not_called_nothing() {
+async fn a_held_replacement_that_is_purged_returns_to_the_archive_and_its_rejects_are_reported_as_purged() {
     let platform = TestPlatform::new(Store::Embedded, repairable(""));
     let daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     platform.set_arguments("");
@@ -514,7 +514,7 @@ async fn what_is_purged_while_it_is_held_returns_to_the_archive_and_what_it_reje
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_of_an_object_is_replaced_and_its_bytes_stay() {
+async fn the_metadata_of_an_object_is_replaced_and_its_bytes_stay() {
     let mut client = objects("client1");
     let script = format!("exec {} $(cat arguments)", binary("object-app").display());
     client["apps"][0]["command"] = json!(["sh", "-c", script]);
@@ -542,7 +542,7 @@ async fn what_is_said_of_an_object_is_replaced_and_its_bytes_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_work_or_lies_under_other_ids_is_not_run_again() {
+async fn content_in_progress_or_stored_under_other_ids_is_not_reprocessed() {
     let platform = TestPlatform::new(Store::Embedded, repairable(""));
     platform.set_arguments(BROKEN);
     let fetchdata = platform.start("fetchdata");

@@ -103,7 +103,7 @@ fn an_sftp_upload_that_stalls_is_staged_whole() {
 
 /// fetchdata did not run when the upload began, so it does not know that the file is open.
 #[test]
-fn an_sftp_upload_that_goes_on_after_it_was_taken_is_held_whole() {
+fn an_sftp_upload_that_continues_after_it_was_taken_is_held_whole() {
     let Some(uploads) = Uploads::new_or_skip() else { return };
     let root = &uploads.root;
     let content = format!("a,b\n{}", rows(0, ROWS));
@@ -121,7 +121,7 @@ fn an_sftp_upload_that_goes_on_after_it_was_taken_is_held_whole() {
 
 /// An SFTP client requests the mode of its local file, and the server's umask can only remove permissions.
 #[test]
-fn an_sftp_upload_that_its_sender_keeps_to_itself_is_named_and_waits() {
+fn an_sftp_upload_that_only_its_sender_may_read_is_named_and_waits() {
     let Some(uploads) = Uploads::new_or_skip() else { return };
     let root = &uploads.root;
     let mut fetchdata = fetchdata(root);

@@ -54,7 +54,7 @@ async fn stream_manager_killed_under_load_leaves_instances_that_the_next_one_ado
 
 /// `up` restarts the embedded broker, perhaps at another address, and every process reconnects to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn embedded_broker_killed_under_up_is_started_again_and_everything_goes_on() {
+async fn embedded_broker_killed_under_up_is_restarted_and_everything_continues() {
     let mut client = documents("client3");
     client["streams"] = keyed_stream("client3")["streams"].clone();
     client["streams"][0]["collection"] = json!("messages");
@@ -144,7 +144,7 @@ async fn up_waits_for_the_processes_that_a_killed_up_has_left() {
 /// Two data roots that have the same topic prefix by mistake: their instances have the same client ids, and take the
 /// session from each other until one side gives up, which an operator sees.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_managers_with_one_topic_prefix_one_gives_way_after_a_few_attempts() {
+async fn of_two_managers_with_the_same_topic_prefix_one_gives_up_after_a_few_attempts() {
     let platform = async || {
         let platform =
             Platform::new(mongodb().url(), mosquitto().url(), json!([keyed_stream("client3")])).await;
@@ -172,7 +172,7 @@ async fn of_two_managers_with_one_topic_prefix_one_gives_way_after_a_few_attempt
 
 /// The second process on a data root reports which process holds it; the lock of a dead process blocks nobody.
 #[test]
-fn a_data_root_has_one_of_each_process_and_a_dead_one_holds_nothing() {
+fn a_data_root_has_one_process_of_each_kind_and_a_dead_one_blocks_nothing() {
     let root = mysimbdp_testbed::Root::new(&json!({
         "broker": {"url": "mqtt://127.0.0.1:1"}, "clients": [documents("client2")],
     }));

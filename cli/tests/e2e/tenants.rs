@@ -22,7 +22,7 @@ fn staged(root: &Root, client: &str) -> usize {
 }
 
 #[test]
-fn drop_refuses_what_the_running_fetchdata_would_take_to_nobody() {
+fn drop_refuses_a_file_for_a_client_that_the_running_fetchdata_does_not_serve() {
     let root = Root::new(&with_clients(&["alpha"]));
     let file = root.path().join("payroll.csv");
     fs::write(&file, "a,b\n1,2\n").expect("file");
@@ -83,7 +83,7 @@ fn give_to_other_user(path: &Path) {
 }
 
 #[test]
-fn one_directory_that_may_not_be_read_stops_one_client_alone() {
+fn one_unreadable_directory_stops_only_its_client() {
     if fs::metadata("/proc/self").expect("this process").uid() != 0 {
         eprintln!("SKIPPED: only root can make directories that the platform's user may not read");
         return;
@@ -145,7 +145,7 @@ fn one_directory_that_may_not_be_read_stops_one_client_alone() {
 
 /// These files used to be on disk, but in no list.
 #[test]
-fn files_of_a_client_that_left_the_config_stay_in_sight_and_are_purged_or_wait_for_its_return() {
+fn files_of_a_client_removed_from_the_config_stay_listed_and_are_purged_or_wait_for_its_return() {
     let batch_client = |id: &str| json!({"id": id, "files": {"extensions": ["csv"]}, "apps": [{"name": "app", "command": ["document-app"]}]});
     let with = |ids: &[&str]| {
         json!({
@@ -208,7 +208,7 @@ fn files_of_a_client_that_left_the_config_stay_in_sight_and_are_purged_or_wait_f
 
 /// A notice of waiting files used not to change the exit code, and used to be cut off before the remedy.
 #[test]
-fn whatever_is_in_the_place_of_a_folder_is_named_with_its_remedy_and_status_exits_75() {
+fn anything_in_place_of_a_folder_is_named_with_its_remedy_and_status_exits_75() {
     let id = "a-client-with-a-name-of-32-chars";
     let mut client = documents(id);
     client["apps"][0]["command"] = json!(["true"]);
@@ -238,7 +238,7 @@ fn whatever_is_in_the_place_of_a_folder_is_named_with_its_remedy_and_status_exit
 
 /// These files used to be split again and again, and were reported only in the log.
 #[test]
-fn files_that_may_be_read_and_not_moved_away_are_named_and_not_judged() {
+fn files_that_can_be_read_but_not_moved_are_named_and_not_inspected() {
     if fs::metadata("/proc/self").expect("this process").uid() != 0 {
         eprintln!("SKIPPED: only root can make directories that the platform's user may not write");
         return;

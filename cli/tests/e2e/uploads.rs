@@ -93,7 +93,7 @@ fn an_upload_of_another_user_that_stalls_is_staged_whole() {
 
 /// Its writer had the file open before fetchdata started, and stalls for longer than fetchdata waits.
 #[test]
-fn what_is_written_after_a_file_was_taken_is_held() {
+fn a_file_that_is_written_to_after_it_was_taken_is_held() {
     let Some(root) = root() else { return };
     let path = root.drop_directory("alpha").join("upload.csv");
     let mut upload = File::create(&path).expect("new file");

@@ -52,7 +52,7 @@ async fn rows(platform: &Platform, client: &str) -> BTreeMap<String, Vec<Documen
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_column_is_of_one_type_in_all_micro_batches_and_manifest_and_history_say_which() {
+async fn a_column_has_one_type_in_all_micro_batches_and_manifest_and_history_record_it() {
     let clients = json!([client("alpha", "utf-8", &["--null", "NA"])]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let mut content = "zip,sku,version,count,level\n".to_owned();

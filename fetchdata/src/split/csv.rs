@@ -88,6 +88,53 @@ impl Csv {
         }
     }
 
+    /// Follows a field without quotes to its end, or to that of the chunk. Returns where to go on.
+    fn unquoted(
+        &mut self,
+        chunk: &[u8],
+        at: usize,
+        previous: u8,
+        cutter: &mut Cutter,
+    ) -> Result<usize, Objection> {
+        let rest = &chunk[at..];
+        let length = memchr3(b'"', b'\n', b'\r', rest);
+        let piece = &rest[..length.unwrap_or(rest.len())];
+        if let Some(rows) = &mut self.rows {
+            rows.unquoted(piece);
+        }
+        let before = piece.last().copied().unwrap_or(previous);
+        let at = at + piece.len();
+        Ok(match length {
+            None => {
+                self.state = State::Unquoted { previous: before };
+                at
+            }
+            Some(length) if rest[length] == b'"' => {
+                self.quote(before)?;
+                at + 1
+            }
+            Some(_) => self.end_line(chunk, at, true, cutter),
+        })
+    }
+
+    /// Follows a quoted field to the next quote, or to the end of the chunk. Returns where to go on.
+    fn quoted(&mut self, chunk: &[u8], at: usize, line: u64, previous: u8) -> usize {
+        let rest = &chunk[at..];
+        let length = memchr(b'"', rest).unwrap_or(rest.len());
+        let piece = &rest[..length];
+        if let Some(rows) = &mut self.rows {
+            rows.quoted(piece);
+        }
+        self.line += memchr_iter(b'\n', piece).count() as u64;
+        let previous = piece.last().copied().unwrap_or(previous);
+        self.state = if length < rest.len() {
+            State::QuoteInQuoted { line, previous }
+        } else {
+            State::Quoted { line, previous }
+        };
+        at + length + 1
+    }
+
     /// At a quote in a field without quotes, or at the start of one.
     fn quote(&mut self, before: u8) -> Result<(), Objection> {
         if before == b',' {
@@ -178,40 +225,8 @@ impl RecordScanner for Csv {
                     }
                     _ => self.state = State::Unquoted { previous: 0 },
                 },
-                State::Unquoted { previous } => {
-                    let rest = &chunk[at..];
-                    let length = memchr3(b'"', b'\n', b'\r', rest);
-                    let piece = &rest[..length.unwrap_or(rest.len())];
-                    if let Some(rows) = &mut self.rows {
-                        rows.unquoted(piece);
-                    }
-                    let before = piece.last().copied().unwrap_or(previous);
-                    at += piece.len();
-                    match length {
-                        None => self.state = State::Unquoted { previous: before },
-                        Some(length) if rest[length] == b'"' => {
-                            self.quote(before)?;
-                            at += 1;
-                        }
-                        Some(_) => at = self.end_line(chunk, at, true, cutter),
-                    }
-                }
-                State::Quoted { line, previous } => {
-                    let rest = &chunk[at..];
-                    let length = memchr(b'"', rest).unwrap_or(rest.len());
-                    let piece = &rest[..length];
-                    if let Some(rows) = &mut self.rows {
-                        rows.quoted(piece);
-                    }
-                    self.line += memchr_iter(b'\n', piece).count() as u64;
-                    let previous = piece.last().copied().unwrap_or(previous);
-                    self.state = if length < rest.len() {
-                        State::QuoteInQuoted { line, previous }
-                    } else {
-                        State::Quoted { line, previous }
-                    };
-                    at += length + 1;
-                }
+                State::Unquoted { previous } => at = self.unquoted(chunk, at, previous, cutter)?,
+                State::Quoted { line, previous } => at = self.quoted(chunk, at, line, previous),
                 State::QuoteInQuoted { line, previous } => match byte {
                     b'\n' | b'\r' => {
                         self.close_quote(previous);
