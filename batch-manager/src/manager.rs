@@ -1,7 +1,7 @@
 //! The reconcile loop: scans, plans, and carries out the plan, until the shutdown.
 //!
-//! Level-triggered: a staged notification, the clock and the end of a task only make it scan and plan sooner. It keeps
-//! only two things that staging does not hold, back-offs and running tasks, and a restart forgets them without harm.
+//! Level-triggered: a staged notification, the clock and the end of a task only make it scan and plan sooner. What it
+//! keeps besides (back-offs, running tasks, turns, what was logged) a restart loses without harm.
 
 mod ended;
 

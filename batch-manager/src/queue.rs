@@ -17,7 +17,7 @@ type Line = (ClientId, String, Lane);
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// At least one of their units runs, has failed or is done.
+    /// Those of which this process has started something.
     begun: BTreeSet<Key>,
     /// By age. No back-off delays their units, so each is work for at least one slot.
     lines: BTreeMap<Line, BTreeMap<(Timestamp, IngestionId), Key>>,

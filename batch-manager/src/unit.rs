@@ -9,8 +9,8 @@ use mysimbdp_store::CHUNK_BYTES;
 /// Length of a range if the client has no block size.
 const RANGE_BYTES: u64 = 8 << 20;
 
-/// Before a range is fed, the micro-batches that it overlaps are verified as a whole. A range is not smaller than this
-/// fraction of the largest micro-batch, so that no file is read more often than this.
+/// Before a range is fed, the micro-batches that it overlaps are verified as a whole. A range has at least
+/// this part, a sixteenth, of the largest micro-batch (less what whole chunks take away), so that no file is read much more often.
 const RANGES_PER_MICRO_BATCH: u64 = 16;
 
 /// A part of an ingestion that an app processes at a time.

@@ -1,9 +1,9 @@
 //! Decides whether there is capacity for one more file, and reports why not.
 //!
 //! Pure: measurements in, answers out. The config sets two limits: how much waits in staging, and how much of a disk
-//! stays free. The machine sets the third, when it refuses space or descriptors in the middle of a file's steps. Each
-//! limit has hysteresis: the intake resumes only after usage has fallen below a second, wider line, so it does not
-//! flap.
+//! stays free. The machine sets the third, when it refuses space or descriptors in the middle of a file's steps. The
+//! limits of the config have hysteresis: the intake resumes only after usage has fallen below a second, stricter line, so
+//! it does not flap. After a refusal of the machine there is a wait.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -140,7 +140,7 @@ impl AdmissionControl {
         let held = self.usage.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
         let max = self.staged_bytes_max.as_u64();
         let allowed = if self.waited.contains_key(&key) { max - max / 8 } else { max };
-        // One file of each client is always admitted, whatever its size and whatever others have staged.
+        // One file of each client is admitted beyond the limit, whatever its size and whatever others have staged.
         let is_alone = self.usage.staged.get(client).is_none_or(|own| *own == 0);
         if !is_alone && held.saturating_add(bytes) > allowed {
             let shortage =

@@ -20,11 +20,11 @@ use crate::windows::Windows;
 /// until the next walk over an area that has more than its part.
 const FILES_MAX: usize = 30_000;
 
-/// So many areas are walked at a time, those with the cheapest walks first. Because of the cooldowns it is rarely
+/// This many areas are walked at a time at most, those with the cheapest walks first. Because of the cooldowns it is rarely
 /// more than one.
 const WALKS_MAX: usize = 8;
 
-/// Walks triggered by events take at most this share of a processor: one part in five. Elapsed time does not measure
+/// One area's walks take at most this share of a processor, one part in five, and all walks together twice that. Elapsed time does not measure
 /// that on a busy machine: the files of all clients would wait for each other's work.
 const WALK_SHARE: u32 = 5;
 const COOLDOWN_MIN: Duration = Duration::from_millis(50);

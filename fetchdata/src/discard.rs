@@ -1,4 +1,4 @@
-//! Moves a file that validation refuses to `discarded/`, with its reasons. Nothing is deleted.
+//! Moves a file that is refused, by validation or as a duplicate, to `discarded/`, with its reasons. Nothing is deleted.
 
 use std::path::Path;
 

@@ -32,7 +32,7 @@ const OURS: u32 = 1;
 pub(crate) enum Inspection {
     /// It is open for writing, or has changed.
     Busy,
-    /// The kernel cannot say whether it is open for writing.
+    /// Neither the kernel nor the events tell whether it is open for writing: it has to settle longer first.
     LeasesDoNotWork,
     /// It breaks rules, for these reasons.
     Refused(Vec<Objection>),

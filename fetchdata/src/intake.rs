@@ -186,7 +186,7 @@ impl Intake {
         self.areas.walked(&area, walk, cost, now);
     }
 
-    /// Measures the disk usage if files wait for that.
+    /// Starts a survey if one is due: after each walk, and while the intake pauses.
     fn start_survey(&mut self) {
         if self.survey.next(self.areas.needs_measurement()).is_some_and(|next| next <= Instant::now()) {
             self.areas.begin_measuring();

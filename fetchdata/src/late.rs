@@ -26,9 +26,9 @@ use crate::set_aside::{self, SetAside, key};
 
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
-/// Within two hours TCP tells a sender that its connection is dead; the sender then closes the file or goes on.
+/// Within two hours TCP tells the server that receives an upload that its connection is dead; the server then closes the file.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(3);
-/// Too short for a person to notice.
+/// At most this often; the check is part of the surveys.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// An original at the time when its copy was made.

@@ -212,7 +212,7 @@ fn return_data(drop_directory: &DropDirectory, to: &DropPath, unpublished: &Path
     Ok(())
 }
 
-/// Whether the platform has a copy of the content.
+/// Whether a copy of the content is staged or archived.
 fn is_kept(layout: &Layout, ingestion: IngestionId) -> Result<bool, FileError> {
     let clients = clients_in(&layout.staging())?.into_iter().chain(clients_in(&layout.archive_root())?);
     Ok(clients.into_iter().any(|client| {

@@ -29,7 +29,7 @@ const DUPLICATE_WAIT: Duration = Duration::from_secs(1);
 /// than a few.
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
-/// All files in the drop directory.
+/// The files of one area that the last walk has found.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     files: HashMap<DropPath, State>,
@@ -94,7 +94,7 @@ pub(crate) enum Ended {
     Busy,
     /// It is unchanged, but it is not known whether it is open for writing.
     LeasesDoNotWork,
-    /// The same content is staged, and must end first.
+    /// The same content is in progress, and must end first.
     DuplicateInProgress(IngestionId),
     /// A step failed; the file is still there.
     Failed,
@@ -103,7 +103,7 @@ pub(crate) enum Ended {
 }
 
 impl Tracker {
-    /// Records a complete walk and returns the files that may be processed now.
+    /// Records what a walk has found, and returns the files that may be processed now.
     pub(crate) fn observe(&mut self, now: Instant, snapshots: Vec<FileSnapshot>) -> Vec<Ready> {
         let mut before = std::mem::take(&mut self.files);
         self.retries.clear();

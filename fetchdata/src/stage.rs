@@ -45,9 +45,9 @@ pub(crate) struct Source<'a> {
 #[must_use]
 pub(crate) enum Staging {
     Done,
-    /// Another file has taken its place.
+    /// It has to be scanned again: another file has taken its place, or a writer has opened it.
     Replaced,
-    /// The same content has been published meanwhile.
+    /// The same content is in progress, or its original still waits for its writer.
     DuplicateInProgress,
 }
 

@@ -2,7 +2,8 @@
 //! each stream with the number of instances that it should have.
 //!
 //! A slot's file is written and synced before its process is started, so at no moment can a session be lost, nor the
-//! messages that the broker keeps for it. The file is written only when an instance starts or ends.
+//! messages that the broker keeps for it. Files change only when a session is created or ends, or an
+//! instance starts or ends.
 
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 //! A reconcile loop: each pass reads the whole state, decides purely, and does what is due. Messages, requests and ended
 //! processes only make the next pass come sooner.
 //!
-//! 1. [`instances`]: instances that an earlier manager left running are found and adopted;
+//! 1. [`instances`]: the state files by which the instances of an earlier manager are found, and adopted;
 //! 2. [`prepare`]: the collections of a stream are created, and a session if the stream has no instance yet;
 //! 3. [`observe`]: reports and requests are received; [`load`] sums up the reports;
 //! 4. [`scaling`]: how many instances should there be? (pure)

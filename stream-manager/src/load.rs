@@ -19,7 +19,7 @@ const FRESH_INTERVALS: u32 = 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StreamLoad {
     pub running: u32,
-    /// How many of them have reported how busy they are; 0 if nothing is known.
+    /// How many of them have reported how busy they are; all of them if the reports name no instance.
     pub reporting: u32,
     /// Sum over those of the share of time in which each was storing; at most `reporting`.
     pub busy: f64,

@@ -34,7 +34,7 @@ use crate::feed::{Feed, FeedingError};
 /// How a program ended with a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It reports that it is done, and ended successfully.
+    /// It ended with 0, or a worker reported that it is done.
     Done(AppReport),
     /// Exit 65: the data is bad, and will stay so.
     BadData(String),

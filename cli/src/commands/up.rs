@@ -18,7 +18,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
     let started = Instant::now();
-    // A process that ended and is started again must not do so hidden_because.
+    // Logged, so that the restart of a process that ended can be seen later.
     let _log = role::begin("up", config)?;
     let shutdown = signals::shutdown()?;
     let reload = signals::reload()?;

@@ -91,7 +91,7 @@ async fn play(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) 
     Err(Failure::new(exit::DATA, format!("it does not balance:\n{}", faults.join("\n"))))
 }
 
-/// Counter at the store until everything has arrived.
+/// Counts in the store until everything has arrived.
 async fn watch_arrival(
     demo_root: &DemoRoot,
     started: Instant,

@@ -19,7 +19,7 @@ const BURST_EVERY: Duration = Duration::from_millis(20);
 /// A message that is not acknowledged is sent again, so often.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// Publishes every row as a JSON message, numbered, `rate` of them a second; returns how many.
+/// Publishes every row as a JSON message, numbered, `rate` of them a second, until the shutdown; returns how many there are.
 pub async fn rows(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) -> Result<u64, Failure> {
     let failure = |error: BrokerError| Failure::of(exit::UNAVAILABLE, &error);
     let url = address::broker(&demo_root.config).map_err(|error| Failure::of(exit::UNAVAILABLE, &error))?;

@@ -91,7 +91,7 @@ impl From<Arc<Config>> for LiveConfig {
 }
 
 impl ConfigOffers {
-    /// ConfigOffers a config; returns once the process runs on it.
+    /// Offers a config; returns once the process runs on it.
     pub async fn offer(&mut self, config: Arc<Config>) {
         self.offered.send_replace(Arc::clone(&config));
         // Fails only if the process is about to end.

@@ -44,7 +44,7 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Command {
-    /// Start one more instance, in the lowest free slot. `pid` is 0: there is no process yet.
+    /// Start one more instance, in a slot that was given up, else an idle one, else the lowest empty one. `pid` is 0: there is no process yet.
     Start {
         client: ClientId,
         #[serde(default)]

@@ -103,7 +103,7 @@ impl Manager {
         Ok(Step::Wait(Condition::Start { stream: key, before }))
     }
 
-    /// Begins to remove the instance with this pid, and lowers the wanted number by one.
+    /// Begins to remove the instance with this pid, and lowers the wanted number to what remains.
     fn remove_instance(
         &mut self,
         client: &ClientId,

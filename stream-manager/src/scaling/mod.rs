@@ -53,7 +53,8 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     pub wanted: u32,
-    /// What the policy alone recommends; `None` if it has no basis for a recommendation.
+    /// What the policy alone recommends, or the bound that `wanted` was outside of; `None` if there is no basis for a
+    /// recommendation.
     pub recommended: Option<u32>,
     pub reason: Reason,
 }
@@ -137,7 +138,7 @@ impl Memory {
         *self = Self { changed_at, ..Self::new(wanted, now) };
     }
 
-    /// Records a decision that is being carried out.
+    /// Records a recommendation and, if the number changes, when.
     pub fn note(&mut self, decision: &Decision, policy: &Policy, now: Instant) {
         if let Some(recommended) = decision.recommended {
             self.recommended.push(now, recommended, policy.rule.stabilization());

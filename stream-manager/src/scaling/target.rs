@@ -5,7 +5,7 @@ use mysimbdp_config::settings::Target;
 use super::Reason;
 use crate::load::StreamLoad;
 
-/// Keeps `3 / 1.0` from becoming `ceil(3.0000000000000004)`.
+/// `2.1 / 0.7` is 3.0000000000000004, which must not become 4.
 const ROUNDING: f64 = 1e-9;
 
 /// Recommends `ceil(busy / target)`.

@@ -43,7 +43,7 @@ pub enum FileSystem {
 pub struct Disk {
     file_system: FileSystem,
     mounted_at: PathBuf,
-    /// RejectedBytes open, so that the device exists while nothing is mounted.
+    /// Kept open, so that the device exists while nothing is mounted.
     _device: File,
     device_path: PathBuf,
     _directory: TempDir,

@@ -132,7 +132,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, state: Arc<ProxyState
 
 async fn connection(mut client: TcpStream, state: Arc<ProxyState>) {
     let cuts = state.network.borrow().cuts;
-    // RejectedBytes open to the end: during a silence each side must detect the dead connection by itself.
+    // Kept open to the end: during a silence each side must detect the dead connection by itself.
     let mut server = None;
     tokio::select! {
         () = between(&mut client, &mut server, &state) => {}

@@ -26,7 +26,7 @@ impl Answer {
         Self { out: BufWriter::new(out), progress_at: Instant::now() }
     }
 
-    /// Reports how many records are done so far, at most once a second.
+    /// Reports how many records the app has passed on so far, at most once a second.
     pub fn progress(&mut self, records: u64) -> Result<(), Failure> {
         if self.progress_at.elapsed() < PROGRESS_EVERY {
             return Ok(());

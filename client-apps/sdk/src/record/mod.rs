@@ -26,7 +26,7 @@ pub const NESTING_MAX: usize = 100;
 /// Checks that `name` can be the name of a field.
 ///
 /// MongoDB would store most of the names that are refused here, but its queries read `a.b` as a path and `$a` as an operator,
-/// so that the field could not be found again. The platform's own names are not allowed in records either.
+/// so that the field could not be found again. The platform's own names are checked by [`crate::identity`].
 ///
 /// # Errors
 ///

@@ -214,8 +214,8 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Starts writing the batch, unless it has to wait: a batch that is not full waits for any other write to return, a full
-    /// one only if the most writes allowed are running.
+    /// Starts writing the batch, unless it has to wait: a batch that is not full waits until no write is running, a full
+    /// one only while the most writes allowed are.
     fn close_batch(&mut self) {
         let is_full = self.batch.is_full(self.settings);
         let limit = if is_full { writes_max(self.settings) } else { 1 };

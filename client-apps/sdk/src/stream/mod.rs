@@ -45,11 +45,11 @@ pub use signals::{ShutdownMode, Signals};
 /// Converts a message to the fields of its document, or returns the reason why it cannot be stored.
 pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + Sync;
 
-/// Runs until a signal ends it, and returns the process's exit code: 0 after a stop or drain, 75 if another process has
-/// taken over the session, 78 if the environment is wrong, 70 otherwise.
+/// Runs until a signal ends it, and returns the process's exit code: 0 after a stop or drain, 75 if the
+/// broker ended the session or the store was unavailable at the start, 78 if the environment is wrong, 70 otherwise.
 ///
-/// `convert` receives each message that fits the client's schema. A message that it refuses is stored as a reject with the
-/// reason, and acknowledged. The `_id` comes from the platform (see [`crate::identity`]). For a message with the user
+/// `convert` receives each message; then the message is checked against the client's schema. If either refuses it, it is
+/// stored as a reject with the reason, and acknowledged. The `_id` comes from the platform (see [`crate::identity`]). For a message with the user
 /// properties `source`, `epoch` and `seq` it is made of these, so that the message is stored exactly once; otherwise it is a
 /// new ObjectId, and the message is stored at least once. A message that has its own `_id` is rejected. With `ids: "key"`
 /// the `_id` is the key, and the first message of a key stays until the batch layer corrects it.

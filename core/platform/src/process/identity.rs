@@ -60,7 +60,7 @@ impl ProcessId {
     ///
     /// [`ProcessError::Ended`] if the leader has ended.
     pub fn signal_group(&self, signal: Signal) -> Result<(), ProcessError> {
-        // RejectedBytes until the end: while the leader is alive, the group is its own.
+        // Kept until the end: while the leader is alive, the group is its own.
         let leader = self.handle()?;
         let members = processes(|stat, pid| stat.group == self.pid && pid != self.pid);
         pidfd_send_signal(&leader, signal).map_err(|error| self.error("signal", error))?;
