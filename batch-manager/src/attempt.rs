@@ -107,7 +107,7 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
     conclude(store.as_ref(), work, unit, attempt, ran, since).await
 }
 
-/// Counts the records that coredms has already, verifies the unit's bytes, and notes that the attempt has begun.
+/// Counts the records that coredms has already, verifies the unit's bytes, and records that the attempt has begun.
 async fn prepare(
     context: &Context,
     work: &Arc<Work>,
@@ -142,8 +142,8 @@ async fn prepare(
 
 /// Counts the unit's records that were in coredms before this run wrote any; `None` if they cannot be counted.
 ///
-/// If the content had no earlier run, the records found were stored by an attempt of this run whose note was lost in a
-/// power cut, so they do not count.
+/// If the content had no earlier run, the records found were stored by an attempt of this run of which a power cut has
+/// left no trace, so they do not count.
 async fn baseline(
     context: &Context,
     store: &dyn Coredms,

@@ -82,7 +82,8 @@ pub(crate) async fn records(
     store.count_ids(collection, first, end).await
 }
 
-/// Returns whether the report was confirmed by a count, or how it differs from the count.
+/// Returns whether the report was confirmed by a count, or how it differs from the count. Keys in a collection whose
+/// documents expire count as confirmed even if some of them are missing there.
 pub(crate) fn compare(reported: Counts, counted: &Counted) -> Result<bool, String> {
     let in_store = reported.stored + reported.duplicates;
     let says = || format!("says it stored {} and found {}", reported.stored, reported.duplicates);

@@ -7,8 +7,8 @@ use mysimbdp_config::settings;
 /// A service that is available again is noticed within this time.
 const UNAVAILABLE_MAX: Duration = Duration::from_secs(20);
 
-/// Returns the delay after so many failures in a row, from 1: it doubles from `backoff_first` to `backoff_max`, times a
-/// factor that spreads retries.
+/// Returns the delay after `failures` failures in a row, at least 1: it doubles from `backoff_first` to `backoff_max`,
+/// times a factor that spreads retries.
 ///
 /// `jitter` is from 0.5 to 1.5.
 pub(crate) fn delay(settings: &settings::BatchManager, failures: u32, jitter: f64) -> Duration {

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::unit::{Input, WorkUnit};
 
-/// Large enough that the cost of system calls does not matter: the content of four pipes.
+/// Large enough that the cost of system calls does not matter: four full pipe buffers.
 const BUFFER_BYTES: usize = 256 << 10;
 /// Buffers that may wait for a slow app.
 const BUFFERS_WAITING_MAX: usize = 2;
@@ -98,8 +98,8 @@ impl Feed {
         self.length
     }
 
-    /// Writes all bytes to `to`. After [`FeedingError::Read`], `to` must not be closed before its reader has been killed,
-    /// which would take the early end for the end of the unit.
+    /// Writes all bytes to `to`. A reader that sees its input end early would take that for the end of the unit, so
+    /// after [`FeedingError::Read`] it must be killed before `to` is closed.
     pub(crate) async fn write_to(self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), FeedingError> {
         let length = self.length;
         let (buffers, mut read) = mpsc::channel(BUFFERS_WAITING_MAX);
@@ -196,8 +196,8 @@ fn verify_micro_batch(directory: &Path, batch: &MicroBatch) -> Result<(), Conten
     Err(range.changed(format!("XXH3 of micro-batch {} is {found}, it was {}", batch.index, batch.xxh3)))
 }
 
-/// Returns the elements of a range of a JSON array as an array of their own. A range ends with the comma after its last
-/// element, and the last range with the closing bracket; white space may follow either.
+/// Returns the elements in a micro-batch of a JSON array as an array of their own. A micro-batch ends with the comma
+/// after its last element, and the last one with the closing bracket; white space may follow either.
 fn json_elements(range: Segment, is_last: bool) -> Result<Vec<Piece>, ContentError> {
     let expected = if is_last { b']' } else { b',' };
     let elements = match last_non_whitespace(&range)? {

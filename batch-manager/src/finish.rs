@@ -42,7 +42,7 @@ use crate::{rejects, replace, timing};
 const OBJECT_STAYS: &str = "the app rejects the file, and what an earlier run has stored of it is an object, which stays: \
     remove it from the store by hand, or mend the app and retry";
 
-/// How an ingestion ended.
+/// The result of [`finish`].
 #[derive(Debug)]
 pub(crate) enum Finish {
     Ingested(Counts),
@@ -68,8 +68,8 @@ pub(crate) async fn finish(
     failpoint::hit("batch-manager.whole-verified");
     let manifest = &work.manifest;
     let mut counts = Counts::default();
+    // Ranges add nothing: the join has counted their records.
     outcomes.iter().for_each(|outcome| counts += outcome.counts);
-    // The join has counted the records that the ranges received.
     if counts.rejected > 0
         && let Some(objection) = list_rejects(context, work, outcomes, counts).await?
     {
@@ -112,7 +112,7 @@ pub(crate) async fn finish(
     Ok(Finish::Ingested(counts))
 }
 
-/// Lists the rejected records, unless the file is to be held because of them.
+/// Stores the rejected records, unless the file is to be held because of them.
 async fn list_rejects(
     context: &Context,
     work: &Arc<Work>,
@@ -136,8 +136,8 @@ async fn list_rejects(
     Ok(None)
 }
 
-/// Moves an ingestion that was given up to `held/`. If the store is unavailable, its history is not written: its
-/// directory says the same.
+/// Moves to `held/` an ingestion that was given up. If the store is unavailable, the run is not recorded in the
+/// history: `reason.json` in `held/` says the same.
 pub(crate) async fn hold(
     context: &Context,
     work: &Arc<Work>,
@@ -262,8 +262,8 @@ fn run_id(manifest: &Manifest) -> String {
     Run::id(manifest.ingestion, manifest.staged_at)
 }
 
-/// Writes the receipt beside where the file was dropped, under a name that is not taken for a dropped file. If the sender
-/// has put something in its way, only the receipt is lost, and the ingestion still ends.
+/// Writes the receipt beside where the file was dropped, under a name that is not taken for a dropped file. If the
+/// sender has put something in its way, only the receipt is lost, and the ingestion still ends.
 fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Result<(), FileError> {
     let (client, file, key) = (&manifest.client, &manifest.file, manifest.ingestion.to_string());
     match DropDirectory::make(layout)?.write_receipt(manifest.lane, &key, &message.into()) {
@@ -275,7 +275,7 @@ fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Re
     }
 }
 
-/// Returns the client's own folder, however the file was routed.
+/// Returns the client's own folder, also for a file that was dropped elsewhere and routed by its name.
 fn dropped_at(manifest: &Manifest) -> DropPath {
     DropPath::of_client(&manifest.client, manifest.lane)
 }

@@ -57,7 +57,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wait {
     pub(crate) not_before: Option<Instant>,
-    /// In a row.
+    /// Tries without success in a row.
     pub(crate) failures: u32,
 }
 
@@ -75,7 +75,7 @@ impl Wait {
 }
 
 impl Job {
-    /// Returns the stage of a job with so many units; those in `done` have an outcome already.
+    /// Returns the stage of a job with `units` units; those in `done` have an outcome already.
     pub(crate) fn stage_of(units: usize, done: &BTreeSet<usize>) -> Stage {
         let state =
             |index| if done.contains(&index) { UnitState::Done } else { UnitState::Waiting(Wait::default()) };
@@ -111,8 +111,8 @@ impl Job {
         matches!(&self.stage, Stage::ToHold { running, wait, .. } if running.is_empty() && wait.is_over(now))
     }
 
-    /// Whether another config may apply to it from now on. Work that has begun continues under its config, unless it
-    /// waits because one of its units has failed: the new config may have repaired that.
+    /// Whether another config may apply to it from now on. Work that has begun continues under its config, unless one
+    /// of its units has been tried without success and none is running: the new config may have repaired that.
     pub(crate) fn may_change_rules(&self) -> bool {
         match &self.stage {
             Stage::Units(units) => {
@@ -133,7 +133,7 @@ impl Job {
         matches!(self.stage, Stage::Finishing { .. } | Stage::Holding { .. })
     }
 
-    /// Returns when the next back-off ends that is not over yet.
+    /// Returns the earliest end of a back-off that still lasts.
     pub(crate) fn wakes_at(&self, now: Instant) -> Option<Instant> {
         let next = match &self.stage {
             Stage::Units(units) => units.iter().filter_map(|unit| unit.wakes_at(now)).min(),
@@ -166,7 +166,7 @@ impl Job {
         self.stage = finished_or(std::mem::replace(&mut self.stage, Stage::Moved));
     }
 
-    /// The unit did not succeed; `until` returns the end of the back-off after so many failures in a row.
+    /// The unit did not succeed; `until` returns the end of the back-off after this many tries in a row.
     pub(crate) fn again(&mut self, index: usize, until: impl Fn(u32) -> Instant) {
         if let Stage::ToHold { running, .. } = &mut self.stage {
             running.remove(&index);

@@ -8,8 +8,9 @@
 //! 3. `attempt` makes one attempt at a unit: `feed` verifies and feeds its bytes, `run` runs the client's
 //!    program, `verify_report` and `audit` decide whether its report is believed, the latter by counting in coredms;
 //! 4. a unit that failed waits (`backoff`) and is tried again a limited number of times; then its file is held;
-//! 5. `finish` ends a file whose units are all done and records the run: `rejects` stores the rejected records, `replace`
-//!    removes what only earlier runs had stored, `history` finds these, `outbox` publishes the result;
+//! 5. `finish` ends a file whose units are all done and records the run: `rejects` stores the rejected records,
+//!    `replace` removes what only earlier runs had stored, `history` reads the earlier runs, `outbox` publishes the
+//!    result;
 //! 6. `retention` removes archived, held and discarded files that have been kept long enough.
 //!
 //! `manager` is the loop around these steps. Staging is the queue and the truth: a restart scans it again. Apps that a

@@ -11,7 +11,8 @@ use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::message::Staged;
 use mysimbdp_telemetry::logging::{Bursts, Unreported};
 
-/// Messages that one scan answers at most: the ingestions that they name do not wait for the messages behind them.
+/// One notification stands for at most this many messages: otherwise a steady stream of them would delay the scan for
+/// ever.
 const BURST_MAX: usize = 1000;
 
 /// The subscription to staged notifications.
@@ -60,7 +61,7 @@ impl Named {
 
 impl Listener {
     pub(crate) fn new(config: Arc<Config>) -> Self {
-        // A burst lasts as long as the time between two calls of `log_invalid`.
+        // A burst lasts as long as the time between two scheduled calls of `log_invalid`.
         let invalid = Bursts::new(config.settings.batch_manager.scan_every.duration());
         let session = address::session(&config, crate::ROLE, vec![config.topics.all_staged()]);
         Self { config, session, invalid }
@@ -89,7 +90,7 @@ impl Listener {
             let mut clients: BTreeMap<ClientId, Named> = BTreeMap::new();
             let mut event = Some(self.session.next().await);
             let mut left = BURST_MAX;
-            // One scan answers a whole burst of messages.
+            // One notification stands for a whole burst of messages.
             while let Some(next) = event {
                 match next {
                     LinkEvent::Connected => return Notification::Connected,

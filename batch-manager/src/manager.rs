@@ -35,7 +35,7 @@ use crate::plan::{Action, Policy, Served, plan};
 use crate::queue::Queue;
 use crate::retention;
 
-/// Workers that have been idle for so long are ended.
+/// Workers that have been idle for this long are ended.
 const WORKER_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Often enough, as retention is counted in days.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
@@ -44,7 +44,7 @@ const LOG_BURSTS_EVERY: Duration = Duration::from_secs(60);
 /// What a shutdown may take beyond the grace of the apps: the steps of a finish, whose store may be unavailable.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(20);
 
-/// One staged ingestion.
+/// One staged ingestion: the state of its work, and what is on disk about it.
 #[derive(Debug)]
 struct Ingestion {
     job: Job,
@@ -92,7 +92,8 @@ pub(crate) struct Manager {
     queue: Queue,
     served: Served,
     tasks: JoinSet<Ended>,
-    /// Directories that could not be read.
+    /// Ingestions that are left where they are, unreadable or without a client or app in the config; they have been
+    /// logged.
     unreadable: BTreeSet<Key>,
     unreadable_bursts: Bursts<ClientId, (IngestionId, String)>,
     /// Files with rejected records, and how many.

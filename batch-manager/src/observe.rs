@@ -104,7 +104,7 @@ impl Work {
 /// all of its manifests are read.
 const NEW_MAX: usize = 500;
 
-/// Scans one client's staging. `unreadable` holds the ingestions that the last scan could not read. Blocks.
+/// Scans one client's staging. `unreadable` holds the ingestions that the last scan left in place. Blocks.
 ///
 /// # Errors
 ///
@@ -154,7 +154,8 @@ pub(crate) fn scan_requested(
         }
     }
     if !scan.new.is_empty() {
-        // A file that is processed must not reappear in the drop directory after a power cut. One sync for all new ones.
+        // A file that is processed must not reappear in the drop directory after a power cut. One sync for all new
+        // ones.
         files::sync_dir(&config.layout.staging().join(client.as_str()))?;
     }
     Ok(scan)

@@ -1,7 +1,7 @@
-//! Keeps the messages that an ingestion has ended until the broker has acknowledged them: `state/outbox/`.
+//! Keeps each message [`Finished`] on disk until the broker has acknowledged it: `state/outbox/`.
 //!
 //! The end of an ingestion does not wait for the broker, so its message is written to disk first. Each message is
-//! published at least once. They are not synced: if a power cut has torn one, it is derived again from the history.
+//! published at least once. None is synced: if a power cut has torn one, it is derived again from the history.
 
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,14 @@
 //! Decides what to start next.
 //!
-//! Pure: jobs, policy and now in, actions out. It is called after every change, so equal inputs must give equal answers.
-//! An answer may be small: the caller carries it out and calls again until there are no more actions.
+//! Pure: jobs, policy, earlier turns and now in, actions out; it depends on nothing else. It is called after every
+//! change. An answer may be small: the caller carries it out and calls again until there are no more actions.
 //!
 //! - A free slot goes to the client that has the fewest, and of those to the one that was served longest ago: one
 //!   client's flood costs another no more than the wait for one slot.
 //! - Within a client the lanes go in the order live, retry, backfill; every fourth start goes in reverse order, so
 //!   that a lane which is never empty does not starve another.
-//! - One of the slots is never given to retries and backfill: a live file need not wait for the end of a long old one.
+//! - One of the slots is never given to retries and backfill: a live file need not wait for the end of a long one of
+//!   another lane.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use mysimbdp_model::manifest::Lane;
 
 use crate::job::Job;
 
-/// Every so many starts of a client, its lanes are tried in reverse order.
+/// One in this many starts of a client tries its lanes in reverse order.
 const REVERSE_EVERY: u64 = 4;
 
 /// The bounds that hold over all clients.

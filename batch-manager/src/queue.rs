@@ -1,7 +1,7 @@
 //! Selects the ingestions that a plan has to consider.
 //!
-//! These are the ones that have been begun, and of each line of the others the oldest, as many as there are slots: no
-//! plan can start more of a line, so those behind them change nothing, and thousands that wait cost no more than a few.
+//! These are the ones that have been begun, and of the others the oldest of each line, as many as there are slots: a
+//! plan cannot start more of a line, so a long line costs no more than a short one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ type Line = (ClientId, String, Lane);
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// Those of which this process has started something.
+    /// Those of which this process has started something, or that have no unit left to run.
     begun: BTreeSet<Key>,
     /// By age. No back-off delays their units, so each is work for at least one slot.
     lines: BTreeMap<Line, BTreeMap<(Timestamp, IngestionId), Key>>,
@@ -47,7 +47,7 @@ impl Queue {
         }
     }
 
-    /// Returns all that a plan for so many slots has to consider.
+    /// Returns all that a plan for `slots` slots has to consider.
     pub(crate) fn plannable(&self, slots: usize) -> impl Iterator<Item = &Key> {
         self.begun.iter().chain(self.lines.values().flat_map(move |line| line.values().take(slots)))
     }

@@ -10,7 +10,7 @@ pub struct RecordSet {
     words: BTreeMap<u64, u64>,
 }
 
-/// Some of the records, and the range of which they are all the records in the set.
+/// A range of record numbers, and all records of the set in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     pub(crate) range: Range<u64>,

@@ -1,8 +1,8 @@
-//! Lists the records that an app has rejected in the client's collection `rejected`: number, reason, and bytes.
+//! Stores rejected records in the client's collection `rejected`: number, reason, and bytes.
 //!
 //! The platform itself cuts the bytes out of the staged file, by the number that the app has reported, so that apps in
-//! any language report no more than this. All of it is durable before the file is removed, and is the same however often
-//! it is written.
+//! any language report no more than this. All of it is durable before the file is removed, and is the same however
+//! often it is written.
 //!
 //! 1. the prefix of the file (a CSV's header line) is stored as an object with the id of the ingestion;
 //! 2. a record that is too large for a document is stored as an object with an id derived from the record's;
@@ -31,7 +31,7 @@ const PAGE_RECORDS: usize = 1000;
 /// A page ends when it holds this many bytes, which one record may exceed.
 const PAGE_BYTES: u64 = 8 << 20;
 
-/// Lists all records that the units have rejected.
+/// Stores all records that the units have rejected.
 pub(crate) async fn list(
     context: &Context,
     work: &Arc<Work>,

@@ -1,12 +1,12 @@
 //! Ends a run that replaces: removes what earlier runs of the content have stored and this one has not.
 //!
 //! Nothing is removed before all units are done and the file is known not to be held: by then every replacement is
-//! stored, so that readers find the old or the new, and this run's rejects are listed with their bytes. Each step may be
-//! repeated.
+//! stored, so that readers find the old or the new, and this run's rejects are in `rejected` with their bytes. Each
+//! step may be repeated.
 //!
 //! 1. platform ids: removes the documents of the records that this run has rejected;
 //! 2. key ids: removes the documents that an earlier run of this content was the last to write, under any key;
-//! 3. removes records that earlier runs had rejected, and this one has not, from the list of rejects.
+//! 3. removes records that earlier runs had rejected, and this one has not, from `rejected`.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(crate) fn earlier_runs(manifest: &Manifest) -> Option<EarlierRuns> {
     manifest.replace.then_some(runs)
 }
 
-/// Removes what this run has not stored again, and takes off the list what it has not rejected again.
+/// Removes what this run has not stored again, and removes from `rejected` what it has not rejected again.
 pub(crate) async fn remove_stale(
     context: &Context,
     work: &Arc<Work>,
@@ -47,7 +47,8 @@ pub(crate) async fn remove_stale(
     let id = |record: u64| work.manifest.ingestion.record_id(record);
     let (shared, rejecting) = (Arc::clone(work), rejecting_units(outcomes));
     let rejected = blocking(move || rejected_by(&shared, &rejecting)).await?;
-    // All ids that begin with the content's first half, even with numbers that none of its records has.
+    // The whole id space of the content (8 bytes of the ingestion, then the record number): an earlier split may have
+    // counted more records.
     let pages = rejected.pages(0..u64::MAX, IDS_AT_A_TIME);
     let mut removed = 0;
     match (ids, earlier_runs(&work.manifest)) {

@@ -1,10 +1,11 @@
-//! Removes files that have been in `archive/`, `held/` or `discarded/` for longer than the config, or a person, wants.
+//! Removes files that have been in `archive/`, `held/` or `discarded/` for longer than the config allows, or than a
+//! person asks (`mysimbdp purge`).
 //!
 //! A held file whose run was to replace what an earlier one has stored is returned to the archive, not removed, if its
 //! client has one: `reprocess` had taken it from there, and it may be the only copy of what is stored.
 //!
-//! The removal of each file that was not ingested is logged. The history of a held file says `purged` before the file is
-//! removed: a crash in between costs nothing, as the next sweep repeats both steps.
+//! The removal of each file that was not ingested is logged. The history of a held file says `purged` before the file
+//! is removed or returned: a crash in between costs nothing, as the next sweep repeats both steps.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -157,7 +158,8 @@ fn returns(config: &Config, client: &ClientId, id: &str) -> Option<(ClientId, In
     (replaces && is_only).then(|| (client.clone(), ingestion))
 }
 
-/// Notes in the history that the held files among these are removed.
+/// Marks the held files among these as purged in the history, also those that return to the archive: they are no longer
+/// held either.
 ///
 /// # Errors
 ///

@@ -37,7 +37,8 @@ impl Stores {
         }
     }
 
-    /// Uses another config: a client whose collections it changes gets them set up before its database is next returned.
+    /// Uses another config. The database of a client whose collections differ is opened again before it is next
+    /// returned, which sets them up.
     pub(crate) fn take_over(&self, config: Arc<Config>) {
         let mut clients = self.clients();
         let before = std::mem::replace(&mut clients.config, config);

@@ -9,8 +9,9 @@ use mysimbdp_store::CHUNK_BYTES;
 /// Length of a range if the client has no block size.
 const RANGE_BYTES: u64 = 8 << 20;
 
-/// Before a range is fed, the micro-batches that it overlaps are verified as a whole. A range has at least
-/// this part, a sixteenth, of the largest micro-batch (less what whole chunks take away), so that no file is read much more often.
+/// Before a range is fed, the micro-batches that it overlaps are verified as a whole. A range has at least one part in
+/// this many of the largest micro-batch, before it is rounded down to whole chunks, so a byte is verified some 32 times
+/// at most.
 const RANGES_PER_MICRO_BATCH: u64 = 16;
 
 /// A part of an ingestion that an app processes at a time.

@@ -1,7 +1,8 @@
 //! Verifies what an app reports about a unit. Pure.
 //!
-//! The splitter's count is authoritative: a report that does not add up to it is not believed, and the attempt fails.
-//! Whether a report that adds up is true is checked by the [audit](crate::audit).
+//! The count of fetchdata, which split the file, is authoritative: a report that does not add up to it is not believed,
+//! and the attempt fails. Whether a report that adds up is true is checked by the [audit](crate::audit), as far as it
+//! can be counted.
 
 use mysimbdp_model::app::Ids;
 use mysimbdp_model::outcome::Counts;
@@ -64,8 +65,9 @@ pub(crate) fn verify_report(
     Ok(without_own_repeats(reported, evidence))
 }
 
-/// Counts records that an earlier attempt of the same run stored as stored, not as duplicates: there are at most
-/// `baseline` duplicates. This applies to the first known attempt too, as a power cut may have lost the notes of others.
+/// A record that an earlier attempt of this run stored counts as stored, not as a duplicate, so there are at most
+/// `baseline` duplicates. This applies to the first known attempt too, as a power cut may have lost all traces
+/// of others.
 fn without_own_repeats(reported: Counts, evidence: Evidence) -> Counts {
     let Some(baseline) = evidence.baseline else { return reported };
     let duplicates = reported.duplicates.min(baseline);

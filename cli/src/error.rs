@@ -1,4 +1,4 @@
-//! What a command ends with when it cannot do what it was asked.
+//! The failure of a command that cannot do what it was asked to do.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use mysimbdp_model::{error_chain, exit};
 use mysimbdp_stream_manager::control::client::ControlError;
 use mysimbdp_telemetry::logging;
 
-/// A message for a person, and the exit code of `sysexits.h` for their scripts.
+/// A message for a person, and an exit code of `sysexits.h` for scripts.
 #[derive(Debug)]
 pub struct Failure {
     pub code: u8,
@@ -20,23 +20,24 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// Only the exit code: the output has already explained it.
+    /// Creates a failure that has only an exit code, because the output has already explained it.
     pub fn without_message(code: u8) -> Self {
         Self::new(code, "")
     }
 
-    /// Whether there is something to print.
+    /// Whether there is a message to print.
     pub fn has_message(&self) -> bool {
         !self.message.is_empty()
     }
 
-    /// The error with its causes, on one line: it may quote what a client has written.
+    /// Creates a failure from an error and its causes. They are on one line, because they may quote what a client has
+    /// written.
     pub fn of(code: u8, error: &(dyn Error + 'static)) -> Self {
         Self::new(code, logging::one_line(&error_chain(error)))
     }
 }
 
-/// As `sysexits.h` has it.
+/// Returns the exit code of `sysexits.h` for a kind of error.
 pub fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::InvalidRequest => exit::USAGE,

@@ -1,4 +1,16 @@
-//! The config that a command goes by.
+//! Loads the config that a command uses.
+//!
+//! The functions differ in what happens if the file has problems, or if it names another data root, store or broker
+//! than the processes that already run. The *config in use* is the one that these processes run with.
+//!
+//! | function | the file has problems | another data root | another store or broker |
+//! |---|---|---|---|
+//! | [`sound`] | fails | is not checked | is not checked |
+//! | [`on_the_data_root`] | fails | fails | is not checked |
+//! | [`of_a_process`] | fails, unless `up` starts the process again | likewise | is not checked |
+//! | [`in_use`] | loads the config in use | loads the config in use | is not checked |
+//! | [`in_use_on_the_data_root`] | loads the config in use | fails | is not checked |
+//! | [`of_the_store`] | loads the config in use | fails | fails |
 
 use std::path::Path;
 
@@ -10,19 +22,20 @@ use mysimbdp_model::process_kind::ProcessKind;
 
 use crate::error::Failure;
 
-/// What the file says, without a fault.
+/// Loads the file, which must have no problems.
 pub fn sound(file: &Path) -> Result<Config, Failure> {
     Config::load(file, variable).map_err(Failure::from)
 }
 
-/// The same, for what has to do with the processes that follow the file: they must have its data root.
+/// Loads the file, for commands that deal with the processes that follow it: the file must name their data root.
 pub fn on_the_data_root(file: &Path) -> Result<Config, Failure> {
     let config = sound(file)?;
     same_data_root(&config, file)?;
     Ok(config)
 }
 
-/// What one of the processes starts on; `in_place_of` is what an ended one ran on that `up` starts again.
+/// Loads the config with which one of the platform's processes starts. If `up` starts an ended process again,
+/// `in_place_of` is the file that holds the config in use; that one is loaded if the other processes refuse `file`.
 pub fn of_a_process(file: &Path, in_place_of: Option<&Path>) -> Result<Config, Failure> {
     match in_place_of {
         Some(in_use) => Config::load_again(file, in_use, variable).map_err(Failure::from),
@@ -30,7 +43,7 @@ pub fn of_a_process(file: &Path, in_place_of: Option<&Path>) -> Result<Config, F
     }
 }
 
-/// What the file says; or, while the file has faults or another data root, what the running processes go on with.
+/// Loads the file; or, with a warning, the config in use while the file has problems or names another data root.
 pub fn in_use(file: &Path) -> Result<Config, Failure> {
     on_the_data_root(file).or_else(|faulty| match Config::in_use(file, variable) {
         Some(config) => {
@@ -44,14 +57,14 @@ pub fn in_use(file: &Path) -> Result<Config, Failure> {
     })
 }
 
-/// The same, for what reads or writes the store: it must be the one that the running processes use.
+/// Loads the config for commands that read or write the store: it must be the store that the running processes use.
 pub fn of_the_store(file: &Path) -> Result<Config, Failure> {
     let config = in_use_on_the_data_root(file)?;
     like_the_processes(&config, ConfigInUse::difference)?;
     Ok(config)
 }
 
-/// What the running processes go on with while the file has faults, but not while it has another data root.
+/// Loads the file, or the config in use while the file has problems. Fails if the file names another data root.
 pub fn in_use_on_the_data_root(file: &Path) -> Result<Config, Failure> {
     match sound(file) {
         Ok(config) => same_data_root(&config, file).map(|()| config),
@@ -59,6 +72,7 @@ pub fn in_use_on_the_data_root(file: &Path) -> Result<Config, Failure> {
     }
 }
 
+/// Refuses a config with another data root than that of the processes that follow the file.
 fn same_data_root(config: &Config, file: &Path) -> Result<(), Failure> {
     let root = config.layout.root();
     match root_note::follower(file).filter(|follower| follower.layout.root() != root) {
@@ -76,17 +90,18 @@ fn same_data_root(config: &Config, file: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Refuses a config with another broker than the running processes use, for what talks to the broker alone.
+/// Refuses a config with another broker than the running processes use, for commands that need only the broker.
 pub fn same_broker(config: &Config) -> Result<(), Failure> {
     like_the_processes(config, ConfigInUse::broker_difference)
 }
 
+/// Refuses a config if `differs` finds a difference to the config of a running process.
 fn like_the_processes(
     config: &Config,
     differs: impl Fn(&ConfigInUse, &Config) -> Option<String>,
 ) -> Result<(), Failure> {
     for kind in ProcessKind::CONFIG_USERS {
-        // Another user may not read them; then the settings at hand have to do.
+        // Another user may not be allowed to read the status of the processes; then nothing can be compared.
         if let Ok(Found::Running(process, Some(reported))) = find(&config.layout, kind)
             && let Some(difference) = differs(&reported.config, config)
         {

@@ -1,14 +1,15 @@
-//! The `mysimbdp` command: parse, load the config, run one command, end with an exit code of `sysexits.h`.
+//! The `mysimbdp` command: parses the command line, loads the config, runs one command, and ends with an exit code of
+//! `sysexits.h`.
 //!
 //! - [`commands`]: one module per command; [`demo`]: the guided tour;
-//! - [`supervise`]: the platform's processes as children, for `up` and `demo`;
+//! - [`supervise`]: runs the platform's processes as children, for `up` and `demo`;
 //! - [`output`], [`table`], [`signals`], [`error`]: what several commands share.
 //!
-//! What is known about files and processes is asked of `mysimbdp_query`; a command renders it.
+//! `mysimbdp_query` reads the state of files and processes; a command only renders it.
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-// First, as its `println!` is that of all others.
+// First, because the other modules use its `println!`.
 #[macro_use]
 mod output;
 
@@ -39,16 +40,16 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {
-                // It quotes the command line, in which a name of a client's file may be.
+                // The message quotes the command line, which may contain the name of a client's file.
                 eprintln!("{}", error.render().to_string().trim_end());
                 return ExitCode::from(exit::USAGE);
             }
-            // A closed terminal is no reason for another exit code.
+            // A closed terminal must not change the exit code.
             let _ = error.print();
             return ExitCode::from(exit::OK);
         }
     };
-    // Not for what a sender drops: the platform may be another user.
+    // `drop` is excepted: the sender may be another user than the platform, which must be able to read the file.
     if !matches!(cli.command, Command::Drop(_)) {
         modes::restrict_umask();
     }
@@ -62,7 +63,8 @@ fn main() -> ExitCode {
     end(runtime.block_on(Box::pin(run(cli))))
 }
 
-/// Called as `stream-manager start …` it is `mysimbdp stream-manager start …`.
+/// Makes `stream-manager start …` the same as `mysimbdp stream-manager start …`: if the program is called by the name
+/// of one of the platform's processes, that name becomes its first argument.
 fn words(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let called = words.next().unwrap_or_else(|| "mysimbdp".into());
     let name = Path::new(&called).file_name().unwrap_or_default().to_owned();
@@ -103,7 +105,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id),
         Command::Reprocess(args) => commands::reprocess::run(&loading::of_the_store(file)?, &args).await,
         Command::Rejected(args) => commands::rejected::run(&loading::of_the_store(file)?, &args).await,
-        // Only the history of held files is in the store.
+        // Only purging held files writes to the history, which is in the store.
         Command::Purge(args) if !args.held => commands::purge::run(&loading::in_use(file)?, &args).await,
         Command::Purge(args) => commands::purge::run(&loading::of_the_store(file)?, &args).await,
         Command::Reconcile { client, since, json } => {

@@ -1,9 +1,9 @@
-//! All that the command prints.
+//! Prints the output of all commands.
 //!
-//! What clients and their apps write (names of files, reasons, last words on stderr) comes to an operator's terminal by
-//! way of this command. So `println!` and `eprintln!` of this crate are not those of the standard library: they escape
-//! whatever could steer a terminal, of any argument. Text from outside within a line is [`Foreign`] besides, so that
-//! it cannot begin a line of its own.
+//! What clients and their apps write (file names, reasons, the last lines of their stderr) reaches an operator's
+//! terminal through this command. So this crate's `println!` and `eprintln!` are not those of the standard library:
+//! they escape everything that could control a terminal, in any argument. Text from outside that is part of a line is
+//! also wrapped in [`Foreign`], so that it cannot begin a line of its own.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -26,7 +26,7 @@ macro_rules! eprintln {
     };
 }
 
-/// Text from a client or an app, as part of a line.
+/// Text from a client or an app that is printed as part of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Foreign<'a>(pub &'a str);
 
@@ -36,32 +36,32 @@ impl fmt::Display for Foreign<'_> {
     }
 }
 
-/// `1 file`, `2 files`.
+/// Returns the number with its noun: `1 file`, `2 files`.
 pub fn files(count: u64) -> String {
     format!("{count} {}", if count == 1 { "file" } else { "files" })
 }
 
-/// The last words of `println!` and `eprintln!`. That nobody reads them any more is no reason for another end.
+/// Called by `println!` and `eprintln!`. A closed stdout or stderr is ignored: it must not change the exit code.
 pub fn print(to: impl Write, text: fmt::Arguments<'_>) {
     write(to, &logging::escape_controls(&text.to_string()));
 }
 
-/// Prints it as JSON.
+/// Prints the value as JSON.
 ///
 /// # Errors
 ///
-/// It cannot be JSON.
+/// The value cannot be represented as JSON.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(value).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
     write(io::stdout(), &logging::escape_controls_in_json(&json));
     Ok(())
 }
 
-/// Prints bytes of a client as they are, for a file or a pipe. On a terminal they are escaped like all else.
+/// Prints a client's bytes, unchanged to a file or a pipe. On a terminal they are escaped like all other output.
 ///
 /// # Errors
 ///
-/// They cannot be written: a part of an export must not be taken for the whole.
+/// The bytes cannot be written: an incomplete export must not be taken for a complete one.
 pub fn print_content(parts: &[&[u8]]) -> Result<(), Failure> {
     let mut to = io::stdout().lock();
     let is_terminal = to.is_terminal();

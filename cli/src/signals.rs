@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM ask for an orderly end, SIGHUP for reading the config file again.
+//! Handles signals: SIGINT and SIGTERM request an orderly end, SIGHUP requests that the config file is read again.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use tokio::sync::{Notify, watch};
 
 use crate::error::Failure;
 
-/// Turns true at the first SIGINT or SIGTERM.
+/// Returns a receiver that turns true at the first SIGINT or SIGTERM.
 ///
-/// A further SIGINT ends the process at once: the user does not want to wait. A further SIGTERM changes nothing, as what is
-/// under way has its deadline, and a supervisor that repeats itself is none.
+/// A further SIGINT ends the process at once: the user does not want to wait. A further SIGTERM changes nothing: the
+/// shutdown has its own deadline, and a supervisor may repeat the signal.
 pub fn shutdown() -> Result<watch::Receiver<bool>, Failure> {
     let failure = |error: std::io::Error| Failure::of(exit::SOFTWARE, &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failure)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failure)?;
     let (sender, receiver) = watch::channel(false);
-    // Lives as long as the process, on purpose.
+    // This task intentionally lives as long as the process.
     tokio::spawn(async move {
         loop {
             let is_impatient = tokio::select! {
@@ -33,9 +33,9 @@ pub fn shutdown() -> Result<watch::Receiver<bool>, Failure> {
     Ok(receiver)
 }
 
-/// Notified at each SIGHUP.
+/// Returns a `Notify` that is notified at each SIGHUP.
 ///
-/// At a terminal the signal keeps its default meaning: the terminal was closed.
+/// If stdin is a terminal, the signal keeps its default effect, which ends the process: the terminal was closed.
 pub fn reload() -> Result<Arc<Notify>, Failure> {
     let asked = Arc::new(Notify::new());
     if std::io::stdin().is_terminal() {
@@ -43,7 +43,7 @@ pub fn reload() -> Result<Arc<Notify>, Failure> {
     }
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
     let notify = Arc::clone(&asked);
-    // Lives as long as the process, on purpose.
+    // This task intentionally lives as long as the process.
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             notify.notify_one();

@@ -1,9 +1,10 @@
-//! Runs the platform's processes as children of this one: what `up` and `demo` share.
+//! Runs the platform's processes as child processes, for `up` and `demo`.
 //!
-//! 0. Locks the data root: it is in use from now on, by its config, even while all of the processes have ended.
-//! 1. The embedded broker, where no other is configured or running for this data root; waits until it listens.
-//! 2. fetchdata, batch-manager, stream-manager; waits until each holds its lock, which is when it is at work.
-//! 3. Watches: a child that ends is started again, with back-off, unless its exit code says that it never can be.
+//! 0. Locks the data root: from now on it counts as in use, with this config, even while none of the processes runs.
+//! 1. Starts the embedded broker if no other one is configured or runs for this data root, and waits until it listens.
+//! 2. Starts fetchdata, batch-manager and stream-manager, and waits until each holds its lock: then it is at work.
+//! 3. Watches them: a process that ends is started again, with back-off, unless its exit code says that a restart
+//!    cannot help.
 //! 4. Stops them in reverse order, each within its deadline.
 
 use std::ffi::{OsStr, OsString};
@@ -24,10 +25,11 @@ use tokio::time::sleep_until;
 
 use crate::error::Failure;
 
-/// A process that is not at work by then will not be: nothing in its start waits for a server.
+/// A process needs no server to start, so if it does not hold its lock by then, it has failed.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How often the locks of starting processes are checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Longer than the managers' own `stop_grace`, which they spend on the clients' apps.
+/// Added to the managers' own `stop_grace`, within which they stop the clients' apps.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -35,12 +37,12 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The running platform.
 #[derive(Debug)]
 pub struct Platform {
-    /// In the order of their start.
+    /// In the order in which they were started.
     processes: Vec<Supervised>,
     program: PathBuf,
     directory: PathBuf,
     config_file: PathBuf,
-    /// What all of them run on, whatever has become of the file.
+    /// The file that holds the config that all of them run with, even if `config_file` has changed since.
     config_in_use: PathBuf,
     output: Output,
     stop_within: Duration,
@@ -52,7 +54,7 @@ pub struct Platform {
 struct Supervised {
     kind: ProcessKind,
     state: State,
-    /// Ends in a row that came before `BACKOFF_MAX` of life.
+    /// How many times in a row the process has ended within `BACKOFF_MAX` of its start; 1 after a longer life.
     early_ends: u32,
 }
 
@@ -62,7 +64,7 @@ enum State {
     CoolingDown { until: Instant },
 }
 
-/// What happens to a process next.
+/// What has happened to a process.
 enum Event {
     Ended(ExitStatus),
     CooledDown,
@@ -73,7 +75,7 @@ impl Supervised {
         Self { kind, state: State::running(child), early_ends: 0 }
     }
 
-    /// May be dropped at any await.
+    /// Waits for the next event of the process. May be dropped at any await.
     async fn next(&mut self) -> Result<Event, Failure> {
         match &mut self.state {
             State::Running { child, .. } => child.wait().await.map(Event::Ended).map_err(failure),
@@ -84,7 +86,7 @@ impl Supervised {
         }
     }
 
-    /// Schedules the next start after its end.
+    /// Schedules the next start of a process that has ended.
     ///
     /// # Errors
     ///
@@ -109,13 +111,14 @@ impl Supervised {
     }
 }
 
-/// Why a process that has ended at its start may stay the next time.
+/// Whether a process that ended during its start is started again, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hope {
+    /// A restart would not help.
     None,
-    /// It was killed, or something was missing for a moment.
+    /// It was killed, or something was unavailable for a moment.
     Retry,
-    /// One that an earlier `up` has left is about to end.
+    /// A process that an earlier `up` left behind held the lock; it is about to end, or has ended.
     Predecessor,
 }
 
@@ -124,7 +127,7 @@ fn hope(config: &Config, kind: ProcessKind, status: ExitStatus) -> Hope {
         None | Some(exit::IO | exit::TEMPORARY | exit::UNAVAILABLE) => Hope::Retry,
         Some(exit::NO_PERMISSION) => match find(&config.layout, kind) {
             Ok(Found::Running(_, Some(holder))) if holder.is_orphan() => Hope::Predecessor,
-            // It has ended meanwhile.
+            // It has ended in the meantime.
             Ok(Found::NotRunning) => Hope::Predecessor,
             _ => Hope::None,
         },
@@ -138,7 +141,8 @@ impl State {
     }
 }
 
-/// What happens first, and to which of the processes. May be dropped at any await.
+/// Waits for the first event of any process, and returns it with the position of the process. May be dropped at any
+/// await.
 async fn first_event(processes: &mut [Supervised]) -> Result<(usize, Event), Failure> {
     let events = processes.iter_mut().map(|process| Box::pin(process.next()));
     let (event, position, _) = select_all(events).await;
@@ -146,7 +150,7 @@ async fn first_event(processes: &mut [Supervised]) -> Result<(usize, Event), Fai
 }
 
 impl Platform {
-    /// Starts everything and returns when all of it is at work, or is to shut down.
+    /// Starts all processes. Returns when all of them are at work, or when a shutdown is requested.
     pub async fn start(
         config: &Config,
         config_file: &Path,
@@ -197,7 +201,7 @@ impl Platform {
         for &kind in kinds {
             let child = self.spawn(kind, &[]).await.map_err(failure)?;
             self.processes.push(Supervised::new(kind, child));
-            // The others read the broker's address at their start.
+            // The other processes read the broker's address when they start.
             if kind == ProcessKind::Broker {
                 self.wait_ready(config).await?;
             }
@@ -222,7 +226,7 @@ impl Platform {
             directory: self.directory.clone(),
             stdin: Stdin::Null,
             output: self.output.clone(),
-            // They stop in order, as if asked to.
+            // If this process dies, they stop in an orderly way, as on request.
             dies_with_parent: Some(Signal::TERM),
             owner: None,
         }
@@ -230,7 +234,8 @@ impl Platform {
         .await
     }
 
-    /// Waits until each process holds its lock, which names its pid. One that ends is started again while there is hope.
+    /// Waits until each process holds its lock, which names its pid. A process that ends meanwhile is started again if
+    /// that may help.
     async fn wait_ready(&mut self, config: &Config) -> Result<(), Failure> {
         let started = Instant::now();
         for position in 0..self.processes.len() {
@@ -268,7 +273,8 @@ impl Platform {
         Ok(())
     }
 
-    /// Restarts what ends, until `shutdown` or an end that a restart would not help. Passes `reload` on to the children.
+    /// Starts processes again that end, until `shutdown`, or until one ends that a restart would not help. Forwards
+    /// `reload` to the processes.
     pub async fn watch(
         &mut self,
         mut shutdown: watch::Receiver<bool>,
@@ -293,11 +299,11 @@ impl Platform {
 
     fn reload(&self) {
         for process in &self.processes {
-            // One that is just starting reads the file anyway, and would be ended by the signal.
+            // A process that is just starting reads the file anyway, and the signal would kill it.
             if let State::Running { child, .. } = &process.state
                 && child.id().handles_signal(Signal::HUP)
             {
-                // It fails only if it has ended, which is noticed.
+                // This fails only if the process has ended, which the loop notices.
                 let _ = child.signal(Signal::HUP);
             }
         }
@@ -322,7 +328,7 @@ impl Platform {
         }
     }
 
-    /// Stops all, last started first; the broker outlives those who talk through it.
+    /// Stops all processes, the last started first: the broker outlives those that communicate through it.
     pub async fn stop(&mut self) {
         while let Some(Supervised { kind, state, .. }) = self.processes.pop() {
             let State::Running { mut child, .. } = state else { continue };

@@ -1,10 +1,10 @@
-//! Tables for people.
+//! Renders tables for people.
 
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::output::Foreign;
 
-/// A table with its numbers to the right.
+/// Renders a table, with columns of numbers aligned to the right.
 pub fn render(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header.iter().copied());

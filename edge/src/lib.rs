@@ -1,13 +1,14 @@
 //! Publishes messages of a numbered source: none is lost, and none is stored twice.
 //!
-//! 1. [`Edge::send`] gives a message its number and writes it to the [`outbox`], on disk before it returns; it waits while the
-//!    outbox is full;
+//! 1. [`Edge::send`] gives a message its number and writes it to the [`outbox`], on disk before it returns; it waits
+//!    while the outbox is full;
 //! 2. [`resend`] decides, without I/O, which numbers are sent now: new ones within a window, and again those that the
-//!    platform asks for;
+//!    platform requests;
 //! 3. the [`publisher`] sends them with QoS 1, listens for the platform's receipts, and reports numbers that are lost;
 //! 4. received messages leave the outbox. A broker's acknowledgement does not count: it may lose what it acknowledged.
 //!
-//! [`input`] reads lines from stdin or from a growing file, each with the position from which reading continues after it.
+//! [`input`] reads lines from stdin or from a growing file, each with the position from which reading continues after
+//! it.
 
 mod edge;
 mod error;

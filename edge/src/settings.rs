@@ -61,7 +61,7 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// How many messages may be sent and not yet received.
     pub window_messages: usize,
-    /// If the platform reports nothing new for this long, it is asked for its progress.
+    /// If the platform reports nothing new for this long, its progress is requested.
     pub resend_after: Duration,
     /// A dead connection is noticed after at most twice this time. Less than 5 s counts as 5 s.
     pub keep_alive: Duration,

@@ -2,8 +2,8 @@
 //!
 //! Pure: measurements in, answers out. The config sets two limits: how much waits in staging, and how much of a disk
 //! stays free. The machine sets the third, when it refuses space or descriptors in the middle of a file's steps. The
-//! limits of the config have hysteresis: the intake resumes only after usage has fallen below a second, stricter line, so
-//! it does not flap. After a refusal of the machine there is a wait.
+//! limits of the config have hysteresis: the intake resumes only after usage has fallen below a second, stricter line,
+//! so it does not flap. After a refusal by the machine there is a wait.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -140,7 +140,8 @@ impl AdmissionControl {
         let held = self.usage.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
         let max = self.staged_bytes_max.as_u64();
         let allowed = if self.waited.contains_key(&key) { max - max / 8 } else { max };
-        // One file of each client is admitted beyond the limit, whatever its size and whatever others have staged.
+        // One file of each client is admitted past `staged_bytes_max`, whatever its size and whatever others have
+        // staged.
         let is_alone = self.usage.staged.get(client).is_none_or(|own| *own == 0);
         if !is_alone && held.saturating_add(bytes) > allowed {
             let shortage =
@@ -155,7 +156,7 @@ impl AdmissionControl {
     /// The machine ran out of something while a file was processed.
     pub(crate) fn refused(&mut self, error: String, now: Instant) {
         let times = match &self.refused {
-            // Other files that were in work report the same shortage.
+            // Other files that were in progress report the same shortage.
             Some(refused) if now < refused.until => return,
             Some(refused) => refused.times.saturating_add(1),
             None => 0,
@@ -164,7 +165,8 @@ impl AdmissionControl {
         self.refused = Some(Refused { error, times, until });
     }
 
-    /// A file has been processed, so what the last one lacked is available.
+    /// A file has left the drop directory, so what the last one lacked is assumed to be available. If the sender took
+    /// the file back, that proves nothing; then the next file finds out.
     pub(crate) fn succeeded(&mut self) {
         self.refused = None;
     }
@@ -174,7 +176,7 @@ impl AdmissionControl {
         self.waited.retain(|(area, _), _| !is_scanned(area));
     }
 
-    /// No file waits, and `in_work` files are in work.
+    /// No file waits, and `in_work` files are in progress.
     pub(crate) fn no_file_waits(&mut self, in_work: usize, now: Instant) {
         if in_work == 0 && self.refused.as_ref().is_some_and(|refused| refused.may_try(0, now)) {
             // No file is left to try it with.

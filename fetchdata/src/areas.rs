@@ -1,7 +1,7 @@
 //! Decides when each area of the drop directory is walked, and whose settled file is next.
 //!
 //! Pure: events, walks and the time in; walks to make and files to process out. Each area waits only for its own
-//! walks and has its own cooldown after them, so a client whose folder takes long to scan delays nobody else.
+//! walks and has its own cooldown after them, so a client whose folder takes long to walk over delays nobody else.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,18 +17,19 @@ use crate::watch::Woken;
 use crate::windows::Windows;
 
 /// Files that are tracked in all areas together. It bounds the memory: some 2.5 KiB each. There may be twice as many
-/// until the next walk over an area that has more than its part.
+/// until the next walk over an area that has more than its share.
 const FILES_MAX: usize = 30_000;
 
-/// This many areas are walked at a time at most, those with the cheapest walks first. Because of the cooldowns it is rarely
-/// more than one.
+/// This many areas are walked at a time at most, those with the cheapest walks first. Because of the cooldowns it is
+/// rarely more than one.
 const WALKS_MAX: usize = 8;
 
-/// One area's walks take at most this share of a processor, one part in five, and all walks together twice that. Elapsed time does not measure
-/// that on a busy machine: the files of all clients would wait for each other's work.
+/// One area's walks take at most one part in this many of a processor, and all walks together twice that. Elapsed time
+/// does not measure that on a busy machine: the files of all clients would wait for each other's work.
 const WALK_SHARE: u32 = 5;
 const COOLDOWN_MIN: Duration = Duration::from_millis(50);
-/// For each active area. A disk that stalled is no reason to skip an area for minutes.
+/// The longest cooldown, times the number of active areas: a walk that took long only because a disk stalled must not
+/// keep its area waiting for minutes.
 const COOLDOWN_MAX: Duration = Duration::from_secs(20);
 
 /// While files wait for capacity, it is checked this often.
@@ -52,7 +53,7 @@ struct Measurements {
     known: u64,
 }
 
-/// A file in work.
+/// A file in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct FileInWork {
     pub(crate) area: Area,
@@ -138,7 +139,7 @@ impl Areas {
             state.ready.clear();
             state.at = now;
         }
-        // An area with a file in work is kept until that ends, also if its client comes back meanwhile.
+        // An area with a file in progress is kept until that ends, also if its client comes back meanwhile.
         self.areas.retain(|_, state| state.is_walked || state.is_walking || state.tracker.has_file_in_work());
     }
 
@@ -203,9 +204,10 @@ impl Areas {
         state.walk_outdated(now);
     }
 
-    /// All walks together take no more than twice [`WALK_SHARE`] of a processor, unless [`COOLDOWN_MAX`] shortens the
-    /// cooldown of one that costs seconds. Each walk gets an equal share, or a share in proportion to its cost,
-    /// whichever is more. So a cheap walk does not wait for expensive ones, nor an expensive one for many cheap ones.
+    /// All walks together take no more than two parts in [`WALK_SHARE`] of a processor, unless [`COOLDOWN_MAX`]
+    /// shortens the cooldown of one that costs seconds. Each walk gets an equal share, or a share in proportion to
+    /// its cost, whichever is more. So a cheap walk does not wait for expensive ones, nor an expensive one for many
+    /// cheap ones.
     fn cooldown(&self, area: &Area, cost: Cost, now: Instant) -> Duration {
         let active = |state: &State| state.is_walking || state.cooldown_until > now;
         let others = || self.areas.iter().filter(|(other, state)| *other != area && active(state));
@@ -218,7 +220,7 @@ impl Areas {
         by_count.min(by_cost).max(cost.lasted).clamp(COOLDOWN_MIN, max)
     }
 
-    /// Whether files wait for a measurement of the disk usage.
+    /// Whether a walk has ended since the last measurement of the disk usage began: its files wait for the next one.
     pub(crate) fn needs_measurement(&self) -> bool {
         self.areas.values().any(|state| state.measurement > self.measurements.begun)
     }
@@ -258,7 +260,7 @@ impl Areas {
         state.schedule_walk(now + CAPACITY_RETRY_EVERY);
     }
 
-    /// Marks a file as in work if it is still as `ready` says.
+    /// Marks a file as in progress if it is still as `ready` says.
     pub(crate) fn mark_in_work(&mut self, area: &Area, ready: &Ready) -> Option<FileInWork> {
         let state = self.areas.get_mut(area)?;
         let FileSnapshot { path, owner, .. } = &ready.snapshot;
@@ -268,7 +270,7 @@ impl Areas {
         })
     }
 
-    /// Records what became of a file that was in work.
+    /// Records what became of a file that was in progress.
     pub(crate) fn ended(&mut self, file: FileInWork, ended: Ended, now: Instant) {
         if matches!(ended, Ended::Exhausted(_)) {
             self.refused(&file.area, now);

@@ -132,7 +132,7 @@ impl BurstLog {
         }
     }
 
-    /// Logs the bursts that are still going on.
+    /// Logs the bursts that still continue.
     pub(crate) fn log_due(&self) {
         let due = self.bursts().due(Instant::now());
         for (Kind { client, trouble }, Unreported { count, last: Event { file, why } }) in due {

@@ -1,4 +1,5 @@
-//! Moves a file that is refused, by validation or as a duplicate, to `discarded/`, with its reasons. Nothing is deleted.
+//! Moves a file that is refused, by validation or as a duplicate, to `discarded/`, with its reasons. Nothing is
+//! deleted.
 
 use std::path::Path;
 

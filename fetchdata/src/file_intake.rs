@@ -1,7 +1,7 @@
 //! Takes one settled file through its steps, to staging or to `discarded/`.
 //!
 //! 1. inspect the file itself: claim, validate, split ([`crate::inspect`]);
-//! 2. if the same content is known: wait for it, retry it, refuse the file, or go on;
+//! 2. if the same content is known: wait for it, retry it, refuse the file, or continue;
 //! 3. stage and notify.
 //!
 //! If a step fails, the file stays where it is and is processed again later.
@@ -39,7 +39,7 @@ use crate::stage::{self, Source, Staging};
 use crate::watch::Watch;
 use crate::{recover, route};
 
-/// Shared by all files.
+/// Takes files through their steps: one for all files that begin under the same config.
 #[derive(Debug)]
 pub(crate) struct FileIntake {
     config: Arc<Config>,
@@ -53,7 +53,7 @@ struct Shared {
     history: EarlierIngestions,
     notifier: StagedNotifier,
     log: BurstLog,
-    /// Contents in work, so that the same content dropped twice is not staged twice at once.
+    /// Contents in progress, so that the same content dropped twice is not staged twice at once.
     claims: Mutex<HashSet<(ClientId, IngestionId)>>,
 }
 
@@ -98,7 +98,7 @@ impl FileIntake {
         Self { config, shared: Arc::new(shared) }
     }
 
-    /// Processes the next files by another config; files in work finish by the one that they began with.
+    /// Processes the next files by another config; files in progress finish by the one that they began with.
     pub(crate) fn with(&self, config: Arc<Config>) -> Self {
         Self { config, shared: Arc::clone(&self.shared) }
     }
@@ -188,7 +188,7 @@ impl FileIntake {
                     replaces = times.map(|times| times.dropped_at(accepted.received_at));
                 }
             },
-            // The new content would be stored beside what it is to replace.
+            // Staged as a first run, it would be stored beside what it should replace.
             Known::No
                 if self.on_duplicate(client) == OnDuplicate::Replace
                     && self.shared.history.is_unavailable() =>
@@ -252,8 +252,8 @@ impl FileIntake {
         })
     }
 
-    /// Dropping held content again acts as `retry`. `None` if the held content is damaged and has been set aside for
-    /// the dropped file.
+    /// Dropping held content again acts as `retry`. `None` if the held content is damaged: its directory has been
+    /// renamed, and the dropped file is staged as if nothing were held.
     fn retry_held(&self, accepted: &Accepted) -> Result<Option<Ended>, ProcessError> {
         let (layout, client, ingestion) = (&self.config.layout, &accepted.client, accepted.split.ingestion);
         let held = layout.held(client, ingestion);
@@ -358,7 +358,7 @@ impl FileIntake {
         DropDirectory::open(&self.config.layout).is_ok_and(|drop_directory| drop_directory.exists(path))
     }
 
-    /// The last step: a file without its sentinel would never be processed.
+    /// Only after the file has left the drop directory: a file without its sentinel would never be processed.
     fn remove_sentinel(&self, snapshot: &FileSnapshot) {
         let Some(sentinel) = &snapshot.sentinel else { return };
         let removed = DropDirectory::open(&self.config.layout)

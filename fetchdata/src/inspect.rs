@@ -25,7 +25,7 @@ use crate::split::{self, Split, SplitError};
 use crate::watch::Watch;
 use crate::{route, validate};
 
-/// How often this process has a file open while it inspects and stages it.
+/// How many times at once this process has a file open while it inspects and stages it.
 const OURS: u32 = 1;
 
 /// What a file by itself allows to decide.

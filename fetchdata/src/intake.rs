@@ -1,6 +1,6 @@
 //! The main loop: walks over the areas of the drop directory and processes settled files, a few at a time.
 //!
-//! Level-triggered: events and the clock only decide when to scan again, and each scan starts from what is there.
+//! Level-triggered: events and the clock only decide when to walk again, and each walk starts from what is there.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -61,7 +61,8 @@ struct Walked {
     cost: Cost,
 }
 
-/// What is checked for all areas together: the disk usage, and originals that may still be written to.
+/// Surveys of all areas together: each is a measurement of the disk usage, and a check of the originals that may still
+/// be written to.
 struct Survey {
     /// `None` while a survey is under way.
     tools: Option<Tools>,
@@ -70,7 +71,7 @@ struct Survey {
     cooldown_until: Instant,
     /// When a survey is due even if no walk asks for it.
     at: Option<Instant>,
-    /// For each file in work, the client to whose staging it may go, and its bytes.
+    /// For each file in progress, the client to whose staging it may go, and its bytes.
     in_work: HashMap<DropPath, (ClientId, u64)>,
     /// The same for files that have ended since the current survey began.
     recently_ended: Vec<(ClientId, u64)>,
@@ -101,7 +102,7 @@ impl Intake {
         }
     }
 
-    /// Runs until `shutdown` is true, then finishes the files in work.
+    /// Runs until `shutdown` is true, then finishes the files in progress.
     pub(crate) async fn run(&mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
         let watch = Arc::clone(&self.watch);
         while !*shutdown.borrow_and_update() {
@@ -202,8 +203,8 @@ impl Intake {
         self.file_intake.log().log_due();
     }
 
-    /// One worker slot is reserved from backfill, whose files may be large: a live file need not wait until one is
-    /// split. A single slot is not reserved.
+    /// One worker slot is kept free of backfill, whose files may be large: a live file need not wait until one is
+    /// split. A single slot takes backfill too.
     fn start_tasks(&mut self) {
         let worker_slots = self.config.settings.fetchdata.files_in_parallel as usize;
         while self.tasks.len() < worker_slots {
@@ -246,7 +247,7 @@ impl Intake {
         self.areas.ended(file, ended, now);
     }
 
-    /// While files wait for capacity, the next measurement is due soon.
+    /// Reports why files wait for capacity, and makes the next survey due soon while they do.
     fn report_shortages(&mut self) {
         let now = Instant::now();
         self.admission.scanned(|area| self.areas.is_tried(area));
@@ -312,7 +313,7 @@ impl Survey {
         self.recently_ended.clear();
     }
 
-    /// The file is no longer in work. A survey under way may not have counted it where it is now.
+    /// The file is no longer in progress. A survey under way may not have counted it where it is now.
     fn file_ended(&mut self, path: &DropPath) {
         if let Some(in_work) = self.in_work.remove(path)
             && self.tools.is_none()
@@ -322,7 +323,7 @@ impl Survey {
     }
 }
 
-/// Waits for ever if there is no time.
+/// Waits for ever if `at` is `None`.
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,

@@ -26,7 +26,8 @@ use crate::set_aside::{self, SetAside, key};
 
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
-/// Within two hours TCP tells the server that receives an upload that its connection is dead; the server then closes the file.
+/// Within two hours TCP tells the server that receives an upload that its connection is dead; the server then closes
+/// the file.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(3);
 /// At most this often; the check is part of the surveys.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
@@ -36,7 +37,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(5);
 struct Record {
     client: ClientId,
     ingestion: IngestionId,
-    /// For people.
+    /// The path where it was dropped, for people.
     dropped_at: String,
     stamp: FileIdentity,
     taken_at: Timestamp,
@@ -46,9 +47,10 @@ struct Record {
 #[derive(Debug)]
 pub(crate) enum SetAsideResult {
     Done(SetAside),
-    /// Another file has taken its place.
+    /// It must be scanned again: another file has taken its place, or an earlier original with this key was still
+    /// waiting and is back now.
     Replaced,
-    /// An earlier original of the same content is still waiting.
+    /// An earlier original of the same content still waits for its writer.
     Occupied,
 }
 

@@ -16,7 +16,7 @@
 //! Senders own the drop directory, so nothing in it is trusted: see [`mysimbdp_spool::drop_directory`].
 //! [`scan_status`] reports what in it belongs to no client or cannot be scanned. [`openers`] tracks who has a file
 //! open if the kernel does not tell; [`late`] handles files whose writers are unknown. [`moves`] moves files out of
-//! the drop directory and back into it; [`set_aside`] holds some of them in between.
+//! the drop directory and back into it; [`set_aside`] keeps originals while their copies are being published.
 //!
 //! The state of a file is its location, so after a crash only interrupted steps need recovery: [`recover`] finishes
 //! or undoes them at start.
@@ -91,7 +91,7 @@ impl Error {
     }
 }
 
-/// Runs until `shutdown` is true (or its sender is dropped), then finishes the files in work.
+/// Runs until `shutdown` is true (or its sender is dropped), then finishes the files in progress.
 ///
 /// # Errors
 ///
@@ -127,7 +127,7 @@ fn drop_directory(config: &Config) -> PathBuf {
     config.layout.drop_directory()
 }
 
-/// Announces to those who drop files which clients' files are taken.
+/// Announces to those who drop files which clients have an app.
 fn announce(config: &Config) {
     let with_app = config.clients.values().filter(|client| !client.apps.is_empty());
     let clients = with_app.map(|client| client.id.clone()).collect();

@@ -1,8 +1,9 @@
 //! Tracks who has a file open, from the events in its directory since that is watched.
 //!
 //! It serves files of which the kernel does not tell: those of another user, without `CAP_LEASE`. Pure: events in,
-//! answers out. Two equal consecutive events may be reported as one, so a count proves nothing; it is certain only
-//! that a file was created here and has not been closed, or that it was closed and is not open.
+//! answers out. It is certain whether a file was created here, and whether a writer has closed it. How many have it
+//! open is less certain, as two equal consecutive events may be reported as one: if these were two closes, the file
+//! waits longer; if they were two opens, a file that is still open may count as closed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -50,6 +51,7 @@ struct Files {
     by_name: HashMap<OsString, Opener>,
 }
 
+/// What the events tell of one file.
 #[derive(Clone, Copy, Debug, Default)]
 struct Opener {
     created: bool,

@@ -2,7 +2,8 @@
 //! original that waits for its removal.
 //!
 //! It runs at start, before anything else, and may itself be interrupted anywhere. The directories tell everything
-//! except what became of an original whose copy is no longer in staging: for that, [`originals`] asks the history.
+//! except what became of an original whose copy is neither staged nor archived: for that, [`originals`] asks the
+//! history.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -28,8 +29,8 @@ use crate::set_aside::{self, SetAside};
 /// Originals that are set aside, by their content.
 pub(crate) type Originals = HashMap<IngestionId, SetAside>;
 
-/// Recovers everything except the originals that it returns: their copies are no longer in staging. Whatever cannot
-/// be recovered is left for the next start, and stops nothing else.
+/// Recovers everything except the originals that it returns: their copies are neither staged nor archived. Whatever
+/// cannot be recovered is left for the next start, and stops nothing else.
 pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
     let drop_directory = DropDirectory::open(layout)?;
     late::forget_orphans(&drop_directory)?;
@@ -70,7 +71,8 @@ fn find(drop_directory: &DropDirectory) -> Result<(Originals, Vec<(String, SetAs
     let (mut originals, mut refused) = (Originals::new(), Vec::new());
     for (key, original) in set_aside::find(drop_directory)? {
         match set_aside::key::ingestion_of(&key) {
-            // One that waits for its writer has a copy already, if another of the same content is set aside.
+            // Of two with the same content, the one that waits for its writer has a published copy already. That of
+            // the other may not be published yet, so the other wins.
             Some((ingestion, true)) => _ = originals.entry(ingestion).or_insert(original),
             Some((ingestion, false)) => _ = originals.insert(ingestion, original),
             None => refused.push((key, original)),
@@ -156,6 +158,7 @@ fn has_parts(manifest: &Manifest) -> bool {
     manifest.micro_batches.iter().any(|batch| batch.path != manifest.file)
 }
 
+/// Completes the interrupted staging of one directory, or returns its file to the drop directory.
 fn directory(
     layout: &Layout,
     client: &ClientId,

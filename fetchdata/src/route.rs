@@ -93,7 +93,7 @@ fn all_globs(config: &Config) -> String {
     clients_with_apps(config).map(of).collect::<Vec<_>>().join("; ")
 }
 
-/// Clients that could ingest a file: the globs of others claim nothing.
+/// Clients that could ingest a file: the globs of others do not count.
 fn clients_with_apps(config: &Config) -> impl Iterator<Item = &Client> {
     config.clients.values().filter(|client| !client.apps.is_empty())
 }

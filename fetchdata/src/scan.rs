@@ -21,8 +21,8 @@ use crate::route::{self, Area, Origin};
 use crate::watch::Watch;
 use crate::{moves, names, set_aside};
 
-/// Each owner has a share of the files of all areas. With so many clients that the share would be smaller than this,
-/// memory use grows.
+/// Each owner has a share of the files of all areas. If there are so many clients that the share would be smaller than
+/// this, memory use grows.
 const SHARE_MIN: usize = 32;
 
 /// What each file, each directory and each name in a directory costs of an owner's share, roughly in proportion to
@@ -34,7 +34,7 @@ const NAME: usize = 1;
 /// What a file system keeps in its own root, if the drop directory is one.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// What a scan saw of one dropped file.
+/// What a walk saw of one dropped file.
 #[derive(Clone, Debug)]
 pub(crate) struct FileSnapshot {
     pub(crate) path: DropPath,
@@ -48,7 +48,8 @@ pub(crate) struct FileSnapshot {
     pub(crate) sentinel: Option<DropPath>,
 }
 
-/// Files of one owner may delay each other, but not those of another owner.
+/// A lane of a client, or all files without a client: shares and turns are counted by owner. Files of one owner may
+/// delay each other, but not those of another owner.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Owner {
     /// `None` for all files that belong to no client.
@@ -108,7 +109,7 @@ pub(crate) enum ScanFault {
     NotWritable(DropPath),
     #[error("{path} is a {kind} and not a directory, the client's files are not taken{remedy}", remedy = remedy(*.kind))]
     NotAFolder { path: DropPath, kind: FileKind },
-    /// It may be a typing error, or the client is not loaded yet or no longer.
+    /// It may be a typo, or the client is not loaded yet or no longer.
     #[error("{0} is not the folder of a configured client, what is in it waits there")]
     UnknownFolder(DropPath),
 }
@@ -279,7 +280,8 @@ impl Walk {
         }
     }
 
-    /// Whether this scan passes over the path: an earlier one has reached it, or its owner's share is spent.
+    /// Whether this walk passes over the path: an earlier one has reached it, or its owner's share is spent. Records
+    /// the first path that is left out because of the share.
     fn is_left_out(&mut self, owner: &Owner, path: &DropPath) -> bool {
         if self.starts.get(owner).is_some_and(|start| is_before(path, start)) {
             return true;
@@ -380,8 +382,8 @@ impl Siblings<'_> {
     }
 }
 
-/// Whether it is a folder, or a symlink named like one, that belongs to no client. The globs of other clients do not
-/// decide which client owns its files.
+/// Whether it is a folder, or a symlink named like one, that belongs to no client. Clients' globs are not applied to
+/// files in such a folder.
 fn is_unknown_folder(config: &Config, drop_directory: &Directory, name: &OsStr, status: &FileStatus) -> bool {
     let is_folder = match status.kind {
         FileKind::Directory => name != LOST_AND_FOUND && !moves::is_returned(drop_directory, name),

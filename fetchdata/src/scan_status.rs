@@ -11,7 +11,7 @@ use crate::burst_log::BurstLog;
 use crate::route::Area;
 use crate::scan::ScanFault;
 
-/// So many faults are named to a person, who may see the others when these are removed.
+/// This many faults are named to a person, who may see the others when these are removed.
 const NAMED_MAX: usize = 5;
 /// For each of them: its beginning says what it is about, its end what to do.
 const NAMED_CHARS_MAX: usize = 250;

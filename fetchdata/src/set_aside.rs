@@ -1,4 +1,4 @@
-//! Keeps originals away from the scan while their copies are being published.
+//! Keeps originals away from the walks while their copies are being published.
 //!
 //! They wait in the platform's own directory in the drop directory, each below its *key* and under the path that it
 //! had: `client-input-directory/.mysimbdp/<key>/client1/a.csv`. The key is the ingestion, or the name of the
@@ -135,7 +135,7 @@ impl SetAside {
         Ok(any)
     }
 
-    /// When it was made.
+    /// When the original was moved in: when the directory last changed.
     pub(crate) fn since(&self, drop_directory: &DropDirectory) -> Result<SystemTime> {
         Ok(self.open(drop_directory)?.1.own_status()?.modified_at())
     }

@@ -1,7 +1,7 @@
 //! Decides when a dropped file is complete.
 //!
 //! Pure: snapshots and the time in, files that are ready out. A file is ready when two snapshots, at least `settle`
-//! apart, are equal; events only make scans come sooner. Whether somebody still has the file open is checked
+//! apart, are equal; events only make walks come sooner. Whether somebody still has the file open is checked
 //! afterwards, when it is processed, and the answer comes back here as [`Ended`].
 
 use std::collections::hash_map::Entry;
@@ -15,14 +15,15 @@ use crate::file_identity::FileIdentity;
 use crate::scan::{FileSnapshot, Owner};
 
 /// If the kernel does not say whether a file is open for writing, and nobody was seen to close it, it must settle
-/// this many times as long: an upload that stalls for a minute either goes on or has ended.
+/// this many times as long, a minute with the default `settle`: an upload that has stalled for that long is taken to
+/// have ended.
 const LONGER_FACTOR: u32 = 60;
 
 /// Wait after the first failure; doubles with each further one.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// How often it is checked whether the staged file of the same content has ended.
+/// How often it is checked whether the same content is still in progress.
 const DUPLICATE_WAIT: Duration = Duration::from_secs(1);
 
 /// Files of one owner, all together, are retried no more often than this: thousands that keep failing cost no more
@@ -49,7 +50,7 @@ enum State {
         /// It was processed without success: it was open for writing or had changed.
         is_retry: bool,
     },
-    /// In work.
+    /// Being processed.
     InWork(Settled),
     /// Settled, and to be processed again at a certain time.
     Waiting { settled: Settled, until: Instant, why: Why },
@@ -79,9 +80,9 @@ pub(crate) struct Ready {
     pub(crate) snapshot: FileSnapshot,
     /// Since it was first seen.
     pub(crate) settled_for: Duration,
-    /// False: it has settled longer because the kernel cannot say whether it is open for writing.
+    /// False: it has settled longer because neither the kernel nor the events tell whether it is open for writing.
     pub(crate) leases_work: bool,
-    /// The ingestion with the same content, which was staged when this file was last processed.
+    /// The ingestion with the same content, which was in progress when this file was last processed.
     pub(crate) duplicate_of: Option<IngestionId>,
 }
 
@@ -94,7 +95,8 @@ pub(crate) enum Ended {
     Busy,
     /// It is unchanged, but it is not known whether it is open for writing.
     LeasesDoNotWork,
-    /// The same content is in progress, and must end first.
+    /// The same content is in progress and must end first: it is being processed, it is staged, or its original still
+    /// waits for its writer.
     DuplicateInProgress(IngestionId),
     /// A step failed; the file is still there.
     Failed,
@@ -103,7 +105,8 @@ pub(crate) enum Ended {
 }
 
 impl Tracker {
-    /// Records what a walk has found, and returns the files that may be processed now.
+    /// Records what a walk has found, and returns the files that may be processed now. A file that the walk has not
+    /// seen is forgotten, unless it is in progress.
     pub(crate) fn observe(&mut self, now: Instant, snapshots: Vec<FileSnapshot>) -> Vec<Ready> {
         let mut before = std::mem::take(&mut self.files);
         self.retries.clear();
@@ -119,17 +122,17 @@ impl Tracker {
             }
             self.files.insert(snapshot.path, state);
         }
-        // A file in work may have been moved already; its end is yet to come.
+        // A file in progress may have been moved already; its end is yet to come.
         self.files.extend(before.into_iter().filter(|(_, state)| matches!(state, State::InWork(_))));
         ready
     }
 
-    /// Whether a file is in work.
+    /// Whether a file is in progress.
     pub(crate) fn has_file_in_work(&self) -> bool {
         self.files.values().any(|state| matches!(state, State::InWork(_)))
     }
 
-    /// Marks a file as in work if it is still as `ready` says.
+    /// Marks a file as in progress if it is still as `ready` says.
     pub(crate) fn mark_in_work(&mut self, ready: &Ready) -> bool {
         let Some(state) = self.files.get_mut(&ready.snapshot.path) else { return false };
         let Some(settled) = state
@@ -142,7 +145,7 @@ impl Tracker {
         true
     }
 
-    /// Records what became of a file that was in work. Returns when it must be scanned again, if it waits for that.
+    /// Records what became of a file that was in progress. Returns when it must be scanned again, if it waits for that.
     pub(crate) fn ended(
         &mut self,
         path: &DropPath,

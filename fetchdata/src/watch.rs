@@ -1,10 +1,10 @@
-//! Wakes the scanner when something happens in the drop directory. Events are only hints: the scanner sees for itself
-//! what has happened, and finds what is missed here on its own schedule.
+//! Wakes the intake when something happens in the drop directory. Events are only hints: the next walk sees for itself
+//! what has happened, and the scheduled walks find what is missed here.
 //!
 //! The watch also tracks who has a file open, for files of which the kernel does not say whether they are being
 //! written: [`crate::openers`].
 //!
-//! Each walk watches the directories that it scans, of each area up to its share. So no client's directories use up
+//! Each walk watches the directories that it reaches, of each area up to its share. So no client's directories use up
 //! the kernel's watches, and no walk is made only to watch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,10 +18,10 @@ use crate::names;
 use crate::openers::{OpenState, Openers};
 use crate::route::Area;
 
-/// The watch on the directories that have been scanned.
+/// The watch on the directories that the walks reach.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// Without them, the scheduled scans find everything, only later.
+    /// Without them, the scheduled walks find everything, only later.
     events: Option<Events>,
     watched: Mutex<Watched>,
     wakes: Notify,
@@ -212,7 +212,7 @@ impl Woken {
 /// Whether the event may mean a new file. Reading and moving away are this process's own actions: waking on them
 /// would never end.
 fn is_hint(event: &Event) -> bool {
-    // Events were lost, so a scan is needed.
+    // Events were lost, so a walk is needed.
     if event.kinds.contains(EventKinds::QUEUE_OVERFLOW) {
         return true;
     }

@@ -1,5 +1,5 @@
-//! Moves the window of a walk on if a client has more files than its share and all files in the window are retries:
-//! files behind them must not wait for ever.
+//! The window of an owner is the part of its files that a walk scans, if it has more of them than its share. It moves
+//! on if all files in it are retries: the files after them must not wait for ever.
 //!
 //! Pure: takes what a walk has seen, and returns where the next one begins.
 
@@ -13,7 +13,7 @@ use crate::scan::{Owner, Paths};
 /// An owner's window moves no more often than this, so that files that always fail are tried at a bounded rate.
 const MOVE_EVERY: Duration = Duration::from_secs(60);
 
-/// Where the scan of each owner's files begins.
+/// Where the next walk begins with each owner's files.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
     moved: BTreeMap<Owner, Moved>,

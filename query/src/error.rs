@@ -14,10 +14,10 @@ use mysimbdp_store::history::UnreadableRun;
 pub enum QueryError {
     #[error("there is no client {id:?}; configured are: {configured}")]
     UnknownClient { id: String, configured: String },
-    /// With what there is instead.
+    /// The text names what exists instead.
     #[error("{0}")]
     NotFound(String),
-    /// What is there is damaged, or in the way, and a person has to see to it.
+    /// What was found is damaged or obstructed, and needs a person.
     #[error("{0}")]
     InvalidData(String),
     /// The config does not allow it.
@@ -25,7 +25,7 @@ pub enum QueryError {
     NotConfigured(String),
     #[error("{0}")]
     TryLater(String),
-    /// What the platform keeps is its user's alone.
+    /// Only the platform's user may read its files.
     #[error("a retry is for the user of the platform, or root")]
     NotPermitted(#[source] FileError),
     #[error(transparent)]
@@ -38,7 +38,7 @@ pub enum QueryError {
     Store(#[from] CoredmsError),
     #[error(transparent)]
     History(#[from] UnreadableRun),
-    /// Which of several contents it is about.
+    /// Adds which ingestion the error concerns.
     #[error("{ingestion} of {client}")]
     OfContent {
         ingestion: IngestionId,
@@ -49,7 +49,7 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// That the config has no such client, and which it has.
+    /// The config has no such client; the error lists those that it has.
     pub fn unknown_client(config: &Config, id: &str) -> Self {
         let configured: Vec<&str> = config.clients.keys().map(ClientId::as_str).collect();
         Self::UnknownClient { id: id.to_owned(), configured: configured.join(", ") }

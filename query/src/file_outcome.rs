@@ -1,4 +1,4 @@
-//! The outcome of a dropped file, from its location and from the history.
+//! Determines how a dropped file ended, from its location and from the history.
 
 use jiff::Timestamp;
 use mysimbdp_config::Config;
@@ -18,15 +18,15 @@ use crate::reason_file::{Explained, reason_in};
 /// A file that was dropped.
 #[derive(Clone, Debug)]
 pub struct Dropped {
-    /// Where.
+    /// The path it was dropped at.
     pub target: DropPath,
     pub ingestion: IngestionId,
     pub bytes: u64,
-    /// Not before.
+    /// The time of the drop; older reasons are not about it.
     pub since: Timestamp,
-    /// Runs of the same content that ended by then are about earlier drops.
+    /// Runs of the same ingestion that ended by this time are about earlier drops.
     pub earlier_runs: bson::DateTime,
-    /// What lay there as the receipt of a file of this name, and is about another one.
+    /// A receipt that already existed at that path, and is about an earlier file.
     pub earlier_receipt: Option<FileStatus>,
 }
 
@@ -36,7 +36,7 @@ pub enum FileOutcome {
     Ingested {
         run: Box<Run>,
     },
-    /// The same, by the receipt alone.
+    /// The file is ingested, which is known only from its receipt.
     Receipt {
         counts: Counts,
         seconds: f64,
@@ -56,23 +56,23 @@ impl FileOutcome {
     }
 }
 
-/// Where the file is, or how it ended.
+/// Where a dropped file is, or how it ended.
 #[derive(Debug)]
 pub enum FileProgress {
     Ended(FileOutcome),
     /// It is still where it was dropped.
     Dropped,
-    /// fetchdata has taken it, and no end of it is known.
+    /// fetchdata has taken it, and it is not known to have ended.
     Taken {
         /// Why its end may be hidden from this user.
         hidden_because: Option<String>,
     },
 }
 
-/// Finds where the file is, or how it ended.
+/// Finds where a dropped file is, or how it ended.
 ///
-/// A sender may be another user than the platform, and what the platform keeps is closed to it. Then the receipt tells how it
-/// ended, or the history, if there is one and the store is open to it.
+/// A sender may be another user than the platform's, who cannot read the platform's directories. Then the receipt tells
+/// how the file ended, or the history, if there is one and this user can read the store.
 pub async fn progress(
     config: &Config,
     client: &ClientId,
@@ -102,10 +102,11 @@ pub async fn progress(
             FinalState::Purged => {
                 FileOutcome::Held(vec!["by the history; it has been purged since".to_owned()])
             }
+            // No run ends as discarded: validation refuses a file before its first run.
             FinalState::Held | FinalState::Discarded => FileOutcome::Held(vec![IN_HISTORY.to_owned()]),
         })),
         Ok(_) => Ok(FileProgress::Taken { hidden_because }),
-        // It may be back before anybody's patience ends.
+        // The store may be back before the caller gives up.
         Err(error) => Ok(FileProgress::Taken {
             hidden_because: Some(hidden_because.unwrap_or_else(|| error_chain(&error))),
         }),
@@ -115,7 +116,7 @@ pub async fn progress(
 /// The reason of a held file whose own reasons this user cannot read.
 const IN_HISTORY: &str = "by the history; its reasons are in held/, which is closed to this user";
 
-/// Its state by the platform's own directories; `None` if it is in none of them.
+/// Finds the file in the platform's own directories; `None` if it is in none of them.
 fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Option<FileProgress>, FileError> {
     let Dropped { target, ingestion, since, .. } = dropped;
     let (ingestion, since) = (*ingestion, *since);
@@ -130,7 +131,7 @@ fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Opti
             return ended(FileOutcome::Held(reason.reasons));
         }
         Explained::Damaged(damaged) => return ended(FileOutcome::Held(vec![damaged.to_string()])),
-        // Held before, it is about to be tried again.
+        // Either an earlier hold, which is about to be retried, or none.
         Explained::By(_) | Explained::Absent => {}
     }
     for directory in files::list(&layout.discarded_root().join(client.as_str()))? {
@@ -140,7 +141,7 @@ fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Opti
             {
                 return ended(FileOutcome::Discarded(reason.reasons));
             }
-            // Which file it is about cannot be read; one of this name lies there.
+            // The reason is unreadable, so only the file name can be compared.
             Explained::Damaged(damaged) if files::exists(&directory.join(target.name())) => {
                 return ended(FileOutcome::Discarded(vec![damaged.to_string()]));
             }
@@ -150,7 +151,7 @@ fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Opti
     Ok(None)
 }
 
-/// What its receipt says. One that was refused unread does not say which content it was.
+/// The outcome by the receipt. The receipt of a file that was refused unread has no ingestion; its size is compared.
 fn receipt(layout: &Layout, dropped: &Dropped) -> Option<FileOutcome> {
     let drop_directory = DropDirectory::open(layout).ok()?;
     let status = drop_directory.receipt_status(&dropped.target)?;
@@ -165,17 +166,17 @@ fn receipt(layout: &Layout, dropped: &Dropped) -> Option<FileOutcome> {
     let reasons = || vec![receipt.reason.clone().unwrap_or_default()];
     Some(match receipt.state {
         FinalState::Ingested => FileOutcome::Receipt { counts: receipt.counts, seconds: receipt.seconds },
-        // No receipt says `purged`.
+        // No receipt has the state `purged`.
         FinalState::Held | FinalState::Purged => FileOutcome::Held(reasons()),
         FinalState::Discarded => FileOutcome::Discarded(reasons()),
     })
 }
 
-/// The run of a content that ended last.
+/// The run of this ingestion that ended last.
 ///
 /// # Errors
 ///
-/// The store cannot be asked.
+/// The store cannot be read.
 pub async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
     let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
     let last = history.last_run_of(ingestion).await;
@@ -211,7 +212,8 @@ mod tests {
         }
     }
 
-    /// While fetchdata has it out of sight, before what is held is staged.
+    /// For a moment the file is in none of the directories: fetchdata has taken it, and has not yet staged the held one
+    /// again.
     #[tokio::test]
     async fn a_file_that_is_dropped_again_has_not_ended_with_an_earlier_run() {
         let (_folder, config) = config();

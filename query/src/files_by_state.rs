@@ -29,8 +29,8 @@ pub struct FilesByState {
     pub clients: BTreeMap<String, ClientFiles>,
     /// Discarded files that no client's rules claimed.
     pub unrouted: Vec<SetAsideFile>,
-    /// Notices of the running processes, such as why one pauses, and with the role `status` files that are damaged or
-    /// unreadable.
+    /// Notices of the running processes, such as why one pauses. Those with the role `status` come from this scan:
+    /// files that are damaged or unreadable, or belong to a client that is not configured.
     #[serde(skip)]
     pub notices: Vec<Notice>,
 }
@@ -38,7 +38,7 @@ pub struct FilesByState {
 /// The files of a client.
 #[derive(Debug, Serialize)]
 pub struct ClientFiles {
-    /// False if the config does not have the client (any more), and only its files are left.
+    /// False if the config does not have the client (any more): then only its files are left.
     pub configured: bool,
     /// Files in the drop directory that fetchdata has not taken yet.
     pub dropped: usize,
@@ -91,7 +91,7 @@ pub struct SetAsideFile {
     pub reasons: Vec<String>,
 }
 
-/// Scans all directories. Each one that cannot be read becomes a notice; the others are listed nevertheless.
+/// Scans all directories. Each one that cannot be read becomes a notice; the others are still listed.
 pub fn files_by_state(config: &Config) -> FilesByState {
     let layout = &config.layout;
     let mut clients = BTreeMap::new();
@@ -116,7 +116,7 @@ pub fn files_by_state(config: &Config) -> FilesByState {
     FilesByState { clients, unrouted, notices }
 }
 
-/// A notice if files of a client that the config does not have are staged.
+/// Returns a notice if files are staged for a client that the config does not have.
 fn notice_of_unconfigured(id: &str, client: &ClientFiles) -> Option<Notice> {
     let count = client.staged.len();
     (!client.configured && count > 0).then(|| Notice {
@@ -142,7 +142,8 @@ fn scan_client(config: &Config, id: &ClientId, damaged: &mut Vec<Damaged>) -> Cl
     }
 }
 
-/// How many files lie there that are to be taken: a receipt is the platform's own. Each that may not be read is stuck, as is what lies in a directory that may not.
+/// Counts the files that wait for intake; receipts are not among them. Files and directories that cannot be read are
+/// reported as damaged.
 fn files_in(layout: &Layout, path: &DropPath, damaged: &mut Vec<Damaged>) -> usize {
     let opened = DropDirectory::open(layout)
         .and_then(|drop_directory| drop_directory.directory(path))
@@ -159,7 +160,7 @@ fn files_in(layout: &Layout, path: &DropPath, damaged: &mut Vec<Damaged>) -> usi
     let mut unreadable = Vec::new();
     let is_hidden = |name: &OsString| name.as_encoded_bytes().starts_with(b".");
     for name in names.iter().filter(|name| !is_hidden(name) && !is_receipt(name)) {
-        // It may be taken during the scan.
+        // The file may be taken during the scan.
         let Ok(status) = directory.status(name) else { continue };
         count += usize::from(!status.is_directory());
         let opened = match status.kind {
@@ -187,7 +188,7 @@ fn staged(layout: &Layout, id: &ClientId, damaged: &mut Vec<Damaged>) -> Vec<Sta
     for ingestion in ingestions {
         let staged = match staging::read(layout, id, ingestion) {
             Ok(staged) => staged,
-            // It was finished during the scan.
+            // The ingestion ended during the scan.
             Err(StagingError::File(error)) if error.is_not_found() => continue,
             Err(error) => {
                 let path = layout.staged(id, ingestion).join(Layout::MANIFEST);
@@ -261,7 +262,7 @@ fn listed(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<PathBuf> {
     })
 }
 
-/// Whether it is about files that wait until a person does something.
+/// Whether the notice is about files that wait until a person does something.
 pub fn is_of_stuck_file(notice: &Notice) -> bool {
     notice.role == state_files::ROLE || notice.about == notice::DROP_DIRECTORY
 }

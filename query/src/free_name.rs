@@ -1,4 +1,4 @@
-//! Names of dropped files: which ones fetchdata never takes, and a free one if the name is in use.
+//! Names of dropped files: which ones fetchdata never takes, and an unused one if the name is in use.
 
 use std::ffi::{OsStr, OsString};
 
@@ -8,10 +8,10 @@ use mysimbdp_spool::drop_directory::{Directory, TEMPORARY_SUFFIXES, is_receipt, 
 
 use crate::error::QueryError;
 
-/// So many files of one name do not wait at a time.
+/// More files of one name than ever wait at a time.
 const NAMES_MAX: usize = 1000;
 
-/// Why fetchdata would never take a file of this name.
+/// Returns why fetchdata would never take a file of this name; `None` if it may take it.
 pub fn never_taken(client: &Client, name: &OsStr) -> Option<String> {
     if is_temporary(name) {
         return Some(format!(
@@ -31,15 +31,17 @@ pub fn never_taken(client: &Client, name: &OsStr) -> Option<String> {
 #[derive(Clone, Copy, Debug)]
 pub struct Destination<'a> {
     pub folder: &'a Directory,
-    /// Whose rules are known.
+    /// The client, if its rules are known.
     pub client: Option<&'a Client>,
-    /// It is routed by its name, which it must keep.
+    /// Whether the file is routed by its name, which it must then keep.
     pub keeps_name: bool,
 }
 
-/// Moves a file to the first of these names that is free: its own, `name-2.csv`, `name-3.csv` and so on, as long as a file of
-/// that name is the same to the client. `move_to` moves it to a name, and fails if that is in use. If the client demands a
-/// sentinel, it lies beside the file when this returns.
+/// Moves a file to the first free name: its own, then `name-2.csv`, `name-3.csv` and so on, but only to names that the
+/// client's rules treat alike. Returns the name.
+///
+/// `move_to` moves the file to a name, and fails if that is in use. If the client requires a sentinel, it is beside the
+/// file when this returns.
 pub fn first_free(
     destination: Destination,
     name: &OsStr,
@@ -57,7 +59,7 @@ pub fn first_free(
             return Err(QueryError::TryLater(problem));
         }
         let sentinel = destination.sentinel(&other);
-        // That of another file, which is about to be removed with it.
+        // It belongs to another file, and intake will remove it with that one.
         if sentinel.as_ref().is_some_and(|sentinel| destination.folder.status(sentinel).is_ok()) {
             continue;
         }
@@ -79,7 +81,7 @@ pub fn first_free(
 }
 
 impl Destination<'_> {
-    /// The name of the sentinel that a file of this name needs.
+    /// The name of the sentinel that a file of this name needs; `None` if it needs none.
     fn sentinel(&self, name: &OsStr) -> Option<OsString> {
         let mut sentinel = name.to_owned();
         sentinel.push(self.client?.settings.files.sentinel.as_ref()?);
@@ -87,7 +89,7 @@ impl Destination<'_> {
     }
 }
 
-/// The number stands in front of the extension, which says what the file holds.
+/// Adds the number before the extension, because the extension may decide the format.
 fn numbered(name: &OsStr, number: usize) -> OsString {
     let path = std::path::Path::new(name);
     let mut other = path.file_stem().unwrap_or(name).to_owned();
@@ -99,7 +101,7 @@ fn numbered(name: &OsStr, number: usize) -> OsString {
     other
 }
 
-/// Whether the client's rules treat the names alike, and give them to the same app.
+/// Whether the client's rules treat both names alike, and route them to the same app.
 fn are_alike(client: &Client, one: &OsStr, other: &OsStr) -> bool {
     let rules = |name: &OsStr| {
         let text = name.to_string_lossy();
@@ -107,7 +109,7 @@ fn are_alike(client: &Client, one: &OsStr, other: &OsStr) -> bool {
         let matches = client.pattern.as_ref().is_none_or(|pattern| pattern.is_match(&text));
         (client.globs.is_match(name), matches, app)
     };
-    // Beside a sentinel lies the file that is meant, under one name.
+    // A sentinel keeps its name: it is named after its file.
     let is_sentinel = |suffix: &String| one.to_string_lossy().ends_with(suffix);
     rules(one) == rules(other) && !client.settings.files.sentinel.as_ref().is_some_and(is_sentinel)
 }
@@ -132,7 +134,7 @@ mod tests {
         config.clients.into_values().next().expect("a client")
     }
 
-    /// What it is called if these names are in use.
+    /// Returns the name that a file gets if the names `in_use` exist.
     fn called(client: &Client, name: &str, in_use: &[&str]) -> Result<String, String> {
         let move_to = |name: &OsStr| match in_use.iter().any(|used| OsStr::new(used) == name) {
             true => Err(FileError {

@@ -1,11 +1,13 @@
-//! What is known about files and processes, and what a person may have done about it; the command line renders it.
+//! Answers questions about files and processes, and carries out retries and reprocessing; the command line prints the
+//! results.
 //!
-//! - [`snapshot`]: whether everything runs that the config demands; [`files_by_state`]: which files each client has, and where;
-//! - [`file_outcome`]: what has become of one dropped file;
-//! - [`retry`] and [`reprocess`]: back to where a file is processed again; [`free_name`]: under which name;
-//! - [`reconcile`]: what was reported against what is stored.
+//! - [`snapshot`]: whether everything that the config requires is running; [`files_by_state`]: which files each client
+//!   has, and where;
+//! - [`file_outcome`]: how one dropped file ended;
+//! - [`retry`] and [`reprocess`]: return a file to where it is processed again; [`free_name`]: an unused name for it;
+//! - [`reconcile`]: compares what was reported with what is stored.
 //!
-//! Nothing is printed here, and no error is an exit code: [`QueryError::kind`] says what can be done about it.
+//! Nothing is printed here, and no error is an exit code: [`QueryError::kind`] tells what the caller can do about it.
 
 pub mod error;
 pub mod file_outcome;

@@ -1,4 +1,4 @@
-//! Why a file is held or discarded, from the file beside it.
+//! Why a file is held or discarded, from `reason.json` beside it.
 
 use std::path::Path;
 
@@ -7,21 +7,21 @@ use mysimbdp_platform::files::{self, FileError};
 
 use crate::state_files::Damaged;
 
-/// What the directory of a held or discarded file explains.
+/// The reason that was found in the directory of a held or discarded file.
 #[derive(Debug)]
 pub enum Explained {
     By(Reason),
-    /// The file exists, but its reason cannot be read.
+    /// The held or discarded file exists, but `reason.json` is damaged or missing.
     Damaged(Damaged),
-    /// The file has been moved elsewhere.
+    /// The directory does not exist: the file has been moved elsewhere.
     Absent,
 }
 
-/// The reason beside a held or discarded file.
+/// Reads `reason.json` beside a held or discarded file.
 ///
 /// # Errors
 ///
-/// It is there and cannot be read, as by another user.
+/// It exists but cannot be read, for example by another user.
 pub fn reason_in(directory: &Path) -> Result<Explained, FileError> {
     let path = directory.join(Reason::FILE);
     let fault = match files::read(&path) {
@@ -29,7 +29,7 @@ pub fn reason_in(directory: &Path) -> Result<Explained, FileError> {
             Ok(reason) => return Ok(Explained::By(reason)),
             Err(error) => error.to_string(),
         },
-        // A file moves with its directory, so it is still here.
+        // A file is moved together with its directory, so it is still here.
         Err(error) if error.is_not_found() && files::exists(directory) => "it is missing".to_owned(),
         Err(error) if error.is_not_found() => return Ok(Explained::Absent),
         Err(error) => return Err(error),

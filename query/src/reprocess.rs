@@ -13,16 +13,16 @@ use mysimbdp_store::history::History;
 use crate::error::QueryError;
 use crate::retry::is_there;
 
-/// Runs archived contents again.
+/// Processes archived ingestions again.
 #[derive(Debug)]
 pub struct Reprocessing<'a> {
     config: &'a Config,
     history: &'a History,
-    /// Only checks what would be in the way, and stages nothing.
+    /// Only checks whether it is possible; stages nothing.
     dry_run: bool,
 }
 
-/// A content that was staged again, or would be without `dry_run`.
+/// An ingestion that was staged again, or would have been without `dry_run`.
 #[derive(Debug)]
 pub struct Reprocessed {
     pub ingestion: IngestionId,
@@ -35,18 +35,18 @@ impl<'a> Reprocessing<'a> {
         Self { config, history, dry_run }
     }
 
-    /// Runs one content again.
+    /// Processes one ingestion again.
     ///
     /// # Errors
     ///
-    /// It is unknown, or something is in the way.
+    /// It is unknown, or cannot be processed again.
     pub async fn one(&self, ingestion: IngestionId) -> Result<Reprocessed, QueryError> {
         let runs = self.history.entries_of(ingestion).await?;
         let runs = runs.into_iter().collect::<Result<Vec<Run>, _>>()?;
         if let Some(client) = runs.first().and_then(|run| run.client.parse().ok()) {
             return self.content(&client, ingestion, &runs);
         }
-        // One that is ingested for the first time has no history yet.
+        // An ingestion that is still in its first run has no history.
         for client in self.config.clients.keys() {
             self.not_elsewhere(client, ingestion).map_err(|error| error.of_content(ingestion, client))?;
         }
@@ -55,8 +55,8 @@ impl<'a> Reprocessing<'a> {
         )))
     }
 
-    /// Runs all contents of a client again that were received since then. Each is reported as it is done; what is in the way of one is not in the way
-    /// of others.
+    /// Processes all ingestions of a client again that were received at or after `since`. Calls `report` for each one
+    /// as it is done; the failure of one does not affect the others.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl<'a> Reprocessing<'a> {
             for run in page.runs {
                 runs.push(run?);
             }
-            // The runs of a content follow one another: those of the last one may go on in the next page.
+            // The runs of an ingestion are adjacent; those of the last one may continue on the next page.
             while let Some(first) = runs.first() {
                 let of_first = |run: &Run| run.ingestion == first.ingestion;
                 let count = runs.iter().take_while(|run| of_first(run)).count();
@@ -82,7 +82,7 @@ impl<'a> Reprocessing<'a> {
                 }
                 let content: Vec<Run> = runs.drain(..count).collect();
                 let Some(ingestion) = due(&content, since) else { continue };
-                // It may have ended once more while we were reading on.
+                // Another run may have ended while the pages were read.
                 if previous.replace(ingestion) != Some(ingestion) {
                     report(self.content(client, ingestion, &content));
                 }
@@ -94,7 +94,7 @@ impl<'a> Reprocessing<'a> {
         }
     }
 
-    /// Runs one content again, unless something is in the way.
+    /// Processes one ingestion again, if that is possible.
     fn content(
         &self,
         client: &ClientId,
@@ -157,7 +157,7 @@ impl<'a> Reprocessing<'a> {
     }
 }
 
-/// The content of these runs, if it was ingested and received since then.
+/// The ingestion of these runs, if it was ingested, and received at or after `since`.
 fn due(runs: &[Run], since: Timestamp) -> Option<IngestionId> {
     let last = replace::last_ingested(runs)?;
     let is_due = last.received_at.timestamp_millis() >= since.as_millisecond();

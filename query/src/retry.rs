@@ -1,4 +1,4 @@
-//! Returns a held file to staging, and a discarded one to where it was dropped.
+//! Returns a held file to staging, and a discarded one to the drop directory.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path};
@@ -18,14 +18,15 @@ use crate::error::QueryError;
 use crate::free_name;
 use crate::reason_file::{Explained, reason_in};
 
-/// Where the file has been moved.
+/// Where the file was moved to.
 #[derive(Debug)]
 pub enum Retried {
     Staged { ingestion: IngestionId, client: ClientId },
     DroppedAgain(Vec<DropPath>),
 }
 
-/// Has a held or discarded file be processed again; `id` is an ingestion, a run, or the name of a discarded directory.
+/// Makes a held or discarded file be processed again; `id` is an ingestion, a run, or the name of a discarded
+/// directory.
 ///
 /// # Errors
 ///
@@ -59,7 +60,7 @@ fn retry_held(config: &Config, ingestion: IngestionId) -> Result<Retried, QueryE
     Err(unknown(&ingestion.to_string()))
 }
 
-/// A directory beside the held files: the rest of an original that was written to after it was taken, or damaged content.
+/// Retries a directory beside the held files: an original that was still written to after intake, or damaged content.
 fn retry_set_aside(config: &Config, id: &str) -> Result<Option<Retried>, QueryError> {
     let is_beside = id.split_once('-').is_some_and(|(ingestion, _)| ingestion.parse::<IngestionId>().is_ok());
     // The id becomes a path component.
@@ -78,7 +79,8 @@ fn retry_set_aside(config: &Config, id: &str) -> Result<Option<Retried>, QueryEr
                 return Err(QueryError::InvalidData(problem));
             }
         };
-        // Its first part has been ingested: under ids of its own content a record of it is the same one again.
+        // Its first part is already ingested. Only ids that come from the content keep its records from being stored
+        // twice.
         let ids = client.app_for(&reason.file).map(|app| app.settings.ids);
         if !matches!(ids, Some(Ids::Key | Ids::Object)) {
             return Err(QueryError::InvalidData(format!(
@@ -94,7 +96,7 @@ fn retry_set_aside(config: &Config, id: &str) -> Result<Option<Retried>, QueryEr
 }
 
 fn retry_discarded(config: &Config, id: &str) -> Result<Retried, QueryError> {
-    // The id becomes a path component, and must be no more than one.
+    // The id becomes a path component, and must be exactly one.
     let mut components = Path::new(id).components();
     let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
     for client in files::list(&config.layout.discarded_root()).map_err(closed)? {
@@ -114,7 +116,7 @@ fn retry_discarded(config: &Config, id: &str) -> Result<Retried, QueryError> {
     Err(unknown(id))
 }
 
-/// Without its manifest a held file is a file like any other, if it is in one piece.
+/// A held file without a valid manifest is dropped again like a new one, unless it was staged in parts.
 fn drop_damaged(config: &Config, directory: &Path, error: StagingError) -> Result<Retried, QueryError> {
     match reason_in(directory)? {
         Explained::By(reason) if files::exists(&directory.join(&reason.file)) => {
@@ -128,7 +130,7 @@ fn drop_damaged(config: &Config, directory: &Path, error: StagingError) -> Resul
     }
 }
 
-/// The file goes first and the reason last: after a crash in between, the same command finishes the work.
+/// Moves the file first and removes its reason last: after a crash in between, the same command finishes the work.
 fn drop_again(
     config: &Config,
     directory: &Path,
@@ -139,7 +141,7 @@ fn drop_again(
         let problem = format!("{} names no path below the drop directory", reason.dropped_at);
         return Err(QueryError::InvalidData(problem));
     };
-    // What lies beside the folders is routed by its name.
+    // A file dropped outside the clients' folders is routed by its name.
     let keeps_name = target.parent().is_root();
     if let Some(client) = reason.client.as_ref().filter(|_| !keeps_name) {
         must_be_configured(config, client)?;
@@ -165,7 +167,8 @@ fn unknown(id: &str) -> QueryError {
     ))
 }
 
-/// Where it would return to, nothing would take it; where it is now, a person or `purge` finds it.
+/// Refuses to move a file whose client is not configured: at its destination no process would take it; here a person or
+/// `purge` finds it.
 fn must_be_configured(config: &Config, client: &str) -> Result<(), QueryError> {
     if client.parse().is_ok_and(|id| config.client(&id).is_some()) {
         return Ok(());
@@ -175,9 +178,11 @@ fn must_be_configured(config: &Config, client: &str) -> Result<(), QueryError> {
     )))
 }
 
+/// Whether the directory exists.
+///
 /// # Errors
 ///
-/// Nobody can tell, such as another user than the platform's.
+/// It cannot be determined, for example for lack of permission.
 pub(crate) fn is_there(directory: &Path) -> Result<bool, QueryError> {
     match files::metadata(directory) {
         Ok(_) => Ok(true),

@@ -1,6 +1,9 @@
-//! State files that are damaged. `mysimbdp status` names each of them, and never takes one for a missing file.
+//! Finds damaged state files. `mysimbdp status` names each of them, and never mistakes a damaged file for a missing
+//! one.
 //!
-//! Manifests of staged files and reasons are found when these files are listed; all others are found here.
+//! Damaged manifests of staged files, and damaged reasons, are found when those files are listed. Found here are the
+//! state of the embedded broker, the files of running stream instances, both kinds of outboxes, and the manifests of
+//! held files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,7 @@ use mysimbdp_platform::notice::Notice;
 use mysimbdp_platform::process::ProcessId;
 use serde::de::IgnoredAny;
 
-/// Who says it in a notice.
+/// The role of notices that come from `mysimbdp status` itself.
 pub const ROLE: &str = "status";
 
 /// A file that is damaged, or cannot be read.
@@ -29,17 +32,17 @@ impl Damaged {
         Self { path, problem: "is damaged", reason: reason.into() }
     }
 
-    /// It may be sound, or not there at all: nobody here can tell.
+    /// It may be valid or missing: this user cannot tell.
     pub fn cannot_be_read(path: PathBuf, reason: impl Into<String>) -> Self {
         Self { path, problem: "cannot be read", reason: reason.into() }
     }
 
-    /// What the error is about.
+    /// From the error of a failed read.
     pub fn unreadable(error: FileError) -> Self {
         Self::cannot_be_read(error.path, error.source.to_string())
     }
 
-    /// Further files of a directory.
+    /// Further unreadable files of a directory, without their names.
     pub fn more_unreadable(directory: PathBuf, count: usize) -> Self {
         Self::cannot_be_read(directory, format!("the same of {count} more files"))
     }
@@ -65,7 +68,7 @@ impl fmt::Display for Damaged {
     }
 }
 
-/// The damaged files below `state/`, and the manifests of held files, which nothing but a retry reads.
+/// Returns the damaged and unreadable files among those that this module examines.
 pub fn damaged(layout: &Layout) -> Vec<Damaged> {
     let mut damaged = Vec::new();
     let mut list = |directory: &Path| {
@@ -88,7 +91,7 @@ pub fn damaged(layout: &Layout) -> Vec<Damaged> {
     for path in paths.into_iter().filter(|path| is_json(path)) {
         match files::read(&path) {
             Ok(content) => damaged.extend(fault(&content).map(|reason| Damaged::new(path, reason))),
-            // Its process may have ended meanwhile.
+            // The process that it belongs to may have ended meanwhile.
             Err(error) if error.is_not_found() => {}
             Err(error) => damaged.push(Damaged::unreadable(error)),
         }
@@ -100,7 +103,7 @@ fn is_directory(path: &Path) -> bool {
     files::metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
-/// A name that begins with a dot is that of a file which is still being written.
+/// Whether it is a finished JSON file: a name that begins with a dot is that of a file which is still being written.
 fn is_json(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with(".json") && !name.starts_with('.')

@@ -1,9 +1,10 @@
-//! The state that must survive a kill of the manager: one file for each slot that has a session at the broker, and one for
-//! each stream with the number of instances that it should have.
+//! The state that must survive a kill of the manager: one file for each slot that has a session at the broker, and one
+//! for each stream with the number of instances that it should have.
 //!
-//! A slot's file is written and synced before its process is started, so at no moment can a session be lost, nor the
-//! messages that the broker keeps for it. Files change only when a session is created or ends, or an
-//! instance starts or ends.
+//! A slot's file is written and synced before its process is started. So after a crash the next manager knows each
+//! session that an instance has used, and the messages that the broker keeps for it are not lost. Files change only
+//! when a session is created or ends, an instance starts or ends, or the number of a stream or its manual override
+//! changes.
 
 use std::path::PathBuf;
 
@@ -43,7 +44,7 @@ pub struct Wanted {
     #[serde(flatten)]
     pub key: StreamKey,
     pub wanted: u32,
-    /// A person has set the number; otherwise the policy decides.
+    /// Manual override: a person has set the number. Otherwise the policy decides.
     pub pinned: bool,
 }
 

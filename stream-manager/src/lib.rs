@@ -1,19 +1,20 @@
 //! Starts, stops, monitors and scales the clients' stream apps.
 //!
-//! A reconcile loop: each pass reads the whole state, decides purely, and does what is due. Messages, requests and ended
-//! processes only make the next pass come sooner.
+//! A reconcile loop: each pass reads the whole state, decides purely, and does what is due. Messages, requests and
+//! ended processes only make the next pass come sooner.
 //!
-//! 1. [`instances`]: the state files by which the instances of an earlier manager are found, and adopted;
-//! 2. [`prepare`]: the collections of a stream are created, and a session if the stream has no instance yet;
-//! 3. [`observe`]: reports and requests are received; [`load`] sums up the reports;
-//! 4. [`scaling`]: how many instances should there be? (pure)
-//! 5. [`plan`]: which actions in which [`slot`] does that take? (pure)
-//! 6. [`spawn`]: instances are started, signalled, and restarted with back-off;
-//! 7. [`control`]: a person's request takes precedence over the policy's decision.
+//! 1. [`manager`]: the loop itself; it adopts the instances of an earlier manager, and executes what is planned;
+//! 2. [`instances`]: the state files that survive the manager, by which the next one finds the instances;
+//! 3. [`prepare`]: the collections of a stream are created, and a session if the stream has no instance yet;
+//! 4. [`observe`]: reports and requests are received; [`load`] sums up the reports;
+//! 5. [`scaling`]: how many instances should there be? (pure)
+//! 6. [`plan`]: which actions in which [`slot`] does that take? (pure)
+//! 7. [`spawn`]: instances are started, signalled, and restarted with back-off;
+//! 8. [`control`]: a person's request takes precedence over the policy's decision.
 //!
 //! **Instances outlive the manager** if it is killed: the next one adopts them by pid and start time. If the manager is
-//! *asked* to stop, by Ctrl-C or SIGTERM, it stops all instances, because a person who does that means all of them. Their
-//! sessions remain, so that the broker keeps queuing until they are started again.
+//! *asked* to stop, by Ctrl-C or SIGTERM, it stops all instances, because a person who does that means all of them.
+//! Their sessions remain, so that the broker keeps queuing until they are started again.
 
 // The list above links to private modules too.
 #![allow(rustdoc::private_intra_doc_links)]

@@ -55,7 +55,8 @@ pub(crate) enum PrepareError {
     },
 }
 
-/// Why a preparation is not complete yet; shared with the task that performs it.
+/// Why a preparation is not complete yet; shared with the task that performs it. The `Arc` also identifies the
+/// preparation: if it is not the stream's present one, that preparation was for an earlier config.
 pub(crate) type Obstacle = Arc<Mutex<Option<String>>>;
 
 impl PrepareError {

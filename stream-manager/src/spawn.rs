@@ -102,8 +102,8 @@ pub(crate) fn log_file(config: &Config, client: &Client) -> PathBuf {
     config.layout.client_logs(&client.id).join("stream.log")
 }
 
-/// Identifies the slot that owns a process. It includes the data root, as another data root on this machine may have the
-/// same clients.
+/// Returns the process tag of a slot's processes. It includes the data root, as another data root on this machine may
+/// have the same clients.
 pub(crate) fn owner(config: &Config, key: &SlotKey) -> String {
     format!("{}#{key}", config.layout.state().display())
 }

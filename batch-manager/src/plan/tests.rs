@@ -232,7 +232,8 @@ fn any_job(number: u64) -> impl Strategy<Value = (usize, Job)> {
 }
 
 proptest! {
-    /// In whatever order units end and however often they fail: bounds hold after every step, and all jobs are finished.
+    /// In whatever order units end and however often they fail: bounds hold after every step, and all jobs are
+    /// finished.
     #[test]
     fn bounds_hold_and_every_unit_starts(
         jobs in (1..8u64).prop_flat_map(|count| (0..count).map(any_job).collect::<Vec<_>>()),

@@ -12,7 +12,7 @@ const KEYS_AT_A_TIME: usize = 1000;
 /// Characters of a key that become part of a reason.
 const SHOWN_MAX: usize = 100;
 
-/// The keys that a program has listed as stored or found.
+/// The keys that a program has listed as stored or found to exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys {
     /// How many, including repeated ones.

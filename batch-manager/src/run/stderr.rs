@@ -50,7 +50,7 @@ impl Stderr {
         *state = State::default();
     }
 
-    /// Returns the last line so far.
+    /// Returns the beginning of the last line so far.
     pub(super) fn tail(&self) -> String {
         lock(&self.state).tail.clone()
     }

@@ -48,7 +48,7 @@ pub(super) async fn run(
             () = stopped(&mut stop) => Ended::Stopped(stop_process(id, program, work).await),
         }
     };
-    // Drop it before reading stderr to its end, which would not come if SIGKILL has not ended the process.
+    // Dropped first: if even SIGKILL did not end the process, stderr would not end before that.
     drop(child);
     let stderr_tail = stderr.end().await;
     let (report, rejects) = reader.finish().await;
@@ -90,7 +90,7 @@ async fn feed_process(stdin: Option<InputPipe>, feed: Feed, id: ProcessId) -> Re
     fed
 }
 
-/// Sends SIGTERM, and SIGKILL after the grace, while its output is read.
+/// Sends SIGTERM, and SIGKILL after the grace; meanwhile its output is still read.
 async fn stop_process(
     id: ProcessId,
     program: &Program,

@@ -31,11 +31,11 @@ pub(super) struct Worker {
     pub(super) idle_since: Instant,
 }
 
-/// The result of a unit, and the worker if it can go on.
+/// The result of a unit, and the worker if it can take another one.
 pub(super) struct Worked {
     pub(super) verdict: Verdict,
     pub(super) rejects: RejectsWriter,
-    /// `None` if it has ended, or would take bytes of this unit for the next one.
+    /// `None` if it has ended, or would read the rest of this unit as the next one.
     pub(super) worker: Option<Worker>,
 }
 
@@ -99,7 +99,7 @@ impl Worker {
             UnitEnd::Answer(Answer::Failed { retry, reason }, fed) => {
                 let reason = format!("app says: {reason}");
                 let verdict = if retry { Verdict::TryLater(reason) } else { Verdict::BadData(reason) };
-                // It would take bytes of this unit that it has not read for the next one's.
+                // If it has not read all of this unit, it would read the rest as the next one.
                 let in_step = fed.is_ok();
                 self.idle_since = Instant::now();
                 let worker = if in_step { Some(self) } else { self.kill().await };
@@ -151,6 +151,7 @@ impl Worker {
         drop(stderr);
     }
 
+    /// Returns the worker that is left, which is always none.
     async fn kill(mut self) -> Option<Self> {
         if let Err(error) = self.child.stop(Duration::ZERO).await {
             let program = self.program.path.display();

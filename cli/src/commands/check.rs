@@ -1,4 +1,4 @@
-//! `mysimbdp check`: is the configuration right, and would its programs be found?
+//! `mysimbdp check`: checks that the configuration is valid, and that its programs can be found.
 
 use mysimbdp_config::Config;
 use mysimbdp_model::exit;

@@ -1,4 +1,4 @@
-//! `mysimbdp check app`: the conformance cases of the app contract, against any program.
+//! `mysimbdp check app`: runs the conformance cases of the app contract against any program.
 
 use mysimbdp_model::app::{Ids, Protocol};
 use mysimbdp_model::exit;
@@ -46,7 +46,7 @@ pub async fn stream(ids: &str, command: &[String]) -> Result<(), Failure> {
 }
 
 async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
-    // A dropped sender means stop, too.
+    // If the sender was dropped, that is a request to stop, too.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 

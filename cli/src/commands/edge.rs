@@ -1,4 +1,4 @@
-//! `mysimbdp edge`: lines of JSON as a numbered source.
+//! `mysimbdp edge`: publishes lines of JSON as a numbered source.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,10 +19,11 @@ use crate::{args, loading, signals};
 
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// Reads until the input ends or a signal comes; then waits until all is received, unless `--no-wait` is given.
+/// Publishes the input until it ends or a signal arrives. At the end of the input it waits until the platform has
+/// received all messages, unless `--no-wait` is given; after a signal it does not wait.
 pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
     let config = match loading::in_use_on_the_data_root(file) {
-        // On a machine of its own an edge needs none.
+        // An edge on another machine needs no config file.
         Err(_) if !files::exists(file) => None,
         config => Some(Arc::new(config?)),
     };
@@ -92,7 +93,7 @@ fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> 
     }
     let url = match (&args.broker, config) {
         (Some(url), _) => url.clone(),
-        // It has the password of the environment already.
+        // The config already includes the password from the environment.
         (None, Some(config)) if args.password_file.is_none() => {
             return Ok(Broker::FromConfig(Arc::clone(config)));
         }
@@ -119,7 +120,7 @@ fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> 
 
 fn read_password(path: &Path) -> Result<String, Failure> {
     let text = files::read_to_string(path)?;
-    // An editor leaves the end of a line behind it.
+    // Editors end the last line with a line feed.
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(Failure::new(exit::CONFIG, format!("{} holds no password", path.display()))),
         password => Ok(password.to_owned()),
@@ -136,7 +137,7 @@ struct Run {
 }
 
 impl Run {
-    /// Sends line after line. Returns true at the end of the input, and false if it was asked to stop before.
+    /// Sends all lines of the input. Returns true at its end, and false if it was asked to stop before.
     async fn feed(&mut self, edge: &Edge, input: &mut Input) -> Result<bool, Failure> {
         loop {
             let lines = tokio::select! {
@@ -177,7 +178,7 @@ impl Run {
     }
 }
 
-/// A line of progress now and then, where there is progress.
+/// Logs a line of progress at intervals, if there is progress.
 struct Reports {
     clock: Interval,
     last: Option<Status>,
@@ -208,7 +209,7 @@ impl Reports {
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // Its sender lives as long as the process.
+    // The sender lives as long as the process.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 

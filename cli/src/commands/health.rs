@@ -1,4 +1,4 @@
-//! `mysimbdp health`: whether everything is there that the config demands, for probes.
+//! `mysimbdp health`: checks, for probes, whether everything that the config requires is available.
 
 use mysimbdp_config::Config;
 use mysimbdp_model::exit;
@@ -28,7 +28,7 @@ pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     }
 }
 
-/// The exit code for the worst of them; `None` if nothing is known to be wrong.
+/// Returns the exit code for the worst part; `None` if nothing is known to be wrong.
 pub fn exit_code(parts: &[Part]) -> Option<u8> {
     match snapshot::worst(parts) {
         Condition::Good | Condition::Unknown => None,
@@ -37,7 +37,7 @@ pub fn exit_code(parts: &[Part]) -> Option<u8> {
     }
 }
 
-/// A line for each.
+/// Prints a line for each part.
 pub fn print(parts: &[Part]) {
     for part in parts {
         let (kind, condition) = (part.kind.name(), part.condition.name());

@@ -1,4 +1,5 @@
-//! `mysimbdp install-links`: the stages under their own names, so that each runs alone on its own host.
+//! `mysimbdp install-links`: creates links to this executable under the names of the platform's processes, so that each
+//! process can run alone on its own host.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use mysimbdp_platform::files;
 
 use crate::error::Failure;
 
-/// Names by which this executable is a stage; `main` checks `argv[0]`.
+/// The names under which this executable runs as one of the platform's processes; `main` checks `argv[0]`.
 pub const STAGES: [&str; 3] = ["fetchdata", "batch-manager", "stream-manager"];
 
 pub fn run(directory: Option<PathBuf>) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::output;
 
 pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
-    // Also of clients that have left the config.
+    // Includes clients that were removed from the config.
     let mut owners = staging::owners(&config.layout)?;
     if let Some(only) = &args.client {
         if config.client(only).is_none() && !owners.contains(only) {
@@ -34,7 +34,7 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
         println!("{}", output::files(expired.len() as u64));
         return Ok(());
     }
-    // What was removed stays on record.
+    // The log keeps a record of what is removed.
     let _log = logging::init("purge", &config.layout, &config.settings.logs, false)?;
     if expired.iter().any(|expired| expired.kind == Kind::Held) {
         let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;

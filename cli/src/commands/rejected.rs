@@ -1,6 +1,7 @@
-//! `mysimbdp rejected`: what was rejected of a file, for people to read, or in the file's own form to be mended and dropped.
+//! `mysimbdp rejected`: shows the rejected records of a file to people, or writes them in the file's own format, so
+//! that they can be repaired and dropped.
 //!
-//! Of a held file it is cut out of the file as it lies there; of an ingested one it is in the client's database.
+//! For a held file the records are read from the file in `held/`; for an ingested one from the client's database.
 
 use bson::doc;
 use mysimbdp_config::{Config, REJECTED};
@@ -20,15 +21,16 @@ use crate::args::Rejected;
 use crate::error::Failure;
 use crate::output::{Foreign, print_content};
 
-/// Documents that are read at a time; each may have 16 MiB.
+/// How many documents are read at a time; each may have 16 MiB.
 const PAGE: i64 = 32;
 
-/// Bytes of a record that are shown to a person.
+/// How many bytes of a record are shown to a person.
 const SHOWN_BYTES_MAX: usize = 400;
 
 pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
     let (layout, ingestion) = (&config.layout, args.ingestion);
-    // Users other than the platform's may not read these directories, but perhaps the store.
+    // Users other than the platform's may not be allowed to read these directories, but may be allowed to read the
+    // store.
     let owners = staging::owners(layout).unwrap_or_default();
     if let Some(client) = owners.iter().find(|client| files::exists(&layout.held(client, ingestion))) {
         return of_held(config, client, args);
@@ -60,7 +62,7 @@ async fn runs_of(config: &Config, ingestion: IngestionId) -> Result<Vec<Run>, Fa
     Ok(runs?)
 }
 
-/// The last run that has stored the content. What was rejected in others is not in the store.
+/// Returns the last run that has ingested the content. What other runs rejected is not in the store.
 fn last_run(runs: &[Run], ingestion: IngestionId) -> Result<&Run, Failure> {
     let last = runs.iter().max_by_key(|run| (run.state == FinalState::Ingested, run.finished_at));
     let last = last.ok_or_else(|| unknown(ingestion))?;
@@ -78,7 +80,7 @@ fn last_run(runs: &[Run], ingestion: IngestionId) -> Result<&Run, Failure> {
     }
 }
 
-/// A warning if a later run was held: nothing is left of what that one rejected.
+/// Returns a warning if a later run was held: what that one rejected cannot be shown any more.
 fn unlisted(runs: &[Run], ingested: &Run) -> Option<String> {
     let later = runs.iter().filter(|run| run.staged_at > ingested.staged_at);
     let state = match later.max_by_key(|run| run.staged_at)?.state {
@@ -122,11 +124,12 @@ fn of_held(config: &Config, client: &ClientId, args: &Rejected) -> Result<(), Fa
     listing.end(true)
 }
 
-/// `is_all`: no later run has rejected anything that cannot be shown.
+/// Lists the records in the client's database. `is_all` is false if a later run has rejected records that cannot be
+/// shown.
 async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected, is_all: bool) -> Result<(), Failure> {
     let (mut first, end) = (args.ingestion.record_id(0), args.ingestion.record_id(u64::MAX));
     let rejected = u64::try_from(run.rejected).unwrap_or(0);
-    // Not even the beginning of an export is printed then.
+    // Checked first: if all records are missing, not even the beginning of an export is printed.
     if store.count_ids(REJECTED, first, end).await? == 0 {
         must_be_all(rejected, 0)?;
     }
@@ -166,9 +169,11 @@ async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected, is_all: bo
     }
 }
 
+/// Checks that all rejected records were listed.
+///
 /// # Errors
 ///
-/// Somebody has removed what was listed.
+/// Somebody has removed some of them from the collection.
 fn must_be_all(rejected: u64, listed: u64) -> Result<(), Failure> {
     if listed >= rejected {
         return Ok(());
@@ -179,12 +184,12 @@ fn must_be_all(rejected: u64, listed: u64) -> Result<(), Failure> {
     Err(Failure::new(exit::DATA, problem))
 }
 
-/// What is printed.
+/// The listing that is being printed.
 struct Listing {
     content: bool,
     format: Format,
     records: u64,
-    /// Records that an earlier version has listed, without their bytes.
+    /// Records without bytes: an earlier version stored them, and did not keep their bytes.
     without: u64,
 }
 
@@ -218,7 +223,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Says that nothing was rejected only if everything is known.
+    /// Ends the listing. Without `is_all` it does not say that no record was rejected.
     fn end(self, is_all: bool) -> Result<(), Failure> {
         if self.content && self.format == Format::Json {
             print_content(&[b"\n]\n"])?;
@@ -244,7 +249,7 @@ fn is_line(bytes: &[u8]) -> bool {
     bytes.last().is_none_or(|byte| matches!(byte, b'\n' | b'\r'))
 }
 
-/// The beginning of a record, on one line.
+/// Returns the beginning of a record, on one line.
 fn excerpt(bytes: &[u8]) -> String {
     let begin = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]);
     match bytes.len().checked_sub(SHOWN_BYTES_MAX) {

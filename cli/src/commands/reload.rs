@@ -1,7 +1,7 @@
-//! `mysimbdp reload`: has the running processes read the config file at once, and reports what each did with it.
+//! `mysimbdp reload`: makes the running processes read the config file at once, and reports what each did with it.
 //!
-//! They read it by themselves whenever the file has changed, so a signal only makes it sooner: whether a process runs on the
-//! file's config, or refuses it, is read from its status file.
+//! The processes also read the file by themselves whenever it has changed, so a signal only makes it sooner. Whether a
+//! process runs with the file's config, or refuses it, is read from its status file.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use mysimbdp_platform::process::Signal;
 use crate::error::Failure;
 use crate::output::Foreign;
 
-/// A process takes a config over between two steps, none of which takes long.
+/// A process switches to another config between two steps, none of which takes long.
 const WITHIN: Duration = Duration::from_secs(20);
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
@@ -35,7 +35,7 @@ pub async fn run(config: &Config) -> Result<(), Failure> {
         if let Found::Running(process, _) = find(&config.layout, kind)?
             && process.handles_signal(Signal::HUP)
         {
-            // It fails only if the process has ended, which is reported below.
+            // This fails only if the process has ended, which is reported below.
             let _ = process.signal(Signal::HUP);
         }
     }
@@ -78,7 +78,7 @@ fn answer(config: &Config, kind: ProcessKind) -> Result<Answer, Failure> {
     })
 }
 
-/// For people, and the exit code if it is not as asked for.
+/// Describes the answer for people. Returns an exit code as well if the process has not done what was requested.
 fn describe(answer: &Answer, config: &Config) -> (String, Option<u8>) {
     match answer {
         Answer::RunsOnIt => (format!("runs on config {}", config.hash()), None),

@@ -1,4 +1,4 @@
-//! `mysimbdp reprocess`: archived files back to staging, as runs that replace what their app has stored before.
+//! `mysimbdp reprocess`: stages archived files again, as runs that replace what their app has stored before.
 
 use mysimbdp_config::Config;
 use mysimbdp_model::exit;
@@ -43,7 +43,7 @@ async fn reprocess(reprocessing: &Reprocessing<'_>, args: &Reprocess) -> Result<
             println!("{} {word}, {left} left", output::files(done));
             if left == 0 { Ok(()) } else { Err(Failure::without_message(exit::DATA)) }
         }
-        // The command line lets nothing else through.
+        // clap refuses everything else.
         (None, _, _) => Err(Failure::new(exit::USAGE, "neither an ingestion nor a client and a time given")),
     }
 }

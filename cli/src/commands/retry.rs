@@ -1,4 +1,4 @@
-//! `mysimbdp retry`: a held file back to staging, a discarded one back to where it was dropped.
+//! `mysimbdp retry`: moves a held file back to staging, or a discarded one back to where it was dropped.
 
 use mysimbdp_config::Config;
 use mysimbdp_query::retry::{Retried, retry};

@@ -1,4 +1,4 @@
-//! The platform's processes, each as this one.
+//! Runs one of the platform's processes in this process.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -19,7 +19,7 @@ use mysimbdp_telemetry::logging::{self, LogGuard};
 use crate::error::{Failure, exit_code};
 use crate::signals;
 
-/// What each of them does first: it logs, and keeps what the platform keeps from others.
+/// Opens the process's log, and closes the platform's files to other users.
 pub fn begin(role: &'static str, config: &Config) -> Result<LogGuard, Failure> {
     let log = logging::init(role, &config.layout, &config.settings.logs, true)?;
     modes::close_to_others(&config.layout);
@@ -50,7 +50,7 @@ pub async fn stream_manager(config: Config, file: &Path) -> Result<(), Failure> 
     ended.map_err(|error| Failure::of(exit_code(error.kind()), &error))
 }
 
-/// The embedded broker; writes its address to `state/broker.json` and takes it back at the end.
+/// Runs the embedded broker. Its address is in `state/broker.json` while it runs.
 pub async fn broker(config: Config, port: Option<u16>) -> Result<(), Failure> {
     let _log = begin("broker", &config)?;
     let _status = ProcessStatus::new(&config, ProcessKind::Broker.name());
@@ -68,7 +68,7 @@ pub async fn broker(config: Config, port: Option<u16>) -> Result<(), Failure> {
     ended
 }
 
-/// The config of a process that follows the file, and what follows it.
+/// Returns the live config of a process, and the future that watches the config file.
 fn follow(
     config: Config,
     file: &Path,
@@ -82,7 +82,7 @@ fn follow(
     Ok((live, live::watch(file.to_owned(), offers, variable, reload, status, notice)))
 }
 
-/// Runs the stage, and follows the config file all the while.
+/// Runs one of the platform's processes, and watches the config file until that process ends.
 async fn beside<T>(running: impl Future<Output = T>, following: impl Future<Output = Infallible>) -> T {
     tokio::select! {
         ended = running => ended,

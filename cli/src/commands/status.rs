@@ -1,6 +1,7 @@
-//! `mysimbdp status`: what is there of what the config demands, files by state, the queue, the running instances.
+//! `mysimbdp status`: shows which configured processes and connections are available, the files by state, the queue,
+//! and the running instances.
 //!
-//! It works with everything down: what cannot be looked at is said, and hides nothing else.
+//! It works while everything is down: a part that cannot be read is reported, and does not prevent the others.
 
 use mysimbdp_config::Config;
 use mysimbdp_model::exit;
@@ -18,7 +19,7 @@ use crate::table;
 
 #[derive(Debug, Serialize)]
 struct Status {
-    /// Processes, connections, streams.
+    /// The processes, connections and streams.
     parts: Vec<Part>,
     #[serde(flatten)]
     files: FilesByState,
@@ -27,7 +28,8 @@ struct Status {
     notices: Vec<Notice>,
 }
 
-/// Exits 69 if something that the config demands is not there, and 75 if something waits, or files wait for a person.
+/// Prints the status. The exit code is 69 if something that the config requires is unavailable, and 75 if something
+/// waits, or files wait for a person.
 pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     let Snapshot { parts, streams } = snapshot::take(config).await;
     let mut files = files_by_state(config);

@@ -27,7 +27,7 @@ pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure>
         }
     };
     match client::ask(&config.layout, command).await? {
-        // The pid alone, for scripts; the rest is for people.
+        // Only the pid is on stdout, for scripts; the rest is for people.
         Answer::Started { client, stream, pid, pinned_to, .. } => {
             println!("{pid}");
             report_manual_override(&client, &stream, pinned_to);
@@ -49,7 +49,7 @@ pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure>
     Ok(())
 }
 
-/// A number set by hand takes precedence over the policy until `scale … auto`.
+/// Reports a manual override: it takes precedence over the policy until `scale … auto`.
 fn report_manual_override(client: &ClientId, stream: &str, pinned_to: Option<u32>) {
     if let Some(wanted) = pinned_to {
         eprintln!(
@@ -59,7 +59,7 @@ fn report_manual_override(client: &ClientId, stream: &str, pinned_to: Option<u32
     }
 }
 
-/// One object an instance, each with its client and stream; one for a stream that has none.
+/// Returns one object for each instance, with its client and stream, and one for each stream without instances.
 fn instances(streams: &[StreamStatus]) -> Vec<serde_json::Value> {
     let of = |stream: &StreamStatus| {
         let described = json!({
@@ -83,7 +83,7 @@ fn instances(streams: &[StreamStatus]) -> Vec<serde_json::Value> {
     streams.iter().flat_map(of).collect()
 }
 
-/// A row for each instance, and one for a stream that has none.
+/// Renders one row for each instance, and one for each stream without instances.
 pub fn table(streams: &[StreamStatus]) -> String {
     let header = [
         "client",

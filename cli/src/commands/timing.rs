@@ -1,4 +1,4 @@
-//! `mysimbdp timing`: the TIMING lines of all logs as a table per client and stage.
+//! `mysimbdp timing`: shows the TIMING lines of all logs as a table, with a row for each client and stage.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,8 @@ pub fn run(config: &Config, client: Option<&str>, json: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// The logs of the platform's own processes. Not those of clients, whose apps write what they like.
+/// Returns the log files of the platform's own processes. Those of clients are left out: their apps write what they
+/// like.
 fn log_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut found = files::list(directory)?;
     let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
@@ -86,7 +87,7 @@ fn summarise(lines: Vec<TimingLine>) -> Vec<Row> {
         .collect()
 }
 
-/// The smallest value that at least this share of the sorted values does not exceed.
+/// Returns the smallest of the sorted values that at least this share of them does not exceed.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)

@@ -1,4 +1,4 @@
-//! `mysimbdp up`: everything in this terminal.
+//! `mysimbdp up`: runs the whole platform in this terminal.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use crate::output::Foreign;
 use crate::signals;
 use crate::supervise::Platform;
 
-/// Between two checks for what is still missing.
+/// The time between two checks for what is still unavailable.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
     let started = Instant::now();
-    // Logged, so that the restart of a process that ended can be seen later.
+    // Logs to a file too, so that the restart of an ended process can be seen later.
     let _log = role::begin("up", config)?;
     let shutdown = signals::shutdown()?;
     let reload = signals::reload()?;
@@ -35,7 +35,7 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
     watched
 }
 
-/// Says that everything is there, and before that what is not.
+/// Reports what is unavailable until everything is available, and then reports that.
 #[expect(clippy::disallowed_methods, reason = "it prints the path, and opens nothing")]
 async fn tell_ready(config: &Config, started: Instant) {
     let mut reported = Vec::new();

@@ -20,15 +20,15 @@ use super::sandbox::Sandbox;
 use crate::demo::WEATHER;
 use crate::error::Failure;
 
-/// Longer than any honest program needs for fifty rows.
+/// Longer than any correct program needs for fifty rows.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CLIENT: &str = "check";
 const COLLECTION: &str = "check";
-/// Fields that identify a row of the sample.
+/// The fields that identify a row of the sample.
 const RECORD_KEY: &str = "origin,time_hour";
-/// Far more than the sample has.
+/// Far more keys than the sample has.
 const KEYS_MAX: usize = 10_000;
-/// A line of an honest program is far shorter.
+/// Far longer than any line of a correct program.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// The program under test and its store.
@@ -56,13 +56,13 @@ pub enum Feed {
     Half,
 }
 
-/// What the program answered.
+/// The program's answer.
 #[derive(Debug)]
 pub struct Answer {
     /// `None` for a worker that keeps running.
     pub exit: Option<i32>,
     pub last: Option<Line>,
-    /// The keys that it listed.
+    /// The keys that the program listed.
     pub keys: Vec<Value>,
     pub records: u64,
     stderr: String,
@@ -86,13 +86,13 @@ impl fmt::Display for Answer {
 }
 
 impl Unit {
-    /// The header line and `records` rows of the sample, announced as the records from `first_record` on.
+    /// Returns the header line and `records` rows of the sample, announced as the records from `first_record` on.
     pub fn sample(first_record: u64, records: u64) -> Self {
         let lines: Vec<&str> = WEATHER.lines().take(records as usize + 1).collect();
         Self::new(first_record, records, format!("{}\n", lines.join("\n")).into_bytes())
     }
 
-    /// Other rows of the sample under the ids of this unit's records, in a run that replaces them.
+    /// Returns other rows of the sample with the ids of this unit's records, in a run that replaces them.
     pub fn replacement(&self) -> Self {
         let mut lines = WEATHER.lines();
         let header = lines.next().unwrap_or_default();
@@ -104,19 +104,19 @@ impl Unit {
         Self { header, ingestion: self.ingestion, content, records: self.records }
     }
 
-    /// Two records in three lines.
+    /// Returns two records in three lines, after a header line.
     pub fn quoted() -> Self {
         let rows =
             "origin,time_hour,text\nJFK,2013-01-01T05:00:00Z,\"one\ntwo\"\nLGA,2013-01-01T05:00:00Z,three\n";
         Self::new(0, 2, rows.as_bytes().to_vec())
     }
 
-    /// Bytes that are not UTF-8, with an open quote.
+    /// Returns bytes that are not UTF-8, with an open quote.
     pub fn garbage() -> Self {
         Self::new(0, 2, b"a,b\n\"\xff\xfe,1\n\x00\x01".to_vec())
     }
 
-    /// A whole file, which is one record, of more than one chunk and with every byte value.
+    /// Returns a whole file, which is one record. It has more than one chunk, and every byte value.
     pub fn file() -> Self {
         let content: Vec<u8> =
             (0..=u8::MAX).cycle().take(mysimbdp_store::CHUNK_BYTES as usize * 3 / 2).collect();
@@ -132,7 +132,7 @@ impl Unit {
 
     fn new(first_record: u64, records: u64, content: Vec<u8>) -> Self {
         let client: ClientId = CLIENT.parse().expect("a client id");
-        // New each time, as if the content had never been ingested.
+        // A new id each time, as if the content had never been ingested.
         let ingestion =
             IngestionId::new(&client, &Hasher::new().update(&random::number().to_be_bytes()).finalize());
         let header = UnitHeader {
@@ -163,14 +163,14 @@ impl Bench {
         Ok(Self { sandbox: Sandbox::open(command).await?, protocol, ids })
     }
 
-    /// How many documents carry the ids of the records that the unit announces.
+    /// Returns how many documents have the ids of the records that the unit announces.
     pub async fn stored(&self, unit: &Unit) -> Result<u64, Failure> {
         let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
         let range = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
         Ok(self.sandbox.store.count_ids(COLLECTION, range.0, range.1).await?)
     }
 
-    /// The documents under the ids of the records that the unit announces.
+    /// Returns the documents that have the ids of the records that the unit announces.
     pub async fn documents(&self, unit: &Unit) -> Result<Vec<Document>, Failure> {
         let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
         let (first, end) = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
@@ -182,7 +182,7 @@ impl Bench {
         self.ids
     }
 
-    /// The first of the keys that no document has.
+    /// Returns the first of the keys that no document has.
     pub async fn missing_key(&self, keys: &[Value]) -> Result<Option<String>, Failure> {
         let ids: Result<Vec<Bson>, _> = keys.iter().map(|key| Bson::try_from(key.clone())).collect();
         let Ok(ids) = ids else { return Ok(Some("that is no value of Extended JSON".to_owned())) };
@@ -190,12 +190,12 @@ impl Bench {
         Ok(missing.first().and_then(|position| keys.get(*position)).map(Value::to_string))
     }
 
-    /// The bytes of the unit's object, if it is published.
+    /// Returns the bytes of the unit's object, if it is published.
     pub async fn object(&self, unit: &Unit) -> Result<Option<Vec<u8>>, Failure> {
         Ok(self.sandbox.store.object(COLLECTION, unit.ingestion).await?)
     }
 
-    /// The number of documents, or of objects, in the store.
+    /// Returns the number of documents, or of objects, in the store.
     pub async fn total(&self) -> Result<u64, Failure> {
         let collection =
             if self.ids == Ids::Object { format!("{COLLECTION}.files") } else { COLLECTION.to_owned() };
@@ -262,7 +262,7 @@ impl Bench {
         bytes.extend_from_slice(&unit.content[..length]);
 
         let write = async move {
-            // A program may refuse before it has read everything.
+            // A program may refuse the unit before it has read everything.
             let _ = stdin.write_all(&bytes).await;
             drop(stdin);
         };
@@ -293,7 +293,7 @@ impl Bench {
         child.stop(Duration::from_secs(1)).await.map_err(|error| Failure::of(exit::SOFTWARE, &error))
     }
 
-    /// Whether the program, waiting for its input, ends when it is asked to.
+    /// Checks that the program ends on SIGTERM while it waits for its input.
     pub async fn terminates(&self) -> Result<Result<(), String>, Failure> {
         let unit = Unit::sample(0, 1);
         let mut child = self.start(&unit.header).await?;
@@ -309,8 +309,8 @@ impl Bench {
     }
 }
 
-/// The last line of the contract that was written, and the keys that were listed; other lines are skipped, as the
-/// platform does.
+/// Returns the last line of the contract that the program wrote, and the keys that it listed. Other lines are skipped,
+/// as the platform does.
 async fn lines_of(stdout: impl tokio::io::AsyncRead + Unpin) -> (Option<Line>, Vec<Value>) {
     let mut lines = BufReader::new(stdout).lines();
     let (mut last, mut listed) = (None, Vec::new());

@@ -18,7 +18,7 @@ use bench::{Answer, Feed, Unit};
 /// Rows of the sample unit; small, so that the cases take seconds.
 const RECORDS: u64 = 50;
 
-/// One case and whether the program passed, or why it did not.
+/// One case, and whether the program passed it, or why it did not.
 #[derive(Debug)]
 pub struct Case {
     pub name: &'static str,
@@ -63,7 +63,7 @@ pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
     Ok(cases)
 }
 
-/// The cases of an app that stores whole files.
+/// Runs the cases of an app that stores whole files.
 async fn objects(bench: &Bench) -> Result<Vec<Case>, Failure> {
     let file = Unit::file();
     Ok(vec![
@@ -74,6 +74,8 @@ async fn objects(bench: &Bench) -> Result<Vec<Case>, Failure> {
     ])
 }
 
+/// The outer result is an error if the check could not be run. The inner one is an error, with the reason, if the app
+/// failed the case.
 type Verdict = Result<Result<(), String>, Failure>;
 
 async fn whole(bench: &Bench) -> Verdict {
@@ -220,7 +222,7 @@ async fn miscounted(bench: &Bench, announced: u64) -> Verdict {
     unit.header.records = announced;
     let before = bench.total().await?;
     let answer = bench.run(&unit, Feed::Whole).await?;
-    // The keys are those of the cases before: no document is added.
+    // With key ids the keys are those of earlier cases: no document is added.
     let own = if bench.ids() == Ids::Key { 0 } else { bench.stored(&unit).await? };
     let outside = bench.total().await?.saturating_sub(before + own);
     Ok(match answer {
@@ -252,7 +254,7 @@ async fn garbage(bench: &Bench) -> Verdict {
     })
 }
 
-/// The counts of a successful unit.
+/// Returns the stored, duplicate and rejected records of a successful unit; an error if they do not add up.
 fn balanced(answer: &Answer) -> Result<(u64, u64, u64), String> {
     match (answer.exit, &answer.last) {
         (None | Some(0), Some(Line::Done { stored, duplicates, rejected })) => {

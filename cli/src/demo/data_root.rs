@@ -1,4 +1,4 @@
-//! The demo's data root, configuration and files.
+//! The demo's data root, with its configuration and files.
 
 use std::path::{Path, PathBuf};
 
@@ -21,18 +21,18 @@ pub const OBJECTS: &str = "client1";
 pub const DOCUMENTS: &str = "client2";
 pub const STREAM: &str = "client3";
 
-/// What a demo runs on.
+/// The data root that a demo runs on, and its config.
 #[derive(Debug)]
 pub struct DemoRoot {
     pub config: Config,
     pub config_file: PathBuf,
-    /// Made by the demo, and so removed by it.
+    /// The demo has created the directory, so it removes it at the end.
     temporary: bool,
 }
 
 impl DemoRoot {
-    /// Makes the data root. Database and topics have names of their own, so that a real server is not disturbed and the
-    /// demo can be repeated there.
+    /// Creates the data root. The database and the topic prefix have a random name, so that the demo disturbs nothing
+    /// on a real server and can be repeated there.
     pub fn prepare(data_root: Option<&Path>) -> Result<Self, Failure> {
         let name = format!("mysimbdp_demo_{:08x}", random::number() as u32);
         let root = data_root.map_or_else(|| std::env::temp_dir().join(&name), Path::to_owned);
@@ -60,12 +60,12 @@ impl DemoRoot {
         config["broker"]["topic_prefix"] = json!(name);
         // Small, so that a file of two megabytes becomes several micro-batches.
         config["clients"][1]["micro_batching"]["block_size"] = json!("500kB");
-        // So that the table at the end has some.
+        // Short, so that the timing table has reports in it.
         config["stream_manager"]["report_every"] = json!("2s");
         serde_json::to_vec_pretty(&config).map_err(|error| Failure::of(exit::SOFTWARE, &error))
     }
 
-    /// One file for each batch client, and one that its rules refuse.
+    /// Drops one file for each batch client, and one file that its client's rules refuse.
     pub fn drop_files(&self) -> Result<(), Failure> {
         self.drop_file(OBJECTS, "weather.csv", WEATHER.as_bytes())?;
         self.drop_file(DOCUMENTS, "weather.csv", WEATHER.as_bytes())?;
@@ -98,7 +98,7 @@ impl DemoRoot {
         Ok(())
     }
 
-    /// The data root, which is left as it is.
+    /// Returns the path of the data root, which is not removed.
     pub fn keep(self) -> PathBuf {
         self.config.layout.root().to_owned()
     }

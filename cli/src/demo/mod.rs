@@ -1,10 +1,10 @@
 //! `mysimbdp demo`: the platform at work on a year of hourly weather.
 //!
-//! 1. [`data_root`] makes a data root with the shipped configuration;
-//! 2. the platform is started, as `up` starts it;
+//! 1. [`data_root`] creates a data root with the shipped configuration;
+//! 2. the platform is started as `up` starts it;
 //! 3. files are dropped and, at the same time, [`publish`]ed row by row as a stream;
-//! 4. [`summary`] counts in the store itself until all of it has arrived;
-//! 5. tables, and the platform's own books are reconciled; anything that does not balance is a failure.
+//! 4. [`summary`] counts in the store itself until everything has arrived;
+//! 5. tables are printed, and what was reported is reconciled with what is stored. Any difference is a failure.
 
 mod data_root;
 mod publish;
@@ -29,15 +29,16 @@ use data_root::DemoRoot;
 pub use data_root::WEATHER;
 use summary::Summary;
 
-/// Without any progress for this long something is broken: the slowest stage reports every second.
+/// If nothing has arrived in the store for this long, something is broken.
 const STALLED_AFTER: Duration = Duration::from_secs(180);
+/// How often the store is counted.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn run(args: &Demo) -> Result<(), Failure> {
     let shutdown = signals::shutdown()?;
     let demo_root = DemoRoot::prepare(args.data_root.as_deref())?;
     println!("data root {}", demo_root.config.layout.root().display());
-    // The log files have all that matters; this one keeps what is printed before they are open.
+    // This file keeps what is printed before the log files are open; they have everything else.
     let output = Output::AppendTo(demo_root.config.layout.logs().join("terminal.txt"));
     let mut platform =
         Platform::start(&demo_root.config, &demo_root.config_file, output, shutdown.clone()).await?;
@@ -55,7 +56,7 @@ pub async fn run(args: &Demo) -> Result<(), Failure> {
     platform.stop().await;
     match result {
         Ok(()) => demo_root.remove(),
-        // Nothing went wrong that would need the files.
+        // Nothing has failed, so nobody needs the files.
         Err(interrupted) if *shutdown.borrow() => {
             demo_root.remove()?;
             Err(interrupted)

@@ -1,4 +1,4 @@
-//! The rows of the weather file as a live stream.
+//! Publishes the rows of the weather file as a live stream.
 
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use tokio::sync::watch;
 use super::data_root::{DemoRoot, STREAM, WEATHER};
 use crate::error::Failure;
 
-/// The stream is sent in bursts this far apart.
+/// The stream is sent in bursts, about this far apart.
 const BURST_EVERY: Duration = Duration::from_millis(20);
-/// A message that is not acknowledged is sent again, so often.
+/// How many times a message is sent if it is not acknowledged.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// Publishes every row as a JSON message, numbered, `rate` of them a second, until the shutdown; returns how many there are.
+/// Publishes every row as a numbered JSON message, `rate` of them a second, until all are published or a shutdown is
+/// requested. Returns the number of rows in either case.
 pub async fn rows(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) -> Result<u64, Failure> {
     let failure = |error: BrokerError| Failure::of(exit::UNAVAILABLE, &error);
     let url = address::broker(&demo_root.config).map_err(|error| Failure::of(exit::UNAVAILABLE, &error))?;
@@ -76,7 +77,8 @@ fn messages(topic: &str, epoch: u64) -> Vec<Publish> {
         .collect()
 }
 
-/// A row as a sensor would send it: numbers as numbers, what is not available as null. The file has no quoted fields.
+/// Converts a row to what a sensor would send: numbers as numbers, and null for a value that is not available. The file
+/// has no quoted fields.
 fn reading(columns: &[&str], line: &str) -> Map<String, Value> {
     let value = |field: &str| match field {
         "NA" => Value::Null,
@@ -86,7 +88,7 @@ fn reading(columns: &[&str], line: &str) -> Map<String, Value> {
     columns.iter().zip(line.split(',')).map(|(column, field)| ((*column).to_owned(), value(field))).collect()
 }
 
-/// Ends the demo's sessions, for which a real broker would go on queuing.
+/// Ends the demo's broker sessions; otherwise a real broker would continue to queue messages for them.
 pub async fn end_sessions(demo_root: &DemoRoot) -> Result<(), Failure> {
     let layout = &demo_root.config.layout;
     for stream in client::list(layout).await.unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! What has arrived, counted in the store itself.
+//! Counts what has arrived, in the store itself.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use super::data_root::{DOCUMENTS, DemoRoot, OBJECTS, STREAM, WEATHER};
 use crate::error::Failure;
 use crate::table;
 
-/// One client's line of the table.
+/// One client's row of the table.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Row {
     files: u64,
     micro_batches: u64,
     counts: Counts,
     discarded: u64,
-    /// Documents in the client's collection; for objects, files that read back byte-identical.
+    /// Documents in the client's collection; for objects, the files that read back byte for byte.
     in_coredms: u64,
     seconds: f64,
 }
@@ -45,7 +45,7 @@ impl Summary {
         self.row(STREAM).in_coredms
     }
 
-    /// Everything has ended, well or badly.
+    /// Whether everything has ended, successfully or not.
     pub fn is_complete(&self, demo_root: &DemoRoot) -> bool {
         let stream = self.row(STREAM);
         self.row(OBJECTS).files == 1
@@ -89,7 +89,7 @@ impl Summary {
         table::render(&header, rows)
     }
 
-    /// What has not arrived as it was sent; what arrived is reconciled.
+    /// Compares what has arrived with what the demo sent; `reconcile` compares what was received with what is stored.
     pub fn faults(&self, demo_root: &DemoRoot) -> Vec<String> {
         let mut faults = Vec::new();
         let mut expect = |client: &str, what: &str, is: u64, must_be: u64| {
@@ -100,7 +100,7 @@ impl Summary {
         for (client, row) in &self.rows {
             expect(client, "received", row.counts.received, demo_root.rows());
             expect(client, "discarded files", row.discarded, u64::from(*client == DOCUMENTS));
-            // Byte for byte, which only the demo can know.
+            // Only the demo knows which bytes were sent.
             if *client == OBJECTS {
                 expect(client, "objects that read back as they were", row.in_coredms, 1);
             }
@@ -109,7 +109,7 @@ impl Summary {
     }
 }
 
-/// Open databases, and what is needed to look again and again.
+/// The open databases, and what else is needed to count repeatedly.
 #[derive(Debug)]
 pub struct Counter<'a> {
     demo_root: &'a DemoRoot,
@@ -177,7 +177,7 @@ impl<'a> Counter<'a> {
             row.in_coredms = store.count(&stream.collection).await?;
         }
         let rejected = store.count("rejected").await?;
-        // What is not in the store has not been received, as far as anyone may rely on it.
+        // What is not in the store does not count as received: nobody may rely on it.
         row.counts =
             Counts { received: row.in_coredms + rejected, stored: row.in_coredms, duplicates: 0, rejected };
         if row.counts.received >= self.demo_root.rows() {

@@ -1,8 +1,7 @@
-//! The config that the running processes keep using while they refuse the file: for commands that must work meanwhile,
-//! too.
+//! The config that the running processes keep while they refuse the file, for commands that have to work meanwhile.
 //!
-//! Each process keeps the text that it runs on in `state/`; all of them run on the same one, except for moments. The
-//! text is read only if a process runs, so a leftover one does no harm.
+//! Each process keeps the text that it runs on in `state/`; all of them run on the same one, apart from brief
+//! transitions. The text is read only if a process runs, so a leftover one does no harm.
 
 use std::path::{Path, PathBuf};
 
@@ -19,8 +18,8 @@ pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Op
     parse_kept(file, &follower.layout.config_in_use(), variable)
 }
 
-/// Loads the config of a process that replaces one that ended: the file, unless the processes that run on the config kept
-/// in `in_use` refuse it.
+/// Loads the config of a restarted process: `file`, or the config kept in `in_use` if the processes that run on it
+/// refuse `file`.
 pub(super) fn load_again(
     file: &Path,
     in_use: &Path,

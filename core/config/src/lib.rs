@@ -126,8 +126,8 @@ impl Config {
         in_use::load(file, variable)
     }
 
-    /// Loads the config of a process that replaces one that ended: `file`, or the config kept in `in_use` if the
-    /// processes that run on that one refuse `file`.
+    /// Loads the config of a restarted process: `file`, or the config kept in `in_use` if the processes that run on it
+    /// refuse `file`.
     ///
     /// # Errors
     ///

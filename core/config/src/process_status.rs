@@ -35,8 +35,8 @@ pub struct RunningProcess {
     /// The edited config file, if this process refuses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedConfig>,
-    /// Time since its last sign of life. Normally about a second for a stage; the embedded broker gives none after its
-    /// start.
+    /// Time since its last sign of life: normally about a second for fetchdata and the managers. The embedded broker
+    /// gives none after its start.
     #[serde(skip)]
     pub silent: Duration,
 }

@@ -1,7 +1,8 @@
 //! Which data root the processes that follow a config file use: a note beside that file.
 //!
-//! An edit may name another data root, where nothing tells that they run, and a file that was removed names none. The note
-//! counts only while a process that follows the file runs on the data root that the note names: a leftover one does no harm.
+//! After an edit `config.json` may name another data root, or be gone; then only the note leads to the running
+//! processes. It counts only while a process that follows the file runs on the data root that it names: a leftover one
+//! does no harm.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -89,7 +89,8 @@ fn data_root(problems: &mut Problems<'_>, settings: &Settings, folder: &FilePath
     root
 }
 
-/// Refuses waits of zero length, which would turn a loop into a busy one, and maxima below their initial value.
+/// Refuses waits of zero length, which would turn a loop into a busy one, maxima below their initial value, a
+/// `silence_max` or log limit that is too small, and a `keep_alive` that is too long for MQTT.
 fn durations(problems: &mut Problems<'_>, settings: &Settings) {
     let (batch, stream) = (&settings.batch_manager, &settings.stream_manager);
     for (section, key, period) in [

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::column::ColumnValues;
 
-/// Names of the environment variables that an app gets. Of its parent's it inherits only `PATH` and those that the config lists.
+/// Names of the environment variables that an app gets. It inherits only `PATH` and the TLS trust settings; the app's
+/// `env` in the config is added.
 pub mod env {
     pub const CLIENT_ID: &str = "MYSIMBDP_CLIENT_ID";
     pub const COREDMS: &str = "MYSIMBDP_COREDMS";

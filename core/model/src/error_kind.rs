@@ -17,7 +17,7 @@ pub enum ErrorKind {
     Io,
     /// Try again later.
     Temporary,
-    /// Try as another user, or give up: it is not the caller's.
+    /// Try as another user, or give up: the object belongs to another user.
     NotPermitted,
     /// Change `config.json`.
     Configuration,

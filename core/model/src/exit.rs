@@ -4,7 +4,7 @@
 pub const OK: u8 = 0;
 /// The command line is wrong.
 pub const USAGE: u8 = 64;
-/// The data are wrong. From a batch app: hold this work unit.
+/// The data are wrong. From a batch app: hold the file.
 pub const DATA: u8 = 65;
 /// The named file or client does not exist.
 pub const NO_INPUT: u8 = 66;

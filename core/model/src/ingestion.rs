@@ -9,7 +9,7 @@ pub use blake3::{Hash, Hasher};
 
 use crate::client::ClientId;
 
-/// The identity of one content of one client: the first 16 bytes of BLAKE3(client id, BLAKE3(content)).
+/// The identity of one content of one client: the first 16 bytes of BLAKE3(BLAKE3(content) ‖ client id).
 ///
 /// It uses the content's hash and not the content, because the hash is needed anyway: the content is hashed once.
 ///
@@ -24,7 +24,7 @@ pub struct IngestionId([u8; 16]);
 pub struct IngestionIdError(String);
 
 impl IngestionId {
-    /// The id of the content with this hash, if it is this client's.
+    /// The id that content with this hash has for this client.
     pub fn new(client: &ClientId, content: &Hash) -> Self {
         let mut hasher = Hasher::new();
         hasher.update(content.as_bytes());
@@ -55,12 +55,14 @@ impl IngestionId {
     }
 }
 
-/// The `_id` of a record under `ids: "platform"`: 16 bytes, BSON binary of the generic subtype.
+/// A 16-byte `_id`, as BSON binary of the generic subtype: 8 bytes of identity, then a number.
+///
+/// It identifies a record under `ids: "platform"`, a numbered message, or a block of received numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub [u8; 16]);
 
 impl RecordId {
-    /// The number of the record in its file.
+    /// The number in the second half: of a record, in its file.
     pub fn record(&self) -> u64 {
         let mut number = [0; 8];
         number.copy_from_slice(&self.0[8..]);

@@ -1,6 +1,7 @@
 //! The messages between the processes over MQTT. `docs/asyncapi.yaml` documents these types.
 //!
-//! All of them come from outside: [`Staged::parse`] and [`Report::parse`] validate bytes and say what is wrong with them.
+//! Bytes from outside are validated: [`Staged::parse`], [`Report::parse`] and [`Receipt::parse`] tell what is wrong
+//! with them.
 
 use serde::{Deserialize, Serialize};
 
@@ -162,14 +163,14 @@ pub struct Receipt {
     pub epoch: u64,
     /// All numbers from 1 to this one are stored, rejected or lost for good; 0: none yet.
     pub stored_through: u64,
-    /// Numbers after it that are stored too, as `[first, last]`, ascending and not touching; the first
+    /// Numbers after it that are received too, as `[first, last]`, ascending and not touching; the first
     /// [`Receipt::RANGES_MAX`] of them.
     #[serde(default)]
     pub stored: Vec<(u64, u64)>,
     /// Numbers to send again, as `[first, last]`, ascending and not touching.
     #[serde(default)]
     pub missing: Vec<(u64, u64)>,
-    /// The highest stored number, even if it comes after a gap; absent in receipts of older apps.
+    /// The highest received number, even after a gap; absent in receipts of older apps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<u64>,
 }

@@ -20,7 +20,7 @@ impl ProcessKind {
     /// The processes that read the clients' settings.
     pub const STAGES: [Self; 3] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager];
 
-    /// While one of these runs, the config that it uses is the platform's, whatever `config.json` says now.
+    /// The processes whose running config counts as the platform's, even if `config.json` has changed.
     pub const CONFIG_USERS: [Self; 4] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager, Self::Up];
 
     /// The name, which is also the command that runs it.

@@ -63,7 +63,7 @@ impl Topics {
         format!("{}/ingest/{client}/#", self.prefix)
     }
 
-    /// A reserved filter that `filter` overlaps and that is not for the streams of `client`: the platform's own topics, or
+    /// Returns a reserved filter that `filter` overlaps and that `client` may not read: the platform's own topics, or
     /// another client's. Receipts are for the sources of their client, and so for its streams too.
     pub fn foreign(&self, client: &ClientId, filter: &str) -> Option<String> {
         let own = |kind: &str| {

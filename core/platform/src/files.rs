@@ -89,8 +89,8 @@ pub fn open(path: &Path) -> Result<File> {
         .map_err(error("open", path))
 }
 
-/// Maps the error of opening, without waiting, a file on which somebody holds a lease: otherwise it would look as if the
-/// machine had run out of a resource.
+/// A leased file that is opened without waiting fails with EAGAIN, which [`is_exhausted`] would take for lack of a
+/// resource: returns EBUSY instead.
 pub fn map_lease_error(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => io::Error::from_raw_os_error(libc::EBUSY),
@@ -211,7 +211,8 @@ pub fn remove_file_if_exists(path: &Path) -> Result<()> {
     }
 }
 
-/// Writes a whole file so that readers see the old content or the new one, and never half of either, whoever is killed.
+/// Writes a whole file so that readers see the old content or the new one, and never half of either, whichever process
+/// is killed.
 ///
 /// A power cut may leave it empty or torn. So this is only for files that are derived again if they cannot be read, and for
 /// files that are ignored once the process that wrote them has ended. Use [`write_durable`] for everything else.
@@ -219,7 +220,8 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
     replace(path, content, false)
 }
 
-/// Does the same, and the content is on disk when this returns: after a power cut the file holds the old content or the new one.
+/// Like [`write_atomic`], but the content is on disk when this returns: after a power cut the file holds the old
+/// content or the new one.
 ///
 /// It is certain to be the new one only after [`sync_dir`] of its directory, which can be called once for several files.
 pub fn write_durable(path: &Path, content: &[u8]) -> Result<()> {

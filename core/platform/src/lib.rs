@@ -1,4 +1,5 @@
-//! The I/O adapters: everything that has an effect goes through one of these modules, and clippy refuses it elsewhere.
+//! The I/O adapters: everything that has an effect goes through these modules, or through `mysimbdp_broker`,
+//! `mysimbdp_store` and `mysimbdp_spool`; clippy refuses it elsewhere.
 //!
 //! - [`files`]: reads, durable writes, moves and listings; [`modes`]: closes files to other users; [`space`]: free disk space;
 //! - [`lock`]: one process for each job; [`lease`]: whether another process has a file open for writing;

@@ -127,7 +127,7 @@ pub fn create_private_directory(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Does the same for a file, which is empty if it is new.
+/// Like [`create_private_directory`], but for a file, which is empty if it is new. Its parents must exist.
 ///
 /// # Errors
 ///

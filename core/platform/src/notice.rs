@@ -14,7 +14,7 @@ use super::status_file::{self, StatusFile};
 /// The value of [`Notice::about`] if something obstructs files in the drop directory.
 pub const DROP_DIRECTORY: &str = "drop-directory";
 
-/// A status file with one message of this process, or none. The file is removed when this is dropped.
+/// A status file with one notice of this process, or none. The file is removed when this is dropped.
 #[derive(Debug)]
 pub struct NoticeFile {
     file: StatusFile,
@@ -22,11 +22,11 @@ pub struct NoticeFile {
     about: &'static str,
     process: ProcessId,
     shown: Option<String>,
-    /// When it began to show a message.
+    /// When it began to show a notice.
     since: Timestamp,
 }
 
-/// A message of a running process.
+/// What a running process reports to `mysimbdp status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     /// The process kind, such as `fetchdata`.
@@ -39,13 +39,13 @@ pub struct Notice {
 }
 
 impl NoticeFile {
-    /// Creates the file of `role` about `about`, without a message. If this fails, each message tries again.
+    /// Creates the file of `role` about `about`, without a notice. If this fails, each notice tries again.
     pub fn new(layout: &Layout, role: &'static str, about: &'static str) -> Self {
         let file = StatusFile::new(layout, &format!("{role}.{about}"));
         Self { file, role, about, process: ProcessId::current(), shown: None, since: clock::now() }
     }
 
-    /// Shows `text`, or no message. May be called as often as needed: only changes are written.
+    /// Shows `text`, or no notice. May be called as often as needed: only changes are written.
     pub fn show(&mut self, text: Option<String>) {
         if self.shown != text {
             if self.shown.is_none() {

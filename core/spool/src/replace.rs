@@ -1,6 +1,6 @@
-//! Runs that replace what earlier runs of the same content have stored, for example after an app was repaired.
+//! Runs that replace what earlier runs of the same ingestion have stored, for example after an app was repaired.
 //!
-//! Pure: takes the content's history, and returns the times of such a run, or the reason why it is not possible.
+//! Pure: takes the history of the ingestion, and returns the times of such a run, or the reason why it is not possible.
 
 use jiff::{SignedDuration, Timestamp};
 use mysimbdp_config::App;
@@ -10,7 +10,7 @@ use mysimbdp_model::outcome::{FinalState, Run};
 /// The times of a run that replaces earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplacementTimes {
-    /// The time of the last drop: what other files have written since then stays newer.
+    /// The time of the last drop: documents that other files wrote later are newer, and stay.
     pub received_at: Timestamp,
     /// Later than any earlier run, whatever the clock says: it distinguishes documents of this run from those of earlier ones.
     pub staged_at: Timestamp,
@@ -24,7 +24,7 @@ impl ReplacementTimes {
     }
 }
 
-/// The last run that has ingested the content, if any.
+/// The last run that ended as ingested, if any.
 pub fn last_ingested(runs: &[Run]) -> Option<&Run> {
     runs.iter().filter(|run| run.state == FinalState::Ingested).max_by_key(|run| run.staged_at)
 }
@@ -41,7 +41,7 @@ pub fn replacement_times(runs: &[Run], now: Timestamp) -> Option<ReplacementTime
     Some(ReplacementTimes { received_at, staged_at: now.max(next) })
 }
 
-/// The reason why an app cannot replace what the content's last run has stored; `None` if it can.
+/// The reason why an app cannot replace what the ingestion's last run has stored; `None` if it can.
 pub fn refusal(app: &App, last: Option<&Run>) -> Option<String> {
     let name = &app.name;
     if app.settings.ids == Ids::None {

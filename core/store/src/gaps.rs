@@ -1,11 +1,10 @@
 //! Decides which missing numbers of a source are requested, and when.
 //!
-//! Pure: the source's progress and `now` go in, the numbers to request come out. A number counts as lost if
+//! Pure: the source's progress and `now` go in, the numbers to request come out. A number is requested if
 //!
-//! 1. a later one has been seen for at least the delay, and
-//! 2. none of the numbers that have been missing that long has arrived by itself within the delay: if one has, they are
-//!    not lost, but wait in a queue that another instance is working through. Requesting them would only make the queues
-//!    longer.
+//! 1. it is overdue: a later one was received at least the delay ago, and
+//! 2. none of the overdue numbers has arrived by itself within the delay: if one has, the others are probably queued at
+//!    another instance. Requesting them would only make the queues longer.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use mysimbdp_model::outcome::{FinalState, Run};
 
 use crate::{Coredms, CoredmsError};
 
-/// Far more runs than one content ever has.
+/// Far more runs than one ingestion ever has.
 const RUNS_MAX: i64 = 10_000;
 
 /// Runs that [`History::page`] reads at a time.
@@ -21,7 +21,7 @@ pub struct History {
     platform: Arc<dyn Coredms>,
 }
 
-/// Runs in the order of their ids, so that the runs of one content follow one another.
+/// Runs in the order of their ids, so that the runs of one ingestion follow one another.
 #[derive(Debug)]
 pub struct HistoryPage {
     pub runs: Vec<Result<Run, UnreadableRun>>,
@@ -57,7 +57,7 @@ impl History {
         self.platform.close().await;
     }
 
-    /// Creates an index, so that finding the runs of a content does not scan the whole history.
+    /// Creates an index, so that finding the runs of an ingestion does not scan the whole history.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl History {
         Ok(self.find(doc! { "_id": id }).await?.into_iter().find_map(Result::ok))
     }
 
-    /// Returns all runs of a content, except those that cannot be read.
+    /// Returns all runs of an ingestion, except those that cannot be read.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl History {
         Ok(self.entries_of(ingestion).await?.into_iter().filter_map(Result::ok).collect())
     }
 
-    /// Returns all runs of a content, including those that cannot be read.
+    /// Returns all runs of an ingestion, including those that cannot be read.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl History {
         self.find(doc! { "ingestion": ingestion.to_string() }).await
     }
 
-    /// Returns the run of a content that ended last.
+    /// Returns the run of an ingestion that ended last.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl History {
         Ok(HistoryPage { runs: found.into_iter().map(run).collect(), next: last.filter(|_| !is_last) })
     }
 
-    /// Marks the held runs of a content as purged.
+    /// Marks the held runs of an ingestion as purged.
     ///
     /// # Errors
     ///

@@ -212,7 +212,8 @@ impl OpenFile {
 
     /// Reads further bytes. Returns false at the end of the file.
     fn read_more(&mut self) -> Result<bool, InputError> {
-        // Bytes that follow a quiet period may be in a file that was truncated in between.
+        // After a quiet period the file may have been truncated and filled again: then the bytes at this offset do not
+        // continue ours.
         if self.quiet_since.is_some() && !self.lines.end().is_in(&self.file, &self.path)? {
             return Ok(false);
         }

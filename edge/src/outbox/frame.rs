@@ -32,7 +32,7 @@ pub struct Entry {
 pub enum Decoded {
     /// A whole entry, and its length in bytes.
     Entry(Entry, usize),
-    /// The beginning of an entry, and the length that it has as far as is known.
+    /// An incomplete entry; the length is the least that must be read to decode it.
     Short(usize),
     /// Not a valid entry.
     Damaged,

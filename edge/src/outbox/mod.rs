@@ -30,8 +30,8 @@ use catalog::Catalog;
 pub use frame::{Entry, OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use writer::Writer;
 
-/// How many segments fit into the capacity: received messages in a segment that cannot be removed yet take only a small part
-/// of it.
+/// The capacity is divided into this many segments. A segment is removed as a whole, so messages that were received in
+/// order occupy at most about one segment.
 pub const SEGMENTS: u64 = 16;
 
 /// Why an outbox cannot be used.

@@ -1,7 +1,7 @@
 //! Limits how many numbers may be sent again.
 
-/// The cost of sending a number again, in received numbers: one number may be sent again for every two that are received. So
-/// the work for each message is bounded, whatever the platform asks for.
+/// The cost of sending a number again, in received numbers: one number may be sent again for every two that are
+/// received. So the work for each message is bounded, whatever the platform requests.
 const COST: u64 = 2;
 
 /// After a silence, this share (one in 16) of a window may be sent again although nothing was received.

@@ -5,11 +5,12 @@
 //! - *new* until it is sent for the first time, within a window;
 //! - *in flight* until the broker has acknowledged it, which is not a confirmation;
 //! - *sent* until the platform confirms it;
-//! - *to be resent* if the broker has not acknowledged it, or if the platform asks for it, within an [`allowance`].
+//! - *to be resent* if the broker has not acknowledged it, or if the platform requests it, within an [`allowance`].
 //!
-//! A missing receipt is not a reason to send a number again: the number may be waiting in a queue, and a repeat would only
-//! make the queue longer. After a [`silence`] only the highest number is sent again: all others were sent before it, and a
-//! platform that receives it asks for the numbers that it misses. Numbers that an earlier process may have sent count as sent.
+//! A missing receipt is not a reason to send a number again: the number may be waiting in a queue, and a repeat would
+//! only make the queue longer. After a [`silence`] only the highest number is sent again (a *probe*): all others were
+//! sent before it, and a platform that receives it requests the numbers that it misses. Numbers that an earlier process
+//! may have sent count as sent.
 
 mod allowance;
 #[cfg(test)]
@@ -27,8 +28,8 @@ use mysimbdp_model::ranges::Ranges;
 use allowance::Allowance;
 use silence::Silence;
 
-/// The shortest time between two attempts for a number that is asked for: receipts published before it arrives still ask for
-/// it.
+/// The shortest time between two attempts for a number that is requested: receipts published before it arrives still
+/// request it.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// The settings of the scheduler.
@@ -36,7 +37,7 @@ const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 pub struct Policy {
     /// How many numbers may be sent and not yet received.
     pub window: usize,
-    /// If the platform reports nothing new for this long, it is asked for its progress.
+    /// If the platform reports nothing new for this long, a probe requests its progress.
     pub resend_after: Duration,
 }
 
@@ -49,21 +50,21 @@ pub struct ResendScheduler {
     /// The highest number that the platform has seen.
     seen: u64,
     accepted: u64,
-    /// Numbers through this one may have been sent by an earlier process.
+    /// The last number in the outbox when it was opened: receipts up to here are valid, whichever process sent it.
     opened_with: u64,
-    /// The same bound, which the first receipt may lower.
+    /// Numbers through this one are assumed to be sent by an earlier process; the first receipt may lower it.
     maybe_sent_through: u64,
     opened_at: Instant,
     has_receipt: bool,
     /// All numbers before it are received or in `waiting`.
     next: u64,
-    /// The numbers below `next` that are not received, and the probe.
+    /// The numbers below `next` that are not received, and a received number that is sent again as a probe.
     waiting: BTreeMap<u64, Waiting>,
     /// The numbers in `waiting` that are to be sent again now.
     to_resend: BTreeSet<u64>,
-    /// The numbers in `waiting` that are sent and that the platform has asked for since.
+    /// The numbers in `waiting` that are sent and that the platform has requested since.
     asked: BTreeSet<u64>,
-    /// A received number that is in `waiting` as a probe, until the next receipt.
+    /// The received number in `waiting` that is sent again as a probe, until the next receipt.
     received_probe: Option<u64>,
     allowance: Allowance,
     silence: Silence,
@@ -144,7 +145,7 @@ impl ResendScheduler {
         Some((first, last))
     }
 
-    /// Counts numbers that an earlier process may have sent as sent: the platform asks for those that it does not have.
+    /// Counts numbers that an earlier process may have sent as sent: the platform requests those that it does not have.
     fn assume_sent(&mut self) {
         while self.next <= self.maybe_sent_through && self.waiting.len() < self.policy.window {
             if !self.received.contains(self.next) {
@@ -242,8 +243,8 @@ impl ResendScheduler {
                     self.asked.insert(number);
                 }
                 Some(_) => {}
-                // It counts as received: the platform has lost it since, or this receipt is older than the one that confirmed
-                // it, and the next one confirms it again. Numbers beyond the window will be asked for again.
+                // It counts as received: the platform has lost it since, or this receipt is older than the one that
+                // confirmed it, and the next one confirms it again. Numbers beyond the window will be requested again.
                 None if self.waiting.len() < self.policy.window => {
                     if self.waiting.is_empty() {
                         self.silence.broken(now);
@@ -302,8 +303,9 @@ impl ResendScheduler {
         due.into_iter().for_each(|number| self.schedule_resend(number));
     }
 
-    /// Asks for the platform's progress after a silence, by sending the highest number, received or not. A lower number that is
-    /// missing would make the platform believe that missing numbers arrive without being asked for.
+    /// Requests the platform's progress after a silence, by sending the highest number again, received or not. It must
+    /// not be a lower number that is missing: its arrival would look to the platform (`Gaps`) as if missing numbers
+    /// arrive by themselves, so it would not request the others.
     fn probe(&mut self, now: Instant) {
         let silent_since = self.silence.since();
         self.silence.probed(now);
@@ -332,8 +334,8 @@ impl ResendScheduler {
     }
 }
 
-/// The time from a number's last attempt to the next, if it is asked for. It grows, because a number that was lost once is
-/// rarely lost again soon: more often it waits in a queue.
+/// The time from a number's last attempt to the next, if it is requested. It grows, because a number that was lost once
+/// is rarely lost again soon: more often it waits in a queue.
 fn resend_delay(policy: &Policy, attempts: u32) -> Duration {
     match attempts {
         0 | 1 => ASKED_AGAIN_AFTER.min(policy.resend_after),

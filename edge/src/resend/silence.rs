@@ -9,7 +9,8 @@ const CONNECTED_TIMEOUT: Duration = Duration::from_secs(1);
 /// subscriber, the new connection resets the timeout.
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
-/// How long the platform has been silent, and after which timeout it is probed. The timeout doubles with each probe.
+/// How long the platform has reported nothing new, and after which timeout it is probed. The timeout doubles with each
+/// probe.
 #[derive(Debug)]
 pub(super) struct Silence {
     since: Instant,
@@ -28,7 +29,7 @@ impl Silence {
         (self.since, self.timeout) = (now, self.usual_timeout.min(CONNECTED_TIMEOUT));
     }
 
-    /// The platform has reported something new, or there was nothing to wait for.
+    /// Ends the silence: the platform has reported something new, or there was nothing to wait for.
     pub(super) fn broken(&mut self, now: Instant) {
         (self.since, self.timeout) = (now, self.usual_timeout);
     }

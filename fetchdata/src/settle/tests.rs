@@ -35,7 +35,7 @@ fn snapshot_of(path: &str, bytes: u64) -> FileSnapshot {
     }
 }
 
-/// A tracker with one settled file, which is in work.
+/// A tracker with one settled file, which is in progress.
 fn in_work(now: Instant) -> Tracker {
     let mut tracker = Tracker::default();
     assert!(tracker.observe(now - SETTLE, vec![snapshot_of("a", 1)]).is_empty());
@@ -197,7 +197,7 @@ fn a_file_that_its_sender_took_back_is_forgotten() {
 }
 
 proptest! {
-    /// Whatever the writer does and whenever scans happen: ready means unchanged for the whole settle time.
+    /// Whatever the writer does and whenever walks happen: ready means unchanged for the whole settle time.
     #[test]
     fn no_file_is_ready_that_changed_within_the_settle_time(
         steps in prop::collection::vec((1u64..900, 0u64..3), 1..60),

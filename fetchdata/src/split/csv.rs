@@ -88,7 +88,7 @@ impl Csv {
         }
     }
 
-    /// Follows a field without quotes to its end, or to that of the chunk. Returns where to go on.
+    /// Follows a field without quotes to its end, or to that of the chunk. Returns where to continue.
     fn unquoted(
         &mut self,
         chunk: &[u8],
@@ -117,7 +117,7 @@ impl Csv {
         })
     }
 
-    /// Follows a quoted field to the next quote, or to the end of the chunk. Returns where to go on.
+    /// Follows a quoted field to the next quote, or to the end of the chunk. Returns where to continue.
     fn quoted(&mut self, chunk: &[u8], at: usize, line: u64, previous: u8) -> usize {
         let rest = &chunk[at..];
         let length = memchr(b'"', rest).unwrap_or(rest.len());

@@ -1,4 +1,5 @@
-//! Fills ranges with whole records up to the size of a block, and computes their checksums on the way.
+//! Fills ranges, one for each micro-batch, with whole records up to the size of a block, and computes their checksums
+//! on the way.
 //!
 //! A record belongs to the current range or opens a new one, and which of the two is known only at its end, perhaps
 //! many reads later. So from the last boundary on, bytes are added to two checksums: that of the range with them, and
@@ -24,7 +25,8 @@ struct Open {
     boundary: u64,
     first_record: u64,
     records: u64,
-    /// Of `start..hashed`, where `hashed` is at most `boundary` as long as there is a tail or a boundary.
+    /// The checksum of `start..hashed`. Not past `boundary` once a whole record is in the range, as what follows may
+    /// belong to the next.
     hash: Xxh3Default,
     hashed: u64,
     tail: Option<Tail>,

@@ -28,7 +28,7 @@ pub(super) struct JsonArray {
 enum State {
     /// Before the array.
     Start,
-    /// After its opening bracket; the prefix goes on.
+    /// After its opening bracket; the prefix continues.
     Opened,
     /// After a comma between elements.
     AfterComma,

@@ -1,6 +1,6 @@
 //! Finds the micro-batches of a file in one pass, whatever its size, in bounded memory.
 //!
-//! 1. [`read_ahead`] reads and hashes the content, and looks for NUL, on a core of its own;
+//! 1. [`read_ahead`] reads and hashes the content, and looks for NUL, on a thread of its own;
 //! 2. [`text`] looks for bytes that are not text in the client's encoding;
 //! 3. [`csv`], [`ndjson`] and [`json_array`] follow the format, find the ends of records, and check whether the file
 //!    is what it claims;
@@ -52,7 +52,7 @@ const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 const READ_BYTES: usize = 1 << 20;
 
 /// Part files have names of five digits. Ranges are filled greedily, so any two neighbours are together larger than a
-/// block, and blocks of at least this fraction of the file give at most 99,999 ranges.
+/// block. If a file has at most this many blocks, it has at most 99,999 ranges.
 const BLOCKS_MAX: u64 = 49_999;
 
 /// What decides how a file is split, and whether it is what it claims to be.
@@ -92,7 +92,7 @@ pub(crate) struct Split {
     pub(crate) ingestion: IngestionId,
 }
 
-/// A range that begins and ends on a record boundary.
+/// The range of one micro-batch: it begins and ends on a record boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     pub(crate) offset: u64,
@@ -125,7 +125,8 @@ pub(crate) fn split(reader: impl Read + Seek + Send, rules: &Rules) -> Result<Sp
     split_by(reader, rules, READ_BYTES)
 }
 
-/// `read_bytes` is how much is inspected at a time, and does not change the result.
+/// `read_bytes` is how much is inspected at a time. It does not change the result, except that a NUL is reported before
+/// any other text fault in the same read.
 fn split_by(
     mut reader: impl Read + Seek + Send,
     rules: &Rules,

@@ -8,7 +8,7 @@
 /// with a sign, a point and leading zeros has hardly more.
 pub(super) const NUMBER_BYTES_MAX: usize = 24;
 
-/// Any decimal with so many digits round-trips through a double.
+/// Any decimal with this many digits round-trips through a double.
 const DIGITS_SAFE: usize = 15;
 /// Any integer up to this round-trips through a double.
 const INTEGER_SAFE: u64 = 1 << 53;

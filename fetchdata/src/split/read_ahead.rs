@@ -1,4 +1,4 @@
-//! Reads and hashes on one core, while another one processes what has been read.
+//! Reads and hashes on one thread, while another one processes what has been read.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -12,8 +12,8 @@ const AHEAD: usize = 2;
 /// Passes the whole content to `on_chunk`, in chunks of `chunk_bytes` and a shorter last one, until it breaks.
 /// Returns the BLAKE3 of the content, or of as much of it as was read.
 ///
-/// With each chunk comes the result of `inspect`, which sees only that chunk and runs on the reading core: so both
-/// cores have about as much to do.
+/// With each chunk comes the result of `inspect`, which sees only that chunk and runs on the reading thread: so both
+/// threads have about as much to do.
 ///
 /// The first chunk has `first_bytes`: for a small file this is its size plus one byte, which shows that nothing
 /// follows.

@@ -9,9 +9,11 @@ use super::header::{HeaderLine, Separator};
 use super::number::NUMBER_BYTES_MAX;
 use super::value_cache::ValueCache;
 
-/// So many of ten rows must be alike before a file counts as one of another kind: some files have a few bad lines.
+/// If this many of ten rows have the other separator as often as the header, it separates the fields. Not all need to:
+/// some files have a few bad lines.
 const ALIKE_OF_TEN: u64 = 9;
-/// A single row that does not fit is rejected like any other; two make a file of another kind.
+/// At least this many rows, none of which fits the header, show that it is not the header. A single row that does not
+/// fit is rejected like any other.
 const MISFITS_MIN: u64 = 2;
 
 /// Gets each field, piece by piece as they come.

@@ -18,7 +18,7 @@ pub(super) struct Text {
     cut_bytes: usize,
 }
 
-/// Why it is not text, and the position of the first fault.
+/// Why it is not text, and the position of the first fault. A NUL in a chunk is found before any other fault of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Utf16,

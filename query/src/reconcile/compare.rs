@@ -1,62 +1,62 @@
-//! What differs between what was said and what was counted. Pure.
+//! Compares reports with counts. Pure.
 
 use mysimbdp_model::outcome::{FinalState, Run};
 use mysimbdp_store::Extent;
 
-/// All runs of one content, the oldest first, and what was counted of it.
+/// All runs of one ingestion, the oldest first, and what was counted of it.
 #[derive(Clone, Debug)]
 pub(super) struct Content {
     pub(super) runs: Vec<Run>,
     pub(super) counted: Counted,
-    /// Documents in `rejected` whose `_id` is one of the content's records.
+    /// Documents in `rejected` whose `_id` belongs to one of the ingestion's records.
     pub(super) rejects: u64,
-    /// The last run, if it is held and lies neither in `held/` nor in `staging/`.
+    /// The last run, if it is held but is neither in `held/` nor in `staging/`.
     pub(super) vanished: Option<String>,
-    /// What a run after the latest one may have changed.
+    /// What a run after the latest ingested one may have changed.
     pub(super) later: Later,
 }
 
-/// A run that has begun after the latest one of a content that was ingested.
+/// Whether a run began after the latest ingested one, and what it may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Later {
     None,
-    /// It may have stored what the latest one had rejected: one that is held, or staged.
+    /// A held or staged run: it may have stored records that the latest one rejected.
     Adds,
-    /// It is staged, and replaces: it may have removed something, too.
+    /// A staged run that replaces: it may also have removed documents.
     Replaces,
 }
 
-/// What there is in coredms, by the app's ids.
+/// What was counted in coredms, depending on the app's ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counted {
-    /// Documents under the ids of the content's records, whatever their number.
+    /// Documents under the ids of the ingestion's records, whatever their numbers.
     Platform(u64),
     /// Likewise, in a collection whose documents expire.
     Unexpired(u64),
-    /// Documents that this content was the last to write.
+    /// Documents that this ingestion was the last to write.
     Key(u64),
-    /// Likewise, in a collection whose documents expire: whether those that are missing have done that, or newer ones have their
-    /// keys, is not known.
+    /// Likewise, in a collection whose documents expire: a missing document may have expired or been replaced under its
+    /// key.
     UnexpiredKey(u64),
     Object {
         length: Option<u64>,
         extent: Extent,
     },
-    /// The app has ids of its own.
+    /// The app chooses its own ids, so its documents cannot be counted.
     Unaudited,
-    /// The config no longer names the app, so nobody knows where to count.
+    /// The config no longer has the app, so it is unknown where to count.
     NoApp,
-    /// Nothing of it has been ingested.
+    /// No run was ingested.
     NotIngested,
 }
 
 impl Content {
-    /// The run whose documents must be there.
+    /// The latest ingested run, whose documents must exist.
     pub(super) fn latest(&self) -> Option<&Run> {
         self.runs.iter().rfind(|run| run.state == FinalState::Ingested)
     }
 
-    /// Documents, or objects, that are there; `None` where they cannot be counted.
+    /// The number of documents or objects that were found; `None` if they cannot be counted.
     pub(super) fn in_coredms(&self) -> Option<u64> {
         match self.counted {
             Counted::Platform(documents)
@@ -68,7 +68,7 @@ impl Content {
         }
     }
 
-    /// Records that are no longer there because their time had come.
+    /// The number of records that are missing and count as expired, because documents of their collection expire.
     pub(super) fn expired(&self) -> u64 {
         match (self.counted, self.latest()) {
             (Counted::Unexpired(documents), Some(run)) => {
@@ -79,7 +79,7 @@ impl Content {
         }
     }
 
-    /// Records that are no longer there because newer ones have the same keys.
+    /// The number of records that are no longer stored because newer ones have the same keys.
     pub(super) fn superseded(&self) -> u64 {
         match (self.counted, self.latest()) {
             (Counted::Key(documents), Some(run)) => whole(run.stored).saturating_sub(documents),
@@ -87,7 +87,7 @@ impl Content {
         }
     }
 
-    /// All that is not as it must be.
+    /// All differences.
     pub(super) fn differences(&self) -> Vec<String> {
         let mut differences = Vec::new();
         for run in &self.runs {
@@ -130,7 +130,7 @@ impl Content {
                 ))
             }
             Counted::Key(documents) | Counted::UnexpiredKey(documents) => {
-                // A record is at most one document, whichever run has stored it.
+                // Each record is at most one document, whichever run stored it.
                 let stored = match self.later {
                     Later::Adds => u64::MAX,
                     _ => self.in_force().map(|run| whole(run.stored)).sum(),
@@ -151,14 +151,14 @@ impl Content {
         }
     }
 
-    /// The runs whose documents may be there: nothing is left of those before the last one that replaces.
+    /// The runs whose documents may exist: an ingested run that replaces removes the documents of all earlier runs.
     fn in_force(&self) -> impl Iterator<Item = &Run> {
         let replaces = |run: &Run| run.replace && run.state == FinalState::Ingested;
         let first = self.runs.iter().rposition(replaces).unwrap_or(0);
         self.runs.iter().skip(first)
     }
 
-    /// Of several runs each may have rejected other records, and what was listed once stays listed until a run replaces it.
+    /// Each run may have rejected other records, and a record that is listed stays listed until a run replaces it.
     fn of_rejects(&self, run: &Run) -> Option<String> {
         let least = whole(run.rejected);
         let most =
@@ -198,28 +198,29 @@ fn of_object(run: &Run, length: Option<u64>, extent: Extent) -> Option<String> {
     }
 }
 
-/// What was counted of one numbering of a source.
+/// What was counted of one epoch of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
     /// All numbers from 1 to this one are received.
     pub(super) through: u64,
-    /// Numbers after it that are received too.
+    /// How many numbers after that are received too.
     pub(super) beyond: u64,
-    /// Numbers up to `through` that are stored, rejected or lost; `None` where that cannot be counted.
+    /// How many numbers up to `through` are stored, rejected or lost; `None` if that cannot be counted.
     pub(super) accounted: Option<u64>,
-    /// Likewise, after it.
+    /// How many numbers after `through` are stored, rejected or lost; `None` if that cannot be counted.
     pub(super) accounted_beyond: Option<u64>,
-    /// Numbers that the source no longer has and that never came.
+    /// How many numbers never arrived and are no longer at the source.
     pub(super) lost: u64,
 }
 
 impl Numbers {
-    /// Numbers that are stored or rejected but not marked as received: on their way, where something runs.
+    /// How many numbers are stored or rejected but not marked as received: they may still be in flight while instances
+    /// run.
     pub(super) fn unmarked(&self) -> u64 {
         self.accounted_beyond.map_or(0, |accounted| accounted.saturating_sub(self.beyond))
     }
 
-    /// All that is not as it must be; what is unmarked was waited for.
+    /// All differences. The caller has already waited for unmarked numbers to be marked.
     pub(super) fn differences(&self) -> Vec<String> {
         let mut differences = Vec::new();
         if self.lost > 0 {
@@ -243,7 +244,7 @@ impl Numbers {
     }
 }
 
-/// Counts of the history are never negative, unless somebody has written into it.
+/// Counts in the history are never negative, unless somebody has edited it.
 fn whole(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
@@ -313,7 +314,7 @@ mod tests {
         let bytes = CHUNK + 5;
         for content in [
             content(vec![ingested(10, 7, 1, 2)], Counted::Platform(8), 2),
-            // The run before it had rejected two that are stored now.
+            // The first run rejected two records that the second one stored.
             content(vec![ingested(10, 8, 0, 2), ingested(10, 2, 8, 0)], Counted::Platform(10), 2),
             content(
                 vec![run(FinalState::Held, 10, 3, 0, 1), ingested(10, 10, 0, 0)],
@@ -444,7 +445,7 @@ mod tests {
             (numbers(100, 0, 100, 0, 2), &["2 numbers are lost"]),
             (numbers(100, 7, 99, 6, 0), &["2 numbers were received but"]),
             (numbers(100, 0, 100, 3, 0), &["3 numbers are stored or rejected but not marked"]),
-            // One on its way does not make up for one that is gone.
+            // A number in flight does not make up for a missing one.
             (numbers(100, 0, 99, 1, 0), &["1 numbers were received but", "1 numbers are stored"]),
         ] {
             let differences = numbers.differences();

@@ -1,4 +1,4 @@
-//! Counts in coredms what there is of a content.
+//! Counts what coredms holds of an ingestion.
 
 use mysimbdp_config::{App, Client, REJECTED};
 use mysimbdp_model::app::Ids;
@@ -7,10 +7,11 @@ use mysimbdp_store::{Coredms, CoredmsError, object_length};
 
 use super::compare::Counted;
 
-/// The path of the ingestion in documents with key ids.
+/// The field path of the ingestion in documents with key ids.
 pub(super) const INGESTION: &str = "_ingest.ingestion";
 
-/// What there is of a content that an app has ingested. Documents with keys are counted elsewhere, many contents at once.
+/// Counts what coredms holds of an ingestion that `app` has stored. Documents with keys are counted elsewhere, for many
+/// ingestions at once: `keyed` is their number.
 pub(super) async fn of_content(
     store: &dyn Coredms,
     (client, app): (&Client, &App),
@@ -33,12 +34,12 @@ pub(super) async fn of_content(
     }
 }
 
-/// Records that are listed as rejected.
+/// Counts the records that are listed as rejected.
 pub(super) async fn rejects(store: &dyn Coredms, ingestion: IngestionId) -> Result<u64, CoredmsError> {
     records(store, REJECTED, ingestion).await
 }
 
-/// All that has an `_id` of the content, also under numbers that none of its records has.
+/// Counts all documents whose `_id` belongs to the ingestion, including numbers that none of its records has.
 async fn records(store: &dyn Coredms, collection: &str, ingestion: IngestionId) -> Result<u64, CoredmsError> {
     store.count_ids(collection, ingestion.record_id(0), ingestion.record_id(u64::MAX)).await
 }

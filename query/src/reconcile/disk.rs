@@ -1,4 +1,4 @@
-//! What is staged, held and discarded.
+//! Counts what is staged, held and discarded.
 
 use std::path::{Path, PathBuf};
 
@@ -12,13 +12,13 @@ use mysimbdp_spool::staging;
 use crate::error::QueryError;
 use crate::reason_file::{Explained, reason_in};
 
-/// A client's directories.
+/// The directories of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Disk {
     pub(super) staged: usize,
     pub(super) held: usize,
     pub(super) discarded: usize,
-    /// Directories that do not say what they hold.
+    /// Directories that cannot be read: their manifest or reason is damaged or missing.
     pub(super) unreadable: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ fn is_explained(directory: &Path) -> Result<bool, QueryError> {
 }
 
 impl Disk {
-    /// Counts a directory that can be read; one that has moved on meanwhile is nowhere.
+    /// Counts a directory that can be read. One that cannot be read is listed, unless it was moved meanwhile.
     fn note(&mut self, path: &Path, is_readable: bool) -> usize {
         if !is_readable && files::exists(path) {
             self.unreadable.push(path.display().to_string());
@@ -51,7 +51,7 @@ impl Disk {
     }
 }
 
-/// Whether this run lies in staging or is held, also beside a later one of the same content.
+/// Whether this run is staged or held, possibly beside a later run of the same ingestion.
 pub(super) fn holds(layout: &Layout, client: &ClientId, run: &Run) -> Result<bool, QueryError> {
     let Ok(ingestion) = run.ingestion.parse::<IngestionId>() else { return Ok(false) };
     let is_run = |path: &PathBuf| {

@@ -1,4 +1,4 @@
-//! The runs of the history, page by page, and what there is of each content.
+//! Reads the runs of the history, page by page, and counts what coredms holds of each ingestion.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::compare::{Content, Counted, Later};
 use super::{Databases, Report, Scope, count, disk};
 use crate::error::QueryError;
 
-/// Adds all contents of the scope to the report.
+/// Adds all ingestions of the scope to the report.
 pub(super) async fn compare(
     config: &Config,
     scope: &Scope,
@@ -25,7 +25,7 @@ pub(super) async fn compare(
     report: &mut Report,
 ) -> Result<(), QueryError> {
     let mut after = None;
-    // Runs of one content follow one another: those of the last one may go on in the next page.
+    // The runs of an ingestion are adjacent; those of the last one may continue on the next page.
     let mut runs: Vec<Run> = Vec::new();
     loop {
         let page = history.page(scope.client.as_ref(), after).await?;
@@ -46,14 +46,14 @@ pub(super) async fn compare(
     }
 }
 
-/// Takes the runs of the last content out.
+/// Splits off the runs of the last ingestion.
 fn split_last(runs: &mut Vec<Run>) -> Vec<Run> {
     let Some(last) = runs.last().map(|run| run.ingestion.clone()) else { return Vec::new() };
     let first = runs.iter().position(|run| run.ingestion == last).unwrap_or(0);
     runs.split_off(first)
 }
 
-/// The runs by content, those whose last run ended before `since` left out.
+/// Groups the runs by ingestion, and leaves out ingestions none of whose runs ended at or after `since`.
 fn contents(runs: Vec<Run>, since: Option<Timestamp>) -> Vec<Vec<Run>> {
     let mut contents: Vec<Vec<Run>> = Vec::new();
     for run in runs {
@@ -80,7 +80,7 @@ async fn settle(
         let keyed = runs.first().and_then(|run| keyed.get(&run.ingestion)).copied().unwrap_or(0);
         let mut content = observe(config, history, databases, runs, keyed).await?;
         if !content.differences().is_empty() {
-            // A run may have ended, or begun, while it was counted: it is counted once more.
+            // A run may have begun or ended during the count, so it is repeated once.
             let runs = runs_of(history, content.runs).await?;
             let keyed = count_keyed(config, databases, std::slice::from_ref(&runs)).await?;
             let keyed = keyed.into_values().next().unwrap_or(0);
@@ -91,7 +91,7 @@ async fn settle(
     Ok(())
 }
 
-/// Counts what there is of the content of these runs; `keyed` is how many documents with keys.
+/// Counts what coredms holds of the ingestion of these runs; `keyed` is its number of documents with keys.
 async fn observe(
     config: &Config,
     history: &History,
@@ -113,7 +113,7 @@ async fn observe(
     Ok(Content { runs, counted, rejects, vanished, later })
 }
 
-/// The runs of the same content that there are by now.
+/// Reads the current runs of the same ingestion.
 async fn runs_of(history: &History, runs: Vec<Run>) -> Result<Vec<Run>, QueryError> {
     let Some(first) = runs.first() else { return Ok(runs) };
     let Ok(ingestion) = first.ingestion.parse() else { return Ok(runs) };
@@ -121,7 +121,7 @@ async fn runs_of(history: &History, runs: Vec<Run>) -> Result<Vec<Run>, QueryErr
     Ok(if now.is_empty() { runs } else { now })
 }
 
-/// What a run that has begun after the latest one may have changed.
+/// What a run that began after the latest ingested one may have changed.
 fn later(config: &Config, runs: &[Run]) -> Later {
     let Some(last) = runs.last() else { return Later::None };
     let (Ok(client), Ok(ingestion)) = (last.client.parse(), last.ingestion.parse()) else {
@@ -131,14 +131,14 @@ fn later(config: &Config, runs: &[Run]) -> Later {
     match manifest(config.layout.staged(&client, ingestion)) {
         Some(staged) if staged.replace => Later::Replaces,
         Some(_) => Later::Adds,
-        // Its history is written when it lies there.
+        // Its history is written only after the move to `held/`.
         None if manifest(config.layout.held(&client, ingestion)).is_some() => Later::Adds,
         None if last.state == FinalState::Ingested => Later::None,
         None => Later::Adds,
     }
 }
 
-/// Documents with keys, by ingestion: each collection is gone through once for all contents of a page.
+/// Counts documents with keys by ingestion: each collection is scanned once for all ingestions of a page.
 async fn count_keyed(
     config: &Config,
     databases: &mut Databases<'_>,
@@ -167,8 +167,8 @@ fn app_of<'a>(config: &'a Config, run: &Run) -> Option<(&'a Client, &'a App)> {
     Some((client, client.app(&run.app)?))
 }
 
-/// The content's last run, if it is held and in neither directory. Earlier ones are settled by it: what was held then has been
-/// dropped again. One that was retried and ingested meanwhile has another state by now.
+/// The id of the last run, if it is held but is in neither directory. Earlier runs are superseded by it: what was held
+/// then has been dropped again. A run that was retried and ingested meanwhile has another state by now.
 async fn vanished(config: &Config, history: &History, runs: &[Run]) -> Result<Option<String>, QueryError> {
     let Some(run) = runs.last().filter(|run| run.state == FinalState::Held) else { return Ok(None) };
     let Ok(client) = run.client.parse() else { return Ok(None) };

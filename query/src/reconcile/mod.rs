@@ -1,7 +1,7 @@
 //! Compares the history with what coredms holds: is everything that was received where it must be?
 //!
 //! 1. [`disk`]: what is staged, held and discarded;
-//! 2. [`history`]: the runs, page by page, with what was [counted](count) of each;
+//! 2. [`history`]: the runs, page by page, with what was [counted](count) of each ingestion;
 //! 3. [`sources`]: the numbered sources of the streams;
 //! 4. [`compare`], purely: observations in, differences out;
 //! 5. [`report`]: the table, the totals, and whether it balances.
@@ -28,12 +28,13 @@ pub use report::{MessagesRow, Report, RunRow, SourceRow, Totals};
 
 use crate::error::QueryError;
 
-/// What is reconciled.
+/// What to reconcile.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// One client, or all.
     pub client: Option<ClientId>,
-    /// Only runs that ended from then on. Sources and directories are always compared as a whole.
+    /// Only ingestions with a run that ended at or after this time. Sources and directories are always compared as a
+    /// whole.
     pub since: Option<Timestamp>,
 }
 
@@ -41,7 +42,7 @@ pub struct Scope {
 ///
 /// # Errors
 ///
-/// The store is away, or a directory cannot be read.
+/// The store is unavailable, or a directory cannot be read.
 pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, QueryError> {
     let mut databases = Databases { config, open: BTreeMap::new() };
     let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;

@@ -1,4 +1,4 @@
-//! What reconciling has found: rows of runs, sources and messages, totals by client, and the differences.
+//! The result of reconciling: rows of runs, sources and messages, totals by client, and the differences.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,25 @@ use serde::Serialize;
 use super::compare::{Content, Counted, Later, Numbers};
 use super::disk::Disk;
 
-/// Rows, and differences, that are kept; more are counted.
+/// The most differences that are listed; further ones are only counted. Rows that balance are listed until there are
+/// this many rows, rows that differ until there are twice as many.
 const KEPT_MAX: usize = 1000;
 
 /// The result of reconciling.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     pub clients: BTreeMap<String, Totals>,
-    /// The latest run of each content.
+    /// One row for each ingestion.
     pub runs: Vec<RunRow>,
     pub sources: Vec<SourceRow>,
     pub messages: Vec<MessagesRow>,
-    /// Rows that balance and were left out.
+    /// How many rows that balance were left out.
     pub left_out: u64,
     pub differences: Vec<String>,
     pub differences_in_all: u64,
 }
 
-/// All contents of a client together.
+/// The totals of all ingestions of a client.
 #[derive(Debug, Default, Serialize)]
 pub struct Totals {
     pub contents: u64,
@@ -39,15 +40,15 @@ pub struct Totals {
     pub in_coredms: u64,
     pub superseded: u64,
     pub expired: u64,
-    /// Files.
+    /// The number of staged files; `held` and `discarded` likewise.
     pub staged: usize,
     pub held: usize,
     pub discarded: usize,
-    /// Numbers of its sources.
+    /// How many numbers of its sources are lost.
     pub lost: u64,
 }
 
-/// The latest run of a content.
+/// The latest ingested run of an ingestion, or its last run if none was ingested.
 #[derive(Debug, Serialize)]
 pub struct RunRow {
     pub client: String,
@@ -65,7 +66,7 @@ pub struct RunRow {
     pub verdict: &'static str,
 }
 
-/// One numbering of a source.
+/// One epoch of a source.
 #[derive(Debug, Serialize)]
 pub struct SourceRow {
     pub client: String,
@@ -88,9 +89,9 @@ pub struct MessagesRow {
     pub stream: String,
     pub collection: String,
     pub documents: u64,
-    /// Of numbered sources, which are compared; `null` if the `_id` does not tell.
+    /// Documents of numbered sources, which are compared; `null` if the `_id` does not tell.
     pub numbered: Option<u64>,
-    /// Others, which are only counted.
+    /// All other documents, which are only counted.
     pub unnumbered: Option<u64>,
 }
 
@@ -211,7 +212,7 @@ impl Report {
         });
     }
 
-    /// Rows that balance leave room for those that do not.
+    /// Rows that balance leave capacity for rows that differ.
     fn has_room(&mut self, rows: usize, differs: bool) -> bool {
         let has_room = rows < if differs { 2 * KEPT_MAX } else { KEPT_MAX };
         self.left_out += u64::from(!has_room && !differs);

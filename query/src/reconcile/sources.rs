@@ -1,5 +1,5 @@
-//! The messages of a client's streams. Of numbered sources: is every number that counts as received stored, rejected or lost?
-//! Of others: how many are there? Nobody knows how many there must be.
+//! Compares the messages of a client's streams. For numbered sources: is every number that counts as received stored,
+//! rejected or lost? Other messages are only counted, because it is unknown how many there must be.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::error::QueryError;
 
 /// Documents that are read at a time.
 const PAGE: i64 = 1000;
-/// Numbers are marked some milliseconds after their data is stored; a store that is slow takes longer.
+/// Numbers are marked some milliseconds after their data is stored; with a slow store it takes longer.
 const MARKED_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// In the `_id` of a rejected message, after the number: of its content.
+/// The `_id` of a rejected message is its number's id (16 bytes) and this many bytes of its payload's hash.
 const CONTENT_BYTES: usize = 8;
 
 /// Adds all sources of the client to the report.
@@ -47,7 +47,7 @@ pub(super) async fn compare(
         }
     }
     for stream in &client.streams {
-        // Counted last: what was numbered is among them.
+        // Counted last, so that all numbered documents are included.
         let documents = store.count(&stream.collection).await?;
         let has_files = client.apps.iter().any(|app| app.collection == stream.collection);
         let are_distinguishable = stream.settings.ids == Ids::Platform && !has_files;
@@ -57,7 +57,7 @@ pub(super) async fn compare(
     Ok(())
 }
 
-/// One numbering of a source.
+/// One epoch of a source.
 struct Numbering<'a> {
     store: &'a Arc<dyn Coredms>,
     client: &'a ClientId,
@@ -67,15 +67,16 @@ struct Numbering<'a> {
 }
 
 impl Numbering<'_> {
-    /// What is received, and how many numbers are missing in between. What is stored and not yet marked is waited for.
+    /// Returns what is received, and how many numbers are missing in between. Waits until stored numbers are marked, at
+    /// most [`MARKED_WITHIN`].
     async fn settled(&self) -> Result<(Numbers, u64), CoredmsError> {
         let Known { collection, source, .. } = self.known;
         let sequences = Sequences::new(Arc::clone(self.store), self.client.clone(), collection.clone());
-        // Before the documents: what is marked now is stored already.
+        // Read before the documents, so every number marked now is already stored.
         let progress = sequences.progress(source, 0).await?;
         let lost = self.lost().await?;
         let last = progress.received.last().map_or(progress.through, |range| range.1);
-        // Behind a long gap of a source not every number is known.
+        // Beyond a long gap not every received number has been read.
         let end = if progress.highest > last { last } else { u64::MAX };
         let (through, beyond) = (progress.through, progress.received.count());
         let gaps = progress.missing().count();
@@ -98,14 +99,14 @@ impl Numbering<'_> {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = sequences.progress(source, 0).await?;
             if now.through.saturating_add(now.received.count()) >= received {
-                // Everything that was counted is marked by now.
+                // Everything that was counted is marked now.
                 numbers.accounted_beyond = Some(beyond.min(second.all));
             }
         }
         Ok((numbers, gaps))
     }
 
-    /// Numbers from `first` to `last` that are stored, rejected, or lost and never came.
+    /// Counts the numbers from `first` to `last` that are stored, rejected, or lost and never came.
     async fn account(&self, first: u64, last: u64, lost: &Ranges) -> Result<Account, CoredmsError> {
         if last < first {
             return Ok(Account::default());
@@ -125,7 +126,7 @@ impl Numbering<'_> {
             let ids = page.iter().map_while(|document| self.number_of(document, last));
             let mut numbers: Vec<u64> = ids.collect();
             let is_end = is_last || numbers.len() < page.len();
-            // Of one number several contents may have been rejected.
+            // Several payloads with the same number may have been rejected.
             numbers.dedup();
             for number in self.without_document(&numbers).await? {
                 rejected += 1;
@@ -138,14 +139,14 @@ impl Numbering<'_> {
         }
     }
 
-    /// The numbers whose documents are not there.
+    /// Returns those of the numbers that no document has.
     async fn without_document(&self, numbers: &[u64]) -> Result<Vec<u64>, CoredmsError> {
         let ids = numbers.iter().map(|number| Binary::from(self.id(*number)).into()).collect();
         let missing = self.store.missing_ids(&self.known.collection, ids).await?;
         Ok(missing.into_iter().filter_map(|position| numbers.get(position).copied()).collect())
     }
 
-    /// The number of a rejected message of this source, up to `last`.
+    /// Returns the number of a rejected message if it is of this source and at most `last`.
     fn number_of(&self, rejected: &Document, last: u64) -> Option<u64> {
         let Some(Bson::Binary(id)) = rejected.get("_id") else { return None };
         let id = RecordId(id.bytes.get(..16)?.try_into().ok()?);
@@ -160,7 +161,7 @@ impl Numbering<'_> {
         Ok(stored + u64::from(has_largest))
     }
 
-    /// The numbers that the source no longer had when it was asked for them.
+    /// Returns the numbers that the source no longer had when they were requested.
     async fn lost(&self) -> Result<Ranges, CoredmsError> {
         let Known { collection, source, .. } = self.known;
         let filter = doc! {
@@ -186,14 +187,14 @@ impl Numbering<'_> {
     }
 }
 
-/// Numbers by what became of them.
+/// How many numbers are accounted for, and how many of those are lost for good.
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
     all: u64,
     lost: u64,
 }
 
-/// Just before, or after, all rejected messages with this number.
+/// Returns an id before (`0x00`) or after (`0xff`) those of all rejected messages with this number.
 fn rejected_id(number: RecordId, content: u8) -> Bson {
     let bytes = [number.0.as_slice(), &[content; CONTENT_BYTES]].concat();
     Binary { subtype: bson::spec::BinarySubtype::Generic, bytes }.into()

@@ -1,4 +1,4 @@
-//! Broker and store, each asked itself.
+//! Probes broker and store.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use tokio::time::timeout;
 
 use super::{Condition, Kind, Part, WITHIN};
 
-/// Waits no longer than this for the end of a connection that was only made to ask.
+/// The longest wait for the end of a connection that was opened only to probe.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// A part for the broker and one for the store, asked at the same time.
+/// Returns a part for the broker and one for the store, which are probed at the same time.
 pub async fn connections(config: &Config) -> Vec<Part> {
     let (broker, store) = tokio::join!(ask_broker(config), ask_store(config));
     vec![part("broker", broker), part("store", store)]
 }
 
-/// Either way with the address.
+/// The result of a probe is the address, or why the probe failed.
 fn part(name: &str, asked: Result<String, String>) -> Part {
     let (condition, text) = match asked {
         Ok(text) => (Condition::Good, text),
@@ -50,7 +50,7 @@ async fn ask_broker(config: &Config) -> Result<String, String> {
 async fn ask_store(config: &Config) -> Result<String, String> {
     let shown = address::without_password(&config.coredms_url);
     let database = &config.settings.coredms.database;
-    // To ask must not make it, least of all as another user's.
+    // Asking must not create the database, least of all as another user.
     if let Some(directory) = config.coredms_url.strip_prefix("sqlite:")
         && !files::exists(&Path::new(directory).join(format!("{database}.sqlite")))
     {

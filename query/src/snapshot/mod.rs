@@ -1,7 +1,7 @@
-//! What the config demands, and whether it is there: processes, connections, streams.
+//! Whether everything that the config requires is running: processes, connections, streams.
 //!
-//! `status`, `health`, `up` and whoever waits for a part take the same snapshot. It always returns soon after [`WITHIN`]; a part
-//! that cannot be examined is reported as such.
+//! `status`, `health`, `up` and commands that wait for a part take the same snapshot. It always returns soon after
+//! [`WITHIN`]; a part that cannot be examined is reported as such.
 
 mod connections;
 mod processes;
@@ -18,7 +18,7 @@ use serde::Serialize;
 use connections::connections;
 use processes::processes;
 
-/// Servers that are there answer within milliseconds; who asks for the state of things does not wait longer.
+/// A running server answers within milliseconds; a status query should not take longer than this.
 const WITHIN: Duration = Duration::from_secs(4);
 
 /// The state of every part.
@@ -29,15 +29,15 @@ pub struct Snapshot {
     pub streams: Option<Vec<StreamStatus>>,
 }
 
-/// One thing that the config demands.
+/// One thing that the config requires.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Part {
     pub kind: Kind,
     pub name: String,
     pub condition: Condition,
-    /// For people.
+    /// A description for people.
     pub text: String,
-    /// Of a process that runs.
+    /// Details of a running process.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessDetails>,
 }
@@ -60,7 +60,7 @@ pub enum Condition {
     Unknown,
     /// Not as it should be, and may recover without intervention.
     Waits,
-    /// Absent.
+    /// Not running, not reachable, or given up.
     Missing,
 }
 
@@ -110,16 +110,16 @@ impl Condition {
     }
 }
 
-/// The worst of them.
+/// Returns the worst condition of these parts.
 pub fn worst(parts: &[Part]) -> Condition {
     parts.iter().map(|part| part.condition).max().unwrap_or(Condition::Good)
 }
 
-/// What a dropped file needs to be ingested: notifications by the broker only make it sooner.
+/// What is needed to ingest a dropped file. The broker is not: its notifications only make it faster.
 pub const OF_FILES: &[&str] = &["fetchdata", "batch-manager", "store"];
 pub const ALL: &[&str] = &["fetchdata", "batch-manager", "stream-manager", "broker", "store"];
 
-/// What is not there of these processes and connections, in words; what is in order is left out.
+/// Describes those of the named processes and connections that are not in order; unknown ones are left out.
 pub async fn obstacles(config: &Config, names: &[&str]) -> Vec<String> {
     let parts = processes(config).into_iter().chain(connections(config).await);
     let missing =

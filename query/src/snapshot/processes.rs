@@ -1,4 +1,4 @@
-//! The platform's processes, by their locks and by what they say about themselves.
+//! Examines the platform's processes, by their locks and status files.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use mysimbdp_model::process_kind::ProcessKind;
 
 use super::{Condition, Kind, Part, ProcessDetails};
 
-/// A stage says each second that it goes on; on a busy machine that may come late.
+/// fetchdata and the managers renew their status files every second; on a busy machine that may be late.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// A part for each process that the config demands: the embedded broker only if it names no other.
+/// Returns a part for each process that the config requires; the embedded broker only if the config names no other.
 pub fn processes(config: &Config) -> Vec<Part> {
     let broker = config.broker_url.is_none().then_some(ProcessKind::Broker);
     broker.into_iter().chain(ProcessKind::STAGES).map(|kind| part(config, kind)).collect()
@@ -52,7 +52,7 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
     }
 }
 
-/// Describes the silence of a stage that has reported nothing for too long.
+/// Describes the silence of fetchdata or a manager that has reported nothing for too long.
 fn hangs(kind: ProcessKind, silent: Duration) -> Option<String> {
     let hangs = ProcessKind::STAGES.contains(&kind) && silent > SILENCE_MAX;
     hangs.then(|| format!("it hangs: nothing was heard of it for {} s", silent.as_secs()))
@@ -63,7 +63,7 @@ fn describe(config: &Config, reported: &RunningProcess) -> String {
     let runs = format!("since {started_at:.0}, on config {} of {:.0}", in_use.hash, in_use.since);
     match refused {
         Some(refused) => format!("{runs}; the edited file is refused: {}", refused.reason),
-        // The broker has no use for what else stands there.
+        // The broker does not use the other settings.
         None if in_use.hash != config.hash() && reported.role != ProcessKind::Broker.name() => {
             format!("{runs}; the file is another by now, and not taken over yet")
         }

@@ -1,4 +1,4 @@
-//! The streams, as the running stream-manager has them.
+//! The streams, as the running stream-manager reports them.
 
 use mysimbdp_config::Config;
 use mysimbdp_stream_manager::control::client;
@@ -7,11 +7,11 @@ use tokio::time::timeout;
 
 use super::{Condition, Kind, Part, WITHIN};
 
-/// A part for each stream, and the streams themselves if the manager answers.
+/// Returns a part for each stream, and the streams themselves if the stream-manager answers.
 pub(super) async fn ask(config: &Config) -> (Vec<Part>, Option<Vec<StreamStatus>>) {
     match timeout(WITHIN, client::list(&config.layout)).await {
         Ok(Ok(streams)) => (streams.iter().map(part).collect(), Some(streams)),
-        // The part of the process reports that it does not run.
+        // The part of the stream-manager reports that it is not running.
         Ok(Err(_)) => (Vec::new(), None),
         Err(_) => {
             let text = format!("the stream-manager does not answer within {WITHIN:?}");

@@ -41,7 +41,8 @@ impl Answers {
             match entry {
                 Entry::Given(outcome) => send(reply, outcome.clone()),
                 Entry::Awaited(replies) if replies.len() < REPEATS_MAX => replies.push(reply),
-                // Dropping `reply` notifies the receiver.
+                // Dropping `reply` ends the wait. This sender is told that the manager is shutting down, which is not
+                // the reason: too many repeats wait.
                 Entry::Awaited(_) => {}
             }
             return Seen::Before;

@@ -44,7 +44,9 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Command {
-    /// Start one more instance, in a slot that was given up, else an idle one, else the lowest empty one. `pid` is 0: there is no process yet.
+    /// Start one more instance, in a slot that was given up, else an idle one, else the lowest empty one. Except for a
+    /// slot that was given up, this is a manual override and turns autoscaling off. `pid` is 0: there is no process
+    /// yet.
     Start {
         client: ClientId,
         #[serde(default)]
@@ -62,7 +64,7 @@ pub enum Command {
     },
     /// The same, without waiting for the end.
     Drain { client: ClientId, pid: u32 },
-    /// Pin the number of instances, or hand it back to the policy.
+    /// Set the number of instances as a manual override, or end the override: then the policy decides again.
     Scale {
         client: ClientId,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -184,7 +186,7 @@ pub struct StreamStatus {
     pub client: ClientId,
     pub stream: String,
     pub wanted: u32,
-    /// A person has set `wanted`; otherwise the policy decides.
+    /// Manual override: a person has set `wanted`. Otherwise the policy decides.
     pub pinned: bool,
     pub min: u32,
     pub max: u32,

@@ -103,7 +103,8 @@ impl Manager {
         Ok(Step::Wait(Condition::Start { stream: key, before }))
     }
 
-    /// Begins to remove the instance with this pid, and lowers the wanted number to what remains.
+    /// Begins to remove the instance with this pid if it is running, and lowers the wanted number to what remains. An
+    /// instance that is already ending is left alone.
     fn remove_instance(
         &mut self,
         client: &ClientId,

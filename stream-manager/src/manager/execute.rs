@@ -177,7 +177,7 @@ impl Manager {
 
     pub(super) fn process_ended(&mut self, ended: Result<ProcessEnd, JoinError>) {
         let Ok(ProcessEnd { key, process, ended, status }) = ended.inspect_err(|error| {
-            // These are only cancelled when the runtime shuts down.
+            // The task panicked: only `stop_all` aborts tasks, and it does not read their results.
             tracing::error!(%error, "instance is no longer watched");
         }) else {
             return;
@@ -291,7 +291,7 @@ impl Manager {
                 self.answer_waiting();
             }
             Ok(Prepared::Orphan) => {}
-            // These are only cancelled when the runtime shuts down.
+            // The task panicked: only `stop_all` aborts tasks, and it does not read their results.
             Err(error) => tracing::error!(%error, "preparation failed"),
         }
     }

@@ -31,7 +31,8 @@ use crate::slot::{Ended, Slot};
 use crate::spawn::Launch;
 use stream::Stream;
 
-/// A pass runs at least this often, even if nothing happens: it costs a stat and a short file read.
+/// A pass runs at least this often, even if nothing happens. Such a pass does no I/O, except that it reads the state of
+/// a process that is to be drained.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long to wait for the end of a killed process before going on without it.
@@ -50,7 +51,7 @@ pub(crate) struct Manager {
     streams: BTreeMap<StreamKey, Stream>,
     /// One task for each process, started or adopted; it ends with the process.
     processes: JoinSet<ProcessEnd>,
-    /// Each task ends when a stream is prepared, or a session has ended.
+    /// One task for each preparation of a stream, each end of a session, and each stop of an orphan.
     preparations: JoinSet<Prepared>,
     broker: BrokerSubscription,
     /// When the last pass began.
@@ -58,7 +59,7 @@ pub(crate) struct Manager {
     invalid: InvalidBursts,
     answers: Answers,
     waiting: Vec<Waiting>,
-    /// Slots whose session is to end with their process.
+    /// Slots whose broker session is to end with their process.
     forgetting: BTreeSet<SlotKey>,
     replies: Replies,
 }
@@ -136,7 +137,7 @@ impl Manager {
         self.broker.watch_connection(has_stood_still, now);
     }
 
-    /// Lets the policy decide, unless a person has set the number.
+    /// Lets the policy decide, unless there is a manual override.
     fn scale(&mut self, key: &StreamKey) {
         let may_start = self.may_start();
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -147,8 +148,8 @@ impl Manager {
         let load = stream.load.summarize(&stream.running(), stream.memory.changed_at, now);
         let decision = decide(&load, &stream.policy, &stream.memory, now);
         let (before, wanted) = (stream.memory.wanted, decision.wanted);
-        // The policy may not want more than all clients together may have; otherwise the instances would start as a surprise
-        // when another client releases capacity.
+        // The policy may not want more than all clients together may have. Otherwise `wanted` would grow while nothing
+        // can start, and all those instances would start at once when another client releases capacity.
         let lacks_capacity = wanted > before && may_start == 0 && decision.reason != Reason::OutOfBounds;
         if wanted == before || lacks_capacity {
             tracing::debug!(

@@ -33,7 +33,7 @@ pub(crate) struct Stream {
     pub(crate) config: mysimbdp_config::Stream,
     pub(crate) policy: Policy,
     pub(crate) memory: Memory,
-    /// A person has set the number; otherwise the policy decides.
+    /// Manual override: a person has set the number. Otherwise the policy decides.
     pub(crate) pinned: bool,
     /// The collections and the session exist.
     pub(crate) prepared: bool,
@@ -230,7 +230,7 @@ impl Stream {
         DrainSignal { at: now, kill_at: now + self.drain_timeout }
     }
 
-    /// The number that a person has set.
+    /// The number of the manual override, if there is one.
     pub(crate) fn pinned_to(&self) -> Option<u32> {
         self.pinned.then_some(self.memory.wanted)
     }
@@ -280,7 +280,7 @@ impl Stream {
         let summary = self.summaries.get(slot as usize).copied().unwrap_or_default();
         let age = |started| clock::now().duration_since(started).as_secs().max(0).cast_unsigned();
         let silence = self.reported_at(slot).map(|reported| reported.elapsed());
-        // A little longer than the silence before a late report.
+        // Longer than one late report explains.
         let is_silent = |silence: &Duration| *silence > self.report_every * 2 + SILENCE_MARGIN;
         InstanceStatus {
             slot,

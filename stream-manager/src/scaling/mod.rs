@@ -131,8 +131,8 @@ impl Memory {
         Self { wanted, changed_at: None, recommended: Recommendations::from([(now, wanted)]) }
     }
 
-    /// Sets a number that a person has given, or handed back to the policy: no instance is removed before another
-    /// stabilization window.
+    /// Sets the number of a manual override, or the number with which the policy continues after one: no instance is
+    /// removed before another stabilization window.
     pub fn set(&mut self, wanted: u32, now: Instant) {
         let changed_at = if wanted == self.wanted { self.changed_at } else { Some(now) };
         *self = Self { changed_at, ..Self::new(wanted, now) };

@@ -1,8 +1,9 @@
 //! Recommends one instance more or less if the reports cross a threshold.
 //!
-//! The rule as specified contradicts itself when there is little to do: few messages say up, and a short processing time
-//! says down, so a stream that has once grown would never shrink. Few messages mean too few instances only if each message
-//! takes long. So if messages are processed quickly, few of them mean idleness, and say down.
+//! The rule as it was given (see `docs/decisions/0031-status-and-health.md`) contradicts itself when there is little to
+//! do: few messages say up, and a short processing time says down, so a stream that has once grown would never shrink.
+//! Few messages mean too few instances only if each message takes long. So if messages are processed quickly, few of
+//! them mean idleness, and say down.
 
 use mysimbdp_config::settings::Thresholds;
 

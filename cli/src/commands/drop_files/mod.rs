@@ -1,4 +1,4 @@
-//! `mysimbdp drop`: a safe copy into a client's drop point, and on request the wait for its end.
+//! `mysimbdp drop`: copies files safely into a client's drop directory, and on request waits until they have ended.
 
 mod wait;
 
@@ -25,13 +25,13 @@ use crate::error::Failure;
 use crate::output::Foreign;
 use wait::WaitReporter;
 
-/// Large enough that system calls do not count.
+/// Large enough that the cost of the system calls is negligible.
 const COPY_BYTES: usize = 256 << 10;
 
 pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     let drop_directory = DropDirectory::make(&config.layout)?;
     let client = must_be_taken(config, &args.client, &drop_directory)?;
-    // All of them before the first is dropped.
+    // All files are checked before the first one is dropped.
     for file in &args.files {
         must_have_a_name(client, file)?;
         open(file)?;
@@ -70,8 +70,8 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     }
 }
 
-/// Refuses what would lie in the client's folder for ever: the config must have a batch app for it, and so must the one that
-/// fetchdata runs with.
+/// Refuses a file that nothing would ever process: the config must have a batch app for the client, and so must the
+/// config that fetchdata runs with.
 fn must_be_taken<'a>(
     config: &'a Config,
     id: &ClientId,
@@ -113,7 +113,7 @@ fn name_of(file: &Path) -> Result<&OsStr, Failure> {
     file.file_name().ok_or_else(|| Failure::new(exit::USAGE, format!("{} has no file name", file.display())))
 }
 
-/// Opens a file to be dropped, and says how long it is.
+/// Opens a file that is to be dropped, and returns its length with it.
 fn open(file: &Path) -> Result<(File, u64), Failure> {
     let source = files::open(file)?;
     let metadata = source.metadata().map_err(|error| Failure::of(exit::IO, &error))?;
@@ -123,7 +123,7 @@ fn open(file: &Path) -> Result<(File, u64), Failure> {
     Ok((source, metadata.len()))
 }
 
-/// Where files are dropped.
+/// The directory in which files are dropped.
 struct Target<'a> {
     client: &'a Client,
     drop_directory: &'a DropDirectory,
@@ -132,8 +132,8 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Copies under a name that fetchdata passes over, makes it durable, and gives it its name only then. If a file of that name
-    /// still waits, it gets another one.
+    /// Copies the file under a name that fetchdata ignores, makes the copy durable, and only then gives it its name. If
+    /// a file of that name still waits, the copy gets another name.
     async fn drop_one(&self, file: &Path, earlier_runs: &mut EarlierRuns<'_>) -> Result<Dropped, Failure> {
         let name = name_of(file)?;
         let (mut source, bytes) = open(file)?;
@@ -157,7 +157,7 @@ impl Target<'_> {
             Err(failure) => Err(failure),
         };
         if dropped.is_err() {
-            // The error is reported; fetchdata ignores files of this name.
+            // The error of the copy is reported; fetchdata ignores files with such a name.
             let _ = self.folder.remove_file(&temporary);
         }
         bar.finish_and_clear();
@@ -166,7 +166,8 @@ impl Target<'_> {
         Ok(dropped)
     }
 
-    /// Gives the copy its name, or a free one. Returns where it lies, and what lay there as the receipt of an earlier file.
+    /// Gives the copy its name, or a free one. Returns its path, and the receipt that an earlier file of this name has
+    /// left.
     fn give_name(&self, temporary: &OsStr, name: &OsStr) -> Result<(DropPath, Option<FileStatus>), Failure> {
         let mut earlier_receipt = None;
         let destination =
@@ -179,7 +180,7 @@ impl Target<'_> {
         Ok((self.path.join(&called), earlier_receipt))
     }
 
-    /// Reports that it was dropped under another name.
+    /// Reports that the file was dropped under another name.
     fn report_other_name(&self, name: &OsStr, dropped: &Dropped) {
         let target = &dropped.target;
         if target.name() != name {
@@ -189,15 +190,15 @@ impl Target<'_> {
     }
 }
 
-/// What the history knows of a content before it is dropped.
+/// Reads earlier runs of a content from the history, before the content is dropped.
 struct EarlierRuns<'a> {
     config: &'a Config,
-    /// False if nobody waits for the end, or the store did not answer before.
+    /// False if nobody waits for the end of the files, or if the store has failed to answer before.
     can_be_asked: bool,
 }
 
 impl EarlierRuns<'_> {
-    /// When the last of them ended; if the store does not answer, the time at which the drop began.
+    /// Returns when the last earlier run ended. If the store does not answer, returns the time at which the drop began.
     async fn until(&mut self, ingestion: IngestionId, since: Timestamp) -> bson::DateTime {
         if self.can_be_asked {
             match file_outcome::last_run(self.config, ingestion).await {
@@ -209,7 +210,7 @@ impl EarlierRuns<'_> {
     }
 }
 
-/// Returns the hash of what it has copied, and how many bytes these are.
+/// Copies the source. Returns the hash of the copied bytes, and their number.
 fn copy(source: &mut impl Read, mut target: File, bar: &ProgressBar) -> Result<(Hash, u64), Failure> {
     let io_failure = |error: std::io::Error| Failure::of(exit::IO, &error);
     let mut buffer = vec![0; COPY_BYTES];
@@ -227,7 +228,7 @@ fn copy(source: &mut impl Read, mut target: File, bar: &ProgressBar) -> Result<(
     Ok((hasher.finalize(), hasher.count()))
 }
 
-/// A bar on a terminal, and nothing elsewhere.
+/// Returns a progress bar, which is shown only on a terminal.
 fn progress_bar(bytes: u64, name: &str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());

@@ -1,4 +1,4 @@
-//! Waits for the end of dropped files, and reports progress on stderr meanwhile.
+//! Waits until dropped files have ended, and reports progress on stderr meanwhile.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -18,16 +18,16 @@ use crate::output::Foreign;
 
 /// Between two scans of the directories; a person does not notice it.
 const SCAN_EVERY: Duration = Duration::from_millis(100);
-/// Most files have ended by then.
+/// Nothing is reported before this time: most files have ended by then.
 const REPORT_AFTER: Duration = Duration::from_secs(2);
-/// What is not there is asked for again no more often than this.
+/// How often missing processes and connections are checked.
 const ASK_EVERY: Duration = Duration::from_secs(5);
-/// A terminal has one line, which is written again.
+/// How often progress is reported on a terminal, on which one line is overwritten.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
-/// Elsewhere each is a line more.
+/// How often progress is reported elsewhere: each report is a new line.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Waits for one file.
+/// Waits until one file has ended, and returns its outcome.
 pub(super) async fn wait(
     config: &Config,
     args: &DropFiles,
@@ -57,7 +57,7 @@ pub(super) async fn wait(
     }
 }
 
-/// How it ended, in a line.
+/// Describes on one line how a file ended.
 pub(super) fn shown(outcome: &FileOutcome) -> String {
     match outcome {
         FileOutcome::Ingested { run } => {
@@ -94,7 +94,7 @@ fn overdue(args: &DropFiles, dropped: &Dropped, hidden_because: Option<&str>) ->
     }
 }
 
-/// Reports what a wait is for and how far it is, each change once.
+/// Reports what the command waits for, and how much of the file is done; each change once.
 #[derive(Debug)]
 pub(super) struct WaitReporter {
     /// The last line of a terminal; hidden elsewhere.
@@ -112,7 +112,8 @@ impl WaitReporter {
         Self { bar, asked_at: None, waits_for: None, shown_at: None, progress: None }
     }
 
-    /// `hidden_because` is why a file that was taken may have ended without this user being able to tell.
+    /// Reports what the file waits for. `hidden_because` is the reason why this user cannot tell whether a file that
+    /// was taken has ended.
     async fn waits_for(&mut self, config: &Config, hidden_because: Option<String>) {
         if self.asked_at.is_some_and(|asked_at| asked_at.elapsed() < ASK_EVERY) {
             return;
@@ -129,7 +130,7 @@ impl WaitReporter {
         }
     }
 
-    /// How far the client's app is.
+    /// Reports how much of the file the client's app has done.
     fn progress(&mut self, config: &Config, client: &ClientId, dropped: &Dropped) {
         let is_terminal = std::io::stderr().is_terminal();
         let every = if is_terminal { SHOW_EVERY } else { LINE_EVERY };
@@ -156,7 +157,7 @@ impl Drop for WaitReporter {
     }
 }
 
-/// What is done of a staged file; `None` if it is not staged, or closed to this user.
+/// Describes how much of a staged file is done; `None` if it is not staged, or this user may not read it.
 fn done(config: &Config, client: &ClientId, dropped: &Dropped) -> Option<String> {
     let staged = staging::read(&config.layout, client, dropped.ingestion).ok()?;
     let (manifest, outcomes) = (&staged.manifest, &staged.outcomes);

@@ -1,4 +1,4 @@
-//! `mysimbdp reconcile`: counts in coredms itself, and exits non-zero if anything differs from what was said.
+//! `mysimbdp reconcile`: counts in coredms itself, and exits non-zero if anything differs from what was reported.
 
 mod tables;
 

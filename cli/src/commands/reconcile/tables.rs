@@ -1,4 +1,4 @@
-//! What reconciling has found, for people.
+//! Renders the report of `reconcile` for people.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use mysimbdp_query::reconcile::Report;
 use crate::output::Foreign;
 use crate::table;
 
-/// The report for people.
+/// Returns the report as text for people.
 pub fn text(report: &Report) -> String {
     let mut text = client_table(report);
     if !report.runs.is_empty() {
@@ -90,7 +90,7 @@ fn run_table(report: &Report) -> String {
     let rows = report.runs.iter().map(|row| {
         vec![
             row.client.clone(),
-            // Names come from outside.
+            // File names come from outside.
             row.file.escape_debug().to_string(),
             row.run.clone(),
             row.received.to_string(),

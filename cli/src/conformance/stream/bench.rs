@@ -23,7 +23,7 @@ use super::Verdict;
 use super::broker::CheckBroker;
 use crate::error::Failure;
 
-/// Longer than any honest program needs for some hundred messages.
+/// Longer than any correct program needs for some hundred messages.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 const BROKER_DEADLINE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ const FILTER: &str = "$share/check/check/messages";
 const INSTANCE: &str = "check-stream-0";
 const REPORTS: &str = "check/reports";
 const RECEIPTS: &str = "check/receipts";
-/// Identifies a message of the sample.
+/// The field that identifies a message of the sample.
 const RECORD_KEY: &str = "number";
 /// The part of the program's log that is searched for its last line.
 const LOG_BYTES: usize = 1000;
@@ -48,7 +48,7 @@ pub struct StreamBench {
     pub(super) ids: Ids,
     pub(super) client: ClientId,
     pub(super) expected: Expected,
-    /// By source: the last receipt that arrived.
+    /// The last receipt that arrived for each source.
     pub(super) receipts: BTreeMap<String, Receipt>,
     sandbox: Sandbox,
     link: BrokerLink,
@@ -100,7 +100,7 @@ impl StreamBench {
         Ok(bench)
     }
 
-    /// Removes everything. The started programs have ended with their [`Child`].
+    /// Removes everything. The programs that were started have ended with their [`Child`].
     pub async fn close(self) -> Result<(), Failure> {
         self.link.close().await;
         let broker = self.broker.close().await;
@@ -108,7 +108,7 @@ impl StreamBench {
         broker
     }
 
-    /// Starts the program in the slot. Its session is created before, as the platform does.
+    /// Starts the program in the slot. The session is created first, as the platform does.
     pub(super) async fn start(&self) -> Result<Child, Failure> {
         let options = ConnectOptions {
             session_expiry: Some(SESSION_EXPIRY),
@@ -165,7 +165,7 @@ impl StreamBench {
         format!(r#"{{"{RECORD_KEY}":{},"text":"wind"}}"#, self.next_number)
     }
 
-    /// Publishes a message, of a numbered source if it has a number; returns whether anybody has subscribed.
+    /// Publishes a message, with a number of a source if one is given. Returns whether anybody has subscribed.
     pub(super) async fn publish(
         &self,
         payload: &[u8],
@@ -179,8 +179,8 @@ impl StreamBench {
         self.link.publish_with_reach(publish).await.map_err(of_broker)
     }
 
-    /// Waits until what is expected is in the store and, with `reports`, until the reports say so, too. Nothing more
-    /// may be stored, unless the app stores at least once. What is missing in one case is not expected in the next one.
+    /// Waits until what is expected is in the store and, with `reports`, until the reports confirm it. Nothing more may
+    /// be stored, unless the app stores at least once. What is missing in one case is not expected in the next one.
     pub(super) async fn settle(&mut self, child: &mut Child, reports: bool) -> Verdict {
         let verdict = self.compare(child, reports).await?;
         if verdict.is_err() {
@@ -231,7 +231,7 @@ impl StreamBench {
         }
     }
 
-    /// The numbers of documents and of rejected messages.
+    /// Returns the numbers of documents and of rejected messages.
     async fn counts(&self) -> Result<(u64, u64), Failure> {
         let store = &self.sandbox.store;
         Ok((store.count(COLLECTION).await?, store.count(REJECTED).await?))
@@ -252,7 +252,7 @@ impl StreamBench {
         Ok(())
     }
 
-    /// Waits for the program's end; `None` if it keeps running.
+    /// Waits for the program's end; returns `None` if it keeps running.
     pub(super) async fn end_of(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -263,7 +263,7 @@ impl StreamBench {
         }
     }
 
-    /// How many documents have the ids of these numbers.
+    /// Returns how many documents have the ids of these numbers.
     pub(super) async fn numbered(&self, source: &Source, first: u64, last: u64) -> Result<u64, Failure> {
         let (first, end) = (source.id(&self.client, first), source.id(&self.client, last + 1));
         Ok(self.sandbox.store.count_ids(COLLECTION, first, end).await?)
@@ -273,7 +273,7 @@ impl StreamBench {
         Ok(self.sandbox.store.find(REJECTED, doc! {}, 100).await?)
     }
 
-    /// The last line that the program wrote, as part of a reason.
+    /// Returns the last line that the program wrote, as part of a reason.
     pub(super) fn log_tail(&self) -> String {
         let log = files::read(&self.sandbox.directory.join("stream.log")).unwrap_or_default();
         let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_BYTES)..]).into_owned();

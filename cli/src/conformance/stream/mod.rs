@@ -1,4 +1,4 @@
-//! The contract of stream apps as cases, one after the other on the same messages.
+//! The contract of stream apps as cases, which are run one after the other on the same messages.
 //!
 //! An app that ignores numbers, and has ids of its own (`--ids none`), stores at least once; the cases about numbers do
 //! not apply to it.
@@ -20,13 +20,13 @@ pub use bench::StreamBench;
 use super::{Case, Verdict};
 use crate::error::Failure;
 
-/// Enough for some batches.
+/// Enough for several batches.
 const MESSAGES: u64 = 50;
 /// Messages in flight when the program is ended.
 const BURST: u64 = 200;
 const NUMBERS: u64 = 10;
 
-/// Runs all cases. If the first ones fail, the others would, too, and are left out.
+/// Runs all cases. If the first ones fail, the others would fail, too, and are left out.
 pub async fn cases(bench: &mut StreamBench) -> Result<Vec<Case>, Failure> {
     let mut child = bench.start().await?;
     let mut cases = vec![Case { name: "messages are stored", result: stored(bench, &mut child).await? }];
@@ -227,8 +227,8 @@ impl Ends<'_> {
         Ok(reach)
     }
 
-    /// Starts the program again and waits until it works, or the next case would have no program to act on. That all
-    /// messages are stored does not show that: they may have been stored before.
+    /// Starts the program again and waits until it works; otherwise the next case would have no program to act on. It
+    /// is not enough that all messages are stored: they may have been stored before.
     async fn restart(&mut self, child: &mut Child) -> Verdict {
         *child = self.bench.start().await?;
         let before = self.bench.reports;

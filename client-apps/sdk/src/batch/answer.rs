@@ -41,7 +41,8 @@ impl Answer {
         self.line(&Line::Reject { record, reason: shortened(reason) })
     }
 
-    /// Reports the keys of records that were stored or found, in lines that are short enough for the platform.
+    /// Reports the keys of records that were stored or were already there, in lines that are short enough for the
+    /// platform.
     pub(crate) fn keys(&mut self, keys: impl IntoIterator<Item = serde_json::Value>) -> Result<(), Failure> {
         let (mut line, mut bytes) = (Vec::new(), 0);
         for key in keys {

@@ -163,7 +163,7 @@ impl<'a> Sink<'a> {
         let (ids, replaces) = (self.settings.ids, self.header.replace.is_some());
         let write = async move {
             let written = match (ids, replaces) {
-                // The run of a document is part of what decides which one is newer.
+                // With keys, a replacing run is newer by its provenance, so it needs no `replace_many`.
                 (Ids::Key, _) => coredms.replace_older(&collection, documents).await,
                 (_, true) => coredms.replace_many(&collection, documents).await,
                 (_, false) => coredms.insert_many(&collection, documents).await,
@@ -188,7 +188,8 @@ impl<'a> Sink<'a> {
         failpoint::hit("batch-app.batch-stored");
         self.counts.stored += written.stored;
         self.counts.duplicates += written.duplicates.len() as u64;
-        // In ascending order, so that one pass can leave out the keys of records that were neither stored nor found.
+        // In ascending order, so that one pass can leave out the keys of rejected records: all others are in the store
+        // now.
         let mut rejected = written.rejected.iter().map(|(position, _)| *position).peekable();
         let keys = batch.keys.into_iter().enumerate();
         let present = keys.filter(|(position, _)| rejected.next_if_eq(position).is_none());

@@ -26,7 +26,7 @@ const DIGITS_SAFE: usize = 15;
 /// Returns `None` if it is not a number or cannot be stored exactly; [`is_number`] tells the two apart.
 pub fn exact(text: &str) -> Option<Number> {
     let parts = Parts::of(text.as_bytes())?;
-    // Minus zero is a double: an integer has no sign without a value.
+    // `-0` is a double: integers have no negative zero.
     if parts.is_integer && text != "-0" {
         return text.parse().ok().map(Number::Int);
     }
@@ -96,8 +96,8 @@ fn is_exact(text: &str, value: f64, mantissa: &[u8]) -> bool {
             same_digits(digits.as_bytes(), mantissa) && exponent.parse::<i64>().ok() == decimal_exponent(text)
         })
     };
-    // If two decimals of so many digits are equally near, one way to write the double chooses the even one and the other
-    // chooses the larger. Programs do either.
+    // Both spellings are accepted, because programs print either: the value rounded to this many digits (ties to even),
+    // and the shortest text that parses to the same double.
     is_same(format!("{value:.*e}", significant - 1)) || is_same(format!("{value:e}"))
 }
 

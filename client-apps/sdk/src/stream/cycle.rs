@@ -27,8 +27,8 @@ pub(crate) enum Step {
     Published(Vec<Source>),
 }
 
-/// Marks durable numbers, records gone numbers as lost, and reads the progress of the sources. `known` is the progress of
-/// each source that is known so far.
+/// Marks durable numbers, records the numbers that their source has lost, and reads the progress of the sources.
+/// `known` is the `through` of each source in `durable`, in its order.
 pub(crate) async fn mark_and_read(sequences: Sequences, durable: DurableBySource, known: Vec<u64>) -> Step {
     let received: BTreeMap<Source, Ranges> = durable
         .iter()

@@ -32,7 +32,7 @@ impl Durable {
         !fits
     }
 
-    /// Returns the gone numbers in parts of at most [`Gone::NUMBERS_MAX`].
+    /// Returns the numbers that the source has lost, in parts of at most [`Gone::NUMBERS_MAX`].
     pub(crate) fn gone_in_parts<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = Gone> + 'a {
         self.gone.iter().flat_map(move |(first, last)| {
             let starts = (first..=last).step_by(Gone::NUMBERS_MAX as usize);

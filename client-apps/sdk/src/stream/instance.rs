@@ -214,8 +214,8 @@ impl<'a> Instance<'a> {
         }
     }
 
-    /// Starts writing the batch, unless it has to wait: a batch that is not full waits until no write is running, a full
-    /// one only while the most writes allowed are.
+    /// Starts writing the batch, unless it has to wait. A batch that is not full waits until no write is running; a
+    /// full one until fewer than `writes_max` are.
     fn close_batch(&mut self) {
         let is_full = self.batch.is_full(self.settings);
         let limit = if is_full { writes_max(self.settings) } else { 1 };
@@ -377,7 +377,8 @@ impl<'a> Instance<'a> {
         failpoint::hit("stream-app.taken-leave");
         match self.consumer.disconnect(is_drained).await {
             Ok(()) => tracing::info!(session_ended = is_drained, "ended"),
-            // The subscription has ended and the session is empty: the broker lets it expire.
+            // If it was a drain, the session is empty and expires. If another process has taken the session over, it is
+            // no longer ours.
             Err(error) => tracing::warn!(error = %error_chain(&error), "the session could not be ended"),
         }
         Ok(())

@@ -76,7 +76,7 @@ pub(crate) enum Disposition {
     Gone(Gone),
 }
 
-/// Identifies a repeated message.
+/// Identifies a message that may be a repeat: the `_id` under which the store already has its document if it is one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum KnownBy {
     Number(RecordId),
@@ -131,7 +131,7 @@ impl<'a> Converter<'a> {
             Ok((document, known_by)) => Disposition::Store { document, known_by },
             Err(reason) => Disposition::Reject { reason },
         };
-        // With other ids the number identifies nothing, so an invalid one is not a fault of the record.
+        // An invalid number is a reject only with `ids: "platform"` (see `document`); otherwise it is ignored.
         (number.ok().flatten(), disposition)
     }
 

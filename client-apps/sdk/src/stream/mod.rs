@@ -2,17 +2,19 @@
 //!
 //! 1. [`Settings`] are read from the environment, the message schema is compiled, store and broker are opened;
 //! 2. messages are converted as they arrive and collected into a batch;
-//! 3. while one batch is written, the next one collects messages. It is closed when it is old enough, or when the previous
-//!    write has returned and the batch is not empty, so batches grow with the load by themselves. A full batch does not wait
-//!    for the previous write: two batches are written at a time. With `ids: "key"` it does wait, so that the first message
-//!    of a key is the one that stays;
-//! 4. when a batch and all batches before it are durable, its messages are acknowledged. While the store is unavailable,
-//!    nothing is acknowledged, and the broker's window (three batches) bounds the messages in memory;
-//! 5. the durable numbers of numbered sources are marked, and each source receives a receipt; messages do not wait for it;
+//! 3. while one batch is written, the next one collects messages. It is closed when it is old enough, or when the
+//!    previous write has returned and the batch is not empty, so batches grow with the load by themselves. A full batch
+//!    does not wait for the previous write: two batches are written at a time. With `ids: "key"` it does wait, so that
+//!    the first message of a key is the one that stays;
+//! 4. when a batch and all batches before it are durable, its messages are acknowledged. While the store is
+//!    unavailable, nothing is acknowledged, and the broker's window (three batches, or two with `ids: "key"`) bounds
+//!    the messages in memory;
+//! 5. the durable numbers of numbered sources are marked, and each source receives a receipt; messages do not wait for
+//!    it;
 //! 6. reports are published at their interval; the retained status says that the instance is running.
 //!
-//! SIGTERM and SIGINT stop the app: the messages taken so far are stored and acknowledged, the session stays. SIGUSR1 drains
-//! it: the subscription ends, what the session still holds is stored, then the session ends too.
+//! SIGTERM and SIGINT stop the app: the messages taken so far are stored and acknowledged, the session stays. SIGUSR1
+//! drains it: the subscription ends, what the session still holds is stored, then the session ends too.
 
 mod cycle;
 mod durable;
@@ -45,13 +47,14 @@ pub use signals::{ShutdownMode, Signals};
 /// Converts a message to the fields of its document, or returns the reason why it cannot be stored.
 pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + Sync;
 
-/// Runs until a signal ends it, and returns the process's exit code: 0 after a stop or drain, 75 if the
-/// broker ended the session or the store was unavailable at the start, 78 if the environment is wrong, 70 otherwise.
+/// Runs until a signal ends it, and returns the process's exit code: 0 after a stop or drain, 75 if the broker ended
+/// the session, or the store was unavailable or I/O failed at the start, 78 if the environment is wrong, 70 otherwise.
 ///
-/// `convert` receives each message; then the message is checked against the client's schema. If either refuses it, it is
-/// stored as a reject with the reason, and acknowledged. The `_id` comes from the platform (see [`crate::identity`]). For a message with the user
-/// properties `source`, `epoch` and `seq` it is made of these, so that the message is stored exactly once; otherwise it is a
-/// new ObjectId, and the message is stored at least once. A message that has its own `_id` is rejected. With `ids: "key"`
+/// `convert` receives each message of at most [`RECORD_BYTES_MAX`](crate::record::RECORD_BYTES_MAX) bytes; then the
+/// message is checked against the client's schema. If either refuses it, it is stored as a reject with the reason, and
+/// acknowledged. The `_id` comes from the platform (see [`crate::identity`]). For a message with the user properties
+/// `source`, `epoch` and `seq` it is made of these, so that the message is stored exactly once; otherwise it is a new
+/// ObjectId, and the message is stored at least once. A message that has its own `_id` is rejected. With `ids: "key"`
 /// the `_id` is the key, and the first message of a key stays until the batch layer corrects it.
 pub fn run(convert: &Convert) -> ExitCode {
     mysimbdp_telemetry::logging::init_stderr("stream-app", LogLevel::Info);

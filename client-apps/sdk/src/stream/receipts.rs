@@ -3,11 +3,12 @@
 //! This runs beside the messages, which never wait for it. Durable numbers collect here; one cycle at a time
 //!
 //! 1. marks them in the sequence state, which all instances share;
-//! 2. records gone numbers as lost;
+//! 2. records the numbers that their source has lost;
 //! 3. reads how far each source is received, over all instances, and publishes its receipt.
 //!
-//! While the store or the broker is unavailable, cycles wait. Every step may be repeated. Numbers that are forgotten here (the
-//! process was killed, or there are too many sources) are sent again by their source, and the duplicates lead to a new receipt.
+//! While the store or the broker is unavailable, cycles wait. Every step may be repeated. Numbers that are forgotten
+//! here (the process was killed, or there are too many sources) are sent again by their source, and the duplicates lead
+//! to a new receipt.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

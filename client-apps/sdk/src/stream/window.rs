@@ -16,8 +16,9 @@ pub(crate) struct WindowWatch {
 }
 
 impl WindowWatch {
-    /// Takes the size of a batch that was closed because no more messages arrived. Returns the size, once, if the broker's
-    /// window is the limit: with acknowledgement after the store it caps each batch, and so the throughput.
+    /// Takes the size of a batch that was closed because no more messages arrived. Returns the size, once, if the
+    /// broker's window is the limit. Messages are acknowledged only once stored, so the broker's limit of
+    /// unacknowledged messages caps the batch, and the throughput.
     pub(crate) fn record(&mut self, size: usize) -> Option<usize> {
         if size != self.size {
             self.size = size;

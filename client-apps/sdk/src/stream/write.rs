@@ -18,7 +18,8 @@ use super::message::{Disposition, Item, KnownBy, reject_document};
 use crate::failure::{Failure, shortened};
 use crate::identity::ID;
 
-/// Known messages that are looked up with one command: a whole batch, unless the batch setting is above the default.
+/// Known messages (see [`Target::write`]) that are looked up with one command: a whole batch, unless the batch setting
+/// is above the default.
 const LOOKUPS_MAX: usize = 1000;
 
 /// The collections that a stream writes to.
@@ -36,7 +37,7 @@ pub(crate) struct Target {
 #[derive(Debug, Default)]
 pub(crate) struct DurableBatch {
     pub(crate) acks: Vec<AckToken>,
-    /// Arrival times of its records. Messages about gone numbers are not records.
+    /// Arrival times of its records. Messages about numbers that their source has lost are not records.
     pub(crate) arrivals: Vec<std::time::Instant>,
     pub(crate) bytes: u64,
     pub(crate) stored: u64,
@@ -49,7 +50,11 @@ pub(crate) struct DurableBatch {
 impl Target {
     /// Stores the messages, and writes a reject for each one that cannot be stored.
     ///
-    /// Returns only when everything is durable. Dropping the future before that is harmless: nothing has been acknowledged.
+    /// A message is *known* if the store already has a document with its `_id`. It is a duplicate; or a reject, if its
+    /// `_id` is a number or its own and the content differs.
+    ///
+    /// Returns only when everything is durable. Dropping the future before that is harmless: nothing has been
+    /// acknowledged.
     ///
     /// # Errors
     ///
@@ -211,8 +216,8 @@ impl DurableBatch {
 fn conflict(item: &Item, known_by: &KnownBy, stored: Option<&Document>) -> Result<Option<String>, Failure> {
     let differs = match stored {
         Some(stored) => differs(item, stored)?,
-        // If the document of a number was removed in the meantime, there is no conflict. If the store knows an `_id` that is
-        // not found, it has the id with another type, such as 5.0 for 5.
+        // If the document of a number was removed in the meantime, there is no conflict. If the store already has an
+        // `_id` that is not found, it has the id with another type, such as 5.0 for 5.
         None => matches!(known_by, KnownBy::OwnId(_)),
     };
     Ok(differs.then(|| match known_by {

@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 /// stdout or stderr of a child.
 ///
-/// Everything that the child has written is read, to the last byte. What other processes write after its end is not.
+/// Everything that the child has written is read, to the last byte. What is written after the child and its descendants
+/// have been cleaned up is not.
 #[derive(Debug)]
 pub struct OutputPipe {
     pipe: pipe::Receiver,

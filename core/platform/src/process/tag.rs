@@ -33,7 +33,7 @@ const IS_TAG: u64 = 1 << 62;
 /// owner.
 const NUMBER_BITS: u32 = 31;
 
-/// The beginning of its line in `/proc/<pid>/limits`, before the soft and the hard limit.
+/// The beginning of the tag's line in `/proc/<pid>/limits`, before the soft and the hard limit.
 const LINE: &str = "Max file locks";
 
 /// The tag that a process of an owner and all its descendants share.
@@ -77,7 +77,7 @@ pub(super) fn kill_tagged(tag: Tag, since: u64) -> JoinHandle<usize> {
     tokio::spawn(kill_and_wait(since, move |found| found == tag))
 }
 
-/// Does the same for [`Drop`], which cannot wait.
+/// Like [`kill_tagged`], but for [`Drop`], which cannot wait.
 pub(super) fn kill_tagged_now(tag: Tag, since: u64) {
     kill(since, |found| found == tag);
 }

@@ -1,9 +1,10 @@
 //! Progress of the work units of a staged ingestion: `outcomes/`.
 //!
 //! `NNNNN.attempt.json` is written before a unit is begun and after it has failed, `NNNNN.json` when it is done, and
-//! `NNNNN.rejects.ndjson` just before that. They are not synced, as that would cost more than a small unit does: what is
-//! lost in a power cut is recreated by running the unit again, which adds nothing twice. An outcome contains the checksum
-//! of its rejects, so that a torn file is noticed. Only a baseline above 0 cannot be counted again, and is synced.
+//! `NNNNN.rejects.ndjson` just before that. They are not synced, as that would cost more than a small unit does: what
+//! is lost in a power cut is recreated by running the unit again, which adds nothing twice. An outcome contains the
+//! checksum of its rejects, so that a torn file is noticed. Only a baseline above 0 is synced, because it cannot be
+//! counted again: after the first attempt the unit's own records would be counted too.
 
 use std::collections::BTreeMap;
 use std::fmt;

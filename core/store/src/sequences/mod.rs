@@ -6,7 +6,8 @@
 //!    and is only ever raised, so that full blocks are read once;
 //! 3. [`Sequences::lose`]: numbers that the source no longer has become [`LOSSES`], and then count as received.
 //!
-//! There is one state for each collection, source and epoch. A number costs one block, however high it is.
+//! A number is received if it is stored, rejected or lost for good. There is one state for each collection, source and
+//! epoch. A number costs one block, however high it is.
 
 mod block;
 mod progress;
@@ -130,8 +131,8 @@ impl Sequences {
         Ok(found.iter().filter_map(known).collect())
     }
 
-    /// Returns the received numbers from block `start` on, and whether these are all: of a source with a gap only a limited
-    /// number of blocks is read.
+    /// Returns the received numbers from block `start` on, and whether these are all: of a source with a gap only a
+    /// limited number of blocks is read.
     async fn seen(&self, source: &Source, start: u64) -> Result<(Ranges, bool), CoredmsError> {
         let mut seen = Ranges::default();
         let mut next = start;

@@ -15,7 +15,7 @@ use mysimbdp_platform::files::{self, FileError, Result};
 
 use super::settings::Logs;
 
-/// The current file is full at this fraction of the log's limit.
+/// The current file is full at an eighth of the log's limit.
 const FILES: u64 = 8;
 
 /// The current file of a log that only this process writes.
@@ -44,7 +44,11 @@ impl RotatingFile {
 
     /// Appends a line; `line` must not contain the line ending.
     ///
-    /// Each line is one `write`: a line in the file is complete, and only the file system can lose one.
+    /// Each line is one `write`, so lines do not mix; only a failed write, as on a full disk, cuts one off.
+    ///
+    /// # Errors
+    ///
+    /// The line could not be written, or was written but the log could not be rotated.
     pub(super) fn write_line(&mut self, now: Timestamp, line: String) -> Result<()> {
         let rotated = self.rotate(now);
         let mut bytes = Vec::with_capacity(line.len() + 2);
@@ -58,7 +62,8 @@ impl RotatingFile {
             path: self.days.path.clone(),
             source,
         })?;
-        // A log that could not be rotated is still written; the next day tries again.
+        // The line is written even if the log could not be rotated; the error is returned all the same. The next day
+        // tries again, or the next line while the file is full.
         rotated
     }
 
@@ -97,9 +102,9 @@ impl RotatingFile {
 /// Rotates a log that running children hold open for appending, such as that of a stream. The log is copied and then emptied,
 /// because a renamed file would continue to grow under the name of its old day.
 ///
-/// What a child writes between the copy and the emptying is lost: microseconds, once a day. The children must append
-/// (`O_APPEND`), or they would leave a hole as long as the old content. If children have written more than the limit since
-/// the last rotation, only the end is kept.
+/// What a child writes between the copy and the emptying is lost: a window of microseconds at each rotation. The
+/// children must append (`O_APPEND`), or they would leave a hole as long as the old content. If children have written
+/// more than the limit since the last rotation, only the end is kept.
 #[derive(Debug)]
 pub struct RotateByCopy {
     days: Days,
