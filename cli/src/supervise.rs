@@ -135,6 +135,21 @@ fn hope(config: &Config, kind: ProcessKind, status: ExitStatus) -> Hope {
     }
 }
 
+/// Waits for the process of this kind that an earlier `up` has left: it ends as soon as its work allows.
+async fn wait_for_predecessor(config: &Config, kind: ProcessKind) {
+    let mut is_reported = false;
+    while let Ok(Found::Running(process, Some(status))) = find(&config.layout, kind)
+        && status.is_orphan()
+    {
+        if !is_reported {
+            let (name, pid) = (kind.name(), process.pid);
+            println!("waits for the {name} of an earlier `mysimbdp up` to end (pid {pid})");
+            is_reported = true;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 impl State {
     fn running(child: Child) -> Self {
         Self::Running { child: Box::new(child), since: Instant::now() }
@@ -199,6 +214,7 @@ impl Platform {
 
     async fn start_all(&mut self, config: &Config, kinds: &[ProcessKind]) -> Result<(), Failure> {
         for &kind in kinds {
+            wait_for_predecessor(config, kind).await;
             let child = self.spawn(kind, &[]).await.map_err(failure)?;
             self.processes.push(Supervised::new(kind, child));
             // The other processes read the broker's address when they start.

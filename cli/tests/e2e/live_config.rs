@@ -150,6 +150,13 @@ async fn commands_do_not_use_an_edited_data_root_while_the_processes_run_on_the_
         "nothing was made there"
     );
 
+    // As after a deployment that removes what it does not know: the next refused edit brings the note back.
+    let note = platform.root.config().with_file_name(".config.json.data-root");
+    std::fs::remove_file(&note).expect("remove the note");
+    platform.configure(|config| config["data_root"] = json!(elsewhere.path().join("further")));
+    until(SOON, "the note is there again", || note.exists());
+    platform.command(78, &drop);
+
     // The file may have other faults, or be missing.
     std::fs::write(platform.root.config(), "{").expect("write");
     platform.command(0, &["health"]);

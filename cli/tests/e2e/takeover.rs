@@ -129,6 +129,7 @@ async fn up_waits_for_the_processes_that_a_killed_up_has_left() {
     killed.kill9();
 
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
+    up.until_output(SOON, "waits for the stream-manager of an earlier `mysimbdp up` to end");
     up.until_output(SOON, "ready after");
     platform.until_instances("client3", 1).await;
     assert!(up.interrupt().success(), "{}", up.output());

@@ -20,7 +20,7 @@ use mysimbdp_platform::notice::NoticeFile;
 use serde_json::Value;
 use tokio::sync::{Notify, watch as channel};
 
-use super::{Config, Faults, validate};
+use super::{Config, Faults, root_note, validate};
 use crate::process_status::ProcessStatus;
 
 /// Each check reads the file's metadata, and nothing else.
@@ -150,7 +150,11 @@ pub async fn watch(
             notice.show(edit.notice(&file));
         }
         match &edit {
-            Edit::Refused { reason } => status.set_refused(hash, reason),
+            Edit::Refused { reason } => {
+                status.set_refused(hash, reason);
+                // The file may be in another directory by now, if one on its path is a symlink.
+                root_note::write(&file, &running.layout);
+            }
             Edit::None | Edit::Sound { .. } => {
                 let config = match config {
                     Some(config) => {

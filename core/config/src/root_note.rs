@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::process_status::{Found, find};
 
+/// Longer than any path.
+const NOTE_BYTES_MAX: usize = 8 << 10;
+
 #[derive(Debug, Serialize, Deserialize)]
 struct RootNote {
     data_root: PathBuf,
@@ -31,7 +34,7 @@ pub struct Follower {
 
 /// Finds a running process that follows `file`, by means of the note.
 pub fn follower(file: &Path) -> Option<Follower> {
-    let note: RootNote = serde_json::from_slice(&files::read(&path_of_note(file)).ok()?).ok()?;
+    let note: RootNote = serde_json::from_slice(&read(&path_of_note(file))?).ok()?;
     let file = absolute(file).ok()?;
     running(&Layout::new(note.data_root), |followed| followed.is_none_or(|followed| followed == file))
 }
@@ -52,11 +55,23 @@ pub(crate) fn running(layout: &Layout, accepts: impl Fn(Option<&Path>) -> bool) 
 pub(crate) fn write(file: &Path, layout: &Layout) {
     let Ok(json) = serde_json::to_vec(&RootNote { data_root: layout.root().to_owned() }) else { return };
     let path = path_of_note(file);
-    let is_noted = files::read(&path).is_ok_and(|noted| noted == json);
+    let is_noted = read(&path).is_some_and(|noted| noted == json);
     if !is_noted && let Err(error) = files::write_atomic(&path, &json) {
         // The config may be in a directory that the platform may not write to.
         tracing::debug!(error = error_chain(&error), "the data root cannot be noted beside the config");
     }
+}
+
+/// Reads a note. Anything but a small regular file is not one, and is not waited for.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let file = files::open(path).ok()?;
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return None;
+    }
+    let mut note = vec![0; NOTE_BYTES_MAX];
+    let count = files::read_at(&file, path, &mut note, 0).ok()?;
+    note.truncate(count);
+    Some(note)
 }
 
 /// An absolute path of the file; the file itself may be missing, or a symlink that changes.
@@ -71,4 +86,22 @@ fn path_of_note(file: &Path) -> PathBuf {
     name.push(file.file_name().unwrap_or_default());
     name.push(".data-root");
     file.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "it makes a FIFO")]
+    fn a_note_that_is_not_a_regular_file_is_ignored_without_waiting() {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let file = folder.path().join("config.json");
+        let note = path_of_note(&file);
+        let made = std::process::Command::new("mkfifo").arg(&note).status().expect("run mkfifo");
+        assert!(made.success() && follower(&file).is_none());
+        files::remove_file(&note).expect("remove");
+        std::os::unix::fs::symlink("/dev/zero", &note).expect("symlink");
+        assert!(follower(&file).is_none());
+    }
 }
