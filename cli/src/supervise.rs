@@ -111,33 +111,25 @@ impl Supervised {
     }
 }
 
-/// Whether a process that ended during its start is started again, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hope {
-    /// A restart would not help.
-    None,
-    /// It was killed, or something was unavailable for a moment.
-    Retry,
-    /// A process that an earlier `up` left behind held the lock; it is about to end, or has ended.
-    Predecessor,
-}
-
-fn hope(config: &Config, kind: ProcessKind, status: ExitStatus) -> Hope {
+/// Whether it helps to start a process again that ended during its start: it was killed, something was unavailable for a
+/// moment, or a process that an earlier `up` left behind held its lock.
+fn may_start_again(config: &Config, kind: ProcessKind, status: ExitStatus) -> bool {
     match exit_code(status) {
-        None | Some(exit::IO | exit::TEMPORARY | exit::UNAVAILABLE) => Hope::Retry,
+        None | Some(exit::IO | exit::TEMPORARY | exit::UNAVAILABLE) => true,
         Some(exit::NO_PERMISSION) => match find(&config.layout, kind) {
-            Ok(Found::Running(_, Some(holder))) if holder.is_orphan() => Hope::Predecessor,
+            Ok(Found::Running(_, Some(holder))) => holder.is_orphan(),
             // It has ended in the meantime.
-            Ok(Found::NotRunning) => Hope::Predecessor,
-            _ => Hope::None,
+            Ok(Found::NotRunning) => true,
+            _ => false,
         },
-        Some(_) => Hope::None,
+        Some(_) => false,
     }
 }
 
-/// Waits for the process of this kind that an earlier `up` has left: it ends as soon as its work allows.
-async fn wait_for_predecessor(config: &Config, kind: ProcessKind) {
-    let mut is_reported = false;
+/// Waits for the process of this kind that an earlier `up` has left: it ends as soon as its work allows. Returns for how
+/// long it has waited.
+async fn wait_for_predecessor(config: &Config, kind: ProcessKind) -> Duration {
+    let (started, mut is_reported) = (Instant::now(), false);
     while let Ok(Found::Running(process, Some(status))) = find(&config.layout, kind)
         && status.is_orphan()
     {
@@ -148,6 +140,7 @@ async fn wait_for_predecessor(config: &Config, kind: ProcessKind) {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    started.elapsed()
 }
 
 impl State {
@@ -267,16 +260,13 @@ impl Platform {
                 }
                 if child.has_ended() {
                     let status = child.wait().await.map_err(failure)?;
-                    let hope = hope(config, kind, status);
-                    if hope == Hope::Predecessor {
-                        is_at_work_by = started + self.stop_within + READY_WITHIN;
-                    }
-                    if hope == Hope::None || Instant::now() >= is_at_work_by {
+                    if !may_start_again(config, kind, status) || Instant::now() >= is_at_work_by {
                         let code = exit_code(status).unwrap_or(exit::SOFTWARE);
                         return Err(Failure::new(code, format!("{name} ended at its start: {status}")));
                     }
                     tracing::warn!(process = name, %status, "process ended at its start, is started again");
                     tokio::time::sleep(BACKOFF_FIRST).await;
+                    is_at_work_by += wait_for_predecessor(config, kind).await;
                     let child = self.spawn(kind, &[]).await.map_err(failure)?;
                     self.processes[position].state = State::running(child);
                 } else if Instant::now() >= is_at_work_by {
