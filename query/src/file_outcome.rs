@@ -10,7 +10,6 @@ use mysimbdp_model::outcome::{Counts, FinalState, Run};
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileStatus};
 use mysimbdp_store::CoredmsError;
-use mysimbdp_store::history::History;
 
 use crate::error::QueryError;
 use crate::reason_file::{Explained, reason_in};
@@ -178,7 +177,7 @@ fn receipt(layout: &Layout, dropped: &Dropped) -> Option<FileOutcome> {
 ///
 /// The store cannot be read.
 pub async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Option<Run>, CoredmsError> {
-    let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let history = crate::open_history(config).await?;
     let last = history.last_run_of(ingestion).await;
     history.close().await;
     last
@@ -189,6 +188,7 @@ mod tests {
     use bson::doc;
     use mysimbdp_model::reason::Reason;
     use mysimbdp_platform::clock;
+    use mysimbdp_store::history::History;
 
     use super::*;
 

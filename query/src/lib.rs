@@ -21,3 +21,16 @@ pub mod snapshot;
 pub mod state_files;
 
 pub use error::QueryError;
+
+use mysimbdp_config::Config;
+use mysimbdp_store::CoredmsError;
+use mysimbdp_store::history::History;
+
+/// Opens the history of the files.
+///
+/// # Errors
+///
+/// The store is unavailable.
+pub async fn open_history(config: &Config) -> Result<History, CoredmsError> {
+    History::open(&config.coredms_url, &config.settings.coredms.database).await
+}

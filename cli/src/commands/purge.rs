@@ -8,8 +8,8 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::exit;
 use mysimbdp_platform::clock;
 use mysimbdp_query::QueryError;
+use mysimbdp_query::open_history;
 use mysimbdp_spool::staging::{self, StagingError};
-use mysimbdp_store::history::History;
 use mysimbdp_telemetry::logging;
 
 use crate::args::Purge;
@@ -37,7 +37,7 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     // The log keeps a record of what is removed.
     let _log = logging::init("purge", &config.layout, &config.settings.logs, false)?;
     if expired.iter().any(|expired| expired.kind == Kind::Held) {
-        let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+        let history = open_history(config).await?;
         let noted = retention::note_purged(&history, &expired).await;
         history.close().await;
         noted?;

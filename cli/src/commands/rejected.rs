@@ -11,9 +11,9 @@ use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::manifest::Format;
 use mysimbdp_model::outcome::{FinalState, Run};
 use mysimbdp_platform::files;
+use mysimbdp_query::open_history;
 use mysimbdp_spool::staging::content::{Content, RecordFinder};
 use mysimbdp_spool::staging::{self, StagingError};
-use mysimbdp_store::history::History;
 use mysimbdp_store::rejected::RejectedBytes;
 use mysimbdp_store::{Coredms, Order};
 
@@ -56,7 +56,7 @@ pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
 }
 
 async fn runs_of(config: &Config, ingestion: IngestionId) -> Result<Vec<Run>, Failure> {
-    let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let history = open_history(config).await?;
     let runs = history.runs_of(ingestion).await;
     history.close().await;
     Ok(runs?)

@@ -3,8 +3,8 @@
 use mysimbdp_config::Config;
 use mysimbdp_model::exit;
 use mysimbdp_query::QueryError;
+use mysimbdp_query::open_history;
 use mysimbdp_query::reprocess::{Reprocessed, Reprocessing};
-use mysimbdp_store::history::History;
 
 use crate::args::Reprocess;
 use crate::error::Failure;
@@ -14,7 +14,7 @@ pub async fn run(config: &Config, args: &Reprocess) -> Result<(), Failure> {
     if let Some(id) = args.client.as_ref().filter(|id| config.client(id).is_none()) {
         return Err(QueryError::unknown_client(config, id.as_str()).into());
     }
-    let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let history = open_history(config).await?;
     let result = reprocess(&Reprocessing::new(config, &history, args.dry_run), args).await;
     history.close().await;
     result

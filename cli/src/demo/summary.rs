@@ -122,7 +122,7 @@ pub struct Counter<'a> {
 impl<'a> Counter<'a> {
     pub async fn open(demo_root: &'a DemoRoot, started: Instant) -> Result<Self, Failure> {
         let url = &demo_root.config.coredms_url;
-        let history = History::open(url, &demo_root.config.settings.coredms.database).await?;
+        let history = mysimbdp_query::open_history(&demo_root.config).await?;
         let mut clients = BTreeMap::new();
         for id in [OBJECTS, DOCUMENTS, STREAM] {
             let client = demo_root.client(id)?;

@@ -45,7 +45,7 @@ pub struct Scope {
 /// The store is unavailable, or a directory cannot be read.
 pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, QueryError> {
     let mut databases = Databases { config, open: BTreeMap::new() };
-    let history = History::open(&config.coredms_url, &config.settings.coredms.database).await?;
+    let history = crate::open_history(config).await?;
     let report = compare_all(config, scope, &history, &mut databases).await;
     history.close().await;
     databases.close().await;
