@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use mysimbdp_model::exit;
-use mysimbdp_platform::{modes, secrets};
+use mysimbdp_platform::{modes, runtime, secrets};
 use mysimbdp_query::reconcile::Scope;
 
 use args::{Check, CheckCommand, Cli, Command};
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     if let Err(error) = secrets::protect() {
         return end(Err(Failure::new(exit::SOFTWARE, format!("cannot keep its memory to itself: {error}"))));
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime::build(tokio::runtime::Builder::new_multi_thread()) {
         Ok(runtime) => runtime,
         Err(error) => return end(Err(Failure::of(exit::SOFTWARE, &error))),
     };

@@ -86,6 +86,17 @@ impl Listener {
     /// If it is not installed or cannot subscribe.
     #[track_caller]
     pub fn subscribe(url: &str, filter: &str) -> Self {
+        Self::start(url, filter, &[])
+    }
+
+    /// The same, with a session that the broker keeps.
+    #[track_caller]
+    pub fn subscribe_durably(url: &str, filter: &str, client_id: &str) -> Self {
+        Self::start(url, filter, &["-c", "-i", client_id])
+    }
+
+    #[track_caller]
+    fn start(url: &str, filter: &str, session: &[&str]) -> Self {
         let received = NamedTempFile::new().expect("temporary file");
         let errors = NamedTempFile::new().expect("temporary file");
         let (host, port) = host_and_port(url);
@@ -93,7 +104,7 @@ impl Listener {
         let mut command = Command::new(program("stdbuf"));
         command.arg("-oL").arg(program("mosquitto_sub")).args(["-h", host, "-p", port]);
         // Messages begin with a character that no other output of `-d` contains.
-        command.args(["-V", "5", "-q", "1", "-d", "-F", "\u{1}%t %p", "-t", filter]);
+        command.args(["-V", "5", "-q", "1", "-d", "-F", "\u{1}%t %p", "-t", filter]).args(session);
         command.stdin(Stdio::null()).stdout(append_to(&received)).stderr(append_to(&errors));
         let mut process = Process::spawn(command);
         until(SOON, "mosquitto_sub has subscribed", || {

@@ -1,13 +1,16 @@
 //! Limits of staging, disks, descriptors and memory; and a clock and a config that change while everything runs.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use mysimbdp_testbed::mqtt::Listener;
 use mysimbdp_testbed::{
-    Daemon, Faults, Mongod, Mosquitto, Signal, binary, descendants, limit_descriptors, mongodb, mosquitto,
-    signal, until, until_async,
+    Daemon, Faults, Mongod, Mosquitto, Root, Signal, binary, descendants, limit_descriptors, mongodb,
+    mosquitto, signal, until, until_async,
 };
 use serde_json::{Value, json};
 
+use crate::privacy::Unprivileged;
 use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, number, readings};
 
 /// More than an idle process needs, far less than the load of these tests.
@@ -273,6 +276,62 @@ async fn out_of_descriptors_everything_waits_and_resumes_when_there_are_some() {
     for daemon in &mut daemons {
         assert!(daemon.terminate().success(), "{}", daemon.output());
     }
+}
+
+/// What needs a thread waits until one is free, also in a process whose threads were all idle before.
+#[tokio::test(flavor = "multi_thread")]
+async fn out_of_threads_every_process_continues_and_the_embedded_broker_answers() {
+    // So that the limit counts the threads of no other process.
+    const ALONE: u32 = 65_011;
+    let client = json!({
+        "id": "client2",
+        "files": {"globs": ["*"], "extensions": ["csv"]},
+        "apps": [{
+            "name": "app",
+            "command": ["sh", "-c", "cat > /dev/null; echo last words >&2; exit 65"],
+            "collection": "records",
+            "ids": "none",
+        }],
+    });
+    let root = Root::new(&json!({
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        "batch_manager": {"scan_every": "200ms", "backoff_first": "100ms", "backoff_max": "1s"},
+        "clients": [client],
+    }));
+    let user = Unprivileged::with_id(root.path(), ALONE);
+    let mut up = user.start_with(&root, "up", &[]);
+    until(SOON, "everything runs", || {
+        let health = user.run(&root, &["health"]);
+        health.status.success()
+    });
+    let children = descendants(up.id());
+    assert_eq!(children.len(), 4, "broker, fetchdata, batch-manager and stream-manager");
+
+    children.iter().for_each(|&pid| user.limit_threads(pid, Some(0)));
+    // The length of the shortage: an idle thread of the runtime ends after 10 s unless it is told otherwise.
+    let shortage = Instant::now();
+    let broker: Value =
+        serde_json::from_slice(&std::fs::read(root.path().join("state/broker.json")).expect("a broker"))
+            .expect("JSON");
+    let broker = broker["url"].as_str().expect("its address").to_owned();
+    while shortage.elapsed() < Duration::from_secs(15) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let listener = Listener::subscribe_durably(&broker, "during/#", "durable");
+    root.drop_file("client2", "during.csv", b"a,b\n1,2\n");
+    Mosquitto::publish(&broker, "during/it", "a message\n");
+    until(SOON, "batch-manager cannot start the app", || {
+        root.log("batch-manager.log").contains("Resource temporarily unavailable")
+    });
+    children.iter().for_each(|&pid| user.limit_threads(pid, None));
+
+    until(SOON, "the message arrives", || !listener.messages().is_empty());
+    until(LOADED, "the file is held", || root.list("held/client2").len() == 1);
+    let reasons = root.reasons("held", "client2");
+    assert!(format!("{reasons:?}").contains("last words"), "{reasons:?}");
+    assert_eq!(descendants(up.id()), children, "a process has ended");
+    assert!(user.run(&root, &["health"]).status.success());
+    assert!(up.terminate(SOON).success());
 }
 
 /// 50 MB of messages and 40 files while the database hangs, then stutters: the backlog waits at the broker and on disk.

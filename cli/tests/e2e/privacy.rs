@@ -164,13 +164,18 @@ impl Unprivileged {
     const USER: u32 = 65_534;
 
     pub(crate) fn new(root: &Path) -> Self {
+        Self::with_id(root, Self::USER)
+    }
+
+    /// The user with this id, so that it has no process of another test.
+    pub(crate) fn with_id(root: &Path, user: u32) -> Self {
         let programs = TempDir::with_prefix("mysimbdp-programs-").expect("temporary directory");
         fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).expect("mode");
         for name in ["mysimbdp", "stream-app"] {
             fs::copy(binary(name), programs.path().join(name)).expect("copy a program");
         }
         let is_root = fs::metadata("/proc/self").expect("this process").uid() == 0;
-        let user = is_root.then_some(Self::USER);
+        let user = is_root.then_some(user);
         if let Some(user) = user {
             for path in [root.to_owned(), root.join("config.json")].iter().filter(|path| path.exists()) {
                 chown(path, Some(user), Some(user)).expect("another owner");
@@ -207,11 +212,28 @@ impl Unprivileged {
     }
 
     fn start(&self, root: &Root, kind: &str, broker: &str) -> Process {
+        self.start_with(root, kind, &[("MYSIMBDP_BROKER", broker)])
+    }
+
+    /// Starts a process of the platform with this added to its environment.
+    pub(crate) fn start_with(&self, root: &Root, kind: &str, env: &[(&str, &str)]) -> Process {
         let mut command = self.command(&self.programs.path().join("mysimbdp"));
         command.arg("--config").arg(root.config()).arg(kind).current_dir(root.path());
-        command.env("MYSIMBDP_BROKER", broker).stdin(Stdio::null());
+        command.envs(env.iter().copied()).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Process::spawn(command)
+    }
+
+    /// Sets the number of the user's processes and threads above which this process of the user's may start none.
+    /// Without a number it is as high as the system allows.
+    pub(crate) fn limit_threads(&self, process: u32, most: Option<u32>) {
+        let limits = fs::read_to_string(format!("/proc/{process}/limits")).expect("limits");
+        let limit = limits.lines().find_map(|line| line.strip_prefix("Max processes")).expect("a limit");
+        let highest = limit.split_ascii_whitespace().nth(1).expect("the hard limit");
+        let most = most.map_or(highest.to_owned(), |most| most.to_string());
+        let mut prlimit = self.command(Path::new("prlimit"));
+        prlimit.args(["--pid", &process.to_string(), &format!("--nproc={most}:")]).current_dir("/");
+        assert!(prlimit.output().expect("prlimit runs").status.success(), "it may not be limited");
     }
 
     /// Whether a process of the same user can read a file of `/proc`.

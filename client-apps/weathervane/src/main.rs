@@ -22,7 +22,7 @@ mod streamer;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use mysimbdp_platform::secrets;
+use mysimbdp_platform::{runtime, secrets};
 use mysimbdp_sdk::Failure;
 use mysimbdp_sdk::stream::Settings;
 use mysimbdp_telemetry::logging::{self, LogLevel};
@@ -78,8 +78,9 @@ fn main() -> ExitCode {
 fn run(role: &'static str, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     logging::init_stderr(role, LogLevel::Info);
     secrets::protect()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(work)
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2);
+    runtime::build(builder)?.block_on(work)
 }
 
 fn settings() -> Result<Settings, Failure> {

@@ -2,6 +2,8 @@
 //!
 //! It keeps sessions, retained messages and queued messages in files, but loses what it has not written yet if its process
 //! is killed: for data that must not be lost use numbered sources, or a broker of your own.
+//!
+//! It ends with an error if it stops answering, so that it can be started again.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -13,9 +15,11 @@ use mqtt5::broker::config::{AuthConfig, RateLimitConfig, StorageBackend, Storage
 use mqtt5::broker::{BrokerConfig, MqttBroker};
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::lock::{Lock, LockError};
+use mysimbdp_platform::random;
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
-use crate::PACKET_BYTES_MAX;
+use crate::{ConnectOptions, PACKET_BYTES_MAX};
 
 /// The port that clients try first.
 const DEFAULT_PORT: u16 = 1883;
@@ -23,6 +27,13 @@ const DEFAULT_PORT: u16 = 1883;
 /// The most messages that are queued for an offline client; beyond that the oldest are dropped.
 const QUEUED_MESSAGES_MAX: usize = 10_000;
 const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// How often the broker connects to itself.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// The longest time in which a loaded broker accepts a connection.
+const PROBE_WITHIN: Duration = Duration::from_secs(10);
+/// This many connections in a row that were not answered are more than a moment of overload.
+const UNANSWERED_MAX: u32 = 3;
 
 /// How the embedded broker is started.
 #[derive(Clone, Debug)]
@@ -57,6 +68,8 @@ pub enum EmbeddedBrokerError {
     },
     #[error("the embedded broker has failed")]
     Run(#[source] Box<MqttError>),
+    #[error("the embedded broker at {url} has not answered {UNANSWERED_MAX} times in a row")]
+    Unanswered { url: String },
 }
 
 impl EmbeddedBroker {
@@ -91,6 +104,9 @@ impl EmbeddedBroker {
         };
         let result = tokio::select! {
             result = &mut serving => result,
+            () = unanswered(&self.url, PROBE_EVERY, PROBE_WITHIN) => {
+                return Err(EmbeddedBrokerError::Unanswered { url: self.url });
+            }
             () = stop_requested => {
                 handle.shutdown();
                 serving.await
@@ -133,6 +149,20 @@ fn config(directory: PathBuf, port: u16) -> BrokerConfig {
     }
 }
 
+/// Returns once the broker has left several probes in a row without an answer. A panic in one of its tasks can leave it with
+/// an open port that nobody serves. Any other failure of a probe, like a lack of descriptors, is the prober's own.
+async fn unanswered(url: &str, every: Duration, within: Duration) {
+    let options = ConnectOptions::new(url, format!("probe-{:016x}", random::number()));
+    let mut in_a_row = 0;
+    while in_a_row < UNANSWERED_MAX {
+        sleep(every).await;
+        match timeout(within, crate::probe(&options)).await {
+            Ok(_) => in_a_row = 0,
+            Err(_) => in_a_row += 1,
+        }
+    }
+}
+
 fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
@@ -151,6 +181,24 @@ mod tests {
             Err(EmbeddedBrokerError::Lock(LockError::Held { .. })) => {}
             other => panic!("expected the lock to be held, got {other:?}"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_nobody_serves_is_noticed_and_a_served_one_is_not() {
+        const SOON: Duration = Duration::from_millis(50);
+        let unserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("any port");
+        let url = format!("mqtt://{}", unserved.local_addr().expect("bound"));
+        timeout(Duration::from_secs(60), unanswered(&url, SOON, SOON)).await.expect("it is noticed");
+
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let options = EmbeddedBrokerOptions { directory: directory.path().to_owned(), port: Some(0) };
+        let served = EmbeddedBroker::start(options).await.expect("free directory");
+        let (url, shutdown) = (served.url.clone(), watch::Sender::new(false));
+        let serving = tokio::spawn(served.run(shutdown.subscribe()));
+        let noticed = timeout(20 * SOON, unanswered(&url, SOON, PROBE_WITHIN)).await;
+        assert!(noticed.is_err(), "it answers each probe");
+        shutdown.send_replace(true);
+        serving.await.expect("it ends").expect("it ends in an orderly way");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 //! - [`process`]: children in process groups of their own, found again after a crash; [`secrets`]: kept out of core dumps;
 //!   [`memory`]: how the allocator keeps freed memory; [`socket`]: local sockets;
 //! - [`notice`] and [`status_file`]: what a process reports about itself;
-//! - [`clock`], [`random`], [`backoff`];
+//! - [`clock`], [`random`], [`backoff`]; [`runtime`]: survives a shortage of threads;
 //! - [`failpoint`]: places between two steps where a test can make a process die.
 
 #![allow(clippy::disallowed_methods)]
@@ -22,6 +22,7 @@ pub mod modes;
 pub mod notice;
 pub mod process;
 pub mod random;
+pub mod runtime;
 pub mod secrets;
 pub mod socket;
 pub mod space;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mysimbdp_platform::runtime;
 use mysimbdp_store::Coredms;
 use tokio::runtime::Runtime;
 
@@ -26,10 +27,9 @@ impl Store {
     ///
     /// [`Failure::Config`] if the address is invalid, [`Failure::Temporary`] if the store is unavailable.
     pub fn open(settings: &Settings) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKER_THREADS)
-            .enable_all()
-            .build()?;
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(WORKER_THREADS);
+        let runtime = runtime::build(builder)?;
         let coredms = runtime.block_on(mysimbdp_store::open(&settings.coredms, &settings.database))?;
         Ok(Self { coredms, runtime })
     }

@@ -32,7 +32,7 @@ mod write;
 
 use std::process::ExitCode;
 
-use mysimbdp_platform::secrets;
+use mysimbdp_platform::{runtime, secrets};
 use mysimbdp_telemetry::logging::LogLevel;
 
 use crate::failure::Failure;
@@ -63,7 +63,7 @@ pub fn run(convert: &Convert) -> ExitCode {
     }
     let ended = Settings::from_environment(&crate::environment::process_variable).and_then(|settings| {
         // One thread: with several, each read from the broker wakes another one, which costs more than it gains.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = runtime::build(tokio::runtime::Builder::new_current_thread())?;
         runtime.block_on(serve(&settings, convert))
     });
     match ended {
