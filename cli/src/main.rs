@@ -112,7 +112,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             commands::reconcile::run(&loading::of_the_store(file)?, &Scope { client, since }, json).await
         }
         Command::Timing { client, json } => {
-            commands::timing::run(&loading::in_use(file)?, client.as_ref().map(|id| id.as_str()), json)
+            commands::timing::run(&loading::in_use(file)?, client.as_ref(), json)
         }
         Command::Edge(args) => commands::edge::run(file, &args).await,
         Command::Stream(command) | Command::StreamManager { command: Some(command) } => {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mysimbdp_config::Config;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::exit;
 use mysimbdp_platform::files;
 use mysimbdp_telemetry::timing::{Stage, TimingLine};
 use serde::Serialize;
@@ -24,17 +26,24 @@ struct Row {
     records_s: f64,
 }
 
-pub fn run(config: &Config, client: Option<&str>, json: bool) -> Result<(), Failure> {
+pub fn run(config: &Config, client: Option<&ClientId>, json: bool) -> Result<(), Failure> {
     let mut lines = Vec::new();
     for file in log_files(&config.layout.logs())? {
         let text = String::from_utf8_lossy(&files::read(&file)?).into_owned();
         lines.extend(
             text.lines()
                 .filter_map(TimingLine::parse)
-                .filter(|line| client.is_none_or(|id| id == line.client)),
+                .filter(|line| client.is_none_or(|id| id.as_str() == line.client)),
         );
     }
     let rows = summarise(lines);
+    if let Some(id) = client
+        && rows.is_empty()
+        && config.client(id).is_none()
+    {
+        let message = format!("the config has no client {id}, and the logs have no timing of it");
+        return Err(Failure::new(exit::NO_INPUT, message));
+    }
     if json {
         return output::print_json(&rows);
     }

@@ -84,6 +84,7 @@ fn drop_waits_for_the_outcome_status_shows_it_and_retry_drops_it_again() {
     });
     run(&root, 66, &["retry", "../../etc"]);
 
+    run(&root, 66, &["timing", "--client", "nobody"]);
     let table = run(&root, 0, &["timing"]);
     for stage in
         ["settle", "validate", "split", "stage", "notify", "queue", "spawn", "ingest", "finish", "whole"]

@@ -419,5 +419,6 @@ async fn an_invalid_number_far_ahead_costs_one_block_and_blocks_no_other_number(
     stop(&mut apps);
     let blocks: Vec<Document> =
         stream.coredms.find(SEQUENCES, doc! { "kind": "block" }, 10).await.expect("blocks");
-    assert_eq!((blocks.len(), stream.count("messages").await), (3, 53));
+    assert_eq!((blocks.len(), stream.count("messages").await), (3, 52));
+    assert_eq!(stream.count("rejected").await, 1, "numbers begin at 1");
 }

@@ -270,7 +270,7 @@ async fn nothing_is_lost_or_duplicated_after_a_kill_in_the_middle_and_a_restart(
     let stream = stream(&shared_broker(), &shared_store()).await;
     let mut app = stream.start().await;
     let publish = async {
-        for number in 0..MESSAGES {
+        for number in 1..=MESSAGES {
             stream.publish_numbered("s", number, message(number)).await;
         }
     };
@@ -335,10 +335,10 @@ async fn while_the_store_is_unavailable_nothing_is_acknowledged_and_afterwards_n
     let mut mongod = Mongod::start();
     let stream = stream(&shared_broker(), &with_short_timeout(&mongod)).await;
     let mut app = stream.start().await;
-    stream.publish_numbered("s", 0, message(0)).await;
+    stream.publish_numbered("s", 1, message(1)).await;
     stream.until_count("messages", 1).await;
     mongod.kill9();
-    for number in 1..500 {
+    for number in 2..=500 {
         stream.publish_numbered("s", number, message(number)).await;
     }
     stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
@@ -376,7 +376,7 @@ async fn a_stop_while_the_store_is_unavailable_ends_in_time_and_loses_nothing() 
     let stream = stream(&shared_broker(), &with_short_timeout(&mongod)).await;
     let mut app = stream.start().await;
     mongod.kill9();
-    for number in 0..20 {
+    for number in 1..=20 {
         stream.publish_numbered("s", number, message(number)).await;
     }
     stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
@@ -392,12 +392,12 @@ async fn a_broker_restart_loses_nothing() {
     let mut broker = Mosquitto::start();
     let stream = stream(&broker.url(), &shared_store()).await;
     let mut app = stream.start().await;
-    for number in 0..20 {
+    for number in 1..=20 {
         stream.publish_numbered("s", number, message(number)).await;
     }
     broker.restart();
     stream.until_status(&app, "running").await;
-    for number in 20..40 {
+    for number in 21..=40 {
         stream.publish_numbered("s", number, message(number)).await;
     }
     stream.until_count("messages", 40).await;

@@ -126,7 +126,11 @@ impl Number {
             [Some(source), Some(epoch), Some(sequence)] => {
                 let name = source.parse().map_err(|error: SourceNameError| error.to_string())?;
                 let source = Source { name, epoch: parse_number(EPOCH, &epoch)? };
-                Ok(Some(Self { source, sequence: parse_number(SEQUENCE, &sequence)? }))
+                let sequence = parse_number(SEQUENCE, &sequence)?;
+                if sequence < FIRST {
+                    return Err(format!("{SEQUENCE} is {sequence}, but numbers begin at {FIRST}"));
+                }
+                Ok(Some(Self { source, sequence }))
             }
             incomplete => {
                 let absent = [SOURCE, EPOCH, SEQUENCE].into_iter().zip(incomplete);
@@ -203,10 +207,10 @@ mod tests {
     #[test]
     fn a_number_is_complete_or_absent() {
         assert_eq!(read(["-", "-", "-"]), Ok(None));
-        assert_eq!(read(["s", "18446744073709551615", "0"]), Ok(Some(number("s", u64::MAX, 0))));
+        assert_eq!(read(["s", "18446744073709551615", "1"]), Ok(Some(number("s", u64::MAX, 1))));
         let reason = read(["s", "-", "1"]).expect_err("no epoch");
         assert!(reason.ends_with("missing: epoch"), "{reason}");
-        for bad in ["-1", "", "1.5", "18446744073709551616", "x"] {
+        for bad in ["0", "-1", "", "1.5", "18446744073709551616", "x"] {
             assert!(read(["s", "1", bad]).is_err(), "{bad:?}");
         }
     }

@@ -55,7 +55,7 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
 /// Describes the silence of fetchdata or a manager that has reported nothing for too long.
 fn hangs(kind: ProcessKind, silent: Duration) -> Option<String> {
     let hangs = ProcessKind::STAGES.contains(&kind) && silent > SILENCE_MAX;
-    hangs.then(|| format!("it hangs: nothing was heard of it for {} s", silent.as_secs()))
+    hangs.then(|| format!("it hangs or is ending: nothing was heard of it for {} s", silent.as_secs()))
 }
 
 fn describe(config: &Config, reported: &RunningProcess) -> String {

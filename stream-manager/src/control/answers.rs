@@ -41,9 +41,7 @@ impl Answers {
             match entry {
                 Entry::Given(outcome) => send(reply, outcome.clone()),
                 Entry::Awaited(replies) if replies.len() < REPEATS_MAX => replies.push(reply),
-                // Dropping `reply` ends the wait. This sender is told that the manager is shutting down, which is not
-                // the reason: too many repeats wait.
-                Entry::Awaited(_) => {}
+                Entry::Awaited(_) => send(reply, super::Refusal::Busy.into()),
             }
             return Seen::Before;
         }
@@ -100,6 +98,20 @@ mod tests {
         for mut receiver in receivers {
             assert_eq!(receiver.try_recv(), Ok(Refusal::Expired.into()));
         }
+    }
+
+    #[test]
+    fn of_too_many_repeats_those_that_may_not_wait_are_told_so() {
+        let mut answers = Answers::default();
+        let ask = |_| {
+            let (reply, receiver) = oneshot::channel();
+            answers.register("1", reply);
+            receiver
+        };
+        let mut receivers: Vec<_> = (0..=REPEATS_MAX).map(ask).collect();
+        assert_eq!(receivers[REPEATS_MAX].try_recv(), Ok(Refusal::Busy.into()));
+        answers.answer("1", Refusal::Expired.into());
+        assert_eq!(receivers[REPEATS_MAX - 1].try_recv(), Ok(Refusal::Expired.into()));
     }
 
     #[test]
