@@ -19,14 +19,14 @@ use crate::blocking::blocking;
 use crate::context::Context;
 use crate::feed::Feed;
 use crate::observe::Work;
-use crate::run::{KeyCheck, Lists, Ran, Verdict, run_unit};
+use crate::run::{KeyCheck, Lists, UnitRun, Verdict, run_unit};
 use crate::unit::{Input, WorkUnit};
 use crate::verify_report::{Evidence, verify_report};
 use crate::{audit, history, replace, timing};
 
 /// The result of an attempt, with the record of it that the next attempt needs.
 #[derive(Debug)]
-pub(crate) enum Attempted {
+pub(crate) enum AttemptEnd {
     Done(Outcome),
     /// The app is at fault: tried again a limited number of times.
     Failed {
@@ -34,7 +34,7 @@ pub(crate) enum Attempted {
         reason: Objection,
     },
     /// Something that the attempt needs is unavailable: tried again without limit.
-    Later {
+    TryLater {
         attempt: Attempt,
         reason: String,
     },
@@ -56,12 +56,17 @@ enum Obstacle {
     File(#[from] FileError),
     #[error(transparent)]
     Content(#[from] ContentError),
-    #[error("cannot replace what is there: {0}")]
-    Irreplaceable(String),
+    #[error("cannot replace what an earlier run has stored: {0}")]
+    NotReplaceable(String),
 }
 
 /// Makes the next attempt at a unit after `before`.
-pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, before: Attempt) -> Attempted {
+pub(crate) async fn make_attempt(
+    context: &Context,
+    work: &Arc<Work>,
+    unit: usize,
+    before: Attempt,
+) -> AttemptEnd {
     let since = Instant::now();
     let unit = &work.units[unit];
     let program = match context.program(work.config(), work.client(), work.app()) {
@@ -75,11 +80,11 @@ pub(crate) async fn attempt(context: &Context, work: &Arc<Work>, unit: usize, be
         Ok(prepared) => prepared,
         Err(error @ Obstacle::Content(ContentError::Changed { .. })) => {
             let reason = ReasonCode::Damaged.because(error.to_string());
-            return Attempted::Hopeless { attempt: before, reason };
+            return AttemptEnd::Hopeless { attempt: before, reason };
         }
-        Err(error @ Obstacle::Irreplaceable(_)) => {
+        Err(error @ Obstacle::NotReplaceable(_)) => {
             let reason = ReasonCode::NotReplaceable.because(error.to_string());
-            return Attempted::Hopeless { attempt: before, reason };
+            return AttemptEnd::Hopeless { attempt: before, reason };
         }
         Err(error) => return later(work, unit.index, before, error_chain(&error)).await,
     };
@@ -119,7 +124,7 @@ async fn prepare(
     if work.manifest.replace
         && let Some(reason) = history::refusal_to_replace(&context.stores, work).await?
     {
-        return Err(Obstacle::Irreplaceable(reason));
+        return Err(Obstacle::NotReplaceable(reason));
     }
     let baseline = if before.attempt == 0 {
         baseline(context, store.as_ref(), work, unit).await?
@@ -172,9 +177,9 @@ async fn conclude(
     work: &Work,
     unit: &WorkUnit,
     attempt: Attempt,
-    ran: Ran,
+    ran: UnitRun,
     since: Instant,
-) -> Attempted {
+) -> AttemptEnd {
     let evidence = Evidence {
         ids: work.app().settings.ids,
         baseline: attempt.baseline,
@@ -183,7 +188,7 @@ async fn conclude(
     let report = match ran.verdict {
         Verdict::Done(report) => report,
         Verdict::BadData(reason) => {
-            return Attempted::Hopeless { attempt, reason: ReasonCode::DataRefused.because(reason) };
+            return AttemptEnd::Hopeless { attempt, reason: ReasonCode::DataRefused.because(reason) };
         }
         Verdict::TryLater(reason) => return later(work, unit.index, attempt, reason).await,
         Verdict::Crashed(reason) => {
@@ -195,7 +200,7 @@ async fn conclude(
                 }
             };
         }
-        Verdict::Stopped => return Attempted::Stopped,
+        Verdict::Stopped => return AttemptEnd::Stopped,
     };
     let not_believed =
         |reason: String| ReasonCode::AppNotBelieved.because(format!("app is not believed: it {reason}"));
@@ -226,17 +231,21 @@ async fn conclude(
         rejects_xxh3: None,
     };
     let directory = work.directory.clone();
-    match blocking(move || record(&directory, ran.rejects, outcome)).await {
+    match blocking(move || record_outcome(&directory, ran.rejects, outcome)).await {
         Ok(outcome) => {
             timing::of_unit(Stage::Ingest, work, unit, took);
-            Attempted::Done(outcome)
+            AttemptEnd::Done(outcome)
         }
         // The unit is run again, and the app finds its records in the store.
         Err(error) => later(work, unit.index, attempt, error_chain(&error)).await,
     }
 }
 
-fn record(directory: &Path, rejects: RejectsWriter, mut outcome: Outcome) -> Result<Outcome, FileError> {
+fn record_outcome(
+    directory: &Path,
+    rejects: RejectsWriter,
+    mut outcome: Outcome,
+) -> Result<Outcome, FileError> {
     outcome.rejects_xxh3 = rejects.commit()?;
     failpoint::hit("batch-manager.rejects-kept");
     write_outcome(directory, &outcome)?;
@@ -244,24 +253,24 @@ fn record(directory: &Path, rejects: RejectsWriter, mut outcome: Outcome) -> Res
     Ok(outcome)
 }
 
-async fn fail(work: &Work, index: u32, attempt: Attempt, reason: Objection) -> Attempted {
+async fn fail(work: &Work, index: u32, attempt: Attempt, reason: Objection) -> AttemptEnd {
     let attempt = Attempt { failures: attempt.failures + 1, reason: Some(reason.text.clone()), ..attempt };
-    note(work, index, &attempt).await;
-    Attempted::Failed { attempt, reason }
+    record_attempt(work, index, &attempt).await;
+    AttemptEnd::Failed { attempt, reason }
 }
 
-async fn later(work: &Work, index: u32, attempt: Attempt, reason: String) -> Attempted {
+async fn later(work: &Work, index: u32, attempt: Attempt, reason: String) -> AttemptEnd {
     let attempt = Attempt { reason: Some(reason.clone()), ..attempt };
-    note(work, index, &attempt).await;
-    Attempted::Later { attempt, reason }
+    record_attempt(work, index, &attempt).await;
+    AttemptEnd::TryLater { attempt, reason }
 }
 
 /// Writes the attempt to disk, for a restart and for people. The manager has it in memory even if that fails.
-async fn note(work: &Work, index: u32, attempt: &Attempt) {
+async fn record_attempt(work: &Work, index: u32, attempt: &Attempt) {
     let (directory, noted) = (work.directory.clone(), attempt.clone());
     let written = blocking(move || write_attempt(&directory, index, &noted)).await;
     // An exhausted resource becomes the reason of the next wait and is reported there.
     if let Err(error) = written.or_else(|error| if error.is_exhausted() { Ok(()) } else { Err(error) }) {
-        tracing::warn!(ingestion = %work.manifest.ingestion, error = error_chain(&error), "an attempt is not written down");
+        tracing::warn!(ingestion = %work.manifest.ingestion, error = error_chain(&error), "an attempt could not be recorded");
     }
 }

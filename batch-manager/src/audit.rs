@@ -86,17 +86,17 @@ pub(crate) async fn records(
 /// documents expire count as confirmed even if some of them are missing there.
 pub(crate) fn compare(reported: Counts, counted: &Counted) -> Result<bool, String> {
     let in_store = reported.stored + reported.duplicates;
-    let says = || format!("says it stored {} and found {}", reported.stored, reported.duplicates);
+    let says = || format!("says it stored {} and found {} duplicates", reported.stored, reported.duplicates);
     match counted {
         Counted::Unexpired(records) if *records <= in_store => Ok(*records == in_store),
         Counted::Records(records) | Counted::Unexpired(records) if *records != in_store => {
-            Err(format!("{}, but of the unit's records coredms has {records}", says()))
+            Err(format!("{}, but coredms has {records} of the unit's records", says()))
         }
         Counted::Keys(Keys { listed, .. }) if *listed != in_store => {
             Err(format!("{}, but lists {listed} keys", says()))
         }
         Counted::Keys(Keys { not_replaced, .. }) if *not_replaced > 0 => Err(format!(
-            "{}, but of the documents under the keys that it lists {not_replaced} are still those of an earlier run: \
+            "{}, but {not_replaced} of the documents under the keys that it lists are still those of an earlier run: \
              it does not write the run (MYSIMBDP_REPLACE) into _ingest",
             says()
         )),
@@ -116,14 +116,14 @@ pub(crate) fn compare(reported: Counts, counted: &Counted) -> Result<bool, Strin
                 length.map_or_else(|| "no object".to_owned(), |length| format!("one of {length} bytes"));
             let Extent { chunks, bytes: found } = extent;
             Err(format!(
-                "{}, of an object of {bytes} bytes, but coredms has {length}, with {found} bytes in {chunks} chunks",
+                "{}, for an object of {bytes} bytes, but coredms has {length}, with {found} bytes in {chunks} chunks",
                 says()
             ))
         }
         Counted::Range { bytes, chunks } if *chunks != Extent::of(*bytes).chunks => {
             let expected = Extent::of(*bytes).chunks;
             Err(format!(
-                "says it stored a range of {bytes} bytes, but of its {expected} chunks coredms has {chunks}"
+                "says it stored a range of {bytes} bytes, but coredms has {chunks} of its {expected} chunks"
             ))
         }
         Counted::Records(_)
@@ -195,7 +195,7 @@ mod tests {
             (
                 reported(0, 0, 0),
                 Counted::Range { bytes: 2 * CHUNK, chunks: 1 },
-                ["a range of 522240 bytes", "of its 2 chunks coredms has 1"],
+                ["a range of 522240 bytes", "coredms has 1 of its 2 chunks"],
             ),
         ] {
             let error = compare(reported, &counted).expect_err("not the same");

@@ -11,15 +11,15 @@ const UNAVAILABLE_MAX: Duration = Duration::from_secs(20);
 /// times a factor that spreads retries.
 ///
 /// `jitter` is from 0.5 to 1.5.
-pub(crate) fn delay(settings: &settings::BatchManager, failures: u32, jitter: f64) -> Duration {
+pub(crate) fn after_failure(settings: &settings::BatchManager, failures: u32, jitter: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(31);
     let delay = settings.backoff_first.duration().saturating_mul(1 << doublings);
     delay.min(settings.backoff_max.duration()).mul_f64(jitter)
 }
 
 /// The same if something is unavailable and the app is not at fault: bounded, so that its return is noticed soon.
-pub(crate) fn wait(settings: &settings::BatchManager, tries: u32, jitter: f64) -> Duration {
-    delay(settings, tries, jitter).min(UNAVAILABLE_MAX)
+pub(crate) fn during_outage(settings: &settings::BatchManager, tries: u32, jitter: f64) -> Duration {
+    after_failure(settings, tries, jitter).min(UNAVAILABLE_MAX)
 }
 
 #[cfg(test)]
@@ -37,16 +37,16 @@ mod tests {
         };
         let millis: Vec<u128> = [1, 2, 3, 4, 5, 1000]
             .iter()
-            .map(|failures| delay(&settings, *failures, 1.0).as_millis())
+            .map(|failures| after_failure(&settings, *failures, 1.0).as_millis())
             .collect();
         assert_eq!(millis, [100, 200, 400, 800, 1000, 1000]);
-        assert_eq!(delay(&settings, 1, 0.5).as_millis(), 50);
+        assert_eq!(after_failure(&settings, 1, 0.5).as_millis(), 50);
     }
 
     #[test]
     fn what_is_unavailable_is_tried_again_often_enough() {
         let settings = settings::BatchManager { backoff_max: Period::seconds(3600), ..Default::default() };
-        assert_eq!(wait(&settings, 1, 1.0), Duration::from_secs(1));
-        assert_eq!(wait(&settings, 1000, 1.5), UNAVAILABLE_MAX);
+        assert_eq!(during_outage(&settings, 1, 1.0), Duration::from_secs(1));
+        assert_eq!(during_outage(&settings, 1000, 1.5), UNAVAILABLE_MAX);
     }
 }

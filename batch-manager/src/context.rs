@@ -31,7 +31,7 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
-            owner: format!("{} {}", crate::ROLE, config.layout.staging().display()),
+            owner: format!("{} {}", crate::PROCESS_NAME, config.layout.staging().display()),
             stores: Stores::new(Arc::clone(&config)),
             workers: Workers::default(),
             outbox: Outbox::new(&config.layout, config.topics.clone()),
@@ -68,7 +68,7 @@ impl Context {
             Ok(log) => AppLog::new(move |line| log.line(line)),
             Err(error) => {
                 let error = mysimbdp_model::error_chain(&error);
-                tracing::warn!(client = %client.id, error, "no log for the client's apps, their lines go here");
+                tracing::warn!(client = %client.id, error, "cannot open the log of the client's apps, their lines go to this log");
                 let client = client.id.clone();
                 AppLog::new(move |line| {
                     tracing::info!(%client, line = %String::from_utf8_lossy(line), "app wrote");

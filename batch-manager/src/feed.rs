@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mysimbdp_model::manifest::{Format, Manifest, MicroBatch};
 use mysimbdp_platform::files;
-use mysimbdp_spool::staging::content::{ContentError, Segment, segment_of, segments};
+use mysimbdp_spool::staging::content::{ContentError, ContentSegment, segment_of, segments};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::Xxh3;
@@ -28,7 +28,7 @@ pub struct Feed {
 #[derive(Clone, Debug)]
 enum Piece {
     Bytes(Vec<u8>),
-    Segment(Segment),
+    Segment(ContentSegment),
 }
 
 /// Why an app has not been fed all bytes.
@@ -36,8 +36,8 @@ enum Piece {
 pub(crate) enum FeedingError {
     #[error("its input cannot be read")]
     Read(#[source] ContentError),
-    #[error("it took only {fed} of {length} bytes")]
-    Refused { fed: u64, length: u64 },
+    #[error("it read only {fed} of {length} bytes")]
+    Incomplete { fed: u64, length: u64 },
 }
 
 impl Feed {
@@ -57,12 +57,12 @@ impl Feed {
             Input::MicroBatch(index) => {
                 let batch = &manifest.micro_batches[index];
                 verify_micro_batch(directory, batch)?;
-                let range = segment_of(directory, batch);
+                let segment = segment_of(directory, batch);
                 if manifest.format == Format::Json {
-                    json_elements(range, index + 1 == manifest.micro_batches.len())?
+                    json_elements(segment, index + 1 == manifest.micro_batches.len())?
                 } else {
                     let prefix = segments(directory, manifest, 0, manifest.prefix.length);
-                    prefix.into_iter().chain([range]).map(Piece::Segment).collect()
+                    prefix.into_iter().chain([segment]).map(Piece::Segment).collect()
                 }
             }
             Input::File => {
@@ -109,7 +109,7 @@ impl Feed {
         let mut fed = 0;
         while let Some(buffer) = read.recv().await {
             if to.write_all(&buffer).await.is_err() {
-                return Err(FeedingError::Refused { fed, length });
+                return Err(FeedingError::Incomplete { fed, length });
             }
             fed += buffer.len() as u64;
             // Dropped only if enough buffers are spare, or nothing is left to read.
@@ -118,11 +118,11 @@ impl Feed {
         match reading.await {
             Ok(Err(error)) => Err(FeedingError::Read(error)),
             Ok(Ok(())) if to.flush().await.is_err() || fed != length => {
-                Err(FeedingError::Refused { fed, length })
+                Err(FeedingError::Incomplete { fed, length })
             }
             Ok(Ok(())) => Ok(()),
             // The reading task never panics, and is not cancelled before the runtime ends.
-            Err(_) => Err(FeedingError::Refused { fed, length }),
+            Err(_) => Err(FeedingError::Incomplete { fed, length }),
         }
     }
 
@@ -178,14 +178,14 @@ pub(crate) fn verify_whole(directory: &Path, manifest: &Manifest) -> Result<(), 
     if found.as_str() == manifest.blake3 {
         return Ok(());
     }
-    let what = format!("its BLAKE3 is {found}, it was {}", manifest.blake3);
+    let what = format!("its BLAKE3 is {found}, expected {}", manifest.blake3);
     Err(ContentError::Changed { path: directory.join(&manifest.file), what })
 }
 
 fn verify_micro_batch(directory: &Path, batch: &MicroBatch) -> Result<(), ContentError> {
-    let range = segment_of(directory, batch);
+    let segment = segment_of(directory, batch);
     let mut hasher = Xxh3::new();
-    range.read(&mut |buffer: &[u8]| {
+    segment.read(&mut |buffer: &[u8]| {
         hasher.update(buffer);
         true
     })?;
@@ -193,32 +193,32 @@ fn verify_micro_batch(directory: &Path, batch: &MicroBatch) -> Result<(), Conten
     if found == batch.xxh3 {
         return Ok(());
     }
-    Err(range.changed(format!("XXH3 of micro-batch {} is {found}, it was {}", batch.index, batch.xxh3)))
+    Err(segment.changed(format!("XXH3 of micro-batch {} is {found}, expected {}", batch.index, batch.xxh3)))
 }
 
 /// Returns the elements in a micro-batch of a JSON array as an array of their own. A micro-batch ends with the comma
 /// after its last element, and the last one with the closing bracket; white space may follow either.
-fn json_elements(range: Segment, is_last: bool) -> Result<Vec<Piece>, ContentError> {
+fn json_elements(segment: ContentSegment, is_last: bool) -> Result<Vec<Piece>, ContentError> {
     let expected = if is_last { b']' } else { b',' };
-    let elements = match last_non_whitespace(&range)? {
-        Some((byte, position)) if byte == expected => Segment { length: position, ..range },
+    let elements = match last_non_whitespace(&segment)? {
+        Some((byte, position)) if byte == expected => ContentSegment { length: position, ..segment },
         _ => {
-            let what = format!("a range of elements does not end with {:?}", char::from(expected));
-            return Err(range.changed(what));
+            let what = format!("a micro-batch of a JSON array does not end with {:?}", char::from(expected));
+            return Err(segment.changed(what));
         }
     };
     Ok(vec![Piece::Bytes(b"[".to_vec()), Piece::Segment(elements), Piece::Bytes(b"]".to_vec())])
 }
 
 /// Returns the last byte of the range that is not white space, and its position in the range.
-fn last_non_whitespace(range: &Segment) -> Result<Option<(u8, u64)>, ContentError> {
+fn last_non_whitespace(segment: &ContentSegment) -> Result<Option<(u8, u64)>, ContentError> {
     const STEP: u64 = 4096;
-    let file = files::open(&range.path)?;
-    let mut end = range.length;
+    let file = files::open(&segment.path)?;
+    let mut end = segment.length;
     while end > 0 {
         let begin = end.saturating_sub(STEP);
         let mut buffer = vec![0; (end - begin) as usize];
-        let count = files::read_at(&file, &range.path, &mut buffer, range.offset + begin)?;
+        let count = files::read_at(&file, &segment.path, &mut buffer, segment.offset + begin)?;
         let last = buffer[..count].iter().rposition(|byte| !byte.is_ascii_whitespace());
         if let Some(position) = last {
             return Ok(Some((buffer[position], begin + position as u64)));

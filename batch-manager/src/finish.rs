@@ -21,7 +21,7 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::Manifest;
 use mysimbdp_model::message::{self, Finished};
 use mysimbdp_model::outcome::{Counts, FinalState, Outcome, Run};
-use mysimbdp_model::reason::{self, Objection, Reason, ReasonCode};
+use mysimbdp_model::reason::{self, Objection, ReasonCode, ReasonFile};
 use mysimbdp_platform::files::FileError;
 use mysimbdp_platform::{clock, failpoint};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
@@ -39,15 +39,15 @@ use crate::observe::Work;
 use crate::{rejects, replace, timing};
 
 /// Removing it would leave whoever reads the object with missing chunks, so a person must do it.
-const OBJECT_STAYS: &str = "the app rejects the file, and what an earlier run has stored of it is an object, which stays: \
-    remove it from the store by hand, or mend the app and retry";
+const OBJECT_STAYS: &str = "the app rejects the file, and what an earlier run has stored of it is an object, which is not \
+    removed automatically: remove it from the store by hand, or repair the app and retry";
 
 /// The result of [`finish`].
 #[derive(Debug)]
 pub(crate) enum Finish {
     Ingested(Counts),
     /// It must be held: the content is not what was staged, or too many records were rejected.
-    Refused(Objection),
+    MustHold(Objection),
 }
 
 /// Ends an ingestion whose units are all done.
@@ -61,7 +61,7 @@ pub(crate) async fn finish(
     match blocking(move || verify_whole(&verified.directory, &verified.manifest)).await {
         Ok(()) => {}
         Err(error @ ContentError::Changed { .. }) => {
-            return Ok(Finish::Refused(ReasonCode::Damaged.because(error.to_string())));
+            return Ok(Finish::MustHold(ReasonCode::Damaged.because(error.to_string())));
         }
         Err(error) => return Err(error.into()),
     }
@@ -71,16 +71,16 @@ pub(crate) async fn finish(
     // Ranges add nothing: the join has counted their records.
     outcomes.iter().for_each(|outcome| counts += outcome.counts);
     if counts.rejected > 0
-        && let Some(objection) = list_rejects(context, work, outcomes, counts).await?
+        && let Some(objection) = store_rejects(context, work, outcomes, counts).await?
     {
-        return Ok(Finish::Refused(objection));
+        return Ok(Finish::MustHold(objection));
     }
     if manifest.replace {
         replace::remove_stale(context, work, outcomes).await?;
     }
     // The last outcome's time and not the current one: the run's document is the same each time it is written.
     let finished_at = outcomes.iter().map(|outcome| outcome.finished_at).max().unwrap_or(manifest.staged_at);
-    let ended = Ended {
+    let ended = RunEnd {
         counts,
         audited: outcomes.iter().all(|outcome| outcome.audited),
         state: FinalState::Ingested,
@@ -108,12 +108,12 @@ pub(crate) async fn finish(
     .await?;
     failpoint::hit("batch-manager.cleared");
     timing::of_file(Stage::Finish, manifest, since.elapsed());
-    timing::of_file(Stage::Whole, manifest, timing::since(began(manifest)));
+    timing::of_file(Stage::Whole, manifest, timing::since(began_at(manifest)));
     Ok(Finish::Ingested(counts))
 }
 
 /// Stores the rejected records, unless the file is to be held because of them.
-async fn list_rejects(
+async fn store_rejects(
     context: &Context,
     work: &Arc<Work>,
     outcomes: &[Outcome],
@@ -126,7 +126,7 @@ async fn list_rejects(
     if work.manifest.replace && work.app().settings.ids == Ids::Object {
         return Ok(Some(ReasonCode::NotReplaceable.because(OBJECT_STAYS)));
     }
-    match rejects::list(context, work, outcomes).await {
+    match rejects::store_all(context, work, outcomes).await {
         Err(FinishError::Content(error @ ContentError::Changed { .. })) => {
             return Ok(Some(ReasonCode::Damaged.because(error.to_string())));
         }
@@ -148,13 +148,13 @@ pub(crate) async fn hold(
     let mut counts = Counts::default();
     outcomes.iter().for_each(|outcome| counts += outcome.counts);
     let at = clock::now();
-    let ended = Ended { counts, audited: false, state: FinalState::Held, at, reasons };
+    let ended = RunEnd { counts, audited: false, state: FinalState::Held, at, reasons };
     let message = ended.message(manifest);
-    let reason = Reason {
+    let reason = ReasonFile {
         file: manifest.file.clone(),
         client: Some(manifest.client.to_string()),
         ingestion: Some(manifest.ingestion.to_string()),
-        dropped_at: dropped_at(manifest).join(manifest.file.as_ref()).to_string(),
+        dropped_at: returns_to(manifest).join(manifest.file.as_ref()).to_string(),
         bytes: manifest.bytes,
         received_at: manifest.received_at,
         decided_at: at,
@@ -176,7 +176,7 @@ pub(crate) async fn hold(
     .await?;
     failpoint::hit("batch-manager.held");
     if let Err(error) = put_run(context, &ended.run(work)).await {
-        tracing::warn!(ingestion = %manifest.ingestion, error = error_chain(&error), "the history of a held file is not written");
+        tracing::warn!(ingestion = %manifest.ingestion, error = error_chain(&error), "the run of a held file could not be recorded in the history");
     }
     Ok(())
 }
@@ -186,7 +186,7 @@ async fn put_run(context: &Context, run: &Run) -> Result<(), CoredmsError> {
 }
 
 /// How a run ended.
-struct Ended {
+struct RunEnd {
     counts: Counts,
     audited: bool,
     state: FinalState,
@@ -195,9 +195,9 @@ struct Ended {
     reasons: Vec<Objection>,
 }
 
-impl Ended {
+impl RunEnd {
     fn seconds(&self, manifest: &Manifest) -> f64 {
-        self.at.duration_since(began(manifest)).as_secs_f64().max(0.0)
+        self.at.duration_since(began_at(manifest)).as_secs_f64().max(0.0)
     }
 
     fn message(&self, manifest: &Manifest) -> Finished {
@@ -251,7 +251,7 @@ impl Ended {
 }
 
 /// Returns when the run began: a run that replaces begins long after its content was dropped.
-fn began(manifest: &Manifest) -> Timestamp {
+fn began_at(manifest: &Manifest) -> Timestamp {
     if manifest.replace {
         return manifest.staged_at;
     }
@@ -266,9 +266,9 @@ fn run_id(manifest: &Manifest) -> String {
 /// sender has put something in its way, only the receipt is lost, and the ingestion still ends.
 fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Result<(), FileError> {
     let (client, file, key) = (&manifest.client, &manifest.file, manifest.ingestion.to_string());
-    match DropDirectory::make(layout)?.write_receipt(manifest.lane, &key, &message.into()) {
+    match DropDirectory::open_or_create(layout)?.write_receipt(manifest.lane, &key, &message.into()) {
         Err(error) if error.is_obstructed() => {
-            tracing::warn!(%client, file, error = error_chain(&error), "receipt is not written, something lies in its way");
+            tracing::warn!(%client, file, error = error_chain(&error), "receipt is not written, something is in its way");
             Ok(())
         }
         written => written,
@@ -276,6 +276,6 @@ fn write_receipt(layout: &Layout, manifest: &Manifest, message: &Finished) -> Re
 }
 
 /// Returns the client's own folder, also for a file that was dropped elsewhere and routed by its name.
-fn dropped_at(manifest: &Manifest) -> DropPath {
+fn returns_to(manifest: &Manifest) -> DropPath {
     DropPath::of_client(&manifest.client, manifest.lane)
 }

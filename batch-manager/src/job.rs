@@ -12,7 +12,7 @@ use mysimbdp_model::manifest::Lane;
 use mysimbdp_model::reason::Objection;
 
 /// Identifies an ingestion of a client.
-pub(crate) type Key = (ClientId, IngestionId);
+pub(crate) type IngestionKey = (ClientId, IngestionId);
 
 /// One staged ingestion: its work units, and the steps that follow them.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub(crate) enum Stage {
     /// Every unit is done.
     ToFinish(Wait),
     Finishing {
-        failures: u32,
+        tries: u32,
     },
     /// Given up for these reasons; the hold waits for the units that still run.
     ToHold {
@@ -47,10 +47,10 @@ pub(crate) enum Stage {
     },
     Holding {
         reasons: Vec<Objection>,
-        failures: u32,
+        tries: u32,
     },
     /// Only while a stage is replaced by the next one.
-    Moved,
+    Taken,
 }
 
 /// Something to do, now or after a back-off.
@@ -58,13 +58,13 @@ pub(crate) enum Stage {
 pub(crate) struct Wait {
     pub(crate) not_before: Option<Instant>,
     /// Tries without success in a row.
-    pub(crate) failures: u32,
+    pub(crate) tries: u32,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum UnitState {
     Waiting(Wait),
-    Running { failures: u32 },
+    Running { tries: u32 },
     Done,
 }
 
@@ -79,7 +79,7 @@ impl Job {
     pub(crate) fn stage_of(units: usize, done: &BTreeSet<usize>) -> Stage {
         let state =
             |index| if done.contains(&index) { UnitState::Done } else { UnitState::Waiting(Wait::default()) };
-        finished_or(Stage::Units((0..units).map(state).collect()))
+        to_finish_if_done(Stage::Units((0..units).map(state).collect()))
     }
 
     /// Returns the units that may be started now, in order.
@@ -99,7 +99,7 @@ impl Job {
                 units.iter().filter(|unit| matches!(unit, UnitState::Running { .. })).count()
             }
             Stage::ToHold { running, .. } => running.len(),
-            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Moved => 0,
+            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Taken => 0,
         }
     }
 
@@ -113,11 +113,11 @@ impl Job {
 
     /// Whether another config may apply to it from now on. Work that has begun continues under its config, unless one
     /// of its units has been tried without success and none is running: the new config may have repaired that.
-    pub(crate) fn may_change_rules(&self) -> bool {
+    pub(crate) fn may_take_config(&self) -> bool {
         match &self.stage {
             Stage::Units(units) => {
                 let has_failed =
-                    |unit: &UnitState| matches!(unit, UnitState::Waiting(wait) if wait.failures > 0);
+                    |unit: &UnitState| matches!(unit, UnitState::Waiting(wait) if wait.tries > 0);
                 self.running() == 0
                     && (units.iter().any(has_failed)
                         || units.iter().all(|unit| matches!(unit, UnitState::Waiting(_))))
@@ -125,7 +125,7 @@ impl Job {
             Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::ToHold { .. } | Stage::Holding { .. } => {
                 false
             }
-            Stage::Moved => true,
+            Stage::Taken => true,
         }
     }
 
@@ -138,20 +138,20 @@ impl Job {
         let next = match &self.stage {
             Stage::Units(units) => units.iter().filter_map(|unit| unit.wakes_at(now)).min(),
             Stage::ToFinish(wait) | Stage::ToHold { wait, .. } => wait.not_before,
-            Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Moved => None,
+            Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Taken => None,
         };
         next.filter(|until| *until > now)
     }
 
     pub(crate) fn start(&mut self, index: usize) {
         if let Some(unit) = self.unit(index)
-            && let UnitState::Waiting(Wait { failures, .. }) = *unit
+            && let UnitState::Waiting(Wait { tries, .. }) = *unit
         {
-            *unit = UnitState::Running { failures };
+            *unit = UnitState::Running { tries };
         }
     }
 
-    pub(crate) fn done(&mut self, index: usize) {
+    pub(crate) fn mark_done(&mut self, index: usize) {
         match &mut self.stage {
             Stage::Units(units) => {
                 if let Some(unit) = units.get_mut(index) {
@@ -161,19 +161,19 @@ impl Job {
             Stage::ToHold { running, .. } => {
                 running.remove(&index);
             }
-            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Moved => {}
+            Stage::ToFinish(_) | Stage::Finishing { .. } | Stage::Holding { .. } | Stage::Taken => {}
         }
-        self.stage = finished_or(std::mem::replace(&mut self.stage, Stage::Moved));
+        self.stage = to_finish_if_done(std::mem::replace(&mut self.stage, Stage::Taken));
     }
 
     /// The unit did not succeed; `until` returns the end of the back-off after this many tries in a row.
-    pub(crate) fn again(&mut self, index: usize, until: impl Fn(u32) -> Instant) {
+    pub(crate) fn retry_unit(&mut self, index: usize, until: impl Fn(u32) -> Instant) {
         if let Stage::ToHold { running, .. } = &mut self.stage {
             running.remove(&index);
         } else if let Some(unit) = self.unit(index)
-            && let UnitState::Running { failures } = *unit
+            && let UnitState::Running { tries } = *unit
         {
-            *unit = UnitState::Waiting(wait_after(failures, until));
+            *unit = UnitState::Waiting(wait_after(tries, until));
         }
     }
 
@@ -197,30 +197,30 @@ impl Job {
                 self.stage =
                     Stage::ToHold { reasons: vec![reason], running: BTreeSet::new(), wait: Wait::default() };
             }
-            Stage::Holding { .. } | Stage::Moved => {}
+            Stage::Holding { .. } | Stage::Taken => {}
         }
     }
 
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn begin_finish(&mut self) {
         if let Stage::ToFinish(wait) = self.stage {
-            self.stage = Stage::Finishing { failures: wait.failures };
+            self.stage = Stage::Finishing { tries: wait.tries };
         }
     }
 
     /// Begins the hold and returns the reasons for it.
-    pub(crate) fn hold(&mut self) -> Vec<Objection> {
+    pub(crate) fn begin_hold(&mut self) -> Vec<Objection> {
         let Stage::ToHold { reasons, wait, .. } = &self.stage else { return Vec::new() };
-        let (reasons, failures) = (reasons.clone(), wait.failures);
-        self.stage = Stage::Holding { reasons: reasons.clone(), failures };
+        let (reasons, tries) = (reasons.clone(), wait.tries);
+        self.stage = Stage::Holding { reasons: reasons.clone(), tries };
         reasons
     }
 
     /// Finishing or holding did not succeed; it is tried again.
-    pub(crate) fn end_again(&mut self, until: impl FnOnce(u32) -> Instant) {
-        self.stage = match std::mem::replace(&mut self.stage, Stage::Moved) {
-            Stage::Finishing { failures } => Stage::ToFinish(wait_after(failures, until)),
-            Stage::Holding { reasons, failures } => {
-                Stage::ToHold { reasons, running: BTreeSet::new(), wait: wait_after(failures, until) }
+    pub(crate) fn retry_end(&mut self, until: impl FnOnce(u32) -> Instant) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Taken) {
+            Stage::Finishing { tries } => Stage::ToFinish(wait_after(tries, until)),
+            Stage::Holding { reasons, tries } => {
+                Stage::ToHold { reasons, running: BTreeSet::new(), wait: wait_after(tries, until) }
             }
             other => other,
         };
@@ -237,12 +237,12 @@ impl UnitState {
     }
 }
 
-fn wait_after(failures: u32, until: impl FnOnce(u32) -> Instant) -> Wait {
-    let failures = failures.saturating_add(1);
-    Wait { not_before: Some(until(failures)), failures }
+fn wait_after(tries: u32, until: impl FnOnce(u32) -> Instant) -> Wait {
+    let tries = tries.saturating_add(1);
+    Wait { not_before: Some(until(tries)), tries }
 }
 
-fn finished_or(stage: Stage) -> Stage {
+fn to_finish_if_done(stage: Stage) -> Stage {
     match stage {
         Stage::Units(units) if units.iter().all(|unit| matches!(unit, UnitState::Done)) => {
             Stage::ToFinish(Wait::default())

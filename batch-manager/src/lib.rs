@@ -55,7 +55,7 @@ use crate::context::Context;
 use crate::manager::Manager;
 
 /// The name under which this process locks staging and writes its log.
-pub const ROLE: &str = "batch-manager";
+pub const PROCESS_NAME: &str = "batch-manager";
 
 /// Why the batch-manager does not start, or has stopped.
 #[derive(Debug, thiserror::Error)]
@@ -85,11 +85,11 @@ impl Error {
 pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
     let live = config.into();
     let config = live.running();
-    let _lock = Lock::take(&config.layout.staging(), ROLE)?;
+    let _lock = Lock::take(&config.layout.staging(), PROCESS_NAME)?;
     let context = Arc::new(Context::new(Arc::clone(&config)));
     let left = process::kill_left_behind(&context.owner).await;
     if left > 0 {
-        tracing::warn!(processes = left, "killed what an earlier batch-manager had left running");
+        tracing::warn!(processes = left, "killed processes that an earlier batch-manager had left running");
     }
     tracing::info!(staging = %config.layout.staging().display(), clients = config.clients.len(), "started");
     let ended = Manager::new(live, context).run(shutdown).await.map_err(Error::Crashed);

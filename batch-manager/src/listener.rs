@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use mysimbdp_broker::{BrokerLink, Incoming, LinkEvent, Session};
+use mysimbdp_broker::{BrokerLink, FollowingLink, Incoming, LinkEvent};
 use mysimbdp_config::{Config, address};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
@@ -19,7 +19,7 @@ const BURST_MAX: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Listener {
     config: Arc<Config>,
-    session: Session,
+    session: FollowingLink,
     /// Messages that were refused, with the topic and the reason of each.
     invalid: Bursts<(), (String, String)>,
 }
@@ -28,31 +28,31 @@ pub(crate) struct Listener {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notification {
     /// Scan these clients now.
-    Clients(BTreeMap<ClientId, Named>),
+    Clients(BTreeMap<ClientId, ToScan>),
     /// The broker is connected, perhaps again: scan everything, as messages may have been lost.
     Connected,
 }
 
 /// The ingestions of a client to scan.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Named {
+pub(crate) enum ToScan {
     /// Those that messages have named; they need not exist.
-    These(BTreeSet<IngestionId>),
+    Only(BTreeSet<IngestionId>),
     All,
 }
 
-impl Default for Named {
+impl Default for ToScan {
     fn default() -> Self {
-        Self::These(BTreeSet::new())
+        Self::Only(BTreeSet::new())
     }
 }
 
-impl Named {
+impl ToScan {
     fn add(&mut self, ingestion: Option<IngestionId>) {
         match (ingestion, self) {
-            (None, named) => *named = Self::All,
-            (Some(ingestion), Self::These(these)) => {
-                these.insert(ingestion);
+            (None, to_scan) => *to_scan = Self::All,
+            (Some(ingestion), Self::Only(only)) => {
+                only.insert(ingestion);
             }
             (Some(_), Self::All) => {}
         }
@@ -63,7 +63,7 @@ impl Listener {
     pub(crate) fn new(config: Arc<Config>) -> Self {
         // A burst lasts as long as the time between two scheduled calls of `log_invalid`.
         let invalid = Bursts::new(config.settings.batch_manager.scan_every.duration());
-        let session = address::session(&config, crate::ROLE, vec![config.topics.all_staged()]);
+        let session = address::session(&config, crate::PROCESS_NAME, vec![config.topics.all_staged()]);
         Self { config, session, invalid }
     }
 
@@ -87,7 +87,7 @@ impl Listener {
     /// Waits for the next notification. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Notification {
         loop {
-            let mut clients: BTreeMap<ClientId, Named> = BTreeMap::new();
+            let mut clients: BTreeMap<ClientId, ToScan> = BTreeMap::new();
             let mut event = Some(self.session.next().await);
             let mut left = BURST_MAX;
             // One notification stands for a whole burst of messages.
@@ -124,7 +124,7 @@ fn parse(config: &Config, message: &Incoming) -> Result<(ClientId, Option<Ingest
     let (client, ingestion) =
         Staged::parse(&message.payload).map_err(|error| mysimbdp_model::error_chain(&error))?;
     if config.topics.client_of(&config.topics.all_staged(), &message.topic).as_ref() != Some(&client) {
-        return Err(format!("it names client {client}, which its topic does not"));
+        return Err(format!("it names client {client}, but its topic does not"));
     }
     if config.client(&client).is_none() {
         return Err(format!("the config has no client {client}"));

@@ -17,18 +17,18 @@ use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::outcome::Outcome;
 use mysimbdp_model::reason::Objection;
 use mysimbdp_platform::notice::NoticeFile;
-use mysimbdp_spool::staging::{self, Attempt, Staged, StagingError};
+use mysimbdp_spool::staging::{self, Attempt, StagedIngestion, StagingError};
 use mysimbdp_telemetry::logging::{Bursts, Unreported};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::attempt::{Attempted, attempt};
+use crate::attempt::{AttemptEnd, make_attempt};
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::finish::error::FinishError;
 use crate::finish::{Finish, finish, hold};
-use crate::job::{Job, Key};
-use crate::listener::{Listener, Named, Notification};
+use crate::job::{IngestionKey, Job};
+use crate::listener::{Listener, Notification, ToScan};
 use crate::observe::{Scan, Work, scan, scan_requested};
 use crate::outbox::OutboxError;
 use crate::plan::{Action, Policy, Served, plan};
@@ -55,16 +55,16 @@ struct Ingestion {
 
 /// A task that has ended, with its result.
 #[derive(Debug)]
-enum Ended {
-    Attempt { key: Key, unit: usize, attempted: Attempted },
-    Finish { key: Key, result: Result<Finish, FinishError> },
-    Hold { key: Key, reasons: Vec<Objection>, result: Result<(), FinishError> },
+enum TaskResult {
+    Attempt { key: IngestionKey, unit: usize, attempted: AttemptEnd },
+    Finish { key: IngestionKey, result: Result<Finish, FinishError> },
+    Hold { key: IngestionKey, reasons: Vec<Objection>, result: Result<(), FinishError> },
     Published(Result<(), OutboxError>),
     Swept,
 }
 
 /// Identifies work that may wait: that of an app of a client, before or after all units are done.
-type Waiter = (ClientId, String, Part);
+type WaitKey = (ClientId, String, Part);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
@@ -87,21 +87,21 @@ pub(crate) struct Manager {
     config: Arc<Config>,
     context: Arc<Context>,
     listener: Listener,
-    ingestions: BTreeMap<Key, Ingestion>,
+    ingestions: BTreeMap<IngestionKey, Ingestion>,
     /// Selects those of them that a plan has to consider.
     queue: Queue,
     served: Served,
-    tasks: JoinSet<Ended>,
+    tasks: JoinSet<TaskResult>,
     /// Ingestions that are left where they are, unreadable or without a client or app in the config; they have been
     /// logged.
-    unreadable: BTreeSet<Key>,
-    unreadable_bursts: Bursts<ClientId, (IngestionId, String)>,
+    left_in_place: BTreeSet<IngestionKey>,
+    left_in_place_bursts: Bursts<ClientId, (IngestionId, String)>,
     /// Files with rejected records, and how many.
     rejected_bursts: Bursts<ClientId, (IngestionId, u64)>,
     /// Clients with new ingestions that have not been read yet.
     behind: BTreeSet<ClientId>,
     /// The work that waits, and why.
-    waiting: BTreeMap<Waiter, Waiting>,
+    waiting: BTreeMap<WaitKey, Waiting>,
     /// Why staging cannot be scanned; it has been logged.
     scan_error: Option<String>,
     /// Shows in the status what waits.
@@ -117,7 +117,7 @@ impl Manager {
         Self {
             live,
             listener: Listener::new(Arc::clone(&config)),
-            status_file: NoticeFile::new(&config.layout, crate::ROLE, "work"),
+            status_file: NoticeFile::new(&config.layout, crate::PROCESS_NAME, "work"),
             scan_error: None,
             config,
             context,
@@ -125,8 +125,8 @@ impl Manager {
             queue: Queue::default(),
             served: Served::default(),
             tasks: JoinSet::new(),
-            unreadable: BTreeSet::new(),
-            unreadable_bursts: Bursts::new(LOG_BURSTS_EVERY),
+            left_in_place: BTreeSet::new(),
+            left_in_place_bursts: Bursts::new(LOG_BURSTS_EVERY),
             rejected_bursts: Bursts::new(LOG_BURSTS_EVERY),
             behind: BTreeSet::new(),
             waiting: BTreeMap::new(),
@@ -153,7 +153,7 @@ impl Manager {
                 notification = self.listener.next() => self.notified(notification).await,
                 Some(ended) = self.tasks.join_next() => self.ended(ended?),
                 () = std::future::ready(()), if !self.behind.is_empty() => self.catch_up().await,
-                () = at(wake) => {}
+                () = sleep_until(wake) => {}
             }
         }
         self.shut_down().await
@@ -163,19 +163,20 @@ impl Manager {
         &self.config.settings.batch_manager
     }
 
-    /// Uses another config. It applies to the work that waits too; see [`Job::may_change_rules`].
+    /// Uses another config. It applies to the work that waits too; see [`Job::may_take_config`].
     async fn take_over(&mut self, config: Arc<Config>) {
         self.context.stores.take_over(Arc::clone(&config));
         self.listener.take_over(Arc::clone(&config));
         self.live.set_running(&config);
         self.config = config;
-        let waiting = |(key, found): (&Key, &Ingestion)| found.job.may_change_rules().then(|| key.clone());
-        for key in self.ingestions.iter().filter_map(waiting).collect::<Vec<Key>>() {
+        let waiting =
+            |(key, found): (&IngestionKey, &Ingestion)| found.job.may_take_config().then(|| key.clone());
+        for key in self.ingestions.iter().filter_map(waiting).collect::<Vec<IngestionKey>>() {
             self.forget(&key);
         }
         // Work of an app that this config does not have no longer waits.
         let has_app =
-            |(client, app, _): &Waiter| self.config.client(client).is_some_and(|of| of.app(app).is_some());
+            |(client, app, _): &WaitKey| self.config.client(client).is_some_and(|of| of.app(app).is_some());
         self.waiting.retain(|waiter, _| has_app(waiter));
         self.scan_all().await;
     }
@@ -184,10 +185,10 @@ impl Manager {
         match notification {
             Notification::Connected => self.scan_all().await,
             Notification::Clients(clients) => {
-                for (client, named) in clients {
-                    match named {
-                        Named::All => _ = self.scan_client(&client).await,
-                        Named::These(these) => self.scan_requested(&client, these).await,
+                for (client, to_scan) in clients {
+                    match to_scan {
+                        ToScan::All => _ = self.scan_client(&client).await,
+                        ToScan::Only(only) => self.scan_requested(&client, only).await,
                     }
                 }
             }
@@ -207,7 +208,7 @@ impl Manager {
                     all_scanned &= self.scan_client(&client).await;
                 }
                 if all_scanned && self.scan_error.take().is_some() {
-                    tracing::info!("staging can be looked at again");
+                    tracing::info!("staging can be scanned again");
                 }
             }
             Err(error) => self.scan_failed(&error),
@@ -226,18 +227,18 @@ impl Manager {
 
     /// Returns false if the scan has failed.
     async fn scan_client(&mut self, client: &ClientId) -> bool {
-        let of_client = |(of, ingestion): &Key| (of == client).then_some(*ingestion);
+        let of_client = |(of, ingestion): &IngestionKey| (of == client).then_some(*ingestion);
         let known: BTreeSet<IngestionId> = self.ingestions.keys().filter_map(of_client).collect();
-        let unreadable: BTreeSet<IngestionId> = self.unreadable.iter().filter_map(of_client).collect();
+        let left_in_place: BTreeSet<IngestionId> = self.left_in_place.iter().filter_map(of_client).collect();
         let (config, id) = (Arc::clone(&self.config), client.clone());
-        match blocking(move || scan(&config, &id, &known, &unreadable)).await {
+        match blocking(move || scan(&config, &id, &known, &left_in_place)).await {
             Ok(found) => {
                 if found.more {
                     self.behind.insert(client.clone());
                 }
                 let broken: BTreeSet<IngestionId> =
-                    found.unreadable.iter().map(|(ingestion, _)| *ingestion).collect();
-                self.unreadable.retain(|(of, ingestion)| of != client || broken.contains(ingestion));
+                    found.left_in_place.iter().map(|(ingestion, _)| *ingestion).collect();
+                self.left_in_place.retain(|(of, ingestion)| of != client || broken.contains(ingestion));
                 self.apply_scan(client, found);
                 true
             }
@@ -262,24 +263,24 @@ impl Manager {
     fn scan_failed(&mut self, error: &StagingError) {
         let error = error_chain(error);
         if self.scan_error.is_none() {
-            tracing::warn!(error, "staging cannot be looked at, it is tried again");
+            tracing::warn!(error, "staging cannot be scanned, it will be tried again");
         }
         self.scan_error = Some(error);
     }
 
     fn show_waiting(&mut self) {
-        let waits = |((client, app, _), waiting): (&Waiter, &Waiting)| {
+        let waits = |((client, app, _), waiting): (&WaitKey, &Waiting)| {
             format!("work of app {app} of {client} waits: {}", waiting.reason)
         };
-        let scan_error = self.scan_error.iter().map(|error| format!("staging cannot be looked at: {error}"));
+        let scan_error = self.scan_error.iter().map(|error| format!("staging cannot be scanned: {error}"));
         let text = scan_error.chain(self.waiting.iter().map(waits)).collect::<Vec<_>>().join("; ");
         self.status_file.show((!text.is_empty()).then_some(text));
     }
 
     fn log_bursts(&mut self) {
         let now = Instant::now();
-        for (client, Unreported { count, last: (ingestion, error) }) in self.unreadable_bursts.due(now) {
-            tracing::error!(%client, count, last = %ingestion, error, "more staged files are left where they are");
+        for (client, Unreported { count, last: (ingestion, error) }) in self.left_in_place_bursts.due(now) {
+            tracing::error!(%client, count, last = %ingestion, error, "left more staged files in place");
         }
         for (client, Unreported { count, last: (ingestion, rejected) }) in self.rejected_bursts.due(now) {
             tracing::warn!(%client, count, last = %ingestion, rejected, "records of more files were rejected");
@@ -295,27 +296,27 @@ impl Manager {
                 self.forget(&key);
             }
         }
-        for (ingestion, error) in found.unreadable {
-            if !self.unreadable.insert((client.clone(), ingestion)) {
+        for (ingestion, error) in found.left_in_place {
+            if !self.left_in_place.insert((client.clone(), ingestion)) {
                 continue;
             }
             let event = (ingestion, error_chain(&error));
             if let Some((ingestion, error)) =
-                self.unreadable_bursts.count(client.clone(), event, Instant::now())
+                self.left_in_place_bursts.count(client.clone(), event, Instant::now())
             {
-                tracing::error!(%client, %ingestion, error, "a staged file is left where it is");
+                tracing::error!(%client, %ingestion, error, "left a staged file in place");
             }
         }
         for (staged, work) in found.new {
             let job = work.job(&staged);
-            let Staged { outcomes, attempts, manifest, .. } = staged;
+            let StagedIngestion { outcomes, attempts, manifest, .. } = staged;
             let key = (manifest.client, manifest.ingestion);
             self.queue.add(&key, &job);
             self.ingestions.insert(key, Ingestion { job, work: Arc::new(work), attempts, outcomes });
         }
     }
 
-    fn forget(&mut self, key: &Key) {
+    fn forget(&mut self, key: &IngestionKey) {
         if let Some(found) = self.ingestions.remove(key) {
             self.queue.remove(key, &found.job);
         }
@@ -353,24 +354,24 @@ impl Manager {
                 found.job.start(unit);
                 let before = found.attempts.get(&work.units[unit].index).cloned().unwrap_or_default();
                 self.tasks.spawn(async move {
-                    let attempted = Box::pin(attempt(&context, &work, unit, before)).await;
-                    Ended::Attempt { key, unit, attempted }
+                    let attempted = Box::pin(make_attempt(&context, &work, unit, before)).await;
+                    TaskResult::Attempt { key, unit, attempted }
                 });
             }
             Action::Finish { .. } => {
-                found.job.finish();
+                found.job.begin_finish();
                 let outcomes = found.outcomes_of_units();
                 self.tasks.spawn(async move {
                     let result = finish(&context, &work, &outcomes).await;
-                    Ended::Finish { key, result }
+                    TaskResult::Finish { key, result }
                 });
             }
             Action::Hold { .. } => {
-                let reasons = found.job.hold();
+                let reasons = found.job.begin_hold();
                 let outcomes = found.outcomes_of_units();
                 self.tasks.spawn(async move {
                     let result = hold(&context, &work, reasons.clone(), &outcomes).await;
-                    Ended::Hold { key, reasons, result }
+                    TaskResult::Hold { key, reasons, result }
                 });
             }
         }
@@ -382,8 +383,9 @@ impl Manager {
             return;
         }
         let context = Arc::clone(&self.context);
-        self.tasks
-            .spawn(async move { Ended::Published(context.outbox.publish(&link, &context.stores).await) });
+        self.tasks.spawn(async move {
+            TaskResult::Published(context.outbox.publish(&link, &context.stores).await)
+        });
     }
 
     /// Ends idle workers, and removes expired files.
@@ -398,7 +400,7 @@ impl Manager {
             if sweep_files {
                 retention::sweep(&config, &context.stores).await;
             }
-            Ended::Swept
+            TaskResult::Swept
         });
     }
 
@@ -413,7 +415,7 @@ impl Manager {
             Ok(())
         };
         let joined = tokio::time::timeout(deadline, all).await.unwrap_or_else(|_| {
-            tracing::warn!("some work did not end in time and is cut off, the next start does it again");
+            tracing::warn!("some work did not end in time and was aborted, the next start repeats it");
             Ok(())
         });
         // The child processes of aborted tasks are killed when they are dropped.
@@ -440,7 +442,7 @@ async fn shutdown_requested(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-async fn at(wake: Option<Instant>) {
+async fn sleep_until(wake: Option<Instant>) {
     match wake {
         Some(wake) => tokio::time::sleep_until(wake.into()).await,
         None => std::future::pending().await,

@@ -8,7 +8,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::manifest::Manifest;
 use mysimbdp_platform::{clock, files};
-use mysimbdp_spool::staging::{self, Staged, StagingError};
+use mysimbdp_spool::staging::{self, StagedIngestion, StagingError};
 
 use crate::job::Job;
 use crate::unit::WorkUnit;
@@ -26,32 +26,32 @@ pub(crate) struct Work {
 /// The result of scanning one client's staging: the differences from what was known.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
-    pub(crate) new: Vec<(Staged, Work)>,
+    pub(crate) new: Vec<(StagedIngestion, Work)>,
     pub(crate) removed: Vec<IngestionId>,
     /// There are more new ingestions than `new` holds.
     pub(crate) more: bool,
-    pub(crate) unreadable: Vec<(IngestionId, Unreadable)>,
+    pub(crate) left_in_place: Vec<(IngestionId, LeftInPlace)>,
 }
 
 /// Why a staged directory is left in place, unprocessed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
+pub(crate) enum LeftInPlace {
     #[error(transparent)]
     Staging(#[from] StagingError),
-    #[error("the config has no client {0} any more")]
+    #[error("the config no longer has client {0}")]
     NoClient(ClientId),
-    #[error("client {client} has no app {app:?} any more, which {file:?} was staged for")]
+    #[error("client {client} no longer has app {app:?}, for which {file:?} was staged")]
     NoApp { client: ClientId, app: String, file: String },
 }
 
 impl Work {
-    fn of(config: &Arc<Config>, staged: &Staged) -> Result<Self, Unreadable> {
+    fn of(config: &Arc<Config>, staged: &StagedIngestion) -> Result<Self, LeftInPlace> {
         let manifest = staged.manifest.clone();
         let Some(client) = config.client(&manifest.client) else {
-            return Err(Unreadable::NoClient(manifest.client));
+            return Err(LeftInPlace::NoClient(manifest.client));
         };
         let Some(app) = client.apps.iter().position(|app| app.name == manifest.app) else {
-            return Err(Unreadable::NoApp {
+            return Err(LeftInPlace::NoApp {
                 client: manifest.client,
                 app: manifest.app,
                 file: manifest.file,
@@ -75,7 +75,7 @@ impl Work {
     }
 
     /// Returns the initial state of this work: units that have an outcome are done.
-    pub(crate) fn job(&self, staged: &Staged) -> Job {
+    pub(crate) fn job(&self, staged: &StagedIngestion) -> Job {
         let done: BTreeSet<usize> = (0..)
             .zip(&self.units)
             .filter(|(_, unit)| {
@@ -94,7 +94,7 @@ impl Work {
             app: app.name.clone(),
             concurrency: app.concurrency as usize,
             ordered: app.ordered,
-            joins: app.unit == mysimbdp_model::app::Unit::Range,
+            joins: app.unit == mysimbdp_model::app::UnitKind::Range,
             stage: Job::stage_of(self.units.len(), &done),
         }
     }
@@ -104,7 +104,7 @@ impl Work {
 /// all of its manifests are read.
 const NEW_MAX: usize = 500;
 
-/// Scans one client's staging. `unreadable` holds the ingestions that the last scan left in place. Blocks.
+/// Scans one client's staging. `left_in_place` holds the ingestions that the last scan left in place. Blocks.
 ///
 /// # Errors
 ///
@@ -114,14 +114,14 @@ pub(crate) fn scan(
     config: &Arc<Config>,
     client: &ClientId,
     known: &BTreeSet<IngestionId>,
-    unreadable: &BTreeSet<IngestionId>,
+    left_in_place: &BTreeSet<IngestionId>,
 ) -> Result<Scan, StagingError> {
     let present: BTreeSet<IngestionId> = staging::ingestions(&config.layout, client)?.into_iter().collect();
     let removed = known.difference(&present).copied().collect();
-    let mut new = present.difference(known).filter(|ingestion| !unreadable.contains(ingestion)).copied();
+    let mut new = present.difference(known).filter(|ingestion| !left_in_place.contains(ingestion)).copied();
     let mut requested: Vec<IngestionId> = new.by_ref().take(NEW_MAX).collect();
     let more = new.next().is_some();
-    requested.extend(present.intersection(unreadable));
+    requested.extend(present.intersection(left_in_place));
     Ok(Scan { removed, more, ..scan_requested(config, client, requested)? })
 }
 
@@ -140,17 +140,17 @@ pub(crate) fn scan_requested(
         match read_staged(config, client, ingestion) {
             Ok(found) => scan.new.push(found),
             // It has ended meanwhile, or somebody has held or retried it by hand.
-            Err(Unreadable::Staging(StagingError::File(error))) if error.is_not_found() => {}
+            Err(LeftInPlace::Staging(StagingError::File(error))) if error.is_not_found() => {}
             // This is not about this ingestion: the whole scan is repeated.
-            Err(Unreadable::Staging(StagingError::File(error))) if error.is_exhausted() => {
+            Err(LeftInPlace::Staging(StagingError::File(error))) if error.is_exhausted() => {
                 return Err(error.into());
             }
-            Err(Unreadable::Staging(error)) if error.is_damaged_manifest() => {
+            Err(LeftInPlace::Staging(error)) if error.is_damaged_manifest() => {
                 if let Err(error) = hold_unreadable(config, client, ingestion) {
-                    scan.unreadable.push((ingestion, error.into()));
+                    scan.left_in_place.push((ingestion, error.into()));
                 }
             }
-            Err(error) => scan.unreadable.push((ingestion, error)),
+            Err(error) => scan.left_in_place.push((ingestion, error)),
         }
     }
     if !scan.new.is_empty() {
@@ -174,7 +174,7 @@ fn read_staged(
     config: &Arc<Config>,
     client: &ClientId,
     ingestion: IngestionId,
-) -> Result<(Staged, Work), Unreadable> {
+) -> Result<(StagedIngestion, Work), LeftInPlace> {
     let mut staged = staging::read(&config.layout, client, ingestion)?;
     staging::remove_torn(&mut staged)?;
     let work = Work::of(config, &staged)?;
@@ -213,19 +213,19 @@ mod tests {
             std::fs::create_dir_all(&directory).expect("directory");
             std::fs::write(directory.join(Layout::MANIFEST), manifest.to_json()).expect("manifest");
         }
-        let (mut known, mut unreadable) = (BTreeSet::new(), BTreeSet::new());
+        let (mut known, mut left_in_place) = (BTreeSet::new(), BTreeSet::new());
         let mut scans = 0;
         loop {
             scans += 1;
-            let found = scan(&config, &client, &known, &unreadable).expect("a look");
+            let found = scan(&config, &client, &known, &left_in_place).expect("scan");
             assert!(found.new.len() <= NEW_MAX && found.removed.is_empty());
             assert!(found.new.iter().all(|(staged, _)| known.insert(staged.manifest.ingestion)));
-            unreadable.extend(found.unreadable.into_iter().map(|(ingestion, _)| ingestion));
+            left_in_place.extend(found.left_in_place.into_iter().map(|(ingestion, _)| ingestion));
             if !found.more {
                 break;
             }
         }
         assert_eq!(scans, 3);
-        assert!(known == staged && unreadable == broken, "{} and {}", known.len(), unreadable.len());
+        assert!(known == staged && left_in_place == broken, "{} and {}", known.len(), left_in_place.len());
     }
 }

@@ -152,7 +152,7 @@ fn next<'a>(
             lanes.reverse();
         }
         lanes.into_iter().find(|lane| {
-            (*lane == LIVE || load.old_lanes_have_capacity(policy))
+            (*lane == LIVE || load.may_start_not_live(policy))
                 && queues[*lane].iter().any(|candidate| load.has_capacity_for(client, candidate.job))
         })
     };
@@ -189,7 +189,7 @@ impl Candidate<'_> {
 struct Load<'a> {
     all: usize,
     /// Those of them that are in the lanes retry and backfill.
-    old: usize,
+    not_live: usize,
     clients: BTreeMap<&'a ClientId, usize>,
     apps: BTreeMap<(&'a ClientId, &'a str), usize>,
 }
@@ -209,7 +209,7 @@ impl<'a> Load<'a> {
     fn add(&mut self, client: &'a ClientId, job: &'a Job, count: usize) {
         self.all += count;
         if job.lane != Lane::Live {
-            self.old += count;
+            self.not_live += count;
         }
         *self.clients.entry(client).or_default() += count;
         *self.apps.entry((client, &job.app)).or_default() += count;
@@ -220,8 +220,8 @@ impl<'a> Load<'a> {
     }
 
     /// A single slot is for all lanes.
-    fn old_lanes_have_capacity(&self, policy: Policy) -> bool {
-        self.old + 1 < policy.units_in_parallel || policy.units_in_parallel == 1
+    fn may_start_not_live(&self, policy: Policy) -> bool {
+        self.not_live + 1 < policy.units_in_parallel || policy.units_in_parallel == 1
     }
 }
 

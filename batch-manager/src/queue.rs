@@ -10,7 +10,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::manifest::Lane;
 
-use crate::job::{Job, Key, Stage};
+use crate::job::{IngestionKey, Job, Stage};
 
 /// Identifies a line: the waiting ingestions of one app of a client in one lane.
 type Line = (ClientId, String, Lane);
@@ -18,14 +18,14 @@ type Line = (ClientId, String, Lane);
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     /// Those of which this process has started something, or that have no unit left to run.
-    begun: BTreeSet<Key>,
+    begun: BTreeSet<IngestionKey>,
     /// By age. No back-off delays their units, so each is work for at least one slot.
-    lines: BTreeMap<Line, BTreeMap<(Timestamp, IngestionId), Key>>,
+    lines: BTreeMap<Line, BTreeMap<(Timestamp, IngestionId), IngestionKey>>,
 }
 
 impl Queue {
     /// Adds a new job.
-    pub(crate) fn add(&mut self, key: &Key, job: &Job) {
+    pub(crate) fn add(&mut self, key: &IngestionKey, job: &Job) {
         if matches!(job.stage, Stage::Units(_)) {
             self.lines.entry(line(key, job)).or_default().insert(position(job), key.clone());
         } else {
@@ -34,25 +34,25 @@ impl Queue {
     }
 
     /// A unit or the end of the job is started.
-    pub(crate) fn begin(&mut self, key: &Key, job: &Job) {
+    pub(crate) fn begin(&mut self, key: &IngestionKey, job: &Job) {
         if self.leave_line(key, job) {
             self.begun.insert(key.clone());
         }
     }
 
     /// The manager forgets the job.
-    pub(crate) fn remove(&mut self, key: &Key, job: &Job) {
+    pub(crate) fn remove(&mut self, key: &IngestionKey, job: &Job) {
         if !self.begun.remove(key) {
             self.leave_line(key, job);
         }
     }
 
     /// Returns all that a plan for `slots` slots has to consider.
-    pub(crate) fn plannable(&self, slots: usize) -> impl Iterator<Item = &Key> {
+    pub(crate) fn plannable(&self, slots: usize) -> impl Iterator<Item = &IngestionKey> {
         self.begun.iter().chain(self.lines.values().flat_map(move |line| line.values().take(slots)))
     }
 
-    fn leave_line(&mut self, key: &Key, job: &Job) -> bool {
+    fn leave_line(&mut self, key: &IngestionKey, job: &Job) -> bool {
         let name = line(key, job);
         let Some(waiting) = self.lines.get_mut(&name) else { return false };
         let was_waiting = waiting.remove(&position(job)).is_some();
@@ -63,7 +63,7 @@ impl Queue {
     }
 }
 
-fn line((client, _): &Key, job: &Job) -> Line {
+fn line((client, _): &IngestionKey, job: &Job) -> Line {
     (client.clone(), job.app.clone(), job.lane)
 }
 
@@ -81,7 +81,7 @@ mod tests {
     const SLOTS: usize = 3;
 
     /// Jobs of two clients, two apps and all lanes; some in order, some with two units at a time at most.
-    fn jobs() -> BTreeMap<Key, Job> {
+    fn jobs() -> BTreeMap<IngestionKey, Job> {
         let job = |number: u64| {
             let pick = |of: u64, every: u64| number / every % of;
             let client: ClientId = ["a", "b"][pick(2, 1) as usize].parse().expect("client id");
@@ -108,7 +108,7 @@ mod tests {
         jobs.iter().for_each(|(key, job)| queue.add(key, job));
         let (policy, now) = (Policy { units_in_parallel: SLOTS }, Instant::now());
         let (mut served, mut served_plannable) = (Served::default(), Served::default());
-        let mut running: Vec<(Key, usize)> = Vec::new();
+        let mut running: Vec<(IngestionKey, usize)> = Vec::new();
         let mut turn = 0;
         while !jobs.is_empty() {
             let all = jobs.iter().map(|((client, _), job)| (client, job));
@@ -137,7 +137,7 @@ mod tests {
                 turn += 1;
                 let (key, unit) = running.remove(turn % running.len());
                 let job = jobs.get_mut(&key).expect("a known job");
-                if turn % 4 == 0 { job.again(unit, |_| now) } else { job.done(unit) }
+                if turn % 4 == 0 { job.retry_unit(unit, |_| now) } else { job.mark_done(unit) }
             }
         }
         assert_eq!(queue.plannable(SLOTS).count(), 0);

@@ -12,7 +12,7 @@ pub struct RecordSet {
 
 /// A range of record numbers, and all records of the set in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Page {
+pub(crate) struct RecordPage {
     pub(crate) range: Range<u64>,
     pub(crate) records: Vec<u64>,
 }
@@ -36,8 +36,8 @@ impl RecordSet {
     }
 
     /// Returns the records of `within` in pages of at most `records_max`; the ranges of the pages cover `within`.
-    pub(crate) fn pages(&self, within: Range<u64>, records_max: usize) -> Vec<Page> {
-        let mut pages = vec![Page { range: within.clone(), records: Vec::new() }];
+    pub(crate) fn pages(&self, within: Range<u64>, records_max: usize) -> Vec<RecordPage> {
+        let mut pages = vec![RecordPage { range: within.clone(), records: Vec::new() }];
         for record in self.iter().filter(|record| within.contains(record)) {
             let Some(page) = pages.last_mut() else { break };
             if page.records.len() < records_max {
@@ -45,7 +45,7 @@ impl RecordSet {
                 continue;
             }
             page.range.end = record;
-            pages.push(Page { range: record..within.end, records: vec![record] });
+            pages.push(RecordPage { range: record..within.end, records: vec![record] });
         }
         pages
     }
@@ -68,7 +68,7 @@ mod tests {
     fn pages_cover_the_range_and_hold_each_of_its_records() {
         let mut set = RecordSet::default();
         assert!([5, 7, 11, 13, 900].into_iter().all(|record| set.insert(record)));
-        let page = |range, records: &[u64]| Page { range, records: records.to_vec() };
+        let page = |range, records: &[u64]| RecordPage { range, records: records.to_vec() };
         assert_eq!(set.pages(6..20, 2), [page(6..13, &[7, 11]), page(13..20, &[13])]);
         assert_eq!(set.pages(20..30, 2), [page(20..30, &[])]);
     }

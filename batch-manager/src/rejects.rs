@@ -17,7 +17,7 @@ use mysimbdp_model::outcome::Outcome;
 use mysimbdp_platform::failpoint;
 use mysimbdp_spool::staging::content::{Content, RecordFinder};
 use mysimbdp_spool::staging::{Reject, StagingError, read_rejects};
-use mysimbdp_store::rejected::{INLINE_BYTES_MAX, RejectedBytes, object_for, put_object};
+use mysimbdp_store::rejected::{INLINE_BYTES_MAX, RejectedBytes, object_id_for, put_object};
 use mysimbdp_store::{Coredms, Object};
 
 use crate::blocking::blocking;
@@ -32,7 +32,7 @@ const PAGE_RECORDS: usize = 1000;
 const PAGE_BYTES: u64 = 8 << 20;
 
 /// Stores all records that the units have rejected.
-pub(crate) async fn list(
+pub(crate) async fn store_all(
     context: &Context,
     work: &Arc<Work>,
     outcomes: &[Outcome],
@@ -47,7 +47,7 @@ pub(crate) async fn list(
     put(store.as_ref(), manifest.ingestion, work, prefix, metadata).await?;
     failpoint::hit("batch-manager.reject-prefix-stored");
     for outcome in outcomes.iter().filter(|outcome| outcome.counts.rejected > 0) {
-        let mut pages = Pages::open(work, outcome)?;
+        let mut pages = RejectPages::open(work, outcome)?;
         loop {
             let (next, page) = blocking(move || pages.next()).await?;
             pages = next;
@@ -97,7 +97,7 @@ async fn insert(
 }
 
 /// The rejects of a unit, read page by page.
-struct Pages {
+struct RejectPages {
     work: Arc<Work>,
     outcome: Outcome,
     rejects: Box<dyn Iterator<Item = Result<Reject, StagingError>> + Send>,
@@ -106,14 +106,14 @@ struct Pages {
 
 /// Rejects that are inserted together.
 #[derive(Default)]
-struct Page {
+struct RejectPage {
     records: Vec<u64>,
     documents: Vec<RawDocumentBuf>,
     /// Records that are stored as objects, before the documents.
     large: Vec<(IngestionId, Content)>,
 }
 
-impl Pages {
+impl RejectPages {
     fn open(work: &Arc<Work>, outcome: &Outcome) -> Result<Self, FinishError> {
         Ok(Self {
             work: Arc::clone(work),
@@ -124,8 +124,8 @@ impl Pages {
     }
 
     /// Returns itself with the next page, which is empty after the last one.
-    fn next(mut self) -> Result<(Self, Page), FinishError> {
-        let (mut page, mut bytes) = (Page::default(), 0);
+    fn next(mut self) -> Result<(Self, RejectPage), FinishError> {
+        let (mut page, mut bytes) = (RejectPage::default(), 0);
         while page.records.len() < PAGE_RECORDS && bytes < PAGE_BYTES {
             let Some(reject) = self.rejects.next().transpose()? else { break };
             let content = self.finder.find(&self.work.manifest, reject.record)?;
@@ -134,7 +134,7 @@ impl Pages {
                 bytes += length;
                 RejectedBytes::Inline(content.read(0, length)?)
             } else {
-                let id = object_for(&self.work.manifest.ingestion.record_id(reject.record).0);
+                let id = object_id_for(&self.work.manifest.ingestion.record_id(reject.record).0);
                 page.large.push((id, content));
                 RejectedBytes::Object(id)
             };

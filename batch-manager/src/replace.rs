@@ -25,7 +25,7 @@ use crate::context::Context;
 use crate::finish::error::FinishError;
 use crate::history::date;
 use crate::observe::Work;
-use crate::record_set::{Page, RecordSet};
+use crate::record_set::{RecordPage, RecordSet};
 
 /// Ids of one command at most.
 const IDS_AT_A_TIME: usize = 1000;
@@ -62,15 +62,15 @@ pub(crate) async fn remove_stale(
         (Ids::Key | Ids::Object | Ids::None, _) => {}
     }
     failpoint::hit("replace.documents-removed");
-    let mut unlisted = 0;
-    for Page { range, records } in pages {
+    let mut rejects_removed = 0;
+    for RecordPage { range, records } in pages {
         let except: Vec<RecordId> = records.into_iter().map(id).collect();
         let others = Removal::Between { first: id(range.start), end: id(range.end), except };
-        unlisted += store.remove(REJECTED, others).await?;
+        rejects_removed += store.remove(REJECTED, others).await?;
     }
     failpoint::hit("replace.rejects-removed");
     let Manifest { client, ingestion, file, .. } = &work.manifest;
-    tracing::info!(%client, %ingestion, file, removed, unlisted, "what earlier runs had stored or rejected is replaced");
+    tracing::info!(%client, %ingestion, file, removed, rejects_removed, "replaced what earlier runs had stored or rejected");
     Ok(())
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn count_stale(
     rejected: &RecordSet,
 ) -> Result<u64, CoredmsError> {
     let mut stale = 0;
-    for Page { records, .. } in rejected.pages(0..manifest.records, IDS_AT_A_TIME) {
+    for RecordPage { records, .. } in rejected.pages(0..manifest.records, IDS_AT_A_TIME) {
         let ids = records.into_iter().map(|record| Binary::from(manifest.ingestion.record_id(record)));
         let ids: Vec<Bson> = ids.map(Bson::from).collect();
         let asked = ids.len();

@@ -40,13 +40,13 @@ pub enum RetentionError {
 
 /// Where an expired file is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ExpiredKind {
     Archived,
     Held,
     Discarded,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ExpiredKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Archived => "archived",
@@ -59,7 +59,7 @@ impl fmt::Display for Kind {
 /// A file that has been kept long enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expired {
-    pub kind: Kind,
+    pub kind: ExpiredKind,
     /// The client, or `_unrouted`.
     pub owner: String,
     /// An ingestion, or the name of a discarded directory.
@@ -85,9 +85,9 @@ pub(crate) async fn sweep(config: &Arc<Config>, stores: &Stores) {
         }
         let kept = client.settings.retention.as_ref();
         let ages = [
-            (Kind::Archived, client.settings.archive),
-            (Kind::Held, kept.and_then(|kept| kept.held)),
-            (Kind::Discarded, kept.and_then(|kept| kept.discarded)),
+            (ExpiredKind::Archived, client.settings.archive),
+            (ExpiredKind::Held, kept.and_then(|kept| kept.held)),
+            (ExpiredKind::Discarded, kept.and_then(|kept| kept.discarded)),
         ];
         for (kind, age) in ages {
             let Some(age) = age else { continue };
@@ -102,19 +102,19 @@ async fn sweep_kind(
     config: &Arc<Config>,
     stores: &Stores,
     client: &ClientId,
-    kind: Kind,
+    kind: ExpiredKind,
     age: Duration,
 ) -> Result<(), RetentionError> {
     let (shared, owner) = (Arc::clone(config), client.clone());
     let expired = blocking(move || expired(&shared, kind, Some(&owner), age, clock::now())).await?;
     // Only held files need the store: others are removed even while it is unavailable.
-    if kind == Kind::Held && !expired.is_empty() {
-        note_purged(&stores.history().await?, &expired).await?;
+    if kind == ExpiredKind::Held && !expired.is_empty() {
+        mark_purged(&stores.history().await?, &expired).await?;
     }
     for expired in &expired {
         remove(&config.layout, expired).await?;
     }
-    if kind == Kind::Archived && !expired.is_empty() {
+    if kind == ExpiredKind::Archived && !expired.is_empty() {
         tracing::info!(client = %client, count = expired.len(), "removed old files from the archive");
     }
     Ok(())
@@ -127,7 +127,7 @@ async fn sweep_kind(
 /// A directory cannot be listed.
 pub fn expired(
     config: &Config,
-    kind: Kind,
+    kind: ExpiredKind,
     client: Option<&ClientId>,
     age: Duration,
     now: Timestamp,
@@ -137,13 +137,14 @@ pub fn expired(
     let layout = &config.layout;
     let owner = client.map_or(Layout::UNROUTED, ClientId::as_str);
     let root = match kind {
-        Kind::Archived => layout.archive_root(),
-        Kind::Held => layout.held_root(),
-        Kind::Discarded => layout.discarded_root(),
+        ExpiredKind::Archived => layout.archive_root(),
+        ExpiredKind::Held => layout.held_root(),
+        ExpiredKind::Discarded => layout.discarded_root(),
     };
     let arrived = staging::moved_before(&root.join(owner), age, now)?;
     let expired = |(id, directory): (String, PathBuf)| {
-        let returns = client.filter(|_| kind == Kind::Held).and_then(|client| returns(config, client, &id));
+        let returns =
+            client.filter(|_| kind == ExpiredKind::Held).and_then(|client| returns(config, client, &id));
         Expired { kind, owner: owner.to_owned(), id, directory, returns }
     };
     Ok(arrived.into_iter().map(expired).collect())
@@ -164,14 +165,14 @@ fn returns(config: &Config, client: &ClientId, id: &str) -> Option<(ClientId, In
 /// # Errors
 ///
 /// The history cannot be written.
-pub async fn note_purged(history: &History, expired: &[Expired]) -> Result<(), CoredmsError> {
-    for Expired { id, owner, .. } in expired.iter().filter(|expired| expired.kind == Kind::Held) {
+pub async fn mark_purged(history: &History, expired: &[Expired]) -> Result<(), CoredmsError> {
+    for Expired { id, owner, .. } in expired.iter().filter(|expired| expired.kind == ExpiredKind::Held) {
         history.mark_purged(owner, id).await?;
     }
     Ok(())
 }
 
-/// Removes the file, or returns it to the archive. Call [`note_purged`] first for a held one.
+/// Removes the file, or returns it to the archive. Call [`mark_purged`] first for a held one.
 ///
 /// # Errors
 ///
@@ -187,7 +188,7 @@ pub async fn remove(layout: &Layout, expired: &Expired) -> Result<(), StagingErr
     let directory = directory.clone();
     blocking(move || staging::remove_dir(&directory)).await?;
     // An archived file was ingested, so the history has it.
-    if *kind != Kind::Archived {
+    if *kind != ExpiredKind::Archived {
         tracing::info!(client = owner, id, kind = %kind, "removed a file");
     }
     Ok(())

@@ -64,7 +64,7 @@ impl Stores {
         let client = config.client(&client.id).unwrap_or(client);
         let open = || async {
             let store = mysimbdp_store::open(&self.url, &client.database).await?;
-            let address = address::without_password(&self.url);
+            let address = address::without_credentials(&self.url);
             if let Err(error) = ensure_collections(store.as_ref(), client, &address).await {
                 store.close().await;
                 return Err(error);

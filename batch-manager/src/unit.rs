@@ -1,6 +1,6 @@
 //! Turns a manifest into work units: what an app is given at a time, and the header that describes it.
 
-use mysimbdp_model::app::{Phase, Unit, UnitHeader};
+use mysimbdp_model::app::{Phase, UnitHeader, UnitKind};
 use mysimbdp_model::column::Column;
 use mysimbdp_model::manifest::Manifest;
 use mysimbdp_model::outcome::Outcome;
@@ -40,11 +40,11 @@ pub enum Input {
 
 impl WorkUnit {
     /// Returns the units of an ingestion, in file order. `block_bytes` is the client's block size.
-    pub fn all(manifest: &Manifest, kind: Unit, block_bytes: Option<u64>) -> Vec<Self> {
+    pub fn all(manifest: &Manifest, kind: UnitKind, block_bytes: Option<u64>) -> Vec<Self> {
         let inputs: Vec<Input> = match kind {
-            Unit::MicroBatch => (0..manifest.micro_batches.len()).map(Input::MicroBatch).collect(),
-            Unit::File => vec![Input::File],
-            Unit::Range => {
+            UnitKind::MicroBatch => (0..manifest.micro_batches.len()).map(Input::MicroBatch).collect(),
+            UnitKind::File => vec![Input::File],
+            UnitKind::Range => {
                 let step = range_bytes(manifest, block_bytes);
                 let offsets = (0..manifest.bytes.div_ceil(step)).map(|number| number * step);
                 let range = |offset| Input::Range { offset, length: step.min(manifest.bytes - offset) };
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn each_micro_batch_is_a_unit_with_its_own_records() {
         let manifest = manifest(&[(100, 4), (50, 2)]);
-        let units = WorkUnit::all(&manifest, Unit::MicroBatch, None);
+        let units = WorkUnit::all(&manifest, UnitKind::MicroBatch, None);
         assert_eq!(units.len(), 2);
         let header = units[1].header(&manifest, "utf-8", 3, 60);
         assert_eq!(
@@ -144,17 +144,17 @@ mod tests {
     #[test]
     fn a_file_is_one_unit_and_an_empty_one_has_no_micro_batches() {
         let manifest = manifest(&[(100, 4), (50, 2)]);
-        let units = WorkUnit::all(&manifest, Unit::File, None);
+        let units = WorkUnit::all(&manifest, UnitKind::File, None);
         assert_eq!(units.len(), 1);
         assert_eq!((units[0].records, units[0].bytes(&manifest)), (6, manifest.bytes));
-        assert_eq!(WorkUnit::all(&crate::testing::manifest(&[]), Unit::MicroBatch, None), []);
+        assert_eq!(WorkUnit::all(&crate::testing::manifest(&[]), UnitKind::MicroBatch, None), []);
     }
 
     #[test]
     fn an_outcome_of_other_settings_belongs_to_no_unit() {
         let manifest = manifest(&[(100, 4), (50, 2)]);
-        let batch = WorkUnit::all(&manifest, Unit::MicroBatch, None).remove(0);
-        let file = WorkUnit::all(&manifest, Unit::File, None).remove(0);
+        let batch = WorkUnit::all(&manifest, UnitKind::MicroBatch, None).remove(0);
+        let file = WorkUnit::all(&manifest, UnitKind::File, None).remove(0);
         let outcome = crate::testing::outcome(&batch, &manifest);
         assert!(batch.is_done_by(&outcome, &manifest));
         assert!(!file.is_done_by(&outcome, &manifest));
@@ -171,7 +171,7 @@ mod tests {
         ) {
             let batches: Vec<(u64, u64)> = lengths.into_iter().map(|length| (length, 1)).collect();
             let manifest = manifest(&batches);
-            let mut units = WorkUnit::all(&manifest, Unit::Range, block);
+            let mut units = WorkUnit::all(&manifest, UnitKind::Range, block);
             let join = units.pop().expect("there is always a join");
             prop_assert_eq!((join.input, join.records), (Input::Join, manifest.records));
             prop_assert_eq!(join.header(&manifest, "utf-8", 1, 0).phase, Phase::Join);

@@ -30,7 +30,7 @@ pub(crate) fn verify_report(
         return match evidence.ids {
             Ids::None => Ok(Counts { received: unit.records, stored: unit.records, ..Counts::default() }),
             Ids::Platform | Ids::Key | Ids::Object => {
-                Err("ended without saying what it stored (no line of type done)".to_owned())
+                Err("ended without reporting what it stored (no line of type done)".to_owned())
             }
         };
     };
@@ -42,7 +42,7 @@ pub(crate) fn verify_report(
     };
     if !reported.balances() {
         return Err(format!(
-            "says it stored {}, found {} duplicates and rejected {}, which is not the {} records that it was given",
+            "says it stored {}, found {} duplicates and rejected {}, which does not add up to the {} records that it was given",
             done.stored, done.duplicates, done.rejected, unit.records
         ));
     }
@@ -51,14 +51,14 @@ pub(crate) fn verify_report(
     }
     if report.rejects.listed != done.rejected {
         return Err(format!(
-            "says it rejected {} records and lists {}",
+            "says it rejected {} records, but lists {}",
             done.rejected, report.rejects.listed
         ));
     }
     // An app that does not support replacing has left the existing records unchanged.
     if evidence.replaces && evidence.ids == Ids::Platform && done.duplicates > 0 {
         return Err(format!(
-            "says it found {} records that were there, and was told to replace them (MYSIMBDP_REPLACE)",
+            "says it found {} records that existed, but was told to replace them (MYSIMBDP_REPLACE)",
             done.duplicates
         ));
     }
@@ -77,7 +77,7 @@ fn without_own_repeats(reported: Counts, evidence: Evidence) -> Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Done, Rejects};
+    use crate::run::{Done, ListedRejects};
     use crate::unit::Input;
 
     const FIRST: Evidence = Evidence { ids: Ids::Platform, baseline: Some(2), replaces: false };
@@ -89,7 +89,7 @@ mod tests {
     fn report(stored: u64, duplicates: u64, rejected: u64) -> AppReport {
         AppReport {
             done: Some(Done { stored, duplicates, rejected }),
-            rejects: Rejects { listed: rejected, foreign: None },
+            rejects: ListedRejects { listed: rejected, foreign: None },
             ..AppReport::default()
         }
     }
@@ -111,7 +111,7 @@ mod tests {
             (report(11, 0, 0), "stored 11"),
             (report(9, 0, 0), "the 10 records"),
             (report(10, 1, 0), "found 1 duplicates"),
-            (report(u64::MAX, u64::MAX, 12), "not the 10 records"),
+            (report(u64::MAX, u64::MAX, 12), "add up to the 10 records"),
             (report(0, 0, 0), "stored 0"),
         ] {
             let error = verify_report(&unit(10), &report, FIRST).expect_err("does not add up");
@@ -121,11 +121,11 @@ mod tests {
 
     #[test]
     fn each_reject_must_be_listed_and_belong_to_the_unit() {
-        let unlisted = AppReport { rejects: Rejects { listed: 1, foreign: None }, ..report(8, 0, 2) };
+        let unlisted = AppReport { rejects: ListedRejects { listed: 1, foreign: None }, ..report(8, 0, 2) };
         assert!(
             verify_report(&unit(10), &unlisted, FIRST).expect_err("one is not listed").contains("lists 1")
         );
-        let foreign = AppReport { rejects: Rejects { listed: 2, foreign: Some(3) }, ..report(8, 0, 2) };
+        let foreign = AppReport { rejects: ListedRejects { listed: 2, foreign: Some(3) }, ..report(8, 0, 2) };
         assert!(verify_report(&unit(10), &foreign, FIRST).expect_err("not its own").contains("record 3"));
     }
 
@@ -163,8 +163,8 @@ mod tests {
             assert!(verify_report(&unit(10), &silent, Evidence { ids, ..FIRST }).is_err(), "{ids:?}");
         }
         let own = Evidence { ids: Ids::None, ..FIRST };
-        let verified = verify_report(&unit(10), &silent, own).expect("judged by its exit status");
+        let verified = verify_report(&unit(10), &silent, own).expect("believed by its exit status");
         assert_eq!(verified, counts(10, 0, 0));
-        assert!(verify_report(&unit(10), &report(9, 0, 0), own).is_err(), "what it does say must add up");
+        assert!(verify_report(&unit(10), &report(9, 0, 0), own).is_err(), "what it reports must add up");
     }
 }

@@ -9,13 +9,13 @@ use crate::failure::Result;
 
 /// How much work a case has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum RunSize {
     /// Shows in minutes that everything works; its numbers say little.
     Quick,
     Full,
 }
 
-impl Extent {
+impl RunSize {
     /// The amount for this extent.
     pub fn of(self, quick: u64, full: u64) -> u64 {
         match self {
@@ -27,7 +27,7 @@ impl Extent {
 
 /// What a contender is to the case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum ContenderKind {
     Platform,
     /// Does only what bounds the platform.
     Yardstick,
@@ -35,7 +35,7 @@ pub enum Role {
     Peer,
 }
 
-impl Role {
+impl ContenderKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Platform => "platform",
@@ -48,19 +48,19 @@ impl Role {
 /// One that is measured.
 #[derive(Clone, Debug)]
 pub struct Contender {
-    pub role: Role,
+    pub kind: ContenderKind,
     pub name: String,
     /// Why it cannot take part on this machine.
     pub absent: Option<String>,
 }
 
 impl Contender {
-    pub fn new(role: Role, name: impl Into<String>) -> Self {
-        Self { role, name: name.into(), absent: None }
+    pub fn new(kind: ContenderKind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into(), absent: None }
     }
 
-    pub fn absent(role: Role, name: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { role, name: name.into(), absent: Some(why.into()) }
+    pub fn absent(kind: ContenderKind, name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { kind, name: name.into(), absent: Some(why.into()) }
     }
 }
 
@@ -107,7 +107,7 @@ pub enum Goal {
 }
 
 /// Starts a case: its servers, the platform, its input.
-pub type Start = fn(Extent) -> LocalBoxFuture<'static, Result<Box<dyn Case>>>;
+pub type Start = fn(RunSize) -> LocalBoxFuture<'static, Result<Box<dyn BenchCase>>>;
 
 /// A case before it runs.
 #[derive(Clone, Copy, Debug)]
@@ -125,11 +125,11 @@ pub struct Plan {
 
 /// A case that runs: its servers are up and its input is there.
 #[async_trait(?Send)]
-pub trait Case {
+pub trait BenchCase {
     /// Those that take part, in the order of the first round.
     fn contenders(&self) -> Vec<Contender>;
 
-    /// Measures the contender at this position of [`Case::contenders`]. Round 0 is for warming up, and comes first.
+    /// Measures the contender at this position of [`BenchCase::contenders`]. Round 0 is for warming up, and comes first.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! The processor time that a run takes, by who takes it: what bounds a path, also on a machine that others use too.
 
-use crate::bed::Bed;
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 use crate::memory::tree;
-use crate::platform::Platform;
+use crate::platform::RunningPlatform;
+use crate::servers::Servers;
 
 /// The kernel counts a process's time in hundredths of a second, on all machines that are known.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -21,10 +21,10 @@ impl Effort {
     /// # Errors
     ///
     /// One of them has ended.
-    pub fn begin(bed: &Bed, platform: &Platform) -> Result<Self> {
+    pub fn begin(servers: &Servers, platform: &RunningPlatform) -> Result<Self> {
         let processes = vec![
-            ("CPU s mongod", bed.mongod.pid()),
-            ("CPU s mosquitto", bed.mosquitto.pid()),
+            ("CPU s mongod", servers.mongod.pid()),
+            ("CPU s mosquitto", servers.mosquitto.pid()),
             ("CPU s mysimbdp", platform.pid()),
             ("CPU s benches", std::process::id()),
         ];
@@ -50,7 +50,7 @@ impl Effort {
 ///
 /// It has ended.
 pub fn processor_seconds(process: u32) -> Result<f64> {
-    let own = ticks(process).ok_or_else(|| Failure::new(format!("process {process} has ended")))?;
+    let own = ticks(process).ok_or_else(|| BenchError::new(format!("process {process} has ended")))?;
     // A descendant that ends meanwhile is counted by its parent from then on.
     let others: f64 = tree(process).into_iter().skip(1).filter_map(ticks).sum();
     Ok((own + others) / TICKS_PER_SECOND)
@@ -61,7 +61,7 @@ fn used(processes: &[(&'static str, u32)]) -> Result<Vec<f64>> {
     let own = |process: u32| ticks(process).map(|ticks| ticks / TICKS_PER_SECOND);
     let of = |process: u32| match process {
         this if this == std::process::id() => {
-            own(this).ok_or_else(|| Failure::new("this process has no processor time"))
+            own(this).ok_or_else(|| BenchError::new("the processor time of this process is unknown"))
         }
         other => processor_seconds(other),
     };

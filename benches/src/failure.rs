@@ -5,15 +5,15 @@ use std::error::Error;
 /// What was done to what; the cause is its source.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
-pub struct Failure {
+pub struct BenchError {
     what: String,
     #[source]
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-pub type Result<T> = std::result::Result<T, Failure>;
+pub type Result<T> = std::result::Result<T, BenchError>;
 
-impl Failure {
+impl BenchError {
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), source: None }
     }

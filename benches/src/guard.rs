@@ -3,9 +3,9 @@
 //! The floors are a fifth, or less, of what a debug build reached beside its yardstick: they tell a path that has become
 //! quadratic, or waits for a clock, and nothing of a few percent.
 
-use crate::case::{Extent, Plan, Role};
+use crate::case::{ContenderKind, Plan, RunSize};
 use crate::cases;
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 use crate::report;
 use crate::run;
 
@@ -22,16 +22,16 @@ const FLOORS: [(&Plan, f64); 3] = [(&cases::CSV, 0.1), (&cases::STAGING, 0.01), 
 pub async fn check() -> Result<()> {
     let mut below = Vec::new();
     for (plan, floor) in FLOORS {
-        let series = run::case(plan, Extent::Quick, ROUNDS).await?;
-        let platform = report::first(&series, Role::Platform);
+        let series = run::case(plan, RunSize::Quick, ROUNDS).await?;
+        let platform = report::first(&series, ContenderKind::Platform);
         let ratio = platform
             .and_then(|platform| report::ratio(&series, platform))
-            .ok_or_else(|| Failure::new(format!("{} has no ratio", plan.name)))?;
-        let verdict = format!("{}: {ratio:.3} of its yardstick, at least {floor} is needed", plan.name);
+            .ok_or_else(|| BenchError::new(format!("{} has no ratio", plan.name)))?;
+        let verdict = format!("{}: {ratio:.3} of its yardstick, expected at least {floor}", plan.name);
         println!("{verdict}");
         if ratio < floor {
             below.push(verdict);
         }
     }
-    if below.is_empty() { Ok(()) } else { Err(Failure::new(below.join("; "))) }
+    if below.is_empty() { Ok(()) } else { Err(BenchError::new(below.join("; "))) }
 }

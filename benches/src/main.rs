@@ -1,7 +1,7 @@
 //! `benches [--case name]… [--rounds n] [--quick]`: the platform beside what bounds it, measured in the same run.
 //!
 //! 1. [`cases`]: each says what it times, who takes part, and what is expected; [`case`] is what they have in common;
-//! 2. [`run`]: all contenders of a case take turns, round after round, on servers of the case's own ([`bed`]);
+//! 2. [`run`]: all contenders of a case take turns, round after round, on servers of the case's own ([`servers`]);
 //! 3. [`platform`] runs the real programs, [`yardsticks`] do only what bounds them, [`peers`] are what else there is;
 //! 4. [`report`]: medians, spread and ratios as a table, as JSON and as a plot; [`guard`]: nothing but the ratios of a few.
 //!
@@ -9,10 +9,9 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "it stands outside of the platform's doors, as the test bed does"
+    reason = "it is not part of the platform, like the testbed, and needs no I/O adapters"
 )]
 
-mod bed;
 mod case;
 mod cases;
 mod effort;
@@ -26,6 +25,7 @@ mod peers;
 mod platform;
 mod report;
 mod run;
+mod servers;
 mod wait;
 mod yardsticks;
 
@@ -34,14 +34,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use case::{Extent, Plan};
-use failure::{Failure, Result};
-use report::Report;
+use case::{Plan, RunSize};
+use failure::{BenchError, Result};
+use report::BenchReport;
 
 /// From the folder of the workspace.
 const PUBLISHED: &str = "docs/performance";
 
-/// Measures the platform beside what bounds it, and prints medians, spread and ratios.
+/// Measures the platform against what limits it, and prints medians, spread and ratios.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Arguments {
@@ -51,13 +51,13 @@ struct Arguments {
     /// How often each contender is measured, after one round for warming up.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Small inputs: shows that everything works, measures little.
+    /// Use small inputs: shows that everything works, but the numbers are rough.
     #[arg(long)]
     quick: bool,
-    /// Where the report is written.
+    /// The directory of the report.
     #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
     out: PathBuf,
-    /// Write it into the documentation: all cases, at full size.
+    /// Write the report into the documentation: all cases, at full size.
     #[arg(long, conflicts_with_all = ["cases", "quick", "out"])]
     publish: bool,
     /// Only whether a few cheap cases stay above a floor far below their goals: for tests, whatever the build.
@@ -91,9 +91,9 @@ async fn measure(arguments: &Arguments) -> Result<bool> {
         plans.iter().for_each(|plan| println!("{}: {}\n    {}", plan.name, plan.title, plan.timed));
         return Ok(true);
     }
-    let extent = if arguments.quick { Extent::Quick } else { Extent::Full };
+    let extent = if arguments.quick { RunSize::Quick } else { RunSize::Full };
     let out = if arguments.publish { Path::new(PUBLISHED) } else { &arguments.out };
-    let mut report = Report::begin(extent, arguments.rounds);
+    let mut report = BenchReport::begin(extent, arguments.rounds);
     for plan in plans {
         let result = run::case(&plan, extent, arguments.rounds).await;
         report.add(&plan, result);
@@ -112,7 +112,7 @@ fn selected(names: &[String]) -> Result<Vec<Plan>> {
     let find = |name: &String| {
         cases::ALL.iter().copied().find(|plan| plan.name == name).ok_or_else(|| {
             let known: Vec<&str> = cases::ALL.iter().map(|plan| plan.name).collect();
-            Failure::new(format!("there is no case {name:?}: there are {}", known.join(", ")))
+            BenchError::new(format!("unknown case {name:?}: expected one of {}", known.join(", ")))
         })
     };
     names.iter().map(find).collect()

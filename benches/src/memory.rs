@@ -8,34 +8,34 @@ use std::time::Duration;
 
 /// The kernel keeps the peak of a process, and forgets it with the process: what a process reaches in its last moments,
 /// for at most so long, is not seen.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// Looks at a process and its descendants until it is asked for the result.
 #[derive(Debug)]
 pub struct MemoryWatch {
     stop: mpsc::Sender<()>,
-    looking: JoinHandle<BTreeMap<String, u64>>,
+    sampler: JoinHandle<BTreeMap<String, u64>>,
 }
 
 impl MemoryWatch {
     pub fn start(process: u32) -> Self {
         let (stop, stopped) = mpsc::channel();
-        let looking = std::thread::spawn(move || {
+        let sampler = std::thread::spawn(move || {
             let mut peaks = BTreeMap::new();
             loop {
-                look(process, &mut peaks);
-                if stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+                record_peaks(process, &mut peaks);
+                if stopped.recv_timeout(POLL_EVERY) != Err(RecvTimeoutError::Timeout) {
                     return peaks;
                 }
             }
         });
-        Self { stop, looking }
+        Self { stop, sampler }
     }
 
     /// The peaks in KiB; of several processes with one name the greatest.
     pub fn peaks(self) -> BTreeMap<String, u64> {
         drop(self.stop);
-        self.looking.join().unwrap_or_default()
+        self.sampler.join().unwrap_or_default()
     }
 }
 
@@ -68,7 +68,7 @@ fn line_kib(process: u32, file: &str, line: &str) -> Option<u64> {
     value.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-fn look(process: u32, peaks: &mut BTreeMap<String, u64>) {
+fn record_peaks(process: u32, peaks: &mut BTreeMap<String, u64>) {
     for process in tree(process) {
         if let (Some(name), Some(peak)) = (name(process), line_kib(process, "status", "VmHWM")) {
             let known = peaks.entry(name).or_default();
@@ -77,7 +77,7 @@ fn look(process: u32, peaks: &mut BTreeMap<String, u64>) {
     }
 }
 
-/// What it is: of a `mysimbdp <role>` the role.
+/// What it is: of `mysimbdp` its command.
 fn name(process: u32) -> Option<String> {
     let words = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
     let mut words = words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
@@ -85,6 +85,6 @@ fn name(process: u32) -> Option<String> {
     if program != "mysimbdp" {
         return Some(program);
     }
-    let roles = ["up", "broker", "fetchdata", "batch-manager", "stream-manager"];
-    words.find(|word| roles.contains(&word.as_str())).or(Some(program))
+    let processes = ["up", "broker", "fetchdata", "batch-manager", "stream-manager"];
+    words.find(|word| processes.contains(&word.as_str())).or(Some(program))
 }

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_testbed::{Process, python};
 
-use crate::bed::DEADLINE;
-use crate::case::{Contender, Role};
-use crate::failure::{Failure, Result};
-use crate::input::Format;
+use crate::case::{Contender, ContenderKind};
+use crate::failure::{BenchError, Result};
+use crate::input::InputFormat;
+use crate::servers::DEADLINE;
 
 /// Acknowledged as all others are.
 const WRITE_CONCERN: &str = r#"{"w":"majority","j":true}"#;
 
 /// A unit of a batch app.
 #[derive(Clone, Copy, Debug)]
-pub struct Unit<'a> {
+pub struct PeerUnit<'a> {
     pub file: &'a Path,
-    pub format: Format,
+    pub format: InputFormat,
     pub records: u64,
     /// Makes its ids.
     pub number: u64,
@@ -28,8 +28,8 @@ pub struct Unit<'a> {
 /// A tool of the machine as a contender, absent where it is not on the PATH.
 pub fn contender(tool: &str, name: &str) -> Contender {
     match on_path(tool) {
-        Some(_) => Contender::new(Role::Peer, name),
-        None => Contender::absent(Role::Peer, name, format!("{tool} is not installed")),
+        Some(_) => Contender::new(ContenderKind::Peer, name),
+        None => Contender::absent(ContenderKind::Peer, name, format!("{tool} is not installed")),
     }
 }
 
@@ -38,13 +38,13 @@ pub fn contender(tool: &str, name: &str) -> Contender {
 /// # Errors
 ///
 /// It fails.
-pub fn mongoimport(url: &str, database: &str, file: &Path, format: Format) -> Result<Duration> {
+pub fn mongoimport(url: &str, database: &str, file: &Path, format: InputFormat) -> Result<Duration> {
     let mut command = Command::new(on_path("mongoimport").unwrap_or_default());
     command.args(["--uri", url, "--db", database, "--collection", "readings", "-j", "4", "--quiet"]);
     command.args(["--writeConcern", WRITE_CONCERN, "--file"]).arg(file);
     match format {
-        Format::Csv => command.args(["--type", "csv", "--headerline"]),
-        Format::Ndjson => command.args(["--type", "json"]),
+        InputFormat::Csv => command.args(["--type", "csv", "--headerline"]),
+        InputFormat::Ndjson => command.args(["--type", "json"]),
     };
     command.stdin(Stdio::null());
     run(command)
@@ -67,11 +67,11 @@ pub fn mongofiles(url: &str, database: &str, file: &Path) -> Result<Duration> {
 /// # Errors
 ///
 /// It fails.
-pub fn python_batch_app(url: &str, database: &str, unit: &Unit<'_>) -> Result<Duration> {
+pub fn python_batch_app(url: &str, database: &str, unit: &PeerUnit<'_>) -> Result<Duration> {
     let failed = || format!("open {}", unit.file.display());
-    let file = File::open(unit.file).map_err(Failure::of(failed()))?;
-    let length = file.metadata().map_err(Failure::of(failed()))?.len();
-    let format = if unit.format == Format::Csv { "csv" } else { "ndjson" };
+    let file = File::open(unit.file).map_err(BenchError::of(failed()))?;
+    let length = file.metadata().map_err(BenchError::of(failed()))?.len();
+    let format = if unit.format == InputFormat::Csv { "csv" } else { "ndjson" };
     let environment = [
         ("COREDMS", url.to_owned()),
         ("DATABASE", database.to_owned()),
@@ -96,8 +96,8 @@ pub fn python_app(name: &str) -> PathBuf {
 
 fn run(mut command: Command) -> Result<Duration> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = tempfile::NamedTempFile::new().map_err(Failure::of("make a file for output"))?;
-    let to = || output.reopen().map_err(Failure::of("make a file for output"));
+    let output = tempfile::NamedTempFile::new().map_err(BenchError::of("make a file for output"))?;
+    let to = || output.reopen().map_err(BenchError::of("make a file for output"));
     command.stdout(to()?).stderr(to()?);
     let begun = Instant::now();
     let status = Process::spawn(command).wait(DEADLINE);
@@ -105,8 +105,8 @@ fn run(mut command: Command) -> Result<Duration> {
     if status.success() {
         return Ok(took);
     }
-    let said = std::fs::read_to_string(output.path()).unwrap_or_default();
-    Err(Failure::new(format!("{name} ended with {status}: {said}")))
+    let printed = std::fs::read_to_string(output.path()).unwrap_or_default();
+    Err(BenchError::new(format!("{name} ended with {status}: {printed}")))
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

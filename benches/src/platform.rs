@@ -9,9 +9,9 @@ use mongodb::Database;
 use mysimbdp_testbed::{Daemon, Root};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, DEADLINE, found};
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 use crate::memory::MemoryWatch;
+use crate::servers::{DEADLINE, Servers, found};
 use crate::wait::until;
 
 /// The platform's own database, and what its clients' begin with.
@@ -25,45 +25,45 @@ const SETTLE: &str = "100ms";
 
 /// The platform at work.
 #[derive(Debug)]
-pub struct Platform {
+pub struct RunningPlatform {
     // Before the root: fields are dropped in this order.
     daemon: Daemon,
     pub root: Root,
     /// The command of `mysimbdp` that runs.
-    role: &'static str,
+    command: &'static str,
     database: Database,
 }
 
-impl Platform {
+impl RunningPlatform {
     /// Runs `mysimbdp up` for these clients and returns when it is ready.
     ///
     /// # Panics
     ///
     /// If the programs are not built or do not start.
-    pub fn up(bed: &Bed, clients: Value) -> Self {
-        Self::up_through(bed, &bed.mosquitto.url(), clients)
+    pub fn up(servers: &Servers, clients: Value) -> Self {
+        Self::up_through(servers, &servers.mosquitto.url(), clients)
     }
 
     /// The same, connected to the broker at `broker`.
-    pub fn up_through(bed: &Bed, broker: &str, clients: Value) -> Self {
-        Self::start(bed, &bed.mongod.url(), broker, clients, "up").once_printed("ready after")
+    pub fn up_through(servers: &Servers, broker: &str, clients: Value) -> Self {
+        Self::start(servers, &servers.mongod.url(), broker, clients, "up").once_printed("ready after")
     }
 
     /// Runs fetchdata alone.
-    pub fn fetchdata(bed: &Bed, clients: Value) -> Self {
-        Self::start(bed, &bed.mongod.url(), &bed.mosquitto.url(), clients, "fetchdata")
+    pub fn fetchdata(servers: &Servers, clients: Value) -> Self {
+        Self::start(servers, &servers.mongod.url(), &servers.mosquitto.url(), clients, "fetchdata")
             .once_printed("started")
     }
 
     /// Runs stream-manager alone, on the store at `mongodb`.
-    pub fn stream_side(bed: &Bed, mongodb: &str, clients: Value) -> Self {
-        Self::start(bed, mongodb, &bed.mosquitto.url(), clients, "stream-manager")
+    pub fn stream_side(servers: &Servers, mongodb: &str, clients: Value) -> Self {
+        Self::start(servers, mongodb, &servers.mosquitto.url(), clients, "stream-manager")
     }
 
-    fn start(bed: &Bed, mongodb: &str, broker: &str, clients: Value, role: &'static str) -> Self {
+    fn start(servers: &Servers, mongodb: &str, broker: &str, clients: Value, command: &'static str) -> Self {
         let root = Root::new(&config(mongodb, broker, clients));
-        let daemon = Daemon::start(&root, &[role], &[]);
-        Self { daemon, root, role, database: bed.database(DATABASE) }
+        let daemon = Daemon::start(&root, &[command], &[]);
+        Self { daemon, root, command, database: servers.database(DATABASE) }
     }
 
     /// Returns after it has printed `text`.
@@ -80,15 +80,17 @@ impl Platform {
     pub fn stop(&mut self) -> Result<()> {
         match self.daemon.terminate() {
             status if status.success() => Ok(()),
-            status => {
-                Err(Failure::new(format!("{} ended with {status}: {}", self.role, self.daemon.output())))
-            }
+            status => Err(BenchError::new(format!(
+                "{} ended with {status}: {}",
+                self.command,
+                self.daemon.output()
+            ))),
         }
     }
 
-    /// Starts it again after [`Platform::stop`].
+    /// Starts it again after [`RunningPlatform::stop`].
     pub fn start_again(&mut self) {
-        self.daemon = Daemon::start(&self.root, &[self.role], &[]);
+        self.daemon = Daemon::start(&self.root, &[self.command], &[]);
     }
 
     pub fn pid(&self) -> u32 {
@@ -112,10 +114,10 @@ impl Platform {
     ) -> Result<PathBuf> {
         let directory = self.root.path().join("prepared");
         let failed = || format!("prepare {name}");
-        std::fs::create_dir_all(&directory).map_err(Failure::of(failed()))?;
+        std::fs::create_dir_all(&directory).map_err(BenchError::of(failed()))?;
         let path = directory.join(name);
-        let mut file = File::create(&path).map_err(Failure::of(failed()))?;
-        write(&mut file).map_err(Failure::of(failed()))?;
+        let mut file = File::create(&path).map_err(BenchError::of(failed()))?;
+        write(&mut file).map_err(BenchError::of(failed()))?;
         Ok(path)
     }
 
@@ -126,9 +128,9 @@ impl Platform {
     /// The file system cannot be synced.
     pub fn sync(&self) -> Result<()> {
         let status = Command::new("sync").arg("--file-system").arg(self.root.path()).status();
-        match status.map_err(Failure::of("run sync"))? {
+        match status.map_err(BenchError::of("run sync"))? {
             status if status.success() => Ok(()),
-            status => Err(Failure::new(format!("sync ended with {status}"))),
+            status => Err(BenchError::new(format!("sync ended with {status}"))),
         }
     }
 
@@ -140,7 +142,7 @@ impl Platform {
     pub fn drop_prepared(&self, client: &str, prepared: &PathBuf) -> Result<()> {
         let name = prepared.file_name().unwrap_or_default();
         let target = self.root.drop_directory(client).join(name);
-        std::fs::rename(prepared, target).map_err(Failure::of(format!("drop {}", prepared.display())))
+        std::fs::rename(prepared, target).map_err(BenchError::of(format!("drop {}", prepared.display())))
     }
 
     /// Waits until this many files of a client have ended, and gives the history of all of them.
@@ -148,27 +150,30 @@ impl Platform {
     /// # Errors
     ///
     /// They do not end in time, or one of them is discarded or held.
-    pub async fn ended(&self, client: &str, files: usize) -> Result<Vec<Run>> {
+    pub async fn ended(&self, client: &str, files: usize) -> Result<Vec<PlatformRun>> {
         let what = format!("{files} files of {client} have ended");
         let runs = self.database.collection::<Document>("ingestions");
         until(DEADLINE, &what, async || {
             self.refuse_losses(client)?;
-            let count = runs.estimated_document_count().await.map_err(Failure::of("count the history"))?;
+            let count = runs.estimated_document_count().await.map_err(BenchError::of("count the history"))?;
             Ok(count >= files as u64)
         })
         .await?;
         let runs = found(&self.database, "ingestions", doc! {"client": client}).await?;
         if runs.len() != files {
-            return Err(Failure::new(format!("{} files of {client} have ended, not {files}", runs.len())));
+            return Err(BenchError::new(format!(
+                "{} files of {client} have ended, expected {files}",
+                runs.len()
+            )));
         }
-        runs.iter().map(Run::read).collect()
+        runs.iter().map(PlatformRun::read).collect()
     }
 
     fn refuse_losses(&self, client: &str) -> Result<()> {
         for state in ["discarded", "held"] {
             if !self.root.list(&format!("{state}/{client}")).is_empty() {
                 let reasons = self.root.reasons(state, client);
-                return Err(Failure::new(format!("files of {client} were {state}: {reasons:?}")));
+                return Err(BenchError::new(format!("files of {client} were {state}: {reasons:?}")));
             }
         }
         Ok(())
@@ -185,10 +190,10 @@ impl Platform {
     ///
     /// The server does not answer.
     pub async fn forget(&self, client: &str) -> Result<()> {
-        crate::bed::clear(&self.client_database(client)).await?;
+        crate::servers::clear(&self.client_database(client)).await?;
         let removed =
             self.database.collection::<Document>("ingestions").delete_many(doc! {"client": client}).await;
-        removed.map(drop).map_err(Failure::of("forget the history"))
+        removed.map(drop).map_err(BenchError::of("clear the history"))
     }
 
     /// Returns when a client has so many instances that run.
@@ -214,7 +219,7 @@ impl Platform {
 
 /// The history of one file, as the platform has written it.
 #[derive(Clone, Copy, Debug)]
-pub struct Run {
+pub struct PlatformRun {
     /// When the file had settled and was taken.
     pub taken_at: DateTime,
     /// When it had been split and was about to be shown to batch-manager.
@@ -224,20 +229,20 @@ pub struct Run {
     pub stored: i64,
 }
 
-impl Run {
+impl PlatformRun {
     fn read(document: &Document) -> Result<Self> {
         let date = |name: &str| {
-            document.get_datetime(name).copied().map_err(Failure::of(format!("read {name} of a history")))
+            document.get_datetime(name).copied().map_err(BenchError::of(format!("read {name} of a history")))
         };
         let finished_at = date("finished_at")?;
-        let seconds = document.get_f64("seconds").map_err(Failure::of("read seconds of a history"))?;
+        let seconds = document.get_f64("seconds").map_err(BenchError::of("read seconds of a history"))?;
         Ok(Self {
             taken_at: DateTime::from_millis(
                 finished_at.timestamp_millis() - (seconds * 1000.0).round() as i64,
             ),
             staged_at: date("staged_at")?,
             finished_at,
-            stored: document.get_i64("stored").map_err(Failure::of("read stored of a history"))?,
+            stored: document.get_i64("stored").map_err(BenchError::of("read stored of a history"))?,
         })
     }
 }

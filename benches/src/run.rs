@@ -1,6 +1,6 @@
 //! Runs a case: its contenders take turns, so that what disturbs the machine disturbs them all.
 
-use crate::case::{Contender, Extent, Plan, Sample};
+use crate::case::{Contender, Plan, RunSize, Sample};
 use crate::failure::Result;
 
 /// A contender and its result in each round.
@@ -37,7 +37,7 @@ impl Series {
 /// # Errors
 ///
 /// The first contender that fails ends the case.
-pub async fn case(plan: &Plan, extent: Extent, rounds: u32) -> Result<Vec<Series>> {
+pub async fn case(plan: &Plan, extent: RunSize, rounds: u32) -> Result<Vec<Series>> {
     eprintln!("{}: {}", plan.name, plan.title);
     let mut case = (plan.start)(extent).await?;
     let contenders = case.contenders();

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 
 /// Between two looks at something that is timed: an error of 0.5 % in a run of 2 s, for 1 % of a core.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
 /// Returns when `condition` holds.
 ///
@@ -20,9 +20,9 @@ pub async fn until(
     let begun = Instant::now();
     while !condition().await? {
         if begun.elapsed() >= deadline {
-            return Err(Failure::new(format!("waited {deadline:?} in vain until {what}")));
+            return Err(BenchError::new(format!("waited {deadline:?} in vain until: {what}")));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
     Ok(())
 }

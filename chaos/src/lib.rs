@@ -9,7 +9,7 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "it stands outside of the platform's doors, as the test bed does"
+    reason = "it is not part of the platform, like the testbed, and needs no I/O adapters"
 )]
 
 pub mod load;
@@ -23,7 +23,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use load::{STEP, Sent};
-use plan::{FAULTS, Kind, Moment, faults, timeline};
+use plan::{FAULTS, Moment, TargetKind, faults, timeline};
 use platform::TestPlatform;
 use verify::{Residue, Verifier};
 
@@ -35,7 +35,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a run lasts.
 #[derive(Clone, Copy, Debug)]
-pub struct Extent {
+pub struct RunLimits {
     pub seed: u64,
     pub cycles: u32,
     /// No cycle begins after this time, even if fewer than `cycles` have run.
@@ -65,7 +65,7 @@ impl RunSummary {
 }
 
 /// Runs the cycles; `print` is called with a line about each.
-pub async fn run(extent: Extent, mut print: impl FnMut(&str)) -> RunSummary {
+pub async fn run(extent: RunLimits, mut print: impl FnMut(&str)) -> RunSummary {
     let mut platform = TestPlatform::start(extent.seed);
     let verifier = Verifier::new(&platform).await;
     let mut sent = Sent::default();
@@ -104,7 +104,12 @@ pub async fn run(extent: Extent, mut print: impl FnMut(&str)) -> RunSummary {
 }
 
 /// Runs one cycle: its faults begin and end while the load continues. Returns the faults that were injected.
-async fn cycle(seed: u64, cycle: u32, platform: &mut TestPlatform, sent: &mut Sent) -> Vec<plan::Fault> {
+async fn cycle(
+    seed: u64,
+    cycle: u32,
+    platform: &mut TestPlatform,
+    sent: &mut Sent,
+) -> Vec<plan::InjectedFault> {
     let begun = Instant::now();
     let mut injected = Vec::new();
     for (at, moment) in timeline(&faults(seed, cycle)) {
@@ -115,7 +120,7 @@ async fn cycle(seed: u64, cycle: u32, platform: &mut TestPlatform, sent: &mut Se
         match moment {
             Moment::Begin(fault) => {
                 injected.extend(platform.begin(fault).await.then_some(fault));
-                if fault.kind == Kind::Late {
+                if fault.kind == TargetKind::Late {
                     sent.backlog(platform);
                 }
             }
@@ -150,7 +155,7 @@ async fn residue(platform: &TestPlatform, verifier: &Verifier, sent: &Sent) -> R
     }
 }
 
-fn line(cycle: u32, faults: &[plan::Fault], recovery: Option<Duration>) -> String {
+fn line(cycle: u32, faults: &[plan::InjectedFault], recovery: Option<Duration>) -> String {
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     let recovery = match recovery {
         Some(time) => format!("all stored {:.1} s later", time.as_secs_f64()),
@@ -159,7 +164,7 @@ fn line(cycle: u32, faults: &[plan::Fault], recovery: Option<Duration>) -> Strin
     format!("cycle {cycle}: {}: {recovery}", faults.join(", "))
 }
 
-fn name(fault: plan::Fault) -> String {
+fn name(fault: plan::InjectedFault) -> String {
     format!("{} {}", fault.kind, fault.target)
 }
 

@@ -11,7 +11,7 @@ pub const SOURCES: [&str; 2] = ["north", "south"];
 
 /// The logs, one for each source, and their writer's state. The writer never syncs them.
 #[derive(Debug)]
-pub struct Logs {
+pub struct LogFiles {
     directory: PathBuf,
     /// A disk of their own, if this process may mount one.
     disk: Option<Disk>,
@@ -20,7 +20,7 @@ pub struct Logs {
     lines: [u64; SOURCES.len()],
 }
 
-impl Logs {
+impl LogFiles {
     /// Creates empty logs. The seed selects the file system.
     pub fn new(root: &Root, seed: u64) -> Self {
         let file_system = if seed.is_multiple_of(2) { FileSystem::Xfs } else { FileSystem::Ext4 };

@@ -4,18 +4,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use mysimbdp_chaos::{Extent, run};
+use mysimbdp_chaos::{RunLimits, run};
 
-/// Kills, pauses and restarts everything at random under load, and proves that nothing was lost and nothing doubled.
+/// Kills, pauses and restarts everything at random under load, and proves that nothing was lost or duplicated.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Equal seeds give equal faults.
+    /// The seed of the random faults; the same seed gives the same faults.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many cycles of one or two faults.
+    /// The number of cycles, each with one or two faults.
     #[arg(long, default_value_t = 200)]
     cycles: u32,
-    /// No cycle begins after so many minutes.
+    /// No cycle begins after this many minutes.
     #[arg(long)]
     minutes: Option<u64>,
 }
@@ -24,7 +24,7 @@ struct Arguments {
 async fn main() -> ExitCode {
     let Arguments { seed, cycles, minutes } = Arguments::parse();
     let time = minutes.map_or(Duration::MAX, |minutes| Duration::from_secs(60 * minutes));
-    let summary = run(Extent { seed, cycles, time }, |line| println!("{line}")).await;
+    let summary = run(RunLimits { seed, cycles, time }, |line| println!("{line}")).await;
     println!("{summary}");
     if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -14,7 +14,7 @@ const LATE: [Duration; 2] = [Duration::from_millis(2000), Duration::from_millis(
 
 /// What can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
+pub enum ChaosTarget {
     Fetchdata,
     BatchManager,
     StreamManager,
@@ -29,7 +29,7 @@ pub enum Target {
 
 /// How it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum TargetKind {
     /// SIGKILL; it is restarted at the fault's end, by this program or by its own manager.
     Kill,
     /// SIGSTOP, and SIGCONT at the fault's end: it keeps its connections open and does not respond.
@@ -48,9 +48,9 @@ pub enum Kind {
 
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub target: Target,
-    pub kind: Kind,
+pub struct InjectedFault {
+    pub target: ChaosTarget,
+    pub kind: TargetKind,
     /// Time after the start of the cycle.
     pub begins: Duration,
     pub lasts: Duration,
@@ -59,39 +59,39 @@ pub struct Fault {
 }
 
 /// All possible faults.
-pub const FAULTS: &[(Target, Kind)] = &[
-    (Target::Fetchdata, Kind::Kill),
-    (Target::Fetchdata, Kind::Pause),
-    (Target::Fetchdata, Kind::Restart),
-    (Target::BatchManager, Kind::Kill),
-    (Target::BatchManager, Kind::Pause),
-    (Target::BatchManager, Kind::Restart),
-    (Target::StreamManager, Kind::Kill),
-    (Target::StreamManager, Kind::Pause),
-    (Target::StreamManager, Kind::Restart),
-    (Target::StreamManager, Kind::Late),
-    (Target::StreamApp, Kind::Kill),
-    (Target::StreamApp, Kind::Pause),
-    (Target::BatchApp, Kind::Kill),
-    (Target::BatchApp, Kind::Pause),
-    (Target::Edge, Kind::Kill),
-    (Target::Edge, Kind::Pause),
-    (Target::Edge, Kind::Restart),
-    (Target::LogDisk, Kind::PowerCut),
-    (Target::Broker, Kind::Kill),
-    (Target::Broker, Kind::Pause),
-    (Target::Broker, Kind::Restart),
-    (Target::Broker, Kind::Forget),
-    (Target::Database, Kind::Kill),
-    (Target::Database, Kind::Pause),
-    (Target::Database, Kind::Restart),
-    (Target::Database, Kind::Delay),
+pub const FAULTS: &[(ChaosTarget, TargetKind)] = &[
+    (ChaosTarget::Fetchdata, TargetKind::Kill),
+    (ChaosTarget::Fetchdata, TargetKind::Pause),
+    (ChaosTarget::Fetchdata, TargetKind::Restart),
+    (ChaosTarget::BatchManager, TargetKind::Kill),
+    (ChaosTarget::BatchManager, TargetKind::Pause),
+    (ChaosTarget::BatchManager, TargetKind::Restart),
+    (ChaosTarget::StreamManager, TargetKind::Kill),
+    (ChaosTarget::StreamManager, TargetKind::Pause),
+    (ChaosTarget::StreamManager, TargetKind::Restart),
+    (ChaosTarget::StreamManager, TargetKind::Late),
+    (ChaosTarget::StreamApp, TargetKind::Kill),
+    (ChaosTarget::StreamApp, TargetKind::Pause),
+    (ChaosTarget::BatchApp, TargetKind::Kill),
+    (ChaosTarget::BatchApp, TargetKind::Pause),
+    (ChaosTarget::Edge, TargetKind::Kill),
+    (ChaosTarget::Edge, TargetKind::Pause),
+    (ChaosTarget::Edge, TargetKind::Restart),
+    (ChaosTarget::LogDisk, TargetKind::PowerCut),
+    (ChaosTarget::Broker, TargetKind::Kill),
+    (ChaosTarget::Broker, TargetKind::Pause),
+    (ChaosTarget::Broker, TargetKind::Restart),
+    (ChaosTarget::Broker, TargetKind::Forget),
+    (ChaosTarget::Database, TargetKind::Kill),
+    (ChaosTarget::Database, TargetKind::Pause),
+    (ChaosTarget::Database, TargetKind::Restart),
+    (ChaosTarget::Database, TargetKind::Delay),
 ];
 
 /// Returns the faults of cycle number `cycle`: one, or two with different targets.
-pub fn faults(seed: u64, cycle: u32) -> Vec<Fault> {
+pub fn faults(seed: u64, cycle: u32) -> Vec<InjectedFault> {
     let mut random = Random::new(seed, cycle);
-    let mut faults: Vec<Fault> = Vec::new();
+    let mut faults: Vec<InjectedFault> = Vec::new();
     let count = 1 + random.below(2) as usize;
     while faults.len() < count {
         let fault = fault(&mut random);
@@ -102,11 +102,11 @@ pub fn faults(seed: u64, cycle: u32) -> Vec<Fault> {
     faults
 }
 
-fn fault(random: &mut Random) -> Fault {
+fn fault(random: &mut Random) -> InjectedFault {
     let (target, kind) = FAULTS[random.below(FAULTS.len() as u64) as usize];
-    let lasts = if kind == Kind::Late { LATE } else { LASTS };
+    let lasts = if kind == TargetKind::Late { LATE } else { LASTS };
     let [shortest, longest] = lasts.map(|time| time.as_millis() as u64);
-    Fault {
+    InjectedFault {
         target,
         kind,
         begins: Duration::from_millis(random.below(BEGIN_WITHIN.as_millis() as u64)),
@@ -115,7 +115,7 @@ fn fault(random: &mut Random) -> Fault {
     }
 }
 
-impl Target {
+impl ChaosTarget {
     /// Whether faults of these two targets would hit the same process.
     fn overlaps(self, other: Self) -> bool {
         let follows = |target| matches!(target, Self::Edge | Self::LogDisk);
@@ -126,13 +126,13 @@ impl Target {
 /// A fault begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    Begin(Fault),
-    End(Fault),
+    Begin(InjectedFault),
+    End(InjectedFault),
 }
 
 /// Returns the begins and ends of a cycle's faults in order, each with its time after the start of the cycle.
-pub fn timeline(faults: &[Fault]) -> Vec<(Duration, Moment)> {
-    let both = |fault: &Fault| {
+pub fn timeline(faults: &[InjectedFault]) -> Vec<(Duration, Moment)> {
+    let both = |fault: &InjectedFault| {
         [(fault.begins, Moment::Begin(*fault)), (fault.begins + fault.lasts, Moment::End(*fault))]
     };
     let mut moments: Vec<_> = faults.iter().flat_map(both).collect();
@@ -140,14 +140,14 @@ pub fn timeline(faults: &[Fault]) -> Vec<(Duration, Moment)> {
     moments
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for InjectedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { target, kind, begins, lasts, .. } = self;
         write!(f, "{kind} {target} at {:.1} s for {:.1} s", begins.as_secs_f64(), lasts.as_secs_f64())
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ChaosTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fetchdata => "fetchdata",
@@ -163,7 +163,7 @@ impl fmt::Display for Target {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for TargetKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Kill => "kill",

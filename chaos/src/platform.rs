@@ -5,8 +5,8 @@ use std::time::Duration;
 use mysimbdp_testbed::{Daemon, Mongod, Mosquitto, Proxy, Root, Signal, signal_if_running, unique};
 use serde_json::{Value, json};
 
-use crate::logs::{Logs, SOURCES};
-use crate::plan::{Fault, Kind, Target};
+use crate::logs::{LogFiles, SOURCES};
+use crate::plan::{ChaosTarget, InjectedFault, TargetKind};
 
 /// A client whose files are split, and whose app is started for each micro-batch.
 pub const SPLIT: &str = "split";
@@ -36,12 +36,12 @@ pub struct TestPlatform {
     /// Handles of killed managers: dropping them would end the instances that their successors have adopted.
     killed: Vec<Daemon>,
     /// Paused apps, which are not child processes of this program.
-    paused: Vec<(Fault, u32)>,
+    paused: Vec<(InjectedFault, u32)>,
     broker: Mosquitto,
     database: Mongod,
     /// A proxy in front of the database.
     network: Proxy,
-    pub logs: Logs,
+    pub logs: LogFiles,
     pub root: Root,
     pub database_name: String,
 }
@@ -52,7 +52,7 @@ impl TestPlatform {
         let (broker, database, name) = (Mosquitto::start(), Mongod::start(), unique("chaos"));
         let network = Proxy::before_mongodb(&database.url());
         let root = Root::new(&config(&broker.url(), &network.mongodb_url(), &name));
-        let logs = Logs::new(&root, seed);
+        let logs = LogFiles::new(&root, seed);
         let start = |name: &str| Daemon::start(&root, &[name], &[]);
         let (fetchdata, batch_manager) = (start("fetchdata"), start("batch-manager"));
         let (stream_manager, edges) =
@@ -78,20 +78,22 @@ impl TestPlatform {
     }
 
     /// Begins the fault; returns false if it has no target at present.
-    pub async fn begin(&mut self, fault: Fault) -> bool {
+    pub async fn begin(&mut self, fault: InjectedFault) -> bool {
         match (fault.target, fault.kind) {
-            (Target::Broker, Kind::Kill) => self.broker.kill9(),
-            (Target::Broker, Kind::Pause) => self.broker.pause(),
-            (Target::Broker, Kind::Restart) => self.broker.stop(),
-            (Target::Broker, Kind::Forget) => self.broker.forget(),
-            (Target::Database, Kind::Kill) => self.database.kill9(),
-            (Target::Database, Kind::Pause) => self.database.pause(),
-            (Target::Database, Kind::Delay) => self.network.delay(delay(fault)),
-            (Target::Database, _) => self.database.stop(),
-            (Target::LogDisk, _) => return self.cut_power(),
-            (Target::StreamApp | Target::BatchApp, kind) => return self.begin_app(fault, kind).await,
-            (_, Kind::Pause) => self.daemon(fault).pause(),
-            (_, Kind::Restart | Kind::Late) => {
+            (ChaosTarget::Broker, TargetKind::Kill) => self.broker.kill9(),
+            (ChaosTarget::Broker, TargetKind::Pause) => self.broker.pause(),
+            (ChaosTarget::Broker, TargetKind::Restart) => self.broker.stop(),
+            (ChaosTarget::Broker, TargetKind::Forget) => self.broker.forget(),
+            (ChaosTarget::Database, TargetKind::Kill) => self.database.kill9(),
+            (ChaosTarget::Database, TargetKind::Pause) => self.database.pause(),
+            (ChaosTarget::Database, TargetKind::Delay) => self.network.delay(delay(fault)),
+            (ChaosTarget::Database, _) => self.database.stop(),
+            (ChaosTarget::LogDisk, _) => return self.cut_power(),
+            (ChaosTarget::StreamApp | ChaosTarget::BatchApp, kind) => {
+                return self.begin_app(fault, kind).await;
+            }
+            (_, TargetKind::Pause) => self.daemon(fault).pause(),
+            (_, TargetKind::Restart | TargetKind::Late) => {
                 self.daemon(fault).terminate();
             }
             (_, _) => self.daemon(fault).kill9(),
@@ -100,27 +102,27 @@ impl TestPlatform {
     }
 
     /// Ends the fault, and restarts the process that it ended.
-    pub fn end(&mut self, fault: Fault) {
+    pub fn end(&mut self, fault: InjectedFault) {
         match (fault.target, fault.kind) {
-            (Target::Broker, Kind::Pause) => self.broker.resume(),
-            (Target::Broker, _) => self.broker.restart(),
-            (Target::Database, Kind::Pause) => self.database.resume(),
-            (Target::Database, Kind::Delay) => self.network.delay(Duration::ZERO),
-            (Target::Database, _) => self.database.restart(),
+            (ChaosTarget::Broker, TargetKind::Pause) => self.broker.resume(),
+            (ChaosTarget::Broker, _) => self.broker.restart(),
+            (ChaosTarget::Database, TargetKind::Pause) => self.database.resume(),
+            (ChaosTarget::Database, TargetKind::Delay) => self.network.delay(Duration::ZERO),
+            (ChaosTarget::Database, _) => self.database.restart(),
             // Killed apps are restarted by their managers.
-            (Target::StreamApp | Target::BatchApp, _) => self.resume_app(fault),
-            (Target::LogDisk, _) => {
+            (ChaosTarget::StreamApp | ChaosTarget::BatchApp, _) => self.resume_app(fault),
+            (ChaosTarget::LogDisk, _) => {
                 self.logs.restore();
                 self.edges = SOURCES.map(|source| edge(&self.root, &self.logs, source));
             }
-            (_, Kind::Pause) => self.daemon(fault).resume(),
+            (_, TargetKind::Pause) => self.daemon(fault).resume(),
             (target, _) => {
                 let next = match target {
-                    Target::Edge => edge(&self.root, &self.logs, SOURCES[which_edge(fault)]),
+                    ChaosTarget::Edge => edge(&self.root, &self.logs, SOURCES[which_edge(fault)]),
                     target => Daemon::start(&self.root, &[&target.to_string()], &[]),
                 };
                 let old = std::mem::replace(self.daemon(fault), next);
-                if target == Target::StreamManager {
+                if target == ChaosTarget::StreamManager {
                     self.killed.push(old);
                 }
             }
@@ -136,25 +138,25 @@ impl TestPlatform {
         is_cut
     }
 
-    fn daemon(&mut self, fault: Fault) -> &mut Daemon {
+    fn daemon(&mut self, fault: InjectedFault) -> &mut Daemon {
         match fault.target {
-            Target::Fetchdata => &mut self.fetchdata,
-            Target::BatchManager => &mut self.batch_manager,
-            Target::Edge => &mut self.edges[which_edge(fault)],
+            ChaosTarget::Fetchdata => &mut self.fetchdata,
+            ChaosTarget::BatchManager => &mut self.batch_manager,
+            ChaosTarget::Edge => &mut self.edges[which_edge(fault)],
             _ => &mut self.stream_manager,
         }
     }
 
     /// Injects the fault into an app. It waits a while for one, as batch apps are short-lived.
-    async fn begin_app(&mut self, fault: Fault, kind: Kind) -> bool {
-        let signal = if kind == Kind::Pause { Signal::STOP } else { Signal::KILL };
+    async fn begin_app(&mut self, fault: InjectedFault, kind: TargetKind) -> bool {
+        let signal = if kind == TargetKind::Pause { Signal::STOP } else { Signal::KILL };
         let begun = std::time::Instant::now();
         while begun.elapsed() < APP_WITHIN {
             let apps = self.apps(fault.target);
             if let Some(pid) = apps.get(fault.which as usize % apps.len().max(1)).copied()
                 && signal_if_running(pid, signal)
             {
-                self.paused.extend((kind == Kind::Pause).then_some((fault, pid)));
+                self.paused.extend((kind == TargetKind::Pause).then_some((fault, pid)));
                 return true;
             }
             tokio::time::sleep(CHECK_EVERY).await;
@@ -162,7 +164,7 @@ impl TestPlatform {
         false
     }
 
-    fn resume_app(&mut self, fault: Fault) {
+    fn resume_app(&mut self, fault: InjectedFault) {
         self.paused.retain(|(paused, pid)| {
             if *paused == fault {
                 // An app that the other fault or its manager has killed meanwhile needs no signal.
@@ -173,9 +175,9 @@ impl TestPlatform {
     }
 
     /// The running apps of the present and, for stream apps, the killed managers.
-    fn apps(&self, target: Target) -> Vec<u32> {
+    fn apps(&self, target: ChaosTarget) -> Vec<u32> {
         let (managers, name): (Vec<&Daemon>, _) = match target {
-            Target::BatchApp => (vec![&self.batch_manager], "document-app"),
+            ChaosTarget::BatchApp => (vec![&self.batch_manager], "document-app"),
             _ => (self.killed.iter().chain([&self.stream_manager]).collect(), "stream-app"),
         };
         let is_app = |pid: &u32| {
@@ -192,15 +194,15 @@ impl TestPlatform {
     }
 }
 
-fn which_edge(fault: Fault) -> usize {
+fn which_edge(fault: InjectedFault) -> usize {
     fault.which as usize % SOURCES.len()
 }
 
-fn delay(fault: Fault) -> Duration {
+fn delay(fault: InjectedFault) -> Duration {
     Duration::from_millis(DELAYS_MS.start + fault.which % (DELAYS_MS.end - DELAYS_MS.start))
 }
 
-fn edge(root: &Root, logs: &Logs, source: &str) -> Daemon {
+fn edge(root: &Root, logs: &LogFiles, source: &str) -> Daemon {
     let [log, outbox] = [logs.path(source), logs.outbox(source)].map(|path| path.display().to_string());
     let source = ["--client", STREAM, "--source", source, "--follow", &log, "--outbox", &outbox];
     Daemon::start(root, &[&["edge", "--resend-after", "2s"], &source[..]].concat(), &[])

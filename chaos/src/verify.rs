@@ -17,7 +17,7 @@ pub struct Residue {
     /// Records that were sent and are not stored.
     pub missing: u64,
     /// Documents beyond the first one of a record.
-    pub doubled: u64,
+    pub duplicated: u64,
     /// Stored records that their log does not contain: they were read before their writer had them on disk.
     pub unwritten: u64,
     /// Records that were rejected; the load contains none that should be.
@@ -52,9 +52,9 @@ impl Verifier {
 
     /// Whether everything that was sent is stored.
     pub async fn has_all(&self, sent: &Sent) -> bool {
-        for (client, wanted) in sent.records() {
+        for (client, expected) in sent.records() {
             // An unavailable database counts as empty.
-            if self.count(client, COLLECTION).await.is_none_or(|count| count < wanted) {
+            if self.count(client, COLLECTION).await.is_none_or(|count| count < expected) {
                 return false;
             }
         }
@@ -68,8 +68,8 @@ impl Verifier {
     /// If the database does not answer.
     pub async fn residue(&self, platform: &TestPlatform, sent: &Sent) -> Residue {
         let mut residue = Residue::default();
-        for (client, wanted) in sent.records() {
-            residue.add(&self.copies(client).await, wanted);
+        for (client, expected) in sent.records() {
+            residue.add(&self.copies(client).await, expected);
         }
         for client in [SPLIT, WORKER, STREAM] {
             residue.rejected += self.count(client, "rejected").await.expect("count");
@@ -88,8 +88,9 @@ impl Verifier {
     async fn copies(&self, client: &str) -> Vec<u64> {
         let record = doc! {"station": "$station", "n": "$n"};
         let group = doc! {"$group": {"_id": record, "copies": {"$sum": 1_i64}}};
-        let found = self.collection(client, COLLECTION).aggregate([group]).await.expect("count the copies");
-        let groups: Vec<Document> = found.try_collect().await.expect("count the copies");
+        let found =
+            self.collection(client, COLLECTION).aggregate([group]).await.expect("count the duplicates");
+        let groups: Vec<Document> = found.try_collect().await.expect("count the duplicates");
         groups.iter().map(|group| group.get_i64("copies").unwrap_or_default().unsigned_abs()).collect()
     }
 
@@ -100,11 +101,11 @@ impl Verifier {
 
 impl Residue {
     /// Adds the deviations of a client, where each record should have exactly one document.
-    fn add(&mut self, copies: &[u64], wanted: u64) {
+    fn add(&mut self, copies: &[u64], expected: u64) {
         let found = copies.len() as u64;
-        self.missing += wanted.saturating_sub(found);
-        self.unwritten += found.saturating_sub(wanted);
-        self.doubled += copies.iter().map(|copies| copies - 1).sum::<u64>();
+        self.missing += expected.saturating_sub(found);
+        self.unwritten += found.saturating_sub(expected);
+        self.duplicated += copies.iter().map(|copies| copies - 1).sum::<u64>();
     }
 }
 
@@ -135,10 +136,10 @@ fn files_below(directory: &Path, found: &mut Vec<String>) {
 
 impl fmt::Display for Residue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { missing, doubled, unwritten, rejected, stranded, reconcile } = self;
+        let Self { missing, duplicated, unwritten, rejected, stranded, reconcile } = self;
         write!(
             f,
-            "{missing} records missing, {doubled} doubled, {unwritten} unwritten, {rejected} refused, {} files stranded",
+            "{missing} records missing, {duplicated} duplicated, {unwritten} unwritten, {rejected} rejected, {} files stranded",
             stranded.len()
         )?;
         stranded.iter().try_for_each(|file| write!(f, "\n  {file}"))?;

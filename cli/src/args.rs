@@ -29,8 +29,8 @@ pub struct Cli {
     )]
     pub config: PathBuf,
 
-    /// What the process ran on that this one takes the place of: given by `up`.
-    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    /// The data root of the replaced process; passed by `up`.
+    #[arg(long, global = true, hide = true, value_name = "DIRECTORY")]
     pub in_place_of: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -45,42 +45,45 @@ pub enum Command {
     Demo(Demo),
     /// List every fault of the configuration, or check an app against the contract
     Check(Check),
-    /// Put files into a client's drop point, whole
+    /// Copy whole files into a client's drop directory
     Drop(DropFiles),
-    /// Show what is there, files by state, the queue and the running instances; exits 69 or 75 if something is not there
+    /// Show what is running, files by state, the queue and the instances; exits 69 or 75 if something is unavailable
     Status {
-        /// As JSON, for programs.
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
-    /// Is everything there that the config demands? A line for each process, connection and stream; exits 69 or 75 if not
+    /// Check that everything the config requires is running: one line for each process, connection and stream; exits 69
+    /// or 75 if not
     Health {
-        /// As JSON, for programs.
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
-    /// Have the running processes take over the config file now, and tell what each of them did
+    /// Make the running processes apply the config file now, and report what each of them did
     Reload,
-    /// Return a held or discarded file to where it was dropped or staged
+    /// Return a held file to staging, or a discarded one to the drop directory
     Retry {
-        /// Ingestion of a held file (or its run, as `reconcile` shows it), or directory name of a discarded one, as `status` shows them.
+        /// Ingestion of a held file (or its run, as `reconcile` shows it), or directory name of a discarded one, as
+        /// `status` shows them.
         id: String,
     },
-    /// Run the app again on archived files, and replace what it has stored of them before
+    /// Run the app again on archived files, and replace what it stored of them before
     Reprocess(Reprocess),
-    /// Show what was rejected of a file: number, reason and content
+    /// Show the rejected records of a file: number, reason and content
     Rejected(Rejected),
     /// Remove held or discarded files that are older than you need them
     Purge(Purge),
-    /// Count in the store itself, and exit 65 unless everything that was received is there
+    /// Count in the store itself, and exit 65 unless everything that was received is stored
     Reconcile {
         /// Only this client.
         #[arg(long)]
         client: Option<ClientId>,
-        /// Only files that ended since then: a date, a time (UTC unless it says otherwise), or a duration such as 2h.
+        /// Only files that ended at or after this time: a date, a time (UTC unless it says otherwise), or a duration
+        /// such as 2h.
         #[arg(long, value_name = "WHEN", value_parser = since)]
         since: Option<Timestamp>,
-        /// As JSON, for programs.
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
@@ -89,12 +92,12 @@ pub enum Command {
         /// Only this client.
         #[arg(long)]
         client: Option<ClientId>,
-        /// As JSON, for programs.
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
     /// Publish lines of JSON as a numbered source, until the platform has confirmed each
-    Edge(Edge),
+    Edge(EdgeArguments),
     #[command(flatten)]
     Stream(StreamCommand),
     /// Run fetchdata alone: settle, validate, split, stage, notify
@@ -116,23 +119,23 @@ pub enum Command {
     Schema,
     /// Make links named fetchdata, batch-manager and stream-manager
     InstallLinks {
-        /// Where; by default beside this executable.
+        /// The directory of the links; by default that of this executable.
         directory: Option<PathBuf>,
     },
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
 }
 
-/// What a running stream-manager can be told.
+/// What a running stream-manager can be asked to do.
 #[derive(Debug, Subcommand)]
 pub enum StreamCommand {
     /// Start one more instance of a client's stream and print its pid
     Start {
         client: ClientId,
-        /// Always 0: there is no process yet. So that `start` and `stop` take the same words.
+        /// Always 0, because there is no process yet; `start` and `stop` take the same arguments.
         #[arg(default_value = "0")]
         pid: u32,
-        /// Which stream, where the client has several.
+        /// The stream, if the client has several.
         #[arg(long)]
         stream: Option<String>,
     },
@@ -140,23 +143,23 @@ pub enum StreamCommand {
     Stop {
         client: ClientId,
         pid: u32,
-        /// End the session even if it is the client's last: what is published from now on is not kept for it.
+        /// End the session even if it is the last of the stream: the broker then stops queuing messages for it.
         #[arg(long)]
         forget: bool,
     },
     /// List the running instances
     List {
         client: Option<ClientId>,
-        /// As JSON, for programs.
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
-    /// Pin the number of instances, or hand it back with `auto`
+    /// Set the number of instances by hand, or switch autoscaling on again with `auto`
     Scale {
         client: ClientId,
         /// A number, or `auto`.
         instances: String,
-        /// Which stream, where the client has several.
+        /// The stream, if the client has several.
         #[arg(long)]
         stream: Option<String>,
     },
@@ -167,7 +170,7 @@ pub struct Demo {
     /// Messages per second of the stream.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
-    /// Where the demo's directories are made; by default a temporary directory that is removed at the end.
+    /// Where to create the demo's directories; by default a temporary directory that is removed at the end.
     #[arg(long)]
     pub data_root: Option<PathBuf>,
 }
@@ -183,13 +186,14 @@ pub struct Check {
 pub enum CheckCommand {
     /// Run the conformance cases of the app contract against a program
     App {
-        /// It is a stream app; run it on a broker of its own.
+        /// Check a stream app, with a broker of its own.
         #[arg(long, conflicts_with = "protocol")]
         stream: bool,
         /// `stdin` or `worker`.
         #[arg(long, default_value = "stdin", value_parser = ["stdin", "worker"])]
         protocol: String,
-        /// `platform` or `key`: how records get their `_id`; `object` for whole files; `none` for a stream app that ignores numbers.
+        /// `platform` or `key`: how records get their `_id`; `object` for whole files; `none` for a stream app that
+        /// ignores numbers.
         #[arg(long, default_value = "platform", value_parser = ["platform", "key", "object", "none"])]
         ids: String,
         /// Program and arguments.
@@ -203,7 +207,8 @@ pub struct Rejected {
     /// Ingestion of a held or ingested file, as `status`, `drop --wait` and the history show it, or one of its runs.
     #[arg(value_parser = ingestion)]
     pub ingestion: IngestionId,
-    /// Only the records, in the form of the file, so that they can be mended and dropped: CSV with its header line, NDJSON
+    /// Print only the records, in the format of the file, so that they can be repaired and dropped: CSV with its header
+    /// line, NDJSON
     /// line by line, a JSON array.
     #[arg(long, visible_aliases = ["csv", "ndjson", "json"])]
     pub content: bool,
@@ -214,13 +219,13 @@ pub struct Reprocess {
     /// Ingestion of a file in the archive, as the history shows it, or one of its runs, as `reconcile` shows them.
     #[arg(value_parser = ingestion, required_unless_present = "client", conflicts_with = "client")]
     pub ingestion: Option<IngestionId>,
-    /// All of this client's files in the archive that were received since then.
+    /// All of this client's archived files that were received at or after `--since`.
     #[arg(long, requires = "since")]
     pub client: Option<ClientId>,
     /// A date, a time (UTC unless it says otherwise), or a duration such as 2h.
     #[arg(long, value_name = "WHEN", value_parser = since, requires = "client")]
     pub since: Option<Timestamp>,
-    /// Only list what would be run again.
+    /// Only list what would be reprocessed.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -228,16 +233,16 @@ pub struct Reprocess {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").args(["held", "discarded"]).required(true).multiple(true)))]
 pub struct Purge {
-    /// Only what has been there for longer, such as 30d.
+    /// Only files that were held or discarded longer ago than this, such as 30d.
     #[arg(long, value_name = "DURATION", value_parser = period)]
     pub older_than: Duration,
-    /// Files that the app gave up on.
+    /// Held files: their app gave up on them.
     #[arg(long)]
     pub held: bool,
-    /// Files that validation refused.
+    /// Discarded files: validation refused them.
     #[arg(long)]
     pub discarded: bool,
-    /// Only this client's.
+    /// Only files of this client.
     #[arg(long)]
     pub client: Option<ClientId>,
     /// Only list what would be removed.
@@ -256,48 +261,48 @@ pub struct DropFiles {
     /// How long to wait.
     #[arg(long, default_value = "10m", value_parser = period, requires = "wait")]
     pub timeout: Duration,
-    /// Into the backfill lane.
+    /// Use the backfill lane.
     #[arg(long)]
     pub backfill: bool,
 }
 
 /// Lines come from stdin, or from a file that grows. Each is in the outbox before the next is read.
 #[derive(Debug, Args)]
-pub struct Edge {
+pub struct EdgeArguments {
     #[arg(long)]
     pub client: ClientId,
     /// Name of the source: its messages are numbered.
     #[arg(long)]
     pub source: SourceName,
-    /// Read this file in place of stdin, and what is appended to it, until SIGTERM or Ctrl-C.
+    /// Read this file instead of stdin, and what is appended to it, until SIGTERM or Ctrl-C.
     #[arg(long, value_name = "FILE")]
     pub follow: Option<PathBuf>,
     /// Directory of the outbox; by default `state/edge/<client>/<source>` below the data root.
     #[arg(long, value_name = "DIR")]
     pub outbox: Option<PathBuf>,
-    /// Address of the broker, in place of the configured or the embedded one.
+    /// Address of the broker, instead of the configured or the embedded one.
     #[arg(long, value_name = "URL")]
     pub broker: Option<String>,
-    /// File with the password for the user in the broker's address. Without it, the environment's
-    /// MYSIMBDP_BROKER_PASSWORD. A password in the address itself can be seen in the list of processes.
+    /// File with the password for the user in the broker's address; by default the password is in the environment
+    /// variable MYSIMBDP_BROKER_PASSWORD. A password in the address itself is visible in the list of processes.
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// What to publish to; by default `<prefix>/ingest/<client>/<source>`.
+    /// The topic to publish to; by default `<prefix>/ingest/<client>/<source>`.
     #[arg(long)]
     pub topic: Option<String>,
-    /// First levels of the platform's topics, in place of the configured ones.
+    /// First levels of the platform's topics, instead of the configured ones.
     #[arg(long, value_name = "PREFIX")]
     pub topic_prefix: Option<String>,
-    /// What the outbox may take on disk; when it is full, no more is read.
+    /// The most that the outbox may use on disk; while it is full, nothing is read.
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     pub capacity: u64,
-    /// Longest line.
+    /// The longest line.
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub message_max: u64,
-    /// After so long without anything new from the platform, it is asked how far it is.
+    /// After this long without a new receipt, ask the platform which messages it has stored.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = period)]
     pub resend_after: Duration,
-    /// At the end of stdin, leave what is not received yet in the outbox, for the next start.
+    /// At the end of stdin, leave messages that are not received yet in the outbox, for the next start.
     #[arg(long, conflicts_with = "follow")]
     pub no_wait: bool,
     /// At the end of stdin, wait no longer than this.
@@ -323,7 +328,7 @@ fn since(text: &str) -> Result<Timestamp, String> {
         return in_utc(time).map_err(|error| error.to_string());
     }
     let ago = period(text).map_err(|_| {
-        format!("{text:?} is neither a date (2026-01-31), nor a time (2026-01-31T12:00), nor a duration (2h)")
+        format!("invalid time {text:?}: expected a date (2026-01-31), a time (2026-01-31T12:00) or a duration (2h)")
     })?;
     clock::now().checked_sub(ago).map_err(|error| error.to_string())
 }

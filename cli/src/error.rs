@@ -10,12 +10,12 @@ use mysimbdp_telemetry::logging;
 
 /// A message for a person, and an exit code of `sysexits.h` for scripts.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CommandError {
     pub code: u8,
     message: String,
 }
 
-impl Failure {
+impl CommandError {
     pub fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
@@ -52,37 +52,37 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl From<mysimbdp_config::Faults> for Failure {
+impl From<mysimbdp_config::Faults> for CommandError {
     fn from(faults: mysimbdp_config::Faults) -> Self {
         Self::new(exit::CONFIG, faults.to_string())
     }
 }
 
-impl From<mysimbdp_query::QueryError> for Failure {
+impl From<mysimbdp_query::QueryError> for CommandError {
     fn from(error: mysimbdp_query::QueryError) -> Self {
         Self::of(exit_code(error.kind()), &error)
     }
 }
 
-impl From<ControlError> for Failure {
+impl From<ControlError> for CommandError {
     fn from(error: ControlError) -> Self {
         Self::of(exit_code(error.kind()), &error)
     }
 }
 
-impl From<mysimbdp_platform::files::FileError> for Failure {
+impl From<mysimbdp_platform::files::FileError> for CommandError {
     fn from(error: mysimbdp_platform::files::FileError) -> Self {
         Self::of(if error.is_not_found() { exit::NO_INPUT } else { exit::IO }, &error)
     }
 }
 
-impl From<mysimbdp_store::CoredmsError> for Failure {
+impl From<mysimbdp_store::CoredmsError> for CommandError {
     fn from(error: mysimbdp_store::CoredmsError) -> Self {
         Self::of(exit::UNAVAILABLE, &error)
     }

@@ -33,7 +33,7 @@ use mysimbdp_platform::{modes, runtime, secrets};
 use mysimbdp_query::reconcile::Scope;
 
 use args::{Check, CheckCommand, Cli, Command};
-use error::Failure;
+use error::CommandError;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(words(std::env::args_os())) {
@@ -54,11 +54,14 @@ fn main() -> ExitCode {
         modes::restrict_umask();
     }
     if let Err(error) = secrets::protect() {
-        return end(Err(Failure::new(exit::SOFTWARE, format!("cannot keep its memory to itself: {error}"))));
+        return end(Err(CommandError::new(
+            exit::SOFTWARE,
+            format!("cannot protect the memory of the process: {error}"),
+        )));
     }
     let runtime = match runtime::build(tokio::runtime::Builder::new_multi_thread()) {
         Ok(runtime) => runtime,
-        Err(error) => return end(Err(Failure::of(exit::SOFTWARE, &error))),
+        Err(error) => return end(Err(CommandError::of(exit::SOFTWARE, &error))),
     };
     end(runtime.block_on(Box::pin(run(cli))))
 }
@@ -68,11 +71,11 @@ fn main() -> ExitCode {
 fn words(mut words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let called = words.next().unwrap_or_else(|| "mysimbdp".into());
     let name = Path::new(&called).file_name().unwrap_or_default().to_owned();
-    let stage = commands::links::STAGES.iter().find(|stage| name == **stage).map(OsString::from);
+    let stage = commands::links::PIPELINE.iter().find(|stage| name == **stage).map(OsString::from);
     std::iter::once(called).chain(stage).chain(words).collect()
 }
 
-fn end(result: Result<(), Failure>) -> ExitCode {
+fn end(result: Result<(), CommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {
@@ -84,12 +87,12 @@ fn end(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
+async fn run(cli: Cli) -> Result<(), CommandError> {
     let file = cli.config.as_path();
-    let load = || loading::sound(file);
-    let load_process = || loading::of_a_process(file, cli.in_place_of.as_deref());
+    let load = || loading::valid(file);
+    let load_process = || loading::for_process(file, cli.in_place_of.as_deref());
     match cli.command {
-        Command::Up => commands::up::run(&loading::on_the_data_root(file)?, file).await,
+        Command::Up => commands::up::run(&loading::with_same_root(file)?, file).await,
         Command::Demo(args) => demo::run(&args).await,
         Command::Check(Check { command: None }) => commands::check::run(&load()?, file),
         Command::Check(Check { command: Some(CheckCommand::App { stream, protocol, ids, command }) }) => {
@@ -98,18 +101,18 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 false => commands::check_app::batch(&protocol, &ids, &command).await,
             }
         }
-        Command::Drop(args) => commands::drop_files::run(&loading::of_the_store(file)?, &args).await,
+        Command::Drop(args) => commands::drop_files::run(&loading::with_same_store(file)?, &args).await,
         Command::Status { json } => commands::status::run(&loading::in_use(file)?, json).await,
         Command::Health { json } => commands::health::run(&loading::in_use(file)?, json).await,
-        Command::Reload => commands::reload::run(&loading::on_the_data_root(file)?).await,
+        Command::Reload => commands::reload::run(&loading::with_same_root(file)?).await,
         Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id),
-        Command::Reprocess(args) => commands::reprocess::run(&loading::of_the_store(file)?, &args).await,
-        Command::Rejected(args) => commands::rejected::run(&loading::of_the_store(file)?, &args).await,
+        Command::Reprocess(args) => commands::reprocess::run(&loading::with_same_store(file)?, &args).await,
+        Command::Rejected(args) => commands::rejected::run(&loading::with_same_store(file)?, &args).await,
         // Only purging held files writes to the history, which is in the store.
         Command::Purge(args) if !args.held => commands::purge::run(&loading::in_use(file)?, &args).await,
-        Command::Purge(args) => commands::purge::run(&loading::of_the_store(file)?, &args).await,
+        Command::Purge(args) => commands::purge::run(&loading::with_same_store(file)?, &args).await,
         Command::Reconcile { client, since, json } => {
-            commands::reconcile::run(&loading::of_the_store(file)?, &Scope { client, since }, json).await
+            commands::reconcile::run(&loading::with_same_store(file)?, &Scope { client, since }, json).await
         }
         Command::Timing { client, json } => {
             commands::timing::run(&loading::in_use(file)?, client.as_ref(), json)
@@ -118,12 +121,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stream(command) | Command::StreamManager { command: Some(command) } => {
             commands::stream::run(&loading::in_use(file)?, command).await
         }
-        Command::Fetchdata => commands::role::fetchdata(load_process()?, file).await,
-        Command::BatchManager => commands::role::batch_manager(load_process()?, file).await,
+        Command::Fetchdata => commands::process::fetchdata(load_process()?, file).await,
+        Command::BatchManager => commands::process::batch_manager(load_process()?, file).await,
         Command::StreamManager { command: None } => {
-            commands::role::stream_manager(load_process()?, file).await
+            commands::process::stream_manager(load_process()?, file).await
         }
-        Command::Broker { port } => commands::role::broker(load_process()?, port).await,
+        Command::Broker { port } => commands::process::broker(load_process()?, port).await,
         Command::Schema => {
             println!("{}", mysimbdp_config::schema_json().trim_end());
             Ok(())
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn called_by_a_stages_name_it_is_that_stage() {
+    fn a_program_called_by_the_name_of_a_process_runs_that_process() {
         let words = |line: &str| words(line.split(' ').map(OsString::from)).join(&OsString::from(" "));
         assert_eq!(
             words("/opt/stream-manager start client1 0"),

@@ -12,7 +12,7 @@ use mysimbdp_model::exit;
 use mysimbdp_telemetry::logging;
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
 macro_rules! println {
     ($($argument:tt)*) => {
@@ -51,8 +51,9 @@ pub fn print(to: impl Write, text: fmt::Arguments<'_>) {
 /// # Errors
 ///
 /// The value cannot be represented as JSON.
-pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let json = serde_json::to_string_pretty(value).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+pub fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+    let json =
+        serde_json::to_string_pretty(value).map_err(|error| CommandError::of(exit::SOFTWARE, &error))?;
     write(io::stdout(), &logging::escape_controls_in_json(&json));
     Ok(())
 }
@@ -62,7 +63,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 /// # Errors
 ///
 /// The bytes cannot be written: an incomplete export must not be taken for a complete one.
-pub fn print_content(parts: &[&[u8]]) -> Result<(), Failure> {
+pub fn print_content(parts: &[&[u8]]) -> Result<(), CommandError> {
     let mut to = io::stdout().lock();
     let is_terminal = to.is_terminal();
     let mut print = |part: &[u8]| match is_terminal {
@@ -70,7 +71,7 @@ pub fn print_content(parts: &[&[u8]]) -> Result<(), Failure> {
         false => to.write_all(part),
     };
     let printed = parts.iter().try_for_each(|part| print(part));
-    printed.map_err(|error| Failure::new(exit::IO, format!("cannot write to stdout: {error}")))
+    printed.map_err(|error| CommandError::new(exit::IO, format!("cannot write to stdout: {error}")))
 }
 
 fn write(mut to: impl Write, text: &str) {
@@ -82,12 +83,15 @@ fn write(mut to: impl Write, text: &str) {
 mod tests {
     use super::*;
 
-    const STEERING: &str = "\u{1b}]0;x\u{7}\r\u{9b}2J\u{85}\u{202e}\u{2066}";
+    const CONTROL_SEQUENCE: &str = "\u{1b}]0;x\u{7}\r\u{9b}2J\u{85}\u{202e}\u{2066}";
 
     #[test]
-    fn nothing_that_is_printed_steers_a_terminal() {
+    fn printed_text_cannot_control_a_terminal() {
         let mut printed = Vec::new();
-        print(&mut printed, format_args!("one {STEERING}\ntwo {}\tend", Foreign(&format!("a\n{STEERING}"))));
+        print(
+            &mut printed,
+            format_args!("one {CONTROL_SEQUENCE}\ntwo {}\tend", Foreign(&format!("a\n{CONTROL_SEQUENCE}"))),
+        );
         let printed = String::from_utf8(printed).expect("text");
         let lines: Vec<&str> = printed.lines().collect();
         assert_eq!(lines.len(), 2, "{printed:?}");

@@ -7,14 +7,14 @@ use mysimbdp_model::exit;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// Returns a receiver that turns true at the first SIGINT or SIGTERM.
 ///
 /// A further SIGINT ends the process at once: the user does not want to wait. A further SIGTERM changes nothing: the
 /// shutdown has its own deadline, and a supervisor may repeat the signal.
-pub fn shutdown() -> Result<watch::Receiver<bool>, Failure> {
-    let failure = |error: std::io::Error| Failure::of(exit::SOFTWARE, &error);
+pub fn shutdown() -> Result<watch::Receiver<bool>, CommandError> {
+    let failure = |error: std::io::Error| CommandError::of(exit::SOFTWARE, &error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failure)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failure)?;
     let (sender, receiver) = watch::channel(false);
@@ -36,12 +36,13 @@ pub fn shutdown() -> Result<watch::Receiver<bool>, Failure> {
 /// Returns a `Notify` that is notified at each SIGHUP.
 ///
 /// If stdin is a terminal, the signal keeps its default effect, which ends the process: the terminal was closed.
-pub fn reload() -> Result<Arc<Notify>, Failure> {
+pub fn reload() -> Result<Arc<Notify>, CommandError> {
     let asked = Arc::new(Notify::new());
     if std::io::stdin().is_terminal() {
         return Ok(asked);
     }
-    let mut hangup = signal(SignalKind::hangup()).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+    let mut hangup =
+        signal(SignalKind::hangup()).map_err(|error| CommandError::of(exit::SOFTWARE, &error))?;
     let notify = Arc::clone(&asked);
     // This task intentionally lives as long as the process.
     tokio::spawn(async move {

@@ -23,12 +23,12 @@ use mysimbdp_telemetry::logging;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// A process needs no server to start, so if it does not hold its lock by then, it has failed.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How often the locks of starting processes are checked.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 /// Added to the managers' own `stop_grace`, within which they stop the clients' apps.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -36,14 +36,14 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// The running platform.
 #[derive(Debug)]
-pub struct Platform {
+pub struct Supervisor {
     /// In the order in which they were started.
     processes: Vec<Supervised>,
     program: PathBuf,
     directory: PathBuf,
     config_file: PathBuf,
-    /// The file that holds the config that all of them run with, even if `config_file` has changed since.
-    config_in_use: PathBuf,
+    /// Where the config is that all of them run with, even if `config_file` has changed since.
+    data_root: PathBuf,
     output: Output,
     stop_within: Duration,
     _lock: Lock,
@@ -76,7 +76,7 @@ impl Supervised {
     }
 
     /// Waits for the next event of the process. May be dropped at any await.
-    async fn next(&mut self) -> Result<Event, Failure> {
+    async fn next(&mut self) -> Result<Event, CommandError> {
         match &mut self.state {
             State::Running { child, .. } => child.wait().await.map(Event::Ended).map_err(failure),
             State::CoolingDown { until } => {
@@ -91,13 +91,16 @@ impl Supervised {
     /// # Errors
     ///
     /// A restart would not help.
-    fn note_end(&mut self, status: ExitStatus) -> Result<(), Failure> {
+    fn note_end(&mut self, status: ExitStatus) -> Result<(), CommandError> {
         let process = self.kind.name();
         if exit_code(status) == Some(exit::NO_PERMISSION) {
-            return Err(Failure::new(exit::NO_PERMISSION, format!("{process} cannot go on: {status}")));
+            return Err(CommandError::new(
+                exit::NO_PERMISSION,
+                format!("{process} cannot continue: {status}"),
+            ));
         }
         let wait_seconds = self.cool_down().as_secs_f64();
-        tracing::warn!(process, %status, wait_seconds, "process ended, will be started again");
+        tracing::warn!(process, %status, wait_seconds, "process ended, restarting it after the wait");
         Ok(())
     }
 
@@ -138,7 +141,7 @@ async fn wait_for_predecessor(config: &Config, kind: ProcessKind) -> Duration {
             println!("waits for the {name} of an earlier `mysimbdp up` to end (pid {pid})");
             is_reported = true;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
     started.elapsed()
 }
@@ -151,44 +154,44 @@ impl State {
 
 /// Waits for the first event of any process, and returns it with the position of the process. May be dropped at any
 /// await.
-async fn first_event(processes: &mut [Supervised]) -> Result<(usize, Event), Failure> {
+async fn first_event(processes: &mut [Supervised]) -> Result<(usize, Event), CommandError> {
     let events = processes.iter_mut().map(|process| Box::pin(process.next()));
     let (event, position, _) = select_all(events).await;
     Ok((position, event?))
 }
 
-impl Platform {
+impl Supervisor {
     /// Starts all processes. Returns when all of them are at work, or when a shutdown is requested.
     pub async fn start(
         config: &Config,
         config_file: &Path,
         output: Output,
         mut shutdown: watch::Receiver<bool>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let stop_grace = config
             .settings
             .batch_manager
             .stop_grace
             .duration()
             .max(config.settings.stream_manager.stop_grace.duration());
-        let io = |error| Failure::of(exit::IO, &error);
-        let role = ProcessKind::Up;
-        let lock = Lock::take(&role.locked_directory(&config.layout), role.name()).map_err(|error| {
+        let io = |error| CommandError::of(exit::IO, &error);
+        let kind = ProcessKind::Up;
+        let lock = Lock::take(&kind.locked_directory(&config.layout), kind.name()).map_err(|error| {
             let held = matches!(error, LockError::Held { .. });
-            Failure::of(if held { exit::NO_PERMISSION } else { exit::IO }, &error)
+            CommandError::of(if held { exit::NO_PERMISSION } else { exit::IO }, &error)
         })?;
         let mut platform = Self {
             processes: Vec::new(),
             program: std::env::current_exe().map_err(io)?,
             directory: std::env::current_dir().map_err(io)?,
             config_file: std::path::absolute(config_file).map_err(io)?,
-            config_in_use: config.layout.config_in_use(),
+            data_root: config.layout.root().to_owned(),
             output,
             stop_within: stop_grace + STOP_MARGIN,
             _lock: lock,
-            _status: ProcessStatus::of_follower(config, config_file, role.name()),
+            _status: ProcessStatus::of_follower(config, config_file, kind.name()),
         };
-        let mut kinds = ProcessKind::STAGES.to_vec();
+        let mut kinds = ProcessKind::PIPELINE.to_vec();
         if address::broker(config).is_err() {
             kinds.insert(0, ProcessKind::Broker);
         }
@@ -205,7 +208,7 @@ impl Platform {
         }
     }
 
-    async fn start_all(&mut self, config: &Config, kinds: &[ProcessKind]) -> Result<(), Failure> {
+    async fn start_all(&mut self, config: &Config, kinds: &[ProcessKind]) -> Result<(), CommandError> {
         for &kind in kinds {
             wait_for_predecessor(config, kind).await;
             let child = self.spawn(kind, &[]).await.map_err(failure)?;
@@ -245,12 +248,12 @@ impl Platform {
 
     /// Waits until each process holds its lock, which names its pid. A process that ends meanwhile is started again if
     /// that may help.
-    async fn wait_ready(&mut self, config: &Config) -> Result<(), Failure> {
+    async fn wait_ready(&mut self, config: &Config) -> Result<(), CommandError> {
         let started = Instant::now();
         for position in 0..self.processes.len() {
             let kind = self.processes[position].kind;
             let (name, directory) = (kind.name(), kind.locked_directory(&config.layout));
-            let mut is_at_work_by = started + READY_WITHIN;
+            let mut ready_by = started + READY_WITHIN;
             while let State::Running { child, .. } = &mut self.processes[position].state {
                 let own = Holder::Here(child.id().pid);
                 let holds_lock = lock::holder(&directory, name).is_ok_and(|holder| holder == own);
@@ -260,20 +263,20 @@ impl Platform {
                 }
                 if child.has_ended() {
                     let status = child.wait().await.map_err(failure)?;
-                    if !may_start_again(config, kind, status) || Instant::now() >= is_at_work_by {
+                    if !may_start_again(config, kind, status) || Instant::now() >= ready_by {
                         let code = exit_code(status).unwrap_or(exit::SOFTWARE);
-                        return Err(Failure::new(code, format!("{name} ended at its start: {status}")));
+                        return Err(CommandError::new(code, format!("{name} ended at its start: {status}")));
                     }
-                    tracing::warn!(process = name, %status, "process ended at its start, is started again");
+                    tracing::warn!(process = name, %status, "process ended at its start, restarting it");
                     tokio::time::sleep(BACKOFF_FIRST).await;
-                    is_at_work_by += wait_for_predecessor(config, kind).await;
+                    ready_by += wait_for_predecessor(config, kind).await;
                     let child = self.spawn(kind, &[]).await.map_err(failure)?;
                     self.processes[position].state = State::running(child);
-                } else if Instant::now() >= is_at_work_by {
-                    let message = format!("{name} is not at work after {:?}", started.elapsed());
-                    return Err(Failure::new(exit::UNAVAILABLE, message));
+                } else if Instant::now() >= ready_by {
+                    let message = format!("{name} is not ready after {:?}", started.elapsed());
+                    return Err(CommandError::new(exit::UNAVAILABLE, message));
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_EVERY).await;
             }
         }
         Ok(())
@@ -285,7 +288,7 @@ impl Platform {
         &mut self,
         mut shutdown: watch::Receiver<bool>,
         reload: &Notify,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         loop {
             let (position, event) = tokio::select! {
                 biased;
@@ -316,7 +319,7 @@ impl Platform {
     }
 
     async fn start_again(&mut self, position: usize) {
-        let options = ["--in-place-of".as_ref(), self.config_in_use.as_os_str()];
+        let options = ["--in-place-of".as_ref(), self.data_root.as_os_str()];
         let started = self.spawn(self.processes[position].kind, &options).await;
         let process = &mut self.processes[position];
         match started {
@@ -328,7 +331,7 @@ impl Platform {
                     process,
                     error,
                     wait_seconds,
-                    "process cannot be started, will be tried again"
+                    "cannot start the process, trying again after the wait"
                 );
             }
         }
@@ -349,6 +352,6 @@ fn exit_code(status: ExitStatus) -> Option<u8> {
     status.code().and_then(|code| u8::try_from(code).ok())
 }
 
-fn failure(error: ProcessError) -> Failure {
-    Failure::of(exit::SOFTWARE, &error)
+fn failure(error: ProcessError) -> CommandError {
+    CommandError::of(exit::SOFTWARE, &error)
 }

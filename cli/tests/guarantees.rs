@@ -13,7 +13,7 @@ fn each_test_that_the_guarantees_name_exists() {
     for test in rows.flat_map(|row| row.rsplit("| ").next().into_iter().flat_map(|cell| cell.split("<br>"))) {
         let words: Vec<&str> =
             test.split('`').filter(|word| !word.trim().is_empty() && *word != " |").collect();
-        let [file, function] = words[..] else { panic!("{test:?} is no file and function") };
+        let [file, function] = words[..] else { panic!("{test:?} does not name a file and a function") };
         let path = if file.contains("/tests/") || file.contains("/src/") {
             file.to_owned()
         } else {

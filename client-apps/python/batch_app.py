@@ -23,7 +23,7 @@ def fail(code, reason):
     sys.exit(code)
 
 
-def say(**line):
+def write_line(**line):
     print(json.dumps(line), flush=True)
 
 
@@ -52,13 +52,13 @@ def main():
     length, first, announced = int(env("LENGTH")), int(env("FIRST_RECORD")), int(env("RECORDS"))
     data = sys.stdin.buffer.read(length + 1)
     if len(data) != length:  # Otherwise a broken pipe would look like a shorter file.
-        fail(TRY_LATER if len(data) < length else DATA, f"stdin has not the {length} bytes announced")
+        fail(TRY_LATER if len(data) < length else DATA, f"stdin does not have the {length} bytes announced")
     try:
         found = records(data.decode("utf-8-sig" if env("ENCODING") == "utf-8" else env("ENCODING")))
     except (ValueError, RecursionError) as error:
-        fail(DATA, f"unit is no {env('FORMAT')}: {error}")
+        fail(DATA, f"unit is not valid {env('FORMAT')}: {error}")
     if len(found) != announced:  # Checked before anything is written: the ids of other units must not be used.
-        fail(DATA, f"unit holds {len(found)} records, announced were {announced}")
+        fail(DATA, f"unit has {len(found)} records, but {announced} were announced")
 
     documents, numbers, rejects, duplicates = [], [], [], 0
     for number, make in enumerate(found, first):
@@ -66,11 +66,11 @@ def main():
             record_id = bytes.fromhex(env("INGESTION"))[:8] + number.to_bytes(8, "big")
             record = make()
             if "_id" in record:
-                raise ValueError("field _id is given by the platform")
+                raise ValueError("field _id is set by the platform")
             document = {"_id": record_id, **record}
             size = len(bson.encode(document))  # raises if it cannot be stored, for example an integer of more than 64 bits
             if size > DOCUMENT_MAX:
-                raise ValueError(f"document has {size} bytes, allowed are {DOCUMENT_MAX}")
+                raise ValueError(f"document has {size} bytes: the limit is {DOCUMENT_MAX}")
             documents.append(document)
             numbers.append(number)
         except (ValueError, OverflowError, RecursionError, bson.errors.BSONError) as error:
@@ -92,8 +92,8 @@ def main():
     except PyMongoError as error:
         fail(TRY_LATER, error)
     for number, reason in rejects:
-        say(type="reject", record=number, reason=reason[:1000])
-    say(type="done", stored=announced - duplicates - len(rejects), duplicates=duplicates, rejected=len(rejects))
+        write_line(type="reject", record=number, reason=reason[:1000])
+    write_line(type="done", stored=announced - duplicates - len(rejects), duplicates=duplicates, rejected=len(rejects))
 
 
 if __name__ == "__main__":

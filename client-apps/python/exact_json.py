@@ -7,17 +7,17 @@ def loads(text):
     """Returns the object that `text` (str or bytes) contains. Raises ValueError, RecursionError."""
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")  # json.loads would guess the encoding
-    hooks = dict(parse_int=_int, parse_float=_float, parse_constant=_none, object_pairs_hook=_object)
+    hooks = dict(parse_int=_int, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object)
     record = json.loads(text, **hooks)
     if not isinstance(record, dict):
-        raise ValueError("record is no JSON object")
+        raise ValueError("record is not a JSON object")
     return record
 
 
 def elements(text):
     """Returns the text of each element of the array that `text` contains."""
     if not isinstance(json.loads(text), list):
-        raise ValueError("no JSON array")
+        raise ValueError("not a JSON array")
     decoder, found, at = json.JSONDecoder(), [], text.index("[") + 1
     while text[(at := _past(text, at, " \t\r\n,"))] != "]":
         _, end = decoder.raw_decode(text, at)
@@ -45,11 +45,11 @@ def _float(text):
     return value
 
 
-def _none(text):
+def _constant(text):
     raise ValueError(f"{text} is not JSON")
 
 
 def _object(pairs):
     if len(record := dict(pairs)) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a key occurs twice")
     return record

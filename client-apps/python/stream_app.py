@@ -25,7 +25,7 @@ MESSAGES, REJECTED = env("COLLECTION"), env("REJECTED_COLLECTION", "rejected")
 DOCUMENT_MAX, INLINE_MAX = 16 << 20, 15 << 20  # the limit of MongoDB; the largest payload that is stored in a document
 STABLE, EVICTIONS_MAX = 15, 5  # if the broker closes so many connections in a row this soon, another process has the client id
 waiting = queue.Queue()  # bounded by the Receive Maximum: the broker sends no more messages without acknowledgements
-state = {"connection": 0, "connected": 0.0, "evictions": 0, "wish": None, "unsubscribed": False}
+state = {"connection": 0, "connected": 0.0, "evictions": 0, "mode": None, "unsubscribed": False}
 
 
 def on_connect(client, _, __, reason, ___):
@@ -33,7 +33,7 @@ def on_connect(client, _, __, reason, ___):
         return
     state["connected"] = time.monotonic()
     state["connection"] += 1  # an acknowledgement is valid only on the connection on which its message arrived
-    client.unsubscribe(env("TOPIC_FILTER")) if state["wish"] == "drain" else client.subscribe(env("TOPIC_FILTER"), qos=1)
+    client.unsubscribe(env("TOPIC_FILTER")) if state["mode"] == "drain" else client.subscribe(env("TOPIC_FILTER"), qos=1)
 
 
 def on_disconnect(client, _, __, reason, *___):
@@ -41,7 +41,7 @@ def on_disconnect(client, _, __, reason, *___):
     state["evictions"] = state["evictions"] + 1 if is_eviction else 0
     if reason.value == 142 or state["evictions"] >= EVICTIONS_MAX:
         # Another process has taken over the client id: stop, because otherwise both would disconnect each other forever.
-        state["wish"] = "stop"
+        state["mode"] = "stop"
         client.disconnect()
 
 
@@ -56,11 +56,11 @@ def convert(message):
     try:
         document = exact_json.loads(message.payload)
         if "_id" in document:  # later messages with the same _id would be taken for repeats
-            raise ValueError("field _id is given by the platform")
+            raise ValueError("field _id is set by the platform")
         document = {"_id": bson.ObjectId(), **document}
         size = len(bson.encode(document))  # raises if it cannot be stored, for example an integer of more than 64 bits
         if size > DOCUMENT_MAX:
-            raise ValueError(f"document has {size} bytes, allowed are {DOCUMENT_MAX}")
+            raise ValueError(f"document has {size} bytes: the limit is {DOCUMENT_MAX}")
         return document, None
     except (TypeError, ValueError, OverflowError, RecursionError, bson.errors.BSONError) as error:
         return None, str(error)
@@ -120,11 +120,11 @@ def until_done(operation, *arguments, **options):
         except BulkWriteError:
             raise
         except PyMongoError as error:
-            print(f"store is away, messages wait: {error}", file=sys.stderr, flush=True)
+            print(f"store is unavailable, messages wait: {error}", file=sys.stderr, flush=True)
             time.sleep(1)
 
 
-def take():
+def next_batch():
     """Returns the messages that arrive until the batch is full or its first message is old enough."""
     batch = []
     try:
@@ -136,8 +136,8 @@ def take():
 
 
 def main():
-    for number, wish in ((signal.SIGTERM, "stop"), (signal.SIGINT, "stop"), (signal.SIGUSR1, "drain")):
-        signal.signal(number, lambda *_, wish=wish: state.update(wish=wish))
+    for number, mode in ((signal.SIGTERM, "stop"), (signal.SIGINT, "stop"), (signal.SIGUSR1, "drain")):
+        signal.signal(number, lambda *_, mode=mode: state.update(mode=mode))
     options = dict(w="majority", journal=True, serverSelectionTimeoutMS=5000)
     database = pymongo.MongoClient(env("COREDMS"), **options)[env("DATABASE")]
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, env("INSTANCE"), protocol=mqtt.MQTTv5, manual_ack=True)
@@ -148,9 +148,9 @@ def main():
     session.ReceiveMaximum = min(2 * BATCH, 65_535)
     client.connect_async(broker.hostname, broker.port or 1883, keepalive=KEEP_ALIVE, clean_start=False, properties=session)
     client.loop_start()
-    messages, size, waited, busy, since, quiet, asked = 0, 0, 0.0, 0.0, time.monotonic(), 0.0, False
-    while state["wish"] != "stop":
-        batch, began = take(), time.monotonic()
+    messages, size, waited, busy, since, quiet, unsubscribe_sent = 0, 0, 0.0, 0.0, time.monotonic(), 0.0, False
+    while state["mode"] != "stop":
+        batch, began = next_batch(), time.monotonic()
         if batch:
             store(database, [message for *_, message in batch])
             quiet = now = time.monotonic()
@@ -166,13 +166,13 @@ def main():
                       "utilization": min(1, busy / interval), "backlog": waiting.qsize()}
             client.publish(env("REPORT_TOPIC"), json.dumps(report), qos=1)
             messages, size, waited, busy, since = 0, 0, 0.0, 0.0, time.monotonic()
-        if state["wish"] == "drain" and not asked:
-            asked = client.unsubscribe(env("TOPIC_FILTER"))
+        if state["mode"] == "drain" and not unsubscribe_sent:
+            unsubscribe_sent = client.unsubscribe(env("TOPIC_FILTER"))
         if not (state["unsubscribed"] and client.is_connected()):
             quiet = time.monotonic()  # the silence of a lost connection means nothing
         elif time.monotonic() - quiet >= QUIET:
             break  # the subscription has ended, and what the session still held is stored
-    client.disconnect(properties=expiry(PacketTypes.DISCONNECT, 604_800 if state["wish"] == "stop" else 0))
+    client.disconnect(properties=expiry(PacketTypes.DISCONNECT, 604_800 if state["mode"] == "stop" else 0))
     client.loop_stop()
 
 

@@ -10,10 +10,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::error::EdgeError;
-use crate::message::{Message, Position};
+use crate::message::{Position, SourceMessage};
 use crate::outbox::{Outbox, Writer};
-use crate::publisher::{Progress, Publisher};
-use crate::settings::Settings;
+use crate::publisher::{PublishProgress, Publisher};
+use crate::settings::EdgeSettings;
 
 /// A numbered source that publishes.
 ///
@@ -23,10 +23,10 @@ use crate::settings::Settings;
 /// it without waiting.
 #[derive(Debug)]
 pub struct Edge {
-    settings: Arc<Settings>,
+    settings: Arc<EdgeSettings>,
     outbox: OpenOutbox,
     writer: Writer,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<PublishProgress>,
     stop: watch::Sender<bool>,
     publisher: JoinHandle<()>,
 }
@@ -64,7 +64,7 @@ impl Edge {
     ///
     /// A setting is out of range, the broker's address is invalid, another process has locked the outbox, the outbox
     /// belongs to another source, or it cannot be read.
-    pub async fn open(settings: Settings) -> Result<Self, EdgeError> {
+    pub async fn open(settings: EdgeSettings) -> Result<Self, EdgeError> {
         settings.check()?;
         let settings = Arc::new(settings);
         let shared = Arc::clone(&settings);
@@ -89,7 +89,7 @@ impl Edge {
     ///
     /// The message is too large, the outbox cannot be written, or the edge is being closed.
     pub async fn send(&self, payload: impl Into<Bytes>) -> Result<u64, EdgeError> {
-        self.send_batch(vec![Message::from(payload.into())]).await.map(|numbers| *numbers.end())
+        self.send_batch(vec![SourceMessage::from(payload.into())]).await.map(|numbers| *numbers.end())
     }
 
     /// Accepts messages in order and returns their numbers once all are on disk. They need not fit into the outbox
@@ -99,7 +99,7 @@ impl Edge {
     ///
     /// As for [`Edge::send`]. If one is too large, none is accepted; after any other error the first of them may have been
     /// accepted, and [`Edge::position`] tells which.
-    pub async fn send_batch(&self, messages: Vec<Message>) -> Result<RangeInclusive<u64>, EdgeError> {
+    pub async fn send_batch(&self, messages: Vec<SourceMessage>) -> Result<RangeInclusive<u64>, EdgeError> {
         let bytes_max = self.settings.message_bytes_max;
         if let Some(bytes) =
             messages.iter().map(|message| message.payload.len()).find(|bytes| *bytes > bytes_max)
@@ -131,7 +131,7 @@ impl Edge {
     }
 
     pub fn status(&self) -> Status {
-        let Progress { received_through, connected } = *self.progress.borrow();
+        let PublishProgress { received_through, connected } = *self.progress.borrow();
         Status {
             accepted: self.accepted(),
             received_through,
@@ -169,7 +169,7 @@ impl Edge {
         writer.end().await;
         stop.send_replace(true);
         if let Err(error) = publisher.await {
-            tracing::error!(error = %error, "the publisher has failed");
+            tracing::error!(error = %error, "publisher task failed");
         }
     }
 }

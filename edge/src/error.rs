@@ -9,16 +9,16 @@ use crate::outbox::OutboxError;
 /// Why a call on an edge failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EdgeError {
-    #[error("{name} is {value}, allowed is {allowed}")]
-    Setting { name: &'static str, value: String, allowed: String },
+    #[error("invalid {name} {value}: expected {expected}")]
+    Setting { name: &'static str, value: String, expected: String },
     #[error(transparent)]
     Outbox(#[from] OutboxError),
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    #[error("message has {bytes} bytes, allowed are at most {bytes_max}")]
+    #[error("message has {bytes} bytes: the limit is {bytes_max}")]
     TooLarge { bytes: usize, bytes_max: usize },
     #[error(
-        "{count} messages are not received within {seconds} s: since its start the platform has confirmed them through number {through}"
+        "{count} messages were not received within {seconds} s: since this edge was opened the platform has confirmed numbers through {through}"
     )]
     NotReceived { count: u64, through: u64, seconds: f64 },
     #[error("the edge is closed")]

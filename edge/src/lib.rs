@@ -21,6 +21,6 @@ mod settings;
 
 pub use edge::{Edge, Status};
 pub use error::EdgeError;
-pub use message::{Message, Position, PositionError};
+pub use message::{Position, PositionError, SourceMessage};
 pub use outbox::OutboxError;
-pub use settings::{Broker, Settings};
+pub use settings::{BrokerAddress, EdgeSettings};

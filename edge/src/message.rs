@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 /// A message, and the position from which its producer continues after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
+pub struct SourceMessage {
     pub payload: Bytes,
     pub position: Position,
 }
 
-impl From<Bytes> for Message {
+impl From<Bytes> for SourceMessage {
     fn from(payload: Bytes) -> Self {
         Self { payload, position: Position::default() }
     }
@@ -26,7 +26,7 @@ pub struct Position(Bytes);
 
 /// The position is too long.
 #[derive(Debug, thiserror::Error)]
-#[error("a position has {0} bytes, allowed are at most {max}", max = Position::BYTES_MAX)]
+#[error("position has {0} bytes: the limit is {max}", max = Position::BYTES_MAX)]
 pub struct PositionError(usize);
 
 impl Position {

@@ -18,7 +18,7 @@ const RESEND_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// The broker's address. `Debug` omits user and password.
 #[derive(Clone)]
-pub enum Broker {
+pub enum BrokerAddress {
     /// `mqtt://[user:password@]host[:port]`, or `mqtts://…`.
     Url(String),
     /// The broker of this configuration. If none is configured, the embedded broker of the data root, whose address may
@@ -26,7 +26,7 @@ pub enum Broker {
     FromConfig(Arc<Config>),
 }
 
-impl Broker {
+impl BrokerAddress {
     pub(crate) fn find(&self) -> Result<String, AddressError> {
         match self {
             Self::Url(url) => Ok(url.clone()),
@@ -35,23 +35,23 @@ impl Broker {
     }
 }
 
-impl fmt::Debug for Broker {
+impl fmt::Debug for BrokerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => f.debug_tuple("At").field(&address::without_password(url)).finish(),
-            Self::FromConfig(config) => f.debug_tuple("Of").field(&config.layout.root()).finish(),
+            Self::Url(url) => f.debug_tuple("Url").field(&address::without_credentials(url)).finish(),
+            Self::FromConfig(config) => f.debug_tuple("FromConfig").field(&config.layout.root()).finish(),
         }
     }
 }
 
-/// The settings of an edge. [`Settings::new`] has the defaults.
+/// The settings of an edge. [`EdgeSettings::new`] has the defaults.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct EdgeSettings {
     pub client: ClientId,
     pub source: SourceName,
     /// The directory of the outbox, created if it is missing. One process at a time can use it.
     pub outbox: PathBuf,
-    pub broker: Broker,
+    pub broker: BrokerAddress,
     pub topics: Topics,
     /// The topic to publish to; `None` is `<prefix>/ingest/<client>/<source>`.
     pub topic: Option<String>,
@@ -67,7 +67,7 @@ pub struct Settings {
     pub keep_alive: Duration,
 }
 
-impl Settings {
+impl EdgeSettings {
     pub const CAPACITY_BYTES: u64 = 256 << 20;
     /// The embedded broker accepts packets of up to 16 MiB.
     pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -77,7 +77,12 @@ impl Settings {
     /// 30 s.
     pub const RESEND_AFTER: Duration = Duration::from_secs(10);
 
-    pub fn new(client: ClientId, source: SourceName, outbox: impl Into<PathBuf>, broker: Broker) -> Self {
+    pub fn new(
+        client: ClientId,
+        source: SourceName,
+        outbox: impl Into<PathBuf>,
+        broker: BrokerAddress,
+    ) -> Self {
         Self {
             client,
             source,
@@ -99,7 +104,8 @@ impl Settings {
     }
 
     pub(crate) fn check(&self) -> Result<(), EdgeError> {
-        let setting = |name, value: String, allowed: String| Err(EdgeError::Setting { name, value, allowed });
+        let setting =
+            |name, value: String, expected: String| Err(EdgeError::Setting { name, value, expected });
         let topic = self.data_topic();
         if topic.is_empty() || topic.len() > usize::from(u16::MAX) || topic.contains(['+', '#', '\0']) {
             return setting(
@@ -109,14 +115,14 @@ impl Settings {
             );
         }
         if !(1..=PAYLOAD_BYTES_MAX).contains(&self.message_bytes_max) {
-            let allowed = format!("1 to {PAYLOAD_BYTES_MAX}");
-            return setting("message_bytes_max", self.message_bytes_max.to_string(), allowed);
+            let expected = format!("1 to {PAYLOAD_BYTES_MAX}");
+            return setting("message_bytes_max", self.message_bytes_max.to_string(), expected);
         }
         // Otherwise the last message, which the outbox keeps for its number, could leave no space for the next one.
         let capacity_min = 2 * (self.message_bytes_max + OVERHEAD_BYTES_MAX) as u64;
         if self.capacity_bytes < capacity_min {
-            let allowed = format!("at least {capacity_min}, twice the largest message");
-            return setting("capacity_bytes", self.capacity_bytes.to_string(), allowed);
+            let expected = format!("at least {capacity_min}, twice the largest message");
+            return setting("capacity_bytes", self.capacity_bytes.to_string(), expected);
         }
         if self.window_messages == 0 {
             return setting("window_messages", "0".to_owned(), "at least 1".to_owned());

@@ -20,8 +20,8 @@ use crate::route::Area;
 const FREE_FILES_MIN: u64 = 1_000;
 
 /// Wait after the machine has refused something; doubles with each further refusal.
-const REFUSED_FIRST: Duration = Duration::from_secs(1);
-const REFUSED_MAX: Duration = Duration::from_secs(10);
+const EXHAUSTED_FIRST: Duration = Duration::from_secs(1);
+const EXHAUSTED_MAX: Duration = Duration::from_secs(10);
 
 /// How full staging and the disks are.
 #[derive(Clone, Debug, Default)]
@@ -44,15 +44,15 @@ pub(crate) struct Disk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Shortage {
     #[error(
-        "staging holds {held} bytes, {client} would add {bytes}, allowed are {allowed} (staged_bytes_max {max})"
+        "staging holds {staged} bytes, {client} would add {bytes}, the limit is {allowed} (staged_bytes_max {max})"
     )]
-    Staged { client: ClientId, held: u64, bytes: u64, allowed: u64, max: ByteSize },
-    #[error("disk of {} has {free} bytes free, needed are {needed} (free_space_min {min})", directory.display())]
+    Staged { client: ClientId, staged: u64, bytes: u64, allowed: u64, max: ByteSize },
+    #[error("disk of {} has {free} bytes free, {needed} are needed (free_space_min {min})", directory.display())]
     Bytes { directory: PathBuf, free: u64, needed: u64, min: ByteSize },
-    #[error("disk of {} can take {free} more files, needed are {needed}", directory.display())]
+    #[error("disk of {} can take {free} more files, {needed} are needed", directory.display())]
     Files { directory: PathBuf, free: u64, needed: u64 },
     #[error("{0}")]
-    Refused(String),
+    Failed(String),
 }
 
 /// Admits files while there is capacity.
@@ -64,7 +64,7 @@ pub(crate) struct AdmissionControl {
     /// Why no client's files are admitted, as measured.
     full: Option<Shortage>,
     /// What the machine refused to the last file that was tried.
-    refused: Option<Refused>,
+    exhausted: Option<Exhaustion>,
     /// Clients whose next file does not fit, since the last measurement.
     waiting: BTreeMap<(Area, ClientId), Shortage>,
     /// The same from before that measurement, until all files of the area have been tried again.
@@ -72,7 +72,7 @@ pub(crate) struct AdmissionControl {
 }
 
 #[derive(Debug)]
-struct Refused {
+struct Exhaustion {
     error: String,
     /// Consecutive refusals.
     times: u32,
@@ -86,7 +86,7 @@ impl AdmissionControl {
             free_space_min: settings.free_space_min,
             usage: DiskUsage::default(),
             full: None,
-            refused: None,
+            exhausted: None,
             waiting: BTreeMap::new(),
             waited: BTreeMap::new(),
         }
@@ -98,33 +98,34 @@ impl AdmissionControl {
         self.free_space_min = settings.free_space_min;
     }
 
-    /// Records how full everything is; `in_work` are files that the measurement may not include yet. What could not
+    /// Records how full everything is; `in_progress` are files that the measurement may not include yet. What could not
     /// be measured counts as full.
     pub(crate) fn measured<'a>(
         &mut self,
         usage: Result<DiskUsage, String>,
-        in_work: impl Iterator<Item = &'a (ClientId, u64)>,
+        in_progress: impl Iterator<Item = &'a (ClientId, u64)>,
     ) {
         self.waited.append(&mut self.waiting);
         match usage {
             Ok(usage) => {
                 self.full = usage.disks.iter().find_map(|disk| self.shortage_of(disk));
                 self.usage = usage;
-                in_work.for_each(|(client, bytes)| self.usage.add(client, *bytes));
+                in_progress.for_each(|(client, bytes)| self.usage.add(client, *bytes));
             }
-            Err(error) => self.full = Some(Shortage::Refused(error)),
+            Err(error) => self.full = Some(Shortage::Failed(error)),
         }
     }
 
-    /// Whether this file may be processed while `in_work` others are. If so, it counts from now on.
+    /// Whether this file may be processed while `in_progress` others are. If so, it counts from now on.
     pub(crate) fn admit(
         &mut self,
         (area, client): (&Area, &ClientId),
         bytes: u64,
-        in_work: usize,
+        in_progress: usize,
         now: Instant,
     ) -> bool {
-        if self.full.is_some() || self.refused.as_ref().is_some_and(|refused| !refused.may_try(in_work, now))
+        if self.full.is_some()
+            || self.exhausted.as_ref().is_some_and(|exhausted| !exhausted.may_try(in_progress, now))
         {
             return false;
         }
@@ -134,18 +135,23 @@ impl AdmissionControl {
             return false;
         }
         if let Some(why) = self.usage.unknown.get(client) {
-            self.waiting.insert(key, Shortage::Refused(format!("staging of {client}: {why}")));
+            self.waiting.insert(key, Shortage::Failed(format!("staging of {client}: {why}")));
             return false;
         }
-        let held = self.usage.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
+        let staged = self.usage.staged.values().fold(0u64, |sum, bytes| sum.saturating_add(*bytes));
         let max = self.staged_bytes_max.as_u64();
         let allowed = if self.waited.contains_key(&key) { max - max / 8 } else { max };
         // One file of each client is admitted past `staged_bytes_max`, whatever its size and whatever others have
         // staged.
         let is_alone = self.usage.staged.get(client).is_none_or(|own| *own == 0);
-        if !is_alone && held.saturating_add(bytes) > allowed {
-            let shortage =
-                Shortage::Staged { client: client.clone(), held, bytes, allowed, max: self.staged_bytes_max };
+        if !is_alone && staged.saturating_add(bytes) > allowed {
+            let shortage = Shortage::Staged {
+                client: client.clone(),
+                staged,
+                bytes,
+                allowed,
+                max: self.staged_bytes_max,
+            };
             self.waiting.insert(key, shortage);
             return false;
         }
@@ -154,40 +160,40 @@ impl AdmissionControl {
     }
 
     /// The machine ran out of something while a file was processed.
-    pub(crate) fn refused(&mut self, error: String, now: Instant) {
-        let times = match &self.refused {
+    pub(crate) fn exhausted(&mut self, error: String, now: Instant) {
+        let times = match &self.exhausted {
             // Other files that were in progress report the same shortage.
-            Some(refused) if now < refused.until => return,
-            Some(refused) => refused.times.saturating_add(1),
+            Some(exhausted) if now < exhausted.until => return,
+            Some(exhausted) => exhausted.times.saturating_add(1),
             None => 0,
         };
-        let until = now + REFUSED_FIRST.saturating_mul(1 << times.min(6)).min(REFUSED_MAX);
-        self.refused = Some(Refused { error, times, until });
+        let until = now + EXHAUSTED_FIRST.saturating_mul(1 << times.min(6)).min(EXHAUSTED_MAX);
+        self.exhausted = Some(Exhaustion { error, times, until });
     }
 
     /// A file has left the drop directory, so what the last one lacked is assumed to be available. If the sender took
     /// the file back, that proves nothing; then the next file finds out.
     pub(crate) fn succeeded(&mut self) {
-        self.refused = None;
+        self.exhausted = None;
     }
 
     /// All files in these areas have been tried since the last measurement.
-    pub(crate) fn scanned(&mut self, is_scanned: impl Fn(&Area) -> bool) {
-        self.waited.retain(|(area, _), _| !is_scanned(area));
+    pub(crate) fn tried(&mut self, is_tried: impl Fn(&Area) -> bool) {
+        self.waited.retain(|(area, _), _| !is_tried(area));
     }
 
-    /// No file waits, and `in_work` files are in progress.
-    pub(crate) fn no_file_waits(&mut self, in_work: usize, now: Instant) {
-        if in_work == 0 && self.refused.as_ref().is_some_and(|refused| refused.may_try(0, now)) {
+    /// No file waits, and `in_progress` files are being processed.
+    pub(crate) fn no_file_waits(&mut self, in_progress: usize, now: Instant) {
+        if in_progress == 0 && self.exhausted.as_ref().is_some_and(|exhausted| exhausted.may_try(0, now)) {
             // No file is left to try it with.
-            self.refused = None;
+            self.exhausted = None;
         }
     }
 
     /// Why files wait: for all clients (`None`) and for single ones.
     pub(crate) fn shortages(&self) -> BTreeMap<Option<ClientId>, Shortage> {
-        let refused = self.refused.as_ref().map(|refused| Shortage::Refused(refused.error.clone()));
-        let all = self.full.clone().or(refused).map(|shortage| (None, shortage));
+        let exhausted = self.exhausted.as_ref().map(|exhausted| Shortage::Failed(exhausted.error.clone()));
+        let all = self.full.clone().or(exhausted).map(|shortage| (None, shortage));
         let single = self.waited.iter().chain(&self.waiting);
         all.into_iter().chain(single.map(|((_, client), why)| (Some(client.clone()), why.clone()))).collect()
     }
@@ -214,10 +220,10 @@ impl DiskUsage {
     }
 }
 
-impl Refused {
+impl Exhaustion {
     /// After the wait, one file at a time tries again.
-    fn may_try(&self, in_work: usize, now: Instant) -> bool {
-        now >= self.until && in_work == 0
+    fn may_try(&self, in_progress: usize, now: Instant) -> bool {
+        now >= self.until && in_progress == 0
     }
 }
 

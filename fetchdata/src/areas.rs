@@ -11,10 +11,10 @@ use mysimbdp_model::manifest::Lane;
 use mysimbdp_spool::drop_directory::DropPath;
 
 use crate::route::Area;
-use crate::scan::{self, FileSnapshot, Owner, Plan, Walk};
+use crate::scan::{self, FileSnapshot, Owner, Walk, WalkPlan};
+use crate::scan_windows::Windows;
 use crate::settle::{Ended, Ready, Tracker};
 use crate::watch::Woken;
-use crate::windows::Windows;
 
 /// Files that are tracked in all areas together. It bounds the memory: some 2.5 KiB each. There may be twice as many
 /// until the next walk over an area that has more than its share.
@@ -55,7 +55,7 @@ struct Measurements {
 
 /// A file in progress.
 #[derive(Clone, Debug)]
-pub(crate) struct FileInWork {
+pub(crate) struct FileInProgress {
     pub(crate) area: Area,
     pub(crate) path: DropPath,
     pub(crate) owner: Owner,
@@ -79,13 +79,13 @@ struct State {
     ready: BTreeMap<Owner, VecDeque<Ready>>,
     /// The measurement that they wait for too: the first that began after they were seen.
     measurement: u64,
-    /// Some files were refused for lack of capacity since the last walk.
+    /// Some files were postponed for lack of capacity since the last walk.
     lacks_capacity: bool,
     /// Files that have ended since the current walk began.
-    ended: Vec<(FileInWork, Ended)>,
+    ended: Vec<(FileInProgress, Ended)>,
     /// For each owner with files that the last walk left out: how many files have to end before another walk is worth
     /// it.
-    left_out: BTreeMap<Owner, usize>,
+    ends_until_walk: BTreeMap<Owner, usize>,
     windows: Windows,
     /// Files of the last walk, or the most that the current one may scan.
     files: usize,
@@ -140,7 +140,8 @@ impl Areas {
             state.at = now;
         }
         // An area with a file in progress is kept until that ends, also if its client comes back meanwhile.
-        self.areas.retain(|_, state| state.is_walked || state.is_walking || state.tracker.has_file_in_work());
+        self.areas
+            .retain(|_, state| state.is_walked || state.is_walking || state.tracker.has_file_in_progress());
     }
 
     pub(crate) fn is_walked(&self, area: &Area) -> bool {
@@ -155,7 +156,7 @@ impl Areas {
     }
 
     /// The walks that are due.
-    pub(crate) fn begin_walks(&mut self, now: Instant) -> Vec<Plan> {
+    pub(crate) fn begin_walks(&mut self, now: Instant) -> Vec<WalkPlan> {
         let mut due: Vec<(Duration, Area)> = (self.areas.iter())
             .filter(|(_, state)| state.next_walk().is_some_and(|next| next <= now))
             .map(|(area, state)| (state.worked, area.clone()))
@@ -165,7 +166,7 @@ impl Areas {
         due.into_iter().filter_map(|(_, area)| self.begin_walk(area, now)).collect()
     }
 
-    fn begin_walk(&mut self, area: Area, now: Instant) -> Option<Plan> {
+    fn begin_walk(&mut self, area: Area, now: Instant) -> Option<WalkPlan> {
         let share = scan::share(FILES_MAX, self.clients);
         let own = share * area.owners(self.clients);
         let others = || self.areas.iter().filter(|(other, _)| **other != area).map(|(_, state)| state);
@@ -176,7 +177,7 @@ impl Areas {
         let files = if state.large.is_empty() { own } else { own + spare / (shared_with + 1) };
         let more = state.more(share, files);
         state.begin_walk(files, now + self.scan_every);
-        Some(Plan { starts: state.windows.starts(), area, share, more })
+        Some(WalkPlan { starts: state.windows.starts(), area, share, more })
     }
 
     fn walks(&self) -> usize {
@@ -254,26 +255,26 @@ impl Areas {
     }
 
     /// There is no capacity for a file: it is scanned again when there may be.
-    pub(crate) fn refused(&mut self, area: &Area, now: Instant) {
+    pub(crate) fn postpone(&mut self, area: &Area, now: Instant) {
         let Some(state) = self.areas.get_mut(area) else { return };
         state.lacks_capacity = true;
         state.schedule_walk(now + CAPACITY_RETRY_EVERY);
     }
 
     /// Marks a file as in progress if it is still as `ready` says.
-    pub(crate) fn mark_in_work(&mut self, area: &Area, ready: &Ready) -> Option<FileInWork> {
+    pub(crate) fn mark_in_progress(&mut self, area: &Area, ready: &Ready) -> Option<FileInProgress> {
         let state = self.areas.get_mut(area)?;
         let FileSnapshot { path, owner, .. } = &ready.snapshot;
-        state.tracker.mark_in_work(ready).then(|| {
+        state.tracker.mark_in_progress(ready).then(|| {
             self.served.serve(owner);
-            FileInWork { area: area.clone(), path: path.clone(), owner: owner.clone() }
+            FileInProgress { area: area.clone(), path: path.clone(), owner: owner.clone() }
         })
     }
 
     /// Records what became of a file that was in progress.
-    pub(crate) fn ended(&mut self, file: FileInWork, ended: Ended, now: Instant) {
+    pub(crate) fn ended(&mut self, file: FileInProgress, ended: Ended, now: Instant) {
         if matches!(ended, Ended::Exhausted(_)) {
-            self.refused(&file.area, now);
+            self.postpone(&file.area, now);
         }
         let Some(state) = self.areas.get_mut(&file.area) else { return };
         if state.is_walking {
@@ -303,7 +304,7 @@ impl State {
             measurement: 0,
             lacks_capacity: false,
             ended: Vec::new(),
-            left_out: BTreeMap::new(),
+            ends_until_walk: BTreeMap::new(),
             windows: Windows::default(),
             files: 0,
             large: BTreeSet::new(),
@@ -353,7 +354,7 @@ impl State {
             let half = count(&owner).div_ceil(2);
             (owner, half)
         };
-        self.left_out = left_out.into_keys().map(half).collect();
+        self.ends_until_walk = left_out.into_keys().map(half).collect();
         self.end_walk(now);
         if let Some(next) = self.tracker.next_scan(now) {
             self.schedule_walk(next);
@@ -373,8 +374,8 @@ impl State {
         }
     }
 
-    fn ended(&mut self, FileInWork { path, owner, .. }: &FileInWork, ended: Ended, now: Instant) {
-        if matches!(ended, Ended::Removed) && self.frees_capacity(owner) {
+    fn ended(&mut self, FileInProgress { path, owner, .. }: &FileInProgress, ended: Ended, now: Instant) {
+        if matches!(ended, Ended::Removed) && self.is_walk_worth_it(owner) {
             self.schedule_walk(now);
         }
         if let Some(at) = self.tracker.ended(path, owner, ended, now) {
@@ -383,8 +384,8 @@ impl State {
     }
 
     /// Whether enough files have ended, with this one, for a walk to see those that the last one left out.
-    fn frees_capacity(&mut self, owner: &Owner) -> bool {
-        let Some(left) = self.left_out.get_mut(owner) else { return false };
+    fn is_walk_worth_it(&mut self, owner: &Owner) -> bool {
+        let Some(left) = self.ends_until_walk.get_mut(owner) else { return false };
         *left = left.saturating_sub(1);
         *left == 0
     }

@@ -73,7 +73,11 @@ impl BurstLog {
     pub(crate) fn not_scanned(&self, client: Option<&ClientId>, fault: &ScanFault) {
         let event = Event { file: String::new(), why: mysimbdp_model::error_chain(fault) };
         if let Some(Event { why: error, .. }) = self.count(client, Trouble::NotScanned, event) {
-            tracing::warn!(client = client_name(client), error, "part of the drop point cannot be looked at");
+            tracing::warn!(
+                client = client_name(client),
+                error,
+                "part of the drop directory cannot be scanned"
+            );
         }
     }
 
@@ -88,7 +92,7 @@ impl BurstLog {
         }
         let event = Event { file: named.join(", "), why: String::new() };
         if let Some(Event { file: folders, .. }) = self.count(None, Trouble::UnknownFolder, event) {
-            tracing::warn!(folders, "not the folder of a configured client, what is in it waits there");
+            tracing::warn!(folders, "not the folder of a configured client, its files are not taken");
         }
     }
 
@@ -106,7 +110,7 @@ impl BurstLog {
                 client = client_name(client),
                 file,
                 error,
-                "file could not be taken, it is tried again later"
+                "file could not be processed, it is tried again later"
             );
         }
     }
@@ -128,7 +132,7 @@ impl BurstLog {
     pub(crate) fn no_receipt(&self, client: &ClientId, path: &DropPath, error: String) {
         let event = Event { file: path.to_string(), why: error };
         if let Some(Event { file, why: error }) = self.count(Some(client), Trouble::NoReceipt, event) {
-            tracing::warn!(%client, file, error, "receipt is not written, something lies in its way");
+            tracing::warn!(%client, file, error, "receipt is not written, something is in its way");
         }
     }
 
@@ -139,10 +143,14 @@ impl BurstLog {
             let client = client_name(client.as_ref());
             match trouble {
                 Trouble::NotScanned => {
-                    tracing::warn!(client, count, last = why, "more of the drop point cannot be looked at");
+                    tracing::warn!(client, count, last = why, "more of the drop directory cannot be scanned");
                 }
                 Trouble::UnknownFolder => {
-                    tracing::warn!(count, folders = file, "more folders are not those of configured clients");
+                    tracing::warn!(
+                        count,
+                        folders = file,
+                        "more folders are not those of configured clients, their files are not taken"
+                    );
                 }
                 Trouble::Discarded => {
                     tracing::warn!(client, count, last = file, reasons = why, "discarded more files");
@@ -151,7 +159,13 @@ impl BurstLog {
                     tracing::warn!(client, count, last = file, error = why, "more receipts are not written");
                 }
                 Trouble::NotProcessed(_) => {
-                    tracing::warn!(client, count, last = file, error = why, "more files could not be taken");
+                    tracing::warn!(
+                        client,
+                        count,
+                        last = file,
+                        error = why,
+                        "more files could not be processed"
+                    );
                 }
             }
         }

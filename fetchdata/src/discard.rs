@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
-use mysimbdp_model::reason::{self, Objection, Reason};
+use mysimbdp_model::reason::{self, Objection, ReasonFile};
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::{clock, failpoint, random};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, Existing, FileKind, FileReceipt};
@@ -37,7 +37,7 @@ enum Filled {
     /// A copy, on another file system; the original waits until the copy is published.
     Copied(SetAside),
     /// Another file has taken its place in the drop directory.
-    Replaced,
+    Changed,
 }
 
 /// Discards the file. The directory is assembled under a hidden name, so every published one is complete.
@@ -54,7 +54,7 @@ pub(crate) fn discard(layout: &Layout, log: &BurstLog, refused: Refused) -> Resu
         Ok(Filled::Copied(original)) => Some(original),
         not_filled => {
             undo(&drop_directory, &unpublished, refused.snapshot)?;
-            return not_filled.map(|_| Moved::Replaced);
+            return not_filled.map(|_| Moved::Changed);
         }
     };
     failpoint::hit("fetchdata.discard-filled");
@@ -117,7 +117,7 @@ fn fill(
     refused: &Refused,
 ) -> Result<Filled, FileError> {
     let (path, identity) = (&refused.snapshot.path, &refused.snapshot.identity);
-    let reason = Reason {
+    let reason = ReasonFile {
         file: names::plain(path.name()),
         client: refused.client.map(ToString::to_string),
         ingestion: refused.ingestion.map(|ingestion| ingestion.to_string()),
@@ -129,11 +129,11 @@ fn fill(
         codes: reason::codes(&refused.reasons),
     };
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
-    files::write_durable(&directory.join(Reason::FILE), &json)?;
+    files::write_durable(&directory.join(ReasonFile::FILE), &json)?;
     failpoint::hit("fetchdata.discard-explained");
     let to = Directory::open_platform(directory)?;
     let mut name = names::safe(path.name());
-    if name == Reason::FILE {
+    if name == ReasonFile::FILE {
         name.push_str(".discarded");
     }
     match move_verified(drop_directory, path, &to, name.as_ref(), identity) {
@@ -141,11 +141,11 @@ fn fill(
         moved => {
             return Ok(match moved? {
                 Moved::Yes => Filled::Moved,
-                Moved::Replaced => Filled::Replaced,
+                Moved::Changed => Filled::Changed,
             });
         }
     }
-    let Some(original) = set_aside(drop_directory, path, key, identity)? else { return Ok(Filled::Replaced) };
+    let Some(original) = set_aside(drop_directory, path, key, identity)? else { return Ok(Filled::Changed) };
     let copied = original
         .holder(drop_directory, path)
         .and_then(|from| from.copy(path.name(), &to, name.as_ref(), Existing::Keep));
@@ -164,7 +164,7 @@ fn undo(
 ) -> Result<(), FileError> {
     let directory = Directory::open_platform(unpublished)?;
     for name in directory.names()? {
-        if name != Reason::FILE && !names::is_temporary(&name) {
+        if name != ReasonFile::FILE && !names::is_temporary(&name) {
             put_back(drop_directory, &directory, &name, &snapshot.path)?;
         }
     }
@@ -190,7 +190,7 @@ mod tests {
         let layout = Layout::new(root.path());
         let drop_directory = DropDirectory::prepare(&layout).expect("drop directory");
         let path = DropPath::parse("client-input-directory/drop/a.csv").expect("path");
-        let folder = drop_directory.make_directory(&path.parent()).expect("folder");
+        let folder = drop_directory.open_or_create_directory(&path.parent()).expect("folder");
         let write = |name: &str, content: &[u8]| {
             folder.write("temporary".as_ref(), content, &folder, name.as_ref()).expect("file");
         };
@@ -204,11 +204,11 @@ mod tests {
             settle: std::time::Duration::ZERO,
             sentinel: None,
         };
-        let unpublished = root.path().join("unseen");
+        let unpublished = root.path().join("unpublished");
         files::create_dir_all(&unpublished).expect("directory");
         let to = Directory::open_platform(&unpublished).expect("directory");
         folder.rename("a.csv".as_ref(), &to, "a.csv".as_ref(), Existing::Keep).expect("move");
-        files::write_atomic(&unpublished.join(Reason::FILE), b"{}").expect("reason");
+        files::write_atomic(&unpublished.join(ReasonFile::FILE), b"{}").expect("reason");
         write("a.csv", b"new");
 
         undo(&drop_directory, &unpublished, &snapshot).expect("undone");

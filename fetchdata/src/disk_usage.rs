@@ -23,7 +23,7 @@ impl UsageMeter {
     /// # Errors
     ///
     /// Staging cannot be listed, or a file system does not report its free space.
-    pub(crate) fn measure(&mut self, layout: &Layout) -> Result<DiskUsage, StagingError> {
+    pub(crate) fn update(&mut self, layout: &Layout) -> Result<DiskUsage, StagingError> {
         let mut staged = BTreeSet::new();
         let mut usage = DiskUsage { disks: disks(layout)?, ..DiskUsage::default() };
         for client in staging::clients(layout)? {

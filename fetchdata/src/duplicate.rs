@@ -19,8 +19,8 @@ const OUTAGE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where the same content is.
 #[derive(Debug)]
-pub(crate) enum Known {
-    No,
+pub(crate) enum ContentState {
+    New,
     Staged,
     Held,
     /// All its runs; at least one of them has ingested it.
@@ -33,15 +33,15 @@ pub(crate) async fn look_up(
     history: &EarlierIngestions,
     client: &ClientId,
     ingestion: IngestionId,
-) -> Known {
+) -> ContentState {
     if files::exists(&layout.staged(client, ingestion)) {
-        return Known::Staged;
+        return ContentState::Staged;
     }
     if files::exists(&layout.held(client, ingestion)) {
-        return Known::Held;
+        return ContentState::Held;
     }
     let runs = history.runs_of(ingestion).await;
-    if replace::last_ingested(&runs).is_some() { Known::Ingested(runs) } else { Known::No }
+    if replace::last_ingested(&runs).is_some() { ContentState::Ingested(runs) } else { ContentState::New }
 }
 
 /// What coredms knows of earlier ingestions. While it is unavailable nothing is known: the ids make a duplicate
@@ -101,7 +101,7 @@ impl EarlierIngestions {
                 if before.is_none() {
                     tracing::warn!(
                         error = mysimbdp_model::error_chain(&error),
-                        "history is not available, what was ingested before is staged again"
+                        "history is unavailable, content that was ingested before is staged again"
                     );
                 }
                 Vec::new()

@@ -27,7 +27,7 @@ impl FileIdentity {
 
     /// When the file arrived at its path, independent of when it is scanned: its status last changed when it got its
     /// name, or when it was written to after that. Never later than `now`, whatever clock the file system has.
-    pub(crate) fn came_at(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn received_at(&self, now: Timestamp) -> Timestamp {
         let (second, nanosecond) = self.changed;
         let changed =
             i32::try_from(nanosecond).ok().and_then(|nanosecond| Timestamp::new(second, nanosecond).ok());
@@ -42,9 +42,13 @@ mod tests {
     #[test]
     fn a_file_arrives_when_its_status_changed_and_not_in_the_future() {
         let now = Timestamp::new(100, 0).expect("in range");
-        let came_at =
-            |changed| FileIdentity { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed }.came_at(now);
-        assert_eq!(came_at((99, 5)), Timestamp::new(99, 5).expect("in range"));
-        assert_eq!((came_at((101, 0)), came_at((i64::MAX, 0)), came_at((1, i64::MAX))), (now, now, now));
+        let received_at = |changed| {
+            FileIdentity { device: 1, inode: 2, bytes: 3, modified: (4, 0), changed }.received_at(now)
+        };
+        assert_eq!(received_at((99, 5)), Timestamp::new(99, 5).expect("in range"));
+        assert_eq!(
+            (received_at((101, 0)), received_at((i64::MAX, 0)), received_at((1, i64::MAX))),
+            (now, now, now)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Takes one settled file through its steps, to staging or to `discarded/`.
 //!
-//! 1. inspect the file itself: claim, validate, split ([`crate::inspect`]);
+//! 1. inspect the file itself: open, validate, split ([`crate::inspect`]);
 //! 2. if the same content is known: wait for it, retry it, refuse the file, or continue;
 //! 3. stage and notify.
 //!
@@ -28,14 +28,14 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::burst_log::{BurstLog, Cause};
 use crate::discard::{Refused, discard};
-use crate::duplicate::{self, EarlierIngestions, Known};
+use crate::duplicate::{self, ContentState, EarlierIngestions};
 use crate::inspect::{Accepted, Inspection, inspect, is_still_closed};
 use crate::late::{self, SetAsideResult};
 use crate::moves::Moved;
 use crate::notify_staged::StagedNotifier;
 use crate::scan::FileSnapshot;
 use crate::settle::{Ended, Ready};
-use crate::stage::{self, Source, Staging};
+use crate::stage::{self, SourceFile, Staging};
 use crate::watch::Watch;
 use crate::{recover, route};
 
@@ -43,18 +43,18 @@ use crate::{recover, route};
 #[derive(Debug)]
 pub(crate) struct FileIntake {
     config: Arc<Config>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 /// What does not change with the config.
 #[derive(Debug)]
-struct Shared {
+struct SharedState {
     watch: Arc<Watch>,
-    history: EarlierIngestions,
+    earlier_ingestions: EarlierIngestions,
     notifier: StagedNotifier,
     log: BurstLog,
     /// Contents in progress, so that the same content dropped twice is not staged twice at once.
-    claims: Mutex<HashSet<(ClientId, IngestionId)>>,
+    locked_contents: Mutex<HashSet<(ClientId, IngestionId)>>,
 }
 
 /// Why a file could not be processed.
@@ -64,9 +64,9 @@ enum ProcessError {
     File(#[from] FileError),
     #[error("cannot return the held ingestion to staging")]
     Retry(#[from] StagingError),
-    #[error("nobody knows what it would replace, as the history is not available")]
+    #[error("the history is unavailable, so it is unknown what the file would replace")]
     NoHistory,
-    #[error("a step has crashed")]
+    #[error("a processing step has crashed")]
     Crashed(#[from] JoinError),
 }
 
@@ -84,7 +84,7 @@ impl ProcessError {
                 Cause { action: error.action, code: error.source.raw_os_error() }
             }
             Self::Retry(_) => Cause { action: "retry", code: None },
-            Self::NoHistory => Cause { action: "ask the history", code: None },
+            Self::NoHistory => Cause { action: "query the history", code: None },
             Self::Crashed(_) => Cause { action: "crash", code: None },
         }
     }
@@ -92,9 +92,15 @@ impl ProcessError {
 
 impl FileIntake {
     pub(crate) fn new(config: Arc<Config>, watch: Arc<Watch>) -> Self {
-        let history = EarlierIngestions::new(&config);
+        let earlier_ingestions = EarlierIngestions::new(&config);
         let notifier = StagedNotifier::new(Arc::clone(&config));
-        let shared = Shared { watch, history, notifier, log: BurstLog::new(), claims: Mutex::default() };
+        let shared = SharedState {
+            watch,
+            earlier_ingestions,
+            notifier,
+            log: BurstLog::new(),
+            locked_contents: Mutex::default(),
+        };
         Self { config, shared: Arc::new(shared) }
     }
 
@@ -105,7 +111,7 @@ impl FileIntake {
 
     /// Finishes the recovery that needs the history: see [`recover::all`].
     pub(crate) async fn recover(&self, waiting: recover::Originals) -> Result<(), JoinError> {
-        recover::originals(&self.config.layout, &self.shared.history, waiting).await
+        recover::originals(&self.config.layout, &self.shared.earlier_ingestions, waiting).await
     }
 
     pub(crate) fn log(&self) -> &BurstLog {
@@ -114,7 +120,7 @@ impl FileIntake {
 
     pub(crate) async fn close(&self) {
         self.shared.notifier.close().await;
-        self.shared.history.close().await;
+        self.shared.earlier_ingestions.close().await;
     }
 
     /// Processes a file as far as possible. A failure is logged here, and the file is processed again later.
@@ -150,33 +156,36 @@ impl FileIntake {
         }
         let this = Arc::clone(&self);
         let accepted = match spawn_blocking(move || this.inspect(&ready)).await?? {
-            Ok(accepted) => Arc::new(accepted),
-            Err(ended) => return Ok(ended),
+            Inspected::Accepted(accepted) => Arc::new(*accepted),
+            Inspected::Ended(ended) => return Ok(ended),
         };
         failpoint::hit("fetchdata.inspected");
         let (client, ingestion) = (&accepted.client, accepted.split.ingestion);
-        let Some(_claim) = Claim::acquire(&self.shared.claims, client, ingestion) else {
+        let Some(_content_lock) = ContentLock::acquire(&self.shared.locked_contents, client, ingestion)
+        else {
             return Ok(Ended::DuplicateInProgress(ingestion));
         };
         let mut replaces = None;
-        match duplicate::look_up(&self.config.layout, &self.shared.history, client, ingestion).await {
-            Known::Staged => {
+        match duplicate::look_up(&self.config.layout, &self.shared.earlier_ingestions, client, ingestion)
+            .await
+        {
+            ContentState::Staged => {
                 if known_duplicate != Some(ingestion) {
                     let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
-                    tracing::info!(client, ingestion, file, "same content is staged, waits for its end");
+                    tracing::info!(client, ingestion, file, "same content is staged, waiting for its end");
                 }
                 return Ok(Ended::DuplicateInProgress(ingestion));
             }
-            Known::Held => {
+            ContentState::Held => {
                 let (this, accepted) = (Arc::clone(&self), Arc::clone(&accepted));
                 if let Some(ended) = spawn_blocking(move || this.retry_held(&accepted)).await?? {
                     return Ok(ended);
                 }
             }
-            Known::Ingested(runs) => match self.on_duplicate(client) {
+            ContentState::Ingested(runs) => match self.on_duplicate(client) {
                 OnDuplicate::Discard => {
                     return self
-                        .refuse_known(accepted, ReasonCode::Duplicate.because(repeat_of(&runs)))
+                        .refuse_known(accepted, ReasonCode::Duplicate.because(describe_duplicate(&runs)))
                         .await;
                 }
                 OnDuplicate::Reload => {}
@@ -185,27 +194,27 @@ impl FileIntake {
                         return self.refuse_known(accepted, reason).await;
                     }
                     let times = replace::replacement_times(&runs, clock::now());
-                    replaces = times.map(|times| times.dropped_at(accepted.received_at));
+                    replaces = times.map(|times| times.dropped_again_at(accepted.received_at));
                 }
             },
             // Staged as a first run, it would be stored beside what it should replace.
-            Known::No
+            ContentState::New
                 if self.on_duplicate(client) == OnDuplicate::Replace
-                    && self.shared.history.is_unavailable() =>
+                    && self.shared.earlier_ingestions.is_unavailable() =>
             {
                 return Err(ProcessError::NoHistory);
             }
-            Known::No => {}
+            ContentState::New => {}
         }
-        failpoint::hit("fetchdata.sought");
+        failpoint::hit("fetchdata.duplicate-looked-up");
         self.stage(accepted, replaces).await
     }
 
-    fn inspect(&self, ready: &Ready) -> Result<Result<Accepted, Ended>, ProcessError> {
-        Ok(Err(match inspect(&self.config, &self.shared.watch, ready)? {
-            Inspection::Accepted(accepted) => return Ok(Ok(*accepted)),
+    fn inspect(&self, ready: &Ready) -> Result<Inspected, ProcessError> {
+        Ok(Inspected::Ended(match inspect(&self.config, &self.shared.watch, ready)? {
+            Inspection::Accepted(accepted) => return Ok(Inspected::Accepted(accepted)),
             Inspection::Busy => Ended::Busy,
-            Inspection::LeasesDoNotWork => Ended::LeasesDoNotWork,
+            Inspection::WritersUnknown => Ended::WritersUnknown,
             Inspection::Refused(reasons) => self.refuse(&ready.snapshot, None, clock::now(), reasons)?,
         }))
     }
@@ -248,7 +257,7 @@ impl FileIntake {
                 self.remove_sentinel(snapshot);
                 Ended::Removed
             }
-            Moved::Replaced => Ended::Busy,
+            Moved::Changed => Ended::Busy,
         })
     }
 
@@ -273,10 +282,10 @@ impl FileIntake {
             late::set_aside(&drop_directory, accepted.closed, content, &snapshot.path, &snapshot.identity)?;
         let original = match result {
             SetAsideResult::Done(original) => original,
-            SetAsideResult::Replaced => return Ok(Some(Ended::Busy)),
+            SetAsideResult::Changed => return Ok(Some(Ended::Busy)),
             SetAsideResult::Occupied => return Ok(Some(Ended::DuplicateInProgress(ingestion))),
         };
-        failpoint::hit("fetchdata.repeat-hidden");
+        failpoint::hit("fetchdata.repeat-set-aside");
         let retried = match self.on_duplicate(client) {
             OnDuplicate::Replace => staging::retry_dropped(layout, client, ingestion, accepted.received_at),
             OnDuplicate::Discard | OnDuplicate::Reload => staging::retry_held(layout, client, ingestion),
@@ -289,7 +298,7 @@ impl FileIntake {
         original.finish(&drop_directory)?;
         self.remove_sentinel(&accepted.snapshot);
         let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
-        tracing::info!(client, ingestion, file, "what is held was dropped again, retried");
+        tracing::info!(client, ingestion, file, "held content was dropped again, it is retried");
         Ok(Some(Ended::Removed))
     }
 
@@ -308,7 +317,7 @@ impl FileIntake {
         let (staging, manifest) = spawn_blocking(move || {
             let (path, closed) = (&source.snapshot.path, source.closed);
             let is_still_closed = || is_still_closed(&this.shared.watch, path, closed);
-            let file = Source {
+            let file = SourceFile {
                 path,
                 file: &source.file,
                 identity: source.snapshot.identity,
@@ -320,7 +329,7 @@ impl FileIntake {
         })
         .await??;
         match staging {
-            Staging::Replaced => return Ok(Ended::Busy),
+            Staging::Changed => return Ok(Ended::Busy),
             Staging::DuplicateInProgress => return Ok(Ended::DuplicateInProgress(manifest.ingestion)),
             Staging::Done => {}
         }
@@ -368,7 +377,7 @@ impl FileIntake {
         {
             tracing::warn!(
                 error = mysimbdp_model::error_chain(&error),
-                "sentinel is left behind, the next file of its name will not wait for one"
+                "sentinel cannot be removed, the next file of its name will not wait for one"
             );
         }
     }
@@ -379,7 +388,7 @@ impl FileIntake {
 }
 
 /// Names the first run: that is the one that the sender knows.
-fn repeat_of(runs: &[Run]) -> String {
+fn describe_duplicate(runs: &[Run]) -> String {
     let first = runs.iter().find(|run| run.state == FinalState::Ingested);
     first.map_or_else(String::new, |first| {
         let when = Timestamp::from_millisecond(first.finished_at.timestamp_millis()).unwrap_or_default();
@@ -391,31 +400,37 @@ fn set_aside_damaged(held: &Path, client: &ClientId, ingestion: IngestionId) -> 
     let aside = held.with_file_name(format!("{ingestion}-damaged-{:016x}", random::number()));
     files::rename(held, &aside)?;
     let (client, directory) = (client.as_str(), aside.display());
-    tracing::warn!(client, %directory, "held content is damaged, put aside for the same content dropped again");
+    tracing::warn!(client, %directory, "held content is damaged, renamed as the same content was dropped again");
     Ok(())
 }
 
+/// A file that was inspected: it is staged next, or its processing has ended.
+enum Inspected {
+    Accepted(Box<Accepted>),
+    Ended(Ended),
+}
+
 /// The exclusive right to work on a content, released when dropped.
-struct Claim<'a> {
-    claims: &'a Mutex<HashSet<(ClientId, IngestionId)>>,
+struct ContentLock<'a> {
+    locked_contents: &'a Mutex<HashSet<(ClientId, IngestionId)>>,
     key: (ClientId, IngestionId),
 }
 
-impl<'a> Claim<'a> {
+impl<'a> ContentLock<'a> {
     fn acquire(
-        claims: &'a Mutex<HashSet<(ClientId, IngestionId)>>,
+        locked_contents: &'a Mutex<HashSet<(ClientId, IngestionId)>>,
         client: &ClientId,
         ingestion: IngestionId,
     ) -> Option<Self> {
         let key = (client.clone(), ingestion);
-        // Made only if the key was free: dropping a claim releases the key.
-        lock(claims).insert(key.clone()).then(|| Self { claims, key })
+        // Made only if the key was free: dropping one releases the key.
+        lock(locked_contents).insert(key.clone()).then(|| Self { locked_contents, key })
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for ContentLock<'_> {
     fn drop(&mut self) {
-        lock(self.claims).remove(&self.key);
+        lock(self.locked_contents).remove(&self.key);
     }
 }
 

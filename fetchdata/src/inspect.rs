@@ -1,4 +1,4 @@
-//! Inspects one settled file by itself: claims, validates and splits it. It reads, and changes nothing.
+//! Inspects one settled file by itself: opens, validates and splits it. It reads, and changes nothing.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileKind, FileStat
 use mysimbdp_telemetry::timing::{Stage, Timing};
 
 use crate::file_identity::FileIdentity;
-use crate::openers::{Closed, OpenState};
+use crate::openers::{ClosedEvidence, OpenState};
 use crate::scan::FileSnapshot;
 use crate::settle::Ready;
 use crate::split::{self, Split, SplitError};
@@ -33,7 +33,7 @@ pub(crate) enum Inspection {
     /// It is open for writing, or has changed.
     Busy,
     /// Neither the kernel nor the events tell whether it is open for writing: it has to settle longer first.
-    LeasesDoNotWork,
+    WritersUnknown,
     /// It breaks rules, for these reasons.
     Refused(Vec<Objection>),
     Accepted(Box<Accepted>),
@@ -45,7 +45,7 @@ pub(crate) struct Accepted {
     pub(crate) file: File,
     pub(crate) client: ClientId,
     pub(crate) split: Split,
-    pub(crate) closed: Closed,
+    pub(crate) closed: ClosedEvidence,
     /// When it arrived at the path where it was dropped.
     pub(crate) received_at: Timestamp,
     pub(crate) taken_at: Timestamp,
@@ -57,7 +57,7 @@ pub(crate) struct Accepted {
 pub(crate) fn candidate<'a>(config: &'a Config, snapshot: &FileSnapshot) -> Option<&'a ClientId> {
     let name = snapshot.path.name();
     let client = route::client(config, &snapshot.origin, name).ok()?;
-    let reasons = validate::inspect(&config.rules, client, name, snapshot.kind, snapshot.identity.bytes);
+    let reasons = validate::objections(&config.rules, client, name, snapshot.kind, snapshot.identity.bytes);
     reasons.is_empty().then_some(&client.id)
 }
 
@@ -74,24 +74,29 @@ pub(crate) fn inspect(config: &Config, watch: &Watch, ready: &Ready) -> Result<I
         Ok(client) => client,
         Err(why) => {
             if snapshot.kind == FileKind::File
-                && let Err(inspection) = claim(config, watch, ready)?
+                && let Opened::Not(inspection) = open_complete(config, watch, ready)?
             {
                 return Ok(inspection);
             }
-            let reasons =
-                validate::inspect_unrouted(&config.rules, name, snapshot.kind, snapshot.identity.bytes, why);
+            let reasons = validate::objections_unrouted(
+                &config.rules,
+                name,
+                snapshot.kind,
+                snapshot.identity.bytes,
+                why,
+            );
             return Ok(Inspection::Refused(reasons));
         }
     };
     let started = Instant::now();
-    let reasons = validate::inspect(&config.rules, client, name, snapshot.kind, snapshot.identity.bytes);
+    let reasons = validate::objections(&config.rules, client, name, snapshot.kind, snapshot.identity.bytes);
     let validated = started.elapsed();
     if snapshot.kind != FileKind::File {
         return Ok(Inspection::Refused(reasons));
     }
-    let (file, closed) = match claim(config, watch, ready)? {
-        Ok(claimed) => claimed,
-        Err(inspection) => return Ok(inspection),
+    let (file, closed) = match open_complete(config, watch, ready)? {
+        Opened::Complete(file, closed) => (file, closed),
+        Opened::Not(inspection) => return Ok(inspection),
     };
     let (true, Some(name)) = (reasons.is_empty(), name.to_str()) else {
         return Ok(Inspection::Refused(reasons));
@@ -115,7 +120,7 @@ pub(crate) fn inspect(config: &Config, watch: &Watch, ready: &Ready) -> Result<I
         }
     };
     let (snapshot, client, app) = (snapshot.clone(), client.id.clone(), app.name.clone());
-    let received_at = snapshot.identity.came_at(taken_at);
+    let received_at = snapshot.identity.received_at(taken_at);
     let accepted = Accepted { snapshot, file, client, split, closed, received_at, taken_at, format, app };
     accepted.log_timing(Stage::Settle, ready.settled_for);
     accepted.log_timing(Stage::Validate, validated);
@@ -123,44 +128,50 @@ pub(crate) fn inspect(config: &Config, watch: &Watch, ready: &Ready) -> Result<I
     Ok(Inspection::Accepted(Box::new(accepted)))
 }
 
+/// The file of a snapshot, opened for reading, or why it is too early for that.
+enum Opened {
+    Complete(File, ClosedEvidence),
+    Not(Inspection),
+}
+
 /// Opens the file if it is unchanged since the snapshot, and complete.
-fn claim(
-    config: &Config,
-    watch: &Watch,
-    ready: &Ready,
-) -> Result<Result<(File, Closed), Inspection>, FileError> {
+fn open_complete(config: &Config, watch: &Watch, ready: &Ready) -> Result<Opened, FileError> {
     let path = &ready.snapshot.path;
     let file = match DropDirectory::open(&config.layout)?.open_file(path) {
-        Err(error) if error.is_busy() => return Ok(Err(Inspection::Busy)),
+        Err(error) if error.is_busy() => return Ok(Opened::Not(Inspection::Busy)),
         file => file?,
     };
-    if FileIdentity::of(&FileStatus::of(&file).map_err(error("look at", path))?) != ready.snapshot.identity {
-        return Ok(Err(Inspection::Busy));
+    if FileIdentity::of(&FileStatus::of(&file).map_err(error("read the status of", path))?)
+        != ready.snapshot.identity
+    {
+        return Ok(Opened::Not(Inspection::Busy));
     }
-    Ok(match lease::writers(&file).map_err(error("look at", path))? {
-        Writers::Some => Err(Inspection::Busy),
-        Writers::None => Ok((file, Closed::ByKernel)),
-        Writers::Unknown if ready.snapshot.sentinel.is_some() => Ok((file, Closed::ByKernel)),
+    Ok(match lease::writers(&file).map_err(error("read the status of", path))? {
+        Writers::Some => Opened::Not(Inspection::Busy),
+        Writers::None => Opened::Complete(file, ClosedEvidence::KernelOrSender),
+        Writers::Unknown if ready.snapshot.sentinel.is_some() => {
+            Opened::Complete(file, ClosedEvidence::KernelOrSender)
+        }
         Writers::Unknown => match watch.open_state(path, OURS) {
-            OpenState::Open => Err(Inspection::Busy),
-            OpenState::Closed => Ok((file, Closed::ByEvents)),
-            OpenState::Unknown if ready.leases_work => Err(Inspection::LeasesDoNotWork),
-            OpenState::Unknown => Ok((file, Closed::Unknown)),
+            OpenState::Open => Opened::Not(Inspection::Busy),
+            OpenState::Closed => Opened::Complete(file, ClosedEvidence::Events),
+            OpenState::Unknown if !ready.settles_longer => Opened::Not(Inspection::WritersUnknown),
+            OpenState::Unknown => Opened::Complete(file, ClosedEvidence::SettledLonger),
         },
     })
 }
 
 /// Whether what was known of the file's writers still holds; also after the file has been moved away and nobody else
 /// can open it.
-pub(crate) fn is_still_closed(watch: &Watch, path: &DropPath, closed: Closed) -> bool {
-    closed != Closed::ByEvents || watch.open_state(path, OURS) == OpenState::Closed
+pub(crate) fn is_still_closed(watch: &Watch, path: &DropPath, closed: ClosedEvidence) -> bool {
+    closed != ClosedEvidence::Events || watch.open_state(path, OURS) == OpenState::Closed
 }
 
-/// Whether nothing has been written since the file was claimed, and no writer has it open.
+/// Whether nothing has been written since the file was opened, and no writer has it open.
 fn is_untouched(snapshot: &FileSnapshot, file: &File) -> Result<bool, FileError> {
-    let same = FileIdentity::of(&FileStatus::of(file).map_err(error("look at", &snapshot.path))?)
+    let same = FileIdentity::of(&FileStatus::of(file).map_err(error("read the status of", &snapshot.path))?)
         == snapshot.identity;
-    Ok(same && lease::writers(file).map_err(error("look at", &snapshot.path))? != Writers::Some)
+    Ok(same && lease::writers(file).map_err(error("read the status of", &snapshot.path))? != Writers::Some)
 }
 
 fn error(action: &'static str, path: &DropPath) -> impl FnOnce(io::Error) -> FileError {
@@ -168,8 +179,8 @@ fn error(action: &'static str, path: &DropPath) -> impl FnOnce(io::Error) -> Fil
     move |source| FileError { action, path, source }
 }
 
-fn rules<'a>(client: &'a Client, app: &App, format: Format, bytes: u64) -> split::Rules<'a> {
-    split::Rules {
+fn rules<'a>(client: &'a Client, app: &App, format: Format, bytes: u64) -> split::SplitRules<'a> {
+    split::SplitRules {
         client: &client.id,
         format,
         encoding: client.settings.files.encoding,
@@ -193,7 +204,7 @@ impl Accepted {
     /// The manifest of the file, as one that is moved to staging whole.
     pub(crate) fn manifest(&self) -> Manifest {
         let file = self.name().to_owned();
-        let micro_batch = |(index, range): (usize, &split::Range)| MicroBatch {
+        let micro_batch = |(index, range): (usize, &split::MicroBatchRange)| MicroBatch {
             index: index as u32,
             path: file.clone(),
             offset: range.offset,

@@ -14,11 +14,10 @@ use mysimbdp_model::manifest::Lane;
 use mysimbdp_platform::files;
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_spool::staging::StagingError;
-use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::admission::{AdmissionControl, DiskUsage};
-use crate::areas::{Areas, CAPACITY_RETRY_EVERY, Cost, FileInWork};
+use crate::areas::{Areas, CAPACITY_RETRY_EVERY, Cost, FileInProgress};
 use crate::disk_usage::UsageMeter;
 use crate::file_intake::FileIntake;
 use crate::inspect::candidate;
@@ -32,7 +31,7 @@ use crate::watch::Watch;
 use crate::{Error, set_aside};
 
 /// Repeated measurements of the disk usage take at most one part in five of a processor, as walks do.
-const MEASURE_COOLDOWN_FACTOR: u32 = 4;
+const USAGE_COOLDOWN_FACTOR: u32 = 4;
 
 /// The state of the loop.
 pub(crate) struct Intake {
@@ -43,7 +42,7 @@ pub(crate) struct Intake {
     watch: Arc<Watch>,
     areas: Areas,
     walks: JoinSet<Walked>,
-    tasks: JoinSet<(FileInWork, Ended)>,
+    tasks: JoinSet<(FileInProgress, Ended)>,
     /// How many of the tasks process files of the backfill lane.
     backfilling: usize,
     survey: Survey,
@@ -72,7 +71,7 @@ struct Survey {
     /// When a survey is due even if no walk asks for it.
     at: Option<Instant>,
     /// For each file in progress, the client to whose staging it may go, and its bytes.
-    in_work: HashMap<DropPath, (ClientId, u64)>,
+    in_progress: HashMap<DropPath, (ClientId, u64)>,
     /// The same for files that have ended since the current survey began.
     recently_ended: Vec<(ClientId, u64)>,
 }
@@ -103,7 +102,10 @@ impl Intake {
     }
 
     /// Runs until `shutdown` is true, then finishes the files in progress.
-    pub(crate) async fn run(&mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
+    pub(crate) async fn run(
+        &mut self,
+        mut shutdown: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<(), Error> {
         let watch = Arc::clone(&self.watch);
         while !*shutdown.borrow_and_update() {
             self.start_walks();
@@ -197,8 +199,8 @@ impl Intake {
 
     fn surveyed(&mut self, usage: Result<DiskUsage, StagingError>, tools: Tools, worked: Duration) {
         let usage = usage.map_err(|error| mysimbdp_model::error_chain(&error));
-        self.admission.measured(usage, self.survey.in_work.values().chain(&self.survey.recently_ended));
-        self.survey.ended(tools, Instant::now() + MEASURE_COOLDOWN_FACTOR * worked);
+        self.admission.measured(usage, self.survey.in_progress.values().chain(&self.survey.recently_ended));
+        self.survey.ended(tools, Instant::now() + USAGE_COOLDOWN_FACTOR * worked);
         self.areas.measured();
         self.file_intake.log().log_due();
     }
@@ -221,12 +223,12 @@ impl Intake {
             if candidate
                 .is_some_and(|client| !self.admission.admit((&area, client), bytes, self.tasks.len(), now))
             {
-                self.areas.refused(&area, now);
+                self.areas.postpone(&area, now);
                 continue;
             }
-            if let Some(file) = self.areas.mark_in_work(&area, &ready) {
+            if let Some(file) = self.areas.mark_in_progress(&area, &ready) {
                 if let Some(client) = candidate {
-                    self.survey.in_work.insert(file.path.clone(), (client.clone(), bytes));
+                    self.survey.in_progress.insert(file.path.clone(), (client.clone(), bytes));
                 }
                 self.backfilling += usize::from(owner.lane == Lane::Backfill);
                 let file_intake = Arc::clone(&self.file_intake);
@@ -235,13 +237,13 @@ impl Intake {
         }
     }
 
-    fn ended(&mut self, file: FileInWork, ended: Ended) {
+    fn ended(&mut self, file: FileInProgress, ended: Ended) {
         let now = Instant::now();
         self.backfilling -= usize::from(file.owner.lane == Lane::Backfill);
         self.survey.file_ended(&file.path);
         match &ended {
             Ended::Removed => self.admission.succeeded(),
-            Ended::Exhausted(error) => self.admission.refused(error.clone(), now),
+            Ended::Exhausted(error) => self.admission.exhausted(error.clone(), now),
             _ => {}
         }
         self.areas.ended(file, ended, now);
@@ -250,7 +252,7 @@ impl Intake {
     /// Reports why files wait for capacity, and makes the next survey due soon while they do.
     fn report_shortages(&mut self) {
         let now = Instant::now();
-        self.admission.scanned(|area| self.areas.is_tried(area));
+        self.admission.tried(|area| self.areas.is_tried(area));
         if self.areas.all_tried() {
             self.admission.no_file_waits(self.tasks.len(), now);
         }
@@ -283,7 +285,7 @@ impl Survey {
             under_way: JoinSet::new(),
             cooldown_until: now,
             at: None,
-            in_work: HashMap::new(),
+            in_progress: HashMap::new(),
             recently_ended: Vec::new(),
         }
     }
@@ -301,7 +303,7 @@ impl Survey {
         let config = Arc::clone(config);
         self.under_way.spawn_blocking(move || {
             let before = processor_time();
-            let usage = tools.meter.measure(&config.layout);
+            let usage = tools.meter.update(&config.layout);
             tools.late_originals.check(&config.layout);
             (usage, tools, processor_time().saturating_sub(before))
         });
@@ -315,10 +317,10 @@ impl Survey {
 
     /// The file is no longer in progress. A survey under way may not have counted it where it is now.
     fn file_ended(&mut self, path: &DropPath) {
-        if let Some(in_work) = self.in_work.remove(path)
+        if let Some(in_progress) = self.in_progress.remove(path)
             && self.tools.is_none()
         {
-            self.recently_ended.push(in_work);
+            self.recently_ended.push(in_progress);
         }
     }
 }

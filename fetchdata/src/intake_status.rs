@@ -6,7 +6,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::notice::NoticeFile;
 
-use crate::ROLE;
+use crate::PROCESS_NAME;
 use crate::admission::Shortage;
 
 /// For people who wonder why their files stay in the drop directory.
@@ -19,16 +19,16 @@ pub(crate) struct IntakeStatus {
 
 impl IntakeStatus {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { notice_file: NoticeFile::new(layout, ROLE, "intake"), announced: BTreeSet::new() }
+        Self { notice_file: NoticeFile::new(layout, PROCESS_NAME, "intake"), announced: BTreeSet::new() }
     }
 
     /// Reports what has changed since the last call.
     pub(crate) fn update(&mut self, shortages: &BTreeMap<Option<ClientId>, Shortage>) {
         for (client, shortage) in shortages.iter().filter(|(client, _)| !self.announced.contains(client)) {
-            tracing::warn!(client = client_name(client), reason = %shortage, "intake pauses, files stay at the drop point");
+            tracing::warn!(client = client_name(client), reason = %shortage, "intake pauses, files stay in the drop directory");
         }
         for client in self.announced.iter().filter(|client| !shortages.contains_key(client)) {
-            tracing::info!(client = client_name(client), "intake goes on");
+            tracing::info!(client = client_name(client), "intake resumes");
         }
         self.announced = shortages.keys().cloned().collect();
         let reasons: Vec<String> = shortages.values().map(ToString::to_string).collect();

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
-use mysimbdp_model::reason::{Reason, ReasonCode};
+use mysimbdp_model::reason::{ReasonCode, ReasonFile};
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::{clock, failpoint};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing};
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::file_identity::FileIdentity;
 use crate::names;
-use crate::openers::Closed;
+use crate::openers::ClosedEvidence;
 use crate::set_aside::{self, SetAside, key};
 
 const RECORD_BYTES_MAX: u64 = 64 << 10;
@@ -38,8 +38,10 @@ struct Record {
     client: ClientId,
     ingestion: IngestionId,
     /// The path where it was dropped, for people.
-    dropped_at: String,
-    stamp: FileIdentity,
+    #[serde(rename = "dropped_at")]
+    dropped_path: String,
+    #[serde(rename = "stamp")]
+    identity: FileIdentity,
     taken_at: Timestamp,
 }
 
@@ -49,7 +51,7 @@ pub(crate) enum SetAsideResult {
     Done(SetAside),
     /// It must be scanned again: another file has taken its place, or an earlier original with this key was still
     /// waiting and is back now.
-    Replaced,
+    Changed,
     /// An earlier original of the same content still waits for its writer.
     Occupied,
 }
@@ -57,28 +59,33 @@ pub(crate) enum SetAsideResult {
 /// Sets the original of a file aside. If it is not known to be closed, it stays there after its copy is made.
 pub(crate) fn set_aside(
     drop_directory: &DropDirectory,
-    closed: Closed,
+    closed: ClosedEvidence,
     (client, ingestion): (&ClientId, IngestionId),
     path: &DropPath,
     identity: &FileIdentity,
 ) -> Result<SetAsideResult, FileError> {
     let key = match closed {
-        Closed::ByKernel | Closed::ByEvents => ingestion.to_string(),
-        Closed::Unknown => {
+        ClosedEvidence::KernelOrSender | ClosedEvidence::Events => ingestion.to_string(),
+        ClosedEvidence::SettledLonger => {
             let key = key::of_late(ingestion);
             if set_aside::is_occupied(drop_directory, &key)? {
                 return Ok(SetAsideResult::Occupied);
             }
-            let own = drop_directory.own()?;
+            let platform_directory = drop_directory.platform_directory()?;
             let record = Record {
                 client: client.clone(),
                 ingestion,
-                dropped_at: path.to_string(),
-                stamp: *identity,
+                dropped_path: path.to_string(),
+                identity: *identity,
                 taken_at: clock::now(),
             };
             let json = serde_json::to_vec(&record).expect("a record has no map");
-            own.write(format!("{key}.tmp").as_ref(), &json, &own, key::record_name(&key).as_ref())?;
+            platform_directory.write(
+                format!("{key}.tmp").as_ref(),
+                &json,
+                &platform_directory,
+                key::record_name(&key).as_ref(),
+            )?;
             failpoint::hit("late.recorded");
             key
         }
@@ -88,14 +95,14 @@ pub(crate) fn set_aside(
         Ok(Some(original)) => Ok(SetAsideResult::Done(original)),
         Ok(None) | Err(_) => {
             key::forget(drop_directory, &key)?;
-            set_aside.map(|_| SetAsideResult::Replaced)
+            set_aside.map(|_| SetAsideResult::Changed)
         }
     }
 }
 
 /// Removes the records of originals that were never set aside because fetchdata died in between. Only for its start.
 pub(crate) fn forget_orphans(drop_directory: &DropDirectory) -> Result<(), FileError> {
-    for name in drop_directory.own()?.names()? {
+    for name in drop_directory.platform_directory()?.names()? {
         let key = name.to_str().and_then(|name| name.strip_suffix(key::RECORD_SUFFIX));
         if let Some(key) = key.filter(|key| key::is_late(key))
             && !set_aside::is_occupied(drop_directory, key)?
@@ -124,13 +131,13 @@ impl LateOriginals {
             for (key, original) in found.iter().filter(|(key, _)| key::is_late(key)) {
                 if let Err(error) = check_original(layout, &drop_directory, key, original) {
                     let error = mysimbdp_model::error_chain(&error);
-                    tracing::warn!(key, error, "an original cannot be looked at, it stays where it is");
+                    tracing::warn!(key, error, "an original cannot be checked, it stays where it is");
                 }
             }
             Ok(())
         });
         if let Err(error) = checked {
-            tracing::warn!(error = mysimbdp_model::error_chain(&error), "originals cannot be looked at");
+            tracing::warn!(error = mysimbdp_model::error_chain(&error), "originals cannot be checked");
         }
     }
 }
@@ -145,7 +152,7 @@ fn check_original(
     let mut held = false;
     original.each_file(drop_directory, &mut |directory, name, path| {
         let now = FileIdentity::of(&directory.status(name)?);
-        if !now.is_same_content(&record.stamp) {
+        if !now.is_same_content(&record.identity) {
             hold(layout, directory, &path, &record, &now)?;
             held = true;
         }
@@ -162,7 +169,7 @@ fn read(drop_directory: &DropDirectory, key: &str) -> Result<Record, FileError> 
     let name = key::record_name(key);
     let error = |source| FileError { action: "read", path: name.clone().into(), source };
     let mut json = Vec::new();
-    let file = drop_directory.own()?.open(name.as_ref())?;
+    let file = drop_directory.platform_directory()?.open(name.as_ref())?;
     file.take(RECORD_BYTES_MAX).read_to_end(&mut json).map_err(error)?;
     serde_json::from_slice(&json).map_err(|source| error(source.into()))
 }
@@ -175,20 +182,20 @@ fn hold(
     record: &Record,
     now: &FileIdentity,
 ) -> Result<(), FileError> {
-    let Record { client, ingestion, dropped_at, stamp, taken_at } = record;
+    let Record { client, ingestion, dropped_path, identity, taken_at } = record;
     let directory = staging::held_late(layout, client, *ingestion, now.inode);
     files::create_dir_all(&directory)?;
     let file = names::safe(path.name());
     let why = format!(
-        "changed after it was taken, as its writer had it open: of its {} bytes (or more by now) {} were taken as ingestion \
-         {ingestion}; drop what is missing, or all of it under ids by key",
-        now.bytes, stamp.bytes
+        "changed after it was taken, as its writer still had it open: of its {} bytes (or more by now) {} were taken as ingestion \
+         {ingestion}; drop the missing part, or the whole file if its app has \"key\" ids",
+        now.bytes, identity.bytes
     );
-    let reason = Reason {
+    let reason = ReasonFile {
         file: file.clone(),
         client: Some(client.to_string()),
         ingestion: Some(ingestion.to_string()),
-        dropped_at: dropped_at.clone(),
+        dropped_at: dropped_path.clone(),
         bytes: now.bytes,
         received_at: *taken_at,
         decided_at: clock::now(),
@@ -196,7 +203,7 @@ fn hold(
         codes: vec![ReasonCode::ChangedLater],
     };
     let json = serde_json::to_vec_pretty(&reason).expect("a reason has no map");
-    files::write_durable(&directory.join(Reason::FILE), &json)?;
+    files::write_durable(&directory.join(ReasonFile::FILE), &json)?;
     failpoint::hit("late.explained");
     let to = Directory::open_platform(&directory)?;
     from.rename(path.name(), &to, file.as_ref(), Existing::Replace)?;

@@ -6,7 +6,7 @@
 //!    when, [`route`] which client a file belongs to;
 //! 2. [`settle`] decides when a file is complete, [`admission`] whether there is capacity for it ([`disk_usage`]
 //!    measures, [`intake_status`] reports); [`intake`] processes a few files at a time, from each client in turn
-//!    ([`windows`] moves on past files that keep failing);
+//!    ([`scan_windows`] moves on past files that keep failing);
 //! 3. [`validate`] inspects kind, name and size, [`split`] the content while it finds the micro-batches; [`inspect`]
 //!    does both on one file descriptor that nobody else writes to;
 //! 4. [`duplicate`] looks up the same content in staging, in `held/` and in the history;
@@ -41,13 +41,13 @@ mod recover;
 mod route;
 mod scan;
 mod scan_status;
+mod scan_windows;
 mod set_aside;
 mod settle;
 mod split;
 mod stage;
 mod validate;
 mod watch;
-mod windows;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ use crate::intake::Intake;
 use crate::watch::Watch;
 
 /// The name under which fetchdata locks the drop directory and writes its log.
-pub const ROLE: &str = "fetchdata";
+pub const PROCESS_NAME: &str = "fetchdata";
 
 /// Why fetchdata did not start, or has stopped.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ pub enum Error {
     Lock(#[from] LockError),
     #[error("cannot prepare the directories")]
     Prepare(#[source] FileError),
-    #[error("cannot recover what was cut off")]
+    #[error("cannot recover interrupted steps")]
     Recover(#[source] FileError),
     #[error("a task has crashed")]
     Crashed(#[source] JoinError),
@@ -104,9 +104,9 @@ pub async fn run(
     let live = config.into();
     let config = live.running();
     // Before the lock in it: unlike other directories it is made so that other users can enter it.
-    DropDirectory::make(&config.layout).map_err(Error::Prepare)?;
+    DropDirectory::open_or_create(&config.layout).map_err(Error::Prepare)?;
     let drop_directory = drop_directory(&config);
-    let _lock = Lock::take(&drop_directory, ROLE)?;
+    let _lock = Lock::take(&drop_directory, PROCESS_NAME)?;
     let prepared = Arc::clone(&config);
     let originals = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
     let watch = Arc::new(Watch::new(areas::watches(&config)));
@@ -135,7 +135,10 @@ fn announce(config: &Config) {
         DropDirectory::open(&config.layout).and_then(|drop_directory| drop_directory.announce(clients));
     if let Err(error) = announced {
         let error = mysimbdp_model::error_chain(&error);
-        tracing::warn!(error, "`mysimbdp drop` cannot know whose files are taken, it asks its config alone");
+        tracing::warn!(
+            error,
+            "cannot announce which clients have an app, `mysimbdp drop` falls back to its own config"
+        );
     }
 }
 
@@ -153,7 +156,7 @@ fn prepare(config: &Config) -> Result<recover::Originals, Error> {
 /// Makes the missing folders of clients.
 fn make_folders(config: &Config, drop_directory: &DropDirectory) {
     for client in config.clients.keys() {
-        let made = drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill));
+        let made = drop_directory.open_or_create_directory(&DropPath::of_client(client, Lane::Backfill));
         let staging = files::create_dir_all(&config.layout.staging().join(client.as_str()));
         // A fault in one client's directories stops no other client; the walks try again and report it.
         if let Err(error) = made.map(|_| ()).and(staging) {

@@ -25,7 +25,7 @@ const STRANDED: &str = "stranded-";
 pub(crate) enum Moved {
     Yes,
     /// Another file had taken its place, and is back there.
-    Replaced,
+    Changed,
 }
 
 /// Moves the file that `identity` describes to `to`, a directory of the platform's own on the same file system.
@@ -37,12 +37,12 @@ pub(crate) fn move_verified(
     identity: &FileIdentity,
 ) -> Result<Moved> {
     drop_directory.parent(path)?.rename(path.name(), to, name, Existing::Replace)?;
-    failpoint::hit("fetchdata.captured");
+    failpoint::hit("fetchdata.original-moved");
     if FileIdentity::of(&to.status(name)?).is_same_content(identity) {
         return Ok(Moved::Yes);
     }
     put_back(drop_directory, to, name, path)?;
-    Ok(Moved::Replaced)
+    Ok(Moved::Changed)
 }
 
 /// Returns a file to where it was. If its name is in use again, it goes to a directory of its own there; if something
@@ -55,7 +55,7 @@ pub(crate) fn put_back(
 ) -> Result<()> {
     let mut destination = to.parent();
     let directory = loop {
-        match drop_directory.make_directory(&destination) {
+        match drop_directory.open_or_create_directory(&destination) {
             Err(error) if error.is_obstructed() && !destination.is_root() => {
                 destination = destination.parent()
             }
@@ -68,11 +68,11 @@ pub(crate) fn put_back(
     // Any failure leads here, also that of a file system without such a move: a new directory is always possible.
     let prefix = if destination == to.parent() { RETURNED } else { STRANDED };
     let returned = format!("{prefix}{:016x}", random::number());
-    from.move_file(name, &directory.make(OsStr::new(&returned))?, to.name(), Existing::Replace)
+    from.move_file(name, &directory.open_or_create(OsStr::new(&returned))?, to.name(), Existing::Replace)
 }
 
 /// Whether the directory of this name, directly in the drop directory, holds a file that [`put_back`] has returned
 /// there: such a file is routed by its name, as it was before.
 pub(crate) fn is_returned(drop_directory: &Directory, name: &OsStr) -> bool {
-    name.as_bytes().starts_with(RETURNED.as_bytes()) && drop_directory.open_own(name).is_ok()
+    name.as_bytes().starts_with(RETURNED.as_bytes()) && drop_directory.open_private(name).is_ok()
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_broker::{BrokerLink, Session};
+use mysimbdp_broker::{BrokerLink, FollowingLink};
 use mysimbdp_config::{Config, address};
 use mysimbdp_model::error_chain;
 use mysimbdp_model::layout::Layout;
@@ -25,7 +25,7 @@ const NOTIFY_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct StagedNotifier {
     config: Arc<Config>,
-    session: Mutex<Session>,
+    session: Mutex<FollowingLink>,
     outage: Mutex<Outage>,
 }
 
@@ -77,7 +77,7 @@ impl StagedNotifier {
             // A failure shows below.
             let _ = begun.wait_connected(CONNECT_WAIT).await;
         }
-        session.link().cloned().ok_or_else(|| session.obstacle().unwrap_or_default())
+        session.link().cloned().ok_or_else(|| session.unavailable_reason().unwrap_or_default())
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 
-use mysimbdp_spool::drop_directory::{Event, EventKinds, WatchId};
+use mysimbdp_spool::drop_directory::{DirectoryEvent, EventKinds, WatchId};
 
 use crate::route::Area;
 
@@ -26,13 +26,13 @@ pub(crate) enum OpenState {
 
 /// How it is known that nobody writes to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
+pub(crate) enum ClosedEvidence {
     /// The kernel says so, or the sender does with a sentinel.
-    ByKernel,
+    KernelOrSender,
     /// Its writer was seen to close it.
-    ByEvents,
-    /// It is not known; the file has settled for long.
-    Unknown,
+    Events,
+    /// None but the time: the file has settled longer.
+    SettledLonger,
 }
 
 /// The files of all watched directories; each area has a share.
@@ -42,18 +42,18 @@ pub(crate) struct Openers {
     directories: HashMap<WatchId, Files>,
     count: BTreeMap<Area, usize>,
     /// A file that has left its directory, until the event of its arrival elsewhere.
-    moved: Option<(u32, Opener)>,
+    moved: Option<(u32, FileEvents)>,
 }
 
 #[derive(Debug)]
 struct Files {
     area: Area,
-    by_name: HashMap<OsString, Opener>,
+    by_name: HashMap<OsString, FileEvents>,
 }
 
 /// What the events tell of one file.
 #[derive(Clone, Copy, Debug, Default)]
-struct Opener {
+struct FileEvents {
     created: bool,
     open: u32,
     /// By an opener that could write.
@@ -70,7 +70,7 @@ impl Openers {
     }
 
     /// Records an event in a directory of `area`; `None` if the directory is not watched any more.
-    pub(crate) fn record(&mut self, event: &Event, area: Option<&Area>) {
+    pub(crate) fn record(&mut self, event: &DirectoryEvent, area: Option<&Area>) {
         if event.kinds.contains(EventKinds::QUEUE_OVERFLOW) {
             // Events were lost, so what was opened or closed is unknown.
             *self = Self::new(self.share);
@@ -82,16 +82,16 @@ impl Openers {
         };
         let known = self.get(event);
         let next = if event.kinds.contains(EventKinds::CREATE) {
-            Some(Opener { created: true, ..Opener::default() })
+            Some(FileEvents { created: true, ..FileEvents::default() })
         } else if event.kinds.contains(EventKinds::MOVED_TO) {
-            self.moved.take().filter(|(cookie, _)| *cookie == event.cookie).map(|(_, opener)| opener)
+            self.moved.take().filter(|(cookie, _)| *cookie == event.cookie).map(|(_, events)| events)
         } else {
-            let mut opener = known.unwrap_or_default();
-            opener.record(event.kinds);
+            let mut events = known.unwrap_or_default();
+            events.record(event.kinds);
             if event.kinds.contains(EventKinds::MOVED_FROM) {
                 self.moved = known.map(|known| (event.cookie, known));
             }
-            Some(opener)
+            Some(events)
         };
         self.put(event, area, next);
     }
@@ -121,20 +121,20 @@ impl Openers {
         }
     }
 
-    fn get(&self, event: &Event) -> Option<Opener> {
-        self.directories.get(&event.watch)?.by_name.get(&event.name).copied()
+    fn get(&self, event: &DirectoryEvent) -> Option<FileEvents> {
+        self.directories.get(&event.directory)?.by_name.get(&event.name).copied()
     }
 
-    fn put(&mut self, event: &Event, area: &Area, opener: Option<Opener>) {
+    fn put(&mut self, event: &DirectoryEvent, area: &Area, events: Option<FileEvents>) {
         let files = self
             .directories
-            .entry(event.watch)
+            .entry(event.directory)
             .or_insert_with(|| Files { area: area.clone(), by_name: HashMap::new() });
         let count = self.count.entry(files.area.clone()).or_default();
-        match (opener, files.by_name.get_mut(&event.name)) {
-            (Some(opener), Some(known)) => *known = opener,
-            (Some(opener), None) if *count < self.share => {
-                files.by_name.insert(event.name.clone(), opener);
+        match (events, files.by_name.get_mut(&event.name)) {
+            (Some(events), Some(known)) => *known = events,
+            (Some(events), None) if *count < self.share => {
+                files.by_name.insert(event.name.clone(), events);
                 *count += 1;
             }
             (Some(_), None) => {}
@@ -152,7 +152,7 @@ impl Openers {
     }
 }
 
-impl Opener {
+impl FileEvents {
     fn record(&mut self, kinds: EventKinds) {
         if kinds.contains(EventKinds::OPEN) {
             self.open = self.open.saturating_add(1);

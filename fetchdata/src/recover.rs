@@ -14,7 +14,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::{Lane, Manifest};
-use mysimbdp_model::reason::Reason;
+use mysimbdp_model::reason::ReasonFile;
 use mysimbdp_platform::failpoint;
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath};
@@ -38,14 +38,14 @@ pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
     for client in clients_in(&layout.staging())? {
         for path in list_or_warn(&layout.staging().join(client.as_str())) {
             if let Some(ingestion) = unpublished_ingestion(&path) {
-                warn_of(&path.display(), directory(layout, &client, ingestion, &mut originals));
+                warn_of(&path.display(), recover_staged(layout, &client, ingestion, &mut originals));
             }
         }
     }
     // Originals that wait for their writers have a copy; without one, they would be back in the drop directory.
     originals.retain(|_, original| !original.is_late());
     for (ingestion, original) in std::mem::take(&mut originals) {
-        match is_kept(layout, ingestion) {
+        match is_staged_or_archived(layout, ingestion) {
             Ok(true) => warn_of(&ingestion, original.remove(&drop_directory)),
             Ok(false) => _ = originals.insert(ingestion, original),
             Err(error) => warn_of(&ingestion, Err(error)),
@@ -53,7 +53,7 @@ pub(crate) fn all(layout: &Layout) -> Result<Originals, FileError> {
     }
     for client in directories(&layout.discarded_root())? {
         for path in list_or_warn(&client) {
-            warn_of(&path.display(), discarded(&path));
+            warn_of(&path.display(), recover_discarded(&path));
         }
     }
     for (name, original) in refused {
@@ -118,14 +118,14 @@ fn list_or_warn(directory: &Path) -> Vec<PathBuf> {
 fn warn_of(what: &dyn std::fmt::Display, recovered: Result<(), FileError>) {
     if let Err(error) = recovered {
         let error = mysimbdp_model::error_chain(&error);
-        tracing::warn!(%what, error, "what was cut off cannot be recovered, it is left for the next start");
+        tracing::warn!(%what, error, "interrupted step cannot be recovered, it is left for the next start");
     }
 }
 
 /// Recovers one directory in staging.
 pub(crate) fn leftover(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<(), FileError> {
     let (mut originals, _) = find(&DropDirectory::open(layout)?)?;
-    directory(layout, client, ingestion, &mut originals)
+    recover_staged(layout, client, ingestion, &mut originals)
 }
 
 /// Whether the bytes in a staged or held directory match its manifest.
@@ -159,7 +159,7 @@ fn has_parts(manifest: &Manifest) -> bool {
 }
 
 /// Completes the interrupted staging of one directory, or returns its file to the drop directory.
-fn directory(
+fn recover_staged(
     layout: &Layout,
     client: &ClientId,
     ingestion: IngestionId,
@@ -178,11 +178,11 @@ fn directory(
     {
         files::rename(&unpublished, &published)?;
         files::sync_dir(published.parent().unwrap_or(&published))?;
-        failpoint::hit("fetchdata.recovery-shown");
+        failpoint::hit("fetchdata.recovery-published");
         if let Some(original) = originals.remove(&ingestion) {
             original.finish(&drop_directory)?;
         }
-        tracing::info!(client = %client, ingestion = %ingestion, file = manifest.file, "staging was cut off, completed");
+        tracing::info!(client = %client, ingestion = %ingestion, file = manifest.file, "staging was interrupted, it is completed now");
         return Ok(());
     }
     let lane = manifest.map_or(Lane::Live, |manifest| manifest.lane);
@@ -192,7 +192,7 @@ fn directory(
         original.restore(&drop_directory)?;
     }
     files::remove_dir_all(&unpublished)?;
-    tracing::warn!(client = %client, ingestion = %ingestion, "staging was cut off, its file lies in the drop directory again");
+    tracing::warn!(client = %client, ingestion = %ingestion, "staging was interrupted, its file is back in the drop directory");
     Ok(())
 }
 
@@ -216,7 +216,7 @@ fn return_data(drop_directory: &DropDirectory, to: &DropPath, unpublished: &Path
 }
 
 /// Whether a copy of the content is staged or archived.
-fn is_kept(layout: &Layout, ingestion: IngestionId) -> Result<bool, FileError> {
+fn is_staged_or_archived(layout: &Layout, ingestion: IngestionId) -> Result<bool, FileError> {
     let clients = clients_in(&layout.staging())?.into_iter().chain(clients_in(&layout.archive_root())?);
     Ok(clients.into_iter().any(|client| {
         files::exists(&layout.staged(&client, ingestion))
@@ -226,12 +226,12 @@ fn is_kept(layout: &Layout, ingestion: IngestionId) -> Result<bool, FileError> {
 
 /// Publishes a discarded file that is complete with its reason; removes a reason without its file, as that is still
 /// where it was.
-fn discarded(unpublished: &Path) -> Result<(), FileError> {
+fn recover_discarded(unpublished: &Path) -> Result<(), FileError> {
     let Some(name) = unpublished.file_name().and_then(|name| name.to_str()?.strip_prefix('.')) else {
         return Ok(());
     };
     let is_complete = files::list(unpublished)?.iter().any(|path| {
-        path.file_name().is_some_and(|name| name != Reason::FILE && !crate::names::is_temporary(name))
+        path.file_name().is_some_and(|name| name != ReasonFile::FILE && !crate::names::is_temporary(name))
     });
     if is_complete {
         files::rename(unpublished, &unpublished.with_file_name(name))

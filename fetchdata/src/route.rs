@@ -58,7 +58,7 @@ pub(crate) fn client<'a>(config: &'a Config, origin: &Origin, name: &OsStr) -> R
     match origin {
         Origin::Client(id) | Origin::Backfill(id) => config
             .client(id)
-            .ok_or_else(|| ReasonCode::UnknownClient.because(format!("{id} is no configured client"))),
+            .ok_or_else(|| ReasonCode::UnknownClient.because(format!("{id} is not a configured client"))),
         Origin::Shared => by_name(config, name),
     }
 }
@@ -76,13 +76,15 @@ fn by_name<'a>(config: &'a Config, name: &OsStr) -> Result<&'a Client, Objection
     match matching.as_slice() {
         [client] => Ok(client),
         [] => {
-            let text = format!("no client's globs match the name; allowed are {}", all_globs(config));
+            let text = format!("no client's globs match the name; expected {}", all_globs(config));
             Err(ReasonCode::NoClient.because(text))
         }
         several => {
             let ids: Vec<&str> = several.iter().map(|client| client.id.as_str()).collect();
-            let text =
-                format!("the globs of {} match the name, exactly one client's must", ids.join(" and "));
+            let text = format!(
+                "the globs of {} match the name; expected those of exactly one client",
+                ids.join(" and ")
+            );
             Err(ReasonCode::SeveralClients.because(text))
         }
     }

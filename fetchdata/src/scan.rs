@@ -59,7 +59,7 @@ pub(crate) struct Owner {
 
 /// What to walk over, and how much of it to scan.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct WalkPlan {
     pub(crate) area: Area,
     /// Files of each owner.
     pub(crate) share: usize,
@@ -99,18 +99,20 @@ struct Shares {
 pub(crate) enum ScanFault {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("{0} lies deeper than {DEPTH_MAX} directories, files in it are not taken")]
+    #[error("{0} is nested deeper than {DEPTH_MAX} directories, files in it are not taken")]
     TooDeep(DropPath),
     /// Tried again with every walk.
-    #[error("{0} is missing and cannot be made, the client's files are not taken")]
+    #[error("{0} is missing and cannot be created, the client's files are not taken")]
     NoFolder(DropPath, #[source] FileError),
     /// Such files would be read again and again, without end.
-    #[error("files in {0} cannot be moved away and are not taken: let the platform's user write there")]
+    #[error(
+        "files in {0} cannot be moved away and are not taken: the platform's user needs write permission there"
+    )]
     NotWritable(DropPath),
     #[error("{path} is a {kind} and not a directory, the client's files are not taken{remedy}", remedy = remedy(*.kind))]
     NotAFolder { path: DropPath, kind: FileKind },
     /// It may be a typo, or the client is not loaded yet or no longer.
-    #[error("{0} is not the folder of a configured client, what is in it waits there")]
+    #[error("{0} is not the folder of a configured client, its files are not taken")]
     UnknownFolder(DropPath),
 }
 
@@ -120,7 +122,7 @@ fn remedy(kind: FileKind) -> &'static str {
 
 /// Scans everything in an area that is to be ingested, of each owner up to its share. The directories that it scans
 /// are watched from then on.
-pub(crate) fn walk(config: &Config, watch: Option<&Watch>, plan: &Plan) -> Walk {
+pub(crate) fn walk(config: &Config, watch: Option<&Watch>, plan: &WalkPlan) -> Walk {
     let drop_directory = match DropDirectory::open(&config.layout) {
         Ok(drop_directory) => drop_directory,
         Err(error) => return Walk { faults: vec![error.into()], ..Walk::default() },
@@ -158,7 +160,7 @@ fn make_folder(client: &ClientId, drop_directory: &DropDirectory) -> Option<Scan
     let folder = DropPath::of_client(client, Lane::Live);
     let made = match drop_directory.directory(&folder) {
         Err(error) if error.is_not_found() => {
-            drop_directory.make_directory(&DropPath::of_client(client, Lane::Backfill))
+            drop_directory.open_or_create_directory(&DropPath::of_client(client, Lane::Backfill))
         }
         found => found,
     };
@@ -169,7 +171,7 @@ fn make_folder(client: &ClientId, drop_directory: &DropDirectory) -> Option<Scan
     }
 }
 
-fn walk_over(context: &ScanContext, plan: &Plan) -> Walk {
+fn walk_over(context: &ScanContext, plan: &WalkPlan) -> Walk {
     let shares = Shares { share: plan.share, more: plan.more.clone(), ..Shares::default() };
     let mut walk = Walk { shares, starts: plan.starts.clone(), ..Walk::default() };
     match &plan.area {
@@ -237,7 +239,7 @@ impl Walk {
             let owner = if *origin == Origin::Shared { owner_by_name(config, name) } else { own.clone() };
             let path = path.join(name);
             // A directory that belongs to another owner is charged to that owner's share.
-            if within == *origin && self.is_left_out(&owner, &path) {
+            if within == *origin && self.skips(&owner, &path) {
                 continue;
             }
             match directory.status(name) {
@@ -282,7 +284,7 @@ impl Walk {
 
     /// Whether this walk passes over the path: an earlier one has reached it, or its owner's share is spent. Records
     /// the first path that is left out because of the share.
-    fn is_left_out(&mut self, owner: &Owner, path: &DropPath) -> bool {
+    fn skips(&mut self, owner: &Owner, path: &DropPath) -> bool {
         if self.starts.get(owner).is_some_and(|start| is_before(path, start)) {
             return true;
         }
@@ -326,8 +328,10 @@ impl Walk {
         let is_file = |name: &OsStr| !drop_directory::is_receipt(name);
         let waits = || {
             let folder = drop_directory.directory(path.name())?;
-            folder.has(|name| match name == Layout::BACKFILL {
-                true => folder.directory(name).and_then(|backfill| backfill.has(is_file)).unwrap_or(true),
+            folder.any_name(|name| match name == Layout::BACKFILL {
+                true => {
+                    folder.directory(name).and_then(|backfill| backfill.any_name(is_file)).unwrap_or(true)
+                }
                 false => is_file(name),
             })
         };

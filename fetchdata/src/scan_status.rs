@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::notice::{DROP_DIRECTORY, NoticeFile, TEXT_CHARS_MAX};
 
-use crate::ROLE;
+use crate::PROCESS_NAME;
 use crate::burst_log::BurstLog;
 use crate::route::Area;
 use crate::scan::ScanFault;
@@ -28,7 +28,7 @@ pub(crate) struct ScanStatus {
 
 impl ScanStatus {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { notice_file: NoticeFile::new(layout, ROLE, DROP_DIRECTORY), reported: BTreeMap::new() }
+        Self { notice_file: NoticeFile::new(layout, PROCESS_NAME, DROP_DIRECTORY), reported: BTreeMap::new() }
     }
 
     /// Records what a walk over an area could not scan, and warns of what is new.

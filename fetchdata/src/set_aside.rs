@@ -60,9 +60,9 @@ pub(crate) fn set_aside(
 
 /// Whether something is set aside with this key.
 pub(crate) fn is_occupied(drop_directory: &DropDirectory, key: &str) -> Result<bool> {
-    let own = drop_directory.own()?;
+    let platform_directory = drop_directory.platform_directory()?;
     let record = format!("{RECORD_PREFIX}{key}");
-    Ok([key, &record].iter().any(|name| own.status(name.as_ref()).is_ok()))
+    Ok([key, &record].iter().any(|name| platform_directory.status(name.as_ref()).is_ok()))
 }
 
 /// Whether it is the name of a directory in which a file waits beside where it was.
@@ -84,7 +84,7 @@ pub(crate) fn restore_left_behind(drop_directory: &DropDirectory, left_behind: &
             Err(error) if error.is_not_found() || error.is_obstructed() => {}
             Err(error) => {
                 // Logged at debug level: a sender may make any number of them.
-                tracing::debug!(%directory, error = mysimbdp_model::error_chain(&error), "left where it is");
+                tracing::debug!(%directory, error = mysimbdp_model::error_chain(&error), "an original left behind by an earlier version cannot be restored, it stays where it is");
             }
             Ok(()) => {}
         }
@@ -93,24 +93,31 @@ pub(crate) fn restore_left_behind(drop_directory: &DropDirectory, left_behind: &
 
 /// Everything that is set aside, with its key.
 pub(crate) fn find(drop_directory: &DropDirectory) -> Result<Vec<(String, SetAside)>> {
-    let own = drop_directory.own()?;
+    let platform_directory = drop_directory.platform_directory()?;
     let mut found = Vec::new();
-    for name in own.names()? {
+    for name in platform_directory.names()? {
         let Some(text) = name.to_str() else { continue };
-        if own.status(&name).is_ok_and(|status| status.is_directory()) {
+        if platform_directory.status(&name).is_ok_and(|status| status.is_directory()) {
             found.push((text.to_owned(), SetAside::with_key(text)));
         } else if let Some(key) = text.strip_prefix(RECORD_PREFIX) {
             // Anything else is a file that is just being written, such as a receipt.
-            found.extend(recorded(drop_directory, &own, &name)?.map(|set_aside| (key.to_owned(), set_aside)));
+            found.extend(
+                recorded(drop_directory, &platform_directory, &name)?
+                    .map(|set_aside| (key.to_owned(), set_aside)),
+            );
         }
     }
     Ok(found)
 }
 
 /// The directory that a record names; `None` if that was never made, or is removed already.
-fn recorded(drop_directory: &DropDirectory, own: &Directory, name: &OsStr) -> Result<Option<SetAside>> {
+fn recorded(
+    drop_directory: &DropDirectory,
+    platform_directory: &Directory,
+    name: &OsStr,
+) -> Result<Option<SetAside>> {
     let mut bytes = Vec::new();
-    let read = own.open(name)?.take(PATH_BYTES_MAX).read_to_end(&mut bytes);
+    let read = platform_directory.open(name)?.take(PATH_BYTES_MAX).read_to_end(&mut bytes);
     read.map_err(|source| FileError { action: "read", path: name.into(), source })?;
     let Some(directory) = DropPath::of_bytes(&bytes) else { return Ok(None) };
     let set_aside = SetAside { home: directory.parent(), directory };
@@ -122,7 +129,7 @@ fn recorded(drop_directory: &DropDirectory, own: &Directory, name: &OsStr) -> Re
 
 impl SetAside {
     fn with_key(key: &str) -> Self {
-        Self { directory: DropPath::own().join(OsStr::new(key)), home: DropPath::root() }
+        Self { directory: DropPath::platform_directory().join(OsStr::new(key)), home: DropPath::root() }
     }
 
     /// Whether a file waits in it.
@@ -137,7 +144,7 @@ impl SetAside {
 
     /// When the original was moved in: when the directory last changed.
     pub(crate) fn since(&self, drop_directory: &DropDirectory) -> Result<SystemTime> {
-        Ok(self.open(drop_directory)?.1.own_status()?.modified_at())
+        Ok(self.open(drop_directory)?.1.self_status()?.modified_at())
     }
 
     /// The directory in it that holds the file that was at `path`.
@@ -148,7 +155,7 @@ impl SetAside {
     /// Returns the files in it to where they were.
     pub(crate) fn restore(&self, drop_directory: &DropDirectory) -> Result<()> {
         self.each_file(drop_directory, &mut |from, name, path| put_back(drop_directory, from, name, &path))?;
-        failpoint::hit("fetchdata.recovery-unhidden");
+        failpoint::hit("fetchdata.recovery-restored");
         self.remove(drop_directory)
     }
 
@@ -183,13 +190,14 @@ impl SetAside {
         path: &DropPath,
         identity: &FileIdentity,
     ) -> Result<bool> {
-        let (mut inside, is_new) = self.parent(drop_directory)?.make_own(self.directory.name())?;
+        let (mut inside, is_new) =
+            self.parent(drop_directory)?.open_or_create_private(self.directory.name())?;
         if !is_new {
             self.restore(drop_directory)?;
             return Ok(false);
         }
         for name in self.relative(path).parent().names() {
-            inside = inside.make_own(name)?.0;
+            inside = inside.open_or_create_private(name)?.0;
         }
         let moved = move_verified(drop_directory, path, &inside, path.name(), identity);
         if matches!(moved, Ok(Moved::Yes)) {
@@ -202,13 +210,13 @@ impl SetAside {
     /// Writes its record, if it is not in the platform's own directory.
     fn record(&self, drop_directory: &DropDirectory) -> Result<()> {
         let Some(name) = self.record_name() else { return Ok(()) };
-        let own = drop_directory.own()?;
-        own.write(&temporary(&name), self.directory.as_bytes(), &own, &name)
+        let platform_directory = drop_directory.platform_directory()?;
+        platform_directory.write(&temporary(&name), self.directory.as_bytes(), &platform_directory, &name)
     }
 
     fn is_recorded(&self, drop_directory: &DropDirectory) -> Result<bool> {
         let Some(name) = self.record_name() else { return Ok(false) };
-        match drop_directory.own()?.status(&name) {
+        match drop_directory.platform_directory()?.status(&name) {
             Err(error) if error.is_not_found() => Ok(false),
             status => status.map(|_| true),
         }
@@ -217,7 +225,7 @@ impl SetAside {
     fn forget(&self, drop_directory: &DropDirectory) -> Result<()> {
         key::forget(drop_directory, &self.key())?;
         let Some(name) = self.record_name() else { return Ok(()) };
-        match drop_directory.own()?.remove_file(&name) {
+        match drop_directory.platform_directory()?.remove_file(&name) {
             Err(error) if error.is_not_found() => Ok(()),
             removed => removed,
         }
@@ -241,13 +249,13 @@ impl SetAside {
     /// platform's.
     fn open(&self, drop_directory: &DropDirectory) -> Result<(Directory, Directory)> {
         let parent = self.parent(drop_directory)?;
-        let inside = parent.open_own(self.directory.name())?;
+        let inside = parent.open_private(self.directory.name())?;
         Ok((parent, inside))
     }
 
     fn parent(&self, drop_directory: &DropDirectory) -> Result<Directory> {
         match self.home.is_root() {
-            true => drop_directory.own(),
+            true => drop_directory.platform_directory(),
             false => drop_directory.parent(&self.directory),
         }
     }

@@ -46,12 +46,12 @@ enum State {
         identity: FileIdentity,
         since: Instant,
         until: Instant,
-        leases_work: bool,
+        settles_longer: bool,
         /// It was processed without success: it was open for writing or had changed.
         is_retry: bool,
     },
     /// Being processed.
-    InWork(Settled),
+    InProgress(Settled),
     /// Settled, and to be processed again at a certain time.
     Waiting { settled: Settled, until: Instant, why: Why },
 }
@@ -63,7 +63,7 @@ struct Settled {
     identity: FileIdentity,
     since: Instant,
     settle: Duration,
-    leases_work: bool,
+    settles_longer: bool,
     /// Consecutive failures.
     failures: u32,
 }
@@ -80,8 +80,8 @@ pub(crate) struct Ready {
     pub(crate) snapshot: FileSnapshot,
     /// Since it was first seen.
     pub(crate) settled_for: Duration,
-    /// False: it has settled longer because neither the kernel nor the events tell whether it is open for writing.
-    pub(crate) leases_work: bool,
+    /// It has settled longer because neither the kernel nor the events tell whether it is open for writing.
+    pub(crate) settles_longer: bool,
     /// The ingestion with the same content, which was in progress when this file was last processed.
     pub(crate) duplicate_of: Option<IngestionId>,
 }
@@ -94,7 +94,7 @@ pub(crate) enum Ended {
     /// It is open for writing, or has changed.
     Busy,
     /// It is unchanged, but it is not known whether it is open for writing.
-    LeasesDoNotWork,
+    WritersUnknown,
     /// The same content is in progress and must end first: it is being processed, it is staged, or its original still
     /// waits for its writer.
     DuplicateInProgress(IngestionId),
@@ -123,17 +123,17 @@ impl Tracker {
             self.files.insert(snapshot.path, state);
         }
         // A file in progress may have been moved already; its end is yet to come.
-        self.files.extend(before.into_iter().filter(|(_, state)| matches!(state, State::InWork(_))));
+        self.files.extend(before.into_iter().filter(|(_, state)| matches!(state, State::InProgress(_))));
         ready
     }
 
     /// Whether a file is in progress.
-    pub(crate) fn has_file_in_work(&self) -> bool {
-        self.files.values().any(|state| matches!(state, State::InWork(_)))
+    pub(crate) fn has_file_in_progress(&self) -> bool {
+        self.files.values().any(|state| matches!(state, State::InProgress(_)))
     }
 
     /// Marks a file as in progress if it is still as `ready` says.
-    pub(crate) fn mark_in_work(&mut self, ready: &Ready) -> bool {
+    pub(crate) fn mark_in_progress(&mut self, ready: &Ready) -> bool {
         let Some(state) = self.files.get_mut(&ready.snapshot.path) else { return false };
         let Some(settled) = state
             .settled(ready.snapshot.settle)
@@ -141,7 +141,7 @@ impl Tracker {
         else {
             return false;
         };
-        *state = State::InWork(settled);
+        *state = State::InProgress(settled);
         true
     }
 
@@ -158,14 +158,14 @@ impl Tracker {
         }
         let turn = now + RETRY_EVERY * self.retries.get(owner).copied().unwrap_or_default();
         let Entry::Occupied(mut entry) = self.files.entry(path.clone()) else { return None };
-        let State::InWork(settled) = *entry.get() else { return None };
+        let State::InProgress(settled) = *entry.get() else { return None };
         let next = match ended {
             Ended::Removed => {
                 entry.remove();
                 return None;
             }
             Ended::Busy => settled.settle_again(now, turn),
-            Ended::LeasesDoNotWork => settled.settle_longer(),
+            Ended::WritersUnknown => settled.settle_longer(),
             Ended::DuplicateInProgress(ingestion) => {
                 let settled = Settled { failures: 0, ..settled };
                 State::Waiting {
@@ -208,7 +208,7 @@ impl State {
     fn next_scan(&self, now: Instant) -> Option<Instant> {
         let until = match self {
             Self::Settling { until, .. } | Self::Waiting { until, .. } => Some(*until),
-            Self::InWork(_) => None,
+            Self::InProgress(_) => None,
         };
         // A file that is due already waits for a free worker slot and not for the time.
         until.filter(|until| *until > now)
@@ -220,7 +220,7 @@ impl State {
             identity: snapshot.identity,
             since: now,
             until: now + snapshot.settle,
-            leases_work: true,
+            settles_longer: false,
             is_retry: false,
         }
     }
@@ -234,38 +234,40 @@ impl State {
         let (first_seen, identity) = match &self {
             Self::Settling { first_seen, identity, .. } => (*first_seen, *identity),
             Self::Waiting { settled, .. } => (settled.first_seen, settled.identity),
-            Self::InWork(_) => return self,
+            Self::InProgress(_) => return self,
         };
         if identity == snapshot.identity { self } else { Self::settling(snapshot, first_seen, now) }
     }
 
     fn ready(&self, snapshot: &FileSnapshot, now: Instant) -> Option<Ready> {
-        let (until, first_seen, leases_work, duplicate_of) = match *self {
-            Self::Settling { until, first_seen, leases_work, .. } => (until, first_seen, leases_work, None),
+        let (until, first_seen, settles_longer, duplicate_of) = match *self {
+            Self::Settling { until, first_seen, settles_longer, .. } => {
+                (until, first_seen, settles_longer, None)
+            }
             Self::Waiting { settled, until, why } => {
                 let duplicate_of = match why {
                     Why::DuplicateInProgress(ingestion) => Some(ingestion),
                     Why::Failed => None,
                 };
-                (until, settled.first_seen, settled.leases_work, duplicate_of)
+                (until, settled.first_seen, settled.settles_longer, duplicate_of)
             }
-            Self::InWork(_) => return None,
+            Self::InProgress(_) => return None,
         };
         (until <= now).then(|| Ready {
             snapshot: snapshot.clone(),
             settled_for: now - first_seen,
-            leases_work,
+            settles_longer,
             duplicate_of,
         })
     }
 
     fn settled(&self, settle: Duration) -> Option<Settled> {
         match *self {
-            Self::Settling { first_seen, identity, since, leases_work, .. } => {
-                Some(Settled { first_seen, identity, since, settle, leases_work, failures: 0 })
+            Self::Settling { first_seen, identity, since, settles_longer, .. } => {
+                Some(Settled { first_seen, identity, since, settle, settles_longer, failures: 0 })
             }
             Self::Waiting { settled, .. } => Some(settled),
-            Self::InWork(_) => None,
+            Self::InProgress(_) => None,
         }
     }
 }
@@ -273,14 +275,14 @@ impl State {
 impl Settled {
     /// Not before its `turn`.
     fn settle_again(self, now: Instant, turn: Instant) -> State {
-        let Self { first_seen, identity, settle, leases_work, .. } = self;
-        let settle = if leases_work { settle } else { settle * LONGER_FACTOR };
+        let Self { first_seen, identity, settle, settles_longer, .. } = self;
+        let settle = if settles_longer { settle * LONGER_FACTOR } else { settle };
         State::Settling {
             first_seen,
             identity,
             since: now,
             until: turn.max(now + settle),
-            leases_work,
+            settles_longer,
             is_retry: true,
         }
     }
@@ -292,7 +294,7 @@ impl Settled {
             identity,
             since,
             until: since + settle * LONGER_FACTOR,
-            leases_work: false,
+            settles_longer: true,
             is_retry: false,
         }
     }

@@ -27,15 +27,15 @@ use mysimbdp_spool::staging;
 use crate::file_identity::FileIdentity;
 use crate::late::{self, SetAsideResult};
 use crate::moves::{Moved, move_verified, put_back};
-use crate::openers::Closed;
+use crate::openers::ClosedEvidence;
 use crate::{recover, validate};
 
 /// A file in the drop directory that has been split and accepted.
-pub(crate) struct Source<'a> {
+pub(crate) struct SourceFile<'a> {
     pub(crate) path: &'a DropPath,
     pub(crate) file: &'a File,
     pub(crate) identity: FileIdentity,
-    pub(crate) closed: Closed,
+    pub(crate) closed: ClosedEvidence,
     /// Asked again after the file has been moved, when nobody else can open it any more.
     pub(crate) is_still_closed: &'a dyn Fn() -> bool,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Source<'a> {
 pub(crate) enum Staging {
     Done,
     /// It has to be scanned again: another file has taken its place, or a writer has opened it.
-    Replaced,
+    Changed,
     /// The same content is in progress, or its original still waits for its writer.
     DuplicateInProgress,
 }
@@ -59,7 +59,7 @@ pub(crate) enum Staging {
 pub(crate) fn stage(
     layout: &Layout,
     parts: StagingParts,
-    source: &Source,
+    source: &SourceFile,
     manifest: &mut Manifest,
 ) -> Result<Staging, FileError> {
     let unpublished = layout.staged_unpublished(&manifest.client, manifest.ingestion);
@@ -72,7 +72,7 @@ pub(crate) fn stage(
         return Ok(Staging::DuplicateInProgress);
     }
     files::create_dir_all(&unpublished)?;
-    failpoint::hit("fetchdata.unseen-made");
+    failpoint::hit("fetchdata.unpublished-created");
     let paths = Paths { unpublished, published, drop_directory: DropDirectory::open(layout)? };
     let staged = paths.fill_and_publish(parts, source, manifest);
     if !matches!(staged, Ok(Staging::Done)) && files::exists(&paths.unpublished) {
@@ -91,13 +91,13 @@ impl Paths {
     fn fill_and_publish(
         &self,
         parts: StagingParts,
-        source: &Source,
+        source: &SourceFile,
         manifest: &mut Manifest,
     ) -> Result<Staging, FileError> {
         let reserved = validate::is_reserved(source.path.name());
         let elsewhere = files::metadata(&self.unpublished)?.dev() != source.identity.device;
         // A file that may still be written to is not worked on in place.
-        let may_change = source.closed == Closed::Unknown;
+        let may_change = source.closed == ClosedEvidence::SettledLonger;
         if parts == StagingParts::Files || reserved || elsewhere || may_change {
             return self.by_parts(source, manifest);
         }
@@ -108,21 +108,21 @@ impl Paths {
         }
     }
 
-    fn by_move(&self, source: &Source, manifest: &Manifest) -> Result<Staging, FileError> {
+    fn by_move(&self, source: &SourceFile, manifest: &Manifest) -> Result<Staging, FileError> {
         staging::write_manifest(&self.unpublished, manifest)?;
         failpoint::hit("fetchdata.manifest-written");
         let (unpublished, name) = (Directory::open_platform(&self.unpublished)?, manifest.file.as_ref());
         match move_verified(&self.drop_directory, source.path, &unpublished, name, &source.identity)? {
             Moved::Yes if !(source.is_still_closed)() => {
                 put_back(&self.drop_directory, &unpublished, name, source.path)?;
-                Ok(Staging::Replaced)
+                Ok(Staging::Changed)
             }
             Moved::Yes => self.publish(),
-            Moved::Replaced => Ok(Staging::Replaced),
+            Moved::Changed => Ok(Staging::Changed),
         }
     }
 
-    fn by_parts(&self, source: &Source, manifest: &mut Manifest) -> Result<Staging, FileError> {
+    fn by_parts(&self, source: &SourceFile, manifest: &mut Manifest) -> Result<Staging, FileError> {
         let parts = self.unpublished.join(Layout::PARTS);
         files::create_dir_all(&parts)?;
         if manifest.prefix.length > 0 {
@@ -146,14 +146,14 @@ impl Paths {
             late::set_aside(&self.drop_directory, source.closed, content, source.path, &source.identity)?;
         let original = match result {
             SetAsideResult::Done(original) => original,
-            SetAsideResult::Replaced => return Ok(Staging::Replaced),
+            SetAsideResult::Changed => return Ok(Staging::Changed),
             SetAsideResult::Occupied => return Ok(Staging::DuplicateInProgress),
         };
         if !(source.is_still_closed)() {
             original.restore(&self.drop_directory)?;
-            return Ok(Staging::Replaced);
+            return Ok(Staging::Changed);
         }
-        failpoint::hit("fetchdata.original-hidden");
+        failpoint::hit("fetchdata.original-set-aside");
         let published = self.publish();
         if !matches!(published, Ok(Staging::Done)) {
             // If the copy were published all the same, the restored original would be taken for a duplicate of it.
@@ -163,7 +163,7 @@ impl Paths {
             return published;
         }
         files::sync_dir(self.published.parent().unwrap_or(&self.published))?;
-        failpoint::hit("fetchdata.copy-shown");
+        failpoint::hit("fetchdata.copy-published");
         original.finish(&self.drop_directory)?;
         failpoint::hit("fetchdata.original-removed");
         published
@@ -171,17 +171,17 @@ impl Paths {
 
     fn publish(&self) -> Result<Staging, FileError> {
         files::sync_dir(&self.unpublished)?;
-        failpoint::hit("fetchdata.unseen-synced");
+        failpoint::hit("fetchdata.unpublished-synced");
         if files::exists(&self.published) {
             return Ok(Staging::DuplicateInProgress);
         }
         files::rename(&self.unpublished, &self.published)?;
-        failpoint::hit("fetchdata.shown");
+        failpoint::hit("fetchdata.published");
         Ok(Staging::Done)
     }
 
     /// Returns the file to the drop directory, and only then removes what was made of it.
-    fn undo(&self, source: &Source, manifest: &Manifest) -> Result<(), FileError> {
+    fn undo(&self, source: &SourceFile, manifest: &Manifest) -> Result<(), FileError> {
         let name = manifest.file.as_ref();
         if !validate::is_reserved(name) && files::exists(&self.unpublished.join(name)) {
             put_back(&self.drop_directory, &Directory::open_platform(&self.unpublished)?, name, source.path)?;

@@ -11,7 +11,7 @@ use mysimbdp_model::reason::{Objection, ReasonCode};
 use mysimbdp_spool::drop_directory::FileKind;
 
 /// The reasons against the file; none if it may be read.
-pub(crate) fn inspect(
+pub(crate) fn objections(
     rules: &Rules,
     client: &Client,
     name: &OsStr,
@@ -20,7 +20,7 @@ pub(crate) fn inspect(
 ) -> Vec<Objection> {
     let mut reasons = Vec::new();
     if kind != FileKind::File {
-        reasons.push(ReasonCode::NotAFile.because(format!("is a {kind}, allowed are regular files")));
+        reasons.push(ReasonCode::NotAFile.because(format!("is a {kind}, only regular files are allowed")));
     }
     let Some(text) = name.to_str() else {
         reasons.push(ReasonCode::NameNotUtf8.because("name is not UTF-8"));
@@ -32,7 +32,7 @@ pub(crate) fn inspect(
 }
 
 /// The reasons against a file that belongs to no client; it is never read.
-pub(crate) fn inspect_unrouted(
+pub(crate) fn objections_unrouted(
     rules: &Rules,
     name: &OsStr,
     kind: FileKind,
@@ -41,7 +41,7 @@ pub(crate) fn inspect_unrouted(
 ) -> Vec<Objection> {
     let mut reasons = Vec::new();
     if kind != FileKind::File {
-        reasons.push(ReasonCode::NotAFile.because(format!("is a {kind}, allowed are regular files")));
+        reasons.push(ReasonCode::NotAFile.because(format!("is a {kind}, only regular files are allowed")));
     }
     match name.to_str() {
         Some(text) => reasons.extend(generic(rules, text, bytes)),
@@ -56,12 +56,12 @@ fn generic(rules: &Rules, name: &str, bytes: u64) -> Vec<Objection> {
     if bytes > rules.file_bytes_max {
         reasons.push(
             ReasonCode::FileTooLarge
-                .because(format!("has {bytes} bytes, allowed are {}", rules.file_bytes_max)),
+                .because(format!("has {bytes} bytes, the limit is {}", rules.file_bytes_max)),
         );
     }
     if name.len() > rules.file_name_bytes_max {
         reasons.push(ReasonCode::NameTooLong.because(format!(
-            "name has {} bytes, allowed are {}",
+            "name has {} bytes, the limit is {}",
             name.len(),
             rules.file_name_bytes_max
         )));
@@ -124,7 +124,11 @@ pub(crate) fn no_app(client: &Client) -> Objection {
     }
     let of = |app: &App| format!("{} for {}", app.settings.files.join(", "), app.name);
     let apps: Vec<String> = client.apps.iter().map(of).collect();
-    ReasonCode::NoApp.because(format!("no app of {} takes the name: {}", client.id, apps.join("; ")))
+    ReasonCode::NoApp.because(format!(
+        "no app of {} accepts the name; expected {}",
+        client.id,
+        apps.join("; ")
+    ))
 }
 
 fn extension(name: &str) -> Option<String> {
@@ -135,7 +139,7 @@ fn extension(name: &str) -> Option<String> {
 /// Names that a file cannot have beside its manifest, because they are reserved there.
 pub(crate) fn is_reserved(name: &OsStr) -> bool {
     use mysimbdp_model::layout::Layout;
-    use mysimbdp_model::reason::Reason;
-    let reserved = [Layout::MANIFEST, Layout::OUTCOMES, Layout::PARTS, Reason::FILE];
+    use mysimbdp_model::reason::ReasonFile;
+    let reserved = [Layout::MANIFEST, Layout::OUTCOMES, Layout::PARTS, ReasonFile::FILE];
     reserved.iter().any(|reserved| name.as_bytes() == reserved.as_bytes())
 }

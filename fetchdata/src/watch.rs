@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mysimbdp_spool::drop_directory::{Directory, DropPath, Event, EventKinds, Events, WatchId};
+use mysimbdp_spool::drop_directory::{Directory, DirectoryEvent, DropPath, EventKinds, Events, WatchId};
 use tokio::sync::Notify;
 
 use crate::names;
@@ -107,7 +107,7 @@ impl Watch {
         loop {
             tokio::select! {
                 () = self.wakes.notified() => return,
-                happened = events.happened(|| self.try_read_events(events)) => if let Err(error) = happened {
+                waited = events.wait(|| self.try_read_events(events)) => if let Err(error) = waited {
                     self.watched().warn_once(&error);
                     return self.wakes.notified().await;
                 },
@@ -131,10 +131,10 @@ impl Watch {
             watched.count_openers(&event);
             if event.kinds.contains(EventKinds::MOVE_SELF) {
                 // It has another path now; the next walk finds it there.
-                events.unwatch(event.watch);
+                events.unwatch(event.directory);
             }
             if event.kinds.intersects(EventKinds::MOVE_SELF | EventKinds::IGNORED) {
-                watched.forget(event.watch);
+                watched.forget(event.directory);
             }
         })
     }
@@ -146,10 +146,10 @@ impl Watch {
 }
 
 impl Watched {
-    fn wake(&mut self, event: &Event) {
+    fn wake(&mut self, event: &DirectoryEvent) {
         self.woken.everywhere |= event.kinds.contains(EventKinds::QUEUE_OVERFLOW);
         // A directory that was renamed is found where it is now.
-        let Some(WatchedDirectory { path, area }) = self.directories.get(&event.watch) else { return };
+        let Some(WatchedDirectory { path, area }) = self.directories.get(&event.directory) else { return };
         self.woken.areas.insert(area.clone());
         // It may be a new client's folder.
         if path.is_root()
@@ -171,8 +171,8 @@ impl Watched {
         self.directories.insert(id, directory);
     }
 
-    fn count_openers(&mut self, event: &Event) {
-        let area = self.directories.get(&event.watch).map(|directory| &directory.area);
+    fn count_openers(&mut self, event: &DirectoryEvent) {
+        let area = self.directories.get(&event.directory).map(|directory| &directory.area);
         self.openers.record(event, area);
     }
 
@@ -188,7 +188,7 @@ impl Watched {
     /// Only once: the kernel's limit affects many directories.
     fn warn_once(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.is_warned, true) {
-            tracing::warn!(%error, "part of the drop directory cannot be watched, files there are found by scans alone");
+            tracing::warn!(%error, "part of the drop directory cannot be watched, files there are found only by scheduled walks");
         }
     }
 }
@@ -211,7 +211,7 @@ impl Woken {
 
 /// Whether the event may mean a new file. Reading and moving away are this process's own actions: waking on them
 /// would never end.
-fn is_hint(event: &Event) -> bool {
+fn is_hint(event: &DirectoryEvent) -> bool {
     // Events were lost, so a walk is needed.
     if event.kinds.contains(EventKinds::QUEUE_OVERFLOW) {
         return true;
@@ -228,11 +228,11 @@ mod tests {
 
     use super::*;
 
-    fn event(kinds: EventKinds, name: &str) -> Event {
+    fn event(kinds: EventKinds, name: &str) -> DirectoryEvent {
         let root = tempfile::tempdir().expect("temporary directory");
         let drop_directory = DropDirectory::prepare(&Layout::new(root.path())).expect("drop directory");
-        let watch = Events::new().expect("events").watch(drop_directory.root()).expect("watch");
-        Event { watch, kinds, cookie: 0, name: name.into() }
+        let directory = Events::new().expect("events").watch(drop_directory.root()).expect("watch");
+        DirectoryEvent { directory, kinds, cookie: 0, name: name.into() }
     }
 
     #[tokio::test]
@@ -244,17 +244,17 @@ mod tests {
         watch.watch_directory(&DropPath::root(), &Area::Shared, drop_directory.root());
         for id in ["aaron", "zoe"] {
             let path = DropPath::root().join(id.as_ref());
-            drop_directory.make_directory(&path).expect("folder");
+            drop_directory.open_or_create_directory(&path).expect("folder");
             let woken = watch.woken().await;
             assert!(woken.has(&Area::Shared) && woken.has(&Area::Folder(client(id))), "{woken:?}");
             let folder = drop_directory.directory(&path).expect("folder");
             watch.watch_directory(&path, &Area::Folder(client(id)), &folder);
         }
         drop_directory
-            .make_directory(&DropPath::root().join("zoe".as_ref()).join("1".as_ref()))
+            .open_or_create_directory(&DropPath::root().join("zoe".as_ref()).join("1".as_ref()))
             .expect("new");
         assert_eq!(watch.woken().await, Woken::in_area(Area::Folder(client("zoe"))));
-        let lost = Event { kinds: EventKinds::QUEUE_OVERFLOW, ..event(EventKinds::CREATE, "a.csv") };
+        let lost = DirectoryEvent { kinds: EventKinds::QUEUE_OVERFLOW, ..event(EventKinds::CREATE, "a.csv") };
         watch.watched().wake(&lost);
         watch.wakes.notify_one();
         assert!(watch.woken().await.has(&Area::Folder(client("anybody"))));

@@ -12,7 +12,7 @@ use mysimbdp_store::history::UnreadableRun;
 /// Why a question has no answer, or a request was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    #[error("there is no client {id:?}; configured are: {configured}")]
+    #[error("unknown client {id:?}: expected one of {configured}")]
     UnknownClient { id: String, configured: String },
     /// The text names what exists instead.
     #[error("{0}")]
@@ -26,7 +26,7 @@ pub enum QueryError {
     #[error("{0}")]
     TryLater(String),
     /// Only the platform's user may read its files.
-    #[error("a retry is for the user of the platform, or root")]
+    #[error("only the platform's user or root may retry files")]
     NotPermitted(#[source] FileError),
     #[error(transparent)]
     File(#[from] FileError),

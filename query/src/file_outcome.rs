@@ -12,7 +12,7 @@ use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileStatus};
 use mysimbdp_store::CoredmsError;
 
 use crate::error::QueryError;
-use crate::reason_file::{Explained, reason_in};
+use crate::reason_file::{ReasonLookup, reason_in};
 
 /// A file that was dropped.
 #[derive(Clone, Debug)]
@@ -78,9 +78,9 @@ pub async fn progress(
     dropped: &Dropped,
 ) -> Result<FileProgress, QueryError> {
     let layout = &config.layout;
-    let is_there =
+    let is_dropped =
         DropDirectory::open(layout).is_ok_and(|drop_directory| drop_directory.exists(&dropped.target));
-    if is_there {
+    if is_dropped {
         return Ok(FileProgress::Dropped);
     }
     let mut hidden_because = None;
@@ -99,7 +99,7 @@ pub async fn progress(
         Ok(Some(run)) if run.finished_at > dropped.earlier_runs => Ok(FileProgress::Ended(match run.state {
             FinalState::Ingested => FileOutcome::Ingested { run: Box::new(run) },
             FinalState::Purged => {
-                FileOutcome::Held(vec!["by the history; it has been purged since".to_owned()])
+                FileOutcome::Held(vec!["according to the history; it has been purged since".to_owned()])
             }
             // No run ends as discarded: validation refuses a file before its first run.
             FinalState::Held | FinalState::Discarded => FileOutcome::Held(vec![IN_HISTORY.to_owned()]),
@@ -113,7 +113,7 @@ pub async fn progress(
 }
 
 /// The reason of a held file whose own reasons this user cannot read.
-const IN_HISTORY: &str = "by the history; its reasons are in held/, which is closed to this user";
+const IN_HISTORY: &str = "according to the history; its reasons are in held/, which this user cannot read";
 
 /// Finds the file in the platform's own directories; `None` if it is in none of them.
 fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Option<FileProgress>, FileError> {
@@ -126,25 +126,25 @@ fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Opti
     }
     let ended = |outcome| Ok(Some(FileProgress::Ended(outcome)));
     match reason_in(&layout.held(client, ingestion))? {
-        Explained::By(reason) if reason.decided_at >= since => {
+        ReasonLookup::Found(reason) if reason.decided_at >= since => {
             return ended(FileOutcome::Held(reason.reasons));
         }
-        Explained::Damaged(damaged) => return ended(FileOutcome::Held(vec![damaged.to_string()])),
+        ReasonLookup::Damaged(damaged) => return ended(FileOutcome::Held(vec![damaged.to_string()])),
         // Either an earlier hold, which is about to be retried, or none.
-        Explained::By(_) | Explained::Absent => {}
+        ReasonLookup::Found(_) | ReasonLookup::Moved => {}
     }
     for directory in files::list(&layout.discarded_root().join(client.as_str()))? {
         match reason_in(&directory)? {
-            Explained::By(reason)
+            ReasonLookup::Found(reason)
                 if reason.decided_at >= since && reason.dropped_at == target.to_string() =>
             {
                 return ended(FileOutcome::Discarded(reason.reasons));
             }
             // The reason is unreadable, so only the file name can be compared.
-            Explained::Damaged(damaged) if files::exists(&directory.join(target.name())) => {
+            ReasonLookup::Damaged(damaged) if files::exists(&directory.join(target.name())) => {
                 return ended(FileOutcome::Discarded(vec![damaged.to_string()]));
             }
-            Explained::By(_) | Explained::Damaged(_) | Explained::Absent => {}
+            ReasonLookup::Found(_) | ReasonLookup::Damaged(_) | ReasonLookup::Moved => {}
         }
     }
     Ok(None)
@@ -186,7 +186,7 @@ pub async fn last_run(config: &Config, ingestion: IngestionId) -> Result<Option<
 #[cfg(test)]
 mod tests {
     use bson::doc;
-    use mysimbdp_model::reason::Reason;
+    use mysimbdp_model::reason::ReasonFile;
     use mysimbdp_platform::clock;
     use mysimbdp_store::history::History;
 
@@ -258,7 +258,7 @@ mod tests {
             files::create_dir_all(&directory).expect("directory");
             files::write_atomic(&directory.join("data.csv"), b"a\n1\n").expect("content");
             for content in [&b""[..], b"{\"file\":"] {
-                files::write_atomic(&directory.join(Reason::FILE), content).expect("damaged reason");
+                files::write_atomic(&directory.join(ReasonFile::FILE), content).expect("damaged reason");
                 let outcome = progress(&config, &client, &dropped).await;
                 let Ok(FileProgress::Ended(outcome)) = outcome else { panic!("it has ended: {outcome:?}") };
                 let (ended, reasons) = match outcome {

@@ -17,7 +17,7 @@ use mysimbdp_spool::drop_directory::{DropDirectory, DropPath, FileKind, is_recei
 use mysimbdp_spool::staging::{self, StagingError};
 use serde::Serialize;
 
-use crate::reason_file::{Explained, reason_in};
+use crate::reason_file::{ReasonLookup, reason_in};
 use crate::state_files::{self, Damaged};
 
 /// Unreadable files of a directory that are listed by name; any beyond this number are only counted.
@@ -29,7 +29,7 @@ pub struct FilesByState {
     pub clients: BTreeMap<String, ClientFiles>,
     /// Discarded files that no client's rules claimed.
     pub unrouted: Vec<SetAsideFile>,
-    /// Notices of the running processes, such as why one pauses. Those with the role `status` come from this scan:
+    /// Notices of the running processes, such as why one pauses. Those of the process `status` come from this scan:
     /// files that are damaged or unreadable, or belong to a client that is not configured.
     #[serde(skip)]
     pub notices: Vec<Notice>,
@@ -120,7 +120,7 @@ pub fn files_by_state(config: &Config) -> FilesByState {
 fn notice_of_unconfigured(id: &str, client: &ClientFiles) -> Option<Notice> {
     let count = client.staged.len();
     (!client.configured && count > 0).then(|| Notice {
-        role: state_files::ROLE.to_owned(),
+        process_name: state_files::STATUS_COMMAND.to_owned(),
         about: "not-configured".to_owned(),
         process: ProcessId::current(),
         since: clock::now(),
@@ -216,7 +216,7 @@ fn set_aside(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<SetAsideFile> 
     for path in entries(directory, damaged) {
         let id = path.file_name().unwrap_or_default().display().to_string();
         match reason_in(&path) {
-            Ok(Explained::By(reason)) => {
+            Ok(ReasonLookup::Found(reason)) => {
                 found.push(SetAsideFile {
                     id,
                     file: reason.file,
@@ -224,7 +224,7 @@ fn set_aside(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<SetAsideFile> 
                     reasons: reason.reasons,
                 });
             }
-            Ok(Explained::Damaged(reason)) => {
+            Ok(ReasonLookup::Damaged(reason)) => {
                 found.push(SetAsideFile {
                     id,
                     file: String::new(),
@@ -233,7 +233,7 @@ fn set_aside(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<SetAsideFile> 
                 });
                 damaged.push(reason);
             }
-            Ok(Explained::Absent) => {}
+            Ok(ReasonLookup::Moved) => {}
             Err(error) => {
                 let reason = Damaged::unreadable(error);
                 found.push(SetAsideFile {
@@ -264,5 +264,5 @@ fn listed(directory: &Path, damaged: &mut Vec<Damaged>) -> Vec<PathBuf> {
 
 /// Whether the notice is about files that wait until a person does something.
 pub fn is_of_stuck_file(notice: &Notice) -> bool {
-    notice.role == state_files::ROLE || notice.about == notice::DROP_DIRECTORY
+    notice.process_name == state_files::STATUS_COMMAND || notice.about == notice::DROP_DIRECTORY
 }

@@ -15,7 +15,7 @@ const NAMES_MAX: usize = 1000;
 pub fn never_taken(client: &Client, name: &OsStr) -> Option<String> {
     if is_temporary(name) {
         return Some(format!(
-            "names with a dot in front, or with {} at the end, are those of files that are still being written",
+            "a name with a leading dot, or with {} at the end, means that the file is still being written",
             TEMPORARY_SUFFIXES.join(", ")
         ));
     }
@@ -52,7 +52,7 @@ pub fn first_free(
         let is_same = || destination.client.is_some_and(|client| are_alike(client, name, &other));
         if number > 1 && (destination.keeps_name || !is_same()) {
             let problem = format!(
-                "{} is there already, and {} would not be taken for the same: try again when it has been taken",
+                "{} already exists, and the rules would treat {} differently: try again when it has been taken",
                 name.display(),
                 other.display()
             );
@@ -76,7 +76,7 @@ pub fn first_free(
         }
         return Ok(other);
     }
-    let problem = format!("{NAMES_MAX} files of the name {} are there already", name.display());
+    let problem = format!("{NAMES_MAX} files of the name {} already exist", name.display());
     Err(QueryError::TryLater(problem))
 }
 
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_means_something_else_is_not_taken_in_its_place() {
+    fn a_name_that_the_rules_treat_differently_is_not_used_instead() {
         let client = client(r#""files": {"pattern": "[a-z.0-9]+", "sentinel": ".done"},"#);
         for name in ["exact.csv", "other.csv", "other.csv.done"] {
             let refused = called(&client, name, &[name]).expect_err(name);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_wait_for_ever_are_known() {
+    fn names_that_would_wait_forever_are_known() {
         let client = client("");
         for name in [".a.csv", "a.part", "a.csv~", "a.csv.receipt.json"] {
             assert!(never_taken(&client, OsStr::new(name)).is_some(), "{name}");

@@ -11,7 +11,7 @@ use mysimbdp_spool::staging;
 use mysimbdp_store::history::History;
 
 use crate::error::QueryError;
-use crate::retry::is_there;
+use crate::retry::exists;
 
 /// Processes archived ingestions again.
 #[derive(Debug)]
@@ -48,10 +48,11 @@ impl<'a> Reprocessing<'a> {
         }
         // An ingestion that is still in its first run has no history.
         for client in self.config.clients.keys() {
-            self.not_elsewhere(client, ingestion).map_err(|error| error.of_content(ingestion, client))?;
+            self.check_not_staged_or_held(client, ingestion)
+                .map_err(|error| error.of_content(ingestion, client))?;
         }
         Err(QueryError::NotFound(format!(
-            "no ingestion {ingestion} is known; `mysimbdp reconcile` lists those that are"
+            "unknown ingestion {ingestion}; `mysimbdp reconcile` lists the known ones"
         )))
     }
 
@@ -120,18 +121,18 @@ impl<'a> Reprocessing<'a> {
     ) -> Result<ReplacementTimes, QueryError> {
         let refused = QueryError::NotConfigured;
         let Some(settings) = self.config.client(client) else {
-            return Err(refused("the config has no such client any more".to_owned()));
+            return Err(refused("its client is no longer in the config".to_owned()));
         };
-        self.not_elsewhere(client, ingestion)?;
+        self.check_not_staged_or_held(client, ingestion)?;
         let archived = self.config.layout.archived(client, ingestion);
-        if !is_there(&archived)? {
-            let problem = "it is not in the archive: drop the file again, with `\"on_duplicate\": \"replace\"` of the client";
+        if !exists(&archived)? {
+            let problem = "it is not in the archive: drop the file again, with `\"on_duplicate\": \"replace\"` for the client";
             return Err(QueryError::NotFound(problem.to_owned()));
         }
         let manifest = staging::read_manifest(&archived).map_err(QueryError::DamagedManifest)?;
         let Some(app) = settings.app(&manifest.app) else {
             let name = &manifest.app;
-            return Err(refused(format!("the client has no app {name} any more, which ingested it")));
+            return Err(refused(format!("the app {name}, which ingested it, is no longer in the config")));
         };
         if let Some(reason) = replace::refusal(app, replace::last_ingested(runs)) {
             return Err(refused(format!("it cannot be replaced: {reason}")));
@@ -143,13 +144,13 @@ impl<'a> Reprocessing<'a> {
     /// # Errors
     ///
     /// It is staged or held.
-    fn not_elsewhere(&self, client: &ClientId, ingestion: IngestionId) -> Result<(), QueryError> {
+    fn check_not_staged_or_held(&self, client: &ClientId, ingestion: IngestionId) -> Result<(), QueryError> {
         let layout = &self.config.layout;
-        if is_there(&layout.staged(client, ingestion))? {
+        if exists(&layout.staged(client, ingestion))? {
             let problem = "it is still being ingested; try again when it has ended";
             return Err(QueryError::TryLater(problem.to_owned()));
         }
-        if is_there(&layout.held(client, ingestion))? {
+        if exists(&layout.held(client, ingestion))? {
             let problem = format!("it is held; `mysimbdp retry {ingestion}` runs it again");
             return Err(QueryError::InvalidData(problem));
         }

@@ -16,8 +16,8 @@ use mysimbdp_platform::notice::Notice;
 use mysimbdp_platform::process::ProcessId;
 use serde::de::IgnoredAny;
 
-/// The role of notices that come from `mysimbdp status` itself.
-pub const ROLE: &str = "status";
+/// The process name of notices that come from `mysimbdp status` itself.
+pub const STATUS_COMMAND: &str = "status";
 
 /// A file that is damaged, or cannot be read.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Damaged {
 
     /// Further unreadable files of a directory, without their names.
     pub fn more_unreadable(directory: PathBuf, count: usize) -> Self {
-        Self::cannot_be_read(directory, format!("the same of {count} more files"))
+        Self::cannot_be_read(directory, format!("and {count} more files likewise"))
     }
 
     /// A notice about it, from `mysimbdp status` itself.
@@ -53,7 +53,7 @@ impl Damaged {
         let since = modified.and_then(|modified| Timestamp::try_from(modified).ok());
         let path = self.path.strip_prefix(layout.root()).unwrap_or(&self.path);
         Notice {
-            role: ROLE.to_owned(),
+            process_name: STATUS_COMMAND.to_owned(),
             about: self.problem.replace(' ', "-"),
             process: ProcessId::current(),
             since: since.unwrap_or_else(clock::now),

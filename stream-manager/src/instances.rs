@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::key::{SlotKey, StreamKey};
 
 const SLOT_SUFFIX: &str = ".slot.json";
-const WANTED_SUFFIX: &str = ".wanted.json";
+const DESIRED_SUFFIX: &str = ".wanted.json";
 
 /// A slot that has a session at the broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,12 +40,14 @@ pub struct Started {
 
 /// The number of instances that a stream should have.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct DesiredInstances {
     #[serde(flatten)]
     pub key: StreamKey,
-    pub wanted: u32,
+    #[serde(rename = "wanted")]
+    pub desired: u32,
     /// Manual override: a person has set the number. Otherwise the policy decides.
-    pub pinned: bool,
+    #[serde(rename = "pinned")]
+    pub is_manual: bool,
 }
 
 /// The files in `state/instances/`.
@@ -64,14 +66,14 @@ impl Registry {
     /// Reads the records of all slots. If a file is damaged, its name identifies the slot; the slot's process, if any, is
     /// found by its process tag.
     pub fn records(&self) -> Result<Vec<Record>, FileError> {
-        let without_process = |name: &str| SlotKey::of_name(name).map(|key| Record { key, process: None });
+        let without_process = |name: &str| SlotKey::from_name(name).map(|key| Record { key, process: None });
         self.read(SLOT_SUFFIX, without_process)
     }
 
     /// Reads the numbers of all streams. If a file is damaged, the stream's policy decides until a person sets a number
     /// again.
-    pub fn wanted(&self) -> Result<Vec<Wanted>, FileError> {
-        self.read(WANTED_SUFFIX, |_| None)
+    pub fn desired(&self) -> Result<Vec<DesiredInstances>, FileError> {
+        self.read(DESIRED_SUFFIX, |_| None)
     }
 
     pub fn write(&self, record: &Record) -> Result<(), FileError> {
@@ -83,8 +85,8 @@ impl Registry {
         files::remove_file_if_exists(&self.directory.join(format!("{key}{SLOT_SUFFIX}")))
     }
 
-    pub fn write_wanted(&self, wanted: &Wanted) -> Result<(), FileError> {
-        self.put(format!("{}{WANTED_SUFFIX}", wanted.key), wanted)
+    pub fn write_desired(&self, desired: &DesiredInstances) -> Result<(), FileError> {
+        self.put(format!("{}{DESIRED_SUFFIX}", desired.key), desired)
     }
 
     fn put(&self, name: String, content: &impl Serialize) -> Result<(), FileError> {
@@ -139,17 +141,17 @@ mod tests {
         for record in &records {
             registry.write(record).expect("write");
         }
-        let wanted = Wanted { key: key.clone(), wanted: 2, pinned: true };
-        registry.write_wanted(&wanted).expect("want");
+        let desired = DesiredInstances { key: key.clone(), desired: 2, is_manual: true };
+        registry.write_desired(&desired).expect("write");
         for torn in ["client1.stream.2.slot.json", "client1.stream.wanted.json", "nobody.slot.json"] {
             files::write_atomic(&layout.instances().join(torn), b"{\"client\":").expect("torn");
         }
         let [first, second] = records.clone();
         let third = Record { key: key.slot(2), process: None };
         assert_eq!(registry.records().expect("records"), [first, second, third]);
-        assert_eq!(registry.wanted().expect("wanted"), []);
-        registry.write_wanted(&wanted).expect("want again");
-        assert_eq!(registry.wanted().expect("wanted"), [wanted]);
+        assert_eq!(registry.desired().expect("desired numbers"), []);
+        registry.write_desired(&desired).expect("write again");
+        assert_eq!(registry.desired().expect("desired numbers"), [desired]);
 
         registry.remove(&key.slot(0)).expect("remove");
         registry.remove(&key.slot(0)).expect("removed twice");

@@ -29,14 +29,14 @@ impl StreamKey {
 
 impl SlotKey {
     /// Parses the name that [`Display`](fmt::Display) writes.
-    pub fn of_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         let (stream, slot) = name.rsplit_once('.')?;
         let (client, stream) = stream.split_once('.')?;
         Some(StreamKey { client: client.parse().ok()?, stream: stream.to_owned() }.slot(slot.parse().ok()?))
     }
 
     /// Returns the slot's fixed MQTT client id, which is also the name that its instance uses in reports.
-    pub fn instance(&self, config: &Config) -> String {
+    pub fn instance_name(&self, config: &Config) -> String {
         format!("{}-{self}", config.settings.broker.topic_prefix.replace('/', "-"))
     }
 }

@@ -36,7 +36,7 @@ use mysimbdp_config::live::LiveConfig;
 use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_platform::files::FileError;
 use mysimbdp_platform::lock::{Lock, LockError};
-use mysimbdp_platform::socket::{Listener, SocketError};
+use mysimbdp_platform::socket::{SocketError, SocketListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -50,9 +50,9 @@ const CALLS_MAX: usize = 64;
 pub enum Error {
     #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("state directory cannot be used")]
+    #[error("cannot use the state directory")]
     State(#[from] FileError),
-    #[error("no requests can be taken")]
+    #[error("cannot accept requests")]
     Socket(#[from] SocketError),
 }
 
@@ -74,14 +74,14 @@ pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>)
     let live = config.into();
     let (config, followed) = (live.running(), live.follow());
     let _lock = Lock::take(&config.layout.state(), "stream-manager")?;
-    let listener = Listener::bind(&config.layout.stream_manager_socket())?;
+    let listener = SocketListener::bind(&config.layout.stream_manager_socket())?;
     let mut manager = Manager::start(live).await?;
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
     // Dropping it ends these tasks, whichever way this function ends.
     let mut background = JoinSet::new();
     background.spawn(control::socket::serve(listener, calls));
     background.spawn(logs::rotate(followed));
-    tracing::info!(streams = manager.streams(), "stream-manager at work");
+    tracing::info!(streams = manager.streams(), "stream-manager started");
     manager.work(incoming, shutdown).await;
     background.shutdown().await;
     manager.stop_all().await;

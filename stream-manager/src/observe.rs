@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_broker::{BrokerLink, Incoming, LinkEvent, Session};
+use mysimbdp_broker::{BrokerLink, FollowingLink, Incoming, LinkEvent};
 use mysimbdp_config::{Config, address};
 use mysimbdp_model::message::{MessageError, Report};
 use mysimbdp_model::process_kind::ProcessKind;
@@ -42,24 +42,24 @@ pub(crate) enum InvalidMessage {
     Report(#[from] MessageError),
     #[error("report on the topic of another client")]
     WrongTopic,
-    #[error("report of client {client} names no instance of its streams")]
+    #[error("report of client {client} matches no instance of its streams")]
     NoInstance { client: String },
-    #[error("retained request: it would be run again and again")]
+    #[error("request is retained: it would be run again with each subscription")]
     RetainedRequest,
-    #[error("payload is no request")]
+    #[error("payload is not a request")]
     Request,
     #[error("unknown topic")]
     Topic,
-    #[error("request whose answer can be published nowhere: {topic:?} is no topic")]
+    #[error("invalid response topic {topic:?}: expected at least 1 character, without +, # and NUL")]
     ResponseTopic { topic: String },
-    #[error("more requests at a time than are answered")]
+    #[error("too many requests wait for an answer")]
     TooManyRequests,
 }
 
 /// The manager's subscription, at the broker's present address.
 #[derive(Debug)]
 pub(crate) struct BrokerSubscription {
-    session: Session,
+    session: FollowingLink,
     /// Since when the connection has been up without interruption.
     connected_since: Option<Instant>,
 }
@@ -95,7 +95,7 @@ impl BrokerSubscription {
 
     /// Why the broker is unavailable now.
     pub(crate) fn obstacle(&self) -> Option<String> {
-        self.session.obstacle()
+        self.session.unavailable_reason()
     }
 
     /// Waits for the next messages, at least one. Cancel-safe.

@@ -27,19 +27,19 @@ pub(crate) const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 86_400);
 /// Why a preparation step failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrepareError {
-    #[error("collection {collection:?} cannot be prepared")]
+    #[error("cannot prepare collection {collection:?}")]
     Collection {
         collection: String,
         #[source]
         source: CoredmsError,
     },
-    #[error("database {database:?} cannot be opened")]
+    #[error("cannot open database {database:?}")]
     Database {
         database: String,
         #[source]
         source: CoredmsError,
     },
-    #[error("validator of collection {collection:?} cannot be a document")]
+    #[error("validator of collection {collection:?} is not a valid document")]
     Validator {
         collection: String,
         #[source]
@@ -47,7 +47,7 @@ pub(crate) enum PrepareError {
     },
     #[error(transparent)]
     Address(#[from] AddressError),
-    #[error("session {instance:?} cannot be made or ended")]
+    #[error("cannot create or end session {instance:?}")]
     Session {
         instance: String,
         #[source]
@@ -78,7 +78,7 @@ pub(crate) async fn prepare(
     session: Option<SlotKey>,
     obstacle: Obstacle,
 ) {
-    until_done("stream waits for what it needs", &client, &stream, &obstacle, || async {
+    until_done("stream preparation failed, retrying", &client, &stream, &obstacle, || async {
         collections(&config, &client, &stream).await?;
         match &session {
             Some(key) => make_session(&config, &client, &stream, key).await,
@@ -89,9 +89,9 @@ pub(crate) async fn prepare(
 }
 
 /// Ends the broker session of a slot whose process could not end it itself.
-pub(crate) async fn forget(config: Arc<Config>, client: Client, stream: Stream, key: SlotKey) {
-    until_done("session waits for its end", &client, &stream, &Obstacle::default(), || async {
-        let source = |source| PrepareError::Session { instance: key.instance(&config), source };
+pub(crate) async fn end_broker_session(config: Arc<Config>, client: Client, stream: Stream, key: SlotKey) {
+    until_done("session not ended yet, retrying", &client, &stream, &Obstacle::default(), || async {
+        let source = |source| PrepareError::Session { instance: key.instance_name(&config), source };
         end_session(&session_options(&config, &key)?).await.map_err(source)
     })
     .await;
@@ -109,7 +109,8 @@ async fn until_done<F>(
     let (mut wait, mut failures) = (RETRY_FIRST, 0u32);
     while let Err(error) = attempt().await {
         failures += 1;
-        let unavailable = if error.is_of_broker() { "the broker is away" } else { "the store is away" };
+        let unavailable =
+            if error.is_of_broker() { "the broker is unavailable" } else { "the store is unavailable" };
         set(obstacle, Some(format!("{unavailable}: {}", error_chain(&error))));
         // Logged once per outage.
         if failures == 1 {
@@ -120,7 +121,7 @@ async fn until_done<F>(
     }
     set(obstacle, None);
     if failures > 0 {
-        tracing::info!(client = %client.id, stream = stream.name, failures, "stream has what it needs");
+        tracing::info!(client = %client.id, stream = stream.name, failures, "retry succeeded");
     }
 }
 
@@ -159,7 +160,7 @@ async fn make_session(
 ) -> Result<(), PrepareError> {
     let options = session_options(config, key)?;
     let made = create_session(options, vec![topic_filter(client, stream)], BROKER_DEADLINE).await;
-    made.map_err(|source| PrepareError::Session { instance: key.instance(config), source })
+    made.map_err(|source| PrepareError::Session { instance: key.instance_name(config), source })
 }
 
 fn session_options(config: &Config, key: &SlotKey) -> Result<ConnectOptions, PrepareError> {
@@ -168,6 +169,6 @@ fn session_options(config: &Config, key: &SlotKey) -> Result<ConnectOptions, Pre
         session_expiry: Some(SESSION_EXPIRY),
         // Messages that the broker sends right after connecting are not acknowledged, so they stay in the session.
         receive_maximum: 1,
-        ..ConnectOptions::new(address::broker(config)?, key.instance(config))
+        ..ConnectOptions::new(address::broker(config)?, key.instance_name(config))
     })
 }

@@ -21,7 +21,7 @@ pub enum Slot {
     #[default]
     Empty,
     /// No process, but the broker keeps the session and queues messages for it.
-    Parked,
+    Idle,
     Running(Instance),
     /// The process is to handle what is left, end its session and exit. `signal` is `None` until it has been signalled.
     Draining {
@@ -69,7 +69,7 @@ pub struct DrainSignal {
 
 /// An event that changes the state of a slot.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum SlotEvent {
     /// A process was started or adopted.
     Started(Instance),
     /// The program could not be run.
@@ -88,7 +88,7 @@ pub enum Event {
     /// A session exists, or is being created, but no process is to run.
     Park,
     /// The broker has removed the session.
-    Forgotten,
+    SessionEnded,
     /// A person has asked for another attempt.
     Revive,
 }
@@ -116,10 +116,10 @@ pub struct Restart {
 
 /// A bug in this program: the event is not legal in the slot's state.
 #[derive(Debug, thiserror::Error)]
-#[error("a slot that is {slot} cannot take the event {event:?}")]
+#[error("event {event:?} is not allowed in slot state {slot}")]
 pub struct IllegalMove {
     slot: &'static str,
-    event: Event,
+    event: SlotEvent,
 }
 
 impl Slot {
@@ -128,39 +128,41 @@ impl Slot {
     /// # Errors
     ///
     /// If the event is not legal in this state.
-    pub fn after(&self, event: Event, restart: &Restart, now: Instant) -> Result<Self, IllegalMove> {
+    pub fn after(&self, event: SlotEvent, restart: &Restart, now: Instant) -> Result<Self, IllegalMove> {
         let crash = |crashes| restart.crashed(crashes, now);
         Ok(match (self.clone(), event) {
-            (Self::Empty | Self::Parked | Self::BackingOff { .. }, Event::Started(instance)) => {
+            (Self::Empty | Self::Idle | Self::BackingOff { .. }, SlotEvent::Started(instance)) => {
                 Self::Running(instance)
             }
-            (Self::Empty | Self::Parked, Event::StartFailed) => crash(1),
-            (Self::BackingOff { crashes, .. }, Event::StartFailed) => crash(crashes.saturating_add(1)),
+            (Self::Empty | Self::Idle, SlotEvent::StartFailed) => crash(1),
+            (Self::BackingOff { crashes, .. }, SlotEvent::StartFailed) => crash(crashes.saturating_add(1)),
             // Never given up: no number of such failures says anything about the app.
-            (slot @ (Self::Empty | Self::Parked | Self::BackingOff { .. }), Event::StartExhausted) => {
+            (slot @ (Self::Empty | Self::Idle | Self::BackingOff { .. }), SlotEvent::StartExhausted) => {
                 Self::BackingOff { until: now + restart.exhausted_wait(), crashes: slot.crashes() }
             }
 
-            (Self::Running(instance), Event::Drain) => Self::Draining { instance, signal: None },
-            (Self::Draining { instance, .. }, Event::DrainSignalled(signal)) => {
+            (Self::Running(instance), SlotEvent::Drain) => Self::Draining { instance, signal: None },
+            (Self::Draining { instance, .. }, SlotEvent::DrainSignalled(signal)) => {
                 Self::Draining { instance, signal: Some(signal) }
             }
             (
                 Self::Running(instance) | Self::Draining { instance, .. } | Self::Stopping { instance, .. },
-                Event::Stop { kill_at },
+                SlotEvent::Stop { kill_at },
             ) => Self::Stopping { instance, kill_at },
 
-            (Self::Draining { signal: Some(_), .. }, Event::Ended(Ended::Clean)) => Self::Empty,
-            (Self::Stopping { .. }, Event::Ended(_)) => Self::Parked,
+            (Self::Draining { signal: Some(_), .. }, SlotEvent::Ended(Ended::Clean)) => Self::Empty,
+            (Self::Stopping { .. }, SlotEvent::Ended(_)) => Self::Idle,
             // The process ended without being asked, or before it ended its session: messages still wait for the slot.
-            (Self::Running(instance) | Self::Draining { instance, .. }, Event::Ended(_)) => {
+            (Self::Running(instance) | Self::Draining { instance, .. }, SlotEvent::Ended(_)) => {
                 let ran_long_enough = now.saturating_duration_since(instance.since) >= restart.backoff_max;
                 crash(if ran_long_enough { 1 } else { instance.crashes.saturating_add(1) })
             }
 
-            (Self::Empty | Self::BackingOff { .. }, Event::Park) => Self::Parked,
-            (Self::BackingOff { .. } | Self::GivenUp { .. }, Event::Revive) => Self::Parked,
-            (Self::Parked | Self::BackingOff { .. } | Self::GivenUp { .. }, Event::Forgotten) => Self::Empty,
+            (Self::Empty | Self::BackingOff { .. }, SlotEvent::Park) => Self::Idle,
+            (Self::BackingOff { .. } | Self::GivenUp { .. }, SlotEvent::Revive) => Self::Idle,
+            (Self::Idle | Self::BackingOff { .. } | Self::GivenUp { .. }, SlotEvent::SessionEnded) => {
+                Self::Empty
+            }
             (slot, event) => return Err(IllegalMove { slot: slot.name(), event }),
         })
     }
@@ -171,7 +173,7 @@ impl Slot {
             Self::Running(instance) | Self::Draining { instance, .. } | Self::Stopping { instance, .. } => {
                 Some(instance)
             }
-            Self::Empty | Self::Parked | Self::BackingOff { .. } | Self::GivenUp { .. } => None,
+            Self::Empty | Self::Idle | Self::BackingOff { .. } | Self::GivenUp { .. } => None,
         }
     }
 
@@ -183,8 +185,8 @@ impl Slot {
         }
     }
 
-    /// Whether the slot counts towards the wanted number.
-    pub fn serves(&self) -> bool {
+    /// Whether the slot counts towards the desired number.
+    pub fn counts_as_desired(&self) -> bool {
         matches!(self, Self::Running(_) | Self::BackingOff { .. } | Self::GivenUp { .. })
     }
 
@@ -196,7 +198,7 @@ impl Slot {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Empty => "empty",
-            Self::Parked => "parked",
+            Self::Idle => "parked",
             Self::Running(_) => "running",
             Self::Draining { .. } => "draining",
             Self::Stopping { .. } => "stopping",
@@ -272,7 +274,7 @@ pub(crate) mod tests {
     fn only_a_clean_end_of_a_signalled_drain_leaves_the_slot_empty() {
         let now = Instant::now();
         let draining = |signal| Slot::Draining { instance: instance(now), signal };
-        let after = |slot: Slot, ended| slot.after(Event::Ended(ended), &restart(), now).expect("legal");
+        let after = |slot: Slot, ended| slot.after(SlotEvent::Ended(ended), &restart(), now).expect("legal");
         assert_eq!(after(draining(Some(signal(now))), Ended::Clean), Slot::Empty);
         for (slot, ended) in [
             (draining(Some(signal(now))), Ended::Failed),
@@ -286,7 +288,7 @@ pub(crate) mod tests {
             );
         }
         for ended in [Ended::Clean, Ended::Failed, Ended::Unknown] {
-            assert_eq!(after(Slot::Stopping { instance: instance(now), kill_at: now }, ended), Slot::Parked);
+            assert_eq!(after(Slot::Stopping { instance: instance(now), kill_at: now }, ended), Slot::Idle);
         }
     }
 
@@ -295,15 +297,15 @@ pub(crate) mod tests {
         let now = Instant::now();
         let (mut slot, mut waits) = (Slot::Empty, Vec::new());
         while !matches!(slot, Slot::GivenUp { .. }) {
-            let started = Event::Started(Instance { crashes: slot.crashes(), ..instance(now) });
+            let started = SlotEvent::Started(Instance { crashes: slot.crashes(), ..instance(now) });
             slot = slot.after(started, &restart(), now).expect("legal");
-            slot = slot.after(Event::Ended(Ended::Failed), &restart(), now).expect("legal");
+            slot = slot.after(SlotEvent::Ended(Ended::Failed), &restart(), now).expect("legal");
             if let Slot::BackingOff { until, .. } = slot {
                 waits.push((until - now).as_secs());
             }
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
-        assert_eq!(slot.after(Event::Revive, &restart(), now).expect("legal"), Slot::Parked);
+        assert_eq!(slot.after(SlotEvent::Revive, &restart(), now).expect("legal"), Slot::Idle);
     }
 
     #[test]
@@ -312,7 +314,7 @@ pub(crate) mod tests {
         let running = Slot::Running(Instance { crashes: 9, ..instance(start) });
         let after = |seconds| {
             let now = start + Duration::from_secs(seconds);
-            running.after(Event::Ended(Ended::Failed), &restart(), now).expect("legal").crashes()
+            running.after(SlotEvent::Ended(Ended::Failed), &restart(), now).expect("legal").crashes()
         };
         assert_eq!((after(59), after(60)), (10, 1));
     }
@@ -320,12 +322,12 @@ pub(crate) mod tests {
     #[test]
     fn a_slot_whose_program_cannot_be_run_backs_off_too() {
         let now = Instant::now();
-        let mut slot = Slot::Parked;
+        let mut slot = Slot::Idle;
         for crashes in 1..=10 {
-            slot = slot.after(Event::StartFailed, &restart(), now).expect("legal");
+            slot = slot.after(SlotEvent::StartFailed, &restart(), now).expect("legal");
             assert_eq!((slot.name(), slot.crashes()), ("backing-off", crashes));
         }
-        assert_eq!(slot.after(Event::StartFailed, &restart(), now).expect("legal").name(), "given-up");
+        assert_eq!(slot.after(SlotEvent::StartFailed, &restart(), now).expect("legal").name(), "given-up");
     }
 
     #[test]
@@ -333,7 +335,7 @@ pub(crate) mod tests {
         let now = Instant::now();
         let mut slot = Slot::BackingOff { until: now, crashes: 2 };
         for _ in 0..1000 {
-            slot = slot.after(Event::StartExhausted, &restart(), now).expect("legal");
+            slot = slot.after(SlotEvent::StartExhausted, &restart(), now).expect("legal");
             assert_eq!((slot.name(), slot.crashes()), ("backing-off", 2));
         }
     }
@@ -342,12 +344,12 @@ pub(crate) mod tests {
     fn illegal_events_are_refused() {
         let now = Instant::now();
         let events = [
-            (Slot::Running(instance(now)), Event::Started(instance(now))),
-            (Slot::GivenUp { crashes: 3 }, Event::Started(instance(now))),
-            (Slot::Empty, Event::Ended(Ended::Clean)),
-            (Slot::Empty, Event::Drain),
-            (Slot::Stopping { instance: instance(now), kill_at: now }, Event::Drain),
-            (Slot::Running(instance(now)), Event::DrainSignalled(signal(now))),
+            (Slot::Running(instance(now)), SlotEvent::Started(instance(now))),
+            (Slot::GivenUp { crashes: 3 }, SlotEvent::Started(instance(now))),
+            (Slot::Empty, SlotEvent::Ended(Ended::Clean)),
+            (Slot::Empty, SlotEvent::Drain),
+            (Slot::Stopping { instance: instance(now), kill_at: now }, SlotEvent::Drain),
+            (Slot::Running(instance(now)), SlotEvent::DrainSignalled(signal(now))),
         ];
         for (slot, event) in events {
             assert!(slot.after(event.clone(), &restart(), now).is_err(), "{slot:?} {event:?}");

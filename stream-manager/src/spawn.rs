@@ -69,9 +69,9 @@ impl<'a> Launch<'a> {
             .settings
             .command
             .split_first()
-            .ok_or_else(|| ProcessError::NotFound { command: String::new(), sought: Vec::new() })?;
+            .ok_or_else(|| ProcessError::NotFound { command: String::new(), searched: Vec::new() })?;
         let slot_env = [
-            (env::INSTANCE, key.instance(self.config)),
+            (env::INSTANCE, key.instance_name(self.config)),
             (env::SLOT, key.slot.to_string()),
             (env::INSTANCE_TOPIC, self.config.topics.instance(&self.client.id, &self.stream.name, key.slot)),
         ];

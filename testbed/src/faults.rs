@@ -20,16 +20,16 @@ const NO_FILES_AT: u64 = 12;
 const DIRECTORY_AT: u64 = 16;
 const BYTES: u64 = DIRECTORY_AT + libc::PATH_MAX as u64;
 
-/// The faults that the processes started with [`Faults::env`] see; none at first.
+/// The faults that the processes started with [`SystemFaults::env`] see; none at first.
 #[derive(Debug)]
-pub struct Faults {
+pub struct SystemFaults {
     file: File,
     path: PathBuf,
     library: PathBuf,
     _directory: TempDir,
 }
 
-impl Faults {
+impl SystemFaults {
     /// # Panics
     ///
     /// If there is no C compiler. Building this workspace needs one as well.
@@ -50,19 +50,19 @@ impl Faults {
     }
 
     /// From now on nothing can be written below `directory`; empty files can still be created.
-    pub fn no_room(&self, directory: &Path) {
+    pub fn deny_space(&self, directory: &Path) {
         self.limit(directory);
         self.set(NO_SPACE_AT, &1i32.to_ne_bytes());
     }
 
     /// From now on no file and no directory can be created below `directory`.
-    pub fn no_files(&self, directory: &Path) {
+    pub fn deny_files(&self, directory: &Path) {
         self.limit(directory);
         self.set(NO_FILES_AT, &1i32.to_ne_bytes());
     }
 
     /// Ends both faults: files can be created and written again.
-    pub fn room(&self) {
+    pub fn allow_all(&self) {
         self.set(NO_SPACE_AT, &0i32.to_ne_bytes());
         self.set(NO_FILES_AT, &0i32.to_ne_bytes());
     }

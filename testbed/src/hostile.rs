@@ -57,7 +57,7 @@ pub fn canonical(document: Document) -> String {
 
 fn record(entry: &Value) -> HostileRecord {
     let name = entry["name"].as_str().expect("each record has a name").to_owned();
-    let text = text(entry).unwrap_or_else(|| panic!("{name:?} has none of text, hex and repeat"));
+    let text = text(entry).unwrap_or_else(|| panic!("{name:?} needs text, hex or repeat"));
     let expected = match (&entry["stored"], entry["reject"].as_str()) {
         (_, Some(reason)) => Expected::Rejected(reason.to_owned()),
         (Value::String(_), None) => Expected::Stored(serde_json::from_slice(&text).expect("as written")),

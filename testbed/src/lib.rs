@@ -8,7 +8,7 @@
 //! - [`mqtt`] publishes and subscribes with the clients that users have;
 //! - [`Disk`] is a file system of one test, whose power can be cut;
 //! - [`Sshd`] is an SFTP server whose user has access to a directory;
-//! - [`Stranger`] is another user of the machine, who interferes;
+//! - [`OtherUser`] is another user of the machine, who interferes;
 //! - [`until`] waits for a condition; nothing here sleeps for a guessed time.
 //!
 //! Every process ends with the test that started it, however that ends. A missing server is a failure. This crate uses none of
@@ -24,6 +24,7 @@ mod mosquitto;
 pub mod mqtt;
 mod name;
 mod namespace;
+mod other_user;
 mod power_cut;
 mod process;
 mod processes;
@@ -33,15 +34,15 @@ mod random;
 mod root;
 mod shared;
 mod sshd;
-mod stranger;
 mod wait;
 
 pub use daemon::Daemon;
-pub use faults::Faults;
+pub use faults::SystemFaults;
 pub use hostile::{Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_records};
 pub use mongod::Mongod;
 pub use mosquitto::Mosquitto;
 pub use name::{free_port, unique};
+pub use other_user::{OTHER_USER, OtherUser};
 pub use power_cut::{Disk, FileSystem};
 pub use process::Process;
 pub use processes::{
@@ -49,11 +50,10 @@ pub use processes::{
     signal_if_running,
 };
 pub use program::{binary, program, python};
-pub use proxy::{Fault, Proxy};
+pub use proxy::{Proxy, ProxyFault};
 pub use random::Random;
 pub use root::Root;
 pub use rustix::process::Signal;
 pub use shared::{MongoHandle, MosquittoHandle, mongodb, mosquitto};
 pub use sshd::{ALICE, Sshd};
-pub use stranger::{STRANGER, Stranger};
 pub use wait::{SOON, until, until_async};

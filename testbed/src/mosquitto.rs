@@ -84,7 +84,7 @@ impl Mosquitto {
         match std::fs::remove_file(self.directory.path().join("mosquitto.db")) {
             // It had not saved anything yet.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            removed => removed.expect("remove what mosquitto has saved"),
+            removed => removed.expect("remove the saved state of mosquitto"),
         }
     }
 
@@ -138,8 +138,8 @@ fn run(directory: &Path, port: u16) -> Process {
     let mut process = Process::spawn(command);
     until(SOON, "mosquitto listens", || {
         if let Some(status) = process.try_wait() {
-            let said = std::fs::read_to_string(&log_path).unwrap_or_default();
-            panic!("mosquitto ended with {status}: {said}");
+            let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+            panic!("mosquitto ended with {status}: {log}");
         }
         TcpStream::connect(("127.0.0.1", port)).is_ok()
     });

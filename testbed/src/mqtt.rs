@@ -73,12 +73,12 @@ fn run(mut command: Command, lines: &str) {
 
 /// A `mosquitto_sub` and the messages that it has received. It is stopped when dropped.
 #[derive(Debug)]
-pub struct Listener {
+pub struct MqttListener {
     _process: Process,
     received: NamedTempFile,
 }
 
-impl Listener {
+impl MqttListener {
     /// Returns when it has subscribed.
     ///
     /// # Panics

@@ -29,7 +29,7 @@ pub fn free_port() -> u16 {
         let port = u16::try_from(FIRST + random() % COUNT).expect("below 65536");
         let Some(reservation) = reserve(port) else { continue };
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            RESERVED.lock().expect("nothing panics while it holds this lock").push(reservation);
+            RESERVED.lock().expect("nothing panics while holding this lock").push(reservation);
             return port;
         }
     }

@@ -76,7 +76,8 @@ impl Process {
     /// Sends a signal to it and to all children in its process group, as Ctrl-C in a terminal does.
     pub fn signal_group(&mut self, signal: Signal) {
         if self.is_running() {
-            rustix::process::kill_process_group(pid(self.id()), signal).expect("it leads its group");
+            rustix::process::kill_process_group(pid(self.id()), signal)
+                .expect("it is the leader of its group");
         }
     }
 
@@ -116,7 +117,7 @@ impl Process {
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
         until(deadline, &what, || !self.is_running());
-        self.ended.expect("it does not run any more")
+        self.ended.expect("it has ended")
     }
 
     /// Returns the running processes of its session, including itself.

@@ -39,7 +39,7 @@ pub fn is_running(process: u32) -> bool {
 pub fn memory_peak_kib(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    peak.and_then(|peak| peak.parse().ok()).expect("a process that has not ended has memory")
+    peak.and_then(|peak| peak.parse().ok()).expect("a running process has memory")
 }
 
 /// Sends a signal to a process that the platform has started.
@@ -67,7 +67,7 @@ pub fn signal_if_running(process: u32, signal: Signal) -> bool {
 pub fn limit_descriptors(process: u32, most: u64) -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
     let limit = Rlimit { current: Some(most), maximum: getrlimit(Resource::Nofile).maximum };
-    let before = prlimit(Some(pid(process)), Resource::Nofile, limit).expect("a process of ours");
+    let before = prlimit(Some(pid(process)), Resource::Nofile, limit).expect("a child process");
     // `None` means unlimited; no process has as many as this.
     before.current.unwrap_or(1 << 20)
 }

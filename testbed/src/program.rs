@@ -40,7 +40,7 @@ pub fn program(name: &str) -> PathBuf {
 #[track_caller]
 pub fn python() -> PathBuf {
     let python = variable("MYSIMBDP_TEST_PYTHON").unwrap_or_else(|| cache().join("venv/bin/python"));
-    assert!(python.is_file(), "there is no {}: {SETUP}", python.display());
+    assert!(python.is_file(), "{} does not exist: {SETUP}", python.display());
     python
 }
 
@@ -48,12 +48,12 @@ pub fn python() -> PathBuf {
 #[track_caller]
 pub(crate) fn mongod() -> PathBuf {
     if let Some(given) = variable("MYSIMBDP_MONGOD") {
-        assert!(given.is_file(), "MYSIMBDP_MONGOD names {}, which is no file", given.display());
+        assert!(given.is_file(), "MYSIMBDP_MONGOD names {}, which is not a file", given.display());
         return given;
     }
     let installed = cache().join("mongod-6.0.5/bin/mongod");
     on_path("mongod").or_else(|| installed.is_file().then_some(installed)).unwrap_or_else(|| {
-        panic!("there is no mongod: {SETUP}; or MYSIMBDP_MONGOD names one, MYSIMBDP_TEST_MONGODB a running server")
+        panic!("mongod is not installed: {SETUP}; or set MYSIMBDP_MONGOD to one, or MYSIMBDP_TEST_MONGODB to a running server")
     })
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn sshd() -> PathBuf {
     let unpacked = cache().join("openssh/usr/sbin/sshd");
     on_path("sshd")
         .or_else(|| unpacked.is_file().then_some(unpacked))
-        .unwrap_or_else(|| panic!("there is no sshd: {SETUP}"))
+        .unwrap_or_else(|| panic!("sshd is not installed: {SETUP}"))
 }
 
 /// Runs a command to its end. Returns its stdout, or why it failed.

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Root {
     directory: TempDir,
+    config: PathBuf,
 }
 
 impl Root {
@@ -28,7 +29,8 @@ impl Root {
     /// If it cannot be written.
     pub fn within(parent: &Path, config: &Value) -> Self {
         let directory = TempDir::with_prefix_in("mysimbdp-root-", parent).expect("temporary directory");
-        let root = Self { directory };
+        let path = directory.path().join("config.json");
+        let root = Self { directory, config: path };
         root.configure(config);
         root
     }
@@ -49,7 +51,12 @@ impl Root {
     }
 
     pub fn config(&self) -> PathBuf {
-        self.path().join("config.json")
+        self.config.clone()
+    }
+
+    /// From now on programs are given this path of the config.
+    pub fn set_config(&mut self, config: PathBuf) {
+        self.config = config;
     }
 
     pub fn drop_directory(&self, client: &str) -> PathBuf {
@@ -59,7 +66,7 @@ impl Root {
     /// Drops a file as a careful sender does: under a temporary name, then renamed.
     pub fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> PathBuf {
         let directory = self.drop_directory(client);
-        std::fs::create_dir_all(&directory).expect("make the drop point");
+        std::fs::create_dir_all(&directory).expect("create the drop directory");
         let temporary = directory.join(format!(".{name}.part"));
         std::fs::write(&temporary, content).expect("write a file");
         let target = directory.join(name);

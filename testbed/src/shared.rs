@@ -87,6 +87,6 @@ fn stop_at_exit() {
         // SAFETY: `stop` is a function of this program and does not unwind: poisoned locks are skipped.
         #[allow(unsafe_code)]
         let result = unsafe { libc::atexit(stop) };
-        assert_eq!(result, 0, "the C library takes 32 exit functions at least");
+        assert_eq!(result, 0, "the C library accepts at least 32 exit functions");
     });
 }

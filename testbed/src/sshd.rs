@@ -59,7 +59,7 @@ impl Sshd {
         match namespace::enter() {
             Ok(()) => Some(Self::start(folder)),
             Err(reason) => {
-                eprintln!("SKIPPED: no SFTP server with a chroot here: {reason}");
+                eprintln!("SKIPPED: cannot run an SFTP server with a chroot here: {reason}");
                 None
             }
         }
@@ -109,7 +109,7 @@ impl Sshd {
     pub fn sftp(&self, options: &[&str], commands: &str) -> Process {
         let batch = tempfile::NamedTempFile::new_in(self.directory.path()).expect("a file");
         fs::write(batch.path(), commands).expect("write");
-        let (_, batch) = batch.keep().expect("it goes with the directory");
+        let (_, batch) = batch.keep().expect("it is removed with the directory");
         let mut command = Command::new(program("sftp"));
         command.arg("-b").arg(batch).args(options).arg("-i").arg(self.directory.path().join("alice"));
         command.args(["-F", "none", "-P", &self.port.to_string()]);

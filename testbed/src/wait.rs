@@ -18,7 +18,7 @@ const POLL_EVERY: Duration = Duration::from_millis(15);
 pub fn until(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
+        assert!(started.elapsed() < deadline, "waited {deadline:?} in vain until: {what}");
         std::thread::sleep(POLL_EVERY);
     }
 }
@@ -36,6 +36,6 @@ pub async fn until_async(deadline: Duration, what: &str, mut condition: impl Asy
         }
     };
     if tokio::time::timeout(deadline, polling).await.is_err() {
-        panic!("waited {deadline:?} in vain until {what}");
+        panic!("waited {deadline:?} in vain until: {what}");
     }
 }

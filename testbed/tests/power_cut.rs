@@ -80,7 +80,7 @@ fn power_cut_leaves_no_mount_and_no_loop_device_if_its_test_is_killed() {
     let image = directory.path().join("image");
     assert!(is_attached(&image));
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-    assert!(!mounts.contains(temporary.path().to_str().expect("UTF-8")), "seen outside: {mounts}");
+    assert!(!mounts.contains(temporary.path().to_str().expect("UTF-8")), "visible outside: {mounts}");
     test.kill9();
     until(WITHIN, "its loop device is released", || !is_attached(&image));
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bson::{Document, doc};
-use mysimbdp_testbed::mqtt::{self, Listener};
+use mysimbdp_testbed::mqtt::{self, MqttListener};
 use mysimbdp_testbed::{
     Mongod, Mosquitto, Process, descendants, free_port, is_running, mosquitto, unique, until,
 };
@@ -53,7 +53,7 @@ fn a_mosquitto_keeps_port_and_messages_when_it_is_stopped_and_restarted() {
 fn messages_of_both_publishers_are_received_in_order() {
     let broker = mosquitto();
     let topic = unique("order");
-    let listener = Listener::subscribe(broker.url(), &topic);
+    let listener = MqttListener::subscribe(broker.url(), &topic);
     mqtt::publish(broker.url(), &topic, "one\ntwo two\n");
     mqtt::publish_with_paho(broker.url(), &topic, "three\n{\"four\": 4}\n", 100);
     until(WITHIN, "four messages have come", || listener.messages().len() == 4);
@@ -103,7 +103,7 @@ fn killing_a_test_process_ends_its_servers() {
     let servers: Vec<u32> = descendants(test.id()).into_iter().filter(|pid| !session.contains(pid)).collect();
     assert_eq!(servers.len(), 2);
     test.kill9();
-    until(WITHIN, "the servers are gone", || servers.iter().all(|pid| !is_running(*pid)));
+    until(WITHIN, "the servers have ended", || servers.iter().all(|pid| !is_running(*pid)));
 }
 
 #[test]

@@ -23,6 +23,6 @@ pub(crate) fn bench(arguments: &[OsString]) -> Result<(), Failure> {
 fn released(name: &str) -> Result<PathBuf, Failure> {
     let own = built(name)?;
     let profiles = own.parent().and_then(|profile| profile.parent());
-    let none = || Failure::new("cannot tell where programs are built for release");
+    let none = || Failure::new("cannot determine where release programs are built");
     Ok(profiles.ok_or_else(none)?.join("release").join(name))
 }

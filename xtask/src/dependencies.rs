@@ -25,7 +25,7 @@ pub(crate) fn advisories(clone: &Path) -> Result<(), Failure> {
 /// Runs cargo-deny too, if it is installed; it checks advisories only if its database is on this machine.
 pub(crate) fn deny() -> Result<(), Failure> {
     if !succeeds(&mut cargo(&["deny", "--version"])) {
-        println!("    no cargo-deny: the tests compare with the checked-in list of advisories");
+        println!("    cargo-deny is not installed: the tests compare with the checked-in list of advisories");
         return Ok(());
     }
     let mut checks =
@@ -51,5 +51,6 @@ fn output(command: &mut Command) -> Result<String, Failure> {
     if !output.status.success() {
         return Err(Failure::new(format!("{program} failed: {}", output.status)));
     }
-    String::from_utf8(output.stdout).map_err(|_| Failure::new(format!("{program} does not write UTF-8")))
+    String::from_utf8(output.stdout)
+        .map_err(|_| Failure::new(format!("the output of {program} is not UTF-8")))
 }

@@ -18,7 +18,7 @@ pub(crate) fn variable(name: &str) -> Option<PathBuf> {
 /// If the environment defines no home directory.
 pub(crate) fn cache() -> Result<PathBuf, Failure> {
     let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    let none = || Failure::new("neither HOME nor XDG_CACHE_HOME is set: there is no place for downloads");
+    let none = || Failure::new("neither HOME nor XDG_CACHE_HOME is set: no directory for downloads");
     Ok(cache.ok_or_else(none)?.join("mysimbdp"))
 }
 
@@ -36,16 +36,16 @@ pub(crate) fn has(program: &str) -> bool {
 /// If this is not Debian or Ubuntu, if the user may not install packages, or if the package manager fails. The message says
 /// what to do.
 pub(crate) fn apt_install(packages: &[&str]) -> Result<(), Failure> {
-    let wanted = packages.join(" ");
+    let packages_missing = packages.join(" ");
     if !has("apt-get") {
         return Err(Failure::new(format!(
-            "missing: {wanted} (names as in Debian); without apt-get, install them yourself"
+            "missing: {packages_missing} (names as in Debian); without apt-get, install them yourself"
         )));
     }
     if !is_root() && !has("sudo") {
-        let command = format!("apt-get update && apt-get install --yes {wanted}");
+        let command = format!("apt-get update && apt-get install --yes {packages_missing}");
         return Err(Failure::new(format!(
-            "missing: {wanted}; there is no sudo, so run this as root: {command}"
+            "missing: {packages_missing}; sudo is not installed, so run this as root: {command}"
         )));
     }
     run(apt_get().arg("update"))?;

@@ -7,7 +7,7 @@
 //! - [`dependencies`] checks the third-party dependencies;
 //! - [`mod@test`] runs `setup`, then checks formatting, lints, dependencies, tests and documentation.
 
-#![allow(clippy::disallowed_methods, reason = "the platform's doors are the platform's")]
+#![allow(clippy::disallowed_methods, reason = "the I/O adapters are for the platform")]
 
 mod bench;
 mod chaos;
@@ -28,9 +28,9 @@ usage: cargo xtask <command>
 
   demo [arguments…]  build the platform and run `mysimbdp demo`
   setup              install what the tests need: mosquitto, mongod, and Python packages
-  chaos [arguments…] have everything fail at random under load, as long as `--cycles` and `--minutes` say; see `--help`
-  bench [arguments…] measure everything beside what bounds it, in a release build; see `--help` and `--list`
-  advisories <clone> make xtask/advisories.tsv of a clone of https://github.com/rustsec/advisory-db
+  chaos [arguments…] make everything fail at random under load, for `--cycles` and `--minutes`; see `--help`
+  bench [arguments…] measure everything against what limits it, in a release build; see `--help` and `--list`
+  advisories <clone> write xtask/advisories.tsv from a clone of https://github.com/rustsec/advisory-db
   test               setup, then formatting, lints, all tests and documentation";
 
 fn main() -> ExitCode {

@@ -80,7 +80,7 @@ pub(crate) fn workspace() -> PathBuf {
 ///
 /// If this program's own path cannot be determined.
 pub(crate) fn built(name: &str) -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe().map_err(Failure::of("cannot tell where programs are built"))?;
+    let own = std::env::current_exe().map_err(Failure::of("cannot determine where programs are built"))?;
     Ok(own.with_file_name(name))
 }
 

@@ -1,4 +1,4 @@
-use mysimbdp_model::app::Unit;
+use mysimbdp_model::app::UnitKind;
 use proptest::prelude::*;
 
 use super::*;
@@ -36,7 +36,7 @@ fn write(path: std::path::PathBuf, content: &[u8]) {
     files::write_atomic(&path, content).expect("write");
 }
 
-fn units(manifest: &Manifest, kind: Unit) -> Vec<WorkUnit> {
+fn units(manifest: &Manifest, kind: UnitKind) -> Vec<WorkUnit> {
     WorkUnit::all(manifest, kind, Some(1))
 }
 
@@ -54,7 +54,7 @@ fn fed(directory: &Path, manifest: &Manifest, unit: &WorkUnit) -> Result<Vec<u8>
 fn each_micro_batch_comes_with_the_prefix() {
     for in_parts in [false, true] {
         let (directory, manifest) = staged(Format::Csv, b"a,b\n", &[b"1,2\n3,4\n", b"5,6\n"], in_parts);
-        let units = units(&manifest, Unit::MicroBatch);
+        let units = units(&manifest, UnitKind::MicroBatch);
         assert_eq!(fed(directory.path(), &manifest, &units[0]).expect("unchanged"), b"a,b\n1,2\n3,4\n");
         assert_eq!(fed(directory.path(), &manifest, &units[1]).expect("unchanged"), b"a,b\n5,6\n");
     }
@@ -73,7 +73,7 @@ fn elements_of_an_array_are_an_array_of_their_own() {
     ] {
         for in_parts in [false, true] {
             let (directory, manifest) = staged(Format::Json, prefix, &ranges, in_parts);
-            for (unit, expected) in units(&manifest, Unit::MicroBatch).iter().zip(&expected) {
+            for (unit, expected) in units(&manifest, UnitKind::MicroBatch).iter().zip(&expected) {
                 let found = fed(directory.path(), &manifest, unit).expect("unchanged");
                 assert_eq!(found, *expected, "{}", String::from_utf8_lossy(&found));
                 serde_json::from_slice::<Vec<serde_json::Value>>(&found).expect("an array");
@@ -86,13 +86,13 @@ fn elements_of_an_array_are_an_array_of_their_own() {
 fn white_space_longer_than_a_window_does_not_hide_the_end_of_an_array() {
     let last = [b"1]".as_slice(), &vec![b' '; 10_000]].concat();
     let (directory, manifest) = staged(Format::Json, b"[", &[&last], false);
-    let unit = &units(&manifest, Unit::MicroBatch)[0];
+    let unit = &units(&manifest, UnitKind::MicroBatch)[0];
     assert_eq!(fed(directory.path(), &manifest, unit).expect("unchanged"), b"[1]");
 }
 
 #[test]
 fn a_changed_byte_is_found_before_the_first_is_fed() {
-    for kind in [Unit::MicroBatch, Unit::File, Unit::Range] {
+    for kind in [UnitKind::MicroBatch, UnitKind::File, UnitKind::Range] {
         let (directory, manifest) = staged(Format::Csv, b"a\n", &[b"1\n2\n", b"3\n"], false);
         write(directory.path().join("data.csv"), b"a\n1\n7\n3\n");
         let unit = &units(&manifest, kind)[0];
@@ -105,7 +105,7 @@ fn a_changed_byte_is_found_before_the_first_is_fed() {
 #[test]
 fn a_shortened_file_counts_as_changed_and_a_missing_one_is_a_different_error() {
     let (directory, manifest) = staged(Format::Csv, b"a\n", &[b"1\n2\n"], false);
-    let unit = &units(&manifest, Unit::MicroBatch)[0];
+    let unit = &units(&manifest, UnitKind::MicroBatch)[0];
     write(directory.path().join("data.csv"), b"a\n1\n");
     assert!(matches!(Feed::verified(directory.path(), &manifest, unit), Err(ContentError::Changed { .. })));
     files::remove_file(&directory.path().join("data.csv")).expect("remove");
@@ -119,7 +119,7 @@ fn a_reader_that_stops_reading_is_reported_with_the_bytes_that_it_took() {
     let (mut near, far) = tokio::io::duplex(16);
     drop(far);
     let error = runtime.block_on(feed.write_to(&mut near)).expect_err("nobody reads");
-    assert!(matches!(error, FeedingError::Refused { fed: 0, length: 1_048_576 }), "{error}");
+    assert!(matches!(error, FeedingError::Incomplete { fed: 0, length: 1_048_576 }), "{error}");
 }
 
 /// Returns bytes that differ by position.
@@ -142,10 +142,10 @@ proptest! {
         // Without micro-batches there are no parts.
         let (directory, manifest) = staged(Format::Binary, &prefix, &ranges, in_parts && !ranges.is_empty());
         let whole = [prefix.as_slice(), &ranges.concat()].concat();
-        let mut file = units(&manifest, Unit::File);
+        let mut file = units(&manifest, UnitKind::File);
         prop_assert!(fed(directory.path(), &manifest, &file.remove(0)).expect("unchanged") == whole);
         let mut joined = Vec::new();
-        for unit in units(&manifest, Unit::Range) {
+        for unit in units(&manifest, UnitKind::Range) {
             joined.extend(fed(directory.path(), &manifest, &unit).expect("unchanged"));
         }
         prop_assert!(joined == whole);

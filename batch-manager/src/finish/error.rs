@@ -10,9 +10,9 @@ use mysimbdp_store::CoredmsError;
 pub(crate) enum FinishError {
     #[error(transparent)]
     Store(#[from] CoredmsError),
-    #[error("coredms refuses the rejected record {record}: {reason}")]
+    #[error("coredms refused rejected record {record}: {reason}")]
     RejectRefused { record: u64, reason: String },
-    #[error("the rejected record {record} does not make a document")]
+    #[error("rejected record {record} cannot be encoded as a document")]
     RejectMalformed {
         record: u64,
         #[source]

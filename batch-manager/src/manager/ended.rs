@@ -8,90 +8,96 @@ use mysimbdp_model::outcome::Counts;
 use mysimbdp_model::reason::{self, Objection};
 use mysimbdp_platform::random;
 
-use super::{Ended, Manager, Part, Waiter, Waiting};
-use crate::attempt::Attempted;
+use super::{Manager, Part, TaskResult, WaitKey, Waiting};
+use crate::attempt::AttemptEnd;
 use crate::backoff;
 use crate::finish::Finish;
 use crate::finish::error::FinishError;
-use crate::job::Key;
+use crate::job::IngestionKey;
 
 impl Manager {
-    pub(super) fn ended(&mut self, ended: Ended) {
+    pub(super) fn ended(&mut self, ended: TaskResult) {
         match ended {
-            Ended::Attempt { key, unit, attempted } => self.attempted(&key, unit, attempted),
-            Ended::Finish { key, result } => self.finished(&key, result),
-            Ended::Hold { key, reasons, result } => self.held(&key, &reasons, result),
-            Ended::Published(result) => {
+            TaskResult::Attempt { key, unit, attempted } => self.attempted(&key, unit, attempted),
+            TaskResult::Finish { key, result } => self.finished(&key, result),
+            TaskResult::Hold { key, reasons, result } => self.held(&key, &reasons, result),
+            TaskResult::Published(result) => {
                 self.publishing = false;
                 if let Err(error) = result {
                     // Not a warning: the next connection, or the clock, tries again.
                     tracing::debug!(error = error_chain(&error), "messages wait for the broker");
                 }
             }
-            Ended::Swept => {}
+            TaskResult::Swept => {}
         }
     }
 
-    fn attempted(&mut self, key: &Key, unit: usize, attempted: Attempted) {
+    fn attempted(&mut self, key: &IngestionKey, unit: usize, attempted: AttemptEnd) {
         let settings = self.config.settings.batch_manager.clone();
         let Some(found) = self.ingestions.get_mut(key) else { return };
         let (index, file) = (found.work.units[unit].index, found.work.manifest.file.clone());
         let (client, ingestion) = key;
-        let app = (client.clone(), found.job.app.clone(), Part::Units);
-        let has_stopped_waiting = !matches!(attempted, Attempted::Later { .. } | Attempted::Stopped);
+        let wait_key = (client.clone(), found.job.app.clone(), Part::Units);
+        let has_stopped_waiting = !matches!(attempted, AttemptEnd::TryLater { .. } | AttemptEnd::Stopped);
         match attempted {
-            Attempted::Done(outcome) => {
+            AttemptEnd::Done(outcome) => {
                 found.outcomes.insert(index, outcome);
-                found.job.done(unit);
+                found.job.mark_done(unit);
             }
-            Attempted::Failed { attempt, reason } if attempt.failures >= settings.attempts_max => {
+            AttemptEnd::Failed { attempt, reason } if attempt.failures >= settings.attempts_max => {
                 let failures = attempt.failures;
                 found.attempts.insert(index, attempt);
                 let text = format!("unit {index} failed {failures} times, last: {reason}");
                 found.job.give_up(Some(unit), reason.code.because(text));
             }
-            Attempted::Failed { attempt, reason } => {
+            AttemptEnd::Failed { attempt, reason } => {
                 let failures = attempt.failures;
-                tracing::warn!(%client, %ingestion, file, unit = index, failures, %reason, "a unit failed, it is tried again");
+                tracing::warn!(%client, %ingestion, file, unit = index, failures, %reason, "a unit failed, it will be tried again");
                 found.attempts.insert(index, attempt);
-                found.job.again(unit, |_| delay_until(&settings, failures));
+                found.job.retry_unit(unit, |_| after_failure(&settings, failures));
             }
-            Attempted::Later { attempt, reason } => {
+            AttemptEnd::TryLater { attempt, reason } => {
                 found.attempts.insert(index, attempt);
-                found.job.again(unit, |tries| wait_until(&settings, tries));
-                self.begin_wait(key, app.clone(), &file, reason);
+                found.job.retry_unit(unit, |tries| during_outage(&settings, tries));
+                self.begin_wait(key, wait_key.clone(), &file, reason);
             }
-            Attempted::Hopeless { attempt, reason } => {
+            AttemptEnd::Hopeless { attempt, reason } => {
                 found.attempts.insert(index, attempt);
                 let text = format!("unit {index}: {reason}");
                 found.job.give_up(Some(unit), reason.code.because(text));
             }
-            Attempted::Stopped => found.job.again(unit, |tries| delay_until(&settings, tries)),
+            AttemptEnd::Stopped => found.job.retry_unit(unit, |tries| after_failure(&settings, tries)),
         }
         if has_stopped_waiting {
-            self.end_wait(&app);
+            self.end_wait(&wait_key);
         }
     }
 
     /// Logs one warning for a whole outage: each try of each unit would log the same.
-    fn begin_wait(&mut self, (client, ingestion): &Key, app: Waiter, file: &str, reason: String) {
-        let waiting = self.waiting.entry(app).or_default();
+    fn begin_wait(
+        &mut self,
+        (client, ingestion): &IngestionKey,
+        wait_key: WaitKey,
+        file: &str,
+        reason: String,
+    ) {
+        let waiting = self.waiting.entry(wait_key).or_default();
         waiting.tries += 1;
         if waiting.tries == 1 {
-            tracing::warn!(%client, %ingestion, file, reason, "work waits and is tried again");
+            tracing::warn!(%client, %ingestion, file, reason, "work waits, it will be tried again");
         } else {
-            tracing::debug!(%client, %ingestion, file, reason, "work waits and is tried again");
+            tracing::debug!(%client, %ingestion, file, reason, "work waits, it will be tried again");
         }
         waiting.reason = reason;
     }
 
-    fn end_wait(&mut self, app: &Waiter) {
-        if let Some(Waiting { tries, .. }) = self.waiting.remove(app) {
-            tracing::info!(client = %app.0, app = app.1, tries, "work goes on again");
+    fn end_wait(&mut self, wait_key: &WaitKey) {
+        if let Some(Waiting { tries, .. }) = self.waiting.remove(wait_key) {
+            tracing::info!(client = %wait_key.0, app = wait_key.1, tries, "work resumes");
         }
     }
 
-    fn finished(&mut self, key: &Key, result: Result<Finish, FinishError>) {
+    fn finished(&mut self, key: &IngestionKey, result: Result<Finish, FinishError>) {
         let settings = self.config.settings.batch_manager.clone();
         let (client, ingestion) = key;
         let Some(found) = self.ingestions.get_mut(key) else { return };
@@ -106,21 +112,22 @@ impl Manager {
                 {
                     tracing::warn!(%client, %ingestion, file, rejected, "records were rejected, `mysimbdp rejected` shows them");
                 }
-                let app = (client.clone(), found.job.app.clone(), Part::End);
+                let wait_key = (client.clone(), found.job.app.clone(), Part::End);
                 self.forget(key);
-                self.end_wait(&app);
+                self.end_wait(&wait_key);
                 self.publish_outbox();
             }
-            Ok(Finish::Refused(reason)) => found.job.give_up(None, reason),
+            Ok(Finish::MustHold(reason)) => found.job.give_up(None, reason),
             Err(error) => {
-                let (file, app) = (manifest.file.clone(), (client.clone(), found.job.app.clone(), Part::End));
-                found.job.end_again(|tries| wait_until(&settings, tries));
-                self.begin_wait(key, app, &file, format!("cannot finish yet: {}", error_chain(&error)));
+                let (file, wait_key) =
+                    (manifest.file.clone(), (client.clone(), found.job.app.clone(), Part::End));
+                found.job.retry_end(|tries| during_outage(&settings, tries));
+                self.begin_wait(key, wait_key, &file, format!("cannot finish yet: {}", error_chain(&error)));
             }
         }
     }
 
-    fn held(&mut self, key: &Key, reasons: &[Objection], result: Result<(), FinishError>) {
+    fn held(&mut self, key: &IngestionKey, reasons: &[Objection], result: Result<(), FinishError>) {
         let settings = self.config.settings.batch_manager.clone();
         let (client, ingestion) = key;
         let Some(found) = self.ingestions.get_mut(key) else { return };
@@ -129,25 +136,25 @@ impl Manager {
             Ok(()) => {
                 let reason = reason::joined(reasons);
                 tracing::error!(%client, %ingestion, file, reason, "held");
-                let app = (client.clone(), found.job.app.clone(), Part::End);
+                let wait_key = (client.clone(), found.job.app.clone(), Part::End);
                 self.forget(key);
-                self.end_wait(&app);
+                self.end_wait(&wait_key);
                 self.publish_outbox();
             }
             Err(error) => {
-                let app = (client.clone(), found.job.app.clone(), Part::End);
-                found.job.end_again(|tries| wait_until(&settings, tries));
-                self.begin_wait(key, app, &file, format!("cannot hold yet: {}", error_chain(&error)));
+                let wait_key = (client.clone(), found.job.app.clone(), Part::End);
+                found.job.retry_end(|tries| during_outage(&settings, tries));
+                self.begin_wait(key, wait_key, &file, format!("cannot hold yet: {}", error_chain(&error)));
             }
         }
     }
 }
 
 /// Returns when to try again what waits for something unavailable, and not for a repaired app.
-fn wait_until(settings: &settings::BatchManager, tries: u32) -> Instant {
-    Instant::now() + backoff::wait(settings, tries, random::jitter())
+fn during_outage(settings: &settings::BatchManager, tries: u32) -> Instant {
+    Instant::now() + backoff::during_outage(settings, tries, random::jitter())
 }
 
-fn delay_until(settings: &settings::BatchManager, failures: u32) -> Instant {
-    Instant::now() + backoff::delay(settings, failures, random::jitter())
+fn after_failure(settings: &settings::BatchManager, failures: u32) -> Instant {
+    Instant::now() + backoff::after_failure(settings, failures, random::jitter())
 }

@@ -61,9 +61,9 @@ impl Fixture {
                         let number = u64::from_str_radix(&ingestion.to_string()[16..], 16).expect("a number");
                         started.push((client.to_string(), number, unit));
                     }
-                    Action::Finish { ingestion, .. } => self.job(ingestion).finish(),
+                    Action::Finish { ingestion, .. } => self.job(ingestion).begin_finish(),
                     Action::Hold { ingestion, .. } => {
-                        self.job(ingestion).hold();
+                        self.job(ingestion).begin_hold();
                     }
                 }
             }
@@ -80,7 +80,7 @@ impl Fixture {
     }
 
     fn done(&mut self, number: u64, unit: usize) {
-        self.job(ingestion(number)).done(unit);
+        self.job(ingestion(number)).mark_done(unit);
     }
 
     fn running(&self) -> usize {
@@ -173,12 +173,12 @@ fn the_joining_unit_waits_for_all_others() {
 }
 
 #[test]
-fn a_failed_unit_waits_for_its_back_off_and_others_go_on() {
+fn a_failed_unit_waits_for_its_back_off_and_others_continue() {
     let mut fixture = Fixture::new(1, vec![("a", job(1, 2))]);
     fixture.step();
     let until = fixture.now + Duration::from_secs(5);
-    fixture.job(ingestion(1)).again(0, |failures| {
-        assert_eq!(failures, 1);
+    fixture.job(ingestion(1)).retry_unit(0, |tries| {
+        assert_eq!(tries, 1);
         until
     });
     assert_eq!(fixture.step(), [("a".to_owned(), 1, 1)]);
@@ -187,8 +187,8 @@ fn a_failed_unit_waits_for_its_back_off_and_others_go_on() {
     assert_eq!(fixture.jobs[0].1.wakes_at(fixture.now), Some(until));
     fixture.now = until;
     assert_eq!(fixture.step(), [("a".to_owned(), 1, 0)]);
-    fixture.job(ingestion(1)).again(0, |failures| {
-        assert_eq!(failures, 2);
+    fixture.job(ingestion(1)).retry_unit(0, |tries| {
+        assert_eq!(tries, 2);
         until
     });
 }
@@ -205,7 +205,7 @@ fn a_job_that_is_given_up_is_held_when_its_last_unit_has_ended() {
         matches!(&fixture.jobs[0].1.stage, Stage::Holding { reasons, .. } if reasons == &[ReasonCode::DataRefused.because("bad")])
     );
     let now = fixture.now;
-    fixture.job(ingestion(1)).end_again(|_| now + Duration::from_secs(1));
+    fixture.job(ingestion(1)).retry_end(|_| now + Duration::from_secs(1));
     assert_eq!(
         fixture.jobs[0].1.wakes_at(now),
         Some(now + Duration::from_secs(1)),
@@ -261,7 +261,7 @@ proptest! {
             let (number, unit) = running.remove(usize::from(draw.unwrap_or(0)) % running.len());
             if draw.is_some_and(|draw| draw % 3 == 0) {
                 let now = fixture.now;
-                fixture.job(ingestion(number)).again(unit, |_| now);
+                fixture.job(ingestion(number)).retry_unit(unit, |_| now);
             } else {
                 fixture.done(number, unit);
                 done += 1;

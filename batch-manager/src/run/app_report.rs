@@ -7,7 +7,7 @@ use mysimbdp_store::CoredmsError;
 use tokio::io::AsyncRead;
 
 use super::keys::{KeyCheck, Keys};
-use super::lines::{Lines, Text};
+use super::lines::{Lines, OutputLine};
 use super::program::AppLog;
 use crate::record_set::RecordSet;
 
@@ -21,7 +21,7 @@ const REASON_BYTES_MAX: usize = 2000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppReport {
     pub done: Option<Done>,
-    pub rejects: Rejects,
+    pub rejects: ListedRejects,
     /// The records that it lists as rejected.
     pub rejected: RecordSet,
     /// Empty if they are not looked up.
@@ -55,7 +55,7 @@ pub struct Done {
 
 /// How many records it lists as rejected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rejects {
+pub struct ListedRejects {
     /// Records of the unit, each counted once.
     pub listed: u64,
     /// The first listed record that does not belong to the unit.
@@ -125,7 +125,8 @@ impl ReportReader {
     /// Returns the report, or why it could not be recorded.
     pub(super) async fn finish(mut self) -> (Result<AppReport, ReportError>, RejectsWriter) {
         if self.stray > STRAY_LINES_LOGGED {
-            self.log.line(format!("{} lines on stdout were none of the contract", self.stray).as_bytes());
+            self.log
+                .line(format!("{} lines on stdout were not part of the app contract", self.stray).as_bytes());
         }
         let result = match (self.failure, self.keys) {
             (Some(error), _) => Err(error.into()),
@@ -138,7 +139,7 @@ impl ReportReader {
         (result.map(|()| self.report), self.rejects)
     }
 
-    async fn process(&mut self, text: &Text) -> Option<Answer> {
+    async fn process(&mut self, text: &OutputLine) -> Option<Answer> {
         if text.bytes.iter().all(u8::is_ascii_whitespace) {
             return None;
         }
@@ -202,7 +203,7 @@ mod tests {
     async fn read_report(text: &str) -> (AppReport, Vec<Reject>) {
         let directory = tempfile::tempdir().expect("temporary directory");
         let manifest = manifest(&[(10, 3), (10, 100)]);
-        let unit = WorkUnit::all(&manifest, mysimbdp_model::app::Unit::MicroBatch, None).remove(1);
+        let unit = WorkUnit::all(&manifest, mysimbdp_model::app::UnitKind::MicroBatch, None).remove(1);
         let header = unit.header(&manifest, "utf-8", 1, 10);
         let rejects = RejectsWriter::new(directory.path(), 1);
         let lists = Lists { rejects, keys: None };
@@ -222,13 +223,13 @@ mod tests {
             "{\"type\":\"reject\",\"record\":3,\"reason\":\"first\"}\n",
             "{\"type\":\"reject\",\"record\":102,\"reason\":\"last\"}\n",
             "{\"type\":\"reject\",\"record\":3,\"reason\":\"again\"}\n",
-            "{\"type\":\"reject\",\"record\":2,\"reason\":\"of the micro-batch before\"}\n",
-            "{\"type\":\"reject\",\"record\":103,\"reason\":\"behind the end\"}\n",
+            "{\"type\":\"reject\",\"record\":2,\"reason\":\"of the previous micro-batch\"}\n",
+            "{\"type\":\"reject\",\"record\":103,\"reason\":\"after the end\"}\n",
             "{\"type\":\"done\",\"stored\":98,\"rejected\":2}\n",
         ))
         .await;
         assert_eq!(report.done, Some(Done { stored: 98, duplicates: 0, rejected: 2 }));
-        assert_eq!(report.rejects, Rejects { listed: 2, foreign: Some(2) });
+        assert_eq!(report.rejects, ListedRejects { listed: 2, foreign: Some(2) });
         let reject = |record, reason: &str| Reject { record, reason: reason.to_owned() };
         assert_eq!(listed, [reject(3, "first"), reject(102, "last")]);
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 const KEYS_AT_A_TIME: usize = 1000;
 
 /// Characters of a key that become part of a reason.
-const SHOWN_MAX: usize = 100;
+const KEY_CHARS_MAX: usize = 100;
 
 /// The keys that a program has listed as stored or found to exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl KeyCheck {
             }
             match Bson::try_from(key.clone()) {
                 Ok(key) => self.waiting.push(key),
-                Err(_) => self.keys.missing = Some(shown(&key)),
+                Err(_) => self.keys.missing = Some(abbreviated(&key)),
             }
         }
         if self.waiting.len() >= KEYS_AT_A_TIME {
@@ -93,7 +93,7 @@ impl KeyCheck {
             match self.store.missing_ids(&self.collection, asked.to_vec()).await {
                 Ok(missing) => {
                     let first = missing.first().and_then(|position| asked.get(*position));
-                    self.keys.missing = first.map(|key| shown(&key.clone().into_relaxed_extjson()));
+                    self.keys.missing = first.map(|key| abbreviated(&key.clone().into_relaxed_extjson()));
                 }
                 Err(error) => self.failure = Some(error),
             }
@@ -108,12 +108,12 @@ impl KeyCheck {
     }
 }
 
-fn shown(key: &Value) -> String {
+fn abbreviated(key: &Value) -> String {
     let text = key.to_string();
-    if text.chars().count() <= SHOWN_MAX {
+    if text.chars().count() <= KEY_CHARS_MAX {
         text
     } else {
-        text.chars().take(SHOWN_MAX).chain(['…']).collect()
+        text.chars().take(KEY_CHARS_MAX).chain(['…']).collect()
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
         for line in lines {
             check.add(line.as_array().expect("a list").clone()).await;
         }
-        check.finish().await.expect("the store is there")
+        check.finish().await.expect("the store is available")
     }
 
     #[tokio::test]

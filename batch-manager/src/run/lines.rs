@@ -16,7 +16,7 @@ pub(super) struct Lines<R> {
 
 /// A line without its line break.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Text {
+pub(super) struct OutputLine {
     pub(super) bytes: Vec<u8>,
     pub(super) cut: bool,
 }
@@ -27,7 +27,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// Returns the next line; `None` at the end. A stream that cannot be read any more has ended.
-    pub(super) async fn next(&mut self) -> Option<Text> {
+    pub(super) async fn next(&mut self) -> Option<OutputLine> {
         // A buffer may hold tens of thousands of lines. Without this, a flood of them would block its own time-out and
         // the tasks of other clients for many seconds.
         tokio::task::consume_budget().await;
@@ -49,8 +49,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    fn take(&mut self) -> Text {
-        Text { bytes: std::mem::take(&mut self.line), cut: std::mem::take(&mut self.cut) }
+    fn take(&mut self) -> OutputLine {
+        OutputLine { bytes: std::mem::take(&mut self.line), cut: std::mem::take(&mut self.cut) }
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
         let text = b"y\n".repeat(1000);
         let mut lines = Lines::new(text.as_slice());
         while lines.next().await.is_some() {}
-        assert!(other.is_finished(), "1,000 lines were read at one go");
+        assert!(other.is_finished(), "1,000 lines were read in one go");
     }
 
     #[tokio::test]
@@ -72,7 +72,7 @@ mod tests {
         let long = vec![b'x'; LINE_BYTES_MAX * 3];
         let text = [b"a\n\n".as_slice(), &long, b"\nlast"].concat();
         let mut lines = Lines::new(text.as_slice());
-        let whole = |bytes: &[u8]| Some(Text { bytes: bytes.to_vec(), cut: false });
+        let whole = |bytes: &[u8]| Some(OutputLine { bytes: bytes.to_vec(), cut: false });
         assert_eq!(lines.next().await, whole(b"a"));
         assert_eq!(lines.next().await, whole(b""));
         let cut = lines.next().await.expect("the long line");

@@ -24,7 +24,7 @@ use mysimbdp_platform::process::ProcessError;
 use mysimbdp_spool::staging::RejectsWriter;
 use tokio::sync::watch;
 
-pub use app_report::{AppReport, Done, Lists, Rejects};
+pub use app_report::{AppReport, Done, ListedRejects, Lists};
 pub use keys::{KeyCheck, Keys};
 pub use pool::Workers;
 pub use program::{AppLog, Program};
@@ -48,7 +48,7 @@ pub enum Verdict {
 
 /// One run of a program on one unit.
 #[derive(Debug)]
-pub struct Ran {
+pub struct UnitRun {
     pub verdict: Verdict,
     /// The records that it rejected; they count only with [`Verdict::Done`].
     pub rejects: RejectsWriter,
@@ -65,7 +65,7 @@ pub async fn run_unit(
     feed: Feed,
     lists: Lists,
     stop: watch::Receiver<bool>,
-) -> Ran {
+) -> UnitRun {
     match program.protocol {
         Protocol::Stdin => stdin::run(program, header, feed, lists, stop).await,
         Protocol::Worker => {
@@ -78,14 +78,16 @@ pub async fn run_unit(
 }
 
 /// Returns what the exit status of a program means, if it was not stopped.
-fn verdict_of(status: ExitStatus, report: AppReport, last_words: &str) -> Verdict {
-    let said = if last_words.is_empty() { String::new() } else { format!(": {last_words}") };
+fn verdict_of(status: ExitStatus, report: AppReport, last_line: &str) -> Verdict {
+    let reason = if last_line.is_empty() { String::new() } else { format!(": {last_line}") };
     match (status.code().map(u8::try_from), status.signal()) {
         (Some(Ok(exit::OK)), _) => Verdict::Done(report),
-        (Some(Ok(exit::DATA)), _) => Verdict::BadData(format!("app says that the data is bad{said}")),
-        (Some(Ok(exit::TEMPORARY)), _) => Verdict::TryLater(format!("app asks to be tried later{said}")),
-        (_, Some(signal)) => Verdict::Crashed(format!("app was ended by signal {signal}{said}")),
-        _ => Verdict::Crashed(format!("app ended with {}{said}", status.code().unwrap_or(-1))),
+        (Some(Ok(exit::DATA)), _) => Verdict::BadData(format!("app says that the data is bad{reason}")),
+        (Some(Ok(exit::TEMPORARY)), _) => {
+            Verdict::TryLater(format!("app asks to be run again later{reason}"))
+        }
+        (_, Some(signal)) => Verdict::Crashed(format!("app was ended by signal {signal}{reason}")),
+        _ => Verdict::Crashed(format!("app ended with {}{reason}", status.code().unwrap_or(-1))),
     }
 }
 
@@ -101,7 +103,7 @@ fn not_fed(error: &FeedingError) -> Verdict {
     let text = mysimbdp_model::error_chain(error);
     match error {
         FeedingError::Read(_) => Verdict::TryLater(text),
-        FeedingError::Refused { .. } => Verdict::Crashed(format!("app says it is done, but {text}")),
+        FeedingError::Incomplete { .. } => Verdict::Crashed(format!("app says it is done, but {text}")),
     }
 }
 
@@ -146,14 +148,14 @@ mod tests {
 
     #[test]
     fn done_without_having_read_everything_is_a_crash() {
-        let refused = || Err(FeedingError::Refused { fed: 1, length: 9 });
+        let refused = || Err(FeedingError::Incomplete { fed: 1, length: 9 });
         let verdict = with_feeding(Verdict::Done(AppReport::default()), refused());
         assert!(matches!(verdict, Verdict::Crashed(reason) if reason.contains("1 of 9 bytes")));
         let bad = Verdict::BadData("bad".to_owned());
         assert_eq!(
             with_feeding(bad.clone(), refused()),
             bad,
-            "who stops reading at the first bad byte may say so"
+            "an app may stop reading at the first bad byte"
         );
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::app_report::Lists;
 use super::program::Program;
 use super::worker::Worker;
-use super::{Ran, not_started};
+use super::{UnitRun, not_started};
 use crate::feed::Feed;
 
 /// Idle workers by their app. An app never has more of them than units of it have run at the same time.
@@ -29,7 +29,7 @@ impl Workers {
         feed: Feed,
         lists: Lists,
         stop: watch::Receiver<bool>,
-    ) -> Ran {
+    ) -> UnitRun {
         let since = Instant::now();
         let (worker, spawn) = match self.take(key).await {
             Some(worker) => (worker, Duration::ZERO),
@@ -37,7 +37,7 @@ impl Workers {
                 Ok(worker) => (worker, since.elapsed()),
                 Err(error) => {
                     let verdict = not_started(&error);
-                    return Ran { verdict, rejects: lists.rejects, spawn: since.elapsed() };
+                    return UnitRun { verdict, rejects: lists.rejects, spawn: since.elapsed() };
                 }
             },
         };
@@ -45,7 +45,7 @@ impl Workers {
         if let Some(worker) = worked.worker {
             self.idle().entry(key.to_owned()).or_default().push(worker);
         }
-        Ran { verdict: worked.verdict, rejects: worked.rejects, spawn }
+        UnitRun { verdict: worked.verdict, rejects: worked.rejects, spawn }
     }
 
     /// Ends the workers that have been idle for `age`.

@@ -12,7 +12,7 @@ use super::program::AppLog;
 const UNIT_BYTES_MAX: usize = 1 << 20;
 
 /// Characters of the last line that become part of a reason.
-const TAIL_CHARS_MAX: usize = 300;
+const LAST_LINE_CHARS_MAX: usize = 300;
 
 /// Reads a program's stderr until it is closed.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Stderr {
 
 #[derive(Debug, Default)]
 struct State {
-    tail: String,
+    last_line: String,
     logged: usize,
     dropped: usize,
 }
@@ -51,15 +51,15 @@ impl Stderr {
     }
 
     /// Returns the beginning of the last line so far.
-    pub(super) fn tail(&self) -> String {
-        lock(&self.state).tail.clone()
+    pub(super) fn last_line(&self) -> String {
+        lock(&self.state).last_line.clone()
     }
 
     /// Reads the remaining lines and returns the last one. The program must have ended.
     pub(super) async fn end(&mut self) -> String {
         // Only the log can panic in it, and nothing can be done about that here.
         let _ = (&mut self.reading).await;
-        self.tail()
+        self.last_line()
     }
 }
 
@@ -74,7 +74,7 @@ impl State {
         let text = String::from_utf8_lossy(line);
         let text = text.trim();
         if !text.is_empty() {
-            self.tail = text.chars().take(TAIL_CHARS_MAX).collect();
+            self.last_line = text.chars().take(LAST_LINE_CHARS_MAX).collect();
         }
         if self.logged + line.len() > UNIT_BYTES_MAX {
             self.dropped += 1;
@@ -86,7 +86,7 @@ impl State {
 
     fn log_dropped(&mut self, log: &AppLog) {
         if self.dropped > 0 {
-            log.line(format!("{} more lines on stderr were not kept", self.dropped).as_bytes());
+            log.line(format!("{} more lines on stderr were not logged", self.dropped).as_bytes());
         }
     }
 }

@@ -14,7 +14,7 @@ use super::app_report::{AppReport, Lists, ReportError, ReportReader};
 use super::lines::Lines;
 use super::program::Program;
 use super::stderr::Stderr;
-use super::{Ran, Verdict, not_fed, not_started, stopped, took_too_long, verdict_of, with_feeding};
+use super::{UnitRun, Verdict, not_fed, not_started, stopped, took_too_long, verdict_of, with_feeding};
 use crate::feed::{Feed, FeedingError};
 
 /// A killed process ends at once, unless it hangs in a device.
@@ -26,13 +26,13 @@ pub(super) async fn run(
     feed: Feed,
     lists: Lists,
     mut stop: watch::Receiver<bool>,
-) -> Ran {
+) -> UnitRun {
     let since = Instant::now();
     let mut child = match program.spawn(header.to_env()).start().await {
         Ok(child) => child,
         Err(error) => {
             let verdict = not_started(&error);
-            return Ran { verdict, rejects: lists.rejects, spawn: since.elapsed() };
+            return UnitRun { verdict, rejects: lists.rejects, spawn: since.elapsed() };
         }
     };
     failpoint::hit("batch-manager.app-started");
@@ -41,32 +41,32 @@ pub(super) async fn run(
     let mut reader = ReportReader::new(header, lists, program.log.clone());
     let id = child.id();
     let ended = {
-        let mut work = pin!(work(&mut child, feed, &mut reader));
+        let mut work = pin!(feed_and_wait(&mut child, feed, &mut reader));
         tokio::select! {
-            ended = &mut work => Ended::ByItself(ended),
-            () = tokio::time::sleep(program.timeout) => Ended::Late(stop_process(id, program, work).await),
-            () = stopped(&mut stop) => Ended::Stopped(stop_process(id, program, work).await),
+            ended = &mut work => ProcessEnd::ByItself(ended),
+            () = tokio::time::sleep(program.timeout) => ProcessEnd::TimedOut(stop_process(id, program, work).await),
+            () = stopped(&mut stop) => ProcessEnd::Stopped(stop_process(id, program, work).await),
         }
     };
     // Dropped first: if even SIGKILL did not end the process, stderr would not end before that.
     drop(child);
-    let stderr_tail = stderr.end().await;
+    let last_line = stderr.end().await;
     let (report, rejects) = reader.finish().await;
     failpoint::hit("batch-manager.app-ended");
-    Ran { verdict: verdict(program, ended, report, &stderr_tail), rejects, spawn }
+    UnitRun { verdict: verdict(program, ended, report, &last_line), rejects, spawn }
 }
 
-type Work = (Result<(), FeedingError>, Result<ExitStatus, ProcessError>);
+type FedAndStatus = (Result<(), FeedingError>, Result<ExitStatus, ProcessError>);
 
 /// How a process ended; `None` if not even SIGKILL ended it.
-enum Ended {
-    ByItself(Work),
-    Late(Option<Work>),
-    Stopped(Option<Work>),
+enum ProcessEnd {
+    ByItself(FedAndStatus),
+    TimedOut(Option<FedAndStatus>),
+    Stopped(Option<FedAndStatus>),
 }
 
 /// Feeds the process, reads its report and waits for its end at the same time.
-async fn work(child: &mut Child, feed: Feed, reader: &mut ReportReader) -> Work {
+async fn feed_and_wait(child: &mut Child, feed: Feed, reader: &mut ReportReader) -> FedAndStatus {
     let id = child.id();
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let reading = async {
@@ -80,7 +80,7 @@ async fn work(child: &mut Child, feed: Feed, reader: &mut ReportReader) -> Work 
 
 async fn feed_process(stdin: Option<InputPipe>, feed: Feed, id: ProcessId) -> Result<(), FeedingError> {
     let length = feed.length();
-    let Some(mut stdin) = stdin else { return Err(FeedingError::Refused { fed: 0, length }) };
+    let Some(mut stdin) = stdin else { return Err(FeedingError::Incomplete { fed: 0, length }) };
     let fed = feed.write_to(&mut stdin).await;
     if let Err(FeedingError::Read(_)) = fed {
         // Kill it before stdin is closed: it must not take incomplete input for the whole.
@@ -94,8 +94,8 @@ async fn feed_process(stdin: Option<InputPipe>, feed: Feed, id: ProcessId) -> Re
 async fn stop_process(
     id: ProcessId,
     program: &Program,
-    mut work: std::pin::Pin<&mut impl Future<Output = Work>>,
-) -> Option<Work> {
+    mut work: std::pin::Pin<&mut impl Future<Output = FedAndStatus>>,
+) -> Option<FedAndStatus> {
     // An error means that it has ended meanwhile, which `work` returns.
     let _ = id.signal_group(Signal::TERM);
     if let Ok(ended) = timeout(program.stop_grace, &mut work).await {
@@ -107,29 +107,29 @@ async fn stop_process(
 
 fn verdict(
     program: &Program,
-    ended: Ended,
+    ended: ProcessEnd,
     report: Result<AppReport, ReportError>,
-    stderr_tail: &str,
+    last_line: &str,
 ) -> Verdict {
     let report = match report {
         Ok(report) => report,
         Err(error) => return Verdict::TryLater(mysimbdp_model::error_chain(&error)),
     };
-    let of = |(fed, status): Work| match status {
+    let of = |(fed, status): FedAndStatus| match status {
         _ if matches!(fed, Err(FeedingError::Read(_))) => {
             fed.map_or_else(|error| not_fed(&error), |()| Verdict::Stopped)
         }
         Err(error) => Verdict::Crashed(mysimbdp_model::error_chain(&error)),
-        Ok(status) => with_feeding(verdict_of(status, report.clone(), stderr_tail), fed),
+        Ok(status) => with_feeding(verdict_of(status, report.clone(), last_line), fed),
     };
     // A unit that was done in spite of the signal counts as done.
-    let unless_done = |work: Option<Work>, otherwise: Verdict| match work.map(of) {
+    let unless_done = |work: Option<FedAndStatus>, otherwise: Verdict| match work.map(of) {
         Some(Verdict::Done(report)) if report.done.is_some() => Verdict::Done(report),
         _ => otherwise,
     };
     match ended {
-        Ended::ByItself(work) => of(work),
-        Ended::Late(work) => unless_done(work, took_too_long(program)),
-        Ended::Stopped(work) => unless_done(work, Verdict::Stopped),
+        ProcessEnd::ByItself(work) => of(work),
+        ProcessEnd::TimedOut(work) => unless_done(work, took_too_long(program)),
+        ProcessEnd::Stopped(work) => unless_done(work, Verdict::Stopped),
     }
 }

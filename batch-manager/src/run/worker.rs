@@ -32,7 +32,7 @@ pub(super) struct Worker {
 }
 
 /// The result of a unit, and the worker if it can take another one.
-pub(super) struct Worked {
+pub(super) struct WorkerResult {
     pub(super) verdict: Verdict,
     pub(super) rejects: RejectsWriter,
     /// `None` if it has ended, or would read the rest of this unit as the next one.
@@ -42,7 +42,7 @@ pub(super) struct Worked {
 /// How the work on a unit ended.
 enum UnitEnd {
     Answer(Answer, Result<(), FeedingError>),
-    Late,
+    TimedOut,
     Stopped,
 }
 
@@ -68,23 +68,23 @@ impl Worker {
         feed: Feed,
         lists: Lists,
         mut stop: watch::Receiver<bool>,
-    ) -> Worked {
+    ) -> WorkerResult {
         self.stderr.begin_unit(&self.program.log);
         let mut reader = ReportReader::new(header, lists, self.program.log.clone());
         let end = tokio::select! {
             end = feed_and_read(&mut self.child, &mut self.stdin, &mut self.lines, header, feed, &mut reader) => end,
-            () = tokio::time::sleep(self.program.timeout) => UnitEnd::Late,
+            () = tokio::time::sleep(self.program.timeout) => UnitEnd::TimedOut,
             () = stopped(&mut stop) => UnitEnd::Stopped,
         };
         let (report, rejects) = match end {
             UnitEnd::Stopped => self.last_answer(reader).await,
-            UnitEnd::Answer(..) | UnitEnd::Late => reader.finish().await,
+            UnitEnd::Answer(..) | UnitEnd::TimedOut => reader.finish().await,
         };
         let report = match report {
             Ok(report) => report,
             Err(error) => {
                 self.kill().await;
-                return Worked {
+                return WorkerResult {
                     verdict: Verdict::TryLater(mysimbdp_model::error_chain(&error)),
                     rejects,
                     worker: None,
@@ -94,7 +94,7 @@ impl Worker {
         let verdict = match end {
             UnitEnd::Answer(Answer::Done, Ok(())) => {
                 self.idle_since = Instant::now();
-                return Worked { verdict: Verdict::Done(report), rejects, worker: Some(self) };
+                return WorkerResult { verdict: Verdict::Done(report), rejects, worker: Some(self) };
             }
             UnitEnd::Answer(Answer::Failed { retry, reason }, fed) => {
                 let reason = format!("app says: {reason}");
@@ -103,15 +103,15 @@ impl Worker {
                 let in_step = fed.is_ok();
                 self.idle_since = Instant::now();
                 let worker = if in_step { Some(self) } else { self.kill().await };
-                return Worked { verdict, rejects, worker };
+                return WorkerResult { verdict, rejects, worker };
             }
             UnitEnd::Answer(Answer::Done, Err(error)) => not_fed(&error),
             // Its exit status means something only if it ended by itself and was not killed by us.
             UnitEnd::Answer(Answer::End, Err(error @ FeedingError::Read(_))) => not_fed(&error),
             UnitEnd::Answer(Answer::End, _) => match self.child.stop(Duration::ZERO).await {
                 Ok(status) => {
-                    let stderr_tail = self.stderr.end().await;
-                    match verdict_of(status, report, &stderr_tail) {
+                    let last_line = self.stderr.end().await;
+                    match verdict_of(status, report, &last_line) {
                         Verdict::Done(_) => {
                             Verdict::Crashed("app ended with 0 in the middle of a unit".to_owned())
                         }
@@ -120,12 +120,12 @@ impl Worker {
                 }
                 Err(error) => Verdict::Crashed(mysimbdp_model::error_chain(&error)),
             },
-            UnitEnd::Late => took_too_long(&self.program),
+            UnitEnd::TimedOut => took_too_long(&self.program),
             UnitEnd::Stopped if report.done.is_some() => Verdict::Done(report),
             UnitEnd::Stopped => Verdict::Stopped,
         };
         self.kill().await;
-        Worked { verdict, rejects, worker: None }
+        WorkerResult { verdict, rejects, worker: None }
     }
 
     /// Sends SIGTERM and gives the worker its grace to finish the unit.
@@ -171,13 +171,13 @@ async fn feed_and_read(
     reader: &mut ReportReader,
 ) -> UnitEnd {
     let length = feed.length();
-    let unanswered = Err(FeedingError::Refused { fed: 0, length });
+    let unanswered = Err(FeedingError::Incomplete { fed: 0, length });
     let mut feeding = pin!(async {
         let mut line = serde_json::to_vec(header).expect("a header has no map");
         line.push(b'\n');
         match stdin.write_all(&line).await {
             Ok(()) => feed.write_to(stdin).await,
-            Err(_) => Err(FeedingError::Refused { fed: 0, length }),
+            Err(_) => Err(FeedingError::Incomplete { fed: 0, length }),
         }
     });
     let mut fed = None;

@@ -72,7 +72,7 @@ async fn an_incomplete_object_is_held_and_a_complete_one_is_believed() {
         ("short", "file", "999999 bytes in 4 chunks"),
         ("length", "file", "one of 1000001 bytes"),
         ("uncommitted", "file", "no object, with 1000000 bytes in 4 chunks"),
-        ("hole", "range", "chunks coredms has"),
+        ("hole", "range", " of its "),
         ("short", "range", "999998 bytes in 4 chunks"),
         ("uncommitted", "range", "no object, with 1000000 bytes in 4 chunks"),
     ] {

@@ -53,7 +53,7 @@ async fn rejected_content_of_any_kind_and_size_is_kept_whole() {
         assert!(store.object(REJECTED, id).await.expect("read") == Some(large), "not the same bytes");
     }
     let prefix = store.object(REJECTED, ingestion).await.expect("read");
-    assert_eq!(prefix, Some(Vec::new()), "there is none");
+    assert_eq!(prefix, Some(Vec::new()), "the file has no prefix");
 }
 
 /// A binary file is one record, which the app rejects.
@@ -79,7 +79,7 @@ async fn a_file_with_too_many_rejects_is_held_and_ingested_once_its_app_is_repai
     fixture.start();
     let reason = fixture.until_held(ingestion).await;
     fixture.stop().await;
-    assert!(reason.contains("2 of 9 records were rejected, allowed are 0 (rejects_max 10%)"), "{reason}");
+    assert!(reason.contains("2 of 9 records were rejected, the limit is 0 (rejects_max 10%)"), "{reason}");
     let store = fixture.client_database().await;
     assert_eq!(store.find(REJECTED, bson::doc! {}, 10).await.expect("find"), [], "the held file has them");
     store.close().await;
@@ -233,7 +233,7 @@ async fn a_store_that_is_unavailable_from_the_start_delays_visibly_and_loses_not
     std::fs::remove_file(&store).expect("unblock the store");
     assert_eq!(counts(&fixture.until_ingested(ingestion).await), [5, 5, 0, 0]);
     fixture.stop().await;
-    assert_eq!(fixture.runs().len(), 1, "the app was not run in vain");
+    assert_eq!(fixture.runs().len(), 1, "the app was run only once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::{Format, Lane, Manifest, MicroBatch, Prefix, VERSION};
 use mysimbdp_model::outcome::Run;
-use mysimbdp_model::reason::Reason;
+use mysimbdp_model::reason::ReasonFile;
 use mysimbdp_platform::clock;
 use mysimbdp_store::Coredms;
 use mysimbdp_store::history::History;
@@ -156,7 +156,7 @@ impl Fixture {
         std::fs::create_dir_all(&unpublished).expect("staged directory");
         std::fs::write(unpublished.join(file), whole).expect("data");
         std::fs::write(unpublished.join(Layout::MANIFEST), manifest.to_json()).expect("manifest");
-        std::fs::rename(unpublished, self.layout().staged(&client, ingestion)).expect("make visible");
+        std::fs::rename(unpublished, self.layout().staged(&client, ingestion)).expect("publish");
         ingestion
     }
 
@@ -215,9 +215,9 @@ impl Fixture {
 
     /// Waits until the file is held, and returns all reasons as one text.
     pub(crate) async fn until_held(&self, ingestion: IngestionId) -> String {
-        let reason = self.layout().held(&self.client(), ingestion).join(Reason::FILE);
+        let reason = self.layout().held(&self.client(), ingestion).join(ReasonFile::FILE);
         self.until("the file is held", || reason.is_file()).await;
-        let reason: Reason =
+        let reason: ReasonFile =
             serde_json::from_slice(&std::fs::read(reason).expect("read the reason")).expect("a reason");
         assert_eq!(reason.ingestion.as_deref(), Some(ingestion.to_string().as_str()));
         reason.reasons.join("; ")

@@ -8,7 +8,7 @@ use mysimbdp_batch_manager as batch_manager;
 use mysimbdp_config::Config;
 use mysimbdp_platform::process::ProcessId;
 use mysimbdp_testbed::Mosquitto;
-use mysimbdp_testbed::mqtt::{self, Listener};
+use mysimbdp_testbed::mqtt::{self, MqttListener};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -23,21 +23,21 @@ async fn a_staged_notification_starts_work_before_the_next_scan_and_invalid_ones
     let broker = Mosquitto::start();
     let mut value = settings(json!({}));
     value["batch_manager"]["scan_every"] = json!("1h");
-    value["broker"] = json!({ "url": broker.url(), "topic_prefix": "rung" });
+    value["broker"] = json!({ "url": broker.url(), "topic_prefix": "notified" });
     let mut fixture = Fixture::new(value);
-    let finished = Listener::subscribe(&broker.url(), "rung/batch/finished/+");
+    let finished = MqttListener::subscribe(&broker.url(), "notified/batch/finished/+");
     // The scan after connecting finds this file; from then on, only a notification can start work.
     let first = fixture.stage("first.ndjson", &[1]);
     fixture.start();
     fixture.until_ingested(first).await;
-    fixture.until("the first is told of", || finished.messages().len() == 1).await;
+    fixture.until("the first is announced", || finished.messages().len() == 1).await;
     for invalid in ["{", "[]", "../client1", "client2", "{\"client_id\":\"client1\"}"] {
-        mqtt::publish(&broker.url(), "rung/batch/staged/client1", invalid);
+        mqtt::publish(&broker.url(), "notified/batch/staged/client1", invalid);
     }
     let notify = |ingestion: &str| {
         let staged = json!({"version": 1, "client_id": "client1", "ingestion": ingestion, "manifest": "/etc/passwd",
             "micro_batches": 1, "bytes": 1, "lane": "live"});
-        mqtt::publish(&broker.url(), "rung/batch/staged/client1", &staged.to_string());
+        mqtt::publish(&broker.url(), "notified/batch/staged/client1", &staged.to_string());
     };
     let silent = fixture.stage("silent.ndjson", &[3]);
     let second = fixture.stage("second.ndjson", &[2]);
@@ -45,14 +45,17 @@ async fn a_staged_notification_starts_work_before_the_next_scan_and_invalid_ones
     notify(&first.to_string());
     notify(&second.to_string());
     assert_eq!(counts(&fixture.until_ingested(second).await), [2, 2, 0, 0]);
-    fixture.until("the second is told of", || finished.messages().len() == 2).await;
-    assert!(fixture.root.list("staging/client1").contains(&silent.to_string()), "nobody has named it");
-    mqtt::publish(&broker.url(), "rung/batch/staged/client1", "client1");
+    fixture.until("the second is announced", || finished.messages().len() == 2).await;
+    assert!(
+        fixture.root.list("staging/client1").contains(&silent.to_string()),
+        "no notification has named it"
+    );
+    mqtt::publish(&broker.url(), "notified/batch/staged/client1", "client1");
     assert_eq!(counts(&fixture.until_ingested(silent).await), [3, 3, 0, 0]);
-    fixture.until("the third is told of", || finished.messages().len() == 3).await;
+    fixture.until("the third is announced", || finished.messages().len() == 3).await;
     let (topic, payload) = finished.messages().remove(1);
     let message: Value = serde_json::from_str(&payload).expect("JSON");
-    assert_eq!(topic, "rung/batch/finished/client1");
+    assert_eq!(topic, "notified/batch/finished/client1");
     assert_eq!((&message["state"], &message["stored"]), (&json!("ingested"), &json!(2)));
     fixture.until("the outbox is empty", || fixture.root.list("state/outbox").is_empty()).await;
     fixture.stop().await;
@@ -82,7 +85,7 @@ async fn a_shutdown_ends_an_app_that_ignores_sigterm() {
     fixture.until("the unit runs", || fixture.runs().len() == 1).await;
     fixture.stop().await;
     assert!(ProcessId::of_pid(pid(&fixture.runs()[0])).is_none());
-    assert!(fixture.is_staged(ingestion), "a stopped unit is no failed one");
+    assert!(fixture.is_staged(ingestion), "a stopped unit has not failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use mysimbdp_config::REJECTED;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_model::message::Finished;
-use mysimbdp_testbed::{Disk, FileSystem, mosquitto, mqtt::Listener, unique, until_async};
+use mysimbdp_testbed::{Disk, FileSystem, mosquitto, mqtt::MqttListener, unique, until_async};
 use serde_json::{Value, json};
 
 use crate::fixture::{DEADLINE, Fixture, command, counts, settings};
@@ -67,7 +67,7 @@ async fn a_torn_message_is_derived_from_the_history_and_published() {
     let [message] = fixture.root.list("state/outbox").try_into().expect("one message waits for a broker");
     fs::write(fixture.path("state/outbox").join(message), "").expect("tear it");
 
-    let listener = Listener::subscribe(mosquitto().url(), &format!("{prefix}/batch/finished/client1"));
+    let listener = MqttListener::subscribe(mosquitto().url(), &format!("{prefix}/batch/finished/client1"));
     value["broker"] = json!({"url": mosquitto().url(), "topic_prefix": prefix});
     fixture.configure(&value);
     fixture.start();

@@ -10,10 +10,10 @@ use mongodb::Database;
 use mysimbdp_testbed::{Daemon, Proxy};
 use serde_json::json;
 
-use crate::bed::{Bed, DEADLINE, barrier, count, durable};
-use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
-use crate::failure::{Failure, Result};
-use crate::platform::Platform;
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
+use crate::failure::{BenchError, Result};
+use crate::platform::RunningPlatform;
+use crate::servers::{DEADLINE, Servers, barrier, count, durable};
 use crate::wait::until;
 
 const CLIENT: &str = "late";
@@ -27,7 +27,7 @@ const WINDOW: u64 = 10_000;
 const DRAINED_WITHIN: Duration = Duration::from_secs(300);
 /// Under load something is always on its way: the backlog has drained if that is no more than what is published in this time.
 const ON_THE_WAY: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_EVERY: Duration = Duration::from_millis(10);
 const SECONDS: &str = "s until drained";
 
 /// The round trip to the store, and what is published while the backlog drains, in percent of the rate at which it drains
@@ -58,12 +58,12 @@ pub const BACKLOG: Plan = Plan {
 struct Backlog {
     // The edges before their root, and that before the servers: fields are dropped in this order.
     _edges: Vec<Daemon>,
-    platform: Platform,
+    platform: RunningPlatform,
     /// Between the instances and the store.
     store: Proxy,
     /// Between the edges and the broker.
     sent: Proxy,
-    _bed: Bed,
+    _servers: Servers,
     database: Database,
     /// The file that the edges follow, and how many lines it has.
     file: File,
@@ -90,16 +90,19 @@ impl Drained {
 }
 
 impl Backlog {
-    async fn start(extent: Extent) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
+    async fn start(extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
         let (store, sent) =
-            (Proxy::before_mongodb(&bed.mongod.url()), Proxy::before_broker(&bed.mosquitto.url()));
+            (Proxy::before_mongodb(&servers.mongod.url()), Proxy::before_broker(&servers.mosquitto.url()));
         let stream = json!({"command": ["stream-app"], "collection": COLLECTION, "instances": {"min": INSTANCES, "max": INSTANCES}});
-        let platform =
-            Platform::stream_side(&bed, &store.mongodb_url(), json!([{"id": CLIENT, "streams": [stream]}]));
+        let platform = RunningPlatform::stream_side(
+            &servers,
+            &store.mongodb_url(),
+            json!([{"id": CLIENT, "streams": [stream]}]),
+        );
         platform.instances(CLIENT, INSTANCES).await?;
         let followed = platform.root.path().join("lines.ndjson");
-        let file = File::create(&followed).map_err(Failure::of("make the file that is followed"))?;
+        let file = File::create(&followed).map_err(BenchError::of("make the file that is followed"))?;
         let (followed, broker) = (followed.to_string_lossy(), sent.mqtt_url());
         let edge = |source: u64| {
             let source = format!("s{source}");
@@ -109,14 +112,24 @@ impl Backlog {
         let edges = (0..SOURCES).map(edge).collect();
         let database = platform.client_database(CLIENT);
         let each = extent.of(1_000, 30_000);
-        Ok(Box::new(Self { _edges: edges, platform, store, sent, _bed: bed, database, file, lines: 0, each }))
+        Ok(Box::new(Self {
+            _edges: edges,
+            platform,
+            store,
+            sent,
+            _servers: servers,
+            database,
+            file,
+            lines: 0,
+            each,
+        }))
     }
 
     fn publish(&mut self, lines: u64) -> Result<()> {
         let line = |number| format!("{{\"n\":{number:<8},\"temp\":12.5,\"pad\":\"{:x<165}\"}}\n", "");
         let text: String = (self.lines..self.lines + lines).map(line).collect();
         self.lines += lines;
-        self.file.write_all(text.as_bytes()).map_err(Failure::of("write lines"))
+        self.file.write_all(text.as_bytes()).map_err(BenchError::of("write lines"))
     }
 
     fn published(&self) -> u64 {
@@ -136,14 +149,14 @@ impl Backlog {
         let rejected = count(&durable(&self.database, "rejected")).await?;
         match self.stored().await? {
             stored if stored == published && rejected == 0 => Ok(()),
-            stored => {
-                Err(Failure::new(format!("{stored} stored and {rejected} rejected of {published} messages")))
-            }
+            stored => Err(BenchError::new(format!(
+                "{stored} stored and {rejected} rejected of {published} messages"
+            ))),
         }
     }
 
     /// Stops the stream side, publishes the backlog, and returns after the edges have sent what they send unconfirmed.
-    async fn pile_up(&mut self) -> Result<()> {
+    async fn build_backlog(&mut self) -> Result<()> {
         self.platform.stop()?;
         let sent = self.sent.published() + SOURCES * self.each.min(WINDOW);
         self.publish(self.each)?;
@@ -151,8 +164,8 @@ impl Backlog {
     }
 
     /// Returns after all is stored, also what is published under load while the backlog drains.
-    async fn pile_up_and_drain(&mut self, load: f64) -> Result<Drained> {
-        self.pile_up().await?;
+    async fn build_and_drain(&mut self, load: f64) -> Result<Drained> {
+        self.build_backlog().await?;
         let drained = self.drain(load).await?;
         self.all_stored().await?;
         Ok(drained)
@@ -174,17 +187,17 @@ impl Backlog {
             if left == 0 || took > DRAINED_WITHIN {
                 return Ok(Drained { took, stored: now - stored, left });
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 }
 
 #[async_trait(?Send)]
-impl Case for Backlog {
+impl BenchCase for Backlog {
     fn contenders(&self) -> Vec<Contender> {
         let row = |(position, (round_trip, load)): (usize, &(Duration, u64))| {
-            let role = if position == 0 { Role::Platform } else { Role::Peer };
-            Contender::new(role, format!("mysimbdp, round trip {} ms, load {load} %", round_trip.as_millis()))
+            let kind = if position == 0 { ContenderKind::Platform } else { ContenderKind::Peer };
+            Contender::new(kind, format!("mysimbdp, round trip {} ms, load {load} %", round_trip.as_millis()))
         };
         ROWS.iter().enumerate().map(row).collect()
     }
@@ -199,10 +212,10 @@ impl Case for Backlog {
             return Ok(Sample::of((SOURCES * lines) as f64 / begun.elapsed().as_secs_f64()));
         }
         let (sent, published) = (self.sent.published(), self.published());
-        let unloaded = self.pile_up_and_drain(0.0).await?;
+        let unloaded = self.build_and_drain(0.0).await?;
         let drained = match load {
             0 => unloaded,
-            _ => self.pile_up_and_drain(unloaded.rate() * load as f64 / 100.0).await?,
+            _ => self.build_and_drain(unloaded.rate() * load as f64 / 100.0).await?,
         };
         let (sent, published) = (self.sent.published() - sent, self.published() - published);
         let seconds = drained.took.as_secs_f64();

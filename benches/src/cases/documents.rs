@@ -9,14 +9,14 @@ use bson::{DateTime, RawDocumentBuf};
 use futures::FutureExt;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, clear, documents, until_durable};
-use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
 use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
 use crate::effort::Effort;
-use crate::failure::{Failure, Result};
-use crate::input::{Format, TYPES, readings};
+use crate::failure::{BenchError, Result};
+use crate::input::{InputFormat, TYPES, readings};
 use crate::peers;
-use crate::platform::{Platform, seconds};
+use crate::platform::{RunningPlatform, seconds};
+use crate::servers::{Servers, clear, documents, until_durable};
 use crate::yardsticks;
 
 const CLIENT: &str = "documents";
@@ -36,37 +36,37 @@ pub const CSV: Plan = Plan {
             yardstick: the same documents as prepared raw BSON, 2 writers, 1,000 each; python: the app alone on a tenth",
     goals: &[Goal::AtLeast(0.65, YARDSTICK), Goal::AtLeast(2.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     rounds_max: u32::MAX,
-    start: |extent| Documents::start(Format::Csv, extent).boxed_local(),
+    start: |extent| Documents::start(InputFormat::Csv, extent).boxed_local(),
 };
 
 pub const NDJSON: Plan = Plan {
     name: "ndjson",
     title: "50 MB NDJSON to documents",
     goals: &[Goal::AtLeast(0.60, YARDSTICK), Goal::AtLeast(2.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
-    start: |extent| Documents::start(Format::Ndjson, extent).boxed_local(),
+    start: |extent| Documents::start(InputFormat::Ndjson, extent).boxed_local(),
     ..CSV
 };
 
 struct Documents {
     // Before the servers: fields are dropped in this order.
-    platform: Platform,
-    bed: Bed,
-    format: Format,
+    platform: RunningPlatform,
+    servers: Servers,
+    format: InputFormat,
     bytes: u64,
     /// Read from what the platform has stored in the round for warming up.
     prepared: Arc<Vec<RawDocumentBuf>>,
 }
 
 impl Documents {
-    async fn start(format: Format, extent: Extent) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
-        let platform = Platform::up(&bed, clients());
+    async fn start(format: InputFormat, extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
+        let platform = RunningPlatform::up(&servers, clients());
         let bytes = extent.of(5_000_000, 50_000_000);
-        Ok(Box::new(Self { platform, bed, format, bytes, prepared: Arc::default() }))
+        Ok(Box::new(Self { platform, servers, format, bytes, prepared: Arc::default() }))
     }
 
     fn name(&self, round: u32) -> String {
-        let ending = if self.format == Format::Csv { "csv" } else { "ndjson" };
+        let ending = if self.format == InputFormat::Csv { "csv" } else { "ndjson" };
         format!("readings-{round}.{ending}")
     }
 
@@ -83,7 +83,7 @@ impl Documents {
     async fn platform(&mut self, round: u32) -> Result<Sample> {
         let (file, rows) = self.file(round, self.bytes)?;
         let database = self.platform.client_database(CLIENT);
-        let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
+        let (effort, memory) = (Effort::begin(&self.servers, &self.platform)?, self.platform.watch_memory());
         self.platform.drop_prepared(CLIENT, &file)?;
         until_durable(&database, COLLECTION, rows).await?;
         let durable_at = DateTime::now();
@@ -91,7 +91,7 @@ impl Documents {
         let (effort, memory_kib) = (effort.end()?, memory.peaks());
         let run = runs[0];
         if u64::try_from(run.stored) != Ok(rows) {
-            return Err(Failure::new(format!("{} of {rows} rows were stored", run.stored)));
+            return Err(BenchError::new(format!("{} of {rows} rows were stored", run.stored)));
         }
         if self.prepared.is_empty() {
             self.prepared = Arc::new(documents(&database, COLLECTION).await?);
@@ -108,8 +108,8 @@ impl Documents {
     }
 
     async fn yardstick(&self) -> Result<Sample> {
-        let database = self.bed.database("yardstick");
-        let effort = Effort::begin(&self.bed, &self.platform)?;
+        let database = self.servers.database("yardstick");
+        let effort = Effort::begin(&self.servers, &self.platform)?;
         let took = yardsticks::insert(&database, &self.prepared).await?.as_secs_f64();
         let effort = effort.end()?;
         clear(&database).await?;
@@ -118,8 +118,8 @@ impl Documents {
 
     async fn mongoimport(&self, round: u32) -> Result<Sample> {
         let (file, rows) = self.file(round, self.bytes)?;
-        let database = self.bed.database("mongoimport");
-        let took = peers::mongoimport(&self.bed.mongod.url(), database.name(), &file, self.format)?;
+        let database = self.servers.database("mongoimport");
+        let took = peers::mongoimport(&self.servers.mongod.url(), database.name(), &file, self.format)?;
         until_durable(&database, COLLECTION, rows).await?;
         clear(&database).await?;
         Ok(Sample::of(rows as f64 / took.as_secs_f64()))
@@ -127,9 +127,10 @@ impl Documents {
 
     async fn python(&self, round: u32) -> Result<Sample> {
         let (file, rows) = self.file(round, self.bytes / PYTHON_SHARE)?;
-        let database = self.bed.database("python");
-        let unit = peers::Unit { file: &file, format: self.format, records: rows, number: u64::from(round) };
-        let took = peers::python_batch_app(&self.bed.mongod.url(), database.name(), &unit)?;
+        let database = self.servers.database("python");
+        let unit =
+            peers::PeerUnit { file: &file, format: self.format, records: rows, number: u64::from(round) };
+        let took = peers::python_batch_app(&self.servers.mongod.url(), database.name(), &unit)?;
         until_durable(&database, COLLECTION, rows).await?;
         clear(&database).await?;
         Ok(Sample::of(rows as f64 / took.as_secs_f64()))
@@ -137,13 +138,13 @@ impl Documents {
 }
 
 #[async_trait(?Send)]
-impl Case for Documents {
+impl BenchCase for Documents {
     fn contenders(&self) -> Vec<Contender> {
         vec![
-            Contender::new(Role::Platform, "mysimbdp"),
-            Contender::new(Role::Yardstick, "driver, raw BSON, 2 writers"),
+            Contender::new(ContenderKind::Platform, "mysimbdp"),
+            Contender::new(ContenderKind::Yardstick, "driver, raw BSON, 2 writers"),
             peers::contender("mongoimport", "mongoimport -j 4"),
-            Contender::new(Role::Peer, "Python app alone"),
+            Contender::new(ContenderKind::Peer, "Python app alone"),
         ]
     }
 

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use bson::DateTime;
 use futures::FutureExt;
 
-use crate::bed::Bed;
-use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
 use crate::cases::small_files::{client, prepare};
 use crate::cases::{MEMORY_KIB_MAX, YARDSTICK};
-use crate::failure::{Failure, Result};
-use crate::platform::{Platform, seconds};
+use crate::failure::{BenchError, Result};
+use crate::platform::{RunningPlatform, seconds};
+use crate::servers::Servers;
 
 const CLIENT: &str = "many";
 /// One record.
@@ -31,35 +31,35 @@ pub const GROWTH: Plan = Plan {
 
 struct Growth {
     // Before the servers: fields are dropped in this order.
-    platform: Platform,
-    _bed: Bed,
+    platform: RunningPlatform,
+    _servers: Servers,
     steps: Vec<usize>,
     /// So many files are in the history.
     before: usize,
 }
 
 impl Growth {
-    async fn start(extent: Extent) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
-        let platform = Platform::up(&bed, client(CLIENT));
+    async fn start(extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
+        let platform = RunningPlatform::up(&servers, client(CLIENT));
         let steps = match extent {
-            Extent::Quick => vec![30, 100, 300],
-            Extent::Full => vec![100, 1_000, 10_000, 100_000],
+            RunSize::Quick => vec![30, 100, 300],
+            RunSize::Full => vec![100, 1_000, 10_000, 100_000],
         };
-        Ok(Box::new(Self { platform, _bed: bed, steps, before: 0 }))
+        Ok(Box::new(Self { platform, _servers: servers, steps, before: 0 }))
     }
 }
 
 #[async_trait(?Send)]
-impl Case for Growth {
+impl BenchCase for Growth {
     fn contenders(&self) -> Vec<Contender> {
-        let role = |position: usize| match position {
-            YARDSTICK => Role::Yardstick,
-            last if last + 1 == self.steps.len() => Role::Platform,
-            _ => Role::Peer,
+        let kind = |position: usize| match position {
+            YARDSTICK => ContenderKind::Yardstick,
+            last if last + 1 == self.steps.len() => ContenderKind::Platform,
+            _ => ContenderKind::Peer,
         };
         let contender =
-            |(position, files)| Contender::new(role(position), format!("mysimbdp, {files} files"));
+            |(position, files)| Contender::new(kind(position), format!("mysimbdp, {files} files"));
         self.steps.iter().enumerate().map(contender).collect()
     }
 
@@ -80,10 +80,10 @@ impl Case for Growth {
         let (Some(begun), Some(ended)) =
             (own.iter().map(|run| run.taken_at).min(), own.iter().map(|run| run.finished_at).max())
         else {
-            return Err(Failure::new("no file has ended"));
+            return Err(BenchError::new("no file has ended"));
         };
         if own.iter().any(|run| run.stored != 1) {
-            return Err(Failure::new("a file's record was not stored"));
+            return Err(BenchError::new("a file's record was not stored"));
         }
         let took = seconds(begun, ended);
         let noted = seconds(begun, DateTime::now());

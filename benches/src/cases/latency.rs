@@ -7,14 +7,14 @@ use bson::{RawDocumentBuf, rawdoc};
 use futures::FutureExt;
 use serde_json::json;
 
-use crate::bed::{Bed, DEADLINE, clear};
-use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
 use crate::cases::YARDSTICK;
-use crate::failure::{Failure, Result};
-use crate::mqtt::consumer::{Consumer, Kind};
-use crate::mqtt::publisher::{Load, steady};
+use crate::failure::{BenchError, Result};
+use crate::mqtt::consumer::{ConsumerKind, MeasuringConsumer};
+use crate::mqtt::publisher::{PublishLoad, steady};
 use crate::mqtt::tap::Tap;
-use crate::platform::Platform;
+use crate::platform::RunningPlatform;
+use crate::servers::{DEADLINE, Servers, clear};
 use crate::wait::until;
 use crate::yardsticks;
 use rumqttc::v5::mqttbytes::QoS;
@@ -45,8 +45,8 @@ pub const AT_20_000: Plan = Plan {
 
 struct Latency {
     // Before the servers: fields are dropped in this order.
-    platform: Platform,
-    bed: Bed,
+    platform: RunningPlatform,
+    servers: Servers,
     tap: Tap,
     clock: Instant,
     per_second: u64,
@@ -54,46 +54,49 @@ struct Latency {
 }
 
 impl Latency {
-    async fn start(per_second: u64, extent: Extent) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
+    async fn start(per_second: u64, extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
         let clock = Instant::now();
-        let tap = Tap::start(bed.mosquitto.port(), clock)?;
+        let tap = Tap::start(servers.mosquitto.port(), clock)?;
         let clients = json!([{
             "id": CLIENT,
             "streams": [{"command": ["stream-app"], "collection": "measured", "instances": {"min": 1, "max": 1}}],
         }]);
-        let platform = Platform::up_through(&bed, &format!("mqtt://127.0.0.1:{}", tap.port()), clients);
+        let platform =
+            RunningPlatform::up_through(&servers, &format!("mqtt://127.0.0.1:{}", tap.port()), clients);
         platform.instances(CLIENT, 1).await?;
-        let case = Self { platform, bed, tap, clock, per_second, seconds: extent.of(2, 10) };
+        let case = Self { platform, servers, tap, clock, per_second, seconds: extent.of(2, 10) };
         Ok(Box::new(case))
     }
 
     /// The latency of every message of one run, in ascending order.
     async fn latencies(&self, topic: String) -> Result<Vec<Duration>> {
         let messages = self.per_second * self.seconds;
-        let load = Load { topics: vec![topic], qos: QoS::AtLeastOnce, messages };
-        let (port, per_second, clock) = (self.bed.mosquitto.port(), self.per_second, self.clock);
+        let load = PublishLoad { topics: vec![topic], qos: QoS::AtLeastOnce, messages };
+        let (port, per_second, clock) = (self.servers.mosquitto.port(), self.per_second, self.clock);
         drop(self.tap.take());
         let publishing = tokio::task::spawn_blocking(move || steady(port, &load, per_second, clock));
-        publishing.await.map_err(Failure::of("run the publisher"))??;
+        publishing.await.map_err(BenchError::of("run the publisher"))??;
         let what = format!("{messages} messages are acknowledged");
         until(DEADLINE, &what, async || Ok(self.tap.len() >= messages)).await?;
         Ok(self.tap.take())
     }
 
     async fn platform(&self) -> Result<Sample> {
-        let latencies = self.latencies(Platform::topic(CLIENT)).await?;
+        let latencies = self.latencies(RunningPlatform::topic(CLIENT)).await?;
         clear(&self.platform.client_database(CLIENT)).await?;
         Ok(sample(latencies))
     }
 
     async fn yardstick(&self) -> Result<Sample> {
-        let consumer = Consumer::start(Kind::Lean, self.tap.port(), "alone/#", QoS::AtLeastOnce).await?;
+        let consumer =
+            MeasuringConsumer::start(ConsumerKind::Lean, self.tap.port(), "alone/#", QoS::AtLeastOnce)
+                .await?;
         let delivered = self.latencies("alone/measured".to_owned()).await?;
         drop(consumer);
         let documents: Vec<RawDocumentBuf> = (0..INSERTS).map(document).collect();
-        let database = self.bed.database("yardstick");
-        let url = self.bed.mongod.url();
+        let database = self.servers.database("yardstick");
+        let url = self.servers.mongod.url();
         let inserted = yardsticks::sequential(&url, database.name(), &documents, 1).await?;
         clear(&database).await?;
         let both =
@@ -105,7 +108,7 @@ impl Latency {
     }
 
     async fn driver(&self) -> Result<Sample> {
-        let database = self.bed.database("driver");
+        let database = self.servers.database("driver");
         let inserted = yardsticks::paced(&database, &document(0), self.per_second, self.seconds).await?;
         clear(&database).await?;
         Ok(sample(inserted))
@@ -113,12 +116,12 @@ impl Latency {
 }
 
 #[async_trait(?Send)]
-impl Case for Latency {
+impl BenchCase for Latency {
     fn contenders(&self) -> Vec<Contender> {
         vec![
-            Contender::new(Role::Platform, "mysimbdp, to the acknowledgement"),
-            Contender::new(Role::Yardstick, "mosquitto alone, and one insert"),
-            Contender::new(Role::Peer, "driver alone, inserts at this rate"),
+            Contender::new(ContenderKind::Platform, "mysimbdp, to the acknowledgement"),
+            Contender::new(ContenderKind::Yardstick, "mosquitto alone, and one insert"),
+            Contender::new(ContenderKind::Peer, "driver alone, inserts at this rate"),
         ]
     }
 
@@ -153,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_hundred_times_one_is_above_the_99th_percentile() {
+    fn one_of_a_hundred_times_is_above_the_99th_percentile() {
         let times: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
         assert_eq!(percentile(times.clone(), 99), 99.0);
         assert_eq!(percentile(times, 50), 50.0);

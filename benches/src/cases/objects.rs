@@ -9,14 +9,14 @@ use mongodb::options::IndexOptions;
 use mongodb::{Database, IndexModel};
 use serde_json::json;
 
-use crate::bed::{Bed, clear, found, until_durable};
-use crate::case::{Case, Contender, Goal, Plan, Role, Sample};
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, Sample};
 use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
 use crate::effort::Effort;
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 use crate::input::noise;
 use crate::peers;
-use crate::platform::{Platform, seconds};
+use crate::platform::{RunningPlatform, seconds};
+use crate::servers::{Servers, clear, found, until_durable};
 use crate::yardsticks;
 
 const CLIENT: &str = "objects";
@@ -30,7 +30,7 @@ pub const GRIDFS_50: Plan = Plan {
     unit: "MB/s",
     timed: "platform: from the moment the settled file is taken to the object acknowledged with all its chunks (majority, \
             journal), the file as one unit, protocol worker; yardstick: the driver's upload of the same bytes from memory. \
-            The collections and their indexes are there",
+            The collections and their indexes exist",
     goals: &[Goal::AtLeast(1.5, YARDSTICK), Goal::AtLeast(2.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     rounds_max: u32::MAX,
     start: |extent| Objects::start("file", extent.of(5_000_000, 50_000_000)).boxed_local(),
@@ -41,21 +41,21 @@ pub const GRIDFS_500: Plan = Plan {
     title: "500 MB to GridFS",
     timed: "platform: from the moment the settled file is taken to the object acknowledged with all its chunks (majority, \
             journal), micro-batches of 50 MB in parallel, protocol worker; yardstick: the driver's upload of the same \
-            bytes from memory. The collections and their indexes are there",
+            bytes from memory. The collections and their indexes exist",
     start: |extent| Objects::start("range", extent.of(50_000_000, 500_000_000)).boxed_local(),
     ..GRIDFS_50
 };
 
 struct Objects {
     // Before the servers: fields are dropped in this order.
-    platform: Platform,
-    bed: Bed,
+    platform: RunningPlatform,
+    servers: Servers,
     bytes: u64,
 }
 
 impl Objects {
-    async fn start(unit: &str, bytes: u64) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
+    async fn start(unit: &str, bytes: u64) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
         let clients = json!([{
             "id": CLIENT,
             "files": {"globs": ["*.bin"]},
@@ -69,8 +69,8 @@ impl Objects {
                 "collection": BUCKET,
             }],
         }]);
-        let platform = Platform::up(&bed, clients);
-        Ok(Box::new(Self { platform, bed, bytes }))
+        let platform = RunningPlatform::up(&servers, clients);
+        Ok(Box::new(Self { platform, servers, bytes }))
     }
 
     fn file(&self, round: u32) -> Result<PathBuf> {
@@ -88,7 +88,7 @@ impl Objects {
         let file = self.file(round)?;
         let database = self.platform.client_database(CLIENT);
         make_bucket(&database, BUCKET).await?;
-        let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
+        let (effort, memory) = (Effort::begin(&self.servers, &self.platform)?, self.platform.watch_memory());
         self.platform.drop_prepared(CLIENT, &file)?;
         until_durable(&database, &format!("{BUCKET}.files"), 1).await?;
         let durable_at = DateTime::now();
@@ -97,7 +97,7 @@ impl Objects {
         let objects = found(&database, &format!("{BUCKET}.files"), doc! {}).await?;
         let length = objects.first().and_then(|object| object.get_i64("length").ok());
         if length.and_then(|length| u64::try_from(length).ok()) != Some(self.bytes) {
-            return Err(Failure::new(format!("the object has {length:?} of {} bytes", self.bytes)));
+            return Err(BenchError::new(format!("the object has {length:?} of {} bytes", self.bytes)));
         }
         self.platform.forget(CLIENT).await?;
         let took = seconds(runs[0].taken_at, durable_at);
@@ -111,10 +111,10 @@ impl Objects {
 
     async fn yardstick(&self, round: u32) -> Result<Sample> {
         let mut bytes = Vec::new();
-        noise(&mut bytes, self.bytes, u64::from(round)).map_err(Failure::of("make bytes"))?;
-        let database = self.bed.database("yardstick");
+        noise(&mut bytes, self.bytes, u64::from(round)).map_err(BenchError::of("make bytes"))?;
+        let database = self.servers.database("yardstick");
         make_bucket(&database, DEFAULT_BUCKET).await?;
-        let effort = Effort::begin(&self.bed, &self.platform)?;
+        let effort = Effort::begin(&self.servers, &self.platform)?;
         let took = yardsticks::upload(&database, &bytes).await?.as_secs_f64();
         let effort = effort.end()?;
         clear(&database).await?;
@@ -123,20 +123,20 @@ impl Objects {
 
     async fn mongofiles(&self, round: u32) -> Result<Sample> {
         let file = self.file(round)?;
-        let database = self.bed.database("mongofiles");
+        let database = self.servers.database("mongofiles");
         make_bucket(&database, DEFAULT_BUCKET).await?;
-        let took = peers::mongofiles(&self.bed.mongod.url(), database.name(), &file)?;
+        let took = peers::mongofiles(&self.servers.mongod.url(), database.name(), &file)?;
         clear(&database).await?;
         Ok(Sample::of(self.rate(took.as_secs_f64())))
     }
 }
 
 #[async_trait(?Send)]
-impl Case for Objects {
+impl BenchCase for Objects {
     fn contenders(&self) -> Vec<Contender> {
         vec![
-            Contender::new(Role::Platform, "mysimbdp"),
-            Contender::new(Role::Yardstick, "driver's own upload"),
+            Contender::new(ContenderKind::Platform, "mysimbdp"),
+            Contender::new(ContenderKind::Yardstick, "driver's own upload"),
             peers::contender("mongofiles", "mongofiles"),
         ]
     }
@@ -157,7 +157,7 @@ async fn make_bucket(database: &Database, bucket: &str) -> Result<()> {
     let files = IndexModel::builder().keys(doc! {"filename": 1, "uploadDate": 1}).build();
     for (collection, index) in [("chunks", chunks), ("files", files)] {
         let collection = database.collection::<Document>(&format!("{bucket}.{collection}"));
-        collection.create_index(index).await.map_err(Failure::of("make an index of a bucket"))?;
+        collection.create_index(index).await.map_err(BenchError::of("make an index of a bucket"))?;
     }
     Ok(())
 }

@@ -8,14 +8,14 @@ use bson::{DateTime, RawDocumentBuf};
 use futures::FutureExt;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, clear, documents, until_durable};
-use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
 use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
 use crate::effort::Effort;
-use crate::failure::{Failure, Result};
-use crate::input::{Format, readings};
+use crate::failure::{BenchError, Result};
+use crate::input::{InputFormat, readings};
 use crate::peers;
-use crate::platform::{Platform, seconds};
+use crate::platform::{RunningPlatform, seconds};
+use crate::servers::{Servers, clear, documents, until_durable};
 use crate::yardsticks;
 
 const CLIENT: &str = "small";
@@ -43,25 +43,25 @@ pub const SMALL_FILES: Plan = Plan {
 
 struct SmallFiles {
     // Before the servers: fields are dropped in this order.
-    platform: Platform,
-    bed: Bed,
+    platform: RunningPlatform,
+    servers: Servers,
     files: usize,
     /// Read from what the platform has stored in the round for warming up.
     prepared: Vec<RawDocumentBuf>,
 }
 
 impl SmallFiles {
-    async fn start(extent: Extent) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
-        let platform = Platform::up(&bed, client(CLIENT));
-        Ok(Box::new(Self { platform, bed, files: extent.of(300, 5_000) as usize, prepared: Vec::new() }))
+    async fn start(extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
+        let platform = RunningPlatform::up(&servers, client(CLIENT));
+        Ok(Box::new(Self { platform, servers, files: extent.of(300, 5_000) as usize, prepared: Vec::new() }))
     }
 
     async fn platform(&mut self, round: u32) -> Result<Sample> {
         let files = prepare(&self.platform, u64::from(round) * ROUND, self.files, FILE_BYTES)?;
         let rows = files.iter().map(|file| file.rows).sum();
         let database = self.platform.client_database(CLIENT);
-        let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
+        let (effort, memory) = (Effort::begin(&self.servers, &self.platform)?, self.platform.watch_memory());
         for file in &files {
             self.platform.drop_prepared(CLIENT, &file.path)?;
         }
@@ -71,7 +71,7 @@ impl SmallFiles {
         let (effort, memory_kib) = (effort.end()?, memory.peaks());
         let stored: i64 = runs.iter().map(|run| run.stored).sum();
         if u64::try_from(stored) != Ok(rows) {
-            return Err(Failure::new(format!("{stored} of {rows} records were stored")));
+            return Err(BenchError::new(format!("{stored} of {rows} records were stored")));
         }
         if self.prepared.is_empty() {
             self.prepared = documents(&database, COLLECTION).await?;
@@ -88,10 +88,10 @@ impl SmallFiles {
     }
 
     async fn yardstick(&self) -> Result<Sample> {
-        let database = self.bed.database("yardstick");
+        let database = self.servers.database("yardstick");
         let at_once = self.prepared.len().div_ceil(self.files);
-        let url = self.bed.mongod.url();
-        let effort = Effort::begin(&self.bed, &self.platform)?;
+        let url = self.servers.mongod.url();
+        let effort = Effort::begin(&self.servers, &self.platform)?;
         let inserts = yardsticks::sequential(&url, database.name(), &self.prepared, at_once).await?;
         let effort = effort.end()?;
         clear(&database).await?;
@@ -102,11 +102,15 @@ impl SmallFiles {
     async fn python(&self, round: u32) -> Result<Sample> {
         let files = prepare(&self.platform, u64::from(round) * ROUND, PYTHON_FILES, FILE_BYTES)?;
         let rows = files.iter().map(|file| file.rows).sum();
-        let (url, database) = (self.bed.mongod.url(), self.bed.database("python"));
+        let (url, database) = (self.servers.mongod.url(), self.servers.database("python"));
         let mut took = Duration::ZERO;
         for (number, Prepared { path, rows }) in files.iter().enumerate() {
-            let unit =
-                peers::Unit { file: path, format: Format::Ndjson, records: *rows, number: number as u64 };
+            let unit = peers::PeerUnit {
+                file: path,
+                format: InputFormat::Ndjson,
+                records: *rows,
+                number: number as u64,
+            };
             took += peers::python_batch_app(&url, database.name(), &unit)?;
         }
         until_durable(&database, COLLECTION, rows).await?;
@@ -116,12 +120,12 @@ impl SmallFiles {
 }
 
 #[async_trait(?Send)]
-impl Case for SmallFiles {
+impl BenchCase for SmallFiles {
     fn contenders(&self) -> Vec<Contender> {
         vec![
-            Contender::new(Role::Platform, "mysimbdp, worker"),
-            Contender::new(Role::Yardstick, "sequential inserts, one connection"),
-            Contender::new(Role::Peer, "one Python process per file"),
+            Contender::new(ContenderKind::Platform, "mysimbdp, worker"),
+            Contender::new(ContenderKind::Yardstick, "sequential inserts, one connection"),
+            Contender::new(ContenderKind::Peer, "one Python process per file"),
         ]
     }
 
@@ -151,12 +155,12 @@ pub struct Prepared {
 }
 
 /// Files of so many bytes each; with another `first` they are other files.
-pub fn prepare(platform: &Platform, first: u64, files: usize, bytes: u64) -> Result<Vec<Prepared>> {
+pub fn prepare(platform: &RunningPlatform, first: u64, files: usize, bytes: u64) -> Result<Vec<Prepared>> {
     let mut prepared = Vec::with_capacity(files);
     for number in 0..files as u64 {
         let mut rows = 0;
         let path = platform.prepare(&format!("small-{first}-{number}.ndjson"), |file| {
-            rows = readings(file, Format::Ndjson, bytes, first + number * FILE)?;
+            rows = readings(file, InputFormat::Ndjson, bytes, first + number * FILE)?;
             Ok(())
         })?;
         prepared.push(Prepared { path, rows });

@@ -7,12 +7,12 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, DEADLINE};
-use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
 use crate::cases::{MEMORY_KIB_MAX, YARDSTICK};
-use crate::failure::{Failure, Result};
-use crate::input::{Format, readings};
-use crate::platform::Platform;
+use crate::failure::{BenchError, Result};
+use crate::input::{InputFormat, readings};
+use crate::platform::RunningPlatform;
+use crate::servers::{DEADLINE, Servers};
 use crate::wait::until;
 use crate::yardsticks;
 
@@ -23,7 +23,7 @@ pub const STAGING: Plan = Plan {
     name: "staging",
     title: "1 GB CSV staged",
     unit: "MB/s",
-    timed: "platform: from the moment the settled file is taken to the moment it is visible in staging (fetchdata alone); \
+    timed: "platform: from the moment the settled file is taken to the moment it is published in staging (fetchdata alone); \
             yardstick: one pass over the same file that reads and hashes it with BLAKE3, one thread",
     goals: &[
         Goal::AtLeast(0.75, YARDSTICK),
@@ -37,28 +37,28 @@ pub const STAGING: Plan = Plan {
 
 struct Staging {
     // Before the servers: fields are dropped in this order.
-    platform: Platform,
-    _bed: Bed,
+    platform: RunningPlatform,
+    _servers: Servers,
     file: PathBuf,
     bytes: u64,
 }
 
 impl Staging {
-    async fn start(extent: Extent) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
+    async fn start(extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
         let clients = json!([{
             "id": CLIENT,
             "files": {"globs": ["*.csv"]},
             "micro_batching": {"block_size": "10MB"},
             "apps": [{"name": "app", "command": ["document-app"]}],
         }]);
-        let platform = Platform::fetchdata(&bed, clients);
+        let platform = RunningPlatform::fetchdata(&servers, clients);
         let size = extent.of(50_000_000, 1_000_000_000);
-        let write = |file: &mut std::fs::File| readings(file, Format::Csv, size, 0).map(drop);
+        let write = |file: &mut std::fs::File| readings(file, InputFormat::Csv, size, 0).map(drop);
         let file = platform.prepare("large.csv", write)?;
         platform.sync()?;
-        let bytes = std::fs::metadata(&file).map_err(Failure::of("look at the file"))?.len();
-        Ok(Box::new(Self { platform, _bed: bed, file, bytes }))
+        let bytes = std::fs::metadata(&file).map_err(BenchError::of("read the status of the file"))?.len();
+        Ok(Box::new(Self { platform, _servers: servers, file, bytes }))
     }
 
     /// Drops the file, and takes it back when it is staged.
@@ -72,14 +72,14 @@ impl Staging {
         let staged_at = Timestamp::now();
         let memory_kib = memory.peaks();
         // Its last step, so all that it writes is written.
-        until(DEADLINE, "fetchdata has rung the bell", async || Ok(log() > noted)).await?;
+        until(DEADLINE, "fetchdata has sent the staged notification", async || Ok(log() > noted)).await?;
         let written = bytes_written(self.platform.pid())? - written;
         let directory =
             self.platform.root.path().join("staging").join(CLIENT).join(staged().unwrap_or_default());
         let took = staged_at.duration_since(taken_at(&directory)?).as_secs_f64();
         let name = self.file.file_name().unwrap_or_default();
-        std::fs::rename(directory.join(name), &self.file).map_err(Failure::of("take the file back"))?;
-        std::fs::remove_dir_all(&directory).map_err(Failure::of("clear staging"))?;
+        std::fs::rename(directory.join(name), &self.file).map_err(BenchError::of("move the file back"))?;
+        std::fs::remove_dir_all(&directory).map_err(BenchError::of("clear staging"))?;
         let sample = Sample::of(self.bytes as f64 / 1e6 / took).with("s", took);
         Ok(Sample { memory_kib, ..sample.with(WRITTEN, written as f64 / 1e6) })
     }
@@ -87,17 +87,17 @@ impl Staging {
     async fn yardstick(&self) -> Result<Sample> {
         let (file, bytes) = (self.file.clone(), self.bytes);
         let pass = tokio::task::spawn_blocking(move || yardsticks::hash(&file, bytes));
-        let took = pass.await.map_err(Failure::of("run the pass"))??.as_secs_f64();
+        let took = pass.await.map_err(BenchError::of("run the pass"))??.as_secs_f64();
         Ok(Sample::of(self.bytes as f64 / 1e6 / took).with("s", took))
     }
 }
 
 #[async_trait(?Send)]
-impl Case for Staging {
+impl BenchCase for Staging {
     fn contenders(&self) -> Vec<Contender> {
         vec![
-            Contender::new(Role::Platform, "mysimbdp"),
-            Contender::new(Role::Yardstick, "read and BLAKE3, one thread"),
+            Contender::new(ContenderKind::Platform, "mysimbdp"),
+            Contender::new(ContenderKind::Yardstick, "read and BLAKE3, one thread"),
         ]
     }
 
@@ -108,16 +108,16 @@ impl Case for Staging {
 
 /// When the staged file had settled and was taken.
 fn taken_at(directory: &Path) -> Result<Timestamp> {
-    let json = std::fs::read(directory.join("manifest.json")).map_err(Failure::of("read the manifest"))?;
-    let manifest: Value = serde_json::from_slice(&json).map_err(Failure::of("read the manifest"))?;
+    let json = std::fs::read(directory.join("manifest.json")).map_err(BenchError::of("read the manifest"))?;
+    let manifest: Value = serde_json::from_slice(&json).map_err(BenchError::of("read the manifest"))?;
     let text = manifest["taken_at"].as_str().unwrap_or_default();
-    text.parse().map_err(Failure::of("read taken_at of the manifest"))
+    text.parse().map_err(BenchError::of("read taken_at of the manifest"))
 }
 
 /// All that a process has written, to whatever.
 fn bytes_written(process: u32) -> Result<u64> {
     let path = format!("/proc/{process}/io");
-    let text = std::fs::read_to_string(&path).map_err(Failure::of(format!("read {path}")))?;
+    let text = std::fs::read_to_string(&path).map_err(BenchError::of(format!("read {path}")))?;
     let written = text.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok());
-    written.ok_or_else(|| Failure::new(format!("{path} does not say what was written")))
+    written.ok_or_else(|| BenchError::new(format!("{path} has no number of written bytes")))
 }

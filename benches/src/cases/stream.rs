@@ -7,15 +7,15 @@ use futures::FutureExt;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, DEADLINE, barrier, clear, count, durable};
-use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
 use crate::cases::{MEMORY_KIB_MAX, PEER, YARDSTICK};
 use crate::effort::Effort;
-use crate::failure::{Failure, Result};
-use crate::mqtt::consumer::{Consumer, Kind};
-use crate::mqtt::publisher::{Load, flood};
+use crate::failure::{BenchError, Result};
+use crate::mqtt::consumer::{ConsumerKind, MeasuringConsumer};
+use crate::mqtt::publisher::{PublishLoad, flood};
 use crate::peers::python_app;
-use crate::platform::{Platform, TOPIC_PREFIX};
+use crate::platform::{RunningPlatform, TOPIC_PREFIX};
+use crate::servers::{DEADLINE, Servers, barrier, clear, count, durable};
 use crate::wait::until;
 use rumqttc::v5::mqttbytes::QoS;
 
@@ -32,14 +32,14 @@ const SLOW_SHARE: u64 = 10;
 const SILENCE: Duration = Duration::from_secs(3);
 /// Longer than a message takes, so that none is on its way when the first run begins.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_EVERY: Duration = Duration::from_millis(10);
 
 pub const QOS_1: Plan = Plan {
     name: "stream-qos1",
     title: "stream, QoS 1, 1 instance",
     unit: "msg/s",
     timed: "from the first message of 200 B published to the last one: platform: acknowledged by the store (majority, \
-            journal); yardstick: arrived at a consumer without a store that acknowledges in large bites, mosquitto alone, same publisher",
+            journal); yardstick: arrived at a consumer without a store that acknowledges in large batches, mosquitto alone, same publisher",
     goals: &[Goal::AtLeast(1.0, YARDSTICK), Goal::AtLeast(5.0, PEER), Goal::MemoryKib(MEMORY_KIB_MAX)],
     rounds_max: u32::MAX,
     start: |extent| Stream::start(QoS::AtLeastOnce, 1, extent).boxed_local(),
@@ -48,7 +48,7 @@ pub const QOS_1: Plan = Plan {
 pub const QOS_0: Plan = Plan {
     name: "stream-qos0",
     title: "stream, QoS 0, 1 instance",
-    timed: "as with QoS 1; what is lost on the way is not counted, and told",
+    timed: "as with QoS 1; lost messages are not counted, but reported",
     goals: &[Goal::AtLeast(0.9, YARDSTICK), Goal::MemoryKib(MEMORY_KIB_MAX)],
     start: |extent| Stream::start(QoS::AtMostOnce, 1, extent).boxed_local(),
     ..QOS_1
@@ -66,18 +66,18 @@ pub const INSTANCES: Plan = Plan {
 
 struct Stream {
     // Before the servers: fields are dropped in this order.
-    platform: Platform,
-    bed: Bed,
+    platform: RunningPlatform,
+    servers: Servers,
     qos: QoS,
     instances: usize,
     messages: u64,
 }
 
 impl Stream {
-    async fn start(qos: QoS, instances: usize, extent: Extent) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
-        let platform = Platform::up(&bed, clients(instances));
-        let case = Self { platform, bed, qos, instances, messages: extent.of(20_000, 300_000) };
+    async fn start(qos: QoS, instances: usize, extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
+        let platform = RunningPlatform::up(&servers, clients(instances));
+        let case = Self { platform, servers, qos, instances, messages: extent.of(20_000, 300_000) };
         case.reach(SHARED, instances).await?;
         if instances == 1 {
             case.reach(PYTHON, 1).await?;
@@ -91,7 +91,7 @@ impl Stream {
     async fn reach(&self, client: &str, instances: usize) -> Result<()> {
         self.platform.instances(client, instances).await?;
         let stored = durable(&self.platform.client_database(client), COLLECTION);
-        let probe = Load { messages: instances as u64, ..self.load(topics(client, self.instances)) };
+        let probe = PublishLoad { messages: instances as u64, ..self.load(topics(client, self.instances)) };
         let what = format!("a first message of each topic of {client} is stored");
         let mut asked = None;
         until(DEADLINE, &what, async || {
@@ -105,23 +105,23 @@ impl Stream {
         .await
     }
 
-    fn load(&self, topics: Vec<String>) -> Load {
-        Load { topics, qos: self.qos, messages: self.messages }
+    fn load(&self, topics: Vec<String>) -> PublishLoad {
+        PublishLoad { topics, qos: self.qos, messages: self.messages }
     }
 
-    async fn publish(&self, load: Load) -> Result<()> {
-        let port = self.bed.mosquitto.port();
+    async fn publish(&self, load: PublishLoad) -> Result<()> {
+        let port = self.servers.mosquitto.port();
         tokio::task::spawn_blocking(move || flood(port, &load))
             .await
-            .map_err(Failure::of("run the publisher"))?
+            .map_err(BenchError::of("run the publisher"))?
     }
 
     async fn platform(&self, client: &str, messages: u64) -> Result<Sample> {
         let database = self.platform.client_database(client);
         clear(&database).await?;
         let stored = durable(&database, COLLECTION);
-        let load = Load { messages, ..self.load(topics(client, self.instances)) };
-        let (effort, memory) = (Effort::begin(&self.bed, &self.platform)?, self.platform.watch_memory());
+        let load = PublishLoad { messages, ..self.load(topics(client, self.instances)) };
+        let (effort, memory) = (Effort::begin(&self.servers, &self.platform)?, self.platform.watch_memory());
         let begun = Instant::now();
         let arriving = self.arrivals(begun, messages, async || count(&stored).await);
         let ((arrived, mut took), ()) = tokio::try_join!(arriving, self.publish(load))?;
@@ -132,21 +132,22 @@ impl Stream {
         }
         let (effort, memory_kib) = (effort.end()?, memory.peaks());
         if arrived > messages {
-            return Err(Failure::new(format!("{arrived} documents of {messages} messages")));
+            return Err(BenchError::new(format!("{arrived} documents of {messages} messages")));
         }
         Ok(Sample { memory_kib, ..sample(messages, arrived, took).with_all(effort) })
     }
 
-    async fn consumers(&self, kind: Kind, messages: u64) -> Result<Sample> {
-        let port = self.bed.mosquitto.port();
+    async fn consumers(&self, kind: ConsumerKind, messages: u64) -> Result<Sample> {
+        let port = self.servers.mosquitto.port();
         let filter = if self.instances == 1 { "alone/#" } else { "$share/alone/alone/#" };
         let consumers =
-            try_join_all((0..self.instances).map(|_| Consumer::start(kind, port, filter, self.qos))).await?;
-        let effort = Effort::begin(&self.bed, &self.platform)?;
+            try_join_all((0..self.instances).map(|_| MeasuringConsumer::start(kind, port, filter, self.qos)))
+                .await?;
+        let effort = Effort::begin(&self.servers, &self.platform)?;
         let begun = Instant::now();
-        let received = async || Ok(consumers.iter().map(Consumer::received).sum());
+        let received = async || Ok(consumers.iter().map(MeasuringConsumer::received).sum());
         let arriving = self.arrivals(begun, messages, received);
-        let load = Load { messages, ..self.load(vec!["alone/measured".to_owned()]) };
+        let load = PublishLoad { messages, ..self.load(vec!["alone/measured".to_owned()]) };
         let ((arrived, took), ()) = tokio::try_join!(arriving, self.publish(load))?;
         Ok(sample(messages, arrived, took).with_all(effort.end()?))
     }
@@ -155,29 +156,29 @@ impl Stream {
     async fn arrivals(
         &self,
         begun: Instant,
-        wanted: u64,
+        expected: u64,
         mut count: impl AsyncFnMut() -> Result<u64>,
     ) -> Result<(u64, Duration)> {
         let (mut arrived, mut last) = (0, begun.elapsed());
-        while arrived < wanted {
+        while arrived < expected {
             let now = count().await?;
             if now > arrived {
                 (arrived, last) = (now, begun.elapsed());
             } else if self.qos == QoS::AtMostOnce && arrived > 0 && begun.elapsed() - last > SILENCE {
                 break;
             } else if begun.elapsed() > DEADLINE {
-                return Err(Failure::new(format!(
-                    "{arrived} of {wanted} messages have arrived in {DEADLINE:?}"
+                return Err(BenchError::new(format!(
+                    "{arrived} of {expected} messages have arrived in {DEADLINE:?}"
                 )));
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
         Ok((arrived, last))
     }
 }
 
 #[async_trait(?Send)]
-impl Case for Stream {
+impl BenchCase for Stream {
     fn contenders(&self) -> Vec<Contender> {
         let peer = match self.instances {
             1 => "Python app, batches of 1,000".to_owned(),
@@ -185,20 +186,23 @@ impl Case for Stream {
         };
         let instances = self.instances;
         vec![
-            Contender::new(Role::Platform, format!("mysimbdp, {instances} on one subscription")),
-            Contender::new(Role::Yardstick, format!("mosquitto alone, consumers: {instances}")),
-            Contender::new(Role::Peer, peer),
-            Contender::new(Role::Peer, format!("mosquitto alone, consumers with rumqttc: {instances}")),
+            Contender::new(ContenderKind::Platform, format!("mysimbdp, {instances} on one subscription")),
+            Contender::new(ContenderKind::Yardstick, format!("mosquitto alone, consumers: {instances}")),
+            Contender::new(ContenderKind::Peer, peer),
+            Contender::new(
+                ContenderKind::Peer,
+                format!("mosquitto alone, consumers with rumqttc: {instances}"),
+            ),
         ]
     }
 
     async fn run(&mut self, contender: usize, _round: u32) -> Result<Sample> {
         match contender {
             0 => self.platform(SHARED, self.messages).await,
-            1 => self.consumers(Kind::Lean, self.messages).await,
+            1 => self.consumers(ConsumerKind::Lean, self.messages).await,
             2 if self.instances == 1 => self.platform(PYTHON, self.messages / SLOW_SHARE).await,
             2 => self.platform(TOPICS, self.messages).await,
-            _ => self.consumers(Kind::Library, self.messages).await,
+            _ => self.consumers(ConsumerKind::Library, self.messages).await,
         }
     }
 }
@@ -210,7 +214,7 @@ fn sample(published: u64, arrived: u64, took: Duration) -> Sample {
 
 fn topics(client: &str, instances: usize) -> Vec<String> {
     let count = if client == TOPICS { instances } else { 1 };
-    (0..count).map(|number| format!("{}/{number}", Platform::topic(client))).collect()
+    (0..count).map(|number| format!("{}/{number}", RunningPlatform::topic(client))).collect()
 }
 
 fn clients(instances: usize) -> Value {

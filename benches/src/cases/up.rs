@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use serde_json::{Value, json};
 
-use crate::bed::Bed;
-use crate::case::{Case, Contender, Extent, Goal, Plan, Role, Sample};
+use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
 use crate::effort::processor_seconds;
 use crate::failure::Result;
 use crate::memory::{share_kib, tree};
-use crate::platform::Platform;
+use crate::platform::RunningPlatform;
+use crate::servers::Servers;
 
 const MEMORY: &str = "MiB resident, all processes";
 /// What is done once, after the start, is done by then.
@@ -21,8 +21,8 @@ pub const IDLE: Plan = Plan {
     name: "idle",
     title: "idle, 1,000 batch clients",
     unit: "% of a core",
-    timed: "user and system time of all processes of the platform with nothing to do, over 60 s (quick: 10 s), as a share \
-            of one core; memory that is resident at the end, of all processes, what they share counted once",
+    timed: "user and system time of all idle processes of the platform, over 60 s (quick: 10 s), as a share \
+            of one core; resident memory of all processes at the end, shared memory counted once",
     goals: &[Goal::AtMost(1.0), Goal::FactAtMost(MEMORY, 100.0)],
     rounds_max: 2,
     start: |extent| Idle::start(extent).boxed_local(),
@@ -40,24 +40,24 @@ pub const START: Plan = Plan {
 
 struct Idle {
     // Before the servers: fields are dropped in this order.
-    platform: Platform,
-    _bed: Bed,
+    platform: RunningPlatform,
+    _servers: Servers,
     time: Duration,
 }
 
 impl Idle {
-    async fn start(extent: Extent) -> Result<Box<dyn Case>> {
-        let bed = Bed::start().await?;
-        let platform = Platform::up(&bed, clients(1_000));
+    async fn start(extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        let servers = Servers::start().await?;
+        let platform = RunningPlatform::up(&servers, clients(1_000));
         tokio::time::sleep(CALM).await;
-        Ok(Box::new(Self { platform, _bed: bed, time: Duration::from_secs(extent.of(10, 60)) }))
+        Ok(Box::new(Self { platform, _servers: servers, time: Duration::from_secs(extent.of(10, 60)) }))
     }
 }
 
 #[async_trait(?Send)]
-impl Case for Idle {
+impl BenchCase for Idle {
     fn contenders(&self) -> Vec<Contender> {
-        vec![Contender::new(Role::Platform, "mysimbdp")]
+        vec![Contender::new(ContenderKind::Platform, "mysimbdp")]
     }
 
     async fn run(&mut self, _contender: usize, round: u32) -> Result<Sample> {
@@ -76,24 +76,24 @@ impl Case for Idle {
 }
 
 struct Start {
-    bed: Bed,
+    servers: Servers,
 }
 
 impl Start {
-    async fn start() -> Result<Box<dyn Case>> {
-        Ok(Box::new(Self { bed: Bed::start().await? }))
+    async fn start() -> Result<Box<dyn BenchCase>> {
+        Ok(Box::new(Self { servers: Servers::start().await? }))
     }
 }
 
 #[async_trait(?Send)]
-impl Case for Start {
+impl BenchCase for Start {
     fn contenders(&self) -> Vec<Contender> {
-        vec![Contender::new(Role::Platform, "mysimbdp up")]
+        vec![Contender::new(ContenderKind::Platform, "mysimbdp up")]
     }
 
     async fn run(&mut self, _contender: usize, _round: u32) -> Result<Sample> {
         let begun = Instant::now();
-        let platform = Platform::up(&self.bed, clients(10));
+        let platform = RunningPlatform::up(&self.servers, clients(10));
         let took = begun.elapsed();
         drop(platform);
         Ok(Sample::of(took.as_secs_f64()))

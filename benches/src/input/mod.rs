@@ -13,7 +13,7 @@ pub const TYPES: [&str; 4] = ["--null", "NA", "--type", "time=date"];
 
 /// How the rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum InputFormat {
     Csv,
     Ndjson,
 }
@@ -25,17 +25,17 @@ pub enum Format {
 /// # Errors
 ///
 /// They cannot be written.
-pub fn readings(to: impl Write, format: Format, bytes: u64, first: u64) -> io::Result<u64> {
+pub fn readings(to: impl Write, format: InputFormat, bytes: u64, first: u64) -> io::Result<u64> {
     let mut to = BufWriter::with_capacity(1 << 20, to);
     let (mut written, mut rows, mut row) = (0, 0, Vec::with_capacity(512));
-    if format == Format::Csv {
+    if format == InputFormat::Csv {
         to.write_all(HEADER.as_bytes())?;
     }
     while written < bytes {
         row.clear();
         match format {
-            Format::Csv => csv_row(&mut row, first + rows)?,
-            Format::Ndjson => ndjson_row(&mut row, first + rows)?,
+            InputFormat::Csv => csv_row(&mut row, first + rows)?,
+            InputFormat::Ndjson => ndjson_row(&mut row, first + rows)?,
         }
         to.write_all(&row)?;
         written += row.len() as u64;

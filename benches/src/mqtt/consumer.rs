@@ -12,13 +12,13 @@ use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, MqttOptions};
 use tokio::task::AbortHandle;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 use crate::mqtt::packet;
 use crate::mqtt::publisher::{RECEIVE_MAXIMUM, await_packet, connected};
 
 /// How a consumer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ConsumerKind {
     /// With rumqttc, as an ordinary program: a message at a time.
     Library,
     /// Reads large bites and acknowledges each of them in one write, so that the broker never waits for it.
@@ -27,7 +27,7 @@ pub enum Kind {
 
 /// A consumer that runs until it is dropped.
 #[derive(Debug)]
-pub struct Consumer {
+pub struct MeasuringConsumer {
     received: Arc<AtomicU64>,
     running: Running,
 }
@@ -38,16 +38,16 @@ enum Running {
     Lean(TcpStream, Option<JoinHandle<()>>),
 }
 
-impl Consumer {
+impl MeasuringConsumer {
     /// Returns when the broker has accepted the subscription.
     ///
     /// # Errors
     ///
     /// The broker does not.
-    pub async fn start(kind: Kind, port: u16, filter: &str, qos: QoS) -> Result<Self> {
+    pub async fn start(kind: ConsumerKind, port: u16, filter: &str, qos: QoS) -> Result<Self> {
         match kind {
-            Kind::Library => Self::library(port, filter, qos).await,
-            Kind::Lean => Self::lean(port, filter, qos),
+            ConsumerKind::Library => Self::library(port, filter, qos).await,
+            ConsumerKind::Lean => Self::lean(port, filter, qos),
         }
     }
 
@@ -60,9 +60,9 @@ impl Consumer {
         let mut options = MqttOptions::new(mysimbdp_testbed::unique("consumer"), "127.0.0.1", port);
         options.set_clean_start(true).set_receive_maximum(Some(RECEIVE_MAXIMUM));
         let (client, mut events) = AsyncClient::new(options, 100);
-        client.subscribe(filter, qos).await.map_err(Failure::of("subscribe"))?;
+        client.subscribe(filter, qos).await.map_err(BenchError::of("subscribe"))?;
         loop {
-            let event = events.poll().await.map_err(Failure::of("subscribe"))?;
+            let event = events.poll().await.map_err(BenchError::of("subscribe"))?;
             if matches!(event, Event::Incoming(Packet::SubAck(_))) {
                 break;
             }
@@ -82,7 +82,7 @@ impl Consumer {
     }
 
     fn lean(port: u16, filter: &str, qos: QoS) -> Result<Self> {
-        let failed = || Failure::of("subscribe");
+        let failed = || BenchError::of("subscribe");
         let (mut stream, mut packets) = connected(port).map_err(failed())?;
         let subscribe = packet::subscribe(filter, qos).map_err(failed())?;
         stream.write_all(&subscribe).map_err(failed())?;
@@ -116,7 +116,7 @@ impl Consumer {
     }
 }
 
-impl Drop for Consumer {
+impl Drop for MeasuringConsumer {
     fn drop(&mut self) {
         match &mut self.running {
             Running::Library(task) => task.abort(),

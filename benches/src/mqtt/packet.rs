@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_published_is_read_again_however_it_is_cut() {
+    fn published_packets_are_read_wherever_they_are_split() {
         let mut bytes = BytesMut::new();
         publish(&mut bytes, "a/b", Some(513), vec![7; 200]).expect("a packet");
         publish(&mut bytes, "c", None, b"x".to_vec()).expect("a packet");

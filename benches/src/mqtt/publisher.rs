@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 use crate::mqtt::packet::{self, Packets};
 
 /// Messages that the broker has not acknowledged, as many as ordinary clients have. With more of them a consumer on a busy
@@ -30,7 +30,7 @@ const SECOND_NANOS: u128 = 1_000_000_000;
 
 /// What is published.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub struct PublishLoad {
     /// In turn.
     pub topics: Vec<String>,
     pub qos: QoS,
@@ -42,8 +42,8 @@ pub struct Load {
 /// # Errors
 ///
 /// The connection fails.
-pub fn flood(port: u16, load: &Load) -> Result<()> {
-    let failed = || Failure::of("publish");
+pub fn flood(port: u16, load: &PublishLoad) -> Result<()> {
+    let failed = || BenchError::of("publish");
     let (mut stream, mut packets) = connected(port).map_err(failed())?;
     let (mut sent, mut acknowledged, mut bytes) = (0, 0, BytesMut::new());
     while sent < load.messages {
@@ -71,8 +71,8 @@ pub fn flood(port: u16, load: &Load) -> Result<()> {
 /// # Errors
 ///
 /// The connection fails.
-pub fn steady(port: u16, load: &Load, per_second: u64, clock: Instant) -> Result<()> {
-    let failed = || Failure::of("publish");
+pub fn steady(port: u16, load: &PublishLoad, per_second: u64, clock: Instant) -> Result<()> {
+    let failed = || BenchError::of("publish");
     let (mut stream, mut packets) = connected(port).map_err(failed())?;
     let mut reader = stream.try_clone().map_err(failed())?;
     let acknowledged = AtomicU64::new(0);
@@ -98,7 +98,7 @@ pub fn steady(port: u16, load: &Load, per_second: u64, clock: Instant) -> Result
             stream.write_all(&bytes).map_err(failed())?;
             std::thread::sleep(TICK);
         }
-        reading.join().map_err(|_| Failure::new("reading acknowledgements panicked"))?.map_err(failed())
+        reading.join().map_err(|_| BenchError::new("reading acknowledgements panicked"))?.map_err(failed())
     })
 }
 
@@ -142,7 +142,7 @@ fn acknowledgements(stream: &mut TcpStream, packets: &mut Packets) -> io::Result
     Ok(count)
 }
 
-fn append(bytes: &mut BytesMut, load: &Load, number: u64, sent: u64) -> io::Result<()> {
+fn append(bytes: &mut BytesMut, load: &PublishLoad, number: u64, sent: u64) -> io::Result<()> {
     let topic = &load.topics[number as usize % load.topics.len()];
     // From 1 on, and never one that is still in flight.
     let id = (load.qos == QoS::AtLeastOnce).then_some((number % 65_535 + 1) as u16);

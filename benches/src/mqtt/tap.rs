@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 use crate::mqtt::packet::Packets;
 use crate::mqtt::publisher::sent_at;
 
@@ -40,8 +40,8 @@ impl Tap {
     ///
     /// There is no port.
     pub fn start(broker: u16, clock: Instant) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::of("open a port"))?;
-        let port = listener.local_addr().map_err(Failure::of("open a port"))?.port();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(BenchError::of("open a port"))?;
+        let port = listener.local_addr().map_err(BenchError::of("open a port"))?.port();
         let shared = Arc::new(Shared { clock, broker, latencies: Mutex::default() });
         let forwarded = Arc::clone(&shared);
         std::thread::spawn(move || {

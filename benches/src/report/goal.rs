@@ -1,23 +1,23 @@
 //! Whether a goal is met.
 
-use crate::case::{Goal, Role};
+use crate::case::{ContenderKind, Goal};
 use crate::report::first;
 use crate::run::Series;
 
 /// A goal in words, what was measured, and whether that is enough. `None` where what it compares with is absent.
 #[derive(Clone, Debug)]
-pub struct Judged {
-    pub wanted: String,
+pub struct Evaluated {
+    pub expected: String,
     pub found: Option<String>,
     pub is_met: Option<bool>,
 }
 
-pub fn judge(goal: Goal, series: &[Series], unit: &str) -> Judged {
-    let platform = first(series, Role::Platform);
+pub fn evaluate(goal: Goal, series: &[Series], unit: &str) -> Evaluated {
+    let platform = first(series, ContenderKind::Platform);
     let median = platform.and_then(Series::median);
     let of = |position: usize| series.get(position).and_then(Series::median);
     let name = |position: usize| series.get(position).map_or("another", |one| one.contender.name.as_str());
-    let (wanted, found, is_met) = match goal {
+    let (expected, found, is_met) = match goal {
         Goal::AtLeast(least, position) => {
             let ratio = median.zip(of(position)).map(|(own, other)| own / other);
             (
@@ -56,7 +56,7 @@ pub fn judge(goal: Goal, series: &[Series], unit: &str) -> Judged {
             )
         }
     };
-    Judged { wanted, found, is_met }
+    Evaluated { expected, found, is_met }
 }
 
 /// The process that had most resident in any round.

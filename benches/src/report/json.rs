@@ -2,18 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::case::{Extent, Sample};
-use crate::failure::Failure;
+use crate::case::{RunSize, Sample};
+use crate::failure::BenchError;
 use crate::machine;
-use crate::report::goal::judge;
-use crate::report::{Outcome, Report, ratio};
+use crate::report::goal::evaluate;
+use crate::report::{BenchReport, Outcome, ratio};
 use crate::run::Series;
 
-pub(super) fn json(report: &Report) -> Value {
+pub(super) fn json(report: &BenchReport) -> Value {
     json!({
         "machine": report.machine,
         "load average at the end": machine::load(),
-        "quick": report.extent == Extent::Quick,
+        "quick": report.extent == RunSize::Quick,
         "rounds": report.rounds,
         "cases": report.cases.iter().map(case).collect::<Vec<_>>(),
     })
@@ -23,15 +23,15 @@ fn case(outcome: &Outcome) -> Value {
     let plan = outcome.plan;
     let series = outcome.result.as_deref().unwrap_or_default();
     let goal = |goal: &_| {
-        let judged = judge(*goal, series, plan.unit);
-        json!({"wanted": judged.wanted, "found": judged.found, "met": judged.is_met})
+        let evaluated = evaluate(*goal, series, plan.unit);
+        json!({"wanted": evaluated.expected, "found": evaluated.found, "met": evaluated.is_met})
     };
     json!({
         "name": plan.name,
         "title": plan.title,
         "unit": plan.unit,
         "timed": plan.timed,
-        "failure": outcome.result.as_ref().err().map(Failure::error_chain),
+        "failure": outcome.result.as_ref().err().map(BenchError::error_chain),
         "contenders": series.iter().map(|one| contender(series, one)).collect::<Vec<_>>(),
         "goals": plan.goals.iter().map(goal).collect::<Vec<_>>(),
     })
@@ -39,7 +39,7 @@ fn case(outcome: &Outcome) -> Value {
 
 fn contender(all: &[Series], series: &Series) -> Value {
     json!({
-        "role": series.contender.role.as_str(),
+        "role": series.contender.kind.as_str(),
         "name": series.contender.name,
         "absent": series.contender.absent,
         "median": series.median(),

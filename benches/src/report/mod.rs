@@ -9,15 +9,15 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::case::{Extent, Plan, Role};
-use crate::failure::{Failure, Result};
+use crate::case::{ContenderKind, Plan, RunSize};
+use crate::failure::{BenchError, Result};
 use crate::machine;
 use crate::run::Series;
 
 /// All results so far.
 #[derive(Debug)]
-pub struct Report {
-    extent: Extent,
+pub struct BenchReport {
+    extent: RunSize,
     rounds: u32,
     machine: Value,
     cases: Vec<Outcome>,
@@ -30,8 +30,8 @@ struct Outcome {
     result: Result<Vec<Series>>,
 }
 
-impl Report {
-    pub fn begin(extent: Extent, rounds: u32) -> Self {
+impl BenchReport {
+    pub fn begin(extent: RunSize, rounds: u32) -> Self {
         Self { extent, rounds, machine: machine::describe(), cases: Vec::new() }
     }
 
@@ -57,24 +57,25 @@ impl Report {
     ///
     /// One of them cannot be written.
     pub fn write(&self, directory: &Path) -> Result<()> {
-        std::fs::create_dir_all(directory).map_err(Failure::of(format!("make {}", directory.display())))?;
+        std::fs::create_dir_all(directory)
+            .map_err(BenchError::of(format!("make {}", directory.display())))?;
         let json = format!("{:#}\n", json::json(self));
         for (name, text) in
             [("results.md", self.table()), ("results.json", json), ("results.svg", plot::svg(self))]
         {
             let path = directory.join(name);
-            std::fs::write(&path, text).map_err(Failure::of(format!("write {}", path.display())))?;
+            std::fs::write(&path, text).map_err(BenchError::of(format!("write {}", path.display())))?;
         }
         Ok(())
     }
 }
 
-/// The first present contender with a role.
-pub fn first(series: &[Series], role: Role) -> Option<&Series> {
-    series.iter().find(|series| series.contender.role == role && !series.samples.is_empty())
+/// The first present contender of a kind.
+pub fn first(series: &[Series], kind: ContenderKind) -> Option<&Series> {
+    series.iter().find(|series| series.contender.kind == kind && !series.samples.is_empty())
 }
 
 /// The median of a series as a multiple of the yardstick's.
 pub fn ratio(all: &[Series], series: &Series) -> Option<f64> {
-    Some(series.median()? / first(all, Role::Yardstick)?.median()?)
+    Some(series.median()? / first(all, ContenderKind::Yardstick)?.median()?)
 }

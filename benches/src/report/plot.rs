@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::case::{Goal, Role};
-use crate::report::{Outcome, Report, first};
+use crate::case::{ContenderKind, Goal};
+use crate::report::{BenchReport, Outcome, first};
 use crate::run::Series;
 
 const LABELS_WIDTH: f64 = 330.0;
@@ -13,7 +13,7 @@ const GAP: f64 = 14.0;
 /// What is further out is cut off and written as a number.
 const RATIO_MAX: f64 = 2.5;
 
-pub(super) fn svg(report: &Report) -> String {
+pub(super) fn svg(report: &BenchReport) -> String {
     let mut body = String::new();
     let mut y = GAP;
     for case in &report.cases {
@@ -31,7 +31,7 @@ pub(super) fn svg(report: &Report) -> String {
 
 fn draw(body: &mut String, case: &Outcome, y: &mut f64) -> std::fmt::Result {
     let Ok(all) = &case.result else { return Ok(()) };
-    let Some(unit) = first(all, Role::Yardstick).and_then(Series::median) else { return Ok(()) };
+    let Some(unit) = first(all, ContenderKind::Yardstick).and_then(Series::median) else { return Ok(()) };
     writeln!(body, "<text class=\"t\" x=\"8\" y=\"{}\">{}</text>", *y + 13.0, escape(case.plan.title))?;
     *y += ROW_HEIGHT;
     let top = *y;
@@ -41,9 +41,9 @@ fn draw(body: &mut String, case: &Outcome, y: &mut f64) -> std::fmt::Result {
     }
     for goal in case.plan.goals {
         if let Goal::AtLeast(ratio, position) = goal
-            && all.get(*position).is_some_and(|one| one.contender.role == Role::Yardstick)
+            && all.get(*position).is_some_and(|one| one.contender.kind == ContenderKind::Yardstick)
         {
-            let x = place(*ratio);
+            let x = position_of(*ratio);
             writeln!(body, "<line class=\"goal\" x1=\"{x}\" x2=\"{x}\" y1=\"{top}\" y2=\"{}\"/>", *y - 3.0)?;
         }
     }
@@ -56,9 +56,9 @@ fn bar(body: &mut String, series: &Series, unit: f64, y: f64) -> std::fmt::Resul
     let (Some(median), Some(least), Some(most)) = (series.median(), sorted.first(), sorted.last()) else {
         return Ok(());
     };
-    let (class, name) = (series.contender.role.as_str(), escape(&series.contender.name));
-    let end = place(median / unit);
-    let (from, to, middle) = (place(least / unit), place(most / unit), y + 7.0);
+    let (class, name) = (series.contender.kind.as_str(), escape(&series.contender.name));
+    let end = position_of(median / unit);
+    let (from, to, middle) = (position_of(least / unit), position_of(most / unit), y + 7.0);
     writeln!(body, "<text x=\"20\" y=\"{}\">{name}</text>", y + 12.0)?;
     writeln!(
         body,
@@ -69,11 +69,11 @@ fn bar(body: &mut String, series: &Series, unit: f64, y: f64) -> std::fmt::Resul
         body,
         "<line class=\"range\" x1=\"{from:.1}\" x2=\"{to:.1}\" y1=\"{middle}\" y2=\"{middle}\"/>"
     )?;
-    let label = end.max(to) + 6.0;
-    writeln!(body, "<text x=\"{label:.1}\" y=\"{}\">{:.2}</text>", y + 12.0, median / unit)
+    let text_x = end.max(to) + 6.0;
+    writeln!(body, "<text x=\"{text_x:.1}\" y=\"{}\">{:.2}</text>", y + 12.0, median / unit)
 }
 
-fn place(ratio: f64) -> f64 {
+fn position_of(ratio: f64) -> f64 {
     LABELS_WIDTH + BARS_WIDTH * ratio.clamp(0.0, RATIO_MAX) / RATIO_MAX
 }
 

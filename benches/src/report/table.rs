@@ -2,20 +2,20 @@
 
 use std::fmt::Write;
 
-use crate::case::Extent;
-use crate::failure::Failure;
-use crate::report::goal::judge;
-use crate::report::{Outcome, Report, ratio};
+use crate::case::RunSize;
+use crate::failure::BenchError;
+use crate::report::goal::evaluate;
+use crate::report::{BenchReport, Outcome, ratio};
 use crate::run::Series;
 
-pub(super) fn table(report: &Report) -> String {
+pub(super) fn table(report: &BenchReport) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = write(&mut text, report);
     text
 }
 
-fn write(text: &mut String, report: &Report) -> std::fmt::Result {
+fn write(text: &mut String, report: &BenchReport) -> std::fmt::Result {
     let machine = |name: &str| match &report.machine[name] {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -31,9 +31,9 @@ fn write(text: &mut String, report: &Report) -> std::fmt::Result {
         machine("mosquitto"),
         machine("load average"),
         report.rounds,
-        if report.extent == Extent::Quick { ", QUICK: small inputs, the numbers say little" } else { "" },
+        if report.extent == RunSize::Quick { ", QUICK: small inputs, so the numbers are rough" } else { "" },
     )?;
-    writeln!(text, "| case | contender | median | spread | ratio | besides |\n|---|---|--:|--:|--:|---|")?;
+    writeln!(text, "| case | contender | median | spread | ratio | other |\n|---|---|--:|--:|--:|---|")?;
     report.cases.iter().try_for_each(|case| rows(text, case))?;
     writeln!(text, "\n| case | goal | found | met |\n|---|---|--:|:-:|")?;
     report.cases.iter().try_for_each(|case| goals(text, case))
@@ -54,7 +54,7 @@ fn rows(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
                 text,
                 "| {title} | {name} | {} | {} |",
                 numbers(series, one, plan.unit),
-                besides(one)
+                other_numbers(one)
             )?,
         }
     }
@@ -71,7 +71,7 @@ fn numbers(all: &[Series], series: &Series, unit: &str) -> String {
 }
 
 /// The medians of what else was seen.
-fn besides(series: &Series) -> String {
+fn other_numbers(series: &Series) -> String {
     let names = series.samples.first().into_iter().flat_map(|sample| sample.facts.keys().copied());
     let fact = |name: &'static str| {
         // What took no time is not worth a word.
@@ -81,7 +81,7 @@ fn besides(series: &Series) -> String {
     names.filter_map(fact).collect::<Vec<_>>().join("; ")
 }
 
-fn no_result(text: &mut String, title: &str, failure: &Failure) -> std::fmt::Result {
+fn no_result(text: &mut String, title: &str, failure: &BenchError) -> std::fmt::Result {
     let cause = failure.error_chain().replace(['|', '\n'], " ");
     writeln!(text, "| {title} | NO RESULT: {cause} | | | | |")
 }
@@ -90,10 +90,10 @@ fn goals(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
     let plan = outcome.plan;
     let series = outcome.result.as_deref().unwrap_or_default();
     for goal in plan.goals {
-        let judged = judge(*goal, series, plan.unit);
-        let found = judged.found.unwrap_or_else(|| "not measured".to_owned());
-        let met = judged.is_met.map_or("", |met| if met { "yes" } else { "NO" });
-        writeln!(text, "| {} | {} | {found} | {met} |", plan.title, judged.wanted)?;
+        let evaluated = evaluate(*goal, series, plan.unit);
+        let found = evaluated.found.unwrap_or_else(|| "not measured".to_owned());
+        let met = evaluated.is_met.map_or("", |met| if met { "yes" } else { "NO" });
+        writeln!(text, "| {} | {} | {found} | {met} |", plan.title, evaluated.expected)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 
 /// Large enough for the hash to use all lanes of the processor, small enough for its caches.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -18,10 +18,10 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub fn hash(path: &Path, bytes: u64) -> Result<Duration> {
     let failed = || format!("read {}", path.display());
     let begun = Instant::now();
-    let mut file = File::open(path).map_err(Failure::of(failed()))?;
+    let mut file = File::open(path).map_err(BenchError::of(failed()))?;
     let (mut hash, mut buffer, mut read) = (blake3::Hasher::new(), vec![0; BUFFER_BYTES], 0);
     loop {
-        let length = file.read(&mut buffer).map_err(Failure::of(failed()))?;
+        let length = file.read(&mut buffer).map_err(BenchError::of(failed()))?;
         if length == 0 {
             break;
         }
@@ -33,6 +33,6 @@ pub fn hash(path: &Path, bytes: u64) -> Result<Duration> {
     if read == bytes {
         Ok(begun.elapsed())
     } else {
-        Err(Failure::new(format!("{read} of {bytes} bytes read")))
+        Err(BenchError::new(format!("{read} of {bytes} bytes read")))
     }
 }

@@ -8,8 +8,8 @@ use bson::RawDocumentBuf;
 use mongodb::Database;
 use tokio::task::JoinSet;
 
-use crate::bed::{count, durable};
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
+use crate::servers::{count, durable};
 
 /// As many as an app has: one waits for the journal while the other sends.
 const WRITERS: usize = 2;
@@ -40,16 +40,16 @@ pub async fn insert(database: &Database, documents: &Arc<Vec<RawDocumentBuf>>) -
                 if batch.is_empty() {
                     return Ok(());
                 }
-                stored.insert_many(batch).ordered(false).await.map_err(Failure::of("insert documents"))?;
+                stored.insert_many(batch).ordered(false).await.map_err(BenchError::of("insert documents"))?;
             }
         });
     }
     while let Some(ended) = writers.join_next().await {
-        ended.map_err(Failure::of("run a writer"))??;
+        ended.map_err(BenchError::of("run a writer"))??;
     }
     let took = begun.elapsed();
     match count(&stored).await? {
         there if there == documents.len() as u64 => Ok(took),
-        there => Err(Failure::new(format!("{there} of {} documents are there", documents.len()))),
+        there => Err(BenchError::new(format!("{there} of {} documents are stored", documents.len()))),
     }
 }

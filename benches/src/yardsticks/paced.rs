@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bson::RawDocumentBuf;
 use mongodb::Database;
 
-use crate::bed::{count, durable};
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
+use crate::servers::{count, durable};
 
 /// Of one message, as an app would send it.
 const BATCH_MAX: u64 = 1_000;
@@ -39,7 +39,7 @@ pub async fn paced(
             continue;
         }
         let documents = (0..batch).map(|_| document);
-        stored.insert_many(documents).ordered(false).await.map_err(Failure::of("insert documents"))?;
+        stored.insert_many(documents).ordered(false).await.map_err(BenchError::of("insert documents"))?;
         let now = begun.elapsed();
         let due_at = |n: u64| Duration::from_secs_f64(n as f64 / per_second as f64);
         took.extend((inserted..inserted + batch).map(|n| now.saturating_sub(due_at(n))));

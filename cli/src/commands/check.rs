@@ -4,9 +4,9 @@ use mysimbdp_config::Config;
 use mysimbdp_model::exit;
 use mysimbdp_platform::process;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
-pub fn run(config: &Config, file: &std::path::Path) -> Result<(), Failure> {
+pub fn run(config: &Config, file: &std::path::Path) -> Result<(), CommandError> {
     let mut missing = Vec::new();
     let root = config.layout.root();
     for client in config.clients.values() {
@@ -25,7 +25,7 @@ pub fn run(config: &Config, file: &std::path::Path) -> Result<(), Failure> {
         }
     }
     if !missing.is_empty() {
-        return Err(Failure::new(exit::CONFIG, missing.join("\n")));
+        return Err(CommandError::new(exit::CONFIG, missing.join("\n")));
     }
     println!("{}: {} clients, no faults", file.display(), config.clients.len());
     Ok(())

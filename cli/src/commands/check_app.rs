@@ -5,17 +5,17 @@ use mysimbdp_model::exit;
 use tokio::sync::watch;
 
 use crate::conformance::stream::{self, StreamBench};
-use crate::conformance::{self, Bench, Case};
-use crate::error::Failure;
+use crate::conformance::{self, Bench, ContractCase};
+use crate::error::CommandError;
 use crate::output::Foreign;
 use crate::signals;
 
-pub async fn batch(protocol: &str, ids: &str, command: &[String]) -> Result<(), Failure> {
+pub async fn batch(protocol: &str, ids: &str, command: &[String]) -> Result<(), CommandError> {
     let protocol = if protocol == "worker" { Protocol::Worker } else { Protocol::Stdin };
     let ids = match ids {
         "key" => Ids::Key,
         "object" => Ids::Object,
-        "none" => return Err(Failure::new(exit::USAGE, "--ids none is for stream apps, with --stream")),
+        "none" => return Err(CommandError::new(exit::USAGE, "--ids none is for stream apps, with --stream")),
         _ => Ids::Platform,
     };
     let bench = Bench::open(protocol, ids, command).await?;
@@ -28,11 +28,11 @@ pub async fn batch(protocol: &str, ids: &str, command: &[String]) -> Result<(), 
     report(&cases?)
 }
 
-pub async fn stream(ids: &str, command: &[String]) -> Result<(), Failure> {
+pub async fn stream(ids: &str, command: &[String]) -> Result<(), CommandError> {
     let ids = match ids {
         "key" => Ids::Key,
         "none" => Ids::None,
-        "object" => return Err(Failure::new(exit::USAGE, "--ids object is for batch apps")),
+        "object" => return Err(CommandError::new(exit::USAGE, "--ids object is for batch apps")),
         _ => Ids::Platform,
     };
     let mut bench = StreamBench::open(ids, command).await?;
@@ -50,11 +50,11 @@ async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn interrupted() -> Failure {
-    Failure::new(exit::TEMPORARY, "interrupted")
+fn interrupted() -> CommandError {
+    CommandError::new(exit::TEMPORARY, "interrupted")
 }
 
-fn report(cases: &[Case]) -> Result<(), Failure> {
+fn report(cases: &[ContractCase]) -> Result<(), CommandError> {
     let mut failed = 0;
     for case in cases {
         match &case.result {
@@ -66,5 +66,9 @@ fn report(cases: &[Case]) -> Result<(), Failure> {
         }
     }
     println!("{} passed, {failed} failed", cases.len() - failed);
-    if failed == 0 { Ok(()) } else { Err(Failure::new(exit::DATA, "the app does not keep the contract")) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(CommandError::new(exit::DATA, "the app does not keep the contract"))
+    }
 }

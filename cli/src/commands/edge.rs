@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mysimbdp_config::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, Config, address};
-use mysimbdp_edge::input::{Input, InputError};
-use mysimbdp_edge::{Broker, Edge, EdgeError, Settings, Status};
+use mysimbdp_edge::input::{InputError, LineInput};
+use mysimbdp_edge::{BrokerAddress, Edge, EdgeError, EdgeSettings, Status};
 use mysimbdp_model::exit;
 use mysimbdp_model::topic::Topics;
 use mysimbdp_platform::files;
@@ -14,21 +14,21 @@ use mysimbdp_telemetry::logging::{self, LogLevel};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::error::{Failure, exit_code};
+use crate::error::{CommandError, exit_code};
 use crate::{args, loading, signals};
 
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Publishes the input until it ends or a signal arrives. At the end of the input it waits until the platform has
 /// received all messages, unless `--no-wait` is given; after a signal it does not wait.
-pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
-    let config = match loading::in_use_on_the_data_root(file) {
+pub async fn run(file: &Path, args: &args::EdgeArguments) -> Result<(), CommandError> {
+    let config = match loading::in_use_with_same_root(file) {
         // An edge on another machine needs no config file.
         Err(_) if !files::exists(file) => None,
         config => Some(Arc::new(config?)),
     };
     if let Some(config) = config.as_ref().filter(|_| args.broker.is_none()) {
-        loading::same_broker(config)?;
+        loading::check_broker(config)?;
     }
     logging::init_stderr("edge", config.as_ref().map_or(LogLevel::Info, |config| config.settings.logs.level));
     let settings = settings(file, config, args)?;
@@ -37,8 +37,8 @@ pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
     let edge = Edge::open(settings).await.map_err(of_edge)?;
     let ended = async {
         let mut input = match &args.follow {
-            Some(path) => Input::follow(path, &edge.position(), bytes_max),
-            None => Input::stdin(bytes_max),
+            Some(path) => LineInput::follow(path, &edge.position(), bytes_max),
+            None => LineInput::stdin(bytes_max),
         }
         .map_err(of_input)?;
         let ended = run.feed(&edge, &mut input).await?;
@@ -49,26 +49,30 @@ pub async fn run(file: &Path, args: &args::Edge) -> Result<(), Failure> {
         }
     }
     .await;
-    run.reports.log(edge.status(), "edge ends");
+    run.reports.log(edge.status(), "edge is closing");
     edge.close().await;
     ended
 }
 
-fn settings(file: &Path, config: Option<Arc<Config>>, args: &args::Edge) -> Result<Settings, Failure> {
+fn settings(
+    file: &Path,
+    config: Option<Arc<Config>>,
+    args: &args::EdgeArguments,
+) -> Result<EdgeSettings, CommandError> {
     if let Some(config) = &config {
         let client = config.clients.get(&args.client);
         if client.is_none_or(|client| client.streams.is_empty()) {
             let message = format!("{} has no client {} with a stream", file.display(), args.client);
-            return Err(Failure::new(exit::NO_INPUT, message));
+            return Err(CommandError::new(exit::NO_INPUT, message));
         }
     }
     let outbox = match (&args.outbox, &config) {
         (Some(directory), _) => directory.clone(),
         (None, Some(config)) => config.layout.edge_outbox(&args.client, &args.source),
-        (None, None) => return Err(no_config(file, "--outbox has to say where the outbox is")),
+        (None, None) => return Err(no_config(file, "--outbox must name the directory of the outbox")),
     };
     let broker = find_broker(file, config.as_ref(), args)?;
-    let mut settings = Settings::new(args.client.clone(), args.source.clone(), outbox, broker);
+    let mut settings = EdgeSettings::new(args.client.clone(), args.source.clone(), outbox, broker);
     if let Some(config) = config {
         settings.topics = config.topics.clone();
         settings.keep_alive = config.broker_keep_alive;
@@ -83,7 +87,11 @@ fn settings(file: &Path, config: Option<Arc<Config>>, args: &args::Edge) -> Resu
     Ok(settings)
 }
 
-fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> Result<Broker, Failure> {
+fn find_broker(
+    file: &Path,
+    config: Option<&Arc<Config>>,
+    args: &args::EdgeArguments,
+) -> Result<BrokerAddress, CommandError> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     if args.broker.as_deref().is_some_and(mysimbdp_broker::has_password) {
         tracing::warn!(
@@ -95,40 +103,40 @@ fn find_broker(file: &Path, config: Option<&Arc<Config>>, args: &args::Edge) -> 
         (Some(url), _) => url.clone(),
         // The config already includes the password from the environment.
         (None, Some(config)) if args.password_file.is_none() => {
-            return Ok(Broker::FromConfig(Arc::clone(config)));
+            return Ok(BrokerAddress::FromConfig(Arc::clone(config)));
         }
         (None, Some(config)) => config.broker_url.clone().ok_or_else(|| {
-            Failure::new(
+            CommandError::new(
                 exit::USAGE,
-                "--password-file is given, and there is no broker with a user to log in as",
+                "--password-file needs a broker address with a user: expected mqtt://user@host:port",
             )
         })?,
         (None, None) => variable(BROKER_VARIABLE)
-            .ok_or_else(|| no_config(file, &format!("--broker or {BROKER_VARIABLE} has to name a broker")))?,
+            .ok_or_else(|| no_config(file, &format!("--broker or {BROKER_VARIABLE} must name a broker")))?,
     };
     let password = match &args.password_file {
         Some(path) => Some(read_password(path)?),
         None => variable(BROKER_PASSWORD_VARIABLE),
     };
-    let Some(password) = password else { return Ok(Broker::Url(url)) };
-    mysimbdp_broker::with_password(&url, &password).map(Broker::Url).ok_or_else(|| {
-        let shown = address::without_password(&url);
-        let message = format!("{shown} names no user for the password: allowed is mqtt://user@host:port");
-        Failure::new(exit::USAGE, message)
+    let Some(password) = password else { return Ok(BrokerAddress::Url(url)) };
+    mysimbdp_broker::with_password(&url, &password).map(BrokerAddress::Url).ok_or_else(|| {
+        let shown = address::without_credentials(&url);
+        let message = format!("{shown} names no user for the password: expected mqtt://user@host:port");
+        CommandError::new(exit::USAGE, message)
     })
 }
 
-fn read_password(path: &Path) -> Result<String, Failure> {
+fn read_password(path: &Path) -> Result<String, CommandError> {
     let text = files::read_to_string(path)?;
     // Editors end the last line with a line feed.
     match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(Failure::new(exit::CONFIG, format!("{} holds no password", path.display()))),
+        "" => Err(CommandError::new(exit::CONFIG, format!("{} contains no password", path.display()))),
         password => Ok(password.to_owned()),
     }
 }
 
-fn no_config(file: &Path, so: &str) -> Failure {
-    Failure::new(exit::CONFIG, format!("there is no {}, so {so}", file.display()))
+fn no_config(file: &Path, so: &str) -> CommandError {
+    CommandError::new(exit::CONFIG, format!("{} does not exist, so {so}", file.display()))
 }
 
 struct Run {
@@ -138,12 +146,12 @@ struct Run {
 
 impl Run {
     /// Sends all lines of the input. Returns true at its end, and false if it was asked to stop before.
-    async fn feed(&mut self, edge: &Edge, input: &mut Input) -> Result<bool, Failure> {
+    async fn feed(&mut self, edge: &Edge, input: &mut LineInput) -> Result<bool, CommandError> {
         loop {
             let lines = tokio::select! {
                 () = stopped(&mut self.shutdown) => return Ok(false),
                 () = self.reports.due() => {
-                    self.reports.tell_news(edge.status());
+                    self.reports.log_progress(edge.status());
                     continue;
                 }
                 lines = input.next() => lines.map_err(of_input)?,
@@ -152,7 +160,7 @@ impl Run {
             let count = lines.len();
             tokio::select! {
                 () = stopped(&mut self.shutdown) => {
-                    tracing::warn!(lines = count, "stopped while the outbox had no room, not all lines that were read are in it");
+                    tracing::warn!(lines = count, "stopped while the outbox was full, some lines that were read are not in it");
                     return Ok(false);
                 }
                 sent = edge.send_batch(lines) => sent.map_err(of_edge)?,
@@ -160,18 +168,18 @@ impl Run {
         }
     }
 
-    async fn wait(&mut self, edge: &Edge, timeout: Duration) -> Result<(), Failure> {
+    async fn wait(&mut self, edge: &Edge, timeout: Duration) -> Result<(), CommandError> {
         let received = edge.flush(timeout);
         tokio::pin!(received);
         loop {
             tokio::select! {
                 received = &mut received => return received.map_err(of_edge),
-                () = self.reports.due() => self.reports.tell_news(edge.status()),
+                () = self.reports.due() => self.reports.log_progress(edge.status()),
                 () = stopped(&mut self.shutdown) => {
                     let Status { accepted, received_through, .. } = edge.status();
                     let count = accepted.saturating_sub(received_through);
                     let message = format!("{count} messages are not received yet; they stay in the outbox");
-                    return Err(Failure::new(exit::TEMPORARY, message));
+                    return Err(CommandError::new(exit::TEMPORARY, message));
                 }
             }
         }
@@ -195,9 +203,9 @@ impl Reports {
         self.clock.tick().await;
     }
 
-    fn tell_news(&mut self, status: Status) {
+    fn log_progress(&mut self, status: Status) {
         if self.last != Some(status) {
-            self.log(status, "edge publishes");
+            self.log(status, "edge progress");
         }
     }
 
@@ -213,10 +221,10 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn of_edge(error: EdgeError) -> Failure {
-    Failure::of(exit_code(error.kind()), &error)
+fn of_edge(error: EdgeError) -> CommandError {
+    CommandError::of(exit_code(error.kind()), &error)
 }
 
-fn of_input(error: InputError) -> Failure {
-    Failure::of(exit_code(error.kind()), &error)
+fn of_input(error: InputError) -> CommandError {
+    CommandError::of(exit_code(error.kind()), &error)
 }

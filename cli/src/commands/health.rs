@@ -5,7 +5,7 @@ use mysimbdp_model::exit;
 use mysimbdp_query::snapshot::{self, Condition, Part};
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::{self, Foreign};
 
 #[derive(Serialize)]
@@ -14,7 +14,7 @@ struct Health<'a> {
     parts: &'a [Part],
 }
 
-pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
+pub async fn run(config: &Config, json: bool) -> Result<(), CommandError> {
     let parts = snapshot::take(config).await.parts;
     let code = exit_code(&parts);
     if json {
@@ -24,7 +24,7 @@ pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     }
     match code {
         None => Ok(()),
-        Some(code) => Err(Failure::without_message(code)),
+        Some(code) => Err(CommandError::without_message(code)),
     }
 }
 

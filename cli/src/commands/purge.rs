@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mysimbdp_batch_manager::retention::{self, Expired, Kind};
+use mysimbdp_batch_manager::retention::{self, Expired, ExpiredKind};
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::exit;
@@ -13,10 +13,10 @@ use mysimbdp_spool::staging::{self, StagingError};
 use mysimbdp_telemetry::logging;
 
 use crate::args::Purge;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output;
 
-pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
+pub async fn run(config: &Config, args: &Purge) -> Result<(), CommandError> {
     // Includes clients that were removed from the config.
     let mut owners = staging::owners(&config.layout)?;
     if let Some(only) = &args.client {
@@ -36,9 +36,9 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     }
     // The log keeps a record of what is removed.
     let _log = logging::init("purge", &config.layout, &config.settings.logs, false)?;
-    if expired.iter().any(|expired| expired.kind == Kind::Held) {
+    if expired.iter().any(|expired| expired.kind == ExpiredKind::Held) {
         let history = open_history(config).await?;
-        let noted = retention::note_purged(&history, &expired).await;
+        let noted = retention::mark_purged(&history, &expired).await;
         history.close().await;
         noted?;
     }
@@ -57,7 +57,7 @@ pub async fn run(config: &Config, args: &Purge) -> Result<(), Failure> {
     println!("{} removed{}", output::files(removed), some_returned(returned));
     result.map_err(|error| match error {
         StagingError::File(error) => error.into(),
-        error => Failure::of(exit::IO, &error),
+        error => CommandError::of(exit::IO, &error),
     })
 }
 
@@ -67,24 +67,24 @@ fn some_returned(count: u64) -> String {
 
 fn named(expired: &Expired) -> String {
     let suffix =
-        if expired.returns() { " to the archive, as what an earlier run stored of it is there" } else { "" };
+        if expired.returns() { " to the archive, because records of an earlier run are stored" } else { "" };
     format!("{} file {} of {}{suffix}", expired.kind, expired.id, expired.owner)
 }
 
-fn expired(config: &Config, args: &Purge, owners: &BTreeSet<ClientId>) -> Result<Vec<Expired>, Failure> {
+fn expired(config: &Config, args: &Purge, owners: &BTreeSet<ClientId>) -> Result<Vec<Expired>, CommandError> {
     let (age, now) = (args.older_than, clock::now());
     let mut found = Vec::new();
     if args.held {
         for client in owners {
-            found.extend(retention::expired(config, Kind::Held, Some(client), age, now)?);
+            found.extend(retention::expired(config, ExpiredKind::Held, Some(client), age, now)?);
         }
     }
     if args.discarded {
         for client in owners {
-            found.extend(retention::expired(config, Kind::Discarded, Some(client), age, now)?);
+            found.extend(retention::expired(config, ExpiredKind::Discarded, Some(client), age, now)?);
         }
         if args.client.is_none() {
-            found.extend(retention::expired(config, Kind::Discarded, None, age, now)?);
+            found.extend(retention::expired(config, ExpiredKind::Discarded, None, age, now)?);
         }
     }
     Ok(found)

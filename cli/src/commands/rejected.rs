@@ -18,7 +18,7 @@ use mysimbdp_store::rejected::RejectedBytes;
 use mysimbdp_store::{Coredms, Order};
 
 use crate::args::Rejected;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::{Foreign, print_content};
 
 /// How many documents are read at a time; each may have 16 MiB.
@@ -27,7 +27,7 @@ const PAGE: i64 = 32;
 /// How many bytes of a record are shown to a person.
 const SHOWN_BYTES_MAX: usize = 400;
 
-pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
+pub async fn run(config: &Config, args: &Rejected) -> Result<(), CommandError> {
     let (layout, ingestion) = (&config.layout, args.ingestion);
     // Users other than the platform's may not be allowed to read these directories, but may be allowed to read the
     // store.
@@ -37,25 +37,24 @@ pub async fn run(config: &Config, args: &Rejected) -> Result<(), Failure> {
     }
     if owners.iter().any(|client| files::exists(&layout.staged(client, ingestion))) {
         let problem =
-            format!("{ingestion} is being ingested: what is rejected of it is known when that has ended");
-        return Err(Failure::new(exit::TEMPORARY, problem));
+            format!("{ingestion} is being ingested: its rejected records are known when it has ended");
+        return Err(CommandError::new(exit::TEMPORARY, problem));
     }
     let runs = runs_of(config, ingestion).await?;
     let run = last_run(&runs, ingestion)?;
     let later = unlisted(&runs, run);
     let client = run.client.parse().ok().and_then(|id| config.client(&id)).ok_or_else(|| {
-        let problem =
-            format!("the config has no client {} any more, whose file this is", Foreign(&run.client));
-        Failure::new(exit::NO_INPUT, problem)
+        let problem = format!("client {} of this file is no longer in the config", Foreign(&run.client));
+        CommandError::new(exit::NO_INPUT, problem)
     })?;
     let store = mysimbdp_store::open(&config.coredms_url, &client.database).await?;
     let listed = of_ingested(store.as_ref(), run, args, later.is_none()).await;
     store.close().await;
     listed?;
-    later.map_or(Ok(()), |problem| Err(Failure::new(exit::NO_INPUT, problem)))
+    later.map_or(Ok(()), |problem| Err(CommandError::new(exit::NO_INPUT, problem)))
 }
 
-async fn runs_of(config: &Config, ingestion: IngestionId) -> Result<Vec<Run>, Failure> {
+async fn runs_of(config: &Config, ingestion: IngestionId) -> Result<Vec<Run>, CommandError> {
     let history = open_history(config).await?;
     let runs = history.runs_of(ingestion).await;
     history.close().await;
@@ -63,19 +62,19 @@ async fn runs_of(config: &Config, ingestion: IngestionId) -> Result<Vec<Run>, Fa
 }
 
 /// Returns the last run that has ingested the content. What other runs rejected is not in the store.
-fn last_run(runs: &[Run], ingestion: IngestionId) -> Result<&Run, Failure> {
+fn last_run(runs: &[Run], ingestion: IngestionId) -> Result<&Run, CommandError> {
     let last = runs.iter().max_by_key(|run| (run.state == FinalState::Ingested, run.finished_at));
     let last = last.ok_or_else(|| unknown(ingestion))?;
     match last.state {
         FinalState::Ingested => Ok(last),
         FinalState::Purged => {
-            Err(Failure::new(exit::NO_INPUT, format!("{ingestion} was purged, with all its records")))
+            Err(CommandError::new(exit::NO_INPUT, format!("{ingestion} was purged, with all its records")))
         }
         FinalState::Held | FinalState::Discarded => {
             let problem = format!(
-                "by the history {ingestion} is held, and it is not in held/, or this user may not look there"
+                "according to the history {ingestion} is held, but it is not in held/, or this user cannot read held/"
             );
-            Err(Failure::new(exit::NO_INPUT, problem))
+            Err(CommandError::new(exit::NO_INPUT, problem))
         }
     }
 }
@@ -85,28 +84,27 @@ fn unlisted(runs: &[Run], ingested: &Run) -> Option<String> {
     let later = runs.iter().filter(|run| run.staged_at > ingested.staged_at);
     let state = match later.max_by_key(|run| run.staged_at)?.state {
         FinalState::Purged => "has been purged",
-        FinalState::Held => "is not in held/ any more, or this user may not look there",
+        FinalState::Held => "is no longer in held/, or this user cannot read held/",
         FinalState::Ingested | FinalState::Discarded => return None,
     };
     let ingestion = &ingested.ingestion;
     Some(format!(
-        "a later run of {ingestion} was held and {state}: what that one had rejected cannot be shown, and this is only what the \
-         last run rejected that was ingested"
+        "a later run of {ingestion} was held and {state}: its rejected records cannot be shown, and these are only those of the last ingested run"
     ))
 }
 
-fn unknown(ingestion: IngestionId) -> Failure {
-    Failure::new(
+fn unknown(ingestion: IngestionId) -> CommandError {
+    CommandError::new(
         exit::NO_INPUT,
         format!(
-            "nothing held or ingested has the id {ingestion}; `mysimbdp status` and the history list the ids"
+            "no held or ingested file has the id {ingestion}; `mysimbdp status` and the history list the ids"
         ),
     )
 }
 
-fn of_held(config: &Config, client: &ClientId, args: &Rejected) -> Result<(), Failure> {
-    let failed = |error: StagingError| Failure::of(exit::IO, &error);
-    let unreadable = |error| Failure::of(exit::IO, &error);
+fn of_held(config: &Config, client: &ClientId, args: &Rejected) -> Result<(), CommandError> {
+    let failed = |error: StagingError| CommandError::of(exit::IO, &error);
+    let unreadable = |error| CommandError::of(exit::IO, &error);
     let held = staging::read_held(&config.layout, client, args.ingestion).map_err(failed)?;
     let (directory, manifest) = (&held.directory, &held.manifest);
     let prefix = Content::prefix(directory, manifest);
@@ -126,12 +124,17 @@ fn of_held(config: &Config, client: &ClientId, args: &Rejected) -> Result<(), Fa
 
 /// Lists the records in the client's database. `is_all` is false if a later run has rejected records that cannot be
 /// shown.
-async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected, is_all: bool) -> Result<(), Failure> {
+async fn of_ingested(
+    store: &dyn Coredms,
+    run: &Run,
+    args: &Rejected,
+    is_all: bool,
+) -> Result<(), CommandError> {
     let (mut first, end) = (args.ingestion.record_id(0), args.ingestion.record_id(u64::MAX));
     let rejected = u64::try_from(run.rejected).unwrap_or(0);
     // Checked first: if all records are missing, not even the beginning of an export is printed.
     if store.count_ids(REJECTED, first, end).await? == 0 {
-        must_be_all(rejected, 0)?;
+        require_all(rejected, 0)?;
     }
     let files = format!("{REJECTED}.files");
     let id = bson::Binary {
@@ -164,7 +167,7 @@ async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected, is_all: bo
         if is_last {
             let listed = listing.records;
             listing.end(is_all)?;
-            return must_be_all(rejected, listed);
+            return require_all(rejected, listed);
         }
     }
 }
@@ -174,14 +177,14 @@ async fn of_ingested(store: &dyn Coredms, run: &Run, args: &Rejected, is_all: bo
 /// # Errors
 ///
 /// Somebody has removed some of them from the collection.
-fn must_be_all(rejected: u64, listed: u64) -> Result<(), Failure> {
+fn require_all(rejected: u64, listed: u64) -> Result<(), CommandError> {
     if listed >= rejected {
         return Ok(());
     }
     let left = if listed == 0 { "none".to_owned() } else { listed.to_string() };
     let problem =
         format!("{rejected} records were rejected, but the collection {REJECTED} has {left} of them");
-    Err(Failure::new(exit::DATA, problem))
+    Err(CommandError::new(exit::DATA, problem))
 }
 
 /// The listing that is being printed.
@@ -194,7 +197,7 @@ struct Listing {
 }
 
 impl Listing {
-    fn begin(content: bool, format: Format, prefix: &[u8]) -> Result<Self, Failure> {
+    fn begin(content: bool, format: Format, prefix: &[u8]) -> Result<Self, CommandError> {
         if content {
             match format {
                 Format::Csv => print_content(&[prefix, if is_line(prefix) { b"" } else { b"\n" }])?,
@@ -206,7 +209,7 @@ impl Listing {
         Ok(Self { content, format, records: 0, without: 0 })
     }
 
-    fn add(&mut self, record: u64, reason: &str, bytes: Option<&[u8]>) -> Result<(), Failure> {
+    fn add(&mut self, record: u64, reason: &str, bytes: Option<&[u8]>) -> Result<(), CommandError> {
         self.without += u64::from(bytes.is_none());
         if !self.content {
             println!("record {record}: {}", Foreign(reason));
@@ -224,7 +227,7 @@ impl Listing {
     }
 
     /// Ends the listing. Without `is_all` it does not say that no record was rejected.
-    fn end(self, is_all: bool) -> Result<(), Failure> {
+    fn end(self, is_all: bool) -> Result<(), CommandError> {
         if self.content && self.format == Format::Json {
             print_content(&[b"\n]\n"])?;
         }
@@ -233,7 +236,7 @@ impl Listing {
         }
         match self.without {
             0 => Ok(()),
-            count if self.content => Err(Failure::new(
+            count if self.content => Err(CommandError::new(
                 exit::DATA,
                 format!(
                     "{count} of {} records were listed by a version that did not keep their bytes",
@@ -254,6 +257,6 @@ fn excerpt(bytes: &[u8]) -> String {
     let begin = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]);
     match bytes.len().checked_sub(SHOWN_BYTES_MAX) {
         None | Some(0) => Foreign(&begin).to_string(),
-        Some(more) => format!("{} … and {more} bytes more", Foreign(&begin)),
+        Some(more) => format!("{} … and {more} more bytes", Foreign(&begin)),
     }
 }

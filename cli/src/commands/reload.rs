@@ -11,7 +11,7 @@ use mysimbdp_model::exit;
 use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::process::Signal;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::Foreign;
 
 /// A process switches to another config between two steps, none of which takes long.
@@ -30,8 +30,8 @@ enum Answer {
     Elsewhere(String),
 }
 
-pub async fn run(config: &Config) -> Result<(), Failure> {
-    for kind in ProcessKind::STAGES {
+pub async fn run(config: &Config) -> Result<(), CommandError> {
+    for kind in ProcessKind::PIPELINE {
         if let Found::Running(process, _) = find(&config.layout, kind)?
             && process.handles_signal(Signal::HUP)
         {
@@ -41,7 +41,7 @@ pub async fn run(config: &Config) -> Result<(), Failure> {
     }
     let deadline = Instant::now() + WITHIN;
     let mut code = None;
-    for kind in ProcessKind::STAGES {
+    for kind in ProcessKind::PIPELINE {
         let answer = loop {
             let answer = self::answer(config, kind)?;
             if !matches!(answer, Answer::Nothing) || Instant::now() >= deadline {
@@ -55,11 +55,11 @@ pub async fn run(config: &Config) -> Result<(), Failure> {
     }
     match code {
         None => Ok(()),
-        Some(code) => Err(Failure::new(code, "not every process runs on this config")),
+        Some(code) => Err(CommandError::new(code, "not every process runs on this config")),
     }
 }
 
-fn answer(config: &Config, kind: ProcessKind) -> Result<Answer, Failure> {
+fn answer(config: &Config, kind: ProcessKind) -> Result<Answer, CommandError> {
     Ok(match find(&config.layout, kind)? {
         Found::NotRunning if matches!(find(&config.layout, ProcessKind::Up)?, Found::Running(..)) => {
             Answer::StartsAgain
@@ -85,13 +85,13 @@ fn describe(answer: &Answer, config: &Config) -> (String, Option<u8>) {
         Answer::Refuses(reason) => {
             (format!("refuses it, the old config stays: {reason}"), Some(exit::CONFIG))
         }
-        Answer::Nothing => (format!("has not taken it over within {WITHIN:?}"), Some(exit::TEMPORARY)),
-        Answer::NotRunning => ("does not run, and will start with it".to_owned(), Some(exit::UNAVAILABLE)),
+        Answer::Nothing => (format!("has not applied it within {WITHIN:?}"), Some(exit::TEMPORARY)),
+        Answer::NotRunning => ("is not running, and will start with it".to_owned(), Some(exit::UNAVAILABLE)),
         Answer::StartsAgain => {
-            ("does not run, `mysimbdp up` starts it again".to_owned(), Some(exit::UNAVAILABLE))
+            ("is not running, `mysimbdp up` restarts it".to_owned(), Some(exit::UNAVAILABLE))
         }
         Answer::Elsewhere(holder) => {
-            (format!("runs elsewhere ({holder}), where it takes the file over by itself"), None)
+            (format!("runs on another host ({holder}), where it applies the file by itself"), None)
         }
     }
 }

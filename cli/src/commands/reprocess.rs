@@ -7,10 +7,10 @@ use mysimbdp_query::open_history;
 use mysimbdp_query::reprocess::{Reprocessed, Reprocessing};
 
 use crate::args::Reprocess;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::{self, Foreign};
 
-pub async fn run(config: &Config, args: &Reprocess) -> Result<(), Failure> {
+pub async fn run(config: &Config, args: &Reprocess) -> Result<(), CommandError> {
     if let Some(id) = args.client.as_ref().filter(|id| config.client(id).is_none()) {
         return Err(QueryError::unknown_client(config, id.as_str()).into());
     }
@@ -20,7 +20,7 @@ pub async fn run(config: &Config, args: &Reprocess) -> Result<(), Failure> {
     result
 }
 
-async fn reprocess(reprocessing: &Reprocessing<'_>, args: &Reprocess) -> Result<(), Failure> {
+async fn reprocess(reprocessing: &Reprocessing<'_>, args: &Reprocess) -> Result<(), CommandError> {
     match (args.ingestion, &args.client, args.since) {
         (Some(ingestion), _, _) => {
             print(&reprocessing.one(ingestion).await?, args.dry_run);
@@ -35,25 +35,25 @@ async fn reprocess(reprocessing: &Reprocessing<'_>, args: &Reprocess) -> Result<
                 }
                 Err(error) => {
                     left += 1;
-                    println!("left {}", Failure::from(error));
+                    println!("skipped {}", CommandError::from(error));
                 }
             };
             reprocessing.all(client, since, &mut report).await?;
-            let word = if args.dry_run { "would be run again" } else { "run again" };
-            println!("{} {word}, {left} left", output::files(done));
-            if left == 0 { Ok(()) } else { Err(Failure::without_message(exit::DATA)) }
+            let word = if args.dry_run { "would be reprocessed" } else { "staged again" };
+            println!("{} {word}, {left} skipped", output::files(done));
+            if left == 0 { Ok(()) } else { Err(CommandError::without_message(exit::DATA)) }
         }
         // clap refuses everything else.
-        (None, _, _) => Err(Failure::new(exit::USAGE, "neither an ingestion nor a client and a time given")),
+        (None, _, _) => Err(CommandError::new(exit::USAGE, "expected an ingestion, or a client and a time")),
     }
 }
 
 fn print(Reprocessed { ingestion, client, file }: &Reprocessed, dry_run: bool) {
     let file = Foreign(file);
     match dry_run {
-        true => println!("would run {ingestion} of {client} again: {file}"),
+        true => println!("would reprocess {ingestion} of {client}: {file}"),
         false => {
-            println!("{ingestion} of {client} is run again, and replaces what it has stored: {file}");
+            println!("{ingestion} of {client} is staged again, and replaces what it stored before: {file}");
         }
     }
 }

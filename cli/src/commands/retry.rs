@@ -3,9 +3,9 @@
 use mysimbdp_config::Config;
 use mysimbdp_query::retry::{Retried, retry};
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
-pub fn run(config: &Config, id: &str) -> Result<(), Failure> {
+pub fn run(config: &Config, id: &str) -> Result<(), CommandError> {
     match retry(config, id)? {
         Retried::Staged { ingestion, client } => println!("{ingestion} of {client} is staged again"),
         Retried::DroppedAgain(paths) => {

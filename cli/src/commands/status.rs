@@ -13,7 +13,7 @@ use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 
 use crate::commands::{health, stream};
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::{self, Foreign};
 use crate::table;
 
@@ -30,7 +30,7 @@ struct Status {
 
 /// Prints the status. The exit code is 69 if something that the config requires is unavailable, and 75 if something
 /// waits, or files wait for a person.
-pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
+pub async fn run(config: &Config, json: bool) -> Result<(), CommandError> {
     let Snapshot { parts, streams } = snapshot::take(config).await;
     let mut files = files_by_state(config);
     let notices = std::mem::take(&mut files.notices);
@@ -43,14 +43,14 @@ pub async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     let is_stuck = status.notices.iter().any(is_of_stuck_file);
     match health::exit_code(&status.parts).or(is_stuck.then_some(exit::TEMPORARY)) {
         None => Ok(()),
-        Some(code) => Err(Failure::without_message(code)),
+        Some(code) => Err(CommandError::without_message(code)),
     }
 }
 
 fn print(status: &Status) {
     health::print(&status.parts);
     for notice in &status.notices {
-        println!("{} says since {:.0}: {}", notice.role, notice.since, Foreign(&notice.text));
+        println!("{} reports since {:.0}: {}", notice.process_name, notice.since, Foreign(&notice.text));
     }
     let rows = status.files.clients.iter().map(|(id, client)| {
         vec![

@@ -4,42 +4,43 @@ use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::exit;
 use mysimbdp_stream_manager::control::client;
-use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Scale, StreamStatus};
+use mysimbdp_stream_manager::control::{Answer, ControlCommand, InstanceStatus, Scale, StreamStatus};
 use serde_json::{Value, json};
 
 use crate::args::StreamCommand;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output;
 use crate::table::render;
 
-pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure> {
+pub async fn run(config: &Config, command: StreamCommand) -> Result<(), CommandError> {
     let mut as_json = false;
     let command = match command {
-        StreamCommand::Start { client, pid, stream } => Command::Start { client, pid, stream },
-        StreamCommand::Stop { client, pid, forget } => Command::Stop { client, pid, forget },
+        StreamCommand::Start { client, pid, stream } => ControlCommand::Start { client, pid, stream },
+        StreamCommand::Stop { client, pid, forget } => ControlCommand::Stop { client, pid, forget },
         StreamCommand::Scale { client, instances, stream } => {
-            let instances = instances.parse::<Scale>().map_err(|error| Failure::of(exit::USAGE, &error))?;
-            Command::Scale { client, stream, instances }
+            let instances =
+                instances.parse::<Scale>().map_err(|error| CommandError::of(exit::USAGE, &error))?;
+            ControlCommand::Scale { client, stream, instances }
         }
         StreamCommand::List { client, json } => {
             as_json = json;
-            Command::List { client }
+            ControlCommand::List { client }
         }
     };
     match client::ask(&config.layout, command).await? {
         // Only the pid is on stdout, for scripts; the rest is for people.
-        Answer::Started { client, stream, pid, pinned_to, .. } => {
+        Answer::Started { client, stream, pid, manual_number, .. } => {
             println!("{pid}");
-            report_manual_override(&client, &stream, pinned_to);
+            report_manual_override(&client, &stream, manual_number);
         }
-        Answer::Stopped { client, stream, pid, end, pinned_to, .. } => {
+        Answer::Stopped { client, stream, pid, end, manual_number, .. } => {
             println!("{pid} {end}");
-            report_manual_override(&client, &stream, pinned_to);
+            report_manual_override(&client, &stream, manual_number);
         }
         Answer::Draining { pid, .. } => println!("{pid} is draining"),
-        Answer::Scaled { client, stream, wanted, pinned } => {
-            let by = if pinned { "by manual override" } else { "decided by its policy" };
-            println!("stream {stream} of {client} has {wanted} instances, {by}");
+        Answer::Scaled { client, stream, desired, is_manual } => {
+            let by = if is_manual { "by manual override" } else { "decided by its policy" };
+            println!("stream {stream} of {client} has {desired} instances, {by}");
         }
         Answer::Listed { streams } if as_json => {
             output::print_json(&instances(&streams))?;
@@ -50,10 +51,10 @@ pub async fn run(config: &Config, command: StreamCommand) -> Result<(), Failure>
 }
 
 /// Reports a manual override: it takes precedence over the policy until `scale … auto`.
-fn report_manual_override(client: &ClientId, stream: &str, pinned_to: Option<u32>) {
-    if let Some(wanted) = pinned_to {
+fn report_manual_override(client: &ClientId, stream: &str, manual_number: Option<u32>) {
+    if let Some(desired) = manual_number {
         eprintln!(
-            "autoscaling of stream {stream} of {client} is off, it keeps {wanted} instances; \
+            "autoscaling of stream {stream} of {client} is off, it keeps {desired} instances; \
              `mysimbdp scale {client} auto --stream {stream}` switches it on again"
         );
     }
@@ -63,7 +64,7 @@ fn report_manual_override(client: &ClientId, stream: &str, pinned_to: Option<u32
 fn instances(streams: &[StreamStatus]) -> Vec<serde_json::Value> {
     let of = |stream: &StreamStatus| {
         let described = json!({
-            "client": stream.client, "stream": stream.stream, "wanted": stream.wanted, "pinned": stream.pinned,
+            "client": stream.client, "stream": stream.stream, "wanted": stream.desired, "pinned": stream.is_manual,
             "waits_for": stream.waits_for,
         });
         let with = |instance: Value| match (described.clone(), instance) {
@@ -88,7 +89,7 @@ pub fn table(streams: &[StreamStatus]) -> String {
     let header = [
         "client",
         "stream",
-        "wanted",
+        "desired",
         "slot",
         "pid",
         "state",
@@ -105,8 +106,9 @@ pub fn table(streams: &[StreamStatus]) -> String {
 }
 
 fn rows(stream: &StreamStatus) -> Vec<Vec<String>> {
-    let wanted = if stream.pinned { format!("{} pinned", stream.wanted) } else { stream.wanted.to_string() };
-    let begin = || vec![stream.client.to_string(), stream.stream.clone(), wanted.clone()];
+    let desired =
+        if stream.is_manual { format!("{} manual", stream.desired) } else { stream.desired.to_string() };
+    let begin = || vec![stream.client.to_string(), stream.stream.clone(), desired.clone()];
     if stream.instances.is_empty() {
         let state =
             stream.waits_for.as_ref().map_or_else(|| "none".to_owned(), |why| format!("waits: {why}"));

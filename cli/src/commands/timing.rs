@@ -10,7 +10,7 @@ use mysimbdp_platform::files;
 use mysimbdp_telemetry::timing::{Stage, TimingLine};
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::{output, table};
 
 /// All timings of one stage of one client.
@@ -26,7 +26,7 @@ struct Row {
     records_s: f64,
 }
 
-pub fn run(config: &Config, client: Option<&ClientId>, json: bool) -> Result<(), Failure> {
+pub fn run(config: &Config, client: Option<&ClientId>, json: bool) -> Result<(), CommandError> {
     let mut lines = Vec::new();
     for file in log_files(&config.layout.logs())? {
         let text = String::from_utf8_lossy(&files::read(&file)?).into_owned();
@@ -41,8 +41,8 @@ pub fn run(config: &Config, client: Option<&ClientId>, json: bool) -> Result<(),
         && rows.is_empty()
         && config.client(id).is_none()
     {
-        let message = format!("the config has no client {id}, and the logs have no timing of it");
-        return Err(Failure::new(exit::NO_INPUT, message));
+        let message = format!("unknown client {id}: it is neither in the config nor in the logs");
+        return Err(CommandError::new(exit::NO_INPUT, message));
     }
     if json {
         return output::print_json(&rows);
@@ -64,7 +64,7 @@ pub fn run(config: &Config, client: Option<&ClientId>, json: bool) -> Result<(),
 
 /// Returns the log files of the platform's own processes. Those of clients are left out: their apps write what they
 /// like.
-fn log_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn log_files(directory: &Path) -> Result<Vec<PathBuf>, CommandError> {
     let mut found = files::list(directory)?;
     let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
     found.retain(|path| is_log(path) && files::metadata(path).is_ok_and(|metadata| metadata.is_file()));

@@ -7,24 +7,24 @@ use mysimbdp_config::{Config, address};
 use mysimbdp_platform::process::Output;
 use mysimbdp_query::snapshot;
 
-use crate::commands::role;
-use crate::error::Failure;
+use crate::commands::process;
+use crate::error::CommandError;
 use crate::output::Foreign;
 use crate::signals;
-use crate::supervise::Platform;
+use crate::supervise::Supervisor;
 
 /// The time between two checks for what is still unavailable.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
+pub async fn run(config: &Config, config_file: &Path) -> Result<(), CommandError> {
     let started = Instant::now();
     // Logs to a file too, so that the restart of an ended process can be seen later.
-    let _log = role::begin("up", config)?;
+    let _log = process::begin("up", config)?;
     let shutdown = signals::shutdown()?;
     let reload = signals::reload()?;
-    let mut platform = Platform::start(config, config_file, Output::Inherit, shutdown.clone()).await?;
+    let mut platform = Supervisor::start(config, config_file, Output::Inherit, shutdown.clone()).await?;
     let ready = async {
-        tell_ready(config, started).await;
+        report_readiness(config, started).await;
         std::future::pending().await
     };
     let watched = tokio::select! {
@@ -37,7 +37,7 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), Failure> {
 
 /// Reports what is unavailable until everything is available, and then reports that.
 #[expect(clippy::disallowed_methods, reason = "it prints the path, and opens nothing")]
-async fn tell_ready(config: &Config, started: Instant) {
+async fn report_readiness(config: &Config, started: Instant) {
     let mut reported = Vec::new();
     loop {
         let obstacles = snapshot::obstacles(config, snapshot::ALL).await;
@@ -50,13 +50,13 @@ async fn tell_ready(config: &Config, started: Instant) {
         }
         tokio::time::sleep(CHECK_EVERY).await;
     }
-    let broker =
-        address::broker(config).map_or_else(|error| error.to_string(), |url| address::without_password(&url));
+    let broker = address::broker(config)
+        .map_or_else(|error| error.to_string(), |url| address::without_credentials(&url));
     println!(
         "ready after {:.2} s: {} clients, broker {broker}, coredms {}\ndrop files into {}; Ctrl-C stops",
         started.elapsed().as_secs_f64(),
         config.clients.len(),
-        address::without_password(&config.coredms_url),
+        address::without_credentials(&config.coredms_url),
         config.layout.drop_directory().display(),
     );
 }

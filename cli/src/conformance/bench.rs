@@ -16,9 +16,10 @@ use mysimbdp_store::Order;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
+use super::Verdict;
 use super::sandbox::Sandbox;
 use crate::demo::WEATHER;
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// Longer than any correct program needs for fifty rows.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,7 +42,7 @@ pub struct Bench {
 
 /// One unit of work.
 #[derive(Debug)]
-pub struct Unit {
+pub struct SampleUnit {
     pub header: UnitHeader,
     ingestion: IngestionId,
     content: Vec<u8>,
@@ -51,14 +52,14 @@ pub struct Unit {
 
 /// How much of the unit the program gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feed {
+pub enum InputPart {
     Whole,
     Half,
 }
 
 /// The program's answer.
 #[derive(Debug)]
-pub struct Answer {
+pub struct AppAnswer {
     /// `None` for a worker that keeps running.
     pub exit: Option<i32>,
     pub last: Option<Line>,
@@ -68,11 +69,11 @@ pub struct Answer {
     stderr: String,
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for AppAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.exit {
             Some(code) => write!(f, "it exited {code}")?,
-            None => write!(f, "it went on")?,
+            None => write!(f, "it kept running")?,
         }
         match &self.last {
             Some(line) => write!(f, " after {line:?}")?,
@@ -85,7 +86,7 @@ impl fmt::Display for Answer {
     }
 }
 
-impl Unit {
+impl SampleUnit {
     /// Returns the header line and `records` rows of the sample, announced as the records from `first_record` on.
     pub fn sample(first_record: u64, records: u64) -> Self {
         let lines: Vec<&str> = WEATHER.lines().take(records as usize + 1).collect();
@@ -159,19 +160,19 @@ impl Unit {
 }
 
 impl Bench {
-    pub async fn open(protocol: Protocol, ids: Ids, command: &[String]) -> Result<Self, Failure> {
+    pub async fn open(protocol: Protocol, ids: Ids, command: &[String]) -> Result<Self, CommandError> {
         Ok(Self { sandbox: Sandbox::open(command).await?, protocol, ids })
     }
 
     /// Returns how many documents have the ids of the records that the unit announces.
-    pub async fn stored(&self, unit: &Unit) -> Result<u64, Failure> {
+    pub async fn stored(&self, unit: &SampleUnit) -> Result<u64, CommandError> {
         let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
         let range = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
         Ok(self.sandbox.store.count_ids(COLLECTION, range.0, range.1).await?)
     }
 
     /// Returns the documents that have the ids of the records that the unit announces.
-    pub async fn documents(&self, unit: &Unit) -> Result<Vec<Document>, Failure> {
+    pub async fn documents(&self, unit: &SampleUnit) -> Result<Vec<Document>, CommandError> {
         let (first, end) = (unit.header.first_record, unit.header.first_record + unit.header.records);
         let (first, end) = (unit.ingestion.record_id(first), unit.ingestion.record_id(end));
         let limit = i64::try_from(unit.records).unwrap_or(i64::MAX);
@@ -183,32 +184,32 @@ impl Bench {
     }
 
     /// Returns the first of the keys that no document has.
-    pub async fn missing_key(&self, keys: &[Value]) -> Result<Option<String>, Failure> {
+    pub async fn missing_key(&self, keys: &[Value]) -> Result<Option<String>, CommandError> {
         let ids: Result<Vec<Bson>, _> = keys.iter().map(|key| Bson::try_from(key.clone())).collect();
-        let Ok(ids) = ids else { return Ok(Some("that is no value of Extended JSON".to_owned())) };
+        let Ok(ids) = ids else { return Ok(Some("that is not a value of Extended JSON".to_owned())) };
         let missing = self.sandbox.store.missing_ids(COLLECTION, ids).await?;
         Ok(missing.first().and_then(|position| keys.get(*position)).map(Value::to_string))
     }
 
     /// Returns the bytes of the unit's object, if it is published.
-    pub async fn object(&self, unit: &Unit) -> Result<Option<Vec<u8>>, Failure> {
+    pub async fn object(&self, unit: &SampleUnit) -> Result<Option<Vec<u8>>, CommandError> {
         Ok(self.sandbox.store.object(COLLECTION, unit.ingestion).await?)
     }
 
     /// Returns the number of documents, or of objects, in the store.
-    pub async fn total(&self) -> Result<u64, Failure> {
+    pub async fn total(&self) -> Result<u64, CommandError> {
         let collection =
             if self.ids == Ids::Object { format!("{COLLECTION}.files") } else { COLLECTION.to_owned() };
         Ok(self.sandbox.store.count(&collection).await?)
     }
 
     /// Removes everything, including the database in the store.
-    pub async fn close(self) -> Result<(), Failure> {
+    pub async fn close(self) -> Result<(), CommandError> {
         self.sandbox.close().await
     }
 
     /// Gives the program one unit and returns its answer.
-    pub async fn run(&self, unit: &Unit, feed: Feed) -> Result<Answer, Failure> {
+    pub async fn run(&self, unit: &SampleUnit, feed: InputPart) -> Result<AppAnswer, CommandError> {
         let mut child = self.start(&unit.header).await?;
         let outcome = tokio::time::timeout(TIMEOUT, self.converse(&mut child, unit, feed)).await;
         match outcome {
@@ -216,12 +217,12 @@ impl Bench {
             Err(_) => {
                 self.stop(&mut child).await?;
                 let stderr = format!("nothing within {} s", TIMEOUT.as_secs());
-                Ok(Answer { exit: Some(-1), last: None, keys: Vec::new(), records: unit.records, stderr })
+                Ok(AppAnswer { exit: Some(-1), last: None, keys: Vec::new(), records: unit.records, stderr })
             }
         }
     }
 
-    async fn start(&self, header: &UnitHeader) -> Result<Child, Failure> {
+    async fn start(&self, header: &UnitHeader) -> Result<Child, CommandError> {
         let own = [
             (env::COREDMS, self.sandbox.coredms_url.as_str()),
             (env::DATABASE, &self.sandbox.database),
@@ -244,21 +245,27 @@ impl Bench {
         }
         .start()
         .await
-        .map_err(|error| Failure::of(exit::NO_INPUT, &error))
+        .map_err(|error| CommandError::of(exit::NO_INPUT, &error))
     }
 
-    async fn converse(&self, child: &mut Child, unit: &Unit, feed: Feed) -> Result<Answer, Failure> {
+    async fn converse(
+        &self,
+        child: &mut Child,
+        unit: &SampleUnit,
+        feed: InputPart,
+    ) -> Result<AppAnswer, CommandError> {
         let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(Failure::new(exit::SOFTWARE, "the program has no pipes"));
+            return Err(CommandError::new(exit::SOFTWARE, "the program has no pipes"));
         };
         let mut bytes = Vec::new();
         if self.protocol == Protocol::Worker {
-            bytes = serde_json::to_vec(&unit.header).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+            bytes =
+                serde_json::to_vec(&unit.header).map_err(|error| CommandError::of(exit::SOFTWARE, &error))?;
             bytes.push(b'\n');
         }
-        let length = if feed == Feed::Whole { unit.content.len() } else { unit.content.len() / 2 };
+        let length = if feed == InputPart::Whole { unit.content.len() } else { unit.content.len() / 2 };
         bytes.extend_from_slice(&unit.content[..length]);
 
         let write = async move {
@@ -276,7 +283,7 @@ impl Bench {
         let stderr = String::from_utf8_lossy(&stderr_bytes).into_owned();
         // If a worker answered and then ended with its input, the answer counts.
         let answered = self.protocol == Protocol::Worker && status.success() && last.is_some();
-        Ok(Answer {
+        Ok(AppAnswer {
             exit: if answered { None } else { status.code() },
             last,
             keys,
@@ -285,17 +292,17 @@ impl Bench {
         })
     }
 
-    async fn wait(&self, child: &mut Child) -> Result<ExitStatus, Failure> {
-        child.wait().await.map_err(|error| Failure::of(exit::SOFTWARE, &error))
+    async fn wait(&self, child: &mut Child) -> Result<ExitStatus, CommandError> {
+        child.wait().await.map_err(|error| CommandError::of(exit::SOFTWARE, &error))
     }
 
-    async fn stop(&self, child: &mut Child) -> Result<ExitStatus, Failure> {
-        child.stop(Duration::from_secs(1)).await.map_err(|error| Failure::of(exit::SOFTWARE, &error))
+    async fn stop(&self, child: &mut Child) -> Result<ExitStatus, CommandError> {
+        child.stop(Duration::from_secs(1)).await.map_err(|error| CommandError::of(exit::SOFTWARE, &error))
     }
 
     /// Checks that the program ends on SIGTERM while it waits for its input.
-    pub async fn terminates(&self) -> Result<Result<(), String>, Failure> {
-        let unit = Unit::sample(0, 1);
+    pub async fn terminates(&self) -> Result<Verdict, CommandError> {
+        let unit = SampleUnit::sample(0, 1);
         let mut child = self.start(&unit.header).await?;
         // This fails if the program has ended by itself, which the wait below detects.
         let _ = child.signal(Signal::TERM);

@@ -12,158 +12,166 @@ use mysimbdp_model::exit;
 
 pub use bench::Bench;
 
-use crate::error::Failure;
-use bench::{Answer, Feed, Unit};
+use crate::error::CommandError;
+use bench::{AppAnswer, InputPart, SampleUnit};
 
 /// Rows of the sample unit; small, so that the cases take seconds.
 const RECORDS: u64 = 50;
 
 /// One case, and whether the program passed it, or why it did not.
 #[derive(Debug)]
-pub struct Case {
+pub struct ContractCase {
     pub name: &'static str,
-    pub result: Result<(), String>,
+    pub result: Verdict,
 }
 
 /// Runs all cases, one after the other.
-pub async fn cases(bench: &Bench) -> Result<Vec<Case>, Failure> {
+pub async fn cases(bench: &Bench) -> Result<Vec<ContractCase>, CommandError> {
     let mut cases = match bench.ids() {
         Ids::Object => return objects(bench).await,
         Ids::Key => vec![
-            Case {
-                name: "each key that is stored or found is listed, and is there",
+            ContractCase {
+                name: "each key that is stored or found is listed, and exists",
                 result: keyed(bench).await?,
             },
-            Case { name: "the same unit again stores nothing twice", result: keyed_again(bench).await? },
+            ContractCase {
+                name: "the same unit again stores nothing twice",
+                result: keyed_again(bench).await?,
+            },
         ],
         Ids::Platform | Ids::None => vec![
-            Case { name: "a unit is stored and its counts add up", result: whole(bench).await? },
-            Case { name: "the same unit again stores nothing twice", result: repeated(bench).await? },
-            Case {
-                name: "told to replace what is there, it does, or says that it has not",
+            ContractCase { name: "a unit is stored and its counts add up", result: whole(bench).await? },
+            ContractCase { name: "the same unit again stores nothing twice", result: repeated(bench).await? },
+            ContractCase {
+                name: "told to replace stored records, it does, or reports that it did not",
                 result: replaced(bench).await?,
             },
-            Case { name: "a later micro-batch gets the numbers of its records", result: later(bench).await? },
+            ContractCase {
+                name: "a later micro-batch gets the numbers of its records",
+                result: later(bench).await?,
+            },
         ],
     };
     cases.extend([
-        Case { name: "a line break in quotes is part of its record", result: quoted(bench).await? },
-        Case {
+        ContractCase { name: "a line break in quotes is part of its record", result: quoted(bench).await? },
+        ContractCase {
             name: "more records announced than sent: refused as bad data",
             result: miscounted(bench, RECORDS + 1).await?,
         },
-        Case {
+        ContractCase {
             name: "fewer records announced than sent: refused as bad data",
             result: miscounted(bench, RECORDS - 1).await?,
         },
-        Case { name: "input that ends early is a failure", result: short(bench).await? },
-        Case { name: "input that is no data is rejected or refused", result: garbage(bench).await? },
-        Case { name: "SIGTERM ends it", result: bench.terminates().await? },
+        ContractCase { name: "input that ends early is a failure", result: short(bench).await? },
+        ContractCase { name: "input that is not data is rejected or refused", result: garbage(bench).await? },
+        ContractCase { name: "SIGTERM ends it", result: bench.terminates().await? },
     ]);
     Ok(cases)
 }
 
 /// Runs the cases of an app that stores whole files.
-async fn objects(bench: &Bench) -> Result<Vec<Case>, Failure> {
-    let file = Unit::file();
+async fn objects(bench: &Bench) -> Result<Vec<ContractCase>, CommandError> {
+    let file = SampleUnit::file();
     Ok(vec![
-        Case { name: "a file is stored, byte for byte", result: object(bench, &file).await? },
-        Case { name: "the same file again stores nothing twice", result: object_again(bench, &file).await? },
-        Case { name: "input that ends early is a failure", result: half_an_object(bench).await? },
-        Case { name: "SIGTERM ends it", result: bench.terminates().await? },
+        ContractCase { name: "a file is stored, byte for byte", result: object(bench, &file).await? },
+        ContractCase {
+            name: "the same file again stores nothing twice",
+            result: object_again(bench, &file).await?,
+        },
+        ContractCase { name: "input that ends early is a failure", result: half_an_object(bench).await? },
+        ContractCase { name: "SIGTERM ends it", result: bench.terminates().await? },
     ])
 }
 
-/// The outer result is an error if the check could not be run. The inner one is an error, with the reason, if the app
-/// failed the case.
-type Verdict = Result<Result<(), String>, Failure>;
+/// Whether the program passed a case, or why it did not.
+type Verdict = Result<(), String>;
 
-async fn whole(bench: &Bench) -> Verdict {
-    let unit = Unit::sample(0, RECORDS);
-    let answer = bench.run(&unit, Feed::Whole).await?;
+async fn whole(bench: &Bench) -> Result<Verdict, CommandError> {
+    let unit = SampleUnit::sample(0, RECORDS);
+    let answer = bench.run(&unit, InputPart::Whole).await?;
     let stored = bench.stored(&unit).await?;
     Ok(balanced(&answer).and_then(|counts| match counts {
         (0, _, _) => Err("it stored none of the sample's records".to_owned()),
         (reported, _, _) if reported != stored => {
-            Err(format!("it says that it stored {reported}, the store has {stored}"))
+            Err(format!("it reports that it stored {reported}, the store has {stored}"))
         }
         _ => Ok(()),
     }))
 }
 
-async fn repeated(bench: &Bench) -> Verdict {
-    let unit = Unit::sample(0, RECORDS);
-    let first = bench.run(&unit, Feed::Whole).await?;
+async fn repeated(bench: &Bench) -> Result<Verdict, CommandError> {
+    let unit = SampleUnit::sample(0, RECORDS);
+    let first = bench.run(&unit, InputPart::Whole).await?;
     let before = bench.total().await?;
-    let second = bench.run(&unit, Feed::Whole).await?;
+    let second = bench.run(&unit, InputPart::Whole).await?;
     let after = bench.total().await?;
     Ok(balanced(&first).and_then(|_| balanced(&second)).and_then(|counts| match counts {
         _ if before != after => {
             Err(format!("the store had {before} documents after the first time, {after} after the second"))
         }
         (0, _, _) => Ok(()),
-        (stored, _, _) => Err(format!("it says that it stored {stored} records the second time")),
+        (stored, _, _) => Err(format!("it reports that it stored {stored} records the second time")),
     }))
 }
 
-async fn replaced(bench: &Bench) -> Verdict {
-    let unit = Unit::sample(0, RECORDS);
-    bench.run(&unit, Feed::Whole).await?;
+async fn replaced(bench: &Bench) -> Result<Verdict, CommandError> {
+    let unit = SampleUnit::sample(0, RECORDS);
+    bench.run(&unit, InputPart::Whole).await?;
     let before = bench.documents(&unit).await?;
-    let answer = bench.run(&unit.replacement(), Feed::Whole).await?;
+    let answer = bench.run(&unit.replacement(), InputPart::Whole).await?;
     let after = bench.documents(&unit).await?;
     let same = before.iter().zip(&after).filter(|(before, after)| before == after).count() as u64;
     Ok(balanced(&answer).and_then(|counts| match counts {
         (0, _, _) if before == after => Ok(()),
         (stored, 0, rejected) if same <= rejected && stored + rejected == RECORDS => Ok(()),
         (stored, duplicates, _) => Err(format!(
-            "it says that it stored {stored} records and found {duplicates}, and {same} documents are as they were"
+            "it reports {stored} stored records and {duplicates} duplicates, but {same} documents are unchanged"
         )),
     }))
 }
 
-async fn later(bench: &Bench) -> Verdict {
-    let unit = Unit::sample(1000, RECORDS);
-    let answer = bench.run(&unit, Feed::Whole).await?;
+async fn later(bench: &Bench) -> Result<Verdict, CommandError> {
+    let unit = SampleUnit::sample(1000, RECORDS);
+    let answer = bench.run(&unit, InputPart::Whole).await?;
     let stored = bench.stored(&unit).await?;
     Ok(balanced(&answer).and_then(|(reported, _, _)| {
         if reported == stored {
             Ok(())
         } else {
             Err(format!(
-                "it says that it stored {reported}, of the ids from record 1000 on the store has {stored}"
+                "it reports that it stored {reported}, of the ids from record 1000 on the store has {stored}"
             ))
         }
     }))
 }
 
-async fn quoted(bench: &Bench) -> Verdict {
-    let unit = Unit::quoted();
+async fn quoted(bench: &Bench) -> Result<Verdict, CommandError> {
+    let unit = SampleUnit::quoted();
     let before = bench.total().await?;
-    let answer = bench.run(&unit, Feed::Whole).await?;
+    let answer = bench.run(&unit, InputPart::Whole).await?;
     let added = bench.total().await?.saturating_sub(before);
     Ok(balanced(&answer).and_then(|(stored, _, rejected)| match (stored, rejected) {
         (stored, _) if stored != added => {
-            Err(format!("it says that it stored {stored}, the store has {added} more"))
+            Err(format!("it reports that it stored {stored}, the store has {added} more"))
         }
         (_, 0) => Ok(()),
         (_, rejected) => Err(format!("it rejected {rejected} of {} records", answer.records)),
     }))
 }
 
-async fn object(bench: &Bench, file: &Unit) -> Verdict {
-    let answer = bench.run(file, Feed::Whole).await?;
+async fn object(bench: &Bench, file: &SampleUnit) -> Result<Verdict, CommandError> {
+    let answer = bench.run(file, InputPart::Whole).await?;
     let same = bench.object(file).await?.map(|stored| stored == file.content());
     Ok(balanced(&answer).and_then(|counts| match (counts, same) {
         ((1, 0, 0), Some(true)) => Ok(()),
         ((1, 0, 0), Some(false)) => Err("the object in the store has other bytes than the file".to_owned()),
-        ((1, 0, 0), None) => Err("it says that it stored the file, which is not in the store".to_owned()),
-        (counts, _) => Err(format!("stored, duplicates and rejected must be (1, 0, 0), and are {counts:?}")),
+        ((1, 0, 0), None) => Err("it reports that it stored the file, which is not in the store".to_owned()),
+        (counts, _) => Err(format!("stored, duplicates and rejected are {counts:?}: expected (1, 0, 0)")),
     }))
 }
 
-async fn object_again(bench: &Bench, file: &Unit) -> Verdict {
-    let answer = bench.run(file, Feed::Whole).await?;
+async fn object_again(bench: &Bench, file: &SampleUnit) -> Result<Verdict, CommandError> {
+    let answer = bench.run(file, InputPart::Whole).await?;
     let objects = bench.total().await?;
     Ok(balanced(&answer).and_then(|counts| match (counts, objects) {
         ((_, _, 1..), _) => Err("it rejected the file the second time".to_owned()),
@@ -173,29 +181,29 @@ async fn object_again(bench: &Bench, file: &Unit) -> Verdict {
     }))
 }
 
-async fn half_an_object(bench: &Bench) -> Verdict {
-    let file = Unit::file();
-    let answer = bench.run(&file, Feed::Half).await?;
+async fn half_an_object(bench: &Bench) -> Result<Verdict, CommandError> {
+    let file = SampleUnit::file();
+    let answer = bench.run(&file, InputPart::Half).await?;
     let stored = bench.object(&file).await?;
     Ok(match answer {
-        _ if stored.is_some() => Err("it made half of the file visible in the store".to_owned()),
-        Answer { exit: Some(0), .. } => {
-            Err(format!("it must not take this for an end of file, but {answer}"))
+        _ if stored.is_some() => Err("it published half of the file in the store".to_owned()),
+        AppAnswer { exit: Some(0), .. } => {
+            Err(format!("it must not treat this as the end of the file, but {answer}"))
         }
-        Answer { last: Some(Line::Done { .. }), .. } => Err("it said that it was done".to_owned()),
+        AppAnswer { last: Some(Line::Done { .. }), .. } => Err("it reported that it was done".to_owned()),
         _ => Ok(()),
     })
 }
 
-async fn keyed(bench: &Bench) -> Verdict {
-    let answer = bench.run(&Unit::sample(0, RECORDS), Feed::Whole).await?;
+async fn keyed(bench: &Bench) -> Result<Verdict, CommandError> {
+    let answer = bench.run(&SampleUnit::sample(0, RECORDS), InputPart::Whole).await?;
     let missing = bench.missing_key(&answer.keys).await?;
     Ok(balanced(&answer).and_then(|(stored, duplicates, _)| {
         let listed = answer.keys.len() as u64;
         match missing {
             _ if stored == 0 => Err("it stored none of the sample's records".to_owned()),
             _ if listed != stored + duplicates => Err(format!(
-                "it says that it stored {stored} and found {duplicates}, and lists {listed} keys"
+                "it reports that it stored {stored} and found {duplicates}, and lists {listed} keys"
             )),
             Some(key) => Err(format!("it lists the key {key}, which is not in the store")),
             None => Ok(()),
@@ -203,11 +211,11 @@ async fn keyed(bench: &Bench) -> Verdict {
     }))
 }
 
-async fn keyed_again(bench: &Bench) -> Verdict {
-    let unit = Unit::sample(0, RECORDS);
-    let first = bench.run(&unit, Feed::Whole).await?;
+async fn keyed_again(bench: &Bench) -> Result<Verdict, CommandError> {
+    let unit = SampleUnit::sample(0, RECORDS);
+    let first = bench.run(&unit, InputPart::Whole).await?;
     let before = bench.total().await?;
-    let second = bench.run(&unit, Feed::Whole).await?;
+    let second = bench.run(&unit, InputPart::Whole).await?;
     let after = bench.total().await?;
     Ok(balanced(&first).and_then(|_| balanced(&second)).and_then(|_| match before == after {
         true => Ok(()),
@@ -217,45 +225,45 @@ async fn keyed_again(bench: &Bench) -> Verdict {
     }))
 }
 
-async fn miscounted(bench: &Bench, announced: u64) -> Verdict {
-    let mut unit = Unit::sample(0, RECORDS);
+async fn miscounted(bench: &Bench, announced: u64) -> Result<Verdict, CommandError> {
+    let mut unit = SampleUnit::sample(0, RECORDS);
     unit.header.records = announced;
     let before = bench.total().await?;
-    let answer = bench.run(&unit, Feed::Whole).await?;
+    let answer = bench.run(&unit, InputPart::Whole).await?;
     // With key ids the keys are those of earlier cases: no document is added.
     let own = if bench.ids() == Ids::Key { 0 } else { bench.stored(&unit).await? };
     let outside = bench.total().await?.saturating_sub(before + own);
     Ok(match answer {
         _ if outside > 0 => Err(format!("it stored {outside} records outside of those announced")),
-        Answer { exit: Some(code), .. } if code == i32::from(exit::DATA) => Ok(()),
-        Answer { last: Some(Line::Failed { retry: false, .. }), .. } => Ok(()),
+        AppAnswer { exit: Some(code), .. } if code == i32::from(exit::DATA) => Ok(()),
+        AppAnswer { last: Some(Line::Failed { retry: false, .. }), .. } => Ok(()),
         other => Err(format!("it must exit {} and {other}", exit::DATA)),
     })
 }
 
-async fn short(bench: &Bench) -> Verdict {
-    let answer = bench.run(&Unit::sample(0, RECORDS), Feed::Half).await?;
+async fn short(bench: &Bench) -> Result<Verdict, CommandError> {
+    let answer = bench.run(&SampleUnit::sample(0, RECORDS), InputPart::Half).await?;
     Ok(match answer {
-        Answer { exit: Some(0), .. } => {
-            Err(format!("it must not take this for an end of file, but {answer}"))
+        AppAnswer { exit: Some(0), .. } => {
+            Err(format!("it must not treat this as the end of the file, but {answer}"))
         }
-        Answer { last: Some(Line::Done { .. }), .. } => Err("it said that it was done".to_owned()),
+        AppAnswer { last: Some(Line::Done { .. }), .. } => Err("it reported that it was done".to_owned()),
         _ => Ok(()),
     })
 }
 
-async fn garbage(bench: &Bench) -> Verdict {
-    let unit = Unit::garbage();
-    let answer = bench.run(&unit, Feed::Whole).await?;
+async fn garbage(bench: &Bench) -> Result<Verdict, CommandError> {
+    let unit = SampleUnit::garbage();
+    let answer = bench.run(&unit, InputPart::Whole).await?;
     Ok(match answer {
-        Answer { exit: Some(code), .. } if code == i32::from(exit::DATA) => Ok(()),
-        Answer { last: Some(Line::Failed { retry: false, .. }), .. } => Ok(()),
+        AppAnswer { exit: Some(code), .. } if code == i32::from(exit::DATA) => Ok(()),
+        AppAnswer { last: Some(Line::Failed { retry: false, .. }), .. } => Ok(()),
         answer => balanced(&answer).map(|_| ()),
     })
 }
 
 /// Returns the stored, duplicate and rejected records of a successful unit; an error if they do not add up.
-fn balanced(answer: &Answer) -> Result<(u64, u64, u64), String> {
+fn balanced(answer: &AppAnswer) -> Result<(u64, u64, u64), String> {
     match (answer.exit, &answer.last) {
         (None | Some(0), Some(Line::Done { stored, duplicates, rejected })) => {
             let sum = stored + duplicates + rejected;

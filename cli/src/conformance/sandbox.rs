@@ -10,7 +10,7 @@ use mysimbdp_platform::process::{find_program, kill_left_behind};
 use mysimbdp_platform::{files, random};
 use mysimbdp_store::Coredms;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// The program, its directory and its store.
 #[derive(Debug)]
@@ -26,13 +26,13 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(super) async fn open(command: &[String]) -> Result<Self, Failure> {
-        let data_root = std::env::current_dir().map_err(|error| Failure::of(exit::IO, &error))?;
+    pub(super) async fn open(command: &[String]) -> Result<Self, CommandError> {
+        let data_root = std::env::current_dir().map_err(|error| CommandError::of(exit::IO, &error))?;
         let Some((program, args)) = command.split_first() else {
-            return Err(Failure::new(exit::USAGE, "no command given"));
+            return Err(CommandError::new(exit::USAGE, "no command given"));
         };
         let program =
-            find_program(program, &data_root).map_err(|error| Failure::of(exit::NO_INPUT, &error))?;
+            find_program(program, &data_root).map_err(|error| CommandError::of(exit::NO_INPUT, &error))?;
         let directory = std::env::temp_dir().join(format!("mysimbdp-check-{:08x}", random::number() as u32));
         let coredms_url = std::env::var(COREDMS_VARIABLE)
             .unwrap_or_else(|_| format!("sqlite:{}", directory.join("coredms").display()));
@@ -55,7 +55,7 @@ impl Sandbox {
     }
 
     /// Removes everything, including the database in the store.
-    pub(super) async fn close(self) -> Result<(), Failure> {
+    pub(super) async fn close(self) -> Result<(), CommandError> {
         // A program that is being killed could still create a file.
         kill_left_behind(&self.owner()).await;
         self.store.drop_database().await?;

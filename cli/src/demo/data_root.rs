@@ -10,7 +10,7 @@ use mysimbdp_platform::{files, random};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// The configuration that the project ships.
 const CONFIG: &str = include_str!("../../../config.json");
@@ -33,15 +33,15 @@ pub struct DemoRoot {
 impl DemoRoot {
     /// Creates the data root. The database and the topic prefix have a random name, so that the demo disturbs nothing
     /// on a real server and can be repeated there.
-    pub fn prepare(data_root: Option<&Path>) -> Result<Self, Failure> {
+    pub fn prepare(data_root: Option<&Path>) -> Result<Self, CommandError> {
         let name = format!("mysimbdp_demo_{:08x}", random::number() as u32);
         let root = data_root.map_or_else(|| std::env::temp_dir().join(&name), Path::to_owned);
         files::create_dir_all(&root)?;
         let config_file = root.join("config.json");
         if files::exists(&config_file) {
-            return Err(Failure::new(
+            return Err(CommandError::new(
                 exit::USAGE,
-                format!("{} is a data root already; give the demo an empty directory", root.display()),
+                format!("{} is already a data root: expected an empty directory", root.display()),
             ));
         }
         files::write_atomic(&config_file, &Self::config_text(&name)?)?;
@@ -49,9 +49,9 @@ impl DemoRoot {
         Ok(Self { config, config_file, temporary: data_root.is_none() })
     }
 
-    fn config_text(name: &str) -> Result<Vec<u8>, Failure> {
+    fn config_text(name: &str) -> Result<Vec<u8>, CommandError> {
         let mut config: Value =
-            serde_json::from_str(CONFIG).map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+            serde_json::from_str(CONFIG).map_err(|error| CommandError::of(exit::SOFTWARE, &error))?;
         if let Some(settings) = config.as_object_mut() {
             settings.remove("$schema");
             settings.remove("data_root");
@@ -62,21 +62,21 @@ impl DemoRoot {
         config["clients"][1]["micro_batching"]["block_size"] = json!("500kB");
         // Short, so that the timing table has reports in it.
         config["stream_manager"]["report_every"] = json!("2s");
-        serde_json::to_vec_pretty(&config).map_err(|error| Failure::of(exit::SOFTWARE, &error))
+        serde_json::to_vec_pretty(&config).map_err(|error| CommandError::of(exit::SOFTWARE, &error))
     }
 
     /// Drops one file for each batch client, and one file that its client's rules refuse.
-    pub fn drop_files(&self) -> Result<(), Failure> {
+    pub fn drop_files(&self) -> Result<(), CommandError> {
         self.drop_file(OBJECTS, "weather.csv", WEATHER.as_bytes())?;
         self.drop_file(DOCUMENTS, "weather.csv", WEATHER.as_bytes())?;
-        self.drop_file(DOCUMENTS, "weather.pdf", b"%PDF-1.4 is no extension that client2 may send")
+        self.drop_file(DOCUMENTS, "weather.pdf", b"%PDF-1.4 is not an extension that client2 may send")
     }
 
-    fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> Result<(), Failure> {
+    fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> Result<(), CommandError> {
         let client = self.client(client)?;
         let path = DropPath::of_client(&client.id, Lane::Live).join(name.as_ref());
-        let drop_directory = DropDirectory::make(&self.config.layout)?;
-        let directory = drop_directory.make_directory(&path.parent())?;
+        let drop_directory = DropDirectory::open_or_create(&self.config.layout)?;
+        let directory = drop_directory.open_or_create_directory(&path.parent())?;
         Ok(directory.write(".demo.part".as_ref(), content, &directory, path.name())?)
     }
 
@@ -84,14 +84,14 @@ impl DemoRoot {
         WEATHER.lines().count() as u64 - 1
     }
 
-    pub fn client(&self, id: &str) -> Result<&mysimbdp_config::Client, Failure> {
-        let id: ClientId = id.parse().map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
-        self.config
-            .client(&id)
-            .ok_or_else(|| Failure::new(exit::SOFTWARE, format!("the demo's config has no client {id}")))
+    pub fn client(&self, id: &str) -> Result<&mysimbdp_config::Client, CommandError> {
+        let id: ClientId = id.parse().map_err(|error| CommandError::of(exit::SOFTWARE, &error))?;
+        self.config.client(&id).ok_or_else(|| {
+            CommandError::new(exit::SOFTWARE, format!("client {id} is missing from the demo's config"))
+        })
     }
 
-    pub fn remove(self) -> Result<(), Failure> {
+    pub fn remove(self) -> Result<(), CommandError> {
         if self.temporary {
             files::remove_dir_all(self.config.layout.root())?;
         }

@@ -21,9 +21,9 @@ use tokio::sync::watch;
 
 use crate::args::Demo;
 use crate::commands::{self, timing};
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::signals;
-use crate::supervise::Platform;
+use crate::supervise::Supervisor;
 
 use data_root::DemoRoot;
 pub use data_root::WEATHER;
@@ -32,21 +32,21 @@ use summary::Summary;
 /// If nothing has arrived in the store for this long, something is broken.
 const STALLED_AFTER: Duration = Duration::from_secs(180);
 /// How often the store is counted.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_EVERY: Duration = Duration::from_millis(200);
 
-pub async fn run(args: &Demo) -> Result<(), Failure> {
+pub async fn run(args: &Demo) -> Result<(), CommandError> {
     let shutdown = signals::shutdown()?;
     let demo_root = DemoRoot::prepare(args.data_root.as_deref())?;
     println!("data root {}", demo_root.config.layout.root().display());
     // This file keeps what is printed before the log files are open; they have everything else.
     let output = Output::AppendTo(demo_root.config.layout.logs().join("terminal.txt"));
     let mut platform =
-        Platform::start(&demo_root.config, &demo_root.config_file, output, shutdown.clone()).await?;
+        Supervisor::start(&demo_root.config, &demo_root.config_file, output, shutdown.clone()).await?;
     println!(
         "broker {}, coredms {}, database {}",
         address::broker(&demo_root.config)
-            .map_or_else(|error| error.to_string(), |url| address::without_password(&url)),
-        address::without_password(&demo_root.config.coredms_url),
+            .map_or_else(|error| error.to_string(), |url| address::without_credentials(&url)),
+        address::without_credentials(&demo_root.config.coredms_url),
         demo_root.config.settings.coredms.database,
     );
     let result = play(&demo_root, args.rate, shutdown.clone()).await;
@@ -61,14 +61,14 @@ pub async fn run(args: &Demo) -> Result<(), Failure> {
             demo_root.remove()?;
             Err(interrupted)
         }
-        Err(failure) => Err(Failure::new(
+        Err(failure) => Err(CommandError::new(
             failure.code,
             format!("{failure}\nlogs and files are left in {}", demo_root.keep().display()),
         )),
     }
 }
 
-async fn play(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) -> Result<(), Failure> {
+async fn play(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) -> Result<(), CommandError> {
     let started = Instant::now();
     demo_root.drop_files()?;
     let (published, summary) = tokio::join!(
@@ -89,7 +89,7 @@ async fn play(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) 
         );
         return Ok(());
     }
-    Err(Failure::new(exit::DATA, format!("it does not balance:\n{}", faults.join("\n"))))
+    Err(CommandError::new(exit::DATA, format!("it does not balance:\n{}", faults.join("\n"))))
 }
 
 /// Counts in the store until everything has arrived.
@@ -97,7 +97,7 @@ async fn watch_arrival(
     demo_root: &DemoRoot,
     started: Instant,
     shutdown: watch::Receiver<bool>,
-) -> Result<Summary, Failure> {
+) -> Result<Summary, CommandError> {
     let bars = MultiProgress::new();
     let batch_bar = bar(&bars, "files: documents stored", demo_root.rows());
     let stream_bar = bar(&bars, "stream: messages stored", demo_root.rows());
@@ -108,21 +108,21 @@ async fn watch_arrival(
         batch_bar.set_position(summary.documents_stored());
         stream_bar.set_position(summary.messages_stored());
         if summary.is_complete(demo_root) {
-            bars.clear().map_err(|error| Failure::of(exit::IO, &error))?;
+            bars.clear().map_err(|error| CommandError::of(exit::IO, &error))?;
             return Ok(summary);
         }
         if *shutdown.borrow() {
-            return Err(Failure::new(exit::TEMPORARY, "interrupted"));
+            return Err(CommandError::new(exit::TEMPORARY, "interrupted"));
         }
         if summary != last.0 {
             last = (summary, Instant::now());
         } else if last.1.elapsed() > STALLED_AFTER {
-            return Err(Failure::new(
+            return Err(CommandError::new(
                 exit::SOFTWARE,
                 format!("nothing has arrived for {} s; so far:\n{}", STALLED_AFTER.as_secs(), last.0.table()),
             ));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
 }
 

@@ -7,12 +7,12 @@ use mysimbdp_broker::{BrokerError, BrokerLink, ConnectOptions, Publish};
 use mysimbdp_config::address;
 use mysimbdp_model::{exit, source};
 use mysimbdp_platform::random;
-use mysimbdp_stream_manager::control::{Command, client};
+use mysimbdp_stream_manager::control::{ControlCommand, client};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use super::data_root::{DemoRoot, STREAM, WEATHER};
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// The stream is sent in bursts, about this far apart.
 const BURST_EVERY: Duration = Duration::from_millis(20);
@@ -21,9 +21,14 @@ const ATTEMPTS_MAX: u32 = 5;
 
 /// Publishes every row as a numbered JSON message, `rate` of them a second, until all are published or a shutdown is
 /// requested. Returns the number of rows in either case.
-pub async fn rows(demo_root: &DemoRoot, rate: u32, shutdown: watch::Receiver<bool>) -> Result<u64, Failure> {
-    let failure = |error: BrokerError| Failure::of(exit::UNAVAILABLE, &error);
-    let url = address::broker(&demo_root.config).map_err(|error| Failure::of(exit::UNAVAILABLE, &error))?;
+pub async fn rows(
+    demo_root: &DemoRoot,
+    rate: u32,
+    shutdown: watch::Receiver<bool>,
+) -> Result<u64, CommandError> {
+    let failure = |error: BrokerError| CommandError::of(exit::UNAVAILABLE, &error);
+    let url =
+        address::broker(&demo_root.config).map_err(|error| CommandError::of(exit::UNAVAILABLE, &error))?;
     let epoch = random::number();
     let options =
         ConnectOptions::new(url, format!("{}-publisher", demo_root.config.settings.coredms.database));
@@ -89,11 +94,11 @@ fn reading(columns: &[&str], line: &str) -> Map<String, Value> {
 }
 
 /// Ends the demo's broker sessions; otherwise a real broker would continue to queue messages for them.
-pub async fn end_sessions(demo_root: &DemoRoot) -> Result<(), Failure> {
+pub async fn end_sessions(demo_root: &DemoRoot) -> Result<(), CommandError> {
     let layout = &demo_root.config.layout;
     for stream in client::list(layout).await.unwrap_or_default() {
         for pid in stream.instances.iter().filter_map(|instance| instance.pid) {
-            let stop = Command::Stop { client: stream.client.clone(), pid, forget: true };
+            let stop = ControlCommand::Stop { client: stream.client.clone(), pid, forget: true };
             client::ask(layout, stop).await?;
         }
     }

@@ -11,7 +11,7 @@ use mysimbdp_store::Coredms;
 use mysimbdp_store::history::History;
 
 use super::data_root::{DOCUMENTS, DemoRoot, OBJECTS, STREAM, WEATHER};
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::table;
 
 /// One client's row of the table.
@@ -94,7 +94,7 @@ impl Summary {
         let mut faults = Vec::new();
         let mut expect = |client: &str, what: &str, is: u64, must_be: u64| {
             if is != must_be {
-                faults.push(format!("{client}: {what}: {is}, must be {must_be}"));
+                faults.push(format!("{client}: {what}: {is}, expected {must_be}"));
             }
         };
         for (client, row) in &self.rows {
@@ -120,7 +120,7 @@ pub struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    pub async fn open(demo_root: &'a DemoRoot, started: Instant) -> Result<Self, Failure> {
+    pub async fn open(demo_root: &'a DemoRoot, started: Instant) -> Result<Self, CommandError> {
         let url = &demo_root.config.coredms_url;
         let history = mysimbdp_query::open_history(&demo_root.config).await?;
         let mut clients = BTreeMap::new();
@@ -131,7 +131,7 @@ impl<'a> Counter<'a> {
         Ok(Self { demo_root, started, history, clients, stream_seconds: None })
     }
 
-    pub async fn count(&mut self) -> Result<Summary, Failure> {
+    pub async fn count(&mut self) -> Result<Summary, CommandError> {
         let mut summary = Summary::default();
         for id in [OBJECTS, DOCUMENTS] {
             summary.rows.insert(id, self.batch(id).await?);
@@ -140,7 +140,7 @@ impl<'a> Counter<'a> {
         Ok(summary)
     }
 
-    async fn batch(&self, id: &str) -> Result<Row, Failure> {
+    async fn batch(&self, id: &str) -> Result<Row, CommandError> {
         let (store, client) = &self.clients[id];
         let mut row = Row::default();
         for run in self.history.page(Some(&client.id), None).await?.runs.into_iter().flatten() {
@@ -170,7 +170,7 @@ impl<'a> Counter<'a> {
         Ok(row)
     }
 
-    async fn stream(&mut self) -> Result<Row, Failure> {
+    async fn stream(&mut self) -> Result<Row, CommandError> {
         let (store, client) = &self.clients[STREAM];
         let mut row = Row::default();
         if let Some(stream) = client.streams.first() {

@@ -79,7 +79,7 @@ async fn a_binary_file_is_stored_in_ranges() {
 async fn stored_object(platform: &Platform, client: &str, name: &str) -> Vec<u8> {
     let options = GridFsBucketOptions::builder().bucket_name("files".to_owned()).build();
     let bucket: GridFsBucket = platform.client_database(client).gridfs_bucket(options);
-    let mut stream = bucket.open_download_stream_by_name(name).await.expect("the file is there");
+    let mut stream = bucket.open_download_stream_by_name(name).await.expect("the file exists");
     let mut content = Vec::new();
     stream.read_to_end(&mut content).await.expect("read the file back");
     content
@@ -89,7 +89,7 @@ async fn stored_object(platform: &Platform, client: &str, name: &str) -> Vec<u8>
 async fn assert_types(platform: &Platform, rows: u64) {
     let readings = platform.client_database("client2").collection::<Document>("readings");
     let filter = doc! {"visib": (rows - 1) as i64};
-    let last = readings.find_one(filter).await.expect("ask").expect("the last row is there");
+    let last = readings.find_one(filter).await.expect("ask").expect("the last row is stored");
     assert_eq!(last.get_str("origin").expect("text"), ["EWR", "JFK", "LGA"][(rows - 1) as usize % 3]);
     assert_eq!(number(&last, "year"), 2013);
     assert!(matches!(last.get("temp"), Some(Bson::Double(_))), "{last}");
@@ -107,7 +107,7 @@ fn assert_all_reasons(platform: &Platform) {
         let discarded = platform.root.reasons("discarded", client);
         discarded.iter().map(|reason| format!("{} {}", reason["file"], reason["reasons"])).collect()
     };
-    until(SOON, "everything that must be is discarded", || {
+    until(SOON, "every invalid file is discarded", || {
         [("client1", 1), ("client2", 2), ("_unrouted", 1)]
             .iter()
             .all(|(client, count)| reasons(client).len() == *count)

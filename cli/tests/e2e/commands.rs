@@ -26,7 +26,7 @@ fn a_faulty_config_starts_nothing_and_every_fault_is_reported_with_its_location(
         assert!(printed.contains("config.json:") && printed.contains("batchmanager"), "{command}: {printed}");
         assert!(
             printed.contains("100 ms") && printed.contains("batch_manager"),
-            "all faults, what is allowed: {printed}"
+            "all faults with what is expected: {printed}"
         );
     }
     assert!(
@@ -79,7 +79,7 @@ fn drop_waits_for_the_outcome_status_shows_it_and_retry_drops_it_again() {
     assert_eq!(discarded.as_array().map(Vec::len), Some(1), "{status:#}");
     let id = discarded[0]["id"].as_str().expect("an id").to_owned();
     run(&root, 0, &["retry", &id]);
-    until(SOON, "it is judged afresh, and discarded again", || {
+    until(SOON, "it is validated and discarded again", || {
         root.list("discarded/client2").first().is_some_and(|other| *other != id)
     });
     run(&root, 66, &["retry", "../../etc"]);
@@ -124,7 +124,7 @@ fn retry_and_drop_write_nothing_through_a_clients_symlink() {
     std::fs::write(&file, "{}").expect("file");
     run(&root, 74, &["drop", "client2", "--backfill", file.to_str().expect("UTF-8")]);
     assert_eq!(root.list("state/instances"), Vec::<String>::new());
-    assert!(discarded.join("x.json").exists(), "it is still there to be returned");
+    assert!(discarded.join("x.json").exists(), "it can still be returned");
 
     std::fs::remove_file(folder.join("sub")).expect("remove");
     explain("client-input-directory/client2/sub/x.json");
@@ -175,7 +175,7 @@ fn the_reference_apps_keep_the_contract() {
     assert!(printed.contains("4 passed, 0 failed"), "{printed}");
     assert!(run(&root, 65, &["check", "app", "--ids", "object", "true"]).contains("1 passed, 3 failed"));
     let printed = run(&root, 65, &["check", "app", "cat"]);
-    assert!(printed.contains("FAILED"), "cat is no app: {printed}");
+    assert!(printed.contains("FAILED"), "cat is not an app: {printed}");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn stream_apps_that_break_the_contract_fail_the_matching_case() {
     let broken = [
         (format!("trap '' TERM; {app}; exit 3"), "FAILED  SIGTERM ends it"),
         (format!("MYSIMBDP_IDS=none exec {app}"), "FAILED  a numbered message has the id of its number"),
-        (format!("MYSIMBDP_RECEIPT_TOPIC= exec {app}"), "FAILED  a numbered source is told"),
+        (format!("MYSIMBDP_RECEIPT_TOPIC= exec {app}"), "FAILED  a numbered source gets receipts"),
         (format!("MYSIMBDP_REPORT_TOPIC=other exec {app}"), "FAILED  its reports add up"),
     ];
     // In parallel, because each waits for something that never arrives.
@@ -345,7 +345,7 @@ fn of_two_stream_apps_in_python_with_the_same_client_id_one_ends_on_mosquitto_to
     };
     let mut processes = [start(), start()];
     until(SOON, "one of them has ended", || processes.iter_mut().any(Program::has_ended));
-    assert!(!processes.iter_mut().all(Program::has_ended), "the other one goes on");
+    assert!(!processes.iter_mut().all(Program::has_ended), "the other one continues");
 }
 
 #[test]

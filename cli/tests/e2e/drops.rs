@@ -98,7 +98,7 @@ fn a_second_file_with_the_name_of_a_waiting_file_gets_another_name() {
     run(&root, 0, &["drop", "alpha", "one/data.csv"]);
     let second = run(&root, 0, &["drop", "alpha", "two/data.csv"]);
     let expected =
-        "data.csv is there already and not yet taken: dropped as client-input-directory/alpha/data-2.csv";
+        "data.csv already exists and is not taken yet: dropped as client-input-directory/alpha/data-2.csv";
     assert!(second.contains(expected), "{second}");
     assert_eq!(fs::read(folder.join("data.csv")).expect("the first"), b"a\n1\n");
     assert_eq!(fs::read(folder.join("data-2.csv")).expect("the second"), b"a\n2\n");
@@ -127,7 +127,7 @@ fn a_name_that_fetchdata_would_ignore_is_refused_at_once() {
     for name in refused {
         fs::write(root.path().join(name), "a\n1\n").expect("write");
         let refused = run(&root, 65, &["drop", "alpha", name, "--wait"]);
-        assert!(refused.contains(&format!("{name} would wait for ever: ")), "{refused}");
+        assert!(refused.contains(&format!("{name} would wait forever: ")), "{refused}");
     }
 }
 
@@ -153,7 +153,7 @@ fn drop_and_retry_write_the_sentinel_that_the_client_demands() {
     until(SOON, "it is discarded again", || {
         root.list("discarded/alpha").first().is_some_and(|other| *other != id)
     });
-    until(SOON, "the sentinels are gone with their files", || {
+    until(SOON, "the sentinels are removed with their files", || {
         !folder.join("data-2.csv.done").exists() && !folder.join("wrong.exe.done").exists()
     });
     for daemon in &mut daemons {

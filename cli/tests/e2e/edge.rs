@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bson::{Document, doc};
-use mysimbdp_testbed::mqtt::Listener;
+use mysimbdp_testbed::mqtt::MqttListener;
 use mysimbdp_testbed::{Daemon, Mosquitto, Process, binary, mongodb, mosquitto, program, until, until_async};
 #[cfg(feature = "failpoints")]
 use mysimbdp_testbed::{Disk, FileSystem};
@@ -77,9 +77,9 @@ async fn a_broker_that_is_killed_and_forgets_everything_loses_nothing_of_an_edge
 
     // Its instance ends, too: nobody stores what the broker acknowledges now.
     drop(stream_manager);
-    let witness = Listener::subscribe(&broker.url(), &format!("{}/ingest/#", platform.topic_prefix));
+    let witness = MqttListener::subscribe(&broker.url(), &format!("{}/ingest/#", platform.topic_prefix));
     readings.append(500);
-    until(SOON, "the broker has taken more", || witness.messages().len() >= 500);
+    until(SOON, "the broker has received more", || witness.messages().len() >= 500);
     drop(witness);
     broker.kill9();
     readings.append(500);
@@ -87,7 +87,8 @@ async fn a_broker_that_is_killed_and_forgets_everything_loses_nothing_of_an_edge
     let _stream_manager = platform.start("stream-manager");
 
     assert_exactly_once(&platform, 2_000).await;
-    until_async(SOON, "the edge has heard so", async || edge.output().contains("received=2000")).await;
+    until_async(SOON, "the edge has received its receipts", async || edge.output().contains("received=2000"))
+        .await;
     assert!(edge.terminate().success(), "{}", edge.output());
 }
 
@@ -155,12 +156,16 @@ async fn lines_from_stdin_are_stored_when_the_command_returns() {
     let run = |words: &[&str], lines: &str| feed(&platform.root.config(), words, &[], lines);
     let (code, stderr) = run(&["--timeout", "1s"], &messages(0, 3));
     assert_eq!(code, Some(75), "no platform: {stderr}");
-    assert!(stderr.contains("3 messages are not received"), "{stderr}");
+    assert!(stderr.contains("3 messages were not received"), "{stderr}");
 
     let _stream_manager = platform.start("stream-manager");
     let (code, stderr) = run(&["--resend-after", "1s"], &messages(3, 997));
     assert_eq!(code, Some(0), "{stderr}");
-    assert_eq!(platform.count("client1", "readings").await, 1_000, "all is there when the command returns");
+    assert_eq!(
+        platform.count("client1", "readings").await,
+        1_000,
+        "everything is stored when the command returns"
+    );
 
     let (code, stderr) = run(&["--message-max", "20B"], "{\"number\":1000}\n{\"number\":10000000000}\n");
     assert_eq!(code, Some(65), "{stderr}");
@@ -216,7 +221,7 @@ async fn the_password_of_the_broker_need_not_be_on_the_command_line() {
     assert!(platform.command(64, &words).contains("names no user"));
     std::fs::write(&password, "\n").expect("write the password");
     let words = [&EDGE[..], &["--password-file", &password]].concat();
-    assert!(platform.command(78, &words).contains("holds no password"));
+    assert!(platform.command(78, &words).contains("contains no password"));
 }
 
 /// Another broker may belong to another platform, whose receipts say nothing about what this one has stored.
@@ -227,7 +232,7 @@ async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
     let _stream_manager = platform.start("stream-manager");
     platform.until_instances("client1", 1).await;
-    let elsewhere = Listener::subscribe(&other.url(), "#");
+    let elsewhere = MqttListener::subscribe(&other.url(), "#");
     let run = |environment: &[(&str, &str)], lines: &str| {
         feed(&platform.root.config(), &["--timeout", "60s"], environment, lines)
     };
@@ -237,7 +242,7 @@ async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
         let (code, stderr) =
             feed(&platform.root.config(), &["--timeout", "1s"], environment, &messages(0, 1));
         let expected = format!(
-            "it uses the broker {}, and not {named} as here",
+            "it uses the broker {}, but this config names {named}",
             mosquitto().url().trim_end_matches('/')
         );
         let published = elsewhere.messages();
@@ -259,7 +264,7 @@ async fn an_edge_publishes_to_no_other_broker_than_the_running_processes_use() {
     platform.configure(|config| config["broker"]["topic_prefix"] = json!("elsewhere"));
     let (code, stderr) = feed(&platform.root.config(), &["--timeout", "1s"], &[], &messages(0, 1));
     assert!(
-        code == Some(78) && stderr.contains("and not elsewhere as here: set broker.topic_prefix"),
+        code == Some(78) && stderr.contains("but this config names elsewhere: set broker.topic_prefix"),
         "{stderr}"
     );
 
@@ -279,7 +284,7 @@ async fn an_edge_continues_while_the_config_has_faults_or_is_missing() {
     platform.until_instances("client1", 1).await;
     let path = platform.root.config();
     let valid = std::fs::read_to_string(&path).expect("read config.json");
-    let says = "this goes by the config that the running processes use";
+    let says = "the config of the running processes is used";
     let edits = [Some(valid.replace("client1", "Client 1")), Some(valid[..valid.len() / 2].to_owned()), None];
     for (cycle, edit) in (0..).zip(&edits) {
         match edit {
@@ -295,11 +300,11 @@ async fn an_edge_continues_while_the_config_has_faults_or_is_missing() {
     let machine = tempfile::tempdir().expect("temporary directory");
     let nowhere = machine.path().join("config.json");
     let (code, stderr) = feed(&nowhere, &["--broker", mosquitto().url()], &[], "");
-    assert!(code == Some(78) && stderr.contains("--outbox has to say"), "{code:?}: {stderr}");
+    assert!(code == Some(78) && stderr.contains("--outbox must name"), "{code:?}: {stderr}");
     let outbox = machine.path().join("outbox").display().to_string();
     let words = ["--outbox", &outbox, "--topic-prefix", &platform.topic_prefix, "--timeout", "60s"];
     let (code, stderr) = feed(&nowhere, &words, &[], "");
-    assert!(code == Some(78) && stderr.contains("has to name a broker"), "{code:?}: {stderr}");
+    assert!(code == Some(78) && stderr.contains("must name a broker"), "{code:?}: {stderr}");
     let (code, stderr) = feed(&nowhere, &words, &[("MYSIMBDP_BROKER", mosquitto().url())], &messages(30, 10));
     assert_eq!(code, Some(0), "{stderr}");
     assert_exactly_once(&platform, 40).await;

@@ -39,7 +39,7 @@ async fn many_processes_write_to_one_embedded_store_at_the_same_time() {
     let count = async |collection| store.count(collection).await.expect("count");
     let all = async || (count("readings").await, count("messages").await) == (rows, MESSAGES);
     until_async(LOADED, "all is stored", all).await;
-    until(SOON, "the file is through", || root.list("staging/client2").is_empty());
+    until(SOON, "the file is archived", || root.list("staging/client2").is_empty());
     assert_eq!(
         (count("readings").await, count("messages").await, count("rejected").await),
         (rows, MESSAGES, 0)

@@ -56,7 +56,7 @@ async fn a_flood_of_files_and_messages_delays_no_other_client() {
     let lines = platform.root.path().join("flood.ndjson");
     std::fs::write(&lines, messages(0, published)).expect("write what is published");
     let _publisher = publisher(&platform, "client1", &lines);
-    until(SOON, "the flood is on its way", || ended(&platform, "client1", &["archive"]) > 0);
+    until(SOON, "the flood has begun", || ended(&platform, "client1", &["archive"]) > 0);
 
     let (content, rows) = readings(20_000);
     platform.root.drop_file("client2", "calm.csv", &content);
@@ -68,10 +68,13 @@ async fn a_flood_of_files_and_messages_delays_no_other_client() {
     platform.until_ingested("client2", 1, SOON).await;
     let through = ended(&platform, "client1", &["archive"]);
     platform.until_stored("client2", "readings", rows + 50, SOON).await;
-    assert!(through < FLOOD / 3, "{through} files of the flood went before the other client's only one");
+    assert!(
+        through < FLOOD / 3,
+        "{through} files of the flood were ingested before the other client's only one"
+    );
 
     platform.until_stored("client1", "readings", published, LOADED).await;
-    until(LOADED, "the flood is through", || ended(&platform, "client1", &["archive"]) == FLOOD);
+    until(LOADED, "the flood is ingested", || ended(&platform, "client1", &["archive"]) == FLOOD);
 }
 
 /// Publishes the lines of a file in the background.
@@ -100,7 +103,7 @@ async fn a_big_backfill_delays_no_small_file_of_another_pipeline() {
         ingestions.iter().map(outcomes).sum::<usize>()
     };
     platform.root.drop_file("client1/backfill", "big.csv", &big);
-    until(SOON, "the backfill is at work", || units_done() >= 3);
+    until(SOON, "the backfill is in progress", || units_done() >= 3);
 
     for number in 0..3 {
         let before = units_done();
@@ -109,7 +112,7 @@ async fn a_big_backfill_delays_no_small_file_of_another_pipeline() {
         platform.until_ingested("client2", number + 1, SOON).await;
         let between = units_done() - before;
         // Three slots of four, 0.4 s for each unit: this many are done in about 4 s. The whole backfill has over 200.
-        assert!(between <= 30, "{between} units of the backfill went first");
+        assert!(between <= 30, "{between} units of the backfill were ingested first");
     }
     assert!(!platform.root.list("staging/client1").is_empty(), "the backfill has not ended before");
 }
@@ -150,7 +153,7 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
     for (id, ..) in bad {
         platform.root.drop_file(id, "bad.csv", &content);
     }
-    until(SOON, "the bad ones are at work", || !platform.root.list("logs/clients/floods").is_empty());
+    until(SOON, "the misbehaving apps run", || !platform.root.list("logs/clients/floods").is_empty());
 
     for number in 0..5 {
         let content =
@@ -158,9 +161,11 @@ async fn apps_that_misbehave_delay_no_other_client_and_are_held() {
         platform.root.drop_file("good", &format!("good-{number}.csv"), &content);
         platform.until_ingested("good", number + 1, SOON).await;
     }
-    assert!(!platform.root.list("staging/hangs").is_empty(), "all five went through while others were at it");
+    assert!(!platform.root.list("staging/hangs").is_empty(), "all five were ingested while the others ran");
     for (id, _, fragment) in bad {
-        until(SOON, &format!("what {id} could not do is held"), || ended(&platform, id, &["held"]) == 1);
+        until(SOON, &format!("the file that {id} could not ingest is held"), || {
+            ended(&platform, id, &["held"]) == 1
+        });
         let reason = platform.root.reasons("held", id).remove(0)["reasons"].to_string();
         assert!(reason.contains(fragment) && reason.contains("failed 3 times"), "{id}: {reason}");
     }
@@ -202,12 +207,12 @@ fn heavy_unreadable_files_of_one_client_delay_no_other_client() {
                 Some(UNPRIVILEGED_USER),
                 Some(UNPRIVILEGED_USER),
             )
-            .expect("give away");
+            .expect("change the owner");
         }
         command.uid(UNPRIVILEGED_USER).gid(UNPRIVILEGED_USER);
     }
     let mut fetchdata = Process::spawn(command);
-    until(LOADED, "it has tried some", || root.log("fetchdata.log").contains("file could not be taken"));
+    until(LOADED, "it has tried some", || root.log("fetchdata.log").contains("file could not be processed"));
 
     for number in 0..2 {
         let name = format!("z{number}.csv");
@@ -237,7 +242,7 @@ async fn sigterm_twice_under_load_drains_within_the_deadline_and_loses_nothing()
     let mut publisher = publisher(&platform, "client3", &lines);
     let (content, rows) = readings(4_000_000);
     platform.root.drop_file("client2", "load.csv", &content);
-    mysimbdp_testbed::until_async(SOON, "files and messages are on their way", async || {
+    mysimbdp_testbed::until_async(SOON, "files and messages are being processed", async || {
         platform.count("client2", "readings").await > 0 && platform.count("client3", "readings").await > 0
     })
     .await;

@@ -43,7 +43,7 @@ async fn each_missing_process_and_connection_is_named_with_its_exit_code() {
 
     let mut daemons = KINDS.map(|kind| platform.start(kind));
     platform.until_instances("client3", 1).await;
-    until(SOON, "all is there", || health(&platform.root).0 == Some(0));
+    until(SOON, "everything is running", || health(&platform.root).0 == Some(0));
     let status = platform.command(0, &["status"]);
     for line in [
         "ok       process     fetchdata: pid",
@@ -55,9 +55,9 @@ async fn each_missing_process_and_connection_is_named_with_its_exit_code() {
 
     daemons[0].kill9();
     let status = platform.command(69, &["status"]);
-    assert!(status.contains("missing  process     fetchdata: does not run"), "{status}");
+    assert!(status.contains("missing  process     fetchdata: is not running"), "{status}");
     daemons[0] = platform.start("fetchdata");
-    until(SOON, "all is there again", || health(&platform.root).0 == Some(0));
+    until(SOON, "everything is running again", || health(&platform.root).0 == Some(0));
 
     // The broker refuses connections; the store accepts them and does not answer.
     broker.stop();
@@ -71,7 +71,7 @@ async fn each_missing_process_and_connection_is_named_with_its_exit_code() {
     assert!(status.contains("onnection refused") && status.contains("it does not answer within"), "{status}");
     store.heal();
     broker.restart();
-    until(SOON, "all is there at last", || health(&platform.root).0 == Some(0));
+    until(SOON, "everything is running at last", || health(&platform.root).0 == Some(0));
 
     // A process that no longer answers is not reported as one that does not run.
     daemons[2].pause();
@@ -105,12 +105,12 @@ async fn up_is_ready_when_broker_and_store_are_available_and_reports_before_what
 async fn start_stop_and_list_answer_while_broker_or_store_are_unavailable() {
     let platform = Platform::new(mongodb().url(), UNREACHABLE, json!([keyed_stream("client3")])).await;
     let mut stream_manager = platform.start("stream-manager");
-    until(SOON, "the manager says what it waits for", || {
+    until(SOON, "the manager reports what it waits for", || {
         let listed = Daemon::run(&platform.root, &["list"], &[]).stdout;
-        String::from_utf8_lossy(&listed).contains("waits: the broker is away")
+        String::from_utf8_lossy(&listed).contains("waits: the broker is unavailable")
     });
     let refused = platform.command(75, &["start", "client3", "0"]);
-    assert!(refused.contains("is not started yet, as the broker is away"), "{refused}");
+    assert!(refused.contains("is not started yet: the broker is unavailable"), "{refused}");
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 
     let store = Proxy::before_mongodb(mongodb().url());
@@ -118,12 +118,12 @@ async fn start_stop_and_list_answer_while_broker_or_store_are_unavailable() {
     platform.set("coredms", json!({"url": store.mongodb_url() + "&serverSelectionTimeoutMS=500"}));
     store.fall_silent();
     let mut stream_manager = platform.start("stream-manager");
-    until(SOON, "the stream is listed while the store is away", || {
+    until(SOON, "the stream is listed while the store is unavailable", || {
         let listed = Daemon::run(&platform.root, &["list"], &[]).stdout;
-        String::from_utf8_lossy(&listed).contains("waits: the store is away")
+        String::from_utf8_lossy(&listed).contains("waits: the store is unavailable")
     });
     let refused = platform.command(75, &["start", "client3", "0"]);
-    assert!(refused.contains("is not started yet, as the store is away"), "{refused}");
+    assert!(refused.contains("is not started yet: the store is unavailable"), "{refused}");
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 }
 
@@ -137,11 +137,11 @@ async fn stop_answers_while_the_broker_is_unavailable_and_says_that_the_drain_co
     broker.stop();
     let refused = platform.command(75, &["stop", "client3", &instances[1].to_string()]);
     assert!(
-        refused.contains("is still draining, as the broker at") && refused.contains("goes on"),
+        refused.contains("is still draining: the broker at") && refused.contains("continues"),
         "{refused}"
     );
     let listed = platform.command(0, &["list"]);
-    assert!(listed.contains("1 pinned"), "{listed}");
+    assert!(listed.contains("1 manual"), "{listed}");
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 }
 
@@ -154,7 +154,7 @@ async fn a_process_that_hangs_is_not_reported_as_healthy() {
         let (_, healthy) = health(&platform.root);
         let process = part(&healthy, kind)["pid"].as_u64().expect("a pid") as u32;
         signal(process, Signal::STOP);
-        until(SOON, "it is said to hang", || {
+        until(SOON, "it is reported as hanging", || {
             let (code, health) = health(&platform.root);
             code == Some(75) && part(&health, kind)["text"].to_string().contains("it hangs")
         });
@@ -190,13 +190,16 @@ async fn a_command_that_would_use_another_store_says_so() {
     let (code, printed) = with_other_store(&["purge", "--discarded", "--older-than", "1d"]);
     assert!(code == Some(0) && printed.contains("0 files removed"), "{printed}");
     let (code, printed) = with_other_store(&["status"]);
-    assert!(code == Some(75) && printed.contains("set MYSIMBDP_COREDMS as it is set there"), "{printed}");
+    assert!(code == Some(75) && printed.contains("set MYSIMBDP_COREDMS to the same value"), "{printed}");
     assert!(!platform.root.path().join("other").exists());
     platform.command(0, &["reconcile"]);
     platform.configure(|config| config["coredms"]["database"] = json!("elsewhere"));
     for words in commands {
         let refused = platform.command(78, words);
-        assert!(refused.contains("and not elsewhere as here: set coredms.database"), "{words:?}: {refused}");
+        assert!(
+            refused.contains("but this config names elsewhere: set coredms.database"),
+            "{words:?}: {refused}"
+        );
     }
     platform.command(75, &["health"]);
     assert!(up.interrupt().success(), "{}", up.output());
@@ -235,8 +238,14 @@ async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_
     until(SOON, "it has reported", || listed("reported_seconds_ago").is_some());
     // Its reports do not arrive for longer than it may be silent.
     network.fall_silent();
-    until(SOON, "it is silent for long", || listed("silent_seconds").is_some_and(|seconds| seconds > 25));
-    assert_eq!(platform.running("client3"), before, "the broker was away: that says nothing about the app");
+    until(SOON, "it has been silent for long", || {
+        listed("silent_seconds").is_some_and(|seconds| seconds > 25)
+    });
+    assert_eq!(
+        platform.running("client3"),
+        before,
+        "the broker was unavailable: silence says nothing about the app"
+    );
     network.heal();
     until(SOON, "it is healthy again", || condition(&health(&platform.root).1, "client3/stream") == "ok");
 
@@ -251,7 +260,7 @@ async fn a_stream_app_that_hangs_is_unhealthy_and_is_replaced_but_not_while_the_
         running.len() == 1 && running != before
     });
     let log = platform.root.log("stream-manager.log");
-    assert!(log.contains("instance reports nothing though the broker is there"), "{log}");
+    assert!(log.contains("instance reports nothing while the broker is connected"), "{log}");
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
 }
 
@@ -264,7 +273,7 @@ fn an_unreadable_file_and_an_unreadable_directory_are_named() {
     let user = Unprivileged::new(root.path());
     user.own(&root.path().join("client-input-directory"));
     if !user.is_another() {
-        println!("SKIPPED in part: the owner of a file cannot be kept from it by root alone");
+        println!("SKIPPED in part: root cannot be denied access to a file");
     }
     for path in [&file, &below] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o000)).expect("mode");
@@ -313,7 +322,7 @@ async fn drop_by_another_user_waits_too_and_retry_says_what_is_wrong() {
     let retried = user.run(root, &["retry", "00112233445566778899aabbccddeeff"]);
     let printed = String::from_utf8_lossy(&retried.stderr);
     assert_eq!(retried.status.code(), Some(77), "{printed}");
-    assert!(printed.contains("a retry is for the user of the platform"), "{printed}");
+    assert!(printed.contains("only the platform's user or root may retry"), "{printed}");
     for daemon in &mut daemons {
         assert!(daemon.terminate().success(), "{}", daemon.output());
     }
@@ -328,7 +337,7 @@ fn drop_says_what_it_waits_for_when_nothing_runs() {
     let output = Daemon::run(&root, &words, &[]);
     let printed = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{printed}");
-    assert!(printed.contains("waits: fetchdata does not run"), "{printed}");
+    assert!(printed.contains("waits: fetchdata is not running"), "{printed}");
 }
 
 #[test]

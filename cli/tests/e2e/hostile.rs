@@ -98,7 +98,7 @@ fn number(value: Option<&Bson>) -> i64 {
     match value {
         Some(Bson::Int32(number)) => i64::from(*number),
         Some(Bson::Int64(number)) => *number,
-        other => panic!("{other:?} is no whole number"),
+        other => panic!("{other:?} is not an integer"),
     }
 }
 
@@ -354,11 +354,11 @@ async fn each_event_about_a_hostile_name_is_one_line_and_adds_no_timing() {
     open["receipt"] = json!(true);
     let rules = json!({"rules": {"file_name_pattern": "(?s).*", "file_name_bytes_max": 255}});
     let platform = BatchPlatform::new("embedded", json!([open]), rules);
-    let forged = " TIMING stage=whole client=victim bytes=1 records=1 seconds=9 ";
+    let invalid = " TIMING stage=whole client=victim bytes=1 records=1 seconds=9 ";
     let longest = format!("{}.csv", "n".repeat(251));
     let taken: [&[u8]; 6] = [
-        format!("x\n2026-01-01T00:00:00Z INFO fetchdata:{forged}.csv").leak().as_bytes(),
-        format!("x{forged}.csv").leak().as_bytes(),
+        format!("x\n2026-01-01T00:00:00Z INFO fetchdata:{invalid}.csv").leak().as_bytes(),
+        format!("x{invalid}.csv").leak().as_bytes(),
         "x\u{1b}]0;owned\u{7}\u{1b}[2J.csv".as_bytes(),
         "x\u{202e}vsc.csv".as_bytes(),
         b"-rf $(reboot) `id` ;&|<> \"'.csv",
@@ -434,7 +434,7 @@ async fn heavy_endless_records_take_no_process_over_its_memory_limit() {
     let outside = |name: &str| platform.root.path().join(name);
     let drop = |client: &str, name: &str| {
         let directory = platform.root.drop_directory(client);
-        until(SOON, "the drop point is there", || directory.is_dir());
+        until(SOON, "the drop directory exists", || directory.is_dir());
         fs::rename(outside(name), directory.join(name)).expect("drop");
     };
     // Ingested except for one record: the long line passes through all processes.
@@ -463,7 +463,7 @@ async fn heavy_endless_records_take_no_process_over_its_memory_limit() {
             b"",
             "element 0 is nested deeper than 1000 levels, at byte 1001",
         ),
-        ("string.json", b"[\"", b"x", BYTES, b"", "is no complete JSON array: it ends within element 0"),
+        ("string.json", b"[\"", b"x", BYTES, b"", "is not a complete JSON array: it ends within element 0"),
         // As gzip writes it: not text, and never unpacked.
         (
             "bomb.csv",
@@ -486,7 +486,7 @@ async fn heavy_endless_records_take_no_process_over_its_memory_limit() {
     }
     for (kind, process) in [("fetchdata", &fetchdata), ("batch-manager", &batch_manager)] {
         let used = memory_peak_kib(process.pid());
-        assert!(used < MEMORY_KIB_MAX, "{kind} took {used} KiB");
+        assert!(used < MEMORY_KIB_MAX, "{kind} used {used} KiB");
     }
 }
 
@@ -508,7 +508,7 @@ async fn heavy_the_largest_number_of_micro_batches_takes_no_process_over_its_mem
     });
     for (kind, process) in [("fetchdata", &fetchdata), ("batch-manager", &batch_manager)] {
         let used = memory_peak_kib(process.pid());
-        assert!(used < MEMORY_KIB_MAX, "{kind} took {used} KiB");
+        assert!(used < MEMORY_KIB_MAX, "{kind} used {used} KiB");
     }
 }
 
@@ -559,7 +559,7 @@ async fn invalid_staged_notifications_are_counted_logged_once_per_burst_and_wake
     let run = platform.until_runs("client1", 1).await.remove(0);
     assert_eq!(number(run.get("stored")), 1);
     let used = memory_peak_kib(batch_manager.pid());
-    assert!(used < MEMORY_KIB_MAX, "batch-manager took {used} KiB");
+    assert!(used < MEMORY_KIB_MAX, "batch-manager used {used} KiB");
     let log = platform.root.log("batch-manager.log");
     let refused: Vec<&str> = log.lines().filter(|line| line.contains("refused")).collect();
     // One for the first message, and one for each full scan, which counts the others.
@@ -570,7 +570,7 @@ async fn invalid_staged_notifications_are_counted_logged_once_per_burst_and_wake
         refused.len()
     );
     assert!(refused.iter().all(|line| line.len() < 10_000), "lines are short");
-    until(SOON, "those that were not told are counted", || {
+    until(SOON, "unreported ones are counted", || {
         platform.root.log("batch-manager.log").contains("refused more messages")
     });
 }

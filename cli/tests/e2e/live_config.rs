@@ -1,6 +1,8 @@
 //! The config file is edited while everything runs.
 
-use mysimbdp_testbed::{Daemon, Mosquitto, Signal, descendants, mongodb, mosquitto, signal, until};
+use std::path::Path;
+
+use mysimbdp_testbed::{Daemon, Mosquitto, Root, Signal, descendants, mongodb, mosquitto, signal, until};
 use serde_json::{Value, json};
 
 use crate::support::{Platform, SOON, documents, keyed_stream, messages, number, readings};
@@ -29,9 +31,9 @@ async fn a_client_that_is_added_takes_effect_without_a_restart_and_others_are_no
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("latestream"), &messages(0, 100));
     platform.until_stored("latestream", "readings", 100, SOON).await;
 
-    assert_eq!(platform.running("client3"), instance, "the stream of another client goes on as it was");
+    assert_eq!(platform.running("client3"), instance, "the stream of another client is not restarted");
     let after = descendants(up.pid());
-    assert!(processes.iter().all(|process| after.contains(process)), "no process was started again");
+    assert!(processes.iter().all(|process| after.contains(process)), "no process was restarted");
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
@@ -53,7 +55,7 @@ async fn a_stream_that_is_changed_is_started_again_and_one_that_is_removed_ends(
         let running = platform.running("client3");
         running.len() == 1 && running != changes
     });
-    until(SOON, "nothing is left of the removed one", || {
+    until(SOON, "the removed one has ended", || {
         platform.root.list("state/instances").iter().all(|name| !name.starts_with("leaves.stream.0"))
     });
     platform.command(66, &["list", "leaves"]);
@@ -94,15 +96,15 @@ async fn a_hangup_of_up_reloads_and_settings_that_need_a_restart_are_refused_by_
     clients(&platform, |clients| clients.push(documents("late")));
     signal(up.pid(), Signal::HUP);
     let logs = ["fetchdata.log", "batch-manager.log", "stream-manager.log"];
-    until(SOON, "all have taken it over", || {
-        logs.iter().all(|log| platform.root.log(log).contains("was edited and is taken over"))
+    until(SOON, "all have applied it", || {
+        logs.iter().all(|log| platform.root.log(log).contains("was edited and is applied"))
     });
 
     platform.set("broker", json!({"topic_prefix": "another"}));
     clients(&platform, |clients| clients.push(documents("later")));
     let refused = platform.command(78, &["reload"]);
     assert_eq!(refused.matches("broker.topic_prefix").count(), 3, "{refused}");
-    assert!(!platform.root.drop_directory("later").exists(), "nothing of it is taken over");
+    assert!(!platform.root.drop_directory("later").exists(), "nothing of it is applied");
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
@@ -125,7 +127,7 @@ async fn commands_do_not_use_an_edited_data_root_while_the_processes_run_on_the_
         for root in [platform.root.path(), elsewhere.path()] {
             assert!(refused.contains(&*root.to_string_lossy()), "{refused}");
         }
-        assert!(refused.contains("set data_root as it is there, or stop it"), "{refused}");
+        assert!(refused.contains("set data_root to the same value, or stop it"), "{refused}");
     };
     let follow: Vec<&str> = edge.into_iter().chain([lines]).collect();
     let drop = ["drop", "client2", lines];
@@ -147,14 +149,14 @@ async fn commands_do_not_use_an_edited_data_root_while_the_processes_run_on_the_
     assert_eq!(
         std::fs::read_dir(elsewhere.path()).expect("a directory").count(),
         0,
-        "nothing was made there"
+        "nothing was created there"
     );
 
     // As after a deployment that removes what it does not know: the next refused edit brings the note back.
     let note = platform.root.config().with_file_name(".config.json.data-root");
     std::fs::remove_file(&note).expect("remove the note");
     platform.configure(|config| config["data_root"] = json!(elsewhere.path().join("further")));
-    until(SOON, "the note is there again", || note.exists());
+    until(SOON, "the note exists again", || note.exists());
     platform.command(78, &drop);
 
     // The file may have other faults, or be missing.
@@ -168,4 +170,58 @@ async fn commands_do_not_use_an_edited_data_root_while_the_processes_run_on_the_
     assert!(up.interrupt().success(), "{}", up.output());
     platform.configure(|config| config["data_root"] = json!(elsewhere.path()));
     platform.command(69, &["health"]);
+}
+
+/// The folder of the config is a symlink, as deployments exchange it; the data root is that folder, as it is by default.
+#[test]
+fn a_config_folder_that_is_exchanged_moves_no_process_to_another_data_root() {
+    let mut root = Root::new(&json!({"clients": [documents("client2")]}));
+    let [first, second, link] = ["first", "second", "current"].map(|name| root.path().join(name));
+    for folder in [&first, &second] {
+        std::fs::create_dir(folder).expect("a folder");
+        std::fs::copy(root.config(), folder.join("config.json")).expect("copy the config");
+    }
+    std::os::unix::fs::symlink(&first, &link).expect("a symlink");
+    root.set_config(link.join("config.json"));
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let command = |code: i32, words: &[&str]| {
+        let output = Daemon::run(&root, words, &[]);
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {printed}");
+        printed
+    };
+
+    let exchange = |folder: &Path| {
+        let next = root.path().join("next");
+        std::os::unix::fs::symlink(folder, &next).expect("a symlink");
+        std::fs::rename(&next, &link).expect("exchange the symlink");
+    };
+    exchange(&second);
+    let note = second.join(".config.json.data-root");
+    until(SOON, "the processes refuse the other data root", || note.exists());
+    let refused = command(78, &["reconcile"]);
+    assert!(refused.contains(&*first.to_string_lossy()), "{refused}");
+    // What `up` starts again stays with the others.
+    let process = |kind: &str| {
+        let words = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        descendants(up.pid()).into_iter().find(|pid| words(pid).contains(kind))
+    };
+    let killed = process("fetchdata").expect("it runs");
+    signal(killed, Signal::KILL);
+    until(SOON, "fetchdata runs again", || process("fetchdata").is_some_and(|pid| pid != killed));
+    until(SOON, "everything is as it should be", || {
+        Daemon::run(&root, &["health"], &[]).status.success() && process("fetchdata").is_some()
+    });
+    command(78, &["up"]);
+    let left: Vec<_> = std::fs::read_dir(&second)
+        .expect("a folder")
+        .map(|entry| entry.expect("entry").file_name())
+        .collect();
+    assert_eq!(left.len(), 2, "only the config and the note: {left:?}");
+
+    exchange(&first);
+    until(SOON, "it is the config in use again", || Daemon::run(&root, &["reconcile"], &[]).status.success());
+    assert!(up.interrupt().success(), "{}", up.output());
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mysimbdp_testbed::{Fault, Mongod, Mosquitto, Proxy, mongodb, mosquitto, until, until_async};
+use mysimbdp_testbed::{Mongod, Mosquitto, Proxy, ProxyFault, mongodb, mosquitto, until, until_async};
 use serde_json::json;
 
 use crate::support::{LOADED, Platform, SOON, documents, keyed_stream, messages, number, readings};
@@ -37,7 +37,7 @@ async fn a_partition_between_all_processes_and_both_servers_costs_nothing() {
     platform.root.drop_file("client3", "during.csv", &more);
     Mosquitto::publish(mosquitto().url(), &topic, &messages(100, 100));
     let logs = ["batch-manager.log", "stream-manager.log", "clients/client3/stream.log"];
-    until(SOON, "everybody has noticed", || {
+    until(SOON, "every process has noticed", || {
         logs.iter().all(|log| platform.root.log(log).contains("no connection to the broker"))
             && platform.root.log("fetchdata.log").contains("batch-manager cannot be notified")
     });
@@ -47,7 +47,7 @@ async fn a_partition_between_all_processes_and_both_servers_costs_nothing() {
     platform.until_stored("client3", "messages", 200, SOON).await;
     platform.until_ingested("client3", 2, SOON).await;
     platform.until_stored("client3", "readings", rows + more_rows, SOON).await;
-    until(SOON, "everybody is connected again", || {
+    until(SOON, "every process is connected again", || {
         logs.iter().all(|log| platform.root.log(log).contains("connected to the broker again"))
     });
     assert!(
@@ -66,13 +66,13 @@ async fn replies_of_the_database_that_are_lost_count_nothing_twice() {
         let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
         platform.set("coredms", json!({"url": store.mongodb_url() + STORE_OPTIONS}));
         let _daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
-        store.inject(Fault::RepliesToInsertLost { times });
+        store.inject(ProxyFault::RepliesToInsertLost { times });
         let (content, rows) = readings(300_000);
         platform.root.drop_file("client2", "weather.csv", &content);
         let run = &platform.until_ingested("client2", 1, SOON).await[0];
         let counts = ["received", "stored", "duplicates", "rejected"].map(|field| number(run, field));
         assert_eq!(counts, [rows as i64, rows as i64, 0, 0], "{times} lost");
-        assert_eq!(store.faults(), times, "so many replies were lost");
+        assert_eq!(store.faults(), times, "enough replies were lost");
         assert_eq!(platform.count("client2", "readings").await, rows);
     }
 }

@@ -148,9 +148,9 @@ impl Load {
             waiting
         };
         let ended = Instant::now() + SOON;
-        until(SOON * 2, "nothing is in work", || {
+        until(SOON * 2, "nothing is in progress", || {
             let (waiting, held_now) = (waiting(), root.list("held/refused").len());
-            assert!(Instant::now() < ended, "still in work: {waiting:?}; {held_now} of {held} are held");
+            assert!(Instant::now() < ended, "still in progress: {waiting:?}; {held_now} of {held} are held");
             waiting.is_empty() && held_now >= held
         });
         assert_eq!(reasons(root.path(), "held/refused"), self.names(End::Held));
@@ -207,7 +207,7 @@ impl Load {
     /// Opens the store for each query: open files on the disk would prevent it from being mounted again.
     async fn find(&self, database: &str, collection: &str, filter: Document) -> Vec<Document> {
         let store = mysimbdp_store::open(&self.store, database).await.expect("open the store");
-        let found = store.find(collection, filter, i64::MAX).await.expect("look into the store");
+        let found = store.find(collection, filter, i64::MAX).await.expect("read the store");
         store.close().await;
         found
     }

@@ -1,11 +1,12 @@
 //! Limits of staging, disks, descriptors and memory; and a clock and a config that change while everything runs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mysimbdp_testbed::mqtt::Listener;
+use mysimbdp_testbed::mqtt::MqttListener;
 use mysimbdp_testbed::{
-    Daemon, Faults, Mongod, Mosquitto, Root, Signal, binary, descendants, limit_descriptors, mongodb,
+    Daemon, Mongod, Mosquitto, Root, Signal, SystemFaults, binary, descendants, limit_descriptors, mongodb,
     mosquitto, signal, until, until_async,
 };
 use serde_json::{Value, json};
@@ -35,14 +36,14 @@ fn notices(platform: &Platform, kind: &str) -> String {
 }
 
 fn until_noticed(platform: &Platform, kind: &str, text: &str) {
-    until(SOON, &format!("the status of {kind} says {text:?}"), || notices(platform, kind).contains(text));
+    until(SOON, &format!("{kind} reports {text:?}"), || notices(platform, kind).contains(text));
 }
 
 fn until_unnoticed(platform: &Platform, kind: &str) {
     let began = std::time::Instant::now();
-    until(SOON, &format!("the status says nothing of {kind} any more"), || {
+    until(SOON, &format!("{kind} reports nothing any more"), || {
         let notices = notices(platform, kind);
-        assert!(notices.is_empty() || began.elapsed() < SOON / 2, "{kind} still says {notices}");
+        assert!(notices.is_empty() || began.elapsed() < SOON / 2, "{kind} still reports {notices}");
         notices.is_empty()
     });
 }
@@ -75,8 +76,8 @@ async fn the_intake_pauses_at_the_limit_of_staged_bytes_and_resumes_by_itself() 
     let staged = platform.root.list("staging/client2").len();
     assert!((1..=2).contains(&staged), "{staged} of 40 kB each are within 100 kB");
 
-    platform.root.drop_file("client2", "wrong.exe", b"discarded all the same");
-    until(SOON, "discards go on", || platform.root.list("discarded/client2").len() == 1);
+    platform.root.drop_file("client2", "wrong.exe", b"discarded nevertheless");
+    until(SOON, "files are still discarded", || platform.root.list("discarded/client2").len() == 1);
     platform.root.drop_file("client1", "other.csv", &numbered(1_000, 0).0);
     until(SOON, "another client is not stopped", || platform.root.list("staging/client1").len() == 1);
 
@@ -84,8 +85,8 @@ async fn the_intake_pauses_at_the_limit_of_staged_bytes_and_resumes_by_itself() 
     platform.until_ingested("client2", 6, LOADED).await;
     assert_eq!(platform.count("client2", "readings").await, rows);
     until_unnoticed(&platform, "fetchdata");
-    assert_eq!(logged(&platform, "fetchdata.log", "WARN", "intake pauses"), 1, "said once");
-    assert_eq!(logged(&platform, "fetchdata.log", "INFO", "intake goes on"), 1);
+    assert_eq!(logged(&platform, "fetchdata.log", "WARN", "intake pauses"), 1, "logged once");
+    assert_eq!(logged(&platform, "fetchdata.log", "INFO", "intake resumes"), 1);
 }
 
 /// No disk has this much space. Only an edit of the config helps.
@@ -95,9 +96,9 @@ async fn below_the_minimum_of_free_space_nothing_is_taken() {
     configure(&platform, |config| config["fetchdata"]["free_space_min"] = json!("9999999999GiB"));
     let mut fetchdata = platform.start("fetchdata");
     platform.root.drop_file("client2", "a.csv", &readings(1_000).0);
-    platform.root.drop_file("client2", "a.exe", b"discarded all the same");
+    platform.root.drop_file("client2", "a.exe", b"discarded nevertheless");
     until_noticed(&platform, "fetchdata", "free_space_min 9999999999GiB");
-    until(SOON, "discards go on", || platform.root.list("discarded/client2").len() == 1);
+    until(SOON, "files are still discarded", || platform.root.list("discarded/client2").len() == 1);
     assert!(platform.root.list("staging/client2").is_empty());
     assert_eq!(platform.root.list("client-input-directory/client2"), ["a.csv", "backfill"]);
 
@@ -111,7 +112,7 @@ async fn below_the_minimum_of_free_space_nothing_is_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fetchdata_waits_for_space_on_each_of_its_disks() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([documents("client2")])).await;
-    let faults = Faults::new();
+    let faults = SystemFaults::new();
     let mut fetchdata = Daemon::start(&platform.root, &["fetchdata"], &faults.env());
     let _batch_manager = platform.start("batch-manager");
     let path = |name: &str| platform.root.path().join(name);
@@ -124,29 +125,33 @@ async fn fetchdata_waits_for_space_on_each_of_its_disks() {
         rows += count;
         (files, rows)
     };
-    type Fill = fn(&Faults, &Path);
-    for (disk, fill) in [("bytes", Faults::no_room as Fill), ("files", Faults::no_files)] {
+    type Fill = fn(&SystemFaults, &Path);
+    for (disk, fill) in [("bytes", SystemFaults::deny_space as Fill), ("files", SystemFaults::deny_files)] {
         fill(&faults, &path("staging"));
         let (count, _) = dropped(&format!("{disk}.csv"));
         until_noticed(&platform, "fetchdata", "No space left");
         assert!(platform.root.list("client-input-directory/client2").contains(&format!("{disk}.csv")));
-        faults.room();
+        faults.allow_all();
         platform.until_ingested("client2", count, SOON).await;
         until_unnoticed(&platform, "fetchdata");
     }
     assert_eq!(logged(&platform, "fetchdata.log", "WARN", "intake pauses"), 2);
-    assert_eq!(logged(&platform, "fetchdata.log", "INFO", "intake goes on"), 2);
+    assert_eq!(logged(&platform, "fetchdata.log", "INFO", "intake resumes"), 2);
 
     for directory in ["state", "logs"] {
-        faults.no_room(&path(directory));
+        faults.deny_space(&path(directory));
         let (count, _) = dropped(&format!("{directory}.csv"));
         platform.until_ingested("client2", count, SOON).await;
-        faults.room();
+        faults.allow_all();
     }
     let (count, all) = dropped("last.csv");
     platform.until_ingested("client2", count, SOON).await;
     assert_eq!(platform.count("client2", "readings").await, all);
-    assert_eq!(logged(&platform, "fetchdata.log", "WARN", "lines are missing lost="), 1, "the gap is told");
+    assert_eq!(
+        logged(&platform, "fetchdata.log", "WARN", "lines are missing lost="),
+        1,
+        "the gap is reported"
+    );
     assert!(fetchdata.terminate().success(), "{}", fetchdata.output());
 }
 
@@ -162,7 +167,7 @@ async fn batch_manager_waits_for_space_on_each_of_its_disks_and_stores_nothing_t
     client["apps"][0]["command"] = json!(["sh", "-c", script]);
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;
     let path = |name: &str| platform.root.path().join(name);
-    let faults = Faults::new();
+    let faults = SystemFaults::new();
     let _fetchdata = platform.start("fetchdata");
     let mut batch_manager = Daemon::start(&platform.root, &["batch-manager"], &faults.env());
     until(SOON, "batch-manager is at work", || {
@@ -176,30 +181,34 @@ async fn batch_manager_waits_for_space_on_each_of_its_disks_and_stores_nothing_t
         rows += count;
         rows
     };
-    faults.no_room(&path("staging"));
+    faults.deny_space(&path("staging"));
     let all = drop("attempt.csv", 1);
     until_noticed(&platform, "batch-manager", "No space left");
-    assert_eq!(platform.count("client2", "readings").await, 0, "no unit is begun that cannot be noted");
-    faults.room();
+    assert_eq!(
+        platform.count("client2", "readings").await,
+        0,
+        "no unit is begun whose outcome cannot be recorded"
+    );
+    faults.allow_all();
     platform.until_stored("client2", "readings", all, SOON).await;
 
-    faults.no_files(&path("staging"));
-    std::fs::write(path("go"), "").expect("tell the app");
+    faults.deny_files(&path("staging"));
+    std::fs::write(path("go"), "").expect("signal the app");
     until_noticed(&platform, "batch-manager", "No space left");
     assert!(platform.history("client2").await.is_empty());
-    faults.room();
+    faults.allow_all();
     platform.until_ingested("client2", 1, SOON).await;
 
-    faults.no_room(&path("state"));
+    faults.deny_space(&path("state"));
     drop("finish.csv", 2);
     until_noticed(&platform, "batch-manager", "cannot finish yet");
-    faults.room();
+    faults.allow_all();
     platform.until_ingested("client2", 2, SOON).await;
 
-    faults.no_room(&path("logs"));
+    faults.deny_space(&path("logs"));
     let all = drop("logs.csv", 3);
     let runs = platform.until_ingested("client2", 3, SOON).await;
-    faults.room();
+    faults.allow_all();
     assert_eq!(platform.count("client2", "readings").await, all);
     assert_eq!(runs.iter().map(|run| number(run, "stored")).sum::<i64>(), all as i64, "{runs:?}");
     assert!(runs.iter().all(|run| number(run, "duplicates") == 0), "{runs:?}");
@@ -218,18 +227,18 @@ async fn stream_manager_restarts_an_instance_when_there_is_space() {
         config["stream_manager"]["restarts_max"] = json!(1);
         config["stream_manager"]["backoff_max"] = json!("200ms");
     });
-    let faults = Faults::new();
+    let faults = SystemFaults::new();
     let _stream_manager = Daemon::start(&platform.root, &["stream-manager"], &faults.env());
     let instance = platform.until_instances("client3", 1).await[0];
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
     platform.until_stored("client3", "readings", 100, SOON).await;
 
-    faults.no_room(&platform.root.path().join("state"));
+    faults.deny_space(&platform.root.path().join("state"));
     signal(instance, Signal::KILL);
     let tries = || logged(&platform, "stream-manager.log", "WARN", "instance not started");
-    until(SOON, "the start was hindered", || tries() == 1);
+    until(SOON, "the start failed", || tries() == 1);
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(100, 100));
-    faults.room();
+    faults.allow_all();
     platform.until_stored("client3", "readings", 200, SOON).await;
     assert_eq!(logged(&platform, "stream-manager.log", "ERROR", "given up"), 0);
 }
@@ -317,7 +326,7 @@ async fn out_of_threads_every_process_continues_and_the_embedded_broker_answers(
     while shortage.elapsed() < Duration::from_secs(15) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let listener = Listener::subscribe_durably(&broker, "during/#", "durable");
+    let listener = MqttListener::subscribe_durably(&broker, "during/#", "durable");
     root.drop_file("client2", "during.csv", b"a,b\n1,2\n");
     Mosquitto::publish(&broker, "during/it", "a message\n");
     until(SOON, "batch-manager cannot start the app", || {
@@ -332,6 +341,24 @@ async fn out_of_threads_every_process_continues_and_the_embedded_broker_answers(
     assert_eq!(descendants(up.id()), children, "a process has ended");
     assert!(user.run(&root, &["health"]).status.success());
     assert!(up.terminate(SOON).success());
+}
+
+/// A process that finds fewer threads than it needs at its start ends, to be started again.
+#[test]
+fn a_process_that_cannot_start_its_threads_exits_75_at_once() {
+    const ALONE: u32 = 65_012;
+    let app = json!({"name": "app", "command": ["cat"], "collection": "records"});
+    let root = Root::new(&json!({"clients": [{"id": "client2", "apps": [app]}]}));
+    let user = Unprivileged::with_id(root.path(), ALONE);
+    let mut codes = BTreeSet::new();
+    for threads in 1..=64 {
+        let code = user.run_with_threads(&root, &["check"], threads);
+        codes.insert(code);
+        if code == Some(0) {
+            break;
+        }
+    }
+    assert_eq!(codes, BTreeSet::from([Some(0), Some(75)]));
 }
 
 /// 50 MB of messages and 40 files while the database hangs, then stutters: the backlog waits at the broker and on disk.
@@ -392,7 +419,7 @@ async fn broker_down_over_several_hours_of_data_nothing_grows() {
     let daemons = ["fetchdata", "batch-manager"].map(|kind| platform.start(kind));
     platform.root.drop_file("client2", "before.csv", &readings(1_000).0);
     let outbox = || platform.root.list("state/outbox").len();
-    until(SOON, "the first is over", || {
+    until(SOON, "the first has ended", || {
         logged(&platform, "batch-manager.log", "INFO", "ingested") == 1 && outbox() == 0
     });
     let before = daemons.each_ref().map(|daemon| memory(daemon.pid(), "VmRSS"));
@@ -401,8 +428,8 @@ async fn broker_down_over_several_hours_of_data_nothing_grows() {
         platform.root.drop_file("client2", &format!("hour-{hour:02}.csv"), &numbered(50_000, hour).0);
     }
     platform.until_ingested("client2", 25, LOADED).await;
-    until(SOON, "all is over", || platform.root.list("staging/client2").is_empty());
-    assert_eq!(outbox(), 24, "what they would have said waits on disk");
+    until(SOON, "all have ended", || platform.root.list("staging/client2").is_empty());
+    assert_eq!(outbox(), 24, "their notifications wait on disk");
     for (daemon, before) in daemons.iter().zip(before) {
         let growth = memory(daemon.pid(), "VmHWM").saturating_sub(before);
         assert!(growth < GROWTH_MAX, "{growth} bytes");
@@ -416,7 +443,7 @@ async fn broker_down_over_several_hours_of_data_nothing_grows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clock_steps_a_day_forward_and_back() {
     const DAY: i64 = 86_400;
-    let faults = Faults::new();
+    let faults = SystemFaults::new();
     let env = json!(faults.env().into_iter().collect::<std::collections::BTreeMap<_, _>>());
     let mut client2 = documents("client2");
     client2["apps"][0]["env"] = env.clone();
@@ -424,8 +451,8 @@ async fn clock_steps_a_day_forward_and_back() {
     let mut client3 = keyed_stream("client3");
     client3["streams"][0]["env"] = env;
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client2, client3])).await;
-    let roles = ["fetchdata", "batch-manager", "stream-manager"];
-    let mut daemons = roles.map(|kind| Daemon::start(&platform.root, &[kind], &faults.env()));
+    let processes = ["fetchdata", "batch-manager", "stream-manager"];
+    let mut daemons = processes.map(|kind| Daemon::start(&platform.root, &[kind], &faults.env()));
     let instance = platform.until_instances("client3", 1).await[0];
     let mut rows = 0;
     for (step, seconds) in [0, DAY, -DAY, 0].into_iter().enumerate() {
@@ -453,7 +480,7 @@ async fn clock_steps_a_day_forward_and_back() {
     assert_eq!(platform.count("client2", "readings").await, rows);
     // The load may have added further instances.
     assert!(platform.running("client3").contains(&instance), "it was not restarted");
-    assert_eq!(platform.root.list("archive/client2").len(), 4, "nothing has gone before its time");
+    assert_eq!(platform.root.list("archive/client2").len(), 4, "nothing was removed before its time");
     for daemon in &mut daemons {
         assert!(daemon.terminate().success(), "{}", daemon.output());
     }
@@ -478,10 +505,10 @@ async fn broken_config_while_running() {
 
     write(&valid.replace("\"settle\"", "\"setle\"").replace("\"client2\"", "\"Client 2\""));
     all_say(&logs, "WARN", "has faults", 1);
-    assert!(platform.root.log("fetchdata.log").contains("did you mean settle"), "all faults are in the line");
+    assert!(platform.root.log("fetchdata.log").contains("did you mean settle"), "the line has all faults");
     let status = platform.command(0, &["status"]);
     assert!(status.contains("setle") && status.contains("Client 2"), "{status}");
-    assert!(status.contains("this goes by the config that the running processes use"), "{status}");
+    assert!(status.contains("the config of the running processes is used"), "{status}");
     platform.command(78, &["check"]);
     // Not even JSON.
     write(&valid[..valid.len() / 2]);
@@ -495,16 +522,14 @@ async fn broken_config_while_running() {
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
     platform.until_stored("client3", "readings", 100, SOON).await;
 
-    let roles = ["fetchdata", "batch-manager", "stream-manager"];
-    let kill_all = || roles.map(|kind| signal(child_of(up.pid(), kind), Signal::KILL));
+    let processes = ["fetchdata", "batch-manager", "stream-manager"];
+    let kill_all = || processes.map(|kind| signal(child_of(up.pid(), kind), Signal::KILL));
     // Only `up`, which is about to start them again, is left: this is reported, and no command uses the file.
     signal(up.pid(), Signal::STOP);
     kill_all();
-    until(SOON, "all are dead", || Daemon::run(&platform.root, &["health"], &[]).status.code() == Some(69));
+    until(SOON, "all have ended", || Daemon::run(&platform.root, &["health"], &[]).status.code() == Some(69));
     assert!(
-        platform
-            .command(69, &["health"])
-            .contains(&format!("`mysimbdp up` (pid {}) starts it again", up.pid()))
+        platform.command(69, &["health"]).contains(&format!("`mysimbdp up` (pid {}) restarts it", up.pid()))
     );
     let other_broker = valid.replace(mosquitto().url(), "mqtt://127.0.0.1:1");
     assert_ne!(other_broker, valid);
@@ -519,11 +544,15 @@ async fn broken_config_while_running() {
     platform.root.drop_file("client2", "b.csv", &numbered(10_000, 1).0);
     platform.until_ingested("client2", 2, SOON).await;
     write(&valid);
-    all_say(&logs, "INFO", "says again what this process runs on", 1);
+    all_say(&logs, "INFO", "matches the running config again", 1);
 
     configure(&platform, |config| config["logs"] = json!({"retention": "1d"}));
-    for kind in roles {
-        until_noticed(&platform, kind, "needs a restart, as these count from the start only: logs.retention");
+    for kind in processes {
+        until_noticed(
+            &platform,
+            kind,
+            "needs a restart, because these are read only at the start: logs.retention",
+        );
     }
     let refused = platform.command(78, &["reload"]);
     assert_eq!(refused.matches("refuses it, the old config stays").count(), 3, "{refused}");

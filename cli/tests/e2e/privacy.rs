@@ -37,7 +37,7 @@ fn root(clients: Value) -> Root {
 }
 
 fn mode(path: &Path) -> u32 {
-    fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o7777
+    fs::symlink_metadata(path).expect("it exists").permissions().mode() & 0o7777
 }
 
 /// A directory and everything below it.
@@ -94,7 +94,7 @@ fn only_the_platforms_user_can_read_its_files_even_those_that_an_earlier_version
 }
 
 /// What could control a terminal: escape sequences in both forms, a carriage return, and overrides of the direction.
-const STEERING: &str = "\u{1b}[2J\u{9b}31m\r\u{7f}\u{202e}\u{2066}";
+const CONTROL_SEQUENCE: &str = "\u{1b}[2J\u{9b}31m\r\u{7f}\u{202e}\u{2066}";
 
 #[track_caller]
 fn steers_nothing(output: &[u8]) -> String {
@@ -109,11 +109,11 @@ fn steers_nothing(output: &[u8]) -> String {
 #[test]
 fn text_of_clients_and_their_apps_does_not_control_the_operators_terminal() {
     let script = format!(
-        "cat > /dev/null; printf '%s\\n' 'last words {STEERING}' >&2; exit 65",
-        STEERING = STEERING.replace('\r', "'\"$(printf '\\r')\"'")
+        "cat > /dev/null; printf '%s\\n' 'last words {CONTROL_SEQUENCE}' >&2; exit 65",
+        CONTROL_SEQUENCE = CONTROL_SEQUENCE.replace('\r', "'\"$(printf '\\r')\"'")
     );
     let root = root(json!([client("client1", &script)]));
-    let name = format!("evil{STEERING}\nforged line: all is well.csv");
+    let name = format!("evil{CONTROL_SEQUENCE}\nforged line: all is well.csv");
     let hostile = root.path().join(std::ffi::OsStr::from_bytes(name.as_bytes()));
     fs::write(&hostile, "a,b\n1,2\n").expect("write");
     let held = root.path().join("held.csv");
@@ -142,8 +142,8 @@ fn text_of_clients_and_their_apps_does_not_control_the_operators_terminal() {
     let id = json["clients"]["client1"]["discarded"][0]["id"].as_str().expect("an id").to_owned();
     run(&["reconcile"]);
     run(&["timing"]);
-    run(&["retry", &format!("none{STEERING}\nforged")]);
-    run(&["drop", STEERING, "held.csv"]);
+    run(&["retry", &format!("none{CONTROL_SEQUENCE}\nforged")]);
+    run(&["drop", CONTROL_SEQUENCE, "held.csv"]);
     run(&["check", "app", "--", "sh", "-c", &script]);
     run(&["retry", &id]);
     assert!(fetchdata.terminate().success() && batch_manager.terminate().success());
@@ -215,6 +215,14 @@ impl Unprivileged {
         self.start_with(root, kind, &[("MYSIMBDP_BROKER", broker)])
     }
 
+    /// Runs a command of `mysimbdp` that finds only this many threads, its first included, and returns its exit code.
+    pub(crate) fn run_with_threads(&self, root: &Root, words: &[&str], threads: u32) -> Option<i32> {
+        let mut command = self.command(Path::new("prlimit"));
+        command.arg(format!("--nproc={threads}:")).arg(self.programs.path().join("mysimbdp"));
+        command.arg("--config").arg(root.config()).args(words).current_dir("/").stdin(Stdio::null());
+        Process::spawn(command).wait(SOON).code()
+    }
+
     /// Starts a process of the platform with this added to its environment.
     pub(crate) fn start_with(&self, root: &Root, kind: &str, env: &[(&str, &str)]) -> Process {
         let mut command = self.command(&self.programs.path().join("mysimbdp"));
@@ -273,7 +281,7 @@ async fn a_manager_without_privileges_adopts_instances_that_it_cannot_read() {
     until(SOON, "the instance is connected", || {
         platform.root.log("clients/client3/stream.log").contains("connected to the broker")
     });
-    assert!(!user.can_read(&format!("/proc/{}/environ", before[0])), "the instance can be looked into");
+    assert!(!user.can_read(&format!("/proc/{}/environ", before[0])), "the instance can be read");
     killed.kill9();
 
     let mut next = user.start(&platform.root, "stream-manager", broker);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bson::{Binary, Document, doc};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
-use mysimbdp_model::source::{Gone, Source};
+use mysimbdp_model::source::{Lost, Source};
 use mysimbdp_store::sequences::Sequences;
 use mysimbdp_store::{CHUNK_BYTES, Coredms};
 use mysimbdp_testbed::{Daemon, Root, mongodb, mosquitto, until, until_async};
@@ -102,7 +102,7 @@ async fn records_that_an_index_expires_are_not_a_difference() {
     let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;
     let database = platform.client_database("client1");
     let often = doc! {"setParameter": 1, "ttlMonitorSleepSecs": 1};
-    database.client().database("admin").run_command(often).await.expect("set how often it looks");
+    database.client().database("admin").run_command(often).await.expect("set how often it checks");
     let index = doc! {"key": {"time": 1}, "name": "time", "expireAfterSeconds": 0};
     let create = doc! {"createIndexes": "readings", "indexes": [index]};
     database.run_command(create).await.expect("an index");
@@ -149,43 +149,42 @@ async fn a_load_balances_on_mongodb_and_each_change_behind_its_back_is_named() {
     let ingestion = ingestion_of(root, "client2");
     let id = |number| Binary::from(ingestion.record_id(number));
     let readings = platform.client_database("client2").collection::<Document>("readings");
-    let third =
-        readings.find_one_and_delete(doc! {"_id": id(3)}).await.expect("delete").expect("it was there");
+    let third = readings.find_one_and_delete(doc! {"_id": id(3)}).await.expect("delete").expect("it existed");
     let found = reconcile(root, 65, &[]);
     assert!(
-        found.contains("\"year.csv\"") && found.contains("has 990 documents of its records, must be 991"),
+        found.contains("\"year.csv\"") && found.contains("has 990 documents of its records, expected 991"),
         "{found}"
     );
     readings.insert_one(third).await.expect("put it back");
 
     readings.insert_one(doc! {"_id": id(1_000_000), "visib": 1}).await.expect("add one");
     let found = reconcile(root, 65, &["--client", "client2"]);
-    assert!(found.contains("has 992 documents of its records, must be 991 (1 too many)"), "{found}");
+    assert!(found.contains("has 992 documents of its records, expected 991 (1 too many)"), "{found}");
     readings.delete_one(doc! {"_id": id(1_000_000)}).await.expect("delete");
 
     let rejected = platform.client_database("client2").collection::<Document>("rejected");
-    let reject = rejected.find_one_and_delete(doc! {}).await.expect("delete").expect("it was there");
+    let reject = rejected.find_one_and_delete(doc! {}).await.expect("delete").expect("it existed");
     let found = reconcile(root, 65, &[]);
     let (is, must_be) = (rows - 992, rows - 991);
-    assert!(found.contains(&format!("{is} records are listed as rejected, must be {must_be}")), "{found}");
+    assert!(found.contains(&format!("{is} records are listed as rejected, expected {must_be}")), "{found}");
     rejected.insert_one(reject).await.expect("put it back");
 
     let chunks = platform.client_database("client1").collection::<Document>("files.chunks");
-    let chunk = chunks.find_one_and_delete(doc! {"n": 1}).await.expect("delete").expect("it was there");
+    let chunk = chunks.find_one_and_delete(doc! {"n": 1}).await.expect("delete").expect("it existed");
     let found = reconcile(root, 65, &[]);
     assert!(found.contains("client client1") && found.contains("its object has 2 chunks of"), "{found}");
     chunks.insert_one(chunk).await.expect("put it back");
 
     let keyed = platform.client_database("client3").collection::<Document>("readings");
-    let newest = keyed.find_one(doc! {"_id": 0}).await.expect("find").expect("it was there");
+    let newest = keyed.find_one(doc! {"_id": 0}).await.expect("find").expect("it existed");
     for number in 0..500 {
-        let mut forged = newest.clone();
-        forged.insert("_id", format!("forged {number}"));
-        keyed.insert_one(forged).await.expect("add one");
+        let mut invalid = newest.clone();
+        invalid.insert("_id", format!("invalid {number}"));
+        keyed.insert_one(invalid).await.expect("add one");
     }
     let found = reconcile(root, 65, &[]);
     assert!(
-        found.contains("\"a day.csv\"") && found.contains("documents that it wrote, must be at most"),
+        found.contains("\"a day.csv\"") && found.contains("documents that it wrote, expected at most"),
         "{found}"
     );
     keyed.delete_many(doc! {"_id": {"$gte": "forged"}}).await.expect("delete");
@@ -220,14 +219,14 @@ async fn a_load_balances_on_the_embedded_store_and_what_is_missing_there_is_name
 
     let found = reconcile(&root, 65, &[]);
     for fragment in [
-        "has 992 documents of its records, must be 991 (1 too many)",
-        "records are listed as rejected, must be",
+        "has 992 documents of its records, expected 991 (1 too many)",
+        "records are listed as rejected, expected",
         "its object has 1 chunks of 261120 bytes",
     ] {
         assert!(found.contains(fragment), "{fragment}: {found}");
     }
     let stored = root.path().join("state/coredms");
-    std::fs::rename(&stored, root.path().join("state/elsewhere")).expect("take the store away");
+    std::fs::rename(&stored, root.path().join("state/elsewhere")).expect("move the store away");
     std::fs::write(&stored, "in the way").expect("block the store");
     reconcile(&root, 69, &[]);
 }
@@ -254,7 +253,7 @@ async fn a_held_file_is_not_a_difference_until_it_is_lost() {
     );
     std::fs::remove_dir_all(root.path().join("held/client2")).expect("remove what is held");
     let found = reconcile(&root, 65, &[]);
-    assert!(found.contains("is held, but it lies neither in held/ nor in staging/"), "{found}");
+    assert!(found.contains("as held, but it is in neither held/ nor staging/"), "{found}");
 }
 
 /// The state of a stream as its app leaves it: `stored` and `rejected` numbers of a source in coredms, `marked` as received.
@@ -294,9 +293,9 @@ impl Stream {
         self.sequences().progress(&self.source, 0).await.expect("progress");
     }
 
-    async fn lose(&self, first: u64, last: u64) {
-        let lost = Gone { source: self.source.clone(), first, last };
-        self.sequences().lose(&lost).await.expect("record a loss");
+    async fn record_lost(&self, first: u64, last: u64) {
+        let lost = Lost { source: self.source.clone(), first, last };
+        self.sequences().record_lost(&lost).await.expect("record a loss");
         self.sequences().progress(&self.source, 0).await.expect("progress");
     }
 }
@@ -333,12 +332,12 @@ async fn each_number_of_a_source_is_stored_rejected_or_named_as_lost_or_missing(
     let row = &report["messages"][0];
     let of = |name: &str| row[name].as_u64().expect("a number");
     assert_eq!(["documents", "numbered", "unnumbered"].map(of), [113, 110, 3], "{row}");
-    assert!(reconcile(&root, 0, &[]).contains("unnumbered messages are counted and not compared"));
+    assert!(reconcile(&root, 0, &[]).contains("unnumbered messages are counted but not compared"));
 
     let lossy = Stream::open(&root, "lossy").await;
     lossy.insert("readings", 1..=10, b"").await;
     lossy.mark(1, 10).await;
-    lossy.lose(9, 13).await;
+    lossy.record_lost(9, 13).await;
     // One of the lost numbers arrived after all.
     lossy.insert("readings", 12..=12, b"").await;
     let found = reconcile(&root, 65, &[]);

@@ -70,7 +70,7 @@ async fn rejected_records_of_a_file_are_shown_exported_repaired_and_dropped_agai
     assert_eq!(String::from_utf8_lossy(&rejected), format!("name,time\r\n{}\n{}\n", rows[7], rows[39]));
     let repaired = String::from_utf8(rejected).expect("text").replace("not yet", "2014-01-01T00:00:00Z");
     let repaired = repaired.replace("\"\"never\"\"", "2015-01-01T00:00:00Z");
-    assert!(drop_file(&platform, 0, "mended.csv", repaired.as_bytes()).contains("stored 2"));
+    assert!(drop_file(&platform, 0, "repaired.csv", repaired.as_bytes()).contains("stored 2"));
     assert_eq!(platform.count("times", "readings").await, 40);
     platform.command(0, &["reconcile"]);
     platform.command(66, &["rejected", &"0".repeat(32)]);
@@ -96,7 +96,7 @@ async fn a_file_that_is_rejected_as_a_whole_is_held_with_every_row_until_its_app
     let rows: String = (0..569).map(|row| format!("{row},{row} o'clock\n")).collect();
     let content = format!("name,time\n{rows}");
     let printed = drop_file(&platform, 65, "all.csv", content.as_bytes());
-    assert!(printed.contains("held: 569 of 569 records were rejected, allowed are 56"), "{printed}");
+    assert!(printed.contains("held: 569 of 569 records were rejected, the limit is 56"), "{printed}");
     let id = ingestion(&printed);
     assert_eq!(exported(&platform, &["rejected", &id, "--csv"]), content.as_bytes());
     assert!(platform.command(0, &["rejected", &id]).contains("record 568: "));

@@ -201,7 +201,7 @@ async fn values_change_rejected_records_vanish_and_accepted_ones_appear(store: S
 
     platform.set_arguments(REPAIRED);
     let printed = platform.command(0, &["reprocess", &ingestion, "--dry-run"]);
-    assert!(printed.contains(&format!("would run {ingestion} of client1 again: table.csv")), "{printed}");
+    assert!(printed.contains(&format!("would reprocess {ingestion} of client1: table.csv")), "{printed}");
     assert_eq!(platform.archived(), ingestion);
     platform.command(0, &["reprocess", &ingestion]);
     let runs = platform.ended(2).await;
@@ -225,7 +225,7 @@ async fn values_change_rejected_records_vanish_and_accepted_ones_appear(store: S
 
     // All files of a client, once more; those that are not in the archive are named.
     let printed = platform.command(0, &["reprocess", "--client", "client1", "--since", "1h"]);
-    assert!(printed.contains("1 file run again, 0 left"), "{printed}");
+    assert!(printed.contains("1 file staged again, 0 skipped"), "{printed}");
     platform.ended(3).await;
     assert_repaired(&platform.documents("readings").await);
     let printed = platform.command(0, &["reprocess", "--client", "client1", "--since", "2999-01-01"]);
@@ -235,10 +235,10 @@ async fn values_change_rejected_records_vanish_and_accepted_ones_appear(store: S
     assert!(platform.command(66, &["reprocess", &ingestion]).contains("is not in the archive"));
     let printed = platform.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
     assert!(
-        printed.contains("is not in the archive") && printed.contains("0 files run again, 1 left"),
+        printed.contains("is not in the archive") && printed.contains("0 files staged again, 1 skipped"),
         "{printed}"
     );
-    assert!(platform.command(66, &["reprocess", &"0".repeat(32)]).contains("is known"));
+    assert!(platform.command(66, &["reprocess", &"0".repeat(32)]).contains("unknown ingestion"));
     platform.command(64, &["reprocess"]);
 }
 
@@ -272,7 +272,7 @@ async fn documents_under_keys_are_replaced_and_those_of_other_files_are_not(stor
     assert_eq!(keys, expected);
     for document in &documents {
         let of_second = ["a7", "b9"].contains(&document.get_str("_id").expect("text"));
-        assert_eq!(document.get_document("_ingest").expect("a stamp").contains_key("run"), !of_second);
+        assert_eq!(document.get_document("_ingest").expect("its metadata").contains_key("run"), !of_second);
         if of_second {
             assert!(number(document, "value") < 0, "{document}");
         }
@@ -320,10 +320,10 @@ async fn a_file_whose_app_cannot_replace_is_held_and_nothing_is_removed(store: S
         assert!(platform.command(65, &["reprocess", &ingestion]).contains("mysimbdp retry"));
 
         let printed = platform.command(65, &["reprocess", "--client", "client1", "--since", "1h"]);
-        assert!(printed.contains(&format!("left {ingestion} of client1: it is held; ")), "{printed}");
+        assert!(printed.contains(&format!("skipped {ingestion} of client1: it is held; ")), "{printed}");
 
         // Once the app can replace, a retry completes the run.
-        fs::write(platform.root.path().join("knows"), "").expect("mend the app");
+        fs::write(platform.root.path().join("knows"), "").expect("repair the app");
         let held = platform.history().await.pop().expect("a run");
         platform.command(0, &["retry", held.get_str("_id").expect("an id")]);
         until(SOON, "it is archived again", || !platform.root.list("archive/client1").is_empty());
@@ -420,7 +420,7 @@ async fn of_tables_that_wait_for_each_other_the_last_dropped_is_the_newest(store
     // A copy of the first waits for its end, and so is taken last, although it was not dropped last.
     platform.root.drop_file("client1", "b.csv", of("older").as_bytes());
     let waits =
-        async || platform.root.log("fetchdata.log").contains("same content is staged, waits for its end");
+        async || platform.root.log("fetchdata.log").contains("same content is staged, waiting for its end");
     until_async(SOON, "the copy waits", waits).await;
     platform.root.drop_file("client1", "c.csv", of("newer").as_bytes());
     staged(2).await;
@@ -444,7 +444,7 @@ async fn a_repaired_app_that_rejects_too_much_removes_nothing_until_it_is_repair
     until(SOON, "it is held", || !platform.root.list("held/client1").is_empty());
     let reasons = platform.root.reasons("held", "client1")[0]["reasons"].to_string();
     assert!(reasons.contains("60 of 60 records were rejected"), "{reasons}");
-    assert_eq!(platform.documents("readings").await.len(), ROWS - 1, "what the first run has stored");
+    assert_eq!(platform.documents("readings").await.len(), ROWS - 1, "the records that the first run stored");
     platform.set_arguments(REPAIRED);
     platform.command(0, &["retry", &ingestion]);
     until(SOON, "it is archived again", || !platform.root.list("archive/client1").is_empty());
@@ -525,17 +525,17 @@ async fn the_metadata_of_an_object_is_replaced_and_its_bytes_stay() {
         platform.set_arguments("");
         platform.drop_file(0, "image.csv", &content);
         let ingestion = platform.archived();
-        platform.set_arguments("--content-type text/x-mended");
+        platform.set_arguments("--content-type text/x-repaired");
         platform.command(0, &["reprocess", &ingestion]);
         platform.ended(2).await;
         let files = platform.documents("files.files").await;
         assert_eq!(files.len(), 1);
         let metadata = files[0].get_document("metadata").expect("metadata");
-        assert_eq!(metadata.get_str("content_type").ok(), Some("text/x-mended"));
+        assert_eq!(metadata.get_str("content_type").ok(), Some("text/x-repaired"));
         platform.command(0, &["reconcile"]);
         let store = platform.open(&format!("{}_client1", platform.database)).await;
         let id = ingestion.parse().expect("an ingestion");
-        let stored = store.object("files", id).await.expect("read").expect("it is there");
+        let stored = store.object("files", id).await.expect("read").expect("it exists");
         assert!(stored == content.as_bytes(), "{} bytes", stored.len());
         store.close().await;
     }
@@ -573,7 +573,7 @@ async fn content_in_progress_or_stored_under_other_ids_is_not_reprocessed() {
     let _batch_manager = platform.start("batch-manager");
     until(SOON, "it is held", || !platform.root.list("held/client1").is_empty());
     let reasons = platform.root.reasons("held", "client1")[0]["reasons"].to_string();
-    assert!(reasons.contains("cannot replace what is there"), "{reasons}");
+    assert!(reasons.contains("cannot replace what an earlier run has stored"), "{reasons}");
     assert_eq!(platform.documents("elsewhere").await, []);
     assert_eq!(platform.documents("readings").await.len(), ROWS - 1);
 }

@@ -79,8 +79,8 @@ async fn a_client_keeps_what_was_refused_as_long_as_its_config_says() {
         config["clients"][0]["retention"] = json!({"held": "1ms", "discarded": "1ms"});
     });
     let _batch_manager = platform.start("batch-manager");
-    until(SOON, "those of client1 are removed", || counts(&platform)[0] == (0, 0));
-    assert_eq!(counts(&platform)[1], (1, 1), "the other says nothing of it");
+    until(SOON, "the files of client1 are removed", || counts(&platform)[0] == (0, 0));
+    assert_eq!(counts(&platform)[1], (1, 1), "the other config has no such setting");
     assert_eq!(states(&platform, "client1").await, ["purged"]);
     platform.command(0, &["reconcile"]);
 }

@@ -41,7 +41,7 @@ async fn up_and_down_under_load(platform: &Platform, broker: &str) {
 
     assert!(stream_manager.terminate().success(), "{}", stream_manager.output());
     let session = |slot: u32| format!("{}-client3.stream.{slot}", platform.topic_prefix);
-    assert!(had_session(broker, &session(0)), "the last one stays, and the broker queues for it");
+    assert!(had_session(broker, &session(0)), "the last session stays, and the broker queues for it");
     for slot in 1..4 {
         assert!(!had_session(broker, &session(slot)), "the broker still queues for slot {slot}");
     }

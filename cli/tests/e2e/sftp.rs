@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mysimbdp_testbed::{ALICE, Process, Root, STRANGER, Signal, Sshd, until};
+use mysimbdp_testbed::{ALICE, OTHER_USER, Process, Root, Signal, Sshd, until};
 use serde_json::{Value, json};
 
 use crate::privacy::Unprivileged;
@@ -36,10 +36,10 @@ impl Uploads {
         let folder = root.drop_directory("alpha");
         fs::create_dir_all(folder.join("backfill")).expect("directories");
         for path in [root.path().to_owned(), root.drop_directory("")] {
-            chown(path, Some(STRANGER), Some(STRANGER)).expect("another owner");
+            chown(path, Some(OTHER_USER), Some(OTHER_USER)).expect("another owner");
         }
         for path in [&folder, &folder.join("backfill")] {
-            chown(path, Some(ALICE), Some(STRANGER)).expect("another owner");
+            chown(path, Some(ALICE), Some(OTHER_USER)).expect("another owner");
             fs::set_permissions(path, Permissions::from_mode(0o2770)).expect("mode");
         }
         let sshd = Sshd::start_or_skip(&folder)?;
@@ -66,12 +66,12 @@ impl Uploads {
         let mut sftp = self.sshd.sftp(&["-l", "800"], &format!("put {} {name}", local.display()));
         let uploaded = self.root.drop_directory("alpha").join(name);
         let bytes = || fs::metadata(&uploaded).map_or(0, |metadata| metadata.len());
-        until(SOON, "a part of it has come", || bytes() > 0 || !sftp.is_running());
+        until(SOON, "a part of it has arrived", || bytes() > 0 || !sftp.is_running());
         sftp.signal_group(Signal::STOP);
         let bytes = bytes();
         assert!((1..content.len() as u64).contains(&bytes), "{bytes} bytes: {}", self.sshd.log());
         let owner = fs::metadata(&uploaded).expect("the upload");
-        assert_eq!((owner.uid(), owner.gid()), (ALICE, STRANGER), "its sender's, in the platform's group");
+        assert_eq!((owner.uid(), owner.gid()), (ALICE, OTHER_USER), "its sender's, in the platform's group");
         sftp
     }
 
@@ -91,7 +91,7 @@ fn an_sftp_upload_that_stalls_is_staged_whole() {
     let stalled = Instant::now();
     let whole = uploads.local("whole.csv", "a,b\n1,2\n", 0o644);
     uploads.finish(uploads.sshd.sftp(&[], &format!("put {} whole.csv", whole.display())));
-    until(SOON, "what is closed is staged", || records_of(root, "whole.csv") == Some(1));
+    until(SOON, "the closed file is staged", || records_of(root, "whole.csv") == Some(1));
     until(SOON, "it has stalled for long", || stalled.elapsed() > STALLS_FOR);
     assert_eq!(records_of(root, "upload.csv"), None, "its writer has it open");
     uploads.resume(sftp);
@@ -109,7 +109,7 @@ fn an_sftp_upload_that_continues_after_it_was_taken_is_held_whole() {
     let content = format!("a,b\n{}", rows(0, ROWS));
     let sftp = uploads.begin("upload.csv", &content);
     let mut fetchdata = fetchdata(root);
-    until(SOON, "what has come is staged", || records_of(root, "upload.csv").is_some());
+    until(SOON, "what has arrived is staged", || records_of(root, "upload.csv").is_some());
     assert!(records_of(root, "upload.csv") < Some(ROWS as u64));
     uploads.resume(sftp);
     until(SOON, "it is held", || root.reasons("held", "alpha").len() == 1);

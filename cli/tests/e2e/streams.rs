@@ -83,7 +83,7 @@ async fn instances_are_started_and_stopped_by_pid() {
 
     platform.command(0, &["stop", "client1", &second.to_string()]);
     assert_eq!(platform.until_instances("client1", 1).await, [first]);
-    assert!(!Path::new(&format!("/proc/{second}")).exists(), "it is gone when the command returns");
+    assert!(!Path::new(&format!("/proc/{second}")).exists(), "it has ended when the command returns");
 }
 
 /// Reports, in both accepted formats, make the manager add instances under load and drain them when it is quiet.
@@ -145,7 +145,7 @@ async fn ctrl_c_and_a_new_start_lose_nothing_that_was_published_meanwhile() {
     assert!(up.interrupt().success(), "{}", up.output());
     for client in ["client1", "client3"] {
         Mosquitto::publish(mosquitto().url(), &platform.ingest_topic(client), &messages(200, 800));
-        assert_eq!(platform.count(client, "readings").await, 200, "nobody is there to store it");
+        assert_eq!(platform.count(client, "readings").await, 200, "no instance can store it");
     }
     let mut up = Daemon::start(&platform.root, &["up"], &[]);
     for client in ["client1", "client3"] {

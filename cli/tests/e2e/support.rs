@@ -162,7 +162,7 @@ pub fn number(document: &Document, field: &str) -> i64 {
     match document.get(field) {
         Some(Bson::Int32(value)) => i64::from(*value),
         Some(Bson::Int64(value)) => *value,
-        other => panic!("{field} is {other:?}, no integer"),
+        other => panic!("{field} is {other:?}: expected an integer"),
     }
 }
 

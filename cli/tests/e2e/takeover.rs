@@ -168,7 +168,7 @@ async fn of_two_managers_with_the_same_topic_prefix_one_gives_up_after_a_few_att
     let pid = remaining.until_instances("client3", 1).await[0];
     Mosquitto::publish(mosquitto().url(), &topic, &messages(0, 100));
     remaining.until_stored("client3", "readings", 100, SOON).await;
-    assert!(remaining.running("client3").contains(&pid), "nobody disturbs it any more");
+    assert!(remaining.running("client3").contains(&pid), "no other process disturbs it any more");
 }
 
 /// The second process on a data root reports which process holds it; the lock of a dead process blocks nobody.
@@ -200,8 +200,8 @@ fn a_data_root_has_one_process_of_each_kind_and_a_dead_one_blocks_nothing() {
         let second = Daemon::run(&root, &[kind], &[]);
         let printed =
             String::from_utf8_lossy(&second.stderr).into_owned() + &String::from_utf8_lossy(&second.stdout);
-        assert_eq!(second.status.code(), Some(77), "{kind} said {printed}");
-        assert!(printed.contains(&holder), "{kind} said {printed}");
+        assert_eq!(second.status.code(), Some(77), "{kind} printed {printed}");
+        assert!(printed.contains(&holder), "{kind} printed {printed}");
 
         first.kill9();
         let mut third = Daemon::start(&root, &[kind], &[]);

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use mysimbdp_testbed::{Daemon, Process, Root, STRANGER, binary, until};
+use mysimbdp_testbed::{Daemon, OTHER_USER, Process, Root, binary, until};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, documents, run};
@@ -28,7 +28,7 @@ fn drop_refuses_a_file_for_a_client_that_the_running_fetchdata_does_not_serve() 
     fs::write(&file, "a,b\n1,2\n").expect("file");
     let file = file.to_str().expect("UTF-8");
     let printed = run(&root, 0, &["drop", "alpha", file]);
-    assert!(printed.contains("fetchdata does not run"), "{printed}");
+    assert!(printed.contains("fetchdata is not running"), "{printed}");
     assert!(run(&root, 66, &["drop", "live", file]).contains("no batch app"));
 
     let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
@@ -43,8 +43,8 @@ fn drop_refuses_a_file_for_a_client_that_the_running_fetchdata_does_not_serve() 
     // A file that is copied there nevertheless is left there.
     root.drop_file("beta", "payroll.csv", b"a,b\n3,4\n");
     let logged = |text: &str| root.log("fetchdata.log").matches(text).count();
-    until(SOON, "it is told", || logged("not the folder of a configured client") > 0);
-    until(SOON, "status tells", || {
+    until(SOON, "it is reported", || logged("not the folder of a configured client") > 0);
+    until(SOON, "status reports it", || {
         // Only fetchdata runs.
         run(&root, 69, &["status"])
             .contains("client-input-directory/beta is not the folder of a configured client")
@@ -58,7 +58,7 @@ fn drop_refuses_a_file_for_a_client_that_the_running_fetchdata_does_not_serve() 
     let mut fetchdata = Daemon::start(&root, &["fetchdata"], &[]);
     until(SOON, "beta has its own", || staged(&root, "beta") == 1);
     let printed = run(&root, 0, &["drop", "beta", file]);
-    assert!(!printed.contains("does not run"), "{printed}");
+    assert!(!printed.contains("is not running"), "{printed}");
     assert!(fetchdata.terminate().success());
 }
 
@@ -70,13 +70,13 @@ pub(crate) fn start_unprivileged(root: &Root, kind: &str) -> Process {
 pub(crate) fn start_unprivileged_with(root: &Root, kind: &str, env: &[(&str, &str)]) -> Process {
     let mut command = Command::new(binary("mysimbdp"));
     command.arg("--config").arg(root.config()).arg(kind).current_dir(root.path());
-    command.uid(STRANGER).gid(STRANGER).envs(env.iter().copied());
+    command.uid(OTHER_USER).gid(OTHER_USER).envs(env.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Process::spawn(command)
 }
 
 fn give_to_other_user(path: &Path) {
-    chown(path, Some(STRANGER), Some(STRANGER)).expect("another owner");
+    chown(path, Some(OTHER_USER), Some(OTHER_USER)).expect("another owner");
     if path.is_dir() && !path.is_symlink() {
         fs::read_dir(path).expect("list").for_each(|entry| give_to_other_user(&entry.expect("entry").path()));
     }
@@ -111,7 +111,7 @@ fn one_unreadable_directory_stops_only_its_client() {
             root.log("batch-manager.log").contains(&format!("client={client}")) && staged(&root, client) == 0
         });
     }
-    until(SOON, "status tells", || {
+    until(SOON, "status reports it", || {
         // No stream-manager runs.
         let printed = run(&root, 69, &["status"]);
         ["deep/lost+found", "client-input-directory/roots", "staging of stuck"]
@@ -132,7 +132,7 @@ fn one_unreadable_directory_stops_only_its_client() {
         };
         left("roots") + left("stuck") == 0 && root.list("client-input-directory/deep/lost+found").is_empty()
     });
-    until(SOON, "nothing is told any more", || {
+    until(SOON, "nothing is reported any more", || {
         let printed = run(&root, 69, &["status"]);
         !["deep/lost+found", "client-input-directory/roots", "staging of stuck"]
             .iter()
@@ -232,7 +232,7 @@ fn anything_in_place_of_a_folder_is_named_with_its_remedy_and_status_exits_75() 
     until(SOON, "the file is named", || status().1.contains("is a regular file and not a directory"));
     assert_eq!(status().0, Some(75));
     fs::remove_file(&folder).expect("remove");
-    until(SOON, "nothing is in the way any more", || status().0 == Some(0));
+    until(SOON, "nothing obstructs any more", || status().0 == Some(0));
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
@@ -257,7 +257,7 @@ fn files_that_can_be_read_but_not_moved_are_named_and_not_inspected() {
     }
     let mut fetchdata = start_unprivileged(&root, "fetchdata");
     until(SOON, "the other one's is staged", || staged(&root, "good") == 1);
-    until(SOON, "status tells", || {
+    until(SOON, "status reports it", || {
         // Only fetchdata runs.
         let printed = run(&root, 69, &["status"]);
         ["roots/upload", "client-input-directory/plain"]
@@ -271,6 +271,8 @@ fn files_that_can_be_read_but_not_moved_are_named_and_not_inspected() {
         give_to_other_user(path);
     }
     until(SOON, "both are staged", || staged(&root, "roots") + staged(&root, "plain") == 2);
-    until(SOON, "nothing is told any more", || !run(&root, 69, &["status"]).contains("cannot be moved away"));
+    until(SOON, "nothing is reported any more", || {
+        !run(&root, 69, &["status"]).contains("cannot be moved away")
+    });
     fetchdata.terminate(SOON);
 }

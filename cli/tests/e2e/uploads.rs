@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
-use mysimbdp_testbed::{Daemon, Process, Root, STRANGER, until};
+use mysimbdp_testbed::{Daemon, OTHER_USER, Process, Root, until};
 use serde_json::json;
 
 use crate::support::{SOON, documents};
@@ -23,7 +23,7 @@ pub(crate) fn root() -> Option<Root> {
     }));
     fs::create_dir_all(root.drop_directory("alpha")).expect("directory");
     for path in [root.path().to_owned(), root.drop_directory("")] {
-        chown(path, Some(STRANGER), Some(STRANGER)).expect("another owner");
+        chown(path, Some(OTHER_USER), Some(OTHER_USER)).expect("another owner");
     }
     fs::set_permissions(root.drop_directory("alpha"), Permissions::from_mode(0o777)).expect("mode");
     Some(root)
@@ -118,7 +118,7 @@ fn a_file_that_is_written_to_after_it_was_taken_is_held() {
     drop(upload);
     let directory = root.path().join("held/alpha").join(root.list("held/alpha").remove(0));
     // The reason is written first.
-    until(SOON, "a person is told", || root.log("fetchdata.log").contains("ERROR"));
+    until(SOON, "a person is notified", || root.log("fetchdata.log").contains("ERROR"));
     let content = fs::read_to_string(directory.join("upload.csv")).expect("its file");
     assert_eq!(content, format!("a,b\n{}", rows(0, 200)));
     assert_eq!(staged(&root).len(), 2, "nothing is staged twice");
@@ -127,7 +127,7 @@ fn a_file_that_is_written_to_after_it_was_taken_is_held() {
     // `status` has shown its id. With ids by record number the part that is ingested already would be stored twice.
     let id = root.list("held/alpha").remove(0);
     let refused = retry(&root, 65, &id);
-    assert!(refused.contains("the first part of upload.csv is ingested already"), "{refused}");
+    assert!(refused.contains("the first part of upload.csv is already ingested"), "{refused}");
     let text = fs::read_to_string(root.config()).expect("the config");
     let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     config["clients"][0]["apps"][0]["ids"] = json!("key");

@@ -219,7 +219,11 @@ async fn random_tables_are_read_back_as_they_were_written() {
             for (row, document) in table[1..].iter().zip(found) {
                 let (text, value) = (&row[column], document.get(field).expect("each field"));
                 assert!(written(value).contains(text), "{name}: {text:?} is stored as {value:?}");
-                assert_eq!(*texts.entry(value.to_string()).or_insert(text), text, "{name}: two became one");
+                assert_eq!(
+                    *texts.entry(value.to_string()).or_insert(text),
+                    text,
+                    "{name}: two values became one"
+                );
                 if *value != Bson::Null {
                     kinds.push(value.element_type());
                 }

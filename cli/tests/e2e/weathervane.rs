@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 use bson::{Bson, Document, doc};
 use futures::TryStreamExt;
 use mysimbdp_testbed::{
-    Daemon, Mongod, Mosquitto, Process, Signal, binary, mongodb, mosquitto, mqtt::Listener, signal, until,
-    until_async,
+    Daemon, Mongod, Mosquitto, Process, Signal, binary, mongodb, mosquitto, mqtt::MqttListener, signal,
+    until, until_async,
 };
 use serde_json::{Value, json};
 
@@ -282,7 +282,7 @@ async fn weathervane_broker_down_in_the_middle_of_an_hour() {
 async fn weathervane_broker_down_while_missing_data_is_asked_for_again() {
     let mut broker = Mosquitto::start();
     let mut vane = Vane::new(mongodb().url(), &broker.url(), 5).await.until_running().await;
-    let requests = Listener::subscribe(&broker.url(), &vane.requests_topic());
+    let requests = MqttListener::subscribe(&broker.url(), &vane.requests_topic());
     let hours = vane.hours();
     for (batch, row) in vane.file[&hours[1]].iter().enumerate().take(2) {
         let mut reading = json!({"origin": row.origin});
@@ -294,7 +294,7 @@ async fn weathervane_broker_down_while_missing_data_is_asked_for_again() {
         Mosquitto::publish(&broker.url(), &topic, &format!("{message}\n"));
     }
     let request = |hour: usize, missing: Value| json!({"hour": hours[hour], "missing": missing});
-    until(SOON, "just what is missing is asked for", || {
+    until(SOON, "exactly the missing data is requested", || {
         let received: Vec<Value> =
             requests.messages().iter().map(|(_, text)| serde_json::from_str(text).expect("JSON")).collect();
         received.contains(&request(1, json!([2]))) && received.contains(&request(0, Value::Null))
@@ -303,12 +303,12 @@ async fn weathervane_broker_down_while_missing_data_is_asked_for_again() {
     vane.stream(2, "300ms");
     vane.until_all_sent();
     broker.restart();
-    until(SOON, "it is sent again", || vane.streamer_has_logged("sent again as asked for"));
+    until(SOON, "it is sent again", || vane.streamer_has_logged("sent again as requested"));
     broker.kill9();
     broker.restart();
     vane.verify_complete().await;
-    let times = vane.log().matches("asked for what is missing").count();
-    assert!(times <= 40, "asked {times} times, which is a tight loop");
+    let times = vane.log().matches("missing batches requested").count();
+    assert!(times <= 40, "asked {times} times, which is a busy loop");
 }
 
 /// All data is stored when the broker becomes unavailable, and the apps that close and report must find that out
@@ -364,7 +364,7 @@ async fn weathervane_database_down_while_a_report_is_computed() {
     database.pause();
     signal(reporter, Signal::CONT);
     database.kill9();
-    until(SOON, "the report has failed", || vane.log().contains("a round failed"));
+    until(SOON, "the report has failed", || vane.log().contains("cycle failed"));
     database.restart();
     vane.verify_complete().await;
 }

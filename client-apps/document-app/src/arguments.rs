@@ -80,7 +80,7 @@ impl<T: FromStr<Err: std::fmt::Display>> FromStr for Assignment<T> {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // Split at the last =: types and field names contain none, but column names may.
-        let (column, value) = text.rsplit_once('=').ok_or("a column and = are missing")?;
+        let (column, value) = text.rsplit_once('=').ok_or("expected COLUMN=VALUE")?;
         let value = value.parse().map_err(|error: T::Err| error.to_string())?;
         Ok(Self { column: column.to_owned(), value })
     }

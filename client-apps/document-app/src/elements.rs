@@ -90,7 +90,7 @@ impl<R: BufRead> Elements<R> {
     fn expect_blank_remainder(&mut self) -> Result<(), Failure> {
         match self.skip_blank()? {
             None => Ok(()),
-            Some(_) => Err(Failure::Data("JSON goes on after the end of its array".to_owned())),
+            Some(_) => Err(Failure::Data("JSON continues after the end of its array".to_owned())),
         }
     }
 
@@ -118,7 +118,7 @@ impl<R: BufRead> Elements<R> {
         loop {
             let buffer = self.input.fill_buf()?;
             if buffer.is_empty() {
-                return Err(Failure::Data("JSON array has no end: its ] is missing".to_owned()));
+                return Err(Failure::Data("JSON array is incomplete: its ] is missing".to_owned()));
             }
             let end =
                 buffer.iter().enumerate().find_map(|(at, &byte)| nesting.end(byte).map(|end| (at, end)));

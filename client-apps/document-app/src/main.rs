@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use mysimbdp_sdk::batch::{self, Sink, Unit};
 use mysimbdp_sdk::record::{Fields, RECORD_BYTES_MAX, json};
-use mysimbdp_sdk::{Counts, Encoding, Failure, Format};
+use mysimbdp_sdk::{Counts, Encoding, EncodingError, Failure, Format};
 
 use arguments::Arguments;
 
@@ -32,7 +32,8 @@ fn main() -> ExitCode {
 
 fn convert(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure> {
     let header = unit.header;
-    let encoding: Encoding = header.encoding.parse().map_err(Failure::Config)?;
+    let encoding: Encoding =
+        header.encoding.parse().map_err(|error: EncodingError| Failure::Config(error.to_string()))?;
     let mut input = text::without_mark(encoding, &mut unit.input)?;
     match header.format {
         Format::Csv => {
@@ -42,8 +43,8 @@ fn convert(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure
         Format::Ndjson => convert_lines(encoding, &mut input, &mut unit.sink)?,
         Format::Json => convert_elements(encoding, &mut input, &mut unit.sink)?,
         Format::Binary => {
-            let allowed = "allowed are csv, ndjson and json; for whole files there is object-app";
-            return Err(Failure::Config(format!("file {:?} is binary, {allowed}", unit.header.file)));
+            let expected = "expected csv, ndjson or json; object-app stores whole files";
+            return Err(Failure::Config(format!("file {:?} is binary: {expected}", unit.header.file)));
         }
     }
     unit.sink.finish()

@@ -11,7 +11,7 @@ use bson::{Bson, Document, doc};
 use mysimbdp_model::app::{Line, UnitHeader};
 use mysimbdp_model::manifest::Format;
 use mysimbdp_testbed::{Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_records};
-use support::{App, Store, whole};
+use support::{App, TestStore, whole};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_document-app");
 
@@ -19,12 +19,12 @@ fn app<'a>(arguments: &'a [&'a str]) -> App<'a> {
     App { program: Path::new(PROGRAM), arguments, env: Vec::new() }
 }
 
-async fn both() -> [Store; 2] {
-    [Store::embedded().await, Store::mongodb().await]
+async fn both() -> [TestStore; 2] {
+    [TestStore::embedded().await, TestStore::mongodb().await]
 }
 
 /// Returns the documents by record number, without their ids.
-async fn documents(store: &Store) -> BTreeMap<u64, Document> {
+async fn documents(store: &TestStore) -> BTreeMap<u64, Document> {
     let all = store.coredms.find("records", doc! {}, 100_000).await.expect("documents");
     all.into_iter()
         .map(|mut document| match document.remove("_id") {
@@ -37,7 +37,7 @@ async fn documents(store: &Store) -> BTreeMap<u64, Document> {
 }
 
 /// Checks that nothing of the corpus is lost and that the stored records are unchanged.
-async fn check(store: &Store, file: &str, bytes: &[u8], records: &[&HostileRecord]) {
+async fn check(store: &TestStore, file: &str, bytes: &[u8], records: &[&HostileRecord]) {
     let unit = whole(file, bytes, records.len() as u64);
     let answer = app(&[]).stdin(store, &unit, bytes);
     let rejected =
@@ -122,7 +122,7 @@ async fn csv_values_that_look_like_something_else_are_text_to_the_last_character
 /// In a file that starts with two byte order marks, only the first one is a mark.
 #[tokio::test]
 async fn the_second_of_two_byte_order_marks_does_not_open_a_quoted_header() {
-    let store = Store::embedded().await;
+    let store = TestStore::embedded().await;
     let file = "\u{feff}\u{feff}\"a\nb\",c\n1,2\n".as_bytes();
     // Like the splitter: a header of one line, then rows of text.
     let answer = app(&[]).stdin(&store, &whole("marks.csv", file, 2), file);
@@ -165,7 +165,7 @@ const FLOOD_KIB_MAX: u64 = 128 * 1024;
 
 #[tokio::test]
 async fn heavy_records_without_end_are_rejected_in_bounded_memory_and_the_others_are_stored() {
-    let store = Store::embedded().await;
+    let store = TestStore::embedded().await;
     for (number, flood) in (0..).zip([
         Flood {
             file: "line.ndjson",

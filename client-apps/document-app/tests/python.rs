@@ -6,13 +6,13 @@ use bson::doc;
 use mysimbdp_model::app::UnitHeader;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_testbed as testbed;
-use support::{App, INGESTION, Store, typed, whole};
+use support::{App, INGESTION, TestStore, typed, whole};
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../python/batch_app.py");
 
 #[tokio::test]
 async fn it_stores_each_record_once_with_ids_of_the_platform() {
-    let store = Store::mongodb().await;
+    let store = TestStore::mongodb().await;
     let python = testbed::python();
     let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
     let csv = "\u{feff}n,t,empty\n1,\"a\nb\",\n\n2.5,007,\n".as_bytes();
@@ -37,7 +37,7 @@ async fn it_stores_each_record_once_with_ids_of_the_platform() {
 
 #[tokio::test]
 async fn it_rejects_records_by_number_and_refuses_units_that_are_not_as_announced() {
-    let store = Store::mongodb().await;
+    let store = TestStore::mongodb().await;
     let python = testbed::python();
     let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
     let lines = b"{\"a\":1}\n5\n{\"a\":18446744073709551617}\n{\"a\":1e400}\n{\"a\":{\"b\":[]}}\n";
@@ -61,7 +61,7 @@ async fn it_rejects_records_by_number_and_refuses_units_that_are_not_as_announce
 
 #[tokio::test]
 async fn an_unavailable_store_means_try_again() {
-    let mut store = Store::mongodb().await;
+    let mut store = TestStore::mongodb().await;
     let python = testbed::python();
     let app = App { program: &python, arguments: &[PROGRAM], env: vec![] };
     store.url = format!("mongodb://127.0.0.1:{}/?serverSelectionTimeoutMS=300", testbed::free_port());

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 fn store(arguments: &Arguments, unit: &mut Unit<'_>) -> Result<Counts, Failure> {
     if unit.settings.ids != Ids::Object {
         let ids = unit.settings.ids.as_str();
-        return Err(Failure::Config(format!("ids is {ids:?}, object-app needs \"object\"")));
+        return Err(Failure::Config(format!("invalid ids {ids:?}: object-app needs \"object\"")));
     }
     let id: IngestionId =
         unit.header.ingestion.parse().map_err(|error| Failure::Config(format!("header: {error}")))?;

@@ -26,7 +26,7 @@ pub(crate) fn upload(unit: &mut Unit<'_>, id: IngestionId, offset: u64) -> Resul
     let is_aligned = |position: u64| position.is_multiple_of(u64::from(CHUNK_BYTES));
     if !is_aligned(offset) || !(ends_file || is_aligned(length)) {
         return Err(Failure::Config(format!(
-            "unit of {length} bytes at {offset} is not made of chunks: object-app needs unit \"file\" or \"range\""
+            "unit of {length} bytes at {offset} does not consist of whole chunks: object-app needs unit \"file\" or \"range\""
         )));
     }
     let mut writing = JoinSet::new();
@@ -66,5 +66,5 @@ fn wait_for_one(
     writing: &mut JoinSet<Result<BytesMut, CoredmsError>>,
 ) -> Result<BytesMut, Failure> {
     let Some(ended) = unit.store.block_on(writing.join_next()) else { return Ok(BytesMut::new()) };
-    Ok(ended.map_err(|error| Failure::Fault(format!("writer failed: {error}")))??)
+    Ok(ended.map_err(|error| Failure::Internal(format!("writer failed: {error}")))??)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use bson::doc;
 use mysimbdp_model::app::{Line, Phase, UnitHeader};
 use mysimbdp_store::CHUNK_BYTES;
-use support::{Answer, App, INGESTION, Store, whole};
+use support::{App, AppOutput, INGESTION, TestStore, whole};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_object-app");
 const CHUNK: usize = CHUNK_BYTES as usize;
@@ -17,8 +17,8 @@ fn app<'a>() -> App<'a> {
     App { program: Path::new(PROGRAM), arguments: &[], env: vec![("MYSIMBDP_IDS", "object".to_owned())] }
 }
 
-async fn both() -> [Store; 2] {
-    [Store::embedded().await, Store::mongodb().await]
+async fn both() -> [TestStore; 2] {
+    [TestStore::embedded().await, TestStore::mongodb().await]
 }
 
 /// Returns bytes of which no two chunks are the same.
@@ -26,11 +26,11 @@ fn content(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|position| (position / 7 + position * position) as u8).collect()
 }
 
-async fn object(store: &Store) -> Option<Vec<u8>> {
+async fn object(store: &TestStore) -> Option<Vec<u8>> {
     store.coredms.object("records", INGESTION.parse().expect("32 digits")).await.expect("the store answers")
 }
 
-fn range(store: &Store, bytes: &[u8], offset: usize, length: usize) -> Answer {
+fn range(store: &TestStore, bytes: &[u8], offset: usize, length: usize) -> AppOutput {
     let piece = &bytes[offset..offset + length];
     app().stdin(store, &range_header(bytes, offset, length), piece)
 }
@@ -44,7 +44,7 @@ fn range_header(bytes: &[u8], offset: usize, length: usize) -> UnitHeader {
     }
 }
 
-fn join(store: &Store, bytes: &[u8]) -> Answer {
+fn join(store: &TestStore, bytes: &[u8]) -> AppOutput {
     app().stdin(store, &join_header(bytes), b"")
 }
 
@@ -144,7 +144,7 @@ async fn a_short_stdin_publishes_nothing() {
 
 #[tokio::test]
 async fn units_that_are_not_part_of_an_object_are_refused() {
-    let store = Store::embedded().await;
+    let store = TestStore::embedded().await;
     let micro_batch = range(&store, &content(3 * CHUNK), 100, 50);
     assert_eq!(micro_batch.code, Some(78));
     assert!(micro_batch.stderr.contains("needs unit \"file\" or \"range\""), "{micro_batch:?}");

@@ -35,7 +35,7 @@ pub enum Failure {
     Config(String),
     /// Anything else: counts as a crash. The unit is tried again a bounded number of times, then held. Exit code 70.
     #[error("{0}")]
-    Fault(String),
+    Internal(String),
 }
 
 impl Failure {
@@ -45,7 +45,7 @@ impl Failure {
             Self::Data(_) => exit::DATA,
             Self::Temporary(_) => exit::TEMPORARY,
             Self::Config(_) => exit::CONFIG,
-            Self::Fault(_) => exit::SOFTWARE,
+            Self::Internal(_) => exit::SOFTWARE,
         })
     }
 }
@@ -57,7 +57,7 @@ impl From<CoredmsError> for Failure {
             CoredmsError::Address(_) | CoredmsError::NotBuilt { .. } => Self::Config(error_chain(&error)),
             CoredmsError::Refused { .. }
             | CoredmsError::NotADocument(_)
-            | CoredmsError::Incomplete { .. } => Self::Fault(error_chain(&error)),
+            | CoredmsError::Incomplete { .. } => Self::Internal(error_chain(&error)),
         }
     }
 }

@@ -6,6 +6,7 @@ use bson::spec::ElementType;
 use jiff::Timestamp;
 use mysimbdp_model::ingestion::{IngestionId, RecordId};
 
+use crate::Rejection;
 use crate::record::{DOCUMENT_BYTES_MAX, Element, Fields};
 
 /// The name of the `_id` field.
@@ -60,7 +61,7 @@ impl Identity {
     ///
     /// The reason why the record is rejected: it has a field `_id` or `_ingest` that the platform sets itself, a key field is
     /// missing, null or an array, or the document is over 16 MiB.
-    pub fn document(&self, record: u64, fields: &Fields) -> Result<RawDocumentBuf, String> {
+    pub fn document(&self, record: u64, fields: &Fields) -> Result<RawDocumentBuf, Rejection> {
         match self {
             Self::Platform(ingestion) => with_record_id(ingestion.record_id(record), fields),
             Self::Key { fields: names, provenance } => {
@@ -89,7 +90,7 @@ impl Identity {
 /// # Errors
 ///
 /// The reason why the record is rejected: it has its own `_id`, or the document is over 16 MiB.
-pub(crate) fn with_record_id(id: RecordId, fields: &Fields) -> Result<RawDocumentBuf, String> {
+pub(crate) fn with_record_id(id: RecordId, fields: &Fields) -> Result<RawDocumentBuf, Rejection> {
     refuse_names(fields, &[ID])?;
     let mut head = Fields::new();
     head.binary(ID, &id.0);
@@ -102,7 +103,7 @@ pub(crate) fn with_record_id(id: RecordId, fields: &Fields) -> Result<RawDocumen
 ///
 /// Like [`with_record_id`]. A record must not bring its own `_id`, because a later record with the same one would be taken for
 /// a repeat.
-pub(crate) fn with_new_id(fields: &Fields) -> Result<RawDocumentBuf, String> {
+pub(crate) fn with_new_id(fields: &Fields) -> Result<RawDocumentBuf, Rejection> {
     refuse_names(fields, &[ID])?;
     Identity::Own.document(0, fields)
 }
@@ -133,7 +134,7 @@ impl Provenance {
 }
 
 /// Writes the `_id` made of the key: the value of a single field, or a document of several fields in configured order.
-fn write_key(head: &mut Fields, names: &[String], fields: &Fields) -> Result<(), String> {
+fn write_key(head: &mut Fields, names: &[String], fields: &Fields) -> Result<(), Rejection> {
     if let [name] = names {
         head.copy(ID, key_element(fields, name)?);
         return within_limit(head);
@@ -147,35 +148,37 @@ fn write_key(head: &mut Fields, names: &[String], fields: &Fields) -> Result<(),
 }
 
 /// Checks the size of the key; `head` must hold nothing else yet.
-fn within_limit(head: &Fields) -> Result<(), String> {
+fn within_limit(head: &Fields) -> Result<(), Rejection> {
     match head.len() {
-        bytes if bytes > KEY_BYTES_MAX => Err(format!("key has {bytes} bytes, allowed are {KEY_BYTES_MAX}")),
+        bytes if bytes > KEY_BYTES_MAX => {
+            Err(format!("key has {bytes} bytes: the limit is {KEY_BYTES_MAX}").into())
+        }
         _ => Ok(()),
     }
 }
 
-fn key_element<'f>(fields: &'f Fields, name: &str) -> Result<Element<'f>, String> {
+fn key_element<'f>(fields: &'f Fields, name: &str) -> Result<Element<'f>, Rejection> {
     let element = fields.get(name).ok_or_else(|| format!("key field {name:?} is missing"))?;
     match element.kind {
-        ElementType::Null => Err(format!("key field {name:?} is null")),
+        ElementType::Null => Err(format!("key field {name:?} is null").into()),
         // MongoDB does not allow an array as `_id`, and queries would treat one inside a key as several values.
-        ElementType::Array => Err(format!("key field {name:?} is an array")),
+        ElementType::Array => Err(format!("key field {name:?} is an array").into()),
         _ => Ok(element),
     }
 }
 
-fn refuse_names(fields: &Fields, names: &[&str]) -> Result<(), String> {
+fn refuse_names(fields: &Fields, names: &[&str]) -> Result<(), Rejection> {
     match fields.iter().find(|element| names.contains(&element.name)) {
         None => Ok(()),
         Some(element) => Err(format!(
-            "field {:?} is given by the platform; data that has an _id of its own needs ids \"key\" and record_key [\"_id\"]",
+            "field {:?} is set by the platform; data with its own _id needs ids \"key\" and record_key [\"_id\"]",
             element.name
-        )),
+        ).into()),
     }
 }
 
 /// Returns a document of `head` and `fields`. The fields' own `_id` is left out, because `head` has it already.
-fn finish(mut head: Fields, fields: &Fields) -> Result<RawDocumentBuf, String> {
+fn finish(mut head: Fields, fields: &Fields) -> Result<RawDocumentBuf, Rejection> {
     if fields.get(ID).is_some() {
         fields
             .iter()
@@ -186,9 +189,11 @@ fn finish(mut head: Fields, fields: &Fields) -> Result<RawDocumentBuf, String> {
     }
     let document = head.to_document();
     if document.len() > DOCUMENT_BYTES_MAX {
-        return Err(format!("document has {} bytes, allowed are {DOCUMENT_BYTES_MAX}", document.len()));
+        return Err(
+            format!("document has {} bytes: the limit is {DOCUMENT_BYTES_MAX}", document.len()).into()
+        );
     }
-    RawDocumentBuf::from_bytes(document).map_err(|error| error.to_string())
+    RawDocumentBuf::from_bytes(document).map_err(|error| error.to_string().into())
 }
 
 #[cfg(test)]
@@ -202,7 +207,7 @@ mod tests {
         "000102030405060708090a0b0c0d0e0f".parse().expect("32 digits")
     }
 
-    fn document(identity: &Identity, record: u64, text: &str) -> Result<Document, String> {
+    fn document(identity: &Identity, record: u64, text: &str) -> Result<Document, Rejection> {
         let mut fields = Fields::new();
         json::append_object(&mut fields, text.as_bytes())?;
         let raw = identity.document(record, &fields)?;
@@ -255,18 +260,21 @@ mod tests {
             (keyed(&["k"]), r#"{"a":1}"#, "\"k\" is missing"),
             (keyed(&["a", "k"]), r#"{"a":1,"k":null}"#, "\"k\" is null"),
             (keyed(&["k"]), r#"{"k":[1]}"#, "\"k\" is an array"),
-            (keyed(&["k"]), &format!(r#"{{"k":"{}"}}"#, "x".repeat(9_000)), "allowed are 8192"),
-            (keyed(&["a", "k"]), &format!(r#"{{"k":1,"a":"{}"}}"#, "x".repeat(9_000)), "allowed are 8192"),
-            (keyed(&["k"]), r#"{"k":1,"_id":2}"#, "\"_id\" is given by the platform"),
-            (keyed(&["k"]), r#"{"k":1,"_ingest":2}"#, "\"_ingest\" is given by the platform"),
-            (Identity::Platform(ingestion()), r#"{"_id":2}"#, "\"_id\" is given by the platform"),
+            (keyed(&["k"]), &format!(r#"{{"k":"{}"}}"#, "x".repeat(9_000)), "the limit is 8192"),
+            (keyed(&["a", "k"]), &format!(r#"{{"k":1,"a":"{}"}}"#, "x".repeat(9_000)), "the limit is 8192"),
+            (keyed(&["k"]), r#"{"k":1,"_id":2}"#, "\"_id\" is set by the platform"),
+            (keyed(&["k"]), r#"{"k":1,"_ingest":2}"#, "\"_ingest\" is set by the platform"),
+            (Identity::Platform(ingestion()), r#"{"_id":2}"#, "\"_id\" is set by the platform"),
         ] {
             let error = document(&identity, 0, text).expect_err("rejected");
-            assert!(error.contains(reason), "{error:?} does not say {reason:?}");
+            assert!(error.to_string().contains(reason), "{error:?} does not say {reason:?}");
         }
         let mut fields = Fields::new();
         json::append_object(&mut fields, b"{\"_id\":2}").expect("an object");
-        assert!(with_new_id(&fields).is_err_and(|error| error.contains("\"_id\" is given by the platform")));
+        assert!(
+            with_new_id(&fields)
+                .is_err_and(|error| error.to_string().contains("\"_id\" is set by the platform"))
+        );
     }
 
     #[test]
@@ -274,6 +282,6 @@ mod tests {
         let mut fields = Fields::new();
         fields.string("a", &"x".repeat(DOCUMENT_BYTES_MAX));
         let error = Identity::Platform(ingestion()).document(0, &fields).expect_err("rejected");
-        assert!(error.contains("allowed are 16777216"), "{error}");
+        assert!(error.to_string().contains("the limit is 16777216"), "{error}");
     }
 }

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use mysimbdp_sdk::Rejection;
 use mysimbdp_sdk::record::{Fields, check_name};
 use mysimbdp_sdk::stream::{self, Message};
 
@@ -34,15 +35,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn add_topic(name: &str, message: &Message, fields: &mut Fields) -> Result<(), String> {
+fn add_topic(name: &str, message: &Message, fields: &mut Fields) -> Result<(), Rejection> {
     if fields.get(name).is_some() {
-        return Err(format!("field {name:?} is in the message already, and was to hold its topic"));
+        return Err(
+            format!("message already has the field {name:?}, which is configured for its topic").into()
+        );
     }
     fields.string(name, &message.topic);
     Ok(())
 }
 
-fn field_name(name: &str) -> Result<String, String> {
+fn field_name(name: &str) -> Result<String, Rejection> {
     check_name(name)?;
-    if name.is_empty() { Err("a name has at least one character".to_owned()) } else { Ok(name.to_owned()) }
+    if name.is_empty() { Err("expected at least one character".into()) } else { Ok(name.to_owned()) }
 }

@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 
 use mysimbdp_model::message::Report;
-use mysimbdp_testbed::{Fault, Proxy, until_async};
+use mysimbdp_testbed::{Proxy, ProxyFault, until_async};
 use support::{DEADLINE, Stream, connect, next_message, shared_broker, shared_store};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_stream-app");
@@ -54,7 +54,7 @@ async fn a_message_that_arrives_twice_is_one_document_if_it_has_a_number_or_a_ke
         stream.set("IDS", ids);
         stream.set("RECORD_KEY", "n");
         let network = before_broker(&mut stream);
-        network.inject(Fault::MessagesTwice { marked });
+        network.inject(ProxyFault::MessagesTwice { marked });
         let mut app = stream.start().await;
         publish_numbered(&stream, 1..51).await;
         // For each message the proxy adds one message and removes one acknowledgement.
@@ -69,12 +69,12 @@ async fn a_message_that_arrives_twice_is_one_document_if_it_has_a_number_or_a_ke
 async fn a_message_delivered_again_because_its_acknowledgement_was_lost_is_one_document() {
     let mut stream = stream().await;
     let network = before_broker(&mut stream);
-    network.inject(Fault::AcknowledgementsLost);
+    network.inject(ProxyFault::AcknowledgementsLost);
     let mut app = stream.start().await;
     publish_numbered(&stream, 1..101).await;
     until_async(DEADLINE, "all acknowledgements are lost", async || network.faults() == 100).await;
     assert_eq!(stream.count("messages").await, 100);
-    network.inject(Fault::None);
+    network.inject(ProxyFault::None);
     network.cut();
     // This message arrives after everything that the broker delivers again.
     publish_numbered(&stream, 101..102).await;
@@ -120,7 +120,7 @@ async fn a_store_that_is_silent_on_an_open_connection_is_detected_and_nothing_is
         // Messages without a number: a repeated write must not store them twice either.
         stream.publish(message(number)).await;
     }
-    stream.until_log("the silence is noticed", |log| log.contains("store is away")).await;
+    stream.until_log("the silence is detected", |log| log.contains("store is unavailable")).await;
     network.heal();
     until_async(DEADLINE, "all is stored", async || stream.count("messages").await >= 340).await;
     stream.until_log("the end of the outage is logged", |log| log.contains("store is available again")).await;
@@ -136,7 +136,7 @@ async fn a_lost_reply_of_the_store_causes_no_second_document_and_no_reject() {
         let network = before_store(&mut stream);
         let mut app = stream.start().await;
         let (_link, mut reports) = connect(&stream.broker, vec![format!("{}/reports", stream.client)]).await;
-        network.inject(Fault::RepliesToInsertLost { times });
+        network.inject(ProxyFault::RepliesToInsertLost { times });
         publish_numbered(&stream, 1..51).await;
         for number in 51..101 {
             stream.publish(message(number)).await;

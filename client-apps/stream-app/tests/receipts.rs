@@ -192,7 +192,7 @@ async fn rejected_numbers_count_as_received_and_are_listed_once() {
 }
 
 #[tokio::test]
-async fn gone_numbers_become_losses_and_do_not_prevent_late_messages() {
+async fn lost_numbers_are_recorded_and_do_not_prevent_late_messages() {
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 1).await;
     let mut listener = ReceiptListener::of(&stream).await;
@@ -229,7 +229,7 @@ fn loss_id(stream: &Stream, first: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn invalid_messages_about_gone_numbers_are_rejected() {
+async fn invalid_messages_about_lost_numbers_are_rejected() {
     let mut stream = stream(&shared_store()).await;
     let mut apps = start(&mut stream, 1).await;
     let (source, epoch) = (("source", "s"), ("epoch", "7"));

@@ -57,7 +57,7 @@ async fn messages_that_do_not_fit_are_rejected_and_acknowledged() {
         (b"", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"{\"n\":\"one\"}", "/n: "),
-        (b"{\"n\":1,\"n\":2}", "\"n\" is there twice"),
+        (b"{\"n\":1,\"n\":2}", "\"n\" occurs twice"),
         (b"{\"n\":1,\"a.b\":2}", "\"a.b\" is not allowed"),
     ];
     for (payload, _) in bad {
@@ -105,7 +105,7 @@ async fn a_known_number_is_stored_once_and_other_content_is_rejected() {
         let reject = stream.documents("rejected").await.remove(0);
         assert_eq!(reject.get_str("payload").ok(), Some(message(99).as_str()));
         assert!(
-            reject.get_str("reason").is_ok_and(|reason| reason.contains("known with other content")),
+            reject.get_str("reason").is_ok_and(|reason| reason.contains("already stored with other content")),
             "{reject}"
         );
         assert_eq!(app.terminate(DEADLINE).code(), Some(0));
@@ -135,7 +135,7 @@ async fn a_message_with_its_own_id_replaces_no_other() {
             assert_eq!(kept.count(), 2, "{rejected:#?}");
         }
         let has_id_reason = |reject: &Document| {
-            reject.get_str("reason").is_ok_and(|reason| reason.contains("\"_id\" is given by the platform"))
+            reject.get_str("reason").is_ok_and(|reason| reason.contains("\"_id\" is set by the platform"))
         };
         assert!(rejected.iter().all(has_id_reason), "{rejected:#?}");
         assert_eq!(app.terminate(DEADLINE).code(), Some(0));
@@ -170,7 +170,9 @@ async fn with_ids_of_the_data_a_repeat_is_a_duplicate_and_other_content_is_rejec
             let kept = |reject: &&Document| reject.get_str("payload").is_ok_and(|kept| kept == payload);
             let reject = rejected.iter().find(kept).unwrap_or_else(|| panic!("{payload}: {rejected:#?}"));
             assert!(
-                reject.get_str("reason").is_ok_and(|reason| reason.contains("known with other content")),
+                reject
+                    .get_str("reason")
+                    .is_ok_and(|reason| reason.contains("already stored with other content")),
                 "{reject}"
             );
         }
@@ -201,8 +203,8 @@ async fn a_rejected_message_is_kept_whole_however_large_it_is() {
         let mut app = stream.start().await;
         for (bytes, reason) in [
             (2_000_000, "\"a.b\" is not allowed"),
-            (17_000_000, "allowed are 16777216"),
-            (34_000_000, "allowed are 33554432"),
+            (17_000_000, "the limit is 16777216"),
+            (34_000_000, "the limit is 33554432"),
         ] {
             let name = if bytes == 2_000_000 { "a.b" } else { "x" };
             let payload = format!("{{\"{name}\":\"{}\"}}", "y".repeat(bytes));
@@ -341,11 +343,13 @@ async fn while_the_store_is_unavailable_nothing_is_acknowledged_and_afterwards_n
     for number in 2..=500 {
         stream.publish_numbered("s", number, message(number)).await;
     }
-    stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
+    stream.until_log("the outage is logged", |log| log.contains("store is unavailable")).await;
     // Killed while nothing is acknowledged: the next instance receives everything again.
     app.kill9();
     let mut app = stream.start().await;
-    stream.until_log("the outage is logged again", |log| log.matches("store is away").count() == 2).await;
+    stream
+        .until_log("the outage is logged again", |log| log.matches("store is unavailable").count() == 2)
+        .await;
     mongod.restart();
     stream.until_count("messages", 500).await;
     stream.until_log("the end of the outage is logged", |log| log.contains("store is available again")).await;
@@ -379,7 +383,7 @@ async fn a_stop_while_the_store_is_unavailable_ends_in_time_and_loses_nothing() 
     for number in 1..=20 {
         stream.publish_numbered("s", number, message(number)).await;
     }
-    stream.until_log("the outage is logged", |log| log.contains("store is away")).await;
+    stream.until_log("the outage is logged", |log| log.contains("store is unavailable")).await;
     assert_eq!(app.terminate(Duration::from_secs(9)).code(), Some(0));
     mongod.restart();
     let mut app = stream.start().await;

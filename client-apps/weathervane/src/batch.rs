@@ -54,7 +54,7 @@ pub struct Reading {
 /// A request to send batches of an hour again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct ResendRequest {
     pub hour: Hour,
     /// The numbers of the batches; `None` means all, because nothing of the hour is known.
     pub missing: Option<Vec<u32>>,
@@ -82,7 +82,7 @@ impl TryFrom<String> for Hour {
         if is_hour {
             Ok(Self(text))
         } else {
-            Err(format!("{text:?} is no hour such as 2013-01-01T06:00:00Z"))
+            Err(format!("invalid hour {text:?}: expected an hour such as 2013-01-01T06:00:00Z"))
         }
     }
 }
@@ -117,21 +117,21 @@ impl Batch {
         let Self { hour, previous, batch, batches, readings } = self;
         if !(1..=BATCHES_MAX).contains(batches) || batch >= batches {
             return Err(format!(
-                "batch {batch} of {batches}: allowed are 0 to one less than at most {BATCHES_MAX}"
+                "invalid batch {batch} of {batches}: expected at most {BATCHES_MAX} batches, numbered from 0"
             ));
         }
         if previous.as_ref().is_some_and(|previous| previous >= hour) {
-            return Err(format!("the hour before {hour} cannot be later"));
+            return Err(format!("invalid previous hour of {hour}: expected an earlier hour"));
         }
         if !(1..=READINGS_MAX).contains(&readings.len()) {
-            return Err(format!("{} readings, allowed are 1 to {READINGS_MAX}", readings.len()));
+            return Err(format!("{} readings: expected 1 to {READINGS_MAX}", readings.len()));
         }
         // Station names become field names.
         let is_station =
             |name: &str| (1..=8).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric());
         match readings.iter().find(|reading| !is_station(&reading.origin)) {
             Some(reading) => {
-                Err(format!("{:?} is no station: allowed are 1 to 8 letters and digits", reading.origin))
+                Err(format!("invalid station {:?}: expected 1 to 8 letters and digits", reading.origin))
             }
             None => Ok(()),
         }

@@ -126,9 +126,10 @@ fn measured<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D
     let text = String::deserialize(deserializer)?;
     match text.as_str() {
         "" | "NA" => Ok(None),
-        number => {
-            number.parse().map(Some).map_err(|_| de::Error::custom(format_args!("{number:?} is no number")))
-        }
+        number => number
+            .parse()
+            .map(Some)
+            .map_err(|_| de::Error::custom(format_args!("{number:?} is not a number"))),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use mysimbdp_sdk::Rejection;
 use mysimbdp_sdk::record::Fields;
 use mysimbdp_sdk::stream::{self, Message};
 
@@ -14,13 +15,13 @@ pub fn run() -> ExitCode {
 }
 
 /// Writes the batch unchanged, with its day and the mark that its hour is open.
-fn document(message: &Message, fields: &mut Fields) -> Result<(), String> {
+fn document(message: &Message, fields: &mut Fields) -> Result<(), Rejection> {
     let batch: Batch =
-        serde_json::from_slice(&message.payload).map_err(|error| format!("no batch: {error}"))?;
+        serde_json::from_slice(&message.payload).map_err(|error| format!("not a batch: {error}"))?;
     batch.check()?;
     stream::from_json(message, fields)?;
     if let Some(name) = [DAY, OPEN].into_iter().find(|name| fields.get(name).is_some()) {
-        return Err(format!("field {name:?} is not a batch's to set"));
+        return Err(format!("field {name:?} is not allowed in a batch").into());
     }
     fields.string(DAY, batch.hour.day());
     fields.bool(OPEN, true);
@@ -32,11 +33,11 @@ mod tests {
     use super::*;
     use crate::batch::tests::{hour, reading};
 
-    fn stored(payload: Vec<u8>) -> Result<bson::Document, String> {
+    fn stored(payload: Vec<u8>) -> Result<bson::Document, Rejection> {
         let message = Message { topic: "t".to_owned(), payload: payload.into(), user_properties: Vec::new() };
         let mut fields = Fields::new();
         document(&message, &mut fields)?;
-        bson::Document::from_reader(fields.to_document().as_slice()).map_err(|error| error.to_string())
+        bson::Document::from_reader(fields.to_document().as_slice()).map_err(|error| error.to_string().into())
     }
 
     #[test]

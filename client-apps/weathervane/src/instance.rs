@@ -10,7 +10,7 @@ use mysimbdp_broker::{ConnectOptions, Publish};
 use mysimbdp_model::error_chain;
 use mysimbdp_model::units::Period;
 use mysimbdp_sdk::Failure;
-use mysimbdp_sdk::stream::{Settings, ShutdownMode, Signals};
+use mysimbdp_sdk::stream::{ShutdownMode, Signals, StreamAppSettings};
 use tokio::time::{MissedTickBehavior, interval, interval_at};
 
 /// What an app does at each notification. It may be interrupted anywhere, and is repeated until it succeeds.
@@ -32,7 +32,7 @@ const NOTIFICATIONS_MAX: u16 = 100;
 /// # Errors
 ///
 /// The environment is wrong, another process has connected as this instance, or a cycle fails permanently.
-pub async fn serve(settings: &Settings, mut cycle: impl Cycle) -> Result<(), Failure> {
+pub async fn serve(settings: &StreamAppSettings, mut cycle: impl Cycle) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let options = ConnectOptions {
         keep_alive: KEEP_ALIVE,
@@ -56,7 +56,7 @@ pub async fn serve(settings: &Settings, mut cycle: impl Cycle) -> Result<(), Fai
 
 /// Runs cycles forever, or until one fails permanently.
 async fn run_cycles(
-    settings: &Settings,
+    settings: &StreamAppSettings,
     consumer: &Consumer,
     mut deliveries: Deliveries,
     cycle: &mut impl Cycle,
@@ -112,7 +112,7 @@ struct Meter {
 impl Meter {
     fn succeeded(&mut self, notifications: usize, took: Duration) {
         if std::mem::take(&mut self.failures) > 0 {
-            tracing::info!("rounds go on again");
+            tracing::info!("cycles succeed again");
         }
         self.notifications += notifications;
         self.cycles += 1;
@@ -123,12 +123,12 @@ impl Meter {
     fn failed(&mut self, reason: &str) {
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {
-            tracing::warn!(reason, "a round failed, it is tried again");
+            tracing::warn!(reason, "cycle failed, trying again");
         }
     }
 
     /// Publishes the report of the interval that ends now; the next one has its own numbers.
-    async fn report(&mut self, settings: &Settings, consumer: &Consumer) {
+    async fn report(&mut self, settings: &StreamAppSettings, consumer: &Consumer) {
         let Some(topic) = &settings.report_topic else { return };
         let interval = settings.report_every.as_secs_f64();
         let report = serde_json::json!({

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use mysimbdp_platform::{runtime, secrets};
 use mysimbdp_sdk::Failure;
-use mysimbdp_sdk::stream::Settings;
+use mysimbdp_sdk::stream::StreamAppSettings;
 use mysimbdp_telemetry::logging::{self, LogLevel};
 
 /// `EX_USAGE` of `sysexits.h`.
@@ -34,37 +34,37 @@ const USAGE: u8 = 64;
 #[command(name = "weathervane", version, about)]
 struct Arguments {
     #[command(subcommand)]
-    role: Role,
+    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Role {
+enum Command {
     /// Publishes the hours of a weather file, and sends requested batches again.
-    Stream(streamer::Arguments),
+    Stream(streamer::StreamerArguments),
     /// Stream app: stores batches.
     Ingest,
     /// Stream app: requests missing batches, and closes complete hours.
-    Close(closer::Arguments),
+    Close(closer::CloserArguments),
     /// Stream app: computes the reports of closed hours.
     Report,
 }
 
 fn main() -> ExitCode {
-    let role = match Arguments::try_parse() {
-        Ok(Arguments { role }) => role,
+    let command = match Arguments::try_parse() {
+        Ok(Arguments { command }) => command,
         Err(error) => {
             // Nothing can be done if even this cannot be printed.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let ended = match role {
-        Role::Ingest => return ingest::run(),
-        Role::Stream(arguments) => run("weathervane-stream", streamer::run(arguments)),
-        Role::Close(arguments) => {
+    let ended = match command {
+        Command::Ingest => return ingest::run(),
+        Command::Stream(arguments) => run("weathervane-stream", streamer::run(arguments)),
+        Command::Close(arguments) => {
             run("weathervane-close", async { closer::run(&settings()?, arguments).await })
         }
-        Role::Report => run("weathervane-report", async { reporter::run(&settings()?).await }),
+        Command::Report => run("weathervane-report", async { reporter::run(&settings()?).await }),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,14 +75,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(role: &'static str, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    logging::init_stderr(role, LogLevel::Info);
+fn run(command: &'static str, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    logging::init_stderr(command, LogLevel::Info);
     secrets::protect()?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2);
     runtime::build(builder)?.block_on(work)
 }
 
-fn settings() -> Result<Settings, Failure> {
-    Settings::from_environment(&|name| std::env::var(name).ok())
+fn settings() -> Result<StreamAppSettings, Failure> {
+    StreamAppSettings::from_environment(&|name| std::env::var(name).ok())
 }

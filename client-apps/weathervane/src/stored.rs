@@ -44,11 +44,11 @@ pub type ByHour = BTreeMap<Hour, BTreeMap<u32, (Batch, Document)>>;
 
 /// The client's database, as these apps use it.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct WeatherStore {
     coredms: Arc<dyn Coredms>,
 }
 
-impl Store {
+impl WeatherStore {
     pub fn new(coredms: Arc<dyn Coredms>) -> Self {
         Self { coredms }
     }
@@ -143,9 +143,9 @@ impl Store {
 fn read<T: serde::de::DeserializeOwned>(document: Document) -> Result<T, Failure> {
     let id = document.get("_id").cloned();
     bson::deserialize_from_document(document)
-        .map_err(|error| Failure::Fault(format!("document {id:?} is not what these apps write: {error}")))
+        .map_err(|error| Failure::Internal(format!("unexpected content of document {id:?}: {error}")))
 }
 
 fn unwritable(error: bson::error::Error) -> Failure {
-    Failure::Fault(format!("not a document: {error}"))
+    Failure::Internal(format!("not a document: {error}"))
 }

@@ -4,12 +4,26 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use fluent_uri::Uri;
+use fluent_uri::component::Authority;
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
-use url::Url;
 
 use super::BrokerError;
+
+/// Besides letters beyond ASCII.
+const NOT_IN_URIS: AsciiSet = CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// A broker's address: `mqtt://[user:password@]host[:port]`, or `mqtts://…` for TLS.
 ///
@@ -50,22 +64,22 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, BrokerError> {
         let refused = || BrokerError::Address(without_credentials(text));
-        let url = Url::parse(text).map_err(|_| refused())?;
-        let (tls, default_port) = match url.scheme() {
+        let uri = uri(text).ok_or_else(refused)?;
+        let (tls, default_port) = match uri.scheme().as_str().to_ascii_lowercase().as_str() {
             "mqtt" => (false, 1883),
             "mqtts" => (true, 8883),
             _ => return Err(refused()),
         };
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(refused)?.to_owned();
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        let authority =
+            uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(refused)?;
+        if !matches!(uri.path().as_str(), "" | "/") || uri.has_query() || uri.has_fragment() {
             return Err(refused());
         }
+        let port = authority.port_to_u16().map_err(|_| refused())?.unwrap_or(default_port);
         let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
-        let credentials = match url.username() {
-            "" => None,
-            user => Some((decoded(user), decoded(url.password().unwrap_or_default()))),
-        };
-        Ok(Self { host, port: url.port().unwrap_or(default_port), credentials, tls })
+        let credentials =
+            user(authority).map(|(user, password)| (decoded(user), decoded(password.unwrap_or_default())));
+        Ok(Self { host: authority.host().to_owned(), port, credentials, tls })
     }
 }
 
@@ -84,16 +98,37 @@ impl fmt::Debug for Address {
 /// Returns a broker's address with this password in place of the one that it may have; `None` if it is not an address or
 /// names no user.
 pub fn with_password(url: &str, password: &str) -> Option<String> {
-    let mut url = Url::parse(url).ok().filter(|url| !url.username().is_empty())?;
-    // Encoded here, because the URL would take a `%` in it as already encoded.
-    let encoded = utf8_percent_encode(password, NON_ALPHANUMERIC).to_string();
-    url.set_password(Some(&encoded)).ok()?;
-    Some(url.into())
+    let uri = uri(url)?;
+    let (user, _) = user(uri.authority()?)?;
+    let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
+    // What precedes the first `@` is the user, with the former password.
+    let (_, host) = uri.as_str().split_once('@')?;
+    Some(format!("{}://{user}:{password}@{host}", uri.scheme()))
 }
 
 /// Returns whether the address contains a password.
 pub fn has_password(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| url.password().is_some())
+    uri(url).is_some_and(|uri| uri.authority().and_then(user).is_some_and(|(_, password)| password.is_some()))
+}
+
+/// Parses an address. Characters that a URI may not contain are encoded: in a password people write them as they are.
+fn uri(text: &str) -> Option<Uri<String>> {
+    let (scheme, remainder) = text.split_once("://")?;
+    let remainder = match remainder.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.replace('@', "%40")),
+        None => remainder.to_owned(),
+    };
+    Uri::parse(format!("{scheme}://{}", utf8_percent_encode(&remainder, &NOT_IN_URIS))).ok()
+}
+
+/// Returns user and password as they are written, percent-encoded; `None` if no user is named.
+fn user<'a>(authority: Authority<'a>) -> Option<(&'a str, Option<&'a str>)> {
+    let userinfo = authority.userinfo()?.as_str();
+    let (user, password) = match userinfo.split_once(':') {
+        Some((user, password)) => (user, Some(password)),
+        None => (userinfo, None),
+    };
+    (!user.is_empty()).then_some((user, password))
 }
 
 /// Returns the text without what precedes an `@`: an address with a mistake in it may still contain a password.
@@ -125,6 +160,8 @@ mod tests {
         let address = parse("mqtt://us%40er:p%3Ass@host:1");
         assert_eq!(address.credentials, Some(("us@er".to_owned(), "p:ss".to_owned())));
         assert_eq!(format!("{address} {address:?}"), "mqtt://host:1 mqtt://host:1");
+        let address = parse("MQTT://us er:p^ß@|{s}@host");
+        assert_eq!(address.credentials, Some(("us er".to_owned(), "p^ß@|{s}".to_owned())));
         let error = "mqt://user:secret@host".parse::<Address>().expect_err("unknown scheme").to_string();
         assert!(error.contains("host") && !error.contains("secret"), "{error}");
     }

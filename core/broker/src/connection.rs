@@ -30,18 +30,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Starts connecting. `gives_way`: whether to stop if another process takes over the client id.
+    /// Starts connecting. `ends_if_taken_over`: whether to stop if another process takes over the client id.
     pub(super) fn start(
         dialer: Dialer,
         filters: Vec<String>,
-        gives_way: bool,
+        ends_if_taken_over: bool,
         inbox: impl Inbox,
     ) -> Result<Self, BrokerError> {
         for filter in &filters {
             check_filter(filter)?;
         }
         let shared = Arc::new(Shared::new(dialer, filters));
-        let task = tokio::spawn(Poller::new(Arc::clone(&shared), inbox, gives_way).run());
+        let task = tokio::spawn(Poller::new(Arc::clone(&shared), inbox, ends_if_taken_over).run());
         Ok(Self { shared, task: tokio::sync::Mutex::new(Some(task)) })
     }
 

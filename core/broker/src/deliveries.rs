@@ -268,7 +268,7 @@ mod tests {
         assert_eq!((queue.len(), queue.lost()), (4, 2));
         assert!(
             queue.wait_for_capacity().now_or_never().is_some(),
-            "the patience is over until one is taken"
+            "the time limit has passed until one is taken"
         );
     }
 
@@ -276,7 +276,7 @@ mod tests {
     async fn a_broker_that_sends_beyond_the_window_is_no_longer_read() {
         let (queue, mut deliveries) = deliveries(2);
         for id in 1..=5 {
-            assert!(queue.wait_for_capacity().now_or_never().is_some(), "room for message {id}");
+            assert!(queue.wait_for_capacity().now_or_never().is_some(), "capacity for message {id}");
             queue.messages([message(QoS::AtLeastOnce, id)].into_iter(), 1);
         }
         assert!(queue.wait_for_capacity().now_or_never().is_none());
@@ -284,14 +284,14 @@ mod tests {
         assert_eq!(delivery.map(|delivery| delivery.ack.packet_id), Some(1));
         queue.messages([message(QoS::AtLeastOnce, 6)].into_iter(), 1);
         queue.close();
-        assert!(queue.wait_for_capacity().now_or_never().is_some(), "it must be able to end");
+        assert!(queue.wait_for_capacity().now_or_never().is_some(), "it can end");
     }
 
     #[tokio::test]
     async fn large_messages_stop_the_reading_before_they_are_many() {
         let (queue, mut deliveries) = deliveries(100);
         for id in 1..=4 {
-            assert!(queue.wait_for_capacity().now_or_never().is_some(), "room for message {id}");
+            assert!(queue.wait_for_capacity().now_or_never().is_some(), "capacity for message {id}");
             let payload = Bytes::from(vec![0; WAITING_BYTES_MAX / 4]);
             queue.messages([packet::Publish { payload, ..message(QoS::AtLeastOnce, id) }].into_iter(), 1);
         }

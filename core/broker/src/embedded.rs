@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_that_nobody_serves_is_noticed_and_a_served_one_is_not() {
+    async fn an_unserved_port_is_noticed_and_a_served_one_is_not() {
         const SOON: Duration = Duration::from_millis(50);
         let unserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("any port");
         let url = format!("mqtt://{}", unserved.local_addr().expect("bound"));

@@ -1,6 +1,6 @@
 //! Access to the MQTT broker: MQTT 5, QoS 1.
 //!
-//! - [`BrokerLink`] is for a few messages, each handled at once; it subscribes again after a reconnect. A [`Session`]
+//! - [`BrokerLink`] is for a few messages, each handled at once; it subscribes again after a reconnect. A [`FollowingLink`]
 //!   keeps a link to wherever the broker is now.
 //! - [`consumer`] is for stream apps: manual acknowledgement, with a window as large as a batch.
 //!
@@ -15,11 +15,11 @@ pub mod consumer;
 mod deliveries;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod following_link;
 mod link;
 mod options;
 mod pending;
 mod poller;
-mod session;
 mod shared;
 mod wire;
 
@@ -28,10 +28,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use address::{Address, has_password, with_password};
+pub use following_link::FollowingLink;
 pub use link::{BrokerLink, Incoming, LinkEvent};
 pub(crate) use options::PACKET_BYTES_MAX;
 pub use options::{ConnectOptions, SIGNAL_BYTES_MAX, Will};
-pub use session::Session;
 
 /// A message to publish.
 #[derive(Clone, Debug, Default)]
@@ -79,15 +79,15 @@ pub async fn probe(options: &ConnectOptions) -> Result<(), BrokerError> {
 /// What went wrong with the broker.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BrokerError {
-    #[error("{0:?} is no address of a broker: allowed are mqtt://host:port and mqtts://host:port")]
+    #[error("invalid broker address {0:?}: expected mqtt://host:port or mqtts://host:port")]
     Address(String),
     #[error("cannot speak TLS with the broker at {address}: {reason}")]
     Tls { address: String, reason: String },
-    #[error("{0:?} is no topic to publish to: allowed are 1 to 65,535 bytes without +, # and NUL")]
+    #[error("invalid topic {0:?}: expected 1 to 65,535 bytes without +, # and NUL")]
     Topic(String),
-    #[error("{0:?} is no topic filter: allowed are + alone in its level and # alone in the last")]
+    #[error("invalid topic filter {0:?}: expected + alone in its level, and # alone in the last one")]
     Filter(String),
-    #[error("message to {topic:?} has {bytes} bytes, the broker takes at most {bytes_max}")]
+    #[error("message to {topic:?} has {bytes} bytes: the limit of the broker is {bytes_max}")]
     TooLarge { topic: String, bytes: usize, bytes_max: usize },
     #[error("broker at {address} is not connected")]
     NotConnected { address: String },

@@ -63,7 +63,7 @@ pub(super) fn subscription(filter: &str) -> Filter {
 pub(super) struct Poller<I> {
     shared: Arc<Shared>,
     inbox: I,
-    gives_way: bool,
+    ends_if_taken_over: bool,
 }
 
 /// How a connection ended.
@@ -84,15 +84,15 @@ pub(super) enum Cause {
 }
 
 impl<I: Inbox> Poller<I> {
-    pub(super) fn new(shared: Arc<Shared>, inbox: I, gives_way: bool) -> Self {
-        Self { shared, inbox, gives_way }
+    pub(super) fn new(shared: Arc<Shared>, inbox: I, ends_if_taken_over: bool) -> Self {
+        Self { shared, inbox, ends_if_taken_over }
     }
 
     /// Connects, again and again, until it is stopped or gives way.
     pub(super) async fn run(self) {
         let end = self.reconnect().await;
         if let BrokerError::TakenOver { client_id, .. } = &end {
-            tracing::error!(client_id, "another process uses this client id, giving way");
+            tracing::error!(client_id, "another process uses this client id, disconnecting for good");
         }
         self.shared.phase.send_replace(Phase::Ended(end));
         self.inbox.ended();
@@ -102,7 +102,7 @@ impl<I: Inbox> Poller<I> {
         let address = self.shared.dialer.address.to_string();
         let shared = Arc::clone(&self.shared);
         let mut backoff = Backoff::default();
-        let mut outage = Outage::new(&address);
+        let mut outage = ConnectionOutage::new(&address);
         let mut evictions = 0;
         loop {
             let lost = tokio::select! {
@@ -119,7 +119,7 @@ impl<I: Inbox> Poller<I> {
                 // Not reachable, or connected for long: nobody else uses our client id.
                 _ => evictions = 0,
             }
-            if self.gives_way && (lost.cause == Cause::TakenOver || evictions >= EVICTIONS_MAX) {
+            if self.ends_if_taken_over && (lost.cause == Cause::TakenOver || evictions >= EVICTIONS_MAX) {
                 return BrokerError::TakenOver { address, client_id: shared.dialer.client_id.clone() };
             }
             if lost.uptime.is_some_and(|uptime| uptime >= STABLE_UPTIME) {
@@ -133,7 +133,7 @@ impl<I: Inbox> Poller<I> {
     }
 
     /// Makes one connection and serves it until it ends.
-    async fn connection(&self, outage: &mut Outage<'_>) -> Lost {
+    async fn connection(&self, outage: &mut ConnectionOutage<'_>) -> Lost {
         let (requests, mut wire, accepted) = match self.shared.dialer.dial().await {
             Ok(dialed) => dialed,
             Err(error) => {
@@ -159,7 +159,7 @@ impl<I: Inbox> Poller<I> {
             match timeout(silence_max, wire.step(&mut arrived, self.inbox.wait_for_capacity())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => break explain(&error),
-                Err(_) => break ("the broker takes no more data".to_owned(), Cause::Other),
+                Err(_) => break ("the broker accepts no more data".to_owned(), Cause::Other),
             }
             self.deliver(&mut arrived.messages);
             if let Err(reason) = arrived.events.drain(..).try_for_each(|event| self.handle(event)) {
@@ -322,12 +322,12 @@ async fn disconnect_when_stopped(shared: &Shared) {
 }
 
 /// Logs once that the broker is unavailable, and once that it is back.
-struct Outage<'a> {
+struct ConnectionOutage<'a> {
     address: &'a str,
     since: Option<Instant>,
 }
 
-impl<'a> Outage<'a> {
+impl<'a> ConnectionOutage<'a> {
     fn new(address: &'a str) -> Self {
         Self { address, since: None }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mysimbdp_broker::{ConnectOptions, SIGNAL_BYTES_MAX, Session};
+use mysimbdp_broker::{ConnectOptions, FollowingLink, SIGNAL_BYTES_MAX};
 use mysimbdp_model::error_chain;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::files::{self, FileError};
@@ -25,8 +25,7 @@ pub struct BrokerState {
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     #[error(
-        "no broker: none is configured (broker.url in config.json, or {BROKER_VARIABLE}), and no embedded one is started \
-         (mysimbdp up, or mysimbdp broker)"
+        "no broker: none is configured (broker.url in config.json, or {BROKER_VARIABLE}), and no embedded one is started (start mysimbdp up, or mysimbdp broker)"
     )]
     NoBroker,
     #[error(
@@ -35,7 +34,7 @@ pub enum AddressError {
         state.display()
     )]
     Ended { state: PathBuf },
-    #[error("{} is not what a broker writes there", path.display())]
+    #[error("cannot parse the broker state {}", path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
@@ -63,17 +62,17 @@ pub fn broker(config: &Config) -> Result<String, AddressError> {
     }
 }
 
-/// Opens a session of `role` with the broker of this config, for small messages. Two sessions of the same role have
+/// Opens a session of `process_name` with the broker of this config, for small messages. Two sessions of the same process have
 /// different client ids.
-pub fn session(config: &Arc<Config>, role: &str, subscriptions: Vec<String>) -> Session {
+pub fn session(config: &Arc<Config>, process_name: &str, subscriptions: Vec<String>) -> FollowingLink {
     let prefix = config.settings.broker.topic_prefix.replace('/', "-");
     let options = ConnectOptions {
         keep_alive: config.broker_keep_alive,
         message_bytes_max: SIGNAL_BYTES_MAX,
-        ..ConnectOptions::new("", format!("{prefix}-{role}-{:08x}", random::number() as u32))
+        ..ConnectOptions::new("", format!("{prefix}-{process_name}-{:08x}", random::number() as u32))
     };
     let config = Arc::clone(config);
-    Session::new(move || broker(&config).map_err(|error| error_chain(&error)), options, subscriptions)
+    FollowingLink::new(move || broker(&config).map_err(|error| error_chain(&error)), options, subscriptions)
 }
 
 impl BrokerState {
@@ -125,7 +124,7 @@ impl BrokerState {
 }
 
 /// Returns the address of a broker or a store in a form that may be shown: without user and password.
-pub fn without_password(url: &str) -> String {
+pub fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     // The last `@` before the path: a password that has not been escaped may contain others.
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -138,7 +137,7 @@ pub fn without_password(url: &str) -> String {
 
 /// Returns the server and the database of an address: without user, password and options.
 pub fn server(url: &str) -> String {
-    let shown = without_password(url);
+    let shown = without_credentials(url);
     match shown.split_once("://") {
         Some((scheme, rest)) => {
             let end = rest.find(['?', '#']).unwrap_or(rest.len());
@@ -215,7 +214,7 @@ mod tests {
             ("mongodb://user:p/ss@a/db", "mongodb://a/db"),
             ("sqlite:/data/state", "sqlite:/data/state"),
         ] {
-            assert_eq!(without_password(url), shown);
+            assert_eq!(without_credentials(url), shown);
         }
     }
 

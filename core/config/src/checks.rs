@@ -14,7 +14,7 @@ pub(super) fn pattern(problems: &mut Problems<'_>, path: &Path, pattern: &str) -
         let text = error.to_string();
         // The library's message points at the position over several lines; only the last one says what is wrong.
         let what = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        problems.value(path, format!("{pattern:?} is no regular expression: {what}"));
+        problems.value(path, format!("invalid regular expression {pattern:?}: {what}"));
         never()
     })
 }
@@ -42,7 +42,7 @@ pub(super) fn unique<'a>(
             Some((first, _)) => {
                 problems.value(
                     &path.key(key),
-                    format!("{name:?} is the {} of {first} already", key.replace('_', " ")),
+                    format!("{name:?} is already the {} of {first}", key.replace('_', " ")),
                 );
             }
             None => seen.push((path, name)),

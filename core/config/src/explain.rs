@@ -25,12 +25,12 @@ pub(super) fn explain(problems: &mut Problems<'_>, schema: &Value, error: &Valid
             }
         }
         ValidationErrorKind::Required { property } => {
-            problems.value(path, format!("has no {property}, which is required"));
+            problems.value(path, format!("required key {property} is missing"));
         }
         ValidationErrorKind::Type { kind } => {
             let mut message = match error.instance().as_ref() {
-                Value::Null => format!("null is not allowed: allowed is {}", type_names(kind)),
-                other => format!("{value} is {}: allowed is {}", name_of_type(other), type_names(kind)),
+                Value::Null => format!("null is not allowed: expected {}", type_names(kind)),
+                other => format!("{value} is {}: expected {}", name_of_type(other), type_names(kind)),
             };
             if let Some(allowed) = here.and_then(|here| here.get(ALLOWED_TEXT)).and_then(Value::as_str) {
                 message = format!("{message}, {allowed}");
@@ -39,8 +39,8 @@ pub(super) fn explain(problems: &mut Problems<'_>, schema: &Value, error: &Valid
         }
         ValidationErrorKind::Pattern { pattern } => {
             let allowed = here.and_then(|here| here.get(ALLOWED_TEXT)).and_then(Value::as_str);
-            let allowed = allowed.map_or_else(|| format!("what matches {pattern}"), str::to_owned);
-            problems.value(path, format!("{value} does not fit: allowed is {allowed}"));
+            let allowed = allowed.map_or_else(|| format!("text that matches {pattern}"), str::to_owned);
+            problems.value(path, format!("invalid value {value}: expected {allowed}"));
         }
         ValidationErrorKind::Enum { .. }
         | ValidationErrorKind::OneOfNotValid { .. }
@@ -52,14 +52,14 @@ pub(super) fn explain(problems: &mut Problems<'_>, schema: &Value, error: &Valid
             let limit = |name| here.and_then(|here| here.get(name)).map(Value::to_string);
             let allowed = match (limit("minimum"), limit("maximum")) {
                 (Some(min), Some(max)) => format!("{min} to {max}"),
-                (Some(min), None) => format!("{min} and more"),
-                (None, Some(max)) => format!("{max} and less"),
+                (Some(min), None) => format!("{min} or more"),
+                (None, Some(max)) => format!("{max} or less"),
                 (None, None) => "another number".to_owned(),
             };
-            problems.value(path, format!("{value} is out of range: allowed is {allowed}"));
+            problems.value(path, format!("{value} is out of range: expected {allowed}"));
         }
         ValidationErrorKind::MinItems { limit } => {
-            problems.value(path, format!("is too short: allowed is a list of {limit} or more"));
+            problems.value(path, format!("has too few elements: expected at least {limit}"));
         }
         // The schema uses no other keyword today; if one is added, the validator's own message is shown.
         _ => problems.value(path, error.to_string()),
@@ -85,8 +85,8 @@ fn known_keys(schema: Option<&Value>) -> Vec<&str> {
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
     match nearest(key, known) {
-        Some(near) => format!("is not known here, did you mean {near}? allowed are {}", known.join(", ")),
-        None => format!("is not known here: allowed are {}", known.join(", ")),
+        Some(near) => format!("unknown key, did you mean {near}? expected one of {}", known.join(", ")),
+        None => format!("unknown key: expected one of {}", known.join(", ")),
     }
 }
 
@@ -104,8 +104,10 @@ fn options(schema: Option<&Value>) -> Vec<&str> {
 fn unknown_option(value: &Value, options: &[&str]) -> String {
     let list = options.iter().map(|option| format!("{option:?}")).collect::<Vec<_>>().join(", ");
     match value.as_str().and_then(|text| nearest(text, options)) {
-        Some(near) => format!("{} is not known, did you mean {near:?}? allowed are {list}", quoted(value)),
-        None => format!("{} is not known: allowed are {list}", quoted(value)),
+        Some(near) => {
+            format!("unknown value {}, did you mean {near:?}? expected one of {list}", quoted(value))
+        }
+        None => format!("unknown value {}: expected one of {list}", quoted(value)),
     }
 }
 

@@ -29,7 +29,7 @@ impl Globs {
             if text.contains('/') || text.is_empty() {
                 problems.value(
                     &path,
-                    format!("{text:?} matches no file name: allowed are globs without /, such as \"*.csv\""),
+                    format!("{text:?} matches no file name: expected a glob without /, such as \"*.csv\""),
                 );
             } else if can_be_plain(text) {
                 plain.push(text.as_str().into());
@@ -39,7 +39,7 @@ impl Globs {
                         uncompiled.add(glob);
                         is_plain = false;
                     }
-                    Err(error) => problems.value(&path, format!("{text:?} is no glob: {}", error.kind())),
+                    Err(error) => problems.value(&path, format!("invalid glob {text:?}: {}", error.kind())),
                 }
             }
         }

@@ -9,32 +9,32 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::files;
 use serde_json::Value;
 
-use super::{Config, Faults, live, root_note, validate};
+use super::{Config, Faults, follower, live, validate};
 
 /// Loads the config of the running processes that were started with `file`; `None` if none of them runs.
 pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
-    let by_the_file = || root_note::running(&Layout::new(data_root(file)?), |_| true);
-    let follower = root_note::follower(file).or_else(by_the_file)?;
-    parse_kept(file, &follower.layout.config_in_use(), variable)
+    let by_the_file = || follower::running(&Layout::new(data_root(file)?), |_| true);
+    let follower = follower::follower(file).or_else(by_the_file)?;
+    parse_kept(&follower.layout, variable)
 }
 
-/// Loads the config of a restarted process: `file`, or the config kept in `in_use` if the processes that run on it
+/// Loads the config of a restarted process: `file`, or the config in use on `data_root` if the processes that run on it
 /// refuse `file`.
-pub(super) fn load_again(
+pub(super) fn load_for_restart(
     file: &Path,
-    in_use: &Path,
+    data_root: &Path,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Faults> {
     let from_file = validate::load(file, &variable);
-    match parse_kept(file, in_use, variable) {
+    match parse_kept(&Layout::new(data_root.to_owned()), variable) {
         Some(running) => Ok(live::compare(&running, from_file).1.unwrap_or(running)),
         None => from_file,
     }
 }
 
-fn parse_kept(file: &Path, in_use: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
-    let text = files::read_to_string(in_use).ok()?;
-    validate::parse(file, &text, variable).ok()
+fn parse_kept(layout: &Layout, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
+    let text = files::read_to_string(&layout.config_in_use()).ok()?;
+    validate::parse_in_use(&text, layout.root(), variable)
 }
 
 /// The data root that the file names, as far as it can be read, whatever else is wrong there.

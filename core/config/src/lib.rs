@@ -8,6 +8,7 @@ pub mod address;
 mod checks;
 mod explain;
 mod fault;
+pub mod follower;
 mod globs;
 pub(crate) mod in_use;
 pub mod live;
@@ -15,7 +16,7 @@ mod location;
 mod problems;
 pub mod process_status;
 mod program;
-pub mod root_note;
+mod root_note;
 mod schema;
 mod semantics;
 pub mod settings;
@@ -126,18 +127,18 @@ impl Config {
         in_use::load(file, variable)
     }
 
-    /// Loads the config of a restarted process: `file`, or the config kept in `in_use` if the processes that run on it
+    /// Loads the config of a restarted process: `file`, or the config in use on `data_root` if the processes that run on it
     /// refuse `file`.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`], if `in_use` does not hold a valid config either.
-    pub fn load_again(
+    /// As [`Config::load`], if there is no valid config in use either.
+    pub fn load_for_restart(
         file: &Path,
-        in_use: &Path,
+        data_root: &Path,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Faults> {
-        in_use::load_again(file, in_use, variable)
+        in_use::load_for_restart(file, data_root, variable)
     }
 
     pub fn client(&self, id: &ClientId) -> Option<&Client> {

@@ -47,7 +47,7 @@ pub struct ConfigOffers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Edit {
     None,
-    Sound { sections: String },
+    Valid { sections: String },
     Refused { reason: String },
 }
 
@@ -132,11 +132,12 @@ pub async fn watch(
             continue;
         }
         let running = offers.running();
+        let has_moved = status.follow(&file);
         let (hash, loaded) = match files::read_to_string(&file) {
             Ok(text) => {
                 let hash = super::hash_of(&text);
                 // The file has usually not been edited since the start: this saves the memory for a second config.
-                let is_different = hash != running.hash();
+                let is_different = hash != running.hash() || has_moved;
                 (hash, is_different.then(|| validate::parse(&file, &text, &variable)))
             }
             // A lack of resources is not a fault of the file: it is read again at the next check.
@@ -155,7 +156,10 @@ pub async fn watch(
                 // The file may be in another directory by now, if one on its path is a symlink.
                 root_note::write(&file, &running.layout);
             }
-            Edit::None | Edit::Sound { .. } => {
+            Edit::None | Edit::Valid { .. } => {
+                if has_moved {
+                    root_note::write(&file, &running.layout);
+                }
                 let config = match config {
                     Some(config) => {
                         let config = Arc::new(config);
@@ -189,13 +193,18 @@ pub(super) fn compare(running: &Config, loaded: Result<Config, Faults>) -> (Edit
         }
     };
     let (old, new) = (as_json(running), as_json(&loaded));
-    let fixed = fixed_settings_that_differ(&old, &new);
+    let mut fixed = fixed_settings_that_differ(&old, &new);
+    // It depends on the folder of the file, too, which changes if a symlink on its path does.
+    if running.layout.root() != loaded.layout.root() && !fixed.iter().any(|name| name == "data_root") {
+        fixed.push("data_root".to_owned());
+    }
     if !fixed.is_empty() {
-        let reason = format!("it needs a restart, as these count from the start only: {}", fixed.join(", "));
+        let reason =
+            format!("it needs a restart, because these are read only at the start: {}", fixed.join(", "));
         return (Edit::Refused { reason }, None);
     }
     let sections = Vec::from_iter(keys_that_differ(&old, &new)).join(", ");
-    let edit = if sections.is_empty() { Edit::None } else { Edit::Sound { sections } };
+    let edit = if sections.is_empty() { Edit::None } else { Edit::Valid { sections } };
     (edit, Some(loaded))
 }
 
@@ -233,9 +242,9 @@ impl Edit {
 fn log_edit(file: &Path, edit: &Edit) {
     let file = file.display();
     match edit {
-        Edit::None => tracing::info!(%file, "config file says again what this process runs on"),
-        Edit::Sound { sections } => {
-            tracing::info!(%file, sections, "config file was edited and is taken over")
+        Edit::None => tracing::info!(%file, "config file matches the running config again"),
+        Edit::Valid { sections } => {
+            tracing::info!(%file, sections, "config file was edited and is applied")
         }
         Edit::Refused { reason } => {
             tracing::warn!(%file, reason, "config file was edited and is refused, the old config stays");
@@ -245,17 +254,22 @@ fn log_edit(file: &Path, edit: &Edit) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use tempfile::TempDir;
+
     use super::*;
 
     const OLD: &str = r#"{"clients": [{"id": "a", "apps": [{"name": "x", "command": ["x"]}]}]}"#;
 
+    static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("temporary directory"));
+
     fn config(text: &str) -> Result<Config, Faults> {
-        let folder = tempfile::tempdir().expect("temporary directory");
-        validate::parse(&folder.path().join("config.json"), text, |_| None)
+        validate::parse(&FOLDER.path().join("config.json"), text, |_| None)
     }
 
     fn edit_to(text: &str) -> Edit {
-        compare(&config(OLD).expect("a sound config"), config(text)).0
+        compare(&config(OLD).expect("a valid config"), config(text)).0
     }
 
     fn with(section: &str) -> String {
@@ -267,8 +281,8 @@ mod tests {
         assert_eq!(edit_to(&OLD.replace(' ', "\n")), Edit::None);
         assert_eq!(edit_to(&with(r#""fetchdata": {"settle": "1000ms"}"#)), Edit::None);
         let edited = with(r#""rules": {"file_name_bytes_max": 9}, "fetchdata": {"settle": "9s"}"#);
-        assert_eq!(edit_to(&edited), Edit::Sound { sections: "fetchdata, rules".to_owned() });
-        assert_eq!(edit_to(&OLD.replace("\"a\"", "\"b\"")), Edit::Sound { sections: "clients".to_owned() });
+        assert_eq!(edit_to(&edited), Edit::Valid { sections: "fetchdata, rules".to_owned() });
+        assert_eq!(edit_to(&OLD.replace("\"a\"", "\"b\"")), Edit::Valid { sections: "clients".to_owned() });
     }
 
     #[test]
@@ -280,26 +294,42 @@ mod tests {
             (r#""logs": {"retention": "1d"}"#, "logs.retention"),
             (r#""data_root": ".""#, "data_root"),
         ] {
-            let Edit::Refused { reason } = edit_to(&with(section)) else { panic!("{section} is taken over") };
+            let Edit::Refused { reason } = edit_to(&with(section)) else { panic!("{section} is applied") };
             assert!(reason.contains("needs a restart") && reason.ends_with(name), "{section}: {reason}");
         }
     }
 
     #[test]
+    fn the_same_text_in_another_folder_is_refused_if_it_then_has_another_data_root() {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let edit = |text: &str| {
+            let moved = validate::parse(&folder.path().join("config.json"), text, |_| None);
+            compare(&config(text).expect("a valid config"), moved).0
+        };
+        let Edit::Refused { reason } = edit(OLD) else { panic!("it is applied") };
+        assert!(reason.contains("needs a restart") && reason.ends_with("data_root"), "{reason}");
+        let fixed = format!(r#"{{"data_root": {:?}, {}"#, FOLDER.path(), &OLD[1..]);
+        assert_eq!(edit(&fixed), Edit::None);
+    }
+
+    #[test]
     fn all_faults_are_reported_in_one_line() {
         for text in [r#"{"clients": [{"id": "A"}], "rule": {}}"#, "{", ""] {
-            let Edit::Refused { reason } = edit_to(text) else { panic!("{text} is taken for sound") };
+            let Edit::Refused { reason } = edit_to(text) else { panic!("{text} is accepted") };
             assert!(reason.contains("config.json:1:") && !reason.contains('\n'), "{reason}");
         }
     }
 
     #[tokio::test]
     async fn an_offer_completes_when_the_process_runs_on_it() {
-        let (mut live, mut offers) = LiveConfig::new(Arc::new(config(OLD).expect("a sound config")));
-        let next = Arc::new(config(&OLD.replace("\"a\"", "\"b\"")).expect("a sound config"));
+        let (mut live, mut offers) = LiveConfig::new(Arc::new(config(OLD).expect("a valid config")));
+        let next = Arc::new(config(&OLD.replace("\"a\"", "\"b\"")).expect("a valid config"));
         let process = async {
             let offered = live.offer().await;
-            assert!(!Arc::ptr_eq(&live.running(), &offered), "it runs on the old one until it says so");
+            assert!(
+                !Arc::ptr_eq(&live.running(), &offered),
+                "it runs on the old one until it reports the new one"
+            );
             live.set_running(&offered);
         };
         tokio::join!(offers.offer(Arc::clone(&next)), process);

@@ -72,14 +72,14 @@ impl SourceLocation {
 }
 
 /// The text of a config that is well-formed JSON.
-pub(super) struct Source<'a> {
+pub(super) struct ConfigText<'a> {
     text: &'a str,
     /// Byte offset of each line's first character.
     lines: Vec<usize>,
     root: Value<'a>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> ConfigText<'a> {
     /// Parses `text`; stops at the first syntax error, as what follows cannot be trusted.
     pub(super) fn parse(text: &'a str) -> Result<Self, Fault> {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
@@ -89,7 +89,7 @@ impl<'a> Source<'a> {
                 None => Err(Fault::new(
                     SourceLocation::START,
                     &Path::default(),
-                    "is empty: expected is a JSON object",
+                    "is empty: expected a JSON object",
                 )),
             },
             Err(error) => {
@@ -98,7 +98,7 @@ impl<'a> Source<'a> {
                 let mut letters = message.chars();
                 let first = letters.next().map(|letter| letter.to_ascii_lowercase());
                 let message: String = first.into_iter().chain(letters).collect();
-                Err(Fault::new(location, &Path::default(), format!("is no valid JSON: {message}")))
+                Err(Fault::new(location, &Path::default(), format!("is not valid JSON: {message}")))
             }
         }
     }
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_value_and_its_key_are_found_by_line_and_character() {
         let text = "{\n  \"ä\": 1, \"b\": [\n    {\"c\": true}\n  ]\n}";
-        let source = Source::parse(text).expect("valid JSON");
+        let source = ConfigText::parse(text).expect("valid JSON");
         let value = |steps: &[&str]| source.value(&path(steps));
         let key = |steps: &[&str]| source.key(&path(steps));
         assert_eq!(value(&[]), SourceLocation { line: 1, column: 1 });
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn duplicate_keys_are_found_at_every_depth() {
-        let source = Source::parse("{\"a\": [{\"b\": 1,\n \"b\": 2}],\n\"a\": 3}").expect("valid JSON");
+        let source = ConfigText::parse("{\"a\": [{\"b\": 1,\n \"b\": 2}],\n\"a\": 3}").expect("valid JSON");
         let found: Vec<_> =
             source.duplicate_keys().iter().map(|f| (f.line, f.column, f.path.clone())).collect();
         assert_eq!(found, [(2, 2, "a[0].b".to_owned()), (3, 1, "a".to_owned())]);
@@ -247,7 +247,7 @@ mod tests {
             ("", 1, 1),
             ("{} {}", 1, 4),
         ] {
-            let fault = Source::parse(text).err().expect(text);
+            let fault = ConfigText::parse(text).err().expect(text);
             assert_eq!((fault.line, fault.column), (line, column), "{text:?}: {}", fault.message);
         }
     }

@@ -1,16 +1,16 @@
 //! Collects the faults of a config until all of it has been checked.
 
 use super::Fault;
-use super::location::{Path, Source, SourceLocation};
+use super::location::{ConfigText, Path, SourceLocation};
 
 /// The faults found so far.
 pub(super) struct Problems<'a> {
-    source: &'a Source<'a>,
+    source: &'a ConfigText<'a>,
     faults: Vec<Fault>,
 }
 
 impl<'a> Problems<'a> {
-    pub(super) fn new(source: &'a Source<'a>) -> Self {
+    pub(super) fn new(source: &'a ConfigText<'a>) -> Self {
         Self { source, faults: source.duplicate_keys() }
     }
 

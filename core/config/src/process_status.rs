@@ -21,7 +21,8 @@ use crate::{BROKER_VARIABLE, COREDMS_VARIABLE, Config, root_note};
 /// What a process reports about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningProcess {
-    pub role: String,
+    #[serde(rename = "role")]
+    pub process_name: String,
     #[serde(flatten)]
     pub process: ProcessId,
     pub started_at: Timestamp,
@@ -76,7 +77,7 @@ impl ConfigInUse {
         differs("store", store, &mine, &remedy(COREDMS_VARIABLE, "coredms"))
             .or_else(|| {
                 let mine = &config.settings.coredms.database;
-                differs("database", self.database.as_ref()?, mine, "set coredms.database as it is there")
+                differs("database", self.database.as_ref()?, mine, "set coredms.database to the same value")
             })
             .or_else(|| self.broker_difference(config))
     }
@@ -88,7 +89,7 @@ impl ConfigInUse {
         let other = match (&self.broker, config.broker_url.as_deref().map(address::server)) {
             (None, None) => None,
             (None, Some(mine)) => Some(format!(
-                "it uses the embedded broker, and not {mine} as here: unset {BROKER_VARIABLE}, and remove broker.url from the config"
+                "it uses the embedded broker, but this config names {mine}: unset {BROKER_VARIABLE}, and remove broker.url from the config"
             )),
             (Some(theirs), mine) => {
                 let mine = mine.as_deref().unwrap_or("the embedded one");
@@ -101,7 +102,7 @@ impl ConfigInUse {
                 "topic prefix",
                 self.topic_prefix.as_ref()?,
                 mine,
-                "set broker.topic_prefix as it is there",
+                "set broker.topic_prefix to the same value",
             )
         })
     }
@@ -119,11 +120,11 @@ impl ConfigInUse {
 }
 
 fn differs(what: &str, theirs: &str, mine: &str, remedy: &str) -> Option<String> {
-    (theirs != mine).then(|| format!("it uses the {what} {theirs}, and not {mine} as here: {remedy}"))
+    (theirs != mine).then(|| format!("it uses the {what} {theirs}, but this config names {mine}: {remedy}"))
 }
 
 fn remedy(variable: &str, section: &str) -> String {
-    format!("set {variable} as it is set there, or {section}.url in the config, which takes a restart")
+    format!("set {variable} to the same value, or {section}.url in the config, which needs a restart")
 }
 
 /// A config that a process refuses.
@@ -155,26 +156,27 @@ pub struct ProcessStatus {
 }
 
 impl ProcessStatus {
-    /// The status of this process if it is `role`, runs on `config` and follows `file`.
-    pub fn of_follower(config: &Config, file: &Path, role: &str) -> Self {
-        let mut status = Self::new(config, role);
-        status.status.config_file = root_note::absolute(file).ok();
-        status.show();
+    /// The status of this process if it is `process_name`, runs on `config` and follows `file`.
+    pub fn of_follower(config: &Config, file: &Path, process_name: &str) -> Self {
+        let status = Self::begin(config, process_name, root_note::absolute(file).ok());
         root_note::write(file, &config.layout);
         status
     }
 
-    /// The status of this process if it is `role` and runs on `config`.
-    pub fn new(config: &Config, role: &str) -> Self {
-        let now = clock::now();
+    /// The status of this process if it is `process_name` and runs on `config`.
+    pub fn new(config: &Config, process_name: &str) -> Self {
+        Self::begin(config, process_name, None)
+    }
+
+    fn begin(config: &Config, process_name: &str, config_file: Option<PathBuf>) -> Self {
         let mut status = Self {
-            file: StatusFile::new(&config.layout, &format!("{role}.process")),
+            file: StatusFile::new(&config.layout, &format!("{process_name}.process")),
             status: RunningProcess {
-                role: role.to_owned(),
+                process_name: process_name.to_owned(),
                 process: ProcessId::current(),
-                started_at: now,
+                started_at: clock::now(),
                 config: ConfigInUse::of(config),
-                config_file: None,
+                config_file,
                 supervisor: supervisor(config),
                 refused: None,
                 silent: Duration::ZERO,
@@ -183,6 +185,17 @@ impl ProcessStatus {
         status.show();
         keep(config);
         status
+    }
+
+    /// Records where the followed file is now, which changes with the symlinks on its path. Returns whether it has changed.
+    pub fn follow(&mut self, file: &Path) -> bool {
+        let followed =
+            root_note::absolute(file).ok().filter(|now| self.status.config_file.as_ref() != Some(now));
+        let has_moved = followed.is_some();
+        if has_moved {
+            self.status.config_file = followed;
+        }
+        has_moved
     }
 
     /// Records that the process runs on this config, which is also the one in the file.
@@ -209,7 +222,7 @@ impl ProcessStatus {
 
     fn show(&mut self) {
         let content = serde_json::to_vec(&self.status);
-        self.file.show(content.expect("a status has no map with keys other than text"));
+        self.file.show(content.expect("all keys of a status are strings"));
     }
 }
 
@@ -227,7 +240,7 @@ fn keep(config: &Config) {
     let path = config.layout.config_in_use();
     let is_kept = files::read_to_string(&path).is_ok_and(|kept| *kept == *config.text);
     if !is_kept && let Err(error) = files::write_atomic(&path, config.text.as_bytes()) {
-        tracing::debug!(error = mysimbdp_model::error_chain(&error), "the config in use cannot be kept");
+        tracing::debug!(error = mysimbdp_model::error_chain(&error), "cannot write the config in use");
     }
 }
 
@@ -249,7 +262,7 @@ pub fn find(layout: &Layout, kind: ProcessKind) -> Result<Found, FileError> {
         Some(RunningProcess { silent: age(file.at), ..status })
     });
     let mut statuses: Vec<RunningProcess> =
-        statuses.filter(|status| status.role == kind.name() && status.process.pid == pid).collect();
+        statuses.filter(|status| status.process_name == kind.name() && status.process.pid == pid).collect();
     match statuses.iter().position(|status| status.process == process) {
         Some(position) => Ok(Found::Running(process, Some(Box::new(statuses.swap_remove(position))))),
         // The pid of the process that held the lock has been reused by a later one.
@@ -291,12 +304,12 @@ mod tests {
 
         let mut status = ProcessStatus::new(&config, KIND.name());
         status.set_refused("0123".to_owned(), &"faults \"\n".repeat(1000));
-        let Found::Running(_, Some(found)) = find_now() else { panic!("it runs and says so") };
+        let Found::Running(_, Some(found)) = find_now() else { panic!("it runs and reports it") };
         assert_eq!((found.config.hash.as_str(), found.process), (config.hash(), ProcessId::current()));
         let refused = found.refused.expect("refused");
         assert!(refused.hash == "0123" && refused.reason.chars().count() == TEXT_CHARS_MAX, "{refused:?}");
         status.set_running(&config);
-        let Found::Running(_, Some(found)) = find_now() else { panic!("it runs and says so") };
+        let Found::Running(_, Some(found)) = find_now() else { panic!("it runs and reports it") };
         assert_eq!(found.refused, None);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mysimbdp_model::app::{Ids, Unit, env};
+use mysimbdp_model::app::{Ids, UnitKind, env};
 use mysimbdp_model::topic::is_filter;
 use mysimbdp_store::sequences::{LOSSES, SEQUENCES};
 
@@ -24,13 +24,12 @@ pub(super) fn app(problems: &mut Problems<'_>, path: &Path, app: &settings::App)
     record_key(problems, path, app.ids, &app.record_key);
     not_zero(problems, &path.key("timeout"), app.timeout);
     match (app.unit, app.ids) {
-        (Unit::MicroBatch, Ids::Object) => {
-            let message =
-                "\"object\" needs the whole file: allowed with it are the units \"file\" and \"range\"";
+        (UnitKind::MicroBatch, Ids::Object) => {
+            let message = "\"object\" needs the whole file: expected the unit \"file\" or \"range\"";
             problems.value(&path.key("ids"), message);
         }
-        (Unit::Range, Ids::Platform | Ids::Key | Ids::None) => {
-            let message = "\"range\" cuts through records: allowed with it are only the ids \"object\"";
+        (UnitKind::Range, Ids::Platform | Ids::Key | Ids::None) => {
+            let message = "\"range\" cuts through records: expected the ids \"object\"";
             problems.value(&path.key("unit"), message);
         }
         _ => {}
@@ -53,15 +52,13 @@ pub(super) fn stream(
     environment(problems, &path.key("env"), &stream.env);
     record_key(problems, path, stream.ids, &stream.record_key);
     if stream.ids == Ids::Object {
-        let message = "\"object\" is for files: allowed in a stream are \"platform\", \"key\" and \"none\"";
+        let message = "\"object\" is for files: expected \"platform\", \"key\" or \"none\" for a stream";
         problems.value(&path.key("ids"), message);
     }
     let (min, max) = (stream.instances.min, stream.instances.max);
     if min > max {
-        problems.value(
-            &path.key("instances").key("min"),
-            format!("{min} is more than max: allowed is 0 to {max}"),
-        );
+        problems
+            .value(&path.key("instances").key("min"), format!("{min} is more than max: expected 0 to {max}"));
     }
     scaling(problems, &path.key("scaling"), &stream.scaling);
     if let Some(filter) = &stream.topic_filter {
@@ -70,9 +67,9 @@ pub(super) fn stream(
     if let Some(schema) = &stream.message_schema
         && let Err(error) = jsonschema::validator_for(schema)
     {
-        let place = error.instance_path();
-        let message = format!("is no JSON Schema: {error}");
-        let message = if place.is_empty() { message } else { format!("{message} (at {place})") };
+        let location = error.instance_path();
+        let message = format!("invalid JSON Schema: {error}");
+        let message = if location.is_empty() { message } else { format!("{message} (at {location})") };
         problems.value(&path.key("message_schema"), message);
     }
     Stream {
@@ -88,7 +85,7 @@ fn command(problems: &mut Problems<'_>, path: &Path, command: &[String]) {
         problems.value(&path.index(0), "names no program");
     }
     for (index, _) in command.iter().enumerate().filter(|(_, part)| part.contains('\0')) {
-        problems.value(&path.index(index), "holds a NUL, which no program can be given");
+        problems.value(&path.index(index), "contains a NUL, which cannot be passed to a program");
     }
 }
 
@@ -96,15 +93,17 @@ fn environment(problems: &mut Problems<'_>, path: &Path, variables: &BTreeMap<St
     for (name, value) in variables {
         let path = path.key(name);
         if name.is_empty() || name.contains(['=', '\0']) {
-            problems.key(&path, "is no name of an environment variable: it is empty or holds = or NUL");
+            problems.key(&path, "invalid name of an environment variable: it is empty, or contains = or NUL");
         } else if name.starts_with(OWN_VARIABLES) && name != env::NUMBER_FIELDS {
             problems.key(
                 &path,
-                format!("is the platform's own: allowed is what does not begin with {OWN_VARIABLES}"),
+                format!(
+                    "is reserved for the platform: expected a name that does not begin with {OWN_VARIABLES}"
+                ),
             );
         }
         if value.contains('\0') {
-            problems.value(&path, "holds a NUL, which no program can be given");
+            problems.value(&path, "contains a NUL, which cannot be passed to a program");
         }
     }
 }
@@ -113,10 +112,10 @@ fn record_key(problems: &mut Problems<'_>, path: &Path, ids: Ids, fields: &[Stri
     let path = path.key("record_key");
     match (ids, fields) {
         (Ids::Key, []) => {
-            problems.value(&path, "must name the fields that identify a record, as ids is \"key\"")
+            problems.value(&path, "must name the fields that identify a record, because ids is \"key\"")
         }
         (Ids::Platform | Ids::Object | Ids::None, [_, ..]) => {
-            problems.value(&path, format!("is used with ids \"key\" only, and ids is {:?}", ids.as_str()));
+            problems.value(&path, format!("is only allowed with ids \"key\", but ids is {:?}", ids.as_str()));
         }
         _ => {}
     }
@@ -129,7 +128,7 @@ fn record_key(problems: &mut Problems<'_>, path: &Path, ids: Ids, fields: &[Stri
             || field.starts_with('_')
         {
             let message = format!(
-                "{field:?} cannot be a key field: allowed is a name without , and . that begins with neither $ nor _"
+                "invalid key field {field:?}: expected a name without , and . that begins with neither $ nor _"
             );
             problems.value(&path, message);
         } else if fields[..index].contains(field) {
@@ -141,13 +140,13 @@ fn record_key(problems: &mut Problems<'_>, path: &Path, ids: Ids, fields: &[Stri
 fn collection(problems: &mut Problems<'_>, path: &Path, written: Option<&str>, name: &str) -> String {
     let collection = written.unwrap_or(name);
     let reserved = [
-        (REJECTED, "where rejected records go"),
-        (SEQUENCES, "where it is noted which messages are received"),
-        (LOSSES, "where lost messages are listed"),
+        (REJECTED, "rejected records"),
+        (SEQUENCES, "the numbers of received messages"),
+        (LOSSES, "lost messages"),
     ];
     if let Some((name, what)) = reserved.iter().find(|(name, _)| *name == collection) {
         let path = path.key(if written.is_some() { "collection" } else { "name" });
-        problems.value(&path, format!("{name:?} is {what}: allowed is any other collection"));
+        problems.value(&path, format!("{name:?} is reserved for {what}: expected another collection"));
     }
     collection.to_owned()
 }
@@ -157,14 +156,14 @@ fn scaling(problems: &mut Problems<'_>, path: &Path, scaling: &settings::Scaling
     // If they were the other way round, every report would be both too slow and quick enough, and nothing would ever change.
     if limits.down_processing_time >= limits.up_processing_time {
         let message = format!(
-            "{} is not below up_processing_time: allowed is less than {}",
+            "{} is not below up_processing_time: expected less than {}",
             limits.down_processing_time, limits.up_processing_time
         );
         problems.value(&path.key("down_processing_time"), message);
     }
     if limits.down_messages <= limits.up_messages {
         let message = format!(
-            "{} is not above up_messages: allowed is more than {}",
+            "{} is not above up_messages: expected more than {}",
             limits.down_messages, limits.up_messages
         );
         problems.value(&path.key("down_messages"), message);
@@ -173,11 +172,13 @@ fn scaling(problems: &mut Problems<'_>, path: &Path, scaling: &settings::Scaling
 
 fn topic_filter(problems: &mut Problems<'_>, path: &Path, filter: &str) {
     if filter.starts_with("$share") {
-        problems
-            .value(path, format!("{filter:?} is shared already: leave $share/… out, the platform adds it"));
+        problems.value(
+            path,
+            format!("{filter:?} is already a shared subscription: omit $share/…, the platform adds it"),
+        );
     } else if !is_filter(filter) {
         let message = format!(
-            "{filter:?} is no MQTT topic filter: allowed are levels between /, + alone in a level, # alone in the last"
+            "invalid MQTT topic filter {filter:?}: expected levels separated by /, + alone in its level, # alone in the last one"
         );
         problems.value(path, message);
     }

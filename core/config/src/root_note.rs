@@ -1,20 +1,15 @@
 //! Which data root the processes that follow a config file use: a note beside that file.
 //!
-//! After an edit `config.json` may name another data root, or be gone; then only the note leads to the running
-//! processes. It counts only while a process that follows the file runs on the data root that it names: a leftover one
-//! does no harm.
+//! After an edit `config.json` may name another data root, or be missing; then only the note leads to the running
+//! processes. What it says is believed only if a process that follows the file runs there: see [`crate::follower`].
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use mysimbdp_model::error_chain;
 use mysimbdp_model::layout::Layout;
-use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::files::{self, FileError};
-use mysimbdp_platform::process::ProcessId;
 use serde::{Deserialize, Serialize};
-
-use crate::process_status::{Found, find};
 
 /// Longer than any path.
 const NOTE_BYTES_MAX: usize = 8 << 10;
@@ -24,31 +19,10 @@ struct RootNote {
     data_root: PathBuf,
 }
 
-/// A process that follows a config file, and its data root.
-#[derive(Clone, Debug)]
-pub struct Follower {
-    pub kind: ProcessKind,
-    pub process: ProcessId,
-    pub layout: Layout,
-}
-
-/// Finds a running process that follows `file`, by means of the note.
-pub fn follower(file: &Path) -> Option<Follower> {
+/// The data root that the note beside `file` names, if there is one.
+pub(crate) fn noted(file: &Path) -> Option<Layout> {
     let note: RootNote = serde_json::from_slice(&read(&path_of_note(file))?).ok()?;
-    let file = absolute(file).ok()?;
-    running(&Layout::new(note.data_root), |followed| followed.is_none_or(|followed| followed == file))
-}
-
-/// Finds a process on this data root that uses a config. `accepts` gets the file that it follows, or `None` if its status
-/// does not name one.
-pub(crate) fn running(layout: &Layout, accepts: impl Fn(Option<&Path>) -> bool) -> Option<Follower> {
-    ProcessKind::CONFIG_USERS.into_iter().find_map(|kind| match find(layout, kind) {
-        Ok(Found::Running(process, status)) => {
-            let followed = status.as_ref().and_then(|status| status.config_file.as_deref());
-            accepts(followed).then(|| Follower { kind, process, layout: layout.clone() })
-        }
-        _ => None,
-    })
+    Some(Layout::new(note.data_root))
 }
 
 /// Notes that the processes that follow `file` use this data root.
@@ -58,7 +32,10 @@ pub(crate) fn write(file: &Path, layout: &Layout) {
     let is_noted = read(&path).is_some_and(|noted| noted == json);
     if !is_noted && let Err(error) = files::write_atomic(&path, &json) {
         // The config may be in a directory that the platform may not write to.
-        tracing::debug!(error = error_chain(&error), "the data root cannot be noted beside the config");
+        tracing::debug!(
+            error = error_chain(&error),
+            "cannot write the note of the data root beside the config"
+        );
     }
 }
 
@@ -99,9 +76,9 @@ mod tests {
         let file = folder.path().join("config.json");
         let note = path_of_note(&file);
         let made = std::process::Command::new("mkfifo").arg(&note).status().expect("run mkfifo");
-        assert!(made.success() && follower(&file).is_none());
+        assert!(made.success() && noted(&file).is_none());
         files::remove_file(&note).expect("remove");
         std::os::unix::fs::symlink("/dev/zero", &note).expect("symlink");
-        assert!(follower(&file).is_none());
+        assert!(noted(&file).is_none());
     }
 }

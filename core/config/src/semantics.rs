@@ -20,18 +20,26 @@ use super::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client,
 /// A rotation keeps an eighth of a log. An eighth of this is enough to see what went wrong.
 const LOG_BYTES_MIN: ByteSize = ByteSize::bytes(1 << 20);
 
-const BROKER_WITHOUT_USER: &str =
-    "is a password, and the broker's address names no user: allowed is mqtt://user@host:port";
+const BROKER_WITHOUT_USER: &str = "needs a user in the broker's address: expected mqtt://user@host:port";
+
+/// Where the data root of a config is.
+#[derive(Clone, Copy)]
+pub(super) enum DataRoot<'a> {
+    /// As the config says, relative to this folder.
+    Beside(&'a FilePath),
+    /// Here: the config is that of processes that have this data root.
+    Known(&'a FilePath),
+}
 
 /// Compiles the config. If a problem is found, parts of the config are empty, and it must not be used.
 pub(super) fn compile(
     problems: &mut Problems<'_>,
     readable: Readable,
-    folder: &FilePath,
+    root: DataRoot<'_>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Config {
     let Readable { settings, client_paths } = readable;
-    let root = data_root(problems, &settings, folder);
+    let root = data_root(problems, &settings, root);
     durations(problems, &settings);
     instances(problems, &settings);
     let topics = Topics::new(settings.broker.topic_prefix.as_str());
@@ -67,7 +75,11 @@ pub(super) fn compile(
 }
 
 /// The directory that holds all others: absolute, so that it is the same for every process.
-fn data_root(problems: &mut Problems<'_>, settings: &Settings, folder: &FilePath) -> PathBuf {
+fn data_root(problems: &mut Problems<'_>, settings: &Settings, root: DataRoot<'_>) -> PathBuf {
+    let folder = match root {
+        DataRoot::Known(root) => return root.to_owned(),
+        DataRoot::Beside(folder) => folder,
+    };
     let path = Path::default().key("data_root");
     let written = settings.data_root.as_deref().unwrap_or_default();
     let root = match files::canonical(&folder.join(written)) {
@@ -80,11 +92,11 @@ fn data_root(problems: &mut Problems<'_>, settings: &Settings, folder: &FilePath
     if root.to_str().is_none() {
         problems.value(
             &path,
-            format!("{} is not UTF-8, so it cannot stand in the store's address", root.display()),
+            format!("{} is not UTF-8, so it cannot be part of the store's address", root.display()),
         );
     }
     if files::metadata(&root).is_ok_and(|metadata| !metadata.is_dir()) {
-        problems.value(&path, format!("{} is no directory", root.display()));
+        problems.value(&path, format!("{} is not a directory", root.display()));
     }
     root
 }
@@ -112,29 +124,27 @@ fn durations(problems: &mut Problems<'_>, settings: &Settings) {
     ] {
         if max < first {
             let path = Path::default().key(section).key("backoff_max");
-            problems
-                .value(&path, format!("{max} is shorter than backoff_first: allowed is {first} and more"));
+            problems.value(&path, format!("{max} is shorter than backoff_first: expected {first} or more"));
         }
     }
     let (silence, least) = (settings.silence_max(), settings.silence_max_min());
     if !silence.is_zero() && silence < least {
         let path = Path::default().key("stream_manager").key("silence_max");
         let allowed =
-            format!("allowed is {least:?} (twice report_every and keep_alive) and more, or \"0s\" for never");
-        problems.value(&path, format!("{silence:?} is too short to tell a hanging app: {allowed}"));
+            format!("expected {least:?} (twice report_every and keep_alive) or more, or \"0s\" for never");
+        problems.value(&path, format!("{silence:?} is too short to detect a hanging app: {allowed}"));
     }
     let bytes_max = settings.logs.bytes_max;
     if bytes_max < LOG_BYTES_MIN {
         let path = Path::default().key("logs").key("bytes_max");
-        problems.value(
-            &path,
-            format!("{bytes_max} is too little for a log: allowed is {LOG_BYTES_MIN} and more"),
-        );
+        problems
+            .value(&path, format!("{bytes_max} is too small for a log: expected {LOG_BYTES_MIN} or more"));
     }
     let Broker { keep_alive, .. } = settings.broker;
     if keep_alive > Period::seconds(u16::MAX.into()) {
         let path = Path::default().key("broker").key("keep_alive");
-        problems.value(&path, format!("{keep_alive} is longer than MQTT can say: allowed is up to 65535s"));
+        problems
+            .value(&path, format!("{keep_alive} is longer than MQTT can express: expected at most 65535s"));
     }
 }
 
@@ -150,7 +160,7 @@ fn topic_filters(problems: &mut Problems<'_>, topics: &Topics, clients: &[(&Path
             let path = path.key("streams").index(index).key("topic_filter");
             if let Some(reserved) = topics.foreign(&client.id, filter) {
                 let (ingest, own) = (topics.ingest_filter(&client.id), &client.id);
-                problems.value(&path, format!("{filter:?} takes in {reserved}, which is not this client's: allowed are {ingest} and what is in it, and topics that are neither the platform's nor of a client other than {own}"));
+                problems.value(&path, format!("{filter:?} overlaps {reserved}, which does not belong to this client: expected {ingest} or topics within it, or topics that belong neither to the platform nor to a client other than {own}"));
                 continue;
             }
             // If both filters are in the file, the later one is reported.
@@ -167,7 +177,7 @@ fn topic_filters(problems: &mut Problems<'_>, topics: &Topics, clients: &[(&Path
                 problems.value(
                     &path,
                     format!(
-                        "{filter:?} takes in messages of client {}, whose stream {} listens to {:?}",
+                        "{filter:?} matches messages of client {}, whose stream {} subscribes to {:?}",
                         other.id, stream.name, stream.topic_filter
                     ),
                 );
@@ -184,7 +194,7 @@ fn instances(problems: &mut Problems<'_>, settings: &Settings) {
     if promised > max {
         problems.value(
             &Path::default().key("stream_manager").key("instances_max"),
-            format!("{max} is less than the {promised} instances that the streams' min add up to"),
+            format!("{max} is less than {promised}, the sum of the streams' min"),
         );
     }
 }
@@ -233,7 +243,7 @@ fn coredms_url(
 
 /// The complete address of a store. Errors do not quote the address, as it may contain a password.
 fn store(url: &str, root: &FilePath) -> Result<String, String> {
-    const ALLOWED: &str = "allowed are mongodb://…, mongodb+srv://… and sqlite:<directory>";
+    const ALLOWED: &str = "expected mongodb://…, mongodb+srv://… or sqlite:<directory>";
     if let Some(directory) = url.strip_prefix("sqlite:") {
         if directory.is_empty() {
             return Err(format!("names no directory: {ALLOWED}"));
@@ -243,10 +253,10 @@ fn store(url: &str, root: &FilePath) -> Result<String, String> {
         return Ok(format!("sqlite:{}", directory.display()));
     }
     if !url.starts_with("mongodb://") && !url.starts_with("mongodb+srv://") {
-        return Err(format!("is no address of a store: {ALLOWED}"));
+        return Err(format!("is not a store address: {ALLOWED}"));
     }
     match ConnectionString::parse(url) {
         Ok(_) => Ok(url.to_owned()),
-        Err(error) => Err(format!("is no address of a MongoDB: {}", error.kind)),
+        Err(error) => Err(format!("is not a MongoDB address: {}", error.kind)),
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn compile(
         && let Some(app) = apps.iter().find(|app| app.settings.ids == Ids::None)
     {
         let message = format!(
-            "\"replace\" needs ids that say what is to be replaced, and app {:?} has \"none\"",
+            "\"replace\" needs ids that identify what is to be replaced, but app {:?} has \"none\"",
             app.name
         );
         problems.value(&path.key("on_duplicate"), message);
@@ -81,7 +81,7 @@ fn extensions(problems: &mut Problems<'_>, path: &Path, files: &settings::Files)
     for (index, extension) in extensions.iter().enumerate() {
         if extension.is_empty() || extension.contains(['.', '/']) {
             let message = format!(
-                "{extension:?} is no extension: allowed is what follows a name's last dot, such as \"csv\""
+                "invalid extension {extension:?}: expected what follows the last dot of a name, such as \"csv\""
             );
             problems.value(&path.index(index), message);
         }
@@ -123,7 +123,7 @@ fn apps(
         let covering: Option<Vec<_>> = app.files.iter().map(covered_by).collect();
         if let Some(earlier) = covering.and_then(|covering| covering.first().copied()) {
             let message =
-                format!("match nothing that an app before it does not take, such as {:?}", earlier.name);
+                format!("match only files that earlier apps already take, such as {:?}", earlier.name);
             problems.value(&files, message);
         } else if !app.files.iter().any(|glob| reachable(glob, extensions)) {
             problems.value(&files, "match none of the client's extensions");
@@ -174,9 +174,9 @@ fn collections(
     known.dedup();
     for name in client.collections.keys().filter(|name| !known.contains(&name.as_str())) {
         let message = match known.as_slice() {
-            [] => "is no collection of documents: none of the client's apps has one".to_owned(),
+            [] => "is not a collection of documents: no app of the client has one".to_owned(),
             known => format!(
-                "is no collection of documents of the client's apps: allowed are {}",
+                "is not a collection of documents of the client's apps: expected one of {}",
                 known.join(", ")
             ),
         };

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use mysimbdp_model::layout::Layout;
+
 use super::*;
 
 fn no_variable(_: &str) -> Option<String> {
@@ -58,14 +60,14 @@ fn stream(fields: &str) -> String {
 fn refused(text: &str, path: &str, message: &str) {
     let before = text.rsplit_once('¶').map_or("", |(before, _)| before).replace('¶', "");
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    let place = format!(":{}:{column}: ", before.matches('\n').count() + 1);
+    let location = format!(":{}:{column}: ", before.matches('\n').count() + 1);
     let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
     let text = text.replace('¶', "");
     let found = faults(&text);
     assert_eq!(found.len(), 1, "one fault in {text}\nfound {found:#?}");
     assert!(
-        found[0].starts_with(&format!("{place}{path}")),
-        "{text}\nis not at {place}{path}\nbut {found:#?}"
+        found[0].starts_with(&format!("{location}{path}")),
+        "{text}\nis not at {location}{path}\nbut {found:#?}"
     );
     assert!(found[0].contains(message), "{text}\ndoes not say {message}\nbut {found:#?}");
     assert!(!found[0].contains("secret"), "a password is shown: {found:#?}");
@@ -74,56 +76,56 @@ fn refused(text: &str, path: &str, message: &str) {
 #[test]
 fn a_text_that_is_not_a_json_object_is_refused() {
     refused("", "", "is empty");
-    refused("¶[]", "", "[] is a list: allowed is an object");
-    refused("{\n\"clients\": [¶,]}", "", "is no valid JSON: unexpected comma");
-    refused("¶{}", "", "has no \"clients\", which is required");
+    refused("¶[]", "", "[] is a list: expected an object");
+    refused("{\n\"clients\": [¶,]}", "", "is not valid JSON: unexpected comma");
+    refused("¶{}", "", "required key \"clients\" is missing");
 }
 
 #[test]
 fn violations_of_the_schema_say_what_is_allowed() {
     for (text, path, message) in [
-        (r#"{"clients": ¶[]}"#, "clients", "a list of 1 or more"),
-        (r#"{"clients": ¶{}}"#, "clients", "{} is an object: allowed is a list"),
+        (r#"{"clients": ¶[]}"#, "clients", "expected at least 1"),
+        (r#"{"clients": ¶{}}"#, "clients", "{} is an object: expected a list"),
         (r#"{"clients": [{"id": ¶"A/b"}]}"#, "clients[0].id", "1 to 32 characters of a-z"),
-        (r#"{"clients": [¶{"apps": []}]}"#, "clients[0]", "has no \"id\", which is required"),
+        (r#"{"clients": [¶{"apps": []}]}"#, "clients[0]", "required key \"id\" is missing"),
     ] {
         refused(text, path, message);
     }
     for (fields, path, message) in [
-        (r#"¶"rule": {}"#, "rule", "did you mean rules? allowed are $schema, data_root, broker, coredms"),
-        (r#"¶"zzz": {}"#, "zzz", "is not known here: allowed are $schema"),
+        (r#"¶"rule": {}"#, "rule", "did you mean rules? expected one of $schema, data_root, broker, coredms"),
+        (r#"¶"zzz": {}"#, "zzz", "unknown key: expected one of $schema"),
         (
             r#""rules": {"file_bytes_max": ¶"10mb"}"#,
             "rules.file_bytes_max",
-            "\"10mb\" does not fit: allowed is a whole number and B, kB",
+            "invalid value \"10mb\": expected a whole number and B, kB",
         ),
         (
             r#""rules": {"file_bytes_max": ¶10}"#,
             "rules.file_bytes_max",
-            "10 is a number: allowed is text, a whole number and B",
+            "10 is a number: expected text, a whole number and B",
         ),
         (
             r#""fetchdata": {"settle": ¶"2 s"}"#,
             "fetchdata.settle",
-            "allowed is a whole number and ms, s, m, h or d, such as \"2s\"",
+            "expected a whole number and ms, s, m, h or d, such as \"2s\"",
         ),
         (
             r#""fetchdata": {"files_in_parallel": ¶0}"#,
             "fetchdata.files_in_parallel",
-            "0 is out of range: allowed is 1 to 64",
+            "0 is out of range: expected 1 to 64",
         ),
         (
             r#""fetchdata": {"staging_parts": ¶"file"}"#,
             "fetchdata.staging_parts",
-            "\"file\" is not known, did you mean \"files\"? allowed are \"ranges\", \"files\"",
+            "unknown value \"file\", did you mean \"files\"? expected one of \"ranges\", \"files\"",
         ),
         (
             r#""logs": {"level": ¶"loud"}"#,
             "logs.level",
-            "allowed are \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+            "expected one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
         ),
-        (r#""broker": {"url": ¶null}"#, "broker.url", "null is not allowed: allowed is text"),
-        (r#""broker": {"topic_prefix": ¶"a/#"}"#, "broker.topic_prefix", "allowed is levels of A-Z"),
+        (r#""broker": {"url": ¶null}"#, "broker.url", "null is not allowed: expected text"),
+        (r#""broker": {"topic_prefix": ¶"a/#"}"#, "broker.topic_prefix", "expected levels of A-Z"),
         (r#""coredms": {"database": ¶"a.b"}"#, "coredms.database", "1 to 30 characters"),
     ] {
         refused(&platform(fields), path, message);
@@ -132,18 +134,18 @@ fn violations_of_the_schema_say_what_is_allowed() {
     refused(
         &client(r#""collections": {"x": {"validator": ¶[]}}"#),
         "clients[0].collections.x.validator",
-        "allowed is an object",
+        "expected an object",
     );
     refused(
         &app(r#""unit": ¶"batch""#),
         "clients[0].apps[0].unit",
-        "allowed are \"micro-batch\", \"file\", \"range\"",
+        "expected one of \"micro-batch\", \"file\", \"range\"",
     );
-    refused(&apps(r#"{"name": "x", "command": ¶[]}"#), "clients[0].apps[0].command", "a list of 1 or more");
+    refused(&apps(r#"{"name": "x", "command": ¶[]}"#), "clients[0].apps[0].command", "expected at least 1");
     refused(
         &stream(r#""message_schema": ¶true"#),
         "clients[0].streams[0].message_schema",
-        "true is a boolean: allowed is an object",
+        "true is a boolean: expected an object",
     );
 }
 
@@ -151,19 +153,15 @@ fn violations_of_the_schema_say_what_is_allowed() {
 fn invalid_settings_of_the_platform_are_refused() {
     for (fields, path, message) in [
         (r#""broker": {"url": ¶"http://x"}"#, "broker.url", "mqtt://host:port"),
-        (r#""coredms": {"url": ¶"postgres://user:secret@x"}"#, "coredms.url", "allowed are mongodb://…"),
-        (r#""coredms": {"url": ¶"mongodb://"}"#, "coredms.url", "is no address of a MongoDB"),
-        (r#""coredms": {"url": ¶"mongodb://user:secret@/x"}"#, "coredms.url", "is no address of a MongoDB"),
+        (r#""coredms": {"url": ¶"postgres://user:secret@x"}"#, "coredms.url", "expected mongodb://…"),
+        (r#""coredms": {"url": ¶"mongodb://"}"#, "coredms.url", "is not a MongoDB address"),
+        (r#""coredms": {"url": ¶"mongodb://user:secret@/x"}"#, "coredms.url", "is not a MongoDB address"),
         (r#""coredms": {"url": ¶"sqlite:"}"#, "coredms.url", "names no directory"),
         (r#""rules": {"file_name_pattern": ¶"a)(b"}"#, "rules.file_name_pattern", "unopened group"),
         (r#""batch_manager": {"scan_every": ¶"0s"}"#, "batch_manager.scan_every", "must be longer than 0"),
-        (
-            r#""batch_manager": ¶{"backoff_first": "2m"}"#,
-            "batch_manager.backoff_max",
-            "allowed is 2m and more",
-        ),
-        (r#""broker": {"keep_alive": ¶"1d"}"#, "broker.keep_alive", "up to 65535s"),
-        (r#""data_root": ¶"config.json""#, "data_root", "is no directory"),
+        (r#""batch_manager": ¶{"backoff_first": "2m"}"#, "batch_manager.backoff_max", "expected 2m or more"),
+        (r#""broker": {"keep_alive": ¶"1d"}"#, "broker.keep_alive", "at most 65535s"),
+        (r#""data_root": ¶"config.json""#, "data_root", "is not a directory"),
     ] {
         refused(&platform(fields), path, message);
     }
@@ -173,10 +171,14 @@ fn invalid_settings_of_the_platform_are_refused() {
 fn invalid_settings_of_a_client_are_refused() {
     refused(r#"{"clients": [¶{"id": "a"}]}"#, "clients[0]", "neither apps nor streams");
     for (fields, path, message) in [
-        (r#""files": {"globs": [¶"a["]}"#, "files.globs[0]", "is no glob"),
+        (r#""files": {"globs": [¶"a["]}"#, "files.globs[0]", "invalid glob"),
         (r#""files": {"globs": [¶"in/*.csv"]}"#, "files.globs[0]", "without /"),
         (r#""files": {"pattern": ¶"("}"#, "files.pattern", "unclosed group"),
-        (r#""files": {"extensions": [¶".csv"]}"#, "files.extensions[0]", "what follows a name's last dot"),
+        (
+            r#""files": {"extensions": [¶".csv"]}"#,
+            "files.extensions[0]",
+            "what follows the last dot of a name",
+        ),
         (
             r#""files": {"globs": [¶"*.json"], "extensions": ["csv"]}"#,
             "files.globs[0]",
@@ -185,7 +187,7 @@ fn invalid_settings_of_a_client_are_refused() {
         (r#""files": {"settle": ¶"0s"}"#, "files.settle", "longer than 0"),
         (r#""micro_batching": {"block_size": ¶"0MB"}"#, "micro_batching.block_size", "larger than 0"),
         (r#""archive": ¶"0d""#, "archive", "longer than 0"),
-        (r#""collections": {¶"y": {"validator": {}}}"#, "collections.y", "allowed are x"),
+        (r#""collections": {¶"y": {"validator": {}}}"#, "collections.y", "expected one of x"),
     ] {
         refused(&client(fields), &format!("clients[0].{path}"), message);
     }
@@ -204,16 +206,16 @@ fn invalid_settings_of_an_app_are_refused() {
         (r#""ids": "key""#, "record_key", "must name the fields"),
         (r#""record_key": ¶["k"]"#, "record_key", "ids is \"platform\""),
         (r#""ids": "key", "record_key": ["k", ¶"k"]"#, "record_key[1]", "listed twice"),
-        (r#""ids": "key", "record_key": [¶"a,b"]"#, "record_key[0]", "cannot be a key field"),
-        (r#""ids": ¶"object""#, "ids", "the units \"file\" and \"range\""),
-        (r#""unit": ¶"range""#, "unit", "only the ids \"object\""),
-        (r#""collection": ¶"rejected""#, "collection", "where rejected records go"),
-        (r#""collection": ¶"sequences""#, "collection", "which messages are received"),
-        (r#""collection": ¶"losses""#, "collection", "where lost messages are listed"),
+        (r#""ids": "key", "record_key": [¶"a,b"]"#, "record_key[0]", "invalid key field"),
+        (r#""ids": ¶"object""#, "ids", "the unit \"file\" or \"range\""),
+        (r#""unit": ¶"range""#, "unit", "expected the ids \"object\""),
+        (r#""collection": ¶"rejected""#, "collection", "reserved for rejected records"),
+        (r#""collection": ¶"sequences""#, "collection", "reserved for the numbers of received messages"),
+        (r#""collection": ¶"losses""#, "collection", "reserved for lost messages"),
         (r#""timeout": ¶"0s""#, "timeout", "longer than 0"),
-        (r#""env": {¶"MYSIMBDP_X": "1"}"#, "env.MYSIMBDP_X", "is the platform's own"),
-        (r#""env": {¶"A=B": "1"}"#, "env.A=B", "no name of an environment variable"),
-        (r#""files": [¶"["]"#, "files[0]", "is no glob"),
+        (r#""env": {¶"MYSIMBDP_X": "1"}"#, "env.MYSIMBDP_X", "is reserved for the platform"),
+        (r#""env": {¶"A=B": "1"}"#, "env.A=B", "invalid name of an environment variable"),
+        (r#""files": [¶"["]"#, "files[0]", "invalid glob"),
     ] {
         refused(&app(fields), &format!("clients[0].apps[0].{path}"), message);
     }
@@ -225,12 +227,12 @@ fn invalid_settings_of_an_app_are_refused() {
     refused(
         &apps(r#"{"name": "x", "files": ["*.csv"], "command": ["x"]}, {"name": ¶"x", "command": ["y"]}"#),
         "clients[0].apps[1].name",
-        "\"x\" is the name of clients[0].apps[0] already",
+        "\"x\" is already the name of clients[0].apps[0]",
     );
     refused(
         &apps(r#"{"name": "x", "command": ["x"]}, {"name": "y", "files": ¶["*.csv"], "command": ["y"]}"#),
         "clients[0].apps[1].files",
-        "match nothing that an app before it does not take, such as \"x\"",
+        "match only files that earlier apps already take, such as \"x\"",
     );
     refused(
         &client(r#""files": {"extensions": ["CSV"]}"#).replace(r#""x", "#, r#""x", "files": ¶["*.json"], "#),
@@ -242,24 +244,24 @@ fn invalid_settings_of_an_app_are_refused() {
 #[test]
 fn invalid_settings_of_a_stream_are_refused() {
     for (fields, path, message) in [
-        (r#""topic_filter": ¶"a/#/b""#, "topic_filter", "no MQTT topic filter"),
-        (r#""topic_filter": ¶"$share/a/b""#, "topic_filter", "leave $share/… out"),
+        (r#""topic_filter": ¶"a/#/b""#, "topic_filter", "invalid MQTT topic filter"),
+        (r#""topic_filter": ¶"$share/a/b""#, "topic_filter", "omit $share/…"),
         (
             r##""topic_filter": ¶"#""##,
             "topic_filter",
-            "takes in mysimbdp/ingest/+/#, which is not this client's",
+            "overlaps mysimbdp/ingest/+/#, which does not belong to this client",
         ),
         (
             r#""topic_filter": ¶"mysimbdp/#""#,
             "topic_filter",
-            "allowed are mysimbdp/ingest/a/# and what is in it",
+            "expected mysimbdp/ingest/a/# or topics within it",
         ),
-        (r#""topic_filter": ¶"mysimbdp/stream/reports/a""#, "topic_filter", "takes in mysimbdp/stream/#"),
-        (r#""instances": {"min": ¶5}"#, "instances.min", "allowed is 0 to 4"),
-        (r#""message_schema": ¶{"type": "strin"}"#, "message_schema", "is no JSON Schema"),
-        (r#""message_schema": ¶{"$ref": "https://example.com/x"}"#, "message_schema", "is no JSON Schema"),
+        (r#""topic_filter": ¶"mysimbdp/stream/reports/a""#, "topic_filter", "overlaps mysimbdp/stream/#"),
+        (r#""instances": {"min": ¶5}"#, "instances.min", "expected 0 to 4"),
+        (r#""message_schema": ¶{"type": "strin"}"#, "message_schema", "invalid JSON Schema"),
+        (r#""message_schema": ¶{"$ref": "https://example.com/x"}"#, "message_schema", "invalid JSON Schema"),
         (r#""ids": ¶"object""#, "ids", "\"object\" is for files"),
-        (r#""name": ¶"rejected""#, "name", "where rejected records go"),
+        (r#""name": ¶"rejected""#, "name", "reserved for rejected records"),
         (
             r#""scaling": {"thresholds": ¶{"up_messages": 7000000}}"#,
             "scaling.thresholds.down_messages",
@@ -276,15 +278,15 @@ fn invalid_settings_of_a_stream_are_refused() {
     refused(
         &streams(r#"{"command": ["x"]}, ¶{"name": "two", "command": ["x"]}"#),
         "clients[0].streams[1].topic_filter",
-        "\"mysimbdp/ingest/a/#\" is the topic filter of clients[0].streams[0] already",
+        "\"mysimbdp/ingest/a/#\" is already the topic filter of clients[0].streams[0]",
     );
     let many = streams(r#"{"command": ["x"], "instances": {"min": 64, "max": 64}}"#);
-    refused(&format!("¶{many}"), "stream_manager.instances_max", "16 is less than the 64 instances");
+    refused(&format!("¶{many}"), "stream_manager.instances_max", "16 is less than 64");
 }
 
 /// A message belongs to one client, whichever client has the filter.
 #[test]
-fn a_filter_that_takes_in_what_another_stream_has_is_refused() {
+fn a_filter_that_overlaps_that_of_another_stream_is_refused() {
     let two = |one: &str, other: &str| {
         let stream = |filter: &str| match filter {
             "" => r#"{"command": ["x"]}"#.to_owned(),
@@ -294,10 +296,10 @@ fn a_filter_that_takes_in_what_another_stream_has_is_refused() {
         format!(r#"{{"clients": [{{"id": "a", "streams": [{one}]}}, {{"id": "b", "streams": [{other}]}}]}}"#)
     };
     for (one, other, index, message) in [
-        ("", "¶\"mysimbdp/ingest/+/x\"", 1, "takes in mysimbdp/ingest/+/#"),
-        ("¶\"mysimbdp/ingest/b/x\"", "", 0, "takes in mysimbdp/ingest/+/#"),
-        ("\"x/+\"", "¶\"x/#\"", 1, "takes in messages of client a, whose stream stream listens to \"x/+\""),
-        ("\"x/y\"", "¶\"x/y\"", 1, "takes in messages of client a"),
+        ("", "¶\"mysimbdp/ingest/+/x\"", 1, "overlaps mysimbdp/ingest/+/#"),
+        ("¶\"mysimbdp/ingest/b/x\"", "", 0, "overlaps mysimbdp/ingest/+/#"),
+        ("\"x/+\"", "¶\"x/#\"", 1, "matches messages of client a, whose stream stream subscribes to \"x/+\""),
+        ("\"x/y\"", "¶\"x/y\"", 1, "matches messages of client a"),
     ] {
         refused(&two(one, other), &format!("clients[{index}].streams[0].topic_filter"), message);
     }
@@ -361,11 +363,13 @@ fn a_replacement_process_does_not_start_on_a_file_that_the_others_refuse() {
         if file_text.is_none() {
             mysimbdp_platform::files::remove_file(&file).expect("removable");
         }
-        let in_use = folder.path().join("in-use.json");
+        let root = mysimbdp_platform::files::canonical(folder.path()).expect("the folder is there");
         if let Some(kept) = kept {
+            let in_use = Layout::new(root.clone()).config_in_use();
+            mysimbdp_platform::files::create_dir_all(in_use.parent().expect("state/")).expect("directory");
             mysimbdp_platform::files::write_atomic(&in_use, kept.as_bytes()).expect("writable");
         }
-        Config::load_again(&file, &in_use, no_variable).map(|config| config.text.to_string())
+        Config::load_for_restart(&file, &root, no_variable).map(|config| config.text.to_string())
     };
     let restart = platform(r#""logs": {"retention": "1d"}"#);
     for refused in [None, Some("{"), Some(restart.as_str())] {
@@ -413,7 +417,7 @@ fn a_pattern_must_match_the_whole_name() {
 fn a_client_may_set_which_fields_number_a_message() {
     let text = stream(r#""env": {"MYSIMBDP_NUMBER_FIELDS": "station,boot,count"}"#).replace('¶', "");
     let (_directory, path) = written(&text);
-    Config::load(&path, no_variable).expect("the one variable of the platform's that a stream may be given");
+    Config::load(&path, no_variable).expect("the one variable of the platform that a stream may set");
 }
 
 #[test]
@@ -450,7 +454,7 @@ fn the_password_of_the_broker_may_come_from_the_environment() {
     assert_eq!(config.broker_url.as_deref(), Some("mqtt://user:s%3Acret@file:1"));
 
     let (_folder, file) = written(&platform("\"broker\": {\"url\": \"mqtt://file:1\"}"));
-    let text = Config::load(&file, password).expect_err("whose password?").to_string();
+    let text = Config::load(&file, password).expect_err("a password without a user").to_string();
     assert!(text.contains(":1:1: MYSIMBDP_BROKER_PASSWORD: ") && !text.contains("cret"), "{text}");
     // The embedded broker does not ask for a password.
     let (_folder, file) = written(&platform("\"logs\": {}"));

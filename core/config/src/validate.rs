@@ -8,7 +8,7 @@ use std::path::Path as FilePath;
 
 use mysimbdp_platform::files::{self, FileError};
 
-use super::location::{Path, Source, SourceLocation};
+use super::location::{ConfigText, Path, SourceLocation};
 use super::problems::Problems;
 use super::{Config, Fault, Faults, schema, semantics, structure};
 
@@ -32,32 +32,41 @@ pub(super) fn parse(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => FilePath::new("."),
     };
-    check(text, folder, variable).map_err(|faults| Faults::new(file, faults))
+    check(text, semantics::DataRoot::Beside(folder), variable).map_err(|faults| Faults::new(file, faults))
+}
+
+/// Validates the text that the processes with this data root run on; `None` if it has faults.
+pub(super) fn parse_in_use(
+    text: &str,
+    data_root: &FilePath,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<Config> {
+    check(text, semantics::DataRoot::Known(data_root), variable).ok()
 }
 
 fn check(
     text: &str,
-    folder: &FilePath,
+    data_root: semantics::DataRoot<'_>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, Vec<Fault>> {
-    let source = Source::parse(text).map_err(|fault| vec![fault])?;
+    let source = ConfigText::parse(text).map_err(|fault| vec![fault])?;
     let value = serde_json::from_str(text).map_err(|error| {
         // The error's own text repeats the location, which is already in front of the message.
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default().to_owned();
         let location = SourceLocation { line: error.line().max(1), column: error.column().max(1) };
-        vec![Fault::new(location, &Path::default(), format!("is no valid JSON: {message}"))]
+        vec![Fault::new(location, &Path::default(), format!("is not valid JSON: {message}"))]
     })?;
     let mut problems = Problems::new(&source);
     let readable = structure::check(&mut problems, &schema::schema(), &value);
-    match readable.map(|readable| semantics::compile(&mut problems, readable, folder, variable)) {
+    match readable.map(|readable| semantics::compile(&mut problems, readable, data_root, variable)) {
         Some(config) => problems.into_result(config),
         // Nothing of it could be read, and the cause has been reported; if it ever was not, this is still an error.
         None => problems.into_result(()).and_then(|()| {
             Err(vec![Fault::new(
                 SourceLocation::START,
                 &Path::default(),
-                "is no object: expected is a JSON object",
+                "is not an object: expected a JSON object",
             )])
         }),
     }

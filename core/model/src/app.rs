@@ -73,7 +73,7 @@ pub mod env {
 /// What an app gets at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Unit {
+pub enum UnitKind {
     /// The prefix and one micro-batch.
     #[default]
     MicroBatch,

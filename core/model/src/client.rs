@@ -24,7 +24,7 @@ pub struct ClientId(String);
 /// The text is not a client id.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is no client id: allowed are 1 to 32 characters of a-z, 0-9, - and _, the first a letter or a digit"
+    "invalid client id {0:?}: expected 1 to 32 characters of a-z, 0-9, - and _, the first a letter or a digit"
 )]
 pub struct ClientIdError(String);
 

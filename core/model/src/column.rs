@@ -61,10 +61,15 @@ impl Column {
     }
 }
 
-impl FromStr for ColumnType {
-    type Err = String;
+/// The text is not the name of a type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid type {0:?}: expected string, int, long, double, bool or date")]
+pub struct ColumnTypeError(String);
 
-    fn from_str(name: &str) -> Result<Self, String> {
+impl FromStr for ColumnType {
+    type Err = ColumnTypeError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
         Ok(match name {
             "string" => Self::String,
             "int" => Self::Int,
@@ -72,11 +77,7 @@ impl FromStr for ColumnType {
             "double" => Self::Double,
             "bool" => Self::Bool,
             "date" => Self::Date,
-            _ => {
-                return Err(format!(
-                    "{name:?} is not a type, allowed are string, int, long, double, bool and date"
-                ));
-            }
+            _ => return Err(ColumnTypeError(name.to_owned())),
         })
     }
 }

@@ -63,16 +63,19 @@ impl Encoding {
     }
 }
 
-impl FromStr for Encoding {
-    type Err = String;
+/// The text is not the name of an encoding.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown encoding {0:?}: expected utf-8, iso-8859-1 or windows-1252")]
+pub struct EncodingError(String);
 
-    fn from_str(name: &str) -> Result<Self, String> {
+impl FromStr for Encoding {
+    type Err = EncodingError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
         [Self::Utf8, Self::Latin1, Self::Windows1252]
             .into_iter()
             .find(|known| known.as_str() == name)
-            .ok_or_else(|| {
-                format!("encoding {name:?} is not known, allowed are utf-8, iso-8859-1 and windows-1252")
-            })
+            .ok_or_else(|| EncodingError(name.to_owned()))
     }
 }
 
@@ -106,6 +109,6 @@ mod tests {
             assert_eq!(encoding.as_str().parse(), Ok(encoding));
             assert_eq!(serde_json::to_value(encoding).expect("JSON"), encoding.as_str());
         }
-        assert!("latin1".parse::<Encoding>().is_err_and(|reason| reason.contains("windows-1252")));
+        assert!("latin1".parse::<Encoding>().is_err_and(|error| error.to_string().contains("windows-1252")));
     }
 }

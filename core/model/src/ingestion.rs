@@ -20,7 +20,7 @@ pub struct IngestionId([u8; 16]);
 
 /// The text is not an ingestion id.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no ingestion id: it is 32 hexadecimal digits in lower case")]
+#[error("invalid ingestion id {0:?}: expected 32 hexadecimal digits in lower case")]
 pub struct IngestionIdError(String);
 
 impl IngestionId {
@@ -62,8 +62,8 @@ impl IngestionId {
 pub struct RecordId(pub [u8; 16]);
 
 impl RecordId {
-    /// The number in the second half: of a record, in its file.
-    pub fn record(&self) -> u64 {
+    /// The number in the second half.
+    pub fn number(&self) -> u64 {
         let mut number = [0; 8];
         number.copy_from_slice(&self.0[8..]);
         u64::from_be_bytes(number)
@@ -139,7 +139,7 @@ mod tests {
         for pair in numbers.windows(2) {
             assert!(ingestion.record_id(pair[0]) < ingestion.record_id(pair[1]));
         }
-        assert_eq!(ingestion.record_id(1 << 40).record(), 1 << 40);
+        assert_eq!(ingestion.record_id(1 << 40).number(), 1 << 40);
     }
 
     #[test]

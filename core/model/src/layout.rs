@@ -137,7 +137,7 @@ impl Layout {
     }
 
     /// The status files of running processes, for `mysimbdp status`.
-    pub fn signs(&self) -> PathBuf {
+    pub fn status_files(&self) -> PathBuf {
         self.state().join("signs")
     }
 

@@ -126,8 +126,7 @@ struct Versioned {
 impl Manifest {
     /// The manifest as `manifest.json` holds it.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut json =
-            serde_json::to_vec_pretty(self).expect("a manifest has no map with keys other than text");
+        let mut json = serde_json::to_vec_pretty(self).expect("all keys of a manifest are strings");
         json.push(b'\n');
         json
     }
@@ -179,13 +178,13 @@ fn path_is_inside(path: &str) -> bool {
 /// The bytes are not a manifest of this version.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    #[error("manifest is not valid JSON of its kind")]
+    #[error("cannot parse the manifest")]
     Json(#[source] serde_json::Error),
     #[error("manifest has version {0}, this build reads version {VERSION}")]
     Version(u32),
     #[error("micro-batch {index} does not follow the one before it")]
     Gap { index: u32 },
-    #[error("micro-batches cover {covered} of {bytes} bytes, or another number of records")]
+    #[error("micro-batches cover {covered} of {bytes} bytes, or not all records")]
     Cover { covered: u64, bytes: u64 },
     #[error("micro-batch path {0:?} leads out of the staged directory")]
     Path(String),

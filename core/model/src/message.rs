@@ -209,7 +209,9 @@ mod decimal {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| de::Error::custom(format_args!("{text:?} is no whole number of 64 bits")))
+        text.parse().map_err(|_| {
+            de::Error::custom(format_args!("invalid number {text:?}: expected an unsigned 64-bit integer"))
+        })
     }
 }
 
@@ -218,16 +220,16 @@ mod decimal {
 pub enum MessageError {
     #[error("payload is not UTF-8")]
     NotText,
-    #[error("payload is not valid JSON of its kind")]
+    #[error("cannot parse the payload")]
     Json(#[source] serde_json::Error),
     #[error("payload names no client")]
     Client(#[source] crate::client::ClientIdError),
     #[error(
-        "payload is no report: allowed are an object with client_name, average_processing_time, \
-         total_number_of_messages_ingested and total_size_of_messages_ingested, or the array of these four"
+        "payload is not a report: expected an object with client_name, average_processing_time, \
+         total_number_of_messages_ingested and total_size_of_messages_ingested, or an array of these four values"
     )]
     Report,
-    #[error("ranges are not ascending, or lie below what is stored")]
+    #[error("ranges are not ascending, or lie below the stored numbers")]
     Ranges,
     #[error("{name} is {value}, which is out of range")]
     Range { name: &'static str, value: f64 },

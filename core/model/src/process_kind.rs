@@ -18,7 +18,7 @@ pub enum ProcessKind {
 
 impl ProcessKind {
     /// The processes that read the clients' settings.
-    pub const STAGES: [Self; 3] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager];
+    pub const PIPELINE: [Self; 3] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager];
 
     /// The processes whose running config counts as the platform's, even if `config.json` has changed.
     pub const CONFIG_USERS: [Self; 4] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager, Self::Up];

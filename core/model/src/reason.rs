@@ -94,10 +94,10 @@ pub fn codes(objections: &[Objection]) -> Vec<ReasonCode> {
     objections.iter().map(|objection| objection.code).collect()
 }
 
-/// Why validation discarded a file, or the app's failure caused it to be held. Written once; read by people and by
-/// `mysimbdp status` and `retry`.
+/// The file `reason.json`: why validation discarded a file, or the app's failure caused it to be held. Written once; read by
+/// people and by `mysimbdp status` and `retry`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reason {
+pub struct ReasonFile {
     /// The name of the dropped file, escaped if it is not plain text.
     pub file: String,
     pub client: Option<String>,
@@ -114,7 +114,7 @@ pub struct Reason {
     pub codes: Vec<ReasonCode>,
 }
 
-impl Reason {
+impl ReasonFile {
     pub const FILE: &'static str = "reason.json";
 }
 

@@ -56,7 +56,7 @@ impl RejectsMax {
         let allowed = self.of(received);
         (rejected > allowed).then(|| {
             format!(
-                "{rejected} of {received} records were rejected, allowed are {allowed} (rejects_max {self})"
+                "{rejected} of {received} records were rejected, the limit is {allowed} (rejects_max {self})"
             )
         })
     }
@@ -128,7 +128,7 @@ mod tests {
         let max = RejectsMax::default();
         assert_eq!(max.excess(counts(100, 10)), None);
         let reason = max.excess(counts(569, 569)).expect("held");
-        assert_eq!(reason, "569 of 569 records were rejected, allowed are 56 (rejects_max 10%)");
+        assert_eq!(reason, "569 of 569 records were rejected, the limit is 56 (rejects_max 10%)");
         for bad in ["\"10\"", "\"101%\"", "\"-1%\"", "-1", "1.5", "true"] {
             assert!(serde_json::from_str::<RejectsMax>(bad).is_err(), "{bad}");
         }

@@ -30,9 +30,9 @@ pub const FIRST: u64 = 1;
 pub struct SourceName(String);
 
 /// The text is not a source name.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no source name: allowed are 1 to 64 characters of A-Z, a-z, 0-9, ., - and _, the first a letter or a digit"
+    "invalid source name {0:?}: expected 1 to 64 characters of A-Z, a-z, 0-9, ., - and _, the first a letter or a digit"
 )]
 pub struct SourceNameError(String);
 
@@ -114,29 +114,46 @@ pub struct Number {
     pub sequence: u64,
 }
 
+/// Why the properties of a message do not number it; the message is rejected for this reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NumberingError {
+    #[error("a numbered message needs source, epoch and seq; missing: {}", .0.join(", "))]
+    Incomplete(Vec<&'static str>),
+    #[error("a message about lost numbers needs source, epoch and gone")]
+    IncompleteLoss,
+    #[error(transparent)]
+    Source(#[from] SourceNameError),
+    #[error("{property} is {text:?}: expected an unsigned 64-bit integer")]
+    NotANumber { property: &'static str, text: String },
+    #[error("{SEQUENCE} is {0}, but numbers begin at {FIRST}")]
+    BelowFirst(u64),
+    #[error("{GONE} is {0:?}: expected first-last, ascending, from {FIRST} on")]
+    InvalidRange(String),
+    #[error("{GONE} is {0:?}: the limit is {limit} numbers", limit = Lost::NUMBERS_MAX)]
+    TooManyLost(String),
+}
+
 impl Number {
     /// Parses the values of [`SOURCE`], [`EPOCH`] and [`SEQUENCE`]; `None` if the message has none of them.
     ///
     /// # Errors
     ///
     /// The reason to reject the message: it has only some of them, or one of them is invalid.
-    pub fn read(texts: [Option<String>; 3]) -> Result<Option<Self>, String> {
+    pub fn read(texts: [Option<String>; 3]) -> Result<Option<Self>, NumberingError> {
         match texts {
             [None, None, None] => Ok(None),
             [Some(source), Some(epoch), Some(sequence)] => {
-                let name = source.parse().map_err(|error: SourceNameError| error.to_string())?;
-                let source = Source { name, epoch: parse_number(EPOCH, &epoch)? };
+                let source = Source { name: source.parse()?, epoch: parse_number(EPOCH, &epoch)? };
                 let sequence = parse_number(SEQUENCE, &sequence)?;
                 if sequence < FIRST {
-                    return Err(format!("{SEQUENCE} is {sequence}, but numbers begin at {FIRST}"));
+                    return Err(NumberingError::BelowFirst(sequence));
                 }
                 Ok(Some(Self { source, sequence }))
             }
             incomplete => {
                 let absent = [SOURCE, EPOCH, SEQUENCE].into_iter().zip(incomplete);
-                let absent: Vec<&str> =
-                    absent.filter(|(_, text)| text.is_none()).map(|(name, _)| name).collect();
-                Err(format!("a numbered message needs source, epoch and seq; missing: {}", absent.join(", ")))
+                let absent = absent.filter(|(_, text)| text.is_none()).map(|(name, _)| name);
+                Err(NumberingError::Incomplete(absent.collect()))
             }
         }
     }
@@ -149,13 +166,13 @@ impl Number {
 
 /// Numbers that a source has lost, so that nobody waits for them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gone {
+pub struct Lost {
     pub source: Source,
     pub first: u64,
     pub last: u64,
 }
 
-impl Gone {
+impl Lost {
     /// The most numbers in one message. More at once are a mistake or an attack; a source that has lost more sends several.
     pub const NUMBERS_MAX: u64 = 1_000_000;
 
@@ -164,20 +181,19 @@ impl Gone {
     /// # Errors
     ///
     /// The reason to reject the message.
-    pub fn read(texts: [Option<String>; 3]) -> Result<Self, String> {
+    pub fn read(texts: [Option<String>; 3]) -> Result<Self, NumberingError> {
         let [Some(source), Some(epoch), Some(range)] = texts else {
-            return Err("a message about numbers that are gone needs source, epoch and gone".to_owned());
+            return Err(NumberingError::IncompleteLoss);
         };
-        let name = source.parse().map_err(|error: SourceNameError| error.to_string())?;
-        let source = Source { name, epoch: parse_number(EPOCH, &epoch)? };
-        let invalid = || format!("{GONE} is {range:?}, allowed is first-last, from {FIRST} on and ascending");
+        let source = Source { name: source.parse()?, epoch: parse_number(EPOCH, &epoch)? };
+        let invalid = || NumberingError::InvalidRange(range.clone());
         let (first, last) = range.split_once('-').ok_or_else(invalid)?;
         let (first, last) = (parse_number(GONE, first)?, parse_number(GONE, last)?);
         if first < FIRST || last < first {
             return Err(invalid());
         }
         if last - first >= Self::NUMBERS_MAX {
-            return Err(format!("{GONE} is {range:?}, allowed are {} numbers", Self::NUMBERS_MAX));
+            return Err(NumberingError::TooManyLost(range));
         }
         Ok(Self { source, first, last })
     }
@@ -188,15 +204,15 @@ impl Gone {
     }
 }
 
-fn parse_number(name: &str, text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{name} is {text:?}, allowed is a whole number of 64 bits"))
+fn parse_number(property: &'static str, text: &str) -> Result<u64, NumberingError> {
+    text.parse().map_err(|_| NumberingError::NotANumber { property, text: text.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(texts: [&str; 3]) -> Result<Option<Number>, String> {
+    fn read(texts: [&str; 3]) -> Result<Option<Number>, NumberingError> {
         Number::read(texts.map(|text| (text != "-").then(|| text.to_owned())))
     }
 
@@ -208,7 +224,7 @@ mod tests {
     fn a_number_is_complete_or_absent() {
         assert_eq!(read(["-", "-", "-"]), Ok(None));
         assert_eq!(read(["s", "18446744073709551615", "1"]), Ok(Some(number("s", u64::MAX, 1))));
-        let reason = read(["s", "-", "1"]).expect_err("no epoch");
+        let reason = read(["s", "-", "1"]).expect_err("no epoch").to_string();
         assert!(reason.ends_with("missing: epoch"), "{reason}");
         for bad in ["0", "-1", "", "1.5", "18446744073709551616", "x"] {
             assert!(read(["s", "1", bad]).is_err(), "{bad:?}");
@@ -227,7 +243,7 @@ mod tests {
 
     #[test]
     fn lost_numbers_are_a_valid_range_of_bounded_length() {
-        let read_range = |text: &str| Gone::read(["s", "7", text].map(|text| Some(text.to_owned())));
+        let read_range = |text: &str| Lost::read(["s", "7", text].map(|text| Some(text.to_owned())));
         let good = read_range("1-1000000").expect("a range");
         assert_eq!((good.first, good.last, good.range().as_str()), (1, 1_000_000, "1-1000000"));
         assert!(read_range("18446744073709551615-18446744073709551615").is_ok());
@@ -236,7 +252,7 @@ mod tests {
         {
             assert!(read_range(bad).is_err(), "{bad:?}");
         }
-        assert!(Gone::read([Some("s".to_owned()), None, Some("1-2".to_owned())]).is_err());
+        assert!(Lost::read([Some("s".to_owned()), None, Some("1-2".to_owned())]).is_err());
     }
 
     #[test]

@@ -44,12 +44,12 @@ pub struct Period(Duration);
 
 /// The text is not a size or a duration.
 #[derive(Debug, thiserror::Error)]
-pub enum UnitError {
+pub enum QuantityError {
     #[error(
-        "{0:?} is no size: allowed is a whole number and B, kB, MB, GB, KiB, MiB or GiB, such as \"10MiB\""
+        "invalid size {0:?}: expected a whole number and B, kB, MB, GB, KiB, MiB or GiB, such as \"10MiB\""
     )]
     Size(String),
-    #[error("{0:?} is no duration: allowed is a whole number and ms, s, m, h or d, such as \"2s\"")]
+    #[error("invalid duration {0:?}: expected a whole number and ms, s, m, h or d, such as \"2s\"")]
     Period(String),
 }
 
@@ -78,20 +78,20 @@ impl Period {
 }
 
 impl TryFrom<String> for ByteSize {
-    type Error = UnitError;
+    type Error = QuantityError;
 
-    fn try_from(text: String) -> Result<Self, UnitError> {
-        scaled(&text, &SIZES).map(Self).ok_or(UnitError::Size(text))
+    fn try_from(text: String) -> Result<Self, QuantityError> {
+        scaled(&text, &SIZES).map(Self).ok_or(QuantityError::Size(text))
     }
 }
 
 impl TryFrom<String> for Period {
-    type Error = UnitError;
+    type Error = QuantityError;
 
-    fn try_from(text: String) -> Result<Self, UnitError> {
+    fn try_from(text: String) -> Result<Self, QuantityError> {
         scaled(&text, &PERIODS)
             .map(|millis| Self(Duration::from_millis(millis)))
-            .ok_or(UnitError::Period(text))
+            .ok_or(QuantityError::Period(text))
     }
 }
 

@@ -23,24 +23,24 @@ mod armed {
     /// the I/O adapter of batch-manager and fetchdata, `late` the part of fetchdata that works without leases; `replace` belongs
     /// to a run that replaces: first in the command line, then in batch-manager.
     pub const POINTS: &[&str] = &[
-        "fetchdata.recovery-shown",
+        "fetchdata.recovery-published",
         "fetchdata.recovery-returned",
-        "fetchdata.recovery-unhidden",
+        "fetchdata.recovery-restored",
         "late.recorded",
         "late.explained",
         "late.held",
         "fetchdata.inspected",
-        "fetchdata.sought",
-        "fetchdata.unseen-made",
+        "fetchdata.duplicate-looked-up",
+        "fetchdata.unpublished-created",
         "fetchdata.manifest-written",
-        "fetchdata.captured",
+        "fetchdata.original-moved",
         "fetchdata.part-copied",
         "fetchdata.parts-synced",
         "fetchdata.parts-described",
-        "fetchdata.original-hidden",
-        "fetchdata.unseen-synced",
-        "fetchdata.shown",
-        "fetchdata.copy-shown",
+        "fetchdata.original-set-aside",
+        "fetchdata.unpublished-synced",
+        "fetchdata.published",
+        "fetchdata.copy-published",
         "fetchdata.original-removed",
         "fetchdata.staged",
         "fetchdata.notified",
@@ -49,7 +49,7 @@ mod armed {
         "fetchdata.discard-explained",
         "fetchdata.discard-filled",
         "fetchdata.discarded",
-        "fetchdata.repeat-hidden",
+        "fetchdata.repeat-set-aside",
         "staging.retry-noted",
         "staging.retry-moved",
         "fetchdata.held-returned",
@@ -63,7 +63,7 @@ mod armed {
         "batch-app.all-stored",
         "batch-app.chunks-stored",
         "batch-app.object-committed",
-        "batch-app.done-said",
+        "batch-app.done-reported",
         "batch-manager.app-ended",
         "batch-manager.audited",
         "batch-manager.rejects-kept",
@@ -84,31 +84,31 @@ mod armed {
         "batch-manager.hold-noted",
         "staging.hold-explained",
         "staging.run-copied",
-        "staging.copy-shown",
+        "staging.copy-published",
         "batch-manager.held",
-        "stream-manager.wanted-noted",
+        "stream-manager.desired-noted",
         "stream-manager.slot-noted",
         "stream-manager.instance-started",
         "stream-manager.instance-noted",
-        "stream-manager.drain-told",
+        "stream-manager.drain-requested",
         "stream-manager.end-noticed",
         "stream-manager.end-noted",
         "stream-app.batch-taken",
         "stream-app.batch-stored",
         "stream-app.payload-stored-beside",
-        "stream-app.batch-settled",
+        "stream-app.batch-completed",
         "stream-app.acknowledged",
-        "stream-app.numbers-marked",
+        "stream-app.numbers-recorded",
         "stream-app.receipt-sent",
         "stream-app.unsubscribed",
-        "stream-app.taken-leave",
-        "edge.epoch-made",
+        "stream-app.disconnected",
+        "edge.epoch-created",
         "edge.segment-begun",
         "edge.appended",
         "edge.synced",
         "edge.accepted",
         "edge.published",
-        "edge.receipt-heard",
+        "edge.receipt-handled",
         "edge.trimmed",
     ];
 
@@ -116,7 +116,7 @@ mod armed {
     static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
         let order = std::env::var("FAILPOINTS").ok()?;
         let (point, times) = order.split_once(':').unwrap_or((&order, "1"));
-        assert!(POINTS.contains(&point), "FAILPOINTS: there is no failpoint {point:?}");
+        assert!(POINTS.contains(&point), "FAILPOINTS: unknown failpoint {point:?}");
         let times = times.parse().unwrap_or_else(|error| panic!("FAILPOINTS: {times:?}: {error}"));
         Some(Armed { point: point.to_owned(), times_left: AtomicU32::new(times) })
     });
@@ -132,7 +132,7 @@ mod armed {
     ///
     /// If the list does not have this point, or `FAILPOINTS` is not valid.
     pub fn hit(point: &'static str) {
-        assert!(POINTS.contains(&point), "{point:?} is missing in the list of failpoints");
+        assert!(POINTS.contains(&point), "{point:?} is missing from the list of failpoints");
         if let Some(armed) = ARMED.as_ref()
             && armed.point == point
             && armed.times_left.fetch_sub(1, Ordering::Relaxed) == 1

@@ -110,7 +110,7 @@ pub fn create_new(path: &Path) -> Result<File> {
 
 /// The metadata of the path itself, not of a symlink's target.
 pub fn metadata(path: &Path) -> Result<Metadata> {
-    fs::symlink_metadata(path).map_err(error("look at", path))
+    fs::symlink_metadata(path).map_err(error("read the status of", path))
 }
 
 pub fn exists(path: &Path) -> bool {
@@ -269,7 +269,7 @@ pub fn copy_range_durable(from: &File, offset: u64, length: u64, to: &Path) -> R
 /// Bytes that are appended between the copy and the emptying are lost.
 pub fn copy_end_and_empty(path: &Path, to: &Path, bytes_max: u64) -> Result<()> {
     let mut from = OpenOptions::new().read(true).write(true).open(path).map_err(error("open", path))?;
-    let length = from.metadata().map_err(error("look at", path))?.len();
+    let length = from.metadata().map_err(error("read the status of", path))?.len();
     from.seek(SeekFrom::Start(length.saturating_sub(bytes_max))).map_err(error("read", path))?;
     let mut file = create_new(to)?;
     // Limited, because a process that appends without end would also extend the copy without end.

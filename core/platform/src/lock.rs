@@ -26,8 +26,8 @@ pub struct Lock {
 /// The lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    #[error("another {role} works on {}: {holder}", directory.display())]
-    Held { role: String, directory: PathBuf, holder: String },
+    #[error("another {process_name} uses {}: {holder}", directory.display())]
+    Held { process_name: String, directory: PathBuf, holder: String },
     #[error("cannot lock {}", path.display())]
     Io {
         path: PathBuf,
@@ -46,14 +46,14 @@ pub enum Holder {
     Elsewhere(String),
 }
 
-/// Reads who holds the lock of `role` on `directory`. Does not try to lock it: a process that starts at this moment would find
+/// Reads who holds the lock of `process_name` on `directory`. Does not try to lock it: a process that starts at this moment would find
 /// it held.
 ///
 /// # Errors
 ///
 /// The lock file exists and cannot be read.
-pub fn holder(directory: &Path, role: &str) -> Result<Holder, FileError> {
-    let text = match files::read_to_string(&path(directory, role)) {
+pub fn holder(directory: &Path, process_name: &str) -> Result<Holder, FileError> {
+    let text = match files::read_to_string(&path(directory, process_name)) {
         Err(error) if error.is_not_found() => return Ok(Holder::Nobody),
         text => text?,
     };
@@ -71,14 +71,14 @@ pub fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn path(directory: &Path, role: &str) -> PathBuf {
-    directory.join(format!(".{role}.lock"))
+fn path(directory: &Path, process_name: &str) -> PathBuf {
+    directory.join(format!(".{process_name}.lock"))
 }
 
 impl Lock {
-    /// Takes the lock of `role` (such as `batch-manager`) on `directory`, or returns an error that names the holder.
-    pub fn take(directory: &Path, role: &str) -> Result<Self, LockError> {
-        let path = path(directory, role);
+    /// Takes the lock of `process_name` (such as `batch-manager`) on `directory`, or returns an error that names the holder.
+    pub fn take(directory: &Path, process_name: &str) -> Result<Self, LockError> {
+        let path = path(directory, process_name);
         let io_error = |source| LockError::Io { path: path.clone(), source };
         std::fs::create_dir_all(directory).map_err(io_error)?;
         for _ in 0..ATTEMPTS_MAX {
@@ -87,7 +87,7 @@ impl Lock {
                 if error != rustix::io::Errno::WOULDBLOCK {
                     return Err(io_error(error.into()));
                 }
-                return Err(held(role, directory, &mut file).unwrap_or_else(io_error));
+                return Err(held(process_name, directory, &mut file).unwrap_or_else(io_error));
             }
             if is_ours(&path, &file, is_new).map_err(io_error)? {
                 let host = host();
@@ -97,7 +97,7 @@ impl Lock {
                 return Ok(Self { _file: file });
             }
         }
-        Err(io_error(io::Error::other("it is replaced again and again")))
+        Err(io_error(io::Error::other("it is being replaced repeatedly")))
     }
 }
 
@@ -142,7 +142,7 @@ fn is_ours(path: &Path, file: &File, is_new: bool) -> io::Result<bool> {
     Ok(true)
 }
 
-fn held(role: &str, directory: &Path, file: &mut File) -> io::Result<LockError> {
+fn held(process_name: &str, directory: &Path, file: &mut File) -> io::Result<LockError> {
     let mut holder = String::new();
     file.read_to_string(&mut holder)?;
     let owner = file.metadata()?.uid();
@@ -150,7 +150,7 @@ fn held(role: &str, directory: &Path, file: &mut File) -> io::Result<LockError> 
         holder = format!("{} (the lock file belongs to user {owner})", holder.trim());
     }
     Ok(LockError::Held {
-        role: role.to_owned(),
+        process_name: process_name.to_owned(),
         directory: directory.to_owned(),
         holder: holder.trim().to_owned(),
     })

@@ -18,7 +18,7 @@ pub const DROP_DIRECTORY: &str = "drop-directory";
 #[derive(Debug)]
 pub struct NoticeFile {
     file: StatusFile,
-    role: &'static str,
+    process_name: &'static str,
     about: &'static str,
     process: ProcessId,
     shown: Option<String>,
@@ -30,7 +30,8 @@ pub struct NoticeFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     /// The process kind, such as `fetchdata`.
-    pub role: String,
+    #[serde(rename = "role")]
+    pub process_name: String,
     pub about: String,
     #[serde(flatten)]
     pub process: ProcessId,
@@ -39,10 +40,10 @@ pub struct Notice {
 }
 
 impl NoticeFile {
-    /// Creates the file of `role` about `about`, without a notice. If this fails, each notice tries again.
-    pub fn new(layout: &Layout, role: &'static str, about: &'static str) -> Self {
-        let file = StatusFile::new(layout, &format!("{role}.{about}"));
-        Self { file, role, about, process: ProcessId::current(), shown: None, since: clock::now() }
+    /// Creates the file of `process_name` about `about`, without a notice. If this fails, each notice tries again.
+    pub fn new(layout: &Layout, process_name: &'static str, about: &'static str) -> Self {
+        let file = StatusFile::new(layout, &format!("{process_name}.{about}"));
+        Self { file, process_name, about, process: ProcessId::current(), shown: None, since: clock::now() }
     }
 
     /// Shows `text`, or no notice. May be called as often as needed: only changes are written.
@@ -58,14 +59,14 @@ impl NoticeFile {
 
     fn content(&self) -> Vec<u8> {
         let notice = self.shown.as_ref().map(|text| Notice {
-            role: self.role.to_owned(),
+            process_name: self.process_name.to_owned(),
             about: self.about.to_owned(),
             process: self.process,
             since: self.since,
             text: text.chars().take(TEXT_CHARS_MAX).collect(),
         });
         notice.map_or_else(Vec::new, |notice| {
-            serde_json::to_vec(&notice).expect("a notice has no map with keys other than text")
+            serde_json::to_vec(&notice).expect("all keys of a notice are strings")
         })
     }
 }
@@ -106,18 +107,19 @@ mod tests {
         notice_file.show(None);
         assert_eq!(texts(&layout), [""; 0]);
         drop(notice_file);
-        assert!(files::list(&layout.signs()).expect("list").is_empty());
+        assert!(files::list(&layout.status_files()).expect("list").is_empty());
     }
 
     #[test]
     fn the_status_file_of_a_killed_process_is_removed_when_the_next_one_is_created() {
         let root = tempfile::tempdir().expect("temporary directory");
         let layout = Layout::new(root.path());
-        files::create_dir_all(&layout.signs()).expect("directory");
+        files::create_dir_all(&layout.status_files()).expect("directory");
         // No process has a pid as large as this.
-        files::write_atomic(&layout.signs().join("fetchdata.intake.4294967295.json"), b" ").expect("left");
+        files::write_atomic(&layout.status_files().join("fetchdata.intake.4294967295.json"), b" ")
+            .expect("left");
         let _sign = NoticeFile::new(&layout, "fetchdata", "config");
-        assert_eq!(files::list(&layout.signs()).expect("list").len(), 1);
+        assert_eq!(files::list(&layout.status_files()).expect("list").len(), 1);
     }
 
     #[test]

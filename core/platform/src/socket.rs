@@ -19,7 +19,7 @@ pub struct SocketError {
 
 impl SocketError {
     /// Whether no process listens there.
-    pub fn is_nobody(&self) -> bool {
+    pub fn is_not_listening(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
     }
 
@@ -30,12 +30,12 @@ impl SocketError {
 
 /// A socket that listens; its file is removed when it is dropped.
 #[derive(Debug)]
-pub struct Listener {
+pub struct SocketListener {
     listener: UnixListener,
     path: PathBuf,
 }
 
-impl Listener {
+impl SocketListener {
     /// Listens on `path`, where only this user can connect. Replaces what is at `path`: call it only while holding the lock
     /// that makes this process the only listener.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
@@ -58,7 +58,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketListener {
     fn drop(&mut self) {
         // Only tidiness: the next listener replaces it.
         let _ = std::fs::remove_file(&self.path);
@@ -95,16 +95,16 @@ mod tests {
         let deep = root.path().join("d".repeat(100)).join("e".repeat(100));
         std::fs::create_dir_all(&deep).expect("directories");
         let path = deep.join("manager.sock");
-        assert!(connect(&path).await.expect_err("nobody listens").is_nobody());
+        assert!(connect(&path).await.expect_err("nobody listens").is_not_listening());
 
         std::fs::write(&path, "").expect("something in its place");
-        let listener = Listener::bind(&path).expect("bind");
+        let listener = SocketListener::bind(&path).expect("bind");
         assert_eq!(std::fs::metadata(&path).expect("socket").permissions().mode() & 0o777, 0o600);
         let (accepted, connected) = tokio::join!(listener.accept(), connect(&path));
         let (mut ours, mut theirs) = (accepted.expect("accept"), connected.expect("connect"));
         theirs.write_all(b"x").await.expect("write");
         assert_eq!(ours.read_u8().await.expect("read"), b'x');
         drop(listener);
-        assert!(connect(&path).await.expect_err("nobody listens any more").is_nobody());
+        assert!(connect(&path).await.expect_err("nobody listens now").is_not_listening());
     }
 }

@@ -26,7 +26,7 @@ pub fn of(path: &Path) -> Result<Space, FileError> {
             free_files: (found.f_files > 0).then_some(found.f_favail),
         }),
         Err(errno) => Err(FileError {
-            action: "ask for the room of",
+            action: "read the free space of",
             path: existing.to_owned(),
             source: io::Error::from(errno),
         }),
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn a_path_that_does_not_exist_has_the_space_of_its_nearest_existing_parent() {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let space = of(&directory.path().join("a/b/c")).expect("room");
+        let space = of(&directory.path().join("a/b/c")).expect("free space");
         assert!(space.free_bytes > 0);
     }
 }

@@ -1,4 +1,4 @@
-//! A small file below `state/signs/` in which a running process reports something about itself.
+//! A small file below `state/status_files/` in which a running process reports something about itself.
 //!
 //! It is needed most if the disk is full or no descriptors are left. So it gets its full size at the start and is
 //! overwritten in place, through a descriptor that stays open.
@@ -37,7 +37,7 @@ impl StatusFile {
     /// Creates a blank file. If this fails, each new content tries again.
     pub fn new(layout: &Layout, name: &str) -> Self {
         // Each process has its own: a second process that is about to be refused must not remove the first one's file.
-        let path = layout.signs().join(format!("{name}.{}{SUFFIX}", std::process::id()));
+        let path = layout.status_files().join(format!("{name}.{}{SUFFIX}", std::process::id()));
         // Files of killed processes, which readers ignore anyway.
         let _ = remove_left_behind(layout);
         let mut status = Self { path, file: None, content: Vec::new(), is_written: false };
@@ -87,7 +87,7 @@ impl Drop for StatusFile {
 
 /// The status file of one process.
 #[derive(Debug)]
-pub struct Said {
+pub struct StatusContent {
     pub content: Vec<u8>,
     /// When it last showed a content, or progress.
     pub at: Option<SystemTime>,
@@ -98,13 +98,15 @@ pub struct Said {
 /// # Errors
 ///
 /// The directory cannot be listed, or one of the files cannot be read.
-pub fn contents(layout: &Layout) -> Result<Vec<Said>, FileError> {
+pub fn contents(layout: &Layout) -> Result<Vec<StatusContent>, FileError> {
     let mut found = Vec::new();
-    for path in files::list(&layout.signs())?.iter().filter(|path| path.to_string_lossy().ends_with(SUFFIX)) {
+    for path in
+        files::list(&layout.status_files())?.iter().filter(|path| path.to_string_lossy().ends_with(SUFFIX))
+    {
         match files::read(path) {
             Ok(content) => {
                 let at = files::metadata(path).ok().and_then(|metadata| metadata.modified().ok());
-                found.push(Said { content, at });
+                found.push(StatusContent { content, at });
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
@@ -115,7 +117,7 @@ pub fn contents(layout: &Layout) -> Result<Vec<Said>, FileError> {
 
 /// Removes the files of processes that are not running.
 fn remove_left_behind(layout: &Layout) -> Result<(), FileError> {
-    for path in files::list(&layout.signs())? {
+    for path in files::list(&layout.status_files())? {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(SUFFIX));
         let pid = name.and_then(|name| name.rsplit('.').next()?.parse().ok());
         if pid.is_some_and(|pid| ProcessId::of_pid(pid).is_none()) {

@@ -40,7 +40,7 @@ async fn announced(child: &mut Child) -> ProcessId {
 }
 
 async fn until_ended(process: ProcessId) {
-    assert!(process.wait_ended(DEADLINE).await, "{process:?} is still there");
+    assert!(process.wait_ended(DEADLINE).await, "{process:?} is still running");
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ async fn the_output_of_a_child_is_read_to_the_last_byte_and_that_of_other_proces
     stdout.read_line(&mut line).await.expect("read stdout");
     let mut into = tokio::io::sink();
     let (copied, status) = tokio::join!(tokio::io::copy(&mut stdout, &mut into), child.wait());
-    copied.expect("it comes to an end");
+    copied.expect("it ends");
     assert_eq!(status.expect("wait").code(), Some(3));
     let flooding = ProcessId::of_pid(line.trim().parse().expect("a pid"));
     // It ends because its last reader is closed.
@@ -239,7 +239,7 @@ async fn a_process_of_another_parent_is_stopped_by_its_id_with_its_group() {
     assert!(stranger.alive());
     stranger.stop(Duration::from_millis(100)).await.expect("stop by id");
     assert!(!stranger.alive());
-    stranger.stop(DEADLINE).await.expect("already gone is fine");
+    stranger.stop(DEADLINE).await.expect("it may already have ended");
     assert!(matches!(stranger.signal_group(Signal::TERM), Err(ProcessError::Ended { .. })));
 }
 
@@ -264,7 +264,7 @@ async fn processes_left_behind_have_ended_when_killing_them_returns() {
     let stderr = large.stderr.take().expect("piped");
     BufReader::new(stderr).read_line(&mut String::new()).await.expect("read stderr");
     assert!(kill_left_behind(&owner()).await >= 2);
-    assert_eq!(kill_left_behind(&owner()).await, 0, "some are still there");
+    assert_eq!(kill_left_behind(&owner()).await, 0, "some are still running");
 }
 
 /// Each of the processes has ended before a scan of all processes reaches it.
@@ -298,7 +298,7 @@ while time.monotonic() < end:
         // The chain holds it open as long as it runs.
         let mut remainder = Vec::new();
         let ended = tokio::time::timeout(Duration::from_secs(10), stdout.read_to_end(&mut remainder)).await;
-        assert!(ended.is_ok(), "pause {pause}: it goes on, {} dots later", remainder.len());
+        assert!(ended.is_ok(), "pause {pause}: it continues, {} dots later", remainder.len());
     }
 }
 
@@ -310,7 +310,7 @@ const CHILD_OF_KILLED: &str = "MYSIMBDP_TEST_SPAWN_AND_WAIT";
 async fn spawns_and_waits_when_asked_to() {
     let Some(path) = std::env::var_os(CHILD_OF_KILLED) else { return };
     let child = Spawn { output: Output::Inherit, ..sh("exec sleep 300") }.start().await.expect("start");
-    std::fs::write(&path, serde_json::to_string(&child.id()).expect("json")).expect("tell the id");
+    std::fs::write(&path, serde_json::to_string(&child.id()).expect("json")).expect("print the id");
     std::future::pending::<()>().await;
 }
 
@@ -323,7 +323,7 @@ async fn a_wait_that_is_dropped_repeatedly_still_completes() {
         if let Ok(ended) = tokio::time::timeout(Duration::ZERO, child.wait()).await {
             break ended.expect("wait");
         }
-        assert!(since.elapsed() < DEADLINE, "each wait begins anew");
+        assert!(since.elapsed() < DEADLINE, "each wait starts again");
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(status.code(), Some(3));

@@ -4,8 +4,8 @@
 //! - [`staging`]: staged, held and archived files, and every move between them;
 //! - [`replace`]: how a later run replaces what an earlier one has stored.
 
-#[allow(clippy::disallowed_methods, reason = "it is the door to the drop directory")]
+#[allow(clippy::disallowed_methods, reason = "it is the I/O adapter of the drop directory")]
 pub mod drop_directory;
 pub mod replace;
-#[allow(clippy::disallowed_methods, reason = "it is the door to staged files")]
+#[allow(clippy::disallowed_methods, reason = "it is the I/O adapter of staged files")]
 pub mod staging;

@@ -19,7 +19,7 @@ pub struct ReplacementTimes {
 impl ReplacementTimes {
     /// The times if the file was dropped again at `received_at`: its sender has confirmed its content, so it is newer than what
     /// other files have written before that time.
-    pub fn dropped_at(self, received_at: Timestamp) -> Self {
+    pub fn dropped_again_at(self, received_at: Timestamp) -> Self {
         Self { received_at: self.received_at.max(received_at), ..self }
     }
 }
@@ -45,13 +45,11 @@ pub fn replacement_times(runs: &[Run], now: Timestamp) -> Option<ReplacementTime
 pub fn refusal(app: &App, last: Option<&Run>) -> Option<String> {
     let name = &app.name;
     if app.settings.ids == Ids::None {
-        return Some(format!(
-            "app {name} has ids \"none\", so nobody knows which documents are to be replaced"
-        ));
+        return Some(format!("app {name} has ids \"none\", so it is unknown which documents to replace"));
     }
     let last = last?;
     if *name != last.app {
-        return Some(format!("app {} has ingested it, and now it would be {name}", last.app));
+        return Some(format!("app {} ingested it before, and now it would go to {name}", last.app));
     }
     // Earlier builds did not record ids and collection.
     let ids = last.ids.filter(|ids| *ids != app.settings.ids);
@@ -59,10 +57,10 @@ pub fn refusal(app: &App, last: Option<&Run>) -> Option<String> {
     if ids.is_none() && collection.is_none() {
         return None;
     }
-    let (before, there) =
+    let (before, previous) =
         (last.ids.unwrap_or(app.settings.ids), last.collection.as_ref().unwrap_or(&app.collection));
     Some(format!(
-        "app {name} has stored it under ids {:?} in the collection {there}, and now has ids {:?} and the collection {}: both would be there",
+        "app {name} stored it with ids {:?} in the collection {previous}, and now has ids {:?} and the collection {}: the earlier documents would remain",
         before.as_str(),
         app.settings.ids.as_str(),
         app.collection,
@@ -120,11 +118,12 @@ mod tests {
         assert_eq!(
             replacement_times(&runs, at(5)).map(|times| times.staged_at),
             Some(at(41)),
-            "the clock went back"
+            "the clock was set back"
         );
-        let received =
-            |dropped| replacement_times(&runs, at(99)).map(|times| times.dropped_at(at(dropped)).received_at);
-        assert_eq!((received(98), received(5)), (Some(at(98)), Some(at(30))), "the clock went back");
+        let received = |dropped| {
+            replacement_times(&runs, at(99)).map(|times| times.dropped_again_at(at(dropped)).received_at)
+        };
+        assert_eq!((received(98), received(5)), (Some(at(98)), Some(at(30))), "the clock was set back");
         assert_eq!(replacement_times(&[], at(5)), None);
         assert_eq!(last_ingested(&runs).map(|run| run.id.as_str()), Some("a-20"));
         assert_eq!(last_ingested(&runs[1..]), None);
@@ -149,7 +148,7 @@ mod tests {
             (app("app", "none", "readings"), "ids \"none\""),
             (app("app", "key", "readings"), "now has ids \"key\""),
             (app("app", "platform", "others"), "the collection others"),
-            (app("other", "platform", "readings"), "now it would be other"),
+            (app("other", "platform", "readings"), "now it would go to other"),
         ] {
             let reason = refusal(&app, Some(&last)).expect("refused");
             assert!(reason.contains(fragment), "{reason}");

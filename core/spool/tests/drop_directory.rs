@@ -1,6 +1,6 @@
 //! Nothing in a client's folder leads out of it, whoever owns the folder and whatever the owner does meanwhile.
 
-#![allow(clippy::disallowed_methods, reason = "tests make what clients make")]
+#![allow(clippy::disallowed_methods, reason = "tests create what clients create")]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,12 +15,12 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::Lane;
 use mysimbdp_platform::files;
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileKind};
-use mysimbdp_testbed::{SOON, STRANGER, Stranger, python, until};
+use mysimbdp_testbed::{OTHER_USER, OtherUser, SOON, python, until};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
 /// The platform's own directory.
-const OWN: &str = ".mysimbdp";
+const PLATFORM_DIRECTORY: &str = ".mysimbdp";
 
 /// An attacker needed at most eight attempts.
 const ATTEMPTS: usize = 300;
@@ -40,7 +40,7 @@ impl Fixture {
         fs::create_dir_all(fixture.folder("d")).expect("folder");
         fs::create_dir(fixture.outside()).expect("directory");
         fs::write(fixture.outside().join("file"), "theirs").expect("file");
-        fs::create_dir(fixture.own()).expect("directory");
+        fs::create_dir(fixture.platform_directory()).expect("directory");
         fixture
     }
 
@@ -49,7 +49,7 @@ impl Fixture {
     }
 
     /// A directory that belongs to the platform.
-    fn own(&self) -> PathBuf {
+    fn platform_directory(&self) -> PathBuf {
         self.layout.root().join("staging")
     }
 
@@ -86,7 +86,10 @@ fn no_step_goes_through_a_symlink() {
     let drop_directory = fixture.drop_directory();
     for path in ["link/file", "link/new/file", "d/link-to-file/file"] {
         assert!(drop_directory.parent(&at(path)).is_err_and(|error| error.is_obstructed()), "{path}");
-        assert!(drop_directory.make_directory(&at(path)).is_err_and(|error| error.is_obstructed()), "{path}");
+        assert!(
+            drop_directory.open_or_create_directory(&at(path)).is_err_and(|error| error.is_obstructed()),
+            "{path}"
+        );
         drop_directory.open_file(&at(path)).expect_err(path);
         assert!(!drop_directory.exists(&at(path)), "{path}");
         drop_directory.write(&at(path), name("temporary"), b"mine").expect_err(path);
@@ -95,15 +98,17 @@ fn no_step_goes_through_a_symlink() {
     assert_eq!(drop_directory.status(&at("d/link-to-file")).expect("status").kind, FileKind::Symlink);
 
     let folder = drop_directory.directory(&at("d")).expect("folder");
-    folder.create(name("link-to-file")).expect_err("something lies there");
-    let own = Directory::open_platform(&fixture.own()).expect("directory");
-    folder.rename(name("link-to-file"), &own, name("moved"), Existing::Keep).expect("moved as it is");
-    assert_eq!(own.status(name("moved")).expect("status").kind, FileKind::Symlink);
+    folder.create(name("link-to-file")).expect_err("the name is in use");
+    let platform_directory = Directory::open_platform(&fixture.platform_directory()).expect("directory");
+    folder
+        .rename(name("link-to-file"), &platform_directory, name("moved"), Existing::Keep)
+        .expect("the symlink itself is moved");
+    assert_eq!(platform_directory.status(name("moved")).expect("status").kind, FileKind::Symlink);
     drop_directory
         .directory(&DropPath::parse("client-input-directory/client1").expect("path"))
         .expect("folder")
         .remove_tree(name("link"))
-        .expect("the symlink alone is removed");
+        .expect("only the symlink is removed");
     fixture.assert_untouched();
 }
 
@@ -116,7 +121,7 @@ fn a_name_is_never_a_path() {
         folder.open(name(bad)).expect_err(bad);
         folder.create(name(bad)).expect_err(bad);
         folder.directory(name(bad)).expect_err(bad);
-        folder.make(name(bad)).expect_err(bad);
+        folder.open_or_create(name(bad)).expect_err(bad);
         folder.status(name(bad)).expect_err(bad);
         folder.remove_file(name(bad)).expect_err(bad);
         folder.remove_tree(name(bad)).expect_err(bad);
@@ -142,19 +147,19 @@ fn created_files_belong_to_the_platform_and_can_be_read_by_senders() {
     assert_eq!(fs::read(fixture.folder("new/receipt")).expect("file"), b"two");
     assert_eq!(mode(fixture.folder("new/receipt")), 0o644);
     assert_eq!(mode(fixture.folder("new")) & 0o022, 0, "others cannot write into it");
-    let own = fixture.layout.drop_directory().join(OWN);
-    assert_eq!(mode(own.clone()), 0o700);
-    assert_eq!(fs::read_dir(&own).expect("list").count(), 0, "nothing is left of temporaries");
+    let platform_directory = fixture.layout.drop_directory().join(PLATFORM_DIRECTORY);
+    assert_eq!(mode(platform_directory.clone()), 0o700);
+    assert_eq!(fs::read_dir(&platform_directory).expect("list").count(), 0, "no temporary file is left");
 
-    fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).expect("mode");
-    let error = drop_directory.own().expect_err("others can write into it");
+    fs::set_permissions(&platform_directory, fs::Permissions::from_mode(0o777)).expect("mode");
+    let error = drop_directory.platform_directory().expect_err("others can write into it");
     assert!(error_chain(&error).contains("mode 777"), "{}", error_chain(&error));
-    fs::remove_dir(&own).expect("remove");
-    symlink(fixture.outside(), &own).expect("symlink");
-    drop_directory.own().expect_err("a symlink");
+    fs::remove_dir(&platform_directory).expect("remove");
+    symlink(fixture.outside(), &platform_directory).expect("symlink");
+    drop_directory.platform_directory().expect_err("a symlink");
     drop_directory
         .write(&at("new/receipt"), name("temporary"), b"three")
-        .expect_err("nowhere to put it together");
+        .expect_err("no directory for the temporary file");
     fixture.assert_untouched();
 }
 
@@ -169,7 +174,7 @@ fn a_tree_is_removed_without_the_targets_of_its_symlinks() {
     let folder = fixture.drop_directory().directory(&at("d").parent()).expect("folder");
     folder.remove_tree(name("d")).expect("removed");
     assert!(!fixture.folder("d").exists());
-    folder.remove_tree(name("deep")).expect_err("deeper than anything of ours");
+    folder.remove_tree(name("deep")).expect_err("nested deeper than any directory of the platform");
     fixture.assert_untouched();
 }
 
@@ -178,7 +183,11 @@ fn a_move_to_another_file_system_is_a_copy_and_keeps_an_existing_file() {
     let fixture = Fixture::new();
     let elsewhere = tempfile::tempdir_in("/dev/shm").expect("directory in memory");
     let device = |path: &Path| fs::metadata(path).expect("metadata").dev();
-    assert_ne!(device(elsewhere.path()), device(&fixture.own()), "the test needs two file systems");
+    assert_ne!(
+        device(elsewhere.path()),
+        device(&fixture.platform_directory()),
+        "the test needs two file systems"
+    );
     fs::write(elsewhere.path().join("file"), "mine").expect("file");
     let from = Directory::open_platform(elsewhere.path()).expect("directory");
     let to = fixture.drop_directory().directory(&at("d")).expect("folder");
@@ -189,7 +198,7 @@ fn a_move_to_another_file_system_is_a_copy_and_keeps_an_existing_file() {
     from.move_file(name("file"), &to, name("free"), Existing::Keep).expect("moved");
     assert_eq!(fs::read(fixture.folder("d/free")).expect("file"), b"mine");
     assert_eq!(fs::read(fixture.folder("d/taken")).expect("file"), b"another");
-    assert_eq!(fs::read_dir(fixture.folder("d")).expect("list").count(), 2, "nothing is left of the copy");
+    assert_eq!(fs::read_dir(fixture.folder("d")).expect("list").count(), 2, "no partial copy is left");
     assert_eq!(fs::read_dir(elsewhere.path()).expect("list").count(), 0);
 }
 
@@ -210,7 +219,9 @@ sys.stdin.read()
     holder.args(["-c", HOLDER]).arg(fixture.folder("d/leased")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut holder = holder.spawn().expect("python runs");
     let mut line = String::new();
-    BufReader::new(holder.stdout.as_mut().expect("piped")).read_line(&mut line).expect("its first line");
+    BufReader::new(holder.stdout.as_mut().expect("piped"))
+        .read_line(&mut line)
+        .expect("first line of its output");
     assert_eq!(line, "held\n");
     let drop_directory = fixture.drop_directory();
     let error = drop_directory.open_file(&at("d/leased")).expect_err("it is leased");
@@ -220,8 +231,8 @@ sys.stdin.read()
     let error = files::open(&fixture.folder("d/held")).expect_err("it is leased");
     assert!(error.is_busy() && !error.is_exhausted(), "{error:?}");
     drop(holder.stdin.take());
-    assert!(holder.wait().expect("its end").success());
-    drop_directory.open_file(&at("d/leased")).expect("nobody holds it");
+    assert!(holder.wait().expect("wait for its end").success());
+    drop_directory.open_file(&at("d/leased")).expect("the lease has ended");
 }
 
 /// The attack: another user exchanges a directory with a symlink to a directory that is not theirs.
@@ -234,19 +245,19 @@ fn nothing_outside_is_read_moved_or_written_while_another_user_exchanges_directo
     symlink(fixture.outside(), fixture.folder("link")).expect("symlink");
     // If the test does not run as root, the folder stays its own.
     for path in [fixture.folder(""), fixture.folder("d")] {
-        let _ = chown(path, Some(STRANGER), Some(STRANGER));
+        let _ = chown(path, Some(OTHER_USER), Some(OTHER_USER));
     }
     let (one, other) = (fixture.folder("d"), fixture.folder("link"));
-    let stranger = Stranger::start(move || {
+    let other_user = OtherUser::start(move || {
         renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).expect("exchanged");
     });
     let drop_directory = fixture.drop_directory();
-    let own = Directory::open_platform(&fixture.own()).expect("directory");
+    let platform_directory = Directory::open_platform(&fixture.platform_directory()).expect("directory");
     let mut hits = 0;
     for attempt in 0..ATTEMPTS {
         // So that attempts do not all meet the same moment of the exchange.
-        let before = stranger.steps();
-        until(SOON, "the stranger is at work", || stranger.steps() > before);
+        let before = other_user.steps();
+        until(SOON, "the other user is at work", || other_user.steps() > before);
         let new = format!("new-{attempt}");
         let receipt = at(&format!("d/{new}.receipt"));
         let written = drop_directory.write(&receipt, name("temporary"), b"mine").is_ok();
@@ -254,18 +265,18 @@ fn nothing_outside_is_read_moved_or_written_while_another_user_exchanges_directo
         if let Ok(mut file) = drop_directory.open_file(&at("d/file")) {
             let mut text = String::new();
             std::io::Read::read_to_string(&mut file, &mut text).expect("read");
-            assert_eq!(text, "mine", "what was read is not the sender's");
+            assert_eq!(text, "mine", "the content must be the platform's");
         }
         if let Ok(folder) = drop_directory.parent(&receipt) {
             let _ = folder.create(name("file"));
-            let _ = folder.rename(name("file"), &own, name(&new), Existing::Keep);
-            let _ = own.rename(name(&new), &folder, name("back"), Existing::Replace);
+            let _ = folder.rename(name("file"), &platform_directory, name(&new), Existing::Keep);
+            let _ = platform_directory.rename(name(&new), &folder, name("back"), Existing::Replace);
             let _ = folder.remove_file(name("back"));
         }
-        let _ = drop_directory.make_directory(&at(&format!("d/{new}")));
+        let _ = drop_directory.open_or_create_directory(&at(&format!("d/{new}")));
         fixture.assert_untouched();
     }
-    let exchanges = stranger.stop();
+    let exchanges = other_user.stop();
     println!("{hits} of {ATTEMPTS} receipts were written while there were {exchanges} exchanges");
     assert!(hits > 0 && exchanges >= ATTEMPTS as u64);
     fixture.assert_untouched();

@@ -14,7 +14,7 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::Manifest;
 use mysimbdp_model::message::{Finished, Receipt, Report, Staged};
 use mysimbdp_model::outcome::Outcome;
-use mysimbdp_model::reason::Reason;
+use mysimbdp_model::reason::ReasonFile;
 use mysimbdp_model::source::{Number, SourceName};
 use mysimbdp_model::topic::{Topics, is_filter};
 use mysimbdp_model::units::{ByteSize, Period};
@@ -110,8 +110,8 @@ proptest! {
         for batch in &manifest.micro_batches {
             prop_assert_eq!((batch.offset, batch.first_record), (offset, record));
             prop_assert!(!batch.path.starts_with('/') && !batch.path.split('/').any(|part| part == ".."));
-            offset = offset.checked_add(batch.length).expect("it fits");
-            record = record.checked_add(batch.records).expect("it fits");
+            offset = offset.checked_add(batch.length).expect("in range");
+            record = record.checked_add(batch.records).expect("in range");
         }
         prop_assert_eq!((offset, record), (manifest.bytes, manifest.records));
         prop_assert_eq!(Manifest::from_json(&manifest.to_json()).ok(), Some(manifest));
@@ -124,7 +124,7 @@ proptest! {
         }
         let _ = serde_json::from_slice::<Line>(&json);
         let _ = serde_json::from_slice::<UnitHeader>(&json);
-        let _ = serde_json::from_slice::<Reason>(&json);
+        let _ = serde_json::from_slice::<ReasonFile>(&json);
         let _ = serde_json::from_slice::<Attempt>(&json);
     }
 
@@ -190,7 +190,7 @@ proptest! {
         let json = serde_json::Value::from(text.clone());
         if let Ok(size) = serde_json::from_value::<ByteSize>(json.clone()) {
             let written = serde_json::to_value(size).expect("JSON");
-            prop_assert_eq!(serde_json::from_value::<ByteSize>(written).expect("its own form").as_u64(), size.as_u64());
+            prop_assert_eq!(serde_json::from_value::<ByteSize>(written).expect("its own serialization").as_u64(), size.as_u64());
         }
         if let Ok(period) = serde_json::from_value::<Period>(json) {
             let _ = period.duration();

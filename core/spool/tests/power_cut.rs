@@ -10,7 +10,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::{Format, Lane, Manifest, Prefix, VERSION};
-use mysimbdp_model::reason::Reason;
+use mysimbdp_model::reason::ReasonFile;
 use mysimbdp_platform::files;
 use mysimbdp_spool::staging::{self, Attempt};
 use mysimbdp_testbed::{Disk, FileSystem};
@@ -53,15 +53,15 @@ fn power_cut_leaves_a_baseline_that_could_not_be_counted_again() {
 #[test]
 fn power_cut_leaves_directories_that_were_created_durably() {
     for mut staged in Staged::on_all() {
-        let [own, of_a_killed_one] = ["one/two/three", "begun"].map(|name| staged.layout.root().join(name));
+        let [own, of_killed_process] = ["one/two/three", "begun"].map(|name| staged.layout.root().join(name));
         files::create_dir_all_durable(&own).expect("create");
         // The process was killed before the name was synced: the next one finds an existing directory.
-        fs::create_dir(&of_a_killed_one).expect("create");
-        files::create_dir_all_durable(&of_a_killed_one).expect("it is there");
+        fs::create_dir(&of_killed_process).expect("create");
+        files::create_dir_all_durable(&of_killed_process).expect("existing directory");
         // No other sync makes these names durable.
         staged.disk.cut();
         staged.disk.restore();
-        for directory in [own, of_a_killed_one] {
+        for directory in [own, of_killed_process] {
             assert!(directory.is_dir(), "{} on {:?}", directory.display(), staged.disk);
         }
     }
@@ -113,7 +113,7 @@ impl Staged {
     }
 
     fn hold(&self) {
-        let reason = Reason {
+        let reason = ReasonFile {
             file: "a.ndjson".to_owned(),
             client: Some(self.client.to_string()),
             ingestion: Some(self.ingestion.to_string()),

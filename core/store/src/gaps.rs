@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_model::message::Receipt;
 use mysimbdp_model::ranges::Ranges;
-use mysimbdp_model::source::Gone;
+use mysimbdp_model::source::Lost;
 
 use crate::sequences::Progress;
 
@@ -129,7 +129,7 @@ fn intersection(ranges: &Ranges, others: &Ranges) -> Ranges {
 
 /// Cuts a gap to what the source can answer in one message: an invalid number can make a gap of any size.
 fn clipped((first, last): (u64, u64)) -> (u64, u64) {
-    (first, last.min(first.saturating_add(Gone::NUMBERS_MAX - 1)))
+    (first, last.min(first.saturating_add(Lost::NUMBERS_MAX - 1)))
 }
 
 #[cfg(test)]
@@ -211,7 +211,7 @@ mod tests {
         }
         let stopped: Vec<_> = received(590).into_iter().filter(|(number, _)| *number != 4).collect();
         assert_eq!(source.at(60, &stopped), Ranges::default());
-        assert_eq!(source.at(61, &stopped).first(), Some((4, 4)), "the other one does nothing any more");
+        assert_eq!(source.at(61, &stopped).first(), Some((4, 4)), "the other instance has stopped");
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!((requested.len(), requested.last()), (Receipt::RANGES_MAX, Some((512, 512))));
         let requested = source.at(3, &received(513));
         assert_eq!((requested.first(), requested.last()), (Some((514, 514)), Some((1024, 1024))));
-        assert_eq!(source.checks_at(), Some(5), "the rest needs no look before anything happens");
+        assert_eq!(source.checks_at(), Some(5), "the rest needs no check before anything happens");
     }
 
     #[test]

@@ -17,7 +17,7 @@ const THROUGH: &str = "through";
 pub struct Merge {
     pub id: RecordId,
     /// The fields that the document gets if it is created.
-    pub labels: Document,
+    pub initial_fields: Document,
     /// Bits to set in the words of the field `bits`, by the position of the word.
     pub bits: BTreeMap<u8, u64>,
     /// The field `through` is raised to at least this.
@@ -27,7 +27,7 @@ pub struct Merge {
 impl Merge {
     /// Returns MongoDB's update statement for this merge.
     pub(super) fn statement(&self) -> Document {
-        let mut update = doc! { "$setOnInsert": &self.labels };
+        let mut update = doc! { "$setOnInsert": &self.initial_fields };
         if !self.bits.is_empty() {
             let words = self.bits.iter();
             let words = words.map(|(at, word)| (format!("{BITS}.{at}"), doc! { "or": *word as i64 }.into()));
@@ -43,7 +43,7 @@ impl Merge {
     pub(super) fn apply(&self, existing: Option<Document>) -> Document {
         let mut document = existing.unwrap_or_else(|| {
             let mut new = doc! { "_id": bson::Binary::from(self.id) };
-            new.extend(self.labels.clone());
+            new.extend(self.initial_fields.clone());
             new
         });
         if !self.bits.is_empty() {

@@ -14,7 +14,7 @@ const DEPTH_MAX: usize = 100;
 pub(super) fn refusal(document: &RawDocument) -> Option<String> {
     let bytes = document.as_bytes().len();
     if bytes > DOCUMENT_BYTES_MAX {
-        return Some(format!("document has {bytes} bytes, allowed are {DOCUMENT_BYTES_MAX}"));
+        return Some(format!("document has {bytes} bytes: the limit is {DOCUMENT_BYTES_MAX}"));
     }
     refusal_of_id(document)
         .or_else(|| if is_flat(document.as_bytes()) { None } else { refusal_of_depth(document, DEPTH_MAX) })
@@ -61,7 +61,8 @@ fn refusal_of_id(document: &RawDocument) -> Option<String> {
     match document.iter().next() {
         Some(Ok((key, value))) if key == "_id" => match value {
             RawBsonRef::Array(_) | RawBsonRef::RegularExpression(_) | RawBsonRef::Undefined => Some(
-                "the _id is an array, a regular expression or undefined, which cannot identify".to_owned(),
+                "the _id is an array, a regular expression or undefined, which MongoDB does not allow"
+                    .to_owned(),
             ),
             RawBsonRef::Document(id) => id.iter_elements().find_map(|element| match element {
                 Ok(element) if element.key().as_str().starts_with('$') => Some(format!(
@@ -73,7 +74,7 @@ fn refusal_of_id(document: &RawDocument) -> Option<String> {
             }),
             _ => None,
         },
-        Some(Ok((key, _))) => Some(format!("the first field is {:?}, it must be the _id", key.as_str())),
+        Some(Ok((key, _))) => Some(format!("the first field is {:?}, expected the _id", key.as_str())),
         Some(Err(error)) => Some(malformed(&error)),
         None => Some("the document is empty, it must have an _id".to_owned()),
     }
@@ -104,7 +105,7 @@ fn refusal_of_depth(document: &RawDocument, levels: usize) -> Option<String> {
 }
 
 pub(super) fn malformed(error: &bson::error::Error) -> String {
-    format!("the document is no valid BSON: {error}")
+    format!("the document is not valid BSON: {error}")
 }
 
 #[cfg(test)]

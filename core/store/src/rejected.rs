@@ -8,7 +8,8 @@ use bson::{Binary, Bson, Document};
 use bytes::Bytes;
 use mysimbdp_model::ingestion::IngestionId;
 
-use super::{CHUNK_BYTES, Coredms, CoredmsError, Object, object_id};
+use crate::objects::object_id;
+use crate::{CHUNK_BYTES, Coredms, CoredmsError, Object};
 
 /// The most bytes that are stored in the document: MongoDB allows 16 MiB, and topic, file name and reason fit in the
 /// difference.
@@ -21,7 +22,7 @@ const PIECE_BYTES: u64 = 16 * CHUNK_BYTES as u64;
 ///
 /// It is a hash because the ids of GridFS chunks begin with the first half of the object's id, and that half is the same
 /// in all record ids of a file.
-pub fn object_for(identity: &[u8]) -> IngestionId {
+pub fn object_id_for(identity: &[u8]) -> IngestionId {
     let mut id = [0; 16];
     id.copy_from_slice(&blake3::hash(identity).as_bytes()[..16]);
     IngestionId::of_object(id)
@@ -112,7 +113,7 @@ mod tests {
             assert_eq!(RejectedBytes::of(&document, "content"), kept);
             assert_eq!(document.get_i64("content_bytes").expect("a number"), 5);
         }
-        let halves = [0, 1].map(|record| object_for(&id.record_id(record).0).as_bytes()[..8].to_vec());
+        let halves = [0, 1].map(|record| object_id_for(&id.record_id(record).0).as_bytes()[..8].to_vec());
         assert_ne!(halves[0], halves[1], "their chunks would be the same");
         assert_eq!(
             RejectedBytes::of(&doc! { "payload": "old" }, "payload"),

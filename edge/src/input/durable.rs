@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How far an open file is durable.
 #[derive(Debug)]
-pub struct Durable {
+pub struct FileSync {
     file: Arc<File>,
     path: PathBuf,
     /// The directories that hold its name: if a power cut undid a rename, another file would have that name.
@@ -33,7 +33,7 @@ enum Outcome {
     Unsupported,
 }
 
-impl Durable {
+impl FileSync {
     pub fn new(file: Arc<File>, path: PathBuf, directories: Vec<PathBuf>) -> Self {
         Self { file, path, directories, through: None, running: None }
     }

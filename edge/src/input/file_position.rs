@@ -7,7 +7,7 @@ use std::path::Path;
 use mysimbdp_platform::files::{self, FileError, Metadata};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::lines::End;
+use super::lines::LineEnd;
 use crate::message::Position;
 
 const VERSION: u8 = 1;
@@ -19,12 +19,12 @@ const BYTES: usize = 1 + 8 + 8 + 8 + 2 + 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilePosition {
     pub inode: u64,
-    pub end: End,
+    pub end: LineEnd,
 }
 
 impl FilePosition {
     pub fn to_position(self) -> Position {
-        let Self { inode, end: End { offset, line, tail_bytes, tail } } = self;
+        let Self { inode, end: LineEnd { offset, line, tail_bytes, tail } } = self;
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.push(VERSION);
         for number in [inode, offset, line] {
@@ -46,7 +46,7 @@ impl FilePosition {
         let (inode, offset, line) = (number()?, number()?, number()?);
         let (tail_bytes, rest) = rest.split_first_chunk::<2>()?;
         let (tail, []) = rest.split_first_chunk::<8>()? else { return None };
-        let end = End {
+        let end = LineEnd {
             offset,
             line,
             tail_bytes: u16::from_le_bytes(*tail_bytes),
@@ -61,7 +61,7 @@ impl FilePosition {
     }
 }
 
-impl End {
+impl LineEnd {
     /// Whether the line that ended here is still in the file.
     pub fn is_in(&self, file: &File, path: &Path) -> Result<bool, FileError> {
         let Some(start) = self.offset.checked_sub(u64::from(self.tail_bytes)) else { return Ok(false) };
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_file_position_is_decoded_as_it_was_encoded() {
         let file_position =
-            FilePosition { inode: 1, end: End { offset: 1 << 40, line: 3, tail_bytes: 256, tail: 5 } };
+            FilePosition { inode: 1, end: LineEnd { offset: 1 << 40, line: 3, tail_bytes: 256, tail: 5 } };
         let position = file_position.to_position();
         assert_eq!(FilePosition::from_position(&position), Some(file_position));
         for other in [&b""[..], b"hour 7", &position.as_bytes()[1..], &[position.as_bytes(), b"x"].concat()] {

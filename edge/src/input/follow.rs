@@ -2,7 +2,7 @@
 //!
 //! It is read to its end and then polled. If it has been rotated (renamed, and another file has its name), it is read until
 //! nothing has been added for a while; then the new file is read from its beginning. If it has been truncated, it is read
-//! from its beginning. Lines are synced before they are returned (see [`Durable`]), so a file in which the position of the
+//! from its beginning. Lines are synced before they are returned (see [`FileSync`]), so a file in which the position of the
 //! last line is not found was truncated or rewritten by a program: a power cut cannot cause that.
 
 use std::fs::File;
@@ -15,10 +15,10 @@ use mysimbdp_platform::files::{self, FileError};
 use tokio::time::sleep;
 
 use super::InputError;
-use super::durable::Durable;
+use super::durable::FileSync;
 use super::file_position::FilePosition;
-use super::lines::{End, Line, Lines};
-use crate::message::{Message, Position};
+use super::lines::{InputLine, LineEnd, Lines};
+use crate::message::{Position, SourceMessage};
 
 const READ_BYTES: usize = 256 << 10;
 /// The interval between two checks of a file that has not grown.
@@ -42,7 +42,7 @@ pub struct Follow {
 struct OpenFile {
     path: PathBuf,
     file: Arc<File>,
-    durable: Durable,
+    durable: FileSync,
     device: u64,
     inode: u64,
     /// The offset up to which it has been read.
@@ -77,7 +77,7 @@ impl Follow {
     }
 
     /// Waits for the next lines and returns them. May be dropped at any await.
-    pub async fn next(&mut self) -> Result<Vec<Message>, InputError> {
+    pub async fn next(&mut self) -> Result<Vec<SourceMessage>, InputError> {
         loop {
             if self.open.is_none() && !self.find()? {
                 sleep(POLL_EVERY).await;
@@ -96,15 +96,15 @@ impl Follow {
                 FileState::Unchanged => {}
                 FileState::Rewritten => {
                     let (file, lost) = (open.path.display(), open.lines.partial_bytes());
-                    tracing::warn!(%file, lost, "followed file has been emptied or written anew, reading it from its beginning");
+                    tracing::warn!(%file, lost, "followed file was truncated or rewritten, reading it from the beginning");
                     open.restart(self.bytes_max);
                     continue;
                 }
                 FileState::Rotated
                     if open.quiet_since.is_some_and(|since| since.elapsed() >= ROTATED_QUIET) =>
                 {
-                    tracing::info!(file = %self.path.display(), "followed file has been put aside, reading the new one");
-                    let remainder: Vec<Message> =
+                    tracing::info!(file = %self.path.display(), "followed file was rotated, reading the new one");
+                    let remainder: Vec<SourceMessage> =
                         open.lines.remainder().map(|line| open.message(line)).into_iter().collect();
                     self.open = None;
                     if !remainder.is_empty() {
@@ -129,14 +129,13 @@ impl Follow {
             tracing::warn!(
                 file = %self.path.display(),
                 offset = resume_at.end.offset,
-                "file in which the last line was read is not there any more, reading the one that has its name from its \
-                 beginning"
+                "file of the last line not found, reading the file at its path from the beginning"
             );
             self.resume_at = None;
         }
-        self.open = OpenFile::new(&self.path, End::default(), self.bytes_max)?;
+        self.open = OpenFile::new(&self.path, LineEnd::default(), self.bytes_max)?;
         if self.open.is_none() && !std::mem::replace(&mut self.logged_missing, true) {
-            tracing::info!(file = %self.path.display(), "file to follow is not there yet, waiting for it");
+            tracing::info!(file = %self.path.display(), "followed file does not exist yet, waiting for it");
         }
         self.logged_missing &= self.open.is_none();
         Ok(self.open.is_some())
@@ -161,7 +160,7 @@ impl Follow {
 
 impl OpenFile {
     /// Returns `None` if there is no such file.
-    fn new(path: &Path, end: End, bytes_max: usize) -> Result<Option<Self>, InputError> {
+    fn new(path: &Path, end: LineEnd, bytes_max: usize) -> Result<Option<Self>, InputError> {
         let opened = files::canonical(path).and_then(|target| Ok((files::open(&target)?, target)));
         let (file, target) = match opened {
             Ok((file, target)) => (Arc::new(file), target),
@@ -176,7 +175,7 @@ impl OpenFile {
         let directories = vec![directory_of(path).to_owned(), directory_of(&target).to_owned()];
         Ok(Some(Self {
             path: path.to_owned(),
-            durable: Durable::new(Arc::clone(&file), path.to_owned(), directories),
+            durable: FileSync::new(Arc::clone(&file), path.to_owned(), directories),
             device: metadata.dev(),
             inode: metadata.ino(),
             file,
@@ -187,7 +186,7 @@ impl OpenFile {
     }
 
     /// Returns the complete lines that have been read.
-    fn take_lines(&mut self, name: &Path) -> Result<Vec<Message>, InputError> {
+    fn take_lines(&mut self, name: &Path) -> Result<Vec<SourceMessage>, InputError> {
         let mut messages = Vec::new();
         loop {
             match self.lines.next() {
@@ -202,12 +201,12 @@ impl OpenFile {
         }
     }
 
-    fn message(&self, Line { payload, end, nuls }: Line) -> Message {
+    fn message(&self, InputLine { payload, end, nuls }: InputLine) -> SourceMessage {
         if nuls > 0 {
             let (file, line) = (self.path.display(), end.line);
-            tracing::warn!(%file, line, nuls, "skipped NUL bytes: file was emptied under a program that does not append to it");
+            tracing::warn!(%file, line, nuls, "skipped NUL bytes: file was truncated under a program that does not append to it");
         }
-        Message { payload, position: FilePosition { inode: self.inode, end }.to_position() }
+        SourceMessage { payload, position: FilePosition { inode: self.inode, end }.to_position() }
     }
 
     /// Reads further bytes. Returns false at the end of the file.
@@ -247,7 +246,7 @@ impl OpenFile {
 
     fn restart(&mut self, bytes_max: usize) {
         self.read_offset = 0;
-        self.lines = Lines::after(End::default(), bytes_max);
+        self.lines = Lines::after(LineEnd::default(), bytes_max);
         self.quiet_since = None;
         self.durable.restart();
     }
@@ -258,5 +257,9 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 fn metadata(file: &File, path: &Path) -> Result<files::Metadata, FileError> {
-    file.metadata().map_err(|source| FileError { action: "look at", path: path.to_owned(), source })
+    file.metadata().map_err(|source| FileError {
+        action: "read the status of",
+        path: path.to_owned(),
+        source,
+    })
 }

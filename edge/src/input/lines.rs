@@ -8,17 +8,17 @@ pub const TAIL_BYTES: usize = 256;
 
 /// A line that is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct InputLine {
     /// The line without surrounding white space.
     pub payload: Bytes,
-    pub end: End,
+    pub end: LineEnd,
     /// How many NUL bytes in front of it were skipped.
     pub nuls: u64,
 }
 
 /// Where a line ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct End {
+pub struct LineEnd {
     /// The offset in the input, after the line feed.
     pub offset: u64,
     /// How many lines the input has up to there, including empty ones.
@@ -45,7 +45,7 @@ pub struct Lines {
     start: usize,
     /// The part of `buffer` before this has been searched for a line feed.
     searched: usize,
-    end: End,
+    end: LineEnd,
     /// How many NUL bytes at the start of the line have been skipped. A file has them if it was truncated while a program
     /// continued to write at its old offset. They are not kept, because there may be gigabytes of them.
     nuls: u64,
@@ -53,7 +53,7 @@ pub struct Lines {
 
 impl Lines {
     /// Splits the bytes that follow `end` into lines of at most `bytes_max` bytes each.
-    pub fn after(end: End, bytes_max: usize) -> Self {
+    pub fn after(end: LineEnd, bytes_max: usize) -> Self {
         Self { bytes_max, buffer: Vec::new(), start: 0, searched: 0, end, nuls: 0 }
     }
 
@@ -69,7 +69,7 @@ impl Lines {
     /// # Errors
     ///
     /// The line is too long. Every further call returns the same error.
-    pub fn next(&mut self) -> Result<Option<Line>, TooLong> {
+    pub fn next(&mut self) -> Result<Option<InputLine>, TooLong> {
         loop {
             self.skip_nuls();
             let found = memchr::memchr(b'\n', &self.buffer[self.searched..]);
@@ -89,13 +89,13 @@ impl Lines {
 
     /// Returns the remaining bytes as a line, though they have no line feed, because the input has ended. [`Lines::next`] must
     /// have been called until it returned no line.
-    pub fn remainder(&mut self) -> Option<Line> {
+    pub fn remainder(&mut self) -> Option<InputLine> {
         self.skip_nuls();
         if self.start < self.buffer.len() { self.take(self.buffer.len()) } else { None }
     }
 
     /// Where the last line that was returned or skipped ended.
-    pub fn end(&self) -> End {
+    pub fn end(&self) -> LineEnd {
         self.end
     }
 
@@ -111,10 +111,10 @@ impl Lines {
         self.searched = self.searched.max(self.start);
     }
 
-    fn take(&mut self, end: usize) -> Option<Line> {
+    fn take(&mut self, end: usize) -> Option<InputLine> {
         let line = &self.buffer[self.start..end];
         let tail = &line[line.len().saturating_sub(TAIL_BYTES)..];
-        self.end = End {
+        self.end = LineEnd {
             offset: self.end.offset + self.nuls + line.len() as u64,
             line: self.end.line + 1,
             tail_bytes: tail.len() as u16,
@@ -123,7 +123,7 @@ impl Lines {
         let payload = Bytes::copy_from_slice(line.trim_ascii());
         (self.start, self.searched) = (end, end);
         let nuls = std::mem::take(&mut self.nuls);
-        (!payload.is_empty()).then_some(Line { payload, end: self.end, nuls })
+        (!payload.is_empty()).then_some(InputLine { payload, end: self.end, nuls })
     }
 }
 
@@ -133,14 +133,14 @@ mod tests {
 
     use super::*;
 
-    fn all(lines: &mut Lines) -> Vec<Line> {
+    fn all(lines: &mut Lines) -> Vec<InputLine> {
         std::iter::from_fn(|| lines.next().expect("short lines")).collect()
     }
 
     proptest! {
         #[test]
         fn lines_do_not_depend_on_how_the_bytes_are_split(text in "[ab \r\n]{0,60}", cuts in prop::collection::vec(1usize..9, 0..40)) {
-            let mut lines = Lines::after(End::default(), 100);
+            let mut lines = Lines::after(LineEnd::default(), 100);
             let (mut read, mut rest) = (Vec::new(), text.as_bytes());
             for cut in cuts {
                 let (bytes, after) = rest.split_at(cut.min(rest.len()));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_reported_after_the_lines_before_it() {
-        let mut lines = Lines::after(End::default(), 4);
+        let mut lines = Lines::after(LineEnd::default(), 4);
         lines.push(b"abcd\n\nabcde");
         assert_eq!(lines.next().expect("short").map(|line| line.payload), Some(Bytes::from_static(b"abcd")));
         for _ in 0..2 {

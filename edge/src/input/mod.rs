@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_platform::files::FileError;
 
-use crate::message::{Message, Position};
+use crate::message::{Position, SourceMessage};
 use follow::Follow;
-use lines::{End, Lines, TooLong};
-use stdin::Stdin;
+use lines::{LineEnd, Lines, TooLong};
+use stdin::StdinReader;
 
 /// Why reading lines failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,10 +30,10 @@ pub enum InputError {
         line.offset
     )]
     TooLong { line: TooLong, input: String },
-    #[error("{} is no regular file, so it cannot be followed", path.display())]
+    #[error("cannot follow {}: not a regular file", path.display())]
     NotARegularFile { path: PathBuf },
     #[error(
-        "cannot follow {}: the messages in this outbox come from something else than a followed file",
+        "cannot follow {}: the messages in this outbox do not come from a followed file",
         path.display()
     )]
     Position { path: PathBuf },
@@ -56,15 +56,15 @@ impl InputError {
 
 /// A source of lines.
 #[derive(Debug)]
-pub struct Input(Kind);
+pub struct LineInput(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Stdin { stdin: Stdin, lines: Lines, ended: bool },
+    Stdin { stdin: StdinReader, lines: Lines, ended: bool },
     Follow(Box<Follow>),
 }
 
-impl Input {
+impl LineInput {
     /// Lines of at most `bytes_max` bytes from stdin. They have no position: lines that have been read but not
     /// accepted when the process is killed are lost.
     ///
@@ -72,8 +72,8 @@ impl Input {
     ///
     /// The thread that reads stdin cannot be started.
     pub fn stdin(bytes_max: usize) -> Result<Self, InputError> {
-        let stdin = Stdin::open().map_err(InputError::Stdin)?;
-        Ok(Self(Kind::Stdin { stdin, lines: Lines::after(End::default(), bytes_max), ended: false }))
+        let stdin = StdinReader::open().map_err(InputError::Stdin)?;
+        Ok(Self(Kind::Stdin { stdin, lines: Lines::after(LineEnd::default(), bytes_max), ended: false }))
     }
 
     /// Lines of at most `bytes_max` bytes from a growing file, which may be rotated or truncated meanwhile. Reading starts
@@ -92,7 +92,7 @@ impl Input {
     /// # Errors
     ///
     /// A line is too long, or the input cannot be read. All lines before it have been returned.
-    pub async fn next(&mut self) -> Result<Option<Vec<Message>>, InputError> {
+    pub async fn next(&mut self) -> Result<Option<Vec<SourceMessage>>, InputError> {
         let (stdin, lines, ended) = match &mut self.0 {
             Kind::Stdin { stdin, lines, ended } => (stdin, lines, ended),
             Kind::Follow(follow) => return follow.next().await.map(Some),
@@ -101,7 +101,7 @@ impl Input {
             let mut messages = Vec::new();
             loop {
                 match lines.next() {
-                    Ok(Some(line)) => messages.push(Message::from(line.payload)),
+                    Ok(Some(line)) => messages.push(SourceMessage::from(line.payload)),
                     Ok(None) => break,
                     // First the lines before it; the next call finds the long line again.
                     Err(_) if !messages.is_empty() => return Ok(Some(messages)),
@@ -109,7 +109,7 @@ impl Input {
                 }
             }
             if *ended {
-                messages.extend(lines.remainder().map(|line| Message::from(line.payload)));
+                messages.extend(lines.remainder().map(|line| SourceMessage::from(line.payload)));
             }
             if *ended || !messages.is_empty() {
                 return Ok(Some(messages).filter(|messages| !messages.is_empty()));

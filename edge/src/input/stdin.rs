@@ -12,11 +12,11 @@ const READS_MAX: usize = 1;
 /// Stdin, read by a thread of its own: a blocked read from a terminal or a pipe cannot be cancelled, so the thread may
 /// outlive this value. It ends with the next read, or with the process.
 #[derive(Debug)]
-pub struct Stdin {
+pub struct StdinReader {
     reads: mpsc::Receiver<io::Result<Vec<u8>>>,
 }
 
-impl Stdin {
+impl StdinReader {
     /// # Errors
     ///
     /// The thread cannot be started.

@@ -35,7 +35,7 @@ impl Log {
         self.directory.path().join("app.log")
     }
 
-    #[allow(clippy::disallowed_methods, reason = "as the program does that is followed")]
+    #[allow(clippy::disallowed_methods, reason = "as the followed program does")]
     fn write(&self, name: &str, text: &str) {
         let path = self.directory.path().join(name);
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the log");
@@ -57,12 +57,12 @@ impl Log {
         std::fs::OpenOptions::new().write(true).truncate(true).open(self.path()).expect("emptied");
     }
 
-    fn follow(&self) -> Input {
-        Input::follow(&self.path(), &self.position, 100).expect("a place in a file")
+    fn follow(&self) -> LineInput {
+        LineInput::follow(&self.path(), &self.position, 100).expect("a position in a file")
     }
 
     /// Reads until `lines` lines have been read in all.
-    async fn read(&mut self, input: &mut Input, lines: usize) {
+    async fn read(&mut self, input: &mut LineInput, lines: usize) {
         while self.read.len() < lines {
             let messages = timeout(SOON, input.next()).await.expect("more lines").expect("readable");
             for message in messages.expect("no end") {
@@ -82,7 +82,7 @@ async fn lines_are_read_as_they_arrive_and_a_partial_line_is_read_when_it_is_com
     let mut log = Log::new();
     let mut input = log.follow();
     let waiting = timeout(Duration::from_millis(300), input.next()).await;
-    assert!(waiting.is_err(), "the file is not there: {waiting:?}");
+    assert!(waiting.is_err(), "the file does not exist: {waiting:?}");
     log.write("app.log", "1\n\n  2 \r\n3");
     log.read(&mut input, 2).await;
     log.write("app.log", "3\n4\n");
@@ -111,7 +111,7 @@ async fn a_truncated_file_is_read_from_its_beginning() {
     let mut input = log.follow();
     log.read(&mut input, 2).await;
     let waiting = timeout(Duration::from_millis(300), input.next()).await;
-    assert!(waiting.is_err(), "nothing has come: {waiting:?}");
+    assert!(waiting.is_err(), "nothing has been added: {waiting:?}");
     log.truncate();
     // Longer than before, so the length does not show that it was truncated.
     log.write("app.log", "three\nfour\nfive\n");
@@ -155,11 +155,11 @@ async fn a_line_that_is_too_long_is_reported_after_the_lines_before_it() {
 #[tokio::test]
 async fn only_a_regular_file_is_followed() {
     let log = Log::new();
-    let mut input = Input::follow(log.directory.path(), &Position::default(), 100).expect("no position");
+    let mut input = LineInput::follow(log.directory.path(), &Position::default(), 100).expect("no position");
     let error = input.next().await.expect_err("a directory");
     assert!(matches!(error, InputError::NotARegularFile { .. }), "{error}");
     let position = Position::new(&b"hour 7"[..]).expect("short");
-    let error = Input::follow(&log.path(), &position, 100).expect_err("another producer's");
+    let error = LineInput::follow(&log.path(), &position, 100).expect_err("another producer's");
     assert!(matches!(error, InputError::Position { .. }), "{error}");
 }
 
@@ -192,7 +192,7 @@ async fn a_read_that_is_cancelled_repeatedly_loses_no_line() {
 #[tokio::test]
 async fn a_file_that_cannot_be_synced_is_read_without_a_sync() {
     let mut input =
-        Input::follow(Path::new("/proc/version"), &Position::default(), 1_000).expect("no position");
+        LineInput::follow(Path::new("/proc/version"), &Position::default(), 1_000).expect("no position");
     let lines = timeout(SOON, input.next()).await.expect("a line").expect("readable").expect("no end");
     assert!(lines[0].payload.starts_with(b"Linux"), "{lines:?}");
 }
@@ -243,7 +243,7 @@ fn power_cut_loses_no_line_that_was_returned(file_system: FileSystem) {
 /// A program that does not append continues at its old offset after a truncation: the file then begins with any number of NUL
 /// bytes.
 #[tokio::test]
-#[allow(clippy::disallowed_methods, reason = "as the program does that is followed")]
+#[allow(clippy::disallowed_methods, reason = "as the followed program does")]
 async fn a_file_truncated_under_its_writer_continues_after_the_hole() {
     for hole in [0, 4096, 3 << 20] {
         let mut log = Log::new();

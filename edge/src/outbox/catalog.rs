@@ -6,16 +6,16 @@ use std::path::Path;
 use mysimbdp_model::source;
 use mysimbdp_platform::files::{self, FileError};
 
-use super::segment::{self, Segment, View};
+use super::segment::{self, OutboxSegment, View};
 use crate::message::Position;
 
 /// The segments of an outbox.
 #[derive(Debug)]
 pub struct Catalog {
     /// The full segments, by their first numbers.
-    sealed: BTreeMap<u64, Segment>,
+    sealed: BTreeMap<u64, OutboxSegment>,
     /// The segment that entries are appended to.
-    last: Segment,
+    last: OutboxSegment,
 }
 
 impl Catalog {
@@ -24,25 +24,25 @@ impl Catalog {
     pub fn open(directory: &Path) -> Result<Self, FileError> {
         let mut sealed = BTreeMap::new();
         for first in segment::list(directory)? {
-            sealed.insert(first, Segment::open(directory, first)?);
+            sealed.insert(first, OutboxSegment::open(directory, first)?);
         }
         let last = loop {
             match sealed.pop_last() {
                 // A segment is created before its first entry is written. Without entries it holds no information.
                 Some((_, last)) if last.count == 0 && !sealed.is_empty() => files::remove_file(last.path())?,
                 Some((_, last)) => break last,
-                None => break Segment::create(directory, source::FIRST)?,
+                None => break OutboxSegment::create(directory, source::FIRST)?,
             }
         };
         truncate_torn_tail(&last)?;
         let catalog = Self { sealed, last };
         // A process that was killed between writing and syncing has left entries that are in the page cache only. From here
         // on they count as accepted, so a power cut must not remove them: their numbers would be assigned again.
-        catalog.segments().try_for_each(Segment::sync)?;
+        catalog.segments().try_for_each(OutboxSegment::sync)?;
         Ok(catalog)
     }
 
-    pub fn last(&self) -> &Segment {
+    pub fn last(&self) -> &OutboxSegment {
         &self.last
     }
 
@@ -52,7 +52,7 @@ impl Catalog {
     }
 
     /// The last segment is full: entries are appended to this one from now on.
-    pub fn push(&mut self, segment: Segment) {
+    pub fn push(&mut self, segment: OutboxSegment) {
         let full = std::mem::replace(&mut self.last, segment);
         self.sealed.insert(full.first, full);
     }
@@ -89,7 +89,7 @@ impl Catalog {
 
     /// Removes the segments that hold no entry after `through`, and returns them. The last one with entries always stays: it
     /// holds the next number and the producer's position.
-    pub fn release(&mut self, through: u64) -> Vec<Segment> {
+    pub fn release(&mut self, through: u64) -> Vec<OutboxSegment> {
         let mut released = Vec::new();
         while let Some(&first) = self.sealed.keys().next() {
             let following = self.segments().nth(1).filter(|following| following.count > 0);
@@ -101,17 +101,17 @@ impl Catalog {
         released
     }
 
-    fn segments(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+    fn segments(&self) -> impl DoubleEndedIterator<Item = &OutboxSegment> {
         self.sealed.values().chain(std::iter::once(&self.last))
     }
 }
 
-fn truncate_torn_tail(last: &Segment) -> Result<(), FileError> {
+fn truncate_torn_tail(last: &OutboxSegment) -> Result<(), FileError> {
     let torn = files::metadata(last.path())?.len().saturating_sub(last.bytes);
     if torn > 0 {
-        tracing::warn!(file = %last.path().display(), bytes = torn, "cut what was never accepted from the outbox");
+        tracing::warn!(file = %last.path().display(), bytes = torn, "truncated bytes in the outbox that were never accepted");
         let file = files::append(last.path())?;
-        let error = |source| FileError { action: "cut", path: last.path().to_owned(), source };
+        let error = |source| FileError { action: "truncate", path: last.path().to_owned(), source };
         file.set_len(last.bytes).map_err(error)?;
     }
     Ok(())

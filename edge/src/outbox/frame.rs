@@ -46,7 +46,7 @@ pub fn encoded_bytes(position: &Position, payload: &[u8]) -> usize {
 /// Appends an entry. Its payload has at most [`PAYLOAD_BYTES_MAX`] bytes.
 pub fn encode(into: &mut Vec<u8>, number: u64, position: &Position, payload: &[u8]) {
     let length = encoded_bytes(position, payload) - HEAD_BYTES;
-    debug_assert!(payload.len() <= PAYLOAD_BYTES_MAX, "checked when the message was handed over");
+    debug_assert!(payload.len() <= PAYLOAD_BYTES_MAX, "checked when the message was passed in");
     into.extend_from_slice(&(length as u32).to_le_bytes());
     let checksum_at = into.len();
     into.extend_from_slice(&[0; 8]);

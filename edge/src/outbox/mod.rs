@@ -42,8 +42,7 @@ pub enum OutboxError {
     #[error(transparent)]
     Lock(Arc<LockError>),
     #[error(
-        "{} does not say whose outbox this is and which epoch it has: bring that file back, or take the directory away to \
-         begin a new epoch",
+        "invalid or missing outbox metadata {}: restore this file, or move the directory away to begin a new epoch",
         path.display()
     )]
     InvalidMetadata { path: PathBuf },
@@ -80,7 +79,7 @@ struct State {
 
 /// The result of reading a run of numbers.
 #[derive(Debug)]
-pub enum Found {
+pub enum ReadResult {
     /// The first entries of the run, at least one.
     Entries(Vec<Entry>),
     /// The outbox does not have the first numbers of the run, through this one.
@@ -98,7 +97,7 @@ impl Outbox {
         modes::create_private_directory(directory)?;
         let lock = Lock::take(directory, "edge").map_err(|error| OutboxError::Lock(Arc::new(error)))?;
         let epoch = metadata::epoch(directory, client, source)?;
-        failpoint::hit("edge.epoch-made");
+        failpoint::hit("edge.epoch-created");
         // The names must be durable before there is an entry with this epoch. This includes those of an existing outbox, because
         // its last process may have been killed before it synced them.
         files::sync_names(directory)?;
@@ -143,19 +142,19 @@ impl Outbox {
     }
 
     /// Reads entries from number `first` through `last`, about `bytes_max` bytes at most.
-    pub fn read(&self, first: u64, last: u64, bytes_max: usize) -> Result<Found, FileError> {
+    pub fn read(&self, first: u64, last: u64, bytes_max: usize) -> Result<ReadResult, FileError> {
         let found = self.state().catalog.find(first);
         let next = match found {
             Ok(view) => {
                 let entries = view.read(first, last, bytes_max)?;
                 if !entries.is_empty() {
-                    return Ok(Found::Entries(entries));
+                    return Ok(ReadResult::Entries(entries));
                 }
                 first + 1
             }
             Err(next) => next.unwrap_or(u64::MAX),
         };
-        Ok(Found::Lost { last: last.min(next - 1) })
+        Ok(ReadResult::Lost { last: last.min(next - 1) })
     }
 
     /// All messages up to number `through` are received: removes the files that contain no others.

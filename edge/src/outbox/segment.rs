@@ -17,7 +17,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// The durable entries of a segment.
 #[derive(Debug)]
-pub struct Segment {
+pub struct OutboxSegment {
     pub first: u64,
     /// How many entries it holds.
     pub count: u64,
@@ -39,7 +39,7 @@ pub struct View {
     end: u64,
 }
 
-impl Segment {
+impl OutboxSegment {
     /// Creates a segment without entries.
     pub fn create(directory: &Path, first: u64) -> Result<Self, FileError> {
         let path = path(directory, first);

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::error::EdgeError;
-use crate::message::Message;
+use crate::message::SourceMessage;
 
 const CAPACITY: u64 = 64 << 10;
 const SOON: Duration = Duration::from_secs(20);
@@ -21,9 +21,9 @@ fn names(source: &str) -> (ClientId, SourceName) {
     ("a".parse().expect("client id"), source.parse().expect("source name"))
 }
 
-fn message(number: u64) -> Message {
+fn message(number: u64) -> SourceMessage {
     let payload = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(number as usize % 200));
-    Message {
+    SourceMessage {
         payload: payload.into(),
         position: Position::new(number.to_le_bytes().to_vec()).expect("short"),
     }
@@ -44,15 +44,15 @@ fn read(outbox: &Outbox, first: u64, last: u64) -> Vec<u64> {
     let (mut numbers, mut next) = (Vec::new(), first);
     while next <= last {
         match outbox.read(next, last, 1_000).expect("readable") {
-            Found::Entries(entries) => {
+            ReadResult::Entries(entries) => {
                 for entry in entries {
-                    let Message { payload, position } = message(entry.number);
+                    let SourceMessage { payload, position } = message(entry.number);
                     assert_eq!((entry.payload, entry.position), (payload, position));
                     numbers.push(entry.number);
                     next = entry.number + 1;
                 }
             }
-            Found::Lost { last } => next = last + 1,
+            ReadResult::Lost { last } => next = last + 1,
         }
     }
     numbers
@@ -125,11 +125,11 @@ async fn damage_in_the_middle_loses_only_the_damaged_entries_and_is_reported() {
     files::append(&all[1]).expect("a segment").write_all(&[7; 900]).expect("garbage");
     let outbox = open(directory.path());
     let found_numbers = read(&outbox, 1, 300);
-    let gone: Vec<u64> = (1..=300).filter(|number| !found_numbers.contains(number)).collect();
-    assert!(!gone.is_empty() && gone.len() < 100, "{gone:?}");
-    assert_eq!(gone[gone.len() - 1] - gone[0] + 1, gone.len() as u64, "one run: {gone:?}");
-    match outbox.read(gone[0], 300, 1_000).expect("readable") {
-        Found::Lost { last } => assert_eq!(last, gone[gone.len() - 1]),
+    let lost: Vec<u64> = (1..=300).filter(|number| !found_numbers.contains(number)).collect();
+    assert!(!lost.is_empty() && lost.len() < 100, "{lost:?}");
+    assert_eq!(lost[lost.len() - 1] - lost[0] + 1, lost.len() as u64, "one run: {lost:?}");
+    match outbox.read(lost[0], 300, 1_000).expect("readable") {
+        ReadResult::Lost { last } => assert_eq!(last, lost[lost.len() - 1]),
         found => panic!("{found:?}"),
     }
 }
@@ -172,7 +172,8 @@ fn an_outbox_belongs_to_one_process_and_one_source() {
     assert!(matches!(second, OutboxError::Lock(_)), "{second}");
     drop(outbox);
     let (client, source) = names("t");
-    let other = Outbox::open(directory.path(), CAPACITY, &client, &source).expect_err("of another");
+    let other =
+        Outbox::open(directory.path(), CAPACITY, &client, &source).expect_err("the outbox of another source");
     assert!(other.to_string().contains("source s of client a"), "{other}");
 }
 
@@ -222,7 +223,7 @@ fn power_cut_loses_nothing_that_was_found(file_system: FileSystem) {
     let append_unsynced = |numbers: &[u64]| {
         let mut bytes = Vec::new();
         for number in numbers {
-            let Message { payload, position } = message(*number);
+            let SourceMessage { payload, position } = message(*number);
             frame::encode(&mut bytes, *number, &position, &payload);
         }
         files::append(&segment).expect("a segment").write_all(&bytes).expect("written");

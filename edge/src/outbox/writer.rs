@@ -14,10 +14,10 @@ use mysimbdp_platform::files::{self, FileError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::segment::Segment;
+use super::segment::OutboxSegment;
 use super::{Outbox, OutboxError, SEGMENTS, frame};
 use crate::error::EdgeError;
-use crate::message::{Message, Position};
+use crate::message::{Position, SourceMessage};
 
 /// How many requests may wait for the writer.
 const REQUESTS_MAX: usize = 1024;
@@ -40,7 +40,7 @@ pub struct Writer {
 
 #[derive(Debug)]
 struct Request {
-    messages: Vec<Message>,
+    messages: Vec<SourceMessage>,
     answer: Answer,
     _bytes: OwnedSemaphorePermit,
 }
@@ -53,7 +53,7 @@ impl Writer {
     }
 
     /// Appends messages, in order and without others in between, and returns their numbers when they are durable.
-    pub async fn append(&self, messages: Vec<Message>) -> Result<RangeInclusive<u64>, EdgeError> {
+    pub async fn append(&self, messages: Vec<SourceMessage>) -> Result<RangeInclusive<u64>, EdgeError> {
         let bytes: usize = messages.iter().map(|message| message.payload.len()).sum();
         let bytes = u32::try_from(bytes).unwrap_or(WAITING_BYTES_MAX).min(WAITING_BYTES_MAX);
         let permit =
@@ -68,7 +68,7 @@ impl Writer {
     pub async fn end(self) {
         drop(self.requests);
         if let Err(error) = self.thread.await {
-            tracing::error!(error = %error, "the writer of the outbox has failed");
+            tracing::error!(error = %error, "outbox writer failed");
         }
     }
 }
@@ -115,9 +115,9 @@ impl<'a> Appender<'a> {
         }
     }
 
-    fn encode(&mut self, messages: &[Message]) -> Result<RangeInclusive<u64>, EdgeError> {
+    fn encode(&mut self, messages: &[SourceMessage]) -> Result<RangeInclusive<u64>, EdgeError> {
         let mut first = None;
-        for Message { payload, position } in messages {
+        for SourceMessage { payload, position } in messages {
             let bytes = frame::encoded_bytes(position, payload) as u64;
             self.ensure_fits(bytes)?;
             let number = self.outbox.accepted() + self.encoded.len() as u64 + 1;
@@ -161,14 +161,14 @@ impl<'a> Appender<'a> {
                 tracing::warn!(
                     outbox = %self.outbox.directory.display(),
                     bytes = state.catalog.bytes(),
-                    "outbox is full, waiting until the platform has received something"
+                    "outbox is full, waiting until the platform has received messages"
                 );
                 state.full = true;
             }
             state = self.outbox.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         if std::mem::take(&mut state.full) {
-            tracing::info!(outbox = %self.outbox.directory.display(), "outbox has room again");
+            tracing::info!(outbox = %self.outbox.directory.display(), "outbox has space again");
         }
         Ok(())
     }
@@ -178,10 +178,10 @@ impl<'a> Appender<'a> {
         let next = self.outbox.state().catalog.last().next();
         let segment = retry_while_full(self.outbox, || {
             // A failed attempt may have left the segment, perhaps before its name was durable.
-            match Segment::create(directory, next) {
+            match OutboxSegment::create(directory, next) {
                 Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
                     files::sync_dir(directory)?;
-                    Segment::open(directory, next)
+                    OutboxSegment::open(directory, next)
                 }
                 other => other,
             }
@@ -257,7 +257,7 @@ impl<'a> Appender<'a> {
             return EdgeError::Closed;
         }
         let error = EdgeError::Outbox(OutboxError::from(error));
-        tracing::error!(error = %mysimbdp_model::error_chain(&error), "outbox cannot be written, nothing more is accepted");
+        tracing::error!(error = %mysimbdp_model::error_chain(&error), "cannot write the outbox, no further messages are accepted");
         self.failed.insert(error).clone()
     }
 }
@@ -277,7 +277,7 @@ fn retry_while_full<T>(
         match attempt() {
             Err(error) if is_full(&error) => {
                 if !std::mem::replace(&mut logged, true) {
-                    tracing::warn!(error = %mysimbdp_model::error_chain(&error), "no room for the outbox on its disk, waiting");
+                    tracing::warn!(error = %mysimbdp_model::error_chain(&error), "no disk space for the outbox, waiting");
                 }
                 let state = outbox.state();
                 if state.closing {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mysimbdp_broker::{
-    BrokerError, BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish, Reach, SIGNAL_BYTES_MAX, Session,
+    BrokerError, BrokerLink, ConnectOptions, FollowingLink, Incoming, LinkEvent, Publish, Reach,
+    SIGNAL_BYTES_MAX,
 };
 use mysimbdp_model::message::Receipt;
 use mysimbdp_model::source;
@@ -17,9 +18,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep_until;
 
 use crate::error::EdgeError;
-use crate::outbox::{Found, Outbox};
-use crate::resend::{Policy, ResendScheduler};
-use crate::settings::Settings;
+use crate::outbox::{Outbox, ReadResult};
+use crate::resend::{ResendPolicy, ResendScheduler};
+use crate::settings::EdgeSettings;
 
 /// How many messages may be in flight to the broker: as many as a connection takes without an acknowledgement.
 const IN_FLIGHT_MAX: usize = 64;
@@ -31,18 +32,18 @@ const COOLDOWN_MAX: Duration = Duration::from_secs(5);
 
 /// The publisher's progress.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Progress {
+pub struct PublishProgress {
     pub received_through: u64,
     pub connected: bool,
 }
 
 pub struct Publisher {
-    settings: Arc<Settings>,
+    settings: Arc<EdgeSettings>,
     outbox: Arc<Outbox>,
     /// Has changed if anything was accepted since the scheduler was created.
     accepted: watch::Receiver<u64>,
     scheduler: ResendScheduler,
-    session: Session,
+    session: FollowingLink,
     topic: String,
     in_flight: JoinSet<PublishResult>,
     in_flight_bytes: usize,
@@ -50,7 +51,7 @@ pub struct Publisher {
     cooldown_until: Option<Instant>,
     /// Which problems have been logged since the last success, so that each is logged once.
     logged: Logged,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<PublishProgress>,
 }
 
 #[derive(Default)]
@@ -72,8 +73,8 @@ struct InFlight {
 type PublishResult = (InFlight, Result<Reach, BrokerError>);
 
 /// Returns a session with the broker at its current address. An invalid address is an error, a missing broker is not.
-fn session(settings: &Arc<Settings>, epoch: u64) -> Result<Session, BrokerError> {
-    let Settings { client, source, topics, keep_alive, .. } = &**settings;
+fn session(settings: &Arc<EdgeSettings>, epoch: u64) -> Result<FollowingLink, BrokerError> {
+    let EdgeSettings { client, source, topics, keep_alive, .. } = &**settings;
     let options = ConnectOptions {
         keep_alive: *keep_alive,
         message_bytes_max: SIGNAL_BYTES_MAX,
@@ -85,7 +86,7 @@ fn session(settings: &Arc<Settings>, epoch: u64) -> Result<Session, BrokerError>
         let settings = Arc::clone(settings);
         move || settings.broker.find().map_err(|error| mysimbdp_model::error_chain(&error))
     };
-    let mut session = Session::new(locate, options, receipts);
+    let mut session = FollowingLink::new(locate, options, receipts);
     session.follow()?;
     Ok(session)
 }
@@ -94,8 +95,8 @@ impl Publisher {
     /// # Errors
     ///
     /// The broker's address is invalid.
-    pub fn new(settings: Arc<Settings>, outbox: Arc<Outbox>) -> Result<Self, EdgeError> {
-        let policy = Policy { window: settings.window_messages, resend_after: settings.resend_after };
+    pub fn new(settings: Arc<EdgeSettings>, outbox: Arc<Outbox>) -> Result<Self, EdgeError> {
+        let policy = ResendPolicy { window: settings.window_messages, resend_after: settings.resend_after };
         let mut accepted = outbox.watch_accepted();
         let scheduler =
             ResendScheduler::new(policy, outbox.oldest(), *accepted.borrow_and_update(), Instant::now());
@@ -112,11 +113,11 @@ impl Publisher {
             failures: 0,
             cooldown_until: None,
             logged: Logged::default(),
-            progress: watch::Sender::new(Progress { received_through, connected: false }),
+            progress: watch::Sender::new(PublishProgress { received_through, connected: false }),
         })
     }
 
-    pub fn watch_progress(&self) -> watch::Receiver<Progress> {
+    pub fn watch_progress(&self) -> watch::Receiver<PublishProgress> {
         self.progress.subscribe()
     }
 
@@ -184,15 +185,15 @@ impl Publisher {
             Err(error) => mysimbdp_model::error_chain(&error),
         };
         if !std::mem::replace(&mut self.logged.unreadable, true) {
-            tracing::warn!(error = reason, "outbox cannot be read, trying again");
+            tracing::warn!(error = reason, "cannot read the outbox, trying again");
         }
         self.start_cooldown();
         first - 1
     }
 
-    fn publish_found(&mut self, link: &BrokerLink, first: u64, found: Found) -> u64 {
+    fn publish_found(&mut self, link: &BrokerLink, first: u64, found: ReadResult) -> u64 {
         match found {
-            Found::Entries(entries) => {
+            ReadResult::Entries(entries) => {
                 let mut through = first - 1;
                 for entry in entries {
                     through = entry.number;
@@ -201,14 +202,14 @@ impl Publisher {
                 }
                 through
             }
-            Found::Lost { last } => {
+            ReadResult::Lost { last } => {
                 tracing::error!(
                     first,
                     last,
                     "outbox no longer has numbers that the platform has not received"
                 );
-                let lost_property = (source::GONE, format!("{first}-{last}"));
-                self.start(link, InFlight { first, last, bytes: 0 }, Bytes::new(), lost_property);
+                let lost_numbers = (source::GONE, format!("{first}-{last}"));
+                self.start(link, InFlight { first, last, bytes: 0 }, Bytes::new(), lost_numbers);
                 last
             }
         }
@@ -237,7 +238,7 @@ impl Publisher {
         let (in_flight, result) = match result {
             Ok(result) => result,
             // Its number stays in flight forever, but the task contains nothing that could panic.
-            Err(error) => return tracing::error!(error = %error, "a flight has failed"),
+            Err(error) => return tracing::error!(error = %error, "publish task failed"),
         };
         self.in_flight_bytes -= in_flight.bytes;
         let now = Instant::now();
@@ -251,7 +252,7 @@ impl Publisher {
             // The stream has not started yet, or has not subscribed again, so the message was lost as if there were no broker.
             Ok(Reach::NoSubscribers) => {
                 if !std::mem::replace(&mut self.logged.no_subscriber, true) {
-                    tracing::warn!(topic = self.topic, "nobody has subscribed to the topic, waiting");
+                    tracing::warn!(topic = self.topic, "topic has no subscriber, waiting");
                 }
                 (in_flight.first..=in_flight.last).for_each(|number| self.scheduler.failed(number));
                 self.start_cooldown();
@@ -260,11 +261,7 @@ impl Publisher {
             Err(error @ (BrokerError::TooLarge { .. } | BrokerError::Refused { .. })) => {
                 if !std::mem::replace(&mut self.logged.refused, true) {
                     let error = mysimbdp_model::error_chain(&error);
-                    tracing::warn!(
-                        error,
-                        number = in_flight.first,
-                        "broker does not take a message, trying again"
-                    );
+                    tracing::warn!(error, number = in_flight.first, "broker refuses a message, trying again");
                 }
                 (in_flight.first..=in_flight.last).for_each(|number| self.scheduler.sent(number, now));
             }
@@ -301,8 +298,8 @@ impl Publisher {
     }
 
     async fn handle_receipt(&mut self, message: &Incoming) {
-        let Settings { client, source, .. } = &*self.settings;
-        let fault = match Receipt::parse(&message.payload) {
+        let EdgeSettings { client, source, .. } = &*self.settings;
+        let problem = match Receipt::parse(&message.payload) {
             // Another epoch belongs to another outbox with the same source name, so this receipt is not for us.
             Ok(receipt) if receipt.epoch != self.outbox.epoch => return,
             Ok(receipt) if (&receipt.client_id, &receipt.source) != (client, source) => {
@@ -310,21 +307,21 @@ impl Publisher {
             }
             Ok(receipt) => {
                 let never_sent = self.scheduler.apply_receipt(&receipt, Instant::now());
-                failpoint::hit("edge.receipt-heard");
+                failpoint::hit("edge.receipt-handled");
                 self.release().await;
                 never_sent.map(|number| {
                     format!(
-                        "it tells of number {number}, which was never sent: somebody else uses this epoch, or the outbox is \
-                         an old copy; if so, take its directory away to begin a new epoch"
+                        "it contains number {number}, which was never sent: another process uses this epoch, or the outbox \
+                         is an old copy; if so, move its directory away to begin a new epoch"
                     )
                 })
             }
             Err(error) => Some(mysimbdp_model::error_chain(&error)),
         };
-        match fault {
+        match problem {
             None => self.logged.receipt = false,
             Some(reason) if !std::mem::replace(&mut self.logged.receipt, true) => {
-                tracing::error!(topic = message.topic, reason, "receipt is not what the platform should say");
+                tracing::error!(topic = message.topic, reason, "invalid receipt");
             }
             Some(_) => {}
         }
@@ -339,7 +336,7 @@ impl Publisher {
         let outbox = Arc::clone(&self.outbox);
         let released = tokio::task::spawn_blocking(move || outbox.release(through)).await;
         if let Ok(Err(error)) = released {
-            tracing::warn!(error = %mysimbdp_model::error_chain(&error), "outbox keeps what is received until the next start");
+            tracing::warn!(error = %mysimbdp_model::error_chain(&error), "received messages not removed, they stay in the outbox until the next start");
         }
         self.progress.send_modify(|progress| progress.received_through = through);
     }

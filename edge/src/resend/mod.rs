@@ -30,11 +30,11 @@ use silence::Silence;
 
 /// The shortest time between two attempts for a number that is requested: receipts published before it arrives still
 /// request it.
-const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(2);
+const RESEND_REQUESTED_AFTER: Duration = Duration::from_secs(2);
 
 /// The settings of the scheduler.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct ResendPolicy {
     /// How many numbers may be sent and not yet received.
     pub window: usize,
     /// If the platform reports nothing new for this long, a probe requests its progress.
@@ -44,7 +44,7 @@ pub struct Policy {
 /// The state of each number.
 #[derive(Debug)]
 pub struct ResendScheduler {
-    policy: Policy,
+    policy: ResendPolicy,
     /// The numbers that the platform has confirmed, and 0.
     received: Ranges,
     /// The highest number that the platform has seen.
@@ -63,12 +63,12 @@ pub struct ResendScheduler {
     /// The numbers in `waiting` that are to be sent again now.
     to_resend: BTreeSet<u64>,
     /// The numbers in `waiting` that are sent and that the platform has requested since.
-    asked: BTreeSet<u64>,
+    requested: BTreeSet<u64>,
     /// The received number in `waiting` that is sent again as a probe, until the next receipt.
     received_probe: Option<u64>,
     allowance: Allowance,
     silence: Silence,
-    /// When the first number in `asked` may be due; no scan is needed before.
+    /// When the first number in `requested` may be due; no scan is needed before.
     scan_at: Option<Instant>,
 }
 
@@ -95,7 +95,7 @@ impl Waiting {
 
 impl ResendScheduler {
     /// Creates the scheduler of an outbox whose oldest number is `oldest` and whose last is `accepted`.
-    pub fn new(policy: Policy, oldest: u64, accepted: u64, now: Instant) -> Self {
+    pub fn new(policy: ResendPolicy, oldest: u64, accepted: u64, now: Instant) -> Self {
         Self {
             policy,
             received: Ranges::from_iter([(0, oldest.saturating_sub(1))]),
@@ -108,7 +108,7 @@ impl ResendScheduler {
             next: oldest,
             waiting: BTreeMap::new(),
             to_resend: BTreeSet::new(),
-            asked: BTreeSet::new(),
+            requested: BTreeSet::new(),
             received_probe: None,
             allowance: Allowance::new(policy.window),
             silence: Silence::new(policy.resend_after, now),
@@ -133,7 +133,7 @@ impl ResendScheduler {
         self.scan(now);
         let (first, last) = self.next_run(capacity as u64)?;
         if self.waiting.is_empty() {
-            self.silence.broken(now);
+            self.silence.end(now);
         }
         for number in first..=last {
             self.to_resend.remove(&number);
@@ -201,7 +201,7 @@ impl ResendScheduler {
             self.maybe_sent_through = self.maybe_sent_through.min(seen.saturating_add(window));
         }
         if let Some(number) = self.received_probe.take() {
-            self.forget(number);
+            self.remove(number);
         }
         let before = (self.received.count(), self.waiting.len(), self.seen);
         for (first, last) in receipt.stored.iter().copied().chain([(1, receipt.stored_through)]) {
@@ -210,10 +210,10 @@ impl ResendScheduler {
         self.seen = self.seen.max(seen.min(may_be_stored));
         self.allowance.earn((before.1 - self.waiting.len()) as u64);
         if before != (self.received.count(), self.waiting.len(), self.seen) {
-            self.silence.broken(now);
+            self.silence.end(now);
         }
         for (first, last) in &receipt.missing {
-            self.ask(*first, (*last).min(self.next - 1), now);
+            self.request(*first, (*last).min(self.next - 1), now);
         }
         self.scan_at = Some(now);
         (seen > may_be_stored).then_some(seen)
@@ -224,33 +224,33 @@ impl ResendScheduler {
         while let Some((&number, _)) = self.waiting.range(first..=last.max(first)).next()
             && number <= last
         {
-            self.forget(number);
+            self.remove(number);
         }
     }
 
-    fn forget(&mut self, number: u64) {
+    fn remove(&mut self, number: u64) {
         self.waiting.remove(&number);
         self.to_resend.remove(&number);
-        self.asked.remove(&number);
+        self.requested.remove(&number);
     }
 
     /// The platform misses these numbers, which are all below `next`.
-    fn ask(&mut self, first: u64, last: u64, now: Instant) {
+    fn request(&mut self, first: u64, last: u64, now: Instant) {
         let mut number = first;
         while number <= last {
             match self.waiting.get(&number) {
                 Some(Waiting { state: State::Sent { .. }, .. }) => {
-                    self.asked.insert(number);
+                    self.requested.insert(number);
                 }
                 Some(_) => {}
                 // It counts as received: the platform has lost it since, or this receipt is older than the one that
                 // confirmed it, and the next one confirms it again. Numbers beyond the window will be requested again.
                 None if self.waiting.len() < self.policy.window => {
                     if self.waiting.is_empty() {
-                        self.silence.broken(now);
+                        self.silence.end(now);
                     }
                     self.waiting.insert(number, Waiting::sent(now));
-                    self.asked.insert(number);
+                    self.requested.insert(number);
                 }
                 None => return,
             }
@@ -286,7 +286,7 @@ impl ResendScheduler {
         }
         self.scan_at = None;
         let mut due = Vec::new();
-        for number in &self.asked {
+        for number in &self.requested {
             let Some(Waiting { state: State::Sent { at }, attempts }) = self.waiting.get(number) else {
                 continue;
             };
@@ -330,15 +330,15 @@ impl ResendScheduler {
             waiting.state = State::Resend;
             self.to_resend.insert(number);
         }
-        self.asked.remove(&number);
+        self.requested.remove(&number);
     }
 }
 
 /// The time from a number's last attempt to the next, if it is requested. It grows, because a number that was lost once
 /// is rarely lost again soon: more often it waits in a queue.
-fn resend_delay(policy: &Policy, attempts: u32) -> Duration {
+fn resend_delay(policy: &ResendPolicy, attempts: u32) -> Duration {
     match attempts {
-        0 | 1 => ASKED_AGAIN_AFTER.min(policy.resend_after),
+        0 | 1 => RESEND_REQUESTED_AFTER.min(policy.resend_after),
         2 => policy.resend_after,
         _ => policy.resend_after * 2,
     }

@@ -16,7 +16,7 @@ use super::*;
 const TICK: Duration = Duration::from_millis(50);
 const SOURCES: usize = 3;
 const MESSAGES: u64 = 2_500;
-const POLICY: Policy = Policy { window: 750, resend_after: Duration::from_secs(10) };
+const POLICY: ResendPolicy = ResendPolicy { window: 750, resend_after: Duration::from_secs(10) };
 /// How many messages an edge can publish in a tick.
 const PUBLISHED_PER_TICK: usize = 64;
 const BATCH: usize = 100;
@@ -53,7 +53,7 @@ struct Scenario {
     latency_ticks: u32,
     /// How many messages the broker keeps for a session; the oldest are dropped first.
     queued_max: usize,
-    /// How long a number must be missing before it is asked for. The edges do not know this time.
+    /// How long a number must be missing before it is requested. The edges do not know this time.
     gap_delay: Duration,
     /// The faults and their times in seconds.
     faults: Vec<(u64, Fault)>,
@@ -305,17 +305,17 @@ fn drains(scenario: Scenario) -> Result<(), TestCaseError> {
     while simulation.stored() < all {
         prop_assert!(
             simulation.now < deadline,
-            "stored {} of {all}, {left} of them were left when the cause was gone; taken {}; queues {:?}",
+            "stored {} of {all}, {left} of them were left when the cause was removed; processed {}; queues {:?}",
             simulation.stored(),
             simulation.processed,
             [0, 1].map(|instance: usize| simulation.instances[instance].queue.len())
         );
         simulation.tick();
     }
-    prop_assert!(simulation.processed < 2 * all, "taken {} for {all} stored", simulation.processed);
+    prop_assert!(simulation.processed < 2 * all, "processed {} for {all} stored", simulation.processed);
     let notified_by = simulation.now + noticed_within;
     while simulation.edges.iter().any(|edge| edge.scheduler.received_through() < MESSAGES) {
-        prop_assert!(simulation.now < notified_by, "all is stored, and the edges do not get to know");
+        prop_assert!(simulation.now < notified_by, "all is stored, but the edges are not notified");
         simulation.tick();
     }
     Ok(())
@@ -336,7 +336,7 @@ fn late(latency_ticks: u32, faults: Vec<(u64, Fault)>) -> Scenario {
 
 /// The first scenario that was found: everything runs except for the instances, which start late.
 #[test]
-fn a_backlog_of_three_sources_drains_when_the_instances_come_late() {
+fn a_backlog_of_three_sources_drains_when_the_instances_start_late() {
     for latency_ticks in [0, 3] {
         drains(late(latency_ticks, Vec::new())).expect("it drains");
     }

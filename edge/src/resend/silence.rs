@@ -30,7 +30,7 @@ impl Silence {
     }
 
     /// Ends the silence: the platform has reported something new, or there was nothing to wait for.
-    pub(super) fn broken(&mut self, now: Instant) {
+    pub(super) fn end(&mut self, now: Instant) {
         (self.since, self.timeout) = (now, self.usual_timeout);
     }
 

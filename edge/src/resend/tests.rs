@@ -7,7 +7,7 @@ use super::*;
 
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 const WINDOW: usize = 8;
-const POLICY: Policy = Policy { window: WINDOW, resend_after: RESEND_AFTER };
+const POLICY: ResendPolicy = ResendPolicy { window: WINDOW, resend_after: RESEND_AFTER };
 const NONE: [u64; 0] = [];
 
 /// A scheduler whose numbers each either reach a platform or are lost on the way.
@@ -48,7 +48,7 @@ impl Fixture {
         assert_eq!(
             sent.iter().collect::<BTreeSet<_>>().len(),
             sent.len(),
-            "one is sent twice at once: {sent:?}"
+            "a number is in flight twice: {sent:?}"
         );
         assert!(
             self.scheduler.waiting.len() <= WINDOW + usize::from(self.scheduler.received_probe.is_some()),
@@ -67,7 +67,8 @@ impl Fixture {
 
     /// The platform's receipt; if `asks`, it also names the missing numbers.
     fn receipt(&self, asks: bool) -> Receipt {
-        let stored_through = (1..).find(|number| !self.stored.contains(number)).expect("there is an end") - 1;
+        let stored_through =
+            (1..).find(|number| !self.stored.contains(number)).expect("a number that is not stored") - 1;
         let highest = self.stored.last().copied().unwrap_or(0);
         let (mut stored, mut missing) = (Ranges::default(), Ranges::default());
         for number in stored_through + 1..=highest {
@@ -98,7 +99,7 @@ fn numbers_are_sent_in_order_within_the_window_and_the_brokers_acknowledgement_c
 }
 
 #[test]
-fn the_last_of_a_lost_tail_is_sent_again_and_the_others_when_they_are_asked_for() {
+fn the_last_of_a_lost_tail_is_sent_again_and_the_others_when_they_are_requested() {
     let mut fixture = Fixture::new(4);
     fixture.send();
     fixture.store([1]);
@@ -125,7 +126,7 @@ fn a_requested_number_is_sent_at_once_but_not_again_before_it_can_have_arrived()
     fixture.apply_receipt(true);
     assert_eq!(fixture.send(), NONE);
     fixture.advance(1);
-    assert_eq!(fixture.send(), [4, 6, 7], "it was asked for, and need not be asked for once more");
+    assert_eq!(fixture.send(), [4, 6, 7], "it was requested before, and need not be requested again");
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn during_a_silence_only_the_last_number_is_sent_at_growing_intervals() {
     assert_eq!(sent, [8, 8, 8, 8], "after 10, 30, 70 and 150 s");
     fixture.store([8]);
     fixture.apply_receipt(true);
-    assert_eq!(fixture.send(), (1..=7).collect::<Vec<_>>(), "all that is asked for");
+    assert_eq!(fixture.send(), (1..=7).collect::<Vec<_>>(), "all requested numbers");
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn a_probe_is_never_one_of_the_missing_numbers() {
         assert_eq!(
             fixture.send(),
             [8],
-            "it would count as come by itself, and nobody would ask for the rest"
+            "it would count as arrived by itself, and the others would not be requested"
         );
         fixture.apply_receipt(false);
     }
@@ -192,11 +193,11 @@ fn receipts_without_anything_new_have_no_effect() {
         fixture.apply_receipt(true);
         sent.extend(fixture.send());
     }
-    assert_eq!(sent, [8, 8, 8], "silence is silence, however many receipts come");
+    assert_eq!(sent, [8, 8, 8], "receipts without news do not end the silence");
 }
 
 #[test]
-fn the_platform_is_asked_for_its_progress_soon_after_a_new_connection() {
+fn the_platform_is_probed_soon_after_a_new_connection() {
     let mut fixture = Fixture::new(8);
     fixture.send();
     fixture.advance(3);
@@ -205,7 +206,7 @@ fn the_platform_is_asked_for_its_progress_soon_after_a_new_connection() {
     fixture.advance(1);
     assert_eq!(fixture.send(), [8]);
     fixture.advance(2);
-    assert_eq!(fixture.send(), [8], "perhaps nobody was there to hear it");
+    assert_eq!(fixture.send(), [8], "perhaps there was no subscriber");
     fixture.store([8]);
     fixture.apply_receipt(true);
     assert_eq!(fixture.send(), (1..=7).collect::<Vec<_>>());
@@ -222,13 +223,16 @@ fn repeated_requests_are_answered_in_proportion_to_what_is_received() {
         fixture.apply_receipt(true);
         sent += fixture.send().len();
     }
-    assert!((WINDOW..WINDOW + 30).contains(&sent), "a window and what ever rarer silences allow, not {sent}");
+    assert!(
+        (WINDOW..WINDOW + 30).contains(&sent),
+        "expected a window and what ever rarer silences allow, not {sent}"
+    );
     fixture.store(1..=6);
     fixture.apply_receipt(true);
     fixture.accept(2);
     fixture.advance(20);
     fixture.apply_receipt(true);
-    assert!(fixture.send().contains(&7), "what is received allows more");
+    assert!(fixture.send().contains(&7), "received numbers allow more");
 }
 
 #[test]
@@ -240,7 +244,7 @@ fn a_confirmed_number_that_is_requested_is_sent_again() {
     assert_eq!(fixture.scheduler.received_through(), 8);
     let all = std::mem::replace(&mut fixture.stored, BTreeSet::from([1, 7]));
     fixture.apply_receipt(true);
-    assert_eq!(fixture.send(), NONE, "perhaps an older receipt that comes late");
+    assert_eq!(fixture.send(), NONE, "perhaps an older receipt that arrives late");
     fixture.stored = all;
     fixture.apply_receipt(true);
     fixture.advance(60);
@@ -252,7 +256,7 @@ fn a_confirmed_number_that_is_requested_is_sent_again() {
     assert_eq!(
         fixture.send(),
         [2, 3, 4, 5, 6],
-        "8 is found by nobody: the platform does not know that there was one"
+        "nobody else requests 8: the platform does not know that it exists"
     );
     fixture.apply_receipt(true);
     assert_eq!(fixture.send(), NONE);
@@ -274,7 +278,7 @@ fn numbers_that_were_never_sent_do_not_count_as_received() {
     assert_eq!(
         fixture.send(),
         (9..=16).collect::<Vec<_>>(),
-        "in their turn, though somebody has taken their numbers"
+        "in order, although another process has used their numbers"
     );
 }
 

@@ -5,21 +5,21 @@ use std::time::Duration;
 use mysimbdp_edge::Edge;
 use mysimbdp_testbed::{Mosquitto, until_async};
 
-use crate::platform::{SOON, TestPlatform, broker_without_persistence, payload, send, settings};
+use crate::platform::{FakePlatform, SOON, broker_without_persistence, payload, send, settings};
 
 /// A broker acknowledges messages, is killed and loses them: they are sent again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_killed_and_loses_its_state_loses_no_message() {
     let mut broker = broker_without_persistence();
     let outbox = tempfile::tempdir().expect("temporary directory");
-    let platform = TestPlatform::start(&broker.url()).await;
+    let platform = FakePlatform::start(&broker.url()).await;
     let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
     send(&edge, 1, 500).await;
     platform.until("the first are stored", |state| state.stored.len() == 500).await;
 
     platform.state().ignores_messages = true;
     send(&edge, 501, 1_000).await;
-    platform.until("the broker has taken more", |state| state.deliveries >= 1_000).await;
+    platform.until("the broker has delivered more", |state| state.deliveries >= 1_000).await;
     broker.kill9();
     send(&edge, 1_001, 1_200).await;
     broker.restart();
@@ -41,7 +41,7 @@ async fn a_broker_that_starts_late_receives_everything() {
     send(&edge, 1, 300).await;
     assert_eq!((edge.accepted(), edge.received_through()), (300, 0));
     broker.restart();
-    let platform = TestPlatform::start(&broker.url()).await;
+    let platform = FakePlatform::start(&broker.url()).await;
     edge.flush(SOON).await.expect("all is received");
     platform.assert_stored(300);
     edge.close().await;
@@ -51,12 +51,12 @@ async fn a_broker_that_starts_late_receives_everything() {
 async fn lost_receipts_cause_only_repeats() {
     let broker = Mosquitto::start();
     let outbox = tempfile::tempdir().expect("temporary directory");
-    let platform = TestPlatform::start(&broker.url()).await;
+    let platform = FakePlatform::start(&broker.url()).await;
     platform.state().withholds_receipts = true;
     let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
     send(&edge, 1, 50).await;
     platform.until("some are sent again", |state| state.stored.len() == 50 && state.deliveries > 50).await;
-    assert_eq!(edge.received_through(), 0, "the broker's acknowledgement is no receipt");
+    assert_eq!(edge.received_through(), 0, "an acknowledgement of the broker is not a receipt");
     platform.state().withholds_receipts = false;
     edge.flush(SOON).await.expect("all is received");
     platform.assert_stored(50);
@@ -68,7 +68,7 @@ async fn lost_receipts_cause_only_repeats() {
 async fn requested_numbers_are_sent_again_at_once() {
     let mut broker = broker_without_persistence();
     let outbox = tempfile::tempdir().expect("temporary directory");
-    let platform = TestPlatform::start(&broker.url()).await;
+    let platform = FakePlatform::start(&broker.url()).await;
     platform.state().lose_once = (1..400).step_by(3).collect();
     let mut settings = settings(&broker.url(), outbox.path());
     settings.resend_after = Duration::from_secs(600);
@@ -78,7 +78,7 @@ async fn requested_numbers_are_sent_again_at_once() {
 
     platform.state().lose_once = (401..800).collect();
     send(&edge, 401, 800).await;
-    platform.until("it misses most", |state| state.deliveries >= 850).await;
+    platform.until("most are missing", |state| state.deliveries >= 850).await;
     broker.kill9();
     broker.restart();
     platform.reconnected().await;
@@ -94,14 +94,14 @@ async fn requested_numbers_are_sent_again_at_once() {
 async fn numbers_that_have_left_the_outbox_are_reported_as_lost() {
     let broker = Mosquitto::start();
     let outbox = tempfile::tempdir().expect("temporary directory");
-    let platform = TestPlatform::start(&broker.url()).await;
+    let platform = FakePlatform::start(&broker.url()).await;
     let mut settings = settings(&broker.url(), outbox.path());
     (settings.capacity_bytes, settings.message_bytes_max) = (64 << 10, 1 << 10);
     let edge = Edge::open(settings).await.expect("an edge");
     send(&edge, 1, 300).await;
     edge.flush(SOON).await.expect("all is received");
     // The files are removed after the receipt has been applied.
-    until_async(SOON, "the outbox is empty but for its last file", async || {
+    until_async(SOON, "the outbox is empty except for its last file", async || {
         edge.status().outbox_bytes < 5_000
     })
     .await;
@@ -109,16 +109,16 @@ async fn numbers_that_have_left_the_outbox_are_reported_as_lost() {
     platform.state().stored.clear();
     send(&edge, 301, 301).await;
     platform
-        .until("all is stored or gone", |state| {
+        .until("all is stored or lost", |state| {
             (1..=301).all(|number| state.stored.contains_key(&number) || state.lost.contains(number))
         })
         .await;
-    let (there, gone) = {
+    let (present, lost) = {
         let state = platform.state();
         (state.numbers(), state.lost.iter().collect::<Vec<_>>())
     };
-    assert!(there.len() > 1 && there.len() < 150, "what it still had it has sent: {there:?}");
-    assert_eq!(gone, [(1, 301 - there.len() as u64)]);
+    assert!(present.len() > 1 && present.len() < 150, "the edge has sent what it still had: {present:?}");
+    assert_eq!(lost, [(1, 301 - present.len() as u64)]);
     edge.close().await;
 }
 
@@ -127,7 +127,7 @@ async fn numbers_that_have_left_the_outbox_are_reported_as_lost() {
 async fn invalid_receipts_release_no_message() {
     let broker = Mosquitto::start();
     let outbox = tempfile::tempdir().expect("temporary directory");
-    let platform = TestPlatform::start(&broker.url()).await;
+    let platform = FakePlatform::start(&broker.url()).await;
     platform.state().ignores_messages = true;
     let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
     let receipt = |epoch: u64, through: u64| {

@@ -1,6 +1,6 @@
 //! An edge, a real mosquitto, and a platform that stores in memory and can be made to misbehave.
 
-#![allow(clippy::disallowed_methods, reason = "tests look at files as operators do")]
+#![allow(clippy::disallowed_methods, reason = "tests read files as operators do")]
 
 mod losses;
 mod outbox;

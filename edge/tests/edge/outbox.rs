@@ -3,10 +3,10 @@
 use std::pin::pin;
 
 use bytes::Bytes;
-use mysimbdp_edge::{Edge, EdgeError, Message, Position};
+use mysimbdp_edge::{Edge, EdgeError, Position, SourceMessage};
 use mysimbdp_testbed::{free_port, until, until_async};
 
-use crate::platform::{SOON, TestPlatform, broker_without_persistence, payload, send, settings};
+use crate::platform::{FakePlatform, SOON, broker_without_persistence, payload, send, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_outbox_makes_the_producer_wait_and_drops_nothing() {
@@ -26,7 +26,7 @@ async fn a_full_outbox_makes_the_producer_wait_and_drops_nothing() {
         assert!(on_disk <= 17 << 10, "{on_disk} bytes");
         assert!(edge.accepted() < 300, "{}", edge.accepted());
         broker.restart();
-        TestPlatform::start(&broker.url()).await
+        FakePlatform::start(&broker.url()).await
     };
     let ((), platform) = tokio::join!(producer, broker_starts);
     edge.flush(SOON).await.expect("all is received");
@@ -39,7 +39,7 @@ async fn a_full_outbox_makes_the_producer_wait_and_drops_nothing() {
 #[tokio::test]
 async fn a_message_that_is_accepted_during_the_start_is_published() {
     let broker = broker_without_persistence();
-    let platform = TestPlatform::start(&broker.url()).await;
+    let platform = FakePlatform::start(&broker.url()).await;
     let outbox = tempfile::tempdir().expect("temporary directory");
     let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
     {
@@ -66,12 +66,12 @@ async fn a_restart_continues_numbers_position_and_epoch() {
     let epoch = edge.epoch();
     for number in 1..=20 {
         let position = Position::new(format!("hour {number}")).expect("short");
-        let message = Message { payload: payload(number).into(), position };
+        let message = SourceMessage { payload: payload(number).into(), position };
         assert_eq!(edge.send_batch(vec![message]).await.expect("accepted"), number..=number);
     }
     edge.close().await;
     broker.restart();
-    let platform = TestPlatform::start(&broker.url()).await;
+    let platform = FakePlatform::start(&broker.url()).await;
     let edge = Edge::open(settings(&broker.url(), outbox.path())).await.expect("an edge");
     assert_eq!((edge.epoch(), edge.accepted(), edge.position().as_bytes()), (epoch, 20, &b"hour 20"[..]));
     assert_eq!(edge.send(payload(21)).await.expect("accepted"), 21);
@@ -89,26 +89,32 @@ async fn an_edge_names_what_it_refuses() {
     let edge = Edge::open(valid.clone()).await.expect("an edge");
     let error = edge.send(vec![b'x'; 11]).await.expect_err("too large");
     assert!(matches!(error, EdgeError::TooLarge { bytes: 11, bytes_max: 10 }), "{error}");
-    let batch = vec![Message::from(Bytes::from_static(b"{}")), Message::from(Bytes::from(vec![b'x'; 11]))];
+    let batch = vec![
+        SourceMessage::from(Bytes::from_static(b"{}")),
+        SourceMessage::from(Bytes::from(vec![b'x'; 11])),
+    ];
     edge.send_batch(batch).await.expect_err("too large");
     assert_eq!(edge.accepted(), 0, "nothing of a batch with a message that is too large");
 
     let second = Edge::open(valid.clone()).await.expect_err("locked");
     assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
     let error = edge.flush(std::time::Duration::ZERO).await;
-    assert!(error.is_ok(), "nothing is waited for: {error:?}");
+    assert!(error.is_ok(), "there is nothing to wait for: {error:?}");
     edge.send("{}").await.expect("accepted");
     let error = edge.flush(std::time::Duration::from_millis(1)).await.expect_err("no broker");
-    assert!(error.to_string().starts_with("1 messages are not received"), "{error}");
+    assert!(error.to_string().starts_with("1 messages were not received"), "{error}");
     edge.close().await;
 
     for (change, name) in [
-        ((|settings| settings.topic = Some("a/#".to_owned())) as fn(&mut mysimbdp_edge::Settings), "topic"),
+        (
+            (|settings| settings.topic = Some("a/#".to_owned())) as fn(&mut mysimbdp_edge::EdgeSettings),
+            "topic",
+        ),
         (|settings| settings.capacity_bytes = 10, "capacity_bytes"),
         (|settings| settings.message_bytes_max = 0, "message_bytes_max"),
         (|settings| settings.window_messages = 0, "window_messages"),
         (|settings| settings.resend_after = std::time::Duration::ZERO, "resend_after"),
-        (|settings| settings.broker = mysimbdp_edge::Broker::Url("http://h".to_owned()), "http://h"),
+        (|settings| settings.broker = mysimbdp_edge::BrokerAddress::Url("http://h".to_owned()), "http://h"),
     ] {
         let mut settings = valid.clone();
         change(&mut settings);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mysimbdp_broker::{BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish};
-use mysimbdp_edge::{Broker, Edge, Settings};
+use mysimbdp_edge::{BrokerAddress, Edge, EdgeSettings};
 use mysimbdp_model::message::{Receipt, VERSION};
 use mysimbdp_model::ranges::Ranges;
 use mysimbdp_model::source::{self, Number};
@@ -22,12 +22,12 @@ pub fn broker_without_persistence() -> Mosquitto {
 }
 
 /// The settings of the one source of these tests. The platform is asked for its progress after a second.
-pub fn settings(url: &str, outbox: &Path) -> Settings {
+pub fn settings(url: &str, outbox: &Path) -> EdgeSettings {
     let (client, source) = ("client1".parse().expect("client id"), "sensor-1".parse().expect("source name"));
-    Settings {
+    EdgeSettings {
         resend_after: Duration::from_secs(1),
         keep_alive: Duration::from_secs(5),
-        ..Settings::new(client, source, outbox, Broker::Url(url.to_owned()))
+        ..EdgeSettings::new(client, source, outbox, BrokerAddress::Url(url.to_owned()))
     }
 }
 
@@ -116,19 +116,19 @@ impl State {
 }
 
 /// A running platform, which ends when it is dropped.
-pub struct TestPlatform {
+pub struct FakePlatform {
     state: Arc<Mutex<State>>,
     link: BrokerLink,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for TestPlatform {
+impl Drop for FakePlatform {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl TestPlatform {
+impl FakePlatform {
     pub async fn start(url: &str) -> Self {
         let topics = Topics::new("mysimbdp");
         let client = "client1".parse().expect("client id");

@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mysimbdp_edge::Edge;
-use mysimbdp_edge::input::Input;
+use mysimbdp_edge::input::LineInput;
 use mysimbdp_testbed::{Disk, FileSystem, Mosquitto, until_async};
 use tokio::runtime::Runtime;
 
-use crate::platform::{TestPlatform, settings};
+use crate::platform::{FakePlatform, settings};
 
 const CUTS: usize = 20;
 /// How many lines are written at most until a cut.
@@ -36,7 +36,7 @@ fn power_cuts_lose_and_duplicate_nothing(file_system: FileSystem) {
     // Started after the disk is mounted, so that its threads and their children see the mount.
     let runtime = Runtime::new().expect("a runtime");
     let broker = Mosquitto::start();
-    let platform = runtime.block_on(TestPlatform::start(&broker.url()));
+    let platform = runtime.block_on(FakePlatform::start(&broker.url()));
     let settings = settings(&broker.url(), &disk.path().join("outbox"));
     let mut log = Log::new(disk.path().join("logs"));
     let mut taken = 0;
@@ -81,13 +81,13 @@ fn power_cuts_lose_and_duplicate_nothing(file_system: FileSystem) {
     let lines: BTreeSet<String> = once.into_keys().collect();
     assert!(log.synced.is_subset(&lines), "the file system has lost what was synced");
     println!(
-        "{CUTS} cuts of {file_system:?}: {} lines are stored, {taken} were taken by the cuts",
+        "{CUTS} cuts of {file_system:?}: {} lines are stored, {taken} were lost in the cuts",
         lines.len()
     );
 }
 
 async fn follow(edge: &Edge, path: PathBuf) {
-    let mut input = Input::follow(&path, &edge.position(), 4_096).expect("a position in a file");
+    let mut input = LineInput::follow(&path, &edge.position(), 4_096).expect("a position in a file");
     loop {
         let lines = input.next().await.expect("readable").expect("no end");
         edge.send_batch(lines).await.expect("accepted");
@@ -95,7 +95,7 @@ async fn follow(edge: &Edge, path: PathBuf) {
 }
 
 /// Writes a different number of lines each time; rotates the log, syncs it, and waits for the platform to catch up, or not.
-async fn load(platform: &TestPlatform, log: &mut Log, cut: usize) {
+async fn load(platform: &FakePlatform, log: &mut Log, cut: usize) {
     caught_up(platform, log).await;
     for burst in 0..=cut % 3 {
         log.append(cut, 1 + (cut as u64 * 37 + burst as u64 * 11) % 150);
@@ -111,11 +111,11 @@ async fn load(platform: &TestPlatform, log: &mut Log, cut: usize) {
     }
 }
 
-async fn stored(platform: &TestPlatform, lines: usize) {
+async fn stored(platform: &FakePlatform, lines: usize) {
     until_async(CAUGHT_UP_WITHIN, "more is stored", async || platform.state().stored.len() >= lines).await;
 }
 
-async fn caught_up(platform: &TestPlatform, log: &Log) {
+async fn caught_up(platform: &FakePlatform, log: &Log) {
     let lines = log.lines();
     let all_are_stored = async || {
         let state = platform.state();

@@ -13,7 +13,7 @@ fn admission() -> AdmissionControl {
 }
 
 fn client(id: &str) -> ClientId {
-    id.parse().expect("a valid id")
+    id.parse().expect("client id")
 }
 
 fn usage(staged: &[(&str, u64)]) -> Result<DiskUsage, String> {
@@ -46,9 +46,9 @@ fn a_file_that_fits_is_admitted_and_another_waits_until_there_is_capacity_again(
             "with {staged} staged: an eighth must be free"
         );
     }
-    admission.scanned(|area| *area == Area::Folder(a.clone()));
+    admission.tried(|area| *area == Area::Folder(a.clone()));
     assert_eq!(admission.shortages().len(), 1, "its files in another area wait");
-    admission.scanned(|area| *area == Area::Shared);
+    admission.tried(|area| *area == Area::Shared);
     assert!(admission.shortages().is_empty());
 }
 
@@ -73,7 +73,7 @@ fn staged_files_of_one_client_stop_no_other_client() {
 }
 
 #[test]
-fn files_in_work_count_as_staged() {
+fn files_in_progress_count_as_staged() {
     let (mut admission, a, now) = (admission(), client("a"), Instant::now());
     admission.measured(usage(&[("a", 400)]), [(a.clone(), 400)].iter());
     assert!(!admission.admit((&Area::Shared, &a), 1, 1, now));
@@ -116,8 +116,8 @@ fn after_a_refusal_one_file_at_a_time_is_tried_with_growing_pauses() {
     let (mut admission, a, mut now) = (admission(), client("a"), Instant::now());
     measured(&mut admission, &[]);
     for seconds in [1, 2, 4, 8, 10, 10] {
-        admission.refused("no space left".to_owned(), now);
-        admission.refused("said by another that was in work".to_owned(), now);
+        admission.exhausted("no space left".to_owned(), now);
+        admission.exhausted("reported by another file in progress".to_owned(), now);
         assert!(!admission.admit((&Area::Shared, &a), 1, 0, now + Duration::from_millis(seconds * 1000 - 1)));
         now += Duration::from_secs(seconds);
         assert!(!admission.admit((&Area::Shared, &a), 1, 1, now), "one at a time");
@@ -131,10 +131,10 @@ fn after_a_refusal_one_file_at_a_time_is_tried_with_growing_pauses() {
 #[test]
 fn a_refusal_is_forgotten_when_no_file_is_left_to_try() {
     let (mut admission, now) = (admission(), Instant::now());
-    admission.refused("no space left".to_owned(), now);
+    admission.exhausted("no space left".to_owned(), now);
     admission.no_file_waits(0, now);
-    assert_eq!(admission.shortages().len(), 1, "not before its time");
-    admission.no_file_waits(0, now + REFUSED_FIRST);
+    assert_eq!(admission.shortages().len(), 1, "not before the wait is over");
+    admission.no_file_waits(0, now + EXHAUSTED_FIRST);
     assert!(admission.shortages().is_empty());
 }
 
@@ -162,9 +162,9 @@ proptest! {
                 }
                 !admitted
             });
-            admission.scanned(|_| true);
-            let held: u64 = staged.iter().map(|(_, bytes)| bytes).sum();
-            prop_assert!(held <= MAX + 3 * 2 * MAX, "{held}");
+            admission.tried(|_| true);
+            let total: u64 = staged.iter().map(|(_, bytes)| bytes).sum();
+            prop_assert!(total <= MAX + 3 * 2 * MAX, "{total}");
             if staged.is_empty() {
                 break;
             }

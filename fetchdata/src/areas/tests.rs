@@ -56,7 +56,7 @@ fn woken(area: &Area) -> Woken {
     Woken::in_area(area.clone())
 }
 
-fn walked_over(plans: &[Plan]) -> Vec<Area> {
+fn walked_over(plans: &[WalkPlan]) -> Vec<Area> {
     plans.iter().map(|plan| plan.area.clone()).collect()
 }
 
@@ -72,11 +72,11 @@ fn idle(config: &Config, now: Instant) -> Areas {
             areas.walked(&plan.area, Walk::default(), cost(Duration::ZERO), now);
         }
     }
-    measure(&mut areas);
+    update(&mut areas);
     areas
 }
 
-fn measure(areas: &mut Areas) {
+fn update(areas: &mut Areas) {
     areas.begin_measuring();
     areas.measured();
 }
@@ -90,7 +90,7 @@ fn settled(areas: &mut Areas, area: &Area, files: &[FileSnapshot], mut now: Inst
         areas.walked(area, found(files.to_vec()), cost(Duration::ZERO), now);
         now += SETTLE;
     }
-    measure(areas);
+    update(areas);
     now
 }
 
@@ -101,12 +101,12 @@ fn a_walk_that_never_ends_delays_no_other_area() {
     let mut areas = idle(&config(&["aaron", "zoe"]), now);
     areas.wake(&woken(&aaron), now);
     now += COOLDOWN_MIN;
-    assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(&aaron), "it never ends");
+    assert_eq!(walked_over(&areas.begin_walks(now)), std::slice::from_ref(&aaron), "this walk never ends");
     let now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), now);
     let (area, owner) = areas.turn().expect("the file is ready");
     assert_eq!(area, zoe);
     let ready = areas.next_file(&area, &owner).expect("a file");
-    let file = areas.mark_in_work(&area, &ready).expect("as it was");
+    let file = areas.mark_in_progress(&area, &ready).expect("unchanged");
     areas.ended(file, Ended::Removed, now);
     assert_eq!(areas.turn(), None);
 }
@@ -150,10 +150,10 @@ fn walks_of_any_number_of_areas_leave_most_of_a_processor_to_others() {
                 areas.walked(&plan.area, Walk::default(), cost(spent), now);
                 areas.wake(&woken(&plan.area), now);
             }
-            now = areas.next_walk().expect("something is always due").max(now + MOMENT);
+            now = areas.next_walk().expect("a walk is always due").max(now + MOMENT);
         }
         let bound = 2 * (now - start) / WALK_SHARE;
-        assert!(worked < bound, "{worked:?} of at most {bound:?} with {costs:?}");
+        assert!(worked < bound, "walks took {worked:?}, expected at most {bound:?} with {costs:?}");
     }
 }
 
@@ -181,7 +181,7 @@ fn cheap_areas_are_walked_first() {
     areas.wake(&Woken::all(), now);
     for _ in 0..2 {
         for plan in areas.begin_walks(now) {
-            assert!(!dear.contains(&plan.area), "{:?} before a cheap one", plan.area);
+            assert!(!dear.contains(&plan.area), "{:?} was walked before a cheap area", plan.area);
             areas.walked(&plan.area, Walk::default(), cost(MOMENT), now);
         }
     }
@@ -204,14 +204,14 @@ fn a_file_behind_more_directories_than_its_owners_share_settles() {
     for _ in 0..6 {
         now += SETTLE.max(Duration::from_secs(1));
         areas.wake(&woken(&area), now);
-        let plan = areas.begin_walks(now).into_iter().find(|plan| plan.area == area).expect("it is due");
+        let plan = areas.begin_walks(now).into_iter().find(|plan| plan.area == area).expect("a due walk");
         areas.walked(&area, scan::walk(&config, None, &plan), cost(MOMENT), now);
-        measure(&mut areas);
+        update(&mut areas);
         if areas.turn().is_some() {
             return;
         }
     }
-    panic!("it never settles");
+    panic!("the file never settles");
 }
 
 #[test]
@@ -225,8 +225,8 @@ fn owners_take_turns_and_the_last_one_served_goes_last() {
     settled(&mut areas, &zoe, &snapshots(&zoe, 2), now);
     let mut order = Vec::new();
     while let Some((area, owner)) = areas.turn() {
-        let ready = areas.next_file(&area, &owner).expect("it has its turn");
-        areas.mark_in_work(&area, &ready).expect("as it was");
+        let ready = areas.next_file(&area, &owner).expect("a file of the owner whose turn it is");
+        areas.mark_in_progress(&area, &ready).expect("unchanged");
         order.push((area, owner.lane));
     }
     let live = |area: &Area| (area.clone(), Lane::Live);
@@ -247,25 +247,28 @@ fn files_wait_for_a_measurement_that_began_after_their_walk() {
     areas.begin_walks(now);
     areas.walked(&zoe, found(snapshots(&zoe, 1)), cost(MOMENT), now);
     areas.measured();
-    assert!(areas.turn().is_none() && areas.needs_measurement(), "what was begun before does not count");
-    measure(&mut areas);
+    assert!(
+        areas.turn().is_none() && areas.needs_measurement(),
+        "a measurement that began before the walk does not count"
+    );
+    update(&mut areas);
     assert!(areas.turn().is_some());
 }
 
 #[test]
-fn a_refused_file_is_tried_again_and_its_area_counts_as_tried_only_then() {
+fn a_postponed_file_is_tried_again_and_its_area_counts_as_tried_only_then() {
     let zoe = folder("zoe");
     let mut areas = idle(&config(&["zoe"]), Instant::now());
     let now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), Instant::now());
     assert!(!areas.is_tried(&zoe));
     let (area, owner) = areas.turn().expect("a file");
-    areas.next_file(&area, &owner).expect("it");
-    areas.refused(&area, now);
+    areas.next_file(&area, &owner).expect("the file");
+    areas.postpone(&area, now);
     assert!(!areas.is_tried(&zoe) && !areas.all_tried());
     assert_eq!(areas.next_walk(), Some(now + CAPACITY_RETRY_EVERY));
     areas.begin_walks(now + CAPACITY_RETRY_EVERY);
     areas.walked(&zoe, Walk::default(), cost(MOMENT), now + CAPACITY_RETRY_EVERY);
-    assert!(areas.is_tried(&zoe) && areas.all_tried(), "its sender has removed it");
+    assert!(areas.is_tried(&zoe) && areas.all_tried(), "its sender has removed the file");
 }
 
 #[test]
@@ -274,8 +277,8 @@ fn a_file_that_ends_during_a_walk_counts_after_the_walk() {
     let mut areas = idle(&config(&["zoe"]), Instant::now());
     let mut now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), Instant::now());
     let (area, owner) = areas.turn().expect("a file");
-    let ready = areas.next_file(&area, &owner).expect("it");
-    let file = areas.mark_in_work(&area, &ready).expect("as it was");
+    let ready = areas.next_file(&area, &owner).expect("the file");
+    let file = areas.mark_in_progress(&area, &ready).expect("unchanged");
     areas.wake(&woken(&zoe), now);
     areas.begin_walks(now);
     areas.ended(file, Ended::Removed, now);
@@ -284,19 +287,19 @@ fn a_file_that_ends_during_a_walk_counts_after_the_walk() {
     areas.wake(&woken(&zoe), now);
     areas.begin_walks(now);
     areas.walked(&zoe, found(snapshots(&zoe, 1)), cost(MOMENT), now);
-    measure(&mut areas);
+    update(&mut areas);
     assert_eq!(areas.turn(), None, "a new file of its name settles like any other");
 }
 
 #[test]
-fn a_file_in_work_is_known_until_it_ends_whatever_the_config_says() {
+fn a_file_in_progress_is_known_until_it_ends_whatever_the_config_says() {
     let (both, one) = (config(&["aaron", "zoe"]), config(&["aaron"]));
     let zoe = folder("zoe");
     let mut areas = idle(&both, Instant::now());
     let mut now = settled(&mut areas, &zoe, &snapshots(&zoe, 1), Instant::now());
     let (area, owner) = areas.turn().expect("a file");
-    let ready = areas.next_file(&area, &owner).expect("it");
-    let file = areas.mark_in_work(&area, &ready).expect("as it was");
+    let ready = areas.next_file(&area, &owner).expect("the file");
+    let file = areas.mark_in_progress(&area, &ready).expect("unchanged");
     areas.configure(&one, now);
     assert!(!areas.is_walked(&zoe));
     areas.wake(&Woken::all(), now);
@@ -307,8 +310,8 @@ fn a_file_in_work_is_known_until_it_ends_whatever_the_config_says() {
     others.retain(|plan| plan.area == zoe);
     assert_eq!(others.len(), 1);
     areas.walked(&zoe, found(snapshots(&zoe, 1)), cost(MOMENT), now);
-    measure(&mut areas);
-    assert_eq!(areas.turn(), None, "it is in work");
+    update(&mut areas);
+    assert_eq!(areas.turn(), None, "the file is in progress");
     areas.ended(file, Ended::Removed, now);
     areas.configure(&one, now);
     areas.configure(&one, now);
@@ -325,7 +328,7 @@ fn unused_shares_go_to_owners_with_more_files() {
     let mut plan = |areas: &mut Areas, area: &Area, files: usize| {
         now += COOLDOWN_MIN;
         areas.wake(&woken(area), now);
-        let Plan { share, more, .. } = areas.begin_walks(now).pop().expect("it is due");
+        let WalkPlan { share, more, .. } = areas.begin_walks(now).pop().expect("a due walk");
         let of_area = snapshots(area, 1)[0].owner.clone();
         let plan = more.get(&of_area).copied().unwrap_or(share);
         let mut snapshots = snapshots(area, files.min(plan));
@@ -337,9 +340,9 @@ fn unused_shares_go_to_owners_with_more_files() {
         areas.walked(area, walk, cost(MOMENT), now);
         plan
     };
-    assert_eq!(plan(&mut areas, &aaron, 100_000), share, "at first no more than its own");
+    assert_eq!(plan(&mut areas, &aaron, 100_000), share, "at first no more than its own share");
     assert_eq!(plan(&mut areas, &aaron, 100_000), FILES_MAX);
-    assert_eq!(plan(&mut areas, &zoe, 100_000), share, "which the flood of another does not take");
+    assert_eq!(plan(&mut areas, &zoe, 100_000), share, "a share is not taken by another client's flood");
     assert_eq!(plan(&mut areas, &aaron, 100_000), 2 * share + (FILES_MAX - 3 * share) / 2);
     let remainder = FILES_MAX - 2 * share - (2 * share + (FILES_MAX - 3 * share) / 2);
     assert_eq!(plan(&mut areas, &zoe, 100), 2 * share + remainder / 2);

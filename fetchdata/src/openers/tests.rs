@@ -10,7 +10,7 @@ use super::*;
 struct Watched {
     directory: tempfile::TempDir,
     events: Events,
-    watch: WatchId,
+    watch_id: WatchId,
     openers: Openers,
 }
 
@@ -18,9 +18,9 @@ impl Watched {
     fn new(share: usize) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let events = Events::new().expect("events");
-        let watch =
+        let watch_id =
             events.watch(&Directory::open_platform(directory.path()).expect("directory")).expect("watch");
-        Self { directory, events, watch, openers: Openers::new(share) }
+        Self { directory, events, watch_id, openers: Openers::new(share) }
     }
 
     fn path(&self) -> &Path {
@@ -29,7 +29,7 @@ impl Watched {
 
     fn open_state(&mut self, name: &str, ours: u32) -> OpenState {
         self.events.read(|event| self.openers.record(&event, Some(&Area::Shared))).expect("events");
-        self.openers.open_state(self.watch, OsStr::new(name), ours)
+        self.openers.open_state(self.watch_id, OsStr::new(name), ours)
     }
 }
 
@@ -49,7 +49,7 @@ async fn a_file_is_open_until_its_writer_closes_it_whatever_readers_do() {
     assert_eq!(watched.open_state("a.csv", 0), OpenState::Closed);
     let ours = File::open(&path).expect("reader");
     assert_eq!(watched.open_state("a.csv", 1), OpenState::Closed);
-    assert_eq!(watched.open_state("a.csv", 0), OpenState::Unknown, "somebody has it open");
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Unknown, "a reader has it open");
     let again = OpenOptions::new().append(true).open(&path).expect("writer");
     assert_eq!(watched.open_state("a.csv", 1), OpenState::Unknown);
     drop((again, ours));
@@ -71,7 +71,7 @@ async fn the_open_state_follows_a_rename_and_not_a_name() {
     drop(writer);
     let elsewhere = tempfile::NamedTempFile::new_in(watched.path().parent().expect("parent")).expect("file");
     elsewhere.into_temp_path().persist(&name).expect("moved in");
-    assert_eq!(watched.open_state("a.csv", 0), OpenState::Unknown, "nobody has seen who wrote that");
+    assert_eq!(watched.open_state("a.csv", 0), OpenState::Unknown, "its writer was not observed");
 }
 
 #[tokio::test]
@@ -84,8 +84,8 @@ async fn files_that_predate_the_watch_or_exceed_the_share_are_unknown() {
     assert_eq!(watched.open_state("b", 0), OpenState::Closed);
     assert_eq!(watched.open_state("c", 0), OpenState::Unknown);
     std::fs::remove_file(watched.path().join("a")).expect("remove");
-    assert_eq!(watched.open_state("a", 0), OpenState::Closed, "it is asked once more when it has been moved");
-    watched.openers.forget_removed(watched.watch);
+    assert_eq!(watched.open_state("a", 0), OpenState::Closed, "the state is queried once more after a move");
+    watched.openers.forget_removed(watched.watch_id);
     std::fs::write(watched.path().join("d"), "whole").expect("file");
     assert_eq!(
         (watched.open_state("a", 0), watched.open_state("d", 0)),
@@ -93,5 +93,5 @@ async fn files_that_predate_the_watch_or_exceed_the_share_are_unknown() {
     );
     let before = Watched::new(1);
     std::fs::write(before.path().join("e"), "whole").expect("file");
-    assert_eq!(before.openers.open_state(before.watch, OsStr::new("e"), 0), OpenState::Unknown);
+    assert_eq!(before.openers.open_state(before.watch_id, OsStr::new("e"), 0), OpenState::Unknown);
 }

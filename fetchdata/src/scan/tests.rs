@@ -16,12 +16,12 @@ fn root() -> (Root, Config) {
 }
 
 fn context(config: &Config) -> ScanContext<'_> {
-    let drop_directory = DropDirectory::make(&config.layout).expect("drop directory");
+    let drop_directory = DropDirectory::open_or_create(&config.layout).expect("drop directory");
     ScanContext { config, drop_directory, watch: None }
 }
 
-fn plan(area: Area, share: usize, starts: &Paths) -> Plan {
-    Plan { area, share, more: BTreeMap::new(), starts: starts.clone() }
+fn plan(area: Area, share: usize, starts: &Paths) -> WalkPlan {
+    WalkPlan { area, share, more: BTreeMap::new(), starts: starts.clone() }
 }
 
 fn folder(client: &str) -> Area {
@@ -96,7 +96,7 @@ fn every_file_is_scanned_window_after_window() {
     for window in 1.. {
         assert!(window < 10, "{seen:?}");
         let walk = walk_all(&context(&config), &starts, 7);
-        assert_eq!(counts(&walk)[&("zoe", Lane::Live)], 1, "whose window stays");
+        assert_eq!(counts(&walk)[&("zoe", Lane::Live)], 1, "the other client's window stays");
         let of_aaron: Vec<&FileSnapshot> = walk
             .snapshots
             .iter()
@@ -104,7 +104,7 @@ fn every_file_is_scanned_window_after_window() {
             .collect();
         assert!((1..=7).contains(&of_aaron.len()), "{of_aaron:?}");
         for snapshot in &of_aaron {
-            assert!(seen.insert(snapshot.path.clone()), "{:?} a second time", snapshot.path);
+            assert!(seen.insert(snapshot.path.clone()), "{:?} was scanned twice", snapshot.path);
         }
         if walk.left_out.is_empty() {
             break;
@@ -142,7 +142,7 @@ async fn no_client_has_more_than_its_share_of_the_watches() {
     }
     files::remove_dir_all(&root.drop_directory("aaron")).expect("remove");
     walk_all(&ScanContext { watch: Some(&watch), ..context(&config) }, &Paths::new(), 1000);
-    assert_eq!(watch.count(&folder("aaron")), 0, "what is gone needs none");
+    assert_eq!(watch.count(&folder("aaron")), 0, "removed directories need no watches");
     root.drop_file("zoe/deeper", "1.csv", b"");
     watch.woken().await;
 }
@@ -155,7 +155,7 @@ fn an_owner_may_be_given_more_than_its_share() {
         root.drop_file("aaron/backfill", &format!("{number}.csv"), b"");
     }
     let live = Owner { client: Some("aaron".parse().expect("client id")), lane: Lane::Live };
-    let plan = Plan { more: BTreeMap::from([(live, 150)]), ..plan(folder("aaron"), 50, &Paths::new()) };
+    let plan = WalkPlan { more: BTreeMap::from([(live, 150)]), ..plan(folder("aaron"), 50, &Paths::new()) };
     let walk = walk_over(&context(&config), &plan);
     assert_eq!(counts(&walk).into_values().collect::<Vec<_>>(), [150, 50]);
 }

@@ -29,7 +29,7 @@ pub(crate) fn forget(drop_directory: &DropDirectory, key: &str) -> Result<(), Fi
     if !is_late(key) {
         return Ok(());
     }
-    match drop_directory.own()?.remove_file(record_name(key).as_ref()) {
+    match drop_directory.platform_directory()?.remove_file(record_name(key).as_ref()) {
         Err(error) if error.is_not_found() => Ok(()),
         removed => removed,
     }

@@ -36,12 +36,12 @@ fn snapshot_of(path: &str, bytes: u64) -> FileSnapshot {
 }
 
 /// A tracker with one settled file, which is in progress.
-fn in_work(now: Instant) -> Tracker {
+fn in_progress(now: Instant) -> Tracker {
     let mut tracker = Tracker::default();
     assert!(tracker.observe(now - SETTLE, vec![snapshot_of("a", 1)]).is_empty());
     let ready = tracker.observe(now, vec![snapshot_of("a", 1)]);
     assert_eq!(ready.len(), 1);
-    assert!(tracker.mark_in_work(&ready[0]));
+    assert!(tracker.mark_in_progress(&ready[0]));
     tracker
 }
 
@@ -76,9 +76,9 @@ fn each_change_restarts_the_settle_time() {
 }
 
 #[test]
-fn a_file_in_work_is_not_ready_again_and_is_not_forgotten() {
+fn a_file_in_progress_is_not_ready_again_and_is_not_forgotten() {
     let now = Instant::now();
-    let mut tracker = in_work(now);
+    let mut tracker = in_progress(now);
     assert!(!is_ready(&mut tracker, now + SETTLE));
     assert!(tracker.observe(now + SETTLE * 2, Vec::new()).is_empty());
     assert!(!is_ready(&mut tracker, now + SETTLE * 3));
@@ -94,13 +94,13 @@ fn a_file_that_has_changed_since_it_was_ready_is_not_processed() {
     tracker.observe(now, vec![snapshot_of("a", 1)]);
     let ready = tracker.observe(now + SETTLE, vec![snapshot_of("a", 1)]);
     assert!(tracker.observe(now + SETTLE + STEP, vec![snapshot_of("a", 2)]).is_empty());
-    assert!(!tracker.mark_in_work(&ready[0]));
+    assert!(!tracker.mark_in_progress(&ready[0]));
 }
 
 #[test]
 fn an_open_file_settles_again() {
     let now = Instant::now();
-    let mut tracker = in_work(now);
+    let mut tracker = in_progress(now);
     assert_eq!(tracker.ended(&at("a"), &owner(), Ended::Busy, now), Some(now + SETTLE));
     assert!(!is_ready(&mut tracker, now + SETTLE - STEP));
     assert!(is_ready(&mut tracker, now + SETTLE));
@@ -109,25 +109,25 @@ fn an_open_file_settles_again() {
 #[test]
 fn without_leases_a_file_settles_longer_and_is_then_ready() {
     let now = Instant::now();
-    let mut tracker = in_work(now);
+    let mut tracker = in_progress(now);
     let until = now - SETTLE + SETTLE * LONGER_FACTOR;
-    assert_eq!(tracker.ended(&at("a"), &owner(), Ended::LeasesDoNotWork, now), Some(until));
+    assert_eq!(tracker.ended(&at("a"), &owner(), Ended::WritersUnknown, now), Some(until));
     assert_eq!(tracker.next_scan(now), Some(until));
     assert!(!is_ready(&mut tracker, until - STEP));
     let ready = tracker.observe(until, vec![snapshot_of("a", 1)]);
-    assert!(!ready[0].leases_work);
+    assert!(ready[0].settles_longer);
 }
 
 #[test]
 fn failures_back_off_up_to_a_minute_and_a_change_ends_the_backoff() {
     let mut now = Instant::now();
-    let mut tracker = in_work(now);
+    let mut tracker = in_progress(now);
     for wait in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
         tracker.ended(&at("a"), &owner(), Ended::Failed, now);
         now += Duration::from_secs(wait);
         assert!(!is_ready(&mut tracker, now - STEP), "wait of {wait} s");
         let ready = tracker.observe(now, vec![snapshot_of("a", 1)]);
-        assert!(tracker.mark_in_work(&ready[0]), "wait of {wait} s");
+        assert!(tracker.mark_in_progress(&ready[0]), "wait of {wait} s");
     }
     tracker.ended(&at("a"), &owner(), Ended::Failed, now);
     tracker.observe(now, vec![snapshot_of("a", 2)]);
@@ -151,7 +151,7 @@ fn thousands_of_failing_files_are_retried_at_a_bounded_rate_and_delay_no_other_o
     for _ in 0..seconds {
         now += Duration::from_secs(1);
         for ready in tracker.observe(now, snapshots.clone()) {
-            assert!(tracker.mark_in_work(&ready));
+            assert!(tracker.mark_in_progress(&ready));
             let ended = match tries.values().sum::<usize>() % 3 {
                 0 => Ended::Busy,
                 1 => Ended::DuplicateInProgress("0123456789abcdef0123456789abcdef".parse().expect("id")),
@@ -174,7 +174,7 @@ fn thousands_of_failing_files_are_retried_at_a_bounded_rate_and_delay_no_other_o
 #[test]
 fn a_duplicate_of_staged_content_remembers_the_ingestion() {
     let now = Instant::now();
-    let mut tracker = in_work(now);
+    let mut tracker = in_progress(now);
     let duplicate_of: IngestionId = "0123456789abcdef0123456789abcdef".parse().expect("id");
     tracker.ended(&at("a"), &owner(), Ended::DuplicateInProgress(duplicate_of), now);
     assert!(!is_ready(&mut tracker, now + DUPLICATE_WAIT - STEP));
@@ -184,7 +184,7 @@ fn a_duplicate_of_staged_content_remembers_the_ingestion() {
     );
     tracker.observe(now + DUPLICATE_WAIT, vec![snapshot_of("a", 2)]);
     let ready = tracker.observe(now + DUPLICATE_WAIT + SETTLE, vec![snapshot_of("a", 2)]);
-    assert_eq!(ready[0].duplicate_of, None, "with other content it is no repeat");
+    assert_eq!(ready[0].duplicate_of, None, "with other content it is not a duplicate");
 }
 
 #[test]

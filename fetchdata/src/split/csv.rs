@@ -302,18 +302,18 @@ fn header_too_large() -> Objection {
     ReasonCode::HeaderTooLarge.because(format!("header line is larger than {HEADER_BYTES_MAX} bytes"))
 }
 
-/// The fault after the closing quote of a field: `previous` is the byte before the quote, `behind` the one after it.
-fn after_closing_quote(line: u64, previous: u8, behind: u8) -> Objection {
-    if OTHER_SEPARATORS.contains(&behind) {
-        let behind = char::from(behind);
+/// The fault after the closing quote of a field: `previous` is the byte before the quote, `after` the one after it.
+fn after_closing_quote(line: u64, previous: u8, after: u8) -> Objection {
+    if OTHER_SEPARATORS.contains(&after) {
+        let after = char::from(after);
         let text =
-            format!("line {line} has {behind:?} behind a quoted field: fields must be separated by commas");
+            format!("line {line} has {after:?} after a quoted field: fields must be separated by commas");
         return ReasonCode::WrongSeparator.because(text);
     }
     if previous == b'\\' {
         return backslash(line);
     }
-    ReasonCode::InvalidQuotes.because(format!("line {line} has text behind a closing quote: {DOUBLED}"))
+    ReasonCode::InvalidQuotes.because(format!("line {line} has text after a closing quote: {DOUBLED}"))
 }
 
 fn backslash(line: u64) -> Objection {

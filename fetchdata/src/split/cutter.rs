@@ -7,13 +7,13 @@
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::Range;
+use super::MicroBatchRange;
 
 /// Offsets refer to the whole file; positions in a chunk are called `at`.
 pub(super) struct Cutter {
     block_bytes_max: u64,
     prefix: Option<u64>,
-    ranges: Vec<Range>,
+    ranges: Vec<MicroBatchRange>,
     open: Open,
     chunk_start: u64,
 }
@@ -43,7 +43,7 @@ struct Tail {
 /// Everything that was cut.
 pub(super) struct Cut {
     pub(super) prefix: u64,
-    pub(super) ranges: Vec<Range>,
+    pub(super) ranges: Vec<MicroBatchRange>,
     pub(super) bytes: u64,
     pub(super) records: u64,
 }
@@ -182,8 +182,8 @@ impl Open {
         }
     }
 
-    fn to_range(&self) -> Range {
-        Range {
+    fn to_range(&self) -> MicroBatchRange {
+        MicroBatchRange {
             offset: self.start,
             length: self.boundary - self.start,
             first_record: self.first_record,

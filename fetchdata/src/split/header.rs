@@ -51,7 +51,7 @@ impl HeaderLine {
         match expected {
             Some(expected) => {
                 let fault = (names != expected).then(|| {
-                    let text = format!("header is {}, allowed is {:?}", shown(&names), expected.join(","));
+                    let text = format!("header is {}, expected {:?}", shown(&names), expected.join(","));
                     ReasonCode::HeaderMismatch.because(text)
                 });
                 Self { names, separator: None, is_comment: false, fault }
@@ -90,10 +90,9 @@ fn separator(line: &[u8]) -> Option<Separator> {
 
 /// Why the names seem to be a row: then the header is missing, and the row would be lost.
 fn suspicion(names: &[String]) -> Option<Objection> {
-    let remedy =
-        "if the header is missing, put one in front; if this is the header, name it in \"files.header\"";
+    let remedy = "if the header is missing, add one; if this is the header, set it in \"files.header\"";
     if names.iter().all(|name| is_data(name)) {
-        let text = format!("header {} has nothing but numbers and dates: {remedy}", shown(names));
+        let text = format!("header {} has only numbers and dates: {remedy}", shown(names));
         return Some(ReasonCode::HeaderMissing.because(text));
     }
     let mut seen = HashSet::new();
@@ -169,7 +168,7 @@ mod tests {
         let expected = ["1".to_owned(), "1".to_owned()];
         assert_eq!(HeaderLine::new(b"1,1\n", Encoding::Utf8, Some(&expected)).fault(), None);
         let other = HeaderLine::new(b"1,2\n", Encoding::Utf8, Some(&expected)).fault();
-        let expected = ReasonCode::HeaderMismatch.because("header is \"1,2\", allowed is \"1,1\"");
+        let expected = ReasonCode::HeaderMismatch.because("header is \"1,2\", expected \"1,1\"");
         assert_eq!(other, Some(expected));
     }
 

@@ -13,7 +13,7 @@ use super::scanner::RecordScanner;
 /// Deeper than any real document: MongoDB allows 100 levels, most parsers stop at 128 or 512.
 const DEPTH_MAX: usize = 1_000;
 
-const NO_ARRAY_BUT_OBJECT: &str = "is no JSON array: it begins with {; objects on a line each are NDJSON, which is named \
+const NO_ARRAY_BUT_OBJECT: &str = "is not a JSON array: it begins with {; one object per line is NDJSON, which is named \
     .ndjson, or the app has \"format\": \"ndjson\"";
 
 pub(super) struct JsonArray {
@@ -64,7 +64,7 @@ impl JsonArray {
                 _ if is_blank(byte) => {}
                 State::Start if byte == b'[' => self.state = State::Opened,
                 State::Start if byte == b'{' => return Err(NO_ARRAY_BUT_OBJECT.to_owned()),
-                State::Start => return Err("is no JSON array: it does not begin with [".to_owned()),
+                State::Start => return Err("is not a JSON array: it does not begin with [".to_owned()),
                 State::Opened => {
                     cutter.end_prefix(at);
                     if byte == b']' {
@@ -80,7 +80,7 @@ impl JsonArray {
                 }
                 State::Closed => {
                     return Err(self.at_position(
-                        "something follows the end of the array".to_owned(),
+                        "has content after the end of the array".to_owned(),
                         at,
                         cutter,
                     ));
@@ -151,8 +151,8 @@ impl RecordScanner for JsonArray {
                 cutter.boundary(&[], 0, u64::from(self.elements > 0));
                 return Ok(());
             }
-            State::Start => "is no JSON array: it is blank".to_owned(),
-            _ => format!("is no complete JSON array: it ends within element {}", self.elements),
+            State::Start => "is not a JSON array: it is blank".to_owned(),
+            _ => format!("is not a complete JSON array: it ends within element {}", self.elements),
         };
         Err(ReasonCode::InvalidJson.because(text))
     }

@@ -10,6 +10,7 @@
 //!
 //! None of them keeps a record: a line of a gigabyte costs no more memory than a short one.
 
+mod binary;
 mod column;
 mod csv;
 mod cutter;
@@ -24,7 +25,7 @@ mod text;
 mod value_cache;
 
 #[cfg(test)]
-mod claims;
+mod mislabelled;
 #[cfg(test)]
 mod tables;
 #[cfg(test)]
@@ -57,7 +58,7 @@ const BLOCKS_MAX: u64 = 49_999;
 
 /// What decides how a file is split, and whether it is what it claims to be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules<'a> {
+pub(crate) struct SplitRules<'a> {
     pub(crate) client: &'a ClientId,
     pub(crate) format: Format,
     pub(crate) encoding: Encoding,
@@ -71,7 +72,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) bytes: u64,
 }
 
-impl Rules<'_> {
+impl SplitRules<'_> {
     fn is_text(&self) -> bool {
         self.format != Format::Binary
     }
@@ -82,7 +83,7 @@ impl Rules<'_> {
 pub(crate) struct Split {
     pub(crate) prefix: Prefix,
     /// At least one; a file without records has one range without records.
-    pub(crate) ranges: Vec<Range>,
+    pub(crate) ranges: Vec<MicroBatchRange>,
     pub(crate) bytes: u64,
     pub(crate) records: u64,
     /// For a CSV file in which an app reads records.
@@ -94,7 +95,7 @@ pub(crate) struct Split {
 
 /// The range of one micro-batch: it begins and ends on a record boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct MicroBatchRange {
     pub(crate) offset: u64,
     pub(crate) length: u64,
     pub(crate) first_record: u64,
@@ -121,7 +122,7 @@ pub(crate) enum SplitError {
 ///
 /// [`SplitError::Content`] if it is not text in its encoding, or not of its format as a whole. Whether each single
 /// record is valid is for the app to inspect.
-pub(crate) fn split(reader: impl Read + Seek + Send, rules: &Rules) -> Result<Split, SplitError> {
+pub(crate) fn split(reader: impl Read + Seek + Send, rules: &SplitRules) -> Result<Split, SplitError> {
     split_by(reader, rules, READ_BYTES)
 }
 
@@ -129,7 +130,7 @@ pub(crate) fn split(reader: impl Read + Seek + Send, rules: &Rules) -> Result<Sp
 /// any other text fault in the same read.
 fn split_by(
     mut reader: impl Read + Seek + Send,
-    rules: &Rules,
+    rules: &SplitRules,
     read_bytes: usize,
 ) -> Result<Split, SplitError> {
     // The byte order mark must be in the first read.
@@ -177,6 +178,16 @@ struct Pass {
     structure_fault: Option<Objection>,
 }
 
+/// The scanner for a file of these rules.
+fn scanner(rules: &SplitRules) -> Box<dyn RecordScanner> {
+    match rules.format {
+        Format::Csv => Box::new(csv::Csv::new(rules.header, rules.encoding, rules.is_read)),
+        Format::Ndjson => Box::new(ndjson::Ndjson::new(rules.is_read)),
+        Format::Json => Box::new(json_array::JsonArray::new()),
+        Format::Binary => Box::new(binary::Binary),
+    }
+}
+
 /// The result of a pass: the ranges, the columns, and all faults.
 struct Passed {
     cutter: Cutter,
@@ -186,12 +197,12 @@ struct Passed {
 }
 
 impl Pass {
-    fn new(rules: &Rules) -> Self {
+    fn new(rules: &SplitRules) -> Self {
         let block = rules
             .block_bytes_max
             .map_or(u64::MAX, |block| block.max(rules.bytes.div_ceil(BLOCKS_MAX)).max(1));
         let block = if rules.is_text() { block } else { whole_chunks(block) };
-        let records = scanner::scanner(rules);
+        let records = scanner(rules);
         let text = rules.is_text().then(|| text::Text::new(rules.encoding));
         Self { text, records, cutter: Cutter::new(block), text_fault: None, structure_fault: None }
     }

@@ -74,9 +74,9 @@ fn several_lines(text: &[u8]) -> Option<Objection> {
     }
     let remedy = match value.first() {
         Some(b'[') => "a JSON array is named .json, or the app has \"format\": \"json\"",
-        _ => "each must be on one line",
+        _ => "each value must be on one line",
     };
-    let text = format!("is not NDJSON: its first value goes over several lines; {remedy}");
+    let text = format!("is not NDJSON: its first value spans several lines; {remedy}");
     Some(ReasonCode::InvalidJson.because(text))
 }
 

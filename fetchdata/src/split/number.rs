@@ -176,8 +176,8 @@ mod tests {
             assert_eq!(cache.kinds(value.as_bytes()), found, "{value:?}, the {time} time");
         }
         // After the comma comes the next field, or what follows the line.
-        for behind in ["", ",", "1", "\n2,", "-.", "é,"] {
-            let line = format!("{value},{behind}\0\0\0\0\0\0\0");
+        for after in ["", ",", "1", "\n2,", "-.", "é,"] {
+            let line = format!("{value},{after}\0\0\0\0\0\0\0");
             let word = *line.as_bytes().first_chunk().expect("eight bytes");
             let is_short = value.len() < WORD;
             assert_eq!(comma(word), is_short.then_some(value.len()), "{line:?}");

@@ -92,7 +92,7 @@ mod tests {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let count = self.bytes.len().min(buffer.len()).min(3);
             if count == 0 && self.fails {
-                return Err(io::Error::other("the disk is gone"));
+                return Err(io::Error::other("the disk has failed"));
             }
             let (now, later) = self.bytes.split_at(count);
             buffer[..count].copy_from_slice(now);
@@ -139,7 +139,7 @@ mod tests {
         for length in [0, 5, 10, 15, 100] {
             let source = Source { bytes: &vec![7; length], fails: true };
             let read = read(source, 10, 10, <[u8]>::len, |_, _| ControlFlow::Continue(()));
-            assert!(read.is_err_and(|error| error.to_string() == "the disk is gone"), "{length}");
+            assert!(read.is_err_and(|error| error.to_string() == "the disk has failed"), "{length}");
         }
     }
 }

@@ -30,12 +30,15 @@ impl Table {
         };
         let mut writer =
             WriterBuilder::new().quote_style(self.quotes).terminator(terminator).from_writer(Vec::new());
-        self.rows.iter().for_each(|row| writer.write_record(row).expect("memory takes it"));
+        self.rows.iter().for_each(|row| writer.write_record(row).expect("write to memory"));
         let text = String::from_utf8(writer.into_inner().expect("content")).expect("text");
         match self.encoding {
             Encoding::Utf8 if self.has_mark => format!("\u{feff}{text}").into_bytes(),
             Encoding::Utf8 => text.into_bytes(),
-            single => text.chars().map(|letter| byte_of(single, letter).expect("letters it has")).collect(),
+            single => text
+                .chars()
+                .map(|letter| byte_of(single, letter).expect("characters of the encoding"))
+                .collect(),
         }
     }
 }
@@ -140,7 +143,7 @@ fn round_trips(value: &Bson, text: &str) -> bool {
 fn check(table: &Table, block: u64, nulls: &[String]) {
     let content = table.to_csv();
     let client = "client1".parse().expect("client id");
-    let rules = Rules {
+    let rules = SplitRules {
         client: &client,
         format: Format::Csv,
         encoding: table.encoding,
@@ -149,10 +152,11 @@ fn check(table: &Table, block: u64, nulls: &[String]) {
         is_read: true,
         bytes: content.len() as u64,
     };
-    let split = split_by(Cursor::new(&content), &rules, 7).expect("a table is what it claims to be");
+    let split = split_by(Cursor::new(&content), &rules, 7).expect("a valid table");
     assert_eq!(
         split,
-        super::split(Cursor::new(&content), &Rules { block_bytes_max: Some(block), ..rules }).expect("split")
+        super::split(Cursor::new(&content), &SplitRules { block_bytes_max: Some(block), ..rules })
+            .expect("split")
     );
     let stored = stored(&content, table.encoding, &split, nulls);
     assert_eq!(stored.len(), table.rows.len() - 1);
@@ -189,7 +193,7 @@ proptest! {
 /// The types of the columns of `content`, by name.
 fn types(content: &[u8]) -> Vec<(String, ColumnValues)> {
     let client = "client1".parse().expect("client id");
-    let rules = Rules {
+    let rules = SplitRules {
         client: &client,
         format: Format::Csv,
         encoding: Encoding::Utf8,

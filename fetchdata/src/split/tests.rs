@@ -39,7 +39,7 @@ fn cut_for(
     read_bytes: usize,
 ) -> Result<Split, SplitError> {
     let client = client();
-    let rules = Rules {
+    let rules = SplitRules {
         client: &client,
         format,
         encoding,
@@ -58,7 +58,7 @@ fn reasons(content: &[u8], format: Format) -> Vec<String> {
     }
 }
 
-fn bytes_of<'a>(content: &'a [u8], range: &Range) -> &'a [u8] {
+fn bytes_of<'a>(content: &'a [u8], range: &MicroBatchRange) -> &'a [u8] {
     &content[range.offset as usize..(range.offset + range.length) as usize]
 }
 
@@ -119,7 +119,7 @@ fn check_csv(content: &[u8], block: u64, read_bytes: usize) {
     let unread = cut_unread(content, Format::Csv, block, read_bytes);
     if let Ok(read) = cut(content, Format::Csv, block, read_bytes) {
         let same = Split { columns: Vec::new(), ..read };
-        assert_eq!(Some(&same), unread.as_ref().ok(), "what is read splits alike");
+        assert_eq!(Some(&same), unread.as_ref().ok(), "content that is read is split in the same way");
     }
     match unread {
         Ok(split) => {
@@ -202,7 +202,7 @@ fn a_header_alone_is_one_micro_batch_of_no_record() {
 fn without_a_block_size_the_file_is_one_micro_batch() {
     let client = client();
     let content = b"a\n1\n2\n3\n";
-    let rules = Rules {
+    let rules = SplitRules {
         client: &client,
         format: Format::Csv,
         encoding: Encoding::Utf8,
@@ -227,7 +227,7 @@ fn a_tiny_block_cannot_make_more_micro_batches_than_there_are_file_names() {
 fn faults_of_text_and_of_structure_are_both_reported() {
     assert_eq!(reasons(b"", Format::Csv), ["is empty"]);
     assert_eq!(reasons(b"", Format::Binary), ["is empty"]);
-    assert_eq!(reasons(b"\xff\xfea\0,\0", Format::Csv), ["is UTF-16, allowed is UTF-8"]);
+    assert_eq!(reasons(b"\xff\xfea\0,\0", Format::Csv), ["is UTF-16, expected UTF-8"]);
     assert_eq!(reasons(b"a,b\n1,\0\n", Format::Csv), ["line 2 has a NUL byte"]);
     assert_eq!(reasons(b"\n\r\n\n", Format::Csv), ["has no header line"]);
     assert_eq!(reasons(b"\xef\xbb\xbf", Format::Csv), ["has no header line"]);
@@ -256,7 +256,7 @@ fn a_header_other_than_the_configured_one_is_refused() {
     let client = client();
     let inspect = |content: &[u8], expected: &[&str], encoding| {
         let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
-        let rules = Rules {
+        let rules = SplitRules {
             client: &client,
             format: Format::Csv,
             encoding,
@@ -278,15 +278,15 @@ fn a_header_other_than_the_configured_one_is_refused() {
 #[test]
 fn invalid_json_arrays_are_refused_with_the_position() {
     let cases: [(&[u8], &str); 11] = [
-        (b"7", "is no JSON array: it does not begin with ["),
-        (b"  \n ", "is no JSON array: it is blank"),
-        (b"[1,2", "is no complete JSON array: it ends within element 1"),
-        (b"[\"a]", "is no complete JSON array: it ends within element 0"),
+        (b"7", "is not a JSON array: it does not begin with ["),
+        (b"  \n ", "is not a JSON array: it is blank"),
+        (b"[1,2", "is not a complete JSON array: it ends within element 1"),
+        (b"[\"a]", "is not a complete JSON array: it ends within element 0"),
         (b"[1,]", "element 1 is missing, at byte 3"),
         (b"[,1]", "element 0 is missing, at byte 1"),
         (b"[1,,2]", "element 1 is missing, at byte 3"),
-        (b"[1] x", "something follows the end of the array, at byte 4"),
-        (b"[1]]", "something follows the end of the array, at byte 3"),
+        (b"[1] x", "has content after the end of the array, at byte 4"),
+        (b"[1]]", "has content after the end of the array, at byte 3"),
         (b"[{]}]", "element 0 has an unmatched ], at byte 2"),
         (b"[1}]", "element 0 has an unmatched }, at byte 2"),
     ];
@@ -305,7 +305,7 @@ fn an_empty_array_has_one_micro_batch_that_contains_its_end() {
 }
 
 /// The elements of a range, as the app is fed them.
-fn json_elements(content: &[u8], range: &Range) -> Vec<serde_json::Value> {
+fn json_elements(content: &[u8], range: &MicroBatchRange) -> Vec<serde_json::Value> {
     let text = std::str::from_utf8(bytes_of(content, range)).expect("text").trim_end();
     let text = text.strip_suffix(',').or_else(|| text.strip_suffix(']')).unwrap_or(text);
     serde_json::from_str(&format!("[{text}]")).expect("whole elements")

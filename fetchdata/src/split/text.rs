@@ -32,7 +32,7 @@ pub(super) enum Fault {
         at: u64,
     },
     /// This byte is not a character of the encoding.
-    NotOfEncoding {
+    NotInEncoding {
         at: u64,
         byte: u8,
         encoding: Encoding,
@@ -43,13 +43,13 @@ impl Fault {
     /// A description for people, with the line. `content` is all of it, from the start.
     pub(super) fn describe(&self, content: impl Read) -> io::Result<Objection> {
         Ok(ReasonCode::InvalidEncoding.because(match *self {
-            Self::Utf16 => "is UTF-16, allowed is UTF-8".to_owned(),
+            Self::Utf16 => "is UTF-16, expected UTF-8".to_owned(),
             Self::Nul { at } => format!("line {} has a NUL byte", line(content, at)?),
             Self::NotUtf8 { at } => format!("line {} is not UTF-8", line(content, at)?),
             Self::EndsWithinCharacter { at } => {
                 format!("line {} is not UTF-8: it ends within a character", line(content, at)?)
             }
-            Self::NotOfEncoding { at, byte, encoding } => {
+            Self::NotInEncoding { at, byte, encoding } => {
                 let remedy = match encoding {
                     Encoding::Latin1 => "; if it is Windows-1252, set \"files.encoding\" to \"windows-1252\"",
                     _ => "",
@@ -105,7 +105,7 @@ impl Text {
         if !self.is_utf8()
             && let Some(at) = chunk.iter().position(|&byte| encoding.lacks(byte))
         {
-            return Err(Fault::NotOfEncoding { at: passed + at as u64, byte: chunk[at], encoding });
+            return Err(Fault::NotInEncoding { at: passed + at as u64, byte: chunk[at], encoding });
         }
         self.passed += chunk.len() as u64;
         Ok(())

@@ -76,8 +76,10 @@ async fn the_folder_or_else_the_globs_decide_which_client_owns_a_file() {
     );
     for reason in unrouted {
         let expected = match reason["file"].as_str() {
-            Some("both.csv") => "the globs of one and two match the name, exactly one client's must",
-            _ => "no client's globs match the name; allowed are one*, both* for one; two*, both* for two",
+            Some("both.csv") => {
+                "the globs of one and two match the name; expected those of exactly one client"
+            }
+            _ => "no client's globs match the name; expected one*, both* for one; two*, both* for two",
         };
         assert_eq!(reason["reasons"], json!([expected]));
     }
@@ -99,8 +101,8 @@ async fn staging_on_another_file_system_gets_synced_parts_and_the_original_is_re
     assert!(
         staged.manifest.micro_batches.iter().all(|batch| batch.path == format!("parts/{:05}", batch.index))
     );
-    until(DEADLINE, "the original is gone", || {
-        fs::read_dir(running.root.drop_directory("client1")).expect("drop point").count() == 1
+    until(DEADLINE, "the original is removed", || {
+        fs::read_dir(running.root.drop_directory("client1")).expect("drop directory").count() == 1
     });
     running.stop().await;
 }
@@ -212,7 +214,7 @@ async fn all_files_are_found_when_the_queue_of_the_watcher_overflows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hard_links_and_files_in_directories_that_are_moved_in_are_found() {
     let running = Running::start();
-    until(DEADLINE, "the drop point is there", || {
+    until(DEADLINE, "the drop directory exists", || {
         running.root.drop_directory("client1").join("backfill").exists()
     });
     let outside = running.root.path().join("outside");
@@ -253,7 +255,7 @@ async fn a_slow_writer_is_waited_for_however_long_its_pauses() {
         file.write_all(piece).expect("write");
         // Not a guess: the pause is what is tested.
         tokio::time::sleep(SETTLE * 3).await;
-        assert!(staged(&running.root).is_empty(), "taken while it is open");
+        assert!(staged(&running.root).is_empty(), "must not be staged while it is open");
     }
     drop(file);
     assert_taken_once(running, "slow.csv", &content).await;
@@ -278,14 +280,16 @@ view.close()
     writer.args(["-c", WRITER]).arg(&hidden).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut writer = writer.spawn().expect("python runs");
     let mut line = String::new();
-    BufReader::new(writer.stdout.as_mut().expect("piped")).read_line(&mut line).expect("its first line");
+    BufReader::new(writer.stdout.as_mut().expect("piped"))
+        .read_line(&mut line)
+        .expect("first line of its output");
     assert_eq!(line, "mapped\n");
     fs::rename(&hidden, &path).expect("rename");
     // Not a guess: the file must not be taken during this time.
     tokio::time::sleep(SETTLE * 4).await;
-    assert!(staged(&running.root).is_empty(), "taken while it is mapped");
+    assert!(staged(&running.root).is_empty(), "must not be staged while it is mapped");
     drop(writer.stdin.take());
-    assert!(writer.wait().expect("its end").success());
+    assert!(writer.wait().expect("wait for its end").success());
     assert_taken_once(running, "mapped.csv", b"a,b\n9,2\n").await;
 }
 
@@ -348,10 +352,10 @@ async fn a_file_waits_for_its_sentinel_and_both_leave_together() {
     let running = Running::with(&config(json!({"files": {"sentinel": ".done"}})));
     let path = running.root.drop_file("client1", "waiting.csv", ROWS);
     tokio::time::sleep(SETTLE * 4).await;
-    assert!(staged(&running.root).is_empty(), "taken without its sentinel");
+    assert!(staged(&running.root).is_empty(), "must not be staged without its sentinel");
     fs::write(path.with_file_name("waiting.csv.done"), b"").expect("sentinel");
     assert_eq!(running.one_staged().await.content(), ROWS);
-    until_async(DEADLINE, "the sentinel is gone", async || dropped(&running.root).is_empty()).await;
+    until_async(DEADLINE, "the sentinel is removed", async || dropped(&running.root).is_empty()).await;
     running.stop().await;
 }
 
@@ -403,11 +407,11 @@ async fn one_worker_slot_is_reserved_from_backfill() {
         paths.filter(|path| path.parent() == Some(lane)).collect::<BTreeSet<_>>().len()
     };
     let lane = running.root.drop_directory("client1").join("backfill");
-    until(DEADLINE, "the first is being split", || open(&lane) > 0);
+    until(DEADLINE, "the first file is being split", || open(&lane) > 0);
     running.root.drop_file("client1", "live.csv", ROWS);
     let is_staged = |name: &str| staged(&running.root).iter().any(|staged| staged.manifest.file == name);
     until(DEADLINE, "the live file is staged", || {
-        assert!(open(&lane) <= 1, "backfill has both hands");
+        assert!(open(&lane) <= 1, "backfill occupies both worker slots");
         is_staged("live.csv")
     });
     running.until_staged(7).await;
@@ -451,9 +455,9 @@ async fn files_from_cp_mv_install_ln_and_rsync_are_staged_once_and_whole() {
     let staged_files = running.until_staged(contents.len()).await;
     for (name, content) in &contents {
         let staged = staged_files.iter().find(|staged| staged.manifest.file == *name).expect("staged");
-        assert!(staged.content() == *content, "{name} is another one");
+        assert!(staged.content() == *content, "{name} has other content");
     }
-    until(DEADLINE, "nothing is left", || dropped(&running.root).is_empty());
+    until(DEADLINE, "the drop directory is empty", || dropped(&running.root).is_empty());
     let root = running.stop().await;
     assert_eq!((staged(&root).len(), root.list("discarded").len()), (contents.len(), 0));
 }

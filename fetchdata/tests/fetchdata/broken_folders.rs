@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::path::PathBuf;
 
-use mysimbdp_testbed::{Root, STRANGER, until};
+use mysimbdp_testbed::{OTHER_USER, Root, until};
 use serde_json::{Value, json};
 
 use crate::running::{DEADLINE, Running, config, staged};
@@ -46,12 +46,12 @@ async fn a_symlink_in_place_of_a_folder_is_left_alone_and_reported() {
     symlink(&elsewhere, root.drop_directory("client1")).expect("symlink");
     let running = Running::on(root);
     assert_other_client_is_staged(&running).await;
-    until(DEADLINE, "status tells", || {
+    until(DEADLINE, "the status reports it", || {
         notices(&running.root).contains("client-input-directory/client1 is a symlink")
     });
     assert_other_client_is_staged(&running).await;
-    assert!(running.root.drop_directory("client1").is_symlink(), "it is not discarded");
-    assert_eq!(fs::read(elsewhere.join("x.csv")).expect("nothing behind it is taken"), ROWS);
+    assert!(running.root.drop_directory("client1").is_symlink(), "the symlink is not discarded");
+    assert_eq!(fs::read(elsewhere.join("x.csv")).expect("a file behind the symlink, untouched"), ROWS);
     running.stop().await;
 }
 
@@ -80,8 +80,8 @@ async fn a_symlinked_folder_is_followed_if_the_config_allows_it() {
         let names = fs::read_dir(elsewhere.path()).expect("list");
         names.filter(|entry| !entry.as_ref().expect("entry").path().is_dir()).count()
     };
-    until(DEADLINE, "all originals are gone", || left() == 0);
-    until(DEADLINE, "and their records", || {
+    until(DEADLINE, "all originals are removed", || left() == 0);
+    until(DEADLINE, "their records are removed", || {
         let own = fs::read_dir(running.root.drop_directory(".mysimbdp")).expect("list");
         own.count() == 0
     });
@@ -102,7 +102,7 @@ async fn an_original_set_aside_in_a_clients_folder_is_found_by_its_record_after_
     let record = root.drop_directory(".mysimbdp").join(format!("beside-{ingestion}"));
     fs::write(&record, format!("client1/d/.taken-{ingestion}")).expect("record");
     let running = Running::on(root);
-    until(DEADLINE, "its copy is staged, so it goes", || !beside.exists() && !record.exists());
+    until(DEADLINE, "the original of a staged copy is removed", || !beside.exists() && !record.exists());
     assert_eq!(staged_of(&running.root, "client1"), 1);
     running.stop().await;
 }
@@ -115,14 +115,14 @@ async fn a_symlink_of_another_user_is_not_followed_whatever_the_config_allows() 
     fs::create_dir_all(root.drop_directory("")).expect("directory");
     let link = root.drop_directory("client1");
     symlink(&elsewhere, &link).expect("symlink");
-    if let Err(error) = lchown(&link, Some(STRANGER), Some(STRANGER)) {
+    if let Err(error) = lchown(&link, Some(OTHER_USER), Some(OTHER_USER)) {
         eprintln!("SKIPPED: only root can give a symlink to somebody else: {error}");
         return;
     }
     let running = Running::on(root);
-    until(DEADLINE, "status tells", || notices(&running.root).contains("symlink of user"));
+    until(DEADLINE, "the status reports it", || notices(&running.root).contains("symlink of user"));
     assert_other_client_is_staged(&running).await;
-    assert_eq!(fs::read(elsewhere.join("x.csv")).expect("nothing behind it is taken"), ROWS);
+    assert_eq!(fs::read(elsewhere.join("x.csv")).expect("a file behind the symlink, untouched"), ROWS);
     running.stop().await;
 }
 
@@ -133,13 +133,13 @@ async fn a_file_in_place_of_a_folder_pauses_its_client_until_it_is_removed() {
     fs::write(root.drop_directory("client1"), "in the way").expect("file");
     let running = Running::on(root);
     assert_other_client_is_staged(&running).await;
-    until(DEADLINE, "status tells", || notices(&running.root).contains("client1 is a regular file"));
-    assert_eq!(fs::read(client1_folder(&running)).expect("it is left alone"), b"in the way");
+    until(DEADLINE, "the status reports it", || notices(&running.root).contains("client1 is a regular file"));
+    assert_eq!(fs::read(client1_folder(&running)).expect("the file, untouched"), b"in the way");
     fs::remove_file(client1_folder(&running)).expect("remove");
-    until(DEADLINE, "the folder is made", || client1_folder(&running).is_dir());
+    until(DEADLINE, "the folder is created", || client1_folder(&running).is_dir());
     running.root.drop_file("client1", "x.csv", ROWS);
-    until(DEADLINE, "its files are taken", || staged_of(&running.root, "client1") == 1);
-    until(DEADLINE, "nothing is told any more", || notices(&running.root).is_empty());
+    until(DEADLINE, "its files are staged", || staged_of(&running.root, "client1") == 1);
+    until(DEADLINE, "nothing is reported any more", || notices(&running.root).is_empty());
     running.stop().await;
 }
 
@@ -152,9 +152,11 @@ async fn folders_removed_while_fetchdata_runs_are_made_and_watched_again() {
     let running = Running::with(&two_clients(json!({})));
     assert_other_client_is_staged(&running).await;
     fs::remove_dir_all(running.root.drop_directory("client1")).expect("remove");
-    until(DEADLINE, "the folder is made anew", || running.root.drop_directory("client1/backfill").is_dir());
+    until(DEADLINE, "the folder is created again", || {
+        running.root.drop_directory("client1/backfill").is_dir()
+    });
     running.root.drop_file("client1", "x.csv", ROWS);
-    until(DEADLINE, "its files are taken", || staged_of(&running.root, "client1") == 1);
+    until(DEADLINE, "its files are staged", || staged_of(&running.root, "client1") == 1);
     assert_other_client_is_staged(&running).await;
     running.stop().await;
 }
@@ -170,6 +172,6 @@ async fn a_file_in_place_of_a_clients_staging_or_discarded_stops_only_that_clien
     let running = Running::on(root);
     assert_other_client_is_staged(&running).await;
     fs::remove_file(running.root.path().join("staging/client1")).expect("remove");
-    until(DEADLINE, "its files are taken", || staged_of(&running.root, "client1") == 1);
+    until(DEADLINE, "its files are staged", || staged_of(&running.root, "client1") == 1);
     running.stop().await;
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use mysimbdp_fetchdata::{Error, ROLE};
+use mysimbdp_fetchdata::{Error, PROCESS_NAME};
 use mysimbdp_model::layout::Layout;
 use mysimbdp_testbed::{Root, until};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ async fn assert_staged_once(root: Root, why: &str) {
     let running = Running::on(root);
     let found = running.one_staged().await;
     assert_eq!(found.content(), ROWS, "{why}");
-    until(DEADLINE, "nothing is left at the drop point", || dropped(&running.root).is_empty());
+    until(DEADLINE, "the drop directory is empty", || dropped(&running.root).is_empty());
     let root = running.stop().await;
     assert_eq!(staged(&root).len(), 1, "{why}");
     assert_eq!(root.list("discarded/client1"), [] as [&str; 0], "{why}");
@@ -69,7 +69,7 @@ async fn staging_interrupted_before_the_file_was_moved_in_is_repeated() {
 async fn staging_interrupted_before_publication_is_completed() {
     let (root, staged) = after_staging(&config(json!({}))).await;
     unpublish(&staged);
-    assert_staged_once(root, "complete, so it becomes visible").await;
+    assert_staged_once(root, "a complete one is published").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +77,7 @@ async fn staging_with_a_torn_manifest_is_repeated() {
     let (root, staged) = after_staging(&config(json!({}))).await;
     let unpublished = unpublish(&staged);
     fs::write(unpublished.join(Layout::MANIFEST), b"{\"version\":1,").expect("tear");
-    assert_staged_once(root, "the data returns and is staged anew").await;
+    assert_staged_once(root, "the data is returned and staged again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +126,7 @@ async fn staging_interrupted_after_the_original_was_set_aside_is_completed() {
     let (root, staged) = after_staging(&with_parts()).await;
     unpublish(&staged);
     set_original_aside(&root, &staged);
-    assert_staged_once(root, "complete, so it becomes visible and the original goes").await;
+    assert_staged_once(root, "a complete one is published, and the original removed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,14 +135,14 @@ async fn torn_parts_are_made_again_from_the_original_set_aside() {
     let unpublished = unpublish(&staged);
     fs::write(unpublished.join("parts/00000"), b"1,").expect("tear");
     set_original_aside(&root, &staged);
-    assert_staged_once(root, "the original returns and is staged anew").await;
+    assert_staged_once(root, "the original is restored and staged again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_original_whose_parts_are_staged_is_removed_at_start() {
     let (root, staged) = after_staging(&with_parts()).await;
     set_original_aside(&root, &staged);
-    assert_staged_once(root, "the parts are visible, so the original goes").await;
+    assert_staged_once(root, "the parts are published, so the original is removed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +150,7 @@ async fn an_original_set_aside_with_nothing_staged_is_inspected_again() {
     let (root, staged) = after_staging(&with_parts()).await;
     set_original_aside(&root, &staged);
     fs::remove_dir_all(&staged.directory).expect("remove");
-    assert_staged_once(root, "nobody knows it, so it is inspected once more").await;
+    assert_staged_once(root, "nothing is known of its copy, so it is inspected again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +160,7 @@ async fn an_original_set_aside_by_an_earlier_version_is_restored() {
     fs::create_dir(&beside).expect("directory");
     fs::write(beside.join("cut.csv"), ROWS).expect("the original");
     fs::remove_dir_all(&staged.directory).expect("remove");
-    assert_staged_once(root, "it waits where earlier versions put it").await;
+    assert_staged_once(root, "an original set aside by an earlier version is restored").await;
 }
 
 fn set_original_aside(root: &Root, staged: &Staged) {
@@ -210,8 +210,8 @@ async fn an_interrupted_discard_to_another_file_system_is_completed_or_repeated(
         }
         // `.mysimbdp` is the platform's own; the test has made it in its place.
         let running = Running::on(root);
-        until(DEADLINE, "it is discarded", || running.root.list("discarded/client1").len() == 1);
-        until(DEADLINE, "nothing waits", || {
+        until(DEADLINE, "the file is discarded", || running.root.list("discarded/client1").len() == 1);
+        until(DEADLINE, "no original waits", || {
             fs::read_dir(running.root.drop_directory(".mysimbdp")).expect("list").count() == 0
         });
         let root = running.stop().await;
@@ -254,7 +254,8 @@ async fn a_second_fetchdata_reports_which_process_holds_the_drop_directory() {
         Err(Error::Lock(error)) => {
             let text = error.to_string();
             assert!(
-                text.contains(&format!("another {ROLE}")) && text.contains(&std::process::id().to_string()),
+                text.contains(&format!("another {PROCESS_NAME}"))
+                    && text.contains(&std::process::id().to_string()),
                 "{text}"
             );
         }

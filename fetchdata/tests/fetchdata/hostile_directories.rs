@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::{Hasher, IngestionId};
-use mysimbdp_testbed::{Root, STRANGER, Stranger, until, until_async};
+use mysimbdp_testbed::{OTHER_USER, OtherUser, Root, until, until_async};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ fn assert_untouched(outside: &Path, names: &[String]) {
         .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
         .collect();
     found.sort();
-    assert_eq!(found, names, "what lies outside");
+    assert_eq!(found, names, "files outside");
     for name in names {
         assert_eq!(fs::read(outside.join(name)).expect("file"), b"theirs", "{name}");
     }
@@ -76,7 +76,7 @@ async fn a_directory_of_another_user_named_like_a_set_aside_original_is_left_alo
     let theirs = root.drop_directory("client1").join(format!(".taken-{}", ingestion_of(ROWS)));
     fs::create_dir(&theirs).expect("directory");
     fs::write(theirs.join("theirs"), "theirs").expect("file");
-    if let Err(error) = chown(&theirs, Some(STRANGER), Some(STRANGER)) {
+    if let Err(error) = chown(&theirs, Some(OTHER_USER), Some(OTHER_USER)) {
         eprintln!("SKIPPED: only root can give a directory to somebody else: {error}");
         return;
     }
@@ -134,17 +134,17 @@ async fn assert_nothing_outside_is_taken(config: &Value) {
     let folder = root.drop_directory("client1");
     for path in [folder.clone(), folder.join("d")] {
         // If this is not root, everything belongs to the user of the test.
-        let _ = chown(path, Some(STRANGER), Some(STRANGER));
+        let _ = chown(path, Some(OTHER_USER), Some(OTHER_USER));
     }
-    let stranger = Stranger::start({
+    let other_user = OtherUser::start({
         let (directory, link, outside) = (folder.join("d"), folder.join(".link"), outside.clone());
         move || exchange(&directory, &link, &outside)
     });
-    until(DEADLINE, "the stranger is at work", || stranger.steps() > 100);
+    until(DEADLINE, "the other user is at work", || other_user.steps() > 100);
     let running = Running::on(root);
     let some = || staged(&running.root).len() >= FILES / 4;
     until_async(DEADLINE, "files are taken all the same", async || some()).await;
-    let exchanges = stranger.stop();
+    let exchanges = other_user.stop();
     if folder.join("d").is_symlink() {
         exchange(&folder.join("d"), &folder.join(".link"), &outside);
     }
@@ -157,7 +157,7 @@ async fn assert_nothing_outside_is_taken(config: &Value) {
 
     assert_untouched(&outside, &names);
     let found = staged(&running.root);
-    assert_eq!((found.len(), refused().count()), (FILES, FILES), "each once");
+    assert_eq!((found.len(), refused().count()), (FILES, FILES), "each file exactly once");
     for staged in found {
         let content = String::from_utf8(staged.content()).expect("text");
         assert!(content.ends_with(",mine\n"), "{content:?} of {}", staged.manifest.file);

@@ -31,8 +31,8 @@ async fn hostile_names_are_refused_and_escaped() {
     assert!(of("a%0ATIMING stage=ingest client=forged.csv").contains("name does not match"));
     assert!(of("esc%1B[2Jape.csv").contains("name does not match"));
     assert!(of("not-utf8-%FF%C3.csv").contains("name is not UTF-8"));
-    assert!(of(&long).contains("name has 255 bytes, allowed are 128"));
-    assert!(of("reason.json").contains("is no JSON array"));
+    assert!(of(&long).contains("name has 255 bytes, the limit is 128"));
+    assert!(of("reason.json").contains("is not a JSON array"));
     for entry in running.root.list("discarded/client1") {
         let inside = running.root.path().join("discarded/client1").join(entry);
         let names: Vec<_> =

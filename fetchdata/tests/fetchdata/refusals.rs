@@ -25,8 +25,8 @@ async fn all_broken_rules_of_name_and_size_are_reported_and_the_bytes_are_kept()
     assert_eq!(
         reasons[..6],
         [
-            "has 26 bytes, allowed are 20",
-            "name has 17 bytes, allowed are 12",
+            "has 26 bytes, the limit is 20",
+            "name has 17 bytes, the limit is 12",
             "has 26 bytes, client1 allows 10",
             "name has 17 bytes, client1 allows 10",
             "name matches none of the globs of client1: weather*",
@@ -67,7 +67,7 @@ async fn anything_but_a_regular_file_is_discarded_unread() {
             "socket.csv" => "socket",
             _ => "device",
         };
-        assert_eq!(reason["reasons"][0], format!("is a {kind}, allowed are regular files"));
+        assert_eq!(reason["reasons"][0], format!("is a {kind}, only regular files are allowed"));
         let time = |key: &str| reason[key].as_str().expect("time").parse::<Timestamp>().expect("time");
         let took = time("decided_at").duration_since(time("received_at"));
         assert!(took.unsigned_abs() < Duration::from_secs(1), "{took:?} after settling");
@@ -106,7 +106,7 @@ async fn a_discard_to_another_file_system_copies_the_file_and_removes_the_origin
     let directory = &running.root.list("discarded/client1")[0];
     let kept = elsewhere.path().join("client1").join(directory).join("wrong.exe");
     assert_eq!(fs::read(kept).expect("the file itself"), b"bytes");
-    until(DEADLINE, "nothing is left of the original", || {
+    until(DEADLINE, "the original is removed", || {
         dropped(&running.root).is_empty()
             && fs::read_dir(running.root.drop_directory(".mysimbdp")).expect("list").count() == 0
     });
@@ -135,12 +135,12 @@ async fn invalid_content_is_discarded_with_its_position_and_unusual_content_is_s
     let cases: [(&str, &[u8], Result<u64, &str>); 14] = [
         ("nul.csv", b"a,b\n1,2\n3,\0\n", Err("line 3 has a NUL byte")),
         ("not-utf8.csv", b"a\nb\xff\n", Err("line 2 is not UTF-8")),
-        ("utf16.csv", b"\xff\xfea\0\n\0", Err("is UTF-16, allowed is UTF-8")),
+        ("utf16.csv", b"\xff\xfea\0\n\0", Err("is UTF-16, expected UTF-8")),
         ("empty.csv", b"", Err("is empty")),
         ("empty.txt", b"", Err("is empty")),
         ("quote.csv", b"a\n1\n\"2\n3\n", Err("the quoted field that begins at line 3 is never closed")),
-        ("number.json", b"1", Err("is no JSON array: it does not begin with [")),
-        ("half.json", b"[1, 2", Err("is no complete JSON array: it ends within element 1")),
+        ("number.json", b"1", Err("is not a JSON array: it does not begin with [")),
+        ("half.json", b"[1, 2", Err("is not a complete JSON array: it ends within element 1")),
         ("bom.csv", b"\xef\xbb\xbfa\n1\n2\n", Ok(2)),
         ("crlf.csv", b"a\r\n1\r\n\r\n2\r\n", Ok(2)),
         ("no-final-newline.csv", b"a\n1\n2\n3", Ok(3)),
@@ -182,7 +182,7 @@ async fn the_encoding_and_header_that_a_client_configures_are_enforced() {
     running.root.drop_file("client1", "right.csv", b"gr\xf6\xdfe,b\n\xe4,2\n");
     running.root.drop_file("client1", "wrong.csv", b"b,gr\xf6\xdfe\n\xe4,2\n");
     assert_eq!(running.one_staged().await.manifest.file, "right.csv");
-    assert_eq!(running.one_discarded("client1").await, ["header is \"b,größe\", allowed is \"größe,b\""]);
+    assert_eq!(running.one_discarded("client1").await, ["header is \"b,größe\", expected \"größe,b\""]);
     running.stop().await;
 }
 
@@ -193,7 +193,7 @@ async fn a_file_that_no_app_accepts_is_discarded_with_the_names_that_the_apps_ac
     running.root.drop_file("client1", "notes.txt", b"x");
     assert_eq!(
         running.one_discarded("client1").await,
-        ["no app of client1 takes the name: *.csv for documents"]
+        ["no app of client1 accepts the name; expected *.csv for documents"]
     );
     running.stop().await;
 }
@@ -207,9 +207,9 @@ async fn a_file_above_the_size_limit_is_refused_without_being_read() {
     file.set_len(1 << 40).expect("sparse file");
     drop(file);
     fs::rename(&path, path.with_file_name("large.csv")).expect("rename");
-    assert_eq!(running.one_discarded("client1").await, ["has 1099511627776 bytes, allowed are 100000000"]);
+    assert_eq!(running.one_discarded("client1").await, ["has 1099511627776 bytes, the limit is 100000000"]);
     let reason: &Value = &running.root.reasons("discarded", "client1")[0];
-    assert_eq!(reason["ingestion"], Value::Null, "it was not read");
-    until(DEADLINE, "it has left the drop point", || dropped(&running.root).is_empty());
+    assert_eq!(reason["ingestion"], Value::Null, "the file was not read");
+    until(DEADLINE, "the file has left the drop directory", || dropped(&running.root).is_empty());
     running.stop().await;
 }

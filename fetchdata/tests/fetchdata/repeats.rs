@@ -5,7 +5,7 @@ use std::fs;
 use jiff::Timestamp;
 use mysimbdp_model::manifest::Lane;
 use mysimbdp_model::outcome::{FinalState, Run};
-use mysimbdp_model::reason::Reason;
+use mysimbdp_model::reason::ReasonFile;
 use mysimbdp_store::history::History;
 use mysimbdp_testbed::{Root, until};
 use serde_json::json;
@@ -71,7 +71,7 @@ async fn dropping_held_content_again_retries_it() {
     let again = running.one_staged().await;
     assert_eq!((again.manifest.file.as_str(), again.manifest.lane), ("first.csv", Lane::Retry));
     assert_eq!((again.content(), again.manifest.staged_at), (ROWS.to_vec(), first.manifest.staged_at));
-    until(DEADLINE, "the repeat is gone", || dropped(&running.root).is_empty());
+    until(DEADLINE, "the duplicate is removed", || dropped(&running.root).is_empty());
     assert_eq!(running.root.list("held/client1"), [] as [&str; 0]);
     running.stop().await;
 }
@@ -153,7 +153,7 @@ async fn finish(root: &Root, staged: &Staged, state: FinalState) {
         fs::remove_dir_all(&staged.directory).expect("remove");
         return;
     }
-    let reason = Reason {
+    let reason = ReasonFile {
         file: manifest.file.clone(),
         client: Some(manifest.client.to_string()),
         ingestion: Some(manifest.ingestion.to_string()),

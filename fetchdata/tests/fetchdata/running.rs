@@ -72,8 +72,8 @@ impl Running {
 
     /// Stops fetchdata gracefully and keeps the data root.
     pub(crate) async fn stop(self) -> Root {
-        self.stop.send(true).expect("fetchdata listens");
-        self.task.await.expect("fetchdata does not panic").expect("fetchdata ends in order");
+        self.stop.send(true).expect("fetchdata receives the signal");
+        self.task.await.expect("fetchdata does not panic").expect("fetchdata ends without an error");
         self.root
     }
 
@@ -121,7 +121,7 @@ pub(crate) fn staged(root: &Root) -> Vec<Staged> {
     for client in staging::clients(&layout).expect("staging can be listed") {
         for ingestion in staging::ingestions(&layout, &client).expect("staging can be listed") {
             let directory = layout.staged(&client, ingestion);
-            let manifest = staging::read_manifest(&directory).expect("what is visible is complete");
+            let manifest = staging::read_manifest(&directory).expect("published directories are complete");
             found.push(Staged { directory, manifest });
         }
     }
@@ -162,7 +162,7 @@ pub(crate) fn dropped(root: &Root) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root.path().join("client-input-directory")];
     while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).expect("drop point can be listed") {
+        for entry in std::fs::read_dir(&directory).expect("drop directory can be listed") {
             let path = entry.expect("entry").path();
             if path.is_dir() && !path.is_symlink() {
                 directories.push(path);

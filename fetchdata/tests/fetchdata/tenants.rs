@@ -47,7 +47,7 @@ async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_oth
     fs::create_dir(root.drop_directory("empty")).expect("directory");
     let running = Running::on(root);
     wait_for_scan(&running, "alpha-1.csv").await;
-    until(DEADLINE, "status tells", || {
+    until(DEADLINE, "the status reports it", || {
         let text = notices(&running.root);
         ["beta", "Alpha", "gamma"]
             .iter()
@@ -55,12 +55,12 @@ async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_oth
             && !text.contains("empty")
     });
     wait_for_scan(&running, "alpha-2.csv").await;
-    assert_eq!(staged(&running.root).len(), 2, "only what came by name");
+    assert_eq!(staged(&running.root).len(), 2, "only the files routed by name");
     assert!(running.root.reasons("discarded", "_unrouted").is_empty());
     assert!(running.root.drop_directory("gamma").is_symlink());
     for (folder, name) in files {
         assert_eq!(
-            fs::read(running.root.drop_directory(folder).join(name)).expect("it waits"),
+            fs::read(running.root.drop_directory(folder).join(name)).expect("the file waits"),
             name.as_bytes()
         );
     }
@@ -83,7 +83,7 @@ async fn files_in_a_folder_of_no_client_wait_untouched_whatever_the_globs_of_oth
         .collect();
     of_beta.sort();
     assert_eq!(of_beta, ["payroll-2.csv", "payroll.csv"]);
-    until(DEADLINE, "nothing but the symlink is told of", || {
+    until(DEADLINE, "only the symlink is reported", || {
         let text = notices(&running.root);
         text.contains("gamma") && !text.contains("beta")
     });
@@ -98,7 +98,7 @@ async fn globs_of_a_client_without_a_batch_app_claim_nothing() {
     running.root.drop_file("", "other.csv", ROWS);
     assert_eq!(
         running.one_discarded("_unrouted").await,
-        ["no client's globs match the name; allowed are *payroll*, alpha* for alpha"]
+        ["no client's globs match the name; expected *payroll*, alpha* for alpha"]
     );
     running.stop().await;
 }
@@ -117,7 +117,9 @@ async fn a_returned_file_whose_folder_is_now_a_file_is_not_routed_by_name() {
     fs::write(root.drop_directory("alpha"), "in the way").expect("file");
 
     let running = Running::on(root);
-    until(DEADLINE, "status tells", || notices(&running.root).contains("client-input-directory/stranded-"));
+    until(DEADLINE, "the status reports it", || {
+        notices(&running.root).contains("client-input-directory/stranded-")
+    });
     assert!(crate::running::staged(&running.root).is_empty());
     running.stop().await;
 }

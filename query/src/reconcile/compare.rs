@@ -100,7 +100,7 @@ impl Content {
             }
         }
         differences.extend(self.vanished.iter().map(|run| {
-            format!("history says that run {run} is held, but it lies neither in held/ nor in staging/")
+            format!("the history lists run {run} as held, but it is in neither held/ nor staging/")
         }));
         if let Some(run) = self.latest() {
             differences.extend(self.of_store(run));
@@ -110,7 +110,7 @@ impl Content {
     }
 
     fn of_store(&self, run: &Run) -> Option<String> {
-        let there = whole(run.received - run.rejected);
+        let expected = whole(run.received - run.rejected);
         match self.counted {
             Counted::Platform(_) | Counted::Unexpired(_) | Counted::Key(_) | Counted::UnexpiredKey(_)
                 if self.later == Later::Replaces =>
@@ -118,41 +118,41 @@ impl Content {
                 None
             }
             Counted::Platform(documents) | Counted::Unexpired(documents)
-                if self.later == Later::Adds && (there..=whole(run.received)).contains(&documents) =>
+                if self.later == Later::Adds && (expected..=whole(run.received)).contains(&documents) =>
             {
                 None
             }
-            Counted::Unexpired(documents) if documents <= there => None,
-            Counted::Platform(documents) | Counted::Unexpired(documents) if documents != there => {
+            Counted::Unexpired(documents) if documents <= expected => None,
+            Counted::Platform(documents) | Counted::Unexpired(documents) if documents != expected => {
                 Some(format!(
-                    "coredms has {documents} documents of its records, must be {there}{}",
-                    by(documents, there)
+                    "coredms has {documents} documents of its records, expected {expected}{}",
+                    deviation(documents, expected)
                 ))
             }
             Counted::Key(documents) | Counted::UnexpiredKey(documents) => {
                 // Each record is at most one document, whichever run stored it.
                 let stored = match self.later {
                     Later::Adds => u64::MAX,
-                    _ => self.in_force().map(|run| whole(run.stored)).sum(),
+                    _ => self.runs_since_replacement().map(|run| whole(run.stored)).sum(),
                 };
                 let stored = stored.min(whole(run.received));
                 (documents > stored).then(|| {
                     format!(
-                        "coredms has {documents} documents that it wrote, must be at most {stored}{}",
-                        by(documents, stored)
+                        "coredms has {documents} documents that it wrote, expected at most {stored}{}",
+                        deviation(documents, stored)
                     )
                 })
             }
             Counted::Object { length, extent } => of_object(run, length, extent),
             Counted::NoApp => {
-                Some(format!("cannot be counted: the config has no app {:?} of this client", run.app))
+                Some(format!("cannot be counted: this client has no app {:?} in the config", run.app))
             }
             Counted::Platform(_) | Counted::Unexpired(_) | Counted::Unaudited | Counted::NotIngested => None,
         }
     }
 
     /// The runs whose documents may exist: an ingested run that replaces removes the documents of all earlier runs.
-    fn in_force(&self) -> impl Iterator<Item = &Run> {
+    fn runs_since_replacement(&self) -> impl Iterator<Item = &Run> {
         let replaces = |run: &Run| run.replace && run.state == FinalState::Ingested;
         let first = self.runs.iter().rposition(replaces).unwrap_or(0);
         self.runs.iter().skip(first)
@@ -161,16 +161,20 @@ impl Content {
     /// Each run may have rejected other records, and a record that is listed stays listed until a run replaces it.
     fn of_rejects(&self, run: &Run) -> Option<String> {
         let least = whole(run.rejected);
-        let most =
-            self.in_force().map(|run| whole(run.rejected)).sum::<u64>().min(whole(run.received)).max(least);
+        let most = self
+            .runs_since_replacement()
+            .map(|run| whole(run.rejected))
+            .sum::<u64>()
+            .min(whole(run.received))
+            .max(least);
         if self.later == Later::Replaces || (least..=most).contains(&self.rejects) {
             return None;
         }
-        let must_be = if self.rejects < least { least } else { most };
+        let expected = if self.rejects < least { least } else { most };
         Some(format!(
-            "{} records are listed as rejected, must be {must_be}{}",
+            "{} records are listed as rejected, expected {expected}{}",
             self.rejects,
-            by(self.rejects, must_be)
+            deviation(self.rejects, expected)
         ))
     }
 }
@@ -181,17 +185,17 @@ fn of_object(run: &Run, length: Option<u64>, extent: Extent) -> Option<String> {
         return length.map(|_| "all of it was rejected, but coredms has the object".to_owned());
     }
     match length {
-        None => Some(format!("coredms has no object, must be one of {bytes} bytes")),
+        None => Some(format!("coredms has no object, expected one of {bytes} bytes")),
         Some(length) if length != bytes => {
-            Some(format!("coredms has an object of {length} bytes, must be {bytes}"))
+            Some(format!("coredms has an object of {length} bytes, expected {bytes}"))
         }
         Some(_) => {
-            let must_be = Extent::of(bytes);
-            (extent != must_be).then(|| {
+            let expected = Extent::of(bytes);
+            (extent != expected).then(|| {
                 let Extent { chunks, bytes: found } = extent;
                 format!(
-                    "its object has {chunks} chunks of {found} bytes, must be {} of {bytes}",
-                    must_be.chunks
+                    "its object has {chunks} chunks of {found} bytes, expected {} of {bytes}",
+                    expected.chunks
                 )
             })
         }
@@ -249,11 +253,11 @@ fn whole(count: i64) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 
-fn by(is: u64, must_be: u64) -> String {
-    if is < must_be {
-        format!(" ({} missing)", must_be - is)
+fn deviation(is: u64, expected: u64) -> String {
+    if is < expected {
+        format!(" ({} missing)", expected - is)
     } else {
-        format!(" ({} too many)", is - must_be)
+        format!(" ({} too many)", is - expected)
     }
 }
 
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_must_be_does_not_differ() {
+    fn correct_contents_have_no_differences() {
         let bytes = CHUNK + 5;
         for content in [
             content(vec![ingested(10, 7, 1, 2)], Counted::Platform(8), 2),
@@ -336,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_run_is_about_to_change_does_not_differ() {
+    fn contents_that_a_later_run_may_change_have_no_differences() {
         let runs = || vec![ingested(10, 6, 0, 4)];
         let later = |later, counted, rejects| Content { later, ..content(runs(), counted, rejects) };
         assert_eq!(later(Later::Adds, Counted::Platform(9), 4).differences(), [""; 0]);
@@ -349,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_what_a_run_has_replaced() {
+    fn no_document_is_left_of_a_run_that_was_replaced() {
         let replaced = || vec![ingested(10, 8, 0, 2), Run { replace: true, ..ingested(10, 7, 0, 3) }];
         assert_eq!(content(replaced(), Counted::Platform(7), 3).differences(), [""; 0]);
         assert_eq!(content(replaced(), Counted::Key(7), 3).differences(), [""; 0]);
@@ -369,31 +373,31 @@ mod tests {
         for (content, fragment) in [
             (
                 content(vec![ingested(10, 10, 0, 0)], Counted::Platform(9), 0),
-                "has 9 documents of its records, must be 10 (1 missing)",
+                "has 9 documents of its records, expected 10 (1 missing)",
             ),
-            (content(vec![ingested(10, 10, 0, 0)], Counted::Platform(11), 0), "must be 10 (1 too many)"),
-            (content(vec![ingested(10, 10, 0, 0)], Counted::Unexpired(11), 0), "must be 10 (1 too many)"),
+            (content(vec![ingested(10, 10, 0, 0)], Counted::Platform(11), 0), "expected 10 (1 too many)"),
+            (content(vec![ingested(10, 10, 0, 0)], Counted::Unexpired(11), 0), "expected 10 (1 too many)"),
             (
                 content(vec![ingested(10, 8, 0, 2)], Counted::Platform(8), 1),
-                "1 records are listed as rejected, must be 2 (1 missing)",
+                "1 records are listed as rejected, expected 2 (1 missing)",
             ),
-            (content(vec![ingested(10, 8, 0, 2)], Counted::Platform(8), 3), "must be 2 (1 too many)"),
+            (content(vec![ingested(10, 8, 0, 2)], Counted::Platform(8), 3), "expected 2 (1 too many)"),
             (content(vec![ingested(10, 8, 0, 1)], Counted::Platform(9), 1), "received 10, but stored 8"),
             (
                 content(vec![ingested(10, 6, 4, 0)], Counted::Key(7), 0),
-                "has 7 documents that it wrote, must be at most 6",
+                "has 7 documents that it wrote, expected at most 6",
             ),
             (
                 content(vec![ingested(1, 1, 0, 0)], object(None, 2, bytes), 0),
-                "no object, must be one of 261125 bytes",
+                "no object, expected one of 261125 bytes",
             ),
             (
                 content(vec![ingested(1, 1, 0, 0)], object(Some(5), 2, bytes), 0),
-                "an object of 5 bytes, must be 261125",
+                "an object of 5 bytes, expected 261125",
             ),
             (
                 content(vec![ingested(1, 1, 0, 0)], object(Some(bytes), 1, 5), 0),
-                "1 chunks of 5 bytes, must be 2 of 261125",
+                "1 chunks of 5 bytes, expected 2 of 261125",
             ),
             (content(vec![ingested(1, 0, 0, 1)], object(Some(bytes), 2, bytes), 1), "all of it was rejected"),
             (content(vec![ingested(1, 1, 0, 0)], Counted::NoApp, 0), "no app \"app\""),
@@ -402,7 +406,7 @@ mod tests {
                     vanished: Some("a-1".to_owned()),
                     ..content(vec![run(FinalState::Held, 1, 0, 0, 0)], Counted::NotIngested, 0)
                 },
-                "run a-1 is held, but",
+                "run a-1 as held, but",
             ),
         ] {
             let differences = content.differences();
@@ -414,19 +418,19 @@ mod tests {
     }
 
     #[test]
-    fn what_newer_documents_replaced_is_superseded() {
+    fn documents_that_newer_ones_replaced_are_superseded() {
         assert_eq!(content(vec![ingested(10, 9, 1, 0)], Counted::Key(4), 0).superseded(), 5);
         assert_eq!(content(vec![ingested(10, 9, 1, 0)], Counted::Platform(10), 0).superseded(), 0);
     }
 
     #[test]
-    fn what_is_missing_where_documents_expire_has_expired() {
+    fn missing_documents_of_a_collection_that_expires_count_as_expired() {
         assert_eq!(content(vec![ingested(10, 7, 1, 2)], Counted::Unexpired(3), 2).expired(), 5);
         assert_eq!(content(vec![ingested(10, 7, 1, 2)], Counted::Platform(3), 2).expired(), 0);
         let keyed = content(vec![ingested(10, 7, 1, 2)], Counted::UnexpiredKey(3), 2);
         assert_eq!((keyed.expired(), keyed.superseded()), (4, 0));
         let too_many = content(vec![ingested(10, 7, 1, 2)], Counted::UnexpiredKey(8), 2);
-        assert_eq!(too_many.differences().len(), 1, "nothing comes into being by expiring");
+        assert_eq!(too_many.differences().len(), 1, "expiry never adds documents");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mysimbdp_platform::files;
 use mysimbdp_spool::staging;
 
 use crate::error::QueryError;
-use crate::reason_file::{Explained, reason_in};
+use crate::reason_file::{ReasonLookup, reason_in};
 
 /// The directories of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,17 +28,17 @@ pub(super) fn scan(layout: &Layout, client: &ClientId) -> Result<Disk, QueryErro
         disk.staged += disk.note(&path, staging::read_manifest(&path).is_ok());
     }
     for path in entries(&layout.held_root().join(client.as_str()))? {
-        let is_whole = staging::read_manifest(&path).is_ok() && is_explained(&path)?;
+        let is_whole = staging::read_manifest(&path).is_ok() && has_reason(&path)?;
         disk.held += disk.note(&path, is_whole);
     }
     for path in entries(&layout.discarded_root().join(client.as_str()))? {
-        disk.discarded += disk.note(&path, is_explained(&path)?);
+        disk.discarded += disk.note(&path, has_reason(&path)?);
     }
     Ok(disk)
 }
 
-fn is_explained(directory: &Path) -> Result<bool, QueryError> {
-    Ok(matches!(reason_in(directory)?, Explained::By(_)))
+fn has_reason(directory: &Path) -> Result<bool, QueryError> {
+    Ok(matches!(reason_in(directory)?, ReasonLookup::Found(_)))
 }
 
 impl Disk {

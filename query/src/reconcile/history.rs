@@ -13,7 +13,7 @@ use mysimbdp_spool::staging;
 use mysimbdp_store::history::History;
 
 use super::compare::{Content, Counted, Later};
-use super::{Databases, Report, Scope, count, disk};
+use super::{Databases, ReconcileReport, Scope, count, disk};
 use crate::error::QueryError;
 
 /// Adds all ingestions of the scope to the report.
@@ -22,7 +22,7 @@ pub(super) async fn compare(
     scope: &Scope,
     history: &History,
     databases: &mut Databases<'_>,
-    report: &mut Report,
+    report: &mut ReconcileReport,
 ) -> Result<(), QueryError> {
     let mut after = None;
     // The runs of an ingestion are adjacent; those of the last one may continue on the next page.
@@ -38,7 +38,7 @@ pub(super) async fn compare(
         let is_last = page.next.is_none();
         let next = if is_last { Vec::new() } else { split_last(&mut runs) };
         let contents = contents(std::mem::replace(&mut runs, next), scope.since);
-        settle(config, history, databases, contents, report).await?;
+        compare_contents(config, history, databases, contents, report).await?;
         if is_last {
             return Ok(());
         }
@@ -68,12 +68,12 @@ fn contents(runs: Vec<Run>, since: Option<Timestamp>) -> Vec<Vec<Run>> {
     contents
 }
 
-async fn settle(
+async fn compare_contents(
     config: &Config,
     history: &History,
     databases: &mut Databases<'_>,
     contents: Vec<Vec<Run>>,
-    report: &mut Report,
+    report: &mut ReconcileReport,
 ) -> Result<(), QueryError> {
     let keyed = count_keyed(config, databases, &contents).await?;
     for runs in contents {

@@ -24,7 +24,7 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_store::history::History;
 use mysimbdp_store::{Coredms, CoredmsError};
 
-pub use report::{MessagesRow, Report, RunRow, SourceRow, Totals};
+pub use report::{MessagesRow, ReconcileReport, RunRow, SourceRow, Totals};
 
 use crate::error::QueryError;
 
@@ -43,7 +43,7 @@ pub struct Scope {
 /// # Errors
 ///
 /// The store is unavailable, or a directory cannot be read.
-pub async fn reconcile(config: &Config, scope: &Scope) -> Result<Report, QueryError> {
+pub async fn reconcile(config: &Config, scope: &Scope) -> Result<ReconcileReport, QueryError> {
     let mut databases = Databases { config, open: BTreeMap::new() };
     let history = crate::open_history(config).await?;
     let report = compare_all(config, scope, &history, &mut databases).await;
@@ -57,8 +57,8 @@ async fn compare_all(
     scope: &Scope,
     history: &History,
     databases: &mut Databases<'_>,
-) -> Result<Report, QueryError> {
-    let mut report = Report::default();
+) -> Result<ReconcileReport, QueryError> {
+    let mut report = ReconcileReport::default();
     let clients =
         || config.clients.values().filter(|client| scope.client.as_ref().is_none_or(|id| *id == client.id));
     for client in clients() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mysimbdp_config::Stream;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::outcome::{FinalState, Run};
-use mysimbdp_store::sequences::Known;
+use mysimbdp_store::sequences::SourceWatermark;
 use serde::Serialize;
 
 use super::compare::{Content, Counted, Later, Numbers};
@@ -17,7 +17,7 @@ const KEPT_MAX: usize = 1000;
 
 /// The result of reconciling.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub struct ReconcileReport {
     pub clients: BTreeMap<String, Totals>,
     /// One row for each ingestion.
     pub runs: Vec<RunRow>,
@@ -95,7 +95,7 @@ pub struct MessagesRow {
     pub unnumbered: Option<u64>,
 }
 
-impl Report {
+impl ReconcileReport {
     /// Whether nothing differs and nothing is lost.
     pub fn balances(&self) -> bool {
         self.differences_in_all == 0
@@ -112,7 +112,7 @@ impl Report {
         let totals = self.clients.entry(client.to_string()).or_default();
         (totals.staged, totals.held, totals.discarded) = (disk.staged, disk.held, disk.discarded);
         for path in &disk.unreadable {
-            self.difference(format!("client {client}: {path} does not say what it holds"));
+            self.difference(format!("client {client}: {path} has no readable manifest or reason"));
         }
     }
 
@@ -148,7 +148,7 @@ impl Report {
             self.difference(format!("client {}: {:?}, run {}: {difference}", run.client, run.file, run.id));
         }
         let Run { received, stored, duplicates, rejected, state, .. } = *run;
-        if self.has_room(self.runs.len(), differs) {
+        if self.may_keep(self.runs.len(), differs) {
             self.runs.push(RunRow {
                 client: run.client.clone(),
                 run: run.id.clone(),
@@ -166,7 +166,13 @@ impl Report {
         }
     }
 
-    pub(super) fn source(&mut self, client: &ClientId, known: &Known, numbers: &Numbers, gaps: u64) {
+    pub(super) fn source(
+        &mut self,
+        client: &ClientId,
+        known: &SourceWatermark,
+        numbers: &Numbers,
+        gaps: u64,
+    ) {
         self.clients.entry(client.to_string()).or_default().lost += numbers.lost;
         let (name, epoch) = (known.source.name.to_string(), known.source.epoch.to_string());
         let differences = numbers.differences();
@@ -175,7 +181,7 @@ impl Report {
             (true, None) => "not counted",
             (true, Some(_)) => "balances",
         };
-        if self.has_room(self.sources.len(), !differences.is_empty()) {
+        if self.may_keep(self.sources.len(), !differences.is_empty()) {
             self.sources.push(SourceRow {
                 client: client.to_string(),
                 collection: known.collection.clone(),
@@ -213,9 +219,9 @@ impl Report {
     }
 
     /// Rows that balance leave capacity for rows that differ.
-    fn has_room(&mut self, rows: usize, differs: bool) -> bool {
-        let has_room = rows < if differs { 2 * KEPT_MAX } else { KEPT_MAX };
-        self.left_out += u64::from(!has_room && !differs);
-        has_room
+    fn may_keep(&mut self, rows: usize, differs: bool) -> bool {
+        let may_keep = rows < if differs { 2 * KEPT_MAX } else { KEPT_MAX };
+        self.left_out += u64::from(!may_keep && !differs);
+        may_keep
     }
 }

@@ -12,10 +12,10 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::RecordId;
 use mysimbdp_model::ranges::Ranges;
 use mysimbdp_model::source::FIRST;
-use mysimbdp_store::sequences::{Known, LOSSES, Sequences};
+use mysimbdp_store::sequences::{LOSSES, Sequences, SourceWatermark};
 use mysimbdp_store::{Coredms, CoredmsError};
 
-use super::Report;
+use super::ReconcileReport;
 use super::compare::Numbers;
 use crate::error::QueryError;
 
@@ -23,7 +23,7 @@ use crate::error::QueryError;
 const PAGE: i64 = 1000;
 /// Numbers are marked some milliseconds after their data is stored; with a slow store it takes longer.
 const MARKED_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 /// The `_id` of a rejected message is its number's id (16 bytes) and this many bytes of its payload's hash.
 const CONTENT_BYTES: usize = 8;
 
@@ -31,7 +31,7 @@ const CONTENT_BYTES: usize = 8;
 pub(super) async fn compare(
     client: &Client,
     store: &Arc<dyn Coredms>,
-    report: &mut Report,
+    report: &mut ReconcileReport,
 ) -> Result<(), QueryError> {
     let mut numbered = BTreeMap::<String, u64>::new();
     for known in Sequences::sources(store.as_ref()).await? {
@@ -40,7 +40,7 @@ pub(super) async fn compare(
             stream.settings.ids == Ids::Platform && !client.expires(&stream.collection)
         });
         let numbering = Numbering { store, client: &client.id, known: &known, counts };
-        let (numbers, gaps) = numbering.settled().await?;
+        let (numbers, gaps) = numbering.count_when_marked().await?;
         report.source(&client.id, &known, &numbers, gaps);
         if counts {
             *numbered.entry(known.collection.clone()).or_default() += numbering.stored(0, u64::MAX).await?;
@@ -61,7 +61,7 @@ pub(super) async fn compare(
 struct Numbering<'a> {
     store: &'a Arc<dyn Coredms>,
     client: &'a ClientId,
-    known: &'a Known,
+    known: &'a SourceWatermark,
     /// Whether the `_id` of its documents is their number.
     counts: bool,
 }
@@ -69,8 +69,8 @@ struct Numbering<'a> {
 impl Numbering<'_> {
     /// Returns what is received, and how many numbers are missing in between. Waits until stored numbers are marked, at
     /// most [`MARKED_WITHIN`].
-    async fn settled(&self) -> Result<(Numbers, u64), CoredmsError> {
-        let Known { collection, source, .. } = self.known;
+    async fn count_when_marked(&self) -> Result<(Numbers, u64), CoredmsError> {
+        let SourceWatermark { collection, source, .. } = self.known;
         let sequences = Sequences::new(Arc::clone(self.store), self.client.clone(), collection.clone());
         // Read before the documents, so every number marked now is already stored.
         let progress = sequences.progress(source, 0).await?;
@@ -96,7 +96,7 @@ impl Numbering<'_> {
         let deadline = Instant::now() + MARKED_WITHIN;
         let received = first.all.max(through) + second.all;
         while numbers.unmarked() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
             let now = sequences.progress(source, 0).await?;
             if now.through.saturating_add(now.received.count()) >= received {
                 // Everything that was counted is marked now.
@@ -150,7 +150,7 @@ impl Numbering<'_> {
     fn number_of(&self, rejected: &Document, last: u64) -> Option<u64> {
         let Some(Bson::Binary(id)) = rejected.get("_id") else { return None };
         let id = RecordId(id.bytes.get(..16)?.try_into().ok()?);
-        (id.0[..8] == self.id(0).0[..8] && id.record() <= last).then(|| id.record())
+        (id.0[..8] == self.id(0).0[..8] && id.number() <= last).then(|| id.number())
     }
 
     async fn stored(&self, first: u64, last: u64) -> Result<u64, CoredmsError> {
@@ -163,7 +163,7 @@ impl Numbering<'_> {
 
     /// Returns the numbers that the source no longer had when they were requested.
     async fn lost(&self) -> Result<Ranges, CoredmsError> {
-        let Known { collection, source, .. } = self.known;
+        let SourceWatermark { collection, source, .. } = self.known;
         let filter = doc! {
             "collection": collection, "source": source.name.as_str(), "epoch": source.epoch.to_string(),
         };

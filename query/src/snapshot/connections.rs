@@ -9,14 +9,14 @@ use mysimbdp_model::error_chain;
 use mysimbdp_platform::{files, random};
 use tokio::time::timeout;
 
-use super::{Condition, Kind, Part, WITHIN};
+use super::{Condition, Part, PartKind, WITHIN};
 
 /// The longest wait for the end of a connection that was opened only to probe.
-const GOODBYE: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Returns a part for the broker and one for the store, which are probed at the same time.
 pub async fn connections(config: &Config) -> Vec<Part> {
-    let (broker, store) = tokio::join!(ask_broker(config), ask_store(config));
+    let (broker, store) = tokio::join!(probe_broker(config), probe_store(config));
     vec![part("broker", broker), part("store", store)]
 }
 
@@ -26,45 +26,45 @@ fn part(name: &str, asked: Result<String, String>) -> Part {
         Ok(text) => (Condition::Good, text),
         Err(text) => (Condition::Missing, text),
     };
-    Part::new(Kind::Connection, name, condition, text)
+    Part::new(PartKind::Connection, name, condition, text)
 }
 
 fn no_answer() -> String {
     format!("it does not answer within {WITHIN:?}")
 }
 
-async fn ask_broker(config: &Config) -> Result<String, String> {
+async fn probe_broker(config: &Config) -> Result<String, String> {
     let url = address::broker(config).map_err(|error| error_chain(&error))?;
-    let shown = address::without_password(&url);
+    let shown = address::without_credentials(&url);
     let prefix = config.settings.broker.topic_prefix.replace('/', "-");
     let client_id = format!("{prefix}-status-{:08x}", random::number() as u32);
     let options =
         ConnectOptions { keep_alive: config.broker_keep_alive, ..ConnectOptions::new(&url, client_id) };
     match timeout(WITHIN, mysimbdp_broker::probe(&options)).await {
         Ok(Ok(())) => Ok(shown),
-        Ok(Err(error)) => Err(format!("{shown} is away: {}", error_chain(&error))),
-        Err(_) => Err(format!("{shown} is away: {}", no_answer())),
+        Ok(Err(error)) => Err(format!("{shown} is unavailable: {}", error_chain(&error))),
+        Err(_) => Err(format!("{shown} is unavailable: {}", no_answer())),
     }
 }
 
-async fn ask_store(config: &Config) -> Result<String, String> {
-    let shown = address::without_password(&config.coredms_url);
+async fn probe_store(config: &Config) -> Result<String, String> {
+    let shown = address::without_credentials(&config.coredms_url);
     let database = &config.settings.coredms.database;
     // Asking must not create the database, least of all as another user.
     if let Some(directory) = config.coredms_url.strip_prefix("sqlite:")
         && !files::exists(&Path::new(directory).join(format!("{database}.sqlite")))
     {
-        return Ok(format!("{shown}, which is made when it is first used"));
+        return Ok(format!("{shown}, which is created when it is first used"));
     }
     let ask = async {
         let store = mysimbdp_store::open(&config.coredms_url, database).await?;
         let answer = store.ping().await;
-        let _ = timeout(GOODBYE, store.close()).await;
+        let _ = timeout(CLOSE_TIMEOUT, store.close()).await;
         answer
     };
     match timeout(WITHIN, ask).await {
         Ok(Ok(())) => Ok(shown),
-        Ok(Err(error)) => Err(format!("{shown} is away: {}", error_chain(&error))),
-        Err(_) => Err(format!("{shown} is away: {}", no_answer())),
+        Ok(Err(error)) => Err(format!("{shown} is unavailable: {}", error_chain(&error))),
+        Err(_) => Err(format!("{shown} is unavailable: {}", no_answer())),
     }
 }

@@ -32,7 +32,7 @@ pub struct Snapshot {
 /// One thing that the config requires.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Part {
-    pub kind: Kind,
+    pub kind: PartKind,
     pub name: String,
     pub condition: Condition,
     /// A description for people.
@@ -44,7 +44,7 @@ pub struct Part {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum PartKind {
     Process,
     Connection,
     Stream,
@@ -84,12 +84,12 @@ pub async fn take(config: &Config) -> Snapshot {
 }
 
 impl Part {
-    fn new(kind: Kind, name: impl Into<String>, condition: Condition, text: impl Into<String>) -> Self {
+    fn new(kind: PartKind, name: impl Into<String>, condition: Condition, text: impl Into<String>) -> Self {
         Self { kind, name: name.into(), condition, text: text.into(), process: None }
     }
 }
 
-impl Kind {
+impl PartKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Process => "process",
@@ -116,7 +116,7 @@ pub fn worst(parts: &[Part]) -> Condition {
 }
 
 /// What is needed to ingest a dropped file. The broker is not: its notifications only make it faster.
-pub const OF_FILES: &[&str] = &["fetchdata", "batch-manager", "store"];
+pub const NEEDED_FOR_FILES: &[&str] = &["fetchdata", "batch-manager", "store"];
 pub const ALL: &[&str] = &["fetchdata", "batch-manager", "stream-manager", "broker", "store"];
 
 /// Describes those of the named processes and connections that are not in order; unknown ones are left out.

@@ -7,7 +7,7 @@ use mysimbdp_config::process_status::{Found, RunningProcess, find};
 use mysimbdp_model::error_chain;
 use mysimbdp_model::process_kind::ProcessKind;
 
-use super::{Condition, Kind, Part, ProcessDetails};
+use super::{Condition, Part, PartKind, ProcessDetails};
 
 /// fetchdata and the managers renew their status files every second; on a busy machine that may be late.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -15,25 +15,25 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Returns a part for each process that the config requires; the embedded broker only if the config names no other.
 pub fn processes(config: &Config) -> Vec<Part> {
     let broker = config.broker_url.is_none().then_some(ProcessKind::Broker);
-    broker.into_iter().chain(ProcessKind::STAGES).map(|kind| part(config, kind)).collect()
+    broker.into_iter().chain(ProcessKind::PIPELINE).map(|kind| part(config, kind)).collect()
 }
 
 fn part(config: &Config, kind: ProcessKind) -> Part {
-    let part = |condition, text: String| Part::new(Kind::Process, kind.name(), condition, text);
+    let part = |condition, text: String| Part::new(PartKind::Process, kind.name(), condition, text);
     match find(&config.layout, kind) {
-        Err(error) => part(Condition::Unknown, format!("cannot be looked at: {}", error_chain(&error))),
+        Err(error) => part(Condition::Unknown, format!("its state cannot be read: {}", error_chain(&error))),
         Ok(Found::NotRunning) => {
             let starts = match find(&config.layout, ProcessKind::Up) {
-                Ok(Found::Running(up, _)) => format!("`mysimbdp up` (pid {}) starts it again", up.pid),
+                Ok(Found::Running(up, _)) => format!("`mysimbdp up` (pid {}) restarts it", up.pid),
                 _ => format!("`mysimbdp up` or `mysimbdp {}` starts it", kind.name()),
             };
-            part(Condition::Missing, format!("does not run; {starts}"))
+            part(Condition::Missing, format!("is not running; {starts}"))
         }
         Ok(Found::OnOtherHost { holder }) => part(Condition::Unknown, format!("on another host: {holder}")),
         Ok(Found::Running(process, reported)) => {
             let text = match &reported {
                 Some(reported) => describe(config, reported),
-                None => "it could not say which config it runs on".to_owned(),
+                None => "its status, with the config that it runs on, is unknown".to_owned(),
             };
             let silent = reported.as_ref().and_then(|reported| hangs(kind, reported.silent));
             let details = ProcessDetails {
@@ -54,8 +54,8 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
 
 /// Describes the silence of fetchdata or a manager that has reported nothing for too long.
 fn hangs(kind: ProcessKind, silent: Duration) -> Option<String> {
-    let hangs = ProcessKind::STAGES.contains(&kind) && silent > SILENCE_MAX;
-    hangs.then(|| format!("it hangs or is ending: nothing was heard of it for {} s", silent.as_secs()))
+    let hangs = ProcessKind::PIPELINE.contains(&kind) && silent > SILENCE_MAX;
+    hangs.then(|| format!("it hangs or is ending: its last heartbeat was {} s ago", silent.as_secs()))
 }
 
 fn describe(config: &Config, reported: &RunningProcess) -> String {
@@ -64,8 +64,8 @@ fn describe(config: &Config, reported: &RunningProcess) -> String {
     match refused {
         Some(refused) => format!("{runs}; the edited file is refused: {}", refused.reason),
         // The broker does not use the other settings.
-        None if in_use.hash != config.hash() && reported.role != ProcessKind::Broker.name() => {
-            format!("{runs}; the file is another by now, and not taken over yet")
+        None if in_use.hash != config.hash() && reported.process_name != ProcessKind::Broker.name() => {
+            format!("{runs}; the file has changed and is not applied yet")
         }
         None => runs,
     }

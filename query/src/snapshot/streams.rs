@@ -5,7 +5,7 @@ use mysimbdp_stream_manager::control::client;
 use mysimbdp_stream_manager::control::{InstanceStatus, StreamStatus};
 use tokio::time::timeout;
 
-use super::{Condition, Kind, Part, WITHIN};
+use super::{Condition, Part, PartKind, WITHIN};
 
 /// Returns a part for each stream, and the streams themselves if the stream-manager answers.
 pub(super) async fn ask(config: &Config) -> (Vec<Part>, Option<Vec<StreamStatus>>) {
@@ -15,25 +15,25 @@ pub(super) async fn ask(config: &Config) -> (Vec<Part>, Option<Vec<StreamStatus>
         Ok(Err(_)) => (Vec::new(), None),
         Err(_) => {
             let text = format!("the stream-manager does not answer within {WITHIN:?}");
-            (vec![Part::new(Kind::Process, "stream-manager", Condition::Waits, text)], None)
+            (vec![Part::new(PartKind::Process, "stream-manager", Condition::Waits, text)], None)
         }
     }
 }
 
 fn part(stream: &StreamStatus) -> Part {
     let (condition, text) = condition(stream);
-    let text = if stream.pinned { format!("{text}, {PINNED}") } else { text };
-    Part::new(Kind::Stream, format!("{}/{}", stream.client, stream.stream), condition, text)
+    let text = if stream.is_manual { format!("{text}, {MANUAL}") } else { text };
+    Part::new(PartKind::Stream, format!("{}/{}", stream.client, stream.stream), condition, text)
 }
 
-const PINNED: &str = "by manual override";
+const MANUAL: &str = "by manual override";
 
 fn condition(stream: &StreamStatus) -> (Condition, String) {
     let count = |accept: &dyn Fn(&InstanceStatus) -> bool| {
         stream.instances.iter().filter(|instance| accept(instance)).count() as u32
     };
     let running = count(&|instance| instance.state == "running");
-    let runs = format!("{running} of {} instances run", stream.wanted);
+    let runs = format!("{running} of {} instances run", stream.desired);
     let given_up = count(&|instance| instance.state == "given-up");
     if given_up > 0 {
         return (
@@ -48,8 +48,10 @@ fn condition(stream: &StreamStatus) -> (Condition, String) {
         );
     }
     match &stream.waits_for {
-        Some(waits_for) if running < stream.wanted => (Condition::Waits, format!("{runs}, as {waits_for}")),
-        _ if running < stream.wanted => (Condition::Waits, runs),
+        Some(waits_for) if running < stream.desired => {
+            (Condition::Waits, format!("{runs}, because {waits_for}"))
+        }
+        _ if running < stream.desired => (Condition::Waits, runs),
         _ => (Condition::Good, runs),
     }
 }
@@ -58,7 +60,7 @@ fn condition(stream: &StreamStatus) -> (Condition, String) {
 mod tests {
     use super::*;
 
-    fn stream(wanted: u32, instances: &[(&str, Option<u64>)]) -> StreamStatus {
+    fn stream(desired: u32, instances: &[(&str, Option<u64>)]) -> StreamStatus {
         let instance = |(slot, (state, silent_seconds)): (u32, &(&str, Option<u64>))| InstanceStatus {
             slot,
             state: (*state).to_owned(),
@@ -78,8 +80,8 @@ mod tests {
         StreamStatus {
             client: "a".parse().expect("a client id"),
             stream: "stream".to_owned(),
-            wanted,
-            pinned: false,
+            desired,
+            is_manual: false,
             min: 0,
             max: 3,
             ready: true,
@@ -99,11 +101,11 @@ mod tests {
         ] {
             assert_eq!(condition(&stream).0, expected, "{stream:?}");
         }
-        let waits_for = Some("the store is away".to_owned());
+        let waits_for = Some("the store is unavailable".to_owned());
         let (condition, text) = condition(&StreamStatus { waits_for, ..stream(1, &[]) });
         assert_eq!(
             (condition, text.as_str()),
-            (Condition::Waits, "0 of 1 instances run, as the store is away")
+            (Condition::Waits, "0 of 1 instances run, because the store is unavailable")
         );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use super::Outcome;
+use super::RequestOutcome;
 
 /// How many requests are remembered. QoS 1 repeats a message within seconds, people repeat a request within minutes.
 const REMEMBERED_MAX: usize = 256;
@@ -20,8 +20,8 @@ pub(crate) struct Answers {
 
 #[derive(Debug)]
 enum Entry {
-    Awaited(Vec<oneshot::Sender<Outcome>>),
-    Given(Outcome),
+    Awaited(Vec<oneshot::Sender<RequestOutcome>>),
+    Given(RequestOutcome),
 }
 
 /// Whether a request is to be run.
@@ -36,7 +36,7 @@ pub(crate) enum Seen {
 
 impl Answers {
     /// Registers `reply` for the answer to request `id`.
-    pub(crate) fn register(&mut self, id: &str, reply: oneshot::Sender<Outcome>) -> Seen {
+    pub(crate) fn register(&mut self, id: &str, reply: oneshot::Sender<RequestOutcome>) -> Seen {
         if let Some((_, entry)) = self.entries.iter_mut().find(|(known, _)| known == id) {
             match entry {
                 Entry::Given(outcome) => send(reply, outcome.clone()),
@@ -60,7 +60,7 @@ impl Answers {
     }
 
     /// Sends the answer to everyone who waits for request `id`.
-    pub(crate) fn answer(&mut self, id: &str, outcome: Outcome) {
+    pub(crate) fn answer(&mut self, id: &str, outcome: RequestOutcome) {
         if let Some((_, entry)) = self.entries.iter_mut().find(|(known, _)| known == id)
             && let Entry::Awaited(replies) = std::mem::replace(entry, Entry::Given(outcome.clone()))
         {
@@ -69,7 +69,7 @@ impl Answers {
     }
 }
 
-fn send(reply: oneshot::Sender<Outcome>, outcome: Outcome) {
+fn send(reply: oneshot::Sender<RequestOutcome>, outcome: RequestOutcome) {
     // The receiver may no longer exist; then nobody needs the answer.
     let _ = reply.send(outcome);
 }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_repeats_those_that_may_not_wait_are_told_so() {
+    fn a_repeat_beyond_the_limit_is_refused_as_busy() {
         let mut answers = Answers::default();
         let ask = |_| {
             let (reply, receiver) = oneshot::channel();
@@ -131,7 +131,7 @@ mod tests {
         let (reply, _receiver) = oneshot::channel();
         assert_eq!(answers.register("one more", reply), Seen::New);
         let (reply, _receiver) = oneshot::channel();
-        assert_eq!(answers.register("5", reply), Seen::TooMany, "its answer was forgotten to make room");
+        assert_eq!(answers.register("5", reply), Seen::TooMany, "its answer was dropped to free space");
         answers.answer("6", Refusal::Expired.into());
         assert_eq!(open[6].try_recv(), Ok(Refusal::Expired.into()));
     }

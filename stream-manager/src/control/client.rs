@@ -9,7 +9,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{Answer, Command, MESSAGE_BYTES_MAX, Outcome, Refusal, Request, Response, StreamStatus};
+use super::{
+    Answer, ControlCommand, MESSAGE_BYTES_MAX, Refusal, Request, RequestOutcome, Response, StreamStatus,
+};
 
 /// The manager answers at the latest when a request expires, so its answer is awaited a moment longer.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -23,7 +25,7 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    #[error("no stream-manager runs for {root}: start mysimbdp up, or mysimbdp stream-manager")]
+    #[error("no stream-manager is running for {root}: start mysimbdp up, or mysimbdp stream-manager")]
     NoManager {
         root: String,
         #[source]
@@ -31,15 +33,15 @@ pub enum ControlError {
     },
     #[error("the stream-manager runs as another user")]
     NotPermitted(#[source] SocketError),
-    #[error("cannot talk to the stream-manager")]
+    #[error("connection to the stream-manager failed")]
     Connection(#[from] std::io::Error),
     #[error("cannot reach the stream-manager")]
     Socket(#[source] SocketError),
     #[error("the stream-manager did not answer within {seconds} s")]
     TimedOut { seconds: u64 },
-    #[error("the stream-manager's answer cannot be read; is it of another version?")]
-    Garbled(#[source] serde_json::Error),
-    #[error("the stream-manager answered {0:?} to a list")]
+    #[error("cannot parse the stream-manager's answer; it may be of another version")]
+    InvalidAnswer(#[source] serde_json::Error),
+    #[error("unexpected answer of the stream-manager to a list: {0:?}")]
     NotAList(Box<Answer>),
     #[error(transparent)]
     Refused(Refusal),
@@ -52,7 +54,7 @@ impl ControlError {
             Self::NotPermitted(_) => ErrorKind::NotPermitted,
             Self::Connection(_) | Self::Socket(_) => ErrorKind::Io,
             Self::TimedOut { .. } => ErrorKind::Temporary,
-            Self::Garbled(_) | Self::NotAList(_) => ErrorKind::Internal,
+            Self::InvalidAnswer(_) | Self::NotAList(_) => ErrorKind::Internal,
             Self::Refused(refusal) => refusal.kind(),
         }
     }
@@ -68,7 +70,7 @@ impl ControlError {
 pub async fn request(layout: &Layout, request: &Request, timeout: Duration) -> Result<Answer, ControlError> {
     let path = layout.stream_manager_socket();
     let stream = socket::connect(&path).await.map_err(|source| match source {
-        source if source.is_nobody() => {
+        source if source.is_not_listening() => {
             ControlError::NoManager { root: layout.root().display().to_string(), source }
         }
         source if source.is_permission_denied() => ControlError::NotPermitted(source),
@@ -87,13 +89,17 @@ pub async fn request(layout: &Layout, request: &Request, timeout: Duration) -> R
 /// # Errors
 ///
 /// As [`request`].
-pub async fn ask(layout: &Layout, command: Command) -> Result<Answer, ControlError> {
-    let list = Command::List { client: command.client().cloned() };
+pub async fn ask(layout: &Layout, command: ControlCommand) -> Result<Answer, ControlError> {
+    let list = ControlCommand::List { client: command.client().cloned() };
     let listed = ask_within(layout, list.clone(), LIST_TIMEOUT).await?;
     if command == list { Ok(listed) } else { ask_within(layout, command, ASK_TIMEOUT).await }
 }
 
-async fn ask_within(layout: &Layout, command: Command, timeout: Duration) -> Result<Answer, ControlError> {
+async fn ask_within(
+    layout: &Layout,
+    command: ControlCommand,
+    timeout: Duration,
+) -> Result<Answer, ControlError> {
     request(layout, &Request::new(command, timeout), timeout).await
 }
 
@@ -103,26 +109,28 @@ async fn ask_within(layout: &Layout, command: Command, timeout: Duration) -> Res
 ///
 /// As [`request`].
 pub async fn list(layout: &Layout) -> Result<Vec<StreamStatus>, ControlError> {
-    match ask(layout, Command::List { client: None }).await? {
+    match ask(layout, ControlCommand::List { client: None }).await? {
         Answer::Listed { streams } => Ok(streams),
         other => Err(ControlError::NotAList(Box::new(other))),
     }
 }
 
 async fn exchange(mut stream: UnixStream, request: &Request) -> Result<Answer, ControlError> {
-    let mut line = serde_json::to_vec(request).map_err(ControlError::Garbled)?;
+    let mut line = serde_json::to_vec(request).map_err(ControlError::InvalidAnswer)?;
     line.push(b'\n');
     stream.write_all(&line).await?;
     let mut answer = Vec::new();
     BufReader::new(stream.take(MESSAGE_BYTES_MAX as u64)).read_until(b'\n', &mut answer).await?;
     if answer.is_empty() {
-        return Err(
-            std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "it ended before it answered").into()
-        );
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::UnexpectedEof,
+            "the stream-manager ended before it answered",
+        )
+        .into());
     }
-    let response: Response = serde_json::from_slice(&answer).map_err(ControlError::Garbled)?;
+    let response: Response = serde_json::from_slice(&answer).map_err(ControlError::InvalidAnswer)?;
     match response.outcome {
-        Outcome::Answer(answer) => Ok(answer),
-        Outcome::Refused { refusal, .. } => Err(ControlError::Refused(refusal)),
+        RequestOutcome::Answer(answer) => Ok(answer),
+        RequestOutcome::Refused { refusal, .. } => Err(ControlError::Refused(refusal)),
     }
 }

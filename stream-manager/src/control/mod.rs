@@ -37,13 +37,13 @@ pub struct Request {
     /// After this time the request is not run, and its sender no longer waits.
     pub expires_at: Timestamp,
     #[serde(flatten)]
-    pub command: Command,
+    pub command: ControlCommand,
 }
 
 /// What the manager is to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
-pub enum Command {
+pub enum ControlCommand {
     /// Start one more instance, in a slot that was given up, else an idle one, else the lowest empty one. Except for a
     /// slot that was given up, this is a manual override and turns autoscaling off. `pid` is 0: there is no process
     /// yet.
@@ -78,7 +78,7 @@ pub enum Command {
     },
 }
 
-impl Command {
+impl ControlCommand {
     /// The client that the command is about; `None` if a list is of all.
     pub fn client(&self) -> Option<&ClientId> {
         match self {
@@ -111,12 +111,12 @@ pub enum Auto {
 pub struct Response {
     pub id: String,
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: RequestOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum RequestOutcome {
     Answer(Answer),
     Refused {
         #[serde(flatten)]
@@ -136,8 +136,8 @@ pub enum Answer {
         slot: u32,
         pid: u32,
         /// The number of instances from now on, whatever the policy recommends; `None`: the policy decides.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pinned_to: Option<u32>,
+        #[serde(rename = "pinned_to", default, skip_serializing_if = "Option::is_none")]
+        manual_number: Option<u32>,
     },
     Stopped {
         client: ClientId,
@@ -146,8 +146,8 @@ pub enum Answer {
         pid: u32,
         end: End,
         /// As for `started`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pinned_to: Option<u32>,
+        #[serde(rename = "pinned_to", default, skip_serializing_if = "Option::is_none")]
+        manual_number: Option<u32>,
     },
     Draining {
         client: ClientId,
@@ -158,8 +158,10 @@ pub enum Answer {
     Scaled {
         client: ClientId,
         stream: String,
-        wanted: u32,
-        pinned: bool,
+        #[serde(rename = "wanted")]
+        desired: u32,
+        #[serde(rename = "pinned")]
+        is_manual: bool,
     },
     Listed {
         streams: Vec<StreamStatus>,
@@ -185,9 +187,11 @@ pub enum End {
 pub struct StreamStatus {
     pub client: ClientId,
     pub stream: String,
-    pub wanted: u32,
-    /// Manual override: a person has set `wanted`. Otherwise the policy decides.
-    pub pinned: bool,
+    #[serde(rename = "wanted")]
+    pub desired: u32,
+    /// Manual override: a person has set `desired`. Otherwise the policy decides.
+    #[serde(rename = "pinned")]
+    pub is_manual: bool,
     pub min: u32,
     pub max: u32,
     /// Whether the store and the broker are available, so that instances can be started.
@@ -234,12 +238,12 @@ pub struct InstanceStatus {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) request: Request,
-    pub(crate) reply: oneshot::Sender<Outcome>,
+    pub(crate) reply: oneshot::Sender<RequestOutcome>,
 }
 
 impl Request {
     /// Creates a request that expires after `timeout`.
-    pub fn new(command: Command, timeout: Duration) -> Self {
+    pub fn new(command: ControlCommand, timeout: Duration) -> Self {
         let id = format!("{:016x}{:016x}", random::number(), random::number());
         let timeout = SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
         let expires_at = clock::now().checked_add(timeout).unwrap_or(Timestamp::MAX);
@@ -254,7 +258,7 @@ impl Request {
     }
 }
 
-impl From<Refusal> for Outcome {
+impl From<Refusal> for RequestOutcome {
     fn from(refusal: Refusal) -> Self {
         let message = refusal.to_string();
         Self::Refused { refusal, message }
@@ -274,19 +278,19 @@ impl FromStr for Scale {
 
 /// The text is not a number of instances.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no number of instances: allowed are a whole number and auto")]
+#[error("invalid number of instances {0:?}: expected a whole number or auto")]
 pub struct ScaleError(String);
 
 /// Tells a person what became of the instance and its session.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Drained => "drained; its session is ended",
+            Self::Drained => "drained; its session has ended",
             Self::SessionKept => {
-                "stopped; it was the last, so its session is kept and the broker goes on queuing (stop --forget ends it)"
+                "stopped; it was the last instance, so its session is kept and the broker continues to queue (stop --forget ends it)"
             }
-            Self::Unfinished => "ended, but not in order; its slot is started once more to take what is left",
-            Self::Forgotten => "ended, and its session with it; what is published from now on is not kept for the client",
+            Self::Unfinished => "ended uncleanly; its slot is started once more to process what is left",
+            Self::Forgotten => "ended together with its session; messages published from now on are not kept for the client",
         })
     }
 }
@@ -302,19 +306,20 @@ mod tests {
         let parse = |text: &str| Request::parse(text.as_bytes()).map(|request| request.command);
         let client: ClientId = "client1".parse().expect("valid");
         let head = r#""id":"1","expires_at":"2030-01-01T00:00:00Z","client":"client1""#;
-        let start = Command::Start { client: client.clone(), pid: 0, stream: None };
+        let start = ControlCommand::Start { client: client.clone(), pid: 0, stream: None };
         assert_eq!(parse(&format!(r#"{{{head},"verb":"start"}}"#)), Some(start));
-        let scale = |instances| Some(Command::Scale { client: client.clone(), stream: None, instances });
+        let scale =
+            |instances| Some(ControlCommand::Scale { client: client.clone(), stream: None, instances });
         assert_eq!(parse(&format!(r#"{{{head},"verb":"scale","instances":3}}"#)), scale(Scale::Count(3)));
         assert_eq!(
             parse(&format!(r#"{{{head},"verb":"scale","instances":"auto"}}"#)),
             scale(Scale::Auto(Auto::Auto))
         );
-        let stop = Command::Stop { client: client.clone(), pid: 7, forget: false };
+        let stop = ControlCommand::Stop { client: client.clone(), pid: 7, forget: false };
         assert_eq!(parse(&format!(r#"{{{head},"verb":"stop","pid":7}}"#)), Some(stop));
         assert_eq!(
             parse(&format!(r#"{{{head},"verb":"list"}}"#)),
-            Some(Command::List { client: Some(client.clone()) })
+            Some(ControlCommand::List { client: Some(client.clone()) })
         );
     }
 
@@ -346,10 +351,10 @@ mod tests {
             stream: "stream".to_owned(),
             slot: 0,
             pid: 7,
-            pinned_to: None,
+            manual_number: None,
         };
         let refusal = Refusal::NotOurs { pid: 1, client, ours: vec![7, 8] };
-        for outcome in [Outcome::Answer(answer), refusal.into()] {
+        for outcome in [RequestOutcome::Answer(answer), refusal.into()] {
             let response = Response { id: "1".to_owned(), outcome };
             let text = serde_json::to_string(&response).expect("serialises");
             assert_eq!(serde_json::from_str::<Response>(&text).expect("parses"), response, "{text}");

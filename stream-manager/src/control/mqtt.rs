@@ -6,7 +6,7 @@ use mysimbdp_model::error_chain;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::{Outcome, Refusal, Response};
+use super::{Refusal, RequestOutcome, Response};
 use crate::observe::InvalidMessage;
 
 /// How many answers may be pending; a request beyond this is run, but not answered.
@@ -29,7 +29,7 @@ impl Replies {
         id: String,
         from: Incoming,
         link: BrokerLink,
-        answered: oneshot::Receiver<Outcome>,
+        answered: oneshot::Receiver<RequestOutcome>,
     ) -> Result<(), InvalidMessage> {
         while self.tasks.try_join_next().is_some() {}
         let Some(topic) = from.response_topic else { return Ok(()) };
@@ -40,7 +40,7 @@ impl Replies {
             return Err(InvalidMessage::TooManyRequests);
         }
         self.tasks.spawn(async move {
-            let outcome = answered.await.unwrap_or_else(|_| Outcome::from(Refusal::ShuttingDown));
+            let outcome = answered.await.unwrap_or_else(|_| RequestOutcome::from(Refusal::ShuttingDown));
             // These types have nothing that JSON cannot represent.
             let payload = Bytes::from(serde_json::to_vec(&Response { id, outcome }).unwrap_or_default());
             let publish = Publish { correlation: from.correlation, ..Publish::new(topic, payload) };

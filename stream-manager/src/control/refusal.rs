@@ -8,46 +8,49 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Refusal {
-    #[error("client {client} is not configured: there are {}", listed(known))]
+    #[error("client {client} is not configured; configured clients: {}", listed(known))]
     UnknownClient { client: ClientId, known: Vec<ClientId> },
     #[error("client {client} has no streams")]
     NoStreams { client: ClientId },
-    #[error("client {client} has several streams, so say which: --stream with one of {}", listed(streams))]
+    #[error("client {client} has several streams: expected --stream with one of {}", listed(streams))]
     WhichStream { client: ClientId, streams: Vec<String> },
-    #[error("client {client} has no stream {stream:?}: there are {}", listed(streams))]
+    #[error("client {client} has no stream {stream:?}; its streams: {}", listed(streams))]
     UnknownStream { client: ClientId, stream: String, streams: Vec<String> },
-    #[error("pid {pid} cannot be started: allowed is 0, as there is no process yet")]
+    #[error("invalid pid {pid}: expected 0, because there is no process yet")]
     PidOfNone { pid: u32 },
-    #[error("pid 0 is no process: allowed are those of client {client}'s instances: {}", listed(ours))]
+    #[error("pid 0 is not a process: expected the pid of an instance of client {client}: {}", listed(ours))]
     NoPid { client: ClientId, ours: Vec<u32> },
-    #[error("pid {pid} is no instance of client {client}, so it is left alone: there are {}", listed(ours))]
+    #[error(
+        "pid {pid} is not an instance of client {client} and is left alone; its instances: {}",
+        listed(ours)
+    )]
     NotOurs { pid: u32, client: ClientId, ours: Vec<u32> },
-    #[error("stream {stream:?} of client {client} may have {max} instances at most (instances.max)")]
+    #[error("stream {stream:?} of client {client} may have at most {max} instances (instances.max)")]
     MaxReached { client: ClientId, stream: String, max: u32 },
-    #[error("all clients together may have {max} instances at most (stream_manager.instances_max)")]
+    #[error("all clients together may have at most {max} instances (stream_manager.instances_max)")]
     AllMaxReached { max: u32 },
-    #[error("stream {stream:?} of client {client} cannot be started, and is tried again: {reason}")]
+    #[error("cannot start stream {stream:?} of client {client}, retrying: {reason}")]
     CannotStart { client: ClientId, stream: String, reason: String },
     #[error(
-        "stream {stream:?} of client {client} is not started yet, as {waits_for}; it is as soon as that is over"
+        "stream {stream:?} of client {client} is not started yet: {waits_for}; it starts as soon as that is resolved"
     )]
     StillStarting { client: ClientId, stream: String, waits_for: String },
-    #[error("pid {pid} of client {client} is still draining{}, and goes on", as_waits_for(waits_for.as_deref()))]
+    #[error("pid {pid} of client {client} is still draining{}; the drain continues", after_colon(waits_for.as_deref()))]
     StillDraining {
         client: ClientId,
         pid: u32,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         waits_for: Option<String>,
     },
-    #[error("the request expired before the manager saw it")]
+    #[error("the request expired before the manager received it")]
     Expired,
-    #[error("the manager has too many requests that wait: try again later")]
+    #[error("too many requests are waiting for the manager: try again later")]
     Busy,
     #[error("the manager is shutting down")]
     ShuttingDown,
     #[error(
-        "not a request: allowed is a JSON object with id, expires_at, and verb start, stop, drain, scale or list with \
-         what belongs to it"
+        "not a request: expected a JSON object with id, expires_at, verb (start, stop, drain, scale or list) and the \
+         fields of the verb"
     )]
     NotARequest,
 }
@@ -72,8 +75,8 @@ impl Refusal {
     }
 }
 
-fn as_waits_for(waits_for: Option<&str>) -> String {
-    waits_for.map(|waits_for| format!(", as {waits_for}")).unwrap_or_default()
+fn after_colon(waits_for: Option<&str>) -> String {
+    waits_for.map(|waits_for| format!(": {waits_for}")).unwrap_or_default()
 }
 
 fn listed<T: ToString>(things: &[T]) -> String {

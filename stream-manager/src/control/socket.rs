@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use mysimbdp_model::error_chain;
-use mysimbdp_platform::socket::Listener;
+use mysimbdp_platform::socket::SocketListener;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Call, MESSAGE_BYTES_MAX, Outcome, Refusal, Request, Response};
+use super::{Call, MESSAGE_BYTES_MAX, Refusal, Request, RequestOutcome, Response};
 
 /// How many connections are served at a time; further ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 32;
@@ -20,7 +20,7 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Serves until it is dropped, and its connections with it.
-pub(crate) async fn serve(listener: Listener, calls: mpsc::Sender<Call>) {
+pub(crate) async fn serve(listener: SocketListener, calls: mpsc::Sender<Call>) {
     let mut connections = JoinSet::new();
     let mut accepts = true;
     loop {
@@ -33,7 +33,7 @@ pub(crate) async fn serve(listener: Listener, calls: mpsc::Sender<Call>) {
                 Err(error) => {
                     // Logged once, as the failure may last.
                     if std::mem::replace(&mut accepts, false) {
-                        tracing::warn!(error = %error_chain(&error), "control connections are not accepted");
+                        tracing::warn!(error = %error_chain(&error), "cannot accept control connections");
                     }
                     // File descriptors may be exhausted: they become available when something closes, not by retrying sooner.
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -74,6 +74,6 @@ async fn answer(stream: &mut UnixStream, calls: &mpsc::Sender<Call>) -> Option<R
     if calls.send(Call { request, reply }).await.is_err() {
         return Some(Response { id, outcome: Refusal::ShuttingDown.into() });
     }
-    let outcome = answered.await.unwrap_or_else(|_| Outcome::from(Refusal::ShuttingDown));
+    let outcome = answered.await.unwrap_or_else(|_| RequestOutcome::from(Refusal::ShuttingDown));
     Some(Response { id, outcome })
 }

@@ -10,7 +10,7 @@ use mysimbdp_platform::process::{ProcessId, kill_left_behind};
 use tokio::task::JoinSet;
 
 use super::stream::Stream;
-use super::{Manager, Prepared, ProcessEnd};
+use super::{BackgroundEnd, Manager, ProcessEnd};
 use crate::Error;
 use crate::control::answers::Answers;
 use crate::control::mqtt::Replies;
@@ -19,7 +19,7 @@ use crate::key::SlotKey;
 use crate::observe::{BrokerSubscription, invalid_bursts};
 use crate::prepare::{Obstacle, prepare};
 use crate::scaling::Memory;
-use crate::slot::{Ended, Event, Instance, Slot};
+use crate::slot::{Ended, Instance, Slot, SlotEvent};
 use crate::spawn::owner;
 
 /// The bound of one wait for the end of an adopted process; the wait is repeated.
@@ -44,20 +44,20 @@ impl Manager {
             registry,
             streams,
             processes: JoinSet::new(),
-            preparations: JoinSet::new(),
+            background: JoinSet::new(),
             broker,
             passed_at: now,
             invalid: invalid_bursts(),
             answers: Answers::default(),
             waiting: Vec::new(),
-            forgetting: BTreeSet::new(),
+            ending_sessions: BTreeSet::new(),
             replies: Replies::default(),
         };
         for record in manager.registry.records()? {
             manager.adopt(record, now)?;
         }
         manager.clean_up().await;
-        manager.restore_wanted(now)?;
+        manager.restore_desired(now)?;
         let keys: Vec<_> = manager.streams.keys().cloned().collect();
         for key in &keys {
             manager.begin_to_prepare(key);
@@ -73,7 +73,7 @@ impl Manager {
         };
         stream.extend_to(record.key.slot);
         let Some(process) = running else {
-            self.apply(&record.key, Event::Park);
+            self.apply(&record.key, SlotEvent::Park);
             return Ok(());
         };
         tracing::info!(
@@ -91,7 +91,7 @@ impl Manager {
             crashes: 0,
             fingerprint: process.fingerprint,
         };
-        self.apply(&record.key, Event::Started(instance));
+        self.apply(&record.key, SlotEvent::Started(instance));
         let owner = owner(&self.config, &record.key);
         self.processes.spawn(wait_for_adopted(record.key, process.id, owner));
         Ok(())
@@ -103,15 +103,15 @@ impl Manager {
         tracing::warn!(
             instance = %key,
             pid = process.pid,
-            "instance of a stream that is not configured any more, stopped"
+            "stopping an instance of a stream that is no longer configured"
         );
         let grace = self.config.settings.stream_manager.stop_grace.duration();
         let instance = key.to_string();
-        self.preparations.spawn(async move {
+        self.background.spawn(async move {
             if let Err(error) = process.stop(grace).await {
                 tracing::error!(instance, pid = process.pid, error = %error_chain(&error), "instance not stopped");
             }
-            Prepared::Orphan
+            BackgroundEnd::Orphan
         });
     }
 
@@ -124,24 +124,27 @@ impl Manager {
                     instance = %key,
                     killed,
                     state = state.name(),
-                    "processes without a record killed"
+                    "killed processes without a record"
                 );
             }
         }
     }
 
-    fn restore_wanted(&mut self, now: Instant) -> Result<(), Error> {
+    fn restore_desired(&mut self, now: Instant) -> Result<(), Error> {
         for stream in self.streams.values_mut() {
             let sessions = stream.count(Slot::keeps_session);
             stream.memory = Memory::new(stream.policy.bounds.clamp(sessions), now);
         }
-        for recorded in self.registry.wanted()? {
+        for recorded in self.registry.desired()? {
             let Some(stream) = self.streams.get_mut(&recorded.key) else { continue };
             let bounds = stream.policy.bounds;
-            let wanted =
-                if recorded.pinned { recorded.wanted.min(bounds.max) } else { bounds.clamp(recorded.wanted) };
-            stream.memory = Memory::new(wanted, now);
-            stream.pinned = recorded.pinned;
+            let desired = if recorded.is_manual {
+                recorded.desired.min(bounds.max)
+            } else {
+                bounds.clamp(recorded.desired)
+            };
+            stream.memory = Memory::new(desired, now);
+            stream.is_manual = recorded.is_manual;
         }
         Ok(())
     }
@@ -154,15 +157,15 @@ impl Manager {
         // A task that prepares for an earlier config may still write to the previous one.
         stream.obstacle = Obstacle::default();
         let obstacle = Arc::clone(&stream.obstacle);
-        let is_stopped = stream.pinned && stream.memory.wanted == 0;
+        let is_stopped = stream.is_manual && stream.memory.desired == 0;
         let is_new = !is_stopped && stream.is_empty();
         let session = is_new.then(|| key.slot(0));
         let (config, client, settings) =
             (Arc::clone(&self.config), stream.client.clone(), stream.config.clone());
         let key = key.clone();
-        self.preparations.spawn(async move {
+        self.background.spawn(async move {
             prepare(config, client, settings, session.clone(), Arc::clone(&obstacle)).await;
-            Prepared::Stream { key, session, obstacle }
+            BackgroundEnd::Stream { key, session, obstacle }
         });
     }
 }
@@ -172,5 +175,10 @@ impl Manager {
 async fn wait_for_adopted(key: SlotKey, process: ProcessId, owner: String) -> ProcessEnd {
     while !process.wait_ended(WAIT_AT_A_TIME).await {}
     kill_left_behind(&owner).await;
-    ProcessEnd { key, process, ended: Ended::Unknown, status: "unknown, as it was adopted".to_owned() }
+    ProcessEnd {
+        key,
+        process,
+        ended: Ended::Unknown,
+        status: "unknown, because the process was adopted".to_owned(),
+    }
 }

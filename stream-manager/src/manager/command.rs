@@ -11,9 +11,9 @@ use super::Manager;
 use super::stream::Stream;
 use crate::control::answers::Seen;
 use crate::control::waiting::{Condition, Waiting};
-use crate::control::{Answer, Auto, Call, Command, End, Outcome, Refusal, Request, Scale};
+use crate::control::{Answer, Auto, Call, ControlCommand, End, Refusal, Request, RequestOutcome, Scale};
 use crate::key::{SlotKey, StreamKey};
-use crate::slot::{Event, Slot};
+use crate::slot::{Slot, SlotEvent};
 
 /// A request that needs the broker or the store is refused after this long if that is unavailable. It is still carried out
 /// as soon as that is available again.
@@ -38,11 +38,11 @@ impl Manager {
         let described = serde_json::to_string(&command).unwrap_or_default();
         match command {
             // A list changes nothing, and programs request it again and again.
-            Command::List { .. } => tracing::debug!(id, command = described, "asked"),
-            _ => tracing::info!(id, command = described, "asked"),
+            ControlCommand::List { .. } => tracing::debug!(id, command = described, "request received"),
+            _ => tracing::info!(id, command = described, "request received"),
         }
         match self.run(command) {
-            Ok(Step::Done(answer)) => self.answers.answer(&id, Outcome::Answer(answer)),
+            Ok(Step::Done(answer)) => self.answers.answer(&id, RequestOutcome::Answer(answer)),
             Ok(Step::Wait(condition)) => {
                 let since = Instant::now();
                 self.waiting.push(Waiting { id, since, until: since + left, condition });
@@ -51,21 +51,21 @@ impl Manager {
         }
     }
 
-    fn run(&mut self, command: Command) -> Result<Step, Refusal> {
+    fn run(&mut self, command: ControlCommand) -> Result<Step, Refusal> {
         match command {
-            Command::Start { client, pid, stream } => self.start_one(&client, pid, stream),
-            Command::Stop { client, pid, forget } => {
+            ControlCommand::Start { client, pid, stream } => self.start_one(&client, pid, stream),
+            ControlCommand::Stop { client, pid, forget } => {
                 let (key, process) = self.remove_instance(&client, pid, forget)?;
                 Ok(Step::Wait(Condition::Stop { key, process, forget }))
             }
-            Command::Drain { client, pid } => {
+            ControlCommand::Drain { client, pid } => {
                 let (SlotKey { stream, slot }, _) = self.remove_instance(&client, pid, false)?;
                 Ok(Step::Done(Answer::Draining { client, stream: stream.stream, slot, pid }))
             }
-            Command::Scale { client, stream, instances } => {
+            ControlCommand::Scale { client, stream, instances } => {
                 self.scale_to(&client, stream, instances).map(Step::Done)
             }
-            Command::List { client } => self.list(client.as_ref()).map(Step::Done),
+            ControlCommand::List { client } => self.list(client.as_ref()).map(Step::Done),
         }
     }
 
@@ -85,15 +85,15 @@ impl Manager {
             return Err(Refusal::AllMaxReached { max: all_max });
         }
         match given_up {
-            // A slot that was given up already counts towards the wanted number.
-            Some(slot) => self.apply(&key.slot(slot), Event::Revive),
-            None if stream.memory.wanted >= stream.policy.bounds.max => {
+            // A slot that was given up already counts towards the desired number.
+            Some(slot) => self.apply(&key.slot(slot), SlotEvent::Revive),
+            None if stream.memory.desired >= stream.policy.bounds.max => {
                 let max = stream.policy.bounds.max;
                 return Err(Refusal::MaxReached { client: key.client, stream: key.stream, max });
             }
             None => {
-                let wanted = stream.memory.wanted + 1;
-                self.pin(&key, wanted);
+                let desired = stream.memory.desired + 1;
+                self.set_manual_number(&key, desired);
                 self.restore_session(&key);
             }
         }
@@ -103,7 +103,7 @@ impl Manager {
         Ok(Step::Wait(Condition::Start { stream: key, before }))
     }
 
-    /// Begins to remove the instance with this pid if it is running, and lowers the wanted number to what remains. An
+    /// Begins to remove the instance with this pid if it is running, and lowers the desired number to what remains. An
     /// instance that is already ending is left alone.
     fn remove_instance(
         &mut self,
@@ -127,20 +127,20 @@ impl Manager {
         let Some(stream) = self.streams.get(&key.stream) else { return Err(no_streams(client)) };
         let is_last = stream.is_last(key.slot);
         if stream.running().contains(&key.slot) {
-            let others = stream.count(Slot::serves).saturating_sub(1);
-            let wanted = stream.memory.wanted.saturating_sub(1).min(others);
-            self.pin(&key.stream, wanted);
+            let others = stream.count(Slot::counts_as_desired).saturating_sub(1);
+            let desired = stream.memory.desired.saturating_sub(1).min(others);
+            self.set_manual_number(&key.stream, desired);
             if forget {
-                self.forgetting.insert(key.clone());
+                self.ending_sessions.insert(key.clone());
             }
             if is_last && forget {
                 tracing::warn!(
                     instance = %key,
                     pid,
-                    "last session ends: what is published from now on is not kept for the client"
+                    "last session ends: messages published from now on are not kept for the client"
                 );
             }
-            if is_last && !forget { self.stop(&key) } else { self.apply(&key, Event::Drain) }
+            if is_last && !forget { self.stop(&key) } else { self.apply(&key, SlotEvent::Drain) }
         }
         Ok((key, process))
     }
@@ -155,24 +155,24 @@ impl Manager {
             .map(|(slot, _)| slot)
             .collect();
         match to {
-            Scale::Count(wanted) if wanted > bounds.max => {
+            Scale::Count(desired) if desired > bounds.max => {
                 return Err(Refusal::MaxReached { client: key.client, stream: key.stream, max: bounds.max });
             }
-            Scale::Count(wanted) => self.pin(&key, wanted),
+            Scale::Count(desired) => self.set_manual_number(&key, desired),
             Scale::Auto(Auto::Auto) => {
-                stream.pinned = false;
-                let wanted = bounds.clamp(stream.memory.wanted);
-                stream.memory.set(wanted, Instant::now());
-                self.record_wanted(&key);
+                stream.is_manual = false;
+                let desired = bounds.clamp(stream.memory.desired);
+                stream.memory.set(desired, Instant::now());
+                self.record_desired(&key);
             }
         }
         self.restore_session(&key);
         for slot in given_up {
-            self.apply(&key.slot(slot), Event::Revive);
+            self.apply(&key.slot(slot), SlotEvent::Revive);
         }
         let stream = self.streams.get(&key).ok_or_else(|| no_streams(client))?;
-        let (wanted, pinned) = (stream.memory.wanted, stream.pinned);
-        Ok(Answer::Scaled { client: key.client, stream: key.stream, wanted, pinned })
+        let (desired, is_manual) = (stream.memory.desired, stream.is_manual);
+        Ok(Answer::Scaled { client: key.client, stream: key.stream, desired, is_manual })
     }
 
     fn list(&self, client: Option<&ClientId>) -> Result<Answer, Refusal> {
@@ -192,18 +192,18 @@ impl Manager {
         }
     }
 
-    fn pin(&mut self, key: &StreamKey, wanted: u32) {
+    fn set_manual_number(&mut self, key: &StreamKey, desired: u32) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         tracing::info!(
             client = %key.client,
             stream = key.stream,
-            from = stream.memory.wanted,
-            to = wanted,
-            "pinned"
+            from = stream.memory.desired,
+            to = desired,
+            "number set by manual override"
         );
-        stream.memory.set(wanted, Instant::now());
-        stream.pinned = true;
-        self.record_wanted(key);
+        stream.memory.set(desired, Instant::now());
+        stream.is_manual = true;
+        self.record_desired(key);
     }
 
     fn stream_of(&self, client: &ClientId, stream: Option<String>) -> Result<StreamKey, Refusal> {
@@ -241,7 +241,7 @@ impl Manager {
             let reports_outage = now >= waiting.since + OUTAGE_REPORTED_AFTER;
             match self.outcome(&waiting.condition, now >= waiting.until, reports_outage) {
                 Some(outcome) => {
-                    if let Outcome::Answer(Answer::Started { pid, .. }) = &outcome {
+                    if let RequestOutcome::Answer(Answer::Started { pid, .. }) = &outcome {
                         claimed.insert(*pid);
                     }
                     self.answers.answer(&waiting.id, outcome);
@@ -251,8 +251,8 @@ impl Manager {
         }
     }
 
-    /// If `reports_outage`, an unavailable broker or store is a reason to answer now; the work goes on all the same.
-    fn outcome(&self, condition: &Condition, expired: bool, reports_outage: bool) -> Option<Outcome> {
+    /// If `reports_outage`, an unavailable broker or store is a reason to answer now; the request is still carried out.
+    fn outcome(&self, condition: &Condition, expired: bool, reports_outage: bool) -> Option<RequestOutcome> {
         let (Condition::Start { stream: of, .. } | Condition::Stop { key: SlotKey { stream: of, .. }, .. }) =
             condition;
         let Some(stream) = self.streams.get(of) else { return Some(no_streams(&of.client).into()) };
@@ -267,16 +267,23 @@ impl Manager {
                     let is_over = expired || waits_for.is_some();
                     return is_over.then(|| Refusal::StillDraining { client, pid, waits_for }.into());
                 }
-                let (state, pinned_to) = (stream.slots.get(slot as usize)?, stream.pinned_to());
+                let (state, manual_number) = (stream.slots.get(slot as usize)?, stream.manual_number());
                 let end = match state {
                     Slot::Empty if *forget => End::Forgotten,
                     Slot::Empty => End::Drained,
                     // The session has not been ended at the broker yet.
                     _ if *forget && !expired => return None,
-                    Slot::Parked => End::SessionKept,
+                    Slot::Idle => End::SessionKept,
                     _ => End::Unfinished,
                 };
-                Some(Outcome::Answer(Answer::Stopped { client, stream: name, slot, pid, end, pinned_to }))
+                Some(RequestOutcome::Answer(Answer::Stopped {
+                    client,
+                    stream: name,
+                    slot,
+                    pid,
+                    end,
+                    manual_number,
+                }))
             }
         }
     }
@@ -292,7 +299,7 @@ impl Manager {
         before: &BTreeSet<u32>,
         expired: bool,
         reports_outage: bool,
-    ) -> Option<Outcome> {
+    ) -> Option<RequestOutcome> {
         let StreamKey { client, stream: name } = stream.key.clone();
         let new = stream.numbered().find_map(|(slot, state)| match state {
             Slot::Running(instance) if !before.contains(&instance.process.pid) => {
@@ -301,8 +308,14 @@ impl Manager {
             _ => None,
         });
         if let Some((slot, pid)) = new {
-            let pinned_to = stream.pinned_to();
-            return Some(Outcome::Answer(Answer::Started { client, stream: name, slot, pid, pinned_to }));
+            let manual_number = stream.manual_number();
+            return Some(RequestOutcome::Answer(Answer::Started {
+                client,
+                stream: name,
+                slot,
+                pid,
+                manual_number,
+            }));
         }
         if let Some(reason) = stream.start_error.clone() {
             return Some(Refusal::CannotStart { client, stream: name, reason }.into());
@@ -311,9 +324,8 @@ impl Manager {
         let is_over = expired || obstacle.is_some();
         let waits_for = obstacle.unwrap_or_else(|| match stream.prepared {
             true => "its slot is not free yet".to_owned(),
-            false => {
-                "its collections in the store and its session at the broker are still being made".to_owned()
-            }
+            false => "its collections in the store and its session at the broker are still being created"
+                .to_owned(),
         });
         is_over.then(|| Refusal::StillStarting { client, stream: name, waits_for }.into())
     }

@@ -9,24 +9,24 @@ use mysimbdp_platform::{clock, failpoint, random};
 use tokio::task::JoinError;
 
 use super::stream::Stream;
-use super::{KILLED_WITHIN, Manager, Prepared, ProcessEnd};
+use super::{BackgroundEnd, KILLED_WITHIN, Manager, ProcessEnd};
 use crate::instances::{Record, Started};
 use crate::key::{SlotKey, StreamKey};
 use crate::plan::Action;
-use crate::prepare::forget;
-use crate::slot::{Ended, Event, Instance, Restart, Slot};
+use crate::prepare::end_broker_session;
+use crate::slot::{Ended, Instance, Restart, Slot, SlotEvent};
 use crate::spawn::Launch;
 
 impl Manager {
     pub(super) async fn execute(&mut self, key: &StreamKey, action: Action, broker_url: Option<&str>) {
         match action {
             Action::Start(slot) => self.start_instance(&key.slot(slot), broker_url).await,
-            Action::Drain(slot) => self.apply(&key.slot(slot), Event::Drain),
+            Action::Drain(slot) => self.apply(&key.slot(slot), SlotEvent::Drain),
             Action::SignalDrain(slot) => self.signal_drain(&key.slot(slot)),
             Action::Stop(slot) => self.stop(&key.slot(slot)),
             Action::Replace(slot) => self.replace(&key.slot(slot)),
             Action::Kill(slot) => self.kill(&key.slot(slot)),
-            Action::Park(slot) => self.apply(&key.slot(slot), Event::Park),
+            Action::Park(slot) => self.apply(&key.slot(slot), SlotEvent::Park),
         }
     }
 
@@ -56,7 +56,10 @@ impl Manager {
                     );
                 }
                 stream.start_error = Some(error);
-                self.apply(key, if is_exhausted { Event::StartExhausted } else { Event::StartFailed });
+                self.apply(
+                    key,
+                    if is_exhausted { SlotEvent::StartExhausted } else { SlotEvent::StartFailed },
+                );
             }
         }
     }
@@ -94,10 +97,10 @@ impl Manager {
             "instance started"
         );
         self.processes.spawn(wait_for_child(key.clone(), child));
-        self.apply(key, Event::Started(instance));
+        self.apply(key, SlotEvent::Started(instance));
     }
 
-    /// Signals the drain.
+    /// Signals the process to drain.
     fn signal_drain(&mut self, key: &SlotKey) {
         let Some((process, signal)) =
             self.process(key).zip(self.streams.get(&key.stream).map(|s| s.drain_signal(Instant::now())))
@@ -109,11 +112,11 @@ impl Manager {
             stream = key.stream.stream,
             slot = key.slot,
             pid = process.pid,
-            "instance drains"
+            "instance is draining"
         );
         log_signal_error(key, process, process.signal(Signal::USR1));
-        failpoint::hit("stream-manager.drain-told");
-        self.apply(key, Event::DrainSignalled(signal));
+        failpoint::hit("stream-manager.drain-requested");
+        self.apply(key, SlotEvent::DrainSignalled(signal));
     }
 
     /// Ends the process and keeps the session.
@@ -125,10 +128,10 @@ impl Manager {
             stream = key.stream.stream,
             slot = key.slot,
             pid = process.pid,
-            "instance stops"
+            "instance is stopping"
         );
         log_signal_error(key, process, process.signal_group(Signal::TERM));
-        self.apply(key, Event::Stop { kill_at });
+        self.apply(key, SlotEvent::Stop { kill_at });
     }
 
     /// Stops an instance that hangs, so that its slot is started again.
@@ -140,7 +143,7 @@ impl Manager {
             stream = key.stream.stream,
             slot = key.slot,
             silence_max_seconds = stream.silence_max.as_secs_f64(),
-            "instance reports nothing though the broker is there, it is ended and started again"
+            "instance reports nothing while the broker is connected, restarting it"
         );
         self.stop(key);
     }
@@ -166,12 +169,14 @@ impl Manager {
     }
 
     /// Applies an event to the slot.
-    pub(super) fn apply(&mut self, key: &SlotKey, event: Event) {
+    pub(super) fn apply(&mut self, key: &SlotKey, event: SlotEvent) {
         let restart = Restart::of(&self.config.settings.stream_manager, random::jitter());
         let Some(slot) = self.slot_mut(key) else { return };
         match slot.after(event, &restart, Instant::now()) {
             Ok(after) => *slot = after,
-            Err(error) => tracing::error!(instance = %key, error = %error_chain(&error), "slot not moved"),
+            Err(error) => {
+                tracing::error!(instance = %key, error = %error_chain(&error), "slot state not changed")
+            }
         }
     }
 
@@ -186,7 +191,7 @@ impl Manager {
             return;
         }
         failpoint::hit("stream-manager.end-noticed");
-        self.apply(&key, Event::Ended(ended));
+        self.apply(&key, SlotEvent::Ended(ended));
         let Some(slot) = self.slot_mut(&key).cloned() else { return };
         let recorded = match slot {
             Slot::Empty => self.registry.remove(&key),
@@ -197,8 +202,8 @@ impl Manager {
         }
         failpoint::hit("stream-manager.end-noted");
         self.log_end(&key, process, &slot, &status);
-        if self.forgetting.remove(&key) && slot != Slot::Empty {
-            self.begin_to_forget(&key);
+        if self.ending_sessions.remove(&key) && slot != Slot::Empty {
+            self.begin_to_end_session(&key);
         }
         self.answer_waiting();
     }
@@ -216,7 +221,7 @@ impl Manager {
                     status,
                     crashes,
                     wait_seconds = %format_args!("{wait:.3}"),
-                    "instance crashed, is started again"
+                    "instance crashed, restarting it"
                 );
             }
             Slot::GivenUp { crashes } => {
@@ -249,22 +254,22 @@ impl Manager {
         }
     }
 
-    fn begin_to_forget(&mut self, key: &SlotKey) {
+    fn begin_to_end_session(&mut self, key: &SlotKey) {
         let Some(stream) = self.streams.get_mut(&key.stream) else { return };
         // Nothing may be started in the slot meanwhile, as it would have the same client id.
         stream.prepared = false;
         let (config, client, settings) =
             (Arc::clone(&self.config), stream.client.clone(), stream.config.clone());
         let key = key.clone();
-        self.preparations.spawn(async move {
-            forget(config, client, settings, key.clone()).await;
-            Prepared::Forgotten { key }
+        self.background.spawn(async move {
+            end_broker_session(config, client, settings, key.clone()).await;
+            BackgroundEnd::SessionEnded { key }
         });
     }
 
-    pub(super) fn prepared(&mut self, prepared: Result<Prepared, JoinError>) {
-        match prepared {
-            Ok(Prepared::Stream { key, session, obstacle }) => {
+    pub(super) fn background_ended(&mut self, ended: Result<BackgroundEnd, JoinError>) {
+        match ended {
+            Ok(BackgroundEnd::Stream { key, session, obstacle }) => {
                 // Otherwise it was prepared for an earlier config, and is being prepared again.
                 let is_latest = |stream: &Stream| Arc::ptr_eq(&stream.obstacle, &obstacle);
                 if !self.streams.get(&key).is_some_and(is_latest) {
@@ -274,14 +279,14 @@ impl Manager {
                     if let Err(error) = self.registry.write(&Record { key: session.clone(), process: None }) {
                         tracing::error!(instance = %session, error = %error_chain(&error), "session not recorded");
                     }
-                    self.apply(&session, Event::Park);
+                    self.apply(&session, SlotEvent::Park);
                 }
                 if let Some(stream) = self.streams.get_mut(&key) {
                     stream.prepared = true;
                 }
             }
-            Ok(Prepared::Forgotten { key }) => {
-                self.apply(&key, Event::Forgotten);
+            Ok(BackgroundEnd::SessionEnded { key }) => {
+                self.apply(&key, SlotEvent::SessionEnded);
                 if let Err(error) = self.registry.remove(&key) {
                     tracing::error!(instance = %key, error = %error_chain(&error), "end of a session not recorded");
                 }
@@ -290,7 +295,7 @@ impl Manager {
                 }
                 self.answer_waiting();
             }
-            Ok(Prepared::Orphan) => {}
+            Ok(BackgroundEnd::Orphan) => {}
             // The task panicked: only `stop_all` aborts tasks, and it does not read their results.
             Err(error) => tracing::error!(%error, "preparation failed"),
         }
@@ -305,13 +310,13 @@ impl Manager {
         self.streams.get_mut(&key.stream)?.slots.get_mut(key.slot as usize)
     }
 
-    /// Records the wanted number, so that the next manager continues with it.
-    pub(super) fn record_wanted(&self, key: &StreamKey) {
+    /// Records the desired number, so that the next manager continues with it.
+    pub(super) fn record_desired(&self, key: &StreamKey) {
         let Some(stream) = self.streams.get(key) else { return };
-        if let Err(error) = self.registry.write_wanted(&stream.wanted()) {
-            tracing::error!(stream = %key, error = %error_chain(&error), "wanted number not recorded");
+        if let Err(error) = self.registry.write_desired(&stream.desired()) {
+            tracing::error!(stream = %key, error = %error_chain(&error), "desired number not recorded");
         }
-        failpoint::hit("stream-manager.wanted-noted");
+        failpoint::hit("stream-manager.desired-noted");
     }
 }
 

@@ -60,7 +60,8 @@ impl Manager {
         };
         streams.find_map(|stream| {
             let mut slots = stream.numbered().filter(|(_, state)| state.instance().is_some());
-            let named = slots.find(|(slot, _)| stream.key.slot(*slot).instance(&self.config) == *instance);
+            let named =
+                slots.find(|(slot, _)| stream.key.slot(*slot).instance_name(&self.config) == *instance);
             named.map(|(slot, _)| (stream.key.clone(), Some(slot)))
         })
     }

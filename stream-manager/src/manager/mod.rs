@@ -24,9 +24,9 @@ use crate::control::waiting::Waiting;
 use crate::instances::Registry;
 use crate::key::{SlotKey, StreamKey};
 use crate::observe::{BrokerSubscription, InvalidBursts};
-use crate::plan::{Snapshot, plan, retire};
+use crate::plan::{StreamSnapshot, plan, retire};
 use crate::prepare::Obstacle;
-use crate::scaling::{Decision, Reason, decide};
+use crate::scaling::{Decision, ScalingReason, decide};
 use crate::slot::{Ended, Slot};
 use crate::spawn::Launch;
 use stream::Stream;
@@ -35,7 +35,7 @@ use stream::Stream;
 /// a process that is to be drained.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long to wait for the end of a killed process before going on without it.
+/// How long to wait for the end of a killed process before continuing without it.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A longer time between two passes means that the process or the machine stood still.
@@ -52,7 +52,7 @@ pub(crate) struct Manager {
     /// One task for each process, started or adopted; it ends with the process.
     processes: JoinSet<ProcessEnd>,
     /// One task for each preparation of a stream, each end of a session, and each stop of an orphan.
-    preparations: JoinSet<Prepared>,
+    background: JoinSet<BackgroundEnd>,
     broker: BrokerSubscription,
     /// When the last pass began.
     passed_at: Instant,
@@ -60,7 +60,7 @@ pub(crate) struct Manager {
     answers: Answers,
     waiting: Vec<Waiting>,
     /// Slots whose broker session is to end with their process.
-    forgetting: BTreeSet<SlotKey>,
+    ending_sessions: BTreeSet<SlotKey>,
     replies: Replies,
 }
 
@@ -74,13 +74,13 @@ struct ProcessEnd {
     status: String,
 }
 
-/// A preparation that has completed.
+/// A background task that has completed.
 #[derive(Debug)]
-enum Prepared {
+enum BackgroundEnd {
     /// The collections exist, and so does the slot's session if one was requested.
     Stream { key: StreamKey, session: Option<SlotKey>, obstacle: Obstacle },
     /// The broker has removed the session.
-    Forgotten { key: SlotKey },
+    SessionEnded { key: SlotKey },
     /// A process of a stream that is no longer configured has ended.
     Orphan,
 }
@@ -104,7 +104,7 @@ impl Manager {
                 Some(call) = calls.recv() => self.handle_request(call),
                 messages = self.broker.next() => self.handle_messages(messages),
                 Some(ended) = self.processes.join_next() => self.process_ended(ended),
-                Some(prepared) = self.preparations.join_next() => self.prepared(prepared),
+                Some(ended) = self.background.join_next() => self.background_ended(ended),
                 config = self.live.offer() => self.take_over(config),
                 () = tokio::time::sleep_until(due.into()) => {}
             }
@@ -119,7 +119,7 @@ impl Manager {
             self.scale(key);
             self.execute_plan(key).await;
         }
-        self.forget_retired();
+        self.remove_retired();
         self.answer_waiting();
         self.log_invalid();
         let now = Instant::now();
@@ -141,26 +141,27 @@ impl Manager {
     fn scale(&mut self, key: &StreamKey) {
         let may_start = self.may_start();
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.pinned || stream.retired {
+        if stream.is_manual || stream.retired {
             return;
         }
         let now = Instant::now();
         let load = stream.load.summarize(&stream.running(), stream.memory.changed_at, now);
         let decision = decide(&load, &stream.policy, &stream.memory, now);
-        let (before, wanted) = (stream.memory.wanted, decision.wanted);
-        // The policy may not want more than all clients together may have. Otherwise `wanted` would grow while nothing
+        let (before, desired) = (stream.memory.desired, decision.desired);
+        // The policy may not want more than all clients together may have. Otherwise `desired` would grow while nothing
         // can start, and all those instances would start at once when another client releases capacity.
-        let lacks_capacity = wanted > before && may_start == 0 && decision.reason != Reason::OutOfBounds;
-        if wanted == before || lacks_capacity {
+        let lacks_capacity =
+            desired > before && may_start == 0 && decision.reason != ScalingReason::OutOfBounds;
+        if desired == before || lacks_capacity {
             tracing::debug!(
                 stream = %key,
-                wanted = before,
+                desired = before,
                 reason = %decision.reason,
-                no_room = lacks_capacity,
+                lacks_capacity = lacks_capacity,
                 ?load,
-                "held"
+                "number kept"
             );
-            stream.memory.note(&Decision { wanted: before, ..decision }, &stream.policy, now);
+            stream.memory.note(&Decision { desired: before, ..decision }, &stream.policy, now);
             return;
         }
         stream.memory.note(&decision, &stream.policy, now);
@@ -168,7 +169,7 @@ impl Manager {
             client = %key.client,
             stream = key.stream,
             from = before,
-            to = wanted,
+            to = desired,
             reason = %decision.reason,
             running = load.running,
             reporting = load.reporting,
@@ -177,7 +178,7 @@ impl Manager {
             messages_per_report = %format_args!("{:.1}", load.messages_per_report),
             "scaled"
         );
-        self.record_wanted(key);
+        self.record_desired(key);
     }
 
     async fn execute_plan(&mut self, key: &StreamKey) {
@@ -189,14 +190,14 @@ impl Manager {
         let launch = launch.map(|url| Launch::new(&self.config, &stream.client, &stream.config, url));
         let ready_to_drain = stream.ready_to_drain(now);
         let connected_since = self.broker.connected_since();
-        let silent = stream.silent(connected_since, now);
+        let hanging = stream.hanging(connected_since, now);
         let fingerprint = launch.as_ref().map(Launch::fingerprint);
-        let snapshot = Snapshot {
+        let snapshot = StreamSnapshot {
             slots: &stream.slots,
-            wanted: stream.memory.wanted,
+            desired: stream.memory.desired,
             may_start,
             ready_to_drain: &ready_to_drain,
-            silent: &silent,
+            hanging: &hanging,
             fingerprint,
         };
         let actions = if stream.retired { retire(&snapshot, now) } else { plan(&snapshot, now) };
@@ -214,7 +215,7 @@ impl Manager {
 
     /// Stops all instances and waits until they have ended, within `stop_grace` and a moment for those that must be killed.
     pub(crate) async fn stop_all(&mut self) {
-        self.preparations.shutdown().await;
+        self.background.shutdown().await;
         let keys: Vec<SlotKey> = self.occupied();
         for key in &keys {
             self.stop(key);
@@ -225,7 +226,10 @@ impl Manager {
                 self.kill(&key);
             }
             if !self.all_ended(KILLED_WITHIN).await {
-                tracing::error!(instances = self.occupied().len(), "instances are still there after SIGKILL");
+                tracing::error!(
+                    instances = self.occupied().len(),
+                    "instances are still running after SIGKILL"
+                );
             }
         }
         // A process that the kernel could not end is left for the next manager to adopt.

@@ -9,11 +9,11 @@ use mysimbdp_model::message::Report;
 use mysimbdp_platform::clock;
 
 use crate::control::{InstanceStatus, StreamStatus};
-use crate::instances::Wanted;
+use crate::instances::DesiredInstances;
 use crate::key::StreamKey;
 use crate::load::Load;
 use crate::prepare::Obstacle;
-use crate::scaling::{Bounds, Memory, Policy, Rule};
+use crate::scaling::{Bounds, Memory, Rule, ScalingPolicy};
 use crate::slot::{DrainSignal, Slot};
 
 /// An app that does not handle the drain signal after this long never will: it is signalled all the same.
@@ -31,10 +31,10 @@ pub(crate) struct Stream {
     pub(crate) key: StreamKey,
     pub(crate) client: mysimbdp_config::Client,
     pub(crate) config: mysimbdp_config::Stream,
-    pub(crate) policy: Policy,
+    pub(crate) policy: ScalingPolicy,
     pub(crate) memory: Memory,
     /// Manual override: a person has set the number. Otherwise the policy decides.
-    pub(crate) pinned: bool,
+    pub(crate) is_manual: bool,
     /// The collections and the session exist.
     pub(crate) prepared: bool,
     /// What the preparation waits for.
@@ -83,7 +83,7 @@ impl Stream {
             config: stream.clone(),
             policy,
             memory: Memory::new(bounds.min, now),
-            pinned: false,
+            is_manual: false,
             prepared: false,
             obstacle: Obstacle::default(),
             retired: false,
@@ -115,7 +115,7 @@ impl Stream {
         self.retired = false;
         let slots = policy.bounds.max.max(1) - 1;
         self.extend_to(slots);
-        self.memory.wanted = self.memory.wanted.min(policy.bounds.max);
+        self.memory.desired = self.memory.desired.min(policy.bounds.max);
     }
 
     /// Whether these settings need the same collections and session as the present ones.
@@ -156,17 +156,17 @@ impl Stream {
 
     /// The slots whose instance hangs: it has reported nothing, although the broker has been connected since
     /// `connected_since`.
-    pub(crate) fn silent(&self, connected_since: Option<Instant>, now: Instant) -> BTreeSet<u32> {
+    pub(crate) fn hanging(&self, connected_since: Option<Instant>, now: Instant) -> BTreeSet<u32> {
         let Some(connected_since) = connected_since.filter(|_| !self.silence_max.is_zero()) else {
             return BTreeSet::new();
         };
-        let is_silent = |slot: u32| {
+        let is_hanging = |slot: u32| {
             let silence = self
                 .reported_at(slot)
                 .map(|reported| now.saturating_duration_since(reported.max(connected_since)));
             silence.is_some_and(|silence| silence >= self.silence_max)
         };
-        self.running().into_iter().filter(|slot| is_silent(*slot)).collect()
+        self.running().into_iter().filter(|slot| is_hanging(*slot)).collect()
     }
 
     /// When the slot's instance last reported, or if later, when it was started or adopted.
@@ -231,12 +231,12 @@ impl Stream {
     }
 
     /// The number of the manual override, if there is one.
-    pub(crate) fn pinned_to(&self) -> Option<u32> {
-        self.pinned.then_some(self.memory.wanted)
+    pub(crate) fn manual_number(&self) -> Option<u32> {
+        self.is_manual.then_some(self.memory.desired)
     }
 
-    pub(crate) fn wanted(&self) -> Wanted {
-        Wanted { key: self.key.clone(), wanted: self.memory.wanted, pinned: self.pinned }
+    pub(crate) fn desired(&self) -> DesiredInstances {
+        DesiredInstances { key: self.key.clone(), desired: self.memory.desired, is_manual: self.is_manual }
     }
 
     /// The next time at which an action is due without an event.
@@ -248,7 +248,7 @@ impl Stream {
             Slot::Draining { signal: None, .. } => Some(now + SIGNAL_HANDLER_CHECK),
             Slot::Draining { signal: Some(signal), .. } => Some(signal.kill_at),
             Slot::Stopping { kill_at, .. } => Some(*kill_at),
-            Slot::Empty | Slot::Parked | Slot::Running(_) | Slot::GivenUp { .. } => None,
+            Slot::Empty | Slot::Idle | Slot::Running(_) | Slot::GivenUp { .. } => None,
         };
         self.slots.iter().filter_map(due).min()
     }
@@ -265,8 +265,8 @@ impl Stream {
         StreamStatus {
             client: self.key.client.clone(),
             stream: self.key.stream.clone(),
-            wanted: self.memory.wanted,
-            pinned: self.pinned,
+            desired: self.memory.desired,
+            is_manual: self.is_manual,
             min: self.policy.bounds.min,
             max: self.policy.bounds.max,
             ready: self.prepared && broker.is_none(),
@@ -303,7 +303,7 @@ impl Stream {
 
 /// The settings of a stream that the manager uses on every pass.
 struct Rules {
-    policy: Policy,
+    policy: ScalingPolicy,
     report_every: Duration,
     silence_max: Duration,
     drain_timeout: Duration,
@@ -315,7 +315,7 @@ impl Rules {
         let report_every = manager.report_every.duration();
         let settings::Instances { min, max } = stream.settings.instances;
         Self {
-            policy: Policy { rule: Rule::of(&stream.settings.scaling), bounds: Bounds { min, max } },
+            policy: ScalingPolicy { rule: Rule::of(&stream.settings.scaling), bounds: Bounds { min, max } },
             report_every,
             silence_max: config.settings.silence_max(),
             // A drain that neither ends nor reports progress within this time hangs.

@@ -42,14 +42,14 @@ impl Manager {
     }
 
     /// Removes the retired streams whose instances have all ended. Their sessions expire at the broker by themselves.
-    pub(super) fn forget_retired(&mut self) {
+    pub(super) fn remove_retired(&mut self) {
         let is_over =
             |stream: &Stream| stream.retired && stream.slots.iter().all(|slot| slot.instance().is_none());
         let over: Vec<StreamKey> =
             self.streams.values().filter(|stream| is_over(stream)).map(|stream| stream.key.clone()).collect();
         for key in over {
             let Some(stream) = self.streams.remove(&key) else { continue };
-            tracing::info!(client = %key.client, stream = key.stream, "stream is not configured any more, ended");
+            tracing::info!(client = %key.client, stream = key.stream, "stream is no longer configured, ended");
             for (slot, _) in stream.numbered() {
                 if let Err(error) = self.registry.remove(&key.slot(slot)) {
                     let error = error_chain(&error);

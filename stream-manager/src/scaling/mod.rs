@@ -22,7 +22,7 @@ use crate::load::StreamLoad;
 
 /// How a stream is scaled.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct ScalingPolicy {
     pub rule: Rule,
     pub bounds: Bounds,
 }
@@ -43,8 +43,8 @@ pub struct Bounds {
 /// The decisions so far.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    pub wanted: u32,
-    /// When `wanted` last changed; reports about the time before it do not describe the present load.
+    pub desired: u32,
+    /// When `desired` last changed; reports about the time before it do not describe the present load.
     pub changed_at: Option<Instant>,
     recommended: Recommendations,
 }
@@ -52,16 +52,16 @@ pub struct Memory {
 /// How many instances there should be, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    pub wanted: u32,
-    /// What the policy alone recommends, or the bound that `wanted` was outside of; `None` if there is no basis for a
+    pub desired: u32,
+    /// What the policy alone recommends, or the bound that `desired` was outside of; `None` if there is no basis for a
     /// recommendation.
     pub recommended: Option<u32>,
-    pub reason: Reason,
+    pub reason: ScalingReason,
 }
 
 /// The reason of a decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Reason {
+pub enum ScalingReason {
     /// Silence is not idleness.
     NoFreshReports,
     OutOfBounds,
@@ -118,33 +118,33 @@ impl Bounds {
 
     /// The bounds for a policy, which never removes the last instance: without one, nothing would report that messages have
     /// arrived, so nothing would ever start one again. Only a person can set zero.
-    fn for_policy(self, wanted: u32) -> Self {
-        let min = if wanted == 0 { self.min } else { self.min.max(1) };
+    fn for_policy(self, desired: u32) -> Self {
+        let min = if desired == 0 { self.min } else { self.min.max(1) };
         Self { min: min.min(self.max), max: self.max }
     }
 }
 
 impl Memory {
-    /// Counts `wanted` as recommended now: a manager that has just started scales up at once, but removes no instance before
+    /// Counts `desired` as recommended now: a manager that has just started scales up at once, but removes no instance before
     /// it has observed the load for the stabilization window.
-    pub fn new(wanted: u32, now: Instant) -> Self {
-        Self { wanted, changed_at: None, recommended: Recommendations::from([(now, wanted)]) }
+    pub fn new(desired: u32, now: Instant) -> Self {
+        Self { desired, changed_at: None, recommended: Recommendations::from([(now, desired)]) }
     }
 
     /// Sets the number of a manual override, or the number with which the policy continues after one: no instance is
     /// removed before another stabilization window.
-    pub fn set(&mut self, wanted: u32, now: Instant) {
-        let changed_at = if wanted == self.wanted { self.changed_at } else { Some(now) };
-        *self = Self { changed_at, ..Self::new(wanted, now) };
+    pub fn set(&mut self, desired: u32, now: Instant) {
+        let changed_at = if desired == self.desired { self.changed_at } else { Some(now) };
+        *self = Self { changed_at, ..Self::new(desired, now) };
     }
 
     /// Records a recommendation and, if the number changes, when.
-    pub fn note(&mut self, decision: &Decision, policy: &Policy, now: Instant) {
+    pub fn note(&mut self, decision: &Decision, policy: &ScalingPolicy, now: Instant) {
         if let Some(recommended) = decision.recommended {
             self.recommended.push(now, recommended, policy.rule.stabilization());
         }
-        if decision.wanted != self.wanted {
-            self.wanted = decision.wanted;
+        if decision.desired != self.desired {
+            self.desired = decision.desired;
             self.changed_at = Some(now);
         }
     }
@@ -154,37 +154,37 @@ impl Memory {
 ///
 /// It scales up on what is reported now, and down only to the most that was recommended within the stabilization window: a
 /// spike is answered at once, and a short pause removes no instance.
-pub fn decide(load: &StreamLoad, policy: &Policy, memory: &Memory, now: Instant) -> Decision {
-    let bounds = policy.bounds.for_policy(memory.wanted);
-    let hold = |reason, recommended| Decision { wanted: memory.wanted, recommended, reason };
-    if bounds.clamp(memory.wanted) != memory.wanted {
-        let wanted = bounds.clamp(memory.wanted);
-        return Decision { wanted, recommended: Some(wanted), reason: Reason::OutOfBounds };
+pub fn decide(load: &StreamLoad, policy: &ScalingPolicy, memory: &Memory, now: Instant) -> Decision {
+    let bounds = policy.bounds.for_policy(memory.desired);
+    let hold = |reason, recommended| Decision { desired: memory.desired, recommended, reason };
+    if bounds.clamp(memory.desired) != memory.desired {
+        let desired = bounds.clamp(memory.desired);
+        return Decision { desired, recommended: Some(desired), reason: ScalingReason::OutOfBounds };
     }
     if load.running == 0 || load.reporting == 0 {
-        return hold(Reason::NoFreshReports, None);
+        return hold(ScalingReason::NoFreshReports, None);
     }
     let (recommended, reason) = match &policy.rule {
-        Rule::Target(rule) => target::recommend(load, rule, memory.wanted),
-        Rule::Thresholds(rule) => thresholds::recommend(load, rule, memory.wanted),
+        Rule::Target(rule) => target::recommend(load, rule, memory.desired),
+        Rule::Thresholds(rule) => thresholds::recommend(load, rule, memory.desired),
     };
     let recommended = bounds.clamp(recommended);
-    if recommended == memory.wanted {
-        let reason = if reason == Reason::UpAndDown { reason } else { Reason::Steady };
+    if recommended == memory.desired {
+        let reason = if reason == ScalingReason::UpAndDown { reason } else { ScalingReason::Steady };
         return hold(reason, Some(recommended));
     }
     let cooling =
         memory.changed_at.is_some_and(|at| now.saturating_duration_since(at) < policy.rule.cooldown());
     if cooling {
-        return hold(Reason::Cooldown, Some(recommended));
+        return hold(ScalingReason::Cooldown, Some(recommended));
     }
-    if recommended > memory.wanted {
-        return Decision { wanted: recommended, recommended: Some(recommended), reason };
+    if recommended > memory.desired {
+        return Decision { desired: recommended, recommended: Some(recommended), reason };
     }
     let most = memory.recommended.most_since(now, policy.rule.stabilization());
-    let wanted = bounds.clamp(most.map_or(recommended, |most| most.max(recommended))).min(memory.wanted);
-    let reason = if wanted == memory.wanted { Reason::Stabilizing } else { reason };
-    Decision { wanted, recommended: Some(recommended), reason }
+    let desired = bounds.clamp(most.map_or(recommended, |most| most.max(recommended))).min(memory.desired);
+    let reason = if desired == memory.desired { ScalingReason::Stabilizing } else { reason };
+    Decision { desired, recommended: Some(recommended), reason }
 }
 
 /// The recommendations within the stabilization window, as a falling sequence: one that is followed by a greater one can no
@@ -215,13 +215,13 @@ impl Recommendations {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for ScalingReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoFreshReports => "no fresh reports",
             Self::OutOfBounds => "out of bounds",
-            Self::Busy => "busier than aimed at",
-            Self::Idle => "less busy than aimed at",
+            Self::Busy => "busier than the target",
+            Self::Idle => "less busy than the target",
             Self::Steady => "steady",
             Self::Cooldown => "changed a short time ago",
             Self::Stabilizing => "more was needed a short time ago",

@@ -2,7 +2,7 @@
 
 use mysimbdp_config::settings::Target;
 
-use super::Reason;
+use super::ScalingReason;
 use crate::load::StreamLoad;
 
 /// `2.1 / 0.7` is 3.0000000000000004, which must not become 4.
@@ -11,18 +11,18 @@ const ROUNDING: f64 = 1e-9;
 /// Recommends `ceil(busy / target)`.
 ///
 /// Silent instances count as idle when deciding to add, and as busy when deciding to remove.
-pub(super) fn recommend(load: &StreamLoad, rule: &Target, wanted: u32) -> (u32, Reason) {
+pub(super) fn recommend(load: &StreamLoad, rule: &Target, desired: u32) -> (u32, ScalingReason) {
     let target = f64::from(rule.utilization_percent.max(1)) / 100.0;
     let tolerance = f64::from(rule.tolerance_percent) / 100.0;
     let busy_least = load.busy;
     let busy_most = load.busy + f64::from(load.running.saturating_sub(load.reporting));
     let aim = f64::from(load.running) * target;
     if busy_least > aim * (1.0 + tolerance) {
-        (needed(busy_least, target).max(wanted), Reason::Busy)
+        (needed(busy_least, target).max(desired), ScalingReason::Busy)
     } else if busy_most < aim * (1.0 - tolerance) {
-        (needed(busy_most, target).min(wanted), Reason::Idle)
+        (needed(busy_most, target).min(desired), ScalingReason::Idle)
     } else {
-        (wanted, Reason::Steady)
+        (desired, ScalingReason::Steady)
     }
 }
 

@@ -10,14 +10,16 @@ use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_stream_manager::Error;
 use mysimbdp_stream_manager::control::client::{ControlError, request};
-use mysimbdp_stream_manager::control::{Answer, Command, End, Outcome, Refusal, Request, Response, Scale};
+use mysimbdp_stream_manager::control::{
+    Answer, ControlCommand, End, Refusal, Request, RequestOutcome, Response, Scale,
+};
 use mysimbdp_testbed::{Process, is_running, until};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use crate::fixture::{Fixture, OBEDIENT, Running, SOON, STUBBORN, client, count};
 
-async fn refused(manager: &Running, command: Command) -> (Refusal, ErrorKind) {
+async fn refused(manager: &Running, command: ControlCommand) -> (Refusal, ErrorKind) {
     match manager.ask(command.clone()).await {
         Err(error) => {
             let kind = error.kind();
@@ -28,12 +30,12 @@ async fn refused(manager: &Running, command: Command) -> (Refusal, ErrorKind) {
     }
 }
 
-fn start(name: &str, pid: u32, stream: Option<&str>) -> Command {
-    Command::Start { client: client(name), pid, stream: stream.map(str::to_owned) }
+fn start(name: &str, pid: u32, stream: Option<&str>) -> ControlCommand {
+    ControlCommand::Start { client: client(name), pid, stream: stream.map(str::to_owned) }
 }
 
-fn stop(name: &str, pid: u32) -> Command {
-    Command::Stop { client: client(name), pid, forget: false }
+fn stop(name: &str, pid: u32) -> ControlCommand {
+    ControlCommand::Stop { client: client(name), pid, forget: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,21 +54,25 @@ async fn each_refusal_says_what_is_allowed_and_has_the_right_kind() {
     sleep.arg("60");
     let mut bystander = Process::spawn(sleep);
 
-    let many = Command::Scale { client: client("client1"), stream: None, instances: Scale::Count(2) };
+    let many = ControlCommand::Scale { client: client("client1"), stream: None, instances: Scale::Count(2) };
     for (command, expected, says) in [
         (start("nobody", 0, None), ErrorKind::NotFound, "batchonly, client1, two"),
         (stop("nobody", ours), ErrorKind::NotFound, "batchonly, client1, two"),
-        (Command::List { client: Some(client("nobody")) }, ErrorKind::NotFound, "batchonly, client1, two"),
+        (
+            ControlCommand::List { client: Some(client("nobody")) },
+            ErrorKind::NotFound,
+            "batchonly, client1, two",
+        ),
         (start("batchonly", 0, None), ErrorKind::NotFound, "no streams"),
         (start("two", 0, None), ErrorKind::InvalidRequest, "a, b"),
         (start("two", 0, Some("c")), ErrorKind::NotFound, "a, b"),
-        (start("client1", 4711, None), ErrorKind::InvalidRequest, "allowed is 0"),
-        (start("client1", 0, None), ErrorKind::NotPermitted, "1 instances at most (instances.max)"),
-        (many, ErrorKind::NotPermitted, "1 instances at most (instances.max)"),
+        (start("client1", 4711, None), ErrorKind::InvalidRequest, "expected 0"),
+        (start("client1", 0, None), ErrorKind::NotPermitted, "at most 1 instances (instances.max)"),
+        (many, ErrorKind::NotPermitted, "at most 1 instances (instances.max)"),
         (stop("client1", 0), ErrorKind::InvalidRequest, &ours.to_string()),
         (stop("client1", bystander.id()), ErrorKind::NotPermitted, &ours.to_string()),
         (stop("client1", std::process::id()), ErrorKind::NotPermitted, &ours.to_string()),
-        (stop("two", ours), ErrorKind::NotPermitted, "there are none"),
+        (stop("two", ours), ErrorKind::NotPermitted, "its instances: none"),
     ] {
         let (refusal, kind) = refused(&manager, command.clone()).await;
         assert_eq!(kind, expected, "{command:?}: {refusal}");
@@ -74,7 +80,7 @@ async fn each_refusal_says_what_is_allowed_and_has_the_right_kind() {
     }
     assert!(bystander.is_running() && is_running(ours), "nobody was signalled");
 
-    let in_a = manager.ask(start("two", 0, Some("a"))).await.expect("there is room for one more");
+    let in_a = manager.ask(start("two", 0, Some("a"))).await.expect("one more instance is allowed");
     assert!(matches!(in_a, Answer::Started { .. }));
     let (refusal, kind) = refused(&manager, start("two", 0, Some("b"))).await;
     assert_eq!((refusal, kind), (Refusal::AllMaxReached { max: 2 }, ErrorKind::NotPermitted));
@@ -85,7 +91,8 @@ async fn each_refusal_says_what_is_allowed_and_has_the_right_kind() {
 async fn a_request_without_a_manager_gets_a_clear_error() {
     let root = tempfile::tempdir().expect("temporary directory");
     let timeout = Duration::from_secs(1);
-    let (layout, list) = (Layout::new(root.path()), Request::new(Command::List { client: None }, timeout));
+    let (layout, list) =
+        (Layout::new(root.path()), Request::new(ControlCommand::List { client: None }, timeout));
     let error = request(&layout, &list, timeout).await.expect_err("nobody answers");
     assert!(matches!(error, ControlError::NoManager { .. }));
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -130,13 +137,13 @@ impl Remote {
             correlation: Some(correlation.into()),
             ..Publish::new(&self.control, payload)
         };
-        self.link.publish(publish).await.expect("the broker takes it");
+        self.link.publish(publish).await.expect("the broker accepts it");
     }
 
     /// Returns once the manager has answered a request, and so has handled everything that was sent before.
     async fn until_handled(&mut self) {
         loop {
-            let list = Request::new(Command::List { client: None }, SOON);
+            let list = Request::new(ControlCommand::List { client: None }, SOON);
             self.send(serde_json::to_vec(&list).expect("serialises"), b"list", false).await;
             let answered = async { while self.answer().await.0.id != list.id {} };
             // A request that was sent before the manager had subscribed is lost, so it is sent again.
@@ -157,7 +164,7 @@ impl Remote {
                 }
             }
         };
-        let (payload, correlation) = tokio::time::timeout(SOON, next).await.expect("an answer comes");
+        let (payload, correlation) = tokio::time::timeout(SOON, next).await.expect("an answer arrives");
         (serde_json::from_slice(&payload).expect("a response"), correlation)
     }
 }
@@ -181,7 +188,9 @@ async fn a_repeated_request_over_mqtt_is_answered_again_and_not_run_again() {
             }
         };
         assert_eq!(returned.as_deref(), Some(&correlation[..]));
-        let Outcome::Answer(Answer::Started { pid, .. }) = response.outcome else { panic!("{response:?}") };
+        let RequestOutcome::Answer(Answer::Started { pid, .. }) = response.outcome else {
+            panic!("{response:?}")
+        };
         pids.push(pid);
     }
     assert_eq!(pids[0], pids[1]);
@@ -216,7 +225,11 @@ async fn a_flood_of_invalid_expired_and_repeated_requests_changes_nothing() {
         bytes(&Request::new(stop("client1", 1), SOON)),
         bytes(&Request::new(stop("client1", u32::MAX), SOON)),
         bytes(&Request::new(
-            Command::Scale { client: client("client1"), stream: None, instances: Scale::Count(u32::MAX) },
+            ControlCommand::Scale {
+                client: client("client1"),
+                stream: None,
+                instances: Scale::Count(u32::MAX),
+            },
             SOON,
         )),
         bytes(&Request::new(start("client1", 1, Some("../../x")), SOON)),
@@ -229,13 +242,13 @@ async fn a_flood_of_invalid_expired_and_repeated_requests_changes_nothing() {
     payloads.push(vec![b'{'; 1_000_000]);
     for cycle in 0..20 {
         for payload in &payloads {
-            remote.send(payload.clone(), b"forged", false).await;
+            remote.send(payload.clone(), b"invalid", false).await;
         }
         // Response topics on which nothing can be published, and one on which the answer would itself be a request.
         for topic in ["#", "a/+/b", &remote.control] {
             let list = Request {
                 id: format!("{cycle}{topic}"),
-                ..Request::new(Command::List { client: None }, SOON)
+                ..Request::new(ControlCommand::List { client: None }, SOON)
             };
             let response_topic = Some(topic.to_owned());
             let publish = Publish { response_topic, ..Publish::new(&remote.control, bytes(&list)) };
@@ -245,7 +258,7 @@ async fn a_flood_of_invalid_expired_and_repeated_requests_changes_nothing() {
     }
     remote.until_handled().await;
     manager.until_states("0 running").await;
-    assert_eq!(manager.status().await.wanted, 1, "it was started once");
+    assert_eq!(manager.status().await.desired, 1, "it was started once");
     assert_eq!(count(&fixture.log(), "started"), 1);
     manager.shut_down().await;
 }
@@ -277,8 +290,8 @@ async fn messages_for_a_stream_without_instances_wait_in_the_session_that_the_ma
     let fixture = Fixture::new(OBEDIENT, json!({}));
     let manager = fixture.start().await;
     manager.until_states("0 parked").await;
-    publish(&fixture, "before anything ran").await;
-    assert_eq!(first_message(&fixture).await, "before anything ran");
+    publish(&fixture, "before any instance ran").await;
+    assert_eq!(first_message(&fixture).await, "before any instance ran");
     manager.shut_down().await;
 }
 
@@ -288,14 +301,14 @@ async fn stop_forget_ends_the_last_session_even_if_the_app_does_not() {
     let manager = fixture.start().await;
     manager.until_states("0 parked").await;
     let (_, pid) = manager.start_one().await;
-    until(SOON, "the app is at work", || count(&fixture.log(), "started") == 1);
-    publish(&fixture, "given up with the session").await;
-    let stopped = manager.ask(Command::Stop { client: client("client1"), pid, forget: true }).await;
+    until(SOON, "the app has started", || count(&fixture.log(), "started") == 1);
+    publish(&fixture, "lost with the session").await;
+    let stopped = manager.ask(ControlCommand::Stop { client: client("client1"), pid, forget: true }).await;
     assert!(matches!(stopped, Ok(Answer::Stopped { end: End::Forgotten, .. })), "{stopped:?}");
     assert_eq!(manager.states().await, "");
     manager.abort().await;
     let manager = fixture.start().await;
-    assert_eq!(manager.states().await, "", "what a person ended is not made again");
+    assert_eq!(manager.states().await, "", "a session that a person has ended is not created again");
 
     // The next client in the slot gets no earlier message: its first one was published later.
     let (consumer, mut deliveries) = connect(&fixture);
@@ -303,7 +316,7 @@ async fn stop_forget_ends_the_last_session_even_if_the_app_does_not() {
     publish(&fixture, "later").await;
     let first = tokio::time::timeout(SOON, deliveries.recv())
         .await
-        .expect("a message comes")
+        .expect("a message arrives")
         .expect("not taken over");
     assert_eq!(first.payload, "later");
     consumer.disconnect(true).await.expect("the broker runs");
@@ -314,7 +327,9 @@ async fn publish(fixture: &Fixture, text: &'static str) {
     let options = ConnectOptions::new(fixture.broker.url(), format!("{}-sensor", fixture.prefix));
     let (link, _events) = BrokerLink::connect(options, Vec::new()).expect("valid address");
     link.wait_connected(SOON).await.expect("the broker runs");
-    link.publish_to(format!("{}/ingest/client1/t", fixture.prefix), text).await.expect("the broker takes it");
+    link.publish_to(format!("{}/ingest/client1/t", fixture.prefix), text)
+        .await
+        .expect("the broker accepts it");
     link.close().await;
 }
 
@@ -332,7 +347,7 @@ async fn first_message(fixture: &Fixture) -> bytes::Bytes {
     let (consumer, mut deliveries) = connect(fixture);
     let first = tokio::time::timeout(SOON, deliveries.recv())
         .await
-        .expect("a message comes")
+        .expect("a message arrives")
         .expect("not taken over");
     consumer.disconnect(true).await.expect("the broker runs");
     first.payload

@@ -9,7 +9,7 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::process::Signal;
 use mysimbdp_stream_manager::Error;
 use mysimbdp_stream_manager::control::client::{ControlError, request};
-use mysimbdp_stream_manager::control::{Answer, Command, InstanceStatus, Request, StreamStatus};
+use mysimbdp_stream_manager::control::{Answer, ControlCommand, InstanceStatus, Request, StreamStatus};
 use mysimbdp_stream_manager::instances::Registry;
 use mysimbdp_testbed::{MosquittoHandle, Root, unique, until_async};
 use serde_json::{Value, json};
@@ -103,7 +103,7 @@ impl Fixture {
         let task = tokio::spawn(mysimbdp_stream_manager::run(Arc::clone(&config), stop));
         let running = Running { config, shutdown, task };
         until_async(SOON, "the manager answers", async || {
-            running.ask(Command::List { client: None }).await.is_ok()
+            running.ask(ControlCommand::List { client: None }).await.is_ok()
         })
         .await;
         running
@@ -126,21 +126,21 @@ impl Drop for Fixture {
 }
 
 impl Running {
-    pub(crate) async fn ask(&self, command: Command) -> Result<Answer, ControlError> {
+    pub(crate) async fn ask(&self, command: ControlCommand) -> Result<Answer, ControlError> {
         let timeout = Duration::from_secs(15);
         request(&self.config.layout, &Request::new(command, timeout), timeout).await
     }
 
     /// Starts one more instance of `client1`; returns its slot and pid.
     pub(crate) async fn start_one(&self) -> (u32, u32) {
-        match self.ask(Command::Start { client: client("client1"), pid: 0, stream: None }).await {
+        match self.ask(ControlCommand::Start { client: client("client1"), pid: 0, stream: None }).await {
             Ok(Answer::Started { slot, pid, .. }) => (slot, pid),
             other => panic!("not started: {other:?}"),
         }
     }
 
     pub(crate) async fn status(&self) -> StreamStatus {
-        match self.ask(Command::List { client: Some(client("client1")) }).await {
+        match self.ask(ControlCommand::List { client: Some(client("client1")) }).await {
             Ok(Answer::Listed { mut streams }) => streams.remove(0),
             other => panic!("not listed: {other:?}"),
         }
@@ -150,7 +150,7 @@ impl Running {
         self.status().await.instances
     }
 
-    /// Returns slots and states in the form `0 running, 1 parked`.
+    /// Returns slots and states in the form `0 running, 1 idle`.
     pub(crate) async fn states(&self) -> String {
         let states = self
             .instances()

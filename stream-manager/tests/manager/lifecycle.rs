@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use mysimbdp_model::error_kind::ErrorKind;
-use mysimbdp_stream_manager::control::{Answer, Auto, Command, End, Scale};
+use mysimbdp_stream_manager::control::{Answer, Auto, ControlCommand, End, Scale};
 use mysimbdp_testbed::{is_running, until, until_async};
 use serde_json::json;
 
 use crate::fixture::{CRASHING, Fixture, OBEDIENT, Running, SOON, STUBBORN, client, count};
 
 async fn stop(manager: &Running, pid: u32, forget: bool) -> End {
-    match manager.ask(Command::Stop { client: client("client1"), pid, forget }).await {
+    match manager.ask(ControlCommand::Stop { client: client("client1"), pid, forget }).await {
         Ok(Answer::Stopped { pid: stopped, end, .. }) if stopped == pid => end,
         other => panic!("not stopped: {other:?}"),
     }
@@ -35,7 +35,7 @@ async fn start_returns_a_pid_and_stop_accepts_it() {
     assert_eq!(stop(&manager, second, false).await, End::SessionKept, "the last session is not ended");
     assert_eq!(manager.states().await, "1 parked");
     let status = manager.status().await;
-    assert_eq!((status.wanted, status.pinned), (0, true));
+    assert_eq!((status.desired, status.is_manual), (0, true));
     let log = fixture.log();
     assert_eq!(
         (count(&log, "drained 0"), count(&log, "drained 1"), count(&log, "stopped 1")),
@@ -43,7 +43,7 @@ async fn start_returns_a_pid_and_stop_accepts_it() {
         "{log}"
     );
 
-    assert_eq!(manager.start_one().await.0, 1, "messages may wait in the parked slot");
+    assert_eq!(manager.start_one().await.0, 1, "messages may wait in the idle slot");
     manager.shut_down().await;
 }
 
@@ -59,7 +59,7 @@ async fn ctrl_c_stops_all_instances_and_the_next_start_resumes_every_session() {
 
     let manager = fixture.start().await;
     manager.until_states("0 running, 1 running").await;
-    assert!(manager.status().await.pinned, "a person's number outlives the manager");
+    assert!(manager.status().await.is_manual, "the manual override outlives the manager");
     manager.shut_down().await;
 }
 
@@ -69,7 +69,7 @@ async fn a_manager_adopts_the_instances_of_a_killed_one() {
     let manager = fixture.start().await;
     manager.until_states("0 running, 1 running").await;
     let before: Vec<_> = manager.instances().await.iter().map(|instance| instance.pid).collect();
-    until(SOON, "both apps are at work", || count(&fixture.log(), "started") == 2);
+    until(SOON, "both apps have started", || count(&fixture.log(), "started") == 2);
     manager.abort().await;
 
     let manager = fixture.start().await;
@@ -108,10 +108,10 @@ async fn an_app_that_keeps_crashing_backs_off_and_is_given_up() {
     assert_eq!(count(&fixture.log(), "started"), 4, "the first start and three more");
     assert_eq!(manager.instances().await[0].restarts, 4);
 
-    std::fs::write(fixture.root.path().join("app.sh"), OBEDIENT).expect("mend the app");
+    std::fs::write(fixture.root.path().join("app.sh"), OBEDIENT).expect("repair the app");
     assert_eq!(manager.start_one().await.0, 0, "start tries the slot again");
     let status = manager.status().await;
-    assert_eq!((status.wanted, status.instances.len()), (1, 1), "{status:?}");
+    assert_eq!((status.desired, status.instances.len()), (1, 1), "{status:?}");
     manager.shut_down().await;
 }
 
@@ -124,7 +124,7 @@ async fn an_app_that_hangs_is_killed_in_bounded_time_and_its_slot_is_not_forgott
     let (_, second) = manager.start_one().await;
     assert_eq!(stop(&manager, second, false).await, End::Unfinished);
     assert!(!is_running(second));
-    assert_eq!(count(&fixture.log(), "asked 1"), 1, "it was asked before it was killed");
+    assert_eq!(count(&fixture.log(), "asked 1"), 1, "it was signalled before it was killed");
     assert_eq!(manager.states().await, "0 running, 1 backing-off", "messages may be left in its session");
     manager.shut_down().await;
     assert!(!is_running(first), "a shutdown is bounded too");
@@ -134,7 +134,8 @@ async fn an_app_that_hangs_is_killed_in_bounded_time_and_its_slot_is_not_forgott
 async fn a_missing_program_is_reported_at_once() {
     let fixture = Fixture::new(OBEDIENT, json!({"command": ["no-such-program-anywhere"]}));
     let manager = fixture.start().await;
-    let refused = manager.ask(Command::Start { client: client("client1"), pid: 0, stream: None }).await;
+    let refused =
+        manager.ask(ControlCommand::Start { client: client("client1"), pid: 0, stream: None }).await;
     let refused = refused.expect_err("cannot be started");
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(refused.to_string().contains("no-such-program-anywhere"), "{refused}");
@@ -146,12 +147,12 @@ async fn nothing_starts_before_the_store_is_available_and_the_reason_is_reported
     let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}}));
     // A file where the embedded store's directory should be.
     let state = fixture.root.path().join("state");
-    std::fs::create_dir_all(&state).expect("make a directory");
+    std::fs::create_dir_all(&state).expect("create a directory");
     std::fs::write(state.join("coredms"), "").expect("write a file");
     let manager = fixture.start().await;
     let config = manager.config.clone();
     let timeout = Duration::from_millis(300);
-    let start = Command::Start { client: client("client1"), pid: 0, stream: None };
+    let start = ControlCommand::Start { client: client("client1"), pid: 0, stream: None };
     let request = mysimbdp_stream_manager::control::Request::new(start, timeout);
     let refused = mysimbdp_stream_manager::control::client::request(&config.layout, &request, timeout).await;
     let refused = refused.expect_err("not started");
@@ -159,7 +160,7 @@ async fn nothing_starts_before_the_store_is_available_and_the_reason_is_reported
     assert!(refused.to_string().contains("store"), "{refused}");
     assert!(!manager.status().await.ready);
 
-    std::fs::remove_file(state.join("coredms")).expect("clear the way");
+    std::fs::remove_file(state.join("coredms")).expect("remove the file");
     manager.until_states("0 running, 1 running").await;
     manager.shut_down().await;
 }
@@ -170,7 +171,7 @@ async fn instances_with_other_settings_are_replaced_in_their_slots() {
     let manager = fixture.start().await;
     manager.until_states("0 running, 1 running").await;
     let before: Vec<_> = manager.instances().await.iter().map(|instance| instance.pid).collect();
-    until(SOON, "both apps are at work", || count(&fixture.log(), "started") == 2);
+    until(SOON, "both apps have started", || count(&fixture.log(), "started") == 2);
     manager.abort().await;
 
     fixture.config["clients"][0]["streams"][0]["env"] = json!({"NEW": "setting"});
@@ -187,14 +188,14 @@ async fn instances_with_other_settings_are_replaced_in_their_slots() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scale_pins_the_number_until_auto() {
+async fn scale_overrides_the_number_until_auto() {
     let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}}));
     let manager = fixture.start().await;
     let scale = async |instances| match manager
-        .ask(Command::Scale { client: client("client1"), stream: None, instances })
+        .ask(ControlCommand::Scale { client: client("client1"), stream: None, instances })
         .await
     {
-        Ok(Answer::Scaled { wanted, pinned, .. }) => (wanted, pinned),
+        Ok(Answer::Scaled { desired, is_manual, .. }) => (desired, is_manual),
         other => panic!("not scaled: {other:?}"),
     };
     assert_eq!(scale(Scale::Count(3)).await, (3, true));

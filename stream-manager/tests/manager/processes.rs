@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use mysimbdp_platform::process::ProcessId;
-use mysimbdp_stream_manager::control::{Command, End};
+use mysimbdp_stream_manager::control::{ControlCommand, End};
 use mysimbdp_stream_manager::instances::{Record, Registry, Started};
 use mysimbdp_stream_manager::key::StreamKey;
 use mysimbdp_testbed::{Process, is_running, until, until_async};
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::fixture::{CRASHING, FORKING, Fixture, OBEDIENT, Running, SOON, client, count};
 
 async fn stop(manager: &Running, pid: u32) -> End {
-    match manager.ask(Command::Stop { client: client("client1"), pid, forget: false }).await {
+    match manager.ask(ControlCommand::Stop { client: client("client1"), pid, forget: false }).await {
         Ok(mysimbdp_stream_manager::control::Answer::Stopped { end, .. }) => end,
         other => panic!("not stopped: {other:?}"),
     }
@@ -32,8 +32,11 @@ async fn an_app_that_forks_and_ignores_sigterm_leaves_no_process() {
     let (_, second) = manager.start_one().await;
     until(SOON, "the second one has forked", || daemons(&fixture).len() == 2);
     assert_eq!(stop(&manager, second).await, End::Unfinished);
-    assert!(!is_running(second) && !is_running(daemons(&fixture)[1]), "neither it nor its daemon");
-    assert!(is_running(daemons(&fixture)[0]), "the other one's daemon is its own");
+    assert!(
+        !is_running(second) && !is_running(daemons(&fixture)[1]),
+        "the instance and its daemon have ended"
+    );
+    assert!(is_running(daemons(&fixture)[0]), "the daemon of the other instance is left alone");
 
     // The next manager is not the parent of the process that it adopts, but still cleans up after it.
     manager.abort().await;
@@ -73,7 +76,8 @@ async fn a_bystander_with_the_pid_of_a_recorded_instance_is_never_signalled() {
         instances.iter().all(|instance| !instance.adopted && instance.pid != Some(now.pid)),
         "{instances:?}"
     );
-    let refused = manager.ask(Command::Stop { client: client("client1"), pid: now.pid, forget: false }).await;
+    let refused =
+        manager.ask(ControlCommand::Stop { client: client("client1"), pid: now.pid, forget: false }).await;
     assert!(refused.is_err(), "{refused:?}");
     manager.shut_down().await;
     assert_eq!(bystander.try_wait(), None, "the bystander was never signalled");
@@ -91,13 +95,16 @@ async fn an_app_that_keeps_crashing_delays_no_other_client() {
     let manager = fixture.start().await;
     let started = || count(&fixture.root.log("clients/client2/stream.log"), "started");
     until(SOON, "the other client's instance runs", || started() == 1);
-    assert!(!manager.states().await.contains("given-up"), "it did not wait for the end of the crashes");
+    assert!(
+        !manager.states().await.contains("given-up"),
+        "it did not wait until the crashing slots were given up"
+    );
     until_async(SOON, "the crashing one is given up", async || {
         manager.states().await == "0 given-up, 1 given-up, 2 given-up"
     })
     .await;
     // More if a start took so long that the instance's crash count was reset.
-    assert!(count(&fixture.log(), "started") >= 27, "each slot is started once and eight times more");
+    assert!(count(&fixture.log(), "started") >= 27, "each slot is started once and restarted eight times");
     assert_eq!(started(), 1, "the other one was left alone");
     manager.shut_down().await;
 }

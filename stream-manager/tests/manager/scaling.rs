@@ -22,7 +22,7 @@ impl Reporter {
     }
 
     async fn send(&self, payload: String) {
-        self.link.publish_to(&self.topic, payload).await.expect("the broker takes it");
+        self.link.publish_to(&self.topic, payload).await.expect("the broker accepts it");
     }
 }
 
@@ -111,7 +111,7 @@ async fn invalid_reports_change_nothing() {
         .to_string()
     };
     // The manager must receive reports at all before invalid ones prove anything.
-    until_async(SOON, "the manager hears reports", async || {
+    until_async(SOON, "the manager receives reports", async || {
         reporter.send(valid(&instance, 1, 0.5)).await;
         manager.instances().await[0].messages > 0
     })
@@ -131,12 +131,12 @@ async fn invalid_reports_change_nothing() {
     }
     let before = manager.instances().await[0].messages;
     reporter.send(valid(&instance, 1_000_000, 0.5)).await;
-    until_async(SOON, "the report behind them is heard", async || {
+    until_async(SOON, "the report after them is received", async || {
         manager.instances().await[0].messages >= before + 1_000_000
     })
     .await;
     let status = manager.status().await;
-    assert_eq!((status.wanted, status.instances.len()), (1, 1), "{status:?}");
-    until(SOON, "the app is at work", || count(&fixture.log(), "started") == 1);
+    assert_eq!((status.desired, status.instances.len()), (1, 1), "{status:?}");
+    until(SOON, "the app has started", || count(&fixture.log(), "started") == 1);
     manager.shut_down().await;
 }

@@ -4,7 +4,10 @@
 //! instead. The exit code is the program's. Processes that the program leaves behind are killed and listed, and make a success
 //! a failure.
 
-#![allow(clippy::disallowed_methods, reason = "the test bed stands outside of the platform's doors")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the testbed is not part of the platform and needs no I/O adapters"
+)]
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -81,7 +84,7 @@ fn end_all_but(servers: &[u32]) -> usize {
     for process in &left {
         let words = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
         eprintln!(
-            "testbed-run: left behind and killed: {process} {}",
+            "testbed-run: killed a process that was left behind: {process} {}",
             words.replace('\0', " ").escape_debug()
         );
         if let Some(pid) = pid(*process) {

@@ -59,7 +59,7 @@ impl Disk {
     ///
     /// If the programs that create and mount file systems are missing.
     pub fn new_or_skip(file_system: FileSystem) -> Option<Self> {
-        let skip = |reason: &String| eprintln!("SKIPPED: no power can be cut here: {reason}");
+        let skip = |reason: &String| eprintln!("SKIPPED: cannot cut the power here: {reason}");
         Self::new(file_system).inspect_err(skip).ok()
     }
 

@@ -7,7 +7,7 @@ use super::{mongodb, mqtt};
 
 /// A fault of single packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fault {
+pub enum ProxyFault {
     #[default]
     None,
     /// MQTT: each message of QoS 1 that the broker sends arrives twice, the second time marked as a repeat or not.
@@ -54,7 +54,7 @@ impl Inspector {
     /// `happened` counts how often the fault has happened, on all connections.
     pub(super) fn inspect(
         &mut self,
-        fault: Fault,
+        fault: ProxyFault,
         happened: &AtomicU64,
         from: Peer,
         packet: &[u8],
@@ -64,7 +64,7 @@ impl Inspector {
             (Protocol::Mqtt, Peer::Client) => self.acknowledgement(fault, packet),
             (Protocol::Mongodb, Peer::Client) => {
                 // Counted with the request: other inserts may follow before the first reply arrives.
-                if let Fault::RepliesToInsertLost { times } = fault
+                if let ProxyFault::RepliesToInsertLost { times } = fault
                     && happened.load(Ordering::Relaxed) < times
                     && mongodb::is_command(packet, b"insert")
                 {
@@ -84,9 +84,9 @@ impl Inspector {
         disposition
     }
 
-    fn message(&mut self, fault: Fault, packet: &[u8]) -> Disposition {
+    fn message(&mut self, fault: ProxyFault, packet: &[u8]) -> Disposition {
         match (fault, mqtt::publish_id(packet)) {
-            (Fault::MessagesTwice { marked }, Some(id)) => {
+            (ProxyFault::MessagesTwice { marked }, Some(id)) => {
                 self.repeated.push(id);
                 Disposition::FollowedBy(if marked {
                     mqtt::marked_as_repeated(packet)
@@ -98,13 +98,13 @@ impl Inspector {
         }
     }
 
-    fn acknowledgement(&mut self, fault: Fault, packet: &[u8]) -> Disposition {
+    fn acknowledgement(&mut self, fault: ProxyFault, packet: &[u8]) -> Disposition {
         let Some(id) = mqtt::acknowledged_id(packet) else { return Disposition::Forwarded };
         // The broker may give the identifier to another message as soon as it has seen the first acknowledgement.
         if let Some(position) = self.repeated.iter().position(|repeated| *repeated == id) {
             self.repeated.swap_remove(position);
             return Disposition::Lost;
         }
-        if fault == Fault::AcknowledgementsLost { Disposition::Lost } else { Disposition::Forwarded }
+        if fault == ProxyFault::AcknowledgementsLost { Disposition::Lost } else { Disposition::Forwarded }
     }
 }

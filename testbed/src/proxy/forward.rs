@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::fault::{Disposition, Fault, Inspector, Peer};
+use super::fault::{Disposition, Inspector, Peer, ProxyFault};
 use super::wire::Protocol;
 use super::{mongodb, mqtt};
 
@@ -41,7 +41,7 @@ pub(super) struct Network {
     pub(super) is_silent: bool,
     /// How many cuts there were. Connections made before the last cut end.
     pub(super) cuts: u64,
-    pub(super) fault: Fault,
+    pub(super) fault: ProxyFault,
     /// How much later each packet arrives, however many are in flight.
     pub(super) delay: Duration,
     pub(super) is_closed: bool,

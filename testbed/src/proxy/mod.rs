@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use fault::Fault;
+pub use fault::ProxyFault;
 use forward::ProxyState;
 use wire::Protocol;
 
@@ -97,7 +97,7 @@ impl Proxy {
     }
 
     /// Applies `fault` to single packets from now on, also on existing connections.
-    pub fn inject(&self, fault: Fault) {
+    pub fn inject(&self, fault: ProxyFault) {
         self.state.change(|network| network.fault = fault);
     }
 

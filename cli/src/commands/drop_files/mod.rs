@@ -21,24 +21,24 @@ use mysimbdp_query::{QueryError, free_name};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing, FileStatus};
 
 use crate::args::DropFiles;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::Foreign;
 use wait::WaitReporter;
 
 /// Large enough that the cost of the system calls is negligible.
 const COPY_BYTES: usize = 256 << 10;
 
-pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
-    let drop_directory = DropDirectory::make(&config.layout)?;
-    let client = must_be_taken(config, &args.client, &drop_directory)?;
+pub async fn run(config: &Config, args: &DropFiles) -> Result<(), CommandError> {
+    let drop_directory = DropDirectory::open_or_create(&config.layout)?;
+    let client = require_batch_app(config, &args.client, &drop_directory)?;
     // All files are checked before the first one is dropped.
     for file in &args.files {
-        must_have_a_name(client, file)?;
+        require_usable_name(client, file)?;
         open(file)?;
     }
     let lane = if args.backfill { Lane::Backfill } else { Lane::Live };
     let path = DropPath::of_client(&args.client, lane);
-    let folder = drop_directory.make_directory(&path)?;
+    let folder = drop_directory.open_or_create_directory(&path)?;
     let target = Target { client, drop_directory: &drop_directory, path: &path, folder: &folder };
     let mut earlier_runs = EarlierRuns { config, can_be_asked: args.wait };
     let mut dropped = Vec::new();
@@ -63,34 +63,39 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), Failure> {
     }
     match bad {
         0 => Ok(()),
-        count => Err(Failure::new(
+        count => Err(CommandError::new(
             exit::DATA,
-            format!("{count} of {} files not ingested, or not all of their records", dropped.len()),
+            format!("{count} of {} files were not ingested, or not all of their records", dropped.len()),
         )),
     }
 }
 
 /// Refuses a file that nothing would ever process: the config must have a batch app for the client, and so must the
 /// config that fetchdata runs with.
-fn must_be_taken<'a>(
+fn require_batch_app<'a>(
     config: &'a Config,
     id: &ClientId,
     drop_directory: &DropDirectory,
-) -> Result<&'a Client, Failure> {
+) -> Result<&'a Client, CommandError> {
     let client = config.client(id).ok_or_else(|| QueryError::unknown_client(config, id.as_str()))?;
     if client.apps.is_empty() {
-        return Err(Failure::new(exit::NO_INPUT, format!("{id} has no batch app, nothing takes its files")));
+        return Err(CommandError::new(
+            exit::NO_INPUT,
+            format!("{id} has no batch app, so nothing takes its files"),
+        ));
     }
-    match drop_directory.accepting()? {
+    match drop_directory.accepted_clients()? {
         None => {
-            eprintln!("fetchdata does not run: files wait until it does, if its configuration has {id} then")
+            eprintln!(
+                "fetchdata is not running: files wait until it is started, if its configuration then has {id}"
+            )
         }
-        Some(accepting) if !accepting.clients.contains(id) => {
+        Some(accepted_clients) if !accepted_clients.clients.contains(id) => {
             let why = format!(
-                "the running fetchdata (pid {}) takes no files of {id}: its configuration is another one",
-                accepting.process.pid
+                "the running fetchdata (pid {}) takes no files of {id}: its configuration differs",
+                accepted_clients.process.pid
             );
-            return Err(Failure::new(exit::TEMPORARY, why));
+            return Err(CommandError::new(exit::TEMPORARY, why));
         }
         Some(_) => {}
     }
@@ -98,27 +103,28 @@ fn must_be_taken<'a>(
 }
 
 /// Refuses a file that fetchdata would never take because of its name.
-fn must_have_a_name(client: &Client, file: &Path) -> Result<(), Failure> {
+fn require_usable_name(client: &Client, file: &Path) -> Result<(), CommandError> {
     let name = name_of(file)?;
     match free_name::never_taken(client, name) {
         None => Ok(()),
         Some(why) => {
             let name = name.to_string_lossy();
-            Err(Failure::new(exit::DATA, format!("{} would wait for ever: {why}", Foreign(&name))))
+            Err(CommandError::new(exit::DATA, format!("{} would wait forever: {why}", Foreign(&name))))
         }
     }
 }
 
-fn name_of(file: &Path) -> Result<&OsStr, Failure> {
-    file.file_name().ok_or_else(|| Failure::new(exit::USAGE, format!("{} has no file name", file.display())))
+fn name_of(file: &Path) -> Result<&OsStr, CommandError> {
+    file.file_name()
+        .ok_or_else(|| CommandError::new(exit::USAGE, format!("{} has no file name", file.display())))
 }
 
 /// Opens a file that is to be dropped, and returns its length with it.
-fn open(file: &Path) -> Result<(File, u64), Failure> {
+fn open(file: &Path) -> Result<(File, u64), CommandError> {
     let source = files::open(file)?;
-    let metadata = source.metadata().map_err(|error| Failure::of(exit::IO, &error))?;
+    let metadata = source.metadata().map_err(|error| CommandError::of(exit::IO, &error))?;
     if !metadata.is_file() {
-        return Err(Failure::new(exit::NO_INPUT, format!("{} is not a regular file", file.display())));
+        return Err(CommandError::new(exit::NO_INPUT, format!("{} is not a regular file", file.display())));
     }
     Ok((source, metadata.len()))
 }
@@ -134,7 +140,11 @@ struct Target<'a> {
 impl Target<'_> {
     /// Copies the file under a name that fetchdata ignores, makes the copy durable, and only then gives it its name. If
     /// a file of that name still waits, the copy gets another name.
-    async fn drop_one(&self, file: &Path, earlier_runs: &mut EarlierRuns<'_>) -> Result<Dropped, Failure> {
+    async fn drop_one(
+        &self,
+        file: &Path,
+        earlier_runs: &mut EarlierRuns<'_>,
+    ) -> Result<Dropped, CommandError> {
         let name = name_of(file)?;
         let (mut source, bytes) = open(file)?;
         let bar = progress_bar(bytes, &name.to_string_lossy());
@@ -145,7 +155,7 @@ impl Target<'_> {
             Ok((content, bytes)) => {
                 let ingestion = IngestionId::new(&self.client.id, &content);
                 let earlier_runs = earlier_runs.until(ingestion, since).await;
-                self.give_name(&temporary, name).map(|(target, earlier_receipt)| Dropped {
+                self.publish_copy(&temporary, name).map(|(target, earlier_receipt)| Dropped {
                     target,
                     ingestion,
                     bytes,
@@ -168,7 +178,11 @@ impl Target<'_> {
 
     /// Gives the copy its name, or a free one. Returns its path, and the receipt that an earlier file of this name has
     /// left.
-    fn give_name(&self, temporary: &OsStr, name: &OsStr) -> Result<(DropPath, Option<FileStatus>), Failure> {
+    fn publish_copy(
+        &self,
+        temporary: &OsStr,
+        name: &OsStr,
+    ) -> Result<(DropPath, Option<FileStatus>), CommandError> {
         let mut earlier_receipt = None;
         let destination =
             free_name::Destination { folder: self.folder, client: Some(self.client), keeps_name: false };
@@ -185,7 +199,7 @@ impl Target<'_> {
         let target = &dropped.target;
         if target.name() != name {
             let name = name.to_string_lossy();
-            eprintln!("{} is there already and not yet taken: dropped as {target}", Foreign(&name));
+            eprintln!("{} already exists and is not taken yet: dropped as {target}", Foreign(&name));
         }
     }
 }
@@ -211,8 +225,8 @@ impl EarlierRuns<'_> {
 }
 
 /// Copies the source. Returns the hash of the copied bytes, and their number.
-fn copy(source: &mut impl Read, mut target: File, bar: &ProgressBar) -> Result<(Hash, u64), Failure> {
-    let io_failure = |error: std::io::Error| Failure::of(exit::IO, &error);
+fn copy(source: &mut impl Read, mut target: File, bar: &ProgressBar) -> Result<(Hash, u64), CommandError> {
+    let io_failure = |error: std::io::Error| CommandError::of(exit::IO, &error);
     let mut buffer = vec![0; COPY_BYTES];
     let mut hasher = Hasher::new();
     loop {

@@ -13,7 +13,7 @@ use mysimbdp_query::snapshot;
 use mysimbdp_spool::staging;
 
 use crate::args::DropFiles;
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output::Foreign;
 
 /// Between two scans of the directories; a person does not notice it.
@@ -34,7 +34,7 @@ pub(super) async fn wait(
     dropped: &Dropped,
     deadline: Instant,
     reporter: &mut WaitReporter,
-) -> Result<FileOutcome, Failure> {
+) -> Result<FileOutcome, CommandError> {
     let started = Instant::now();
     loop {
         let progress = file_outcome::progress(config, &args.client, dropped).await?;
@@ -47,7 +47,10 @@ pub(super) async fn wait(
             FileProgress::Taken { hidden_because } => hidden_because,
         };
         if Instant::now() >= deadline {
-            return Err(Failure::new(exit::TEMPORARY, overdue(args, dropped, hidden_because.as_deref())));
+            return Err(CommandError::new(
+                exit::TEMPORARY,
+                overdue(args, dropped, hidden_because.as_deref()),
+            ));
         }
         if started.elapsed() >= REPORT_AFTER {
             reporter.waits_for(config, hidden_because).await;
@@ -119,12 +122,12 @@ impl WaitReporter {
             return;
         }
         self.asked_at = Some(Instant::now());
-        let obstacles = snapshot::obstacles(config, snapshot::OF_FILES).await;
+        let obstacles = snapshot::obstacles(config, snapshot::NEEDED_FOR_FILES).await;
         let waits_for = if obstacles.is_empty() { hidden_because } else { Some(obstacles.join("; ")) };
         if self.waits_for != waits_for {
             self.bar.suspend(|| match &waits_for {
                 Some(waits_for) => eprintln!("waits: {}", Foreign(waits_for)),
-                None => eprintln!("goes on"),
+                None => eprintln!("continues"),
             });
             self.waits_for = waits_for;
         }

@@ -8,14 +8,17 @@ use mysimbdp_config::Config;
 use mysimbdp_model::exit;
 use mysimbdp_query::reconcile::{Scope, reconcile};
 
-use crate::error::Failure;
+use crate::error::CommandError;
 use crate::output;
 
-pub async fn run(config: &Config, scope: &Scope, json: bool) -> Result<(), Failure> {
+pub async fn run(config: &Config, scope: &Scope, json: bool) -> Result<(), CommandError> {
     if let Some(id) = &scope.client
         && config.client(id).is_none()
     {
-        return Err(Failure::new(exit::NO_INPUT, format!("the config has no client {id}")));
+        return Err(CommandError::new(
+            exit::NO_INPUT,
+            format!("unknown client {id}: it is not in the config"),
+        ));
     }
     let report = reconcile(config, scope).await?;
     if json {
@@ -23,5 +26,5 @@ pub async fn run(config: &Config, scope: &Scope, json: bool) -> Result<(), Failu
     } else {
         println!("{}", text(&report));
     }
-    if report.balances() { Ok(()) } else { Err(Failure::new(exit::DATA, "it does not balance")) }
+    if report.balances() { Ok(()) } else { Err(CommandError::new(exit::DATA, "it does not balance")) }
 }

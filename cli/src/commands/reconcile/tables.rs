@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use mysimbdp_query::reconcile::Report;
+use mysimbdp_query::reconcile::ReconcileReport;
 
 use crate::output::Foreign;
 use crate::table;
 
 /// Returns the report as text for people.
-pub fn text(report: &Report) -> String {
+pub fn text(report: &ReconcileReport) -> String {
     let mut text = client_table(report);
     if !report.runs.is_empty() {
         let _ = write!(text, "\n{}", run_table(report));
@@ -20,24 +20,24 @@ pub fn text(report: &Report) -> String {
         let _ = write!(text, "\n{}", message_table(report));
         if report.messages.iter().any(|row| row.unnumbered != Some(0)) {
             text.push_str(
-                "\nunnumbered messages are counted and not compared: nobody has counted what was sent",
+                "\nunnumbered messages are counted but not compared: it is unknown how many were sent",
             );
         }
     }
     if report.left_out > 0 {
-        let _ = write!(text, "\nand {} more, which balance", report.left_out);
+        let _ = write!(text, "\nand {} more that balance", report.left_out);
     }
     for difference in &report.differences {
         let _ = write!(text, "\ndiffers: {}", Foreign(difference));
     }
     let more = report.differences_in_all - report.differences.len() as u64;
     if more > 0 {
-        let _ = write!(text, "\nand {more} differences more");
+        let _ = write!(text, "\nand {more} more differences");
     }
     text
 }
 
-fn client_table(report: &Report) -> String {
+fn client_table(report: &ReconcileReport) -> String {
     let header = [
         "client",
         "contents",
@@ -73,7 +73,7 @@ fn client_table(report: &Report) -> String {
     table::render(&header, rows)
 }
 
-fn run_table(report: &Report) -> String {
+fn run_table(report: &ReconcileReport) -> String {
     let header = [
         "client",
         "file",
@@ -106,7 +106,7 @@ fn run_table(report: &Report) -> String {
     table::render(&header, rows)
 }
 
-fn source_table(report: &Report) -> String {
+fn source_table(report: &ReconcileReport) -> String {
     let header =
         ["client", "collection", "source", "epoch", "through", "beyond", "gaps", "accounted", "lost", ""];
     let rows = report.sources.iter().map(|row| {
@@ -126,7 +126,7 @@ fn source_table(report: &Report) -> String {
     table::render(&header, rows)
 }
 
-fn message_table(report: &Report) -> String {
+fn message_table(report: &ReconcileReport) -> String {
     let header = ["client", "stream", "collection", "documents", "numbered", "unnumbered"];
     let rows = report.messages.iter().map(|row| {
         vec![

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::super::sandbox::Sandbox;
 use super::Verdict;
 use super::broker::CheckBroker;
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// Longer than any correct program needs for some hundred messages.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,7 +72,7 @@ pub(super) struct Expected {
 }
 
 impl StreamBench {
-    pub async fn open(ids: Ids, command: &[String]) -> Result<Self, Failure> {
+    pub async fn open(ids: Ids, command: &[String]) -> Result<Self, CommandError> {
         let sandbox = Sandbox::open(command).await?;
         let broker = CheckBroker::start(sandbox.directory.join("broker")).await?;
         let filters = vec![REPORTS.to_owned(), format!("{RECEIPTS}/+")];
@@ -101,7 +101,7 @@ impl StreamBench {
     }
 
     /// Removes everything. The programs that were started have ended with their [`Child`].
-    pub async fn close(self) -> Result<(), Failure> {
+    pub async fn close(self) -> Result<(), CommandError> {
         self.link.close().await;
         let broker = self.broker.close().await;
         self.sandbox.close().await?;
@@ -109,7 +109,7 @@ impl StreamBench {
     }
 
     /// Starts the program in the slot. The session is created first, as the platform does.
-    pub(super) async fn start(&self) -> Result<Child, Failure> {
+    pub(super) async fn start(&self) -> Result<Child, CommandError> {
         let options = ConnectOptions {
             session_expiry: Some(SESSION_EXPIRY),
             receive_maximum: 1,
@@ -120,7 +120,7 @@ impl StreamBench {
     }
 
     /// Starts the program beside another process with the same client id.
-    pub(super) async fn spawn(&self) -> Result<Child, Failure> {
+    pub(super) async fn spawn(&self) -> Result<Child, CommandError> {
         let sandbox = &self.sandbox;
         let env = [
             (env::CLIENT_ID, CLIENT),
@@ -156,7 +156,7 @@ impl StreamBench {
         }
         .start()
         .await
-        .map_err(|error| Failure::of(exit::NO_INPUT, &error))
+        .map_err(|error| CommandError::of(exit::NO_INPUT, &error))
     }
 
     /// A JSON object that differs from every other message.
@@ -170,7 +170,7 @@ impl StreamBench {
         &self,
         payload: &[u8],
         number: Option<(&Source, u64)>,
-    ) -> Result<Reach, Failure> {
+    ) -> Result<Reach, CommandError> {
         let user_properties = number.map_or_else(Vec::new, |(source, number)| {
             let texts = [source.name.to_string(), source.epoch.to_string(), number.to_string()];
             ["source", "epoch", "seq"].map(str::to_owned).into_iter().zip(texts).collect()
@@ -181,7 +181,7 @@ impl StreamBench {
 
     /// Waits until what is expected is in the store and, with `reports`, until the reports confirm it. Nothing more may
     /// be stored, unless the app stores at least once. What is missing in one case is not expected in the next one.
-    pub(super) async fn settle(&mut self, child: &mut Child, reports: bool) -> Verdict {
+    pub(super) async fn settle(&mut self, child: &mut Child, reports: bool) -> Result<Verdict, CommandError> {
         let verdict = self.compare(child, reports).await?;
         if verdict.is_err() {
             let (documents, rejected) = self.counts().await?;
@@ -190,13 +190,13 @@ impl StreamBench {
         Ok(verdict)
     }
 
-    async fn compare(&mut self, child: &mut Child, reports: bool) -> Verdict {
+    async fn compare(&mut self, child: &mut Child, reports: bool) -> Result<Verdict, CommandError> {
         let deadline = Instant::now() + TIMEOUT;
         let Expected { documents, rejected, ingested } = self.expected;
         loop {
             let (stored, refused) = self.counts().await?;
             let mut found = format!(
-                "the store has {stored} documents and {refused} rejected messages, must be {documents} and {rejected}"
+                "the store has {stored} documents and {refused} rejected messages, expected {documents} and {rejected}"
             );
             if stored >= documents && refused >= rejected && (!reports || self.reported >= ingested) {
                 let is_exact = self.ids == Ids::None || (stored == documents && refused == rejected);
@@ -204,7 +204,7 @@ impl StreamBench {
                 let most = if self.ids == Ids::None { stored } else { ingested };
                 if reports && self.reported > most {
                     found.push_str(&format!(
-                        ", and reports tell of {} ingested ones, must be {most}",
+                        ", and its reports count {} ingested ones, expected {most}",
                         self.reported
                     ));
                     return Ok(Err(found));
@@ -220,11 +220,11 @@ impl StreamBench {
                 } else if reports {
                     let reported = self.reported;
                     found.push_str(&format!(
-                        ", and reports tell of {reported} ingested ones, must be {ingested}"
+                        ", and its reports count {reported} ingested ones, expected {ingested}"
                     ));
                 }
                 if let Some(fault) = &self.bad_report {
-                    found.push_str(&format!("; one of its reports is none: {fault}"));
+                    found.push_str(&format!("; one of its reports is invalid: {fault}"));
                 }
                 return Ok(Err(format!("after {} s {found}{}", TIMEOUT.as_secs(), self.log_tail())));
             }
@@ -232,7 +232,7 @@ impl StreamBench {
     }
 
     /// Returns the numbers of documents and of rejected messages.
-    async fn counts(&self) -> Result<(u64, u64), Failure> {
+    async fn counts(&self) -> Result<(u64, u64), CommandError> {
         let store = &self.sandbox.store;
         Ok((store.count(COLLECTION).await?, store.count(REJECTED).await?))
     }
@@ -242,7 +242,7 @@ impl StreamBench {
         &mut self,
         child: &mut Child,
         holds: impl Fn(&Self) -> bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let deadline = Instant::now() + TIMEOUT;
         while !holds(self) && Instant::now() < deadline {
             if self.poll(child).await?.is_some() {
@@ -253,7 +253,7 @@ impl StreamBench {
     }
 
     /// Waits for the program's end; returns `None` if it keeps running.
-    pub(super) async fn end_of(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
+    pub(super) async fn end_of(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, CommandError> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.poll(child).await? {
@@ -264,12 +264,12 @@ impl StreamBench {
     }
 
     /// Returns how many documents have the ids of these numbers.
-    pub(super) async fn numbered(&self, source: &Source, first: u64, last: u64) -> Result<u64, Failure> {
+    pub(super) async fn numbered(&self, source: &Source, first: u64, last: u64) -> Result<u64, CommandError> {
         let (first, end) = (source.id(&self.client, first), source.id(&self.client, last + 1));
         Ok(self.sandbox.store.count_ids(COLLECTION, first, end).await?)
     }
 
-    pub(super) async fn rejected(&self) -> Result<Vec<bson::Document>, Failure> {
+    pub(super) async fn rejected(&self) -> Result<Vec<bson::Document>, CommandError> {
         Ok(self.sandbox.store.find(REJECTED, doc! {}, 100).await?)
     }
 
@@ -281,14 +281,14 @@ impl StreamBench {
     }
 
     /// Waits a moment and processes what has arrived; returns the status if the program has ended.
-    pub(super) async fn poll(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
+    pub(super) async fn poll(&mut self, child: &mut Child) -> Result<Option<ExitStatus>, CommandError> {
         let ended = tokio::time::timeout(POLL_EVERY, child.wait()).await.ok();
         while let Ok(event) = self.events.try_recv() {
             if let LinkEvent::Message(message) = event {
                 self.process_message(&message.topic, &message.payload);
             }
         }
-        ended.transpose().map_err(|error| Failure::of(exit::SOFTWARE, &error))
+        ended.transpose().map_err(|error| CommandError::of(exit::SOFTWARE, &error))
     }
 
     fn process_message(&mut self, topic: &str, payload: &[u8]) {
@@ -301,12 +301,14 @@ impl StreamBench {
         self.reports += 1;
         match Report::parse(payload) {
             Ok(report) if report.balances() => self.reported += report.total_number_of_messages_ingested,
-            Ok(_) => self.bad_report = Some("what was stored and what was there do not add up".to_owned()),
+            Ok(_) => {
+                self.bad_report = Some("the counts of stored and existing records do not add up".to_owned())
+            }
             Err(error) => self.bad_report = Some(error.to_string()),
         }
     }
 }
 
-fn of_broker(error: BrokerError) -> Failure {
-    Failure::of(exit::UNAVAILABLE, &error)
+fn of_broker(error: BrokerError) -> CommandError {
+    CommandError::of(exit::UNAVAILABLE, &error)
 }

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::error::Failure;
+use crate::error::CommandError;
 
 /// A write to a local disk ends within this time.
 const WRITES_END_WITHIN: Duration = Duration::from_secs(10);
@@ -27,9 +27,9 @@ pub(super) struct CheckBroker {
 }
 
 impl CheckBroker {
-    pub(super) async fn start(directory: PathBuf) -> Result<Self, Failure> {
+    pub(super) async fn start(directory: PathBuf) -> Result<Self, CommandError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+        let runtime = runtime.map_err(|error| CommandError::of(exit::SOFTWARE, &error))?;
         let (url_sender, url) = tokio::sync::oneshot::channel();
         let (stop, stopped) = watch::channel(false);
         let serving = runtime.spawn(async move {
@@ -45,26 +45,28 @@ impl CheckBroker {
                 Ok(broker)
             }
             // The broker has not started; closing it returns the reason.
-            Err(_) => {
-                Err(broker.close().await.err().unwrap_or_else(|| Failure::new(exit::SOFTWARE, "no broker")))
-            }
+            Err(_) => Err(broker
+                .close()
+                .await
+                .err()
+                .unwrap_or_else(|| CommandError::new(exit::SOFTWARE, "no broker"))),
         }
     }
 
     /// When this returns, no task of the broker writes any more.
-    pub(super) async fn close(mut self) -> Result<(), Failure> {
+    pub(super) async fn close(mut self) -> Result<(), CommandError> {
         // The broker may have ended already with an error, which is returned below.
         let _ = self.stop.send(true);
         let served = (&mut self.serving).await;
         if let Some(runtime) = self.runtime.take() {
             let ended =
                 tokio::task::spawn_blocking(move || runtime.shutdown_timeout(WRITES_END_WITHIN)).await;
-            ended.map_err(|error| Failure::of(exit::SOFTWARE, &error))?;
+            ended.map_err(|error| CommandError::of(exit::SOFTWARE, &error))?;
         }
         match served {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(exit::UNAVAILABLE, &error)),
-            Err(error) => Err(Failure::of(exit::SOFTWARE, &error)),
+            Ok(Err(error)) => Err(CommandError::of(exit::UNAVAILABLE, &error)),
+            Err(error) => Err(CommandError::of(exit::SOFTWARE, &error)),
         }
     }
 }

@@ -17,8 +17,8 @@ use mysimbdp_store::rejected::RejectedBytes;
 
 pub use bench::StreamBench;
 
-use super::{Case, Verdict};
-use crate::error::Failure;
+use super::{ContractCase, Verdict};
+use crate::error::CommandError;
 
 /// Enough for several batches.
 const MESSAGES: u64 = 50;
@@ -27,51 +27,52 @@ const BURST: u64 = 200;
 const NUMBERS: u64 = 10;
 
 /// Runs all cases. If the first ones fail, the others would fail, too, and are left out.
-pub async fn cases(bench: &mut StreamBench) -> Result<Vec<Case>, Failure> {
+pub async fn cases(bench: &mut StreamBench) -> Result<Vec<ContractCase>, CommandError> {
     let mut child = bench.start().await?;
-    let mut cases = vec![Case { name: "messages are stored", result: stored(bench, &mut child).await? }];
+    let mut cases =
+        vec![ContractCase { name: "messages are stored", result: stored(bench, &mut child).await? }];
     if cases[0].result.is_ok() {
         let result = bench.settle(&mut child, true).await?;
-        cases.push(Case { name: "its reports add up to what is stored", result });
+        cases.push(ContractCase { name: "its reports add up to what is stored", result });
     }
     if cases.iter().any(|case| case.result.is_err()) {
         return Ok(cases);
     }
     let source = Source { name: "check".parse().expect("a source name"), epoch: 7 };
     cases.extend([
-        Case {
-            name: "a message that is not JSON is rejected with its bytes, and ends nothing",
+        ContractCase {
+            name: "a message that is not JSON is rejected with its bytes, and the app continues",
             result: malformed(bench, &mut child).await?,
         },
-        Case {
+        ContractCase {
             name: "a byte order mark is not part of a message",
             result: with_mark(bench, &mut child).await?,
         },
     ]);
     match bench.ids {
         Ids::Platform => cases.extend([
-            Case {
+            ContractCase {
                 name: "a numbered message has the id of its number",
                 result: numbered(bench, &mut child, &source).await?,
             },
-            Case {
+            ContractCase {
                 name: "the same number again stores nothing twice",
                 result: numbered_again(bench, &mut child, &source).await?,
             },
-            Case {
+            ContractCase {
                 name: "a known number with other content is rejected",
                 result: contradicted(bench, &mut child, &source).await?,
             },
-            Case {
-                name: "a numbered source is told how far it is stored",
+            ContractCase {
+                name: "a numbered source gets receipts for what is stored",
                 result: receipt(bench, &mut child, &source).await?,
             },
-            Case {
+            ContractCase {
                 name: "a message with an _id of its own is rejected",
                 result: with_id(bench, &mut child).await?,
             },
         ]),
-        Ids::Key => cases.push(Case {
+        Ids::Key => cases.push(ContractCase {
             name: "the same key again stores nothing twice",
             result: keyed_again(bench, &mut child).await?,
         }),
@@ -79,13 +80,16 @@ pub async fn cases(bench: &mut StreamBench) -> Result<Vec<Case>, Failure> {
     }
     let mut ends = Ends { bench, source: Source { epoch: 8, ..source }, number: 0 };
     cases.extend([
-        Case {
+        ContractCase {
             name: "SIGTERM ends it, and its session is kept for the next start",
             result: ends.stopped(&mut child).await?,
         },
-        Case { name: "killed and started again it loses nothing", result: ends.killed(&mut child).await? },
-        Case { name: "SIGUSR1 ends it without a loss", result: ends.drained(&mut child).await? },
-        Case {
+        ContractCase {
+            name: "killed and started again it loses nothing",
+            result: ends.killed(&mut child).await?,
+        },
+        ContractCase { name: "SIGUSR1 ends it without a loss", result: ends.drained(&mut child).await? },
+        ContractCase {
             name: "another process with its client id makes it end",
             result: ends.displaced(&mut child).await?,
         },
@@ -93,7 +97,7 @@ pub async fn cases(bench: &mut StreamBench) -> Result<Vec<Case>, Failure> {
     Ok(cases)
 }
 
-async fn stored(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+async fn stored(bench: &mut StreamBench, child: &mut Child) -> Result<Verdict, CommandError> {
     for _ in 0..MESSAGES {
         let payload = bench.sample();
         bench.publish(payload.as_bytes(), None).await?;
@@ -103,7 +107,7 @@ async fn stored(bench: &mut StreamBench, child: &mut Child) -> Verdict {
     bench.settle(child, false).await
 }
 
-async fn malformed(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+async fn malformed(bench: &mut StreamBench, child: &mut Child) -> Result<Verdict, CommandError> {
     let bytes = b"{\"number\": \xff";
     bench.publish(bytes, None).await?;
     let payload = bench.sample();
@@ -115,7 +119,7 @@ async fn malformed(bench: &mut StreamBench, child: &mut Child) -> Verdict {
         return Ok(Err(reason));
     }
     let rejected = bench.rejected().await?;
-    let Some(reject) = rejected.first() else { return Ok(Err("it is listed nowhere".to_owned())) };
+    let Some(reject) = rejected.first() else { return Ok(Err("it is not listed".to_owned())) };
     let missing = ["topic", "reason", "payload_bytes", "rejected_at"];
     let missing: Vec<&str> = missing.into_iter().filter(|name| !reject.contains_key(name)).collect();
     Ok(match RejectedBytes::of(reject, "payload") {
@@ -127,7 +131,7 @@ async fn malformed(bench: &mut StreamBench, child: &mut Child) -> Verdict {
     })
 }
 
-async fn with_mark(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+async fn with_mark(bench: &mut StreamBench, child: &mut Child) -> Result<Verdict, CommandError> {
     let payload = bench.sample();
     bench.publish(format!("\u{feff}{payload}").as_bytes(), None).await?;
     bench.expected.documents += 1;
@@ -140,7 +144,7 @@ fn content(number: u64) -> String {
     format!(r#"{{"number":{},"text":"numbered"}}"#, 1_000_000 + number)
 }
 
-async fn publish_numbered(bench: &mut StreamBench, source: &Source) -> Result<(), Failure> {
+async fn publish_numbered(bench: &mut StreamBench, source: &Source) -> Result<(), CommandError> {
     for number in 1..=NUMBERS {
         bench.publish(content(number).as_bytes(), Some((source, number))).await?;
     }
@@ -148,7 +152,11 @@ async fn publish_numbered(bench: &mut StreamBench, source: &Source) -> Result<()
     Ok(())
 }
 
-async fn numbered(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
+async fn numbered(
+    bench: &mut StreamBench,
+    child: &mut Child,
+    source: &Source,
+) -> Result<Verdict, CommandError> {
     publish_numbered(bench, source).await?;
     bench.expected.documents += NUMBERS;
     if let Err(reason) = bench.settle(child, true).await? {
@@ -160,19 +168,31 @@ async fn numbered(bench: &mut StreamBench, child: &mut Child, source: &Source) -
     })
 }
 
-async fn numbered_again(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
+async fn numbered_again(
+    bench: &mut StreamBench,
+    child: &mut Child,
+    source: &Source,
+) -> Result<Verdict, CommandError> {
     publish_numbered(bench, source).await?;
     bench.settle(child, true).await
 }
 
-async fn contradicted(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
+async fn contradicted(
+    bench: &mut StreamBench,
+    child: &mut Child,
+    source: &Source,
+) -> Result<Verdict, CommandError> {
     bench.publish(br#"{"number":0,"text":"other"}"#, Some((source, 1))).await?;
     bench.expected.rejected += 1;
     bench.settle(child, false).await
 }
 
 /// Receipts arrive after the messages that they confirm are stored.
-async fn receipt(bench: &mut StreamBench, child: &mut Child, source: &Source) -> Verdict {
+async fn receipt(
+    bench: &mut StreamBench,
+    child: &mut Child,
+    source: &Source,
+) -> Result<Verdict, CommandError> {
     let name = source.name.to_string();
     let stored_through = |bench: &StreamBench| {
         let receipt = bench.receipts.get(&name).filter(|receipt| receipt.epoch == source.epoch);
@@ -181,12 +201,12 @@ async fn receipt(bench: &mut StreamBench, child: &mut Child, source: &Source) ->
     bench.until(child, |bench| stored_through(bench) >= Some(NUMBERS)).await?;
     Ok(match stored_through(bench) {
         Some(NUMBERS) => Ok(()),
-        Some(through) => Err(format!("its receipt confirms up to number {through}, must be {NUMBERS}")),
+        Some(through) => Err(format!("its receipt confirms up to number {through}, expected {NUMBERS}")),
         None => Err("no receipt came: a source that waits for one keeps its messages".to_owned()),
     })
 }
 
-async fn with_id(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+async fn with_id(bench: &mut StreamBench, child: &mut Child) -> Result<Verdict, CommandError> {
     for number in 1..=2 {
         bench.publish(format!(r#"{{"_id":"own","number":-{number}}}"#).as_bytes(), None).await?;
     }
@@ -194,7 +214,7 @@ async fn with_id(bench: &mut StreamBench, child: &mut Child) -> Verdict {
     bench.settle(child, false).await
 }
 
-async fn keyed_again(bench: &mut StreamBench, child: &mut Child) -> Verdict {
+async fn keyed_again(bench: &mut StreamBench, child: &mut Child) -> Result<Verdict, CommandError> {
     let payload = bench.sample();
     for _ in 0..3 {
         bench.publish(payload.as_bytes(), None).await?;
@@ -213,7 +233,7 @@ struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    async fn publish(&mut self, messages: u64) -> Result<Reach, Failure> {
+    async fn publish(&mut self, messages: u64) -> Result<Reach, CommandError> {
         let mut reach = Reach::Subscribers;
         for _ in 0..messages {
             self.number += 1;
@@ -229,14 +249,14 @@ impl Ends<'_> {
 
     /// Starts the program again and waits until it works; otherwise the next case would have no program to act on. It
     /// is not enough that all messages are stored: they may have been stored before.
-    async fn restart(&mut self, child: &mut Child) -> Verdict {
+    async fn restart(&mut self, child: &mut Child) -> Result<Verdict, CommandError> {
         *child = self.bench.start().await?;
         let before = self.bench.reports;
         self.bench.until(child, |bench| bench.reports > before).await?;
         self.bench.settle(child, false).await
     }
 
-    async fn stopped(&mut self, child: &mut Child) -> Verdict {
+    async fn stopped(&mut self, child: &mut Child) -> Result<Verdict, CommandError> {
         self.publish(BURST).await?;
         // This fails if the program has ended, which the wait below detects.
         let _ = child.signal(Signal::TERM);
@@ -245,7 +265,7 @@ impl Ends<'_> {
         let tail = self.bench.log_tail();
         let settled = self.restart(child).await?;
         Ok(match ended {
-            None => Err(format!("it went on after SIGTERM{tail}")),
+            None => Err(format!("it kept running after SIGTERM{tail}")),
             Some(status) if !status.success() => {
                 Err(format!("it must exit 0, and ended with {status}{tail}"))
             }
@@ -256,7 +276,7 @@ impl Ends<'_> {
         })
     }
 
-    async fn killed(&mut self, child: &mut Child) -> Verdict {
+    async fn killed(&mut self, child: &mut Child) -> Result<Verdict, CommandError> {
         self.publish(BURST).await?;
         let _ = child.signal(Signal::KILL);
         self.bench.end_of(child).await?;
@@ -264,27 +284,27 @@ impl Ends<'_> {
     }
 
     /// A program that does not handle the signal is ended by it, and its session keeps what it has not acknowledged.
-    async fn drained(&mut self, child: &mut Child) -> Verdict {
+    async fn drained(&mut self, child: &mut Child) -> Result<Verdict, CommandError> {
         self.publish(BURST).await?;
         let _ = child.signal(Signal::USR1);
         let ended = self.bench.end_of(child).await?;
         let tail = self.bench.log_tail();
         let settled = self.restart(child).await?;
         Ok(match ended {
-            None => Err(format!("it went on after SIGUSR1{tail}")),
+            None => Err(format!("it kept running after SIGUSR1{tail}")),
             Some(status) if status.success() || status.signal() == Some(Signal::USR1.as_raw()) => settled,
             Some(status) => Err(format!("it must exit 0, and ended with {status}{tail}")),
         })
     }
 
-    async fn displaced(&mut self, child: &mut Child) -> Verdict {
+    async fn displaced(&mut self, child: &mut Child) -> Result<Verdict, CommandError> {
         let mut other = self.bench.spawn().await?;
         if self.bench.end_of(child).await?.is_none() {
             let tail = self.bench.log_tail();
             let other = self.bench.poll(&mut other).await?;
             return Ok(Err(match other {
-                Some(status) => format!("it went on, and the other one ended ({status}){tail}"),
-                None => format!("it went on beside the other one{tail}"),
+                Some(status) => format!("it kept running, and the other one ended ({status}){tail}"),
+                None => format!("it kept running beside the other one{tail}"),
             }));
         }
         self.publish(NUMBERS).await?;

@@ -40,7 +40,7 @@ fn fetchdata_dies_between_any_two_steps() {
             let mut fetchdata = start_to_die(&fixture.platform, "fetchdata", point);
             assert_died(&mut fetchdata, point);
         }
-        if crashes[0] == "fetchdata.copy-shown" {
+        if crashes[0] == "fetchdata.copy-published" {
             until(SOON, "the copy is ingested while its original still waits", || {
                 fixture.nothing_is_staged()
             });
@@ -77,22 +77,28 @@ fn batch_apps_die_between_any_two_steps() {
 /// Whether the point is reached only if held content is dropped again.
 fn needs_return(point: &str) -> bool {
     point.starts_with("staging.retry-")
-        || ["fetchdata.repeat-hidden", "fetchdata.held-returned"].contains(&point)
+        || ["fetchdata.repeat-set-aside", "fetchdata.held-returned"].contains(&point)
 }
 
 /// Whether the point is reached only if staging is on another file system.
 fn needs_copies(point: &str) -> bool {
-    ["fetchdata.part", "fetchdata.original-", "fetchdata.copy-", "staging.run-copied", "staging.copy-shown"]
-        .iter()
-        .any(|prefix| point.starts_with(prefix))
+    [
+        "fetchdata.part",
+        "fetchdata.original-",
+        "fetchdata.copy-",
+        "staging.run-copied",
+        "staging.copy-published",
+    ]
+    .iter()
+    .any(|prefix| point.starts_with(prefix))
 }
 
 /// The points at which fetchdata dies, start after start: its recovery runs only after another crash.
 fn crash_points(point: &'static str) -> Vec<&'static str> {
     match point {
-        "fetchdata.recovery-shown" => vec!["fetchdata.unseen-synced", point],
+        "fetchdata.recovery-published" => vec!["fetchdata.unpublished-synced", point],
         "fetchdata.recovery-returned" => vec!["fetchdata.manifest-written", point],
-        "fetchdata.recovery-unhidden" => vec!["fetchdata.repeat-hidden", point],
+        "fetchdata.recovery-restored" => vec!["fetchdata.repeat-set-aside", point],
         _ => vec![point],
     }
 }
@@ -151,14 +157,14 @@ impl BatchFixture {
 
     /// Repairs the client's app, and drops the file again.
     fn drop_held_again(&self) {
-        std::fs::write(self.platform.root.path().join("mended"), "").expect("mend the app");
+        std::fs::write(self.platform.root.path().join("repaired"), "").expect("repair the app");
         self.platform.root.drop_file("refused", "later.ndjson", LATER);
     }
 
     /// Waits until nothing is in progress, and verifies everything that is stored.
     async fn verify_outcome(&self, returned: bool) {
         let root = &self.platform.root;
-        until(SOON, "nothing is in work", || {
+        until(SOON, "nothing is in progress", || {
             let waits = |client: &&str| {
                 let mut dropped = root.list(&format!("client-input-directory/{client}"));
                 dropped.retain(|name| name != "backfill" && !name.ends_with(".receipt.json"));
@@ -225,7 +231,7 @@ const LATER: &[u8] = b"{\"number\":1}\n{\"number\":2}\n";
 /// A client whose app says that the data is bad, until the app has been repaired.
 fn refused() -> Value {
     let app = binary("document-app");
-    let script = format!("test -e mended || exit 65; exec {}", app.display());
+    let script = format!("test -e repaired || exit 65; exec {}", app.display());
     json!({
         "id": "refused",
         "files": {"globs": ["*.ndjson"]},

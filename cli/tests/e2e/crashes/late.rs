@@ -18,9 +18,9 @@ const WALKED: &[&str] = &[
     "late.",
     "fetchdata.part-copied",
     "fetchdata.parts-described",
-    "fetchdata.original-hidden",
-    "fetchdata.unseen-synced",
-    "fetchdata.copy-shown",
+    "fetchdata.original-set-aside",
+    "fetchdata.unpublished-synced",
+    "fetchdata.copy-published",
 ];
 
 #[test]

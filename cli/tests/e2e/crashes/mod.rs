@@ -53,18 +53,18 @@ fn walk<F: Future<Output = ()>>(prefixes: &[&str], case: fn(&'static str) -> F) 
     let points = Mutex::new(of(prefixes).into_iter());
     let failed = Mutex::new(Vec::new());
     let run_cases = || {
-        while let Some(point) = points.lock().expect("no scene panics with the lock").next() {
+        while let Some(point) = points.lock().expect("no test panics with the lock").next() {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             // The panic prints what went wrong.
             if catch_unwind(AssertUnwindSafe(|| runtime.block_on(case(point)))).is_err() {
-                failed.lock().expect("no scene panics with the lock").push(point);
+                failed.lock().expect("no test panics with the lock").push(point);
             }
         }
     };
     std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(run_cases))));
-    let failed = failed.into_inner().expect("no scene panics with the lock");
-    assert!(failed.is_empty(), "not survived at {failed:?}");
+    let failed = failed.into_inner().expect("no test panics with the lock");
+    assert!(failed.is_empty(), "failed at {failed:?}");
 }
 
 /// Starts a process that is to die at the point.

@@ -25,7 +25,7 @@ const OF_EVERY_RUN: &[&str] = &[
 ];
 
 /// The points at which an app dies.
-const OF_APP: &[&str] = &["batch-app.batch-stored", "batch-app.all-stored", "batch-app.done-said"];
+const OF_APP: &[&str] = &["batch-app.batch-stored", "batch-app.all-stored", "batch-app.done-reported"];
 
 #[test]
 fn a_run_that_replaces_dies_between_any_two_of_its_own_steps() {
@@ -104,7 +104,7 @@ async fn verify_outcome(platform: &TestPlatform, ingestion: &str) {
         platform.history().await.len() == 2 && platform.root.list("staging/client1").is_empty()
     })
     .await;
-    assert_eq!(platform.history().await.len(), 2, "one run more, however often it was cut off");
+    assert_eq!(platform.history().await.len(), 2, "one more run, however often it was interrupted");
     assert_repaired(&platform.documents("readings").await);
     let rejected = platform.documents("rejected").await;
     assert_eq!(
@@ -118,7 +118,7 @@ async fn verify_outcome(platform: &TestPlatform, ingestion: &str) {
 /// Asserts that each document that both apps store is there once.
 fn assert_complete(documents: &[Document]) {
     let names: BTreeSet<&str> = documents.iter().filter_map(|one| one.get_str("name").ok()).collect();
-    assert_eq!(names.len(), documents.len(), "none is there twice");
+    assert_eq!(names.len(), documents.len(), "none is stored twice");
     let is_of_both = |row: &usize| ![3, 41].contains(row);
     for row in (0..ROWS).filter(is_of_both) {
         assert!(names.contains(format!("n{row}").as_str()), "row {row} is missing in {names:?}");

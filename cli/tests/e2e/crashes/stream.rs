@@ -47,7 +47,7 @@ fn stream_manager_dies_between_any_two_steps() {
 fn stream_apps_die_between_any_two_steps() {
     walk(APP, |point| async move {
         // The first instance is never drained.
-        let drains = ["stream-app.unsubscribed", "stream-app.taken-leave"].contains(&point);
+        let drains = ["stream-app.unsubscribed", "stream-app.disconnected"].contains(&point);
         let condition = if drains { "test $MYSIMBDP_SLOT = 1" } else { "true" };
         let mut fixture = StreamFixture::new(json!(dies_once(condition, point, &["stream-app"]))).await;
         if point == "stream-app.payload-stored-beside" {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use mysimbdp_sdk::Rejection;
 use mysimbdp_sdk::record::{Fields, check_name, column};
 use mysimbdp_sdk::{ColumnType, Encoding, Failure, Ids};
 
@@ -47,16 +48,17 @@ impl Columns {
         let mut columns = Vec::with_capacity(header.len());
         let mut seen = HashSet::new();
         for (position, field) in header.iter().enumerate() {
-            let fault = |what: &str| Failure::Data(format!("CSV header: column {} {what}", position + 1));
-            let name = encoding.to_text(field).ok_or_else(|| fault(&not_text(encoding)))?;
+            let problem = |what: &str| Failure::Data(format!("CSV header: column {} {what}", position + 1));
+            let name = encoding.to_text(field).ok_or_else(|| problem(&not_text(encoding)))?;
             let name = arguments.renamed(&name);
             if name.is_empty() {
-                return Err(fault("has no name; --rename =NAME gives it one"));
+                return Err(problem("has no name; --rename =NAME gives it one"));
             }
-            check_name(name)
-                .map_err(|reason| fault(&format!("has a {reason}; --rename gives it another")))?;
+            check_name(name).map_err(|reason| {
+                problem(&format!("is refused: {reason}; --rename gives it another name"))
+            })?;
             if !seen.insert(name.to_owned()) {
-                return Err(fault(&format!("has the name {name:?}, which is there before")));
+                return Err(problem(&format!("has the name {name:?}, which an earlier column has")));
             }
             let typing = match (types.get(name), arguments.types_of_others) {
                 (Some(declared), _) => Typing::Declared(*declared),
@@ -82,7 +84,7 @@ impl Columns {
     pub(crate) fn log_missing(&self, arguments: &Arguments) {
         for name in arguments.types_by_column().keys() {
             if !self.columns.iter().any(|column| column.name == *name) {
-                eprintln!("CSV header: column {name:?}, which has a --type, is not there");
+                eprintln!("CSV header has no column {name:?}, which has a --type");
             }
         }
     }
@@ -97,9 +99,9 @@ impl Columns {
         encoding: Encoding,
         row: rows::Fields<'_>,
         fields: &mut Fields,
-    ) -> Result<(), String> {
+    ) -> Result<(), Rejection> {
         if row.len() != self.columns.len() {
-            return Err(format!("row has {} fields, the header has {}", row.len(), self.columns.len()));
+            return Err(format!("row has {} fields, the header has {}", row.len(), self.columns.len()).into());
         }
         fields.clear();
         for (column, bytes) in self.columns.iter().zip(row.iter()) {

@@ -5,7 +5,7 @@ mod rows;
 
 use std::io::BufRead;
 
-use mysimbdp_sdk::batch::{Settings, Sink};
+use mysimbdp_sdk::batch::{BatchAppSettings, Sink};
 use mysimbdp_sdk::record::{Fields, RECORD_BYTES_MAX};
 use mysimbdp_sdk::{Encoding, Failure, UnitHeader};
 
@@ -18,7 +18,7 @@ use rows::{COLUMNS_MAX, Row, Rows};
 pub(crate) struct UnitContext<'a> {
     pub(crate) arguments: &'a Arguments,
     pub(crate) header: &'a UnitHeader,
-    pub(crate) settings: &'a Settings,
+    pub(crate) settings: &'a BatchAppSettings,
 }
 
 /// Stores the rows of `input`; the first row is the header.
@@ -32,8 +32,8 @@ pub(crate) fn convert(
     let columns = match rows.next()? {
         Some(Row::Fields(header)) => Columns::of_header(context, encoding, header)?,
         Some(Row::TooLarge | Row::TooMany) => {
-            let allowed = format!("{COLUMNS_MAX} columns and {RECORD_BYTES_MAX} bytes");
-            return Err(Failure::Data(format!("CSV header is too large, allowed are {allowed}")));
+            let limits = format!("{COLUMNS_MAX} columns and {RECORD_BYTES_MAX} bytes");
+            return Err(Failure::Data(format!("CSV header is too large: the limits are {limits}")));
         }
         None => return Err(Failure::Data("CSV has no header".to_owned())),
     };
@@ -45,8 +45,10 @@ pub(crate) fn convert(
     while let Some(row) = rows.next()? {
         let written = match row {
             Row::Fields(row) => columns.write(encoding, row, &mut fields),
-            Row::TooMany => Err(format!("row has more than the {} fields of the header", columns.len())),
-            Row::TooLarge => Err(format!("row is longer than {RECORD_BYTES_MAX} bytes")),
+            Row::TooMany => {
+                Err(format!("row has more than the {} fields of the header", columns.len()).into())
+            }
+            Row::TooLarge => Err(format!("row is longer than {RECORD_BYTES_MAX} bytes").into()),
         };
         match written {
             Ok(()) => sink.record(&fields)?,

@@ -18,14 +18,14 @@ use tempfile::TempDir;
 pub const INGESTION: &str = "000102030405060708090a0b0c0d0e0f";
 
 /// A separate database for a test, in one of the two stores.
-pub struct Store {
+pub struct TestStore {
     pub url: String,
     pub database: String,
     pub coredms: Arc<dyn Coredms>,
     _directory: Option<TempDir>,
 }
 
-impl Store {
+impl TestStore {
     pub async fn embedded() -> Self {
         let directory = TempDir::with_prefix("mysimbdp-app-").expect("temporary directory");
         Self::at(format!("sqlite:{}", directory.path().display()), Some(directory)).await
@@ -84,13 +84,13 @@ pub struct App<'a> {
 
 /// The answer of an app.
 #[derive(Debug)]
-pub struct Answer {
+pub struct AppOutput {
     pub code: Option<i32>,
     pub lines: Vec<Line>,
     pub stderr: String,
 }
 
-impl Answer {
+impl AppOutput {
     /// Returns stored, duplicates and rejected of the `done` line, which must be the last one.
     #[track_caller]
     pub fn done(&self) -> (u64, u64, u64) {
@@ -117,7 +117,7 @@ impl Answer {
 
 impl App<'_> {
     /// Runs the app for one unit, with `protocol: "stdin"`.
-    pub fn stdin(&self, store: &Store, header: &UnitHeader, bytes: &[u8]) -> Answer {
+    pub fn stdin(&self, store: &TestStore, header: &UnitHeader, bytes: &[u8]) -> AppOutput {
         let mut command = self.command(store);
         command.envs(header.to_env());
         let mut child = command.spawn().expect("the app starts");
@@ -131,11 +131,11 @@ impl App<'_> {
         });
         let lines = output.stdout.lines().map(|line| parse(&line.expect("UTF-8"))).collect();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Answer { code: output.status.code(), lines, stderr }
+        AppOutput { code: output.status.code(), lines, stderr }
     }
 
     /// Starts the app with `protocol: "worker"`.
-    pub fn worker(&self, store: &Store) -> Worker {
+    pub fn worker(&self, store: &TestStore) -> Worker {
         let mut child =
             self.command(store).env("MYSIMBDP_PROTOCOL", "worker").spawn().expect("the app starts");
         let stdin = child.stdin.take();
@@ -143,7 +143,7 @@ impl App<'_> {
         Worker { child, stdin, stdout }
     }
 
-    pub fn command(&self, store: &Store) -> Command {
+    pub fn command(&self, store: &TestStore) -> Command {
         let mut command = Command::new(self.program);
         command.args(self.arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("MYSIMBDP_COREDMS", &store.url).env("MYSIMBDP_DATABASE", &store.database);
@@ -224,5 +224,6 @@ impl Drop for Worker {
 }
 
 fn parse(line: &str) -> Line {
-    serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?} is no line of the contract: {error}"))
+    serde_json::from_str(line)
+        .unwrap_or_else(|error| panic!("{line:?} is not a line of the contract: {error}"))
 }

@@ -16,12 +16,12 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const KEYS_BYTES_MAX: usize = 60 << 10;
 
 /// Writes the lines of the contract.
-pub struct Answer {
+pub struct LineWriter {
     out: BufWriter<Box<dyn Write>>,
     progress_at: Instant,
 }
 
-impl Answer {
+impl LineWriter {
     pub(crate) fn new(out: Box<dyn Write>) -> Self {
         Self { out: BufWriter::new(out), progress_at: Instant::now() }
     }
@@ -61,7 +61,7 @@ impl Answer {
         let Counts { stored, duplicates, rejected, .. } = counts;
         self.line(&Line::Done { stored, duplicates, rejected })?;
         self.out.flush()?;
-        failpoint::hit("batch-app.done-said");
+        failpoint::hit("batch-app.done-reported");
         Ok(())
     }
 
@@ -76,8 +76,8 @@ impl Answer {
     }
 }
 
-impl std::fmt::Debug for Answer {
+impl std::fmt::Debug for LineWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").finish_non_exhaustive()
+        f.debug_struct("LineWriter").finish_non_exhaustive()
     }
 }

@@ -5,13 +5,13 @@ use std::io::{self, BufRead, Read};
 /// Reads the bytes of a unit.
 ///
 /// An end of file before the announced length is an error: otherwise a broken pipe would look like a shorter file.
-pub struct Input<'a> {
+pub struct UnitInput<'a> {
     bytes: &'a mut dyn BufRead,
     left: u64,
     length: u64,
 }
 
-impl<'a> Input<'a> {
+impl<'a> UnitInput<'a> {
     pub(crate) fn new(bytes: &'a mut dyn BufRead, length: u64) -> Self {
         Self { bytes, left: length, length }
     }
@@ -22,7 +22,7 @@ impl<'a> Input<'a> {
     }
 }
 
-impl BufRead for Input<'_> {
+impl BufRead for UnitInput<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.left == 0 {
             return Ok(&[]);
@@ -41,7 +41,7 @@ impl BufRead for Input<'_> {
     }
 }
 
-impl Read for Input<'_> {
+impl Read for UnitInput<'_> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let end = target.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if end == 0 {
@@ -61,9 +61,9 @@ fn ended_after(read: u64, length: u64) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, format!("stdin ended after {read} of {length} bytes"))
 }
 
-impl std::fmt::Debug for Input<'_> {
+impl std::fmt::Debug for UnitInput<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Input")
+        f.debug_struct("UnitInput")
             .field("left", &self.left)
             .field("length", &self.length)
             .finish_non_exhaustive()
@@ -78,14 +78,15 @@ mod tests {
     fn the_input_ends_where_the_unit_ends() {
         let mut bytes: &[u8] = b"unit and more";
         let mut text = String::new();
-        Input::new(&mut bytes, 4).read_to_string(&mut text).expect("four bytes are there");
+        UnitInput::new(&mut bytes, 4).read_to_string(&mut text).expect("four bytes are available");
         assert_eq!((text.as_str(), bytes), ("unit", b" and more".as_slice()));
     }
 
     #[test]
     fn a_short_stdin_is_an_error() {
         let mut bytes: &[u8] = b"uni";
-        let error = Input::new(&mut bytes, 4).read_to_end(&mut Vec::new()).expect_err("one byte is missing");
+        let error =
+            UnitInput::new(&mut bytes, 4).read_to_end(&mut Vec::new()).expect_err("one byte is missing");
         assert_eq!(error.to_string(), "stdin ended after 3 of 4 bytes");
     }
 }

@@ -1,10 +1,10 @@
 //! Runs a batch app: passes it one unit after the other and answers the platform.
 //!
-//! 1. [`Settings`]: what is the same for all units, from the environment;
+//! 1. [`BatchAppSettings`]: what is the same for all units, from the environment;
 //! 2. [`UnitHeader`]: describes this unit, from the environment (`stdin`) or a header line (`worker`);
-//! 3. [`Input`]: the unit's bytes, exactly as many as announced;
+//! 3. [`UnitInput`]: the unit's bytes, exactly as many as announced;
 //! 4. the app reads records and passes them to the [`Sink`], or stores what it reads itself;
-//! 5. [`Answer`]: progress, rejects, and at the end the line that reports the outcome of the unit.
+//! 5. [`LineWriter`]: progress, rejects, and at the end the line that reports the outcome of the unit.
 
 mod answer;
 mod input;
@@ -22,9 +22,9 @@ use mysimbdp_telemetry::logging::one_line;
 
 use crate::failure::{Failure, shortened};
 
-pub use answer::Answer;
-pub use input::Input;
-pub use settings::Settings;
+pub use answer::LineWriter;
+pub use input::UnitInput;
+pub use settings::BatchAppSettings;
 pub use sink::Sink;
 pub use store::Store;
 
@@ -38,9 +38,9 @@ pub struct Unit<'a> {
     /// Describes the unit: its file, its records, its length.
     pub header: &'a UnitHeader,
     /// What is the same for all units of this process.
-    pub settings: &'a Settings,
+    pub settings: &'a BatchAppSettings,
     /// The unit's bytes. The app must read all of them.
-    pub input: Input<'a>,
+    pub input: UnitInput<'a>,
     /// Takes the unit's records.
     pub sink: Sink<'a>,
     /// Access to the store, for apps that do not write records.
@@ -55,11 +55,12 @@ pub struct Unit<'a> {
 /// harm, because the next attempt writes the same ids.
 pub fn run(mut app: impl FnMut(&mut Unit<'_>) -> Result<Counts, Failure>) -> ExitCode {
     if let Err(error) = secrets::protect() {
-        eprintln!("what this process knows could be read by others: {error}");
+        eprintln!("memory of this process is not protected from other processes: {error}");
     }
-    let served = Settings::from_environment(&crate::environment::process_variable).and_then(|settings| {
-        serve(&settings, &mut std::io::stdin().lock(), Box::new(std::io::stdout()), &mut app)
-    });
+    let served =
+        BatchAppSettings::from_environment(&crate::environment::process_variable).and_then(|settings| {
+            serve(&settings, &mut std::io::stdin().lock(), Box::new(std::io::stdout()), &mut app)
+        });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -73,13 +74,13 @@ pub fn run(mut app: impl FnMut(&mut Unit<'_>) -> Result<Counts, Failure>) -> Exi
 type App<'a> = dyn FnMut(&mut Unit<'_>) -> Result<Counts, Failure> + 'a;
 
 fn serve<R: BufRead>(
-    settings: &Settings,
+    settings: &BatchAppSettings,
     stdin: &mut R,
     stdout: Box<dyn Write>,
     app: &mut App<'_>,
 ) -> Result<(), Failure> {
     let store = Store::open(settings)?;
-    let mut answer = Answer::new(stdout);
+    let mut answer = LineWriter::new(stdout);
     let result = match settings.protocol {
         Protocol::Stdin => {
             let header = settings::header_from_environment(&crate::environment::process_variable)?;
@@ -92,26 +93,26 @@ fn serve<R: BufRead>(
 }
 
 fn serve_one<R: BufRead>(
-    settings: &Settings,
+    settings: &BatchAppSettings,
     header: &UnitHeader,
     store: &Store,
     stdin: &mut R,
-    answer: &mut Answer,
+    answer: &mut LineWriter,
     app: &mut App<'_>,
 ) -> Result<(), Failure> {
     let counts = process_unit(settings, header, store, stdin, answer, app)?;
     if !stdin.fill_buf()?.is_empty() {
-        return Err(Failure::Data(format!("stdin holds more than the {} bytes announced", header.length)));
+        return Err(Failure::Data(format!("stdin has more than the {} bytes announced", header.length)));
     }
     answer.done(counts)
 }
 
 /// Processes units until stdin ends. If a unit fails, this is reported and its remaining bytes are skipped.
 fn serve_worker<R: BufRead>(
-    settings: &Settings,
+    settings: &BatchAppSettings,
     store: &Store,
     stdin: &mut R,
-    answer: &mut Answer,
+    answer: &mut LineWriter,
     app: &mut App<'_>,
 ) -> Result<(), Failure> {
     while let Some(header) = read_header(stdin)? {
@@ -134,22 +135,26 @@ fn serve_worker<R: BufRead>(
 }
 
 fn process_unit(
-    settings: &Settings,
+    settings: &BatchAppSettings,
     header: &UnitHeader,
     store: &Store,
     bytes: &mut dyn BufRead,
-    answer: &mut Answer,
+    answer: &mut LineWriter,
     app: &mut App<'_>,
 ) -> Result<Counts, Failure> {
     let sink = Sink::new(settings, header, store, answer);
-    let mut unit = Unit { header, settings, input: Input::new(bytes, header.length), sink, store };
+    let mut unit = Unit { header, settings, input: UnitInput::new(bytes, header.length), sink, store };
     let counts = app(&mut unit)?;
     if unit.input.left() > 0 {
-        return Err(Failure::Data(format!("{} of {} bytes were not read", unit.input.left(), header.length)));
+        return Err(Failure::Data(format!(
+            "app did not read {} of {} bytes",
+            unit.input.left(),
+            header.length
+        )));
     }
     if counts.received != header.records || !counts.balances() {
         return Err(Failure::Data(format!(
-            "counts {counts:?} do not fit the {} records announced",
+            "counts {counts:?} do not match the {} records announced",
             header.records
         )));
     }
@@ -165,7 +170,7 @@ fn read_header<R: BufRead>(stdin: &mut R) -> Result<Option<UnitHeader>, Failure>
     }
     serde_json::from_slice(&line)
         .map(Some)
-        .map_err(|error| Failure::Fault(format!("header line is not what the contract says: {error}")))
+        .map_err(|error| Failure::Internal(format!("invalid header line: {error}")))
 }
 
 fn skip_remainder<R: BufRead>(bytes: &mut Take<R>) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use crate::identity::{Identity, Provenance};
 
 /// What is the same for all units of a process.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct BatchAppSettings {
     /// How units arrive: one per process, or one after the other.
     pub protocol: Protocol,
     /// Address of the store: `mongodb://…` or `sqlite:<directory>`.
@@ -25,7 +25,7 @@ pub struct Settings {
     pub record_key: Vec<String>,
 }
 
-impl Settings {
+impl BatchAppSettings {
     /// Reads the settings from an environment, given as a function from name to value.
     ///
     /// # Errors
@@ -65,12 +65,12 @@ impl Settings {
                 },
             }),
             Ids::None if unit.replace.is_some() => Err(Failure::Config(format!(
-                "{} is \"none\", so nobody knows which documents are to be replaced",
+                "invalid {} \"none\": a run that replaces needs ids that identify the documents",
                 env::IDS
             ))),
             Ids::None => Ok(Identity::Own),
             Ids::Object => Err(Failure::Config(format!(
-                "{} is \"object\", which is for apps that store whole files; for records it is platform, key or none",
+                "invalid {} \"object\": it is for apps that store whole files; for records expected platform, key or none",
                 env::IDS
             ))),
         }
@@ -86,7 +86,7 @@ pub(crate) fn header_from_environment(get: &dyn Fn(&str) -> Option<String>) -> R
         ingestion: read.text(env::INGESTION),
         file: read.text(env::FILE),
         format: serde_json::from_value(format.into()).unwrap_or_else(|error| {
-            read.fault(format!("{}: {error}", env::FORMAT));
+            read.problem(format!("{}: {error}", env::FORMAT));
             Format::Binary
         }),
         encoding: read.optional(env::ENCODING).unwrap_or_else(|| "utf-8".to_owned()),
@@ -116,14 +116,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_faults_are_reported_at_once() {
+    fn all_problems_are_reported_at_once() {
         let get = |name: &str| match name {
             env::IDS => Some("key".to_owned()),
             env::PROTOCOL => Some("pipe".to_owned()),
             env::DATABASE => Some("db".to_owned()),
             _ => None,
         };
-        let error = Settings::from_environment(&get).expect_err("much is wrong").to_string();
+        let error = BatchAppSettings::from_environment(&get).expect_err("several problems").to_string();
         for name in [env::COREDMS, env::COLLECTION, env::RECORD_KEY, env::PROTOCOL] {
             assert!(error.contains(name), "{error:?} does not name {name}");
         }

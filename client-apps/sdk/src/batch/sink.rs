@@ -10,7 +10,7 @@ use bson::raw::RawBsonRef;
 use bson::{Bson, RawDocumentBuf};
 use serde_json::Value;
 
-use super::{Answer, Settings, Store};
+use super::{BatchAppSettings, LineWriter, Store};
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::record::Fields;
@@ -33,10 +33,10 @@ const WRITING_BYTES_MAX: usize = 3 * BATCH_BYTES;
 /// It never uses a number outside `[first_record, first_record + records)` of the unit's header.
 #[derive(Debug)]
 pub struct Sink<'a> {
-    settings: &'a Settings,
+    settings: &'a BatchAppSettings,
     header: &'a UnitHeader,
     store: &'a Store,
-    answer: &'a mut Answer,
+    answer: &'a mut LineWriter,
     /// Created for the first record: apps that store whole files need none.
     identity: Option<Identity>,
     counts: Counts,
@@ -58,10 +58,10 @@ struct Batch {
 
 impl<'a> Sink<'a> {
     pub(crate) fn new(
-        settings: &'a Settings,
+        settings: &'a BatchAppSettings,
         header: &'a UnitHeader,
         store: &'a Store,
-        answer: &'a mut Answer,
+        answer: &'a mut LineWriter,
     ) -> Self {
         Self {
             settings,
@@ -94,7 +94,7 @@ impl<'a> Sink<'a> {
                 }
                 self.batch.push(number, document);
             }
-            Err(reason) => return self.note_reject(number, reason),
+            Err(reason) => return self.note_reject(number, reason.into()),
         }
         if self.batch.is_full() { self.write() } else { Ok(()) }
     }
@@ -118,7 +118,7 @@ impl<'a> Sink<'a> {
         if self.counts.received != self.header.records {
             let Counts { received, .. } = self.counts;
             return Err(Failure::Data(format!(
-                "holds {received} records, announced were {}",
+                "unit has {received} records, but {} were announced",
                 self.header.records
             )));
         }
@@ -133,7 +133,7 @@ impl<'a> Sink<'a> {
     fn next_number(&mut self) -> Result<u64, Failure> {
         if self.counts.received >= self.header.records {
             return Err(Failure::Data(format!(
-                "holds more than the {} records announced",
+                "unit has more than the {} records announced",
                 self.header.records
             )));
         }
@@ -182,7 +182,7 @@ impl<'a> Sink<'a> {
     /// Waits for one of the writes and counts its result.
     fn wait_for_one(&mut self) -> Result<(), Failure> {
         let Some(ended) = self.store.block_on(self.writing.join_next()) else { return Ok(()) };
-        let (batch, written) = ended.map_err(|error| Failure::Fault(format!("writer failed: {error}")))?;
+        let (batch, written) = ended.map_err(|error| Failure::Internal(format!("writer failed: {error}")))?;
         self.writing_bytes -= batch.bytes;
         let written = written?;
         failpoint::hit("batch-app.batch-stored");
@@ -217,6 +217,6 @@ impl Batch {
 fn key_of(document: &RawDocumentBuf) -> Result<Value, Failure> {
     let key = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
     Ok(key
-        .map_err(|error| Failure::Fault(format!("a document of this app is none: {error}")))?
+        .map_err(|error| Failure::Internal(format!("the app's document is invalid BSON: {error}")))?
         .into_relaxed_extjson())
 }

@@ -6,7 +6,7 @@ use mysimbdp_platform::runtime;
 use mysimbdp_store::Coredms;
 use tokio::runtime::Runtime;
 
-use super::Settings;
+use super::BatchAppSettings;
 use crate::failure::Failure;
 
 /// Threads of the runtime. Writers need little: they wait for the store.
@@ -26,7 +26,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Failure::Config`] if the address is invalid, [`Failure::Temporary`] if the store is unavailable.
-    pub fn open(settings: &Settings) -> Result<Self, Failure> {
+    pub fn open(settings: &BatchAppSettings) -> Result<Self, Failure> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(WORKER_THREADS);
         let runtime = runtime::build(builder)?;

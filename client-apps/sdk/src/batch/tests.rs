@@ -12,8 +12,8 @@ use crate::record::Fields;
 
 const DIRECTORY: &str = "temporary directory";
 
-fn settings(directory: &TempDir, protocol: Protocol) -> Settings {
-    Settings {
+fn settings(directory: &TempDir, protocol: Protocol) -> BatchAppSettings {
+    BatchAppSettings {
         protocol,
         coredms: format!("sqlite:{}", directory.path().display()),
         database: "db".to_owned(),
@@ -66,7 +66,7 @@ fn run_worker(units: &[(UnitHeader, &[u8])], app: &mut App<'_>) -> (Vec<Line>, R
 }
 
 fn run_worker_with(
-    settings: &Settings,
+    settings: &BatchAppSettings,
     units: &[(UnitHeader, &[u8])],
     app: &mut App<'_>,
 ) -> (Vec<Line>, Result<(), Failure>) {
@@ -149,7 +149,7 @@ fn a_worker_whose_stdin_breaks_off_ends_with_a_failure() {
     assert!(matches!(ended, Err(Failure::Temporary(_))), "{ended:?}");
     let (_, ended) =
         run_worker(&[(header(1, 1), b"x"), (header(0, 0), b"no header\n")], &mut bytes_as_records);
-    assert!(matches!(ended, Err(Failure::Fault(_))), "{ended:?}");
+    assert!(matches!(ended, Err(Failure::Internal(_))), "{ended:?}");
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_long_reason_fits_into_a_line() {
 #[test]
 fn with_key_ids_only_the_keys_of_stored_and_duplicate_records_are_listed() {
     let directory = TempDir::new().expect(DIRECTORY);
-    let keyed = Settings {
+    let keyed = BatchAppSettings {
         ids: Ids::Key,
         record_key: vec!["name".to_owned(), "byte".to_owned()],
         ..settings(&directory, Protocol::Worker)

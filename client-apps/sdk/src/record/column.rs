@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use mysimbdp_model::column::ColumnType;
 
-use super::number::{self, Number};
+use super::number::{self, ExactNumber};
 use super::{Fields, date};
+use crate::Rejection;
 
 /// The most characters of a value that a reject's reason quotes.
 const SHOWN_CHARS: usize = 40;
@@ -17,17 +18,17 @@ const SHOWN_CHARS: usize = 40;
 /// # Errors
 ///
 /// The reason for the record's reject.
-pub fn append(fields: &mut Fields, name: &str, text: &str, kind: ColumnType) -> Result<(), String> {
+pub fn append(fields: &mut Fields, name: &str, text: &str, kind: ColumnType) -> Result<(), Rejection> {
     let misfit = |what: &str| {
         let shown: String = text.chars().take(SHOWN_CHARS).collect();
         format!("column {name:?}: {shown:?} {what}")
     };
     match kind {
         ColumnType::String => fields.string(name, text),
-        ColumnType::Int => fields.int32(name, text.parse().map_err(|_| misfit("is no integer of 32 bits"))?),
-        ColumnType::Long => fields.int64(name, text.parse().map_err(|_| misfit("is no integer of 64 bits"))?),
+        ColumnType::Int => fields.int32(name, text.parse().map_err(|_| misfit("is not a 32-bit integer"))?),
+        ColumnType::Long => fields.int64(name, text.parse().map_err(|_| misfit("is not a 64-bit integer"))?),
         ColumnType::Double => fields
-            .double(name, double(text).ok_or_else(|| misfit("is no number that a double holds exactly"))?),
+            .double(name, double(text).ok_or_else(|| misfit("is not a number that a double holds exactly"))?),
         ColumnType::Bool => fields.bool(name, text.parse().map_err(|_| misfit("is neither true nor false"))?),
         ColumnType::Date => fields.date(name, date::millis(text).map_err(misfit)?),
     }
@@ -41,9 +42,9 @@ pub fn append(fields: &mut Fields, name: &str, text: &str, kind: ColumnType) -> 
 /// column holds there, and the same as the key of a message.
 pub fn append_untyped(fields: &mut Fields, name: &str, text: &str) {
     match number::exact(text) {
-        Some(Number::Int(value)) if value.to_string() == text => fields.int(name, value),
+        Some(ExactNumber::Int(value)) if value.to_string() == text => fields.int(name, value),
         // Zero is excluded: -0 without its sign would be another text.
-        Some(Number::Double(value)) if value != 0.0 && value.to_string() == text => {
+        Some(ExactNumber::Double(value)) if value != 0.0 && value.to_string() == text => {
             fields.double(name, value)
         }
         None if matches!(text, "true" | "false") => fields.bool(name, text == "true"),
@@ -53,8 +54,8 @@ pub fn append_untyped(fields: &mut Fields, name: &str, text: &str) {
 
 fn double(text: &str) -> Option<f64> {
     match number::exact(&normalized(text))? {
-        Number::Double(value) => Some(value),
-        Number::Int(value) => {
+        ExactNumber::Double(value) => Some(value),
+        ExactNumber::Int(value) => {
             let double = value as f64;
             // Compared in 128 bits, because i64::MAX would be rounded on the way back too.
             (double as i128 == i128::from(value)).then_some(double)
@@ -128,7 +129,10 @@ mod tests {
             let appended = append(&mut fields, "v", text, kind);
             match value {
                 Some(value) => assert_eq!((appended, read(&fields)), (Ok(()), value), "{kind:?} {text}"),
-                None => assert!(appended.is_err_and(|reason| reason.contains("\"v\"")), "{kind:?} {text}"),
+                None => assert!(
+                    appended.is_err_and(|reason| reason.to_string().contains("\"v\"")),
+                    "{kind:?} {text}"
+                ),
             }
         }
     }

@@ -10,8 +10,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::number::{self, Number};
+use super::number::{self, ExactNumber};
 use super::{DOCUMENT_BYTES_MAX, Fields, NESTING_MAX, Name, check_name};
+use crate::Rejection;
 
 /// Appends the members of the JSON object `text` to `fields`.
 ///
@@ -22,11 +23,11 @@ use super::{DOCUMENT_BYTES_MAX, Fields, NESTING_MAX, Name, check_name};
 /// # Errors
 ///
 /// The reason, for the record's reject; `fields` is then incomplete and must not be used.
-pub fn append_object(fields: &mut Fields, text: &[u8]) -> Result<(), String> {
+pub fn append_object(fields: &mut Fields, text: &[u8]) -> Result<(), Rejection> {
     let raw: &RawValue = serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))?;
     match raw.get().as_bytes().first() {
         Some(b'{') => members(fields, raw, 1),
-        _ => Err(format!("record is {}, allowed is a JSON object", kind(raw))),
+        _ => Err(format!("record is {}: expected a JSON object", kind(raw)).into()),
     }
 }
 
@@ -36,12 +37,12 @@ struct Container<'f> {
     level: usize,
 }
 
-fn members(fields: &mut Fields, raw: &RawValue, level: usize) -> Result<(), String> {
+fn members(fields: &mut Fields, raw: &RawValue, level: usize) -> Result<(), Rejection> {
     let mut deserializer = serde_json::Deserializer::from_str(raw.get());
     deserializer.deserialize_map(Container { fields, level }).map_err(reason)
 }
 
-fn elements(fields: &mut Fields, raw: &RawValue, level: usize) -> Result<(), String> {
+fn elements(fields: &mut Fields, raw: &RawValue, level: usize) -> Result<(), Rejection> {
     let mut deserializer = serde_json::Deserializer::from_str(raw.get());
     deserializer.deserialize_seq(Container { fields, level }).map_err(reason)
 }
@@ -60,7 +61,7 @@ impl<'de> Visitor<'de> for Container<'_> {
             check_name(&key).map_err(serde::de::Error::custom)?;
             value(self.fields, Name::Key(&key), raw, self.level).map_err(serde::de::Error::custom)?;
             if let Some(twice) = seen.replace(key) {
-                return Err(serde::de::Error::custom(format!("key {twice:?} is there twice")));
+                return Err(serde::de::Error::custom(format!("key {twice:?} occurs twice")));
             }
         }
         Ok(())
@@ -76,13 +77,15 @@ impl<'de> Visitor<'de> for Container<'_> {
     }
 }
 
-fn value(fields: &mut Fields, name: Name<'_>, raw: &RawValue, level: usize) -> Result<(), String> {
+fn value(fields: &mut Fields, name: Name<'_>, raw: &RawValue, level: usize) -> Result<(), Rejection> {
     if fields.len() > DOCUMENT_BYTES_MAX {
-        return Err(format!("document is larger than {DOCUMENT_BYTES_MAX} bytes"));
+        return Err(format!("document is larger than {DOCUMENT_BYTES_MAX} bytes").into());
     }
     let text = raw.get();
     match text.as_bytes().first() {
-        Some(b'{' | b'[') if level >= NESTING_MAX => Err(format!("nested deeper than {NESTING_MAX} levels")),
+        Some(b'{' | b'[') if level >= NESTING_MAX => {
+            Err(format!("nested deeper than {NESTING_MAX} levels").into())
+        }
         Some(b'{') => {
             fields.begin_document(name);
             members(fields, raw, level + 1)?;
@@ -112,13 +115,13 @@ fn value(fields: &mut Fields, name: Name<'_>, raw: &RawValue, level: usize) -> R
     }
 }
 
-fn number_value(fields: &mut Fields, name: Name<'_>, text: &str) -> Result<(), String> {
+fn number_value(fields: &mut Fields, name: Name<'_>, text: &str) -> Result<(), Rejection> {
     match number::exact(text) {
-        Some(Number::Int(value)) => fields.int(name, value),
-        Some(Number::Double(value)) => fields.double(name, value),
+        Some(ExactNumber::Int(value)) => fields.int(name, value),
+        Some(ExactNumber::Double(value)) => fields.double(name, value),
         None => {
             let shown: String = text.chars().take(40).collect();
-            return Err(format!("number {shown} is not exact in 64 bits"));
+            return Err(format!("number {shown} is not exact in 64 bits").into());
         }
     }
     Ok(())
@@ -152,11 +155,11 @@ impl<'de> Visitor<'de> for Text {
 }
 
 /// Returns the message without the position that serde_json adds: it is relative to the inner value and would mislead.
-fn reason(error: serde_json::Error) -> String {
+fn reason(error: serde_json::Error) -> Rejection {
     let text = error.to_string();
     match text.rfind(" at line ") {
-        Some(position) => text[..position].to_owned(),
-        None => text,
+        Some(position) => text[..position].into(),
+        None => text.into(),
     }
 }
 
@@ -178,10 +181,10 @@ mod tests {
 
     use super::*;
 
-    fn convert(text: &str) -> Result<Document, String> {
+    fn convert(text: &str) -> Result<Document, Rejection> {
         let mut fields = Fields::new();
         append_object(&mut fields, text.as_bytes())?;
-        Ok(bson::deserialize_from_slice(&fields.to_document()).expect("what is written is valid BSON"))
+        Ok(bson::deserialize_from_slice(&fields.to_document()).expect("valid BSON"))
     }
 
     #[test]
@@ -203,9 +206,9 @@ mod tests {
             (r#"{"a":18446744073709551617}"#, "number 18446744073709551617 is not exact"),
             (r#"{"a":[{"b":9223372036854775808}]}"#, "not exact"),
             (r#"{"a":NaN}"#, "not JSON"),
-            (r#"{"a":1,"a":1}"#, "\"a\" is there twice"),
-            (r#"{"a":1,"\u0061":2}"#, "\"a\" is there twice"),
-            (r#"{"b":{"a":1,"a":1}}"#, "\"a\" is there twice"),
+            (r#"{"a":1,"a":1}"#, "\"a\" occurs twice"),
+            (r#"{"a":1,"\u0061":2}"#, "\"a\" occurs twice"),
+            (r#"{"b":{"a":1,"a":1}}"#, "\"a\" occurs twice"),
             (r#"{"$set":1}"#, "\"$set\" is not allowed"),
             (r#"{"x":{"a.b":1}}"#, "\"a.b\" is not allowed"),
             (r#"{"a\u0000b":1}"#, "is not allowed"),
@@ -221,7 +224,7 @@ mod tests {
             (very_deep.as_str(), "nested deeper than 100"),
         ] {
             let error = convert(text).expect_err("rejected");
-            assert!(error.contains(reason), "{error:?} does not say {reason:?}");
+            assert!(error.to_string().contains(reason), "{error:?} does not say {reason:?}");
         }
         let mut fields = Fields::new();
         assert!(append_object(&mut fields, b"{\"a\":\"\xff\"}").is_err());
@@ -239,7 +242,7 @@ mod tests {
         let text = format!("{{\"a\":[{}1]}}", "1,".repeat(4_000_000));
         let mut fields = Fields::new();
         let error = append_object(&mut fields, text.as_bytes()).expect_err("rejected");
-        assert!(error.contains("larger than"), "{error}");
+        assert!(error.to_string().contains("larger than"), "{error}");
         assert!(fields.len() < DOCUMENT_BYTES_MAX + 100);
     }
 
@@ -299,7 +302,7 @@ mod tests {
         ) {
             let text = format!("{{\"v\":{}}}", pieces.concat());
             if let Ok(document) = convert(&text) {
-                let value: Value = serde_json::from_str(&text).expect("what is taken is JSON");
+                let value: Value = serde_json::from_str(&text).expect("accepted text is JSON");
                 prop_assert_eq!(Bson::Document(document), reference(&value));
             }
         }

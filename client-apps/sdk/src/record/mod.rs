@@ -12,6 +12,8 @@ pub mod number;
 
 pub use fields::{Element, Fields, Name};
 
+use crate::Rejection;
+
 /// The largest document that MongoDB stores.
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -31,9 +33,11 @@ pub const NESTING_MAX: usize = 100;
 /// # Errors
 ///
 /// The reason, for the record's reject.
-pub fn check_name(name: &str) -> Result<(), String> {
+pub fn check_name(name: &str) -> Result<(), Rejection> {
     if name.starts_with('$') || name.contains(['.', '\0']) {
-        return Err(format!("field name {name:?} is not allowed: no $ in front, no dot, no NUL"));
+        return Err(
+            format!("field name {name:?} is not allowed: expected no $ in front, no dot and no NUL").into()
+        );
     }
     Ok(())
 }

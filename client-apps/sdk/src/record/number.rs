@@ -8,7 +8,7 @@
 
 /// A number as it can be stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
+pub enum ExactNumber {
     /// Written without a point and an exponent.
     Int(i64),
     /// Any other number; always finite.
@@ -24,14 +24,14 @@ const DIGITS_SAFE: usize = 15;
 /// Parses `text` by the grammar of JSON: `-5`, `0.25`, `1e-7` are numbers; `007`, `+1`, `.5`, `NaN` are not.
 ///
 /// Returns `None` if it is not a number or cannot be stored exactly; [`is_number`] tells the two apart.
-pub fn exact(text: &str) -> Option<Number> {
+pub fn exact(text: &str) -> Option<ExactNumber> {
     let parts = Parts::of(text.as_bytes())?;
     // `-0` is a double: integers have no negative zero.
     if parts.is_integer && text != "-0" {
-        return text.parse().ok().map(Number::Int);
+        return text.parse().ok().map(ExactNumber::Int);
     }
     let value: f64 = text.parse().ok().filter(|value: &f64| value.is_finite())?;
-    is_exact(text, value, parts.mantissa).then_some(Number::Double(value))
+    is_exact(text, value, parts.mantissa).then_some(ExactNumber::Double(value))
 }
 
 /// Whether `text` is a number by the grammar of JSON.
@@ -127,24 +127,24 @@ mod tests {
     #[test]
     fn numbers_are_stored_exactly_or_not_at_all() {
         for (text, number) in [
-            ("0", Number::Int(0)),
-            ("-5", Number::Int(-5)),
-            ("9223372036854775807", Number::Int(i64::MAX)),
-            ("-9223372036854775808", Number::Int(i64::MIN)),
-            ("39.02", Number::Double(39.02)),
-            ("10.357019999999999", Number::Double(10.357019999999999)),
-            ("0.10000000000000001", Number::Double(0.1)),
-            ("0.1000000000000000055511151231257827021181583404541015625", Number::Double(0.1)),
-            ("1e5", Number::Double(1e5)),
-            ("1E+22", Number::Double(1e22)),
-            ("5e-324", Number::Double(5e-324)),
-            ("0.000", Number::Double(0.0)),
-            ("0e999999999999", Number::Double(0.0)),
-            ("100000000000000000000.0", Number::Double(1e20)),
+            ("0", ExactNumber::Int(0)),
+            ("-5", ExactNumber::Int(-5)),
+            ("9223372036854775807", ExactNumber::Int(i64::MAX)),
+            ("-9223372036854775808", ExactNumber::Int(i64::MIN)),
+            ("39.02", ExactNumber::Double(39.02)),
+            ("10.357019999999999", ExactNumber::Double(10.357019999999999)),
+            ("0.10000000000000001", ExactNumber::Double(0.1)),
+            ("0.1000000000000000055511151231257827021181583404541015625", ExactNumber::Double(0.1)),
+            ("1e5", ExactNumber::Double(1e5)),
+            ("1E+22", ExactNumber::Double(1e22)),
+            ("5e-324", ExactNumber::Double(5e-324)),
+            ("0.000", ExactNumber::Double(0.0)),
+            ("0e999999999999", ExactNumber::Double(0.0)),
+            ("100000000000000000000.0", ExactNumber::Double(1e20)),
         ] {
             assert_eq!(exact(text), Some(number), "{text}");
         }
-        assert!(matches!(exact("-0"), Some(Number::Double(zero)) if zero.is_sign_negative()));
+        assert!(matches!(exact("-0"), Some(ExactNumber::Double(zero)) if zero.is_sign_negative()));
         for changed in [
             "9223372036854775808",
             "18446744073709551617",
@@ -172,7 +172,7 @@ mod tests {
             ("-1.1200181427138553e15", -whole - 0.25),
             ("1120018142713855.1", whole + 0.125),
         ] {
-            assert_eq!(exact(text), Some(Number::Double(value)), "{text}");
+            assert_eq!(exact(text), Some(ExactNumber::Double(value)), "{text}");
         }
     }
 
@@ -194,21 +194,21 @@ mod tests {
             prop_assume!(value.is_finite());
             for text in [format!("{value:e}"), format!("{value:.16e}")] {
                 match exact(&text) {
-                    Some(Number::Double(read)) => prop_assert_eq!(read.to_bits(), value.to_bits()),
-                    Some(Number::Int(read)) => prop_assert_eq!(read as f64, value),
-                    None => prop_assert!(false, "{} was not taken", text),
+                    Some(ExactNumber::Double(read)) => prop_assert_eq!(read.to_bits(), value.to_bits()),
+                    Some(ExactNumber::Int(read)) => prop_assert_eq!(read as f64, value),
+                    None => prop_assert!(false, "{} was refused", text),
                 }
             }
         }
 
         #[test]
         fn every_integer_of_64_bits_is_exact(value in any::<i64>()) {
-            prop_assert_eq!(exact(&value.to_string()), Some(Number::Int(value)));
+            prop_assert_eq!(exact(&value.to_string()), Some(ExactNumber::Int(value)));
         }
 
         #[test]
         fn no_text_causes_a_panic(text in "[-+0-9.eE]{0,24}") {
-            if let Some(Number::Double(value)) = exact(&text) {
+            if let Some(ExactNumber::Double(value)) = exact(&text) {
                 prop_assert_eq!(Some(value), text.parse::<f64>().ok());
             }
         }

@@ -37,17 +37,17 @@ pub(crate) async fn mark_and_read(sequences: Sequences, durable: DurableBySource
         .collect();
     if !received.is_empty() {
         until_done("mark received numbers", || sequences.mark(&received)).await;
-        failpoint::hit("stream-app.numbers-marked");
+        failpoint::hit("stream-app.numbers-recorded");
     }
     for (source, durable) in &durable {
-        for gone in durable.gone_in_parts(source) {
-            let lost = until_done("record losses", || sequences.lose(&gone)).await;
+        for lost_numbers in durable.lost_in_parts(source) {
+            let lost = until_done("record losses", || sequences.record_lost(&lost_numbers)).await;
             if !lost.is_empty() {
                 tracing::warn!(
                     source = %source.name,
                     epoch = source.epoch,
-                    first = gone.first,
-                    last = gone.last,
+                    first = lost_numbers.first,
+                    last = lost_numbers.last,
                     lost = lost.count(),
                     "the source has lost messages"
                 );

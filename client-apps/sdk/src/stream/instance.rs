@@ -16,7 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Settings;
+use super::StreamAppSettings;
 use super::message::{Converter, Item};
 use super::receipts::Receipts;
 use super::report::{self, Interval, Meter};
@@ -65,7 +65,7 @@ enum Mode {
 }
 
 pub(crate) struct Instance<'a> {
-    settings: &'a Settings,
+    settings: &'a StreamAppSettings,
     converter: Converter<'a>,
     target: Target,
     consumer: Arc<Consumer>,
@@ -76,7 +76,7 @@ pub(crate) struct Instance<'a> {
     writing: FuturesOrdered<AbortOnDropHandle<Result<DurableBatch, Failure>>>,
     receipts: Receipts,
     /// Reports and status that are being published: few, and the loop does not wait for them.
-    publishing: JoinSet<(OwnMessage, Result<(), BrokerError>)>,
+    publishing: JoinSet<PublishEnd>,
     /// The status that was published last, and its connection.
     published_status: Option<(u64, State)>,
     /// At most one task, which ends the subscription.
@@ -91,6 +91,16 @@ enum OwnMessage {
     Status { generation: u64, state: State },
 }
 
+/// An own message that has been acknowledged, or not, because of the error.
+struct PublishEnd {
+    message: OwnMessage,
+    error: Option<BrokerError>,
+}
+
+fn writer_failed(error: JoinError) -> Failure {
+    Failure::Internal(format!("writer failed: {error}"))
+}
+
 /// Messages that are written together.
 #[derive(Default)]
 struct Batch {
@@ -102,7 +112,7 @@ struct Batch {
 impl<'a> Instance<'a> {
     /// Starts connecting. Must be called within a tokio runtime.
     pub(crate) fn connect(
-        settings: &'a Settings,
+        settings: &'a StreamAppSettings,
         converter: Converter<'a>,
         coredms: Arc<dyn Coredms>,
     ) -> Result<Self, Failure> {
@@ -158,9 +168,9 @@ impl<'a> Instance<'a> {
             let closes_at = self.closes_at();
             tokio::select! {
                 requested = signals.next() => self.begin_shutdown(requested),
-                Some(written) = self.writing.next() => self.acknowledge_batch(written)?,
+                Some(written) = self.writing.next() => self.acknowledge_batch(written.map_err(writer_failed)??),
                 () = self.receipts.step() => {}
-                Some(sent) = self.publishing.join_next() => self.note_sent(sent),
+                Some(sent) = self.publishing.join_next() => self.note_publish(sent),
                 Some(_) = self.unsubscribing.join_next() => self.drain(),
                 delivery = self.deliveries.recv(), if may_receive => match delivery {
                     Some(delivery) => self.collect(delivery),
@@ -236,17 +246,12 @@ impl<'a> Instance<'a> {
     }
 
     /// Acknowledges the messages of a durable batch.
-    fn acknowledge_batch(
-        &mut self,
-        written: Result<Result<DurableBatch, Failure>, JoinError>,
-    ) -> Result<(), Failure> {
-        let mut batch = written.map_err(|error| Failure::Fault(format!("writer failed: {error}")))??;
+    fn acknowledge_batch(&mut self, mut batch: DurableBatch) {
         self.consumer.acknowledge(std::mem::take(&mut batch.acks));
         failpoint::hit("stream-app.acknowledged");
         self.meter.write_ended(&batch, self.writing.is_empty(), Instant::now());
         self.receipts.add(batch.durable);
         self.close_batch();
-        Ok(())
     }
 
     fn report(&mut self) {
@@ -292,23 +297,27 @@ impl<'a> Instance<'a> {
     /// Publishes in the background. Each publish ends within its own deadline, so there are never many.
     fn send(&mut self, publish: Publish, message: OwnMessage) {
         let consumer = Arc::clone(&self.consumer);
-        self.publishing.spawn(async move { (message, consumer.publish(publish).await) });
+        self.publishing.spawn(async move {
+            let error = consumer.publish(publish).await.err();
+            PublishEnd { message, error }
+        });
     }
 
-    fn note_sent(&mut self, sent: Result<(OwnMessage, Result<(), BrokerError>), JoinError>) {
-        match sent {
-            Ok((OwnMessage::Status { generation, state }, Ok(()))) => {
+    fn note_publish(&mut self, ended: Result<PublishEnd, JoinError>) {
+        let PublishEnd { message, error } = match ended {
+            Ok(end) => end,
+            Err(error) => return tracing::debug!(%error, "not sent"),
+        };
+        if let Some(error) = &error {
+            tracing::debug!(error = %error_chain(error), "not sent");
+        }
+        match (message, error) {
+            (OwnMessage::Status { generation, state }, None) => {
                 self.published_status = Some((generation, state));
             }
-            Ok((OwnMessage::Report(_), Ok(()))) => {}
-            Ok((message, Err(error))) => {
-                tracing::debug!(error = %error_chain(&error), "not sent");
-                // The status is published again anyway.
-                if let OwnMessage::Report(interval) = message {
-                    self.meter.carry_over(&interval);
-                }
-            }
-            Err(error) => tracing::debug!(%error, "not sent"),
+            (OwnMessage::Report(interval), Some(_)) => self.meter.carry_over(&interval),
+            // The status is published again anyway.
+            (OwnMessage::Status { .. }, Some(_)) | (OwnMessage::Report(_), None) => {}
         }
     }
 
@@ -346,7 +355,9 @@ impl<'a> Instance<'a> {
     async fn shut_down(mut self) -> Result<(), Failure> {
         let is_drained = matches!(self.mode, Mode::Drain { .. });
         if !self.writing.is_empty() || !self.batch.items.is_empty() {
-            tracing::warn!("the store is away: what was taken last is not acknowledged and will come again");
+            tracing::warn!(
+                "the store is unavailable: the last messages are not acknowledged and will be delivered again"
+            );
         }
         self.writing.clear();
         let remaining = match self.mode {
@@ -358,11 +369,11 @@ impl<'a> Instance<'a> {
         self.publish_status(if is_drained { State::Drained } else { State::Stopped });
         let sent = timeout(LAST_MESSAGES_TIMEOUT, async {
             while let Some(sent) = self.publishing.join_next().await {
-                self.note_sent(sent);
+                self.note_publish(sent);
             }
         });
         if sent.await.is_err() {
-            tracing::warn!("the broker does not answer, last report and status may not have arrived");
+            tracing::warn!("the broker does not answer, the last report and status may be lost");
         }
         let unreported = self.meter.unreported();
         if unreported.messages() > 0 && self.settings.report_topic.is_some() {
@@ -371,10 +382,10 @@ impl<'a> Instance<'a> {
                 stored,
                 duplicates,
                 rejected,
-                "these messages are in no report, as the broker is away"
+                "messages are missing from the reports, because the broker is unavailable"
             );
         }
-        failpoint::hit("stream-app.taken-leave");
+        failpoint::hit("stream-app.disconnected");
         match self.consumer.disconnect(is_drained).await {
             Ok(()) => tracing::info!(session_ended = is_drained, "ended"),
             // If it was a drain, the session is empty and expires. If another process has taken the session over, it is
@@ -387,7 +398,7 @@ impl<'a> Instance<'a> {
     fn ended_by_broker(&self) -> Failure {
         match self.consumer.ended() {
             Some(error) => Failure::Temporary(error_chain(&error)),
-            None => Failure::Fault("the connection has ended without a reason".to_owned()),
+            None => Failure::Internal("the connection has ended without a reason".to_owned()),
         }
     }
 }
@@ -399,13 +410,13 @@ impl Batch {
         self.opened_at.get_or_insert(now);
     }
 
-    fn is_full(&self, settings: &Settings) -> bool {
+    fn is_full(&self, settings: &StreamAppSettings) -> bool {
         self.items.len() >= settings.batch_messages_max || self.bytes >= BATCH_BYTES_MAX
     }
 }
 
 /// With key ids the first message of a key stays, so no batch may overtake another.
-fn writes_max(settings: &Settings) -> usize {
+fn writes_max(settings: &StreamAppSettings) -> usize {
     if settings.ids == Ids::Key { 1 } else { WRITES_MAX }
 }
 

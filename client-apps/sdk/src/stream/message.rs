@@ -9,13 +9,14 @@ use mysimbdp_broker::consumer::{AckToken, Delivery};
 use mysimbdp_model::app::Ids;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::RecordId;
-use mysimbdp_model::source::{EPOCH, GONE, Gone, Number, SEQUENCE, SOURCE};
+use mysimbdp_model::source::{EPOCH, GONE, Lost, Number, SEQUENCE, SOURCE};
 use mysimbdp_platform::clock;
 use mysimbdp_store::rejected::RejectedBytes;
 use mysimbdp_store::sequences;
 
 use super::schema::MessageSchema;
-use super::{Convert, Settings};
+use super::{Convert, StreamAppSettings};
+use crate::Rejection;
 use crate::failure::{Failure, shortened};
 use crate::identity::{ID, Identity, Provenance, with_new_id, with_record_id};
 use crate::record::{Element, Fields, RECORD_BYTES_MAX};
@@ -57,34 +58,34 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    pub(crate) fn known_by(&self) -> Option<&KnownBy> {
-        if let Disposition::Store { known_by, .. } = &self.disposition { known_by.as_ref() } else { None }
+    pub(crate) fn repeat_id(&self) -> Option<&RepeatId> {
+        if let Disposition::Store { repeat_id, .. } = &self.disposition { repeat_id.as_ref() } else { None }
     }
 }
 
 #[derive(Debug)]
 pub(crate) enum Disposition {
-    /// `known_by` is the document's `_id`, if another message may have the same one.
+    /// `repeat_id` is the document's `_id`, if another message may have the same one.
     Store {
         document: RawDocumentBuf,
-        known_by: Option<KnownBy>,
+        repeat_id: Option<RepeatId>,
     },
     Reject {
-        reason: String,
+        reason: Rejection,
     },
     /// Not a record: the source reports that it no longer has these numbers.
-    Gone(Gone),
+    Lost(Lost),
 }
 
 /// Identifies a message that may be a repeat: the `_id` under which the store already has its document if it is one.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum KnownBy {
+pub(crate) enum RepeatId {
     Number(RecordId),
     /// With `ids: "none"`: the `_id` in the message itself.
     OwnId(Bson),
 }
 
-impl KnownBy {
+impl RepeatId {
     pub(crate) fn id(&self) -> Bson {
         match self {
             Self::Number(number) => Binary::from(*number).into(),
@@ -95,7 +96,7 @@ impl KnownBy {
 
 /// Turns messages into documents.
 pub(crate) struct Converter<'a> {
-    settings: &'a Settings,
+    settings: &'a StreamAppSettings,
     convert: &'a Convert,
     schema: Option<MessageSchema>,
     fields: Fields,
@@ -105,7 +106,7 @@ impl<'a> Converter<'a> {
     /// # Errors
     ///
     /// [`Failure::Config`] if the schema is invalid.
-    pub(crate) fn new(settings: &'a Settings, convert: &'a Convert) -> Result<Self, Failure> {
+    pub(crate) fn new(settings: &'a StreamAppSettings, convert: &'a Convert) -> Result<Self, Failure> {
         let schema = settings.message_schema.as_ref().map(MessageSchema::compile).transpose()?;
         Ok(Self { settings, convert, schema, fields: Fields::new() })
     }
@@ -121,26 +122,26 @@ impl<'a> Converter<'a> {
         if message.property(GONE).is_some() {
             return (
                 None,
-                read_gone(message).map_or_else(|reason| Disposition::Reject { reason }, Disposition::Gone),
+                read_lost(message).map_or_else(|reason| Disposition::Reject { reason }, Disposition::Lost),
             );
         }
         let converted = self.convert(message);
         let number = self.number(message);
         let document = converted.and_then(|()| self.document(&number));
         let disposition = match document {
-            Ok((document, known_by)) => Disposition::Store { document, known_by },
+            Ok((document, repeat_id)) => Disposition::Store { document, repeat_id },
             Err(reason) => Disposition::Reject { reason },
         };
         // An invalid number is a reject only with `ids: "platform"` (see `document`); otherwise it is ignored.
         (number.ok().flatten(), disposition)
     }
 
-    fn convert(&mut self, message: &Message) -> Result<(), String> {
+    fn convert(&mut self, message: &Message) -> Result<(), Rejection> {
         self.fields.clear();
         // It fits in no document, and parsing it as JSON would cost many times its size.
         let bytes = message.payload.len();
         if bytes > RECORD_BYTES_MAX {
-            return Err(format!("message has {bytes} bytes, allowed are {RECORD_BYTES_MAX}"));
+            return Err(format!("message has {bytes} bytes: the limit is {RECORD_BYTES_MAX}").into());
         }
         // Before the schema check: the number of a message that does not fit the schema may be in its fields.
         let converted = (self.convert)(message, &mut self.fields);
@@ -152,55 +153,58 @@ impl<'a> Converter<'a> {
 
     fn document(
         &self,
-        number: &Result<Option<Number>, String>,
-    ) -> Result<(RawDocumentBuf, Option<KnownBy>), String> {
+        number: &Result<Option<Number>, Rejection>,
+    ) -> Result<(RawDocumentBuf, Option<RepeatId>), Rejection> {
         match self.settings.ids {
             Ids::Key => {
                 let provenance = Provenance::Stream { received_at: clock::now() };
                 let identity = Identity::Key { fields: self.settings.record_key.clone(), provenance };
                 Ok((identity.document(0, &self.fields)?, None))
             }
-            Ids::Platform => match number.as_ref().map_err(String::clone)? {
+            Ids::Platform => match number.as_ref().map_err(Rejection::clone)? {
                 Some(number) => {
                     let id = number.id(&self.settings.client);
-                    Ok((with_record_id(id, &self.fields)?, Some(KnownBy::Number(id))))
+                    Ok((with_record_id(id, &self.fields)?, Some(RepeatId::Number(id))))
                 }
                 None => Ok((with_new_id(&self.fields)?, None)),
             },
             Ids::Object | Ids::None => {
                 let document = Identity::Own.document(0, &self.fields)?;
-                let known_by = match self.fields.get(ID) {
-                    Some(_) => Some(KnownBy::OwnId(id_of(&document)?)),
+                let repeat_id = match self.fields.get(ID) {
+                    Some(_) => Some(RepeatId::OwnId(id_of(&document)?)),
                     None => None,
                 };
-                Ok((document, known_by))
+                Ok((document, repeat_id))
             }
         }
     }
 
-    fn number(&self, message: &Message) -> Result<Option<Number>, String> {
-        match &self.settings.number_fields {
-            None => {
-                Number::read([SOURCE, EPOCH, SEQUENCE].map(|name| message.property(name).map(str::to_owned)))
-            }
-            Some(names) => Number::read(names.each_ref().map(|name| self.fields.get(name).and_then(as_text))),
-        }
+    fn number(&self, message: &Message) -> Result<Option<Number>, Rejection> {
+        let texts = match &self.settings.number_fields {
+            None => [SOURCE, EPOCH, SEQUENCE].map(|name| message.property(name).map(str::to_owned)),
+            Some(names) => names.each_ref().map(|name| self.fields.get(name).and_then(as_text)),
+        };
+        Number::read(texts).map_err(|error| error.to_string().into())
     }
 }
 
-fn id_of(document: &RawDocumentBuf) -> Result<Bson, String> {
+fn id_of(document: &RawDocumentBuf) -> Result<Bson, Rejection> {
     let id = document.get(ID).map_err(|error| error.to_string())?;
-    id.map_or(Ok(Bson::Null), |id| Bson::try_from(RawBson::from(id)).map_err(|error| error.to_string()))
+    id.map_or(Ok(Bson::Null), |id| {
+        Bson::try_from(RawBson::from(id)).map_err(|error| error.to_string().into())
+    })
 }
 
-fn read_gone(message: &Message) -> Result<Gone, String> {
+fn read_lost(message: &Message) -> Result<Lost, Rejection> {
     if !message.payload.is_empty() {
         return Err(format!(
-            "a message with {GONE} has no content, this one has {} bytes",
+            "message with the property {GONE} has {} bytes: expected no content",
             message.payload.len()
-        ));
+        )
+        .into());
     }
-    Gone::read([SOURCE, EPOCH, GONE].map(|name| message.property(name).map(str::to_owned)))
+    Lost::read([SOURCE, EPOCH, GONE].map(|name| message.property(name).map(str::to_owned)))
+        .map_err(|error| error.to_string().into())
 }
 
 /// Returns the text of a field that holds a part of a message's number.
@@ -236,7 +240,7 @@ pub(crate) fn reject_document(
     });
     kept.describe(&mut document, "payload", message.payload.len() as u64);
     RawDocumentBuf::try_from(&document)
-        .map_err(|error| Failure::Fault(format!("a reject is no document: {error}")))
+        .map_err(|error| Failure::Internal(format!("reject is not a valid document: {error}")))
 }
 
 /// Returns the first fields of the reject of a numbered message.

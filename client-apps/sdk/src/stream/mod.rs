@@ -1,6 +1,6 @@
 //! Runs a stream app: stores MQTT messages as documents and acknowledges each only after it is durable.
 //!
-//! 1. [`Settings`] are read from the environment, the message schema is compiled, store and broker are opened;
+//! 1. [`StreamAppSettings`] are read from the environment, the message schema is compiled, store and broker are opened;
 //! 2. messages are converted as they arrive and collected into a batch;
 //! 3. while one batch is written, the next one collects messages. It is closed when it is old enough, or when the
 //!    previous write has returned and the batch is not empty, so batches grow with the load by themselves. A full batch
@@ -35,17 +35,18 @@ use std::process::ExitCode;
 use mysimbdp_platform::{runtime, secrets};
 use mysimbdp_telemetry::logging::LogLevel;
 
+use crate::Rejection;
 use crate::failure::Failure;
 use crate::record::{Fields, json};
 use instance::Instance;
 use message::Converter;
 
 pub use message::Message;
-pub use settings::Settings;
+pub use settings::StreamAppSettings;
 pub use signals::{ShutdownMode, Signals};
 
 /// Converts a message to the fields of its document, or returns the reason why it cannot be stored.
-pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + Sync;
+pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), Rejection> + Send + Sync;
 
 /// Runs until a signal ends it, and returns the process's exit code: 0 after a stop or drain, 75 if the broker ended
 /// the session, or the store was unavailable or I/O failed at the start, 78 if the environment is wrong, 70 otherwise.
@@ -59,13 +60,14 @@ pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), String> + Send + 
 pub fn run(convert: &Convert) -> ExitCode {
     mysimbdp_telemetry::logging::init_stderr("stream-app", LogLevel::Info);
     if let Err(error) = secrets::protect() {
-        tracing::warn!(%error, "what this process knows could be read by others");
+        tracing::warn!(%error, "memory of this process is not protected from other processes");
     }
-    let ended = Settings::from_environment(&crate::environment::process_variable).and_then(|settings| {
-        // One thread: with several, each read from the broker wakes another one, which costs more than it gains.
-        let runtime = runtime::build(tokio::runtime::Builder::new_current_thread())?;
-        runtime.block_on(serve(&settings, convert))
-    });
+    let ended =
+        StreamAppSettings::from_environment(&crate::environment::process_variable).and_then(|settings| {
+            // One thread: with several, each read from the broker wakes another one, which costs more than it gains.
+            let runtime = runtime::build(tokio::runtime::Builder::new_current_thread())?;
+            runtime.block_on(serve(&settings, convert))
+        });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -80,11 +82,11 @@ pub fn run(convert: &Convert) -> ExitCode {
 /// # Errors
 ///
 /// The reason for the message's reject.
-pub fn from_json(message: &Message, fields: &mut Fields) -> Result<(), String> {
+pub fn from_json(message: &Message, fields: &mut Fields) -> Result<(), Rejection> {
     json::append_object(fields, message.content())
 }
 
-async fn serve(settings: &Settings, convert: &Convert) -> Result<(), Failure> {
+async fn serve(settings: &StreamAppSettings, convert: &Convert) -> Result<(), Failure> {
     // Before connecting, so that a signal during the connection attempt does not kill the process.
     let signals = Signals::new()?;
     let converter = Converter::new(settings, convert)?;
@@ -96,7 +98,7 @@ async fn serve(settings: &Settings, convert: &Convert) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-fn test_settings() -> Settings {
+fn test_settings() -> StreamAppSettings {
     use mysimbdp_model::app::env;
     let get = |name: &str| match name {
         env::CLIENT_ID => Some("client1".to_owned()),
@@ -105,5 +107,5 @@ fn test_settings() -> Settings {
         env::TOPIC_FILTER | env::INSTANCE | env::DATABASE | env::COLLECTION => Some("x".to_owned()),
         _ => None,
     };
-    Settings::from_environment(&get).expect("complete")
+    StreamAppSettings::from_environment(&get).expect("complete")
 }

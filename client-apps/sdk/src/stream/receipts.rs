@@ -23,7 +23,7 @@ use mysimbdp_store::sequences::{Progress, Sequences};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
-use super::Settings;
+use super::StreamAppSettings;
 use super::cycle::{Step, mark_and_read, send};
 use super::durable::DurableBySource;
 use super::wait::wait_until;
@@ -42,7 +42,7 @@ const SOURCES_MAX: usize = 10_000;
 pub(crate) struct Receipts {
     sequences: Sequences,
     consumer: Arc<Consumer>,
-    settings: Settings,
+    settings: StreamAppSettings,
     waiting: DurableBySource,
     sources: HashMap<Source, TrackedSource>,
     /// At most one cycle.
@@ -62,7 +62,7 @@ struct TrackedSource {
 }
 
 impl Receipts {
-    pub(crate) fn new(settings: &Settings, sequences: Sequences, consumer: Arc<Consumer>) -> Self {
+    pub(crate) fn new(settings: &StreamAppSettings, sequences: Sequences, consumer: Arc<Consumer>) -> Self {
         Self {
             sequences,
             consumer,
@@ -88,7 +88,7 @@ impl Receipts {
         }
         if forgotten && !std::mem::replace(&mut self.has_warned, true) {
             tracing::warn!(
-                "too many sources or gaps wait for their receipts: some will be asked to send again"
+                "too many sources or gaps wait for their receipts: some sources will be requested to send again"
             );
         }
     }
@@ -114,7 +114,7 @@ impl Receipts {
         .await;
         if finished.is_err() {
             tracing::warn!(
-                "store or broker is away: the last receipts are made when their messages come again"
+                "store or broker is unavailable: the last receipts are sent when their messages are delivered again"
             );
         }
         self.cycle.shutdown().await;
@@ -164,7 +164,7 @@ impl Receipts {
                 }
             }
             // The sources send again every number without a receipt.
-            Err(error) => tracing::error!(%error, "a round of receipts failed"),
+            Err(error) => tracing::error!(%error, "receipt cycle failed"),
         }
     }
 
@@ -176,8 +176,7 @@ impl Receipts {
             .map(|(source, progress)| {
                 let missing = self.update(&source, &progress, now);
                 let receipt = progress.receipt(self.settings.client.clone(), &source, &missing);
-                let payload =
-                    serde_json::to_vec(&receipt).expect("a receipt has no map with keys other than text");
+                let payload = serde_json::to_vec(&receipt).expect("all keys of a receipt are strings");
                 let publish =
                     Publish { retain: true, ..Publish::new(format!("{topic}/{}", source.name), payload) };
                 (source, publish)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mysimbdp_model::message::Report;
 
-use super::Settings;
+use super::StreamAppSettings;
 use super::write::DurableBatch;
 
 /// Measures one interval, from the last report that the broker has acknowledged to the next one.
@@ -102,7 +102,12 @@ impl Meter {
 }
 
 /// Returns the report of an interval that ends now.
-pub(crate) fn report(interval: &Interval, settings: &Settings, backlog: u64, now: Instant) -> Report {
+pub(crate) fn report(
+    interval: &Interval,
+    settings: &StreamAppSettings,
+    backlog: u64,
+    now: Instant,
+) -> Report {
     // After a long outage the time is capped at the most that a report can say.
     let seconds = |duration: Duration| duration.as_secs_f64().min(Report::SECONDS_MAX);
     let length = seconds(now.duration_since(interval.since));
@@ -128,7 +133,7 @@ pub(crate) fn report(interval: &Interval, settings: &Settings, backlog: u64, now
 }
 
 pub(crate) fn to_json(report: &Report) -> Bytes {
-    serde_json::to_vec(report).expect("a report has no map with keys other than text").into()
+    serde_json::to_vec(report).expect("all keys of a report are strings").into()
 }
 
 #[cfg(test)]

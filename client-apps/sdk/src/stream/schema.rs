@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::Rejection;
 use crate::failure::Failure;
 
 /// A compiled schema.
@@ -13,33 +14,34 @@ pub(super) struct MessageSchema {
 
 #[cfg(feature = "schema")]
 impl MessageSchema {
-    /// The most faults of one message that are listed.
-    const FAULTS_MAX: usize = 5;
+    /// The most violations of one message that are listed.
+    const VIOLATIONS_MAX: usize = 5;
 
     /// # Errors
     ///
     /// [`Failure::Config`] if it is not a JSON Schema.
     pub(super) fn compile(schema: &Value) -> Result<Self, Failure> {
-        let validator = jsonschema::validator_for(schema)
-            .map_err(|error| Failure::Config(format!("the message schema is no JSON Schema: {error}")))?;
+        let validator = jsonschema::validator_for(schema).map_err(|error| {
+            Failure::Config(format!("message schema is not a valid JSON Schema: {error}"))
+        })?;
         Ok(Self { validator })
     }
 
     /// # Errors
     ///
     /// The reasons why this content does not fit the schema.
-    pub(super) fn check(&self, content: &[u8]) -> Result<(), String> {
+    pub(super) fn check(&self, content: &[u8]) -> Result<(), Rejection> {
         let value = serde_json::from_slice(content).map_err(|error| format!("not JSON: {error}"))?;
-        let faults: Vec<String> = self
+        let violations: Vec<String> = self
             .validator
             .iter_errors(&value)
-            .take(Self::FAULTS_MAX)
-            .map(|fault| match fault.instance_path().as_str() {
-                "" => fault.to_string(),
-                path => format!("{path}: {fault}"),
+            .take(Self::VIOLATIONS_MAX)
+            .map(|violation| match violation.instance_path().as_str() {
+                "" => violation.to_string(),
+                path => format!("{path}: {violation}"),
             })
             .collect();
-        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
+        if violations.is_empty() { Ok(()) } else { Err(violations.join("; ").into()) }
     }
 }
 
@@ -55,7 +57,7 @@ impl MessageSchema {
         Err(Failure::Config(text.to_owned()))
     }
 
-    pub(super) fn check(&self, _: &[u8]) -> Result<(), String> {
+    pub(super) fn check(&self, _: &[u8]) -> Result<(), Rejection> {
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ const REPORT_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// The settings of one instance of a stream app.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct StreamAppSettings {
     /// The client whose messages these are.
     pub client: ClientId,
     /// Address of the broker: `mqtt://host:port`.
@@ -58,7 +58,7 @@ pub struct Settings {
     pub message_schema: Option<serde_json::Value>,
 }
 
-impl Settings {
+impl StreamAppSettings {
     /// Reads the settings from an environment, given as a function from name to value.
     ///
     /// # Errors
@@ -68,12 +68,12 @@ impl Settings {
         let mut read = Environment::new(get);
         let (ids, record_key) = read.ids(env::IDS, env::RECORD_KEY);
         if ids == Ids::Object {
-            read.fault(format!("{} is \"object\", allowed are platform, key and none", env::IDS));
+            read.problem(format!("invalid {} \"object\": expected platform, key or none", env::IDS));
         }
         let client = read.required(env::CLIENT_ID);
         let message_schema = read.optional(env::MESSAGE_SCHEMA).and_then(|text| {
             serde_json::from_str(&text)
-                .map_err(|error| read.fault(format!("{}: {error}", env::MESSAGE_SCHEMA)))
+                .map_err(|error| read.problem(format!("{}: {error}", env::MESSAGE_SCHEMA)))
                 .ok()
         });
         let number_fields = read.optional(env::NUMBER_FIELDS).and_then(|names| {
@@ -81,12 +81,12 @@ impl Settings {
             let count = names.len();
             names
                 .try_into()
-                .map_err(|_| read.fault(format!("{} has {count} names, allowed are 3", env::NUMBER_FIELDS)))
+                .map_err(|_| read.problem(format!("{} has {count} names: expected 3", env::NUMBER_FIELDS)))
                 .ok()
         });
         let report_seconds: f64 = read.parsed(env::REPORT_SECONDS, 60.0);
         let report_every = Duration::try_from_secs_f64(report_seconds).unwrap_or_else(|error| {
-            read.fault(format!("{}: {error}", env::REPORT_SECONDS));
+            read.problem(format!("{}: {error}", env::REPORT_SECONDS));
             Duration::ZERO
         });
         let settings = client.map(|client| Self {
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_faults_are_reported_at_once() {
+    fn all_problems_are_reported_at_once() {
         let get = |name: &str| match name {
             env::CLIENT_ID => Some("client1".to_owned()),
             env::IDS => Some("object".to_owned()),
@@ -132,7 +132,7 @@ mod tests {
             env::BATCH_MESSAGES => Some("many".to_owned()),
             _ => None,
         };
-        let error = Settings::from_environment(&get).expect_err("much is wrong").to_string();
+        let error = StreamAppSettings::from_environment(&get).expect_err("several problems").to_string();
         for name in
             [env::IDS, env::MESSAGE_SCHEMA, env::BATCH_MESSAGES, env::BROKER, env::COREDMS, env::TOPIC_FILTER]
         {

@@ -35,5 +35,5 @@ pub(crate) fn will(topic: &str) -> Will {
 
 fn payload(state: State) -> Vec<u8> {
     let status = Status { process: ProcessId::current(), state };
-    serde_json::to_vec(&status).expect("a status has no map with keys other than text")
+    serde_json::to_vec(&status).expect("all keys of a status are strings")
 }

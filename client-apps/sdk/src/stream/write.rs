@@ -10,11 +10,11 @@ use mysimbdp_model::client::ClientId;
 use mysimbdp_model::error_chain;
 use mysimbdp_platform::backoff::Backoff;
 use mysimbdp_platform::failpoint;
-use mysimbdp_store::rejected::{INLINE_BYTES_MAX, RejectedBytes, object_for, put_object};
+use mysimbdp_store::rejected::{INLINE_BYTES_MAX, RejectedBytes, object_id_for, put_object};
 use mysimbdp_store::{Coredms, CoredmsError, Object, Written};
 
-use super::durable::{DurableBySource, note_gone, note_received};
-use super::message::{Disposition, Item, KnownBy, reject_document};
+use super::durable::{DurableBySource, note_lost, note_received};
+use super::message::{Disposition, Item, RepeatId, reject_document};
 use crate::failure::{Failure, shortened};
 use crate::identity::ID;
 
@@ -69,9 +69,9 @@ impl Target {
                     documents.push(document.clone());
                     stored.push(position);
                 }
-                Disposition::Reject { reason } => rejects.push((position, reason.clone())),
+                Disposition::Reject { reason } => rejects.push((position, reason.clone().into())),
                 // Recorded separately: the source repeats the message until a receipt passes these numbers.
-                Disposition::Gone(_) => {}
+                Disposition::Lost(_) => {}
             }
         }
         failpoint::hit("stream-app.batch-taken");
@@ -83,7 +83,7 @@ impl Target {
         let duplicates = (known.len() - conflicts.len()) as u64;
         rejects.extend(conflicts);
         self.reject(&items, &rejects).await?;
-        failpoint::hit("stream-app.batch-settled");
+        failpoint::hit("stream-app.batch-completed");
         let bytes = items.iter().map(|item| item.message.payload.len() as u64).sum();
         let rejected = rejects.len() as u64;
         let mut batch =
@@ -101,20 +101,20 @@ impl Target {
     async fn conflicts(&self, items: &[Item], known: &[usize]) -> Result<Vec<(usize, String)>, Failure> {
         let mut conflicts = Vec::new();
         for known in known.chunks(LOOKUPS_MAX) {
-            let known_by = |&position: &usize| Some((position, items[position].known_by()?));
-            let known: Vec<(usize, &KnownBy)> = known.iter().filter_map(known_by).collect();
+            let repeat_id = |&position: &usize| Some((position, items[position].repeat_id()?));
+            let known: Vec<(usize, &RepeatId)> = known.iter().filter_map(repeat_id).collect();
             if known.is_empty() {
                 continue;
             }
-            let ids = || known.iter().map(|(_, known_by)| known_by.id()).collect();
+            let ids = || known.iter().map(|(_, repeat_id)| repeat_id.id()).collect();
             let find = || self.coredms.find_by_ids(&self.collection, ids());
             let stored = self.until_available("find", find).await?;
             let key_of = |document: &Document| key(document.get(ID)?.clone());
             let stored: HashMap<Vec<u8>, &Document> =
                 stored.iter().filter_map(|document| Some((key_of(document)?, document))).collect();
-            for (position, known_by) in known {
-                let stored = key(known_by.id()).and_then(|key| stored.get(&key).copied());
-                if let Some(reason) = conflict(&items[position], known_by, stored)? {
+            for (position, repeat_id) in known {
+                let stored = key(repeat_id.id()).and_then(|key| stored.get(&key).copied());
+                if let Some(reason) = conflict(&items[position], repeat_id, stored)? {
                     conflicts.push((position, reason));
                 }
             }
@@ -132,7 +132,10 @@ impl Target {
         }
         let written = self.insert(&self.rejected, documents).await?;
         if let Some((_, reason)) = written.rejected.first() {
-            return Err(Failure::Fault(format!("collection {:?} refuses a reject: {reason}", self.rejected)));
+            return Err(Failure::Internal(format!(
+                "collection {:?} refuses a reject: {reason}",
+                self.rejected
+            )));
         }
         // One log line per reason and batch: a flood of bad messages must not become a flood of lines.
         for (reason, (position, messages)) in reasons {
@@ -150,7 +153,7 @@ impl Target {
         if bytes <= INLINE_BYTES_MAX {
             return Ok(RejectedBytes::Inline(payload.to_vec()));
         }
-        let id = object_for(payload);
+        let id = object_id_for(payload);
         let object = Object { id, name: message.topic.clone(), bytes, metadata: Document::new() };
         let put = || {
             put_object(self.coredms.as_ref(), &self.rejected, &object, |offset, length| {
@@ -188,7 +191,7 @@ impl Target {
                 }
                 Err(error) if error.is_retryable() => {
                     if !self.is_unavailable.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(operation = what, error = %error_chain(&error), "store is away, messages wait unacknowledged");
+                        tracing::warn!(operation = what, error = %error_chain(&error), "store is unavailable, messages wait unacknowledged");
                     }
                     tokio::time::sleep(backoff.wait()).await;
                 }
@@ -201,8 +204,8 @@ impl Target {
 impl DurableBatch {
     fn add(&mut self, item: Item) {
         self.acks.push(item.ack);
-        if let Disposition::Gone(gone) = item.disposition {
-            note_gone(&mut self.durable, gone);
+        if let Disposition::Lost(lost_numbers) = item.disposition {
+            note_lost(&mut self.durable, lost_numbers);
             return;
         }
         self.arrivals.push(item.received_at);
@@ -213,18 +216,18 @@ impl DurableBatch {
 }
 
 /// Returns why an item is not a repeat of the document stored under its `_id`, or `None` if it is one.
-fn conflict(item: &Item, known_by: &KnownBy, stored: Option<&Document>) -> Result<Option<String>, Failure> {
+fn conflict(item: &Item, repeat_id: &RepeatId, stored: Option<&Document>) -> Result<Option<String>, Failure> {
     let differs = match stored {
         Some(stored) => differs(item, stored)?,
         // If the document of a number was removed in the meantime, there is no conflict. If the store already has an
         // `_id` that is not found, it has the id with another type, such as 5.0 for 5.
-        None => matches!(known_by, KnownBy::OwnId(_)),
+        None => matches!(repeat_id, RepeatId::OwnId(_)),
     };
-    Ok(differs.then(|| match known_by {
-        KnownBy::Number(number) => {
-            format!("number {} of this source is known with other content", number.record())
+    Ok(differs.then(|| match repeat_id {
+        RepeatId::Number(number) => {
+            format!("number {} of this source is already stored with other content", number.number())
         }
-        KnownBy::OwnId(id) => format!("_id {id} is known with other content"),
+        RepeatId::OwnId(id) => format!("_id {id} is already stored with other content"),
     }))
 }
 
@@ -249,7 +252,7 @@ fn differs(item: &Item, known: &Document) -> Result<bool, Failure> {
     let Disposition::Store { document, .. } = &item.disposition else { return Ok(false) };
     // Not decoded through serde, which would take a field such as `$date` for a date.
     let ours = Document::try_from(document.as_ref())
-        .map_err(|error| Failure::Fault(format!("a document of this app is none: {error}")))?;
+        .map_err(|error| Failure::Internal(format!("the app's document is invalid BSON: {error}")))?;
     Ok(!is_same(known, &ours))
 }
 

@@ -152,7 +152,7 @@ impl Stream {
     pub async fn send_to(&self, level: &str, payload: Vec<u8>, user_properties: Vec<(String, String)>) {
         let topic = format!("{}/{level}", self.topic);
         let publish = Publish { user_properties, ..Publish::new(topic, payload) };
-        self.publisher.wait_connected(DEADLINE).await.expect("the broker is there");
+        self.publisher.wait_connected(DEADLINE).await.expect("the broker is available");
         self.publisher.publish(publish).await.expect("the broker acknowledges");
     }
 
@@ -178,7 +178,7 @@ pub async fn connect(
 ) -> (BrokerLink, tokio::sync::mpsc::Receiver<LinkEvent>) {
     let options = ConnectOptions::new(broker, unique("test"));
     let (link, events) = BrokerLink::connect(options, filters).expect("a valid address");
-    link.wait_connected(DEADLINE).await.expect("the broker is there");
+    link.wait_connected(DEADLINE).await.expect("the broker is available");
     (link, events)
 }
 
@@ -194,7 +194,7 @@ pub async fn next_message(events: &mut tokio::sync::mpsc::Receiver<LinkEvent>) -
             }
         }
     };
-    tokio::time::timeout(DEADLINE, wait).await.expect("a message comes")
+    tokio::time::timeout(DEADLINE, wait).await.expect("a message arrives")
 }
 
 pub fn shared_broker() -> String {

@@ -15,15 +15,15 @@ use mysimbdp_model::error_chain;
 use mysimbdp_model::units::Period;
 use mysimbdp_platform::clock;
 use mysimbdp_sdk::Failure;
-use mysimbdp_sdk::stream::Settings;
+use mysimbdp_sdk::stream::StreamAppSettings;
 
-use crate::batch::{Batch, Hour, Request};
+use crate::batch::{Batch, Hour, ResendRequest};
 use crate::instance::{self, Cycle};
-use crate::stored::{ByHour, Closed, Store};
-use plan::{Action, Memory, Open, plan};
+use crate::stored::{ByHour, Closed, WeatherStore};
+use plan::{CloserAction, Open, RequestMemory, plan};
 
 #[derive(Clone, Debug, clap::Parser)]
-pub struct Arguments {
+pub struct CloserArguments {
     /// Topic for requests for batches.
     #[arg(long, default_value = "mysimbdp/weathervane/requests")]
     requests: String,
@@ -37,18 +37,19 @@ pub struct Arguments {
 
 #[derive(Debug)]
 struct Closer {
-    store: Store,
-    arguments: Arguments,
-    memory: Memory,
+    store: WeatherStore,
+    arguments: CloserArguments,
+    memory: RequestMemory,
     is_prepared: bool,
 }
 
 /// # Errors
 ///
 /// The environment is wrong, or another process has taken over the session. An unavailable broker or store is not an error.
-pub async fn run(settings: &Settings, arguments: Arguments) -> Result<(), Failure> {
-    let store = Store::new(mysimbdp_store::open(&settings.coredms, &settings.database).await?);
-    let closer = Closer { store: store.clone(), arguments, memory: Memory::default(), is_prepared: false };
+pub async fn run(settings: &StreamAppSettings, arguments: CloserArguments) -> Result<(), Failure> {
+    let store = WeatherStore::new(mysimbdp_store::open(&settings.coredms, &settings.database).await?);
+    let closer =
+        Closer { store: store.clone(), arguments, memory: RequestMemory::default(), is_prepared: false };
     let ended = instance::serve(settings, closer).await;
     store.close_connection().await;
     ended
@@ -67,8 +68,8 @@ impl Cycle for Closer {
         let delay: Duration = self.arguments.delay.duration();
         for action in plan(&open, &closed, &mut self.memory, delay, Instant::now()) {
             match action {
-                Action::Close(hour) => self.close(&hour, &open, &batches, consumer).await?,
-                Action::Ask(request) => self.ask(&request, consumer).await,
+                CloserAction::Close(hour) => self.close(&hour, &open, &batches, consumer).await?,
+                CloserAction::Request(request) => self.request(&request, consumer).await,
             }
         }
         Ok(())
@@ -100,20 +101,20 @@ impl Closer {
         if let Err(error) =
             consumer.publish(Publish::new(&self.arguments.closed, hour.as_str().to_owned())).await
         {
-            tracing::debug!(%hour, error = error_chain(&error), "not told that it is closed");
+            tracing::debug!(%hour, error = error_chain(&error), "closed hour not announced");
         }
         Ok(())
     }
 
     /// Publishes a request. A failure does no harm: the request is repeated later in any case.
-    async fn ask(&self, request: &Request, consumer: &Consumer) {
+    async fn request(&self, request: &ResendRequest, consumer: &Consumer) {
         let missing =
             request.missing.as_ref().map_or_else(|| "all".to_owned(), |missing| format!("{missing:?}"));
-        tracing::info!(hour = %request.hour, missing, "asked for what is missing");
+        tracing::info!(hour = %request.hour, missing, "missing batches requested");
         // Serialization of this type cannot fail.
         let payload = serde_json::to_vec(request).unwrap_or_default();
         if let Err(error) = consumer.publish(Publish::new(&self.arguments.requests, payload)).await {
-            tracing::debug!(hour = %request.hour, error = error_chain(&error), "not asked");
+            tracing::debug!(hour = %request.hour, error = error_chain(&error), "request not sent");
         }
     }
 }

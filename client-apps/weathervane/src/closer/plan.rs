@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::batch::{Hour, Request};
+use crate::batch::{Hour, ResendRequest};
 
 /// The most requests of one cycle. Earlier hours, which have waited longer, are requested first.
 const REQUESTS_MAX: usize = 100;
 
 /// The longest interval between requests, which doubles up to this: after a long outage a request follows soon.
-const ASK_EVERY_MAX: Duration = Duration::from_secs(10);
+const REQUEST_EVERY_MAX: Duration = Duration::from_secs(10);
 
 /// What is present of an hour that is not closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +24,14 @@ pub struct Open {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum CloserAction {
     Close(Hour),
-    Ask(Request),
+    Request(ResendRequest),
 }
 
 /// Since when hours have waited for batches. It is lost with the process, which costs one `delay`.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct RequestMemory {
     waiting: BTreeMap<Hour, Waiting>,
 }
 
@@ -39,7 +39,7 @@ pub struct Memory {
 struct Waiting {
     /// The number of present batches; if it changes, the wait begins again.
     present: usize,
-    ask_at: Instant,
+    request_at: Instant,
     next_wait: Duration,
 }
 
@@ -49,10 +49,10 @@ struct Waiting {
 pub fn plan(
     open: &BTreeMap<Hour, Open>,
     closed: &BTreeSet<Hour>,
-    memory: &mut Memory,
+    memory: &mut RequestMemory,
     delay: Duration,
     now: Instant,
-) -> Vec<Action> {
+) -> Vec<CloserAction> {
     let mut actions = Vec::new();
     let mut closing: BTreeSet<&Hour> = BTreeSet::new();
     let mut missing: BTreeMap<&Hour, (usize, Option<Vec<u32>>)> = BTreeMap::new();
@@ -64,7 +64,7 @@ pub fn plan(
         // If the hour is closed already, closing it was interrupted.
         if is_closed(hour) || (is_complete && is_next) {
             closing.insert(hour);
-            actions.push(Action::Close(hour.clone()));
+            actions.push(CloserAction::Close(hour.clone()));
         } else if !is_complete {
             missing.insert(hour, (found.present.len(), Some(absent)));
         }
@@ -76,16 +76,16 @@ pub fn plan(
     }
     memory.waiting.retain(|hour, _| missing.contains_key(hour));
     for (hour, (present, missing)) in missing {
-        let new = Waiting { present, ask_at: now + delay, next_wait: delay };
+        let new = Waiting { present, request_at: now + delay, next_wait: delay };
         let waiting = memory.waiting.entry(hour.clone()).or_insert(new);
         if waiting.present != present {
             *waiting = new;
         }
-        let requests = actions.iter().filter(|action| matches!(action, Action::Ask(_))).count();
-        if waiting.ask_at <= now && requests < REQUESTS_MAX {
-            waiting.next_wait = (waiting.next_wait * 2).min(ASK_EVERY_MAX.max(delay));
-            waiting.ask_at = now + waiting.next_wait;
-            actions.push(Action::Ask(Request { hour: hour.clone(), missing }));
+        let requests = actions.iter().filter(|action| matches!(action, CloserAction::Request(_))).count();
+        if waiting.request_at <= now && requests < REQUESTS_MAX {
+            waiting.next_wait = (waiting.next_wait * 2).min(REQUEST_EVERY_MAX.max(delay));
+            waiting.request_at = now + waiting.next_wait;
+            actions.push(CloserAction::Request(ResendRequest { hour: hour.clone(), missing }));
         }
     }
     actions
@@ -106,41 +106,42 @@ mod tests {
         (hour(number), Open { previous, batches: 3, present: present.iter().copied().collect() })
     }
 
-    fn ask(number: u32, missing: &[u32]) -> Action {
+    fn request(number: u32, missing: &[u32]) -> CloserAction {
         let missing = (!missing.is_empty()).then(|| missing.to_vec());
-        Action::Ask(Request { hour: hour(number), missing })
+        CloserAction::Request(ResendRequest { hour: hour(number), missing })
     }
 
     #[test]
     fn complete_hours_are_closed_in_order_and_never_before_the_previous_hour() {
         let all = [0, 1, 2];
         let hours = BTreeMap::from([open(0, &all), open(1, &all), open(2, &[0, 2]), open(3, &all)]);
-        let actions = plan(&hours, &BTreeSet::new(), &mut Memory::default(), DELAY, Instant::now());
-        assert_eq!(actions, [Action::Close(hour(0)), Action::Close(hour(1))]);
+        let actions = plan(&hours, &BTreeSet::new(), &mut RequestMemory::default(), DELAY, Instant::now());
+        assert_eq!(actions, [CloserAction::Close(hour(0)), CloserAction::Close(hour(1))]);
         let hours = BTreeMap::from([open(2, &all), open(3, &all)]);
-        let actions = plan(&hours, &BTreeSet::from([hour(1)]), &mut Memory::default(), DELAY, Instant::now());
-        assert_eq!(actions, [Action::Close(hour(2)), Action::Close(hour(3))]);
+        let actions =
+            plan(&hours, &BTreeSet::from([hour(1)]), &mut RequestMemory::default(), DELAY, Instant::now());
+        assert_eq!(actions, [CloserAction::Close(hour(2)), CloserAction::Close(hour(3))]);
     }
 
     #[test]
     fn missing_batches_are_requested_after_the_delay_and_then_less_and_less_often() {
-        let (mut memory, begin) = (Memory::default(), Instant::now());
+        let (mut memory, begin) = (RequestMemory::default(), Instant::now());
         let hours = BTreeMap::from([open(0, &[1])]);
-        let mut asked_at = Vec::new();
+        let mut requested_at = Vec::new();
         for tenths in 0..600 {
             let now = begin + Duration::from_millis(100) * tenths;
             let actions = plan(&hours, &BTreeSet::new(), &mut memory, DELAY, now);
             if !actions.is_empty() {
-                assert_eq!(actions, [ask(0, &[0, 2])]);
-                asked_at.push(tenths / 10);
+                assert_eq!(actions, [request(0, &[0, 2])]);
+                requested_at.push(tenths / 10);
             }
         }
-        assert_eq!(asked_at, [1, 3, 7, 15, 25, 35, 45, 55]);
+        assert_eq!(requested_at, [1, 3, 7, 15, 25, 35, 45, 55]);
     }
 
     #[test]
     fn an_hour_that_is_still_arriving_is_requested_only_after_the_delay() {
-        let (mut memory, begin) = (Memory::default(), Instant::now());
+        let (mut memory, begin) = (RequestMemory::default(), Instant::now());
         let mut at = |present: &[u32], millis| {
             let hours = BTreeMap::from([open(0, present)]);
             plan(&hours, &BTreeSet::new(), &mut memory, DELAY, begin + Duration::from_millis(millis))
@@ -148,24 +149,25 @@ mod tests {
         assert_eq!(at(&[0], 0), []);
         assert_eq!(at(&[0, 1], 900), []);
         assert_eq!(at(&[0, 1], 1800), []);
-        assert_eq!(at(&[0, 1], 1900), [ask(0, &[2])]);
+        assert_eq!(at(&[0, 1], 1900), [request(0, &[2])]);
     }
 
     #[test]
     fn an_hour_of_which_nothing_arrived_is_requested_whole() {
-        let (mut memory, begin) = (Memory::default(), Instant::now());
+        let (mut memory, begin) = (RequestMemory::default(), Instant::now());
         let hours = BTreeMap::from([open(5, &[0, 1, 2])]);
         assert_eq!(plan(&hours, &BTreeSet::new(), &mut memory, DELAY, begin), []);
-        assert_eq!(plan(&hours, &BTreeSet::new(), &mut memory, DELAY, begin + DELAY), [ask(4, &[])]);
+        assert_eq!(plan(&hours, &BTreeSet::new(), &mut memory, DELAY, begin + DELAY), [request(4, &[])]);
         let closed = BTreeSet::from([hour(4)]);
-        assert_eq!(plan(&hours, &closed, &mut memory, DELAY, begin + DELAY), [Action::Close(hour(5))]);
+        assert_eq!(plan(&hours, &closed, &mut memory, DELAY, begin + DELAY), [CloserAction::Close(hour(5))]);
     }
 
     #[test]
     fn an_hour_whose_closing_was_interrupted_is_closed_again() {
         let hours = BTreeMap::from([open(0, &[2])]);
-        let actions = plan(&hours, &BTreeSet::from([hour(0)]), &mut Memory::default(), DELAY, Instant::now());
-        assert_eq!(actions, [Action::Close(hour(0))]);
+        let actions =
+            plan(&hours, &BTreeSet::from([hour(0)]), &mut RequestMemory::default(), DELAY, Instant::now());
+        assert_eq!(actions, [CloserAction::Close(hour(0))]);
     }
 
     proptest! {
@@ -179,21 +181,21 @@ mod tests {
             }
             // A batch of the last hour has arrived: hours after the last one that arrived cannot be noticed.
             stored.entry(hour(9)).or_insert_with(|| open(9, &[]).1).present.insert(0);
-            let (mut memory, mut now) = (Memory::default(), Instant::now());
+            let (mut memory, mut now) = (RequestMemory::default(), Instant::now());
             let mut closed = BTreeSet::new();
             for _ in 0..100 {
                 for action in plan(&stored, &closed, &mut memory, DELAY, now) {
                     match action {
-                        Action::Close(hour) => {
-                            let found = stored.remove(&hour).expect("only what is open is closed");
+                        CloserAction::Close(hour) => {
+                            let found = stored.remove(&hour).expect("only open hours are closed");
                             prop_assert_eq!(found.present.len(), 3);
                             prop_assert!(closed.insert(hour), "closed once");
                         }
-                        Action::Ask(Request { hour: asked, missing }) => {
-                            let number = (0..10).find(|number| hour(*number) == asked).expect("a known hour");
-                            let found = stored.entry(asked).or_insert_with(|| open(number, &[]).1);
+                        CloserAction::Request(ResendRequest { hour: requested, missing }) => {
+                            let number = (0..10).find(|number| hour(*number) == requested).expect("a known hour");
+                            let found = stored.entry(requested).or_insert_with(|| open(number, &[]).1);
                             for batch in missing.unwrap_or_else(|| vec![0, 1, 2]) {
-                                prop_assert!(found.present.insert(batch), "only what is missing is asked for");
+                                prop_assert!(found.present.insert(batch), "only missing batches are requested");
                             }
                         }
                     }

@@ -7,16 +7,16 @@ mod report;
 
 use mysimbdp_broker::consumer::Consumer;
 use mysimbdp_sdk::Failure;
-use mysimbdp_sdk::stream::Settings;
+use mysimbdp_sdk::stream::StreamAppSettings;
 
 use crate::batch::Reading;
 use crate::instance::{self, Cycle};
-use crate::stored::{ByHour, Closed, Store};
-use report::Report;
+use crate::stored::{ByHour, Closed, WeatherStore};
+use report::HourReport;
 
 #[derive(Debug)]
 struct Reporter {
-    store: Store,
+    store: WeatherStore,
     is_prepared: bool,
 }
 
@@ -30,8 +30,8 @@ struct Day {
 /// # Errors
 ///
 /// The environment is wrong, or another process has taken over the session. An unavailable broker or store is not an error.
-pub async fn run(settings: &Settings) -> Result<(), Failure> {
-    let store = Store::new(mysimbdp_store::open(&settings.coredms, &settings.database).await?);
+pub async fn run(settings: &StreamAppSettings) -> Result<(), Failure> {
+    let store = WeatherStore::new(mysimbdp_store::open(&settings.coredms, &settings.database).await?);
     let ended = instance::serve(settings, Reporter { store: store.clone(), is_prepared: false }).await;
     store.close_connection().await;
     ended
@@ -53,7 +53,7 @@ impl Cycle for Reporter {
                 });
             }
             let Some(hours) = day.as_ref().map(|day| day.until(&closed)) else { continue };
-            let report = Report::of(&closed.hour, &hours?);
+            let report = HourReport::of(&closed.hour, &hours?);
             self.store.report(&closed, &report).await?;
             tracing::info!(hour = %closed.hour, stations = report.stations.len(), "reported");
         }

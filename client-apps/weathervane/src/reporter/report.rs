@@ -8,7 +8,7 @@ use crate::batch::{Hour, Reading};
 
 /// What the stations measured in an hour, and in its day up to then.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub struct HourReport {
     #[serde(rename = "_id")]
     pub hour: Hour,
     pub day: String,
@@ -27,25 +27,25 @@ pub struct Station {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Measured {
     /// Degrees Fahrenheit.
-    pub temperature: Summary,
+    pub temperature: ValueSummary,
     /// Percent.
-    pub humidity: Summary,
+    pub humidity: ValueSummary,
     /// Miles an hour.
-    pub wind: Summary,
+    pub wind: ValueSummary,
     /// Millibars.
-    pub pressure: Summary,
+    pub pressure: ValueSummary,
 }
 
 /// Summary of the values that are present; null if there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Summary {
+pub struct ValueSummary {
     pub count: u32,
     pub min: Option<f64>,
     pub max: Option<f64>,
     pub mean: Option<f64>,
 }
 
-impl Report {
+impl HourReport {
     /// Computes the report from the day's hours up to `hour`, which is the last one.
     pub fn of(hour: &Hour, hours: &[Vec<&Reading>]) -> Self {
         let day = || hours.iter().flatten().copied();
@@ -68,7 +68,8 @@ impl Report {
 
 impl Measured {
     fn of<'a>(readings: impl Iterator<Item = &'a Reading> + Clone) -> Self {
-        let summary = |value: fn(&Reading) -> Option<f64>| Summary::of(readings.clone().filter_map(value));
+        let summary =
+            |value: fn(&Reading) -> Option<f64>| ValueSummary::of(readings.clone().filter_map(value));
         Self {
             temperature: summary(|reading| reading.temp),
             humidity: summary(|reading| reading.humid),
@@ -78,7 +79,7 @@ impl Measured {
     }
 }
 
-impl Summary {
+impl ValueSummary {
     fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut summary = Self::default();
         let mut sum = 0.0;
@@ -108,15 +109,15 @@ mod tests {
             reading("JFK", Some(50.0)),
             reading("EWR", None),
         ];
-        let report = Report::of(&hour(2), &[vec![&first], vec![&nothing, &third], vec![&second]]);
+        let report = HourReport::of(&hour(2), &[vec![&first], vec![&nothing, &third], vec![&second]]);
         let summary =
-            |count, min, max, mean| Summary { count, min: Some(min), max: Some(max), mean: Some(mean) };
+            |count, min, max, mean| ValueSummary { count, min: Some(min), max: Some(max), mean: Some(mean) };
         assert_eq!((report.hours_of_day, report.day.as_str()), (3, "2013-01-01"));
         let newark = &report.stations["EWR"];
         assert_eq!(newark.hour.temperature, summary(1, 36.0, 36.0, 36.0));
         assert_eq!(newark.day.temperature, summary(2, 30.0, 36.0, 33.0));
-        assert_eq!(newark.day.wind.count, 3, "a missing temperature takes nothing else away");
-        assert_eq!(newark.day.pressure, Summary::default());
+        assert_eq!(newark.day.wind.count, 3, "a missing temperature affects no other value");
+        assert_eq!(newark.day.pressure, ValueSummary::default());
         // A station without readings in this hour is still in the report, for the day.
         let kennedy = &report.stations["JFK"];
         assert_eq!((kennedy.hour.temperature.count, kennedy.day.temperature.count), (0, 1));

@@ -31,13 +31,13 @@ impl Cursor {
         if accepted.is_empty() {
             return Ok(Self { end, hour: first, batch: 0 });
         }
-        let place = String::from_utf8_lossy(accepted.as_bytes());
-        let (hour, batch) = place
+        let text = String::from_utf8_lossy(accepted.as_bytes());
+        let (hour, batch) = text
             .split_once(' ')
             .and_then(|(hour, batch)| {
                 Some((hours.position(&hour.parse().ok()?)?, batch.parse::<usize>().ok()?))
             })
-            .ok_or_else(|| format!("the outbox is of another file: its last batch is of {place:?}"))?;
+            .ok_or_else(|| format!("the outbox belongs to another file: its last batch is {text:?}"))?;
         // An earlier process may have begun earlier.
         let (hour, batch) = if hour < first { (first, 0) } else { (hour, batch + 1) };
         let mut cursor = Self { end, hour, batch };
@@ -118,10 +118,10 @@ mod tests {
 
     #[test]
     fn the_outbox_of_another_file_is_refused() {
-        for place in
-            ["", " ", "2014-01-01T00:00:00Z 1", "2013-01-01T01:00:00Z x"].map(|place| format!("x{place}"))
+        for text in
+            ["", " ", "2014-01-01T00:00:00Z 1", "2013-01-01T01:00:00Z x"].map(|text| format!("x{text}"))
         {
-            let position = Position::new(place).expect("short");
+            let position = Position::new(text).expect("short");
             assert!(Cursor::new(&hours(), None, None, &position).is_err());
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysimbdp_config::Config;
-use mysimbdp_edge::{Broker, Edge, EdgeError, Message, Position};
+use mysimbdp_edge::{BrokerAddress, Edge, EdgeError, Position, SourceMessage};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::error_chain;
 use mysimbdp_model::source::SourceName;
@@ -19,14 +19,14 @@ use mysimbdp_model::units::Period;
 use mysimbdp_sdk::Failure;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::batch::{Batch, Hour, Request};
+use crate::batch::{Batch, Hour, ResendRequest};
 use crate::file::Hours;
 use crate::instance;
 use cursor::Cursor;
 use requests::{Repeats, Requests};
 
 #[derive(Clone, Debug, clap::Parser)]
-pub struct Arguments {
+pub struct StreamerArguments {
     /// The weather file: CSV with origin, time_hour and what was measured.
     file: PathBuf,
     /// The platform's configuration: broker and topics.
@@ -51,7 +51,7 @@ pub struct Arguments {
     hours: Option<usize>,
     #[arg(long, default_value_t = 1)]
     readings_per_batch: usize,
-    /// If the platform reports nothing new for this long, it is asked for its progress.
+    /// If the platform reports nothing new for this long, its progress is requested.
     #[arg(long, default_value = "10s", value_parser = instance::period)]
     resend_after: Period,
     /// Topic on which batches are requested.
@@ -71,7 +71,7 @@ struct Streamer {
 /// # Errors
 ///
 /// File, configuration or outbox cannot be used. An unavailable broker is not an error.
-pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+pub async fn run(arguments: StreamerArguments) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let get = |name: &str| std::env::var(name).ok();
@@ -90,18 +90,18 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         _ = interrupt.recv() => Ok(()),
         ended = streamer.stream(&mut requests) => ended.map_err(|error| match &error {
             EdgeError::Setting { .. } | EdgeError::TooLarge { .. } => Failure::Config(error_chain(&error)),
-            _ => Failure::Fault(error_chain(&error)),
+            _ => Failure::Internal(error_chain(&error)),
         }),
     };
     streamer.edge.close().await;
     ended
 }
 
-async fn open(arguments: &Arguments, config: &Arc<Config>) -> Result<Edge, Failure> {
-    let Arguments { client, source, outbox, .. } = arguments.clone();
+async fn open(arguments: &StreamerArguments, config: &Arc<Config>) -> Result<Edge, Failure> {
+    let StreamerArguments { client, source, outbox, .. } = arguments.clone();
     let outbox = outbox.unwrap_or_else(|| config.layout.edge_outbox(&client, &source));
-    let broker = Broker::FromConfig(Arc::clone(config));
-    let mut settings = mysimbdp_edge::Settings::new(client, source, outbox, broker);
+    let broker = BrokerAddress::FromConfig(Arc::clone(config));
+    let mut settings = mysimbdp_edge::EdgeSettings::new(client, source, outbox, broker);
     settings.topics = config.topics.clone();
     settings.keep_alive = config.broker_keep_alive;
     settings.resend_after = arguments.resend_after.duration();
@@ -134,14 +134,14 @@ impl Streamer {
     async fn send(&self, batch: &Batch, position: Position) -> Result<u64, EdgeError> {
         // Serialization cannot fail: the numbers of a file are finite, because others are not read.
         let payload = serde_json::to_vec(batch).unwrap_or_default().into();
-        let numbers = self.edge.send_batch(vec![Message { payload, position }]).await?;
+        let numbers = self.edge.send_batch(vec![SourceMessage { payload, position }]).await?;
         Ok(*numbers.end())
     }
 
     /// Sends requested batches again, except those that are being sent already: a request is repeated until they arrive.
-    async fn answer(&mut self, request: &Request) -> Result<(), EdgeError> {
+    async fn answer(&mut self, request: &ResendRequest) -> Result<(), EdgeError> {
         let Some(position) = self.hours.position(&request.hour) else {
-            tracing::warn!(hour = %request.hour, "asked for an hour that the file does not have");
+            tracing::warn!(hour = %request.hour, "requested hour is not in the file");
             return Ok(());
         };
         let received_through = self.edge.received_through();
@@ -151,7 +151,7 @@ impl Streamer {
             if is_requested && self.repeats.may_send(&key, received_through) {
                 let number = self.send(&batch, self.edge.position()).await?;
                 self.repeats.sent(key, number);
-                tracing::info!(hour = %batch.hour, batch = batch.batch, number, "sent again as asked for");
+                tracing::info!(hour = %batch.hour, batch = batch.batch, number, "sent again as requested");
             }
         }
         Ok(())

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mysimbdp_broker::{LinkEvent, Session};
+use mysimbdp_broker::{FollowingLink, LinkEvent};
 use mysimbdp_config::{Config, address};
 
-use crate::batch::{BATCHES_MAX, Hour, Request};
+use crate::batch::{BATCHES_MAX, Hour, ResendRequest};
 
 /// The connection on which requests arrive. Requests that are missed without a connection are repeated later.
 #[derive(Debug)]
 pub struct Requests {
-    session: Session,
+    session: FollowingLink,
 }
 
 impl Requests {
@@ -20,22 +20,22 @@ impl Requests {
     }
 
     /// Waits for the next request. The future may be dropped and the function called again.
-    pub async fn next(&mut self) -> Request {
+    pub async fn next(&mut self) -> ResendRequest {
         loop {
             let LinkEvent::Message(message) = self.session.next().await else { continue };
             match parse(&message.payload) {
                 Ok(request) => return request,
-                Err(reason) => tracing::warn!(reason, "refused a request"),
+                Err(reason) => tracing::warn!(reason, "invalid request ignored"),
             }
         }
     }
 }
 
-fn parse(payload: &[u8]) -> Result<Request, String> {
-    let request: Request = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+fn parse(payload: &[u8]) -> Result<ResendRequest, String> {
+    let request: ResendRequest = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
     match &request.missing {
         Some(missing) if missing.len() > BATCHES_MAX as usize => {
-            Err(format!("{} batches, allowed are {BATCHES_MAX}", missing.len()))
+            Err(format!("{} batches: the limit is {BATCHES_MAX}", missing.len()))
         }
         _ => Ok(request),
     }
@@ -72,7 +72,7 @@ mod tests {
         repeats.sent(batch.clone(), 9);
         assert!(!repeats.may_send(&batch, 8));
         assert!(repeats.may_send(&(hour(1), 1), 8));
-        assert!(repeats.may_send(&batch, 9), "it has arrived, and is missed all the same");
+        assert!(repeats.may_send(&batch, 9), "it has been received, but is requested again");
     }
 
     #[test]
@@ -80,8 +80,8 @@ mod tests {
         assert!(parse(br#"{"hour":"2013-01-01T01:00:00Z","missing":[1]}"#).is_ok());
         assert!(parse(br#"{"hour":"2013-01-01T01:00:00Z","missing":null}"#).is_ok());
         let many = format!(r#"{{"hour":"2013-01-01T01:00:00Z","missing":{:?}}}"#, vec![0; 1001]);
-        for forged in ["", "[]", "{}", r#"{"hour":"yesterday","missing":[1]}"#, r#"{"hour":1}"#, &many] {
-            assert!(parse(forged.as_bytes()).is_err(), "{forged}");
+        for invalid in ["", "[]", "{}", r#"{"hour":"yesterday","missing":[1]}"#, r#"{"hour":1}"#, &many] {
+            assert!(parse(invalid.as_bytes()).is_err(), "{invalid}");
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mysimbdp_broker::consumer::{self, Consumer, Deliveries, Delivery};
-use mysimbdp_broker::{BrokerError, BrokerLink, ConnectOptions, Incoming, LinkEvent, Publish, Session, Will};
+use mysimbdp_broker::{
+    BrokerError, BrokerLink, ConnectOptions, FollowingLink, Incoming, LinkEvent, Publish, Will,
+};
 use mysimbdp_testbed::{Mosquitto, Proxy, SOON};
 use tokio::sync::mpsc::Receiver;
 
@@ -364,9 +366,9 @@ pub(crate) async fn of_two_consumers_with_one_client_id_one_gives_way(server: &m
     };
     match ended.ended() {
         Some(BrokerError::TakenOver { client_id, .. }) => assert_eq!(client_id, "slot-0"),
-        other => panic!("expected it to give way, got {other:?}"),
+        other => panic!("expected it to disconnect, got {other:?}"),
     }
-    ended.disconnect(true).await.expect_err("the session is no longer its own");
+    ended.disconnect(true).await.expect_err("the session belongs to the other process");
     remaining.wait_connected(SOON).await.expect("connected");
     let generation = remaining.stats().generation;
     let (sender, _) = link(server, "sender", &[]).await;
@@ -477,17 +479,18 @@ pub(crate) async fn a_session_follows_the_broker_to_another_address(first: &mut 
         let address = Arc::clone(&address);
         move || address.lock().expect("no panic").clone().ok_or_else(|| "nobody knows".to_owned())
     };
-    let mut session = Session::new(locate, ConnectOptions::new("", "follower"), vec!["news".to_owned()]);
-    assert!(session.follow().expect("no address is no error").is_none());
-    assert_eq!(session.obstacle().as_deref(), Some("nobody knows"));
+    let mut session =
+        FollowingLink::new(locate, ConnectOptions::new("", "follower"), vec!["news".to_owned()]);
+    assert!(session.follow().expect("a missing address is not an error").is_none());
+    assert_eq!(session.unavailable_reason().as_deref(), Some("nobody knows"));
 
     *address.lock().expect("no panic") = Some(first.url());
     connected(&mut session).await;
-    assert_eq!((session.url(), session.obstacle()), (Some(&*first.url()), None));
+    assert_eq!((session.url(), session.unavailable_reason()), (Some(&*first.url()), None));
 
     first.kill();
     assert!(matches!(session.next().await, LinkEvent::Disconnected { .. }));
-    assert!(session.obstacle().expect("it is away").contains("is away"));
+    assert!(session.unavailable_reason().expect("it is unavailable").contains("is unavailable"));
     *address.lock().expect("no panic") = Some(second.url());
     connected(&mut session).await;
     assert_eq!(session.url(), Some(&*second.url()));
@@ -498,10 +501,11 @@ pub(crate) async fn a_session_follows_the_broker_to_another_address(first: &mut 
     session.close().await;
     second.kill();
 
-    let mut lost = Session::new(|| Ok("nonsense".to_owned()), ConnectOptions::new("", "lost"), Vec::new());
+    let mut lost =
+        FollowingLink::new(|| Ok("nonsense".to_owned()), ConnectOptions::new("", "lost"), Vec::new());
     lost.follow().map(drop).expect_err("it is not an address");
 }
 
-async fn connected(session: &mut Session) {
+async fn connected(session: &mut FollowingLink) {
     while !matches!(session.next().await, LinkEvent::Connected) {}
 }

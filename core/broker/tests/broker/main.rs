@@ -38,7 +38,7 @@ on_both_brokers! {
 
 /// Only on mosquitto: the embedded broker ends a connection that reads nothing for longer than a keep-alive.
 #[test]
-fn an_app_that_may_read_no_more_keeps_its_connection_to_mosquitto() {
+fn an_app_that_reads_no_more_keeps_its_connection_to_mosquitto() {
     server::run(server::mosquitto, cases::an_app_that_may_read_no_more_keeps_its_connection);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mysimbdp_model::app::{Ids, Protocol, Unit};
+use mysimbdp_model::app::{Ids, Protocol, UnitKind};
 use mysimbdp_model::manifest::Format;
 use mysimbdp_model::rejects::RejectsMax;
 use mysimbdp_model::units::Period;
@@ -30,7 +30,7 @@ pub struct App {
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
     #[serde(default)]
-    pub unit: Unit,
+    pub unit: UnitKind,
     #[serde(default)]
     pub protocol: Protocol,
     #[serde(default)]

@@ -187,10 +187,10 @@ impl Default for BatchManager {
 /// One report may be late and another one lost; this many in a row are neither.
 const SILENT_REPORTS_MAX: u32 = 5;
 /// An app that reports often must not be ended because a busy machine delays its reports.
-const SILENCE_MAX_LEAST: Duration = Duration::from_secs(300);
+const SILENCE_MAX_MIN: Duration = Duration::from_secs(300);
 
 /// Shorter keep-alives are raised to this.
-const KEEP_ALIVE_LEAST: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(5);
 
 /// Running the clients' stream apps.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -220,14 +220,14 @@ impl Settings {
     /// How long a stream instance may send no report while the broker is available; zero: for ever.
     pub fn silence_max(&self) -> Duration {
         let reports = self.stream_manager.report_every.duration() * SILENT_REPORTS_MAX;
-        let default = reports.max(SILENCE_MAX_LEAST).max(self.silence_max_min());
+        let default = reports.max(SILENCE_MAX_MIN).max(self.silence_max_min());
         self.stream_manager.silence_max.map_or(default, Period::duration)
     }
 
     /// The least valid `silence_max`: within this time, a broker that was lost silently still counts as available.
     pub fn silence_max_min(&self) -> Duration {
         2 * (self.stream_manager.report_every.duration()
-            + self.broker.keep_alive.duration().max(KEEP_ALIVE_LEAST))
+            + self.broker.keep_alive.duration().max(KEEP_ALIVE_MIN))
     }
 }
 

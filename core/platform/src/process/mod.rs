@@ -34,8 +34,8 @@ const KILL_WAIT: Duration = Duration::from_secs(10);
 /// A process operation has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    #[error("program {command:?} is not found or not executable: sought {}", listed(sought))]
-    NotFound { command: String, sought: Vec<PathBuf> },
+    #[error("program {command:?} not found or not executable: searched {}", listed(searched))]
+    NotFound { command: String, searched: Vec<PathBuf> },
     #[error("cannot start {}", program.display())]
     Spawn {
         program: PathBuf,
@@ -48,7 +48,7 @@ pub enum ProcessError {
         #[source]
         source: super::files::FileError,
     },
-    #[error("process {pid} does not run any more")]
+    #[error("process {pid} is no longer running")]
     Ended { pid: u32 },
     #[error("cannot {action} process {pid}")]
     Control {
@@ -57,7 +57,7 @@ pub enum ProcessError {
         #[source]
         source: io::Error,
     },
-    #[error("process {pid} is still there {seconds} s after SIGKILL")]
+    #[error("process {pid} is still running {seconds} s after SIGKILL")]
     Survived { pid: u32, seconds: u64 },
 }
 

@@ -28,7 +28,7 @@ pub fn find_program(command: &str, root: &Path) -> Result<PathBuf, ProcessError>
     };
     match searched.iter().find(|path| is_executable(path)) {
         Some(path) => Ok(path.clone()),
-        None => Err(ProcessError::NotFound { command: command.to_owned(), sought: searched }),
+        None => Err(ProcessError::NotFound { command: command.to_owned(), searched }),
     }
 }
 

@@ -179,7 +179,7 @@ fn warn_if_limited() {
         WARNED.call_once(|| {
             tracing::warn!(
                 limit,
-                "the number of file locks is limited (ulimit -x): what an app leaves running may not be found"
+                "the number of file locks is limited (ulimit -x): processes that an app leaves running may not be found"
             );
         });
     }
@@ -242,7 +242,7 @@ mod tests {
         };
         process.kill().expect("kill");
         process.wait().expect("reap");
-        assert_eq!(lost, None, "after {reads} looks");
-        assert!(reads > 0, "it was never looked at");
+        assert_eq!(lost, None, "after {reads} reads");
+        assert!(reads > 0, "its status was never read");
     }
 }

@@ -21,7 +21,7 @@ use super::{DEPTH_MAX, DropPath, FileKind, FileStatus};
 const WRITTEN_MODE: u32 = 0o644;
 /// Set whatever the umask.
 const DIRECTORY_MODE: u32 = 0o755;
-const OWN_MODE: u32 = 0o700;
+const PRIVATE_MODE: u32 = 0o700;
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
@@ -67,7 +67,7 @@ impl Directory {
         let owner = self.status(name)?.owner;
         if owner != 0 && owner != geteuid().as_raw() {
             let why = format!(
-                "it is a symlink of user {owner}, only those of the platform's user and root are followed"
+                "it is a symlink of user {owner}; only symlinks of the platform's user and of root are followed"
             );
             return Err(self.error("open", name)(io::Error::other(why)));
         }
@@ -78,7 +78,7 @@ impl Directory {
     }
 
     /// Opens the directory of this name; creates it if it is missing.
-    pub fn make(&self, name: &OsStr) -> Result<Self> {
+    pub fn open_or_create(&self, name: &OsStr) -> Result<Self> {
         match self.create_directory(name, DIRECTORY_MODE)? {
             Some(made) => Ok(made),
             None => self.directory(name),
@@ -90,28 +90,28 @@ impl Directory {
     /// # Errors
     ///
     /// It cannot be created, or something else has the name.
-    pub fn make_own(&self, name: &OsStr) -> Result<(Self, bool)> {
-        match self.create_directory(name, OWN_MODE)? {
+    pub fn open_or_create_private(&self, name: &OsStr) -> Result<(Self, bool)> {
+        match self.create_directory(name, PRIVATE_MODE)? {
             Some(made) => Ok((made, true)),
-            None => Ok((self.open_own(name)?, false)),
+            None => Ok((self.open_private(name)?, false)),
         }
     }
 
     /// Opens the directory of this name, if nobody else can write into it.
-    pub fn open_own(&self, name: &OsStr) -> Result<Self> {
+    pub fn open_private(&self, name: &OsStr) -> Result<Self> {
         let found = self.directory(name)?;
-        found.check_own()?;
+        found.check_private()?;
         Ok(found)
     }
 
     /// The names of the entries, in no particular order.
     pub fn names(&self) -> Result<Vec<OsString>> {
-        self.read_names().map_err(self.own_error("list"))
+        self.read_names().map_err(self.self_error("list"))
     }
 
     /// Returns whether it contains a name that `accept` accepts. Further names are not read.
-    pub fn has(&self, mut accept: impl FnMut(&OsStr) -> bool) -> Result<bool> {
-        let mut has = || {
+    pub fn any_name(&self, mut accept: impl FnMut(&OsStr) -> bool) -> Result<bool> {
+        let mut any_name = || {
             for name in entries(Dir::new(self.readable()?)?) {
                 if accept(&name?) {
                     return Ok(true);
@@ -119,24 +119,24 @@ impl Directory {
             }
             Ok(false)
         };
-        has().map_err(self.own_error("list"))
+        any_name().map_err(self.self_error("list"))
     }
 
     /// The status of the entry itself; symlinks are not followed.
     pub fn status(&self, name: &OsStr) -> Result<FileStatus> {
         let stat = || Ok(statat(&self.descriptor, single(name)?, AtFlags::SYMLINK_NOFOLLOW)?.into());
-        stat().map_err(self.error("look at", name))
+        stat().map_err(self.error("read the status of", name))
     }
 
     /// The status of the directory itself.
-    pub fn own_status(&self) -> Result<FileStatus> {
+    pub fn self_status(&self) -> Result<FileStatus> {
         let status = fstat(&self.descriptor).map_err(io::Error::from);
-        Ok(status.map_err(self.own_error("look at"))?.into())
+        Ok(status.map_err(self.self_error("read the status of"))?.into())
     }
 
     /// Whether others may write into it, and may even rename files that are not theirs.
     pub fn is_shared(&self) -> Result<bool> {
-        let mode = self.own_status()?.mode;
+        let mode = self.self_status()?.mode;
         Ok(mode & OTHERS_WRITE != 0 && mode & STICKY == 0)
     }
 
@@ -196,7 +196,7 @@ impl Directory {
     /// Copies a file. The copy is durable when this returns, and gets its name only once it is complete.
     pub fn copy(&self, name: &OsStr, to: &Self, to_name: &OsStr, existing: Existing) -> Result<()> {
         let mut source = self.open(name)?;
-        let status = FileStatus::of(&source).map_err(self.error("look at", name))?;
+        let status = FileStatus::of(&source).map_err(self.error("read the status of", name))?;
         if status.kind != FileKind::File {
             let source = io::Error::other(format!("a {} cannot be copied", status.kind));
             return Err(self.error("copy", name)(source));
@@ -232,7 +232,7 @@ impl Directory {
 
     /// Makes its entries durable.
     pub fn sync(&self) -> Result<()> {
-        self.readable().and_then(|directory| directory.sync_all()).map_err(self.own_error("sync"))
+        self.readable().and_then(|directory| directory.sync_all()).map_err(self.self_error("sync"))
     }
 
     fn resolve(&self, path: &Path) -> Result<Self> {
@@ -266,23 +266,23 @@ impl Directory {
         }
         let made = self.directory(name)?;
         // The owner of this directory may have replaced the new one by another.
-        made.check_own()?;
+        made.check_private()?;
         // Whatever the umask: others may need access.
         let chmod = || Ok(fchmod(made.readable()?, Mode::from(mode))?);
-        chmod().map_err(made.own_error("create directory"))?;
+        chmod().map_err(made.self_error("create directory"))?;
         Ok(Some(made))
     }
 
-    fn check_own(&self) -> Result<()> {
-        let (status, user) = (self.own_status()?, geteuid().as_raw());
+    fn check_private(&self) -> Result<()> {
+        let (status, user) = (self.self_status()?, geteuid().as_raw());
         if status.owner == user && status.mode & OTHERS_WRITE == 0 {
             return Ok(());
         }
         let why = format!(
-            "it belongs to user {} with mode {:o}, and must be writable by user {user} alone",
+            "it belongs to user {} and has mode {:o}; only user {user} may have write permission",
             status.owner, status.mode
         );
-        Err(self.own_error("use")(io::Error::other(why)))
+        Err(self.self_error("use")(io::Error::other(why)))
     }
 
     /// Creates a file and has `fill` write its content; it is durable when this returns.
@@ -326,7 +326,7 @@ impl Directory {
     }
 
     /// An error that concerns the directory itself.
-    fn own_error(&self, action: &'static str) -> impl FnOnce(io::Error) -> FileError + '_ {
+    fn self_error(&self, action: &'static str) -> impl FnOnce(io::Error) -> FileError + '_ {
         move |source| FileError { action, path: self.display_path.clone(), source }
     }
 }

@@ -17,7 +17,7 @@ pub use rustix::fs::inotify::ReadFlags as EventKinds;
 use super::Directory;
 use super::directory::path_of_descriptor;
 
-/// Room for some hundred events.
+/// Space for some hundred events.
 const BUFFER_BYTES: usize = 16 << 10;
 
 const OF_INTEREST: WatchFlags = WatchFlags::CREATE
@@ -37,9 +37,9 @@ pub struct WatchId(i32);
 
 /// Something that has happened in a watched directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct DirectoryEvent {
     /// The directory; meaningless if events were lost ([`EventKinds::QUEUE_OVERFLOW`]).
-    pub watch: WatchId,
+    pub directory: WatchId,
     pub kinds: EventKinds,
     /// The same for both events of a move.
     pub cookie: u32,
@@ -86,15 +86,15 @@ impl Events {
     /// # Errors
     ///
     /// The events cannot be read.
-    pub fn read(&self, mut visit: impl FnMut(Event)) -> io::Result<()> {
+    pub fn read(&self, mut visit: impl FnMut(DirectoryEvent)) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut reader = inotify::Reader::new(self.descriptor.get_ref(), &mut buffer);
         loop {
             match reader.next() {
                 Ok(event) => {
                     let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
-                    let (watch, kinds, cookie) = (WatchId(event.wd()), event.events(), event.cookie());
-                    visit(Event { watch, kinds, cookie, name: name.unwrap_or_default() });
+                    let (directory, kinds, cookie) = (WatchId(event.wd()), event.events(), event.cookie());
+                    visit(DirectoryEvent { directory, kinds, cookie, name: name.unwrap_or_default() });
                 }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
@@ -108,7 +108,7 @@ impl Events {
     /// # Errors
     ///
     /// The events cannot be read.
-    pub async fn happened(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    pub async fn wait(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let mut ready = self.descriptor.readable().await?;
         let result = read();
         // Clears only the readiness from before the read: the runtime notices if there are more events since.

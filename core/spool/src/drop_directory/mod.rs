@@ -6,12 +6,12 @@
 //! 1. [`DropPath`] is a path below the drop directory; no other I/O accepts it;
 //! 2. [`DropDirectory`] opens it, beneath the drop directory and through no symlink ([`resolve`]);
 //! 3. [`Directory`] is the open directory; all further steps are relative to its descriptor, by a single name;
-//! 4. the platform's own files there are in [`DropDirectory::own`], where nobody else can write.
+//! 4. the platform's own files there are in [`DropDirectory::platform_directory`], where nobody else can write.
 //!
 //! A descriptor is open for one step and then closed, so there are never more than a few for each file that is being
 //! processed.
 
-mod accepting;
+mod accepted_clients;
 mod directory;
 mod events;
 mod names;
@@ -25,9 +25,9 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::sync::Arc;
 
-pub use accepting::AcceptedClients;
+pub use accepted_clients::AcceptedClients;
 pub use directory::{Directory, Existing};
-pub use events::{Event, EventKinds, Events, WatchId};
+pub use events::{DirectoryEvent, EventKinds, Events, WatchId};
 pub use names::{TEMPORARY_SUFFIXES, is_temporary};
 pub use path::{DropPath, plain};
 pub use receipt::{FileReceipt, is_receipt};
@@ -41,7 +41,7 @@ use mysimbdp_platform::files::{self, Result};
 pub const DEPTH_MAX: usize = 16;
 
 /// The directory in the drop directory that belongs to the platform: mode 0700, on the same file system.
-const OWN: &str = ".mysimbdp";
+const PLATFORM_DIRECTORY: &str = ".mysimbdp";
 
 /// The directory that holds all clients' folders. The platform owns it; the folders in it may be anybody's.
 #[derive(Debug)]
@@ -66,31 +66,34 @@ impl DropDirectory {
     /// # Errors
     ///
     /// It cannot be created.
-    pub fn make(layout: &Layout) -> Result<Self> {
+    pub fn open_or_create(layout: &Layout) -> Result<Self> {
         match Self::open(layout) {
             Err(error) if error.is_not_found() => {}
             opened => return opened,
         }
         files::create_dir_all(layout.root())?;
-        Ok(Self::of(Directory::open_platform(layout.root())?.make(OsStr::new(Layout::DROP))?, layout))
+        Ok(Self::of(
+            Directory::open_platform(layout.root())?.open_or_create(OsStr::new(Layout::DROP))?,
+            layout,
+        ))
     }
 
     fn of(root: Directory, layout: &Layout) -> Self {
         Self { root, linked: Arc::clone(layout.linked()) }
     }
 
-    /// Like [`DropDirectory::make`]; also creates the platform's own directory in it, and warns of unsafe permissions.
+    /// Like [`DropDirectory::open_or_create`]; also creates the platform's own directory in it, and warns of unsafe permissions.
     ///
     /// # Errors
     ///
     /// One of them cannot be created, or the latter belongs to somebody else.
     pub fn prepare(layout: &Layout) -> Result<Self> {
-        let drop_directory = Self::make(layout)?;
-        drop_directory.own()?;
+        let drop_directory = Self::open_or_create(layout)?;
+        drop_directory.platform_directory()?;
         if drop_directory.root.is_shared()? {
             tracing::warn!(
                 directory = %layout.drop_directory().display(),
-                "others may rename everything in the drop directory: it needs the sticky bit"
+                "other users can rename everything in the drop directory, set its sticky bit"
             );
         }
         Ok(drop_directory)
@@ -106,8 +109,8 @@ impl DropDirectory {
     /// # Errors
     ///
     /// It cannot be created, belongs to somebody else, or somebody else can write into it.
-    pub fn own(&self) -> Result<Directory> {
-        self.root.make_own(OsStr::new(OWN)).map(|(own, _)| own)
+    pub fn platform_directory(&self) -> Result<Directory> {
+        self.root.open_or_create_private(OsStr::new(PLATFORM_DIRECTORY)).map(|(directory, _)| directory)
     }
 
     pub fn directory(&self, path: &DropPath) -> Result<Directory> {
@@ -138,7 +141,7 @@ impl DropDirectory {
     }
 
     /// Opens the directory; creates it and its parents if they are missing.
-    pub fn make_directory(&self, path: &DropPath) -> Result<Directory> {
+    pub fn open_or_create_directory(&self, path: &DropPath) -> Result<Directory> {
         match self.directory(path) {
             Err(error) if error.is_not_found() => {}
             found => return found,
@@ -148,7 +151,7 @@ impl DropDirectory {
             None => (self.directory(&DropPath::root())?, path.clone()),
         };
         for name in below.names() {
-            directory = directory.make(name)?;
+            directory = directory.open_or_create(name)?;
         }
         Ok(directory)
     }
@@ -173,8 +176,8 @@ impl DropDirectory {
     /// Until it is complete, it is in the platform's own directory as `temporary`, a name that only this writer uses. So a
     /// leftover of a crash is replaced when the write is repeated.
     pub fn write(&self, path: &DropPath, temporary: &OsStr, content: &[u8]) -> Result<()> {
-        let directory = self.make_directory(&path.parent())?;
-        match self.own()?.write(temporary, content, &directory, path.name()) {
+        let directory = self.open_or_create_directory(&path.parent())?;
+        match self.platform_directory()?.write(temporary, content, &directory, path.name()) {
             // The client's folder is a separate mount.
             Err(error) if error.is_cross_device() => {
                 directory.write(temporary, content, &directory, path.name())

@@ -20,8 +20,8 @@ impl DropPath {
     }
 
     /// The platform's own directory.
-    pub fn own() -> Self {
-        Self(super::OWN.into())
+    pub fn platform_directory() -> Self {
+        Self(super::PLATFORM_DIRECTORY.into())
     }
 
     /// The folder into which the client's files of this lane are dropped.

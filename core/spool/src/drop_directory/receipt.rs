@@ -168,8 +168,7 @@ mod tests {
         assert_eq!(drop_directory.receipt(&dropped), None);
         let file = (plain(dropped.name()), 3);
         let receipt = FileReceipt::of_discarded(client, None, file, 0.5, &[ReasonCode::Empty.because("no")]);
-        let write =
-            || drop_directory.write_receipt(Lane::Backfill, "key", &receipt).expect("it can be written");
+        let write = || drop_directory.write_receipt(Lane::Backfill, "key", &receipt).expect("writable");
         write();
         assert_eq!(drop_directory.receipt(&dropped), Some(receipt.clone()));
         let first = drop_directory.receipt_status(&dropped);

@@ -22,7 +22,7 @@ static KERNEL_RESOLVES: LazyLock<bool> = LazyLock::new(|| {
     let probe = openat2(CWD, ".", OPEN_PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
     if let Err(error) = probe {
         let error = io::Error::from(error);
-        tracing::warn!(%error, "this system has no openat2, paths in the drop directory are opened part by part");
+        tracing::warn!(%error, "openat2 is unavailable, paths in the drop directory are opened component by component");
     }
     probe.is_ok()
 });
@@ -95,7 +95,7 @@ mod tests {
         let directory = File::open(at("drop")).expect("directory");
         for way in [in_one_step, part_by_part] {
             let open = |path: &str, flags| way(directory.as_fd(), Path::new(path), flags);
-            open("a/b/file", OFlags::RDONLY).expect("what lies beneath");
+            open("a/b/file", OFlags::RDONLY).expect("a file beneath it");
             open("a/b", OPEN_PATH).expect("a directory");
             open(".", OPEN_PATH).expect("the directory itself");
             for path in [

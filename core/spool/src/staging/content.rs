@@ -14,7 +14,7 @@ const BUFFER_BYTES: u64 = 256 << 10;
 
 /// A range of one file in the staged directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub struct ContentSegment {
     pub path: PathBuf,
     pub offset: u64,
     pub length: u64,
@@ -30,7 +30,7 @@ pub enum ContentError {
     File(#[from] FileError),
 }
 
-impl Segment {
+impl ContentSegment {
     /// Passes the range to `visit`, buffer by buffer, until it returns false; returns whether it never did.
     ///
     /// # Errors
@@ -72,9 +72,9 @@ impl Segment {
 }
 
 /// The segment of a micro-batch: a range of the file, or a part of its own.
-pub fn segment_of(directory: &Path, batch: &MicroBatch) -> Segment {
+pub fn segment_of(directory: &Path, batch: &MicroBatch) -> ContentSegment {
     let offset = if is_part(batch) { 0 } else { batch.offset };
-    Segment { path: directory.join(&batch.path), offset, length: batch.length }
+    ContentSegment { path: directory.join(&batch.path), offset, length: batch.length }
 }
 
 fn is_part(batch: &MicroBatch) -> bool {
@@ -82,9 +82,9 @@ fn is_part(batch: &MicroBatch) -> bool {
 }
 
 /// The segments of `length` bytes at `offset` of the whole file.
-pub fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64) -> Vec<Segment> {
+pub fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64) -> Vec<ContentSegment> {
     let end = offset + length;
-    let prefix = manifest.micro_batches.first().map(|first| Segment {
+    let prefix = manifest.micro_batches.first().map(|first| ContentSegment {
         path: directory.join(if is_part(first) {
             Path::new(Layout::PARTS).join(Layout::PREFIX_PART)
         } else {
@@ -94,14 +94,14 @@ pub fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64)
         length: manifest.prefix.length,
     });
     // Without any micro-batch the file consists only of the prefix.
-    let prefix = prefix.unwrap_or_else(|| Segment {
+    let prefix = prefix.unwrap_or_else(|| ContentSegment {
         path: directory.join(&manifest.file),
         offset: 0,
         length: manifest.prefix.length,
     });
     let batches = manifest.micro_batches.iter().map(|batch| (batch.offset, segment_of(directory, batch)));
     let all = [(0, prefix)].into_iter().chain(batches);
-    let mut found: Vec<Segment> = Vec::new();
+    let mut found: Vec<ContentSegment> = Vec::new();
     for (start, segment) in all {
         let from = start.max(offset);
         let to = (start + segment.length).min(end);
@@ -122,7 +122,7 @@ pub fn segments(directory: &Path, manifest: &Manifest, offset: u64, length: u64)
 
 /// Bytes of a staged file that belong together, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content(Vec<Segment>);
+pub struct Content(Vec<ContentSegment>);
 
 impl Content {
     /// The bytes in front of the first micro-batch.
@@ -170,7 +170,7 @@ pub struct RecordFinder {
 #[derive(Debug)]
 struct Scan {
     batch: usize,
-    segment: Segment,
+    segment: ContentSegment,
     file: File,
     scanner: Scanner,
     buffer: Vec<u8>,
@@ -197,7 +197,7 @@ impl RecordFinder {
         let batch = manifest.micro_batches.partition_point(ends_before);
         let missing = || ContentError::Changed {
             path: self.directory.join(&manifest.file),
-            what: format!("record {record} is not there"),
+            what: format!("it has no record {record}"),
         };
         let found = manifest.micro_batches.get(batch).ok_or_else(missing)?;
         let Some(scanner) = Scanner::new(manifest.format) else {
@@ -221,7 +221,12 @@ impl RecordFinder {
 }
 
 impl Scan {
-    fn begin(batch: usize, segment: Segment, scanner: Scanner, next: u64) -> Result<Self, ContentError> {
+    fn begin(
+        batch: usize,
+        segment: ContentSegment,
+        scanner: Scanner,
+        next: u64,
+    ) -> Result<Self, ContentError> {
         let file = files::open(&segment.path)?;
         Ok(Self { batch, segment, file, scanner, buffer: Vec::new(), scanned: 0, filled: 0, next })
     }

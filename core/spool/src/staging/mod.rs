@@ -31,7 +31,7 @@ pub use progress::{Attempt, Reject, RejectsWriter, Torn, read_rejects, write_att
 
 /// A staged or held ingestion and its progress.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Staged {
+pub struct StagedIngestion {
     pub directory: PathBuf,
     pub manifest: Manifest,
     /// Outcomes of the work units that are done, by index.
@@ -47,7 +47,7 @@ pub struct Staged {
 pub enum StagingError {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("{} is not readable", path.display())]
+    #[error("cannot read {}", path.display())]
     Manifest {
         path: PathBuf,
         #[source]
@@ -55,9 +55,9 @@ pub enum StagingError {
     },
     #[error("{} is missing", path.display())]
     NoManifest { path: PathBuf },
-    #[error("{} is the manifest of ingestion {ingestion} of {client}, which belongs elsewhere", path.display())]
+    #[error("misplaced manifest {}: it is of ingestion {ingestion} of {client}", path.display())]
     Misplaced { path: PathBuf, client: ClientId, ingestion: IngestionId },
-    #[error("{} is not valid", path.display())]
+    #[error("invalid JSON in {}", path.display())]
     Json {
         path: PathBuf,
         #[source]
@@ -65,7 +65,7 @@ pub enum StagingError {
     },
     #[error("ingestion {ingestion} of {client} is not held")]
     NotHeld { client: ClientId, ingestion: IngestionId },
-    #[error("ingestion {ingestion} of {client} is staged already")]
+    #[error("ingestion {ingestion} of {client} is already staged")]
     AlreadyStaged { client: ClientId, ingestion: IngestionId },
 }
 
@@ -126,7 +126,11 @@ pub fn ingestions(layout: &Layout, client: &ClientId) -> Result<Vec<IngestionId>
 /// # Errors
 ///
 /// The manifest is not readable or belongs to another directory, or the directory cannot be read.
-pub fn read(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
+pub fn read(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+) -> Result<StagedIngestion, StagingError> {
     read_in(layout.staged(client, ingestion), client, ingestion)
 }
 
@@ -145,18 +149,26 @@ pub fn is_held_late(name: &str) -> bool {
 /// # Errors
 ///
 /// As [`read`].
-pub fn read_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
+pub fn read_held(
+    layout: &Layout,
+    client: &ClientId,
+    ingestion: IngestionId,
+) -> Result<StagedIngestion, StagingError> {
     read_in(layout.held(client, ingestion), client, ingestion)
 }
 
-fn read_in(directory: PathBuf, client: &ClientId, ingestion: IngestionId) -> Result<Staged, StagingError> {
+fn read_in(
+    directory: PathBuf,
+    client: &ClientId,
+    ingestion: IngestionId,
+) -> Result<StagedIngestion, StagingError> {
     let manifest = read_manifest(&directory)?;
     if manifest.client != *client || manifest.ingestion != ingestion {
         let path = directory.join(Layout::MANIFEST);
         return Err(StagingError::Misplaced { path, client: manifest.client, ingestion: manifest.ingestion });
     }
     let Progress { outcomes, attempts, torn } = progress::read(&directory)?;
-    Ok(Staged { directory, manifest, outcomes, attempts, torn })
+    Ok(StagedIngestion { directory, manifest, outcomes, attempts, torn })
 }
 
 /// Removes the files that were torn by a power cut, so that their units are run again.
@@ -164,7 +176,7 @@ fn read_in(directory: PathBuf, client: &ClientId, ingestion: IngestionId) -> Res
 /// # Errors
 ///
 /// A file cannot be removed.
-pub fn remove_torn(staged: &mut Staged) -> Result<(), StagingError> {
+pub fn remove_torn(staged: &mut StagedIngestion) -> Result<(), StagingError> {
     for torn in std::mem::take(&mut staged.torn) {
         files::remove_file_if_exists(&torn.path)?;
         let (path, reason) = (torn.path.display(), torn.reason);

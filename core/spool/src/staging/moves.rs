@@ -15,7 +15,7 @@ use mysimbdp_model::error_chain;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::Lane;
-use mysimbdp_model::reason::{Reason, ReasonCode};
+use mysimbdp_model::reason::{ReasonCode, ReasonFile};
 use mysimbdp_platform::failpoint;
 use mysimbdp_platform::files::{self, FileError};
 
@@ -38,11 +38,11 @@ pub fn hold(
     layout: &Layout,
     client: &ClientId,
     ingestion: IngestionId,
-    reason: &Reason,
+    reason: &ReasonFile,
 ) -> Result<(), StagingError> {
     let staged = layout.staged(client, ingestion);
     let json = serde_json::to_vec_pretty(reason).expect("a reason has no map");
-    files::write_durable(&staged.join(Reason::FILE), &json)?;
+    files::write_durable(&staged.join(ReasonFile::FILE), &json)?;
     files::sync_dir(&staged)?;
     failpoint::hit("staging.hold-explained");
     move_run_durable(&staged, &layout.held(client, ingestion))
@@ -59,7 +59,7 @@ pub fn hold_unreadable(
     client: &ClientId,
     ingestion: IngestionId,
     now: Timestamp,
-) -> Result<Option<Reason>, StagingError> {
+) -> Result<Option<ReasonFile>, StagingError> {
     let staged = layout.staged(client, ingestion);
     let Err(error) = read_manifest(&staged) else { return Ok(None) };
     if !error.is_damaged_manifest() {
@@ -69,11 +69,11 @@ pub fn hold_unreadable(
     let content = content(&staged)?;
     let todo = match content {
         Some(_) => "a retry drops the file again",
-        None => "its parts have to be put together in the order of their names, and dropped again",
+        None => "concatenate its parts in the order of their names, and drop the result again",
     };
     let (file, bytes) = content.unwrap_or_else(|| (ingestion.to_string(), 0));
     let dropped_at = DropPath::of_client(client, Lane::Live).join(file.as_ref());
-    let reason = Reason {
+    let reason = ReasonFile {
         dropped_at: dropped_at.to_string(),
         file,
         client: Some(client.to_string()),
@@ -93,7 +93,11 @@ fn content(staged: &Path) -> Result<Option<(String, u64)>, StagingError> {
     for path in files::list(staged)? {
         let metadata = files::metadata(&path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if metadata.is_file() && name != Layout::MANIFEST && name != Reason::FILE && !name.starts_with('.') {
+        if metadata.is_file()
+            && name != Layout::MANIFEST
+            && name != ReasonFile::FILE
+            && !name.starts_with('.')
+        {
             return Ok(Some((name, metadata.len())));
         }
     }
@@ -210,7 +214,7 @@ pub fn retry_held(layout: &Layout, client: &ClientId, ingestion: IngestionId) ->
     failpoint::hit("staging.retry-noted");
     move_run_durable(&held, &staged)?;
     failpoint::hit("staging.retry-moved");
-    files::remove_file_if_exists(&staged.join(Reason::FILE))?;
+    files::remove_file_if_exists(&staged.join(ReasonFile::FILE))?;
     Ok(())
 }
 
@@ -285,7 +289,7 @@ pub fn reprocess(
         files::remove_dir_all(&outcomes)?;
     }
     // Left if the ingestion was held before.
-    files::remove_file_if_exists(&archived.join(Reason::FILE))?;
+    files::remove_file_if_exists(&archived.join(ReasonFile::FILE))?;
     files::sync_dir(&archived)?;
     failpoint::hit("replace.outcomes-forgotten");
     move_run_durable(&archived, &staged)?;
@@ -312,8 +316,8 @@ pub fn held_reason(
     layout: &Layout,
     client: &ClientId,
     ingestion: IngestionId,
-) -> Result<Reason, StagingError> {
-    let path = layout.held(client, ingestion).join(Reason::FILE);
+) -> Result<ReasonFile, StagingError> {
+    let path = layout.held(client, ingestion).join(ReasonFile::FILE);
     let json = files::read(&path)?;
     serde_json::from_slice(&json).map_err(|source| StagingError::Json { path, source })
 }
@@ -352,7 +356,7 @@ fn move_run(from: &Path, to: &Path) -> Result<(), StagingError> {
     copy_dir_durable(from, &copy)?;
     failpoint::hit("staging.run-copied");
     files::rename(&copy, to)?;
-    failpoint::hit("staging.copy-shown");
+    failpoint::hit("staging.copy-published");
     if let Some(parent) = to.parent() {
         files::sync_dir(parent)?;
     }

@@ -65,29 +65,50 @@ pub(super) fn read(directory: &Path) -> Result<Progress, FileError> {
     for path in files::list(&directory.join(Layout::OUTCOMES))? {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         let read = if let Some(index) = index_of(name, ".attempt.json") {
-            parse(&path)?.map(|attempt| drop(progress.attempts.insert(index, attempt)))
+            parse(&path).map(|attempt| drop(progress.attempts.insert(index, attempt)))
         } else if let Some(index) = index_of(name, ".json") {
-            outcome(directory, &path)?.map(|outcome| drop(progress.outcomes.insert(index, outcome)))
+            outcome(directory, &path).map(|outcome| drop(progress.outcomes.insert(index, outcome)))
         } else {
             Ok(())
         };
-        if let Err(reason) = read {
-            progress.torn.push(Torn { path, reason });
+        match read {
+            Ok(()) => {}
+            Err(ReadError::Torn(reason)) => progress.torn.push(Torn { path, reason }),
+            Err(ReadError::File(error)) => return Err(error),
         }
     }
     Ok(progress)
 }
 
+/// Why the file of an attempt or outcome was not read.
+enum ReadError {
+    File(FileError),
+    /// It was read, but its content is not whole, for this reason.
+    Torn(String),
+}
+
+impl From<FileError> for ReadError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
 /// Reads an outcome; it counts as torn if its rejects are torn.
-fn outcome(directory: &Path, path: &Path) -> Result<Result<Outcome, String>, FileError> {
-    let outcome = match parse::<Outcome>(path)? {
-        Ok(outcome) if outcome.counts.rejected > 0 => outcome,
-        other => return Ok(other),
-    };
+fn outcome(directory: &Path, path: &Path) -> Result<Outcome, ReadError> {
+    let outcome = parse::<Outcome>(path)?;
+    if outcome.counts.rejected == 0 {
+        return Ok(outcome);
+    }
     let rejects = directory.join(Layout::OUTCOMES).join(rejects_file(outcome.index));
     let are_whole = outcome.rejects_xxh3.is_some() && outcome.rejects_xxh3 == checksum(&rejects)?;
-    let torn = || format!("{} does not hold its {} rejects", rejects.display(), outcome.counts.rejected);
-    Ok(if are_whole { Ok(outcome) } else { Err(torn()) })
+    let torn = || {
+        format!(
+            "{} does not contain the {} rejects of the outcome",
+            rejects.display(),
+            outcome.counts.rejected
+        )
+    };
+    if are_whole { Ok(outcome) } else { Err(ReadError::Torn(torn())) }
 }
 
 /// The checksum of a file; `None` if it does not exist.
@@ -119,9 +140,8 @@ fn index_of(name: &str, ending: &str) -> Option<u32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// The parsed content of a file, or the reason why it cannot be parsed.
-fn parse<T: DeserializeOwned>(path: &Path) -> Result<Result<T, String>, FileError> {
-    Ok(serde_json::from_slice(&files::read(path)?).map_err(|error| error.to_string()))
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
+    serde_json::from_slice(&files::read(path)?).map_err(|error| ReadError::Torn(error.to_string()))
 }
 
 /// Records that a unit is done; its rejects must have been written before.

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use mysimbdp_model::manifest::{Format, Lane, MicroBatch, Prefix};
 use mysimbdp_model::outcome::Counts;
-use mysimbdp_model::reason::Reason;
+use mysimbdp_model::reason::ReasonFile;
 
 use super::*;
 use crate::replace::ReplacementTimes;
@@ -72,8 +72,8 @@ fn outcome(index: u32) -> Outcome {
     }
 }
 
-fn reason(root: &Root) -> Reason {
-    Reason {
+fn reason(root: &Root) -> ReasonFile {
+    ReasonFile {
         file: "a.ndjson".to_owned(),
         client: Some(root.client.to_string()),
         ingestion: Some(root.ingestion.to_string()),
@@ -97,7 +97,7 @@ fn only_published_directories_with_valid_names_are_listed() {
     assert_eq!(clients(&root.layout).expect("list"), vec![root.client.clone()]);
     assert_eq!(ingestions(&root.layout, &root.client).expect("list"), vec![root.ingestion]);
     let nowhere = Layout::new(staging.join("none"));
-    assert_eq!(clients(&nowhere).expect("a missing staging holds nothing"), vec![]);
+    assert_eq!(clients(&nowhere).expect("a missing staging has no clients"), vec![]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn an_ingestion_with_a_damaged_manifest_is_held_with_its_content_and_a_reason() 
         let manifest = directory.join(Layout::MANIFEST);
         let now = Timestamp::UNIX_EPOCH;
         let hold = || hold_unreadable(&root.layout, &root.client, root.ingestion, now);
-        assert_eq!(hold().expect("nothing to do"), None, "a whole one stays");
+        assert_eq!(hold().expect("nothing to do"), None, "an intact one stays");
         match damaged {
             Some(content) => files::write_atomic(&manifest, content).expect("damage"),
             None => files::remove_file(&manifest).expect("remove"),
@@ -210,12 +210,12 @@ fn rejects_of_an_attempt_replace_those_of_the_previous_one() {
     let mut crashed = RejectsWriter::new(&directory, 0);
     crashed.write(&reject(0)).expect("write");
     drop(crashed);
-    assert_eq!(rejects(0), vec![], "an attempt that did not end well leaves none");
+    assert_eq!(rejects(0), vec![], "a failed attempt leaves none");
     let mut second = RejectsWriter::new(&directory, 0);
     second.write(&reject(1)).expect("write");
     second.commit().expect("commit");
     assert_eq!(rejects(0), vec![reject(1)]);
-    let none = RejectsWriter::new(&directory, 0).commit().expect("commit without any");
+    let none = RejectsWriter::new(&directory, 0).commit().expect("commit without rejects");
     assert_eq!(none, None);
     assert_eq!(rejects(0), vec![]);
 }
@@ -239,7 +239,7 @@ fn a_retry_keeps_outcomes_and_baselines_and_resets_failures() {
     assert_eq!(staged.manifest.lane, Lane::Retry);
     assert_eq!(staged.outcomes.len(), 1);
     assert_eq!(staged.attempts[&1], Attempt { attempt: 5, failures: 0, baseline: Some(3), reason: None });
-    assert!(!files::exists(&directory.join(Reason::FILE)));
+    assert!(!files::exists(&directory.join(ReasonFile::FILE)));
     let again = retry_held(&root.layout, &root.client, root.ingestion);
     assert!(matches!(again, Err(StagingError::NotHeld { .. })), "{again:?}");
 }
@@ -258,7 +258,7 @@ fn a_held_file_that_is_dropped_again_counts_from_then_and_all_of_its_units_are_r
     let staged = read(&root.layout, &root.client, root.ingestion).expect("staged again");
     assert_eq!((staged.manifest.lane, staged.manifest.received_at), (Lane::Retry, dropped_at));
     assert_eq!(staged.outcomes.len(), 0);
-    assert_eq!(staged.attempts[&0], attempt, "what it has stored itself is no duplicate");
+    assert_eq!(staged.attempts[&0], attempt, "what the run itself has stored is not a duplicate");
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_held_ingestion_that_returned_to_the_archive_can_be_reprocessed() {
     reprocess(&root.layout, &root.client, root.ingestion, times).expect("reprocess");
     let staged = read(&root.layout, &root.client, root.ingestion).expect("staged again");
     assert!(staged.manifest.replace);
-    assert!(!files::exists(&staged.directory.join(Reason::FILE)));
+    assert!(!files::exists(&staged.directory.join(ReasonFile::FILE)));
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn copy_all(from: &Path, to: &Path) {
     files::create_dir_all(to).expect("create");
     for path in files::list(from).expect("list") {
         let target = to.join(path.file_name().expect("listed by name"));
-        match files::metadata(&path).expect("look at").is_dir() {
+        match files::metadata(&path).expect("metadata").is_dir() {
             true => copy_all(&path, &target),
             false => files::write_atomic(&target, &files::read(&path).expect("read")).expect("write"),
         }
@@ -356,7 +356,8 @@ fn directories_that_came_long_ago_are_found_unless_their_name_begins_with_a_dot(
     let day = jiff::SignedDuration::from_hours(24);
     let now = mysimbdp_platform::clock::now();
     let old = |now| {
-        let mut found = moved_before(archived.parent().expect("its client's"), day, now).expect("list");
+        let mut found =
+            moved_before(archived.parent().expect("directory of the client"), day, now).expect("list");
         found.sort();
         found
     };

@@ -6,11 +6,12 @@ use std::ops::Range;
 use bson::{Bson, Document};
 use rusqlite::{OptionalExtension, params};
 
-use super::super::{Extent, chunks_of};
 use super::database::Open;
 use super::failure::Failure;
 use super::text::Stored;
+use crate::Extent;
 use crate::key;
+use crate::objects::chunks_of;
 
 pub(super) fn missing_ids(open: &mut Open, collection: &str, ids: &[Bson]) -> Result<Vec<usize>, Failure> {
     let select = "SELECT 1 FROM documents WHERE collection = ?1 AND id = ?2";

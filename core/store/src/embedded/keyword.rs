@@ -58,7 +58,7 @@ const JSON_KINDS: [(&str, Kind); 6] = [
 
 pub(super) fn kinds(keyword: &str, value: &Bson) -> Result<Vec<Kind>, SchemaError> {
     one_or_more(keyword, value, |name| KINDS.iter().find(|&&kind| kind == name).map(|&kind| Kind(kind)))
-        .map_err(|name| SchemaError::new(keyword, format!("is {name}, allowed are {}", KINDS.join(", "))))
+        .map_err(|name| SchemaError::new(keyword, format!("is {name}, expected one of {}", KINDS.join(", "))))
 }
 
 pub(super) fn json_kinds(keyword: &str, value: &Bson) -> Result<Vec<Kind>, SchemaError> {
@@ -67,7 +67,7 @@ pub(super) fn json_kinds(keyword: &str, value: &Bson) -> Result<Vec<Kind>, Schem
         JSON_KINDS.iter().find(|(kind, _)| *kind == name).map(|(_, kind)| *kind)
     })
     .map_err(|name| {
-        SchemaError::new(keyword, format!("is {name}, allowed are {names}; integers have a bsonType"))
+        SchemaError::new(keyword, format!("is {name}, expected one of {names}; for integers use bsonType"))
     })
 }
 
@@ -80,7 +80,7 @@ fn one_or_more<'a>(
     let names = match value {
         Bson::String(_) => std::slice::from_ref(value),
         Bson::Array(names) if !names.is_empty() => names,
-        _ => return Err(format!("{value}: a {keyword} is a name or an array of names")),
+        _ => return Err(format!("{value} (a {keyword} is a name or an array of names)")),
     };
     names.iter().map(|name| name.as_str().and_then(&kind).ok_or_else(|| name.to_string())).collect()
 }
@@ -97,7 +97,7 @@ pub(super) fn array<'a>(keyword: &str, value: &'a Bson) -> Result<&'a Vec<Bson>,
     value
         .as_array()
         .filter(|values| !values.is_empty())
-        .ok_or_else(|| SchemaError::new(keyword, "must be an array that is not empty"))
+        .ok_or_else(|| SchemaError::new(keyword, "must be a non-empty array"))
 }
 
 pub(super) fn texts(keyword: &str, value: &Bson) -> Result<Vec<String>, SchemaError> {
@@ -106,7 +106,7 @@ pub(super) fn texts(keyword: &str, value: &Bson) -> Result<Vec<String>, SchemaEr
 
 pub(super) fn pattern(keyword: &str, pattern: &str) -> Result<Regex, SchemaError> {
     Regex::new(pattern)
-        .map_err(|error| SchemaError::new(keyword, format!("is no usable expression: {error}")))
+        .map_err(|error| SchemaError::new(keyword, format!("is not a valid regular expression: {error}")))
 }
 
 pub(super) fn number(keyword: &str, value: &Bson) -> Result<f64, SchemaError> {

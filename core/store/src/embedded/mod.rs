@@ -32,7 +32,9 @@ use mysimbdp_model::ingestion::{IngestionId, RecordId};
 use self::database::Open;
 use self::failure::Failure;
 use self::worker::Worker;
-use super::{Coredms, CoredmsError, EarlierRuns, Extent, Merge, Object, Order, Removal, Written};
+use crate::{
+    Coredms, CoredmsError, Documents, EarlierRuns, Extent, Merge, Object, Objects, Order, Removal, Written,
+};
 
 /// A database of the embedded store.
 #[derive(Debug)]
@@ -71,8 +73,8 @@ impl EmbeddedStore {
 fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if name.is_empty() || name.starts_with('.') || !name.bytes().all(allowed) {
-        let allowed = "letters, digits, _, - and . (not first) of ASCII";
-        return Err(Failure::Refused(format!("{kind} {name:?} is no usable name: allowed are {allowed}")));
+        let allowed = "ASCII letters, digits, _, - and . (not first)";
+        return Err(Failure::Refused(format!("invalid name of a {kind} {name:?}: expected {allowed}")));
     }
     Ok(())
 }
@@ -83,13 +85,24 @@ impl Coredms for EmbeddedStore {
         self.run("be reached", |open| Ok(open.transaction()?.rollback()?)).await
     }
 
+    async fn drop_database(&self) -> Result<(), CoredmsError> {
+        self.run("drop the database", |open| Ok(open.remove()?)).await
+    }
+
+    async fn close(&self) {
+        self.worker.close().await;
+    }
+}
+
+#[async_trait]
+impl Documents for EmbeddedStore {
     async fn ensure_collection(
         &self,
         collection: &str,
         validator: Option<&Document>,
     ) -> Result<(), CoredmsError> {
         let collection = collection.to_owned();
-        let schema = validator.map(|validator| super::schema_of(validator).clone());
+        let schema = validator.map(|validator| crate::documents::schema_of(validator).clone());
         self.run("create a collection or change its validator", move |open| {
             documents::ensure_collection(open, &collection, schema.as_ref())
         })
@@ -140,7 +153,7 @@ impl Coredms for EmbeddedStore {
         runs: EarlierRuns,
     ) -> Result<u64, CoredmsError> {
         let collection = collection.to_owned();
-        self.run("look for documents of earlier runs", move |open| {
+        self.run("count documents of earlier runs", move |open| {
             replace::count_written_by(open, &collection, &ids, runs)
         })
         .await
@@ -148,7 +161,7 @@ impl Coredms for EmbeddedStore {
 
     async fn put(&self, collection: &str, document: Document) -> Result<(), CoredmsError> {
         let collection = collection.to_owned();
-        self.run("put a document", move |open| documents::put(open, &collection, &document)).await
+        self.run("write a document", move |open| documents::put(open, &collection, &document)).await
     }
 
     async fn find(
@@ -214,7 +227,7 @@ impl Coredms for EmbeddedStore {
 
     async fn missing_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<usize>, CoredmsError> {
         let collection = collection.to_owned();
-        self.run("look for ids", move |open| audit::missing_ids(open, &collection, &ids)).await
+        self.run("look up ids", move |open| audit::missing_ids(open, &collection, &ids)).await
     }
 
     async fn count_by(
@@ -229,7 +242,10 @@ impl Coredms for EmbeddedStore {
         })
         .await
     }
+}
 
+#[async_trait]
+impl Objects for EmbeddedStore {
     async fn put_chunks(
         &self,
         bucket: &str,
@@ -255,13 +271,5 @@ impl Coredms for EmbeddedStore {
         let bucket = bucket.to_owned();
         self.run("check the chunks of an object", move |open| objects::extent_of(open, &bucket, id, &range))
             .await
-    }
-
-    async fn drop_database(&self) -> Result<(), CoredmsError> {
-        self.run("drop the database", |open| Ok(open.remove()?)).await
-    }
-
-    async fn close(&self) {
-        self.worker.close().await;
     }
 }

@@ -10,12 +10,13 @@ use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_platform::files::{self, FileError};
 use rusqlite::params;
 
-use super::super::{Extent, Object, file_document, first_chunk, object_id, whole};
 use super::database::Open;
 use super::failure::Failure;
 use super::text::Encoded;
 use super::{audit, check_name, documents};
 use crate::key;
+use crate::objects::{Extent, Object, file_document, first_chunk, object_id};
+use crate::whole;
 
 pub(super) fn put_chunks(
     open: &mut Open,
@@ -28,7 +29,7 @@ pub(super) fn put_chunks(
     let path = path(open, bucket, id)?;
     let end = offset
         .checked_add(content.len() as u64)
-        .ok_or_else(|| Failure::Refused("it is too large".to_owned()))?;
+        .ok_or_else(|| Failure::Refused("the object is too large".to_owned()))?;
     write_at(&path, offset, content)?;
     // Only what is on disk is recorded, and only what is recorded counts: the length alone would not show holes.
     let upsert = "INSERT INTO ranges VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET last = excluded.last";

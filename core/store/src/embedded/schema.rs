@@ -81,7 +81,7 @@ pub(super) enum Others {
 impl Schema {
     pub(super) fn compile(schema: &Document) -> Result<Self, SchemaError> {
         if schema.contains_key("type") && schema.contains_key("bsonType") {
-            return Err(SchemaError::new("bsonType", "cannot stand beside type"));
+            return Err(SchemaError::new("bsonType", "cannot be combined with type"));
         }
         let mut rules = Vec::new();
         for (keyword, value) in schema {
@@ -117,11 +117,11 @@ fn rule(schema: &Document, keyword: &str, value: &Bson) -> Result<Option<Rule>, 
         "exclusiveMinimum" if has("minimum") => return Ok(None),
         "exclusiveMaximum" if has("maximum") => return Ok(None),
         "exclusiveMinimum" | "exclusiveMaximum" => {
-            return Err(SchemaError::new(keyword, "needs minimum or maximum beside it"));
+            return Err(SchemaError::new(keyword, "requires minimum or maximum"));
         }
         "multipleOf" => match keyword::number(keyword, value)? {
             divisor if divisor > 0.0 => Rule::MultipleOf(divisor),
-            _ => return Err(SchemaError::new(keyword, "must be more than 0")),
+            _ => return Err(SchemaError::new(keyword, "must be greater than 0")),
         },
         "maxLength" if has("minLength") => return Ok(None),
         "minLength" | "maxLength" => Rule::Length(bounds(schema, "minLength", "maxLength")?),
@@ -145,7 +145,7 @@ fn rule(schema: &Document, keyword: &str, value: &Bson) -> Result<Option<Rule>, 
         "anyOf" => Rule::AnyOf(schemas(keyword, value)?),
         "oneOf" => Rule::OneOf(schemas(keyword, value)?),
         "not" => Rule::Not(Schema::compile(keyword::document(keyword, value)?)?),
-        unknown => return Err(SchemaError::new(unknown, "is no keyword of MongoDB's $jsonSchema")),
+        unknown => return Err(SchemaError::new(unknown, "is not a keyword of MongoDB's $jsonSchema")),
     }))
 }
 

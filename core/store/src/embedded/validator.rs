@@ -66,7 +66,7 @@ fn check_value(rule: &Rule, value: &Bson) -> Verdict {
 
 fn check_number(rule: &Rule, number: f64, value: &Bson) -> Verdict {
     let is = |holds, limit: &str, bound: &f64| {
-        require(holds, || format!("is {}, allowed is {limit} {bound}", abbreviated(value)))
+        require(holds, || format!("is {}, expected {limit} {bound}", abbreviated(value)))
     };
     match rule {
         Rule::Minimum { bound, exclusive: true } => is(number > *bound, "more than", bound),
@@ -83,22 +83,23 @@ fn check_any(rule: &Rule, value: &Bson) -> Verdict {
     match rule {
         Rule::Types(kinds) => require(kinds.iter().any(|kind| kind.is_of(value)), || {
             let allowed = kinds.iter().map(|kind| kind.0).collect::<Vec<_>>().join(", ");
-            format!("is {} ({}), allowed is {allowed}", abbreviated(value), kind_of(value))
+            format!("is {} ({}), expected {allowed}", abbreviated(value), kind_of(value))
         }),
         Rule::Enumeration(keys, allowed) => require(keys.contains(&key::encode(value)), || {
-            format!("is {}, allowed is one of {allowed}", abbreviated(value))
+            format!("is {}, expected one of {allowed}", abbreviated(value))
         }),
         Rule::AllOf(schemas) => schemas.iter().try_for_each(|schema| schema.check(value)),
         Rule::AnyOf(schemas) => require(schemas.iter().any(|schema| schema.check(value).is_ok()), || {
-            format!("fits none of the {} schemas of anyOf", schemas.len())
+            format!("matches none of the {} schemas of anyOf", schemas.len())
         }),
         Rule::OneOf(schemas) => match schemas.iter().filter(|schema| schema.check(value).is_ok()).count() {
             1 => Ok(()),
-            fitting => {
-                violated(format!("fits {fitting} of the {} schemas of oneOf, allowed is one", schemas.len()))
-            }
+            fitting => violated(format!(
+                "matches {fitting} of the {} schemas of oneOf, expected exactly one",
+                schemas.len()
+            )),
         },
-        Rule::Not(schema) => require(schema.check(value).is_err(), || "fits the schema of not".to_owned()),
+        Rule::Not(schema) => require(schema.check(value).is_err(), || "matches the schema of not".to_owned()),
         _ => Ok(()),
     }
 }
@@ -153,8 +154,8 @@ fn check_others(others: &Others, value: &Bson) -> Verdict {
 fn check_bounds(bounds: &Bounds, count: usize, of: &str) -> Verdict {
     let count = count as u64;
     match (bounds.min, bounds.max) {
-        (Some(min), _) if count < min => violated(format!("has {count} {of}, allowed are at least {min}")),
-        (_, Some(max)) if count > max => violated(format!("has {count} {of}, allowed are at most {max}")),
+        (Some(min), _) if count < min => violated(format!("has {count} {of}, expected at least {min}")),
+        (_, Some(max)) if count > max => violated(format!("has {count} {of}, expected at most {max}")),
         _ => Ok(()),
     }
 }
@@ -245,7 +246,7 @@ mod tests {
         let wrong = doc! { "_id": 1, "t": 1, "w": { "gust": "strong" } };
         assert_eq!(
             verdict(&schema, &wrong).as_deref(),
-            Some("w.gust is \"strong\" (string), allowed is double, null")
+            Some("w.gust is \"strong\" (string), expected double, null")
         );
         assert_eq!(verdict(&schema, &doc! { "_id": 1 }).as_deref(), Some("document is missing t"));
         assert_eq!(verdict(&schema, &doc! { "_id": 1, "t": 1, "w": { "gust": null } }), None);

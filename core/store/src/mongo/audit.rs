@@ -8,16 +8,17 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures::TryStreamExt;
 use mysimbdp_model::ingestion::IngestionId;
 
-use super::super::{CoredmsError, Extent, chunks_of, object_id, precheck, whole};
 use super::MongoStore;
 use crate::key;
+use crate::objects::{chunks_of, object_id};
+use crate::{CoredmsError, Extent, precheck, whole};
 
 pub(super) async fn missing_ids(
     store: &MongoStore,
     collection: &str,
     ids: Vec<Bson>,
 ) -> Result<Vec<usize>, CoredmsError> {
-    let operation = "look for ids";
+    let operation = "look up ids";
     let valid_ids: Vec<&Bson> = ids.iter().filter(|id| precheck::can_identify(id)).collect();
     let documents = store.collection::<RawDocumentBuf>(collection);
     let find = async {

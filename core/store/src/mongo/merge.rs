@@ -35,7 +35,7 @@ pub(super) async fn merge(
             return Err(CoredmsError::Unavailable {
                 address: store.address.clone(),
                 operation: MERGE,
-                source: "others make the same documents again and again".into(),
+                source: "other writers keep creating the same documents".into(),
             });
         }
     }

@@ -34,8 +34,9 @@ use mongodb::options::{
 use mongodb::{Client, Collection, Database, IndexModel};
 use mysimbdp_model::ingestion::{IngestionId, RecordId};
 
-use super::{
-    Coredms, CoredmsError, EarlierRuns, Extent, Merge, Object, Order, Removal, Source, Written, precheck,
+use crate::{
+    Coredms, CoredmsError, Documents, EarlierRuns, ErrorSource, Extent, Merge, Object, Objects, Order,
+    Removal, Written, precheck,
 };
 
 /// Unless the address says otherwise: long enough for an election, short enough for an app to report what is wrong.
@@ -141,7 +142,7 @@ impl MongoStore {
         failure::classify(&self.address, operation, error)
     }
 
-    fn refused(&self, operation: &'static str, source: impl Into<Source>) -> CoredmsError {
+    fn refused(&self, operation: &'static str, source: impl Into<ErrorSource>) -> CoredmsError {
         CoredmsError::Refused { address: self.address.clone(), operation, source: source.into() }
     }
 
@@ -168,7 +169,7 @@ impl MongoStore {
             let cursor = self.database.list_collections().filter(doc! { "name": collection }).await?;
             cursor.try_collect::<Vec<_>>().await
         };
-        let found = self.call("look at a collection", list).await?;
+        let found = self.call("read the validator of a collection", list).await?;
         Ok(found.into_iter().next().map(|found| found.options.validator.unwrap_or_default()))
     }
 }
@@ -225,18 +226,31 @@ impl Coredms for MongoStore {
         if hello.get_bool("isWritablePrimary").unwrap_or(false) {
             return Ok(());
         }
-        let source = "the server is no primary, it takes no writes".into();
+        let source = "the server is not the primary, so it accepts no writes".into();
         Err(CoredmsError::Unavailable { address: self.address.clone(), operation, source })
     }
 
+    async fn drop_database(&self) -> Result<(), CoredmsError> {
+        self.call("drop the database", self.database.drop()).await
+    }
+
+    async fn close(&self) {
+        // Immediately: nobody else holds anything that would have to be waited for.
+        self.client.clone().shutdown().immediate(true).await;
+    }
+}
+
+#[async_trait]
+impl Documents for MongoStore {
     async fn ensure_collection(
         &self,
         collection: &str,
         validator: Option<&Document>,
     ) -> Result<(), CoredmsError> {
         let operation = "create a collection or change its validator";
-        let desired =
-            validator.map(|schema| doc! { "$jsonSchema": super::schema_of(schema) }).unwrap_or_default();
+        let desired = validator
+            .map(|schema| doc! { "$jsonSchema": crate::documents::schema_of(schema) })
+            .unwrap_or_default();
         match self.validator_of(collection).await? {
             Some(current) if current == desired => return Ok(()),
             Some(_) => {}
@@ -304,9 +318,9 @@ impl Coredms for MongoStore {
     }
 
     async fn put(&self, collection: &str, document: Document) -> Result<(), CoredmsError> {
-        let operation = "put a document";
+        let operation = "write a document";
         let Some(id) = document.get("_id") else {
-            return Err(self.refused(operation, "it has no _id"));
+            return Err(self.refused(operation, "the document has no _id"));
         };
         let filter = doc! { "_id": { "$eq": id } };
         let document = RawDocumentBuf::try_from(&document).map_err(|error| self.refused(operation, error))?;
@@ -398,7 +412,10 @@ impl Coredms for MongoStore {
     ) -> Result<BTreeMap<String, u64>, CoredmsError> {
         audit::count_by(self, collection, field, values).await
     }
+}
 
+#[async_trait]
+impl Objects for MongoStore {
     async fn put_chunks(
         &self,
         bucket: &str,
@@ -423,15 +440,6 @@ impl Coredms for MongoStore {
 
     async fn chunks(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<u64, CoredmsError> {
         audit::chunks(self, bucket, id, range).await
-    }
-
-    async fn drop_database(&self) -> Result<(), CoredmsError> {
-        self.call("drop the database", self.database.drop()).await
-    }
-
-    async fn close(&self) {
-        // Immediately: nobody else holds anything that would have to be waited for.
-        self.client.clone().shutdown().immediate(true).await;
     }
 }
 

@@ -11,10 +11,11 @@ use mongodb::error::ErrorKind;
 use mysimbdp_model::ingestion::IngestionId;
 use serde::{Serialize, Serializer};
 
-use super::super::{CHUNK_BYTES, CoredmsError, Extent, Object, file_document, first_chunk, object_id};
 use super::failure::DUPLICATE_KEY;
 use super::write::update_message;
 use super::{MongoStore, audit};
+use crate::objects::{file_document, first_chunk, object_id};
+use crate::{CHUNK_BYTES, CoredmsError, Extent, Object};
 
 /// About 8 MB of chunks: by measurement, larger messages gain nothing and only use memory.
 const MESSAGE_CHUNKS: usize = 32;

@@ -70,7 +70,7 @@ async fn replace_message(
     Err(CoredmsError::Unavailable {
         address: store.address.clone(),
         operation: REPLACE,
-        source: "others make the same documents again and again".into(),
+        source: "other writers keep creating the same documents".into(),
     })
 }
 
@@ -108,5 +108,5 @@ pub(super) async fn count_written_by(
     let mut filter = runs.filter();
     filter.insert("_id", doc! { "$in": ids.into_iter().filter(precheck::can_identify).collect::<Vec<_>>() });
     let documents = store.collection::<Document>(collection);
-    store.scan("look for documents of earlier runs", documents.count_documents(filter)).await
+    store.scan("count documents of earlier runs", documents.count_documents(filter)).await
 }

@@ -139,7 +139,7 @@ fn replacement(document: &RawDocumentBuf) -> Result<RawDocumentBuf, String> {
 pub(super) fn statement_within_limit(statement: RawDocumentBuf) -> Result<RawDocumentBuf, String> {
     match statement.as_bytes().len() {
         bytes if bytes > STATEMENT_BYTES_MAX => {
-            Err(format!("document and key have {bytes} bytes, which is too much"))
+            Err(format!("document and key have {bytes} bytes, the limit is {STATEMENT_BYTES_MAX}"))
         }
         _ => Ok(statement),
     }

@@ -4,7 +4,7 @@
 //!    merges the bits of all of them, in any order, and no bit is ever cleared;
 //! 2. [`Sequences::progress`]: how far a source is received. It starts at the watermark, which has a document of its own
 //!    and is only ever raised, so that full blocks are read once;
-//! 3. [`Sequences::lose`]: numbers that the source no longer has become [`LOSSES`], and then count as received.
+//! 3. [`Sequences::record_lost`]: numbers that the source no longer has become [`LOSSES`], and then count as received.
 //!
 //! A number is received if it is stored, rejected or lost for good. There is one state for each collection, source and
 //! epoch. A number costs one block, however high it is.
@@ -19,7 +19,7 @@ use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::RecordId;
 use mysimbdp_model::ranges::Ranges;
-use mysimbdp_model::source::{FIRST, Gone, Source};
+use mysimbdp_model::source::{FIRST, Lost, Source};
 use mysimbdp_platform::clock;
 
 use self::block::Block;
@@ -56,7 +56,7 @@ pub struct Sequences {
 
 /// A source that has a watermark.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct SourceWatermark {
     pub collection: String,
     pub source: Source,
     /// All numbers from 1 to this one are received, perhaps more.
@@ -72,9 +72,14 @@ impl Sequences {
     pub async fn mark(&self, received: &BTreeMap<Source, Ranges>) -> Result<(), CoredmsError> {
         let merges = received.iter().flat_map(|(source, ranges)| {
             block::blocks(ranges).map(move |(number, block)| {
-                let mut labels = self.labels("block", source);
-                labels.insert("block", number as i64);
-                Merge { id: self.id(source, number), labels, bits: block.words().collect(), through: None }
+                let mut initial_fields = self.initial_fields("block", source);
+                initial_fields.insert("block", number as i64);
+                Merge {
+                    id: self.id(source, number),
+                    initial_fields,
+                    bits: block.words().collect(),
+                    through: None,
+                }
             })
         });
         self.coredms.merge(SEQUENCES, merges.collect()).await
@@ -113,7 +118,7 @@ impl Sequences {
 
     /// Records as lost those of the numbers that are not received, and marks them as received. Returns what was lost.
     /// If it is repeated after a crash in between, some of them may be recorded a second time, in another range.
-    pub async fn lose(&self, gone: &Gone) -> Result<Ranges, CoredmsError> {
+    pub async fn record_lost(&self, gone: &Lost) -> Result<Ranges, CoredmsError> {
         let lost = self.unreceived(&gone.source, gone.first, gone.last).await?;
         let ranges: Vec<(u64, u64)> = lost.iter().collect();
         for ranges in ranges.chunks(LOSSES_AT_A_TIME) {
@@ -126,9 +131,9 @@ impl Sequences {
     }
 
     /// Returns the sources of all collections that have a watermark, at most 100,000.
-    pub async fn sources(coredms: &dyn Coredms) -> Result<Vec<Known>, CoredmsError> {
+    pub async fn sources(coredms: &dyn Coredms) -> Result<Vec<SourceWatermark>, CoredmsError> {
         let found = coredms.find(SEQUENCES, doc! { "kind": "source" }, SOURCES_MAX).await?;
-        Ok(found.iter().filter_map(known).collect())
+        Ok(found.iter().filter_map(source_watermark).collect())
     }
 
     /// Returns the received numbers from block `start` on, and whether these are all: of a source with a gap only a
@@ -175,7 +180,7 @@ impl Sequences {
     async fn raise(&self, source: &Source, through: u64) -> Result<(), CoredmsError> {
         let merge = Merge {
             id: self.id(source, WATERMARK),
-            labels: self.labels("source", source),
+            initial_fields: self.initial_fields("source", source),
             bits: BTreeMap::new(),
             // A watermark may be too low, never too high.
             through: Some(i64::try_from(through).unwrap_or(i64::MAX)),
@@ -183,7 +188,7 @@ impl Sequences {
         self.coredms.merge(SEQUENCES, vec![merge]).await
     }
 
-    fn labels(&self, kind: &str, source: &Source) -> Document {
+    fn initial_fields(&self, kind: &str, source: &Source) -> Document {
         doc! {
             "kind": kind,
             "collection": &self.collection,
@@ -237,10 +242,10 @@ fn through(document: &Document) -> Option<u64> {
     document.get("through").map(word_of)
 }
 
-fn known(document: &Document) -> Option<Known> {
+fn source_watermark(document: &Document) -> Option<SourceWatermark> {
     let name = document.get_str("source").ok()?.parse().ok()?;
     let epoch = document.get_str("epoch").ok()?.parse().ok()?;
-    Some(Known {
+    Some(SourceWatermark {
         collection: document.get_str("collection").ok()?.to_owned(),
         source: Source { name, epoch },
         through: through(document)?,

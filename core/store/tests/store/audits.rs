@@ -22,7 +22,7 @@ pub(crate) async fn ids_that_no_document_has_are_found_whatever_their_type(datab
     ];
     let documents = existing.iter().map(|id| raw(doc! { "_id": id })).collect();
     assert_eq!(store.insert_many("keys", documents).await.expect("insert").stored, 8);
-    assert_eq!(store.missing_ids("keys", existing.clone()).await.expect("look"), [0_usize; 0]);
+    assert_eq!(store.missing_ids("keys", existing.clone()).await.expect("look up"), [0_usize; 0]);
 
     let expression =
         bson::Regex { pattern: "a".try_into().expect("no NUL"), options: "".try_into().expect("no NUL") };
@@ -39,11 +39,11 @@ pub(crate) async fn ids_that_no_document_has_are_found_whatever_their_type(datab
         "a".into(),
         "b".into(),
     ];
-    assert_eq!(store.missing_ids("keys", requested).await.expect("look"), [2, 3, 4, 5, 6, 8]);
-    assert_eq!(store.missing_ids("no such collection", vec![1.into()]).await.expect("look"), [0]);
-    assert_eq!(store.missing_ids("keys", vec![]).await.expect("look"), [0_usize; 0]);
+    assert_eq!(store.missing_ids("keys", requested).await.expect("look up"), [2, 3, 4, 5, 6, 8]);
+    assert_eq!(store.missing_ids("no such collection", vec![1.into()]).await.expect("look up"), [0]);
+    assert_eq!(store.missing_ids("keys", vec![]).await.expect("look up"), [0_usize; 0]);
     let many = (0..3_000).map(Bson::Int32).collect();
-    assert_eq!(store.missing_ids("keys", many).await.expect("look").len(), 2_999);
+    assert_eq!(store.missing_ids("keys", many).await.expect("look up").len(), 2_999);
 }
 
 pub(crate) async fn documents_are_found_by_many_ids_at_once(database: &TestDatabase) {

@@ -79,7 +79,7 @@ pub(crate) async fn a_validator_can_be_set_again_changed_and_removed(database: &
     store.ensure_collection("weather", Some(&named)).await.expect("changed");
     assert_eq!((stored(3, 1.0.into()).await, stored(4, "1".into()).await), (0, 1));
 
-    store.ensure_collection("weather", None).await.expect("taken away");
+    store.ensure_collection("weather", None).await.expect("remove");
     assert_eq!((stored(5, 1.0.into()).await, stored(6, "1".into()).await), (1, 1));
 }
 
@@ -93,8 +93,8 @@ pub(crate) async fn concurrent_creators_of_a_collection_both_succeed(database: &
             async move { store.ensure_collection(collection, Some(&schema)).await }
         };
         let (first, second) = tokio::join!(create(one.clone()), create(other.clone()));
-        first.expect("the one");
-        second.expect("the other");
+        first.expect("first creator");
+        second.expect("second creator");
         let wrong = vec![raw(doc! { "_id": 1, "temp": "warm" })];
         assert_eq!(one.insert_many(&name, wrong).await.expect("insert").rejected.len(), 1);
     }

@@ -47,7 +47,7 @@ async fn a_removed_database_is_no_longer_written_to() {
 async fn a_file_that_is_not_a_database_is_refused() {
     let root = tempfile::tempdir().expect("temporary directory");
     std::fs::write(root.path().join("test.sqlite"), "something else entirely".repeat(100)).expect("write");
-    let error = insert(&*open(root.path()).await, 1).await.expect_err("no database");
+    let error = insert(&*open(root.path()).await, 1).await.expect_err("not a database");
     assert!(!error.is_retryable(), "{}", error_chain(&error));
 }
 

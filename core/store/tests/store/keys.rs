@@ -100,12 +100,12 @@ pub(crate) async fn writing_the_same_record_again_counts_as_stored(database: &Te
 
 pub(crate) async fn a_document_without_a_version_replaces_nothing_and_is_replaced(database: &TestDatabase) {
     let store = database.open().await;
-    store.put("latest", doc! { "_id": "foreign", "value": "of nobody" }).await.expect("put");
+    store.put("latest", doc! { "_id": "foreign", "value": "unversioned" }).await.expect("put");
     let documents = vec![raw(doc! { "_id": "foreign", "value": "new" }), document("other", ASCENDING[1])];
     let written = replace(&store, documents).await;
     assert_eq!((written.stored, written.rejected.len()), (1, 1));
     assert!(written.rejected[0].0 == 0 && written.rejected[0].1.contains("_ingest"), "{written:?}");
-    assert_eq!(value(&store, "foreign").await, "of nobody");
+    assert_eq!(value(&store, "foreign").await, "unversioned");
 
     assert_eq!(replace(&store, vec![document("foreign", ASCENDING[1])]).await.stored, 1);
     assert_eq!(value(&store, "foreign").await, "batch 100 bb 9");

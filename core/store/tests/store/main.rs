@@ -1,6 +1,6 @@
 //! What every store guarantees, tested on each: a real MongoDB and the embedded store.
 
-#![allow(clippy::disallowed_methods, reason = "tests look at files themselves")]
+#![allow(clippy::disallowed_methods, reason = "tests read files themselves")]
 
 mod audits;
 mod collections;

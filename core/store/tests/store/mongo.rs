@@ -7,7 +7,7 @@ use futures::{AsyncReadExt, TryStreamExt};
 use mongodb::IndexModel;
 use mongodb::options::IndexOptions;
 use mysimbdp_model::error_chain;
-use mysimbdp_store::{Coredms, CoredmsError, MongoStore};
+use mysimbdp_store::{Coredms, CoredmsError, Documents, MongoStore};
 use mysimbdp_testbed::{self as testbed, SOON};
 
 use crate::fixture::{TestDatabase, raw};

@@ -49,7 +49,7 @@ pub(crate) async fn records_are_removed_by_their_numbers_and_no_others(database:
     let between = Removal::Between { first: id(10), end: id(20), except: vec![id(19), id(12), id(30)] };
     assert_eq!(store.remove("records", between).await.expect("remove"), 8);
     let left = store.missing_ids("records", (0..30).map(|number| Binary::from(id(number)).into()).collect());
-    assert_eq!(left.await.expect("look"), [3, 5, 10, 11, 13, 14, 15, 16, 17, 18]);
+    assert_eq!(left.await.expect("look up"), [3, 5, 10, 11, 13, 14, 15, 16, 17, 18]);
     let rest = Removal::Between { first: id(0), end: id(u64::MAX), except: vec![] };
     assert_eq!(store.remove("records", rest).await.expect("remove"), 90);
     assert_eq!(store.count("records").await.expect("count"), 1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bson::doc;
 use mysimbdp_model::ranges::Ranges;
-use mysimbdp_model::source::{Gone, Source};
+use mysimbdp_model::source::{Lost, Source};
 use mysimbdp_store::Coredms;
 use mysimbdp_store::sequences::{LOSSES, Progress, SEQUENCES, Sequences};
 use proptest::prelude::*;
@@ -174,10 +174,10 @@ pub(crate) async fn lost_numbers_are_recorded_once_and_hide_no_received_ones(dat
     let store = database.open().await;
     let (sequences, source) = (sequences(&store), source("s", 7));
     mark(&sequences, &source, [(1, 10), (13, 13), (20, 20)]).await;
-    let gone = Gone { source: source.clone(), first: 9, last: 19 };
+    let gone = Lost { source: source.clone(), first: 9, last: 19 };
     let lost = ranges([(11, 12), (14, 19)]);
-    assert_eq!(sequences.lose(&gone).await.expect("lose"), lost);
-    assert_eq!(sequences.lose(&gone).await.expect("lose again"), Ranges::default());
+    assert_eq!(sequences.record_lost(&gone).await.expect("lose"), lost);
+    assert_eq!(sequences.record_lost(&gone).await.expect("lose again"), Ranges::default());
     assert_eq!(progress(&sequences, &source).await.through, 20);
     let found = store.find(LOSSES, doc! { "source": "s" }, 10).await.expect("find");
     let ranges = found.iter().map(|loss| (whole(loss, "first"), whole(loss, "last"))).collect::<Vec<_>>();
@@ -188,8 +188,8 @@ pub(crate) async fn lost_numbers_are_recorded_once_and_hide_no_received_ones(dat
             .all(|loss| loss.get_str("epoch").ok() == Some("7") && loss.get_datetime("noted_at").is_ok())
     );
     // As many numbers as one message may name.
-    let wide = Gone { source: source.clone(), first: 21, last: 20 + Gone::NUMBERS_MAX };
-    sequences.lose(&wide).await.expect("lose");
+    let wide = Lost { source: source.clone(), first: 21, last: 20 + Lost::NUMBERS_MAX };
+    sequences.record_lost(&wide).await.expect("lose");
     assert_eq!(progress(&sequences, &source).await.through, wide.last);
     assert_eq!(store.count(LOSSES).await.expect("count"), 3);
 }

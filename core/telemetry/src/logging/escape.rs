@@ -145,7 +145,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn harmless_json_has_the_same_meaning_and_no_control_characters(text in any::<String>()) {
+        fn escaped_json_has_the_same_meaning_and_no_control_characters(text in any::<String>()) {
             let json = serde_json::to_string_pretty(&[&text, "\u{9b}\u{202e}\u{7f}"]).expect("JSON");
             let harmless = escape_controls_in_json(&json);
             prop_assert!(!harmless.contains(is_control_within_lines), "{harmless:?}");

@@ -9,7 +9,7 @@ use tracing::{Event, Level};
 
 use super::escape::{escape, quote};
 
-/// The targets of the platform's own crates begin with this. Their events are identified by the role; those of libraries get a
+/// The targets of the platform's own crates begin with this. Their events are identified by the process; those of libraries get a
 /// field with their target.
 const OWN_TARGETS: &str = "mysimbdp";
 
@@ -27,12 +27,17 @@ pub(super) enum LineStyle {
     Coloured,
 }
 
+/// Whether the event comes from the platform's own crates.
+pub(super) fn is_own(event: &Event<'_>) -> bool {
+    event.metadata().target().starts_with(OWN_TARGETS)
+}
+
 /// `2026-11-21T03:22:11.123456Z INFO fetchdata: staged client=client1 bytes=12`, without the end of the line.
-pub(super) fn line(event: &Event<'_>, role: &str, now: Timestamp, style: LineStyle) -> String {
+pub(super) fn line(event: &Event<'_>, process_name: &str, now: Timestamp, style: LineStyle) -> String {
     let mut fields = Fields::default();
     event.record(&mut fields);
     let metadata = event.metadata();
-    if !metadata.target().starts_with(OWN_TARGETS) {
+    if !is_own(event) {
         fields.add("target", &quote(metadata.target()));
     }
     let time = match style {
@@ -41,7 +46,7 @@ pub(super) fn line(event: &Event<'_>, role: &str, now: Timestamp, style: LineSty
     };
     let level = metadata.level();
     let (on, off) = if style == LineStyle::Coloured { (colour(*level), "\u{1b}[0m") } else { ("", "") };
-    format!("{time} {on}{level}{off} {role}: {}{}", fields.message, fields.others)
+    format!("{time} {on}{level}{off} {process_name}: {}{}", fields.message, fields.others)
 }
 
 fn shortened(text: &str) -> Cow<'_, str> {

@@ -12,10 +12,12 @@ mod layer;
 mod outage;
 mod rotate;
 mod settings;
+mod throttle;
 
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -43,7 +45,7 @@ const QUIET: [&str; 3] = ["mongodb", "mqtt5", "rumqttc"];
 
 /// Logs the start of the process when it is created, and its end when it is dropped.
 #[derive(Debug)]
-#[must_use = "dropped at once it would say that the process has ended"]
+#[must_use = "if it is dropped at once, the log says that the process has ended"]
 pub struct LogGuard {
     _private: (),
 }
@@ -62,28 +64,28 @@ impl Drop for LogGuard {
     }
 }
 
-/// Starts logging to `logs/<role>.log`, and with `terminal` to stderr as well. Call it once in each process.
+/// Starts logging to `logs/<process_name>.log`, and with `terminal` to stderr as well. Call it once in each process.
 ///
 /// # Errors
 ///
 /// The log file cannot be opened.
 pub fn init(
-    role: &'static str,
+    process_name: &'static str,
     layout: &Layout,
     settings: &Logs,
     terminal: bool,
 ) -> Result<LogGuard, FileError> {
-    let path = layout.logs().join(format!("{role}.log"));
+    let path = layout.logs().join(format!("{process_name}.log"));
     let file = RotatingFile::open(&path, settings.into(), clock::now())?;
-    let stderr = terminal.then(|| StderrLayer::new(role, stderr_style()));
-    start(settings.level, Some(FileLayer::new(role, file)), stderr);
+    let stderr = terminal.then(|| StderrLayer::new(process_name, stderr_style()));
+    start(settings.level, Some(FileLayer::new(process_name, file)), stderr);
     Ok(LogGuard::begin())
 }
 
 /// Starts logging to stderr alone, for an app whose stderr is already a log file. Call it once in each process.
-pub fn init_stderr(role: &'static str, level: LogLevel) {
+pub fn init_stderr(process_name: &'static str, level: LogLevel) {
     // Its timings belong in that file, as those of the managers belong in theirs.
-    start(level, None, Some(StderrLayer::with_timings(role, stderr_style())));
+    start(level, None, Some(StderrLayer::with_timings(process_name, stderr_style())));
 }
 
 fn start(level: LogLevel, file: Option<FileLayer>, stderr: Option<StderrLayer>) {
@@ -101,6 +103,8 @@ fn start(level: LogLevel, file: Option<FileLayer>, stderr: Option<StderrLayer>) 
 /// Returns the filter, and what is wrong with the one from the environment.
 fn filter(level: LogLevel, variable: Option<&str>) -> (EnvFilter, Option<String>) {
     let quiet = QUIET.map(|library| format!("{library}=warn")).join(",");
+    let refused = variable.and_then(not_a_level);
+    let variable = variable.filter(|_| refused.is_none());
     let default = match level {
         LogLevel::Error => "error".to_owned(),
         LogLevel::Warn => "warn".to_owned(),
@@ -108,13 +112,23 @@ fn filter(level: LogLevel, variable: Option<&str>) -> (EnvFilter, Option<String>
         LogLevel::Debug => format!("debug,{quiet}"),
         LogLevel::Trace => format!("trace,{quiet}"),
     };
-    let given =
-        variable.filter(|text| !text.is_empty()).map(|text| EnvFilter::try_new(format!("{quiet},{text}")));
+    // A level in it comes later than the default's, and so replaces it.
+    let given = variable
+        .filter(|text| !text.is_empty())
+        .map(|text| EnvFilter::try_new(format!("{default},{quiet},{text}")));
     match given {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(default), Some(error.to_string())),
-        None => (EnvFilter::new(default), None),
+        None => (EnvFilter::new(default), refused),
     }
+}
+
+/// What is wrong with a filter if one of its parts is a word that is not a level: it would stand for a target that does not
+/// exist, and switch everything else off.
+fn not_a_level(filter: &str) -> Option<String> {
+    let is_level = |part: &str| part.is_empty() || part.contains('=') || part.parse::<LevelFilter>().is_ok();
+    let wrong = filter.split(',').map(str::trim).find(|part| !is_level(part))?;
+    Some(format!("{wrong:?} is not a level: expected off, error, warn, info, debug or trace"))
 }
 
 fn stderr_style() -> LineStyle {
@@ -129,11 +143,11 @@ fn stderr_style() -> LineStyle {
 fn log_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
-        tracing::error!(place, text, "panicked");
+        tracing::error!(location, text, "panicked");
         print(panic);
     }));
 }

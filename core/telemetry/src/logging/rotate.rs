@@ -16,7 +16,7 @@ use mysimbdp_platform::files::{self, FileError, Result};
 use super::settings::Logs;
 
 /// The current file is full at an eighth of the log's limit.
-const FILES: u64 = 8;
+const LIMIT_SHARES: u64 = 8;
 
 /// The current file of a log that only this process writes.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ pub(super) struct Keep {
 
 impl Keep {
     fn file_bytes_max(self) -> u64 {
-        self.bytes_max / FILES
+        self.bytes_max / LIMIT_SHARES
     }
 }
 

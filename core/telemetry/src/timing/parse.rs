@@ -15,11 +15,11 @@ pub struct TimingLine {
 }
 
 impl TimingLine {
-    /// Parses `<time> INFO <role>: TIMING <fields>`; `None` for any other line. The word alone is not enough: a file name may
+    /// Parses `<time> INFO <process_name>: TIMING <fields>`; `None` for any other line. The word alone is not enough: a file name may
     /// contain it.
     pub fn parse(line: &str) -> Option<Self> {
         let (_time, remainder) = line.split_once(' ')?;
-        let (_role, fields) = remainder.strip_prefix("INFO ")?.split_once(": ")?;
+        let (_process, fields) = remainder.strip_prefix("INFO ")?.split_once(": ")?;
         let fields = logfmt(fields.strip_prefix("TIMING ")?);
         let number = |name: &str| fields.get(name)?.parse().ok().filter(|value: &f64| value.is_finite());
         Some(Self {

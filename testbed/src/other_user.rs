@@ -9,28 +9,28 @@ use std::time::{Duration, Instant};
 use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// The id of `nobody`, on any system.
-pub const STRANGER: u32 = 65_534;
+pub const OTHER_USER: u32 = 65_534;
 
 /// The longest time that it runs, so that a test that does not stop it does not keep a core busy forever.
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// A thread with another user's rights, which the kernel keeps for each thread.
 #[derive(Debug)]
-pub struct Stranger {
+pub struct OtherUser {
     stop: Arc<AtomicBool>,
     steps: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Stranger {
+impl OtherUser {
     /// Starts to repeat `step`. If this process may not become another user, that is printed, and the thread has the rights of
     /// this process: then the race is the same, but permissions are not tested.
     pub fn start(mut step: impl FnMut() + Send + 'static) -> Self {
         let (stop, steps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&steps));
         let thread = std::thread::spawn(move || {
-            if let Err(error) = become_user(STRANGER) {
-                eprintln!("not as another user, which needs root: {error}");
+            if let Err(error) = become_user(OTHER_USER) {
+                eprintln!("cannot run as another user, which needs root: {error}");
             }
             let started = Instant::now();
             while !stopped.load(Ordering::Acquire) && started.elapsed() < LONGEST {
@@ -58,7 +58,7 @@ impl Stranger {
     }
 }
 
-impl Drop for Stranger {
+impl Drop for OtherUser {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
     }

@@ -16,19 +16,22 @@ const MOVE_EVERY: Duration = Duration::from_secs(60);
 /// Where the next walk begins with each owner's files.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
-    moved: BTreeMap<Owner, Moved>,
+    by_owner: BTreeMap<Owner, Window>,
 }
 
 #[derive(Debug)]
-struct Moved {
-    at: Instant,
+struct Window {
+    moved_at: Instant,
     /// `None`: at the first file.
     start: Option<DropPath>,
 }
 
 impl Windows {
     pub(crate) fn starts(&self) -> Paths {
-        self.moved.iter().filter_map(|(owner, moved)| Some((owner.clone(), moved.start.clone()?))).collect()
+        self.by_owner
+            .iter()
+            .filter_map(|(owner, window)| Some((owner.clone(), window.start.clone()?)))
+            .collect()
     }
 
     /// Records what a walk has `left_out`. If all files of an owner are retries, the next walk begins where this one
@@ -39,18 +42,19 @@ impl Windows {
         all_are_retries: impl Fn(&Owner) -> bool,
         now: Instant,
     ) {
-        let owners: BTreeSet<Owner> = self.moved.keys().chain(left_out.keys()).cloned().collect();
+        let owners: BTreeSet<Owner> = self.by_owner.keys().chain(left_out.keys()).cloned().collect();
         for owner in owners {
-            let moved = self.moved.get(&owner);
-            let is_due = moved.is_none_or(|moved| now.saturating_duration_since(moved.at) >= MOVE_EVERY);
+            let window = self.by_owner.get(&owner);
+            let is_due =
+                window.is_none_or(|window| now.saturating_duration_since(window.moved_at) >= MOVE_EVERY);
             if !is_due || !all_are_retries(&owner) {
                 continue;
             }
             let start = left_out.get(&owner).cloned();
-            if start.is_none() && moved.is_some_and(|moved| moved.start.is_none()) {
-                self.moved.remove(&owner);
+            if start.is_none() && window.is_some_and(|window| window.start.is_none()) {
+                self.by_owner.remove(&owner);
             } else {
-                self.moved.insert(owner, Moved { at: now, start });
+                self.by_owner.insert(owner, Window { moved_at: now, start });
             }
         }
     }
@@ -71,19 +75,19 @@ mod tests {
         let (mut windows, mut now) = (Windows::default(), Instant::now());
 
         windows.walked(&left_out("10"), |_| false, now);
-        assert_eq!(start(&windows), None, "one is on its way");
+        assert_eq!(start(&windows), None, "one file is not a retry");
         windows.walked(&left_out("10"), |_| true, now);
         assert_eq!(start(&windows), Some(at("10")));
         windows.walked(&left_out("20"), |_| true, now + MOVE_EVERY / 2);
-        assert_eq!(start(&windows), Some(at("10")), "not so soon");
+        assert_eq!(start(&windows), Some(at("10")), "not before MOVE_EVERY has passed");
         now += MOVE_EVERY;
         windows.walked(&left_out("20"), |_| true, now);
         assert_eq!(start(&windows), Some(at("20")));
         now += MOVE_EVERY;
         windows.walked(&Paths::new(), |_| true, now);
-        assert_eq!(start(&windows), None, "behind the last one it begins again");
+        assert_eq!(start(&windows), None, "after the last one it begins again");
         now += MOVE_EVERY;
         windows.walked(&Paths::new(), |_| true, now);
-        assert!(windows.moved.is_empty(), "nothing is left of it");
+        assert!(windows.by_owner.is_empty(), "nothing of it is kept");
     }
 }

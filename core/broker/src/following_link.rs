@@ -19,7 +19,7 @@ type Locate = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
 ///
 /// Each [`LinkEvent::Connected`] means that all subscriptions are acknowledged, again or for the first time. Messages that
 /// were published before that may be lost: a caller that depends on them scans again.
-pub struct Session {
+pub struct FollowingLink {
     locate: Locate,
     /// The address in it is replaced by the located one.
     options: ConnectOptions,
@@ -27,7 +27,7 @@ pub struct Session {
     connection: Option<Connection>,
     lookup_at: Instant,
     /// Why there is no connection; each reason is logged once.
-    obstacle: Option<String>,
+    unavailable_reason: Option<String>,
 }
 
 struct Connection {
@@ -36,15 +36,15 @@ struct Connection {
     events: mpsc::Receiver<LinkEvent>,
 }
 
-impl Session {
-    /// Does not connect yet; [`Session::next`] and [`Session::follow`] do.
+impl FollowingLink {
+    /// Does not connect yet; [`FollowingLink::next`] and [`FollowingLink::follow`] do.
     pub fn new(
         locate: impl Fn() -> Result<String, String> + Send + Sync + 'static,
         options: ConnectOptions,
         subscriptions: Vec<String>,
     ) -> Self {
         let (locate, lookup_at) = (Box::new(locate), Instant::now());
-        Self { locate, options, subscriptions, connection: None, lookup_at, obstacle: None }
+        Self { locate, options, subscriptions, connection: None, lookup_at, unavailable_reason: None }
     }
 
     /// Looks up the address unless there is a connection. If the address has changed, starts to connect and returns the new
@@ -63,7 +63,7 @@ impl Session {
             Err(reason) => {
                 // If it were kept, it would wait for its back-off when the broker comes back to the same address.
                 self.connection = None;
-                self.set_obstacle(reason);
+                self.set_unavailable_reason(reason);
                 return Ok(None);
             }
         };
@@ -93,12 +93,12 @@ impl Session {
             };
             match event {
                 Some(event) => {
-                    self.update_obstacle(&event);
+                    self.update_unavailable_reason(&event);
                     return event;
                 }
                 None => {
                     if let Err(error) = self.follow() {
-                        self.set_obstacle(mysimbdp_model::error_chain(&error));
+                        self.set_unavailable_reason(mysimbdp_model::error_chain(&error));
                     }
                 }
             }
@@ -108,7 +108,7 @@ impl Session {
     /// Returns an event if one has already happened.
     pub fn try_next(&mut self) -> Option<LinkEvent> {
         let event = self.connection.as_mut()?.events.try_recv().ok()?;
-        self.update_obstacle(&event);
+        self.update_unavailable_reason(&event);
         Some(event)
     }
 
@@ -123,13 +123,13 @@ impl Session {
     }
 
     /// Returns why there is no connection now.
-    pub fn obstacle(&self) -> Option<String> {
+    pub fn unavailable_reason(&self) -> Option<String> {
         if self.link().is_some() {
             return None;
         }
-        let reason = self.obstacle.as_deref().unwrap_or("it does not answer");
+        let reason = self.unavailable_reason.as_deref().unwrap_or("it does not answer");
         Some(match self.url() {
-            Some(url) => format!("the broker at {} is away: {reason}", without_credentials(url)),
+            Some(url) => format!("the broker at {} is unavailable: {reason}", without_credentials(url)),
             None => reason.to_owned(),
         })
     }
@@ -141,29 +141,29 @@ impl Session {
         }
     }
 
-    fn update_obstacle(&mut self, event: &LinkEvent) {
+    fn update_unavailable_reason(&mut self, event: &LinkEvent) {
         match event {
-            LinkEvent::Connected => self.obstacle = None,
+            LinkEvent::Connected => self.unavailable_reason = None,
             // The link logs it.
-            LinkEvent::Disconnected { reason } => self.obstacle = Some(reason.clone()),
+            LinkEvent::Disconnected { reason } => self.unavailable_reason = Some(reason.clone()),
             LinkEvent::Message(_) => {}
         }
     }
 
-    fn set_obstacle(&mut self, reason: String) {
-        if self.obstacle.as_ref() != Some(&reason) {
-            tracing::warn!(error = reason, "no broker, looking again every second");
-            self.obstacle = Some(reason);
+    fn set_unavailable_reason(&mut self, reason: String) {
+        if self.unavailable_reason.as_ref() != Some(&reason) {
+            tracing::warn!(error = reason, "no broker address, trying again every second");
+            self.unavailable_reason = Some(reason);
         }
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for FollowingLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
+        f.debug_struct("FollowingLink")
             .field("options", &self.options)
             .field("subscriptions", &self.subscriptions)
-            .field("obstacle", &self.obstacle())
+            .field("unavailable_reason", &self.unavailable_reason())
             .finish_non_exhaustive()
     }
 }

@@ -35,9 +35,9 @@ impl DropDirectory {
     ///
     /// The file cannot be written.
     pub fn announce(&self, clients: BTreeSet<ClientId>) -> Result<()> {
-        let accepting = AcceptedClients { process: ProcessId::current(), clients };
-        let content = serde_json::to_vec(&accepting).expect("it has no map");
-        self.own()?.write(OsStr::new(TEMPORARY), &content, self.root(), OsStr::new(NAME))
+        let accepted_clients = AcceptedClients { process: ProcessId::current(), clients };
+        let content = serde_json::to_vec(&accepted_clients).expect("serializable");
+        self.platform_directory()?.write(OsStr::new(TEMPORARY), &content, self.root(), OsStr::new(NAME))
     }
 
     /// Withdraws the announcement.
@@ -54,7 +54,7 @@ impl DropDirectory {
     /// # Errors
     ///
     /// The file exists and cannot be read.
-    pub fn accepting(&self) -> Result<Option<AcceptedClients>> {
+    pub fn accepted_clients(&self) -> Result<Option<AcceptedClients>> {
         let file = match self.root().open(OsStr::new(NAME)) {
             Err(error) if error.is_not_found() => return Ok(None),
             file => file?,
@@ -62,8 +62,8 @@ impl DropDirectory {
         let mut text = Vec::new();
         let read = file.take(BYTES_MAX).read_to_end(&mut text);
         read.map_err(|source| FileError { action: "read", path: NAME.into(), source })?;
-        let accepting = serde_json::from_slice::<AcceptedClients>(&text).ok();
-        Ok(accepting.filter(|accepting| accepting.process.alive()))
+        let accepted_clients = serde_json::from_slice::<AcceptedClients>(&text).ok();
+        Ok(accepted_clients.filter(|accepted_clients| accepted_clients.process.alive()))
     }
 }
 
@@ -77,17 +77,22 @@ mod tests {
     fn an_announcement_is_valid_while_its_process_runs() {
         let root = tempfile::tempdir().expect("temporary directory");
         let drop_directory = DropDirectory::prepare(&Layout::new(root.path())).expect("drop directory");
-        let accepting = || drop_directory.accepting().expect("readable");
-        assert_eq!(accepting(), None);
+        let accepted_clients = || drop_directory.accepted_clients().expect("readable");
+        assert_eq!(accepted_clients(), None);
         let clients = BTreeSet::from(["alpha".parse().expect("client")]);
         drop_directory.announce(clients.clone()).expect("announced");
-        assert_eq!(accepting().map(|accepting| accepting.clients), Some(clients.clone()));
+        assert_eq!(
+            accepted_clients().map(|accepted_clients| accepted_clients.clients),
+            Some(clients.clone())
+        );
         // No process can have this pid.
         let process = ProcessId { pid: u32::MAX, start_time: 1 };
         let content = serde_json::to_vec(&AcceptedClients { process, clients }).expect("JSON");
-        let own = drop_directory.own().expect("directory");
-        own.write(OsStr::new(TEMPORARY), &content, drop_directory.root(), OsStr::new(NAME)).expect("written");
-        assert_eq!(accepting(), None, "it has ended");
+        let platform_directory = drop_directory.platform_directory().expect("directory");
+        platform_directory
+            .write(OsStr::new(TEMPORARY), &content, drop_directory.root(), OsStr::new(NAME))
+            .expect("written");
+        assert_eq!(accepted_clients(), None, "its process has ended");
         drop_directory.withdraw().expect("withdrawn");
     }
 }

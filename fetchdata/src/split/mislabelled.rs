@@ -6,7 +6,7 @@ use super::*;
 
 fn split_as(encoding: Encoding, is_read: bool, format: Format, content: &[u8]) -> Result<u64, Vec<String>> {
     let client = "client1".parse().expect("client id");
-    let rules = Rules {
+    let rules = SplitRules {
         client: &client,
         format,
         encoding,
@@ -55,7 +55,7 @@ fn fields_separated_by_something_other_than_commas_are_refused() {
         refused(Format::Csv, &text(&format!("a;b\n{}1\n", "1;2\n".repeat(9))), &reason(byte));
         refused(Format::Csv, &text("1;2\r\n3;4\r\n"), &reason(byte));
         let quoted = text("a;b\n\"x\";2\n");
-        let reason = format!("line 2 has {byte:?} behind a quoted field: fields must be separated by commas");
+        let reason = format!("line 2 has {byte:?} after a quoted field: fields must be separated by commas");
         refused(Format::Csv, &quoted, &reason);
         refused(Format::Csv, &text("\"a\";\"b\"\n"), &reason.replace("line 2", "line 1"));
     }
@@ -73,12 +73,12 @@ fn fields_separated_by_something_other_than_commas_are_refused() {
 #[test]
 fn text_after_a_closing_quote_is_refused() {
     let doubled = "a quote in a quoted field must be written twice, \"\"";
-    refused(Format::Csv, "a,b\n\"x\"y,1\n", &format!("line 2 has text behind a closing quote: {doubled}"));
-    refused(Format::Csv, "a,b\n\"x\" ,1\n", &format!("line 2 has text behind a closing quote: {doubled}"));
+    refused(Format::Csv, "a,b\n\"x\"y,1\n", &format!("line 2 has text after a closing quote: {doubled}"));
+    refused(Format::Csv, "a,b\n\"x\" ,1\n", &format!("line 2 has text after a closing quote: {doubled}"));
     refused(
         Format::Csv,
         "a,b\n1,\"two\nlines\"z\n",
-        &format!("line 3 has text behind a closing quote: {doubled}"),
+        &format!("line 3 has text after a closing quote: {doubled}"),
     );
     let backslash = format!("line 2 has \\\" in a quoted field: {doubled}");
     refused(Format::Csv, "id,text\n1,\"say \\\"hi\\\" now\"\n2,plain\n", &backslash);
@@ -113,17 +113,12 @@ fn lines_before_the_header_are_refused() {
 
 #[test]
 fn rows_without_a_header_are_refused() {
-    let remedy =
-        "if the header is missing, put one in front; if this is the header, name it in \"files.header\"";
-    refused(
-        Format::Csv,
-        "1,2\n3,4\n5,6\n",
-        &format!("header \"1,2\" has nothing but numbers and dates: {remedy}"),
-    );
+    let remedy = "if the header is missing, add one; if this is the header, set it in \"files.header\"";
+    refused(Format::Csv, "1,2\n3,4\n5,6\n", &format!("header \"1,2\" has only numbers and dates: {remedy}"));
     refused(
         Format::Csv,
         "2013-01-01,39.02\n2013-01-02,40.1\n",
-        &format!("header \"2013-01-01,39.02\" has nothing but numbers and dates: {remedy}"),
+        &format!("header \"2013-01-01,39.02\" has only numbers and dates: {remedy}"),
     );
     refused(Format::Csv, "x,x,y\nx,y,x\n", &format!("header has \"x\" twice: {remedy}"));
     accepted(Format::Csv, "name,2019,2020\nx,5,6\n", 1);
@@ -143,13 +138,13 @@ fn ndjson_named_json_and_json_over_several_lines_are_refused() {
     refused(
         Format::Json,
         "{\"a\":1}\n{\"a\":2}\n",
-        "is no JSON array: it begins with {; objects on a line each are NDJSON, which is named .ndjson, or the app has \
+        "is not a JSON array: it begins with {; one object per line is NDJSON, which is named .ndjson, or the app has \
          \"format\": \"ndjson\"",
     );
-    let lines = "is not NDJSON: its first value goes over several lines; each must be on one line";
+    let lines = "is not NDJSON: its first value spans several lines; each value must be on one line";
     refused(Format::Ndjson, "{\n  \"a\": 1\n}\n{\n  \"a\": 2\n}\n", lines);
     refused(Format::Ndjson, "\u{feff}\n{ \"a\": [1,\n 2]}", lines);
-    let array = "is not NDJSON: its first value goes over several lines; a JSON array is named .json, or the app has \"format\": \"json\"";
+    let array = "is not NDJSON: its first value spans several lines; a JSON array is named .json, or the app has \"format\": \"json\"";
     refused(Format::Ndjson, "[\n{\"a\":1},\n{\"a\":2}\n]\n", array);
     let long = format!("{{\"a\":\n\"{}\"}}\n", "x".repeat(60_000));
     refused(Format::Ndjson, &long, lines);

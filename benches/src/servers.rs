@@ -8,7 +8,7 @@ use mongodb::options::{Acknowledgment, CollectionOptions, WriteConcern};
 use mongodb::{Client, Collection, Database};
 use mysimbdp_testbed::{Mongod, Mosquitto};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{BenchError, Result};
 use crate::wait::until;
 
 /// What takes longer does not end.
@@ -19,19 +19,19 @@ const BROKER_SETTINGS: &str = "autosave_interval 30\nmax_inflight_messages 1000\
 
 /// A mongod that is a replica set of one member, and a mosquitto.
 #[derive(Debug)]
-pub struct Bed {
+pub struct Servers {
     pub client: Client,
     pub mongod: Mongod,
     pub mosquitto: Mosquitto,
 }
 
-impl Bed {
+impl Servers {
     /// # Panics
     ///
     /// If a server is not installed or does not start.
     pub async fn start() -> Result<Self> {
         let (mongod, mosquitto) = (Mongod::start_large(), Mosquitto::with(BROKER_SETTINGS));
-        let client = Client::with_uri_str(mongod.url()).await.map_err(Failure::of("connect to mongod"))?;
+        let client = Client::with_uri_str(mongod.url()).await.map_err(BenchError::of("connect to mongod"))?;
         Ok(Self { client, mongod, mosquitto })
     }
 
@@ -49,7 +49,7 @@ pub fn durable(database: &Database, name: &str) -> Collection<RawDocumentBuf> {
 /// Counts without a scan.
 pub async fn count(collection: &Collection<RawDocumentBuf>) -> Result<u64> {
     let count = collection.estimated_document_count().await;
-    count.map_err(Failure::of(format!("count {}", collection.name())))
+    count.map_err(BenchError::of(format!("count {}", collection.name())))
 }
 
 /// Returns when the collection has so many documents and all of them are durable.
@@ -70,24 +70,24 @@ pub async fn until_durable(database: &Database, collection: &str, documents: u64
 /// Returns when everything that has been written so far is durable.
 pub async fn barrier(database: &Database) -> Result<()> {
     let written = durable(database, "barrier").insert_one(RawDocumentBuf::new()).await;
-    written.map(drop).map_err(Failure::of("write the barrier"))
+    written.map(drop).map_err(BenchError::of("write the barrier"))
 }
 
 /// All documents of a collection, as they are.
 pub async fn documents(database: &Database, collection: &str) -> Result<Vec<RawDocumentBuf>> {
     let failed = format!("read {}.{collection}", database.name());
-    let found = durable(database, collection).find(doc! {}).await.map_err(Failure::of(failed.clone()))?;
-    found.try_collect().await.map_err(Failure::of(failed))
+    let found = durable(database, collection).find(doc! {}).await.map_err(BenchError::of(failed.clone()))?;
+    found.try_collect().await.map_err(BenchError::of(failed))
 }
 
 /// Removes a database, so that every round finds the same: nothing.
 pub async fn clear(database: &Database) -> Result<()> {
-    database.drop().await.map_err(Failure::of(format!("drop {}", database.name())))
+    database.drop().await.map_err(BenchError::of(format!("drop {}", database.name())))
 }
 
 /// The documents of any collection.
 pub async fn found(database: &Database, collection: &str, filter: Document) -> Result<Vec<Document>> {
     let failed = format!("search {}.{collection}", database.name());
     let found = database.collection::<Document>(collection).find(filter).await;
-    found.map_err(Failure::of(failed.clone()))?.try_collect().await.map_err(Failure::of(failed))
+    found.map_err(BenchError::of(failed.clone()))?.try_collect().await.map_err(BenchError::of(failed))
 }

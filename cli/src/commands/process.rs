@@ -16,54 +16,54 @@ use mysimbdp_platform::modes;
 use mysimbdp_platform::notice::NoticeFile;
 use mysimbdp_telemetry::logging::{self, LogGuard};
 
-use crate::error::{Failure, exit_code};
+use crate::error::{CommandError, exit_code};
 use crate::signals;
 
 /// Opens the process's log, and closes the platform's files to other users.
-pub fn begin(role: &'static str, config: &Config) -> Result<LogGuard, Failure> {
-    let log = logging::init(role, &config.layout, &config.settings.logs, true)?;
+pub fn begin(process: &'static str, config: &Config) -> Result<LogGuard, CommandError> {
+    let log = logging::init(process, &config.layout, &config.settings.logs, true)?;
     modes::close_to_others(&config.layout);
     Ok(log)
 }
 
-pub async fn fetchdata(config: Config, file: &Path) -> Result<(), Failure> {
+pub async fn fetchdata(config: Config, file: &Path) -> Result<(), CommandError> {
     let _log = begin("fetchdata", &config)?;
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::Fetchdata)?;
     let ended = beside(mysimbdp_fetchdata::run(config, shutdown), following).await;
-    ended.map_err(|error| Failure::of(exit_code(error.kind()), &error))
+    ended.map_err(|error| CommandError::of(exit_code(error.kind()), &error))
 }
 
-pub async fn batch_manager(config: Config, file: &Path) -> Result<(), Failure> {
+pub async fn batch_manager(config: Config, file: &Path) -> Result<(), CommandError> {
     let _log = begin("batch-manager", &config)?;
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::BatchManager)?;
     let ended = beside(mysimbdp_batch_manager::run(config, shutdown), following).await;
-    ended.map_err(|error| Failure::of(exit_code(error.kind()), &error))
+    ended.map_err(|error| CommandError::of(exit_code(error.kind()), &error))
 }
 
-pub async fn stream_manager(config: Config, file: &Path) -> Result<(), Failure> {
+pub async fn stream_manager(config: Config, file: &Path) -> Result<(), CommandError> {
     let _log = begin("stream-manager", &config)?;
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::StreamManager)?;
     let ended = beside(mysimbdp_stream_manager::run(config, shutdown), following).await;
-    ended.map_err(|error| Failure::of(exit_code(error.kind()), &error))
+    ended.map_err(|error| CommandError::of(exit_code(error.kind()), &error))
 }
 
 /// Runs the embedded broker. Its address is in `state/broker.json` while it runs.
-pub async fn broker(config: Config, port: Option<u16>) -> Result<(), Failure> {
+pub async fn broker(config: Config, port: Option<u16>) -> Result<(), CommandError> {
     let _log = begin("broker", &config)?;
     let _status = ProcessStatus::new(&config, ProcessKind::Broker.name());
     let directory = config.layout.embedded_broker();
     let shutdown = signals::shutdown()?;
     let broker = EmbeddedBroker::start(EmbeddedBrokerOptions { directory, port }).await.map_err(|error| {
         let held = matches!(error, EmbeddedBrokerError::Lock(LockError::Held { .. }));
-        Failure::of(if held { exit::NO_PERMISSION } else { exit::UNAVAILABLE }, &error)
+        CommandError::of(if held { exit::NO_PERMISSION } else { exit::UNAVAILABLE }, &error)
     })?;
-    let failure = |error: AddressError| Failure::of(exit::IO, &error);
+    let failure = |error: AddressError| CommandError::of(exit::IO, &error);
     let state = BrokerState::of_this_process(broker.url.clone());
     state.write(&config.layout).map_err(failure)?;
-    let ended = broker.run(shutdown).await.map_err(|error| Failure::of(exit::SOFTWARE, &error));
+    let ended = broker.run(shutdown).await.map_err(|error| CommandError::of(exit::SOFTWARE, &error));
     state.remove(&config.layout).map_err(failure)?;
     ended
 }
@@ -73,7 +73,7 @@ fn follow(
     config: Config,
     file: &Path,
     kind: ProcessKind,
-) -> Result<(LiveConfig, impl Future<Output = Infallible>), Failure> {
+) -> Result<(LiveConfig, impl Future<Output = Infallible>), CommandError> {
     let reload = signals::reload()?;
     let status = ProcessStatus::of_follower(&config, file, kind.name());
     let notice = NoticeFile::new(&config.layout, kind.name(), "config");
