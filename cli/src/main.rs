@@ -105,7 +105,7 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Status { json } => commands::status::run(&loading::in_use(file)?, json).await,
         Command::Health { json } => commands::health::run(&loading::in_use(file)?, json).await,
         Command::Reload => commands::reload::run(&loading::with_same_root(file)?).await,
-        Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id),
+        Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id).await,
         Command::Reprocess(args) => commands::reprocess::run(&loading::with_same_store(file)?, &args).await,
         Command::Rejected(args) => commands::rejected::run(&loading::with_same_store(file)?, &args).await,
         // Only purging held files writes to the history, which is in the store.

@@ -179,6 +179,9 @@ impl FileIntake {
             ContentState::Held => {
                 let (this, accepted) = (Arc::clone(&self), Arc::clone(&accepted));
                 if let Some(ended) = spawn_blocking(move || this.retry_held(&accepted)).await?? {
+                    if matches!(ended, Ended::Removed) {
+                        self.notify_retried(client, ingestion).await?;
+                    }
                     return Ok(ended);
                 }
             }
@@ -300,6 +303,15 @@ impl FileIntake {
         let (client, ingestion, file) = (client.as_str(), ingestion.to_string(), accepted.name());
         tracing::info!(client, ingestion, file, "held content was dropped again, it is retried");
         Ok(Some(Ended::Removed))
+    }
+
+    async fn notify_retried(&self, client: &ClientId, ingestion: IngestionId) -> Result<(), ProcessError> {
+        let staged = self.config.layout.staged(client, ingestion);
+        // Its run may have begun, or even ended, already.
+        if let Ok(manifest) = spawn_blocking(move || staging::read_manifest(&staged)).await? {
+            self.shared.notifier.notify(&manifest).await;
+        }
+        Ok(())
     }
 
     async fn stage(

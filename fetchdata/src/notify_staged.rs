@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use mysimbdp_broker::{BrokerLink, FollowingLink};
 use mysimbdp_config::{Config, address};
 use mysimbdp_model::error_chain;
-use mysimbdp_model::layout::Layout;
 use mysimbdp_model::manifest::Manifest;
-use mysimbdp_model::message::{self, Staged};
+use mysimbdp_model::message::Staged;
 use mysimbdp_telemetry::logging::Outage;
 use tokio::sync::Mutex;
 
@@ -36,7 +35,7 @@ impl StagedNotifier {
     }
 
     pub(crate) async fn notify(&self, manifest: &Manifest) {
-        let staged = staged(&self.config.layout, manifest);
+        let staged = Staged::of(&self.config.layout, manifest);
         let payload = serde_json::to_vec(&staged).expect("the message has no map");
         let topic = self.config.topics.staged(&manifest.client);
         let published = match tokio::time::timeout(NOTIFY_MAX, self.publish(topic, payload)).await {
@@ -78,18 +77,5 @@ impl StagedNotifier {
             let _ = begun.wait_connected(CONNECT_WAIT).await;
         }
         session.link().cloned().ok_or_else(|| session.unavailable_reason().unwrap_or_default())
-    }
-}
-
-fn staged(layout: &Layout, manifest: &Manifest) -> Staged {
-    let path = layout.staged(&manifest.client, manifest.ingestion).join(Layout::MANIFEST);
-    Staged {
-        version: message::VERSION,
-        client_id: manifest.client.clone(),
-        ingestion: manifest.ingestion,
-        manifest: path.strip_prefix(layout.root()).unwrap_or(&path).display().to_string(),
-        micro_batches: manifest.micro_batches.len() as u32,
-        bytes: manifest.bytes,
-        lane: manifest.lane,
     }
 }

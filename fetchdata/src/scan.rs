@@ -220,8 +220,7 @@ impl Walk {
         };
         names.sort_unstable();
         let siblings = Siblings { names: &names, found: OnceCell::new() };
-        let own = Owner::of(origin);
-        let is_writable = OnceCell::new();
+        let (own, is_writable) = (Owner::of(origin), OnceCell::new());
         if origin.client().is_some() {
             self.note_left_behind(&names, path, &own);
         }

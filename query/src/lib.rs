@@ -5,6 +5,7 @@
 //!   has, and where;
 //! - [`file_outcome`]: how one dropped file ended;
 //! - [`retry`] and [`reprocess`]: return a file to where it is processed again; [`free_name`]: an unused name for it;
+//!   [`notify_staged`]: tells batch-manager at once;
 //! - [`reconcile`]: compares what was reported with what is stored.
 //!
 //! Nothing is printed here, and no error is an exit code: [`QueryError::kind`] tells what the caller can do about it.
@@ -13,6 +14,7 @@ pub mod error;
 pub mod file_outcome;
 pub mod files_by_state;
 pub mod free_name;
+pub mod notify_staged;
 pub mod reason_file;
 pub mod reconcile;
 pub mod reprocess;

@@ -3,6 +3,7 @@
 use mysimbdp_config::Config;
 use mysimbdp_model::exit;
 use mysimbdp_query::QueryError;
+use mysimbdp_query::notify_staged::RestagedNotifier;
 use mysimbdp_query::open_history;
 use mysimbdp_query::reprocess::{Reprocessed, Reprocessing};
 
@@ -15,15 +16,30 @@ pub async fn run(config: &Config, args: &Reprocess) -> Result<(), CommandError> 
         return Err(QueryError::unknown_client(config, id.as_str()).into());
     }
     let history = open_history(config).await?;
-    let result = reprocess(&Reprocessing::new(config, &history, args.dry_run), args).await;
+    let mut staged = Vec::new();
+    let result = reprocess(&Reprocessing::new(config, &history, args.dry_run), args, &mut staged).await;
     history.close().await;
+    if !args.dry_run {
+        let mut notifier = RestagedNotifier::new(config);
+        for Reprocessed { client, ingestion, .. } in &staged {
+            notifier.notify(client, *ingestion).await;
+        }
+        notifier.close().await;
+    }
     result
 }
 
-async fn reprocess(reprocessing: &Reprocessing<'_>, args: &Reprocess) -> Result<(), CommandError> {
+/// Adds what is staged to `staged`.
+async fn reprocess(
+    reprocessing: &Reprocessing<'_>,
+    args: &Reprocess,
+    staged: &mut Vec<Reprocessed>,
+) -> Result<(), CommandError> {
     match (args.ingestion, &args.client, args.since) {
         (Some(ingestion), _, _) => {
-            print(&reprocessing.one(ingestion).await?, args.dry_run);
+            let reprocessed = reprocessing.one(ingestion).await?;
+            print(&reprocessed, args.dry_run);
+            staged.push(reprocessed);
             Ok(())
         }
         (None, Some(client), Some(since)) => {
@@ -32,6 +48,7 @@ async fn reprocess(reprocessing: &Reprocessing<'_>, args: &Reprocess) -> Result<
                 Ok(reprocessed) => {
                     done += 1;
                     print(&reprocessed, args.dry_run);
+                    staged.push(reprocessed);
                 }
                 Err(error) => {
                     left += 1;

@@ -120,8 +120,12 @@ async fn replaced(bench: &Bench) -> Result<Verdict, CommandError> {
     let before = bench.documents(&unit).await?;
     let answer = bench.run(&unit.replacement(), InputPart::Whole).await?;
     let after = bench.documents(&unit).await?;
+    let found = after.len() as u64;
     let same = before.iter().zip(&after).filter(|(before, after)| before == after).count() as u64;
     Ok(balanced(&answer).and_then(|counts| match counts {
+        (stored, duplicates, _) if stored + duplicates > found => {
+            Err(format!("it says that it stored {stored} records and found {duplicates}, the store has {found}"))
+        }
         (0, _, _) if before == after => Ok(()),
         (stored, 0, rejected) if same <= rejected && stored + rejected == RECORDS => Ok(()),
         (stored, duplicates, _) => Err(format!(
@@ -254,11 +258,17 @@ async fn short(bench: &Bench) -> Result<Verdict, CommandError> {
 
 async fn garbage(bench: &Bench) -> Result<Verdict, CommandError> {
     let unit = SampleUnit::garbage();
+    let before = bench.total().await?;
     let answer = bench.run(&unit, InputPart::Whole).await?;
+    let added = bench.total().await?.saturating_sub(before);
     Ok(match answer {
         AppAnswer { exit: Some(code), .. } if code == i32::from(exit::DATA) => Ok(()),
         AppAnswer { last: Some(Line::Failed { retry: false, .. }), .. } => Ok(()),
-        answer => balanced(&answer).map(|_| ()),
+        answer => balanced(&answer).and_then(|(stored, _, _)| match stored {
+            0 => Ok(()),
+            _ if stored == added => Ok(()),
+            _ => Err(format!("it says that it stored {stored}, the store has {added} more")),
+        }),
     })
 }
 

@@ -202,6 +202,49 @@ async fn an_app_in_python_keeps_the_contract() {
     assert!(!names.iter().any(|name| name.starts_with("mysimbdp_check_")), "{names:?}");
 }
 
+#[test]
+fn a_batch_app_that_claims_to_have_stored_data_that_is_none_fails_the_check() {
+    let root = embedded(&json!([documents("client2")]));
+    let app = binary("document-app");
+    let script = format!(
+        r#"cat > unit; if grep -aq '^a,b' unit; then echo '{{"type":"done","stored":2}}'; else exec {} < unit; fi"#,
+        app.display()
+    );
+    let printed = run(&root, 65, &["check", "app", "sh", "-c", &script]);
+    assert!(printed.contains("FAILED  input that is not data is rejected or refused"), "{printed}");
+    assert!(printed.contains("9 passed, 1 failed"), "{printed}");
+}
+
+/// What is staged again is announced like a new file, so that nobody waits for a scan.
+#[test]
+fn a_retried_file_and_held_content_that_is_dropped_again_are_processed_at_once() {
+    let script = "cat > /dev/null; test -e repaired || exit 65";
+    let root = Root::new(&json!({
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        "batch_manager": {"scan_every": "1h"},
+        "clients": [{
+            "id": "client2",
+            "archive": "1d",
+            "apps": [{"name": "app", "command": ["sh", "-c", script], "collection": "records", "ids": "none"}],
+        }],
+    }));
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let contents = ["a,b\n1,2\n", "a,b\n3,4\n"];
+    for (number, content) in contents.iter().enumerate() {
+        root.drop_file("client2", &format!("{number}.csv"), content.as_bytes());
+    }
+    until(SOON, "both are held", || root.list("held/client2").len() == 2);
+    std::fs::write(root.path().join("repaired"), "").expect("repair the app");
+    root.drop_file("client2", "again.csv", contents[0].as_bytes());
+    until(SOON, "the first one is ingested", || root.list("archive/client2").len() == 1);
+    let held = root.list("held/client2");
+    assert_eq!(held.len(), 1);
+    run(&root, 0, &["retry", &held[0]]);
+    until(SOON, "the second one is ingested", || root.list("archive/client2").len() == 2);
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
 /// With an embedded broker and an embedded store, as on a laptop.
 #[test]
 fn the_reference_stream_app_keeps_the_contract_and_nothing_is_left_behind() {

@@ -355,3 +355,16 @@ fn up_restarts_a_killed_process_and_status_shows_the_new_one() {
     until(SOON, "another one runs", || pid().is_some_and(|pid| pid != before));
     assert!(up.interrupt().success(), "{}", up.output());
 }
+
+/// With the address in one terminal's environment only, the other one is told about the broker in use.
+#[test]
+fn a_broker_that_only_up_knows_is_named() {
+    let root = Root::new(&json!({"clients": [documents("client2")]}));
+    let mut up = Daemon::start(&root, &["up"], &[("MYSIMBDP_BROKER", mosquitto().url())]);
+    up.until_output(SOON, "ready after");
+    let output = Daemon::run(&root, &["health"], &[]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let broker = printed.lines().find(|line| line.contains("process     broker")).expect("a line");
+    assert!(broker.contains(mosquitto().url()) && !broker.contains("restarts it"), "{printed}");
+    assert!(up.interrupt().success(), "{}", up.output());
+}

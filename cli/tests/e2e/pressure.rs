@@ -547,12 +547,9 @@ async fn broken_config_while_running() {
     all_say(&logs, "INFO", "matches the running config again", 1);
 
     configure(&platform, |config| config["logs"] = json!({"retention": "1d"}));
+    let reason = "needs a restart, because these are read only at the start: logs.retention";
     for kind in processes {
-        until_noticed(
-            &platform,
-            kind,
-            "needs a restart, because these are read only at the start: logs.retention",
-        );
+        until_noticed(&platform, kind, reason);
     }
     let refused = platform.command(78, &["reload"]);
     assert_eq!(refused.matches("refuses it, the old config stays").count(), 3, "{refused}");

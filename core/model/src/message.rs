@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::ClientId;
 use crate::ingestion::IngestionId;
-use crate::manifest::Lane;
+use crate::layout::Layout;
+use crate::manifest::{Lane, Manifest};
 use crate::outcome::{Counts, FinalState};
 use crate::reason::ReasonCode;
 use crate::source::SourceName;
@@ -29,6 +30,20 @@ pub struct Staged {
 }
 
 impl Staged {
+    /// The message about a staged file.
+    pub fn of(layout: &Layout, manifest: &Manifest) -> Self {
+        let path = layout.staged(&manifest.client, manifest.ingestion).join(Layout::MANIFEST);
+        Self {
+            version: VERSION,
+            client_id: manifest.client.clone(),
+            ingestion: manifest.ingestion,
+            manifest: path.strip_prefix(layout.root()).unwrap_or(&path).display().to_string(),
+            micro_batches: manifest.micro_batches.len() as u32,
+            bytes: manifest.bytes,
+            lane: manifest.lane,
+        }
+    }
+
     /// Returns the client and the ingestion to process. A bare client id is accepted too: it means all that is staged for it.
     pub fn parse(payload: &[u8]) -> Result<(ClientId, Option<IngestionId>), MessageError> {
         let text = std::str::from_utf8(payload).map_err(|_| MessageError::NotText)?.trim();

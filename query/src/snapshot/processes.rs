@@ -23,11 +23,7 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
     match find(&config.layout, kind) {
         Err(error) => part(Condition::Unknown, format!("its state cannot be read: {}", error_chain(&error))),
         Ok(Found::NotRunning) => {
-            let starts = match find(&config.layout, ProcessKind::Up) {
-                Ok(Found::Running(up, _)) => format!("`mysimbdp up` (pid {}) restarts it", up.pid),
-                _ => format!("`mysimbdp up` or `mysimbdp {}` starts it", kind.name()),
-            };
-            part(Condition::Missing, format!("is not running; {starts}"))
+            part(Condition::Missing, format!("is not running; {}", who_starts(config, kind)))
         }
         Ok(Found::OnOtherHost { holder }) => part(Condition::Unknown, format!("on another host: {holder}")),
         Ok(Found::Running(process, reported)) => {
@@ -49,6 +45,23 @@ fn part(config: &Config, kind: ProcessKind) -> Part {
             };
             Part { process: Some(details), ..part }
         }
+    }
+}
+
+/// Says who starts a process that is not running.
+fn who_starts(config: &Config, kind: ProcessKind) -> String {
+    match find(&config.layout, ProcessKind::Up) {
+        Ok(Found::Running(up, Some(reported)))
+            if kind == ProcessKind::Broker && reported.config.broker.is_some() =>
+        {
+            let broker = reported.config.broker.unwrap_or_default();
+            format!(
+                "`mysimbdp up` (pid {}) uses the broker {broker}, which this config does not name",
+                up.pid
+            )
+        }
+        Ok(Found::Running(up, _)) => format!("`mysimbdp up` (pid {}) restarts it", up.pid),
+        _ => format!("`mysimbdp up` or `mysimbdp {}` starts it", kind.name()),
     }
 }
 
