@@ -74,7 +74,7 @@ pub enum Command {
     Rejected(Rejected),
     /// Remove held or discarded files that are older than you need them
     Purge(Purge),
-    /// Count in the store itself, and exit 65 unless everything that was received is stored
+    /// Count in the store itself, and exit 65 unless everything that was received is stored or listed as rejected
     Reconcile {
         /// Only this client.
         #[arg(long)]

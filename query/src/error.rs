@@ -26,7 +26,7 @@ pub enum QueryError {
     #[error("{0}")]
     TryLater(String),
     /// Only the platform's user may read its files.
-    #[error("only the platform's user or root may retry files")]
+    #[error("only the platform's user or root may move files")]
     NotPermitted(#[source] FileError),
     #[error(transparent)]
     File(#[from] FileError),

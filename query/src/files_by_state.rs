@@ -81,7 +81,7 @@ impl StagedFile {
     }
 }
 
-/// A file that waits for a person.
+/// A held or discarded file.
 #[derive(Debug, Serialize)]
 pub struct SetAsideFile {
     /// The id that `mysimbdp retry` accepts.

@@ -217,7 +217,7 @@ impl Reports {
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    // The sender lives as long as the process.
+    // If the sender was dropped, that is a request to stop, too.
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 

@@ -29,7 +29,7 @@ struct Status {
 }
 
 /// Prints the status. The exit code is 69 if something that the config requires is unavailable, and 75 if something
-/// waits, or files wait for a person.
+/// waits, or a file is stuck.
 pub async fn run(config: &Config, json: bool) -> Result<(), CommandError> {
     let Snapshot { parts, streams } = snapshot::take(config).await;
     let mut files = files_by_state(config);

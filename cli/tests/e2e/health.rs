@@ -322,7 +322,7 @@ async fn drop_by_another_user_waits_too_and_retry_says_what_is_wrong() {
     let retried = user.run(root, &["retry", "00112233445566778899aabbccddeeff"]);
     let printed = String::from_utf8_lossy(&retried.stderr);
     assert_eq!(retried.status.code(), Some(77), "{printed}");
-    assert!(printed.contains("only the platform's user or root may retry"), "{printed}");
+    assert!(printed.contains("only the platform's user or root may move files"), "{printed}");
     for daemon in &mut daemons {
         assert!(daemon.terminate().success(), "{}", daemon.output());
     }

@@ -23,7 +23,7 @@ pub(crate) fn shortened(mut reason: String) -> String {
 /// Why a unit has failed. The variant decides the exit code, and so what the platform does next.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The data is wrong and will stay wrong: the platform holds the unit. Exit code 65.
+    /// The data is wrong and will stay wrong: the platform holds the file. Exit code 65.
     #[error("{0}")]
     Data(String),
     /// A later attempt may succeed, for example when the store is unavailable: the platform tries again with back-off, without a
@@ -33,7 +33,7 @@ pub enum Failure {
     /// The app was started with a configuration that it cannot work with. Exit code 78; counts as a crash.
     #[error("{0}")]
     Config(String),
-    /// Anything else: counts as a crash. The unit is tried again a bounded number of times, then held. Exit code 70.
+    /// Anything else: counts as a crash. The unit is tried again a bounded number of times, then its file is held. Exit code 70.
     #[error("{0}")]
     Internal(String),
 }

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::{Config, Faults, follower, live, validate};
 
-/// Loads the config of the running processes that were started with `file`; `None` if none of them runs.
+/// Loads the config of the running processes that follow `file`, or else of those on the data root that it names; `None` if
+/// none of them runs.
 pub(super) fn load(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
     let by_the_file = || follower::running(&Layout::new(data_root(file)?), |_| true);
     let follower = follower::follower(file).or_else(by_the_file)?;

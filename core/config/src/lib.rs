@@ -122,7 +122,7 @@ impl Config {
         validate::load(file, variable)
     }
 
-    /// The config that the running processes keep using although `file` has faults; `None` if none of them runs.
+    /// The config that the running processes keep using while they refuse `file`; `None` if none of them runs.
     pub fn in_use(file: &Path, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         in_use::load(file, variable)
     }

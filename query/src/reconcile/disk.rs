@@ -28,7 +28,9 @@ pub(super) fn scan(layout: &Layout, client: &ClientId) -> Result<Disk, QueryErro
         disk.staged += disk.note(&path, staging::read_manifest(&path).is_ok());
     }
     for path in entries(&layout.held_root().join(client.as_str()))? {
-        let is_whole = staging::read_manifest(&path).is_ok() && has_reason(&path)?;
+        // A late original was never staged, so it has no manifest.
+        let is_late = path.file_name().is_some_and(|name| staging::is_held_late(&name.to_string_lossy()));
+        let is_whole = (is_late || staging::read_manifest(&path).is_ok()) && has_reason(&path)?;
         disk.held += disk.note(&path, is_whole);
     }
     for path in entries(&layout.discarded_root().join(client.as_str()))? {
@@ -70,4 +72,40 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, QueryError> {
     let mut paths = files::list(directory)?;
     paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use mysimbdp_model::reason::ReasonFile;
+
+    use super::*;
+
+    #[test]
+    fn an_original_that_changed_after_intake_is_held_without_a_manifest() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let (layout, client) =
+            (Layout::new(root.path().to_owned()), "client1".parse::<ClientId>().expect("id"));
+        let ingestion: IngestionId = "00112233445566778899aabbccddeeff".parse().expect("an ingestion");
+        let (late, damaged) =
+            (staging::held_late(&layout, &client, ingestion, 7), layout.held(&client, ingestion));
+        let reason = ReasonFile {
+            file: "a.csv".to_owned(),
+            client: Some(client.to_string()),
+            ingestion: Some(ingestion.to_string()),
+            dropped_at: "client-input-directory/client1/a.csv".to_owned(),
+            bytes: 4,
+            received_at: Timestamp::UNIX_EPOCH,
+            decided_at: Timestamp::UNIX_EPOCH,
+            reasons: vec!["it changed after it was taken".to_owned()],
+            codes: Vec::new(),
+        };
+        for directory in [&late, &damaged] {
+            files::create_dir_all(directory).expect("directory");
+            let json = serde_json::to_vec(&reason).expect("JSON");
+            files::write_atomic(&directory.join(ReasonFile::FILE), &json).expect("reason");
+        }
+        let disk = scan(&layout, &client).expect("scan");
+        assert_eq!((disk.held, disk.unreadable), (1, vec![damaged.display().to_string()]));
+    }
 }

@@ -1,6 +1,7 @@
 //! Whether everything that the config requires is running: processes, connections, streams.
 //!
-//! `status`, `health`, `up` and commands that wait for a part take the same snapshot. It always returns soon after
+//! `status` and `health` take a snapshot of all of them; `up` and commands that wait ask for the obstacles among processes and
+//! connections. Both always return soon after
 //! [`WITHIN`]; a part that cannot be examined is reported as such.
 
 mod connections;

@@ -55,7 +55,7 @@ pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), Rejection> + Send
 /// message is checked against the client's schema. If either refuses it, it is stored as a reject with the reason, and
 /// acknowledged. The `_id` comes from the platform (see [`crate::identity`]). For a message with the user properties
 /// `source`, `epoch` and `seq` it is made of these, so that the message is stored exactly once; otherwise it is a new
-/// ObjectId, and the message is stored at least once. A message that has its own `_id` is rejected. With `ids: "key"`
+/// ObjectId, and the message is stored at least once. A message that has its own `_id` is rejected, except with `ids: "none"`. With `ids: "key"`
 /// the `_id` is the key, and the first message of a key stays until the batch layer corrects it.
 pub fn run(convert: &Convert) -> ExitCode {
     mysimbdp_telemetry::logging::init_stderr("stream-app", LogLevel::Info);

@@ -161,7 +161,7 @@ pub struct BatchManager {
     pub units_in_parallel: u32,
     /// Staging is scanned this often, whatever the broker reports.
     pub scan_every: Period,
-    /// A unit that has failed this often is held.
+    /// A file of which a unit has failed this often is held.
     #[schemars(range(min = 1, max = 100))]
     pub attempts_max: u32,
     /// Wait after the first failure; it doubles with each further one.
