@@ -118,7 +118,7 @@ mod tests {
         // No process has a pid as large as this.
         files::write_atomic(&layout.status_files().join("fetchdata.intake.4294967295.json"), b" ")
             .expect("left");
-        let _sign = NoticeFile::new(&layout, "fetchdata", "config");
+        let _notice_file = NoticeFile::new(&layout, "fetchdata", "config");
         assert_eq!(files::list(&layout.status_files()).expect("list").len(), 1);
     }
 

@@ -118,15 +118,15 @@ impl Sequences {
 
     /// Records as lost those of the numbers that are not received, and marks them as received. Returns what was lost.
     /// If it is repeated after a crash in between, some of them may be recorded a second time, in another range.
-    pub async fn record_lost(&self, gone: &Lost) -> Result<Ranges, CoredmsError> {
-        let lost = self.unreceived(&gone.source, gone.first, gone.last).await?;
+    pub async fn record_lost(&self, reported: &Lost) -> Result<Ranges, CoredmsError> {
+        let lost = self.unreceived(&reported.source, reported.first, reported.last).await?;
         let ranges: Vec<(u64, u64)> = lost.iter().collect();
         for ranges in ranges.chunks(LOSSES_AT_A_TIME) {
-            let documents = ranges.iter().map(|&(first, last)| self.loss(&gone.source, first, last));
+            let documents = ranges.iter().map(|&(first, last)| self.loss(&reported.source, first, last));
             let documents = documents.collect::<Result<Vec<_>, _>>()?;
             self.coredms.insert_many(LOSSES, documents).await?;
         }
-        self.mark(&BTreeMap::from([(gone.source.clone(), lost.clone())])).await?;
+        self.mark(&BTreeMap::from([(reported.source.clone(), lost.clone())])).await?;
         Ok(lost)
     }
 

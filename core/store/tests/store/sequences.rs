@@ -174,10 +174,10 @@ pub(crate) async fn lost_numbers_are_recorded_once_and_hide_no_received_ones(dat
     let store = database.open().await;
     let (sequences, source) = (sequences(&store), source("s", 7));
     mark(&sequences, &source, [(1, 10), (13, 13), (20, 20)]).await;
-    let gone = Lost { source: source.clone(), first: 9, last: 19 };
+    let reported = Lost { source: source.clone(), first: 9, last: 19 };
     let lost = ranges([(11, 12), (14, 19)]);
-    assert_eq!(sequences.record_lost(&gone).await.expect("lose"), lost);
-    assert_eq!(sequences.record_lost(&gone).await.expect("lose again"), Ranges::default());
+    assert_eq!(sequences.record_lost(&reported).await.expect("lose"), lost);
+    assert_eq!(sequences.record_lost(&reported).await.expect("lose again"), Ranges::default());
     assert_eq!(progress(&sequences, &source).await.through, 20);
     let found = store.find(LOSSES, doc! { "source": "s" }, 10).await.expect("find");
     let ranges = found.iter().map(|loss| (whole(loss, "first"), whole(loss, "last"))).collect::<Vec<_>>();
