@@ -118,7 +118,7 @@ impl Supervised {
 /// moment, or a process that an earlier `up` left behind held its lock.
 fn may_start_again(config: &Config, kind: ProcessKind, status: ExitStatus) -> bool {
     match exit_code(status) {
-        None | Some(exit::IO | exit::TEMPORARY | exit::UNAVAILABLE) => true,
+        None | Some(exit::OS_ERROR | exit::IO | exit::TEMPORARY | exit::UNAVAILABLE) => true,
         Some(exit::NO_PERMISSION) => match find(&config.layout, kind) {
             Ok(Found::Running(_, Some(holder))) => holder.is_orphan(),
             // It has ended in the meantime.

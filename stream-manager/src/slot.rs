@@ -98,6 +98,8 @@ pub enum SlotEvent {
 pub enum Ended {
     /// Exit status 0.
     Clean,
+    /// Exit status 71: the system refused it threads or processes.
+    Exhausted,
     /// Any other exit status, or a signal.
     Failed,
     /// The process was adopted, and only its parent learns the exit status.
@@ -152,6 +154,14 @@ impl Slot {
 
             (Self::Draining { signal: Some(_), .. }, SlotEvent::Ended(Ended::Clean)) => Self::Empty,
             (Self::Stopping { .. }, SlotEvent::Ended(_)) => Self::Idle,
+            // However long that lasts, it alone does not make anybody give the slot up.
+            (
+                Self::Running(instance) | Self::Draining { instance, .. },
+                SlotEvent::Ended(Ended::Exhausted),
+            ) => {
+                let most = instance.crashes.max(restart.crashes_max / 2).max(1);
+                crash(instance.crashes.saturating_add(1).min(most))
+            }
             // The process ended without being asked, or before it ended its session: messages still wait for the slot.
             (Self::Running(instance) | Self::Draining { instance, .. }, SlotEvent::Ended(_)) => {
                 let ran_long_enough = now.saturating_duration_since(instance.since) >= restart.backoff_max;
@@ -236,6 +246,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Clean => "clean",
+            Self::Exhausted => "exhausted",
             Self::Failed => "failed",
             Self::Unknown => "unknown",
         })
@@ -287,7 +298,7 @@ pub(crate) mod tests {
                 "{slot:?} {ended:?}"
             );
         }
-        for ended in [Ended::Clean, Ended::Failed, Ended::Unknown] {
+        for ended in [Ended::Clean, Ended::Exhausted, Ended::Failed, Ended::Unknown] {
             assert_eq!(after(Slot::Stopping { instance: instance(now), kill_at: now }, ended), Slot::Idle);
         }
     }
@@ -338,6 +349,19 @@ pub(crate) mod tests {
             slot = slot.after(SlotEvent::StartExhausted, &restart(), now).expect("legal");
             assert_eq!((slot.name(), slot.crashes()), ("backing-off", 2));
         }
+    }
+
+    #[test]
+    fn an_instance_that_is_refused_threads_is_never_given_up_for_that() {
+        let now = Instant::now();
+        let mut slot = Slot::Idle;
+        for _ in 0..1000 {
+            let started = SlotEvent::Started(Instance { crashes: slot.crashes(), ..instance(now) });
+            slot = slot.after(started, &restart(), now).expect("legal");
+            slot = slot.after(SlotEvent::Ended(Ended::Exhausted), &restart(), now).expect("legal");
+            assert_eq!(slot.name(), "backing-off");
+        }
+        assert_eq!(slot.crashes(), restart().crashes_max / 2, "some crashes are left before it is given up");
     }
 
     #[test]

@@ -86,6 +86,9 @@ fn verdict_of(status: ExitStatus, report: AppReport, last_line: &str) -> Verdict
         (Some(Ok(exit::TEMPORARY)), _) => {
             Verdict::TryLater(format!("app asks to be run again later{reason}"))
         }
+        (Some(Ok(exit::OS_ERROR)), _) => {
+            Verdict::TryLater(format!("the system refuses the app threads or processes{reason}"))
+        }
         (_, Some(signal)) => Verdict::Crashed(format!("app was ended by signal {signal}{reason}")),
         _ => Verdict::Crashed(format!("app ended with {}{reason}", status.code().unwrap_or(-1))),
     }

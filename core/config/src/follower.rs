@@ -9,7 +9,7 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::process::ProcessId;
 
-use crate::process_status::{Found, find};
+use crate::process_status::{Found, RunningProcess, find};
 use crate::root_note;
 
 /// A process that follows a config file, and its data root.
@@ -22,17 +22,17 @@ pub struct Follower {
 
 /// Finds a running process that follows `file`, by means of the note.
 pub fn follower(file: &Path) -> Option<Follower> {
-    let (noted, file) = (root_note::noted(file)?, root_note::absolute(file).ok()?);
-    running(&noted, |followed| followed.is_none_or(|followed| followed == file))
+    running(&root_note::noted(file)?, |status| status.is_none_or(|status| status.follows(file)))
 }
 
-/// Finds a process on this data root that uses a config. `accepts` gets the file that it follows, or `None` if its status
-/// does not name one.
-pub(crate) fn running(layout: &Layout, accepts: impl Fn(Option<&Path>) -> bool) -> Option<Follower> {
+/// Finds a process on this data root that uses a config. `accepts` gets its status, or `None` if that cannot be read.
+pub(crate) fn running(
+    layout: &Layout,
+    accepts: impl Fn(Option<&RunningProcess>) -> bool,
+) -> Option<Follower> {
     ProcessKind::CONFIG_USERS.into_iter().find_map(|kind| match find(layout, kind) {
         Ok(Found::Running(process, status)) => {
-            let followed = status.as_ref().and_then(|status| status.config_file.as_deref());
-            accepts(followed).then(|| Follower { kind, process, layout: layout.clone() })
+            accepts(status.as_deref()).then(|| Follower { kind, process, layout: layout.clone() })
         }
         _ => None,
     })

@@ -30,6 +30,9 @@ pub struct RunningProcess {
     /// The config file that it follows. Absent from the status of older processes; the embedded broker follows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_file: Option<PathBuf>,
+    /// The same as it was named, with the symlinks on its path. Absent from the status of older processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_path: Option<PathBuf>,
     /// The `up` process that started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<ProcessId>,
@@ -62,6 +65,15 @@ pub struct ConfigInUse {
 }
 
 impl RunningProcess {
+    /// Whether it follows this config file, by either of its paths: after a symlink has been exchanged it takes some seconds to
+    /// notice where the file is now.
+    pub(crate) fn follows(&self, file: &Path) -> bool {
+        let is = |known: &Option<PathBuf>, path: Option<PathBuf>| known.is_some() && *known == path;
+        self.config_file.is_none()
+            || is(&self.config_file, root_note::absolute(file).ok())
+            || is(&self.config_path, std::path::absolute(file).ok())
+    }
+
     /// Whether the `up` process that started it has ended. If so, it ends too, once its work is done.
     pub fn is_orphan(&self) -> bool {
         self.supervisor.is_some_and(|supervisor| !supervisor.alive())
@@ -158,7 +170,7 @@ pub struct ProcessStatus {
 impl ProcessStatus {
     /// The status of this process if it is `process_name`, runs on `config` and follows `file`.
     pub fn of_follower(config: &Config, file: &Path, process_name: &str) -> Self {
-        let status = Self::begin(config, process_name, root_note::absolute(file).ok());
+        let status = Self::begin(config, process_name, Some(file));
         root_note::write(file, &config.layout);
         status
     }
@@ -168,7 +180,7 @@ impl ProcessStatus {
         Self::begin(config, process_name, None)
     }
 
-    fn begin(config: &Config, process_name: &str, config_file: Option<PathBuf>) -> Self {
+    fn begin(config: &Config, process_name: &str, file: Option<&Path>) -> Self {
         let mut status = Self {
             file: StatusFile::new(&config.layout, &format!("{process_name}.process")),
             status: RunningProcess {
@@ -176,7 +188,8 @@ impl ProcessStatus {
                 process: ProcessId::current(),
                 started_at: clock::now(),
                 config: ConfigInUse::of(config),
-                config_file,
+                config_file: file.and_then(|file| root_note::absolute(file).ok()),
+                config_path: file.and_then(|file| std::path::absolute(file).ok()),
                 supervisor: supervisor(config),
                 refused: None,
                 silent: Duration::ZERO,

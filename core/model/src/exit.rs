@@ -12,6 +12,8 @@ pub const NO_INPUT: u8 = 66;
 pub const UNAVAILABLE: u8 = 69;
 /// A fault of this program.
 pub const SOFTWARE: u8 = 70;
+/// The operating system refuses threads or processes. From an app: try again later.
+pub const OS_ERROR: u8 = 71;
 /// Input or output failed.
 pub const IO: u8 = 74;
 /// It may work later. From a batch app: try this work unit again.

@@ -6,7 +6,7 @@ use std::process::exit;
 use std::sync::Once;
 use std::time::Duration;
 
-use mysimbdp_model::exit::TEMPORARY;
+use mysimbdp_model::exit::OS_ERROR;
 use tokio::runtime::{Builder, Runtime};
 
 /// An idle thread for blocking work is kept for as long as the process lives.
@@ -17,7 +17,7 @@ thread_local! {
 }
 
 /// Builds the runtime with I/O and timers, and with a thread for blocking work that never ends. If its threads cannot be
-/// started, the process exits with [`TEMPORARY`].
+/// started, the process exits with [`OS_ERROR`].
 ///
 /// Blocking work that finds no thread and cannot start one makes its task panic, and so ends tasks of libraries on which the
 /// whole process depends. As long as there is one thread, the work waits for it.
@@ -41,7 +41,7 @@ fn exit_if_building_panics() {
             if IS_BUILDING.get() {
                 let reason = panic.payload_as_str().unwrap_or_default();
                 eprintln!("cannot start the threads of this process: {reason}");
-                exit(i32::from(TEMPORARY));
+                exit(i32::from(OS_ERROR));
             }
             others(panic);
         }));

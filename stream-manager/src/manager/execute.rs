@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mysimbdp_model::error_chain;
+use mysimbdp_model::{error_chain, exit};
 use mysimbdp_platform::process::{Child, ProcessError, ProcessId, Signal};
 use mysimbdp_platform::{clock, failpoint, random};
 use tokio::task::JoinError;
@@ -339,6 +339,9 @@ async fn wait_for_child(key: SlotKey, mut child: Child) -> ProcessEnd {
     let process = child.id();
     let (ended, status) = match child.wait().await {
         Ok(status) if status.success() => (Ended::Clean, status.to_string()),
+        Ok(status) if status.code() == Some(i32::from(exit::OS_ERROR)) => {
+            (Ended::Exhausted, status.to_string())
+        }
         Ok(status) => (Ended::Failed, status.to_string()),
         Err(error) => (Ended::Unknown, error_chain(&error)),
     };

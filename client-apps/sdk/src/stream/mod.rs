@@ -49,7 +49,8 @@ pub use signals::{ShutdownMode, Signals};
 pub type Convert = dyn Fn(&Message, &mut Fields) -> Result<(), Rejection> + Send + Sync;
 
 /// Runs until a signal ends it, and returns the process's exit code: 0 after a stop or drain, 75 if the broker ended
-/// the session, or the store was unavailable or I/O failed at the start, 78 if the environment is wrong, 70 otherwise.
+/// the session, or the store was unavailable or I/O failed at the start, 78 if the environment is wrong, 71 if the system
+/// refuses it threads, 70 otherwise.
 ///
 /// `convert` receives each message of at most [`RECORD_BYTES_MAX`](crate::record::RECORD_BYTES_MAX) bytes; then the
 /// message is checked against the client's schema. If either refuses it, it is stored as a reject with the reason, and

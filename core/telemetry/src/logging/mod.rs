@@ -103,8 +103,9 @@ fn start(level: LogLevel, file: Option<FileLayer>, stderr: Option<StderrLayer>) 
 /// Returns the filter, and what is wrong with the one from the environment.
 fn filter(level: LogLevel, variable: Option<&str>) -> (EnvFilter, Option<String>) {
     let quiet = QUIET.map(|library| format!("{library}=warn")).join(",");
-    let refused = variable.and_then(not_a_level);
-    let variable = variable.filter(|_| refused.is_none());
+    let parts = variable.into_iter().flat_map(|text| text.split(',')).map(str::trim);
+    let trimmed = parts.collect::<Vec<_>>().join(",");
+    let refused = not_a_level(&trimmed);
     let default = match level {
         LogLevel::Error => "error".to_owned(),
         LogLevel::Warn => "warn".to_owned(),
@@ -113,8 +114,8 @@ fn filter(level: LogLevel, variable: Option<&str>) -> (EnvFilter, Option<String>
         LogLevel::Trace => format!("trace,{quiet}"),
     };
     // A level in it comes later than the default's, and so replaces it.
-    let given = variable
-        .filter(|text| !text.is_empty())
+    let given = Some(trimmed)
+        .filter(|text| !text.is_empty() && refused.is_none())
         .map(|text| EnvFilter::try_new(format!("{default},{quiet},{text}")));
     match given {
         Some(Ok(filter)) => (filter, None),
@@ -127,7 +128,7 @@ fn filter(level: LogLevel, variable: Option<&str>) -> (EnvFilter, Option<String>
 /// exist, and switch everything else off.
 fn not_a_level(filter: &str) -> Option<String> {
     let is_level = |part: &str| part.is_empty() || part.contains('=') || part.parse::<LevelFilter>().is_ok();
-    let wrong = filter.split(',').map(str::trim).find(|part| !is_level(part))?;
+    let wrong = filter.split(',').find(|part| !is_level(part))?;
     Some(format!("{wrong:?} is not a level: expected off, error, warn, info, debug or trace"))
 }
 

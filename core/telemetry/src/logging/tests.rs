@@ -105,6 +105,7 @@ fn an_invalid_filter_is_reported_and_ignored() {
     let (filter, refused) = filter(LogLevel::Warn, Some("mysimbdp=loud"));
     assert_eq!(filter.to_string(), "warn");
     assert!(refused.is_some());
+    assert_eq!(super::filter(LogLevel::Info, Some(" debug , mysimbdp=trace ")).1, None);
     for word in ["loud", "warning", "info,debgu"] {
         let (filter, refused) = super::filter(LogLevel::Info, Some(word));
         assert!(refused.is_some_and(|text| text.contains("is not a level")), "{word}");
