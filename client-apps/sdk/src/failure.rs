@@ -30,6 +30,9 @@ pub enum Failure {
     /// limit. Exit code 75.
     #[error("{0}")]
     Temporary(String),
+    /// The system refuses threads or processes: as [`Self::Temporary`], and no crash of a stream app. Exit code 71.
+    #[error("{0}")]
+    Exhausted(String),
     /// The app was started with a configuration that it cannot work with. Exit code 78; counts as a crash.
     #[error("{0}")]
     Config(String),
@@ -44,6 +47,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Data(_) => exit::DATA,
             Self::Temporary(_) => exit::TEMPORARY,
+            Self::Exhausted(_) => exit::OS_ERROR,
             Self::Config(_) => exit::CONFIG,
             Self::Internal(_) => exit::SOFTWARE,
         })
@@ -53,6 +57,14 @@ impl Failure {
 impl From<CoredmsError> for Failure {
     fn from(error: CoredmsError) -> Self {
         match &error {
+            // The embedded store has a thread of its own.
+            CoredmsError::Unavailable { source, .. }
+                if source
+                    .downcast_ref::<io::Error>()
+                    .is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock) =>
+            {
+                Self::Exhausted(error_chain(&error))
+            }
             CoredmsError::Unavailable { .. } => Self::Temporary(error_chain(&error)),
             CoredmsError::Address(_) | CoredmsError::NotBuilt { .. } => Self::Config(error_chain(&error)),
             CoredmsError::Refused { .. }
@@ -73,6 +85,17 @@ impl From<io::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_without_a_thread_is_not_a_store_that_is_unavailable() {
+        let of = |kind: io::ErrorKind| {
+            let (address, operation) = ("sqlite:x".to_owned(), "open a database");
+            let source = io::Error::from(kind).into();
+            Failure::from(CoredmsError::Unavailable { address, operation, source })
+        };
+        assert!(matches!(of(io::ErrorKind::WouldBlock), Failure::Exhausted(_)));
+        assert!(matches!(of(io::ErrorKind::TimedOut), Failure::Temporary(_)));
+    }
 
     #[test]
     fn a_reason_is_cut_between_characters() {

@@ -124,7 +124,7 @@ fn serve_worker<R: BufRead>(
                 skip_remainder(&mut unit_bytes)?;
                 answer.failed(false, reason)?;
             }
-            Err(Failure::Temporary(reason)) => {
+            Err(Failure::Temporary(reason) | Failure::Exhausted(reason)) => {
                 skip_remainder(&mut unit_bytes)?;
                 answer.failed(true, reason)?;
             }
