@@ -214,6 +214,9 @@ fn a_config_folder_that_is_exchanged_moves_no_process_to_another_data_root() {
     until(SOON, "everything is as it should be", || {
         Daemon::run(&root, &["health"], &[]).status.success() && process("fetchdata").is_some()
     });
+    // The one that was started while the new folder was there refuses it too.
+    let log = || std::fs::read_to_string(first.join("logs/fetchdata.log")).unwrap_or_default();
+    until(SOON, "the new fetchdata refuses it", || log().matches("needs a restart").count() == 2);
     command(78, &["up"]);
     let left: Vec<_> = std::fs::read_dir(&second)
         .expect("a folder")

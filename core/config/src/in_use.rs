@@ -39,7 +39,7 @@ fn parse_kept(layout: &Layout, variable: impl Fn(&str) -> Option<String>) -> Opt
 }
 
 /// The data root that the file names, as far as it can be read, whatever else is wrong there.
-fn data_root(file: &Path) -> Option<PathBuf> {
+pub(super) fn data_root(file: &Path) -> Option<PathBuf> {
     let text = files::read_to_string(file).unwrap_or_default();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = text.split_once("\"data_root\"").and_then(|(_, rest)| {

@@ -20,7 +20,7 @@ use mysimbdp_platform::notice::NoticeFile;
 use serde_json::Value;
 use tokio::sync::{Notify, watch as channel};
 
-use super::{Config, Faults, root_note, validate};
+use super::{Config, Faults, in_use, root_note, validate};
 use crate::process_status::ProcessStatus;
 
 /// Each check reads the file's metadata, and nothing else.
@@ -132,12 +132,14 @@ pub async fn watch(
             continue;
         }
         let running = offers.running();
-        let has_moved = status.follow(&file);
+        status.follow(&file);
         let (hash, loaded) = match files::read_to_string(&file) {
             Ok(text) => {
                 let hash = super::hash_of(&text);
                 // The file has usually not been edited since the start: this saves the memory for a second config.
-                let is_different = hash != running.hash() || has_moved;
+                // The same text in another folder may name another data root.
+                let is_different = hash != running.hash()
+                    || in_use::data_root(&file).as_deref() != Some(running.layout.root());
                 (hash, is_different.then(|| validate::parse(&file, &text, &variable)))
             }
             // A lack of resources is not a fault of the file: it is read again at the next check.
@@ -150,16 +152,11 @@ pub async fn watch(
             log_edit(&file, &edit);
             notice.show(edit.notice(&file));
         }
+        // The file may be in another directory by now, if one on its path is a symlink.
+        root_note::write(&file, &running.layout);
         match &edit {
-            Edit::Refused { reason } => {
-                status.set_refused(hash, reason);
-                // The file may be in another directory by now, if one on its path is a symlink.
-                root_note::write(&file, &running.layout);
-            }
+            Edit::Refused { reason } => status.set_refused(hash, reason),
             Edit::None | Edit::Valid { .. } => {
-                if has_moved {
-                    root_note::write(&file, &running.layout);
-                }
                 let config = match config {
                     Some(config) => {
                         let config = Arc::new(config);

@@ -200,15 +200,11 @@ impl ProcessStatus {
         status
     }
 
-    /// Records where the followed file is now, which changes with the symlinks on its path. Returns whether it has changed.
-    pub fn follow(&mut self, file: &Path) -> bool {
-        let followed =
-            root_note::absolute(file).ok().filter(|now| self.status.config_file.as_ref() != Some(now));
-        let has_moved = followed.is_some();
-        if has_moved {
-            self.status.config_file = followed;
+    /// Records where the followed file is now, which changes with the symlinks on its path.
+    pub fn follow(&mut self, file: &Path) {
+        if let Ok(now) = root_note::absolute(file) {
+            self.status.config_file = Some(now);
         }
-        has_moved
     }
 
     /// Records that the process runs on this config, which is also the one in the file.
