@@ -100,6 +100,8 @@ pub(crate) struct Manager {
     rejected_bursts: Bursts<ClientId, (IngestionId, u64)>,
     /// Clients with new ingestions that have not been read yet.
     behind: BTreeSet<ClientId>,
+    /// Ingestions that were announced while their run was ending: their content has been staged again.
+    staged_again: BTreeSet<IngestionKey>,
     /// The work that waits, and why.
     waiting: BTreeMap<WaitKey, Waiting>,
     /// Why staging cannot be scanned; it has been logged.
@@ -129,6 +131,7 @@ impl Manager {
             left_in_place_bursts: Bursts::new(LOG_BURSTS_EVERY),
             rejected_bursts: Bursts::new(LOG_BURSTS_EVERY),
             behind: BTreeSet::new(),
+            staged_again: BTreeSet::new(),
             waiting: BTreeMap::new(),
             publishing: false,
             swept_at: None,
@@ -251,7 +254,14 @@ impl Manager {
 
     /// Scans only these ingestions; all others wait for the next scan of the client.
     async fn scan_requested(&mut self, client: &ClientId, mut requested: BTreeSet<IngestionId>) {
-        requested.retain(|ingestion| !self.ingestions.contains_key(&(client.clone(), *ingestion)));
+        requested.retain(|ingestion| {
+            let key = (client.clone(), *ingestion);
+            let known = self.ingestions.get(&key);
+            if known.is_some_and(|known| known.job.is_ending()) {
+                self.staged_again.insert(key);
+            }
+            known.is_none()
+        });
         let (config, id) = (Arc::clone(&self.config), client.clone());
         match blocking(move || scan_requested(&config, &id, requested)).await {
             Ok(found) => self.apply_scan(client, found),
@@ -319,6 +329,9 @@ impl Manager {
     fn forget(&mut self, key: &IngestionKey) {
         if let Some(found) = self.ingestions.remove(key) {
             self.queue.remove(key, &found.job);
+        }
+        if self.staged_again.remove(key) {
+            self.behind.insert(key.0.clone());
         }
     }
 

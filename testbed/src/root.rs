@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A data root, removed when dropped.
@@ -35,8 +35,19 @@ impl Root {
         root
     }
 
-    /// Replaces the configuration.
+    /// Replaces the configuration. Unless it says otherwise, files are taken however little space is left on this machine.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written.
     pub fn configure(&self, config: &Value) {
+        let mut config = config.clone();
+        if let Some(fetchdata) = config
+            .as_object_mut()
+            .and_then(|config| config.entry("fetchdata").or_insert_with(|| json!({})).as_object_mut())
+        {
+            fetchdata.entry("free_space_min").or_insert_with(|| json!("0B"));
+        }
         std::fs::write(self.config(), format!("{config:#}")).expect("write config.json");
     }
 

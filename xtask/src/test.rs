@@ -71,6 +71,8 @@ fn tests() -> Result<(), Failure> {
         tests.current_dir(directory);
     }
     tests.env("MYSIMBDP_TEST_PYTHON", setup::python(&cache()?));
+    // Should the disk be full, what fails then is of no use without this.
+    run(Command::new("df").arg("-h").arg(std::env::temp_dir()).arg("."))?;
     // The tests configure their servers themselves.
     run(tests.env_remove("MYSIMBDP_BROKER").env_remove("MYSIMBDP_COREDMS"))
 }

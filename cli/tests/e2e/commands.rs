@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mysimbdp_testbed::{Daemon, Mongod, Mosquitto, Root, binary, mongodb, python, until};
+use mysimbdp_testbed::{Daemon, Mongod, Mosquitto, Proxy, Root, binary, mongodb, python, until};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, documents, objects, readings, run, with_argument};
@@ -242,6 +242,36 @@ fn a_retried_file_and_held_content_that_is_dropped_again_are_processed_at_once()
     assert_eq!(held.len(), 1);
     run(&root, 0, &["retry", &held[0]]);
     until(SOON, "the second one is ingested", || root.list("archive/client2").len() == 2);
+    assert!(up.interrupt().success(), "{}", up.output());
+}
+
+/// batch-manager still has to write the history of the run that was held when the file is staged again.
+#[test]
+fn a_file_that_is_retried_while_its_hold_is_still_being_recorded_is_processed_at_once() {
+    let script = "cat > /dev/null; test -e repaired && exit 0; until test -e fail; do sleep 0.05; done; exit 65";
+    let store = Proxy::before_mongodb(mongodb().url());
+    let name = format!("test{}", std::process::id());
+    let root = Root::new(&json!({
+        "coredms": {"url": store.mongodb_url(), "database": name},
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        "batch_manager": {"scan_every": "1h"},
+        "clients": [{
+            "id": "client2",
+            "archive": "1d",
+            "apps": [{"name": "app", "command": ["sh", "-c", script], "collection": "records", "ids": "none"}],
+        }],
+    }));
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    root.drop_file("client2", "a.csv", b"a,b\n1,2\n");
+    until(SOON, "it is staged", || root.list("staging/client2").len() == 1);
+    store.fall_silent();
+    std::fs::write(root.path().join("fail"), "").expect("let the app fail");
+    until(SOON, "it is held", || root.list("held/client2").len() == 1);
+    std::fs::write(root.path().join("repaired"), "").expect("repair the app");
+    run(&root, 0, &["retry", &root.list("held/client2")[0]]);
+    store.heal();
+    until(SOON, "it is ingested", || root.list("archive/client2").len() == 1);
     assert!(up.interrupt().success(), "{}", up.output());
 }
 
