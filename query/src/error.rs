@@ -1,11 +1,14 @@
 //! Why a question has no answer, or a request was refused.
 
+use std::io;
+
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_platform::files::FileError;
 use mysimbdp_spool::staging::StagingError;
+use mysimbdp_spool::staging::content::ContentError;
 use mysimbdp_store::CoredmsError;
 use mysimbdp_store::history::UnreadableRun;
 
@@ -32,6 +35,11 @@ pub enum QueryError {
     File(#[from] FileError),
     #[error(transparent)]
     Staging(#[from] StagingError),
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The bytes of a file that is being dropped cannot be written.
+    #[error(transparent)]
+    Upload(io::Error),
     #[error(transparent)]
     DamagedManifest(StagingError),
     #[error(transparent)]
@@ -63,7 +71,7 @@ impl QueryError {
             Self::TryLater(_) => ErrorKind::Temporary,
             Self::NotPermitted(_) => ErrorKind::NotPermitted,
             Self::File(error) if error.is_not_found() => ErrorKind::NotFound,
-            Self::File(_) | Self::Staging(_) => ErrorKind::Io,
+            Self::File(_) | Self::Staging(_) | Self::Content(_) | Self::Upload(_) => ErrorKind::Io,
             Self::Store(_) => ErrorKind::Unavailable,
             Self::OfContent { source, .. } => source.kind(),
         }

@@ -1,15 +1,17 @@
-//! Answers questions about files and processes, and carries out retries and reprocessing; the command line prints the
+//! Answers questions about files and processes, and carries out drops, retries and reprocessing; the command line prints the
 //! results.
 //!
 //! - [`snapshot`]: whether everything that the config requires is running; [`files_by_state`]: which files each client
 //!   has, and where;
-//! - [`file_outcome`]: how one dropped file ended;
+//! - [`drop_file`]: drops a file safely;
+//! - [`file_outcome`]: how one dropped file ended; [`rejected`]: which of its records were rejected;
 //! - [`retry`] and [`reprocess`]: return a file to where it is processed again; [`free_name`]: an unused name for it;
 //!   [`notify_staged`]: tells batch-manager at once;
 //! - [`reconcile`]: compares what was reported with what is stored.
 //!
 //! Nothing is printed here, and no error is an exit code: [`QueryError::kind`] tells what the caller can do about it.
 
+pub mod drop_file;
 pub mod error;
 pub mod file_outcome;
 pub mod files_by_state;
@@ -17,6 +19,7 @@ pub mod free_name;
 pub mod notify_staged;
 pub mod reason_file;
 pub mod reconcile;
+pub mod rejected;
 pub mod reprocess;
 pub mod retry;
 pub mod snapshot;
