@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf};
 use mysimbdp_model::ingestion::RecordId;
 
-use crate::{CoredmsError, EarlierRuns, Merge};
+use crate::{CoredmsError, EarlierRuns, Merge, Selected, Selection};
 
 /// Result of [`Documents::insert_many`] and [`Documents::replace_older`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,7 +29,7 @@ pub enum Removal {
     OfRuns(EarlierRuns),
 }
 
-/// The end from which a range of ids is read.
+/// The direction in which documents are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Ascending,
@@ -49,7 +49,10 @@ pub trait Documents: Send + Sync {
         validator: Option<&Document>,
     ) -> Result<(), CoredmsError>;
 
-    /// Makes [`Documents::find`] by these fields fast. The embedded store scans its documents, and does nothing here.
+    /// Creates an index of these fields (or paths such as `a.b`), if it is missing; returns when it can be used.
+    ///
+    /// It makes [`Documents::find`] by these fields fast. For [`Documents::select`] it consists of fields of the filter, then
+    /// of `order_by`, and then of `_id`. MongoDB rejects documents with arrays in two of the fields.
     async fn ensure_index(&self, collection: &str, fields: &[&str]) -> Result<(), CoredmsError>;
 
     /// Inserts documents, each with its `_id` first. Continues after a duplicate or refused document.
@@ -115,6 +118,19 @@ pub trait Documents: Send + Sync {
     ///
     /// The caller bounds the number of ids: everything that is found is held in memory.
     async fn find_by_ids(&self, collection: &str, ids: Vec<Bson>) -> Result<Vec<Document>, CoredmsError>;
+
+    /// Returns documents in the order of a field, however many there are: see [`Selection`]. Each is returned as it is
+    /// stored, but the embedded store does not keep the width of integers.
+    ///
+    /// A document that is there the whole time is returned once; one that is written or removed meanwhile may or may not be.
+    /// To read on later, continue after the [`Position`](crate::Position) of the last document. A missing collection is
+    /// empty. Without an index that begins with the selected fields (see [`Documents::ensure_index`]) the whole collection
+    /// is read and sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`CoredmsError::Unavailable`] here or in the stream, [`CoredmsError::Refused`] if the selection is invalid.
+    async fn select(&self, collection: &str, selection: Selection) -> Result<Selected, CoredmsError>;
 
     /// Adds to documents, and creates those that are missing. Nothing is lost if others do the same concurrently.
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError>;

@@ -1,21 +1,48 @@
-//! Encodes an `_id` as bytes that compare as MongoDB compares values, so that an index of bytes has the same order.
+//! Encodes a value as bytes that compare as MongoDB compares values, so that an index of bytes has the same order.
 //!
-//! Equal values have equal keys whatever their types: 5, 5 as a long and 5.0 are the same `_id`.
+//! Equal values have equal keys whatever their types: 5, 5 as a long and 5.0 are the same `_id`. No key is the beginning of
+//! another one in [`encode_exact`], so keys can follow one another.
+
+mod number;
 
 use bson::{Bson, Document};
 
 /// Ends strings, documents and arrays. It is less than any byte that can continue them.
 const END: u8 = 0;
 
-/// Returns the key of a value.
+/// How numbers are encoded.
+#[derive(Clone, Copy)]
+enum Numbers {
+    /// As in the keys of stored documents, which cannot change: a Decimal128 only equals a Decimal128.
+    AsInIds,
+    /// By their exact value, whatever their type.
+    Exact,
+}
+
+/// Returns the key of an `_id`.
 pub(crate) fn encode(value: &Bson) -> Vec<u8> {
     let mut key = Vec::with_capacity(24);
-    append(&mut key, value);
+    append(&mut key, value, Numbers::AsInIds);
     key
 }
 
-fn append(key: &mut Vec<u8>, value: &Bson) {
+/// Appends the key of any value. A Decimal128 equals the other numbers of the same value too.
+#[cfg_attr(not(feature = "embedded"), allow(dead_code, reason = "MongoDB has its own indexes"))]
+pub(crate) fn encode_exact(key: &mut Vec<u8>, value: &Bson) {
+    append(key, value, Numbers::Exact);
+}
+
+fn append(key: &mut Vec<u8>, value: &Bson, numbers: Numbers) {
     key.push(rank(value));
+    match (value, numbers) {
+        (Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_), Numbers::Exact) => {
+            number::append(key, value);
+        }
+        (value, _) => append_value(key, value, numbers),
+    }
+}
+
+fn append_value(key: &mut Vec<u8>, value: &Bson, numbers: Numbers) {
     match value {
         Bson::Int32(number) => append_number(key, f64::from(*number), Some(i64::from(*number))),
         Bson::Int64(number) => append_number(key, *number as f64, Some(*number)),
@@ -27,9 +54,9 @@ fn append(key: &mut Vec<u8>, value: &Bson) {
         Bson::String(text) | Bson::Symbol(text) | Bson::JavaScriptCode(text) => {
             append_bytes(key, text.as_bytes())
         }
-        Bson::Document(document) => append_document(key, document),
+        Bson::Document(document) => append_document(key, document, numbers),
         Bson::Array(values) => {
-            values.iter().for_each(|value| append(key, value));
+            values.iter().for_each(|value| append(key, value, numbers));
             key.push(END);
         }
         Bson::Binary(binary) => {
@@ -51,7 +78,7 @@ fn append(key: &mut Vec<u8>, value: &Bson) {
         }
         Bson::JavaScriptCodeWithScope(code) => {
             append_bytes(key, code.code.as_bytes());
-            append_document(key, &code.scope);
+            append_document(key, &code.scope, numbers);
         }
         // The fields of this type are private; nothing has written one for fifteen years.
         Bson::DbPointer(pointer) => append_bytes(key, format!("{pointer:?}").as_bytes()),
@@ -59,8 +86,8 @@ fn append(key: &mut Vec<u8>, value: &Bson) {
     }
 }
 
-/// Returns the rank of a type in MongoDB's order of types.
-fn rank(value: &Bson) -> u8 {
+/// Returns the rank of a type in MongoDB's order of types: the first byte of each key.
+pub(crate) fn rank(value: &Bson) -> u8 {
     match value {
         Bson::MinKey => 1,
         Bson::Undefined => 2,
@@ -103,12 +130,12 @@ fn ascending(number: i64) -> [u8; 8] {
     (number ^ i64::MIN).to_be_bytes()
 }
 
-fn append_document(key: &mut Vec<u8>, document: &Document) {
+fn append_document(key: &mut Vec<u8>, document: &Document, numbers: Numbers) {
     for (name, value) in document {
         // Type, name, value. `append` repeats the type, which costs a byte and saves a second function.
         key.push(rank(value));
         append_bytes(key, name.as_bytes());
-        append(key, value);
+        append(key, value, numbers);
     }
     key.push(END);
 }
@@ -133,6 +160,12 @@ mod tests {
 
     fn binary(bytes: &[u8]) -> Bson {
         Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() })
+    }
+
+    fn exact(value: &Bson) -> Vec<u8> {
+        let mut key = Vec::new();
+        encode_exact(&mut key, value);
+        key
     }
 
     #[test]
@@ -176,6 +209,8 @@ mod tests {
         ];
         for pair in ascending.windows(2) {
             assert!(encode(&pair[0]) < encode(&pair[1]), "{pair:?}");
+            let (lower, higher) = (exact(&pair[0]), exact(&pair[1]));
+            assert!(lower < higher && !higher.starts_with(&lower), "{pair:?}");
         }
     }
 

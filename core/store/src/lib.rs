@@ -21,6 +21,7 @@ mod mongo;
 mod objects;
 mod precheck;
 pub mod rejected;
+mod select;
 pub mod sequences;
 mod version;
 
@@ -36,7 +37,8 @@ pub use embedded::EmbeddedStore;
 pub use merge::Merge;
 #[cfg(feature = "mongo")]
 pub use mongo::MongoStore;
-pub use objects::{CHUNK_BYTES, Extent, Object, Objects, object_length};
+pub use objects::{CHUNK_BYTES, CommittedObject, Extent, Object, Objects, committed_object, object_length};
+pub use select::{Position, Selected, Selection};
 pub use version::EarlierRuns;
 
 /// What caused a [`CoredmsError`]: an error of the driver, of SQLite or of the file system, or a message.

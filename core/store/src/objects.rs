@@ -22,6 +22,14 @@ pub struct Object {
     pub metadata: Document,
 }
 
+/// A GridFS file that has been committed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommittedObject {
+    pub object: Object,
+    /// `None` if its document does not say.
+    pub committed_at: Option<bson::DateTime>,
+}
+
 /// How much of an object is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
@@ -57,6 +65,19 @@ pub trait Objects: Send + Sync {
     /// Returns the bytes of a committed object, or `None`.
     async fn object(&self, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, CoredmsError>;
 
+    /// Returns the bytes `range` of a committed object, or `None`, and reads no others: a large object is read range by
+    /// range. What of the range is beyond the end of the object is left out, so the result may be empty.
+    ///
+    /// # Errors
+    ///
+    /// [`CoredmsError::Incomplete`] if bytes of the range are missing.
+    async fn read_object(
+        &self,
+        bucket: &str,
+        id: IngestionId,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, CoredmsError>;
+
     /// Returns how much of the bytes `range` of an object is stored, whether it is committed or not. The range begins at a
     /// multiple of [`CHUNK_BYTES`].
     ///
@@ -69,14 +90,35 @@ pub trait Objects: Send + Sync {
     }
 }
 
+/// Returns what is stored about an object; `None` if it has not been committed.
+///
+/// # Errors
+///
+/// The store is unavailable or refuses the operation.
+pub async fn committed_object(
+    store: &dyn Coredms,
+    bucket: &str,
+    id: IngestionId,
+) -> Result<Option<CommittedObject>, CoredmsError> {
+    let found = store.find(&format!("{bucket}.files"), bson::doc! { "_id": object_id(id) }, 1).await?;
+    Ok(found.into_iter().next().map(|file| CommittedObject {
+        committed_at: file.get_datetime("uploadDate").ok().copied(),
+        object: Object {
+            id,
+            name: file.get_str("filename").unwrap_or_default().to_owned(),
+            bytes: whole(file.get("length")),
+            metadata: file.get_document("metadata").cloned().unwrap_or_default(),
+        },
+    }))
+}
+
 /// Returns the length in an object's document; `None` if the object has not been committed.
 pub async fn object_length(
     store: &dyn Coredms,
     bucket: &str,
     id: IngestionId,
 ) -> Result<Option<u64>, CoredmsError> {
-    let found = store.find(&format!("{bucket}.files"), bson::doc! { "_id": object_id(id) }, 1).await?;
-    Ok(found.first().map(|file| whole(file.get("length"))))
+    Ok(committed_object(store, bucket, id).await?.map(|committed| committed.object.bytes))
 }
 
 /// Returns the document of an object in `<bucket>.files`, as GridFS defines it.
@@ -103,6 +145,11 @@ pub(crate) fn first_chunk(offset: u64) -> Result<u32, String> {
     }
     u32::try_from(offset / chunk)
         .map_err(|_| format!("offset {offset} is too large: GridFS cannot number its chunk"))
+}
+
+/// Returns the part of a range that is within an object of this length.
+pub(crate) fn within(range: &Range<u64>, length: u64) -> Range<u64> {
+    range.start.min(length)..range.end.min(length)
 }
 
 /// Returns the numbers of the chunks that hold these bytes.

@@ -11,6 +11,7 @@ use mysimbdp_platform::modes;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::failure::Failure;
+use super::index;
 use super::schema::Schema;
 
 /// How long to wait for another process that writes; each of its transactions takes well under a second.
@@ -101,8 +102,14 @@ impl Open {
         // A commit is on disk when it returns: "stored" is a promise.
         connection.pragma_update(None, "synchronous", "full")?;
         connection.execute_batch(TABLES)?;
+        connection.execute_batch(index::TABLES)?;
         let objects = directory.join(format!("{name}.objects"));
         Ok(Self { connection, objects, schemas: HashMap::new(), file: identity(&path)? })
+    }
+
+    /// Returns what distinguishes this file from one that replaces it.
+    pub(super) fn identity(&self) -> (u64, u64) {
+        self.file
     }
 
     /// Removes all its files. The next job creates the database again.

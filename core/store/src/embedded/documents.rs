@@ -4,17 +4,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bson::{Binary, Bson, Document, RawDocumentBuf};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Rows, params};
 
 use super::super::version::{self, Version};
 use super::super::{Merge, Order, Written, precheck};
 use super::database::Open;
 use super::failure::Failure;
+use super::index;
 use super::schema::Schema;
 use super::text::{Encoded, Stored};
 use crate::key;
+use crate::select::key_of;
 
-const INSERT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+pub(super) const INSERT: &str = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 
 pub(super) const PUT: &str =
     "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET document = excluded.document";
@@ -55,6 +57,7 @@ pub(super) fn insert(
 ) -> Result<Written, Failure> {
     let mut written = Written::default();
     let prepared = prepare(open, collection, documents, &mut written)?;
+    let count = prepared.len();
     let transaction = open.transaction()?;
     {
         let mut insert = transaction.prepare_cached(INSERT)?;
@@ -65,6 +68,7 @@ pub(super) fn insert(
             }
         }
     }
+    index::index_written(&transaction, collection, count)?;
     transaction.commit()?;
     Ok(written)
 }
@@ -76,6 +80,7 @@ pub(super) fn replace_older(
 ) -> Result<Written, Failure> {
     let mut written = Written::default();
     let prepared = prepare(open, collection, documents, &mut written)?;
+    let count = prepared.len();
     let transaction = open.transaction()?;
     {
         let mut find =
@@ -99,6 +104,7 @@ pub(super) fn replace_older(
             }
         }
     }
+    index::index_written(&transaction, collection, count)?;
     transaction.commit()?;
     written.rejected.sort_unstable();
     Ok(written)
@@ -111,10 +117,12 @@ pub(super) fn put(open: &mut Open, collection: &str, document: &Document) -> Res
     if let Some((_, reason)) = written.rejected.pop() {
         return Err(Failure::Refused(reason));
     }
+    let transaction = open.transaction()?;
     for document in prepared {
-        open.connection.execute(PUT, params![collection, document.id, document.encoded])?;
+        transaction.execute(PUT, params![collection, document.id, document.encoded])?;
     }
-    Ok(())
+    index::index_written(&transaction, collection, 1)?;
+    Ok(transaction.commit()?)
 }
 
 pub(super) fn find(
@@ -130,16 +138,30 @@ pub(super) fn find(
     let after = after.map(key::encode).unwrap_or_default();
     if let Some(id) = filter.get("_id") {
         let id = key::encode(id);
-        let found = if id > after { find_one(open, collection, &id)? } else { None };
+        let found = if id > after { find_one(&open.connection, collection, &id)? } else { None };
         return Ok(found.into_iter().filter(matches).take(limit).collect());
+    }
+    // Of one transaction: an index is complete only as of then.
+    let transaction = open.connection.transaction()?;
+    if let Some(index) = index::for_filter(&transaction, collection, filter)? {
+        let mut select = transaction.prepare_cached(index::LOOKUP)?;
+        let range = params![collection, index.number, index.key(filter), after];
+        return first_matches(select.query(range)?, matches, limit);
     }
     // A document with this string has it in its text; most other documents need not be read.
     let text = filter.values().find_map(Bson::as_str).map(|text| serde_json::Value::from(text).to_string());
-    let mut select = open.connection.prepare_cached(
+    let mut select = transaction.prepare_cached(
         "SELECT document FROM documents WHERE collection = ?1 AND id > ?3
          AND (?2 IS NULL OR typeof(document) = 'blob' OR instr(document, ?2) > 0) ORDER BY id",
     )?;
-    let mut rows = select.query(params![collection, text, after])?;
+    first_matches(select.query(params![collection, text, after])?, matches, limit)
+}
+
+fn first_matches(
+    mut rows: Rows<'_>,
+    matches: impl Fn(&Document) -> bool,
+    limit: usize,
+) -> Result<Vec<Document>, Failure> {
     let mut found = Vec::new();
     while found.len() < limit
         && let Some(row) = rows.next()?
@@ -155,14 +177,18 @@ pub(super) fn find(
 pub(super) fn find_by_ids(open: &mut Open, collection: &str, ids: &[Bson]) -> Result<Vec<Document>, Failure> {
     // An id that is requested twice is found once.
     let keys: BTreeSet<Vec<u8>> = ids.iter().map(key::encode).collect();
-    let found = keys.iter().map(|key| find_one(open, collection, key));
+    let found = keys.iter().map(|key| find_one(&open.connection, collection, key));
     found.filter_map(Result::transpose).collect()
 }
 
 /// Returns the document under a key; uses the primary key only.
-pub(super) fn find_one(open: &Open, collection: &str, id: &[u8]) -> Result<Option<Document>, Failure> {
+pub(super) fn find_one(
+    connection: &Connection,
+    collection: &str,
+    id: &[u8],
+) -> Result<Option<Document>, Failure> {
     let select = "SELECT document FROM documents WHERE collection = ?1 AND id = ?2";
-    let mut select = open.connection.prepare_cached(select)?;
+    let mut select = connection.prepare_cached(select)?;
     let found: Option<Stored> = select.query_row(params![collection, id], |row| row.get(0)).optional()?;
     Ok(found.map(|Stored(document)| document))
 }
@@ -204,15 +230,16 @@ pub(super) fn merge(open: &mut Open, collection: &str, merges: &[Merge]) -> Resu
             put.execute(params![collection, id, Encoded::of(&raw, document.into())])?;
         }
     }
+    index::index_written(&transaction, collection, merges.len())?;
     Ok(transaction.commit()?)
 }
 
 /// Compares as MongoDB does: a missing field is null, and an array also equals each of its elements.
 fn field_equals(document: &Document, field: &str, value: &Bson) -> bool {
-    let expected = key::encode(value);
+    let expected = key_of(value);
     let existing = document.get(field).unwrap_or(&Bson::Null);
-    key::encode(existing) == expected
-        || existing.as_array().is_some_and(|values| values.iter().any(|value| key::encode(value) == expected))
+    key_of(existing) == expected
+        || existing.as_array().is_some_and(|values| values.iter().any(|value| key_of(value) == expected))
 }
 
 pub(super) fn count(open: &mut Open, collection: &str) -> Result<u64, Failure> {

@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Refused(String),
     #[error("{found} of {expected} bytes")]
     Incomplete { id: IngestionId, found: u64, expected: u64 },
+    #[error("the database has been removed or replaced while it was read")]
+    Replaced,
     #[error("the store has been closed")]
     Closed,
 }
@@ -41,7 +43,7 @@ impl Failure {
                         | ErrorCode::OutOfMemory
                 )
             ),
-            Self::File(_) => true,
+            Self::File(_) | Self::Replaced => true,
             Self::Schema(_) | Self::Refused(_) | Self::Incomplete { .. } | Self::Closed => false,
         }
     }

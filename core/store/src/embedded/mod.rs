@@ -6,16 +6,19 @@
 //! 2. [`documents`]: checks a document against the collection's [`validator`] (a compiled [`schema`]), encodes it as
 //!    [`text`] under its [`key`](crate::key), and writes it in a transaction; [`replace`]: what a later run replaces and
 //!    removes;
-//! 3. [`objects`]: files in `<directory>/<database>.objects/<bucket>`; [`audit`]: counts documents and objects.
+//! 3. [`index`]: the keys of its fields; [`select`]: documents in the order of a field, page by page;
+//! 4. [`objects`]: files in `<directory>/<database>.objects/<bucket>`; [`audit`]: counts documents and objects.
 
 mod audit;
 mod database;
 mod documents;
 mod failure;
+mod index;
 mod keyword;
 mod objects;
 mod replace;
 mod schema;
+mod select;
 mod text;
 mod validator;
 mod worker;
@@ -23,6 +26,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bson::{Binary, Bson, Document, RawDocumentBuf};
@@ -33,13 +37,14 @@ use self::database::Open;
 use self::failure::Failure;
 use self::worker::Worker;
 use crate::{
-    Coredms, CoredmsError, Documents, EarlierRuns, Extent, Merge, Object, Objects, Order, Removal, Written,
+    Coredms, CoredmsError, Documents, EarlierRuns, Extent, Merge, Object, Objects, Order, Removal, Selected,
+    Selection, Written,
 };
 
 /// A database of the embedded store.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    worker: Worker,
+    worker: Arc<Worker>,
     address: String,
 }
 
@@ -55,7 +60,7 @@ impl EmbeddedStore {
         let operation = "open a database";
         check_name("database", database).map_err(|failure| failure.at(&address, operation))?;
         match Worker::start(directory.to_owned(), database.to_owned()) {
-            Ok(worker) => Ok(Self { worker, address }),
+            Ok(worker) => Ok(Self { worker: Arc::new(worker), address }),
             Err(error) => Err(CoredmsError::Unavailable { address, operation, source: error.into() }),
         }
     }
@@ -109,8 +114,19 @@ impl Documents for EmbeddedStore {
         .await
     }
 
-    async fn ensure_index(&self, _collection: &str, _fields: &[&str]) -> Result<(), CoredmsError> {
-        Ok(())
+    async fn ensure_index(&self, collection: &str, fields: &[&str]) -> Result<(), CoredmsError> {
+        let operation = "create an index";
+        let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
+        let name = collection.to_owned();
+        let created = self.run(operation, move |open| index::create(open, &name, &fields)).await?;
+        let Some(fields) = created else { return Ok(()) };
+        // Step by step: others read and write in between.
+        loop {
+            let (collection, fields) = (collection.to_owned(), fields.clone());
+            if self.run(operation, move |open| index::build(open, &collection, &fields)).await? {
+                return Ok(());
+            }
+        }
     }
 
     async fn insert_many(
@@ -209,6 +225,10 @@ impl Documents for EmbeddedStore {
         self.run("find documents", move |open| documents::find_by_ids(open, &collection, &ids)).await
     }
 
+    async fn select(&self, collection: &str, selection: Selection) -> Result<Selected, CoredmsError> {
+        select::select(self.worker.clone(), self.address.clone(), collection, &selection).await
+    }
+
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {
         let collection = collection.to_owned();
         self.run("merge into documents", move |open| documents::merge(open, &collection, &merges)).await
@@ -265,6 +285,17 @@ impl Objects for EmbeddedStore {
     async fn object(&self, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, CoredmsError> {
         let bucket = bucket.to_owned();
         self.run("read an object", move |open| objects::read(open, &bucket, id)).await
+    }
+
+    async fn read_object(
+        &self,
+        bucket: &str,
+        id: IngestionId,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, CoredmsError> {
+        let bucket = bucket.to_owned();
+        self.run("read a range of an object", move |open| objects::read_range(open, &bucket, id, &range))
+            .await
     }
 
     async fn extent(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<Extent, CoredmsError> {

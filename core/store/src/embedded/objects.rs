@@ -1,11 +1,13 @@
 //! Objects: one file each. A range is written at its offset and synced, and only then recorded in the database.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bson::RawDocumentBuf;
+use bytes::Bytes;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_platform::files::{self, FileError};
 use rusqlite::params;
@@ -13,9 +15,9 @@ use rusqlite::params;
 use super::database::Open;
 use super::failure::Failure;
 use super::text::Encoded;
-use super::{audit, check_name, documents};
+use super::{audit, check_name, documents, index};
 use crate::key;
-use crate::objects::{Extent, Object, file_document, first_chunk, object_id};
+use crate::objects::{Extent, Object, file_document, first_chunk, object_id, within};
 use crate::whole;
 
 pub(super) fn put_chunks(
@@ -62,9 +64,13 @@ pub(super) fn commit(open: &mut Open, bucket: &str, object: &Object) -> Result<b
     }
     let document = file_document(object);
     let raw = RawDocumentBuf::try_from(&document).map_err(|error| Failure::Refused(error.to_string()))?;
-    let insert = "INSERT INTO documents VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    let row = params![files_of(bucket), key_of(object.id), Encoded::of(&raw, document.into())];
-    Ok(open.connection.execute(insert, row)? == 1)
+    let transaction = open.transaction()?;
+    let collection = files_of(bucket);
+    let row = params![collection, key_of(object.id), Encoded::of(&raw, document.into())];
+    let is_new = transaction.execute(documents::INSERT, row)? == 1;
+    index::index_written(&transaction, &collection, 1)?;
+    transaction.commit()?;
+    Ok(is_new)
 }
 
 pub(super) fn extent_of(
@@ -97,7 +103,7 @@ fn synced_ranges(open: &Open, bucket: &str, id: IngestionId) -> Result<Vec<(u64,
 
 pub(super) fn read(open: &mut Open, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, Failure> {
     let path = path(open, bucket, id)?;
-    let Some(document) = documents::find_one(open, &files_of(bucket), &key_of(id))? else {
+    let Some(document) = documents::find_one(&open.connection, &files_of(bucket), &key_of(id))? else {
         return Ok(None);
     };
     let expected = whole(document.get("length"));
@@ -105,6 +111,36 @@ pub(super) fn read(open: &mut Open, bucket: &str, id: IngestionId) -> Result<Opt
     match content.len() as u64 {
         found if found == expected => Ok(Some(content)),
         found => Err(Failure::Incomplete { id, found, expected }),
+    }
+}
+
+pub(super) fn read_range(
+    open: &mut Open,
+    bucket: &str,
+    id: IngestionId,
+    range: &Range<u64>,
+) -> Result<Option<Bytes>, Failure> {
+    let path = path(open, bucket, id)?;
+    let Some(document) = documents::find_one(&open.connection, &files_of(bucket), &key_of(id))? else {
+        return Ok(None);
+    };
+    let expected = whole(document.get("length"));
+    let range = within(range, expected);
+    if range.is_empty() {
+        return Ok(Some(Bytes::new()));
+    }
+    let mut content = vec![0; (range.end - range.start) as usize];
+    let file = match files::open(&path) {
+        Err(error) if error.is_not_found() => return Err(Failure::Incomplete { id, found: 0, expected }),
+        file => file?,
+    };
+    match file.read_exact_at(&mut content, range.start) {
+        Ok(()) => Ok(Some(content.into())),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            let found = files::metadata(&path)?.len();
+            Err(Failure::Incomplete { id, found, expected })
+        }
+        Err(source) => Err(FileError { action: "read", path, source }.into()),
     }
 }
 

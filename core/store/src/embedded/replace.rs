@@ -10,6 +10,7 @@ use super::super::{EarlierRuns, Removal, Written};
 use super::database::Open;
 use super::documents::{self, version_of};
 use super::failure::Failure;
+use super::index;
 use super::text::Stored;
 use crate::key;
 
@@ -20,6 +21,7 @@ pub(super) fn replace(
 ) -> Result<Written, Failure> {
     let mut written = Written::default();
     let prepared = documents::prepare(open, collection, documents, &mut written)?;
+    let count = prepared.len();
     let transaction = open.transaction()?;
     {
         let mut put = transaction.prepare_cached(documents::PUT)?;
@@ -28,6 +30,7 @@ pub(super) fn replace(
             written.stored += 1;
         }
     }
+    index::index_written(&transaction, collection, count)?;
     transaction.commit()?;
     Ok(written)
 }

@@ -8,10 +8,11 @@ use super::super::CoredmsError;
 pub(super) const DUPLICATE_KEY: i32 = 11000;
 
 /// Errors of the server that another attempt may not meet: elections and shutdowns, network between its members, time
-/// limits, conflicts with other writers, a full disk, a majority that is not available at the moment.
-const TRANSIENT_CODES: [i32; 23] = [
-    6, 7, 24, 46, 50, 64, 89, 91, 100, 112, 117, 134, 189, 202, 262, 9001, 10058, 10107, 11600, 11602, 13435,
-    13436, 14031,
+/// limits, conflicts with other writers, a full disk, a majority that is not available at the moment, a cursor that was not
+/// used for ten minutes.
+const TRANSIENT_CODES: [i32; 25] = [
+    6, 7, 24, 43, 46, 50, 64, 89, 91, 100, 112, 117, 134, 189, 202, 237, 262, 9001, 10058, 10107, 11600,
+    11602, 13435, 13436, 14031,
 ];
 
 /// The driver's error in one sentence; its own text adds labels and the server's whole reply.

@@ -3,7 +3,8 @@
 //! 1. this module: connection, collections, and reads;
 //! 2. [`write`]: records, one [`message`] after the other, and the result of each; [`replace`]: what a later run replaces
 //!    and removes;
-//! 3. [`merge`]: bits and watermarks; [`objects`]: GridFS; [`audit`]: counts;
+//! 3. [`merge`]: bits and watermarks; [`objects`]: GridFS; [`audit`]: counts; [`select`]: documents in order, through a
+//!    cursor;
 //! 4. [`reply`]: what the server answers; [`failure`]: which errors may be retried; [`refusal`]: the validator's
 //!    answer in words.
 
@@ -15,6 +16,7 @@ mod objects;
 mod refusal;
 mod replace;
 mod reply;
+mod select;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +38,7 @@ use mysimbdp_model::ingestion::{IngestionId, RecordId};
 
 use crate::{
     Coredms, CoredmsError, Documents, EarlierRuns, ErrorSource, Extent, Merge, Object, Objects, Order,
-    Removal, Written, precheck,
+    Removal, Selected, Selection, Written, precheck,
 };
 
 /// Unless the address says otherwise: long enough for an election, short enough for an app to report what is wrong.
@@ -111,11 +113,8 @@ impl MongoStore {
         operation: &'static str,
         action: impl IntoFuture<Output = DriverResult<T>>,
     ) -> Result<DriverResult<T>, CoredmsError> {
-        tokio::time::timeout(time, action.into_future()).await.map_err(|_| CoredmsError::Unavailable {
-            address: self.address.clone(),
-            operation,
-            source: format!("no answer within {} s", time.as_secs_f64()).into(),
-        })
+        let answer = tokio::time::timeout(time, action.into_future()).await;
+        answer.map_err(|_| no_answer(&self.address, operation, time))
     }
 
     async fn call<T>(
@@ -172,6 +171,11 @@ impl MongoStore {
         let found = self.call("read the validator of a collection", list).await?;
         Ok(found.into_iter().next().map(|found| found.options.validator.unwrap_or_default()))
     }
+}
+
+fn no_answer(address: &str, operation: &'static str, time: Duration) -> CoredmsError {
+    let source = format!("no answer within {} s", time.as_secs_f64()).into();
+    CoredmsError::Unavailable { address: address.to_owned(), operation, source }
 }
 
 /// Fills in what the address leaves open, and enforces durability whatever it says.
@@ -386,6 +390,10 @@ impl Documents for MongoStore {
         self.decoded(async { find.await?.try_collect().await }).await
     }
 
+    async fn select(&self, collection: &str, selection: Selection) -> Result<Selected, CoredmsError> {
+        select::select(self, collection, &selection).await
+    }
+
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {
         merge::merge(self, collection, &merges).await
     }
@@ -432,6 +440,15 @@ impl Objects for MongoStore {
 
     async fn object(&self, bucket: &str, id: IngestionId) -> Result<Option<Vec<u8>>, CoredmsError> {
         objects::read(self, bucket, id).await
+    }
+
+    async fn read_object(
+        &self,
+        bucket: &str,
+        id: IngestionId,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, CoredmsError> {
+        objects::read_range(self, bucket, id, range).await
     }
 
     async fn extent(&self, bucket: &str, id: IngestionId, range: Range<u64>) -> Result<Extent, CoredmsError> {

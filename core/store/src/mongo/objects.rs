@@ -1,11 +1,13 @@
 //! GridFS, written chunk by chunk: two writers are twice as fast as the driver's single one, and ranges can be written in
 //! any order.
 
+use std::ops::Range;
+
 use bson::oid::ObjectId;
 use bson::raw::{RawBinaryRef, RawBsonRef};
 use bson::spec::BinarySubtype;
 use bson::{Binary, Document, RawDocumentBuf, doc, rawdoc};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::error::ErrorKind;
 use mysimbdp_model::ingestion::IngestionId;
@@ -14,7 +16,7 @@ use serde::{Serialize, Serializer};
 use super::failure::DUPLICATE_KEY;
 use super::write::update_message;
 use super::{MongoStore, audit};
-use crate::objects::{file_document, first_chunk, object_id};
+use crate::objects::{chunks_of, file_document, first_chunk, object_id, within};
 use crate::{CHUNK_BYTES, CoredmsError, Extent, Object};
 
 /// About 8 MB of chunks: by measurement, larger messages gain nothing and only use memory.
@@ -187,6 +189,47 @@ pub(super) async fn read(
         found if found == expected => Ok(Some(content)),
         found => Err(CoredmsError::Incomplete { id, found, expected }),
     }
+}
+
+pub(super) async fn read_range(
+    store: &MongoStore,
+    bucket: &str,
+    id: IngestionId,
+    range: Range<u64>,
+) -> Result<Option<Bytes>, CoredmsError> {
+    let operation = "read a range of an object";
+    let files = store.collection::<RawDocumentBuf>(&format!("{bucket}.files"));
+    let find = files.find_one(doc! { "_id": object_id(id) }).projection(doc! { "length": 1 });
+    let Some(file) = store.call(operation, find).await? else {
+        return Ok(None);
+    };
+    let length = file.get_i64("length").ok().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+    let range = within(&range, length);
+    if range.is_empty() {
+        return Ok(Some(Bytes::new()));
+    }
+    let numbers = chunks_of(&range);
+    let first_byte = numbers.start * u64::from(CHUNK_BYTES);
+    let numbers = doc! { "$gte": numbers.start as i64, "$lt": numbers.end as i64 };
+    let chunks = store.collection::<RawDocumentBuf>(&format!("{bucket}.chunks"));
+    let collect = async {
+        let filter = doc! { "files_id": object_id(id), "n": numbers };
+        let mut cursor = chunks.find(filter).sort(doc! { "n": 1 }).await?;
+        let mut content = BytesMut::new();
+        while let Some(chunk) = cursor.try_next().await? {
+            content.extend_from_slice(chunk.get_binary("data")?.bytes);
+        }
+        Ok(content)
+    };
+    let content = store.scan(operation, collect).await?.freeze();
+    // Every chunk but the last one is full, so a missing one makes the content too short.
+    let last_byte = range.end.next_multiple_of(u64::from(CHUNK_BYTES)).min(length);
+    if content.len() as u64 != last_byte - first_byte {
+        let missing = (last_byte - first_byte).saturating_sub(content.len() as u64);
+        return Err(CoredmsError::Incomplete { id, found: length.saturating_sub(missing), expected: length });
+    }
+    let start = (range.start - first_byte) as usize;
+    Ok(Some(content.slice(start..start + (range.end - range.start) as usize)))
 }
 
 /// Creates the two indexes that GridFS requires.

@@ -11,6 +11,7 @@ mod mongo;
 mod objects;
 mod records;
 mod replacements;
+mod selections;
 mod sequences;
 mod validators;
 
@@ -80,9 +81,26 @@ on_both! {
     objects::the_second_commit_changes_nothing,
     objects::an_object_may_be_empty,
     objects::an_offset_between_chunks_is_refused,
+    objects::a_range_of_an_object_is_read_alone,
+    objects::what_is_stored_about_an_object_is_known_once_it_is_committed,
     audits::ids_that_no_document_has_are_found_whatever_their_type,
     audits::documents_are_found_by_many_ids_at_once,
     audits::documents_are_counted_by_a_field_within_another,
     audits::a_collection_is_read_page_by_page,
     audits::the_stored_part_of_an_object_is_counted_before_and_after_its_commit,
+    selections::documents_are_ordered_by_a_field_and_then_by_id,
+    selections::documents_with_equal_values_are_paged_one_by_one_in_both_directions,
+    selections::bounds_include_the_first_value_and_exclude_the_last,
+    selections::numbers_of_all_types_have_one_order,
+    selections::a_bound_selects_its_own_type_and_without_bounds_all_types_follow_one_another,
+    selections::ids_of_several_types_are_paged_without_a_gap,
+    selections::a_filter_leads_through_documents_and_arrays,
+    selections::only_the_requested_fields_are_returned,
+    selections::values_are_returned_as_they_are_stored,
+    selections::an_invalid_selection_is_refused,
+    selections::a_missing_collection_has_nothing_to_select,
+    selections::large_documents_are_selected_in_order,
+    selections::twenty_thousand_documents_are_paged_without_gap_or_repeat_while_others_come_and_go,
+    selections::a_filter_by_null_or_a_position_in_an_array_selects_the_same_in_both_stores,
+    selections::an_index_has_what_is_written_replaced_and_removed,
 }

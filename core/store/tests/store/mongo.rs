@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
-use futures::{AsyncReadExt, TryStreamExt};
+use futures::{AsyncReadExt, StreamExt, TryStreamExt};
 use mongodb::IndexModel;
 use mongodb::options::IndexOptions;
 use mysimbdp_model::error_chain;
-use mysimbdp_store::{Coredms, CoredmsError, Documents, MongoStore};
+use mysimbdp_store::{
+    CHUNK_BYTES, Coredms, CoredmsError, Documents, MongoStore, Order, Position, Selection, whole,
+};
 use mysimbdp_testbed::{self as testbed, SOON};
 
 use crate::fixture::{TestDatabase, raw};
@@ -63,6 +65,84 @@ async fn a_server_that_does_not_answer_is_unavailable_within_the_timeout() {
     assert_eq!(store.count("records").await.expect("count"), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_ends_a_selection_with_an_error_and_not_with_the_last_document() {
+    let mut server = testbed::Mongod::start();
+    let store = mysimbdp_store::open(&server.url(), "test").await.expect("address");
+    let many = (0..10_000).map(|id| raw(doc! { "_id": id }));
+    store.insert_many("records", many.collect()).await.expect("insert");
+    let mut selected = store.select("records", Selection::ordered_by("_id")).await.expect("select");
+    selected.next().await.expect("a document").expect("read");
+    server.kill9();
+    let error = loop {
+        match selected.next().await.expect("the end would be wrong") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_retryable(), "{}", error_chain(&error));
+    assert!(selected.next().await.is_none());
+    let error = store.select("records", Selection::ordered_by("_id")).await.err().expect("no server");
+    assert!(error.is_retryable(), "{}", error_chain(&error));
+}
+
+/// Runs a selection through the server's profiler; returns how many documents it returned, and how many keys and documents
+/// it examined.
+async fn examined(store: &dyn Coredms, driver: &mongodb::Database, selection: Selection) -> [i64; 3] {
+    let profile = driver.collection::<Document>("system.profile");
+    driver.run_command(doc! { "profile": 2 }).await.expect("profile");
+    let documents: Vec<_> =
+        store.select("measured", selection.clone()).await.expect("select").try_collect().await.expect("read");
+    driver.run_command(doc! { "profile": 0 }).await.expect("profile");
+    let entries = profile.find(doc! { "ns": format!("{}.measured", driver.name()) });
+    let entries: Vec<Document> = entries.await.expect("find").try_collect().await.expect("find");
+    profile.drop().await.expect("drop");
+    let sum = |field: &str| entries.iter().map(|entry| whole(entry.get(field)) as i64).sum::<i64>();
+    assert!(entries.iter().all(|entry| !entry.contains_key("hasSortStage")), "{entries:?}");
+    [documents.len() as i64, sum("keysExamined"), sum("docsExamined")]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_selection_examines_about_what_it_returns() {
+    let database = TestDatabase::mongodb();
+    let (store, driver) = (database.open().await, database.driver().await);
+    let of = |id: i32| raw(doc! { "_id": id, "in": { "side": id % 2 }, "at": id / 10_000 });
+    for first in (0..100_000).step_by(10_000) {
+        store.insert_many("measured", (first..first + 10_000).map(of).collect()).await.expect("insert");
+    }
+    store.ensure_index("measured", &["in.side", "at", "_id"]).await.expect("index");
+    let first = Selection { filter: doc! { "in.side": 1 }, limit: Some(100), ..Selection::ordered_by("at") };
+    let after = |value: i32, id: i32| Some(Position { value: value.into(), id: id.into() });
+    for (name, selection) in [
+        ("first page", first.clone()),
+        ("within equal values", Selection { after: after(3, 35_555), ..first.clone() }),
+        ("from the last of equal values on", Selection { after: after(3, 39_999), ..first.clone() }),
+        ("descending", Selection { order: Order::Descending, after: after(3, 35_555), ..first.clone() }),
+        (
+            "bounded",
+            Selection {
+                from: Some(2.into()),
+                until: Some(5.into()),
+                after: after(3, 35_555),
+                ..first.clone()
+            },
+        ),
+        (
+            "all of a value",
+            Selection { from: Some(2.into()), until: Some(3.into()), limit: None, ..first.clone() },
+        ),
+    ] {
+        let [returned, keys, documents] = examined(&*store, &driver, selection).await;
+        println!("{name}: {returned} returned, {keys} keys and {documents} documents examined");
+        assert!(returned >= 100, "{name}: {returned}");
+        assert!(
+            keys <= returned + 30 && documents <= returned + 5,
+            "{name}: {returned}, {keys}, {documents}"
+        );
+    }
+    database.remove().await;
+}
+
 #[tokio::test]
 async fn wrong_credentials_are_refused() {
     let server = testbed::mongodb();
@@ -108,6 +188,22 @@ async fn thousands_of_documents_that_break_many_rules_do_not_outgrow_the_reply()
     let written = store.insert_many("records", documents.collect()).await.expect("insert");
     assert_eq!((written.stored, written.rejected.len()), (0, 5_000));
     assert!(written.rejected.iter().all(|(_, reason)| reason.contains("field_with_a_long_name_0")));
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn a_range_with_a_missing_chunk_is_incomplete() {
+    let database = TestDatabase::mongodb();
+    let store = database.open().await;
+    let chunk = u64::from(CHUNK_BYTES);
+    let object = object("missing.csv", 3 * CHUNK_BYTES as usize);
+    store.put_chunks("fs", object.id, 0, content(3 * CHUNK_BYTES as usize)).await.expect("put");
+    store.commit_object("fs", &object).await.expect("commit");
+    let chunks = database.driver().await.collection::<Document>("fs.chunks");
+    chunks.delete_one(doc! { "n": 1 }).await.expect("delete");
+    let error = store.read_object("fs", object.id, 5..2 * chunk).await.expect_err("a chunk is missing");
+    assert!(matches!(error, CoredmsError::Incomplete { found, .. } if found == 2 * chunk), "{error}");
+    assert!(store.read_object("fs", object.id, 5..chunk).await.expect("read").is_some());
     database.remove().await;
 }
 

@@ -2,7 +2,7 @@
 
 use bson::doc;
 use bytes::Bytes;
-use mysimbdp_store::{CHUNK_BYTES, CoredmsError, Object};
+use mysimbdp_store::{CHUNK_BYTES, CoredmsError, Object, committed_object, object_length};
 
 use crate::fixture::{TestDatabase, ingestion};
 
@@ -104,6 +104,60 @@ pub(crate) async fn an_object_may_be_empty(database: &TestDatabase) {
     store.put_chunks("fs", empty.id, 0, Bytes::new()).await.expect("put");
     assert!(store.commit_object("fs", &empty).await.expect("commit"));
     assert_eq!(store.object("fs", empty.id).await.expect("read"), Some(vec![]));
+}
+
+pub(crate) async fn a_range_of_an_object_is_read_alone(database: &TestDatabase) {
+    let store = database.open().await;
+    let content = content(3 * CHUNK + 5);
+    let object = object("ranges.csv", content.len());
+    let read = async |start: usize, end: usize| {
+        store.read_object("fs", object.id, start as u64..end as u64).await.expect("read")
+    };
+    assert_eq!(read(0, 5).await, None, "not there");
+    store.put_chunks("fs", object.id, 0, content.clone()).await.expect("put");
+    assert_eq!(read(0, 5).await, None, "not committed");
+    store.commit_object("fs", &object).await.expect("commit");
+    let end = content.len();
+    for (start, stop) in [
+        (0, 0),
+        (0, 1),
+        (7, 1_000),
+        (CHUNK - 1, CHUNK),
+        (CHUNK - 1, CHUNK + 1),
+        (CHUNK, 2 * CHUNK),
+        (5, 3 * CHUNK + 2),
+        (end - 1, end),
+        (0, end),
+        (7, 3),
+    ] {
+        let expected = if start < stop { content.slice(start..stop) } else { Bytes::new() };
+        assert_eq!(read(start, stop).await, Some(expected), "{start}..{stop}");
+    }
+    // What is beyond the end is left out.
+    assert_eq!(read(end - 3, end + 10).await, Some(content.slice(end - 3..)));
+    for start in [end, end + 1, 10 * end] {
+        assert_eq!(read(start, start + 5).await, Some(Bytes::new()));
+    }
+    let all = store.read_object("fs", object.id, 2..u64::MAX).await.expect("read");
+    assert_eq!(all, Some(content.slice(2..)));
+
+    let empty = self::object("nothing.csv", 0);
+    store.commit_object("fs", &empty).await.expect("commit");
+    let read = store.read_object("fs", empty.id, 0..5).await.expect("read");
+    assert_eq!(read, Some(Bytes::new()));
+}
+
+pub(crate) async fn what_is_stored_about_an_object_is_known_once_it_is_committed(database: &TestDatabase) {
+    let store = database.open().await;
+    let object = object("known.csv", 3);
+    assert_eq!(committed_object(&*store, "fs", object.id).await.expect("look up"), None);
+    store.put_chunks("fs", object.id, 0, "abc".into()).await.expect("put");
+    assert_eq!(committed_object(&*store, "fs", object.id).await.expect("look up"), None);
+    store.commit_object("fs", &object).await.expect("commit");
+    let committed = committed_object(&*store, "fs", object.id).await.expect("look up").expect("committed");
+    assert_eq!(committed.object, object);
+    assert!(committed.committed_at.is_some());
+    assert_eq!(object_length(&*store, "fs", object.id).await.expect("look up"), Some(3));
 }
 
 pub(crate) async fn an_offset_between_chunks_is_refused(database: &TestDatabase) {
