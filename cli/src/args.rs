@@ -109,6 +109,8 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<StreamCommand>,
     },
+    /// Run the HTTP server alone: query, drop and operate over HTTP
+    Serve,
     /// Run the embedded broker alone
     Broker {
         /// Port on the loopback address; by default 1883, or any free one.
@@ -117,6 +119,8 @@ pub enum Command {
     },
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Print the OpenAPI document of the HTTP server
+    Openapi,
     /// Make links named fetchdata, batch-manager and stream-manager
     InstallLinks {
         /// The directory of the links; by default that of this executable.
@@ -264,6 +268,12 @@ pub struct DropFiles {
     /// Use the backfill lane.
     #[arg(long)]
     pub backfill: bool,
+    /// Send the files to the HTTP server at this address, such as https://ingest.example.org; no configuration is needed.
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+    /// File with the token for the server; by default the token is in the environment variable MYSIMBDP_TOKEN.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Lines come from stdin, or from a file that grows. Each is in the outbox before the next is read.

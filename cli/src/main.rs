@@ -101,7 +101,10 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
                 false => commands::check_app::batch(&protocol, &ids, &command).await,
             }
         }
-        Command::Drop(args) => commands::drop_files::run(&loading::with_same_store(file)?, &args).await,
+        Command::Drop(args) => match &args.to {
+            Some(url) => tokio::task::block_in_place(|| commands::drop_files::remote::run(&args, url)),
+            None => commands::drop_files::run(&loading::with_same_store(file)?, &args).await,
+        },
         Command::Status { json } => commands::status::run(&loading::in_use(file)?, json).await,
         Command::Health { json } => commands::health::run(&loading::in_use(file)?, json).await,
         Command::Reload => commands::reload::run(&loading::with_same_root(file)?).await,
@@ -126,11 +129,13 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::StreamManager { command: None } => {
             commands::process::stream_manager(load_process()?, file).await
         }
+        Command::Serve => commands::process::serve(load_process()?, file).await,
         Command::Broker { port } => commands::process::broker(load_process()?, port).await,
         Command::Schema => {
             println!("{}", mysimbdp_config::schema_json().trim_end());
             Ok(())
         }
+        Command::Openapi => output::print_json(&mysimbdp_serving::openapi()),
         Command::InstallLinks { directory } => commands::links::run(directory),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "mysimbdp", &mut std::io::stdout());

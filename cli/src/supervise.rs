@@ -2,7 +2,8 @@
 //!
 //! 0. Locks the data root: from now on it counts as in use, with this config, even while none of the processes runs.
 //! 1. Starts the embedded broker if no other one is configured or runs for this data root, and waits until it listens.
-//! 2. Starts fetchdata, batch-manager and stream-manager, and waits until each holds its lock: then it is at work.
+//! 2. Starts fetchdata, batch-manager, stream-manager and the HTTP server, and waits until each holds its lock: then it is at
+//!    work.
 //! 3. Watches them: a process that ends is started again, with back-off, unless its exit code says that a restart
 //!    cannot help.
 //! 4. Stops them in reverse order, each within its deadline.
@@ -191,7 +192,7 @@ impl Supervisor {
             _lock: lock,
             _status: ProcessStatus::of_follower(config, config_file, kind.name()),
         };
-        let mut kinds = ProcessKind::PIPELINE.to_vec();
+        let mut kinds = ProcessKind::FOLLOWERS.to_vec();
         if address::broker(config).is_err() {
             kinds.insert(0, ProcessKind::Broker);
         }

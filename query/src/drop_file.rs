@@ -21,6 +21,9 @@ use crate::error::QueryError;
 use crate::file_outcome::{self, Dropped};
 use crate::free_name;
 
+/// Ends the names of unfinished files.
+const SUFFIX: &str = ".part";
+
 /// The most bytes that a file name may have on Linux.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -32,6 +35,8 @@ pub struct DropTarget<'a> {
     drop_directory: DropDirectory,
     path: DropPath,
     is_fetchdata_running: bool,
+    /// Begins the names of files that are not finished.
+    prefix: &'static str,
     /// False if nobody waits for the end of the files, or if the store has failed to answer before.
     asks_history: bool,
 }
@@ -55,6 +60,33 @@ pub struct Upload<'a> {
 struct Temporary {
     folder: Directory,
     name: OsString,
+}
+
+/// Removes the files that a process was killed over, and that nobody will finish.
+///
+/// # Errors
+///
+/// The drop directory cannot be read.
+pub fn remove_unfinished(config: &Config, prefix: &str) -> Result<(), QueryError> {
+    let drop_directory = match DropDirectory::open(&config.layout) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        opened => opened?,
+    };
+    let folders = config
+        .clients
+        .keys()
+        .flat_map(|client| [Lane::Live, Lane::Backfill].map(|lane| DropPath::of_client(client, lane)));
+    for path in folders {
+        // A client may have made its folder unreadable, or removed it.
+        let Ok(folder) = drop_directory.directory(&path) else { continue };
+        for name in folder.names().unwrap_or_default() {
+            let bytes = name.as_encoded_bytes();
+            if bytes.starts_with(prefix.as_bytes()) && bytes.ends_with(SUFFIX.as_bytes()) {
+                let _ = folder.remove_file(&name);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl<'a> DropTarget<'a> {
@@ -84,13 +116,22 @@ impl<'a> DropTarget<'a> {
             )));
         }
         let is_fetchdata_running = accepted.is_some();
-        Ok(Self { config, client, drop_directory, path, is_fetchdata_running, asks_history: true })
+        let prefix = ".drop-";
+        Ok(Self { config, client, drop_directory, path, is_fetchdata_running, prefix, asks_history: true })
     }
 
     /// Does not ask the store for earlier runs of the files: nobody will wait for their end.
     #[must_use]
     pub fn without_history(mut self) -> Self {
         self.asks_history = false;
+        self
+    }
+
+    /// Begins the names of unfinished files with `prefix`, a dot first, so that [`remove_unfinished`] finds them. Only one process
+    /// at a time may use it.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: &'static str) -> Self {
+        self.prefix = prefix;
         self
     }
 
@@ -124,7 +165,7 @@ impl<'a> DropTarget<'a> {
         self.check_name(name)?;
         let folder = self.drop_directory.open_or_create_directory(&self.path)?;
         let since = clock::now();
-        let temporary = OsString::from(format!(".drop-{:016x}.part", random::number()));
+        let temporary = OsString::from(format!("{}{:016x}{SUFFIX}", self.prefix, random::number()));
         let file = folder.create(&temporary)?;
         Ok(Upload {
             config: self.config,

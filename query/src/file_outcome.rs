@@ -96,14 +96,17 @@ pub async fn progress(
         return Ok(FileProgress::Ended(outcome));
     }
     match last_run(config, dropped.ingestion).await {
-        Ok(Some(run)) if run.finished_at > dropped.earlier_runs => Ok(FileProgress::Ended(match run.state {
-            FinalState::Ingested => FileOutcome::Ingested { run: Box::new(run) },
-            FinalState::Purged => {
-                FileOutcome::Held(vec!["according to the history; it has been purged since".to_owned()])
-            }
-            // No run ends as discarded: validation refuses a file before its first run.
-            FinalState::Held | FinalState::Discarded => FileOutcome::Held(vec![IN_HISTORY.to_owned()]),
-        })),
+        // The caller may have made up the ingestion.
+        Ok(Some(run)) if run.client == client.as_str() && run.finished_at > dropped.earlier_runs => {
+            Ok(FileProgress::Ended(match run.state {
+                FinalState::Ingested => FileOutcome::Ingested { run: Box::new(run) },
+                FinalState::Purged => {
+                    FileOutcome::Held(vec!["according to the history; it has been purged since".to_owned()])
+                }
+                // No run ends as discarded: validation refuses a file before its first run.
+                FinalState::Held | FinalState::Discarded => FileOutcome::Held(vec![IN_HISTORY.to_owned()]),
+            }))
+        }
         Ok(_) => Ok(FileProgress::Taken { hidden_because }),
         // The store may be back before the caller gives up.
         Err(error) => Ok(FileProgress::Taken {

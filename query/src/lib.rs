@@ -2,7 +2,8 @@
 //! results.
 //!
 //! - [`snapshot`]: whether everything that the config requires is running; [`files_by_state`]: which files each client
-//!   has, and where;
+//!   has, and where; [`file_list`]: all files page by page; [`ingestion`]: everything about one of them;
+//!   [`queues`]: how long files wait, and what for; [`changes`]: what has happened since the last look;
 //! - [`drop_file`]: drops a file safely;
 //! - [`file_outcome`]: how one dropped file ended; [`rejected`]: which of its records were rejected;
 //! - [`retry`] and [`reprocess`]: return a file to where it is processed again; [`free_name`]: an unused name for it;
@@ -11,12 +12,16 @@
 //!
 //! Nothing is printed here, and no error is an exit code: [`QueryError::kind`] tells what the caller can do about it.
 
+pub mod changes;
 pub mod drop_file;
 pub mod error;
+pub mod file_list;
 pub mod file_outcome;
 pub mod files_by_state;
 pub mod free_name;
+pub mod ingestion;
 pub mod notify_staged;
+pub mod queues;
 pub mod reason_file;
 pub mod reconcile;
 pub mod rejected;

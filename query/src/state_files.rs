@@ -77,7 +77,7 @@ pub fn damaged(layout: &Layout) -> Vec<Damaged> {
             Vec::new()
         })
     };
-    let mut paths = vec![layout.broker_state()];
+    let mut paths = vec![layout.broker_state(), layout.serving_state()];
     for directory in [layout.instances(), layout.outbox()] {
         paths.extend(list(&directory));
     }

@@ -5,6 +5,7 @@
 //! - [`Mongod`] and [`Mosquitto`] belong to one test, which may kill, pause and restart them on the same port and data;
 //! - [`Root`] is a data root in a temporary directory, [`Daemon`] a `mysimbdp` process on it;
 //! - [`Proxy`] simulates network faults between a program and its server;
+//! - [`Http`] sends requests to an HTTP server;
 //! - [`mqtt`] publishes and subscribes with the clients that users have;
 //! - [`Disk`] is a file system of one test, whose power can be cut;
 //! - [`Sshd`] is an SFTP server whose user has access to a directory;
@@ -19,6 +20,7 @@
 mod daemon;
 mod faults;
 mod hostile;
+mod http;
 mod mongod;
 mod mosquitto;
 pub mod mqtt;
@@ -39,6 +41,7 @@ mod wait;
 pub use daemon::Daemon;
 pub use faults::SystemFaults;
 pub use hostile::{Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_records};
+pub use http::{Answer, Http};
 pub use mongod::Mongod;
 pub use mosquitto::Mosquitto;
 pub use name::{free_port, unique};

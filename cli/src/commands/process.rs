@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mysimbdp_broker::embedded::{EmbeddedBroker, EmbeddedBrokerError, EmbeddedBrokerOptions};
 use mysimbdp_config::Config;
-use mysimbdp_config::address::{AddressError, BrokerState};
+use mysimbdp_config::address::{AddressError, ServerState};
 use mysimbdp_config::live::{self, LiveConfig};
 use mysimbdp_config::process_status::ProcessStatus;
 use mysimbdp_model::exit;
@@ -61,11 +61,20 @@ pub async fn broker(config: Config, port: Option<u16>) -> Result<(), CommandErro
         CommandError::of(if held { exit::NO_PERMISSION } else { exit::UNAVAILABLE }, &error)
     })?;
     let failure = |error: AddressError| CommandError::of(exit::IO, &error);
-    let state = BrokerState::of_this_process(broker.url.clone());
-    state.write(&config.layout).map_err(failure)?;
+    let (state, path) = (ServerState::of_this_process(broker.url.clone()), config.layout.broker_state());
+    state.write(&path).map_err(failure)?;
     let ended = broker.run(shutdown).await.map_err(|error| CommandError::of(exit::SOFTWARE, &error));
-    state.remove(&config.layout).map_err(failure)?;
+    state.remove(&path).map_err(failure)?;
     ended
+}
+
+/// Runs the HTTP server. Its address is in `state/serving.json` while it runs.
+pub async fn serve(config: Config, file: &Path) -> Result<(), CommandError> {
+    let _log = begin(ProcessKind::Serve.name(), &config)?;
+    let shutdown = signals::shutdown()?;
+    let (config, following) = follow(config, file, ProcessKind::Serve)?;
+    let ended = beside(mysimbdp_serving::run(config, shutdown), following).await;
+    ended.map_err(|error| CommandError::of(exit_code(error.kind()), &error))
 }
 
 /// Returns the live config of a process, and the future that watches the config file.

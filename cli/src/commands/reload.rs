@@ -10,6 +10,7 @@ use mysimbdp_config::process_status::{Found, RunningProcess, find};
 use mysimbdp_model::exit;
 use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::process::Signal;
+use mysimbdp_query::snapshot::followers;
 
 use crate::error::CommandError;
 use crate::output::Foreign;
@@ -31,7 +32,7 @@ enum Answer {
 }
 
 pub async fn run(config: &Config) -> Result<(), CommandError> {
-    for kind in ProcessKind::PIPELINE {
+    for kind in followers(config) {
         if let Found::Running(process, _) = find(&config.layout, kind)?
             && process.handles_signal(Signal::HUP)
         {
@@ -41,7 +42,7 @@ pub async fn run(config: &Config) -> Result<(), CommandError> {
     }
     let deadline = Instant::now() + WITHIN;
     let mut code = None;
-    for kind in ProcessKind::PIPELINE {
+    for kind in followers(config) {
         let answer = loop {
             let answer = self::answer(config, kind)?;
             if !matches!(answer, Answer::Nothing) || Instant::now() >= deadline {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mysimbdp_config::address::ServerState;
 use mysimbdp_config::{Config, address};
 use mysimbdp_platform::process::Output;
 use mysimbdp_query::snapshot;
@@ -25,6 +26,7 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), CommandError
     let mut platform = Supervisor::start(config, config_file, Output::Inherit, shutdown.clone()).await?;
     let ready = async {
         report_readiness(config, started).await;
+        report_address(config).await;
         std::future::pending().await
     };
     let watched = tokio::select! {
@@ -33,6 +35,21 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), CommandError
     };
     platform.stop().await;
     watched
+}
+
+/// Reports the address of the HTTP server once it listens.
+async fn report_address(config: &Config) {
+    let listens = || {
+        let state = ServerState::read(&config.layout.serving_state()).ok()??;
+        state.process.alive().then_some(state.url)
+    };
+    let url = loop {
+        match listens() {
+            Some(url) => break url,
+            None => tokio::time::sleep(CHECK_EVERY).await,
+        }
+    };
+    println!("query, drop and operate over HTTP at {url}");
 }
 
 /// Reports what is unavailable until everything is available, and then reports that.

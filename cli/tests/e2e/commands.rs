@@ -248,7 +248,8 @@ fn a_retried_file_and_held_content_that_is_dropped_again_are_processed_at_once()
 /// batch-manager still has to write the history of the run that was held when the file is staged again.
 #[test]
 fn a_file_that_is_retried_while_its_hold_is_still_being_recorded_is_processed_at_once() {
-    let script = "cat > /dev/null; test -e repaired && exit 0; until test -e fail; do sleep 0.05; done; exit 65";
+    let script =
+        "cat > /dev/null; test -e repaired && exit 0; until test -e fail; do sleep 0.05; done; exit 65";
     let store = Proxy::before_mongodb(mongodb().url());
     let name = format!("test{}", std::process::id());
     let root = Root::new(&json!({

@@ -22,7 +22,7 @@ async fn a_client_that_is_added_takes_effect_without_a_restart_and_others_are_no
 
     clients(&platform, |clients| clients.extend([documents("late"), keyed_stream("latestream")]));
     let reloaded = platform.command(0, &["reload"]);
-    assert_eq!(reloaded.matches("runs on config").count(), 3, "{reloaded}");
+    assert_eq!(reloaded.matches("runs on config").count(), 4, "{reloaded}");
     let (content, rows) = readings(20_000);
     platform.root.drop_file("late", "weather.csv", &content);
     let run = &platform.until_ingested("late", 1, SOON).await[0];
@@ -95,7 +95,7 @@ async fn a_hangup_of_up_reloads_and_settings_that_need_a_restart_are_refused_by_
     up.until_output(SOON, "ready after");
     clients(&platform, |clients| clients.push(documents("late")));
     signal(up.pid(), Signal::HUP);
-    let logs = ["fetchdata.log", "batch-manager.log", "stream-manager.log"];
+    let logs = ["fetchdata.log", "batch-manager.log", "stream-manager.log", "serve.log"];
     until(SOON, "all have applied it", || {
         logs.iter().all(|log| platform.root.log(log).contains("was edited and is applied"))
     });
@@ -103,7 +103,7 @@ async fn a_hangup_of_up_reloads_and_settings_that_need_a_restart_are_refused_by_
     platform.set("broker", json!({"topic_prefix": "another"}));
     clients(&platform, |clients| clients.push(documents("later")));
     let refused = platform.command(78, &["reload"]);
-    assert_eq!(refused.matches("broker.topic_prefix").count(), 3, "{refused}");
+    assert_eq!(refused.matches("broker.topic_prefix").count(), 4, "{refused}");
     assert!(!platform.root.drop_directory("later").exists(), "nothing of it is applied");
     assert!(up.interrupt().success(), "{}", up.output());
 }

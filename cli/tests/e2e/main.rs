@@ -25,6 +25,7 @@ mod refused;
 mod reprocess;
 mod retention;
 mod scaling;
+mod serving;
 mod sftp;
 mod streams;
 mod support;

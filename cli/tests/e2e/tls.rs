@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::{Platform, SOON, keyed_stream, messages};
 
 /// Creates `authority.pem`, and `server.pem` and `server.key` for this machine.
-fn certificates(directory: &Path) {
+pub fn certificates(directory: &Path) {
     let openssl = |arguments: &str| {
         let mut command = Command::new(program("openssl"));
         let output =

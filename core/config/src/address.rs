@@ -1,11 +1,11 @@
-//! The broker's address: the configured one, or the one that this data root's embedded broker has written down.
+//! The addresses of servers: the broker's is the configured one, or the one that this data root's embedded broker has
+//! written down; the HTTP server of `mysimbdp serve` writes its own down in the same way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mysimbdp_broker::{ConnectOptions, FollowingLink, SIGNAL_BYTES_MAX};
 use mysimbdp_model::error_chain;
-use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::process::ProcessId;
 use mysimbdp_platform::random;
@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BROKER_VARIABLE, Config};
 
-/// The state that an embedded broker writes to [`Layout::broker_state`], so that every process of the data root finds it.
+/// What a server of this data root writes down, so that every process finds it: the embedded broker in
+/// [`Layout::broker_state`](mysimbdp_model::layout::Layout::broker_state), the HTTP server in
+/// [`Layout::serving_state`](mysimbdp_model::layout::Layout::serving_state).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BrokerState {
+pub struct ServerState {
     pub url: String,
     #[serde(flatten)]
     pub process: ProcessId,
@@ -34,7 +36,7 @@ pub enum AddressError {
         state.display()
     )]
     Ended { state: PathBuf },
-    #[error("cannot parse the broker state {}", path.display())]
+    #[error("cannot parse the address in {}", path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
@@ -55,7 +57,7 @@ pub fn broker(config: &Config) -> Result<String, AddressError> {
     if let Some(url) = &config.broker_url {
         return Ok(url.clone());
     }
-    match BrokerState::read(&config.layout)? {
+    match ServerState::read(&config.layout.broker_state())? {
         Some(state) if state.process.alive() => Ok(state.url),
         Some(_) => Err(AddressError::Ended { state: config.layout.broker_state() }),
         None => Err(AddressError::NoBroker),
@@ -75,23 +77,22 @@ pub fn session(config: &Arc<Config>, process_name: &str, subscriptions: Vec<Stri
     FollowingLink::new(move || broker(&config).map_err(|error| error_chain(&error)), options, subscriptions)
 }
 
-impl BrokerState {
-    /// The state of a broker that is this process and listens at `url`.
+impl ServerState {
+    /// The state of a server that is this process and listens at `url`.
     pub fn of_this_process(url: impl Into<String>) -> Self {
         Self { url: url.into(), process: ProcessId::current() }
     }
 
-    /// Reads what the last broker of this data root wrote, whether it still runs or not.
+    /// Reads what the last server wrote to this file, whether it still runs or not.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or is not a broker state.
-    pub fn read(layout: &Layout) -> Result<Option<Self>, AddressError> {
-        let path = layout.broker_state();
-        match files::read(&path) {
+    /// The file cannot be read, or is not the state of a server.
+    pub fn read(path: &Path) -> Result<Option<Self>, AddressError> {
+        match files::read(path) {
             Ok(text) => serde_json::from_slice(&text)
                 .map(Some)
-                .map_err(|source| AddressError::Unreadable { path, source }),
+                .map_err(|source| AddressError::Unreadable { path: path.to_owned(), source }),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -102,22 +103,23 @@ impl BrokerState {
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn write(&self, layout: &Layout) -> Result<(), AddressError> {
-        let path = layout.broker_state();
-        files::create_dir_all(&layout.state())?;
+    pub fn write(&self, path: &Path) -> Result<(), AddressError> {
+        if let Some(directory) = path.parent() {
+            files::create_dir_all(directory)?;
+        }
         let text = serde_json::to_vec(self)
-            .map_err(|source| AddressError::Unreadable { path: path.clone(), source })?;
-        Ok(files::write_atomic(&path, &text)?)
+            .map_err(|source| AddressError::Unreadable { path: path.to_owned(), source })?;
+        Ok(files::write_atomic(path, &text)?)
     }
 
-    /// Removes the file if it still holds this state: a broker that has been started meanwhile keeps its own.
+    /// Removes the file if it still holds this state: a server that has been started meanwhile keeps its own.
     ///
     /// # Errors
     ///
     /// The file cannot be read or removed.
-    pub fn remove(&self, layout: &Layout) -> Result<(), AddressError> {
-        if Self::read(layout)?.as_ref() == Some(self) {
-            files::remove_file_if_exists(&layout.broker_state())?;
+    pub fn remove(&self, path: &Path) -> Result<(), AddressError> {
+        if Self::read(path)?.as_ref() == Some(self) {
+            files::remove_file_if_exists(path)?;
         }
         Ok(())
     }
@@ -165,8 +167,8 @@ mod tests {
     #[test]
     fn a_configured_broker_takes_precedence_over_the_embedded_one() {
         let (_folder, config) = config("mqtt://127.0.0.1:1");
-        let embedded = BrokerState::of_this_process("mqtt://127.0.0.1:2");
-        embedded.write(&config.layout).expect("state can be written");
+        let embedded = ServerState::of_this_process("mqtt://127.0.0.1:2");
+        embedded.write(&config.layout.broker_state()).expect("state can be written");
         assert_eq!(broker(&config).ok().as_deref(), Some("mqtt://127.0.0.1:1"));
     }
 
@@ -176,24 +178,26 @@ mod tests {
         let error = broker(&config).expect_err("no broker yet").to_string();
         assert!(error.contains("MYSIMBDP_BROKER") && error.contains("mysimbdp up"), "{error}");
 
-        let state = BrokerState::of_this_process("mqtt://127.0.0.1:2");
-        state.write(&config.layout).expect("state can be written");
+        let state = ServerState::of_this_process("mqtt://127.0.0.1:2");
+        state.write(&config.layout.broker_state()).expect("state can be written");
         assert_eq!(broker(&config).ok().as_deref(), Some("mqtt://127.0.0.1:2"));
 
-        state.remove(&config.layout).expect("state can be removed");
+        state.remove(&config.layout.broker_state()).expect("state can be removed");
         assert!(matches!(broker(&config), Err(AddressError::NoBroker)));
     }
 
     #[test]
     fn a_later_process_with_the_brokers_pid_is_not_the_broker() {
         let (_folder, config) = config("");
-        let mut expired = BrokerState::of_this_process("mqtt://127.0.0.1:2");
+        let mut expired = ServerState::of_this_process("mqtt://127.0.0.1:2");
         expired.process.start_time += 1;
-        expired.write(&config.layout).expect("state can be written");
+        expired.write(&config.layout.broker_state()).expect("state can be written");
         assert!(matches!(broker(&config), Err(AddressError::Ended { .. })));
         // Nor does it remove what another broker has written.
-        BrokerState::of_this_process("mqtt://127.0.0.1:3").remove(&config.layout).expect("nothing to remove");
-        assert_eq!(BrokerState::read(&config.layout).expect("readable"), Some(expired));
+        ServerState::of_this_process("mqtt://127.0.0.1:3")
+            .remove(&config.layout.broker_state())
+            .expect("nothing to remove");
+        assert_eq!(ServerState::read(&config.layout.broker_state()).expect("readable"), Some(expired));
     }
 
     #[test]

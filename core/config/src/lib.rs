@@ -19,6 +19,7 @@ mod program;
 mod root_note;
 mod schema;
 mod semantics;
+mod serving;
 pub mod settings;
 mod structure;
 mod tenant;
@@ -38,6 +39,7 @@ pub use fault::{Fault, Faults};
 pub use globs::Globs;
 pub use program::REJECTED;
 pub use schema::schema_json;
+pub use serving::{Serving, TlsFiles};
 
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::layout::Layout;
@@ -60,6 +62,7 @@ pub struct Config {
     /// `mongodb://…` or `sqlite:<absolute directory>`.
     pub coredms_url: String,
     pub rules: Rules,
+    pub serving: Serving,
     pub settings: settings::Settings,
     pub clients: BTreeMap<ClientId, Client>,
     /// The text that this was read from.

@@ -27,7 +27,7 @@ use crate::process_status::ProcessStatus;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Sections that are read only at the start: a connection, a lock or an open file depends on each of their settings.
-const FIXED_SECTIONS: [&str; 4] = ["broker", "coredms", "data_root", "logs"];
+const FIXED_SECTIONS: [&str; 5] = ["broker", "coredms", "data_root", "logs", "serving"];
 
 /// The config that a process runs on, and the next one once it is offered.
 #[derive(Debug)]

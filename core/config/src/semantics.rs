@@ -15,7 +15,9 @@ use super::location::Path;
 use super::problems::Problems;
 use super::settings::{Broker, Settings};
 use super::structure::Readable;
-use super::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client, Config, Rules, tenant};
+use super::{
+    BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, COREDMS_VARIABLE, Client, Config, Rules, serving, tenant,
+};
 
 /// A rotation keeps an eighth of a log. An eighth of this is enough to see what went wrong.
 const LOG_BYTES_MIN: ByteSize = ByteSize::bytes(1 << 20);
@@ -65,6 +67,7 @@ pub(super) fn compile(
                 &settings.rules.file_name_pattern,
             ),
         },
+        serving: serving::compile(problems, &settings.serving, &root),
         layout: Layout::new(root).with_linked(linked),
         hash: super::hash_of(problems.text()),
         text: problems.text().into(),
@@ -114,6 +117,8 @@ fn durations(problems: &mut Problems<'_>, settings: &Settings) {
         ("stream_manager", "report_every", stream.report_every),
         ("stream_manager", "backoff_first", stream.backoff_first),
         ("stream_manager", "drain_quiet", stream.drain_quiet),
+        ("serving", "idle_timeout", settings.serving.idle_timeout),
+        ("serving", "query_timeout", settings.serving.query_timeout),
         ("logs", "retention", settings.logs.retention),
     ] {
         not_zero(problems, &Path::default().key(section).key(key), period);

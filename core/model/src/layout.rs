@@ -103,6 +103,11 @@ impl Layout {
         self.state().join("broker.json")
     }
 
+    /// Holds the address, pid and start time of the HTTP server of this data root.
+    pub fn serving_state(&self) -> PathBuf {
+        self.state().join("serving.json")
+    }
+
     pub fn embedded_broker(&self) -> PathBuf {
         self.state().join("broker")
     }

@@ -12,16 +12,19 @@ pub enum ProcessKind {
     Fetchdata,
     BatchManager,
     StreamManager,
+    /// The HTTP server.
+    Serve,
     /// The supervisor, which starts all others and restarts them.
     Up,
 }
 
 impl ProcessKind {
-    /// The processes that read the clients' settings.
-    pub const PIPELINE: [Self; 3] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager];
+    /// The processes that `up` starts, except for the broker, and that follow the config file.
+    pub const FOLLOWERS: [Self; 4] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager, Self::Serve];
 
     /// The processes whose running config counts as the platform's, even if `config.json` has changed.
-    pub const CONFIG_USERS: [Self; 4] = [Self::Fetchdata, Self::BatchManager, Self::StreamManager, Self::Up];
+    pub const CONFIG_USERS: [Self; 5] =
+        [Self::Fetchdata, Self::BatchManager, Self::StreamManager, Self::Serve, Self::Up];
 
     /// The name, which is also the command that runs it.
     pub fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl ProcessKind {
             Self::Fetchdata => "fetchdata",
             Self::BatchManager => "batch-manager",
             Self::StreamManager => "stream-manager",
+            Self::Serve => "serve",
             Self::Up => "up",
         }
     }
@@ -41,7 +45,7 @@ impl ProcessKind {
             Self::Broker => layout.embedded_broker(),
             Self::Fetchdata => layout.drop_directory(),
             Self::BatchManager => layout.staging(),
-            Self::StreamManager | Self::Up => layout.state(),
+            Self::StreamManager | Self::Serve | Self::Up => layout.state(),
         }
     }
 }

@@ -296,6 +296,12 @@ pub fn read_at(file: &File, path: &Path, buffer: &mut [u8], offset: u64) -> Resu
     Ok(filled)
 }
 
+/// Whether only this user and root can have written the file, and only they can read it.
+pub fn is_private(metadata: &Metadata) -> bool {
+    let owner = metadata.uid();
+    metadata.mode() & 0o077 == 0 && (owner == 0 || owner == rustix::process::geteuid().as_raw())
+}
+
 /// Whether both metadata are of the same file with the same content, as far as metadata can show.
 pub fn unchanged(before: &Metadata, after: &Metadata) -> bool {
     let key =

@@ -6,7 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests write files themselves")]
 
 use mysimbdp_config::Config;
-use mysimbdp_config::address::BrokerState;
+use mysimbdp_config::address::ServerState;
 use mysimbdp_model::app::{Line, UnitHeader};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
@@ -203,7 +203,7 @@ proptest! {
         let directory = tempfile::tempdir().expect("temporary directory");
         std::fs::create_dir(directory.path().join("state")).expect("directory");
         std::fs::write(directory.path().join("state/broker.json"), &json).expect("write broker.json");
-        let _ = BrokerState::read(&Layout::new(directory.path()));
+        let _ = ServerState::read(&Layout::new(directory.path()).broker_state());
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
+use futures::{Stream, StreamExt};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::outcome::{FinalState, Run};
 
-use crate::{Coredms, CoredmsError};
+use crate::{Coredms, CoredmsError, Order, Position, Selection};
 
 /// Far more runs than one ingestion ever has.
 const RUNS_MAX: i64 = 10_000;
@@ -57,13 +58,16 @@ impl History {
         self.platform.close().await;
     }
 
-    /// Creates an index, so that finding the runs of an ingestion does not scan the whole history.
+    /// Creates indexes, so that finding the runs of an ingestion, or the latest runs, does not scan the whole history.
     ///
     /// # Errors
     ///
     /// The store is unavailable or refuses the operation.
     pub async fn ensure_index(&self) -> Result<(), CoredmsError> {
-        self.platform.ensure_index(Self::COLLECTION, &["ingestion"]).await
+        for fields in [&["ingestion"][..], &["finished_at", "_id"], &["client", "finished_at", "_id"]] {
+            self.platform.ensure_index(Self::COLLECTION, fields).await?;
+        }
+        Ok(())
     }
 
     /// Writes how a run ended, and replaces what was written about it before.
@@ -130,6 +134,30 @@ impl History {
         let is_last = (found.len() as i64) < PAGE;
         let last = found.last().and_then(|run| run.get("_id")).cloned();
         Ok(HistoryPage { runs: found.into_iter().map(run).collect(), next: last.filter(|_| !is_last) })
+    }
+
+    /// Returns runs of a client, or of all clients, the latest first. `after` is the end and the id of a run: only runs that
+    /// come later in this order are returned. Those that cannot be read are left out.
+    ///
+    /// # Errors
+    ///
+    /// The store is unavailable or refuses the operation.
+    pub async fn latest(
+        &self,
+        client: Option<&ClientId>,
+        after: Option<(bson::DateTime, &str)>,
+    ) -> Result<impl Stream<Item = Result<Run, CoredmsError>> + Send + use<>, CoredmsError> {
+        let selection = Selection {
+            filter: client.map_or_else(Document::new, |client| doc! { "client": client.as_str() }),
+            order: Order::Descending,
+            after: after.map(|(at, id)| Position { value: at.into(), id: id.into() }),
+            ..Selection::ordered_by("finished_at")
+        };
+        let found = self.platform.select(Self::COLLECTION, selection).await?;
+        Ok(found.filter_map(async |document| match document {
+            Ok(raw) => Document::try_from(raw.as_ref()).ok().and_then(|document| run(document).ok()).map(Ok),
+            Err(error) => Some(Err(error)),
+        }))
     }
 
     /// Marks the held runs of an ingestion as purged.

@@ -17,6 +17,7 @@ use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 
 use connections::connections;
+pub use processes::followers;
 use processes::processes;
 
 /// A running server answers within milliseconds; a status query should not take longer than this.

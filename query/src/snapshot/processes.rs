@@ -9,13 +9,21 @@ use mysimbdp_model::process_kind::ProcessKind;
 
 use super::{Condition, Part, PartKind, ProcessDetails};
 
-/// fetchdata and the managers renew their status files every second; on a busy machine that may be late.
+/// The processes that follow the config renew their status files every second; on a busy machine that may be late.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Returns a part for each process that the config requires; the embedded broker only if the config names no other.
 pub fn processes(config: &Config) -> Vec<Part> {
     let broker = config.broker_url.is_none().then_some(ProcessKind::Broker);
-    broker.into_iter().chain(ProcessKind::PIPELINE).map(|kind| part(config, kind)).collect()
+    broker.into_iter().chain(followers(config)).map(|kind| part(config, kind)).collect()
+}
+
+/// The processes that follow the config file: those of the pipeline, and the HTTP server if it runs, or if `up` runs, which
+/// starts it too.
+pub fn followers(config: &Config) -> impl Iterator<Item = ProcessKind> {
+    let runs = |kind| !matches!(find(&config.layout, kind), Ok(Found::NotRunning));
+    let serves = runs(ProcessKind::Serve) || runs(ProcessKind::Up);
+    ProcessKind::FOLLOWERS.into_iter().filter(move |kind| *kind != ProcessKind::Serve || serves)
 }
 
 fn part(config: &Config, kind: ProcessKind) -> Part {
@@ -65,9 +73,9 @@ fn who_starts(config: &Config, kind: ProcessKind) -> String {
     }
 }
 
-/// Describes the silence of fetchdata or a manager that has reported nothing for too long.
+/// Describes the silence of a process that has reported nothing for too long.
 fn hangs(kind: ProcessKind, silent: Duration) -> Option<String> {
-    let hangs = ProcessKind::PIPELINE.contains(&kind) && silent > SILENCE_MAX;
+    let hangs = ProcessKind::FOLLOWERS.contains(&kind) && silent > SILENCE_MAX;
     hangs.then(|| format!("it hangs or is ending: its last heartbeat was {} s ago", silent.as_secs()))
 }
 

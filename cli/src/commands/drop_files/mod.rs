@@ -1,5 +1,7 @@
 //! `mysimbdp drop`: copies files safely into a client's drop directory, and on request waits until they have ended.
+//! [`remote`] sends them to another host.
 
+pub mod remote;
 mod wait;
 
 use std::ffi::OsStr;
@@ -61,11 +63,16 @@ pub async fn run(config: &Config, args: &DropFiles) -> Result<(), CommandError> 
         println!("{}: {}", one.target, wait::shown(&outcome));
         bad += u32::from(!outcome.is_good());
     }
+    some_are_bad(bad, dropped.len())
+}
+
+/// The result of a command that has waited for `all` files.
+fn some_are_bad(bad: u32, all: usize) -> Result<(), CommandError> {
     match bad {
         0 => Ok(()),
         count => Err(CommandError::new(
             exit::DATA,
-            format!("{count} of {} files were not ingested, or not all of their records", dropped.len()),
+            format!("{count} of {all} files were not ingested, or not all of their records"),
         )),
     }
 }

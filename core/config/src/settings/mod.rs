@@ -2,6 +2,7 @@
 
 mod app;
 mod client;
+mod serving;
 mod stream;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use app::App;
 pub use client::{Client, Collection, Files, MicroBatching, OnDuplicate};
+pub use serving::{Serving, Tls};
 pub use stream::{Instances, Policy, Scaling, Stream, Target, Thresholds};
 
 /// Configuration of mysimbdp.
@@ -37,6 +39,8 @@ pub struct Settings {
     pub batch_manager: BatchManager,
     #[serde(default)]
     pub stream_manager: StreamManager,
+    #[serde(default)]
+    pub serving: Serving,
     #[serde(default)]
     pub logs: Logs,
     /// The tenants.
