@@ -22,7 +22,7 @@ use crate::observe::Work;
 use crate::run::{KeyCheck, Lists, UnitRun, Verdict, run_unit};
 use crate::unit::{Input, WorkUnit};
 use crate::verify_report::{Evidence, verify_report};
-use crate::{audit, history, replace, timing};
+use crate::{audit, history, metrics, replace, timing};
 
 /// The result of an attempt, with the record of it that the next attempt needs.
 #[derive(Debug)]
@@ -109,6 +109,7 @@ pub(crate) async fn make_attempt(
     if ran.spawn > Duration::ZERO {
         timing::of_unit(Stage::Spawn, work, unit, ran.spawn);
     }
+    metrics::app_ended(work.manifest.client.as_str(), &work.app().name, &ran.verdict);
     conclude(store.as_ref(), work, unit, attempt, ran, since).await
 }
 

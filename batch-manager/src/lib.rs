@@ -27,6 +27,7 @@ mod history;
 mod job;
 mod listener;
 mod manager;
+mod metrics;
 mod observe;
 mod outbox;
 mod plan;
@@ -49,6 +50,7 @@ use mysimbdp_config::live::LiveConfig;
 use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_platform::process;
+use mysimbdp_telemetry::metrics::Endpoint;
 use tokio::sync::watch;
 
 use crate::context::Context;
@@ -86,6 +88,7 @@ pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>)
     let live = config.into();
     let config = live.running();
     let _lock = Lock::take(&config.layout.staging(), PROCESS_NAME)?;
+    let _endpoint = Endpoint::start(&config.layout, PROCESS_NAME);
     let context = Arc::new(Context::new(Arc::clone(&config)));
     let left = process::kill_left_behind(&context.owner).await;
     if left > 0 {

@@ -33,7 +33,7 @@ use crate::observe::{Scan, Work, scan, scan_requested};
 use crate::outbox::OutboxError;
 use crate::plan::{Action, Policy, Served, plan};
 use crate::queue::Queue;
-use crate::retention;
+use crate::{metrics, retention};
 
 /// Workers that have been idle for this long are ended.
 const WORKER_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -140,12 +140,14 @@ impl Manager {
 
     /// Runs until `shutdown` is true or its sender is dropped.
     pub(crate) async fn run(mut self, mut shutdown: watch::Receiver<bool>) -> Result<(), JoinError> {
-        let mut scanned_at = None;
+        let (mut scanned_at, mut measured_at) = (None, None);
+        metrics::configured(&self.config);
         loop {
             let scan_at =
                 scanned_at.map_or_else(Instant::now, |at| at + self.settings().scan_every.duration());
             let wake = self.start_planned();
             self.show_waiting();
+            let measure_at = measured_at.map_or_else(Instant::now, |at| at + metrics::MEASURE_EVERY);
             tokio::select! {
                 () = shutdown_requested(&mut shutdown) => break,
                 () = tokio::time::sleep_until(scan_at.into()) => {
@@ -156,6 +158,10 @@ impl Manager {
                 notification = self.listener.next() => self.notified(notification).await,
                 Some(ended) = self.tasks.join_next() => self.ended(ended?),
                 () = std::future::ready(()), if !self.behind.is_empty() => self.catch_up().await,
+                () = tokio::time::sleep_until(measure_at.into()) => {
+                    self.measure();
+                    measured_at = Some(Instant::now());
+                }
                 () = sleep_until(wake) => {}
             }
         }
@@ -171,6 +177,7 @@ impl Manager {
         self.context.stores.take_over(Arc::clone(&config));
         self.listener.take_over(Arc::clone(&config));
         self.live.set_running(&config);
+        metrics::configured(&config);
         self.config = config;
         let waiting =
             |(key, found): (&IngestionKey, &Ingestion)| found.job.may_take_config().then(|| key.clone());
@@ -276,6 +283,10 @@ impl Manager {
             tracing::warn!(error, "staging cannot be scanned, it will be tried again");
         }
         self.scan_error = Some(error);
+    }
+
+    fn measure(&self) {
+        metrics::queue(&self.config, self.ingestions.values().map(|found| &found.work.manifest));
     }
 
     fn show_waiting(&mut self) {

@@ -268,7 +268,7 @@ pub struct DropFiles {
     /// Use the backfill lane.
     #[arg(long)]
     pub backfill: bool,
-    /// Send the files to the HTTP server at this address, such as https://ingest.example.org; no configuration is needed.
+    /// Send the files to the HTTP server at this address, such as `https://ingest.example.org`; no configuration is needed.
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
     /// File with the token for the server; by default the token is in the environment variable MYSIMBDP_TOKEN.

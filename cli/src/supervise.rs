@@ -21,6 +21,7 @@ use mysimbdp_model::{error_chain, exit};
 use mysimbdp_platform::lock::{self, Holder, Lock, LockError};
 use mysimbdp_platform::process::{Child, Output, ProcessError, Signal, Spawn, Stdin};
 use mysimbdp_telemetry::logging;
+use mysimbdp_telemetry::metrics::{Endpoint, metrics};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep_until;
 
@@ -47,6 +48,8 @@ pub struct Supervisor {
     data_root: PathBuf,
     output: Output,
     stop_within: Duration,
+    // Before the lock, because fields are dropped in this order.
+    _endpoint: Endpoint,
     _lock: Lock,
     _status: ProcessStatus,
 }
@@ -190,6 +193,7 @@ impl Supervisor {
             output,
             stop_within: stop_grace + STOP_MARGIN,
             _lock: lock,
+            _endpoint: Endpoint::start(&config.layout, kind.name()),
             _status: ProcessStatus::of_follower(config, config_file, kind.name()),
         };
         let mut kinds = ProcessKind::FOLLOWERS.to_vec();
@@ -214,6 +218,8 @@ impl Supervisor {
             wait_for_predecessor(config, kind).await;
             let child = self.spawn(kind, &[]).await.map_err(failure)?;
             self.processes.push(Supervised::new(kind, child));
+            // Shown as 0, so that the first restart is an increase.
+            metrics().process_restarts.with([kind.name()]);
             // The other processes read the broker's address when they start.
             if kind == ProcessKind::Broker {
                 self.wait_ready(config).await?;
@@ -324,7 +330,10 @@ impl Supervisor {
         let started = self.spawn(self.processes[position].kind, &options).await;
         let process = &mut self.processes[position];
         match started {
-            Ok(child) => process.state = State::running(child),
+            Ok(child) => {
+                process.state = State::running(child);
+                metrics().process_restarts.with([process.kind.name()]).inc();
+            }
             Err(error) => {
                 let wait_seconds = process.cool_down().as_secs_f64();
                 let (process, error) = (process.kind.name(), error_chain(&error));

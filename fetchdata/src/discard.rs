@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
+use mysimbdp_model::outcome::FinalState;
 use mysimbdp_model::reason::{self, Objection, ReasonFile};
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::{clock, failpoint, random};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, Existing, FileKind, FileReceipt};
+use mysimbdp_telemetry::metrics::metrics;
 
 use crate::burst_log::{BurstLog, Discarded};
 use crate::moves::{Moved, move_verified, put_back};
@@ -76,6 +78,9 @@ pub(crate) fn discard(layout: &Layout, log: &BurstLog, refused: Refused) -> Resu
         }
         original.remove(&drop_directory)?;
     }
+    let code = refused.reasons.first().map(|reason| reason.code);
+    let client = refused.client.map_or(Layout::UNROUTED, ClientId::as_str);
+    metrics().file_ended(client, FinalState::Discarded, code, refused.snapshot.identity.bytes);
     log.discarded(&Discarded {
         client: refused.client,
         file: names::plain(refused.snapshot.path.name()),

@@ -23,6 +23,7 @@ use mysimbdp_platform::{clock, failpoint, random};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_spool::replace::{self, ReplacementTimes};
 use mysimbdp_spool::staging::{self, StagingError};
+use mysimbdp_telemetry::metrics::metrics;
 use mysimbdp_telemetry::timing::Stage;
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -346,6 +347,7 @@ impl FileIntake {
             Staging::Done => {}
         }
         accepted.log_timing(Stage::Stage, started.elapsed());
+        metrics().files_staged.with([manifest.client.as_str(), manifest.lane.as_str()]).inc();
         tracing::info!(
             client = %manifest.client,
             ingestion = %manifest.ingestion,

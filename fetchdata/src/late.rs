@@ -12,11 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::layout::Layout;
+use mysimbdp_model::outcome::FinalState;
 use mysimbdp_model::reason::{ReasonCode, ReasonFile};
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::{clock, failpoint};
 use mysimbdp_spool::drop_directory::{Directory, DropDirectory, DropPath, Existing};
 use mysimbdp_spool::staging;
+use mysimbdp_telemetry::metrics::metrics;
 use serde::{Deserialize, Serialize};
 
 use crate::file_identity::FileIdentity;
@@ -209,6 +211,7 @@ fn hold(
     from.rename(path.name(), &to, file.as_ref(), Existing::Replace)?;
     to.sync()?;
     failpoint::hit("late.held");
+    metrics().file_ended(client.as_str(), FinalState::Held, Some(ReasonCode::ChangedLater), now.bytes);
     tracing::error!(%client, %ingestion, file, reason = why, "held");
     Ok(())
 }

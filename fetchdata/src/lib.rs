@@ -59,6 +59,7 @@ use mysimbdp_model::manifest::Lane;
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
+use mysimbdp_telemetry::metrics::Endpoint;
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::file_intake::FileIntake;
@@ -107,6 +108,7 @@ pub async fn run(
     DropDirectory::open_or_create(&config.layout).map_err(Error::Prepare)?;
     let drop_directory = drop_directory(&config);
     let _lock = Lock::take(&drop_directory, PROCESS_NAME)?;
+    let _endpoint = Endpoint::start(&config.layout, PROCESS_NAME);
     let prepared = Arc::clone(&config);
     let originals = spawn_blocking(move || prepare(&prepared)).await.map_err(Error::Crashed)??;
     let watch = Arc::new(Watch::new(areas::watches(&config)));

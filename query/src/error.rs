@@ -17,6 +17,9 @@ use mysimbdp_store::history::UnreadableRun;
 pub enum QueryError {
     #[error("unknown client {id:?}: expected one of {configured}")]
     UnknownClient { id: String, configured: String },
+    /// What was requested is not allowed; the text says what is.
+    #[error("{0}")]
+    InvalidRequest(String),
     /// The text names what exists instead.
     #[error("{0}")]
     NotFound(String),
@@ -66,6 +69,7 @@ impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownClient { .. } | Self::NotFound(_) => ErrorKind::NotFound,
+            Self::InvalidRequest(_) => ErrorKind::InvalidRequest,
             Self::InvalidData(_) | Self::DamagedManifest(_) | Self::History(_) => ErrorKind::InvalidData,
             Self::NotConfigured(_) => ErrorKind::Configuration,
             Self::TryLater(_) => ErrorKind::Temporary,

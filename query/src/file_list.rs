@@ -45,6 +45,18 @@ pub enum FileState {
 impl FileState {
     pub const ALL: [Self; 6] =
         [Self::Waiting, Self::Staged, Self::Held, Self::Discarded, Self::Ingested, Self::Purged];
+
+    /// The name in lists and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Staged => "staged",
+            Self::Held => "held",
+            Self::Discarded => "discarded",
+            Self::Ingested => "ingested",
+            Self::Purged => "purged",
+        }
+    }
 }
 
 /// Which files are listed.

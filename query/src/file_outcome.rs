@@ -85,7 +85,15 @@ pub async fn progress(
     }
     let mut hidden_because = None;
     match on_disk(layout, client, dropped) {
-        Ok(Some(found)) => return Ok(found),
+        Ok(Some(OnDisk::Taken)) => return Ok(FileProgress::Taken { hidden_because: None }),
+        Ok(Some(OnDisk::Held(reasons))) => return Ok(FileProgress::Ended(FileOutcome::Held(reasons))),
+        Ok(Some(OnDisk::Discarded(reasons, at))) => {
+            // Another drop of this content may have been discarded because this one has been ingested.
+            let run = first_run(config, client, dropped).await.ok().flatten();
+            let run = run.filter(|run| run.finished_at.timestamp_millis() < at.as_millisecond());
+            let outcome = run.map_or(FileOutcome::Discarded(reasons), outcome_of);
+            return Ok(FileProgress::Ended(outcome));
+        }
         Ok(None) => {}
         Err(error) if error.is_denied() => hidden_because = Some(error_chain(&error)),
         Err(error) => return Err(error.into()),
@@ -95,19 +103,9 @@ pub async fn progress(
     {
         return Ok(FileProgress::Ended(outcome));
     }
-    match last_run(config, dropped.ingestion).await {
-        // The caller may have made up the ingestion.
-        Ok(Some(run)) if run.client == client.as_str() && run.finished_at > dropped.earlier_runs => {
-            Ok(FileProgress::Ended(match run.state {
-                FinalState::Ingested => FileOutcome::Ingested { run: Box::new(run) },
-                FinalState::Purged => {
-                    FileOutcome::Held(vec!["according to the history; it has been purged since".to_owned()])
-                }
-                // No run ends as discarded: validation refuses a file before its first run.
-                FinalState::Held | FinalState::Discarded => FileOutcome::Held(vec![IN_HISTORY.to_owned()]),
-            }))
-        }
-        Ok(_) => Ok(FileProgress::Taken { hidden_because }),
+    match first_run(config, client, dropped).await {
+        Ok(Some(run)) => Ok(FileProgress::Ended(outcome_of(run))),
+        Ok(None) => Ok(FileProgress::Taken { hidden_because }),
         // The store may be back before the caller gives up.
         Err(error) => Ok(FileProgress::Taken {
             hidden_because: Some(hidden_because.unwrap_or_else(|| error_chain(&error))),
@@ -118,39 +116,62 @@ pub async fn progress(
 /// The reason of a held file whose own reasons this user cannot read.
 const IN_HISTORY: &str = "according to the history; its reasons are in held/, which this user cannot read";
 
+fn outcome_of(run: Run) -> FileOutcome {
+    match run.state {
+        FinalState::Ingested => FileOutcome::Ingested { run: Box::new(run) },
+        FinalState::Purged => {
+            FileOutcome::Held(vec!["according to the history; it has been purged since".to_owned()])
+        }
+        // No run ends as discarded: validation refuses a file before its first run.
+        FinalState::Held | FinalState::Discarded => FileOutcome::Held(vec![IN_HISTORY.to_owned()]),
+    }
+}
+
+/// Where a file is among the platform's own directories.
+enum OnDisk {
+    Taken,
+    Held(Vec<String>),
+    /// And when.
+    Discarded(Vec<String>, Timestamp),
+}
+
 /// Finds the file in the platform's own directories; `None` if it is in none of them.
-fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Option<FileProgress>, FileError> {
+fn on_disk(layout: &Layout, client: &ClientId, dropped: &Dropped) -> Result<Option<OnDisk>, FileError> {
     let Dropped { target, ingestion, since, .. } = dropped;
     let (ingestion, since) = (*ingestion, *since);
     match files::metadata(&layout.staged(client, ingestion)) {
-        Ok(_) => return Ok(Some(FileProgress::Taken { hidden_because: None })),
+        Ok(_) => return Ok(Some(OnDisk::Taken)),
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
     }
-    let ended = |outcome| Ok(Some(FileProgress::Ended(outcome)));
     match reason_in(&layout.held(client, ingestion))? {
         ReasonLookup::Found(reason) if reason.decided_at >= since => {
-            return ended(FileOutcome::Held(reason.reasons));
+            return Ok(Some(OnDisk::Held(reason.reasons)));
         }
-        ReasonLookup::Damaged(damaged) => return ended(FileOutcome::Held(vec![damaged.to_string()])),
+        ReasonLookup::Damaged(damaged) => return Ok(Some(OnDisk::Held(vec![damaged.to_string()]))),
         // Either an earlier hold, which is about to be retried, or none.
         ReasonLookup::Found(_) | ReasonLookup::Moved => {}
     }
+    let mut discarded: Option<(Vec<String>, Timestamp)> = None;
     for directory in files::list(&layout.discarded_root().join(client.as_str()))? {
         match reason_in(&directory)? {
             ReasonLookup::Found(reason)
-                if reason.decided_at >= since && reason.dropped_at == target.to_string() =>
+                if reason.decided_at >= since
+                    && reason.dropped_at == target.to_string()
+                    // Not that of a later file at this path.
+                    && reason.ingestion.as_ref().is_none_or(|of| *of == ingestion.to_string())
+                    && discarded.as_ref().is_none_or(|(_, earlier)| reason.decided_at < *earlier) =>
             {
-                return ended(FileOutcome::Discarded(reason.reasons));
+                discarded = Some((reason.reasons, reason.decided_at));
             }
             // The reason is unreadable, so only the file name can be compared.
             ReasonLookup::Damaged(damaged) if files::exists(&directory.join(target.name())) => {
-                return ended(FileOutcome::Discarded(vec![damaged.to_string()]));
+                discarded.get_or_insert((vec![damaged.to_string()], Timestamp::MAX));
             }
             ReasonLookup::Found(_) | ReasonLookup::Damaged(_) | ReasonLookup::Moved => {}
         }
     }
-    Ok(None)
+    Ok(discarded.map(|(reasons, at)| OnDisk::Discarded(reasons, at)))
 }
 
 /// The outcome by the receipt. The receipt of a file that was refused unread has no ingestion; its size is compared.
@@ -172,6 +193,19 @@ fn receipt(layout: &Layout, dropped: &Dropped) -> Option<FileOutcome> {
         FinalState::Held | FinalState::Purged => FileOutcome::Held(reasons()),
         FinalState::Discarded => FileOutcome::Discarded(reasons()),
     })
+}
+
+/// The first run of the content that has ended since the drop; `None` if there is none, or it is one of another client.
+async fn first_run(
+    config: &Config,
+    client: &ClientId,
+    dropped: &Dropped,
+) -> Result<Option<Run>, CoredmsError> {
+    let history = crate::open_history(config).await?;
+    let runs = history.runs_of(dropped.ingestion).await;
+    history.close().await;
+    let is_of_drop = |run: &Run| run.client == client.as_str() && run.finished_at > dropped.earlier_runs;
+    Ok(runs?.into_iter().filter(is_of_drop).min_by_key(|run| run.finished_at))
 }
 
 /// The run of this ingestion that ended last.

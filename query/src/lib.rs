@@ -2,12 +2,13 @@
 //! results.
 //!
 //! - [`snapshot`]: whether everything that the config requires is running; [`files_by_state`]: which files each client
-//!   has, and where; [`file_list`]: all files page by page; [`ingestion`]: everything about one of them;
-//!   [`queues`]: how long files wait, and what for; [`changes`]: what has happened since the last look;
+//!   has, and where; [`file_list`]: all files page by page; [`file_counts`]: how many there are; [`ingestion`]: everything
+//!   about one of them; [`queues`]: how long files wait, and what for; [`changes`]: what has happened since the last look;
 //! - [`drop_file`]: drops a file safely;
 //! - [`file_outcome`]: how one dropped file ended; [`rejected`]: which of its records were rejected;
 //! - [`retry`] and [`reprocess`]: return a file to where it is processed again; [`free_name`]: an unused name for it;
 //!   [`notify_staged`]: tells batch-manager at once;
+//! - [`records`]: the stored records of both layers in the order of time;
 //! - [`reconcile`]: compares what was reported with what is stored.
 //!
 //! Nothing is printed here, and no error is an exit code: [`QueryError::kind`] tells what the caller can do about it.
@@ -15,6 +16,7 @@
 pub mod changes;
 pub mod drop_file;
 pub mod error;
+pub mod file_counts;
 pub mod file_list;
 pub mod file_outcome;
 pub mod files_by_state;
@@ -24,6 +26,7 @@ pub mod notify_staged;
 pub mod queues;
 pub mod reason_file;
 pub mod reconcile;
+pub mod records;
 pub mod rejected;
 pub mod reprocess;
 pub mod retry;

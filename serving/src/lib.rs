@@ -10,6 +10,8 @@
 //! 6. [`events`]: what happens, for those who listen;
 //! 7. [`page`] and [`representation`]: lists in pages, as JSON, NDJSON or CSV; [`problem`]: every error as one JSON document.
 //!
+//! [`indexes`] creates what the views need.
+//!
 //! Everything here can be derived from the directories and the store, so the process may be killed at any moment.
 
 mod access;
@@ -17,6 +19,7 @@ mod api;
 mod connections;
 mod events;
 mod extract;
+mod indexes;
 mod listen;
 mod page;
 mod problem;
@@ -37,6 +40,7 @@ use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_platform::notice::NoticeFile;
 use mysimbdp_query::drop_file;
+use mysimbdp_telemetry::metrics::Endpoint;
 use tokio::sync::watch;
 
 pub use router::openapi;
@@ -89,10 +93,11 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
     if let Err(error) = drop_file::remove_unfinished(&config, api::drops::UNFINISHED) {
         tracing::warn!(error = error_chain(&error), "cannot remove files whose senders were cut off");
     }
+    let _endpoint = Endpoint::start(&config.layout, ProcessKind::Serve.name());
     let tls = config.serving.tls.as_ref().map(tls).transpose()?;
     let server = Arc::new(Server::new(live.follow(), &config)?);
     let listener = tokio::select! {
-        listener = listen(&config) => listener,
+        listener = wait_for_address(&config) => listener,
         _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
     };
     let (state, path) =
@@ -126,7 +131,7 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
 }
 
 /// Listens; waits for as long as the address is taken.
-async fn listen(config: &mysimbdp_config::Config) -> Listener {
+async fn wait_for_address(config: &mysimbdp_config::Config) -> Listener {
     let mut notice = NoticeFile::new(&config.layout, ProcessKind::Serve.name(), "listen");
     let mut reported = None;
     loop {

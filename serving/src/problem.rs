@@ -1,5 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +12,8 @@ use mysimbdp_query::QueryError;
 use mysimbdp_store::CoredmsError;
 use mysimbdp_stream_manager::control::client::ControlError;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 /// After this time it is worth trying again: a restarted process or an elected primary takes about as long.
 pub(crate) const RETRY_AFTER_SECONDS: u32 = 5;
@@ -139,6 +142,18 @@ impl Problem {
     }
 }
 
+/// Describes it as the answer of every handler to a request that fails.
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let problem = ResponseBuilder::new()
+            .description("The request failed")
+            .content("application/problem+json", content)
+            .build();
+        BTreeMap::from([("default".to_owned(), problem.into())])
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (code, status) = (self.code, self.code.status());
@@ -185,7 +200,11 @@ impl From<CoredmsError> for Problem {
 
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
-        Self::of(error.kind(), &error)
+        match error.kind() {
+            // It hangs, or waits for broker or store.
+            ErrorKind::Temporary => Self::of(ErrorKind::Unavailable, &error),
+            kind => Self::of(kind, &error),
+        }
     }
 }
 

@@ -108,6 +108,16 @@ impl Representation {
         Ok(response)
     }
 
+    /// Writes what is already in this form.
+    pub(crate) fn of_bytes(&self, body: Body) -> Response {
+        let name = match self.media_type {
+            MediaType::Json => JSON,
+            MediaType::Ndjson => NDJSON,
+            MediaType::Csv => CSV_WITH_HEADER,
+        };
+        ([(header::CONTENT_TYPE, name), (header::VARY, "accept")], body).into_response()
+    }
+
     /// Writes items as they come. If one of them fails, the answer breaks off, so that its reader notices.
     pub(crate) fn stream<T: Item + Send + 'static>(
         &self,
@@ -141,7 +151,7 @@ impl Representation {
     }
 
     /// The request's own address with this cursor.
-    fn link(&self, cursor: &str) -> String {
+    pub(crate) fn link(&self, cursor: &str) -> String {
         let query = self.uri.query().unwrap_or_default();
         let kept = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
         let cursor = format!("cursor={cursor}");

@@ -18,7 +18,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access;
-use crate::api::{clients, drops, events, files, health, ingestions, objects, queues, rejected, streams};
+use crate::api::{
+    clients, drops, events, files, health, ingestions, metrics, objects, queues, records, rejected, streams,
+    views,
+};
 use crate::problem::{Problem, ProblemCode};
 use crate::server::Server;
 
@@ -30,6 +33,7 @@ use crate::server::Server;
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     security(("token" = [])),
+    components(schemas(Problem)),
     modifiers(&Token),
     tags(
         (name = "clients", description = "The tenants"),
@@ -37,6 +41,7 @@ use crate::server::Server;
         (name = "ingestions", description = "The content of a file, and its runs"),
         (name = "queues", description = "Staged files that wait for their apps"),
         (name = "objects", description = "Files that are stored as a whole"),
+        (name = "records", description = "The stored records of both layers in the order of time"),
         (name = "streams", description = "Stream apps and their instances"),
         (name = "events", description = "What happens, as it happens"),
         (name = "health", description = "For probes; these need no token"),
@@ -81,6 +86,7 @@ struct Routes {
 fn routes() -> Routes {
     let queries = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(clients::list))
+        .routes(routes!(metrics::get))
         .routes(routes!(files::list))
         .routes(routes!(drops::status))
         .routes(routes!(ingestions::get))
@@ -89,6 +95,8 @@ fn routes() -> Routes {
         .routes(routes!(rejected::content))
         .routes(routes!(objects::get))
         .routes(routes!(queues::list))
+        .routes(routes!(views::list))
+        .routes(routes!(records::list))
         .routes(routes!(streams::list));
     let long = OpenApiRouter::new()
         .routes(routes!(drops::put))

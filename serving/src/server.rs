@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mysimbdp_config::{Client, Config};
+use mysimbdp_query::records::SourceNames;
 use mysimbdp_store::history::History;
 use mysimbdp_store::{Coredms, CoredmsError};
 use tokio::sync::{Mutex, OnceCell, watch};
 
 use crate::events::Events;
+use crate::indexes::Indexes;
 use crate::tokens::{Tokens, TokensError};
 
 /// What all handlers share.
@@ -21,6 +23,10 @@ pub(crate) struct Server {
     history: OnceCell<History>,
     /// The clients' databases that have been opened, by name.
     databases: Mutex<BTreeMap<String, Arc<dyn Coredms>>>,
+    pub(crate) indexes: Indexes,
+    pub(crate) sources: Arc<SourceNames>,
+    /// Held while the files in the directories are counted for the metrics.
+    counting: Arc<Mutex<()>>,
 }
 
 impl Server {
@@ -28,14 +34,32 @@ impl Server {
     ///
     /// The tokens cannot be read.
     pub(crate) fn new(running: watch::Receiver<Arc<Config>>, config: &Config) -> Result<Self, TokensError> {
-        let tokens = config.serving.tokens_file.as_deref().map(Tokens::read).transpose()?;
+        let tokens = config
+            .serving
+            .tokens_file
+            .as_deref()
+            .map(|file| Tokens::read(file, &config.layout))
+            .transpose()?;
         let events = Events::new(config.settings.serving.event_streams_max as usize);
-        Ok(Self { config: running, tokens, events, history: OnceCell::new(), databases: Mutex::default() })
+        Ok(Self {
+            config: running,
+            tokens,
+            events,
+            history: OnceCell::new(),
+            databases: Mutex::default(),
+            indexes: Indexes::default(),
+            sources: Arc::default(),
+            counting: Arc::default(),
+        })
     }
 
     /// The config that the server runs on.
     pub(crate) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
+    }
+
+    pub(crate) fn counting(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.counting)
     }
 
     /// The history of the files.
@@ -55,6 +79,7 @@ impl Server {
     }
 
     pub(crate) async fn close(&self) {
+        self.indexes.abort();
         if let Some(history) = self.history.get() {
             history.close().await;
         }

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::error_chain;
+use mysimbdp_model::layout::Layout;
+use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::files::{self, FileError, Metadata};
+use mysimbdp_platform::notice::NoticeFile;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -51,6 +54,8 @@ struct Current {
     checked: Instant,
     /// Why the file cannot be used; it has been logged.
     reported: Option<String>,
+    /// Shows it in the status.
+    notice: NoticeFile,
 }
 
 #[derive(Debug)]
@@ -132,9 +137,10 @@ impl Tokens {
     /// # Errors
     ///
     /// The file cannot be read, is open to others, or is not a list of tokens.
-    pub(crate) fn read(path: &Path) -> Result<Self, TokensError> {
+    pub(crate) fn read(path: &Path, layout: &Layout) -> Result<Self, TokensError> {
         let (tokens, metadata) = read(path)?;
-        let current = Current { tokens, metadata, checked: Instant::now(), reported: None };
+        let notice = NoticeFile::new(layout, ProcessKind::Serve.name(), "tokens");
+        let current = Current { tokens, metadata, checked: Instant::now(), reported: None, notice };
         Ok(Self { path: path.to_owned(), current: Mutex::new(current) })
     }
 
@@ -164,12 +170,16 @@ impl Tokens {
                     Ok((tokens, metadata)) => {
                         tracing::info!(path = %self.path.display(), count = tokens.len(), "tokens read again");
                         (current.tokens, current.metadata, current.reported) = (tokens, metadata, None);
+                        current.notice.show(None);
                     }
                     Err(error) => {
                         let error = error_chain(&error);
                         if current.reported.as_ref() != Some(&error) {
                             tracing::warn!(error, "cannot read the tokens, the earlier ones stay valid");
                         }
+                        let text =
+                            format!("an edit of the tokens is refused, the earlier ones stay valid: {error}");
+                        current.notice.show(Some(text));
                         current.reported = Some(error);
                     }
                 }
@@ -245,7 +255,7 @@ mod tests {
             r#"{{"tokens": [{{"name": "a", "sha256": "{HASH}", "client": "client1", "rights": ["read"]}}]}}"#
         );
         let (_folder, path) = file(&content);
-        let tokens = Tokens::read(&path).expect("tokens");
+        let tokens = Tokens::read(&path, &Layout::new(path.parent().expect("a folder"))).expect("tokens");
         assert_eq!(tokens.caller("Secret"), None);
         let caller = tokens.caller("secret").expect("a caller");
         let client = |id: &str| id.parse::<ClientId>().expect("valid");
@@ -263,7 +273,9 @@ mod tests {
             (r#"{"tokens": [{"name": "a", "sha256": "00", "rights": [], "user": 1}]}"#, "`user`"),
         ] {
             let (_folder, path) = file(content);
-            let error = error_chain(&Tokens::read(&path).expect_err(content));
+            let error = error_chain(
+                &Tokens::read(&path, &Layout::new(path.parent().expect("a folder"))).expect_err(content),
+            );
             assert!(error.contains(expected), "{content}: {error}");
         }
     }

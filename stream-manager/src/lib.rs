@@ -25,6 +25,7 @@ pub mod key;
 pub mod load;
 mod logs;
 mod manager;
+mod metrics;
 mod observe;
 pub mod plan;
 mod prepare;
@@ -37,6 +38,7 @@ use mysimbdp_model::error_kind::ErrorKind;
 use mysimbdp_platform::files::FileError;
 use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_platform::socket::{SocketError, SocketListener};
+use mysimbdp_telemetry::metrics::Endpoint;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -74,6 +76,7 @@ pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>)
     let live = config.into();
     let (config, followed) = (live.running(), live.follow());
     let _lock = Lock::take(&config.layout.state(), "stream-manager")?;
+    let _endpoint = Endpoint::start(&config.layout, "stream-manager");
     let listener = SocketListener::bind(&config.layout.stream_manager_socket())?;
     let mut manager = Manager::start(live).await?;
     let (calls, incoming) = mpsc::channel(CALLS_MAX);

@@ -52,7 +52,7 @@ pub use processes::{
     become_reaper, descendants, is_running, limit_descriptors, memory_peak_kib, reap_orphans, signal,
     signal_if_running,
 };
-pub use program::{binary, program, python};
+pub use program::{binary, program, promtool, python};
 pub use proxy::{Proxy, ProxyFault};
 pub use random::Random;
 pub use root::Root;

@@ -66,6 +66,19 @@ pub(crate) fn sshd() -> PathBuf {
         .unwrap_or_else(|| panic!("sshd is not installed: {SETUP}"))
 }
 
+/// Returns the installed promtool, otherwise the one that `cargo xtask setup` unpacks.
+///
+/// # Panics
+///
+/// If it is not installed.
+#[track_caller]
+pub fn promtool() -> PathBuf {
+    let unpacked = cache().join("prometheus/usr/bin/promtool");
+    on_path("promtool")
+        .or_else(|| unpacked.is_file().then_some(unpacked))
+        .unwrap_or_else(|| panic!("promtool is not installed: {SETUP}"))
+}
+
 /// Runs a command to its end. Returns its stdout, or why it failed.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;

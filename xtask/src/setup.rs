@@ -66,8 +66,23 @@ const MONGOD_DIRECTORY: &str = "mongod-6.0.5";
 /// The libraries that this mongod needs and a bare system lacks.
 const MONGOD_LIBRARIES: [&str; 2] = ["libcurl4", "libssl3"];
 
-const SSHD_PACKAGE: &str = "openssh-server";
-const SSHD_DIRECTORY: &str = "openssh";
+/// A program whose package is only unpacked: if it were installed, its server would listen on this machine.
+struct Unpacked {
+    program: &'static str,
+    package: &'static str,
+    directory: &'static str,
+    /// In the package.
+    path: &'static str,
+}
+
+const SSHD: Unpacked =
+    Unpacked { program: "sshd", package: "openssh-server", directory: "openssh", path: "usr/sbin/sshd" };
+const PROMTOOL: Unpacked = Unpacked {
+    program: "promtool",
+    package: "prometheus",
+    directory: "prometheus",
+    path: "usr/bin/promtool",
+};
 
 /// Suppresses pip's hint that a newer version exists.
 const NO_ADVICE: &str = "--disable-pip-version-check";
@@ -88,7 +103,8 @@ pub(crate) fn setup() -> Result<(), Failure> {
     let _lock = lock(&cache)?;
     rust_components()?;
     programs()?;
-    sshd(&cache)?;
+    unpack(&cache, SSHD)?;
+    unpack(&cache, PROMTOOL)?;
     let python = python_environment(&cache)?;
     mongod(&cache, &python)
 }
@@ -139,16 +155,15 @@ fn programs() -> Result<(), Failure> {
     if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
 }
 
-/// Unpacks an SFTP server for the tests. If it were installed, it would listen on this machine and accept logins.
-fn sshd(cache: &Path) -> Result<(), Failure> {
-    let directory = cache.join(SSHD_DIRECTORY);
-    if has("sshd") || directory.join("usr/sbin/sshd").is_file() {
+fn unpack(cache: &Path, wanted: Unpacked) -> Result<(), Failure> {
+    let directory = cache.join(wanted.directory);
+    if has(wanted.program) || directory.join(wanted.path).is_file() {
         return Ok(());
     }
-    let unfinished = unfinished(cache, SSHD_DIRECTORY)?;
+    let unfinished = unfinished(cache, wanted.directory)?;
     let what = format!("cannot read {}", unfinished.display());
     fs::create_dir_all(&unfinished).map_err(Failure::of(&what))?;
-    apt_download(SSHD_PACKAGE, &unfinished)?;
+    apt_download(wanted.package, &unfinished)?;
     for entry in fs::read_dir(&unfinished).map_err(Failure::of(&what))? {
         let package = entry.map_err(Failure::of(&what))?.path();
         run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&unfinished))?;

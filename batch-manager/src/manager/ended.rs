@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use mysimbdp_config::settings;
 use mysimbdp_model::error_chain;
-use mysimbdp_model::outcome::Counts;
+use mysimbdp_model::outcome::{Counts, FinalState};
 use mysimbdp_model::reason::{self, Objection};
 use mysimbdp_platform::random;
+use mysimbdp_telemetry::metrics::metrics;
 
 use super::{Manager, Part, TaskResult, WaitKey, Waiting};
 use crate::attempt::AttemptEnd;
@@ -38,6 +39,7 @@ impl Manager {
         let (index, file) = (found.work.units[unit].index, found.work.manifest.file.clone());
         let (client, ingestion) = key;
         let wait_key = (client.clone(), found.job.app.clone(), Part::Units);
+        crate::metrics::attempted(client.as_str(), &found.job.app, &attempted);
         let has_stopped_waiting = !matches!(attempted, AttemptEnd::TryLater { .. } | AttemptEnd::Stopped);
         match attempted {
             AttemptEnd::Done(outcome) => {
@@ -106,6 +108,7 @@ impl Manager {
             Ok(Finish::Ingested(counts)) => {
                 let Counts { received, stored, duplicates, rejected } = counts;
                 let file = manifest.file.clone();
+                metrics().file_ingested(client.as_str(), &found.job.app, counts, manifest.bytes);
                 tracing::info!(%client, %ingestion, file, received, stored, duplicates, rejected, "ingested");
                 let event = (*ingestion, rejected);
                 if rejected > 0 && self.rejected_bursts.count(client.clone(), event, Instant::now()).is_some()
@@ -134,6 +137,8 @@ impl Manager {
         let file = found.work.manifest.file.clone();
         match result {
             Ok(()) => {
+                let code = reasons.first().map(|reason| reason.code);
+                metrics().file_ended(client.as_str(), FinalState::Held, code, found.work.manifest.bytes);
                 let reason = reason::joined(reasons);
                 tracing::error!(%client, %ingestion, file, reason, "held");
                 let wait_key = (client.clone(), found.job.app.clone(), Part::End);

@@ -15,6 +15,7 @@ use mysimbdp_platform::lock::LockError;
 use mysimbdp_platform::modes;
 use mysimbdp_platform::notice::NoticeFile;
 use mysimbdp_telemetry::logging::{self, LogGuard};
+use mysimbdp_telemetry::metrics::Endpoint;
 
 use crate::error::{CommandError, exit_code};
 use crate::signals;
@@ -60,6 +61,7 @@ pub async fn broker(config: Config, port: Option<u16>) -> Result<(), CommandErro
         let held = matches!(error, EmbeddedBrokerError::Lock(LockError::Held { .. }));
         CommandError::of(if held { exit::NO_PERMISSION } else { exit::UNAVAILABLE }, &error)
     })?;
+    let _endpoint = Endpoint::start(&config.layout, ProcessKind::Broker.name());
     let failure = |error: AddressError| CommandError::of(exit::IO, &error);
     let (state, path) = (ServerState::of_this_process(broker.url.clone()), config.layout.broker_state());
     state.write(&path).map_err(failure)?;

@@ -314,7 +314,7 @@ async fn out_of_threads_every_process_continues_and_the_embedded_broker_answers(
         health.status.success()
     });
     let children = descendants(up.id());
-    assert_eq!(children.len(), 4, "broker, fetchdata, batch-manager and stream-manager");
+    assert_eq!(children.len(), 5, "broker, fetchdata, batch-manager, stream-manager and serve");
 
     children.iter().for_each(|&pid| user.limit_threads(pid, Some(0)));
     // The length of the shortage: an idle thread of the runtime ends after 10 s unless it is told otherwise.
@@ -496,7 +496,7 @@ async fn broken_config_while_running() {
     up.until_output(SOON, "ready after");
     let valid = std::fs::read_to_string(platform.root.config()).expect("read");
     let write = |text: &str| std::fs::write(platform.root.config(), text).expect("write");
-    let logs = ["fetchdata.log", "batch-manager.log", "stream-manager.log"];
+    let logs = ["fetchdata.log", "batch-manager.log", "stream-manager.log", "serve.log"];
     let all_say = |logs: &[&str], level: &str, text: &str, times: usize| {
         until(SOON, &format!("{times} times {text:?}"), || {
             logs.iter().all(|log| logged(&platform, log, level, text) == times)
@@ -522,7 +522,7 @@ async fn broken_config_while_running() {
     Mosquitto::publish(mosquitto().url(), &platform.ingest_topic("client3"), &messages(0, 100));
     platform.until_stored("client3", "readings", 100, SOON).await;
 
-    let processes = ["fetchdata", "batch-manager", "stream-manager"];
+    let processes = ["fetchdata", "batch-manager", "stream-manager", "serve"];
     let kill_all = || processes.map(|kind| signal(child_of(up.pid(), kind), Signal::KILL));
     // Only `up`, which is about to start them again, is left: this is reported, and no command uses the file.
     signal(up.pid(), Signal::STOP);
@@ -552,7 +552,7 @@ async fn broken_config_while_running() {
         until_noticed(&platform, kind, reason);
     }
     let refused = platform.command(78, &["reload"]);
-    assert_eq!(refused.matches("refuses it, the old config stays").count(), 3, "{refused}");
+    assert_eq!(refused.matches("refuses it, the old config stays").count(), 4, "{refused}");
     // A process that is started again must not run on another config than the others.
     signal(child_of(up.pid(), "fetchdata"), Signal::KILL);
     all_say(&logs[..1], "WARN", "needs a restart", 2);

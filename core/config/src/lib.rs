@@ -26,6 +26,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,6 +41,7 @@ pub use globs::Globs;
 pub use program::REJECTED;
 pub use schema::schema_json;
 pub use serving::{Serving, TlsFiles};
+pub use view::{View, ViewKind, ViewLayer};
 
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::layout::Layout;
@@ -93,6 +95,8 @@ pub struct Client {
     pub block_bytes_max: Option<u64>,
     pub apps: Vec<App>,
     pub streams: Vec<Stream>,
+    /// By name.
+    pub views: BTreeMap<String, View>,
     pub settings: settings::Client,
 }
 

@@ -8,7 +8,7 @@ use super::globs::Globs;
 use super::location::Path;
 use super::problems::Problems;
 use super::settings::{self, OnDuplicate, Settings};
-use super::{App, Client, Stream, program};
+use super::{App, Client, Stream, program, view};
 
 pub(super) fn compile(
     problems: &mut Problems<'_>,
@@ -61,6 +61,7 @@ pub(super) fn compile(
         problems.value(path, "has neither apps nor streams, so nothing could be ingested for it");
     }
     collections(problems, &path.key("collections"), client, &apps, &streams);
+    let views = view::compile(problems, &path.key("views"), &client.views, &apps, &streams);
     Client {
         id: client.id.clone(),
         database: format!("{}_{}", platform.coredms.database, client.id),
@@ -71,6 +72,7 @@ pub(super) fn compile(
         block_bytes_max: block(problems, path, client),
         apps,
         streams,
+        views,
         settings: client.clone(),
     }
 }

@@ -284,6 +284,77 @@ fn invalid_settings_of_a_stream_are_refused() {
     refused(&format!("¶{many}"), "stream_manager.instances_max", "16 is less than 64");
 }
 
+/// A client with two batch collections, one of which a stream writes to as well, a collection of objects, and these views.
+fn views(views: &str) -> String {
+    format!(
+        r#"{{"clients": [{{"id": "a", "apps": [
+            {{"name": "x", "command": ["x"], "files": ["*.csv"]}},
+            {{"name": "k", "command": ["x"], "files": ["*.json"], "ids": "key", "record_key": ["n"]}},
+            {{"name": "o", "command": ["x"], "unit": "file", "ids": "object"}}],
+          "streams": [
+            {{"name": "s", "command": ["x"], "ids": "key", "record_key": ["n"]}},
+            {{"name": "m", "command": ["x"], "ids": "key", "record_key": ["m"], "topic_filter": "mysimbdp/ingest/a/m"}},
+            {{"name": "both", "command": ["x"], "collection": "x", "topic_filter": "mysimbdp/ingest/a/x"}}],
+          "views": {{{views}}}}}]}}"#
+    )
+}
+
+#[test]
+fn invalid_views_are_refused() {
+    for (view, path, message) in [
+        (r#"¶{"time": "t"}"#, "", "has no collection: expected batch, stream or both"),
+        (r#"¶{"batch": "x"}"#, "", "required key \"time\" is missing"),
+        (r#"{"batch": ¶"o", "time": "t"}"#, "batch", "of the batch layer: expected one of k, x"),
+        (r#"{"batch": ¶"s", "time": "t"}"#, "batch", "of the batch layer: expected one of k, x"),
+        (r#"{"stream": ¶"k", "time": "t"}"#, "stream", "of the stream layer: expected one of m, s, x"),
+        (r#"{"batch": "x", "stream": ¶"x", "time": "t"}"#, "stream", "is the collection of batch too"),
+        (r#"{"batch": "x", "time": ¶"a..b"}"#, "time", "names with dots between them"),
+        (r#"{"batch": "x", "time": "t", "source": ¶"$s"}"#, "source", "names with dots between them"),
+        (r#"{"batch": "x", "time": "t", "time_type": ¶"day"}"#, "time_type", "\"milliseconds\""),
+        (r#"{"batch": "k", "time": "t", "key": ¶["n"]}"#, "key", "with both batch and stream"),
+        (r#"{"batch": "k", "stream": "s", "time": "t", "key": ¶[]}"#, "key", "expected at least 1"),
+        (r#"{"batch": "k", "stream": "s", "time": "t", "key": [¶"a.b"]}"#, "key[0]", "without dots"),
+        (r#"{"batch": "k", "stream": "s", "time": "t", "key": ["n", ¶"n"]}"#, "key[1]", "listed twice"),
+        (r#"{"batch": "k", "stream": "s", "time": "t", "key": ["n", ¶"_id"]}"#, "key[1]", "alone"),
+        (r#"{"batch": "x", "stream": "s", "time": "t", "key": [¶"_id"]}"#, "key[0]", "expected other fields"),
+    ] {
+        let path = if path.is_empty() { String::new() } else { format!(".{path}") };
+        refused(&views(&format!(r#""v": {view}"#)), &format!("clients[0].views.v{path}"), message);
+    }
+    refused(
+        &views(r#"¶"V 1": {"batch": "x", "time": "t"}"#),
+        "clients[0].views.V 1",
+        "invalid name of a view \"V 1\": expected 1 to 32 characters",
+    );
+    refused(
+        &client(r#""views": {"v": {"stream": ¶"x", "time": "t"}}"#),
+        "clients[0].views.v.stream",
+        "has none",
+    );
+}
+
+#[test]
+fn the_key_of_a_view_is_by_default_the_id_that_both_layers_share() {
+    let text = views(
+        r#""keyed": {"batch": "k", "stream": "s", "time": "t"},
+           "other": {"batch": "k", "stream": "m", "time": "t"},
+           "named": {"batch": "k", "stream": "m", "time": "t", "key": ["n"]},
+           "union": {"batch": "x", "stream": "s", "time": "t"},
+           "single": {"stream": "s", "time": "a.t", "time_type": "text", "source": "a.station"}"#,
+    );
+    let (_folder, file) = written(&text);
+    let config = Config::load(&file, no_variable).expect("a valid config");
+    let views = &config.clients.values().next().expect("a client").views;
+    let key = |name: &str| views[name].key.join(",");
+    assert_eq!(["keyed", "other", "named", "union", "single"].map(key), ["_id", "", "n", "", ""]);
+    assert_eq!(views["keyed"].kind(), ViewKind::Override);
+    assert_eq!(views["union"].kind(), ViewKind::Union);
+    // A stream writes to it too.
+    let shared = views["union"].batch.as_ref().expect("a layer");
+    assert_eq!((shared.ids, shared.is_shared), (Some(mysimbdp_model::app::Ids::Platform), true));
+    assert_eq!(views["single"].time_type, settings::TimeType::Text);
+}
+
 /// A message belongs to one client, whichever client has the filter.
 #[test]
 fn a_filter_that_overlaps_that_of_another_stream_is_refused() {

@@ -151,6 +151,15 @@ impl Layout {
         self.state().join("stream-manager.sock")
     }
 
+    /// The sockets on which the running processes answer what they have counted.
+    pub fn metrics(&self) -> PathBuf {
+        self.state().join("metrics")
+    }
+
+    pub fn metrics_socket(&self, process: &str) -> PathBuf {
+        self.metrics().join(format!("{process}.sock"))
+    }
+
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }

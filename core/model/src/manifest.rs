@@ -117,6 +117,19 @@ pub enum Lane {
     Retry,
 }
 
+impl Lane {
+    pub const ALL: [Self; 3] = [Self::Live, Self::Backfill, Self::Retry];
+
+    /// The name in manifests and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Backfill => "backfill",
+            Self::Retry => "retry",
+        }
+    }
+}
+
 /// The fields that manifests of all versions have.
 #[derive(Deserialize)]
 struct Versioned {

@@ -63,6 +63,11 @@ pub enum ReasonCode {
 }
 
 impl ReasonCode {
+    /// The name in documents, messages and metrics.
+    pub fn name(self) -> String {
+        serde_json::to_value(self).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
     pub fn because(self, text: impl Into<String>) -> Objection {
         Objection { code: self, text: text.into() }
     }

@@ -1,9 +1,9 @@
-//! Unix sockets, through which the command line reaches a manager on the same host.
+//! Unix sockets, through which processes on the same host reach one another.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
@@ -28,11 +28,13 @@ impl SocketError {
     }
 }
 
-/// A socket that listens; its file is removed when it is dropped.
+/// A socket that listens; its file is removed when it is dropped, unless another listener has replaced it.
 #[derive(Debug)]
 pub struct SocketListener {
     listener: UnixListener,
     path: PathBuf,
+    /// Identifies the file.
+    inode: u64,
 }
 
 impl SocketListener {
@@ -47,7 +49,8 @@ impl SocketListener {
         let (_directory, short) = short_path(path).map_err(error)?;
         let listener = UnixListener::bind(short).map_err(error)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(error)?;
-        Ok(Self { listener, path: path.to_owned() })
+        let inode = std::fs::symlink_metadata(path).map_err(error)?.ino();
+        Ok(Self { listener, path: path.to_owned(), inode })
     }
 
     /// Waits for the next connection.
@@ -60,8 +63,10 @@ impl SocketListener {
 
 impl Drop for SocketListener {
     fn drop(&mut self) {
-        // Only tidiness: the next listener replaces it.
-        let _ = std::fs::remove_file(&self.path);
+        // Only tidiness: the next listener replaces it, and may have done so already.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -104,7 +109,10 @@ mod tests {
         let (mut ours, mut theirs) = (accepted.expect("accept"), connected.expect("connect"));
         theirs.write_all(b"x").await.expect("write");
         assert_eq!(ours.read_u8().await.expect("read"), b'x');
+        let next = SocketListener::bind(&path).expect("bind again");
         drop(listener);
+        assert!(connect(&path).await.is_ok(), "the next one still listens");
+        drop(next);
         assert!(connect(&path).await.expect_err("nobody listens now").is_not_listening());
     }
 }

@@ -96,8 +96,10 @@ pub struct Timing<'a> {
 }
 
 impl Timing<'_> {
-    /// Logs the line at INFO, with the rates calculated from it.
+    /// Logs the line at INFO, with the rates calculated from it, and adds it to the metrics.
     pub fn log(&self) {
+        #[cfg(feature = "metrics")]
+        crate::metrics::metrics().stage_took(self.stage, self.client, self.took);
         let seconds = self.took.as_secs_f64();
         // A stage faster than the clock's microsecond has no meaningful rate.
         let per_second = |amount: f64| if seconds >= 1e-6 { amount / seconds } else { 0.0 };

@@ -16,7 +16,7 @@ use mysimbdp_config::process_status::{ConfigInUse, RefusedConfig};
 use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 
-use connections::connections;
+pub use connections::connections;
 pub use processes::followers;
 use processes::processes;
 

@@ -11,10 +11,11 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures::StreamExt;
+use jiff::SignedDuration;
 use mysimbdp_config::{Client, Config};
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::manifest::Lane;
-use mysimbdp_platform::space;
+use mysimbdp_platform::{clock, files, space};
 use mysimbdp_query::drop_file::DropTarget;
 use mysimbdp_query::file_list::FileState;
 use mysimbdp_query::file_outcome::{self, Dropped, FileOutcome, FileProgress};
@@ -34,6 +35,9 @@ use crate::server::Server;
 
 /// Begins the names of files that are arriving.
 pub(crate) const UNFINISHED: &str = ".http-drop-";
+
+/// A file that has been taken is in no directory and in no history only while it is being staged.
+const UNSEEN_MAX: SignedDuration = SignedDuration::from_mins(1);
 
 /// The free space is checked each time that this much has arrived.
 const CHECK_SPACE_EVERY: u64 = 64 << 20;
@@ -88,7 +92,7 @@ pub(crate) struct DroppedFile {
     request_body(content = Binary, content_type = "application/octet-stream"),
     responses(
         (status = 202, description = "It is dropped; `Location` tells what becomes of it", body = DroppedFile),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn put(
@@ -321,7 +325,7 @@ pub(crate) struct DropStatus {
     params(("client" = String, Path), ("drop" = String, Path, description = "From `status` of a dropped file")),
     responses(
         (status = 200, description = "Its state", body = DropStatus),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn status(
@@ -359,6 +363,13 @@ pub(crate) async fn status(
             return Err(Problem::new(ProblemCode::Unavailable, reason));
         }
         FileProgress::Taken { hidden_because: None } => {
+            let age = clock::now().duration_since(dropped.since);
+            let is_staged = files::exists(&tenant.config.layout.staged(&tenant.id, dropped.ingestion));
+            if !is_staged && age > UNSEEN_MAX {
+                let detail =
+                    "there is no trace of this file any more: it was removed before it was taken, or purged";
+                return Err(Problem::not_found(detail));
+            }
             status.state = FileState::Staged;
             if let Ok(staged) = staging::read(&tenant.config.layout, &tenant.id, dropped.ingestion) {
                 status.micro_batches = Some(staged.manifest.micro_batches.len() as u64);

@@ -43,7 +43,7 @@ pub(crate) struct Parameters {
     params(Parameters, ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was received")),
     responses(
         (status = 200, description = "Events, without end", body = String, content_type = "text/event-stream"),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn listen(

@@ -34,7 +34,7 @@ pub(crate) struct Version {
     security(()),
     responses(
         (status = 200, description = "It runs", body = String, content_type = "text/plain"),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn livez(Query(NoParameters {}): Query<NoParameters>) -> &'static str {
@@ -83,7 +83,7 @@ pub(crate) struct ReadinessPart {
     responses(
         (status = 200, description = "It is ready", body = Readiness),
         (status = 503, description = "Something is missing, or waits", body = Readiness),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn readyz(
@@ -100,11 +100,9 @@ pub(crate) async fn readyz(
             )));
         }
     };
-    if is_verbose {
-        if !access::caller(&server, &headers)?.may_for_all(Right::Read) {
-            let detail = "the token does not allow to read of all clients";
-            return Err(Problem::new(ProblemCode::Forbidden, detail));
-        }
+    if is_verbose && !access::caller(&server, &headers)?.may_for_all(Right::Read) {
+        let detail = "the token does not allow to read of all clients";
+        return Err(Problem::new(ProblemCode::Forbidden, detail));
     }
     let parts = snapshot::take(&server.config()).await.parts;
     let ready = snapshot::worst(&parts) <= Condition::Unknown;
@@ -134,7 +132,7 @@ fn part(part: Part) -> ReadinessPart {
     security(()),
     responses(
         (status = 200, description = "The version", body = Version),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn version(Query(NoParameters {}): Query<NoParameters>) -> Json<Version> {

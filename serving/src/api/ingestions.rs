@@ -164,7 +164,7 @@ pub(crate) struct SecondsByStage {
     params(("ingestion" = String, Path, description = "The ingestion, 32 hexadecimal digits")),
     responses(
         (status = 200, description = "The ingestion", body = Ingestion),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn get(
@@ -203,7 +203,7 @@ pub(crate) struct RetriedFile {
     params(("ingestion" = String, Path, description = "The ingestion of a held file, or the id of a discarded one")),
     responses(
         (status = 202, description = "It is processed again", body = RetriedFile),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn retry(

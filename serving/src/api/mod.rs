@@ -6,10 +6,13 @@ pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod ingestions;
+pub(crate) mod metrics;
 pub(crate) mod objects;
 pub(crate) mod queues;
+pub(crate) mod records;
 pub(crate) mod rejected;
 pub(crate) mod streams;
+pub(crate) mod views;
 
 use std::borrow::Cow;
 

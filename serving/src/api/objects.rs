@@ -41,7 +41,7 @@ const PIECE_BYTES: u64 = 4 * CHUNK_BYTES as u64;
         (status = 200, description = "The object", body = Binary, content_type = "application/octet-stream"),
         (status = 206, description = "The range", body = Binary, content_type = "application/octet-stream"),
         (status = 304, description = "The object is the one of `If-None-Match`"),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn get(

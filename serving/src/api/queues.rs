@@ -88,7 +88,7 @@ pub(crate) struct Parameters {
             (String = "application/x-ndjson"),
             (String = "text/csv"),
         )),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn list(

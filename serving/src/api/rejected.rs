@@ -59,7 +59,7 @@ impl Item for RejectedItem {
             (String = "application/x-ndjson"),
             (String = "text/csv"),
         )),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn list(
@@ -102,7 +102,7 @@ pub(crate) async fn list(
             (Vec<Object> = "application/json"),
             (Binary = "application/octet-stream"),
         )),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn content(

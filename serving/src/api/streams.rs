@@ -108,7 +108,7 @@ pub(crate) struct Parameters {
             (String = "application/x-ndjson"),
             (String = "text/csv"),
         )),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn list(
@@ -188,7 +188,7 @@ pub(crate) struct StreamAnswer {
     request_body = ScaleRequest,
     responses(
         (status = 200, description = "Done", body = StreamAnswer),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn scale(
@@ -214,7 +214,7 @@ pub(crate) async fn scale(
     params(("client" = String, Path), ("stream" = String, Path)),
     responses(
         (status = 200, description = "Done", body = StreamAnswer),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn start(
@@ -236,7 +236,7 @@ pub(crate) async fn start(
     request_body = StopRequest,
     responses(
         (status = 200, description = "Done", body = StreamAnswer),
-        (status = "default", description = "The request failed", body = Problem, content_type = "application/problem+json"),
+        Problem,
     )
 )]
 pub(crate) async fn stop(

@@ -201,6 +201,7 @@ impl Manager {
             to = desired,
             "number set by manual override"
         );
+        crate::metrics::scaled(key, stream.memory.desired, desired);
         stream.memory.set(desired, Instant::now());
         stream.is_manual = true;
         self.record_desired(key);

@@ -201,6 +201,7 @@ impl Manager {
             tracing::error!(instance = %key, error = %error_chain(&error), "end of an instance not recorded");
         }
         failpoint::hit("stream-manager.end-noted");
+        crate::metrics::ended(&key.stream, slot.crashes() > 0);
         self.log_end(&key, process, &slot, &status);
         if self.ending_sessions.remove(&key) && slot != Slot::Empty {
             self.begin_to_end_session(&key);

@@ -23,6 +23,7 @@ use crate::control::mqtt::Replies;
 use crate::control::waiting::Waiting;
 use crate::instances::Registry;
 use crate::key::{SlotKey, StreamKey};
+use crate::metrics;
 use crate::observe::{BrokerSubscription, InvalidBursts};
 use crate::plan::{StreamSnapshot, plan, retire};
 use crate::prepare::Obstacle;
@@ -119,6 +120,7 @@ impl Manager {
             self.scale(key);
             self.execute_plan(key).await;
         }
+        self.streams.values().for_each(Stream::measure);
         self.remove_retired();
         self.answer_waiting();
         self.log_invalid();
@@ -165,6 +167,7 @@ impl Manager {
             return;
         }
         stream.memory.note(&decision, &stream.policy, now);
+        metrics::scaled(key, before, desired);
         tracing::info!(
             client = %key.client,
             stream = key.stream,

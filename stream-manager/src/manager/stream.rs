@@ -12,6 +12,7 @@ use crate::control::{InstanceStatus, StreamStatus};
 use crate::instances::DesiredInstances;
 use crate::key::StreamKey;
 use crate::load::Load;
+use crate::metrics::{self, Instances};
 use crate::prepare::Obstacle;
 use crate::scaling::{Bounds, Memory, Rule, ScalingPolicy};
 use crate::slot::{DrainSignal, Slot};
@@ -197,6 +198,7 @@ impl Stream {
     /// Records a report; `slot` is the slot of the instance that it names.
     pub(crate) fn record_report(&mut self, report: &Report, slot: Option<u32>, now: Instant) {
         self.load.record(report, slot, now);
+        metrics::reported(&self.key, report);
         let Some(slot) = slot.map(|slot| slot as usize) else {
             self.reported_at = Some(now);
             return;
@@ -220,9 +222,19 @@ impl Stream {
     }
 
     pub(crate) fn count_restart(&mut self, slot: u32) {
+        metrics::restarted(&self.key);
         if let Some(summary) = self.summaries.get_mut(slot as usize) {
             summary.restarts = summary.restarts.saturating_add(1);
         }
+    }
+
+    /// Shows the instances in the metrics.
+    pub(crate) fn measure(&self) {
+        let running = self.running();
+        let backlog = running.iter().filter_map(|slot| self.summaries.get(*slot as usize));
+        let backlog = backlog.fold(0_u64, |sum, summary| sum.saturating_add(summary.backlog));
+        let desired = self.memory.desired;
+        metrics::instances(&self.key, Instances { desired, running: running.len(), backlog });
     }
 
     /// The deadline of a drain that is signalled now.

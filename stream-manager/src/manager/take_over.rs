@@ -49,6 +49,7 @@ impl Manager {
             self.streams.values().filter(|stream| is_over(stream)).map(|stream| stream.key.clone()).collect();
         for key in over {
             let Some(stream) = self.streams.remove(&key) else { continue };
+            crate::metrics::removed(&key);
             tracing::info!(client = %key.client, stream = key.stream, "stream is no longer configured, ended");
             for (slot, _) in stream.numbered() {
                 if let Err(error) = self.registry.remove(&key.slot(slot)) {

@@ -83,6 +83,14 @@ pub fn run(args: &DropFiles, url: &str) -> Result<(), CommandError> {
         dropped.push(one);
     }
     if !args.wait {
+        for Dropped { path, status } in &dropped {
+            println!(
+                "{}: dropped, {}{} tells what becomes of it",
+                Foreign(path),
+                remote.url,
+                Foreign(status)
+            );
+        }
         return Ok(());
     }
     let deadline = Instant::now() + args.timeout;
@@ -169,7 +177,10 @@ impl<'a> Remote<'a> {
                 Ok(_) => {}
                 // It may be restarted, or wait for the store.
                 Err(error) if error.code == exit::UNAVAILABLE && Instant::now() < deadline => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    eprintln!("{} is dropped, and cannot be waited for", Foreign(&dropped.path));
+                    return Err(error);
+                }
             }
             if Instant::now() >= deadline {
                 let problem = format!(
@@ -200,11 +211,12 @@ impl<'a> Remote<'a> {
             CommandError::new(exit::USAGE, format!("invalid address {:?}: {error}", self.url))
         })?;
         let response = self.agent.run(request).map_err(|error| {
-            let problem = format!(
-                "{} does not answer: {}; what was sent may have arrived, and may be sent again",
-                self.url,
-                error_chain(&error)
-            );
+            let was_sent = !matches!(
+                error,
+                ureq::Error::ConnectionFailed | ureq::Error::HostNotFound | ureq::Error::Rustls(_)
+            ) && !matches!(&error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
+            let advice = if was_sent { "; what was sent may have arrived, and may be sent again" } else { "" };
+            let problem = format!("{} does not answer: {}{advice}", self.url, error_chain(&error));
             CommandError::new(exit::UNAVAILABLE, problem)
         })?;
         if response.status().is_success() {

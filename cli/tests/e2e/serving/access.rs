@@ -67,6 +67,9 @@ fn a_token_allows_what_its_entry_says_and_nothing_else() {
         ("Everything", "GET", "/api/files", 401),
         ("reader", "GET", "/api/files", 200),
         ("reader", "GET", "/readyz?verbose", 200),
+        ("", "GET", "/metrics", 401),
+        ("reader", "GET", "/metrics", 200),
+        ("own", "GET", "/metrics", 403),
         ("reader", "PUT", "/api/clients/client1/files/a.csv", 403),
         ("reader", "POST", &format!("/api/ingestions/{other}/retry"), 403),
         ("reader", "POST", "/api/clients/client1/streams/x/start", 403),
@@ -134,6 +137,8 @@ fn a_token_allows_what_its_entry_says_and_nothing_else() {
             assert_eq!(with("everything").get("/api/files").status, 200, "{prepare}");
             root.log("serve.log").matches("cannot read the tokens").count() > logged
         });
+        let status = Daemon::run(&root, &["status"], &[]).stdout;
+        assert!(String::from_utf8_lossy(&status).contains("an edit of the tokens is refused"), "{prepare}");
     }
     let repeated = [token("a", None, &["read"]), token("a", Some("client1"), &["read"])];
     std::fs::remove_file(&path).expect("remove");

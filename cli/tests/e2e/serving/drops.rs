@@ -34,14 +34,16 @@ fn a_file_that_is_sent_is_ingested_like_one_that_is_dropped(coredms: &Value) {
     );
     assert_eq!(ended["ingestion"], served.until_file("ingested")["ingestion"]);
 
-    // The same content again, as after a lost answer.
+    // The same content again, as after a lost answer. The first drop stays what it was.
+    let first = status.clone();
     let again =
-        served.http.request("PUT", "/api/clients/client2/files/again.csv", &[], b"a,b\n1,2\n").expect(202);
+        served.http.request("PUT", "/api/clients/client2/files/a%20b.csv", &[], b"a,b\n1,2\n").expect(202);
     let status = again["status"].as_str().expect("an address").to_owned();
     until(SOON, "it has ended", || served.http.get(&status).expect(200)["has_ended"] == true);
     let ended = served.http.get(&status).expect(200);
     assert_eq!(ended["state"], "discarded");
     assert!(ended["reasons"][0].as_str().is_some_and(|reason| reason.contains("ingested")), "{ended}");
+    assert_eq!(served.http.get(&first).expect(200)["state"], "ingested");
     served.stop();
 }
 

@@ -5,8 +5,10 @@ mod contract;
 mod drops;
 mod events;
 mod files;
+mod metrics;
 mod objects;
 mod outages;
+mod records;
 mod streams;
 
 use std::path::Path;
@@ -59,7 +61,11 @@ impl Served {
         }))
     }
 
-    fn configured(config: Value) -> Self {
+    fn configured(mut config: Value) -> Self {
+        // Not the first free port, which another test's server would take as soon as this one is killed.
+        if config["serving"]["listen"].is_null() {
+            config["serving"]["listen"] = json!("127.0.0.1:0");
+        }
         Self::on(Root::new(&config))
     }
 

@@ -12,19 +12,24 @@ use crate::support::{SOON, documents, run};
 fn a_store_that_is_unavailable_is_never_an_empty_answer() {
     let store = Proxy::before_mongodb(mongodb().url());
     let address = format!("{}&serverSelectionTimeoutMS=500", store.mongodb_url());
+    let mut client = documents("client2");
+    client["views"] = json!({"all": {"batch": "readings", "time": "time_hour"}});
     let served = Served::configured(json!({
         "coredms": {"url": address, "database": unique("e2e")},
         "fetchdata": {"settle": "100ms", "scan_every": "1s"},
         "serving": {"query_timeout": "2s"},
-        "clients": [documents("client2")],
+        "clients": [client],
     }));
     served.root.drop_file("client2", "a.csv", b"a,b\n1,2\n");
     let id = served.until_file("ingested")["ingestion"].as_str().expect("an id").to_owned();
     store.fall_silent();
     store.cut();
-    for path in
-        ["/api/files".to_owned(), format!("/api/ingestions/{id}"), format!("/api/ingestions/{id}/rejected")]
-    {
+    for path in [
+        "/api/files".to_owned(),
+        format!("/api/ingestions/{id}"),
+        format!("/api/ingestions/{id}/rejected"),
+        "/api/clients/client2/records?view=all".to_owned(),
+    ] {
         let answer = served.http.get(&path);
         assert_eq!(answer.expect(503)["code"], "unavailable", "{path}");
         assert_eq!(answer.header("retry-after"), Some("5"), "{path}");

@@ -8,7 +8,7 @@ use mysimbdp_model::units::{ByteSize, Period};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{App, Stream};
+use super::{App, Stream, View};
 
 /// One tenant.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +44,9 @@ pub struct Client {
     /// What coredms itself enforces, by collection.
     #[serde(default)]
     pub collections: BTreeMap<String, Collection>,
+    /// Records of both layers in the order of time, as the HTTP server lists them; by name.
+    #[serde(default)]
+    pub views: BTreeMap<String, View>,
 }
 
 /// How long files that could not be ingested are kept. Each removal is logged.

@@ -4,6 +4,7 @@ mod app;
 mod client;
 mod serving;
 mod stream;
+mod view;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub use app::App;
 pub use client::{Client, Collection, Files, MicroBatching, OnDuplicate};
 pub use serving::{Serving, Tls};
 pub use stream::{Instances, Policy, Scaling, Stream, Target, Thresholds};
+pub use view::{SourceType, TimeType, View};
 
 /// Configuration of mysimbdp.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -1,0 +1,184 @@
+//! The records of one layer, read in blocks.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bson::{Document, RawDocument, RawDocumentBuf};
+use futures::StreamExt;
+use mysimbdp_config::ViewLayer;
+use mysimbdp_model::app::Ids;
+use mysimbdp_model::client::ClientId;
+use mysimbdp_model::source::Source;
+use mysimbdp_store::{Coredms, CoredmsError, Position, Selected, Selection};
+
+use super::overrides::Overrides;
+use super::sources::SourceNames;
+use super::time::{self, RecordTime};
+use super::{BLOCK_BYTES, BLOCK_DOCUMENTS, Layer, RecordsQuery, origin};
+use crate::error::QueryError;
+
+pub(super) struct LayerReader {
+    layer: Layer,
+    written_by: ViewLayer,
+    time: String,
+    /// `None` after its end.
+    selected: Option<Selected>,
+    /// Leaves out what the other layer overrides.
+    overrides: Option<Overrides>,
+    numbered: Option<NumberedMessages>,
+    block: VecDeque<(RecordTime, RawDocumentBuf)>,
+    /// The last record that was taken from the block.
+    current: Option<RawDocumentBuf>,
+    /// Where the first record begins.
+    start: Option<Position>,
+}
+
+/// The names of the sources of the messages that are read.
+struct NumberedMessages {
+    store: Arc<dyn Coredms>,
+    client: ClientId,
+    sources: Arc<SourceNames>,
+    known: Arc<HashMap<[u8; 8], Source>>,
+}
+
+impl LayerReader {
+    pub(super) async fn open(
+        store: &Arc<dyn Coredms>,
+        query: &RecordsQuery,
+        layer: Layer,
+        written_by: &ViewLayer,
+        after: Option<Position>,
+        overrides: Option<Overrides>,
+        sources: &Arc<SourceNames>,
+    ) -> Result<Self, QueryError> {
+        let view = &query.view;
+        let mut more = vec![view.time.clone()];
+        more.extend(overrides.iter().flat_map(|overrides| overrides.key().iter().cloned()));
+        if query.fields.has_origin() && written_by.ids == Some(Ids::Key) {
+            more.push("_ingest".to_owned());
+        }
+        let filter = match (&view.source, &query.source) {
+            (Some(field), Some(value)) => Document::from_iter([(field.clone(), value.clone())]),
+            _ => Document::new(),
+        };
+        let bound = |time| time::bound(time, view.time_type);
+        let selection = Selection {
+            filter,
+            from: Some(query.from.map_or_else(|| time::least(view.time_type), bound)),
+            until: query.until.map(bound),
+            order: query.order,
+            after: after.clone(),
+            fields: query.fields.selected(more),
+            ..Selection::ordered_by(view.time.clone())
+        };
+        let has_position = after.is_some();
+        let selected =
+            store.select(&written_by.collection, selection).await.map_err(|error| match error {
+                // Everything else in the selection has been checked.
+                CoredmsError::Refused { .. } if has_position => QueryError::InvalidRequest(
+                    "invalid cursor: its position cannot be one of a record".to_owned(),
+                ),
+                error => error.into(),
+            })?;
+        let is_numbered = layer == Layer::Stream && written_by.ids == Some(Ids::Platform);
+        let numbered = (is_numbered && query.fields.has_origin()).then(|| NumberedMessages {
+            store: Arc::clone(store),
+            client: query.client.clone(),
+            sources: Arc::clone(sources),
+            known: sources.known(&query.client),
+        });
+        Ok(Self {
+            layer,
+            written_by: written_by.clone(),
+            time: view.time.clone(),
+            selected: Some(selected),
+            overrides,
+            numbered,
+            block: VecDeque::new(),
+            current: None,
+            start: after,
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.block.is_empty()
+    }
+
+    /// Reads until there is a record, or none is left.
+    pub(super) async fn fill(&mut self) -> Result<(), QueryError> {
+        while self.block.is_empty()
+            && let Some(mut selected) = self.selected.take()
+        {
+            let (mut block, mut bytes, mut is_last) = (Vec::with_capacity(BLOCK_DOCUMENTS), 0, false);
+            while block.len() < BLOCK_DOCUMENTS && bytes < BLOCK_BYTES {
+                let Some(document) = selected.next().await.transpose()? else {
+                    is_last = true;
+                    break;
+                };
+                bytes += document.as_bytes().len();
+                block.push(document);
+            }
+            if let Some(overrides) = self.overrides.as_ref().filter(|_| !block.is_empty()) {
+                overrides.remove_from(&mut block).await?;
+            }
+            if let Some(numbered) = &mut self.numbered {
+                numbered.learn(&block, &self.written_by).await?;
+            }
+            let timed = block
+                .into_iter()
+                .filter_map(|document| Some((RecordTime::of(&document, &self.time)?, document)));
+            self.block.extend(timed);
+            self.selected = Some(selected).filter(|_| !is_last);
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_time(&self) -> Option<&RecordTime> {
+        self.block.front().map(|(time, _)| time)
+    }
+
+    /// Makes the next record of the block the current one.
+    pub(super) fn advance(&mut self) {
+        if let Some((_, document)) = self.block.pop_front() {
+            self.current = Some(document);
+        }
+    }
+
+    pub(super) fn current(&self) -> Option<&RawDocument> {
+        self.current.as_deref()
+    }
+
+    /// Where the records after the current one begin.
+    pub(super) fn position(&self) -> Option<Position> {
+        let current = self.current.as_ref().and_then(|document| Position::of(document, &self.time));
+        current.or_else(|| self.start.clone())
+    }
+
+    /// Whether `_ingest` is a field of the platform, and not one of the client.
+    pub(super) fn has_provenance(&self) -> bool {
+        self.written_by.ids == Some(Ids::Key)
+    }
+
+    pub(super) fn append_origin(
+        &self,
+        buffer: &mut Vec<u8>,
+        document: &RawDocument,
+    ) -> bson::error::Result<()> {
+        let none = HashMap::new();
+        let sources = self.numbered.as_ref().map_or(&none, |numbered| &numbered.known);
+        origin::append(buffer, document, self.layer, &self.written_by, sources)
+    }
+}
+
+impl NumberedMessages {
+    async fn learn(&mut self, block: &[RawDocumentBuf], written_by: &ViewLayer) -> Result<(), CoredmsError> {
+        let is_unknown = |document: &RawDocumentBuf| {
+            let id = origin::record_id(document, written_by);
+            id.is_some_and(|id| id.0.first_chunk().is_none_or(|prefix| !self.known.contains_key(prefix)))
+        };
+        if block.iter().any(is_unknown) {
+            self.known = self.sources.read(self.store.as_ref(), &self.client).await?;
+        }
+        Ok(())
+    }
+}
