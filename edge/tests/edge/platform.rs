@@ -53,6 +53,8 @@ pub struct State {
     pub lost: Ranges,
     /// How many messages have arrived, including repeats.
     pub deliveries: u64,
+    /// How often it was connected.
+    connections: u32,
     /// Messages are neither stored nor confirmed.
     pub ignores_messages: bool,
     /// No receipts are published.
@@ -118,7 +120,6 @@ impl State {
 /// A running platform, which ends when it is dropped.
 pub struct FakePlatform {
     state: Arc<Mutex<State>>,
-    link: BrokerLink,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -141,8 +142,8 @@ impl FakePlatform {
         link.wait_connected(SOON).await.expect("connected");
         let state = Arc::new(Mutex::new(State::default()));
         let topic = topics.receipts(&client, &"sensor-1".parse().expect("source name"));
-        let task = tokio::spawn(run(Arc::clone(&state), link.clone(), events, topic));
-        Self { state, link, task }
+        let task = tokio::spawn(run(Arc::clone(&state), link, events, topic));
+        Self { state, task }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -150,9 +151,9 @@ impl FakePlatform {
         self.state.lock().expect("the platform has not panicked")
     }
 
-    /// Waits until it is connected again.
+    /// Waits until it is connected for the second time: that the first connection has ended may not be known yet.
     pub async fn reconnected(&self) {
-        self.link.wait_connected(SOON).await.expect("connected again");
+        self.until("it is connected again", |state| state.connections == 2).await;
     }
 
     pub async fn until(&self, what: &str, mut condition: impl FnMut(&State) -> bool) {
@@ -175,6 +176,9 @@ async fn run(state: Arc<Mutex<State>>, link: BrokerLink, mut events: Receiver<Li
         while let Some(LinkEvent::Message(message)) = event {
             state.lock().expect("no test panics with it").receive(&message);
             event = events.try_recv().ok();
+        }
+        if let Some(LinkEvent::Connected) = event {
+            state.lock().expect("no test panics with it").connections += 1;
         }
         let receipt = state.lock().expect("no test panics with it").receipt();
         if let Some(receipt) = receipt {
