@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mysimbdp_batch_manager as batch_manager;
 use mysimbdp_config::Config;
+use mysimbdp_platform::lock::{self, Holder};
 use mysimbdp_platform::process::ProcessId;
 use mysimbdp_testbed::Mosquitto;
 use mysimbdp_testbed::mqtt::{self, MqttListener};
@@ -92,7 +93,9 @@ async fn a_shutdown_ends_an_app_that_ignores_sigterm() {
 async fn a_second_manager_of_the_same_staging_is_refused_and_told_who_holds_it() {
     let mut fixture = Fixture::of_mode(&["good"]);
     fixture.start();
-    fixture.until("it has started", || fixture.path("staging/.batch-manager.lock").is_file()).await;
+    // The file exists a moment before it is locked.
+    let holder = || lock::holder(&fixture.path("staging"), "batch-manager").ok();
+    fixture.until("it has started", || holder() == Some(Holder::Here(std::process::id()))).await;
     let (_shutdown, receiver) = watch::channel(false);
     let refused =
         batch_manager::run(Arc::clone(&fixture.config), receiver).await.expect_err("the lock is held");

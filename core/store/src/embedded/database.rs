@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::modes;
@@ -38,6 +38,9 @@ pub(super) struct Database {
     open: Option<Open>,
 }
 
+/// Device, inode and time of creation: a new file may have the inode of a removed one.
+pub(super) type FileIdentity = (u64, u64, Option<SystemTime>);
+
 /// A database that is open.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -46,8 +49,8 @@ pub(super) struct Open {
     pub(super) objects: PathBuf,
     /// Compiled validators by collection, with the text that they were compiled from.
     pub(super) schemas: HashMap<String, (String, Arc<Schema>)>,
-    /// Device and inode: a removed file can still be written to, and everything written to it would be lost.
-    file: (u64, u64),
+    /// A removed file can still be written to, and everything written to it would be lost.
+    file: FileIdentity,
 }
 
 impl Database {
@@ -74,7 +77,7 @@ impl Database {
         result
     }
 
-    fn identity(&self) -> Option<(u64, u64)> {
+    fn identity(&self) -> Option<FileIdentity> {
         identity(&file(&self.directory, &self.name)).ok()
     }
 }
@@ -108,7 +111,7 @@ impl Open {
     }
 
     /// Returns what distinguishes this file from one that replaces it.
-    pub(super) fn identity(&self) -> (u64, u64) {
+    pub(super) fn identity(&self) -> FileIdentity {
         self.file
     }
 
@@ -133,6 +136,6 @@ fn file(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.sqlite"))
 }
 
-fn identity(path: &Path) -> Result<(u64, u64), FileError> {
-    files::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+fn identity(path: &Path) -> Result<FileIdentity, FileError> {
+    files::metadata(path).map(|metadata| (metadata.dev(), metadata.ino(), metadata.created().ok()))
 }

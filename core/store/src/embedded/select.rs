@@ -99,7 +99,7 @@ struct Reader {
     /// How often in succession the index was not up to date.
     behind: usize,
     /// The file that the first page was read from.
-    file: Option<(u64, u64)>,
+    file: Option<super::database::FileIdentity>,
 }
 
 /// A page for which the whole collection is read, by several jobs.
