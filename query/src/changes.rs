@@ -147,14 +147,6 @@ fn changed(before: &BTreeMap<OnDisk, usize>, now: &BTreeMap<OnDisk, usize>) -> V
     changed
 }
 
-/// Whether a change concerns the client.
-pub fn concerns(change: &Change, client: &str) -> bool {
-    match change {
-        Change::File(file) => file.client.as_deref() == Some(client),
-        Change::Scaled { stream, .. } => stream.client.as_str() == client,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use mysimbdp_model::manifest::Lane;

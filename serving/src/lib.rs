@@ -41,6 +41,7 @@ use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_platform::notice::NoticeFile;
 use mysimbdp_query::drop_file;
 use mysimbdp_telemetry::metrics::Endpoint;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use tokio::sync::watch;
 
 pub use router::openapi;
@@ -76,6 +77,14 @@ impl Error {
             Self::Tls(_) | Self::Tokens(_) => ErrorKind::Configuration,
         }
     }
+}
+
+/// Bytes that are not escaped in a name.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Returns a name as one component of a path, whatever is in it.
+pub fn percent_encoded(name: &[u8]) -> String {
+    percent_encode(name, UNRESERVED).to_string()
 }
 
 /// Runs until `shutdown` is true (or its sender is dropped), then finishes the requests in progress.

@@ -1,11 +1,9 @@
 //! The remote drop: a file arrives by HTTP and goes the way of one that is dropped into the directory.
 
 use std::ffi::OsStr;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -31,7 +29,6 @@ use crate::api::{Binary, FileStateSchema};
 use crate::extract::{DropFiles, Path, Query, Read, Tenant};
 use crate::page;
 use crate::problem::{Problem, ProblemCode, Result};
-use crate::server::Server;
 
 /// Begins the names of files that are arriving.
 pub(crate) const UNFINISHED: &str = ".http-drop-";
@@ -110,8 +107,7 @@ pub(crate) async fn put(
     if headers.contains_key(header::CONTENT_RANGE) {
         return Err(Problem::invalid("a Content-Range is not supported: expected the whole file"));
     }
-    let encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if encodings.filter(|encoding| *encoding != "chunked").count() > 0 {
+    if headers.get_all(header::TRANSFER_ENCODING).iter().any(|encoding| encoding != "chunked") {
         let detail = "the Transfer-Encoding is not supported: expected chunked, or none";
         return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
     }
@@ -329,7 +325,6 @@ pub(crate) struct DropStatus {
     )
 )]
 pub(crate) async fn status(
-    State(_): State<Arc<Server>>,
     tenant: Tenant<Read>,
     Path((_, token)): Path<(String, String)>,
 ) -> Result<Json<DropStatus>> {

@@ -36,9 +36,8 @@ impl ToSchema for FileStateSchema {
     }
 }
 
-pub(crate) fn file_state_names() -> Vec<String> {
-    let names = FileState::ALL.iter().filter_map(|state| serde_json::to_value(state).ok());
-    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+pub(crate) fn file_state_names() -> [&'static str; FileState::ALL.len()] {
+    FileState::ALL.map(FileState::as_str)
 }
 
 /// Describes any bytes in the OpenAPI document.

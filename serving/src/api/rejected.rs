@@ -22,6 +22,7 @@ use crate::api::clients::NoParameters;
 use crate::api::ingestions::{parse, unknown};
 use crate::extract::{Allowed, Path, Query, Read};
 use crate::page::Page;
+use crate::percent_encoded;
 use crate::problem::{Problem, Result};
 use crate::representation::{Item, Representation};
 
@@ -204,15 +205,7 @@ pub(crate) fn attachment(name: &str) -> HeaderValue {
             _ => '_',
         })
         .collect();
-    let encoded: String = name.bytes().fold(String::new(), |mut encoded, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte))
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-        encoded
-    });
+    let encoded = percent_encoded(name.as_bytes());
     HeaderValue::try_from(format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"))
         .unwrap_or_else(|_| HeaderValue::from_static("attachment"))
 }

@@ -1,7 +1,5 @@
 //! `mysimbdp drop --to`: sends files to the HTTP server of a platform on another host.
 
-use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mysimbdp_model::{error_chain, exit};
 use mysimbdp_platform::files;
+use mysimbdp_serving::percent_encoded;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::crypto::ring;
@@ -141,7 +140,12 @@ impl<'a> Remote<'a> {
         let digest = digest(&mut source)?;
         let (source, _) = open(file)?;
         let lane = if args.backfill { "?lane=backfill" } else { "" };
-        let url = format!("{}/api/clients/{}/files/{}{lane}", self.url, args.client, encoded(name));
+        let url = format!(
+            "{}/api/clients/{}/files/{}{lane}",
+            self.url,
+            args.client,
+            percent_encoded(name.as_encoded_bytes())
+        );
         let bar = progress_bar(bytes, &name.to_string_lossy());
         let mut reader = bar.wrap_read(source);
         let request = self
@@ -268,20 +272,6 @@ fn digest(source: &mut impl Read) -> Result<String, CommandError> {
     Ok(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, hasher.finalize()))
 }
 
-/// Returns the name as a component of a path.
-fn encoded(name: &OsStr) -> String {
-    let mut encoded = String::new();
-    for &byte in name.as_encoded_bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte))
-            }
-            _ => _ = write!(encoded, "%{byte:02X}"),
-        }
-    }
-    encoded
-}
-
 /// Describes on one line how a file ended.
 fn shown(status: &Status) -> String {
     if status.state != "ingested" {
@@ -311,6 +301,6 @@ mod tests {
 
     #[test]
     fn a_name_is_one_component_of_a_path() {
-        assert_eq!(encoded(OsStr::new("a b%/ü.csv")), "a%20b%25%2F%C3%BC.csv");
+        assert_eq!(percent_encoded("a b%/ü.csv".as_bytes()), "a%20b%25%2F%C3%BC.csv");
     }
 }
