@@ -10,7 +10,8 @@
 //! 6. [`events`]: what happens, for those who listen;
 //! 7. [`page`] and [`representation`]: lists in pages, as JSON, NDJSON or CSV; [`problem`]: every error as one JSON document.
 //!
-//! [`indexes`] creates what the views need.
+//! [`indexes`] creates what the views need. [`stored`] listens to what streams and batch-manager announce, so that [`latest`] can
+//! keep answers in memory.
 //!
 //! Everything here can be derived from the directories and the store, so the process may be killed at any moment.
 
@@ -20,12 +21,14 @@ mod connections;
 mod events;
 mod extract;
 mod indexes;
+mod latest;
 mod listen;
 mod page;
 mod problem;
 mod representation;
 mod router;
 mod server;
+mod stored;
 mod tokens;
 
 use std::sync::Arc;
@@ -120,6 +123,8 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
         loop {
             let config = live.offer().await;
             live.set_running(&config);
+            // A view may be another one now.
+            server.latest.forget_all();
         }
     };
     let end_streams = async {
@@ -131,6 +136,7 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
         () = served => {}
         () = follow => {}
         () = events::run(&server) => {}
+        () = stored::run(&server) => {}
         () = end_streams => {}
     }
     server.close().await;

@@ -7,6 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use mysimbdp_model::error_chain;
 use mysimbdp_query::QueryError;
@@ -116,6 +117,37 @@ impl Representation {
             MediaType::Csv => CSV_WITH_HEADER,
         };
         ([(header::CONTENT_TYPE, name), (header::VARY, "accept")], body).into_response()
+    }
+
+    /// Writes a page of what is JSON already.
+    pub(crate) fn of_objects<'o>(
+        &self,
+        objects: impl Iterator<Item = &'o Bytes>,
+        next: Option<String>,
+    ) -> Response {
+        let (begin, separator, end): (&[u8], &[u8], _) = match (self.media_type, &next) {
+            (MediaType::Json, Some(next)) => (b"{\"items\":[", b",\n", format!("],\"next\":\"{next}\"}}")),
+            (MediaType::Json, None) => (b"{\"items\":[", b",\n", "]}".to_owned()),
+            (MediaType::Ndjson | MediaType::Csv, _) => (b"", b"\n", "\n".to_owned()),
+        };
+        let mut body = begin.to_vec();
+        let mut is_empty = true;
+        for object in objects {
+            if !std::mem::replace(&mut is_empty, false) {
+                body.extend_from_slice(separator);
+            }
+            body.extend_from_slice(object);
+        }
+        if !is_empty || self.media_type == MediaType::Json {
+            body.extend_from_slice(end.as_bytes());
+        }
+        let mut response = self.of_bytes(Body::from(body));
+        if self.media_type != MediaType::Json
+            && let Some(link) = next.and_then(|next| HeaderValue::try_from(self.link(&next)).ok())
+        {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
     }
 
     /// Writes items as they come. If one of them fails, the answer breaks off, so that its reader notices.

@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 
 use crate::access;
 use crate::api::{
-    clients, drops, events, files, health, ingestions, metrics, objects, queues, records, rejected, streams,
-    views,
+    clients, drops, events, files, health, ingestions, latest, metrics, objects, queues, records, rejected,
+    streams, views,
 };
 use crate::problem::{Problem, ProblemCode};
 use crate::server::Server;
@@ -97,6 +97,8 @@ fn routes() -> Routes {
         .routes(routes!(queues::list))
         .routes(routes!(views::list))
         .routes(routes!(records::list))
+        .routes(routes!(latest::list))
+        .routes(routes!(latest::get))
         .routes(routes!(streams::list));
     let long = OpenApiRouter::new()
         .routes(routes!(drops::put))

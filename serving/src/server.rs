@@ -11,6 +11,8 @@ use tokio::sync::{Mutex, OnceCell, watch};
 
 use crate::events::Events;
 use crate::indexes::Indexes;
+use crate::latest::LatestRecords;
+use crate::stored::StoredDocuments;
 use crate::tokens::{Tokens, TokensError};
 
 /// What all handlers share.
@@ -24,6 +26,8 @@ pub(crate) struct Server {
     /// The clients' databases that have been opened, by name.
     databases: Mutex<BTreeMap<String, Arc<dyn Coredms>>>,
     pub(crate) indexes: Indexes,
+    pub(crate) stored: StoredDocuments,
+    pub(crate) latest: LatestRecords,
     pub(crate) sources: Arc<SourceNames>,
     /// Held while the files in the directories are counted for the metrics.
     counting: Arc<Mutex<()>>,
@@ -48,6 +52,8 @@ impl Server {
             history: OnceCell::new(),
             databases: Mutex::default(),
             indexes: Indexes::default(),
+            stored: StoredDocuments::default(),
+            latest: LatestRecords::default(),
             sources: Arc::default(),
             counting: Arc::default(),
         })

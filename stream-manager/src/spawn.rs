@@ -39,6 +39,9 @@ impl<'a> Launch<'a> {
         set(env::BROKER, broker_url.to_owned());
         set(env::TOPIC_FILTER, topic_filter(client, stream));
         set(env::REPORT_TOPIC, config.topics.reports(&client.id));
+        if client.views.values().any(|view| view.reads(&stream.collection)) {
+            set(env::STORED_TOPIC, config.topics.stored(&client.id, &stream.name));
+        }
         set(env::RECEIPT_TOPIC, config.topics.receipts_of(&client.id));
         set(env::GAP_DELAY_MILLIS, settings.gap_delay.duration().as_millis().to_string());
         set(env::REPORT_SECONDS, manager.report_every.duration().as_secs_f64().to_string());

@@ -52,6 +52,11 @@ impl View {
         if self.key.is_empty() { ViewKind::Union } else { ViewKind::Override }
     }
 
+    /// Whether records of this collection are in the view.
+    pub fn reads(&self, collection: &str) -> bool {
+        self.batch.iter().chain(&self.stream).any(|layer| layer.collection == collection)
+    }
+
     /// Whether the `_id` of a document is its key.
     pub fn is_keyed_by_id(&self) -> bool {
         self.key == [ID]

@@ -58,6 +58,8 @@ pub mod env {
     pub const INSTANCE: &str = "MYSIMBDP_INSTANCE";
     pub const SLOT: &str = "MYSIMBDP_SLOT";
     pub const REPORT_SECONDS: &str = "MYSIMBDP_REPORT_SECONDS";
+    /// Where an instance announces what it has stored; absent if nobody wants to know.
+    pub const STORED_TOPIC: &str = "MYSIMBDP_STORED_TOPIC";
     /// Keep-alive of the connection to the broker.
     pub const KEEP_ALIVE_SECONDS: &str = "MYSIMBDP_KEEP_ALIVE_SECONDS";
     pub const BATCH_MESSAGES: &str = "MYSIMBDP_BATCH_MESSAGES";

@@ -27,6 +27,10 @@ impl Topics {
         format!("{}/batch/finished/{client}", self.prefix)
     }
 
+    pub fn all_finished(&self) -> String {
+        format!("{}/batch/finished/+", self.prefix)
+    }
+
     pub fn reports(&self, client: &ClientId) -> String {
         format!("{}/stream/reports/{client}", self.prefix)
     }
@@ -41,6 +45,22 @@ impl Topics {
 
     pub fn instance(&self, client: &ClientId, stream: &str, slot: u32) -> String {
         format!("{}/stream/instances/{client}/{stream}-{slot}", self.prefix)
+    }
+
+    /// Where the instances of a stream announce what they have stored.
+    pub fn stored(&self, client: &ClientId, stream: &str) -> String {
+        format!("{}/stream/stored/{client}/{stream}", self.prefix)
+    }
+
+    pub fn all_stored(&self) -> String {
+        format!("{}/stream/stored/+/+", self.prefix)
+    }
+
+    /// The client and the stream that `topic` is about, if it is one of [`Topics::stored`].
+    pub fn stored_by<'t>(&self, topic: &'t str) -> Option<(ClientId, &'t str)> {
+        let levels = topic.strip_prefix(&self.prefix)?.strip_prefix("/stream/stored/")?;
+        let (client, stream) = levels.split_once('/')?;
+        Some((client.parse().ok()?, stream))
     }
 
     /// Where a numbered source receives its receipts: how far its messages are stored.
@@ -135,6 +155,10 @@ mod tests {
         ] {
             assert_eq!(of(invalid), None, "{invalid}");
         }
+        let client = "client1".parse().expect("client id");
+        let stored = topics.stored(&client, "readings");
+        assert_eq!(topics.stored_by(&stored), Some((client, "readings")));
+        assert_eq!(topics.stored_by("mysimbdp/stream/stored/.."), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The documents of a database: writes that may be repeated, counts and lookups.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf};
@@ -131,6 +132,17 @@ pub trait Documents: Send + Sync {
     ///
     /// [`CoredmsError::Unavailable`] here or in the stream, [`CoredmsError::Refused`] if the selection is invalid.
     async fn select(&self, collection: &str, selection: Selection) -> Result<Selected, CoredmsError>;
+
+    /// Returns the values of a field (or path), each once and in order, at most `limit`, from the first one that is not before
+    /// `from`. Only values of its type are returned; an array has none. With an index that begins with the field each costs one
+    /// lookup.
+    async fn distinct(
+        &self,
+        collection: &str,
+        field: &str,
+        from: Bound<Bson>,
+        limit: usize,
+    ) -> Result<Vec<Bson>, CoredmsError>;
 
     /// Adds to documents, and creates those that are missing. Nothing is lost if others do the same concurrently.
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError>;

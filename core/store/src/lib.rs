@@ -9,6 +9,7 @@
 
 #![allow(clippy::disallowed_methods)]
 
+pub mod announcement;
 mod documents;
 #[cfg(feature = "embedded")]
 mod embedded;

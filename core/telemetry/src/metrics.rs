@@ -78,6 +78,8 @@ pub struct Metrics {
     pub stream_scalings: Family<Counter, 3>,
     /// By client, stream and result.
     pub stream_exits: Family<Counter, 3>,
+    /// By client and result.
+    pub latest_answers: Family<Counter, 2>,
 }
 
 impl Metrics {
@@ -174,6 +176,11 @@ impl Metrics {
                 "mysimbdp_stream_exits_total",
                 ["client", "stream", "result"],
                 "Processes of stream apps that have ended: ended, crashed",
+            ),
+            latest_answers: all.counter(
+                "mysimbdp_latest_answers_total",
+                ["client", "result"],
+                "Latest records that were answered, by where they were found: memory, store",
             ),
             registrar: all,
         }

@@ -1,9 +1,9 @@
 //! The records of one layer, read in blocks.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use bson::{Document, RawDocument, RawDocumentBuf};
+use bson::{Document, RawDocumentBuf};
 use futures::StreamExt;
 use mysimbdp_config::ViewLayer;
 use mysimbdp_model::app::Ids;
@@ -14,6 +14,7 @@ use mysimbdp_store::{Coredms, CoredmsError, Position, Selected, Selection};
 use super::overrides::Overrides;
 use super::sources::SourceNames;
 use super::time::{self, RecordTime};
+use super::write::Record;
 use super::{BLOCK_BYTES, BLOCK_DOCUMENTS, Layer, RecordsQuery, origin};
 use crate::error::QueryError;
 
@@ -144,29 +145,20 @@ impl LayerReader {
         }
     }
 
-    pub(super) fn current(&self) -> Option<&RawDocument> {
-        self.current.as_deref()
+    pub(super) fn current(&self) -> Option<Record<'_>> {
+        static NONE: LazyLock<HashMap<[u8; 8], Source>> = LazyLock::new(HashMap::new);
+        Some(Record {
+            document: self.current.as_deref()?,
+            layer: self.layer,
+            written_by: &self.written_by,
+            sources: self.numbered.as_ref().map_or(&NONE, |numbered| &numbered.known),
+        })
     }
 
     /// Where the records after the current one begin.
     pub(super) fn position(&self) -> Option<Position> {
         let current = self.current.as_ref().and_then(|document| Position::of(document, &self.time));
         current.or_else(|| self.start.clone())
-    }
-
-    /// Whether `_ingest` is a field of the platform, and not one of the client.
-    pub(super) fn has_provenance(&self) -> bool {
-        self.written_by.ids == Some(Ids::Key)
-    }
-
-    pub(super) fn append_origin(
-        &self,
-        buffer: &mut Vec<u8>,
-        document: &RawDocument,
-    ) -> bson::error::Result<()> {
-        let none = HashMap::new();
-        let sources = self.numbered.as_ref().map_or(&none, |numbered| &numbered.known);
-        origin::append(buffer, document, self.layer, &self.written_by, sources)
     }
 }
 

@@ -22,6 +22,7 @@
 //! **Indexes.** A selection needs an index of time and `_id`, with a source one of source, time and `_id`; a key other than the
 //! `_id` one of its fields in the batch layer. [`indexes`] lists them. Whoever queries creates them first.
 
+mod latest;
 mod layer;
 mod origin;
 mod overrides;
@@ -31,22 +32,27 @@ mod sources;
 mod tests;
 mod time;
 mod value;
+mod write;
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use bson::{Bson, RawDocument};
+use bson::Bson;
 use jiff::Timestamp;
 use mysimbdp_config::View;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_store::{Coredms, Order};
 
+pub use latest::{LatestRecord, SourceKey, Stored, compare_stored, latest, source_of, sources};
 pub use position::RecordsPosition;
 pub use sources::SourceNames;
+pub use write::append_header;
 
 use crate::error::QueryError;
 use layer::LayerReader;
 use overrides::Overrides;
+use time::RecordTime;
+use write::Record;
 
 /// How many documents of a layer are read, and whose keys are looked up, at a time: one lookup costs about as much as reading
 /// them.
@@ -221,26 +227,37 @@ impl Records {
     /// Appends the next record to `buffer`; returns false if there is none.
     pub async fn append_next(&mut self, buffer: &mut Vec<u8>, form: RecordForm) -> Result<bool, QueryError> {
         let Some(layer) = self.next_layer().await? else { return Ok(false) };
-        let cursor = {
-            let reader = match layer {
-                Layer::Batch => self.batch.as_mut(),
-                Layer::Stream => self.stream.as_mut(),
-            };
-            reader.expect("the next record is from it").advance();
-            self.query.fields.has(CURSOR).then(|| self.position().to_text())
+        self.advance(layer);
+        let cursor = self.query.fields.has(CURSOR).then(|| self.position().to_text());
+        let record = self.current(layer).expect("it was advanced to a record");
+        record.append(buffer, &self.query.fields, form, cursor.as_deref())?;
+        Ok(true)
+    }
+
+    fn advance(&mut self, layer: Layer) {
+        let reader = match layer {
+            Layer::Batch => self.batch.as_mut(),
+            Layer::Stream => self.stream.as_mut(),
         };
+        reader.expect("the next record is from it").advance();
+    }
+
+    fn current(&self, layer: Layer) -> Option<Record<'_>> {
         let reader = match layer {
             Layer::Batch => self.batch.as_ref(),
             Layer::Stream => self.stream.as_ref(),
         };
-        let reader = reader.expect("the record is from it");
-        let document = reader.current().expect("it was advanced to a record");
-        match form {
-            RecordForm::Object => self.append_object(buffer, reader, document, cursor.as_deref()),
-            RecordForm::Row => self.append_row(buffer, reader, document, cursor.as_deref()),
-        }
-        .map_err(|error| QueryError::InvalidData(format!("a stored document is damaged: {error}")))?;
-        Ok(true)
+        reader.and_then(LayerReader::current)
+    }
+
+    /// The time of the record that follows.
+    async fn next_time(&mut self) -> Result<Option<RecordTime>, QueryError> {
+        let reader = match self.next_layer().await? {
+            Some(Layer::Batch) => self.batch.as_ref(),
+            Some(Layer::Stream) => self.stream.as_ref(),
+            None => None,
+        };
+        Ok(reader.and_then(LayerReader::next_time).cloned())
     }
 
     /// Whether a record follows.
@@ -282,78 +299,4 @@ impl Records {
             (None, None) => None,
         })
     }
-
-    fn append_object(
-        &self,
-        buffer: &mut Vec<u8>,
-        reader: &LayerReader,
-        document: &RawDocument,
-        cursor: Option<&str>,
-    ) -> bson::error::Result<()> {
-        let names: &[String] = match &self.query.fields {
-            RecordFields::Stored => &[],
-            RecordFields::Named(names) => names,
-        };
-        let mut members = value::Members::begin(buffer);
-        if self.query.fields.columns().is_none() {
-            for element in document.iter() {
-                let (name, value) = element?;
-                let name = name.as_str();
-                let is_ours =
-                    matches!(name, ORIGIN | CURSOR) || (name == "_ingest" && reader.has_provenance());
-                if !is_ours {
-                    members.append(name, value)?;
-                }
-            }
-        }
-        for name in names {
-            match name.as_str() {
-                ALL => {}
-                ORIGIN => reader.append_origin(members.begin_member(ORIGIN), document)?,
-                CURSOR => value::append_text(members.begin_member(CURSOR), cursor.unwrap_or_default()),
-                // With all fields it is there already.
-                _ if self.query.fields.columns().is_none() => {}
-                name => {
-                    if let Some(value) = value::at(document, name)? {
-                        members.append(name, value)?;
-                    }
-                }
-            }
-        }
-        if self.query.fields == RecordFields::Stored {
-            reader.append_origin(members.begin_member(ORIGIN), document)?;
-        }
-        members.end();
-        Ok(())
-    }
-
-    fn append_row(
-        &self,
-        buffer: &mut Vec<u8>,
-        reader: &LayerReader,
-        document: &RawDocument,
-        cursor: Option<&str>,
-    ) -> bson::error::Result<()> {
-        let mut row = value::Row::begin(buffer);
-        for name in self.query.fields.columns().unwrap_or_default() {
-            match name.as_str() {
-                ORIGIN => {
-                    let mut origin = Vec::new();
-                    reader.append_origin(&mut origin, document)?;
-                    row.append_text(&origin);
-                }
-                CURSOR => row.append_text(cursor.unwrap_or_default().as_bytes()),
-                name => row.append(value::at(document, name)?)?,
-            }
-        }
-        row.end();
-        Ok(())
-    }
-}
-
-/// Appends a row with the names of the columns.
-pub fn append_header(buffer: &mut Vec<u8>, columns: &[String]) {
-    let mut row = value::Row::begin(buffer);
-    columns.iter().for_each(|column| row.append_text(column.as_bytes()));
-    row.end();
 }

@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod ingestions;
+pub(crate) mod latest;
 pub(crate) mod metrics;
 pub(crate) mod objects;
 pub(crate) mod queues;

@@ -170,7 +170,7 @@ pub(crate) async fn list(
     };
     let within = server.config().settings.serving.query_timeout.duration();
     let store = server.database(tenant.client()).await?;
-    indexed(&server, &store, &tenant.client().database, &query, within).await?;
+    indexed(&server, &store, &tenant.client().database, view, query.source.is_some()).await?;
     let records = Records::open(store, query, Arc::clone(&server.sources)).await?;
     let writer = Writer { records, media_type, remaining: limit, within };
     let mut begin = Vec::new();
@@ -184,7 +184,7 @@ pub(crate) async fn list(
     }
 }
 
-fn view<'t>(tenant: &'t Tenant<Read>, name: Option<&str>) -> Result<&'t View> {
+pub(super) fn view<'t>(tenant: &'t Tenant<Read>, name: Option<&str>) -> Result<&'t View> {
     let views = &tenant.client().views;
     name.and_then(|name| views.get(name)).ok_or_else(|| {
         let expected = match views.keys().map(String::as_str).collect::<Vec<_>>().join(", ") {
@@ -213,7 +213,7 @@ fn limit(asked: Option<u32>, media_type: MediaType) -> Result<u32> {
     }
 }
 
-fn source(view: &View, source: String) -> Result<Bson> {
+pub(super) fn source(view: &View, source: String) -> Result<Bson> {
     if view.source.is_none() {
         return Err(Problem::invalid(format!("invalid source: view {} has no field for it", view.name)));
     }
@@ -226,23 +226,24 @@ fn source(view: &View, source: String) -> Result<Bson> {
     }
 }
 
-/// Waits for the indexes of the query, for half of the time that it has.
-async fn indexed(
+/// Waits for the indexes of a query, for half of the time that it has.
+pub(super) async fn indexed(
     server: &Server,
     store: &Arc<dyn Coredms>,
     database: &str,
-    query: &RecordsQuery,
-    within: Duration,
+    view: &View,
+    has_source: bool,
 ) -> Result<()> {
+    let within = server.config().settings.serving.query_timeout.duration();
     let all = async {
-        for (collection, fields) in records::indexes(&query.view, query.source.is_some()) {
+        for (collection, fields) in records::indexes(view, has_source) {
             server.indexes.ensure(store, database, collection, fields).await;
         }
     };
     timeout(within / 2, all).await.map_err(|_| {
         let detail = format!(
             "an index for view {} is still being built, or the store does not answer: try again later",
-            query.view.name
+            view.name
         );
         Problem::new(ProblemCode::Unavailable, detail)
     })

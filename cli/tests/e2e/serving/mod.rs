@@ -5,6 +5,7 @@ mod contract;
 mod drops;
 mod events;
 mod files;
+mod latest;
 mod metrics;
 mod objects;
 mod outages;

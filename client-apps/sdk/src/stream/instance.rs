@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::StreamAppSettings;
+use super::announcer::Announcer;
 use super::message::{Converter, Item};
 use super::receipts::Receipts;
 use super::report::{self, Interval, Meter};
@@ -75,6 +76,7 @@ pub(crate) struct Instance<'a> {
     /// The batches that are being written, in the order of arrival, in which MQTT requires the acknowledgements.
     writing: FuturesOrdered<AbortOnDropHandle<Result<DurableBatch, Failure>>>,
     receipts: Receipts,
+    announcer: Option<Announcer>,
     /// Reports and status that are being published: few, and the loop does not wait for them.
     publishing: JoinSet<PublishEnd>,
     /// The status that was published last, and its connection.
@@ -137,8 +139,10 @@ impl<'a> Instance<'a> {
                 coredms,
                 collection: settings.collection.clone(),
                 rejected: settings.rejected_collection.clone(),
+                is_announced: settings.stored_topic.is_some(),
                 is_unavailable: Arc::default(),
             },
+            announcer: settings.stored_topic.clone().map(Announcer::new),
             receipts: Receipts::new(settings, sequences, Arc::clone(&consumer)),
             consumer,
             deliveries,
@@ -170,6 +174,7 @@ impl<'a> Instance<'a> {
                 requested = signals.next() => self.begin_shutdown(requested),
                 Some(written) = self.writing.next() => self.acknowledge_batch(written.map_err(writer_failed)??),
                 () = self.receipts.step() => {}
+                () = sent(&mut self.announcer) => self.announce(),
                 Some(sent) = self.publishing.join_next() => self.note_publish(sent),
                 Some(_) = self.unsubscribing.join_next() => self.drain(),
                 delivery = self.deliveries.recv(), if may_receive => match delivery {
@@ -177,7 +182,10 @@ impl<'a> Instance<'a> {
                     None => return Err(self.ended_by_broker()),
                 },
                 _ = reports.tick() => self.report(),
-                _ = checks.tick() => self.renew_status(),
+                _ = checks.tick() => {
+                    self.renew_status();
+                    self.announce();
+                }
                 () = wait_until(closes_at), if closes_at.is_some() => self.close_batch(),
             }
             if self.batch.is_full(self.settings) {
@@ -251,7 +259,17 @@ impl<'a> Instance<'a> {
         failpoint::hit("stream-app.acknowledged");
         self.meter.write_ended(&batch, self.writing.is_empty(), Instant::now());
         self.receipts.add(batch.durable);
+        if let Some(announcer) = &mut self.announcer {
+            announcer.add(batch.new_documents);
+            announcer.send(&self.consumer);
+        }
         self.close_batch();
+    }
+
+    fn announce(&mut self) {
+        if let Some(announcer) = &mut self.announcer {
+            announcer.send(&self.consumer);
+        }
     }
 
     fn report(&mut self) {
@@ -371,6 +389,9 @@ impl<'a> Instance<'a> {
             while let Some(sent) = self.publishing.join_next().await {
                 self.note_publish(sent);
             }
+            if let Some(announcer) = &mut self.announcer {
+                announcer.finish(&self.consumer).await;
+            }
         });
         if sent.await.is_err() {
             tracing::warn!("the broker does not answer, the last report and status may be lost");
@@ -412,6 +433,14 @@ impl Batch {
 
     fn is_full(&self, settings: &StreamAppSettings) -> bool {
         self.items.len() >= settings.batch_messages_max || self.bytes >= BATCH_BYTES_MAX
+    }
+}
+
+/// Waits until an announcement has been sent.
+async fn sent(announcer: &mut Option<Announcer>) {
+    match announcer {
+        Some(announcer) => announcer.sent().await,
+        None => std::future::pending().await,
     }
 }
 

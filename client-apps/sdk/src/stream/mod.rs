@@ -11,11 +11,13 @@
 //!    the messages in memory;
 //! 5. the durable numbers of numbered sources are marked, and each source receives a receipt; messages do not wait for
 //!    it;
-//! 6. reports are published at their interval; the retained status says that the instance is running.
+//! 6. if somebody wants to know, the stored documents are announced; nothing waits for that either;
+//! 7. reports are published at their interval; the retained status says that the instance is running.
 //!
 //! SIGTERM and SIGINT stop the app: the messages taken so far are stored and acknowledged, the session stays. SIGUSR1
 //! drains it: the subscription ends, what the session still holds is stored, then the session ends too.
 
+mod announcer;
 mod cycle;
 mod durable;
 mod instance;

@@ -28,6 +28,8 @@ pub struct StreamAppSettings {
     pub instance_topic: Option<String>,
     /// Topic of the reports; without it no reports are published.
     pub report_topic: Option<String>,
+    /// Topic on which stored documents are announced; without it they are not.
+    pub stored_topic: Option<String>,
     /// Receipts are published to `<this>/<source>`; without it there are none.
     pub receipt_topic: Option<String>,
     /// A number that is missing for this long is requested.
@@ -97,6 +99,7 @@ impl StreamAppSettings {
             instance: read.text(env::INSTANCE),
             instance_topic: read.optional(env::INSTANCE_TOPIC),
             report_topic: read.optional(env::REPORT_TOPIC),
+            stored_topic: read.optional(env::STORED_TOPIC),
             receipt_topic: read.optional(env::RECEIPT_TOPIC),
             gap_delay: Duration::from_millis(read.parsed(env::GAP_DELAY_MILLIS, 2000)),
             // A timer needs a period above zero.

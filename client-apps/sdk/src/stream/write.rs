@@ -1,6 +1,6 @@
 //! Writes a batch until it is durable, however long the store is unavailable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) coredms: Arc<dyn Coredms>,
     pub(crate) collection: String,
     pub(crate) rejected: String,
+    /// Whether the documents that are stored are returned with a batch.
+    pub(crate) is_announced: bool,
     /// Whether the store was unavailable at the last operation of any batch.
     pub(crate) is_unavailable: Arc<AtomicBool>,
 }
@@ -43,6 +45,8 @@ pub(crate) struct DurableBatch {
     pub(crate) stored: u64,
     pub(crate) duplicates: u64,
     pub(crate) rejected: u64,
+    /// The documents that were not there before, to be announced.
+    pub(crate) new_documents: Vec<RawDocumentBuf>,
     /// The numbers of its messages, for their receipts.
     pub(crate) durable: DurableBySource,
 }
@@ -84,10 +88,20 @@ impl Target {
         rejects.extend(conflicts);
         self.reject(&items, &rejects).await?;
         failpoint::hit("stream-app.batch-completed");
+        let new_documents = match self.is_announced {
+            true => new_documents(&items, known.iter().chain(rejects.iter().map(|(position, _)| position))),
+            false => Vec::new(),
+        };
         let bytes = items.iter().map(|item| item.message.payload.len() as u64).sum();
         let rejected = rejects.len() as u64;
-        let mut batch =
-            DurableBatch { bytes, stored: written.stored, duplicates, rejected, ..DurableBatch::default() };
+        let mut batch = DurableBatch {
+            bytes,
+            stored: written.stored,
+            duplicates,
+            rejected,
+            new_documents,
+            ..DurableBatch::default()
+        };
         items.into_iter().for_each(|item| batch.add(item));
         Ok(batch)
     }
@@ -213,6 +227,16 @@ impl DurableBatch {
             note_received(&mut self.durable, number);
         }
     }
+}
+
+/// Returns the documents of the items except those at these positions.
+fn new_documents<'p>(items: &[Item], except: impl Iterator<Item = &'p usize>) -> Vec<RawDocumentBuf> {
+    let except: HashSet<usize> = except.copied().collect();
+    let document = |(position, item): (usize, &Item)| match &item.disposition {
+        Disposition::Store { document, .. } if !except.contains(&position) => Some(document.clone()),
+        _ => None,
+    };
+    items.iter().enumerate().filter_map(document).collect()
 }
 
 /// Returns why an item is not a repeat of the document stored under its `_id`, or `None` if it is one.

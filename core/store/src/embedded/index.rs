@@ -53,7 +53,7 @@ const TRIGGERS: &str = "
     END;
 ";
 
-const READY: &str = "ready";
+pub(super) const READY: &str = "ready";
 const BUILDING: &str = "building";
 
 /// A document has too many combinations of values: the index misses it, and cannot be used.
@@ -177,7 +177,7 @@ fn state_of(connection: &Connection, collection: &str, fields: &str) -> Result<O
 }
 
 /// Returns the indexes of a collection in this state.
-fn indexes(connection: &Connection, collection: &str, state: &str) -> Result<Vec<Index>, Failure> {
+pub(super) fn indexes(connection: &Connection, collection: &str, state: &str) -> Result<Vec<Index>, Failure> {
     let select = "SELECT number, fields FROM indexes WHERE collection = ?1 AND state = ?2";
     let mut select = connection.prepare_cached(select)?;
     let rows = select.query_map(params![collection, state], |row| Ok((row.get(0)?, row.get(1)?)))?;

@@ -11,6 +11,7 @@
 
 mod audit;
 mod database;
+mod distinct;
 mod documents;
 mod failure;
 mod index;
@@ -24,7 +25,7 @@ mod validator;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -227,6 +228,23 @@ impl Documents for EmbeddedStore {
 
     async fn select(&self, collection: &str, selection: Selection) -> Result<Selected, CoredmsError> {
         select::select(self.worker.clone(), self.address.clone(), collection, &selection).await
+    }
+
+    async fn distinct(
+        &self,
+        collection: &str,
+        field: &str,
+        from: Bound<Bson>,
+        limit: usize,
+    ) -> Result<Vec<Bson>, CoredmsError> {
+        let mut values = Vec::new();
+        let mut search = (limit > 0).then(|| distinct::Search::new(collection, field, &from, limit));
+        while let Some(next) = search.take() {
+            let (found, rest) = self.run("list the values of a field", move |open| next.run(open)).await?;
+            values.extend(found);
+            search = rest;
+        }
+        Ok(values)
     }
 
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {

@@ -21,7 +21,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::IntoFuture;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -392,6 +392,16 @@ impl Documents for MongoStore {
 
     async fn select(&self, collection: &str, selection: Selection) -> Result<Selected, CoredmsError> {
         select::select(self, collection, &selection).await
+    }
+
+    async fn distinct(
+        &self,
+        collection: &str,
+        field: &str,
+        from: Bound<Bson>,
+        limit: usize,
+    ) -> Result<Vec<Bson>, CoredmsError> {
+        select::distinct(self, collection, field, from, limit).await
     }
 
     async fn merge(&self, collection: &str, merges: Vec<Merge>) -> Result<(), CoredmsError> {

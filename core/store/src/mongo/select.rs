@@ -4,10 +4,11 @@
 //! bounds, the types after that of the value. Each is a branch of an `$or`, which the server reads from the index in
 //! order, and merges: it examines what it returns, even if thousands of documents share one value.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::Cursor;
 
 use super::{MongoStore, SCAN_SECONDS, failure, no_answer};
@@ -75,6 +76,35 @@ pub(super) async fn select(
     }
     let cursor = store.scan(SELECT, find).await?;
     Ok(read(cursor, store.address.clone()))
+}
+
+/// The server answers by one lookup in the index for each value, unless the index has arrays.
+pub(super) async fn distinct(
+    store: &MongoStore,
+    collection: &str,
+    field: &str,
+    from: Bound<Bson>,
+    limit: usize,
+) -> Result<Vec<Bson>, CoredmsError> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
+    let compared = match from {
+        Bound::Included(value) => doc! { "$gte": value },
+        Bound::Excluded(value) => doc! { "$gt": value },
+        Bound::Unbounded => doc! { "$exists": true },
+    };
+    let pipeline = [
+        doc! { "$match": { field: compared.clone() } },
+        doc! { "$group": { "_id": format!("${field}") } },
+        doc! { "$match": { "_id": compared, "$nor": [{ "_id": { "$type": "array" } }] } },
+        doc! { "$sort": { "_id": 1 } },
+        doc! { "$limit": i64::try_from(limit).unwrap_or(i64::MAX) },
+    ];
+    let documents = store.collection::<Document>(collection);
+    let values = async { documents.aggregate(pipeline).await?.try_collect::<Vec<_>>().await };
+    let values = store.scan("list the values of a field", values).await?;
+    Ok(values.into_iter().filter_map(|mut value| value.remove("_id")).filter(is_ordered).collect())
 }
 
 /// Each wait for the server has a timeout: it may read the whole collection before it finds the next document.

@@ -103,4 +103,5 @@ on_both! {
     selections::twenty_thousand_documents_are_paged_without_gap_or_repeat_while_others_come_and_go,
     selections::a_filter_by_null_or_a_position_in_an_array_selects_the_same_in_both_stores,
     selections::an_index_has_what_is_written_replaced_and_removed,
+    selections::the_values_of_a_field_are_listed_once_and_in_order,
 }

@@ -103,6 +103,25 @@ async fn examined(store: &dyn Coredms, driver: &mongodb::Database, selection: Se
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_of_a_field_are_listed_by_one_lookup_each() {
+    let database = TestDatabase::mongodb();
+    let (store, driver) = (database.open().await, database.driver().await);
+    let of = |id: i32| raw(doc! { "_id": id, "in": { "side": format!("s{}", id % 20) }, "at": id });
+    store.insert_many("measured", (0..10_000).map(of).collect()).await.expect("insert");
+    store.ensure_index("measured", &["in.side", "at", "_id"]).await.expect("index");
+    driver.run_command(doc! { "profile": 2 }).await.expect("profile");
+    let from = std::ops::Bound::Included("".into());
+    assert_eq!(store.distinct("measured", "in.side", from, 1_000).await.expect("values").len(), 20);
+    driver.run_command(doc! { "profile": 0 }).await.expect("profile");
+    let profile = driver.collection::<Document>("system.profile");
+    let entry = profile.find_one(doc! { "command.aggregate": "measured" }).await.expect("find");
+    let entry = entry.expect("an entry");
+    let examined = (whole(entry.get("keysExamined")), whole(entry.get("docsExamined")));
+    assert!(examined.0 <= 50 && examined.1 == 0, "{entry}");
+    database.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_selection_examines_about_what_it_returns() {
     let database = TestDatabase::mongodb();
     let (store, driver) = (database.open().await, database.driver().await);

@@ -1,6 +1,7 @@
 //! Documents in the order of a field, with an index for it and without.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -577,4 +578,40 @@ pub(crate) async fn a_filter_by_null_or_a_position_in_an_array_selects_the_same_
         let selection = Selection { filter: doc! { field: value }, ..by("at") };
         assert_eq!(ids(&*store, selection.clone()).await, numbers(expected.iter().copied()), "{selection:?}");
     }
+}
+
+pub(crate) async fn the_values_of_a_field_are_listed_once_and_in_order(database: &TestDatabase) {
+    let mut documents: Vec<Document> = (0..3_000)
+        .map(|id| doc! { "_id": id, "in": { "side": format!("s{:04}", id % 1_500) }, "at": id })
+        .collect();
+    for (number, value) in
+        [5.into(), 5.0.into(), 5.5.into(), Bson::Null, (-1_i64).into()].into_iter().enumerate()
+    {
+        documents.insert(0, doc! { "_id": format!("n{number}"), "in": { "side": value }, "at": 1 });
+    }
+    documents.insert(0, doc! { "_id": "none" });
+    let store = stored(database, documents, &["in.side", "at", "_id"]).await;
+    for collection in COLLECTIONS {
+        let values =
+            async |from, limit| store.distinct(collection, "in.side", from, limit).await.expect("values");
+        let texts: Vec<Bson> = (0..1_500).map(|number| format!("s{number:04}").into()).collect();
+        assert_eq!(values(Bound::Included("".into()), 10_000).await, texts, "{collection}");
+        assert_eq!(values(Bound::Included("s0007".into()), 2).await, texts[7..9]);
+        assert_eq!(values(Bound::Excluded("s0007".into()), 1_200).await, texts[8..1_208]);
+        assert_eq!(values(Bound::Excluded("s1499".into()), 1).await, []);
+        assert_eq!(values(Bound::Included("".into()), 0).await, []);
+        let numbers = |values: Vec<Bson>| -> Vec<f64> {
+            let number = |value: Bson| match value {
+                Bson::Int32(number) => number.into(),
+                Bson::Int64(number) => number as f64,
+                Bson::Double(number) => number,
+                other => panic!("{other} is not a number"),
+            };
+            values.into_iter().map(number).collect()
+        };
+        let least = || Bound::Included(f64::NEG_INFINITY.into());
+        assert_eq!(numbers(values(least(), 10).await), [-1.0, 5.0, 5.5], "{collection}");
+        assert_eq!(numbers(values(Bound::Excluded(5_i64.into()), 10).await), [5.5], "{collection}");
+    }
+    assert_eq!(store.distinct("missing", "a", Bound::Included("".into()), 5).await.expect("none"), []);
 }
