@@ -36,7 +36,7 @@ pub enum Change {
 #[derive(Debug, Default)]
 pub struct Watch {
     /// `None` before the first look.
-    files: Option<BTreeMap<OnDisk, usize>>,
+    files: Option<Arc<BTreeMap<OnDisk, usize>>>,
     /// The ids of the latest runs; `None` before the history was read for the first time.
     runs: Option<BTreeSet<String>>,
     /// How many instances each stream was to have.
@@ -67,7 +67,7 @@ impl Watch {
             Ok::<_, QueryError>((files, described))
         });
         let (files, described) = task.await.map_err(|error| QueryError::TryLater(error.to_string()))??;
-        self.files = Some(files);
+        self.files = Some(Arc::new(files));
         let mut poll = Poll::default();
         poll.changes.extend(described.into_iter().map(|file| Change::File(Box::new(file))));
         match self.new_runs(history).await {

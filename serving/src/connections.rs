@@ -14,6 +14,7 @@ use mysimbdp_config::TlsFiles;
 use mysimbdp_config::settings::Serving;
 use mysimbdp_model::error_chain;
 use mysimbdp_platform::files::{self, FileError};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -31,6 +32,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long requests in progress may take after a shutdown has been requested.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How much may wait to be written to a connection: in this process, and again in the kernel. Listeners to events are many
+/// and may be slow.
+const UNSENT_BYTES_MAX: u32 = 64 << 10;
 
 /// The wait after a failure to accept, such as a lack of descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -111,6 +116,7 @@ pub(crate) async fn serve(
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(UNSENT_BYTES_MAX as usize)
                 .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(error = error_chain(&error), "connection ended");
@@ -130,6 +136,8 @@ async fn accept(
     let (stream, _) = listener.socket.accept().await?;
     // Answers are written as a whole.
     let _ = stream.set_nodelay(true);
+    // Unlike a smaller send buffer this does not slow down a client that is far away.
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
     Ok((stream, permit))
 }
 

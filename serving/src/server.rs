@@ -21,7 +21,7 @@ pub(crate) struct Server {
     config: watch::Receiver<Arc<Config>>,
     /// `None` if no token is required.
     pub(crate) tokens: Option<Tokens>,
-    pub(crate) events: Events,
+    pub(crate) events: Arc<Events>,
     history: OnceCell<History>,
     /// The clients' databases that have been opened, by name.
     databases: Mutex<BTreeMap<String, Arc<dyn Coredms>>>,
@@ -44,7 +44,7 @@ impl Server {
             .as_deref()
             .map(|file| Tokens::read(file, &config.layout))
             .transpose()?;
-        let events = Events::new(config.settings.serving.event_streams_max as usize);
+        let events = Arc::new(Events::new(config.settings.serving.event_streams_max as usize));
         Ok(Self {
             config: running,
             tokens,

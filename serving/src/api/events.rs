@@ -1,19 +1,21 @@
 //! What happens, as server-sent events.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::sse::{Event as Message, KeepAlive, Sse};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use futures::stream::{self, Stream, StreamExt};
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use utoipa::IntoParams;
 
-use crate::events::{Event, Subscription};
+use crate::events::Subscription;
 use crate::extract::{Allowed, Query, Read};
 use crate::problem::{Problem, ProblemCode, Result};
 use crate::server::Server;
@@ -54,7 +56,7 @@ pub(crate) async fn listen(
 ) -> Result<Response> {
     let only = allowed.client(parameters.client.as_deref())?.map(|client| client.to_string());
     let last_seen = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
-    let subscription = server.events.subscribe(last_seen).ok_or_else(|| {
+    let subscription = server.events.subscribe(last_seen, only).ok_or_else(|| {
         let detail = "too many event streams are open: see serving.event_streams_max";
         Problem::new(ProblemCode::Unavailable, detail)
     })?;
@@ -64,26 +66,74 @@ pub(crate) async fn listen(
             format!("changes could not be looked for within {within:?}: the store may be unavailable");
         return Err(Problem::new(ProblemCode::Unavailable, detail));
     }
-    let messages = messages(server, subscription, only);
-    Ok(Sse::new(messages).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, body(subscription)).into_response())
 }
 
-fn messages(
-    server: Arc<Server>,
+/// What a listener is sent.
+struct Messages {
     subscription: Subscription,
-    only: Option<String>,
-) -> impl Stream<Item = Result<Message, Infallible>> + Send {
-    let Subscription { must_resync, missed, events, permit } = subscription;
-    let resync = must_resync.then(|| Message::default().event("resync").data("{}"));
-    // Ends when the listener is too far behind, or the server shuts down.
-    let live = stream::unfold((events, permit), async |(mut events, permit)| {
-        let event = events.recv().await.ok()?;
-        Some((event, (events, permit)))
+    keep_alive: Duration,
+    silence: Pin<Box<Sleep>>,
+    sent_at: Instant,
+}
+
+impl Messages {
+    fn new(subscription: Subscription, keep_alive: Duration) -> Self {
+        let silence = Box::pin(sleep(keep_alive));
+        Self { subscription, keep_alive, silence, sent_at: Instant::now() }
+    }
+
+    /// Events, or a comment if there are none for some time. `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            tokio::select! {
+                biased;
+                events = self.subscription.next() => {
+                    self.sent_at = Instant::now();
+                    return events;
+                }
+                () = &mut self.silence => {
+                    // Moved here and not with each event, of which there are many more.
+                    let is_due = self.sent_at.elapsed() >= self.keep_alive;
+                    if is_due {
+                        self.sent_at = Instant::now();
+                    }
+                    self.silence.as_mut().reset(self.sent_at + self.keep_alive);
+                    if is_due {
+                        return Some(Bytes::from_static(b":\n\n"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn body(subscription: Subscription) -> Body {
+    let resync = subscription.must_resync.then(|| Bytes::from_static(b"event: resync\ndata: {}\n\n"));
+    let messages = stream::unfold(Messages::new(subscription, KEEP_ALIVE), async |mut messages| {
+        let message = messages.next().await?;
+        Some((message, messages))
     });
-    let concerns = move |event: &Arc<Event>| only.is_none() || event.client == only;
-    let events = stream::iter(missed).chain(live);
-    let messages = events.filter(move |event| std::future::ready(concerns(event))).map(move |event| {
-        Message::default().id(server.events.id(&event)).event(event.name).data(&event.data)
-    });
-    stream::iter(resync).chain(messages).map(Ok)
+    Body::from_stream(stream::iter(resync).chain(messages).map(Ok::<_, Infallible>))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Events;
+
+    #[tokio::test]
+    async fn a_listener_without_events_is_sent_a_comment_now_and_then() {
+        let keep_alive = Duration::from_millis(20);
+        let events = Arc::new(Events::new(1));
+        let mut messages = Messages::new(events.subscribe(None, None).expect("a subscription"), keep_alive);
+        let started = Instant::now();
+        for number in 1..4 {
+            assert_eq!(messages.next().await.as_deref(), Some(b":\n\n".as_slice()));
+            assert!(started.elapsed() >= keep_alive * number);
+        }
+        events.close();
+        assert_eq!(messages.next().await, None);
+    }
 }
