@@ -1,5 +1,6 @@
 //! What the command line takes.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,21 +102,26 @@ pub enum Command {
     #[command(flatten)]
     Stream(StreamCommand),
     /// Run fetchdata alone: settle, validate, split, stage, notify
-    Fetchdata,
+    Fetchdata(MetricsArguments),
     /// Run batch-manager alone: run the clients' batch apps on what is staged
-    BatchManager,
+    BatchManager(MetricsArguments),
     /// Run stream-manager alone, or tell the running one what to do
+    #[command(args_conflicts_with_subcommands = true)]
     StreamManager {
         #[command(subcommand)]
         command: Option<StreamCommand>,
+        #[command(flatten)]
+        metrics: MetricsArguments,
     },
     /// Run the HTTP server alone: query, drop and operate over HTTP
-    Serve,
+    Serve(MetricsArguments),
     /// Run the embedded broker alone
     Broker {
         /// Port on the loopback address; by default 1883, or any free one.
         #[arg(long)]
         port: Option<u16>,
+        #[command(flatten)]
+        metrics: MetricsArguments,
     },
     /// Print the JSON Schema of the configuration
     Schema,
@@ -318,6 +324,16 @@ pub struct EdgeArguments {
     /// At the end of stdin, wait no longer than this.
     #[arg(long, value_name = "DURATION", value_parser = period, conflicts_with_all = ["follow", "no_wait"])]
     pub timeout: Option<Duration>,
+    #[command(flatten)]
+    pub metrics: MetricsArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct MetricsArguments {
+    /// Serve the metrics of this process for Prometheus, at `/metrics` of this address and without access control: choose
+    /// a loopback or private address, such as 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS", env = "MYSIMBDP_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 /// An ingestion, or a run of it.

@@ -121,16 +121,18 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
             commands::timing::run(&loading::in_use(file)?, client.as_ref(), json)
         }
         Command::Edge(args) => commands::edge::run(file, &args).await,
-        Command::Stream(command) | Command::StreamManager { command: Some(command) } => {
+        Command::Stream(command) | Command::StreamManager { command: Some(command), .. } => {
             commands::stream::run(&loading::in_use(file)?, command).await
         }
-        Command::Fetchdata => commands::process::fetchdata(load_process()?, file).await,
-        Command::BatchManager => commands::process::batch_manager(load_process()?, file).await,
-        Command::StreamManager { command: None } => {
-            commands::process::stream_manager(load_process()?, file).await
+        Command::Fetchdata(metrics) => commands::process::fetchdata(load_process()?, file, &metrics).await,
+        Command::BatchManager(metrics) => {
+            commands::process::batch_manager(load_process()?, file, &metrics).await
         }
-        Command::Serve => commands::process::serve(load_process()?, file).await,
-        Command::Broker { port } => commands::process::broker(load_process()?, port).await,
+        Command::StreamManager { command: None, metrics } => {
+            commands::process::stream_manager(load_process()?, file, &metrics).await
+        }
+        Command::Serve(metrics) => commands::process::serve(load_process()?, file, &metrics).await,
+        Command::Broker { port, metrics } => commands::process::broker(load_process()?, port, &metrics).await,
         Command::Schema => {
             println!("{}", mysimbdp_config::schema_json().trim_end());
             Ok(())

@@ -2,9 +2,10 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use mysimbdp_platform::clock;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -14,6 +15,7 @@ use crate::message::{Position, SourceMessage};
 use crate::outbox::{Outbox, Writer};
 use crate::publisher::{PublishProgress, Publisher};
 use crate::settings::EdgeSettings;
+use crate::statistics::{PublishCounts, Statistics};
 
 /// A numbered source that publishes.
 ///
@@ -27,6 +29,9 @@ pub struct Edge {
     outbox: OpenOutbox,
     writer: Writer,
     progress: watch::Receiver<PublishProgress>,
+    counts: Arc<PublishCounts>,
+    /// What was accepted and received when it was opened.
+    opened_with: (u64, u64),
     stop: watch::Sender<bool>,
     publisher: JoinHandle<()>,
 }
@@ -73,11 +78,21 @@ impl Edge {
         });
         let outbox = Arc::new(opened.await.map_err(|_| EdgeError::Closed)??);
         let publisher = Publisher::new(Arc::clone(&settings), Arc::clone(&outbox))?;
-        let progress = publisher.watch_progress();
+        let (progress, counts) = (publisher.watch_progress(), publisher.counts());
+        let opened_with = (outbox.accepted(), progress.borrow().received_through);
         let stop = watch::Sender::new(false);
         let publisher = tokio::spawn(publisher.run(stop.subscribe()));
         let writer = Writer::start(Arc::clone(&outbox));
-        Ok(Self { settings, outbox: OpenOutbox(outbox), writer, progress, stop, publisher })
+        Ok(Self {
+            settings,
+            outbox: OpenOutbox(outbox),
+            writer,
+            progress,
+            counts,
+            opened_with,
+            stop,
+            publisher,
+        })
     }
 
     /// Accepts a message and returns its number once it is on disk. Waits while the outbox is full.
@@ -138,6 +153,27 @@ impl Edge {
             outbox_bytes: self.outbox.0.bytes(),
             full: self.outbox.0.is_full(),
             connected,
+        }
+    }
+
+    /// What the edge has done since it was opened, and what waits.
+    pub fn statistics(&self) -> Statistics {
+        let PublishProgress { received_through, connected } = *self.progress.borrow();
+        let (outbox, accepted) = (&self.outbox.0, self.accepted());
+        let now = SystemTime::from(clock::now());
+        let oldest_waiting = outbox.oldest_accepted_at().and_then(|at| now.duration_since(at).ok());
+        Statistics {
+            accepted: accepted - self.opened_with.0,
+            published: self.counts.published.get(),
+            acknowledged: self.counts.acknowledged.get(),
+            refused: self.counts.refused.get(),
+            confirmed: received_through.saturating_sub(self.opened_with.1),
+            connections: self.counts.connections.get(),
+            connected,
+            waiting: accepted.saturating_sub(received_through),
+            oldest_waiting: oldest_waiting.unwrap_or_default(),
+            outbox_bytes: outbox.bytes(),
+            capacity_bytes: outbox.capacity_bytes,
         }
     }
 

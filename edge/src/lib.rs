@@ -18,9 +18,11 @@ mod outbox;
 mod publisher;
 mod resend;
 mod settings;
+mod statistics;
 
 pub use edge::{Edge, Status};
 pub use error::EdgeError;
 pub use message::{Position, PositionError, SourceMessage};
 pub use outbox::OutboxError;
 pub use settings::{BrokerAddress, EdgeSettings};
+pub use statistics::Statistics;

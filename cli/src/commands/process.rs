@@ -17,6 +17,7 @@ use mysimbdp_platform::notice::NoticeFile;
 use mysimbdp_telemetry::logging::{self, LogGuard};
 use mysimbdp_telemetry::metrics::Endpoint;
 
+use crate::args::MetricsArguments;
 use crate::error::{CommandError, exit_code};
 use crate::signals;
 
@@ -27,24 +28,42 @@ pub fn begin(process: &'static str, config: &Config) -> Result<LogGuard, Command
     Ok(log)
 }
 
-pub async fn fetchdata(config: Config, file: &Path) -> Result<(), CommandError> {
+/// Serves the metrics of this process until the result is dropped, if an address is given.
+pub async fn serve_metrics(metrics: &MetricsArguments) -> Result<Option<Endpoint>, CommandError> {
+    let Some(address) = metrics.metrics_listen else { return Ok(None) };
+    let endpoint = Endpoint::listen(address).await;
+    endpoint.map(Some).map_err(|error| CommandError::of(exit::UNAVAILABLE, &error))
+}
+
+pub async fn fetchdata(config: Config, file: &Path, metrics: &MetricsArguments) -> Result<(), CommandError> {
     let _log = begin("fetchdata", &config)?;
+    let _metrics = serve_metrics(metrics).await?;
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::Fetchdata)?;
     let ended = beside(mysimbdp_fetchdata::run(config, shutdown), following).await;
     ended.map_err(|error| CommandError::of(exit_code(error.kind()), &error))
 }
 
-pub async fn batch_manager(config: Config, file: &Path) -> Result<(), CommandError> {
+pub async fn batch_manager(
+    config: Config,
+    file: &Path,
+    metrics: &MetricsArguments,
+) -> Result<(), CommandError> {
     let _log = begin("batch-manager", &config)?;
+    let _metrics = serve_metrics(metrics).await?;
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::BatchManager)?;
     let ended = beside(mysimbdp_batch_manager::run(config, shutdown), following).await;
     ended.map_err(|error| CommandError::of(exit_code(error.kind()), &error))
 }
 
-pub async fn stream_manager(config: Config, file: &Path) -> Result<(), CommandError> {
+pub async fn stream_manager(
+    config: Config,
+    file: &Path,
+    metrics: &MetricsArguments,
+) -> Result<(), CommandError> {
     let _log = begin("stream-manager", &config)?;
+    let _metrics = serve_metrics(metrics).await?;
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::StreamManager)?;
     let ended = beside(mysimbdp_stream_manager::run(config, shutdown), following).await;
@@ -52,8 +71,13 @@ pub async fn stream_manager(config: Config, file: &Path) -> Result<(), CommandEr
 }
 
 /// Runs the embedded broker. Its address is in `state/broker.json` while it runs.
-pub async fn broker(config: Config, port: Option<u16>) -> Result<(), CommandError> {
+pub async fn broker(
+    config: Config,
+    port: Option<u16>,
+    metrics: &MetricsArguments,
+) -> Result<(), CommandError> {
     let _log = begin("broker", &config)?;
+    let _metrics = serve_metrics(metrics).await?;
     let _status = ProcessStatus::new(&config, ProcessKind::Broker.name());
     let directory = config.layout.embedded_broker();
     let shutdown = signals::shutdown()?;
@@ -71,8 +95,9 @@ pub async fn broker(config: Config, port: Option<u16>) -> Result<(), CommandErro
 }
 
 /// Runs the HTTP server. Its address is in `state/serving.json` while it runs.
-pub async fn serve(config: Config, file: &Path) -> Result<(), CommandError> {
+pub async fn serve(config: Config, file: &Path, metrics: &MetricsArguments) -> Result<(), CommandError> {
     let _log = begin(ProcessKind::Serve.name(), &config)?;
+    let _metrics = serve_metrics(metrics).await?;
     let shutdown = signals::shutdown()?;
     let (config, following) = follow(config, file, ProcessKind::Serve)?;
     let ended = beside(mysimbdp_serving::run(config, shutdown), following).await;

@@ -29,6 +29,9 @@ impl Layout {
     /// Holds files that match no client's rules.
     pub const UNROUTED: &'static str = "_unrouted";
 
+    /// With what the names of edges begin.
+    pub const EDGE_PROCESS_PREFIX: &'static str = "edge.";
+
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), linked: Arc::default() }
     }
@@ -154,6 +157,12 @@ impl Layout {
     /// The sockets on which the running processes answer what they have counted.
     pub fn metrics(&self) -> PathBuf {
         self.state().join("metrics")
+    }
+
+    /// The name of the process that publishes a numbered source, as its socket and its samples have it. Unique, as the id of a
+    /// client has no dot.
+    pub fn edge_process(client: &ClientId, source: &SourceName) -> String {
+        format!("{}{client}.{source}", Self::EDGE_PROCESS_PREFIX)
     }
 
     pub fn metrics_socket(&self, process: &str) -> PathBuf {

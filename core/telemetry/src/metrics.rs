@@ -1,17 +1,18 @@
 //! What a process counts, in the terms of Prometheus: all names, labels and help texts are here.
 //!
-//! [`metrics`] is what this process counts; it answers a scrape on its socket ([`Endpoint`]). [`PlatformMetrics`] is what the
+//! [`metrics`] is what this process counts; it answers a scrape ([`Endpoint`]). [`PlatformMetrics`] is what the
 //! HTTP server finds out when it is scraped. [`exposition`] puts the answers of all processes together.
 //!
 //! The number of series is bounded: labels are names of the config (clients, apps, streams) or of an enum, and never those of
 //! files. Nothing here fails or waits: what is counted is never more important than what is done.
 
+mod edge;
 mod endpoint;
 pub mod exposition;
 mod family;
 mod reference;
 
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 use mysimbdp_model::outcome::{Counts, FinalState};
@@ -20,7 +21,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::timing::Stage;
-pub use endpoint::{CONTENT_TYPE, Endpoint, ScrapeError, scrape};
+pub use edge::EdgeMetrics;
+pub use endpoint::{CONTENT_TYPE, Endpoint, EndpointError, ScrapeError, scrape};
 use family::Registrar;
 pub use family::{Definition, Family, FloatGauge, Kind, NumberGauge};
 pub use reference::{all, reference};
@@ -41,6 +43,7 @@ pub fn metrics() -> &'static Metrics {
 #[derive(Debug)]
 pub struct Metrics {
     registrar: Registrar,
+    start: Once,
     build: Family<NumberGauge, 1>,
     started: Family<FloatGauge, 0>,
     /// By the process that was restarted.
@@ -80,6 +83,7 @@ pub struct Metrics {
     pub stream_exits: Family<Counter, 3>,
     /// By client and result.
     pub latest_answers: Family<Counter, 2>,
+    pub edge: EdgeMetrics,
 }
 
 impl Metrics {
@@ -182,15 +186,19 @@ impl Metrics {
                 ["client", "result"],
                 "Latest records that were answered, by where they were found: memory, store",
             ),
+            edge: EdgeMetrics::new(&mut all),
             registrar: all,
+            start: Once::new(),
         }
     }
 
-    /// A process starts now, and counts from 0.
+    /// The process starts now, unless it has already, and counts from 0.
     fn start(&self) {
-        self.build.with([env!("CARGO_PKG_VERSION")]).set(1);
-        let now = mysimbdp_platform::clock::now().as_duration();
-        self.started.with([]).set(now.as_secs_f64());
+        self.start.call_once(|| {
+            self.build.with([env!("CARGO_PKG_VERSION")]).set(1);
+            let now = mysimbdp_platform::clock::now().as_duration();
+            self.started.with([]).set(now.as_secs_f64());
+        });
     }
 
     /// All families that have been touched, as text.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use mysimbdp_model::source;
 use mysimbdp_platform::files::{self, FileError};
@@ -69,6 +70,14 @@ impl Catalog {
 
     pub fn bytes(&self) -> u64 {
         self.segments().map(|segment| segment.bytes).sum()
+    }
+
+    /// For each segment its last entry, and when the segment was last written, as far as that is known.
+    pub fn written(&self) -> impl Iterator<Item = (u64, SystemTime)> {
+        self.segments().filter(|segment| segment.count > 0).filter_map(|segment| {
+            let written = files::metadata(segment.path()).ok()?.modified().ok()?;
+            Some((segment.next() - 1, written))
+        })
     }
 
     /// The position of the last accepted entry.

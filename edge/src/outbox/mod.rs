@@ -2,7 +2,7 @@
 //!
 //! - [`frame`]: the encoding of an entry; [`segment`]: one file; [`catalog`]: the durable content of all files;
 //! - [`writer`]: the thread that appends, with one `fsync` for all requests that have arrived meanwhile;
-//! - [`metadata`]: the owner of the outbox, and the epoch of its numbers.
+//! - [`metadata`]: the owner of the outbox, and the epoch of its numbers; [`times`]: since when messages wait.
 //!
 //! Reading uses memory only for the entries that it returns. A file is removed as a whole, once all its messages are received.
 
@@ -12,10 +12,12 @@ mod metadata;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod times;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::source::SourceName;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::message::Position;
 use catalog::Catalog;
+use times::AcceptTimes;
 
 pub use frame::{Entry, OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX};
 pub use writer::Writer;
@@ -60,8 +63,8 @@ impl From<FileError> for OutboxError {
 #[derive(Debug)]
 pub struct Outbox {
     pub epoch: u64,
+    pub capacity_bytes: u64,
     directory: PathBuf,
-    capacity_bytes: u64,
     state: Mutex<State>,
     /// Notified when something was released, or the outbox is closing.
     changed: Condvar,
@@ -72,6 +75,7 @@ pub struct Outbox {
 #[derive(Debug)]
 struct State {
     catalog: Catalog,
+    times: AcceptTimes,
     /// The writer is waiting for space.
     full: bool,
     closing: bool,
@@ -102,12 +106,14 @@ impl Outbox {
         // its last process may have been killed before it synced them.
         files::sync_names(directory)?;
         let catalog = Catalog::open(directory)?;
+        let mut times = AcceptTimes::default();
+        catalog.written().for_each(|(last, at)| times.accepted(last, at));
         let accepted = watch::Sender::new(catalog.accepted());
         Ok(Self {
             epoch,
             directory: directory.to_owned(),
             capacity_bytes,
-            state: Mutex::new(State { catalog, full: false, closing: false }),
+            state: Mutex::new(State { catalog, times, full: false, closing: false }),
             changed: Condvar::new(),
             accepted,
             _lock: lock,
@@ -134,6 +140,11 @@ impl Outbox {
 
     pub fn bytes(&self) -> u64 {
         self.state().catalog.bytes()
+    }
+
+    /// When the oldest message was accepted that is not released; `None` if there is none.
+    pub fn oldest_accepted_at(&self) -> Option<SystemTime> {
+        self.state().times.oldest()
     }
 
     /// Whether a message is waiting for space.
@@ -163,7 +174,11 @@ impl Outbox {
     ///
     /// A file cannot be removed. Its messages are sent again after the next start, which is harmless.
     pub fn release(&self, through: u64) -> Result<(), FileError> {
-        let released = self.state().catalog.release(through);
+        let released = {
+            let mut state = self.state();
+            state.times.release(through);
+            state.catalog.release(through)
+        };
         let removed = released.iter().map(|segment| files::remove_file(segment.path()));
         let result = removed.fold(Ok(()), Result::and);
         if !released.is_empty() {

@@ -9,8 +9,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysimbdp_platform::failpoint;
 use mysimbdp_platform::files::{self, FileError};
+use mysimbdp_platform::{clock, failpoint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -247,6 +247,7 @@ impl<'a> Appender<'a> {
             state.catalog.add_entry(&position, bytes);
         }
         let accepted = state.catalog.accepted();
+        state.times.accepted(accepted, clock::now().into());
         drop(state);
         self.outbox.accepted.send_replace(accepted);
         failpoint::hit("edge.accepted");

@@ -21,6 +21,7 @@ use crate::error::EdgeError;
 use crate::outbox::{Outbox, ReadResult};
 use crate::resend::{ResendPolicy, ResendScheduler};
 use crate::settings::EdgeSettings;
+use crate::statistics::PublishCounts;
 
 /// How many messages may be in flight to the broker: as many as a connection takes without an acknowledgement.
 const IN_FLIGHT_MAX: usize = 64;
@@ -52,6 +53,7 @@ pub struct Publisher {
     /// Which problems have been logged since the last success, so that each is logged once.
     logged: Logged,
     progress: watch::Sender<PublishProgress>,
+    counts: Arc<PublishCounts>,
 }
 
 #[derive(Default)]
@@ -114,7 +116,12 @@ impl Publisher {
             cooldown_until: None,
             logged: Logged::default(),
             progress: watch::Sender::new(PublishProgress { received_through, connected: false }),
+            counts: Arc::default(),
         })
+    }
+
+    pub fn counts(&self) -> Arc<PublishCounts> {
+        Arc::clone(&self.counts)
     }
 
     pub fn watch_progress(&self) -> watch::Receiver<PublishProgress> {
@@ -231,6 +238,7 @@ impl Publisher {
         let publish = Publish { user_properties, ..Publish::new(&*self.topic, payload) };
         let link = link.clone();
         self.in_flight_bytes += in_flight.bytes;
+        self.counts.published.increase();
         self.in_flight.spawn(async move { (in_flight, link.publish_with_reach(publish).await) });
     }
 
@@ -245,6 +253,7 @@ impl Publisher {
         match result {
             Ok(Reach::Subscribers) => {
                 failpoint::hit("edge.published");
+                self.counts.acknowledged.increase();
                 self.failures = 0;
                 (self.logged.refused, self.logged.no_subscriber) = (false, false);
                 (in_flight.first..=in_flight.last).for_each(|number| self.scheduler.sent(number, now));
@@ -259,6 +268,7 @@ impl Publisher {
             }
             // An immediate retry would be refused as well, so it is sent again later, as if it had been lost.
             Err(error @ (BrokerError::TooLarge { .. } | BrokerError::Refused { .. })) => {
+                self.counts.refused.increase();
                 if !std::mem::replace(&mut self.logged.refused, true) {
                     let error = mysimbdp_model::error_chain(&error);
                     tracing::warn!(error, number = in_flight.first, "broker refuses a message, trying again");
@@ -285,6 +295,7 @@ impl Publisher {
     async fn handle_event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Connected => {
+                self.counts.connections.increase();
                 self.failures = 0;
                 self.cooldown_until = None;
                 self.scheduler.connected(Instant::now());

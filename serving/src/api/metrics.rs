@@ -9,6 +9,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::future::join_all;
 use mysimbdp_config::Config;
+use mysimbdp_model::layout::Layout;
 use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::{files, space};
 use mysimbdp_query::file_counts::file_counts;
@@ -28,6 +29,8 @@ use crate::tokens::Right;
 /// A process answers at once unless it hangs. With the probes of broker and store, which take at most 4 s, everything is
 /// answered within the 10 s for which Prometheus waits by default.
 const PROCESS_WITHIN: Duration = Duration::from_secs(1);
+/// Each is a connection at the same time.
+const EDGES_MAX: usize = 100;
 const DIRECTORIES_WITHIN: Duration = Duration::from_secs(2);
 
 /// The metrics of all processes
@@ -54,9 +57,9 @@ pub(crate) async fn get(
         return Err(Problem::new(ProblemCode::Forbidden, detail));
     }
     let (config, platform) = (allowed.config, Arc::new(PlatformMetrics::default()));
-    let kinds = expected(&config);
-    let processes = join_all(kinds.iter().map(|kind| async {
-        let socket = config.layout.metrics_socket(kind.name());
+    let names: Vec<String> = expected(&config).chain(edges(&config)).collect();
+    let processes = join_all(names.iter().map(|name| async {
+        let socket = config.layout.metrics_socket(name);
         timeout(PROCESS_WITHIN, scrape(&socket)).await.ok().and_then(Result::ok)
     }));
     // A count that still runs is not begun a second time: its directories are large, or hang.
@@ -69,16 +72,19 @@ pub(crate) async fn get(
     };
     let (answers, (), ()) = tokio::join!(processes, directories, probe(&config, &platform));
     let mut all = Exposition::default();
-    for (kind, answer) in kinds.iter().zip(answers) {
-        platform.up.with([kind.name()]).set(answer.is_some().into());
-        all.add(kind.name(), &answer.unwrap_or_default());
+    for (name, answer) in names.iter().zip(answers) {
+        // An edge may end with its input, so none is expected to answer.
+        if !name.starts_with(Layout::EDGE_PROCESS_PREFIX) {
+            platform.up.with([name]).set(answer.is_some().into());
+        }
+        all.add(name, &answer.unwrap_or_default());
     }
     all.add(ProcessKind::Serve.name(), &platform.encode());
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], all.into_text()).into_response())
 }
 
 /// The processes that this config requires, and `up` if it runs or was killed.
-fn expected(config: &Config) -> Vec<ProcessKind> {
+fn expected(config: &Config) -> impl Iterator<Item = String> {
     let mut kinds = ProcessKind::FOLLOWERS.to_vec();
     if config.broker_url.is_none() {
         kinds.push(ProcessKind::Broker);
@@ -86,7 +92,14 @@ fn expected(config: &Config) -> Vec<ProcessKind> {
     if files::exists(&config.layout.metrics_socket(ProcessKind::Up.name())) {
         kinds.push(ProcessKind::Up);
     }
-    kinds
+    kinds.into_iter().map(|kind| kind.name().to_owned())
+}
+
+/// The edges that run on this data root, or were killed.
+fn edges(config: &Config) -> impl Iterator<Item = String> {
+    let sockets = files::names(&config.layout.metrics()).unwrap_or_default();
+    let names = sockets.into_iter().filter_map(|name| Some(name.to_str()?.strip_suffix(".sock")?.to_owned()));
+    names.filter(|name| name.starts_with(Layout::EDGE_PROCESS_PREFIX)).take(EDGES_MAX)
 }
 
 async fn probe(config: &Config, platform: &PlatformMetrics) {

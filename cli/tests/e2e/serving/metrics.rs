@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use mysimbdp_testbed::{Http, Mosquitto, Signal, mongodb, mosquitto, promtool, signal, until};
+use mysimbdp_testbed::{Daemon, Http, Mosquitto, Signal, mongodb, mosquitto, promtool, signal, until};
 use serde_json::{Value, json};
 
 use super::{Served, url};
@@ -177,6 +177,68 @@ async fn counters_equal_what_was_dropped_and_begin_again_with_their_process() {
         scraped.value("mysimbdp_up", &[("process", "batch-manager")]) == Some(1.0)
             && scraped.value("mysimbdp_records_stored_total", &app) == Some(0.0)
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_answers_at_an_address_of_its_own_and_through_the_http_server() {
+    let clients = json!([stream("client1", json!({"name": "readings"}))]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), clients).await;
+    platform.set("serving", json!({"listen": "127.0.0.1:0"}));
+    let _stream_manager = platform.start("stream-manager");
+    let _serve = platform.start("serve");
+    platform.until_instances("client1", 1).await;
+    let lines = platform.root.path().join("lines");
+    std::fs::write(&lines, messages(0, 50)).expect("write lines");
+    let words = ["edge", "--client", "client1", "--source", "sensor.1", "--metrics-listen", "127.0.0.1:0"];
+    let followed = lines.to_string_lossy();
+    let words = [&words[..], &["--follow", &followed]].concat();
+    let mut edge = Daemon::start(&platform.root, &words, &[]);
+    edge.until_output(SOON, "serving metrics");
+    let output = edge.output();
+    let (_, address) = output.split_once("address=").expect("an address");
+    let address = address.split_whitespace().next().expect("an address").trim_matches('"');
+    let own = Http::new(&format!("http://{address}"));
+    let labels = [("client", "client1"), ("source", "sensor.1")];
+    let value = |scraped: &Scraped, name: &str| scraped.value(&format!("mysimbdp_edge_{name}"), &labels);
+    until(SOON, "all messages are confirmed", || {
+        value(&Scraped::of(&own), "messages_confirmed_total") == Some(50.0)
+    });
+    let scraped = Scraped::of(&own);
+    scraped.assert_valid();
+    for (name, expected) in [
+        ("outbox_messages", 0.0),
+        ("outbox_oldest_age_seconds", 0.0),
+        ("outbox_capacity_bytes", f64::from(256 << 20)),
+        ("messages_accepted_total", 50.0),
+        ("messages_refused_total", 0.0),
+        ("broker_connected", 1.0),
+        ("broker_reconnects_total", 0.0),
+    ] {
+        assert_eq!(value(&scraped, name), Some(expected), "{name}\n{}", scraped.0);
+    }
+    for (name, least) in [
+        ("messages_published_total", 50.0),
+        ("messages_acknowledged_total", 50.0),
+        ("outbox_used_bytes", 50.0),
+    ] {
+        assert!(value(&scraped, name).is_some_and(|value| value >= least), "{name}\n{}", scraped.0);
+    }
+    assert_eq!(own.get("/").status, 404);
+
+    let all = Http::new(&url(platform.root.path()));
+    let process = ("process", "edge.client1.sensor.1");
+    let scraped = Scraped::of(&all);
+    scraped.assert_valid();
+    assert_eq!(scraped.value("mysimbdp_edge_messages_confirmed_total", &[process]), Some(50.0));
+    assert_eq!(scraped.value("mysimbdp_build_info", &[process]), Some(1.0));
+    assert_eq!(scraped.value("mysimbdp_up", &[process]), None);
+
+    let refused = platform.command(69, &["fetchdata", "--metrics-listen", address]);
+    assert!(refused.contains(&format!("cannot serve metrics on {address}: ")), "{refused}");
+    assert!(edge.terminate().success(), "{}", edge.output());
+    let scraped = Scraped::of(&all);
+    assert_eq!(scraped.value("mysimbdp_edge_messages_confirmed_total", &[process]), None);
+    scraped.assert_valid();
 }
 
 #[test]

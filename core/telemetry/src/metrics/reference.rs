@@ -36,6 +36,7 @@ mod tests {
                 "client",
                 "app",
                 "stream",
+                "source",
                 "state",
                 "code",
                 "stage",

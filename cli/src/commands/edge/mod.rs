@@ -1,5 +1,7 @@
 //! `mysimbdp edge`: publishes lines of JSON as a numbered source.
 
+mod metrics;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +10,15 @@ use mysimbdp_config::{BROKER_PASSWORD_VARIABLE, BROKER_VARIABLE, Config, address
 use mysimbdp_edge::input::{InputError, LineInput};
 use mysimbdp_edge::{BrokerAddress, Edge, EdgeError, EdgeSettings, Status};
 use mysimbdp_model::exit;
+use mysimbdp_model::layout::Layout;
 use mysimbdp_model::topic::Topics;
 use mysimbdp_platform::files;
 use mysimbdp_telemetry::logging::{self, LogLevel};
+use mysimbdp_telemetry::metrics::Endpoint;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use super::process;
 use crate::error::{CommandError, exit_code};
 use crate::{args, loading, signals};
 
@@ -31,27 +36,38 @@ pub async fn run(file: &Path, args: &args::EdgeArguments) -> Result<(), CommandE
         loading::check_broker(config)?;
     }
     logging::init_stderr("edge", config.as_ref().map_or(LogLevel::Info, |config| config.settings.logs.level));
+    let _metrics = process::serve_metrics(&args.metrics).await?;
+    let layout = config.as_ref().map(|config| config.layout.clone());
     let settings = settings(file, config, args)?;
     let bytes_max = settings.message_bytes_max;
+    // Its socket is found by its name, which only the owner of the usual outbox may use.
+    let layout = layout.filter(|layout| settings.outbox == layout.edge_outbox(&args.client, &args.source));
     let mut run = Run { shutdown: signals::shutdown()?, reports: Reports::new() };
     let edge = Edge::open(settings).await.map_err(of_edge)?;
-    let ended = async {
-        let mut input = match &args.follow {
-            Some(path) => LineInput::follow(path, &edge.position(), bytes_max),
-            None => LineInput::stdin(bytes_max),
-        }
-        .map_err(of_input)?;
-        let ended = run.feed(&edge, &mut input).await?;
-        if ended && !args.no_wait {
-            run.wait(&edge, args.timeout.unwrap_or(Duration::MAX)).await
-        } else {
-            Ok(())
-        }
-    }
-    .await;
+    let _endpoint =
+        layout.map(|layout| Endpoint::start(&layout, &Layout::edge_process(&args.client, &args.source)));
+    let ended = tokio::select! {
+        ended = publish(&mut run, &edge, args, bytes_max) => ended,
+        never = metrics::keep(&edge, [args.client.as_str(), args.source.as_str()]) => match never {},
+    };
     run.reports.log(edge.status(), "edge is closing");
     edge.close().await;
     ended
+}
+
+async fn publish(
+    run: &mut Run,
+    edge: &Edge,
+    args: &args::EdgeArguments,
+    bytes_max: usize,
+) -> Result<(), CommandError> {
+    let mut input = match &args.follow {
+        Some(path) => LineInput::follow(path, &edge.position(), bytes_max),
+        None => LineInput::stdin(bytes_max),
+    }
+    .map_err(of_input)?;
+    let ended = run.feed(edge, &mut input).await?;
+    if ended && !args.no_wait { run.wait(edge, args.timeout.unwrap_or(Duration::MAX)).await } else { Ok(()) }
 }
 
 fn settings(
