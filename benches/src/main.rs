@@ -15,13 +15,16 @@
 mod case;
 mod cases;
 mod effort;
+mod event_server;
 mod failure;
 mod guard;
+mod http;
 mod input;
 mod machine;
 mod memory;
 mod mqtt;
 mod peers;
+mod percentile;
 mod platform;
 mod report;
 mod run;
@@ -45,7 +48,7 @@ const PUBLISHED: &str = "docs/performance";
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Arguments {
-    /// Only this case; may be repeated. By default all.
+    /// Only this case, or those whose names begin with this word, such as `serving`; may be repeated. By default all.
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
     /// How often each contender is measured, after one round for warming up.
@@ -63,6 +66,9 @@ struct Arguments {
     /// Only whether a few cheap cases stay above a floor far below their goals: for tests, whatever the build.
     #[arg(long, exclusive = true)]
     guard: bool,
+    /// Be the server of a case about events, with the config at this path.
+    #[arg(long, hide = true, exclusive = true, num_args = 2, value_names = ["KIND", "CONFIG"])]
+    event_server: Option<Vec<String>>,
     /// List the cases and what each of them times.
     #[arg(long)]
     list: bool,
@@ -83,6 +89,9 @@ async fn main() -> ExitCode {
 
 /// Whether every case that was asked for has a result; goals that are not met are results too.
 async fn measure(arguments: &Arguments) -> Result<bool> {
+    if let Some([kind, config]) = arguments.event_server.as_deref() {
+        return event_server::run(kind, Path::new(config)).await.map(|()| true);
+    }
     if arguments.guard {
         return guard::check().await.map(|()| true);
     }
@@ -109,11 +118,19 @@ fn selected(names: &[String]) -> Result<Vec<Plan>> {
     if names.is_empty() {
         return Ok(cases::ALL.to_vec());
     }
-    let find = |name: &String| {
-        cases::ALL.iter().copied().find(|plan| plan.name == name).ok_or_else(|| {
+    let mut selected = Vec::new();
+    for name in names {
+        let before = selected.len();
+        let is_named = |plan: &&Plan| {
+            plan.name == name
+                || plan.name.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('-'))
+        };
+        selected.extend(cases::ALL.iter().filter(is_named).copied());
+        if selected.len() == before {
             let known: Vec<&str> = cases::ALL.iter().map(|plan| plan.name).collect();
-            BenchError::new(format!("unknown case {name:?}: expected one of {}", known.join(", ")))
-        })
-    };
-    names.iter().map(find).collect()
+            let expected = known.join(", ");
+            return Err(BenchError::new(format!("unknown case {name:?}: expected one of {expected}")));
+        }
+    }
+    Ok(selected)
 }

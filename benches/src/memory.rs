@@ -6,6 +6,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::failure::{BenchError, Result};
+
 /// The kernel keeps the peak of a process, and forgets it with the process: what a process reaches in its last moments,
 /// for at most so long, is not seen.
 const POLL_EVERY: Duration = Duration::from_millis(50);
@@ -61,6 +63,39 @@ pub fn share_kib(process: u32) -> Option<u64> {
     line_kib(process, "smaps_rollup", "Pss")
 }
 
+/// How much more a process has resident at most than now, in KiB.
+#[derive(Debug)]
+pub struct MemoryGrowth {
+    process: u32,
+    before_kib: u64,
+}
+
+impl MemoryGrowth {
+    /// From now on.
+    ///
+    /// # Errors
+    ///
+    /// The process has ended, or is another user's.
+    pub fn begin(process: u32) -> Result<Self> {
+        // The kernel then forgets the peak.
+        std::fs::write(format!("/proc/{process}/clear_refs"), "5")
+            .map_err(BenchError::of(format!("reset the peak of process {process}")))?;
+        Ok(Self { process, before_kib: resident(process, "VmRSS")? })
+    }
+
+    /// # Errors
+    ///
+    /// The process has ended.
+    pub fn kib(&self) -> Result<u64> {
+        Ok(resident(self.process, "VmHWM")?.saturating_sub(self.before_kib))
+    }
+}
+
+fn resident(process: u32, line: &str) -> Result<u64> {
+    let kib = line_kib(process, "status", line);
+    kib.ok_or_else(|| BenchError::new(format!("process {process} has ended")))
+}
+
 /// A line of a file in `/proc/<pid>` that counts in kB.
 fn line_kib(process: u32, file: &str, line: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).ok()?;
@@ -85,6 +120,6 @@ fn name(process: u32) -> Option<String> {
     if program != "mysimbdp" {
         return Some(program);
     }
-    let processes = ["up", "broker", "fetchdata", "batch-manager", "stream-manager"];
+    let processes = ["up", "broker", "fetchdata", "batch-manager", "stream-manager", "serve"];
     words.find(|word| processes.contains(&word.as_str())).or(Some(program))
 }

@@ -60,6 +60,27 @@ impl RunningPlatform {
         Self::start(servers, mongodb, &servers.mosquitto.url(), clients, "stream-manager")
     }
 
+    /// Runs the HTTP server alone.
+    pub fn serving(servers: &Servers, clients: Value) -> Self {
+        Self::start(servers, &servers.mongod.url(), &servers.mosquitto.url(), clients, "serve")
+            .once_printed("listening")
+    }
+
+    /// The address of the HTTP server as `host:port`, and its process.
+    ///
+    /// # Errors
+    ///
+    /// It does not run.
+    pub fn http_server(&self) -> Result<(String, u32)> {
+        let path = self.root.path().join("state/serving.json");
+        let text = std::fs::read(path).map_err(BenchError::of("read the address of the HTTP server"))?;
+        let state: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let address = state["url"].as_str().and_then(|url| url.strip_prefix("http://"));
+        let process = state["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        let found = address.map(str::to_owned).zip(process);
+        found.ok_or_else(|| BenchError::new(format!("no address of the HTTP server in {state}")))
+    }
+
     fn start(servers: &Servers, mongodb: &str, broker: &str, clients: Value, command: &'static str) -> Self {
         let root = Root::new(&config(mongodb, broker, clients));
         let daemon = Daemon::start(&root, &[command], &[]);

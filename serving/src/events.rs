@@ -133,7 +133,7 @@ impl Events {
         let _ = timeout(LOOK_EVERY.saturating_sub(pause), self.wanted.notified()).await;
     }
 
-    fn publish(&self, name: &str, client: Option<&str>, data: &impl Serialize) {
+    pub(crate) fn publish(&self, name: &str, client: Option<&str>, data: &impl Serialize) {
         self.latest().ring.publish(name, client, data);
         self.published.notify_one();
     }
@@ -145,6 +145,13 @@ impl Events {
             self.wake();
             sleep(WAKE_EVERY).await;
         }
+    }
+
+    /// Passes on what others publish. Never returns.
+    #[cfg(feature = "bench")]
+    pub(crate) async fn run_without_looking(&self) {
+        self.is_looking.send_replace(true);
+        self.pass_on().await;
     }
 
     fn wake(&self) {

@@ -17,6 +17,8 @@
 
 mod access;
 mod api;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod connections;
 mod events;
 mod extract;
@@ -42,6 +44,7 @@ use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::files::{self, FileError};
 use mysimbdp_platform::lock::{Lock, LockError};
 use mysimbdp_platform::notice::NoticeFile;
+use mysimbdp_platform::open_files;
 use mysimbdp_query::drop_file;
 use mysimbdp_telemetry::metrics::Endpoint;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -53,6 +56,9 @@ use connections::{TlsError, tls};
 use listen::{ListenError, Listener};
 use server::Server;
 use tokens::TokensError;
+
+/// Open files beside the connections: those of the store's driver, of drops and of queries.
+const OPEN_FILES: u64 = 512;
 
 /// How often a taken address is tried again.
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
@@ -105,6 +111,7 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
     if let Err(error) = drop_file::remove_unfinished(&config, api::drops::UNFINISHED) {
         tracing::warn!(error = error_chain(&error), "cannot remove files whose senders were cut off");
     }
+    allow_connections(config.settings.serving.connections_max);
     let _endpoint = Endpoint::start(&config.layout, ProcessKind::Serve.name());
     let tls = config.serving.tls.as_ref().map(tls).transpose()?;
     let server = Arc::new(Server::new(live.follow(), &config)?);
@@ -143,6 +150,20 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
     state.remove(&path)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Makes the limit on open files allow so many connections. Otherwise they wait to be accepted.
+fn allow_connections(connections_max: u32) {
+    let expected = u64::from(connections_max) + OPEN_FILES;
+    match open_files::allow(expected) {
+        Ok(limit) if limit < expected => tracing::warn!(
+            limit,
+            expected,
+            "limit on open files is too low for serving.connections_max, further connections wait"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(error = error_chain(&error), "cannot raise the limit on open files"),
+    }
 }
 
 /// Listens; waits for as long as the address is taken.

@@ -47,9 +47,9 @@ pub const NDJSON: Plan = Plan {
     ..CSV
 };
 
-struct Documents {
+pub(super) struct Documents {
     // Before the servers: fields are dropped in this order.
-    platform: RunningPlatform,
+    pub(super) platform: RunningPlatform,
     servers: Servers,
     format: InputFormat,
     bytes: u64,
@@ -59,10 +59,16 @@ struct Documents {
 
 impl Documents {
     async fn start(format: InputFormat, extent: RunSize) -> Result<Box<dyn BenchCase>> {
+        Ok(Box::new(Self::start_with(format, extent, &[]).await?))
+    }
+
+    /// Starts a platform that has these other clients, too.
+    pub(super) async fn start_with(format: InputFormat, extent: RunSize, others: &[Value]) -> Result<Self> {
         let servers = Servers::start().await?;
-        let platform = RunningPlatform::up(&servers, clients());
+        let clients = [&[client()], others].concat();
+        let platform = RunningPlatform::up(&servers, clients.into());
         let bytes = extent.of(5_000_000, 50_000_000);
-        Ok(Box::new(Self { platform, servers, format, bytes, prepared: Arc::default() }))
+        Ok(Self { platform, servers, format, bytes, prepared: Arc::default() })
     }
 
     fn name(&self, round: u32) -> String {
@@ -80,7 +86,8 @@ impl Documents {
         Ok((path, rows))
     }
 
-    async fn platform(&mut self, round: u32) -> Result<Sample> {
+    /// Ingests a file of this round.
+    pub(super) async fn platform(&mut self, round: u32) -> Result<Sample> {
         let (file, rows) = self.file(round, self.bytes)?;
         let database = self.platform.client_database(CLIENT);
         let (effort, memory) = (Effort::begin(&self.servers, &self.platform)?, self.platform.watch_memory());
@@ -158,12 +165,12 @@ impl BenchCase for Documents {
     }
 }
 
-fn clients() -> Value {
+fn client() -> Value {
     let command: Vec<&str> = ["document-app"].into_iter().chain(TYPES).collect();
-    json!([{
+    json!({
         "id": CLIENT,
         "files": {"globs": ["*.csv", "*.ndjson"]},
         "micro_batching": {"block_size": "10MB"},
         "apps": [{"name": "app", "command": command, "collection": COLLECTION}],
-    }])
+    })
 }

@@ -5,6 +5,7 @@ mod documents;
 mod growth;
 mod latency;
 mod objects;
+mod serving;
 mod small_files;
 mod staging;
 mod stream;
@@ -40,4 +41,8 @@ pub const ALL: &[Plan] = &[
     up::IDLE,
     up::START,
     growth::GROWTH,
+    serving::POINT,
+    serving::LIST,
+    serving::EVENTS,
+    serving::INGEST,
 ];
