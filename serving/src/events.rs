@@ -121,7 +121,6 @@ impl Events {
     }
 
     /// Makes the next look for changes happen soon: there is one. May be called for each of many changes.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what listens to the broker will call it"))]
     pub(crate) fn look_now(&self) {
         self.wanted.notify_one();
     }

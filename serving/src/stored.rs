@@ -131,7 +131,11 @@ fn receive(server: &Server, config: &Config, message: &Incoming) {
     let topics = &config.topics;
     if let Some((client, stream)) = topics.stored_by(&message.topic) {
         receive_stored(server, &client, stream, &message.payload);
-    } else if let Some(client) = topics.client_of(&topics.all_finished(), &message.topic) {
+        return;
+    }
+    // Events are found by looking, and not in messages, which may be lost.
+    server.events.look_now();
+    if let Some(client) = topics.client_of(&topics.all_finished(), &message.topic) {
         server.latest.forget_client(&client);
     }
 }
