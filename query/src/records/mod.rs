@@ -160,8 +160,11 @@ impl RecordFields {
 /// The indexes that queries of this view need, each with its collection.
 pub fn indexes(view: &View, has_source: bool) -> Vec<(String, Vec<String>)> {
     let source = view.source.clone().filter(|_| has_source);
-    let fields: Vec<String> = source.into_iter().chain([view.time.clone(), "_id".to_owned()]).collect();
-    let layers = view.batch.iter().chain(&view.stream);
+    let mut fields: Vec<String> = source.into_iter().chain([view.time.clone(), "_id".to_owned()]).collect();
+    fields.dedup();
+    // The documents are in the order of the `_id` anyway.
+    let is_needed = fields.len() > 1;
+    let layers = view.batch.iter().chain(&view.stream).filter(|_| is_needed);
     let mut indexes: Vec<_> = layers.map(|layer| (layer.collection.clone(), fields.clone())).collect();
     if let Some(batch) = view.batch.as_ref().filter(|_| !view.key.is_empty() && !view.is_keyed_by_id()) {
         indexes.push((batch.collection.clone(), view.key.clone()));

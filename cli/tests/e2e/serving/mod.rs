@@ -93,7 +93,7 @@ impl Served {
 }
 
 /// Waits for the address of the server that runs on this data root. A killed one has left its own.
-fn url(root: &Path) -> String {
+pub(crate) fn url(root: &Path) -> String {
     let state = || -> Option<Value> {
         let state: Value =
             serde_json::from_slice(&std::fs::read(root.join("state/serving.json")).ok()?).ok()?;
