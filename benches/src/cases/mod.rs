@@ -42,6 +42,7 @@ pub const ALL: &[Plan] = &[
     up::START,
     growth::GROWTH,
     serving::POINT,
+    serving::LATEST,
     serving::LIST,
     serving::EVENTS,
     serving::INGEST,

@@ -43,6 +43,8 @@ pub struct Selection {
     pub fields: Option<Vec<String>>,
     /// The most documents to return; `None` is no limit.
     pub limit: Option<u64>,
+    /// How many documents are about to be read, if it is known: a store need not send many more at a time.
+    pub read_ahead: Option<u32>,
 }
 
 /// Where a document is in the order of a selection.
@@ -65,6 +67,7 @@ impl Selection {
             after: None,
             fields: None,
             limit: None,
+            read_ahead: None,
         }
     }
 

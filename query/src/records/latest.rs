@@ -150,6 +150,7 @@ pub async fn latest(
         order: Order::Descending,
         fields: RecordFields::Stored,
         after: None,
+        expected: 1,
     };
     let mut records = Records::open(store, query, sources).await?;
     let Some(time) = records.next_time().await? else { return Ok(None) };

@@ -18,6 +18,12 @@ use super::write::Record;
 use super::{BLOCK_BYTES, BLOCK_DOCUMENTS, Layer, RecordsQuery, origin};
 use crate::error::QueryError;
 
+/// How much larger each block is than the one before.
+const BLOCK_GROWTH: usize = 4;
+
+/// What the store sends at a time at least, however few records are expected: some of them may be overridden.
+const READ_AHEAD_MIN: u32 = 32;
+
 pub(super) struct LayerReader {
     layer: Layer,
     written_by: ViewLayer,
@@ -28,6 +34,8 @@ pub(super) struct LayerReader {
     overrides: Option<Overrides>,
     numbered: Option<NumberedMessages>,
     block: VecDeque<(RecordTime, RawDocumentBuf)>,
+    /// How many documents the next block has at most.
+    block_documents: usize,
     /// The last record that was taken from the block.
     current: Option<RawDocumentBuf>,
     /// Where the first record begins.
@@ -58,6 +66,8 @@ impl LayerReader {
         if query.fields.has_origin() && written_by.ids == Some(Ids::Key) {
             more.push("_ingest".to_owned());
         }
+        // One more, which tells whether there are more.
+        let block_documents = (query.expected as usize).saturating_add(1).min(BLOCK_DOCUMENTS);
         let filter = match (&view.source, &query.source) {
             (Some(field), Some(value)) => Document::from_iter([(field.clone(), value.clone())]),
             _ => Document::new(),
@@ -70,6 +80,7 @@ impl LayerReader {
             order: query.order,
             after: after.clone(),
             fields: query.fields.selected(more),
+            read_ahead: Some(query.expected.saturating_add(1).max(READ_AHEAD_MIN)),
             ..Selection::ordered_by(view.time.clone())
         };
         let has_position = after.is_some();
@@ -96,6 +107,7 @@ impl LayerReader {
             overrides,
             numbered,
             block: VecDeque::new(),
+            block_documents,
             current: None,
             start: after,
         })
@@ -110,8 +122,8 @@ impl LayerReader {
         while self.block.is_empty()
             && let Some(mut selected) = self.selected.take()
         {
-            let (mut block, mut bytes, mut is_last) = (Vec::with_capacity(BLOCK_DOCUMENTS), 0, false);
-            while block.len() < BLOCK_DOCUMENTS && bytes < BLOCK_BYTES {
+            let (mut block, mut bytes, mut is_last) = (Vec::new(), 0, false);
+            while block.len() < self.block_documents && bytes < BLOCK_BYTES {
                 let Some(document) = selected.next().await.transpose()? else {
                     is_last = true;
                     break;
@@ -129,6 +141,8 @@ impl LayerReader {
                 .into_iter()
                 .filter_map(|document| Some((RecordTime::of(&document, &self.time)?, document)));
             self.block.extend(timed);
+            // If that was not enough, because records are overridden, or more of them are read than expected.
+            self.block_documents = (self.block_documents * BLOCK_GROWTH).min(BLOCK_DOCUMENTS);
             self.selected = Some(selected).filter(|_| !is_last);
         }
         Ok(())

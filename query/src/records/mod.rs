@@ -16,8 +16,8 @@
 //! order, however many pages it takes. An answer is not a snapshot: one that is written meanwhile may be missing, or be there in
 //! its old version, its new version or, at two times, in both.
 //!
-//! **Memory.** For each layer one block, at most [`BLOCK_DOCUMENTS`] documents and about [`BLOCK_BYTES`], and what the store
-//! reads ahead.
+//! **Memory.** For each layer one block, which is small if few records are expected: at most [`BLOCK_DOCUMENTS`] documents and
+//! about [`BLOCK_BYTES`], and what the store reads ahead.
 //!
 //! **Indexes.** A selection needs an index of time and `_id`, with a source one of source, time and `_id`; a key other than the
 //! `_id` one of its fields in the batch layer. [`indexes`] lists them. Whoever queries creates them first.
@@ -91,6 +91,8 @@ pub struct RecordsQuery {
     pub fields: RecordFields,
     /// The text of a position in the same query.
     pub after: Option<RecordsPosition>,
+    /// About how many records are going to be read. It decides how much is read at a time, and nothing else.
+    pub expected: u32,
 }
 
 /// What is written of a record.

@@ -71,6 +71,7 @@ fn query(view: View) -> RecordsQuery {
         order: Order::Ascending,
         fields: RecordFields::parse("_id,_origin,_cursor").expect("fields"),
         after: None,
+        expected: 3,
     }
 }
 

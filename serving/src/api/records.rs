@@ -167,6 +167,7 @@ pub(crate) async fn list(
         },
         fields,
         after: parameters.cursor.as_deref().map(RecordsPosition::parse).transpose()?,
+        expected: limit,
     };
     let within = server.config().settings.serving.query_timeout.duration();
     let store = server.database(tenant.client()).await?;

@@ -63,7 +63,7 @@ impl Events {
         let root = Root::new(&json!({
             "coredms": {"url": "sqlite:coredms"},
             "serving": {"listen": "127.0.0.1:0"},
-            "clients": [],
+            "clients": [{"id": "client1", "apps": [{"name": "app", "command": ["document-app"]}]}],
         }));
         let listeners = usize::try_from(extent.of(100, 1_000)).unwrap_or(usize::MAX);
         Ok(Box::new(Self { root, listeners, seconds: extent.of(2, 10) }))

@@ -6,6 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bson::doc;
 use futures::{FutureExt, TryStreamExt};
+use jiff::Timestamp;
 use mongodb::Database;
 use serde::Serialize;
 
@@ -133,8 +134,8 @@ async fn read(database: &Database, collection: &str) -> Result<Vec<Record>> {
 }
 
 fn merged(files: Vec<Record>, messages: Vec<Record>) -> Result<Vec<u8>> {
-    let corrected: HashSet<i64> = files.iter().map(|record| record.n).collect();
-    let messages = messages.iter().filter(|record| !corrected.contains(&record.n));
+    let corrected: HashSet<&str> = files.iter().map(|record| record.id.as_str()).collect();
+    let messages = messages.iter().filter(|record| !corrected.contains(record.id.as_str()));
     let files = files.iter().map(|record| (record, Origin { layer: "batch" }));
     let mut all: Vec<_> = files.chain(messages.map(|record| (record, Origin { layer: "stream" }))).collect();
     // At the same time files come first, and then the _id counts.
@@ -142,7 +143,9 @@ fn merged(files: Vec<Record>, messages: Vec<Record>) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     for (record, origin) in all {
         let Record { id, n, at, station, temp, humidity } = record;
-        let at = at.try_to_rfc3339_string().map_err(BenchError::of("write a time"))?;
+        let at =
+            Timestamp::from_millisecond(at.timestamp_millis()).map_err(BenchError::of("write a time"))?;
+        let at = format!("{at:.3}");
         let line = Line { id, n: *n, at, station, temp: *temp, humidity: *humidity, origin };
         serde_json::to_writer(&mut text, &line).map_err(BenchError::of("write a record"))?;
         text.push(b'\n');

@@ -9,4 +9,4 @@ mod records;
 pub use events::EVENTS;
 pub use ingest::INGEST;
 pub use list::LIST;
-pub use point::POINT;
+pub use point::{LATEST, POINT};

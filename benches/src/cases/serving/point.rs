@@ -10,7 +10,7 @@ use futures::FutureExt;
 use mongodb::Database;
 use tokio::task::JoinSet;
 
-use super::records::{CLIENT, FILES, MESSAGES, Record, client, fill, index, latest, station};
+use super::records::{CLIENT, FILES, MESSAGES, Record, client, fill, index, latest, latest_of, station};
 use crate::case::{BenchCase, Contender, ContenderKind, Goal, Plan, RunSize, Sample};
 use crate::effort::Effort;
 use crate::failure::{BenchError, Result};
@@ -32,7 +32,15 @@ pub const POINT: Plan = Plan {
             that is kept; yardstick: the driver looks for the latest record in both collections and takes the later one",
     goals: &[Goal::FactAtMost(FAILED, 0.0)],
     rounds_max: u32::MAX,
-    start: |extent| Point::start(extent).boxed_local(),
+    start: |extent| Point::start(latest, extent).boxed_local(),
+};
+
+pub const LATEST: Plan = Plan {
+    name: "serving-latest",
+    title: "/latest of a station, 500 at a time, p99",
+    timed: "as the case serving-point, but of the path that is made for it",
+    start: |extent| Point::start(latest_of, extent).boxed_local(),
+    ..POINT
 };
 
 struct Point {
@@ -41,16 +49,17 @@ struct Point {
     servers: Servers,
     database: Database,
     requests: u64,
+    path: fn(u64) -> String,
 }
 
 impl Point {
-    async fn start(extent: RunSize) -> Result<Box<dyn BenchCase>> {
+    async fn start(path: fn(u64) -> String, extent: RunSize) -> Result<Box<dyn BenchCase>> {
         let servers = Servers::start().await?;
         let platform = RunningPlatform::serving(&servers, serde_json::json!([client()]));
         fill(&platform, extent.of(10_000, 100_000)).await?;
         let database = platform.client_database(CLIENT);
         index(&database).await?;
-        Ok(Box::new(Self { platform, servers, database, requests: extent.of(1_000, 3_000) }))
+        Ok(Box::new(Self { platform, servers, database, requests: extent.of(1_000, 3_000), path }))
     }
 
     async fn platform(&self) -> Result<Sample> {
@@ -59,8 +68,9 @@ impl Point {
         for _ in 0..CALLERS {
             connections.push(HttpConnection::open(&host).await?);
         }
-        let ask = async |connection: &mut HttpConnection, number: u64| {
-            let answer = connection.get(&latest(number), "application/json").await;
+        let path = self.path;
+        let ask = async move |connection: &mut HttpConnection, number: u64| {
+            let answer = connection.get(&path(number), "application/json").await;
             answer.is_ok_and(|answer| answer.status == 200 && has_record(&answer.body, number))
         };
         self.measure(connections, ask).await

@@ -43,11 +43,15 @@ pub struct Record {
 pub fn client() -> Value {
     json!({
         "id": CLIENT,
-        "apps": [{"name": "app", "command": ["document-app"], "collection": FILES}],
-        "streams": [{
-            "command": ["stream-app"], "collection": MESSAGES, "instances": {"min": 1, "max": 1},
+        "apps": [{
+            "name": "app", "command": ["document-app"], "collection": FILES, "ids": "key", "record_key": ["n"],
         }],
-        "views": {VIEW: {"batch": FILES, "stream": MESSAGES, "time": "at", "source": "station", "key": ["n"]}},
+        "streams": [{
+            "command": ["stream-app"], "collection": MESSAGES, "ids": "key", "record_key": ["n"],
+            "instances": {"min": 1, "max": 1},
+        }],
+        // What files correct is found by the key.
+        "views": {VIEW: {"batch": FILES, "stream": MESSAGES, "time": "at", "source": "station"}},
     })
 }
 
@@ -62,12 +66,12 @@ pub async fn fill(platform: &RunningPlatform, count: u64) -> Result<()> {
     // Every file's record is in the view, and every message that no file corrects.
     let files = count / 2;
     let messages = (count - files) * CORRECTED_EVERY / (CORRECTED_EVERY - 1);
-    let message = |n: u64| record("m", n, n);
+    let message = |n: u64| record(n, n);
     // The first correct messages, the others are of times in between.
     let corrections = messages / CORRECTED_EVERY;
     let file = |n: u64| match n {
-        correction if correction < corrections => record("f", correction * CORRECTED_EVERY, n),
-        other => record("f", messages + other, other),
+        correction if correction < corrections => record(correction * CORRECTED_EVERY, n),
+        other => record(messages + other, other),
     };
     insert(&database, FILES, (0..files).map(file)).await?;
     insert(&database, MESSAGES, (0..messages).map(message)).await?;
@@ -84,10 +88,15 @@ pub async fn fill(platform: &RunningPlatform, count: u64) -> Result<()> {
     Ok(())
 }
 
-/// The path of a station's latest record.
+/// The path of a station's latest record, in the list of all.
 pub fn latest(number: u64) -> String {
     let station = station(number);
     format!("/api/clients/{CLIENT}/records?view={VIEW}&source={station}&limit=1&order=desc")
+}
+
+/// The path that is made for it.
+pub fn latest_of(number: u64) -> String {
+    format!("/api/clients/{CLIENT}/latest/{}?view={VIEW}", station(number))
 }
 
 /// The path of the first records.
@@ -109,9 +118,9 @@ pub async fn index(database: &Database) -> Result<()> {
     Ok(())
 }
 
-fn record(layer: &str, n: u64, second: u64) -> Record {
+fn record(n: u64, second: u64) -> Record {
     Record {
-        id: format!("{layer}{n:09}"),
+        id: format!("{n:09}"),
         n: n as i64,
         at: DateTime::from_millis(BEGIN + second as i64 * 1_000),
         station: station(second),

@@ -64,8 +64,11 @@ pub(super) async fn select(
     }
     // Raw: decoding through serde would take a field such as `$date` for a date.
     let documents = store.collection::<RawDocumentBuf>(collection);
-    let mut find =
-        documents.find(filter(selection)).sort(sort(selection)).batch_size(BATCH).allow_disk_use(true);
+    let mut find = documents
+        .find(filter(selection))
+        .sort(sort(selection))
+        .batch_size(batch(selection))
+        .allow_disk_use(true);
     if let Some(limit) = selection.limit {
         find = find.limit(i64::try_from(limit).unwrap_or(i64::MAX));
     }
@@ -119,6 +122,11 @@ fn read(cursor: Cursor<RawDocumentBuf>, address: String) -> Selected {
         }
     });
     documents.boxed()
+}
+
+fn batch(selection: &Selection) -> u32 {
+    // For the server 0 would mean none.
+    selection.read_ahead.map_or(BATCH, |documents| documents.clamp(1, BATCH))
 }
 
 fn sort(selection: &Selection) -> Document {
