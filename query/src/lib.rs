@@ -8,7 +8,7 @@
 //! - [`file_outcome`]: how one dropped file ended; [`rejected`]: which of its records were rejected;
 //! - [`retry`] and [`reprocess`]: return a file to where it is processed again; [`free_name`]: an unused name for it;
 //!   [`notify_staged`]: tells batch-manager at once;
-//! - [`records`]: the stored records of both layers in the order of time;
+//! - [`records`]: the stored records of both layers in the order of time; [`windows`]: their numbers by windows of time;
 //! - [`reconcile`]: compares what was reported with what is stored.
 //!
 //! Nothing is printed here, and no error is an exit code: [`QueryError::kind`] tells what the caller can do about it.
@@ -32,6 +32,7 @@ pub mod reprocess;
 pub mod retry;
 pub mod snapshot;
 pub mod state_files;
+pub mod windows;
 
 pub use error::QueryError;
 

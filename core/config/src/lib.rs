@@ -41,7 +41,7 @@ pub use globs::Globs;
 pub use program::REJECTED;
 pub use schema::schema_json;
 pub use serving::{Serving, TlsFiles};
-pub use view::{View, ViewKind, ViewLayer};
+pub use view::{View, ViewKind, ViewLayer, ViewWindows};
 
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::layout::Layout;

@@ -317,6 +317,31 @@ fn invalid_views_are_refused() {
         (r#"{"batch": "k", "stream": "s", "time": "t", "key": ["n", ¶"n"]}"#, "key[1]", "listed twice"),
         (r#"{"batch": "k", "stream": "s", "time": "t", "key": ["n", ¶"_id"]}"#, "key[1]", "alone"),
         (r#"{"batch": "x", "stream": "s", "time": "t", "key": [¶"_id"]}"#, "key[0]", "expected other fields"),
+        (
+            r#"{"batch": "x", "time": "t", "windows": {"publish": [{"size": ¶"1ms", "fields": ["v"]}]}}"#,
+            "windows.publish[0].size",
+            "invalid size 1ms: expected 1s to 366d",
+        ),
+        (
+            r#"{"batch": "x", "time": "t", "time_type": "text", "windows": {"publish": [{"size": ¶"1500ms", "fields": ["v"]}]}}"#,
+            "windows.publish[0].size",
+            "expected whole seconds",
+        ),
+        (
+            r#"{"batch": "x", "time": "t", "windows": {"publish": [{"size": "1m", "fields": ["v"]}, {"size": ¶"60s", "fields": ["w"]}]}}"#,
+            "windows.publish[1].size",
+            "windows of 1m are published already",
+        ),
+        (
+            r#"{"batch": "x", "time": "t", "windows": {"publish": [{"size": "1m", "fields": ["v", ¶"a..b"]}]}}"#,
+            "windows.publish[0].fields[1]",
+            "names with dots between them",
+        ),
+        (
+            r#"{"batch": "x", "time": "t", "windows": {"publish": [{"size": "1m", "fields": ["v", ¶"v"]}]}}"#,
+            "windows.publish[0].fields[1]",
+            "listed twice",
+        ),
     ] {
         let path = if path.is_empty() { String::new() } else { format!(".{path}") };
         refused(&views(&format!(r#""v": {view}"#)), &format!("clients[0].views.v{path}"), message);
@@ -340,6 +365,7 @@ fn the_key_of_a_view_is_by_default_the_id_that_both_layers_share() {
            "other": {"batch": "k", "stream": "m", "time": "t"},
            "named": {"batch": "k", "stream": "m", "time": "t", "key": ["n"]},
            "union": {"batch": "x", "stream": "s", "time": "t"},
+           "timed": {"stream": "s", "time": "n"},
            "single": {"stream": "s", "time": "a.t", "time_type": "text", "source": "a.station"}"#,
     );
     let (_folder, file) = written(&text);
@@ -353,6 +379,8 @@ fn the_key_of_a_view_is_by_default_the_id_that_both_layers_share() {
     let shared = views["union"].batch.as_ref().expect("a layer");
     assert_eq!((shared.ids, shared.is_shared), (Some(mysimbdp_model::app::Ids::Platform), true));
     assert_eq!(views["single"].time_type, settings::TimeType::Text);
+    let keeps_times = |name: &str| views[name].stream.as_ref().expect("a layer").keeps_times;
+    assert_eq!(["keyed", "timed"].map(keeps_times), [false, true]);
 }
 
 /// A message belongs to one client, whichever client has the filter.

@@ -1,8 +1,10 @@
 //! Semantics of a client's views: their collections exist, and their keys can identify records.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mysimbdp_model::app::Ids;
+use mysimbdp_model::window::WindowSize;
 
 use super::location::Path;
 use super::problems::Problems;
@@ -26,6 +28,16 @@ pub struct View {
     pub source_type: SourceType,
     /// Names of fields, or `_id` alone. Empty if nothing identifies a record in both layers.
     pub key: Vec<String>,
+    pub windows: ViewWindows,
+}
+
+/// Windows over the records of a view.
+#[derive(Clone, Debug)]
+pub struct ViewWindows {
+    pub lateness: Duration,
+    pub idle: Duration,
+    /// The fields of the windows that are published, by their size.
+    pub publish: BTreeMap<WindowSize, Vec<String>>,
 }
 
 /// The collection of one layer.
@@ -36,6 +48,8 @@ pub struct ViewLayer {
     pub ids: Option<Ids>,
     /// Whether apps of the other layer write to it too.
     pub is_shared: bool,
+    /// Whether a record that is written again has the time that it had before.
+    pub keeps_times: bool,
 }
 
 /// What a view does with records of both layers.
@@ -96,9 +110,11 @@ fn view(
     writers: &Writers<'_>,
 ) -> View {
     let batch = view.batch.as_deref();
-    let batch = batch.map(|name| layer(problems, &path.key("batch"), name, writers, Writers::of_batch));
+    let batch =
+        batch.map(|name| layer(problems, &path.key("batch"), name, &view.time, writers, Writers::of_batch));
     let stream = view.stream.as_deref();
-    let stream = stream.map(|name| layer(problems, &path.key("stream"), name, writers, Writers::of_stream));
+    let stream = stream
+        .map(|name| layer(problems, &path.key("stream"), name, &view.time, writers, Writers::of_stream));
     match (&view.batch, &view.stream) {
         (None, None) => problems.value(path, "has no collection: expected batch, stream or both"),
         (Some(batch), Some(stream)) if batch == stream => {
@@ -140,13 +156,51 @@ fn view(
         source: view.source.clone(),
         source_type: view.source_type,
         key,
+        windows: windows(problems, &path.key("windows"), &view.windows, view.time_type),
     }
+}
+
+fn windows(
+    problems: &mut Problems<'_>,
+    path: &Path,
+    windows: &settings::ViewWindows,
+    time_type: TimeType,
+) -> ViewWindows {
+    let mut publish = BTreeMap::new();
+    for (index, published) in windows.publish.iter().enumerate() {
+        let path = path.key("publish").index(index);
+        let size = WindowSize::try_from(published.size)
+            .inspect_err(|error| problems.value(&path.key("size"), error.to_string()));
+        for (index, field) in published.fields.iter().enumerate() {
+            let path = path.key("fields").index(index);
+            if !is_path(field) {
+                let expected = "expected names with dots between them, none empty or beginning with $";
+                problems.value(&path, format!("invalid field {field:?}: {expected}"));
+            } else if published.fields[..index].contains(field) {
+                problems.value(&path, format!("{field:?} is listed twice"));
+            }
+        }
+        let Ok(size) = size else { continue };
+        if time_type == TimeType::Text && !size.is_whole_seconds() {
+            let message =
+                format!("invalid size {size}: expected whole seconds, as the times of the view are text");
+            problems.value(&path.key("size"), message);
+        }
+        if publish.insert(size, published.fields.clone()).is_some() {
+            problems.value(
+                &path.key("size"),
+                format!("windows of {size} are published already: expected each size once"),
+            );
+        }
+    }
+    ViewWindows { lateness: windows.lateness.duration(), idle: windows.idle.duration(), publish }
 }
 
 fn layer<'a>(
     problems: &mut Problems<'_>,
     path: &Path,
     collection: &str,
+    time: &str,
     writers: &Writers<'a>,
     of_layer: impl Fn(&Writers<'a>) -> Vec<&'a str>,
 ) -> ViewLayer {
@@ -169,6 +223,9 @@ fn layer<'a>(
     ViewLayer {
         collection: collection.to_owned(),
         ids: first.filter(|first| ids.all(|other| other == *first)),
+        keeps_times: writers
+            .ids(collection)
+            .all(|(ids, key)| ids != Ids::Key || key.iter().any(|field| field == time)),
         is_shared: writers.of_batch().contains(&collection) && writers.of_stream().contains(&collection),
     }
 }

@@ -12,7 +12,7 @@
 //! 6. [`message`] and [`topic`]: the messages between the processes over MQTT.
 //!
 //! [`process_kind`]: the platform's processes; [`exit`]: their exit codes; [`error_kind`]: what can be done about an error;
-//! [`units`]: sizes and periods, as people write them.
+//! [`units`]: sizes and periods, as people write them; [`window`]: sizes of windows over time.
 
 pub mod app;
 pub mod client;
@@ -33,6 +33,7 @@ pub mod rejects;
 pub mod source;
 pub mod topic;
 pub mod units;
+pub mod window;
 
 /// Formats an error as one line: its message and the chain of its causes, outermost first, joined by `: `.
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
 use mysimbdp_model::outcome::{FinalState, Run};
@@ -158,6 +158,23 @@ impl History {
             Ok(raw) => Document::try_from(raw.as_ref()).ok().and_then(|document| run(document).ok()).map(Ok),
             Err(error) => Some(Err(error)),
         }))
+    }
+
+    /// Returns the runs of a client that ended last, the latest first, except those that cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// The store is unavailable or refuses the operation.
+    pub async fn newest(&self, client: &ClientId, limit: u64) -> Result<Vec<Run>, CoredmsError> {
+        let selection = Selection {
+            filter: doc! { "client": client.as_str() },
+            order: Order::Descending,
+            limit: Some(limit),
+            ..Selection::ordered_by("finished_at")
+        };
+        let found: Vec<_> = self.platform.select(Self::COLLECTION, selection).await?.try_collect().await?;
+        let documents = found.iter().filter_map(|raw| Document::try_from(raw.as_ref()).ok());
+        Ok(documents.filter_map(|document| run(document).ok()).collect())
     }
 
     /// Marks the held runs of an ingestion as purged.

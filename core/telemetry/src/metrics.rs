@@ -84,6 +84,7 @@ pub struct Metrics {
     /// By client and result.
     pub latest_answers: Family<Counter, 2>,
     pub edge: EdgeMetrics,
+    pub windows: Family<Counter, 2>,
 }
 
 impl Metrics {
@@ -187,6 +188,11 @@ impl Metrics {
                 "Latest records that were answered, by where they were found: memory, store",
             ),
             edge: EdgeMetrics::new(&mut all),
+            windows: all.counter(
+                "mysimbdp_windows_total",
+                ["client", "result"],
+                "Windows in answers and events of the HTTP server, by where they were from: kept, computed",
+            ),
             registrar: all,
             start: Once::new(),
         }

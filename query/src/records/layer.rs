@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock};
 
-use bson::{Document, RawDocumentBuf};
+use bson::{Document, RawDocument, RawDocumentBuf};
 use futures::StreamExt;
 use mysimbdp_config::ViewLayer;
 use mysimbdp_model::app::Ids;
@@ -37,7 +37,7 @@ pub(super) struct LayerReader {
     /// How many documents the next block has at most.
     block_documents: usize,
     /// The last record that was taken from the block.
-    current: Option<RawDocumentBuf>,
+    current: Option<(RecordTime, RawDocumentBuf)>,
     /// Where the first record begins.
     start: Option<Position>,
 }
@@ -51,16 +51,21 @@ struct NumberedMessages {
 }
 
 impl LayerReader {
+    /// Begins to read; `None` if the view does not have the layer.
     pub(super) async fn open(
         store: &Arc<dyn Coredms>,
         query: &RecordsQuery,
         layer: Layer,
-        written_by: &ViewLayer,
-        after: Option<Position>,
         overrides: Option<Overrides>,
         sources: &Arc<SourceNames>,
-    ) -> Result<Self, QueryError> {
+    ) -> Result<Option<Self>, QueryError> {
         let view = &query.view;
+        let after = query.after.clone().unwrap_or_default();
+        let (written_by, after) = match layer {
+            Layer::Batch => (&view.batch, after.batch),
+            Layer::Stream => (&view.stream, after.stream),
+        };
+        let Some(written_by) = written_by else { return Ok(None) };
         let mut more = vec![view.time.clone()];
         more.extend(overrides.iter().flat_map(|overrides| overrides.key().iter().cloned()));
         if query.fields.has_origin() && written_by.ids == Some(Ids::Key) {
@@ -99,7 +104,7 @@ impl LayerReader {
             sources: Arc::clone(sources),
             known: sources.known(&query.client),
         });
-        Ok(Self {
+        Ok(Some(Self {
             layer,
             written_by: written_by.clone(),
             time: view.time.clone(),
@@ -110,7 +115,7 @@ impl LayerReader {
             block_documents,
             current: None,
             start: after,
-        })
+        }))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -154,24 +159,29 @@ impl LayerReader {
 
     /// Makes the next record of the block the current one.
     pub(super) fn advance(&mut self) {
-        if let Some((_, document)) = self.block.pop_front() {
-            self.current = Some(document);
+        if let Some(next) = self.block.pop_front() {
+            self.current = Some(next);
         }
     }
 
     pub(super) fn current(&self) -> Option<Record<'_>> {
         static NONE: LazyLock<HashMap<[u8; 8], Source>> = LazyLock::new(HashMap::new);
         Some(Record {
-            document: self.current.as_deref()?,
+            document: &self.current.as_ref()?.1,
             layer: self.layer,
             written_by: &self.written_by,
             sources: self.numbered.as_ref().map_or(&NONE, |numbered| &numbered.known),
         })
     }
 
+    /// The current record as it was read, with its time.
+    pub(super) fn current_document(&self) -> Option<(&RecordTime, &RawDocument)> {
+        self.current.as_ref().map(|(time, document)| (time, document.as_ref()))
+    }
+
     /// Where the records after the current one begin.
     pub(super) fn position(&self) -> Option<Position> {
-        let current = self.current.as_ref().and_then(|document| Position::of(document, &self.time));
+        let current = self.current.as_ref().and_then(|(_, document)| Position::of(document, &self.time));
         current.or_else(|| self.start.clone())
     }
 }

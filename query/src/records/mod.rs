@@ -30,14 +30,14 @@ mod position;
 mod sources;
 #[cfg(test)]
 mod tests;
-mod time;
-mod value;
+pub(crate) mod time;
+pub(crate) mod value;
 mod write;
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use bson::Bson;
+use bson::{Bson, RawDocument};
 use jiff::Timestamp;
 use mysimbdp_config::View;
 use mysimbdp_model::client::ClientId;
@@ -162,11 +162,8 @@ impl RecordFields {
 /// The indexes that queries of this view need, each with its collection.
 pub fn indexes(view: &View, has_source: bool) -> Vec<(String, Vec<String>)> {
     let source = view.source.clone().filter(|_| has_source);
-    let mut fields: Vec<String> = source.into_iter().chain([view.time.clone(), "_id".to_owned()]).collect();
-    fields.dedup();
-    // The documents are in the order of the `_id` anyway.
-    let is_needed = fields.len() > 1;
-    let layers = view.batch.iter().chain(&view.stream).filter(|_| is_needed);
+    let fields: Vec<String> = source.into_iter().chain([view.time.clone(), "_id".to_owned()]).collect();
+    let layers = view.batch.iter().chain(&view.stream);
     let mut indexes: Vec<_> = layers.map(|layer| (layer.collection.clone(), fields.clone())).collect();
     if let Some(batch) = view.batch.as_ref().filter(|_| !view.key.is_empty() && !view.is_keyed_by_id()) {
         indexes.push((batch.collection.clone(), view.key.clone()));
@@ -200,8 +197,7 @@ impl Records {
         sources: Arc<SourceNames>,
     ) -> Result<Self, QueryError> {
         let fingerprint = position::fingerprint(&query);
-        let after = query.after.clone().unwrap_or_default();
-        if query.after.is_some() && after.fingerprint != fingerprint {
+        if query.after.as_ref().is_some_and(|after| after.fingerprint != fingerprint) {
             return Err(QueryError::InvalidRequest(
                 "invalid cursor: it belongs to a query with another view, source, from, until or order"
                     .to_owned(),
@@ -213,18 +209,8 @@ impl Records {
             }
             _ => None,
         };
-        let batch = async {
-            let Some(layer) = &query.view.batch else { return Ok(None) };
-            LayerReader::open(&store, &query, Layer::Batch, layer, after.batch, None, &sources)
-                .await
-                .map(Some)
-        };
-        let stream = async {
-            let Some(layer) = &query.view.stream else { return Ok(None) };
-            LayerReader::open(&store, &query, Layer::Stream, layer, after.stream, overrides, &sources)
-                .await
-                .map(Some)
-        };
+        let batch = LayerReader::open(&store, &query, Layer::Batch, None, &sources);
+        let stream = LayerReader::open(&store, &query, Layer::Stream, overrides, &sources);
         let (batch, stream) = futures::future::try_join(batch, stream).await?;
         Ok(Self { query, batch, stream, fingerprint })
     }
@@ -263,6 +249,17 @@ impl Records {
             None => None,
         };
         Ok(reader.and_then(LayerReader::next_time).cloned())
+    }
+
+    /// Returns the next record, with the fields that were selected, and its time.
+    pub(crate) async fn next(&mut self) -> Result<Option<(&RecordTime, &RawDocument)>, QueryError> {
+        let Some(layer) = self.next_layer().await? else { return Ok(None) };
+        self.advance(layer);
+        let reader = match layer {
+            Layer::Batch => self.batch.as_ref(),
+            Layer::Stream => self.stream.as_ref(),
+        };
+        Ok(reader.and_then(LayerReader::current_document))
     }
 
     /// Whether a record follows.

@@ -1,8 +1,11 @@
 //! Views on both stores, compared with a plain computation in memory.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bson::{DateTime, Document, RawDocumentBuf, doc};
-use mysimbdp_config::ViewLayer;
 use mysimbdp_config::settings::{SourceType, TimeType};
+use mysimbdp_config::{ViewLayer, ViewWindows};
 use mysimbdp_model::app::Ids;
 use mysimbdp_model::ingestion::{Hasher, IngestionId};
 use mysimbdp_model::ranges::Ranges;
@@ -45,7 +48,12 @@ impl TestStore {
 }
 
 fn layer(collection: &str, ids: Ids) -> ViewLayer {
-    ViewLayer { collection: collection.to_owned(), ids: Some(ids), is_shared: false }
+    ViewLayer {
+        collection: collection.to_owned(),
+        ids: Some(ids),
+        is_shared: false,
+        keeps_times: ids != Ids::Key,
+    }
 }
 
 fn view(key: &[&str]) -> View {
@@ -58,6 +66,7 @@ fn view(key: &[&str]) -> View {
         source: Some("s".to_owned()),
         source_type: SourceType::Text,
         key: key.iter().map(|&name| name.to_owned()).collect(),
+        windows: ViewWindows { lateness: Duration::ZERO, idle: Duration::ZERO, publish: BTreeMap::new() },
     }
 }
 

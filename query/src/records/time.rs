@@ -11,7 +11,7 @@ use super::value;
 
 /// The time of a record.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum RecordTime {
+pub(crate) enum RecordTime {
     Date(i64),
     Text(String),
     Integer(i64),
@@ -20,7 +20,7 @@ pub(super) enum RecordTime {
 
 impl RecordTime {
     /// Returns the time of a document; `None` if it has none of this view's type.
-    pub(super) fn of(document: &RawDocument, path: &str) -> Option<Self> {
+    pub(crate) fn of(document: &RawDocument, path: &str) -> Option<Self> {
         Some(match value::at(document, path).ok()?? {
             RawBsonRef::DateTime(date) => Self::Date(date.timestamp_millis()),
             RawBsonRef::String(text) | RawBsonRef::Symbol(text) => Self::Text(text.to_owned()),
@@ -33,7 +33,7 @@ impl RecordTime {
     }
 
     /// Compares two times of the same view.
-    pub(super) fn compare(&self, other: &Self) -> Ordering {
+    pub(crate) fn compare(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Date(one), Self::Date(other)) | (Self::Integer(one), Self::Integer(other)) => {
                 one.cmp(other)
@@ -41,6 +41,21 @@ impl RecordTime {
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
             (one, other) => one.number().total_cmp(&other.number()),
         }
+    }
+
+    /// Returns the milliseconds since 1970, rounded down; `None` if it is not a time of the years 0 to 9999.
+    pub(crate) fn millis(&self, time_type: TimeType) -> Option<i64> {
+        let whole = |number: f64| (number.abs() < 1e15).then(|| number.floor() as i64);
+        let millis = match (self, time_type) {
+            (Self::Date(millis), TimeType::Date) => Some(*millis),
+            (Self::Text(text), TimeType::Text) => text_millis(text),
+            (Self::Integer(seconds), TimeType::Seconds) => seconds.checked_mul(1_000),
+            (Self::Float(seconds), TimeType::Seconds) => whole(seconds * 1_000.0),
+            (Self::Integer(millis), TimeType::Milliseconds) => Some(*millis),
+            (Self::Float(millis), TimeType::Milliseconds) => whole(*millis),
+            _ => None,
+        };
+        millis.filter(|millis| value::DATES.contains(millis))
     }
 
     fn number(&self) -> f64 {
@@ -54,7 +69,7 @@ impl RecordTime {
 }
 
 /// Returns the least value of the type, which makes a selection return only values of this type.
-pub(super) fn least(time_type: TimeType) -> Bson {
+pub(crate) fn least(time_type: TimeType) -> Bson {
     match time_type {
         TimeType::Date => DateTime::MIN.into(),
         TimeType::Text => "".into(),
@@ -63,7 +78,7 @@ pub(super) fn least(time_type: TimeType) -> Bson {
 }
 
 /// Returns a value that is not greater than any stored time from `time` on, and greater than all earlier ones.
-pub(super) fn bound(time: Timestamp, time_type: TimeType) -> Bson {
+pub(crate) fn bound(time: Timestamp, time_type: TimeType) -> Bson {
     match time_type {
         // A date has no more than milliseconds.
         TimeType::Date => DateTime::from_millis(ceiling(time, 1_000_000)).into(),
@@ -71,6 +86,14 @@ pub(super) fn bound(time: Timestamp, time_type: TimeType) -> Bson {
         TimeType::Seconds => number(time, 1_000_000_000),
         TimeType::Milliseconds => number(time, 1_000_000),
     }
+}
+
+/// Reads RFC 3339 in UTC; nothing else, because it is not in the order of its time among the others.
+fn text_millis(text: &str) -> Option<i64> {
+    let is_utc = text.ends_with('Z') || text.ends_with("+00:00");
+    let is_written_so = text.as_bytes().get(10) == Some(&b'T') && is_utc;
+    let time: Timestamp = is_written_so.then(|| text.parse().ok())??;
+    Some(i64::try_from(time.as_nanosecond().div_euclid(1_000_000)).expect("it is a time of jiff"))
 }
 
 fn ceiling(time: Timestamp, nanoseconds: i128) -> i64 {
@@ -118,6 +141,28 @@ mod tests {
         let before = time("1969-12-31T23:59:57.9995Z");
         assert_eq!(bound(before, TimeType::Date), DateTime::from_millis(-2_000).into());
         assert_eq!(bound(time("1970-01-01T00:00:10Z"), TimeType::Text), "1970-01-01T00:00:10".into());
+    }
+
+    #[test]
+    fn times_of_each_type_are_milliseconds() {
+        use RecordTime::{Date, Float, Integer, Text};
+        for (time, time_type, expected) in [
+            (Date(-1), TimeType::Date, Some(-1)),
+            (Text("1970-01-01T00:00:01.0019Z".to_owned()), TimeType::Text, Some(1_001)),
+            (Text("1969-12-31T23:59:59.9999+00:00".to_owned()), TimeType::Text, Some(-1)),
+            (Text("1970-01-01T01:00:01+01:00".to_owned()), TimeType::Text, None),
+            (Text("1970-01-01 00:00:01Z".to_owned()), TimeType::Text, None),
+            (Text("soon".to_owned()), TimeType::Text, None),
+            (Integer(-2), TimeType::Seconds, Some(-2_000)),
+            (Float(-0.0001), TimeType::Seconds, Some(-1)),
+            (Integer(7), TimeType::Milliseconds, Some(7)),
+            (Float(7.9), TimeType::Milliseconds, Some(7)),
+            (Float(f64::INFINITY), TimeType::Milliseconds, None),
+            (Integer(i64::MAX), TimeType::Seconds, None),
+            (Date(i64::MAX), TimeType::Date, None),
+        ] {
+            assert_eq!(time.millis(time_type), expected, "{time:?}");
+        }
     }
 
     #[test]

@@ -23,10 +23,10 @@ use bson::{Bson, RawDocument};
 use mysimbdp_model::ingestion::RecordId;
 
 /// The years that RFC 3339 can express, in milliseconds since 1970.
-const DATES: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
+pub(crate) const DATES: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 /// Returns the value at a path that leads only through documents.
-pub(super) fn at<'a>(document: &'a RawDocument, path: &str) -> bson::error::Result<Option<RawBsonRef<'a>>> {
+pub(crate) fn at<'a>(document: &'a RawDocument, path: &str) -> bson::error::Result<Option<RawBsonRef<'a>>> {
     let Some((first, remainder)) = path.split_once('.') else { return document.get(path) };
     match document.get(first)? {
         Some(RawBsonRef::Document(inner)) => at(inner, remainder),
@@ -35,19 +35,19 @@ pub(super) fn at<'a>(document: &'a RawDocument, path: &str) -> bson::error::Resu
 }
 
 /// A JSON object that is being written.
-pub(super) struct Members<'b> {
+pub(crate) struct Members<'b> {
     buffer: &'b mut Vec<u8>,
     is_first: bool,
 }
 
 impl<'b> Members<'b> {
-    pub(super) fn begin(buffer: &'b mut Vec<u8>) -> Self {
+    pub(crate) fn begin(buffer: &'b mut Vec<u8>) -> Self {
         buffer.push(b'{');
         Self { buffer, is_first: true }
     }
 
     /// Returns the buffer, for the value.
-    pub(super) fn begin_member(&mut self, name: &str) -> &mut Vec<u8> {
+    pub(crate) fn begin_member(&mut self, name: &str) -> &mut Vec<u8> {
         if !std::mem::take(&mut self.is_first) {
             self.buffer.push(b',');
         }
@@ -56,7 +56,7 @@ impl<'b> Members<'b> {
         self.buffer
     }
 
-    pub(super) fn append(&mut self, name: &str, value: RawBsonRef<'_>) -> bson::error::Result<()> {
+    pub(crate) fn append(&mut self, name: &str, value: RawBsonRef<'_>) -> bson::error::Result<()> {
         let buffer = self.begin_member(name);
         match record_id(name, value) {
             Some(id) => append_text(buffer, &id),
@@ -65,20 +65,20 @@ impl<'b> Members<'b> {
         Ok(())
     }
 
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         self.buffer.push(b'}');
     }
 }
 
 /// A row of CSV (RFC 4180) that is being written.
-pub(super) struct Row<'b> {
+pub(crate) struct Row<'b> {
     buffer: &'b mut Vec<u8>,
     start: usize,
     is_first: bool,
 }
 
 impl<'b> Row<'b> {
-    pub(super) fn begin(buffer: &'b mut Vec<u8>) -> Self {
+    pub(crate) fn begin(buffer: &'b mut Vec<u8>) -> Self {
         let start = buffer.len();
         Self { buffer, start, is_first: true }
     }
@@ -89,7 +89,7 @@ impl<'b> Row<'b> {
         }
     }
 
-    pub(super) fn append_text(&mut self, text: &[u8]) {
+    pub(crate) fn append_text(&mut self, text: &[u8]) {
         self.begin_cell();
         if text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r')) {
             self.buffer.push(b'"');
@@ -105,7 +105,7 @@ impl<'b> Row<'b> {
         }
     }
 
-    pub(super) fn append(&mut self, value: Option<RawBsonRef<'_>>) -> bson::error::Result<()> {
+    pub(crate) fn append(&mut self, value: Option<RawBsonRef<'_>>) -> bson::error::Result<()> {
         match value {
             None | Some(RawBsonRef::Null) => self.begin_cell(),
             Some(RawBsonRef::String(text) | RawBsonRef::Symbol(text)) => self.append_text(text.as_bytes()),
@@ -130,7 +130,7 @@ impl<'b> Row<'b> {
         Ok(())
     }
 
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         if self.buffer.len() == self.start {
             // An empty line would not be a row.
             self.buffer.extend_from_slice(b"\"\"");
@@ -139,15 +139,15 @@ impl<'b> Row<'b> {
     }
 }
 
-pub(super) fn append_text(buffer: &mut Vec<u8>, text: &str) {
+pub(crate) fn append_text(buffer: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(buffer, text).expect("a vector takes all bytes");
 }
 
-pub(super) fn append_number(buffer: &mut Vec<u8>, number: impl std::fmt::Display) {
+pub(crate) fn append_number(buffer: &mut Vec<u8>, number: impl std::fmt::Display) {
     write!(buffer, "{number}").expect("a vector takes all bytes");
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

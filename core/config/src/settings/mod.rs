@@ -17,7 +17,7 @@ pub use app::App;
 pub use client::{Client, Collection, Files, MicroBatching, OnDuplicate};
 pub use serving::{Serving, Tls};
 pub use stream::{Instances, Policy, Scaling, Stream, Target, Thresholds};
-pub use view::{SourceType, TimeType, View};
+pub use view::{PublishedWindows, SourceType, TimeType, View, ViewWindows};
 
 /// Configuration of mysimbdp.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

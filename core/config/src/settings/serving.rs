@@ -34,6 +34,8 @@ pub struct Serving {
     pub query_timeout: Period,
     /// Largest body of a request other than a dropped file, whose limits are those of its client.
     pub body_bytes_max: ByteSize,
+    /// Memory for computed windows, so that a repeated query need not read the records again. `"0B"`: none are kept.
+    pub windows_bytes_max: ByteSize,
 }
 
 /// Certificate and key, in PEM files relative to the data root.
@@ -59,6 +61,7 @@ impl Default for Serving {
             idle_timeout: Period::seconds(60),
             query_timeout: Period::seconds(30),
             body_bytes_max: ByteSize::bytes(1 << 20),
+            windows_bytes_max: ByteSize::bytes(64 << 20),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A view: the records of both layers as one list in the order of time.
 
+use mysimbdp_model::units::Period;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,37 @@ pub struct View {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub key: Option<Vec<String>>,
+    #[serde(default)]
+    pub windows: ViewWindows,
+}
+
+/// Windows over the records of a view: when one is closed, and which ones are published.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ViewWindows {
+    /// How late records may come: a window is closed once the newest record of the view is this much later than its end.
+    pub lateness: Period,
+    /// Without newer records, a window is closed this long after its end by the clock, and `lateness`.
+    pub idle: Period,
+    /// Windows that are published as events once they are closed, while somebody listens to `/events`. Each size once.
+    pub publish: Vec<PublishedWindows>,
+}
+
+impl Default for ViewWindows {
+    fn default() -> Self {
+        Self { lateness: Period::seconds(10), idle: Period::seconds(60), publish: Vec::new() }
+    }
+}
+
+/// Windows of one size that are published.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedWindows {
+    /// `1s` to `366d`; whole seconds if `time_type` is `text`.
+    pub size: Period,
+    /// The fields whose numbers are counted; `a.b` is the field `b` of the object in `a`.
+    #[schemars(length(min = 1, max = 20))]
+    pub fields: Vec<String>,
 }
 
 /// How the times of a view are stored.
