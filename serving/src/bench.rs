@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::server::Server;
-use crate::{Error, connections, router, wait_for_address};
+use crate::{Error, connections, router, wait_for_address, windows};
 
 /// Publishes events to the listeners of a server.
 #[derive(Clone, Debug)]
@@ -31,6 +31,6 @@ pub async fn serve(config: Config, begin: impl FnOnce(String, EventPublisher)) -
     begin(listener.url(false), EventPublisher(Arc::clone(&server)));
     let (app, shutdown) = (router::router(Arc::clone(&server)), watch::Sender::new(false));
     let served = connections::serve(listener, None, app, &config.settings.serving, shutdown.subscribe());
-    tokio::join!(served, server.events.run_without_looking());
+    tokio::join!(served, server.events.run_without_looking(), windows::live::run(&server));
     Ok(())
 }

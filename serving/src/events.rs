@@ -120,6 +120,11 @@ impl Events {
         let _ = self.is_looking.subscribe().wait_for(|looking| *looking).await;
     }
 
+    /// Whether changes are being looked for.
+    pub(crate) fn is_looking(&self) -> watch::Receiver<bool> {
+        self.is_looking.subscribe()
+    }
+
     /// Makes the next look for changes happen soon: there is one. May be called for each of many changes.
     pub(crate) fn look_now(&self) {
         self.wanted.notify_one();

@@ -10,8 +10,8 @@
 //! 6. [`events`]: what happens, for those who listen;
 //! 7. [`page`] and [`representation`]: lists in pages, as JSON, NDJSON or CSV; [`problem`]: every error as one JSON document.
 //!
-//! [`indexes`] creates what the views need. [`stored`] listens to what streams and batch-manager announce, so that [`latest`] can
-//! keep answers in memory.
+//! [`indexes`] creates what the views need. [`stored`] listens to what streams and batch-manager announce, so that [`latest`] and
+//! [`windows`] can keep answers in memory; windows are also published.
 //!
 //! Everything here can be derived from the directories and the store, so the process may be killed at any moment.
 
@@ -32,6 +32,7 @@ mod router;
 mod server;
 mod stored;
 mod tokens;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,6 +133,7 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
             live.set_running(&config);
             // A view may be another one now.
             server.latest.forget_all();
+            server.windows.forget_all();
         }
     };
     let end_streams = async {
@@ -144,6 +146,7 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
         () = follow => {}
         () = events::run(&server) => {}
         () = stored::run(&server) => {}
+        () = windows::live::run(&server) => {}
         () = end_streams => {}
     }
     server.close().await;

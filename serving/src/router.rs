@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 use crate::access;
 use crate::api::{
     clients, drops, events, files, health, ingestions, latest, metrics, objects, queues, records, rejected,
-    streams, views,
+    streams, views, windows,
 };
 use crate::problem::{Problem, ProblemCode};
 use crate::server::Server;
@@ -99,6 +99,7 @@ fn routes() -> Routes {
         .routes(routes!(records::list))
         .routes(routes!(latest::list))
         .routes(routes!(latest::get))
+        .routes(routes!(windows::list))
         .routes(routes!(streams::list));
     let long = OpenApiRouter::new()
         .routes(routes!(drops::put))

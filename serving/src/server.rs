@@ -14,6 +14,7 @@ use crate::indexes::Indexes;
 use crate::latest::LatestRecords;
 use crate::stored::StoredDocuments;
 use crate::tokens::{Tokens, TokensError};
+use crate::windows::Windows;
 
 /// What all handlers share.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Server {
     pub(crate) stored: StoredDocuments,
     pub(crate) latest: LatestRecords,
     pub(crate) sources: Arc<SourceNames>,
+    pub(crate) windows: Windows,
     /// Held while the files in the directories are counted for the metrics.
     counting: Arc<Mutex<()>>,
 }
@@ -45,6 +47,8 @@ impl Server {
             .map(|file| Tokens::read(file, &config.layout))
             .transpose()?;
         let events = Arc::new(Events::new(config.settings.serving.event_streams_max as usize));
+        let windows_bytes_max = config.settings.serving.windows_bytes_max.as_u64();
+        let windows_bytes_max = usize::try_from(windows_bytes_max).unwrap_or(usize::MAX);
         Ok(Self {
             config: running,
             tokens,
@@ -55,6 +59,7 @@ impl Server {
             stored: StoredDocuments::default(),
             latest: LatestRecords::default(),
             sources: Arc::default(),
+            windows: Windows::new(windows_bytes_max),
             counting: Arc::default(),
         })
     }

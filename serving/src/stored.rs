@@ -110,11 +110,13 @@ pub(crate) async fn run(server: &Server) {
             event = session.next() => match event {
                 LinkEvent::Connected => {
                     server.latest.forget_all();
+                    server.windows.forget_all();
                     server.stored.set_connected(true);
                 }
                 LinkEvent::Disconnected { .. } => {
                     server.stored.set_connected(false);
                     server.latest.forget_all();
+                    server.windows.forget_all();
                 }
                 LinkEvent::Message(message) => receive(server, &config, &message),
             },
@@ -148,6 +150,7 @@ fn receive_stored(server: &Server, client: &ClientId, stream: &str, payload: &[u
     }
     let config = server.config();
     if let Some(collection) = collection(&config, client, stream) {
+        server.windows.stored(client, collection, &documents);
         server.latest.stored(&config, client, collection, &documents, &server.sources);
     }
 }
@@ -162,8 +165,9 @@ fn parsed(payload: &[u8]) -> Option<Announcement> {
 /// Something that the stream has stored may not have been heard of.
 fn forget_stream(server: &Server, client: &ClientId, stream: &str) {
     let config = server.config();
-    if collection(&config, client, stream).is_some() {
+    if let Some(collection) = collection(&config, client, stream) {
         server.latest.forget_client(client);
+        server.windows.forget(client, collection);
     }
 }
 

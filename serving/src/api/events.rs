@@ -19,6 +19,7 @@ use crate::events::Subscription;
 use crate::extract::{Allowed, Query, Read};
 use crate::problem::{Problem, ProblemCode, Result};
 use crate::server::Server;
+use crate::windows::live;
 
 /// A comment is sent after this time without an event, so that both sides notice a dead connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -34,8 +35,8 @@ pub(crate) struct Parameters {
 /// What happens
 ///
 /// Server-sent events. `waiting`, `staged`, `progress`, `held`, `discarded`, `ingested` and `purged` have a file as in
-/// `/api/files`, `scaled` has a stream as in `/api/streams` and the number of instances `before`. A client that reconnects with
-/// `Last-Event-ID`, as browsers do, gets what it has missed; if that is not kept any more, its first event is `resync`: read the
+/// `/api/files`, `scaled` has a stream as in `/api/streams` and the number of instances `before`, `window` has a closed window
+/// of a view that publishes them. A client that reconnects with `Last-Event-ID`, as browsers do, gets what it has missed; if that is not kept any more, its first event is `resync`: read the
 /// lists again. A client that reads too slowly is disconnected.
 #[utoipa::path(
     get,
@@ -61,7 +62,11 @@ pub(crate) async fn listen(
         Problem::new(ProblemCode::Unavailable, detail)
     })?;
     let within = server.config().settings.serving.query_timeout.duration();
-    if timeout(within, server.events.looking()).await.is_err() {
+    let looking = async {
+        server.events.looking().await;
+        live::publishing(&server).await;
+    };
+    if timeout(within, looking).await.is_err() {
         let detail =
             format!("changes could not be looked for within {within:?}: the store may be unavailable");
         return Err(Problem::new(ProblemCode::Unavailable, detail));

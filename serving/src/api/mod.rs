@@ -14,6 +14,7 @@ pub(crate) mod records;
 pub(crate) mod rejected;
 pub(crate) mod streams;
 pub(crate) mod views;
+pub(crate) mod windows;
 
 use std::borrow::Cow;
 
