@@ -16,14 +16,14 @@ on_both! {
 
 /// An event.
 #[derive(Clone, Debug)]
-struct Event {
+pub(super) struct Event {
     id: String,
-    name: String,
-    data: Value,
+    pub(super) name: String,
+    pub(super) data: Value,
 }
 
 /// Listens on a connection of its own. Returns once the server answers with this status.
-fn listen(http: &Http, path: &str, last_seen: Option<&str>) -> (TcpStream, Receiver<Event>) {
+pub(super) fn listen(http: &Http, path: &str, last_seen: Option<&str>) -> (TcpStream, Receiver<Event>) {
     let host = http.url().strip_prefix("http://").expect("an address");
     let mut connection = TcpStream::connect(host).expect("a connection");
     let last_seen = last_seen.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();

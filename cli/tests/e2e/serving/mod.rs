@@ -11,10 +11,11 @@ mod objects;
 mod outages;
 mod records;
 mod streams;
+mod windows;
 
 use std::path::Path;
 
-use mysimbdp_testbed::{Daemon, Http, Root, is_running, mongodb, unique, until};
+use mysimbdp_testbed::{Daemon, Http, Root, Signal, descendants, is_running, mongodb, signal, unique, until};
 use serde_json::{Value, json};
 
 use crate::support::SOON;
@@ -87,13 +88,28 @@ impl Served {
         list()[0].clone()
     }
 
+    /// Kills the HTTP server, and waits until another one answers.
+    fn kill_server(&mut self) {
+        let server = || {
+            let words =
+                |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            descendants(self.up.pid())
+                .into_iter()
+                .find(|pid| words(pid).split('\0').any(|word| word == "serve"))
+        };
+        let killed = server().expect("it runs");
+        signal(killed, Signal::KILL);
+        until(SOON, "it runs again", || server().is_some_and(|pid| pid != killed));
+        self.http = Http::new(&url(self.root.path()));
+    }
+
     fn stop(mut self) {
         assert!(self.up.interrupt().success(), "{}", self.up.output());
     }
 }
 
 /// Waits for the address of the server that runs on this data root. A killed one has left its own.
-pub(crate) fn url(root: &Path) -> String {
+fn url(root: &Path) -> String {
     let state = || -> Option<Value> {
         let state: Value =
             serde_json::from_slice(&std::fs::read(root.join("state/serving.json")).ok()?).ok()?;

@@ -29,6 +29,7 @@ fn a_store_that_is_unavailable_is_never_an_empty_answer() {
         format!("/api/ingestions/{id}"),
         format!("/api/ingestions/{id}/rejected"),
         "/api/clients/client2/records?view=all".to_owned(),
+        "/api/clients/client2/windows?view=all&size=1m&fields=a".to_owned(),
     ] {
         let answer = served.http.get(&path);
         assert_eq!(answer.expect(503)["code"], "unavailable", "{path}");

@@ -191,7 +191,11 @@ fn records_are_read_only_with_a_token_for_their_client() {
     let mut up = mysimbdp_testbed::Daemon::start(&root, &["up"], &[]);
     up.until_output(SOON, "ready after");
     let http = mysimbdp_testbed::Http::new(&super::url(root.path()));
-    for path in ["/api/clients/client1/records?view=raw", "/api/clients/client1/views"] {
+    for path in [
+        "/api/clients/client1/records?view=raw",
+        "/api/clients/client1/windows?view=raw&size=1m&fields=v",
+        "/api/clients/client1/views",
+    ] {
         for (token, status) in [("own", 200), ("other", 403), ("sender", 403), ("none", 401)] {
             assert_eq!(http.with_token(token).get(path).status, status, "{token} {path}");
         }
