@@ -16,6 +16,7 @@ from generated.api.files import drop_file, get_drop, list_files
 from generated.api.health import readyz, version
 from generated.api.ingestions import export_rejected, get_ingestion, list_rejected
 from generated.api.objects import get_object
+from generated.api.records import get_latest, list_latest, list_records, list_views, list_windows
 from generated.api.streams import list_streams, scale_stream
 from generated.models import FileState, Problem, ScaleRequest
 from generated.types import File
@@ -47,6 +48,18 @@ listed = list_files.sync(client=client, state="ingested", name="weather.csv")
 assert [found.ingestion for found in listed.items] == [ingestion], listed
 details = get_ingestion.sync(ingestion, client=client)
 assert details.runs[0].stored == RECORDS and details.runs[0].seconds.total > 0, details
+
+# The stored records, the latest one, and windows.
+views = {found.name: found for found in list_views.sync("client2", client=client).items}
+assert views["weather"].batch == "documents", views
+last = list_records.sync("client2", client=client, view="weather", source="EWR", order="desc", limit=1).items[0]
+assert last["origin"] == "EWR" and last.field_origin.layer == "batch", last
+latest = get_latest.sync("client2", "EWR", client=client, view="weather")
+assert latest.to_dict() == last.to_dict(), latest
+stations = list_latest.sync("client2", client=client, view="weather").items
+assert [found["origin"] for found in stations] == ["EWR", "JFK", "LGA"], stations
+windows = list_windows.sync("client2", client=client, view="weather", size="28d", fields="temp").items
+assert sum(found.count for found in windows) == RECORDS, windows
 
 # A file with a record that is rejected, and its repair.
 ingestion, status = drop("client2", "weather-times.csv", b"name,time_hour\n1,2013-01-01T00:00:00Z\n2,never\n")
