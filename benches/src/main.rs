@@ -14,6 +14,7 @@
 
 mod case;
 mod cases;
+mod constant_server;
 mod effort;
 mod event_server;
 mod failure;
@@ -69,6 +70,9 @@ struct Arguments {
     /// Be the server of a case about events, with the config at this path.
     #[arg(long, hide = true, exclusive = true, num_args = 2, value_names = ["KIND", "CONFIG"])]
     event_server: Option<Vec<String>>,
+    /// Be the server that answers this body to everything.
+    #[arg(long, hide = true, exclusive = true, value_name = "BODY")]
+    constant_server: Option<String>,
     /// List the cases and what each of them times.
     #[arg(long)]
     list: bool,
@@ -91,6 +95,9 @@ async fn main() -> ExitCode {
 async fn measure(arguments: &Arguments) -> Result<bool> {
     if let Some([kind, config]) = arguments.event_server.as_deref() {
         return event_server::run(kind, Path::new(config)).await.map(|()| true);
+    }
+    if let Some(body) = &arguments.constant_server {
+        return constant_server::run(body).await.map(|()| true);
     }
     if arguments.guard {
         return guard::check().await.map(|()| true);

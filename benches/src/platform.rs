@@ -93,6 +93,18 @@ impl RunningPlatform {
         self
     }
 
+    /// Stops the HTTP server in order, and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// Its exit status is not 0.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.daemon = Daemon::start(&self.root, &[self.command], &[]);
+        self.daemon.until_output(DEADLINE, "listening");
+        Ok(())
+    }
+
     /// Stops it in order.
     ///
     /// # Errors

@@ -41,9 +41,10 @@ pub const ALL: &[Plan] = &[
     up::IDLE,
     up::START,
     growth::GROWTH,
-    serving::POINT,
     serving::LATEST,
+    serving::BURST,
     serving::LIST,
+    serving::WINDOWS,
     serving::EVENTS,
     serving::INGEST,
 ];

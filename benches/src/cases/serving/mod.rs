@@ -1,12 +1,17 @@
 //! The HTTP server: queries by many at a time, long lists, events for a thousand listeners, and ingestion meanwhile.
 
+mod burst;
+mod callers;
 mod events;
 mod ingest;
+mod latest;
 mod list;
-mod point;
 mod records;
+mod windows;
 
+pub use burst::BURST;
 pub use events::EVENTS;
 pub use ingest::INGEST;
+pub use latest::LATEST;
 pub use list::LIST;
-pub use point::{LATEST, POINT};
+pub use windows::WINDOWS;

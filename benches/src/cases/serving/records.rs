@@ -51,7 +51,10 @@ pub fn client() -> Value {
             "instances": {"min": 1, "max": 1},
         }],
         // What files correct is found by the key.
-        "views": {VIEW: {"batch": FILES, "stream": MESSAGES, "time": "at", "source": "station"}},
+        "views": {
+            VIEW: {"batch": FILES, "stream": MESSAGES, "time": "at", "source": "station"},
+            FILES: {"batch": FILES, "time": "at", "source": "station"},
+        },
     })
 }
 
@@ -94,9 +97,21 @@ pub fn latest(number: u64) -> String {
     format!("/api/clients/{CLIENT}/records?view={VIEW}&source={station}&limit=1&order=desc")
 }
 
-/// The path that is made for it.
+/// The path of a station's latest record of the batch layer.
 pub fn latest_of(number: u64) -> String {
-    format!("/api/clients/{CLIENT}/latest/{}?view={VIEW}", station(number))
+    format!("/api/clients/{CLIENT}/latest/{}?view={FILES}", station(number))
+}
+
+/// Whether an answer is about this station.
+pub fn has_record(body: &[u8], number: u64) -> bool {
+    memchr::memmem::find(body, station(number).as_bytes()).is_some()
+}
+
+/// Whether the driver finds a station's latest record of the batch layer.
+pub async fn find_latest(database: &Database, number: u64) -> bool {
+    let stored = database.collection::<Record>(FILES);
+    let found = stored.find_one(doc! {"station": station(number)}).sort(doc! {"at": -1, "_id": -1}).await;
+    found.is_ok_and(|found| found.is_some_and(|record| serde_json::to_vec(&record).is_ok()))
 }
 
 /// The path of the first records.
