@@ -190,6 +190,11 @@ impl Events {
 }
 
 impl Subscription {
+    /// The id of the event before the next one.
+    pub(crate) fn last_id(&self) -> String {
+        self.events.latest().ring.id(self.position - 1)
+    }
+
     /// Waits for events, and returns those that there are, as text; not all at once if they are many. `None` if the listener is
     /// too far behind, or the server is shutting down. Nothing is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {

@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use bytes::Bytes;
+use jiff::Timestamp;
 use mysimbdp_config::{Client, Config};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
@@ -177,6 +178,21 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<Server>> for Query<T> {
             Problem::invalid(format!("invalid {name}: {}", error.into_inner()))
         })
     }
+}
+
+/// Reads a time of the query.
+pub(crate) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|_| {
+        let expected = "expected RFC 3339, such as 2026-01-31T12:00:00Z, with %2B for the + of an offset";
+        D::Error::custom(format!("{text:?}: {expected}"))
+    })
+}
+
+/// Reads a whole number of the query.
+pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|_| D::Error::custom(format!("{text:?}: expected a whole number")))
 }
 
 /// Reads a whole number in either of the forms that JSON has for it: `3` and `3.0`.

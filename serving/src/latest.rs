@@ -14,7 +14,7 @@ use bytes::Bytes;
 use lru::LruCache;
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
-use mysimbdp_query::records::{self, LatestRecord, SourceKey, SourceNames, Stored};
+use mysimbdp_query::records::{self, Concerns, LatestRecord, SourceKey, SourceNames, Stored};
 
 /// How long a record is kept after it was read from the store.
 const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -103,10 +103,17 @@ impl LatestRecords {
         let mut state = self.lock();
         for view in settings.views.values().filter(|view| view.reads(collection)) {
             for document in documents {
-                let Some(source) = records::source_of(document, view) else { continue };
-                state.consider((client.clone(), view.name.clone(), source), |before| {
-                    records::compare_stored(document, collection, client, view, before, sources)
-                });
+                match records::concerns(document, view) {
+                    Concerns::Nobody => {}
+                    Concerns::Source(source) => {
+                        state.consider((client.clone(), view.name.clone(), source), |before| {
+                            records::compare_stored(document, collection, client, view, before, sources)
+                        });
+                    }
+                    Concerns::Anybody => {
+                        state.forget(|(other, name, _)| other == client && *name == view.name);
+                    }
+                }
             }
         }
     }

@@ -21,6 +21,9 @@ use crate::server::Server;
 /// A process that has not been heard for this long may have ended before it could announce what it had stored.
 const SILENCE_MAX: Duration = ANNOUNCE_EVERY.saturating_mul(3);
 
+/// More processes of a stream are heard only if somebody forges their names.
+const PUBLISHERS_MAX: usize = 1_000;
+
 /// Which streams announce what they store.
 #[derive(Debug, Default)]
 pub(crate) struct StoredDocuments {
@@ -61,6 +64,9 @@ impl StoredDocuments {
         let heard_at = Instant::now();
         match publishers.get_mut(process) {
             None => {
+                if publishers.len() == PUBLISHERS_MAX {
+                    publishers.clear();
+                }
                 publishers.insert(process.to_owned(), Publisher { number, heard_at });
                 true
             }

@@ -173,8 +173,9 @@ fn windows(
             .inspect_err(|error| problems.value(&path.key("size"), error.to_string()));
         for (index, field) in published.fields.iter().enumerate() {
             let path = path.key("fields").index(index);
-            if !is_path(field) {
-                let expected = "expected names with dots between them, none empty or beginning with $";
+            if !is_path(field) || field == "*" || field.contains(',') {
+                let expected =
+                    "expected names with dots between them, none empty, beginning with $ or with a comma";
                 problems.value(&path, format!("invalid field {field:?}: {expected}"));
             } else if published.fields[..index].contains(field) {
                 problems.value(&path, format!("{field:?} is listed twice"));

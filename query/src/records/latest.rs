@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bson::raw::RawBsonRef;
 use bson::{Bson, RawDocument};
 use mysimbdp_config::View;
 use mysimbdp_config::settings::{SourceType, TimeType};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::time::RecordTime;
 use super::write::Record;
-use super::{Layer, RecordFields, RecordForm, Records, RecordsQuery, SourceNames, origin, value};
+use super::{Layer, RecordFields, RecordForm, Records, RecordsQuery, SourceNames, origin};
 use crate::error::QueryError;
 
 /// A value of a view's source field. Numbers are equal if their values are, whatever their types.
@@ -159,11 +160,33 @@ pub async fn latest(
     Ok(Some(LatestRecord { time, json }))
 }
 
-/// The source of a document that is in the view; `None` if it is not in it, or has no source.
-pub fn source_of(document: &RawDocument, view: &View) -> Option<SourceKey> {
-    time_of(document, view)?;
-    let value = value::at(document, view.source.as_ref()?).ok()??;
-    SourceKey::of(&Bson::try_from(value).ok()?, view.source_type)
+/// Whose latest record a stored document may be.
+#[derive(Debug, PartialEq)]
+pub enum Concerns {
+    Nobody,
+    Source(SourceKey),
+    /// Several: there is a list on the way to the source, of which a query finds each element.
+    Anybody,
+}
+
+/// Returns whose latest record a document of the view may be.
+pub fn concerns(document: &RawDocument, view: &View) -> Concerns {
+    let Some(path) = view.source.as_ref().filter(|_| time_of(document, view).is_some()) else {
+        return Concerns::Nobody;
+    };
+    let mut value = RawBsonRef::Document(document);
+    for name in path.split('.') {
+        let RawBsonRef::Document(document) = value else { return Concerns::Nobody };
+        value = match document.get(name) {
+            Ok(Some(RawBsonRef::Array(_))) => return Concerns::Anybody,
+            Ok(Some(found)) => found,
+            Ok(None) => return Concerns::Nobody,
+            // Whatever it is, the store knows.
+            Err(_) => return Concerns::Anybody,
+        };
+    }
+    let key = Bson::try_from(value).ok().and_then(|value| SourceKey::of(&value, view.source_type));
+    key.map_or(Concerns::Nobody, Concerns::Source)
 }
 
 /// Compares a document that a stream has stored in one of the view's collections with the latest record of its source.
@@ -214,9 +237,39 @@ fn time_of(document: &RawDocument, view: &View) -> Option<RecordTime> {
 
 #[cfg(test)]
 mod tests {
-    use bson::doc;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use bson::{doc, rawdoc};
+    use mysimbdp_config::ViewWindows;
 
     use super::*;
+
+    #[test]
+    fn a_list_on_the_way_to_the_source_concerns_anybody() {
+        let view = View {
+            name: "v".to_owned(),
+            batch: None,
+            stream: None,
+            time: "at".to_owned(),
+            time_type: TimeType::Seconds,
+            source: Some("in.station".to_owned()),
+            source_type: SourceType::Text,
+            key: Vec::new(),
+            windows: ViewWindows { lateness: Duration::ZERO, idle: Duration::ZERO, publish: BTreeMap::new() },
+        };
+        let a = Concerns::Source(SourceKey::Text("a".to_owned()));
+        for (document, expected) in [
+            (rawdoc! { "at": 1, "in": { "station": "a" } }, a),
+            (rawdoc! { "at": 1, "in": { "station": ["a", "b"] } }, Concerns::Anybody),
+            (rawdoc! { "at": 1, "in": [{ "station": "a" }] }, Concerns::Anybody),
+            (rawdoc! { "at": 1, "in": { "station": 5 } }, Concerns::Nobody),
+            (rawdoc! { "at": 1, "in": "a" }, Concerns::Nobody),
+            (rawdoc! { "at": "1", "in": { "station": "a" } }, Concerns::Nobody),
+        ] {
+            assert_eq!(concerns(&document, &view), expected, "{document:?}");
+        }
+    }
 
     #[test]
     fn numbers_of_equal_value_are_one_source() {

@@ -43,7 +43,7 @@ use mysimbdp_config::View;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_store::{Coredms, Order};
 
-pub use latest::{LatestRecord, SourceKey, Stored, compare_stored, latest, source_of, sources};
+pub use latest::{Concerns, LatestRecord, SourceKey, Stored, compare_stored, concerns, latest, sources};
 pub use position::RecordsPosition;
 pub use sources::SourceNames;
 pub use write::append_header;

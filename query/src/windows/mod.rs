@@ -91,7 +91,8 @@ impl WindowsQuery {
     pub fn parse_size(view: &View, text: &str) -> Result<WindowSize, QueryError> {
         let invalid = |error: String| QueryError::InvalidRequest(format!("invalid size {text:?}: {error}"));
         let period = Period::try_from(text.to_owned()).map_err(|error| invalid(error.to_string()))?;
-        let size = WindowSize::try_from(period).map_err(|error| invalid(error.to_string()))?;
+        let size =
+            WindowSize::try_from(period).map_err(|error| QueryError::InvalidRequest(error.to_string()))?;
         if view.time_type == TimeType::Text && !size.is_whole_seconds() {
             let expected = format!("expected whole seconds, as the times of view {} are text", view.name);
             return Err(invalid(expected));

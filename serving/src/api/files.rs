@@ -12,7 +12,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::{FileStateSchema, file_state_names};
-use crate::extract::{Allowed, Query, Read};
+use crate::extract::{Allowed, Query, Read, number, time};
 use crate::page::{self, Page};
 use crate::problem::{Problem, Result};
 use crate::representation::{Item, Representation};
@@ -108,12 +108,15 @@ pub(crate) struct Parameters {
     /// Only files whose name contains this.
     name: Option<String>,
     /// Only files received at this time or later.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
     /// Only files received before this time.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
     /// Files in a page.
+    #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// `next` of the previous page.

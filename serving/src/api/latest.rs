@@ -15,7 +15,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::records::{RecordItem, RecordPage, indexed, source, view};
-use crate::extract::{Path, Query, Read, Tenant};
+use crate::extract::{Path, Query, Read, Tenant, number};
 use crate::page::{self, cursor, position};
 use crate::problem::{Problem, ProblemCode, Result};
 use crate::representation::{MediaType, Representation};
@@ -41,6 +41,7 @@ pub(crate) struct ListParameters {
     #[param(required = true)]
     view: Option<String>,
     /// Records in the page.
+    #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// `next` of the previous page.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::extract::{Query, Read, Tenant};
+use crate::extract::{Query, Read, Tenant, number, time};
 use crate::problem::{Problem, ProblemCode, Result};
 use crate::representation::{MediaType, Representation};
 use crate::server::Server;
@@ -46,9 +46,11 @@ pub(crate) struct Parameters {
     #[param(required = true)]
     view: Option<String>,
     /// Only records of this time or later.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     from: Option<Timestamp>,
     /// Only records before this time.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
     /// Only records of this source, if the view has a field for it.
@@ -61,6 +63,7 @@ pub(crate) struct Parameters {
     /// from, `_cursor` is the `cursor` of what follows it, `*` stands for all fields.
     fields: Option<String>,
     /// Records in the answer; more than 1000 only as NDJSON or CSV.
+    #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 100_000, default = 1000)]
     limit: Option<u32>,
     /// `next` of the previous page, or `_cursor` of a record.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::records;
-use crate::extract::{Query, Read, Tenant};
+use crate::extract::{Query, Read, Tenant, number, time};
 use crate::problem::{Problem, Result};
 use crate::representation::{MediaType, Representation};
 use crate::server::Server;
@@ -53,12 +53,15 @@ pub(crate) struct Parameters {
     /// Only records of this source, if the view has a field for it.
     source: Option<String>,
     /// Only windows that begin at this time or later.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     from: Option<Timestamp>,
     /// Only windows that begin before this time.
+    #[serde(default, deserialize_with = "time")]
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
     /// Items in the answer; more than 1000 only as NDJSON or CSV.
+    #[serde(default, deserialize_with = "number")]
     #[param(minimum = 1, maximum = 1_000_000, default = 1000)]
     limit: Option<u32>,
     /// `next` of the previous page.

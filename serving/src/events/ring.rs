@@ -144,6 +144,11 @@ impl Ring {
         self.next - self.events.len() as u64
     }
 
+    /// The id of an event.
+    pub(super) fn id(&self, number: u64) -> String {
+        format!("{}-{number}", self.process)
+    }
+
     /// The number after the event with this id. `None` if the events after it are not known.
     pub(super) fn after(&self, id: &str) -> Option<u64> {
         let (process, number) = id.rsplit_once('-')?;

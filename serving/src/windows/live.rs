@@ -18,6 +18,7 @@ use mysimbdp_model::error_chain;
 use mysimbdp_model::window::WindowSize;
 use mysimbdp_query::QueryError;
 use mysimbdp_query::windows::{Affected, Publication, ReadAhead, WindowsQuery, closed_until};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::server::Server;
@@ -30,6 +31,14 @@ const READ_AGAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// If more windows than this have changed between two looks, all that are remembered are read again.
 const CHANGED_MAX: usize = 1_000;
+
+/// What is published.
+#[derive(Serialize)]
+struct WindowEvent<'w, W> {
+    client: &'w ClientId,
+    #[serde(flatten)]
+    window: &'w W,
+}
 
 /// Client, view and size.
 type PublicationKey = (ClientId, String, WindowSize);
@@ -250,7 +259,8 @@ async fn publish(
         };
         let end = window.as_ref().map_or(range.end, |window| window.start + size);
         for window in publication.read(read_until..end, window.as_deref()) {
-            server.events.publish("window", Some(client.id.as_str()), &window);
+            let event = WindowEvent { client: &client.id, window: &window };
+            server.events.publish("window", Some(client.id.as_str()), &event);
         }
         read_until = end;
         if window.is_none() {

@@ -1,10 +1,11 @@
 //! Who may ask for what.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -203,4 +204,36 @@ fn an_address_that_others_can_reach_needs_tokens_and_tls() {
     root.configure(&json!({"serving": {"listen": "localhost:1"}, "clients": [documents("client2")]}));
     let printed = run(&root, 78, &["check"]);
     assert!(printed.contains("expected an IP address and a port"), "{printed}");
+}
+
+#[test]
+fn an_event_stream_ends_when_its_token_no_longer_allows_it() {
+    let root = Root::new(&json!({
+        "serving": {"listen": "127.0.0.1:0", "tokens_file": "tokens.json"},
+        "clients": [documents("client1")],
+    }));
+    let (kept, revoked) = (token("kept", None, &["read"]), token("revoked", Some("client1"), &["read"]));
+    write_tokens(root.path(), &json!([kept, revoked]));
+    let mut up = Daemon::start(&root, &["up"], &[]);
+    up.until_output(SOON, "ready after");
+    let url = url(root.path());
+    let host = url.strip_prefix("http://").expect("an address");
+    let listen = |token: &str| {
+        let mut connection = TcpStream::connect(host).expect("a connection");
+        let authorization = format!("Authorization: Bearer {token}");
+        write!(connection, "GET /events HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n\r\n").expect("send");
+        let mut status = [0; 15];
+        connection.read_exact(&mut status).expect("an answer");
+        assert_eq!(&status, b"HTTP/1.1 200 OK");
+        connection
+    };
+    let (mut stays, mut ends) = (listen("kept"), listen("revoked"));
+    write_tokens(root.path(), &json!([token("kept", None, &["read"])]));
+    ends.set_read_timeout(Some(SOON)).expect("a timeout");
+    ends.read_to_end(&mut Vec::new()).expect("it ends");
+    stays.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let mut text = Vec::new();
+    let open = stays.read_to_end(&mut text).expect_err("the other one stays open");
+    assert_eq!(open.kind(), ErrorKind::WouldBlock);
+    assert!(up.interrupt().success(), "{}", up.output());
 }

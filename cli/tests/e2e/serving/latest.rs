@@ -114,9 +114,23 @@ fn the_latest_record_is_the_last_one_of_the_store_however_it_is_answered(coredms
     });
     assert_eq!(number(latest(http, "live", "a")), Some(last.into()));
 
+    // A query finds each element of a list.
+    let several = format!("{{\"n\":300,\"at\":{},\"in\":{{\"station\":[\"a\",\"b\"]}}}}\n", last + 1);
+    publish(&served, &several);
+    until(SOON, "it is stored", || number(last_record(http, "live", "a")) == Some(300));
+    until(SOON, "it is announced", || number(latest(http, "live", "a")) == Some(300));
+    assert_eq!(latest(http, "live", "b"), last_record(http, "live", "b"));
+    // Of each alone.
+    let lines = [reading(301, last + 2, "a"), reading(302, last + 2, "b")].concat();
+    publish(&served, &lines);
+    until(SOON, "both are stored", || {
+        number(latest(http, "live", "a")) == Some(301) && number(latest(http, "live", "b")) == Some(302)
+    });
+    last = 301;
+
     // A file corrects the latest record, with an earlier time, and adds one.
     let records = format!(
-        "[{{\"n\":{last},\"at\":1,\"in\":{{\"station\":\"a\"}}}},{{\"n\":7,\"at\":1000,\"in\":{{\"station\":\"c\"}}}}]"
+        "[{{\"n\":{last},\"at\":1,\"in\":{{\"station\":\"a\"}}}},{{\"n\":300,\"at\":2,\"in\":{{\"station\":\"a\"}}}},{{\"n\":7,\"at\":1000,\"in\":{{\"station\":\"c\"}}}}]"
     );
     let before = latest(http, "all", "a");
     served.root.drop_file("client1", "corrections.json", records.as_bytes());

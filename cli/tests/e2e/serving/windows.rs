@@ -393,7 +393,7 @@ fn wrong_parameters_are_named_with_what_is_allowed(coredms: &Value) {
         ("view=all&fields=v", "size is missing: expected a duration such as 1m"),
         ("view=all&size=1m", "fields is missing: expected names such as temp,meta.x"),
         ("view=none&size=1m&fields=v", "invalid view \"none\": expected one of all, plain, single"),
-        ("view=all&size=10ms&fields=v", "invalid size \"10ms\": "),
+        ("view=all&size=10ms&fields=v", "invalid size 10ms: "),
         ("view=all&size=1500ms&fields=v", "expected whole seconds"),
         ("view=all&size=minute&fields=v", "expected a whole number and ms, s, m, h or d"),
         ("view=all&size=1m&fields=v,,w", "invalid fields: \"\""),
