@@ -1,13 +1,13 @@
 //! What happens, for listeners: changes are looked for while somebody listens, and the latest are kept for those who reconnect.
 //!
 //! 1. [`run`] looks for changes twice a second, and at once if it is told that there is one ([`Events::look_now`]);
-//! 2. each change becomes an event in the [`ring`], formatted once for all listeners;
+//! 2. each change becomes one of the [`recent`] events, formatted once for all listeners;
 //! 3. listeners are woken together, and each takes what it has not got yet ([`Subscription::next`]).
 //!
 //! Each event has a number. A listener that names the last one it has seen gets those after it, as long as they are kept; if they
 //! are not, or the server was restarted, its first event is `resync`: then it reads the lists again, and misses nothing.
 
-mod ring;
+mod recent;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::api;
 use crate::server::Server;
-use ring::{Found, Ring};
+use recent::{Found, RecentEvents};
 
 /// How often changes are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -55,7 +55,7 @@ pub(crate) struct Events {
 
 #[derive(Debug)]
 struct Latest {
-    ring: Ring,
+    recent: RecentEvents,
     /// Whether the server is shutting down.
     is_closed: bool,
 }
@@ -76,10 +76,10 @@ pub(crate) struct Subscription {
 
 impl Events {
     pub(crate) fn new(listeners_max: usize) -> Self {
-        let ring = Ring::new(format!("{:016x}", random::number()));
+        let recent = RecentEvents::new(format!("{:016x}", random::number()));
         Self {
-            visible: watch::Sender::new(ring.next()),
-            latest: Mutex::new(Latest { ring, is_closed: false }),
+            visible: watch::Sender::new(recent.next()),
+            latest: Mutex::new(Latest { recent, is_closed: false }),
             published: Notify::new(),
             arrived: Notify::new(),
             wanted: Notify::new(),
@@ -100,8 +100,8 @@ impl Events {
         if latest.is_closed {
             return None;
         }
-        let next = latest.ring.next();
-        let position = last_seen.map_or(Some(next), |id| latest.ring.after(id));
+        let next = latest.recent.next();
+        let position = last_seen.map_or(Some(next), |id| latest.recent.after(id));
         drop(latest);
         self.arrived.notify_one();
         Some(Subscription {
@@ -138,7 +138,7 @@ impl Events {
     }
 
     pub(crate) fn publish(&self, name: &str, client: Option<&str>, data: &impl Serialize) {
-        self.latest().ring.publish(name, client, data);
+        self.latest().recent.publish(name, client, data);
         self.published.notify_one();
     }
 
@@ -160,8 +160,8 @@ impl Events {
 
     fn wake(&self) {
         let mut latest = self.latest();
-        latest.ring.seal();
-        let visible = latest.ring.sealed_end();
+        latest.recent.seal();
+        let visible = latest.recent.sealed_end();
         drop(latest);
         self.visible.send_replace(visible);
     }
@@ -169,7 +169,7 @@ impl Events {
     /// Nobody has looked for some time: later events do not continue the earlier ones.
     fn interrupt(&self) {
         self.is_looking.send_replace(false);
-        self.latest().ring.interrupt();
+        self.latest().recent.interrupt();
         self.wake();
     }
 
@@ -192,7 +192,7 @@ impl Events {
 impl Subscription {
     /// The id of the event before the next one.
     pub(crate) fn last_id(&self) -> String {
-        self.events.latest().ring.id(self.position - 1)
+        self.events.latest().recent.id(self.position - 1)
     }
 
     /// Waits for events, and returns those that there are, as text; not all at once if they are many. `None` if the listener is
@@ -211,9 +211,9 @@ impl Subscription {
     }
 
     /// The batch at its position, if there is one yet. `None` at the end.
-    fn batch(&self) -> Option<Option<Arc<ring::Batch>>> {
+    fn batch(&self) -> Option<Option<Arc<recent::Batch>>> {
         let latest = self.events.latest();
-        match latest.ring.at(self.position) {
+        match latest.recent.at(self.position) {
             Found::Batch(batch) => Some(Some(batch)),
             Found::Nothing => (!latest.is_closed).then_some(None),
             Found::Lost => None,
@@ -327,7 +327,7 @@ mod tests {
     }
 
     fn id(events: &Events, number: u64) -> String {
-        let Found::Batch(batch) = events.latest().ring.at(number) else { panic!("{number} is not kept") };
+        let Found::Batch(batch) = events.latest().recent.at(number) else { panic!("{number} is not kept") };
         let text = String::from_utf8(batch.text(number, None).to_vec()).expect("UTF-8");
         text.lines().next().and_then(|line| line.strip_prefix("id: ")).expect("an id").to_owned()
     }
@@ -372,7 +372,7 @@ mod tests {
         let mut slow = events.subscribe(None, None).expect("a subscription");
         publish(&events, 0..1);
         let data = "x".repeat(1 << 20);
-        for _ in 0..ring::KEPT_BYTES >> 20 {
+        for _ in 0..recent::KEPT_BYTES >> 20 {
             events.publish("staged", None, &data);
         }
         assert!(has_ended(&mut slow));

@@ -119,35 +119,51 @@ impl Representation {
         ([(header::CONTENT_TYPE, name), (header::VARY, "accept")], body).into_response()
     }
 
-    /// Writes a page of what is JSON already.
-    pub(crate) fn of_objects<'o>(
-        &self,
-        objects: impl Iterator<Item = &'o Bytes>,
-        next: Option<String>,
-    ) -> Response {
-        let (begin, separator, end): (&[u8], &[u8], _) = match (self.media_type, &next) {
-            (MediaType::Json, Some(next)) => (b"{\"items\":[", b",\n", format!("],\"next\":\"{next}\"}}")),
-            (MediaType::Json, None) => (b"{\"items\":[", b",\n", "]}".to_owned()),
-            (MediaType::Ndjson | MediaType::Csv, _) => (b"", b"\n", "\n".to_owned()),
-        };
-        let mut body = begin.to_vec();
-        let mut is_empty = true;
-        for object in objects {
-            if !std::mem::replace(&mut is_empty, false) {
-                body.extend_from_slice(separator);
+    /// What a page begins with, in front of items that have been written in this form.
+    pub(crate) fn begin_page(&self) -> Vec<u8> {
+        match self.media_type {
+            MediaType::Json => b"{\"items\":[".to_vec(),
+            MediaType::Ndjson | MediaType::Csv => Vec::new(),
+        }
+    }
+
+    /// Ends a page whose items have been appended to [`Representation::begin_page`].
+    pub(crate) fn end_page(&self, mut page: Vec<u8>, next: Option<&str>) -> Response {
+        if self.media_type == MediaType::Json {
+            page.push(b']');
+            if let Some(next) = next {
+                page.extend_from_slice(b",\"next\":\"");
+                page.extend_from_slice(next.as_bytes());
+                page.push(b'"');
             }
-            body.extend_from_slice(object);
+            page.push(b'}');
         }
-        if !is_empty || self.media_type == MediaType::Json {
-            body.extend_from_slice(end.as_bytes());
-        }
-        let mut response = self.of_bytes(Body::from(body));
+        let mut response = self.of_bytes(Body::from(page));
         if self.media_type != MediaType::Json
-            && let Some(link) = next.and_then(|next| HeaderValue::try_from(self.link(&next)).ok())
+            && let Some(link) = next.and_then(|next| HeaderValue::try_from(self.link(next)).ok())
         {
             response.headers_mut().insert(header::LINK, link);
         }
         response
+    }
+
+    /// Writes a page of what is JSON already.
+    pub(crate) fn of_objects<'o>(
+        &self,
+        objects: impl Iterator<Item = &'o Bytes>,
+        next: Option<&str>,
+    ) -> Response {
+        let mut page = self.begin_page();
+        for (index, object) in objects.enumerate() {
+            if self.media_type == MediaType::Json && index > 0 {
+                page.extend_from_slice(b",\n");
+            }
+            page.extend_from_slice(object);
+            if self.media_type == MediaType::Ndjson {
+                page.push(b'\n');
+            }
+        }
+        self.end_page(page, next)
     }
 
     /// Writes items as they come. If one of them fails, the answer breaks off, so that its reader notices.

@@ -129,7 +129,8 @@ pub(crate) async fn list(
     let found: Vec<Option<Latest>> = reads.buffered(READS_MAX).try_collect().await?;
     let found: Vec<Latest> = found.into_iter().flatten().collect();
     let age = found.iter().map(|latest| latest.age).max().unwrap_or_default();
-    let mut response = representation.of_objects(found.iter().map(|latest| &latest.json), next.flatten());
+    let mut response =
+        representation.of_objects(found.iter().map(|latest| &latest.json), next.flatten().as_deref());
     response.headers_mut().insert(header::AGE, HeaderValue::from(age.as_secs()));
     Ok(response)
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bson::Bson;
 use bytes::Bytes;
@@ -177,7 +176,7 @@ pub(crate) async fn list(
     indexed(&server, &store, &tenant.client().database, view, query.source.is_some()).await?;
     let records = Records::open(store, query, Arc::clone(&server.sources)).await?;
     let writer = Writer { records, media_type, remaining: limit, within };
-    let mut begin = Vec::new();
+    let mut begin = representation.begin_page();
     if let Some(columns) = columns {
         records::append_header(&mut begin, &columns);
     }
@@ -291,30 +290,12 @@ impl Writer {
     }
 
     async fn page(mut self, representation: &Representation, mut buffer: Vec<u8>) -> Result<Response> {
-        if self.media_type == MediaType::Json {
-            buffer.extend_from_slice(b"{\"items\":[");
-        }
         self.append(&mut buffer, PAGE_BYTES).await?;
         let next = match self.records.has_next().await? {
             true => Some(self.records.position().to_text()),
             false => None,
         };
-        if self.media_type == MediaType::Json {
-            buffer.push(b']');
-            if let Some(next) = &next {
-                buffer.extend_from_slice(b",\"next\":\"");
-                buffer.extend_from_slice(next.as_bytes());
-                buffer.push(b'"');
-            }
-            buffer.push(b'}');
-        }
-        let mut response = representation.of_bytes(Body::from(buffer));
-        if self.media_type != MediaType::Json
-            && let Some(link) = next.and_then(|next| HeaderValue::try_from(representation.link(&next)).ok())
-        {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(response)
+        Ok(representation.end_page(buffer, next.as_deref()))
     }
 
     async fn list(mut self, representation: &Representation, mut begin: Vec<u8>) -> Result<Response> {

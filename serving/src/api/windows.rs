@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
@@ -155,7 +154,7 @@ pub(crate) async fn list(
     let reader =
         server.windows.open(&server, tenant.client(), Arc::new(query), ahead, after.as_ref()).await?;
     let items = WindowItems::new(reader, after);
-    let mut begin = Vec::new();
+    let mut begin = representation.begin_page();
     if media_type == MediaType::Csv {
         append_header(&mut begin, &WINDOW_COLUMNS.map(str::to_owned));
     }
@@ -222,9 +221,6 @@ impl Writer {
 
     async fn page(mut self, representation: &Representation, mut buffer: Vec<u8>) -> Result<Response> {
         let is_json = self.media_type == MediaType::Json;
-        if is_json {
-            buffer.extend_from_slice(b"{\"items\":[");
-        }
         let mut last = None;
         while let Some(item) = self.next().await? {
             if is_json && last.is_some() {
@@ -237,22 +233,7 @@ impl Writer {
             Some(last) if self.items.has_next().await? => Some(self.items.position_after(&last).to_text()),
             _ => None,
         };
-        if is_json {
-            buffer.push(b']');
-            if let Some(next) = &next {
-                buffer.extend_from_slice(b",\"next\":\"");
-                buffer.extend_from_slice(next.as_bytes());
-                buffer.push(b'"');
-            }
-            buffer.push(b'}');
-        }
-        let mut response = representation.of_bytes(Body::from(buffer));
-        if !is_json
-            && let Some(link) = next.and_then(|next| HeaderValue::try_from(representation.link(&next)).ok())
-        {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        Ok(response)
+        Ok(representation.end_page(buffer, next.as_deref()))
     }
 
     /// Appends items until there are no more of them, the buffer is full or some time has passed; returns whether there may be more.

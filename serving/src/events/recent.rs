@@ -75,7 +75,7 @@ pub(super) enum Found {
 
 /// The latest events.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct RecentEvents {
     /// In front of the numbers, it distinguishes them from those of other processes.
     process: String,
     sealed: VecDeque<Arc<Batch>>,
@@ -86,7 +86,7 @@ pub(super) struct Ring {
     next: u64,
 }
 
-impl Ring {
+impl RecentEvents {
     pub(super) fn new(process: String) -> Self {
         Self {
             process,
@@ -184,15 +184,15 @@ mod tests {
 
     use super::*;
 
-    fn ring() -> Ring {
-        Ring::new("p".to_owned())
+    fn recent() -> RecentEvents {
+        RecentEvents::new("p".to_owned())
     }
 
     /// Reads everything that is visible; `None` if the position is lost.
-    fn read(ring: &Ring, position: &mut u64, client: Option<&str>) -> Option<Vec<u8>> {
+    fn read(recent: &RecentEvents, position: &mut u64, client: Option<&str>) -> Option<Vec<u8>> {
         let mut text = Vec::new();
         loop {
-            match ring.at(*position) {
+            match recent.at(*position) {
                 Found::Batch(batch) => {
                     text.extend_from_slice(&batch.text(*position, client));
                     assert!(batch.end() > *position, "there is progress");
@@ -206,25 +206,25 @@ mod tests {
 
     #[test]
     fn an_event_is_one_message_and_visible_once_it_is_sealed() {
-        let (mut ring, mut position) = (ring(), 1);
-        ring.publish("staged", Some("a"), &serde_json::json!({"name": "x\r\n\ny"}));
-        assert!(read(&ring, &mut position, None).expect("kept").is_empty());
-        ring.seal();
-        let text = read(&ring, &mut position, None).expect("kept");
+        let (mut recent, mut position) = (recent(), 1);
+        recent.publish("staged", Some("a"), &serde_json::json!({"name": "x\r\n\ny"}));
+        assert!(read(&recent, &mut position, None).expect("kept").is_empty());
+        recent.seal();
+        let text = read(&recent, &mut position, None).expect("kept");
         assert_eq!(text, b"id: p-1\nevent: staged\ndata: {\"name\":\"x\\r\\n\\ny\"}\n\n");
-        assert_eq!(position, ring.next());
-        ring.seal();
-        assert_eq!(ring.sealed.len(), 1, "an empty batch is none");
+        assert_eq!(position, recent.next());
+        recent.seal();
+        assert_eq!(recent.sealed.len(), 1, "an empty batch is none");
     }
 
     #[test]
     fn listeners_of_the_same_events_share_their_bytes() {
-        let mut ring = ring();
+        let mut recent = recent();
         for number in 0..3 {
-            ring.publish("staged", Some("a"), &number);
+            recent.publish("staged", Some("a"), &number);
         }
-        ring.seal();
-        let Found::Batch(batch) = ring.at(1) else { panic!("a batch") };
+        recent.seal();
+        let Found::Batch(batch) = recent.at(1) else { panic!("a batch") };
         let bytes = [batch.text(1, None), batch.text(1, Some("a"))].map(|text| text.as_ptr());
         assert_eq!(bytes, [batch.text.as_ptr(); 2]);
         assert_eq!(batch.text(3, None), &batch.text[batch.start(2)..]);
@@ -233,37 +233,37 @@ mod tests {
 
     #[test]
     fn a_full_batch_is_sealed_at_once_and_the_oldest_are_forgotten() {
-        let mut ring = ring();
+        let mut recent = recent();
         let data = "x".repeat(1000);
         let mut published = 0;
         while published < KEPT_BYTES + BATCH_BYTES {
-            ring.publish("staged", None, &data);
+            recent.publish("staged", None, &data);
             published += data.len();
         }
-        assert!(ring.sealed_bytes <= KEPT_BYTES && ring.text.len() < BATCH_BYTES);
-        assert!(ring.sealed_bytes > KEPT_BYTES - 2 * BATCH_BYTES, "not more is forgotten than has to be");
-        assert!(matches!(ring.at(1), Found::Lost));
-        assert_eq!(ring.after("p-0"), None);
-        let first = ring.first();
-        assert_eq!(ring.after(&format!("p-{}", first - 1)), Some(first));
-        assert_eq!(ring.after(&format!("p-{}", first - 2)), None);
-        assert!(read(&ring, &mut ring.first(), None).is_some());
+        assert!(recent.sealed_bytes <= KEPT_BYTES && recent.text.len() < BATCH_BYTES);
+        assert!(recent.sealed_bytes > KEPT_BYTES - 2 * BATCH_BYTES, "not more is forgotten than has to be");
+        assert!(matches!(recent.at(1), Found::Lost));
+        assert_eq!(recent.after("p-0"), None);
+        let first = recent.first();
+        assert_eq!(recent.after(&format!("p-{}", first - 1)), Some(first));
+        assert_eq!(recent.after(&format!("p-{}", first - 2)), None);
+        assert!(read(&recent, &mut recent.first(), None).is_some());
     }
 
     #[test]
     fn what_was_before_an_interruption_is_lost() {
-        let mut ring = ring();
-        ring.publish("staged", None, &1);
-        ring.seal();
-        ring.publish("staged", None, &2);
-        let position = ring.next();
-        assert_eq!(ring.after("p-2"), Some(position), "it is published, if not visible yet");
-        ring.interrupt();
-        assert!(matches!(ring.at(position), Found::Lost));
-        assert_eq!(ring.after("p-2"), None);
-        assert!(matches!(ring.at(ring.next()), Found::Nothing));
+        let mut recent = recent();
+        recent.publish("staged", None, &1);
+        recent.seal();
+        recent.publish("staged", None, &2);
+        let position = recent.next();
+        assert_eq!(recent.after("p-2"), Some(position), "it is published, if not visible yet");
+        recent.interrupt();
+        assert!(matches!(recent.at(position), Found::Lost));
+        assert_eq!(recent.after("p-2"), None);
+        assert!(matches!(recent.at(recent.next()), Found::Nothing));
         for unknown in ["", "7", "p-", "q-3", "p-9", "p-18446744073709551615"] {
-            assert_eq!(ring.after(unknown), None, "{unknown}");
+            assert_eq!(recent.after(unknown), None, "{unknown}");
         }
     }
 
@@ -278,31 +278,31 @@ mod tests {
             reads in any::<u64>(),
         ) {
             let clients = [None, Some("a"), Some("b")];
-            let (mut ring, mut positions, mut texts) = (ring(), [1; 3], [const { Vec::new() }; 3]);
+            let (mut recent, mut positions, mut texts) = (recent(), [1; 3], [const { Vec::new() }; 3]);
             let mut expected = [const { Vec::new() }; 3];
             for (index, step) in steps.iter().enumerate() {
                 match step {
                     Some((client, size)) => {
-                        let (number, data) = (ring.next(), "x".repeat(*size));
-                        ring.publish("staged", clients[*client], &data);
+                        let (number, data) = (recent.next(), "x".repeat(*size));
+                        recent.publish("staged", clients[*client], &data);
                         let message = format!("id: p-{number}\nevent: staged\ndata: \"{data}\"\n\n");
                         expected[0].extend_from_slice(message.as_bytes());
                         if *client > 0 {
                             expected[*client].extend_from_slice(message.as_bytes());
                         }
                     }
-                    None => ring.seal(),
+                    None => recent.seal(),
                 }
                 if reads >> (index % 64) & 1 == 1 {
                     for listener in 0..3 {
-                        let text = read(&ring, &mut positions[listener], clients[listener]);
+                        let text = read(&recent, &mut positions[listener], clients[listener]);
                         texts[listener].extend(text.expect("kept"));
                     }
                 }
             }
-            ring.seal();
+            recent.seal();
             for listener in 0..3 {
-                texts[listener].extend(read(&ring, &mut positions[listener], clients[listener]).expect("kept"));
+                texts[listener].extend(read(&recent, &mut positions[listener], clients[listener]).expect("kept"));
             }
             prop_assert!(texts == expected);
         }
