@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
+use crate::representation::{CSV, MediaType, NDJSON};
 
 /// The number of items in a page, unless the request says otherwise.
 const LIMIT_DEFAULT: u32 = 100;
@@ -27,6 +28,21 @@ pub(crate) fn limit(asked: Option<u32>) -> Result<usize, Problem> {
     match asked.unwrap_or(LIMIT_DEFAULT) {
         limit @ 1..=LIMIT_MAX => Ok(limit as usize),
         other => Err(Problem::invalid(format!("invalid limit {other}: expected 1 to {LIMIT_MAX}"))),
+    }
+}
+
+/// Returns the number of items in a list that is a page up to [`LIMIT_MAX`], and longer than that only in a form that can be
+/// written piece by piece.
+pub(crate) fn long_limit(asked: Option<u32>, media_type: MediaType, max: u32) -> Result<u32, Problem> {
+    let allowed = match media_type {
+        MediaType::Json => LIMIT_MAX,
+        MediaType::Ndjson | MediaType::Csv => max,
+    };
+    match asked.unwrap_or(LIMIT_MAX) {
+        limit if (1..=allowed).contains(&limit) => Ok(limit),
+        other => Err(Problem::invalid(format!(
+            "invalid limit {other}: expected 1 to {LIMIT_MAX}, or up to {max} as {NDJSON} or {CSV}"
+        ))),
     }
 }
 

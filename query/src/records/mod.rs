@@ -2,7 +2,7 @@
 //!
 //! 1. [`RecordsQuery`] says which records, and [`RecordsPosition`] where a page begins;
 //! 2. a reader for each layer selects its documents in the order of time and `_id`, in blocks. Of the stream's block those are
-//!    left out whose key the batch layer has;
+//!    left out whose key the batch layer has. In a long list the next block is read while this one is written;
 //! 3. [`Records`] merges both: by time, at the same time first the batch layer, then by `_id`; the reverse if descending;
 //! 4. a record is written as a JSON object or a CSV row into one buffer, without another representation in between.
 //!
@@ -16,12 +16,13 @@
 //! order, however many pages it takes. An answer is not a snapshot: one that is written meanwhile may be missing, or be there in
 //! its old version, its new version or, at two times, in both.
 //!
-//! **Memory.** For each layer one block, which is small if few records are expected: at most [`BLOCK_DOCUMENTS`] documents and
-//! about [`BLOCK_BYTES`], and what the store reads ahead.
+//! **Memory.** For each layer one block, or two in a long list: at most [`BLOCK_DOCUMENTS`] documents and about [`BLOCK_BYTES`]
+//! each, few if few records are expected, and what the store reads ahead.
 //!
 //! **Indexes.** A selection needs an index of time and `_id`, with a source one of source, time and `_id`; a key other than the
 //! `_id` one of its fields in the batch layer. [`indexes`] lists them. Whoever queries creates them first.
 
+mod blocks;
 mod latest;
 mod layer;
 mod origin;

@@ -28,15 +28,14 @@ impl Overrides {
 
     /// Removes the documents that are overridden; with one command if the key is the `_id`.
     pub(super) async fn remove_from(&self, block: &mut Vec<RawDocumentBuf>) -> Result<(), CoredmsError> {
-        let keys: Vec<Option<Document>> = block.iter().map(|document| self.key_of(document)).collect();
         let is_kept = if self.key == ["_id"] {
-            let ids =
-                keys.into_iter().map(|key| key.and_then(|mut key| key.remove("_id")).unwrap_or(Bson::Null));
+            let ids = block.iter().map(|document| identifying(document, "_id").unwrap_or(Bson::Null));
             let mut is_kept = vec![false; block.len()];
             let missing = self.store.missing_ids(&self.collection, ids.collect()).await?;
             missing.into_iter().for_each(|position| is_kept[position] = true);
             is_kept
         } else {
+            let keys: Vec<Option<Document>> = block.iter().map(|document| self.key_of(document)).collect();
             let lookups = stream::iter(keys).map(|key| async {
                 let Some(key) = key else { return Ok(true) };
                 Ok::<_, CoredmsError>(self.store.find(&self.collection, key, 1).await?.is_empty())
@@ -50,24 +49,26 @@ impl Overrides {
 
     /// Returns the key of a document; `None` if it has none.
     fn key_of(&self, document: &RawDocument) -> Option<Document> {
-        let value = |name: &String| {
-            let value = document.get(name).ok()??;
-            let identifies = match value {
-                RawBsonRef::Double(number) => !number.is_nan(),
-                RawBsonRef::String(_)
-                | RawBsonRef::Int32(_)
-                | RawBsonRef::Int64(_)
-                | RawBsonRef::Decimal128(_)
-                | RawBsonRef::Boolean(_)
-                | RawBsonRef::DateTime(_)
-                | RawBsonRef::ObjectId(_)
-                | RawBsonRef::Binary(_)
-                | RawBsonRef::Timestamp(_) => true,
-                // Whatever it is: each document has another one.
-                _ => name == "_id",
-            };
-            Some((name.clone(), Bson::try_from(value).ok().filter(|_| identifies)?))
-        };
-        self.key.iter().map(value).collect()
+        self.key.iter().map(|name| Some((name.clone(), identifying(document, name)?))).collect()
     }
+}
+
+/// Returns the value of a field of the key, unless it is one that identifies nothing.
+fn identifying(document: &RawDocument, name: &str) -> Option<Bson> {
+    let value = document.get(name).ok()??;
+    let identifies = match value {
+        RawBsonRef::Double(number) => !number.is_nan(),
+        RawBsonRef::String(_)
+        | RawBsonRef::Int32(_)
+        | RawBsonRef::Int64(_)
+        | RawBsonRef::Decimal128(_)
+        | RawBsonRef::Boolean(_)
+        | RawBsonRef::DateTime(_)
+        | RawBsonRef::ObjectId(_)
+        | RawBsonRef::Binary(_)
+        | RawBsonRef::Timestamp(_) => true,
+        // Whatever it is: each document has another one.
+        _ => name == "_id",
+    };
+    Bson::try_from(value).ok().filter(|_| identifies)
 }

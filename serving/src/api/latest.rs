@@ -76,7 +76,7 @@ pub(crate) async fn get(
     Query(parameters): Query<Parameters>,
 ) -> Result<Response> {
     let view = with_source(&tenant, parameters.view.as_deref())?;
-    let value = source(view, given.clone())?;
+    let value = source(view, &given)?;
     let unknown = || {
         let detail = format!("view {} has no record of source {given:?}", view.name);
         Problem::not_found(detail)

@@ -22,13 +22,11 @@ use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::extract::{Query, Read, Tenant, number, time};
+use crate::page;
 use crate::problem::{Problem, ProblemCode, Result};
 use crate::representation::{MediaType, Representation};
 use crate::server::Server;
 
-const LIMIT_DEFAULT: u32 = 1_000;
-/// The most records of a page, which is in memory as a whole.
-const PAGE_RECORDS_MAX: u32 = 1_000;
 /// A page of large records ends with the one that exceeds this.
 const PAGE_BYTES: usize = 8 << 20;
 /// The most records of a list that is written while it is read.
@@ -146,7 +144,7 @@ pub(crate) async fn list(
 ) -> Result<Response> {
     let view = view(&tenant, parameters.view.as_deref())?;
     let media_type = representation.media_type;
-    let limit = limit(parameters.limit, media_type)?;
+    let limit = page::long_limit(parameters.limit, media_type, LIST_RECORDS_MAX)?;
     let fields = parameters.fields.as_deref().map(RecordFields::parse).transpose()?.unwrap_or_default();
     let columns = match (media_type, fields.columns()) {
         (MediaType::Csv, Some(columns)) => Some(columns.to_vec()),
@@ -162,7 +160,7 @@ pub(crate) async fn list(
         view: view.clone(),
         from: parameters.from,
         until: parameters.until,
-        source: parameters.source.map(|source| self::source(view, source)).transpose()?,
+        source: parameters.source.as_deref().map(|source| self::source(view, source)).transpose()?,
         order: match parameters.order {
             Direction::Asc => Order::Ascending,
             Direction::Desc => Order::Descending,
@@ -180,7 +178,7 @@ pub(crate) async fn list(
     if let Some(columns) = columns {
         records::append_header(&mut begin, &columns);
     }
-    if limit <= PAGE_RECORDS_MAX {
+    if limit <= page::LIMIT_MAX {
         writer.page(&representation, begin).await
     } else {
         writer.list(&representation, begin).await
@@ -203,20 +201,7 @@ pub(super) fn view<'t>(tenant: &'t Tenant<Read>, name: Option<&str>) -> Result<&
     })
 }
 
-fn limit(asked: Option<u32>, media_type: MediaType) -> Result<u32> {
-    let max = match media_type {
-        MediaType::Json => PAGE_RECORDS_MAX,
-        MediaType::Ndjson | MediaType::Csv => LIST_RECORDS_MAX,
-    };
-    match asked.unwrap_or(LIMIT_DEFAULT) {
-        limit if (1..=max).contains(&limit) => Ok(limit),
-        other => Err(Problem::invalid(format!(
-            "invalid limit {other}: expected 1 to {PAGE_RECORDS_MAX}, or up to {LIST_RECORDS_MAX} as application/x-ndjson or text/csv"
-        ))),
-    }
-}
-
-pub(super) fn source(view: &View, source: String) -> Result<Bson> {
+pub(super) fn source(view: &View, source: &str) -> Result<Bson> {
     if view.source.is_none() {
         return Err(Problem::invalid(format!("invalid source: view {} has no field for it", view.name)));
     }

@@ -21,13 +21,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::records;
 use crate::extract::{Query, Read, Tenant, number, time};
+use crate::page;
 use crate::problem::{Problem, Result};
 use crate::representation::{MediaType, Representation};
 use crate::server::Server;
 
-const LIMIT_DEFAULT: u32 = 1_000;
-/// The most items of a page, which is in memory as a whole.
-const PAGE_ITEMS_MAX: u32 = 1_000;
 /// The most items of a list that is written while it is computed.
 const LIST_ITEMS_MAX: u32 = 1_000_000;
 /// What is written at a time.
@@ -134,12 +132,12 @@ pub(crate) async fn list(
     let fields =
         parameters.fields.as_deref().ok_or_else(|| missing("fields", "names such as temp,meta.x"))?;
     let media_type = representation.media_type;
-    let limit = limit(parameters.limit, media_type)?;
+    let limit = page::long_limit(parameters.limit, media_type, LIST_ITEMS_MAX)?;
     let query = WindowsQuery {
         client: tenant.id.clone(),
         size: WindowsQuery::parse_size(view, size)?,
         fields: WindowsQuery::parse_fields(fields)?,
-        source: parameters.source.map(|source| records::source(view, source)).transpose()?,
+        source: parameters.source.as_deref().map(|source| records::source(view, source)).transpose()?,
         from: parameters.from,
         until: parameters.until,
         view: view.clone(),
@@ -149,7 +147,7 @@ pub(crate) async fn list(
     let store = server.database(tenant.client()).await?;
     let database = &tenant.client().database;
     records::indexed(&server, &store, database, view, query.source.is_some()).await?;
-    let is_page = limit <= PAGE_ITEMS_MAX;
+    let is_page = limit <= page::LIMIT_MAX;
     let ahead = if is_page { ReadAhead::Page } else { ReadAhead::List };
     let reader =
         server.windows.open(&server, tenant.client(), Arc::new(query), ahead, after.as_ref()).await?;
@@ -163,19 +161,6 @@ pub(crate) async fn list(
         writer.page(&representation, begin).await
     } else {
         writer.list(&representation, begin).await
-    }
-}
-
-fn limit(asked: Option<u32>, media_type: MediaType) -> Result<u32> {
-    let max = match media_type {
-        MediaType::Json => PAGE_ITEMS_MAX,
-        MediaType::Ndjson | MediaType::Csv => LIST_ITEMS_MAX,
-    };
-    match asked.unwrap_or(LIMIT_DEFAULT) {
-        limit if (1..=max).contains(&limit) => Ok(limit),
-        other => Err(Problem::invalid(format!(
-            "invalid limit {other}: expected 1 to {PAGE_ITEMS_MAX}, or up to {LIST_ITEMS_MAX} as application/x-ndjson or text/csv"
-        ))),
     }
 }
 

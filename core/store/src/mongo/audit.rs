@@ -9,6 +9,7 @@ use futures::TryStreamExt;
 use mysimbdp_model::ingestion::IngestionId;
 
 use super::MongoStore;
+use super::select::documents_of;
 use crate::key;
 use crate::objects::{chunks_of, object_id};
 use crate::{CoredmsError, Extent, precheck, whole};
@@ -23,16 +24,17 @@ pub(super) async fn missing_ids(
     let documents = store.collection::<RawDocumentBuf>(collection);
     let find = async {
         let find = documents.find(doc! { "_id": { "$in": valid_ids } }).projection(doc! { "_id": 1 });
-        find.await?.try_collect::<Vec<_>>().await
+        find.batch().await?.try_collect::<Vec<_>>().await
     };
-    let found = store.scan(operation, find).await?;
-    // The server finds 5 if 5.0 is requested: keys compare as it does.
-    let found = found.iter().map(|document| {
-        let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from)?;
-        Ok(key::encode(&id))
-    });
-    let found = found.collect::<Result<HashSet<_>, bson::error::Error>>();
-    let found = found.map_err(|error| store.refused(operation, error))?;
+    let batches = store.scan(operation, find).await?;
+    let mut found = HashSet::new();
+    for batch in &batches {
+        for document in documents_of(batch).map_err(|error| store.failed(operation, error))? {
+            let id = document.get("_id").map(|id| id.unwrap_or(RawBsonRef::Null)).and_then(Bson::try_from);
+            // The server finds 5 if 5.0 is requested: keys compare as it does.
+            found.insert(key::encode(&id.map_err(|error| store.refused(operation, error))?));
+        }
+    }
     let is_missing = |(position, id): (usize, &Bson)| (!found.contains(&key::encode(id))).then_some(position);
     Ok(ids.iter().enumerate().filter_map(is_missing).collect())
 }

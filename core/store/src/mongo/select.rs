@@ -7,9 +7,10 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use futures::{StreamExt, TryStreamExt, stream};
-use mongodb::Cursor;
+use mongodb::error::Error;
+use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 
 use super::{MongoStore, SCAN_SECONDS, failure, no_answer};
 use crate::select::{Selected, Selection, is_ordered, path};
@@ -77,7 +78,7 @@ pub(super) async fn select(
         projection.extend(paths.into_iter().map(|path| (path.to_owned(), 1.into())));
         find = find.projection(projection);
     }
-    let cursor = store.scan(SELECT, find).await?;
+    let cursor = store.scan(SELECT, find.batch()).await?;
     Ok(read(cursor, store.address.clone()))
 }
 
@@ -111,17 +112,30 @@ pub(super) async fn distinct(
 }
 
 /// Each wait for the server has a timeout: it may read the whole collection before it finds the next document.
-fn read(cursor: Cursor<RawDocumentBuf>, address: String) -> Selected {
-    let documents = stream::try_unfold((cursor, address), |(mut cursor, address)| async move {
+fn read(cursor: RawBatchCursor, address: String) -> Selected {
+    let batches = stream::try_unfold((cursor, address), |(mut cursor, address)| async move {
         let time = Duration::from_secs(SCAN_SECONDS);
-        match tokio::time::timeout(time, cursor.next()).await {
-            Ok(Some(Ok(document))) => Ok(Some((document, (cursor, address)))),
-            Ok(None) => Ok(None),
-            Ok(Some(Err(error))) => Err(failure::classify(&address, SELECT, error)),
-            Err(_) => Err(no_answer(&address, SELECT, time)),
-        }
+        let batch = match tokio::time::timeout(time, cursor.next()).await {
+            Ok(Some(batch)) => batch.and_then(|batch| {
+                Ok(documents_of(&batch)?.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>())
+            }),
+            Ok(None) => return Ok(None),
+            Err(_) => return Err(no_answer(&address, SELECT, time)),
+        };
+        let documents = batch.map_err(|error| failure::classify(&address, SELECT, error))?;
+        Ok(Some((stream::iter(documents.into_iter().map(Ok)), (cursor, address))))
     });
-    documents.boxed()
+    batches.try_flatten().boxed()
+}
+
+/// Returns the documents of a batch without decoding them.
+pub(super) fn documents_of(batch: &RawBatch) -> Result<Vec<&RawDocument>, Error> {
+    let mut documents = Vec::new();
+    for value in batch.doc_slices()? {
+        let other = || Error::custom("a batch contains something other than documents");
+        documents.push(value?.as_document().ok_or_else(other)?);
+    }
+    Ok(documents)
 }
 
 fn batch(selection: &Selection) -> u32 {
