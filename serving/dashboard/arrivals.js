@@ -1,6 +1,6 @@
 // Contracts of arrival: which file is due when, whether it came, and how it was the last times.
 
-import { h, inNextFrame, keyed, setAttribute } from './dom.js';
+import { h, inNextFrame, keyed, setAttribute, setText } from './dom.js';
 import { count, duration, plural, relative, relativeElement, setTime, time } from './format.js';
 import { icon } from './icons.js';
 import { empty, failure, setState, stateBadge } from './parts.js';
@@ -40,19 +40,20 @@ function updateCard(card, item, app) {
   setOutside(rule.firstChild, ruleOf(item));
   const pairs = [
     ['Client', item.client],
-    [Date.parse(item.due) > Date.now() ? 'Due' : 'Was due', `${time(item.due)} (${relative(item.due)})`],
-    ['Next due', `${time(item.next_due)} (${relative(item.next_due)})`],
-    ['Received', item.received_at ? `${time(item.received_at)} (${earliness(item)})` : 'not yet'],
-    ['Records', item.records === undefined ? '–' : count(item.records)],
+    [Date.parse(item.due) > Date.now() ? 'Due' : 'Was due', time(item.due), relative(item.due)],
+    ['Next due', time(item.next_due), relative(item.next_due)],
+    ['Received', item.received_at && time(item.received_at), item.received_at && earliness(item)],
+    ['Records', item.records === undefined ? '' : count(item.records)],
     ['Discarded', item.discarded ? plural(item.discarded, 'file') : ''],
-    ['File', item.file ?? ''],
+    ['File', item.file],
   ].filter(([, value]) => value);
   keyed(figures, pairs, {
     key: ([name]) => name,
-    create: ([name]) => h('div', {}, h('dt', {}, name), h('dd', {}, h(name === 'File' ? 'a' : 'span', {}, h('bdi')))),
-    update: (element, [name, value]) => {
+    create: ([name]) => h('div', {}, h('dt', {}, name), h('dd', {}, h(name === 'File' ? 'a' : 'span', {}, h('bdi')), h('span', { class: 'figure-note' }))),
+    update: (element, [name, value, note]) => {
       const holder = element.lastChild.firstChild;
       setOutside(holder.firstChild, value);
+      setText(holder.nextSibling, note ?? '');
       if (name === 'File') setAttribute(holder, 'href', item.ingestion ? app.router.href(['files'], { file: item.ingestion }) : null);
     },
   });
@@ -73,7 +74,7 @@ function strip() {
   return h('ol', { class: 'strip', 'aria-label': 'The last times, the latest first' });
 }
 
-/** The last times as marks: each has a shape, a word for screen readers, and what was received as its title. */
+/** The last times as marks, which are links to what was received unless `app` is null: each has a shape, a word for screen readers, and what was received as its title. */
 function showStrip(list, { recent }, app) {
   keyed(list, recent.slice(0, SHOWN), {
     key: ({ due }) => due,
@@ -84,9 +85,9 @@ function showStrip(list, { recent }, app) {
       setAttribute(mark, 'data-state', one.state);
       const words = `${one.state.replaceAll('_', ' ')}, due ${time(one.due)}${one.received_at ? `, ${earliness(one)}` : ''}${one.records === undefined ? '' : `, ${plural(one.records, 'record')}`}`;
       setAttribute(mark, 'aria-label', words);
-      setAttribute(mark, 'role', one.ingestion ? null : 'img');
+      setAttribute(mark, 'role', app && one.ingestion ? null : 'img');
       mark.title = words;
-      setAttribute(mark, 'href', one.ingestion ? app.router.href(['files'], { file: one.ingestion }) : null);
+      setAttribute(mark, 'href', app && one.ingestion ? app.router.href(['files'], { file: one.ingestion }) : null);
     },
   });
 }
@@ -101,6 +102,7 @@ export function updateArrivalRow(row, item, app) {
   setState(badge, item.state);
   setAttribute(link, 'href', app.router.href(['arrivals']));
   setOutside(link.firstChild, `${item.client}: ${item.contract}`);
-  showStrip(recent, item, app);
+  // Too small for fingers: there they only show.
+  showStrip(recent, item, null);
   setTime(next.lastChild, item.state === 'expected' ? item.due : item.next_due, relative);
 }

@@ -154,8 +154,8 @@ function present(app) {
 }
 
 function sentence(alerts, notices) {
-  if (alerts) return `${plural(alerts, 'matter')} ${alerts === 1 ? 'needs' : 'need'} a person${notices ? `, ${count(notices)} to know about` : ''}`;
-  return notices ? `Nothing needs a person; ${plural(notices, 'matter')} to know about` : 'All is well';
+  if (alerts) return `${plural(alerts, 'thing')} ${alerts === 1 ? 'needs' : 'need'} a person${notices ? `, ${count(notices)} more to know about` : ''}`;
+  return notices ? `Nothing needs a person; ${plural(notices, 'thing')} to know about` : 'All is well';
 }
 
 function row() {

@@ -25,6 +25,7 @@ export class Chart {
   #hidden = new Set();
   #format;
   #stepped;
+  #fromZero;
   #index = null;
   #onSelect;
   #sync;
@@ -32,24 +33,26 @@ export class Chart {
 
   /**
    * @param {Function} uPlot the library, which is loaded when it is needed
-   * @param {{title: string, format: (value: number) => string, stepped?: boolean, height?: number, sync?: string,
+   * @param {{title: string, format: (value: number) => string, stepped?: boolean, fromZero?: boolean, height?: number, level?: number, sync?: string,
    *   onSelect?: (from: number, until: number) => void}} options `onSelect`: a range was dragged, in seconds since 1970
    */
-  constructor(uPlot, { title, format, stepped = false, height = 180, sync, onSelect }, signal) {
+  constructor(uPlot, { title, format, stepped = false, fromZero = true, height = 180, level = 3, sync, onSelect }, signal) {
     this.#uPlot = uPlot;
     this.#format = format;
     this.#stepped = stepped;
+    this.#fromZero = fromZero;
     this.#onSelect = onSelect;
     this.#sync = sync;
     this.canvas = h('div', { class: 'chart-canvas', tabIndex: 0, role: 'application', 'aria-roledescription': 'plot', 'aria-label': `${title}: left and right move through time` });
     this.canvas.style.height = `${height}px`;
     this.canvas.addEventListener('keydown', (event) => this.#key(event));
+    this.title = h(`h${level}`, {}, h('bdi', {}, title));
     this.legend = h('ul', { class: 'legend', 'aria-label': `Lines of ${title}` });
     this.moment = h('p', { class: 'chart-moment tiny faint' });
     this.table = h('details', { class: 'chart-table' }, h('summary', {}, 'As a table'));
     this.table.addEventListener('toggle', () => this.#showTable());
     this.note = h('p', { class: 'chart-note faint' });
-    this.element = h('figure', { class: 'chart' }, h('figcaption', {}, h('h3', {}, title), this.moment), this.canvas, this.note, this.legend, this.table);
+    this.element = h('figure', { class: 'chart' }, h('figcaption', {}, this.title, this.moment), this.canvas, this.note, this.legend, this.table);
     const observer = new ResizeObserver(() => this.#plot?.setSize(this.#size()));
     observer.observe(this.canvas);
     // Colours are read when a plot is made.
@@ -96,9 +99,9 @@ export class Chart {
       padding: [8, 8, 0, 0],
       legend: { show: false },
       cursor: { sync: this.#sync ? { key: this.#sync } : undefined, drag: { x: Boolean(this.#onSelect), y: false, setScale: false }, points: { size: 6 } },
-      scales: { y: { range: (_, least, most) => [Math.min(0, least), most > 0 ? most * 1.08 : 1] } },
+      scales: { y: { range: (_, least, most) => this.#rangeOf(least, most) } },
       axes: [
-        { ...axis, space: 70, values: (_, splits) => axisTimes(splits) },
+        { ...axis, size: 30, space: 70, values: (_, splits) => axisTimes(splits) },
         { ...axis, size: 58, space: 32, values: (_, splits) => splits.map((value) => this.#format(value)) },
       ],
       series: [{}, ...this.#lines.map((one) => ({
@@ -111,6 +114,14 @@ export class Chart {
         setSelect: [(plot) => this.#selected(plot)],
       },
     }, this.#data(), this.canvas);
+  }
+
+  /** From zero, or with some space around the values. */
+  #rangeOf(least, most) {
+    if (least === null) return [0, 1];
+    if (this.#fromZero) return [Math.min(0, least), most > 0 ? most * 1.08 : 1];
+    const space = (most - least) * 0.08 || Math.abs(most) * 0.08 || 1;
+    return [least - space, most + space];
   }
 
   #data() {

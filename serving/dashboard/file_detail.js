@@ -49,7 +49,7 @@ class FileDetail {
     this.closeButton = h('button', { type: 'button', class: 'quiet icon-only', 'aria-label': 'Close' }, icon('close'));
     this.badge = stateBadge('waiting');
     this.badge.hidden = true;
-    this.title = h('h2', { id: 'file-detail-title' }, h('bdi', {}, 'File'));
+    this.title = h('h2', { id: 'file-detail-title', tabIndex: -1, autofocus: true }, h('bdi', {}, 'File'));
     this.failure = h('p', { class: 'failure', role: 'alert', hidden: true });
     this.body = h('div', { class: 'drawer-body stack' }, h('p', { class: 'faint' }, 'Reading…'));
     this.element = h('div', { class: 'drawer-frame' }, h('div', { class: 'drawer-head' }, this.badge, this.title, this.closeButton), this.failure, this.body);
@@ -219,6 +219,6 @@ function allRuns(runs) {
   const title = h('h3', {}, plural(runs.length, 'run'));
   const audit = h('p', { class: 'faint small' });
   setText(audit, runs[0].audited ? 'The stored records of the last run were counted in the store itself.' : 'The last run was not audited: its app gives the records ids of its own.');
-  return h('section', {}, title, h('div', { class: 'scroll-x' }, h('table', {},
+  return h('section', {}, title, h('div', { class: 'scroll-x', tabIndex: 0, role: 'group', 'aria-label': 'Runs' }, h('table', {},
     h('thead', {}, h('tr', {}, columns.map((name, index) => h('th', { scope: 'col', class: index > 1 ? 'number' : '' }, name)))), h('tbody', {}, body))), audit);
 }

@@ -22,7 +22,7 @@ export function filesView(root, app, signal) {
   const files = new FileList(app, signal);
   root.append(
     h('h1', { class: 'visually-hidden' }, 'Files'),
-    h('details', { class: 'panel flow-panel', open: innerWidth > 900 }, h('summary', {}, 'The way of files'), fileFlow(app, signal)),
+    h('details', { class: 'panel flow-panel', open: innerWidth > 900 && innerHeight > 1000 }, h('summary', {}, 'The way of files'), fileFlow(app, signal)),
     panel('Files', { id: 'files', className: 'fill' }, filters(app, signal), files.failure, files.list.element, files.none));
   openNamedFile(app, signal);
 }

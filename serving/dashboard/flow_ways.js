@@ -21,8 +21,9 @@ const MILLISECONDS_PER_WAY = 650;
 /** Draws the ways, and again whenever the places have moved. */
 export function draw(picture, places, signal) {
   const image = svg('svg', { class: 'ways', 'aria-hidden': 'true', focusable: 'false' });
-  const paths = WAYS.map(([from, to]) => svg('path', { class: 'way', 'data-from': from, 'data-to': to }));
-  image.append(...paths);
+  const arrow = svg('marker', { id: 'way-end', viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto' }, svg('path', { class: 'way-end', d: 'M0 .5L8 4L0 7.5z' }));
+  const paths = WAYS.map(([from, to]) => svg('path', { class: 'way', 'data-from': from, 'data-to': to, 'marker-end': 'url(#way-end)' }));
+  image.append(svg('defs', {}, arrow), ...paths);
   picture.prepend(image);
   const redraw = inNextFrame(() => {
     const origin = picture.getBoundingClientRect();

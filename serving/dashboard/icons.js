@@ -53,8 +53,14 @@ const PATHS = {
   scaled: 'M3 13V9M8 13V3M13 13V6',
 };
 
+/** States that have the shape of another thing. */
+const SAME = {
+  progress: 'staged', sending: 'upload', refused: 'close', failed: 'alert', partly: 'alert', open: 'expected', closed: 'ingested',
+  stream: 'streams', batch: 'files', arrival: 'arrivals',
+};
+
 /** @param {string} name one of the above; a dot for anything else */
 export function icon(name) {
-  const path = svg('path', { d: PATHS[name] ?? 'M8 7.5a.5.5 0 1 0 0 1 .5.5 0 0 0 0-1' });
+  const path = svg('path', { d: PATHS[name] ?? PATHS[SAME[name]] ?? (name.startsWith('revision') ? PATHS.retry : undefined) ?? 'M8 7.5a.5.5 0 1 0 0 1 .5.5 0 0 0 0-1' });
   return svg('svg', { class: 'icon', viewBox: '0 0 16 16', 'stroke-width': 1.6, 'aria-hidden': 'true', focusable: 'false' }, path);
 }

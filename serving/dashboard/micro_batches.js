@@ -42,6 +42,6 @@ export function microBatches(batches, signal) {
     },
   }, signal);
   list.set(batches, { total: batches.length });
-  list.scroller.style.height = `${Math.min(8, batches.length + 1) * 40}px`;
+  list.scroller.style.height = `${Math.min(8, batches.length) * 40 + 33}px`;
   return h('section', {}, h('h3', {}, `${plural(batches.length, 'micro-batch', 'micro-batches')}, ${count(done)} ingested`), cells, list.element);
 }

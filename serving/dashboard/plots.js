@@ -64,7 +64,7 @@ export function plotsView(root, app, signal) {
   const ranges = choice('Range', RANGES, range(), (value) => router.change({ range: value, from: '', until: '' }));
   const zoomed = h('p', { class: 'row wrap' });
   const plots = historyPlots(app, {
-    names: PLOTS.map(({ name }) => name), range: () => SECONDS[range()], dragged, signal,
+    names: PLOTS.map(({ name }) => name), range: () => SECONDS[range()], dragged, level: 2, signal,
     onSelect: (from, until) => router.change({ from: Math.floor(from), until: Math.ceil(until) }, { replace: false }),
   });
   const show = () => {
@@ -83,10 +83,10 @@ export function plotsView(root, app, signal) {
  * The plots of these names, kept up to date until `signal`.
  *
  * @param {{names: string[], range: () => number, dragged?: () => {from: number, until: number} | null, signal: AbortSignal,
- *   onSelect?: (from: number, until: number) => void}} options
+ *   level?: number, onSelect?: (from: number, until: number) => void}} options
  * @returns {HTMLElement & {read: () => void}}
  */
-export function historyPlots(app, { names, range, dragged = () => null, signal, onSelect }) {
+export function historyPlots(app, { names, range, dragged = () => null, level = 3, signal, onSelect }) {
   const grid = h('div', { class: 'plots', 'aria-busy': 'true' });
   const failed = h('p', { class: 'failure', role: 'alert', hidden: true });
   const element = h('div', {}, failed, grid);
@@ -101,7 +101,7 @@ export function historyPlots(app, { names, range, dragged = () => null, signal, 
     reading = new AbortController();
     const stop = AbortSignal.any([signal, reading.signal]);
     try {
-      charts ??= await makeCharts(grid, shown, onSelect, signal);
+      charts ??= await makeCharts(grid, shown, { onSelect, level }, signal);
       const history = await app.api.get('/api/history', historyQuery(app.client, range(), dragged(), charts[0].width), { signal: stop });
       failure(failed, null);
       showHistory(charts, shown, history);
@@ -126,10 +126,10 @@ export function historyPlots(app, { names, range, dragged = () => null, signal, 
   return element;
 }
 
-async function makeCharts(grid, plots, onSelect, signal) {
+async function makeCharts(grid, plots, options, signal) {
   const { default: uPlot } = await import('./vendor/uPlot.esm.js');
   signal.throwIfAborted();
-  const charts = plots.map(({ title, format, stepped }) => new Chart(uPlot, { title, format, stepped, sync: 'history', onSelect }, signal));
+  const charts = plots.map(({ title, format, stepped }) => new Chart(uPlot, { title, format, stepped, sync: 'history', ...options }, signal));
   replace(grid, charts.map((chart) => chart.element));
   return charts;
 }

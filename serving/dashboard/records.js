@@ -1,7 +1,7 @@
 // The records of a view: a query, its answer page by page, and the same as a file.
 
 import { encoded, isAbort } from './api.js';
-import { h, inNextFrame, replace, setAttribute, setText } from './dom.js';
+import { h, inNextFrame, replace, setText } from './dom.js';
 import { exportLinks } from './export_links.js';
 import { count, plural, setTime } from './format.js';
 import { timeOf } from './latest.js';
@@ -39,13 +39,12 @@ export function recordsTab(root, { app, client, view }, signal) {
     columns: [{ title: 'Time' }, { title: 'Source' }, { title: 'Layer' }, { title: 'Fields' }],
     key: (record) => record._cursor ?? textOf(record._id),
     create: () => {
-      const button = h('button', { type: 'button', class: 'quiet row-link' }, h('time'));
+      const button = h('button', { type: 'button', class: 'quiet row-link', title: 'Open the record' }, h('time'));
       return [button, h('bdi', { class: 'ellipsis' }), stateBadge('waiting'), recordFields()];
     },
     update: ([button, source, layer, fields], record) => {
       setTime(button.firstChild, timeOf(record, view), (value) => value.replace('T', ' ').replace('Z', ''));
       button.onclick = () => openRecord(record, app.settings);
-      setAttribute(button, 'aria-label', `Open the record of ${timeOf(record, view)}`);
       setOutside(source, view.source ? textOf(valueAt(record, view.source)) : '');
       setState(layer, record._origin?.layer ?? 'unknown');
       showRecordFields(fields, shownPart(record, query.fields, [...without, '_origin', '_cursor', '_id']), without, app.settings);

@@ -20,6 +20,10 @@ export function streamsView(root, app, signal) {
   none.hidden = true;
   root.append(h('h1', { class: 'view-title' }, 'Streams'), failed, list, none);
   const rates = new Map();
+  earlierRates(app, signal).then((earlier) => {
+    for (const [name, points] of earlier) rates.set(name, [...points, ...(rates.get(name) ?? [])].slice(-POINTS));
+    show();
+  });
   const show = inNextFrame(() => {
     const streams = app.streams.current ?? [];
     failure(failed, app.streams.error);
@@ -34,6 +38,19 @@ export function streamsView(root, app, signal) {
     show();
   }, signal);
   show();
+}
+
+/** The messages per second of the last minutes, if the server keeps what it measures. */
+async function earlierRates(app, signal) {
+  const [until, minutes] = [Date.now(), (POINTS * 5000) / 60_000];
+  const query = { from: new Date(until - minutes * 60_000).toISOString(), until: new Date(until).toISOString(), points: POINTS, client: app.client };
+  try {
+    const { series } = await app.api.get('/api/history', query, { signal });
+    return series.filter(({ metric }) => metric === 'stream_messages').map((one) => [nameOf(one), one.mean.filter(Number.isFinite)]);
+  } catch {
+    // Then the picture begins now.
+    return [];
+  }
 }
 
 const nameOf = (stream) => `${stream.client}/${stream.stream}`;
@@ -65,10 +82,10 @@ function streamCard(app, { client, stream: name }, signal) {
     h('thead', {}, h('tr', {}, ['Slot', 'State', 'Busy', 'Messages/s', 'Per message', 'Waiting', 'Restarts', 'Reported', ''].map((text) => h('th', { scope: 'col' }, text || h('span', { class: 'visually-hidden' }, 'Actions'))))), body));
   const decisions = h('ol', { class: 'decisions' });
   const noDecision = h('p', { class: 'faint small' });
-  const picture = sparkline(220, 44);
+  const picture = sparkline(260, 40);
   const card = h('article', { class: 'panel stream' },
-    h('div', { class: 'panel-head' }, title, state, boxes, h('div', { class: 'stream-picture' }, picture, h('span', { class: 'tiny faint' }, 'messages/s, since this view was opened'))),
-    waits, h('div', { class: 'stream-top' }, figures, controls.element), instances,
+    h('div', { class: 'panel-head' }, title, state, boxes, controls.element),
+    waits, h('div', { class: 'stream-top' }, figures, h('div', { class: 'stream-picture' }, picture, h('span', { class: 'tiny faint' }, 'messages/s, the last minutes'))), instances,
     h('h3', {}, 'What the scaler decided, and why'), decisions, noDecision);
 
   card.show = (stream, rates) => {
@@ -83,6 +100,7 @@ function streamCard(app, { client, stream: name }, signal) {
     keyed(body, stream.instances, { key: ({ slot }) => String(slot), create: () => instanceRow(app, client, name), update: (row, instance) => row.show(instance, stream) });
     const all = [...(stream.decisions ?? []), ...scalingsSeen(app, stream)];
     keyed(decisions, all, { key: (decision) => `${decision.at}${decision.seen ?? ''}`, create: () => decisionRow(), update: updateDecision });
+    noDecision.hidden = all.length > 0;
     setText(noDecision, all.length ? '' : stream.is_manual ? 'A person has set the number; the policy decides again after “auto”.' : 'No change since this page was opened.');
   };
   signal.addEventListener('abort', () => (card.show = () => {}));

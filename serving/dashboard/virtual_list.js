@@ -36,7 +36,7 @@ export class VirtualList {
     this.body = h('div', { class: 'vl-body', role: 'rowgroup' });
     this.table = h('div', { class: 'vl-table', role: 'table', 'aria-label': options.label, 'aria-colcount': options.columns.length },
       h('div', { class: 'vl-headgroup', role: 'rowgroup' }, header), this.body);
-    this.scroller = h('div', { class: `vl ${options.name}`, tabIndex: 0, role: 'region', 'aria-label': options.label }, this.table);
+    this.scroller = h('div', { class: `vl ${options.name}`, tabIndex: 0, role: 'group', 'aria-label': `${options.label}, scrolls` }, this.table);
     this.foot = h('p', { class: 'vl-foot', role: 'status' });
     this.element = h('div', { class: 'vl-frame' }, this.scroller, this.foot);
     this.scroller.style.setProperty('--row-height', `${options.rowHeight}px`);

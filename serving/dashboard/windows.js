@@ -91,10 +91,11 @@ export function windowsTab(root, { app, client, view }, signal) {
     if (!chart) {
       const { default: uPlot } = await import('./vendor/uPlot.esm.js');
       if (signal.aborted || chart) return;
-      chart = new Chart(uPlot, { title: 'Windows', format: (value) => decimal(value, 4), height: 220 }, signal);
+      chart = new Chart(uPlot, { title: 'Windows', format: (value) => decimal(value, 4), height: 220, fromZero: false }, signal);
       plot.append(chart.element);
     }
     const { times, lines, left } = linesOfWindows(items);
+    setOutside(chart.title.firstChild, `${query.fields} in windows of ${query.size}${query.source ? `, ${query.source}` : ', mean of each source'}`);
     chart.set(times, lines, left > 0 ? `${SOURCES_PLOTTED} of ${SOURCES_PLOTTED + left} sources; choose a source to see its least and greatest values.` : '');
   }
 
