@@ -1,6 +1,6 @@
 // Contracts of arrival: which file is due when, whether it came, and how it was the last times.
 
-import { h, inNextFrame, keyed, setAttribute, setText } from './dom.js';
+import { h, inNextFrame, keyed, setAttribute } from './dom.js';
 import { count, duration, plural, relative, relativeElement, setTime, time } from './format.js';
 import { icon } from './icons.js';
 import { empty, failure, setState, stateBadge } from './parts.js';
@@ -44,16 +44,16 @@ function updateCard(card, item, app) {
     ['Next due', time(item.next_due), relative(item.next_due)],
     ['Received', item.received_at && time(item.received_at), item.received_at && earliness(item)],
     ['Records', item.records === undefined ? '' : count(item.records)],
-    ['Discarded', item.discarded ? plural(item.discarded, 'file') : ''],
+    ['Discarded', item.discarded?.file, item.discarded && `${time(item.discarded.received_at)}: ${item.discarded.reasons.join('; ')}`],
     ['File', item.file],
   ].filter(([, value]) => value);
   keyed(figures, pairs, {
     key: ([name]) => name,
-    create: ([name]) => h('div', {}, h('dt', {}, name), h('dd', {}, h(name === 'File' ? 'a' : 'span', {}, h('bdi')), h('span', { class: 'figure-note' }))),
+    create: ([name]) => h('div', {}, h('dt', {}, name), h('dd', {}, h(name === 'File' ? 'a' : 'span', {}, h('bdi')), h('bdi', { class: 'figure-note' }))),
     update: (element, [name, value, note]) => {
       const holder = element.lastChild.firstChild;
       setOutside(holder.firstChild, value);
-      setText(holder.nextSibling, note ?? '');
+      setOutside(holder.nextSibling, note ?? '');
       if (name === 'File') setAttribute(holder, 'href', item.ingestion ? app.router.href(['files'], { file: item.ingestion }) : null);
     },
   });

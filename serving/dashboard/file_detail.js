@@ -147,7 +147,7 @@ class FileDetail {
   #actions({ id, ingestion, client, state, name, run }) {
     const canRetry = (state === 'held' || state === 'discarded') && this.#app.access.may('operate', client);
     const retry = canRetry && actionButton('Retry', () => this.#retry(id, state, name), { iconName: 'retry', className: 'primary' });
-    const object = ingestion && state === 'ingested' && downloadButton(this.#app, {
+    const object = ingestion && state === 'ingested' && this.#isObject(client, run) && downloadButton(this.#app, {
       label: 'Stored object', path: `/api/clients/${encoded(client)}/objects/${ingestion}`, accept: '*/*', fileName: name,
     });
     const rejected = run?.rejected > 0 && downloadButton(this.#app, {
@@ -155,6 +155,12 @@ class FileDetail {
     });
     const note = !canRetry && (state === 'held' || state === 'discarded') && h('span', { class: 'faint' }, icon('lock'), ' Read only: retry needs the right operate.');
     return h('div', { class: 'row wrap' }, retry, rejected, object, note);
+  }
+
+  /** Whether the app has stored the file as a whole. */
+  #isObject(client, run) {
+    const apps = this.#app.clients.find(({ id }) => id === client)?.object_apps;
+    return Boolean(apps?.includes(run?.app));
   }
 
   async #retry(id, state, name) {

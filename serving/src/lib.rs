@@ -10,6 +10,8 @@
 //! 6. [`events`]: what happens, for those who listen;
 //! 7. [`page`] and [`representation`]: lists in pages, as JSON, NDJSON or CSV; [`problem`]: every error as one JSON document.
 //!
+//! [`dashboard`] is the page for people that asks all of it.
+//!
 //! [`indexes`] creates what the views need. [`stored`] listens to what streams and batch-manager announce, so that [`latest`] and
 //! [`windows`] can keep answers in memory; windows are also published.
 //!
@@ -20,6 +22,7 @@ mod api;
 #[cfg(feature = "bench")]
 pub mod bench;
 mod connections;
+mod dashboard;
 mod events;
 mod extract;
 mod indexes;

@@ -20,9 +20,10 @@ use utoipa_axum::routes;
 
 use crate::access;
 use crate::api::{
-    clients, drops, events, files, health, ingestions, latest, metrics, objects, queues, records, rejected,
-    streams, views, windows,
+    access as caller_access, clients, drops, events, files, health, ingestions, latest, metrics, objects,
+    queues, records, rejected, streams, views, windows,
 };
+use crate::dashboard;
 use crate::problem::{Problem, ProblemCode};
 use crate::server::Server;
 
@@ -37,6 +38,7 @@ use crate::server::Server;
     components(schemas(Problem)),
     modifiers(&Token),
     tags(
+        (name = "access", description = "What the caller may do"),
         (name = "clients", description = "The tenants"),
         (name = "files", description = "Dropped files and what became of them"),
         (name = "ingestions", description = "The content of a file, and its runs"),
@@ -86,6 +88,7 @@ struct Routes {
 
 fn routes() -> Routes {
     let queries = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(caller_access::get))
         .routes(routes!(clients::list))
         .routes(routes!(metrics::get))
         .routes(routes!(files::list))
@@ -136,6 +139,8 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .layer(check)
         .merge(Router::from(open).method_not_allowed_fallback(no_such_method))
         .route("/api/openapi.json", routing::get(document))
+        .route("/", routing::get(dashboard::page))
+        .route("/assets/{*path}", routing::get(dashboard::asset))
         .layer(DefaultBodyLimit::max(usize::try_from(body_bytes_max).unwrap_or(usize::MAX)))
         .layer(overriding(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(unless_present(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))

@@ -10,7 +10,7 @@ use mysimbdp_model::layout::Layout;
 use mysimbdp_model::process_kind::ProcessKind;
 use mysimbdp_platform::files::{self, FileError, Metadata};
 use mysimbdp_platform::notice::NoticeFile;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -21,7 +21,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Right {
     /// See files, records, objects and streams.
@@ -35,6 +35,8 @@ pub(crate) enum Right {
 /// Who sends a request, and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
+    /// The name of its token; `None` if none is required.
+    name: Option<String>,
     /// `None`: all clients.
     client: Option<ClientId>,
     rights: Vec<Right>,
@@ -109,7 +111,7 @@ pub enum TokensError {
 impl Caller {
     /// Somebody who needs no token.
     pub(crate) fn anyone() -> Self {
-        Self { client: None, rights: vec![Right::Read, Right::Drop, Right::Operate] }
+        Self { name: None, client: None, rights: vec![Right::Read, Right::Drop, Right::Operate] }
     }
 
     /// Whether it may do this for all clients.
@@ -125,6 +127,15 @@ impl Caller {
     /// Whether it may do this for some client.
     pub(crate) fn may_for_some(&self, right: Right) -> bool {
         self.rights.contains(&right)
+    }
+
+    pub(crate) fn rights(&self) -> &[Right] {
+        &self.rights
+    }
+
+    /// The name of its token; `None` if none is required.
+    pub(crate) fn token_name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The only client that it may deal with; `None` if it may deal with all of them.
@@ -200,7 +211,7 @@ fn read(path: &Path) -> Result<(Arc<[Token]>, Metadata), TokensError> {
         if tokens.iter().any(|token| token.sha256 == sha256) {
             return Err(TokensError::Repeated { path: shown(), name });
         }
-        tokens.push(Token { sha256, caller: Caller { client, rights } });
+        tokens.push(Token { sha256, caller: Caller { name: Some(name), client, rights } });
     }
     Ok((tokens.into(), metadata))
 }

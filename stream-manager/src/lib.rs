@@ -20,6 +20,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod control;
+mod decisions;
 pub mod instances;
 pub mod key;
 pub mod load;

@@ -71,6 +71,7 @@ mod tests {
             messages: 0,
             messages_per_second: 0.0,
             average_processing_seconds: 0.0,
+            utilization: None,
             restarts: 0,
             backlog: 0,
             rejected: 0,
@@ -86,6 +87,7 @@ mod tests {
             max: 3,
             ready: true,
             waits_for: None,
+            decisions: Vec::new(),
             instances: (0..).zip(instances).map(instance).collect(),
         }
     }

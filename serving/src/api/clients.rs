@@ -2,6 +2,7 @@
 
 use axum::response::Response;
 use mysimbdp_config::Client;
+use mysimbdp_model::app::Ids;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,6 +19,8 @@ pub(crate) struct ClientItem {
     files: Vec<String>,
     /// Names of its batch apps.
     apps: Vec<String>,
+    /// Of these, the ones that store files as objects.
+    object_apps: Vec<String>,
     /// Names of its streams.
     streams: Vec<String>,
     /// The collections of its documents.
@@ -25,7 +28,8 @@ pub(crate) struct ClientItem {
 }
 
 impl Item for ClientItem {
-    const COLUMNS: &'static [&'static str] = &["id", "files", "apps", "streams", "collections"];
+    const COLUMNS: &'static [&'static str] =
+        &["id", "files", "apps", "object_apps", "streams", "collections"];
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -68,6 +72,12 @@ fn item(client: &Client) -> ClientItem {
         id: client.id.to_string(),
         files: client.settings.files.globs.clone(),
         apps: client.apps.iter().map(|app| app.name.clone()).collect(),
+        object_apps: client
+            .apps
+            .iter()
+            .filter(|app| app.settings.ids == Ids::Object)
+            .map(|app| app.name.clone())
+            .collect(),
         streams: client.streams.iter().map(|stream| stream.name.clone()).collect(),
         collections,
     }

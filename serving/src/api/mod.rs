@@ -1,5 +1,6 @@
 //! The handlers, one module for each kind of resource.
 
+pub(crate) mod access;
 pub(crate) mod clients;
 pub(crate) mod drops;
 pub(crate) mod events;

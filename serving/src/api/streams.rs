@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_stream_manager::control::client::{self, ControlError};
-use mysimbdp_stream_manager::control::{Answer, Auto, ControlCommand, InstanceStatus, Scale, StreamStatus};
+use mysimbdp_stream_manager::control::{
+    Answer, Auto, ControlCommand, DecisionStatus, InstanceStatus, Scale, StreamStatus,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -33,7 +35,31 @@ pub(crate) struct StreamItem {
     /// Why no instance can be started.
     #[serde(skip_serializing_if = "Option::is_none")]
     waits_for: Option<String>,
+    /// Why it is so many, the latest first: the last decision, and the latest ones that changed the number.
+    decisions: Vec<DecisionItem>,
     instances: Vec<InstanceItem>,
+}
+
+/// A decision about the number of instances, and the load that it was based on. Of one that a person has made, there is no load.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DecisionItem {
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// How many instances were to run before.
+    before: u32,
+    desired: u32,
+    /// What the load alone recommends; cooldown and stabilization may keep the number for some time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recommended: Option<u32>,
+    reason: String,
+    running: u32,
+    /// How many of them have reported how busy they are.
+    reporting: u32,
+    /// The sum over those of the share of time in which each was storing.
+    busy: f64,
+    /// The mean time from a message's arrival to its acknowledgement.
+    processing_seconds: f64,
+    messages_per_report: f64,
 }
 
 /// An instance of a stream app.
@@ -55,6 +81,9 @@ pub(crate) struct InstanceItem {
     messages_per_second: f64,
     /// Mean processing time of a message, from the last report.
     processing_seconds: f64,
+    /// The share of time in which it was storing, from the last report; absent if its app does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    utilization: Option<f64>,
     /// Messages received and not yet acknowledged, from the last report.
     backlog: u64,
     /// Restarts after a crash or a hang, since the manager started.
@@ -81,8 +110,18 @@ impl Scaled {
 }
 
 impl Item for StreamItem {
-    const COLUMNS: &'static [&'static str] =
-        &["client", "stream", "desired", "is_manual", "min", "max", "is_ready", "waits_for", "instances"];
+    const COLUMNS: &'static [&'static str] = &[
+        "client",
+        "stream",
+        "desired",
+        "is_manual",
+        "min",
+        "max",
+        "is_ready",
+        "waits_for",
+        "decisions",
+        "instances",
+    ];
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -310,7 +349,23 @@ fn item(stream: StreamStatus) -> StreamItem {
         max: stream.max,
         is_ready: stream.ready,
         waits_for: stream.waits_for,
+        decisions: stream.decisions.into_iter().map(decision).collect(),
         instances: stream.instances.into_iter().map(instance).collect(),
+    }
+}
+
+fn decision(decision: DecisionStatus) -> DecisionItem {
+    DecisionItem {
+        at: decision.at,
+        before: decision.before,
+        desired: decision.desired,
+        recommended: decision.recommended,
+        reason: decision.reason,
+        running: decision.running,
+        reporting: decision.reporting,
+        busy: decision.busy,
+        processing_seconds: decision.processing_seconds,
+        messages_per_report: decision.messages_per_report,
     }
 }
 
@@ -324,6 +379,7 @@ fn instance(instance: InstanceStatus) -> InstanceItem {
         rejected: instance.rejected,
         messages_per_second: instance.messages_per_second,
         processing_seconds: instance.average_processing_seconds,
+        utilization: instance.utilization,
         backlog: instance.backlog,
         restarts: instance.restarts,
         reported_seconds_ago: instance.reported_seconds_ago,

@@ -199,8 +199,31 @@ pub struct StreamStatus {
     /// Why no instance can be started.
     #[serde(default)]
     pub waits_for: Option<String>,
+    /// What the policy has decided, the latest first: the last decision, and the latest ones that changed the number.
+    #[serde(default)]
+    pub decisions: Vec<DecisionStatus>,
     /// All slots except the empty ones.
     pub instances: Vec<InstanceStatus>,
+}
+
+/// A decision of the policy, and what it was based on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionStatus {
+    pub at: Timestamp,
+    /// How many instances were to run before.
+    pub before: u32,
+    pub desired: u32,
+    /// What the load alone recommends; `None` if there is no basis for a recommendation.
+    pub recommended: Option<u32>,
+    pub reason: String,
+    pub running: u32,
+    /// How many of them have reported how busy they are.
+    pub reporting: u32,
+    /// The sum over those of the share of time in which each was storing.
+    pub busy: f64,
+    /// The mean time from a message's arrival to its acknowledgement.
+    pub processing_seconds: f64,
+    pub messages_per_report: f64,
 }
 
 /// A slot that is not empty.
@@ -218,6 +241,9 @@ pub struct InstanceStatus {
     pub messages_per_second: f64,
     /// From the last report.
     pub average_processing_seconds: f64,
+    /// The share of time in which it was storing, from the last report; `None` if it does not tell.
+    #[serde(default)]
+    pub utilization: Option<f64>,
     /// Restarts after a crash or a hang, since the manager started.
     pub restarts: u32,
     /// Messages received and not yet acknowledged, from the last report.

@@ -202,6 +202,7 @@ impl Manager {
             "number set by manual override"
         );
         crate::metrics::scaled(key, stream.memory.desired, desired);
+        stream.decisions.note_manual(stream.memory.desired, desired);
         stream.memory.set(desired, Instant::now());
         stream.is_manual = true;
         self.record_desired(key);

@@ -163,10 +163,13 @@ impl Manager {
                 ?load,
                 "number kept"
             );
-            stream.memory.note(&Decision { desired: before, ..decision }, &stream.policy, now);
+            let kept = Decision { desired: before, ..decision };
+            stream.memory.note(&kept, &stream.policy, now);
+            stream.decisions.note(&kept, &load, before);
             return;
         }
         stream.memory.note(&decision, &stream.policy, now);
+        stream.decisions.note(&decision, &load, before);
         metrics::scaled(key, before, desired);
         tracing::info!(
             client = %key.client,

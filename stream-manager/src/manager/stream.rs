@@ -9,6 +9,7 @@ use mysimbdp_model::message::Report;
 use mysimbdp_platform::clock;
 
 use crate::control::{InstanceStatus, StreamStatus};
+use crate::decisions::RecentDecisions;
 use crate::instances::DesiredInstances;
 use crate::key::StreamKey;
 use crate::load::Load;
@@ -44,6 +45,7 @@ pub(crate) struct Stream {
     pub(crate) retired: bool,
     pub(crate) slots: Vec<Slot>,
     pub(crate) load: Load,
+    pub(crate) decisions: RecentDecisions,
     /// Why the last start failed, until one succeeds.
     pub(crate) start_error: Option<String>,
     summaries: Vec<SlotSummary>,
@@ -62,10 +64,11 @@ struct SlotSummary {
     reported_at: Option<Instant>,
     messages: u64,
     rejected: u64,
-    /// From the last report, as are the next two.
+    /// From the last report, as are the next three.
     backlog: u64,
     messages_per_second: f64,
     average_processing_seconds: f64,
+    utilization: Option<f64>,
     restarts: u32,
 }
 
@@ -90,6 +93,7 @@ impl Stream {
             retired: false,
             slots: vec![Slot::Empty; bounds.max as usize],
             load: Load::new(report_every),
+            decisions: RecentDecisions::default(),
             start_error: None,
             summaries: vec![SlotSummary::default(); bounds.max as usize],
             report_every,
@@ -213,6 +217,7 @@ impl Stream {
             summary.backlog = report.backlog;
             summary.messages_per_second = messages as f64 / seconds;
             summary.average_processing_seconds = report.average_processing_time;
+            summary.utilization = report.utilization.map(|share| share.clamp(0.0, 1.0));
         }
         if let Some(Slot::Draining { signal: Some(signal), .. }) = self.slots.get_mut(slot)
             && messages > 0
@@ -283,6 +288,7 @@ impl Stream {
             max: self.policy.bounds.max,
             ready: self.prepared && broker.is_none(),
             waits_for: self.obstacle().or(broker.map(str::to_owned)).or(self.start_error.clone()),
+            decisions: self.decisions.latest_first(),
             instances: occupied.map(|(slot, state)| self.instance_status(slot, state)).collect(),
         }
     }
@@ -304,6 +310,7 @@ impl Stream {
             messages: summary.messages,
             messages_per_second: if instance.is_some() { summary.messages_per_second } else { 0.0 },
             average_processing_seconds: summary.average_processing_seconds,
+            utilization: summary.utilization.filter(|_| instance.is_some()),
             restarts: summary.restarts,
             backlog: summary.backlog,
             rejected: summary.rejected,

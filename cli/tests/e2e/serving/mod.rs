@@ -2,6 +2,7 @@
 
 mod access;
 mod contract;
+mod dashboard;
 mod drops;
 mod events;
 mod files;

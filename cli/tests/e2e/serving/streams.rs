@@ -30,6 +30,9 @@ fn streams_are_listed_scaled_started_and_stopped() {
     assert_eq!(post("scale", json!({"instances": 3})).expect(200)["desired"], 3);
     until(SOON, "three instances run", || running().len() == 3);
     assert_eq!(stream()["is_manual"], true);
+    let decision = &stream()["decisions"][0];
+    let (before, desired) = (&decision["before"], &decision["desired"]);
+    assert_eq!((before, desired, &decision["reason"]), (&json!(1), &json!(3), &json!("set by hand")));
     let pid = running()[2]["pid"].as_u64().expect("a pid") as u32;
     assert!(descendants(served.up.pid()).contains(&pid));
     let stopped = post("stop", json!({"pid": pid})).expect(200);
