@@ -16,6 +16,8 @@ import { loadOf } from './stream_load.js';
  * @property {Record<string, string>} [query]
  */
 
+/** What needs a person is told soon, not at once, in milliseconds. */
+const RENDER_PAUSE = 1000;
 /** A stream at its maximum with this load needs more than it may have. */
 const LOAD_HIGH = 0.8;
 
@@ -40,34 +42,36 @@ function ofParts(parts) {
 }
 
 function ofHeld(held) {
-  return byClient(held).map(([client, files]) => {
-    const [file] = files;
-    const one = files.length === 1;
-    return {
-      key: `held ${client}`,
-      level: 'alert',
-      text: one ? `1 file of ${client} is held:` : `${count(files.length)} files of ${client} are held, the last one:`,
-      detail: `${file.name}: ${file.reasons[0] ?? 'no reason'}`,
-      path: ['files'],
-      query: { state: 'held', client },
-    };
-  });
+  return byClient(held).map(([client, { number, last }]) => ({
+    key: `held ${client}`,
+    level: 'alert',
+    text: number === 1 ? `1 file of ${client} is held:` : `${count(number)} files of ${client} are held, the last one:`,
+    detail: `${last.name}: ${last.reasons[0] ?? 'no reason'}`,
+    path: ['files'],
+    query: { state: 'held', client },
+  }));
 }
 
 function ofDiscarded(discarded) {
-  return byClient(discarded).map(([client, files]) => ({
+  return byClient(discarded).map(([client, { number, last }]) => ({
     key: `discarded ${client}`,
     level: 'notice',
-    text: `${plural(files.length, 'file')} of ${client} ${files.length === 1 ? 'was' : 'were'} discarded within the hour, the last one:`,
-    detail: `${files[0].name}: ${files[0].reasons[0] ?? 'no reason'}`,
+    text: number === 1 ? `1 file of ${client} was discarded within the hour:` : `${count(number)} files of ${client} were discarded within the hour, the last one:`,
+    detail: `${last.name}: ${last.reasons[0] ?? 'no reason'}`,
     path: ['files'],
     query: { state: 'discarded', client: client === 'no client' ? '' : client },
   }));
 }
 
+/** How many files each client has, and the last one that ended. */
 function byClient(files) {
-  const latestFirst = files.toSorted((a, b) => (b.ended_at ?? '').localeCompare(a.ended_at ?? ''));
-  return [...Map.groupBy(latestFirst, (file) => file.client ?? 'no client')];
+  const clients = new Map();
+  for (const file of files) {
+    const client = file.client ?? 'no client';
+    const known = clients.get(client) ?? { number: 0, last: file };
+    clients.set(client, { number: known.number + 1, last: (file.ended_at ?? '') > (known.last.ended_at ?? '') ? file : known.last });
+  }
+  return [...clients];
 }
 
 function ofArrivals(arrivals, now) {
@@ -131,7 +135,7 @@ export function startAttention(app) {
     setText(title, sentence(alerts, found.length - alerts));
     setAttribute(section, 'data-empty', found.length === 0 ? 'true' : null);
     keyed(list, found, { key: (matter) => matter.key, create: () => row(), update: (element, matter) => update(element, matter, app) });
-  });
+  }, undefined, RENDER_PAUSE);
   const open = () => {
     details.open = app.router.route.path.length === 0;
     render();

@@ -97,16 +97,24 @@ export function keyed(parent, items, { key, create, update }) {
   for (const element of existing.values()) element.remove();
 }
 
-/** Returns a function that calls `render` in the next frame, once, however often it is called. */
-export function inNextFrame(render, signal) {
+/**
+ * Returns a function that calls `render` in a frame that follows, once, however often it is called; and not again for `pause`
+ * milliseconds.
+ */
+export function inNextFrame(render, signal, pause = 0) {
   let requested = false;
+  let renderedAt = -Infinity;
+  const inFrame = () => requestAnimationFrame(() => {
+    requested = false;
+    renderedAt = performance.now();
+    if (!signal?.aborted) render();
+  });
   return () => {
     if (requested) return;
     requested = true;
-    requestAnimationFrame(() => {
-      requested = false;
-      if (!signal?.aborted) render();
-    });
+    const wait = renderedAt + pause - performance.now();
+    if (wait > 0) setTimeout(inFrame, wait);
+    else inFrame();
   };
 }
 

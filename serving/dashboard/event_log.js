@@ -10,6 +10,8 @@ import { VirtualList } from './virtual_list.js';
 /** Older ones are forgotten. */
 const KEPT = 5000;
 const KINDS = [['', 'All'], ['files', 'Files'], ['trouble', 'Held and discarded'], ['scaled', 'Scaling'], ['window', 'Windows'], ['arrival', 'Arrivals']];
+/** The list changes at most this often, in milliseconds. */
+const RENDER_PAUSE = 250;
 const NOT_LOGGED = new Set(['resync']);
 
 /**
@@ -103,7 +105,7 @@ export function eventsView(root, app, signal) {
     list.element.hidden = entries.length === 0;
     list.set(entries, { total: entries.length });
     list.setFoot(entries.length ? `${plural(entries.length, 'event')}${paused ? '; paused, new ones are not shown' : ''}` : '');
-  }, signal);
+  }, signal, RENDER_PAUSE);
   const showPause = () => {
     replace(pause, icon(paused ? 'play' : 'pause'), paused ? 'Continue' : 'Pause');
     setAttribute(pause, 'aria-pressed', String(paused !== null));

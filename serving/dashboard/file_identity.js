@@ -1,5 +1,7 @@
 // Which file an event is about, and where it belongs in a list. Pure.
 
+import { groupBy } from './groups.js';
+
 /** The states of files, in the order of their way; lists have them in this order. */
 export const STATES = ['waiting', 'staged', 'held', 'discarded', 'ingested', 'purged'];
 
@@ -52,24 +54,39 @@ export function matches(file, filter) {
 }
 
 /**
- * Returns the list as it is after the event: without the file where it was, and with it at the beginning of its state if it belongs
- * in the list. A file whose place is beyond what has been read is not added: it is found there.
+ * Returns the list as it is after these events: without the files where they were, and with them at the beginning of their state if
+ * they belong in the list. A file whose place is beyond what has been read is not added: it is found there.
  *
  * @param {FileItem[]} items
- * @param {FileItem} file
+ * @param {FileItem[]} events in the order in which they happened
  * @param {FileFilter} filter
  * @param {boolean} isComplete whether the list has been read to its end
  */
-export function withFile(items, file, filter, isComplete) {
-  const gone = new Set([keyOf(file), ...earlierKeys(file)]);
-  const at = items.findIndex((item) => keyOf(item) === keyOf(file));
-  if (at >= 0 && items[at].state === file.state && matches(file, filter)) {
-    return items.with(at, file);
+export function withFiles(items, events, filter, isComplete) {
+  const gone = new Set();
+  const present = new Map();
+  for (const file of events) {
+    for (const key of [keyOf(file), ...earlierKeys(file)]) {
+      gone.add(key);
+      present.delete(key);
+    }
+    if (matches(file, filter)) present.set(keyOf(file), file);
   }
-  const others = items.filter((item) => !gone.has(keyOf(item)));
-  if (!matches(file, filter)) return others;
-  const order = STATES.indexOf(file.state);
-  const place = others.findIndex((item) => STATES.indexOf(item.state) >= order);
-  if (place < 0) return isComplete ? [...others, file] : others;
-  return others.toSpliced(place, 0, file);
+  const rest = [];
+  for (const item of items) {
+    const key = keyOf(item);
+    const now = present.get(key);
+    if (now?.state === item.state) {
+      rest.push(now);
+      present.delete(key);
+    } else if (!gone.has(key)) {
+      rest.push(item);
+    }
+  }
+  return [...groupBy(present.values(), ({ state }) => state)].reduce((list, [state, files]) => {
+    const order = STATES.indexOf(state);
+    const place = list.findIndex((item) => STATES.indexOf(item.state) >= order);
+    if (place < 0) return isComplete ? [...list, ...files.reverse()] : list;
+    return list.toSpliced(place, 0, ...files.reverse());
+  }, rest);
 }

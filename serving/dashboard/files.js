@@ -2,7 +2,7 @@
 
 import { h, inNextFrame, keyed, replace, setAttribute, setText } from './dom.js';
 import { openFile } from './file_detail.js';
-import { STATES, keyOf, withFile } from './file_identity.js';
+import { STATES, keyOf, withFiles } from './file_identity.js';
 import { fileFlow } from './flow.js';
 import { bytes, compact, count, duration, plural, setTime, timeElement } from './format.js';
 import { isAbort } from './api.js';
@@ -12,7 +12,11 @@ import { setOutside } from './visible.js';
 import { VirtualList } from './virtual_list.js';
 import { icon } from './icons.js';
 
-const PAGE = 200;
+/** The first page is there at once, the others bring more. */
+const PAGE_FIRST = 100;
+const PAGE = 1000;
+/** The list changes at most this often, in milliseconds. */
+const EVENTS_PAUSE = 150;
 const SHOWN_STATES = STATES.filter((state) => state !== 'purged');
 const SINCE = [['', 'at any time'], ['15m', 'in the last 15 minutes'], ['1h', 'in the last hour'], ['24h', 'in the last 24 hours'], ['7d', 'in the last 7 days']];
 /** How long after a key the list is read for what was typed. */
@@ -85,6 +89,8 @@ class FileList {
   #next;
   #isComplete = false;
   #reading = null;
+  /** What has happened and is not in the list yet. */
+  #events = [];
   #asked = '';
 
   constructor(app, signal) {
@@ -102,10 +108,9 @@ class FileList {
       update: (cells, file) => updateRow(cells, file, app),
       onEnd: () => this.#more(),
     }, signal);
-    const show = inNextFrame(() => this.#show(), signal);
+    const show = inNextFrame(() => this.#applyEvents(), signal, EVENTS_PAUSE);
     app.live.on(FILE_EVENTS, (file) => {
-      if (this.#reading?.isFirst) return;
-      this.#items = withFile(this.#items, file, this.#filter, this.#isComplete);
+      this.#events.push(file);
       show();
     }, signal);
     app.live.on(['resync'], () => this.#read(), signal);
@@ -119,6 +124,8 @@ class FileList {
     const asked = JSON.stringify([state, name, since, this.#app.client]);
     if (asked === this.#asked) return;
     this.#asked = asked;
+    // Links of rows keep the filters.
+    this.list.refresh();
     this.list.scrollToTop();
     this.#read();
   }
@@ -128,7 +135,16 @@ class FileList {
     this.#filter = filterOf(this.#app);
     this.#next = undefined;
     this.#isComplete = false;
+    this.#events = [];
     this.#page(true);
+  }
+
+  #applyEvents() {
+    // The first page may be from before them, or from after; they are applied to it once it is there.
+    if (this.#reading?.isFirst) return;
+    this.#items = withFiles(this.#items, this.#events, this.#filter, this.#isComplete);
+    this.#events = [];
+    this.#show();
   }
 
   #more() {
@@ -143,7 +159,7 @@ class FileList {
     const stop = () => controller.abort();
     this.#signal.addEventListener('abort', stop, { once: true });
     const { states, client, name, since } = this.#filter;
-    const query = { state: [...states].join(','), client, name, since, limit: PAGE, cursor: this.#next };
+    const query = { state: [...states].join(','), client, name, since, limit: isFirst ? PAGE_FIRST : PAGE, cursor: this.#next };
     try {
       const page = await this.#app.api.get('/api/files', query, { signal: controller.signal });
       this.#items = isFirst ? page.items : [...this.#items, ...unseen(page.items, this.#items)];
@@ -157,7 +173,7 @@ class FileList {
       this.#signal.removeEventListener('abort', stop);
       if (this.#reading === reading) this.#reading = null;
     }
-    this.#show();
+    if (!this.#signal.aborted) this.#applyEvents();
   }
 
   #show() {

@@ -22,9 +22,10 @@ export function flowState({ waiting, staged, held, discardedLately, discarded, i
   const waits = staged.filter((file) => !(file.micro_batches_done > 0));
   // A file of one micro-batch has no progress to be seen; the queue tells how many have begun.
   const silent = waits.slice(0, Math.max(0, begun - progressing.length));
+  const isSilent = new Set(silent);
   const places = {};
   for (const lane of LANES) {
-    const inLane = waits.filter((file) => (file.lane ?? 'live') === lane && !silent.includes(file)).length;
+    const inLane = waits.filter((file) => (file.lane ?? 'live') === lane && !isSilent.has(file)).length;
     const queue = queues.filter((item) => item.lane === lane);
     places[lane] = { number: inLane, note: laneNote(inLane, queue), detail: queue.find((item) => item.head_waits_for)?.head_waits_for };
   }

@@ -21,7 +21,15 @@ export function decimal(number, digits = 3) {
   if (!Number.isFinite(number)) return '–';
   if (Math.abs(number) >= 10 ** digits) return integers.format(number);
   if (number !== 0 && Math.abs(number) < 1e-6) return number.toExponential(1);
-  return new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: digits }).format(number);
+  return significant(digits).format(number);
+}
+
+const significantFormats = new Map();
+
+/** A format is expensive to make. */
+function significant(digits) {
+  if (!significantFormats.has(digits)) significantFormats.set(digits, new Intl.NumberFormat(LOCALE, { maximumSignificantDigits: digits }));
+  return significantFormats.get(digits);
 }
 
 /** `3 files`, `1 file`. */

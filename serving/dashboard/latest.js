@@ -50,6 +50,7 @@ export function latestTab(root, { app, client, view }, signal) {
     showTrendChoice(trend, numericFields(records.slice(0, 200), without), router.route.query.trend);
     const part = (router.route.query.source ?? '').toLowerCase();
     const wanted = part ? records.filter((record) => textOf(valueAt(record, view.source)).toLowerCase().includes(part)) : records;
+    list.refresh();
     list.set(wanted, { total: hasMore ? -1 : wanted.length });
     list.setFoot(latest.current ? `${plural(wanted.length, 'source')}${part ? ` of ${count(records.length)}` : ''}${hasMore ? '; there are more' : ''}` : 'Reading…');
     const isEmpty = latest.current !== null && records.length === 0;

@@ -94,12 +94,14 @@ async function whenAnswered(ask) {
 
 /** A list that earlier servers do not have. */
 function orNone(load) {
+  let isKnown = true;
   return async (signal) => {
     try {
-      return await load(signal);
+      return isKnown ? await load(signal) : [];
     } catch (error) {
-      if (error.status === 404) return [];
-      throw error;
+      if (error.status !== 404) throw error;
+      isKnown = false;
+      return [];
     }
   };
 }

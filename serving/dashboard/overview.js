@@ -12,6 +12,8 @@ import { arrivalRow, updateArrivalRow } from './arrivals.js';
 import { setOutside } from './visible.js';
 
 const EVENTS_SHOWN = 8;
+/** They change at most this often, in milliseconds. */
+const EVENTS_PAUSE = 250;
 
 export function overviewView(root, app, signal) {
   root.append(
@@ -72,7 +74,7 @@ function eventsPanel(app, signal) {
     const events = app.log.latest(EVENTS_SHOWN, (entry) => entry.kind !== 'window' && entry.kind !== 'progress');
     none.hidden = events.length > 0;
     keyed(list, events, { key: (entry) => String(entry.number), create: () => shortLogRow(), update: (row, entry) => updateLogRow(row, entry, app) });
-  }, signal);
+  }, signal, EVENTS_PAUSE);
   app.log.onChange(show, signal);
   show();
   return panel('Just now', { id: 'overview-events', actions: [h('a', { href: app.router.href(['events']) }, 'All events')] }, list, none);

@@ -102,7 +102,7 @@ export function recordsTab(root, { app, client, view }, signal) {
   setText(note, `up to ${count(EXPORT_MAX)} records`);
   root.append(form.element, failed, h('section', { class: 'panel fill', 'aria-label': 'Records' },
     h('div', { class: 'panel-head' }, h('h2', {}, 'Records'), h('div', { class: 'row wrap' }, note, exportLinks(app, exported, `${client}-${view.name}`))), list.element, none));
-  app.settings.onChange(show, signal);
+  app.settings.onChange(() => list.refresh(), signal);
   read();
 }
 

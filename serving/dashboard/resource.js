@@ -86,6 +86,7 @@ export class Resource extends EventTarget {
   async #read() {
     if (document.hidden && this.current !== null) return;
     const { signal } = this.#controller;
+    const began = Date.now();
     this.#isReading = true;
     this.#isWanted = false;
     try {
@@ -100,6 +101,8 @@ export class Resource extends EventTarget {
     }
     this.#isReading = false;
     this.dispatchEvent(new Event('change'));
-    this.#schedule(this.#isWanted ? this.#pause : this.#every);
+    // A server that is busy is asked less often.
+    const took = Date.now() - began;
+    this.#schedule(Math.max(this.#isWanted ? this.#pause : this.#every, took * 3));
   }
 }

@@ -1,7 +1,7 @@
 // The frame around the views: header, navigation, and what has to be said wherever one is.
 
 import { accessButton } from './access.js';
-import { h, keyed, replace, setAttribute, setText } from './dom.js';
+import { h, inNextFrame, keyed, replace, setAttribute, setText } from './dom.js';
 import { relative } from './format.js';
 import { icon } from './icons.js';
 import { nextTheme } from './settings.js';
@@ -88,7 +88,7 @@ function dropButton(app) {
 
 function startNavigation(app) {
   const nav = byId('nav');
-  const show = () => {
+  const show = inNextFrame(() => {
     const here = app.router.route.path[0] ?? 'overview';
     keyed(nav, VIEWS, {
       key: ([name]) => name,
@@ -103,7 +103,7 @@ function startNavigation(app) {
       },
     });
     setAttribute(document.querySelector('.brand'), 'href', app.router.href([]));
-  };
+  });
   app.router.addEventListener('change', show);
   app.files.onChange(show);
   app.arrivals.onChange(show);

@@ -27,6 +27,8 @@ export class VirtualList {
   #spare = [];
   #render;
   #height = 400;
+  /** Changes when all rows have to be updated. */
+  #version = 0;
 
   /** @param {ListOptions<T>} options */
   constructor(options, signal) {
@@ -63,6 +65,7 @@ export class VirtualList {
 
   /** Updates the visible rows, because what they are shown with has changed. */
   refresh() {
+    this.#version += 1;
     this.#render();
   }
 
@@ -107,7 +110,10 @@ export class VirtualList {
       const row = this.#rows.get(name) ?? this.#take(name);
       row.element.style.transform = `translateY(${index * rowHeight}px)`;
       setAttribute(row.element, 'aria-rowindex', index + 2);
-      update(row.cells, this.#items[index], row.element);
+      const item = this.#items[index];
+      if (row.item !== item || row.version !== this.#version) update(row.cells, item, row.element);
+      row.item = item;
+      row.version = this.#version;
       this.#place(row.element, previous);
       previous = row.element;
     }
@@ -131,7 +137,7 @@ export class VirtualList {
     const cells = this.#options.create();
     const element = h('div', { class: 'vl-row', role: 'row' },
       cells.map((cell, index) => h('div', { class: `vl-cell ${this.#options.columns[index].class ?? ''}`, role: 'cell' }, cell)));
-    return { element, cells };
+    return { element, cells, item: undefined, version: -1 };
   }
 
   /** Keeps the rows in the order of the list, for screen readers and the tab key, and moves none without need. */

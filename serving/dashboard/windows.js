@@ -7,6 +7,7 @@ import { exportLinks } from './export_links.js';
 import { count, decimal, plural, setTime } from './format.js';
 import { timeOf } from './latest.js';
 import { empty, failure, setState, stateBadge } from './parts.js';
+import { groupBy } from './groups.js';
 import { queryForm } from './query_form.js';
 import { numericFields, textOf } from './record_text.js';
 import { setOutside } from './visible.js';
@@ -139,7 +140,10 @@ export function windowsTab(root, { app, client, view }, signal) {
     setText(live, 'live: closed windows appear as they are published');
     show();
   }, signal);
-  app.settings.onChange(show, signal);
+  app.settings.onChange(() => {
+    list.refresh();
+    show();
+  }, signal);
   const exported = () => ({ path, query: { view: view.name, ...query, limit: EXPORT_MAX } });
   root.append(form.element, failed, h('section', { class: 'panel fill', 'aria-label': 'Windows' },
     h('div', { class: 'panel-head' }, h('h2', {}, 'Windows'), live, exportLinks(app, exported, `${client}-${view.name}-windows`)), plot, list.element, none));
@@ -171,7 +175,7 @@ function guessSize(span) {
 export function linesOfWindows(items) {
   const starts = [...new Set(items.map(({ start }) => start))].sort();
   const index = new Map(starts.map((start, at) => [start, at]));
-  const groups = Map.groupBy(items, ({ source, field }) => JSON.stringify([source, field]));
+  const groups = groupBy(items, ({ source, field }) => JSON.stringify([source, field]));
   const column = (group, name) => {
     const values = new Array(starts.length).fill(null);
     for (const item of group) values[index.get(item.start)] = item[name];

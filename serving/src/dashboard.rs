@@ -50,6 +50,7 @@ static ASSETS: &[Asset] = &assets![
     "flow_ways.js",
     "format.js",
     "glob.js",
+    "groups.js",
     "icon.svg",
     "icons.js",
     "index.html",
