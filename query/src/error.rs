@@ -31,6 +31,9 @@ pub enum QueryError {
     NotConfigured(String),
     #[error("{0}")]
     TryLater(String),
+    /// The store, or what reads it, has not answered in time.
+    #[error("{0}")]
+    NoAnswer(String),
     /// Only the platform's user may read its files.
     #[error("only the platform's user or root may move files")]
     NotPermitted(#[source] FileError),
@@ -76,7 +79,7 @@ impl QueryError {
             Self::NotPermitted(_) => ErrorKind::NotPermitted,
             Self::File(error) if error.is_not_found() => ErrorKind::NotFound,
             Self::File(_) | Self::Staging(_) | Self::Content(_) | Self::Upload(_) => ErrorKind::Io,
-            Self::Store(_) => ErrorKind::Unavailable,
+            Self::Store(_) | Self::NoAnswer(_) => ErrorKind::Unavailable,
             Self::OfContent { source, .. } => source.kind(),
         }
     }

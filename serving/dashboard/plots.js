@@ -1,4 +1,4 @@
-// What was measured, over time: `/api/history`, as fine as there are pixels, and kept up to date.
+// What was measured, over time: `/api/measurements`, as fine as there are pixels, and kept up to date.
 
 import { isAbort } from './api.js';
 import { Chart } from './chart.js';
@@ -20,8 +20,8 @@ const perSecond = (value) => `${decimal(value)}/s`;
 const PLOTS = [
   { name: 'batch_records', title: 'Records of files', metrics: ['batch_records'], label: ofClient, format: perSecond },
   { name: 'stream_messages', title: 'Messages of streams', metrics: ['stream_messages'], label: ofStream, format: perSecond },
-  { name: 'batch_seconds', title: 'Files, from drop to end', metrics: ['batch_seconds_p50', 'batch_seconds_p99'], label: ofClient, format: duration },
-  { name: 'ack_seconds', title: 'Messages, from arrival to acknowledgement', metrics: ['ack_seconds_p50', 'ack_seconds_p99'], label: ofStream, format: duration },
+  { name: 'batch_seconds', title: 'Files, from drop to end', metrics: ['batch_seconds'], label: ofClient, format: duration },
+  { name: 'ack_seconds', title: 'Messages, from arrival to acknowledgement', metrics: ['ack_seconds'], label: ofStream, format: duration },
   { name: 'queue_files', title: 'Files in the queue', metrics: ['queue_files'], label: ofClient, format: decimal, stepped: true },
   { name: 'instances', title: 'Instances of streams', metrics: ['instances_running', 'instances_desired'], label: ofStream, format: decimal, stepped: true },
   { name: 'stream_load', title: 'How busy instances are', metrics: ['stream_load'], label: ofStream, format: (value) => `${Math.round(value * 100)} %` },
@@ -30,7 +30,7 @@ const PLOTS = [
 ];
 
 /** What distinguishes the second metric of a plot: in the label, and as a dashed line. */
-const SUFFIXES = { batch_seconds_p50: 'p50', batch_seconds_p99: 'p99', ack_seconds_p50: 'p50', ack_seconds_p99: 'p99', instances_running: 'running', instances_desired: 'desired' };
+const SUFFIXES = { instances_running: 'running', instances_desired: 'desired' };
 
 /**
  * Returns the lines of a plot: those with the greatest values if there are too many. Pure.
@@ -102,7 +102,7 @@ export function historyPlots(app, { names, range, dragged = () => null, level = 
     const stop = AbortSignal.any([signal, reading.signal]);
     try {
       charts ??= await makeCharts(grid, shown, { onSelect, level }, signal);
-      const history = await app.api.get('/api/history', historyQuery(app.client, range(), dragged(), charts[0].width), { signal: stop });
+      const history = await app.api.get('/api/measurements', historyQuery(app.client, range(), dragged(), charts[0].width), { signal: stop });
       failure(failed, null);
       showHistory(charts, shown, history);
       grid.removeAttribute('aria-busy');

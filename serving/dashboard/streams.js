@@ -45,7 +45,7 @@ async function earlierRates(app, signal) {
   const [until, minutes] = [Date.now(), (POINTS * 5000) / 60_000];
   const query = { from: new Date(until - minutes * 60_000).toISOString(), until: new Date(until).toISOString(), points: POINTS, client: app.client };
   try {
-    const { series } = await app.api.get('/api/history', query, { signal });
+    const { series } = await app.api.get('/api/measurements', query, { signal });
     return series.filter(({ metric }) => metric === 'stream_messages').map((one) => [nameOf(one), one.mean.filter(Number.isFinite)]);
   } catch {
     // Then the picture begins now.

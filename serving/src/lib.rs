@@ -13,7 +13,8 @@
 //! [`dashboard`] is the page for people that asks all of it.
 //!
 //! [`indexes`] creates what the views need. [`stored`] listens to what streams and batch-manager announce, so that [`latest`] and
-//! [`windows`] can keep answers in memory; windows are also published.
+//! [`windows`] can keep answers in memory; windows are also published. [`measurements`] keeps what the processes measure for a day.
+//! [`turns`] limits the long lists that are written at the same time.
 //!
 //! Everything here can be derived from the directories and the store, so the process may be killed at any moment.
 
@@ -28,6 +29,7 @@ mod extract;
 mod indexes;
 mod latest;
 mod listen;
+mod measurements;
 mod page;
 mod problem;
 mod representation;
@@ -35,6 +37,7 @@ mod router;
 mod server;
 mod stored;
 mod tokens;
+mod turns;
 mod windows;
 
 use std::sync::Arc;
@@ -149,6 +152,7 @@ pub async fn run(config: impl Into<LiveConfig>, mut shutdown: watch::Receiver<bo
         () = follow => {}
         () = events::run(&server) => {}
         () = stored::run(&server) => {}
+        never = measurements::run(&server) => match never {},
         () = windows::live::run(&server) => {}
         () = end_streams => {}
     }

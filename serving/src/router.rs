@@ -20,8 +20,8 @@ use utoipa_axum::routes;
 
 use crate::access;
 use crate::api::{
-    access as caller_access, clients, drops, events, files, health, ingestions, latest, metrics, objects,
-    queues, records, rejected, streams, views, windows,
+    access as caller_access, clients, drops, events, files, health, ingestions, latest, measurements,
+    metrics, objects, queues, records, rejected, streams, views, windows,
 };
 use crate::dashboard;
 use crate::problem::{Problem, ProblemCode};
@@ -91,6 +91,7 @@ fn routes() -> Routes {
         .routes(routes!(caller_access::get))
         .routes(routes!(clients::list))
         .routes(routes!(metrics::get))
+        .routes(routes!(measurements::get))
         .routes(routes!(files::list))
         .routes(routes!(drops::status))
         .routes(routes!(ingestions::get))

@@ -12,8 +12,10 @@ use tokio::sync::{Mutex, OnceCell, watch};
 use crate::events::Events;
 use crate::indexes::Indexes;
 use crate::latest::LatestRecords;
+use crate::measurements::Measurements;
 use crate::stored::StoredDocuments;
 use crate::tokens::{Tokens, TokensError};
+use crate::turns::ListTurns;
 use crate::windows::Windows;
 
 /// What all handlers share.
@@ -31,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) latest: LatestRecords,
     pub(crate) sources: Arc<SourceNames>,
     pub(crate) windows: Windows,
+    pub(crate) measurements: Measurements,
+    pub(crate) list_turns: ListTurns,
     /// Held while the files in the directories are counted for the metrics.
     counting: Arc<Mutex<()>>,
 }
@@ -60,6 +64,8 @@ impl Server {
             latest: LatestRecords::default(),
             sources: Arc::default(),
             windows: Windows::new(windows_bytes_max),
+            measurements: Measurements::default(),
+            list_turns: ListTurns::default(),
             counting: Arc::default(),
         })
     }

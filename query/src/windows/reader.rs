@@ -175,7 +175,7 @@ impl WindowsReader {
                         continue;
                     }
                     None => {
-                        return Err(QueryError::TryLater("reading the records was interrupted".to_owned()));
+                        return Err(QueryError::NoAnswer("reading the records was interrupted".to_owned()));
                     }
                 },
             };

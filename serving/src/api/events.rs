@@ -73,7 +73,7 @@ pub(crate) async fn listen(
             format!("changes could not be looked for within {within:?}: the store may be unavailable");
         return Err(Problem::new(ProblemCode::Unavailable, detail));
     }
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    let headers = [(header::CONTENT_TYPE, "text/event-stream")];
     let is_caller = move || access::caller(&server, &request_headers).is_ok_and(|now| now == allowed.caller);
     Ok((headers, body(subscription, is_caller)).into_response())
 }

@@ -8,6 +8,7 @@ pub(crate) mod files;
 pub(crate) mod health;
 pub(crate) mod ingestions;
 pub(crate) mod latest;
+pub(crate) mod measurements;
 pub(crate) mod metrics;
 pub(crate) mod objects;
 pub(crate) mod queues;

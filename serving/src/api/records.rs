@@ -13,6 +13,7 @@ use futures::stream::{self, Stream, StreamExt};
 use jiff::Timestamp;
 use mysimbdp_config::View;
 use mysimbdp_config::settings::SourceType;
+use mysimbdp_model::client::ClientId;
 use mysimbdp_model::error_chain;
 use mysimbdp_query::QueryError;
 use mysimbdp_query::records::{self, RecordFields, RecordForm, Records, RecordsPosition, RecordsQuery};
@@ -26,6 +27,7 @@ use crate::page;
 use crate::problem::{Problem, ProblemCode, Result};
 use crate::representation::{MediaType, Representation};
 use crate::server::Server;
+use crate::turns::ListTurn;
 
 /// A page of large records ends with the one that exceeds this.
 const PAGE_BYTES: usize = 8 << 20;
@@ -172,8 +174,9 @@ pub(crate) async fn list(
     let within = server.config().settings.serving.query_timeout.duration();
     let store = server.database(tenant.client()).await?;
     indexed(&server, &store, &tenant.client().database, view, query.source.is_some()).await?;
+    let turn = if limit > page::LIMIT_MAX { Some(turn(&server, &tenant.id).await?) } else { None };
     let records = Records::open(store, query, Arc::clone(&server.sources)).await?;
-    let writer = Writer { records, media_type, remaining: limit, within };
+    let writer = Writer { records, media_type, remaining: limit, within, _turn: turn };
     let mut begin = representation.begin_page();
     if let Some(columns) = columns {
         records::append_header(&mut begin, &columns);
@@ -183,6 +186,18 @@ pub(crate) async fn list(
     } else {
         writer.list(&representation, begin).await
     }
+}
+
+/// Waits until another long list may be written, for half of the time that a query has.
+async fn turn(server: &Server, client: &ClientId) -> Result<ListTurn> {
+    let within = server.config().settings.serving.query_timeout.duration() / 2;
+    timeout(within, server.list_turns.take(client)).await.map_err(|_| {
+        let detail = format!(
+            "too many lists of more than {} records are being read: try again later",
+            page::LIMIT_MAX
+        );
+        Problem::new(ProblemCode::Unavailable, detail)
+    })
 }
 
 pub(super) fn view<'t>(tenant: &'t Tenant<Read>, name: Option<&str>) -> Result<&'t View> {
@@ -244,6 +259,8 @@ struct Writer {
     remaining: u32,
     /// How long a piece may take.
     within: Duration,
+    /// Of a long list, until its reader has taken all of it.
+    _turn: Option<ListTurn>,
 }
 
 impl Writer {
@@ -298,7 +315,7 @@ impl Writer {
             let append = timeout(within, writer.append(&mut piece, PIECE_BYTES)).await;
             let has_more = append
                 .unwrap_or_else(|_| {
-                    Err(QueryError::TryLater(format!("the store has returned nothing within {within:?}")))
+                    Err(QueryError::NoAnswer(format!("the store has returned nothing within {within:?}")))
                 })
                 .inspect_err(|error| {
                     tracing::warn!(error = error_chain(error), "an answer breaks off");

@@ -187,7 +187,7 @@ impl Writer {
         }
         let within = self.within;
         let item = timeout(within, self.items.next()).await.unwrap_or_else(|_| {
-            Err(QueryError::TryLater(format!("no window could be computed within {within:?}")))
+            Err(QueryError::NoAnswer(format!("no window could be computed within {within:?}")))
         })?;
         self.remaining -= 1;
         Ok(item)

@@ -7,6 +7,7 @@ mod drops;
 mod events;
 mod files;
 mod latest;
+mod measurements;
 mod metrics;
 mod objects;
 mod outages;
