@@ -48,7 +48,7 @@ function ofHeld(held) {
     text: number === 1 ? `1 file of ${client} is held:` : `${count(number)} files of ${client} are held, the last one:`,
     detail: `${last.name}: ${last.reasons[0] ?? 'no reason'}`,
     path: ['files'],
-    query: { state: 'held', client },
+    query: { state: 'held' },
   }));
 }
 
@@ -59,7 +59,7 @@ function ofDiscarded(discarded) {
     text: number === 1 ? `1 file of ${client} was discarded within the hour:` : `${count(number)} files of ${client} were discarded within the hour, the last one:`,
     detail: `${last.name}: ${last.reasons[0] ?? 'no reason'}`,
     path: ['files'],
-    query: { state: 'discarded', client: client === 'no client' ? '' : client },
+    query: { state: 'discarded', since: '1h' },
   }));
 }
 
@@ -90,7 +90,7 @@ function ofArrivals(arrivals, now) {
 function ofStreams(streams) {
   return streams.flatMap((stream) => {
     const name = `${stream.client}/${stream.stream}`;
-    const at = { path: ['streams'], query: { client: stream.client } };
+    const at = { path: ['streams'] };
     const found = stream.instances.flatMap((instance) => {
       const key = `stream ${name} ${instance.slot}`;
       if (instance.state === 'given-up') {
@@ -133,6 +133,8 @@ export function startAttention(app) {
     if (shown !== level) replace(mark, icon(level));
     shown = level;
     setText(title, sentence(alerts, found.length - alerts));
+    // A tab in the background tells too.
+    document.title = document.title.replace(/^(\(\d+\) )?/, alerts ? `(${alerts}) ` : '');
     setAttribute(section, 'data-empty', found.length === 0 ? 'true' : null);
     keyed(list, found, { key: (matter) => matter.key, create: () => row(), update: (element, matter) => update(element, matter, app) });
   }, undefined, RENDER_PAUSE);

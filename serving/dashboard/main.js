@@ -86,10 +86,19 @@ async function whenAnswered(ask) {
     try {
       return await ask();
     } catch (error) {
-      replace(document.getElementById('view'), h('p', { class: 'failure', role: 'alert' }, error.message));
+      replace(document.getElementById('view'), h('p', { class: 'failure', role: 'alert' }, error.message), error.status === 403 && anotherToken());
       await new Promise((resolve) => setTimeout(resolve, START_AGAIN_AFTER));
     }
   }
+}
+
+/** For somebody whose token does not allow to see anything. */
+function anotherToken() {
+  const begin = () => {
+    sessionStorage.clear();
+    location.reload();
+  };
+  return h('p', {}, h('button', { type: 'button', on: { click: begin } }, 'Use another token'));
 }
 
 /** A list that earlier servers do not have. */

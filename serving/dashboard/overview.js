@@ -37,7 +37,7 @@ function streamsPanel(app, signal) {
       create: () => h('li', { class: 'stream-line' }, h('a', { class: 'stream-name' }, h('bdi')), h('span', { class: 'stream-slots' }), h('span', { class: 'number' }), h('span', { class: 'faint small' })),
       update: (row, stream) => {
         const [link, boxes, rate, note] = row.children;
-        setAttribute(link, 'href', app.router.href(['streams'], { client: stream.client }));
+        setAttribute(link, 'href', app.router.href(['streams']));
         setOutside(link.firstChild, `${stream.client}/${stream.stream}`);
         slots(boxes, stream);
         setText(rate, `${compact(throughputOf(stream))} msg/s`);

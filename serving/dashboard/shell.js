@@ -2,7 +2,7 @@
 
 import { accessButton } from './access.js';
 import { h, inNextFrame, keyed, replace, setAttribute, setText } from './dom.js';
-import { relative } from './format.js';
+import { duration, relative } from './format.js';
 import { icon } from './icons.js';
 import { nextTheme } from './settings.js';
 import { visible } from './visible.js';
@@ -105,6 +105,8 @@ function startNavigation(app) {
     setAttribute(document.querySelector('.brand'), 'href', app.router.href([]));
   });
   app.router.addEventListener('change', show);
+  // On a phone the views are beside each other, and not all fit.
+  app.router.addEventListener('change', () => requestAnimationFrame(() => nav.querySelector('[aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'nearest' })));
   app.files.onChange(show);
   app.arrivals.onChange(show);
   show();
@@ -125,7 +127,7 @@ function badge(app, view) {
 const CONNECTION = {
   connecting: () => 'Connecting',
   live: () => 'Live',
-  reconnecting: (live) => `Reconnecting, the data is of ${relative(live.heardAt || live.since)}`,
+  reconnecting: (live) => `Reconnecting${live.heardAt ? `, the data is ${duration(Math.max(1, Math.round((Date.now() - live.heardAt) / 1000)))} old` : ''}`,
   paused: () => 'Paused',
   refused: (live) => `Not live: ${visible(live.reason)}`,
 };
