@@ -11,11 +11,13 @@
 //! 5. `finish` ends a file whose units are all done and records the run: `rejects` stores the rejected records,
 //!    `replace` removes what only earlier runs had stored, `history` reads the earlier runs, `outbox` publishes the
 //!    result;
-//! 6. `retention` removes archived, held and discarded files that have been kept long enough.
+//! 6. `arrivals` judges whether the files that are expected have come;
+//! 7. `retention` removes archived, held and discarded files that have been kept long enough.
 //!
 //! `manager` is the loop around these steps. Staging is the queue and the truth: a restart scans it again. Apps that a
 //! killed manager has left running are killed before anything is started, so no unit ever runs twice at the same time.
 
+mod arrivals;
 mod attempt;
 mod audit;
 mod backoff;

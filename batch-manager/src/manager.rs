@@ -22,6 +22,7 @@ use mysimbdp_telemetry::logging::{Bursts, Unreported};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::arrivals::{self, ArrivalWatch, Judged};
 use crate::attempt::{AttemptEnd, make_attempt};
 use crate::blocking::blocking;
 use crate::context::Context;
@@ -61,6 +62,7 @@ enum TaskResult {
     Hold { key: IngestionKey, reasons: Vec<Objection>, result: Result<(), FinishError> },
     Published(Result<(), OutboxError>),
     Swept,
+    ArrivalsJudged(Judged),
 }
 
 /// Identifies work that may wait: that of an app of a client, before or after all units are done.
@@ -111,6 +113,7 @@ pub(crate) struct Manager {
     /// A task is publishing the outbox.
     publishing: bool,
     swept_at: Option<Instant>,
+    arrivals: ArrivalWatch,
 }
 
 impl Manager {
@@ -121,6 +124,7 @@ impl Manager {
             listener: Listener::new(Arc::clone(&config)),
             status_file: NoticeFile::new(&config.layout, crate::PROCESS_NAME, "work"),
             scan_error: None,
+            arrivals: ArrivalWatch::new(&config),
             config,
             context,
             ingestions: BTreeMap::new(),
@@ -163,6 +167,7 @@ impl Manager {
                     measured_at = Some(Instant::now());
                 }
                 () = sleep_until(wake) => {}
+                () = sleep_until(self.arrivals.wake_at()) => self.judge_arrivals(),
             }
         }
         self.shut_down().await
@@ -178,6 +183,7 @@ impl Manager {
         self.listener.take_over(Arc::clone(&config));
         self.live.set_running(&config);
         metrics::configured(&config);
+        self.arrivals.configure(&config);
         self.config = config;
         let waiting =
             |(key, found): (&IngestionKey, &Ingestion)| found.job.may_take_config().then(|| key.clone());
@@ -294,7 +300,10 @@ impl Manager {
             format!("work of app {app} of {client} waits: {}", waiting.reason)
         };
         let scan_error = self.scan_error.iter().map(|error| format!("staging cannot be scanned: {error}"));
-        let text = scan_error.chain(self.waiting.iter().map(waits)).collect::<Vec<_>>().join("; ");
+        let arrivals =
+            self.arrivals.error().map(|error| format!("arrival contracts cannot be judged: {error}"));
+        let text =
+            scan_error.chain(arrivals).chain(self.waiting.iter().map(waits)).collect::<Vec<_>>().join("; ");
         self.status_file.show((!text.is_empty()).then_some(text));
     }
 
@@ -331,6 +340,7 @@ impl Manager {
         for (staged, work) in found.new {
             let job = work.job(&staged);
             let StagedIngestion { outcomes, attempts, manifest, .. } = staged;
+            self.arrivals.file_changed(&self.config, &manifest.client, &manifest.file);
             let key = (manifest.client, manifest.ingestion);
             self.queue.add(&key, &job);
             self.ingestions.insert(key, Ingestion { job, work: Arc::new(work), attempts, outcomes });
@@ -409,6 +419,19 @@ impl Manager {
         let context = Arc::clone(&self.context);
         self.tasks.spawn(async move {
             TaskResult::Published(context.outbox.publish(&link, &context.stores).await)
+        });
+    }
+
+    fn judge_arrivals(&mut self) {
+        let Some((judge, changed)) = self.arrivals.begin() else { return };
+        let has_contracts =
+            |client: &ClientId| self.config.client(client).is_some_and(|of| !of.contracts.is_empty());
+        let staged = self.ingestions.iter().filter(|((client, _), _)| has_contracts(client));
+        let staged = staged.map(|(key, found)| (key.clone(), Arc::clone(&found.work))).collect();
+        let (context, config) = (Arc::clone(&self.context), Arc::clone(&self.config));
+        self.tasks.spawn(async move {
+            let judged = Box::pin(arrivals::judge(judge, context, config, staged, changed)).await;
+            TaskResult::ArrivalsJudged(judged)
         });
     }
 

@@ -1,4 +1,4 @@
-//! What has changed since the last look: files that have moved on, and streams that were scaled.
+//! What has changed since the last look: files that have moved on, streams that were scaled, and due times that were judged.
 //!
 //! Nothing notifies of all this, and whatever did might be lost. So [`Watch::poll`] compares what is there with what was there
 //! before, as batch-manager does with staging. A file that passes through two states between two looks is reported in the later
@@ -16,12 +16,15 @@ use mysimbdp_store::history::History;
 use mysimbdp_stream_manager::control::StreamStatus;
 use mysimbdp_stream_manager::control::client as stream_manager;
 
+use crate::arrivals::{self, ContractStatus};
 use crate::error::QueryError;
 use crate::file_list::on_disk::{OnDisk, STATES, describe, entries, owners};
 use crate::file_list::{FileState, ListedFile, of_run, state_of};
 
 /// How many of the latest runs are compared: more than end between two looks.
 const RUNS: usize = 500;
+/// How many of the latest verdicts.
+const VERDICTS: u64 = 200;
 
 /// Something that has changed.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub enum Change {
     File(Box<ListedFile>),
     /// A stream is to have another number of instances.
     Scaled { stream: Box<StreamStatus>, before: u32 },
+    /// What became of a due time of an arrival contract.
+    Arrival(Box<ContractStatus>),
 }
 
 /// Looks at files and streams again and again.
@@ -41,6 +46,8 @@ pub struct Watch {
     runs: Option<BTreeSet<String>>,
     /// How many instances each stream was to have.
     streams: BTreeMap<(String, String), u32>,
+    /// The latest verdicts; `None` before they were read for the first time.
+    verdicts: Option<BTreeSet<String>>,
 }
 
 /// What the last look could not see.
@@ -74,6 +81,12 @@ impl Watch {
             Ok(ended) => poll.changes.extend(ended.into_iter().map(|file| Change::File(Box::new(file)))),
             Err(error) => poll.without_history = Some(error),
         }
+        match self.new_verdicts(config, history).await {
+            Ok(judged) => {
+                poll.changes.extend(judged.into_iter().map(|status| Change::Arrival(Box::new(status))))
+            }
+            Err(error) => poll.without_history = Some(error),
+        }
         self.add_scaled(config, &mut poll).await;
         Ok(poll)
     }
@@ -96,6 +109,33 @@ impl Watch {
         // The latest come first.
         new.reverse();
         Ok(new)
+    }
+
+    /// The contracts of which a due time was judged.
+    async fn new_verdicts(
+        &mut self,
+        config: &Config,
+        history: &History,
+    ) -> Result<Vec<ContractStatus>, QueryError> {
+        if !arrivals::has_contracts(config) {
+            self.verdicts = Some(BTreeSet::new());
+            return Ok(Vec::new());
+        }
+        let recorded = history.arrivals();
+        let (mut known, mut judged) = (BTreeSet::new(), BTreeSet::new());
+        for record in recorded.changed(VERDICTS).await? {
+            let id = format!("{} {}", record.id(), record.state.as_str());
+            if self.verdicts.as_ref().is_some_and(|before| !before.contains(&id)) {
+                judged.insert((record.client.clone(), record.contract.clone()));
+            }
+            known.insert(id);
+        }
+        let mut found = Vec::new();
+        for (client, contract) in judged {
+            found.extend(arrivals::contract(config, &recorded, &client, &contract).await?);
+        }
+        self.verdicts = Some(known);
+        Ok(found)
     }
 
     async fn add_scaled(&mut self, config: &Config, poll: &mut Poll) {

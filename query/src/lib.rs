@@ -4,6 +4,7 @@
 //! - [`snapshot`]: whether everything that the config requires is running; [`files_by_state`]: which files each client
 //!   has, and where; [`file_list`]: all files page by page; [`file_counts`]: how many there are; [`ingestion`]: everything
 //!   about one of them; [`queues`]: how long files wait, and what for; [`changes`]: what has happened since the last look;
+//!   [`arrivals`]: whether the files came that are expected;
 //! - [`drop_file`]: drops a file safely;
 //! - [`file_outcome`]: how one dropped file ended; [`rejected`]: which of its records were rejected;
 //! - [`retry`] and [`reprocess`]: return a file to where it is processed again; [`free_name`]: an unused name for it;
@@ -13,6 +14,7 @@
 //!
 //! Nothing is printed here, and no error is an exit code: [`QueryError::kind`] tells what the caller can do about it.
 
+pub mod arrivals;
 pub mod changes;
 pub mod drop_file;
 pub mod error;

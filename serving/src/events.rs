@@ -279,6 +279,10 @@ fn publish(events: &Events, change: Change) {
             let client = file.client.clone();
             events.publish(name, client.as_deref(), &api::files::item(*file));
         }
+        Change::Arrival(status) => {
+            let client = status.client.to_string();
+            events.publish("arrival", Some(&client), &api::arrivals::item(*status));
+        }
         Change::Scaled { stream, before } => {
             let client = stream.client.to_string();
             events.publish("scaled", Some(&client), &api::streams::Scaled::new(*stream, before));

@@ -20,8 +20,8 @@ use utoipa_axum::routes;
 
 use crate::access;
 use crate::api::{
-    access as caller_access, clients, drops, events, files, health, ingestions, latest, measurements,
-    metrics, objects, queues, records, rejected, streams, views, windows,
+    access as caller_access, arrivals, clients, drops, events, files, health, ingestions, latest,
+    measurements, metrics, objects, queues, records, rejected, streams, views, windows,
 };
 use crate::dashboard;
 use crate::problem::{Problem, ProblemCode};
@@ -43,6 +43,7 @@ use crate::server::Server;
         (name = "files", description = "Dropped files and what became of them"),
         (name = "ingestions", description = "The content of a file, and its runs"),
         (name = "queues", description = "Staged files that wait for their apps"),
+        (name = "arrivals", description = "Which files are expected when, and whether they came"),
         (name = "objects", description = "Files that are stored as a whole"),
         (name = "records", description = "The stored records of both layers in the order of time"),
         (name = "streams", description = "Stream apps and their instances"),
@@ -100,6 +101,7 @@ fn routes() -> Routes {
         .routes(routes!(rejected::content))
         .routes(routes!(objects::get))
         .routes(routes!(queues::list))
+        .routes(routes!(arrivals::list))
         .routes(routes!(views::list))
         .routes(routes!(records::list))
         .routes(routes!(latest::list))

@@ -30,6 +30,9 @@ impl Manager {
                 }
             }
             TaskResult::Swept => {}
+            TaskResult::ArrivalsJudged(judged) => {
+                self.arrivals.ended(judged, self.config.settings.batch_manager.scan_every.duration());
+            }
         }
     }
 
@@ -116,6 +119,7 @@ impl Manager {
                     tracing::warn!(%client, %ingestion, file, rejected, "records were rejected, `mysimbdp rejected` shows them");
                 }
                 let wait_key = (client.clone(), found.job.app.clone(), Part::End);
+                self.arrivals.file_changed(&self.config, client, &file);
                 self.forget(key);
                 self.end_wait(&wait_key);
                 self.publish_outbox();
@@ -142,6 +146,7 @@ impl Manager {
                 let reason = reason::joined(reasons);
                 tracing::error!(%client, %ingestion, file, reason, "held");
                 let wait_key = (client.clone(), found.job.app.clone(), Part::End);
+                self.arrivals.file_changed(&self.config, client, &file);
                 self.forget(key);
                 self.end_wait(&wait_key);
                 self.publish_outbox();

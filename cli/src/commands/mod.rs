@@ -1,5 +1,6 @@
 //! One module per command.
 
+mod arrivals;
 pub mod check;
 pub mod check_app;
 pub mod drop_files;

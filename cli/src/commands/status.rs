@@ -1,5 +1,5 @@
 //! `mysimbdp status`: shows which configured processes and connections are available, the files by state, the queue,
-//! and the running instances.
+//! the running instances, and whether the files came that are expected.
 //!
 //! It works while everything is down: a part that cannot be read is reported, and does not prevent the others.
 
@@ -7,11 +7,13 @@ use mysimbdp_config::Config;
 use mysimbdp_model::exit;
 use mysimbdp_model::layout::Layout;
 use mysimbdp_platform::notice::Notice;
+use mysimbdp_query::arrivals;
 use mysimbdp_query::files_by_state::{FilesByState, SetAsideFile, files_by_state, is_of_stuck_file};
 use mysimbdp_query::snapshot::{self, Part, Snapshot};
 use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 
+use crate::commands::arrivals::ArrivalsShown;
 use crate::commands::{health, stream};
 use crate::error::CommandError;
 use crate::output::{self, Foreign};
@@ -25,16 +27,21 @@ struct Status {
     files: FilesByState,
     /// `None` if no stream-manager runs or answers.
     streams: Option<Vec<StreamStatus>>,
+    /// `None` if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrivals: Option<ArrivalsShown>,
     notices: Vec<Notice>,
 }
 
 /// Prints the status. The exit code is 69 if something that the config requires is unavailable, and 75 if something
 /// waits, or a file is stuck.
 pub async fn run(config: &Config, json: bool) -> Result<(), CommandError> {
-    let Snapshot { parts, streams } = snapshot::take(config).await;
+    let (Snapshot { parts, streams }, arrivals) =
+        tokio::join!(snapshot::take(config), arrivals::overview(config));
+    let arrivals = arrivals.map(ArrivalsShown::from);
     let mut files = files_by_state(config);
     let notices = std::mem::take(&mut files.notices);
-    let status = Status { parts, files, streams, notices };
+    let status = Status { parts, files, streams, arrivals, notices };
     if json {
         output::print_json(&status)?;
     } else {
@@ -77,6 +84,9 @@ fn print(status: &Status) {
     match &status.streams {
         Some(streams) => println!("{}", stream::table(streams)),
         None => println!("no stream-manager is running, or it does not answer"),
+    }
+    if let Some(arrivals) = &status.arrivals {
+        arrivals.print();
     }
 }
 

@@ -17,24 +17,19 @@ impl Globs {
     pub(super) fn compile(problems: &mut Problems<'_>, path: &Path, texts: &[String]) -> Self {
         let mut set = GlobSetBuilder::new();
         for (index, text) in texts.iter().enumerate() {
-            let path = path.index(index);
-            // File names contain no separator: a glob with one would silently never match.
-            if text.contains('/') || text.is_empty() {
-                problems.value(
-                    &path,
-                    format!("{text:?} matches no file name: expected a glob without /, such as \"*.csv\""),
-                );
-                continue;
-            }
-            match glob(text) {
-                Ok(glob) => _ = set.add(glob),
-                Err(error) => problems.value(&path, format!("invalid glob {text:?}: {}", error.kind())),
-            }
+            add(&mut set, problems, &path.index(index), text);
         }
         Self(set.build().unwrap_or_else(|error| {
             problems.value(path, format!("cannot be compiled: {}", error.kind()));
             GlobSet::empty()
         }))
+    }
+
+    /// Like [`Globs::compile`], for the glob at `path` alone.
+    pub(super) fn one(problems: &mut Problems<'_>, path: &Path, text: &str) -> Self {
+        let mut set = GlobSetBuilder::new();
+        add(&mut set, problems, path, text);
+        Self(set.build().unwrap_or_else(|_| GlobSet::empty()))
     }
 
     /// Returns whether a glob matches. The extension is compared without case, like those of `files.extensions`: the name
@@ -43,6 +38,18 @@ impl Globs {
         let name = name.as_ref();
         let matches = |name: &OsStr| self.0.is_match(name);
         matches(name) || other_cases(name.as_bytes()).iter().any(|name| matches(OsStr::from_bytes(name)))
+    }
+}
+
+fn add(set: &mut GlobSetBuilder, problems: &mut Problems<'_>, path: &Path, text: &str) {
+    // File names contain no separator: a glob with one would silently never match.
+    if text.contains('/') || text.is_empty() {
+        let expected = "expected a glob without /, such as \"*.csv\"";
+        return problems.value(path, format!("{text:?} matches no file name: {expected}"));
+    }
+    match glob(text) {
+        Ok(glob) => _ = set.add(glob),
+        Err(error) => problems.value(path, format!("invalid glob {text:?}: {}", error.kind())),
     }
 }
 

@@ -5,6 +5,7 @@
 //! 3. the resulting [`Config`] is valid: globs and regular expressions are compiled, references are resolved.
 
 pub mod address;
+mod arrival;
 mod checks;
 mod explain;
 mod fault;
@@ -29,6 +30,7 @@ mod validate;
 mod view;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,7 @@ use std::time::Duration;
 use regex::Regex;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use arrival::ArrivalContract;
 pub use fault::{Fault, Faults};
 pub use globs::Globs;
 pub use program::REJECTED;
@@ -94,6 +97,8 @@ pub struct Client {
     /// In bytes; `None` if the client has no micro-batching.
     pub block_bytes_max: Option<u64>,
     pub apps: Vec<App>,
+    /// Of all apps.
+    pub contracts: Vec<ArrivalContract>,
     pub streams: Vec<Stream>,
     /// By name.
     pub views: BTreeMap<String, View>,
@@ -167,6 +172,17 @@ impl Client {
     /// The app that processes a file of this name: the first whose globs match.
     pub fn app_for(&self, file_name: &str) -> Option<&App> {
         self.apps.iter().find(|app| app.files.is_match(file_name))
+    }
+
+    /// Whether a file of this name is expected by one of its contracts: it matches, and is one of the contract's app.
+    pub fn expects(&self, contract: &ArrivalContract, file_name: impl AsRef<OsStr>) -> bool {
+        let name = file_name.as_ref();
+        contract.files.is_match(name)
+            && self
+                .apps
+                .iter()
+                .find(|app| app.files.is_match(name))
+                .is_some_and(|app| app.name == contract.app)
     }
 
     pub fn app(&self, name: &str) -> Option<&App> {

@@ -8,7 +8,7 @@ use super::globs::Globs;
 use super::location::Path;
 use super::problems::Problems;
 use super::settings::{self, OnDuplicate, Settings};
-use super::{App, Client, Stream, program, view};
+use super::{App, Client, Stream, arrival, program, view};
 
 pub(super) fn compile(
     problems: &mut Problems<'_>,
@@ -62,6 +62,8 @@ pub(super) fn compile(
     }
     collections(problems, &path.key("collections"), client, &apps, &streams);
     let views = view::compile(problems, &path.key("views"), &client.views, &apps, &streams);
+    let contracts = arrival::compile(problems, &path.key("apps"), &client.apps);
+    reachable_contracts(problems, &path.key("apps"), &client.apps, extensions.as_deref());
     Client {
         id: client.id.clone(),
         database: format!("{}_{}", platform.coredms.database, client.id),
@@ -71,6 +73,7 @@ pub(super) fn compile(
         settle: settle.duration(),
         block_bytes_max: block(problems, path, client),
         apps,
+        contracts,
         streams,
         views,
         settings: client.clone(),
@@ -133,6 +136,30 @@ fn apps(
         apps.push(program::app(problems, path, app));
     }
     apps
+}
+
+/// The files of a contract must be able to be files of its app.
+fn reachable_contracts(
+    problems: &mut Problems<'_>,
+    path: &Path,
+    apps: &[settings::App],
+    extensions: Option<&[String]>,
+) {
+    for (index, app) in apps.iter().enumerate() {
+        for (number, contract) in app.expect.iter().enumerate() {
+            let path = path.index(index).key("expect").index(number).key("files");
+            if !reachable(&contract.files, extensions) {
+                problems
+                    .value(&path, format!("{:?} matches none of the client's extensions", contract.files));
+            } else if let Some(earlier) =
+                apps[..index].iter().find(|earlier| covers(earlier, &contract.files))
+            {
+                let message =
+                    format!("matches only files that earlier apps already take, such as {:?}", earlier.name);
+                problems.value(&path, message);
+            }
+        }
+    }
 }
 
 /// Whether `app` gets every file that `glob` matches; a later app then gets none of them.

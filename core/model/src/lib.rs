@@ -12,9 +12,11 @@
 //! 6. [`message`] and [`topic`]: the messages between the processes over MQTT.
 //!
 //! [`process_kind`]: the platform's processes; [`exit`]: their exit codes; [`error_kind`]: what can be done about an error;
-//! [`units`]: sizes and periods, as people write them; [`window`]: sizes of windows over time.
+//! [`units`]: sizes and periods, as people write them; [`window`]: sizes of windows over time; [`arrival`]: when which file is
+//! expected.
 
 pub mod app;
+pub mod arrival;
 pub mod client;
 pub mod column;
 pub mod encoding;

@@ -21,7 +21,7 @@ mod armed {
 
     /// All failpoints, in the order in which work reaches them. The part before the dot says which process dies; `staging` is
     /// the I/O adapter of batch-manager and fetchdata, `late` the part of fetchdata that works without leases; `replace` belongs
-    /// to a run that replaces: first in the command line, then in batch-manager.
+    /// to a run that replaces: first in the command line, then in batch-manager; `arrivals` to arrival contracts in batch-manager.
     pub const POINTS: &[&str] = &[
         "fetchdata.recovery-published",
         "fetchdata.recovery-returned",
@@ -86,6 +86,7 @@ mod armed {
         "staging.run-copied",
         "staging.copy-published",
         "batch-manager.held",
+        "arrivals.recorded",
         "stream-manager.desired-noted",
         "stream-manager.slot-noted",
         "stream-manager.instance-started",

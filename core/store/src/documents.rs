@@ -24,6 +24,8 @@ pub struct Written {
 pub enum Removal {
     /// Those with one of these ids.
     ByIds(Vec<RecordId>),
+    /// Those with one of these ids, of whatever type.
+    ByAnyIds(Vec<Bson>),
     /// Those whose `_id` is a platform id in `first..end` and not in `except`.
     Between { first: RecordId, end: RecordId, except: Vec<RecordId> },
     /// Those with a key `_id` that were last written by these runs.

@@ -6,12 +6,17 @@ use bson::{Bson, Document, doc};
 use futures::{Stream, StreamExt, TryStreamExt};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_model::ingestion::IngestionId;
+use mysimbdp_model::manifest::Lane;
 use mysimbdp_model::outcome::{FinalState, Run};
+use serde::Deserialize;
 
+use crate::arrivals::Arrivals;
 use crate::{Coredms, CoredmsError, Order, Position, Selection};
 
 /// Far more runs than one ingestion ever has.
 const RUNS_MAX: i64 = 10_000;
+
+const RECEIVED_AT: &str = "received_at";
 
 /// Runs that [`History::page`] reads at a time.
 const PAGE: i64 = 500;
@@ -20,6 +25,22 @@ const PAGE: i64 = 500;
 #[derive(Clone, Debug)]
 pub struct History {
     platform: Arc<dyn Coredms>,
+}
+
+/// When a file of a run was received, and how the run ended.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct ReceivedFile {
+    pub ingestion: String,
+    pub file: String,
+    pub lane: Lane,
+    pub state: FinalState,
+    pub received_at: bson::DateTime,
+    /// The number of its records.
+    pub received: i64,
+}
+
+impl ReceivedFile {
+    const FIELDS: [&str; 6] = ["ingestion", "file", "lane", "state", RECEIVED_AT, "received"];
 }
 
 /// Runs in the order of their ids, so that the runs of one ingestion follow one another.
@@ -68,6 +89,41 @@ impl History {
             self.platform.ensure_index(Self::COLLECTION, fields).await?;
         }
         Ok(())
+    }
+
+    /// Creates the index for [`History::received`].
+    ///
+    /// # Errors
+    ///
+    /// The store is unavailable or refuses the operation.
+    pub async fn ensure_arrival_index(&self) -> Result<(), CoredmsError> {
+        self.platform.ensure_index(Self::COLLECTION, &["client", RECEIVED_AT, "_id"]).await
+    }
+
+    /// What became of the due times of arrival contracts.
+    pub fn arrivals(&self) -> Arrivals {
+        Arrivals::new(Arc::clone(&self.platform))
+    }
+
+    /// Returns the files of a client that were received at `from` or later and have ended, in the order of their arrival: one for each
+    /// run, with nothing but what [`ReceivedFile`] has.
+    ///
+    /// # Errors
+    ///
+    /// The store is unavailable or refuses the operation.
+    pub async fn received(
+        &self,
+        client: &ClientId,
+        from: bson::DateTime,
+    ) -> Result<impl Stream<Item = Result<ReceivedFile, CoredmsError>> + Send + use<>, CoredmsError> {
+        let selection = Selection {
+            filter: doc! { "client": client.as_str() },
+            from: Some(from.into()),
+            fields: Some(ReceivedFile::FIELDS.map(str::to_owned).to_vec()),
+            ..Selection::ordered_by(RECEIVED_AT)
+        };
+        let found = self.platform.select(Self::COLLECTION, selection).await?;
+        Ok(found.try_filter_map(async |raw| Ok(bson::deserialize_from_slice(raw.as_bytes()).ok())))
     }
 
     /// Writes how a run ended, and replaces what was written about it before.

@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods)]
 
 pub mod announcement;
+pub mod arrivals;
 mod documents;
 #[cfg(feature = "embedded")]
 mod embedded;

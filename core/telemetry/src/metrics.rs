@@ -85,6 +85,11 @@ pub struct Metrics {
     pub latest_answers: Family<Counter, 2>,
     pub edge: EdgeMetrics,
     pub windows: Family<Counter, 2>,
+    /// By client, contract and outcome.
+    pub arrivals: Family<Counter, 3>,
+    /// By client and contract, as is the next one.
+    pub arrival_due: Family<FloatGauge, 2>,
+    pub arrival_overdue: Family<NumberGauge, 2>,
 }
 
 impl Metrics {
@@ -192,6 +197,21 @@ impl Metrics {
                 "mysimbdp_windows_total",
                 ["client", "result"],
                 "Windows in answers and events of the HTTP server, by where they were from: kept, computed",
+            ),
+            arrivals: all.counter(
+                "mysimbdp_arrivals_total",
+                ["client", "contract", "outcome"],
+                "Due times of arrival contracts by what became of them, and again if that changes: on_time, late, missing, too_small, repeated",
+            ),
+            arrival_due: all.float(
+                "mysimbdp_arrival_due_timestamp_seconds",
+                ["client", "contract"],
+                "The next due time of an arrival contract, in Unix seconds",
+            ),
+            arrival_overdue: all.number(
+                "mysimbdp_arrival_overdue",
+                ["client", "contract"],
+                "Whether no file has come for the last due time of an arrival contract, nor for the next one",
             ),
             registrar: all,
             start: Once::new(),

@@ -47,13 +47,17 @@ async fn probe_broker(config: &Config) -> Result<String, String> {
     }
 }
 
+/// Whether the platform's database may exist. Asking it must not create it, least of all as another user.
+pub(crate) fn store_exists(config: &Config) -> bool {
+    let database = &config.settings.coredms.database;
+    let directory = config.coredms_url.strip_prefix("sqlite:");
+    directory.is_none_or(|directory| files::exists(&Path::new(directory).join(format!("{database}.sqlite"))))
+}
+
 async fn probe_store(config: &Config) -> Result<String, String> {
     let shown = address::without_credentials(&config.coredms_url);
     let database = &config.settings.coredms.database;
-    // Asking must not create the database, least of all as another user.
-    if let Some(directory) = config.coredms_url.strip_prefix("sqlite:")
-        && !files::exists(&Path::new(directory).join(format!("{database}.sqlite")))
-    {
+    if !store_exists(config) {
         return Ok(format!("{shown}, which is created when it is first used"));
     }
     let ask = async {

@@ -17,11 +17,12 @@ use mysimbdp_stream_manager::control::StreamStatus;
 use serde::Serialize;
 
 pub use connections::connections;
+pub(crate) use connections::store_exists;
 pub use processes::followers;
 use processes::processes;
 
 /// A running server answers within milliseconds; a status query should not take longer than this.
-const WITHIN: Duration = Duration::from_secs(4);
+pub(crate) const WITHIN: Duration = Duration::from_secs(4);
 
 /// The state of every part.
 #[derive(Debug)]

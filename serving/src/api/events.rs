@@ -36,7 +36,8 @@ pub(crate) struct Parameters {
 /// What happens
 ///
 /// Server-sent events. `waiting`, `staged`, `progress`, `held`, `discarded`, `ingested` and `purged` have a file as in
-/// `/api/files`, `scaled` has a stream as in `/api/streams` and the number of instances `before`, `window` has a closed window
+/// `/api/files`, `scaled` has a stream as in `/api/streams` and the number of instances `before`, `arrival` has a contract as in
+/// `/api/arrivals` of which a due time was judged, `window` has a closed window
 /// of a view that publishes them. A client that reconnects with `Last-Event-ID`, as browsers do, gets what it has missed; if that is not
 /// kept any more, its first event is `resync`: read the lists again. A client that reads too slowly is disconnected, and so is
 /// one whose token no longer allows it.

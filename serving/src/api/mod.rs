@@ -1,6 +1,7 @@
 //! The handlers, one module for each kind of resource.
 
 pub(crate) mod access;
+pub(crate) mod arrivals;
 pub(crate) mod clients;
 pub(crate) mod drops;
 pub(crate) mod events;

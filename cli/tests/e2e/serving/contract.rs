@@ -49,6 +49,7 @@ fn generated_requests_are_answered_as_the_document_says() {
     // No pattern describes a cursor, the names of views and fields, two times a day apart, or the digest of the body that is sent.
     let operations = [
         "list_files",
+        "list_arrivals",
         "list_records",
         "list_windows",
         "list_latest",

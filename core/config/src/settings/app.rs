@@ -9,6 +9,8 @@ use mysimbdp_model::units::Period;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ArrivalContract;
+
 /// A batch app: any program that fulfils the contract.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +60,9 @@ pub struct App {
     /// If more records of a file are rejected, it is held, and counts as not ingested.
     #[serde(default)]
     pub rejects_max: RejectsMax,
+    /// Which of its files are expected when. Each due time at which none has come is reported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<ArrivalContract>,
     /// Additional environment variables.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

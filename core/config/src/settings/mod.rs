@@ -1,6 +1,7 @@
 //! The raw contents of `config.json`. The parser and `docs/config.schema.json` are generated from these types.
 
 mod app;
+mod arrival;
 mod client;
 mod serving;
 mod stream;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use app::App;
+pub use arrival::{ArrivalContract, WeekdayName};
 pub use client::{Client, Collection, Files, MicroBatching, OnDuplicate};
 pub use serving::{Serving, Tls};
 pub use stream::{Instances, Policy, Scaling, Stream, Target, Thresholds};

@@ -12,7 +12,7 @@ use super::documents::{self, version_of};
 use super::failure::Failure;
 use super::index;
 use super::text::Stored;
-use crate::key;
+use crate::{key, precheck};
 
 pub(super) fn replace(
     open: &mut Open,
@@ -39,6 +39,10 @@ pub(super) fn remove(open: &mut Open, collection: &str, removal: &Removal) -> Re
     let transaction = open.transaction()?;
     let removed = match removal {
         Removal::ByIds(ids) => remove_keys(&transaction, collection, ids.iter().map(key_of))?,
+        Removal::ByAnyIds(ids) => {
+            let ids = ids.iter().filter(|id| precheck::can_identify(id));
+            remove_keys(&transaction, collection, ids.map(key::encode))?
+        }
         Removal::Between { first, end, except } => {
             let (first, end) = (key_of(first), key_of(end));
             let kept: BTreeSet<Vec<u8>> =

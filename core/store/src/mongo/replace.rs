@@ -89,6 +89,10 @@ pub(super) async fn remove(
     let list = |ids: Vec<RecordId>| ids.into_iter().map(|id| Binary::from(id).into()).collect::<Vec<Bson>>();
     let filter = match removal {
         Removal::ByIds(ids) => doc! { "_id": { "$in": list(ids) } },
+        Removal::ByAnyIds(ids) => {
+            let ids: Vec<Bson> = ids.into_iter().filter(precheck::can_identify).collect();
+            doc! { "_id": { "$in": ids } }
+        }
         Removal::Between { first, end, except } => {
             let (first, end) = (Binary::from(first), Binary::from(end));
             doc! { "_id": { "$gte": first, "$lt": end, "$nin": list(except) } }

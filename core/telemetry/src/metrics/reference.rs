@@ -44,6 +44,7 @@ mod tests {
                 "lane",
                 "result",
                 "outcome",
+                "contract",
                 "direction",
                 "version",
             ];
