@@ -1,7 +1,5 @@
 //! What became of the files that arrival contracts expect, as batch-manager has recorded it.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use mysimbdp_config::{ArrivalContract, Client, Config};
 use mysimbdp_model::arrival::ArrivalOutcome;

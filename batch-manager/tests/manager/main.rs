@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod apps;
+mod arrivals;
 mod audits;
 mod ends;
 mod fixture;

@@ -102,6 +102,13 @@ impl Platform {
         found.try_collect().await.expect("read the history")
     }
 
+    /// The documents of a collection of the platform.
+    pub async fn documents(&self, collection: &str) -> Vec<Document> {
+        let documents = self.client.database(&self.database).collection::<Document>(collection);
+        let found = documents.find(doc! {}).await.expect("read the documents");
+        found.try_collect().await.expect("read the documents")
+    }
+
     /// Waits until `files` files of the client are ingested, and returns their runs.
     pub async fn until_ingested(&self, client: &str, files: usize, deadline: Duration) -> Vec<Document> {
         let what = format!("{files} files of {client} are ingested");

@@ -103,7 +103,8 @@ fn zone(problems: &mut Problems<'_>, path: &Path, name: &str) -> TimeZone {
             .map(|known| (strsim::jaro_winkler(&name.to_lowercase(), &known.as_str().to_lowercase()), known))
             .filter(|(similarity, _)| *similarity > 0.85)
             .max_by(|(one, _), (other, _)| one.total_cmp(other));
-        let hint = similar.map_or_else(String::new, |(_, known)| format!(", did you mean {known:?}?"));
+        let hint =
+            similar.map_or_else(String::new, |(_, known)| format!(", did you mean {:?}?", known.as_str()));
         let allowed = "expected an IANA name, such as \"Europe/Helsinki\" or \"UTC\"";
         let separator = if hint.is_empty() { ":" } else { "" };
         problems.value(path, format!("unknown time zone {name:?}{hint}{separator} {allowed}"));

@@ -585,3 +585,86 @@ fn a_config_that_cannot_be_read_names_itself() {
     let faults = Config::load(Path::new("/nowhere/config.json"), no_variable).expect_err("no such file");
     assert!(faults.to_string().contains("cannot read /nowhere/config.json: No such file"), "{faults}");
 }
+
+/// A config whose app has these arrival contracts.
+fn contracts(contracts: &str) -> String {
+    app(&format!("\"expect\": [{contracts}]"))
+}
+
+#[test]
+fn invalid_arrival_contracts_are_refused() {
+    // The last mark counts, which is that of the contract.
+    for (contract, path, message) in [
+        (r#"{"files": "*", "by": ¶"6:00"}"#, "by", "expected a time from \"00:00\" to \"23:59\""),
+        (r#"{"files": "*", "by": ¶"24:00"}"#, "by", "expected a time from"),
+        (r#"{"files": ¶"a/*", "by": "06:00"}"#, "files", "expected a glob without /"),
+        (r#"{"files": ¶"[", "by": "06:00"}"#, "files", "invalid glob"),
+        (
+            r#"{"files": "*", "by": "06:00", "zone": ¶"Europe/Helsinky"}"#,
+            "zone",
+            "unknown time zone \"Europe/Helsinky\", did you mean \"Europe/Helsinki\"? expected an IANA name",
+        ),
+        (r#"{"files": "*", "by": "06:00", "zone": ¶"+02:00"}"#, "zone", "unknown time zone"),
+        (
+            r#"{"files": "*", "by": "06:00", "every": ¶"32d"}"#,
+            "every",
+            "expected whole days up to 31d, or 1m or more",
+        ),
+        (r#"{"files": "*", "by": "06:00", "every": ¶"7h"}"#, "every", "7h is not an interval of due times"),
+        (r#"{"files": "*", "by": "06:00", "every": ¶"36h"}"#, "every", "36h is not an interval"),
+        (r#"{"files": "*", "by": "06:00", "every": ¶"30s"}"#, "every", "1m or more that divides a day"),
+        (r#"{"files": "*", "by": "06:00", "every": ¶"0s"}"#, "every", "0s is not an interval"),
+        (r#"{"files": "*", "by": "06:00", "on": ¶[]}"#, "on", "expected at least 1"),
+        (r#"{"files": "*", "by": "06:00", "on": [¶"monday"]}"#, "on[0]", "expected one of \"mon\", \"tue\""),
+        (
+            r#"{"files": "*", "by": "06:00", "every": "1h", "on": ¶["mon"]}"#,
+            "on",
+            "is not allowed with every 1h",
+        ),
+        (
+            r#"{"files": "*", "by": "06:00", "every": "2d", "on": ¶["mon"]}"#,
+            "on",
+            "expected every of 1d, 7d, 14d",
+        ),
+        (r#"{"files": "*", "by": "06:00", "records_min": ¶0}"#, "records_min", "expected 1 or more"),
+        (r#"{"files": "*", "by": "06:00", "name": ¶"A b"}"#, "name", "1 to 32 characters"),
+        (r#"{"files": "*", "by": "06:00", ¶"zones": "UTC"}"#, "zones", "did you mean zone?"),
+        (
+            r#"{"files": "*", "by": "06:00", "name": "a"}, {"files": "*", "by": ¶"x", "name": "b"}"#,
+            "by",
+            "a time",
+        ),
+    ] {
+        let number = usize::from(contract.contains("}, {"));
+        refused(&contracts(contract), &format!("clients[0].apps[0].expect[{number}].{path}"), message);
+    }
+    let two = r#"{"files": "*", "by": "06:00", "name": "a"}, ¶{"files": "*", "by": "07:00"}"#;
+    refused(&contracts(two), "clients[0].apps[0].expect[1]", "app \"x\" has several contracts");
+    let same = r#"{"files": "*", "by": "06:00", "name": "a"}, {"name": ¶"a", "files": "*", "by": "07:00"}"#;
+    refused(&contracts(same), "clients[0].apps[0].expect[1].name", "\"a\" is already the name of");
+    let covered = r#"{"name": "x", "command": ["x"]},
+        {"name": "y", "command": ["x"], "files": ["a*", "b*"], "expect": [{"files": ¶"*", "by": "06:00"}]}"#;
+    let found = faults(&apps(&covered.replace('¶', "")));
+    assert!(
+        found.iter().any(|fault| fault.contains("matches only files that earlier apps already take")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn a_contract_is_named_after_its_app_and_its_times_are_those_of_its_zone() {
+    let text = contracts(
+        r#"{"files": "sales-*.csv", "by": "06:00", "zone": "europe/helsinki", "every": "14d", "on": ["fri", "mon"], "records_min": 1000}"#,
+    );
+    let (_folder, file) = written(&text.replace('¶', ""));
+    let config = Config::load(&file, no_variable).expect("a valid config");
+    let client = config.clients.values().next().expect("a client");
+    let contract = &client.contracts[0];
+    assert_eq!((contract.name.as_str(), contract.app.as_str(), contract.records_min), ("x", "x", Some(1000)));
+    let after = "2026-03-27T00:00:00Z".parse().expect("a time");
+    let next = contract.schedule.next(after).expect("a due time");
+    // A Monday, after the clocks were put forward.
+    assert_eq!(next.to_string(), "2026-03-30T03:00:00Z");
+    assert!(client.expects(contract, "sales-1.csv") && client.expects(contract, "sales-1.CSV"));
+    assert!(!client.expects(contract, "sale-1.csv"));
+}

@@ -2,6 +2,7 @@
 //!
 //! The tests walk the list of failpoints itself, so a point that is added is tested, and one that is never reached fails.
 
+mod arrivals;
 mod batch;
 mod edge;
 mod late;
@@ -35,6 +36,7 @@ fn every_failpoint_has_a_test() {
         stream::MANAGER,
         stream::APP,
         edge::EDGE,
+        arrivals::ARRIVALS,
     ];
     for point in POINTS {
         let tests = tested.iter().filter(|prefixes| of(prefixes).contains(point)).count();

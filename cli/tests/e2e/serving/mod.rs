@@ -1,6 +1,7 @@
 //! The HTTP server: what it answers on both stores, to whom, and when something is unavailable.
 
 mod access;
+mod arrivals;
 mod contract;
 mod dashboard;
 mod drops;

@@ -13,6 +13,7 @@ fn a_store_that_is_unavailable_is_never_an_empty_answer() {
     let store = Proxy::before_mongodb(mongodb().url());
     let address = format!("{}&serverSelectionTimeoutMS=500", store.mongodb_url());
     let mut client = documents("client2");
+    client["apps"][0]["expect"] = json!([{"files": "*.csv", "by": "06:00"}]);
     client["views"] = json!({"all": {"batch": "readings", "time": "time_hour"}});
     let served = Served::configured(json!({
         "coredms": {"url": address, "database": unique("e2e")},
@@ -26,6 +27,7 @@ fn a_store_that_is_unavailable_is_never_an_empty_answer() {
     store.cut();
     for path in [
         "/api/files".to_owned(),
+        "/api/arrivals".to_owned(),
         format!("/api/ingestions/{id}"),
         format!("/api/ingestions/{id}/rejected"),
         "/api/clients/client2/records?view=all".to_owned(),

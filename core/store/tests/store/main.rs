@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests read files themselves")]
 
+mod arrivals;
 mod audits;
 mod collections;
 mod embedded;
@@ -68,6 +69,9 @@ on_both! {
     replacements::documents_are_replaced_whoever_wrote_them_and_none_is_a_duplicate,
     replacements::records_are_removed_by_their_numbers_and_no_others,
     replacements::a_later_run_of_a_key_is_newer_and_only_earlier_runs_are_removed,
+    replacements::documents_are_removed_by_ids_of_any_type,
+    arrivals::what_became_of_due_times_is_read_in_their_order_and_removed_when_it_is_old,
+    arrivals::runs_are_selected_by_when_their_files_were_received,
     sequences::marks_in_any_order_by_several_writers_make_the_same_state,
     sequences::received_numbers_survive_reopening,
     sequences::a_high_number_costs_one_block_and_hides_nothing,

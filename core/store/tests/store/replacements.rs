@@ -93,3 +93,17 @@ pub(crate) async fn a_later_run_of_a_key_is_newer_and_only_earlier_runs_are_remo
     let later = EarlierRuns { ingestion: own, run: at(60) };
     assert_eq!(store.remove("keyed", Removal::OfRuns(later)).await.expect("remove"), 2);
 }
+
+pub(crate) async fn documents_are_removed_by_ids_of_any_type(database: &TestDatabase) {
+    let store = database.open().await;
+    store.ensure_index("records", &["n", "_id"]).await.expect("index");
+    for id in [Bson::from("a"), Bson::from(1_i64), Bson::from("b"), Bson::from(2_i64)] {
+        store.put("records", doc! { "_id": id, "n": 1 }).await.expect("put");
+    }
+    let some = vec![Bson::from("a"), Bson::from(2_i64), Bson::from("none"), Bson::Array(vec![])];
+    assert_eq!(store.remove("records", Removal::ByAnyIds(some.clone())).await.expect("remove"), 2);
+    assert_eq!(store.remove("records", Removal::ByAnyIds(some)).await.expect("remove again"), 0);
+    let left = store.find("records", doc! { "n": 1 }, 10).await.expect("find");
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert_eq!(store.remove("records", Removal::ByAnyIds(Vec::new())).await.expect("nothing"), 0);
+}
