@@ -97,7 +97,7 @@ pub async fn run(config: impl Into<LiveConfig>, shutdown: watch::Receiver<bool>)
         tracing::warn!(processes = left, "killed processes that an earlier batch-manager had left running");
     }
     tracing::info!(staging = %config.layout.staging().display(), clients = config.clients.len(), "started");
-    let ended = Manager::new(live, context).run(shutdown).await.map_err(Error::Crashed);
+    let ended = Box::pin(Manager::new(live, context).run(shutdown)).await.map_err(Error::Crashed);
     tracing::info!("stopped");
     ended
 }

@@ -99,7 +99,7 @@ pub(crate) async fn contract(
     else {
         return Ok(None);
     };
-    Ok(status(arrivals, client, contract, &arrivals.contracts().await?, clock::now()).await?)
+    status(arrivals, client, contract, &arrivals.contracts().await?, clock::now()).await
 }
 
 /// Returns all contracts for a person, soon in any case; `None` if there are none. An error is why the store cannot be read.

@@ -81,7 +81,7 @@ impl Watch {
             Ok(ended) => poll.changes.extend(ended.into_iter().map(|file| Change::File(Box::new(file)))),
             Err(error) => poll.without_history = Some(error),
         }
-        match self.new_verdicts(config, history).await {
+        match Box::pin(self.new_verdicts(config, history)).await {
             Ok(judged) => {
                 poll.changes.extend(judged.into_iter().map(|status| Change::Arrival(Box::new(status))))
             }

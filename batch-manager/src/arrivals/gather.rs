@@ -199,14 +199,12 @@ fn of_manifest(manifest: &Manifest) -> StagedFile {
 fn held(layout: &Layout, client: &Client, reasons: &mut KnownReasons) -> Result<Vec<Found>, FileError> {
     let directories = files::list(&layout.held_root().join(client.id.as_str()))?;
     let read = |reason: ReasonFile| {
-        is_of_contract(client, &reason).then(|| {
-            Found::Arrived(Arrival {
-                received_at: reason.received_at,
-                file: reason.file,
-                ingestion: reason.ingestion,
-                state: ArrivedState::Held,
-            })
-        })
+        is_of_contract(client, &reason).then_some(Found::Arrived(Arrival {
+            received_at: reason.received_at,
+            file: reason.file,
+            ingestion: reason.ingestion,
+            state: ArrivedState::Held,
+        }))
     };
     Ok(reasons.of(directories, read))
 }

@@ -5,33 +5,26 @@
 //! time has passed: nothing is found to be missing by what was read before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
 use std::sync::Arc;
 
-use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use mysimbdp_config::{ArrivalContract, Client, Config};
-use mysimbdp_model::arrival::display::DueTimes;
-use mysimbdp_model::arrival::judge::{ArrivedFiles, Closed, JUDGED_MAX, Judgement, Terms, judge};
-use mysimbdp_model::arrival::{Arrival, ArrivalOutcome, ArrivedState, DiscardedArrival};
+use mysimbdp_config::Config;
 use mysimbdp_model::client::ClientId;
-use mysimbdp_model::manifest::Lane;
-use mysimbdp_model::outcome::FinalState;
+use mysimbdp_platform::clock;
 use mysimbdp_platform::files::FileError;
-use mysimbdp_platform::{clock, failpoint};
 use mysimbdp_store::CoredmsError;
-use mysimbdp_store::arrivals::{ArrivalRecord, Arrivals, ContractRecord};
-use mysimbdp_store::history::{History, ReceivedFile};
+use mysimbdp_store::arrivals::{Arrivals, ContractRecord};
+use mysimbdp_store::history::History;
 
-use super::gather::{Found, KnownReasons, StagedFiles, gather};
-use super::record::{self, Change};
+use super::files::{of_contract, time};
+use super::gather::{KnownReasons, StagedFiles, gather};
+use super::open::Open;
 use super::report;
 use crate::blocking::blocking;
-use crate::history::date;
 use crate::stores::Stores;
 
 /// How long it is kept what became of a due time. Due times before that are not judged any more.
-const KEPT_FOR: SignedDuration = SignedDuration::from_hours(90 * 24);
+pub(super) const KEPT_FOR: SignedDuration = SignedDuration::from_hours(90 * 24);
 const REMOVE_EVERY: SignedDuration = SignedDuration::from_hours(1);
 
 /// Why contracts cannot be judged.
@@ -56,19 +49,6 @@ pub(crate) struct ArrivalJudge {
     removed_at: Option<Timestamp>,
 }
 
-/// The due times of a contract that are not judged for good.
-#[derive(Debug)]
-struct Open {
-    record: ContractRecord,
-    /// What is recorded about them, by due time in milliseconds.
-    records: BTreeMap<i64, ArrivalRecord>,
-    /// The expected files in the history; `None` if they have to be read again.
-    ended: Option<Vec<Arrival>>,
-    /// The ingestions that were on disk.
-    on_disk: BTreeSet<String>,
-    judged_at: Timestamp,
-}
-
 impl ArrivalJudge {
     pub(crate) fn has_contracts(&self) -> bool {
         self.contracts.as_ref().is_some_and(|contracts| !contracts.is_empty())
@@ -91,17 +71,25 @@ impl ArrivalJudge {
         let arrivals = history.arrivals();
         self.open(config, &history, &arrivals).await?;
         let mut reasons = self.reasons.take().unwrap_or_default();
-        let mut next_due: Option<Timestamp> = None;
+        let (mut next_due, mut failed): (Option<Timestamp>, Option<FileError>) = (None, None);
         for client in config.clients.values().filter(|client| !client.contracts.is_empty()) {
             let since = self.oldest(&client.id);
             let (gathering, staged, id) = (Arc::clone(config), Arc::clone(&staged), client.id.clone());
+            let now = clock::now();
             let gathered = blocking(move || {
                 let found = gather(&gathering, &gathering.clients[&id], &staged, &mut reasons, since);
                 (found, reasons)
             });
             let found;
             (found, reasons) = gathered.await;
-            let found = found?;
+            let found = match found {
+                Ok(found) => found,
+                // What is wrong with the directories of one client is no reason to leave out the others.
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
             for contract in &client.contracts {
                 let key = (client.id.clone(), contract.name.clone());
                 let Some(open) = self.contracts.as_mut().and_then(|contracts| contracts.get_mut(&key)) else {
@@ -111,14 +99,14 @@ impl ArrivalJudge {
                     open.ended = None;
                 }
                 let found = of_contract(client, contract, &found);
-                let due = open.judge(&history, &arrivals, client, contract, &found).await?;
+                let due = open.judge(&history, &arrivals, client, contract, &found, now).await?;
                 next_due = next_due.into_iter().chain(due).min();
             }
         }
         reasons.forget_others();
         self.reasons = Some(reasons);
         self.remove_old(&arrivals).await?;
-        Ok(next_due)
+        failed.map_or(Ok(next_due), |error| Err(error.into()))
     }
 
     /// Makes `contracts` those of the config: those that are new, or have other terms, begin now.
@@ -198,221 +186,4 @@ impl ArrivalJudge {
         }
         Ok(())
     }
-}
-
-impl Open {
-    fn new(record: ContractRecord, known: Vec<ArrivalRecord>) -> Self {
-        let records = known.into_iter().map(|record| (record.due.timestamp_millis(), record)).collect();
-        let judged_at = time(record.closed_due);
-        Self { record, records, ended: None, on_disk: BTreeSet::new(), judged_at }
-    }
-
-    fn closed(&self) -> Closed {
-        Closed { due: time(self.record.closed_due), until: time(self.record.closed_until) }
-    }
-
-    /// Judges the contract. Returns its next due time.
-    async fn judge(
-        &mut self,
-        history: &History,
-        arrivals: &Arrivals,
-        client: &Client,
-        contract: &ArrivalContract,
-        found: &[Found],
-    ) -> Result<Option<Timestamp>, JudgeError> {
-        loop {
-            let now = clock::now();
-            self.follow_clock(arrivals, client, contract, now).await?;
-            if self.must_read(contract, found, now) {
-                self.ended = Some(read_history(history, client, contract, self.closed().until).await?);
-            }
-            let files = merge(found, self.ended.as_deref().unwrap_or_default());
-            let terms = Terms { schedule: &contract.schedule, records_min: contract.records_min };
-            let judgements = judge(&terms, self.closed(), &files, now);
-            self.record(arrivals, client, contract, &judgements, now).await?;
-            self.judged_at = now;
-            let is_open = judgements.last().is_some_and(|last| last.due > now);
-            if is_open || judgements.len() < JUDGED_MAX {
-                self.on_disk = on_disk(found);
-                return Ok(self.show(client, contract, now));
-            }
-        }
-    }
-
-    /// Due times that are in the future again, because the clock was set back, are judged again; those of long ago never.
-    async fn follow_clock(
-        &mut self,
-        arrivals: &Arrivals,
-        client: &Client,
-        contract: &ArrivalContract,
-        now: Timestamp,
-    ) -> Result<(), JudgeError> {
-        let closed = self.closed();
-        let earliest = now - KEPT_FOR;
-        let begin = match closed.due {
-            due if due > now => contract.schedule.last(now),
-            due if due < earliest => contract.schedule.last(earliest).filter(|last| *last > due),
-            _ => None,
-        };
-        if let Some(begin) = begin {
-            let known = arrivals.since(&client.id, &contract.name, begin).await?;
-            let mut record = self.record.clone();
-            (record.closed_due, record.closed_until) = (date(begin), date(begin));
-            *self = Self::new(record, known);
-        }
-        Ok(())
-    }
-
-    /// Whether the history may have expected files that are not known.
-    fn must_read(&self, contract: &ArrivalContract, found: &[Found], now: Timestamp) -> bool {
-        let has_passed = contract.schedule.last(now).is_some_and(|last| last > self.judged_at);
-        self.ended.is_none() || has_passed || now < self.judged_at || !self.on_disk.is_subset(&on_disk(found))
-    }
-
-    /// Records what has changed, and then reports it.
-    async fn record(
-        &mut self,
-        arrivals: &Arrivals,
-        client: &Client,
-        contract: &ArrivalContract,
-        judgements: &[Judgement],
-        now: Timestamp,
-    ) -> Result<(), JudgeError> {
-        let changes: Vec<Change> = judgements
-            .iter()
-            .filter_map(|judgement| {
-                let before = self.records.get(&judgement.due.as_millisecond());
-                record::change(&client.id, contract, judgement, before, now)
-            })
-            .collect();
-        let summary = report::summary(&changes);
-        for change in changes {
-            arrivals.put(&change.record).await?;
-            failpoint::hit("arrivals.recorded");
-            report::change(contract, &change, summary.is_some());
-            self.records.insert(change.record.due.timestamp_millis(), change.record);
-        }
-        if let Some(summary) = summary {
-            summary.log(&client.id, contract);
-        }
-        let finals = judgements.iter().take_while(|judgement| judgement.is_final);
-        if let Some(last) = finals.last() {
-            let mut record = self.record.clone();
-            (record.closed_due, record.closed_until) = (date(last.due), date(last.until));
-            arrivals.put_contract(&record).await?;
-            self.record = record;
-            // The last one is still shown.
-            self.records = self.records.split_off(&last.due.as_millisecond());
-            let until = last.until;
-            self.ended.iter_mut().for_each(|ended| ended.retain(|arrival| arrival.received_at > until));
-        }
-        Ok(())
-    }
-
-    /// Shows in the metrics how the contract is. Returns its next due time.
-    fn show(&self, client: &Client, contract: &ArrivalContract, now: Timestamp) -> Option<Timestamp> {
-        let due_times = DueTimes::around(&contract.schedule, Some(time(self.record.since)), now)?;
-        let outcome = |due: Timestamp| self.records.get(&due.as_millisecond()).map(|record| record.state);
-        let (_, shown) = due_times.shown(outcome, now);
-        report::show(&client.id, &contract.name, due_times.next, shown == ArrivalOutcome::Missing);
-        Some(due_times.next)
-    }
-}
-
-fn of_contract(client: &Client, contract: &ArrivalContract, found: &[Found]) -> Vec<Found> {
-    let file = |found: &&Found| match found {
-        Found::Arrived(arrival) => client.expects(contract, &arrival.file),
-        Found::Discarded(discarded) => client.expects(contract, &discarded.file),
-    };
-    found.iter().filter(file).cloned().collect()
-}
-
-fn on_disk(found: &[Found]) -> BTreeSet<String> {
-    let name = |found: &Found| match found {
-        Found::Arrived(arrival) => {
-            Some(arrival.ingestion.clone().unwrap_or_else(|| format!("name {}", arrival.file)))
-        }
-        Found::Discarded(_) => None,
-    };
-    found.iter().filter_map(name).collect()
-}
-
-/// Returns the expected files in the history that were received after this time.
-async fn read_history(
-    history: &History,
-    client: &Client,
-    contract: &ArrivalContract,
-    after: Timestamp,
-) -> Result<Vec<Arrival>, JudgeError> {
-    let mut received = pin!(history.received(&client.id, date(after)).await?);
-    let mut ended = Vec::new();
-    while let Some(file) = received.try_next().await? {
-        if file.lane != Lane::Backfill && client.expects(contract, &file.file) {
-            ended.extend(as_arrival(file));
-        }
-    }
-    Ok(ended)
-}
-
-fn as_arrival(file: ReceivedFile) -> Option<Arrival> {
-    let state = match file.state {
-        FinalState::Ingested => ArrivedState::Ingested { records: u64::try_from(file.received).unwrap_or(0) },
-        FinalState::Held | FinalState::Purged => ArrivedState::Held,
-        FinalState::Discarded => return None,
-    };
-    Some(Arrival {
-        received_at: time(file.received_at),
-        file: file.file,
-        ingestion: Some(file.ingestion),
-        state,
-    })
-}
-
-/// Each file once: the same content that was received at the same time is the same file, wherever it was seen.
-fn merge(found: &[Found], ended: &[Arrival]) -> ArrivedFiles {
-    let mut arrivals: BTreeMap<(Timestamp, String), Arrival> = BTreeMap::new();
-    let mut waiting = Vec::new();
-    let mut discarded: Vec<DiscardedArrival> = Vec::new();
-    for found in found.iter().cloned() {
-        match found {
-            Found::Arrived(mut arrival) => {
-                arrival.received_at = whole_millis(arrival.received_at);
-                match arrival.ingestion.clone() {
-                    Some(ingestion) => _ = arrivals.insert((arrival.received_at, ingestion), arrival),
-                    None => waiting.push(arrival),
-                }
-            }
-            Found::Discarded(mut file) => {
-                file.received_at = whole_millis(file.received_at);
-                discarded.push(file);
-            }
-        }
-    }
-    for arrival in ended {
-        let key = (arrival.received_at, arrival.ingestion.clone().unwrap_or_default());
-        // One that is staged again has been ingested all the same.
-        match arrival.state {
-            ArrivedState::Ingested { .. } => _ = arrivals.insert(key, arrival.clone()),
-            _ => _ = arrivals.entry(key).or_insert_with(|| arrival.clone()),
-        }
-    }
-    let mut arrivals: Vec<Arrival> = arrivals.into_values().collect();
-    let is_same = |waiting: &Arrival, (file, at): (&String, Timestamp)| {
-        *file == waiting.file && at == waiting.received_at
-    };
-    waiting.retain(|waiting| {
-        !arrivals.iter().any(|arrival| is_same(waiting, (&arrival.file, arrival.received_at)))
-            && !discarded.iter().any(|file| is_same(waiting, (&file.file, file.received_at)))
-    });
-    arrivals.append(&mut waiting);
-    ArrivedFiles { arrivals, discarded }
-}
-
-/// As the store keeps times.
-fn whole_millis(time: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
-}
-
-pub(super) fn time(date: bson::DateTime) -> Timestamp {
-    Timestamp::from_millisecond(date.timestamp_millis()).unwrap_or_default()
 }

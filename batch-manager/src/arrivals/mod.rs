@@ -2,13 +2,16 @@
 //!
 //! 1. [`ArrivalWatch`] decides when to judge: at due times, when a file that is expected has been staged or has ended, and after
 //!    `scan_every` anyway, as files that wait or are discarded are not announced;
-//! 2. [`gather`] finds the files that have arrived on disk, and [`judge`] those in the history;
+//! 2. [`judge`] goes through all contracts; [`gather`] finds the files that have arrived on disk, and [`files`] adds those in the
+//!    history;
 //! 3. `mysimbdp_model::arrival` decides, without effects;
-//! 4. [`judge`] records what has changed, and then [`report`] logs and counts it: at most once, as a crash in between leaves it
+//! 4. [`open`] records what has changed, and then [`report`] logs and counts it: at most once, as a crash in between leaves it
 //!    recorded.
 
+mod files;
 mod gather;
 mod judge;
+mod open;
 mod record;
 mod report;
 

@@ -6,7 +6,7 @@ use mysimbdp_model::arrival::ArrivalOutcome;
 use mysimbdp_model::client::ClientId;
 use mysimbdp_telemetry::metrics::metrics;
 
-use super::judge::time;
+use super::files::time;
 use super::record::Change;
 
 /// More warnings at once, as after an interruption, are one warning.

@@ -1,5 +1,7 @@
 //! Verdicts.
 
+use std::slice::from_ref;
+
 use jiff::civil::time;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -79,8 +81,8 @@ fn a_file_after_a_missed_due_time_is_late_until_half_of_the_way_to_the_next() {
 #[test]
 fn too_few_records_are_too_small_until_a_file_has_enough() {
     let small = ingested("a", "02T05:00", 9);
-    expect(&[small.clone()], Some(10), "02T05:30", &["too_small a"]);
-    expect(&[small.clone()], Some(9), "02T05:30", &["on_time a"]);
+    expect(from_ref(&small), Some(10), "02T05:30", &["too_small a"]);
+    expect(from_ref(&small), Some(9), "02T05:30", &["on_time a"]);
     expect(&[small.clone(), ingested("b", "02T05:20", 10)], Some(10), "02T05:30", &["on_time b"]);
     expect(
         &[small.clone(), ingested("b", "02T05:20", 8)],
@@ -124,11 +126,11 @@ fn a_discarded_file_satisfies_nothing_and_is_named() {
     };
     let late = discarded("worse", "02T07:00", ReasonCode::Empty);
     for (files, now, expected) in [
-        (files(&[], &[bad.clone()]), "02T05:30", &["expected (bad)"][..]),
-        (files(&[], &[bad.clone()]), "02T06:30", &["missing (bad)", "expected"]),
+        (files(&[], from_ref(&bad)), "02T05:30", &["expected (bad)"][..]),
+        (files(&[], from_ref(&bad)), "02T06:30", &["missing (bad)", "expected"]),
         (files(&[], &[late.clone(), bad.clone()]), "02T07:30", &["missing (worse)", "expected"]),
-        (files(&[], &[late.clone()]), "03T07:30", &["missing (worse)", "missing", "expected"]),
-        (files(&[ingested("a", "02T05:30", 1)], &[bad.clone()]), "02T06:30", &["on_time a", "expected"]),
+        (files(&[], from_ref(&late)), "03T07:30", &["missing (worse)", "missing", "expected"]),
+        (files(&[ingested("a", "02T05:30", 1)], from_ref(&bad)), "02T06:30", &["on_time a", "expected"]),
         (files(&[ingested("a", "02T05:30", 1)], &[late]), "02T07:30", &["on_time a", "expected (worse)"]),
     ] {
         assert_eq!(verdicts(&files, None, now), expected, "{now}");
@@ -136,9 +138,9 @@ fn a_discarded_file_satisfies_nothing_and_is_named() {
     // Content that was known already: not what was expected, but a repeat after it.
     let again = discarded("again", "02T05:00", ReasonCode::Duplicate);
     for (files, expected) in [
-        (files(&[], &[again.clone()]), &["missing (again)", "expected"][..]),
-        (files(&[ingested("a", "02T04:00", 1)], &[again.clone()]), &["repeated again", "expected"]),
-        (files(&[ingested("a", "02T05:10", 1)], &[again.clone()]), &["on_time a", "expected"]),
+        (files(&[], from_ref(&again)), &["missing (again)", "expected"][..]),
+        (files(&[ingested("a", "02T04:00", 1)], from_ref(&again)), &["repeated again", "expected"]),
+        (files(&[ingested("a", "02T05:10", 1)], from_ref(&again)), &["on_time a", "expected"]),
         (files(&[ingested("a", "02T04:00", 1)], &[bad]), &["on_time a", "expected"]),
     ] {
         assert_eq!(verdicts(&files, None, "02T06:30"), expected);
