@@ -2,7 +2,7 @@
 
 import { h, replace } from './dom.js';
 import { icon } from './icons.js';
-import { outside } from './visible.js';
+import { outside, visible } from './visible.js';
 import { plural } from './format.js';
 
 const RIGHTS = [['read', 'see everything'], ['drop', 'drop files'], ['operate', 'retry files, scale streams']];
@@ -86,7 +86,7 @@ export function accessButton(app) {
         },
       },
     }, 'Use another token'));
-  const button = h('button', { id: 'access-button', type: 'button', class: 'quiet', 'aria-label': `Access: ${label}${access.isReadOnly ? ', read only' : ''}` },
+  const button = h('button', { id: 'access-button', type: 'button', class: 'quiet', 'aria-label': `Access: ${visible(label)}${access.isReadOnly ? ', read only' : ''}` },
     icon(access.isReadOnly ? 'lock' : 'person'), access.isReadOnly && h('span', {}, 'read only'));
   button.popoverTargetElement = panel;
   return [button, panel];

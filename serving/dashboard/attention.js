@@ -154,7 +154,8 @@ function present(app) {
     discarded: app.files.discardedLately(),
     streams: app.streams.current ?? [],
     arrivals: app.arrivals.current ?? [],
-    parts: app.readiness.current?.parts ?? [],
+    // Who may not know the parts is told that something is wrong.
+    parts: app.readiness.current?.parts ?? (app.readiness.current?.ready === false ? [{ kind: 'platform', name: 'The platform', condition: 'missing', text: 'not everything runs; its operators see what' }] : []),
     now: Date.now(),
   });
 }

@@ -2,7 +2,7 @@
 
 import { h, keyed, replace, setAttribute, setText } from './dom.js';
 import { time } from './format.js';
-import { setOutside } from './visible.js';
+import { setOutside, visible } from './visible.js';
 
 const COLOURS = 8;
 const ROWS_MAX = 60;
@@ -162,7 +162,7 @@ export class Chart {
     this.#plot.setCursor({ left: this.#plot.valToPos(this.#times[index], 'x'), top: 10 });
     this.#pointedAt(index);
     const values = this.#lines.filter(({ label }) => !this.#hidden.has(label)).map(({ label, values: all }) => `${label} ${this.#text(all[index])}`);
-    setAttribute(this.canvas, 'aria-description', `${time(this.#times[index] * 1000)}: ${values.join(', ')}`);
+    setAttribute(this.canvas, 'aria-description', visible(`${time(this.#times[index] * 1000)}: ${values.join(', ')}`));
   }
 
   #pointedAt(index) {

@@ -8,7 +8,7 @@ import { bytes, compact, count, duration, plural, setTime, timeElement } from '.
 import { isAbort } from './api.js';
 import { empty, failure, panel, progressBar, setProgress, setState, stateBadge } from './parts.js';
 import { FILE_EVENTS } from './present_files.js';
-import { setOutside } from './visible.js';
+import { setOutside, visible } from './visible.js';
 import { VirtualList } from './virtual_list.js';
 import { icon } from './icons.js';
 
@@ -199,7 +199,7 @@ function teach(app) {
   }
   const client = app.clients.find(({ id }) => id === app.client) ?? app.clients.find(({ files }) => files.length) ?? app.clients[0];
   return empty('No files yet',
-    h('p', {}, 'Drop one onto this page, or on the host:'),
+    h('p', {}, app.access.may('drop') ? 'Drop one onto this page, or on the host:' : 'They are dropped on the host:'),
     h('pre', {}, `cp samples/weather.csv client-input-directory/${client?.id ?? 'client1'}/`),
     h('p', {}, 'Every file ends as ingested, discarded with all reasons, or held until a person decides.'));
 }
@@ -223,7 +223,7 @@ function updateRow([badge, name, client, records, size, received, took], file, a
   setAttribute(link, 'href', linkTo(app, file));
   const isMoving = file.state === 'staged' && file.micro_batches > 0;
   setOutside(note.firstChild, file.reasons[0] ?? (isMoving ? `${file.lane}, ${file.micro_batches_done} of ${plural(file.micro_batches, 'micro-batch', 'micro-batches')}` : file.lane && file.lane !== 'live' ? file.lane : ''));
-  setAttribute(note, 'title', file.reasons.join('\n') || null);
+  setAttribute(note, 'title', visible(file.reasons.join('; ')) || null);
   bar.hidden = !isMoving;
   setProgress(bar, isMoving ? file.micro_batches_done / file.micro_batches : 0);
   setOutside(client, file.client ?? 'no client');

@@ -63,7 +63,7 @@ async function start() {
   app.streams = new Resource(list('/api/streams'), { every: 5000 });
   app.queues = new Resource(list('/api/queues'), { every: 5000, pause: 1000 });
   app.arrivals = new Resource(orNone(list('/api/arrivals')), { every: 60_000, pause: 2000 });
-  app.readiness = new Resource((signal) => readiness(api, signal), { every: 15_000, pause: 5000 });
+  app.readiness = new Resource((signal) => readiness(api, access, signal), { every: 15_000, pause: 5000 });
   app.drops = new Drops(app);
 
   router.start();
@@ -116,10 +116,9 @@ function orNone(load) {
 }
 
 /** Each part if the caller may know; else only whether everything runs. */
-async function readiness(api, signal) {
-  const accepts = [503, 403];
-  const verbose = await api.request('/readyz?verbose', { signal, accepts });
-  const response = verbose.status === 403 ? await api.request('/readyz', { signal, accepts }) : verbose;
+async function readiness(api, access, signal) {
+  const mayKnow = access.may('read') && access.clients === null;
+  const response = await api.request(mayKnow ? '/readyz?verbose' : '/readyz', { signal, accepts: [503] });
   return response.json();
 }
 

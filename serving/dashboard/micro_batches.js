@@ -2,7 +2,7 @@
 
 import { h, setAttribute, setText } from './dom.js';
 import { bytes, count, duration, plural } from './format.js';
-import { outside, setOutside } from './visible.js';
+import { outside, setOutside, visible } from './visible.js';
 import { setState, stateBadge } from './parts.js';
 import { VirtualList } from './virtual_list.js';
 
@@ -34,7 +34,7 @@ export function microBatches(batches, signal) {
       setState(state.firstChild, stateOf(batch));
       setText(state.firstChild.lastChild, WORDS[stateOf(batch)]);
       setOutside(state.lastChild, batch.reason ?? '');
-      setAttribute(state.lastChild, 'title', batch.reason);
+      setAttribute(state.lastChild, 'title', batch.reason && visible(batch.reason));
       setText(records, batch.is_done && batch.rejected ? `${count(batch.records)} (${count(batch.rejected)} rejected)` : count(batch.records));
       setText(size, bytes(batch.bytes));
       setText(attempts, batch.failures ? `${batch.attempts} (${batch.failures} failed)` : batch.attempts);

@@ -141,7 +141,7 @@ function startConnection(live) {
   const show = () => {
     element.dataset.state = live.state;
     setText(text, CONNECTION[live.state](live));
-    element.title = live.reason ? `${live.reason}` : `Events arrive as they happen; last heard ${live.heardAt ? relative(live.heardAt) : 'never'}`;
+    element.title = live.reason ? visible(live.reason) : `Events arrive as they happen; last heard ${live.heardAt ? relative(live.heardAt) : 'never'}`;
   };
   live.addEventListener('state', () => {
     show();
