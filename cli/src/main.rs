@@ -131,7 +131,8 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
         Command::StreamManager { command: None, metrics } => {
             commands::process::stream_manager(load_process()?, file, &metrics).await
         }
-        Command::Serve(metrics) => commands::process::serve(load_process()?, file, &metrics).await,
+        // Boxed: it is the largest of these futures, each of which is part of this one.
+        Command::Serve(metrics) => Box::pin(commands::process::serve(load_process()?, file, &metrics)).await,
         Command::Broker { port, metrics } => commands::process::broker(load_process()?, port, &metrics).await,
         Command::Schema => {
             println!("{}", mysimbdp_config::schema_json().trim_end());

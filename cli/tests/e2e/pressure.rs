@@ -486,6 +486,49 @@ async fn clock_steps_a_day_forward_and_back() {
     }
 }
 
+/// Due times that the wrong clock made pass are judged again when they are in the future again, and are warned of once.
+#[tokio::test(flavor = "multi_thread")]
+async fn arrivals_are_judged_again_after_the_clock_was_two_days_ahead() {
+    const DAYS: i64 = 2 * 86_400;
+    let faults = SystemFaults::new();
+    let mut client = documents("client2");
+    client["apps"][0]["env"] = json!(faults.env().into_iter().collect::<std::collections::BTreeMap<_, _>>());
+    let by = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(6)).strftime("%H:%M").to_string();
+    client["apps"][0]["expect"] = json!([{"files": "*.csv", "by": by}]);
+    let platform = Platform::new(mongodb().url(), mosquitto().url(), json!([client])).await;
+    let mut daemons =
+        ["fetchdata", "batch-manager"].map(|kind| Daemon::start(&platform.root, &[kind], &faults.env()));
+    let states = async || {
+        let mut records = platform.documents("arrivals").await;
+        records.sort_by_key(|record| record.get_datetime("due").copied().ok());
+        records
+            .iter()
+            .filter_map(|record| record.get_str("state").ok().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    let until_states = async |expected: &[&str]| {
+        until_async(SOON, &format!("the states are {expected:?}"), async || states().await == expected).await;
+    };
+    until_async(SOON, "it is seen", async || platform.documents("arrival_contracts").await.len() == 1).await;
+    faults.clock(DAYS);
+    until_states(&["missing", "missing"]).await;
+    faults.clock(0);
+    until_states(&["expected", "missing"]).await;
+    let (content, _) = numbered(2_000, 0);
+    platform.root.drop_file("client2", "a.csv", &content);
+    until_states(&["on_time", "missing"]).await;
+    faults.clock(DAYS);
+    // The clock has been noticed when the next file has been judged.
+    let (content, _) = numbered(2_000, 1);
+    platform.root.drop_file("client2", "b.csv", &content);
+    until_states(&["repeated", "missing"]).await;
+    let warnings = logged(&platform, "batch-manager.log", "WARN", "no file has arrived for a due time");
+    assert_eq!(warnings, 2, "{}", platform.root.log("batch-manager.log"));
+    for daemon in &mut daemons {
+        assert!(daemon.terminate().success(), "{}", daemon.output());
+    }
+}
+
 /// The config is broken while everything runs: this is reported, and the old config stays in use, even for processes
 /// that are killed and started again.
 #[tokio::test(flavor = "multi_thread")]
