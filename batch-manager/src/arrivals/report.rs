@@ -39,11 +39,11 @@ impl Summary {
 /// Reports what became of a due time; without a warning if there is a [`Summary`].
 pub(super) fn change(contract: &ArrivalContract, change: &Change, is_summarised: bool) {
     let record = &change.record;
-    if change.is_new_state && record.state != ArrivalOutcome::Expected {
+    if change.reports && record.state != ArrivalOutcome::Expected {
         let labels = [record.client.as_str(), record.contract.as_str(), record.state.as_str()];
         metrics().arrivals.with(labels).inc();
     }
-    if !change.is_new_state || (change.warns && is_summarised) {
+    if !change.reports || (change.warns && is_summarised) {
         return;
     }
     let (client, contract, files, due) =
@@ -66,8 +66,11 @@ pub(super) fn change(contract: &ArrivalContract, change: &Change, is_summarised:
         ArrivalOutcome::Expected => {
             tracing::debug!(client, contract, %due, "a due time is in the future again")
         }
-        _ => {
-            tracing::info!(client, contract, %due, outcome, file, "a file has arrived for a due time, or was judged again")
+        ArrivalOutcome::OnTime | ArrivalOutcome::Late => {
+            tracing::info!(client, contract, %due, outcome, file, "a file has arrived for a due time")
+        }
+        ArrivalOutcome::Missing | ArrivalOutcome::TooSmall | ArrivalOutcome::Repeated => {
+            tracing::info!(client, contract, %due, outcome, file, "a due time was judged again")
         }
     }
 }

@@ -37,6 +37,9 @@ pub struct ArrivalRecord {
     pub state: ArrivalOutcome,
     /// When it got this state.
     pub changed_at: bson::DateTime,
+    /// The last state that was certain: that was logged and counted.
+    #[serde(default)]
+    pub reported: ArrivalOutcome,
     /// Whether a person was told of a problem with it.
     pub warned: bool,
     /// The file that decided it.
@@ -94,6 +97,7 @@ impl ArrivalRecord {
             due: date(due),
             state: ArrivalOutcome::Expected,
             changed_at: date(due),
+            reported: ArrivalOutcome::Expected,
             warned: false,
             arrived: None,
             discarded: None,

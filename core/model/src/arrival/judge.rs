@@ -52,6 +52,8 @@ pub struct Judgement {
     pub discarded: Option<DiscardedArrival>,
     /// What was received until then belongs to it or to earlier ones.
     pub until: Timestamp,
+    /// Whether the file that decided it may still turn out not to be what was expected.
+    pub is_provisional: bool,
     /// Whether it is judged for good.
     pub is_final: bool,
 }
@@ -145,7 +147,9 @@ pub fn half_way(due: Timestamp, next: Timestamp) -> Timestamp {
 /// A due time that is waited for too long is closed as it is.
 fn close_old(judgements: &mut [Judgement]) {
     let old = judgements.len().saturating_sub(OPEN_MAX);
-    judgements[..old].iter_mut().for_each(|judgement| judgement.is_final = true);
+    for judgement in &mut judgements[..old] {
+        (judgement.is_final, judgement.is_provisional) = (true, false);
+    }
 }
 
 /// A due time, and what may belong to it.
@@ -175,12 +179,16 @@ impl Period {
             |file: &&&DiscardedArrival| file.received_at > self.from && file.received_at <= until;
         let discarded = discarded.iter().rfind(is_of_this).filter(|_| !is_satisfied);
         let waits = taken.iter().any(|arrival| terms.waits_for(arrival));
+        let is_final = now >= self.half && (!waits || now.duration_since(self.due) > OPEN_FOR);
+        let is_unknown = verdict.arrival().is_some_and(|arrival| terms.worth(arrival) == Worth::Unknown);
+        let is_repeated = verdict.outcome() == ArrivalOutcome::Repeated;
         Judgement {
             due: self.due,
             verdict,
             discarded: discarded.map(|file| (*file).clone()),
             until,
-            is_final: now >= self.half && (!waits || now.duration_since(self.due) > OPEN_FOR),
+            is_provisional: is_unknown && !is_repeated && !is_final,
+            is_final,
         }
     }
 

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::reason::ReasonCode;
 
 /// What became of a due time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrivalOutcome {
     /// Nothing has arrived for it, and it is not over, or not judged yet.
+    #[default]
     Expected,
     OnTime,
     /// The file came after it, and before half of the way to the next one.
