@@ -28,13 +28,13 @@ use mysimbdp_spool::drop_directory::{DropDirectory, DropPath};
 use mysimbdp_spool::staging;
 use mysimbdp_spool::staging::content::ContentError;
 use mysimbdp_store::CoredmsError;
+use mysimbdp_store::date::date;
 use mysimbdp_telemetry::timing::Stage;
 
 use self::error::FinishError;
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::feed::verify_whole;
-use crate::history::date;
 use crate::observe::Work;
 use crate::{rejects, replace, timing};
 

@@ -1,6 +1,5 @@
 //! Reads the runs that have ended from the platform's database: the source after a power cut has lost files on disk.
 
-use jiff::Timestamp;
 use mysimbdp_model::manifest::Manifest;
 use mysimbdp_model::message::{self, Finished};
 use mysimbdp_model::outcome::{Counts, Run};
@@ -47,9 +46,4 @@ pub(crate) async fn message(stores: &Stores, run: &str) -> Result<Option<Finishe
         reason: (!run.reasons.is_empty()).then(|| run.reasons.join("; ")),
         codes: run.codes,
     }))
-}
-
-/// Converts a time to the type that documents use.
-pub(crate) fn date(time: Timestamp) -> bson::DateTime {
-    bson::DateTime::from_millis(time.as_millisecond())
 }

@@ -17,13 +17,13 @@ use mysimbdp_model::outcome::Outcome;
 use mysimbdp_platform::failpoint;
 use mysimbdp_spool::staging::content::{Content, RecordFinder};
 use mysimbdp_spool::staging::{Reject, StagingError, read_rejects};
+use mysimbdp_store::date::date;
 use mysimbdp_store::rejected::{INLINE_BYTES_MAX, RejectedBytes, object_id_for, put_object};
 use mysimbdp_store::{Coredms, Object};
 
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::finish::error::FinishError;
-use crate::history::date;
 use crate::observe::Work;
 
 /// Records of a page at most.

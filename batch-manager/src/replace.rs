@@ -18,12 +18,12 @@ use mysimbdp_model::manifest::Manifest;
 use mysimbdp_model::outcome::Outcome;
 use mysimbdp_platform::failpoint;
 use mysimbdp_spool::staging::{StagingError, read_rejects};
+use mysimbdp_store::date::date;
 use mysimbdp_store::{Coredms, CoredmsError, EarlierRuns, Removal};
 
 use crate::blocking::blocking;
 use crate::context::Context;
 use crate::finish::error::FinishError;
-use crate::history::date;
 use crate::observe::Work;
 use crate::record_set::{RecordPage, RecordSet};
 

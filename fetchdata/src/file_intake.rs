@@ -405,7 +405,7 @@ impl FileIntake {
 fn describe_duplicate(runs: &[Run]) -> String {
     let first = runs.iter().find(|run| run.state == FinalState::Ingested);
     first.map_or_else(String::new, |first| {
-        let when = Timestamp::from_millisecond(first.finished_at.timestamp_millis()).unwrap_or_default();
+        let when = mysimbdp_store::date::time(first.finished_at);
         format!("same content as {:?}, ingested {when:.0}", first.file)
     })
 }

@@ -2,13 +2,13 @@
 //!
 //! 1. [`run`] asks the processes every five seconds: [`batch`] compares what they have counted, [`of_streams`] takes what the
 //!    instances have last reported;
-//! 2. each number goes into two [`ring`]s: a fine one for an hour, a coarse one for a day;
+//! 2. each number goes into two [`buckets`]: fine ones for an hour, coarse ones for a day;
 //! 3. [`Measurements::read`] returns as many points as somebody wants to draw.
 //!
 //! It is kept in memory only: a restarted server begins anew. Whoever needs more has Prometheus for it.
 
 mod batch;
-mod ring;
+mod buckets;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 
 use crate::server::Server;
 use batch::BatchCounters;
-use ring::{Bucket, Ring};
+use buckets::{Bucket, Buckets};
 
 const FINE_SECONDS: i64 = 5;
 const COARSE_SECONDS: i64 = 60;
@@ -36,7 +36,7 @@ const DAY: i64 = 86_400;
 /// Of one process.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// Each takes 26 KB when both rings are full. Those beyond are not kept.
+/// Each takes 26 KB when all its buckets are full. Those beyond are not kept.
 const SERIES_MAX: usize = 1_000;
 
 /// What is measured. The names are part of the API.
@@ -114,8 +114,8 @@ pub(crate) struct Measurements {
 
 #[derive(Debug)]
 struct Series {
-    fine: Ring,
-    coarse: Ring,
+    fine: Buckets,
+    coarse: Buckets,
 }
 
 impl Range {
@@ -145,8 +145,8 @@ impl Measurements {
             // What has always been 0 is no line.
             if series.contains_key(&measured) || (value != 0.0 && series.len() < SERIES_MAX) {
                 let one = series.entry(measured).or_insert_with(|| Series {
-                    fine: Ring::new(FINE_SECONDS, (HOUR / FINE_SECONDS) as usize),
-                    coarse: Ring::new(COARSE_SECONDS, (DAY / COARSE_SECONDS) as usize),
+                    fine: Buckets::new(FINE_SECONDS, (HOUR / FINE_SECONDS) as usize),
+                    coarse: Buckets::new(COARSE_SECONDS, (DAY / COARSE_SECONDS) as usize),
                 });
                 one.fine.add(second, value as f32);
                 one.coarse.add(second, value as f32);
@@ -163,9 +163,9 @@ impl Measurements {
         let series = self.lock();
         let of_client = series.iter().filter(|(one, _)| client.is_none_or(|client| one.client == client));
         let lines = of_client.map(|(measured, series)| {
-            let ring = if range.is_fine(now) { &series.fine } else { &series.coarse };
+            let buckets = if range.is_fine(now) { &series.fine } else { &series.coarse };
             let mut merged = vec![Bucket::default(); steps.len()];
-            for (second, bucket) in ring.between(first, end) {
+            for (second, bucket) in buckets.between(first, end) {
                 merged[((second - first) / step_seconds) as usize].merge(bucket);
             }
             (measured.clone(), merged.iter().map(Bucket::mean_and_max).collect::<Vec<_>>())

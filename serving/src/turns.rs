@@ -1,4 +1,6 @@
-//! How many long lists are written at the same time: each holds some blocks of records for as long as its reader takes.
+//! How much is done for a client at the same time, so that the others have their share.
+//!
+//! Long lists are limited for all clients together too: each holds some blocks of records for as long as its reader takes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,11 +13,18 @@ const LISTS_MAX: usize = 32;
 /// For each client, so that slow readers of one leave some to the others.
 const LISTS_OF_CLIENT_MAX: usize = 8;
 
-/// The lists that are being written.
+/// Equally many turns for each client.
+#[derive(Debug)]
+pub(crate) struct ClientTurns {
+    each_max: usize,
+    of_clients: Mutex<BTreeMap<ClientId, Arc<Semaphore>>>,
+}
+
+/// The long lists that are being written.
 #[derive(Debug)]
 pub(crate) struct ListTurns {
     all: Arc<Semaphore>,
-    of_clients: Mutex<BTreeMap<ClientId, Arc<Semaphore>>>,
+    of_clients: ClientTurns,
 }
 
 /// Allows to write a list until it is dropped.
@@ -25,23 +34,31 @@ pub(crate) struct ListTurn {
     _of_all: OwnedSemaphorePermit,
 }
 
+impl ClientTurns {
+    pub(crate) fn new(each_max: usize) -> Self {
+        Self { each_max, of_clients: Mutex::default() }
+    }
+
+    pub(crate) fn of(&self, client: &ClientId) -> Arc<Semaphore> {
+        // Nothing panics while it holds the lock.
+        let mut of_clients = self.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = of_clients.entry(client.clone());
+        Arc::clone(turns.or_insert_with(|| Arc::new(Semaphore::new(self.each_max))))
+    }
+}
+
 impl Default for ListTurns {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(LISTS_MAX)), of_clients: Mutex::default() }
+        let of_clients = ClientTurns::new(LISTS_OF_CLIENT_MAX);
+        Self { all: Arc::new(Semaphore::new(LISTS_MAX)), of_clients }
     }
 }
 
 impl ListTurns {
     /// Waits until another list may be written.
     pub(crate) async fn take(&self, client: &ClientId) -> ListTurn {
-        let own = {
-            // Nothing panics while it holds the lock.
-            let mut of_clients = self.of_clients.lock().unwrap_or_else(PoisonError::into_inner);
-            let semaphore = || Arc::new(Semaphore::new(LISTS_OF_CLIENT_MAX));
-            Arc::clone(of_clients.entry(client.clone()).or_insert_with(semaphore))
-        };
         // The client's first: one that waits for its own holds none of the others'.
-        let of_client = own.acquire_owned().await.expect("never closed");
+        let of_client = self.of_clients.of(client).acquire_owned().await.expect("never closed");
         let of_all = Arc::clone(&self.all).acquire_owned().await.expect("never closed");
         ListTurn { _of_client: of_client, _of_all: of_all }
     }

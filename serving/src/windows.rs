@@ -21,9 +21,9 @@ use mysimbdp_query::windows::{KeptWindows, ReadAhead, WindowsPosition, WindowsQu
 use mysimbdp_store::CoredmsError;
 use mysimbdp_store::history::History;
 use mysimbdp_telemetry::metrics::metrics;
-use tokio::sync::Semaphore;
 
 use crate::server::Server;
+use crate::turns::ClientTurns;
 use live::Watched;
 
 /// Ranges that are read at the same time for a client, over all its queries: those of others need not wait for them.
@@ -37,7 +37,7 @@ const RUNS: u64 = 32;
 #[derive(Debug)]
 pub(crate) struct Windows {
     kept: Arc<KeptWindows>,
-    turns: Mutex<BTreeMap<ClientId, Arc<Semaphore>>>,
+    turns: ClientTurns,
     /// The latest runs of each client, as far as they were looked at.
     runs: Mutex<BTreeMap<ClientId, BTreeSet<RunKey>>>,
     watched: Watched,
@@ -51,7 +51,7 @@ impl Windows {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             kept: Arc::new(KeptWindows::new(bytes_max)),
-            turns: Mutex::default(),
+            turns: ClientTurns::new(RANGES_MAX),
             runs: Mutex::default(),
             watched: Watched::default(),
         }
@@ -91,14 +91,8 @@ impl Windows {
         let store = server.database(client).await?;
         self.look_at_runs(server.history().await?, client).await?;
         let kept = is_announced(server, &query.client, &query.view).then(|| self.kept.series(&query));
-        let turns = self.turns(&query.client);
+        let turns = self.turns.of(&query.client);
         WindowsReader::open(store, query, kept, turns, ahead, after).await
-    }
-
-    fn turns(&self, client: &ClientId) -> Arc<Semaphore> {
-        // Nothing panics while it holds the lock.
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(turns.entry(client.clone()).or_insert_with(|| Arc::new(Semaphore::new(RANGES_MAX))))
     }
 
     /// Forgets the collections of runs that have ended since the last look.

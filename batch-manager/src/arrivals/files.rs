@@ -11,10 +11,10 @@ use mysimbdp_model::arrival::{Arrival, ArrivedState, DiscardedArrival};
 use mysimbdp_model::manifest::Lane;
 use mysimbdp_model::outcome::FinalState;
 use mysimbdp_store::CoredmsError;
+use mysimbdp_store::date::{date, time};
 use mysimbdp_store::history::{History, ReceivedFile};
 
 use super::gather::Found;
-use crate::history::date;
 
 /// What a contract expects of what was found.
 pub(super) fn of_contract(client: &Client, contract: &ArrivalContract, found: &[Found]) -> Vec<Found> {
@@ -110,10 +110,6 @@ pub(super) fn merge(found: &[Found], ended: &[Arrival]) -> ArrivedFiles {
 /// As the store keeps times.
 fn whole_millis(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
-}
-
-pub(super) fn time(date: bson::DateTime) -> Timestamp {
-    Timestamp::from_millisecond(date.timestamp_millis()).unwrap_or_default()
 }
 
 #[cfg(test)]

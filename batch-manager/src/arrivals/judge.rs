@@ -14,9 +14,10 @@ use mysimbdp_platform::clock;
 use mysimbdp_platform::files::FileError;
 use mysimbdp_store::CoredmsError;
 use mysimbdp_store::arrivals::{Arrivals, ContractRecord};
+use mysimbdp_store::date::time;
 use mysimbdp_store::history::History;
 
-use super::files::{of_contract, time};
+use super::files::of_contract;
 use super::gather::{KnownReasons, StagedFiles, gather};
 use super::open::Open;
 use super::report;

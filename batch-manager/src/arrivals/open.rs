@@ -9,14 +9,14 @@ use mysimbdp_model::arrival::judge::{Closed, JUDGED_MAX, Judgement, Terms, judge
 use mysimbdp_model::arrival::{Arrival, ArrivalOutcome};
 use mysimbdp_platform::failpoint;
 use mysimbdp_store::arrivals::{ArrivalRecord, Arrivals, ContractRecord};
+use mysimbdp_store::date::{date, time};
 use mysimbdp_store::history::History;
 
-use super::files::{merge, on_disk, read_history, time};
+use super::files::{merge, on_disk, read_history};
 use super::gather::Found;
 use super::judge::{JudgeError, KEPT_FOR};
 use super::record::{self, Change};
 use super::report;
-use crate::history::date;
 
 /// The due times of a contract that are not judged for good.
 #[derive(Debug)]

@@ -6,8 +6,7 @@ use mysimbdp_model::arrival::judge::Judgement;
 use mysimbdp_model::arrival::{Arrival, ArrivalOutcome};
 use mysimbdp_model::client::ClientId;
 use mysimbdp_store::arrivals::{ArrivalRecord, ArrivedFile, DiscardedFile};
-
-use crate::history::date;
+use mysimbdp_store::date::date;
 
 /// What is to be recorded about a due time, and reported.
 #[derive(Clone, Debug, PartialEq)]

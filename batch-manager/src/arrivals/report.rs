@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use mysimbdp_config::ArrivalContract;
 use mysimbdp_model::arrival::ArrivalOutcome;
 use mysimbdp_model::client::ClientId;
+use mysimbdp_store::date::time;
 use mysimbdp_telemetry::metrics::metrics;
 
-use super::files::time;
 use super::record::Change;
 
 /// More warnings at once, as after an interruption, are one warning.

@@ -10,6 +10,7 @@ use mysimbdp_model::client::ClientId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::date::date;
 use crate::{Coredms, CoredmsError, Order, Removal, Selection};
 
 /// More due times than a contract ever has open.
@@ -282,8 +283,4 @@ impl Arrivals {
 /// A document that this build cannot read is as good as none.
 fn readable<T: DeserializeOwned>(document: Document) -> Option<T> {
     bson::deserialize_from_document(document).ok()
-}
-
-fn date(time: Timestamp) -> bson::DateTime {
-    bson::DateTime::from_millis(time.as_millisecond())
 }

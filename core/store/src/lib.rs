@@ -11,6 +11,7 @@
 
 pub mod announcement;
 pub mod arrivals;
+pub mod date;
 mod documents;
 #[cfg(feature = "embedded")]
 mod embedded;

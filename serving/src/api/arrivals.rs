@@ -9,6 +9,7 @@ use mysimbdp_model::arrival::ArrivalOutcome;
 use mysimbdp_model::reason::ReasonCode;
 use mysimbdp_query::arrivals::{self, ContractPosition, ContractStatus};
 use mysimbdp_store::arrivals::{ArrivalRecord, DiscardedFile};
+use mysimbdp_store::date::time;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
@@ -218,8 +219,4 @@ fn arrived(record: &ArrivalRecord) -> Arrived {
 fn discarded(file: DiscardedFile) -> DiscardedItem {
     let DiscardedFile { file, received_at, reasons, codes } = file;
     DiscardedItem { file, received_at: time(received_at), reasons, codes }
-}
-
-fn time(date: bson::DateTime) -> Timestamp {
-    Timestamp::from_millisecond(date.timestamp_millis()).unwrap_or_default()
 }

@@ -33,7 +33,7 @@ impl Bucket {
 
 /// A bucket for each step, up to the one that was written last.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct Buckets {
     step_seconds: i64,
     buckets_max: usize,
     /// The step of the last bucket.
@@ -41,7 +41,7 @@ pub(super) struct Ring {
     buckets: VecDeque<Bucket>,
 }
 
-impl Ring {
+impl Buckets {
     pub(super) fn new(step_seconds: i64, buckets_max: usize) -> Self {
         Self { step_seconds, buckets_max, last: 0, buckets: VecDeque::new() }
     }
@@ -78,24 +78,27 @@ impl Ring {
 mod tests {
     use super::*;
 
-    fn shown(ring: &Ring, from: i64, until: i64) -> Vec<(i64, Option<(f32, f32)>)> {
-        ring.between(from, until).map(|(second, bucket)| (second, bucket.mean_and_max())).collect()
+    fn shown(buckets: &Buckets, from: i64, until: i64) -> Vec<(i64, Option<(f32, f32)>)> {
+        buckets.between(from, until).map(|(second, bucket)| (second, bucket.mean_and_max())).collect()
     }
 
     #[test]
     fn a_gap_is_no_number_and_what_is_too_old_is_dropped() {
-        let mut ring = Ring::new(5, 4);
+        let mut buckets = Buckets::new(5, 4);
         for (second, value) in [(100, 1.0), (104, 3.0), (112, 7.0)] {
-            ring.add(second, value);
+            buckets.add(second, value);
         }
-        assert_eq!(shown(&ring, 0, 1_000), [(100, Some((2.0, 3.0))), (105, None), (110, Some((7.0, 7.0)))]);
-        assert_eq!(shown(&ring, 101, 110), [(105, None)]);
-        ring.add(121, 1.0);
-        assert_eq!(shown(&ring, 0, 1_000).first(), Some(&(105, None)));
-        ring.add(119, 3.0);
-        assert_eq!(shown(&ring, 120, 1_000), [(120, Some((2.0, 3.0)))], "the clock was set back");
-        ring.add(9_000, 1.0);
-        assert_eq!(shown(&ring, 0, 10_000), [(9_000, Some((1.0, 1.0)))]);
+        assert_eq!(
+            shown(&buckets, 0, 1_000),
+            [(100, Some((2.0, 3.0))), (105, None), (110, Some((7.0, 7.0)))]
+        );
+        assert_eq!(shown(&buckets, 101, 110), [(105, None)]);
+        buckets.add(121, 1.0);
+        assert_eq!(shown(&buckets, 0, 1_000).first(), Some(&(105, None)));
+        buckets.add(119, 3.0);
+        assert_eq!(shown(&buckets, 120, 1_000), [(120, Some((2.0, 3.0)))], "the clock was set back");
+        buckets.add(9_000, 1.0);
+        assert_eq!(shown(&buckets, 0, 10_000), [(9_000, Some((1.0, 1.0)))]);
     }
 
     #[test]
