@@ -180,6 +180,9 @@ pub struct Demo {
     /// Messages per second of the stream.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
+    /// Go on after that, for those who look at the dashboard, until Ctrl-C.
+    #[arg(long)]
+    pub stay: bool,
     /// Where to create the demo's directories; by default a temporary directory that is removed at the end.
     #[arg(long)]
     pub data_root: Option<PathBuf>,

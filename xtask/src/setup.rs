@@ -84,6 +84,12 @@ const PROMTOOL: Unpacked = Unpacked {
     path: "usr/bin/promtool",
 };
 
+const FONT: &str = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
+
+/// The accessibility checks, as a script that a test loads into the dashboard.
+const AXE_PACKAGE: &str = "axe-core@4.14.1";
+const AXE_DIRECTORY: &str = "axe-core-4.14.1";
+
 /// Suppresses pip's hint that a newer version exists.
 const NO_ADVICE: &str = "--disable-pip-version-check";
 
@@ -105,6 +111,7 @@ pub(crate) fn setup() -> Result<(), Failure> {
     programs()?;
     unpack(&cache, SSHD)?;
     unpack(&cache, PROMTOOL)?;
+    axe_core(&cache)?;
     let python = python_environment(&cache)?;
     mongod(&cache, &python)
 }
@@ -112,6 +119,11 @@ pub(crate) fn setup() -> Result<(), Failure> {
 /// A Python with the packages that the tests import; it exists after [`setup`].
 pub(crate) fn python(cache: &Path) -> PathBuf {
     cache.join("venv/bin/python")
+}
+
+/// The script with the accessibility checks; it exists after [`setup`].
+pub(crate) fn axe(cache: &Path) -> PathBuf {
+    cache.join(AXE_DIRECTORY).join("package/axe.min.js")
 }
 
 /// Takes a lock, as two setups at a time would do everything twice. It is released with the file, however this process ends.
@@ -143,6 +155,11 @@ fn programs() -> Result<(), Failure> {
         ("losetup", "mount"),
         ("mkfs.ext4", "e2fsprogs"),
         ("mkfs.xfs", "xfsprogs"),
+        ("tmux", "tmux"),
+        ("chromium", "chromium"),
+        ("chromedriver", "chromium-driver"),
+        ("node", "nodejs"),
+        ("npm", "npm"),
     ] {
         if !has(program) {
             missing.push(package);
@@ -151,6 +168,10 @@ fn programs() -> Result<(), Failure> {
     // Debian's python3 lacks the modules that create a virtual environment.
     if !succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
         missing.push("python3-venv");
+    }
+    // Chromium draws no text without a font.
+    if !Path::new(FONT).is_file() {
+        missing.push("fonts-dejavu-core");
     }
     if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
 }
@@ -169,6 +190,29 @@ fn unpack(cache: &Path, wanted: Unpacked) -> Result<(), Failure> {
         run(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&unfinished))?;
     }
     replace(&unfinished, &directory)
+}
+
+fn axe_core(cache: &Path) -> Result<(), Failure> {
+    if axe(cache).is_file() {
+        return Ok(());
+    }
+    let unfinished = unfinished(cache, AXE_DIRECTORY)?;
+    let what = format!("cannot read {}", unfinished.display());
+    fs::create_dir_all(&unfinished).map_err(Failure::of(&what))?;
+    run(Command::new("npm")
+        .args(["pack", "--silent", AXE_PACKAGE, "--pack-destination"])
+        .arg(&unfinished)
+        .current_dir(&unfinished))?;
+    for entry in fs::read_dir(&unfinished).map_err(Failure::of(&what))? {
+        let archive = entry.map_err(Failure::of(&what))?.path();
+        run(Command::new("tar")
+            .arg("--extract")
+            .arg("--file")
+            .arg(archive)
+            .arg("--directory")
+            .arg(&unfinished))?;
+    }
+    replace(&unfinished, &cache.join(AXE_DIRECTORY))
 }
 
 /// Creates the virtual environment. It contains a list of its packages, so that it is created again for other versions.

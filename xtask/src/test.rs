@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::dependencies::deny;
 use crate::machine::cache;
-use crate::run::{Failure, built, cargo, run, succeeds};
+use crate::run::{Failure, built, cargo, run, succeeds, workspace};
 use crate::setup::{self, setup};
 
 /// With this feature, tests can make processes die between two steps. Only the workspace's own crates have it, so the other
@@ -16,7 +16,7 @@ const FEATURES: &str = "--features=failpoints";
 
 type Step = (&'static str, fn() -> Result<(), Failure>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("setup", setup),
     ("formatting", || run(&mut cargo(&["fmt", "--all", "--check"]))),
     ("lints", || {
@@ -24,6 +24,7 @@ const STEPS: [Step; 8] = [
         run(&mut cargo(&clippy))
     }),
     ("dependencies", deny),
+    ("functions of the dashboard", dashboard),
     ("programs", || run(&mut cargo(&["build", "--locked", "--workspace", "--bins", FEATURES]))),
     ("tests", tests),
     ("examples in the documentation", || {
@@ -51,6 +52,11 @@ pub(crate) fn test() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs what the dashboard decides without a browser.
+fn dashboard() -> Result<(), Failure> {
+    run(Command::new("node").arg("--test").current_dir(workspace().join("serving/dashboard")))
+}
+
 /// Runs all tests, with one mongod and one mosquitto for all of them, which `testbed-run` starts and stops.
 fn tests() -> Result<(), Failure> {
     // nextest runs each test as a process with a time limit; cargo's own runner has no such limit.
@@ -70,7 +76,9 @@ fn tests() -> Result<(), Failure> {
     if let Some(directory) = runner.get_current_dir() {
         tests.current_dir(directory);
     }
-    tests.env("MYSIMBDP_TEST_PYTHON", setup::python(&cache()?));
+    let cache = cache()?;
+    tests.env("MYSIMBDP_TEST_PYTHON", setup::python(&cache));
+    tests.env("MYSIMBDP_TEST_AXE", setup::axe(&cache));
     // Should the disk be full, what fails then is of no use without this.
     run(Command::new("df").arg("-h").arg(std::env::temp_dir()).arg("."))?;
     // The tests configure their servers themselves.

@@ -39,17 +39,17 @@ pub async fn run(config: &Config, config_file: &Path) -> Result<(), CommandError
 
 /// Reports the address of the HTTP server once it listens.
 async fn report_address(config: &Config) {
-    let listens = || {
-        let state = ServerState::read(&config.layout.serving_state()).ok()??;
-        state.process.alive().then_some(state.url)
-    };
-    let url = loop {
-        match listens() {
-            Some(url) => break url,
-            None => tokio::time::sleep(CHECK_EVERY).await,
+    println!("dashboard and API at {}", server(config).await.url);
+}
+
+/// Waits until the HTTP server listens.
+pub async fn server(config: &Config) -> ServerState {
+    loop {
+        match ServerState::read(&config.layout.serving_state()) {
+            Ok(Some(state)) if state.process.alive() => return state,
+            _ => tokio::time::sleep(CHECK_EVERY).await,
         }
-    };
-    println!("query, drop and operate over HTTP at {url}");
+    }
 }
 
 /// Reports what is unavailable until everything is available, and then reports that.

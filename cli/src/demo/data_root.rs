@@ -33,7 +33,9 @@ pub struct DemoRoot {
 impl DemoRoot {
     /// Creates the data root. The database and the topic prefix have a random name, so that the demo disturbs nothing
     /// on a real server and can be repeated there.
-    pub fn prepare(data_root: Option<&Path>) -> Result<Self, CommandError> {
+    ///
+    /// `configure` changes the shipped configuration further.
+    pub fn prepare(data_root: Option<&Path>, configure: fn(&mut Value)) -> Result<Self, CommandError> {
         let name = format!("mysimbdp_demo_{:08x}", random::number() as u32);
         let root = data_root.map_or_else(|| std::env::temp_dir().join(&name), Path::to_owned);
         files::create_dir_all(&root)?;
@@ -44,12 +46,12 @@ impl DemoRoot {
                 format!("{} is already a data root: expected an empty directory", root.display()),
             ));
         }
-        files::write_atomic(&config_file, &Self::config_text(&name)?)?;
+        files::write_atomic(&config_file, &Self::config_text(&name, configure)?)?;
         let config = Config::load(&config_file, |name| std::env::var(name).ok())?;
         Ok(Self { config, config_file, temporary: data_root.is_none() })
     }
 
-    fn config_text(name: &str) -> Result<Vec<u8>, CommandError> {
+    fn config_text(name: &str, configure: fn(&mut Value)) -> Result<Vec<u8>, CommandError> {
         let mut config: Value =
             serde_json::from_str(CONFIG).map_err(|error| CommandError::of(exit::SOFTWARE, &error))?;
         if let Some(settings) = config.as_object_mut() {
@@ -62,6 +64,7 @@ impl DemoRoot {
         config["clients"][1]["micro_batching"]["block_size"] = json!("500kB");
         // Short, so that the timing table has reports in it.
         config["stream_manager"]["report_every"] = json!("2s");
+        configure(&mut config);
         serde_json::to_vec_pretty(&config).map_err(|error| CommandError::of(exit::SOFTWARE, &error))
     }
 
@@ -72,7 +75,7 @@ impl DemoRoot {
         self.drop_file(DOCUMENTS, "weather.pdf", b"%PDF-1.4 is not an extension that client2 may send")
     }
 
-    fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> Result<(), CommandError> {
+    pub fn drop_file(&self, client: &str, name: &str, content: &[u8]) -> Result<(), CommandError> {
         let client = self.client(client)?;
         let path = DropPath::of_client(&client.id, Lane::Live).join(name.as_ref());
         let drop_directory = DropDirectory::open_or_create(&self.config.layout)?;

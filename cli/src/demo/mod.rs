@@ -4,10 +4,12 @@
 //! 2. the platform is started as `up` starts it;
 //! 3. files are dropped and, at the same time, [`publish`]ed row by row as a stream;
 //! 4. [`summary`] counts in the store itself until everything has arrived;
-//! 5. tables are printed, and what was reported is reconciled with what is stored. Any difference is a failure.
+//! 5. tables are printed, and what was reported is reconciled with what is stored. Any difference is a failure;
+//! 6. with `--stay`, it goes on for those who look at the dashboard.
 
 mod data_root;
 mod publish;
+mod stay;
 mod summary;
 
 use std::time::{Duration, Instant};
@@ -20,7 +22,7 @@ use mysimbdp_query::reconcile::{Scope, reconcile};
 use tokio::sync::watch;
 
 use crate::args::Demo;
-use crate::commands::{self, timing};
+use crate::commands::{self, timing, up};
 use crate::error::CommandError;
 use crate::signals;
 use crate::supervise::Supervisor;
@@ -36,7 +38,8 @@ const POLL_EVERY: Duration = Duration::from_millis(200);
 
 pub async fn run(args: &Demo) -> Result<(), CommandError> {
     let shutdown = signals::shutdown()?;
-    let demo_root = DemoRoot::prepare(args.data_root.as_deref())?;
+    let demo_root =
+        DemoRoot::prepare(args.data_root.as_deref(), if args.stay { stay::configure } else { |_| {} })?;
     println!("data root {}", demo_root.config.layout.root().display());
     // This file keeps what is printed before the log files are open; they have everything else.
     let output = Output::AppendTo(demo_root.config.layout.logs().join("terminal.txt"));
@@ -49,7 +52,13 @@ pub async fn run(args: &Demo) -> Result<(), CommandError> {
         address::without_credentials(&demo_root.config.coredms_url),
         demo_root.config.settings.coredms.database,
     );
-    let result = play(&demo_root, args.rate, shutdown.clone()).await;
+    if args.stay {
+        println!("dashboard {}", up::server(&demo_root.config).await.url);
+    }
+    let mut result = play(&demo_root, args.rate, shutdown.clone()).await;
+    if args.stay && result.is_ok() {
+        result = stay::run(&demo_root, args.rate, &mut platform, shutdown.clone()).await;
+    }
     if let Err(error) = publish::end_sessions(&demo_root).await {
         println!("the stream's session stays with the broker until it expires: {error}");
     }

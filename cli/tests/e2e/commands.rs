@@ -147,18 +147,6 @@ fn the_second_platform_on_a_data_root_reports_which_process_holds_it() {
 }
 
 #[test]
-fn the_demo_balances() {
-    let root = embedded(&json!([documents("client2")]));
-    let data_root = root.path().join("demo");
-    let printed =
-        run(&root, 0, &["demo", "--rate", "20000", "--data-root", data_root.to_str().expect("UTF-8")]);
-    assert!(printed.contains("everything balances"), "{printed}");
-    for count in ["26115", "client1 (objects)", "client2 (documents)", "client3 (stream)"] {
-        assert!(printed.contains(count), "{count}: {printed}");
-    }
-}
-
-#[test]
 fn the_reference_apps_keep_the_contract() {
     let root = embedded(&json!([documents("client2")]));
     let app = binary("document-app");
@@ -420,19 +408,4 @@ fn of_two_stream_apps_in_python_with_the_same_client_id_one_ends_on_mosquitto_to
     let mut processes = [start(), start()];
     until(SOON, "one of them has ended", || processes.iter_mut().any(Program::has_ended));
     assert!(!processes.iter_mut().all(Program::has_ended), "the other one continues");
-}
-
-#[test]
-fn an_interrupted_demo_leaves_nothing() {
-    let root = embedded(&json!([documents("client2")]));
-    let temporary = root.path().join("temporary");
-    std::fs::create_dir(&temporary).expect("create");
-    let directory = temporary.to_str().expect("UTF-8");
-    let mut demo = Daemon::start(&root, &["demo", "--rate", "100"], &[("TMPDIR", directory)]);
-    demo.until_output(SOON, "broker ");
-    let status = demo.interrupt();
-    assert_eq!(status.code(), Some(75), "{}", demo.output());
-    assert!(demo.output().contains("interrupted"), "{}", demo.output());
-    let left: Vec<_> = std::fs::read_dir(&temporary).expect("list").collect();
-    assert!(left.is_empty(), "{left:?}");
 }

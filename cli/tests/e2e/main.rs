@@ -8,6 +8,7 @@ mod commands;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod damaged;
+mod demo;
 mod drops;
 mod edge;
 mod embedded;

@@ -16,14 +16,14 @@ on_both! {
 
 /// An event.
 #[derive(Clone, Debug)]
-pub(super) struct Event {
+pub(crate) struct Event {
     id: String,
-    pub(super) name: String,
-    pub(super) data: Value,
+    pub(crate) name: String,
+    pub(crate) data: Value,
 }
 
 /// Listens on a connection of its own. Returns once the server answers with this status.
-pub(super) fn listen(http: &Http, path: &str, last_seen: Option<&str>) -> (TcpStream, Receiver<Event>) {
+pub(crate) fn listen(http: &Http, path: &str, last_seen: Option<&str>) -> (TcpStream, Receiver<Event>) {
     let host = http.url().strip_prefix("http://").expect("an address");
     let mut connection = TcpStream::connect(host).expect("a connection");
     let last_seen = last_seen.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
@@ -31,6 +31,9 @@ pub(super) fn listen(http: &Http, path: &str, last_seen: Option<&str>) -> (TcpSt
     let mut lines = BufReader::new(connection.try_clone().expect("a connection")).lines();
     let status = lines.next().expect("an answer").expect("an answer");
     assert_eq!(status, "HTTP/1.1 200 OK");
+    let headers: Vec<String> =
+        lines.by_ref().map(|line| line.expect("a header")).take_while(|line| !line.is_empty()).collect();
+    assert!(headers.contains(&"cache-control: no-store".to_owned()), "{headers:?}");
     let (sender, events) = channel();
     std::thread::spawn(move || {
         let (mut id, mut name) = (String::new(), String::new());

@@ -5,7 +5,7 @@ mod arrivals;
 mod contract;
 mod dashboard;
 mod drops;
-mod events;
+pub(crate) mod events;
 mod files;
 mod latest;
 mod measurements;
@@ -112,7 +112,7 @@ impl Served {
 }
 
 /// Waits for the address of the server that runs on this data root. A killed one has left its own.
-fn url(root: &Path) -> String {
+pub(crate) fn url(root: &Path) -> String {
     let state = || -> Option<Value> {
         let state: Value =
             serde_json::from_slice(&std::fs::read(root.join("state/serving.json")).ok()?).ok()?;
