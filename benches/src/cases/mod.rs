@@ -47,4 +47,5 @@ pub const ALL: &[Plan] = &[
     serving::WINDOWS,
     serving::EVENTS,
     serving::INGEST,
+    serving::PAGES_OPEN,
 ];

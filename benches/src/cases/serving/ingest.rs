@@ -31,18 +31,27 @@ pub const INGEST: Plan = Plan {
     start: |extent| Ingest::start(extent).boxed_local(),
 };
 
-struct Ingest {
+pub(super) struct Ingest {
     documents: Documents,
 }
 
 impl Ingest {
     async fn start(extent: RunSize) -> Result<Box<dyn BenchCase>> {
-        let documents = Documents::start_with(InputFormat::Csv, extent, &[client()]).await?;
-        fill(&documents.platform, extent.of(10_000, 100_000)).await?;
-        Ok(Box::new(Self { documents }))
+        Ok(Box::new(Self::begin(extent).await?))
     }
 
-    async fn alone(&mut self, round: u32) -> Result<Sample> {
+    pub(super) async fn begin(extent: RunSize) -> Result<Self> {
+        let documents = Documents::start_with(InputFormat::Csv, extent, &[client()]).await?;
+        fill(&documents.platform, extent.of(10_000, 100_000)).await?;
+        Ok(Self { documents })
+    }
+
+    /// Of the HTTP server.
+    pub(super) fn host(&self) -> Result<String> {
+        Ok(self.documents.platform.http_server()?.0)
+    }
+
+    pub(super) async fn alone(&mut self, round: u32) -> Result<Sample> {
         let (_, server) = self.documents.platform.http_server()?;
         let before = processor_seconds(server)?;
         let sample = self.documents.platform(round).await?;
@@ -50,7 +59,7 @@ impl Ingest {
     }
 
     async fn while_read(&mut self, round: u32) -> Result<Sample> {
-        let (host, _) = self.documents.platform.http_server()?;
+        let host = self.host()?;
         let stop = Arc::new(AtomicBool::new(false));
         let mut readers = JoinSet::new();
         for number in 0..READERS as u64 {

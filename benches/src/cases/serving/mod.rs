@@ -6,6 +6,7 @@ mod events;
 mod ingest;
 mod latest;
 mod list;
+mod pages;
 mod records;
 mod windows;
 
@@ -14,4 +15,5 @@ pub use events::EVENTS;
 pub use ingest::INGEST;
 pub use latest::LATEST;
 pub use list::LIST;
+pub use pages::PAGES_OPEN;
 pub use windows::WINDOWS;
