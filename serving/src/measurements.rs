@@ -31,6 +31,8 @@ use buckets::{Bucket, Buckets};
 const FINE_SECONDS: i64 = 5;
 const COARSE_SECONDS: i64 = 60;
 const HOUR: i64 = 3_600;
+/// A caller that asks for the last hour may have a clock that is a bit late.
+const FINE_KEPT: i64 = HOUR + 60;
 const DAY: i64 = 86_400;
 
 /// Of one process.
@@ -134,7 +136,7 @@ impl Range {
     }
 
     fn is_fine(&self, now: i64) -> bool {
-        self.from >= now - HOUR
+        self.from >= now - FINE_KEPT
     }
 }
 
@@ -145,7 +147,7 @@ impl Measurements {
             // What has always been 0 is no line.
             if series.contains_key(&measured) || (value != 0.0 && series.len() < SERIES_MAX) {
                 let one = series.entry(measured).or_insert_with(|| Series {
-                    fine: Buckets::new(FINE_SECONDS, (HOUR / FINE_SECONDS) as usize),
+                    fine: Buckets::new(FINE_SECONDS, (FINE_KEPT / FINE_SECONDS) as usize),
                     coarse: Buckets::new(COARSE_SECONDS, (DAY / COARSE_SECONDS) as usize),
                 });
                 one.fine.add(second, value as f32);
@@ -247,6 +249,7 @@ mod tests {
         for (seconds, points, expected) in [
             (900, 300, 5),
             (3_600, 300, 15),
+            (3_630, 300, 15),
             (3_600, 10_000, 5),
             (86_400, 300, 300),
             (86_400, 1, 86_460),

@@ -155,15 +155,9 @@ impl Manager {
         let lacks_capacity =
             desired > before && may_start == 0 && decision.reason != ScalingReason::OutOfBounds;
         if desired == before || lacks_capacity {
-            tracing::debug!(
-                stream = %key,
-                desired = before,
-                reason = %decision.reason,
-                lacks_capacity = lacks_capacity,
-                ?load,
-                "number kept"
-            );
-            let kept = Decision { desired: before, ..decision };
+            let reason = if lacks_capacity { ScalingReason::LacksCapacity } else { decision.reason };
+            tracing::debug!(stream = %key, desired = before, %reason, ?load, "number kept");
+            let kept = Decision { desired: before, reason, ..decision };
             stream.memory.note(&kept, &stream.policy, now);
             stream.decisions.note(&kept, &load, before);
             return;

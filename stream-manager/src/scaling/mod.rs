@@ -85,6 +85,8 @@ pub enum ScalingReason {
     QuickAndLittle,
     /// Above `up_processing_time` and above `down_messages`, or thresholds that overlap: they contradict each other.
     UpAndDown,
+    /// As many instances as all clients together may have exist already.
+    LacksCapacity,
 }
 
 impl Rule {
@@ -231,6 +233,9 @@ impl fmt::Display for ScalingReason {
             Self::Much => "more messages than down_messages",
             Self::QuickAndLittle => "idle: few messages, and processing takes less than down_processing_time",
             Self::UpAndDown => "one threshold says up, another down",
+            Self::LacksCapacity => {
+                "more are needed, but all clients together have stream_manager.instances_max"
+            }
         })
     }
 }

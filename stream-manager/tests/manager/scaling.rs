@@ -95,6 +95,28 @@ async fn the_thresholds_policy_follows_reports_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_all_clients_together_may_have_is_the_reason_that_is_given() {
+    let scaling = json!({"target": {"cooldown": "100ms", "stabilization": "500ms"}});
+    let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}, "scaling": scaling}));
+    let fixture = fixture.with_manager(json!({"instances_max": 2}));
+    let manager = fixture.start().await;
+    manager.until_states("0 running").await;
+    let reporter = Reporter::connect(&fixture).await;
+    // Busier than two instances can be.
+    let busy = |_: &str| json!(["client1", 0.02, 10, 1000]).to_string();
+    report_until(&manager, &reporter, 2, busy).await;
+    until_async(SOON, "the reason is given", async || {
+        report_until(&manager, &reporter, 2, busy).await;
+        let decisions = manager.status().await.decisions;
+        let latest = &decisions[0];
+        latest.reason.contains("stream_manager.instances_max")
+            && (latest.desired, latest.recommended) == (2, Some(3))
+    })
+    .await;
+    manager.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn invalid_reports_change_nothing() {
     let scaling = json!({"target": {"cooldown": "1ms", "stabilization": "1ms"}});
     let fixture = Fixture::new(OBEDIENT, json!({"instances": {"min": 1, "max": 3}, "scaling": scaling}));
