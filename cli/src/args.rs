@@ -54,6 +54,10 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the platform at a glance in this terminal: clients, streams, what needs a person, and what happens
+    Top(Top),
+    /// Print what happens as it happens, a line for each event, until Ctrl-C
+    Tail(Tail),
     /// Check that everything the config requires is running: one line for each process, connection and stream; exits 69
     /// or 75 if not
     Health {
@@ -285,6 +289,41 @@ pub struct DropFiles {
     pub token_file: Option<PathBuf>,
 }
 
+/// The HTTP server that a command asks.
+#[derive(Debug, Args)]
+pub struct ServerArguments {
+    /// Ask the HTTP server at this address, such as `https://ingest.example.org`, instead of that of this data root; no
+    /// configuration is needed.
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+    /// File with the token for the server; by default the token is in the environment variable MYSIMBDP_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Only what concerns this client.
+    #[arg(long)]
+    pub client: Option<ClientId>,
+    /// How often everything is asked for again, from 1s to 1h. What happens in between is shown within about a second.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
+    pub interval: Duration,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// Only what concerns this client.
+    pub client: Option<ClientId>,
+    /// Print each event as JSON, with its id and kind, for programs.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub server: ServerArguments,
+}
+
 /// Lines come from stdin, or from a file that grows. Each is in the outbox before the next is read.
 #[derive(Debug, Args)]
 pub struct EdgeArguments {
@@ -364,6 +403,14 @@ fn since(text: &str) -> Result<Timestamp, String> {
 
 fn period(text: &str) -> Result<Duration, String> {
     Period::try_from(text.to_owned()).map(Period::duration).map_err(|error| error.to_string())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = period(text)?;
+    match (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&interval) {
+        true => Ok(interval),
+        false => Err("expected 1s to 1h".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! - [`commands`]: one module per command; [`demo`]: the guided tour;
 //! - [`supervise`]: runs the platform's processes as children, for `up` and `demo`;
+//! - [`api_client`], [`events`]: the HTTP API, for the commands that also work from another host;
 //! - [`output`], [`table`], [`signals`], [`error`]: what several commands share.
 //!
 //! `mysimbdp_query` reads the state of files and processes; a command only renders it.
@@ -13,12 +14,15 @@
 #[macro_use]
 mod output;
 
+mod api_client;
 mod args;
 mod commands;
 mod conformance;
 mod demo;
 mod error;
+mod events;
 mod loading;
+mod local_time;
 mod signals;
 mod supervise;
 mod table;
@@ -32,7 +36,8 @@ use mysimbdp_model::exit;
 use mysimbdp_platform::{modes, runtime, secrets};
 use mysimbdp_query::reconcile::Scope;
 
-use args::{Check, CheckCommand, Cli, Command};
+use api_client::{ApiClient, ServerAddress};
+use args::{Check, CheckCommand, Cli, Command, ServerArguments};
 use error::CommandError;
 
 fn main() -> ExitCode {
@@ -106,6 +111,12 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
             None => commands::drop_files::run(&loading::with_same_store(file)?, &args).await,
         },
         Command::Status { json } => commands::status::run(&loading::in_use(file)?, json).await,
+        Command::Top(args) => {
+            let api = listening_client(file, &args.server)?;
+            let shutdown = signals::shutdown()?;
+            tokio::task::block_in_place(|| commands::top::run(&api, args, &shutdown))
+        }
+        Command::Tail(args) => commands::tail::run(listening_client(file, &args.server)?, args).await,
         Command::Health { json } => commands::health::run(&loading::in_use(file)?, json).await,
         Command::Reload => commands::reload::run(&loading::with_same_root(file)?).await,
         Command::Retry { id } => commands::retry::run(&loading::in_use(file)?, &id).await,
@@ -145,6 +156,15 @@ async fn run(cli: Cli) -> Result<(), CommandError> {
             Ok(())
         }
     }
+}
+
+/// A client of the server that is named, or of the one of this data root, to listen with.
+fn listening_client(file: &Path, server: &ServerArguments) -> Result<ApiClient, CommandError> {
+    let address = match &server.to {
+        Some(url) => ServerAddress::named(url)?,
+        None => ServerAddress::of_data_root(&loading::in_use(file)?),
+    };
+    ApiClient::new(address, server.token_file.as_deref(), events::connection::TIMEOUTS)
 }
 
 #[cfg(test)]

@@ -36,6 +36,16 @@ impl fmt::Display for Foreign<'_> {
     }
 }
 
+/// Text from outside that is shown in a list of its kind: as [`Foreign`], and characters of which nothing is seen are escaped too.
+#[derive(Clone, Copy, Debug)]
+pub struct Visible<'a>(pub &'a str);
+
+impl fmt::Display for Visible<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&logging::visible(self.0))
+    }
+}
+
 /// Returns the number with its noun: `1 file`, `2 files`.
 pub fn files(count: u64) -> String {
     format!("{count} {}", if count == 1 { "file" } else { "files" })
@@ -44,6 +54,17 @@ pub fn files(count: u64) -> String {
 /// Called by `println!` and `eprintln!`. A closed stdout or stderr is ignored: it must not change the exit code.
 pub fn print(to: impl Write, text: fmt::Arguments<'_>) {
     write(to, &logging::escape_controls(&text.to_string()));
+}
+
+/// Prints one line to stdout, for a reader that may have left.
+///
+/// # Errors
+///
+/// The line cannot be written.
+pub fn print_line(line: &str) -> io::Result<()> {
+    let mut to = io::stdout().lock();
+    to.write_all(format!("{}\n", logging::one_line(line)).as_bytes())?;
+    to.flush()
 }
 
 /// Prints the value as JSON.

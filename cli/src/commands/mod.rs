@@ -16,5 +16,7 @@ pub mod reprocess;
 pub mod retry;
 pub mod status;
 pub mod stream;
+pub mod tail;
 pub mod timing;
+pub mod top;
 pub mod up;

@@ -30,6 +30,7 @@ mod serving;
 mod sftp;
 mod streams;
 mod support;
+mod tail;
 mod takeover;
 mod tenants;
 mod tls;

@@ -77,6 +77,7 @@ impl Inspector {
                 Some(request) if mongodb::answers(packet) == Some(request) => Disposition::Cut,
                 _ => Disposition::Forwarded,
             },
+            (Protocol::Http, _) => Disposition::Forwarded,
         };
         if matches!(disposition, Disposition::FollowedBy(_) | Disposition::Lost) {
             happened.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A network that fails on demand, between a program and its broker or database.
+//! A network that fails on demand, between a program and its broker, database or HTTP server.
 //!
 //! [`Proxy`] forwards packet by packet, so that a fault happens at a known point of the protocol:
 //!
@@ -47,6 +47,15 @@ impl Proxy {
         Self::before(url, Protocol::Mongodb)
     }
 
+    /// Starts a proxy in front of the HTTP server at `url`. It forwards bytes as they arrive.
+    ///
+    /// # Panics
+    ///
+    /// If `url` is not `http://127.0.0.1:<port>`.
+    pub fn before_http(url: &str) -> Self {
+        Self::before(url, Protocol::Http)
+    }
+
     fn before(url: &str, protocol: Protocol) -> Self {
         let server = address(url);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("any port");
@@ -73,6 +82,11 @@ impl Proxy {
     /// proxy.
     pub fn mongodb_url(&self) -> String {
         format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port)
+    }
+
+    /// The address for HTTP clients.
+    pub fn http_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Ends all connections. New ones are forwarded.

@@ -5,6 +5,8 @@
 pub(super) enum Protocol {
     Mqtt,
     Mongodb,
+    /// Whatever has arrived together is a packet.
+    Http,
 }
 
 impl Protocol {
@@ -24,6 +26,7 @@ impl Protocol {
                 let length = bytes.first_chunk().map(|length| i32::from_le_bytes(*length))?;
                 usize::try_from(length).ok()
             }
+            Self::Http => (!bytes.is_empty()).then_some(bytes.len()),
         }
     }
 }
@@ -40,5 +43,7 @@ mod tests {
         assert_eq!(Protocol::Mqtt.packet_bytes(&[0x30, 0xc1, 0x02]), Some(3 + 321));
         assert_eq!(Protocol::Mongodb.packet_bytes(&[1, 1, 0]), None);
         assert_eq!(Protocol::Mongodb.packet_bytes(&[1, 1, 0, 0, 9]), Some(257));
+        assert_eq!(Protocol::Http.packet_bytes(&[]), None);
+        assert_eq!(Protocol::Http.packet_bytes(b"GET /"), Some(5));
     }
 }

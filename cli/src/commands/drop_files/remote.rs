@@ -2,40 +2,28 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mysimbdp_model::{error_chain, exit};
-use mysimbdp_platform::files;
+use mysimbdp_model::exit;
 use mysimbdp_serving::percent_encoded;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use tokio_rustls::rustls::crypto::ring;
-use ureq::http::{Request, Response, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body, SendBody};
+use ureq::SendBody;
+use ureq::http::{Method, header};
 
 use super::{COPY_BYTES, name_of, open, progress_bar, some_are_bad};
+use crate::api_client::{ApiClient, ServerAddress, Timeouts};
 use crate::args::DropFiles;
 use crate::error::CommandError;
 use crate::output::Foreign;
 
-/// The environment variable with the token.
-const TOKEN_VARIABLE: &str = "MYSIMBDP_TOKEN";
-
 /// The time between two questions about a file.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// The server answers the head of a request at once, or after its own `query_timeout`.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// An answer is a small document.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// A platform on another host.
 struct Remote<'a> {
-    agent: Agent,
+    client: ApiClient,
     url: &'a str,
-    /// The value of the header, if there is a token.
-    authorization: Option<String>,
 }
 
 /// The answer to a drop.
@@ -60,16 +48,11 @@ struct Status {
     reasons: Vec<String>,
 }
 
-/// A refusal of the server.
-#[derive(Deserialize)]
-struct Problem {
-    code: String,
-    detail: String,
-}
-
 /// Sends the files. Blocks.
 pub fn run(args: &DropFiles, url: &str) -> Result<(), CommandError> {
-    let remote = Remote::new(url, args.token_file.as_deref())?;
+    let address = ServerAddress::named(url)?;
+    let client = ApiClient::new(address, args.token_file.as_deref(), Timeouts::default())?;
+    let remote = Remote { client, url: url.trim_end_matches('/') };
     // All files are checked before the first one is sent.
     for file in &args.files {
         open(file)?;
@@ -102,61 +85,27 @@ pub fn run(args: &DropFiles, url: &str) -> Result<(), CommandError> {
     some_are_bad(bad, dropped.len())
 }
 
-impl<'a> Remote<'a> {
-    fn new(url: &'a str, token_file: Option<&Path>) -> Result<Self, CommandError> {
-        let is_http = url
-            .strip_prefix("https://")
-            .or_else(|| url.strip_prefix("http://"))
-            .is_some_and(|host| !host.is_empty());
-        if !is_http {
-            let problem = format!("invalid address {url:?}: expected https://<host>[:<port>] or http://…");
-            return Err(CommandError::new(exit::USAGE, problem));
-        }
-        let token = match token_file {
-            Some(file) => Some(files::read_to_string(file)?),
-            None => std::env::var(TOKEN_VARIABLE).ok(),
-        };
-        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
-        let roots = rustls_native_certs::load_native_certs().certs;
-        let roots: Vec<_> = roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
-            .root_certs(RootCerts::Specific(Arc::new(roots)))
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(ANSWER_WITHIN))
-            .timeout_recv_response(Some(ANSWER_WITHIN))
-            .build();
-        let authorization = token.map(|token| format!("Bearer {token}"));
-        Ok(Self { agent: agent.into(), url: url.trim_end_matches('/'), authorization })
-    }
-
+impl Remote<'_> {
     fn send(&self, args: &DropFiles, file: &Path) -> Result<Dropped, CommandError> {
         let name = name_of(file)?;
         let (mut source, bytes) = open(file)?;
         let digest = digest(&mut source)?;
         let (source, _) = open(file)?;
         let lane = if args.backfill { "?lane=backfill" } else { "" };
-        let url = format!(
-            "{}/api/clients/{}/files/{}{lane}",
-            self.url,
-            args.client,
-            percent_encoded(name.as_encoded_bytes())
-        );
+        let name_in_path = percent_encoded(name.as_encoded_bytes());
+        let path = format!("/api/clients/{}/files/{name_in_path}{lane}", args.client);
         let bar = progress_bar(bytes, &name.to_string_lossy());
         let mut reader = bar.wrap_read(source);
         let request = self
-            .request("PUT", &url)
+            .client
+            .request(Method::PUT, &path)?
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, bytes)
             // A refusal comes before the content is sent, and is not lost in a connection that breaks meanwhile.
             .header(header::EXPECT, "100-continue")
             .header("content-digest", format!("sha-256=:{digest}:"))
             .body(SendBody::from_reader(&mut reader));
-        let answer = self.run(request);
+        let answer = self.client.run(request);
         bar.finish_and_clear();
         let dropped = answer?.json::<Dropped>()?;
         let expected = format!("/{}", name.to_string_lossy());
@@ -173,89 +122,30 @@ impl<'a> Remote<'a> {
 
     /// Asks what has become of a file until it has ended.
     fn wait(&self, args: &DropFiles, dropped: &Dropped, deadline: Instant) -> Result<Status, CommandError> {
-        let url = format!("{}{}", self.url, dropped.status);
+        let Dropped { path, status } = dropped;
         loop {
-            let asked = self.run(self.request("GET", &url).body(())).and_then(Answer::json::<Status>);
-            match asked {
+            match self.client.get::<Status>(status).map_err(CommandError::from) {
                 Ok(status) if status.has_ended => return Ok(status),
                 Ok(_) => {}
                 // It may be restarted, or wait for the store.
                 Err(error) if error.code == exit::UNAVAILABLE && Instant::now() < deadline => {}
                 Err(error) => {
-                    eprintln!("{} is dropped, and cannot be waited for", Foreign(&dropped.path));
+                    eprintln!("{} is dropped, and cannot be waited for", Foreign(path));
                     return Err(error);
                 }
             }
             if Instant::now() >= deadline {
                 let problem = format!(
-                    "{} has not ended within {:?}; {url} tells where it is",
-                    Foreign(&dropped.path),
-                    args.timeout
+                    "{} has not ended within {:?}; {}{} tells where it is",
+                    Foreign(path),
+                    args.timeout,
+                    self.url,
+                    Foreign(status)
                 );
                 return Err(CommandError::new(exit::TEMPORARY, problem));
             }
             std::thread::sleep(ASK_EVERY);
         }
-    }
-
-    fn request(&self, method: &str, url: &str) -> ureq::http::request::Builder {
-        let request = Request::builder().method(method).uri(url);
-        match &self.authorization {
-            Some(value) => request.header(header::AUTHORIZATION, value),
-            None => request,
-        }
-    }
-
-    /// Sends a request; an answer other than a success is an error.
-    fn run(
-        &self,
-        request: Result<Request<impl ureq::AsSendBody>, ureq::http::Error>,
-    ) -> Result<Answer, CommandError> {
-        let request = request.map_err(|error| {
-            CommandError::new(exit::USAGE, format!("invalid address {:?}: {error}", self.url))
-        })?;
-        let response = self.agent.run(request).map_err(|error| {
-            let was_sent = !matches!(
-                error,
-                ureq::Error::ConnectionFailed | ureq::Error::HostNotFound | ureq::Error::Rustls(_)
-            ) && !matches!(&error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
-            let advice = if was_sent { "; what was sent may have arrived, and may be sent again" } else { "" };
-            let problem = format!("{} does not answer: {}{advice}", self.url, error_chain(&error));
-            CommandError::new(exit::UNAVAILABLE, problem)
-        })?;
-        if response.status().is_success() {
-            return Ok(Answer { response });
-        }
-        let status = response.status();
-        let code = match status.as_u16() {
-            401 | 403 => exit::NO_PERMISSION,
-            404 => exit::NO_INPUT,
-            408 | 409 => exit::TEMPORARY,
-            400 | 413 | 415 | 422 => exit::DATA,
-            502..=504 => exit::UNAVAILABLE,
-            _ => exit::SOFTWARE,
-        };
-        let problem = match (Answer { response }).json::<Problem>() {
-            Ok(Problem { code, detail }) => format!("{} refuses ({code}): {}", self.url, Foreign(&detail)),
-            Err(_) => format!("{} answers {status}: is it the address of mysimbdp's HTTP server?", self.url),
-        };
-        Err(CommandError::new(code, problem))
-    }
-}
-
-/// The answer to a request.
-struct Answer {
-    response: Response<Body>,
-}
-
-impl Answer {
-    fn json<T: for<'de> Deserialize<'de>>(mut self) -> Result<T, CommandError> {
-        let failure =
-            |error: String| CommandError::new(exit::SOFTWARE, format!("cannot parse the answer: {error}"));
-        let body = self.response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        let content =
-            body.read_to_vec().map_err(|error| CommandError::new(exit::UNAVAILABLE, error_chain(&error)))?;
-        serde_json::from_slice(&content).map_err(|error| failure(error.to_string()))
     }
 }
 

@@ -16,13 +16,13 @@ use sha2::{Digest, Sha256};
 use super::{Served, url};
 use crate::support::{SOON, documents, run};
 
-pub(super) fn write_tokens(root: &Path, tokens: &Value) {
+pub(crate) fn write_tokens(root: &Path, tokens: &Value) {
     let path = root.join("tokens.json");
     std::fs::write(&path, json!({"tokens": tokens}).to_string()).expect("write the tokens");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
 }
 
-pub(super) fn token(name: &str, client: Option<&str>, rights: &[&str]) -> Value {
+pub(crate) fn token(name: &str, client: Option<&str>, rights: &[&str]) -> Value {
     let mut token = json!({"name": name, "sha256": sha256(name), "rights": rights});
     if let Some(client) = client {
         token["client"] = json!(client);

@@ -1,6 +1,6 @@
 //! The HTTP server: what it answers on both stores, to whom, and when something is unavailable.
 
-mod access;
+pub(crate) mod access;
 mod arrivals;
 mod contract;
 mod dashboard;
@@ -57,7 +57,7 @@ fn on_mongodb() -> Value {
 
 impl Served {
     /// Starts everything for these clients.
-    fn start(coredms: &Value, clients: Value) -> Self {
+    pub(crate) fn start(coredms: &Value, clients: Value) -> Self {
         Self::configured(json!({
             "coredms": coredms,
             "fetchdata": {"settle": "100ms", "scan_every": "1s"},
@@ -66,7 +66,7 @@ impl Served {
         }))
     }
 
-    fn configured(mut config: Value) -> Self {
+    pub(crate) fn configured(mut config: Value) -> Self {
         // Not the first free port, which another test's server would take as soon as this one is killed.
         if config["serving"]["listen"].is_null() {
             config["serving"]["listen"] = json!("127.0.0.1:0");
@@ -75,15 +75,20 @@ impl Served {
     }
 
     /// Starts everything on this data root.
-    fn on(root: Root) -> Self {
-        let mut up = Daemon::start(&root, &["up"], &[]);
+    pub(crate) fn on(root: Root) -> Self {
+        let up = Daemon::start(&root, &["up"], &[]);
+        Self::of(root, up)
+    }
+
+    /// Waits until what was started is ready.
+    pub(crate) fn of(root: Root, mut up: Daemon) -> Self {
         up.until_output(SOON, "ready after");
         let http = Http::new(&url(root.path()));
         Self { root, up, http }
     }
 
     /// Waits until exactly one file is in this state, and returns it.
-    fn until_file(&self, state: &str) -> Value {
+    pub(crate) fn until_file(&self, state: &str) -> Value {
         let list = || self.http.get(&format!("/api/files?state={state}")).expect(200)["items"].clone();
         until(SOON, &format!("a file is {state}"), || {
             list().as_array().is_some_and(|files| files.len() == 1)
@@ -92,7 +97,7 @@ impl Served {
     }
 
     /// Kills the HTTP server, and waits until another one answers.
-    fn kill_server(&mut self) {
+    pub(crate) fn kill_server(&mut self) {
         let server = || {
             let words =
                 |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -106,7 +111,7 @@ impl Served {
         self.http = Http::new(&url(self.root.path()));
     }
 
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         assert!(self.up.interrupt().success(), "{}", self.up.output());
     }
 }

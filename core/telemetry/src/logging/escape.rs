@@ -16,6 +16,11 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     replace(text, is_control, write_escape)
 }
 
+/// Escapes text for people that must be one line and show what it is: as [`one_line`], and every character without width or shape.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    replace(text, |letter| is_control(letter) || is_invisible(letter), write_escape)
+}
+
 /// Escapes text for people that may have several lines: as [`one_line`], but keeps line breaks unchanged.
 pub fn escape_controls(text: &str) -> Cow<'_, str> {
     replace(text, is_control_within_lines, write_escape)
@@ -112,6 +117,14 @@ fn is_control(letter: char) -> bool {
         || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether nothing is seen of the character: it only joins, separates, annotates or changes others, or takes space.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter,
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200d}'
+        | '\u{202f}' | '\u{205f}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -141,6 +154,19 @@ mod tests {
         assert_eq!(one_line(text), "a \"b\" \\ \\u{1b}[2J\\u{9b}31m\\r\\u{202e}\\u{61c}\\u{7f}\\nmore");
         assert_eq!(escape_controls(text), one_line(text).replace("\\nmore", "\nmore"));
         assert!(matches!(escape_controls("a \"b\"\nc"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn text_that_must_be_visible_has_no_characters_of_which_nothing_is_seen() {
+        for (text, shown) in [
+            ("größe 1.csv", "größe 1.csv"),
+            ("天気 e\u{301}.csv", "天気 e\u{301}.csv"),
+            ("a\u{200b}\u{feff}b\u{ad}", "a\\u{200b}\\u{feff}b\\u{ad}"),
+            ("\u{1b}[2J\n\u{202e}", "\\u{1b}[2J\\n\\u{202e}"),
+            ("👩\u{200d}🔬\u{fe0f}\u{e0041}", "👩\\u{200d}🔬\\u{fe0f}\\u{e0041}"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
     }
 
     proptest! {

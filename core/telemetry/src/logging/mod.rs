@@ -23,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub use burst::{Bursts, Unreported};
 pub use client_log::{ClientLog, LINE_BYTES_MAX};
-pub use escape::{escape, escape_controls, escape_controls_in_json, one_line, quote, unescape};
+pub use escape::{escape, escape_controls, escape_controls_in_json, one_line, quote, unescape, visible};
 pub use outage::Outage;
 pub use rotate::RotateByCopy;
 pub use settings::{LogLevel, Logs};
