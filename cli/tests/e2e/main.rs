@@ -34,6 +34,7 @@ mod tail;
 mod takeover;
 mod tenants;
 mod tls;
+mod top;
 mod uploads;
 mod values;
 mod weathervane;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::api::{File, Instance, Stream};
-use super::clients::Count;
+use super::api::{File, Instance, Page, Stream};
+use super::clients::{Count, NO_CLIENT};
+use super::filter::Filter;
 use super::model::{Connection, Data};
 use super::streams::{load, name, running};
 use super::text::{Text, duration};
@@ -35,14 +36,14 @@ pub struct Matter {
     pub text: String,
 }
 
-/// Returns what needs a person, the worst first.
-pub fn matters(data: &Data, now: Timestamp) -> Vec<Matter> {
+/// Returns what needs a person, the worst first. Of files, those that the filter shows.
+pub fn matters(data: &Data, filter: &Filter, now: Timestamp) -> Vec<Matter> {
     let mut all = of_connection(data);
     all.extend(of_parts(data));
-    all.extend(of_held(data));
+    all.extend(of_held(data, filter));
     all.extend(of_arrivals(data, now));
     all.extend(data.streams.iter().flat_map(of_stream));
-    all.extend(of_discarded(data));
+    all.extend(of_discarded(data, filter));
     all.sort_by_key(|matter| matter.level);
     all
 }
@@ -89,32 +90,33 @@ fn of_parts(data: &Data) -> Vec<Matter> {
         .collect()
 }
 
-fn of_held(data: &Data) -> Vec<Matter> {
+fn of_held(data: &Data, filter: &Filter) -> Vec<Matter> {
     let text = |number: Count, last: &File| match number.number {
         1 => format!("{}: {}", last.name, last.reason()),
         _ => format!("{number} files, the last one {}: {}", last.name, last.reason()),
     };
-    of_files(&data.held.items, data.held.has_more(), Level::Alert, "held", text)
+    of_files(&data.held, filter, Level::Alert, "held", text)
 }
 
-fn of_discarded(data: &Data) -> Vec<Matter> {
+fn of_discarded(data: &Data, filter: &Filter) -> Vec<Matter> {
     let text = |number: Count, last: &File| match number.number {
         1 => format!("{}: {}", last.name, last.reason()),
         _ => format!("{number} files within the hour, the last one {}: {}", last.name, last.reason()),
     };
-    of_files(&data.discarded.items, data.discarded.has_more(), Level::Notice, "discarded", text)
+    of_files(&data.discarded, filter, Level::Notice, "discarded", text)
 }
 
 /// One matter for each client, with the file that ended last.
 fn of_files(
-    files: &[File],
-    more: bool,
+    files: &Page<File>,
+    filter: &Filter,
     level: Level,
     kind: &'static str,
     text: impl Fn(Count, &File) -> String,
 ) -> Vec<Matter> {
     let mut clients: BTreeMap<Option<&Text>, (u64, &File)> = BTreeMap::new();
-    for file in files {
+    let is_shown = |file: &&File| filter.matches([file.client.as_deref().unwrap_or(NO_CLIENT), &*file.name]);
+    for file in files.items.iter().filter(is_shown) {
         let known = clients.entry(file.client.as_ref()).or_insert((0, file));
         known.0 += 1;
         if file.ended_at > known.1.ended_at {
@@ -124,9 +126,9 @@ fn of_files(
     let matter = |(client, (number, last)): (Option<&Text>, (u64, &File))| Matter {
         level,
         kind,
-        client: Some(client.cloned().unwrap_or_else(|| Text::from("no client"))),
+        client: Some(client.cloned().unwrap_or_else(|| Text::from(NO_CLIENT))),
         subject: last.name.clone(),
-        text: text(Count { number, more }, last),
+        text: text(Count { number, more: files.has_more() }, last),
     };
     clients.into_iter().map(matter).collect()
 }

@@ -8,6 +8,9 @@ use super::model::{Data, Sort};
 use super::streams::throughput;
 use super::text::Text;
 
+/// Stands for the client of files that no client's rules claim.
+pub const NO_CLIENT: &str = "no client";
+
 /// Rates are means over this time.
 const RATE_SECONDS: u64 = 60;
 
@@ -86,7 +89,7 @@ struct Rows(BTreeMap<(bool, Text), ClientRow>);
 
 impl Rows {
     fn of(&mut self, client: Option<&Text>) -> &mut ClientRow {
-        let id = client.cloned().unwrap_or_else(|| Text::from("no client"));
+        let id = client.cloned().unwrap_or_else(|| Text::from(NO_CLIENT));
         self.0
             .entry((client.is_none(), id.clone()))
             .or_insert_with(|| ClientRow { client: id, ..ClientRow::default() })

@@ -17,6 +17,8 @@ mod model;
 mod poll;
 mod streams;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod text;
 mod update;
 mod view;

@@ -158,7 +158,7 @@ impl Model {
     }
 
     pub fn matters(&self, now: Timestamp) -> Vec<Matter> {
-        let mut matters = attention::matters(self.shown(), now);
+        let mut matters = attention::matters(self.shown(), &self.filter, now);
         matters.retain(|matter| {
             let client = matter.client.as_deref();
             // What concerns all is shown with every filter.

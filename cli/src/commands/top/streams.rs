@@ -48,15 +48,19 @@ pub fn backlog(stream: &Stream) -> u64 {
     stream.instances.iter().map(|instance| instance.backlog).sum()
 }
 
-/// Why there are as many instances as there are.
+/// Why there are as many instances as there are: the last decision, and the last one that changed the number.
 pub fn decision(stream: &Stream) -> String {
     if let Some(reason) = &stream.waits_for {
         return format!("waits: {reason}");
     }
-    let Some(Decision { at, before, desired, reason }) = stream.decisions.first() else {
-        return "no decision yet".to_owned();
-    };
-    let number =
-        if before == desired { format!("keeps {desired}") } else { format!("{before} → {desired}") };
-    format!("{} {number}: {reason}", local_time::of(*at))
+    let change = stream.decisions.iter().find(|decision| decision.before != decision.desired);
+    let change = change.map(|Decision { at, before, desired, reason }| {
+        format!("{} {before} → {desired}: {reason}", local_time::of(*at))
+    });
+    match (stream.decisions.first(), change) {
+        (Some(last), Some(change)) if last.before == last.desired => format!("{}; {change}", last.reason),
+        (_, Some(change)) => change,
+        (Some(last), None) => last.reason.to_string(),
+        (None, None) => "none yet".to_owned(),
+    }
 }

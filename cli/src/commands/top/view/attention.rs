@@ -4,13 +4,12 @@ use jiff::Timestamp;
 use ratatui::text::{Line, Span};
 
 use super::theme::Theme;
-use super::{Drawn, Heading, table};
+use super::{ALIGNED_FROM, Drawn, Heading, client_cells, table, word};
 use crate::commands::top::attention::{Level, Matter};
 use crate::commands::top::model::Model;
 use crate::commands::top::text;
 
 const KIND_CELLS: usize = 11;
-const CLIENT_CELLS: usize = 10;
 
 pub fn draw(model: &Model, theme: Theme, now: Timestamp, width: usize, heading: Heading) -> Drawn {
     let matters = model.matters(now);
@@ -44,9 +43,11 @@ fn row(matter: &Matter, theme: Theme, width: usize) -> Line<'static> {
         Level::Alert => ("!", theme.alert()),
         Level::Notice => ("~", theme.notice()),
     };
-    let client = matter.client.as_deref().unwrap_or("");
-    let before =
-        format!(" {mark} {} {} ", text::left(matter.kind, KIND_CELLS), text::left(client, CLIENT_CELLS));
+    let mut before = format!(" {mark} {} ", word(matter.kind, KIND_CELLS, width));
+    if width >= ALIGNED_FROM || matter.client.is_some() {
+        let client = matter.client.as_deref().unwrap_or("");
+        before.push_str(&format!("{} ", word(client, client_cells(width), width)));
+    }
     let left = width.saturating_sub(text::width(&before));
     Line::from(vec![Span::styled(before, style), Span::raw(text::cut(&matter.text, left))])
 }

@@ -3,12 +3,11 @@
 use ratatui::text::{Line, Span};
 
 use super::theme::Theme;
-use super::{Drawn, Heading, table};
+use super::{Drawn, Heading, client_cells, table, word};
 use crate::commands::top::model::{LoggedEvent, Model};
 use crate::commands::top::text;
 use crate::local_time;
 
-const CLIENT_CELLS: usize = 10;
 const KIND_CELLS: usize = 9;
 
 pub fn draw(model: &Model, theme: Theme, width: usize, heading: Heading) -> Drawn {
@@ -35,9 +34,9 @@ pub fn draw(model: &Model, theme: Theme, width: usize, heading: Heading) -> Draw
 
 fn row(event: &LoggedEvent, theme: Theme, width: usize) -> Line<'static> {
     let at = format!(" {} ", local_time::of(event.at));
-    let client = text::left(event.client.as_deref().unwrap_or("–"), CLIENT_CELLS);
-    let kind = format!(" {} ", text::left(&event.kind, KIND_CELLS));
-    let left = width.saturating_sub(text::width(&at) + CLIENT_CELLS + text::width(&kind));
+    let client = word(event.client.as_deref().unwrap_or("–"), client_cells(width), width);
+    let kind = format!(" {} ", word(&event.kind, KIND_CELLS, width));
+    let left = width.saturating_sub(text::width(&at) + text::width(&client) + text::width(&kind));
     Line::from(vec![
         Span::styled(at, theme.faint()),
         Span::raw(client),

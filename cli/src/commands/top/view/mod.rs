@@ -19,10 +19,14 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 
 use super::model::{Mode, Model, Panel};
+use super::text;
 use theme::Theme;
 
 /// Fewer columns than this cannot be used.
 const COLUMNS_MIN: u16 = 20;
+
+/// With fewer columns, words follow each other without columns.
+const ALIGNED_FROM: usize = 60;
 
 /// A panel that can be drawn: its title line, and all of its rows.
 struct Drawn {
@@ -50,6 +54,16 @@ pub fn draw(buffer: &mut Buffer, model: &Model, theme: Theme, now: Timestamp) {
     if model.mode == Mode::Help {
         help::draw(buffer, theme);
     }
+}
+
+/// A word in cells of its own, or as long as it is on a narrow screen.
+fn word(word: &str, cells: usize, width: usize) -> String {
+    if width < ALIGNED_FROM { text::cut(word, cells) } else { text::left(word, cells) }
+}
+
+/// The cells for the name of a client.
+fn client_cells(width: usize) -> usize {
+    (width / 8).clamp(8, 24)
 }
 
 fn line(buffer: &mut Buffer, y: u16, line: &Line<'_>) {
