@@ -41,7 +41,7 @@ function updateCard(card, item, app) {
   const pairs = [
     ['Client', item.client],
     [Date.parse(item.due) > Date.now() ? 'Due' : 'Was due', time(item.due), relative(item.due)],
-    ['Next due', time(item.next_due), relative(item.next_due)],
+    ['Next due', item.next_due !== item.due && time(item.next_due), relative(item.next_due)],
     ['Received', item.received_at && time(item.received_at), item.received_at && earliness(item)],
     ['Records', item.records === undefined ? '' : count(item.records)],
     ['Discarded', item.discarded?.file, item.discarded && `${time(item.discarded.received_at)}: ${item.discarded.reasons.join('; ')}`],

@@ -106,7 +106,9 @@ export class Chart {
       ],
       series: [{}, ...this.#lines.map((one) => ({
         label: one.label, show: !this.#hidden.has(one.label), stroke: colours.series[one.colour % COLOURS], width: 1.5,
-        dash: one.dashed ? [4, 3] : undefined, paths: line, points: { show: false },
+        dash: one.dashed ? [4, 3] : undefined, paths: line,
+        // A line needs two values.
+        points: { show: false, size: 5, filter: () => aloneIn(one.values) },
         fill: this.#lines.length === 1 ? `${colours.series[one.colour % COLOURS]}22` : undefined,
       }))],
       hooks: {
@@ -220,6 +222,12 @@ export class Chart {
       }))),
       h('tbody', {}, rows.map(([at, index]) => h('tr', {}, h('th', { scope: 'row' }, time(at * 1000)), this.#lines.map(({ values }) => h('td', { class: 'number' }, this.#text(values[index])))))))));
   }
+}
+
+/** The values between which and others there is no line. Pure. */
+export function aloneIn(values) {
+  const isKnown = (index) => values[index] !== null && values[index] !== undefined;
+  return [...values.keys()].filter((index) => isKnown(index) && !isKnown(index - 1) && !isKnown(index + 1));
 }
 
 /** `rgb(1, 2, 3)` as `#010203`, to which an alpha can be added. */

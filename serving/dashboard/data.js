@@ -106,7 +106,7 @@ function showChoices(element, app, views, view, tab) {
 function describe({ kind, batch, stream, time, source }) {
   const layers = [batch && `files in ${batch}`, stream && `messages in ${stream}`].filter(Boolean).map(visible).join(' and ');
   const how = kind === 'override' && batch && stream ? '; files override messages with the same key' : '';
-  return `${layers}${how}. Ordered by ${visible(time)}${source ? `, sources are in ${visible(source)}` : ''}.`;
+  return `${layers.charAt(0).toUpperCase()}${layers.slice(1)}${how}. Ordered by ${visible(time)}${source ? `, sources are in ${visible(source)}` : ''}.`;
 }
 
 function teach() {

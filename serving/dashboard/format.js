@@ -59,8 +59,9 @@ export function duration(seconds) {
   const units = [['d', 86400], ['h', 3600], ['min', 60], ['s', 1]];
   const first = units.findIndex(([, size]) => whole >= size);
   const [[name, size], next] = [units[first], units[first + 1]];
-  const rest = next ? Math.floor((whole % size) / next[1]) : 0;
-  return `${Math.floor(whole / size)} ${name}${rest ? ` ${rest} ${next[0]}` : ''}`;
+  // After a hundred days nobody asks for the hour.
+  const rest = next && whole < 100 * 86400 ? Math.floor((whole % size) / next[1]) : 0;
+  return `${count(Math.floor(whole / size))} ${name}${rest ? ` ${rest} ${next[0]}` : ''}`;
 }
 
 const clockTime = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });

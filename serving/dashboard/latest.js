@@ -4,7 +4,7 @@ import { encoded } from './api.js';
 import { h, inNextFrame, replace, setAttribute, setText } from './dom.js';
 import { count, plural, relative, setTime } from './format.js';
 import { empty, failure } from './parts.js';
-import { numericFields, recordFields, showRecordFields, valueAt, textOf } from './record_text.js';
+import { measuredField, numericFields, recordFields, showRecordFields, valueAt, textOf } from './record_text.js';
 import { Resource } from './resource.js';
 import { drawSparkline, sparkline } from './sparkline.js';
 import { Trends } from './trends.js';
@@ -47,7 +47,7 @@ export function latestTab(root, { app, client, view }, signal) {
   const show = inNextFrame(() => {
     const { records, hasMore } = latest.current ?? { records: [], hasMore: false };
     failure(failed, latest.error);
-    showTrendChoice(trend, numericFields(records.slice(0, 200), without), router.route.query.trend);
+    showTrendChoice(trend, records.slice(0, 200), without, router.route.query.trend);
     const part = (router.route.query.source ?? '').toLowerCase();
     const wanted = part ? records.filter((record) => textOf(valueAt(record, view.source)).toLowerCase().includes(part)) : records;
     list.refresh();
@@ -86,11 +86,13 @@ export function timeOf(record, view) {
   return String(value ?? '');
 }
 
-function showTrendChoice(select, fields, chosen) {
+function showTrendChoice(select, records, without, chosen) {
+  const fields = numericFields(records, without);
   const key = fields.join('\n');
   if (select.dataset.fields !== key) {
     select.dataset.fields = key;
     replace(select, fields.map((name) => h('option', { value: name }, visible(name))));
+    select.value = measuredField(records, without) ?? '';
   }
   select.disabled = fields.length === 0;
   if (chosen && fields.includes(chosen)) select.value = chosen;

@@ -9,6 +9,8 @@ import { choice, empty, failure } from './parts.js';
 /** More lines than there are colours cannot be told apart. */
 const LINES_MAX = 8;
 const RENEW_MIN = 5000;
+/** Seconds that a trimmed plot shows at least. */
+const TRIMMED_MIN = 180;
 const RANGES = [['15m', '15 min'], ['1h', '1 h'], ['6h', '6 h'], ['24h', '24 h']];
 const SECONDS = { '15m': 900, '1h': 3600, '6h': 21_600, '24h': 86_400 };
 
@@ -83,10 +85,10 @@ export function plotsView(root, app, signal) {
  * The plots of these names, kept up to date until `signal`.
  *
  * @param {{names: string[], range: () => number, dragged?: () => {from: number, until: number} | null, signal: AbortSignal,
- *   level?: number, onSelect?: (from: number, until: number) => void}} options
+ *   isTrimmed?: boolean, level?: number, onSelect?: (from: number, until: number) => void}} options
  * @returns {HTMLElement & {read: () => void}}
  */
-export function historyPlots(app, { names, range, dragged = () => null, level = 3, signal, onSelect }) {
+export function historyPlots(app, { names, range, dragged = () => null, isTrimmed = false, level = 3, signal, onSelect }) {
   const grid = h('div', { class: 'plots', 'aria-busy': 'true' });
   const failed = h('p', { class: 'failure', role: 'alert', hidden: true });
   const element = h('div', {}, failed, grid);
@@ -104,7 +106,7 @@ export function historyPlots(app, { names, range, dragged = () => null, level = 
       charts ??= await makeCharts(grid, shown, { onSelect, level }, signal);
       const history = await app.api.get('/api/measurements', historyQuery(app.client, range(), dragged(), charts[0].width), { signal: stop });
       failure(failed, null);
-      showHistory(charts, shown, history);
+      showHistory(charts, shown, isTrimmed ? trimmed(history) : history);
       grid.removeAttribute('aria-busy');
       if (!dragged()) timer = setTimeout(read, Math.max(RENEW_MIN, history.step_seconds * 1000));
     } catch (error) {
@@ -138,6 +140,16 @@ function historyQuery(client, seconds, dragged, points) {
   const until = dragged ? dragged.until * 1000 : Date.now();
   const from = dragged ? dragged.from * 1000 : until - seconds * 1000;
   return { from: new Date(from).toISOString(), until: new Date(until).toISOString(), points, client };
+}
+
+/** The history from where the first number is, but not less than some minutes of it: a server that has just begun has little. Pure. */
+export function trimmed(history) {
+  const { times, series, step_seconds: step } = history;
+  const firsts = series.map(({ mean }) => mean.findIndex(Number.isFinite)).filter((index) => index >= 0);
+  const start = Math.max(0, Math.min(Math.min(...firsts) - 1, times.length - Math.ceil(TRIMMED_MIN / step)));
+  if (!(start > 0)) return history;
+  const rest = series.map((one) => ({ ...one, mean: one.mean.slice(start), max: one.max?.slice(start) }));
+  return { ...history, times: times.slice(start), series: rest };
 }
 
 function showHistory(charts, plots, { times, series }) {

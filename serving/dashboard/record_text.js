@@ -32,6 +32,15 @@ export function numericFields(records, without) {
   return fieldsOf(records, without).filter((name) => records.some((record) => typeof record[name] === 'number'));
 }
 
+/** The field that was most likely measured: one with fractions, else one that varies, else the first one; undefined if none is a number. */
+export function measuredField(records, without) {
+  const fields = numericFields(records, without);
+  const numbers = (name) => records.map((record) => record[name]).filter((value) => typeof value === 'number');
+  return fields.find((name) => numbers(name).some((number) => !Number.isInteger(number)))
+    ?? fields.find((name) => new Set(numbers(name)).size > 1)
+    ?? fields[0];
+}
+
 /** A place for the fields of a record, beside each other. */
 export function recordFields() {
   return h('span', { class: 'record-fields' });

@@ -29,9 +29,14 @@ export function startShell(app) {
   startConnection(app.live);
 }
 
+/** How long what was said stays, in milliseconds: what is said meanwhile is added to it, so that nothing is lost. */
+const ANNOUNCED_FOR = 5000;
+
 /** Says something to those who cannot see it. */
 export function announce(text) {
-  setText(byId('announcer'), text);
+  const said = h('p', {}, text);
+  byId('announcer').append(said);
+  setTimeout(() => said.remove(), ANNOUNCED_FOR);
 }
 
 function startTheme(settings) {
@@ -83,7 +88,7 @@ function clientFilter(app) {
 
 function dropButton(app) {
   if (!app.access.may('drop')) return null;
-  return h('button', { id: 'drop-button', type: 'button', class: 'primary', on: { click: () => app.drops.choose() } }, icon('upload'), 'Drop files');
+  return h('button', { id: 'drop-button', type: 'button', class: 'primary', 'aria-label': 'Drop files', on: { click: () => app.drops.choose() } }, icon('upload'), h('span', {}, 'Drop files'));
 }
 
 function startNavigation(app) {

@@ -9,7 +9,7 @@ import { timeOf } from './latest.js';
 import { empty, failure, setState, stateBadge } from './parts.js';
 import { groupBy } from './groups.js';
 import { queryForm } from './query_form.js';
-import { numericFields, textOf } from './record_text.js';
+import { measuredField, textOf } from './record_text.js';
 import { setOutside } from './visible.js';
 import { VirtualList } from './virtual_list.js';
 
@@ -155,7 +155,7 @@ async function completed(app, client, view, form, signal) {
   const query = form.values();
   const { items } = await app.api.get(`/api/clients/${encoded(client)}/records`, { view: view.name, source: query.source, order: 'desc', limit: 50 }, { signal });
   if (items.length === 0) return { ...query, size: query.size || '1m', fields: query.fields || '_' };
-  query.fields ||= numericFields(items, [view.time, view.source])[0] ?? '_';
+  query.fields ||= measuredField(items, [view.time, view.source]) ?? '_';
   const newest = Date.parse(timeOf(items[0], view));
   query.size ||= guessSize(newest - Date.parse(timeOf(items.at(-1), view)));
   for (const name of ['size', 'fields']) form.controls.get(name).value ||= query[name];

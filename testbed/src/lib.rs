@@ -6,6 +6,7 @@
 //! - [`Root`] is a data root in a temporary directory, [`Daemon`] a `mysimbdp` process on it;
 //! - [`Proxy`] simulates network faults between a program and its server;
 //! - [`Http`] sends requests to an HTTP server;
+//! - [`Browser`] uses a page as a person does, and checks what no page may do;
 //! - [`mqtt`] publishes and subscribes with the clients that users have;
 //! - [`Disk`] is a file system of one test, whose power can be cut;
 //! - [`Sshd`] is an SFTP server whose user has access to a directory;
@@ -17,6 +18,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests start processes and write files themselves")]
 
+mod browser;
 mod daemon;
 mod faults;
 mod hostile;
@@ -38,6 +40,7 @@ mod shared;
 mod sshd;
 mod wait;
 
+pub use browser::{Browser, Screen};
 pub use daemon::Daemon;
 pub use faults::SystemFaults;
 pub use hostile::{Expected, HostileRecord, MEMORY_KIB_MAX, canonical, hostile_records};

@@ -79,6 +79,14 @@ pub fn promtool() -> PathBuf {
         .unwrap_or_else(|| panic!("promtool is not installed: {SETUP}"))
 }
 
+/// Returns `MYSIMBDP_TEST_AXE`, otherwise the axe-core that `cargo xtask setup` unpacks.
+#[track_caller]
+pub(crate) fn axe() -> PathBuf {
+    let script = variable("MYSIMBDP_TEST_AXE").unwrap_or_else(|| cache().join("axe-core-4.14.1/axe.min.js"));
+    assert!(script.is_file(), "{} does not exist: {SETUP}", script.display());
+    script
+}
+
 /// Runs a command to its end. Returns its stdout, or why it failed.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;

@@ -8,6 +8,7 @@ mod commands;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod damaged;
+mod dashboard;
 mod demo;
 mod drops;
 mod edge;

@@ -4,11 +4,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { matters } from '../attention.js';
+import { aloneIn } from '../chart.js';
 import { matches, withFiles } from '../file_identity.js';
 import { between } from '../flow_ways.js';
 import { bytes, decimal, duration, relative } from '../format.js';
 import { globMatches } from '../glob.js';
-import { linesOf } from '../plots.js';
+import { linesOf, trimmed } from '../plots.js';
+import { measuredField } from '../record_text.js';
 import { formatRoute, parseRoute } from '../router.js';
 import { pathOf } from '../sparkline.js';
 import { EventParser } from '../sse.js';
@@ -101,7 +103,7 @@ test('what needs a person comes first', () => {
 test('numbers and times are for people', () => {
   for (const [shown, expected] of [
     [bytes(512), '512 B'], [bytes(2_294_215), '2.29 MB'], [decimal(1234.5), '1,235'], [decimal(0.0312), '0.0312'], [decimal(null), '–'],
-    [duration(0.012), '12 ms'], [duration(3.42), '3.4 s'], [duration(312), '5 min 12 s'], [duration(11_040), '3 h 4 min'], [duration(176_400), '2 d 1 h'], [duration(59.6), '1 min'],
+    [duration(0.012), '12 ms'], [duration(3.42), '3.4 s'], [duration(312), '5 min 12 s'], [duration(11_040), '3 h 4 min'], [duration(176_400), '2 d 1 h'], [duration(59.6), '1 min'], [duration(4953.9 * 86400), '4,953 d'],
     [relative(1000, 5000), '4 s ago'], [relative(305_000, 5000), 'in 5 min'], [relative(5000, 5000), 'now'],
   ]) assert.equal(shown, expected);
 });
@@ -127,4 +129,33 @@ test('ways begin and end at the edges of places', () => {
   assert.equal(between(a, beside), 'M10 5C20 5 20 10 30 10');
   assert.equal(between(a, below), 'M5 10C5 25 10 25 10 40');
   assert.equal(pathOf([1, 3], 10, 10), 'M0.0 8.0L10.0 2.0');
+});
+
+test('a value between unknown ones is a point', () => {
+  assert.deepEqual(aloneIn([1, null, 2, 3, undefined, 4, null]), [0, 5]);
+  assert.deepEqual(aloneIn([]), []);
+});
+
+test('what is shown of a new server begins where its numbers begin, but is some minutes long', () => {
+  const history = (first, length = 100) => {
+    const times = Array.from({ length }, (_, index) => index);
+    return { times, step_seconds: 10, series: [{ mean: times.map((index) => (index < first ? null : 1)), max: times }, { mean: times.map(() => null), max: times }] };
+  };
+  for (const [first, start] of [[0, 0], [1, 0], [50, 49], [95, 82], [100, 82]]) {
+    const { times, series } = trimmed(history(first));
+    assert.equal(times[0], start, `first number at ${first}`);
+    assert.ok(series.every(({ mean, max }) => mean.length === times.length && max[0] === start));
+  }
+  assert.equal(trimmed(history(5, 10)).times.length, 10);
+  assert.equal(trimmed({ times: [1], step_seconds: 10, series: [] }).times.length, 1);
+});
+
+test('the field that was measured is shown first', () => {
+  for (const [records, expected] of [
+    [[{ year: 2013, temp: 1.5 }], 'temp'],
+    [[{ year: 2013, temp: 1 }, { year: 2013, temp: 2 }], 'temp'],
+    [[{ year: 2013 }], 'year'],
+    [[{ name: 'a' }], undefined],
+    [[{ at: 1.5, temp: 1 }], 'temp'],
+  ]) assert.equal(measuredField(records, ['at']), expected);
 });
