@@ -48,4 +48,5 @@ pub const ALL: &[Plan] = &[
     serving::EVENTS,
     serving::INGEST,
     serving::PAGES_OPEN,
+    serving::DASHBOARD,
 ];

@@ -2,6 +2,7 @@
 
 mod burst;
 mod callers;
+mod dashboard;
 mod events;
 mod ingest;
 mod latest;
@@ -11,6 +12,7 @@ mod records;
 mod windows;
 
 pub use burst::BURST;
+pub use dashboard::DASHBOARD;
 pub use events::EVENTS;
 pub use ingest::INGEST;
 pub use latest::LATEST;
