@@ -54,12 +54,11 @@ fn general(level: Level, kind: &'static str, text: String) -> Matter {
 
 fn of_connection(data: &Data) -> Vec<Matter> {
     let mut found = Vec::new();
-    let lost = match &data.connection {
-        Connection::Lost { reason } => Some(reason),
-        _ => data.outage.as_ref(),
-    };
-    if let Some(reason) = lost {
+    if let Some(reason) = &data.outage {
         return vec![general(Level::Alert, "connection", format!("{reason}; what is shown is old"))];
+    }
+    if let Connection::Lost { reason } = &data.connection {
+        found.push(general(Level::Notice, "connection", format!("no events: {reason}")));
     }
     let has_streams = data.clients.iter().any(|client| !client.streams.is_empty());
     for (list, reason) in &data.unavailable {

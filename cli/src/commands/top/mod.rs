@@ -195,7 +195,10 @@ impl Threads {
                 model.happened(&event, now);
                 self.wake();
             }
-            Message::Heard(Heard::Lost(outage)) => model.lost(&outage.error.to_string()),
+            Message::Heard(Heard::Lost(outage)) => {
+                model.lost(&outage.error.to_string());
+                self.wake();
+            }
             Message::Typed(Input::Key(key)) => model.key(key, now),
             Message::Typed(_) => {}
         }

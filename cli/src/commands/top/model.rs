@@ -84,10 +84,10 @@ pub enum Sort {
 impl Sort {
     pub fn name(self) -> &'static str {
         match self {
-            Self::Name => "by name",
-            Self::Rate => "by rate",
-            Self::Queue => "by queue",
-            Self::Trouble => "by trouble",
+            Self::Name => "name",
+            Self::Rate => "rate",
+            Self::Queue => "queue",
+            Self::Trouble => "trouble",
         }
     }
 

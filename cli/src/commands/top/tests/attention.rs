@@ -162,10 +162,13 @@ fn what_is_old_or_cannot_be_read_is_told() {
     assert_eq!(matters(&model), []);
 
     model.polled(Polled { outage: Some("refused".into()), ..Polled::default() }, now());
-    let told = |reason: &str| vec![(Alert, format!("connection - {reason}; what is shown is old"))];
-    assert_eq!(matters(&model), told("refused"));
+    let old = [(Alert, "connection - refused; what is shown is old".to_owned())];
+    assert_eq!(matters(&model), old);
     model.lost("reset");
-    assert_eq!(matters(&model), told("reset"));
+    assert_eq!(matters(&model), old);
+    // Lists are read all the same.
+    model.polled(Polled::default(), now());
+    assert_eq!(matters(&model), [(Notice, "connection - no events: reset".to_owned())]);
     model.connected();
     model.polled(Polled::default(), now());
     assert_eq!(matters(&model), []);

@@ -43,7 +43,7 @@ fn a_screen_of_80_columns_has_all_panels() {
     let (read_at, changed_at) =
         (local_time::of(now()), local_time::of("2026-01-31T11:50:00Z".parse().expect("a time")));
     let expected = format!(
-        "\
+        "
  mysimbdp   ✔ ready  broker ok  store ok  2 processes ok        ● live {read_at}
  Attention ────────────────────────────────────────────── 1 to act on, 1 to know
  ! held        client2    2 files, the last one new.csv: app gave up
@@ -52,15 +52,15 @@ fn a_screen_of_80_columns_has_all_panels() {
  client2             1       4          2        6.0        100          0     2
  client3             0       0          0          0       1200          0     0
  no client           0       0          0          0          0          1     0
- Streams ────────── instances ─── busy ─ msg/s  backlog  last decision ─────────
- client3/readings   ■■ 2/2         60%    1200        6  steady; {changed_at} 1 → 2…
+ Streams ───────── instances ─── busy ─ msg/s  backlog  last decision ──────────
+ client3/readings  ■■ 2/2         60%    1200        6  steady; {changed_at} 1 → 2:…
  Events ────────────────────────────────────────────────────────────────────────
  {read_at} client2    staged    a.csv: 3 records in 1 micro-batch, live lane
 "
     );
     let screen = screen(&mut model, 80, 24);
-    assert_eq!(screen[..12].join("\n") + "\n", expected, "\n{}", screen.join("\n"));
-    assert_eq!(screen[23], " q quit  ? help  / filter  Tab panel  ↑↓ scroll  s sort  p pause");
+    assert_eq!(format!("\n{}\n", screen[..12].join("\n")), expected);
+    assert_eq!(screen[23], " q quit  ? help  / filter  Tab panel  ↑↓ scroll  s sorted by name  p pause");
 }
 
 #[test]
@@ -133,8 +133,10 @@ fn how_old_it_is_is_always_said() {
     assert_eq!(right(&mut model), format!("‖ paused at {at}"));
     let mut model = Model::new(None, std::time::Duration::from_secs(5), (80, 24));
     assert_eq!(right(&mut model), "◌ connecting");
+    model.polled(Polled::default(), now());
+    assert_eq!(right(&mut model), format!("◌ connecting, as of {at}"));
     model.connected();
-    assert_eq!(right(&mut model), "◌ connecting");
+    assert_eq!(right(&mut model), format!("● live {at}"));
 }
 
 #[test]

@@ -8,9 +8,10 @@ use super::theme::Theme;
 use super::{Drawn, Heading};
 use crate::commands::top::clients::{ClientRow, Count};
 use crate::commands::top::model::Model;
-use crate::commands::top::text::{compact, duration};
+use crate::commands::top::text::{compact, duration, width as cells_of};
 
 const NAME_CELLS_MIN: usize = 11;
+const NAME_CELLS_MAX: usize = 30;
 const TREND_CELLS: usize = 30;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -18,10 +19,10 @@ const COLUMNS: [Column; 9] = [
     number("waiting", 7, 4),
     number("staged", 6, 2),
     number("oldest", 6, 8),
-    number("ingesting", 9, 3),
-    number("files/min", 9, 5),
+    number("ingesting", 9, 5),
+    number("files/min", 9, 6),
     number("records/s", 9, 1),
-    number("discarded", 9, 6),
+    number("discarded", 9, 3),
     number("held", 4, 0),
     Column { title: "records/s, 10 min", cells: TREND_CELLS, priority: 9, at_left: true },
 ];
@@ -32,11 +33,10 @@ const fn number(title: &'static str, cells: usize, priority: u8) -> Column {
 
 pub fn draw(model: &Model, theme: Theme, width: usize, heading: Heading) -> Drawn {
     let rows = model.client_rows();
-    let chosen = table::choose(&COLUMNS, width, NAME_CELLS_MIN);
-    let mut name = heading.text("Clients", rows.len());
-    if model.sort != Default::default() {
-        name.push_str(&format!("{} ", model.sort.name()));
-    }
+    let name = heading.text("Clients", rows.len());
+    let longest = rows.iter().map(|row| cells_of(&row.client) + 1).max().unwrap_or(0).max(cells_of(&name));
+    let first = longest.clamp(NAME_CELLS_MIN, NAME_CELLS_MAX.min(width / 3).max(NAME_CELLS_MIN));
+    let chosen = table::choose(&COLUMNS, width, first);
     let title = table::title(&COLUMNS, &chosen, &name, heading.has_focus, theme);
     let draw = |row: &ClientRow| {
         let style = if row.held.number > 0 { theme.alert() } else { theme.plain() };

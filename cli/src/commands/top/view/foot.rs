@@ -12,7 +12,7 @@ const KEYS: [(&str, &str); 8] = [
     ("/", "filter"),
     ("Tab", "panel"),
     ("↑↓", "scroll"),
-    ("s", "sort"),
+    ("s", "sorted by"),
     ("p", "pause"),
     ("Esc", "clear filter"),
 ];
@@ -30,7 +30,9 @@ pub fn line(model: &Model, theme: Theme, width: usize) -> Line<'static> {
     let mut spans = Vec::new();
     let mut left = width;
     for (key, meaning) in KEYS {
-        let cells = text::width(key) + text::width(meaning) + 3;
+        let meaning =
+            if key == "s" { format!("{meaning} {}", model.sort.name()) } else { meaning.to_owned() };
+        let cells = text::width(key) + text::width(&meaning) + 3;
         if cells > left || (key == "Esc" && model.filter.is_empty()) {
             continue;
         }

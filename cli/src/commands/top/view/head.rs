@@ -80,8 +80,9 @@ fn freshness(model: &Model, theme: Theme, now: Timestamp) -> (String, Style) {
     match &data.connection {
         Connection::Lost { .. } => (format!("◌ reconnecting, as of {at}"), theme.alert()),
         Connection::Live if is_current(data, model.interval, now) => (format!("● live {at}"), theme.good()),
-        _ if data.read_at.is_none() => ("◌ connecting".to_owned(), theme.faint()),
-        _ => (format!("○ as of {at}"), theme.notice()),
+        Connection::Live if data.read_at.is_some() => (format!("○ as of {at}"), theme.notice()),
+        _ if data.read_at.is_some() => (format!("◌ connecting, as of {at}"), theme.notice()),
+        _ => ("◌ connecting".to_owned(), theme.faint()),
     }
 }
 

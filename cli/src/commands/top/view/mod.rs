@@ -22,8 +22,9 @@ use super::model::{Mode, Model, Panel};
 use super::text;
 use theme::Theme;
 
-/// Fewer columns than this cannot be used.
+/// A smaller terminal cannot be used.
 const COLUMNS_MIN: u16 = 20;
+const LINES_MIN: u16 = 4;
 
 /// With fewer columns, words follow each other without columns.
 const ALIGNED_FROM: usize = 60;
@@ -37,7 +38,10 @@ struct Drawn {
 /// Draws everything. The size of `buffer` is that of the model.
 pub fn draw(buffer: &mut Buffer, model: &Model, theme: Theme, now: Timestamp) {
     let area = buffer.area;
-    if area.width < COLUMNS_MIN || area.height < 3 {
+    if area.is_empty() {
+        return;
+    }
+    if area.width < COLUMNS_MIN || area.height < LINES_MIN {
         let text = Line::from("too small");
         buffer.set_line(area.x, area.y, &text, area.width);
         return;
@@ -104,6 +108,6 @@ impl Heading {
             return format!("{marker}{name} ");
         }
         let last = (self.offset + self.visible).min(rows);
-        format!("{marker}{name} {}–{last} of {rows} ", self.offset + 1)
+        format!("{marker}{name} {}–{last}/{rows} ", self.offset + 1)
     }
 }
