@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use mysimbdp_testbed::{Daemon, Process, Root, Signal, binary, descendants, signal, until};
 use serde_json::json;
 
-use crate::serving::Served;
+use crate::serving::access::{token, write_tokens};
+use crate::serving::{Served, url};
 use crate::support::{SOON, documents, run, stream};
 
 /// A terminal of its own in which a shell runs. Dropping it ends everything in it.
@@ -214,6 +215,39 @@ fn while_the_server_is_away_it_says_how_old_it_is_and_then_goes_on() {
     signal(terminal.top(), Signal::TERM);
     terminal.until_restored(0);
     drop(others);
+}
+
+#[test]
+fn a_token_of_a_client_shows_that_client_alone() {
+    let root = Root::new(&json!({
+        "fetchdata": {"settle": "100ms", "scan_every": "1s"},
+        "batch_manager": {"scan_every": "1s"},
+        "serving": {"listen": "127.0.0.1:0", "tokens_file": "tokens.json"},
+        "clients": [documents("client1"), documents("client2")],
+    }));
+    write_tokens(root.path(), &json!([token("own", Some("client1"), &["read"])]));
+    std::fs::write(root.path().join("token"), "own\n").expect("write the token");
+    let up = Daemon::start(&root, &["up"], &[]);
+    let served = Served::of(root, up);
+    for (client, name) in [("client2", "other.csv"), ("client1", "own.csv")] {
+        served.root.drop_file(client, name, b"a,b\n\"1,2\n");
+    }
+    let terminal = Terminal::start(&served.root, 80, 24);
+    terminal.start_top(&served.root, &format!("--token-file token --to {}", url(served.root.path())));
+    let screen =
+        terminal.until(|screen| screen.contains("own.csv: the quoted field") && screen.contains("✔ ready"));
+    assert!(
+        !screen.contains("client2") && !screen.contains("other.csv") && !screen.contains("broker ok"),
+        "{screen}"
+    );
+    // The token is removed: what is shown is old, and why is said.
+    write_tokens(served.root.path(), &json!([token("reader", None, &["read"])]));
+    terminal.until(|screen| {
+        screen.contains("◌ reconnecting, as of") && screen.contains("refuses (unauthorized)")
+    });
+    terminal.press("C-c");
+    terminal.until_restored(0);
+    served.stop();
 }
 
 #[test]

@@ -156,3 +156,13 @@ pub struct Polled {
     /// Why the server does not answer at all.
     pub outage: Option<Text>,
 }
+
+impl Polled {
+    /// A server that can give none of the lists, such as to a token that was removed, is the same as one that does not answer.
+    pub fn or_outage(mut self) -> Self {
+        if self.outage.is_none() && self.answers.is_empty() {
+            self.outage = self.unavailable.values().next().cloned();
+        }
+        self
+    }
+}

@@ -1,7 +1,6 @@
 //! Reads the lists: each with one request, now and then, and soon after something has happened.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -29,10 +28,13 @@ pub fn repeat(interval: Duration, woken: &Receiver<()>, mut poll: impl FnMut() -
         if !poll() {
             return;
         }
-        match woken.recv_timeout(interval.saturating_sub(started.elapsed())) {
-            Ok(()) => thread::sleep(AGAIN_AFTER.saturating_sub(started.elapsed())),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+        let mut wait = interval;
+        loop {
+            match woken.recv_timeout(wait.saturating_sub(started.elapsed())) {
+                Ok(()) => wait = AGAIN_AFTER.min(interval),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
     }
 }
@@ -64,7 +66,7 @@ pub fn lists(api: &ApiClient, client: Option<&ClientId>) -> Polled {
     let from = before(MEASURED_SECONDS);
     let measured = reading.only(&[("from", from.as_str()), ("points", "60")]);
     reading.ask("measurements", "/api/measurements", &measured, |found, _| Answered::Measurements(found));
-    reading.polled
+    reading.polled.or_outage()
 }
 
 /// Asks whether everything runs; with each part if the caller may know them.
@@ -128,4 +130,40 @@ fn get<T: for<'de> Deserialize<'de>>(api: &ApiClient, path: &str) -> Result<(T, 
     let date = answer.header(header::DATE).and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
     let at = date.map_or_else(clock::now, |date| date.timestamp());
     Ok((answer.json()?, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn what_is_woken_often_is_read_about_once_a_second_and_ends_at_once() {
+        let (wake, woken) = sync_channel(1);
+        let started = Instant::now();
+        let mut polls = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while started.elapsed() < Duration::from_millis(2_500) {
+                    let _ = wake.try_send(());
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            repeat(Duration::from_secs(60), &woken, || {
+                polls += 1;
+                true
+            });
+        });
+        let seconds = started.elapsed().as_secs();
+        assert!((2..=seconds + 1).contains(&polls), "{polls} in {seconds} s");
+        assert!(seconds < 30);
+    }
+
+    #[test]
+    fn parameters_are_appended_to_the_path() {
+        assert_eq!(with("/api/clients", &[]), "/api/clients");
+        let parameters = [("state", "held".to_owned()), ("client", "client1".to_owned())];
+        assert_eq!(with("/api/files", &parameters), "/api/files?state=held&client=client1");
+    }
 }
