@@ -2,13 +2,15 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests start processes and write files themselves")]
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bson::{Document, doc};
 use mysimbdp_testbed::mqtt::{self, MqttListener};
 use mysimbdp_testbed::{
-    Mongod, Mosquitto, Process, descendants, free_port, is_running, mosquitto, unique, until,
+    Browser, Mongod, Mosquitto, Process, descendants, free_port, is_running, mosquitto, unique, until,
 };
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -147,4 +149,36 @@ fn testbed_run(temporary: &std::path::Path, program: &[&str]) -> Command {
     command.args(program).env("TMPDIR", temporary).stdin(Stdio::null());
     command.env_remove("MYSIMBDP_TEST_MONGODB").env_remove("MYSIMBDP_TEST_BROKER");
     command
+}
+
+#[test]
+fn a_browser_reports_what_no_page_may_do_and_leaves_no_process() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let host = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("a connection");
+            let _ = connection.read(&mut [0; 4096]);
+            let body = "<title>x</title><link rel=icon href=data:,><script>console.error('seen'); fetch('http://127.0.0.1:1/other')</script>";
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = connection.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    let browser = Browser::start();
+    let directory = browser.downloads().parent().expect("a directory").display().to_string();
+    assert!(named(&directory) > 1);
+    browser.open(&format!("http://{host}/"));
+    browser.until("it is loaded", "document.title === 'x'");
+    let finished = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| browser.finish(&host)));
+    let panic = finished.expect_err("it has done what it may not");
+    let message = panic.downcast_ref::<String>().expect("a text");
+    assert!(message.contains("seen") && message.contains("request to http://127.0.0.1:1/other"), "{message}");
+    assert_eq!(named(&directory), 0);
+}
+
+/// How many processes have this text in their command line.
+fn named(text: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(text)).count()
 }

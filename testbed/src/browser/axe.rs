@@ -2,16 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Browser, PRELUDE};
+use super::Browser;
 use crate::program::axe;
 
 /// What it found, as lines: rule, element, what is wrong.
 const RUN: &str = "
     const done = arguments[arguments.length - 1];
-    // What slides in is judged as it is in the end.
-    const finished = document.getAnimations().filter((one) => one.effect?.getTiming().iterations !== Infinity).map((one) => one.finished.catch(() => {}));
-    Promise.all(finished)
-        .then(() => axe.run(document, {resultTypes: ['violations']}))
+    axe.run(document, {resultTypes: ['violations']})
         .then(({violations}) => done(violations.flatMap(({id, help, nodes}) =>
             nodes.map((node) => `${id}: ${help}: ${node.target.join(' ')}: ${node.html.slice(0, 200)}: ${(node.any[0] ?? node.all[0] ?? node.none[0])?.message ?? ''}`))),
             (error) => done([String(error)]));";
@@ -28,8 +25,9 @@ impl Browser {
             let source = std::fs::read_to_string(axe()).expect("read axe-core");
             self.wait(self.client.execute(&source, Vec::new())).expect("axe-core runs");
         }
-        let script = format!("{PRELUDE} {RUN}");
-        let found = self.wait(self.client.execute_async(&script, Vec::new())).expect("axe-core answers");
+        // What slides in is judged as it is in the end.
+        self.until_still();
+        let found = self.wait(self.client.execute_async(RUN, Vec::new())).expect("axe-core answers");
         let lines = |found: &Value| found.as_array().cloned().unwrap_or_default();
         lines(&found).iter().filter_map(|line| line.as_str().map(str::to_owned)).collect()
     }

@@ -28,6 +28,22 @@ const POLL_EVERY: Duration = Duration::from_millis(40);
 /// In each script: the first element of a selector, and all of them.
 const PRELUDE: &str = "const $ = (s, in_ = document) => in_.querySelector(s), $$ = (s, in_ = document) => [...in_.querySelectorAll(s)];";
 
+/// Elements that end beyond the right edge and are not in something that scrolls.
+const TOO_WIDE: &str = "(() => {
+    const isClipped = (element) => {
+        for (let one = element.parentElement; one; one = one.parentElement) {
+            if (getComputedStyle(one).overflowX !== 'visible') return true;
+        }
+        return false;
+    };
+    const wide = $$('body *').filter((element) => {
+        const {right, width} = element.getBoundingClientRect();
+        return width > 0 && right > innerWidth + 1 && !isClipped(element);
+    });
+    const {scrollWidth} = document.documentElement;
+    return [...(scrollWidth > innerWidth ? [`the page is ${scrollWidth} wide`] : []), ...wide.map((element) => element.outerHTML.slice(0, 200))];
+})()";
+
 /// A page in a browser of its own. Dropping it kills all of the browser's processes.
 #[derive(Debug)]
 pub struct Browser {
@@ -75,6 +91,10 @@ impl Browser {
             json!({"behavior": "allow", "downloadPath": downloads, "eventsEnabled": false}),
         );
         browser.look_with(Screen::DESK);
+        // What the browser itself shows and asks for at its start is no page's.
+        browser.open("about:blank");
+        browser.read_logs();
+        browser.traffic.take();
         browser
     }
 
@@ -104,6 +124,28 @@ impl Browser {
             &what,
             &format!("innerWidth === {width} && matchMedia('(prefers-color-scheme: {scheme})').matches"),
         );
+        self.until_still();
+    }
+
+    /// Waits until nothing moves or changes its colour, except what does so all the time.
+    #[track_caller]
+    pub fn until_still(&self) {
+        let finite = "document.getAnimations().filter((one) => one.effect?.getTiming().iterations !== Infinity)";
+        self.until("nothing moves", &format!("{finite}.length === 0"));
+    }
+
+    /// Shows no scroll bars, as on a phone.
+    #[track_caller]
+    pub fn hide_scroll_bars(&self) {
+        self.devtools("Emulation.setScrollbarsHidden", json!({"hidden": true}));
+    }
+
+    /// What is wider than the page, so that one has to scroll sideways to see it: the width of the page's content if it is, and the
+    /// elements.
+    #[track_caller]
+    pub fn too_wide(&self) -> Vec<String> {
+        let found = self.value(TOO_WIDE);
+        found.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
     }
 
     /// Returns the value of an expression in JavaScript. `$` and `$$` find elements; a promise is awaited.

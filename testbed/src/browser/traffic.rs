@@ -47,8 +47,11 @@ impl Traffic {
 fn requested(message: &str) -> Option<String> {
     let event: Value = serde_json::from_str(message).ok()?;
     let event = &event["message"];
-    let url = event["params"]["request"]["url"].as_str()?;
-    (event["method"] == "Network.requestWillBeSent").then(|| url.to_owned())
+    let (method, parameters) = (&event["method"], &event["params"]);
+    // The browser's own pages ask the browser.
+    let is_page = !parameters["documentURL"].as_str()?.starts_with("chrome:");
+    let url = parameters["request"]["url"].as_str()?;
+    (is_page && method == "Network.requestWillBeSent").then(|| url.to_owned())
 }
 
 #[cfg(test)]
@@ -60,7 +63,8 @@ mod tests {
     #[test]
     fn errors_and_requests_to_others_are_problems() {
         let request = |url: &str| {
-            let event = json!({"method": "Network.requestWillBeSent", "params": {"request": {"url": url}}});
+            let parameters = json!({"documentURL": "http://a:1/", "request": {"url": url}});
+            let event = json!({"method": "Network.requestWillBeSent", "params": parameters});
             json!({"level": "INFO", "message": json!({"message": event}).to_string()})
         };
         let error = |text: &str| json!({"level": "SEVERE", "source": "network", "message": text});

@@ -1,9 +1,16 @@
 //! The dashboard in a browser, with the platform behind it: each test walks through what a person does.
 
+mod access;
+mod accessibility;
+mod data;
 mod files;
+mod hostile;
+mod restart;
 mod screenshots;
+mod streams;
+mod troubles;
 
-use mysimbdp_testbed::{Browser, binary, until};
+use mysimbdp_testbed::{Browser, Mosquitto, binary, until};
 use serde_json::{Value, json};
 
 use crate::serving::Served;
@@ -71,6 +78,50 @@ fn gated(id: &str, gate: &str) -> Value {
 /// Opens what [`gated`] apps wait for.
 fn open_gate(served: &Served, gate: &str) {
     std::fs::write(served.root.path().join(gate), "").expect("open the gate");
+}
+
+/// A client with an app that refuses everything until it is repaired, and then stores documents. What it says is `complaint`.
+fn unrepaired(id: &str, complaint: &str) -> Value {
+    let app = binary("document-app");
+    let script = "if ! test -e repaired; then cat > /dev/null; printf '%s' \"$1\" >&2; exit 65; fi; exec \"$0\"";
+    json!({
+        "id": id,
+        "apps": [{"name": "app", "command": ["sh", "-c", script, app, complaint], "collection": "records"}],
+    })
+}
+
+/// A client whose records have a time that not all of them keep.
+fn rejecting(id: &str) -> Value {
+    json!({
+        "id": id,
+        "files": {"globs": ["*.csv"], "extensions": ["csv"]},
+        "apps": [{"name": "times", "command": ["document-app", "--type", "time=date"], "rejects_max": "100%"}],
+    })
+}
+
+/// A client with a stream, and a view of it whose windows of a second are published.
+fn streaming(id: &str) -> Value {
+    json!({
+        "id": id,
+        "streams": [{"name": "readings", "command": ["stream-app"], "instances": {"min": 1, "max": 3}}],
+        "views": {"live": {
+            "stream": "readings", "time": "at", "time_type": "text", "source": "station",
+            "windows": {"lateness": "0s", "publish": [{"size": "1s", "fields": ["temp"]}]},
+        }},
+    })
+}
+
+/// Publishes lines of JSON for a client's stream, once an instance runs.
+fn publish(served: &Served, client: &str, lines: &str) {
+    until(SOON, "the streams run", || {
+        let streams = served.http.get("/api/streams").expect(200)["items"].clone();
+        let streams = streams.as_array().cloned().unwrap_or_default();
+        !streams.is_empty() && streams.iter().all(|stream| stream["instances"][0]["state"] == "running")
+    });
+    let state = std::fs::read(served.root.path().join("state/broker.json")).expect("a broker");
+    let state: Value = serde_json::from_slice(&state).expect("JSON");
+    let url = state["url"].as_str().expect("an address");
+    Mosquitto::publish(url, &format!("mysimbdp/ingest/{client}/readings"), lines);
 }
 
 /// How many files are in a state, as the API says.

@@ -19,6 +19,7 @@ const WEATHER: &str = include_str!("../../../../samples/weather.csv");
 fn clients() -> Value {
     let shipped: Value = serde_json::from_str(include_str!("../../../../config.json")).expect("JSON");
     let mut clients = shipped["clients"].clone();
+    clients[1]["files"]["globs"] = json!(["weather*", "station-*", "archive-*"]);
     clients[1]["micro_batching"]["block_size"] = json!("200kB");
     clients[1]["apps"] = json!([
         {"name": "stations", "files": ["station-*"], "command": ["document-app", "--type", "time_hour=date"], "rejects_max": "50%"},
@@ -99,8 +100,8 @@ fn take_all(page: &Page) {
     until_files(&page.served, "held", 1);
     until_files(&page.served, "discarded", 1);
     let (header, rows) = WEATHER.split_once('\n').expect("a header");
-    root.drop_file("client2", "weather-archive.csv", format!("{header}\n{}", rows.repeat(6)).as_bytes());
-    root.drop_file("client2", "weather-late.csv", format!("{header}\n{}", rows.repeat(2)).as_bytes());
+    root.drop_file("client2", "archive-2012.csv", format!("{header}\n{}", rows.repeat(6)).as_bytes());
+    root.drop_file("client2", "archive-2011.csv", format!("{header}\n{}", rows.repeat(2)).as_bytes());
     browser.until("a file is being ingested", "$$('.flow-progress li').length > 0");
     browser.until(
         "messages are plotted",
@@ -114,6 +115,7 @@ fn take_all(page: &Page) {
 /// Takes a picture, which must show something.
 fn take(browser: &Browser, name: &str, screen: Screen) {
     browser.look_with(screen);
+    browser.hide_scroll_bars();
     let picture = browser.picture();
     let size = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().expect("four bytes"));
     assert_eq!((size(16), size(20)), (screen.width, screen.height), "{name}");

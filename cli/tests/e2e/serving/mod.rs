@@ -96,18 +96,18 @@ impl Served {
         list()[0].clone()
     }
 
+    /// The pid of the HTTP server while it runs.
+    pub(crate) fn server(&self) -> Option<u32> {
+        let words = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut children = descendants(self.up.pid()).into_iter();
+        children.find(|pid| words(pid).split('\0').any(|word| word == "serve"))
+    }
+
     /// Kills the HTTP server, and waits until another one answers.
-    pub(crate) fn kill_server(&mut self) {
-        let server = || {
-            let words =
-                |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            descendants(self.up.pid())
-                .into_iter()
-                .find(|pid| words(pid).split('\0').any(|word| word == "serve"))
-        };
-        let killed = server().expect("it runs");
+    fn kill_server(&mut self) {
+        let killed = self.server().expect("it runs");
         signal(killed, Signal::KILL);
-        until(SOON, "it runs again", || server().is_some_and(|pid| pid != killed));
+        until(SOON, "it runs again", || self.server().is_some_and(|pid| pid != killed));
         self.http = Http::new(&url(self.root.path()));
     }
 
